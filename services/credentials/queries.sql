@@ -67,8 +67,7 @@ FROM (SELECT CAST(:provider AS text) AS provider_id) AS asked
 LEFT JOIN provider_versions USING (provider_id)
 LEFT JOIN provider_credentials USING (provider_id)
 LEFT JOIN provider_refreshes AS refresh
-    ON refresh.provider_id = asked.provider_id AND kind = 'oauth' AND grant_updated_at = updated_at
-ORDER BY kind DESC;
+    ON refresh.provider_id = asked.provider_id AND kind = 'oauth' AND grant_updated_at = updated_at;
 
 -- name: delete(provider)
 -- Remove every row of a provider; returns their kinds.

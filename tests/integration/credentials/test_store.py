@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -410,6 +411,34 @@ async def test_a_version_that_is_marked_late_hides_no_later_one(store: Credentia
     assert second is not None
     await store.mark_published("posthog", first)
     assert await store.published_versions() == {"posthog": second.version}
+
+
+async def test_versions_and_times_go_on_when_the_clock_stands_behind_them(
+    postgres: Database,
+) -> None:
+    """Subscribers drop a version that is not newer, and a refresh belongs to a row by its time."""
+    store = CredentialStore(postgres)
+    await store.save("posthog", "oauth", "a")
+    await store.save("posthog", "derived", "d")
+    async with postgres.acquire() as connection:
+        await connection.execute(
+            "UPDATE provider_credentials SET updated_at = now() + interval '1 hour'"
+        )
+        await connection.execute("UPDATE provider_versions SET version = version + 3_600_000")
+    seen = [await store.load("posthog")]
+    await store.save("posthog", "oauth", "b")
+    seen.append(await store.load("posthog"))
+    async with store.refresh_lock("posthog") as lock:
+        await lock.save(seen[-1].rows["oauth"], "c")
+    seen.append(await store.load("posthog"))
+    await store.save_both("posthog", "d", "e", replaced=seen[-1].rows["derived"])
+    seen.append(await store.load("posthog"))
+    for before, after in pairwise(seen):
+        assert after.version == before.version + 1
+        assert after.rows["oauth"].updated_at > before.rows["oauth"].updated_at
+    assert seen[-1].rows["derived"].updated_at > seen[0].rows["derived"].updated_at
+    await store.delete("posthog")
+    assert (await store.load("posthog")).version == seen[-1].version + 1
 
 
 async def test_a_grant_that_postgresql_refuses_is_unavailable(postgres: Database) -> None:

@@ -302,6 +302,22 @@ async def test_after_the_grace_a_refusal_is_waited_for_as_always(driver: Driver)
     assert len(posthog.asked) == 2
 
 
+async def test_the_grace_is_counted_from_the_answer_that_was_lost_first(driver: Driver) -> None:
+    posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
+    await driver.put(driver.grant(left=30))
+    posthog.losing = 1
+    replica = driver.replica()
+    await replica.refresher.refresh_due()
+    posthog.failure = RefreshFailed("HTTP 429", retry_after=3600)
+    for _ in range(GRACE // LOST_BACK_OFF + 1):
+        driver.clock.advance(LOST_BACK_OFF.total_seconds())
+        await replica.refresher.refresh_due()
+    asked = len(posthog.asked)
+    driver.clock.advance(3000)
+    await replica.refresher.refresh_due()
+    assert len(posthog.asked) == asked
+
+
 async def test_a_kill_among_lost_answers_does_not_disconnect_either(driver: Driver) -> None:
     posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
     await driver.put(driver.grant(left=30))
