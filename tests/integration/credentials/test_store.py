@@ -411,6 +411,10 @@ async def test_a_version_that_is_marked_late_hides_no_later_one(store: Credentia
     assert second is not None
     await store.mark_published("posthog", first)
     assert await store.published_versions() == {"posthog": second.version}
+    await store.save("posthog", "oauth", "c")
+    third = (await store.load("posthog")).version
+    await store.mark_published("posthog", third)
+    assert await pending(store) is None
 
 
 async def test_versions_and_times_go_on_when_the_clock_stands_behind_them(
@@ -439,6 +443,68 @@ async def test_versions_and_times_go_on_when_the_clock_stands_behind_them(
     assert seen[-1].rows["derived"].updated_at > seen[0].rows["derived"].updated_at
     await store.delete("posthog")
     assert (await store.load("posthog")).version == seen[-1].version + 1
+
+
+async def test_what_is_done_to_one_provider_touches_no_other(postgres: Database) -> None:
+    """Not though both were stored in the same microsecond, with the same payloads."""
+    store = CredentialStore(postgres)
+    for provider in ("other", "posthog"):
+        await store.save(provider, "oauth", "same")
+        await store.save(provider, "derived", "same")
+    async with postgres.acquire() as connection:
+        await connection.execute("UPDATE provider_credentials SET updated_at = now()")
+    async with store.refresh_lock("other") as lock:
+        await lock.start((await lock.load()).rows["oauth"], START)
+    assert await pending(store, "other") is not None
+    before = await store.load("other")
+    published = (await store.published_versions())["other"]
+
+    row = (await store.load("posthog")).rows["oauth"]
+    await store.reseal("posthog", row, "a")
+    async with store.refresh_lock("posthog") as lock:
+        await lock.start(row, START)
+        await lock.fail(row, START, "why", needs_reconnect=True)
+        assert await lock.save(row, "b") is not None
+        refreshed = await lock.load()
+    # Nor the provider's other row.
+    assert {kind: one.payload for kind, one in refreshed.rows.items()} == {
+        "oauth": "b",
+        "derived": "same",
+    }
+    derived = refreshed.rows["derived"]
+    both = await store.save_both("posthog", "c", "d", replaced=derived)
+    assert both is not None
+    await store.mark_published("posthog", (await store.load("posthog")).version + 3_600_000)
+    deleted = await store.delete("posthog")
+    assert deleted
+    alone = await store.save("posthog", "derived", "e")
+    assert alone.change is not None
+    assert set(alone.change.rows) == {"derived"}
+
+    assert await store.load("other") == before
+    assert (await store.published_versions())["other"] == published
+
+
+@pytest.mark.parametrize("change", ["delete", "save_both"])
+async def test_a_change_that_gets_no_version_is_not_made(postgres: Database, change: str) -> None:
+    """It would be announced to nobody: they would go on with what was deleted."""
+    store = CredentialStore(postgres)
+    await store.save("posthog", "oauth", "a")
+    derived = (await store.save("posthog", "derived", "d")).row
+    before = await store.load("posthog")
+    async with postgres.acquire() as connection:
+        await connection.execute("ALTER TABLE provider_versions RENAME TO gone")
+    try:
+        with pytest.raises(Unavailable):
+            await (
+                store.delete("posthog")
+                if change == "delete"
+                else store.save_both("posthog", "b", "e", replaced=derived)
+            )
+    finally:
+        async with postgres.acquire() as connection:
+            await connection.execute("ALTER TABLE gone RENAME TO provider_versions")
+    assert await store.load("posthog") == before
 
 
 async def test_a_grant_that_postgresql_refuses_is_unavailable(postgres: Database) -> None:
