@@ -127,7 +127,7 @@ def test_what_is_no_event_at_all_is_named_by_its_message(data: bytes, name: str)
     assert (error.id, error.name, error.event, error.data) == ("m1", named, None, data)
 
 
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda it: loads(dumps(it))])
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda it: loads(dumps(it))])  # noqa: S301 - its own
 def test_the_error_is_copied_with_all_it_knows(copied: Callable[[Exception], Any]) -> None:
     with pytest.raises(CannotDecode) as refused:
         Decoder[Event](Event).decode(raw(b"{}", "signed_up"))
