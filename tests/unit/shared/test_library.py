@@ -36,7 +36,9 @@ class Light(importlib.machinery.PathFinder):
 sys.meta_path = [f for f in sys.meta_path if f is not importlib.machinery.PathFinder] + [Light]
 import hogsend
 for module in pkgutil.walk_packages(hogsend.__path__, "hogsend."):
-    if not module.name.startswith(("hogsend.service", "hogsend.faststream", "hogsend.posthog")):
+    # Only pydantic itself asks for its schemas.
+    extras = ("hogsend.service", "hogsend.faststream", "hogsend.posthog", "hogsend.contract.pydantic_")
+    if not module.name.startswith(extras):
         importlib.import_module(module.name)
         print(module.name)
 """
