@@ -37,8 +37,8 @@ sys.meta_path = [f for f in sys.meta_path if f is not importlib.machinery.PathFi
 import hogsend
 for module in pkgutil.walk_packages(hogsend.__path__, "hogsend."):
     # Only pydantic itself asks for its schemas.
-    extras = ("hogsend.service", "hogsend.faststream", "hogsend.posthog", "hogsend.contract.pydantic_")
-    if not module.name.startswith(extras):
+    extras = ("service", "faststream", "posthog", "contract.pydantic_schema")
+    if not module.name.removeprefix("hogsend.").startswith(extras):
         importlib.import_module(module.name)
         print(module.name)
 """
