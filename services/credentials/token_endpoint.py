@@ -23,8 +23,9 @@ TIMEOUT_SECONDS = 10.0
 """Longest a refresh may take, connecting included."""
 MAX_BODY_BYTES = 64 * 1024
 
-_INVALID_GRANT = "invalid_grant"
-
+_FOR_GOOD = frozenset({"invalid_grant", "invalid_client", "unauthorized_client"})
+"""Codes after which only consent helps (RFC 6749, 5.2). PostHog answers `invalid_client` once the
+application of the grant is deleted there; asking for consent makes it anew."""
 
 _NOT_SENT = (
     httpx.ConnectError,
@@ -58,8 +59,8 @@ class RefreshFailed(Exception):
 
     @property
     def needs_reconnect(self) -> bool:
-        """Whether the refresh token itself was refused: only connecting again will help."""
-        return str(self) == _INVALID_GRANT
+        """Whether the refresh token or its client was refused: only connecting again will help."""
+        return str(self) in _FOR_GOOD
 
 
 class _Answer(msgspec.Struct, frozen=True):

@@ -45,7 +45,7 @@ def credential(status: CredentialStatus | None) -> CredentialFinding:
             expires_at=status.expires_at,
             refresh_failing=True,
             detail="PostHog no longer accepts the refresh token: it was revoked, expired or used "
-            "twice.",
+            "twice, or the application that it belongs to is gone.",
             remediation="Run `hogsend connect posthog` again.",
         )
     return CredentialFinding(

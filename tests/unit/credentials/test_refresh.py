@@ -412,14 +412,15 @@ async def test_once_the_grant_is_refused_an_answer_is_no_longer_lost(
     assert len(driver.endpoint.asked) == 2
 
 
-async def test_invalid_grant_asks_to_connect_again_and_is_not_retried_by_itself(
-    driver: Driver, replica: Replica
+@pytest.mark.parametrize("code", ["invalid_grant", "invalid_client", "unauthorized_client"])
+async def test_a_refused_grant_asks_to_connect_again_and_is_not_retried_by_itself(
+    driver: Driver, replica: Replica, code: str
 ) -> None:
     await driver.put(driver.grant(left=30))
-    driver.endpoint.failure = RefreshFailed("invalid_grant")
+    driver.endpoint.failure = RefreshFailed(code)
     await replica.ask()
     status = await replica.credentials.status("posthog")
-    assert (status.needs_reconnect, status.refresh_error) == (True, "invalid_grant")
+    assert (status.needs_reconnect, status.refresh_error) == (True, code)
     assert (await replica.credentials.meta("posthog")).needs_reconnect
     driver.clock.advance(3600)
     await replica.refresher.refresh_due()
@@ -437,10 +438,10 @@ async def test_another_failure_does_not_ask_to_connect_again(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
-    driver.endpoint.failure = RefreshFailed("invalid_client")
+    driver.endpoint.failure = RefreshFailed("temporarily_unavailable")
     await replica.ask()
     status = await replica.credentials.status("posthog")
-    assert (status.needs_reconnect, status.refresh_error) == (False, "invalid_client")
+    assert (status.needs_reconnect, status.refresh_error) == (False, "temporarily_unavailable")
 
 
 async def test_connecting_again_wins_over_a_refresh_under_way(

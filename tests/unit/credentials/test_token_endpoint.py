@@ -185,7 +185,7 @@ async def test_an_answer_that_makes_no_sense_is_a_failure_and_names_no_token(
     assert len(server.asked) == 1
     for token in ("pha_", "phr_"):
         assert token not in str(failure.value)
-    assert failure.value.needs_reconnect == (reason == "invalid_grant")
+    assert failure.value.needs_reconnect == (reason in {"invalid_grant", "invalid_client"})
 
 
 ELSEWHERE = [
