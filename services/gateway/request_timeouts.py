@@ -18,6 +18,9 @@ _RETRY = {"Retry-After": "5"}
 MAX_HEADER_BYTES = 64 * 1024
 """Limit for request line and headers; the server may buffer twice as much before it refuses."""
 
+BODY_LIMIT_STATE = "body_limit"
+"""Bytes that the body of this request may have; set before it is read, by a guard of its route."""
+
 REQUEST_TIMEOUTS = Counter(
     "hogsend_request_timeouts", "Requests refused because their body arrived too slowly"
 )
@@ -62,6 +65,7 @@ def with_body_timeout(app: ASGIApp, seconds: float, budget: BodyBudget) -> ASGIA
             budget.watch(body)
             try:
                 if not body.admitted:
+                    body.size = min(body.size, scope["state"].get(BODY_LIMIT_STATE, body.size))
                     await budget.admit(body)
                 body.waits_for_client()
                 message = await receive()

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import MediaType, Request, Response, delete, get, post
 from litestar.background_tasks import BackgroundTask
+from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency
 from litestar.exceptions import (
     NotAuthorizedException,
@@ -21,7 +22,7 @@ from litestar.exceptions import (
     PermissionDeniedException,
     TooManyRequestsException,
 )
-from litestar.handlers import HTTPRouteHandler
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Stream
 
@@ -36,7 +37,9 @@ from services.gateway.auth import (
     check_own_page,
     count_failure,
 )
+from services.gateway.body_budget import SMALL_BYTES
 from services.gateway.console.live import LiveEvents, TooManyWatchers, Wanted
+from services.gateway.request_timeouts import BODY_LIMIT_STATE
 
 Filter = Annotated[str | None, QueryParameter(max_length=4096)]
 
@@ -102,7 +105,20 @@ async def get_session(request: Request[Any, Any, Any]) -> Session:
     return Session("read" if scope == Scope.READ.value else "full-admin")
 
 
-@post("/console/session", status_code=200, include_in_schema=False)
+async def anybodys_body(
+    connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler
+) -> None:
+    """Guard of a route that reads a body without a key: it takes no memory that others wait for."""
+    connection.scope["state"][BODY_LIMIT_STATE] = SMALL_BYTES
+
+
+@post(
+    "/console/session",
+    guards=[anybodys_body],
+    request_max_body_size=SMALL_BYTES,
+    status_code=200,
+    include_in_schema=False,
+)
 async def sign_in(data: JSONBody[SignIn], request: Request[Any, Any, Any]) -> Response[Session]:
     """Give a cookie for a key.
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
 from services.gateway import sessions
+from services.gateway.body_budget import IN_MEMORY, SMALL_BYTES
 from services.gateway.sessions import (
     CONNECT_PLAIN,
     HEADER,
@@ -209,11 +211,35 @@ async def test_a_key_that_only_reports_events_opens_no_session(gateway: FakeGate
     assert (await gateway.http.get(READING, headers=session)).status_code == 401
 
 
-@pytest.mark.parametrize("key", ["wrong", "", "k-ädmin", "\U0001f600", "x" * 100_000])
+@pytest.mark.parametrize("key", ["wrong", "", "k-ädmin", "\U0001f600", "x" * 10_000])
 async def test_an_unknown_key_opens_no_session(gateway: FakeGateway, key: str) -> None:
     answer = await sign_in(gateway, key)
     assert answer.status_code == 401
     assert "set-cookie" not in answer.headers
+
+
+async def test_who_signs_in_slowly_takes_no_memory_that_webhooks_wait_for() -> None:
+    beginning, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b" "
+        beginning.release()
+        await go_on.wait()
+        yield b"{}"
+
+    async with fake_gateway() as gateway, asyncio.TaskGroup() as signing_in:
+        for _ in range(40):
+            signing_in.create_task(gateway.http.post(SESSION, content=slow(), headers=OWN_PAGE))
+        for _ in range(40):
+            await beginning.acquire()
+        ((held,),) = (metric.samples for metric in IN_MEMORY.collect())
+        assert held.value == 40 * SMALL_BYTES
+        go_on.set()
+
+
+async def test_a_key_is_not_larger_than_what_anybody_may_send(gateway: FakeGateway) -> None:
+    answer = await sign_in(gateway, "x" * SMALL_BYTES)
+    assert (answer.status_code, answer.json()) == (413, {"error": "Request Entity Too Large"})
 
 
 async def test_half_a_character_is_no_key(gateway: FakeGateway) -> None:

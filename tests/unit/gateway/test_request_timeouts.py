@@ -19,7 +19,7 @@ from services.gateway.request_timeouts import (
 )
 from tests.waiting import eventually
 
-HTTP = cast("HTTPScope", {"type": "http", "headers": []})
+HTTP = cast("HTTPScope", {"type": "http", "headers": [], "state": {}})
 
 
 def piece(*, more: bool) -> ReceiveMessage:
