@@ -16,7 +16,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal
 
 import asyncpg
 import structlog
@@ -69,6 +68,9 @@ _PLANNING = {"enable_seqscan": "off", "jit": "off", "max_parallel_workers_per_ga
 the table for as long as PostgreSQL has not looked at how it grew. Every query here has an index.
 And for short ones: to find 500 keys among two million PostgreSQL would rather start two more
 processes, which cost more than the keys."""
+_ISOLATION = {"default_transaction_isolation": "read committed"}
+"""Whoever waited for a lock must see what the one before it wrote. An operator may have set a
+stricter level for a database or a role, where each transaction sees what there was at its start."""
 _POOL_SIZE_POOLED = 2
 """Fewest connections behind a pooler: one may hold a lock while another one works below it."""
 
@@ -223,8 +225,9 @@ class Database:
         if not (snapshot or self._pooled):
             yield
             return
-        isolation: Literal["repeatable_read"] | None = "repeatable_read" if snapshot else None
-        async with connection.transaction(isolation=isolation, readonly=snapshot):
+        async with connection.transaction(
+            isolation="repeatable_read" if snapshot else "read_committed", readonly=snapshot
+        ):
             if self._pooled:
                 await connection.execute(f'SET LOCAL search_path = "{self._schema}"')
             yield
@@ -255,7 +258,7 @@ class Database:
             pool_size = max(pool_size, _POOL_SIZE_POOLED)
             cached = 0
         else:
-            settings = {**settings, **_PLANNING, "search_path": self._schema}
+            settings = {**settings, **_PLANNING, **_ISOLATION, "search_path": self._schema}
             cached = CACHED_STATEMENTS
         pool = await asyncpg.create_pool(
             self._address.dsn,

@@ -15,7 +15,7 @@ from asyncpg.pool import PoolConnectionHolder
 from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 
 @asynccontextmanager
@@ -143,3 +143,29 @@ async def test_tables_that_are_gone_are_made_again(database_url: str) -> None:
         await eventually(lambda: is_up(database))
         async with database.acquire() as connection:
             assert await connection.fetchval("SELECT count(*) FROM events") == 0
+
+
+@pytest.fixture
+async def stricter(database_url: str) -> AsyncIterator[None]:
+    """An operator wants each transaction to see what there was at its start."""
+    operator = await asyncpg.connect(database_url)
+    name = await operator.fetchval("SELECT current_database()")
+    setting = "default_transaction_isolation"
+    await operator.execute(f"ALTER DATABASE {name} SET {setting} = 'repeatable read'")
+    yield
+    await operator.execute(f"ALTER DATABASE {name} RESET {setting}")
+    await operator.close()
+
+
+async def test_replicas_see_what_the_one_before_them_wrote_whatever_the_databases_default(
+    database_url: str, stricter: None
+) -> None:
+    replicas = [Database(database_url, "ingest", MIGRATIONS, pool_size=2) for _ in range(3)]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await asyncio.gather(*(replica.connect() for replica in replicas))
+    async with replicas[0].acquire() as connection, connection.transaction():
+        assert await connection.fetchval("SHOW transaction_isolation") == "read committed"
+    async with replicas[0].acquire(snapshot=True) as connection:
+        assert await connection.fetchval("SHOW transaction_isolation") == "repeatable read"
+    for replica in replicas:
+        await replica.close()
