@@ -15,26 +15,30 @@ app = App(name="spool", help="Look into files that a gateway's spool has set asi
 
 
 @app.command
-def read(file: Path) -> int:
-    """Print what a file of the spool still holds: one line of JSON for each piece.
+def read(file: Path, *more: Path) -> int:
+    """Print what files of the spool still hold: one line of JSON for each piece.
 
-    Webhooks that are whole are `"found": "webhook"`, with `"published": true` when they are in
-    JetStream already. Bytes that are no whole webhook are `"found": "damage"`, with whatever of
-    them is text.
+    Each line has the file's name as `file`. Webhooks that are whole are `"found": "webhook"`, with
+    `"published": true` when they are in JetStream already. Bytes that are no whole webhook are
+    `"found": "damage"`, with whatever of them is text.
 
     Parameters
     ----------
     file
         A file of SPOOL_DIR/set-aside. It keeps the name the gateway gave it, which is needed to
         check it.
+    more
+        More such files.
     """
     encoder = msgspec.json.Encoder()
-    try:
-        for piece in salvage(file):
-            sys.stdout.buffer.write(encoder.encode(piece) + b"\n")
-    except OSError as error:
-        raise CommandError(
-            f"{file} cannot be read ({error.strerror})", "name a file of SPOOL_DIR/set-aside"
-        ) from error
+    for path in (file, *more):
+        try:
+            for piece in salvage(path):
+                line = {"file": path.name, **msgspec.to_builtins(piece)}
+                sys.stdout.buffer.write(encoder.encode(line) + b"\n")
+        except OSError as error:
+            raise CommandError(
+                f"{path} cannot be read ({error.strerror})", "name a file of SPOOL_DIR/set-aside"
+            ) from error
     sys.stdout.buffer.flush()
     return 0

@@ -37,6 +37,16 @@ def test_every_piece_is_a_line_of_json(cli: Cli, tmp_path: Path) -> None:
     assert '{"event": "second"}' in lost["text"]
 
 
+def test_several_files_are_read_in_turn(cli: Cli, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        asyncio.run(leave_two(tmp_path / name))
+    files = [*tmp_path.rglob("*.spool")]
+    outcome = cli("spool", "read", *map(str, files))
+    assert outcome.code == 0
+    pieces = [json.loads(line) for line in outcome.out.splitlines()]
+    assert [piece["file"] for piece in pieces] == [file.name for file in files for _ in range(2)]
+
+
 def test_a_file_that_is_not_there_is_said(cli: Cli, tmp_path: Path) -> None:
     outcome = cli("spool", "read", str(tmp_path / "none.spool"))
     assert outcome.code != 0
