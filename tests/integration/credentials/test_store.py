@@ -435,7 +435,7 @@ async def test_versions_and_times_go_on_when_the_clock_stands_behind_them(
     async with store.refresh_lock("posthog") as lock:
         await lock.save(seen[-1].rows["oauth"], "c")
     seen.append(await store.load("posthog"))
-    await store.save_both("posthog", "d", "e", replaced=seen[-1].rows["derived"])
+    await store.save_grant("posthog", "d", "e", version=seen[-1].version)
     seen.append(await store.load("posthog"))
     for before, after in pairwise(seen):
         assert after.version == before.version + 1
@@ -471,8 +471,7 @@ async def test_what_is_done_to_one_provider_touches_no_other(postgres: Database)
         "oauth": "b",
         "derived": "same",
     }
-    derived = refreshed.rows["derived"]
-    both = await store.save_both("posthog", "c", "d", replaced=derived)
+    both = await store.save_grant("posthog", "c", "d", version=refreshed.version)
     assert both is not None
     await store.mark_published("posthog", (await store.load("posthog")).version + 3_600_000)
     deleted = await store.delete("posthog")
@@ -485,12 +484,12 @@ async def test_what_is_done_to_one_provider_touches_no_other(postgres: Database)
     assert (await store.published_versions())["other"] == published
 
 
-@pytest.mark.parametrize("change", ["delete", "save_both"])
+@pytest.mark.parametrize("change", ["delete", "save_grant"])
 async def test_a_change_that_gets_no_version_is_not_made(postgres: Database, change: str) -> None:
     """It would be announced to nobody: they would go on with what was deleted."""
     store = CredentialStore(postgres)
     await store.save("posthog", "oauth", "a")
-    derived = (await store.save("posthog", "derived", "d")).row
+    await store.save("posthog", "derived", "d")
     before = await store.load("posthog")
     async with postgres.acquire() as connection:
         await connection.execute("ALTER TABLE provider_versions RENAME TO gone")
@@ -499,7 +498,7 @@ async def test_a_change_that_gets_no_version_is_not_made(postgres: Database, cha
             await (
                 store.delete("posthog")
                 if change == "delete"
-                else store.save_both("posthog", "b", "e", replaced=derived)
+                else store.save_grant("posthog", "b", "e", version=before.version)
             )
     finally:
         async with postgres.acquire() as connection:
