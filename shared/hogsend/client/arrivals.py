@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from nats.aio.msg import Msg
 
 from hogsend.contract.errors import HogsendError
 from hogsend.transport.connection import Connection
-from hogsend.transport.messages_in_hand import HEARTBEAT_SECONDS, MessagesInHand
+from hogsend.transport.messages_in_hand import MessagesInHand
 
 AGAIN_SECONDS = 5.0
 """An event that was handed out, and is not done when its iterator ends, comes again after this
@@ -19,6 +19,16 @@ UNASKED_SECONDS = 10.0
 """How long a wait that was cut short goes on by itself, where others would get the event."""
 
 _leaving: set[asyncio.Task[None]] = set()
+
+
+class Source(Protocol):
+    """A consumer, as far as it is used here."""
+
+    heartbeat: float
+    """Seconds between two heartbeats for a message, known when the first one comes."""
+
+    def batches(self) -> AsyncIterator[list[Msg]]:
+        """Messages, until the connection is closed."""
 
 
 class Arrivals:
@@ -30,7 +40,7 @@ class Arrivals:
     def __init__(
         self,
         connection: Connection,
-        source: Callable[[], AsyncIterator[list[Msg]]],
+        source: Source,
         *,
         shared: bool,
     ) -> None:
@@ -38,7 +48,7 @@ class Arrivals:
 
         Args:
             connection: where the messages come from.
-            source: gives batches of one message each; called again after a pause.
+            source: gives batches of one message each; asked again after a pause.
             shared: whether others get what this one gives back.
         """
         self._connection = connection
@@ -48,7 +58,7 @@ class Arrivals:
         self._in_hand = MessagesInHand(
             connection,
             lambda _what, error: connection.observe("error", f"cannot keep an event: {error}"),
-            interval=HEARTBEAT_SECONDS,
+            interval=source.heartbeat,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._heartbeat: asyncio.Task[None] | None = None
@@ -70,9 +80,8 @@ class Arrivals:
         if self._refused is not None:
             # A generator that has raised ends quietly; who asks again must not take that for all.
             raise self._refused
-        if self._heartbeat is None and not self.ended:
+        if self._loop is None and not self.ended:
             self._loop = asyncio.get_running_loop()
-            self._heartbeat = asyncio.create_task(self._in_hand.keep_alive())
             self._connection.before_close(self.leave)
         if self._unasked is not None:
             self._unasked.cancel()
@@ -145,7 +154,7 @@ class Arrivals:
     async def _next(self) -> Msg | None:
         try:
             if self._batches is None:
-                self._batches = self._source()
+                self._batches = self._source.batches()
             messages = await anext(self._batches, None)
         except HogsendError as error:
             self._refused = error
@@ -157,4 +166,7 @@ class Arrivals:
             return None
         # Whoever waits for it may come late.
         self._in_hand.take(messages)
+        self._in_hand.interval = self._source.heartbeat
+        if self._heartbeat is None:
+            self._heartbeat = asyncio.create_task(self._in_hand.keep_alive())
         return messages[0]

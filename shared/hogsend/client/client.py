@@ -139,7 +139,8 @@ class Client:
         while another one waits raises `RuntimeError`.
 
         A durable belongs to its names: asked for others, the loop raises `ConsumerConflict` before
-        anything is read, and the durable stays as it is.
+        anything is read, and the durable stays as it is. So it does for one that was made elsewhere
+        and is not acknowledged explicitly.
 
         With `type` each event is a `TypedEvent` whose properties are of that type: a msgspec
         Struct, a dataclass, a TypedDict, or whatever else msgspec decodes. Unknown properties are

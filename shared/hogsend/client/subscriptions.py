@@ -70,7 +70,7 @@ class Events(AsyncIterator[E]):
     ) -> None:
         config = events_consumer(names, durable)
         consumer = Consumer(connection, StreamName.EVENTS, config, batch=1, adjust=False)
-        self._arrivals = Arrivals(connection, consumer.batches, shared=durable is not None)
+        self._arrivals = Arrivals(connection, consumer, shared=durable is not None)
         # Nothing may go on when the loop over this iterator is left, nor keep the iterator alive.
         weakref.finalize(self, self._arrivals.abandon).atexit = False
         self._connection = connection

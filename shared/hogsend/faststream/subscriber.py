@@ -121,7 +121,7 @@ class ConsumerSubscriber(PullStreamSubscriber):
 
     async def _consume(self, link: Connection, source: Consumer) -> None:
         async for messages in source.batches():
-            async with _in_hand(link, messages).held(NAK_SECONDS):
+            async with _in_hand(link, messages, source.heartbeat).held(NAK_SECONDS):
                 await self._handled(messages[0])
 
     async def _handled(self, message: Msg) -> None:
@@ -203,9 +203,11 @@ class ChangeSubscriber(ConsumerSubscriber):
         return self._heard.is_news(read)
 
 
-def _in_hand(link: Connection, messages: list[Msg]) -> MessagesInHand:
+def _in_hand(link: Connection, messages: list[Msg], interval: float) -> MessagesInHand:
     held = MessagesInHand(
-        link, lambda what, error: link.observe("error", f"{what} of an event: {error}")
+        link,
+        lambda what, error: link.observe("error", f"{what} of an event: {error}"),
+        interval=interval,
     )
     held.take(messages)
     return held

@@ -17,11 +17,14 @@ from nats.js.api import ConsumerConfig
 
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.foreign_consumer import found_or_made
+from hogsend.transport.messages_in_hand import HEARTBEAT_SECONDS
 from hogsend.transport.own_consumer import Position, made
 from hogsend.transport.pull import ConsumerGone, Pull
 from hogsend.transport.trouble import Trouble
 
 RETRY_SECONDS = 0.5
+HEARTBEATS_IN_TIME = 3
+"""How often JetStream hears of a message before it would give it again."""
 
 JETSTREAM_ANSWER = b'{"type":"io.nats.jetstream.api.'
 """What every answer of JetStream's API begins with; its status messages are empty."""
@@ -64,17 +67,22 @@ class Consumer:
         self._adjust = adjust
         self._position = position
         self._trouble = Trouble(connection, stream, config.durable_name)
+        self.heartbeat = HEARTBEAT_SECONDS
+        """Seconds between two heartbeats for a message in hand, known once it was found."""
 
     async def find(self) -> str:
         """Make the consumer unless it exists, and give its name.
 
         Raises:
-            ConsumerConflict: it exists, may not be adjusted, and reads something else.
+            ConsumerConflict: it exists, may not be adjusted, and reads something else or in
+                another way.
             Forbidden: this NATS user may not make or see it.
             nats.errors.Error: NATS or JetStream cannot be reached.
         """
         if not self._adjust:
-            return await found_or_made(self._connection, self._stream, self._config)
+            found = await found_or_made(self._connection, self._stream, self._config)
+            self.heartbeat = min(HEARTBEAT_SECONDS, found.ack_wait / HEARTBEATS_IN_TIME)
+            return found.name
         js = await self._connection.js_for(self._stream)
         if self._position is None:
             return (await made(js, self._stream, self._config)).name

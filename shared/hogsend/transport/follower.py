@@ -53,7 +53,7 @@ class Follower:
             Forbidden: this NATS user may not make it.
             nats.errors.Error: NATS or JetStream cannot be reached.
         """
-        return await found_or_made(self._connection, self._stream, self._config)
+        return (await found_or_made(self._connection, self._stream, self._config)).name
 
     async def next(self) -> list[Msg]:
         """Wait for what comes next; empty once the connection is closed, and behind the end.

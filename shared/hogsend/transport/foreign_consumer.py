@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import nats.errors
-from nats.js.api import ConsumerConfig
+from nats.js.api import AckPolicy, ConsumerConfig
 
 from hogsend.contract.errors import ConsumerConflict, Forbidden, InvalidRequest
 from hogsend.contract.subjects import REPLAYS
@@ -22,17 +22,37 @@ _NOT_AVAILABLE, _FORBIDDEN = 503, 403
 _EXISTS_OTHERWISE = 10148
 """JetStream's code for a create, with `action` `create`, of a consumer that differs."""
 
+_ACK_WAIT = 30 * 10**9
+"""What JetStream takes unless told otherwise, in nanoseconds."""
+_WHAT_TO_DO = (
+    "use another durable name, or delete the consumer first (`hogsend consumers delete`), which "
+    "forgets its position"
+)
+
 
 class _Existing(msgspec.Struct, frozen=True):
     filter_subject: str | None = None
     filter_subjects: list[str] | None = None
     deliver_subject: str | None = None
+    ack_policy: str = AckPolicy.EXPLICIT.value
+    ack_wait: int = 0
+    """Nanoseconds."""
+    backoff: list[int] = []
+    """Nanoseconds; the first takes the place of `ack_wait` until a message comes again."""
 
     @property
     def filters(self) -> frozenset[str]:
         subjects = self.filter_subjects or ([self.filter_subject] if self.filter_subject else [])
         # Ingest adds this one for as long as a replay to the consumer lasts.
         return frozenset(one for one in subjects if not one.startswith(f"{REPLAYS}."))
+
+
+class FoundConsumer(msgspec.Struct, frozen=True):
+    """A consumer that is there."""
+
+    name: str
+    ack_wait: float
+    """Seconds after which a message comes again of which nothing is heard."""
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -42,12 +62,20 @@ class _Answer(msgspec.Struct, frozen=True):
     config: _Existing = _Existing()
     error: Problem | None = None
 
+    @property
+    def found(self) -> FoundConsumer:
+        shortest = min(self.config.backoff, default=self.config.ack_wait)
+        return FoundConsumer(self.name, (shortest or _ACK_WAIT) / 1e9)
 
-async def found_or_made(connection: Connection, stream: str, config: ConsumerConfig) -> str:
-    """Give the name of the consumer, made as `config` says when there is none.
+
+async def found_or_made(
+    connection: Connection, stream: str, config: ConsumerConfig
+) -> FoundConsumer:
+    """Give the consumer, made as `config` says when there is none.
 
     Raises:
-        ConsumerConflict: one of that name reads other subjects, or is a push consumer.
+        ConsumerConflict: one of that name reads other subjects, is a push consumer, or is not
+            acknowledged in the way that is asked for.
         InvalidRequest: JetStream does not take the configuration.
         Forbidden: this NATS user may not make it, or nobody but Hogsend may.
         nats.errors.Error: JetStream cannot be reached, or has no such stream now.
@@ -64,7 +92,7 @@ async def found_or_made(connection: Connection, stream: str, config: ConsumerCon
         # Ingest makes consumers, and is away; one that exists does without it.
         answer = _Answer(error=Problem(_NOT_AVAILABLE))
     if answer.error is None:
-        return answer.name
+        return answer.found
     if answer.error.err_code != _EXISTS_OTHERWISE and answer.error.code != _NOT_AVAILABLE:
         raise _failure(answer.error)
     existing = await _ask(connection, f"$JS.API.CONSUMER.INFO.{stream}.{name}", {})
@@ -73,7 +101,14 @@ async def found_or_made(connection: Connection, stream: str, config: ConsumerCon
     asked = _Existing(config.filter_subject, config.filter_subjects)
     if existing.config.filters != asked.filters or existing.config.deliver_subject:
         raise ConsumerConflict(_conflict(name, existing.config, asked))
-    return existing.name
+    asked_policy = (config.ack_policy or AckPolicy.EXPLICIT).value
+    if existing.config.ack_policy != asked_policy:
+        # With another one nothing comes again, or one acknowledgement counts for others' messages.
+        raise ConsumerConflict(
+            f"the durable consumer {name!r} exists with the acknowledgement policy "
+            f"{existing.config.ack_policy!r}, not {asked_policy!r}; {_WHAT_TO_DO}"
+        )
+    return existing.found
 
 
 async def _ask(connection: Connection, subject: str, body: dict[str, Any]) -> _Answer:
@@ -93,8 +128,7 @@ def _conflict(name: str, existing: _Existing, asked: _Existing) -> str:
     kind = "is a push consumer of" if existing.deliver_subject else "reads"
     return (
         f"the durable consumer {name!r} exists and {kind} {_listed(existing)}, not "
-        f"{_listed(asked)}; use another durable name, or delete the consumer first "
-        f"(`hogsend consumers delete`), which forgets its position"
+        f"{_listed(asked)}; {_WHAT_TO_DO}"
     )
 
 

@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from hogsend.transport.connection import UNREACHABLE, Connection
 
 HEARTBEAT_SECONDS = 10.0
-"""How often JetStream hears that messages are still worked on; well below any `ack_wait`."""
+"""How often JetStream hears that messages are still worked on; well below our own `ack_wait`."""
 CLEAR_EVERY = 1000
 """New messages in hand after which acknowledged ones are dropped."""
 NAK_FLUSH_SECONDS = 2
@@ -43,7 +43,8 @@ class MessagesInHand:
         """
         self._connection = connection
         self._report = report
-        self._interval = interval
+        self.interval = interval
+        """Seconds between two heartbeats."""
         self._messages: dict[int, Msg] = {}
         self._clear_at = CLEAR_EVERY
 
@@ -88,7 +89,7 @@ class MessagesInHand:
         Cancel it to stop; it ends by itself when the connection is closed.
         """
         while True:
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(self.interval)
             try:
                 for message in self._unacknowledged():
                     if not message.is_acked:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
 import hogsend
-from hogsend.client import arrivals, subscriptions
+from hogsend.client import subscriptions
 from hogsend.client.client import Client
 from hogsend.client.decoding import CannotDecode
 from hogsend.contract import subjects
@@ -23,6 +24,7 @@ from hogsend.contract.events import Event
 from hogsend.contract.headers import message_headers
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
+from hogsend.transport import consumer
 from hogsend.transport.connection import Connection
 from tests.integration.harness import connected, consumers_of_others
 from tests.servers import Servers
@@ -65,10 +67,8 @@ async def announce(
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> list[Msg]:
-    """A JetStream that waits for five seconds; gives what it was told to wait for."""
-    monkeypatch.setattr(subscriptions, "ACK_WAIT_SECONDS", 5.0)
-    monkeypatch.setattr(arrivals, "HEARTBEAT_SECONDS", 0.2)
+def told(monkeypatch: pytest.MonkeyPatch) -> list[Msg]:
+    """The messages that JetStream was told to wait for, each time."""
     told: list[Msg] = []
     in_progress = Msg.in_progress
 
@@ -77,6 +77,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> list[Msg]:
         told.append(self)
 
     monkeypatch.setattr(Msg, "in_progress", tell)
+    return told
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, told: list[Msg]) -> list[Msg]:
+    """A JetStream that waits for five seconds; gives what it was told to wait for."""
+    monkeypatch.setattr(subscriptions, "ACK_WAIT_SECONDS", 5.0)
+    monkeypatch.setattr(consumer, "HEARTBEAT_SECONDS", 0.2)
     return told
 
 
@@ -89,10 +97,30 @@ async def test_a_slow_handler_keeps_its_event(
         assert (await anext(events)).id == "1"
         # Longer than JetStream waits.
         await eventually(lambda: len(impatient) >= 30)
-        consumer = await subscriber.js.consumer_info(StreamName.EVENTS, DURABLE)
-        assert (consumer.num_redelivered, consumer.num_ack_pending) == (0, 1)
+        info = await subscriber.js.consumer_info(StreamName.EVENTS, DURABLE)
+        assert (info.num_redelivered, info.num_ack_pending) == (0, 1)
         await announce(ingest, "2")
         assert (await anext(events)).id == "2"
+
+
+@pytest.mark.parametrize("how", [{"ack_wait": 1.5}, {"backoff": [1.5, 3.0], "max_deliver": 9}])
+async def test_a_durable_that_waits_for_less_hears_of_a_slow_handlers_event_in_time(
+    servers: Servers, fresh_bus: None, told: list[Msg], how: dict[str, Any]
+) -> None:
+    async with (
+        two_sides(servers) as (ingest, subscriber),
+        connected(servers, User.OPERATOR) as operator,
+    ):
+        filtered = subjects.event("signed_up")
+        made = ConsumerConfig(durable_name=DURABLE, filter_subject=filtered, **how)
+        await operator.js.add_consumer(StreamName.EVENTS, made)
+        await announce(ingest, "1")
+        events = Client(subscriber).events("signed_up", durable=DURABLE)
+        assert (await anext(events)).id == "1"
+        # Longer than JetStream waits.
+        await eventually(lambda: len(told) >= 4)
+        info = await operator.js.consumer_info(StreamName.EVENTS, DURABLE)
+        assert (info.num_redelivered, info.num_ack_pending) == (0, 1)
 
 
 async def test_who_stops_iterating_holds_nothing_back(
@@ -172,9 +200,9 @@ async def test_a_loop_that_is_stopped_finishes_its_event_and_takes_no_other(
         # Whatever is asked for now has ended, too.
         assert await _rest(client.events()) == []
         await subscriber.close()
-        consumer = await ingest.js.consumer_info(StreamName.EVENTS, DURABLE)
-        assert (consumer.num_ack_pending, consumer.num_redelivered) == (0, 0)
-        assert consumer.num_pending == 1
+        info = await ingest.js.consumer_info(StreamName.EVENTS, DURABLE)
+        assert (info.num_ack_pending, info.num_redelivered) == (0, 0)
+        assert info.num_pending == 1
 
 
 async def test_a_loop_is_stopped_while_nats_is_away(servers: Servers, fresh_bus: None) -> None:
@@ -188,7 +216,8 @@ async def test_a_loop_is_stopped_while_nats_is_away(servers: Servers, fresh_bus:
         ended = asyncio.gather(_rest(events), _rest(changes))
         await asyncio.sleep(0)
         client.stop()
-        assert await asyncio.wait_for(ended, PATIENCE_SECONDS) == ([], [])
+        read, heard = await asyncio.wait_for(ended, PATIENCE_SECONDS)
+        assert (read, heard) == ([], [])
 
 
 async def test_an_event_in_hand_is_given_back_when_the_client_is_closed(

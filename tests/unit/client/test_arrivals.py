@@ -22,6 +22,7 @@ class Source:
 
     def __init__(self) -> None:
         self.queue = asyncio.Queue[list[Msg]]()
+        self.heartbeat = HEARTBEAT_SECONDS
         self.closed = False
         self.closing: asyncio.Event | None = None
 
@@ -40,7 +41,7 @@ async def test_what_arrives_as_its_caller_gives_up_is_the_next_callers() -> None
     given_up = 0
     for turns in range(10):
         connection, source = FakeConnection(), Source()
-        arrivals = Arrivals(connection, source.batches, shared=True)
+        arrivals = Arrivals(connection, source, shared=True)
         waiting = asyncio.create_task(arrivals.next())
         await settle()
         message = connection.message(1)
@@ -59,7 +60,7 @@ async def test_what_arrives_as_its_caller_gives_up_is_the_next_callers() -> None
 @on_virtual_time
 async def test_what_nobody_waits_for_is_in_hand_when_it_arrives() -> None:
     connection, source = FakeConnection(), Source()
-    arrivals = Arrivals(connection, source.batches, shared=False)
+    arrivals = Arrivals(connection, source, shared=False)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(arrivals.next(), 1)
     source.queue.put_nowait([connection.message(1)])
@@ -72,7 +73,7 @@ async def test_what_nobody_waits_for_is_in_hand_when_it_arrives() -> None:
 @on_virtual_time
 async def test_what_others_would_get_is_not_kept_for_who_never_asks_again() -> None:
     connection, source = FakeConnection(), Source()
-    arrivals = Arrivals(connection, source.batches, shared=True)
+    arrivals = Arrivals(connection, source, shared=True)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(arrivals.next(), 1)
     message = connection.message(1)
@@ -89,7 +90,7 @@ async def test_what_others_would_get_is_not_kept_for_who_never_asks_again() -> N
 @on_virtual_time
 async def test_who_asks_while_what_came_is_given_back_waits_for_the_next() -> None:
     connection, source = FakeConnection(), Source()
-    arrivals = Arrivals(connection, source.batches, shared=True)
+    arrivals = Arrivals(connection, source, shared=True)
     source.closing = asyncio.Event()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(arrivals.next(), 1)
@@ -107,7 +108,7 @@ async def test_who_asks_while_what_came_is_given_back_waits_for_the_next() -> No
 @on_virtual_time
 async def test_who_left_hears_nothing_and_keeps_nothing() -> None:
     connection, source = FakeConnection(), Source()
-    arrivals = Arrivals(connection, source.batches, shared=True)
+    arrivals = Arrivals(connection, source, shared=True)
     source.queue.put_nowait([message := connection.message(1)])
     await arrivals.next()
     arrivals.abandon()
@@ -122,7 +123,7 @@ async def test_who_left_hears_nothing_and_keeps_nothing() -> None:
 @on_virtual_time
 async def test_who_left_while_waiting_ends_the_wait() -> None:
     connection, source = FakeConnection(), Source()
-    arrivals = Arrivals(connection, source.batches, shared=True)
+    arrivals = Arrivals(connection, source, shared=True)
     waiting = asyncio.create_task(arrivals.next())
     await settle()
     await arrivals.leave()
@@ -133,7 +134,7 @@ async def test_who_left_while_waiting_ends_the_wait() -> None:
 @on_virtual_time
 async def test_behind_the_end_what_is_in_hand_is_kept_until_it_is_acknowledged() -> None:
     connection, source = FakeConnection(), Source()
-    arrivals = Arrivals(connection, source.batches, shared=True)
+    arrivals = Arrivals(connection, source, shared=True)
     source.queue.put_nowait([message := connection.message(1)])
     assert await arrivals.next() is message
     arrivals.end()
@@ -146,15 +147,16 @@ async def test_behind_the_end_what_is_in_hand_is_kept_until_it_is_acknowledged()
 @on_virtual_time
 async def test_an_end_stays_an_end_and_a_refusal_a_refusal() -> None:
     source = Source()
-    arrivals = Arrivals(FakeConnection(), source.batches, shared=True)
+    arrivals = Arrivals(FakeConnection(), source, shared=True)
     source.queue.put_nowait([])
     assert [await arrivals.next() for _ in range(2)] == [None, None]
 
-    async def refused() -> AsyncIterator[list[Msg]]:
-        raise Forbidden("no")
-        yield []
+    class Refused(Source):
+        async def batches(self) -> AsyncIterator[list[Msg]]:
+            raise Forbidden("no")
+            yield []
 
-    arrivals = Arrivals(FakeConnection(), refused, shared=True)
+    arrivals = Arrivals(FakeConnection(), Refused(), shared=True)
     for _ in range(2):
         with pytest.raises(Forbidden):
             await arrivals.next()

@@ -35,7 +35,7 @@ class Answering:
 
 
 async def found(connection: Answering) -> str:
-    return await found_or_made(cast("Connection", connection), "EVENTS", WANTED)
+    return (await found_or_made(cast("Connection", connection), "EVENTS", WANTED)).name
 
 
 def existing(**config: object) -> dict[str, Any]:
@@ -62,9 +62,13 @@ async def test_one_that_does_not_exist_is_made() -> None:
             {"filter_subject": "hogsend.events.signed_up", "deliver_subject": "x"},
             "is a push consumer of",
         ),
+        (
+            {"filter_subject": "hogsend.events.signed_up", "ack_policy": "all"},
+            "the acknowledgement policy 'all', not 'explicit'",
+        ),
     ],
 )
-async def test_one_that_reads_something_else_is_a_conflict_that_names_both(
+async def test_one_that_reads_otherwise_is_a_conflict_that_names_both(
     config: dict[str, object], said: str
 ) -> None:
     connection = Answering(CREATE=EXISTS_OTHERWISE, INFO=existing(**config))
