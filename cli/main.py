@@ -33,21 +33,29 @@ COMMANDS = {
     "connect": Command("cli.commands.connect:connect", "Connect a PostHog project over OAuth."),
     "doctor": Command("cli.commands.doctor:doctor", "Examine a server and its PostHog side."),
     "status": Command("cli.commands.status:status", "Show the health of a running stack."),
-    "events": Command("cli.commands.events:app", "List, send and follow events."),
+    "events": Command("cli.commands.events:app", "List, show, send, follow and replay events."),
     "backfill": Command("cli.commands.backfill:app", "Bring events from before the connection."),
     "contacts": Command(
-        "cli.commands.contacts:app", "Look at contacts, undo a merge of two people, and erase one."
+        "cli.commands.contacts:app", "Look at contacts, undo a merge, export and erase a person."
     ),
-    "dlq": Command("cli.commands.dlq:app", "List, replay or purge dead letters."),
+    "dlq": Command(
+        "cli.commands.dlq:app", "Look at messages that could not be processed, and replay them."
+    ),
     "consumers": Command(
-        "cli.commands.consumers:app", "Look at and delete the consumers of events."
+        "cli.commands.consumers:app", "Look at and delete the consumers of events and changes."
     ),
     "backup": Command(
         "cli.commands.backup:backup", "Back up streams, PostgreSQL, settings and secrets."
     ),
-    "restore": Command("cli.commands.backup:restore", "Restore a backup into an empty place."),
-    "streams": Command("cli.commands.streams:app", "Back up and restore JetStream."),
-    "spool": Command("cli.commands.spool:app", "Read what a gateway's spool has set aside."),
+    "restore": Command(
+        "cli.commands.backup:restore", "Restore a backup where there is no stack yet."
+    ),
+    "streams": Command(
+        "cli.commands.streams:app", "Back up JetStream's streams to files, and restore them."
+    ),
+    "spool": Command(
+        "cli.commands.spool:app", "Look into files that a gateway's spool has set aside."
+    ),
     "compose": Command(
         "cli.commands.compose:app", "Check, change and upgrade a deployment with Compose."
     ),

@@ -34,6 +34,8 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
     """Whether what is stored for PostHog was sealed with another `BETTER_AUTH_SECRET`."""
     posthog: str | None = None
     """URL of the sandbox beside it, if there is one."""
+    console: str | None = None
+    """URL of the console, unless `CONSOLE` or the gateway's address hides it."""
 
 
 def show(summary: Summary, next_steps: Mapping[str, str] | None = None) -> None:
@@ -45,6 +47,7 @@ def show(summary: Summary, next_steps: Mapping[str, str] | None = None) -> None:
     """
     rows = {
         "gateway": summary.gateway,
+        "console": summary.console,
         "API docs": summary.docs,
         "NATS": summary.nats,
         "PostgreSQL": summary.database,
@@ -57,7 +60,7 @@ def show(summary: Summary, next_steps: Mapping[str, str] | None = None) -> None:
         "subscribe": f"set -a; . {summary.subscriber_env_file}; set +a"
         if summary.subscriber_env_file
         else None,
-        "take part": f"set -a; . {summary.app_env_file}; set +a" if summary.app_env_file else None,
+        "report": f"set -a; . {summary.app_env_file}; set +a" if summary.app_env_file else None,
         "logs": summary.logs,
     }
     out.print("[bold green]Hogsend is up[/]\n")

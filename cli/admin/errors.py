@@ -89,7 +89,7 @@ def error_from(answer: httpx.Response, address: ServerAddress) -> AdminError:
 
 
 _FIXES = {
-    HTTPStatus.NOT_FOUND: "see that it exists there, and that --url is a Hogsend server of this "
+    HTTPStatus.NOT_FOUND: "check the name or number, and that --url is a Hogsend server of this "
     "version",
     HTTPStatus.TOO_MANY_REQUESTS: "wait a minute, then run it again",
     HTTPStatus.INTERNAL_SERVER_ERROR: "see the gateway's log (.hogsend/logs/gateway.log), and "
@@ -109,7 +109,11 @@ def _fix(status: int, address: ServerAddress) -> str:
         return _FIXES[HTTPStatus(status)]
     if status > HTTPStatus.INTERNAL_SERVER_ERROR:
         return _UNAVAILABLE
-    return "correct what it names" if status >= HTTPStatus.BAD_REQUEST else _REDIRECTED
+    return (
+        "correct the option or value that it names"
+        if status >= HTTPStatus.BAD_REQUEST
+        else _REDIRECTED
+    )
 
 
 def _issues(error: object) -> str | None:

@@ -50,7 +50,7 @@ def show(key: str, *, server: Server = DEFAULT_SERVER) -> int:
     found = ask(server, lambda client: client.contacts(key))
     if not found.contacts:
         raise CommandError(
-            f"{printable(key)} leads to no contact",
+            f'no contact is known as "{printable(key)}"',
             "give a user id, an email address or a contact's id; `hogsend events list` shows some",
         )
     _print(found, server)
@@ -216,7 +216,7 @@ def _one(key: str, server: Server) -> ContactDetails | None:
         )
     if not found and not _CONTACT_ID.fullmatch(key):
         raise CommandError(
-            f"{printable(key)} leads to no contact",
+            f'no contact is known as "{printable(key)}"',
             "give a user id, an email address, or the id of a contact, erased or not",
         )
     return found[0] if found else None

@@ -113,7 +113,7 @@ def _invite(summary: Summary, posthog: DemoPostHog, *, stays: bool) -> None:
         "capture": posthog.curl(EVENT, "u_43"),
         "subscribe": f"set -a; . {summary.subscriber_env_file}; set +a; "
         f"{sys.executable} {startup.ROOT / 'docs/examples/subscriber.py'}",
-        "take part": f"set -a; . {summary.app_env_file}; set +a; "
+        "report": f"set -a; . {summary.app_env_file}; set +a; "
         f"{sys.executable} {startup.ROOT / 'docs/examples/app.py'}",
         "events": f"printf 'Authorization: Bearer %s' \"$(cat {summary.admin_key_file})\" | "
         f"curl -H @- {summary.gateway}/v1/admin/events",

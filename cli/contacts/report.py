@@ -75,7 +75,9 @@ def show_preview(preview: ErasurePreview) -> None:
     }
     for name, value in rows.items():
         print_hanging(out, (name.ljust(_WIDTH), "bold"), printable(value))
-    print_hanging(out, ("", ""), "nothing was erased; without --dry-run this goes for ever")
+    print_hanging(
+        out, ("", ""), "nothing was erased; without --dry-run all of this is deleted for good"
+    )
 
 
 def show_export(file: str, size: int) -> None:

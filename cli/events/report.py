@@ -87,7 +87,7 @@ def show_replayed(done: Replayed) -> None:
         text = f"{done.left_out} that are too large for the bus with the headers of a replay"
         print_hanging(out, ("left out ", "bold yellow"), text)
     if done.waiting:
-        print_hanging(out, ("  ", ""), f"it has {done.waiting} of them to take")
+        print_hanging(out, ("  ", ""), f"{done.waiting} of them still wait for it")
 
 
 def show_interrupted(done: Replayed) -> None:

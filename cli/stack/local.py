@@ -124,7 +124,14 @@ async def summarize(stack: Stack) -> Summary:
         webhook_open=not (unreadable or missing) and await _is_webhook_open(stack),
         webhook_closed=missing,
         credential_unreadable=unreadable,
+        console=await _console(stack),
     )
+
+
+async def _console(stack: Stack) -> str | None:
+    async with own_http(stack.base_url) as http:
+        answer = await http.get("/console")
+    return f"{stack.base_url}/console" if answer.is_success else None
 
 
 async def _is_webhook_open(stack: Stack) -> bool:

@@ -67,7 +67,7 @@ def test_nobody_is_a_failure_with_a_fix(contacts: Any, hogsend: FakeHogsend) -> 
     hogsend.more[SHOW] = CannedResponse(200, {"contacts": []})
     shown = contacts("show", "ben+1@b.com")
     assert (shown.code, shown.out) == (1, "")
-    assert "ben+1@b.com leads to no contact" in shown.err
+    assert 'no contact is known as "ben+1@b.com"' in shown.err
     assert "fix: " in shown.err
 
 

@@ -131,7 +131,7 @@ def test_a_replay_is_asked_for_part_by_part(cli: Cli, hogsend: FakeHogsend) -> N
     assert outcome.code == 0
     assert outcome.out.splitlines() == [
         "replayed 20 events to mailer",
-        "  it has 7 of them to take",
+        "  7 of them still wait for it",
     ]
     bodies = [request.json for request in hogsend.requests]
     wanted = {"to": "mailer", "since": "2026-01-01T00:00:00Z"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -378,3 +379,10 @@ def test_why_there_is_no_answer_names_neither_classes_nor_what_was_sent(error: E
     assert reason
     assert "secret" not in reason
     assert type(error).__name__ not in reason
+
+
+@pytest.mark.parametrize("name", sorted(main.COMMANDS))
+def test_a_group_is_described_by_the_same_words_everywhere(name: str) -> None:
+    module, _, attribute = main.COMMANDS[name].path.partition(":")
+    group = getattr(importlib.import_module(module), attribute)
+    assert not isinstance(group, App) or group.help == main.COMMANDS[name].summary

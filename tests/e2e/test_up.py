@@ -82,6 +82,11 @@ async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
         await eventually(lambda: _is(stack.stored(), 1))
         health = (await stack.http.get("/v1/health")).json()
         assert health["status"] == "healthy"
+        console = await stack.http.get(stack.summary["console"])
+        assert (console.status_code, console.headers["content-type"]) == (
+            200,
+            "text/html; charset=utf-8",
+        )
         key = stack.admin
         secrets = [file.read_text().strip() for file in (home / "secrets").iterdir()]
         secrets += [GRANT["accessToken"], GRANT["refreshToken"]]

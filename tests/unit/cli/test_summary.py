@@ -21,6 +21,14 @@ UP = Summary(
 )
 
 
+@pytest.mark.parametrize("console", [None, "http://127.0.0.1:3002/console"])
+def test_the_console_is_shown_where_there_is_one(
+    console: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(msgspec.structs.replace(UP, console=console))
+    assert ("/console" in capsys.readouterr().out) is (console is not None)
+
+
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_webhook_is_shown_only_where_it_would_be_accepted(
     closed: bool, capsys: pytest.CaptureFixture[str]
