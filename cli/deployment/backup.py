@@ -11,7 +11,7 @@ from nats.aio.client import Client
 
 from cli.backup import postgres_tools
 from cli.backup.whole import Kind
-from cli.deployment import servers
+from cli.deployment import ownership, servers
 from cli.deployment.compose import Compose
 from cli.deployment.layout import Layout
 from cli.errors import CommandError
@@ -35,7 +35,13 @@ class ComposeSource:
 
     @asynccontextmanager
     async def operator(self) -> AsyncIterator[Client]:
-        """Connect to NATS as the operator."""
+        """Connect to NATS as the operator.
+
+        Raises:
+            CommandError: services use another NATS, or another PostgreSQL.
+        """
+        ownership.require_nats(self._compose)
+        ownership.require_postgres(self._compose)
         async with servers.operator(self._compose) as client:
             yield client
 

@@ -21,7 +21,7 @@ import msgspec
 
 from cli.backup import streams
 from cli.backup.streams import Done, StreamError
-from cli.deployment import servers
+from cli.deployment import ownership, servers
 from cli.deployment.compose import Compose
 from cli.deployment.layout import DOOR, SERVERS, SHARED_ACCOUNT, Layout
 from cli.errors import CommandError
@@ -79,6 +79,9 @@ class Move:
                 'go back to one gateway as docs/deploy.md says in "Two gateways behind one port"; '
                 "after the move, put deploy/shared-port.yaml back into COMPOSE_FILE",
             )
+        ownership.require_nats(
+            self._compose, "remove HOGSEND_NATS_URL from .env to use those of compose.yaml"
+        )
         journal = self._begun()
         if journal is not None and journal.target is not target:
             raise CommandError(
