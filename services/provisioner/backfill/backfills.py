@@ -14,9 +14,9 @@ from hogsend.contract.backfills import (
 )
 from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.contract.provisioning import Refusal
-from hogsend.posthog.api import PostHogError, Slice
+from hogsend.posthog.api import PostHogError, Queries, Slice
 from services.provisioner.backfill.posthog_events import AGAIN_REMEDY, PostHogEvents, Refused
-from services.provisioner.backfill.store import AnotherRuns, BackfillStore, Job
+from services.provisioner.backfill.store import AnotherRuns, BackfillStore, Counted, Job
 from services.provisioner.destination.errors import describe
 
 BUSY = "backfill_running"
@@ -52,14 +52,14 @@ class Backfills:
         events = sorted(wanted.events)
         try:
             # Also says whether PostHog may be asked at all, before anything is kept.
-            total = await self._count(Slice(since=wanted.since, until=until, events=events))
+            counted = await self._count(Slice(since=wanted.since, until=until, events=events))
             if wanted.dry_run:
-                return BackfillReply(count=total)
-            before = await self._store.unfinished(wanted)
+                return BackfillReply(count=counted.total)
+            before = await self._store.unfinished(wanted, counted.project)
             job = (
-                await self._store.resume(before)
+                await self._store.resume(before, counted.project)
                 if before is not None
-                else await self._store.begin(wanted, until, now, total)
+                else await self._store.begin(wanted, counted, until, now)
             )
         except Refused as error:
             return BackfillReply(refusal=error.refusal)
@@ -68,9 +68,12 @@ class Backfills:
         self._wake()
         return BackfillReply(backfill=job.shown)
 
-    async def _count(self, wanted: Slice) -> int:
+    async def _count(self, wanted: Slice) -> Counted:
+        async def count(queries: Queries) -> Counted:
+            return Counted(await queries.count(wanted), queries.project)
+
         try:
-            return await self._posthog.ask(lambda queries: queries.count(wanted))
+            return await self._posthog.ask(count)
         except PostHogError as error:
             wait = f" Wait {error.retry_after:.0f} seconds." if error.retry_after else ""
             refusal = Refusal(

@@ -31,6 +31,7 @@ CREDENTIAL_REMEDY = (
     "Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY to a key with query:read."
 )
 AGAIN_REMEDY = "See whether PostHog works, then run `hogsend backfill` again."
+PROJECT_CHANGED = "project_changed"
 UNAUTHORIZED = 401
 TOO_MANY = 429
 
@@ -55,11 +56,17 @@ class PostHogEvents:
         self._credentials = credentials
         self._http = http
 
-    async def ask(self, question: Callable[[Queries], Awaitable[Answer]]) -> Answer:
+    async def ask(
+        self, question: Callable[[Queries], Awaitable[Answer]], project: str | None = None
+    ) -> Answer:
         """Ask the project's query API; a bearer that PostHog refuses is replaced once.
 
+        Args:
+            question: what to ask.
+            project: address of the only project that may be asked, as `Queries.project` has it.
+
         Raises:
-            Refused: there is no credential, or it may not do that.
+            Refused: there is no credential, or it may not do that, or it is for another project.
             PostHogError: PostHog fails, limits requests, or cannot be reached, or the stored grant
                 is not refreshed yet: ask again later.
             Unavailable: the credentials service is down.
@@ -74,10 +81,7 @@ class PostHogEvents:
 
         async def attempt(token: str) -> Answer:
             transport = Transport(self._http, host, token)
-            project = choice.id or (await Projects(transport).get(None)).id
-            if project is None:
-                raise Refused(_posthog("project-discovery-failed", "", DISCOVERY_REMEDY))
-            return await question(Queries(transport, project))
+            return await question(await _queries(transport, choice, project))
 
         try:
             try:
@@ -94,6 +98,25 @@ class PostHogEvents:
             if used.not_refreshed:
                 raise _not_refreshed_yet(used.not_refreshed) from error
             raise Refused(refusal) from error
+
+
+async def _queries(transport: Transport, choice: ProjectChoice, wanted: str | None) -> Queries:
+    id = choice.id or (await Projects(transport).get(None)).id
+    if id is None:
+        raise Refused(_posthog("project-discovery-failed", "", DISCOVERY_REMEDY))
+    queries = Queries(transport, id)
+    if wanted is not None and wanted != queries.project:
+        raise _another_project(wanted, queries.project)
+    return queries
+
+
+def _another_project(begun: str, now: str) -> Refused:
+    return _precondition(
+        PROJECT_CHANGED,
+        f"It reads {begun}, and {now} is connected now.",
+        "Run `hogsend backfill` again for the project that is connected now; where the other one "
+        "is connected again, the same command goes on with this one.",
+    )
 
 
 def _without_bearer(bearer: TokenReply) -> PostHogError | Refused:

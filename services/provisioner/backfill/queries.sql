@@ -1,21 +1,22 @@
--- name: add(id, since, until, events, announce, started_at, total)<!
+-- name: add(id, project, since, until, events, announce, started_at, total)<!
 -- Begin a backfill.
-INSERT INTO backfills (id, state, since, until, events, announce, started_at, total)
-VALUES (:id, 'running', :since, :until, :events::text[], :announce, :started_at, :total)
+INSERT INTO backfills (id, project, state, since, until, events, announce, started_at, total)
+VALUES (:id, :project, 'running', :since, :until, :events::text[], :announce, :started_at, :total)
 RETURNING *;
 
--- name: unfinished(since, until, events, announce)^
--- The latest backfill of the same events, unless it finished.
+-- name: unfinished(project, since, until, events, announce)^
+-- The latest backfill of the same events, unless it finished; one from before has no project.
 SELECT * FROM (
     SELECT * FROM backfills
     WHERE since = :since AND events = :events::text[] AND announce = :announce
         AND (:until::timestamptz IS NULL OR until = :until)
+        AND (project IS NULL OR project = :project)
     ORDER BY started_at DESC LIMIT 1
 ) AS latest WHERE state <> 'finished';
 
--- name: resume(id)^
+-- name: resume(id, project)^
 -- Go on with a backfill.
-UPDATE backfills SET state = 'running', ended_at = NULL, detail = NULL, remediation = NULL,
+UPDATE backfills SET state = 'running', project = :project, ended_at = NULL, detail = NULL, remediation = NULL,
     not_before = now()
 WHERE id = :id AND state <> 'finished' RETURNING *;
 

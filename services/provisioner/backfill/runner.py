@@ -105,7 +105,9 @@ class BackfillRunner:
     async def _read_on(self, job: Job) -> None:
         limit = self._page_events
         try:
-            page = await self._posthog.ask(lambda queries: queries.page(job.rest, limit))
+            page = await self._posthog.ask(
+                lambda queries: queries.page(job.rest, limit), job.project
+            )
         except PostHogAnswerTooLarge:
             if limit > 1:
                 raise
@@ -129,7 +131,9 @@ class BackfillRunner:
             log.info("the backfill is finished", id=str(job.id))
 
     async def _leave_out_next(self, job: Job) -> None:
-        position = await self._posthog.ask(lambda queries: queries.next_position(job.rest))
+        position = await self._posthog.ask(
+            lambda queries: queries.next_position(job.rest), job.project
+        )
         if position is None:
             return
         moment, uuid = position

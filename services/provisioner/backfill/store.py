@@ -26,10 +26,20 @@ IDLE_SECONDS = 120.0
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 
 
+class Counted(msgspec.Struct, frozen=True):
+    """How many events a backfill would read, and of which project."""
+
+    total: int
+    project: str
+    """Its address in PostHog."""
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A backfill as its row is."""
 
     id: UUID
+    project: str | None = None
+    """Address of the project in PostHog; None for one from before, which reads any."""
     state: State
     since: datetime
     until: datetime
@@ -114,9 +124,9 @@ class BackfillStore:
             yield held
 
     async def begin(
-        self, wanted: StartBackfill, until: datetime, started_at: datetime, total: int
+        self, wanted: StartBackfill, counted: Counted, until: datetime, started_at: datetime
     ) -> Job:
-        """Begin a backfill.
+        """Begin a backfill of what was counted.
 
         Raises:
             AnotherRuns: one runs already.
@@ -126,22 +136,24 @@ class BackfillStore:
                 row = await _queries.add(
                     connection,
                     id=uuid4(),
+                    project=counted.project,
                     since=wanted.since,
                     until=until,
                     events=sorted(wanted.events),
                     announce=wanted.announce,
                     started_at=started_at,
-                    total=total,
+                    total=counted.total,
                 )
         except asyncpg.UniqueViolationError as error:
             raise AnotherRuns from error
         return _job(row)
 
-    async def unfinished(self, wanted: StartBackfill) -> Job | None:
-        """Find the latest backfill of the same events, unless it finished."""
+    async def unfinished(self, wanted: StartBackfill, project: str) -> Job | None:
+        """Find the latest backfill of the same events of a project, unless it finished."""
         async with self._database.acquire() as connection:
             row = await _queries.unfinished(
                 connection,
+                project=project,
                 since=wanted.since,
                 until=wanted.until,
                 events=sorted(wanted.events),
@@ -149,8 +161,8 @@ class BackfillStore:
             )
         return _job(row) if row else None
 
-    async def resume(self, job: Job) -> Job:
-        """Go on with a backfill.
+    async def resume(self, job: Job, project: str) -> Job:
+        """Go on with a backfill, which is that project's.
 
         Raises:
             AnotherRuns: another one runs.
@@ -158,7 +170,7 @@ class BackfillStore:
         """
         try:
             async with self._database.acquire() as connection:
-                row = await _queries.resume(connection, id=job.id)
+                row = await _queries.resume(connection, id=job.id, project=project)
         except asyncpg.UniqueViolationError as error:
             raise AnotherRuns from error
         if row is None:

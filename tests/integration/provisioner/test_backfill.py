@@ -382,3 +382,40 @@ async def test_a_cancelled_backfill_stays_cancelled_until_it_is_started_again(
         again = (await stack.start()).json()
         assert (again["id"] == started["id"]) is (cancelled.json()["state"] == "cancelled")
         assert (await stack.until("finished"))["read"] == 10
+
+
+async def test_a_backfill_goes_on_with_its_own_project_only(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "PAGE_EVENTS", 4)
+    monkeypatch.setattr(runner, "FAILED_SECONDS", 0.05)
+    await capture(stack.posthog, 10)
+    instance, asked = stack.posthog.instance, 0
+
+    def become(id: int) -> None:
+        # As somebody does who connects another project, or opens it in PostHog.
+        instance.project = msgspec.structs.replace(instance.project, id=id)
+
+    page = queries.Queries.page
+
+    async def connect_another_after_one(self: Any, *args: Any) -> Any:
+        nonlocal asked
+        found = await page(self, *args)
+        asked += 1
+        if asked == 1:
+            become(5)
+        return found
+
+    monkeypatch.setattr(queries.Queries, "page", connect_another_after_one)
+    async with stack.provisioner():
+        first = (await stack.start()).json()
+        failed = await stack.until("failed")
+        assert (failed["id"], failed["read"]) == (first["id"], 4)
+        assert "/project/4242" in failed["detail"]
+        assert "/project/5" in failed["detail"]
+        second = (await stack.start()).json()
+        assert second["id"] != first["id"]
+        assert (await stack.until("finished"))["read"] == 10
+        become(4242)
+        assert (await stack.start()).json()["id"] == first["id"]
+        assert (await stack.until("finished"))["read"] == 10

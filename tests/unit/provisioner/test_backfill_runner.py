@@ -29,6 +29,7 @@ from services.provisioner.backfill.store import Job
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = Job(
     id=uuid4(),
+    project="https://posthog.example/project/1",
     state="running",
     since=THEN,
     until=THEN,
@@ -85,7 +86,10 @@ class FakePostHog:
         self.position: tuple[datetime, str] | None = (THEN, "huge")
         self._answers = list(answers)
 
-    async def ask(self, question: Callable[[FakePostHog], Awaitable[Any]]) -> Any:
+    async def ask(
+        self, question: Callable[[FakePostHog], Awaitable[Any]], project: str | None
+    ) -> Any:
+        assert project == JOB.project
         return await question(self)
 
     async def page(self, _wanted: Any, limit: int) -> Page:

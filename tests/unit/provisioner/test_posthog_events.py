@@ -99,3 +99,19 @@ async def test_a_refused_token_is_replaced_once() -> None:
     asked.credentials.fresh = RENEWED
     assert await asked.count() == 7
     assert asked.credentials.rejected == ["pha_a"]
+
+
+async def test_only_the_project_is_asked_that_is_meant() -> None:
+    asked = Asked("pha_a")
+
+    async def count(project: str) -> int:
+        return await asked.events.ask(lambda queries: queries.count(JANUARY), project)
+
+    assert await count(f"{POSTHOG_URL}/project/1") == 7
+    for other in (f"{POSTHOG_URL}/project/2", "https://other.example/project/1"):
+        with pytest.raises(Refused) as raised:
+            await count(other)
+        refusal = raised.value.refusal
+        assert (refusal.reason, refusal.code) == ("precondition", "project_changed")
+        assert other in (refusal.detail or "")
+        assert "hogsend backfill" in (refusal.remediation or "")

@@ -67,6 +67,8 @@ class Queries:
 
     def __init__(self, transport: Transport, project_id: str) -> None:
         self._transport = transport
+        self.project = f"{transport.host}/project/{project_id}"
+        """Address of the project in PostHog."""
         self._path = f"/api/projects/{quote(project_id, safe='')}/query/"
 
     async def count(self, wanted: Slice) -> int:

@@ -62,6 +62,11 @@ class Transport:
         self._patience = patience
         self._secrets = [text for text in (bearer, *secrets) if text]
 
+    @property
+    def host(self) -> str:
+        """The private host, without a trailing slash."""
+        return self._base
+
     def hide(self, text: str) -> None:
         """Keep a text out of every error, even when PostHog repeats it."""
         self._secrets.append(text)
