@@ -377,7 +377,7 @@ async def test_an_address_that_is_wrong_is_told_and_where_one_is_can_be_asked_an
         page = console.page
         for view in ("constructor", "__proto__"):
             await console.open(view)
-            await expect(page.locator("main")).to_contain_text("no such page")
+            await expect(page.locator("main")).to_contain_text("does not exist")
         await console.open("events?id=never-seen")
         await expect(page.locator("main")).to_contain_text("One that came may still wait")
         await console.open("deadletters/%")
@@ -438,17 +438,17 @@ async def test_events_are_watched_as_they_arrive_until_somebody_pauses(loop: Loo
         assert await console.axe(ALL_RULES) == []
         await page.get_by_role("button", name="Pause").click()
         await send("watched")
-        await expect(page.get_by_role("button", name="Go on (1 new)")).to_be_visible()
+        await expect(page.get_by_role("button", name="Resume (1 new)")).to_be_visible()
         await expect(rows).to_have_count(2)
-        await page.get_by_role("button", name="Go on").click()
+        await page.get_by_role("button", name="Resume").click()
         await expect(rows).to_have_count(3)
         # One who is at a row would lose it.
         await rows.first.get_by_role("link", name="watched").focus()
-        await expect(page.get_by_role("button", name="Go on (0 new)")).to_be_visible()
-        await page.get_by_role("button", name="Go on").click()
+        await expect(page.get_by_role("button", name="Resume (0 new)")).to_be_visible()
+        await page.get_by_role("button", name="Resume").click()
         await page.set_viewport_size({"width": 360, "height": 200})
         await page.evaluate("scrollTo(0, 300)")
-        await expect(page.get_by_role("button", name="Go on (0 new)")).to_be_attached()
+        await expect(page.get_by_role("button", name="Resume (0 new)")).to_be_attached()
         await page.evaluate("scrollTo(0, 0)")
         await expect(page.get_by_role("button", name="Pause")).to_be_visible()
         await rows.first.get_by_role("link", name="watched").click()
@@ -467,7 +467,7 @@ async def test_a_read_key_sees_and_is_shown_nothing_to_change(loop: Loop) -> Non
             await console.open(view)
             alerts = await page.get_by_role("alert").all_inner_texts()
             assert "".join(alerts) == "", view
-            for name in ("Replay", "Purge", "Undo merge", "Make a destination"):
+            for name in ("Replay", "Purge", "Undo merge", "Create a destination"):
                 await expect(page.get_by_role("button", name=name)).to_have_count(0)
                 await expect(page.get_by_role("link", name=name)).to_have_count(0)
         await console.open("connect")
@@ -500,10 +500,10 @@ async def test_dead_letters_are_replayed_and_purged(loop: Loop) -> None:
         await page.get_by_role("button", name="Purge 1 selected").click()
         await page.get_by_role("dialog").get_by_role("button", name="Purge").click()
         await expect(page.locator(".outcome")).to_contain_text("1 dead letter purged.")
-        await page.get_by_role("button", name="Look again").click()
+        await page.get_by_role("button", name="Refresh").click()
         await page.get_by_role("button", name="Replay all 2").click()
         await page.get_by_role("dialog").get_by_role("button", name="Replay").click()
-        await expect(page.locator(".outcome")).to_contain_text("2 dead letters put back.")
+        await expect(page.locator(".outcome")).to_contain_text("2 dead letters replayed.")
 
         async def are_back() -> bool:
             # Nobody understands them now either.
@@ -515,7 +515,7 @@ async def test_dead_letters_are_replayed_and_purged(loop: Loop) -> None:
         await page.get_by_role("button", name="Purge all 2").click()
         await page.get_by_role("dialog").get_by_role("button", name="Purge").click()
         await expect(page.locator(".outcome")).to_contain_text("2 dead letters purged.")
-        await page.get_by_role("button", name="Look again").click()
+        await page.get_by_role("button", name="Refresh").click()
         await expect(page.locator("main")).to_contain_text("No dead letters")
         await console.open("audit?actor=console%3Afull-admin")
         await expect(page.get_by_role("region", name="Audit trail")).to_contain_text("purge")
@@ -544,7 +544,7 @@ async def test_a_destination_is_made_paused_and_deleted(loop: Loop) -> None:
         await expect(page.locator("main dd .state")).to_have_text("active")
         await expect(page.get_by_role("button", name="Pause")).to_be_focused()
         assert await console.axe(ALL_RULES) == []
-        await page.get_by_role("button", name="Change").click()
+        await page.get_by_role("button", name="Edit").click()
         await page.get_by_role("textbox", name="Settings").fill('{"syncPersons": true}')
         await page.get_by_role("button", name="Save").click()
         await expect(page.get_by_role("region", name="Settings")).not_to_contain_text("eventNames")
@@ -619,7 +619,7 @@ async def test_posthog_is_connected_in_the_browser_and_its_answer_counts_once(lo
         await expect(page.get_by_role("status").last).to_have_text("PostHog is disconnected.")
         await page.goto(f"{console.url}/console/connect/callback?error=access_denied&state=old")
         await expect(page.get_by_role("alert")).to_contain_text("Connect again.")
-        await page.get_by_role("button", name="Back to connecting").click()
+        await page.get_by_role("button", name="Back").click()
         await expect(page.get_by_role("button", name="Connect PostHog")).to_be_visible()
 
 
@@ -793,7 +793,7 @@ async def test_a_session_that_is_over_is_told_once_and_shows_nothing_more(loop: 
         await eventually(is_refused)
         await expect(page.get_by_role("button", name="Sign out")).to_have_count(0)
         await page.clock.run_for(60_000)
-        await expect(page.get_by_role("status")).to_contain_text("The whole is")
+        await expect(page.get_by_role("status")).to_contain_text("Hogsend is")
         await expect(page.get_by_role("alert")).to_contain_text("session has ended")
 
 
@@ -884,7 +884,7 @@ async def test_an_overview_without_a_gateway_shows_nothing_as_known(loop: Loop) 
         await expect(page.locator("#loop li.up").first).to_be_visible()
         for path in ("health", "admin/activity"):
             await page.route(f"**/v1/{path}", lambda route: route.abort())
-        await expect(page.locator("main")).to_contain_text("Nothing is known now.")
+        await expect(page.locator("main")).to_contain_text("State unknown.")
         await expect(page.locator("#loop li.unknown")).to_have_count(6)
         await expect(page.locator("#todo")).to_contain_text("The gateway does not answer")
         await expect(page.locator("#loop li").nth(3)).to_contain_text("Announcesunknown")
@@ -920,7 +920,7 @@ async def test_a_stream_that_is_silent_is_opened_again(loop: Loop) -> None:
         await expect(page.get_by_role("status")).to_contain_text("NATS is away")
         await page.clock.run_for(60_000)
         assert await page.evaluate("made.map((one) => one.readyState)") == [2, None]
-        await expect(page.get_by_role("status")).to_contain_text("trying again")
+        await expect(page.get_by_role("status")).to_contain_text("reconnecting")
 
 
 @pytest.mark.parametrize(("part", "said"), [("worker", "Ingest"), ("database", "PostgreSQL")])

@@ -78,7 +78,7 @@ async function show({ focus = true, retry = null } = {}) {
   // Not what the view before showed, as if it were this one's.
   const slow = setTimeout(() => {
     if (!focus) return;
-    main.replaceChildren(heading, h("p", { class: "empty" }, "The gateway is asked…"));
+    main.replaceChildren(heading, h("p", { class: "empty" }, "Loading…"));
     heading.focus({ preventScroll: true });
   }, SLOW_MS);
   signal.addEventListener("abort", () => clearTimeout(slow));
@@ -95,14 +95,14 @@ async function show({ focus = true, retry = null } = {}) {
   }
   if (signal.aborted) return;
   main.removeAttribute("aria-busy");
-  const notice = ended ? h("p", { class: "problem", role: "alert" }, "The session has ended. Sign in again.") : null;
+  const notice = ended ? h("p", { class: "problem", role: "alert" }, "Your session has ended. Sign in again.") : null;
   const isKept = redraw(main, heading, notice, shown);
   if (focus || !isKept) heading.focus({ preventScroll: true });
   if (!retry) scrollTo(0, 0);
 }
 
 async function content(view, context) {
-  if (!view) return h("p", null, "There is no such page. ", h("a", { href: "#/" }, "Go to the overview."));
+  if (!view) return h("p", null, "This page does not exist. ", h("a", { href: "#/" }, "Go to the overview."));
   if (!session && !OPEN.has(view)) return signIn();
   return view({ ...context, session, mayAct: session?.scope === "full-admin", again: () => (context.signal.aborted ? null : show({ focus: false })), takeAnswer });
 }
@@ -116,7 +116,7 @@ function failure(error, signal) {
     const timer = setTimeout(() => show({ focus: false, retry: error.message }), ms);
     signal.addEventListener("abort", () => clearTimeout(timer));
   }
-  return [h("p", { class: "problem", role: "alert" }, why), ms ? h("p", { class: "faint" }, "It is tried again by itself. The ", h("a", { href: "#/" }, "overview"), " says what is away.") : null, button("Try again", () => show())];
+  return [h("p", { class: "problem", role: "alert" }, why), ms ? h("p", { class: "faint" }, "Retrying automatically. The ", h("a", { href: "#/" }, "overview"), " shows what is down.") : null, button("Try again", () => show())];
 }
 
 function signIn() {
@@ -134,7 +134,7 @@ function signIn() {
       key.select();
     }
   }) },
-  h("p", null, "Sign in with the admin key, or with the read key to look only. With ", h("code", null, "hogsend up"), " the admin key is in ", h("code", null, ".hogsend/secrets/admin-api-key"), "."),
+  h("p", null, "Sign in with the admin key, or with the read key, which can only read. With ", h("code", null, "hogsend up"), " the admin key is in ", h("code", null, ".hogsend/secrets/admin-api-key"), "."),
   field("Key", key), h("button", { type: "submit" }, "Sign in"), problem);
   return form;
 }
@@ -145,7 +145,7 @@ function showSession() {
     box.replaceChildren();
     return;
   }
-  const may = session.scope === "read" ? "Signed in to look" : "Signed in";
+  const may = session.scope === "read" ? "Signed in (read only)" : "Signed in";
   box.replaceChildren(h("span", null, may), button("Sign out", async () => {
     try {
       await api("/console/session", { method: "DELETE" });
@@ -198,7 +198,7 @@ async function start(retry = null) {
   } catch (error) {
     // Without an answer nobody is signed out.
     if (error.againMs) {
-      if (retry !== error.message) main.replaceChildren(h("h1", null, "Hogsend"), h("p", { class: "problem", role: "alert" }, error.message), h("p", { class: "faint" }, "It is tried again by itself."));
+      if (retry !== error.message) main.replaceChildren(h("h1", null, "Hogsend"), h("p", { class: "problem", role: "alert" }, error.message), h("p", { class: "faint" }, "Retrying automatically."));
       setTimeout(() => start(error.message), error.againMs);
       return;
     }

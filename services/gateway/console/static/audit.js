@@ -12,12 +12,12 @@ export async function view({ params, signal }) {
   }
   return [
     form,
-    h("p", null, `${page.totalEstimated ? "About " : ""}${page.total.toLocaleString()} ${page.total === 1 ? "entry" : "entries"}, the latest first.`),
+    h("p", null, `${page.totalEstimated ? "About " : ""}${page.total.toLocaleString()} ${page.total === 1 ? "entry" : "entries"}, latest first.`),
     table("Audit trail", [
       ["When", (entry) => time(entry.at)],
       ["Actor", (entry) => link("audit", { ...wanted, actor: entry.actor }, plain(entry.actor))],
       ["Action", (entry) => link("audit", { ...wanted, action: entry.action }, plain(entry.action))],
-      ["Of", (entry) => text(entry.resource)],
+      ["Resource", (entry) => text(entry.resource)],
       ["Status", (entry) => `${entry.status}`],
       ["From", (entry) => text(entry.address)],
       ["Request", (entry) => text(entry.requestId)],

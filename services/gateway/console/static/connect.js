@@ -30,7 +30,7 @@ export async function view({ signal, mayAct, again, takeAnswer }) {
     section("Credential", known(found.credential, [
       ["Expires", time(found.credential.expiresAt)],
       ["Scopes", text(found.credential.scopes.join(", "), 2000)],
-      ["Scopes that are missing", text(found.scopeGap.join(", "), 2000)],
+      ["Missing scopes", text(found.scopeGap.join(", "), 2000)],
     ]), notes(found.credential), mayAct && connected ? disconnect(again) : null),
     section("Destination in PostHog", known(found.destination, [
       ["Delivers to", text(found.destination.webhookUrl, 2048)],
@@ -40,8 +40,8 @@ export async function view({ signal, mayAct, again, takeAnswer }) {
     listed(found.destination.duplicates, "Further destinations of this instance are enabled, and repeat what it delivers. Disable or delete all but one in PostHog:"),
     listed(found.destination.others, "Destinations of other instances in the project. If one of them is no more, disable its destination in PostHog, or adopt it:"),
     mayAct ? provision(again) : null),
-    section("The rest", facts([
-      ["Persons are read", state(found.personReads.state)], ["Webhook secret", state(found.webhookSecret.state)],
+    section("Other checks", facts([
+      ["Person reads", state(found.personReads.state)], ["Webhook secret", state(found.webhookSecret.state)],
       ["Public URL", text(found.publicUrl.url, 2048)],
     ]), notes(found.personReads), notes(found.webhookSecret), notes(found.publicUrl)),
     mayAct && connected ? howTo(found.credential, way) : null,
@@ -65,7 +65,7 @@ async function withoutDiagnosis(error, signal, again) {
   signal.addEventListener("abort", () => clearInterval(timer));
   return [
     problem(error.message),
-    h("p", { class: "faint" }, "It is tried again by itself. The ", h("a", { href: "#/" }, "overview"), " says what is away."),
+    h("p", { class: "faint" }, "Retrying automatically. The ", h("a", { href: "#/" }, "overview"), " shows what is down."),
     section("Credential", facts([["State", shown]])),
     button("Try again", again),
   ];
@@ -110,15 +110,15 @@ function howTo(credential, way) {
 
 function byCommand(way) {
   return [
-    h("p", null, way.origin ? "Or run this where you have a browser; PostHog sends its consent back to a command on your own machine:" : "A command works everywhere: PostHog sends its consent back to your own machine. Run this where you have a browser:"),
+    h("p", null, way.origin ? "Or run this where you have a browser; PostHog redirects back to a command on your own machine:" : "A command works everywhere: PostHog redirects back to your own machine. Run this where you have a browser:"),
     h("pre", { tabindex: "0", role: "region", "aria-label": "Command" }, `hogsend connect posthog --url ${location.origin}`),
-    h("p", { class: "faint" }, "This page waits for it, and shows what came of it."),
+    h("p", { class: "faint" }, "This page waits for it and shows the result."),
   ];
 }
 
 function inBrowser(way, title) {
   if (way.origin !== location.origin) {
-    return h("p", null, "PostHog sends its consent back to ", h("a", { href: `${way.origin}/console#/connect` }, `the console at ${way.origin}`), ": connect there.");
+    return h("p", null, "PostHog redirects back to ", h("a", { href: `${way.origin}/console#/connect` }, `the console at ${way.origin}`), ": connect there.");
   }
   const outcome = h("p", { class: "problem", role: "alert" });
   const select = h("select", { name: "region" }, REGIONS.map(([value, label]) => h("option", { value }, label)));
@@ -148,7 +148,7 @@ async function finished(answer, again) {
   try {
     done = await api("/console/connect/finish", { method: "POST", body: given });
   } catch (error) {
-    return [problem(why(error)), h("div", { class: "actions" }, button("Back to connecting", again))];
+    return [problem(why(error)), h("div", { class: "actions" }, button("Back", again))];
   }
   say("PostHog is connected.");
   const outcome = h("div", { role: "status" });
@@ -219,17 +219,17 @@ function disconnect(again) {
 function provision(again) {
   const outcome = h("div", { role: "status" });
   const run = button("Set up the destination", async () => {
-    if (await setUp(outcome)) outcome.append(button("Look again", again));
+    if (await setUp(outcome)) outcome.append(button("Refresh", again));
   });
   return [h("div", { class: "actions" }, run), outcome];
 }
 
 async function setUp(outcome, projectId) {
-  outcome.replaceChildren(h("p", null, "PostHog is asked…"));
+  outcome.replaceChildren(h("p", null, "Asking PostHog…"));
   try {
     const { isLocal } = await api("/console/connect");
     const done = await api(query(PROVISION, { placeholder: isLocal ? "true" : null, projectId }), { method: "POST" });
-    outcome.replaceChildren(h("p", null, `The destination was ${done.action === "unchanged" ? "right already" : done.action}; it delivers to `, text(done.webhookUrl, 2048), done.enabled ? "." : ", once PostHog can reach that: until then it is disabled."));
+    outcome.replaceChildren(h("p", null, `The destination was ${done.action === "unchanged" ? "already right" : done.action}; it delivers to `, text(done.webhookUrl, 2048), done.enabled ? "." : ", once PostHog can reach that: until then it is disabled."));
     return true;
   } catch (error) {
     outcome.replaceChildren(h("p", { class: "problem" }, text(why(error), 2000)));

@@ -21,14 +21,14 @@ function one(contact, mayAct, again) {
   const problem = h("p", { class: "problem", role: "alert" });
   const undo = (merge) => button("Undo", async () => {
     problem.textContent = "";
-    if (!(await ask("Make two contacts of this one again? They are kept apart from then on.", "Undo the merge"))) return;
+    if (!(await ask("Split this contact into two again? They stay separate from then on.", "Undo the merge"))) return;
     try {
       await api(`/v1/admin/contacts/merges/${merge.id}/split`, { method: "POST" });
     } catch (error) {
       problem.textContent = error.message;
       return;
     }
-    say("The merge is undone.");
+    say("Merge undone.");
     await again();
   }, { "aria-label": `Undo merge ${merge.id}` });
   return section(plain(contact.email ?? contact.contactKey),
@@ -53,10 +53,10 @@ function one(contact, mayAct, again) {
 
 async function list(params, signal, search) {
   const page = await api(query("/v1/admin/contacts", { order: "created", search, before: params.get("before") }), { signal });
-  if (!page.contacts.length && search) return empty("Nobody is known by that, and nobody's address or user id begins with it. A contact is made with the first event of a user id or email address.");
-  if (!page.contacts.length) return empty("Nobody is known yet. A contact is made with the first event of a user id or email address: ", link("connect", {}, "connect PostHog"), ", or send an event with ", h("code", null, "POST /v1/events"), ".");
+  if (!page.contacts.length && search) return empty("No contact has this id or address, and none begins with it. A contact is made with the first event of a user id or email address.");
+  if (!page.contacts.length) return empty("No contacts yet. A contact is made with the first event of a user id or email address: ", link("connect", {}, "connect PostHog"), ", or send an event with ", h("code", null, "POST /v1/events"), ".");
   return [
-    h("p", null, `${page.totalEstimated ? "About " : ""}${page.total.toLocaleString()} contact${page.total === 1 ? "" : "s"}, the newest first${search ? ". Nobody is known by exactly that; these begin with it, or have it somewhere" : ""}.`),
+    h("p", null, `${page.totalEstimated ? "About " : ""}${page.total.toLocaleString()} contact${page.total === 1 ? "" : "s"}, newest first${search ? ". No exact match; these begin with it or contain it" : ""}.`),
     table("Contacts", [
       ["Known as", (contact) => linked("contacts", { key: contact.contactKey }, contact.contactKey)],
       ["Email", (contact) => text(contact.email)],

@@ -19,7 +19,7 @@ function runner(box, signal, again) {
   let runs = false;
   return async function run(verb, ways) {
     if (runs) {
-      say("Something is done already: stop it, or wait for its end.");
+      say("An action is already running: stop it, or wait until it ends.");
       return;
     }
     runs = true;
@@ -62,7 +62,7 @@ function runner(box, signal, again) {
     tell(".");
     say(words.textContent);
     runs = false;
-    const look = button("Look again", again);
+    const look = button("Refresh", again);
     // Before what had the focus goes.
     box.append(look);
     if (document.activeElement === stop) look.focus();
@@ -70,17 +70,17 @@ function runner(box, signal, again) {
     bar.remove();
     if (problem) look.before(h("p", { class: "problem", role: "alert" }, problem));
     if (kept.length) {
-      look.before(table("Letters that were kept", [
+      look.before(table("Dead letters that were kept", [
         ["Kept", (row) => count(row.count, "letter")],
         ["Reason", (row) => text(row.reason)],
-        ["What that means", (row) => text(row.detail, 500)],
+        ["Explanation", (row) => text(row.detail, 500)],
         ["First", (row) => link(`deadletters/${row.firstSequence}`, {}, `${row.firstSequence}`)],
       ], kept));
     }
   };
 }
 
-const REPLAY = { name: "Replay", done: "put back", path: "replay" };
+const REPLAY = { name: "Replay", done: "replayed", path: "replay" };
 const PURGE = { name: "Purge", done: "purged", path: "purge" };
 
 async function list(params, signal, { again, mayAct }) {
@@ -109,7 +109,7 @@ async function list(params, signal, { again, mayAct }) {
   const body = stream || reason ? selection : { all: true };
   const those = stream || reason ? " that match" : "";
   const act = async (verb, ways, number, which) => {
-    const fate = verb === PURGE ? "They are deleted for good." : "They go to the streams they came from.";
+    const fate = verb === PURGE ? "They are deleted for good." : "They return to the streams they came from.";
     if (await ask(`${verb.name} ${count(number, "dead letter")}${which}? ${fate}`, verb.name)) await run(verb, ways);
   };
   const some = [REPLAY, PURGE].map((verb) => button("", () => act(verb, chosen().map(way[verb.name]), chosen().length, ""), { class: verb === PURGE ? "danger" : null }));
@@ -162,8 +162,8 @@ async function one(sequence, { signal, mayAct }) {
       ["Attempts", `${letter.attempts}`], ["Bytes", letter.size.toLocaleString()],
     ]),
     mayAct ? actions : null, outcome,
-    section("Message", letter.cut ? h("p", { class: "faint" }, "Only its beginning: the whole is too large to be shown.") : null,
-      letter.body ? long(pretty(letter.body), "Message") : empty("It has no message.")),
+    section("Message", letter.cut ? h("p", { class: "faint" }, "Only the beginning: the message is too large to show in full.") : null,
+      letter.body ? long(pretty(letter.body), "Message") : empty("No message.")),
   ];
 }
 

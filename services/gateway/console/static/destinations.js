@@ -21,7 +21,7 @@ const state = (destination) => h("span", { class: `state ${destination.disabled 
 async function list({ params, signal, mayAct }) {
   const offset = Number(params.get("offset")) || 0;
   const page = await api(query(PATH, { limit: PAGE, offset }), { signal });
-  const make = mayAct ? h("p", null, link("destinations/new", {}, "Make a destination")) : null;
+  const make = mayAct ? h("p", null, link("destinations/new", {}, "Create a destination")) : null;
   if (!page.webhooks.length) return [make, empty("No destination: engagement is sent nowhere. ", h("code", null, "ENABLE_POSTHOG_DESTINATION=true"), " makes one for the connected project.")];
   return [
     make,
@@ -30,7 +30,7 @@ async function list({ params, signal, mayAct }) {
       ["State", state],
       ["Event types", (row) => text(row.eventTypes.join(", "))],
       ["Last delivery", (row) => time(row.lastDeliveryAt)],
-      ["Made", (row) => time(row.createdAt)],
+      ["Created", (row) => time(row.createdAt)],
     ], page.webhooks),
     offset + PAGE < page.total ? link("destinations", { offset: offset + PAGE }, "Older") : null,
   ];
@@ -53,12 +53,12 @@ async function one(destination, { params, signal, mayAct, again }) {
     say(words);
     await again();
   }, props);
-  const toggle = destination.disabled ? ["Resume", "resume", "It sends from now on."] : ["Pause", "pause", "It is paused."];
+  const toggle = destination.disabled ? ["Resume", "resume", "The destination is active."] : ["Pause", "pause", "The destination is paused."];
   const actions = h("div", { class: "actions" },
     act(toggle[0], () => api(`${path}/${toggle[1]}`, { method: "POST" }), toggle[2], { name: "toggle" }),
-    act("Send a test event", () => api(`${path}/test`, { method: "POST" }), "A test event is on its way: look at the history."),
-    act("Look again", async () => {}, "This is what is known now."),
-    button("Change", () => { location.hash = address(`destinations/${destination.id}/edit`); }),
+    act("Send a test event", () => api(`${path}/test`, { method: "POST" }), "Test event sent: see the history."),
+    act("Refresh", async () => {}, "Refreshed."),
+    button("Edit", () => { location.hash = address(`destinations/${destination.id}/edit`); }),
     button("Delete", async () => {
       if (!(await ask("Delete this destination, its history and the events that wait for it?", "Delete"))) return;
       try {
@@ -77,11 +77,11 @@ async function one(destination, { params, signal, mayAct, again }) {
     facts([
       ["State", state(destination)], ["URL", text(destination.url)], ["Description", text(destination.description, 500)],
       ["Event types", text(destination.eventTypes.join(", "), 2000)], ["Last delivery", time(destination.lastDeliveryAt)],
-      ["Made", time(destination.createdAt)], ["Changed", time(destination.updatedAt)],
+      ["Created", time(destination.createdAt)], ["Updated", time(destination.updatedAt)],
     ]),
     mayAct ? actions : h("p", { class: "faint" }, "Your key may only read."), problem,
     section("Settings", json(destination.config, "Settings")),
-    history.retrying ? section("Fails at present", ...failing(history.retrying)) : null,
+    history.retrying ? section("Failing", ...failing(history.retrying)) : null,
     section("History", h("form", { class: "filters", role: "search", submit: (event) => {
       event.preventDefault();
       go(address(`destinations/${destination.id}`, { status: choose.value }));
@@ -94,7 +94,7 @@ async function one(destination, { params, signal, mayAct, again }) {
         ["Attempts", (row) => `${row.attempts}`],
         ["PostHog answered", (row) => (row.responseStatus === null ? "-" : `${row.responseStatus}`)],
         ["Error", (row) => text(row.error, 500)],
-      ], history.deliveries) : empty(history.retrying ? "Nothing has come to its end yet." : "Nothing was sent yet. Send a test event to see whether PostHog takes it.")),
+      ], history.deliveries) : empty(history.retrying ? "No delivery has finished yet." : "Nothing was sent yet. Send a test event to see whether PostHog accepts it.")),
     offset + PAGE < history.total ? link(`destinations/${destination.id}`, { status, offset: offset + PAGE }, "Older") : null,
   ];
 }
@@ -103,11 +103,11 @@ async function one(destination, { params, signal, mayAct, again }) {
 function failing({ since, attempts, responseStatus, error, triedAt, nextAttemptAt }) {
   return [
     facts([
-      ["Since", time(since)], ["Tried last", time(triedAt)], ["Attempts", text(attempts)],
+      ["Since", time(since)], ["Last attempt", time(triedAt)], ["Attempts", text(attempts)],
       ["PostHog answered", responseStatus === null ? "nothing" : `${responseStatus}`], ["Error", text(error, 500)],
-      ["Tried again", nextAttemptAt ? time(nextAttemptAt) : "not these events: they are dead letters"],
+      ["Next attempt", nextAttemptAt ? time(nextAttemptAt) : "none: these events are dead letters"],
     ]),
-    h("p", null, "Events wait until PostHog takes them. One that is given up is a ", link("deadletters", {}, "dead letter"), "."),
+    h("p", null, "Events wait until PostHog accepts them. One that fails for good becomes a ", link("deadletters", {}, "dead letter"), "."),
   ];
 }
 

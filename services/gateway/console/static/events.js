@@ -36,7 +36,7 @@ async function list({ params, signal }) {
   }
   return [
     form,
-    h("p", null, `${page.totalEstimated ? "About " : ""}${page.total.toLocaleString()} event${page.total === 1 ? "" : "s"}, the latest that happened first.`),
+    h("p", null, `${page.totalEstimated ? "About " : ""}${page.total.toLocaleString()} event${page.total === 1 ? "" : "s"}, latest first.`),
     table("Events", [
       ["Happened", (event) => time(event.occurredAt)],
       ["Name", (event) => link("events/one", same(event), text(event.event))],
@@ -51,8 +51,8 @@ async function list({ params, signal }) {
 
 const ANNOUNCED = {
   absent: "No: the stream has no message of it. An event that a backfill brought is announced only when that was asked for, and one may wait while NATS takes none.",
-  expired: "Not known any more: the stream does not reach back that far.",
-  unknown: "Not known: NATS does not answer, or very many events of this name came at the time.",
+  expired: "Unknown: the stream no longer holds messages that old.",
+  unknown: "Unknown: NATS does not answer, or very many events of this name came at the time.",
 };
 
 // Seconds from one time to a later one; nothing where the clocks of two machines say otherwise.
@@ -75,12 +75,12 @@ function way({ event, queuedAt, storedAt, announcement, deliveries, correlationI
   return [
     h("ol", { class: "way" },
       step("Happened", event.occurredAt, null, "By the reporter's clock."),
-      step("Received", event.receivedAt, null, correlationId ? ["Logs call the request ", text(correlationId), "."] : null, event.backfilled ? " Brought by a backfill, which started then." : null),
-      queuedAt ? step("Queued", queuedAt, event.receivedAt) : step("Queued", null, null, storedAt ? "No time is kept: what comes by POST /v1/events or by a backfill is stored without a queue." : "The time was not kept then."),
-      storedAt ? step("Stored", storedAt, event.receivedAt) : step("Stored", null, null, "Yes. The time was not kept then: after it was received, and before it was announced."),
+      step("Received", event.receivedAt, null, correlationId ? ["Request id in the logs: ", text(correlationId), "."] : null, event.backfilled ? " Brought by a backfill, which started then." : null),
+      queuedAt ? step("Queued", queuedAt, event.receivedAt) : step("Queued", null, null, storedAt ? "No time: events sent with POST /v1/events or brought by a backfill are stored without a queue." : "The time was not recorded then."),
+      storedAt ? step("Stored", storedAt, event.receivedAt) : step("Stored", null, null, "Yes, between receipt and announcement. The time was not recorded then."),
       announced ? step("Announced", announcement.at, event.receivedAt, `As message ${announcement.sequence} of the stream EVENTS`, announcement.traceId ? [", trace ", text(announcement.traceId)] : "", ".")
         : step("Announced", null, null, ANNOUNCED[announcement.state]),
-      sent?.length ? sent : step("Delivered", null, null, deliveries === null ? "Not known: analytics does not answer."
+      sent?.length ? sent : step("Delivered", null, null, deliveries === null ? "Unknown: analytics does not answer."
         : "To no destination that keeps it in its history: they take what services report, and keep the latest 1,000. What came from PostHog is not sent back.")),
   ];
 }
@@ -98,8 +98,8 @@ async function one({ params, signal }) {
       ["User id", text(event.userId)],
       ["Contact", linked("contacts", { key: event.contactKey }, event.contactKey)],
     ]),
-    section("Its way", await trace(event, signal)),
-    section("Properties", Object.keys(event.properties).length ? json(event.properties, "Properties") : empty("It has none.")),
+    section("Timeline", await trace(event, signal)),
+    section("Properties", Object.keys(event.properties).length ? json(event.properties, "Properties") : empty("None.")),
   ];
 }
 

@@ -36,7 +36,7 @@ export async function live({ params, signal }) {
   const shown = table("Events as they arrive", COLUMNS, []);
   const body = shown.querySelector("tbody");
   const counts = h("p", { class: "faint" });
-  const nothing = empty("Nothing arrived yet. Events are shown here from now on, as soon as they are stored.");
+  const nothing = empty("No events yet. New ones appear here as soon as they are stored.");
   const waiting = [];
   const known = new Set();
   let [arrived, skipped, paused, source, heardAt] = [0, 0, false, null, 0];
@@ -57,7 +57,7 @@ export async function live({ params, signal }) {
   }
 
   function tell() {
-    toggle.textContent = paused ? `Go on (${waiting.length.toLocaleString()} new)` : "Pause";
+    toggle.textContent = paused ? `Resume (${waiting.length.toLocaleString()} new)` : "Pause";
     counts.textContent = `${arrived.toLocaleString()} arrived${skipped ? `, ${skipped.toLocaleString()} more were too many to be shown` : ""}. The latest ${MOST_ROWS} are kept.`;
   }
 
@@ -109,7 +109,7 @@ export async function live({ params, signal }) {
     source.addEventListener("bus", ({ data }) => (data === "up" ? hear(`${WATCHING} What was announced meanwhile is among the stored events.`, true) : hear("NATS is away: no event can arrive until it is back.")));
     source.addEventListener("error", async () => {
       if (source?.readyState !== EventSource.CLOSED) {
-        hear("The connection is lost; trying again.");
+        hear("Connection lost; reconnecting.");
         return;
       }
       source = null;
@@ -137,7 +137,7 @@ export async function live({ params, signal }) {
   // A connection that is open may lead to nobody.
   const looking = setInterval(() => {
     if (!source || Date.now() - heardAt < SILENT_MS) return;
-    hear("The gateway says nothing any more; trying again.");
+    hear("The gateway has gone silent; reconnecting.");
     close();
     open();
   }, 5000);
@@ -155,7 +155,7 @@ export async function live({ params, signal }) {
   }, { signal, passive: true });
   // Nor is one who is at a row by the keyboard: it would be gone in a moment.
   body.addEventListener("focusin", () => { if (!paused) pause(true); });
-  hear("The gateway is asked…");
+  hear("Loading…");
   open();
   every(HEALTH_MS, askHealth, signal);
   tell();

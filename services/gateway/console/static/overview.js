@@ -16,7 +16,7 @@ const STEPS = ["PostHog", "Gateway", "JetStream", "Ingest", "PostgreSQL", "Analy
 const CREDENTIAL = {
   present: ["up", "connected", null],
   absent: ["unknown", "not connected", "Connect PostHog: on the page Connect, or with `hogsend connect`."],
-  needs_reconnect: ["down", "has to be connected again", "PostHog refuses the credential: connect again, on the page Connect or with `hogsend connect`."],
+  needs_reconnect: ["down", "needs to be reconnected", "PostHog refuses the credential: connect again, on the page Connect or with `hogsend connect`."],
   unreadable: ["down", "credential cannot be read", "The stored credential cannot be read: set the BETTER_AUTH_SECRET it was sealed with, or connect again."],
 };
 
@@ -25,6 +25,8 @@ const NAMES = {
   eventsIn: "Receive PostHog's events", engagementOut: "Send engagement to PostHog", loopProvisioning: "Set up the destination",
 };
 
+// What stands between backticks is a command.
+const withCode = (words) => words.split("`").map((part, position) => (position % 2 ? code(part) : part));
 const known = (status) => (status === "up" || status === "down" ? status : "unknown");
 const state = (status, words) => h("span", { class: `state ${status}` }, words ?? status);
 
@@ -64,25 +66,25 @@ function figures(now) {
   const took = (value) => (Number.isFinite(now.announced) && !Number.isFinite(value) ? "-" : seconds(value));
   return {
     PostHog: [["Sends", rate(now.webhooks)]],
-    Gateway: [["Accepts", rate(now.webhooks)], ["Refuses", rate(now.refused)], ["In the spool", amount(now.spooled)]],
-    JetStream: [["Waiting for ingest", amount(now.waiting)], ["The oldest for", seconds(now.waitedSeconds)]],
-    Ingest: [["Announces", rate(now.announced)], ["Half of them within", took(now.p50Seconds)], ["99 % within", took(now.p99Seconds)], ["Dead letters", rate(now.deadLetters)]],
-    PostgreSQL: [["Stores", rate(now.stored)], ["Had already", rate(now.duplicates)]],
-    Analytics: [["Delivers", rate(now.delivered)], ["Gives up", rate(now.failed)], ["Waiting", amount(now.undelivered)]],
+    Gateway: [["Accepts", rate(now.webhooks)], ["Refuses", rate(now.refused)], ["Spooled", amount(now.spooled)]],
+    JetStream: [["Waiting for ingest", amount(now.waiting)], ["Oldest waits", seconds(now.waitedSeconds)]],
+    Ingest: [["Announces", rate(now.announced)], ["Latency p50", took(now.p50Seconds)], ["Latency p99", took(now.p99Seconds)], ["Dead letters", rate(now.deadLetters)]],
+    PostgreSQL: [["Stores", rate(now.stored)], ["Duplicates", rate(now.duplicates)]],
+    Analytics: [["Delivers", rate(now.delivered)], ["Fails", rate(now.failed)], ["Waiting", amount(now.undelivered)]],
   };
 }
 
 function whole(all) {
   const away = all.filter(([, status]) => status !== "up");
-  return away.length ? `The loop is not closed: look at ${away.map(([name]) => name).join(", ")}.` : "The loop is closed: what PostHog sends is announced, and what services report reaches PostHog.";
+  return away.length ? `Not everything works. Look at ${away.map(([name]) => name).join(", ")}.` : "Everything works: PostHog's events are announced, and what services report reaches PostHog.";
 }
 
 function plots({ series, everySeconds }) {
   const drawn = [
     ["Events", [["Webhooks", series.webhooks], ["Stored", series.stored], ["Announced", series.announced]], rate],
-    ["Deliveries", [["Delivered", series.delivered], ["Given up", series.failed], ["Sent again", series.retried]], rate],
-    ["From receipt to announcement", [["Half within", series.p50Seconds], ["99 % within", series.p99Seconds]], seconds],
-    ["What waits", [["In the spool", series.spooled], ["For ingest", series.waiting], ["For destinations", series.undelivered]], amount],
+    ["Deliveries", [["Delivered", series.delivered], ["Failed", series.failed], ["Retried", series.retried]], rate],
+    ["From receipt to announcement", [["p50", series.p50Seconds], ["p99", series.p99Seconds]], seconds],
+    ["Backlog", [["Spooled", series.spooled], ["Waiting for ingest", series.waiting], ["Waiting for destinations", series.undelivered]], amount],
   ];
   return h("div", { class: "plots" }, drawn.map(([title, lines, words]) => plot(title, lines, words, everySeconds)));
 }
@@ -106,7 +108,7 @@ function advice(health) {
     if (service.spoolSetAside) found.push(`${service.spoolSetAside} entries of the spool are set aside: run \`hogsend spool\`.`);
   }
   if (health.status === "migration_pending") found.push("Migrations have not been applied: restart the services of this version.");
-  if (!found.length && health.status !== "healthy") found.push("Ask `hogsend doctor`.");
+  if (!found.length && health.status !== "healthy") found.push("Run `hogsend doctor`.");
   return [...new Set(found)];
 }
 
@@ -128,9 +130,9 @@ export async function view({ session, signal }) {
     const all = health ? steps(health) : STEPS.map((name) => [name, "unknown", null]);
     const now = current(activity, health);
     const known = session ? figures(now) : {};
-    closed.textContent = health ? whole(all) : `Nothing is known now. ${lost}`;
+    closed.textContent = health ? whole(all) : `State unknown. ${lost}`;
     const advised = health ? [...advice(health), ...troubles(now)] : [lost];
-    todo.replaceChildren(...(advised.length ? advised : ["Nothing."]).map((words) => h("li", null, words)));
+    todo.replaceChildren(...(advised.length ? advised : ["Nothing."]).map((words) => h("li", null, withCode(words))));
     loop.replaceChildren(...all.map(([name, status, words]) => h("li", { class: status },
       h("strong", null, name), h("p", null, state(status, words)),
       known[name] ? h("dl", null, known[name].map(([what, value]) => h("div", null, h("dt", null, what), h("dd", null, value)))) : null)));
@@ -140,14 +142,14 @@ export async function view({ session, signal }) {
     health = found;
     lost = "";
     showLoop();
-    say(`The whole is ${health.status}. Version ${health.version}.`);
+    say(`Hogsend is ${health.status}. Version ${health.version}.`);
     redraw(services, table("Services", [
       ["Service", ([name]) => name],
       ["State", ([, service]) => [state(known(service.status)), service.workers ? `, ${service.workersUp ?? 0} of ${service.workers} workers` : ""]],
-      ["Answered in", ([, service]) => (service.latencyMs === undefined ? "-" : `${service.latencyMs.toFixed(1)} ms`)],
+      ["Response time", ([, service]) => (service.latencyMs === undefined ? "-" : `${service.latencyMs.toFixed(1)} ms`)],
       ["Waits for", ([, service]) => service.waitsFor ?? "-"],
     ], Object.entries(health.services)));
-    asked.replaceChildren("Heard of the gateway at ", time(health.timestamp));
+    asked.replaceChildren("Last answer: ", time(health.timestamp));
   }
 
   async function askHealth() {
@@ -159,7 +161,7 @@ export async function view({ session, signal }) {
       lost = error.message;
       showLoop();
       say(lost);
-      services.replaceChildren(empty("Not known now."));
+      services.replaceChildren(empty("Unknown."));
     }
   }
 
@@ -174,17 +176,17 @@ export async function view({ session, signal }) {
       return;
     }
     showLoop();
-    redraw(hour, activity.at ? plots(activity) : empty("Nothing is known yet: services are asked every ten seconds."));
+    redraw(hour, activity.at ? plots(activity) : empty("No data yet: services report every ten seconds."));
   }
 
   async function askCapabilities() {
     try {
       const { capabilities: rows } = await api("/v1/admin/capabilities", { signal });
       redraw(capabilities, table("Capabilities", [
-        ["What", (row) => NAMES[row.name] ?? row.name],
+        ["Capability", (row) => NAMES[row.name] ?? row.name],
         ["State", (row) => state({ on: "up", off: "down" }[row.state] ?? "unknown", row.state)],
-        ["Why", (row) => text(row.reason, 500)],
-        ["What to set", (row) => (row.remediation ? text(row.remediation, 500) : "-")],
+        ["Reason", (row) => text(row.reason, 500)],
+        ["Fix", (row) => (row.remediation ? text(row.remediation, 500) : "-")],
       ], rows), h("p", { class: "faint" }, "As of ", time(new Date().toISOString())));
     } catch (error) {
       if (signal.aborted) return;
@@ -199,10 +201,10 @@ export async function view({ session, signal }) {
   }
   await Promise.all(asking);
   return [
-    section("The way of an event", closed, loop),
+    section("Event flow", closed, loop),
     section("What to do", todo),
     section("The last hour", session ? hour : empty(link("events", {}, "Sign in"), " to see how many events came and went.")),
-    section("What works", session ? capabilities : empty(link("events", {}, "Sign in"), " to see what works, and what to set for it. ", code("hogsend doctor"), " says it, too.")),
+    section("Capabilities", session ? capabilities : empty(link("events", {}, "Sign in"), " to see what works, and what to set for it. ", code("hogsend doctor"), " says it, too.")),
     section("Services", services),
     asked,
   ];
