@@ -150,7 +150,7 @@ def test_a_slash_that_posthog_adds_is_followed_once(posthog: FakePostHog) -> Non
     assert [request.line for request in posthog.requests] == [f"GET {PATH}", f"GET {PATH}/"]
 
 
-NESTED = b'{"x":%b}' % (b"[" * 3000 + b"]" * 3000)
+NESTED = b'{"x":%b}' % (b"[" * 30_000 + b"]" * 30_000)
 """Deeper than Python reads."""
 WHOLE = b'{"issuer": "x", "authorization_endpoint": "https://x/", "token_endpoint": "https://x/"}'
 

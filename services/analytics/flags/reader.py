@@ -16,7 +16,7 @@ from hogsend.contract import subjects
 from hogsend.contract.errors import HogsendError
 from hogsend.contract.flags import Flags, GetFlags
 from hogsend.contract.headers import message_headers
-from hogsend.contract.json_text import NOT_JSON
+from hogsend.contract.json_text import NOT_JSON, is_too_deep
 from hogsend.contract.persons import Capture
 from hogsend.posthog.api import PostHogError
 from hogsend.posthog.flags import EvaluatedFlag, Evaluation, FlagsApi, FlagsRequest
@@ -157,6 +157,7 @@ def _payload(flag: EvaluatedFlag) -> Any:
     if not isinstance(payload, str):
         return payload
     try:
-        return msgspec.json.decode(payload)
+        # What asks may read less deep than this Python does.
+        return payload if is_too_deep(payload.encode()) else msgspec.json.decode(payload)
     except NOT_JSON:
         return payload

@@ -19,6 +19,7 @@ from prometheus_client import Counter
 from hogsend.contract.base import Properties
 from hogsend.contract.credentials import CredentialChanged, TokenReply
 from hogsend.contract.errors import HogsendError
+from hogsend.contract.json_text import is_too_deep
 from hogsend.posthog.api import Persons, PostHogError
 from hogsend.posthog.errors import PostHogTimeout
 from hogsend.service.bearer_cache import BearerCache
@@ -209,8 +210,11 @@ class PersonReader:
 
 async def _properties(persons: Persons, distinct_id: str) -> Properties:
     found = await persons.properties(distinct_id)
-    if len(msgspec.json.encode(found)) > MAX_BYTES:
+    encoded = msgspec.json.encode(found)
+    if len(encoded) > MAX_BYTES:
         raise PostHogError(f"the person has more than {MAX_BYTES} bytes of properties")
+    if is_too_deep(encoded):
+        raise PostHogError("the person has properties that are nested too deeply")
     return found
 
 

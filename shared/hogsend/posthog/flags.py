@@ -12,7 +12,7 @@ import httpx
 import msgspec
 
 from hogsend.contract.base import Properties
-from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
+from hogsend.contract.json_text import NOT_JSON, is_too_deep, replace_lone_surrogates
 from hogsend.posthog.errors import PostHogError
 from hogsend.posthog.exchange import exchange
 from hogsend.posthog.retry_after import retry_after_seconds
@@ -192,7 +192,7 @@ def _metadata(content: msgspec.Raw) -> Metadata:
     return Metadata(
         id=_read(members.get("id", _ABSENT), int),
         version=_read(members.get("version", _ABSENT), int),
-        payload=_read(members.get("payload", _ABSENT), Any),
+        payload=_payload(members.get("payload", _ABSENT)),
     )
 
 
@@ -205,8 +205,12 @@ def _older_flag(content: msgspec.Raw, payload: msgspec.Raw) -> EvaluatedFlag | N
     return EvaluatedFlag(
         enabled=bool(value),
         variant=value if isinstance(value, str) else None,
-        metadata=Metadata(payload=_read(payload, Any)),
+        metadata=Metadata(payload=_payload(payload)),
     )
+
+
+def _payload(content: msgspec.Raw) -> Any:
+    return None if is_too_deep(bytes(content)) else _read(content, Any)
 
 
 def _read(content: msgspec.Raw | bytes, shape: type[_Shape]) -> _Shape | None:

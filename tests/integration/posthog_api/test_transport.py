@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from hogsend.contract.json_text import MAX_DEPTH
 from hogsend.posthog.api import PostHogError, Projects, Transport, queries, transport
 from hogsend.posthog.api.queries import Queries, Slice
 from hogsend.posthog.errors import PostHogAnswerTooLarge
@@ -129,6 +130,17 @@ async def test_only_a_page_of_events_may_be_large(
     monkeypatch.setattr(queries, "MAX_ANSWER_BYTES", 1000)
     with pytest.raises(PostHogAnswerTooLarge):
         await Queries(api, "1").page(Slice(since=noon, until=noon), 1)
+
+
+async def test_properties_of_an_event_nested_too_deeply_are_left_out(
+    http: httpx.AsyncClient, posthog: Recorder
+) -> None:
+    deep = '{"deep":' + "[" * MAX_DEPTH + "]" * MAX_DEPTH + "}"
+    row = ["0199", "opened", "u_1", "2026-01-01T00:00:00Z", deep, '{"plan":"pro"}']
+    posthog.refuse("POST", "/api/.*", 200, {"results": [row]})
+    api = Queries(Transport(http, posthog.url, "pha_a"), "1")
+    (event,) = (await api.page(Slice(since=NOON, until=NOON), 1)).events
+    assert (event.properties, event.person_properties) == ({}, {"plan": "pro"})
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.flags import Flags, GetFlags
+from hogsend.contract.json_text import MAX_DEPTH
 from hogsend.contract.persons import Capture
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.settings.shared import PostHogSettings
@@ -86,7 +87,7 @@ async def test_without_the_credentials_service_nothing_is_known() -> None:
 async def test_flags_have_their_values_and_payloads() -> None:
     with_payload = {"id": 7, "version": 3, "payload": '{"size": 1}'}
     plain_text = {"id": 8, "version": 1, "payload": "{"}
-    too_deep = {"id": 9, "version": 1, "payload": "[" * 3000 + "]" * 3000}
+    too_deep = {"id": 9, "version": 1, "payload": "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1)}
     evaluated = Evaluated(
         {
             "beta": flag("blue", metadata=with_payload),

@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from hogsend.contract.credentials import CREDENTIALS_TOKEN, ProjectReply
+from hogsend.contract.json_text import MAX_DEPTH
 from hogsend.posthog.capture import Captured
 from hogsend.posthog.errors import PostHogError
 from hogsend.service.bearer_cache import BearerCache
@@ -335,6 +336,16 @@ async def test_an_answer_that_is_not_posthogs_is_empty_and_not_kept(body: bytes)
 async def test_a_person_too_large_for_a_message_is_empty() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"text": "x" * 1_000_000}
+    assert await world.persons.properties("u_42") == {}
+
+
+@on_virtual_time
+async def test_a_person_nested_too_deeply_for_who_asks_is_empty() -> None:
+    world = reading()
+    value: list[Any] = []
+    for _ in range(MAX_DEPTH):
+        value = [value]
+    world.posthog.persons["u_42"] = {"deep": value}
     assert await world.persons.properties("u_42") == {}
 
 

@@ -24,7 +24,8 @@ from tests.unit.credentials.fakes import Clock, make_grant
 
 CLOCK = Clock()
 GRANT = make_grant(CLOCK, left=-5)
-NESTED = b'{"access_token":"a","error":"invalid_grant","scope":%b}' % (b"[" * 3000 + b"]" * 3000)
+DEEP = b"[" * 30_000 + b"]" * 30_000
+NESTED = b'{"access_token":"a","error":"invalid_grant","scope":%b}' % DEEP
 """Deeper than Python reads."""
 
 

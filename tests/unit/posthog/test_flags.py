@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from hogsend.contract.json_text import MAX_DEPTH
 from hogsend.posthog.errors import PostHogError
 from hogsend.posthog.flags import Metadata, read_evaluation
 
+TOO_DEEP = b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1)
 GOOD = b'"good":{"enabled":true,"variant":"b","metadata":{"id":7,"payload":"{}"}}'
 
 
@@ -81,6 +83,14 @@ def test_half_a_character_costs_no_flag() -> None:
     found = read_evaluation(b'{"flags":{' + odd + b"," + GOOD + b"}}")
     values = {name: flag.value for name, flag in found.flags.items()}
     assert values == {"odd": "cut \ufffd", "good": "b"}
+
+
+def test_a_payload_nested_too_deeply_is_left_out() -> None:
+    flag = b'{"enabled":true,"metadata":{"id":7,"payload":%b}}' % TOO_DEEP
+    found = read_evaluation(b'{"flags":{"deep":' + flag + b"}}")
+    assert found.flags["deep"].metadata == Metadata(id=7)
+    older = b'{"featureFlags":{"deep":true},"featureFlagPayloads":{"deep":%b}}' % TOO_DEEP
+    assert read_evaluation(older).flags["deep"].metadata == Metadata()
 
 
 def test_an_older_answer_is_read() -> None:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 
 from hogsend.contract.backfills import PastEvent
-from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
+from hogsend.contract.json_text import NOT_JSON, is_too_deep, replace_lone_surrogates
 from hogsend.contract.moments import parse_moment
 from hogsend.posthog.api.reading import mapping, sequence
 from hogsend.posthog.api.transport import Transport
@@ -169,7 +169,8 @@ def _bag(value: Any) -> dict[str, Any]:
     """A bag; HogQL gives it as JSON text."""
     if isinstance(value, str):
         try:
-            value = msgspec.json.decode(replace_lone_surrogates(value.encode()))
+            text = replace_lone_surrogates(value.encode())
+            value = {} if is_too_deep(text) else msgspec.json.decode(text)
         except NOT_JSON:
             return {}
     return mapping(value)
