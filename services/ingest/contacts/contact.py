@@ -28,6 +28,9 @@ EXTERNAL = "external"
 EMAIL = "email"
 ROW = "row"
 
+UNKNOWN: Version = 0, ""
+"""Version of what no event said: everything that one says is newer."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -102,6 +105,11 @@ class Contact(msgspec.Struct, kw_only=True):
     kept_apart: list[str] = []
     """Sides of the marks of merges that an operator undid, see `is_kept_apart_from`."""
 
+    def __post_init__(self) -> None:
+        """Give what an operator wrote into the table a version."""
+        if not self.properties.keys() <= self.versions.keys():
+            self.versions = {**dict.fromkeys(self.properties, UNKNOWN), **self.versions}
+
     @property
     def canonical_key(self) -> str:
         """The key that other services know this contact by (contract 5.5)."""
@@ -144,8 +152,7 @@ class Contact(msgspec.Struct, kw_only=True):
 
     def restated(self) -> Version | None:
         """The version of the address and of every property, if they all have the same one."""
-        # A row that somebody filled by other means may have no version of a property.
-        versions = {self.versions.get(name) for name in self.properties}
+        versions = {self.versions[name] for name in self.properties}
         if self.email_version is not None:
             versions.add(self.email_version)
         return versions.pop() if len(versions) == 1 else None

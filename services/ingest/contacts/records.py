@@ -10,6 +10,7 @@ import msgspec
 from hogsend.contract.base import Properties
 from hogsend.contract.contacts import ContactRecord, Origin
 from services.ingest.contacts.contact import (
+    UNKNOWN,
     Version,
     canonical_key,
     moment_of,
@@ -41,10 +42,14 @@ def contact_record(row: Mapping[str, Any]) -> ContactRecord:
 
 
 def origins(row: Mapping[str, Any]) -> dict[str, Origin]:
-    """Tell where each property comes from, or was last said; removed ones are left out."""
+    """Tell where each property comes from, or was last said, of those that an event said."""
     known = _decode_properties(row["properties"])
     versions = _decode_versions(row["versions"])
-    return {name: _origin(version, row) for name, version in versions.items() if name in known}
+    return {
+        name: _origin(version, row)
+        for name, version in versions.items()
+        if name in known and version != UNKNOWN
+    }
 
 
 def email_origin(row: Mapping[str, Any]) -> Origin | None:

@@ -359,6 +359,32 @@ async def test_a_merge_that_is_undone_says_nothing_of_anybody(
     await rows.close()
 
 
+async def test_what_an_operator_wrote_into_the_table_stays_and_hinders_no_event(
+    people: People, database_url: str
+) -> None:
+    # The second one changes nothing, so that the contact has one version for all it knows.
+    await people.hear(*(said(name, f"{name}@b.com") for name in ("anna", "ben")))
+    await people.hear(*(said(name, f"{name}@b.com") for name in ("anna", "ben")), said("carl"))
+    operator = await asyncpg.connect(database_url)
+    await operator.execute(
+        "UPDATE ingest.contacts SET properties = jsonb_build_object(external_id, 'vip', 'plan', 1)"
+    )
+    await operator.close()
+    await people.hear(said("ben", plan="pro"), said("ben"))
+    assert (await people.one("ben")).properties == {"ben": "vip", "plan": "pro"}
+    await people.hear(said("carl", plan="pro"))
+    carl = await people.one("carl")
+    assert (carl.properties, list(carl.origins)) == ({"carl": "vip", "plan": "pro"}, ["plan"])
+    await people.hear(said("anna", "ben@b.com"))
+    merged = await people.one("anna")
+    assert merged.properties == {"anna": "vip", "ben": "vip", "plan": "pro"}
+    anna, ben = (await people.merges.split(merged.merges[0].id)).contacts
+    assert [one.properties for one in (anna, ben)] == [
+        {"anna": "vip", "plan": 1},
+        {"ben": "vip", "plan": "pro"},
+    ]
+
+
 async def test_undoing_twice_changes_nothing(people: People) -> None:
     merged = await people.share()
     first = await people.merges.split(merged.merges[0].id)
