@@ -394,6 +394,31 @@ async def test_undoing_twice_changes_nothing(people: People) -> None:
     assert second.contacts[1].properties["plan"] == "team"
 
 
+async def test_a_merge_that_is_undone_twice_at_the_same_time_is_undone_once(
+    people: People, database_url: str
+) -> None:
+    merged = await people.share()
+    other = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
+    looking = await asyncpg.connect(database_url)
+    held = other.transaction()
+    await held.start()
+    await other.execute("SELECT FROM contacts FOR UPDATE")
+    splitting = [asyncio.create_task(people.merges.split(merged.merges[0].id)) for _ in range(2)]
+    await _waiting(looking, 2)
+    await held.rollback()
+    first, second = await asyncio.gather(*splitting)
+    await people.hear(said("ben", plan="team"))
+    assert [one.id for one in first.contacts] == [one.id for one in second.contacts]
+    anna, ben = first.contacts
+    assert {key.value for key in anna.keys} == {"anna", "anna@b.com"}
+    assert {key.value for key in ben.keys} == {"ben", "ben@b.com"}
+    assert second.contacts == first.contacts
+    assert (await people.one("ben")).properties["plan"] == "team"
+    assert (await people.one("anna")).properties["plan"] == "pro"
+    await other.close()
+    await looking.close()
+
+
 async def test_a_merge_that_there_is_not_cannot_be_undone(people: People) -> None:
     with pytest.raises(NotFound, match="there is no merge 17"):
         await people.merges.split(17)

@@ -153,6 +153,71 @@ async def test_events_are_counted_though_the_sweep_fails(driver: Driver) -> None
     await database.close()
 
 
+async def everything(driver: Driver) -> set[str]:
+    """Every row there is, as text."""
+    found: set[str] = set()
+    for table in (
+        "contacts",
+        "contact_keys",
+        "contact_merges",
+        "events",
+        "event_keys",
+        "erasures",
+        "erased_keys",
+    ):
+        rows = await driver.rows.fetch(f"SELECT one::text FROM ingest.{table} AS one")  # noqa: S608
+        found |= {f"{table} {row[0]}" for row in rows}
+    return found
+
+
+async def test_an_erasure_leaves_everybody_else_as_they_were(driver: Driver) -> None:
+    async def merged(name: str) -> None:
+        person = {"properties": {"email": f"{name}@example.com"}}
+        await driver.post(f"{name}1", distinct_id=f"anon-{name}")
+        await driver.post(f"{name}2", distinct_id=name, person=person)
+        await driver.drained()
+        await driver.post(f"{name}3", distinct_id=f"anon-{name}", person=person)
+        await driver.drained()
+
+    database = Database(driver.database_url, "ingest", MIGRATIONS, pool_size=2)
+    await database.connect()
+    jobs = ErasureJobs(database, settle_seconds=0)
+    async with driver.replica():
+        await merged("ben")
+        bens = await everything(driver)
+        await merged("cyd")
+    await jobs.request(await contact_id(driver, "cyd@example.com"))
+    # Another replica is at this one.
+    await driver.rows.execute("UPDATE ingest.erasures SET due_at = now() + interval '1 day'")
+    others = await everything(driver)
+    assert bens - others == set()
+
+    async with driver.replica():
+        await merged("ada")
+    erasure = await jobs.request(await contact_id(driver, "ada@example.com"))
+    for _ in range(2):
+        job = await jobs.claim()
+        assert job is not None
+        assert str(job.id) == erasure.id
+        await jobs.delete_events(job)
+        await jobs.announced(job)
+        await jobs.swept(job, messages=1)
+    assert await jobs.claim() is None, "it is finished, and the other one not due"
+    left = await everything(driver)
+    assert others - left == set()
+    assert {row.partition(" ")[0] for row in left - others} == {"erasures", "erased_keys"}
+
+    # Nor does it keep away what is late of somebody else, though they go by that address.
+    async with driver.replica():
+        await driver.post("dora1", distinct_id="dora")
+        await driver.post("dora2", distinct_id="ada@example.com")
+        await driver.post("ada4", distinct_id="ada")
+        await driver.drained()
+    late = await driver.rows.fetch("SELECT id FROM ingest.events WHERE id ~ '^(ada|dora)'")
+    assert {row["id"] for row in late} == {"dora1", "dora2"}
+    await database.close()
+
+
 async def test_what_is_not_deleted_yet_is_not_replayed(driver: Driver) -> None:
     async with driver.replica():
         # Nothing but the address tells whose this is, and a row does not have it.

@@ -266,6 +266,8 @@ def test_an_event_of_nobody_makes_no_contact() -> None:
     memory = Memory()
     assert memory.apply([incoming("1", "null", plan="pro")]) == []
     assert memory.contacts == {}
+    # Nor is one looked for: those of everybody would wait for the same lock.
+    assert keys_of(incoming("1", "null")) == []
 
 
 def test_what_is_known_is_written_with_its_version_only() -> None:

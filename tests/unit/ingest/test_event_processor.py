@@ -143,6 +143,17 @@ async def test_a_poison_message_that_cannot_be_kept_is_returned_and_the_others_a
     ]
 
 
+@pytest.mark.parametrize("num_delivered", [1, 2])
+async def test_an_event_of_somebody_who_was_erased_is_told_to_nobody(
+    batch: Batch, num_delivered: int
+) -> None:
+    batch.store.outcomes["b"] = Saved(Status.ERASED, "")
+    messages = [batch.message(text, num_delivered=num_delivered) for text in ("a", "b")]
+    await batch.processor.process(messages, decode)
+    assert batch.journal == ["commit a b", "publish a", "ack b", "ack a"]
+    assert batch.letters() == []
+
+
 async def test_a_message_without_an_event_is_acknowledged_and_nothing_else(batch: Batch) -> None:
     await batch.process("nothing")
     assert batch.journal == ["ack nothing"]
