@@ -1,6 +1,6 @@
-"""Examples in the OpenAPI document: a request and an answer of every route.
+"""What the OpenAPI document has besides types: headers, and an example of every body.
 
-They are in `examples.json`, by operation and status; a test holds them against the schemas.
+Examples are in `examples.json`, by operation and status; a test holds them against the schemas.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import Any, TypeAlias
 
 import msgspec
 from litestar import Litestar
-from litestar.openapi.spec import Example, Operation
+from litestar.openapi.spec import Example, OpenAPIResponse, Operation
 from litestar.routes import HTTPRoute
+
+from services.gateway.described_headers import headers_of
 
 REQUEST = "request"
 JSON = "application/json"
@@ -38,11 +40,17 @@ class BodyExample(Example):
 
 
 @dataclass
-class OperationWithExamples(Operation):
-    """An operation whose bodies have the examples of `examples`."""
+class DescribedOperation(Operation):
+    """An operation whose answers have their headers, and whose bodies an example."""
 
     def __post_init__(self) -> None:
         """Add them."""
+        for status, response in (self.responses or {}).items():
+            if isinstance(response, OpenAPIResponse):
+                response.headers = {
+                    **headers_of(status, self.security),
+                    **(response.headers or {}),
+                }
         for name, body in examples().get(self.operation_id or "", {}).items():
             described: Any = self.request_body if name == REQUEST else (self.responses or {})[name]
             described.content[JSON].examples = {"example": BodyExample(value=body)}
@@ -54,4 +62,4 @@ def add_examples(app: Litestar) -> None:
         if isinstance(route, HTTPRoute):
             for handler, _ in route.route_handler_map.values():
                 if handler.operation_class is Operation:
-                    handler.operation_class = OperationWithExamples
+                    handler.operation_class = DescribedOperation

@@ -11,6 +11,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from hogsend import __version__
 from hogsend.contract.json_text import MAX_DEPTH
 from hogsend.contract.webhooks import SECRET_HEADER
+from services.gateway.described_headers import COMPONENTS
 from services.gateway.notices.openapi import WEBHOOKS
 
 _POLICY = (
@@ -52,6 +53,7 @@ def openapi_config() -> OpenAPIConfig:
             JsonRenderPlugin(path="/openapi.json"),
         ],
         components=Components(
+            headers={**COMPONENTS},
             security_schemes={
                 "webhookSecret": SecurityScheme(
                     type="apiKey", name=SECRET_HEADER, security_scheme_in="header"
@@ -65,6 +67,6 @@ def openapi_config() -> OpenAPIConfig:
                 "ingestKey": SecurityScheme(
                     type="http", scheme="bearer", description="INGEST_API_KEY"
                 ),
-            }
+            },
         ),
     )

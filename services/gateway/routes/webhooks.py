@@ -14,7 +14,7 @@ from litestar.params import FromPath
 
 from hogsend.contract.webhooks import WEBHOOK_PATH
 from services.gateway.error_responses import InvalidPayloadBody, documented_errors
-from services.gateway.examples import OperationWithExamples
+from services.gateway.examples import DescribedOperation
 from services.gateway.webhooks.deliveries import (
     REFUSED_STATE,
     PostHogDeliveries,
@@ -25,7 +25,7 @@ _TEXT = [OpenAPIType.STRING, OpenAPIType.NULL]
 
 
 @dataclass
-class PostHogDelivery(OperationWithExamples):
+class PostHogDelivery(DescribedOperation):
     """The OpenAPI operation, with the body that the handler reads and decodes itself."""
 
     def __post_init__(self) -> None:

@@ -22,6 +22,7 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.signing_keys import SigningKeys
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.webhook_queue import WebhookQueue
+from tests.unit.gateway.fakes import INGEST_KEY, SECRET, FakeGateway, bearer
 
 ERROR_SCHEMAS = {
     "ErrorBody",
@@ -144,6 +145,54 @@ def test_every_body_has_an_example_that_its_schema_allows(document: dict[str, An
                     for one in Draft202012Validator(schema).iter_errors(example["value"])
                 ]
                 assert problems == [], f"{where} {name}"
+
+
+OURS = {"x-request-id", "retry-after", "x-ratelimit-limit", "x-ratelimit-remaining"}
+
+
+@pytest.mark.parametrize(
+    ("request_line", "headers", "status"),
+    [
+        ("GET /livez", {}, 200),
+        ("GET /readyz", {}, 200),
+        ("GET /metrics", bearer(), 200),
+        ("GET /v1/admin/events", bearer(), 503),
+        ("GET /v1/admin/events", bearer("wrong"), 401),
+        ("GET /v1/admin/events", bearer(INGEST_KEY), 403),
+        ("POST /v1/admin/backfills", bearer(), 400),
+        ("POST /v1/events", bearer(), 400),
+        ("PUT /v1/contacts", bearer("wrong"), 401),
+        ("POST /v1/webhooks/posthog", {}, 401),
+        ("POST /v1/webhooks/posthog", {"x-posthog-webhook-secret": SECRET}, 400),
+    ],
+)
+async def test_an_answer_has_the_headers_that_the_document_describes(
+    gateway: FakeGateway,
+    document: dict[str, Any],
+    request_line: str,
+    headers: dict[str, str],
+    status: int,
+) -> None:
+    method, path = request_line.split()
+    answer = await gateway.http.request(method, path, headers=headers, json={})
+    assert answer.status_code == status
+    described = document["paths"][path][method.lower()]["responses"][str(status)]["headers"]
+    assert {name.lower() for name in described} == OURS & set(answer.headers)
+    assert {header["$ref"] for header in described.values()} == {
+        f"#/components/headers/{name}" for name in described
+    }
+    assert described.keys() <= document["components"]["headers"].keys()
+
+
+def test_a_refusal_for_a_while_says_how_long(document: dict[str, Any]) -> None:
+    without = [
+        (operation["operationId"], status)
+        for operation in operations(document)
+        for status, response in operation["responses"].items()
+        if status in {"429", "503"} and "Retry-After" not in response["headers"]
+    ]
+    # A probe comes again by itself.
+    assert without == [("getReadiness", "503")]
 
 
 def test_every_example_belongs_to_a_body(document: dict[str, Any]) -> None:
