@@ -30,6 +30,9 @@ class Source(Protocol):
     def batches(self) -> AsyncIterator[list[Msg]]:
         """Messages, until the connection is closed."""
 
+    async def forget(self) -> None:
+        """Leave nothing behind that only this reader needs."""
+
 
 class Arrivals:
     """Messages of one consumer, each in hand from when it arrives until it is acknowledged.
@@ -124,6 +127,8 @@ class Arrivals:
             self._heartbeat.cancel()
         await self._pause()
         await self._in_hand.nak_all(AGAIN_SECONDS)
+        if self._loop is not None:
+            await self._source.forget()
 
     async def _pause(self) -> None:
         """Ask for nothing more, and give back what nobody has got."""

@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
 from hogsend.transport.connection import UNREACHABLE, Connection
-from hogsend.transport.foreign_consumer import found_or_made
+from hogsend.transport.foreign_consumer import forget, found_or_made
 from hogsend.transport.messages_in_hand import HEARTBEAT_SECONDS
 from hogsend.transport.own_consumer import Position, made
 from hogsend.transport.pull import ConsumerGone, Pull
@@ -87,6 +87,11 @@ class Consumer:
         if self._position is None:
             return (await made(js, self._stream, self._config)).name
         return (await self._position.made(js, self._stream, self._config)).name
+
+    async def forget(self) -> None:
+        """Leave nothing at JetStream of a consumer that is not durable; raises nothing."""
+        if self._config.name and not self._config.durable_name:
+            await forget(self._connection, self._stream, self._config.name)
 
     async def batches(self) -> AsyncGenerator[list[Msg], None]:
         """Yield unacknowledged messages, until the connection is closed.

@@ -17,14 +17,14 @@ from nats.js.api import ConsumerConfig
 
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.consumer import RETRY_SECONDS, connected, is_stray
-from hogsend.transport.foreign_consumer import found_or_made
+from hogsend.transport.foreign_consumer import forget, found_or_made
 from hogsend.transport.pull import ConsumerGone, Pull
 from hogsend.transport.trouble import Trouble
 
 AT_ONCE = 64
 """Messages that one request brings."""
 
-_stopping: set[asyncio.Task[None]] = set()
+_ending: set[asyncio.Task[None]] = set()
 
 
 class Follower:
@@ -42,7 +42,7 @@ class Follower:
         self._stream = stream
         self._config = _named(config)
         self._trouble = Trouble(connection, stream, None)
-        self._pull: Pull | None = None
+        self._reading: _Reading | None = None
         self._ended = False
         self._finalizer: weakref.finalize[..., Follower] | None = None
 
@@ -66,7 +66,7 @@ class Follower:
         """
         while not self._ended:
             try:
-                pull = self._pull or await self._start()
+                pull = self._reading.pull if self._reading else await self._start()
                 if self._ended:
                     break
                 messages = await pull.follow(AT_ONCE)
@@ -91,23 +91,40 @@ class Follower:
 
     async def _start(self) -> Pull:
         await connected(self._connection, stopped=lambda: self._ended)
-        pull = Pull(self._connection, self._stream, await self.find())
-        await pull.start()
-        self._pull = pull
+        name = await self.find()
+        reading = _Reading(self._connection, self._stream, name)
+        await reading.pull.start()
+        self._connection.before_close(reading.end)
+        self._reading = reading
         # NATS' client keeps the subscription, and with it the pull, for as long as it lives.
         loop = asyncio.get_running_loop()
-        self._finalizer = weakref.finalize(self, _stop_soon, loop, pull)
+        self._finalizer = weakref.finalize(self, _end_soon, loop, reading)
         self._finalizer.atexit = False
-        return pull
+        return reading.pull
 
     async def _begin_again(self) -> None:
-        pull, self._pull = self._pull, None
+        reading, self._reading = self._reading, None
         self._config = _named(self._config)
-        if pull is not None:
+        if reading is not None:
             if self._finalizer is not None:
                 self._finalizer.detach()
-            await pull.stop()
+            await reading.end()
         await asyncio.sleep(RETRY_SECONDS)
+
+
+class _Reading:
+    """A consumer that is read, until that ends."""
+
+    def __init__(self, connection: Connection, stream: str, name: str) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._name = name
+        self.pull = Pull(connection, stream, name)
+
+    async def end(self) -> None:
+        self._connection.not_before_close(self.end)
+        await self.pull.stop()
+        await forget(self._connection, self._stream, self._name)
 
 
 def _named(config: ConsumerConfig) -> ConsumerConfig:
@@ -115,12 +132,12 @@ def _named(config: ConsumerConfig) -> ConsumerConfig:
     return config.evolve(name=secrets.token_hex(8))
 
 
-def _stop_soon(loop: asyncio.AbstractEventLoop, pull: Pull) -> None:
-    def stop() -> None:
-        task = loop.create_task(pull.stop())
-        _stopping.add(task)
-        task.add_done_callback(_stopping.discard)
+def _end_soon(loop: asyncio.AbstractEventLoop, reading: _Reading) -> None:
+    def end() -> None:
+        task = loop.create_task(reading.end())
+        _ending.add(task)
+        task.add_done_callback(_ending.discard)
 
     if not loop.is_closed():
         # Garbage is collected in any thread.
-        loop.call_soon_threadsafe(stop)
+        loop.call_soon_threadsafe(end)

@@ -15,13 +15,15 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from hogsend.contract.errors import ConsumerConflict, Forbidden, InvalidRequest
 from hogsend.contract.subjects import REPLAYS
-from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
+from hogsend.transport.connection import MANAGEMENT_SECONDS, UNREACHABLE, Connection
 from hogsend.transport.publisher import Problem
 
 _NOT_AVAILABLE, _FORBIDDEN = 503, 403
 _EXISTS_OTHERWISE = 10148
 """JetStream's code for a create, with `action` `create`, of a consumer that differs."""
 
+FORGET_SECONDS = 2.0
+"""How long a stop waits for that a consumer is forgotten."""
 _ACK_WAIT = 30 * 10**9
 """What JetStream takes unless told otherwise, in nanoseconds."""
 _WHAT_TO_DO = (
@@ -109,6 +111,20 @@ async def found_or_made(
             f"{existing.config.ack_policy!r}, not {asked_policy!r}; {_WHAT_TO_DO}"
         )
     return existing.found
+
+
+async def forget(connection: Connection, stream: str, name: str) -> None:
+    """Have JetStream forget a consumer that is not durable, as nobody reads it any more.
+
+    Left alone, each counts for its five minutes among those that a stream may have. Raises nothing.
+    """
+    if not connection.connected:
+        return
+    subject = f"$JS.API.CONSUMER.DELETE.{stream}.{name}"
+    try:
+        await connection.ask(subject, b"", seconds=FORGET_SECONDS)
+    except (*UNREACHABLE, Forbidden) as error:
+        connection.observe("consumer", f"{name} of {stream} is forgotten later: {error!r}")
 
 
 async def _ask(connection: Connection, subject: str, body: dict[str, Any]) -> _Answer:

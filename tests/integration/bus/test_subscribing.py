@@ -220,6 +220,26 @@ async def test_a_loop_is_stopped_while_nats_is_away(servers: Servers, fresh_bus:
         assert (read, heard) == ([], [])
 
 
+async def test_who_leaves_leaves_no_consumer_behind(servers: Servers, fresh_bus: None) -> None:
+    async with two_sides(servers) as (ingest, subscriber):
+
+        async def left() -> list[str]:
+            return [str(one.name) for one in await ingest.js.consumers_info(StreamName.EVENTS)]
+
+        client = Client(subscriber)
+        await announce(ingest, "1")
+        kept, passing, held = client.events(durable=DURABLE), client.events(), client.events()
+        assert (await anext(kept)).id == "1"
+        ended = [asyncio.create_task(_rest(one)) for one in (passing, held)]
+        await eventually(lambda: _has_passing_consumer(subscriber, 3))
+        await passing.aclose()
+        assert await ended[0] == []
+        assert await _has_passing_consumer(subscriber, 2)
+        await subscriber.close()
+        assert await ended[1] == []
+        assert await left() == [DURABLE]
+
+
 async def test_an_event_in_hand_is_given_back_when_the_client_is_closed(
     servers: Servers, fresh_bus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ class Source:
     def __init__(self) -> None:
         self.queue = asyncio.Queue[list[Msg]]()
         self.heartbeat = HEARTBEAT_SECONDS
+        self.forgotten = False
         self.closed = False
         self.closing: asyncio.Event | None = None
 
@@ -34,6 +35,9 @@ class Source:
             self.closed = True
             if self.closing is not None:
                 await self.closing.wait()
+
+    async def forget(self) -> None:
+        self.forgotten = True
 
 
 @on_virtual_time
