@@ -28,6 +28,13 @@ SELECT * FROM backfills WHERE state = 'running';
 -- The latest backfills.
 SELECT * FROM backfills ORDER BY started_at DESC LIMIT 20;
 
+-- name: receive(id, seconds)^
+-- Have what is brought from now on count as received now, if what was brought before is received long ago.
+UPDATE backfills SET received_at = CASE
+    WHEN coalesce(received_at, started_at) < now() - make_interval(secs => :seconds) THEN now()
+    ELSE received_at END
+WHERE id = :id AND state = 'running' RETURNING *;
+
 -- name: advance(id, from_at, from_uuid, to_at, to_uuid, read, stored, known, rejected, left_out)!
 -- Move the position, unless the backfill has ended or somebody else moved it.
 UPDATE backfills SET position_at = :to_at, position_uuid = :to_uuid, read = read + :read,

@@ -117,6 +117,9 @@ class BackfillRunner:
         # Not with the same size again: in a longer page, an event may follow.
         if page.unreadable and not page.events:
             raise PostHogError("no row of PostHog's answer is an event")
+        if (received := await self._store.receive(job)) is None:
+            return
+        job = received
         for chunk in self._chunks(page.events):
             done = await self._record(job, chunk)
             last = chunk[-1].timestamp, chunk[-1].uuid
@@ -157,7 +160,11 @@ class BackfillRunner:
         await self._store.wait(job, seconds, describe(error), remedy)
 
     async def _record(self, job: Job, events: Sequence[PastEvent]) -> PastStored:
-        past = StorePast(events=list(events), received_at=job.started_at, announce=job.announce)
+        past = StorePast(
+            events=list(events),
+            received_at=job.received_at or job.started_at,
+            announce=job.announce,
+        )
         try:
             done = await self._link.request(INGEST_STORE_PAST, past)
         except TooLarge:

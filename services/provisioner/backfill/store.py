@@ -23,6 +23,11 @@ LOCK = LockKey.of_name("hogsend.backfill")
 IDLE_SECONDS = 120.0
 """PostgreSQL takes the lock from a replica that sent no statement for this long."""
 
+RECEIVED_SECONDS = 6 * 3600.0
+"""How long events that a backfill brings count as received at one moment. Ingest keeps them for a
+number of days from then on; of a part that was interrupted, it knows by the same moment what it may
+not have announced yet."""
+
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 
 
@@ -46,6 +51,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     events: list[str]
     announce: bool
     started_at: datetime
+    received_at: datetime | None = None
+    """When the events it brings count as received, unless that is its start."""
     ended_at: datetime | None
     position_at: datetime | None
     position_uuid: str | None
@@ -193,6 +200,15 @@ class BackfillStore:
         """Return the latest backfills, the newest first."""
         async with self._database.acquire() as connection:
             return [_job(row) async for row in _queries.latest(connection)]
+
+    async def receive(self, job: Job) -> Job | None:
+        """Find out when events that are brought now count as received; None if it has ended.
+
+        It stays the same for `RECEIVED_SECONDS`: ingest knows a repetition by it.
+        """
+        async with self._database.acquire() as connection:
+            row = await _queries.receive(connection, id=job.id, seconds=RECEIVED_SECONDS)
+        return _job(row) if row else None
 
     async def advance(
         self,

@@ -69,7 +69,8 @@ class StoredEvent(Message, frozen=True):
     received_at: datetime
     properties: Properties
     backfilled: bool = False
-    """Whether a backfill read it from PostHog; `received_at` is then when that started."""
+    """Whether a backfill read it from PostHog; `received_at` is then when it was
+    brought, or a few hours earlier."""
 
 
 class ListEvents(Message, frozen=True):

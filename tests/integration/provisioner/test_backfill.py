@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Never
 
+import asyncpg
 import httpx
 import msgspec
 import pytest
@@ -382,6 +383,31 @@ async def test_a_cancelled_backfill_stays_cancelled_until_it_is_started_again(
         again = (await stack.start()).json()
         assert (again["id"] == started["id"]) is (cancelled.json()["state"] == "cancelled")
         assert (await stack.until("finished"))["read"] == 10
+
+
+async def test_what_a_backfill_brings_is_received_when_it_is_brought(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events are kept for some days from then on, and it may have waited for longer."""
+    monkeypatch.setattr(runner, "PAGE_EVENTS", 4)
+    await capture(stack.posthog, 10)
+    async with stack.provisioner():
+        started = (await stack.start()).json()
+        await stack.until("finished")
+    rows = await asyncpg.connect(stack.database_url)
+    await rows.execute("DELETE FROM ingest.events; DELETE FROM ingest.event_keys")
+    await rows.execute(
+        "UPDATE provisioner.backfills SET state = 'cancelled', position_at = NULL,"
+        " position_uuid = NULL, started_at = started_at - interval '100 days'"
+    )
+    async with stack.provisioner():
+        assert (await stack.start()).json()["id"] == started["id"]
+        await stack.until("finished")
+    received = [row["received_at"] for row in await rows.fetch("SELECT * FROM ingest.events")]
+    await rows.close()
+    assert len(received) == 10
+    assert len(set(received)) == 1
+    assert datetime.now(UTC) - received[0] < timedelta(hours=1)
 
 
 async def test_a_backfill_goes_on_with_its_own_project_only(

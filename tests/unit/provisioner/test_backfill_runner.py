@@ -68,6 +68,9 @@ class FakeStore:
     ) -> None:
         self.ended.append((state, remediation))
 
+    async def receive(self, job: Job) -> Job:
+        return job
+
     async def advance(
         self, _job: Job, to: Any, read: int, done: PastStored, *, left_out: str | None = None
     ) -> bool:
