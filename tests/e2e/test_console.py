@@ -286,6 +286,7 @@ async def test_the_overview_draws_what_is_known_and_says_unknown_for_the_rest(lo
         await console.open()
         await expect(page.locator("#loop li:nth-child(5)")).to_contain_text("Storesunknown")
         await expect(page.locator("#todo")).to_contain_text("Webhooks are refused")
+        await expect(page.locator("#todo")).to_contain_text("3 dead letters wait")
         line = page.get_by_role("region", name="Events").locator("xpath=..").locator("svg path")
         # What is not known is a gap: the line begins again.
         assert [(await one.get_attribute("d") or "").count("M") for one in await line.all()].count(

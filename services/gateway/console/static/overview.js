@@ -7,6 +7,7 @@ import { amount, plot, rate, seconds } from "/console/plots.js";
 const EVERY_MS = 5000;
 const CAPABILITIES_EVERY_MS = 60_000;
 const ACTIVITY_EVERY_MS = 10_000;
+const DEAD_LETTERS_EVERY_MS = 15_000;
 // What is older says nothing about now.
 const ACTIVITY_OLD_MS = 45_000;
 // A gateway that is not heard of for as long is one nothing is known of.
@@ -52,11 +53,12 @@ function current(activity, health) {
   return Object.fromEntries(told.map((name) => [name, activity.latest[name]]));
 }
 
-// What goes wrong at the moment although everything runs.
-function troubles(now) {
+// What goes wrong at the moment although everything runs, and dead letters, which wait for somebody.
+function troubles(now, letters) {
   return [
+    letters > 0 && `${letters.toLocaleString()} dead letter${letters === 1 ? " waits" : "s wait"}: look at them on the page Dead letters, then replay or purge them.`,
     now.refused > 0 && "Webhooks are refused for their secret or signature: check that PostHog's destination sends the current one; see `hogsend doctor`.",
-    now.deadLetters > 0 && "Messages become dead letters: look at them, with what is wrong with each.",
+    now.deadLetters > 0 && "Messages become dead letters at this moment.",
     now.failed > 0 && "A destination refuses events: look at its deliveries.",
   ].filter(Boolean);
 }
@@ -120,6 +122,7 @@ export async function view({ session, signal }) {
   // Why there is none.
   let lost = "";
   let activity = null;
+  let letters = 0;
   const todo = h("ul", { id: "todo" });
   const services = h("div");
   const asked = h("p", { class: "faint" });
@@ -131,7 +134,7 @@ export async function view({ session, signal }) {
     const now = current(activity, health);
     const known = session ? figures(now) : {};
     closed.textContent = health ? whole(all) : `State unknown. ${lost}`;
-    const advised = health ? [...advice(health), ...troubles(now)] : [lost];
+    const advised = health ? [...advice(health), ...troubles(now, letters)] : [lost];
     todo.replaceChildren(...(advised.length ? advised : ["Nothing."]).map((words) => h("li", null, withCode(words))));
     loop.replaceChildren(...all.map(([name, status, words]) => h("li", { class: status },
       h("strong", null, name), h("p", null, state(status, words)),
@@ -179,6 +182,16 @@ export async function view({ session, signal }) {
     redraw(hour, activity.at ? plots(activity) : empty("No data yet: services report every ten seconds."));
   }
 
+  async function askDeadLetters() {
+    try {
+      letters = (await api("/v1/admin/deadletters?limit=1", { signal })).total;
+    } catch {
+      // Who does not answer is named above; how many wait is not known then.
+      letters = 0;
+    }
+    if (!signal.aborted) showLoop();
+  }
+
   async function askCapabilities() {
     try {
       const { capabilities: rows } = await api("/v1/admin/capabilities", { signal });
@@ -198,6 +211,7 @@ export async function view({ session, signal }) {
   if (session) {
     every(CAPABILITIES_EVERY_MS, askCapabilities, signal);
     asking.push(every(ACTIVITY_EVERY_MS, askActivity, signal));
+    every(DEAD_LETTERS_EVERY_MS, askDeadLetters, signal);
   }
   await Promise.all(asking);
   return [
