@@ -92,7 +92,16 @@ _decode = msgspec.json.Decoder(_Acknowledgement).decode
 class _PendingAcks:
     """The acknowledgements one caller waits for."""
 
-    __slots__ = ("deadline", "done", "latest", "messages", "missing", "outcomes", "sequence")
+    __slots__ = (
+        "deadline",
+        "done",
+        "failed",
+        "latest",
+        "messages",
+        "missing",
+        "outcomes",
+        "sequence",
+    )
 
     def __init__(self, messages: Sequence[OutgoingMessage], deadline: float, latest: float) -> None:
         self.messages = messages
@@ -104,6 +113,8 @@ class _PendingAcks:
         """By the clock."""
         self.sequence = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.failed = ""
+        """Why not all are answered for, once `done`."""
 
     def settle(self, index: int, outcome: Outcome) -> None:
         self.outcomes[index] = outcome
@@ -113,7 +124,19 @@ class _PendingAcks:
 
     def fail(self, reason: str) -> None:
         if not self.done.done():
-            self.done.set_exception(Unavailable(reason))
+            self.failed = reason
+            self.done.set_result(None)
+
+    async def settled(self) -> None:
+        """Wait until each has its outcome; raise `Unavailable` when one will have none."""
+        await self.done
+        if self.failed:
+            raise Unavailable(self.failed)
+
+    def result(self) -> int:
+        """Give the sequence of the only message, or raise its outcome."""
+        _raise_outcome(self.outcomes, 0)
+        return self.sequence
 
 
 class Publisher:
@@ -126,7 +149,8 @@ class Publisher:
         self._pending: dict[str, tuple[_PendingAcks, int]] = {}
         self._callers: set[_PendingAcks] = set()
         self._own_delay = 0.0
-        self._deaf: Forbidden | None = None
+        self._deaf = ""
+        """Why acknowledgements are not heard."""
         self.inject: Inject | None = None
         self._begin()
 
@@ -161,9 +185,7 @@ class Publisher:
             TooLarge: larger than the server or the stream allows.
             PublishRejected: JetStream will never take this message.
         """
-        (outcome,) = await self._publish([message], within)
-        if outcome is not None:
-            raise outcome
+        (await self._send([message], within)).result()
 
     async def publish_counted(
         self, message: OutgoingMessage, *, within: float = ACKNOWLEDGE_SECONDS
@@ -174,11 +196,7 @@ class Publisher:
             Overtaken: the subject's last message is not the one that `EXPECTED_LAST` names.
             HogsendError: as `publish`.
         """
-        acks = await self._send([message], within)
-        (outcome,) = acks.outcomes
-        if outcome is not None:
-            raise outcome
-        return acks.sequence
+        return (await self._send([message], within)).result()
 
     async def publish_all(
         self, messages: Sequence[OutgoingMessage], *, within: float = ACKNOWLEDGE_ALL_SECONDS
@@ -194,10 +212,11 @@ class Publisher:
         """
         outcomes: list[Outcome] = []
         for start in range(0, len(messages), IN_FLIGHT):
-            window = await self._publish(messages[start : start + IN_FLIGHT], within)
-            for outcome in window:
+            window = (await self._send(messages[start : start + IN_FLIGHT], within)).outcomes
+            for index, outcome in enumerate(window):
                 if isinstance(outcome, (Unavailable, Forbidden)):
-                    raise outcome
+                    del outcome
+                    _raise_outcome(window, index)
             outcomes += window
         return outcomes
 
@@ -209,7 +228,7 @@ class Publisher:
         """
         await hpub.acknowledge(self._client, messages)
 
-    def refused(self, subject: str, error: Forbidden) -> None:
+    def refused(self, subject: str, why: str) -> None:
         """End what waits for an acknowledgement on a refused subject, given in lower case.
 
         The server names the subject only, and answers nothing: without this the publisher would
@@ -218,25 +237,26 @@ class Publisher:
         for token, (pending, index) in list(self._pending.items()):
             if pending.messages[index].subject.lower() == subject:
                 del self._pending[token]
-                pending.settle(index, error)
+                pending.settle(index, Forbidden(why))
 
-    def hears_nothing(self, error: Forbidden | None) -> None:
-        """End what waits, and what will, with `error`: acknowledgements are not heard; or go on."""
-        self._deaf = error
-        if error is None:
+    def hears_nothing(self, why: str) -> None:
+        """Refuse what waits, and what will, until `why` is empty: acknowledgements are not heard.
+
+        Args:
+            why: the text of each `Forbidden`.
+        """
+        self._deaf = why
+        if not why:
             return
         for pending, index in list(self._pending.values()):
-            pending.settle(index, error)
+            pending.settle(index, Forbidden(why))
         self._pending.clear()
-
-    async def _publish(self, messages: Sequence[OutgoingMessage], within: float) -> list[Outcome]:
-        return (await self._send(messages, within)).outcomes
 
     async def _send(self, messages: Sequence[OutgoingMessage], within: float) -> _PendingAcks:
         if not self._client.is_connected:
             raise Unavailable("NATS is not connected")
-        if self._deaf is not None:
-            raise self._deaf
+        if self._deaf:
+            raise Forbidden(self._deaf)
         if not self._inbox:
             await self._subscribe()
         loop = asyncio.get_running_loop()
@@ -265,7 +285,7 @@ class Publisher:
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write())
         try:
-            await pending.done
+            await pending.settled()
         finally:
             self._callers.discard(pending)
             if pending.missing:
@@ -329,6 +349,20 @@ class Publisher:
         for pending in self._callers:
             if pending.deadline <= theirs or pending.latest <= now:
                 pending.fail("JetStream did not acknowledge in time")
+
+
+def _raise_outcome(outcomes: list[Outcome], index: int) -> None:
+    """Raise the error that is an outcome, if it is one.
+
+    A raised error leads, by its traceback, to every frame it passed through. One that such a frame
+    keeps would hold all of them, and the caller's request, until garbage is collected.
+    """
+    outcome, outcomes[index] = outcomes[index], None
+    try:
+        if outcome is not None:
+            raise outcome
+    finally:
+        del outcome
 
 
 def _error(problem: Problem) -> HogsendError:

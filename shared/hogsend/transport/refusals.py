@@ -62,7 +62,7 @@ class Refusals:
         elif refused := _PUBLISH.search(said):
             for subject in asked_as(refused[1]):
                 key = subject.lower()
-                self._publisher.refused(key, self.error(key))
+                self._publisher.refused(key, str(self.error(key)))
                 if (refusal := self._waiting.pop(key, None)) and not refusal.done():
                     refusal.set_result(None)
 
@@ -70,7 +70,7 @@ class Refusals:
         """Begin anew: the next server may be configured in another way."""
         self.subscriptions.clear()
         self.hears_nothing = False
-        self._publisher.hears_nothing(None)
+        self._publisher.hears_nothing("")
 
     def _subscription(self, subject: str) -> None:
         self.subscriptions.add(subject)
@@ -78,7 +78,7 @@ class Refusals:
             return
         # Whatever is asked or published is answered there.
         self.hears_nothing = True
-        self._publisher.hears_nothing(self.error(subject))
+        self._publisher.hears_nothing(str(self.error(subject)))
         for refusal in list(self._waiting.values()):
             if not refusal.done():
                 refusal.set_result(None)

@@ -63,8 +63,13 @@ class FakePublisher(Publisher):
 
     async def publish(self, message: OutgoingMessage, **_within: float) -> None:
         self.attempts += 1
-        if error := self.fail(message):
-            raise error
+        error = self.fail(message)
+        if error is not None:
+            try:
+                raise error
+            finally:
+                # As `Publisher` does: a frame that keeps its error keeps the request.
+                del error
         self.messages.append(message)
 
 

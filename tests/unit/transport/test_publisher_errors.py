@@ -1,0 +1,104 @@
+"""Errors of the publisher are held by nothing once they are handled."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from hogsend.contract.errors import Forbidden, HogsendError, PublishRejected, Unavailable
+from hogsend.transport.publisher import OutgoingMessage, Publisher
+from tests.unit.transport.test_publisher_deadlines import FakeClient
+from tests.waiting import eventually
+
+MESSAGE = OutgoingMessage("hogsend.events.e", b"{}", {"Nats-Msg-Id": "1"})
+REJECTED = b'{"error":{"code":400,"err_code":1,"description":"no"}}'
+FULL = b'{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"}}'
+
+Publishing = Callable[[Publisher], Awaitable[object]]
+
+
+@pytest.fixture(autouse=True)
+def _only_counted_references() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def _handled(publishing: Awaitable[object], kind: type[HogsendError]) -> Any:
+    try:
+        await publishing
+    except kind as error:
+        return weakref.ref(error)
+    raise AssertionError("it was published")
+
+
+@pytest.mark.parametrize(
+    "publish",
+    [
+        lambda publisher: publisher.publish(MESSAGE),
+        lambda publisher: publisher.publish_counted(MESSAGE),
+        lambda publisher: publisher.publish_all([MESSAGE, MESSAGE]),
+    ],
+    ids=["one", "counted", "all"],
+)
+@pytest.mark.parametrize(("answer", "kind"), [(FULL, Unavailable), (REJECTED, PublishRejected)])
+async def test_an_answer_that_refuses(
+    publish: Publishing, answer: bytes, kind: type[HogsendError]
+) -> None:
+    client: Any = FakeClient()
+    publisher = Publisher(client)
+    waiting = asyncio.ensure_future(_settled(publish(publisher), kind))
+    await eventually(lambda: client.written)
+    for command in b"".join(client.written).split(b"HPUB ")[1:]:
+        await client.acknowledge(b"HPUB " + command, answer)
+    error = await waiting
+    assert error is None or error() is None
+
+
+async def _settled(publishing: Awaitable[object], kind: type[HogsendError]) -> Any:
+    try:
+        outcomes = await publishing
+    except kind as error:
+        return weakref.ref(error)
+    # A batch gives what will never be taken, and raises what may be later.
+    assert kind is PublishRejected
+    assert isinstance(outcomes, list)
+    return None
+
+
+async def test_a_deadline_that_passes() -> None:
+    client: Any = FakeClient()
+    error = await _handled(Publisher(client).publish(MESSAGE, within=0.01), Unavailable)
+    assert error() is None
+
+
+async def test_a_connection_that_is_closed() -> None:
+    client: Any = FakeClient()
+    publisher = Publisher(client)
+    waiting = asyncio.ensure_future(_handled(publisher.publish(MESSAGE), Unavailable))
+    await eventually(lambda: client.written)
+    publisher.closed()
+    assert (await waiting)() is None
+
+
+async def test_acknowledgements_that_are_not_heard_refuse_each_with_an_error_of_its_own() -> None:
+    client: Any = FakeClient()
+    publisher = Publisher(client)
+    waiting = [
+        asyncio.ensure_future(_handled(publisher.publish(MESSAGE), Forbidden)) for _ in range(2)
+    ]
+    await eventually(lambda: client.written)
+    publisher.hears_nothing("this NATS user hears nothing")
+    for one in waiting:
+        assert (await one)() is None
+    with pytest.raises(Forbidden, match="hears nothing") as first:
+        await publisher.publish(MESSAGE)
+    with pytest.raises(Forbidden, match="hears nothing") as second:
+        await publisher.publish(MESSAGE)
+    assert first.value is not second.value
