@@ -333,8 +333,11 @@ class ContactsController(Controller):
 async def _delete_in_posthog(bus: Connection, contact_id: UUID) -> Refusal | None:
     ids = [str(contact_id)]
     try:
-        async for page in pages(bus, contact_id, "keys"):
-            ids += [msgspec.json.decode(item, type=_KnownBy).value for item in page.items]
+        # It may be the id of one that was merged into this contact, which has its own.
+        for part in _KNOWN_BY:
+            async for page in pages(bus, contact_id, part):
+                known = [msgspec.json.decode(item, type=_KnownBy) for item in page.items]
+                ids += [text for one in known if (text := one.id or one.value)]
     except NotFound:
         return Refusal(
             reason="precondition",
@@ -347,8 +350,14 @@ async def _delete_in_posthog(bus: Connection, contact_id: UUID) -> Refusal | Non
     return (await bus.request(ANALYTICS_DELETE_PERSON, wanted)).refusal
 
 
+_KNOWN_BY: tuple[Part, ...] = ("contact", "keys")
+
+
 class _KnownBy(msgspec.Struct, frozen=True):
-    value: str
+    """What an export says of a contact, or of something that leads to it."""
+
+    id: str = ""
+    value: str = ""
 
 
 def _listed(contact: ContactRecord) -> ListedContact:

@@ -151,6 +151,8 @@ async def test_posthog_deletes_first_by_everything_that_is_known() -> None:
     async with fake_gateway() as gateway:
         pages = Pages(gateway.bus)
         pages.answers |= {
+            # It was asked for by the id of one that was merged into it.
+            ("contact", None): page({"id": str(UUID(int=7)), "email": "a@b.c"}),
             ("keys", None): page({"kind": "external", "value": "u_42"}, following="b"),
             ("keys", "b"): page({"kind": "email", "value": "a@b.c"}),
         }
@@ -161,7 +163,7 @@ async def test_posthog_deletes_first_by_everything_that_is_known() -> None:
         asked = gateway.bus.questions[0].message
     assert (answer.status_code, answer.json()["contactId"]) == (202, str(ID))
     assert subjects_asked == [ANALYTICS_DELETE_PERSON.subject, INGEST_ERASE.subject]
-    assert asked == DeletePerson([str(ID), "u_42", "a@b.c"])
+    assert asked == DeletePerson([str(ID), str(UUID(int=7)), "u_42", "a@b.c"])
 
 
 @pytest.mark.parametrize(
