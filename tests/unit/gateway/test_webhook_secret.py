@@ -25,6 +25,7 @@ from services.gateway.app import build_parts, create_app
 from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.secret import SecretCheck, WebhookSecret
 from tests.unit.gateway.fakes import FakeConnection
+from tests.virtual_time import settle
 from tests.waiting import eventually
 
 ABSENT = WebhookSecretReply(version=1, state="absent")
@@ -208,6 +209,29 @@ async def test_an_open_route_is_closed_when_a_change_cannot_be_asked_for(
     bus.answer(CREDENTIALS_WEBHOOK_SECRET, AWAY)
     await secret.refresh()
     assert secret.check(None) is SecretCheck.UNKNOWN
+
+
+async def test_an_answer_from_before_minting_does_not_keep_the_route_open(
+    bus: FakeConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = of(bus)
+    arrived, answering = asyncio.Event(), asyncio.Event()
+
+    async def answer_late(*_: object) -> WebhookSecretReply:
+        arrived.set()
+        await answering.wait()
+        return ABSENT
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bus, "request", answer_late)
+        asking = asyncio.create_task(secret.check_again(b"any"))
+        await arrived.wait()
+    learning = asyncio.create_task(told(bus, secret, minted("one", version=2)))
+    await settle()
+    answering.set()
+    await asyncio.gather(asking, learning)
+    assert secret.check(b"one") is SecretCheck.MATCH
+    assert secret.check(b"any") is SecretCheck.MISMATCH
 
 
 async def test_a_known_secret_stays_while_credentials_cannot_be_asked(bus: FakeConnection) -> None:
