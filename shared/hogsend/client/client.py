@@ -341,8 +341,8 @@ async def connect(
     """
     events = _ConnectionLog()
     connection = connection_to(url, user=user, tls=tls, observer=events)
-    await _open(connection, events, wait)
     try:
+        await _open(connection, events, wait)
         yield Client(connection)
     finally:
         await connection.close()
@@ -356,13 +356,13 @@ async def _open(connection: Connection, events: _ConnectionLog, wait: float) -> 
         if opening.done():
             opening.result()
             if problem := connection.outdated:
-                await connection.close()
                 raise Unavailable(problem)
             return
     finally:
         refused.cancel()
         opening.cancel()
-    await connection.close()
+        # What it has opened by then can be closed.
+        await asyncio.wait({opening})
     address = without_password(",".join(connection.addresses))
     if events.refused.is_set():
         # Waiting does not make a password right.

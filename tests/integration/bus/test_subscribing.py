@@ -467,6 +467,28 @@ async def test_a_password_in_an_address_is_decoded(servers: Servers, fresh_bus: 
         await subscriber.close()
 
 
+async def test_who_gives_up_connecting_leaves_no_connection(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = list[Connection]()
+    open_it = Connection.open
+
+    async def connect() -> None:
+        async with hogsend.connect(servers.nats_url(User.SUBSCRIBER)):
+            raise AssertionError("nobody waits for it any more")
+
+    async def give_up_as_it_opens(connection: Connection) -> None:
+        await open_it(connection)
+        opened.append(connection)
+        connecting.cancel()
+
+    monkeypatch.setattr(Connection, "open", give_up_as_it_opens)
+    connecting = asyncio.create_task(connect())
+    await asyncio.wait({connecting})
+    assert connecting.cancelled()
+    assert opened[0].client.is_closed
+
+
 async def test_a_wrong_password_is_said_to_be_wrong(servers: Servers, fresh_bus: None) -> None:
     url = servers.nats_url(User.SUBSCRIBER)
     scheme, _, rest = url.partition("://")
