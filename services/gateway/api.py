@@ -22,6 +22,7 @@ from services.gateway.correlation import with_correlation_id
 from services.gateway.error_responses import EXCEPTION_HANDLERS
 from services.gateway.examples import add_examples
 from services.gateway.head_requests import with_head_requests
+from services.gateway.health.report import HealthReports
 from services.gateway.host_header import with_valid_host
 from services.gateway.json_request import JSONRequest
 from services.gateway.openapi import openapi_config
@@ -90,6 +91,7 @@ def build(
         max_bytes=settings.webhook_max_bytes,
         in_order=partitions > 1,
     )
+    health = HealthReports(bus, queue, webhook_secret, size, workers)
     live, activity = LiveEvents(bus), ActivityLog(bus)
     console = console_is_shown(wanted=settings.console, host=settings.gateway_host)
     keys = AdminKeys(
@@ -138,7 +140,7 @@ def build(
             "signatures_required": Provide(
                 lambda: settings.signatures_required, sync_to_thread=False
             ),
-            "size": Provide(lambda: size, sync_to_thread=False),
+            "health": Provide(lambda: health, sync_to_thread=False),
             "workers": Provide(lambda: workers, sync_to_thread=False),
             "posthog": Provide(lambda: posthog, sync_to_thread=False),
             "public": Provide(lambda: public, sync_to_thread=False),

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
@@ -63,6 +64,33 @@ _NO_MIGRATIONS = MigrationTrack(applied=None, required=None, in_sync=True, pendi
 
 Answers = Mapping[str, ServiceHealth | None]
 """Reply of each service, None without one."""
+
+
+class HealthReports:
+    """Reports health; those who ask while it is found out share what is found.
+
+    It is open to everybody, and every report costs a request to each service and a query of each
+    database.
+    """
+
+    def __init__(
+        self,
+        bus: Connection,
+        queue: WebhookQueue,
+        webhook_secret: WebhookSecret,
+        size: SizeLimit,
+        workers: Workers,
+    ) -> None:
+        """See `report_health`."""
+        self._find_out = partial(report_health, bus, queue, webhook_secret, size, workers)
+        self._asking: asyncio.Task[Health] | None = None
+
+    async def report(self) -> Health:
+        """Give the report that is under way, or begin one."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._find_out())
+        # Who gives up leaves it to the others.
+        return await asyncio.shield(self._asking)
 
 
 async def report_health(

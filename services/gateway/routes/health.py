@@ -11,9 +11,8 @@ from hogsend.transport.connection import Connection
 from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_or_reader
 from services.gateway.error_responses import documented_errors
 from services.gateway.health.documents import Health, Liveness, Readiness, SecretKnowledge
-from services.gateway.health.report import report_health
+from services.gateway.health.report import HealthReports
 from services.gateway.webhooks.secret import WebhookSecret
-from services.gateway.webhooks.size_limit import SizeLimit
 from services.gateway.webhooks.webhook_queue import WebhookQueue
 from services.gateway.workers.link import Workers
 
@@ -24,13 +23,7 @@ from services.gateway.workers.link import Workers
     summary="Report every component and service",
     tags=["Health"],
 )
-async def get_health(
-    bus: NamedDependency[Connection],
-    queue: NamedDependency[WebhookQueue],
-    webhook_secret: NamedDependency[WebhookSecret],
-    size: NamedDependency[SizeLimit],
-    workers: NamedDependency[Workers],
-) -> Health:
+async def get_health(health: NamedDependency[HealthReports]) -> Health:
     """Report every component and service; each is asked for at most 1.5 seconds.
 
     The bus counts as down too while JetStream does not take webhooks and they are spooled, the
@@ -39,7 +32,7 @@ async def get_health(
     credential that needs the operator, nor a NATS that takes smaller webhooks than
     `WEBHOOK_MAX_BYTES` allows.
     """
-    return await report_health(bus, queue, webhook_secret, size, workers)
+    return await health.report()
 
 
 @get(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import AsyncMock, Mock, patch
@@ -22,10 +23,11 @@ from hogsend.contract.health import (
     ServiceHealth,
 )
 from services.gateway.health.documents import Health
-from services.gateway.health.report import report_health
+from services.gateway.health.report import HealthReports, report_health
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
 from services.gateway.webhooks.size_limit import HEADERS_BYTES, SizeLimit
 from services.gateway.webhooks.spool.spool import Spool
+from services.gateway.workers.link import Workers
 from services.gateway.workers.messages import WorkerReport
 from tests.unit.gateway.fakes import FakeGateway, bearer, fake_gateway
 
@@ -275,6 +277,22 @@ async def test_all_workers_are_looked_at_and_missing_ones_are_said(gateway: Fake
         one, replace(two, refused=1, files_aside=2), replace(three, files_aside=2)
     )
     assert (found.status, found.services["gateway"].spool_set_aside) == ("degraded", 3)
+
+
+async def test_those_who_ask_at_the_same_time_share_one_report(gateway: FakeGateway) -> None:
+    all_up(gateway)
+    size, workers = SizeLimit(gateway.bus, 1024), Workers(gateway.queue)
+    reports = HealthReports(gateway.bus, gateway.queue, gateway.secret, size, workers)
+    with patch.object(gateway.bus.client, "flush", AsyncMock()):
+        gives_up, *asking = [asyncio.create_task(reports.report()) for _ in range(50)]
+        await asyncio.sleep(0)
+        gives_up.cancel()
+        answers = await asyncio.gather(*asking)
+        assert len(gateway.bus.questions) == len(SERVICES) + 1
+        assert {answer.status for answer in answers} == {"healthy"}
+        # What is found out afterwards is another one.
+        gateway.bus.answer(INGEST_HEALTH, Unavailable("the ingest service is not running"))
+        assert (await reports.report()).status == "degraded"
 
 
 async def test_one_process_is_no_worker(gateway: FakeGateway) -> None:
