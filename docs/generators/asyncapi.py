@@ -10,6 +10,7 @@ import importlib
 import json
 import re
 from collections.abc import Iterable
+from inspect import cleandoc
 from typing import Any, cast
 
 import msgspec
@@ -159,6 +160,10 @@ def _add_endpoint(built: Schema, endpoint: Endpoint[Any, Any], kinds: set[type])
 def _add_messages(built: Schema, kinds: Iterable[type]) -> None:
     ordered = sorted(kinds, key=lambda kind: kind.__name__)
     _, schemas = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
+    for schema in schemas.values():
+        if "description" in schema:
+            # Python 3.13 takes the indentation out of docstrings by itself.
+            schema["description"] = cleandoc(schema["description"])
     built["components"]["schemas"] = schemas
     built["components"]["messages"] = {
         kind.__name__: {
