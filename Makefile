@@ -69,7 +69,7 @@ $(RESTATE): benchmarks/peers/restate/package-lock.json
 fuzz: $(DEVELOPING) ## Run the property tests with fifty times as many examples
 	@$(PYTEST) -m hypothesis --hypothesis-profile thorough --timeout 1800 tests/unit
 
-matrix: ## Run the unit tests with every Python from 3.11 to 3.13 that is here
+matrix: ## Run lint and the unit tests with every Python from 3.11 to 3.13 that is here
 	@exec .ci/matrix
 
 chaos: $(DEVELOPING) ## Kill, freeze and cut everything under load for 20 minutes, then count
