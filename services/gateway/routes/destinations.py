@@ -65,7 +65,7 @@ class DestinationChanges(
 ):
     """Fields to change; a missing field stays as it is.
 
-    A `config` replaces the stored one, but keeps its `apiKey` unless it gives another or null.
+    A `config` is merged into the stored one (RFC 7396).
     """
 
     url: Url | msgspec.UnsetType = msgspec.UNSET
