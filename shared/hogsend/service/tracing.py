@@ -195,7 +195,7 @@ def configure(service: str) -> None:
     except ImportError as error:
         raise CannotStart(
             "the OTEL_* variables ask for traces, and OpenTelemetry is not installed; "
-            "install hogsend[otel], or unset them"
+            "install it as docs/traces.md says, or unset them"
         ) from error
     # Nothing uses a client's baggage, and each that is malformed would be a line in the log.
     propagate.set_global_textmap(TraceContextTextMapPropagator())
