@@ -1,8 +1,9 @@
 """`make chaos-order`: hurts replicas of ingest at random, and looks whether the order is kept.
 
-Webhooks of many persons are queued without a pause, as the gateway does. Meanwhile replicas are
-killed (SIGKILL), frozen (SIGSTOP), stopped and started, at random. At the end every event must be
-stored once and be on the bus, and the first time of each must come in the order of its distinct id.
+Webhooks of many persons are queued without a pause, as the gateway does; some make one contact of
+persons whose webhooks are in different partitions. Meanwhile replicas are killed (SIGKILL), frozen
+(SIGSTOP), stopped and started, at random. At the end every event must be stored once and be on the
+bus, and the first time of each must come in the order of its distinct id.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ PATIENCE = 180.0
 """Seconds the last events may take at the end."""
 PARTITIONS = 32
 PERSONS = 300
+MERGING = 0.1
+"""Share of events with an address, which make one contact of persons of different slots."""
 
 
 class Replicas:
@@ -140,7 +143,11 @@ async def _queue(bus: Connection, rate: float, until: float) -> int:
                 "distinct_id": person,
                 "properties": {"n": number},
             }
-            webhook, body = parse_posthog(json.dumps({"event": event}).encode())
+            hook: dict[str, Any] = {"event": event}
+            if random.random() < MERGING:  # noqa: S311
+                address = f"a{random.randrange(PERSONS)}@example.com"  # noqa: S311
+                hook["person"] = {"properties": {"email": address}}
+            webhook, body = parse_posthog(json.dumps(hook).encode())
             queued = queued_posthog_webhook(
                 webhook, body, datetime.now(UTC), f"r-{number}", in_order=True
             )
