@@ -41,8 +41,8 @@ def page() -> str:
             'An error\'s body is `{"error": "..."}`. Every answer carries an `X-Request-Id`, which '
             "goes through every message and log line the request causes, and no cache keeps it "
             "unless its `Cache-Control` says so. Any route answers 400 where `Host` names no host. "
-            "The server itself refuses, without a body, what is no HTTP (400), an address of more than "
-            "64 KiB (414), and more than 100 headers or 128 KiB of them (431)."
+            "The server itself refuses, without a body, what is no HTTP (400), an address of more "
+            "than 64 KiB (414), and more than 100 headers or 128 KiB of them (431)."
         ),
     ]
     by_tag: dict[str, list[str]] = {}
