@@ -231,7 +231,9 @@ class Refresher:
                     return grant
                 now = self._now()
                 unanswered = self._unanswered_since(stored.refresh)
-                await lock.start(row, unanswered or now)
+                # Another replica's clock may be ahead: its start would be later than our failure,
+                # which would look like an interrupted refresh, for which nobody backs off.
+                await lock.start(row, min(unanswered or now, now))
                 try:
                     renewed = await self._endpoint.renew(payload, now)
                 except RefreshFailed as error:

@@ -218,6 +218,29 @@ async def test_an_interrupted_refresh_is_repeated_though_the_token_looks_fresh(
     assert driver.endpoint.asked == ["phr_0", "phr_0"]
 
 
+async def test_a_start_by_a_clock_that_is_ahead_does_not_end_the_back_off(
+    driver: Driver, replica: Replica
+) -> None:
+    """Without it, whoever asks for a token asks PostHog, until this clock has caught up."""
+    driver.clock.advance(300)
+    await driver.put(driver.grant(left=-300))
+    await crash(replica, await under_way(driver, replica))
+    driver.clock.advance(-300)
+    driver.endpoint.answering.set()
+    driver.endpoint.failure = RefreshFailed("no answer (ConnectError)")
+    other = driver.replica()
+    await other.refresher.repeat_interrupted()
+    asked = len(driver.endpoint.asked)
+    assert asked == 2
+    for _ in range(3):
+        await other.ask()
+        await other.refresher.refresh_due()
+    assert len(driver.endpoint.asked) == asked
+    driver.clock.advance(LOST_BACK_OFF.total_seconds())
+    await other.refresher.refresh_due()
+    assert len(driver.endpoint.asked) == asked + 1
+
+
 async def test_a_refresh_that_failed_was_not_interrupted(driver: Driver, replica: Replica) -> None:
     await driver.put(driver.grant(left=30))
     driver.endpoint.failure = RefreshFailed("HTTP 503")
