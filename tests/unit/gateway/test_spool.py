@@ -528,6 +528,19 @@ async def test_nobody_takes_a_file_that_is_being_made_for_what_a_crash_left(
     await spool.close()
 
 
+async def test_a_directory_that_cannot_be_looked_through_for_a_while_refuses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, BIG)
+    await spool.append(webhook(1))
+    with monkeypatch.context() as denied:
+        denied.setattr(Path, "stat", full)
+        await spool.append(webhook(2))
+    only_file(tmp_path)
+    assert await drained(spool) == ["id-1", "id-2"]
+    await spool.close()
+
+
 @pytest.mark.parametrize("removed", ["its file", "its directory"])
 async def test_what_is_removed_below_a_gateway_takes_nothing_that_is_accepted_later(
     tmp_path: Path, removed: str

@@ -129,15 +129,14 @@ class SpoolFile:
         return file
 
     def is_in_place(self) -> bool:
-        """Whether its name still leads to it.
-
-        Raises:
-            OSError: that cannot be looked up.
-        """
+        """Whether its name still leads to it, as far as that can be looked up."""
         try:
             return os.path.samestat(self.path.stat(), os.fstat(self._descriptor))
         except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError:
+            # Whether it can be written, writing it tells.
+            return True
 
     def has_room(self, size: int) -> bool:
         """Whether so many bytes more should go into this file."""
