@@ -40,10 +40,14 @@ class AnalyticsSettings(Settings):
         15_000, description="Milliseconds one delivery may take."
     )
     outbound_webhook_base_delay_ms: Annotated[int, Field(ge=1)] = Field(
-        5_000, description="Milliseconds that double with every attempt to make its delay."
+        5_000,
+        description="Milliseconds that every attempt doubles: twice as many before the second, "
+        "four times as many before the third, and so on.",
     )
     outbound_webhook_max_delay_ms: Annotated[int, Field(ge=1)] = Field(
-        21_600_000, description="Longest delay between two attempts, in milliseconds."
+        21_600_000,
+        description="Longest delay between two attempts, in milliseconds. No event is tried for "
+        "longer than that in all.",
     )
     delivery_retention_days: RetentionDays = Field(
         0,

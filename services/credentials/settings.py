@@ -21,6 +21,6 @@ class SealingSettings(Settings):
     )
     better_auth_secret_previous: PreviousSecrets = Field(
         (),
-        description="Earlier sealing secrets, separated by commas, or a JSON list, which a "
-        "comma in one needs: still unseal, and what they sealed is sealed anew.",
+        description="Earlier `BETTER_AUTH_SECRET`s, separated by commas, or a JSON list if one "
+        "contains a comma. What they sealed is still read, and is sealed with the current one.",
     )

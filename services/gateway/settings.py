@@ -77,17 +77,17 @@ class GatewaySettings(Settings):
     )
     admin_api_key_previous: PreviousKeys = Field(
         (),
-        description="Earlier `ADMIN_API_KEY`s that still count, separated by commas, or a "
+        description="Earlier `ADMIN_API_KEY`s that are still valid, separated by commas, or a "
         "JSON list.",
     )
     admin_read_api_key_previous: PreviousKeys = Field(
         (),
-        description="Earlier `ADMIN_READ_API_KEY`s that still count, separated by commas, or a "
+        description="Earlier `ADMIN_READ_API_KEY`s that are still valid, separated by commas, or a "
         "JSON list.",
     )
     ingest_api_key_previous: PreviousKeys = Field(
         (),
-        description="Earlier `INGEST_API_KEY`s that still count, separated by commas, or a "
+        description="Earlier `INGEST_API_KEY`s that are still valid, separated by commas, or a "
         "JSON list.",
     )
     posthog_webhook_secret_previous: PreviousKeys = Field(

@@ -18,8 +18,8 @@ class IngestSettings(Settings):
     )
     event_retention_days: RetentionDays = Field(
         0,
-        description="Days an event is kept after it was received, and known when it is sent again; "
-        "up to a thirtieth longer, at least a day; 0 is for ever.",
+        description="Days an event is kept after it was received, and recognised when it is sent "
+        "again. Some are kept a little longer: up to a thirtieth of it, or a day. 0 is for ever.",
     )
     audit_retention_days: RetentionDays = Field(
         0, description="Days an entry of the audit trail is kept; 0 is for ever."

@@ -95,9 +95,9 @@ class OutboundSettings(Settings):
     outbound_allow: CommaSeparated = Field(
         (),
         description="Hosts (`posthog.internal`, `10.0.0.5:8000`) and networks (`10.0.0.0/8`) that "
-        "are not public and may be called nonetheless, separated by commas. What `POSTHOG_HOST`, "
-        "`POSTHOG_PRIVATE_HOST`, `API_PUBLIC_URL` and `OPERATOR_WEBHOOK_URL` name may be called "
-        "anyway.",
+        "services may call although they are not public, separated by commas. Hosts in "
+        "`POSTHOG_HOST`, `POSTHOG_PRIVATE_HOST`, `API_PUBLIC_URL` and `OPERATOR_WEBHOOK_URL` may "
+        "be called anyway.",
     )
 
     http_proxy: ProxyUrl | None = Field(
@@ -106,11 +106,13 @@ class OutboundSettings(Settings):
         "The services that call PostHog use it, and the gateway for `OPERATOR_WEBHOOK_URL`.",
     )
     https_proxy: ProxyUrl | None = Field(None, description="Proxy for calls by https.")
-    all_proxy: ProxyUrl | None = Field(None, description="Proxy for whichever has none above.")
+    all_proxy: ProxyUrl | None = Field(
+        None, description="Proxy for calls that neither of the two above is for."
+    )
     no_proxy: CommaSeparated = Field(
         (),
         description="Hosts (`.example.com`, `host:8000`, `*`), addresses and networks that are "
-        "called without a proxy, separated by commas. This machine always is.",
+        "called without a proxy, separated by commas. This machine is never called through one.",
     )
 
     @property
