@@ -16,9 +16,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 import pyrage
+import stamina
 
 CONTENT = "backup.age"
 KEY = "key.age"
+OPENING_SECONDS = 60.0
+"""How long opening `key.age` is tried on a machine that seems to be too slow for it."""
 
 
 class SealError(Exception):
@@ -146,7 +149,27 @@ def _key(directory: Path, passphrase: str) -> str:
             f"there is no {KEY} in {directory}",
             "give the directory of a backup, or --identity if it is sealed for a key of yours",
         ) from error
-    return str(pyrage.passphrase.decrypt(sealed, passphrase).decode())
+    try:
+        # How slow this machine is, age measures each time: one that is busy may soon be less so.
+        for attempt in stamina.retry_context(
+            on=_seems_too_slow, attempts=None, timeout=OPENING_SECONDS
+        ):
+            with attempt:
+                return str(pyrage.passphrase.decrypt(sealed, passphrase).decode())
+        raise AssertionError("it is tried at least once")
+    except pyrage.DecryptError as error:
+        if not _seems_too_slow(error):
+            raise
+        raise SealError(
+            f"this machine seems to be too busy, or too slow, to open {KEY}",
+            "run it again when less runs here, or open it with age, as in `age -d "
+            f"{directory / KEY} > key.txt`, and give --identity key.txt",
+        ) from error
+
+
+def _seems_too_slow(error: Exception) -> bool:
+    """Whether age refused because opening would take 16 times as long as sealing was to take."""
+    return "Excessive work parameter" in str(error)
 
 
 def _extract(plain: IO[bytes], target: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyrage
 import pytest
 
+from cli.backup import sealed
 from cli.backup.asking import opening_key, sealing_key
 from cli.backup.sealed import CONTENT, KEY, SealError, sealing, unseal
 from cli.errors import CommandError
@@ -98,3 +99,42 @@ def test_a_short_passphrase_seals_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     file = tmp_path / "passphrase"
     file.write_text(f"{PASSPHRASE}\n")
     assert sealing_key(file, None).passphrase == PASSPHRASE
+
+
+SLOW = pyrage.DecryptError("Excessive work parameter for passphrase.\nIt would take 32 seconds.")
+
+
+def _sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *answers: object) -> Path:
+    """A backup for a passphrase, which this machine opens as these answers say."""
+    key = str(pyrage.x25519.Identity.generate())
+    given = iter([*answers, key.encode()])
+
+    def decrypt(_sealed: bytes, _passphrase: str) -> object:
+        answer = next(given)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("pyrage.passphrase.decrypt", decrypt)
+    (tmp_path / KEY).write_bytes(b"sealed")
+    recipient = str(pyrage.x25519.Identity.from_str(key).to_public())
+    with sealing(tmp_path, passphrase=None, recipient=recipient):
+        pass
+    return tmp_path
+
+
+def test_a_machine_that_was_busy_for_a_moment_opens_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = _sealed(tmp_path, monkeypatch, SLOW, SLOW)
+    unseal(saved, tmp_path / "target", passphrase="correct", identity=None)
+
+
+def test_a_machine_that_is_too_slow_is_not_called_a_wrong_passphrase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealed, "OPENING_SECONDS", 0.01)
+    saved = _sealed(tmp_path, monkeypatch, *[SLOW] * 50)
+    with pytest.raises(SealError, match="too busy, or too slow") as refused:
+        unseal(saved, tmp_path / "target", passphrase="correct", identity=None)
+    assert "--identity" in refused.value.fix
