@@ -67,6 +67,9 @@ async def acknowledge(client: Client, messages: Sequence[Acknowledgeable]) -> No
         for one in messages:
             await one.ack()
         return
+    if not messages:
+        # asyncio's transport is never done with writing nothing, from Python 3.12 on.
+        return
     raw = cast("Sequence[Msg]", messages)
     for message in raw:
         message._check_reply()  # noqa: SLF001

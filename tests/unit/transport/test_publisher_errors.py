@@ -102,3 +102,9 @@ async def test_acknowledgements_that_are_not_heard_refuse_each_with_an_error_of_
     with pytest.raises(Forbidden, match="hears nothing") as second:
         await publisher.publish(MESSAGE)
     assert first.value is not second.value
+
+
+async def test_nothing_to_acknowledge_writes_nothing() -> None:
+    client: Any = FakeClient()
+    await Publisher(client).acknowledge([])
+    assert client.written == []
