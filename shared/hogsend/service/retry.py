@@ -111,10 +111,13 @@ def _reason(error: Exception) -> str:
 def _report(details: stamina.instrumentation.RetryDetails) -> None:
     RETRIES.labels(details.name, type(details.caused_by).__name__).inc()
     say = log.warning if details.retry_num == 1 else log.debug
+    # A full disk and a lost connection are both "PostgreSQL is not available".
+    cause = details.caused_by.__cause__
     say(
         "retrying until available",
         operation=details.name,
         reason=_reason(details.caused_by),
+        cause=type(cause).__name__ if cause else None,
         retry=details.retry_num,
         wait_seconds=round(details.wait_for, 2),
     )

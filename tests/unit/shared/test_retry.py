@@ -115,6 +115,15 @@ async def test_the_first_failure_is_a_warning_and_each_one_is_counted(
     assert retries("Unavailable") == before + 3
 
 
+async def test_what_made_a_server_unavailable_is_named_and_not_quoted() -> None:
+    away = Unavailable("PostgreSQL is not available")
+    away.__cause__ = OSError("password=hunter2")
+    with capture_logs() as logs:
+        await retry_until_available(Dependency(away).ask)
+    assert logs[0]["cause"] == "OSError"
+    assert "hunter2" not in str(logs)
+
+
 async def test_another_librarys_error_is_named_and_not_quoted() -> None:
     dependency = Dependency(OSError("password=hunter2"))
     with capture_logs() as logs:
