@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import pytest
 
 from hogsend.contract.contacts import ContactDetails
@@ -545,3 +546,41 @@ async def test_merges_of_one_person_that_are_undone_at_once_are_undone_one_by_on
         {"plan": "pro", "city": "Rome"},
         {"plan": "free", "hobby": "chess"},
     ]
+
+
+KNOWN_BY = {
+    "a device": lambda: said("anna-anon", "anna@b.com"),
+    "herself": lambda: said("anna", "anna@b.com", plan="pro"),
+    "an address only": lambda: said("", "anna@b.com"),
+}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(KNOWN_BY)), ids="; ".join)
+async def test_nothing_of_an_erased_person_is_left_and_nothing_of_another_goes(
+    people: People, database: Database, database_url: str, order: tuple[str, ...]
+) -> None:
+    await people.hear(said("ben", "ben@b.com", plan="free"))
+    heard = [KNOWN_BY[step]() for step in order]
+    await people.hear(*heard, said("ben", "anna@b.com"))
+    (merge,) = (
+        merge
+        for merge in (await people.one("ben")).merges
+        if any(key.value == "anna" for key in merge.keys)
+    )
+    await people.merges.split(merge.id)
+    anna, ben = await people.one("anna"), await people.one("ben")
+    jobs = ErasureJobs(database, settle_seconds=0)
+    await jobs.request(UUID(anna.id))
+    while (job := await jobs.claim()) is not None:
+        await jobs.delete_events(job)
+        await jobs.swept(job, messages=0)
+    rows = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
+    for table in ("contacts", "contact_keys", "contact_merges", "erasures", "events"):
+        for (row,) in await rows.fetch(f"SELECT whole::text FROM {table} AS whole"):  # noqa: S608
+            assert "anna" not in row
+    left = await rows.fetch("SELECT user_id FROM events")
+    assert [row["user_id"] for row in left] == ["ben", "ben"]
+    await rows.close()
+    assert await people.one("ben") == msgspec.structs.replace(ben, merges=[])
+    # PostHog sends everything again.
+    assert await people.events.save(heard) == [Saved(Status.ERASED, "")] * len(heard)
