@@ -8,6 +8,7 @@ from hogsend.contract.webhooks import SECRET_HEADER
 from hogsend.posthog.api import HogFunction
 from hogsend.posthog.api.hog_functions import Watched
 from hogsend.posthog.api.reading import mapping, sequence
+from hogsend.posthog.hog_template import is_plain
 
 METHOD = "POST"
 BODY = {"event": "{event}", "person": "{person}"}
@@ -33,6 +34,8 @@ def find_drift(function: HogFunction, webhook_url: str, secret: str | None) -> l
         "its webhook secret is different": secret is None
         or (bool(secrets) and all(value == secret for value in secrets)),
         "its webhook secret is there twice": len(secrets) <= 1,
+        "PostHog takes a part of its webhook secret for a template": secret is None
+        or is_plain(secret),
         "it is not limited to identified persons": any(
             map(is_identified_filter, sequence(function.filters.get("properties")))
         ),

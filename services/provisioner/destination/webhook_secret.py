@@ -9,6 +9,7 @@ import structlog
 
 from hogsend.contract.credentials import DerivedPayload
 from hogsend.contract.errors import GrantReplaced, HogsendError, Unavailable
+from hogsend.posthog.hog_template import is_plain
 from hogsend.service import metrics
 from services.provisioner.destination.errors import (
     NO_SECRET,
@@ -20,6 +21,7 @@ from services.provisioner.destination.minted_secret import MintedSecrets
 
 log = structlog.get_logger(__name__)
 
+NOT_PLAIN = "webhook_secret_not_plain"
 CANNOT_ROTATE = "webhook_secret_not_rotatable"
 SECRET_BYTES = 32
 
@@ -33,17 +35,21 @@ class WebhookSecrets(MintedSecrets):
         The caller holds the provisioning lock, so that only one run mints.
 
         Raises:
-            ProvisioningError: no secret exists, and none can be minted and stored.
+            ProvisioningError: no secret exists, and none can be minted and stored; or the
+                operator's is one that PostHog would not send as it is.
             Unavailable: the credentials service is down.
         """
         if self._configured:
+            _require_plain(self._configured)
             return self._configured
         payload = await self._readable()
         return payload.webhook_secret or await self._mint(payload)
 
     async def check(self) -> None:
         """Check whether `obtain` would return a secret, without minting; raises like `obtain`."""
-        if not self._configured:
+        if self._configured:
+            _require_plain(self._configured)
+        else:
             await self._readable()
 
     async def rotate(self) -> str:
@@ -131,6 +137,19 @@ class WebhookSecrets(MintedSecrets):
             ) from error
         log.info("webhook secret minted and stored")
         return minted
+
+
+def _require_plain(secret: str) -> None:
+    if not is_plain(secret):
+        raise precondition_failed(
+            NOT_PLAIN,
+            "POSTHOG_WEBHOOK_SECRET has a { or a backslash, which PostHog reads as a part of its "
+            "template language: its deliveries would carry another secret, and be refused.",
+            "Set POSTHOG_WEBHOOK_SECRET on gateway and provisioner to one without, for example "
+            "from `openssl rand -hex 32`, and put the present one into "
+            "POSTHOG_WEBHOOK_SECRET_PREVIOUS of the gateway; then run `hogsend connect posthog "
+            "--provision-only`.",
+        )
 
 
 def _missing(detail: str, remediation: str) -> ProvisioningError:

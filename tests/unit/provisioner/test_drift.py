@@ -75,6 +75,11 @@ def test_what_saving_would_not_mend_is_no_drift(watched: Watched) -> None:
     assert drift(watched=watched) == []
 
 
+def test_a_secret_that_posthog_would_not_send_as_it_is_is_drift() -> None:
+    (difference,) = drift("s{cret", inputs=inputs(secret="s{cret"))
+    assert "template" in difference
+
+
 def test_an_unknown_secret_is_not_compared() -> None:
     assert drift(None, inputs=inputs(secret="any")) == []
 

@@ -48,6 +48,20 @@ async def test_case_42_a_configured_secret_is_neither_asked_for_nor_stored(
     assert credentials.stored == []
 
 
+@pytest.mark.parametrize("secret", ["pass{word}", r"pass\nword"])
+async def test_a_secret_that_posthog_would_not_send_as_it_is_is_refused(
+    credentials: FakeCredentials, secret: str
+) -> None:
+    secrets = WebhookSecrets(credentials, secret, minting=True)
+    for asked in (secrets.obtain, secrets.check):
+        with pytest.raises(ProvisioningError) as raised:
+            await asked()
+        refusal = raised.value.refusal
+        assert (refusal.reason, refusal.code) == ("precondition", "webhook_secret_not_plain")
+        assert secret not in repr(refusal)
+        assert "POSTHOG_WEBHOOK_SECRET_PREVIOUS" in (refusal.remediation or "")
+
+
 async def test_a_minted_secret_is_used_again(credentials: FakeCredentials) -> None:
     credentials.holds(webhook_secret="minted earlier")
     for minting in (True, False):
