@@ -27,7 +27,7 @@ from cli.stack.readiness import is_listening, wait_until_ready
 from cli.stack.supervisor import Program, Supervisor
 from hogsend.contract.users import User
 from hogsend.service.settings.shared import BusSettings
-from services.gateway.webhooks.secret import CLOSED_FILE
+from services.gateway.webhooks.secret_memory import CLOSED_FILE
 
 SETTINGS = "env"
 """Name of `.env` in a backup."""

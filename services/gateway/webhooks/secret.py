@@ -11,15 +11,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import Enum, auto
 from pathlib import Path
 
-import msgspec
 import structlog
 
 from hogsend.contract.credentials import (
@@ -29,18 +26,15 @@ from hogsend.contract.credentials import (
     WebhookSecretReply,
 )
 from hogsend.contract.errors import HogsendError
-from hogsend.contract.json_text import NOT_JSON
 from hogsend.service import metrics
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.transport.connection import Connection
+from services.gateway.webhooks.secret_memory import SecretMemory
 
 log = structlog.get_logger(__name__)
 
 
 ASK_AGAIN_SECONDS = 1.0
-
-CLOSED_FILE = "webhook-closed"
-"""Beside the spool: that there was a secret, so that the route stays closed without one."""
 
 Clock = Callable[[], float]
 
@@ -74,9 +68,7 @@ class WebhookSecret:
             link: where the credentials service is asked.
             watcher: tells when the secret may have changed.
             configured: `POSTHOG_WEBHOOK_SECRET`.
-            cache: file that keeps the digest, so that a gateway restarted while NATS cannot be
-                reached still knows which deliveries to accept. "There is no secret" is never kept.
-                A file beside it remembers that there was one.
+            cache: file that keeps the digest; see `SecretMemory`.
             previous: `POSTHOG_WEBHOOK_SECRET_PREVIOUS`, accepted beside the current secret.
             may_be_open: `WEBHOOK_OPEN`, whether every delivery is accepted while there is no
                 secret; None for as long as there never was one.
@@ -88,7 +80,7 @@ class WebhookSecret:
         self._ask_again_at = 0.0
         self._link = link
         self._watcher = watcher
-        self._cache = cache
+        self._memory = SecretMemory(cache)
         self._configured = _digest(configured.encode()) if configured else None
         self._previous = [_digest(earlier.encode()) for earlier in previous]
         self._minted = watcher.watch(
@@ -100,15 +92,11 @@ class WebhookSecret:
         )
         self._heard = asyncio.Event()
         self._may_be_open = may_be_open
-        self._marker = cache.with_name(CLOSED_FILE) if cache else None
         self._known_before: WebhookSecretReply | None = None
-        self._had_secret = self._marker is not None and self._marker.exists()
-        self._stored: WebhookSecretReply | None = None
-        self._cache_failed = False
         self._state: SecretState | None = None
         if configured is not None:
             self._remember_secret()
-        if configured is None and (cached := self._load_cached()):
+        if configured is None and (cached := self._memory.load()):
             self._minted.assume(cached)
             self._remember_secret()
 
@@ -138,7 +126,7 @@ class WebhookSecret:
 
     @property
     def _is_open_without_secret(self) -> bool:
-        return not self._had_secret if self._may_be_open is None else self._may_be_open
+        return not self._memory.had_secret if self._may_be_open is None else self._may_be_open
 
     @property
     def unreadable(self) -> bool:
@@ -236,48 +224,11 @@ class WebhookSecret:
                 self._state = reply.state
                 _announce(reply, missing=self.missing)
         self._known_before = reply
-        self._store_cached(reply)
+        self._memory.store(reply)
 
     def _remember_secret(self) -> None:
         self._heard.set()
-        self._had_secret = True
-        if self._marker is None:
-            return
-        try:
-            self._marker.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._marker.touch(mode=0o600)
-        except OSError as error:
-            metrics.FAILURES.labels("webhook_secret", "memory").inc()
-            log.warning("that there is a webhook secret cannot be kept", reason=str(error))
-
-    def _load_cached(self) -> WebhookSecretReply | None:
-        if self._cache is None:
-            return None
-        try:
-            return msgspec.json.decode(self._cache.read_bytes(), type=WebhookSecretReply)
-        except FileNotFoundError:
-            return None
-        except (OSError, *NOT_JSON) as error:
-            metrics.FAILURES.labels("webhook_secret", "memory").inc()
-            log.warning("the cached webhook secret is unreadable", reason=type(error).__name__)
-            return None
-
-    def _store_cached(self, reply: WebhookSecretReply) -> None:
-        if self._cache is None:
-            return
-        try:
-            if reply.state != "present":
-                self._cache.unlink(missing_ok=True)
-            elif reply != self._stored or not self._cache.exists():
-                _replace(self._cache, msgspec.json.encode(reply))
-        except OSError as error:
-            metrics.FAILURES.labels("webhook_secret", "memory").inc()
-            if not self._cache_failed:
-                log.warning("the webhook secret cannot be cached", reason=str(error))
-            self._cache_failed = True
-        else:
-            self._stored = reply
-            self._cache_failed = False
+        self._memory.remember_secret()
 
 
 def _is_forgotten(reply: WebhookSecretReply, held: WebhookSecretReply) -> bool:
@@ -304,21 +255,6 @@ def _announce(reply: WebhookSecretReply, *, missing: bool) -> None:
         )
     else:
         log.info("webhook secret known", version=reply.version)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Replace a file that only its owner can read; after a power cut it is one or the other."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.", suffix=".new")
-    fresh = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        fresh.replace(path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise
 
 
 def _digest(secret: bytes) -> str:
