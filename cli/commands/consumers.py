@@ -91,9 +91,10 @@ def show(found: list[Found]) -> None:
 
 @app.command
 def delete(stream: str, name: str, *, nats_url: str | None = None, json: Json = False) -> int:
-    """Delete a consumer and its position; its reader begins anew.
+    """Delete a consumer and its position.
 
-    Nobody but an operator deletes a durable: its owner has no other proof that it is its own.
+    A subscriber that still runs makes its durable again, and receives every event that the stream
+    still has. Only an operator may delete a durable: NATS cannot tell which service it belongs to.
 
     Parameters
     ----------
