@@ -386,6 +386,24 @@ async def test_what_an_operator_wrote_into_the_table_stays_and_hinders_no_event(
     ]
 
 
+async def test_a_user_id_goes_back_and_an_address_of_the_same_text_stays(people: People) -> None:
+    await people.hear(
+        said("anna", "ben@b.com"),
+        said("ben@b.com", "ben@home.org"),
+        said("ben@b.com", "ben@b.com"),
+    )
+    merged = await people.one("anna")
+    anna, ben = (await people.merges.split(merged.merges[0].id)).contacts
+    assert {(key.kind, key.value) for key in anna.keys} == {
+        ("external", "anna"),
+        ("email", "ben@b.com"),
+    }
+    assert {(key.kind, key.value) for key in ben.keys} == {
+        ("external", "ben@b.com"),
+        ("email", "ben@home.org"),
+    }
+
+
 async def test_undoing_twice_changes_nothing(people: People) -> None:
     merged = await people.share()
     first = await people.merges.split(merged.merges[0].id)
