@@ -404,6 +404,33 @@ async def test_a_user_id_goes_back_and_an_address_of_the_same_text_stays(people:
     }
 
 
+async def test_a_split_changes_nothing_about_anybody_else(
+    people: People, database_url: str
+) -> None:
+    looking = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
+
+    async def everything() -> set[str]:
+        found: set[str] = set()
+        for table in ("contacts", "contact_keys", "contact_merges", "events"):
+            rows = await looking.fetch(f"SELECT one::text FROM {table} AS one")  # noqa: S608
+            found |= {f"{table} {row[0]}" for row in rows}
+        return found
+
+    await people.hear(
+        said("carla", "carla@b.com", plan="pro"),
+        said("dora", "dora@b.com", plan="free"),
+        said("carla", "dora@b.com"),
+    )
+    others = await everything()
+    merged = await people.share()
+    # Ben became part of her, too, so that the record of this merge is written anew.
+    await people.hear(said("eve", "eve@b.com"), said("anna", "eve@b.com"))
+    await people.merges.split(merged.merges[0].id)
+    assert {key.value for key in (await people.one("ben")).keys} == {"ben", "ben@b.com"}
+    assert others - await everything() == set()
+    await looking.close()
+
+
 async def test_undoing_twice_changes_nothing(people: People) -> None:
     merged = await people.share()
     first = await people.merges.split(merged.merges[0].id)

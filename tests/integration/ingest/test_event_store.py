@@ -369,6 +369,10 @@ async def test_what_is_known_already_is_not_written_again(store: EventStore, oth
     (found,) = (await ContactMerges(store._database).find("anna")).contacts
     assert found.origins == {"plan": Origin(at=NOW + timedelta(seconds=5), event_id="again")}
 
+    # Late, it changes nothing at all.
+    await store.save([said("late", 2, "pro")])
+    assert await row() == after
+
     await store.save([said("between", 3, "free", city="Bern")])
     last = await row()
     assert json.loads(last["properties"]) == {"plan": "pro", "city": "Bern"}
