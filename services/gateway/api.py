@@ -38,6 +38,7 @@ from services.gateway.routes.client_document import (
     get_own_client_document,
 )
 from services.gateway.routes.connect_info import get_connect_info
+from services.gateway.routes.contact_privacy import ContactPrivacyController
 from services.gateway.routes.contact_records import ContactRecordsController
 from services.gateway.routes.contacts import ContactsController
 from services.gateway.routes.credentials import CredentialsController
@@ -112,6 +113,7 @@ def build(
             replay_events,
             trace_event,
             ContactsController,
+            ContactPrivacyController,
             ContactRecordsController,
             evaluate_flags,
             get_overview,
