@@ -107,7 +107,8 @@ def _reported(type: str, data: Mapping[str, Any]) -> Iterator[Any]:
     if contact_user_id(user_id) is not None:
         yield email
     else:
-        yield from (data.get(name) for name in ADDRESSES)
+        # It is stored as nobody's, or as that of an address; whoever it names may be meant.
+        yield from (data.get(name) for name in (*IDENTITIES, *ADDRESSES))
 
 
 def _anywhere(message: Mapping[str, Any]) -> Iterator[Any]:

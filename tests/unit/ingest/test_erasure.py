@@ -117,6 +117,7 @@ def test_a_message_is_of_the_one_whose_event_it_becomes(
         (EVENT, {"event": "x", "userId": "ben", "email": "ada@example.com"}),
         (EVENT, {"userId": "ben", "personProperties": {"email": "ada@example.com"}}),
         (REPORT("email.sent"), {"data": {"userId": "anonymous", "to": "ada@example.com"}}),
+        (REPORT("email.sent"), {"data": {"userId": "anonymous", "anonymousId": "u_42"}}),
         (REPORT("email.sent"), {"data": {"userEmail": "ada@example.com"}}),
         (REPORT("contact.updated"), {"data": {"externalId": "ben", "email": "ada@example.com"}}),
         (REPORT("contact.updated"), {"data": {"id": "u_42"}}),
