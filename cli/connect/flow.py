@@ -76,6 +76,7 @@ def connect(client: AdminClient, instance: str, options: Options, terminal: Term
             consent_seconds=options.consent_seconds,
         )
     )
+    _require_a_scope(grant)
     _store(client, grant, terminal)
     _note_missing_scopes(grant, terminal)
     verdict, provision = _try_to_provision(client, info, options, terminal)
@@ -156,6 +157,17 @@ def _allowed_hosts() -> list[str]:
                 f"OUTBOUND_ALLOW: {error}", "write hosts and networks, separated by commas"
             ) from None
     return entries
+
+
+def _require_a_scope(grant: Grant) -> None:
+    # Every request with it would be refused; stored, it would replace one that works.
+    if len(scopes.missing(grant.scopes)) == len(scopes.SCOPES):
+        raise ConnectError(
+            Verdict.EXCHANGE_FAILED,
+            "PostHog granted none of the scopes that Hogsend asks for; nothing was stored",
+            hint="run `hogsend connect posthog` again and leave every scope ticked, as an "
+            "administrator of the project",
+        )
 
 
 def _store(client: AdminClient, grant: Grant, terminal: Terminal) -> None:

@@ -421,6 +421,17 @@ def test_case_166_missing_scopes_are_named(cli: Cli, posthog: FakePostHog) -> No
     assert "missing:" not in cli.connect().out
 
 
+@pytest.mark.parametrize("granted", ["", "openid profile email"])
+def test_a_grant_that_may_do_nothing_takes_no_others_place(
+    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog, granted: str
+) -> None:
+    posthog.tokens["scope"] = granted
+    outcome = cli.connect(json=True)
+    assert (outcome.code, outcome.json["verdict"]) == (1, "exchange_failed")
+    assert "none of the scopes" in outcome.json["error"]
+    assert "PUT" not in {request.line.partition(" ")[0] for request in hogsend.requests}
+
+
 def test_a_grant_without_scopes_has_the_requested_ones(
     cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
 ) -> None:
