@@ -17,6 +17,11 @@ WAIT_SECONDS = 5.0
 """How long one request for the next message stays open at the server."""
 ANSWER_SECONDS = 2.0
 """How much later than that the server may say that there was none."""
+LAST_ANSWER_SECONDS = 0.25
+"""How long a stop waits for the answer to a request that is open.
+
+Where messages come often it comes within that, and there the server, which looks who listens before
+it sends a message, would send one to nobody."""
 STOP_SECONDS = 2.0
 """How long the server may take to hear that nobody listens any more."""
 RECONNECT_POLL_SECONDS = 1.0
@@ -78,6 +83,9 @@ class Pull:
         """Whether the last answer came to its end; otherwise some of it may be lost."""
         self._arrived = asyncio.Event()
         self._stopped = False
+        self._open_for = 0
+        """Messages that the request which is open may bring yet."""
+        self._ended = asyncio.Event()
 
     async def start(self) -> None:
         """Listen for answers, at most until the connection is closed."""
@@ -95,6 +103,12 @@ class Pull:
         self._stopped = True
         self._arrived.set()
         self._connection.not_before_close(self.stop)
+        try:
+            await self._last_answer()
+        finally:
+            await self._end(subscription)
+
+    async def _end(self, subscription: Subscription) -> None:
         try:
             # A connection that is lost has given everything back.
             with suppress(*UNREACHABLE):
@@ -176,6 +190,7 @@ class Pull:
             nats.errors.Error: the connection is lost, or nothing answers.
         """
         refusal = self._connection.refusals.of(self._subject)
+        self._open_for = request.batch
         await self._send(request)
         self.answered = await self._answered_within(seconds, refusal)
         return self._taken(refusal)
@@ -222,6 +237,13 @@ class Pull:
                 look.cancel()
         return True
 
+    async def _last_answer(self) -> None:
+        if self._open_for > 0 and self._client.stats["reconnects"] == self._reconnects:
+            self._ended.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_ANSWER_SECONDS):
+                    await self._ended.wait()
+
     def _is_lost(self) -> bool:
         """Whether the connection that the request was made on is no more."""
         reconnects = self._client.stats["reconnects"]
@@ -235,9 +257,13 @@ class Pull:
         if message.subject.startswith(self._inbox):
             if message.subject == f"{self._inbox}{self._requests}":
                 self._status = message
+                self._open_for = 0
         else:
             # Also one that an earlier request waited for: it was delivered to us and is ours.
             self._messages.append(message)
+            self._open_for -= 1
+        if self._open_for <= 0:
+            self._ended.set()
         if self._is_answered():
             self._arrived.set()
 

@@ -12,8 +12,8 @@ from nats.aio.msg import Msg
 
 from hogsend.service.tasks import cancel_all
 from hogsend.transport.connection import Connection
-from hogsend.transport.pull import RECONNECT_POLL_SECONDS, Pull
-from tests.virtual_time import on_virtual_time
+from hogsend.transport.pull import LAST_ANSWER_SECONDS, RECONNECT_POLL_SECONDS, Pull
+from tests.virtual_time import on_virtual_time, settle
 from tests.waiting import eventually
 
 
@@ -29,6 +29,7 @@ class FakeConnection(Connection):
         self.on_its_way: list[int] = []
         self.negative: list[str] = []
         self.silent = False
+        self.has_ended = False
         self._has_messages = has_messages
 
     @property
@@ -43,6 +44,7 @@ class FakeConnection(Connection):
         return self
 
     async def end(self, *_given: Any) -> None:
+        self.has_ended = True
         for sequence in self.on_its_way:
             self.told(self.message(sequence))
 
@@ -160,3 +162,38 @@ async def test_a_message_whose_reader_is_cancelled_while_more_is_asked_for_is_gi
     await cancel_all(asking)
     await pull.stop()
     assert connection.given_back == [1, 2]
+
+
+@on_virtual_time
+async def test_a_stop_waits_for_the_answer_to_an_open_request_and_not_for_long() -> None:
+    for comes in (True, False):
+        connection = FakeConnection()
+        pull = Pull(connection, "EVENTS", "mine")
+        await pull.start()
+        asking = asyncio.create_task(pull.next(1))
+        await connection.waiting.wait()
+        stopping = asyncio.create_task(pull.stop())
+        await settle()
+        assert not connection.has_ended
+        if comes:
+            connection.told(connection.message(1))
+            await settle()
+        else:
+            await asyncio.sleep(LAST_ANSWER_SECONDS)
+            await settle()
+        assert connection.has_ended
+        assert connection.given_back == [1] * comes
+        await stopping
+        with pytest.raises(nats.errors.ConnectionClosedError):
+            await asking
+
+
+@on_virtual_time
+async def test_a_stop_between_two_requests_waits_for_nothing() -> None:
+    connection = FakeConnection(has_messages=True)
+    pull = Pull(connection, "EVENTS", "mine")
+    await pull.start()
+    assert len(await pull.next(1)) == 1
+    stopping = asyncio.create_task(pull.stop())
+    await settle()
+    assert stopping.done()
