@@ -42,6 +42,8 @@ class SecretMemory:
         if self._marker is None:
             return
         try:
+            if self._marker.exists():
+                return
             self._marker.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._marker.touch(mode=0o600)
         except OSError as error:

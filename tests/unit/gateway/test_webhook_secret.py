@@ -312,6 +312,21 @@ async def test_the_digest_is_on_disk_before_it_takes_the_place_of_the_one_before
     assert of(bus, cache=cache).known
 
 
+async def test_what_is_remembered_is_not_written_again(
+    bus: FakeConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = of(bus, cache=tmp_path / "webhook-secret.json")
+    await told(bus, secret, minted("minted"))
+
+    def read_only(_file: Path, **_named: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "touch", read_only)
+    with capture_logs() as logs:
+        await told(bus, secret, minted("minted"))
+    assert [line for line in logs if line["log_level"] == "warning"] == []
+
+
 async def test_a_full_disk_leaves_the_digest_before_and_nothing_else(
     bus: FakeConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
