@@ -8,6 +8,7 @@ import fcntl
 import os
 import shutil
 import sqlite3
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from structlog.testing import capture_logs
 from hogsend.contract.errors import CannotStart, SpoolFull
 from hogsend.service.metrics import FAILURES
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
+from services.gateway.webhooks.spool import directory as spool_directory
+from services.gateway.webhooks.spool import file as spool_file
 from services.gateway.webhooks.spool.directory import DAMAGED, SET_ASIDE_DIRECTORY
 from services.gateway.webhooks.spool.file import remove_unfinished
 from services.gateway.webhooks.spool.format import STATE_OFFSET
@@ -48,6 +51,10 @@ async def filled(directory: Path, count: int, size: int = 10) -> Path:
 
 def files(directory: Path) -> list[Path]:
     return list(directory.glob("*.spool"))
+
+
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
 
 
 def only_file(directory: Path) -> Path:
@@ -109,6 +116,102 @@ async def test_what_was_removed_is_gone_for_the_next_process(tmp_path: Path) -> 
     assert await drained(reopened) == ["id-1", "id-3"]
     await reopened.close()
     assert files(tmp_path) == []
+
+
+async def test_what_was_removed_is_no_damage_for_the_next_process(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, BIG)
+    for number in range(3):
+        await spool.append(webhook(number))
+    await spool.remove((await spool.head(10))[:2])
+    await spool.close()
+    before = damaged_places()
+    reopened = Spool(tmp_path, BIG)
+    assert reopened.count == 1
+    assert await drained(reopened) == ["id-2"]
+    assert (set_aside(reopened), damaged_places()) == (0, before)
+    await reopened.close()
+
+
+async def test_many_files_come_out_in_order_in_whichever_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_file, "MAX_FILE_BYTES", 1)
+    expected: list[str] = []
+    for process in range(4):
+        spool = Spool(tmp_path, BIG)
+        for number in range(process * 4, process * 4 + 4):
+            expected.append(f"id-{number}")
+            await spool.append(webhook(number))
+        assert await ids(spool) == expected
+        await spool.close()
+    assert len(files(tmp_path)) == len(expected)
+
+
+def test_a_file_is_whole_and_on_disk_before_anything_is_written_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash, of the machine as well, leaves no file that is taken for a damaged one."""
+    synced: list[tuple[bool, int]] = []
+
+    def keep(descriptor: int) -> None:
+        synced.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), len(files(tmp_path))))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", keep)
+        made = spool_file.SpoolFile.create(tmp_path, 1)
+    assert synced == [(False, 0), (True, 1)], "the file without its name, then the name"
+    made.close()
+    adopted = spool_file.SpoolFile.adopt(made.path)
+    assert adopted is not None
+    assert (adopted.damaged, adopted.count) == (0, 0)
+    adopted.close()
+
+
+async def test_a_disk_that_takes_little_at_a_time_takes_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwrite = os.pwrite
+
+    def some(descriptor: int, data: bytes, offset: int) -> int:
+        return pwrite(descriptor, data[:7], offset)
+
+    monkeypatch.setattr(os, "pwrite", some)
+    await filled(tmp_path, 2)
+    spool = Spool(tmp_path, BIG)
+    assert [item.webhook for item in await spool.head(10)] == [webhook(0), webhook(1)]
+    assert set_aside(spool) == 0
+    await spool.close()
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename"])
+async def test_a_file_that_cannot_be_made_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    spool = Spool(tmp_path, BIG)
+    with monkeypatch.context() as broken:
+        broken.setattr(os if call == "fsync" else Path, call, full)
+        with pytest.raises(SpoolFull):
+            await spool.append(webhook(1))
+    assert names_in(tmp_path) == []
+    await spool.append(webhook(2))
+    assert await ids(spool) == ["id-2"]
+    await spool.close()
+
+
+async def test_nothing_more_is_written_to_a_file_that_a_sync_failed_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the kernel could not write it forgets, and the next sync succeeds without it."""
+    spool = Spool(tmp_path, BIG)
+    await spool.append(webhook(1))
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdatasync", full)
+        with pytest.raises(SpoolFull):
+            await spool.append(webhook(2))
+    await spool.append(webhook(3))
+    assert len(files(tmp_path)) == 2
+    assert await ids(spool) == ["id-1", "id-3"]
+    await spool.close()
 
 
 async def test_removing_makes_room(tmp_path: Path) -> None:
@@ -604,6 +707,17 @@ async def test_the_spool_of_an_earlier_version_is_taken_over(tmp_path: Path) -> 
     await spool.close()
     assert not path.exists()
     assert files(tmp_path) == []
+
+
+async def test_a_large_spool_of_an_earlier_version_is_taken_over_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_directory, "IMPORT_BYTES", 1200)
+    path = sqlite_spool(tmp_path, 20)
+    spool = Spool(tmp_path, BIG)
+    assert await drained(spool) == [f"id-{number}" for number in range(20)]
+    await spool.close()
+    assert not path.exists()
 
 
 async def test_rows_of_an_earlier_version_that_are_none_are_set_aside(tmp_path: Path) -> None:
