@@ -28,8 +28,10 @@ from hogsend.contract.errors import (
     TooLarge,
     Unavailable,
 )
-from hogsend.contract.headers import MESSAGE_ID, ORIGINAL_ID, message_id
+from hogsend.contract.headers import MESSAGE_ID, ORIGINAL_ID, RECEIVED_AT, message_id
+from hogsend.contract.moments import read_moment
 from hogsend.contract.partitions import PARTITIONED, has_slot
+from hogsend.contract.persons import place_id
 from hogsend.contract.registry import channels
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import DEAD_LETTER_KEEPER
@@ -187,9 +189,13 @@ def _require_replayable(content: DeadLetter) -> None:
 
 def _place(content: DeadLetter) -> str:
     """What stood in for the id of a message without one, which gets another place now."""
-    if content.stream != StreamName.ENGAGEMENT:
-        return ""
-    return ":".join(content.id.split(":")[:2])
+    if content.stream == StreamName.ENGAGEMENT:
+        return ":".join(content.id.split(":")[:2])
+    sequence = content.id.removeprefix(f"{content.stream}:").partition(":")[0]
+    queued_at = read_moment(content.headers.get(RECEIVED_AT))
+    if content.stream == StreamName.PERSONS and sequence.isdecimal() and queued_at is not None:
+        return place_id(int(sequence), queued_at)
+    return ""
 
 
 def _headers(letter: Letter) -> dict[str, str]:

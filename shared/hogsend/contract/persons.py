@@ -36,6 +36,17 @@ class Addressed(Message, frozen=True, kw_only=True):
     """When it happened; None means when it was queued."""
 
 
+def place_id(sequence: int, queued_at: datetime) -> str:
+    """What stands in for the id of a message that was published without one.
+
+    Args:
+        sequence: its position in the stream.
+        queued_at: when the stream took it. A stream that is made anew counts from 1 again; the time
+            tells its messages from earlier ones.
+    """
+    return f"{sequence}:{queued_at.timestamp():.6f}"
+
+
 class SetPerson(Addressed, frozen=True, kw_only=True):
     """Change properties of a person: one `$set` capture."""
 

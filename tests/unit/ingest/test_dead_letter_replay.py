@@ -18,6 +18,7 @@ from hogsend.contract.errors import (
     Unavailable,
 )
 from hogsend.contract.headers import message_id
+from hogsend.contract.persons import place_id
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from services.ingest.dead_letters import replay as replaying
 from services.ingest.dead_letters.admin import DeadLetterAdmin
@@ -98,6 +99,20 @@ async def test_what_stood_in_for_an_id_and_a_time_is_what_they_are_then(replays:
     assert event is not None
     assert again is not None
     assert (again.key, again.occurred_at) == (event.key, event.occurred_at)
+
+
+async def test_a_capture_without_an_id_is_the_same_event_in_posthog(replays: Replays) -> None:
+    queued = Delivery("PERSONS", timestamp=NOW)
+    capture = FakeMessage(b'{"event": "e"}', "hogsend.persons.capture", {}, queued)
+    letters = DeadLetters(replays.publisher, "analytics")
+    await letters.publish(capture, Unprocessable("exhausted", ""), attempts=8)
+    (published,) = replays.publisher.published.values()
+    replays.publisher.published.clear()
+    replays.letters.letters[1] = msgspec.json.decode(published.body, type=DeadLetter)
+    replays.letters.last = 1
+    assert await replays.replay() == DeadLettersDone(count=1)
+    (message,) = replays.publisher.published.values()
+    assert message_id(message.headers) == place_id(queued.sequence.stream, NOW)
 
 
 def reported(body: bytes, headers: Mapping[str, str], at: datetime) -> FakeMessage:
