@@ -18,6 +18,9 @@ ILLEGAL_IDS = frozenset(
 )
 """Ids that are never merged (nodejs/src/worker/ingestion/persons/person-merge-service.ts)."""
 
+NO_PERSON_UPDATE_EVENTS = frozenset({"$exception", "$$heatmap"})
+"""Events that change no properties of a person (nodejs/src/ingestion, person-update.ts)."""
+
 
 class Pipeline:
     """The project's events, in the order of capture."""
@@ -61,12 +64,13 @@ class Pipeline:
         if properties.get("$process_person_profile") is False:
             return self._people.find(event.distinct_id)
         person = self._merged(event) or self._people.get_or_create(event.distinct_id)
-        self._people.write(
-            person,
-            set=_bag(properties.get("$set")),
-            once=_bag(properties.get("$set_once")),
-            unset=_names(properties.get("$unset")),
-        )
+        if event.event not in NO_PERSON_UPDATE_EVENTS:
+            self._people.write(
+                person,
+                set=_bag(properties.get("$set")),
+                once=_bag(properties.get("$set_once")),
+                unset=_names(properties.get("$unset")),
+            )
         return person
 
     def _merged(self, event: CapturedEvent) -> Person | None:

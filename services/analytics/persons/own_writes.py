@@ -28,6 +28,8 @@ NOTED_SECONDS = 1.0
 """How long a read waits for writes that were heard and whose project has to be found out."""
 
 REMOVED = msgspec.UNSET
+_OF_NO_PERSON = frozenset({"$exception", "$$heatmap"})
+"""Events from which PostHog takes no properties of a person."""
 
 
 class _Write(msgspec.Struct, frozen=True):
@@ -156,8 +158,14 @@ class OwnWrites:
 def _changes(
     captured: Captured,
 ) -> tuple[Mapping[str, Any], Mapping[str, Any], Sequence[str]]:
-    """What an event sets, sets where there is nothing, and removes."""
+    """What an event sets, sets where there is nothing, and removes.
+
+    Nothing where PostHog leaves the person alone (`nodejs/src/ingestion`): read from here, it would
+    be there for as long as a write is laid over, and then be gone.
+    """
     properties = captured.properties
+    if captured.event in _OF_NO_PERSON or properties.get("$process_person_profile") is False:
+        return {}, {}, ()
     return (
         _bag(properties.get("$set")),
         _bag(properties.get("$set_once")),
@@ -170,4 +178,6 @@ def _bag(value: object) -> Mapping[str, Any]:
 
 
 def _names(value: object) -> Sequence[str]:
+    if isinstance(value, dict):
+        return list(value)
     return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []

@@ -296,6 +296,13 @@ async def test_an_event_without_a_profile_makes_no_person(posthog: Driver) -> No
     assert len((await posthog.state())["events"]) == 1
 
 
+@pytest.mark.parametrize("event", ["$exception", "$$heatmap"])
+async def test_some_events_change_no_person(posthog: Driver, event: str) -> None:
+    await posthog.capture("view", properties={"$set": {"plan": "free"}})
+    await posthog.capture(event, properties={"$set": {"plan": "pro"}, "$unset": ["plan"]})
+    assert (await persons(posthog, "u_1"))[0]["properties"]["plan"] == "free"
+
+
 async def test_persons_are_listed_newest_first_and_by_uuid(posthog: Driver) -> None:
     for distinct_id in ("u_1", "u_2", "u_3"):
         await posthog.capture("signup", distinct_id)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
@@ -480,6 +481,20 @@ async def test_what_was_written_from_here_is_read_at_once_until_posthog_shows_it
     # Somebody else is not touched.
     world.posthog.persons["u_43"] = {"plan": "free"}
     assert await world.persons.properties("u_43") == {"plan": "free"}
+
+
+@on_virtual_time
+async def test_what_posthog_takes_from_no_event_is_not_read_either() -> None:
+    world = reading()
+    world.posthog.persons["u_42"] = {"plan": "free"}
+    world.note(set={"plan": "pro"}, process_person_profile=False)
+    for name in ("$exception", "$$heatmap"):
+        event = msgspec.structs.replace(written(set={"plan": "pro"}), event=name)
+        world.writes.note(event, PUBLISHED)
+    assert await world.persons.properties("u_42") == {"plan": "free"}
+    # Names in an object, as some libraries send them, are removed, too.
+    world.note(unset={"plan": ""}, process_person_profile=True)
+    assert await world.persons.properties("u_42") == {}
 
 
 @on_virtual_time
