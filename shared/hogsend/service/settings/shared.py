@@ -65,8 +65,8 @@ class PostHogSettings(Settings):
     )
     posthog_webhook_secret: HeaderSecret | None = Field(
         None,
-        description="Shared secret PostHog's webhooks must carry; wins over a minted one. "
-        "With neither, see `WEBHOOK_OPEN`.",
+        description="Shared secret PostHog's webhooks must carry, without `{` and backslashes; "
+        "wins over a minted one. With neither, see `WEBHOOK_OPEN`.",
     )
     posthog_signing_secret: SigningSecret | None = Field(
         None,
