@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
@@ -157,6 +158,10 @@ def test_every_service_that_calls_posthog_calls_the_stand_in() -> None:
             assert changed.keys() <= service["environment"].keys()
             keys = {"POSTHOG_API_KEY", "POSTHOG_PERSONAL_API_KEY", "POSTHOG_PROJECT_ID"}
             assert keys & service["environment"].keys() <= changed.keys(), name
+            # No proxy of the operator's knows its name.
+            host = urlsplit(changed["POSTHOG_HOST"]).hostname
+            assert host in changed["NO_PROXY"].split(","), name
+    assert overlay["sandbox"]["logging"] == compose()["services"]["gateway"]["logging"]
 
 
 def test_health_is_checked_by_compose_as_by_the_image() -> None:
