@@ -127,14 +127,21 @@ class FakePublisher(Publisher):
         self.refusals: dict[str, list[TooLarge | PublishRejected | Unavailable]] = {}
         """By what message ids end in, one an attempt; after the last the message is taken."""
 
-    async def _publish(
-        self,
-        messages: Sequence[OutgoingMessage],
-        within: float,  # noqa: ARG002
+    async def publish(self, message: OutgoingMessage, **_within: float) -> None:
+        (outcome,) = await self.publish_all([message])
+        if outcome is not None:
+            raise outcome
+
+    async def publish_all(
+        self, messages: Sequence[OutgoingMessage], **_within: float
     ) -> list[Outcome]:
         if self.errors:
             raise self.errors.pop(0)
-        return [self._take(message) for message in messages]
+        outcomes = [self._take(message) for message in messages]
+        for one in outcomes:
+            if isinstance(one, Unavailable):
+                raise one
+        return outcomes
 
     async def acknowledge(self, messages: Sequence[Acknowledgeable]) -> None:
         for message in messages:
