@@ -22,7 +22,7 @@ _NOT_AVAILABLE, _FORBIDDEN = 503, 403
 _EXISTS_OTHERWISE = 10148
 """JetStream's code for a create, with `action` `create`, of a consumer that differs."""
 
-FORGET_SECONDS = 2.0
+FORGET_SECONDS = 1.0
 """How long a stop waits for that a consumer is forgotten."""
 _ACK_WAIT = 30 * 10**9
 """What JetStream takes unless told otherwise, in nanoseconds."""

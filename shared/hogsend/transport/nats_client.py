@@ -177,6 +177,19 @@ class NatsClient(Client):
         """Wait until the server has what was written; a cancellation ends it."""
         await _unless_cancelled(super().flush(timeout))
 
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        """Close, also a connection that was lost and still has something to be written.
+
+        nats-py raises what the socket does, and leaves everything else as it was.
+        """
+        try:
+            await super()._close(status, do_cbs)
+        except OSError as error:
+            await self._error_cb(error)
+            self._pending, self._pending_data_size = [], 0
+            self._status = Client.DISCONNECTED
+            await super()._close(status, do_cbs)
+
     async def _flush_pending(self, force_flush: bool = False) -> Any:
         return await _unless_cancelled(super()._flush_pending(force_flush))
 

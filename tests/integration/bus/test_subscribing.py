@@ -294,6 +294,19 @@ async def test_loops_end_when_the_client_is_closed(servers: Servers, fresh_bus: 
             assert await asyncio.gather(*ended) == [[]] * 5
 
 
+async def test_a_client_is_closed_whose_connection_was_lost_a_moment_ago(
+    servers: Servers, fresh_bus: None
+) -> None:
+    async with two_sides(servers) as (_, subscriber):
+        ended = asyncio.ensure_future(_rest(Client(subscriber).events()))
+        await eventually(lambda: _has_passing_consumer(subscriber, 1))
+        subscriber.client._transport._io_writer.transport.abort()  # type: ignore[union-attr]
+        await subscriber.client._send_command(b"PING\r\n")
+        await subscriber.close()
+        assert not subscriber.client._subs
+        assert await asyncio.wait_for(ended, PATIENCE_SECONDS) == []
+
+
 async def test_a_loop_ends_when_nats_pys_client_is_closed(
     servers: Servers, fresh_bus: None
 ) -> None:
