@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from uuid import UUID
@@ -17,7 +18,7 @@ from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
 from services.ingest.sources.engagement import who
 
 _USER_FIELDS = (*IDENTITIES, "distinct_id", "distinctId", "alias", "contactKey")
-_REPLACEMENT = "\ufffd".encode()
+_ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
 _PARTS = ("event", "data")
 _PEOPLE = ("person", "personProperties")
 _ENGAGEMENT = f"{subjects.ENGAGEMENT}."
@@ -75,11 +76,18 @@ class Person(msgspec.Struct, frozen=True):
         )
 
     def _is_written_in(self, body: bytes) -> bool:
-        text = text_without_nul(body.replace(b"\\ufffd", _REPLACEMENT).decode(errors="replace"))
+        text = text_without_nul(_unescaped(body.decode(errors="replace")))
         folded = text.lower()
-        return any(msgspec.json.encode(id).decode() in text for id in self.user_ids) or any(
-            email in folded for email in self.emails
-        )
+        return any(
+            _unescaped(msgspec.json.encode(id).decode()) in text for id in self.user_ids
+        ) or any(email in folded for email in self.emails)
+
+
+def _unescaped(text: str) -> str:
+    """JSON text in which characters stand for themselves, whoever wrote it."""
+    return _ESCAPES.sub(
+        lambda run: bytes.fromhex(run[0].replace("\\u", "")).decode("utf-16-be", "replace"), text
+    )
 
 
 def _named(subject: str, message: Any) -> Iterator[Any]:

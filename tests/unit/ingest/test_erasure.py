@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -133,6 +134,16 @@ def test_what_cannot_be_read_is_searched_as_text() -> None:
     assert ADA.is_subject_of("", b'{"event": {"distinct_id": "u_42"')
     assert ADA.is_subject_of("", b"\xff Ada@example.com")
     assert not ADA.is_subject_of("", b'{"event": {"distinct_id": "u_421"')
+
+
+@pytest.mark.parametrize("id", ["jos\u00e9", "\U0001f600", 'a"b\\c', "tab\t", "\x01", "\u2028"])
+@pytest.mark.parametrize("write", [json.dumps, lambda text: msgspec.json.encode(text).decode()])
+def test_what_cannot_be_read_may_have_any_character_escaped(
+    id: str, write: Callable[[str], str]
+) -> None:
+    person = Person(frozenset([id]), frozenset())
+    assert person.is_subject_of("", f'{{"event": {{"distinct_id": {write(id)}'.encode())
+    assert not person.is_subject_of("", f'{{"event": {{"distinct_id": {write(id + "1")}'.encode())
 
 
 def test_what_the_person_does_afterwards_stays() -> None:
