@@ -172,6 +172,19 @@ async def test_a_change_counts_for_the_next_attempt(delivery: Delivery) -> None:
 
 
 @on_virtual_time
+async def test_nothing_is_asked_of_posthog_when_nothing_is_wanted_any_more(
+    delivery: Delivery,
+) -> None:
+    delivery.capture.judge = lambda _names: BUSY
+    async with delivery.running():
+        await delivery.deliver(delivery.event(1, "u_1", "a"))
+        delivery.source.stored = (1, {"b"})
+        await asyncio.sleep(60)
+    assert delivery.capture.attempts == [["a"]]
+    assert delivery.source.statuses() == [("1", "discarded", 1)]
+
+
+@on_virtual_time
 async def test_nothing_is_sent_while_it_is_not_known_what_an_operator_wants(
     delivery: Delivery,
 ) -> None:
@@ -329,6 +342,17 @@ async def test_retry_after_pauses_everything_that_is_sent_to_the_project(
         await asyncio.sleep(20)
         assert delivery.capture.of("u_2") == ["e"]
         assert delivery.capture.of("u_1") == ["e"]
+
+
+@on_virtual_time
+async def test_retry_after_pauses_no_longer_than_an_event_is_tried(delivery: Delivery) -> None:
+    delivery.capture.judge = lambda _names: CaptureError("HTTP 429", 429, retry_after=1e9)
+    async with delivery.running():
+        await delivery.deliver(delivery.event(1, "u_1"))
+        delivery.capture.judge = lambda _names: None
+        await delivery.deliver(delivery.event(2, "u_2"))
+        await asyncio.sleep(delivery.policy.max_delay + 10)
+        assert delivery.capture.of("u_2") == ["e"]
 
 
 @on_virtual_time
