@@ -17,6 +17,7 @@ from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.provisioning import Provisioned, ProvisionLoop
 from hogsend.posthog.signing import KEY_ID_HEADER, key_id, key_of, mint
 from sandbox.app import app_of
+from sandbox.errors import invalid
 from sandbox.functions.model import HogFunction, InputSchema
 from sandbox.instance import Instance
 from sandbox.options import Options
@@ -285,6 +286,26 @@ async def test_a_rotation_that_posthog_refused_is_finished_before_the_next() -> 
     # The one that PostHog had in between is the one before, not the one that it never had longer.
     assert payload.signing_secret_previous == second
     assert loop.key == payload.signing_secret
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["the operator's", "minted"])
+async def test_a_key_that_posthog_repeats_is_shown_to_nobody(
+    own: bool, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = await start(signing_secret=OPERATORS if own else None)
+    sent: list[str] = []
+
+    def refusing(_id: str, fields: Any) -> Any:
+        sent.append(fields["inputs"]["signing_secret"]["value"])
+        raise invalid(f"no: {sent[-1]}")
+
+    monkeypatch.setattr(loop.posthog.functions, "update", refusing)
+    reply = await loop.provisioner.provisioning.run(ProvisionLoop())
+    assert reply.refusal is not None
+    assert sent == [OPERATORS if own else loop.minted]
+    assert "no: " in repr(reply)
+    for seen in (repr(reply), *capfd.readouterr()):
+        assert sent[0] not in seen
 
 
 @pytest.mark.parametrize(
