@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from hogsend.contract.credentials import TokenReply
-from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.errors import InvalidRequest, Unavailable
 from hogsend.contract.provisioning import Provisioned, ProvisionLoop
 from hogsend.posthog.signing import KEY_ID_HEADER, key_id, key_of, mint
 from sandbox.app import app_of
@@ -286,6 +286,16 @@ async def test_a_rotation_that_posthog_refused_is_finished_before_the_next() -> 
     # The one that PostHog had in between is the one before, not the one that it never had longer.
     assert payload.signing_secret_previous == second
     assert loop.key == payload.signing_secret
+
+
+async def test_a_rotation_whose_key_cannot_be_stored_is_not_said_to_be_done() -> None:
+    loop = await start()
+    await loop.run()
+    key = loop.key
+    loop.credentials.failures["store_derived"] = InvalidRequest("no")
+    with pytest.raises(Unavailable, match="could not be stored"):
+        await loop.run(rotate_signing_key=True)
+    assert (loop.key, loop.minted) == (key, key)
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["the operator's", "minted"])
