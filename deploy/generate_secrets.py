@@ -186,6 +186,19 @@ IN_SETTINGS = (
 """Not in files of their own: settings, each of which may be unset."""
 
 
+def let_containers_read(deploy: Path) -> None:
+    """Let other users read what containers mount and no secret is in, whatever the umask was.
+
+    Containers run as other users than the one who checked this out.
+    """
+    mounted = [deploy / "nats", deploy / "grafana", deploy / "tls"]
+    inside = [path for directory in mounted[:2] for path in directory.rglob("*")]
+    for path in (*mounted, *inside):
+        wanted = 0o555 if path.is_dir() else 0o444
+        if path.exists() and path.stat().st_mode & wanted != wanted:
+            path.chmod(path.stat().st_mode & 0o777 | wanted)
+
+
 def rotatable() -> dict[str, str]:
     """Every secret that can be changed by its name, and its file."""
     users = (*SERVICES, *OTHERS, *DEPRECATED)
@@ -357,6 +370,8 @@ def main() -> int:
         postgres=chosen.postgres,
         published=chosen.published,
     )
+    if is_default:
+        let_containers_read(DEFAULT.parent)
     if is_default and not env_file.exists():
         # compose.yaml reads it, and Compose refuses to start without it.
         env_file.touch(mode=0o600)

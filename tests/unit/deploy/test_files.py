@@ -436,6 +436,27 @@ def test_secrets_are_made_once_for_every_user_and_only_their_owner_gets_in(made:
     assert {file: file.read_text() for file in made.rglob("*") if file.is_file()} == before
 
 
+def test_containers_may_read_what_was_checked_out_where_nobody_else_may_read(
+    tmp_path: Path,
+) -> None:
+    deploy = tmp_path / "deploy"
+    for name in ("nats/start.sh", "grafana/provisioning/dashboards.yaml", "tls/key.pem"):
+        (deploy / name).parent.mkdir(parents=True, exist_ok=True)
+        (deploy / name).touch(mode=0o600)
+    for directory in (deploy / "nats", deploy / "grafana" / "provisioning", deploy / "tls"):
+        directory.chmod(0o700)
+    script = deploy / "generate_secrets.py"
+    script.write_text((DEPLOY / "generate_secrets.py").read_text())
+    subprocess.run([sys.executable, "-S", str(script)], check=True, capture_output=True)
+    found = {path: stat.S_IMODE(path.stat().st_mode) for path in deploy.rglob("*")}
+    for name in ("nats/start.sh", "grafana/provisioning/dashboards.yaml"):
+        assert found[deploy / name] == 0o644
+        assert found[(deploy / name).parent] == 0o755
+    # Whose key that is, and who may read it, is for the operator to say.
+    assert (found[deploy / "tls"], found[deploy / "tls" / "key.pem"]) == (0o755, 0o600)
+    assert found[deploy / "secrets"] == 0o700
+
+
 def test_secrets_from_before_a_user_was_renamed_are_kept_and_added_to(tmp_path: Path) -> None:
     directory = tmp_path / "s"
     generate(directory)
