@@ -265,6 +265,8 @@ async def test_a_rotation_keeps_the_key_in_use_until_a_day_after_posthog_has_the
 async def test_a_rotation_that_posthog_refused_is_finished_before_the_next() -> None:
     loop = await start()
     await loop.run()
+    # One before it has been replaced, and has its end.
+    await loop.run(rotate_signing_key=True)
     first = loop.key
     change, refusals = loop.posthog.functions.update, [RuntimeError("PostHog is ill")]
 
