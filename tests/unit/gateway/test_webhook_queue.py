@@ -177,6 +177,22 @@ async def test_draining_stops_when_jetstream_does_and_forgets_nothing(
     assert sorted(bus.published.ids) == ["1", "2", "3"]
 
 
+async def test_nothing_overtakes_a_spool_that_could_not_be_drained(
+    bus: FakeConnection, queue: WebhookQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook_queue, "DRAIN_RETRY_SECONDS", 0)
+    bus.published.fail = only(AWAY)
+    await accept(queue, "1")
+    draining = asyncio.create_task(queue.drain_forever())
+    await eventually(lambda: bus.published.attempts > 3)
+    assert queue.spooling
+    await accept(queue, "2")
+    bus.published.fail = nothing
+    await eventually(lambda: not queue.spooling)
+    draining.cancel()
+    assert bus.published.ids == ["1", "2"]
+
+
 @pytest.mark.parametrize("error", [TooLarge("too large"), PublishRejected("no")])
 async def test_a_spooled_webhook_that_is_refused_does_not_stop_its_neighbours(
     bus: FakeConnection, queue: WebhookQueue, spool: Spool, error: Exception
