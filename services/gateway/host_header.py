@@ -10,7 +10,8 @@ from functools import lru_cache
 from ipaddress import IPv6Address
 
 import msgspec
-from litestar.enums import ScopeType
+from litestar.enums import MediaType, ScopeType
+from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from services.gateway.error_responses import ErrorBody
@@ -44,16 +45,7 @@ def with_valid_host(app: ASGIApp) -> ASGIApp:
         if len(hosts) <= 1 and all(map(is_host, hosts)):
             await app(scope, receive, send)
             return
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 400,
-                "headers": [
-                    (b"content-type", b"application/json"),
-                    (b"content-length", b"%d" % len(_BODY)),
-                ],
-            }
-        )
-        await send({"type": "http.response.body", "body": _BODY, "more_body": False})
+        refusal = ASGIResponse(body=_BODY, status_code=400, media_type=MediaType.JSON)
+        await refusal(scope, receive, send)
 
     return wrapped

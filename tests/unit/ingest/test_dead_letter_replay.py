@@ -20,6 +20,7 @@ from hogsend.contract.errors import (
 from hogsend.contract.headers import message_id
 from hogsend.contract.persons import place_id
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
+from hogsend.transport.publisher import OutgoingMessage
 from services.ingest.dead_letters import replay as replaying
 from services.ingest.dead_letters.admin import DeadLetterAdmin
 from services.ingest.dead_letters.replay import IN_FLIGHT, Replayer
@@ -87,14 +88,7 @@ async def test_what_stood_in_for_an_id_and_a_time_is_what_they_are_then(replays:
     """Ingest recorded the report as this, before a destination set it aside."""
     first = reported(b'{"data": {"userId": "ada"}}', {}, NOW)
     event = decode_engagement(first)
-    letters = DeadLetters(replays.publisher, "analytics")
-    await letters.publish(first, Unprocessable("exhausted", ""), attempts=8, consumer="a-1")
-    (published,) = replays.publisher.published.values()
-    replays.publisher.published.clear()
-    replays.letters.letters[1] = msgspec.json.decode(published.body, type=DeadLetter)
-    replays.letters.last = 1
-    assert await replays.replay() == DeadLettersDone(count=1)
-    (message,) = replays.publisher.published.values()
+    message = await set_aside_and_replayed(replays, first, consumer="a-1")
     again = decode_engagement(reported(message.body, message.headers, NOW + timedelta(days=1)))
     assert event is not None
     assert again is not None
@@ -104,15 +98,22 @@ async def test_what_stood_in_for_an_id_and_a_time_is_what_they_are_then(replays:
 async def test_a_capture_without_an_id_is_the_same_event_in_posthog(replays: Replays) -> None:
     queued = Delivery("PERSONS", timestamp=NOW)
     capture = FakeMessage(b'{"event": "e"}', "hogsend.persons.capture", {}, queued)
+    message = await set_aside_and_replayed(replays, capture)
+    assert message_id(message.headers) == place_id(queued.sequence.stream, NOW)
+
+
+async def set_aside_and_replayed(
+    replays: Replays, message: FakeMessage, *, consumer: str | None = None
+) -> OutgoingMessage:
     letters = DeadLetters(replays.publisher, "analytics")
-    await letters.publish(capture, Unprocessable("exhausted", ""), attempts=8)
+    await letters.publish(message, Unprocessable("exhausted", ""), attempts=8, consumer=consumer)
     (published,) = replays.publisher.published.values()
     replays.publisher.published.clear()
     replays.letters.letters[1] = msgspec.json.decode(published.body, type=DeadLetter)
     replays.letters.last = 1
     assert await replays.replay() == DeadLettersDone(count=1)
-    (message,) = replays.publisher.published.values()
-    assert message_id(message.headers) == place_id(queued.sequence.stream, NOW)
+    (again,) = replays.publisher.published.values()
+    return again
 
 
 def reported(body: bytes, headers: Mapping[str, str], at: datetime) -> FakeMessage:
