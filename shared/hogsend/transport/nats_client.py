@@ -30,6 +30,9 @@ _BEGINNING = b"NATS/1.0\r\n"
 """Of headers without a status of the server's."""
 
 
+_WEBSOCKET = frozenset({"ws", "wss"})
+
+
 class _Unread:
     """Headers as they came."""
 
@@ -196,6 +199,10 @@ class NatsClient(Client):
     async def _connect_to_server(self, s: Srv) -> None:
         _end_if_cancelled()
         await super()._connect_to_server(s)
+        if (transport := self._transport) is not None and s.uri.scheme not in _WEBSOCKET:
+            # Of asyncio's own since Python 3.12, `writelines` raises `TypeError` on a connection
+            # that was lost, which nats-py does not expect, and never ends with an empty piece.
+            transport.writelines = lambda payload: transport.write(b"".join(payload))  # type: ignore[method-assign]
 
     async def _process_connect_init(self) -> None:
         await super()._process_connect_init()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
+from urllib.parse import urlparse
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
@@ -283,3 +284,22 @@ async def test_nothing_is_heard_after_the_end(monkeypatch: pytest.MonkeyPatch) -
     client._remove_sub(7)
     await client._process_msg(7, b"a", b"", b"x", b"")
     assert not heard
+
+
+async def test_a_lost_connection_takes_what_is_written_and_an_empty_piece_is_none() -> None:
+    """Python 3.12 and later raise `TypeError` for the one, and never end with the other."""
+    server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = NatsClient()
+    client.options = {"connect_timeout": PATIENCE_SECONDS}
+    async with server:
+        await client._connect_to_server(Srv(urlparse(f"nats://127.0.0.1:{port}")))
+        transport: Any = client._transport
+        transport.writelines([b"PING\r\n", b""])
+        assert transport._io_writer.transport.get_write_buffer_size() == 0
+        await transport.drain()
+        transport._io_writer.transport.abort()
+        await asyncio.sleep(0)
+        transport.writelines([b"PING\r\n"])
+        with pytest.raises(ConnectionResetError):
+            await transport.drain()
