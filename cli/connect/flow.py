@@ -120,7 +120,7 @@ def provision_only(
     try:
         provisioned = _provision(client, terminal, rotate=rotate)
     except AdminError as refused:
-        raise _as_failure(refused, _why_unreadable(client, refused)) from None
+        raise _as_failure(client, refused) from None
     return Connected(
         verdict=Verdict.CONNECTED,
         instance=instance,
@@ -238,29 +238,31 @@ def _provision(
     return Provisioned(**{key: value for key, value in fields.items() if value is not None})
 
 
-def _why_unreadable(client: AdminClient, refused: AdminError) -> str | None:
-    """What the server says of a credential that is stored and cannot be used for that reason."""
-    if refused.code != NO_CREDENTIAL:
-        return None
+def _without_credential(client: AdminClient, refused: AdminError) -> ConnectError:
+    """Why no credential can be used: none is stored, or the stored one cannot be used."""
+    hint = "run `hogsend connect posthog` first, or set POSTHOG_PERSONAL_API_KEY on the server"
+    detail = refused.detail
     try:
         client.credential()
     except AdminError as error:
-        return error.code if error.status == CONFLICT else None
-    return None
+        if error.status == CONFLICT:
+            hint = "make the stored credential readable, or delete it and connect again"
+            detail = error.code
+    else:
+        hint = "run `hogsend doctor`: it says why, and whether you have to connect again"
+        detail = "a credential is stored, and PostHog does not renew its token at the moment"
+    return ConnectError(
+        Verdict.NO_CREDENTIAL,
+        str(refused),
+        hint=hint,
+        detail=detail,
+        remediation=refused.remediation,
+    )
 
 
-def _as_failure(refused: AdminError, unreadable: str | None) -> ConnectError:
+def _as_failure(client: AdminClient, refused: AdminError) -> ConnectError:
     if refused.status == CONFLICT and refused.code == NO_CREDENTIAL:  # contract 1.2
-        return ConnectError(
-            Verdict.NO_CREDENTIAL,
-            str(refused),
-            hint="make the stored credential readable, or delete it and connect again"
-            if unreadable
-            else "run `hogsend connect posthog` first, or set POSTHOG_PERSONAL_API_KEY on the "
-            "server",
-            detail=unreadable or refused.detail,
-            remediation=refused.remediation,
-        )
+        return _without_credential(client, refused)
     return ConnectError(
         Verdict.PROVISION_FAILED,
         str(refused),

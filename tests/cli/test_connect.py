@@ -256,6 +256,18 @@ def test_an_unreadable_credential_is_named_and_not_called_a_missing_one(
     assert "delete it" in outcome.json["hint"]
 
 
+def test_a_credential_that_is_not_renewed_is_not_called_a_missing_one(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
+    hogsend.provision = CannedResponse(409, {"error": "no_posthog_credential"})
+    hogsend.more[f"GET {CREDENTIAL}"] = CannedResponse(200, {"providerId": "posthog"})
+    outcome = cli.connect(json=True, provision_only=True)
+    assert outcome.code == 1
+    assert outcome.json["verdict"] == "no_credential"
+    assert "is stored" in outcome.json["detail"]
+    assert "hogsend doctor" in outcome.json["hint"]
+
+
 def test_case_159_provision_only_with_a_loopback_public_url(cli: Cli, hogsend: FakeHogsend) -> None:
     hogsend.info["apiPublicUrl"] = "http://127.1:3002"
     outcome = cli.connect(json=True, provision_only=True)

@@ -63,7 +63,6 @@ FAILED_REMEDY = (
     "PostHog itself failed. Nothing has to be set: see its status page, or the log of your own "
     f"PostHog; {AGAIN}"
 )
-NOT_REFRESHED = "token-not-refreshed"
 NOT_REFRESHED_DETAIL = "PostHog has not refreshed the access token yet"
 NOT_REFRESHED_REMEDY = (
     "Nothing has to be set: it is tried again every minute. See whether PostHog works, and whether "
@@ -132,11 +131,6 @@ def cannot_rotate(why: Unsigned | None, *, configured: bool) -> ProvisioningErro
         )
     detail, remedy = _UNSIGNED[why or "unsupported"]
     return precondition_failed(CANNOT_ROTATE, f"Deliveries are not signed: {detail}", remedy)
-
-
-def not_refreshed(why: str) -> ProvisioningError:
-    """The stored grant has no token at the moment, and will have one again (502)."""
-    return _posthog_error(NOT_REFRESHED, f"{NOT_REFRESHED_DETAIL}: {why}.", NOT_REFRESHED_REMEDY)
 
 
 def while_not_refreshed(error: ProvisioningError, why: str | None) -> ProvisioningError:

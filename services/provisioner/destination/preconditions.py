@@ -10,7 +10,6 @@ from services.provisioner.destination.errors import (
     NOT_CONFIGURED,
     PROJECT_NOT_OPEN,
     UNREACHABLE_URL,
-    not_refreshed,
     precondition_failed,
 )
 
@@ -27,11 +26,7 @@ def require(
         ProvisioningError: a precondition does not hold; the first one in order is named.
     """
     if not bearer.token:
-        raise (
-            not_refreshed(bearer.not_refreshed)
-            if bearer.not_refreshed
-            else precondition_failed(NO_CREDENTIAL)
-        )
+        raise precondition_failed(NO_CREDENTIAL)
     if private_host is None:
         raise precondition_failed(NOT_CONFIGURED)
     if not placeholder and is_loopback(public_url):

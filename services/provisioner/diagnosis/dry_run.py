@@ -13,6 +13,8 @@ from services.provisioner.destination.errors import (
     NO_CREDENTIAL,
     NO_SECRET,
     NOT_CONFIGURED,
+    NOT_REFRESHED_DETAIL,
+    NOT_REFRESHED_REMEDY,
     SCOPES_REMEDY,
     UNREACHABLE_URL,
     ProvisioningError,
@@ -59,6 +61,13 @@ async def dry_run(
         await secrets.check()
     except ProvisioningError as error:
         refusal = error.refusal
+        if refusal.code == NO_CREDENTIAL and bearer.not_refreshed:
+            return ProvisioningFinding(
+                state="refused",
+                code=NO_CREDENTIAL,
+                detail=f"{NOT_REFRESHED_DETAIL}: {bearer.not_refreshed}.",
+                remediation=NOT_REFRESHED_REMEDY,
+            )
         return ProvisioningFinding(
             state="refused",
             code=refusal.code,

@@ -118,7 +118,7 @@ async def test_a_grant_that_is_not_refreshed_at_the_moment_is_not_a_missing_one(
     found = await diagnose(provisioner)
     assert (found.provisioning.state, found.provisioning.code) == (
         "refused",
-        "token-not-refreshed",
+        "no_posthog_credential",
     )
     for part in (found.person_reads, found.destination, found.provisioning):
         assert "HTTP 503" in (part.detail or "")

@@ -247,13 +247,14 @@ def says_not_refreshed(refused: Refusal) -> bool:
     )
 
 
-async def test_a_grant_that_is_not_refreshed_at_the_moment_is_not_a_missing_one() -> None:
+async def test_a_grant_that_is_not_refreshed_at_the_moment_counts_as_none() -> None:
     provisioner = compose()
     none = TokenReply(source="none", version=1, not_refreshed=NOT_REFRESHED)
     provisioner.credentials.token = none
-    refused = await refusal(provisioner)
-    assert (refused.reason, refused.code) == ("posthog", "token-not-refreshed")
-    assert says_not_refreshed(refused)
+    # The body has the code alone (contract 1.2); the diagnosis says why.
+    assert await refusal(provisioner) == Refusal(
+        reason="precondition", code="no_posthog_credential"
+    )
     assert provisioner.posthog.requests == []
     provisioner.credentials.token = TokenReply(source="oauth", version=1, token="pha_old")
     provisioner.credentials.fresh = none
