@@ -172,7 +172,8 @@ async def test_cases_144_and_146_a_repeated_report_is_one_delivery_and_two_opens
         for _ in range(2):
             await report("email.opened", {"userId": "u_2", "emailSendId": "e"})
         await until_consumed(sent, StreamName.ENGAGEMENT, destination_durable(id))
-        assert [event["distinct_id"] for event in posthog.events] == ["u_1", "u_2", "u_2"]
+        # Different people may be sent at the same time.
+        assert sorted(event["distinct_id"] for event in posthog.events) == ["u_1", "u_2", "u_2"]
         assert len({event["uuid"] for event in posthog.events}) == 3
 
 
