@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stamina
 from nats.js import JetStreamContext
 from nats.js.api import StreamConfig, StreamInfo
 from nats.js.errors import APIError, BadRequestError, NotFoundError
@@ -18,6 +19,9 @@ from hogsend.contract.users import User
 from hogsend.service import metrics
 
 _STREAM_NAME_IN_USE = 10058
+
+_NO_STORE = 10049
+"""JetStream cannot make a stream's store, as while it deletes the one of an earlier stream."""
 
 _NO_ROOM = frozenset({10002, 10028, 10047})
 """JetStream refuses to reserve so much, for the account or on the disk."""
@@ -116,10 +120,18 @@ async def _with_as_many_copies(js: JetStreamContext, config: StreamConfig) -> St
     return config.evolve(num_replicas=max(found, config.num_replicas or 1))
 
 
+def _has_no_store_yet(error: Exception) -> bool:
+    return isinstance(error, APIError) and error.err_code == _NO_STORE
+
+
 async def _create(js: JetStreamContext, config: StreamConfig) -> bool:
     """Create one stream; False when there is one of that name with other limits."""
     try:
-        await js.add_stream(config)
+        async for attempt in stamina.retry_context(
+            on=_has_no_store_yet, attempts=5, wait_initial=0.1, wait_max=1.0
+        ):
+            with attempt:
+                await js.add_stream(config)
     except BadRequestError as error:
         if error.err_code != _STREAM_NAME_IN_USE:
             raise
