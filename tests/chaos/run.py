@@ -29,8 +29,7 @@ Stack = TypeVar("Stack", bound=Target)
 
 ASYNCPG_COPES = re.compile(
     "^Failed to restore the pool|^Future exception was never retrieved"
-    r"|^Task exception was never retrieved.*PoolConnectionHolder\.release\(\)",
-    re.DOTALL,
+    "|^Task exception was never retrieved PoolConnectionHolder.release$"
 )
 """What asyncpg says while PostgreSQL is away; it goes on by itself."""
 
@@ -177,7 +176,7 @@ def exceptions_in(log: Path) -> list[str]:
         if '"exception"' not in line:
             continue
         said = json.loads(line)
-        if ASYNCPG_COPES.search(said["event"]):
+        if ASYNCPG_COPES.search(f"{said['event']} {said.get('work')}"):
             continue
         last = said["exception"].strip().splitlines()[-1]
         found.append(f"{log.stem}: {said['event']}: {last}")

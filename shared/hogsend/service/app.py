@@ -16,7 +16,7 @@ from faststream import FastStream
 
 from hogsend.contract.errors import CannotStart, Unavailable
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
-from hogsend.service import bus_health, metrics, streams
+from hogsend.service import bus_health, metrics, streams, unhandled
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.retry import retry_until_available
 from hogsend.service.tasks import Work, running
@@ -56,14 +56,19 @@ def service_app(
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
-        try:
-            async with running(
-                [*background, lambda: _keep_streams(broker, limits), lambda: _keep_clean(broker)],
-                on_failure=app.exit,
-            ):
-                yield
-        finally:
-            await _run(closing)
+        with unhandled.counted():
+            try:
+                async with running(
+                    [
+                        *background,
+                        lambda: _keep_streams(broker, limits),
+                        lambda: _keep_clean(broker),
+                    ],
+                    on_failure=app.exit,
+                ):
+                    yield
+            finally:
+                await _run(closing)
 
     async def prepare() -> None:
         await broker.connect()

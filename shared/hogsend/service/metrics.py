@@ -60,7 +60,9 @@ POSTHOG_REQUESTS = Counter(
     ["area", "status"],
 )
 FAILURES = Counter(
-    "hogsend_failures", "Failures that were handled, by place and kind", ["where", "kind"]
+    "hogsend_failures",
+    "Failures, by place and kind; all but those of the place `unhandled` were handled",
+    ["where", "kind"],
 )
 RETENTION_DELETED = Counter(
     "hogsend_retention_deleted", "Rows deleted because they were too old, by table", ["table"]

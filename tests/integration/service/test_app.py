@@ -139,6 +139,14 @@ async def test_an_answer_or_a_request_that_nats_does_not_carry_is_said_to_be_too
             await gateway.request(INGEST_AUDIT, ListAudit(action="x" * gateway.max_payload))
 
 
+async def test_an_error_that_nothing_handles_is_counted(servers: Servers, work: Work) -> None:
+    count = metrics.FAILURES.labels("unhandled", "ZeroDivisionError")._value
+    before = count.get()
+    async with running(servers, work):
+        asyncio.get_running_loop().call_soon(divmod, 1, 0)
+        await eventually(lambda: count.get() == before + 1)
+
+
 async def test_a_slow_answer_does_not_keep_others_waiting(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:

@@ -1,0 +1,55 @@
+"""Errors that nothing handled are counted and logged, without what was at work on."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+from structlog.testing import capture_logs
+
+from hogsend.service import metrics, unhandled
+from tests.waiting import eventually
+
+
+def counted(kind: str) -> float:
+    return metrics.FAILURES.labels("unhandled", kind)._value.get()
+
+
+async def fails_with(_token: str) -> None:
+    raise ZeroDivisionError
+
+
+async def test_an_error_of_a_task_that_nobody_waits_for_is_counted_and_logged() -> None:
+    before = counted("ZeroDivisionError")
+    with unhandled.counted(), capture_logs() as logs:
+        task = asyncio.create_task(fails_with("pha_token"))
+        await asyncio.wait({task})
+        del task
+        gc.collect()
+        await eventually(lambda: logs)
+    assert counted("ZeroDivisionError") == before + 1
+    assert isinstance(logs[0].pop("exc_info"), ZeroDivisionError)
+    assert logs == [
+        {
+            "event": "Task exception was never retrieved",
+            "log_level": "error",
+            "work": "fails_with",
+        }
+    ]
+
+
+async def test_an_error_of_a_callback_is_told_without_its_arguments() -> None:
+    before = counted("TypeError")
+    with unhandled.counted(), capture_logs() as logs:
+        asyncio.get_running_loop().call_soon(len, "pha_token", "pha_token")
+        await eventually(lambda: logs)
+    assert counted("TypeError") == before + 1
+    assert "pha_token" not in repr(logs)
+
+
+async def test_afterwards_the_loop_handles_errors_as_before() -> None:
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    with unhandled.counted():
+        assert loop.get_exception_handler() is not before
+    assert loop.get_exception_handler() is before
