@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import operator
 
 from structlog.testing import capture_logs
 
@@ -41,7 +42,7 @@ async def test_an_error_of_a_task_that_nobody_waits_for_is_counted_and_logged() 
 async def test_an_error_of_a_callback_is_told_without_its_arguments() -> None:
     before = counted("TypeError")
     with unhandled.counted(), capture_logs() as logs:
-        asyncio.get_running_loop().call_soon(len, "pha_token", "pha_token")
+        asyncio.get_running_loop().call_soon(operator.sub, "pha_token", "pha_token")
         await eventually(lambda: logs)
     assert counted("TypeError") == before + 1
     assert "pha_token" not in repr(logs)
