@@ -23,7 +23,7 @@ DEAD_LETTERS = Counter(
 )
 UNDELIVERABLE = Counter(
     "hogsend_ingest_undeliverable",
-    "Messages too large for a dead letter; they stay queued and are redelivered",
+    "Messages too large for a dead letter, even compressed; they stay queued and are redelivered",
 )
 CONSUMERS_REFUSED = Counter(
     "hogsend_ingest_consumers_refused", "Consumers others may not make or delete", ["verb"]

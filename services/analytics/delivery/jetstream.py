@@ -218,7 +218,7 @@ class JetStreamMessage:
     async def set_aside(
         self, why: Unprocessable, *, attempts: int, headers: Mapping[str, str]
     ) -> None:
-        """Keep it as a dead letter, without its body when that is too large."""
+        """Keep it as a dead letter, without its body where the bus takes that in no way."""
         for with_body in (True, False):
             try:
                 await self._dead_letters.publish(

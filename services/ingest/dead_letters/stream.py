@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from hogsend.contract import subjects
-from hogsend.contract.dead_letters import DeadLetter
+from hogsend.contract.dead_letters import DeadLetter, read_letter
 from hogsend.contract.errors import InvalidRequest, Unavailable
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.streams import StreamName
@@ -141,7 +141,7 @@ def subject_of(origin: str) -> str:
 
 def _letter(message: StoredMessage) -> Letter:
     try:
-        content = msgspec.json.decode(message.body, type=DeadLetter)
+        content = read_letter(message.headers, message.body)
     except NOT_JSON as error:
         content = _unreadable(message, error)
     return Letter(message.sequence, content)

@@ -10,7 +10,7 @@ import msgspec
 from nats.js import errors as js_errors
 
 from hogsend.contract import subjects
-from hogsend.contract.dead_letters import DeadLetter
+from hogsend.contract.dead_letters import read_letter
 from hogsend.contract.headers import CE_TIME, RECEIVED_AT
 from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
 from hogsend.contract.moments import read_moment
@@ -56,7 +56,7 @@ def is_to_erase(
     subject, headers, body = message.subject, message.headers, message.body
     if stream is StreamName.DEADLETTER:
         try:
-            letter = msgspec.json.decode(body, type=DeadLetter)
+            letter = read_letter(headers, body)
         except NOT_JSON:
             pass
         else:

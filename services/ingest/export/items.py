@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from hogsend.contract.dead_letters import DeadLetter
+from hogsend.contract.dead_letters import read_letter
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.streams import StreamName
 from services.ingest.stored_messages import StoredMessage
@@ -51,7 +51,7 @@ def message(stream: StreamName, stored: StoredMessage) -> bytes:
     body = stored.body
     if stream is StreamName.DEADLETTER:
         try:
-            letter = msgspec.json.decode(body, type=DeadLetter)
+            letter = read_letter(stored.headers, body)
         except NOT_JSON:
             pass
         else:

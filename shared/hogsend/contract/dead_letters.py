@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import zlib
+from collections.abc import Mapping
 from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
 
 from hogsend.contract import subjects
 from hogsend.contract.base import Limit, Message
+from hogsend.contract.headers import CONTENT_ENCODING, CONTENT_TYPE, DEAD_LETTER
 from hogsend.contract.registry import Channel, Endpoint
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 
 
 class DeadLetter(Message, frozen=True):
-    """One message that was taken off its stream because no retry would have helped."""
+    """One message that was taken off its stream because no retry would have helped.
+
+    One that does not fit as base64 is the body of its letter, compressed where `content-encoding`
+    says `gzip`; the rest of the letter is JSON in the header `Hogsend-Dead-Letter`.
+    """
 
     id: str
     stream: str
@@ -25,6 +37,56 @@ class DeadLetter(Message, frozen=True):
     headers: dict[str, str]
     body: bytes
     """The original message, base64 on the wire."""
+
+
+_DETAIL_CHARACTERS = 1000
+"""Most of a letter's `detail` in a header."""
+
+
+class WrittenLetter(NamedTuple):
+    """A dead letter as it is published: its body, and headers that tell how it is written."""
+
+    body: bytes
+    headers: Mapping[str, str] = {}
+
+
+def write_letter(letter: DeadLetter) -> WrittenLetter:
+    """Write a letter as JSON, with its message in base64, which is a third longer than it."""
+    return WrittenLetter(msgspec.json.encode(letter))
+
+
+def write_large_letter(letter: DeadLetter, *, compressed: bool) -> WrittenLetter:
+    """Write a letter whose message does not fit as base64: the message itself is the body.
+
+    Args:
+        letter: all but its message is JSON in a header. A long `detail` is cut.
+        compressed: whether the body is gzip, for a message that does not fit beside that header.
+    """
+    told = msgspec.to_builtins(
+        msgspec.structs.replace(letter, body=b"", detail=letter.detail[:_DETAIL_CHARACTERS])
+    )
+    headers = {DEAD_LETTER: json.dumps(told), CONTENT_TYPE: "application/octet-stream"}
+    if not compressed:
+        return WrittenLetter(letter.body, headers)
+    return WrittenLetter(gzip.compress(letter.body), {**headers, CONTENT_ENCODING: "gzip"})
+
+
+def read_letter(headers: Mapping[str, str], body: bytes) -> DeadLetter:
+    """Read a letter, however it is written.
+
+    Raises:
+        NotJson: one of `json_text.NOT_JSON`: it is no dead letter.
+    """
+    told = headers.get(DEAD_LETTER)
+    if told is None:
+        return msgspec.json.decode(body, type=DeadLetter)
+    letter = msgspec.json.decode(told, type=DeadLetter)
+    if headers.get(CONTENT_ENCODING) == "gzip":
+        try:
+            body = gzip.decompress(body)
+        except (OSError, EOFError, zlib.error) as error:
+            raise msgspec.DecodeError(f"its message cannot be decompressed: {error}") from error
+    return msgspec.structs.replace(letter, body=body)
 
 
 class DeadLetterFilter(Message, frozen=True, kw_only=True):

@@ -26,6 +26,11 @@ REPLAY = "Hogsend-Replay"
 """Id of the replay that delivers an event to a durable again; no other event has it."""
 DESTINATION = "Hogsend-Destination"
 """Id of the only destination a message is for."""
+DEAD_LETTER = "Hogsend-Dead-Letter"
+"""A dead letter without its message, which is the body: one that does not fit as base64."""
+CONTENT_TYPE = "content-type"
+CONTENT_ENCODING = "content-encoding"
+"""How a body is compressed; not there where it is not."""
 
 CE_SOURCE = "ce-source"
 """Who published a message; see `ce_source`."""
@@ -54,7 +59,7 @@ def message_headers(
         CE_SOURCE: ce_source(source),
         "ce-type": f"{TYPE_PREFIX}.{type}",
         CE_TIME: format_time(time),
-        "content-type": "application/json",
+        CONTENT_TYPE: "application/json",
     }
     if correlation_id:
         envelope[CORRELATION_ID] = correlation_id

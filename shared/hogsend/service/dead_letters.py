@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 
-import msgspec
 import structlog
 
 from hogsend.contract import subjects
-from hogsend.contract.dead_letters import DeadLetter
+from hogsend.contract.dead_letters import DeadLetter, write_large_letter, write_letter
+from hogsend.contract.errors import TooLarge
 from hogsend.contract.headers import RECEIVED_AT, format_time, message_headers
 from hogsend.service.queued_message import QueuedMessage
 from hogsend.transport.publisher import ACKNOWLEDGE_ALL_SECONDS, OutgoingMessage, Publisher
@@ -56,7 +57,7 @@ class DeadLetters:
 
         Raises:
             Unavailable: it could not be kept.
-            TooLarge: with its body it is larger than the bus takes.
+            TooLarge: even compressed it is larger than the bus takes.
             PublishRejected: the stream of dead letters refuses it.
         """
         stream, sequence = message.metadata.stream, message.metadata.sequence.stream
@@ -79,8 +80,24 @@ class DeadLetters:
             body=message.data if with_body else b"",
         )
         headers = message_headers(id=id, source=self._source, type="deadletter", time=now)
-        outgoing = OutgoingMessage(
-            subjects.dead_letter(stream), msgspec.json.encode(letter), headers
-        )
-        await self._publisher.publish(outgoing, within=ACKNOWLEDGE_ALL_SECONDS)
+        for write in _WAYS:
+            written = write(letter)
+            outgoing = OutgoingMessage(
+                subjects.dead_letter(stream), written.body, {**headers, **written.headers}
+            )
+            try:
+                await self._publisher.publish(outgoing, within=ACKNOWLEDGE_ALL_SECONDS)
+            except TooLarge:
+                if write is _WAYS[-1]:
+                    raise
+            else:
+                break
         log.warning("message became a dead letter", reason=why.reason, stream=stream, seq=sequence)
+
+
+_WAYS = (
+    write_letter,
+    partial(write_large_letter, compressed=False),
+    partial(write_large_letter, compressed=True),
+)
+"""How a letter is written, the most readable first: the first one that the bus takes."""

@@ -22,6 +22,7 @@ from hogsend.contract.dead_letters import (
     ListDeadLetters,
     PurgeDeadLetters,
     ReplayDeadLetters,
+    read_letter,
 )
 from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
 from hogsend.contract.headers import ORIGINAL_ID, message_id
@@ -265,3 +266,28 @@ async def test_ingest_may_read_and_delete_single_messages_only_where_it_has_to(
             await broker.link.client.request("$JS.API.STREAM.DELETE.DEADLETTER", b"", timeout=0.5)
     info = await driver.operator.js.stream_info(StreamName.WEBHOOKS)
     assert info.state.messages == 1
+
+
+# The second leaves no room for the letter itself.
+@pytest.mark.parametrize("spare", [64 * 1024, 200])
+async def test_a_message_too_large_for_base64_is_kept_whole_and_can_be_replayed(
+    driver: Driver, spare: int
+) -> None:
+    size = driver.gateway.max_payload - spare
+    body = (b"nonsense \xff about anna. " * size)[:size]
+    async with driver.replica():
+        await driver.queue(body, Nats_Msg_Id="p-1")
+        await driver.drained()
+        (first,) = (await listed(driver)).dead_letters
+        assert (first.stream, first.reason, first.size) == ("WEBHOOKS", "malformed", size)
+        (shown,) = (await listed(driver, sequence=first.sequence)).dead_letters
+        assert shown.body is not None
+        assert body.decode(errors="replace").startswith(shown.body)
+        assert await replay(driver, sequence=first.sequence) == DeadLettersDone(count=1)
+        await driver.drained()
+        stored = await driver.operator.js.get_last_msg(
+            StreamName.DEADLETTER, "hogsend.deadletter.>"
+        )
+    letter = read_letter(stored.headers or {}, stored.data or b"")
+    assert letter.body == body
+    assert message_id(letter.headers) == "p-1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from hogsend.contract.dead_letters import DeadLetter
+from hogsend.contract.dead_letters import DeadLetter, write_large_letter
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.headers import CE_TIME, RECEIVED_AT, format_time
 from hogsend.contract.streams import ERASED_FROM, StreamName
@@ -25,6 +26,7 @@ from services.ingest.erasure.person import Person
 from services.ingest.erasure.sweep import SWEPT, is_to_erase
 from services.ingest.erasure.tombstones import is_erased
 from services.ingest.erasure.worker import ErasureWorker
+from services.ingest.export import items
 from services.ingest.stored_messages import StoredMessage
 from tests.unit.ingest.fakes import incoming
 
@@ -228,6 +230,25 @@ def test_a_dead_letter_is_its_messages(name: str) -> None:
         whole = letter(cut_off, headers={name: format_time(received)})
         message = StoredMessage(1, AFTER, msgspec.json.encode(whole))
         assert is_to_erase(StreamName.DEADLETTER, message, ADA, ERASED_AT) is goes
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_dead_letter_whose_message_is_its_body_is_that_messages(compressed: bool) -> None:
+    cut_off = b'{"event":{"distinct_id":"u_42"' + b" " * 1000
+    for received, goes in ((BEFORE, True), (AFTER, False)):
+        whole = letter(cut_off, headers={RECEIVED_AT: format_time(received)})
+        written = write_large_letter(whole, compressed=compressed)
+        message = StoredMessage(1, AFTER, written.body, written.headers)
+        assert is_to_erase(StreamName.DEADLETTER, message, ADA, ERASED_AT) is goes
+        exported = msgspec.json.decode(items.message(StreamName.DEADLETTER, message))
+        assert exported["reason"] == whole.reason
+        assert base64.b64decode(exported["bodyBase64"]) == cut_off
+
+
+def test_a_dead_letter_that_cannot_be_decompressed_is_searched_as_text() -> None:
+    written = write_large_letter(letter(b"{}"), compressed=True)
+    broken = StoredMessage(1, BEFORE, b'of "u_42"', written.headers)
+    assert is_to_erase(StreamName.DEADLETTER, broken, ADA, ERASED_AT)
 
 
 def test_every_stream_with_people_is_swept() -> None:

@@ -134,7 +134,7 @@ async def test_a_poison_message_that_cannot_be_kept_is_returned_and_the_others_a
     messages = [batch.message(text) for text in ("malformed", "a", "malformed", "malformed")]
     ids = [f"WEBHOOKS:{message.metadata.sequence.stream}" for message in messages]
     batch.publisher.refusals[ids[0]] = [Unavailable("NATS is not connected")]
-    batch.publisher.refusals[ids[2]] = [TooLarge("base64 made it too large")]
+    batch.publisher.refusals[ids[2]] = [TooLarge("even compressed")] * 3
     await batch.processor.process(messages, decode)
     assert [message.delays for message in messages] == [[RETRY_SECONDS], [], [RETRY_SECONDS], []]
     assert batch.journal == [
