@@ -102,6 +102,7 @@ NO_GZIP = hashlib.shake_128(b"").digest(5000)
         (2000, b"x" * 5000, b"x" * 5000),
         (2000, NO_GZIP, b""),
     ],
+    ids=["in base64", "as it is", "compressed", "not at all"],
 )
 async def test_a_dead_letter_is_kept_with_its_body_if_the_bus_takes_that_in_any_way(
     limit: int, body: bytes, kept: bytes
@@ -123,4 +124,4 @@ async def test_a_dead_letter_is_kept_with_its_body_if_the_bus_takes_that_in_any_
 
 async def test_a_dead_letter_that_does_not_fit_at_all_is_an_error() -> None:
     with pytest.raises(TooLarge):
-        await message(FakeClient(), FakePublisher(1)).set_aside(WHY, attempts=1, headers={})
+        await message(FakeClient(), FakePublisher(-1)).set_aside(WHY, attempts=1, headers={})
