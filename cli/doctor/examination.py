@@ -58,6 +58,8 @@ class Examination:
     health: Health
     health_document: Raw
     analytics: Raw | UnsetType
+    dead_letters: int | None
+    """How many wait; None where that is not known."""
 
 
 class _Partial(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -88,10 +90,14 @@ def examine(client: AdminClient, address: ServerAddress) -> Examination:
     if analytics.credential_state is None:
         checks += credential_checks(health)
     checks += analytics.checks
+    waiting = None
+    if analytics.knows_person_reads and analytics.credential_state is not None:
+        check, waiting = _dead_letters(client)
+        checks.append(check)
     if not analytics.knows_person_reads:
         checks += _local_hint()
     verdict = verdict_of(health, checks, key_refused=analytics.key_refused)
-    return Examination(verdict, checks, health, Raw(document), analytics.answer)
+    return Examination(verdict, checks, health, Raw(document), analytics.answer, waiting)
 
 
 def _analytics(client: AdminClient, address: ServerAddress) -> Analytics:
@@ -135,6 +141,25 @@ def _analytics(client: AdminClient, address: ServerAddress) -> Analytics:
         knows_person_reads=known,
         key_refused=key_refused,
     )
+
+
+def _dead_letters(client: AdminClient) -> tuple[Check, int | None]:
+    """Check for messages that wait for an operator. They stop nothing, so it is a note."""
+    name = "dead letters"
+    try:
+        waiting = client.dead_letters(None, None, 1).total
+    except AdminError as error:
+        text = f"not counted: {error}"
+        return Check(Mark.NOTE, name, text, ("mend what is not up above, then ask again",)), None
+    if not waiting:
+        return Check(Mark.OK, name, "none"), 0
+    text = (
+        "a message could not be processed and waits"
+        if waiting == 1
+        else f"{waiting} messages could not be processed and wait"
+    )
+    fix = "`hogsend dlq list` shows why; mend the cause, then `hogsend dlq replay`, or purge them"
+    return Check(Mark.NOTE, name, text, (fix,)), waiting
 
 
 def _connect_info_checks(info: ConnectInfo) -> list[Check]:

@@ -46,6 +46,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     schema: Raw
     services: Raw | UnsetType
     analytics: Raw | UnsetType
+    dead_letters: int | UnsetType
+    """How many wait for an operator, where the server was asked and said."""
 
 
 class NoReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -66,6 +68,7 @@ def document(examination: Examination, base_url: str) -> Report:
         verdict=examination.verdict,
         base_url=base_url,
         analytics=examination.analytics,
+        dead_letters=UNSET if examination.dead_letters is None else examination.dead_letters,
         **msgspec.structs.asdict(fields),
     )
 

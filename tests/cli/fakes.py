@@ -18,6 +18,7 @@ DIAGNOSIS = "GET /v1/admin/analytics/diagnosis"
 STORE = "PUT /v1/admin/provider-credentials/posthog"
 PROVISION = "POST /v1/admin/analytics/provision-loop"
 PLACEHOLDER = f"{PROVISION}?placeholder=true"
+DEAD_LETTERS = "GET /v1/admin/deadletters?limit=1"
 HEALTH = "GET /v1/health"
 
 PROVISIONED = {
@@ -109,6 +110,7 @@ class FakeHogsend(Fake):
         self.stored = CannedResponse(200, {"providerId": "posthog"})
         self.health = CannedResponse(200, OUR_HEALTH)
         self.diagnosis = CannedResponse(200, HEALTHY_DIAGNOSIS)
+        self.dead_letters = CannedResponse(200, {"deadLetters": [], "total": 0})
         self.key = ADMIN_KEY
         self.more: dict[str, CannedResponse] = {}
         """Answers to further requests, by method and target."""
@@ -125,6 +127,7 @@ class FakeHogsend(Fake):
         routes = {
             CONNECT_INFO: CannedResponse(200, self.info),
             DIAGNOSIS: self.diagnosis,
+            DEAD_LETTERS: self.dead_letters,
             STORE: self.stored,
             PROVISION: self.provision,
             PLACEHOLDER: self.placeholder,

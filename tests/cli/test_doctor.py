@@ -15,6 +15,7 @@ from cli.commands import status
 from tests.cli.fakes import (
     ADMIN_KEY,
     CONNECT_INFO,
+    DEAD_LETTERS,
     DIAGNOSIS,
     HEALTH,
     HEALTHY_DIAGNOSIS,
@@ -57,9 +58,10 @@ def test_case_169_health_is_asked_without_the_key_even_when_there_is_one(
     cli: Cli, hogsend: FakeHogsend
 ) -> None:
     assert cli.doctor().code == 0
-    assert hogsend.lines == [HEALTH, CONNECT_INFO, DIAGNOSIS]
+    assert hogsend.lines == [HEALTH, CONNECT_INFO, DIAGNOSIS, DEAD_LETTERS]
     assert ["authorization" in request.headers for request in hogsend.requests] == [
         False,
+        True,
         True,
         True,
     ]
@@ -163,6 +165,7 @@ def test_json_of_a_diagnosed_server(cli: Cli, hogsend: FakeHogsend) -> None:
             for key in ("version", "uptime", "timestamp", "components", "schema", "services")
         },
         "analytics": HEALTHY_DIAGNOSIS,
+        "deadLetters": 0,
     }
 
 
@@ -619,3 +622,29 @@ def test_a_watch_ends_quietly_whatever_ctrl_c_interrupts(
             watched = cli.status(watch=True)
     assert watched.code == 0
     assert "interrupted" not in watched.err
+
+
+@pytest.mark.parametrize(
+    ("total", "says"), [(1, "a message could not"), (3, "3 messages could not")]
+)
+def test_dead_letters_that_wait_are_a_note_with_the_command_that_shows_them(
+    cli: Cli, hogsend: FakeHogsend, total: int, says: str
+) -> None:
+    hogsend.dead_letters = CannedResponse(200, {"deadLetters": [], "total": total})
+    outcome = cli.doctor()
+    assert outcome.code == 0
+    (line,) = [line for line in outcome.out.splitlines() if "dead letters" in line]
+    assert line.startswith("note")
+    assert says in line
+    assert "hogsend dlq list" in outcome.out
+    assert cli.doctor(json=True).json["deadLetters"] == total
+
+
+def test_dead_letters_that_cannot_be_counted_are_said_to_be_unknown(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
+    hogsend.dead_letters = CannedResponse(503, {"error": "Service Unavailable"})
+    outcome = cli.doctor()
+    assert outcome.code == 0
+    assert "not counted" in outcome.out
+    assert "deadLetters" not in cli.doctor(json=True).json
