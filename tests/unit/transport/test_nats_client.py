@@ -207,6 +207,14 @@ async def test_a_message_is_what_nats_py_makes_of_it(raw: bytes | None, data: by
     assert (ours.headers, ours.data, ours.subject) == (theirs.headers, theirs.data, theirs.subject)
 
 
+@pytest.mark.parametrize(
+    "raw", [b"x", b"NATS/1.0", b"NATS/1.0 \xff\xff\xff\r\n\r\n", b"NATS/1.0 404 \xff\r\n\r\n"]
+)
+async def test_headers_that_are_none_end_no_connection(raw: bytes) -> None:
+    message = await received(NatsClient(), raw, b"x")
+    assert (message.headers, message.data) == (None, b"x")
+
+
 @pytest.mark.parametrize("raw", [b"NATS/1.0\r\na: b\r\n\r\n", b"NATS/1.0 404\r\n\r\n"])
 async def test_a_subscription_of_jetstreams_gets_an_empty_message_too(raw: bytes) -> None:
     client = NatsClient()
