@@ -22,6 +22,9 @@ _WAITED_FOR = {
     "`hogsend connect posthog`",
     "spool": "every webhook is answered 503: start NATS, or set SPOOL_MAX_BYTES so that webhooks "
     "are kept until it is back",
+    "room in the spool": "webhooks are answered 429, which PostHog tries again for a while only: "
+    "mend what keeps JetStream from taking them (`bus` above); until then make room on the disk of "
+    "the spool, or raise SPOOL_MAX_BYTES and restart the gateway",
 }
 COPIES_REMEDY = (
     "start every NATS server, with NATS_URL, NATS_REPLICAS and the servers of one layout "

@@ -101,7 +101,7 @@ class ServiceHealthBody(msgspec.Struct, frozen=True, rename="camel", omit_defaul
     """What it cannot work without; the service is down until that is available.
 
     For the gateway: `webhook secret`, `readable webhook secret`, `new webhook secret` or `spool`,
-    while every webhook is answered 503.
+    while every webhook is answered 503; `room in the spool`, while webhooks are answered 429.
     """
     spool_set_aside: int | None = None
     """What an operator has to look at in the gateway's spool: webhooks that JetStream refuses,
@@ -151,3 +151,5 @@ class Readiness(msgspec.Struct, frozen=True, rename="camel"):
     503 until the operator acts."""
     spooled: int
     """Webhooks in the spool."""
+    spool_full: bool
+    """Whether webhooks are answered 429: JetStream takes none, and the spool has no room."""

@@ -218,7 +218,7 @@ def _gateway(
     wanted: int,
     reports: Sequence[WorkerReport],
 ) -> ServiceHealthBody:
-    """Describe the gateway, which is not up while it answers every webhook with 503."""
+    """Describe the gateway, which is not up while it refuses webhooks."""
     waits_for = None
     if webhook_secret.unreadable:
         waits_for = "readable webhook secret"
@@ -228,6 +228,8 @@ def _gateway(
         waits_for = "webhook secret"
     elif not queue.can_accept:
         waits_for = "spool"
+    elif any(report.full for report in reports):
+        waits_for = "room in the spool"
     return ServiceHealthBody(
         status="down" if waits_for else "up",
         uptime=uptime,

@@ -27,10 +27,10 @@ async def get_health(health: NamedDependency[HealthReports]) -> Health:
     """Report every component and service; each is asked for at most 1.5 seconds.
 
     The bus counts as down too while JetStream does not take webhooks and they are spooled, the
-    worker while it waits for PostgreSQL or JetStream, and the gateway while it answers every
-    webhook with 503. What nobody answered for is `unknown`. Nothing of this is `healthy`, nor is a
-    credential that needs the operator, nor a NATS that takes smaller webhooks than
-    `WEBHOOK_MAX_BYTES` allows.
+    worker while it waits for PostgreSQL or JetStream, and the gateway while it refuses webhooks
+    with 503, or with 429 because its spool is full. What nobody answered for is `unknown`. Nothing
+    of this is `healthy`, nor is a credential that needs the operator, nor a NATS that takes smaller
+    webhooks than `WEBHOOK_MAX_BYTES` allows.
     """
     return await health.report()
 
@@ -58,16 +58,21 @@ async def get_readiness(
 ) -> Response[Readiness]:
     """Report whether requests should be sent here; without NATS the spool accepts webhooks.
 
+    A spool that is full is ready: those of other gateways fill up at the same time, and through
+    the admin routes the operator may make room in JetStream.
+
     A webhook secret that is missing, or minted and unreadable, is ready: every replica answers
     webhooks with 503 then, and the operator mends it through the admin routes, which must be
     reachable for that.
     """
     ready = queue.can_accept and _knowledge(webhook_secret) != "unknown"
+    reports = await workers.reports()
     body = Readiness(
         ready=ready,
         bus="up" if bus.connected else "down",
         webhook_secret=_knowledge(webhook_secret),
-        spooled=await workers.waiting(),
+        spooled=sum(report.waiting for report in reports),
+        spool_full=any(report.full for report in reports),
     )
     return Response(body, status_code=200 if ready else 503)
 

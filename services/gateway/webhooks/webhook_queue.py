@@ -69,8 +69,13 @@ class WebhookQueue:
 
     @property
     def can_accept(self) -> bool:
-        """Whether a webhook would be accepted now, as far as can be known beforehand."""
+        """Whether there is a connection, or a spool to do without one."""
         return self._connection.connected or self._spool is not None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether neither JetStream nor the spool takes webhooks: they are answered 429."""
+        return self.spooling and self._spool is not None and self._spool.is_full
 
     @property
     def waiting(self) -> int:

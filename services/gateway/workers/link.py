@@ -73,6 +73,7 @@ class Workers:
             self._queue.refused,
             self._queue.files_aside,
             families_of(REGISTRY, parents=False) if metrics else [],
+            self._queue.is_full,
         )
 
     async def reports(self) -> Sequence[WorkerReport]:

@@ -38,6 +38,8 @@ class WorkerReport(msgspec.Struct, frozen=True, array_like=True):
     """Files of the spool that are damaged or may not be opened, whosever they were."""
     families: list[Family]
     """Its metrics, where they were asked for."""
+    full: bool = False
+    """Whether neither JetStream nor its part of the spool takes webhooks."""
 
 
 class Ready(_Message, frozen=True):

@@ -29,7 +29,7 @@ from services.gateway.webhooks.size_limit import HEADERS_BYTES, SizeLimit
 from services.gateway.webhooks.spool.spool import Spool
 from services.gateway.workers.link import Workers
 from services.gateway.workers.messages import WorkerReport
-from tests.unit.gateway.fakes import FakeGateway, bearer, fake_gateway
+from tests.unit.gateway.fakes import SECRET, FakeGateway, bearer, fake_gateway
 
 SERVICES = (CREDENTIALS_HEALTH, INGEST_HEALTH, PROVISIONER_HEALTH, ANALYTICS_HEALTH)
 STATUS = CredentialStatus(
@@ -272,6 +272,9 @@ async def test_all_workers_are_looked_at_and_missing_ones_are_said(gateway: Fake
     assert found.components.bus.status == "up"
     found = await reported(one, two, replace(three, spooling=True))
     assert found.components.bus.status == "down"
+    found = await reported(one, two, replace(three, spooling=True, full=True))
+    assert found.services["gateway"].waits_for == "room in the spool"
+    assert (found.status, found.services["gateway"].status) == ("degraded", "down")
     # Damaged files lie in one directory, and all see the same.
     found = await reported(
         one, replace(two, refused=1, files_aside=2), replace(three, files_aside=2)
@@ -319,7 +322,7 @@ async def test_a_gateway_that_does_not_know_the_secret_is_not_ready(gateway: Fak
         unready = await closed.http.get("/readyz")
     assert (ready.status_code, ready.json()) == (
         200,
-        {"ready": True, "bus": "up", "webhookSecret": "known", "spooled": 0},
+        {"ready": True, "bus": "up", "webhookSecret": "known", "spooled": 0, "spoolFull": False},
     )
     assert (unready.status_code, unready.json()["webhookSecret"]) == (503, "unknown")
 
@@ -341,6 +344,26 @@ async def test_a_secret_that_cannot_be_read_leaves_the_admin_routes_within_reach
     async with fake_gateway(secret=None, minted=unreadable) as closed:
         ready = await closed.http.get("/readyz")
     assert (ready.status_code, ready.json()["webhookSecret"]) == (200, "unreadable")
+
+
+async def test_a_full_spool_is_said_and_leaves_the_admin_routes_within_reach(
+    tmp_path: Path,
+) -> None:
+    spool = Spool(tmp_path, 1)
+    async with fake_gateway(spool=spool) as full:
+        full.bus.is_up = False
+        full.bus.published.fail = lambda _message: Unavailable("NATS is not connected")
+        refused = await full.http.post(
+            "/v1/webhooks/posthog",
+            json={"event": {"event": "signed_up", "distinct_id": "u_42"}},
+            headers={"x-posthog-webhook-secret": SECRET},
+        )
+        ready = await full.http.get("/readyz")
+        gateway = (await health(full))["services"]["gateway"]
+    await spool.close()
+    assert refused.status_code == 429
+    assert (ready.status_code, ready.json()["spoolFull"]) == (200, True)
+    assert (gateway["status"], gateway["waitsFor"]) == ("down", "room in the spool")
 
 
 async def test_metrics_need_a_key(gateway: FakeGateway) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from unittest.mock import Mock
 
+import msgspec
 import pytest
 
 from hogsend.contract.errors import PublishRejected, SpoolFull, TooLarge, Unavailable
@@ -13,7 +15,8 @@ from hogsend.contract.headers import MESSAGE_ID
 from hogsend.transport.publisher import OutgoingMessage
 from services.gateway.webhooks import webhook_queue
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
-from services.gateway.webhooks.spool.directory import Spooled
+from services.gateway.webhooks.spool.directory import SpoolDirectory, Spooled
+from services.gateway.webhooks.spool.format import record_size
 from services.gateway.webhooks.spool.spool import Spool
 from services.gateway.webhooks.webhook_queue import DRAIN_BYTES, WebhookQueue
 from tests.unit.gateway.fakes import FakeConnection
@@ -247,3 +250,43 @@ async def test_a_webhook_can_be_accepted_with_a_connection_or_a_spool(
     bus.is_up = False
     assert (queue.can_accept, without_spool.can_accept) == (True, False)
     assert without_spool.waiting == 0
+
+
+async def test_it_is_full_while_what_was_refused_would_be_refused_again(
+    bus: FakeConnection, tmp_path: Path
+) -> None:
+    one = record_size(msgspec.msgpack.encode(webhook("1")))
+    spool = Spool(tmp_path, 2 * one)
+    queue = WebhookQueue(bus, spool, ack_timeout=1.0)
+    bus.published.fail = only(AWAY)
+    await accept(queue, "1", "2")
+    assert not queue.is_full
+    with pytest.raises(SpoolFull):
+        await accept(queue, "3")
+    assert queue.is_full
+    bus.published.fail = only(AWAY, "2")
+    assert not await queue._drain(spool)
+    assert not queue.is_full
+    await accept(queue, "4")
+    assert queue.is_full
+    await spool.close()
+
+
+async def test_it_is_full_while_the_disk_of_the_spool_takes_nothing(
+    bus: FakeConnection, spool: Spool, queue: WebhookQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus.published.fail = only(AWAY)
+    with monkeypatch.context() as broken:
+        broken.setattr(SpoolDirectory, "append", Mock(side_effect=OSError("disk full")))
+        with pytest.raises(SpoolFull):
+            await accept(queue, "1")
+    assert queue.is_full
+    await accept(queue, "2")
+    assert not queue.is_full
+    # JetStream takes webhooks again: what the disk does is of no importance.
+    spool._writes_fail = True
+    bus.published.fail = nothing
+    draining = asyncio.create_task(queue.drain_forever())
+    await eventually(lambda: not queue.spooling)
+    assert not queue.is_full
+    draining.cancel()

@@ -160,7 +160,7 @@ class Played:
 @asynccontextmanager
 async def a_worker(wanted: int = 2) -> AsyncIterator[Played]:
     ours, theirs = socket.socketpair()
-    queue: Any = Mock(spooling=True, waiting=3, refused=1, files_aside=2)
+    queue: Any = Mock(spooling=True, waiting=3, refused=1, files_aside=2, is_full=True)
     workers = Workers(queue, Place(1, theirs, Mock()), wanted)
     listening = asyncio.create_task(workers.listen())
     reader, writer = await asyncio.open_unix_connection(sock=ours)
@@ -189,7 +189,7 @@ async def test_a_worker_stops_when_its_parent_is_gone(stops: list[str]) -> None:
 @pytest.mark.usefixtures("stops")
 async def test_a_worker_says_how_it_is_and_asks_how_the_others_are() -> None:
     async with a_worker() as played:
-        own = report(1, spooling=True, waiting=3, refused=1, files_aside=2)
+        own = report(1, spooling=True, waiting=3, refused=1, files_aside=2, full=True)
         send(played.writer, Report(7, metrics=False))
         assert await from_worker(played.reader) == Reported(7, own)
 
@@ -234,7 +234,7 @@ def test_a_process_that_does_not_read_is_told_no_more() -> None:
 
 
 async def test_a_gateway_of_one_process_asks_nobody() -> None:
-    queue: Any = Mock(spooling=False, waiting=2, refused=0, files_aside=0)
+    queue: Any = Mock(spooling=False, waiting=2, refused=0, files_aside=0, is_full=False)
     workers = Workers(queue)
     await workers.listen()
     workers.count("request", "read")

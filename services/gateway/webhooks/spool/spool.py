@@ -56,6 +56,8 @@ class Spool:
         self._bytes_being_written = 0
         self._writer: asyncio.Task[None] | None = None
         self._silent_until = 0.0
+        self._refused_size: int | None = None
+        self._writes_fail = False
         self._files = SpoolDirectory(directory)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._thread.submit(self._files.adopt).result()
@@ -70,6 +72,14 @@ class Spool:
     def waiting_bytes(self) -> int:
         """How many bytes they are."""
         return self._bytes_being_written + self._files.waiting_bytes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it would refuse again what it refused last: there is no room, on disk either."""
+        refused = self._refused_size
+        return self._writes_fail or (
+            refused is not None and self.waiting_bytes + refused > self._max_bytes
+        )
 
     @property
     def refused_count(self) -> int:
@@ -90,6 +100,7 @@ class Spool:
         row = _encode(webhook)
         size = record_size(row)
         if self.waiting_bytes + size > self._max_bytes:
+            self._refused_size = size
             raise SpoolFull("the spool is full")
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._appending.append((row, written))
@@ -146,10 +157,12 @@ class Spool:
                     await self._run(partial(self._files.append, [row for row, _ in part]))
                 except Exception as error:  # noqa: BLE001 - those who wait for it are told
                     if isinstance(error, OSError):
+                        self._writes_fail = True
                         self._say_not_written(error)
                     for _, written in part:
                         written.set_exception(error)
                 else:
+                    self._writes_fail = False
                     SPOOLED.inc(len(part))
                     for _, written in part:
                         written.set_result(None)
