@@ -10,6 +10,10 @@ from sandbox.ingestion.people import People, Person
 
 MAX_STORED_EVENTS = 200_000
 
+EventKey = tuple[str, str, str]
+"""Name, distinct id and uuid: by these PostHog recognises a repeated event, not by the uuid alone
+(the sorting key of its table, posthog/models/event/sql.py)."""
+
 Deliver = Callable[[CapturedEvent, Person | None], None]
 
 ILLEGAL_IDS = frozenset(
@@ -29,8 +33,8 @@ class Pipeline:
         self._project_key = project_key
         self._people = people
         self._deliver = deliver
-        self.events: dict[str, CapturedEvent] = {}
-        """By uuid, so that a repeated event is stored once."""
+        self.events: dict[EventKey, CapturedEvent] = {}
+        """A repeated event is stored once."""
 
         self.captured = 0
         """Number of distinct events, including those no longer stored."""
@@ -44,9 +48,10 @@ class Pipeline:
             self.dropped += len(accepted.events)
             return
         for event in accepted.events:
-            if event.uuid in self.events:
+            key = (event.event, event.distinct_id, event.uuid)
+            if key in self.events:
                 continue
-            self.events[event.uuid] = event
+            self.events[key] = event
             self.captured += 1
             if len(self.events) > MAX_STORED_EVENTS:
                 del self.events[next(iter(self.events))]
@@ -54,10 +59,9 @@ class Pipeline:
 
     def forget(self, distinct_ids: Collection[str]) -> None:
         """Delete the events of a deleted person; PostHog does it within days."""
-        kept = {
-            uuid: one for uuid, one in self.events.items() if one.distinct_id not in distinct_ids
+        self.events = {
+            key: one for key, one in self.events.items() if one.distinct_id not in distinct_ids
         }
-        self.events = kept
 
     def _person(self, event: CapturedEvent) -> Person | None:
         properties = event.properties

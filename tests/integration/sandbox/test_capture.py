@@ -232,6 +232,15 @@ async def test_a_repeated_event_is_stored_once(posthog: Driver) -> None:
     assert (await persons(posthog, "u_1"))[0]["properties"] == {"plan": "pro"}
 
 
+async def test_events_of_one_uuid_with_other_names_or_persons_are_kept(posthog: Driver) -> None:
+    captured = [("signup", "u_1"), ("upgraded", "u_1"), ("signup", "u_2")]
+    for name, person in captured:
+        await posthog.capture(name, person, uuid=UUID)
+    kept = (await posthog.state())["events"]
+    assert [(one["event"], one["distinct_id"]) for one in kept] == captured
+    assert {one["uuid"] for one in kept} == {UUID}
+
+
 async def test_sent_at_corrects_a_wrong_clock(posthog: Driver) -> None:
     now = posthog.instance.clock.now()
     batch = [event(timestamp="2001-01-01T00:00:00Z")]
