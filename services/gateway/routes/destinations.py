@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 from litestar import Controller, delete, get, patch, post
 from litestar.di import NamedDependency
+from litestar.exceptions import ClientException
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from hogsend.contract.base import Properties
@@ -37,6 +38,12 @@ from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_only, admin_or
 from services.gateway.error_responses import ValidationBody, admin_errors
 from services.gateway.pagination import DEFAULT_LIMIT, Limit, Offset
 
+NO_WEBHOOKS = (
+    "nothing is sent to addresses of yours: subscribe to events on NATS, "
+    '`client.events("signed_up", durable="welcome")`; a destination that captures in PostHog is '
+    'created with `"kind": "posthog"`'
+)
+
 Url = Annotated[str, msgspec.Meta(min_length=1, max_length=2048)]
 EventTypes = Annotated[list[str], msgspec.Meta(min_length=1, max_length=100)]
 Description = Annotated[str, msgspec.Meta(max_length=500)]
@@ -51,7 +58,7 @@ class NewDestination(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     disabled: bool | msgspec.UnsetType = msgspec.UNSET
     """By default it is active."""
     kind: DestinationKind | msgspec.UnsetType = msgspec.UNSET
-    """`posthog` by default: there is no other."""
+    """There is no other. It may be left out, unless `url` is an address on the web."""
     config: Properties = {}
     """`apiKey`, `host`, `eventNames`, `syncPersons`, `unsubscribedPropertyKey`."""
 
@@ -126,6 +133,9 @@ class DestinationsController(Controller):
         bus: NamedDependency[Connection],
     ) -> ShownDestination:
         """Create a destination; it receives engagement that is published from now on."""
+        # Upstream's clients leave out the kind of a webhook that is posted to the address.
+        if data.kind is msgspec.UNSET and data.url.lower().startswith(("http:", "https:")):
+            raise ClientException(NO_WEBHOOKS)
         new = CreateDestination(
             url=data.url,
             event_types=data.event_types,

@@ -106,6 +106,24 @@ async def test_every_answer_with_one_endpoint_has_a_status(gateway: FakeGateway)
     assert all(is_endpoint(answer.json(), "disabled") for answer in answers)
 
 
+@pytest.mark.parametrize("url", ["https://x.example/hook", "HTTP://x.example/hook"])
+async def test_a_webhook_of_upstreams_is_not_made_a_destination_in_posthog(
+    gateway: FakeGateway, url: str
+) -> None:
+    """`webhooks create` and `webhooks.create` name no kind, and mean one that is posted to."""
+    gateway.bus.answer(ANALYTICS_CREATE_DESTINATION, destination())
+    new = {"url": url, "eventTypes": ["email.sent"]}
+    answer = await gateway.http.post(WEBHOOKS, json=new, headers=bearer())
+    assert answer.status_code == 400
+    # The command prints `error`, when it is a text.
+    assert "client.events" in answer.json()["error"]
+    assert gateway.bus.questions == []
+
+    sentinel = {**new, "url": "posthog://capture"}
+    answer = await gateway.http.post(WEBHOOKS, json=sentinel, headers=bearer())
+    assert answer.status_code == 201
+
+
 async def test_a_destinations_kind_cannot_change(gateway: FakeGateway) -> None:
     answer = await gateway.http.patch(
         f"{WEBHOOKS}/{ID}", json={"kind": "webhook"}, headers=bearer()
