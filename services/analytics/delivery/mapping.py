@@ -10,7 +10,7 @@ from uuid import UUID, uuid5
 from hogsend.contract.base import Properties
 from hogsend.contract.engagement import Engagement
 from hogsend.contract.events import Event
-from hogsend.contract.identity import is_blank
+from hogsend.contract.identity import contact_user_id
 from hogsend.contract.moments import held
 from hogsend.contract.persons import MAX_DISTINCT_ID, Addressed, Alias, SetPerson
 from hogsend.contract.persons import Capture as CaptureMessage
@@ -102,10 +102,13 @@ def capture(wanted: CaptureMessage, uuid: UUID, queued_at: datetime) -> Captured
 
 
 def alias(wanted: Alias, uuid: UUID, queued_at: datetime) -> Captured | None:
-    """Map an identity merge (contract 4.5); None when there is nothing to merge."""
-    if is_blank(wanted.distinct_id) or is_blank(wanted.alias):
-        return None
-    if wanted.distinct_id == wanted.alias:
+    """Map an identity merge (contract 4.5); None when there is nothing to merge.
+
+    An id that names nobody never merges (correction C5): PostHog refuses some of those itself, and
+    of the others it would make the person of everybody who was sent under them.
+    """
+    one, other = contact_user_id(wanted.distinct_id), contact_user_id(wanted.alias)
+    if one is None or other is None or one == other:
         return None
     moment = _happened_at(wanted, queued_at)
     properties = {"alias": wanted.alias}

@@ -13,7 +13,7 @@ from hogsend.client.writer import Writer
 from hogsend.contract import subjects
 from hogsend.contract.base import Properties
 from hogsend.contract.errors import Unavailable
-from hogsend.contract.identity import is_blank
+from hogsend.contract.identity import contact_user_id
 from hogsend.contract.persons import ANALYTICS_PERSON, Alias, GetPerson, SetPerson
 from hogsend.transport.connection import Connection
 
@@ -70,7 +70,10 @@ class PersonsClient:
         await self._writer.write(subjects.persons("set"), str(message.id), message)
 
     async def alias(self, distinct_id: str, anonymous_id: str) -> None:
-        """Let `anonymous_id` belong to the person `distinct_id`; nothing when one is blank.
+        """Let `anonymous_id` belong to the person `distinct_id`.
+
+        Nothing is merged when one is blank, or is what programs write for nobody (`undefined`,
+        `[object Object]`).
 
         Raises:
             InvalidRequest: one is no text, or longer than 200 characters.
@@ -90,4 +93,4 @@ class PersonsClient:
 
 
 def _names_nobody(id: object) -> bool:
-    return not id or (isinstance(id, str) and is_blank(id))
+    return not id or (isinstance(id, str) and contact_user_id(id) is None)

@@ -19,7 +19,7 @@ MAX_DISTINCT_ID = 200
 """Characters. PostHog cuts longer ids off (`rust/capture`), which would make one person of two."""
 DistinctId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_DISTINCT_ID, pattern=r"\S")]
 MergedId = Annotated[str, msgspec.Meta(max_length=MAX_DISTINCT_ID)]
-"""A blank one is nobody's: then there is nothing to merge."""
+"""One that names nobody merges nothing."""
 EventName = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"\S")]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 

@@ -193,7 +193,13 @@ def test_case_101_a_person_write_is_one_set_with_what_was_given() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("u", "u"), ("", "a"), ("u", ""), (" ", "a"), ("u", "\ufeff")]
+    ("one", "other"),
+    [
+        *(("u", "u"), ("", "a"), ("u", ""), (" ", "a"), ("u", "\ufeff")),
+        *(("u", "undefined"), ("NULL", "a"), ("u", "'null'"), ("u", "[object Object]")),
+        # Those PostHog itself would merge.
+        *(("u", "[object Promise]"), ("<nil>", "a"), ("u", "{{ anonymous_id }}"), ("u", "user_id")),
+    ],
 )
 def test_case_102_an_alias_of_nobody_is_not_sent(one: str, other: str) -> None:
     assert mapping.alias(Alias(distinct_id=one, alias=other), UUID_GIVEN, AT) is None

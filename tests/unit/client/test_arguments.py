@@ -186,7 +186,7 @@ async def test_conditions_that_fit_into_no_request_are_invalid() -> None:
         await Client(link).conditions_met(["u_1", "u_2"], [])
 
 
-@pytest.mark.parametrize("blank", ["", " ", "\ufeff"])
+@pytest.mark.parametrize("blank", ["", " ", "\ufeff", "undefined", "[object Promise]"])
 async def test_nobody_is_nobodys_alias(blank: str) -> None:
     link = FakeLink()
     await Client(link).persons.alias("u", blank)
