@@ -222,6 +222,8 @@ class CredentialWatcher:
     async def revalidate(self) -> None:
         """Ask for what is wanted at once, every 30 s and until it is known; cancel it to stop."""
         while True:
+            # Before anything is looked at: what is hurried from now on is for the next round.
+            self._wake.clear()
             wanted = [watched for watched in self._watched if watched.at_once]
             for watched in wanted:
                 if not watched.is_current:
@@ -230,7 +232,6 @@ class CredentialWatcher:
             await self._pause(UNKNOWN_RETRY_SECONDS if unknown else REVALIDATE_SECONDS)
 
     async def _pause(self, seconds: float) -> None:
-        self._wake.clear()
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()

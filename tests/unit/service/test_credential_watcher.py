@@ -12,6 +12,8 @@ from hogsend.service.credential_watcher import (
     UNKNOWN_RETRY_SECONDS,
     CredentialWatcher,
 )
+from hogsend.service.tasks import cancel_all
+from tests.virtual_time import on_virtual_time, settle
 from tests.waiting import eventually
 
 
@@ -238,3 +240,21 @@ async def test_revalidation_asks_until_it_knows_and_then_every_thirty_seconds(
     revalidating.cancel()
     assert watched.held == "old"
     assert set(paused) == {UNKNOWN_RETRY_SECONDS, REVALIDATE_SECONDS}
+
+
+@on_virtual_time
+async def test_what_is_hurried_while_something_else_is_asked_for_is_asked_for_next() -> None:
+    slow, service = Service(), Service()
+    slow.gate, slow.down = asyncio.Event(), True
+    watcher = CredentialWatcher("posthog")
+    watched = watcher.watch("value", service.ask, at_once=True)
+    watcher.watch("another", slow.ask, at_once=True, is_settled=lambda _answer: False)
+    revalidating = asyncio.create_task(watcher.revalidate())
+    await settle()
+    assert (service.asked, slow.asked) == (1, 1)
+    watched.outdate()
+    watcher.hurry()
+    slow.gate.set()
+    await settle()
+    assert watched.is_current
+    await cancel_all(revalidating)
