@@ -225,19 +225,27 @@ class Connection:
             subscription = await self.client.subscribe(
                 subject, cb=heard, pending_bytes_limit=pending_bytes
             )
-            # The server says that it refuses before it answers this.
-            await self.flush()
         except UNREACHABLE as error:
             raise Unavailable("NATS did not answer") from error
 
         async def end() -> None:
             # Closed meanwhile, it has ended as well.
-            with contextlib.suppress(nats.errors.Error):
+            with contextlib.suppress(*UNREACHABLE):
                 await subscription.unsubscribe()
 
-        if subject.lower() in self.refusals.subscriptions:
-            await end()
-            raise Forbidden(f"NATS user {str(self.user)!r} may not subscribe to {subject}")
+        listens = False
+        try:
+            # The server says that it refuses before it answers this.
+            await self.flush()
+            if subject.lower() in self.refusals.subscriptions:
+                raise Forbidden(f"NATS user {str(self.user)!r} may not subscribe to {subject}")
+            listens = True
+        except UNREACHABLE as error:
+            raise Unavailable("NATS did not answer") from error
+        finally:
+            if not listens:
+                # The caller has nothing to end it with, and NATS' client would keep it for good.
+                await end()
         return end
 
     async def request(

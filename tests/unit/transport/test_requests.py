@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import nats.errors
 import pytest
 from nats.aio.msg import Msg
 
@@ -62,3 +64,50 @@ class Broken(Answered):
 async def test_a_connection_that_breaks_as_it_is_written_to_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         await Broken(b"").request(ANALYTICS_HEALTH, Empty())
+
+
+class Silent(Answered):
+    """A connection whose server takes a subscription, and then says nothing until it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(b"")
+        self.client = self  # type: ignore[assignment]
+        self.subscriptions: list[str] = []
+        self.asked = asyncio.Event()
+        self.answer = asyncio.get_running_loop().create_future()
+
+    async def subscribe(self, subject: str, **_: Any) -> Silent:
+        self.subscriptions.append(subject)
+        return self
+
+    async def unsubscribe(self) -> None:
+        self.subscriptions.pop()
+
+    async def flush(self, seconds: int = 10) -> None:
+        del seconds
+        self.asked.set()
+        await self.answer
+
+
+async def hear(_message: Msg) -> None:
+    pass
+
+
+@pytest.mark.parametrize("error", [nats.errors.FlushTimeoutError(), ConnectionResetError()])
+async def test_what_cannot_be_listened_to_for_certain_is_not_listened_to(error: Exception) -> None:
+    connection = Silent()
+    connection.answer.set_exception(error)
+    with pytest.raises(Unavailable):
+        await connection.listen("hogsend.events.*", hear, pending_bytes=1)
+    assert not connection.subscriptions
+
+
+async def test_who_gives_up_before_it_listens_leaves_no_subscription() -> None:
+    connection = Silent()
+    listening = asyncio.create_task(connection.listen("hogsend.events.*", hear, pending_bytes=1))
+    await connection.asked.wait()
+    assert connection.subscriptions
+    listening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await listening
+    assert not connection.subscriptions
