@@ -15,7 +15,13 @@ from hogsend.contract.engagement import (
     MalformedEngagement,
     read_engagement,
 )
-from hogsend.contract.headers import CE_SOURCE, CORRELATION_ID, TRACEPARENT, ce_source
+from hogsend.contract.headers import (
+    CE_SOURCE,
+    CORRELATION_ID,
+    TRACEPARENT,
+    ce_source,
+    passed_on,
+)
 from hogsend.contract.identity import contact_email, is_blank
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.nul import json_without_nul
@@ -65,8 +71,8 @@ def decode(
         queued_at=queued_at,
         properties=happened.data,
         person_properties=_person_properties(happened),
-        correlation_id=headers.get(CORRELATION_ID),
-        traceparent=headers.get(TRACEPARENT),
+        correlation_id=passed_on(headers, CORRELATION_ID),
+        traceparent=passed_on(headers, TRACEPARENT),
     )
 
 

@@ -14,6 +14,7 @@ from hogsend.contract.headers import (
     TRACEPARENT,
     format_time,
     message_id,
+    passed_on,
 )
 from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
 from hogsend.contract.moments import read_moment
@@ -60,8 +61,8 @@ def decode(body: bytes, headers: Mapping[str, str], queued_at: datetime) -> Inco
         queued_at=queued_at,
         properties=properties,
         person_properties=webhook.person_properties,
-        correlation_id=headers.get(CORRELATION_ID),
-        traceparent=headers.get(TRACEPARENT),
+        correlation_id=passed_on(headers, CORRELATION_ID),
+        traceparent=passed_on(headers, TRACEPARENT),
     )
 
 

@@ -39,6 +39,11 @@ CE_TIME = "ce-time"
 
 TYPE_PREFIX = "dev.hogsend"
 
+MAX_ID = 500
+"""Characters of a message id. Of longer ones PostgreSQL makes no key."""
+MAX_PASSED_ON = 256
+"""Characters of a header that goes on to other messages and into logs and tables."""
+
 _SAFE = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
@@ -99,9 +104,23 @@ def message_id(headers: Mapping[str, str]) -> str | None:
     """What a message is known by for ever: the id it was first published with, if it had one.
 
     A replayed dead letter needs another `Nats-Msg-Id`, or JetStream would drop it as a repeat;
-    whoever deduplicates for longer than JetStream does goes by this.
+    whoever deduplicates for longer than JetStream does goes by this. One that is too long is known
+    by its digest.
     """
-    return headers.get(ORIGINAL_ID, headers.get(MESSAGE_ID)) or None
+    id = headers.get(ORIGINAL_ID, headers.get(MESSAGE_ID)) or None
+    if id is None or len(id) <= MAX_ID:
+        return id
+    return f"sha256:{hashlib.sha256(id.encode()).hexdigest()}"
+
+
+def passed_on(headers: Mapping[str, str], name: str) -> str | None:
+    """A header as what it causes shall have it, too: `CORRELATION_ID` or `TRACEPARENT`.
+
+    None also for one that is no id: whoever publishes chooses it, and it may be as large as NATS
+    takes, or hold what PostgreSQL does not.
+    """
+    value = headers.get(name)
+    return value if value and len(value) <= MAX_PASSED_ON and value.isprintable() else None
 
 
 def format_time(moment: datetime) -> str:

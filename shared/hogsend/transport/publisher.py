@@ -39,8 +39,9 @@ SETTLING_SWEEPS = 3
 OWN_DELAY_SECONDS = 2.0
 """Most of the loop's own delay that is added to a caller's deadline."""
 
-_TOO_LARGE = 10054
-"""JetStream's code for a message larger than its stream allows."""
+_TOO_LARGE = frozenset({10054, 10097})
+"""JetStream's codes for a message larger than its stream allows, and for headers of more than
+64 KiB."""
 _OVERTAKEN = frozenset({10071, 10164})
 """JetStream's codes for another last message of the subject than the one that was expected."""
 _PERMANENT = frozenset({400, 413})
@@ -366,8 +367,8 @@ def _raise_outcome(outcomes: list[Outcome], index: int) -> None:
 
 
 def _error(problem: Problem) -> HogsendError:
-    if problem.err_code == _TOO_LARGE:
-        return TooLarge("larger than its stream allows")
+    if problem.err_code in _TOO_LARGE:
+        return TooLarge(f"JetStream refuses: {problem.description}")
     if problem.err_code in _OVERTAKEN:
         return Overtaken("another message was published on the subject meanwhile")
     if problem.code in _PERMANENT and problem.err_code != _FULL_ACCOUNT:

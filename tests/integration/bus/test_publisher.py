@@ -98,6 +98,16 @@ async def test_what_is_too_large_for_the_stream_is_told_apart(
     assert set(await ids_on_the_bus(operator)) == {"0", "1", "2", "3"} - {str(position)}
 
 
+async def test_headers_that_are_too_large_are_told_apart(
+    ingest: Connection, operator: Connection
+) -> None:
+    messages = outgoing(range(3))
+    messages[1] = msgspec.structs.replace(messages[1], headers={"large": "x" * 65_536})
+    outcomes = await ingest.publisher.publish_all(messages)
+    assert [type(outcome) for outcome in outcomes] == [type(None), TooLarge, type(None)]
+    assert await ids_on_the_bus(operator) == ["0", "2"]
+
+
 async def test_what_is_too_large_for_the_server_is_never_sent(
     ingest: Connection, operator: Connection
 ) -> None:

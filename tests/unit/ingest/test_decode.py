@@ -63,6 +63,20 @@ def test_engagement_is_an_event_of_hogsend_with_its_data_as_properties() -> None
     assert (event.received_at, event.correlation_id) == (LATER, "c-1")
 
 
+@pytest.mark.parametrize("id", ["x" * 257, "a\nce-id: forged", "a\0", ""])
+def test_what_is_no_correlation_id_is_not_passed_on(id: str) -> None:
+    event = decoded("email.opened", b'{"userId":"u_1"}', Hogsend_Correlation_Id=id, traceparent=id)
+    assert (event.correlation_id, event.traceparent) == (None, None)
+
+
+def test_a_long_message_id_is_known_by_its_digest() -> None:
+    ids = {
+        decoded("email.opened", b'{"userId":"u_1"}', Nats_Msg_Id=id).ref.id
+        for id in ("x" * 500, "x" * 501, "x" * 60_000)
+    }
+    assert sorted(map(len, ids)) == [71, 71, 500]
+
+
 @pytest.mark.parametrize(
     ("type", "data", "user_id", "email"),
     [

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hogsend.contract.headers import CORRELATION_ID, TRACEPARENT
 from hogsend.contract.moments import read_moment
 from hogsend.service.dead_letters import Unprocessable
 from services.ingest.incoming_event import EventRef, IncomingEvent
@@ -65,6 +66,12 @@ def test_headers_give_id_time_and_correlation() -> None:
     assert event.ref == EventRef("posthog", "u-1")
     assert (event.received_at, event.queued_at) == (RECEIVED_AT, QUEUED_AT)
     assert event.correlation_id == "c-1"
+
+
+@pytest.mark.parametrize("id", ["x" * 257, "a\nce-id: forged", "a\0", ""])
+def test_what_is_no_correlation_id_is_not_passed_on(id: str) -> None:
+    event = decoded({CORRELATION_ID: id, TRACEPARENT: id})
+    assert (event.correlation_id, event.traceparent) == (None, None)
 
 
 def test_without_headers_the_body_and_the_queue_do() -> None:

@@ -134,6 +134,18 @@ async def test_the_correlation_id_of_a_request_is_bound_around_its_handler(
     assert correlation_id.get() is None
 
 
+async def test_what_is_no_correlation_id_is_bound_nowhere(memory: Memory) -> None:
+    broker = offline_broker(User.CREDENTIALS)
+    broker.provide(memory)
+    broker.include(router)
+    async with TestNatsBroker(broker):
+        await broker.request(
+            REF, CREDENTIALS_DELETE.subject, headers={CORRELATION_ID: "x" * 1_000_000}
+        )
+    assert memory.seen
+    assert memory.correlation is None
+
+
 async def test_faststreams_own_context_is_injected_where_a_handler_asks_for_it(
     memory: Memory,
 ) -> None:

@@ -1,4 +1,4 @@
-"""What other people's services publish stops nobody, whatever they write for a subject."""
+"""What others publish stops nobody, whatever they write for subject and headers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from hogsend.contract import subjects
 from hogsend.contract.base import Empty
 from hogsend.contract.consumers import API
+from hogsend.contract.headers import CORRELATION_ID, TRACEPARENT
 from hogsend.contract.health import INGEST_HEALTH
 from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
@@ -17,6 +18,8 @@ from tests.integration.harness import connected
 from tests.integration.ingest.driver import Driver
 from tests.servers import Servers
 
+LARGEST_HEADER = 65_400
+"""Characters that JetStream takes in all headers of a message, without room for those of ours."""
 ODD = [b"\xff\xfe", b"a\x0cb", b"a\x0bb", b"a\rb", b"a\x00b", b"*", b">", b"a" * 3000]
 
 
@@ -41,6 +44,17 @@ async def test_engagement_on_any_subject_is_set_aside_and_what_follows_is_stored
     assert {letter.stream for letter in letters} == {"ENGAGEMENT"}
     assert "hogsend.engagement.\ufffd\ufffd" in {letter.subject for letter in letters}
     assert await driver.count("events") == 1
+
+
+@pytest.mark.parametrize("name", [CORRELATION_ID, TRACEPARENT])
+async def test_engagement_whose_headers_leave_no_room_for_the_events_own_is_published(
+    driver: Driver, servers: Servers, name: str
+) -> None:
+    async with driver.replica(), connected(servers, User.APP) as app:
+        report = subjects.engagement("email.opened")
+        await app.publish(report, b'{"data":{"userId":"anna"}}', {name: "x" * LARGEST_HEADER})
+        (event,) = await driver.events(1)
+    assert event.user_id == "anna"
 
 
 @pytest.mark.parametrize("odd", ODD)
