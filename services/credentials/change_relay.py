@@ -145,7 +145,7 @@ class ChangeRelay:
             version=pending.version,
             change=pending.change,
             kinds=sorted(pending.rows, reverse=True),
-            changed_kinds=pending.changed_kinds,
+            changed_kinds=[*pending.changed_kinds],
             scopes=grant.scopes if grant else [],
             expires_at=grant.expires_at if grant else None,
             changed_at=pending.changed_at,

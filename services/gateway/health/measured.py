@@ -10,7 +10,7 @@ from typing import Never, get_args, get_type_hints
 import structlog
 from prometheus_client import Gauge
 
-from hogsend.contract.capabilities import Capability
+from hogsend.contract.capabilities import CapabilityState
 from hogsend.contract.errors import HogsendError
 from hogsend.contract.provisioning import DestinationFinding
 from hogsend.service.metrics import FAILURES
@@ -37,7 +37,7 @@ DESTINATION = Gauge(
 DISK = Gauge("hogsend_spool_disk_bytes", "Size of the file system that the spool is on")
 DISK_FREE = Gauge("hogsend_spool_disk_free_bytes", "What is free on it for the gateway")
 
-CAPABILITY_STATES: tuple[str, ...] = get_args(get_type_hints(Capability)["state"])
+CAPABILITY_STATES: tuple[str, ...] = get_args(CapabilityState)
 DESTINATION_STATES: tuple[str, ...] = get_args(get_type_hints(DestinationFinding)["state"])
 
 

@@ -23,7 +23,8 @@ _NOTICE = Schema(
     type=OpenAPIType.OBJECT,
     required=["type", "timestamp", "data"],
     properties={
-        "type": Schema(type=OpenAPIType.STRING, enum=list(get_args(NoticeKind))),
+        # Not an enum: a later version has further ones.
+        "type": Schema(type=OpenAPIType.STRING, examples=list(get_args(NoticeKind))),
         "timestamp": Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME),
         "data": Schema(
             type=OpenAPIType.OBJECT,

@@ -41,7 +41,6 @@ from hogsend.contract.persons import (
     Capture,
     GetTimezone,
     Timezone,
-    TimezoneSource,
 )
 from hogsend.contract.timezones import explicit_timezone, find_timezone
 from hogsend.transport.addresses import without_password
@@ -66,8 +65,8 @@ class Moment(msgspec.Struct, frozen=True):
     at: datetime
     """With the offset of that time zone."""
     timezone: str
-    source: TimezoneSource
-    """How the time zone is known."""
+    source: str
+    """How the time zone is known: a `TimezoneSource`, or one of a later version."""
 
 
 class PostHog:

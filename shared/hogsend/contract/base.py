@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, get_args
 
 import msgspec
 
@@ -16,10 +16,20 @@ Offset: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 """Items of a list that come before a page."""
 
 
+def one_of(known: Any) -> msgspec.Meta:
+    """Describe a text that has these values today, a `Literal`, where others read it.
+
+    A later version may write further ones. A field whose type is the `Literal` would make the whole
+    message unreadable for those who do not know them.
+    """
+    return msgspec.Meta(examples=list(get_args(known)))
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Base of every message: immutable, keyword-only, camelCase on the wire.
 
-    Unknown keys are ignored, so that an older reader understands a newer writer.
+    Unknown keys are ignored, so that an older reader understands a newer writer; see `one_of` for
+    values.
     """
 
     @classmethod

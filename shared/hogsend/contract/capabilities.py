@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from hogsend.contract.base import Empty, Message
+from hogsend.contract.base import Empty, Message, one_of
 from hogsend.contract.registry import Endpoint
 from hogsend.contract.users import User
 
@@ -16,13 +16,14 @@ CapabilityName = Literal[
     "engagementOut",
     "loopProvisioning",
 ]
+CapabilityState = Literal["on", "off", "unknown"]
 
 
 class Capability(Message, frozen=True, kw_only=True, omit_defaults=True):
     """One row of the spec's degradation table, as it is now."""
 
-    name: CapabilityName
-    state: Literal["on", "off", "unknown"]
+    name: Annotated[str, one_of(CapabilityName)]
+    state: Annotated[str, one_of(CapabilityState)]
     reason: str
     """Why it is in that state."""
     remediation: str | None = None

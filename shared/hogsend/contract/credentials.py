@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from hogsend.contract import subjects
-from hogsend.contract.base import Message
+from hogsend.contract.base import Message, one_of
 from hogsend.contract.registry import Channel, Endpoint
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
@@ -241,10 +241,11 @@ class CredentialChanged(Message, frozen=True):
     provider: str
     version: int
     """Grows with every change of this provider, deletions included."""
-    change: Change
-    kinds: list[Kind]
+    change: Annotated[str, one_of(Change)]
+    """Take one that you do not know like every other: drop what you cached."""
+    kinds: list[Annotated[str, one_of(Kind)]]
     """Kinds stored now; empty after a deletion."""
-    changed_kinds: list[Kind]
+    changed_kinds: list[Annotated[str, one_of(Kind)]]
     scopes: list[str]
     expires_at: datetime | None
     changed_at: datetime

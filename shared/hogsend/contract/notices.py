@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from hogsend.contract.base import Empty, Message
+from hogsend.contract.base import Empty, Message, one_of
 from hogsend.contract.registry import Endpoint
 from hogsend.contract.users import User
 
@@ -27,7 +27,8 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x
 class Told(Message, frozen=True):
     """A problem that the operator was notified of and that is not over."""
 
-    kind: NoticeKind
+    kind: Annotated[str, one_of(NoticeKind)]
+    """As it was stored, possibly by a later version."""
     subject: Name
     """Which one: a provider, a destination, a function of PostHog."""
 

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from hogsend.contract import subjects
-from hogsend.contract.base import Message, Properties
+from hogsend.contract.base import Message, Properties, one_of
 from hogsend.contract.provisioning import Refusal
 from hogsend.contract.registry import Channel, Endpoint
 from hogsend.contract.streams import StreamName
@@ -111,7 +111,7 @@ class Timezone(Message, frozen=True):
     """An IANA zone and where it came from."""
 
     timezone: str
-    source: TimezoneSource
+    source: Annotated[str, one_of(TimezoneSource)]
 
 
 class DeletePerson(Message, frozen=True):
