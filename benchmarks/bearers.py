@@ -1,4 +1,4 @@
-"""Bearers resolved by the credentials service, beside requests nobody looks anything up for."""
+"""Bearers resolved by the credentials service, beside requests that are echoed."""
 
 from __future__ import annotations
 

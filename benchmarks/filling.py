@@ -20,7 +20,7 @@ from services.ingest.event_table.partitions import TablePartitions, listed
 DAYS = 360
 """Days that the events are spread over."""
 
-# As the events that are stored describe them: nearly every event is of somebody known.
+# As the events that are stored describe them: nearly every event is of a known person.
 _CONTACTS = """
 WITH filled AS (
     INSERT INTO contacts (id, source, external_id, email, email_version, properties, versions,
@@ -98,7 +98,7 @@ async def fill_stack(url: str, events: int, contacts: int) -> None:
     await database.connect()
     connection = await asyncpg.connect(url, server_settings={"search_path": "ingest"})
     await fill(database, connection, events, contacts)
-    # Whoever fills may be another than the service, which drops them one day.
+    # The user that fills may be another than the service's, which drops them one day.
     await connection.execute(_GIVE_BACK)
     await connection.close()
     await database.close()

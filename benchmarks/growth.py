@@ -6,7 +6,7 @@ takes to count and to delete everything of one person, in milliseconds, each wit
 first line, and after the comma the CPU milliseconds that PostgreSQL spent on one. The latter barely
 depend on what else the machine does. Rows are stored in turn with a database that has 4,000
 contacts and no event, and the ratio is to that one: once by the same 4,000 people, once by anybody.
-Then the partitions older than five sixths of the time are dropped while somebody stores events,
+Then the partitions older than five sixths of the time are dropped while events are stored,
 and the keys of their events deleted.
 
 With `--fill URL` it fills the database of a stack that `hogsend up` runs, for
@@ -97,7 +97,7 @@ async def _p99(look: Callable[[], Awaitable[object]]) -> _Measured:
 
 async def _read(database: Database, contacts: int) -> dict[str, _Measured]:
     events, people = EventList(database), ContactStore(database)
-    draw = random.Random(1)  # noqa: S311 - the same people each time, nobody guesses them
+    draw = random.Random(1)  # noqa: S311 - the same people each time, not a secret
     now = datetime.now(UTC)
 
     def person() -> str:
@@ -123,7 +123,7 @@ async def _whole_people(
 ) -> dict[str, _Measured]:
     """Count all events of a person, as before an erasure, and delete them."""
     jobs, exporter = ErasureJobs(database), Exporter(database, operator)
-    draw = random.Random(2)  # noqa: S311 - the same people each time, nobody guesses them
+    draw = random.Random(2)  # noqa: S311 - the same people each time, not a secret
     people = [
         UUID(f"00000000-0000-4000-8000-{draw.randrange(contacts):012x}") for _ in range(PEOPLE)
     ]
@@ -171,7 +171,7 @@ class _Stored:
 
     async def measured(self, size: int, contacts: int) -> dict[str, _Against]:
         """Store rows of few people and of anybody, in turn with the empty database."""
-        draw = random.Random(size)  # noqa: S311 - nobody guesses them
+        draw = random.Random(size)  # noqa: S311 - not a secret
 
         def anybody(_: int) -> int:
             return draw.randrange(contacts)

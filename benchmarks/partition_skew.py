@@ -67,7 +67,7 @@ def given_out(load: Sequence[float], replicas: int) -> list[float]:
 
 def simulate(people: int = PEOPLE, seed: int = SEED) -> list[Skew]:
     """Compute every combination."""
-    drawn = random.Random(seed)  # noqa: S311 - the same people each time, nobody guesses them
+    drawn = random.Random(seed)  # noqa: S311 - the same people each time, not a secret
     populations = [[crc32(drawn.randbytes(16)) for _ in range(people)] for _ in range(DRAWS)]
     found = []
     for exponent in EXPONENTS:

@@ -1,4 +1,4 @@
-"""Persons read from a warm cache, beside requests nobody looks anybody up for."""
+"""Persons read from a warm cache, beside requests that are echoed."""
 
 from __future__ import annotations
 

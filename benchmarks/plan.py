@@ -194,7 +194,7 @@ TABLES = {"load": load, "bill": bill, "retention": retention}
 
 
 def _enough(busy: float, vcpu: int) -> int:
-    """Machines that carry so many busy cores while one of them is away."""
+    """Machines that carry so many busy cores while one of them is down."""
     return ceil(busy / BUSY / vcpu) + 1
 
 

@@ -98,7 +98,9 @@ async def measure(url: str, key: str, looks: int) -> None:
             await stack.measure(f"events by {field}", events, _each(stored, **{field: field}))
         several = _each(stored, event="event", source="source")
         await stack.measure("events by event and source", events, several)
-        await stack.measure("events nobody has", events, [{"event": "nothing has this name"}])
+        await stack.measure(
+            "events of an unknown name", events, [{"event": "nothing has this name"}]
+        )
         of_one = _each(stored, source="source", id="id", event="event", userId="userId")
         await stack.measure("the way of an event", f"{events}/trace", of_one)
         newest = {"order": "created"}
@@ -116,8 +118,8 @@ async def measure(url: str, key: str, looks: int) -> None:
         await stack.measure("contacts, searched", contacts, begun)
         first = [{"search": query["key"][:1]} for query in by_mail]
         await stack.measure("contacts, searched by one letter", contacts, first)
-        nobody = [{**newest, "search": "nobody.has.this@example.org"}]
-        await stack.measure("contacts, searched in vain", contacts, nobody)
+        unknown = [{**newest, "search": "not.stored@example.org"}]
+        await stack.measure("contacts, searched in vain", contacts, unknown)
         timelines = f"{contacts}/{known[0]['id']}/timeline"
         await stack.measure("timeline of a contact", timelines, [{}])
         await stack.measure("dead letters", "/v1/admin/deadletters", [{}])

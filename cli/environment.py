@@ -38,7 +38,7 @@ def load_file() -> None:
 
 
 def _check_lines(file: Path) -> None:
-    # Such a line would be passed over: what it was to set would be as if nobody had set it.
+    # Such a line would be passed over: what it was to set would stay unset.
     lines = parse_stream(io.StringIO(file.read_text("utf-8-sig"))) if file.is_file() else ()
     for line in lines:
         if line.error:

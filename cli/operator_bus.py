@@ -33,7 +33,7 @@ async def operator_bus(url: str | None) -> AsyncIterator[Connection]:
 
 
 async def _be_answered(connection: Connection) -> None:
-    # Nobody else may ask that. Without asking, another user would wait for the first answer.
+    # Only the operator may ask that. Without asking, another user would wait for the first answer.
     subject = f"$JS.API.STREAM.INFO.{StreamName.DEADLETTER}"
     try:
         await connection.ask(subject, b"", seconds=ANSWER_SECONDS)

@@ -46,7 +46,7 @@ def with_password(text: str, user: str, word: str) -> str | None:
 
 
 class Directory:
-    """Where the files are: only its owner may enter, and whoever is given a file may read it."""
+    """Where the files are: only its owner may enter, and who is given a file may read it."""
 
     def __init__(self, path: Path) -> None:
         """Make the directory when it is missing."""

@@ -41,7 +41,7 @@ class Peer(NamedTuple):
     """What a 200 promises."""
     deduplicated: str
     away: str
-    """What happens while what is behind it is away."""
+    """What happens while what is behind it is down."""
     after: str
     """What becomes of a webhook besides its row."""
 
@@ -149,7 +149,7 @@ def page(found: Found, missing: Mapping[str, str], on: Machine, today: str) -> s
         *(_row(peer, found[peer.name]) for peer in PEERS if peer.name in found),
         *(f"| {name} | not measured: {why} | | | | |" for name, why in missing.items()),
         *("", "The figures are not of the same work:", ""),
-        "| | an answer means | a repetition is known | what is behind is away | besides the row |",
+        "| | an answer means | a repetition is known | what is behind is down | besides the row |",
         "|---|---|---|---|---|",
         *promises,
     ]

@@ -1,6 +1,6 @@
 """A webhook receiver on FastAPI that inserts a row in each request.
 
-Durable before the answer, each event once by its id. While PostgreSQL is away it answers 500, and
+Durable before the answer, each event once by its id. While PostgreSQL is down it answers 500, and
 what it answered so is PostHog's to repeat. It knows no contacts, and announces nothing.
 """
 

@@ -1,6 +1,6 @@
 """A webhook receiver on FastAPI that publishes to JetStream.
 
-Durable before the answer, deduplicated by JetStream for two minutes. While NATS is away it answers
+Durable before the answer, deduplicated by JetStream for two minutes. While NATS is down it answers
 500, and what it answered so is PostHog's to repeat.
 """
 

@@ -47,7 +47,7 @@ _ALONE = {
     "N8N_DISABLE_UI": "true",
     "N8N_LOG_LEVEL": "warn",
 }
-"""It asks nobody on the internet for anything."""
+"""It asks no server on the internet for anything."""
 _EXPRESSIONS = {"N8N_EXPRESSION_ENGINE": "legacy"}
 """In its own process: with n8n's default, an isolate for each execution, this workflow answered 12
 webhooks a second where it answers 70 to 100 so."""

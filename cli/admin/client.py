@@ -38,7 +38,7 @@ Answer = TypeVar("Answer")
 Rotated = Literal["rotateSigningKey", "rotateWebhookSecret"]
 
 HEALTH_SECONDS = 6.0
-"""The server asks nobody for longer than two seconds for its health or its configuration."""
+"""The server waits no longer than two seconds for each answer about its health or configuration."""
 ANSWER_SECONDS = 30.0
 BACKFILL_SECONDS = 90.0
 """PostHog counts the events first."""

@@ -15,7 +15,7 @@ from cli.stack.postgres import BINARIES
 from hogsend.service.postgres_address import PostgresAddress
 
 SCHEMAS = ("credentials", "ingest", "provisioner", "analytics")
-"""Each service's own; whatever else is in the database is somebody else's."""
+"""Each service's own; all other schemas of the database belong to other software."""
 DUMP = ("pg_dump", "--format=custom", *(f"--schema={schema}" for schema in SCHEMAS))
 RESTORE = ("pg_restore", "--single-transaction", "--exit-on-error")
 RESTORE_AS_ONE = (*RESTORE, "--no-owner", "--no-privileges")

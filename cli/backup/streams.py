@@ -37,7 +37,7 @@ SAVING_ORDER = (
     StreamName.DEADLETTER,
 )
 """From where messages come in to where they end: what ingest takes from WEBHOOKS and
-ENGAGEMENT it publishes to EVENTS and PERSONS, and what nobody can process goes to DEADLETTER."""
+ENGAGEMENT it publishes to EVENTS and PERSONS, and what cannot be processed goes to DEADLETTER."""
 
 _END_OF_FILE = "204"
 _NOT_FOUND = 10059

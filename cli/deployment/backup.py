@@ -55,7 +55,7 @@ class ComposeSource:
         try:
             return f"http://{self._compose.published(gateway, 3002)}"
         except CommandError:
-            # It does not run, so nobody knows what is in its spool.
+            # It does not run, so what is in its spool is not known.
             return ""
 
     def dump(self, file: Path) -> None:

@@ -146,7 +146,8 @@ class Move:
         self._servers(target, target.config, moving=True)
         async with servers.operator(self._compose, port=servers.MOVING_PORT) as client:
             for source in streams.saved_streams(backup):
-                # Of an attempt that was interrupted; nobody else can have made one.
+                # Of an attempt that was interrupted: the target is new, so no other stream is
+                # there.
                 await streams.delete(client, source.name)
             done = await streams.restore_all(client, backup, _silent, copies=target.copies)
         self._compose.run("--profile", "cluster", "stop", *SERVERS)

@@ -105,7 +105,7 @@ _DESTINATION = {
 
 def diagnosis_checks(found: Diagnosis) -> list[Check]:
     """Turn a diagnosis into checks."""
-    # Nobody was asked, since there is nobody or nothing to ask with: that is told on other lines.
+    # PostHog was not asked, since its address or a credential is missing: other lines tell that.
     unconnected = found.private_host is None or found.person_reads.state == "off"
     return [
         Check(
@@ -194,7 +194,7 @@ def _destination(found: Destination, *, unconnected: bool) -> Check:
 
 
 def _signatures(found: Signatures) -> Check:
-    # What nobody could be asked about is told on the destination's line.
+    # Why PostHog could not be asked is told on the destination's line.
     mark = {"signed": Mark.OK, "unsigned": Mark.NOTE, "unknown": Mark.NOTE}
     text = _with(found.state, "and only signed webhooks are accepted" if found.required else None)
     return _line(found, "signatures", text, mark.get(found.state, Mark.PROBLEM))

@@ -41,7 +41,7 @@ def replayed(
 ) -> None:
     """Ask until there is nothing more, and keep `so_far` up to date.
 
-    A server that is away after the first part is asked for the same part again: events that were
+    A server that is down after the first part is asked for the same part again: events that were
     given twice have the same message id.
 
     Raises:

@@ -58,7 +58,7 @@ class DataDirectory:
         Raises:
             CommandError: another stack holds it.
         """
-        # Whoever may open it may hold it, too.
+        # A user that may open it may hold it, too.
         with private(self.path / "lock") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

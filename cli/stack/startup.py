@@ -132,7 +132,7 @@ def _metrics_port(service: str) -> dict[str, str]:
 def _listen(stack: Stack) -> socket.socket | None:
     """Take the gateway's port; None for several workers, each of which has a socket of its own.
 
-    A worker that is restarted keeps nobody waiting: the others accept meanwhile.
+    A worker that is restarted keeps no client waiting: the others accept meanwhile.
 
     Raises:
         CommandError: it is taken.

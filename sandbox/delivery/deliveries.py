@@ -205,8 +205,8 @@ class Deliveries:
 
     async def _send(self, message: Message) -> httpx.Response:
         if self._http is None:
-            # Nothing waits for a connection: what is given up while it does leaves one that
-            # nobody uses, until there is none left.
+            # No request waits for a connection: one that is given up while it waits leaves a
+            # connection unused, until there is none left.
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
             self._http = httpx.AsyncClient(timeout=FETCH_SECONDS, trust_env=False, limits=limits)
         return await self._http.request(

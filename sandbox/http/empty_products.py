@@ -1,4 +1,4 @@
-"""Products that nobody uses here: surveys, early access, experiments, tours, replay.
+"""Products that are not used here: surveys, early access, experiments, tours, replay.
 
 SDKs and pages ask for them all the same. They get what PostHog answers a project without any, and
 not 404, which SDKs log and some of them try again.

@@ -37,7 +37,7 @@ class RedirectedError(OAuthError):
 
 
 class Unauthenticated(Exception):
-    """Introspection is asked for by nobody it knows: 403 without a body."""
+    """Introspection is asked for by an unknown client: 403 without a body."""
 
 
 def invalid_client() -> OAuthError:

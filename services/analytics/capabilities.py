@@ -171,6 +171,6 @@ async def _known(question: Awaitable[Answer]) -> Answer | None:
 
 
 def _not_known(kind: str, error: Exception) -> None:
-    # Whoever asks is told so, too.
+    # The caller is told so, too.
     FAILURES.labels("capabilities", kind).inc()
     log.debug("a capability is not known", kind=kind, reason=str(error))

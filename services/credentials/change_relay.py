@@ -85,8 +85,8 @@ class ChangeRelay:
             change = self._describe(provider, stored)
             if await self._stream.publish_next(change):
                 _log(change)
-                # Nobody waits for it: what is not marked is published again, which JetStream
-                # takes for the repeat that it is.
+                # The caller need not wait: a change that is not marked is published again, and
+                # JetStream drops that repeat.
                 marking = asyncio.create_task(self._mark(provider, change.version))
                 self._marking.add(marking)
                 marking.add_done_callback(self._marking.discard)
@@ -114,8 +114,8 @@ class ChangeRelay:
     async def relay_pending(self) -> None:
         """Publish the newest change of each provider that has a pending one.
 
-        If the stream has lost one that was published (lost disk, restored backup, a message of
-        somebody else's in its place), republish the current state of every provider for late
+        If the stream has lost one that was published (lost disk, restored backup, a foreign
+        message in its place), republish the current state of every provider for late
         subscribers.
 
         Raises:

@@ -42,6 +42,6 @@ def _is_of_same_posthog(derived: DerivedPayload, grant: OAuthPayload, before: OA
 def _is_covered(derived: DerivedPayload, grant: OAuthPayload, before: OAuthPayload) -> bool:
     if not derived.project_id or not grant.scoped_teams:
         return True
-    # With the same projects as before, whoever stored it knew that it was none of them.
+    # With the same projects as before, the operator stored it although it is none of them.
     is_another = set(grant.scoped_teams) != set(before.scoped_teams)
     return not is_another or derived.project_id in map(str, grant.scoped_teams)

@@ -51,8 +51,8 @@ GRACE = timedelta(seconds=120)
 """How long PostHog takes a refresh token that it has rotated. For as long, an attempt whose answer
 was lost is followed by others at `LOST_BACK_OFF`, also where those are refused or do not arrive."""
 INTERVAL = timedelta(seconds=60)
-"""Time from a refresh to the next one, over all replicas, however short a token lives and whoever
-rejects it."""
+"""Least time from a refresh to the next one, over all replicas, however short a token lives and
+whichever caller reports it as rejected."""
 IDLE = timedelta(days=7)
 """A grant of this age is refreshed even if its access token lives longer: PostHog's refresh tokens
 end after 30 days."""
@@ -232,7 +232,7 @@ class Refresher:
                 now = self._now()
                 unanswered = self._unanswered_since(stored.refresh)
                 # Another replica's clock may be ahead: its start would be later than our failure,
-                # which would look like an interrupted refresh, for which nobody backs off.
+                # which would look like an interrupted refresh, and that is repeated at once.
                 await lock.start(row, min(unanswered or now, now))
                 try:
                     renewed = await self._endpoint.renew(payload, now)

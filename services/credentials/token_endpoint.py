@@ -100,7 +100,7 @@ class TokenEndpoint:
                 f"no answer ({type(error).__name__})", lost=not isinstance(error, _NOT_SENT)
             ) from None
         if not httpx.codes.is_success(answer.status):
-            # Whoever answers 500, 502 or 504 may stand before a PostHog that has refreshed.
+            # A proxy may answer 500, 502 or 504 for a PostHog that has refreshed.
             lost = httpx.codes.is_server_error(answer.status) and answer.status != _UNAVAILABLE
             raise RefreshFailed(
                 refused_with(answer.content, grant.refresh_token) or f"HTTP {answer.status}",

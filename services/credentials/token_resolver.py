@@ -48,7 +48,7 @@ class TokenResolver:
         self._refresher = refresher
         self._personal_key = personal_key
         self._now = now
-        # Kept for when PostgreSQL is away: the project must not become another one then.
+        # Kept for when PostgreSQL is down: the project must not become another one then.
         self._beside: dict[str, _Beside] = {}
 
     async def resolve(self, request: TokenRequest) -> TokenReply:

@@ -11,7 +11,7 @@ PROBES = frozenset({"/v1/health", "/livez", "/readyz"})
 def with_head_requests(app: ASGIApp) -> ASGIApp:
     """Wrap `app` so that it answers `HEAD` as `GET`, without the body (RFC 9110, 9.3.2).
 
-    Elsewhere `HEAD` stays unknown: a stream of events would begin, and nobody would read it.
+    Elsewhere `HEAD` stays unknown: a stream of events would begin without a reader.
     """
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:

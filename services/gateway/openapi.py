@@ -19,7 +19,7 @@ _POLICY = (
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-"""Keys are typed into the page, and the console's session is valid there: it talks to nobody else.
+"""Keys are typed into the page, and the console's session is valid there: it calls no other host.
 
 Litestar writes the script that begins it, and Swagger UI its styles, into the page itself.
 """

@@ -1,7 +1,7 @@
 """Asks the provisioner what may take long, and fails as soon as it no longer runs.
 
-Its deadlines are PostHog's: 20 s for a diagnosis, a minute for a run. Nobody is to wait that long
-for a process that has crashed or hangs.
+Its deadlines are PostHog's: 20 s for a diagnosis, a minute for a run. A request should not wait
+that long for a process that has crashed or hangs.
 """
 
 from __future__ import annotations

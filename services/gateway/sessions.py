@@ -72,7 +72,7 @@ def cookie_of(
     """Name and value of the session's cookie; None without one.
 
     At the host of a public URL with https, only the cookie for https counts: any page of a
-    neighbouring name may set the other one, and so sign somebody in to a session of its own.
+    neighbouring name may set the other one, and so sign a visitor in to a session of its own.
     """
     public = urlsplit(public_url)
     is_https = public.scheme == "https" and public.netloc.lower() == host.lower()
@@ -115,7 +115,7 @@ def check_origin(method: str, headers: Mapping[str, str], public_url: str) -> No
     ours = {headers.get("host", "").lower(), public.netloc.lower()}
     if origin.scheme not in {"http", "https"} or origin.netloc.lower() not in ours:
         raise Forged("a session may not change anything for pages of another origin")
-    # Whoever is between may write what comes without TLS from the same host.
+    # An attacker on the path may write a page that comes without TLS from the same host.
     is_public = origin.netloc.lower() == public.netloc.lower()
     if is_public and (origin.scheme, public.scheme) == ("http", "https"):
         raise Forged(f"a session is for {public.scheme}://{public.netloc}")

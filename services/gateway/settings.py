@@ -182,7 +182,7 @@ class GatewaySettings(Settings):
         }
         for (one, keys), (other, others) in combinations(scopes.items(), 2):
             if set(filter(None, keys)) & set(filter(None, others)):
-                # Whoever was given the lesser one could do what the other may.
+                # A client that was given the lesser key could do what the other may.
                 raise ValueError(f"{other} is {one}, too; write a key of its own")
         return self
 

@@ -3,7 +3,7 @@
 JetStream's own retention by interest does the same, but forgets at once what it accepts while a
 consumer is missing: a report would be acknowledged to its publisher and lost. So the stream keeps
 everything, and only what ingest has acknowledged is ever deleted. So it is with the consumers of
-analytics, of which one may be deleted by hand while analytics is away (`engagement_readers`).
+analytics, of which one may be deleted by hand while analytics is down (`engagement_readers`).
 """
 
 from __future__ import annotations

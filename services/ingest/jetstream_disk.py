@@ -67,7 +67,7 @@ async def keep_measured(link: Connection) -> Never:
 
 
 async def measure(link: Connection) -> float:
-    """Set the gauges, or take them away while nobody knows.
+    """Set the gauges, or take them away while the figures are not known.
 
     Returns:
         In how many seconds to measure again.

@@ -57,7 +57,7 @@ async def keep_measured(link: Connection) -> Never:
 
 
 async def measure(link: Connection) -> None:
-    """Set the gauge, or take it away while nothing waits or nobody knows."""
+    """Set the gauge, or take it away while nothing waits or that is not known."""
     oldest = await _oldest(link)
     if oldest is None:
         OLDEST.clear()

@@ -80,8 +80,8 @@ class Credentials:
 class HeldGrant:
     """The credential for as long as its grant is the one that a run began with.
 
-    Somebody may connect another project meanwhile, or delete the credential. What the run was about
-    to write would bring the old project back, or put a destination into it that nobody knows.
+    An operator may connect another project meanwhile, or delete the credential. What the run was
+    about to write would bring the old project back, or leave a destination in it unknown to us.
     """
 
     def __init__(self, credentials: Credentials, bearer: TokenReply) -> None:

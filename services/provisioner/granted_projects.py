@@ -1,4 +1,4 @@
-"""The projects that a grant covers, with their names in PostHog, for somebody who chooses one."""
+"""The projects that a grant covers, with their names in PostHog: the operator chooses one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from services.provisioner.destination.provisioning import Instance
 log = structlog.get_logger(__name__)
 
 SECONDS = 6.0
-"""All requests to PostHog together: whoever chooses can do without names."""
+"""All requests to PostHog together: the operator can choose without names."""
 MOST_ASKED = 20
 """Projects of a grant that PostHog is asked about; the others are numbers."""
 

@@ -108,7 +108,7 @@ class JetStreams:
         for (stream, durable), kept in [*self._positions.items()]:
             if not kept.position.is_behind:
                 continue
-            # One that is gone is made again by whoever reads it.
+            # One that is gone is made again by its reader.
             with _as_unavailable(), suppress(nats.js.errors.NotFoundError):
                 js = await self._broker.link.js_for(stream)
                 if await kept.position.look(js, stream, durable):

@@ -104,8 +104,8 @@ def capture(wanted: CaptureMessage, uuid: UUID, queued_at: datetime) -> Captured
 def alias(wanted: Alias, uuid: UUID, queued_at: datetime) -> Captured | None:
     """Map an identity merge (contract 4.5); None when there is nothing to merge.
 
-    An id that names nobody never merges (correction C5): PostHog refuses some of those itself, and
-    of the others it would make the person of everybody who was sent under them.
+    An id that names no person never merges (correction C5): PostHog refuses some of those itself,
+    and of the others it would make the person of everybody who was sent under them.
     """
     one, other = contact_user_id(wanted.distinct_id), contact_user_id(wanted.alias)
     if one is None or other is None or one == other:
@@ -177,7 +177,7 @@ def _make(
     if len(distinct_id) > MAX_DISTINCT_ID:
         raise NoIdentity(
             f"an id of {len(distinct_id)} characters; PostHog cuts off what exceeds "
-            f"{MAX_DISTINCT_ID}, and would take it for somebody else's"
+            f"{MAX_DISTINCT_ID}, and would take it for another person's"
         )
     return Captured(
         uuid=uuid,

@@ -46,7 +46,7 @@ class FlagReader:
     async def evaluate(self, wanted: GetFlags) -> Flags:
         """Give flags and payloads, empty without a project key or an answer; never raises.
 
-        Nobody asks PostHog before the latest time that a `Retry-After` of it named.
+        PostHog is not asked before the latest time that a `Retry-After` of it named.
         """
         try:
             project = await self._project_key.project()

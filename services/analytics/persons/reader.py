@@ -34,7 +34,7 @@ KEPT_SECONDS = 300.0
 KEPT_PERSONS = 10_000
 DEADLINE_SECONDS = 10.0
 HANGING_SECONDS = 5.0
-"""How long nobody is read from a PostHog that answered nothing at all within that deadline."""
+"""How long no person is read from a PostHog that answered nothing at all within that deadline."""
 AT_A_TIME = 16
 """Persons that are read at the same time for one who asks for several."""
 MAX_BYTES = 900_000

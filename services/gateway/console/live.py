@@ -40,7 +40,7 @@ CLOSE_SECONDS = 1.0
 PENDING_BYTES = 16 * 1024 * 1024
 """Announcements that wait in this process; more are dropped by nats-py."""
 
-# Without data a browser tells nobody of an event.
+# Without data a browser does not hand an event to the page.
 _PULSE = b"event: pulse\ndata: nothing new\n\n"
 _UP = b"event: bus\ndata: up\n\n"
 _DOWN = b"event: bus\ndata: down\n\n"

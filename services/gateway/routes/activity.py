@@ -23,7 +23,7 @@ from services.gateway.error_responses import documented_errors
 async def get_activity(activity: NamedDependency[ActivityLog]) -> ActivityReport:
     """Show what the services did, as this gateway has seen it since it started.
 
-    They are asked every ten seconds, all processes of each. What nobody answered for is null: a
-    service that does not run has no rate of 0.
+    They are asked every ten seconds, all processes of each. Without an answer a rate is
+    null: a service that does not run has no rate of 0.
     """
     return activity.report()

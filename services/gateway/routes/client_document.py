@@ -47,7 +47,7 @@ async def get_hogsend_client_document() -> ClientDocument:
 async def get_own_client_document(
     request: Request[Any, Any, Any], public: NamedDependency[PublicUrlSettings]
 ) -> ClientDocument:
-    """Describe this instance to PostHog's OAuth server, for whoever connects as this client.
+    """Describe this instance to PostHog's OAuth server, for operators who connect as this client.
 
     PostHog accepts a document only when its `client_id` is the URL it was fetched from. That URL
     is `API_PUBLIC_URL`, or the requested address when that is on this machine.

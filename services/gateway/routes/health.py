@@ -28,9 +28,9 @@ async def get_health(health: NamedDependency[HealthReports]) -> Health:
 
     The bus counts as down too while JetStream does not take webhooks and they are spooled, the
     worker while it waits for PostgreSQL or JetStream, and the gateway while it refuses webhooks
-    with 503, or with 429 because its spool is full. What nobody answered for is `unknown`. Nothing
-    of this is `healthy`, nor is a credential that needs the operator, nor a NATS that takes smaller
-    webhooks than `WEBHOOK_MAX_BYTES` allows.
+    with 503, or with 429 because its spool is full. A component without an answer is `unknown`.
+    Nothing of this is `healthy`, nor is a credential that needs the operator, nor a NATS that takes
+    smaller webhooks than `WEBHOOK_MAX_BYTES` allows.
     """
     return await health.report()
 

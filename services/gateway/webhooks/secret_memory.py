@@ -1,4 +1,4 @@
-"""What a gateway keeps of the webhook secret on its disk, for a start while NATS is away.
+"""What a gateway keeps of the webhook secret on its disk, for a start while NATS is down.
 
 The digest of the minted secret, so that a gateway started then still knows which deliveries to
 accept, and whether there ever was a secret, so that the route stays closed without one (ADR 13).

@@ -87,7 +87,7 @@ class Workers:
         return [own, *(await asyncio.shield(self._asking)).reports]
 
     async def waiting(self) -> int:
-        """Webhooks in the spool, whosever part they are in."""
+        """Webhooks in the spool, in the parts of all workers."""
         return sum(report.waiting for report in await self.reports())
 
     async def metrics(self) -> bytes | None:

@@ -35,7 +35,7 @@ class WorkerReport(msgspec.Struct, frozen=True, array_like=True):
     refused: int
     """Webhooks that JetStream refuses, or that cannot be decoded."""
     files_aside: int
-    """Files of the spool that are damaged or may not be opened, whosever they were."""
+    """Files of the spool that are damaged or may not be opened, those of other workers included."""
     families: list[Family]
     """Its metrics, where they were asked for."""
     full: bool = False

@@ -82,7 +82,7 @@ def _separate(
             _restore(current, name, _known_before(name, version, others))
 
     def is_taken(one: Contact) -> bool:
-        # An address leads to one contact only, whoever of them said it last.
+        # An address leads to one contact only, whichever of them had it last.
         return one.email in addresses or one.email_version == split.email_version
 
     if current.email_version is not None and is_taken(current):

@@ -88,7 +88,7 @@ async def lock(
     """Lock the contacts that keys lead to, and every key without a contact.
 
     Returns:
-        The contacts, and those keys that belonged to somebody erased, with when that was. An
+        The contacts, and those keys that belonged to an erased person, with when that was. An
         erasure removes the contact it locks, so what was read before the lock holds after it.
 
     Raises:

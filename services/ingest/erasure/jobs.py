@@ -123,7 +123,7 @@ class ErasureJobs:
                     ends=partition.ends,
                     places=[row[0] for row in rows],
                 )
-                # With them: whatever fails afterwards, nobody could count them again.
+                # In one transaction: once they are deleted they cannot be counted again.
                 await _queries.add_deleted(connection, id=job.id, events=len(rows), messages=0)
         return len(rows)
 

@@ -52,8 +52,8 @@ class Person(msgspec.Struct, frozen=True):
     def is_subject_of(self, subject: str, body: bytes) -> bool:
         """Whether a message of any of our streams is about this person.
 
-        It is where the person is named as the one it is about. A message about somebody else that
-        happens to mention the address is theirs. What cannot be read is searched as text.
+        It is where the person is named as the one it is about. A message about another person that
+        happens to mention the address is that person's. What cannot be read is searched as text.
 
         Args:
             subject: what the message was published on; empty if that is not known.
@@ -84,7 +84,7 @@ class Person(msgspec.Struct, frozen=True):
 
 
 def _unescaped(text: str) -> str:
-    """JSON text in which characters stand for themselves, whoever wrote it."""
+    """JSON text in which characters stand for themselves, whatever the encoder escaped."""
     return _ESCAPES.sub(
         lambda run: bytes.fromhex(run[0].replace("\\u", "")).decode("utf-16-be", "replace"), text
     )
@@ -115,7 +115,7 @@ def _reported(type: str, data: Mapping[str, Any]) -> Iterator[Any]:
     if contact_user_id(user_id) is not None:
         yield email
     else:
-        # It is stored as nobody's, or as that of an address; whoever it names may be meant.
+        # It is stored without a person, or as that of an address; each id it names may be meant.
         yield from (data.get(name) for name in (*IDENTITIES, *ADDRESSES))
 
 
@@ -124,7 +124,7 @@ def _anywhere(message: Mapping[str, Any]) -> Iterator[Any]:
     yield from (message.get(name) for name in (*_USER_FIELDS, *ADDRESSES))
     for part in (message.get(name) for name in _PARTS):
         if isinstance(part, dict):
-            # The id of the message itself is nobody's.
+            # The id of the message itself is not a person's.
             yield from (part.get(name) for name in (*_USER_FIELDS, "id", *ADDRESSES))
     yield from _addresses(message)
 

@@ -53,7 +53,7 @@ class Recorder:
         await self._publish(event_message(event, contact_key))
         # Destinations' copy of it is no announcement.
         metrics.PUBLISHED.inc()
-        # Destinations know people by their data; what belongs to nobody is not for them.
+        # Destinations know people by their data; an event without a person is not for them.
         if event.name in CATALOG and (contact_key or event.email):
             await self._publish(_engagement(event, contact_key))
         return Recorded(id=event.ref.id, stored=is_new, contact_key=contact_key)

@@ -32,7 +32,7 @@ EVENT_COLUMNS = (
 """`stored_at` is filled by PostgreSQL, with the time of the statement."""
 
 
-NOBODY = UUID(int=0)
+NO_CONTACT = UUID(int=0)
 """Contact id of an event without a person."""
 
 

@@ -26,7 +26,7 @@ from services.ingest.event_table.known_events import Stored, digest_of, is_of_un
 from services.ingest.event_table.partitions import has_no_partition
 from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.outcome import Outcome, Rejected, Saved, Status
-from services.ingest.events.rows import EVENT_COLUMNS, NOBODY, event_row
+from services.ingest.events.rows import EVENT_COLUMNS, NO_CONTACT, event_row
 from services.ingest.incoming_event import IncomingEvent
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
@@ -104,7 +104,8 @@ class EventStore:
         if has_no_partition(error):
             await self._table.make_room({event.received_at for event in events})
         elif is_of_unkeyed(error):
-            # A replica of the version before stored it meanwhile: nobody's, there was no lock.
+            # A replica of the version before stored it meanwhile: without a person there is no
+            # lock.
             self._table.known.forget_bounds()
         else:
             raise error
@@ -181,7 +182,7 @@ class EventStore:
 def _is_conflict(error: Exception) -> bool:
     """Whether another transaction is why this one ended; start it again."""
     if isinstance(error, asyncpg.UniqueViolationError):
-        # Events of nobody have no contact to lock. The same one was stored a moment before.
+        # An event without a person has no contact to lock. The same one was stored a moment before.
         return getattr(error, "table_name", None) == "event_keys"
     return isinstance(error, contacts.CONFLICTS)
 
@@ -202,7 +203,7 @@ async def _insert(connection: Any, new: _New) -> None:
         records=[
             # The contact of that moment, though a later event may have merged it: its row key leads
             # to the survivor, and a split gives it its events back.
-            event_row(event, contact_id or NOBODY)
+            event_row(event, contact_id or NO_CONTACT)
             for event, contact_id in new.values()
         ],
     )

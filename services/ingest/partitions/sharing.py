@@ -1,8 +1,9 @@
 """Shares the partitions evenly among the replicas of ingest, also when some come or go.
 
-Nobody assigns anything. A replica that has less than its share asks for every partition, and
-JetStream gives it what nobody has. One that has more than its share lets go of as many as others
-ask for. How many replicas there are they know from each other's answers to NATS' own discovery.
+No replica assigns partitions. One that has less than its share asks for every partition, and
+JetStream gives it those that are free. One that has more than its share lets go of as many as
+others ask for. How many replicas there are they know from each other's answers to NATS' own
+discovery.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ ATTEMPTS = 3
 ORPHAN_ROUNDS = 5
 """Rounds between two looks for partitions that no replica asks for, and at the queue's subjects."""
 IDLE_LOOKS = 3
-"""Looks in a row that find nobody at another number's partitions before they are taken over."""
+"""Looks in a row that find no reader at another number's partitions before they are taken over."""
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -124,8 +125,8 @@ class Partitions:
         """Consume until cancelled.
 
         Raises:
-            Exception: one partition failed as none may; nobody else would consume it as long as
-                this replica has its pin.
+            Exception: one partition failed as none may; no other replica would consume it as long
+                as this one has its pin.
         """
         await self._running()
         if self._count == 1:
@@ -264,7 +265,7 @@ class Partitions:
                 too_many -= 1
 
     async def _is_orphan(self, partition: Partition) -> bool:
-        """Whether nobody consumes it, though there is something to consume.
+        """Whether no replica consumes it, though there is something to consume.
 
         A replica that is counted may consume none, for example one of the version before.
         """

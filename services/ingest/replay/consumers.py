@@ -85,7 +85,7 @@ class ReplayConsumers:
         Raises:
             NotFound, InvalidRequest, Unavailable: as `filters`.
         """
-        # Whoever made one that reads copies alone wants it so; without a filter it had everything.
+        # A durable that was made to read copies alone stays so; without a filter it had everything.
         if wanted := await self.filters(durable):
             await self._set_filters(durable, wanted)
 

@@ -2,7 +2,7 @@
 
 Copies go into the stream EVENTS, on a subject of the durable's own, with message ids of their own:
 with the ids of the events JetStream would drop them as repeats. Never more than `MOST_COPIES` of
-them wait, so that they push nobody's events out of the stream.
+them wait, so that they do not push events out of the stream.
 """
 
 from __future__ import annotations
@@ -130,17 +130,17 @@ class EventReplayer:
                 log.warning("replays are not tidied up after yet", reason=str(error))
 
     async def tidy(self) -> None:
-        """Delete copies that are acknowledged or nobody's, and take back filters without copies.
+        """Delete copies that are acknowledged or have no reader, take back filters without copies.
 
         Raises:
             Unavailable: NATS or PostgreSQL cannot be used.
         """
         copies = await self._consumers.copies()
         opened = await self._consumers.opened()
-        # A replay has its durable read them before it publishes any. So these are nobody's: the
+        # A replay has its durable read them before it publishes any. So these have no reader: the
         # consumer was deleted, and perhaps made again. What is published from now on is not meant.
         unread = frozenset(copies.counts).difference(chain.from_iterable(opened.values()))
-        # Seen twice: JetStream's list of consumers is incomplete while one of its servers is away.
+        # Seen twice: JetStream's list of consumers is incomplete while one of its servers is down.
         for subject in unread & self._unread:
             await self._consumers.forget(subject, copies.last)
         self._unread = unread

@@ -77,7 +77,7 @@ def decode(
 
 
 def who(type: str, data: Mapping[str, Any]) -> tuple[str, str | None]:
-    """The user id and the address that engagement is about; a mail may go to somebody else's."""
+    """The user id and the address that engagement is about; a mail may go to another one."""
     user_id = next(filter(None, (_text(data.get(name)) for name in IDENTITIES)), None)
     email = next(filter(None, (_text(data.get(name)) for name in ADDRESSES)), None)
     if type in FULL_CONTACT:

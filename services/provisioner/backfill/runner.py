@@ -71,7 +71,7 @@ class BackfillRunner:
             try:
                 await self._work()
             except Unavailable as error:
-                # PostgreSQL or ingest is away, or another replica works; health reports the first.
+                # PostgreSQL or ingest is down, or another replica works; health reports the first.
                 log.debug("the backfill waits", reason=str(error))
             except HogsendError as error:
                 metrics.FAILURES.labels("backfill", error.code).inc()

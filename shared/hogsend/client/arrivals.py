@@ -112,7 +112,7 @@ class Arrivals:
             self._soon(self._pause)
 
     def abandon(self) -> None:
-        """Leave soon; nobody will ask again.
+        """Leave soon; there is no next call.
 
         May be called in any thread, as garbage is collected in any.
         """
@@ -131,7 +131,7 @@ class Arrivals:
             await self._source.forget()
 
     async def _pause(self) -> None:
-        """Ask for nothing more, and give back what nobody has got."""
+        """Ask for nothing more, and give back what no call has returned."""
         if self._unasked is not None:
             self._unasked.cancel()
         if (waiting := self._waiting) is None:
@@ -147,7 +147,8 @@ class Arrivals:
             await self._in_hand.nak_all(0)
 
     def _goes_on_unasked(self) -> None:
-        # Whoever keeps a cancelled task keeps what it read from, too, and may never ask again.
+        # A program that keeps a cancelled task keeps what it read from, too, and may never ask
+        # again.
         if self._shared and self._loop is not None:
             self._unasked = self._loop.call_later(UNASKED_SECONDS, self._soon, self._pause)
 
@@ -169,7 +170,7 @@ class Arrivals:
             raise
         if messages is None:
             return None
-        # Whoever waits for it may come late.
+        # The call that takes it may come late.
         self._in_hand.take(messages)
         self._in_hand.interval = self._source.heartbeat
         if self._heartbeat is None:

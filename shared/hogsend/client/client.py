@@ -222,7 +222,7 @@ class Client:
 
         Args:
             distinct_id: the person.
-            explicit: wins over everything known; nobody is asked then.
+            explicit: wins over everything known; no service is asked then.
             default: stands in for `DEFAULT_TIMEZONE`; one that is none does not count.
 
         Raises:
@@ -267,8 +267,7 @@ class Client:
     async def posthog(self) -> PostHog | None:
         """Give PostHog's capture and feature flags, or None without a project key.
 
-        While nobody can say whether there is one, it is given: what is captured then is kept, and
-        flags are unknown.
+        While that is not known, it is given: what is captured then is kept, and flags are unknown.
 
         Raises:
             Forbidden: this NATS user may not ask; `app.env` has the one that may.

@@ -72,7 +72,7 @@ class PersonsClient:
     async def alias(self, distinct_id: str, anonymous_id: str) -> None:
         """Let `anonymous_id` belong to the person `distinct_id`.
 
-        Nothing is merged when one is blank, or is what programs write for nobody (`undefined`,
+        Nothing is merged when one is blank, or is what programs write for no person (`undefined`,
         `[object Object]`).
 
         Raises:

@@ -108,7 +108,7 @@ class Events(AsyncIterator[E]):
         self._arrivals.end()
 
     async def aclose(self) -> None:
-        """End at once; an event that is not done comes again, to whoever reads then."""
+        """End at once; an event that is not done comes again, to any reader of the durable."""
         await self._arrivals.leave()
         self._message = None
 
@@ -125,7 +125,7 @@ class Events(AsyncIterator[E]):
 
     async def _acknowledge(self) -> None:
         if self._message is not None:
-            # Written while NATS is away, it would wait in a buffer that has an end.
+            # Written while NATS is down, it would wait in a buffer that has an end.
             await connected(self._connection, stopped=lambda: self._arrivals.ended)
             await self._message.ack()
             self._message = None

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias, get_args
 import msgspec
 
 Properties: TypeAlias = dict[str, Any]
-"""A bag whose keys belong to somebody else: event or person properties, kept as they came."""
+"""A bag whose keys others choose: event or person properties, kept as they came."""
 
 Limit: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=100)]
 """Most items of one page of a list."""

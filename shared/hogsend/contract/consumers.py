@@ -1,10 +1,10 @@
 """Consumers of other people's services: made and deleted through a request that ingest answers.
 
-JetStream takes any configuration from whoever may make a consumer, and delivers with the server's
-rights. So NATS' configuration maps the API that makes and deletes consumers of the streams that
-others read to `REQUESTS`, on its way in from a client: stock clients go on as they are. NATS checks
-permissions on the mapped subject, and nobody but our own services is granted the one that JetStream
-listens on, which they reach below `OWN_API` (docs/adr/0012).
+JetStream takes any configuration from a user that may make a consumer, and delivers with the
+server's rights. So NATS' configuration maps the API that makes and deletes consumers of the streams
+that others read to `REQUESTS`, on its way in from a client: stock clients go on as they are. NATS
+checks permissions on the mapped subject, and only our own services are granted the one that
+JetStream listens on, which they reach below `OWN_API` (docs/adr/0012).
 """
 
 from __future__ import annotations

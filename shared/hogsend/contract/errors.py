@@ -63,7 +63,7 @@ class Forbidden(HogsendError):
     """The NATS user of this process may not use that subject: `deploy/nats` is not up to date."""
 
     code = "forbidden"
-    # Whoever asks over HTTP may: 403 would say that the key is not enough.
+    # The HTTP client may do it, our service may not: 403 would say that the key is not enough.
     status = 503
     fix: ClassVar[str] = "bring NATS' configuration up to date with deploy/nats (docs/deploy.md)"
     """What an operator can do."""

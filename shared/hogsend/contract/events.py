@@ -26,8 +26,8 @@ class EventBase(Message, frozen=True):
     contact_key: str
     """The key this user's contact is known by now: survives merges, unlike `user_id`.
 
-    Empty for an event that belongs to nobody: its user id is one that programs write when they do
-    not know whom they mean, such as `null`, and there is no email.
+    Empty for an event without a person: its user id is one that programs write when they know
+    none, such as `null`, and there is no email.
     """
     source: str
     occurred_at: datetime

@@ -104,8 +104,8 @@ def message_id(headers: Mapping[str, str]) -> str | None:
     """What a message is known by for ever: the id it was first published with, if it had one.
 
     A replayed dead letter needs another `Nats-Msg-Id`, or JetStream would drop it as a repeat;
-    whoever deduplicates for longer than JetStream does goes by this. One that is too long is known
-    by its digest.
+    a subscriber that deduplicates for longer than JetStream does goes by this. One that is too long
+    is known by its digest.
     """
     id = headers.get(ORIGINAL_ID, headers.get(MESSAGE_ID)) or None
     if id is None or len(id) <= MAX_ID:
@@ -116,7 +116,7 @@ def message_id(headers: Mapping[str, str]) -> str | None:
 def passed_on(headers: Mapping[str, str], name: str) -> str | None:
     """A header as what it causes shall have it, too: `CORRELATION_ID` or `TRACEPARENT`.
 
-    None also for one that is no id: whoever publishes chooses it, and it may be as large as NATS
+    None also for one that is no id: the publisher chooses it, and it may be as large as NATS
     takes, or hold what PostgreSQL does not.
     """
     value = headers.get(name)

@@ -40,8 +40,8 @@ _NAMES_OF_NOBODY = frozenset(
 )
 
 _OPENING = frozenset("[{(<$%")
-_WRITTEN_FOR_NOBODY = re.compile(
-    r"\[object \w+\]"  # an object of JavaScript, such as a promise nobody waited for
+_WRITTEN_WITHOUT_PERSON = re.compile(
+    r"\[object \w+\]"  # an object of JavaScript, such as a promise that was not awaited
     r"|[\[({](?:null|undefined|none)?[\])}]"  # a list, a tuple or an object that is empty
     r"|%(?:[sdv@]|\(\w+\)s)"  # a format of C, Go, Objective-C or Python that got no value
     r"|[(<](?:nil|null|none|undefined|no value|not set|empty|unknown)[)>]"  # Go, Google Analytics
@@ -78,7 +78,7 @@ def contact_email(value: object) -> str | None:
 def contact_user_id(distinct_id: str) -> str | None:
     """A distinct id that may be a contact's key, as it is; None for one of no person.
 
-    Nobody is named by a blank id, nor by what programs write when they do not know whom they mean:
+    A blank id names no person, and neither does what programs write when they know none:
     those that PostHog refuses to merge (`isDistinctIdIllegal` in its ingestion), in any case and
     quoted or not, and their like (correction C5): `[object Promise]`, `<nil>`, `{{ user.id }}`,
     `[]`, `Optional(nil)`, `%s`, `user_id`.
@@ -88,7 +88,7 @@ def contact_user_id(distinct_id: str) -> str | None:
         bare, before = bare.strip(_AROUND).strip(_BLANK).strip(), bare
     if not bare or bare in _NAMES_OF_NOBODY:
         return None
-    if bare[0] in _OPENING and _WRITTEN_FOR_NOBODY.fullmatch(bare):
+    if bare[0] in _OPENING and _WRITTEN_WITHOUT_PERSON.fullmatch(bare):
         return None
     return distinct_id
 

@@ -19,7 +19,7 @@ _LEAP_SECOND = re.compile(r"(?<=\d:\d\d):60(?!\d)")
 def held(moment: datetime) -> datetime | None:
     """The moment in UTC, a naive one taken as UTC; None when it is out of range.
 
-    Whoever gets None takes the time of receipt, which is the same in the row, on the bus and in
+    With None the caller takes the time of receipt, which is the same in the row, on the bus and in
     answers then.
     """
     if moment.tzinfo is None:

@@ -44,7 +44,7 @@ class PinnedConsumerConfig(ConsumerConfig):
 
 
 def whose(user_id: str, email: str | None) -> str:
-    """Whose order an event belongs to: the distinct id's or, where that names nobody, the email's.
+    """Whose order an event belongs to: its distinct id's, or its email's where that is no person's.
 
     Two distinct ids of one person are two: their events say nothing of each other.
     """

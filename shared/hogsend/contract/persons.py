@@ -19,7 +19,7 @@ MAX_DISTINCT_ID = 200
 """Characters. PostHog cuts longer ids off (`rust/capture`), which would make one person of two."""
 DistinctId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_DISTINCT_ID, pattern=r"\S")]
 MergedId = Annotated[str, msgspec.Meta(max_length=MAX_DISTINCT_ID)]
-"""One that names nobody merges nothing."""
+"""One that names no person merges nothing."""
 EventName = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"\S")]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -165,7 +165,7 @@ ANALYTICS_TIMEZONE = Endpoint(
     request=GetTimezone,
     reply=Timezone,
     callers=(User.APP,),
-    summary="Somebody's time zone and where it is known from.",
+    summary="A person's time zone and where it is known from.",
     deadline=30.0,
 )
 ANALYTICS_DELETE_PERSON = Endpoint(

@@ -15,9 +15,9 @@ Action = Literal["created", "updated", "unchanged"]
 Unsigned = Literal["unsupported", "custom_program", "no_key", "not_provisioned"]
 """Why deliveries are not signed.
 
-`unsupported`: this PostHog cannot sign. `custom_program`: somebody changed the destination's
-program, which does not. `no_key`: none is set, and none may be minted or the minted one cannot be
-read. `not_provisioned`: provisioning would turn it on.
+`unsupported`: this PostHog cannot sign. `custom_program`: the destination's program was changed in
+PostHog, and signs nothing. `no_key`: none is set, and none may be minted or the minted one cannot
+be read. `not_provisioned`: provisioning would turn it on.
 """
 
 

@@ -54,7 +54,7 @@ EVENT_REPLAYED = Channel(
     stream=StreamName.EVENTS,
     message=Event,
     publishers=(User.INGEST,),
-    # It comes through the durable: nobody listens to it as to a subject.
+    # It comes through the durable: there are no subscribers to the subject itself.
     subscribers=(),
     summary="An event that one durable gets again; the last token is a digest of its name.",
 )

@@ -18,7 +18,7 @@ def find_timezone(name: object) -> str | None:
 
 
 def explicit_timezone(name: object) -> Timezone:
-    """The time zone that somebody asks for, whatever else is known (contract 4.2).
+    """The time zone that the caller asks for, whatever else is known (contract 4.2).
 
     Raises:
         InvalidRequest: there is none of that name.

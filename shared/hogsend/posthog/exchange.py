@@ -91,7 +91,7 @@ async def follow(
 ) -> Answer:
     """Send one request, and again to where the answer says, within the origin.
 
-    For whoever tells its errors apart; the text of some quotes what was sent.
+    For callers that tell its errors apart; the text of some quotes what was sent.
 
     Raises:
         TooManyRedirects: of httpx, as it raises other errors; so says `ValueError`.

@@ -121,7 +121,8 @@ def check_client_documents(endpoints: Endpoints) -> None:
     """Require that the server takes a client document such as ours.
 
     Raises:
-        NoClientDocuments: it does not, so its consent page would be an error that nobody sees here.
+        NoClientDocuments: it does not, so its consent page would be an error, which is not seen
+        here.
     """
     if not endpoints.takes_client_documents:
         raise NoClientDocuments(

@@ -1,6 +1,6 @@
 """Which PostHog project is used, and what to say when it is not one the grant covers (C2).
 
-`@current` is whatever project somebody last opened in PostHog's pages, so it is asked only when
+`@current` is the project that the user last opened in PostHog's pages, so it is asked only when
 nothing else says which project is meant.
 """
 

@@ -1,7 +1,7 @@
 """Records changes that a service is asked for over the bus, past the gateway.
 
-The gateway records what it was asked over HTTP, and services that ask one another act for nobody.
-Everybody else who may ask is recorded here, by the NATS user in whose inbox the answer is awaited:
+The gateway records what it was asked over HTTP, and services that ask one another act on behalf of
+no user. All other callers are recorded here, by the NATS user in whose inbox the answer is awaited:
 NATS lets each user hear its own inbox alone.
 """
 

@@ -1,6 +1,6 @@
 """Builds the index of a large table while rows are written to it.
 
-A migration cannot do that: it is one transaction, and whoever writes would wait for its end. See
+A migration cannot do that: it is one transaction, and writers would wait for its end. See
 docs/adr/0028-index-by-contact.md.
 """
 
@@ -33,7 +33,7 @@ class _State(Enum):
     READY = auto()
     """It is there, or its table is not."""
     BUILDING = auto()
-    """Somebody is at it."""
+    """Another replica is at it."""
     BROKEN = auto()
     """An attempt was interrupted; PostgreSQL keeps what it made, and does not use it."""
     MISSING = auto()
@@ -82,7 +82,7 @@ class BackgroundIndex:
                 await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {self._name}")
             log.info("building an index in the background", index=self._name)
             await connection.execute(self._create)
-            # Whoever waited for another one that failed finds what that left.
+            # A replica that waited for another one, which failed, finds what that left.
             ready = await self._state(connection) is _State.READY
         log.info("an index was built", index=self._name, ready=ready)
         return ready

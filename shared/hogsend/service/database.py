@@ -4,7 +4,7 @@ A service starts without its database and recovers when it comes back: `keep_con
 trying, and until it succeeds `acquire` fails fast.
 
 Behind a pooler a connection is another server's from transaction to transaction: settings and locks
-of a session are not kept, and reach somebody else. So each use of a connection is one transaction
+of a session are not kept, and reach another client. So each use of a connection is one transaction
 there, which finds its schema by a setting of its own.
 """
 
@@ -69,8 +69,9 @@ the table for as long as PostgreSQL has not looked at how it grew. Every query h
 And for short ones: to find 500 keys among two million PostgreSQL would rather start two more
 processes, which cost more than the keys."""
 _ISOLATION = {"default_transaction_isolation": "read committed"}
-"""Whoever waited for a lock must see what the one before it wrote. An operator may have set a
-stricter level for a database or a role, where each transaction sees what there was at its start."""
+"""A transaction that waited for a lock must see what its last holder wrote. An operator may have
+set a stricter level for a database or a role, where each transaction sees what there was at its
+start."""
 _POOL_SIZE_POOLED = 2
 """Fewest connections behind a pooler: one may hold a lock while another one works below it."""
 
@@ -312,8 +313,8 @@ async def _lent(
 ) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[asyncpg.Record]]:
     """Lend a connection.
 
-    asyncpg finishes giving it back when whoever had it is cancelled meanwhile, and drops it where
-    that fails. Nobody would ask then how it ended, and the loop would complain: this does.
+    asyncpg finishes giving it back when the borrower is cancelled meanwhile, and drops it where
+    that fails. The outcome is looked at here, or the loop would complain.
     """
     connection = await pool.acquire(timeout=ACQUIRE_SECONDS)
     try:

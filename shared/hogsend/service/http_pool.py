@@ -22,7 +22,7 @@ def keep_usable(pool: AsyncConnectionPool) -> None:
 class _Connection(AsyncConnectionInterface):
     """A connection that is over when its first request is, unless that was answered.
 
-    Until then nobody else has it. Afterwards httpcore closes it itself.
+    Until then it has no other user. Afterwards httpcore closes it itself.
     """
 
     def __init__(self, connection: AsyncConnectionInterface, pool: AsyncConnectionPool) -> None:

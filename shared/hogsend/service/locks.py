@@ -3,7 +3,7 @@
 A process that dies loses its lock with its connection. One that freezes loses it once PostgreSQL
 has heard nothing on that connection for the idle time-out.
 
-Behind a pooler a lock of a session would stay with a server that is lent to somebody else. There a
+Behind a pooler a lock of a session would stay with a server that is lent to another client. There a
 transaction that does nothing else holds the lock, and the section works on another connection.
 """
 

@@ -105,7 +105,7 @@ class ErrorsMiddleware(ScopeMiddleware):
             if _is_request(self.msg):
                 return ErrorReply(error.code, str(error))
             if not isinstance(self.msg, list):
-                # Whoever consumes batches says so itself.
+                # A handler of batches counts and logs its own.
                 metrics.FAILURES.labels("message", error.code).inc()
                 log.warning("message refused", subject=self.msg.subject, reason=str(error))
             raise

@@ -95,7 +95,7 @@ async def is_pooled(address: PostgresAddress) -> bool:
 
 async def _apply_next(connection: Connection, schema: str, migrations: list[Migration]) -> bool:
     """Apply the first pending migration; False when there was none."""
-    # Whoever waited for the lock must see what the one before it applied.
+    # A replica that waited for the lock must see what its last holder applied.
     async with connection.transaction(isolation="read_committed"):
         # A time limit in the address is about queries; a lock of a session would outlive a
         # transaction in a pooler.

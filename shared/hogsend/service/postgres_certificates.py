@@ -1,7 +1,7 @@
 """Files of certificates that a PostgreSQL address names: read once, before anything connects.
 
 asyncpg reads them at every attempt to connect, and a file that is missing looks like a server that
-is away: a service would wait for it for ever.
+is down: a service would wait for it for ever.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def end_process(code: int) -> NoReturn:
     """
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        # Whoever read it may be gone, which is no reason for another exit code.
+        # Its reader may be gone, which is no reason for another exit code.
         with suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)

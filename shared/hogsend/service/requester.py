@@ -1,6 +1,6 @@
 """Tells requests from messages that JetStream delivered to a subject of requests.
 
-Whoever may make a consumer, or ask for its next message, names the subject that JetStream sends
+A user that may make a consumer, or ask for its next message, names the subject that JetStream sends
 to, and JetStream sends with the server's rights: to any request subject of ours. What it delivers
 carries a reply below `$JS.`, which acknowledges it or answers flow control, and its own answers
 and status messages carry none. Who asks names where the answer goes as well, and NATS does not
@@ -33,7 +33,7 @@ def has_requester(message: Msg) -> bool:
 
 
 def is_delivered(message: Msg) -> bool:
-    """Whether a consumer has delivered `message`, which nobody may have published here."""
+    """Whether a consumer has delivered `message`, which need not have been published here."""
     return message.reply.startswith(JETSTREAM)
 
 
@@ -59,7 +59,7 @@ async def raw_request(message: StreamMessage[Msg]) -> RawRequest:
 def published(
     decode: Callable[[StreamMessage[Any]], Awaitable[Any]],
 ) -> Callable[[StreamMessage[Any]], Awaitable[Any]]:
-    """Decode with `decode` what somebody has published, and nothing that JetStream delivers.
+    """Decode with `decode` what was published here, and nothing that JetStream delivers.
 
     It may deliver a message of one stream, and an old one, to the subjects of another.
     """

@@ -140,7 +140,7 @@ class EgressPolicy:
         return any(entry.covers(name, port, address) for entry in self._allowed)
 
     def allows_unresolved(self, host: str, port: int) -> bool:
-        """Whether a host may be called whose address somebody else will look up: a proxy.
+        """Whether a host may be called through a proxy, which looks up its address.
 
         An address is judged as always. A name is judged by its looks: one that only exists inside a
         network is refused unless it is listed. Where a public name leads is left to the proxy.

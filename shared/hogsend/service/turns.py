@@ -43,7 +43,7 @@ class Turns:
     """The turns of a subscriber's workers."""
 
     def __init__(self) -> None:
-        """Nobody asks yet."""
+        """Begin without callers."""
         self._lock = asyncio.Lock()
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Errors that nothing handled: raised in a task that nobody waits for, or in a callback."""
+"""Errors that nothing handled: raised in a task that is not awaited, or in a callback."""
 
 from __future__ import annotations
 

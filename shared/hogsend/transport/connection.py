@@ -41,8 +41,9 @@ MANAGEMENT_SECONDS = 10.0
 """Seconds JetStream may take to make or change a stream or consumer, which waits for its disk."""
 
 PENDING_BYTES = 8 * 1024 * 1024
-"""Most that waits in NATS' client for one subscription whose messages nobody here has asked for,
-beside one message of any size. What comes then is dropped: a request is not answered in time."""
+"""Most that waits in NATS' client for one subscription whose messages this process has not asked
+for, beside one message of any size. What comes then is dropped: a request is not answered in
+time."""
 
 _PING_SECONDS = 5
 
@@ -205,7 +206,7 @@ class Connection:
         *,
         pending_bytes: int,
     ) -> Callable[[], Awaitable[None]]:
-        """Hear what is published on `subject` from now on, also after NATS was away.
+        """Hear what is published on `subject` from now on, also after NATS was down.
 
         Args:
             subject: may hold wildcards.
@@ -365,9 +366,9 @@ class Connection:
     async def js_for(self, stream: str) -> JetStreamContext:
         """The JetStream to make and delete consumers of `stream` with, as one of our services.
 
-        Consumers that others make too are asked for below `OWN_API`, where nobody looks at them
-        first. A NATS server that is not configured by us has no such subject: there JetStream's
-        own is the one.
+        Consumers that others make too are asked for below `OWN_API`, where ingest does not check
+        them first. A NATS server that is not configured by us has no such subject: there
+        JetStream's own is the one.
 
         Raises:
             nats.errors.Error: not connected, or no answer.

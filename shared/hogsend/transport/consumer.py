@@ -130,8 +130,9 @@ class Consumer:
     async def _without_strays(self, messages: list[Msg]) -> list[Msg]:
         """Leave out what JetStream itself has put into the stream, as an answer (docs/adr/0012).
 
-        Whoever asks JetStream names the subject of its answer, and it answers with the server's
-        rights. Redelivered without end, such an answer would stop whoever reads the stream.
+        A client that asks JetStream names the subject of its answer, and it answers with the
+        server's rights. Redelivered without end, such an answer would stop the readers of the
+        stream.
         """
         kept = []
         for message in messages:

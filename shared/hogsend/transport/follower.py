@@ -83,7 +83,7 @@ class Follower:
         return []
 
     def end(self) -> None:
-        """Let whoever waits, or will, have nothing more."""
+        """Let every call of `next`, those that wait included, give nothing more."""
         self._ended = True
         if self._finalizer is not None:
             # Stops the pull, which tells who waits.

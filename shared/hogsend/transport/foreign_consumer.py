@@ -2,7 +2,7 @@
 
 JetStream's create takes a new filter for an existing durable without a word. Two programs that use
 one durable name for different events would then take each other's events, and acknowledge what
-nobody handled.
+neither handled.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ async def found_or_made(
         ConsumerConflict: one of that name reads other subjects, is a push consumer, or is not
             acknowledged in the way that is asked for.
         InvalidRequest: JetStream does not take the configuration.
-        Forbidden: this NATS user may not make it, or nobody but Hogsend may.
+        Forbidden: this NATS user may not make it, or only Hogsend may.
         nats.errors.Error: JetStream cannot be reached, or has no such stream now.
     """
     name = config.durable_name or config.name or ""
@@ -91,7 +91,7 @@ async def found_or_made(
     try:
         answer = await _ask(connection, subject, wanted | {"action": "create"})
     except nats.errors.NoRespondersError:
-        # Ingest makes consumers, and is away; one that exists does without it.
+        # Ingest makes consumers, and is down; one that exists does without it.
         answer = _Answer(error=Problem(_NOT_AVAILABLE))
     if answer.error is None:
         return answer.found
@@ -114,7 +114,7 @@ async def found_or_made(
 
 
 async def forget(connection: Connection, stream: str, name: str) -> None:
-    """Have JetStream forget a consumer that is not durable, as nobody reads it any more.
+    """Have JetStream forget a consumer that is not durable, as it is not read any more.
 
     Left alone, each counts for its five minutes among those that a stream may have. Raises nothing.
     """

@@ -1,9 +1,9 @@
 """nats-py's client, which goes on when an answer comes too late, and ends when it is cancelled.
 
-It reads headers only where somebody asks for them, and then in less than half of nats-py's time.
-Events are sent to PostHog without a look at theirs, which was a sixth of the work on one.
-Who never waits gets messages without a queue and a task between, in two thirds of the time.
-What others put into a subject or headers ends no connection.
+It reads headers only where they are asked for, and then in less than half of nats-py's time. Events
+are sent to PostHog without a look at theirs, which was a sixth of the work on one. A listener that
+never waits gets messages without a queue and a task between, in two thirds of the time. What others
+put into a subject or headers ends no connection.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Heard = Callable[[Msg], None]
 """Takes a message at once: what it keeps of messages it must bound itself."""
 
 _NAME_BYTES = 64
-"""Longest name of a header that is remembered: whoever publishes chooses them."""
+"""Longest name of a header that is remembered: publishers choose them."""
 
 _BEGINNING = b"NATS/1.0\r\n"
 """Of headers without a status of the server's."""
@@ -71,7 +71,7 @@ class _Message(Msg):
 class NatsClient(Client):
     """nats-py's client, with its faults of waiting mended.
 
-    A PONG that nobody waits for any more is taken as such. Left to itself nats-py stops reading at
+    A PONG that is not waited for any more is taken as such. Left to itself nats-py stops reading at
     the PONG of a flush that had timed out, while it still says that it is connected: nothing is
     answered until the server does not answer three pings.
 
@@ -80,11 +80,11 @@ class NatsClient(Client):
     again without end.
 
     An error of the server's ends a connection, and the next one is made. nats-py gives up for good,
-    and tells nobody why: where a password was taken back, also once it is given again.
+    and does not say why: where a password was taken back, also once it is given again.
 
     A task that is cancelled ends. nats-py forgets the cancellation that comes together with an
-    answer, for the same reason, and every one that comes while it writes. Whoever cancels a task
-    only once, as `asyncio.TaskGroup` does, would wait for it without end.
+    answer, for the same reason, and every one that comes while it writes. Code that cancels a
+    task only once, as `asyncio.TaskGroup` does, would wait for it without end.
     """
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class NatsClient(Client):
         """End what `hear` began: what the server has sent for it by then was heard.
 
         nats-py forgets a subscription before the server has read of its end, or asks for that with
-        a PING that overtakes it (`drain`). What comes in between is heard by nobody.
+        a PING that overtakes it (`drain`). What comes in between is not heard.
 
         Args:
             subscription: ended afterwards, whatever happens.
@@ -167,7 +167,7 @@ class NatsClient(Client):
         try:
             return await super()._process_headers(headers)
         except (IndexError, UnicodeDecodeError):
-            # Not even NATS looks at what somebody publishes as headers.
+            # Not even NATS looks at the headers of a message.
             return None
 
     def _build_message(

@@ -1,6 +1,6 @@
 """Reads what NATS sends: messages with any subject that a server carries.
 
-A server checks little of a subject that somebody publishes on. It ends at a space, a tab or a line
+A server checks little of the subject of a message. It ends at a space, a tab or a line
 feed, and may hold every other byte. nats-py's own parser also ends it at a form feed, a vertical
 tab or a carriage return, finds no message in the line then, and connects again. Where a stream has
 such a message, that repeats without end.

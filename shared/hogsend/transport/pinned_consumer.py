@@ -131,7 +131,7 @@ class PinnedConsumer:
         """Give what is there behind the first message, at most `batch`.
 
         Raises:
-            ConsumerGone: as `first`; what was given before is then somebody else's, too.
+            ConsumerGone: as `first`; what was given before is then another reader's, too.
             nats.errors.Error: likewise.
         """
         if batch < 1:

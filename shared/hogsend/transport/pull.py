@@ -20,10 +20,10 @@ ANSWER_SECONDS = 2.0
 LAST_ANSWER_SECONDS = 0.25
 """How long a stop waits for the answer to a request that is open.
 
-Where messages come often it comes within that, and there the server, which looks who listens before
-it sends a message, would send one to nobody."""
+Where messages come often it comes within that. There the server, which looks for a listener before
+it sends a message, would send one that is not heard."""
 STOP_SECONDS = 2.0
-"""How long the server may take to hear that nobody listens any more."""
+"""How long the server may take to hear that the subscription has ended."""
 RECONNECT_POLL_SECONDS = 1.0
 """How soon a request that a reconnection lost is noticed and made again."""
 
@@ -141,7 +141,7 @@ class Pull:
                     # The message in hand goes first; the next request meets the same trouble.
                     return messages
                 except asyncio.CancelledError:
-                    # Nobody has got it: it is given back with the others.
+                    # The caller has not got it: it is given back with the others.
                     self._messages.extendleft(messages)
                     raise
         return messages
@@ -149,9 +149,9 @@ class Pull:
     async def follow(self, batch: int) -> list[Msg]:
         """Wait for what comes next; empty when nothing came in time.
 
-        For a consumer that wants no acknowledgement: its messages are nobody else's, so one request
-        stays open for `batch` of them. To ask for each anew was half of what a message cost here,
-        and nearly half of what it cost the server.
+        For a consumer that wants no acknowledgement: it has no other reader, so one request stays
+        open for `batch` of them. To ask for each anew was half of what a message cost here, and
+        nearly half of what it cost the server.
 
         Raises:
             ConsumerGone: there is no such consumer.

@@ -99,10 +99,10 @@ def _check_readable(file: Path) -> None:
 class TlsClient(NatsClient):
     """nats-py's client, which refuses a server without TLS before it sends the password.
 
-    Left to itself nats-py encrypts only if the server says so, whatever the URL's scheme: whoever
-    can answer in the server's place would be given the password. And it waits without end for a
-    connection to close of which asyncio tells nobody: the one whose handshake failed. A certificate
-    that was put right would help no service that had started before.
+    Left to itself nats-py encrypts only if the server says so, whatever the URL's scheme: an
+    attacker who can answer in the server's place would be given the password. And it waits without
+    end for a connection to close whose handshake failed, since asyncio does not tell of that. A
+    certificate that was put right would help no service that had started before.
     """
 
     async def _process_connect_init(self) -> None:

@@ -71,7 +71,7 @@ class SpoolDirectory:
         self.refused = 0
         """Webhooks that are passed over until the next start."""
         self.files_aside = 0
-        """Files that are damaged or may not be opened, whosever they are."""
+        """Files that are damaged or may not be opened, those of other processes included."""
         self._path = path
         self._aside = path / SET_ASIDE_DIRECTORY
         self._files: list[SpoolFile] = []
@@ -101,7 +101,7 @@ class SpoolDirectory:
         """
         file = self._current
         if file is not None and not file.is_in_place():
-            # Nobody would find what is written to it now.
+            # Webhooks that are written to it now would not be found by another process.
             metrics.FAILURES.labels("spool", "removed").inc()
             log.error(
                 "a file of the spool was removed or moved while it was in use: webhooks in it are "

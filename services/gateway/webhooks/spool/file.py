@@ -74,7 +74,7 @@ class SpoolFile:
             try:
                 return cls._create(directory, sequence)
             except (BlockingIOError, FileNotFoundError):
-                # Until it is locked it is nobody's, and `remove_unfinished` may have met it.
+                # Until it is locked it has no owner, and `remove_unfinished` may have met it.
                 if not attempts_left:
                     raise
 

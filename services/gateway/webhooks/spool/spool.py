@@ -88,7 +88,7 @@ class Spool:
 
     @property
     def files_aside(self) -> int:
-        """Files that are damaged or may not be opened, whosever they are."""
+        """Files that are damaged or may not be opened, those of other processes included."""
         return self._files.files_aside
 
     async def append(self, webhook: QueuedWebhook) -> None:

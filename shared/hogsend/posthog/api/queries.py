@@ -27,7 +27,7 @@ WIDTH = 6
 ORDER = "ORDER BY timestamp ASC, toString(uuid) ASC"
 LEFT_OUT = (("$lib", "hogsend"), ("$is_identified", "false"), ("$process_person_profile", "false"))
 """Properties and values of events that are not wanted: what Hogsend captured itself is here as it
-was reported, and anonymous visitors are nobody whom the destination would deliver."""
+was reported, and the destination would not deliver anonymous visitors."""
 
 
 class Slice(msgspec.Struct, frozen=True, kw_only=True):

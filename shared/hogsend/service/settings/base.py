@@ -69,8 +69,8 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _trim(cls, values: Any) -> Any:
-        # A file, a copied line or a shell adds white space that nobody sees. Nothing but white
-        # space counts as unset, as nothing does.
+        # A file, a copied line or a shell adds white space that is not seen. A value of white space
+        # alone counts as unset, as an empty one does.
         trimmed = {
             name: value.strip() if isinstance(value, str) and name not in cls.exact else value
             for name, value in values.items()

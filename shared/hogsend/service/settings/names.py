@@ -1,8 +1,8 @@
 """Names of settings in the environment: in capitals, and in no other way.
 
 Shells, Compose and everything else that hands an environment on tell `nats_url` from `NATS_URL`.
-Whoever read both would take the last of two, and pass on a secret under the name that nobody
-withholds. Only proxies have names in small letters, too, by a convention of their own.
+A program that read both would take the last of two, and pass on a secret under the name that is
+not withheld. Only proxies have names in small letters, too, by a convention of their own.
 """
 
 from __future__ import annotations
