@@ -20,7 +20,8 @@ from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.errors import Unavailable
 from hogsend.service import metrics
 from services.credentials.payload_sealer import PayloadSealer
-from services.credentials.store import CredentialStore, PendingChange
+from services.credentials.store import CredentialStore
+from services.credentials.stored import PendingChange
 
 log = structlog.get_logger(__name__)
 

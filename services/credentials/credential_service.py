@@ -27,7 +27,8 @@ from hogsend.urls import has_password, is_absolute_url, is_loopback
 from services.credentials.change_relay import ChangeRelay
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.provisioned_project import without_another_project
-from services.credentials.store import CredentialStore, RefreshState, Rows, Saved, SealedRow
+from services.credentials.store import CredentialStore
+from services.credentials.stored import RefreshState, Rows, Saved, SealedRow
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,8 @@ from prometheus_client import Gauge
 
 from hogsend.contract.credentials import SecretState
 from services.credentials.payload_sealer import PayloadSealer
-from services.credentials.store import CredentialStore, SealedRow
+from services.credentials.store import CredentialStore
+from services.credentials.stored import SealedRow
 
 MEASURE_SECONDS = 15.0
 """How often the state is read from PostgreSQL."""

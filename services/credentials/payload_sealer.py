@@ -15,7 +15,7 @@ from hogsend.contract.credentials import DerivedPayload, Kind, OAuthPayload, Sec
 from hogsend.contract.errors import CannotUnseal
 from hogsend.contract.json_text import NOT_JSON
 from services.credentials.sealing import Sealer
-from services.credentials.store import Rows, SealedRow
+from services.credentials.stored import Rows, SealedRow
 
 log = structlog.get_logger(__name__)
 

@@ -28,13 +28,9 @@ from hogsend.service import metrics
 from hogsend.service.retry import repeat_every, retry_until_available
 from services.credentials.change_relay import ChangeRelay
 from services.credentials.payload_sealer import PayloadSealer
-from services.credentials.store import (
-    CredentialStore,
-    RefreshLock,
-    RefreshState,
-    SealedRow,
-    Snapshot,
-)
+from services.credentials.refresh_lock import RefreshLock
+from services.credentials.store import CredentialStore
+from services.credentials.stored import RefreshState, SealedRow, Snapshot
 from services.credentials.token_endpoint import RefreshFailed, TokenEndpoint
 
 log = structlog.get_logger(__name__)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from services.credentials.store import Snapshot
+from services.credentials.stored import Snapshot
 
 
 class SharedLoads:

@@ -19,7 +19,8 @@ from hogsend.service import metrics
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.refresh import Clock, Grant, Refresher, is_fresh, utc_now
 from services.credentials.shared_loads import SharedLoads
-from services.credentials.store import CredentialStore, Rows
+from services.credentials.store import CredentialStore
+from services.credentials.stored import Rows
 
 log = structlog.get_logger(__name__)
 

@@ -21,7 +21,7 @@ from hogsend.contract.credentials import (
 )
 from hogsend.contract.errors import Forbidden, Unavailable
 from hogsend.contract.users import User
-from services.credentials import store as store_module
+from services.credentials import refresh_lock
 from tests.integration.credentials.conftest import Driver, ask, stored
 from tests.integration.harness import (
     SEALING_SECRET,
@@ -104,7 +104,7 @@ async def test_a_refresh_that_sigkill_interrupted_is_repeated_at_once(
 async def test_a_frozen_replica_loses_its_lock(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "LOCK_IDLE_SECONDS", 1)
+    monkeypatch.setattr(refresh_lock, "LOCK_IDLE_SECONDS", 1)
     async with driver.replica() as frozen, driver.replica() as service:
         await service.credentials.put_oauth("posthog", driver.grant(left=30))
         # PostgreSQL has closed its connection, which it learns when it goes on.

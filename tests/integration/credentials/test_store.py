@@ -13,7 +13,9 @@ from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
 from services.credentials.app import MIGRATIONS
 from services.credentials.authorization.store import AuthorizationStore, WaitingAuthorization
-from services.credentials.store import CredentialStore, PendingChange, RefreshLock
+from services.credentials.refresh_lock import RefreshLock
+from services.credentials.store import CredentialStore
+from services.credentials.stored import PendingChange
 from tests.postgres_locks import waiting_for_a_lock
 from tests.servers import Servers
 from tests.unit.credentials.fakes import START, Clock, MemoryAuthorizations, MemoryStore

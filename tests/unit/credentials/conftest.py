@@ -19,7 +19,7 @@ from services.credentials.key_rotation import KeyRotation
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.refresh import Refresher
 from services.credentials.sealing import Sealer
-from services.credentials.store import Snapshot
+from services.credentials.stored import Snapshot
 from services.credentials.token_resolver import TokenResolver
 from tests.unit.credentials.fakes import (
     Clock,

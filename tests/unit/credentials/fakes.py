@@ -16,10 +16,10 @@ from hogsend.contract.credentials import Change, CredentialChanged, Kind, OAuthP
 from hogsend.contract.errors import Unavailable
 from hogsend.posthog.client_document import CLIENT_ID
 from services.credentials.authorization.store import AuthorizationStore, WaitingAuthorization
-from services.credentials.store import (
-    CredentialStore,
+from services.credentials.refresh_lock import RefreshLock
+from services.credentials.store import CredentialStore
+from services.credentials.stored import (
     PendingChange,
-    RefreshLock,
     RefreshState,
     Rows,
     Saved,

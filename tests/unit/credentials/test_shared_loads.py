@@ -8,7 +8,7 @@ import pytest
 
 from hogsend.contract.errors import Unavailable
 from services.credentials.shared_loads import SharedLoads
-from services.credentials.store import Snapshot
+from services.credentials.stored import Snapshot
 
 
 class Database:
