@@ -6,11 +6,18 @@ error.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import msgspec
 
+from hogsend.contract.errors import Unavailable
 from hogsend.posthog.hosts import US_INGESTION_HOST, ingestion_host
 from hogsend.service.settings.shared import PostHogSettings
 from services.analytics.stored_project import StoredProject
+
+PROVISIONING_SECONDS = 900.0
+"""How long events wait for a project after PostHog was connected: time for somebody to choose one,
+or to mend what a first attempt to provision lacked."""
 
 
 class Project(msgspec.Struct, frozen=True):
@@ -58,3 +65,17 @@ class ProjectKey:
             return None
         host = self._host or ingestion_host(stored.private_host or "") or US_INGESTION_HOST
         return Project(stored.project_api_key, host)
+
+    async def project_for_events(self) -> Project | None:
+        """Give the project for events that can wait for it, as `project` does.
+
+        Raises:
+            HogsendError: as `project`; also while it is about to be stored: PostHog was connected a
+                moment ago, and provisioning follows.
+        """
+        found = await self.project()
+        if found is None and (connected_at := (await self._stored.get()).connected_at) is not None:
+            since = (datetime.now(UTC) - connected_at).total_seconds()
+            if since < PROVISIONING_SECONDS:
+                raise Unavailable("PostHog was connected, and its project is not stored yet")
+        return found

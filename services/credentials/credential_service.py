@@ -116,6 +116,7 @@ class CredentialService:
             project_id=payload.project_id,
             private_host=payload.private_host,
             grant_origin=self._grant_origin(stored.rows),
+            connected_at=stored.connected_at if "oauth" in stored.rows else None,
         )
 
     async def meta(self, provider: str) -> CredentialMeta:

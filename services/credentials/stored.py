@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -63,6 +63,11 @@ class Snapshot(msgspec.Struct, frozen=True):
     """What made this version; None at version 0."""
     generation: int = 0
     """Version at which a grant was last connected or deleted."""
+
+    @property
+    def connected_at(self) -> datetime | None:
+        """When that was, by PostgreSQL's clock: versions are taken from it, in milliseconds."""
+        return datetime.fromtimestamp(self.generation / 1000, UTC) if self.generation else None
 
 
 class PendingChange(msgspec.Struct, frozen=True):

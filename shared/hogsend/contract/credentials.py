@@ -122,6 +122,8 @@ class ProjectReply(Message, frozen=True):
     grant_origin: str | None = None
     """The PostHog that refreshes the stored OAuth grant, with the path that it is below: the app
     host, when nothing else says which."""
+    connected_at: datetime | None = None
+    """When the stored OAuth grant was connected; None where there is none, or it is not known."""
 
     def __repr__(self) -> str:
         """Name the project, never its key."""

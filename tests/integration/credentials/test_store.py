@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -331,6 +331,18 @@ async def test_a_grant_that_waited_for_another_change_is_not_stored(postgres: Da
             await waiting_for_a_lock(connection)
     assert await saving is None
     assert (await store.load("posthog")).rows["oauth"].payload == "a"
+
+
+async def test_a_generation_tells_when_its_grant_was_connected(postgres: Database) -> None:
+    store = CredentialStore(postgres)
+    assert (await store.load("posthog")).connected_at is None
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
+    await store.save("posthog", "oauth", "a")
+    after = datetime.now(UTC)
+    await store.save("posthog", "derived", "d")
+    connected_at = (await store.load("posthog")).connected_at
+    assert connected_at is not None
+    assert before <= connected_at <= after
 
 
 async def test_a_generation_ends_with_connecting_and_deleting_and_not_with_a_refresh(

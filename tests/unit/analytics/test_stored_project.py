@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from hogsend.contract.credentials import CREDENTIALS_PROJECT, ProjectReply
 from hogsend.contract.errors import Unavailable
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.settings.shared import PostHogSettings
+from services.analytics.delivery.sources.standing import standing_sources
 from services.analytics.persons.private_host import PrivateHost
 from services.analytics.project_key import Project, ProjectKey
+from services.analytics.settings import AnalyticsSettings
 from services.analytics.stored_project import StoredProject
 from tests.unit.analytics.fakes import FakeCredentials, FakeLink
 from tests.virtual_time import on_virtual_time, settle
@@ -90,7 +94,7 @@ async def test_events_go_where_the_operator_says_or_else_where_the_project_is(
 )
 @on_virtual_time
 async def test_the_host_a_grant_came_from_precedes_posthog_cloud(
-    reply: dict[str, str], host: str
+    reply: dict[str, Any], host: str
 ) -> None:
     stored = Stored()
     stored.credentials.project = ProjectReply(1, "present", **reply)
@@ -102,6 +106,30 @@ async def test_without_a_stored_key_there_is_no_project() -> None:
     stored = Stored()
     stored.credentials.project = ProjectReply(0, "absent")
     assert await stored.key.project() is None
+
+
+@pytest.mark.parametrize(("seconds", "waits"), [(0, True), (890, True), (910, False)])
+@on_virtual_time
+async def test_events_wait_for_a_project_after_posthog_was_connected(
+    seconds: float, waits: bool
+) -> None:
+    stored = Stored()
+    connected_at = datetime.now(UTC) - timedelta(seconds=seconds)
+    stored.credentials.project = ProjectReply(1, "absent", connected_at=connected_at)
+    # Nobody else does: flags have to be answered now.
+    assert await stored.key.project() is None
+    mirrors = AnalyticsSettings(analytics_event_mirror=True)
+    for source in standing_sources(stored.key, mirrors):
+        if waits:
+            with pytest.raises(Unavailable, match="not stored yet"):
+                await source.project()
+        else:
+            assert await source.project() is None
+    stored.credentials.project = msgspec.structs.replace(NEW, connected_at=connected_at)
+    stored.watcher.changed(stored.credentials.change("pha_2"))
+    found = await stored.key.project_for_events()
+    assert found is not None
+    assert found.key == "phc_new"
 
 
 @on_virtual_time

@@ -158,6 +158,7 @@ async def test_the_project_is_given_with_the_grants_origin_and_without_the_secre
 ) -> None:
     reply = await replica.credentials.project("posthog")
     assert (reply.state, reply.project_id, reply.grant_origin) == ("absent", None, None)
+    assert reply.connected_at is None
     await driver.put(driver.grant(left=3600))
     await replica.credentials.put_derived("posthog", DERIVED)
     reply = await replica.credentials.project("posthog")

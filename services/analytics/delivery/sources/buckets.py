@@ -30,4 +30,4 @@ class BucketsSource(Source):
 
     async def project(self) -> Project | None:
         """The instance's project."""
-        return await self._project_key.project()
+        return await self._project_key.project_for_events()

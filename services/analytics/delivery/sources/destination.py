@@ -93,7 +93,7 @@ class DestinationSource(Source):
             return None
         project = None
         if not config.api_key:
-            project = await self._project_key.project()
+            project = await self._project_key.project_for_events()
             if project is None and destination.is_default:
                 return None
             if project is not None and not is_at(config, project.host):

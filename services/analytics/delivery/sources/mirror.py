@@ -48,4 +48,4 @@ class MirrorSource(Source):
 
     async def project(self) -> Project | None:
         """The instance's project."""
-        return await self._project_key.project()
+        return await self._project_key.project_for_events()

@@ -53,7 +53,7 @@ class PersonsSource(Source):
 
     async def project(self) -> Project | None:
         """The instance's project."""
-        return await self._project_key.project()
+        return await self._project_key.project_for_events()
 
 
 def _uuid(wanted: Addressed, message: ReadableMessage) -> UUID:
