@@ -16,18 +16,27 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+import structlog
 from cachetools import TTLCache
 
 from hogsend.contract.base import Properties
 from hogsend.posthog.capture import Captured
+from hogsend.service.metrics import FAILURES
+from services.analytics.persons.memory import KEPT_BYTES, bytes_of
+
+log = structlog.get_logger(__name__)
 
 KEPT_SECONDS = 600.0
 """How long a write is laid over at most: PostHog's pipeline is not expected to lag longer."""
 KEPT_PERSONS = 10_000
+MOST_BYTES = KEPT_BYTES // 16
+"""About the memory that the writes to one person may take; what would be more is not laid over."""
 NOTED_SECONDS = 1.0
 """How long a read waits for writes that were heard and whose project has to be found out."""
 
 REMOVED = msgspec.UNSET
+_WRITE_BYTES = 256
+"""Of a write and its place, without name and value."""
 _OF_NO_PERSON = frozenset({"$exception", "$$heatmap"})
 """Events from which PostHog takes no properties of a person."""
 
@@ -42,12 +51,22 @@ class _Write(msgspec.Struct, frozen=True):
     """When it was noted, by the clock that ages it."""
     written_at: datetime
     """When it was published, which orders the writes."""
+    bytes: int
+    """How much memory it takes, about."""
 
     def is_shown_by(self, found: Mapping[str, Any], name: str) -> bool:
         """Whether PostHog's answer has it already."""
         if self.value is REMOVED:
             return name not in found
         return name in found and (self.only_if_missing or found[name] == self.value)
+
+
+_Writes = dict[str, _Write]
+
+
+def _size(writes: _Writes) -> int:
+    # Of small ones as many are kept as of persons.
+    return max(sum(write.bytes for write in writes.values()), KEPT_BYTES // KEPT_PERSONS)
 
 
 def changes_a_person(captured: Captured) -> bool:
@@ -61,7 +80,7 @@ class OwnWrites:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         # By person. Reads and later writes renew an entry, so each write is aged by itself as well.
-        self._writes: TTLCache[str, dict[str, _Write]] = TTLCache(KEPT_PERSONS, KEPT_SECONDS, clock)
+        self._writes: TTLCache[str, _Writes] = TTLCache(KEPT_BYTES, KEPT_SECONDS, clock, _size)
         # Events that were noted: one that is heard and sent from here comes twice.
         self._noted: TTLCache[UUID, None] = TTLCache(KEPT_PERSONS, KEPT_SECONDS, clock)
         self._being_noted: set[asyncio.Future[None]] = set()
@@ -86,7 +105,8 @@ class OwnWrites:
         def write(name: str, value: Any, *, only_if_missing: bool = False) -> None:
             before = writes.get(name)
             if before is None or before.written_at <= written_at:
-                writes[name] = _Write(value, only_if_missing, self._clock(), written_at)
+                size = _WRITE_BYTES + bytes_of(name) + bytes_of(value)
+                writes[name] = _Write(value, only_if_missing, self._clock(), written_at, size)
 
         for name, value in once.items():
             before = writes.get(name)
@@ -96,6 +116,10 @@ class OwnWrites:
             write(name, value)
         for name in removed:
             write(name, REMOVED)
+        if _size(writes) > MOST_BYTES:
+            FAILURES.labels("own_writes", "too_large").inc()
+            log.warning("a write too large to be laid over what PostHog answers of its person")
+            return
         self._writes[captured.distinct_id] = writes
 
     @contextmanager
@@ -148,7 +172,7 @@ class OwnWrites:
                 seen[name] = write.value
         return seen
 
-    def _recent(self, distinct_id: str) -> dict[str, _Write]:
+    def _recent(self, distinct_id: str) -> _Writes:
         """Those of a person's writes that still count, in a dictionary of the caller's."""
         oldest = self._clock() - KEPT_SECONDS
         writes = self._writes.get(distinct_id, {})

@@ -26,6 +26,7 @@ from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.metrics import FAILURES, begin_at_zero
 from services.analytics.persons.access import PersonAccess
+from services.analytics.persons.memory import KEPT_BYTES, bytes_of
 from services.analytics.persons.own_writes import OwnWrites
 
 log = structlog.get_logger(__name__)
@@ -49,6 +50,8 @@ class _Kept(msgspec.Struct, frozen=True):
     properties: Properties
     version: int
     """Version of the credential they were read with."""
+    bytes: int
+    """How much memory they take, about; of small ones as many are kept as of persons."""
 
 
 class PersonReader:
@@ -67,7 +70,9 @@ class PersonReader:
         self._bearers = bearers
         self._access = access
         self._writes = writes
-        self._kept: TTLCache[str, _Kept] = TTLCache(KEPT_PERSONS, KEPT_SECONDS, clock)
+        self._kept: TTLCache[str, _Kept] = TTLCache(
+            KEPT_BYTES, KEPT_SECONDS, clock, lambda kept: kept.bytes
+        )
         self._reading: dict[str, asyncio.Task[Properties | None]] = {}
         self._changes = 0
         self._clock = clock
@@ -195,7 +200,8 @@ class PersonReader:
             return None
         self._read_at = self._clock()
         if changes == self._changes:
-            self._kept[distinct_id] = _Kept(found, used.version)
+            size = max(bytes_of(found), KEPT_BYTES // KEPT_PERSONS)
+            self._kept[distinct_id] = _Kept(found, used.version, size)
         READS.labels("read").inc()
         self._writes.caught_up(distinct_id, found, asked_at)
         return found

@@ -21,6 +21,7 @@ from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.settings.shared import PostHogSettings
 from services.analytics.persons.access import PersonAccess
+from services.analytics.persons.memory import KEPT_BYTES
 from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.persons.private_host import PrivateHost
 from services.analytics.persons.project_ids import ProjectIds
@@ -38,6 +39,8 @@ from tests.virtual_time import now, on_virtual_time, settle
 
 PLAN = {"plan": "pro"}
 PERSONAL = "phx_personal"
+LARGE = 800_000
+"""Characters of a property."""
 PUBLISHED = datetime(2026, 11, 25, tzinfo=UTC)
 
 
@@ -536,6 +539,37 @@ async def test_neither_reads_nor_later_writes_make_a_write_last_longer() -> None
         assert await world.persons.properties("u_42") == {"plan": "pro", "seen": True}
     await asyncio.sleep(60)
     assert await world.persons.properties("u_42") == {"plan": "free", "seen": True}
+
+
+@on_virtual_time
+async def test_a_write_of_very_many_properties_is_not_laid_over_and_others_are() -> None:
+    world = reading()
+    world.posthog.persons["u_42"] = {}
+    world.note(set={"plan": "pro"})
+    world.note(set={f"k{number}": number for number in range(20_000)})
+    assert await world.persons.properties("u_42") == {"plan": "pro"}
+
+
+@on_virtual_time
+async def test_large_writes_to_many_persons_are_laid_over_until_they_take_too_much() -> None:
+    world = reading()
+    people = [f"u_{number}" for number in range(KEPT_BYTES // LARGE + 1)]
+    for id in people:
+        world.posthog.persons[id] = {}
+        large = msgspec.structs.replace(written(set={"text": "x" * LARGE}), distinct_id=id)
+        world.writes.note(large, PUBLISHED)
+    first, *_, last = await world.persons.properties_of_all(people, seconds=10)
+    assert (first, len(last["text"])) == ({}, LARGE)
+
+
+@on_virtual_time
+async def test_large_persons_are_kept_until_they_take_too_much() -> None:
+    world = reading(posthog_private_host=HOST, posthog_project_id="7")
+    people = [f"u_{number}" for number in range(KEPT_BYTES // LARGE + 1)]
+    world.posthog.persons.update({id: {"text": "x" * LARGE} for id in people})
+    for id in (*people, people[-1], people[0]):
+        assert len((await world.persons.properties(id))["text"]) == LARGE
+    assert len(world.posthog.requests) == len(people) + 1
 
 
 @on_virtual_time
