@@ -93,7 +93,7 @@ class Deployment:
         refused = () if self.is_of_0_1 else self._load
         with self._reader.load("send", *to, *refused):
             if not (self.is_of_0_1 and commit == self._commit):
-                # Some webhooks are to wait on the bus meanwhile. 0.1.0 would give them other ids.
+                # Some webhooks are to wait on the bus meanwhile; not tried with 0.1.0.
                 self._reader.bash("docker compose stop ingest")
             if before is not None:
                 self._reader.run(before)

@@ -11,6 +11,7 @@ from hogsend.contract import subjects
 from hogsend.contract.headers import (
     CORRELATION_ID,
     MESSAGE_ID,
+    ORIGINAL_ID,
     RECEIVED_AT,
     event_message_id,
     format_time,
@@ -84,10 +85,10 @@ def queued_posthog_webhook(
     An event without an id gets one here, once: what is queued, spooled or redelivered keeps it.
     With `in_order` it also gets the slot of its person.
     """
-    event = webhook.event
+    event, event_id = webhook.event, webhook.event_id
     id = event_message_id(
         source=SOURCE,
-        id=webhook.event_id or str(uuid4()),
+        id=event_id or str(uuid4()),
         event=event.event,
         user_id=event.distinct_id,
     )
@@ -96,6 +97,10 @@ def queued_posthog_webhook(
         RECEIVED_AT: format_time(received_at),
         CORRELATION_ID: correlation_id,
     }
+    if event_id:
+        # Ingest of version 0.1.0, which may run beside, stores the event under this id, or else
+        # under the message's, by which no other ingest knows it.
+        headers[ORIGINAL_ID] = event_id
     slot = slot_of(event.distinct_id, webhook.email) if in_order else None
     return QueuedWebhook(id, subjects.webhook(SOURCE, slot), headers, body)
 

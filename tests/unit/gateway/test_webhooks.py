@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from docs.generate import ROOT
 from hogsend.contract import subjects
 from hogsend.contract.credentials import WebhookSecretReply
 from hogsend.contract.errors import Unavailable
-from hogsend.contract.headers import MESSAGE_ID
+from hogsend.contract.headers import MESSAGE_ID, message_id
 from services.gateway.webhooks.size_limit import SizeLimit
 from services.gateway.webhooks.spool.spool import Spool
+from services.ingest.sources.posthog import decode
 from tests.unit.gateway.fakes import SECRET, FakeConnection, FakeGateway, bearer, fake_gateway
 from tests.waiting import eventually
 
@@ -301,6 +303,23 @@ async def test_a_body_that_does_not_arrive_in_time_is_a_408(sent: list[bytes]) -
         {"error": "The request body did not arrive in time"},
     )
     assert gateway.bus.published.messages == []
+
+
+@pytest.mark.parametrize(
+    ("uuid", "known_as"),
+    [
+        ("0190-1", "0190-1"),
+        ("é", "sha256:4a99557e4033c3539de2eb65472017cad5f9557f7a0625a09f1c3f6e2ba69c4c"),
+    ],
+)
+async def test_ingest_of_0_1_0_stores_an_event_under_the_id_that_this_one_does(
+    gateway: FakeGateway, uuid: str, known_as: str
+) -> None:
+    await post(gateway, data=body(uuid))
+    (queued,) = gateway.bus.published.messages
+    # It looks at the headers first.
+    assert message_id(queued.headers) == known_as
+    assert decode(queued.body, queued.headers, datetime.now(UTC)).ref.id == known_as
 
 
 async def test_a_webhook_that_cannot_be_kept_is_refused_with_429(gateway: FakeGateway) -> None:
