@@ -85,7 +85,7 @@ async def test_half_a_character_is_replaced_on_every_way_in(gateway: FakeGateway
     assert isinstance(event, RecordEvent)
     assert event.event == "cut \ufffd"
     assert event.properties == {"\ufffd": ["\U0001f600"]}
-    new = rb'{"url": "https://a.example", "eventTypes": ["email.sent"], "description": "\uDe00"}'
+    new = rb'{"url": "posthog://capture", "eventTypes": ["email.sent"], "description": "\uDe00"}'
     await ask(gateway, ("POST", "/v1/admin/webhooks"), new)
     made = gateway.bus.questions[1]
     assert made.subject == ANALYTICS_CREATE_DESTINATION.subject
