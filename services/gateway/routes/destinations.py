@@ -32,10 +32,9 @@ from hogsend.contract.destinations import (
     OutboundDestination,
     TestQueued,
 )
-from hogsend.contract.errors import InvalidRequest
 from hogsend.transport.connection import Connection
 from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_only, admin_or_reader
-from services.gateway.error_responses import ValidationBody, admin_errors
+from services.gateway.error_responses import ErrorBody, admin_errors
 from services.gateway.pagination import DEFAULT_LIMIT, Limit, Offset
 
 NO_WEBHOOKS = (
@@ -311,7 +310,7 @@ class DestinationsController(Controller):
         self,
         id: FromPath[UUID],
         bus: NamedDependency[Connection],
-    ) -> ValidationBody:
+    ) -> ErrorBody:
         """Always refused: destinations of kind `posthog` are not signed."""
         await bus.request(ANALYTICS_GET_DESTINATION, DestinationRef(str(id)))
-        raise InvalidRequest("a destination of kind 'posthog' is not signed; it has no secret")
+        raise ClientException("a destination of kind 'posthog' is not signed; it has no secret")

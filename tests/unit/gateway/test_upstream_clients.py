@@ -124,6 +124,16 @@ async def test_a_webhook_of_upstreams_is_not_made_a_destination_in_posthog(
     assert answer.status_code == 201
 
 
+async def test_why_no_secret_is_rotated_is_a_text_that_the_command_prints(
+    gateway: FakeGateway,
+) -> None:
+    """It prints `error` when that is a text, and otherwise the status alone."""
+    gateway.bus.answer(ANALYTICS_GET_DESTINATION, destination())
+    rotation = f"{WEBHOOKS}/{ID}/rotate-secret"
+    answer = await gateway.http.post(rotation, json={}, headers=bearer())
+    assert (answer.status_code, "is not signed" in answer.json()["error"]) == (400, True)
+
+
 async def test_a_destinations_kind_cannot_change(gateway: FakeGateway) -> None:
     answer = await gateway.http.patch(
         f"{WEBHOOKS}/{ID}", json={"kind": "webhook"}, headers=bearer()
