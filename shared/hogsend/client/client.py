@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar, overload
-from uuid import uuid4
+from uuid import UUID, uuid4
 from weakref import WeakSet
 
 import msgspec
@@ -117,6 +117,16 @@ class Client:
         type: type[P],
         undecodable: Undecodable | None = None,
     ) -> Events[TypedEvent[P]]: ...
+    # A union of types, which mypy does not take for a type.
+    @overload
+    def events(
+        self,
+        names: Names = None,
+        *,
+        durable: str | None = None,
+        type: Any,
+        undecodable: Undecodable | None = None,
+    ) -> Events[TypedEvent[Any]]: ...
     def events(
         self,
         names: Names = None,
@@ -185,7 +195,8 @@ class Client:
         properties: Mapping[str, Any] | None = None,
         *,
         groups: Mapping[str, str] | None = None,
-        **when: Any,
+        id: UUID | None = None,
+        timestamp: datetime | None = None,
     ) -> None:
         """Capture an event in PostHog; it is durable when this returns.
 
@@ -196,20 +207,20 @@ class Client:
             distinct_id: the person it belongs to.
             properties: anything that is JSON.
             groups: group keys by group type.
-            when: `timestamp`, by default now, and `id`, the event's uuid, by default a new one.
+            id: the event's uuid; a new one by default.
+            timestamp: when it happened; now by default.
 
         Raises:
             InvalidRequest: a name is blank or too long, or the properties are no JSON.
             Unavailable: the bus cannot be reached; nothing was accepted.
         """
-        when["timestamp"] = moment(when.get("timestamp", datetime.now(UTC)))
-        when["id"] = when.get("id") or uuid4()
         message = Capture(
+            id=id or uuid4(),
             event=event,
             distinct_id=distinct_id,
             properties=bag("properties", properties),
             groups=bag("groups", groups),
-            **when,
+            timestamp=moment(timestamp or datetime.now(UTC)),
         )
         await self._writer.write(subjects.persons("capture"), str(message.id), message)
 

@@ -76,11 +76,15 @@ class Decoder(Generic[E]):
         Raises:
             InvalidRequest: msgspec cannot decode into such a type.
         """
+        self._name = _name(kind)
         try:
             self._decoder: msgspec.json.Decoder[E] = msgspec.json.Decoder(kind)
         except (TypeError, ValueError, NameError) as error:
-            raise InvalidRequest(f"nothing can be decoded into {_name(kind)}: {error}") from error
-        self._name = _name(kind)
+            raise InvalidRequest(f"nothing can be decoded into {self._name}: {error}") from error
+        if strangers := _unknown_to_msgspec(kind):
+            unknown = f"msgspec does not know {', '.join(strangers)}"
+            instead = "take events without a type, and make it of their properties"
+            raise InvalidRequest(f"nothing can be decoded into {self._name}: {unknown}; {instead}")
 
     def decode(self, message: Msg) -> E:
         """Decode a message's body.
@@ -147,6 +151,23 @@ def _named_by(subject: str) -> str:
         return subjects.unescape(token)
     except ValueError:
         return token
+
+
+def _unknown_to_msgspec(kind: Any) -> list[str]:
+    """Names of the classes in a type that only a hook could decode, such as pydantic's models."""
+    strangers = list[str]()
+    seen = set[int]()
+    waiting: list[object] = [msgspec.inspect.type_info(kind)]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, tuple):
+            waiting.extend(one)
+        elif isinstance(one, (msgspec.inspect.Type, msgspec.inspect.Field)) and id(one) not in seen:
+            seen.add(id(one))
+            if isinstance(one, msgspec.inspect.CustomType):
+                strangers.append(_name(one.cls))
+            waiting.extend(getattr(one, field) for field in one.__struct_fields__)
+    return strangers
 
 
 def _name(kind: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from hogsend.client.arguments import bag, text
@@ -17,24 +18,53 @@ class FlagsClient:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def get(self, key: str, distinct_id: str, **about: Any) -> bool | str | None:
+    async def get(
+        self,
+        key: str,
+        distinct_id: str,
+        *,
+        groups: Mapping[str, str] | None = None,
+        person_properties: Mapping[str, Any] | None = None,
+        group_properties: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> bool | str | None:
         """Value of one flag for a person; None when PostHog says nothing about it.
 
         Args:
             key: the flag.
             distinct_id: the person.
-            about: `groups`, `person_properties`, `group_properties` that PostHog may not know yet.
+            groups: keys of the person's groups, by group type.
+            person_properties: properties that PostHog may not know yet.
+            group_properties: the same of groups, by group type.
 
         Raises:
             InvalidRequest: something about the person is not as it must be.
             Forbidden: this NATS user may not evaluate flags.
         """
-        request = GetFlags(distinct_id=distinct_id, keys=[text("key", key)], **_bags(about))
+        request = GetFlags(
+            distinct_id=distinct_id,
+            keys=[text("key", key)],
+            groups=bag("groups", groups),
+            person_properties=bag("person_properties", person_properties),
+            group_properties=bag("group_properties", group_properties),
+        )
         return (await self._evaluate(request)).values.get(key)
 
-    async def all(self, distinct_id: str, **about: Any) -> dict[str, bool | str]:
+    async def all(
+        self,
+        distinct_id: str,
+        *,
+        groups: Mapping[str, str] | None = None,
+        person_properties: Mapping[str, Any] | None = None,
+        group_properties: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> dict[str, bool | str]:
         """Values of all flags for a person, by key; raises and takes the same as `get`."""
-        return (await self._evaluate(GetFlags(distinct_id=distinct_id, **_bags(about)))).values
+        request = GetFlags(
+            distinct_id=distinct_id,
+            groups=bag("groups", groups),
+            person_properties=bag("person_properties", person_properties),
+            group_properties=bag("group_properties", group_properties),
+        )
+        return (await self._evaluate(request)).values
 
     async def _evaluate(self, request: GetFlags) -> Flags:
         try:
@@ -42,7 +72,3 @@ class FlagsClient:
         except Unavailable as error:
             answered_without("flags", error)
             return Flags()
-
-
-def _bags(about: dict[str, Any]) -> dict[str, Any]:
-    return {name: bag(name, value) for name, value in about.items()}

@@ -10,6 +10,7 @@ from pickle import dumps, loads
 from typing import Any, Literal, TypedDict, assert_type
 
 import msgspec
+import pydantic
 import pytest
 from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
@@ -41,6 +42,29 @@ class PlanDict(TypedDict):
 @dataclasses.dataclass
 class PlanData:
     plan: str
+
+
+class PlanModel(pydantic.BaseModel):
+    plan: str
+
+
+class PlanOrModel(msgspec.Struct):
+    plan: str
+    again: PlanOrModel | None = None
+    model: list[PlanModel] = []
+
+
+class Folder(msgspec.Struct):
+    name: str
+    folders: list[Folder] = []
+
+
+class Started(msgspec.Struct, tag=True):
+    plan: str
+
+
+class Stopped(msgspec.Struct, tag=True):
+    why: str
 
 
 def message(properties: dict[str, Any], name: str = "plan.changed") -> Msg:
@@ -141,10 +165,26 @@ def test_what_is_no_type_is_refused_before_anything_is_read(kind: Any) -> None:
         Client(Connection("subscriber", "nats://127.0.0.1:1")).events("signed_up", type=kind)
 
 
+@pytest.mark.parametrize("kind", [PlanModel, PlanOrModel, dict[str, PlanModel], PlanModel | None])
+def test_a_model_that_no_event_could_be_decoded_into_is_refused_by_name(kind: Any) -> None:
+    def handler(happened: TypedEvent[PlanModel]) -> None: ...
+
+    with pytest.raises(InvalidRequest, match="msgspec does not know PlanModel;"):
+        Client(Connection("subscriber", "nats://127.0.0.1:1")).events("signed_up", type=kind)
+    with pytest.raises(InvalidRequest, match="msgspec does not know PlanModel;"):
+        decoder_for(handler, Event)
+
+
+def test_a_type_may_name_itself() -> None:
+    sent = {"name": "a", "folders": [{"name": "b"}]}
+    assert decode(Folder, message(sent)).properties == Folder("a", [Folder("b")])
+
+
 def test_mypy_knows_the_type_of_the_properties() -> None:
     client = Client(Connection("subscriber", "nats://127.0.0.1:1"))
     assert_type(client.events("signed_up"), Events[Event])
     assert_type(client.events("signed_up", type=Plan), Events[TypedEvent[Plan]])
+    assert_type(client.events("signed_up", type=Started | Stopped), Events[TypedEvent[Any]])
 
 
 def test_a_handlers_annotation_says_what_it_takes() -> None:
