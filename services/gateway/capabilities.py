@@ -107,7 +107,8 @@ def _events_in(diagnosis: Diagnosis) -> Capability:
                 reason=finding.detail or "PostHog does not deliver here.",
                 remediation=finding.remediation,
             )
-    return Capability(name=name, state="on", reason="PostHog delivers here, signed.")
+    signed = "signed" if destination.signed else "not signed"
+    return Capability(name=name, state="on", reason=f"PostHog delivers here, {signed}.")
 
 
 def _provisioning(diagnosis: Diagnosis) -> Capability:

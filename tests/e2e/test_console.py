@@ -216,7 +216,8 @@ async def test_a_wrong_key_is_told_and_a_right_one_opens_what_was_asked_for(loop
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("alert")).to_have_text("This key is not known")
         assert await console.axe(ALL_RULES) == []
-        await page.get_by_label("Key").fill(loop.admin_key)
+        # As it is copied with what stands around it.
+        await page.get_by_label("Key").fill(f" {loop.admin_key}\t")
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("heading", name="Dead letters")).to_be_focused()
         assert loop.admin_key not in await page.content()
@@ -224,7 +225,7 @@ async def test_a_wrong_key_is_told_and_a_right_one_opens_what_was_asked_for(loop
         assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
         await page.get_by_role("button", name="Sign out").click()
         await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
-        await console.open("audit")
+        await page.get_by_role("banner").get_by_role("link", name="Sign in").click()
         await expect(page.get_by_label("Key")).to_be_visible()
 
 
@@ -243,6 +244,7 @@ async def test_every_view_can_be_used_at_every_size_in_light_and_dark(loop: Loop
                     f"{view} is wider than {width}"
                 )
                 await console.draw(f"{name}-{width}")
+            assert "`" not in await page.locator("main").inner_text(), view
             assert await console.axe(ALL_RULES) == [], view
             await page.emulate_media(color_scheme="dark")
             assert await console.axe(CONTRAST) == [], view
@@ -349,6 +351,19 @@ async def test_an_event_is_found_by_its_id_and_leads_to_its_contact(loop: Loop) 
         assert await console.axe(ALL_RULES) == []
         await page.get_by_role("link", name="ada").click()
         await expect(page.get_by_role("region", name="Known by")).to_contain_text("ada@example.com")
+
+
+async def test_back_leads_to_where_one_was_on_the_page(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+        await page.set_viewport_size({"width": 360, "height": 300})
+        await console.open("events")
+        await page.get_by_role("link", name="signed_up").last.click()
+        await expect(page.get_by_role("heading", name="Timeline")).to_be_visible()
+        assert await page.evaluate("scrollY") == 0
+        await page.go_back()
+        await expect(page.get_by_role("link", name="signed_up").last).to_be_in_viewport()
+        assert await page.evaluate("scrollY") > 0
 
 
 async def test_times_are_in_the_browsers_zone_or_in_utc(loop: Loop) -> None:

@@ -64,6 +64,7 @@ async function show({ focus = true, retry = null } = {}) {
   leaving.abort();
   leaving = new AbortController();
   const { signal } = leaving;
+  const top = history.state?.top ?? 0;
   const { name, rest, params } = place();
   const [title, view] = Object.hasOwn(VIEWS, name) ? VIEWS[name] : [null, null];
   // A question about what is no longer shown.
@@ -98,7 +99,7 @@ async function show({ focus = true, retry = null } = {}) {
   const notice = ended ? h("p", { class: "problem", role: "alert" }, "Your session has ended. Sign in again.") : null;
   const isKept = redraw(main, heading, notice, shown);
   if (focus || !isKept) heading.focus({ preventScroll: true });
-  if (!retry) scrollTo(0, 0);
+  if (!retry) scrollTo(0, top);
 }
 
 async function content(view, context) {
@@ -125,7 +126,7 @@ function signIn() {
   const form = h("form", { class: "sign-in", submit: once(async () => {
     problem.textContent = "";
     try {
-      session = await api("/console/session", { method: "POST", body: { key: key.value } });
+      session = await api("/console/session", { method: "POST", body: { key: key.value.trim() } });
       ended = false;
       showSession();
       await show();
@@ -142,7 +143,7 @@ function signIn() {
 function showSession() {
   const box = document.getElementById("session");
   if (!session) {
-    box.replaceChildren();
+    box.replaceChildren(h("a", { href: "#/events" }, "Sign in"));
     return;
   }
   const may = session.scope === "read" ? "Signed in (read only)" : "Signed in";
@@ -160,6 +161,11 @@ function showSession() {
   }));
 }
 
+// Back goes to where one was on the page. The browser goes there before the page is.
+history.scrollRestoration = "manual";
+addEventListener("scrollend", () => {
+  if (!main.hasAttribute("aria-busy")) history.replaceState({ top: scrollY }, "");
+});
 addEventListener("hashchange", async () => {
   ended = false;
   hush();

@@ -1,14 +1,14 @@
 // Connect: the credential's state, consent in this browser or by the command, the destination in PostHog, disconnect.
 
 import { api, query } from "/console/api.js";
-import { ask, button, code, empty, facts, field, h, once, plain, say, section, text, time } from "/console/dom.js";
+import { ask, button, code, empty, facts, field, h, once, plain, say, section, text, time, withCode } from "/console/dom.js";
 
 const EVERY_MS = 5000;
 const NAMES_MS = 12_000;
 const CREDENTIAL = "/v1/admin/provider-credentials/posthog";
 const DIAGNOSIS = "/v1/admin/analytics/diagnosis";
 const PROVISION = "/v1/admin/analytics/provision-loop";
-const GOOD = new Set(["present", "working", "live", "possible"]);
+const GOOD = new Set(["present", "working", "live", "possible", "signed"]);
 const BAD = new Set(["needs_reconnect", "unreadable", "failing", "missing", "disabled", "disabled_by_posthog", "drifted", "refused", "degraded"]);
 const REGIONS = [["eu", "PostHog Cloud EU (eu.posthog.com)"], ["us", "PostHog Cloud US (us.posthog.com)"]];
 
@@ -42,8 +42,9 @@ export async function view({ signal, mayAct, again, takeAnswer }) {
     mayAct ? provision(again) : null),
     section("Other checks", facts([
       ["Person reads", state(found.personReads.state)], ["Webhook secret", state(found.webhookSecret.state)],
+      ["Signatures", state(found.signatures.state)],
       ["Public URL", text(found.publicUrl.url, 2048)],
-    ]), notes(found.personReads), notes(found.webhookSecret), notes(found.publicUrl)),
+    ]), notes(found.personReads), notes(found.webhookSecret), notes(found.signatures), notes(found.publicUrl)),
     mayAct && connected ? howTo(found.credential, way) : null,
   ];
 }
@@ -77,7 +78,7 @@ function known(finding, pairs) {
 }
 
 function notes({ detail, remediation }) {
-  return [detail, remediation].filter(Boolean).map((words) => h("p", null, text(words, 2000)));
+  return [detail, remediation].filter(Boolean).map((words) => h("p", null, withCode(words)));
 }
 
 function problem(words) {
@@ -105,7 +106,7 @@ function listed(destinations, words) {
 
 function howTo(credential, way) {
   const title = credential.state === "absent" ? "Connect PostHog" : "Connect PostHog again";
-  return section(title, way.origin ? inBrowser(way, title) : h("p", null, text(way.reason, 2000)), byCommand(way));
+  return section(title, way.origin ? inBrowser(way, title) : h("p", null, withCode(way.reason)), byCommand(way));
 }
 
 function byCommand(way) {

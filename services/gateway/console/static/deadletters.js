@@ -109,7 +109,7 @@ async function list(params, signal, { again, mayAct }) {
   const body = stream || reason ? selection : { all: true };
   const those = stream || reason ? " that match" : "";
   const act = async (verb, ways, number, which) => {
-    const fate = verb === PURGE ? "They are deleted for good." : "They return to the streams they came from.";
+    const fate = verb === PURGE ? "This cannot be undone." : "Each returns to the stream it came from.";
     if (await ask(`${verb.name} ${count(number, "dead letter")}${which}? ${fate}`, verb.name)) await run(verb, ways);
   };
   const some = [REPLAY, PURGE].map((verb) => button("", () => act(verb, chosen().map(way[verb.name]), chosen().length, ""), { class: verb === PURGE ? "danger" : null }));

@@ -39,6 +39,11 @@ export function text(value, limit) {
   return value === null || value === undefined || value === "" ? h("span", { class: "faint" }, "none") : h("bdi", null, plain(value, limit));
 }
 
+// What Hogsend itself says: what stands between backticks is a command.
+export function withCode(value, limit = 2000) {
+  return plain(value, limit).split("`").map((part, position) => (position % 2 ? code(part) : part));
+}
+
 const STYLE = { dateStyle: "medium", timeStyle: "medium" };
 const local = new Intl.DateTimeFormat(undefined, STYLE);
 const universal = new Intl.DateTimeFormat(undefined, { ...STYLE, timeZone: "UTC" });

@@ -1,7 +1,7 @@
 // The overview: asks GET /v1/health again and again, and, signed in, what was done and what works.
 
 import { api } from "/console/api.js";
-import { code, empty, every, h, link, redraw, say, section, table, text, time } from "/console/dom.js";
+import { code, empty, every, h, link, redraw, say, section, table, time, withCode } from "/console/dom.js";
 import { amount, plot, rate, seconds } from "/console/plots.js";
 
 const EVERY_MS = 5000;
@@ -26,8 +26,6 @@ const NAMES = {
   eventsIn: "Receive PostHog's events", engagementOut: "Send engagement to PostHog", loopProvisioning: "Set up the destination",
 };
 
-// What stands between backticks is a command.
-const withCode = (words) => words.split("`").map((part, position) => (position % 2 ? code(part) : part));
 const known = (status) => (status === "up" || status === "down" ? status : "unknown");
 const state = (status, words) => h("span", { class: `state ${status}` }, words ?? status);
 
@@ -63,9 +61,11 @@ function troubles(now, letters) {
   ].filter(Boolean);
 }
 
+// What nobody queued took no time from receipt on: that is not unknown.
+const latency = (announced) => (value) => (Number.isFinite(announced) && !Number.isFinite(value) ? "-" : seconds(value));
+
 function figures(now) {
-  // What nobody queued took no time from receipt on.
-  const took = (value) => (Number.isFinite(now.announced) && !Number.isFinite(value) ? "-" : seconds(value));
+  const took = latency(now.announced);
   return {
     PostHog: [["Sends", rate(now.webhooks)]],
     Gateway: [["Accepts", rate(now.webhooks)], ["Refuses", rate(now.refused)], ["Spooled", amount(now.spooled)]],
@@ -85,7 +85,7 @@ function plots({ series, everySeconds }) {
   const drawn = [
     ["Events", [["Webhooks", series.webhooks], ["Stored", series.stored], ["Announced", series.announced]], rate],
     ["Deliveries", [["Delivered", series.delivered], ["Failed", series.failed], ["Retried", series.retried]], rate],
-    ["From receipt to announcement", [["p50", series.p50Seconds], ["p99", series.p99Seconds]], seconds],
+    ["From receipt to announcement", [["p50", series.p50Seconds], ["p99", series.p99Seconds]], latency(series.announced.at(-1))],
     ["Backlog", [["Spooled", series.spooled], ["Waiting for ingest", series.waiting], ["Waiting for destinations", series.undelivered]], amount],
   ];
   return h("div", { class: "plots" }, drawn.map(([title, lines, words]) => plot(title, lines, words, everySeconds)));
@@ -198,8 +198,8 @@ export async function view({ session, signal }) {
       redraw(capabilities, table("Capabilities", [
         ["Capability", (row) => NAMES[row.name] ?? row.name],
         ["State", (row) => state({ on: "up", off: "down" }[row.state] ?? "unknown", row.state)],
-        ["Reason", (row) => text(row.reason, 500)],
-        ["Fix", (row) => (row.remediation ? text(row.remediation, 500) : "-")],
+        ["Reason", (row) => withCode(row.reason)],
+        ["Fix", (row) => (row.remediation ? withCode(row.remediation) : "-")],
       ], rows), h("p", { class: "faint" }, "As of ", time(new Date().toISOString())));
     } catch (error) {
       if (signal.aborted) return;
