@@ -14,6 +14,8 @@ def bytes_of(value: Any) -> int:
 
     Small values take many times what they are as JSON.
     """
+    if not isinstance(value, (dict, list)):
+        return sys.getsizeof(value)
     size, left = 0, [value]
     while left:
         one = left.pop()

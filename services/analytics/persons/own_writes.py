@@ -105,7 +105,7 @@ class OwnWrites:
         def write(name: str, value: Any, *, only_if_missing: bool = False) -> None:
             before = writes.get(name)
             if before is None or before.written_at <= written_at:
-                size = _WRITE_BYTES + bytes_of(name) + bytes_of(value)
+                size = _WRITE_BYTES + len(name) + bytes_of(value)
                 writes[name] = _Write(value, only_if_missing, self._clock(), written_at, size)
 
         for name, value in once.items():
