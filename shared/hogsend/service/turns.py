@@ -19,24 +19,21 @@ PATIENCE_SECONDS = 0.1
 class Turn:
     """One worker's; it ends with the batch at the latest."""
 
-    __slots__ = ("_over", "_timer", "_turns")
+    __slots__ = ("_over", "_turns")
 
     def __init__(self, turns: asyncio.Lock) -> None:
         self._turns = turns
         self._over = False
-        self._timer: asyncio.TimerHandle | None = None
 
     def end(self) -> None:
         """Let the next worker ask."""
         if not self._over:
             self._over = True
             self._turns.release()
-        if self._timer is not None:
-            self._timer.cancel()
 
     def end_within(self, seconds: float) -> None:
         """Let the next worker ask when the batch takes longer than `seconds`."""
-        self._timer = asyncio.get_running_loop().call_later(seconds, self.end)
+        asyncio.get_running_loop().call_later(seconds, self.end)
 
 
 class Turns:
