@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from faststream._internal.endpoint.subscriber.call_item import CallsCollection
@@ -104,25 +104,30 @@ class ConsumerSubscriber(PullStreamSubscriber):
         self._acknowledges = not unacknowledged
         self._readable = decoder
         self._undecodable = undecodable
+        self._source: Consumer | None = None
 
     async def stop(self) -> None:
         """Take no more messages, and give back the one that was not finished in time."""
         tasks = list(self.tasks)
         await super().stop()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._source is not None:
+            await self._source.forget()
 
     async def _create_subscription(self) -> None:
         link = cast("Connection", self._outer_config.extra_context["broker"].link)
         source = Consumer(link, self.stream.name, self._consumer, batch=1, adjust=False)
+        self._source = source
         # A consumer that is not ours keeps the app from starting; JetStream may come later.
         with suppress(*UNREACHABLE):
             await source.find()
         self.add_task(self._consume, func_args=(link, source))
 
     async def _consume(self, link: Connection, source: Consumer) -> None:
-        async for messages in source.batches():
-            async with _in_hand(link, messages, source.heartbeat).held(NAK_SECONDS):
-                await self._handled(messages[0])
+        async with aclosing(source.batches()) as batches:
+            async for messages in batches:
+                async with _in_hand(link, messages, source.heartbeat).held(NAK_SECONDS):
+                    await self._handled(messages[0])
 
     async def _handled(self, message: Msg) -> None:
         try:

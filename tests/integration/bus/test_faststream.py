@@ -97,6 +97,29 @@ async def test_events_of_one_name_are_handed_over_typed_and_once(
         await eventually(acknowledged)
 
 
+async def test_an_app_that_stops_leaves_no_consumer_that_is_not_durable(
+    servers: Servers, ingest: Connection
+) -> None:
+    async def consumers() -> list[str]:
+        return [one.name for one in await ingest.js.consumers_info(StreamName.EVENTS)]
+
+    broker, got = broker_of(servers), list[Event]()
+
+    @broker.events("signed_up", durable="mailer")
+    async def kept(happened: Event) -> None:
+        got.append(happened)
+
+    @broker.events("signed_up")
+    async def passing(happened: Event) -> None:
+        got.append(happened)
+
+    async with running(broker):
+        await announce(ingest, event("1"))
+        await eventually(lambda: len(got) == 2)
+        assert len(await consumers()) == 2
+    assert await consumers() == ["mailer"]
+
+
 async def test_faststreams_own_pull_subscribers_work_on_it(
     servers: Servers, ingest: Connection
 ) -> None:
