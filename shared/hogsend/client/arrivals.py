@@ -122,18 +122,17 @@ class Arrivals:
     async def leave(self) -> None:
         """Give back what was not acknowledged, and have no next message."""
         self.ended = True
-        self._connection.not_before_close(self.leave)
         if self._heartbeat is not None:
             self._heartbeat.cancel()
         await self._pause()
         await self._in_hand.nak_all(AGAIN_SECONDS)
         if self._loop is not None:
             await self._source.forget()
+        # Cancelled before, the rest is done when the connection is closed.
+        self._connection.not_before_close(self.leave)
 
     async def _pause(self) -> None:
         """Ask for nothing more, and give back what no call has returned."""
-        if self._unasked is not None:
-            self._unasked.cancel()
         if (waiting := self._waiting) is None:
             return
         waiting.cancel()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,7 +14,7 @@ from hogsend.client.arrivals import UNASKED_SECONDS, Arrivals
 from hogsend.contract.errors import Forbidden
 from hogsend.transport.messages_in_hand import HEARTBEAT_SECONDS
 from tests.unit.transport.test_messages_in_hand import HEARTBEAT, FakeConnection
-from tests.virtual_time import on_virtual_time, settle
+from tests.virtual_time import on_virtual_time, run, settle
 
 GIVEN_BACK = b"-NAK"
 
@@ -107,6 +109,97 @@ async def test_who_asks_while_what_came_is_given_back_waits_for_the_next() -> No
     source.queue.put_nowait([connection.message(1)])
     assert await asking is not None
     arrivals.abandon()
+
+
+@on_virtual_time
+async def test_what_comes_as_it_is_given_back_is_either_handed_out_or_given_back() -> None:
+    handed_out = 0
+    # The first asks again in the turn of the loop in which it is to be given back, and before.
+    for early, turns in [(1e-10, 0), *((0.0, turns) for turns in range(10))]:
+        connection, source = FakeConnection(), Source()
+        arrivals = Arrivals(connection, source, shared=True)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(arrivals.next(), 1)
+        source.queue.put_nowait([message := connection.message(1)])
+        source.queue.put_nowait([connection.message(2)])
+        await asyncio.sleep(UNASKED_SECONDS - early)
+        await settle(turns)
+        is_handed_out = await arrivals.next() is message
+        await settle()
+        assert is_handed_out != ((message.reply, GIVEN_BACK) in connection.told)
+        handed_out += is_handed_out
+        arrivals.abandon()
+    assert handed_out == 1
+
+
+@on_virtual_time
+async def test_who_asks_again_in_time_is_not_cut_short() -> None:
+    connection, source = FakeConnection(), Source()
+    arrivals = Arrivals(connection, source, shared=True)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(arrivals.next(), 1)
+    waiting = asyncio.create_task(arrivals.next())
+    await asyncio.sleep(2 * UNASKED_SECONDS)
+    assert not source.closed
+    source.queue.put_nowait([message := connection.message(1)])
+    assert await waiting is message
+    arrivals.abandon()
+
+
+@on_virtual_time
+async def test_an_end_ends_a_wait() -> None:
+    source = Source()
+    arrivals = Arrivals(FakeConnection(), source, shared=True)
+    waiting = asyncio.create_task(arrivals.next())
+    await settle()
+    arrivals.end()
+    assert await waiting is None
+
+
+@on_virtual_time
+async def test_who_is_cancelled_as_it_leaves_leaves_when_the_connection_is_closed() -> None:
+    connection, source = FakeConnection(), Source()
+    arrivals = Arrivals(connection, source, shared=False)
+    source.closing = asyncio.Event()
+    waiting = asyncio.create_task(arrivals.next())
+    await settle()
+    leaving = asyncio.create_task(arrivals.leave())
+    await settle()
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    assert not source.forgotten
+    source.closing.set()
+    await connection.close()
+    assert source.forgotten
+    assert await waiting is None
+
+
+@on_virtual_time
+async def test_nothing_is_left_of_who_left() -> None:
+    connection, source = FakeConnection(), Source()
+    arrivals = Arrivals(connection, source, shared=True)
+    for number in (1, 2):
+        source.queue.put_nowait([connection.message(number)])
+        await arrivals.next()
+    await arrivals.leave()
+    left = weakref.ref(arrivals)
+    del arrivals
+    await settle()
+    gc.collect()
+    assert left() is None
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def test_garbage_of_a_loop_that_is_over_is_nothings_concern() -> None:
+    async def ask() -> Arrivals:
+        connection, source = FakeConnection(), Source()
+        arrivals = Arrivals(connection, source, shared=True)
+        source.queue.put_nowait([connection.message(1)])
+        await arrivals.next()
+        return arrivals
+
+    run(ask()).abandon()
+    Arrivals(FakeConnection(), Source(), shared=True).abandon()
 
 
 @on_virtual_time
