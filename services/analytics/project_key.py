@@ -16,7 +16,7 @@ from hogsend.service.settings.shared import PostHogSettings
 from services.analytics.stored_project import StoredProject
 
 PROVISIONING_SECONDS = 900.0
-"""How long events wait for a project after PostHog was connected: time for somebody to choose one,
+"""How long events wait for a project after PostHog was connected: time to choose one,
 or to mend what a first attempt to provision lacked."""
 
 
