@@ -21,9 +21,9 @@ from cli.stack.data_directory import DataDirectory
 from cli.stack.environment import SERVICE_SETTINGS, environment_for, minimal_environment
 from cli.stack.postgres import EmbeddedPostgres
 from cli.stack.supervisor import Program, Supervisor
-from hogsend.contract.accounts import OWN
 from hogsend.contract.users import User
 from tests.chaos.wire import Wire, wire
+from tests.nats_cluster import Ports, write_cluster_config
 from tests.ports import free_port
 from tests.running_stack import ROOT
 from tests.waiting import eventually
@@ -32,7 +32,6 @@ SERVERS = 3
 REPLICAS = 2
 READY_SECONDS = 90.0
 WITH_TABLES = ("credentials", "ingest", "provisioner", "analytics")
-ROUTE_PASSWORD = "password-of-route"
 
 
 class Balancer(httpx.AsyncBaseTransport):
@@ -94,16 +93,6 @@ class Cluster:
         return not any(map(self.supervisor.exited, self.names)) and await self.health()
 
 
-@dataclass
-class _Ports:
-    """Of one NATS server."""
-
-    client: int
-    wire: int
-    route: int
-    monitoring: int
-
-
 @asynccontextmanager
 async def cluster(directory: Path, beside: Path = ROOT) -> AsyncIterator[Cluster]:
     """Start one; everything ends with the block.
@@ -115,7 +104,7 @@ async def cluster(directory: Path, beside: Path = ROOT) -> AsyncIterator[Cluster
     home = DataDirectory(directory / "home")
     starts: list[str] = []
     supervisor = Supervisor(home.logs, lambda name, what: starts.append(f"{name} {what}"))
-    ports = [_Ports(*(free_port() for _ in range(4))) for _ in range(SERVERS)]
+    ports = [Ports(*(free_port() for _ in range(4))) for _ in range(SERVERS)]
     postgres = EmbeddedPostgres(home.path / "postgres")
     await asyncio.to_thread(postgres.prepare)
     database_port = free_port()
@@ -125,7 +114,7 @@ async def cluster(directory: Path, beside: Path = ROOT) -> AsyncIterator[Cluster
         for number, port in enumerate(ports, 1):
             await supervisor.start(_nats(home, number, ports))
             wires[f"nats-{number}"] = await stack.enter_async_context(
-                wire(port.wire, _to_port(port.client))
+                wire(port.advertised, _to_port(port.client))
             )
         await supervisor.start(postgres.program)
         socket = str(postgres.sockets / ".s.PGSQL.5432")
@@ -192,33 +181,9 @@ async def _has_schemas(url: str) -> bool:
         await connection.close()
 
 
-def _nats(home: DataDirectory, number: int, ports: list[_Ports]) -> Program:
-    own, config = ports[number - 1], home.path / f"nats-{number}.conf"
-    nats.write_config(
-        config,
-        port=own.client,
-        store=home.path / f"nats-{number}",
-        passwords={user: home.secret(f"nats-{user}") for user in User},
-    )
-    told = json.loads(config.read_text())
-    told["jetstream"]["sync_interval"] = nats.CLUSTER_SYNC_INTERVAL
-    # As in deploy/nats/cluster-accounts.conf.
-    told["accounts"][OWN]["jetstream"] = "enabled"
-    told |= {
-        "server_name": f"nats-{number}",
-        # Clients are told of the other servers, and must find them behind their wires.
-        "client_advertise": f"127.0.0.1:{own.wire}",
-        "http": f"127.0.0.1:{own.monitoring}",
-        "cluster": {
-            "name": "hogsend",
-            "listen": f"127.0.0.1:{own.route}",
-            "authorization": {"user": "route", "password": ROUTE_PASSWORD, "timeout": 5},
-            "routes": [
-                f"nats-route://route:{ROUTE_PASSWORD}@127.0.0.1:{port.route}" for port in ports
-            ],
-        },
-    }
-    config.write_text(json.dumps(told))
+def _nats(home: DataDirectory, number: int, ports: list[Ports]) -> Program:
+    passwords = {user: home.secret(f"nats-{user}") for user in User}
+    config = write_cluster_config(home.path, number, ports, passwords)
     return Program(f"nats-{number}", nats.command(config), minimal_environment())
 
 
@@ -239,9 +204,9 @@ def _service(
     return Program(name, command, environment_for(service, told), directory=home.path)
 
 
-def _address(home: DataDirectory, user: User, ports: list[_Ports]) -> str:
+def _address(home: DataDirectory, user: User, ports: list[Ports]) -> str:
     password = home.secret(f"nats-{user}")
-    return ",".join(nats.url(user, password, port.wire) for port in ports)
+    return ",".join(nats.url(user, password, port.advertised) for port in ports)
 
 
 def _to_port(

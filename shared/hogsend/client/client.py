@@ -139,9 +139,9 @@ class Client:
 
         With `durable` the position is kept under that name and shared by all replicas that use it,
         and an event counts as done once the loop asks for the next one, however long that takes;
-        without it only events from now on are seen. Waiting for the next one may be cut short, by
-        `asyncio.timeout` for example, and taken up again. The loop ends when the client is stopped
-        or closed.
+        without it only events from now on are seen, those included that come while NATS cannot be
+        reached. Waiting for the next one may be cut short, by `asyncio.timeout` for example, and
+        taken up again. The loop ends when the client is stopped or closed.
 
         An iterator is one task's: another task's call would say that the event in hand is done.
         Give each task an iterator of its own; those with the same durable share its events. A call

@@ -8,7 +8,6 @@ consumer or stream that was deleted.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncGenerator, Callable
 
 import nats.errors
@@ -16,9 +15,10 @@ from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
 from hogsend.transport.connection import UNREACHABLE, Connection
-from hogsend.transport.foreign_consumer import forget, found_or_made
+from hogsend.transport.foreign_consumer import found_or_made
 from hogsend.transport.messages_in_hand import HEARTBEAT_SECONDS
 from hogsend.transport.own_consumer import Position, made
+from hogsend.transport.passing_consumer import PassingConsumer
 from hogsend.transport.pull import ConsumerGone, Pull
 from hogsend.transport.trouble import Trouble
 
@@ -59,10 +59,8 @@ class Consumer:
         """
         self._connection = connection
         self._stream = stream
-        # Only named consumers have a subject that permissions can tell apart; and under its name
-        # one without a durable is found again, with its position, after a reconnection.
-        named = config if config.durable_name else config.evolve(name=secrets.token_hex(8))
-        self._config = named
+        self._config = config
+        self._passing = None if config.durable_name else PassingConsumer(connection, stream, config)
         self._batch = batch
         self._adjust = adjust
         self._position = position
@@ -80,7 +78,10 @@ class Consumer:
             nats.errors.Error: NATS or JetStream cannot be reached.
         """
         if not self._adjust:
-            found = await found_or_made(self._connection, self._stream, self._config)
+            if self._passing is not None:
+                found = await self._passing.found()
+            else:
+                found = await found_or_made(self._connection, self._stream, self._config)
             self.heartbeat = min(HEARTBEAT_SECONDS, found.ack_wait / HEARTBEATS_IN_TIME)
             return found.name
         js = await self._connection.js_for(self._stream)
@@ -90,8 +91,8 @@ class Consumer:
 
     async def forget(self) -> None:
         """Leave nothing at JetStream of a consumer that is not durable; raises nothing."""
-        if self._config.name and not self._config.durable_name:
-            await forget(self._connection, self._stream, self._config.name)
+        if self._passing is not None:
+            await self._passing.forget()
 
     async def batches(self) -> AsyncGenerator[list[Msg], None]:
         """Yield unacknowledged messages, until the connection is closed.
@@ -115,6 +116,8 @@ class Consumer:
                         if self._position is not None:
                             self._position.reached(messages[-1].metadata.sequence.stream)
                         yield messages
+                    if found and self._passing is not None:
+                        self._passing.done(found[-1].metadata.sequence.stream)
                 except nats.errors.ConnectionClosedError:
                     return
                 except (*UNREACHABLE, ConsumerGone) as error:

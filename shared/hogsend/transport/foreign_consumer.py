@@ -7,6 +7,8 @@ neither handled.
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -21,6 +23,11 @@ from hogsend.transport.publisher import Problem
 _NOT_AVAILABLE, _FORBIDDEN = 503, 403
 _EXISTS_OTHERWISE = 10148
 """JetStream's code for a create, with `action` `create`, of a consumer that differs."""
+_NOT_FOUND, _OFFLINE = 10014, 10119
+"""JetStream's codes for a consumer that does not exist, and for one whose servers are away."""
+
+UNREACHABLE_SECONDS = 5.0
+"""A consumer that says nothing of itself for as long cannot be reached."""
 
 FORGET_SECONDS = 1.0
 """How long a stop waits for that a consumer is forgotten."""
@@ -30,6 +37,14 @@ _WHAT_TO_DO = (
     "use another durable name, or delete the consumer first (`hogsend consumers delete`), which "
     "forgets its position"
 )
+
+
+class ConsumerLost(Exception):
+    """There is no such consumer any more."""
+
+
+class ConsumerUnreachable(nats.errors.Error):
+    """Whoever has the consumer does not answer."""
 
 
 class _Existing(msgspec.Struct, frozen=True):
@@ -55,6 +70,13 @@ class FoundConsumer(msgspec.Struct, frozen=True):
     name: str
     ack_wait: float
     """Seconds after which a message comes again of which nothing is heard."""
+    created: datetime
+    delivered: int
+    """Sequence of the stream's last message that it has delivered, or begins behind."""
+
+
+class _Delivered(msgspec.Struct, frozen=True):
+    stream_seq: int = 0
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -62,12 +84,14 @@ class _Answer(msgspec.Struct, frozen=True):
 
     name: str = ""
     config: _Existing = _Existing()
+    created: datetime = datetime.min.replace(tzinfo=UTC)
+    delivered: _Delivered = _Delivered()
     error: Problem | None = None
 
     @property
     def found(self) -> FoundConsumer:
-        shortest = min(self.config.backoff, default=self.config.ack_wait)
-        return FoundConsumer(self.name, (shortest or _ACK_WAIT) / 1e9)
+        shortest = (min(self.config.backoff, default=self.config.ack_wait) or _ACK_WAIT) / 1e9
+        return FoundConsumer(self.name, shortest, self.created, self.delivered.stream_seq)
 
 
 async def found_or_made(
@@ -111,6 +135,29 @@ async def found_or_made(
             f"{existing.config.ack_policy!r}, not {asked_policy!r}; {_WHAT_TO_DO}"
         )
     return existing.found
+
+
+async def known_consumer(connection: Connection, stream: str, name: str) -> FoundConsumer:
+    """Give a consumer that was there before.
+
+    Raises:
+        ConsumerLost: it is no more.
+        ConsumerUnreachable: who has it does not answer, as while its only server is away.
+        Forbidden: this NATS user may not see it.
+        nats.errors.Error: JetStream cannot be reached, or has no such stream now.
+    """
+    try:
+        async with asyncio.timeout(UNREACHABLE_SECONDS):
+            answer = await _ask(connection, f"$JS.API.CONSUMER.INFO.{stream}.{name}", {})
+    except TimeoutError as error:
+        raise ConsumerUnreachable(f"nothing is heard of the consumer {name}") from error
+    if answer.error is None:
+        return answer.found
+    if answer.error.err_code == _NOT_FOUND:
+        raise ConsumerLost(answer.error.description)
+    if answer.error.err_code == _OFFLINE:
+        raise ConsumerUnreachable(answer.error.description)
+    raise _failure(answer.error)
 
 
 async def forget(connection: Connection, stream: str, name: str) -> None:

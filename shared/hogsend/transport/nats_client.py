@@ -140,6 +140,8 @@ class NatsClient(Client):
                     await self.flush()
         finally:
             subscription._closed = True  # noqa: SLF001
+            # Its task would be found by the garbage collector, which says so as an error.
+            subscription._stop_processing()  # noqa: SLF001
             self._remove_sub(subscription._id)  # noqa: SLF001
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.js.api import ConsumerConfig
 
 import hogsend
@@ -24,8 +25,10 @@ from hogsend.contract.events import Event
 from hogsend.contract.headers import message_headers
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
+from hogsend.service import streams
 from hogsend.transport import consumer
 from hogsend.transport.connection import Connection
+from hogsend.transport.nats_client import Heard
 from tests.integration.harness import connected, consumers_of_others
 from tests.servers import Servers
 from tests.waiting import PATIENCE_SECONDS, eventually
@@ -238,6 +241,70 @@ async def test_who_leaves_leaves_no_consumer_behind(servers: Servers, fresh_bus:
         await subscriber.close()
         assert await ended[1] == []
         assert await left() == [DURABLE]
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["has read", "has read nothing"])
+async def test_a_loop_without_a_durable_misses_nothing_when_its_consumer_is_lost(
+    servers: Servers, fresh_bus: None, *, first: bool
+) -> None:
+    async with (
+        two_sides(servers) as (ingest, subscriber),
+        connected(servers, User.OPERATOR) as operator,
+    ):
+        await announce(ingest, "before")
+        events = Client(subscriber).events()
+        waiting = asyncio.create_task(anext(events))
+        await eventually(lambda: _has_passing_consumer(subscriber, 1))
+        if first:
+            await announce(ingest, "1")
+            assert (await waiting).id == "1"
+        (lost,) = await operator.js.consumers_info(StreamName.EVENTS)
+        # As JetStream does with one that nobody has asked for five minutes.
+        await operator.js.delete_consumer(StreamName.EVENTS, str(lost.name))
+        await announce(ingest, "2")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            found = await (anext(events) if first else waiting)
+        assert found.id == "2"
+
+
+async def test_a_loop_without_a_durable_reads_all_of_another_stream(
+    servers: Servers, fresh_bus: None
+) -> None:
+    async with (
+        two_sides(servers) as (ingest, subscriber),
+        connected(servers, User.OPERATOR) as operator,
+    ):
+        events = Client(subscriber).events()
+        for id in ("1", "2", "3"):
+            waiting = asyncio.create_task(anext(events))
+            await eventually(lambda: _has_passing_consumer(subscriber, 1))
+            await announce(ingest, id)
+            assert (await waiting).id == id
+        await operator.js.delete_stream(StreamName.EVENTS)
+        await streams.restore(ingest.js, User.INGEST)
+        await announce(ingest, "4")
+        assert (await asyncio.wait_for(anext(events), PATIENCE_SECONDS)).id == "4"
+
+
+async def test_who_leaves_leaves_no_task_behind(
+    servers: Servers, fresh_bus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two_sides(servers) as (_, subscriber):
+        begun, hear = list[Subscription](), subscriber.client.hear
+
+        async def noted(subject: str, heard: Heard) -> Subscription:
+            begun.append(await hear(subject, heard))
+            return begun[-1]
+
+        monkeypatch.setattr(subscriber.client, "hear", noted)
+        events = Client(subscriber).events(durable=DURABLE)
+        waiting = asyncio.create_task(_rest(events))
+        await eventually(lambda: begun)
+        await events.aclose()
+        assert await waiting == []
+        # One that is only forgotten is garbage, and asyncio logs an error when it is found.
+        tasks = [one._wait_for_msgs_task for one in begun]
+        await eventually(lambda: all(task and task.done() for task in tasks))
 
 
 async def test_an_event_in_hand_is_given_back_when_the_client_is_closed(

@@ -1,0 +1,112 @@
+"""Consumers that are not durable: made again where they were when they are lost.
+
+JetStream keeps such a consumer on one server, however many copies its stream has. Nobody can read
+it while that server is away. It is forgotten when nobody has asked for a while, which a cut
+connection looks like. What was published meanwhile is still in the stream.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+
+import msgspec
+import nats.errors
+from nats.js.api import ConsumerConfig, DeliverPolicy
+
+from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
+from hogsend.transport.foreign_consumer import (
+    ConsumerLost,
+    ConsumerUnreachable,
+    FoundConsumer,
+    forget,
+    found_or_made,
+    known_consumer,
+)
+
+
+class _State(msgspec.Struct, frozen=True):
+    last_seq: int = 0
+
+
+class _Stream(msgspec.Struct, frozen=True):
+    """JetStream's answer about a stream."""
+
+    state: _State = _State()
+    created: datetime | None = None
+    """None when there is no such stream now."""
+
+
+class PassingConsumer:
+    """One reader's consumer that is not durable."""
+
+    def __init__(self, connection: Connection, stream: str, config: ConsumerConfig) -> None:
+        """Prepare without asking.
+
+        Args:
+            connection: may connect later.
+            stream: the stream's name.
+            config: has no durable name.
+        """
+        self._connection = connection
+        self._stream = stream
+        self._config = _named(config)
+        self._exists = False
+        self._made_at: datetime | None = None
+        self._done = 0
+
+    def done(self, sequence: int) -> None:
+        """Note that the message with this sequence need not come again."""
+        self._done = max(self._done, sequence)
+
+    async def found(self) -> FoundConsumer:
+        """Find it, or make it: the first time as declared, later behind what is done.
+
+        Raises:
+            Forbidden: this NATS user may not make or see it.
+            nats.errors.Error: NATS or JetStream cannot be reached.
+        """
+        if self._exists:
+            try:
+                return await known_consumer(self._connection, self._stream, self._name)
+            except ConsumerLost:
+                self._exists = False
+            except ConsumerUnreachable:
+                # Its server may come back with it: two of one name would be in each other's way.
+                self._exists, self._config = False, _named(self._config)
+        found = await found_or_made(self._connection, self._stream, await self._placed())
+        self._exists = True
+        if self._made_at is None:
+            self._made_at, self._done = found.created, found.delivered
+        return found
+
+    async def forget(self) -> None:
+        """Leave nothing of it at JetStream; raises nothing."""
+        await forget(self._connection, self._stream, self._name)
+
+    @property
+    def _name(self) -> str:
+        return str(self._config.name)
+
+    async def _placed(self) -> ConsumerConfig:
+        if self._made_at is None:
+            return self._config
+        subject = f"$JS.API.STREAM.INFO.{self._stream}"
+        answer = await self._connection.ask(subject, b"", seconds=MANAGEMENT_SECONDS)
+        stream = msgspec.json.decode(answer.data, type=_Stream)
+        if stream.created is None:
+            raise nats.errors.Error(f"there is no stream {self._stream} now")
+        if stream.created > self._made_at:
+            # Another stream than the one that was read: all of it is new.
+            return self._config.evolve(deliver_policy=DeliverPolicy.ALL)
+        # A stream that was restored from a backup may end before what was done.
+        after = min(self._done, stream.state.last_seq)
+        return self._config.evolve(
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=after + 1
+        )
+
+
+def _named(config: ConsumerConfig) -> ConsumerConfig:
+    # Only named consumers have a subject that permissions can tell apart; and under its name it is
+    # found again, with its position, after a reconnection.
+    return config.evolve(name=secrets.token_hex(8))
