@@ -47,6 +47,9 @@ time."""
 
 _PING_SECONDS = 5
 
+MOST_ERRORS = 8
+"""Different errors of attempts to connect that are remembered."""
+
 UNREACHABLE = (nats.errors.Error, js_errors.Error, TimeoutError, OSError)
 """What nats-py raises while NATS, JetStream or a stream cannot be reached."""
 
@@ -92,6 +95,7 @@ class Connection:
         self._own_js: JetStreamContext | None = None
         self._has_begun = False
         self._has_connected = False
+        self._said_while_away: set[str] = set()
         self.closed = False
         """Whether it was closed, and not opened again. `Client.is_closed` says so of a first
         attempt that failed, too."""
@@ -393,11 +397,19 @@ class Connection:
         return headers or None
 
     async def _on_error(self, error: Exception) -> None:
-        self.observe("error", f"{type(error).__name__}: {error}")
+        said = f"{type(error).__name__}: {error}"
+        if self.connected:
+            self._said_while_away.clear()
+        # Each server is tried each second, for as long as none can be reached.
+        if said not in self._said_while_away:
+            self.observe("error", said)
+        if not self.connected and len(self._said_while_away) < MOST_ERRORS:
+            self._said_while_away.add(said)
         self.refusals.read(str(error))
 
     async def _on_disconnect(self) -> None:
         self._own_js = None
+        self._said_while_away.clear()
         self.refusals.forget()
         self.observe("disconnected", "")
 
