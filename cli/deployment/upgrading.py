@@ -18,11 +18,13 @@ from typing import Any
 
 import httpx
 import msgspec
+from nats.js.api import StreamInfo
 
 from cli.deployment import servers
 from cli.deployment.compose import Compose
 from cli.deployment.layout import DOOR, SERVERS
 from cli.errors import CommandError
+from hogsend.service.bus_health import current_copies, is_without_leader
 
 IN_ORDER = ("credentials", "provisioner", "ingest", "analytics")
 """The gateways come last: they take webhooks whatever becomes of the others."""
@@ -172,10 +174,9 @@ def order(present: Sequence[str]) -> list[str]:
     return [name for name in wanted if name in present]
 
 
-def _is_complete(info: Any) -> bool:
-    peers = info.cluster.replicas if info.cluster and info.cluster.replicas else []
-    copies = 1 + sum(bool(peer.current) and not peer.offline for peer in peers)
-    return bool(copies >= (info.config.num_replicas or 1))
+def _is_complete(info: StreamInfo) -> bool:
+    wanted = info.config.num_replicas or 1
+    return not is_without_leader(info) and current_copies(info) >= wanted
 
 
 def _get(url: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 from nats.js import JetStreamContext
+from nats.js.api import StreamInfo
 from nats.js.errors import NotFoundError
 
 from hogsend.contract.json_text import NOT_JSON
@@ -54,6 +55,19 @@ def note(problems: Sequence[str]) -> None:
     _problems[:] = problems
 
 
+def is_without_leader(info: StreamInfo) -> bool:
+    """Whether nobody takes a stream's messages: too few of its servers are up, or it is elected."""
+    return info.cluster is not None and not info.cluster.leader
+
+
+def current_copies(info: StreamInfo) -> int:
+    """On how many servers that can be reached a stream is up to date."""
+    others = info.cluster.replicas if info.cluster and info.cluster.replicas else []
+    current = sum(bool(peer.current) and not peer.offline for peer in others)
+    # Without a leader, who answers is listed with the others.
+    return current if is_without_leader(info) else 1 + current
+
+
 async def examine(
     js: JetStreamContext, owner: User, limits: Limits, urls: Sequence[str]
 ) -> list[str]:
@@ -69,9 +83,13 @@ async def examine(
             continue
         with suppress(NotFoundError):
             info = await js.stream_info(name)
-            others = info.cluster.replicas if info.cluster and info.cluster.replicas else []
-            copies = 1 + sum(bool(peer.current) and not peer.offline for peer in others)
-            if copies < limits.replicas:
+            copies = current_copies(info)
+            if is_without_leader(info):
+                found.append(
+                    f"{name} takes nothing: it has no leader, and {copies} of {limits.replicas} "
+                    "copies"
+                )
+            elif copies < limits.replicas:
                 found.append(f"{name} has {copies} of {limits.replicas} copies")
             elif (wanted := info.config.num_replicas or 1) > limits.replicas:
                 found.append(f"{name} is kept on {wanted} servers, NATS_REPLICAS says otherwise")

@@ -331,8 +331,8 @@ class Publisher:
             return
         pending, index = entry
         if not message.data:
-            # The server's "no responders": no stream listens on that subject.
-            pending.settle(index, Unavailable("the stream does not exist"))
+            # The server's "no responders": no leader of a stream listens on that subject.
+            pending.settle(index, Unavailable("the stream has no leader now, or does not exist"))
             return
         acknowledgement = _decode(message.data)
         problem, pending.sequence = acknowledgement.error, acknowledgement.seq

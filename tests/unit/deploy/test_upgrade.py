@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from nats.js.api import ClusterInfo, PeerInfo, StreamConfig
 
 from cli.deployment import upgrading
 from cli.deployment.compose import Compose
@@ -150,3 +152,13 @@ def test_what_does_not_run_is_not_upgraded(tmp_path: Path) -> None:
         Upgrade(engine, told).run(build=True)
     assert engine.replaced == []
     assert "build" not in engine.ran
+
+
+def test_a_stream_without_a_leader_is_not_complete() -> None:
+    peers = [PeerInfo(name=name, current=True, offline=False) for name in SERVERS]
+    wanted = StreamConfig(num_replicas=3)
+    led = Mock(config=wanted, cluster=ClusterInfo(leader="nats-1", replicas=peers[1:]))
+    # Who answers is listed with the others.
+    elected = Mock(config=wanted, cluster=ClusterInfo(leader=None, replicas=peers))
+    assert upgrading._is_complete(led)
+    assert not upgrading._is_complete(elected)

@@ -28,10 +28,12 @@ class Info(msgspec.Struct):
 class JetStream:
     """Answers for one stream, EVENTS; the others are not there."""
 
-    def __init__(self, peers: list[PeerInfo] | None, wanted: int) -> None:
+    def __init__(
+        self, peers: list[PeerInfo] | None, wanted: int, leader: str | None = "nats"
+    ) -> None:
         self._info = Info(
             StreamConfig(num_replicas=wanted),
-            None if peers is None else ClusterInfo(leader="nats", replicas=peers),
+            None if peers is None else ClusterInfo(leader=leader, replicas=peers),
         )
 
     async def stream_info(self, name: str) -> Info:
@@ -63,6 +65,14 @@ async def test_copies_that_are_missing_are_named(
     assert found == ([problem] if problem else [])
     # Each service looks at its own.
     assert await examine(js, User.CREDENTIALS, Limits(replicas), ONE) == []
+
+
+async def test_a_stream_without_a_leader_takes_nothing() -> None:
+    # As nats-server 2.15 answers while two of three servers are down: who answers is listed, too.
+    peers = [peer(), peer(current=False), peer(current=False)]
+    js: Any = JetStream(peers, 3, leader=None)
+    found = await examine(js, STREAMS[StreamName.EVENTS].owner, Limits(3), ONE)
+    assert found == ["EVENTS takes nothing: it has no leader, and 1 of 3 copies"]
 
 
 @asynccontextmanager
