@@ -6,12 +6,18 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import msgspec
+
 from hogsend.posthog.capture import CaptureError
 from services.analytics.delivery.ordered_queue import Entry
 from services.analytics.delivery.retry import RetryPolicy
 
 HALVE_AFTER_ATTEMPTS = 3
 """After so many failures a batch is sent in halves: one of its events may be what fails."""
+
+MAX_REFUSALS = 2
+"""A refusal that is not about the events may come from what is in front of PostHog while it is
+replaced, such as an ingress' own 404. So it is asked once more."""
 
 Origin = TypeVar("Origin")
 
@@ -47,7 +53,10 @@ def plan_retry(
         entry.attempts += 1
         entry.first_tried_at = min(entry.first_tried_at, now)
     if not error.may_pass:
-        return list(batch)
+        if error.is_about_content:
+            return list(batch)
+        attempts = min(policy.max_attempts, MAX_REFUSALS)
+        policy = msgspec.structs.replace(policy, max_attempts=attempts)
     given_up = []
     spread = jitter()
     for entry in batch:

@@ -39,10 +39,18 @@ def test_a_refused_event_that_was_alone_is_given_up() -> None:
     assert entries[0].attempts == 1
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_refusal_that_is_not_about_content_gives_the_whole_batch_up(status: int) -> None:
+@pytest.mark.parametrize("status", [302, 401, 403, 404])
+def test_a_refusal_that_is_not_about_content_is_tried_once_more(status: int) -> None:
     entries = batch(3)
-    assert plan_retry(entries, CaptureError("no", status), POLICY, NOW) == entries
+    assert plan_retry(entries, CaptureError("no", status), POLICY, NOW) == []
+    assert NOW + 10 <= entries[0].due_at <= NOW + 15
+    assert plan_retry(entries, CaptureError("no", status), POLICY, NOW + 15) == entries
+    assert [entry.attempts for entry in entries] == [2] * 3
+
+
+def test_no_refusal_is_tried_more_often_than_the_operator_wants() -> None:
+    entries, once = batch(1), RetryPolicy(max_attempts=1)
+    assert plan_retry(entries, CaptureError("no", 404), once, NOW) == entries
 
 
 def test_a_batch_that_fails_again_and_again_is_halved() -> None:

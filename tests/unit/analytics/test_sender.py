@@ -320,11 +320,13 @@ async def test_an_event_that_makes_posthog_fail_is_found_and_its_neighbours_are_
 
 
 @on_virtual_time
-async def test_a_refused_key_sets_the_whole_batch_aside_at_once(delivery: Delivery) -> None:
+async def test_a_key_refused_twice_sets_the_whole_batch_aside(delivery: Delivery) -> None:
     delivery.capture.judge = lambda _names: BAD_KEY
     async with delivery.running():
         await delivery.deliver(*(delivery.event(n, f"u_{n}") for n in range(4)))
-        assert len(delivery.capture.attempts) == 1
+        assert delivery.stream.dead_letters == []
+        await asyncio.sleep(20)
+        assert len(delivery.capture.attempts) == 2
         assert [letter.reason for letter in delivery.stream.dead_letters] == ["refused"] * 4
 
 
@@ -413,6 +415,7 @@ async def test_what_cannot_be_kept_as_a_dead_letter_is_not_acknowledged(
     refused = [delivery.event(n, f"u_{n}") for n in (2, 3)]
     async with delivery.running():
         await delivery.deliver(unreadable, *refused)
+        await asyncio.sleep(20)
         assert [message.acks for message in (unreadable, *refused)] == [0, 0, 0]
         assert delivery.source.history == []
         delivery.stream.takes_dead_letters = True
@@ -545,12 +548,14 @@ async def test_it_is_heard_how_attempts_end_except_for_what_events_contain(
             delivery.capture.judge = lambda _names, error=error: error  # type: ignore[misc]
             await delivery.deliver(delivery.event(position, f"u_{position}"))
         assert delivery.heard == ["test failed", "test failed"]
-        given_up, tried_again = delivery.attempts
-        assert given_up == Attempt(
-            attempts=1, response_status=401, error="HTTP 401: no", next_seconds=None
-        )
-        assert (tried_again.attempts, tried_again.response_status) == (1, None)
-        assert tried_again.next_seconds == pytest.approx(12.5, abs=2.5)
+        assert [(one.attempts, one.response_status, one.error) for one in delivery.attempts] == [
+            (1, 401, "HTTP 401: no"),
+            (1, None, "PostHog cannot be reached (ConnectError)"),
+        ]
+        assert [one.next_seconds for one in delivery.attempts] == pytest.approx([12.5] * 2, abs=2.5)
+        delivery.capture.judge = lambda _names: BAD_KEY
+        await asyncio.sleep(20)
+        assert (delivery.attempts[-1].attempts, delivery.attempts[-1].next_seconds) == (2, None)
         delivery.capture.judge = lambda _names: None
         await delivery.deliver(delivery.event(4, "u_4"))
         assert delivery.heard[-1] == "test worked"
