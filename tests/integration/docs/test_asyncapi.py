@@ -9,6 +9,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from faststream.specification import AsyncAPI
+
+from hogsend import Event
+from hogsend.contract import subjects
+from hogsend.faststream import HogsendBroker
 
 ROOT = Path(__file__).parents[3]
 TOOLS = ROOT / "tests" / "asyncapi"
@@ -29,6 +34,24 @@ def test_the_official_parser_takes_the_document_and_its_types_compile(tmp_path: 
     # The generator has another name for what is a word of TypeScript's own, as `Event` is.
     named = {model.removeprefix("Reserved") for model in models}
     assert {name for name, schema in schemas.items() if "properties" in schema} <= named
+
+
+def test_the_official_parser_takes_what_faststream_makes_of_an_app(tmp_path: Path) -> None:
+    broker = HogsendBroker("nats://127.0.0.1:4222")
+    names = ["order placed", "a.b", "größe", "100%", "~", "a/b", "a:b", "$pageview", "x" * 300]
+
+    @broker.events(names, durable="mailer")
+    async def mail(event: Event) -> None: ...
+
+    @broker.events("order placed", durable="billing")
+    async def bill(event: Event) -> None: ...
+
+    document = AsyncAPI(broker).to_specification().to_json()
+    (tmp_path / "app.json").write_text(document)
+    _run("node", TOOLS / "check.mjs", tmp_path / "app.json", tmp_path / "types.ts")
+    channels = json.loads(document)["channels"].values()
+    assert len(channels) == len(names) + 1
+    assert {channel["address"] for channel in channels} == {subjects.event(name) for name in names}
 
 
 def test_the_official_parser_refuses_a_channel_that_is_missing(tmp_path: Path) -> None:
