@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Never
 from uuid import uuid4
@@ -16,10 +16,10 @@ from hogsend.contract.notices import INGEST_CLAIM_NOTICE, INGEST_TOLD, ClaimNoti
 from hogsend.service.metrics import FAILURES
 from hogsend.service.tasks import cancel_all
 from hogsend.transport.connection import Connection
-from services.gateway.notices.notice import Notice, raised, resolved
+from services.gateway.notices.notice import Notice, Problem, raised, resolved
 from services.gateway.notices.outbox import Outbox, Waiting
 from services.gateway.notices.sender import NoticeSender
-from services.gateway.notices.watches import Found, Watch
+from services.gateway.notices.watches import Watch
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +84,7 @@ class NoticeWatcher:
             await self.look(watch)
             await asyncio.sleep(watch.seconds)
 
-    async def _tell_here(self, watch: Watch, found: Found) -> None:
+    async def _tell_here(self, watch: Watch, found: Mapping[str, Problem]) -> None:
         known = self._outbox.told_here
         for notice in _changes(watch, found, known):
             subject = notice.data.subject
@@ -124,7 +124,7 @@ class NoticeWatcher:
             await self._outbox.remove(waiting)
 
 
-def _changes(watch: Watch, found: Found, told: Iterable[str]) -> list[Notice]:
-    now, found, known = datetime.now(UTC), found or {}, set(told)
+def _changes(watch: Watch, found: Mapping[str, Problem], told: Iterable[str]) -> list[Notice]:
+    now, known = datetime.now(UTC), set(told)
     came = [raised(watch.kind, one, found[one], now) for one in sorted(found.keys() - known)]
     return came + [resolved(watch.kind, one, now) for one in sorted(known - found.keys())]

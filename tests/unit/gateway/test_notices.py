@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from uuid import uuid4
 import httpx
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 from standardwebhooks.webhooks import Webhook
 
 from hogsend.contract.credentials import CREDENTIALS_STATUS, CredentialStatus
@@ -33,15 +35,19 @@ from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE
 from hogsend.posthog.signing import key_of
 from hogsend.service.http import NOT_POSTHOG
 from hogsend.service.ssrf import EgressPolicy
+from hogsend.service.tasks import cancel_all
+from services.gateway.notices import watcher
 from services.gateway.notices.notice import Notice, Problem, raised, resolved
 from services.gateway.notices.openapi import WEBHOOKS
 from services.gateway.notices.outbox import MOST, NAME, Outbox, Waiting
-from services.gateway.notices.sender import GIVEN_UP_SECONDS, NoticeSender
+from services.gateway.notices.sender import FIRST_RETRY_SECONDS, GIVEN_UP_SECONDS, NoticeSender
 from services.gateway.notices.watcher import NoticeWatcher
 from services.gateway.notices.watches import Found, Spool, Watch, watches
 from services.gateway.settings import GatewaySettings
 from tests.ports import free_port
 from tests.unit.gateway.fakes import FakeConnection
+from tests.virtual_time import now, on_virtual_time, settle
+from tests.waiting import eventually
 
 SECRET = "whsec_" + "b3BlcmF0b3Igb2YgdGhpcyBpbnN0YW5jZQ=="
 URL = "https://ops.example.com/hook?token=hidden"
@@ -64,10 +70,10 @@ class Receiver:
             raise answer
         return answer
 
-    def sender(self, outbox: Outbox) -> NoticeSender:
+    def sender(self, outbox: Outbox, *, spacing: float = 0) -> NoticeSender:
         http = httpx.AsyncClient(transport=httpx.MockTransport(self.handle))
         return NoticeSender(
-            outbox, http, url=URL, key=key_of(SECRET), now=lambda: self.now, spacing=0
+            outbox, http, url=URL, key=key_of(SECRET), now=lambda: self.now, spacing=spacing
         )
 
 
@@ -99,6 +105,67 @@ async def test_a_notice_is_signed_by_standard_webhooks(tmp_path: Path) -> None:
     assert request.extensions.items() >= NOT_POSTHOG.items()
     outbox.close()
     assert opened(tmp_path).waiting == []
+
+
+def about(subject: str) -> Waiting:
+    return Waiting(uuid4(), raised("destination.failing", subject, PROBLEM, AT), claimed=True)
+
+
+def attempts(outcome: str) -> float:
+    labels = {"kind": "dead_letters.waiting", "outcome": outcome}
+    return REGISTRY.get_sample_value("hogsend_operator_notices_total", labels) or 0.0
+
+
+async def test_attempts_are_counted_by_their_outcome(tmp_path: Path) -> None:
+    outcomes = ("delivered", "retried", "given_up")
+    before = [attempts(one) for one in outcomes]
+    receiver, outbox = Receiver(*[httpx.Response(500)] * 2), opened(tmp_path)
+    sender = receiver.sender(outbox)
+    await outbox.add(waiting())
+    await sender.send_due()
+    receiver.now += GIVEN_UP_SECONDS + 1
+    await sender.send_due()
+    await outbox.add(waiting())
+    await sender.send_due()
+    assert [attempts(one) - old for one, old in zip(outcomes, before, strict=True)] == [1, 1, 1]
+
+
+@on_virtual_time
+async def test_a_receiver_is_given_a_pause_between_two_requests() -> None:
+    receiver, outbox, at = Receiver(), Outbox(Path("/nowhere")), list[float]()
+    handle = receiver.handle
+
+    def noted(request: httpx.Request) -> httpx.Response:
+        at.append(now())
+        return handle(request)
+
+    receiver.handle = noted  # type: ignore[method-assign]
+    for subject in ("a", "b", "c"):
+        await outbox.add(about(subject))
+    await receiver.sender(outbox, spacing=1).send_due()
+    assert at == [0, 1, 2]
+
+
+@on_virtual_time
+async def test_a_receiver_that_does_not_answer_is_asked_again() -> None:
+    async def silent(_request: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    outbox = Outbox(Path("/nowhere"))
+    await outbox.add(waiting())
+    async with httpx.AsyncClient(transport=httpx.MockTransport(silent)) as http:
+        sender = NoticeSender(outbox, http, url=URL, key=key_of(SECRET), now=lambda: 0.0)
+        assert await sender.send_due() == FIRST_RETRY_SECONDS
+    assert [one.attempts for one in outbox.waiting] == [1]
+
+
+async def test_the_next_attempt_is_the_soonest_of_all(tmp_path: Path) -> None:
+    slow = httpx.Response(503, headers={"retry-after": "100"})
+    receiver, outbox = Receiver(slow, httpx.Response(503)), opened(tmp_path)
+    for subject in ("a", "b"):
+        await outbox.add(about(subject))
+    assert await receiver.sender(outbox).send_due() == FIRST_RETRY_SECONDS
 
 
 async def test_the_body_of_an_answer_is_not_read(tmp_path: Path) -> None:
@@ -190,16 +257,74 @@ async def test_one_process_has_the_outbox_at_a_time(tmp_path: Path) -> None:
     assert second.open()
 
 
-async def test_an_outbox_is_bounded(tmp_path: Path) -> None:
-    outbox = Outbox(tmp_path)
-    for _ in range(MOST + 3):
-        await outbox.add(waiting())
-    assert len(outbox.waiting) == MOST
+async def test_an_outbox_gives_up_the_oldest_for_one_more(tmp_path: Path) -> None:
+    outbox, notices = Outbox(tmp_path), [waiting() for _ in range(MOST + 3)]
+    for one in notices:
+        await outbox.add(one)
+    assert outbox.waiting == notices[3:]
+    # Its delivery may have been under way.
+    await outbox.remove(notices[0])
+    assert outbox.waiting == notices[3:]
+
+
+async def test_a_process_that_cannot_have_the_outbox_keeps_no_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = opened(tmp_path), Outbox(tmp_path)
+    files, really = list[int](), os.open
+
+    def noted(path: Path, flags: int, mode: int) -> int:
+        files.append(really(path, flags, mode))
+        return files[-1]
+
+    monkeypatch.setattr(os, "open", noted)
+    assert not second.open()
+    [file] = files
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(file)
+    first.close()
+
+
+async def test_what_was_closed_leaves_the_file_to_the_next_process(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    first.close()
+    second = opened(tmp_path)
+    await second.add(kept := waiting())
+    await first.add(waiting())
+    first.close()
+    assert not Outbox(tmp_path).open()
+    second.close()
+    assert opened(tmp_path).waiting == [kept]
+
+
+async def test_an_outbox_makes_its_directory(tmp_path: Path) -> None:
+    directory = tmp_path / "spool" / "a"
+    outbox = opened(directory)
+    await outbox.add(kept := waiting())
+    outbox.close()
+    assert opened(directory).waiting == [kept]
+
+
+@on_virtual_time
+async def test_a_change_of_the_outbox_ends_one_wait_for_it() -> None:
+    outbox = Outbox(Path("/nowhere"))
+    waiting_for = asyncio.create_task(outbox.changed(None))
+    await settle()
+    assert not waiting_for.done()
+    await outbox.add(waiting())
+    await waiting_for
+    await outbox.changed(5)
+    assert now() == 5
 
 
 async def test_a_damaged_or_unwritable_outbox_still_tells(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"{")
     assert opened(tmp_path).waiting == []
+    unreadable = tmp_path / "unreadable"
+    (unreadable / NAME).mkdir(parents=True)
+    outbox = opened(unreadable)
+    await outbox.add(waiting())
+    assert len(outbox.waiting) == 1
     file = tmp_path / "file"
     file.touch()
     outbox = opened(file / "below")
@@ -255,6 +380,68 @@ async def test_what_another_gateway_tells_is_not_told_twice(tmp_path: Path, outc
     assert told(looking.outbox) == []
 
 
+async def test_a_problem_that_is_not_decided_yet_is_not_found_twice(tmp_path: Path) -> None:
+    looking = Looking(tmp_path)
+    looking.found = {"a": PROBLEM}
+    del looking.bus.replies[INGEST_CLAIM_NOTICE.subject]
+    await looking.look()
+    await looking.look()
+    assert told(looking.outbox) == [("a", "raised", False)]
+    # It holds up nothing of another kind.
+    other = Watch("destination.failing", 1, looking._look)
+    await looking.watcher.look(other)
+    assert len(looking.outbox.waiting) == 2
+
+
+async def test_while_it_is_not_known_what_was_told_nothing_is(tmp_path: Path) -> None:
+    looking = Looking(tmp_path)
+    looking.found = {"a": PROBLEM}
+    del looking.bus.replies[INGEST_TOLD.subject]
+    await looking.look()
+    assert told(looking.outbox) == []
+
+
+async def test_a_problem_of_this_gateway_is_told_each_time_it_comes(tmp_path: Path) -> None:
+    looking = Looking(tmp_path, local=True)
+    for found in ({"host": PROBLEM}, {}, {"host": PROBLEM}):
+        looking.found = found
+        await looking.look()
+    states = [state for _, state, _ in told(looking.outbox)]
+    assert states == ["raised", "resolved", "raised"]
+
+
+async def test_another_gateway_tells_once_the_one_that_does_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "OPEN_SECONDS", 0.01)
+    first, second = Looking(tmp_path), Looking(tmp_path / "other")
+    first.outbox.close()
+    second.outbox.close()
+    second.watcher = NoticeWatcher(
+        second.bus, Outbox(tmp_path), [second.watch], Receiver().sender(Outbox(tmp_path))
+    )
+    looks: list[str] = []
+
+    def noting(looking: Looking, name: str) -> None:
+        async def look(_watch: Watch) -> None:
+            looks.append(name)
+
+        monkeypatch.setattr(looking.watcher, "look", look)
+
+    noting(first, "first")
+    noting(second, "second")
+    telling = asyncio.create_task(first.watcher.run())
+    await eventually(lambda: looks)
+    waits = asyncio.create_task(second.watcher.run())
+    await eventually(lambda: len(looks) > 1)
+    assert set(looks) == {"first"}
+    await cancel_all(telling)
+    looks.clear()
+    await eventually(lambda: looks)
+    assert set(looks) == {"second"}
+    await cancel_all(waits)
+
+
 async def test_what_is_not_known_changes_nothing(tmp_path: Path) -> None:
     looking = Looking(tmp_path)
     looking.is_told("a")
@@ -299,6 +486,7 @@ async def test_a_spool_that_is_used_for_a_moment_is_not_told_of() -> None:
 
     spool = Spool(count)
     assert await spool.look() == {}
+    assert await spool.look() != {}
     waiting = 0
     assert await spool.look() == {}
     waiting = 2
@@ -348,7 +536,10 @@ async def test_a_credential_that_needs_the_operator(
         version=1, oauth=oauth, scopes=[], webhook_secret="absent", needs_reconnect=needs
     )
     services.bus.answer(CREDENTIALS_STATUS, status)
-    assert bool(await services.look("credential.needs_reconnect")) is there
+    found = await services.look("credential.needs_reconnect")
+    # None would say that it is not known, and the problem would never be over.
+    assert found is not None
+    assert bool(found) is there
 
 
 async def test_dead_letters_that_wait(services: Services) -> None:
