@@ -169,7 +169,6 @@ class Publisher:
         """End what waits: the connection is closed. The next one may be of another event loop."""
         for pending in list(self._callers):
             pending.fail("the connection to NATS was closed")
-        self._pending.clear()
         if self._sweep is not None:
             self._sweep.cancel()
         self._begin()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import gc
+import weakref
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import nats.errors
 import pytest
 
-from hogsend.contract.errors import Unavailable
+from hogsend.contract.errors import Forbidden, TooLarge, Unavailable
 from hogsend.transport import publisher as module
+from hogsend.transport.hpub import encode_headers
 from hogsend.transport.publisher import OutgoingMessage, Publisher
 from tests.waiting import PATIENCE_SECONDS, eventually
 
@@ -260,3 +264,155 @@ async def test_the_next_connection_is_asked_for_acknowledgements_anew(client: Fa
     await eventually(lambda: bool(client.written))
     await client.acknowledge(client.written[0])
     await task
+
+
+async def test_each_of_two_batches_at_once_has_its_own_acknowledgements(client: FakeClient) -> None:
+    publisher = Publisher(client)  # type: ignore[arg-type]
+    first = asyncio.create_task(publisher.publish_all([MESSAGE] * 3))
+    second = asyncio.create_task(publisher.publish_all([MESSAGE] * 3))
+    await eventually(lambda: len(client.written) == 6)
+    for command in client.written[3:]:
+        await client.acknowledge(command)
+    assert await second == [None] * 3
+    assert not first.done()
+    refusal = b'{"error":{"code":400,"err_code":10060,"description":"no"}}'
+    await client.acknowledge(client.written[1], refusal)
+    for command in (client.written[0], client.written[2]):
+        await client.acknowledge(command)
+    outcomes = await first
+    assert [type(one).__name__ for one in outcomes] == ["NoneType", "PublishRejected", "NoneType"]
+
+
+async def test_outcomes_of_more_than_are_in_flight_are_in_order(client: FakeClient) -> None:
+    publisher = Publisher(client)  # type: ignore[arg-type]
+    large = OutgoingMessage(MESSAGE.subject, b"x" * (client.max_payload + 1), {})
+    count = module.IN_FLIGHT
+    task = asyncio.create_task(publisher.publish_all([MESSAGE] * count + [large], within=3600))
+    await eventually(lambda: len(client.written) == count)
+    for command in list(client.written):
+        await client.acknowledge(command)
+    outcomes = await task
+    assert outcomes[:count] == [None] * count
+    assert [type(one).__name__ for one in outcomes[count:]] == ["TooLarge"]
+
+
+async def test_nothing_looks_after_deadlines_once_no_caller_waits(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    task = publishing(client, within=3600)
+    await eventually(lambda: bool(client.written))
+    clock.fire(after=module.SWEEP_SECONDS)
+    assert len(clock.timers) == 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    clock.fire(after=module.SWEEP_SECONDS)
+    assert not clock.timers
+
+
+class Headers(dict[str, str]):
+    """Headers that can be referred to weakly."""
+
+
+async def cancelled(_publisher: Publisher, task: asyncio.Task[None]) -> None:
+    task.cancel()
+
+
+async def closed(publisher: Publisher, _task: asyncio.Task[None]) -> None:
+    publisher.closed()
+
+
+async def refused(publisher: Publisher, _task: asyncio.Task[None]) -> None:
+    publisher.refused(MESSAGE.subject, "no")
+
+
+async def deaf(publisher: Publisher, _task: asyncio.Task[None]) -> None:
+    publisher.hears_nothing("no")
+
+
+@pytest.mark.parametrize("end", [cancelled, closed, refused, deaf])
+async def test_nothing_is_kept_of_what_is_given_up(
+    client: FakeClient, end: Callable[[Publisher, asyncio.Task[None]], Awaitable[None]]
+) -> None:
+    publisher = Publisher(client)  # type: ignore[arg-type]
+    headers = Headers()
+    message = OutgoingMessage(MESSAGE.subject, b"{}", headers)
+    task = asyncio.create_task(publisher.publish(message, within=3600))
+    await eventually(lambda: bool(client.written))
+    await end(publisher, task)
+    await asyncio.wait([task])
+    assert task.cancelled() or isinstance(task.exception(), (Unavailable, Forbidden))
+    kept = weakref.ref(headers)
+    del headers, message, task
+    gc.collect()
+    assert kept() is None
+
+
+async def test_a_refusal_of_another_subject_ends_nothing(client: FakeClient) -> None:
+    publisher = Publisher(client)  # type: ignore[arg-type]
+    task = asyncio.create_task(publisher.publish(MESSAGE, within=3600))
+    await eventually(lambda: bool(client.written))
+    publisher.refused("hogsend.events.another", "no")
+    publisher.hears_nothing("")
+    await client.acknowledge(client.written[0])
+    await task
+
+
+async def test_nothing_is_written_where_the_answer_is_known(client: FakeClient) -> None:
+    publisher = Publisher(client)  # type: ignore[arg-type]
+    head = len(encode_headers(MESSAGE.headers))
+    fits = OutgoingMessage(MESSAGE.subject, b"x" * (client.max_payload - head), MESSAGE.headers)
+    with pytest.raises(TooLarge):
+        await publisher.publish(msgspec.structs.replace(fits, body=fits.body + b"x"))
+    publisher.hears_nothing("no")
+    with pytest.raises(Forbidden):
+        await publisher.publish(MESSAGE)
+    client.is_connected = False
+    with pytest.raises(Unavailable, match="not connected"):
+        await publisher.publish(MESSAGE)
+    assert not client.written
+    client.is_connected = True
+    publisher.hears_nothing("")
+    task = asyncio.create_task(publisher.publish(fits, within=3600))
+    await eventually(lambda: bool(client.written))
+    await client.acknowledge(client.written[0])
+    await task
+
+
+async def test_callers_at_the_same_time_share_one_inbox(client: FakeClient) -> None:
+    publisher, asked, hear = Publisher(client), 0, client.hear  # type: ignore[arg-type]
+
+    async def slow(subject: str, heard: Callable[[Any], None]) -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0)
+        await hear(subject, heard)
+
+    client.hear = slow  # type: ignore[assignment,method-assign]
+    tasks = [asyncio.create_task(publisher.publish(MESSAGE, within=3600)) for _ in range(3)]
+    await eventually(lambda: len(client.written) == 3)
+    for command in list(client.written):
+        await client.acknowledge(command)
+    await asyncio.gather(*tasks)
+    assert asked == 1
+
+
+@pytest.mark.parametrize("error", [nats.errors.ConnectionClosedError(), ConnectionResetError()])
+async def test_a_connection_that_cannot_be_used_is_unavailable(
+    client: FakeClient, error: Exception
+) -> None:
+    async def fails(*_: object) -> None:
+        raise error
+
+    client.hear = fails  # type: ignore[assignment,method-assign]
+    with pytest.raises(Unavailable):
+        await publishing(client, within=3600)
+
+
+async def test_an_empty_answer_says_that_there_is_no_stream(client: FakeClient) -> None:
+    task = publishing(client, within=3600)
+    await eventually(lambda: bool(client.written))
+    await client.acknowledge(client.written[0], b"")
+    with pytest.raises(Unavailable, match="does not exist"):
+        await task
