@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from cli import environment
 from cli.errors import CommandError
+from cli.exit_codes import ExitCode
 from hogsend.urls import is_absolute_url, is_loopback
 
 DEFAULT_URL = "http://localhost:3002"
@@ -46,11 +47,13 @@ def resolve(url: str | None, admin_key: str | None) -> ServerAddress:
         raise CommandError(
             "the address of the Hogsend server must not carry a user or password",
             "pass the admin key as HOGSEND_ADMIN_KEY",
+            exit_code=ExitCode.USAGE,
         )
     if parts.scheme.lower() not in {"http", "https"} or not is_absolute_url(base):
         raise CommandError(
             f"{base} is not the address of a Hogsend server",
             f"give it as --url or HOGSEND_API_URL, for example {DEFAULT_URL}",
+            exit_code=ExitCode.USAGE,
         )
     key = admin_key or environment.first("HOGSEND_ADMIN_KEY", "ADMIN_API_KEY")
     key = key.strip() if key else None
@@ -58,6 +61,7 @@ def resolve(url: str | None, admin_key: str | None) -> ServerAddress:
         raise CommandError(
             "the admin key contains a character that no key has",
             "copy it again, without line breaks",
+            exit_code=ExitCode.USAGE,
         )
     address = ServerAddress(base, key or None)
     generated = _generated_key(address)

@@ -133,7 +133,10 @@ def _check(provider: str | None, client_id: str, timeout: float, *, both: bool) 
 
 
 def _server_address(url: str | None, admin_key: str | None) -> ServerAddress:
-    address = resolve(url, admin_key)
+    try:
+        address = resolve(url, admin_key)
+    except CommandError as error:
+        raise CommandError(error.problem, error.fix) from error
     if address.admin_key is None:
         raise CommandError(f"no admin key for {address.base_url}", admin_key_hint(address))
     return address

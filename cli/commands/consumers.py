@@ -86,7 +86,7 @@ def show(found: list[Found]) -> None:
             f"{one.unacknowledged:>7} unacknowledged  {', '.join(one.filters)}"
         )
         out.print(Text(printable(line)), soft_wrap=True)
-    out.print(f"{len(found)} consumers")
+    out.print(f"{len(found)} consumer{'' if len(found) == 1 else 's'}")
 
 
 @app.command

@@ -17,7 +17,14 @@ from rich.text import Text
 from cli.admin.client import AdminClient
 from cli.admin.errors import AdminError
 from cli.console import out, print_error, print_json, print_json_text
-from cli.doctor.checks import Check, Verdict, credential_checks, health_checks, verdict_of
+from cli.doctor.checks import (
+    Check,
+    Verdict,
+    credential_checks,
+    duration,
+    health_checks,
+    verdict_of,
+)
 from cli.doctor.report import show_check
 from cli.errors import CommandError, CommandFailed
 from cli.health import Health, Part, parts
@@ -172,7 +179,7 @@ def _table(base: str, health: Health) -> Table:
             Text(printable(name)),
             Text(printable(_state(part)), style=_COLOURS.get(part.status, "yellow")),
             f"{part.latency_ms:g}" if part.latency_ms is not None else "",
-            f"{part.uptime:.0f} s" if part.uptime is not None else "",
+            duration(part.uptime) if part.uptime is not None else "",
         )
     return table
 

@@ -255,5 +255,5 @@ async def test_the_command_as_a_user_runs_it() -> None:
     assert (away.code, away.out) == (1, "")
     assert "no answer" in away.err
     assert (wrong.code, unclear.code) == (2, 2)
-    assert odd.code == 1
+    assert odd.code == 2
     assert "not the address" in odd.json["error"]

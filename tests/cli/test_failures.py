@@ -175,6 +175,24 @@ def test_wrong_usage_is_said_without_names_of_python(
     assert not re.search(r"\b(int|float|str)\b|Tokens", outcome.err)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("status",), ExitCode.USAGE),
+        (("dlq", "list"), ExitCode.USAGE),
+        # As Hogsend's own.
+        (("connect", "posthog"), ExitCode.FAILED),
+    ],
+)
+@pytest.mark.parametrize("url", ["localhost:3002", "ftp://localhost", "http://user@localhost"])
+def test_an_address_that_is_none_is_wrong_usage(
+    cli: Cli, arguments: tuple[str, ...], code: ExitCode, url: str
+) -> None:
+    outcome = cli(*arguments, "--url", url)
+    assert outcome.code == code
+    assert "address" in outcome.err
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_the_docstring(cli: Cli, command: str) -> None:
     app = main.application(*main.COMMANDS)

@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import termios
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fcntl import ioctl
@@ -22,6 +23,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cli import main
+from cli import process as entry
 from tests.cli.fakes import ADMIN_KEY, CONNECT_INFO, PROVISION, STORE, FakeHogsend, FakePostHog
 from tests.cli.running import Outcome, finish, run, start
 from tests.waiting import PATIENCE_SECONDS, eventually
@@ -259,3 +262,27 @@ async def test_json_on_a_terminal_asks_no_question(hogsend: FakeHogsend) -> None
     assert outcome.code == 1
     (document,) = re.findall(r"\{.*\}", outcome.out)  # the spinner, on stderr, is there too
     assert json.loads(document)["verdict"] == "not_configured"
+
+
+def test_ctrl_c_while_the_command_is_loaded_is_no_traceback() -> None:
+    interrupted = """
+import os, signal, sys
+from cli.process import main
+
+class CtrlC:
+    def find_spec(self, name, *_):
+        if name == "cli.console":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, CtrlC())
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", interrupted], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_the_command_is_loaded_by_what_ends_quietly() -> None:
+    scripts = tomllib.loads((Path(main.__file__).parents[1] / "pyproject.toml").read_text())
+    assert scripts["project"]["scripts"]["hogsend"] == f"{entry.main.__module__}:main"

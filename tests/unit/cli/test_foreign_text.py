@@ -49,6 +49,7 @@ def test_a_consumers_filter_is_no_markup(capsys: pytest.CaptureFixture[str]) -> 
     show([Found("EVENTS", "theirs", True, filters, 1, 2)])  # noqa: FBT003
     shown = capsys.readouterr().out
     assert MARKUP in shown
+    assert shown.endswith("1 consumer\n")
     assert "\x1b" not in shown
 
 
@@ -60,10 +61,12 @@ def test_a_service_of_a_report_is_no_markup(capsys: pytest.CaptureFixture[str]) 
         "version": "1",
         "components": {"database": part, "redis": part},
         "schema": {name: {"inSync": True, "pending": []} for name in ("engine", "client")},
-        "services": {MARKUP: part},
+        "services": {MARKUP: part | {"uptime": 900_000.0}},
     }
     out.print(_table("http://x.y", msgspec.convert(report, Health)))
-    assert capsys.readouterr().out.count("[/x]") >= 3
+    shown = capsys.readouterr().out
+    assert shown.count("[/x]") >= 3
+    assert "10 days" in shown
 
 
 @pytest.fixture
