@@ -146,8 +146,8 @@ class Deliveries:
         return Message(resolved, method, headers, body, signing_key(secret) if secret else None)
 
     async def _deliver(self, delivery: Delivery, message: Message) -> None:
-        for number in range(1, retries.RATE_LIMITED_ATTEMPTS + 1):
-            attempt, retry_after = await self._attempt(self._signed(delivery, message))
+        for number in range(1, retries.ATTEMPTS + 1):
+            attempt = await self._attempt(self._signed(delivery, message))
             delivery.attempts = [*delivery.attempts, attempt]
             delivery.next_attempt_at = None
             status = attempt.status
@@ -157,7 +157,7 @@ class Deliveries:
             delivery.reason = attempt.error or f"answered with {status}"
             if number >= retries.attempts_allowed(status):
                 break
-            wait = retries.delay(self._options.backoff_seconds, number, status, retry_after)
+            wait = retries.delay(self._options.backoff_seconds, number)
             delivery.outcome = "retrying"
             delivery.next_attempt_at = iso(self._clock.now() + wait)
             await self._clock.sleep(wait)
@@ -177,24 +177,20 @@ class Deliveries:
         )
         return msgspec.structs.replace(message, headers=headers)
 
-    async def _attempt(self, message: Message) -> tuple[Attempt, float | None]:
+    async def _attempt(self, message: Message) -> Attempt:
         started = time.perf_counter()
         status: int | None = None
         error: str | None = None
-        retry_after: float | None = None
         try:
             async with asyncio.timeout(FETCH_SECONDS):
-                answer = await self._fetch(message)
-            status = answer.status_code
-            header = answer.headers.get("Retry-After")
-            retry_after = retries.retry_after_seconds(header, self._clock.now())
+                status = (await self._fetch(message)).status_code
         except TimeoutError:
             error = f"no answer within {FETCH_SECONDS:.0f} s"
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
             # A header or URL with values of an event in it may be invalid.
             error = f"{type(failure).__name__}: {failure}"
         elapsed = round((time.perf_counter() - started) * 1000, 1)
-        return Attempt(status, error, elapsed), retry_after
+        return Attempt(status, error, elapsed)
 
     async def _fetch(self, message: Message) -> httpx.Response:
         try:

@@ -86,7 +86,7 @@ class SpoolFull(HogsendError):
     """The gateway can neither reach the bus nor hold another delivery on disk."""
 
     code = "spool_full"
-    # Not 503: PostHog retries a 429 for minutes, a 503 for seconds.
+    # Not 503: proxies take a gateway that answers it for down. PostHog tries both three times.
     status = 429
 
 
