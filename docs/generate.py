@@ -229,6 +229,8 @@ def nats_server(*, clustered: bool, accounts: bool = True) -> str:
             # For the health check; there is nothing to see from outside the container.
             'http: "127.0.0.1:8222"',
             f"max_payload: {nats.MAX_PAYLOAD_BYTES}",
+            # Who is gone without a word is noticed after three of them.
+            f'ping_interval: "{nats.PING_INTERVAL}"',
             "jetstream {",
             '  store_dir: "/data"',
             f'  sync_interval: "{nats.CLUSTER_SYNC_INTERVAL if clustered else nats.SYNC_INTERVAL}"',

@@ -47,6 +47,7 @@ def write_cluster_config(
     told = json.loads(config.read_text())
     told["jetstream"]["sync_interval"] = nats.CLUSTER_SYNC_INTERVAL
     # As in deploy/nats/cluster-accounts.conf.
+    told["ping_interval"] = nats.PING_INTERVAL
     told["accounts"][OWN]["jetstream"] = "enabled"
     told |= {
         "server_name": f"nats-{number}",

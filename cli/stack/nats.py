@@ -33,6 +33,10 @@ HEADROOM = 1.25
 SYNC_INTERVAL = "10s"
 # In a cluster two other machines hold every message in memory: nats-server's default is safe.
 CLUSTER_SYNC_INTERVAL = "2m"
+# A machine that is cut off closes no connection. Until the third ping in a row is not answered,
+# requests still go to the services on it, and through its server; nats-server's defaults are 30 s
+# between servers and two minutes for clients.
+PING_INTERVAL = "10s"
 
 
 class UserEntry(msgspec.Struct, frozen=True):

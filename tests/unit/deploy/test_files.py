@@ -363,6 +363,16 @@ def test_the_image_sets_what_the_settings_know() -> None:
     assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
 
 
+@pytest.mark.parametrize("name", ["single", "cluster", "cluster-accounts"])
+def test_nats_notices_within_half_a_minute_that_a_machine_is_gone(name: str) -> None:
+    config = (ROOT / "deploy" / "nats" / f"{name}.conf").read_text()
+    found = re.search(r'^ping_interval: "(\d+)s"$', config, re.MULTILINE)
+    assert found is not None
+    # The server gives up when two pings are not answered and the next is due.
+    assert int(found[1]) * 3 <= 30
+    assert "ping_max" not in config
+
+
 def test_nats_takes_every_webhook_that_the_gateway_takes() -> None:
     largest = GatewaySettings.model_fields["webhook_max_bytes"].default
     assert largest + HEADERS_BYTES <= nats_server.MAX_PAYLOAD_BYTES
