@@ -134,7 +134,11 @@ class Connection:
         return int(self.client.max_payload) if self.connected else 1024 * 1024
 
     async def open(self) -> None:
-        """Connect, retrying without end; cancel it to stop."""
+        """Connect, retrying without end; cancel it to stop.
+
+        Raises:
+            nats.errors.ConnectionClosedError: the connection was closed meanwhile.
+        """
         self.closed, self._has_begun = False, True
         servers, user, password = split_credentials(self.addresses)
         if password is None and self._password is not None:
@@ -155,6 +159,10 @@ class Connection:
             reconnected_cb=self._on_reconnect,
             closed_cb=self._on_closed,
         )
+        if self.closed:
+            # An attempt that is under way when NATS' client is closed goes on, and may succeed.
+            await self.client.close()
+            raise nats.errors.ConnectionClosedError
         self._has_connected = True
         self.observe("connected", without_password(self._url))
 

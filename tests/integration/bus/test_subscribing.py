@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import nats.errors
 import pytest
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -28,7 +29,7 @@ from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.transport import consumer
 from hogsend.transport.connection import Connection
-from hogsend.transport.nats_client import Heard
+from hogsend.transport.nats_client import Heard, NatsClient
 from tests.integration.harness import connected, consumers_of_others
 from tests.servers import Servers
 from tests.waiting import PATIENCE_SECONDS, eventually
@@ -339,6 +340,26 @@ async def test_a_wait_cut_short_is_taken_up_again(servers: Servers, fresh_bus: N
             assert (await asyncio.wait_for(anext(events), PATIENCE_SECONDS)).id == id
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(anext(events), 0.2)
+
+
+async def test_a_connection_that_is_closed_while_it_opens_stays_closed(
+    servers: Servers, fresh_bus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_connect, connect = asyncio.Event(), NatsClient.connect
+
+    async def late(client: NatsClient, **options: Any) -> None:
+        await may_connect.wait()
+        await connect(client, **options)
+
+    monkeypatch.setattr(NatsClient, "connect", late)
+    connection = Connection(User.SUBSCRIBER, servers.nats_url(User.SUBSCRIBER))
+    opening = asyncio.create_task(connection.open())
+    await asyncio.sleep(0)
+    await connection.close()
+    may_connect.set()
+    with pytest.raises(nats.errors.ConnectionClosedError):
+        await opening
+    assert not connection.connected
 
 
 async def test_loops_end_when_the_client_is_closed(servers: Servers, fresh_bus: None) -> None:
