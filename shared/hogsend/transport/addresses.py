@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from urllib.parse import unquote
 
 
@@ -26,13 +27,34 @@ def split_credentials(addresses: list[str]) -> tuple[list[str], str | None, str 
     return servers, user, password
 
 
+def is_cut_in_password(addresses: list[str]) -> bool:
+    """Whether the comma between two of these addresses is one of a password.
+
+    It is where the second half has the host of the first, and no scheme: `nats://user:pa` and
+    `ss@host`.
+    """
+    return any(
+        "@" in after and "://" not in after and "@" not in before
+        for before, after in pairwise(addresses)
+    )
+
+
 def without_password(url: str) -> str:
     """Give addresses without the credentials in them, for logs and errors.
 
     Whatever is taken for credentials to connect with is left out, however it is written: with no
-    scheme before it, or with characters that should have been escaped.
+    scheme before it, or with characters that should have been escaped, a comma among them.
     """
-    return ",".join(_without_credentials(address) for address in url.split(","))
+    shown: list[str] = []
+    is_end = False
+    for address in reversed(url.split(",")):
+        if is_end and "@" not in address:
+            # What comes before the comma is of the password, too, back to where the address begins.
+            is_end = "://" not in address
+            continue
+        is_end = "@" in address and "://" not in address
+        shown.append(_without_credentials(address))
+    return ",".join(reversed(shown))
 
 
 def _without_credentials(address: str) -> str:

@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from hogsend.client.address import DEFAULT_URL, connection_to
+from hogsend.contract.errors import InvalidRequest
 from hogsend.faststream import HogsendBroker
 from hogsend.transport.addresses import without_password
 
@@ -44,6 +45,23 @@ def test_the_environment_names_the_address(monkeypatch: pytest.MonkeyPatch) -> N
     assert (connection.user, connection.addresses) == ("app", ["nats://app:word@bus.example:4222"])
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nats://app:s3,cret@bus.example:4222",
+        "nats://app:4222,s3cret@bus.example:4222",
+        "nats://app:s,3,cret@bus.example:4222",
+        "nats://app:word@one:4222,nats://app:s3,cret@two:4222",
+    ],
+)
+def test_a_password_with_a_comma_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(InvalidRequest, match="%2C") as refused:
+        connection_to(url, user="subscriber", tls=None, observer=ignore)
+    assert "cret" not in str(refused.value)
+    escaped = "nats://app:s3%2Ccret@bus.example:4222,10.0.0.2:4222"
+    assert connection_to(escaped, user="subscriber", tls=None, observer=ignore).user == "app"
+
+
 def test_a_deprecated_user_is_told_the_new_name(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         HogsendBroker("nats://member:s3cret@bus.example:4222")
@@ -58,7 +76,9 @@ def test_a_deprecated_user_is_told_the_new_name(caplog: pytest.LogCaptureFixture
         ("nats://app:s3/cr@et@bus.example", "nats://bus.example"),
         ("nats://app:s3://cret@bus.example", "nats://bus.example"),
         ("tls://t0ken@bus.example", "tls://bus.example"),
-        ("nats://one:4222, app:s3cret@two:4222", "nats://one:4222,two:4222"),
+        ("nats://app:s3,cret@bus.example", "bus.example"),
+        ("nats://app:s,3,cret@bus.example,nats://app:s3cret@two", "bus.example,nats://two"),
+        ("nats://one:4222, app:s3cret@two:4222", "two:4222"),
     ],
 )
 def test_an_address_is_shown_without_what_is_taken_for_credentials(url: str, shown: str) -> None:

@@ -21,6 +21,7 @@ from hogsend.posthog.hosts import check_host
 from hogsend.posthog.signing import key_of
 from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.postgres_certificates import check_certificates
+from hogsend.transport.addresses import is_cut_in_password
 from hogsend.urls import literal_address
 
 _MAX_PORT = 65535
@@ -72,9 +73,11 @@ def _posthog_address(text: str) -> str:
 def _nats_addresses(text: str) -> str:
     example = "write nats://host:4222, several separated by commas"
     addresses = [address.strip() for address in text.split(",")]
-    signed_in = next((one for one in addresses if "@" in one), "")
-    if signed_in != addresses[0] and signed_in and "://" not in signed_in:
-        raise ValueError("a password in it has a comma; write %2C for it")
+    if is_cut_in_password(addresses):
+        raise ValueError(
+            "a password in it has a comma: write %2C for it; if it has none, write nats:// "
+            "before each address"
+        )
     for given in addresses:
         # nats-py takes an address without a scheme for nats://.
         address = given if "://" in given else f"nats://{given}"
