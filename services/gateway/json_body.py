@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from hogsend.contract.json_numbers import decoder
 from hogsend.contract.json_text import (
     NOT_JSON,
     is_too_deep,
@@ -22,6 +23,8 @@ TOO_DEEP = "nested too deeply"
 """The problem of a body nested deeper than services decode; further in it may be no JSON."""
 
 T = TypeVar("T")
+
+_decode = decoder(Any)
 
 
 class MalformedBodyError(Exception):
@@ -47,7 +50,7 @@ def decode_json(body: bytes, type: type[T]) -> T:
     if is_too_deep(body):
         raise InvalidBodyError(TOO_DEEP)
     try:
-        decoded = msgspec.json.decode(replace_lone_surrogates(body))
+        decoded = _decode(replace_lone_surrogates(body))
     except NOT_JSON as error:
         raise InvalidBodyError(why_not_taken(body, error)) from None
     try:

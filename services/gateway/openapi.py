@@ -9,6 +9,7 @@ from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from hogsend import __version__
+from hogsend.contract.json_numbers import MAX_DIGITS
 from hogsend.contract.json_text import MAX_DEPTH
 from hogsend.contract.webhooks import SECRET_HEADER
 from services.gateway.described_headers import COMPONENTS
@@ -32,7 +33,8 @@ def openapi_config() -> OpenAPIConfig:
         version=__version__,
         description="PostHog webhooks in, credentials and stored events for administrators. "
         "Everything else happens on NATS; see docs/bus.md. In the JSON of a request a number is "
-        "one that a double can hold (1e400 is answered 400), nothing is nested more than "
+        "one that a double can hold (1e400 is answered 400), exponents stand for no more than "
+        f"{MAX_DIGITS:,} digits in all, nothing is nested more than "
         f"{MAX_DEPTH} deep, the last of several values of one name counts, and half a character "
         "(`\\ud83d` alone) is taken for U+FFFD.",
         openapi_router=Router(

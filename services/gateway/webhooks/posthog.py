@@ -16,6 +16,7 @@ from hogsend.contract.headers import (
     event_message_id,
     format_time,
 )
+from hogsend.contract.json_numbers import decoder
 from hogsend.contract.json_text import (
     NOT_JSON,
     is_too_deep,
@@ -28,7 +29,7 @@ from hogsend.contract.webhooks import SOURCE, PostHogWebhook
 from services.gateway.json_body import REQUIRED, TOO_DEEP, MalformedBodyError, why_not_taken
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
 
-_decode = msgspec.json.Decoder(PostHogWebhook).decode
+_decode = decoder(PostHogWebhook)
 
 
 class InvalidPayloadError(Exception):

@@ -6,8 +6,6 @@ import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 
-import msgspec
-
 from hogsend.contract.headers import (
     CORRELATION_ID,
     RECEIVED_AT,
@@ -16,6 +14,7 @@ from hogsend.contract.headers import (
     message_id,
     passed_on,
 )
+from hogsend.contract.json_numbers import decoder
 from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
 from hogsend.contract.moments import read_moment
 from hogsend.contract.webhooks import PostHogWebhook
@@ -26,7 +25,7 @@ from services.ingest.incoming_event import EventRef, IncomingEvent
 SOURCE = "posthog"
 EVENT_ID_PROPERTY = "_posthogEventId"
 
-_decode = msgspec.json.Decoder(PostHogWebhook).decode
+_decode = decoder(PostHogWebhook)
 
 
 def decode(body: bytes, headers: Mapping[str, str], queued_at: datetime) -> IncomingEvent:

@@ -11,7 +11,8 @@ import msgspec
 from hogsend.contract import subjects
 from hogsend.contract.base import Message, Properties
 from hogsend.contract.headers import RECEIVED_AT, event_message_id, message_id
-from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
+from hogsend.contract.json_numbers import decoder
+from hogsend.contract.json_text import NOT_JSON, is_too_deep, replace_lone_surrogates
 from hogsend.contract.moments import parse_moment, read_moment
 from hogsend.contract.registry import Channel
 from hogsend.contract.streams import StreamName
@@ -120,7 +121,7 @@ class EngagementReport(Message, frozen=True, kw_only=True):
     timestamp: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})] | None = None
 
 
-_decode = msgspec.json.Decoder(EngagementReport).decode
+_decode = decoder(EngagementReport)
 
 
 def read_engagement(
@@ -140,6 +141,8 @@ def read_engagement(
     Raises:
         MalformedEngagement: it cannot be read, or it contradicts its subject.
     """
+    if is_too_deep(body):
+        raise MalformedEngagement("nested too deeply")
     try:
         reported = _decode(replace_lone_surrogates(body))
         timestamp = (parse_moment(reported.timestamp) if reported.timestamp else None) or (

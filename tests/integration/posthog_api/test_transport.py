@@ -117,6 +117,18 @@ async def test_an_endless_answer_is_given_up(
     assert "too large" in str(await refused(http, posthog))
 
 
+async def test_a_past_events_properties_that_would_cost_much_are_left_out(
+    http: httpx.AsyncClient, posthog: Recorder
+) -> None:
+    many = '{"a": [1e308' + ",1e308" * 10_000 + "]}"
+    row = ["0199", "opened", "u_1", "2026-01-01T00:00:00Z", many, '{"plan": "free"}']
+    posthog.refuse("POST", "/api/.*", 200, {"results": [row]})
+    noon = datetime(2026, 1, 1, tzinfo=UTC)
+    api = Transport(http, posthog.url, "pha_a")
+    (event,) = (await Queries(api, "1").page(Slice(since=noon, until=noon), 1)).events
+    assert (event.properties, event.person_properties) == ({}, {"plan": "free"})
+
+
 async def test_only_a_page_of_events_may_be_large(
     http: httpx.AsyncClient, posthog: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -168,6 +168,14 @@ class TestPersons:
         with pytest.raises(Unprocessable, match="timestamp"):
             self.source.read(message("persons.capture", document))
 
+    @pytest.mark.parametrize(
+        "value", [b"[1e308%b]" % (b",1e308" * 10_000), b"[" * 501 + b"]" * 501]
+    )
+    def test_what_would_cost_others_much_is_a_dead_letter(self, value: bytes) -> None:
+        body = b'{"event": "e", "distinctId": "u_1", "properties": {"a": %b}}' % value
+        with pytest.raises(Unprocessable, match="too"):
+            self.source.read(message("persons.capture", body))
+
     @pytest.mark.parametrize("body", [*MALFORMED, b'{"event": "e", "distinctId": " "}'])
     def test_a_malformed_message_is_a_dead_letter(self, body: bytes) -> None:
         with pytest.raises(Unprocessable) as caught:

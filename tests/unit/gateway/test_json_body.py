@@ -93,6 +93,13 @@ async def test_half_a_character_is_replaced_on_every_way_in(gateway: FakeGateway
     assert made.message.description == "\ufffd"
 
 
+async def test_numbers_that_would_cost_others_much_are_refused(gateway: FakeGateway) -> None:
+    many = b'{"event": "e", "userId": "u", "properties": {"a": [1e308%b]}}' % (b",1e308" * 10_000)
+    status, said = await ask(gateway, ROUTES[1], many)
+    assert (status, "too many numbers with large exponents" in said) == (400, True)
+    assert gateway.bus.questions == []
+
+
 async def test_a_byte_order_mark_is_no_part_of_json(gateway: FakeGateway) -> None:
     gateway.bus.answer(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u"))
     mark = b"\xef\xbb\xbf"

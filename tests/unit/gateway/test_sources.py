@@ -117,7 +117,11 @@ def test_what_is_not_json_is_called_malformed(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("value", "problem"),
-    [(b"[" * 10_000 + b"]" * 10_000, "nested too deeply"), (b"1e999", "Number out of range")],
+    [
+        (b"[" * 10_000 + b"]" * 10_000, "nested too deeply"),
+        (b"1e999", "Number out of range"),
+        (b"[1e308" + b",1e308" * 10_000 + b"]", "too many numbers"),
+    ],
 )
 def test_json_that_cannot_be_taken_is_not_called_malformed(value: bytes, problem: str) -> None:
     body = b'{"event":{"event":"a","distinct_id":"u","properties":{"x":' + value + b"}}}"

@@ -6,12 +6,15 @@ from datetime import timedelta
 
 import pytest
 
+from hogsend.contract.json_text import MAX_DEPTH
 from hogsend.service.dead_letters import Unprocessable
 from services.ingest.incoming_event import EventRef, IncomingEvent
 from services.ingest.sources.decode import decode_engagement, decode_webhook
 from tests.unit.ingest.fakes import NOW, Delivery, FakeMessage
 
 WEBHOOK = b'{"event":{"event":"signed_up","distinct_id":"anna","uuid":"u-1"}}'
+MANY = b",1e308" * 10_000
+TOO_DEEP = b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1)
 LATER = NOW + timedelta(seconds=5)
 
 
@@ -135,6 +138,8 @@ def test_engagement_about_no_person_is_not_stored(type: str) -> None:
         ("email.opened", b"nonsense", "malformed"),
         ("email.opened", b'{"userId":"u_1"}', "malformed"),
         ("email.opened", b'{"type":"email.sent","data":{"userId":"u_1"}}', "malformed"),
+        ("email.opened", b'{"data":{"userId":"u_1","a":[1e308%b]}}' % MANY, "malformed"),
+        ("email.opened", b'{"data":{"userId":"u_1","a":%b}}' % TOO_DEEP, "malformed"),
         ("email.opened", b'{"data":{"messageId":"m"}}', "no_identity"),
         ("no.such.thing", b'{"data":{"userId":"u_1"}}', "unknown_type"),
     ],

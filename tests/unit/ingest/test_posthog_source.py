@@ -174,6 +174,8 @@ def test_nul_is_replaced_in_values_and_keys(raw: bytes, stored: str) -> None:
         b'{"event":{"event":"\xff","distinct_id":"d"}}',
         b'{"event":{"event":"e","distinct_id":"d","properties":{"a":%s}}}'
         % (b"[" * 10_000 + b"]" * 10_000),
+        b'{"event":{"event":"e","distinct_id":"d","properties":{"a":[1e308%s]}}}'
+        % (b",1e308" * 10_000),
     ],
 )
 def test_malformed(body: bytes) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar, TypeVar
-
-import msgspec
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, ClassVar, TypeVar, cast
 
 from hogsend.contract.engagement import Engagement, MalformedEngagement, read_engagement
-from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
+from hogsend.contract.json_numbers import decoder
+from hogsend.contract.json_text import NOT_JSON, is_too_deep, replace_lone_surrogates
 from hogsend.posthog.capture import Captured
 from hogsend.service.dead_letters import Unprocessable
 from services.analytics.delivery.streams import ReadableMessage, Subscription
@@ -90,10 +90,18 @@ def decode(message: ReadableMessage, type: type[Decoded]) -> Decoded:
     Raises:
         Unprocessable: it is malformed.
     """
+    if is_too_deep(message.body):
+        raise Unprocessable("malformed", "nested too deeply")
     try:
-        return msgspec.json.decode(replace_lone_surrogates(message.body), type=type)
+        decoded: Decoded = _decoder(cast("Any", type))(replace_lone_surrogates(message.body))
     except NOT_JSON as error:
         raise Unprocessable("malformed", str(error)) from error
+    return decoded
+
+
+@cache
+def _decoder(type: Any) -> Callable[[bytes], Any]:
+    return decoder(type)
 
 
 def decode_engagement(message: ReadableMessage) -> Engagement | None:

@@ -10,11 +10,14 @@ from urllib.parse import quote
 import msgspec
 
 from hogsend.contract.backfills import PastEvent
+from hogsend.contract.json_numbers import decoder
 from hogsend.contract.json_text import NOT_JSON, is_too_deep, replace_lone_surrogates
 from hogsend.contract.moments import parse_moment
 from hogsend.posthog.api.reading import mapping, sequence
 from hogsend.posthog.api.transport import Transport
 from hogsend.posthog.errors import PostHogError
+
+_decode = decoder(dict[str, Any])
 
 QUERY_SECONDS = 50.0
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
@@ -170,7 +173,7 @@ def _bag(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             text = replace_lone_surrogates(value.encode())
-            value = {} if is_too_deep(text) else msgspec.json.decode(text)
+            value = {} if is_too_deep(text) else _decode(text)
         except NOT_JSON:
             return {}
     return mapping(value)
