@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import nats.errors
 import pytest
+from nats.aio.client import Srv
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.api import ConsumerConfig
@@ -345,13 +346,13 @@ async def test_a_wait_cut_short_is_taken_up_again(servers: Servers, fresh_bus: N
 async def test_a_connection_that_is_closed_while_it_opens_stays_closed(
     servers: Servers, fresh_bus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    may_connect, connect = asyncio.Event(), NatsClient.connect
+    may_connect, connect = asyncio.Event(), NatsClient._connect_to_server
 
-    async def late(client: NatsClient, **options: Any) -> None:
+    async def late(client: NatsClient, server: Srv) -> None:
         await may_connect.wait()
-        await connect(client, **options)
+        await connect(client, server)
 
-    monkeypatch.setattr(NatsClient, "connect", late)
+    monkeypatch.setattr(NatsClient, "_connect_to_server", late)
     connection = Connection(User.SUBSCRIBER, servers.nats_url(User.SUBSCRIBER))
     opening = asyncio.create_task(connection.open())
     await asyncio.sleep(0)
