@@ -33,6 +33,9 @@ _BEGINNING = b"NATS/1.0\r\n"
 """Of headers without a status of the server's."""
 
 
+MOST_GONE = 3
+"""Servers that are tried, last of all, although they are not among those the server knows now."""
+
 _WEBSOCKET = frozenset({"ws", "wss"})
 
 
@@ -225,6 +228,17 @@ class NatsClient(Client):
             # Of asyncio's own since Python 3.12, `writelines` raises `TypeError` on a connection
             # that was lost, which nats-py does not expect, and never ends with an empty piece.
             transport.writelines = lambda payload: transport.write(b"".join(payload))  # type: ignore[method-assign]
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        await super()._process_info(info, initial_connection)
+        if not (known := info.get("connect_urls")):
+            return
+        kept, gone = list[Srv](), list[Srv]()
+        for server in self._server_pool:
+            is_gone = server.discovered and server.uri.netloc not in known
+            (gone if is_gone else kept).append(server)
+        # Those that have gone last come first.
+        self._server_pool = [*kept, *gone[:MOST_GONE]]
 
     async def _process_connect_init(self) -> None:
         await super()._process_connect_init()

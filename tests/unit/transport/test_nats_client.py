@@ -32,6 +32,24 @@ async def test_a_pong_that_nobody_waits_for_any_more_is_no_error_and_no_other_on
     assert next_one.done()
 
 
+async def test_servers_that_are_no_more_are_forgotten() -> None:
+    client = NatsClient()
+    client.options["dont_randomize"] = True
+    named = Srv(urlparse("nats://nats.example.com:4222"))
+    client._server_pool, client._current_server = [named], named
+    for start in range(20):
+        # Both servers have another address after each start.
+        told = [f"10.0.{start}.{number}:4222" for number in (1, 2)]
+        await client._process_info({"connect_urls": told})
+    # A server that knows no other says nothing of any.
+    await client._process_info({"connect_urls": []})
+    known = [server.uri.netloc for server in client._server_pool]
+    assert known[0] == "nats.example.com:4222"
+    assert known[1:3] == ["10.0.19.1:4222", "10.0.19.2:4222"]
+    # All may be away for a moment, and one of them be back first.
+    assert known[3:] == ["10.0.18.1:4222", "10.0.18.2:4222", "10.0.17.1:4222"]
+
+
 class Attempt:
     """A step of connecting that ends as it is cancelled, as `wait_for` of Python 3.11 makes it."""
 
