@@ -91,12 +91,13 @@ def connect(
             browser=not no_browser,
             consent_seconds=timeout,
         )
+        rotated = [name for name, wanted in chosen.items() if wanted]
         result = _run(
             address,
             options,
             terminal,
             provision_only=provision_only,
-            rotate=[name for name, wanted in chosen.items() if wanted],
+            rotate=rotated,
         )
     except ConnectError as error:
         failed = failure(error)
@@ -111,7 +112,10 @@ def connect(
             "nothing is left running here; run it again",
             exit_code=ExitCode.INTERRUPTED,
         ) from None
-    (print_json if json else report.show)(result)
+    if json:
+        print_json(result)
+    else:
+        report.show(result, rotated)
     return ExitCode.OK
 
 

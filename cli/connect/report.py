@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from rich.text import Text
 
+from cli.admin.client import Rotated
 from cli.admin.messages import OtherDestination
 from cli.connect.results import Connected, Failed, NotProvisioned, Provisioned, Skipped, Verdict
 from cli.console import err, out
@@ -14,8 +17,14 @@ AGAIN = "run `hogsend connect posthog` again; `hogsend doctor` says what works"
 RERUN = "run `hogsend connect posthog --provision-only` once that is fixed"
 
 
-def show(result: Connected) -> None:
-    """Print a success on stdout: the credential, the destination, the next step."""
+_ROTATED: dict[Rotated, str] = {
+    "rotateWebhookSecret": "secret",
+    "rotateSigningKey": "signing key",
+}
+
+
+def show(result: Connected, rotated: Collection[Rotated] = ()) -> None:
+    """Print a success on stdout: the credential, the destination, what was rotated."""
     provision = result.provision
     if isinstance(provision, NotProvisioned):
         out.print(
@@ -30,7 +39,9 @@ def show(result: Connected) -> None:
     out.print()
     connected = result.verdict is Verdict.CONNECTED
     out.print(Text(_headline(result), "bold green" if connected else "bold yellow"), soft_wrap=True)
-    for name, value in _rows(result).items():
+    new = "a new one; the one before is valid for a day"
+    rows = _rows(result) | {_ROTATED[one]: new for one in rotated}
+    for name, value in rows.items():
         # Not wrapped, so that values can be copied.
         line = Text.assemble((f"  {name:<12}", "bold"), printable(value))
         out.print(line, soft_wrap=True)

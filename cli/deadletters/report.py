@@ -82,7 +82,7 @@ def _nothing(page: DeadLetterPage, base_url: str, *, filtered: bool, first: bool
         return f"no older ones; {letters(page.total)} in all"
     if filtered:
         return f"no dead letter at {base_url} matches"
-    return f"no dead letters at {base_url}: everything could be processed"
+    return f"no dead letters at {base_url}"
 
 
 def _table(found: Sequence[ListedDeadLetter]) -> Table:

@@ -226,6 +226,8 @@ def test_another_signing_key_is_asked_for(cli: Cli, hogsend: FakeHogsend) -> Non
     outcome = cli.connect(provision_only=True, rotate_signing_key=True)
     assert outcome.code == 0
     assert hogsend.lines == [CONNECT_INFO, f"{PROVISION}?rotateSigningKey=true"]
+    assert "signing key a new one; the one before is valid for a day" in outcome.out
+    assert "  secret" not in outcome.out
     refused = cli.connect(rotate_signing_key=True)
     assert refused.code == 1
     assert "--rotate-signing-key needs --provision-only" in refused.err

@@ -67,14 +67,13 @@ async def checkout(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ch
     (directory / ".venv").symlink_to(sys.prefix)
     (directory / "docs").symlink_to(ROOT / "docs")
     home = directory / ".hogsend"
-    async with up(home, directory, INGEST_API_KEY="k-ingest") as stack:
+    async with up(home, directory) as stack:
         variables = {
             **clean_environment(),
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "shared"))),
             "PYTHONUNBUFFERED": "1",
             "HOGSEND_API_URL": stack.summary["gateway"],
-            "INGEST_API_KEY": "k-ingest",
         }
         yield Checkout(directory, stack, variables)
 

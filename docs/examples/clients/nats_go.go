@@ -1,3 +1,5 @@
+// go get github.com/nats-io/nats.go
+
 package main
 
 import (

@@ -1,3 +1,4 @@
+// npm install @nats-io/jetstream @nats-io/transport-node
 import { AckPolicy, DeliverPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 

@@ -1,3 +1,4 @@
+# pip install nats-py
 import asyncio
 import json
 import os
