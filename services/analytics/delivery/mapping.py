@@ -10,7 +10,7 @@ from uuid import UUID, uuid5
 from hogsend.contract.base import Properties
 from hogsend.contract.engagement import Engagement
 from hogsend.contract.events import Event
-from hogsend.contract.identity import contact_user_id
+from hogsend.contract.identity import contact_email, contact_user_id
 from hogsend.contract.moments import held
 from hogsend.contract.persons import MAX_DISTINCT_ID, Addressed, Alias, SetPerson
 from hogsend.contract.persons import Capture as CaptureMessage
@@ -23,7 +23,8 @@ DEFAULT_UNSUBSCRIBED = "hogsend_unsubscribed"
 BUCKET_PREFIX = "hogsend_bucket_"
 
 _NAMESPACE = UUID("6f2b7a60-5c5b-4f0e-9a55-0f7f0a3c2d11")
-_IDENTITIES = ("userId", "anonymousId", "to", "userEmail")
+_IDS = ("userId", "anonymousId")
+_ADDRESSES = ("to", "userEmail")
 _EMAIL_FIELDS: tuple[str, ...] = ("emailSendId", "templateKey", "linkId")
 _UUID = re.compile(r"(?:msg_)?([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})", re.IGNORECASE)
 
@@ -190,13 +191,13 @@ def _make(
 
 
 def _identity(data: Properties) -> str:
-    for name in _IDENTITIES:
-        value = data.get(name)
-        if value is not None:
-            text = _text(value)
-            if text is not None:
-                return text
-    raise NoIdentity(f"none of {', '.join(_IDENTITIES)}")
+    for name in (*_IDS, *_ADDRESSES):
+        text = _text(data.get(name))
+        if text is not None:
+            # Services and mail providers write one address differently, and PostHog would make a
+            # person of each (correction C6).
+            return (contact_email(text) or text) if name in _ADDRESSES else text
+    raise NoIdentity(f"none of {', '.join((*_IDS, *_ADDRESSES))}")
 
 
 def _bag(value: Any) -> Properties:

@@ -104,6 +104,26 @@ def test_case_135_without_a_user_id_the_address_is_the_distinct_id() -> None:
     }
 
 
+@pytest.mark.parametrize("field", ["to", "userEmail"])
+@pytest.mark.parametrize(
+    ("written", "person"),
+    [
+        ("Ada@Example.COM ", "ada@example.com"),
+        ("Ada <ada@example.com>", "ada@example.com"),
+        # What is no address is left as it is.
+        ("+49 30 901820", "+49 30 901820"),
+    ],
+)
+def test_an_address_is_one_person_however_it_is_written(
+    field: str, written: str, person: str
+) -> None:
+    data: dict[str, Any] = {field: written}
+    found = captured("email.opened", **data)
+    assert found.distinct_id == person
+    assert found.properties[field] == written
+    assert captured("email.opened", userId="Ada@Example.COM").distinct_id == "Ada@Example.COM"
+
+
 def test_case_136_clicks_are_renamed_when_the_destination_says_so() -> None:
     renaming = config(eventNames={"email.clicked": "email.link_clicked"})
     assert captured("email.clicked", renaming, userId="u_1").event == "email.link_clicked"
