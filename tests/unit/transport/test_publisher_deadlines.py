@@ -13,6 +13,7 @@ import nats.errors
 import pytest
 
 from hogsend.contract.errors import Forbidden, TooLarge, Unavailable
+from hogsend.service.tasks import cancel_all
 from hogsend.transport import publisher as module
 from hogsend.transport.hpub import encode_headers
 from hogsend.transport.publisher import OutgoingMessage, Publisher
@@ -300,13 +301,12 @@ async def test_nothing_looks_after_deadlines_once_no_caller_waits(
     client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
-    task = publishing(client, within=3600)
-    await eventually(lambda: bool(client.written))
+    publisher = Publisher(client)  # type: ignore[arg-type]
+    tasks = [asyncio.create_task(publisher.publish(MESSAGE, within=3600)) for _ in range(2)]
+    await eventually(lambda: len(client.written) == 2)
     clock.fire(after=module.SWEEP_SECONDS)
     assert len(clock.timers) == 1
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await cancel_all(*tasks)
     clock.fire(after=module.SWEEP_SECONDS)
     assert not clock.timers
 

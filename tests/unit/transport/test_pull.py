@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import msgspec
@@ -12,8 +14,16 @@ from nats.aio.msg import Msg
 
 from hogsend.service.tasks import cancel_all
 from hogsend.transport.connection import Connection
-from hogsend.transport.pull import LAST_ANSWER_SECONDS, RECONNECT_POLL_SECONDS, Pull
-from tests.virtual_time import on_virtual_time, settle
+from hogsend.transport.pull import (
+    ANSWER_SECONDS,
+    BATCH_BYTES,
+    LAST_ANSWER_SECONDS,
+    RECONNECT_POLL_SECONDS,
+    WAIT_SECONDS,
+    ConsumerGone,
+    Pull,
+)
+from tests.virtual_time import now, on_virtual_time, settle
 from tests.waiting import eventually
 
 
@@ -30,11 +40,10 @@ class FakeConnection(Connection):
         self.negative: list[str] = []
         self.silent = False
         self.has_ended = False
+        self.error: Exception | None = None
         self._has_messages = has_messages
 
-    @property
-    def max_payload(self) -> int:
-        return 1024
+    max_payload = 1024
 
     def new_inbox(self) -> str:
         return "_INBOX_ingest.a"
@@ -44,9 +53,18 @@ class FakeConnection(Connection):
         return self
 
     async def end(self, *_given: Any) -> None:
+        assert not self.has_ended
         self.has_ended = True
         for sequence in self.on_its_way:
             self.told(self.message(sequence))
+        if self.error is not None:
+            raise self.error
+
+    def status(self, code: str, description: str = "") -> None:
+        """Answer the last request in the server's own words."""
+        headers = {"Status": code, "Description": description}
+        inbox = f"_INBOX_ingest.a.{len(self.asked)}"
+        self.told(Msg(self, subject=inbox, headers=headers))  # type: ignore[arg-type]
 
     def message(self, sequence: int) -> Msg:
         reply = f"$JS.ACK.EVENTS.mine.1.{sequence}.{sequence}.1750000000000000000.0"
@@ -58,6 +76,8 @@ class FakeConnection(Connection):
         return [int(subject.split(".")[5]) for subject in self.negative]
 
     async def publish(self, subject: str, payload: bytes = b"", reply: str = "") -> None:  # type: ignore[override]
+        if payload == b"-NAK" and self.error is not None:
+            raise self.error
         if payload == b"-NAK":
             self.negative.append(subject)
             return
@@ -160,6 +180,7 @@ async def test_a_message_whose_reader_is_cancelled_while_more_is_asked_for_is_gi
     await eventually(lambda: len(connection.asked) == 3)
     connection.told(connection.message(2))
     await cancel_all(asking)
+    assert asking.cancelled()
     await pull.stop()
     assert connection.given_back == [1, 2]
 
@@ -197,3 +218,198 @@ async def test_a_stop_between_two_requests_waits_for_nothing() -> None:
     stopping = asyncio.create_task(pull.stop())
     await settle()
     assert stopping.done()
+
+
+async def started(connection: FakeConnection) -> Pull:
+    pull = Pull(connection, "EVENTS", "mine")
+    await pull.start()
+    return pull
+
+
+async def test_what_is_there_is_handed_out_whole() -> None:
+    connection = FakeConnection(has_messages=True)
+    pull = await started(connection)
+    assert len(await pull.next(3)) == 3
+    assert len(connection.asked) == 1
+
+
+@on_virtual_time
+async def test_a_lone_message_is_handed_out_without_another_request() -> None:
+    connection = FakeConnection()
+    pull = await started(connection)
+    asking = asyncio.create_task(pull.next(1))
+    await connection.waiting.wait()
+    connection.told(connection.message(1))
+    assert len(await asking) == 1
+    assert len(connection.asked) == 1
+
+
+@on_virtual_time
+async def test_behind_the_first_message_comes_what_else_is_there() -> None:
+    connection = FakeConnection()
+    pull = await started(connection)
+    asking = asyncio.create_task(pull.next(3))
+    await connection.waiting.wait()
+    connection.silent = True
+    connection.told(connection.message(1))
+    await settle()
+    requests = [msgspec.json.decode(one) for one in connection.asked]
+    assert [one["batch"] for one in requests] == [3, 1, 2]
+    # The server is told for how long: left open, a request would get what another reader waits for.
+    assert [one.get("expires") for one in requests] == [None, WAIT_SECONDS * 1e9, None]
+    connection.told(connection.message(2))
+    connection.told(connection.message(3))
+    assert len(await asking) == 3
+
+
+@on_virtual_time
+@pytest.mark.parametrize("gone", [True, False])
+async def test_a_message_is_handed_out_though_more_cannot_be_asked_for(gone: bool) -> None:
+    connection = FakeConnection()
+    pull = await started(connection)
+    asking = asyncio.create_task(pull.next(3))
+    await connection.waiting.wait()
+    connection.silent = True
+    connection.told(message := connection.message(1))
+    await settle()
+    if gone:
+        connection.status("409", "Consumer Deleted")
+    else:
+        connection.stats["reconnects"] += 1
+    assert await asking == [message]
+
+
+@on_virtual_time
+async def test_a_connection_that_came_back_before_is_asked() -> None:
+    connection = FakeConnection()
+    pull = await started(connection)
+    connection.stats["reconnects"] += 1
+    asking = asyncio.create_task(pull.next(1))
+    await asyncio.sleep(2 * RECONNECT_POLL_SECONDS)
+    connection.told(message := connection.message(1))
+    assert await asking == [message]
+
+
+NOTHING = (("404", "No Messages"), ("408", "Request Timeout"), ("409", "Exceeded MaxAckPending"))
+
+
+@on_virtual_time
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        *((one, None) for one in NOTHING),
+        (("503", ""), ConsumerGone),
+        (("409", "Consumer Deleted"), ConsumerGone),
+        (("409", "Consumer is push based"), ConsumerGone),
+        (("409", "Leadership Change"), nats.errors.Error),
+    ],
+)
+async def test_what_the_server_says_instead_of_a_message(
+    status: tuple[str, str], error: type[Exception] | None
+) -> None:
+    connection = FakeConnection()
+    pull = await started(connection)
+    asking = asyncio.create_task(pull.next(1))
+    await connection.waiting.wait()
+    connection.status(*status)
+    if error is None:
+        assert await asking == []
+    else:
+        with pytest.raises(error):
+            await asking
+
+
+@on_virtual_time
+async def test_who_follows_asks_anew_once_its_request_has_ended() -> None:
+    connection = FakeConnection()
+    pull = await started(connection)
+    for requests in (1, 2):
+        following = asyncio.create_task(pull.follow(3))
+        await settle()
+        connection.status("408", "Request Timeout")
+        assert await following == []
+        assert len(connection.asked) == requests
+
+
+@on_virtual_time
+async def test_who_follows_a_server_that_says_nothing_is_told_so() -> None:
+    connection = FakeConnection()
+    pull = await started(connection)
+    with pytest.raises(nats.errors.TimeoutError):
+        await pull.follow(3)
+    assert now() == WAIT_SECONDS + ANSWER_SECONDS
+
+
+async def test_a_message_as_large_as_the_server_takes_is_within_the_limit() -> None:
+    connection = FakeConnection()
+    pull = await started(connection)
+    assert pull.what_is_there(10).max_bytes == BATCH_BYTES
+    connection.max_payload = 2 * BATCH_BYTES
+    assert pull.what_is_there(10).max_bytes > 2 * BATCH_BYTES
+
+
+async def test_what_is_not_handed_out_is_given_back_once_when_the_connection_is_closed() -> None:
+    connection = FakeConnection()
+    pull = await started(connection)
+    connection.told(connection.message(1))
+    await connection.close()
+    await pull.stop()
+    assert connection.given_back == [1]
+    assert connection.has_ended
+
+
+async def test_a_connection_keeps_nothing_that_was_stopped() -> None:
+    connection = FakeConnection()
+    pull = await started(connection)
+    await pull.stop()
+    kept = weakref.ref(pull)
+    del pull, connection.told
+    gc.collect()
+    assert kept() is None
+
+
+@on_virtual_time
+async def test_who_waits_hears_of_a_stop_at_once() -> None:
+    connection = FakeConnection()
+    pull = await started(connection)
+    asking = asyncio.create_task(pull.follow(1))
+    await connection.waiting.wait()
+    await pull.stop()
+    with pytest.raises(nats.errors.ConnectionClosedError):
+        await asking
+    assert now() == 0
+
+
+@on_virtual_time
+async def test_a_stop_that_is_cancelled_ends_all_the_same() -> None:
+    connection = FakeConnection()
+    pull = await started(connection)
+    asking = asyncio.create_task(pull.next(1))
+    await connection.waiting.wait()
+    stopping = asyncio.create_task(pull.stop())
+    await settle()
+    connection.on_its_way = [1]
+    await cancel_all(stopping)
+    assert connection.given_back == [1]
+    assert asking.done()
+    assert isinstance(asking.exception(), nats.errors.ConnectionClosedError)
+
+
+@pytest.mark.parametrize("error", [nats.errors.ConnectionClosedError(), TimeoutError()])
+async def test_a_stop_raises_nothing(error: Exception) -> None:
+    connection = FakeConnection()
+    pull = await started(connection)
+    connection.told(connection.message(1))
+    connection.error = nats.errors.ConnectionClosedError()
+    await pull.stop()
+    # The server does not answer, and takes what is given back.
+    connection = FakeConnection()
+    pull = await started(connection)
+    connection.told(connection.message(1))
+
+    async def end(*_given: Any) -> None:
+        raise error
+
+    connection.end = end  # type: ignore[method-assign]
+    await pull.stop()
+    assert connection.given_back == [1]
