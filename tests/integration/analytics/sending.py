@@ -92,14 +92,28 @@ async def sending(
 
 
 async def until_consumed(sending: Sending, stream: StreamName, durable: str) -> None:
-    """Wait until a consumer has nothing left to do."""
+    """Wait until a consumer has nothing left to do, of what was published before."""
 
     async def idle() -> bool:
         try:
             info = await sending.operator.js.consumer_info(stream, durable)
         except NotFoundError:
             return False
-        return not info.num_pending and not info.num_ack_pending
+        # What the stream has just taken is not counted as pending at once.
+        done = info.ack_floor.stream_seq if info.ack_floor else 0
+        filters = info.config.filter_subjects or [info.config.filter_subject or ">"]
+        return (
+            not info.num_pending
+            and not info.num_ack_pending
+            and all([await last(subject) <= done for subject in filters])
+        )
+
+    async def last(subject: str) -> int:
+        try:
+            return (await sending.operator.js.get_last_msg(stream, subject)).seq or 0
+        except NotFoundError:
+            # A queue forgets what is done.
+            return 0
 
     await eventually(idle)
 
