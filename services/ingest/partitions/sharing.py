@@ -179,12 +179,16 @@ class Partitions:
         until: int | None = None
         while True:
             try:
+                # Not the consumer's `num_pending`: that lacks what the stream took a moment ago.
+                left = await self._link.js.stream_info(
+                    StreamName.WEBHOOKS, INGEST_CONSUMER.filter_subject
+                )
                 if until is None:
-                    until = (await self._link.js.stream_info(StreamName.WEBHOOKS)).state.last_seq
+                    until = left.state.last_seq
                 name = str(INGEST_CONSUMER.durable_name)
                 info = await self._link.js.consumer_info(StreamName.WEBHOOKS, name)
                 settled = info.ack_floor.stream_seq if info.ack_floor else 0
-                if settled >= until or not (info.num_pending or info.num_ack_pending):
+                if settled >= until or not left.state.subjects:
                     return
             except UNREACHABLE as error:
                 _not_now("webhooks without a partition are not looked at", error)

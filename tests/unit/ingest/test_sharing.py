@@ -1,0 +1,31 @@
+"""A replica begins with its partitions when what was queued without one is settled."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from unittest.mock import AsyncMock, Mock
+
+from hogsend.contract.streams import Limits
+from services.ingest.partitions.sharing import Pace, Partitions
+
+
+async def test_it_waits_for_a_webhook_that_its_consumer_does_not_count_yet() -> None:
+    link: Any = Mock()
+    webhook = "hogsend.webhooks.posthog"
+    link.js.stream_info = AsyncMock(
+        side_effect=[
+            Mock(state=Mock(last_seq=7, subjects={webhook: 1})),
+            Mock(state=Mock(last_seq=9, subjects={webhook: 3})),
+            Mock(state=Mock(last_seq=9, subjects=None)),
+        ]
+    )
+    # As for some milliseconds after the stream has acknowledged the seventh.
+    behind = Mock(num_pending=0, num_ack_pending=0, ack_floor=Mock(stream_seq=6))
+    link.js.consumer_info = AsyncMock(return_value=behind)
+    broker: Any = Mock(link=link)
+    subscriber: Any = Mock(batch=500)
+    partitions = Partitions(broker, subscriber, 2, pace=Pace(round=0), limits=Limits())
+    async with asyncio.timeout(60):
+        await partitions._settled_without_slots()
+    assert link.js.stream_info.await_count == 3
