@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
+from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.errors import Unavailable
 from hogsend.service.credential_watcher import (
     REVALIDATE_SECONDS,
@@ -105,6 +107,8 @@ async def test_an_answer_that_a_change_overtook_is_not_the_last_word(
     watcher.changed(None)
     service.gate.set()
     assert await asking == "old"
+    # Better than nothing.
+    assert watched.held == "old"
     assert not watched.is_current
     assert await watched.get() == "new"
 
@@ -215,31 +219,97 @@ async def test_a_caller_that_gives_up_does_not_take_the_answer_from_others(
     assert await other == "old"
 
 
-async def test_revalidation_asks_until_it_knows_and_then_every_thirty_seconds(
-    watcher: CredentialWatcher,
-    service: Service,
-    clock: Clock,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    paused: list[float] = []
-
-    async def pause(seconds: float) -> None:
-        paused.append(seconds)
-        clock.now += seconds
-        await asyncio.sleep(0)
-
-    monkeypatch.setattr(watcher, "_pause", pause)
+@on_virtual_time
+async def test_revalidation_asks_until_it_knows_and_then_every_thirty_seconds() -> None:
+    service, watcher = Service(), CredentialWatcher("posthog")
     service.down = True
     watched = watcher.watch("value", service.ask, at_once=True)
+    later = Service()
+    watcher.watch("asked for when it is needed", later.ask)
     revalidating = asyncio.create_task(watcher.revalidate())
-    await eventually(lambda: len(paused) >= 2)
+    await asyncio.sleep(3.25 * UNKNOWN_RETRY_SECONDS)
+    assert service.asked == 4
     service.down = False
-    await eventually(lambda: REVALIDATE_SECONDS in paused)
-    asked = service.asked
-    await eventually(lambda: service.asked > asked + 2)
-    revalidating.cancel()
-    assert watched.held == "old"
-    assert set(paused) == {UNKNOWN_RETRY_SECONDS, REVALIDATE_SECONDS}
+    await asyncio.sleep(UNKNOWN_RETRY_SECONDS)
+    assert (watched.held, service.asked) == ("old", 5)
+    await asyncio.sleep(2 * REVALIDATE_SECONDS)
+    assert service.asked == 7
+    assert later.asked == 0
+    await cancel_all(revalidating)
+
+
+@on_virtual_time
+async def test_an_answer_that_is_none_to_work_with_is_asked_for_again_soon() -> None:
+    service, watcher = Service(), CredentialWatcher("posthog")
+    watched = watcher.watch(
+        "value", service.ask, at_once=True, is_settled=lambda answer: answer == "new"
+    )
+    revalidating = asyncio.create_task(watcher.revalidate())
+    await settle()
+    assert not watched.is_settled
+    service.value = "new"
+    watched.outdate()
+    await asyncio.sleep(UNKNOWN_RETRY_SECONDS)
+    await settle()
+    assert (watched.held, watched.is_settled) == ("new", True)
+    await cancel_all(revalidating)
+
+
+@on_virtual_time
+async def test_only_what_is_not_the_last_word_is_asked_for_every_thirty_seconds() -> None:
+    service, other, watcher = Service(), Service(), CredentialWatcher("posthog")
+    watcher.watch("value", service.ask, at_once=True)
+    fresh = watcher.watch("another", other.ask, at_once=True)
+    revalidating = asyncio.create_task(watcher.revalidate())
+    await asyncio.sleep(REVALIDATE_SECONDS - 1)
+    await fresh.refresh()
+    await asyncio.sleep(2)
+    assert (service.asked, other.asked) == (2, 2)
+    await cancel_all(revalidating)
+
+
+@on_virtual_time
+async def test_what_is_hurried_or_new_is_asked_for_at_once() -> None:
+    service, new, watcher = Service(), Service(), CredentialWatcher("posthog")
+    watched = watcher.watch("value", service.ask, at_once=True)
+    revalidating = asyncio.create_task(watcher.revalidate())
+    await settle()
+    watched.outdate()
+    watcher.hurry()
+    await settle()
+    assert service.asked == 2
+    watcher.watch("new", new.ask, at_once=True)
+    await settle()
+    assert (service.asked, new.asked) == (2, 1)
+    await cancel_all(revalidating)
+
+
+async def test_what_an_earlier_process_knew_is_held_and_never_the_last_word(
+    watcher: CredentialWatcher, service: Service
+) -> None:
+    watched = watcher.watch("value", service.ask)
+    watched.assume("known")
+    assert (watched.held, watched.is_settled, watched.is_current) == ("known", True, False)
+    assert await watched.get() == "old"
+    watched.forget()
+    assert (watched.held, watched.is_settled, watched.is_current) == (None, False, False)
+    assert await watched.get() == "old"
+
+
+def test_the_version_is_that_of_the_last_change_heard_of(watcher: CredentialWatcher) -> None:
+    change = CredentialChanged(
+        provider="posthog",
+        version=7,
+        change="updated",
+        kinds=[],
+        changed_kinds=[],
+        scopes=[],
+        expires_at=None,
+        changed_at=datetime.now(UTC),
+    )
+    watcher.changed(change)
+    watcher.changed(None)
+    assert watcher.version == 7
 
 
 @on_virtual_time
