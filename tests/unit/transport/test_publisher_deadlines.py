@@ -38,7 +38,7 @@ class FakeClient:
         self.max_payload = 1000
         self.written: list[bytes] = []
         self.answer: Callable[[Any], None] | None = None
-        self.broken = False
+        self.error: Exception | None = None
 
     def new_inbox(self) -> str:
         return "_INBOX_test.1"
@@ -47,8 +47,8 @@ class FakeClient:
         self.answer = heard
 
     async def _send_command(self, command: bytes) -> None:
-        if self.broken:
-            raise nats.errors.ConnectionClosedError
+        if self.error is not None:
+            raise self.error
         self.written.append(command)
 
     async def _flush_pending(self) -> None:
@@ -195,8 +195,11 @@ async def test_a_loop_that_stays_late_gives_up_all_the_same(
         await task
 
 
-async def test_a_connection_lost_while_writing_is_unavailable(client: FakeClient) -> None:
-    client.broken = True
+@pytest.mark.parametrize("error", [nats.errors.ConnectionClosedError(), ConnectionResetError()])
+async def test_a_connection_lost_while_writing_is_unavailable(
+    client: FakeClient, error: Exception
+) -> None:
+    client.error = error
     with pytest.raises(Unavailable):
         await publishing(client, within=60)
 

@@ -353,9 +353,10 @@ async def test_what_is_not_handed_out_is_given_back_once_when_the_connection_is_
     pull = await started(connection)
     connection.told(connection.message(1))
     await connection.close()
+    assert connection.has_ended
+    assert connection.given_back == [1]
     await pull.stop()
     assert connection.given_back == [1]
-    assert connection.has_ended
 
 
 async def test_a_connection_keeps_nothing_that_was_stopped() -> None:
@@ -412,4 +413,21 @@ async def test_a_stop_raises_nothing(error: Exception) -> None:
 
     connection.end = end  # type: ignore[method-assign]
     await pull.stop()
+    assert connection.given_back == [1]
+
+
+async def test_a_stop_that_is_cancelled_as_it_ends_gives_back_what_is_there() -> None:
+    connection = FakeConnection()
+    pull = await started(connection)
+    connection.told(connection.message(1))
+    ending = asyncio.Event()
+
+    async def end(*_given: Any) -> None:
+        ending.set()
+        await asyncio.Event().wait()
+
+    connection.end = end  # type: ignore[method-assign]
+    stopping = asyncio.create_task(pull.stop())
+    await ending.wait()
+    await cancel_all(stopping)
     assert connection.given_back == [1]
