@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
+
+_SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
 
 
 def split_credentials(addresses: list[str]) -> tuple[list[str], str | None, str | None]:
@@ -37,6 +39,25 @@ def is_cut_in_password(addresses: list[str]) -> bool:
         "@" in after and "://" not in after and "@" not in before
         for before, after in pairwise(addresses)
     )
+
+
+def check_places(addresses: list[str]) -> None:
+    """Check that each address has a host, and a port that is one if it names one.
+
+    Raises:
+        ValueError: one has not, as an empty one behind a last comma; says what to write.
+    """
+    for server in split_credentials(addresses)[0]:
+        scheme, _, rest = server.partition("://")
+        try:
+            place = urlsplit(f"//{rest.rpartition('@')[2]}")
+            is_one = bool(place.hostname) and place.port != 0
+        except ValueError:
+            is_one = False
+        if not is_one or scheme not in _SCHEMES:
+            raise ValueError(
+                "an address of NATS is none; write nats://host:4222, several separated by commas"
+            )
 
 
 def without_password(url: str) -> str:

@@ -62,6 +62,38 @@ def test_a_password_with_a_comma_is_refused_and_not_shown(url: str) -> None:
     assert connection_to(escaped, user="subscriber", tls=None, observer=ignore).user == "app"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nats://app:s3cret@bus.example:4222,",
+        ",nats://app:s3cret@bus.example:4222",
+        "nats://app:s3cret@bus.example:port",
+        "nats://app:s3cret@bus.example:99999",
+        "nats://app:s3cret@",
+        "http://app:s3cret@bus.example:4222",
+    ],
+)
+def test_what_is_no_address_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(InvalidRequest, match="nats://host:4222") as refused:
+        connection_to(url, user="subscriber", tls=None, observer=ignore)
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "bus.example",
+        "localhost:4222, 10.0.0.2:4222 ,nats://[fd00::2]:4222",
+        "nats://t0ken@bus.example:4222",
+        "tls://app:s/3?c#r[e]t@bus.example:4222",
+        "wss://app:s3cret@bus.example",
+    ],
+)
+def test_each_form_of_an_address_is_taken(url: str) -> None:
+    connection = connection_to(url, user="subscriber", tls=None, observer=ignore)
+    assert ",".join(connection.addresses) == url
+
+
 def test_a_deprecated_user_is_told_the_new_name(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         HogsendBroker("nats://member:s3cret@bus.example:4222")
