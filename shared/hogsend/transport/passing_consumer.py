@@ -14,7 +14,7 @@ import msgspec
 import nats.errors
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
-from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
+from hogsend.transport.connection import MANAGEMENT_SECONDS, UNREACHABLE, Connection
 from hogsend.transport.foreign_consumer import (
     ConsumerLost,
     ConsumerUnreachable,
@@ -74,7 +74,12 @@ class PassingConsumer:
             except ConsumerUnreachable:
                 # Its server may come back with it: two of one name would be in each other's way.
                 self._exists, self._config = False, _named(self._config)
-        found = await found_or_made(self._connection, self._stream, await self._placed())
+        try:
+            found = await found_or_made(self._connection, self._stream, await self._placed())
+        except UNREACHABLE:
+            # It may have been given to a server that is not there, for good.
+            self._config = _named(self._config)
+            raise
         self._exists = True
         if self._made_at is None:
             self._made_at, self._done = found.created, found.delivered

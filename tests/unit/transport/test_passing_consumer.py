@@ -1,0 +1,108 @@
+"""A consumer that is not durable, as JetStream answers about it while its server is away."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+import nats.errors
+import pytest
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from hogsend.transport.connection import Connection
+from hogsend.transport.passing_consumer import PassingConsumer
+
+WANTED = ConsumerConfig(
+    filter_subject="hogsend.events.*",
+    ack_policy=AckPolicy.EXPLICIT,
+    deliver_policy=DeliverPolicy.NEW,
+)
+OFFLINE = {"error": {"code": 500, "err_code": 10119, "description": "consumer is offline"}}
+NOT_FOUND = {"error": {"code": 404, "err_code": 10014, "description": "consumer not found"}}
+STREAM = {"created": "2026-11-24T00:00:00Z", "state": {"last_seq": 90}}
+
+
+class JetStream:
+    """A connection on which JetStream answers."""
+
+    def __init__(self) -> None:
+        self.made: list[dict[str, Any]] = []
+        self.state: dict[str, Any] | Exception | None = None
+        """What it says of a consumer that is there."""
+        self.takes = True
+
+    async def ask(self, subject: str, body: bytes, **_more: object) -> Msg:
+        match subject.split(".")[2:4]:
+            case ["CONSUMER", "CREATE"]:
+                self.made.append(json.loads(body)["config"])
+                if not self.takes:
+                    raise nats.errors.TimeoutError
+                answer = self._made()
+            case ["STREAM", "INFO"]:
+                answer = STREAM
+            case _:
+                if isinstance(self.state, Exception):
+                    raise self.state
+                answer = self.state or self._made()
+        return Msg(cast("Any", None), data=json.dumps(answer).encode())
+
+    def _made(self) -> dict[str, Any]:
+        created = "2026-11-25T00:00:00Z"
+        name = self.made[-1]["name"]
+        return {"name": name, "created": created, "delivered": {"stream_seq": 40}}
+
+
+@pytest.fixture
+def jetstream() -> JetStream:
+    return JetStream()
+
+
+@pytest.fixture
+def consumer(jetstream: JetStream) -> PassingConsumer:
+    return PassingConsumer(cast("Connection", jetstream), "EVENTS", WANTED)
+
+
+async def test_one_that_is_there_is_found_again(
+    jetstream: JetStream, consumer: PassingConsumer
+) -> None:
+    first, again = await consumer.found(), await consumer.found()
+    assert first.name == again.name
+    assert len(jetstream.made) == 1
+
+
+@pytest.mark.parametrize("state", [OFFLINE, nats.errors.TimeoutError()])
+async def test_one_whose_server_is_away_is_made_under_another_name_behind_what_is_done(
+    jetstream: JetStream, consumer: PassingConsumer, state: Any
+) -> None:
+    first = await consumer.found()
+    consumer.done(47)
+    jetstream.state = state
+    again = await consumer.found()
+    assert first.name != again.name
+    assert jetstream.made[-1]["deliver_policy"] == "by_start_sequence"
+    assert jetstream.made[-1]["opt_start_seq"] == 48
+
+
+async def test_one_that_was_forgotten_is_made_again(
+    jetstream: JetStream, consumer: PassingConsumer
+) -> None:
+    await consumer.found()
+    jetstream.state = NOT_FOUND
+    await consumer.found()
+    # Behind what was there when it was made first.
+    assert jetstream.made[-1]["opt_start_seq"] == 41
+
+
+async def test_one_that_may_have_been_given_to_a_server_that_is_away_is_not_waited_for(
+    jetstream: JetStream, consumer: PassingConsumer
+) -> None:
+    # nats-server 2.10 and 2.11 choose such a server, and tell nobody of that name again.
+    await consumer.found()
+    jetstream.state, jetstream.takes = OFFLINE, False
+    with pytest.raises(nats.errors.TimeoutError):
+        await consumer.found()
+    jetstream.takes = True
+    await consumer.found()
+    names = [config["name"] for config in jetstream.made]
+    assert len(set(names)) == len(names) == 3
