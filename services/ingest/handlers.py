@@ -117,8 +117,8 @@ from services.ingest.notices import NoticeClaims
 from services.ingest.replay.replayer import EventReplayer
 from services.ingest.sources.decode import decode_engagement, decode_webhook
 
-_FRAMING_BYTES = 1024
-"""More than the headers of a reply take."""
+_FRAMING_BYTES = 16 * 1024
+"""More than the headers of a reply take, and what a page has besides its entries."""
 
 Page = TypeVar("Page", EventPage, ContactPage, Timeline)
 
@@ -180,7 +180,8 @@ async def events(
     wanted: ListEvents, stored: Injected[EventList], link: Injected[Connection]
 ) -> EventPage:
     """List stored events, newest first."""
-    return _fitting(await stored.page(wanted), link.max_payload, "events")
+    room = link.max_payload - _FRAMING_BYTES
+    return _fitting(await stored.page(wanted, room=room), link.max_payload, "event")
 
 
 @router.endpoint(INGEST_REPLAY_EVENTS)
@@ -224,7 +225,8 @@ async def list_contacts(
     wanted: ListContacts, directory: Injected[ContactDirectory], link: Injected[Connection]
 ) -> ContactPage:
     """List contacts, in the order asked for."""
-    return _fitting(await directory.page(wanted), link.max_payload, "contacts")
+    room = link.max_payload - _FRAMING_BYTES
+    return _fitting(await directory.page(wanted, room=room), link.max_payload, "contact")
 
 
 @router.endpoint(INGEST_TIMELINE)
@@ -232,7 +234,8 @@ async def timeline(
     wanted: ListTimeline, directory: Injected[ContactDirectory], link: Injected[Connection]
 ) -> Timeline:
     """List what happened to a contact, the latest first."""
-    return _fitting(await directory.timeline(wanted), link.max_payload, "events")
+    room = link.max_payload - _FRAMING_BYTES
+    return _fitting(await directory.timeline(wanted, room=room), link.max_payload, "event")
 
 
 @router.endpoint(INGEST_OVERVIEW)
@@ -321,6 +324,7 @@ async def health(_request: Empty, reporter: Injected[HealthReporter]) -> Service
 
 
 def _fitting(page: Page, max_payload: int, what: str) -> Page:
-    if len(msgspec.json.encode(page)) + _FRAMING_BYTES > max_payload:
-        raise InvalidRequest(f"these {what} do not fit into one answer; ask for fewer at a time")
+    # A page has as many as fit, and one that does not.
+    if len(msgspec.json.encode(page)) > max_payload:
+        raise InvalidRequest(f"the first {what} of this page alone does not fit into an answer")
     return page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 from uuid import UUID
@@ -94,6 +95,22 @@ class _Explained(msgspec.Struct, frozen=True):
 
 
 _explained = msgspec.json.Decoder(list[_Explained]).decode
+
+
+def that_fit(entries: Sequence[msgspec.Struct], room: int | None) -> int:
+    """How many of the first entries fit into an answer; one at least.
+
+    Args:
+        entries: those of a page, in their order.
+        room: bytes of the answer; None for any number.
+    """
+    if room is None:
+        return len(entries)
+    for count, entry in enumerate(entries):
+        room -= len(msgspec.json.encode(entry)) + len(b",")
+        if room < 0:
+            return max(count, 1)
+    return len(entries)
 
 
 def estimated_rows(plan: str, counted: int = EXACT_TOTAL) -> int:

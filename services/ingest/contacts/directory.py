@@ -28,7 +28,14 @@ from services.ingest.contacts.lookup import contacts_of, ids_of, keys_named
 from services.ingest.contacts.records import contact_record
 from services.ingest.contacts.search import BEGUN, RECENT, conditions
 from services.ingest.contacts.storage import digest, owners
-from services.ingest.pages import EXACT_TOTAL, ContactPosition, cursor, estimated_rows, position
+from services.ingest.pages import (
+    EXACT_TOTAL,
+    ContactPosition,
+    cursor,
+    estimated_rows,
+    position,
+    that_fit,
+)
 from services.ingest.sources.engagement import SOURCE
 from services.ingest.time_limit import time_limit
 
@@ -54,8 +61,12 @@ class ContactDirectory:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def page(self, wanted: ListContacts) -> ContactPage:
+    async def page(self, wanted: ListContacts, *, room: int | None = None) -> ContactPage:
         """List contacts in the order that is asked for; named ones in order of what names them.
+
+        Args:
+            wanted: which.
+            room: bytes that they may have together; a page is shorter where not all fit.
 
         Raises:
             InvalidRequest: `before` is no position in this order, or there is an `offset`, too.
@@ -65,9 +76,9 @@ class ContactDirectory:
         if wanted.order != "created" and wanted.before is not None:
             raise InvalidRequest("before needs order=created")
         if not (wanted.key is wanted.user_id is wanted.email is None):
-            return await self._named(wanted)
+            return await self._named(wanted, room)
         if search := text_without_nul(wanted.search):
-            return await self._searched(wanted, search)
+            return await self._searched(wanted, search, room)
         async with (
             self._database.acquire(snapshot=True) as connection,
             time_limit(connection, LIST_SECONDS, "list them with order=created, or search for one"),
@@ -81,9 +92,9 @@ class ContactDirectory:
                 rows = [row async for row in found]
             else:
                 rows = await _seen_last(connection, wanted, is_long=estimated)
-        return _page(wanted, rows, total, estimated=estimated)
+        return _page(wanted, rows, total, estimated=estimated, room=room)
 
-    async def _searched(self, wanted: ListContacts, search: str) -> ContactPage:
+    async def _searched(self, wanted: ListContacts, search: str, room: int | None) -> ContactPage:
         async with self._database.acquire(snapshot=True) as connection:
             await _queries.custom_plans(connection)
             asked = {**conditions(search), "most_begun": BEGUN, "most_recent": RECENT}
@@ -99,10 +110,10 @@ class ContactDirectory:
                 found = _queries.searched(connection, **everywhere, **_NO_POSITION, offset=0)
                 first = [row async for row in found]
         total, begun = (first[0]["total"], first[0]["begun"]) if first else (0, 0)
-        return _page(wanted, rows, total, estimated=begun >= BEGUN)
+        return _page(wanted, rows, total, estimated=begun >= BEGUN, room=room)
 
-    async def timeline(self, wanted: ListTimeline) -> Timeline:
-        """What happened to a contact, the latest first.
+    async def timeline(self, wanted: ListTimeline, *, room: int | None = None) -> Timeline:
+        """What happened to a contact, the latest first; as much as fits into `room` bytes.
 
         Raises:
             NotFound: no contact is known by that key.
@@ -127,7 +138,8 @@ class ContactDirectory:
             total = await _queries.timeline_total(connection, **whose)
             found = _queries.timeline(connection, **whose, limit=wanted.limit, offset=wanted.offset)
             entries = [_entry(row) async for row in found]
-        return Timeline(timeline=entries, total=total, limit=wanted.limit, offset=wanted.offset)
+        fitting = entries[: that_fit(entries, room)]
+        return Timeline(timeline=fitting, total=total, limit=wanted.limit, offset=wanted.offset)
 
     async def overview(self) -> Overview:
         """Count contacts, events and reported emails; the first two up to 10,000."""
@@ -163,7 +175,7 @@ class ContactDirectory:
         async with self._database.acquire() as connection:
             return await owners(connection, {key: digest(key) for key in keys})
 
-    async def _named(self, wanted: ListContacts) -> ContactPage:
+    async def _named(self, wanted: ListContacts, room: int | None) -> ContactPage:
         async with self._database.acquire(snapshot=True) as connection:
             if wanted.key is not None:
                 ids = await ids_of(connection, wanted.key)
@@ -174,7 +186,10 @@ class ContactDirectory:
             rows = _queries.contacts_by_id(connection, ids=shown)
             contacts = [contact_record(row) async for row in rows]
         return ContactPage(
-            contacts=contacts, total=len(ids), limit=wanted.limit, offset=wanted.offset
+            contacts=contacts[: that_fit(contacts, room)],
+            total=len(ids),
+            limit=wanted.limit,
+            offset=wanted.offset,
         )
 
 
@@ -236,16 +251,22 @@ def _before(wanted: ListContacts) -> Mapping[str, object]:
 
 
 def _page(
-    wanted: ListContacts, rows: Sequence[Mapping[str, Any]], total: int, *, estimated: bool
+    wanted: ListContacts,
+    rows: Sequence[Mapping[str, Any]],
+    total: int,
+    *,
+    estimated: bool,
+    room: int | None,
 ) -> ContactPage:
-    shown = rows[: wanted.limit]
+    contacts = [contact_record(row) for row in rows[: wanted.limit]]
+    shown = rows[: that_fit(contacts, room)]
     following: str | msgspec.UnsetType | None = msgspec.UNSET
     if wanted.order == "created":
         following = None
         if len(rows) > len(shown):
             following = cursor(ContactPosition(shown[-1]["created_at"], shown[-1]["id"]))
     return ContactPage(
-        contacts=[contact_record(row) for row in shown],
+        contacts=contacts[: len(shown)],
         total=total,
         total_estimated=estimated,
         limit=wanted.limit,

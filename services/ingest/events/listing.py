@@ -21,6 +21,7 @@ from services.ingest.pages import (
     cursor,
     estimated_rows,
     position,
+    that_fit,
 )
 from services.ingest.time_limit import time_limit
 
@@ -40,8 +41,12 @@ class EventList:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def page(self, wanted: ListEvents) -> EventPage:
+    async def page(self, wanted: ListEvents, *, room: int | None = None) -> EventPage:
         """List stored events, the latest that happened first.
+
+        Args:
+            wanted: which.
+            room: bytes that they may have together; a page is shorter where not all fit.
 
         Raises:
             Unavailable: PostgreSQL does not answer, or the page takes it too long.
@@ -84,7 +89,10 @@ class EventList:
                 )
             ]
             matching = [row for row in rows if row["matches"]]
-            shown = matching[: wanted.limit]
+            events = [stored_event(row) for row in matching[: wanted.limit]]
+            fit = that_fit(events, room)
+            is_cut = fit < len(events)
+            shown = matching[:fit]
             # Behind it the next page begins.
             end = None
             if len(matching) > len(shown):
@@ -97,13 +105,15 @@ class EventList:
                 total, estimated = await _total(connection, filters, found_by)
                 total = max(total, len(shown))
         return EventPage(
-            events=[stored_event(row) for row in shown],
+            events=events[:fit],
             total=total,
             total_estimated=estimated,
             limit=wanted.limit,
             offset=wanted.offset,
             next_before=cursor(_position(end)) if end else None,
-            searched_to=end["occurred_at"] if end and len(shown) < wanted.limit else None,
+            searched_to=(
+                end["occurred_at"] if end and not is_cut and len(shown) < wanted.limit else None
+            ),
         )
 
 

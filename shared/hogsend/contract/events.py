@@ -92,7 +92,7 @@ class ListEvents(Message, frozen=True):
 
 
 class EventPage(Message, frozen=True):
-    """A page of events, newest first by `occurred_at`."""
+    """A page of events, newest first by `occurred_at`: as many as fit into one answer."""
 
     events: list[StoredEvent]
     total: int

@@ -358,6 +358,15 @@ async def test_a_timeline_has_what_happened_to_a_contact_and_to_nobody_else(
         await people.directory.timeline(ListTimeline(key="u_9"))
 
 
+async def test_a_timeline_has_as_much_as_fits_and_one_entry_at_least(people: People) -> None:
+    for _ in range(3):
+        await people.happened(user_id="u_2", text="x" * 1000)
+    whole = (await people.directory.timeline(ListTimeline(key="u_2"))).timeline
+    for room, fitting in ((2500, 2), (1, 1)):
+        page = await people.directory.timeline(ListTimeline(key="u_2"), room=room)
+        assert (page.timeline, page.total) == (whole[:fitting], 3)
+
+
 async def test_a_timeline_reads_no_event_of_others(
     people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:

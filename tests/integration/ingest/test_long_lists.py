@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import asyncpg
 import msgspec
@@ -97,6 +97,57 @@ async def walked(ask: Callable[[str | None], Awaitable[Page]]) -> list[Page]:
     while (before := pages[-1].next_before) is not None:
         pages.append(await ask(before))
     return pages
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        ListEvents(limit=100),
+        ListEvents(limit=100, user_id="u3"),
+        ListEvents(limit=100, user_id="u3", event="e1"),
+    ],
+)
+@pytest.mark.parametrize("most", [1, 5])
+async def test_pages_hold_as_many_events_as_fit_and_one_at_least(
+    database: Database, events: EventList, wanted: ListEvents, most: int
+) -> None:
+    await fill(database, 90)
+    whole = (await events.page(wanted)).events
+    room = most * len(msgspec.json.encode(whole[0])) if most > 1 else 1
+    pages = await walked(
+        lambda before: events.page(msgspec.structs.replace(wanted, before=before), room=room)
+    )
+    assert [event for page in pages for event in page.events] == whole
+    assert len(pages) >= len(whole) / most
+    # With commas between them, and not all of one length.
+    assert {len(page.events) for page in pages[:-1]} <= {max(most - 1, 1), most}
+    assert {page.searched_to for page in pages} == {None}
+
+
+@pytest.mark.parametrize("order", ["created", "lastSeen"])
+async def test_pages_hold_as_many_contacts_as_fit_and_one_at_least(
+    database: Database, order: Literal["created", "lastSeen"]
+) -> None:
+    async with database.acquire() as connection:
+        await connection.execute(
+            """
+            INSERT INTO contacts (id, source, properties, versions, created_at, first_seen_at,
+                last_seen_at)
+            SELECT gen_random_uuid(), 'posthog', jsonb_build_object('text', repeat('x', 1000)),
+                '{}', t, t, t
+            FROM generate_series(1, 20) AS n, LATERAL (SELECT now() + n * interval '1 s' AS t) AS at
+            """
+        )
+    directory = ContactDirectory(database)
+    whole = (await directory.page(ListContacts(order=order))).contacts
+    page = await directory.page(ListContacts(order=order), room=5000)
+    shown = len(page.contacts)
+    assert 1 < shown < 5
+    asked = ListContacts(order=order, offset=shown)
+    if order == "created":
+        asked = ListContacts(order=order, before=str(page.next_before))
+    following = await directory.page(asked, room=1)
+    assert page.contacts + following.contacts == whole[: shown + 1]
 
 
 async def test_pages_by_cursor_hold_every_event_once_though_more_arrive(

@@ -65,7 +65,8 @@ class Listed(EventList):
     def __init__(self) -> None:
         self.size = 1
 
-    async def page(self, wanted: ListEvents) -> EventPage:
+    async def page(self, wanted: ListEvents, *, room: int | None = None) -> EventPage:
+        assert room is not None
         event = StoredEvent(
             id="u-1",
             event="signed_up",
@@ -168,9 +169,9 @@ async def test_events_are_listed(service: Service) -> None:
     assert [event.id for event in page.events] == ["u-1"]
 
 
-async def test_events_that_do_not_fit_into_one_answer_are_refused(service: Service) -> None:
+async def test_an_event_that_does_not_fit_into_an_answer_is_refused(service: Service) -> None:
     service.listed.size = 2 * 1024 * 1024
-    with pytest.raises(InvalidRequest, match="fewer at a time"):
+    with pytest.raises(InvalidRequest, match="does not fit into an answer"):
         await ask(service.broker, INGEST_EVENTS, ListEvents())
 
 
