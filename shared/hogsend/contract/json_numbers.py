@@ -1,8 +1,8 @@
 """Numbers of JSON that take far more room, or time, than they have characters.
 
 `1e308` has five characters. PostgreSQL's `jsonb` gives it back as 309 digits, and msgspec takes ten
-microseconds to read it, three hundred times as long as most. Whoever may capture events in PostHog
-can fill one with them, and the key for that is in every page of a product.
+microseconds to read it, three hundred times as long as most. Every visitor of a product can have
+PostHog send an event that is full of them: the key for that is in its pages.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 
 MAX_DIGITS = 1024 * 1024
-"""Digits that the exponents of one message may stand for; nobody but an attacker needs as many."""
+"""Digits that the exponents of one message may stand for; no service needs as many."""
 
 TOO_LARGE = "too many numbers with large exponents"
 _OUT_OF_RANGE = "Number out of range"

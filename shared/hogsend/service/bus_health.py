@@ -56,7 +56,7 @@ def note(problems: Sequence[str]) -> None:
 
 
 def is_without_leader(info: StreamInfo) -> bool:
-    """Whether nobody takes a stream's messages: too few of its servers are up, or it is elected."""
+    """Whether no server takes a stream's messages: too few of them are up, or one is elected."""
     return info.cluster is not None and not info.cluster.leader
 
 

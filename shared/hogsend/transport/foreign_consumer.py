@@ -24,7 +24,7 @@ _NOT_AVAILABLE, _FORBIDDEN = 503, 403
 _EXISTS_OTHERWISE = 10148
 """JetStream's code for a create, with `action` `create`, of a consumer that differs."""
 _NOT_FOUND, _OFFLINE = 10014, 10119
-"""JetStream's codes for a consumer that does not exist, and for one whose servers are away."""
+"""JetStream's codes for a consumer that does not exist, and for one whose servers are down."""
 
 UNREACHABLE_SECONDS = 5.0
 """A consumer that says nothing of itself for as long cannot be reached."""
@@ -44,7 +44,7 @@ class ConsumerLost(Exception):
 
 
 class ConsumerUnreachable(nats.errors.Error):
-    """Whoever has the consumer does not answer."""
+    """The server that has the consumer does not answer."""
 
 
 class _Existing(msgspec.Struct, frozen=True):
@@ -142,7 +142,7 @@ async def known_consumer(connection: Connection, stream: str, name: str) -> Foun
 
     Raises:
         ConsumerLost: it is no more.
-        ConsumerUnreachable: who has it does not answer, as while its only server is away.
+        ConsumerUnreachable: its server does not answer, as while that is down.
         Forbidden: this NATS user may not see it.
         nats.errors.Error: JetStream cannot be reached, or has no such stream now.
     """

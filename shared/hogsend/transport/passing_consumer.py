@@ -1,8 +1,8 @@
 """Consumers that are not durable: made again where they were when they are lost.
 
-JetStream keeps such a consumer on one server, however many copies its stream has. Nobody can read
-it while that server is away. It is forgotten when nobody has asked for a while, which a cut
-connection looks like. What was published meanwhile is still in the stream.
+JetStream keeps such a consumer on one server, however many copies its stream has. No client can
+read it while that server is down. JetStream forgets it when no client has asked for a while, which
+a cut connection looks like. What was published meanwhile is still in the stream.
 """
 
 from __future__ import annotations
