@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import asyncpg
 import pytest
 from nats.js.api import ConsumerConfig
 
@@ -26,6 +27,7 @@ from hogsend.transport.publisher import Publisher
 from tests.integration import harness
 from tests.integration.harness import ADMIN_KEY, READ_KEY, Gateway, client, connected
 from tests.integration.ingest.driver import Driver
+from tests.postgres_locks import waiting_for_a_lock
 from tests.servers import Servers
 from tests.waiting import PATIENCE_SECONDS
 
@@ -254,6 +256,26 @@ async def test_case_106_a_time_zone_is_filled_only_while_there_is_none(
         # Whatever is learned later leaves it alone, a merge takes it along.
         await report(gateway, event="e", userId="u_1", contactProperties={"plan": "free"})
         assert (await known("u_1")).timezone == "Europe/London"
+
+
+async def test_the_first_of_two_who_fill_a_time_zone_at_once_wins(
+    gateway: Gateway, servers: Servers, driver: Driver
+) -> None:
+    async with driver.replica(), connected(servers, User.ANALYTICS) as analytics:
+        await report(gateway, event="e", userId="u_1")
+        first = await asyncpg.connect(driver.database_url)
+        async with first.transaction():
+            await first.execute("UPDATE ingest.contacts SET timezone = 'Europe/London'")
+            # It finds none, and waits for the row.
+            wanted = FillTimezone(user_id="u_1", timezone="Asia/Tokyo")
+            second = asyncio.create_task(
+                analytics.request(INGEST_FILL_TIMEZONE, wanted, deadline=PATIENCE_SECONDS)
+            )
+            await waiting_for_a_lock(driver.rows, "UPDATE contacts")
+        await second
+        await first.close()
+        (row,) = await driver.contacts()
+    assert row["timezone"] == "Europe/London"
 
 
 async def test_a_merge_keeps_the_time_zone_that_is_known(
