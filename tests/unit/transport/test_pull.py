@@ -431,3 +431,31 @@ async def test_a_stop_that_is_cancelled_as_it_ends_gives_back_what_is_there() ->
     await ending.wait()
     await cancel_all(stopping)
     assert connection.given_back == [1]
+
+
+@on_virtual_time
+async def test_a_request_stays_open_until_it_has_brought_as_many_as_were_asked_for() -> None:
+    connection = FakeConnection()
+    # It came back before there was a request to lose.
+    connection.stats["reconnects"] += 1
+    pull = await started(connection)
+    for sequence, requests in [(1, 1), (2, 1), (3, 2), (4, 2)]:
+        following = asyncio.create_task(pull.follow(2))
+        await settle()
+        connection.told(message := connection.message(sequence))
+        assert await following == [message]
+        assert len(connection.asked) == requests
+
+
+@on_virtual_time
+async def test_what_came_before_a_reconnection_is_handed_out_after_it() -> None:
+    connection = FakeConnection()
+    pull = await started(connection)
+    following = asyncio.create_task(pull.follow(3))
+    await connection.waiting.wait()
+    await cancel_all(following)
+    connection.told(message := connection.message(1))
+    connection.stats["reconnects"] += 1
+    assert await pull.follow(3) == [message]
+    with pytest.raises(nats.errors.TimeoutError):
+        await pull.follow(3)

@@ -1,8 +1,9 @@
-"""What a caller gets for an answer it cannot read."""
+"""What a caller gets for what it asks, and what is left when it gives up."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from typing import Any
 
 import nats.errors
@@ -11,11 +12,12 @@ from nats.aio.msg import Msg
 
 from hogsend.contract.base import Empty
 from hogsend.contract.credentials import CREDENTIALS_STATUS, ProviderRef
-from hogsend.contract.errors import Unavailable, UnreadableReply
+from hogsend.contract.errors import Forbidden, Unavailable, UnreadableReply
 from hogsend.contract.health import ANALYTICS_HEALTH
 from hogsend.contract.registry import Endpoint
 from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
+from tests.waiting import eventually
 
 
 class Answered(Connection):
@@ -111,3 +113,67 @@ async def test_who_gives_up_before_it_listens_leaves_no_subscription() -> None:
     with pytest.raises(asyncio.CancelledError):
         await listening
     assert not connection.subscriptions
+
+
+class Slow(Connection):
+    """A connection whose client answers when a test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(User.GATEWAY, "nats://127.0.0.1:1")
+        self.client = self  # type: ignore[assignment]
+        self.asked = asyncio.Event()
+        self.cancelled = False
+        self.answer = asyncio.get_running_loop().create_future()
+
+    async def request(self, *_: Any, **__: Any) -> Any:  # type: ignore[override]
+        self.asked.set()
+        try:
+            return await self.answer
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+
+
+@pytest.mark.parametrize("refused", [True, False])
+async def test_a_request_ends_with_its_caller_and_with_a_refusal(refused: bool) -> None:
+    connection = Slow()
+    asking = asyncio.create_task(connection.ask("hogsend.rpc.ingest.purge", b"", seconds=60))
+    await connection.asked.wait()
+    if refused:
+        connection.refusals.read('permissions violation for publish to "hogsend.rpc.ingest.purge"')
+    else:
+        asking.cancel()
+    with pytest.raises(Forbidden if refused else asyncio.CancelledError):
+        await asking
+    await eventually(lambda: connection.cancelled)
+
+
+async def test_an_answer_that_came_counts_although_it_is_refused_since() -> None:
+    connection = Slow()
+    asking = asyncio.create_task(connection.ask("hogsend.rpc.ingest.purge", b"", seconds=60))
+    await connection.asked.wait()
+    connection.answer.set_result(answer := Msg(connection.client))
+    await asyncio.sleep(0)
+    connection.refusals.read('permissions violation for publish to "hogsend.rpc.ingest.purge"')
+    assert await asking is answer
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_close_closes_whatever_its_hooks_do(fails: bool) -> None:
+    connection, ran = Connection(User.GATEWAY, "nats://127.0.0.1:1"), list[str]()
+
+    async def forgotten() -> None:
+        ran.append("forgotten")
+
+    async def hook() -> None:
+        assert connection.closed
+        ran.append("hook")
+        if fails:
+            raise RuntimeError("a defect")
+
+    connection.before_close(forgotten)
+    connection.before_close(hook)
+    connection.not_before_close(forgotten)
+    with pytest.raises(RuntimeError) if fails else nullcontext():
+        await connection.close()
+    assert ran == ["hook"]
