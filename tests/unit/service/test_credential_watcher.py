@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from datetime import UTC, datetime
 
 import pytest
@@ -328,3 +329,43 @@ async def test_what_is_hurried_while_something_else_is_asked_for_is_asked_for_ne
     await settle()
     assert watched.is_current
     await cancel_all(revalidating)
+
+
+async def test_an_overtaken_answer_ends_no_newer_question(
+    watcher: CredentialWatcher, service: Service
+) -> None:
+    watched = watcher.watch("value", service.ask)
+    slow = service.gate = asyncio.Event()
+    overtaken = asyncio.create_task(watched.get())
+    await eventually(lambda: service.asked == 1)
+    watcher.changed(None)
+    newer = service.gate = asyncio.Event()
+    asking = [asyncio.create_task(watched.get())]
+    await eventually(lambda: service.asked == 2)
+    slow.set()
+    await overtaken
+    asking.append(asyncio.create_task(watched.get()))
+    await asyncio.sleep(0)
+    newer.set()
+    await asyncio.gather(*asking)
+    assert service.asked == 2
+
+
+async def test_a_question_whose_callers_gave_up_fails_in_silence(
+    watcher: CredentialWatcher, service: Service
+) -> None:
+    said: list[object] = []
+    loop = asyncio.get_running_loop()
+    watched = watcher.watch("value", service.ask)
+    service.gate, service.down = asyncio.Event(), True
+    asking = asyncio.create_task(watched.get())
+    await eventually(lambda: service.asked == 1)
+    await cancel_all(asking)
+    loop.set_exception_handler(lambda _loop, context: said.append(context))
+    try:
+        service.gate.set()
+        await settle()
+        gc.collect()
+    finally:
+        loop.set_exception_handler(None)
+    assert said == []

@@ -125,7 +125,7 @@ class Slow(Connection):
         self.cancelled = False
         self.answer = asyncio.get_running_loop().create_future()
 
-    async def request(self, *_: Any, **__: Any) -> Any:  # type: ignore[override]
+    async def request(self, *_: Any, **__: Any) -> Any:
         self.asked.set()
         try:
             return await self.answer
