@@ -62,6 +62,9 @@ COMMANDS = {
     "sandbox": Command(
         "cli.commands.sandbox:sandbox", "Run a stand-in for PostHog on this machine."
     ),
+    "completion": Command(
+        "cli.commands.completion:completion", "Complete commands and options in a shell."
+    ),
 }
 
 

@@ -68,11 +68,12 @@ FAILING: dict[str, tuple[str, ...]] = {
     "demo": (),
     "serve": ("nothing",),
     "sandbox": ("--port", "{taken}"),
+    "completion": ("nothing",),
 }
 """Arguments with which each command fails; HOGSEND_HOME is a file, which nothing accepts."""
 
-HAS_NO_JSON = {"serve"}
-"""It becomes the service, whose output is its log."""
+HAS_NO_JSON = {"serve", "completion"}
+"""One becomes the service, whose output is its log; the other prints a script."""
 
 PYTHON_NAMES = re.compile(
     r"Traceback|\b[A-Z][A-Za-z]+(Error|Exception|Timeout)\b|<class|\[Errno|Connect call"

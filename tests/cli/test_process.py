@@ -286,3 +286,18 @@ main()
 def test_the_command_is_loaded_by_what_ends_quietly() -> None:
     scripts = tomllib.loads((Path(main.__file__).parents[1] / "pyproject.toml").read_text())
     assert scripts["project"]["scripts"]["hogsend"] == f"{entry.main.__module__}:main"
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [("hogsend ev", {"events"}), ("hogsend events list --so", {"--source"})],
+)
+def test_bash_completes_commands_and_options(words: str, completed: set[str]) -> None:
+    ask = f"""
+source <({sys.executable} -m cli.main completion bash)
+COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+$(complete -p hogsend | sed -E 's/.*-F (\\S+).*/\\1/')
+echo "${{COMPREPLY[@]}}"
+"""
+    said = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
+    assert set(said.stdout.split()) == completed
