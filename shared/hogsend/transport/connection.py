@@ -158,6 +158,7 @@ class Connection:
             disconnected_cb=self._on_disconnect,
             reconnected_cb=self._on_reconnect,
             closed_cb=self._on_closed,
+            lame_duck_mode_cb=self._on_lame_duck,
         )
         if self.closed:
             # An attempt that is under way when NATS' client is closed goes on, and may succeed.
@@ -420,6 +421,10 @@ class Connection:
         self._said_while_away.clear()
         self.refusals.forget()
         self.observe("disconnected", "")
+
+    async def _on_lame_duck(self) -> None:
+        # Else a planned restart looks like a connection that broke.
+        self.observe("lame duck", "the server is being stopped, and ends its connections in turn")
 
     async def _on_closed(self) -> None:
         # Also when nats-py's client was closed by itself.
