@@ -39,7 +39,7 @@ _NOT_PUBLIC: tuple[Network, ...] = tuple(
 """Not of the public internet, though Python, or an older one, calls them global."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _INSIDE = (
-    *("localhost", "local", "internal", "intranet", "lan", "home", "corp", "private"),
+    *("localhost", "local", "internal", "intranet", "lan", "home", "corp", "private", "svc"),
     *("home.arpa", "in-addr.arpa", "ip6.arpa", "test", "invalid", "onion"),
 )
 """Endings of names that are not of the public internet (RFC 6761, 6762, 8375 and usage)."""

@@ -90,6 +90,7 @@ async def test_https_goes_through_a_tunnel_that_sees_host_and_port_only() -> Non
     [
         *("10.0.0.1", "169.254.169.254", "0x0a000001", "167772161", "[::ffff:10.0.0.1]"),
         *("metadata", "metadata.google.internal", "printer.local", "nas.lan.", "x.home.arpa"),
+        "kubernetes.default.svc",
         # Which some proxies read as addresses.
         *("10.0.0.1.", "10%2e0.0.1", "10.0.0.1%00.example.com", "10.0.0.1..", "1.0x7f000001"),
     ],
