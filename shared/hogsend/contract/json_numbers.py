@@ -25,12 +25,12 @@ T = TypeVar("T")
 class _Floats:
     """Reads the floats of one message after another."""
 
-    def __init__(self) -> None:
-        self._left = MAX_DIGITS
+    def __init__(self, most_digits: float) -> None:
+        self._most = self._left = most_digits
 
     def begin(self) -> None:
         """Read another message."""
-        self._left = MAX_DIGITS
+        self._left = self._most
 
     def read(self, text: str) -> float:
         """Read a float in a fraction of the time that msgspec takes for the slowest.
@@ -49,13 +49,13 @@ class _Floats:
         return value
 
 
-def decoder(kind: type[T]) -> Callable[[bytes], T]:
+def decoder(kind: type[T], most_digits: float = MAX_DIGITS) -> Callable[[bytes], T]:
     """Make what decodes JSON from outside whose numbers PostgreSQL can write out.
 
     It raises what `msgspec.json.decode` does; `msgspec.ValidationError` for numbers that stand for
-    more than `MAX_DIGITS` digits.
+    more than `most_digits` digits.
     """
-    floats = _Floats()
+    floats = _Floats(most_digits)
     decode = msgspec.json.Decoder(kind, float_hook=floats.read).decode
 
     def decode_one(body: bytes) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
@@ -12,6 +13,7 @@ from nats.aio.msg import Msg
 from structlog.testing import capture_logs
 
 from hogsend.contract import subjects
+from hogsend.contract.conditions import EvaluateConditions
 from hogsend.contract.credentials import (
     CREDENTIALS_DELETE,
     CREDENTIALS_GET_DERIVED,
@@ -28,6 +30,7 @@ from hogsend.contract.users import User
 from hogsend.service.injection import Injected, NotProvided
 from hogsend.service.router import ServiceRouter
 from hogsend.service.subscribers.batches import BatchSubscriber
+from hogsend.service.subscribers.decoding import decoder_of
 from hogsend.transport.correlation import correlation_id
 from tests.offline_broker import ask, offline_broker
 
@@ -253,3 +256,13 @@ async def test_a_change_that_is_none_is_refused_and_the_next_one_is_heard() -> N
         await broker.publish(change, subjects.credential_changed("posthog"))
     assert heard == [change]
     assert [(one["event"], one["log_level"]) for one in logs] == [("message refused", "warning")]
+
+
+async def test_a_request_may_hold_the_numbers_of_many_events() -> None:
+    """A backfill stores a page of events at a time, each of which was bounded."""
+    decode = decoder_of(EvaluateConditions)
+    condition = b'{"property":"a","operator":"eq","value":[1e308%b]}' % (b",1e308" * 10_000)
+    body = b'{"queries":[{"distinctId":"u","conditions":[%b]}]}' % condition
+    message: Any = SimpleNamespace(body=body)
+    (query,) = (await decode(message)).queries
+    assert len(query.conditions[0].value) == 10_001

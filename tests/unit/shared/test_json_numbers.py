@@ -44,6 +44,11 @@ def test_numbers_that_postgresql_would_write_out_at_length_are_bounded(number: b
         decode(b"[%b]" % b",".join([number] * (most + 1)))
 
 
+def test_a_request_may_hold_what_many_messages_were() -> None:
+    many = b"[%b]" % b",".join([b"1e308"] * 10_000)
+    assert decoder(list[Any], most_digits=math.inf)(many) == [1e308] * 10_000
+
+
 @pytest.mark.parametrize("number", [b"0e308", b"1e-400", b"1.5", b"12345678901234567890123"])
 def test_other_numbers_are_not(number: bytes) -> None:
     found = decode(b"[%b]" % b",".join([number] * 10_000))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
 from faststream.message import StreamMessage
 
 from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.json_numbers import decoder
 from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
 
 
 def decoder_of(kind: type[Any]) -> Callable[[StreamMessage[Any]], Awaitable[Any]]:
     """Make what decodes a message's body; it raises `InvalidRequest` for anything but a `kind`."""
-    decode = msgspec.json.Decoder(kind).decode
+    # A request may hold what many messages were, each of which was bounded.
+    decode = decoder(kind, most_digits=math.inf)
 
     async def decode_body(message: StreamMessage[Any]) -> Any:
         try:
