@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 from typing import NamedTuple
 
@@ -10,6 +11,27 @@ import msgspec
 from hogsend.contract.base import Properties
 from hogsend.contract.headers import event_message_id
 from hogsend.contract.identity import contact_user_id
+
+MAX_ID = 128
+"""Characters of a reported id; engagement takes no more."""
+
+
+def reported_id(id: str, user_id: str, email: str | None) -> str:
+    """The id of an event that a reporter knows by `id`, of a person with this user id or address.
+
+    An event is known by its user id, too (correction C4). Of a person who is named by an address
+    alone, the id says which address: mail providers have one id for a mail to several people.
+    """
+    if email is None or contact_user_id(user_id) is not None:
+        return id
+    person = _digest(email, 12)
+    return (
+        f"{id}:{person}" if len(id) + 1 + len(person) <= MAX_ID else f"{_digest(id, 32)}:{person}"
+    )
+
+
+def _digest(text: str, length: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 class EventRef(NamedTuple):

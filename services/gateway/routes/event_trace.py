@@ -78,8 +78,11 @@ async def trace_event(
         )
     wanted = TraceEvent(source=source, id=id, event=event, user_id=user_id)
     known_as = event_message_id(source=source, id=id, event=event, user_id=user_id)
+    # Destinations know it as it was reported, without the address of its person behind it.
+    as_reported = id if user_id else id.rpartition(":")[0] or id
+    ids = list(dict.fromkeys((id, known_as, as_reported)))
     traced, deliveries = await asyncio.gather(
-        bus.request(INGEST_EVENT_TRACE, wanted), _deliveries(bus, [id, known_as])
+        bus.request(INGEST_EVENT_TRACE, wanted), _deliveries(bus, ids)
     )
     return EventWay(
         event=traced.event,

@@ -84,6 +84,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     contact_key: str
     """Key of the contact: the distinct id to identify it with in PostHog."""
     id: str
+    """The idempotency key, where there is one; without a user id a digest of the email follows."""
 
 
 @post(

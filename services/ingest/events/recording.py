@@ -19,7 +19,7 @@ from services.ingest import metrics
 from services.ingest.events.event_message import event_message
 from services.ingest.events.outcome import Rejected, Status
 from services.ingest.events.store import EventStore
-from services.ingest.incoming_event import EventRef, IncomingEvent
+from services.ingest.incoming_event import EventRef, IncomingEvent, reported_id
 from services.ingest.sources.engagement import FULL_CONTACT, RECORDER, SOURCE
 
 
@@ -76,11 +76,13 @@ def _decode(reported: RecordEvent, correlation_id: str | None) -> IncomingEvent:
     # PostgreSQL holds no NUL.
     mended = json_without_nul(msgspec.json.encode(reported))
     reported = msgspec.json.decode(mended, type=RecordEvent)
+    email, key = contact_email(reported.email), reported.idempotency_key
+    id = reported_id(key, reported.user_id, email) if key else str(uuid4())
     return IncomingEvent(
-        ref=EventRef(SOURCE, reported.idempotency_key or str(uuid4())),
+        ref=EventRef(SOURCE, id),
         name=reported.event,
         user_id=reported.user_id,
-        email=contact_email(reported.email),
+        email=email,
         occurred_at=occurred_at or reported.received_at,
         received_at=reported.received_at,
         properties=reported.properties,

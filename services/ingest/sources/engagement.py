@@ -25,7 +25,7 @@ from hogsend.contract.headers import (
 from hogsend.contract.identity import contact_email, is_blank
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.nul import json_without_nul
-from services.ingest.incoming_event import EventRef, IncomingEvent
+from services.ingest.incoming_event import EventRef, IncomingEvent, reported_id
 
 SOURCE = "hogsend"
 
@@ -61,11 +61,12 @@ def decode(
     if not user_id and is_blank(email):
         known = ", ".join((*IDENTITIES, *ADDRESSES))
         raise Unprocessable("no_identity", f"it has none of {known}")
+    address = contact_email(email)
     return IncomingEvent(
-        ref=EventRef(SOURCE, happened.id),
+        ref=EventRef(SOURCE, reported_id(happened.id, user_id, address)),
         name=happened.type,
         user_id=user_id,
-        email=contact_email(email),
+        email=address,
         occurred_at=happened.timestamp,
         received_at=queued_at,
         queued_at=queued_at,

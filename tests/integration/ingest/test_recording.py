@@ -90,6 +90,21 @@ async def test_case_151_a_key_that_was_seen_before_is_stored_once(
     assert await driver.count("events") == 1
 
 
+async def test_one_key_for_several_addresses_is_an_event_of_each(
+    gateway: Gateway, driver: Driver
+) -> None:
+    """Also an answer with another person's contact key would be passed on to PostHog."""
+    async with driver.replica():
+        answers = [
+            (await report(gateway, event="e", email=email, idempotencyKey="k-1")).json()
+            for email in ("a@b.com", "b@b.com", "A@b.com")
+        ]
+        assert [one["stored"] for one in answers] == [True, True, False]
+        of_one, of_other, again = (one["contactKey"] for one in answers)
+        assert of_one == again != of_other
+        assert len(await driver.events(2)) == 2
+
+
 async def test_one_key_at_once_from_everywhere_is_stored_once(
     gateway: Gateway, driver: Driver
 ) -> None:
@@ -207,24 +222,29 @@ async def test_engagement_is_recorded_as_an_event_of_hogsend(
     async with client(servers, User.APP) as member, driver.replica():
         await member.engagement.report("email.opened", {"userId": "u_1", "to": "x@y.z"}, id="m-1")
         await member.engagement.report("email.opened", {"userId": "u_1", "to": "x@y.z"}, id="m-1")
-        await member.engagement.report("email.sent", {"userId": None, "to": "a@b.com"}, id="m-2")
+        # Mail providers have one id for a mail to several people.
+        for to in ("a@b.com", "A@b.com", "c@b.com"):
+            await member.engagement.report("email.sent", {"userId": None, "to": to}, id="m-2")
         # From any other NATS client: only the data is needed.
         await member.connection.publish(
             "hogsend.engagement.bucket.entered",
             b'{"data":{"userId":"u_1","bucketId":"b"}}',
             {"Nats-Msg-Id": "m-3"},
         )
-        events = await driver.events(3)
-    assert {(one.id, one.event, one.source) for one in events} == {
-        ("m-1", "email.opened", "hogsend"),
-        ("m-2", "email.sent", "hogsend"),
-        ("m-3", "bucket.entered", "hogsend"),
-    }
+        events = await driver.events(4)
+    assert sorted((one.id.partition(":")[0], one.event, one.email) for one in events) == [
+        ("m-1", "email.opened", None),
+        ("m-2", "email.sent", "a@b.com"),
+        ("m-2", "email.sent", "c@b.com"),
+        ("m-3", "bucket.entered", None),
+    ]
+    assert {one.source for one in events} == {"hogsend"}
     contacts = await driver.contacts()
     # Where a mail went says nothing about whose address it is.
     assert {(one["external_id"], one["email"]) for one in contacts} == {
         ("u_1", None),
         (None, "a@b.com"),
+        (None, "c@b.com"),
     }
 
 

@@ -66,6 +66,19 @@ async def test_an_event_is_followed_to_its_destinations(gateway: FakeGateway) ->
     assert EventDeliveriesOf(event_ids=["e-1", known_as]) in asked
 
 
+async def test_destinations_know_an_event_without_the_address_in_its_id(
+    gateway: FakeGateway,
+) -> None:
+    gateway.bus.answer(INGEST_EVENT_TRACE, TRACE)
+    gateway.bus.answer(ANALYTICS_EVENT_DELIVERIES, EventDeliveries(deliveries=[DELIVERY]))
+    wanted = {**WANTED, "id": "e:1:0123456789ab", "userId": ""}
+    await gateway.http.get(PATH, params=wanted, headers=bearer())
+    (asked,) = (
+        one.message for one in gateway.bus.questions if isinstance(one.message, EventDeliveriesOf)
+    )
+    assert {"e:1:0123456789ab", "e:1"} < set(asked.event_ids)
+
+
 async def test_deliveries_that_nobody_tells_of_are_unknown(gateway: FakeGateway) -> None:
     gateway.bus.answer(INGEST_EVENT_TRACE, TRACE)
     for error in (None, Forbidden("no")):

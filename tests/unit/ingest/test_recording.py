@@ -17,6 +17,7 @@ from services.ingest import metrics
 from services.ingest.events.event_message import event_message
 from services.ingest.events.outcome import Rejected
 from services.ingest.events.recording import Recorder
+from services.ingest.incoming_event import reported_id
 from tests.unit.ingest.fakes import NOW, FakePublisher, FakeStore, Journal, incoming
 
 
@@ -83,8 +84,21 @@ async def test_an_event_of_the_catalog_is_published_for_destinations_as_well(
     assert message.subject == "hogsend.engagement.email.opened"
     assert message.headers["Hogsend-Correlation-Id"] == "c-1"
     happened = msgspec.json.decode(message.body, type=Engagement)
-    assert (happened.id, happened.type) == ("k-1", "email.opened")
+    assert (happened.id, happened.type) == (reported_id("k-1", "", "a@b.com"), "email.opened")
     assert happened.data == {"n": 1, "userId": "", "to": "a@b.com"}
+
+
+def test_an_id_says_which_address_where_nothing_else_names_the_person() -> None:
+    assert reported_id("k-1", "u_1", "a@b.com") == "k-1"
+    assert reported_id("k-1", "null", None) == "k-1"
+    of_one, of_other = reported_id("k-1", "", "a@b.com"), reported_id("k-1", "null", "b@b.com")
+    assert of_one.startswith("k-1:")
+    assert of_one != of_other
+    # Engagement takes no longer ids.
+    long, longer = (reported_id("k" * length, "", "a@b.com") for length in (115, 116))
+    assert (len(long), long.startswith("k")) == (128, True)
+    assert len(longer) < 128
+    assert longer.rpartition(":")[2] == of_one.rpartition(":")[2]
 
 
 async def test_the_data_of_a_report_wins_over_what_is_known_about_its_person(
