@@ -1,7 +1,7 @@
 """Which events are stored: by keys beside the partitions, of which each knows only its own events.
 
-A key is there as long as its event, and some hours longer where old events are dropped. Events from
-before there were keys are looked for in the table that they lie in.
+A key is there as long as its event, and some hours longer where old events are dropped: it counts
+for nothing then. Events from before there were keys are looked for in the table that they lie in.
 """
 
 from __future__ import annotations
@@ -88,9 +88,9 @@ class KnownEvents:
             found |= await _stored(
                 connection, [(one, events[one].key, EARLIEST, LATEST) for one in elsewhere]
             )
-            # What erases or drops events does not reach all keys in the same moment.
-            for digest, at in known.items():
-                found.setdefault(digest, Stored("", at, backfilled=False))
+            found |= await self._without_event(
+                connection, {one: known[one] for one in known.keys() - found.keys()}
+            )
         if self._unkeyed_until is None:
             await self.look_up_bounds(connection)
         until = self._unkeyed_until
@@ -104,6 +104,26 @@ class KnownEvents:
                 ],
             )
         return found
+
+    async def _without_event(
+        self, connection: Any, known: Mapping[bytes, datetime]
+    ) -> dict[bytes, Stored]:
+        """Take keys without their event for what is stored, unless its partition was dropped.
+
+        What erases events does not reach all keys in the same moment. What was dropped is not kept
+        any more, and comes again as a new event: the keys are swept some hours later.
+        """
+        if not known:
+            return {}
+        partitions = await listed(connection)
+        kept = {
+            digest: Stored("", at, backfilled=False)
+            for digest, at in known.items()
+            if any(one.holds(at) for one in partitions)
+        }
+        if dropped := known.keys() - kept.keys():
+            await _queries.forget(connection, digests=sorted(dropped))
+        return kept
 
     def forget_bounds(self) -> None:
         """Have the bounds looked up anew: a backup was restored, for example."""

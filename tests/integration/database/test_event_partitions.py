@@ -183,6 +183,21 @@ async def test_old_partitions_are_dropped_whole_and_their_keys_follow(
     assert statuses(again) == [Status.REDELIVERED] * len(kept)
 
 
+@pytest.mark.parametrize("backfilled", [False, True])
+async def test_an_event_that_was_dropped_is_a_new_one_though_its_key_is_not_swept_yet(
+    database: Database, rows: Any, backfilled: bool
+) -> None:
+    table = EventTable(database, retention_days=7)
+    store = EventStore(database, table)
+    await store.save([incoming("1", ago(20), backfilled=backfilled), incoming("2")])
+    await table.look()
+    assert await rows.fetchval("SELECT array_agg(id) FROM events") == ["2"]
+    assert await rows.fetchval("SELECT count(*) FROM event_keys") == 2
+    again = [incoming("1"), incoming("1", ago(1)), incoming("2", ago(1))]
+    assert statuses(await store.save(again)) == [Status.STORED, Status.KNOWN, Status.KNOWN]
+    assert await rows.fetchval("SELECT count(*) FROM event_keys WHERE received_at = $1", NOW) == 2
+
+
 async def test_a_key_stays_as_long_as_a_partition_of_another_width_does(
     database: Database, rows: Any
 ) -> None:
