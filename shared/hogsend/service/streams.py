@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import stamina
 from nats.js import JetStreamContext
 from nats.js.api import StreamConfig, StreamInfo
@@ -19,6 +21,9 @@ from hogsend.contract.users import User
 from hogsend.service import metrics
 
 _STREAM_NAME_IN_USE = 10058
+
+_INVALID_JSON = 10025
+"""JetStream cannot read a request, for example one with a field that it does not know."""
 
 _NO_STORE = 10049
 """JetStream cannot make a stream's store, as while it deletes the one of an earlier stream."""
@@ -40,7 +45,8 @@ async def reconcile(js: JetStreamContext, owner: User, limits: Limits = DEFAULT_
     for name in _owned_by(owner):
         config = limits.applied_to(STREAMS[name].config)
         if not await _create(js, config):
-            await js.update_stream(await _with_as_many_copies(js, config))
+            config = await _with_as_many_copies(js, config)
+            await _with_known_fields(js.update_stream, config)
 
 
 async def restore(
@@ -124,6 +130,21 @@ def _has_no_store_yet(error: Exception) -> bool:
     return isinstance(error, APIError) and error.err_code == _NO_STORE
 
 
+async def _with_known_fields(
+    ask: Callable[[StreamConfig], Awaitable[StreamInfo]], config: StreamConfig
+) -> None:
+    """Ask for a stream, without what nats-server 2.12 does not know, and refuses for it.
+
+    It knows no batches (NATS ADR-50), which only the version before publishes, where it can.
+    """
+    try:
+        await ask(config)
+    except BadRequestError as error:
+        if error.err_code != _INVALID_JSON or not config.allow_batched:
+            raise
+        await ask(config.evolve(allow_batched=None))
+
+
 async def _create(js: JetStreamContext, config: StreamConfig) -> bool:
     """Create one stream; False when there is one of that name with other limits."""
     try:
@@ -131,7 +152,7 @@ async def _create(js: JetStreamContext, config: StreamConfig) -> bool:
             on=_has_no_store_yet, attempts=5, wait_initial=0.1, wait_max=1.0
         ):
             with attempt:
-                await js.add_stream(config)
+                await _with_known_fields(js.add_stream, config)
     except BadRequestError as error:
         if error.err_code != _STREAM_NAME_IN_USE:
             raise
