@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
+import structlog
 from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException, NotAuthorizedException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
@@ -19,6 +20,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from hogsend.contract.errors import HogsendError, SpoolFull
 from hogsend.contract.webhooks import SECRET_HEADER, WEBHOOK_PATH
+from hogsend.service import metrics
 from services.gateway.json_body import MalformedBodyError
 from services.gateway.response_headers import REQUEST_ID_STATE, RETRY_SECONDS
 from services.gateway.signatures import SignatureCheck, Signatures
@@ -31,6 +33,8 @@ from services.gateway.webhooks.refusals import Refusals
 from services.gateway.webhooks.secret import SecretCheck, WebhookSecret
 from services.gateway.webhooks.size_limit import SizeLimit
 from services.gateway.webhooks.webhook_queue import WebhookQueue
+
+log = structlog.get_logger(__name__)
 
 _SECRET_HEADER = SECRET_HEADER.encode()
 REFUSED_STATE = "refused_delivery"
@@ -169,8 +173,10 @@ class PostHogDeliveries:
             try:
                 check = await self._signatures.check_again(headers, body)
             except HogsendError as error:
-                self._refusals.unknown()
-                raise _busy(503, _UNKNOWN_KEY) from error
+                # As where no key is known: whoever sent it could have left the signature out.
+                metrics.FAILURES.labels("signing_secret", error.code).inc()
+                log.debug("the key of a signature cannot be asked for", reason=str(error))
+                check = SignatureCheck.UNKNOWN
         if self._signatures.is_enough(check):
             return
         if check is SignatureCheck.UNKNOWN:

@@ -205,8 +205,20 @@ async def test_a_key_that_is_not_known_yet_is_asked_for_and_only_then_refused() 
         # One that nobody knows.
         unknown = {**signed(EARLIER), KEY_ID_HEADER: key_id(EARLIER)}
         assert (await post(gateway, unknown)).status_code == 401
-        gateway.bus.answer(CREDENTIALS_SIGNING_SECRET, Unavailable("down"))
-        assert (await post(gateway, unknown)).status_code == 503
+
+
+@pytest.mark.parametrize(("required", "status"), [("verify", 200), ("required", 503)])
+async def test_a_signature_whose_key_cannot_be_asked_for_counts_as_none(
+    required: str, status: int
+) -> None:
+    unknown = {**signed(OTHER), KEY_ID_HEADER: key_id(OTHER)}
+    async with fake_gateway(signing=minted(KEY), webhook_signatures=required) as gateway:
+        # Credentials of 0.1.0, which knows no keys, or none at all.
+        gateway.bus.answer(CREDENTIALS_SIGNING_SECRET, Unavailable("it is not running"))
+        assert (await post(gateway, unknown)).status_code == status
+        # One that is wrong by a key that is known is refused as ever.
+        tampered = {**signed(KEY), "webhook-id": "msg_2", KEY_ID_HEADER: key_id(KEY)}
+        assert (await post(gateway, tampered)).status_code == 401
 
 
 async def test_a_change_of_the_credential_changes_the_keys() -> None:
