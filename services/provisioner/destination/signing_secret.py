@@ -20,8 +20,8 @@ class SigningSecrets(MintedSecrets):
     async def obtain(self) -> str | None:
         """Return the key, minting one if needed; a minted one is stored before it is returned.
 
-        None when none can be had: minting is not allowed, or what was stored cannot be read. The
-        caller holds the provisioning lock, so that only one run mints.
+        None when none can be had: minting is not allowed, what was stored cannot be read, or a key
+        is not kept. The caller holds the provisioning lock, so that only one run mints.
 
         Raises:
             Unavailable: the credentials service is down.
@@ -31,7 +31,7 @@ class SigningSecrets(MintedSecrets):
         payload = await self._readable()
         if payload is None or payload.signing_secret or not self._minting:
             return payload.signing_secret if payload else None
-        return await self._store(payload, signing.mint())
+        return await self._mint(payload)
 
     async def rotate(self) -> None:
         """Mint another key; the one before counts beside it, and its end is near after `settle`.
@@ -45,7 +45,7 @@ class SigningSecrets(MintedSecrets):
         payload = await self._readable()
         if payload is None or not payload.signing_secret:
             return
-        if await self._store(_replaced(payload), signing.mint()) is None:
+        if await self._mint(_replaced(payload)) is None:
             raise Unavailable("the new signing key could not be stored; try again")
         log.info("a new signing key was minted")
 
@@ -68,6 +68,20 @@ class SigningSecrets(MintedSecrets):
                 payload, signing_previous_until=self._end_of_previous()
             )
             await self._store(ending, secret)
+
+    async def _mint(self, payload: DerivedPayload) -> str | None:
+        minted = await self._store(payload, signing.mint())
+        kept = await self._readable() if minted else None
+        if kept is not None and kept.signing_secret == minted:
+            return minted
+        if minted:
+            # PostHog would sign with a key that no gateway can verify with.
+            metrics.FAILURES.labels("signing_secret", "not_kept").inc()
+            log.warning(
+                "a minted signing key was not kept, and is not used: the credentials service is "
+                "of version 0.1.0, which knows none"
+            )
+        return None
 
     async def _readable(self) -> DerivedPayload | None:
         stored = await self._credentials.derived()

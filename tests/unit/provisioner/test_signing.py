@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, cast
 
+import msgspec
 import pytest
 
-from hogsend.contract.credentials import TokenReply
+from hogsend.contract.credentials import DerivedPayload, TokenReply
 from hogsend.contract.errors import InvalidRequest, Unavailable
 from hogsend.contract.provisioning import Provisioned, ProvisionLoop
 from hogsend.posthog.signing import KEY_ID_HEADER, key_id, key_of, mint
@@ -235,6 +236,24 @@ async def test_a_key_that_cannot_be_stored_is_not_given_to_posthog() -> None:
     result = await loop.run()
     assert (result.action, result.signed) == ("created", False)
     assert not loop.function.inputs["signing_secret"].value
+
+
+async def test_a_key_that_credentials_of_0_1_0_do_not_keep_is_not_given_to_posthog(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = await start()
+    store = loop.credentials.store_derived
+
+    async def of_the_version_before(payload: DerivedPayload, generation: int | None = None) -> None:
+        await store(msgspec.structs.replace(payload, signing_secret=None), generation)
+
+    monkeypatch.setattr(loop.credentials, "store_derived", of_the_version_before)
+    result = await loop.run()
+    assert (result.action, result.unsigned_because) == ("created", "no_key")
+    assert not loop.function.inputs["signing_secret"].value
+    monkeypatch.undo()
+    assert (await loop.run()).signed
+    assert loop.key == loop.minted
 
 
 async def test_a_rotation_keeps_the_key_in_use_until_a_day_after_posthog_has_the_new_one() -> None:
