@@ -2,13 +2,15 @@
 
 PostHog rotates the refresh token on every use. It accepts the previous one for another 120 s and
 revokes the whole grant when the previous one is used later (contract 3.5, `posthog/api/oauth/`).
-Four rules follow:
+Five rules follow:
 
 - A refreshed grant is committed before anything else happens.
 - A refresh that a crash interrupted is repeated at once, while the previous token still works.
 - A refresh whose answer was lost is repeated several times while the previous token still works,
   and sooner than one that was refused.
 - A refreshed grant that the database cannot take is kept in memory and saved at the next attempt.
+- The previous token is used no more once its 120 s may be over, until whoever may have the next one
+  in memory has had time to save it.
 """
 
 from __future__ import annotations
@@ -163,7 +165,7 @@ class Refresher:
             Unavailable: PostgreSQL is not available.
         """
         for provider in await self._store.granted_providers():
-            if self._is_due(await self._store.load(provider)):
+            if provider in self._pending or self._is_due(await self._store.load(provider)):
                 await self.refresh(provider)
 
     async def finish(self) -> None:
@@ -225,6 +227,9 @@ class Refresher:
                 grant = Grant(payload, stored.version)
                 if not self._must_refresh(stored, row, payload, rejected_sha256):
                     return grant
+                if self._may_be_answered_elsewhere(stored.refresh):
+                    await self._leave_time(provider, lock, row)
+                    return grant
                 now = self._now()
                 unanswered = self._unanswered_since(stored.refresh)
                 # Another replica's clock may be ahead: its start would be later than our failure,
@@ -255,6 +260,19 @@ class Refresher:
             or self._is_idle(row)
             or self._is_unanswered(state)
         )
+
+    def _may_be_answered_elsewhere(self, state: RefreshState | None) -> bool:
+        """Whether a replica may have the answer to a refresh that is not stored, too late to ask.
+
+        PostgreSQL may have been away, or taken no writes, for longer than the grace.
+        """
+        return state is not None and state.is_interrupted and not self._unanswered_since(state)
+
+    async def _leave_time(self, provider: str, lock: RefreshLock, row: SealedRow) -> None:
+        """Have all replicas back off: one that has the refreshed grant saves it meanwhile."""
+        reason = "a refresh did not end, and the replica that began it may still store its answer"
+        await lock.fail(row, self._now(), reason, needs_reconnect=False)
+        log.warning("the grant is refreshed after a minute", provider=provider, reason=reason)
 
     def _pending_for(self, provider: str, row: SealedRow) -> PendingGrant | None:
         pending = self._pending.get(provider)

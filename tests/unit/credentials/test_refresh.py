@@ -20,7 +20,14 @@ from hogsend.contract.credentials import DerivedPayload
 from hogsend.contract.credentials import token_digest as digest
 from hogsend.contract.errors import Unavailable
 from services.credentials import refresh as refresh_module
-from services.credentials.refresh import CHECK_SECONDS, GRACE, IDLE, LOST_BACK_OFF, Refresher
+from services.credentials.refresh import (
+    BACK_OFF,
+    CHECK_SECONDS,
+    GRACE,
+    IDLE,
+    LOST_BACK_OFF,
+    Refresher,
+)
 from services.credentials.token_endpoint import RefreshFailed
 from tests.unit.credentials.conftest import Driver, Replica
 from tests.unit.credentials.fakes import FakeTokenEndpoint, ReuseDetectingEndpoint
@@ -546,6 +553,46 @@ async def test_a_database_that_fails_during_the_refresh_does_not_cost_the_rotate
     grant = await driver.stored()
     assert grant is not None
     assert grant.refresh_token == "phr_1"
+
+
+async def test_a_sibling_does_not_ask_while_a_refreshed_grant_waits_to_be_stored(
+    driver: Driver,
+) -> None:
+    """After 120 s PostHog would take the previous token for stolen, and revoke the grant."""
+    posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
+    await driver.put(driver.grant(left=30))
+    holder, sibling = driver.replica(), driver.replica()
+    driver.store.refuses_grants = True
+    assert (await holder.ask()).token == "pha_1"
+    driver.clock.advance(GRACE.total_seconds())
+    driver.store.refuses_grants = False
+    # The sibling is the first to see that PostgreSQL takes writes again.
+    for _ in range(3):
+        await sibling.refresher.refresh_due()
+    await sibling.refresher.repeat_interrupted()
+    assert (await sibling.credentials.status("posthog")).refresh_error is not None
+    await holder.refresher.refresh_due()
+    grant = await driver.stored()
+    assert grant is not None
+    assert grant.refresh_token == "phr_1"
+    assert (len(posthog.asked), posthog.revoked) == (1, False)
+    assert (await sibling.ask()).token == "pha_1"
+
+
+async def test_a_refresh_that_a_crash_interrupted_long_ago_is_repeated_after_a_pause(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=30))
+    await crash(replica, await under_way(driver, replica))
+    driver.endpoint.answering.set()
+    driver.clock.advance(GRACE.total_seconds())
+    other = driver.replica()
+    await other.refresher.repeat_interrupted()
+    await other.refresher.refresh_due()
+    assert driver.endpoint.asked == ["phr_0"]
+    driver.clock.advance(BACK_OFF.total_seconds())
+    await other.refresher.refresh_due()
+    assert driver.endpoint.asked == ["phr_0", "phr_0"]
 
 
 async def test_a_replaced_grant_wins_over_one_that_could_not_be_stored(
