@@ -91,5 +91,6 @@ async def is_up(http: httpx.AsyncClient, service: str) -> bool:
 def _hint() -> str:
     external = [name for name in ("NATS_URL", "DATABASE_URL") if os.environ.get(name)]
     if external:
-        return f"check that this machine reaches the server in {' and '.join(external)}"
+        settings = " and ".join(external)
+        return f"check that this machine reaches {settings}, and that the user may run the services"
     return "fix what the log shows, then start again; the data is kept"
