@@ -9,12 +9,13 @@ from collections.abc import Iterable, Sequence
 import structlog
 
 from hogsend.contract.destinations import DeliveryStatus
+from hogsend.contract.engagement import engagement_message_id
 from hogsend.contract.errors import HogsendError, Unavailable
 from hogsend.contract.headers import message_id
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.metrics import FAILURES
 from services.analytics.delivery.metrics import DEAD_LETTERS, SETTLED
-from services.analytics.delivery.sources.source import Source
+from services.analytics.delivery.sources.source import Source, decode_engagement
 from services.analytics.delivery.streams import DeliveryMessage
 from services.analytics.destinations.store import Outcome
 
@@ -136,10 +137,16 @@ def outcome_of(
 ) -> Outcome:
     """What became of a message, for the history."""
     return Outcome(
-        event_id=message_id(message.headers) or str(message.position),
+        event_id=message_id(message.headers) or _id_in(message),
         event_type=message.subject.split(".", 2)[2],
         status=status,
         attempts=attempts,
         response_status=response_status,
         error=error,
     )
+
+
+def _id_in(message: DeliveryMessage) -> str:
+    """What the library would have published it as: the trace of an event looks for that."""
+    happened = decode_engagement(message)
+    return str(message.position) if happened is None else engagement_message_id(happened)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from hogsend.contract.destinations import (
     EventDeliveriesOf,
     EventDelivery,
 )
+from hogsend.contract.engagement import Engagement, engagement_message_id
 from hogsend.contract.errors import HogsendError, InvalidRequest
 from hogsend.contract.events import INGEST_EVENT_TRACE, Announcement, StoredEvent, TraceEvent
 from hogsend.contract.headers import event_message_id
@@ -77,13 +77,8 @@ async def trace_event(
             f"source, id, event and userId have {MAX_CHARACTERS} characters at most"
         )
     wanted = TraceEvent(source=source, id=id, event=event, user_id=user_id)
-    known_as = event_message_id(source=source, id=id, event=event, user_id=user_id)
-    # Destinations know it as it was reported, without the address of its person behind it.
-    as_reported = id if user_id else id.rpartition(":")[0] or id
-    ids = list(dict.fromkeys((id, known_as, as_reported)))
-    traced, deliveries = await asyncio.gather(
-        bus.request(INGEST_EVENT_TRACE, wanted), _deliveries(bus, ids)
-    )
+    traced = await bus.request(INGEST_EVENT_TRACE, wanted)
+    deliveries = await _deliveries(bus, _ids_at_destinations(traced.event))
     return EventWay(
         event=traced.event,
         correlation_id=traced.correlation_id,
@@ -92,6 +87,19 @@ async def trace_event(
         announcement=traced.announcement,
         deliveries=deliveries,
     )
+
+
+def _ids_at_destinations(event: StoredEvent) -> list[str]:
+    """What destinations may know an event as: what was posted, or what a service published."""
+    # Where an address alone names the person, a digest of it follows the id that was reported.
+    reported = event.id if event.user_id else event.id.rpartition(":")[0] or event.id
+    posted_as = event_message_id(
+        source=event.source, id=event.id, event=event.event, user_id=event.user_id
+    )
+    published = Engagement(
+        id=reported, type=event.event, timestamp=event.occurred_at, data=event.properties
+    )
+    return list(dict.fromkeys((event.id, reported, posted_as, engagement_message_id(published))))
 
 
 async def _deliveries(bus: Connection, ids: list[str]) -> list[EventDelivery] | None:

@@ -1,8 +1,12 @@
-"""Which settled positions are remembered."""
+"""Which settled positions are remembered, and what an outcome is recorded of."""
 
 from __future__ import annotations
 
-from services.analytics.delivery.settlement import RecentPositions
+from hogsend.contract.engagement import engagement_message_id, read_engagement
+from services.analytics.delivery.settlement import RecentPositions, outcome_of
+from tests.unit.analytics.delivery_fakes import QUEUED_AT, FakeMessage
+
+SUBJECT = "hogsend.engagement.email.opened"
 
 
 def test_the_newest_positions_are_remembered() -> None:
@@ -10,3 +14,19 @@ def test_the_newest_positions_are_remembered() -> None:
     for position in (1, 2, 3, 3, 4):
         recent.add(position)
     assert [position for position in range(6) if position in recent] == [2, 3, 4]
+
+
+def recorded_as(message: FakeMessage) -> str:
+    return outcome_of(message, "delivered", attempts=1).event_id
+
+
+def test_an_outcome_is_of_the_event_that_the_message_says() -> None:
+    """A position says nothing of an event, and a stream that is made anew has it again."""
+    body = b'{"data":{"to":"a@b.com"},"id":"open-1"}'
+    published = FakeMessage(7, SUBJECT, body, {"Nats-Msg-Id": "m-1"})
+    assert recorded_as(published) == "m-1"
+    by_another_client = FakeMessage(7, SUBJECT, body)
+    report = read_engagement(SUBJECT, {}, body, 7, QUEUED_AT)
+    assert recorded_as(by_another_client) == engagement_message_id(report)
+    assert recorded_as(by_another_client).endswith(":open-1")
+    assert recorded_as(FakeMessage(7, SUBJECT, b"rubbish")) == "7"
