@@ -43,8 +43,8 @@ def page() -> str:
             "unless its `Cache-Control` says so. Any route answers 400 where `Host` names no host. "
             "The server itself refuses, without a body, what is no HTTP (400), an address of more "
             "than 64 KiB (414), and more than 100 headers or 128 KiB of them (431). A client that "
-            "closes its side of the connection before the answer (`nc -N`, `shutdown(SHUT_WR)`) gets "
-            "none, though the request may have been carried out."
+            "closes its side of the connection before the answer (`nc -N`, `shutdown(SHUT_WR)`) "
+            "gets none, though the request may have been carried out."
         ),
     ]
     by_tag: dict[str, list[str]] = {}

@@ -9,8 +9,8 @@ Five rules follow:
 - A refresh whose answer was lost is repeated several times while the previous token still works,
   and sooner than one that was refused.
 - A refreshed grant that the database cannot take is kept in memory and saved at the next attempt.
-- The previous token is used no more once its 120 s may be over, until whoever may have the next one
-  in memory has had time to save it.
+- The previous token is used no more once its 120 s may be over, until the replica that may have the
+  next one in memory has had time to save it.
 """
 
 from __future__ import annotations

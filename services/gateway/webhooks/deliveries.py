@@ -173,7 +173,7 @@ class PostHogDeliveries:
             try:
                 check = await self._signatures.check_again(headers, body)
             except HogsendError as error:
-                # As where no key is known: whoever sent it could have left the signature out.
+                # As where no key is known: the sender could have left the signature out.
                 metrics.FAILURES.labels("signing_secret", error.code).inc()
                 log.debug("the key of a signature cannot be asked for", reason=str(error))
                 check = SignatureCheck.UNKNOWN
