@@ -13,7 +13,18 @@ import msgspec
 
 from hogsend.contract import subjects
 from hogsend.contract.base import Limit, Message
-from hogsend.contract.headers import CONTENT_ENCODING, CONTENT_TYPE, DEAD_LETTER
+from hogsend.contract.headers import (
+    CONTENT_ENCODING,
+    CONTENT_TYPE,
+    CORRELATION_ID,
+    DEAD_LETTER,
+    DESTINATION,
+    MESSAGE_ID,
+    ORIGINAL_ID,
+    RECEIVED_AT,
+    TRACEPARENT,
+    message_id,
+)
 from hogsend.contract.registry import Channel, Endpoint
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
@@ -41,6 +52,9 @@ class DeadLetter(Message, frozen=True):
 
 _DETAIL_CHARACTERS = 1000
 """Most of a letter's `detail` in a header."""
+_HEADERS_CHARACTERS = 16 * 1024
+"""Most of the message's headers in a header, as JSON: JetStream takes 64 KiB in all."""
+_OURS = frozenset({RECEIVED_AT, ORIGINAL_ID, MESSAGE_ID, DESTINATION, CORRELATION_ID, TRACEPARENT})
 
 
 class WrittenLetter(NamedTuple):
@@ -59,16 +73,37 @@ def write_large_letter(letter: DeadLetter, *, compressed: bool) -> WrittenLetter
     """Write a letter whose message does not fit as base64: the message itself is the body.
 
     Args:
-        letter: all but its message is JSON in a header. A long `detail` is cut.
+        letter: all but its message is JSON in a header. A long `detail` is cut, and headers that
+            leave no room are left out, ours last.
         compressed: whether the body is gzip, for a message that does not fit beside that header.
     """
     told = msgspec.to_builtins(
-        msgspec.structs.replace(letter, body=b"", detail=letter.detail[:_DETAIL_CHARACTERS])
+        msgspec.structs.replace(
+            letter,
+            body=b"",
+            detail=letter.detail[:_DETAIL_CHARACTERS],
+            headers=_that_fit(letter.headers),
+        )
     )
     headers = {DEAD_LETTER: json.dumps(told), CONTENT_TYPE: "application/octet-stream"}
     if not compressed:
         return WrittenLetter(letter.body, headers)
     return WrittenLetter(gzip.compress(letter.body), {**headers, CONTENT_ENCODING: "gzip"})
+
+
+def _that_fit(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers of a message that fit into one of its letter's; what it is known by is among them."""
+    kept: dict[str, str] = {}
+    room = _HEADERS_CHARACTERS
+    for name, value in sorted(headers.items(), key=lambda header: header[0] not in _OURS):
+        size = len(json.dumps({name: value}))
+        if size <= room:
+            kept[name] = value
+            room -= size
+    known_as = message_id(headers)
+    if known_as is not None and message_id(kept) != known_as:
+        kept[ORIGINAL_ID] = known_as
+    return kept
 
 
 def read_letter(headers: Mapping[str, str], body: bytes) -> DeadLetter:

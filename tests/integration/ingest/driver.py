@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import msgspec
+from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from hogsend.contract import subjects
-from hogsend.contract.dead_letters import DeadLetter
+from hogsend.contract.dead_letters import DeadLetter, read_letter
 from hogsend.contract.events import Event
 from hogsend.contract.partitions import slot_of
 from hogsend.contract.streams import StreamName
@@ -30,6 +31,8 @@ from services.ingest.partitions.sharing import PACE, Pace
 from tests.integration import harness
 from tests.servers import Servers
 from tests.waiting import eventually
+
+T = TypeVar("T")
 
 PATIENCE = 120.0
 """Seconds a test waits for what must happen."""
@@ -146,12 +149,12 @@ class Driver:
     async def events(self, count: int) -> list[Event]:
         """Wait until every queue is empty, and read all events on the bus."""
         await self.drained()
-        return await self._read(StreamName.EVENTS, Event, count)
+        return await self._read(StreamName.EVENTS, _event, count)
 
     async def dead_letters(self, count: int) -> list[DeadLetter]:
         """Wait until every queue is empty, and read all dead letters."""
         await self.drained()
-        return await self._read(StreamName.DEADLETTER, DeadLetter, count)
+        return await self._read(StreamName.DEADLETTER, _letter, count)
 
     async def drained(self) -> None:
         """Wait until every queue is empty."""
@@ -177,7 +180,7 @@ class Driver:
         """All contacts, oldest first."""
         return await self.rows.fetch("SELECT * FROM ingest.contacts ORDER BY created_at, id")
 
-    async def _read(self, stream: str, type: type[Any], count: int) -> list[Any]:
+    async def _read(self, stream: str, read: Callable[[Msg], T], count: int) -> list[T]:
         js = self.operator.js
         info = await js.stream_info(stream)
         assert info.state.messages == count
@@ -188,4 +191,12 @@ class Driver:
         subscription = await js.pull_subscribe_bind(consumer=consumer.name, stream=stream)
         messages = await subscription.fetch(count, timeout=PATIENCE)
         assert len(messages) == count
-        return [msgspec.json.decode(message.data, type=type) for message in messages]
+        return [read(message) for message in messages]
+
+
+def _event(message: Msg) -> Event:
+    return msgspec.json.decode(message.data, type=Event)
+
+
+def _letter(message: Msg) -> DeadLetter:
+    return read_letter(message.headers or {}, message.data)

@@ -10,7 +10,7 @@ import pytest
 from hogsend.contract import subjects
 from hogsend.contract.base import Empty
 from hogsend.contract.consumers import API
-from hogsend.contract.headers import CORRELATION_ID, TRACEPARENT
+from hogsend.contract.headers import CORRELATION_ID, MESSAGE_ID, TRACEPARENT, message_id
 from hogsend.contract.health import INGEST_HEALTH
 from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
@@ -44,6 +44,18 @@ async def test_engagement_on_any_subject_is_set_aside_and_what_follows_is_stored
     assert {letter.stream for letter in letters} == {"ENGAGEMENT"}
     assert "hogsend.engagement.\ufffd\ufffd" in {letter.subject for letter in letters}
     assert await driver.count("events") == 1
+
+
+async def test_a_large_message_whose_headers_a_letter_cannot_hold_is_set_aside_all_the_same(
+    driver: Driver, servers: Servers
+) -> None:
+    body = b'{"data":{"userId":"anna","text":"' + b"x" * 7_000_000
+    async with driver.replica(), connected(servers, User.APP) as app:
+        report = subjects.engagement("email.opened")
+        await app.publish(report, body, {"odd": "\x01" * 64_000, MESSAGE_ID: "m-1"})
+        (letter,) = await driver.dead_letters(1)
+    assert letter.body == body
+    assert message_id(letter.headers) == "m-1"
 
 
 @pytest.mark.parametrize("name", [CORRELATION_ID, TRACEPARENT])
