@@ -8,14 +8,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import structlog
-
 from hogsend.contract.activity import Activity
 from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.contract.users import User
 from hogsend.faststream.linked import LinkedBroker
-from hogsend.service import metrics, tracing
+from hogsend.service import tracing
 from hogsend.service.audit import AuditMiddleware
+from hogsend.service.bus_log import BusLog
 from hogsend.service.discovery import ServiceStats, discovery_router
 from hogsend.service.injection import injector
 from hogsend.service.middlewares import (
@@ -29,8 +28,6 @@ from hogsend.service.settings.shared import BusSettings
 from hogsend.transport.connection import Connection
 from hogsend.transport.publisher import Publisher
 from hogsend.transport.tls import client_context
-
-log = structlog.get_logger(__name__)
 
 
 class ServiceBroker(LinkedBroker):
@@ -125,7 +122,7 @@ def service_broker(user: User, settings: BusSettings) -> ServiceBroker:
         settings.nats_url,
         password=password,
         tls=_tls(settings),
-        observer=_observe,
+        observer=BusLog().observe,
     )
     return ServiceBroker(user, link)
 
@@ -135,12 +132,3 @@ def _tls(settings: BusSettings) -> ssl.SSLContext | None:
     if ca is None and certificate is None:
         return None
     return client_context(ca, certificate, settings.nats_tls_key)
-
-
-def _observe(what: str, detail: str) -> None:
-    metrics.BUS_EVENTS.labels(what).inc()
-    if what == "error":
-        log.warning("NATS reports an error", detail=detail)
-        return
-    metrics.BUS_CONNECTED.set(what != "disconnected")
-    log.info("bus", state=what, server=detail)
