@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
@@ -145,10 +146,12 @@ def _person_change(happened: Engagement, config: DestinationConfig) -> Captured 
     match happened.type:
         case "contact.created" | "contact.updated":
             properties = _bag(data.get("properties"))
-            user = _text(data.get("externalId")) or _text(data.get("id"))
+            ids = (_text(data.get("externalId")), _text(data.get("id")))
+            user = _first_known(ids) or ids[0] or ids[1]
             change = {"$set": properties} if properties else None
         case "contact.unsubscribed":
-            user = _text(data.get("externalId")) if data.get("scope") == "all" else None
+            external = _text(data.get("externalId"))
+            user = _first_known([external]) if data.get("scope") == "all" else None
             name = config.unsubscribed_property_key or DEFAULT_UNSUBSCRIBED
             change = {"$set": {name: True}} if user else None
         case "contact.control_group":
@@ -191,13 +194,22 @@ def _make(
 
 
 def _identity(data: Properties) -> str:
-    for name in (*_IDS, *_ADDRESSES):
-        text = _text(data.get(name))
-        if text is not None:
-            # Services and mail providers write one address differently, and PostHog would make a
-            # person of each (correction C6).
-            return (contact_email(text) or text) if name in _ADDRESSES else text
+    ids = [text for name in _IDS if (text := _text(data.get(name))) is not None]
+    if (known := _first_known(ids)) is not None:
+        return known
+    addresses = [text for name in _ADDRESSES if (text := _text(data.get(name))) is not None]
+    if addresses:
+        # Services and mail providers write one address differently, and PostHog would make a
+        # person of each (correction C6).
+        return contact_email(addresses[0]) or addresses[0]
+    if ids:
+        return ids[0]
     raise NoIdentity(f"none of {', '.join((*_IDS, *_ADDRESSES))}")
+
+
+def _first_known(ids: Iterable[str | None]) -> str | None:
+    """The first id of a person: not what programs write when they know none (correction C5)."""
+    return next((id for id in ids if id is not None and contact_user_id(id) is not None), None)
 
 
 def _bag(value: Any) -> Properties:

@@ -29,7 +29,7 @@ class ContactRecorder:
         """
         keys = keys_named(known.user_id, known.email)
         if not keys:
-            raise InvalidRequest("userId or email must not be empty")
+            raise InvalidRequest("userId or email must name a person")
         before = await self._directory.owners_of(keys)
         said: Properties = {"email": known.email, "properties": known.properties}
         if known.user_id:

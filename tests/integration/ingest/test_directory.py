@@ -448,7 +448,7 @@ async def test_a_contact_is_created_updated_and_linked(people: People) -> None:
     # A destination sends a contact without a user id under its own.
     assert (told[0]["id"], "externalId" in told[0]) == (id, False)
     assert (told[2]["externalId"], told[2]["properties"]) == ("u_1", {"seats": 5})
-    with pytest.raises(InvalidRequest, match="must not be empty"):
+    with pytest.raises(InvalidRequest, match="must name a person"):
         await people.record(user_id="null", email="n/a")
 
 

@@ -124,6 +124,19 @@ def test_an_address_is_one_person_however_it_is_written(
     assert captured("email.opened", userId="Ada@Example.COM").distinct_id == "Ada@Example.COM"
 
 
+def test_an_id_that_names_no_person_gives_way_to_what_does() -> None:
+    """Otherwise a person of everybody without an id is given what is known about each."""
+    opened = captured("email.opened", userId="null", to="a@b.com")
+    assert opened.distinct_id == "a@b.com"
+    assert captured("email.opened", userId="null", anonymousId="anon-1").distinct_id == "anon-1"
+    changed = captured("contact.updated", externalId="undefined", id="c_1", properties={"a": 1})
+    assert changed.distinct_id == "c_1"
+    nobody: dict[str, Any] = {"externalId": "undefined", "scope": "all"}
+    assert mapped("contact.unsubscribed", **nobody) is None
+    # There is nothing better.
+    assert captured("email.opened", userId="null").distinct_id == "null"
+
+
 def test_case_136_clicks_are_renamed_when_the_destination_says_so() -> None:
     renaming = config(eventNames={"email.clicked": "email.link_clicked"})
     assert captured("email.clicked", renaming, userId="u_1").event == "email.link_clicked"
