@@ -209,7 +209,15 @@ async def run() -> None:
                 partial(app.state.activity.keep, broker.instance),
                 SizeLimit(broker.link, settings.webhook_max_bytes).watch,
                 LivenessListener(settings.gateway_host, settings.gateway_liveness_port).serve,
-                *_once(place, partial(keep_asking, broker.link)),
+                *_once(
+                    place,
+                    partial(
+                        keep_asking,
+                        broker.link,
+                        parts.webhook_secret,
+                        signatures_required=parts.signatures_required,
+                    ),
+                ),
                 *_once(place, partial(keep_measuring_disk, settings.spool_dir)),
                 *telling(broker.link, parts.workers, settings, OutboundSettings()),
             ],

@@ -15,11 +15,16 @@ from hogsend.contract.capabilities import (
     CapabilityName,
 )
 from hogsend.contract.errors import Unavailable
-from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, Diagnosis
+from hogsend.contract.provisioning import (
+    PROVISIONER_DIAGNOSE,
+    DestinationFinding,
+    Diagnosis,
+    SecretFinding,
+)
 from hogsend.contract.registry import Reply
 from hogsend.service.metrics import FAILURES
 from hogsend.transport.connection import Connection
-from services.gateway import provisioner
+from services.gateway import intake, provisioner
 
 log = structlog.get_logger(__name__)
 
@@ -40,10 +45,17 @@ ORDER: tuple[CapabilityName, ...] = (
 )
 
 
-async def known(bus: Connection) -> tuple[Capabilities, Diagnosis | None]:
+async def known(
+    bus: Connection, *, secret_missing: bool, signatures_required: bool
+) -> tuple[Capabilities, Diagnosis | None]:
     """Every capability, and the diagnosis they come from if the provisioner answered.
 
     Those of a service that does not answer are `unknown`.
+
+    Args:
+        bus: to ask the services.
+        secret_missing: whether this gateway is closed because there is no webhook secret.
+        signatures_required: whether it refuses webhooks that are not signed.
     """
     analytics, diagnosis = await asyncio.gather(
         _or_none(bus.request(ANALYTICS_CAPABILITIES, Empty())),
@@ -56,7 +68,11 @@ async def known(bus: Connection) -> tuple[Capabilities, Diagnosis | None]:
         for name in ORDER:
             found.setdefault(name, _unknown(name, "provisioner"))
     else:
-        found["eventsIn"] = _events_in(diagnosis)
+        found["eventsIn"] = _events_in(
+            intake.webhook_secret(diagnosis.webhook_secret, missing=secret_missing),
+            diagnosis.destination,
+            intake.signatures(diagnosis.destination, required=signatures_required),
+        )
         found["loopProvisioning"] = _provisioning(diagnosis)
     return Capabilities([found[name] for name in ORDER]), diagnosis
 
@@ -89,9 +105,10 @@ def _unknown(name: CapabilityName, service: str) -> Capability:
     )
 
 
-def _events_in(diagnosis: Diagnosis) -> Capability:
+def _events_in(
+    secret: SecretFinding, destination: DestinationFinding, signatures: intake.SignaturesFinding
+) -> Capability:
     name: CapabilityName = "eventsIn"
-    secret, destination = diagnosis.webhook_secret, diagnosis.destination
     for finding, fine in ((secret, "present"), (destination, "live")):
         if finding.state == "unknown":
             return Capability(
@@ -107,7 +124,14 @@ def _events_in(diagnosis: Diagnosis) -> Capability:
                 reason=finding.detail or "PostHog does not deliver here.",
                 remediation=finding.remediation,
             )
-    signed = "signed" if destination.signed else "not signed"
+    if signatures.state == "refused":
+        return Capability(
+            name=name,
+            state="off",
+            reason=signatures.detail or "",
+            remediation=signatures.remediation,
+        )
+    signed = "signed" if signatures.state == "signed" else "not signed"
     return Capability(name=name, state="on", reason=f"PostHog delivers here, {signed}.")
 
 

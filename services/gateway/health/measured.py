@@ -16,6 +16,7 @@ from hogsend.contract.provisioning import DestinationFinding
 from hogsend.service.metrics import FAILURES
 from hogsend.transport.connection import Connection
 from services.gateway.capabilities import known
+from services.gateway.webhooks.secret import WebhookSecret
 
 log = structlog.get_logger(__name__)
 
@@ -41,25 +42,35 @@ CAPABILITY_STATES: tuple[str, ...] = get_args(CapabilityState)
 DESTINATION_STATES: tuple[str, ...] = get_args(get_type_hints(DestinationFinding)["state"])
 
 
-async def keep_asking(bus: Connection) -> Never:
+async def keep_asking(
+    bus: Connection, webhook_secret: WebhookSecret, *, signatures_required: bool
+) -> Never:
     """Ask again and again."""
     while True:
         await asyncio.sleep(ASK_SECONDS / 10)
         try:
-            await ask(bus)
+            await ask(
+                bus,
+                secret_missing=webhook_secret.missing,
+                signatures_required=signatures_required,
+            )
         except HogsendError as error:
             FAILURES.labels("capabilities", error.code).inc()
             log.warning("capabilities are not known", reason=str(error))
         await asyncio.sleep(ASK_SECONDS * 9 / 10)
 
 
-async def ask(bus: Connection) -> None:
+async def ask(bus: Connection, *, secret_missing: bool, signatures_required: bool) -> None:
     """Ask which capabilities work, and how our destination is; no answer makes both `unknown`.
+
+    The arguments are those of `capabilities.known`.
 
     Raises:
         HogsendError: a service answers with an error.
     """
-    found, diagnosis = await known(bus)
+    found, diagnosis = await known(
+        bus, secret_missing=secret_missing, signatures_required=signatures_required
+    )
     for one in found.capabilities:
         for state in CAPABILITY_STATES:
             CAPABILITY.labels(one.name, state).set(int(one.state == state))

@@ -10,6 +10,7 @@ from hogsend.transport.connection import Connection
 from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_or_reader
 from services.gateway.capabilities import known
 from services.gateway.error_responses import documented_errors
+from services.gateway.webhooks.secret import WebhookSecret
 
 
 @get(
@@ -21,7 +22,13 @@ from services.gateway.error_responses import documented_errors
     security=ADMIN_SECURITY + READ_KEY,
     responses=documented_errors(400, 401, 403, 429),
 )
-async def list_capabilities(bus: NamedDependency[Connection]) -> Capabilities:
+async def list_capabilities(
+    bus: NamedDependency[Connection],
+    signatures_required: NamedDependency[bool],
+    webhook_secret: NamedDependency[WebhookSecret],
+) -> Capabilities:
     """List every capability; those of a service that does not answer are `unknown`."""
-    capabilities, _ = await known(bus)
+    capabilities, _ = await known(
+        bus, secret_missing=webhook_secret.missing, signatures_required=signatures_required
+    )
     return capabilities

@@ -20,10 +20,9 @@ from hogsend.contract.provisioning import (
     PublicUrlFinding,
     ReadsFinding,
     SecretFinding,
-    Unsigned,
 )
 from hogsend.transport.connection import Connection
-from services.gateway import capabilities, provisioner
+from services.gateway import capabilities, intake, provisioner
 from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_or_reader
 from services.gateway.error_responses import admin_errors
 from services.gateway.timestamps import format_milliseconds
@@ -39,15 +38,6 @@ class CredentialFindingBody(Finding, frozen=True, kw_only=True):
     refresh_failing: bool
 
 
-class SignaturesFinding(Finding, frozen=True, kw_only=True):
-    """Whether deliveries are signed, as far as they have to be."""
-
-    state: Literal["signed", "unsigned", "refused", "unknown"]
-    """`refused`: they are not signed, and this gateway accepts signed ones only."""
-    required: bool
-    """`WEBHOOK_SIGNATURES`."""
-
-
 class DiagnosisBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Everything about the integration that may need an operator."""
 
@@ -58,7 +48,7 @@ class DiagnosisBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     destination: DestinationFinding
     scope_gap: list[str]
     public_url: PublicUrlFinding
-    signatures: SignaturesFinding
+    signatures: intake.SignaturesFinding
 
 
 @get(
@@ -87,23 +77,11 @@ def _body(found: Diagnosis, reads: Capability, *, required: bool, missing: bool)
         private_host=found.private_host,
         credential=_credential(found.credential),
         person_reads=_person_reads(found.person_reads, reads),
-        webhook_secret=_webhook_secret(found.webhook_secret, missing=missing),
+        webhook_secret=intake.webhook_secret(found.webhook_secret, missing=missing),
         destination=found.destination,
         scope_gap=found.scope_gap,
         public_url=found.public_url,
-        signatures=_signatures(found.destination, required=required),
-    )
-
-
-def _webhook_secret(stored: SecretFinding, *, missing: bool) -> SecretFinding:
-    """Where there was a secret, or has to be one, the gateway is closed without it."""
-    if stored.state != "absent" or not missing:
-        return stored
-    return msgspec.structs.replace(
-        stored,
-        detail="There is no webhook secret, so every webhook is answered 503.",
-        remediation="Run `hogsend connect posthog`, which mints one, or set "
-        "POSTHOG_WEBHOOK_SECRET; WEBHOOK_OPEN=true accepts webhooks from everybody.",
+        signatures=intake.signatures(found.destination, required=required),
     )
 
 
@@ -116,45 +94,6 @@ def _person_reads(allowed: ReadsFinding, here: Capability) -> ReadsFinding:
         through=allowed.through,
         detail=f"PostHog allows them. {here.reason}",
         remediation="Look at `hogsend status` and at the analytics service's log.",
-    )
-
-
-_UNSIGNED: dict[Unsigned, tuple[str, str]] = {
-    "unsupported": (
-        "The webhook template of this PostHog has no signing secret.",
-        "Upgrade PostHog, if you want deliveries to be signed.",
-    ),
-    "custom_program": (
-        "The destination's program was changed in PostHog, and does not sign.",
-        "Reset the destination to its template in PostHog, if you want deliveries to be signed.",
-    ),
-    "no_key": (
-        "There is no signing key.",
-        "Set POSTHOG_SIGNING_SECRET, or run `hogsend connect posthog --provision-only` to mint it.",
-    ),
-    "not_provisioned": (
-        "The destination does not sign with the present key.",
-        "Run `hogsend connect posthog --provision-only`.",
-    ),
-}
-_NOT_REQUIRED = "Or set WEBHOOK_SIGNATURES to `verify`, and webhooks are accepted without."
-
-
-def _signatures(destination: DestinationFinding, *, required: bool) -> SignaturesFinding:
-    if destination.signed is None:
-        return SignaturesFinding(state="unknown", required=required)
-    if destination.signed:
-        return SignaturesFinding(state="signed", required=required)
-    detail, remedy = _UNSIGNED[destination.unsigned_because or "unsupported"]
-    if not required:
-        return SignaturesFinding(
-            state="unsigned", required=False, detail=detail, remediation=remedy
-        )
-    return SignaturesFinding(
-        state="refused",
-        required=True,
-        detail=f"{detail} So every delivery is refused.",
-        remediation=f"{remedy} {_NOT_REQUIRED}",
     )
 
 

@@ -2,24 +2,59 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
+from hogsend.contract.capabilities import Capability
 from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE
 from services.gateway import capabilities
 from tests.unit.gateway.fakes import FakeConnection
 from tests.unit.gateway.test_measured import DIAGNOSIS
 
 
+async def events_in(
+    *,
+    has_secret: bool = True,
+    signed: bool = True,
+    secret_missing: bool = False,
+    signatures_required: bool = False,
+) -> Capability:
+    """The capability, with a destination that is live."""
+    found: Any = msgspec.structs.replace(
+        DIAGNOSIS,
+        webhook_secret=msgspec.structs.replace(
+            DIAGNOSIS.webhook_secret,
+            state="present" if has_secret else "absent",
+            detail="Everybody can post events.",
+        ),
+        destination=msgspec.structs.replace(DIAGNOSIS.destination, state="live", signed=signed),
+    )
+    bus = FakeConnection()
+    bus.answer(PROVISIONER_DIAGNOSE, found)
+    known, _ = await capabilities.known(
+        bus, secret_missing=secret_missing, signatures_required=signatures_required
+    )
+    (one,) = (one for one in known.capabilities if one.name == "eventsIn")
+    return one
+
+
 @pytest.mark.parametrize(("signed", "words"), [(True, "signed"), (False, "not signed")])
 async def test_deliveries_are_called_signed_only_if_they_are(signed: bool, words: str) -> None:
-    secret = msgspec.structs.replace(DIAGNOSIS.webhook_secret, state="present")
-    destination = msgspec.structs.replace(DIAGNOSIS.destination, state="live", signed=signed)
-    bus = FakeConnection()
-    bus.answer(
-        PROVISIONER_DIAGNOSE,
-        msgspec.structs.replace(DIAGNOSIS, webhook_secret=secret, destination=destination),
-    )
-    found, _ = await capabilities.known(bus)
-    (events_in,) = (one for one in found.capabilities if one.name == "eventsIn")
-    assert (events_in.state, events_in.reason) == ("on", f"PostHog delivers here, {words}.")
+    found = await events_in(signed=signed)
+    assert (found.state, found.reason) == ("on", f"PostHog delivers here, {words}.")
+
+
+async def test_deliveries_that_are_refused_without_a_signature_are_no_events_in() -> None:
+    assert (await events_in(signed=True, signatures_required=True)).state == "on"
+    found = await events_in(signed=False, signatures_required=True)
+    assert found.state == "off"
+    assert found.reason.endswith("So every delivery is refused.")
+
+
+async def test_a_gateway_that_is_closed_without_a_secret_is_not_called_open() -> None:
+    found = await events_in(has_secret=False, secret_missing=True)
+    assert found.state == "off"
+    assert found.reason == "There is no webhook secret, so every webhook is answered 503."
+    assert (await events_in(has_secret=False)).reason == "Everybody can post events."

@@ -46,12 +46,12 @@ async def test_what_the_services_say_is_measured_and_what_none_says_is_unknown()
     rows = [Capability(name=name, state="on", reason="It works.") for name in OF_ANALYTICS]
     bus.answer(ANALYTICS_CAPABILITIES, Capabilities(rows))
     bus.answer(PROVISIONER_DIAGNOSE, DIAGNOSIS)
-    await measured.ask(bus)
+    await measured.ask(bus, secret_missing=False, signatures_required=False)
     assert seen(measured.CAPABILITY)["personReads"] == "on"
     assert seen(measured.DESTINATION) == {"": "degraded"}
 
     bus.replies.clear()
-    await measured.ask(bus)
+    await measured.ask(bus, secret_missing=False, signatures_required=False)
     assert seen(measured.CAPABILITY) == dict.fromkeys(ORDER, "unknown")
     assert seen(measured.DESTINATION) == {"": "unknown"}
 
