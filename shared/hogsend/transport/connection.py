@@ -47,8 +47,8 @@ time."""
 
 _PING_SECONDS = 5
 
-MOST_ERRORS = 8
-"""Different errors of attempts to connect that are remembered."""
+MOST_ERRORS = 32
+"""Different errors of attempts to connect that are told of, until one does not fail."""
 
 UNREACHABLE = (nats.errors.Error, js_errors.Error, TimeoutError, OSError)
 """What nats-py raises while NATS, JetStream or a stream cannot be reached."""
@@ -407,14 +407,17 @@ class Connection:
 
     async def _on_error(self, error: Exception) -> None:
         said = f"{type(error).__name__}: {error}"
-        if self.connected:
-            self._said_while_away.clear()
-        # Each server is tried each second, for as long as none can be reached.
-        if said not in self._said_while_away:
+        if self.connected or self._is_news(said):
             self.observe("error", said)
-        if not self.connected and len(self._said_while_away) < MOST_ERRORS:
-            self._said_while_away.add(said)
         self.refusals.read(str(error))
+
+    def _is_news(self, said: str) -> bool:
+        # Each server is tried each second, for as long as none can be reached.
+        known = self._said_while_away
+        if said in known or len(known) >= MOST_ERRORS:
+            return False
+        known.add(said)
+        return True
 
     async def _on_disconnect(self) -> None:
         self._own_js = None
