@@ -65,7 +65,7 @@ def bucket(happened: Engagement) -> Captured | None:
         NoIdentity: PostHog would cut the person's id off.
     """
     data = happened.data
-    bucket_id, user = _text(data.get("bucketId")), _text(data.get("userId"))
+    bucket_id, user = _text(data.get("bucketId")), _first_known([_text(data.get("userId"))])
     if data.get("syncToPostHog") is not True or bucket_id is None or user is None:
         return None
     name = f"{BUCKET_PREFIX}{bucket_id}"
@@ -155,10 +155,11 @@ def _person_change(happened: Engagement, config: DestinationConfig) -> Captured 
             name = config.unsubscribed_property_key or DEFAULT_UNSUBSCRIBED
             change = {"$set": {name: True}} if user else None
         case "contact.control_group":
-            user = _text(data.get("userId"))
+            user = _first_known([_text(data.get("userId"))])
             change = {"$set": {"hogsend_control_group": True}} if user else None
         case "journey.heldout":
-            user, journey = _text(data.get("userId")), _text(data.get("journeyId"))
+            user = _first_known([_text(data.get("userId"))])
+            journey = _text(data.get("journeyId"))
             change = {"$set": {f"hogsend_holdout_{journey}": True}} if user and journey else None
         case _:
             return None

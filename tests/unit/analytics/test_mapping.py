@@ -131,8 +131,12 @@ def test_an_id_that_names_no_person_gives_way_to_what_does() -> None:
     assert captured("email.opened", userId="null", anonymousId="anon-1").distinct_id == "anon-1"
     changed = captured("contact.updated", externalId="undefined", id="c_1", properties={"a": 1})
     assert changed.distinct_id == "c_1"
-    nobody: dict[str, Any] = {"externalId": "undefined", "scope": "all"}
+    nobody: dict[str, Any] = {"externalId": "undefined", "userId": "undefined", "scope": "all"}
     assert mapped("contact.unsubscribed", **nobody) is None
+    assert mapped("contact.control_group", **nobody) is None
+    assert mapped("journey.heldout", **nobody, journeyId="j") is None
+    entered = happened("bucket.entered", **nobody, bucketId="b", syncToPostHog=True)
+    assert mapping.bucket(entered) is None
     # There is nothing better.
     assert captured("email.opened", userId="null").distinct_id == "null"
 
