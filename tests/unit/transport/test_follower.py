@@ -16,6 +16,7 @@ from hogsend.contract.errors import Forbidden
 from hogsend.service.tasks import cancel_all
 from hogsend.transport.consumer import RETRY_SECONDS
 from hogsend.transport.follower import Follower
+from hogsend.transport.pull import Pull
 from tests.unit.transport.test_pull import FakeConnection
 from tests.virtual_time import now, on_virtual_time, settle
 
@@ -126,6 +127,9 @@ async def test_a_lost_connection_costs_a_consumer_and_is_no_trouble() -> None:
         waiting = asyncio.create_task(follower.next())
     assert server.said == []
     await settle()
+    gc.collect()
+    # Nothing is kept of those before.
+    assert len([one for one in gc.get_objects() if isinstance(one, Pull)]) == 1
     await server.close()
     assert await waiting == []
     assert server.forgotten == server.made
