@@ -100,14 +100,18 @@ async def test_who_may_not_wait_any_longer_is_told_so(
 async def test_a_frozen_process_loses_its_lock_and_learns_it(
     database: Database, scope: LockScope
 ) -> None:
+    done: list[str] = []
+
     async def freeze() -> None:
         async with section(database, scope, idle_seconds=1) as lock:
             async with section(database, scope) as other:
                 await other.confirm()
             await lock.confirm()
+            done.append("an effect of a process without its lock")
 
     with pytest.raises(Unavailable, match="too late"):
         await freeze()
+    assert done == []
 
 
 @SCOPES

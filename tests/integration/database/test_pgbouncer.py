@@ -123,14 +123,24 @@ async def test_locks_exclude_one_another_and_end_with_their_section(
             assert await stored(pooled.direct, committed) == (scope is LockScope.SESSION)
         assert await held(database) == 0
 
-        async def freeze() -> None:
+        done: list[str] = []
+
+        async def freeze(*, works: bool) -> None:
             async with section(database, scope, idle_seconds=0.2) as lock:
                 async with section(database, scope) as other:
                     await other.confirm()
-                await lock.confirm()
+                if works:
+                    async with lock.statements() as connection:
+                        await connection.execute("SELECT 1")
+                        done.append("a statement of a process without its lock")
+                else:
+                    await lock.confirm()
+                    done.append("an effect of a process without its lock")
 
-        with pytest.raises(Unavailable, match="too late"):
-            await freeze()
+        for works in (True, False):
+            with pytest.raises(Unavailable):
+                await freeze(works=works)
+        assert done == []
     finally:
         await database.close()
 
