@@ -1,15 +1,16 @@
-"""Streams are made although JetStream still deletes earlier ones of their names."""
+"""Streams are made, also while JetStream deletes earlier ones, and those there are measured."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from nats.js.api import StreamConfig
-from nats.js.errors import ServerError
+from nats.js.errors import BadRequestError, NotFoundError, ServerError
 
 from hogsend.contract.users import User
-from hogsend.service import streams
+from hogsend.service import metrics, streams
 
 
 class FakeJetStream:
@@ -38,3 +39,46 @@ async def test_another_refusal_is_raised_at_once() -> None:
     with pytest.raises(ServerError):
         await streams.reconcile(js, User.CREDENTIALS)
     assert js.made == []
+
+
+class Streams(FakeJetStream):
+    """Has one stream, or none; another replica may make it in between."""
+
+    def __init__(self, found: Any = None) -> None:
+        super().__init__(0, 0)
+        self.found = found
+        self.is_made_meanwhile = False
+
+    async def stream_info(self, _name: str, _pattern: str = "") -> Any:
+        if self.found is None:
+            raise NotFoundError
+        return self.found
+
+    async def add_stream(self, config: StreamConfig) -> None:
+        if self.is_made_meanwhile:
+            raise BadRequestError(code=400, err_code=10058, description="name already in use")
+        await super().add_stream(config)
+
+
+async def test_a_stream_that_is_there_is_measured_and_left_as_it_is() -> None:
+    state = SimpleNamespace(messages=3, bytes=400)
+    js: Any = Streams(SimpleNamespace(state=state, config=StreamConfig(max_bytes=5000)))
+    assert await streams.restore(js, User.CREDENTIALS) == []
+    assert js.made == []
+    measured = (metrics.STREAM_MESSAGES, metrics.STREAM_BYTES, metrics.STREAM_LIMIT_BYTES)
+    assert [one.labels("CREDENTIALS")._value.get() for one in measured] == [3, 400, 5000]
+
+
+@pytest.mark.parametrize("is_made_meanwhile", [True, False])
+async def test_only_a_stream_that_was_made_here_is_said_to_have_been_missing(
+    is_made_meanwhile: bool,
+) -> None:
+    js: Any = Streams()
+    js.is_made_meanwhile = is_made_meanwhile
+    assert await streams.restore(js, User.CREDENTIALS) == ([] if is_made_meanwhile else js.made)
+    assert js.made == ([] if is_made_meanwhile else ["CREDENTIALS"])
+
+
+async def test_nothing_strays_into_a_stream_that_is_not_there() -> None:
+    js: Any = Streams()
+    assert await streams.purge_strays(js, User.INGEST) == {}
