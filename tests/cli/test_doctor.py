@@ -574,7 +574,7 @@ def test_the_key_is_never_printed(cli: Cli) -> None:
 
 def test_a_wrong_address_with_json(cli: Cli) -> None:
     outcome = cli.doctor(url="nowhere", json=True)
-    assert outcome.code == 1
+    assert outcome.code == 2
     assert set(json.loads(outcome.out)) == {"error", "fix"}
 
 
