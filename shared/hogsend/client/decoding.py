@@ -19,6 +19,10 @@ from hogsend.contract.mismatch import Mismatch
 P = TypeVar("P")
 E = TypeVar("E")
 
+_JSON_VALUES: tuple[object, ...] = ({}, [], "", 0, 0.5, True, None)
+"""One of each type that msgspec makes of JSON. It takes those that are of a class it does not
+know."""
+
 
 class TypedEvent(EventBase, Generic[P], frozen=True):
     """An `Event` whose properties are of a type of yours."""
@@ -164,10 +168,19 @@ def _unknown_to_msgspec(kind: Any) -> list[str]:
             waiting.extend(one)
         elif isinstance(one, (msgspec.inspect.Type, msgspec.inspect.Field)) and id(one) not in seen:
             seen.add(id(one))
-            if isinstance(one, msgspec.inspect.CustomType):
+            if isinstance(one, msgspec.inspect.CustomType) and not _has_json(one.cls):
                 strangers.append(_name(one.cls))
             waiting.extend(getattr(one, field) for field in one.__struct_fields__)
     return strangers
+
+
+def _has_json(kind: Any) -> bool:
+    """Whether JSON has values of a class that msgspec does not know, such as `object`."""
+    try:
+        return any(isinstance(value, kind) for value in _JSON_VALUES)
+    except TypeError:
+        # A protocol or a generic, which msgspec cannot check either.
+        return False
 
 
 def _name(kind: Any) -> str:

@@ -109,7 +109,13 @@ def test_a_typed_event_has_what_an_event_has() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "value"),
-    [(PlanDict, {"plan": "x"}), (PlanData, PlanData("x")), (dict[str, str], {"plan": "x"})],
+    [
+        (PlanDict, {"plan": "x"}),
+        (PlanData, PlanData("x")),
+        (dict[str, str], {"plan": "x"}),
+        (dict[str, object], {"plan": "x"}),
+        (object, {"plan": "x"}),
+    ],
 )
 def test_the_type_may_be_anything_msgspec_decodes(kind: Any, value: object) -> None:
     assert decode(kind, message({"plan": "x"})).properties == value
