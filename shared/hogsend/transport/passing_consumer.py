@@ -80,9 +80,9 @@ class PassingConsumer:
             # It may have been given to a server that is not there, for good.
             self._config = _named(self._config)
             raise
-        self._exists = True
         if self._made_at is None:
-            self._made_at, self._done = found.created, found.delivered
+            self._done = found.delivered
+        self._exists, self._made_at = True, found.created
         return found
 
     async def forget(self) -> None:
@@ -103,11 +103,12 @@ class PassingConsumer:
             raise nats.errors.Error(f"there is no stream {self._stream} now")
         if stream.created > self._made_at:
             # Another stream than the one that was read: all of it is new.
+            self._done = 0
             return self._config.evolve(deliver_policy=DeliverPolicy.ALL)
         # A stream that was restored from a backup may end before what was done.
-        after = min(self._done, stream.state.last_seq)
+        self._done = min(self._done, stream.state.last_seq)
         return self._config.evolve(
-            deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=after + 1
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=self._done + 1
         )
 
 

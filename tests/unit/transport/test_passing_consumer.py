@@ -20,7 +20,6 @@ WANTED = ConsumerConfig(
 )
 OFFLINE = {"error": {"code": 500, "err_code": 10119, "description": "consumer is offline"}}
 NOT_FOUND = {"error": {"code": 404, "err_code": 10014, "description": "consumer not found"}}
-STREAM = {"created": "2026-11-24T00:00:00Z", "state": {"last_seq": 90}}
 
 
 class JetStream:
@@ -31,6 +30,11 @@ class JetStream:
         self.state: dict[str, Any] | Exception | None = None
         """What it says of a consumer that is there."""
         self.takes = True
+        self.stream: dict[str, Any] = {
+            "created": "2026-11-24T00:00:00Z",
+            "state": {"last_seq": 90},
+        }
+        self.now = "2026-11-25T00:00:00Z"
 
     async def ask(self, subject: str, body: bytes, **_more: object) -> Msg:
         match subject.split(".")[2:4]:
@@ -40,7 +44,7 @@ class JetStream:
                     raise nats.errors.TimeoutError
                 answer = self._made()
             case ["STREAM", "INFO"]:
-                answer = STREAM
+                answer = self.stream
             case _:
                 if isinstance(self.state, Exception):
                     raise self.state
@@ -48,9 +52,8 @@ class JetStream:
         return Msg(cast("Any", None), data=json.dumps(answer).encode())
 
     def _made(self) -> dict[str, Any]:
-        created = "2026-11-25T00:00:00Z"
         name = self.made[-1]["name"]
-        return {"name": name, "created": created, "delivered": {"stream_seq": 40}}
+        return {"name": name, "created": self.now, "delivered": {"stream_seq": 40}}
 
 
 @pytest.fixture
@@ -92,6 +95,36 @@ async def test_one_that_was_forgotten_is_made_again(
     await consumer.found()
     # Behind what was there when it was made first.
     assert jetstream.made[-1]["opt_start_seq"] == 41
+
+
+async def test_a_stream_that_was_made_again_is_read_from_its_beginning_once(
+    jetstream: JetStream, consumer: PassingConsumer
+) -> None:
+    await consumer.found()
+    consumer.done(47)
+    jetstream.state = NOT_FOUND
+    jetstream.stream = {"created": "2026-11-26T00:00:00Z", "state": {"last_seq": 9}}
+    jetstream.now = "2026-11-27T00:00:00Z"
+    await consumer.found()
+    assert jetstream.made[-1]["deliver_policy"] == "all"
+    consumer.done(3)
+    await consumer.found()
+    assert jetstream.made[-1]["opt_start_seq"] == 4
+
+
+async def test_nothing_is_left_out_of_a_stream_that_was_restored_and_ends_earlier(
+    jetstream: JetStream, consumer: PassingConsumer
+) -> None:
+    await consumer.found()
+    consumer.done(90)
+    jetstream.state = NOT_FOUND
+    jetstream.stream["state"] = {"last_seq": 60}
+    await consumer.found()
+    assert jetstream.made[-1]["opt_start_seq"] == 61
+    consumer.done(65)
+    jetstream.stream["state"] = {"last_seq": 75}
+    await consumer.found()
+    assert jetstream.made[-1]["opt_start_seq"] == 66
 
 
 async def test_one_that_may_have_been_given_to_a_server_that_is_away_is_not_waited_for(
