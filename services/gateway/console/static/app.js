@@ -44,6 +44,8 @@ let session = null;
 // Whether the session ended by itself, until somebody signs in or goes elsewhere.
 let ended = false;
 let leaving = new AbortController();
+// Of the address that the page shows; null while it loads.
+let hashShown = null;
 
 function place() {
   const [path, ...search] = location.hash.replace(/^#\/?/, "").split("?");
@@ -65,6 +67,7 @@ async function show({ focus = true, retry = null } = {}) {
   leaving = new AbortController();
   const { signal } = leaving;
   const top = history.state?.top ?? 0;
+  hashShown = null;
   const { name, rest, params } = place();
   const [title, view] = Object.hasOwn(VIEWS, name) ? VIEWS[name] : [null, null];
   // A question about what is no longer shown.
@@ -100,6 +103,7 @@ async function show({ focus = true, retry = null } = {}) {
   const isKept = redraw(main, heading, notice, shown);
   if (focus || !isKept) heading.focus({ preventScroll: true });
   if (!retry) scrollTo(0, top);
+  hashShown = location.hash;
 }
 
 async function content(view, context) {
@@ -163,9 +167,13 @@ function showSession() {
 
 // Back goes to where one was on the page. The browser goes there before the page is.
 history.scrollRestoration = "manual";
-addEventListener("scrollend", () => {
-  if (!main.hasAttribute("aria-busy")) history.replaceState({ top: scrollY }, "");
-});
+function rememberTop() {
+  // A scroll may end when the address is the next one's already.
+  if (hashShown === location.hash) history.replaceState({ top: scrollY }, "");
+}
+addEventListener("scrollend", rememberTop);
+// A link that is clicked while the page still scrolls leaves before the scroll has ended.
+addEventListener("click", rememberTop, { capture: true });
 addEventListener("hashchange", async () => {
   ended = false;
   hush();
