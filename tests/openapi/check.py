@@ -48,7 +48,7 @@ listed = ask("destinations.list_destinations", "DestinationList")
 assert listed.endpoints[0].id == made.id
 ask("destinations.list_destination_deliveries", "DeliveryPage", made.id)
 ask("destinations.test_destination", "TestQueued", made.id)
-ask("destinations.rotate_destination_secret", "ValidationBody", made.id)
+ask("destinations.rotate_destination_secret", "ErrorBody", made.id)
 ask("destinations.delete_destination", "Deleted", made.id)
 ask("destinations.get_destination", "ErrorBody", made.id)
 
