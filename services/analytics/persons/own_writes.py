@@ -119,7 +119,13 @@ class OwnWrites:
         if _size(writes) > MOST_BYTES:
             FAILURES.labels("own_writes", "too_large").inc()
             log.warning("a write too large to be laid over what PostHog answers of its person")
-            return
+            # Nor is what it replaces, which is older than what PostHog will answer.
+            earlier = self._recent(captured.distinct_id)
+            writes = {
+                name: one
+                for name, one in earlier.items()
+                if name not in changed and name not in removed
+            }
         self._writes[captured.distinct_id] = writes
 
     @contextmanager

@@ -551,6 +551,16 @@ async def test_a_write_of_very_many_properties_is_not_laid_over_and_others_are()
 
 
 @on_virtual_time
+async def test_what_a_write_replaced_is_not_laid_over_where_that_was_too_large() -> None:
+    world = reading()
+    world.posthog.persons["u_42"] = {"plan": "free", "seats": 1}
+    world.note(set={"plan": "pro", "seats": 5, "seen": True})
+    world.note(set={"plan": "team", **{f"k{n}": n for n in range(20_000)}}, unset=["seats"])
+    world.posthog.persons["u_42"] = {"plan": "team"}
+    assert await world.persons.properties("u_42") == {"plan": "team", "seen": True}
+
+
+@on_virtual_time
 async def test_large_writes_to_many_persons_are_laid_over_until_they_take_too_much() -> None:
     world = reading()
     people = [f"u_{number}" for number in range(KEPT_BYTES // LARGE + 1)]
