@@ -6,8 +6,6 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import msgspec
-
 from hogsend.posthog.capture import CaptureError
 from services.analytics.delivery.ordered_queue import Entry
 from services.analytics.delivery.retry import RetryPolicy
@@ -52,18 +50,16 @@ def plan_retry(
     for entry in batch:
         entry.attempts += 1
         entry.first_tried_at = min(entry.first_tried_at, now)
-    if not error.may_pass:
-        if error.is_about_content:
-            return list(batch)
-        attempts = min(policy.max_attempts, MAX_REFUSALS)
-        policy = msgspec.structs.replace(policy, max_attempts=attempts)
+        entry.refusals += not error.may_pass
+    if not error.may_pass and error.is_about_content:
+        return list(batch)
     given_up = []
     spread = jitter()
     for entry in batch:
         elapsed = now - entry.first_tried_at
         # The same jitter for all, so that the batch stays together.
         delay = policy.delay_after(entry.attempts, elapsed, error.retry_after, lambda: spread)
-        if delay is None:
+        if delay is None or entry.refusals >= MAX_REFUSALS:
             given_up.append(entry)
             continue
         entry.due_at = now + delay

@@ -30,6 +30,8 @@ class Entry(Generic[Origin]):
     revision: object = None
     """Of the source, when `body` was made."""
     attempts: int = 0
+    refusals: int = 0
+    """How many of them PostHog refused for good."""
     first_tried_at: float = math.inf
     """Seconds on the caller's clock; infinite before the first attempt."""
     due_at: float = 0.0

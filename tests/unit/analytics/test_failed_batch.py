@@ -48,6 +48,14 @@ def test_a_refusal_that_is_not_about_content_is_tried_once_more(status: int) -> 
     assert [entry.attempts for entry in entries] == [2] * 3
 
 
+def test_a_refusal_after_an_outage_is_tried_once_more() -> None:
+    """What is in front of PostHog while it is replaced answers 502, and then its own 404."""
+    entries = batch(1, attempts=3)
+    assert plan_retry(entries, CaptureError("no", 404), POLICY, NOW) == []
+    assert plan_retry(entries, CaptureError("HTTP 502", 502), POLICY, NOW) == []
+    assert plan_retry(entries, CaptureError("no", 404), POLICY, NOW) == entries
+
+
 def test_no_refusal_is_tried_more_often_than_the_operator_wants() -> None:
     entries, once = batch(1), RetryPolicy(max_attempts=1)
     assert plan_retry(entries, CaptureError("no", 404), once, NOW) == entries

@@ -555,7 +555,9 @@ async def test_it_is_heard_how_attempts_end_except_for_what_events_contain(
         assert [one.next_seconds for one in delivery.attempts] == pytest.approx([12.5] * 2, abs=2.5)
         delivery.capture.judge = lambda _names: BAD_KEY
         await asyncio.sleep(20)
-        assert (delivery.attempts[-1].attempts, delivery.attempts[-1].next_seconds) == (2, None)
+        # The one that could not reach PostHog was refused once only.
+        (last,) = (one for one in delivery.attempts if one.next_seconds is None)
+        assert last.attempts == 2
         delivery.capture.judge = lambda _names: None
         await delivery.deliver(delivery.event(4, "u_4"))
         assert delivery.heard[-1] == "test worked"
