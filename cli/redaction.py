@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 
-from hogsend.posthog.code_exchange import readable_code
-
 _CONTROL = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069]"
 )
@@ -14,8 +12,6 @@ _CONTROL = re.compile(
 _NOT_ESCAPED = re.compile(r"[\x7f-\x9f]")
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 """What some terminals obey, and JSON does not have to escape (RFC 8259, 7)."""
-
-NO_READABLE_ERROR = "no readable error"
 
 
 def printable(text: str) -> str:
@@ -41,9 +37,3 @@ def redact(text: str, *secrets: str) -> str:
         if secret:
             text = text.replace(secret, "[hidden]")
     return text
-
-
-def error_code(text: object, *secrets: str) -> str:
-    """Return an OAuth `error` value (RFC 6749, 5.2), or a placeholder for anything else."""
-    code = readable_code(text)
-    return NO_READABLE_ERROR if code is None else redact(code, *secrets)

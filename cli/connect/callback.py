@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 from cli.connect import pages
+from cli.connect.oauth_errors import error_code
 from cli.connect.results import ConnectError, Verdict
-from cli.redaction import error_code
 
 PATH = "/callback"
 MAX_FIELDS = 32

@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 import httpx
 
 from cli.admin.messages import Grant
+from cli.connect.oauth_errors import NO_READABLE_ERROR
 from cli.connect.results import ConnectError, Verdict
 from cli.no_answer import why_no_answer
-from cli.redaction import NO_READABLE_ERROR
 from hogsend.posthog.answer_body import ACCEPTED, AnswerTooLarge
 from hogsend.posthog.code_exchange import (
     FORM_HEADERS,

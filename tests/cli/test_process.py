@@ -301,3 +301,12 @@ echo "${{COMPREPLY[@]}}"
 """
     said = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
     assert set(said.stdout.split()) == completed
+
+
+def test_the_list_of_commands_is_shown_without_the_library() -> None:
+    code = (
+        "import sys; from cli import main; main.run(['--help']); sys.exit('hogsend' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "connect" in done.stdout
+    assert done.returncode == 0
