@@ -140,10 +140,9 @@ def _provisioning(diagnosis: Diagnosis) -> Capability:
     finding = diagnosis.provisioning
     if finding.state == "possible":
         return Capability(name=name, state="on", reason="Nothing stands in the way.")
-    reason = f"{finding.code}: {finding.detail}" if finding.code and finding.detail else None
     return Capability(
         name=name,
         state="off" if finding.state == "refused" else "unknown",
-        reason=reason or finding.code or finding.detail or "This is not known.",
+        reason=finding.detail or finding.code or "This is not known.",
         remediation=finding.remediation,
     )

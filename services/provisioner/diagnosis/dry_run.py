@@ -11,12 +11,10 @@ from hogsend.service import metrics
 from services.provisioner.destination import preconditions
 from services.provisioner.destination.errors import (
     NO_CREDENTIAL,
-    NO_SECRET,
     NOT_CONFIGURED,
     NOT_REFRESHED_DETAIL,
     NOT_REFRESHED_REMEDY,
     SCOPES_REMEDY,
-    UNREACHABLE_URL,
     ProvisioningError,
 )
 from services.provisioner.destination.provisioning import Instance
@@ -28,13 +26,19 @@ log = structlog.get_logger(__name__)
 WRITE_SCOPE = "hog_function:write"
 MISSING_SCOPE = "missing-scope"
 
-# The contract's 409 bodies carry only a code for these; a diagnosis also says what to do.
-REMEDIES = {
-    NO_CREDENTIAL: "Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY to a key with "
-    "Project: Read and Hog function: Write.",
-    NOT_CONFIGURED: "Set POSTHOG_HOST to the PostHog instance to provision.",
-    UNREACHABLE_URL: "Set API_PUBLIC_URL to an address that PostHog can deliver to.",
-    NO_SECRET: "Set POSTHOG_WEBHOOK_SECRET, or have one minted: POSTHOG_MINT_WEBHOOK_SECRET=true.",
+# The contract's 409 bodies carry only a code for these; a diagnosis also has words.
+WORDS = {
+    NO_CREDENTIAL: (
+        "There is neither a usable OAuth credential nor a personal API key.",
+        (
+            "Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY to a key with "
+            "Project: Read and Hog function: Write."
+        ),
+    ),
+    NOT_CONFIGURED: (
+        "No PostHog host is configured.",
+        "Set POSTHOG_HOST to the PostHog instance to provision.",
+    ),
 }
 
 
@@ -68,11 +72,9 @@ async def dry_run(
                 detail=f"{NOT_REFRESHED_DETAIL}: {bearer.not_refreshed}.",
                 remediation=NOT_REFRESHED_REMEDY,
             )
+        detail, remediation = WORDS.get(refusal.code, (refusal.detail, refusal.remediation))
         return ProvisioningFinding(
-            state="refused",
-            code=refusal.code,
-            detail=refusal.detail,
-            remediation=refusal.remediation or REMEDIES.get(refusal.code),
+            state="refused", code=refusal.code, detail=detail, remediation=remediation
         )
     except HogsendError as error:
         metrics.FAILURES.labels("diagnosis", error.code).inc()

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from hogsend.contract.capabilities import Capability
-from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE
+from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, ProvisioningFinding
 from services.gateway import capabilities
 from tests.unit.gateway.fakes import FakeConnection
 from tests.unit.gateway.test_measured import DIAGNOSIS
@@ -58,3 +58,15 @@ async def test_a_gateway_that_is_closed_without_a_secret_is_not_called_open() ->
     assert found.state == "off"
     assert found.reason == "There is no webhook secret, so every webhook is answered 503."
     assert (await events_in(has_secret=False)).reason == "Everybody can post events."
+
+
+async def test_provisioning_that_would_be_refused_says_why_in_words() -> None:
+    finding = ProvisioningFinding(
+        state="refused", code="missing-scope", detail="A scope is missing.", remediation="Grant it."
+    )
+    bus = FakeConnection()
+    bus.answer(PROVISIONER_DIAGNOSE, msgspec.structs.replace(DIAGNOSIS, provisioning=finding))
+    known, _ = await capabilities.known(bus, secret_missing=False, signatures_required=False)
+    assert known.capabilities[-1] == Capability(
+        name="loopProvisioning", state="off", reason="A scope is missing.", remediation="Grant it."
+    )

@@ -61,11 +61,12 @@ async def test_the_first_refusal_in_the_order_of_a_run_is_reported() -> None:
         (compose(secret=None, minting=False), None, "POSTHOG_WEBHOOK_SECRET"),
     ],
 )
-async def test_every_refusal_says_what_to_do(
+async def test_every_refusal_says_in_words_what_is_wrong_and_what_to_do(
     provisioner: InMemoryProvisioner, bearer: TokenReply | None, remediation: str
 ) -> None:
     found = await outcome(provisioner, bearer)
     assert found.state == "refused"
+    assert " " in (found.detail or "")
     assert remediation in (found.remediation or "")
 
 
