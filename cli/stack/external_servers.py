@@ -10,7 +10,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cli.errors import CommandError
+from cli.stack.environment import SERVICE_SETTINGS
+from hogsend.contract.users import User
+from hogsend.service.broker import service_link
 from hogsend.service.postgres_address import PostgresAddress
+from hogsend.service.settings.shared import BusSettings
+from hogsend.transport.connection import UNREACHABLE
 from hogsend.transport.server_version import too_old
 
 REACH_SECONDS = 3.0
@@ -18,6 +23,7 @@ REACH_SECONDS = 3.0
 NATS_PORT = 4222
 
 _VERSION = re.compile(rb'"version":\s*"([0-9A-Za-z.+-]{1,40})"')
+_FOR_GOOD = re.compile(r"^SSL|^NoTls|authorization|authentication", re.IGNORECASE)
 
 _ASK_FOR_TLS = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
 """SSLRequest of PostgreSQL's protocol, with which a connection may begin (section 54.7)."""
@@ -47,6 +53,43 @@ async def require_nats(url: str) -> None:
                 f"{problem}, and NATS_URL names one",
                 "upgrade that server, or unset NATS_URL to let `hogsend up` start one",
             )
+
+
+async def require_nats_access(settings: BusSettings) -> None:
+    """Check that no server refuses a service's connection for good: its user, or TLS.
+
+    Raises:
+        CommandError: one does, and no other server takes the connection.
+    """
+    users = [User(service) for service in SERVICE_SETTINGS]
+    refusals = await asyncio.gather(*(_refusal(user, settings) for user in users))
+    for user, refusal in zip(users, refusals, strict=True):
+        if refusal is not None:
+            raise CommandError(
+                f"the server in NATS_URL does not let the {user} service in: {refusal}",
+                "correct NATS_URL, NATS_USER, NATS_PASSWORD or NATS_TLS_CA, or unset NATS_URL to "
+                "let `hogsend up` start a server",
+            )
+
+
+async def _refusal(user: User, settings: BusSettings) -> str | None:
+    """Why a service is not let in; None where it is, or where that is not known."""
+    said: list[str] = []
+
+    def observe(what: str, detail: str) -> None:
+        if what == "error" and _FOR_GOOD.search(detail):
+            said.append(detail.partition(": ")[2])
+
+    link = service_link(user, settings, observe)
+    try:
+        # Also after a refusal: of several servers the next one may take it.
+        async with asyncio.timeout(REACH_SECONDS):
+            await link.open()
+    except (TimeoutError, *UNREACHABLE):
+        return said[-1] if said else None
+    finally:
+        await link.close()
+    return None
 
 
 async def require_postgres(url: str) -> None:

@@ -35,10 +35,12 @@ async def start_nats(stack: Stack) -> None:
     """Start nats-server unless `NATS_URL` names another, and write the files with its addresses.
 
     Raises:
-        CommandError: its wheel is missing, it is not ready in time, or nothing answers there.
+        CommandError: its wheel is missing, it is not ready in time, or nothing answers or lets
+            services in there.
     """
     if url := os.environ.get("NATS_URL"):
         await external_servers.require_nats(url)
+        await external_servers.require_nats_access(BusSettings())
         stack.nats = "the server in NATS_URL"
         return
     home, port = stack.home, stack.settings.nats_port

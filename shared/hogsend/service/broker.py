@@ -25,7 +25,7 @@ from hogsend.service.middlewares import (
 )
 from hogsend.service.router import ServiceRouter
 from hogsend.service.settings.shared import BusSettings
-from hogsend.transport.connection import Connection
+from hogsend.transport.connection import Connection, Observer
 from hogsend.transport.publisher import Publisher
 from hogsend.transport.tls import client_context
 
@@ -116,15 +116,19 @@ def _tracing_middlewares() -> list[Any]:
 
 def service_broker(user: User, settings: BusSettings) -> ServiceBroker:
     """Build the broker of one of our services from its settings."""
+    return ServiceBroker(user, service_link(user, settings, BusLog().observe))
+
+
+def service_link(user: User, settings: BusSettings, observer: Observer) -> Connection:
+    """Prepare the connection of one of our services from its settings."""
     password = settings.nats_password.get_secret_value() if settings.nats_password else None
-    link = Connection(
+    return Connection(
         settings.nats_user or user,
         settings.nats_url,
         password=password,
         tls=_tls(settings),
-        observer=BusLog().observe,
+        observer=observer,
     )
-    return ServiceBroker(user, link)
 
 
 def _tls(settings: BusSettings) -> ssl.SSLContext | None:

@@ -13,13 +13,16 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from cli.errors import CommandError
 from cli.stack import nats as nats_server
+from cli.stack.external_servers import require_nats_access
 from hogsend.client.client import Client
 from hogsend.contract.consumers import API
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
+from hogsend.service.settings.shared import BusSettings
 from hogsend.transport.connection import Connection
 from services.ingest.shared_account import warn_of_shared_account
 from tests.integration.harness import connected
@@ -105,3 +108,24 @@ async def test_nothing_is_said_of_our_own_configuration(servers: Servers) -> Non
             await connection.close()
             await warn_of_shared_account(connection)
     assert [line["event"] for line in logs] == ["the NATS account is not known"]
+
+
+@pytest.mark.parametrize("credentials", ["", "ingest:hunter2@", "token@"])
+async def test_up_says_that_services_are_refused_before_it_starts_them(
+    tmp_path: Path, credentials: str
+) -> None:
+    async with own_server(tmp_path, EVERYTHING) as connection:
+        place = connection.addresses[0].rpartition("@")[2]
+        settings = BusSettings(nats_url=f"nats://{credentials}{place}")
+        with pytest.raises(CommandError, match="Authorization Violation") as raised:
+            await require_nats_access(settings)
+        assert "NATS_USER" in raised.value.fix
+        assert "hunter2" not in raised.value.problem
+        await require_nats_access(BusSettings(nats_url=connection.addresses[0]))
+
+
+async def test_up_says_that_a_server_offers_no_tls(tmp_path: Path) -> None:
+    async with own_server(tmp_path, EVERYTHING) as connection:
+        url = connection.addresses[0].replace("nats://", "tls://")
+        with pytest.raises(CommandError, match="does not offer it"):
+            await require_nats_access(BusSettings(nats_url=url))
