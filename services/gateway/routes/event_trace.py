@@ -20,6 +20,7 @@ from hogsend.contract.engagement import Engagement, engagement_message_id
 from hogsend.contract.errors import HogsendError, InvalidRequest
 from hogsend.contract.events import INGEST_EVENT_TRACE, Announcement, StoredEvent, TraceEvent
 from hogsend.contract.headers import event_message_id
+from hogsend.contract.identity import contact_user_id
 from hogsend.service import metrics
 from hogsend.transport.connection import Connection
 from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_or_reader
@@ -92,7 +93,8 @@ async def trace_event(
 def _ids_at_destinations(event: StoredEvent) -> list[str]:
     """What destinations may know an event as: what was posted, or what a service published."""
     # Where an address alone names the person, a digest of it follows the id that was reported.
-    reported = event.id if event.user_id else event.id.rpartition(":")[0] or event.id
+    is_of_user = contact_user_id(event.user_id) is not None
+    reported = event.id if is_of_user else event.id.rpartition(":")[0] or event.id
     posted_as = event_message_id(
         source=event.source, id=event.id, event=event.event, user_id=event.user_id
     )

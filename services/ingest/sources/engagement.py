@@ -22,7 +22,7 @@ from hogsend.contract.headers import (
     ce_source,
     passed_on,
 )
-from hogsend.contract.identity import contact_email, is_blank
+from hogsend.contract.identity import contact_email, contact_user_id, is_blank
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.nul import json_without_nul
 from services.ingest.incoming_event import EventRef, IncomingEvent, reported_id
@@ -79,15 +79,16 @@ def decode(
 
 def who(type: str, data: Mapping[str, Any]) -> tuple[str, str | None]:
     """The user id and the address that engagement is about; a mail may go to another one."""
-    user_id = next(filter(None, (_text(data.get(name)) for name in IDENTITIES)), None)
+    # A contact without another id is known by its own.
+    names = (*IDENTITIES, "id") if type in FULL_CONTACT else IDENTITIES
+    ids = [id for name in names if (id := _text(data.get(name))) is not None]
     email = next(filter(None, (_text(data.get(name)) for name in ADDRESSES)), None)
-    if type in FULL_CONTACT:
-        # A contact without another id is known by its own.
-        return user_id or _text(data.get("id")) or "", email
-    if user_id:
-        # The address that a mail was sent to need not be the person's own.
-        return user_id, email if type.startswith(_CONTACT) else None
-    return "", email
+    # One that names nobody gives way, as it does at destinations (correction C5).
+    user_id = next((id for id in ids if contact_user_id(id) is not None), None)
+    if user_id is None:
+        return next(iter(ids), ""), email
+    # The address that a mail was sent to need not be the person's own.
+    return user_id, email if type.startswith(_CONTACT) else None
 
 
 def _person_properties(happened: Engagement) -> Properties:

@@ -69,12 +69,13 @@ async def test_an_event_is_followed_to_its_destinations(gateway: FakeGateway) ->
     assert {"e-1", known_as} <= set(ids)
 
 
+@pytest.mark.parametrize("user_id", ["", "null"])
 async def test_destinations_know_an_event_as_the_report_that_its_service_published(
-    gateway: FakeGateway,
+    gateway: FakeGateway, user_id: str
 ) -> None:
-    data = {"to": "Ada@Example.com"}
+    data = {"userId": user_id, "to": "Ada@Example.com"}
     report = Engagement(id="e:1", type="email.opened", timestamp=AT, data=data)
-    recorded = structs.replace(TRACE.event, id="e:1:0123456789ab", properties=data)
+    recorded = structs.replace(TRACE.event, id="e:1:0123456789ab", user_id=user_id, properties=data)
     gateway.bus.answer(INGEST_EVENT_TRACE, structs.replace(TRACE, event=recorded))
     gateway.bus.answer(ANALYTICS_EVENT_DELIVERIES, EventDeliveries(deliveries=[DELIVERY]))
     await gateway.http.get(PATH, params={**WANTED, "id": recorded.id}, headers=bearer())

@@ -96,6 +96,11 @@ def test_a_long_message_id_is_known_by_its_digest() -> None:
         ("email.sent", b'{"to":" Mara@Example.com"}', "", "mara@example.com"),
         ("email.sent", b'{"to":"n/a"}', "", None),
         ("contact.updated", b'{"id":"r","email":"A@B.com"}', "r", "a@b.com"),
+        # An id that names nobody gives way.
+        ("email.sent", b'{"userId":"null","to":"a@b.com"}', "null", "a@b.com"),
+        ("email.sent", b'{"userId":"null","anonymousId":"b","to":"a@b.com"}', "b", None),
+        ("contact.updated", b'{"id":"r","externalId":"null","email":"a@b.com"}', "r", "a@b.com"),
+        ("email.sent", b'{"userId":"null"}', "null", None),
     ],
 )
 def test_engagement_names_its_person_in_one_of_these_ways(
