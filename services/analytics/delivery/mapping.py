@@ -146,8 +146,7 @@ def _person_change(happened: Engagement, config: DestinationConfig) -> Captured 
     match happened.type:
         case "contact.created" | "contact.updated":
             properties = _bag(data.get("properties"))
-            ids = (_text(data.get("externalId")), _text(data.get("id")))
-            user = _first_known(ids) or ids[0] or ids[1]
+            user = _first_known([_text(data.get("externalId")), _text(data.get("id"))])
             change = {"$set": properties} if properties else None
         case "contact.unsubscribed":
             external = _text(data.get("externalId"))
@@ -166,7 +165,7 @@ def _person_change(happened: Engagement, config: DestinationConfig) -> Captured 
     if change is None:
         return None
     if user is None:
-        raise NoIdentity("neither externalId nor id")
+        raise NoIdentity("neither externalId nor id names a person")
     return _captured(happened, "$set", user, change)
 
 

@@ -137,7 +137,9 @@ def test_an_id_that_names_no_person_gives_way_to_what_does() -> None:
     assert mapped("journey.heldout", **nobody, journeyId="j") is None
     entered = happened("bucket.entered", **nobody, bucketId="b", syncToPostHog=True)
     assert mapping.bucket(entered) is None
-    # There is nothing better.
+    with pytest.raises(mapping.NoIdentity, match="names a person"):
+        mapped("contact.updated", externalId="undefined", properties={"a": 1})
+    # There is nothing better, and nothing is set.
     assert captured("email.opened", userId="null").distinct_id == "null"
 
 
