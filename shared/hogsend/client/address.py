@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.users import DEPRECATED_USERS
-from hogsend.transport.addresses import check_places, is_cut_in_password, split_credentials
+from hogsend.transport.addresses import check_commas, check_hosts, split_credentials
 from hogsend.transport.connection import Connection, Observer
 from hogsend.transport.tls import (
     check_authority,
@@ -37,21 +37,17 @@ def connection_to(
         observer: told about connection changes and errors.
 
     Raises:
-        InvalidRequest: one of these files is of no use, an address is none, or a password in it
-            has a comma, which parts addresses.
+        InvalidRequest: one of these files is of no use, an address is not valid, or a password in
+            it has a comma, which separates addresses.
     """
     addresses = url or os.environ.get("NATS_URL") or DEFAULT_URL
     if tls is None:
         tls = tls_of_environment()
-    if is_cut_in_password(addresses.split(",")):
-        raise InvalidRequest(
-            "a password in the addresses of NATS has a comma: write %2C for it; if it has none, "
-            "write nats:// before each address"
-        )
     try:
-        check_places(addresses.split(","))
+        check_commas(addresses.split(","))
+        check_hosts(addresses.split(","))
     except ValueError as error:
-        raise InvalidRequest(str(error)) from None
+        raise InvalidRequest(f"the URL of NATS: {error}") from None
     _, named, _ = split_credentials(addresses.split(","))
     known_as = named or user
     renamed = {old.value: new.value for old, new in DEPRECATED_USERS.items()}

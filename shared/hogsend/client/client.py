@@ -345,6 +345,7 @@ async def connect(
         wait: seconds to wait for the first connection.
 
     Raises:
+        InvalidRequest: an address, or one of the files for TLS, is not valid.
         Forbidden: NATS refused the user or the password in the address.
         Unavailable: nothing answered at that address in time, or a server that is too old.
     """

@@ -29,20 +29,27 @@ def split_credentials(addresses: list[str]) -> tuple[list[str], str | None, str 
     return servers, user, password
 
 
-def is_cut_in_password(addresses: list[str]) -> bool:
-    """Whether the comma between two of these addresses is one of a password.
+def check_commas(addresses: list[str]) -> None:
+    """Check that no comma between two of these addresses is one of a password.
 
     It is where the second half has the host of the first, and no scheme: `nats://user:pa` and
     `ss@host`.
+
+    Raises:
+        ValueError: one is; says what to write, and shows no part of the password.
     """
-    return any(
+    if any(
         "@" in after and "://" not in after and "@" not in before
         for before, after in pairwise(addresses)
-    )
+    ):
+        raise ValueError(
+            "a password in it has a comma: write %2C for it; if it has none, write nats:// "
+            "before each address"
+        )
 
 
-def check_places(addresses: list[str]) -> None:
-    """Check that each address has a host, and a port that is one if it names one.
+def check_hosts(addresses: list[str]) -> None:
+    """Check that each address has a known scheme, a host, and a valid port if any.
 
     Raises:
         ValueError: one has not, as an empty one behind a last comma; says what to write.
@@ -51,12 +58,13 @@ def check_places(addresses: list[str]) -> None:
         scheme, _, rest = server.partition("://")
         try:
             place = urlsplit(f"//{rest.rpartition('@')[2]}")
-            is_one = bool(place.hostname) and place.port != 0
+            is_valid = bool(place.hostname) and place.port != 0
         except ValueError:
-            is_one = False
-        if not is_one or scheme not in _SCHEMES:
+            is_valid = False
+        if not is_valid or scheme not in _SCHEMES:
             raise ValueError(
-                "an address of NATS is none; write nats://host:4222, several separated by commas"
+                "one of its addresses is not valid; write nats://host:4222, several separated by "
+                "commas"
             )
 
 

@@ -21,7 +21,7 @@ from hogsend.posthog.hosts import check_host
 from hogsend.posthog.signing import key_of
 from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.postgres_certificates import check_certificates
-from hogsend.transport.addresses import is_cut_in_password
+from hogsend.transport.addresses import check_commas
 from hogsend.urls import literal_address
 
 _MAX_PORT = 65535
@@ -73,11 +73,7 @@ def _posthog_address(text: str) -> str:
 def _nats_addresses(text: str) -> str:
     example = "write nats://host:4222, several separated by commas"
     addresses = [address.strip() for address in text.split(",")]
-    if is_cut_in_password(addresses):
-        raise ValueError(
-            "a password in it has a comma: write %2C for it; if it has none, write nats:// "
-            "before each address"
-        )
+    check_commas(addresses)
     for given in addresses:
         # nats-py takes an address without a scheme for nats://.
         address = given if "://" in given else f"nats://{given}"
