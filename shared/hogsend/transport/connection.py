@@ -427,7 +427,8 @@ class Connection:
 
     async def _on_lame_duck(self) -> None:
         # Else a planned restart looks like a connection that broke.
-        self.observe("lame duck", "the server is being stopped, and ends its connections in turn")
+        url = self.client.connected_url
+        self.observe("lame duck", without_password(url.geturl()) if url else "")
 
     async def _on_closed(self) -> None:
         # Also when nats-py's client was closed by itself.

@@ -13,16 +13,17 @@ from hogsend.transport.connection import Connection
 
 
 async def test_a_server_that_is_being_stopped_is_told_of() -> None:
-    told: list[str] = []
+    told: list[tuple[str, str]] = []
     link = Connection(
-        User.APP, "nats://127.0.0.1:1", observer=lambda what, _detail: told.append(what)
+        User.APP, "nats://127.0.0.1:1", observer=lambda *happened: told.append(happened)
     )
 
     async def connect(client: Client, **options: Any) -> None:
         client._lame_duck_mode_cb = options["lame_duck_mode_cb"]
-        client._current_server = Srv(urlparse("nats://127.0.0.1:1"))
+        client._current_server = Srv(urlparse("nats://t0ken@10.0.0.1:4222"))
+        client._status = Client.CONNECTED
 
     with patch.object(Client, "connect", connect):
         await link.open()
     await link.client._process_info({"ldm": True})
-    assert told == ["connected", "lame duck"]
+    assert told[1:] == [("lame duck", "nats://10.0.0.1:4222")]
