@@ -7,7 +7,6 @@ neither handled.
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -146,9 +145,9 @@ async def known_consumer(connection: Connection, stream: str, name: str) -> Foun
         Forbidden: this NATS user may not see it.
         nats.errors.Error: JetStream cannot be reached, or has no such stream now.
     """
+    subject = f"$JS.API.CONSUMER.INFO.{stream}.{name}"
     try:
-        async with asyncio.timeout(UNREACHABLE_SECONDS):
-            answer = await _ask(connection, f"$JS.API.CONSUMER.INFO.{stream}.{name}", {})
+        answer = await _ask(connection, subject, {}, seconds=UNREACHABLE_SECONDS)
     except TimeoutError as error:
         raise ConsumerUnreachable(f"nothing is heard of the consumer {name}") from error
     if answer.error is None:
@@ -174,8 +173,14 @@ async def forget(connection: Connection, stream: str, name: str) -> None:
         connection.observe("consumer", f"{name} of {stream} is forgotten later: {error!r}")
 
 
-async def _ask(connection: Connection, subject: str, body: dict[str, Any]) -> _Answer:
-    answer = await connection.ask(subject, msgspec.json.encode(body), seconds=MANAGEMENT_SECONDS)
+async def _ask(
+    connection: Connection,
+    subject: str,
+    body: dict[str, Any],
+    *,
+    seconds: float = MANAGEMENT_SECONDS,
+) -> _Answer:
+    answer = await connection.ask(subject, msgspec.json.encode(body), seconds=seconds)
     return msgspec.json.decode(answer.data, type=_Answer)
 
 

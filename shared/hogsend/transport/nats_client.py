@@ -32,9 +32,9 @@ _NAME_BYTES = 64
 _BEGINNING = b"NATS/1.0\r\n"
 """Of headers without a status of the server's."""
 
-
 MOST_GONE = 3
-"""Servers that are tried, last of all, although they are not among those the server knows now."""
+"""Servers that are still tried although the one that is connected names them no more: while a
+server restarts, the others do not name it."""
 
 _WEBSOCKET = frozenset({"ws", "wss"})
 
@@ -237,7 +237,7 @@ class NatsClient(Client):
         for server in self._server_pool:
             is_gone = server.discovered and server.uri.netloc not in known
             (gone if is_gone else kept).append(server)
-        # Those that have gone last come first.
+        # Those of an earlier call are at the end, unless a reconnection has shuffled them since.
         self._server_pool = [*kept, *gone[:MOST_GONE]]
 
     async def _process_connect_init(self) -> None:
