@@ -133,9 +133,9 @@ def _has_no_store_yet(error: Exception) -> bool:
 async def _with_known_fields(
     ask: Callable[[StreamConfig], Awaitable[StreamInfo]], config: StreamConfig
 ) -> None:
-    """Ask for a stream, without what nats-server 2.12 does not know, and refuses for it.
+    """Ask for a stream, without `allow_batched` where the server refuses unknown fields.
 
-    It knows no batches (NATS ADR-50), which only the version before publishes, where it can.
+    nats-server 2.12 does, and does not know this one. Only replicas of the version before need it.
     """
     try:
         await ask(config)
