@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import structlog
 
@@ -15,7 +15,7 @@ from hogsend.posthog.errors import PostHogError
 from hogsend.service.metrics import FAILURES
 from services.analytics.destinations.store import DestinationStore
 from services.analytics.persons.read_trial import ReadTrial
-from services.analytics.project_key import ProjectKey
+from services.analytics.project_key import PROVISIONING_SECONDS, ProjectKey
 
 log = structlog.get_logger(__name__)
 
@@ -23,11 +23,14 @@ SET_KEY = "Set POSTHOG_API_KEY to the project API key (phc_…)."
 SET_KEY_OR_CONNECT = (
     f"{SET_KEY} Or run `hogsend connect posthog`: it stores the key of its project."
 )
+PROVISION = "Run `hogsend connect posthog --provision-only`, or set POSTHOG_API_KEY."
 NOT_KNOWN = "The credentials service did not answer, so this is not known."
 DIAGNOSE = "Run `hogsend doctor`: it says what to do."
 LOOK = "Look at `hogsend status` and at the credentials service's log."
 
 Answer = TypeVar("Answer")
+Key: TypeAlias = Literal["known", "awaited", "absent", "unknown"]
+"""What is known of the project key; events wait for one that is `awaited`."""
 
 
 class CapabilityReport:
@@ -49,7 +52,7 @@ class CapabilityReport:
 
     async def capabilities(self) -> Capabilities:
         """Report every row; one that cannot be found out is `unknown` and affects no other."""
-        key, reads = await asyncio.gather(self._has_key(), self._reads())
+        key, reads = await asyncio.gather(self._key(), self._reads())
         return Capabilities(
             [
                 self._capturing("eventCapture", key),
@@ -59,17 +62,25 @@ class CapabilityReport:
             ]
         )
 
-    async def _has_key(self) -> bool | None:
+    async def _key(self) -> Key:
         try:
-            return await self._project_key.project() is not None
+            if await self._project_key.project() is not None:
+                return "known"
+            return "awaited" if await self._project_key.is_awaited() else "absent"
         except HogsendError as error:
             _not_known(error.code, error)
-            return None
+            return "unknown"
 
-    def _capturing(self, name: CapabilityName, key: bool | None) -> Capability:
-        if key is None:
+    def _capturing(self, name: CapabilityName, key: Key) -> Capability:
+        if key == "unknown":
             return Capability(name=name, state="unknown", reason=NOT_KNOWN, remediation=LOOK)
-        if not key:
+        if key == "awaited":
+            reason = (
+                "PostHog was connected, and its project is not stored yet. Events wait for it, "
+                f"{PROVISIONING_SECONDS / 60:.0f} minutes at most."
+            )
+            return Capability(name=name, state="off", reason=reason, remediation=PROVISION)
+        if key == "absent":
             reason = "There is no project API key."
             return Capability(name=name, state="off", reason=reason, remediation=SET_KEY_OR_CONNECT)
         if self._project_key.from_environment:
@@ -102,7 +113,7 @@ class CapabilityReport:
         through = "the OAuth credential" if bearer.source == "oauth" else "POSTHOG_PERSONAL_API_KEY"
         return Capability(name=name, state="on", reason=f"Persons are read through {through}.")
 
-    async def _engagement(self, key: bool | None) -> Capability:
+    async def _engagement(self, key: Key) -> Capability:
         name: CapabilityName = "engagementOut"
         destinations = await _known(self._store.all())
         if destinations is None:

@@ -74,8 +74,18 @@ class ProjectKey:
                 moment ago, and provisioning follows.
         """
         found = await self.project()
-        if found is None and (connected_at := (await self._stored.get()).connected_at) is not None:
-            since = (datetime.now(UTC) - connected_at).total_seconds()
-            if since < PROVISIONING_SECONDS:
-                raise Unavailable("PostHog was connected, and its project is not stored yet")
+        if found is None and await self.is_awaited():
+            raise Unavailable("PostHog was connected, and its project is not stored yet")
         return found
+
+    async def is_awaited(self) -> bool:
+        """Whether events wait where `project` gives None: PostHog was connected a moment ago.
+
+        Raises:
+            HogsendError: the credentials service cannot be asked.
+        """
+        connected_at = (await self._stored.get()).connected_at
+        if connected_at is None:
+            return False
+        # By PostgreSQL's clock, which may be ahead, though not so far that events never go on.
+        return abs((datetime.now(UTC) - connected_at).total_seconds()) < PROVISIONING_SECONDS

@@ -69,6 +69,8 @@ class BatchDelivery:
         self._capture = capture
         self._policy = policy
         self._health = health
+        self._not_known: str | None = None
+        """Why the project was not known when it was last asked for."""
 
     async def deliver(self, batch: Sequence[QueuedEvent]) -> None:
         """Send a batch to the source's project, both as an operator has them now."""
@@ -78,19 +80,28 @@ class BatchDelivery:
             project = await self._source.project()
         except HogsendError as error:
             FAILURES.labels("delivery", error.code).inc()
-            log.warning(
-                "the project to send to is not known", source=self._source.name, reason=str(error)
-            )
+            self._say_not_known(str(error))
             _postpone(batch)
         except Unprocessable as error:
             for entry in batch:
                 entry.attempts = max(entry.attempts, 1)
             await self._set_aside(batch, error)
         else:
+            self._not_known = None
             if project is None:
                 await self._settle(batch, "discarded")
             elif batch:
                 await self._send(batch, project)
+
+    def _say_not_known(self, reason: str) -> None:
+        # Once: each batch asks again every few seconds, for as long as provisioning may take.
+        if reason != self._not_known:
+            self._not_known = reason
+            log.warning(
+                "events wait: the project to send to is not known",
+                source=self._source.name,
+                reason=reason,
+            )
 
     async def _read_again(self, batch: Sequence[QueuedEvent]) -> list[QueuedEvent]:
         """Read anew what was read before a change; settles what is not to be sent any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -104,6 +105,16 @@ async def test_a_connected_project_is_enough() -> None:
     assert {row.state for row in rows.values()} == {"on"}
     assert "connect posthog" in rows["eventCapture"].reason
     assert "OAuth" in rows["personReads"].reason
+
+
+@on_virtual_time
+async def test_events_that_wait_for_a_project_are_told_of() -> None:
+    connected = ProjectReply(1, "absent", connected_at=datetime.now(UTC))
+    rows = await Instance(DEFAULT, key=None, project=connected, token="pha_1").rows()
+    for name in ("eventCapture", "personWrites", "engagementOut"):
+        assert rows[name].state == "off"
+        assert "Events wait for it, 15 minutes at most" in rows[name].reason
+        assert "--provision-only" in (rows[name].remediation or "")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from hogsend.contract.errors import InvalidRequest, Unavailable
 from hogsend.posthog.capture import CaptureError
@@ -374,9 +375,11 @@ async def test_while_the_project_is_not_known_nothing_is_discarded(delivery: Del
     delivery.source.answers = Unavailable("the credentials service is not running")
     message = delivery.event(1, "u_1")
     async with delivery.running():
-        await delivery.deliver(message)
-        await asyncio.sleep(30)
+        with capture_logs() as logs:
+            await delivery.deliver(message)
+            await asyncio.sleep(30)
         assert not message.acks
+        assert [line["reason"] for line in logs] == ["the credentials service is not running"]
         delivery.source.answers = FakeSource([]).answers
         await asyncio.sleep(10)
         assert delivery.capture.of("u_1") == ["e"]

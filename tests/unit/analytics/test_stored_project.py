@@ -108,7 +108,9 @@ async def test_without_a_stored_key_there_is_no_project() -> None:
     assert await stored.key.project() is None
 
 
-@pytest.mark.parametrize(("seconds", "waits"), [(0, True), (890, True), (910, False)])
+@pytest.mark.parametrize(
+    ("seconds", "waits"), [(0, True), (890, True), (910, False), (-60, True), (-910, False)]
+)
 @on_virtual_time
 async def test_events_wait_for_a_project_after_posthog_was_connected(
     seconds: float, waits: bool
