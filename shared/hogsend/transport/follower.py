@@ -8,7 +8,6 @@ state again: what is given may be a repeat, and the last state is never missed.
 from __future__ import annotations
 
 import asyncio
-import secrets
 import weakref
 
 import nats.errors
@@ -17,7 +16,7 @@ from nats.js.api import ConsumerConfig
 
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.consumer import RETRY_SECONDS, connected, is_stray
-from hogsend.transport.foreign_consumer import forget, found_or_made
+from hogsend.transport.foreign_consumer import forget, found_or_made, named
 from hogsend.transport.pull import ConsumerGone, Pull
 from hogsend.transport.trouble import Trouble
 
@@ -40,7 +39,7 @@ class Follower:
         """
         self._connection = connection
         self._stream = stream
-        self._config = _named(config)
+        self._config = named(config)
         self._trouble = Trouble(connection, stream, None)
         self._reading: _Reading | None = None
         self._ended = False
@@ -104,7 +103,7 @@ class Follower:
 
     async def _begin_again(self) -> None:
         reading, self._reading = self._reading, None
-        self._config = _named(self._config)
+        self._config = named(self._config)
         if reading is not None:
             if self._finalizer is not None:
                 self._finalizer.detach()
@@ -125,11 +124,6 @@ class _Reading:
         self._connection.not_before_close(self.end)
         await self.pull.stop()
         await forget(self._connection, self._stream, self._name)
-
-
-def _named(config: ConsumerConfig) -> ConsumerConfig:
-    # Only named consumers have a subject that permissions can tell apart.
-    return config.evolve(name=secrets.token_hex(8))
 
 
 def _end_soon(loop: asyncio.AbstractEventLoop, reading: _Reading) -> None:

@@ -7,6 +7,7 @@ neither handled.
 
 from __future__ import annotations
 
+import secrets
 from datetime import UTC, datetime
 from typing import Any
 
@@ -91,6 +92,15 @@ class _Answer(msgspec.Struct, frozen=True):
     def found(self) -> FoundConsumer:
         shortest = (min(self.config.backoff, default=self.config.ack_wait) or _ACK_WAIT) / 1e9
         return FoundConsumer(self.name, shortest, self.created, self.delivered.stream_seq)
+
+
+def named(config: ConsumerConfig) -> ConsumerConfig:
+    """Give a consumer that is not durable a name of its own.
+
+    Only named consumers have a subject that permissions can tell apart, and are found again after a
+    reconnection.
+    """
+    return config.evolve(name=secrets.token_hex(8))
 
 
 async def found_or_made(

@@ -7,7 +7,6 @@ a cut connection looks like. What was published meanwhile is still in the stream
 
 from __future__ import annotations
 
-import secrets
 from datetime import datetime
 
 import msgspec
@@ -22,6 +21,7 @@ from hogsend.transport.foreign_consumer import (
     forget,
     found_or_made,
     known_consumer,
+    named,
 )
 
 
@@ -50,7 +50,7 @@ class PassingConsumer:
         """
         self._connection = connection
         self._stream = stream
-        self._config = _named(config)
+        self._config = named(config)
         self._exists = False
         self._made_at: datetime | None = None
         self._done = 0
@@ -73,12 +73,12 @@ class PassingConsumer:
                 self._exists = False
             except ConsumerUnreachable:
                 # Its server may come back with it: two of one name would be in each other's way.
-                self._exists, self._config = False, _named(self._config)
+                self._exists, self._config = False, named(self._config)
         try:
             found = await found_or_made(self._connection, self._stream, await self._placed())
         except UNREACHABLE:
             # It may have been given to a server that is not there, for good.
-            self._config = _named(self._config)
+            self._config = named(self._config)
             raise
         if self._made_at is None:
             self._done = found.delivered
@@ -110,9 +110,3 @@ class PassingConsumer:
         return self._config.evolve(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=self._done + 1
         )
-
-
-def _named(config: ConsumerConfig) -> ConsumerConfig:
-    # Only named consumers have a subject that permissions can tell apart; and under its name it is
-    # found again, with its position, after a reconnection.
-    return config.evolve(name=secrets.token_hex(8))
