@@ -83,7 +83,7 @@ def who(type: str, data: Mapping[str, Any]) -> tuple[str, str | None]:
     names = (*IDENTITIES, "id") if type in FULL_CONTACT else IDENTITIES
     ids = [id for name in names if (id := _text(data.get(name))) is not None]
     email = next(filter(None, (_text(data.get(name)) for name in ADDRESSES)), None)
-    # One that names nobody gives way, as it does at destinations (correction C5).
+    # An id of no person gives way, as it does at destinations (correction C5).
     user_id = next((id for id in ids if contact_user_id(id) is not None), None)
     if user_id is None:
         return next(iter(ids), ""), email
