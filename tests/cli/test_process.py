@@ -290,7 +290,12 @@ def test_the_command_is_loaded_by_what_ends_quietly() -> None:
 
 @pytest.mark.parametrize(
     ("words", "completed"),
-    [("hogsend ev", {"events"}), ("hogsend events list --so", {"--source"})],
+    [
+        ("hogsend ev", {"events"}),
+        ("hogsend events list --so", {"--source"}),
+        ("hogsend connect p", {"posthog"}),
+        ("hogsend connect posthog --cl", {"--client-id"}),
+    ],
 )
 def test_bash_completes_commands_and_options(words: str, completed: set[str]) -> None:
     ask = f"""
