@@ -158,8 +158,8 @@ def _for_others() -> list[str]:
             "Messages are JSON in camelCase. Published messages carry CloudEvents attributes as "
             "`ce-*` headers and a `Nats-Msg-Id` for deduplication. `Hogsend-Correlation-Id` is the "
             "`X-Request-Id` of the HTTP request that caused the message. A later version may add "
-            "keys, and values where AsyncAPI gives present ones as examples: let your client read "
-            "both."
+            "keys. It may add values, too, where AsyncAPI lists the present ones as examples. Let "
+            "your client read both."
         ),
     ]
 

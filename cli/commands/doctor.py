@@ -18,7 +18,8 @@ def doctor(*, server: Server = DEFAULT_SERVER) -> int:
     """Examine a server; exits with 0 when it is healthy, 1 when not.
 
     Health needs no key. With an admin key, the server is also asked about its PostHog side:
-    credential, person reads, webhook secret, destination, scopes, public URL.
+    credential, person reads, webhook secret, destination, signatures, scopes, public URL. It also
+    counts dead letters.
 
     Parameters
     ----------

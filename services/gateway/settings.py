@@ -126,8 +126,8 @@ class GatewaySettings(Settings):
     )
     webhook_open: bool | None = Field(
         None,
-        description="Whether webhooks are accepted from everybody while there is no secret. Unset, "
-        "only until there was one: what went missing later opens nothing. A deployment sets "
+        description="Whether webhooks are accepted from every sender while there is no secret. "
+        "Unset, they are until there is a first secret, and never again. A deployment sets "
         "`false`.",
     )
     webhook_max_bytes: Annotated[int, Field(ge=1024)] = Field(

@@ -33,7 +33,7 @@ func main() {
 	check(err)
 
 	// A durable keeps its position under its name; replicas that share the name share the events.
-	// Leave Durable out, and the position lives as long as somebody reads.
+	// Leave Durable out, and the position lives as long as a program reads.
 	durable, err := js.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
 		Durable:       "mailer-go",
 		FilterSubject: "hogsend.events.signed_up",

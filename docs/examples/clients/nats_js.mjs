@@ -25,7 +25,7 @@ const message = await durable.next({ expires: 60_000 });
 console.log("durable:", message.json().userId);
 message.ack();
 
-// Without a name the position lives as long as somebody reads.
+// Without a name the position lives as long as a program reads.
 const { name } = await manager.consumers.add(stream, {
   filter_subject: "hogsend.events.*",
   ack_policy: AckPolicy.Explicit,
