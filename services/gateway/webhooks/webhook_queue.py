@@ -141,10 +141,11 @@ class WebhookQueue:
                     self._draining.set()
 
     async def _drain(self, spool: Spool) -> bool:
-        """Publish until the spool is empty; False when JetStream became unavailable."""
-        while spool.count:
-            if not self._connection.connected:
-                return False
+        """Publish until the spool is empty; False while JetStream is unavailable."""
+        # Asked of an empty spool, too: one whose disk is full stays empty while NATS is down.
+        while self._connection.connected:
+            if not spool.count:
+                return True
             batch = await spool.head(DRAIN_BATCH, DRAIN_BYTES)
             outcomes = await asyncio.gather(
                 *(
@@ -162,7 +163,7 @@ class WebhookQueue:
                     raise outcome
             if any(isinstance(outcome, NOT_NOW) for outcome in outcomes):
                 return False
-        return True
+        return False
 
     def _start_spooling(self, error: Exception) -> None:
         metrics.FAILURES.labels("intake", type(error).__name__).inc()

@@ -281,6 +281,10 @@ async def test_it_is_full_while_the_disk_of_the_spool_takes_nothing(
         with pytest.raises(SpoolFull):
             await accept(queue, "1")
     assert queue.is_full
+    # Nothing waits, and yet JetStream takes nothing.
+    bus.is_up = False
+    assert not await queue._drain(spool)
+    bus.is_up = True
     await accept(queue, "2")
     assert not queue.is_full
     # JetStream takes webhooks again: what the disk does is of no importance.
