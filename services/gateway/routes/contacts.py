@@ -115,7 +115,8 @@ class ContactsController(Controller):
 
         `key` leads to contacts by user id, by id, then by email address. In the order `created`
         `nextBefore` is the `before` of the next page, and null on the last. `total` is exact up to
-        10,000; beyond it is an estimate, and `totalEstimated` says so.
+        10,000; beyond it is an estimate, and `totalEstimated` says so. A page is shorter than
+        `limit` where no more fits into an answer; `offset` goes on with the number of its entries.
         """
         if key is None:
             wanted = ListContacts(
@@ -175,7 +176,8 @@ class ContactsController(Controller):
         """List the stored events of a contact, the latest first.
 
         Those under its user ids, and those that name its address only. Reported engagement with
-        emails is of type `email`; of type `journey` there is nothing.
+        emails is of type `email`; of type `journey` there is nothing. A page is shorter than
+        `limit` where no more fits into an answer; `offset` goes on with the number of its entries.
         """
         wanted = ListTimeline(key=contact, type=type, limit=limit, offset=offset)
         return await bus.request(INGEST_TIMELINE, wanted)

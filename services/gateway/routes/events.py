@@ -69,7 +69,8 @@ async def list_events(  # noqa: PLR0917 - one parameter a query key
 ) -> EventPage:
     """List stored events, the latest that happened first; filters match exactly.
 
-    A page is shorter than `limit` where no more fits into an answer.
+    A page is shorter than `limit` where no more fits into an answer; `offset` goes on with the
+    number of its entries.
 
     `nextBefore` is the `before` of the next page, and null on the last. `total` is exact up to
     10,000, with filters up to 1,000; beyond it is an estimate, and `totalEstimated` says so.
