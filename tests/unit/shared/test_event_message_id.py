@@ -45,3 +45,14 @@ def test_an_open_and_a_click_of_one_mail_are_two_messages() -> None:
     ids = [of("email.opened", "a@b.c"), of("email.clicked", "a@b.c"), of("email.opened", "x@b.c")]
     assert len(set(ids)) == 3
     assert ids[0] == of("email.opened", "a@b.c")
+
+
+def test_reports_of_two_addresses_are_two_messages_where_the_user_id_names_nobody() -> None:
+    def of(**data: str) -> str:
+        now = datetime(2026, 1, 1, tzinfo=UTC)
+        opened = Engagement(id="m-1", type="email.opened", timestamp=now, data={**data})
+        return engagement_message_id(opened)
+
+    assert of(userId="null", to="a@b.c") == of(to="a@b.c") != of(userId="null", to="x@b.c")
+    assert of(userId="u_1", to="a@b.c") == of(userId="u_1")
+    assert of(userId="null") != of(userId="undefined")
