@@ -324,7 +324,11 @@ async def health(_request: Empty, reporter: Injected[HealthReporter]) -> Service
 
 
 def _fitting(page: Page, max_payload: int, what: str) -> Page:
-    # A page has as many as fit, and one that does not.
-    if len(msgspec.json.encode(page)) > max_payload:
-        raise InvalidRequest(f"the first {what} of this page alone does not fit into an answer")
-    return page
+    # Its first entry is there however large it is.
+    if len(msgspec.json.encode(page)) <= max_payload:
+        return page
+    behind: str | None = getattr(page, "next_before", None)
+    following = f"before={behind}" if behind else f"offset={page.offset + 1}"
+    raise InvalidRequest(
+        f"the first {what} of this page alone does not fit into an answer; go on with {following}"
+    )

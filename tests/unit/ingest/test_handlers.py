@@ -64,6 +64,7 @@ class Listed(EventList):
 
     def __init__(self) -> None:
         self.size = 1
+        self.next_before: str | None = None
 
     async def page(self, wanted: ListEvents, *, room: int | None = None) -> EventPage:
         assert room is not None
@@ -77,7 +78,13 @@ class Listed(EventList):
             received_at=NOW,
             properties={"text": "x" * self.size},
         )
-        return EventPage(events=[event], total=1, limit=wanted.limit, offset=wanted.offset)
+        return EventPage(
+            events=[event],
+            total=1,
+            limit=wanted.limit,
+            offset=wanted.offset,
+            next_before=self.next_before,
+        )
 
 
 class Contacts(ContactStore):
@@ -169,10 +176,16 @@ async def test_events_are_listed(service: Service) -> None:
     assert [event.id for event in page.events] == ["u-1"]
 
 
-async def test_an_event_that_does_not_fit_into_an_answer_is_refused(service: Service) -> None:
+@pytest.mark.parametrize(
+    ("next_before", "following"), [("cursor", "before=cursor"), (None, "offset=8")]
+)
+async def test_an_event_that_does_not_fit_into_an_answer_is_refused(
+    service: Service, next_before: str | None, following: str
+) -> None:
     service.listed.size = 2 * 1024 * 1024
-    with pytest.raises(InvalidRequest, match="does not fit into an answer"):
-        await ask(service.broker, INGEST_EVENTS, ListEvents())
+    service.listed.next_before = next_before
+    with pytest.raises(InvalidRequest, match=f"alone does not fit.*; go on with {following}"):
+        await ask(service.broker, INGEST_EVENTS, ListEvents(offset=7))
 
 
 async def test_a_reported_event_is_published_under_the_requests_correlation_id(
