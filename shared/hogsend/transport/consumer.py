@@ -15,10 +15,10 @@ from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
 from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport.ephemeral_consumer import EphemeralConsumer
 from hogsend.transport.foreign_consumer import found_or_made
 from hogsend.transport.messages_in_hand import HEARTBEAT_SECONDS
 from hogsend.transport.own_consumer import Position, made
-from hogsend.transport.passing_consumer import PassingConsumer
 from hogsend.transport.pull import ConsumerGone, Pull
 from hogsend.transport.trouble import Trouble
 
@@ -60,7 +60,9 @@ class Consumer:
         self._connection = connection
         self._stream = stream
         self._config = config
-        self._passing = None if config.durable_name else PassingConsumer(connection, stream, config)
+        self._ephemeral = (
+            None if config.durable_name else EphemeralConsumer(connection, stream, config)
+        )
         self._batch = batch
         self._adjust = adjust
         self._position = position
@@ -78,8 +80,8 @@ class Consumer:
             nats.errors.Error: NATS or JetStream cannot be reached.
         """
         if not self._adjust:
-            if self._passing is not None:
-                found = await self._passing.found()
+            if self._ephemeral is not None:
+                found = await self._ephemeral.found()
             else:
                 found = await found_or_made(self._connection, self._stream, self._config)
             self.heartbeat = min(HEARTBEAT_SECONDS, found.ack_wait / HEARTBEATS_IN_TIME)
@@ -91,8 +93,8 @@ class Consumer:
 
     async def forget(self) -> None:
         """Leave nothing at JetStream of a consumer that is not durable; raises nothing."""
-        if self._passing is not None:
-            await self._passing.forget()
+        if self._ephemeral is not None:
+            await self._ephemeral.forget()
 
     async def batches(self) -> AsyncGenerator[list[Msg], None]:
         """Yield unacknowledged messages, until the connection is closed.
@@ -116,8 +118,8 @@ class Consumer:
                         if self._position is not None:
                             self._position.reached(messages[-1].metadata.sequence.stream)
                         yield messages
-                    if found and self._passing is not None:
-                        self._passing.done(found[-1].metadata.sequence.stream)
+                    if found and self._ephemeral is not None:
+                        self._ephemeral.done(found[-1].metadata.sequence.stream)
                 except nats.errors.ConnectionClosedError:
                     return
                 except (*UNREACHABLE, ConsumerGone) as error:

@@ -236,10 +236,10 @@ async def test_who_leaves_leaves_no_consumer_behind(servers: Servers, fresh_bus:
         kept, passing, held = client.events(durable=DURABLE), client.events(), client.events()
         assert (await anext(kept)).id == "1"
         ended = [asyncio.create_task(_rest(one)) for one in (passing, held)]
-        await eventually(lambda: _has_passing_consumer(subscriber, 3))
+        await eventually(lambda: _has_ephemeral_consumer(subscriber, 3))
         await passing.aclose()
         assert await ended[0] == []
-        assert await _has_passing_consumer(subscriber, 2)
+        assert await _has_ephemeral_consumer(subscriber, 2)
         await subscriber.close()
         assert await ended[1] == []
         assert await left() == [DURABLE]
@@ -256,7 +256,7 @@ async def test_a_loop_without_a_durable_misses_nothing_when_its_consumer_is_lost
         await announce(ingest, "before")
         events = Client(subscriber).events()
         waiting = asyncio.create_task(anext(events))
-        await eventually(lambda: _has_passing_consumer(subscriber, 1))
+        await eventually(lambda: _has_ephemeral_consumer(subscriber, 1))
         if first:
             await announce(ingest, "1")
             assert (await waiting).id == "1"
@@ -279,7 +279,7 @@ async def test_a_loop_without_a_durable_reads_all_of_another_stream(
         events = Client(subscriber).events()
         for id in ("1", "2", "3"):
             waiting = asyncio.create_task(anext(events))
-            await eventually(lambda: _has_passing_consumer(subscriber, 1))
+            await eventually(lambda: _has_ephemeral_consumer(subscriber, 1))
             await announce(ingest, id)
             assert (await waiting).id == id
         await operator.js.delete_stream(StreamName.EVENTS)
@@ -372,7 +372,7 @@ async def test_loops_end_when_the_client_is_closed(servers: Servers, fresh_bus: 
         changes = client.credential_changes()
         assert (await anext(holding)).id == "1"
         ended = [asyncio.ensure_future(_rest(one)) for one in (waiting, changes)]
-        await eventually(lambda: _has_passing_consumer(subscriber))
+        await eventually(lambda: _has_ephemeral_consumer(subscriber))
         await subscriber.close()
         # One with an event in hand, and those that nobody had waited for yet.
         ended += [
@@ -388,7 +388,7 @@ async def test_a_client_is_closed_whose_connection_was_lost_a_moment_ago(
 ) -> None:
     async with two_sides(servers) as (_, subscriber):
         ended = asyncio.ensure_future(_rest(Client(subscriber).events()))
-        await eventually(lambda: _has_passing_consumer(subscriber, 1))
+        await eventually(lambda: _has_ephemeral_consumer(subscriber, 1))
         subscriber.client._transport._io_writer.transport.abort()  # type: ignore[union-attr]
         await subscriber.client._send_command(b"PING\r\n")
         await subscriber.close()
@@ -401,7 +401,7 @@ async def test_a_loop_ends_when_nats_pys_client_is_closed(
 ) -> None:
     async with two_sides(servers) as (_, subscriber):
         ended = asyncio.ensure_future(_rest(Client(subscriber).events()))
-        await eventually(lambda: _has_passing_consumer(subscriber, 1))
+        await eventually(lambda: _has_ephemeral_consumer(subscriber, 1))
         await subscriber.client.close()
         async with asyncio.timeout(PATIENCE_SECONDS):
             assert await ended == []
@@ -486,7 +486,7 @@ async def test_several_names_are_one_durable_in_any_order(
         assert (await anext(again)).id == "4"
         passing = client.events(["signed_up", "plan changed"])
         waiting = asyncio.ensure_future(anext(passing))
-        await eventually(lambda: _has_passing_consumer(subscriber))
+        await eventually(lambda: _has_ephemeral_consumer(subscriber))
         await announce(ingest, "5", "plan changed")
         assert (await waiting).id == "5"
 
@@ -550,7 +550,7 @@ async def test_a_subscriber_that_writes_is_told_at_once(servers: Servers, fresh_
             await client.persons.set("u_42", {"plan": "pro"})
 
 
-async def _has_passing_consumer(subscriber: Connection, consumers: int = 2) -> bool:
+async def _has_ephemeral_consumer(subscriber: Connection, consumers: int = 2) -> bool:
     async with asyncio.timeout(PATIENCE_SECONDS):
         info = await subscriber.js.stream_info(StreamName.EVENTS)
     return info.state.consumer_count == consumers

@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from hogsend.transport.connection import Connection
-from hogsend.transport.passing_consumer import PassingConsumer
+from hogsend.transport.ephemeral_consumer import EphemeralConsumer
 
 WANTED = ConsumerConfig(
     filter_subject="hogsend.events.*",
@@ -62,12 +62,12 @@ def jetstream() -> JetStream:
 
 
 @pytest.fixture
-def consumer(jetstream: JetStream) -> PassingConsumer:
-    return PassingConsumer(cast("Connection", jetstream), "EVENTS", WANTED)
+def consumer(jetstream: JetStream) -> EphemeralConsumer:
+    return EphemeralConsumer(cast("Connection", jetstream), "EVENTS", WANTED)
 
 
 async def test_one_that_is_there_is_found_again(
-    jetstream: JetStream, consumer: PassingConsumer
+    jetstream: JetStream, consumer: EphemeralConsumer
 ) -> None:
     first, again = await consumer.found(), await consumer.found()
     assert first.name == again.name
@@ -76,7 +76,7 @@ async def test_one_that_is_there_is_found_again(
 
 @pytest.mark.parametrize("state", [OFFLINE, nats.errors.TimeoutError()])
 async def test_one_whose_server_is_away_is_made_under_another_name_behind_what_is_done(
-    jetstream: JetStream, consumer: PassingConsumer, state: Any
+    jetstream: JetStream, consumer: EphemeralConsumer, state: Any
 ) -> None:
     first = await consumer.found()
     consumer.done(47)
@@ -88,7 +88,7 @@ async def test_one_whose_server_is_away_is_made_under_another_name_behind_what_i
 
 
 async def test_one_that_was_forgotten_is_made_again(
-    jetstream: JetStream, consumer: PassingConsumer
+    jetstream: JetStream, consumer: EphemeralConsumer
 ) -> None:
     await consumer.found()
     jetstream.state = NOT_FOUND
@@ -98,7 +98,7 @@ async def test_one_that_was_forgotten_is_made_again(
 
 
 async def test_a_stream_that_was_made_again_is_read_from_its_beginning_once(
-    jetstream: JetStream, consumer: PassingConsumer
+    jetstream: JetStream, consumer: EphemeralConsumer
 ) -> None:
     await consumer.found()
     consumer.done(47)
@@ -113,7 +113,7 @@ async def test_a_stream_that_was_made_again_is_read_from_its_beginning_once(
 
 
 async def test_nothing_is_left_out_of_a_stream_that_was_restored_and_ends_earlier(
-    jetstream: JetStream, consumer: PassingConsumer
+    jetstream: JetStream, consumer: EphemeralConsumer
 ) -> None:
     await consumer.found()
     consumer.done(90)
@@ -128,7 +128,7 @@ async def test_nothing_is_left_out_of_a_stream_that_was_restored_and_ends_earlie
 
 
 async def test_one_that_may_have_been_given_to_a_server_that_is_away_is_not_waited_for(
-    jetstream: JetStream, consumer: PassingConsumer
+    jetstream: JetStream, consumer: EphemeralConsumer
 ) -> None:
     # nats-server 2.10 and 2.11 choose such a server, and tell nobody of that name again.
     await consumer.found()

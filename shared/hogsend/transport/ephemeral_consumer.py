@@ -1,4 +1,4 @@
-"""Consumers that are not durable: made again where they were when they are lost.
+"""Ephemeral consumers, which have no durable name: made again where they were when they are lost.
 
 JetStream keeps such a consumer on one server, however many copies its stream has. No client can
 read it while that server is down. JetStream forgets it when no client has asked for a while, which
@@ -37,8 +37,8 @@ class _Stream(msgspec.Struct, frozen=True):
     """None when there is no such stream now."""
 
 
-class PassingConsumer:
-    """One reader's consumer that is not durable."""
+class EphemeralConsumer:
+    """One reader's ephemeral consumer."""
 
     def __init__(self, connection: Connection, stream: str, config: ConsumerConfig) -> None:
         """Prepare without asking.
