@@ -105,7 +105,7 @@ def engagement_message_id(happened: Engagement) -> str:
     data = happened.data
     named = (data.get(name) for name in (*IDENTITIES, "id", *ADDRESSES))
     texts = [text for text in named if isinstance(text, str) and text.strip()]
-    # An id that names nobody, such as `null`, does not tell apart who got one mail.
+    # An id of no person, such as `null`, does not tell apart those who got one mail.
     known = next((text for text in texts if contact_user_id(text) is not None), None)
     who = known or next(iter(texts), "")
     return event_message_id(source="hogsend", id=happened.id, event=happened.type, user_id=who)
