@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
@@ -11,7 +10,7 @@ from uuid import UUID, uuid5
 from hogsend.contract.base import Properties
 from hogsend.contract.engagement import Engagement
 from hogsend.contract.events import Event
-from hogsend.contract.identity import contact_email, contact_user_id
+from hogsend.contract.identity import contact_email, contact_user_id, first_user_id
 from hogsend.contract.moments import held
 from hogsend.contract.persons import MAX_DISTINCT_ID, Addressed, Alias, SetPerson
 from hogsend.contract.persons import Capture as CaptureMessage
@@ -65,7 +64,7 @@ def bucket(happened: Engagement) -> Captured | None:
         NoIdentity: PostHog would cut the person's id off.
     """
     data = happened.data
-    bucket_id, user = _text(data.get("bucketId")), _first_known([_text(data.get("userId"))])
+    bucket_id, user = _text(data.get("bucketId")), first_user_id([_text(data.get("userId"))])
     if data.get("syncToPostHog") is not True or bucket_id is None or user is None:
         return None
     name = f"{BUCKET_PREFIX}{bucket_id}"
@@ -146,18 +145,18 @@ def _person_change(happened: Engagement, config: DestinationConfig) -> Captured 
     match happened.type:
         case "contact.created" | "contact.updated":
             properties = _bag(data.get("properties"))
-            user = _first_known([_text(data.get("externalId")), _text(data.get("id"))])
+            user = first_user_id([_text(data.get("externalId")), _text(data.get("id"))])
             change = {"$set": properties} if properties else None
         case "contact.unsubscribed":
             external = _text(data.get("externalId"))
-            user = _first_known([external]) if data.get("scope") == "all" else None
+            user = first_user_id([external]) if data.get("scope") == "all" else None
             name = config.unsubscribed_property_key or DEFAULT_UNSUBSCRIBED
             change = {"$set": {name: True}} if user else None
         case "contact.control_group":
-            user = _first_known([_text(data.get("userId"))])
+            user = first_user_id([_text(data.get("userId"))])
             change = {"$set": {"hogsend_control_group": True}} if user else None
         case "journey.heldout":
-            user = _first_known([_text(data.get("userId"))])
+            user = first_user_id([_text(data.get("userId"))])
             journey = _text(data.get("journeyId"))
             change = {"$set": {f"hogsend_holdout_{journey}": True}} if user and journey else None
         case _:
@@ -195,7 +194,7 @@ def _make(
 
 def _identity(data: Properties) -> str:
     ids = [text for name in _IDS if (text := _text(data.get(name))) is not None]
-    if (known := _first_known(ids)) is not None:
+    if (known := first_user_id(ids)) is not None:
         return known
     addresses = [text for name in _ADDRESSES if (text := _text(data.get(name))) is not None]
     if addresses:
@@ -205,11 +204,6 @@ def _identity(data: Properties) -> str:
     if ids:
         return ids[0]
     raise NoIdentity(f"none of {', '.join((*_IDS, *_ADDRESSES))}")
-
-
-def _first_known(ids: Iterable[str | None]) -> str | None:
-    """The first id of a person: not what programs write when they know none (correction C5)."""
-    return next((id for id in ids if id is not None and contact_user_id(id) is not None), None)
 
 
 def _bag(value: Any) -> Properties:

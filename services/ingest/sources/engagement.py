@@ -22,7 +22,7 @@ from hogsend.contract.headers import (
     ce_source,
     passed_on,
 )
-from hogsend.contract.identity import contact_email, contact_user_id, is_blank
+from hogsend.contract.identity import contact_email, first_user_id, is_blank
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.nul import json_without_nul
 from services.ingest.incoming_event import EventRef, IncomingEvent, reported_id
@@ -84,7 +84,7 @@ def who(type: str, data: Mapping[str, Any]) -> tuple[str, str | None]:
     ids = [id for name in names if (id := _text(data.get(name))) is not None]
     email = next(filter(None, (_text(data.get(name)) for name in ADDRESSES)), None)
     # An id of no person gives way, as it does at destinations (correction C5).
-    user_id = next((id for id in ids if contact_user_id(id) is not None), None)
+    user_id = first_user_id(ids)
     if user_id is None:
         return next(iter(ids), ""), email
     # The address that a mail was sent to need not be the person's own.

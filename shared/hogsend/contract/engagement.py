@@ -11,7 +11,7 @@ import msgspec
 from hogsend.contract import subjects
 from hogsend.contract.base import Message, Properties
 from hogsend.contract.headers import RECEIVED_AT, event_message_id, message_id
-from hogsend.contract.identity import contact_user_id
+from hogsend.contract.identity import first_user_id
 from hogsend.contract.json_numbers import decoder
 from hogsend.contract.json_text import NOT_JSON, is_too_deep, replace_lone_surrogates
 from hogsend.contract.moments import parse_moment, read_moment
@@ -106,8 +106,7 @@ def engagement_message_id(happened: Engagement) -> str:
     named = (data.get(name) for name in (*IDENTITIES, "id", *ADDRESSES))
     texts = [text for text in named if isinstance(text, str) and text.strip()]
     # An id of no person, such as `null`, does not tell apart those who got one mail.
-    known = next((text for text in texts if contact_user_id(text) is not None), None)
-    who = known or next(iter(texts), "")
+    who = first_user_id(texts) or next(iter(texts), "")
     return event_message_id(source="hogsend", id=happened.id, event=happened.type, user_id=who)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _BLANK = (
     "\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
@@ -91,6 +92,11 @@ def contact_user_id(distinct_id: str) -> str | None:
     if bare[0] in _OPENING and _WRITTEN_WITHOUT_PERSON.fullmatch(bare):
         return None
     return distinct_id
+
+
+def first_user_id(distinct_ids: Iterable[str | None]) -> str | None:
+    """The first of several distinct ids that may be a contact's key; see `contact_user_id`."""
+    return next((id for id in distinct_ids if id and contact_user_id(id) is not None), None)
 
 
 def is_blank(value: object) -> bool:
