@@ -37,7 +37,7 @@ settle() {
 refuse() {
   echo "hogsend: $1" >&2
   echo "hogsend: fix: $2" >&2
-  # Not at once again: it is restarted for ever, and nothing changes until somebody acts.
+  # Not at once again: it is restarted for ever, and nothing changes until an operator acts.
   sleep "${REFUSED_SECONDS:-5}"
   exit 78
 }
@@ -98,7 +98,7 @@ if [ "$layout" = single ] && [ "$found" = single ]; then
   found=
 fi
 if [ "$found" = "$moving" ]; then
-  # Only for who moves: services find nobody at the port of every day.
+  # Only for the move itself: services find no server at the usual port.
   [ "$port" != 4222 ] || refuse \
     "the streams are on their way to another layout, and not all are here" \
     "run the same hogsend compose layout again: it goes on where it stopped"

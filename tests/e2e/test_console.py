@@ -933,7 +933,7 @@ async def test_a_stream_that_is_silent_is_opened_again(loop: Loop) -> None:
             await page.evaluate("made[0].dispatchEvent(new MessageEvent('pulse'))")
         assert await page.evaluate("made.length") == 1
         await page.evaluate("made[0].dispatchEvent(new MessageEvent('bus', {data: 'down'}))")
-        await expect(page.get_by_role("status")).to_contain_text("NATS is away")
+        await expect(page.get_by_role("status")).to_contain_text("NATS cannot be reached")
         await page.clock.run_for(60_000)
         assert await page.evaluate("made.map((one) => one.readyState)") == [2, None]
         await expect(page.get_by_role("status")).to_contain_text("reconnecting")

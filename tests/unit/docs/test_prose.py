@@ -1,4 +1,4 @@
-"""How comments and docstrings are written: CONTRIBUTING.md, "Write"."""
+"""How comments, docstrings and documents are written: CONTRIBUTING.md, "Write"."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 WITHOUT_SUBJECT = re.compile(
-    r"\b(nobody|somebody|whoever|whosever|(is|are|was) away)\b", re.IGNORECASE
+    r"\b(nobody|somebody|whoever|whosever|(is|are|was|were) away)\b", re.IGNORECASE
 )
+COMMENTED = ("*.py", "*.js", "*.mjs", "*.go", "*.sh", "*.yaml")
 FILES = sorted(
-    file
-    for room in ("benchmarks", "cli", "deploy", "sandbox", "services", "shared")
-    for file in (ROOT / room).rglob("*.py")
+    {
+        *(
+            file
+            for room in ("benchmarks", "cli", "deploy", "docs", "sandbox", "services", "shared")
+            for pattern in COMMENTED
+            for file in (ROOT / room).rglob(pattern)
+        ),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs" / "runbooks").glob("*.md"),
+        *(ROOT / name for name in ("README.md", "SECURITY.md", "compose.yaml")),
+    }
 )
+"""Not the decisions of docs/adr, and not CONTRIBUTING.md, which names these words."""
 
 
 def test_sentences_name_their_subject() -> None:

@@ -13,7 +13,7 @@ export class Refused extends Error {
     this.found = found;
   }
 
-  // When to ask again by oneself: the gateway or what it asks is away, or there were too many requests. Null when no time mends it.
+  // When to ask again by oneself: the gateway or what it asks is down, or there were too many requests. Null when no time mends it.
   get againMs() {
     if (this.status === 429 && this.retrySeconds) return 1000 * this.retrySeconds;
     return this.status === 0 || this.status >= 500 ? RETRY_MS : null;

@@ -1,7 +1,7 @@
 // The page: who is signed in, and which view is shown. A view is a function that gives elements.
 
 import { Refused, api } from "/console/api.js";
-// All of them at once: a gateway that is away gives none later, and a browser remembers that.
+// All of them at once: a gateway that is down gives none later, and a browser remembers that.
 import { view as audit } from "/console/audit.js";
 import { view as connect } from "/console/connect.js";
 import { view as contacts } from "/console/contacts.js";
@@ -36,12 +36,12 @@ function takeAnswer() {
   return taken;
 }
 
-// After as long somebody who waits is told for what.
+// A view that takes longer shows that it loads.
 const SLOW_MS = 1000;
 
 const main = document.getElementById("main");
 let session = null;
-// Whether the session ended by itself, until somebody signs in or goes elsewhere.
+// Whether the session ended by itself, until the user signs in or goes elsewhere.
 let ended = false;
 let leaving = new AbortController();
 // Of the address that the page shows; null while it loads.
@@ -53,7 +53,7 @@ function place() {
   return { name, rest: rest.map(decoded), params: new URLSearchParams(search.join("?")) };
 }
 
-// An address that somebody wrote may be wrong.
+// An address written by hand may be wrong.
 function decoded(part) {
   try {
     return decodeURIComponent(part);
@@ -210,7 +210,7 @@ async function start(retry = null) {
   try {
     session = await api("/console/session");
   } catch (error) {
-    // Without an answer nobody is signed out.
+    // Without an answer the user stays signed in.
     if (error.againMs) {
       if (retry !== error.message) main.replaceChildren(h("h1", null, "Hogsend"), h("p", { class: "problem", role: "alert" }, error.message), h("p", { class: "faint" }, "Retrying automatically."));
       setTimeout(() => start(error.message), error.againMs);

@@ -49,7 +49,7 @@ export async function view({ signal, mayAct, again, takeAnswer }) {
   ];
 }
 
-// The service that looks at PostHog is away: what the health knows of the credential is still shown.
+// The service that looks at PostHog is down: what the health knows of the credential is still shown.
 async function withoutDiagnosis(error, signal, again) {
   const ask = async () => (await api("/v1/health", { signal, deadlineMs: EVERY_MS }).catch(() => null))?.credentials.posthog?.state;
   const credential = error.againMs ? await ask() : null;
@@ -157,7 +157,7 @@ async function finished(answer, again) {
   // Connected is connected, whatever becomes of this question.
   const { projectId } = await api("/console/connect").catch(() => ({}));
   const several = done.scopedTeams.length !== 1 && !projectId;
-  // It goes on while the page is shown; nothing is lost when somebody leaves it.
+  // It goes on while the page is shown; nothing is lost when the user leaves it.
   if (!several) setUp(outcome);
   return [
     section("Connected", facts([
@@ -174,7 +174,7 @@ async function projectsOf(teams) {
   return projects.length ? projects : teams.map((team) => ({ id: String(team), name: null }));
 }
 
-// Which project: PostHog's own idea of the current one is what somebody last looked at.
+// Which project: PostHog's own idea of the current one is the one last opened there.
 function choice(projects, outcome) {
   const input = projects.length
     ? h("select", { name: "project" }, projects.map(({ id, name }) => h("option", { value: id }, name ? `${plain(name, 100)} (${id})` : id)))

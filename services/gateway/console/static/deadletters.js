@@ -27,7 +27,7 @@ function runner(box, signal, again) {
     const words = h("p");
     let stopped = signal.aborted;
     const stop = button("Stop", () => { stopped = true; });
-    // Nobody could stop it any more.
+    // The user could not stop it any more.
     signal.addEventListener("abort", () => { stopped = true; });
     box.replaceChildren(bar, words, stop);
     const kept = [];

@@ -138,7 +138,7 @@ export function go(to) {
   else location.hash = to;
 }
 
-// Does one at a time: whoever asks again meanwhile has asked already.
+// Does one at a time: a second click meanwhile counts for nothing.
 export function once(action) {
   let busy = false;
   return async (event) => {
@@ -166,7 +166,7 @@ export function button(label, action, props) {
   return made;
 }
 
-// What somebody takes for the same thing after it was drawn anew.
+// What a reader takes for the same thing after it was drawn anew.
 const called = (one) => `${one.tagName} ${one.getAttribute("name") ?? one.getAttribute("aria-label") ?? one.getAttribute("href") ?? one.textContent}`;
 
 // Draws a part anew, and leaves the focus and what was scrolled sideways where they are. Says whether the focus could stay.
@@ -211,7 +211,7 @@ export function hush() {
   else say("");
 }
 
-// Does something again and again until the view is left: not while nobody looks, and never twice at a time.
+// Does something again and again until the view is left: not while the page is hidden, and never twice at a time.
 export function every(ms, action, signal) {
   let busy = false;
   async function run() {

@@ -4,7 +4,7 @@ import { api, query } from "/console/api.js";
 import { LONGEST_FILTER, empty, facts, filters, h, json, link, linked, plain, section, table, text, time } from "/console/dom.js";
 import { live } from "/console/live.js";
 
-// Of a search that finds nothing, before somebody is asked whether to go on.
+// Of a search that finds nothing, before the user is asked whether to go on.
 const MOST_PARTS = 10;
 const FIELDS = [["event", "Name"], ["userId", "User id"], ["source", "Source"], ["id", "Event id"]];
 

@@ -40,7 +40,7 @@ export async function live({ params, signal }) {
   const waiting = [];
   const known = new Set();
   let [arrived, skipped, paused, source, heardAt] = [0, 0, false, null, 0];
-  // Whoever scrolled down to read goes on by coming back.
+  // A reader who scrolled down goes on by scrolling back to the top.
   let byScrolling = false;
   // What the stream says of itself, and why it can bring nothing.
   let [heard, isWatching, held] = ["", false, null];
@@ -92,7 +92,7 @@ export async function live({ params, signal }) {
     try {
       held = quiet(await api("/v1/health", { signal, deadlineMs: HEALTH_MS }));
     } catch {
-      // The stream itself tells of a gateway that is away.
+      // The stream itself tells of a gateway that is down.
       return;
     }
     if (isWatching && !signal.aborted) hear(heard, true);
@@ -106,7 +106,7 @@ export async function live({ params, signal }) {
     for (const kind of ["open", "message", "pulse", "bus"]) source.addEventListener(kind, () => { heardAt = Date.now(); });
     source.addEventListener("open", () => hear(WATCHING, true));
     source.addEventListener("message", (message) => take(JSON.parse(message.data)));
-    source.addEventListener("bus", ({ data }) => (data === "up" ? hear(`${WATCHING} What was announced meanwhile is among the stored events.`, true) : hear("NATS is away: no event can arrive until it is back.")));
+    source.addEventListener("bus", ({ data }) => (data === "up" ? hear(`${WATCHING} What was announced meanwhile is among the stored events.`, true) : hear("NATS cannot be reached: no event can arrive until it is back.")));
     source.addEventListener("error", async () => {
       if (source?.readyState !== EventSource.CLOSED) {
         hear("Connection lost; reconnecting.");
@@ -134,7 +134,7 @@ export async function live({ params, signal }) {
     source = null;
   }
 
-  // A connection that is open may lead to nobody.
+  // A connection that is open may lead to no gateway any more.
   const looking = setInterval(() => {
     if (!source || Date.now() - heardAt < SILENT_MS) return;
     hear("The gateway has gone silent; reconnecting.");

@@ -51,7 +51,7 @@ function current(activity, health) {
   return Object.fromEntries(told.map((name) => [name, activity.latest[name]]));
 }
 
-// What goes wrong at the moment although everything runs, and dead letters, which wait for somebody.
+// What goes wrong at the moment although everything runs, and dead letters, which wait for an operator.
 function troubles(now, letters) {
   return [
     letters > 0 && `${letters.toLocaleString()} dead letter${letters === 1 ? " waits" : "s wait"}: look at them on the page Dead letters, then replay or purge them.`,
@@ -61,7 +61,7 @@ function troubles(now, letters) {
   ].filter(Boolean);
 }
 
-// What nobody queued took no time from receipt on: that is not unknown.
+// Where nothing was queued there is no latency: that is not unknown.
 const latency = (announced) => (value) => (Number.isFinite(announced) && !Number.isFinite(value) ? "-" : seconds(value));
 
 function figures(now) {

@@ -1,4 +1,4 @@
-// Lines over the last hour. What nobody knew is a gap, and every plot is a table, too.
+// Lines over the last hour. What was not known is a gap, and every plot is a table, too.
 
 import { h, table } from "/console/dom.js";
 
@@ -15,7 +15,7 @@ function svg(tag, props, ...children) {
 
 const isKnown = (value) => value !== null && value !== undefined;
 
-// As many digits as somebody reads.
+// As many digits as are read.
 const short = (value) => value.toLocaleString(undefined, { maximumFractionDigits: value < 10 ? 1 : 0 });
 
 export function rate(value) {
