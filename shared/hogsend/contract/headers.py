@@ -114,10 +114,10 @@ def message_id(headers: Mapping[str, str]) -> str | None:
 
 
 def passed_on(headers: Mapping[str, str], name: str) -> str | None:
-    """A header as what it causes shall have it, too: `CORRELATION_ID` or `TRACEPARENT`.
+    """Value of `CORRELATION_ID` or `TRACEPARENT` for the messages that this one causes.
 
-    None also for one that is no id: the publisher chooses it, and it may be as large as NATS
-    takes, or hold what PostgreSQL does not.
+    None where it is missing, too long or not printable: its publisher chooses it, JetStream takes
+    64 KiB of headers with a message, and PostgreSQL no NUL.
     """
     value = headers.get(name)
     return value if value and len(value) <= MAX_PASSED_ON and value.isprintable() else None

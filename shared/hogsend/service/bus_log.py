@@ -10,7 +10,7 @@ from hogsend.service import metrics
 log = structlog.get_logger(__name__)
 
 MOST_REFUSALS = 100
-"""Refusals that are told of one connection; some name what is another one each time."""
+"""Different refusals that are logged of one connection: some name a new subject each time."""
 _REFUSAL = "permissions violation"
 
 

@@ -33,8 +33,7 @@ def _count(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
     kind = type(error).__name__ if error is not None else "none"
     metrics.FAILURES.labels("unhandled", kind).inc()
-    # What asyncio knows besides, and says behind a bracket, are arguments: a token may be among
-    # them.
+    # Behind a bracket asyncio shows the arguments of a callback: a token may be among them.
     log.error(context["message"].partition("(")[0], work=_work(context), exc_info=error)
 
 

@@ -48,7 +48,7 @@ time."""
 _PING_SECONDS = 5
 
 MOST_ERRORS = 32
-"""Different errors of attempts to connect that are told of, until one does not fail."""
+"""Different errors that are told of between two connections."""
 
 UNREACHABLE = (nats.errors.Error, js_errors.Error, TimeoutError, OSError)
 """What nats-py raises while NATS, JetStream or a stream cannot be reached."""

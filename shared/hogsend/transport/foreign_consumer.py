@@ -27,7 +27,7 @@ _NOT_FOUND, _OFFLINE = 10014, 10119
 """JetStream's codes for a consumer that does not exist, and for one whose servers are down."""
 
 UNREACHABLE_SECONDS = 5.0
-"""A consumer that says nothing of itself for as long cannot be reached."""
+"""How long an answer about a consumer may take before its server counts as down."""
 
 FORGET_SECONDS = 1.0
 """How long a stop waits for that a consumer is forgotten."""

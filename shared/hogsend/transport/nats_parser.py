@@ -27,7 +27,7 @@ class NatsParser(Parser):
 
     _unread: bytearray
     _begun: tuple[bytes, int, bytes, int, int] | None
-    """Subject, subscription, reply, and where headers and body of what is on its way end."""
+    """Subject, subscription, reply, ends of headers and body: of a message still arriving."""
 
     def reset(self) -> None:
         """Forget what was read of a connection that is no more."""
