@@ -131,8 +131,8 @@ def _events_in(
             reason=signatures.detail or "",
             remediation=signatures.remediation,
         )
-    signed = "signed" if signatures.state == "signed" else "not signed"
-    return Capability(name=name, state="on", reason=f"PostHog delivers here, {signed}.")
+    signed = {"signed": ", signed", "unsigned": ", not signed"}.get(signatures.state, "")
+    return Capability(name=name, state="on", reason=f"PostHog delivers here{signed}.")
 
 
 def _provisioning(diagnosis: Diagnosis) -> Capability:

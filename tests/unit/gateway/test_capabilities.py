@@ -17,7 +17,7 @@ from tests.unit.gateway.test_measured import DIAGNOSIS
 async def events_in(
     *,
     has_secret: bool = True,
-    signed: bool = True,
+    signed: bool | None = True,
     secret_missing: bool = False,
     signatures_required: bool = False,
 ) -> Capability:
@@ -40,10 +40,14 @@ async def events_in(
     return one
 
 
-@pytest.mark.parametrize(("signed", "words"), [(True, "signed"), (False, "not signed")])
-async def test_deliveries_are_called_signed_only_if_they_are(signed: bool, words: str) -> None:
+@pytest.mark.parametrize(
+    ("signed", "words"), [(True, ", signed"), (False, ", not signed"), (None, "")]
+)
+async def test_deliveries_are_called_signed_only_if_they_are(
+    signed: bool | None, words: str
+) -> None:
     found = await events_in(signed=signed)
-    assert (found.state, found.reason) == ("on", f"PostHog delivers here, {words}.")
+    assert (found.state, found.reason) == ("on", f"PostHog delivers here{words}.")
 
 
 async def test_deliveries_that_are_refused_without_a_signature_are_no_events_in() -> None:
