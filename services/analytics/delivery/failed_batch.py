@@ -59,7 +59,8 @@ def plan_retry(
         elapsed = now - entry.first_tried_at
         # The same jitter for all, so that the batch stays together.
         delay = policy.delay_after(entry.attempts, elapsed, error.retry_after, lambda: spread)
-        if delay is None or entry.refusals >= MAX_REFUSALS:
+        is_refused = not error.may_pass and entry.refusals >= MAX_REFUSALS
+        if delay is None or is_refused:
             given_up.append(entry)
             continue
         entry.due_at = now + delay

@@ -54,6 +54,8 @@ def test_a_refusal_after_an_outage_is_tried_once_more() -> None:
     assert plan_retry(entries, CaptureError("no", 404), POLICY, NOW) == []
     assert plan_retry(entries, CaptureError("HTTP 502", 502), POLICY, NOW) == []
     assert plan_retry(entries, CaptureError("no", 404), POLICY, NOW) == entries
+    # No dead letter could be kept then, and PostHog is away again.
+    assert plan_retry(entries, CaptureError("HTTP 502", 502), POLICY, NOW) == []
 
 
 def test_no_refusal_is_tried_more_often_than_the_operator_wants() -> None:
