@@ -9,14 +9,16 @@ _SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
 
 
 def split_credentials(addresses: list[str]) -> tuple[list[str], str | None, str | None]:
-    """Take user and password out of addresses, and decode them, which nats-py does not."""
+    """Take user and password out of addresses, and decode them, which nats-py does not.
+
+    Each address that is left has its scheme, in small letters.
+    """
     servers: list[str] = []
     user: str | None = None
     password: str | None = None
     for address in addresses:
         scheme, separator, rest = address.strip().partition("://")
-        if not separator:
-            scheme, rest = "nats", scheme
+        scheme, rest = (scheme.lower(), rest) if separator else ("nats", scheme)
         credentials, at, place = rest.rpartition("@")
         if not at or ":" not in credentials:
             # A token, which nats-py takes out itself.

@@ -81,7 +81,8 @@ class Connection:
         """
         self._url = url
         self._password = password
-        if tls is None and "tls://" in url:
+        servers, _, _ = split_credentials(self.addresses)
+        if tls is None and any(server.startswith("tls://") for server in servers):
             tls = client_context()
         self._tls = tls
         self.user = user

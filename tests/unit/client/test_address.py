@@ -10,6 +10,7 @@ from hogsend.client.address import DEFAULT_URL, connection_to
 from hogsend.contract.errors import InvalidRequest
 from hogsend.faststream import HogsendBroker
 from hogsend.transport.addresses import without_password
+from hogsend.transport.tls import TlsClient
 
 
 def ignore(_what: str, _detail: str) -> None:
@@ -87,11 +88,18 @@ def test_what_is_no_address_is_refused_and_not_shown(url: str) -> None:
         "nats://t0ken@bus.example:4222",
         "tls://app:s/3?c#r[e]t@bus.example:4222",
         "wss://app:s3cret@bus.example",
+        "NATS://app:s3cret@bus.example",
     ],
 )
 def test_each_form_of_an_address_is_taken(url: str) -> None:
     connection = connection_to(url, user="subscriber", tls=None, observer=ignore)
     assert ",".join(connection.addresses) == url
+
+
+@pytest.mark.parametrize("url", ["tls://app:s3cret@one", "nats://one, TLS://app:s3cret@two"])
+def test_an_address_that_says_tls_insists_on_it_however_it_is_written(url: str) -> None:
+    connection = connection_to(url, user="subscriber", tls=None, observer=ignore)
+    assert isinstance(connection.client, TlsClient)
 
 
 def test_a_deprecated_user_is_told_the_new_name(caplog: pytest.LogCaptureFixture) -> None:
