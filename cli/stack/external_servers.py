@@ -9,13 +9,16 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from nats.errors import NoRespondersError
+
 from cli.errors import CommandError
 from cli.stack.environment import SERVICE_SETTINGS
+from hogsend.contract.errors import Forbidden
 from hogsend.contract.users import User
 from hogsend.service.broker import service_link
 from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.settings.shared import BusSettings
-from hogsend.transport.connection import UNREACHABLE
+from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.server_version import too_old
 
 REACH_SECONDS = 3.0
@@ -56,10 +59,10 @@ async def require_nats(url: str) -> None:
 
 
 async def require_nats_access(settings: BusSettings) -> None:
-    """Check that no server refuses a service's connection for good: its user, or TLS.
+    """Check that services are let in, user and TLS, and find JetStream there.
 
     Raises:
-        CommandError: one does, and no other server takes the connection.
+        CommandError: a service is refused for good by every server, or no JetStream answers.
     """
     users = [User(service) for service in SERVICE_SETTINGS]
     refusals = await asyncio.gather(*(_refusal(user, settings) for user in users))
@@ -85,11 +88,25 @@ async def _refusal(user: User, settings: BusSettings) -> str | None:
         # Also after a refusal: of several servers the next one may take it.
         async with asyncio.timeout(REACH_SECONDS):
             await link.open()
+            await _require_jetstream(link)
     except (TimeoutError, *UNREACHABLE):
         return said[-1] if said else None
     finally:
         await link.close()
     return None
+
+
+async def _require_jetstream(link: Connection) -> None:
+    try:
+        await link.ask("$JS.API.INFO", b"", seconds=REACH_SECONDS)
+    except NoRespondersError as error:
+        raise CommandError(
+            "the NATS server in NATS_URL has no JetStream",
+            "start it with --jetstream, or unset NATS_URL to let `hogsend up` start one",
+        ) from error
+    except Forbidden:
+        # This user may not ask that, and need not.
+        return
 
 
 async def require_postgres(url: str) -> None:

@@ -124,7 +124,9 @@ async def _declare_streams(broker: ServiceBroker, limits: Limits) -> None:
         await streams.reconcile(broker.link.js, broker.user, limits)
     except UNREACHABLE as error:
         metrics.FAILURES.labels("streams", type(error).__name__).inc()
-        log.warning("streams are not ready yet", reason=str(error), fix=streams.hint(error))
+        log.warning(
+            "streams are not ready yet", reason=streams.reason(error), fix=streams.hint(error)
+        )
         raise Unavailable(f"streams are not ready: {type(error).__name__}") from error
 
 
@@ -155,7 +157,9 @@ async def _keep_streams(broker: ServiceBroker, limits: Limits) -> None:
             made = await streams.restore(broker.link.js, broker.user, limits)
         except UNREACHABLE as error:
             metrics.FAILURES.labels("streams", type(error).__name__).inc()
-            log.warning("streams were not restored", reason=str(error), fix=streams.hint(error))
+            log.warning(
+                "streams were not restored", reason=streams.reason(error), fix=streams.hint(error)
+            )
             continue
         if made:
             log.warning("streams were missing and were created again, empty", streams=made)

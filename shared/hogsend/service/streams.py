@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import stamina
 from nats.js import JetStreamContext
 from nats.js.api import StreamConfig, StreamInfo
-from nats.js.errors import APIError, BadRequestError, NotFoundError
+from nats.js.errors import APIError, BadRequestError, NotFoundError, ServiceUnavailableError
 
 from hogsend.contract.consumers import STREAMS_OF_OTHERS
 from hogsend.contract.streams import (
@@ -118,7 +118,19 @@ def hint(error: Exception) -> str | None:
             "raise max_file_store of nats-server, by default three quarters of the free disk, "
             "or set NATS_STREAM_MAX_BYTES lower"
         )
+    if _finds_no_jetstream(error):
+        return "unless it is starting, run nats-server with JetStream (--jetstream)"
     return None
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in words also where nats-py has none."""
+    return "no JetStream answers on this NATS server" if _finds_no_jetstream(error) else str(error)
+
+
+def _finds_no_jetstream(error: Exception) -> bool:
+    # JetStream's own refusals have a code; without it, nothing listens to its API.
+    return isinstance(error, ServiceUnavailableError) and error.err_code is None
 
 
 async def _with_as_many_copies(js: JetStreamContext, config: StreamConfig) -> StreamConfig:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.js.errors import ServiceUnavailableError
 from structlog.testing import capture_logs
 
 from cli.errors import CommandError
@@ -39,15 +40,18 @@ EVERYTHING = {"publish": [">"], "subscribe": [">"]}
 
 
 @asynccontextmanager
-async def own_server(directory: Path, permissions: dict[str, Any]) -> AsyncIterator[Connection]:
+async def own_server(
+    directory: Path, permissions: dict[str, Any], *, jetstream: bool = True
+) -> AsyncIterator[Connection]:
     """A server of the operator's, and ingest's connection to it."""
     port = free_port()
     users = [{"user": User.INGEST, "password": "p", "permissions": permissions}]
-    config = {
+    config: dict[str, Any] = {
         "listen": f"127.0.0.1:{port}",
-        "jetstream": {"store_dir": str(directory / "store")},
         "authorization": {"users": users},
     }
+    if jetstream:
+        config["jetstream"] = {"store_dir": str(directory / "store")}
     file = directory / "nats.conf"
     file.write_text(json.dumps(config))
     process = _started(file)
@@ -129,3 +133,19 @@ async def test_up_says_that_a_server_offers_no_tls(tmp_path: Path) -> None:
         url = connection.addresses[0].replace("nats://", "tls://")
         with pytest.raises(CommandError, match="does not offer it"):
             await require_nats_access(BusSettings(nats_url=url))
+
+
+async def test_a_server_without_jetstream_is_named_as_the_reason(tmp_path: Path) -> None:
+    async with own_server(tmp_path, EVERYTHING, jetstream=False) as connection:
+        with pytest.raises(CommandError, match="has no JetStream") as raised:
+            await require_nats_access(BusSettings(nats_url=connection.addresses[0]))
+        assert "--jetstream" in raised.value.fix
+        with pytest.raises(ServiceUnavailableError) as refused:
+            await streams.reconcile(connection.js, User.INGEST)
+        assert "no JetStream" in streams.reason(refused.value)
+        assert "--jetstream" in (streams.hint(refused.value) or "")
+
+
+async def test_a_user_who_may_not_ask_about_jetstream_is_let_in(tmp_path: Path) -> None:
+    async with own_server(tmp_path, AS_BEFORE) as connection:
+        await require_nats_access(BusSettings(nats_url=connection.addresses[0]))
