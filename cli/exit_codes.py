@@ -19,8 +19,8 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.OK: "done, or ended by Ctrl-C where a command goes on until then; for `status` and "
     "`doctor`: everything is healthy",
     ExitCode.FAILED: "not done, or only a part of it; for `status` and `doctor`: not healthy",
-    ExitCode.USAGE: "used wrongly, or a setting is wrong; nothing was done (`connect` ends with "
-    "1, as Hogsend's own does)",
+    ExitCode.USAGE: "used wrongly, or a setting is wrong; nothing was done (`connect`, as "
+    "Hogsend's own, ends with 1 where its options could be read)",
     ExitCode.INTERRUPTED: "Ctrl-C ended it before it was done",
     ExitCode.CLOSED_PIPE: "what read its output stopped reading, as `head` does",
 }

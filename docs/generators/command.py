@@ -12,7 +12,7 @@ _ENDINGS = """## How a command ends
 
 A command that fails prints two lines on stderr, `error:` and `fix:`. With `--json` it prints one
 JSON document on stdout, `{"error": "...", "fix": "..."}`, unless it had printed its own before.
-`connect` and `doctor` add a `verdict`."""
+`connect` and `doctor` add a `verdict` where they came to one."""
 
 
 def page() -> str:
