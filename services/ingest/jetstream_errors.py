@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from nats.js import errors as js_errors
 
 from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.service.streams import reason
 from hogsend.transport.connection import UNREACHABLE, Connection
 
 
@@ -28,6 +29,8 @@ def available(connection: Connection, *, passed: Collection[int] = ()) -> Iterat
     except js_errors.APIError as error:
         if error.err_code in passed:
             raise
-        raise Unavailable(f"JetStream refuses: {error.description}") from error
+        # Without a description nothing has answered: this server has no JetStream.
+        said = f"JetStream refuses: {error.description}" if error.description else reason(error)
+        raise Unavailable(said) from error
     except UNREACHABLE as error:
         raise Unavailable(f"JetStream did not answer: {type(error).__name__}") from error

@@ -19,12 +19,14 @@ from cli.stack import nats as nats_server
 from cli.stack.external_servers import require_nats_access
 from hogsend.client.client import Client
 from hogsend.contract.consumers import API
+from hogsend.contract.errors import Unavailable
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.service.settings.shared import BusSettings
 from hogsend.transport.connection import Connection
+from services.ingest.jetstream_errors import available
 from services.ingest.shared_account import warn_of_shared_account
 from tests.integration.harness import connected
 from tests.ports import free_port
@@ -144,6 +146,8 @@ async def test_a_server_without_jetstream_is_named_as_the_reason(tmp_path: Path)
             await streams.reconcile(connection.js, User.INGEST)
         assert "no JetStream" in streams.reason(refused.value)
         assert "--jetstream" in (streams.hint(refused.value) or "")
+        with pytest.raises(Unavailable, match="no JetStream answers"), available(connection):
+            await connection.js.stream_info(StreamName.EVENTS)
 
 
 async def test_a_user_who_may_not_ask_about_jetstream_is_let_in(tmp_path: Path) -> None:
