@@ -9,11 +9,9 @@ from typing import NamedTuple
 import msgspec
 
 from hogsend.contract.base import Properties
+from hogsend.contract.engagement import MAX_ENGAGEMENT_ID
 from hogsend.contract.headers import event_message_id
 from hogsend.contract.identity import contact_user_id
-
-MAX_ID = 128
-"""Characters of a reported id; engagement takes no more."""
 
 
 def reported_id(id: str, user_id: str, email: str | None) -> str:
@@ -25,9 +23,8 @@ def reported_id(id: str, user_id: str, email: str | None) -> str:
     if email is None or contact_user_id(user_id) is not None:
         return id
     person = _digest(email, 12)
-    return (
-        f"{id}:{person}" if len(id) + 1 + len(person) <= MAX_ID else f"{_digest(id, 32)}:{person}"
-    )
+    fits = len(id) + 1 + len(person) <= MAX_ENGAGEMENT_ID
+    return f"{id}:{person}" if fits else f"{_digest(id, 32)}:{person}"
 
 
 def _digest(text: str, length: int) -> str:

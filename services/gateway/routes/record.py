@@ -13,6 +13,7 @@ from litestar.params import HeaderParameter, JSONBody
 from msgspec import UNSET, UnsetType
 
 from hogsend.contract.base import Properties
+from hogsend.contract.engagement import MAX_ENGAGEMENT_ID
 from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.events import INGEST_RECORD, RecordEvent
 from hogsend.transport.connection import Connection
@@ -27,7 +28,6 @@ NO_LISTS = "there are no mailing lists here; nothing was subscribed or unsubscri
 
 T = TypeVar("T")
 
-MAX_KEY = 128
 # `$` alone is also before a last newline in Python, unlike in the JavaScript of OpenAPI's readers.
 KEY = r"^[\x21-\x7e]+$(?!\n)"
 
@@ -40,7 +40,7 @@ IdempotencyKey = Annotated[
     str,
     msgspec.Meta(
         min_length=1,
-        max_length=MAX_KEY,
+        max_length=MAX_ENGAGEMENT_ID,
         pattern=KEY,
         description="The same for every attempt to report one event; becomes its id. Events of "
         "another name or user id may have the same.",
@@ -103,7 +103,9 @@ async def record_event(
     request: Request[Any, Any, Any],
     idempotency_key: Annotated[
         str | None,
-        HeaderParameter(name="Idempotency-Key", min_length=1, max_length=MAX_KEY, pattern=KEY),
+        HeaderParameter(
+            name="Idempotency-Key", min_length=1, max_length=MAX_ENGAGEMENT_ID, pattern=KEY
+        ),
     ] = None,
 ) -> RecordedEvent:
     """Store and publish an event; both have happened when this answers 202."""

@@ -81,7 +81,9 @@ FUNNEL: tuple[str, ...] = (
 """What the seeded destination subscribes to, in the contract's order (6.1)."""
 
 
-EngagementId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+MAX_ENGAGEMENT_ID = 128
+"""Characters of a report's id."""
+EngagementId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ENGAGEMENT_ID)]
 
 
 class Engagement(Message, frozen=True, kw_only=True):
