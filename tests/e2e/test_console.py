@@ -544,7 +544,8 @@ async def test_a_destination_is_made_paused_and_deleted(loop: Loop) -> None:
         assert await console.axe(ALL_RULES) == []
         await page.get_by_label("Description").fill("Mine <b>")
         await page.get_by_role("button", name="Save").click()
-        await page.get_by_label("Event types").fill("email.sent\nemail.opened")
+        types = ["email.sent", "email.opened", "email.clicked", "email.bounced", "email.action"]
+        await page.get_by_label("Event types").fill("\n".join(types))
         await page.get_by_role("textbox", name="Settings").fill("{")
         await page.get_by_role("button", name="Save").click()
         await expect(page.get_by_role("alert")).to_have_text("The settings are not JSON.")
@@ -560,6 +561,9 @@ async def test_a_destination_is_made_paused_and_deleted(loop: Loop) -> None:
         await expect(page.locator("main dd .state")).to_have_text("active")
         await expect(page.get_by_role("button", name="Pause")).to_be_focused()
         assert await console.axe(ALL_RULES) == []
+        await console.open("destinations")
+        await expect(page.locator("main")).to_contain_text(f"{', '.join(types[:3])} and 2 more")
+        await page.get_by_role("link", name="Mine").click()
         await page.get_by_role("button", name="Edit").click()
         await page.get_by_role("textbox", name="Settings").fill('{"syncPersons": true}')
         await page.get_by_role("button", name="Save").click()

@@ -5,6 +5,7 @@ import { address, ask, button, empty, facts, field, go, h, json, once, link, pla
 
 const PATH = "/v1/admin/webhooks";
 const PAGE = 50;
+const TYPES_SHOWN = 3;
 const STATUSES = ["", "delivered", "skipped", "failed", "discarded"];
 
 export async function view(context) {
@@ -18,6 +19,8 @@ export async function view(context) {
 const title = (destination) => plain(destination.description || destination.url);
 const state = (destination) => h("span", { class: `state ${destination.disabled ? "unknown" : "up"}` }, destination.disabled ? "paused" : "active");
 
+const first = (names) => names.length > TYPES_SHOWN + 1 ? `${names.slice(0, TYPES_SHOWN).join(", ")} and ${names.length - TYPES_SHOWN} more` : names.join(", ");
+
 async function list({ params, signal, mayAct }) {
   const offset = Number(params.get("offset")) || 0;
   const page = await api(query(PATH, { limit: PAGE, offset }), { signal });
@@ -28,7 +31,7 @@ async function list({ params, signal, mayAct }) {
     table("Destinations", [
       ["Destination", (row) => link(`destinations/${row.id}`, {}, h("bdi", null, title(row)))],
       ["State", state],
-      ["Event types", (row) => text(row.eventTypes.join(", "))],
+      ["Event types", (row) => text(first(row.eventTypes))],
       ["Last delivery", (row) => time(row.lastDeliveryAt)],
       ["Created", (row) => time(row.createdAt)],
     ], page.webhooks),
