@@ -79,7 +79,13 @@ def bucket(happened: Engagement) -> Captured | None:
 
 
 def set_person(wanted: SetPerson, uuid: UUID, queued_at: datetime) -> Captured | None:
-    """Map a person write (contract 4.4); None when it changes nothing."""
+    """Map a person write (contract 4.4); None when it changes nobody.
+
+    PostHog refuses only to merge an id that names no person (correction C5). It would write to the
+    person of everybody who was sent under that id.
+    """
+    if contact_user_id(wanted.distinct_id) is None:
+        return None
     change: Properties = {}
     if wanted.set:
         change["$set"] = wanted.set

@@ -28,6 +28,9 @@ class PersonsClient:
     async def get(self, distinct_id: str) -> Properties:
         """Properties of a person; empty when there is none, or it cannot be read now.
 
+        There is none with an id that programs write for no person (`undefined`,
+        `[object Object]`).
+
         Raises:
             InvalidRequest: `distinct_id` is blank or longer than 200 characters.
             Forbidden: this NATS user may not read persons.
@@ -51,7 +54,8 @@ class PersonsClient:
     ) -> None:
         """Change a person: set properties, set those that have no value yet, remove some.
 
-        Nothing given, nothing sent; without a project key nothing happens, silently.
+        Nothing given, nothing sent; without a project key nothing happens, silently. Nor does it
+        for an id that programs write for no person (`undefined`, `[object Object]`).
 
         Raises:
             InvalidRequest: the bag is no JSON, or the id is blank or too long.

@@ -244,6 +244,13 @@ def test_case_102_an_alias_of_nobody_is_not_sent(one: str, other: str) -> None:
     assert mapping.alias(Alias(distinct_id=one, alias=other), UUID_GIVEN, AT) is None
 
 
+@pytest.mark.parametrize(
+    "id", ["null", "undefined", "0", "[object Object]", "{{ user.id }}", "\ufeff"]
+)
+def test_properties_of_nobody_are_not_written(id: str) -> None:
+    assert mapping.set_person(SetPerson(distinct_id=id, set={"a": 1}), UUID_GIVEN, AT) is None
+
+
 def test_case_102_the_surviving_key_is_the_distinct_id() -> None:
     found = mapping.alias(Alias(distinct_id="u", alias="anon"), UUID_GIVEN, AT)
     assert found is not None

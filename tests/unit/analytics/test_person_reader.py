@@ -97,6 +97,15 @@ async def test_case_92_without_any_credential_nothing_is_asked() -> None:
 
 
 @on_virtual_time
+async def test_a_placeholder_names_no_person_that_could_be_read() -> None:
+    world = reading()
+    world.posthog.persons["undefined"] = {"email": "somebody@example.com"}
+    assert await world.persons.properties("undefined") == {}
+    assert await world.persons.properties_of_all(["undefined"], seconds=1.0) == [{}]
+    assert world.posthog.requests == []
+
+
+@on_virtual_time
 async def test_that_persons_cannot_be_read_is_logged_once_as_soon_as_it_is_known(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
