@@ -1,7 +1,8 @@
 """Refreshes grants: one refresh at a time over all replicas, and no refreshed token is lost.
 
-PostHog rotates the refresh token on every use. It accepts the previous one for another 120 s and
-revokes the whole grant when the previous one is used later (contract 3.5, `posthog/api/oauth/`).
+PostHog rotates the refresh token of a registered application on every use. It accepts the previous
+one for another 120 s and revokes the whole grant when the previous one is used later (contract 3.5,
+`posthog/api/oauth/`). That of a client with a metadata document stays, which nothing here relies on.
 Five rules follow:
 
 - A refreshed grant is committed before anything else happens.
