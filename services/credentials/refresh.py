@@ -2,7 +2,7 @@
 
 PostHog rotates the refresh token of a registered application on every use. It accepts the previous
 one for another 120 s and revokes the whole grant when the previous one is used later (contract 3.5,
-`posthog/api/oauth/`). That of a client with a metadata document stays, which nothing here relies on.
+`posthog/api/oauth/`). That of a client with a metadata document stays; nothing here relies on it.
 Five rules follow:
 
 - A refreshed grant is committed before anything else happens.
