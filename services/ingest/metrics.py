@@ -32,7 +32,11 @@ NAKS = Counter("hogsend_ingest_nak", "Messages returned to the queue when ingest
 DeprecatedName(UNDELIVERABLE, "hogsend_ingest_parked")
 DeprecatedName(NAKS, "hogsend_ingest_given_back")
 PARTITIONS = Gauge("hogsend_ingest_partitions", "Partitions of webhooks this replica consumes")
-LAG = Gauge("hogsend_ingest_lag", "Messages that wait in a stream", ["stream"])
+LAG = Gauge(
+    "hogsend_ingest_lag",
+    "Messages that waited in a stream behind the last one that this replica read",
+    ["stream"],
+)
 LAG_SECONDS = Gauge(
     "hogsend_ingest_lag_seconds",
     "How long the last message that was read had waited in its stream",

@@ -64,6 +64,7 @@ async def restore(
         try:
             info = await js.stream_info(name)
         except NotFoundError:
+            _forget(name)
             if await _create(js, limits.applied_to(STREAMS[name].config)):
                 made.append(name)
             continue
@@ -76,6 +77,14 @@ def _measure(name: StreamName, info: StreamInfo) -> None:
     metrics.STREAM_BYTES.labels(name).set(info.state.bytes)
     if (limit := info.config.max_bytes or 0) > 0:
         metrics.STREAM_LIMIT_BYTES.labels(name).set(limit)
+    else:
+        metrics.STREAM_LIMIT_BYTES.remove(name)
+
+
+def _forget(name: StreamName) -> None:
+    """Take a stream's figures away: they would stay while it cannot be made."""
+    for gauge in (metrics.STREAM_MESSAGES, metrics.STREAM_BYTES, metrics.STREAM_LIMIT_BYTES):
+        gauge.remove(name)
 
 
 def _owned_by(owner: User) -> list[StreamName]:

@@ -69,6 +69,35 @@ async def test_a_stream_that_is_there_is_measured_and_left_as_it_is() -> None:
     assert [one.labels("CREDENTIALS")._value.get() for one in measured] == [3, 400, 5000]
 
 
+def figures(stream: str) -> dict[str, float]:
+    """The gauges that there are of a stream."""
+    measured = (metrics.STREAM_MESSAGES, metrics.STREAM_BYTES, metrics.STREAM_LIMIT_BYTES)
+    return {
+        sample.name: sample.value
+        for gauge in measured
+        for family in gauge.collect()
+        for sample in family.samples
+        if sample.labels["stream"] == stream
+    }
+
+
+async def test_a_limit_that_was_removed_and_a_stream_that_is_gone_leave_no_figures() -> None:
+    state = SimpleNamespace(messages=3, bytes=400)
+    js: Any = Streams(SimpleNamespace(state=state, config=StreamConfig(max_bytes=5000)))
+    await streams.restore(js, User.CREDENTIALS)
+    assert figures("CREDENTIALS")["hogsend_stream_limit_bytes"] == 5000
+
+    js.found.config = StreamConfig(max_bytes=-1)
+    await streams.restore(js, User.CREDENTIALS)
+    there = {"hogsend_stream_messages": 3, "hogsend_stream_bytes": 400}
+    assert figures("CREDENTIALS") == there
+
+    js.found, js.refusals, js.err_code = None, 1, 10047
+    with pytest.raises(ServerError):
+        await streams.restore(js, User.CREDENTIALS)
+    assert figures("CREDENTIALS") == {}
+
+
 @pytest.mark.parametrize("is_made_meanwhile", [True, False])
 async def test_only_a_stream_that_was_made_here_is_said_to_have_been_missing(
     is_made_meanwhile: bool,
