@@ -8,12 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from hogsend.contract.json_numbers import decoder
-from hogsend.contract.json_text import (
-    NOT_JSON,
-    is_too_deep,
-    replace_lone_surrogates,
-    without_byte_order_mark,
-)
+from hogsend.contract.json_text import NOT_JSON, is_too_deep, mended_json
 from hogsend.contract.mismatch import Mismatch
 
 REQUIRED = "Required"
@@ -46,11 +41,11 @@ def decode_json(body: bytes, type: type[T]) -> T:
         MalformedBodyError: it is not JSON, or not UTF-8.
         InvalidBodyError: it is JSON that does not match `type`.
     """
-    body = without_byte_order_mark(body)
+    body = mended_json(body)
     if is_too_deep(body):
         raise InvalidBodyError(TOO_DEEP)
     try:
-        decoded = _decode(replace_lone_surrogates(body))
+        decoded = _decode(body)
     except NOT_JSON as error:
         raise InvalidBodyError(why_not_taken(body, error)) from None
     try:

@@ -17,12 +17,7 @@ from hogsend.contract.headers import (
     format_time,
 )
 from hogsend.contract.json_numbers import decoder
-from hogsend.contract.json_text import (
-    NOT_JSON,
-    is_too_deep,
-    replace_lone_surrogates,
-    without_byte_order_mark,
-)
+from hogsend.contract.json_text import NOT_JSON, is_too_deep, mended_json
 from hogsend.contract.mismatch import Mismatch
 from hogsend.contract.partitions import slot_of
 from hogsend.contract.webhooks import SOURCE, PostHogWebhook
@@ -54,12 +49,11 @@ def parse_posthog(body: bytes) -> tuple[PostHogWebhook, bytes]:
         MalformedJSONError: not JSON, or not UTF-8.
         InvalidPayloadError: JSON of another shape, or an event without an identity.
     """
-    body = without_byte_order_mark(body)
+    body = mended_json(body)
     try:
         str(body, "utf-8")
         if is_too_deep(body):
             raise InvalidPayloadError(TOO_DEEP)
-        body = replace_lone_surrogates(body)
         webhook = _decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(Mismatch.of(error)) from None

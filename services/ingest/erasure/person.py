@@ -12,7 +12,7 @@ import msgspec
 from hogsend.contract import subjects
 from hogsend.contract.engagement import ADDRESSES, IDENTITIES
 from hogsend.contract.identity import contact_email, contact_user_id, fold_email
-from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
+from hogsend.contract.json_text import NOT_JSON, mended_json
 from hogsend.service.nul import json_without_nul, text_without_nul
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
 from services.ingest.sources.engagement import who
@@ -60,7 +60,7 @@ class Person(msgspec.Struct, frozen=True):
             body: as it was published.
         """
         # Ids and addresses are known as they are stored.
-        body = json_without_nul(replace_lone_surrogates(body))
+        body = json_without_nul(mended_json(body))
         try:
             message = msgspec.json.decode(body)
         except NOT_JSON:

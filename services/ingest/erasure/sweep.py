@@ -12,7 +12,7 @@ from nats.js import errors as js_errors
 from hogsend.contract import subjects
 from hogsend.contract.dead_letters import read_letter
 from hogsend.contract.headers import CE_TIME, RECEIVED_AT
-from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
+from hogsend.contract.json_text import NOT_JSON, mended_json
 from hogsend.contract.moments import read_moment
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
@@ -68,7 +68,7 @@ def is_to_erase(
 def _told_at(headers: Mapping[str, str], body: bytes) -> Iterator[datetime]:
     """Every time at which a message says that it happened, was received, or was made."""
     try:
-        times = msgspec.json.decode(replace_lone_surrogates(body), type=_Times)
+        times = msgspec.json.decode(mended_json(body), type=_Times)
     except NOT_JSON:
         times = _Times()
     for text in (

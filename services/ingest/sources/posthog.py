@@ -15,7 +15,7 @@ from hogsend.contract.headers import (
     passed_on,
 )
 from hogsend.contract.json_numbers import decoder
-from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
+from hogsend.contract.json_text import NOT_JSON, mended_json
 from hogsend.contract.moments import read_moment
 from hogsend.contract.webhooks import PostHogWebhook
 from hogsend.service.dead_letters import Unprocessable
@@ -40,7 +40,7 @@ def decode(body: bytes, headers: Mapping[str, str], queued_at: datetime) -> Inco
         Unprocessable: `malformed`, or `no_identity` without a distinct id and an email.
     """
     try:
-        webhook = _decode(json_without_nul(replace_lone_surrogates(body)))
+        webhook = _decode(json_without_nul(mended_json(body)))
     except (*NOT_JSON, ValueError) as error:
         raise Unprocessable("malformed", f"{type(error).__name__}: {error}") from error
     event = webhook.event

@@ -13,7 +13,7 @@ from hogsend.contract.base import Message, Properties
 from hogsend.contract.headers import RECEIVED_AT, event_message_id, message_id
 from hogsend.contract.identity import first_user_id
 from hogsend.contract.json_numbers import decoder
-from hogsend.contract.json_text import NOT_JSON, is_too_deep, replace_lone_surrogates
+from hogsend.contract.json_text import NOT_JSON, is_too_deep, mended_json
 from hogsend.contract.moments import parse_moment, read_moment
 from hogsend.contract.registry import Channel
 from hogsend.contract.streams import StreamName
@@ -149,7 +149,7 @@ def read_engagement(
     if is_too_deep(body):
         raise MalformedEngagement("nested too deeply")
     try:
-        reported = _decode(replace_lone_surrogates(body))
+        reported = _decode(mended_json(body))
         timestamp = (parse_moment(reported.timestamp) if reported.timestamp else None) or (
             read_moment(headers.get(RECEIVED_AT)) or time
         )

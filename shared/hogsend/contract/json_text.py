@@ -49,20 +49,15 @@ def is_too_deep(body: bytes) -> bool:
     return max(accumulate(map(_STEPS.__getitem__, structure)), default=0) > MAX_DEPTH
 
 
-def without_byte_order_mark(body: bytes) -> bytes:
-    """Drop the mark that .NET and PowerShell write before UTF-8, as JavaScript's `json()` does.
+def mended_json(body: bytes) -> bytes:
+    """The same JSON, without what other languages write and Python cannot read.
 
-    JSON allows to ignore it (RFC 8259, 8.1).
+    A byte order mark before it is dropped, as .NET and PowerShell write it; JSON allows to ignore
+    it (RFC 8259, 8.1). Escaped halves of characters become U+FFFD: JavaScript may cut a text within
+    an emoji and escape the half that is left. That is JSON, but no text of other languages can hold
+    it (correction C8).
     """
-    return body.removeprefix(_BYTE_ORDER_MARK)
-
-
-def replace_lone_surrogates(body: bytes) -> bytes:
-    """Replace escaped halves of characters by U+FFFD, which is otherwise the same JSON.
-
-    JavaScript may cut a text within an emoji and escape the half that is left. That is JSON, but
-    no text of other languages can hold it (correction C8).
-    """
+    body = body.removeprefix(_BYTE_ORDER_MARK)
     # Most have no escape at all. One byte is found in a tenth of the time of two.
     if b"\\" not in body or b"\\u" not in body or (b"\\ud" not in body and b"\\uD" not in body):
         return body
@@ -83,4 +78,4 @@ def encode_json(message: msgspec.Struct) -> bytes:
     except UnicodeEncodeError:
         plain = msgspec.to_builtins(message, str_keys=True)
         # It escapes both halves of a whole character, too.
-        return replace_lone_surrogates(json.dumps(plain, allow_nan=False).encode())
+        return mended_json(json.dumps(plain, allow_nan=False).encode())

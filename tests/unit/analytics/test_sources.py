@@ -81,6 +81,10 @@ class TestPersons:
         alias = {"distinctId": "u_1", "alias": "anon"}
         assert captured(self.source, "persons.alias", alias).event == "$create_alias"
 
+    def test_a_byte_order_mark_is_no_part_of_a_message(self) -> None:
+        change = b'\xef\xbb\xbf{"distinctId": "u_1", "set": {"plan": "pro"}}'
+        assert captured(self.source, "persons.set", change).distinct_id == "u_1"
+
     def test_without_a_time_it_is_when_the_message_was_queued(self) -> None:
         event = {"distinctId": "u_1", "event": "upgraded"}
         assert captured(self.source, "persons.capture", event).timestamp == QUEUED_AT

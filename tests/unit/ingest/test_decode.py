@@ -52,6 +52,15 @@ def test_a_webhook_of_an_unknown_source_is_unprocessable(source: str) -> None:
     assert caught.value.reason == "unknown_source"
 
 
+@pytest.mark.parametrize("subject", ["hogsend.engagement.email.sent", "hogsend.webhooks.posthog"])
+def test_a_byte_order_mark_is_no_part_of_a_message(subject: str) -> None:
+    decode = decode_engagement if "engagement" in subject else decode_webhook
+    body = b'{"data":{"userId":"anna"}}' if "engagement" in subject else WEBHOOK
+    event = decode(FakeMessage(b"\xef\xbb\xbf" + body, subject=subject))
+    assert event is not None
+    assert event.user_id == "anna"
+
+
 def test_engagement_is_an_event_of_hogsend_with_its_data_as_properties() -> None:
     event = decoded(
         "email.opened",

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
+from hogsend.contract.json_text import NOT_JSON, mended_json
 from hogsend.posthog.errors import PostHogError
 from hogsend.posthog.exchange import MAX_DETAIL, Answer, exchange
 from hogsend.posthog.retry_after import retry_after_seconds
@@ -149,7 +149,7 @@ class Transport:
         if not httpx.codes.is_success(answer.status):
             raise self._refusal(answer)
         try:
-            return msgspec.json.decode(replace_lone_surrogates(answer.content))
+            return msgspec.json.decode(mended_json(answer.content))
         except NOT_JSON:
             return None
 

@@ -10,7 +10,7 @@ from faststream.message import StreamMessage
 
 from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.json_numbers import decoder
-from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
+from hogsend.contract.json_text import NOT_JSON, mended_json
 
 
 def decoder_of(kind: type[Any]) -> Callable[[StreamMessage[Any]], Awaitable[Any]]:
@@ -20,7 +20,7 @@ def decoder_of(kind: type[Any]) -> Callable[[StreamMessage[Any]], Awaitable[Any]
 
     async def decode_body(message: StreamMessage[Any]) -> Any:
         try:
-            return decode(replace_lone_surrogates(message.body) or b"{}")
+            return decode(mended_json(message.body) or b"{}")
         except NOT_JSON as error:
             raise InvalidRequest(str(error)) from error
 
