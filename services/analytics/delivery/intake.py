@@ -51,6 +51,8 @@ class Intake:
             except Unprocessable as error:
                 if await self._settlement.set_aside(message, error, attempts=0):
                     done.append(message)
+                else:
+                    await self._settlement.give_back(message)
             else:
                 if captured is None:
                     done.append(message)

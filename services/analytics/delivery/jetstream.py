@@ -16,6 +16,7 @@ from hogsend.service.broker import ServiceBroker
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.subscribers.batches import BatchSubscriber
 from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport.messages_in_hand import abandon
 from hogsend.transport.own_consumer import consumers_of, made
 from services.analytics.delivery.positions import KeptPosition, Positions
 from services.analytics.delivery.streams import (
@@ -213,6 +214,15 @@ class JetStreamMessage:
         try:
             await self._message.ack()
         except UNREACHABLE as error:
+            abandon(self._message)
+            raise _unavailable(error) from error
+
+    async def give_back(self, seconds: float) -> None:
+        """Have it delivered again."""
+        try:
+            await self._message.nak(seconds)
+        except UNREACHABLE as error:
+            abandon(self._message)
             raise _unavailable(error) from error
 
     async def set_aside(

@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 HISTORY_SECONDS = 2.0
 """Longest that an acknowledgement waits for the history to be written."""
+AGAIN_SECONDS = 5.0
+"""Until a message is delivered again that could not be kept as a dead letter."""
 REMEMBERED_POSITIONS = 10_000
 
 
@@ -67,19 +69,22 @@ class Settlement:
 
     async def acknowledge(self, messages: Sequence[DeliveryMessage]) -> None:
         """Acknowledge messages; one whose acknowledgement is lost comes again."""
-        try:
-            for message in messages:
+        lost = 0
+        for message in messages:
+            try:
                 await message.ack()
-        except Unavailable as error:
-            FAILURES.labels("delivery_ack", error.code).inc()
-            log.warning("not acknowledged", source=self._source.name, events=len(messages))
+            except Unavailable:
+                lost += 1
+        if lost:
+            FAILURES.labels("delivery_ack", Unavailable.code).inc(lost)
+            log.warning("not acknowledged", source=self._source.name, events=lost)
 
     async def set_aside(
         self, message: DeliveryMessage, why: Unprocessable, *, attempts: int
     ) -> bool:
         """Keep a message as a dead letter; False when that is not possible now.
 
-        It must not be settled then, so that it comes again.
+        It must not be settled then. One that does not wait here is given back: see `give_back`.
         """
         source = self._source
         try:
@@ -90,6 +95,14 @@ class Settlement:
             return False
         DEAD_LETTERS.labels(source.name, source.destination_id, why.reason).inc()
         return True
+
+    async def give_back(self, message: DeliveryMessage) -> None:
+        """Have a message delivered again in a while; it is in no queue here until then."""
+        try:
+            await message.give_back(AGAIN_SECONDS)
+        except Unavailable as error:
+            FAILURES.labels("delivery_ack", error.code).inc()
+            log.warning("not given back", source=self._source.name, reason=str(error))
 
     async def _record(self, outcomes: Sequence[Outcome]) -> None:
         try:

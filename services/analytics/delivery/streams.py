@@ -73,7 +73,14 @@ class DeliveryMessage(ReadableMessage, Protocol):
         """Acknowledge it; has no effect the second time.
 
         Raises:
-            Unavailable: the broker cannot be told; the message will be delivered again.
+            Unavailable: the broker cannot be told; the message is delivered again.
+        """
+
+    async def give_back(self, seconds: float) -> None:
+        """Have it delivered again after so many seconds: nothing is done about it until then.
+
+        Raises:
+            Unavailable: the broker cannot be told; it is delivered again after the ack wait.
         """
 
     async def set_aside(

@@ -120,6 +120,14 @@ class MessagesInHand:
         return list(self._messages.values())
 
 
+def abandon(message: Msg) -> None:
+    """Keep a message alive no longer, so that it is redelivered once its `ack_wait` is over.
+
+    For one that JetStream could not be told about: while it is in hand it never comes again.
+    """
+    message._ackd = True  # noqa: SLF001
+
+
 def _sequence(message: Msg) -> int:
     # All metadata of every message would take 4 % of what ingest does; see NATS ADR-15.
     tokens = message.reply.split(".")

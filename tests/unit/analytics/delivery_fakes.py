@@ -82,12 +82,17 @@ class FakeMessage:
     queued_at: datetime = QUEUED_AT
     pending: int = 0
     acks: int = 0
+    given_back: list[float] = field(default_factory=list)
+    """After how many seconds it was to come again, each time."""
 
     async def ack(self) -> None:
         if self.broken:
             raise Unavailable("the broker is not connected")
         self.acks += 1
         self.told.journal.append(Fact("ack", self.position))
+
+    async def give_back(self, seconds: float) -> None:
+        self.given_back.append(seconds)
 
     async def set_aside(
         self, why: Unprocessable, *, attempts: int, headers: Mapping[str, str]

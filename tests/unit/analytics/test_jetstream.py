@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import nats.errors
@@ -13,8 +14,10 @@ from hogsend.contract.dead_letters import DeadLetter, read_letter
 from hogsend.contract.errors import TooLarge, Unavailable
 from hogsend.contract.headers import RECEIVED_AT, format_time
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
+from hogsend.transport.messages_in_hand import MessagesInHand
 from hogsend.transport.publisher import OutgoingMessage, Publisher
 from services.analytics.delivery.jetstream import JetStreamMessage, received
+from tests.unit.analytics.fakes import FakeLink
 
 REPLY = "$JS.ACK.ENGAGEMENT.destination-1.3.70.7.1750000000000000000.5"
 WHY = Unprocessable("refused", "HTTP 400")
@@ -79,15 +82,25 @@ async def test_it_is_acknowledged_once() -> None:
     assert client.published == [(REPLY, b"")]
 
 
-async def test_an_acknowledgement_that_cannot_be_sent_is_unavailable_and_may_be_repeated() -> None:
+@pytest.mark.parametrize("told", [JetStreamMessage.ack, lambda found: found.give_back(5)])
+async def test_what_jetstream_cannot_be_told_about_comes_again(
+    told: Callable[[JetStreamMessage], Awaitable[None]],
+) -> None:
+    """Kept in hand, its heartbeats would keep JetStream from delivering it again."""
     client = FakeClient()
     found = message(client)
+    in_hand = MessagesInHand(FakeLink(), lambda _what, _error: None)
+    in_hand.take([found._message])
     client.broken = True
     with pytest.raises(Unavailable):
-        await found.ack()
-    client.broken = False
-    await found.ack()
-    assert len(client.published) == 1
+        await told(found)
+    assert len(in_hand) == 0
+
+
+async def test_it_is_given_back() -> None:
+    client = FakeClient()
+    await message(client).give_back(5)
+    assert client.published == [(REPLY, b'-NAK {"delay": 5000000000}')]
 
 
 NO_GZIP = hashlib.shake_128(b"").digest(5000)

@@ -420,6 +420,8 @@ async def test_what_cannot_be_kept_as_a_dead_letter_is_not_acknowledged(
         await delivery.deliver(unreadable, *refused)
         await asyncio.sleep(20)
         assert [message.acks for message in (unreadable, *refused)] == [0, 0, 0]
+        # The others wait in the queue.
+        assert [message.given_back for message in (unreadable, *refused)] == [[5.0], [], []]
         assert delivery.source.history == []
         delivery.stream.takes_dead_letters = True
         await asyncio.sleep(10)
@@ -474,6 +476,14 @@ async def test_an_event_is_not_sent_again_when_only_its_acknowledgement_was_lost
         await delivery.deliver(again)
         assert delivery.capture.of("u_1") == ["e"]
         assert again.acks == 1
+
+
+@on_virtual_time
+async def test_a_lost_acknowledgement_keeps_no_other_from_being_sent(delivery: Delivery) -> None:
+    lost, other = delivery.event(1, "u_1", broken=True), delivery.event(2, "u_2")
+    async with delivery.running():
+        await delivery.deliver(lost, other)
+    assert (lost.acks, other.acks) == (0, 1)
 
 
 @on_virtual_time
