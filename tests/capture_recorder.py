@@ -38,6 +38,8 @@ class CaptureRecorder:
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     """Path and headers of every request."""
     keys: list[str] = field(default_factory=list)
+    arrived: int = 0
+    """Requests, those included that are not answered yet."""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     """Nothing is answered while it is clear."""
 
@@ -72,6 +74,7 @@ class CaptureRecorder:
         line, *fields = head.strip().split("\r\n")
         headers = {name.lower(): value for name, value in (one.split(": ", 1) for one in fields)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
+        self.arrived += 1
         await self.gate.wait()
         self.requests.append((line.split(" ")[1], headers))
         if headers.get("content-encoding") == "gzip":

@@ -22,13 +22,17 @@ from services.analytics.delivery.send_gate import SendGate
 from services.analytics.delivery.settlement import Settlement, outcome_of
 from services.analytics.delivery.shielded import shielded
 from services.analytics.delivery.sources.source import Skipped, Source
-from services.analytics.delivery.streams import DeliveryMessage
+from services.analytics.delivery.streams import Consumer, DeliveryMessage
 from services.analytics.project_key import Project
 
 log = structlog.get_logger(__name__)
 
 LATER_SECONDS = 5.0
 """Pause after a failure that is not PostHog's."""
+LOOK_SECONDS = 20.0
+"""How long an event may wait before it is looked for in its stream, and not sent if that has it no
+more. An erasure looks for dead letters once more after a minute: what was looked for and is then
+refused has become one by then."""
 
 QueuedEvent: TypeAlias = Entry[DeliveryMessage]
 
@@ -58,6 +62,7 @@ class BatchDelivery:
         gate: SendGate,
         settlement: Settlement,
         *,
+        consumer: Consumer,
         capture: BatchSender,
         policy: RetryPolicy,
         health: Health | None = None,
@@ -66,6 +71,7 @@ class BatchDelivery:
         self._queue = queue
         self._gate = gate
         self._settlement = settlement
+        self._consumer = consumer
         self._capture = capture
         self._policy = policy
         self._health = health
@@ -76,7 +82,7 @@ class BatchDelivery:
         """Send a batch to the source's project, both as an operator has them now."""
         try:
             await self._source.refresh()
-            batch = await self._read_again(batch)
+            batch = await self._read_again(await self._kept(batch))
             project = await self._source.project()
         except HogsendError as error:
             FAILURES.labels("delivery", error.code).inc()
@@ -102,6 +108,25 @@ class BatchDelivery:
                 source=self._source.name,
                 reason=reason,
             )
+
+    async def _kept(self, batch: Sequence[QueuedEvent]) -> Sequence[QueuedEvent]:
+        """Settle what was deleted from its stream while it waited; gives the rest."""
+        now = _now()
+        waited = [entry for entry in batch if now - entry.looked_at >= LOOK_SECONDS]
+        if not waited:
+            return batch
+        try:
+            deleted = await self._consumer.deleted([entry.position for entry in waited])
+        except HogsendError as error:
+            FAILURES.labels("delivery_look", error.code).inc()
+            log.debug("what waited is sent without a look", reason=str(error))
+            return batch
+        for entry in waited:
+            entry.looked_at = now
+        if gone := [entry for entry in waited if entry.position in deleted]:
+            log.info("deleted events are not sent", source=self._source.name, events=len(gone))
+            await self._settle(gone, "discarded")
+        return [entry for entry in batch if entry.position not in deleted]
 
     async def _read_again(self, batch: Sequence[QueuedEvent]) -> list[QueuedEvent]:
         """Read anew what was read before a change; settles what is not to be sent any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from hogsend.posthog.capture import encode
@@ -63,6 +64,7 @@ class Intake:
                     encode(captured),
                     message,
                     self._source.revision,
+                    looked_at=asyncio.get_running_loop().time(),
                 )
                 self._queue.add(entry)
         await self._settlement.acknowledge(repeated)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 
+import msgspec
 import nats.js.errors
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RetentionPolicy
 
+from hogsend.contract.consumers import API
 from hogsend.contract.errors import TooLarge, Unavailable
 from hogsend.contract.streams import STREAMS, StreamName
 from hogsend.service.broker import ServiceBroker
@@ -18,6 +21,7 @@ from hogsend.service.subscribers.batches import BatchSubscriber
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.messages_in_hand import abandon
 from hogsend.transport.own_consumer import consumers_of, made
+from hogsend.transport.publisher import Problem
 from services.analytics.delivery.positions import KeptPosition, Positions
 from services.analytics.delivery.streams import (
     ACK_WAIT_SECONDS,
@@ -27,6 +31,15 @@ from services.analytics.delivery.streams import (
 
 HEARTBEAT_SECONDS = 3.0
 """How often JetStream hears that messages are still worked on; well below the ack wait."""
+_ANSWER_SECONDS = 2.0
+_NO_MESSAGE = 10037
+"""JetStream's code for a message that a stream does not have."""
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """JetStream's answer about one message of a stream, which is not read."""
+
+    error: Problem | None = None
 
 
 def consumer_config(subscription: Subscription) -> ConsumerConfig:
@@ -151,6 +164,26 @@ class JetStreamConsumer:
         if self._kept is not None:
             await self._kept.keep()
         return info.num_ack_pending or 0
+
+    async def deleted(self, positions: Collection[int]) -> Collection[int]:
+        """Ask the stream's leader for each message."""
+        missing = [one for one in positions if not await self._has(one)]
+        if not missing:
+            return missing
+        with _as_unavailable():
+            last = (await self._link.js.stream_info(self._stream)).state.last_seq
+        # A stream that was lost and made anew never had the others.
+        return [one for one in missing if one <= last]
+
+    async def _has(self, position: int) -> bool:
+        subject = f"{API}.STREAM.MSG.GET.{self._stream}"
+        asked = json.dumps({"seq": position}).encode()
+        with _as_unavailable():
+            answer = await self._link.ask(subject, asked, seconds=_ANSWER_SECONDS)
+        error = msgspec.json.decode(answer.data, type=_Found).error
+        if error is not None and error.err_code != _NO_MESSAGE:
+            raise Unavailable(f"JetStream refuses: {error.description}")
+        return error is None
 
     async def run(self) -> None:
         """Hand its messages to the subscriber's handler until cancelled."""

@@ -32,6 +32,8 @@ class Entry(Generic[Origin]):
     attempts: int = 0
     refusals: int = 0
     """How many of them PostHog refused for good."""
+    looked_at: float = 0.0
+    """Seconds on the caller's clock: when it was last known that its stream has it."""
     first_tried_at: float = math.inf
     """Seconds on the caller's clock; infinite before the first attempt."""
     due_at: float = 0.0

@@ -59,6 +59,7 @@ class Sender:
             self._queue,
             self._gate,
             settlement,
+            consumer=consumer,
             capture=capture,
             policy=policy,
             health=health,

@@ -108,6 +108,13 @@ class Consumer(Protocol):
             Unavailable: the broker cannot be reached, or the stream does not exist yet.
         """
 
+    async def deleted(self, positions: Collection[int]) -> Collection[int]:
+        """Say which of its unacknowledged messages the stream has no more, as after an erasure.
+
+        Raises:
+            HogsendError: that cannot be found out now.
+        """
+
     async def run(self) -> None:
         """Hand its messages to `DeliveryRunner.enqueue` until cancelled.
 

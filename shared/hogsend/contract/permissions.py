@@ -157,6 +157,9 @@ def _consumer_api(user: User, stream: StreamName) -> set[str]:
     }
     if user is User.ANALYTICS or name == ANY:
         api.add(f"{API}.CONSUMER.DELETE.{stream}.{name}")
+    if user is User.ANALYTICS:
+        # To see whether what waited was erased meanwhile.
+        api.add(f"{API}.STREAM.MSG.GET.{stream}")
     if name == ANY:
         # To find consumers of destinations that are gone, and of another number of partitions.
         api.add(f"{API}.CONSUMER.LIST.{stream}")

@@ -20,12 +20,13 @@ from hogsend.contract.events import Event
 from hogsend.contract.headers import MESSAGE_ID
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
+from services.analytics.delivery import batch_delivery
 from services.analytics.delivery.destination_consumers import (
     destination_subscription,
 )
 from services.analytics.delivery.jetstream import consumer_config
 from services.analytics.destinations.durable import destination_durable
-from tests.capture_recorder import capture_recorder
+from tests.capture_recorder import Said, capture_recorder
 from tests.integration.analytics.sending import (
     KEY,
     Sending,
@@ -135,6 +136,32 @@ async def test_cases_130_to_136_engagement_reaches_its_destination(
             ("contact.updated", "delivered", 1),
             ("contact.unsubscribed", "delivered", 1),
         ]
+
+
+async def test_what_is_erased_while_it_waits_for_another_attempt_is_not_sent(
+    servers: Servers, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_delivery, "LOOK_SECONDS", 0)
+    answers = iter([Said(503)])
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url) as sent,
+        tables(database_url) as rows,
+    ):
+        posthog.judge = lambda _batch: next(answers, None)
+        id = await rows.add(RENAMING)
+        await ready(sent, id)
+        posthog.gate.clear()
+        await sent.member.engagement.report("email.opened", {"userId": "u_1"})
+        await eventually(lambda: posthog.arrived == 1)
+        # As an erasure does it.
+        await sent.operator.js.delete_msg(StreamName.ENGAGEMENT, 1)
+        await sent.member.engagement.report("email.opened", {"userId": "u_2"})
+        posthog.gate.set()
+        await until_consumed(sent, StreamName.ENGAGEMENT, destination_durable(id))
+        assert [event["distinct_id"] for event in posthog.events] == ["u_2"]
+        assert await sent.letters() == []
+        assert ("email.opened", "discarded", 1) in await rows.history(id)
 
 
 async def test_case_143_a_disabled_destination_discards(

@@ -121,12 +121,21 @@ class FakeConsumer:
     journal: list[Fact] = field(default_factory=list)
     failure: asyncio.Event = field(default_factory=asyncio.Event)
     """Makes it fail once, as only a defect would."""
+    erased: set[int] = field(default_factory=set)
+    """Positions that its stream has no more."""
+    knows_erased: bool = True
+    """Whether it can be asked for them."""
 
     async def create(self) -> int:
         if self.refusals:
             self.refusals -= 1
             raise Unavailable("there is no such stream")
         return self.left_over
+
+    async def deleted(self, positions: Collection[int]) -> Collection[int]:
+        if not self.knows_erased:
+            raise Unavailable("the broker is not connected")
+        return self.erased.intersection(positions)
 
     async def run(self) -> None:
         self.runs = True

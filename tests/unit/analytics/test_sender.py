@@ -17,6 +17,7 @@ from hogsend.contract.errors import InvalidRequest, Unavailable
 from hogsend.posthog.capture import CaptureError
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.tasks import cancel_all
+from services.analytics.delivery.batch_delivery import LOOK_SECONDS
 from services.analytics.delivery.failing import Attempt
 from services.analytics.delivery.metrics import LAG, LAG_SECONDS, RETRIES, SETTLED, WAITING
 from services.analytics.delivery.retry import RetryPolicy
@@ -170,6 +171,39 @@ async def test_a_change_counts_for_the_next_attempt(delivery: Delivery) -> None:
         await asyncio.sleep(60)
     assert delivery.capture.attempts[1:] == [["b"]]
     assert ("1", "discarded", 1) in delivery.source.statuses()
+
+
+@on_virtual_time
+async def test_what_was_erased_while_it_waited_is_neither_sent_nor_kept_as_a_dead_letter(
+    delivery: Delivery,
+) -> None:
+    erased, behind = delivery.event(1, "u_1"), delivery.event(2, "u_1", "behind")
+    delivery.capture.judge = lambda _names: UNREACHABLE
+    async with delivery.running():
+        await delivery.deliver(erased, behind, delivery.event(3, "u_2", "other"))
+        await asyncio.sleep(LOOK_SECONDS)
+        delivery.consumer.erased = {1, 2}
+        tried = len(delivery.capture.attempts)
+        await asyncio.sleep(3600)
+        assert "other" in delivery.capture.attempts[tried]
+        assert not {"e", "behind"}.intersection(*delivery.capture.attempts[tried:])
+    assert [letter.position for letter in delivery.stream.dead_letters] == [3]
+    assert (erased.acks, behind.acks) == (1, 1)
+    assert {("1", "discarded"), ("2", "discarded")} <= {
+        (id, status) for id, status, _ in delivery.source.statuses()
+    }
+
+
+@on_virtual_time
+async def test_while_it_is_not_known_what_was_erased_events_are_sent(delivery: Delivery) -> None:
+    delivery.consumer.knows_erased = False
+    delivery.capture.judge = lambda _names: UNREACHABLE
+    async with delivery.running():
+        await delivery.deliver(delivery.event(1, "u_1"))
+        await asyncio.sleep(2 * LOOK_SECONDS)
+        delivery.capture.judge = lambda _names: None
+        await asyncio.sleep(3600)
+    assert delivery.capture.of("u_1") == ["e"]
 
 
 @on_virtual_time
