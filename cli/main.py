@@ -31,16 +31,24 @@ COMMANDS = {
     ),
     "serve": Command("cli.commands.serve:serve", "Run one service in the foreground."),
     "connect": Command("cli.commands.connect:connect", "Connect a PostHog project over OAuth."),
+    "disconnect": Command(
+        "cli.commands.disconnect:disconnect", "Delete the credential of a connected project."
+    ),
     "doctor": Command("cli.commands.doctor:doctor", "Examine a server and its PostHog side."),
     "status": Command("cli.commands.status:status", "Show the health of a running stack."),
     "events": Command("cli.commands.events:app", "List, show, send, follow and replay events."),
     "backfill": Command("cli.commands.backfill:app", "Bring events from before the connection."),
     "contacts": Command(
-        "cli.commands.contacts:app", "Look at contacts, undo a merge, export and erase a person."
+        "cli.commands.contacts:app",
+        "List and show contacts, undo a merge, export and erase a person.",
+    ),
+    "destinations": Command(
+        "cli.commands.destinations:app", "Look at, pause, test and delete destinations."
     ),
     "dlq": Command(
         "cli.commands.dlq:app", "Look at messages that could not be processed, and replay them."
     ),
+    "audit": Command("cli.commands.audit:audit", "List what administrators changed."),
     "consumers": Command(
         "cli.commands.consumers:app", "Look at and delete the consumers of events and changes."
     ),

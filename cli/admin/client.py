@@ -12,8 +12,11 @@ import msgspec
 
 from cli.admin.errors import AdminError, error_from
 from cli.admin.messages import (
+    AuditQuery,
     BackfillCount,
     ConnectInfo,
+    ContactQuery,
+    DeliveryQuery,
     ErasurePreview,
     EventQuery,
     EventReplay,
@@ -26,9 +29,18 @@ from cli.admin.messages import (
 )
 from cli.no_answer import why_no_answer
 from cli.server_address import ServerAddress
+from hogsend.contract.audit import AuditPage
 from hogsend.contract.backfills import Backfill, BackfillList
 from hogsend.contract.contacts import ContactList, Erasure
+from hogsend.contract.credentials import Deleted
 from hogsend.contract.dead_letters import DeadLetterPage, DeadLettersDone, ListedDeadLetter
+from hogsend.contract.destinations import (
+    DeliveryPage,
+    DestinationPage,
+    OutboundDestination,
+    TestQueued,
+)
+from hogsend.contract.directory import ContactPage
 from hogsend.contract.events import EventPage, Recorded, StoredEvent
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.replays import EventsReplayed
@@ -36,6 +48,7 @@ from hogsend.urls import is_loopback
 
 Answer = TypeVar("Answer")
 Rotated = Literal["rotateSigningKey", "rotateWebhookSecret"]
+Turn = Literal["pause", "resume"]
 
 HEALTH_SECONDS = 6.0
 """The server waits no longer than two seconds for each answer about its health or configuration."""
@@ -58,9 +71,11 @@ CONNECT_INFO = "/v1/admin/analytics/connect-info"
 DIAGNOSIS = "/v1/admin/analytics/diagnosis"
 PROVISION = "/v1/admin/analytics/provision-loop"
 CREDENTIAL = "/v1/admin/provider-credentials/posthog"
+AUDIT = "/v1/admin/audit"
 BACKFILLS = "/v1/admin/backfills"
 CONTACTS = "/v1/admin/contacts"
 DEAD_LETTERS = "/v1/admin/deadletters"
+DESTINATIONS = "/v1/admin/webhooks"
 EVENTS = "/v1/admin/events"
 RECORD = "/v1/events"
 COMPLETE = b'"complete":true}\n'
@@ -135,6 +150,14 @@ class AdminClient:
         """
         self._ask("GET", CREDENTIAL)
 
+    def disconnect(self) -> Deleted:
+        """Delete the credential, and what was derived from it.
+
+        Raises:
+            AdminError: 404 when there is none; or it was not deleted.
+        """
+        return self._decode(self._ask("DELETE", CREDENTIAL), Deleted)
+
     def provision(
         self, *, placeholder: bool = False, rotate: Collection[Rotated] = ()
     ) -> Provisioning:
@@ -171,6 +194,11 @@ class AdminClient:
     def _begin(self, path: str, wanted: NewBackfill) -> bytes:
         body = msgspec.json.encode(wanted)
         return self._ask("POST", path, body, timeout=BACKFILL_SECONDS)
+
+    def contact_page(self, query: ContactQuery) -> ContactPage:
+        """Return a page of contacts; raises as `dead_letters`."""
+        given = urlencode(msgspec.to_builtins(query))
+        return self._decode(self._ask("GET", f"{CONTACTS}?{given}"), ContactPage)
 
     def contacts(self, key: str) -> ContactList:
         """Return the contacts that a text leads to; raises as `dead_letters`."""
@@ -252,6 +280,39 @@ class AdminClient:
         answer = self._ask("POST", f"{DEAD_LETTERS}/{action}", selection, timeout=REPLAY_SECONDS)
         return self._decode(answer, DeadLettersDone)
 
+    def audit(self, query: AuditQuery) -> AuditPage:
+        """Return a page of the audit trail, the latest first; raises as `dead_letters`."""
+        given = urlencode(msgspec.to_builtins(query))
+        return self._decode(self._ask("GET", f"{AUDIT}?{given}"), AuditPage)
+
+    def destinations(self, limit: int, offset: int) -> DestinationPage:
+        """Return a page of destinations, the newest first; raises as `dead_letters`."""
+        given = urlencode({"limit": limit, "offset": offset})
+        return self._decode(self._ask("GET", f"{DESTINATIONS}?{given}"), DestinationPage)
+
+    def destination(self, id: str) -> OutboundDestination:
+        """Return a destination; raises as `dead_letters`, 404 if there is none."""
+        return self._decode(self._ask("GET", _destination(id)), OutboundDestination)
+
+    def deliveries(self, id: str, query: DeliveryQuery) -> DeliveryPage:
+        """Return what became of a destination's events; raises as `destination`."""
+        given = urlencode(msgspec.to_builtins(query))
+        return self._decode(
+            self._ask("GET", f"{_destination(id)}/deliveries?{given}"), DeliveryPage
+        )
+
+    def turn_destination(self, id: str, turn: Turn) -> OutboundDestination:
+        """Pause or resume a destination; raises as `destination`."""
+        return self._decode(self._ask("POST", f"{_destination(id)}/{turn}"), OutboundDestination)
+
+    def test_destination(self, id: str) -> TestQueued:
+        """Send a test event to one destination; raises as `destination`."""
+        return self._decode(self._ask("POST", f"{_destination(id)}/test"), TestQueued)
+
+    def delete_destination(self, id: str) -> Deleted:
+        """Delete a destination and its history; raises as `destination`."""
+        return self._decode(self._ask("DELETE", _destination(id)), Deleted)
+
     def events(self, query: EventQuery) -> EventPage:
         """Return a page of events, the latest first; raises as `dead_letters`."""
         given = urlencode(msgspec.to_builtins(query))
@@ -310,3 +371,7 @@ class AdminClient:
         if not answer.is_success:
             raise error_from(answer, self._address)
         return answer.content
+
+
+def _destination(id: str) -> str:
+    return f"{DESTINATIONS}/{quote(id, safe='')}"

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from hogsend.contract.destinations import EventDelivery
+from hogsend.contract.destinations import (
+    DeliveryPage,
+    DeliveryStatus,
+    EventDelivery,
+    OutboundDestination,
+)
 from hogsend.contract.events import Announcement, StoredEvent
 
 
@@ -71,6 +76,39 @@ class EventQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     offset: int | None = None
     before: str | None = None
     id: str | None = None
+
+
+class ContactQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Which contacts, the newest first; None means any."""
+
+    order: Literal["created"]
+    search: str | None = None
+    limit: int | None = None
+    before: str | None = None
+
+
+class AuditQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Filters of the audit trail; None means any."""
+
+    action: str | None = None
+    actor: str | None = None
+    limit: int | None = None
+    before: str | None = None
+
+
+class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Which of a destination's deliveries; None means any."""
+
+    status: DeliveryStatus | None = None
+    limit: int | None = None
+    offset: int | None = None
+
+
+class DestinationHistory(msgspec.Struct, frozen=True):
+    """A destination and what became of its events, as `hogsend destinations show` prints them."""
+
+    destination: OutboundDestination
+    history: DeliveryPage
 
 
 class EventWay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

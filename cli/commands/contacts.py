@@ -13,20 +13,22 @@ import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
+from cli.admin.messages import ContactQuery
 from cli.asking import DEFAULT_SERVER, Server, ask
+from cli.confirmation import confirmed, require_terminal
 from cli.console import json_begins, out, print_json
 from cli.contacts import report
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.redaction import printable
-from cli.terminal import Terminal, print_hanging
+from cli.terminal import print_hanging
 from hogsend.contract.contacts import ContactDetails, ContactList
 
 Merge = Annotated[int, Parameter(validator=Number(gte=1, lt=2**63))]
 
 _CONTACT_ID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
-app = App(name="contacts", help="Look at contacts, undo a merge, export and erase a person.")
+app = App(name="contacts", help="List and show contacts, undo a merge, export and erase a person.")
 
 
 class Exported(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +36,38 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
 
     output: str
     bytes: int
+
+
+@app.command(name="list")
+def list_(
+    *,
+    search: str | None = None,
+    limit: Annotated[int, Parameter(validator=Number(gte=1, lte=100))] = 50,
+    before: str | None = None,
+    server: Server = DEFAULT_SERVER,
+) -> int:
+    """List contacts, newest first.
+
+    In a pipe every contact is one line, its columns separated by tabs, its id at the end.
+
+    Parameters
+    ----------
+    search
+        What the email address, the first user id or the contact's id begins with, in any case.
+    limit
+        How many at most.
+    before
+        The position that the previous page printed.
+    server
+        The server, and the output format.
+    """
+    wanted = ContactQuery(order="created", search=search, limit=limit, before=before)
+    page = ask(server, lambda client: client.contact_page(wanted))
+    if server.json:
+        print_json(page)
+    else:
+        report.show_page(page, first=before is None)
+    return ExitCode.OK
 
 
 @app.command
@@ -102,12 +136,8 @@ def erase(
     server
         The server, and the output format.
     """
-    if not yes and not dry_run and not Terminal(json=server.json).interactive:
-        raise CommandError(
-            "an erasure asks first, and there is no terminal to ask on",
-            "add --yes",
-            exit_code=ExitCode.USAGE,
-        )
+    if not yes and not dry_run:
+        require_terminal("an erasure", json=server.json)
     found = _one(key, server)
     if dry_run:
         preview = ask(server, lambda client: client.preview_erasure(found.id if found else key))
@@ -223,9 +253,8 @@ def _one(key: str, server: Server) -> ContactDetails | None:
 
 
 def _confirmed(contact: ContactDetails) -> bool:
-    who = f"{printable(contact.contact_key)} ({contact.id})"
-    out.print(f"Erase {who} and everything about them for ever? [y/N] ", end="", markup=False)
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    who = f"{contact.contact_key} ({contact.id})"
+    return confirmed(f"Erase {who} and everything about them for ever?")
 
 
 def _print(found: ContactList, server: Server) -> None:

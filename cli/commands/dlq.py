@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -11,12 +10,13 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from cli.asking import DEFAULT_SERVER, Server, ask
+from cli.confirmation import confirmed, require_terminal
 from cli.console import out, print_json
 from cli.deadletters import report
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.server_address import resolve
-from cli.terminal import Terminal, print_hanging
+from cli.terminal import print_hanging
 from hogsend.contract.dead_letters import DeadLettersDone
 
 _POSITIVE = Number(gte=1, lt=2**63)
@@ -121,14 +121,9 @@ def purge(
     selection = Selection(sequence, filter.stream, filter.reason, all)
     _require_unambiguous(selection)
     if not yes:
-        if not Terminal(json=server.json).interactive:
-            raise CommandError(
-                "a purge asks first, and there is no terminal to ask on",
-                "add --yes",
-                exit_code=ExitCode.USAGE,
-            )
+        require_terminal("a purge", json=server.json)
         count = _matching(server, selection)
-        if count and not _confirmed(count):
+        if count and not confirmed(f"Delete {report.letters(count)} permanently?"):
             print_hanging(out, ("", ""), "nothing was purged")
             return 1
     return _change(server, "purge", selection)
@@ -165,12 +160,3 @@ def _matching(server: Server, selection: Selection) -> int:
         return 1
     page = ask(server, lambda client: client.dead_letters(selection.stream, selection.reason, 1))
     return page.total
-
-
-def _confirmed(count: int) -> bool:
-    out.print(f"Delete {report.letters(count)} permanently? [y/N] ", end="", markup=False)
-    try:
-        return sys.stdin.readline().strip().lower() in {"y", "yes"}
-    except KeyboardInterrupt:
-        out.print()
-        return False

@@ -11,11 +11,51 @@ from rich.text import Text
 from cli.admin.messages import ErasurePreview
 from cli.console import err, out
 from cli.redaction import printable
+from cli.table import print_rest, print_rows
 from cli.terminal import print_hanging
-from hogsend.contract.contacts import ContactDetails, ContactKey, ContactList, ContactMerge, Erasure
+from hogsend.contract.contacts import (
+    ContactDetails,
+    ContactKey,
+    ContactList,
+    ContactMerge,
+    ContactRecord,
+    Erasure,
+)
+from hogsend.contract.directory import ContactPage
 
 _KINDS = {"external": "user id", "email": "address", "row": "was contact"}
 _WIDTH = 12
+_HEADINGS = ("first seen (UTC)", "last seen (UTC)", "known as", "email")
+
+
+def show_page(page: ContactPage, *, first: bool) -> None:
+    """Print a page of contacts, and how to get the next one.
+
+    Args:
+        page: what the server answered.
+        first: whether it is the first page.
+    """
+    if page.contacts:
+        rows = [_row(contact) for contact in page.contacts]
+        piped = [[*_row(contact), contact.id] for contact in page.contacts]
+        print_rows(_HEADINGS, rows, piped=piped)
+    print_rest(
+        len(page.contacts),
+        page.total,
+        "contact",
+        estimated=page.total_estimated,
+        first=first,
+        before=page.next_before or None,
+    )
+
+
+def _row(contact: ContactRecord) -> list[str]:
+    return [
+        f"{contact.first_seen_at:%Y-%m-%d %H:%M:%S}",
+        f"{contact.last_seen_at:%Y-%m-%d %H:%M:%S}",
+        contact.contact_key,
+        contact.email or "",
+    ]
 
 
 def show(found: ContactList) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from rich.table import Table
 from rich.text import Text
 
 from cli.console import err, out
 from cli.redaction import printable
+from cli.table import print_rest, print_rows
 from cli.terminal import print_hanging
 from hogsend.contract.dead_letters import DeadLetterPage, DeadLettersDone, ListedDeadLetter
 
 _HEADINGS = ("seq", "failed at (UTC)", "stream", "reason", "detail")
 _NARROW = len(_HEADINGS) - 1
-_GAP = 2
 _DONE = {"replay": "replayed", "purge": "purged"}
 
 
@@ -23,19 +20,12 @@ def show_page(page: DeadLetterPage, base_url: str, *, filtered: bool, first: boo
     if not page.dead_letters:
         print_hanging(err, ("", ""), _nothing(page, base_url, filtered=filtered, first=first))
         return
-    if out.is_terminal:
-        out.print(_table(page.dead_letters))
-    else:
-        for letter in page.dead_letters:
-            out.file.write("\t".join(_cells(letter)) + "\n")  # rich would expand the tabs
+    piped = [_cells(letter) for letter in page.dead_letters]
+    # Attempts and size are only in `show`: 80 columns have no room for them.
+    rows = [[*cells[:_NARROW], cells[-1]] for cells in piped]
+    print_rows(_HEADINGS, rows, piped=piped)
     shown = len(page.dead_letters)
-    if page.next_before is not None:
-        more = f"{shown} of {letters(page.total)}; older ones: --before {page.next_before}"
-        print_hanging(err, ("\n", ""), more)
-    elif first:
-        print_hanging(err, ("\n", ""), f"{letters(shown)} in all")
-    else:
-        print_hanging(err, ("\n", ""), f"{shown} of {letters(page.total)}; there are no older ones")
+    print_rest(shown, page.total, "dead letter", first=first, before=page.next_before)
 
 
 def show_letter(letter: ListedDeadLetter) -> None:
@@ -85,25 +75,8 @@ def _nothing(page: DeadLetterPage, base_url: str, *, filtered: bool, first: bool
     return f"no dead letters at {base_url}"
 
 
-def _table(found: Sequence[ListedDeadLetter]) -> Table:
-    # Attempts and size are only in `show`: 80 columns have no room for them.
-    rows = [[*cells[:_NARROW], cells[-1]] for cells in map(_cells, found)]
-    widths = [max(map(len, column)) for column in zip(_HEADINGS, *rows, strict=True)]
-    table = Table(box=None, padding=(0, _GAP, 0, 0))
-    for heading, width in zip(_HEADINGS, widths[:-1], strict=False):
-        table.add_column(heading, min_width=width, no_wrap=True)
-    table.add_column(_HEADINGS[-1], no_wrap=True)
-    # rich would shrink all columns; only the detail is clipped, and `show` prints it whole.
-    room = max(out.width - sum(widths[:-1]) - _GAP * len(widths), len(_HEADINGS[-1]))
-    for *cells, detail in rows:
-        clipped = Text(detail)
-        clipped.truncate(room, overflow="ellipsis")
-        table.add_row(*map(Text, cells), clipped)
-    return table
-
-
 def _cells(letter: ListedDeadLetter) -> list[str]:
-    cells = [
+    return [
         str(letter.sequence),
         _time(letter),
         letter.stream,
@@ -112,8 +85,6 @@ def _cells(letter: ListedDeadLetter) -> list[str]:
         str(letter.size),
         letter.detail,
     ]
-    # One line for each letter, whatever its text contains.
-    return [" ".join(printable(cell).split()) for cell in cells]
 
 
 def _time(letter: ListedDeadLetter) -> str:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
-from rich.table import Table
-from rich.text import Text
 
 from cli.console import counted, err, out
 from cli.events.replaying import Replayed
-from cli.redaction import printable
+from cli.table import print_line, print_rows
 from cli.terminal import print_hanging
 from hogsend.contract.events import Event, EventPage, Recorded, StoredEvent
 
 _HEADINGS = ("happened at (UTC)", "event", "user", "source", "properties")
-_GAP = 2
 _FAR = 1000
 """Events to leave out from which on the next page is named by its cursor: the server would read
 all of them again."""
@@ -32,11 +27,9 @@ def show_page(page: EventPage, base_url: str, *, continued: bool = False) -> Non
     if not page.events and page.searched_to is None:
         print_hanging(err, ("", ""), f"no event at {base_url} matches; {_total(page)} in all")
         return
-    if page.events and out.is_terminal:
-        out.print(_table(page.events))
-    else:
-        for event in page.events:
-            show_line(event)
+    if page.events:
+        rows = [_cells(event) for event in page.events]
+        print_rows(_HEADINGS, rows, piped=[_with_id(event) for event in page.events])
     if page.searched_to is not None:
         text = (
             f"{len(page.events)} found back to {page.searched_to:%Y-%m-%d %H:%M:%S}; "
@@ -61,9 +54,11 @@ def _total(page: EventPage) -> str:
 
 def show_line(event: Event | StoredEvent) -> None:
     """Print one event on one line, its columns separated by tabs, with its id at the end."""
-    # rich would expand the tabs.
-    out.file.write("\t".join([*_cells(event), event.id]) + "\n")
-    out.file.flush()
+    print_line(_with_id(event))
+
+
+def _with_id(event: Event | StoredEvent) -> list[str]:
+    return [*_cells(event), event.id]
 
 
 def show_sent(sent: Recorded) -> None:
@@ -96,29 +91,11 @@ def show_interrupted(done: Replayed) -> None:
     print_hanging(err, ("note: ", "bold yellow"), text)
 
 
-def _table(events: Sequence[StoredEvent]) -> Table:
-    rows = [_cells(event) for event in events]
-    widths = [max(map(len, column)) for column in zip(_HEADINGS, *rows, strict=True)]
-    table = Table(box=None, padding=(0, _GAP, 0, 0))
-    for heading, width in zip(_HEADINGS[:-1], widths, strict=False):
-        table.add_column(heading, min_width=width, no_wrap=True)
-    table.add_column(_HEADINGS[-1], no_wrap=True)
-    # rich would shrink all columns; only the properties are clipped, and `--json` has all of them.
-    room = max(out.width - sum(widths[:-1]) - _GAP * len(widths), len(_HEADINGS[-1]))
-    for *cells, properties in rows:
-        clipped = Text(properties)
-        clipped.truncate(room, overflow="ellipsis")
-        table.add_row(*map(Text, cells), clipped)
-    return table
-
-
 def _cells(event: Event | StoredEvent) -> list[str]:
-    cells = [
+    return [
         f"{event.occurred_at:%Y-%m-%d %H:%M:%S}",
         event.event,
         event.user_id or event.contact_key,
         event.source,
         msgspec.json.encode(event.properties).decode(),
     ]
-    # One line for each event, whatever its text contains.
-    return [" ".join(printable(cell).split()) for cell in cells]

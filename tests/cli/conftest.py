@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli.connect.loopback import PORTS_VARIABLE
+from cli.console import out
 from cli.stack.settings import ALL_SETTINGS
 from tests.cli.fakes import FakeHogsend, FakePostHog
 from tests.cli.running import Cli
@@ -59,3 +61,14 @@ def cli(
 ) -> Cli:
     """The command in this process, pointed at the fake server."""
     return Cli(hogsend.url, capfd)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """A terminal on stdin and stdout; what is typed goes in here."""
+    typed = io.StringIO()
+    monkeypatch.setattr(typed, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", typed)
+    monkeypatch.setattr(out, "_force_terminal", True)
+    monkeypatch.setattr(out, "_width", 80)
+    return typed

@@ -49,6 +49,18 @@ def contacts(cli: Cli) -> Any:
     return run
 
 
+def test_contacts_are_listed(contacts: Any, hogsend: FakeHogsend) -> None:
+    found = {"contacts": [CONTACT], "total": 4, "limit": 50, "offset": 0, "nextBefore": "p2"}
+    hogsend.more["GET /v1/admin/contacts?order=created&limit=50"] = CannedResponse(200, found)
+    listed = contacts("list")
+    assert listed.out == f"2026-11-20 09:00:00\t2026-11-25 12:00:00\tanna\t\t{CONTACT['id']}\n"
+    assert "1 of 4 contacts; older ones: --before p2" in listed.err
+    line = "GET /v1/admin/contacts?order=created&search=a+b&limit=2&before=p2"
+    hogsend.more[line] = CannedResponse(200, {**found, "contacts": [], "nextBefore": None})
+    listed = contacts("list", "--search", "a b", "--limit", "2", "--before", "p2")
+    assert (listed.code, listed.out) == (0, "")
+
+
 def test_a_contact_is_shown_with_what_undoes_its_merges(
     contacts: Any, hogsend: FakeHogsend
 ) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import sys
 from typing import Any
 
 import pytest
 
-from cli.console import out
 from cli.exit_codes import ExitCode
 from tests.cli.fakes import ADMIN_KEY, FakeHogsend
 from tests.cli.recording_server import CannedResponse
@@ -54,17 +52,6 @@ class Dlq:
 @pytest.fixture
 def run_dlq(cli: Cli) -> Dlq:
     return Dlq(cli)
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """A terminal on stdin and stdout; what is typed goes in here."""
-    typed = io.StringIO()
-    monkeypatch.setattr(typed, "isatty", lambda: True)
-    monkeypatch.setattr(sys, "stdin", typed)
-    monkeypatch.setattr(out, "_force_terminal", True)
-    monkeypatch.setattr(out, "_width", 80)
-    return typed
 
 
 def test_an_empty_list_is_reported_on_stderr(run_dlq: Dlq, hogsend: FakeHogsend) -> None:

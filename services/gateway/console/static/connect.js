@@ -205,7 +205,7 @@ function disconnect(again) {
   const failed = h("p", { class: "problem", role: "alert" });
   return [h("div", { class: "actions" }, button("Disconnect", async () => {
     failed.textContent = "";
-    if (!(await ask("Delete the credential and the minted webhook secret? PostHog's webhooks are refused until it is connected again.", "Disconnect"))) return;
+    if (!(await ask("Delete the credential and the minted webhook secret? Webhooks are refused until PostHog is connected again, unless POSTHOG_WEBHOOK_SECRET is set.", "Disconnect"))) return;
     try {
       await api(CREDENTIAL, { method: "DELETE" });
     } catch (error) {

@@ -1,0 +1,1 @@
+"""What `hogsend audit` prints."""

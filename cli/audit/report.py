@@ -1,0 +1,40 @@
+"""Print the audit trail."""
+
+from __future__ import annotations
+
+from cli.table import print_rest, print_rows
+from hogsend.contract.audit import AuditEntry, AuditPage
+
+_HEADINGS = ("at (UTC)", "actor", "action", "status", "from", "resource")
+
+
+def show_page(page: AuditPage, *, first: bool) -> None:
+    """Print a page of requests, and how to get the next one.
+
+    Args:
+        page: what the server answered.
+        first: whether it is the first page.
+    """
+    if page.entries:
+        rows = [_row(entry) for entry in page.entries]
+        piped = [[*_row(entry), entry.request_id] for entry in page.entries]
+        print_rows(_HEADINGS, rows, piped=piped)
+    print_rest(
+        len(page.entries),
+        page.total,
+        "request",
+        estimated=page.total_estimated,
+        first=first,
+        before=page.next_before,
+    )
+
+
+def _row(entry: AuditEntry) -> list[str]:
+    return [
+        f"{entry.at:%Y-%m-%d %H:%M:%S}",
+        entry.actor,
+        entry.action,
+        str(entry.status),
+        entry.address,
+        entry.resource,
+    ]

@@ -1,0 +1,58 @@
+"""`hogsend disconnect posthog` against a fake server."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from tests.cli.fakes import ADMIN_KEY, FakeHogsend
+from tests.cli.recording_server import CannedResponse
+from tests.cli.running import Cli, Outcome
+
+DELETE = "DELETE /v1/admin/provider-credentials/posthog"
+
+
+@pytest.fixture
+def disconnect(cli: Cli) -> Any:
+    def run(*arguments: str) -> Outcome:
+        return cli("disconnect", *arguments, url=cli.url, admin_key=ADMIN_KEY)
+
+    return run
+
+
+@pytest.mark.parametrize(("answer", "deleted"), [("yes\n", True), ("no\n", False), ("", False)])
+def test_it_asks_first(
+    disconnect: Any, hogsend: FakeHogsend, terminal: io.StringIO, answer: str, deleted: bool
+) -> None:
+    hogsend.more[DELETE] = CannedResponse(200, {"deleted": True})
+    terminal.write(answer)
+    terminal.seek(0)
+    assert disconnect("posthog").code == (0 if deleted else 1)
+    assert (DELETE in hogsend.lines) is deleted
+
+
+def test_without_a_terminal_it_needs_yes(disconnect: Any, hogsend: FakeHogsend) -> None:
+    hogsend.more[DELETE] = CannedResponse(200, {"deleted": True})
+    assert disconnect("posthog").code == 2
+    assert disconnect("posthog", "--json").code == 2
+    assert hogsend.lines == []
+    assert disconnect("posthog", "--yes").out == "deleted the credential of posthog\n"
+    assert disconnect("posthog", "--yes", "--json").json == {"deleted": True}
+
+
+def test_where_nothing_is_connected_it_says_so(disconnect: Any, hogsend: FakeHogsend) -> None:
+    hogsend.more[DELETE] = CannedResponse(404, {"error": "Provider credential not found"})
+    outcome = disconnect("posthog", "--yes")
+    assert outcome.code == 1
+    assert "has no credential of posthog" in outcome.err
+    assert "hogsend connect posthog" in outcome.err
+
+
+def test_another_refusal_is_told_as_it_is(disconnect: Any, hogsend: FakeHogsend) -> None:
+    hogsend.more[DELETE] = CannedResponse(503, {"error": "unavailable", "detail": "no database"})
+    outcome = disconnect("posthog", "--yes")
+    assert outcome.code == 1
+    assert "no database" in outcome.err
+    assert disconnect("mixpanel", "--yes").code == 2
