@@ -6,6 +6,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
+import msgspec
+
 from hogsend.contract.backfills import (
     Backfill,
     BackfillList,
@@ -15,6 +17,7 @@ from hogsend.contract.backfills import (
 from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.api import PostHogError, Queries, Slice
+from hogsend.service.nul import text_without_nul
 from services.provisioner.backfill.posthog_events import AGAIN_REMEDY, PostHogEvents, Refused
 from services.provisioner.backfill.store import AnotherRuns, BackfillStore, Counted, Job
 from services.provisioner.destination.errors import describe
@@ -40,6 +43,9 @@ class Backfills:
             InvalidRequest: no time lies between `since` and `until`.
             Unavailable: PostgreSQL or the credentials service is down.
         """
+        # PostHog has no NUL in a name either, and the same U+FFFD in its place.
+        names = [text_without_nul(name) for name in wanted.events]
+        wanted = msgspec.structs.replace(wanted, events=names)
         now = datetime.now(UTC)
         until = min(wanted.until or now, now)
         if wanted.since >= until:

@@ -18,6 +18,7 @@ from hogsend.contract.errors import Unavailable
 from hogsend.posthog.api import Slice
 from hogsend.service.database import Database
 from hogsend.service.locks import HeldLock, LockKey, LockScope, exclusive
+from hogsend.service.nul import text_without_nul
 
 LOCK = LockKey.of_name("hogsend.backfill")
 IDLE_SECONDS = 120.0
@@ -246,10 +247,14 @@ class BackfillStore:
         return moved == "UPDATE 1"
 
     async def wait(self, job: Job, seconds: float, detail: str, remediation: str | None) -> None:
-        """Note that it waits, for how long and why."""
+        """Note that it waits, for how long and why; the reason may be whatever PostHog answered."""
         async with self._database.acquire() as connection:
             await _queries.wait(
-                connection, id=job.id, seconds=seconds, detail=detail, remediation=remediation
+                connection,
+                id=job.id,
+                seconds=seconds,
+                detail=text_without_nul(detail),
+                remediation=remediation,
             )
 
     async def end(
@@ -259,10 +264,14 @@ class BackfillStore:
         detail: str | None = None,
         remediation: str | None = None,
     ) -> Job | None:
-        """End a backfill; None when it does not run."""
+        """End a backfill, and say why as in `wait`; None when it does not run."""
         async with self._database.acquire() as connection:
             row = await _queries.end(
-                connection, id=id, state=state, detail=detail, remediation=remediation
+                connection,
+                id=id,
+                state=state,
+                detail=text_without_nul(detail),
+                remediation=remediation,
             )
         return _job(row) if row else None
 

@@ -19,6 +19,7 @@ from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.posthog.api import queries
 from hogsend.posthog.client_document import CLIENT_ID
+from hogsend.posthog.errors import PostHogError
 from hogsend.transport.connection import Connection
 from sandbox.faults import Fault
 from services.provisioner.backfill import runner
@@ -323,6 +324,36 @@ async def test_a_token_that_expires_while_posthog_cannot_refresh_it_is_waited_fo
             ahead += timedelta(minutes=2)
             ended = await stack.until("finished")
     assert (ended["read"], ended["stored"]) == (10, 10)
+
+
+async def test_a_nul_in_a_name_is_what_postgresql_has_for_it(stack: Stack) -> None:
+    async with stack.provisioner():
+        started = await stack.start(events=["a\0b"])
+        assert started.json()["events"] == ["a\ufffdb"]
+
+
+@pytest.mark.parametrize("status", [503, 400])
+async def test_an_error_page_with_a_nul_is_kept_as_the_reason(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """PostgreSQL takes no NUL, which a proxy's page in UTF-16 has behind every letter."""
+    page = queries.Queries.page
+
+    async def fail(self: Any, *args: Any) -> Any:
+        raise PostHogError("B\0a\0d", status)
+
+    monkeypatch.setattr(runner, "FAILED_SECONDS", 0.05)
+    monkeypatch.setattr(queries.Queries, "page", fail)
+    async with stack.provisioner():
+        assert (await stack.start()).is_success
+
+        async def says_why() -> bool:
+            return "B\ufffda\ufffdd" in ((await stack.latest()).get("detail") or "")
+
+        await eventually(says_why)
+        monkeypatch.setattr(queries.Queries, "page", page)
+        if status == 503:
+            await stack.until("finished")
 
 
 async def test_an_event_that_is_too_large_by_itself_is_left_out(
