@@ -140,7 +140,7 @@ class BatchDelivery:
                 if captured is None:
                     await self._settle([entry], "discarded")
                     continue
-                entry.body, entry.revision = encode(captured), revision
+                self._queue.rewrite(entry, encode(captured), revision)
             current.append(entry)
         return current
 

@@ -72,6 +72,11 @@ class OrderedQueue(Generic[Origin]):
         self.bytes += len(entry.body)
         return True
 
+    def rewrite(self, entry: Entry[Origin], body: bytes, revision: object) -> None:
+        """Give a queued entry the body that its source makes of it at another revision."""
+        self.bytes += len(body) - len(entry.body)
+        entry.body, entry.revision = body, revision
+
     def take(self, now: float, max_batch: int) -> list[Entry[Origin]]:
         """Entries to send together now, marked as in flight; empty when none may be sent.
 

@@ -72,6 +72,18 @@ def test_a_batch_is_bounded_in_bytes_but_one_large_event_goes_alone() -> None:
     assert positions(queue.take(0, 10)) == [1]
 
 
+def test_its_bytes_are_those_of_what_is_queued_now() -> None:
+    """They bound what is read ahead: an excess that stays would end all reading."""
+    queue = filled("a", "b")
+    first, _ = group = queue.take(0, 10)
+    queue.rewrite(first, b"x" * 50, 2)
+    assert queue.bytes == 60
+    queue.rewrite(first, b"x", 3)
+    assert queue.bytes == 11
+    queue.remove(group)
+    assert queue.bytes == 0
+
+
 def test_a_redelivered_event_is_not_queued_twice() -> None:
     queue = filled("a")
     assert not queue.add(entry(0, "a"))
