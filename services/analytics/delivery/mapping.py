@@ -79,7 +79,7 @@ def bucket(happened: Engagement) -> Captured | None:
 
 
 def set_person(wanted: SetPerson, uuid: UUID, queued_at: datetime) -> Captured | None:
-    """Map a person write (contract 4.4); None when it changes nobody.
+    """Map a person write (contract 4.4); None when it changes no person.
 
     PostHog refuses only to merge an id that names no person (correction C5). It would write to the
     person of everybody who was sent under that id.

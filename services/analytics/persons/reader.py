@@ -44,7 +44,7 @@ MAX_BYTES = 900_000
 ASK_SECONDS = 1.0
 
 READS = Counter("hogsend_person_reads", "Person reads, by where the answer came from", ["outcome"])
-begin_at_zero(READS, "kept", "off", "nobody", "read", "failed")
+begin_at_zero(READS, "kept", "off", "placeholder", "read", "failed")
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -123,7 +123,7 @@ class PersonReader:
     async def _found(self, distinct_id: str, until: float | None = None) -> Properties | None:
         if contact_user_id(distinct_id) is None:
             # PostHog has a person of everybody who was sent under such an id (correction C5).
-            READS.labels("nobody").inc()
+            READS.labels("placeholder").inc()
             return None
         kept = self._kept.get(distinct_id)
         # A change whose event was lost shows in the version of the bearer, within 30 s.

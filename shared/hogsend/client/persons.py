@@ -83,7 +83,7 @@ class PersonsClient:
             InvalidRequest: one is no text, or longer than 200 characters.
             Unavailable: NATS is unavailable; nothing was accepted.
         """
-        if _names_nobody(distinct_id) or _names_nobody(anonymous_id):
+        if _is_placeholder(distinct_id) or _is_placeholder(anonymous_id):
             return
         if distinct_id == anonymous_id:
             return
@@ -96,5 +96,5 @@ class PersonsClient:
         await self._writer.write(subjects.persons("alias"), str(message.id), message)
 
 
-def _names_nobody(id: object) -> bool:
+def _is_placeholder(id: object) -> bool:
     return not id or (isinstance(id, str) and contact_user_id(id) is None)

@@ -16,7 +16,7 @@ _ADDRESS = re.compile(r"[^\s@<>]+@[^\s@<>]+")
 _AROUND = "'\"`\u200b\u200c\u200d\u2060"
 """Quotes, and characters without a width, which come along when a text is copied."""
 
-_NAMES_OF_NOBODY = frozenset(
+_PLACEHOLDERS = frozenset(
     {
         "anonymous",
         "guest",
@@ -87,7 +87,7 @@ def contact_user_id(distinct_id: str) -> str | None:
     bare, before = distinct_id.strip(_BLANK).lower(), ""
     while bare != before:
         bare, before = bare.strip(_AROUND).strip(_BLANK).strip(), bare
-    if not bare or bare in _NAMES_OF_NOBODY:
+    if not bare or bare in _PLACEHOLDERS:
         return None
     if bare[0] in _OPENING and _WRITTEN_WITHOUT_PERSON.fullmatch(bare):
         return None
