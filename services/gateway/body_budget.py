@@ -132,9 +132,13 @@ class BodyBudget:
     def body_of(self, scope: Scope, seconds: float) -> Body:
         """Give the body that a request announces, which must be there within `seconds`."""
         headers = dict(scope["headers"])
-        size, announced = self._largest, headers.get(b"content-length", b"")
+        size, announced = self._largest, headers.get(b"content-length")
+        if announced is None and b"transfer-encoding" not in headers:
+            # There is none (RFC 9112, 6.3). A stream, such as the console's live events, would hold
+            # the room of a large one for as long as it lasts.
+            size = 0
         # One that is encoded grows when it is decoded.
-        if announced.isdigit() and b"content-encoding" not in headers:
+        elif announced is not None and announced.isdigit() and b"content-encoding" not in headers:
             size = min(int(announced), size)
         return Body(size, monotonic() + seconds)
 

@@ -13,9 +13,10 @@ import pytest
 
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import Event
+from services.gateway.body_budget import IN_MEMORY
 from services.gateway.console import live
 from services.gateway.console.live import MOST_EVENTS, MOST_WATCHERS, LiveEvents, Wanted
-from tests.unit.gateway.fakes import INGEST_KEY, FakeGateway, bearer
+from tests.unit.gateway.fakes import INGEST_KEY, FakeGateway, bearer, fake_gateway
 from tests.waiting import eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -204,6 +205,47 @@ async def test_a_stream_says_that_nats_is_away_and_that_it_is_back(
     assert await anext(stream) == b"event: bus\ndata: up\n\n"
     await bus.announce()
     assert len((await batch(stream))["events"]) == 1
+
+
+async def test_a_page_that_watches_takes_no_memory_that_webhooks_wait_for(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[None] = []
+
+    async def receive() -> dict[str, Any]:
+        asked.append(None)
+        if len(asked) > 1:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(_message: dict[str, Any]) -> None:
+        pass
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/console/live",
+        "raw_path": b"/console/live",
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in bearer().items()],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 2),
+        "state": {},
+    }
+    # One of its own: the metric is of the gateway that was built last.
+    async with fake_gateway() as gateway:
+        monkeypatch.setattr(gateway.bus, "listen", bus.listen)
+        watching = asyncio.create_task(gateway.app(scope, receive, send))
+        # Whether the page is gone is asked for the second time: the first answer was the body.
+        await eventually(lambda: len(asked) > 1)
+        ((held,),) = (metric.samples for metric in IN_MEMORY.collect())
+        assert held.value == 0
+        watching.cancel()
+        await asyncio.wait({watching})
 
 
 async def test_only_who_may_read_watches(gateway: FakeGateway) -> None:
