@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import base64
-import json
 import re
 import secrets
 import sys
-from collections.abc import Callable
 from pathlib import Path
+
+from settings_files import SettingsFiles
 
 SERVICES = ("gateway", "credentials", "ingest", "provisioner", "analytics")
 WITH_DATABASE = SERVICES[1:]
@@ -211,110 +211,23 @@ def rotatable() -> dict[str, str]:
     }
 
 
-class Earlier:
-    """Settings with earlier secrets: in `.env` for compose, and in `keys.env` for Kubernetes."""
-
-    def __init__(self, *files: Path) -> None:
-        """Keep them in these files."""
-        self._files = files
-
-    def add(self, setting: str, word: str) -> None:
-        """Accept a secret, the last one first."""
-        self._change(setting, lambda words: [word, *(one for one in words if one != word)])
-
-    def remove(self, setting: str, word: str) -> None:
-        """Accept a secret no longer."""
-        self._change(setting, lambda words: [one for one in words if one != word])
-
-    def given(self, setting: str) -> str | None:
-        """Give a setting's value in the first of the files that has it."""
-        return next(
-            (word for word in (_value(_lines(file), setting) for file in self._files) if word), None
-        )
-
-    def give(self, setting: str, word: str) -> None:
-        """Change a setting wherever it is set."""
-        self._change(setting, lambda words: [word] if words else [])
-
-    def clear(self, setting: str) -> None:
-        """Accept no earlier secret any more."""
-        self._change(setting, lambda _words: [])
-
-    def _change(self, setting: str, edit: Callable[[list[str]], list[str]]) -> None:
-        changed: dict[Path, list[str]] = {}
-        for file in self._files:
-            lines = _lines(file)
-            words = edit(_words(_value(lines, setting)))
-            lines = [line for line in lines if not _sets(line, setting)]
-            if words:
-                lines.append(f"{setting}={_written(setting, words, quoted=file.name == '.env')}")
-            changed[file] = lines
-        for file, lines in changed.items():
-            mode = file.stat().st_mode & 0o777 if file.exists() else 0o600
-            fresh = file.with_name(f"{file.name}.new")
-            fresh.touch(mode=0o600)
-            fresh.write_text("".join(f"{line}\n" for line in lines))
-            fresh.chmod(mode)
-            fresh.replace(file)
-
-
-def _lines(file: Path) -> list[str]:
-    return file.read_text().splitlines() if file.exists() else []
-
-
-def _sets(line: str, setting: str) -> bool:
-    return re.match(rf"\s*(export\s+)?{setting}\s*=", line) is not None
-
-
-def _words(value: str) -> list[str]:
-    """Read earlier secrets as the services do: separated by commas, or a list of JSON."""
-    if value.startswith("["):
-        return [str(one) for one in json.loads(value)]
-    return [one.strip() for one in value.split(",") if one.strip()]
-
-
-def _written(setting: str, words: list[str], *, quoted: bool) -> str:
-    """Write earlier secrets: a list of JSON where one of them has a comma.
-
-    In `.env` single quotes keep variables from being replaced, and what follows a # from being a
-    comment. Its readers differ in what else they do in quotes.
-    """
-    is_plain = not any("," in word or word[0] in "[\"'" for word in words)
-    text = ",".join(words) if is_plain else json.dumps(words, ensure_ascii=False)
-    if not quoted or not re.search(r"\$|\s#", text):
-        return text
-    if re.search(r"['\\]", text):
-        sys.exit(
-            f"{setting} would have a quote or a backslash beside a $ or #, which .env cannot hold; "
-            f"nothing was changed"
-        )
-    return f"'{text}'"
-
-
-def _value(lines: list[str], setting: str) -> str:
-    own = [line for line in lines if _sets(line, setting)]
-    value = own[-1].partition("=")[2].strip() if own else ""
-    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-    return value[1:-1] if is_quoted else value
-
-
-def prepare(directory: Directory, earlier: Earlier, name: str) -> None:
+def prepare(directory: Directory, settings: SettingsFiles, name: str) -> None:
     """Accept the next secret everywhere, before anything is sealed with it."""
     file, setting = PREVIOUS[name]
     upcoming = directory.take(f"{file}.next") or new_word()
     directory.replace(f"{file}.next", f"{upcoming}\n")
-    earlier.add(setting, upcoming)
+    settings.add(setting, upcoming)
 
 
-def rotate(directory: Directory, earlier: Earlier, name: str) -> None:
+def rotate(directory: Directory, settings: SettingsFiles, name: str) -> None:
     """Change a secret; where two can be accepted at a time, the one before stays valid."""
     if name in IN_SETTINGS:
         setting = name.upper()
-        known = earlier.given(setting)
+        known = settings.value(setting)
         if known is None:
             sys.exit(f"{setting} is not set in .env or keys.env; see docs/rotation.md")
-        earlier.add(f"{setting}_PREVIOUS", known)
-        earlier.give(setting, new_key() if setting == SIGNING else new_word())
+        settings.add(f"{setting}_PREVIOUS", known)
+        settings.replace(setting, new_key() if setting == SIGNING else new_word())
         return
     file = rotatable()[name]
     if name not in PREVIOUS:
@@ -324,9 +237,9 @@ def rotate(directory: Directory, earlier: Earlier, name: str) -> None:
     before, after = directory.take(file), directory.take(f"{file}.next") or new_word()
     # First: ended in between, this has made both valid.
     if before:
-        earlier.add(setting, before)
+        settings.add(setting, before)
     directory.replace(file, f"{after}\n")
-    earlier.remove(setting, after)
+    settings.remove(setting, after)
     directory.remove(f"{file}.next")
 
 
@@ -357,13 +270,13 @@ def main() -> int:
     is_default = chosen.directory.resolve() == DEFAULT.resolve()
     env_file = DEFAULT.parents[1] / ".env"
     directory = Directory(chosen.directory)
-    earlier = Earlier(chosen.directory / "keys.env", *([env_file] if is_default else []))
+    settings = SettingsFiles(chosen.directory / "keys.env", *([env_file] if is_default else []))
     if chosen.prepare:
-        prepare(directory, earlier, chosen.prepare)
+        prepare(directory, settings, chosen.prepare)
     if chosen.rotate:
-        rotate(directory, earlier, chosen.rotate)
+        rotate(directory, settings, chosen.rotate)
     if chosen.retire:
-        earlier.clear(f"{chosen.retire.upper()}_PREVIOUS")
+        settings.clear(f"{chosen.retire.upper()}_PREVIOUS")
     make(
         directory,
         nats=chosen.nats or ["nats", "nats-2", "nats-3"],
@@ -375,11 +288,10 @@ def main() -> int:
     if is_default and not env_file.exists():
         # compose.yaml reads it, and Compose refuses to start without it.
         env_file.touch(mode=0o600)
-    print(  # noqa: T201
-        f"{len(directory.written)} files written to {chosen.directory}"
-        if directory.written
-        else f"everything is there already, in {chosen.directory}"
-    )
+    said = [f"{file} changed" for file in dict.fromkeys(settings.written)]
+    if directory.written:
+        said.append(f"{len(directory.written)} files written to {chosen.directory}")
+    print("\n".join(said) or f"everything is there already, in {chosen.directory}")  # noqa: T201
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -455,8 +456,9 @@ def test_containers_may_read_what_was_checked_out_where_nobody_else_may_read(
         (deploy / name).touch(mode=0o600)
     for directory in (deploy / "nats", deploy / "grafana" / "provisioning", deploy / "tls"):
         directory.chmod(0o700)
+    for name in ("generate_secrets.py", "settings_files.py"):
+        shutil.copy(DEPLOY / name, deploy)
     script = deploy / "generate_secrets.py"
-    script.write_text((DEPLOY / "generate_secrets.py").read_text())
     subprocess.run([sys.executable, "-S", str(script)], check=True, capture_output=True)
     found = {path: stat.S_IMODE(path.stat().st_mode) for path in deploy.rglob("*")}
     for name in ("nats/start.sh", "grafana/provisioning/dashboards.yaml"):

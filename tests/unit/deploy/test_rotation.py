@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
 import shutil
 import subprocess
@@ -17,7 +17,8 @@ from hogsend.contract.users import User
 from hogsend.posthog.signing import key_of
 from services.credentials.settings import SealingSettings
 
-SCRIPT = Path(__file__).parents[3] / "deploy" / "generate_secrets.py"
+DEPLOY = Path(__file__).parents[3] / "deploy"
+SCRIPT = DEPLOY / "generate_secrets.py"
 DATABASES = ("credentials", "ingest", "provisioner", "analytics")
 NAMES = [
     *("admin_api_key", "better_auth_secret", "nats/route", "postgres/postgres"),
@@ -39,13 +40,11 @@ def contents(directory: Path) -> dict[str, str]:
     }
 
 
-def generate_secrets() -> ModuleType:
-    found = importlib.util.spec_from_file_location("generate_secrets", SCRIPT)
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    # Python looks beside a script that it runs.
+    monkeypatch.syspath_prepend(str(DEPLOY))
+    return importlib.import_module("generate_secrets")
 
 
 @pytest.fixture(scope="module")
@@ -165,17 +164,16 @@ SPECIAL = ["a,b", "[x", "a$b", "a #b", 'say "x", \\', "it's", "'q'", "plain"]
 
 @pytest.mark.parametrize("first", SPECIAL)
 def test_what_an_operator_made_up_is_read_as_it_was(
-    made: Path, first: str, monkeypatch: pytest.MonkeyPatch
+    made: Path, first: str, script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Kubernetes takes a line as it is; Compose replaces variables, and takes quotes away."""
     file, keys, env_file = made / "credentials/better_auth_secret", made / "keys.env", made / ".env"
     file.unlink()
     file.write_text(f"{first}\n")
-    script = generate_secrets()
-    earlier = script.Earlier(keys, env_file)
+    settings = script.SettingsFiles(keys, env_file)
     expected = [first]
     for _ in range(2):
-        script.rotate(script.Directory(made), earlier, "better_auth_secret")
+        script.rotate(script.Directory(made), settings, "better_auth_secret")
         (name, _, raw), *_ = [line.partition("=") for line in keys.read_text().splitlines()]
         assert name == "BETTER_AUTH_SECRET_PREVIOUS"
         for value in (raw, dotenv_values(env_file, interpolate=True)[name]):
@@ -187,17 +185,62 @@ def test_what_an_operator_made_up_is_read_as_it_was(
         expected.insert(0, file.read_text().strip())
 
 
-def test_what_no_file_can_hold_is_refused_before_anything_changes(made: Path) -> None:
+def test_what_no_file_can_hold_is_refused_before_anything_changes(
+    made: Path, script: ModuleType
+) -> None:
     file, keys = made / "credentials/better_auth_secret", made / "keys.env"
     file.unlink()
     file.write_text("it's $HOME\n")
-    script = generate_secrets()
     before = contents(made)
     with pytest.raises(SystemExit, match="BETTER_AUTH_SECRET_PREVIOUS"):
         script.rotate(
-            script.Directory(made), script.Earlier(keys, made / ".env"), "better_auth_secret"
+            script.Directory(made), script.SettingsFiles(keys, made / ".env"), "better_auth_secret"
         )
     assert contents(made) == before
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "abc123 # from the vault",
+        "'abc123' # from the vault",
+        '"abc123"\t# prod',
+        "[abc123",
+        "'abc # 123'",
+        '"it\'s"',
+        "abc#123",
+    ],
+)
+def test_what_env_says_behind_a_secret_is_not_a_part_of_it(
+    made: Path, written: str, script: ModuleType
+) -> None:
+    env_file, setting = made / ".env", "POSTHOG_WEBHOOK_SECRET"
+    env_file.write_text(f"{setting}={written}\n")
+    known = dotenv_values(env_file)[setting]
+    settings = script.SettingsFiles(env_file)
+    assert settings.value(setting) == known
+    script.rotate(script.Directory(made), settings, "posthog_webhook_secret")
+    found = dotenv_values(env_file)
+    assert found[f"{setting}_PREVIOUS"] in {known, f'["{known}"]'}
+    assert re.fullmatch(r"s[0-9a-f]{48}", found[setting] or "")
+    assert settings.written
+
+
+def test_a_link_to_the_settings_stays_one(made: Path, script: ModuleType) -> None:
+    kept, env_file = made / "kept.env", made / ".env"
+    kept.write_text("INGEST_API_KEY=first\n")
+    env_file.symlink_to(kept)
+    script.rotate(script.Directory(made), script.SettingsFiles(env_file), "ingest_api_key")
+    assert env_file.is_symlink()
+    assert dotenv_values(kept)["INGEST_API_KEY_PREVIOUS"] == "first"
+
+
+def test_a_change_of_a_setting_is_not_said_to_be_none(made: Path) -> None:
+    keys = made / "keys.env"
+    keys.unlink(missing_ok=True)
+    keys.write_text("INGEST_API_KEY=first\n")
+    assert run(made, "--rotate", "ingest_api_key") == f"{keys} changed\n"
+    assert "everything is there" in run(made)
 
 
 def test_an_unknown_secret_is_refused_and_changes_nothing(made: Path) -> None:
