@@ -101,6 +101,7 @@ async def back_up(source: Source, directory: Path, key: Key, progress: Progress)
     Raises:
         CommandError: the directory is not empty, or something cannot be saved.
     """
+    directory = _named(directory)
     _require_new(directory)
     part = directory.with_name(f"{directory.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -143,6 +144,7 @@ async def bring_back(target: Target, directory: Path, key: Key, progress: Progre
     Raises:
         CommandError: it is not empty, the backup cannot be opened, or something cannot be restored.
     """
+    directory = _named(directory)
     await asyncio.to_thread(target.require_empty)
     work = directory.with_name(f"{directory.name}.opened")
     shutil.rmtree(work, ignore_errors=True)
@@ -189,6 +191,11 @@ def _manifest(work: Path) -> Manifest:
             "restore it with that version",
         )
     return manifest
+
+
+def _named(directory: Path) -> Path:
+    """Give a directory the name that another one beside it is named after; `.` has none."""
+    return directory.resolve()
 
 
 def _require_new(directory: Path) -> None:

@@ -30,11 +30,14 @@ class EnvFile:
             self.path.touch(mode=0o600)
 
     def change(self, values: Mapping[str, str | None]) -> None:
-        """Set variables, or remove those that are None. All other lines stay as they are."""
+        """Set variables, or remove those that are None. All other lines stay as they are.
+
+        What a link leads to is changed, and the link stays.
+        """
         kept = self.path.read_text().splitlines() if self.path.exists() else []
         lines = [line for line in kept if _name(line) not in values]
         lines += [f"{name}={value}" for name, value in values.items() if value is not None]
-        write_private(self.path, "".join(f"{line}\n" for line in lines))
+        write_private(self.path.resolve(), "".join(f"{line}\n" for line in lines))
 
 
 def _name(line: str) -> str | None:

@@ -114,6 +114,21 @@ async def test_what_goes_in_comes_out(tmp_path: Path, deleted: list[str]) -> Non
     assert deleted == []
 
 
+async def test_the_directory_may_be_the_current_one(
+    tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, saved = Place(tmp_path), tmp_path / "b" / "one"
+    saved.mkdir(parents=True)
+    monkeypatch.chdir(saved)
+    await back_up(place, Path(), KEY, quiet)
+    # What was empty was replaced.
+    monkeypatch.chdir(saved)
+    await bring_back(place, Path(), KEY, quiet)
+    assert place.loaded == [b"rows"]
+    assert [file.name for file in saved.parent.iterdir()] == ["one"]
+    assert deleted == []
+
+
 async def test_a_backup_that_fails_leaves_nothing(tmp_path: Path, deleted: list[str]) -> None:
     place, saved = Place(tmp_path), tmp_path / "b" / "one"
     place.fail = "dump"

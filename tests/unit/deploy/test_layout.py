@@ -49,6 +49,15 @@ def test_choosing_a_layout_keeps_everything_else_that_the_file_says(tmp_path: Pa
     )
 
 
+def test_a_link_to_the_settings_stays_one(tmp_path: Path) -> None:
+    kept, file = tmp_path / "kept.env", EnvFile(tmp_path / ".env")
+    kept.touch()
+    file.path.symlink_to(kept)
+    file.change(Layout.CLUSTER.lines(""))
+    assert file.path.is_symlink()
+    assert EnvFile(kept).values()["NATS_REPLICAS"] == "3"
+
+
 def test_only_what_goes_together_is_a_layout() -> None:
     cluster = Layout.CLUSTER.lines("")
     for layout in Layout:
