@@ -13,7 +13,7 @@ import asyncpg
 from dotenv import dotenv_values
 from nats.aio.client import Client
 
-from cli.backup import postgres_tools
+from cli.backup import own_postgres, postgres_tools
 from cli.backup.whole import Kind
 from cli.environment import FILE
 from cli.errors import CommandError
@@ -237,7 +237,7 @@ class ServersTarget:
 
     def load(self, dump: Path) -> None:
         """Load a dump into PostgreSQL."""
-        postgres_tools.run(postgres_tools.RESTORE_AS_ONE, self._database_url, str(dump))
+        own_postgres.restore(dump, self._database_url)
         postgres_tools.run(postgres_tools.ANALYZE, self._database_url)
 
 

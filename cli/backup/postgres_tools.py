@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -18,8 +17,6 @@ SCHEMAS = ("credentials", "ingest", "provisioner", "analytics")
 """Each service's own; all other schemas of the database belong to other software."""
 DUMP = ("pg_dump", "--format=custom", *(f"--schema={schema}" for schema in SCHEMAS))
 RESTORE = ("pg_restore", "--single-transaction", "--exit-on-error")
-RESTORE_AS_ONE = (*RESTORE, "--no-owner", "--no-privileges")
-"""For a server that need not have a role for each service."""
 ANALYZE = ("vacuumdb", "--analyze-only", "--quiet")
 """After a restore: a dump has no statistics, and without them PostgreSQL plans badly until its
 autovacuum has come by."""
@@ -37,30 +34,46 @@ def run(command: Sequence[str], url: str, *arguments: str) -> None:
         CommandError: it is not installed, or fails.
     """
     program, *words = command
-    address = PostgresAddress.parse(url)
-    shown = msgspec.structs.replace(address, password=None).dsn
-    variables = {"PGPASSWORD": address.password} if address.password else {}
-    if options := address.settings.get("options"):
-        variables["PGOPTIONS"] = options
+    database, variables = access(url)
     done = subprocess.run(
-        [_found(program), *words, f"--dbname={shown}", *arguments],
-        env={**os.environ, **variables},
+        [found(program), *words, database, *arguments],
+        env=variables,
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        lines = done.stderr.strip().splitlines()[-5:]
-        raise CommandError(
-            "\n  ".join([f"{program} failed:", *lines]), "do what it says, then run it again"
-        )
+        raise failed(program, done.stderr)
 
 
-def _found(program: str) -> str:
+def access(url: str) -> tuple[str, dict[str, str]]:
+    """The argument and the variables with which a tool finds a database, and its password."""
+    address = PostgresAddress.parse(url)
+    shown = msgspec.structs.replace(address, password=None).dsn
+    variables = {"PGPASSWORD": address.password} if address.password else {}
+    if options := address.settings.get("options"):
+        variables["PGOPTIONS"] = options
+    return f"--dbname={shown}", {**os.environ, **variables}
+
+
+def failed(program: str, said: str) -> CommandError:
+    """The error that says how a tool ended, by its last lines."""
+    lines = said.strip().splitlines()[-5:]
+    return CommandError(
+        "\n  ".join([f"{program} failed:", *lines]), "do what it says, then run it again"
+    )
+
+
+def found(program: str) -> str:
+    """Path of a tool.
+
+    Raises:
+        CommandError: it is not installed.
+    """
     bundled = BINARIES / program
-    found = str(bundled) if bundled.exists() else shutil.which(program)
-    if found is None:
+    path = str(bundled) if bundled.exists() else shutil.which(program)
+    if path is None:
         raise CommandError(
             f"{program} is not installed", "run `make install`, or install PostgreSQL's client"
         )
-    return str(Path(found))
+    return path

@@ -1,0 +1,91 @@
+"""A dump is loaded into a PostgreSQL of whatever version, all of it or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import subprocess
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from cli.backup import own_postgres, postgres_tools
+from cli.errors import CommandError
+from tests.servers import Servers
+
+ROWS = 20_000
+TABLES = """
+CREATE SCHEMA ingest;
+CREATE TABLE ingest.first (id int PRIMARY KEY, text text);
+INSERT INTO ingest.first SELECT id, repeat('x', 100) FROM generate_series(1, 20000) AS id;
+CREATE TABLE ingest.last AS TABLE ingest.first;
+"""
+COUNTED = "SELECT (SELECT count(*) FROM ingest.first) + (SELECT count(*) FROM ingest.last)"
+
+
+async def dump_of(url: str, file: Path) -> Path:
+    rows = await asyncpg.connect(url)
+    await rows.execute(TABLES)
+    await rows.close()
+    await asyncio.to_thread(postgres_tools.run, postgres_tools.DUMP, url, f"--file={file}")
+    return file
+
+
+async def test_a_dump_is_loaded(servers: Servers, database_url: str, tmp_path: Path) -> None:
+    dump = await dump_of(database_url, tmp_path / "dump")
+    async with servers.fresh_database() as other:
+        await asyncio.to_thread(own_postgres.restore, dump, other)
+        rows = await asyncpg.connect(other)
+        assert await rows.fetchval(COUNTED) == 2 * ROWS
+        await rows.close()
+
+
+async def test_a_setting_that_older_servers_lack_is_set_where_it_is_known(
+    database_url: str, tmp_path: Path
+) -> None:
+    dump = await dump_of(database_url, tmp_path / "dump")
+    command = [postgres_tools.found("pg_restore"), "--file=-", str(dump)]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
+    # As tools of PostgreSQL 17 and newer begin; if they ever do not, nothing has to be done.
+    assert b"\nSET transaction_timeout = 0;\n" in done.stdout
+    given = b"".join(own_postgres.for_any_version(io.BytesIO(done.stdout)))
+    before, _, after = done.stdout.partition(b"SET transaction_timeout = 0;\n")
+    assert b"transaction_timeout = " not in given
+    assert given.startswith(before)
+    assert given.endswith(after)
+    (instead,) = given[len(before) : -len(after)].splitlines()
+    rows = await asyncpg.connect(database_url)
+    await rows.execute("SET transaction_timeout = '1h'")
+    await rows.execute(instead.decode())
+    assert await rows.fetchval("SHOW transaction_timeout") == "0"
+    # A server that is older has no such row.
+    await rows.execute(instead.decode().replace("'transaction_timeout'", "'no_such_timeout'"))
+    await rows.close()
+
+
+async def test_nothing_stays_of_a_dump_that_ends_too_soon(
+    servers: Servers, database_url: str, tmp_path: Path
+) -> None:
+    dump = await dump_of(database_url, tmp_path / "dump")
+    whole = dump.read_bytes()
+    dump.write_bytes(whole[: len(whole) * 3 // 4])
+    async with servers.fresh_database() as other:
+        with pytest.raises(CommandError, match=r"^pg_restore failed:"):
+            await asyncio.to_thread(own_postgres.restore, dump, other)
+        rows = await asyncpg.connect(other)
+        assert await rows.fetchval("SELECT to_regnamespace('ingest')") is None
+        await rows.close()
+
+
+async def test_nothing_stays_of_a_dump_that_the_server_refuses(
+    servers: Servers, database_url: str, tmp_path: Path
+) -> None:
+    dump = await dump_of(database_url, tmp_path / "dump")
+    async with servers.fresh_database() as other:
+        rows = await asyncpg.connect(other)
+        await rows.execute("CREATE SCHEMA ingest")
+        with pytest.raises(CommandError, match=r"^psql failed:(.|\n)*already exists"):
+            await asyncio.to_thread(own_postgres.restore, dump, other)
+        assert await rows.fetchval("SELECT to_regclass('ingest.first')") is None
+        await rows.close()
