@@ -336,9 +336,10 @@ async def test_a_grant_that_waited_for_another_change_is_not_stored(postgres: Da
 async def test_a_generation_tells_when_its_grant_was_connected(postgres: Database) -> None:
     store = CredentialStore(postgres)
     assert (await store.load("posthog")).connected_at is None
+    # A version is rounded to milliseconds.
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     await store.save("posthog", "oauth", "a")
-    after = datetime.now(UTC)
+    after = datetime.now(UTC) + timedelta(milliseconds=1)
     await store.save("posthog", "derived", "d")
     connected_at = (await store.load("posthog")).connected_at
     assert connected_at is not None
