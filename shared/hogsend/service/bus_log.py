@@ -12,6 +12,8 @@ log = structlog.get_logger(__name__)
 MOST_REFUSALS = 100
 """Different refusals that are logged of one connection: some name a new subject each time."""
 _REFUSAL = "permissions violation"
+_STATES = {"connected": True, "reconnected": True, "lame duck": True, "disconnected": False}
+"""Whether there is a connection in each state."""
 
 
 class BusLog:
@@ -22,11 +24,11 @@ class BusLog:
         self._refused: set[str] = set()
 
     def observe(self, what: str, detail: str) -> None:
-        """Take note of what happened to the connection.
+        """Take note of what happened.
 
         Args:
-            what: `error`, or the state that the connection has now.
-            detail: the error, or the server's address.
+            what: `error`, the state that the connection has now, or what something else is about.
+            detail: the error, the server's address, or what happened.
         """
         metrics.BUS_EVENTS.labels(what).inc()
         if what == "error":
@@ -35,7 +37,10 @@ class BusLog:
         if what == "disconnected":
             # The next server may be configured in another way.
             self._refused.clear()
-        metrics.BUS_CONNECTED.set(what != "disconnected")
+        if what not in _STATES:
+            log.info("bus", what=what, detail=detail)
+            return
+        metrics.BUS_CONNECTED.set(_STATES[what])
         log.info("bus", state=what, server=detail)
 
     def _error(self, detail: str) -> None:

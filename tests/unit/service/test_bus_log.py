@@ -6,6 +6,7 @@ from structlog.testing import capture_logs
 
 from hogsend.contract.errors import Forbidden
 from hogsend.service.bus_log import MOST_REFUSALS, BusLog
+from hogsend.service.metrics import BUS_CONNECTED
 
 REFUSAL = 'Error: nats: permissions violation for publish to "hogsend.rpc.x.{}"'
 
@@ -40,3 +41,16 @@ def test_any_other_error_is_said_each_time() -> None:
         for _ in range(2):
             bus.observe("error", "UnexpectedEOF: nats: unexpected EOF")
     assert [one["log_level"] for one in logged] == ["warning"] * 2
+
+
+def test_only_a_change_of_state_says_whether_there_is_a_connection() -> None:
+    bus = BusLog()
+    bus.observe("disconnected", "")
+    with capture_logs() as logged:
+        bus.observe("consumer", "x of EVENTS is forgotten later")
+    assert BUS_CONNECTED._value.get() == 0
+    assert [(one["what"], one["detail"]) for one in logged] == [
+        ("consumer", "x of EVENTS is forgotten later")
+    ]
+    bus.observe("reconnected", "nats://other")
+    assert BUS_CONNECTED._value.get() == 1
