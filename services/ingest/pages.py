@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import UTC, datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -24,10 +25,16 @@ is fetched from anywhere on disk: 10,000 that were not in memory took a second o
 MOST_LOOKED_AT = 2_000
 """Events that one filter finds, and of which those are counted that the other filters match."""
 
+_FIRST_ROWS = 4
+"""Rows that are read at first."""
+_ROWS_BYTES = 1024 * 1024
+"""Characters that are read at a time, as far as the rows before tell."""
+
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 _Text = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00]*\Z")]
 _Hash = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Position = TypeVar("Position", bound=msgspec.Struct)
+Entry = TypeVar("Entry", bound=msgspec.Struct)
 
 
 class EventPosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -97,20 +104,69 @@ class _Explained(msgspec.Struct, frozen=True):
 _explained = msgspec.json.Decoder(list[_Explained]).decode
 
 
-def that_fit(entries: Sequence[msgspec.Struct], room: int | None) -> int:
-    """How many of the first entries fit into an answer; one at least.
+async def read_on(found: AbstractAsyncContextManager[Any]) -> AsyncGenerator[Any, None]:
+    """Read rows for as long as the reader asks for more; the others are not even made.
+
+    A row may have some megabytes, as text up to hundred times what its JSON takes, and a page has
+    room for less than one of those. So there are few at first, and more where they turn out small.
 
     Args:
-        entries: those of a page, in their order.
-        room: bytes of the answer; None for any number.
+        found: a query of aiosql, with a cursor.
     """
-    if room is None:
-        return len(entries)
-    for count, entry in enumerate(entries):
-        room -= len(msgspec.json.encode(entry)) + len(b",")
-        if room < 0:
-            return max(count, 1)
-    return len(entries)
+    async with found as prepared:
+        cursor = await prepared
+        most = _FIRST_ROWS
+        while rows := await cursor.fetch(most):
+            for row in rows:
+                yield row
+            size = sum(len(value) for row in rows for value in row.values() if type(value) is str)
+            most = min(2 * most, max(_FIRST_ROWS, _ROWS_BYTES * len(rows) // (size + 1)))
+
+
+class Taken(NamedTuple, Generic[Entry]):
+    """The first rows of a query, as many as a page has room for."""
+
+    entries: list[Entry]
+    end: Any
+    """The row of the last entry; None without any."""
+    last: Any
+    """The last row that was read, of an entry or behind the end; None without any."""
+    is_cut: bool
+    """Whether the next entry did not fit."""
+
+
+async def take(
+    found: AbstractAsyncContextManager[Any],
+    entry_of: Callable[[Any], Entry | None],
+    *,
+    limit: int,
+    room: int | None,
+) -> Taken[Entry]:
+    """Make entries of the first rows, as many as fit; one at least.
+
+    Args:
+        found: a query of aiosql, with a cursor.
+        entry_of: makes an entry; None for a row that has none.
+        limit: most entries.
+        room: bytes that they may have together as JSON; None for any number.
+    """
+    entries = list[Entry]()
+    end = last = None
+    async with aclosing(read_on(found)) as each:
+        async for row in each:
+            last = row
+            if len(entries) == limit:
+                break
+            entry = entry_of(row)
+            if entry is None:
+                continue
+            if room is not None:
+                room -= len(msgspec.json.encode(entry)) + len(b",")
+                if entries and room < 0:
+                    return Taken(entries, end, last, is_cut=True)
+            entries.append(entry)
+            end = row
+    return Taken(entries, end, last, is_cut=False)
 
 
 def estimated_rows(plan: str, counted: int = EXACT_TOTAL) -> int:

@@ -12,6 +12,7 @@ import aiosql
 import msgspec
 
 from hogsend.contract.base import Properties
+from hogsend.contract.contacts import ContactRecord
 from hogsend.contract.directory import (
     ContactPage,
     ListContacts,
@@ -31,10 +32,11 @@ from services.ingest.contacts.storage import digest, owners
 from services.ingest.pages import (
     EXACT_TOTAL,
     ContactPosition,
+    Taken,
     cursor,
     estimated_rows,
     position,
-    that_fit,
+    take,
 )
 from services.ingest.sources.engagement import SOURCE
 from services.ingest.time_limit import time_limit
@@ -88,11 +90,13 @@ class ContactDirectory:
             total, estimated = await _total(connection)
             if wanted.order == "created":
                 # One more than is shown tells whether there is another page.
-                found = _queries.newest(connection, **_before(wanted), limit=wanted.limit + 1)
-                rows = [row async for row in found]
+                newest = _queries.newest_cursor(
+                    connection, **_before(wanted), limit=wanted.limit + 1
+                )
+                found = await take(newest, contact_record, limit=wanted.limit, room=room)
             else:
-                rows = await _seen_last(connection, wanted, is_long=estimated)
-        return _page(wanted, rows, total, estimated=estimated, room=room)
+                found = await _seen_last(connection, wanted, room, is_long=estimated)
+        return _page(wanted, found, total, estimated=estimated)
 
     async def _searched(self, wanted: ListContacts, search: str, room: int | None) -> ContactPage:
         async with self._database.acquire(snapshot=True) as connection:
@@ -100,17 +104,19 @@ class ContactDirectory:
             asked = {**conditions(search), "most_begun": BEGUN, "most_recent": RECENT}
             is_newest = wanted.order == "created"
             everywhere = {**asked, "newest": is_newest, "limit": wanted.limit + is_newest}
-            found = _queries.searched(
+            searched = _queries.searched_cursor(
                 connection, **everywhere, **_before(wanted), offset=wanted.offset
             )
-            rows = [row async for row in found]
-            first = rows
-            if not rows and (wanted.offset or wanted.before):
+            found = await take(searched, contact_record, limit=wanted.limit, room=room)
+            first = found.last
+            if first is None and (wanted.offset or wanted.before):
                 # A page behind the last one tells nothing.
-                found = _queries.searched(connection, **everywhere, **_NO_POSITION, offset=0)
-                first = [row async for row in found]
-        total, begun = (first[0]["total"], first[0]["begun"]) if first else (0, 0)
-        return _page(wanted, rows, total, estimated=begun >= BEGUN, room=room)
+                searched = _queries.searched_cursor(
+                    connection, **everywhere, **_NO_POSITION, offset=0
+                )
+                first = (await take(searched, contact_record, limit=1, room=room)).last
+        total, begun = (first["total"], first["begun"]) if first is not None else (0, 0)
+        return _page(wanted, found, total, estimated=begun >= BEGUN)
 
     async def timeline(self, wanted: ListTimeline, *, room: int | None = None) -> Timeline:
         """What happened to a contact, the latest first; as much as fits into `room` bytes.
@@ -136,10 +142,11 @@ class ContactDirectory:
                 "others": wanted.type in {None, "event"},
             }
             total = await _queries.timeline_total(connection, **whose)
-            found = _queries.timeline(connection, **whose, limit=wanted.limit, offset=wanted.offset)
-            entries = [_entry(row) async for row in found]
-        fitting = entries[: that_fit(entries, room)]
-        return Timeline(timeline=fitting, total=total, limit=wanted.limit, offset=wanted.offset)
+            timeline = _queries.timeline_cursor(
+                connection, **whose, limit=wanted.limit, offset=wanted.offset
+            )
+            shown = (await take(timeline, _entry, limit=wanted.limit, room=room)).entries
+        return Timeline(timeline=shown, total=total, limit=wanted.limit, offset=wanted.offset)
 
     async def overview(self) -> Overview:
         """Count contacts, events and reported emails; the first two up to 10,000."""
@@ -183,10 +190,10 @@ class ContactDirectory:
                 keys = keys_named(wanted.user_id or "", wanted.email)
                 ids = await contacts_of(connection, keys)
             shown = ids[wanted.offset : wanted.offset + wanted.limit]
-            rows = _queries.contacts_by_id(connection, ids=shown)
-            contacts = [contact_record(row) async for row in rows]
+            named = _queries.contacts_by_id_cursor(connection, ids=shown)
+            found = await take(named, contact_record, limit=wanted.limit, room=room)
         return ContactPage(
-            contacts=contacts[: that_fit(contacts, room)],
+            contacts=found.entries,
             total=len(ids),
             limit=wanted.limit,
             offset=wanted.offset,
@@ -201,15 +208,19 @@ async def _total(connection: Any) -> tuple[int, bool]:
     return estimated_rows(await _queries.expected_total(connection)), True
 
 
-async def _seen_last(connection: Any, wanted: ListContacts, *, is_long: bool) -> list[Any]:
+async def _seen_last(
+    connection: Any, wanted: ListContacts, room: int | None, *, is_long: bool
+) -> Taken[ContactRecord]:
     """Contacts in the order in which they were seen; a long list is sorted only if it has to be."""
     page = {"limit": wanted.limit, "offset": wanted.offset}
     first = min(LATEST, _EVENTS_OF_ONE * (wanted.offset + wanted.limit))
     for most in sorted({first, LATEST}) if is_long else ():
-        rows = [row async for row in _queries.latest_seen(connection, most=most, **page)]
-        if len(rows) == wanted.limit:
-            return rows
-    return [row async for row in _queries.contacts(connection, **page)]
+        latest = _queries.latest_seen_cursor(connection, most=most, **page)
+        found = await take(latest, contact_record, limit=wanted.limit, room=room)
+        if found.is_cut or len(found.entries) == wanted.limit:
+            return found
+    everyone = _queries.contacts_cursor(connection, **page)
+    return await take(everyone, contact_record, limit=wanted.limit, room=room)
 
 
 def no_contact(key: str) -> str:
@@ -251,22 +262,15 @@ def _before(wanted: ListContacts) -> Mapping[str, object]:
 
 
 def _page(
-    wanted: ListContacts,
-    rows: Sequence[Mapping[str, Any]],
-    total: int,
-    *,
-    estimated: bool,
-    room: int | None,
+    wanted: ListContacts, found: Taken[ContactRecord], total: int, *, estimated: bool
 ) -> ContactPage:
-    contacts = [contact_record(row) for row in rows[: wanted.limit]]
-    shown = rows[: that_fit(contacts, room)]
     following: str | msgspec.UnsetType | None = msgspec.UNSET
     if wanted.order == "created":
         following = None
-        if len(rows) > len(shown):
-            following = cursor(ContactPosition(shown[-1]["created_at"], shown[-1]["id"]))
+        if found.last is not (end := found.end):
+            following = cursor(ContactPosition(end["created_at"], end["id"]))
     return ContactPage(
-        contacts=contacts[: len(shown)],
+        contacts=found.entries,
         total=total,
         total_estimated=estimated,
         limit=wanted.limit,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import aiosql
 
-from hogsend.contract.events import EventPage, ListEvents
+from hogsend.contract.events import EventPage, ListEvents, StoredEvent
 from hogsend.service.database import Database
 from hogsend.service.nul import text_without_nul
 from services.ingest.events.rows import stored_event
@@ -21,7 +21,7 @@ from services.ingest.pages import (
     cursor,
     estimated_rows,
     position,
-    that_fit,
+    take,
 )
 from services.ingest.time_limit import time_limit
 
@@ -68,9 +68,8 @@ class EventList:
             filters["sources"] = await _sources(connection) if wanted.id is not None else None
             found_by = await _found_by(connection, filters)
             looked = MOST_SEARCHED if found_by.is_searched else wanted.limit + 1
-            rows = [
-                row
-                async for row in _queries.page(
+            found = await take(
+                _queries.page_cursor(
                     connection,
                     **filters,
                     by=found_by.name,
@@ -86,33 +85,34 @@ class EventList:
                     offset=wanted.offset if found_by.is_searched else 0,
                     # One more than is shown tells whether there is another page.
                     limit=wanted.limit + 1,
-                )
-            ]
-            matching = [row for row in rows if row["matches"]]
-            events = [stored_event(row) for row in matching[: wanted.limit]]
-            fit = that_fit(events, room)
-            is_cut = fit < len(events)
-            shown = matching[:fit]
+                ),
+                _matching,
+                limit=wanted.limit,
+                room=room,
+            )
+            shown, last = found.entries, found.last
             # Behind it the next page begins.
             end = None
-            if len(matching) > len(shown):
-                end = shown[-1]
-            elif rows and rows[-1]["is_last"]:
-                end = rows[-1]
+            if found.is_cut or (last is not found.end and len(shown) == wanted.limit):
+                end = found.end
+            elif last is not None and last["is_last"]:
+                end = last
             if end is None and before is None and (shown or not wanted.offset):
                 total, estimated = wanted.offset + len(shown), False
             else:
                 total, estimated = await _total(connection, filters, found_by)
                 total = max(total, len(shown))
         return EventPage(
-            events=events[:fit],
+            events=shown,
             total=total,
             total_estimated=estimated,
             limit=wanted.limit,
             offset=wanted.offset,
             next_before=cursor(_position(end)) if end else None,
             searched_to=(
-                end["occurred_at"] if end and not is_cut and len(shown) < wanted.limit else None
+                end["occurred_at"]
+                if end and not found.is_cut and len(shown) < wanted.limit
+                else None
             ),
         )
 
@@ -170,6 +170,10 @@ async def _total(
 
 async def _sources(connection: Any) -> list[str]:
     return [row["source"] async for row in _queries.known_sources(connection)]
+
+
+def _matching(row: Mapping[str, Any]) -> StoredEvent | None:
+    return stored_event(row) if row["matches"] else None
 
 
 def _position(row: Any) -> EventPosition:

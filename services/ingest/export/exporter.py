@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from services.ingest.erasure import sweep
 from services.ingest.erasure.person import Person
 from services.ingest.event_table.partitions import listed
 from services.ingest.export import items
+from services.ingest.pages import read_on
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 
@@ -122,7 +124,7 @@ class Exporter:
 
     async def _keys(self, connection: Any, whose: _Whose, wanted: ExportContact) -> ExportPage:
         kind, _, hexadecimal = (wanted.after or "").partition(":")
-        rows = _queries.keys(
+        rows = _queries.keys_cursor(
             connection,
             contact=whose.contact,
             kind=kind,
@@ -138,14 +140,16 @@ class Exporter:
 
     async def _merges(self, connection: Any, whose: _Whose, wanted: ExportContact) -> ExportPage:
         after = int(wanted.after or 0)
-        rows = _queries.merges(connection, contacts=whose.contacts, after=after, limit=PAGE_ROWS)
+        rows = _queries.merges_cursor(
+            connection, contacts=whose.contacts, after=after, limit=PAGE_ROWS
+        )
         return self._filled(
             await _some(rows, "merges", items.merge, lambda row: str(row["id"])), wanted
         )
 
     async def _audit(self, connection: Any, whose: _Whose, wanted: ExportContact) -> ExportPage:
         at, _, id = (wanted.after or f"{_START.isoformat()} {_NOBODY}").rpartition(" ")
-        rows = _queries.audit(
+        rows = _queries.audit_cursor(
             connection,
             names=sorted(whose.person.user_ids | whose.person.emails),
             after_at=datetime.fromisoformat(at),
@@ -185,7 +189,7 @@ class Exporter:
                 counted += await _queries.count_events(connection, **within)
             else:
                 found = await _some(
-                    _queries.events(connection, **within, after=place.row, limit=PAGE_ROWS),
+                    _queries.events_cursor(connection, **within, after=place.row, limit=PAGE_ROWS),
                     "events",
                     items.event,
                     partial(_place_after, place),
@@ -234,7 +238,7 @@ class Exporter:
 
 
 async def _some(
-    rows: Any,
+    rows: AbstractAsyncContextManager[Any],
     kind: str,
     encode: Callable[[Mapping[str, Any]], bytes],
     position: Callable[[Mapping[str, Any]], str],
@@ -242,11 +246,12 @@ async def _some(
     """Read rows until they are as many as were asked for, or about a page of bytes."""
     found: list[_Item] = []
     size = 0
-    async for row in rows:
-        found.append(_Item(kind, position(row), partial(encode, row)))
-        size += sum(len(value) for value in row.values() if isinstance(value, str))
-        if size > PAGE_BYTES:
-            return _Some(found, more=True)
+    async with aclosing(read_on(rows)) as each:
+        async for row in each:
+            found.append(_Item(kind, position(row), partial(encode, row)))
+            size += sum(len(value) for value in row.values() if isinstance(value, str))
+            if size > PAGE_BYTES:
+                return _Some(found, more=True)
     return _Some(found, more=len(found) == PAGE_ROWS)
 
 

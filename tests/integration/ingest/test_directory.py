@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import msgspec
 import pytest
 
@@ -28,6 +27,7 @@ from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
 from services.ingest.pages import ContactPosition, cursor
 from tests.event_rows import make_room
+from tests.statements import note
 from tests.unit.ingest.fakes import FakePublisher
 
 HOSTILE = "<script>\u202e"
@@ -219,7 +219,7 @@ async def test_a_long_list_by_when_people_were_seen_is_the_same_by_their_latest_
     async def listed() -> list[list[str]]:
         return [await people.keys(**page) for page in pages]
 
-    sort = directory._queries.contacts
+    sort = directory._queries.contacts_cursor
     sorted_pages = 0
 
     def counted(*given: Any, **named: Any) -> Any:
@@ -233,7 +233,7 @@ async def test_a_long_list_by_when_people_were_seen_is_the_same_by_their_latest_
         with monkeypatch.context() as patched:
             expected = await listed()
             patched.setattr(directory, "EXACT_TOTAL", 1)
-            patched.setattr(directory._queries, "contacts", counted)
+            patched.setattr(directory._queries, "contacts_cursor", counted)
             for most in (1, 3, 7, 100):
                 sorted_pages = 0
                 patched.setattr(directory, "LATEST", most)
@@ -257,13 +257,11 @@ async def test_a_page_of_many_contacts_reads_whole_only_those_it_shows(
 ) -> None:
     for name, value in (("EXACT_TOTAL", 1_000), ("RECENT", 1_000), ("BEGUN", 300)):
         monkeypatch.setattr(directory, name, value)
-    asked: list[tuple[str, tuple[Any, ...]]] = []
-    connection_type: Any = asyncpg.Connection
     async with people.database.acquire() as connection:
         for statement in (CROWD, "ANALYZE contacts, events"):
             await connection.execute(statement)
         with monkeypatch.context() as patched:
-            patched.setattr(connection_type, "_execute", noted(connection_type._execute, asked))
+            asked = note(patched)
             assert len((await people.directory.page(wanted)).contacts) == wanted.limit
         query, args = next(one for one in asked if "AS MATERIALIZED" in one[0])
         async with connection.transaction():
@@ -374,15 +372,13 @@ async def test_a_timeline_reads_no_event_of_others(
     for user_id in ("", "null"):
         for _ in range(5):
             await people.happened(user_id=user_id, email="ada@example.com")
-    asked: list[tuple[str, tuple[Any, ...]]] = []
-    connection_type: Any = asyncpg.Connection
     async with people.database.acquire() as connection:
         # Others, and as many without a user id.
         await connection.execute(CROWD)
         await connection.execute(CROWD.replace("'e', external_id", "'e', ''"))
         await connection.execute("VACUUM ANALYZE events")
         with monkeypatch.context() as patched:
-            patched.setattr(connection_type, "_execute", noted(connection_type._execute, asked))
+            asked = note(patched)
             assert (await people.directory.timeline(ListTimeline(key="ada"))).total == 11
         read = 0
         for query, args in asked:
@@ -457,13 +453,3 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for below in plan.get("Plans", []):
         yield from nodes(below)
-
-
-def noted(execute: Any, asked: list[tuple[str, tuple[Any, ...]]]) -> Any:
-    """What asyncpg executes, noted."""
-
-    async def executed(self: Any, query: str, args: Any, *rest: Any, **named: Any) -> Any:
-        asked.append((query, tuple(args)))
-        return await execute(self, query, args, *rest, **named)
-
-    return executed
