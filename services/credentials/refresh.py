@@ -18,43 +18,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Never
 
 import msgspec
 import structlog
 from prometheus_client import Counter
 
-from hogsend.contract.credentials import OAuthPayload, token_digest
+from hogsend.contract.credentials import OAuthPayload
 from hogsend.contract.errors import Unavailable
 from hogsend.service import metrics
 from hogsend.service.retry import repeat_every, retry_until_available
 from services.credentials.change_relay import ChangeRelay
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.refresh_lock import RefreshLock
+from services.credentials.refresh_times import (
+    failed_at,
+    is_due,
+    may_be_answered_elsewhere,
+    must_refresh,
+    unanswered_since,
+)
 from services.credentials.store import CredentialStore
-from services.credentials.stored import RefreshState, SealedRow, Snapshot
+from services.credentials.stored import SealedRow
 from services.credentials.token_endpoint import RefreshFailed, TokenEndpoint
 
 log = structlog.get_logger(__name__)
 
-SKEW = timedelta(seconds=60)
-"""A token is refreshed when this much of its life is left."""
-BACK_OFF = timedelta(seconds=60)
-"""Time from a failed refresh to the next attempt, over all replicas."""
-LOST_BACK_OFF = timedelta(seconds=15)
-"""Time from a lost answer to the next attempt, over all replicas. PostHog may have rotated the
-token when the request arrived. With attempts of 10 s there are four repetitions before the 120 s
-are over, whichever attempt it was that rotated."""
-GRACE = timedelta(seconds=120)
-"""How long PostHog takes a refresh token that it has rotated. For as long, an attempt whose answer
-was lost is followed by others at `LOST_BACK_OFF`, also where those are refused or do not arrive."""
-INTERVAL = timedelta(seconds=60)
-"""Least time from a refresh to the next one, over all replicas, however short a token lives and
-whichever caller reports it as rejected."""
-IDLE = timedelta(days=7)
-"""A grant of this age is refreshed even if its access token lives longer: PostHog's refresh tokens
-end after 30 days."""
 CHECK_SECONDS = 5.0
 """How often grants are checked for a refresh that is due."""
 FINISH_SECONDS = 12.0
@@ -83,12 +73,6 @@ class PendingGrant(msgspec.Struct, frozen=True):
 def utc_now() -> datetime:
     """Tell the time."""
     return datetime.now(UTC)
-
-
-def is_fresh(grant: OAuthPayload, now: datetime) -> bool:
-    """Whether a grant's access token has more than `SKEW` left."""
-    # Not the time before it expires: nothing is before the first moment there is.
-    return grant.expires_at > now + SKEW
 
 
 class Refresher:
@@ -166,7 +150,7 @@ class Refresher:
             Unavailable: PostgreSQL is not available.
         """
         for provider in await self._store.granted_providers():
-            if provider in self._pending or self._is_due(await self._store.load(provider)):
+            if provider in self._pending or await self._is_due(provider):
                 await self.refresh(provider)
 
     async def finish(self) -> None:
@@ -174,32 +158,9 @@ class Refresher:
         if self._running:
             await asyncio.wait(self._running.values(), timeout=FINISH_SECONDS)
 
-    def _is_due(self, stored: Snapshot) -> bool:
-        state = stored.refresh
-        if state is not None and state.needs_reconnect:
-            return False
-        if self._is_unanswered(state):
-            return not self._backs_off(state)
-        row, grant = stored.rows.get("oauth"), self._sealer.grant(stored.rows).payload
-        if row is None or grant is None or self._backs_off(state) or self._is_recent(stored, row):
-            return False
-        return not is_fresh(grant, self._now()) or self._is_idle(row)
-
-    def _is_idle(self, row: SealedRow) -> bool:
-        return row.updated_at + IDLE < self._now()
-
-    def _is_recent(self, stored: Snapshot, row: SealedRow) -> bool:
-        # A grant that connecting has just stored may have expired: it is refreshed at once.
-        return stored.change == "refreshed" and self._now() < row.updated_at + INTERVAL
-
-    def _backs_off(self, state: RefreshState | None) -> bool:
-        if state is None or state.failed_at is None or state.is_interrupted:
-            return False
-        pause = LOST_BACK_OFF if state.is_answer_lost else BACK_OFF
-        return self._now() < state.failed_at + pause
-
-    def _is_unanswered(self, state: RefreshState | None) -> bool:
-        return state is not None and (state.is_interrupted or state.is_answer_lost)
+    async def _is_due(self, provider: str) -> bool:
+        stored = await self._store.load(provider)
+        return is_due(stored, self._sealer.grant(stored.rows).payload, self._now())
 
     async def _attempt(self, provider: str, rejected_sha256: str | None) -> Grant | None:
         try:
@@ -226,13 +187,13 @@ class Refresher:
             pending = self._pending_for(provider, row)
             if pending is None:
                 grant = Grant(payload, stored.version)
-                if not self._must_refresh(stored, row, payload, rejected_sha256):
+                now = self._now()
+                if not must_refresh(stored, row, payload, rejected_sha256, now):
                     return grant
-                if self._may_be_answered_elsewhere(stored.refresh):
+                if may_be_answered_elsewhere(stored.refresh, now):
                     await self._leave_time(provider, lock, row)
                     return grant
-                now = self._now()
-                unanswered = self._unanswered_since(stored.refresh)
+                unanswered = unanswered_since(stored.refresh, now)
                 # Another replica's clock may be ahead: its start would be later than our failure,
                 # which would look like an interrupted refresh, and that is repeated at once.
                 await lock.start(row, min(unanswered or now, now))
@@ -247,27 +208,6 @@ class Refresher:
             newest = await self._save(provider, lock, pending)
         await self._publish(provider)
         return newest
-
-    def _must_refresh(
-        self, stored: Snapshot, row: SealedRow, grant: OAuthPayload, rejected_sha256: str | None
-    ) -> bool:
-        # Decided under the lock: while this replica waited for it, another one may have refreshed.
-        state = stored.refresh
-        if self._backs_off(state) or self._is_recent(stored, row):
-            return False
-        return (
-            not is_fresh(grant, self._now())
-            or rejected_sha256 == token_digest(grant.access_token)
-            or self._is_idle(row)
-            or self._is_unanswered(state)
-        )
-
-    def _may_be_answered_elsewhere(self, state: RefreshState | None) -> bool:
-        """Whether a replica may have the answer to a refresh that is not stored, too late to ask.
-
-        PostgreSQL may have been away, or taken no writes, for longer than the grace.
-        """
-        return state is not None and state.is_interrupted and not self._unanswered_since(state)
 
     async def _leave_time(self, provider: str, lock: RefreshLock, row: SealedRow) -> None:
         """Have all replicas back off: one that has the refreshed grant saves it meanwhile."""
@@ -305,23 +245,6 @@ class Refresher:
             metrics.FAILURES.labels("refresh", error.code).inc()
             log.warning("a refresh will be published later", provider=provider, reason=str(error))
 
-    def _unanswered_since(self, state: RefreshState | None) -> datetime | None:
-        """Start of an earlier attempt that PostHog may have answered with a token which it expects.
-
-        None when there is none, or when its time is over.
-        """
-        started = state.started_at if state else None
-        return started if started is not None and self._now() < started + GRACE else None
-
-    def _counted_from(self, error: RefreshFailed, *, lost: bool) -> datetime:
-        """When the back-off begins, so that it ends no earlier than the endpoint asks for.
-
-        Not where the answer was lost: the next attempt must come while the old token still works.
-        """
-        asked = timedelta(seconds=error.retry_after or 0)
-        longer = timedelta(0) if lost else max(timedelta(0), asked - BACK_OFF)
-        return self._now() + longer
-
     async def _record_failure(
         self,
         provider: str,
@@ -333,7 +256,7 @@ class Refresher:
     ) -> None:
         failures = await lock.fail(
             row,
-            self._counted_from(error, lost=lost),
+            failed_at(self._now(), error.retry_after, lost=lost),
             str(error),
             needs_reconnect=error.needs_reconnect,
             lost=lost and not error.needs_reconnect,

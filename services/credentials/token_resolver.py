@@ -17,7 +17,8 @@ from hogsend.contract.credentials import (
 from hogsend.contract.errors import Unavailable
 from hogsend.service import metrics
 from services.credentials.payload_sealer import PayloadSealer
-from services.credentials.refresh import Clock, Grant, Refresher, is_fresh, utc_now
+from services.credentials.refresh import Clock, Grant, Refresher, utc_now
+from services.credentials.refresh_times import is_fresh
 from services.credentials.shared_loads import SharedLoads
 from services.credentials.store import CredentialStore
 from services.credentials.stored import Rows

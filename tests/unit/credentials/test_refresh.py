@@ -20,14 +20,8 @@ from hogsend.contract.credentials import DerivedPayload
 from hogsend.contract.credentials import token_digest as digest
 from hogsend.contract.errors import Unavailable
 from services.credentials import refresh as refresh_module
-from services.credentials.refresh import (
-    BACK_OFF,
-    CHECK_SECONDS,
-    GRACE,
-    IDLE,
-    LOST_BACK_OFF,
-    Refresher,
-)
+from services.credentials.refresh import CHECK_SECONDS, Refresher
+from services.credentials.refresh_times import BACK_OFF, GRACE, IDLE, LOST_BACK_OFF
 from services.credentials.token_endpoint import RefreshFailed
 from tests.unit.credentials.conftest import Driver, Replica
 from tests.unit.credentials.fakes import FakeTokenEndpoint, ReuseDetectingEndpoint
