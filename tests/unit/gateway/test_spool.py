@@ -11,6 +11,7 @@ import sqlite3
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -19,13 +20,14 @@ from structlog.testing import capture_logs
 from hogsend.contract.errors import CannotStart, SpoolFull
 from hogsend.service.metrics import FAILURES
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
-from services.gateway.webhooks.spool import directory as spool_directory
+from services.gateway.webhooks.spool import adoption
 from services.gateway.webhooks.spool import file as spool_file
-from services.gateway.webhooks.spool.directory import DAMAGED, SET_ASIDE_DIRECTORY
-from services.gateway.webhooks.spool.file import remove_unfinished
 from services.gateway.webhooks.spool.format import STATE_OFFSET
 from services.gateway.webhooks.spool.salvage import Fragment, Salvaged, salvage
+from services.gateway.webhooks.spool.set_aside import DAMAGED
+from services.gateway.webhooks.spool.set_aside import NAME as SET_ASIDE_DIRECTORY
 from services.gateway.webhooks.spool.spool import Spool
+from services.gateway.webhooks.spool.unfinished import remove_unfinished
 
 BIG = 1 << 30
 MIB = 1 << 20
@@ -385,10 +387,9 @@ async def test_no_damage_is_silent_and_none_stops_anything(
         assert found[-1] == "id-99"
         assert found[:-1] == [id for id in everything if id in found], at
         missing = len(everything) - len(found[:-1])
-        aside = list(spool._files._aside.iterdir()) if spool._files._aside.is_dir() else []
         if missing:
             assert damaged_places() > before, at
-            assert [path.name for path in aside] == [whole.name], at
+            assert names_in(directory / SET_ASIDE_DIRECTORY) == [whole.name], at
             assert set_aside(spool) == 1
         if damage is _flip:
             assert missing <= 1, at
@@ -679,7 +680,7 @@ async def test_a_file_that_its_owner_is_done_with_is_no_damage(
     monkeypatch.setattr(Path, "glob", lambda _directory, _pattern: iter([file]))
     await other.adopt()
     assert damaged_places() == before
-    assert other._files._left_alone == set()
+    assert other._files._adoption._left_alone == set()
     await owner.close()
     await other.close()
 
@@ -712,7 +713,7 @@ async def test_the_spool_of_an_earlier_version_is_taken_over(tmp_path: Path) -> 
 async def test_a_large_spool_of_an_earlier_version_is_taken_over_in_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_directory, "IMPORT_BYTES", 1200)
+    monkeypatch.setattr(adoption, "IMPORT_BYTES", 1200)
     path = sqlite_spool(tmp_path, 20)
     spool = Spool(tmp_path, BIG)
     assert await drained(spool) == [f"id-{number}" for number in range(20)]
@@ -745,7 +746,34 @@ async def test_a_damaged_spool_of_an_earlier_version_is_set_aside(tmp_path: Path
     assert damaged_places() > before
     await spool.append(webhook(99))
     assert (await drained(spool))[-1] == "id-99"
-    assert [path.name for path in spool._files._aside.iterdir()] == ["webhooks.sqlite3"]
+    assert names_in(tmp_path / SET_ASIDE_DIRECTORY) == ["webhooks.sqlite3"]
+    await spool.close()
+
+
+@pytest.mark.parametrize(("number", "aside"), [(errno.EACCES, 1), (errno.EMFILE, 0)])
+async def test_a_spool_of_an_earlier_version_that_cannot_be_opened_is_taken_over_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, aside: int
+) -> None:
+    path, before = sqlite_spool(tmp_path, 2), damaged_places()
+    opened = os.open
+
+    def refused(one: os.PathLike[str], *arguments: int) -> int:
+        if Path(one) == path:
+            raise OSError(number, os.strerror(number))
+        return opened(one, *arguments)
+
+    with monkeypatch.context() as denied, capture_logs() as lines:
+        denied.setattr(os, "open", refused)
+        # As SQLite says it of such a file.
+        denied.setattr(sqlite3, "connect", Mock(side_effect=sqlite3.OperationalError("unable")))
+        spool = Spool(tmp_path, BIG)
+        await spool.adopt()
+    assert (path.exists(), spool.count, set_aside(spool)) == (True, 0, aside)
+    assert [line["file"] for line in lines if line["log_level"] == "error"] == [str(path)] * aside
+    assert damaged_places() == before
+    # Once it is given to the gateway's user, or there are descriptors again.
+    await spool.adopt()
+    assert (await drained(spool), set_aside(spool)) == (["id-0", "id-1"], 0)
     await spool.close()
 
 

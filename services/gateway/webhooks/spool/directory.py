@@ -1,4 +1,4 @@
-"""The spool's files in their directory: written, read, adopted, and set aside where damaged.
+"""The spool's files in their directory: written, read, and removed once they are done with.
 
 Several processes may use one directory: each file is owned by the process that locks it, and those
 of a process that has ended are adopted.
@@ -6,46 +6,33 @@ of a process that has ended are adopted.
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import structlog
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
 
 from hogsend.contract.errors import CannotStart
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.service import metrics
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
-from services.gateway.webhooks.spool.file import (
-    SUFFIX,
-    SpoolFile,
-    remove_unfinished,
-    sequence_of,
-)
+from services.gateway.webhooks.spool.adoption import Adoption
+from services.gateway.webhooks.spool.file import SpoolFile
 from services.gateway.webhooks.spool.format import Record, record_size
-from services.gateway.webhooks.spool.sqlite_spool import SQLiteSpool
+from services.gateway.webhooks.spool.names import sequence_of
+from services.gateway.webhooks.spool.set_aside import SetAside, say_damaged
 
 log = structlog.get_logger(__name__)
 
 SET_ASIDE = Gauge(
     "hogsend_spool_set_aside", "Spooled webhooks that JetStream refuses, or that cannot be decoded"
 )
-DAMAGED = Counter("hogsend_spool_damaged", "Places in files of the spool that cannot be read")
 FILES_SET_ASIDE = Gauge(
     "hogsend_spool_files_set_aside",
     "Damaged files in SPOOL_DIR/set-aside, and files of the spool that may not be opened",
 )
-
-SET_ASIDE_DIRECTORY = "set-aside"
-SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK})
-"""Errors that say nothing of a file: this machine is short of something for a while."""
-NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-"""Errors that say nothing of it either: a process of another user may be writing to it now."""
-IMPORT_BYTES = 1024 * 1024
-"""How much of an earlier version's spool is in memory at once."""
 
 _decode = msgspec.msgpack.Decoder(QueuedWebhook).decode
 
@@ -73,14 +60,11 @@ class SpoolDirectory:
         self.files_aside = 0
         """Files that are damaged or may not be opened, those of other processes included."""
         self._path = path
-        self._aside = path / SET_ASIDE_DIRECTORY
+        self._aside = SetAside(path)
+        self._adoption = Adoption(path, self._aside)
         self._files: list[SpoolFile] = []
         self._current: SpoolFile | None = None
         self._sequence = 0
-        self._not_ours: set[Path] = set()
-        """Files that may not be opened; looked at again by every `adopt`."""
-        self._left_alone: set[Path] = set()
-        """Files that could be neither read nor moved; looked at again by the next process."""
         _prepare(path)
 
     @property
@@ -138,7 +122,7 @@ class SpoolDirectory:
                     size += record.size
                     found.append(Spooled(file, record.offset, record.size, webhook))
             if places := file.recount(seen):
-                _say_damaged(file.path, places)
+                say_damaged(file.path, places)
             self._retire(file)
         return found
 
@@ -164,20 +148,10 @@ class SpoolDirectory:
 
     def adopt(self) -> None:
         """Take over what a process left that has ended, and look what is set aside."""
-        self._import_sqlite()
-        owned = {file.path for file in self._files}
-        try:
-            remove_unfinished(self._path)
-            paths = sorted(self._path.glob(f"*{SUFFIX}"), key=sequence_of)
-        except OSError as error:
-            metrics.FAILURES.labels("spool", "read").inc()
-            log.warning("SPOOL_DIR cannot be read", reason=str(error))
-            return
-        not_ours, self._not_ours = self._not_ours, set()
-        for path in paths:
-            self._sequence = max(self._sequence, sequence_of(path))
-            if path not in owned | self._left_alone:
-                self._take_over(path, said=path in not_ours)
+        for file in self._adoption.adopt(self._files, self.append):
+            self._files.append(file)
+            self._retire(file)
+        self._sequence = max(self._sequence, self._adoption.latest)
         self._files.sort(key=lambda file: sequence_of(file.path))
         self._count_files_aside()
 
@@ -225,7 +199,8 @@ class SpoolDirectory:
         self._files.remove(file)
         try:
             if file.damaged:
-                self._move_aside([file.path])
+                self._aside.take([file.path])
+                self._count_files_aside()
             else:
                 file.path.unlink(missing_ok=True)
         except OSError as error:
@@ -235,120 +210,16 @@ class SpoolDirectory:
                 file=str(file.path),
                 reason=str(error),
             )
-            self._left_alone.add(file.path)
+            self._adoption.leave_alone(file.path)
         file.close()
 
     def _count_files_aside(self) -> None:
         try:
-            aside = len(list(self._aside.iterdir())) if self._aside.is_dir() else 0
-            self.files_aside = aside + len(self._not_ours)
+            self.files_aside = self._aside.count() + self._adoption.not_ours
         except OSError as error:
             metrics.FAILURES.labels("spool", "read").inc()
             log.warning("files that are set aside are not counted", reason=str(error))
         FILES_SET_ASIDE.set(self.files_aside)
-
-    def _take_over(self, path: Path, *, said: bool) -> None:
-        try:
-            file = SpoolFile.adopt(path)
-        except OSError as error:
-            if error.errno in NOT_OURS:
-                self._leave_to_others(path, str(error), said=said)
-                return
-            if error.errno in SHORTAGES:
-                metrics.FAILURES.labels("spool", "read").inc()
-                log.warning(
-                    "a file of the spool waits until it can be opened",
-                    file=str(path),
-                    reason=str(error),
-                )
-                return
-            _say_damaged(path, 1, str(error))
-            try:
-                self._move_aside([path])
-            except OSError as refused:
-                metrics.FAILURES.labels("spool", "set_aside").inc()
-                log.warning(
-                    "a damaged file of the spool cannot be set aside",
-                    file=str(path),
-                    reason=str(refused),
-                )
-                self._left_alone.add(path)
-            return
-        if file is None:
-            return
-        self._files.append(file)
-        if file.unfinished:
-            log.warning(
-                "a file of the spool ends with a write that a crash interrupted; it was never "
-                "answered 200",
-                file=str(path),
-            )
-        if file.damaged:
-            _say_damaged(path, file.damaged)
-        self._retire(file)
-
-    def _leave_to_others(self, path: Path, reason: str, *, said: bool) -> None:
-        self._not_ours.add(path)
-        metrics.FAILURES.labels("spool", "not_permitted").inc()
-        if not said:
-            log.error(
-                "a file of the spool may not be opened, so its webhooks are not published here: "
-                "give it to the user that the gateway runs as",
-                file=str(path),
-                reason=reason,
-            )
-
-    def _import_sqlite(self) -> None:
-        """Move what an earlier version left into files of today's."""
-        earlier = SQLiteSpool.find(self._path)
-        if earlier is None or earlier.path in self._left_alone:
-            return
-        rows: list[bytes] = []
-        try:
-            for content in earlier.contents():
-                rows.append(content)
-                if sum(map(len, rows)) > IMPORT_BYTES:
-                    self.append(rows)
-                    rows = []
-            if rows:
-                self.append(rows)
-            if earlier.busy:
-                return
-            if earlier.damaged:
-                _say_damaged(earlier.path, 1)
-                self._move_aside(earlier.files)
-            else:
-                for path in earlier.files:
-                    path.unlink(missing_ok=True)
-            log.info("the spool of an earlier version was taken over")
-        except OSError as error:
-            # What was moved is published, and again after the next start, which is noticed.
-            metrics.FAILURES.labels("spool", "import").inc()
-            log.warning("the spool of an earlier version waits for a restart", reason=str(error))
-            self._left_alone.add(earlier.path)
-
-    def _move_aside(self, paths: Iterable[Path]) -> None:
-        self._aside.mkdir(mode=0o700, exist_ok=True)
-        for path in paths:
-            target, number = self._aside / path.name, 0
-            while target.exists():
-                number += 1
-                target = self._aside / f"{path.name}.{number}"
-            path.rename(target)
-        self._count_files_aside()
-
-
-def _say_damaged(path: Path, places: int, reason: str = "damaged") -> None:
-    DAMAGED.inc(places)
-    metrics.FAILURES.labels("spool", "damaged").inc()
-    log.error(
-        "a file of the spool is damaged: webhooks in it may be lost. Everything that can be "
-        "read is published, then the file is kept in SPOOL_DIR/set-aside; "
-        "`hogsend spool read` shows what is left of the rest.",
-        file=path.name,
-        places=places,
-        reason=reason,
-    )
 
 
 def _prepare(directory: Path) -> None:

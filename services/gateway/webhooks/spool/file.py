@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
-import re
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from services.gateway.webhooks.spool.disk import read_all, sync_directory, write_at
 from services.gateway.webhooks.spool.format import (
     HEADER_SIZE,
     RECORD_SIZE,
@@ -22,8 +21,8 @@ from services.gateway.webhooks.spool.format import (
     synced_bytes,
     waiting_record,
 )
+from services.gateway.webhooks.spool.names import UNNAMED, name_of, salt_of
 
-SUFFIX = ".spool"
 MAX_FILE_BYTES = 8 * 1024 * 1024
 """A file that would become larger is left alone and another begun, unless one webhook is."""
 MAX_READ_BYTES = 80 * 1024 * 1024
@@ -31,9 +30,6 @@ MAX_READ_BYTES = 80 * 1024 * 1024
 
 CREATE_ATTEMPTS = 20
 """How often a file is made anew that another process took for what a crash left."""
-
-_UNNAMED = ".new"
-_NAME = re.compile(r"(\d{12})-([0-9a-f]{8})\.spool")
 
 
 class SpoolFile:
@@ -81,15 +77,15 @@ class SpoolFile:
     @classmethod
     def _create(cls, directory: Path, sequence: int) -> SpoolFile:
         salt = secrets.randbits(32)
-        path = directory / f"{sequence:012d}-{salt:08x}{SUFFIX}"
-        unnamed = path.with_suffix(_UNNAMED)
+        path = directory / name_of(sequence, salt)
+        unnamed = path.with_suffix(UNNAMED)
         descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _write(descriptor, file_header(HEADER_SIZE, salt), 0)
+            write_at(descriptor, file_header(HEADER_SIZE, salt), 0)
             os.fsync(descriptor)
             unnamed.rename(path)
-            _sync_directory(directory)
+            sync_directory(directory)
         except OSError:
             os.close(descriptor)
             unnamed.unlink(missing_ok=True)
@@ -150,9 +146,9 @@ class SpoolFile:
         """
         rows = b"".join(waiting_record(content, self._salt) for content in contents)
         try:
-            _write(self._descriptor, rows, self.end)
+            write_at(self._descriptor, rows, self.end)
             os.fdatasync(self._descriptor)
-            _write(self._descriptor, file_header(self.end + len(rows), self._salt), 0)
+            write_at(self._descriptor, file_header(self.end + len(rows), self._salt), 0)
         except OSError:
             os.ftruncate(self._descriptor, self.end)
             raise
@@ -190,7 +186,7 @@ class SpoolFile:
             state = published(os.pread(self._descriptor, RECORD_SIZE, offset))
             if state is None:
                 return None
-            _write(self._descriptor, state, offset + STATE_OFFSET)
+            write_at(self._descriptor, state, offset + STATE_OFFSET)
         except OSError as error:
             return error
         self._passed_over.discard(offset)
@@ -226,7 +222,7 @@ class SpoolFile:
         self.bytes = max(self.bytes - size, 0) if self.count else 0
 
     def _take_stock(self) -> None:
-        data = _read_all(self._descriptor)
+        data = read_all(self._descriptor, MAX_READ_BYTES)
         self.end = os.fstat(self._descriptor).st_size
         synced = synced_bytes(data, self._salt)
         if synced is None or synced > self.end:
@@ -261,63 +257,8 @@ class SpoolFile:
         if offset not in self._known_damage:
             self._known_damage.add(offset)
             self._met_damage += 1
-        for later in contents_of(_read_all(self._descriptor), self._salt, offset):
+        for later in contents_of(read_all(self._descriptor, MAX_READ_BYTES), self._salt, offset):
             if isinstance(later, Record):
                 # Behind the end lies what could not be taken back of a write that failed.
                 return later if later.offset < self.end else None
         return None
-
-
-def remove_unfinished(directory: Path) -> None:
-    """Remove files that a crash left before they had their name; nothing is in them.
-
-    Raises:
-        OSError: the directory cannot be read.
-    """
-    for path in directory.glob(f"*-*{_UNNAMED}"):
-        if _NAME.fullmatch(path.with_suffix(SUFFIX).name):
-            with contextlib.suppress(OSError):
-                descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink()
-                finally:
-                    os.close(descriptor)
-
-
-def salt_of(path: Path) -> int:
-    """Give the random number in a file's name; 0 when it was renamed, so that nothing fits."""
-    name = _NAME.fullmatch(path.name)
-    return int(name[2], 16) if name else 0
-
-
-def sequence_of(path: Path) -> int:
-    """Give the number by which files are ordered."""
-    name = _NAME.fullmatch(path.name)
-    return int(name[1]) if name else 0
-
-
-def _write(descriptor: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written
-
-
-def _read_all(descriptor: int) -> bytes:
-    parts, offset = [], 0
-    while offset < MAX_READ_BYTES:
-        part = os.pread(descriptor, min(1 << 20, MAX_READ_BYTES - offset), offset)
-        if not part:
-            break
-        parts.append(part)
-        offset += len(part)
-    return b"".join(parts)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,8 +9,8 @@ import msgspec
 
 from hogsend.contract.json_text import NOT_JSON
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
-from services.gateway.webhooks.spool.file import salt_of
 from services.gateway.webhooks.spool.format import Damage, contents_of
+from services.gateway.webhooks.spool.names import salt_of
 from services.gateway.webhooks.spool.sqlite_spool import SQLiteSpool
 
 _SQLITE = b"SQLite format 3\0"
