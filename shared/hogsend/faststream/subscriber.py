@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,6 +32,7 @@ from nats.js.api import ConsumerConfig
 from hogsend.client.decoding import CannotDecode, Decoder, Undecodable, told
 from hogsend.client.subscriptions import ChangesHeard
 from hogsend.contract.credentials import CredentialChanged
+from hogsend.contract.errors import HogsendError
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.consumer import Consumer
 from hogsend.transport.follower import Follower
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
     from faststream.nats.configs import NatsBrokerConfig
 
 RETRY_SECONDS = 5.0
-"""A message whose handler failed is redelivered after this long."""
+"""A message whose handler failed is redelivered after this long, and what was refused is asked for
+again."""
 NAK_SECONDS = 0.1
 
 log = logging.getLogger(__name__)
@@ -130,7 +133,19 @@ class ConsumerSubscriber(PullStreamSubscriber):
         # A consumer that is not ours keeps the app from starting; JetStream may come later.
         with suppress(*UNREACHABLE):
             await source.find()
-        self.add_task(self._consume, func_args=(link, source))
+        self.add_task(self._again_when_refused, func_args=(self._consume, link, source))
+
+    async def _again_when_refused(self, read: Callable[..., Awaitable[None]], *given: Any) -> None:
+        """Read to the end; what is refused in between is asked for again after a while."""
+        while True:
+            try:
+                await read(*given)
+            except HogsendError as error:
+                # FastStream would begin again at once, as often as it fails, and say so once.
+                log.error("%s cannot be read: %s", self.stream.name, error)  # noqa: TRY400
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
 
     async def _consume(self, link: Connection, source: Consumer) -> None:
         async with aclosing(source.batches()) as batches:
@@ -206,7 +221,7 @@ class ChangeSubscriber(ConsumerSubscriber):
         # See `ConsumerSubscriber`.
         with suppress(*UNREACHABLE):
             await source.find()
-        self.add_task(self._follow, func_args=(source,))
+        self.add_task(self._again_when_refused, func_args=(self._follow, source))
 
     async def _follow(self, source: Follower) -> None:
         while messages := await source.next():

@@ -16,6 +16,7 @@ from faststream.nats.annotations import NatsMessage
 from faststream.security import SASLPlaintext
 
 from hogsend import CannotDecode, ConsumerConflict, CredentialChanged, Event, TypedEvent
+from hogsend.client.subscriptions import events_consumer
 from hogsend.contract import subjects
 from hogsend.contract.headers import message_headers
 from hogsend.contract.streams import StreamName
@@ -24,6 +25,7 @@ from hogsend.faststream import HogsendBroker, subscriber
 from hogsend.faststream.subscriber import ConsumedMessage
 from hogsend.service import streams
 from hogsend.transport.connection import Connection
+from hogsend.transport.foreign_consumer import found_or_made
 from hogsend.transport.publisher import IN_FLIGHT
 from tests.integration.harness import connected, consumers_of_others
 from tests.servers import Servers
@@ -192,6 +194,40 @@ async def test_an_app_does_not_start_on_a_durable_that_reads_other_events(
         for id, name in (("1", "invoice.paid"), ("2", "page_viewed"), ("3", "signed_up")):
             await announce(ingest, event(id, name))
         await eventually(lambda: got == ["1", "3"])
+
+
+async def test_a_handler_whose_durable_was_taken_waits_until_it_is_given_back(
+    servers: Servers,
+    ingest: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(subscriber, "RETRY_SECONDS", 0.5)
+    broker, got = broker_of(servers), list[str]()
+
+    @broker.events("signed_up", durable="mailer")
+    async def welcome(happened: Event) -> None:
+        got.append(happened.id)
+
+    def refusals() -> list[str]:
+        return [said for said in caplog.messages if "EVENTS cannot be read: the durable" in said]
+
+    async with (
+        running(broker),
+        connected(servers, User.OPERATOR) as operator,
+        connected(servers, User.SUBSCRIBER) as another,
+    ):
+        js = await operator.js_for(StreamName.EVENTS)
+        await js.delete_consumer(StreamName.EVENTS, "mailer")
+        await found_or_made(another, StreamName.EVENTS, events_consumer("page_viewed", "mailer"))
+        await eventually(lambda: len(refusals()) == 2)
+        # The task that reads is the first one still: FastStream has not begun another.
+        [reading] = broker.subscribers
+        assert isinstance(reading, subscriber.ConsumerSubscriber)
+        assert len(reading.tasks) == 1
+        await js.delete_consumer(StreamName.EVENTS, "mailer")
+        await announce(ingest, event("1"))
+        await eventually(lambda: got == ["1"])
 
 
 async def unacknowledged(servers: Servers) -> int:
