@@ -7,6 +7,7 @@ properties of the person that came with the event.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,8 +27,8 @@ from hogsend.service.database import Database
 from hogsend.transport.connection import Connection
 from services.ingest.events.event_message import message_of
 from services.ingest.jetstream_errors import available
-from services.ingest.pages import EventPosition
-from services.ingest.stored_messages import BATCH, StoredMessage, read_batch
+from services.ingest.pages import EventPosition, read_on
+from services.ingest.stored_messages import BATCH, BATCH_BYTES, StoredMessage, read_batch
 
 UNORDERED = timedelta(minutes=1)
 """Events that are received so close to each other may be announced in any order."""
@@ -137,7 +138,7 @@ class AnnouncedEvents:
         """
         try:
             async with self._database.acquire() as connection:
-                found = _queries.happened(
+                found = _queries.happened_cursor(
                     connection,
                     since=since,
                     until=until,
@@ -151,7 +152,14 @@ class AnnouncedEvents:
                     after_user=after and after.user_hash,
                     limit=BATCH,
                 )
-                return [_of_row(row) async for row in found]
+                read, size = list[Announced](), 0
+                async with aclosing(read_on(found)) as rows:
+                    async for row in rows:
+                        read.append(_of_row(row))
+                        size += len(read[-1].body)
+                        if size > BATCH_BYTES:
+                            break
+                return read
         except asyncpg.PostgresError as error:
             raise Unavailable(f"PostgreSQL cannot be used: {type(error).__name__}") from error
 

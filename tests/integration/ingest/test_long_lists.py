@@ -26,11 +26,13 @@ from services.ingest.contacts.directory import ContactDirectory
 from services.ingest.events import listing as listing_module
 from services.ingest.events.listing import EventList
 from services.ingest.export.exporter import Exporter
+from services.ingest.replay.announced import AnnouncedEvents
 from tests.event_rows import make_room
 from tests.statements import note, read_rows
 
 SAME = datetime(2026, 1, 1, tzinfo=UTC)
 LAST = datetime(2026, 1, 5, tzinfo=UTC)
+FAR = datetime(2027, 1, 1, tzinfo=UTC)
 EVENTS = """
 INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, received_at)
 SELECT 'posthog', n / 2, CASE WHEN n % 500 = 0 THEN 'rare' ELSE 'e' || n % 2 END, 'u' || n % 10,
@@ -188,6 +190,9 @@ async def test_a_page_of_numbers_that_are_long_as_text_reads_few_more_than_it_sh
         "found contacts": lambda: directory.page(ListContacts(search="0000"), room=room),
         "export": lambda: Exporter(database, link).page(
             ExportContact(contact_id=UUID(CONTACT), part="events")
+        ),
+        "replay": lambda: AnnouncedEvents(link, database).in_database(
+            SAME, FAR, received_before=None, after=None
         ),
     }
     for what, ask in asked.items():
