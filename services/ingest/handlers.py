@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
@@ -9,7 +10,7 @@ from nats.aio.msg import Msg
 
 from hogsend.contract.audit import ADMIN_REQUEST_AUDITED, INGEST_AUDIT, AuditPage, ListAudit
 from hogsend.contract.backfills import INGEST_STORE_PAST, PastStored, StorePast
-from hogsend.contract.base import Empty
+from hogsend.contract.base import Empty, Message
 from hogsend.contract.consumers import ANSWERED_BY, REQUESTS
 from hogsend.contract.contacts import (
     CONTACT_ERASED,
@@ -181,7 +182,8 @@ async def events(
 ) -> EventPage:
     """List stored events, newest first."""
     room = link.max_payload - _FRAMING_BYTES
-    return _fitting(await stored.page(wanted, room=room), link.max_payload, "event")
+    page = await stored.page(wanted, room=room)
+    return _fitting(page, page.events, room, "event")
 
 
 @router.endpoint(INGEST_REPLAY_EVENTS)
@@ -226,7 +228,8 @@ async def list_contacts(
 ) -> ContactPage:
     """List contacts, in the order asked for."""
     room = link.max_payload - _FRAMING_BYTES
-    return _fitting(await directory.page(wanted, room=room), link.max_payload, "contact")
+    page = await directory.page(wanted, room=room)
+    return _fitting(page, page.contacts, room, "contact")
 
 
 @router.endpoint(INGEST_TIMELINE)
@@ -235,7 +238,8 @@ async def timeline(
 ) -> Timeline:
     """List what happened to a contact, the latest first."""
     room = link.max_payload - _FRAMING_BYTES
-    return _fitting(await directory.timeline(wanted, room=room), link.max_payload, "event")
+    page = await directory.timeline(wanted, room=room)
+    return _fitting(page, page.timeline, room, "event")
 
 
 @router.endpoint(INGEST_OVERVIEW)
@@ -323,9 +327,9 @@ async def health(_request: Empty, reporter: Injected[HealthReporter]) -> Service
     return await reporter.report()
 
 
-def _fitting(page: Page, max_payload: int, what: str) -> Page:
-    # Its first entry is there however large it is.
-    if len(msgspec.json.encode(page)) <= max_payload:
+def _fitting(page: Page, entries: Sequence[Message], room: int, what: str) -> Page:
+    # The first entry is there however large it is, and alone then.
+    if len(entries) != 1 or len(msgspec.json.encode(entries[0])) <= room:
         return page
     behind: str | None = getattr(page, "next_before", None)
     following = f"before={behind}" if behind else f"offset={page.offset + 1}"
