@@ -23,7 +23,7 @@ from services.gateway.error_responses import admin_errors
 async def get_overview(bus: NamedDependency[Connection]) -> Overview:
     """Count contacts, the day's events, and the emails that services reported as engagement.
 
-    Contacts and events are exact up to 10,000; beyond it is an estimate, and
-    `totalContactsEstimated` or `events24hEstimated` says so.
+    Numbers are exact up to 10,000; beyond it is an estimate, and `totalContactsEstimated`,
+    `events24hEstimated`, `emailsEstimated` or `unsubscribeRateEstimated` says so.
     """
     return await bus.request(INGEST_OVERVIEW, GetOverview())

@@ -125,18 +125,6 @@ WHERE contact_id = ANY(:contacts::uuid[]) AND (user_id = ANY(:user_ids::text[])
     AND CASE WHEN source = 'hogsend' AND starts_with(event, 'email.') THEN :mails::boolean
         ELSE :others::boolean END;
 
--- name: mails(now)^
--- Emails that were reported, and events of every kind.
-SELECT
-    count(*) FILTER (WHERE event = 'email.sent' AND occurred_at > :now::timestamptz - interval '1 day') AS day,
-    count(*) FILTER (WHERE event = 'email.sent' AND occurred_at > :now::timestamptz - interval '7 days') AS week,
-    count(*) FILTER (WHERE event = 'email.sent') AS month,
-    count(*) FILTER (WHERE event = 'email.bounced') AS bounced
-FROM events
-WHERE left(event, 100) IN ('email.sent', 'email.bounced')
-    AND event IN ('email.sent', 'email.bounced') AND source = 'hogsend'
-    AND occurred_at > :now::timestamptz - interval '30 days' AND occurred_at <= :now::timestamptz;
-
 -- name: happened(now, most)$
 -- How much happened in a day, counted up to a number.
 SELECT count(*) FROM (SELECT FROM events WHERE occurred_at > :now::timestamptz - interval '1 day'
@@ -146,16 +134,3 @@ SELECT count(*) FROM (SELECT FROM events WHERE occurred_at > :now::timestamptz -
 -- PostgreSQL's plan, which says how many events of a day it expects.
 EXPLAIN (FORMAT JSON) SELECT FROM events WHERE occurred_at > :now::timestamptz - interval '1 day'
     AND occurred_at <= :now::timestamptz;
-
--- name: unsubscribed()$
--- Contacts that were last reported as unsubscribed.
-SELECT count(*) FROM (
-    SELECT DISTINCT ON (coalesce(moved.contact_id, said.contact_id)) event
-    FROM events AS said
-    LEFT JOIN contact_keys AS moved ON moved.kind = 'row'
-        AND moved.digest = sha256(said.contact_id::text::bytea)
-    WHERE left(event, 100) IN ('contact.unsubscribed', 'contact.subscribed')
-        AND event IN ('contact.unsubscribed', 'contact.subscribed') AND source = 'hogsend'
-        AND coalesce(properties ->> 'scope', 'all') = 'all' AND said.contact_id <> '00000000-0000-0000-0000-000000000000'
-    ORDER BY coalesce(moved.contact_id, said.contact_id), occurred_at DESC, received_at DESC
-) AS latest WHERE event = 'contact.unsubscribed';

@@ -100,10 +100,14 @@ class Overview(Message, frozen=True, kw_only=True):
     emails_sent24h: int = msgspec.field(name="emailsSent24h")
     emails_sent7d: int = msgspec.field(name="emailsSent7d")
     emails_sent30d: int = msgspec.field(name="emailsSent30d")
+    emails_estimated: bool = False
+    """Whether there are so many that the latest were counted, and the others estimated: numbers and
+    `bounceRate30d`."""
     bounce_rate30d: float = msgspec.field(name="bounceRate30d")
     """Bounced emails by sent ones, of the last 30 days; 0 when none was sent."""
     unsubscribe_rate: float
     """Contacts that were last reported as unsubscribed, by all contacts."""
+    unsubscribe_rate_estimated: bool = False
 
 
 class RecordContact(Message, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from hogsend.contract.engagement import Engagement
 from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
-from services.ingest.contacts import directory
+from services.ingest.contacts import directory, reported
 from services.ingest.contacts.directory import ContactDirectory
 from services.ingest.contacts.merges import ContactMerges
 from services.ingest.event_table.upkeep import EventTable
@@ -42,6 +42,22 @@ WITH crowd AS (
 )
 INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, received_at)
 SELECT 'posthog', external_id, 'e', external_id, id, '{}', last_seen_at, last_seen_at FROM crowd
+"""
+
+
+# 20,000 mails in 20 days, every tenth of which bounced, and 10,000 people of whom half came back.
+MAILS = """
+INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, received_at)
+SELECT 'hogsend', kind || n, kind, external_id, contact.id, '{}', at, at
+FROM generate_series(1, 20000) AS n
+JOIN contacts AS contact ON external_id = 'u_' || n,
+    LATERAL (VALUES ('email.sent', true), ('email.bounced', n % 10 = 0),
+        ('contact.unsubscribed', n <= 10000), ('contact.subscribed', n <= 10000 AND n % 2 = 0)
+    ) AS one (kind, happened),
+    LATERAL (SELECT now() - (n - 0.5) * interval '86.4 seconds'
+        + CASE kind WHEN 'contact.subscribed' THEN interval '1 second' ELSE interval '0' END AS at
+    ) AS moment
+WHERE happened
 """
 
 
@@ -420,6 +436,36 @@ async def test_an_overview_of_many_is_estimated_and_says_so(people: People) -> N
     assert (counted.total_contacts_estimated, counted.events24h_estimated) == (True, True)
     assert counted.total_contacts == pytest.approx(20_000, rel=0.1)
     assert counted.events24h == pytest.approx(20_000, rel=0.1)
+
+
+async def test_an_overview_of_many_emails_looks_at_the_latest_and_says_so(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reported, "LOOKED_AT", 4_000)
+    connection_type: Any = asyncpg.connection.Connection
+    asked: list[tuple[str, tuple[Any, ...]]] = []
+    async with people.database.acquire() as connection:
+        for statement in (CROWD, "DELETE FROM events", MAILS, "ANALYZE contacts, events"):
+            await connection.execute(statement)
+        with monkeypatch.context() as patched:
+            patched.setattr(connection_type, "_execute", noted(connection_type._execute, asked))
+            counted = await people.directory.overview()
+        looks = [one for one in asked if "left(event" in one[0]]
+        rows = 0.0
+        async with connection.transaction():
+            await directory._queries.custom_plans(connection)
+            for query, args in looks:
+                plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *args)
+                read = [one for one in nodes(json.loads(plan)[0]["Plan"]) if "Index Name" in one]
+                rows += sum(one["Actual Rows"] * one["Actual Loops"] for one in read)
+    assert counted.emails_sent24h == 1_000
+    assert counted.emails_sent7d == pytest.approx(7_000, rel=0.5)
+    assert counted.emails_sent30d == pytest.approx(20_000, rel=0.5)
+    assert counted.bounce_rate30d == pytest.approx(0.1, rel=0.5)
+    assert counted.unsubscribe_rate == pytest.approx(0.25, rel=0.5)
+    assert (counted.emails_estimated, counted.unsubscribe_rate_estimated) == (True, True)
+    assert len(looks) == 3
+    assert rows < 20_000
 
 
 async def test_a_contact_is_created_updated_and_linked(people: People) -> None:

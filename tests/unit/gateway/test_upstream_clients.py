@@ -440,6 +440,7 @@ async def test_stats_reads_an_overview(gateway: FakeGateway) -> None:
         emails_sent24h=1,
         emails_sent7d=2,
         emails_sent30d=4,
+        emails_estimated=True,
         bounce_rate30d=0.25,
         unsubscribe_rate=0.5,
     )
@@ -455,8 +456,10 @@ async def test_stats_reads_an_overview(gateway: FakeGateway) -> None:
         "emailsSent24h": 1,
         "emailsSent7d": 2,
         "emailsSent30d": 4,
+        "emailsEstimated": True,
         "bounceRate30d": 0.25,
         "unsubscribeRate": 0.5,
+        "unsubscribeRateEstimated": False,
     }
 
 
