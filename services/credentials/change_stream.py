@@ -18,7 +18,8 @@ from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.streams import StreamName
 from hogsend.service.metrics import FAILURES
 from hogsend.transport.connection import UNREACHABLE, Connection
-from hogsend.transport.publisher import EXPECTED_LAST, OutgoingMessage, Overtaken, Problem
+from hogsend.transport.problem import Overtaken, Problem
+from hogsend.transport.publisher import EXPECTED_LAST, OutgoingMessage
 
 ANSWER_SECONDS = 5.0
 KNOWN_PROVIDERS = 1000

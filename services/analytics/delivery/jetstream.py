@@ -21,7 +21,7 @@ from hogsend.service.subscribers.batches import BatchSubscriber
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.messages_in_hand import abandon
 from hogsend.transport.own_consumer import consumers_of, made
-from hogsend.transport.publisher import Problem
+from hogsend.transport.problem import Problem
 from services.analytics.delivery.positions import KeptPosition, Positions
 from services.analytics.delivery.streams import (
     ACK_WAIT_SECONDS,

@@ -11,7 +11,7 @@ from hogsend.contract.errors import Forbidden
 from hogsend.contract.streams import StreamName
 from hogsend.service import metrics as shared_metrics
 from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
-from hogsend.transport.publisher import Problem
+from hogsend.transport.problem import Problem
 from services.ingest import metrics
 from services.ingest.consumer_api.policy import (
     MAX_CONSUMERS,

@@ -19,7 +19,7 @@ from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
 from hogsend.transport.own_consumer import consumers_of
-from hogsend.transport.publisher import Problem
+from hogsend.transport.problem import Problem
 from services.ingest.jetstream_errors import available
 from services.ingest.replay.filters import by_name, filters_of, set_filters
 

@@ -18,7 +18,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from hogsend.contract.errors import ConsumerConflict, Forbidden, InvalidRequest
 from hogsend.contract.subjects import REPLAYS
 from hogsend.transport.connection import MANAGEMENT_SECONDS, UNREACHABLE, Connection
-from hogsend.transport.publisher import Problem
+from hogsend.transport.problem import Problem
 
 _NOT_AVAILABLE, _FORBIDDEN = 503, 403
 _EXISTS_OTHERWISE = 10148

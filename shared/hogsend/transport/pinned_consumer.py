@@ -22,7 +22,7 @@ from hogsend.contract.consumers import API
 from hogsend.contract.partitions import GROUP, PinnedConsumerConfig
 from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
 from hogsend.transport.own_consumer import made
-from hogsend.transport.publisher import Problem
+from hogsend.transport.problem import Problem
 from hogsend.transport.pull import ANSWER_SECONDS, ConsumerGone, Pull, PullRequest
 from hogsend.transport.trouble import Trouble
 

@@ -16,15 +16,10 @@ import msgspec
 import nats.errors
 from nats.aio.msg import Msg
 
-from hogsend.contract.errors import (
-    Forbidden,
-    HogsendError,
-    PublishRejected,
-    TooLarge,
-    Unavailable,
-)
+from hogsend.contract.errors import Forbidden, HogsendError, TooLarge, Unavailable
 from hogsend.transport import hpub
 from hogsend.transport.nats_client import NatsClient
+from hogsend.transport.problem import Problem, publish_error
 
 ACKNOWLEDGE_SECONDS = 2.0
 """How long JetStream may take to acknowledge one message unless the caller says otherwise."""
@@ -39,24 +34,8 @@ SETTLING_SWEEPS = 3
 OWN_DELAY_SECONDS = 2.0
 """Most of the loop's own delay that is added to a caller's deadline."""
 
-_TOO_LARGE = frozenset({10054, 10097})
-"""JetStream's codes for a message larger than its stream allows, and for headers of more than
-64 KiB."""
-_OVERTAKEN = frozenset({10071, 10164})
-"""JetStream's codes for another last message of the subject than the one that was expected."""
-_PERMANENT = frozenset({400, 413})
-"""Status codes that another attempt will not change; a full or missing stream is not among them."""
-_FULL_ACCOUNT = 10002
-"""JetStream's code for an account that has stored all that it may. Its status is 400 nevertheless,
-although there is room again as soon as something is consumed."""
-
 EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 """Header that has a message stored only after the message of its subject with this sequence."""
-
-
-class Overtaken(PublishRejected):
-    """Another message has come onto the subject since the one with the expected sequence."""
-
 
 Outcome = HogsendError | None
 """What became of a message: None when JetStream has it."""
@@ -70,14 +49,6 @@ class OutgoingMessage(msgspec.Struct, frozen=True):
     subject: str
     body: bytes
     headers: Mapping[str, str]
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """What JetStream says is wrong with a request."""
-
-    code: int
-    err_code: int = 0
-    description: str = ""
 
 
 class _Acknowledgement(msgspec.Struct, frozen=True):
@@ -335,7 +306,7 @@ class Publisher:
             return
         acknowledgement = _decode(message.data)
         problem, pending.sequence = acknowledgement.error, acknowledgement.seq
-        pending.settle(index, None if problem is None else _error(problem))
+        pending.settle(index, None if problem is None else publish_error(problem))
 
     def _expire(self) -> None:
         loop = asyncio.get_running_loop()
@@ -363,13 +334,3 @@ def _raise_outcome(outcomes: list[Outcome], index: int) -> None:
             raise outcome
     finally:
         del outcome
-
-
-def _error(problem: Problem) -> HogsendError:
-    if problem.err_code in _TOO_LARGE:
-        return TooLarge(f"JetStream refuses: {problem.description}")
-    if problem.err_code in _OVERTAKEN:
-        return Overtaken("another message was published on the subject meanwhile")
-    if problem.code in _PERMANENT and problem.err_code != _FULL_ACCOUNT:
-        return PublishRejected(f"JetStream refuses: {problem.description}")
-    return Unavailable(f"JetStream refuses for now: {problem.description}")
