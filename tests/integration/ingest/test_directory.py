@@ -442,13 +442,11 @@ async def test_an_overview_of_many_emails_looks_at_the_latest_and_says_so(
     people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reported, "LOOKED_AT", 4_000)
-    connection_type: Any = asyncpg.connection.Connection
-    asked: list[tuple[str, tuple[Any, ...]]] = []
     async with people.database.acquire() as connection:
         for statement in (CROWD, "DELETE FROM events", MAILS, "ANALYZE contacts, events"):
             await connection.execute(statement)
         with monkeypatch.context() as patched:
-            patched.setattr(connection_type, "_execute", noted(connection_type._execute, asked))
+            asked = note(patched)
             counted = await people.directory.overview()
         looks = [one for one in asked if "left(event" in one[0]]
         rows = 0.0
