@@ -1,10 +1,34 @@
-"""URLs: whether a text is one, and whether it leads back to this machine (contract 7.3)."""
+"""URLs: whether a text is one, where it leads, and whether that is this machine (contract 7.3)."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+from typing import NamedTuple
 from urllib.parse import urlsplit
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+"""The port of a URL that names none."""
+
+
+class Origin(NamedTuple):
+    """Where a URL leads: what may be sent to one address may be sent to another of its origin."""
+
+    scheme: str
+    host: str | None
+    """In lower case, without the brackets of an IPv6 address."""
+    port: int | None
+    """None where a scheme has no port that is known here."""
+
+
+def origin(url: str) -> Origin:
+    """Read the origin of a URL, the same however it is written.
+
+    Raises:
+        ValueError: its host or its port is not one.
+    """
+    parts = urlsplit(url)
+    return Origin(parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme))
 
 
 def is_absolute_url(url: str) -> bool:

@@ -13,8 +13,8 @@ from hogsend.contract.base import Properties
 from hogsend.contract.destinations import DestinationKind, OutboundDestination
 from hogsend.contract.engagement import CATALOG
 from hogsend.contract.errors import InvalidRequest
-from hogsend.service.ssrf import DEFAULT_PORTS, EgressPolicy
-from hogsend.urls import has_password, is_absolute_url
+from hogsend.service.ssrf import EgressPolicy
+from hogsend.urls import has_password, is_absolute_url, origin
 
 MASK = "***"
 KEY = "apiKey"
@@ -174,7 +174,7 @@ def changed_config(
     config = _merged(stored, patch)
     checked = checked_config(config, egress, instance_host)
     before, after = read_config(stored), read_config(checked)
-    moved = _origin(before.host or instance_host) != _origin(after.host or instance_host)
+    moved = origin(before.host or instance_host) != origin(after.host or instance_host)
     if moved and after.api_key and not is_key_new:
         raise InvalidRequest(
             "config.apiKey is missing: the stored key was given for another host; give the key "
@@ -208,12 +208,7 @@ def _check_host(config: DestinationConfig, egress: EgressPolicy) -> None:
 
 def is_at(config: DestinationConfig, host: str) -> bool:
     """Whether a destination captures at `host`, so that the key of that host may be used."""
-    return not config.host or _origin(config.host) == _origin(host)
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)
+    return not config.host or origin(config.host) == origin(host)
 
 
 def read_config(given: Properties) -> DestinationConfig:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+from hogsend.urls import Origin, origin
+
 US_INGESTION_HOST = "https://us.i.posthog.com"
 
 _INGESTION = re.compile(r"^(https?://[a-z0-9-]+)\.i(\.posthog\.com)(?=[:/?#]|$)", re.IGNORECASE)
@@ -65,12 +67,10 @@ def host_of_token_endpoint(token_endpoint: str) -> str:
 def same_host(one: str, other: str) -> bool:
     """Whether two URLs of hosts are one PostHog, however they are written."""
     try:
-        return _parts(one) == _parts(other)
+        return _place(one) == _place(other)
     except ValueError:
         return one == other
 
 
-def _parts(url: str) -> tuple[str, str | None, int | None, str]:
-    parts = urlsplit(url)
-    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
-    return parts.scheme, parts.hostname, port, parts.path.rstrip("/")
+def _place(url: str) -> tuple[Origin, str]:
+    return origin(url), urlsplit(url).path.rstrip("/")

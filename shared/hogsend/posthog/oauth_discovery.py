@@ -15,7 +15,7 @@ from urllib.parse import urljoin, urlsplit
 import msgspec
 
 from hogsend.contract.json_text import NOT_JSON
-from hogsend.urls import is_absolute_url, is_loopback
+from hogsend.urls import is_absolute_url, is_loopback, origin
 
 PATH = "/.well-known/oauth-authorization-server"
 NO_SUCH_DOCUMENT = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
@@ -157,14 +157,9 @@ def check_endpoint(name: str, url: str, is_named: Callable[[str], bool]) -> None
 def same_origin(one: str, other: str) -> bool:
     """Whether two URLs have the same scheme, host and port; False for text that is not a URL."""
     try:
-        return _origin(one) == _origin(other)
+        return origin(one) == origin(other)
     except ValueError:
         return False
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
 def _is_page(url: str, target: str) -> bool:

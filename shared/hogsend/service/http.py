@@ -20,8 +20,8 @@ from hogsend.posthog.answer_body import ACCEPTED
 from hogsend.service import metrics
 from hogsend.service.http_pool import keep_usable
 from hogsend.service.proxies import Proxies
-from hogsend.service.ssrf import DEFAULT_PORTS, Address, AddressRefused, EgressPolicy
-from hogsend.urls import literal_address
+from hogsend.service.ssrf import Address, AddressRefused, EgressPolicy
+from hogsend.urls import DEFAULT_PORTS, literal_address
 
 AREAS = {
     "oauth": "oauth",

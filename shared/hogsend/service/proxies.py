@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from hogsend.service.ssrf import DEFAULT_PORTS, Network
-from hogsend.urls import is_loopback, literal_address
+from hogsend.service.ssrf import Network
+from hogsend.urls import DEFAULT_PORTS, is_loopback, literal_address
 
 
 @dataclass(frozen=True)

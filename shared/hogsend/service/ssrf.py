@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from hogsend.contract.errors import InvalidRequest
-from hogsend.urls import literal_address
+from hogsend.urls import literal_address, origin
 
 SETTING = "OUTBOUND_ALLOW"
 
@@ -37,7 +37,6 @@ _NOT_PUBLIC: tuple[Network, ...] = tuple(
     )
 )
 """Not of the public internet, though Python, or an older one, calls them global."""
-DEFAULT_PORTS = {"http": 80, "https": 443}
 _INSIDE = (
     *("localhost", "local", "internal", "intranet", "lan", "home", "corp", "private", "svc"),
     *("home.arpa", "in-addr.arpa", "ip6.arpa", "test", "invalid", "onion"),
@@ -98,10 +97,9 @@ class AllowedHost:
     @classmethod
     def of_url(cls, url: str) -> AllowedHost:
         """Create the entry that allows the host and port of a URL, and no other port."""
-        parts = urlsplit(url)
-        host = parts.hostname or ""
+        _, named, port = origin(url)
+        host = named or ""
         address = literal_address(host)
-        port = parts.port or DEFAULT_PORTS.get(parts.scheme)
         if address is not None:
             return cls(network=ipaddress.ip_network(address), port=port)
         return cls(name=host.rstrip(".").lower(), port=port)
@@ -178,15 +176,14 @@ class EgressPolicy:
         Raises:
             InvalidRequest: `field` holds such a URL.
         """
-        parts = urlsplit(url)
-        host = parts.hostname or ""
+        _, named, port = origin(url)
+        host = named or ""
         address = literal_address(host)
         if address is None and _is_local_name(host):
             address = ipaddress.IPv4Address("127.0.0.1")
         if address is None:
             return
-        port = parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
-        if not self.allows(host, port, address):
+        if not self.allows(host, port or 0, address):
             raise InvalidRequest(f"{field}: {AddressRefused(host)}")
 
 

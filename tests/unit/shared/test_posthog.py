@@ -10,7 +10,7 @@ from hogsend.posthog import scopes
 from hogsend.posthog.client_document import client_document
 from hogsend.posthog.hosts import host_of_token_endpoint, ingestion_host, private_host
 from hogsend.service.settings.shared import PostHogSettings
-from hogsend.urls import is_absolute_url, is_loopback
+from hogsend.urls import is_absolute_url, is_loopback, origin
 
 # The client document of spec 3.1, field by field.
 SEED_DOCUMENT = {
@@ -120,6 +120,22 @@ def test_the_host_of_a_token_endpoint_keeps_the_path_that_it_is_below(
     token_endpoint: str, host: str
 ) -> None:
     assert host_of_token_endpoint(token_endpoint) == host
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("https://a.test", "HTTPS://A.test:443/x?y#z", True),
+        ("http://a.test:80", "http://a.test", True),
+        ("http://[::1]", "http://[::1]:80", True),
+        ("nats://a.test", "nats://a.test", True),
+        ("https://a.test", "http://a.test", False),
+        ("https://a.test", "https://a.test:8443", False),
+        ("https://a.test", "https://b.test", False),
+    ],
+)
+def test_urls_of_one_origin(one: str, other: str, same: bool) -> None:
+    assert (origin(one) == origin(other)) is same
 
 
 def test_case_49_loopback_urls() -> None:
