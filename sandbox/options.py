@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from hogsend.urls import host_and_port, reached_at
+
 ORGANIZATION_ID = "0190a000-0000-7000-8000-00000000c0de"
 USER_ID = "0190a000-0000-7000-8000-0000000000aa"
 
@@ -27,6 +29,10 @@ class Resolve(msgspec.Struct, frozen=True):
         if not (host and equals and address and colon and port.isdecimal()):
             raise ValueError(f"{text!r} is not of the form HOST=ADDR:PORT")
         return cls(host.lower(), address.strip("[]"), int(port))
+
+    def __str__(self) -> str:
+        """Write it as `parse` reads it."""
+        return f"{self.host}={host_and_port(self.address, self.port)}"
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,5 +85,4 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         """URL without a trailing slash."""
         if self.public_url:
             return self.public_url.rstrip("/")
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return f"http://{reached_at(self.host, self.port)}"

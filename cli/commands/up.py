@@ -61,7 +61,9 @@ def up(*, sandbox: Flag = False, sandbox_port: Port = PORT, json: Flag = False) 
         stand_in = None
         if sandbox:
             require_free("127.0.0.1", sandbox_port, "--sandbox-port", "the sandbox")
-            stand_in = StandIn(sandbox_port, gateway.gateway_port)
+            stand_in = StandIn(
+                sandbox_port, gateway.gateway_port, gateway_host=gateway.gateway_host
+            )
             stand_in.use()
 
         async def on_ready(stack: Stack, summary: Summary) -> bool:

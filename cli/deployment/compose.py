@@ -12,11 +12,10 @@ from typing import IO
 from cli import environment
 from cli.deployment.env_file import EnvFile
 from cli.errors import CommandError
+from hogsend.urls import reached_at
 
 COMMAND = "HOGSEND_COMPOSE"
 """Environment variable with the command to use, for example `podman compose`."""
-_LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-"""Where a port that is published at every address is reached from this machine."""
 
 
 class Compose:
@@ -95,9 +94,7 @@ class Compose:
         """
         found = self.run("--profile", "cluster", "port", service, str(port))
         host, _, number = found.rpartition(":")
-        host = host.strip("[]")
-        host = _LOOPBACK.get(host, host)
-        return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+        return reached_at(host.strip("[]"), number)
 
     def running(self) -> list[str]:
         """Names of the services that run."""

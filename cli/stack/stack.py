@@ -12,6 +12,7 @@ from cli.stack.data_directory import DataDirectory, write_private
 from cli.stack.settings import StackSettings
 from cli.stack.supervisor import Program, Supervisor
 from hogsend.contract.users import DEPRECATED_USERS, User
+from hogsend.urls import reached_at
 from services.gateway.settings import GatewaySettings
 
 
@@ -33,9 +34,7 @@ class Stack:
     @property
     def base_url(self) -> str:
         """URL of the gateway, as seen from this machine."""
-        host = self.gateway.gateway_host
-        reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
-        return f"http://{reachable}:{self.gateway.gateway_port}"
+        return f"http://{reached_at(self.gateway.gateway_host, self.gateway.gateway_port)}"
 
     @property
     def admin_key(self) -> str:

@@ -16,6 +16,7 @@ from cli.stack.environment import minimal_environment
 from cli.stack.stack import Stack
 from cli.stack.supervisor import Program
 from hogsend.service.settings.shared import PostHogSettings
+from hogsend.urls import reached_at
 from sandbox.options import Options, Resolve
 
 PUBLIC_HOST = "hogsend.test"
@@ -33,15 +34,27 @@ class StandIn:
     """A sandbox and its one project, addressed so that everything works without further flags."""
 
     def __init__(
-        self, port: int, gateway_port: int, *, token_seconds: int = Options().token_seconds
+        self,
+        port: int,
+        gateway_port: int,
+        *,
+        gateway_host: str = "127.0.0.1",
+        token_seconds: int = Options().token_seconds,
     ) -> None:
-        """Configure it to listen on `port` and to deliver to the gateway."""
+        """Configure it.
+
+        Args:
+            port: where it listens.
+            gateway_port: where the gateway listens, to which it delivers.
+            gateway_host: the same.
+            token_seconds: how long an access token is valid.
+        """
         self.options = Options(
             port=port,
             auto_consent=True,
             allow_http_clients=True,
             token_seconds=token_seconds,
-            resolve=(Resolve(PUBLIC_HOST, "127.0.0.1", gateway_port),),
+            resolve=(Resolve.parse(f"{PUBLIC_HOST}={reached_at(gateway_host, gateway_port)}"),),
         )
         self.public_url = f"http://{PUBLIC_HOST}:{gateway_port}"
 
@@ -54,7 +67,7 @@ class StandIn:
                 *(sys.executable, "-m", "cli.main", "sandbox", "--auto-consent"),
                 *("--allow-http-clients", "--port", str(self.options.port)),
                 *("--token-seconds", str(self.options.token_seconds)),
-                *("--resolve", f"{resolve.host}={resolve.address}:{resolve.port}"),
+                *("--resolve", str(resolve)),
             ],
             {**minimal_environment(), "PYTHONPATH": python_path},
             directory=directory,

@@ -164,7 +164,7 @@ def _listening(settings: GatewaySettings, place: Place | None) -> Callable[[], s
         unread_seconds=unread_seconds,
         environment=os.environ,
     )
-    log.info("listening", url=f"http://{settings.gateway_host}:{settings.gateway_port}")
+    log.info("listening", url=settings.listening_url)
     return lambda: listening
 
 

@@ -49,7 +49,7 @@ async def _run_parent(settings: GatewaySettings) -> int:
         share=settings.gateway_share_port,
         environment=os.environ,
     )
-    log.info("listening", url=f"http://{settings.gateway_host}:{settings.gateway_port}")
+    log.info("listening", url=settings.listening_url)
     parent = Parent(settings, observed, port)
     everything = CollectorRegistry(auto_describe=False)
     everything.register(WorkersMetrics(parent, asyncio.get_running_loop()))

@@ -23,6 +23,7 @@ from hogsend.service.settings.types import (
     SigningSecret,
     Url,
 )
+from hogsend.urls import host_and_port
 from services.gateway.client_address import parse_network
 
 
@@ -161,6 +162,11 @@ class GatewaySettings(Settings):
     spool_max_bytes: Annotated[int, Field(ge=0)] = Field(
         256 * MIB, description="Bytes of webhooks the spool holds; 0 turns it off."
     )
+
+    @property
+    def listening_url(self) -> str:
+        """Where it listens, for the log."""
+        return f"http://{host_and_port(self.gateway_host, self.gateway_port)}"
 
     @property
     def signatures_required(self) -> bool:

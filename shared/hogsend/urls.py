@@ -68,6 +68,23 @@ def is_loopback(url: str) -> bool:
     return address is not None and (address.is_loopback or address.is_unspecified)
 
 
+def host_and_port(host: str, port: int | str) -> str:
+    """Write both as a URL has them: an address of IPv6 in brackets (RFC 3986, 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def reached_at(host: str, port: int | str) -> str:
+    """Give host and port at which this machine reaches what listens there.
+
+    Every address of this machine, which `0.0.0.0`, `::` and no host at all stand for, is reached at
+    loopback.
+    """
+    address = literal_address(host) if host else ipaddress.IPv4Address(0)
+    if address is not None and address.is_unspecified:
+        host = "127.0.0.1" if address.version == 4 else "::1"  # noqa: PLR2004
+    return host_and_port(host, port)
+
+
 def literal_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """Read a host that is written as an address, in every spelling libraries accept.
 

@@ -1,0 +1,49 @@
+"""Where this machine reaches what listens at an address."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cli.stack.data_directory import DataDirectory
+from cli.stack.settings import StackSettings
+from cli.stack.stack import Stack
+from cli.stack.stand_in import StandIn
+from cli.stack.supervisor import Supervisor
+from hogsend.urls import reached_at
+from sandbox.options import Options, Resolve
+from services.gateway.settings import GatewaySettings
+
+REACHED = {
+    "127.0.0.1": "127.0.0.1:3002",
+    "0.0.0.0": "127.0.0.1:3002",
+    "": "127.0.0.1:3002",
+    "::": "[::1]:3002",
+    "0::0": "[::1]:3002",
+    "::1": "[::1]:3002",
+    "192.0.2.7": "192.0.2.7:3002",
+    "2001:db8::7": "[2001:db8::7]:3002",
+    "localhost": "localhost:3002",
+}
+
+
+@pytest.mark.parametrize(("host", "reached"), REACHED.items())
+def test_every_address_of_this_machine_is_reached_at_loopback(host: str, reached: str) -> None:
+    assert reached_at(host, 3002) == reached
+
+
+@pytest.mark.parametrize("host", [host for host in REACHED if host])
+def test_the_stack_and_its_stand_in_reach_the_gateway_where_it_listens(
+    host: str, tmp_path: Path
+) -> None:
+    home = DataDirectory(tmp_path / "home")
+    gateway = GatewaySettings(gateway_host=host, gateway_port=3002)
+    supervisor = Supervisor(home.logs, lambda _name, _what: None)
+    assert Stack(home, gateway, StackSettings(), supervisor).base_url == f"http://{REACHED[host]}"
+    stand_in = StandIn(8010, 3002, gateway_host=host)
+    command = stand_in.program("", tmp_path).command
+    (given,) = [word for word in command if "=" in word]
+    assert given == f"hogsend.test={REACHED[host]}"
+    assert (Resolve.parse(given),) == stand_in.options.resolve
+    assert Options(host=host, port=3002).url == f"http://{REACHED[host]}"
