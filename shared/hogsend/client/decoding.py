@@ -45,7 +45,7 @@ class CannotDecode(HogsendError):
     def __init__(self, message: Msg, wanted: str, error: Exception) -> None:
         mismatch = Mismatch.of(error)
         self.path = ".".join([*mismatch.path, *([mismatch.missing] if mismatch.missing else [])])
-        self.reason = mismatch.reason
+        self.reason = mismatch.reason if isinstance(error, NOT_JSON) else repr(error)
         """What is wrong there."""
         self.data: bytes = message.data
         """The message's body, as it came."""
@@ -83,7 +83,8 @@ class Decoder(Generic[E]):
         self._name = _name(kind)
         try:
             self._decoder: msgspec.json.Decoder[E] = msgspec.json.Decoder(kind)
-        except (TypeError, ValueError, NameError) as error:
+        except Exception as error:
+            # Annotations are evaluated, and may raise anything.
             raise InvalidRequest(f"nothing can be decoded into {self._name}: {error}") from error
         if strangers := _unknown_to_msgspec(kind):
             unknown = f"msgspec does not know {', '.join(strangers)}"
@@ -98,7 +99,9 @@ class Decoder(Generic[E]):
         """
         try:
             return self._decoder.decode(message.data)
-        except NOT_JSON as error:
+        except Exception as error:
+            # Not only msgspec's: a type's `__post_init__` may raise anything, and a set of what has
+            # no hash raises `TypeError` once it is not empty.
             raise CannotDecode(message, self._name, error) from error
 
 

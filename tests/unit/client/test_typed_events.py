@@ -59,6 +59,22 @@ class Folder(msgspec.Struct):
     folders: list[Folder] = []
 
 
+class Paid(msgspec.Struct):
+    plan: str
+
+    def __post_init__(self) -> None:
+        if self.plan == "free":
+            raise LookupError(self.plan)
+
+
+class Items(msgspec.Struct):
+    items: set[Item]
+
+
+class Unfinished(msgspec.Struct):
+    plan: msgspec.Missing  # type: ignore[name-defined]
+
+
 class Started(msgspec.Struct, tag=True):
     plan: str
 
@@ -147,6 +163,22 @@ def test_what_is_of_another_shape_is_named(
     assert error.data == message(properties, "plan changed").data
 
 
+@pytest.mark.parametrize(
+    ("kind", "properties", "reason"),
+    [
+        (Paid, {"plan": "free"}, "LookupError('free')"),
+        (Items, {"items": [{"$sku": "a"}]}, "TypeError(\"unhashable type: 'Item'\")"),
+    ],
+)
+def test_whatever_a_type_raises_says_that_it_cannot_be_decoded(
+    kind: Any, properties: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(CannotDecode) as refused:
+        decode(kind, message(properties))
+    error = refused.value
+    assert (error.id, error.path, error.reason) == ("e1", "", reason)
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b"[" * 5000])
 @pytest.mark.parametrize("name", ["plan changed", "x" * 300])
 def test_what_is_no_event_at_all_is_named_by_its_message(data: bytes, name: str) -> None:
@@ -165,7 +197,10 @@ def test_the_error_is_copied_with_all_it_knows(copied: Callable[[Exception], Any
     assert (str(again), vars(again)) == (str(error), vars(error))
 
 
-@pytest.mark.parametrize("kind", [object(), 5, "Plan", lambda: 3, list["Missing"]])  # type: ignore[name-defined]  # noqa: F821
+@pytest.mark.parametrize(
+    "kind",
+    [object(), 5, "Plan", lambda: 3, (Plan, str), list["Missing"], Unfinished],  # type: ignore[name-defined]  # noqa: F821
+)
 def test_what_is_no_type_is_refused_before_anything_is_read(kind: Any) -> None:
     with pytest.raises(InvalidRequest):
         Client(Connection("subscriber", "nats://127.0.0.1:1")).events("signed_up", type=kind)
