@@ -96,7 +96,7 @@ def build(
     live, activity = LiveEvents(bus), ActivityLog(bus)
     console = console_is_shown(wanted=settings.console, host=settings.gateway_host)
     keys = AdminKeys(
-        settings, sessions=console, public_url=public.api_public_url, counted=workers.count
+        settings, console=console, public_url=public.api_public_url, counted=workers.count
     )
     workers.heard = keys.count_elsewhere
     app = Litestar(

@@ -51,10 +51,11 @@ FAILED_KEYS = Counter("hogsend_failed_keys", "Requests with an unknown key")
 
 _BEARER = "Bearer "
 _REQUEST = "request"
+_NEXT_MINUTE = {"Retry-After": "60"}
 SHORT_KEY = 16
 """Shorter keys can be guessed: wrong ones are slowed down by nothing but this machine."""
 
-Connection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
+AnyConnection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
 Counted: TypeAlias = Callable[[str, str], None]
 """Told for which limit something was counted, and whom for."""
 
@@ -74,7 +75,7 @@ class AdminKeys:
         self,
         settings: GatewaySettings,
         *,
-        sessions: bool = False,
+        console: bool = False,
         public_url: str = "",
         counted: Counted = lambda _kind, _who: None,
     ) -> None:
@@ -82,12 +83,12 @@ class AdminKeys:
 
         Args:
             settings: those of the gateway.
-            sessions: whether the console's cookies are known, too.
+            console: whether there is one, whose cookies are known, too.
             public_url: where the gateway is reached from outside.
             counted: told what was counted, for other processes of this gateway.
         """
         self._counted = counted
-        self.sessions = sessions
+        self.console = console
         self.public_url = public_url
         keys = (
             (Scope.FULL_ADMIN, settings.admin_api_key, settings.admin_api_key_previous),
@@ -198,7 +199,7 @@ class AdminKeys:
         return self._rates.limit, self._rates.remaining(scope.value)
 
 
-async def admin_only(connection: Connection, _handler: BaseRouteHandler) -> None:
+async def admin_only(connection: AnyConnection, _handler: BaseRouteHandler) -> None:
     """Accept full-admin keys.
 
     Raises:
@@ -209,30 +210,30 @@ async def admin_only(connection: Connection, _handler: BaseRouteHandler) -> None
     _require(connection, {Scope.FULL_ADMIN})
 
 
-async def admin_or_reader(connection: Connection, _handler: BaseRouteHandler) -> None:
+async def admin_or_reader(connection: AnyConnection, _handler: BaseRouteHandler) -> None:
     """Accept full-admin and read keys; raises like `admin_only`."""
     _require(connection, {Scope.FULL_ADMIN, Scope.READ})
 
 
-async def reporters_only(connection: Connection, _handler: BaseRouteHandler) -> None:
+async def reporters_only(connection: AnyConnection, _handler: BaseRouteHandler) -> None:
     """Accept ingest and full-admin keys, without a limit; else raises like `admin_only`."""
     _scope_of(connection, {Scope.FULL_ADMIN, Scope.INGEST}, audited=False)
 
 
-def _require(connection: Connection, scopes: set[Scope]) -> None:
+def _require(connection: AnyConnection, scopes: set[Scope]) -> None:
     keys: AdminKeys = connection.app.state.admin_keys
     scope = _scope_of(connection, scopes, audited=True)
     limit, left = keys.count_request(scope)
     connection.state[RATE_LIMIT_STATE] = (limit, max(left, 0))
     if left < 0:
-        raise TooManyRequestsException("Rate limit exceeded", headers={"Retry-After": "60"})
+        raise TooManyRequestsException("Rate limit exceeded", headers={**_NEXT_MINUTE})
 
 
-def _scope_of(connection: Connection, scopes: set[Scope], *, audited: bool) -> Scope:
+def _scope_of(connection: AnyConnection, scopes: set[Scope], *, audited: bool) -> Scope:
     keys: AdminKeys = connection.app.state.admin_keys
     authorization = connection.headers.get("authorization")
     actor = ""
-    if authorization is None and audited and keys.sessions:
+    if authorization is None and audited and keys.console:
         scope = _scope_of_session(connection, keys)
         actor = "console:"
     else:
@@ -248,7 +249,7 @@ def _scope_of(connection: Connection, scopes: set[Scope], *, audited: bool) -> S
     return scope
 
 
-def count_failure(connection: Connection, secret: str) -> None:
+def count_failure(connection: AnyConnection, secret: str) -> None:
     """Count a wrong key or cookie.
 
     Raises:
@@ -257,10 +258,10 @@ def count_failure(connection: Connection, secret: str) -> None:
     keys: AdminKeys = connection.app.state.admin_keys
     # Only who sends wrong keys is refused for them: behind a proxy, an address is everybody's.
     if keys.count_failure(secret, keys.addresses.of(connection.scope)):
-        raise TooManyRequestsException("Too many wrong keys", headers={"Retry-After": "60"})
+        raise TooManyRequestsException("Too many wrong keys", headers={**_NEXT_MINUTE})
 
 
-def check_own_page(connection: Connection) -> None:
+def check_own_page(connection: AnyConnection) -> None:
     """Require that a request comes from the console's own pages.
 
     Raises:
@@ -274,7 +275,7 @@ def check_own_page(connection: Connection) -> None:
         raise PermissionDeniedException(f"Forbidden: {error}") from None
 
 
-def _scope_of_session(connection: Connection, keys: AdminKeys) -> Scope | None:
+def _scope_of_session(connection: AnyConnection, keys: AdminKeys) -> Scope | None:
     host = connection.headers.get("host", "")
     found = sessions.cookie_of(connection.cookies, host, keys.public_url)
     if found is None:

@@ -10,7 +10,6 @@ import msgspec
 import structlog
 from litestar import MediaType, Request, Response
 from litestar.exceptions import (
-    ClientException,
     HTTPException,
     MethodNotAllowedException,
     ValidationException,
@@ -32,13 +31,8 @@ from hogsend.contract.errors import Forbidden, HogsendError, InvalidRequest
 from hogsend.contract.provisioning import Refusal
 from hogsend.service import metrics
 from services.gateway.json_body import REQUIRED, InvalidBodyError, MalformedBodyError
-from services.gateway.response_headers import RETRY_SECONDS
+from services.gateway.response_headers import RETRY_AFTER
 from services.gateway.webhooks.posthog import InvalidPayloadError, MalformedJSONError
-
-
-class NotOfferedError(Exception):
-    """Hogsend has something that this product does not; the message says what to do instead."""
-
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +40,10 @@ MALFORMED = "Malformed JSON in request body"
 
 NO_BODY = "'data'"
 """What Litestar says of a request without its body."""
+
+
+class NotOfferedError(Exception):
+    """Hogsend has something that this product does not; the message says what to do instead."""
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -211,10 +209,6 @@ def _method_not_allowed(_request: Request[Any, Any, Any], _error: HTTPException)
     return _answer(404, ErrorBody("Not Found"))
 
 
-def _client_error(_request: Request[Any, Any, Any], error: ClientException) -> Any:
-    return _answer(error.status_code, ErrorBody(error.detail), error.headers)
-
-
 def _invalid_request(_request: Request[Any, Any, Any], error: ValidationException) -> Any:
     extra: Any = error.extra if isinstance(error.extra, list) else []
     if any(item["message"] == NO_BODY for item in extra):
@@ -265,7 +259,7 @@ def _unavailable(error: HogsendError) -> Any:
     fix = error.fix if isinstance(error, Forbidden) else None
     log.warning("answered 503", reason=str(error), **({"fix": fix} if fix else {}))
     body = TypedErrorBody(str(error), error.code, fix or msgspec.UNSET)
-    return _answer(error.status, body, {"Retry-After": str(RETRY_SECONDS)})
+    return _answer(error.status, body, RETRY_AFTER)
 
 
 def _not_offered(_request: Request[Any, Any, Any], error: NotOfferedError) -> Any:
@@ -281,7 +275,6 @@ def _internal_error(_request: Request[Any, Any, Any], error: Exception) -> Any:
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     HTTPException: _http_error,
     MethodNotAllowedException: _method_not_allowed,
-    ClientException: _client_error,
     ValidationException: _invalid_request,
     MalformedBodyError: _malformed_body,
     InvalidBodyError: _invalid_body,

@@ -12,8 +12,7 @@ from prometheus_client import Counter
 
 from hogsend.service.metrics import DeprecatedName
 from services.gateway.body_budget import BodyBudget
-
-_RETRY = {"Retry-After": "5"}
+from services.gateway.response_headers import RETRY_AFTER
 
 MAX_HEADER_BYTES = 64 * 1024
 """Limit for request line and headers; the server may buffer twice as much before it refuses."""
@@ -74,7 +73,7 @@ def with_body_timeout(app: ASGIApp, seconds: float, budget: BodyBudget) -> ASGIA
                     raise
                 REQUEST_TIMEOUTS.inc()
                 if body.given_up or not body.admitted:
-                    raise TooBusy(headers=_RETRY) from None
+                    raise TooBusy(headers={**RETRY_AFTER}) from None
                 raise BodyTooSlow from None
             finally:
                 body.end()

@@ -6,7 +6,7 @@ import itertools
 import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from litestar import Request
@@ -17,8 +17,8 @@ from prometheus_client import Histogram
 from services.gateway.auth import RATE_LIMIT_STATE, SESSION_STATE
 
 REQUEST_ID_STATE = "request_id"
-RETRY_SECONDS = 5
-"""`Retry-After` while a dependency is unavailable."""
+RETRY_AFTER: Mapping[str, str] = {"Retry-After": "5"}
+"""Header of an answer while a dependency, memory or room is missing."""
 
 HTTP_SECONDS = Histogram(
     "hogsend_http_request_seconds",

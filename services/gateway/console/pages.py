@@ -40,6 +40,7 @@ from services.gateway.auth import (
 from services.gateway.body_budget import SMALL_BYTES
 from services.gateway.console.live import LiveEvents, TooManyWatchers, Wanted
 from services.gateway.request_timeouts import BODY_LIMIT_STATE
+from services.gateway.response_headers import RETRY_AFTER
 
 Filter = Annotated[str | None, QueryParameter(max_length=4096)]
 
@@ -179,7 +180,7 @@ async def watch_events(
         stream = await live.watch(wanted)
     except TooManyWatchers:
         raise TooManyRequestsException(
-            "Too many pages are watching events already", headers={"Retry-After": "5"}
+            "Too many pages are watching events already", headers={**RETRY_AFTER}
         ) from None
     # Proxies that would collect the answer are asked not to.
     return Stream(

@@ -108,7 +108,7 @@ class Outbox:
             given_up = self._content.waiting.pop(0)
             metrics.FAILURES.labels("notices", "too_many").inc()
             log.warning(
-                "a notice to the operator was dropped: too many are waiting", id=given_up.id
+                "a notice to the operator was dropped: too many are waiting", id=str(given_up.id)
             )
         await self.save()
 

@@ -57,5 +57,5 @@ async def get_own_client_document(
     is_public = urlsplit(requested).netloc == urlsplit(public_url).netloc
     base = requested if is_loopback(requested) and not is_public else public_url
     keys: AdminKeys = request.app.state.admin_keys
-    callback = console_callback(base) if keys.sessions else None
+    callback = console_callback(base) if keys.console else None
     return client_document(f"{base}{OWN_PATH}", base, *([callback] if callback else []))

@@ -22,7 +22,7 @@ from hogsend.contract.errors import HogsendError, SpoolFull
 from hogsend.contract.webhooks import SECRET_HEADER, WEBHOOK_PATH
 from hogsend.service import metrics
 from services.gateway.json_body import MalformedBodyError
-from services.gateway.response_headers import REQUEST_ID_STATE, RETRY_SECONDS
+from services.gateway.response_headers import REQUEST_ID_STATE, RETRY_AFTER
 from services.gateway.signatures import SignatureCheck, Signatures
 from services.gateway.webhooks.posthog import (
     MalformedJSONError,
@@ -231,5 +231,4 @@ def with_deliveries(app: ASGIApp, deliveries: PostHogDeliveries) -> ASGIApp:
 
 
 def _busy(status: int, reason: str) -> HTTPException:
-    headers = {"Retry-After": str(RETRY_SECONDS)}
-    return HTTPException(reason, status_code=status, headers=headers)
+    return HTTPException(reason, status_code=status, headers={**RETRY_AFTER})

@@ -13,7 +13,6 @@ import signal
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import TimeoutError as TookTooLong
 
 import structlog
 from prometheus_client import REGISTRY, Metric
@@ -236,7 +235,9 @@ class WorkersMetrics(Collector):
         asking = asyncio.run_coroutine_threadsafe(self._parent.collected(), self._loop)
         try:
             found = asking.result(2 * ANSWER_SECONDS)
-        except TookTooLong:
+        except TimeoutError:
+            metrics.FAILURES.labels("workers", "no_answer").inc()
+            log.debug("the metrics of the workers took too long", seconds=2 * ANSWER_SECONDS)
             asking.cancel()
             return
         yield from found.collect()

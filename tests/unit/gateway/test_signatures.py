@@ -20,7 +20,7 @@ from hogsend.contract.errors import Unavailable
 from hogsend.posthog.signing import KEY_ID_HEADER, key_id
 from hogsend.service.settings.base import Settings
 from hogsend.service.settings.shared import PostHogSettings
-from services.gateway.response_headers import RETRY_SECONDS
+from services.gateway.response_headers import RETRY_AFTER
 from services.gateway.settings import GatewaySettings
 from services.gateway.signatures import TOLERANCE_SECONDS
 from services.gateway.webhooks.refusals import REFUSED
@@ -170,7 +170,10 @@ async def test_without_a_key_a_signature_counts_as_none(signing: Any) -> None:
         assert (await post(gateway, signed(OTHER))).status_code == 200
     async with fake_gateway(signing=signing, webhook_signatures="required") as gateway:
         answer = await post(gateway, signed(OTHER))
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, str(RETRY_SECONDS))
+        assert (answer.status_code, answer.headers["retry-after"]) == (
+            503,
+            RETRY_AFTER["Retry-After"],
+        )
         assert (await post(gateway, {})).status_code == 401
 
 
