@@ -11,6 +11,7 @@ import structlog
 from cachetools import LRUCache
 
 from hogsend.contract import subjects
+from hogsend.contract.consumers import API
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.errors import Forbidden, PublishRejected, TooLarge, Unavailable
 from hogsend.contract.headers import message_headers
@@ -25,7 +26,7 @@ ANSWER_SECONDS = 5.0
 KNOWN_PROVIDERS = 1000
 """Providers of which this process remembers where in the stream its last change is."""
 
-_GET = f"$JS.API.STREAM.MSG.GET.{StreamName.CREDENTIALS}"
+_GET = f"{API}.STREAM.MSG.GET.{StreamName.CREDENTIALS}"
 _NO_MESSAGE = 10037
 
 log = structlog.get_logger(__name__)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from nats.js import errors as js_errors
 
+from hogsend.contract.consumers import API
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.headers import format_time
 from hogsend.contract.moments import read_moment
@@ -101,7 +102,7 @@ async def _direct_get(
     subscription = await client.subscribe(inbox)
     found: list[StoredMessage] = []
     try:
-        await client.publish(f"$JS.API.DIRECT.GET.{stream}", request, reply=inbox)
+        await client.publish(f"{API}.DIRECT.GET.{stream}", request, reply=inbox)
         while True:
             message = await subscription.next_msg(ANSWER_SECONDS)
             headers = message.headers or {}

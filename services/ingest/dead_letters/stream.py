@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from hogsend.contract import subjects
+from hogsend.contract.consumers import API
 from hogsend.contract.dead_letters import DeadLetter, read_letter
 from hogsend.contract.errors import InvalidRequest, Unavailable
 from hogsend.contract.json_text import NOT_JSON
@@ -22,8 +23,7 @@ UNREADABLE = "unreadable"
 
 ANSWER_SECONDS = 5.0
 
-_API = "$JS.API"
-_PURGE = f"{_API}.STREAM.PURGE.{StreamName.DEADLETTER}"
+_PURGE = f"{API}.STREAM.PURGE.{StreamName.DEADLETTER}"
 _STREAM_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 
 

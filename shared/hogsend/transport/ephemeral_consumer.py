@@ -13,6 +13,7 @@ import msgspec
 import nats.errors
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
+from hogsend.contract.consumers import API
 from hogsend.transport.connection import MANAGEMENT_SECONDS, UNREACHABLE, Connection
 from hogsend.transport.foreign_consumer import (
     ConsumerLost,
@@ -96,7 +97,7 @@ class EphemeralConsumer:
     async def _placed(self) -> ConsumerConfig:
         if self._made_at is None:
             return self._config
-        subject = f"$JS.API.STREAM.INFO.{self._stream}"
+        subject = f"{API}.STREAM.INFO.{self._stream}"
         answer = await self._connection.ask(subject, b"", seconds=MANAGEMENT_SECONDS)
         stream = msgspec.json.decode(answer.data, type=_Stream)
         if stream.created is None:

@@ -15,6 +15,7 @@ import msgspec
 import nats.errors
 from nats.js.api import AckPolicy, ConsumerConfig
 
+from hogsend.contract.consumers import API
 from hogsend.contract.errors import ConsumerConflict, Forbidden, InvalidRequest
 from hogsend.contract.subjects import REPLAYS
 from hogsend.transport.connection import MANAGEMENT_SECONDS, UNREACHABLE, Connection
@@ -116,7 +117,7 @@ async def found_or_made(
         nats.errors.Error: JetStream cannot be reached, or has no such stream now.
     """
     name = config.durable_name or config.name or ""
-    subject = f"$JS.API.CONSUMER.CREATE.{stream}.{name}"
+    subject = f"{API}.CONSUMER.CREATE.{stream}.{name}"
     if config.filter_subject:
         # The server checks that the last part is the filter.
         subject = f"{subject}.{config.filter_subject}"
@@ -130,7 +131,7 @@ async def found_or_made(
         return answer.found
     if answer.error.err_code != _EXISTS_OTHERWISE and answer.error.code != _NOT_AVAILABLE:
         raise _failure(answer.error)
-    existing = await _ask(connection, f"$JS.API.CONSUMER.INFO.{stream}.{name}", {})
+    existing = await _ask(connection, f"{API}.CONSUMER.INFO.{stream}.{name}", {})
     if existing.error is not None:
         raise _failure(existing.error)
     asked = _Existing(config.filter_subject, config.filter_subjects)
@@ -155,7 +156,7 @@ async def known_consumer(connection: Connection, stream: str, name: str) -> Foun
         Forbidden: this NATS user may not see it.
         nats.errors.Error: JetStream cannot be reached, or has no such stream now.
     """
-    subject = f"$JS.API.CONSUMER.INFO.{stream}.{name}"
+    subject = f"{API}.CONSUMER.INFO.{stream}.{name}"
     try:
         answer = await _ask(connection, subject, {}, seconds=UNREACHABLE_SECONDS)
     except TimeoutError as error:
@@ -176,7 +177,7 @@ async def forget(connection: Connection, stream: str, name: str) -> None:
     """
     if not connection.connected:
         return
-    subject = f"$JS.API.CONSUMER.DELETE.{stream}.{name}"
+    subject = f"{API}.CONSUMER.DELETE.{stream}.{name}"
     try:
         await connection.ask(subject, b"", seconds=FORGET_SECONDS)
     except (*UNREACHABLE, Forbidden) as error:

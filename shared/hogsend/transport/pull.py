@@ -11,6 +11,7 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from hogsend.contract.consumers import API
 from hogsend.transport.connection import UNREACHABLE, Connection
 
 WAIT_SECONDS = 5.0
@@ -69,7 +70,7 @@ class Pull:
     def __init__(self, connection: Connection, stream: str, consumer: str) -> None:
         self._connection = connection
         self._client = client = connection.client
-        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._subject = f"{API}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._inbox = f"{client.new_inbox()}."
         self._subscription: Subscription | None = None
         self._requests = 0

@@ -1,7 +1,7 @@
 """Our two subscribers under FastStream's routers, and why its own are not used.
 
-This package is the only place that reaches behind FastStream's public interface (0.7). Measured on
-two shared cores, CPU of the answering process:
+Like `hogsend.service.router` and `hogsend.faststream`, this package reaches behind FastStream's
+public interface (0.7); services do not. Measured on two shared cores, CPU of the answering process:
 
 - A request costs 225 us with FastStream's own `CoreSubscriber`, of which 80 us are NATS and the
   handler; with `max_workers`, 550 us. `RequestSubscriber` costs 85 us: no stack of contexts, no
