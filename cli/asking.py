@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 from cyclopts import Parameter
 
 from cli.admin.client import AdminClient
+from cli.flags import Flag
 from cli.server_address import resolve
 from cli.terminal import Terminal
 
@@ -35,7 +36,7 @@ class Server:
 
     url: str | None = None
     admin_key: str | None = None
-    json: Annotated[bool, Parameter(negative="", show_default=False)] = False
+    json: Flag = False
 
 
 DEFAULT_SERVER = Server()

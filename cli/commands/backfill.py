@@ -14,13 +14,12 @@ from cli.backfill.progress import follow
 from cli.console import err, out, print_json
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
+from cli.flags import Flag
 from cli.server_address import resolve
 from cli.terminal import print_hanging
 from hogsend.contract.backfills import Backfill, BackfillList
 
 app = App(name="backfill", help="Bring events from before the connection.")
-
-Switch = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 @app.command
@@ -29,9 +28,9 @@ def posthog(
     since: str,
     until: str | None = None,
     event: Annotated[list[str] | None, Parameter(negative="")] = None,
-    announce: Switch = False,
-    dry_run: Switch = False,
-    detach: Switch = False,
+    announce: Flag = False,
+    dry_run: Flag = False,
+    detach: Flag = False,
     server: Server = DEFAULT_SERVER,
 ) -> int:
     """Bring events that PostHog has and that are not here, in order of time.

@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from cli.backup.asking import opening_key, sealing_key
 from cli.backup.local import LocalSource, LocalTarget, ServersTarget
 from cli.backup.report import report, shown
 from cli.backup.whole import back_up, bring_back
 from cli.console import err
+from cli.flags import Flag
 from cli.stack.ports import require_free
 from cli.stack.settings import StackSettings
-
-Json = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 def backup(
@@ -26,7 +22,7 @@ def backup(
     *,
     recipient: str | None = None,
     passphrase_file: Path | None = None,
-    json: Json = False,
+    json: Flag = False,
 ) -> int:
     """Back up streams, PostgreSQL, settings and secrets while everything runs.
 
@@ -59,7 +55,7 @@ def restore(
     *,
     identity: Path | None = None,
     passphrase_file: Path | None = None,
-    json: Json = False,
+    json: Flag = False,
 ) -> int:
     """Restore a backup where there is no stack yet.
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from cli.backup.asking import opening_key, sealing_key
 from cli.backup.report import report, shown
@@ -22,6 +21,7 @@ from cli.deployment.moving import Move
 from cli.deployment.upgrading import Replaced, Upgrade
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
+from cli.flags import Flag
 from cli.stack.settings import problems
 
 app = App(name="compose", help="Check, change and upgrade a deployment with Compose.")
@@ -39,12 +39,11 @@ class Upgraded(msgspec.Struct, frozen=True):
     replaced: list[Replaced]
 
 
-Json = Annotated[bool, Parameter(negative="", show_default=False)]
 HERE = Path()
 
 
 @app.command
-def check(*, json: Json = False) -> int:
+def check(*, json: Flag = False) -> int:
     """Check what .env says, before anything starts.
 
     Settings that containers would not get are refused, and so are wrong values and layouts that
@@ -72,7 +71,7 @@ def check(*, json: Json = False) -> int:
 
 
 @app.command
-def layout(layout: Layout, /, *, deployment: Path = HERE, json: Json = False) -> int:
+def layout(layout: Layout, /, *, deployment: Path = HERE, json: Flag = False) -> int:
     """Choose between one NATS server (single) and three (cluster, with two of each service).
 
     Writes the layout into `.env`. Where there are streams already, they move along: they are saved,
@@ -106,7 +105,7 @@ def layout(layout: Layout, /, *, deployment: Path = HERE, json: Json = False) ->
 
 
 @app.command
-def upgrade(*, build: bool = True, deployment: Path = HERE, json: Json = False) -> int:
+def upgrade(*, build: bool = True, deployment: Path = HERE, json: Flag = False) -> int:
     """Replace one container after the other by one of the current version.
 
     The next is only replaced when the one before works. With two gateways, behind a proxy that asks
@@ -138,7 +137,7 @@ def backup(
     recipient: str | None = None,
     passphrase_file: Path | None = None,
     deployment: Path = HERE,
-    json: Json = False,
+    json: Flag = False,
 ) -> int:
     """Back up streams, PostgreSQL, settings and secrets while everything runs.
 
@@ -174,7 +173,7 @@ def restore(
     identity: Path | None = None,
     passphrase_file: Path | None = None,
     deployment: Path = HERE,
-    json: Json = False,
+    json: Flag = False,
 ) -> int:
     """Restore a backup where no service has run yet.
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from cli.admin.client import AdminClient, Rotated
 from cli.connect import flow, report
@@ -14,6 +11,7 @@ from cli.connect.results import Connected, ConnectError, failure
 from cli.console import err, print_json
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
+from cli.flags import Flag
 from cli.server_address import ServerAddress, admin_key_hint, resolve
 from cli.terminal import Terminal
 from hogsend.posthog.client_document import CLIENT_ID
@@ -21,7 +19,6 @@ from hogsend.urls import is_absolute_url
 
 DAY = 86_400.0
 PROVIDERS = ("posthog",)
-Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 def connect(

@@ -5,27 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
 
 import msgspec
 import nats.errors
 import nats.js.errors
-from cyclopts import App, Parameter
+from cyclopts import App
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo
 from rich.text import Text
 
 from cli.bus_address import operator_address
-from cli.console import out, print_json
+from cli.console import counted, out, print_json
 from cli.errors import CommandError
+from cli.flags import Flag
 from cli.operator_bus import operator_bus
 from cli.redaction import printable
 from hogsend.contract.consumers import STREAMS_OF_OTHERS, reserved
 from hogsend.contract.streams import StreamName
 
 app = App(name="consumers", help="Look at and delete the consumers of events and changes.")
-
-Json = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -54,7 +52,7 @@ class Deleted(msgspec.Struct, frozen=True):
 
 
 @app.command(name="list")
-def list_(*, nats_url: str | None = None, json: Json = False) -> int:
+def list_(*, nats_url: str | None = None, json: Flag = False) -> int:
     """List the consumers of events and credential changes.
 
     Parameters
@@ -86,11 +84,11 @@ def show(found: list[Found]) -> None:
             f"{one.unacknowledged:>7} unacknowledged  {', '.join(one.filters)}"
         )
         out.print(Text(printable(line)), soft_wrap=True)
-    out.print(f"{len(found)} consumer{'' if len(found) == 1 else 's'}")
+    out.print(counted(len(found), "consumer"))
 
 
 @app.command
-def delete(stream: str, name: str, *, nats_url: str | None = None, json: Json = False) -> int:
+def delete(stream: str, name: str, *, nats_url: str | None = None, json: Flag = False) -> int:
     """Delete a consumer and its position.
 
     A subscriber that still runs makes its durable again, and receives every event that the stream

@@ -20,6 +20,7 @@ from cli.console import json_begins, out, print_json
 from cli.contacts import report
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
+from cli.flags import Flag
 from cli.redaction import printable
 from cli.terminal import print_hanging
 from hogsend.contract.contacts import ContactDetails, ContactList
@@ -112,9 +113,9 @@ def split(merge: Merge, *, server: Server = DEFAULT_SERVER) -> int:
 def erase(
     key: str,
     *,
-    yes: Annotated[bool, Parameter(negative="", show_default=False)] = False,
-    posthog: Annotated[bool, Parameter(negative="", show_default=False)] = False,
-    dry_run: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    yes: Flag = False,
+    posthog: Flag = False,
+    dry_run: Flag = False,
     server: Server = DEFAULT_SERVER,
 ) -> int:
     """Erase everything about a person, here and on every stream, for ever; asks first.

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from cli.console import err, out, print_json
 from cli.demo.posthog import DemoPostHog
 from cli.demo.scenario import EVENT, Scenario
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
+from cli.flags import Flag
 from cli.stack import local, startup
 from cli.stack.data_directory import DataDirectory
 from cli.stack.ports import free_or_any
@@ -25,7 +23,7 @@ from hogsend.service.settings.shared import TelemetrySettings
 from services.gateway.settings import GatewaySettings
 
 
-def demo(*, json: Annotated[bool, Parameter(negative="", show_default=False)] = False) -> int:
+def demo(*, json: Flag = False) -> int:
     """Connect to a PostHog on this machine; watch an event arrive and a token being refreshed.
 
     Starts everything it needs, on free ports and with its own data in HOGSEND_HOME/demo; sends

@@ -14,6 +14,7 @@ from cli.confirmation import confirmed, require_terminal
 from cli.console import out, print_json
 from cli.destinations import report
 from cli.exit_codes import ExitCode
+from cli.flags import Flag
 from cli.terminal import print_hanging
 from hogsend.contract.destinations import DeliveryStatus
 
@@ -94,7 +95,7 @@ def send_test(id: Id, *, server: Server = DEFAULT_SERVER) -> int:
 def delete(
     id: Id,
     *,
-    yes: Annotated[bool, Parameter(negative="", show_default=False, help="Do not ask.")] = False,
+    yes: Annotated[Flag, Parameter(help="Do not ask.")] = False,
     server: Server = DEFAULT_SERVER,
 ) -> int:
     """Delete a destination, its history, and the events that wait for it; asks first."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
+from typing import Literal
 
 from cli.admin.errors import AdminError
 from cli.asking import DEFAULT_SERVER, Server, ask
@@ -13,6 +11,7 @@ from cli.confirmation import confirmed, require_terminal
 from cli.console import out, print_json
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
+from cli.flags import Flag
 from cli.server_address import resolve
 from cli.terminal import print_hanging
 
@@ -26,7 +25,7 @@ def disconnect(
     provider: Literal["posthog"],
     /,
     *,
-    yes: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    yes: Flag = False,
     server: Server = DEFAULT_SERVER,
 ) -> int:
     """Delete the credential of a connected project and the secret made for it; asks first.

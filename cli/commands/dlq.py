@@ -15,6 +15,7 @@ from cli.console import out, print_json
 from cli.deadletters import report
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
+from cli.flags import Flag
 from cli.server_address import resolve
 from cli.terminal import print_hanging
 from hogsend.contract.dead_letters import DeadLettersDone
@@ -23,7 +24,7 @@ _POSITIVE = Number(gte=1, lt=2**63)
 Sequence = Annotated[
     int, Parameter(validator=_POSITIVE, help="Number of one dead letter, as `list` shows it.")
 ]
-Everything = Annotated[bool, Parameter(negative="", show_default=False, help="Every dead letter.")]
+Everything = Annotated[Flag, Parameter(help="Every dead letter.")]
 
 app = App(name="dlq", help="Look at messages that could not be processed, and replay them.")
 
@@ -114,7 +115,7 @@ def purge(
     *,
     filter: Filter = Filter(),
     all: Everything = False,
-    yes: Annotated[bool, Parameter(negative="", show_default=False, help="Do not ask.")] = False,
+    yes: Annotated[Flag, Parameter(help="Do not ask.")] = False,
     server: Server = DEFAULT_SERVER,
 ) -> int:
     """Delete dead letters and their messages permanently; asks first."""

@@ -20,16 +20,13 @@ from cli.errors import CommandError
 from cli.events import report, way
 from cli.events.replaying import Replayed, replayed
 from cli.exit_codes import ExitCode
+from cli.flags import Flag
 from cli.server_address import resolve
 from cli.terminal import Terminal, print_hanging
 from hogsend import CannotDecode
 from hogsend.contract.errors import HogsendError
 from hogsend.contract.events import Event
 from hogsend.contract.json_text import NOT_JSON
-
-Text = str | None
-Switch = Annotated[bool, Parameter(negative="", show_default=False)]
-Json = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 @Parameter(name="*")
@@ -45,8 +42,8 @@ class Filters:
         Only those from this source: posthog, or hogsend for those that were sent here.
     """
 
-    user: Text = None
-    source: Text = None
+    user: str | None = None
+    source: str | None = None
 
     def take(self, found: Event) -> bool:
         """Whether an event is one of them."""
@@ -63,13 +60,13 @@ app = App(name="events", help="List, show, send, follow and replay events.")
 @app.command(name="list")
 def list_(
     *,
-    event: Text = None,
+    event: str | None = None,
     which: Filters = ANY,
-    from_: Annotated[Text, Parameter(name="--from")] = None,
-    to: Text = None,
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
+    to: str | None = None,
     limit: Annotated[int, Parameter(validator=Number(gte=1, lte=100))] = 50,
     offset: Annotated[int, Parameter(validator=Number(gte=0, lte=1_000_000))] = 0,
-    before: Text = None,
+    before: str | None = None,
     server: Server = DEFAULT_SERVER,
 ) -> int:
     """List stored events, the latest that happened first.
@@ -118,7 +115,7 @@ def list_(
 def show(
     id: str,
     *,
-    event: Text = None,
+    event: str | None = None,
     which: Filters = ANY,
     server: Server = DEFAULT_SERVER,
 ) -> int:
@@ -162,12 +159,12 @@ def show(
 def send(
     name: str,
     *,
-    user: Text = None,
-    email: Text = None,
+    user: str | None = None,
+    email: str | None = None,
     properties: str = "{}",
     contact_properties: str = "{}",
-    key: Text = None,
-    timestamp: Text = None,
+    key: str | None = None,
+    timestamp: str | None = None,
     server: Server = DEFAULT_SERVER,
 ) -> int:
     """Send an event to Hogsend; it is stored and announced when this ends.
@@ -214,11 +211,11 @@ def send(
 
 @app.command
 def follow(
-    event: Text = None,
+    event: str | None = None,
     *,
     which: Filters = ANY,
-    nats_url: Text = None,
-    json: Json = False,
+    nats_url: str | None = None,
+    json: Flag = False,
 ) -> int:
     """Print events as they arrive, from now on, until Ctrl-C.
 
@@ -260,9 +257,9 @@ def replay(
     *,
     to: str,
     since: str,
-    until: Text = None,
-    dry_run: Switch = False,
-    after: Text = None,
+    until: str | None = None,
+    dry_run: Flag = False,
+    after: str | None = None,
     server: Server = DEFAULT_SERVER,
 ) -> int:
     """Deliver events to one subscriber again, oldest first; no other subscriber receives them.

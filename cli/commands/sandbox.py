@@ -15,6 +15,7 @@ from cyclopts.validators import Number
 from cli.console import err, out, print_json
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
+from cli.flags import Flag
 from cli.stack.ports import require_free
 from hogsend.service import logs
 from hogsend.service.settings.shared import TelemetrySettings
@@ -25,7 +26,6 @@ DEFAULT = Options()
 
 Port = Annotated[int, Parameter(validator=Number(gte=1, lte=65535))]
 Seconds = Annotated[int, Parameter(validator=Number(gte=1))]
-Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 class Summary(msgspec.Struct, frozen=True, rename="camel"):

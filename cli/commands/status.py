@@ -27,6 +27,7 @@ from cli.doctor.checks import (
 )
 from cli.doctor.report import show_check
 from cli.errors import CommandError, CommandFailed
+from cli.flags import Flag
 from cli.health import Health, Part, parts
 from cli.redaction import printable
 from cli.server_address import ServerAddress, resolve
@@ -41,9 +42,9 @@ _COLOURS = {"up": "green", "down": "red"}
 def status(
     *,
     url: str | None = None,
-    watch: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    watch: Flag = False,
     every: Annotated[float, Parameter(validator=Number(gte=0.5))] = 2.0,
-    json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    json: Flag = False,
 ) -> int:
     """Show the health of a running stack; exits with 1 unless it is healthy.
 

@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import App
 from nats.aio.client import Client
 from rich.status import Status
 
@@ -19,11 +18,10 @@ from cli.backup.streams import Done, StreamError
 from cli.bus_address import operator_address
 from cli.console import counted, err, out, print_json
 from cli.errors import CommandError
+from cli.flags import Flag
 from cli.operator_bus import operator_bus
 
 app = App(name="streams", help="Back up JetStream's streams to files, and restore them.")
-
-Json = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -34,7 +32,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 @app.command
-def backup(directory: Path, *, nats_url: str | None = None, json: Json = False) -> int:
+def backup(directory: Path, *, nats_url: str | None = None, json: Flag = False) -> int:
     """Back up every stream with the positions of its consumers.
 
     An earlier backup is never overwritten. Back up PostgreSQL with pg_dump after the streams; see
@@ -63,7 +61,7 @@ def backup(directory: Path, *, nats_url: str | None = None, json: Json = False) 
 
 
 @app.command
-def restore(directory: Path, *, nats_url: str | None = None, json: Json = False) -> int:
+def restore(directory: Path, *, nats_url: str | None = None, json: Flag = False) -> int:
     """Restore every stream of a backup. Run it before any service is started.
 
     Parameters

@@ -12,6 +12,7 @@ from cyclopts.validators import Number
 from cli.console import err, print_json
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
+from cli.flags import Flag
 from cli.stack import local, startup
 from cli.stack.data_directory import DataDirectory
 from cli.stack.ports import require_free
@@ -23,7 +24,6 @@ from cli.summary import Summary, show, typed_command
 from hogsend.service.settings.base import deprecations
 from services.gateway.settings import GatewaySettings
 
-Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 Port = Annotated[int, Parameter(validator=Number(gte=1, lte=65535))]
 
 
