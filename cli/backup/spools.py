@@ -29,16 +29,23 @@ async def waited_for(
         for attempt in range(polls):
             if attempt:
                 await asyncio.sleep(POLL_SECONDS)
-            found = [await _spooled(http, address) for address in addresses]
-            told = [one for one in found if one is not None]
-            left = sum(told) if len(told) == len(found) else None
-            if not left:
+            found = [await spooled(http, address) for address in addresses]
+            waiting = sum(one for one in found if one is not None)
+            left = None if None in found else waiting
+            # Those that say so are waited for, whatever another one does.
+            if not waiting:
                 return left
-            progress(f"what waits in the spool: {left}", 0)
+            progress(f"what waits in the spool: {waiting}", 0)
     return left
 
 
-async def _spooled(http: httpx.AsyncClient, address: str) -> int | None:
+async def spooled(http: httpx.AsyncClient, address: str = "") -> int | None:
+    """Ask a gateway how many webhooks are in its spool; None while it does not say.
+
+    Args:
+        http: the client, which may know the address.
+        address: where the gateway is.
+    """
     try:
         return int((await http.get(f"{address}/readyz")).json()["spooled"])
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):

@@ -20,6 +20,7 @@ import httpx
 import msgspec
 
 from cli.backup import streams
+from cli.backup.spools import spooled
 from cli.backup.streams import Done, StreamError
 from cli.deployment import ownership, servers
 from cli.deployment.compose import Compose
@@ -194,7 +195,7 @@ class Move:
             self._tell("waiting for the spool of gateway-2")
             async with self._gateway_2() as http:
                 for _ in range(SPOOL_POLLS):
-                    if await _spooled(http) == 0:
+                    if await spooled(http) == 0:
                         break
                     await asyncio.sleep(POLL_SECONDS)
                 else:
@@ -278,14 +279,6 @@ async def _is_ready(http: httpx.AsyncClient) -> bool:
         return (await http.get("/readyz")).is_success
     except httpx.HTTPError:
         return False
-
-
-async def _spooled(http: httpx.AsyncClient) -> int | None:
-    """Webhooks in a gateway's spool; None while it does not say."""
-    try:
-        return int((await http.get("/readyz")).json()["spooled"])
-    except (httpx.HTTPError, ValueError, KeyError):
-        return None
 
 
 def _silent(_stream: str, _size: int) -> None:

@@ -52,6 +52,14 @@ async def test_a_spool_that_drains_is_waited_for() -> None:
     assert [line.rpartition(" ")[2] for line in told] == ["8", "3"]
 
 
+async def test_a_spool_that_drains_is_waited_for_though_another_gateway_says_nothing() -> None:
+    told: list[str] = []
+    async with gateway(7, 3, 0) as one:
+        silent = "http://127.0.0.1:1"
+        assert await waited_for([one, silent], lambda part, _size: told.append(part)) is None
+    assert [line.rpartition(" ")[2] for line in told] == ["7", "3"]
+
+
 async def test_what_does_not_drain_is_counted() -> None:
     async with gateway(5) as one, gateway(0) as two:
         assert await waited_for([one, two], quiet, polls=3) == 5
