@@ -17,6 +17,7 @@ import asyncpg
 import structlog
 
 from hogsend.service.database import Database
+from hogsend.service.postgres_server import lift_time_limits
 from services.ingest.event_table.partitions import UNPARTITIONED, UNTIL, changing, listed
 
 log = structlog.get_logger(__name__)
@@ -61,8 +62,7 @@ class Unpartitioned:
         async with self._database.outside_transactions() as connection:
             try:
                 async with connection.transaction():
-                    # A time limit in the address is about queries.
-                    await connection.execute("SET LOCAL statement_timeout = 0")
+                    await lift_time_limits(connection)
                     await connection.execute(
                         f"ALTER TABLE {table} VALIDATE CONSTRAINT {_constraint(end)}"
                     )

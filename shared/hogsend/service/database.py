@@ -25,6 +25,7 @@ from hogsend.contract.health import DependencyHealth, SchemaHealth
 from hogsend.service import metrics
 from hogsend.service.migrations import MigrationFailed, connect, end, is_pooled, migrate
 from hogsend.service.postgres_address import PostgresAddress
+from hogsend.service.postgres_server import lift_time_limits
 from hogsend.service.retry import retry_until_available
 from hogsend.service.settings.shared import DatabaseSettings
 
@@ -120,7 +121,7 @@ class Database:
         one, without anything being restarted.
 
         Raises:
-            CannotStart: PostgreSQL refuses a migration.
+            CannotStart: the server will not do, or refuses a migration.
         """
         while True:
             await self.connect()
@@ -137,7 +138,7 @@ class Database:
         """Migrate and open the pool, retrying until both succeed.
 
         Raises:
-            CannotStart: PostgreSQL refuses a migration, as it would at every further attempt.
+            CannotStart: the server will not do, or refuses a migration, as it always would.
         """
         if self._pool is None:
             await retry_until_available(self._open, wait_max=RETRY_SECONDS)
@@ -187,7 +188,8 @@ class Database:
     async def outside_transactions(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
         """A connection of its own, for a statement that takes long and cannot be in a transaction.
 
-        It knows no schema: names must be whole.
+        It knows no schema: names must be whole. It has no time limits, unless an operator set some
+        for a role and a pooler stands between.
 
         Raises:
             Unavailable: as `acquire`, and before the migrations have run.
@@ -197,6 +199,8 @@ class Database:
         try:
             connection = await connect(self._address)
             try:
+                if not self._pooled:
+                    await lift_time_limits(connection, of_session=True)
                 yield connection
             finally:
                 await end(connection)

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from hogsend.service.postgres_address import PostgresAddress
+from hogsend.service.postgres_server import lift_time_limits, require_suitable
 
 log = structlog.get_logger(__name__)
 
@@ -67,12 +68,14 @@ async def migrate(address: PostgresAddress, schema: str, directory: Path) -> Non
         directory: numbered `.sql` files in dbmate's format.
 
     Raises:
+        CannotStart: the server or the database will not do.
         MigrationFailed: PostgreSQL refuses one of them.
         OSError, asyncpg.PostgresConnectionError: PostgreSQL cannot be reached.
     """
     migrations = read(directory)
     connection = await connect(address)
     try:
+        await require_suitable(connection)
         while await _apply_next(connection, schema, migrations):
             pass
     finally:
@@ -97,9 +100,8 @@ async def _apply_next(connection: Connection, schema: str, migrations: list[Migr
     """Apply the first pending migration; False when there was none."""
     # A replica that waited for the lock must see what its last holder applied.
     async with connection.transaction(isolation="read_committed"):
-        # A time limit in the address is about queries; a lock of a session would outlive a
-        # transaction in a pooler.
-        await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+        await lift_time_limits(connection)
+        # A lock of a session would outlive a transaction in a pooler.
         await connection.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended('hogsend.migrations.' || $1, 0))", schema
         )

@@ -149,6 +149,33 @@ async def test_a_stop_interrupts_it_and_the_next_start_goes_on(database: Databas
     assert await is_valid(database)
 
 
+async def test_a_time_limit_of_the_address_is_not_for_building_it(
+    database: Database, database_url: str
+) -> None:
+    await drop(database)
+    between = "&" if "?" in database_url else "?"
+    options = f"{between}options=-c%20statement_timeout%3D50ms%20-c%20lock_timeout%3D50ms"
+    limited = Database(f"{database_url}{options}", "ingest", MIGRATIONS, pool_size=1)
+    await limited.connect()
+
+    async def is_over_the_limits() -> bool:
+        async with database.acquire() as connection:
+            return bool(
+                await connection.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONC%'"
+                    " AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > '0.2 s'"
+                )
+            )
+
+    async with database.acquire() as open_connection, open_connection.transaction():
+        await open_connection.execute(EVENT, "before", 1)
+        building = asyncio.create_task(contact_index(limited).keep_built())
+        await eventually(is_over_the_limits)
+    await building
+    assert await is_valid(database)
+    await limited.close()
+
+
 async def test_it_waits_for_the_migrations(database_url: str) -> None:
     unconnected = Database(database_url, "ingest", MIGRATIONS, pool_size=1)
     with pytest.raises(Unavailable):

@@ -8,6 +8,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
 import asyncpg
@@ -17,6 +18,7 @@ from structlog.testing import capture_logs
 from hogsend.contract.errors import CannotStart, Unavailable
 from hogsend.contract.events import ListEvents
 from hogsend.contract.users import User
+from hogsend.service import postgres_server
 from hogsend.service.database import Database
 from hogsend.service.migrations import MigrationFailed, migrate
 from hogsend.service.postgres_address import PostgresAddress
@@ -255,6 +257,47 @@ async def test_a_service_does_not_wait_for_a_migration_that_cannot_succeed(
     await opened.connect()
     assert (await opened.health())[1].pending == []
     await opened.close()
+
+
+LIMITS = ("statement_timeout", "lock_timeout", "transaction_timeout")
+
+
+async def test_time_limits_of_the_address_are_not_for_migrations(
+    database_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "1_limits.sql").write_text(
+        "-- migrate:up\nCREATE TABLE ingest.limits AS SELECT name, setting FROM pg_settings;\n"
+    )
+    between = "&" if "?" in database_url else "?"
+    options = "%20".join(f"-c%20{name}%3D1h" for name in LIMITS)
+    address = PostgresAddress.parse(f"{database_url}{between}options={options}")
+    await migrate(address, "ingest", tmp_path)
+    connection = await asyncpg.connect(database_url)
+    found = await connection.fetch(
+        "SELECT setting FROM ingest.limits WHERE name = ANY($1::text[])", LIMITS
+    )
+    assert [row["setting"] for row in found] == ["0", "0", "0"]
+    await connection.close()
+
+
+async def test_a_database_of_another_encoding_is_refused(database_url: str, tmp_path: Path) -> None:
+    owner = await asyncpg.connect(database_url)
+    await owner.execute("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    try:
+        address = urlunsplit(urlsplit(database_url)._replace(path="/ascii"))
+        with pytest.raises(CannotStart, match="database ascii has the encoding SQL_ASCII: Hogsend"):
+            await database(address, User.CREDENTIALS, tmp_path).connect()
+    finally:
+        await owner.execute("DROP DATABASE ascii WITH (FORCE)")
+        await owner.close()
+
+
+async def test_a_server_that_is_too_old_is_refused(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_server, "OLDEST", 99)
+    with pytest.raises(CannotStart, match=r"PostgreSQL \d\d is too old: Hogsend needs 99 or newer"):
+        await database(database_url, User.CREDENTIALS, tmp_path).connect()
 
 
 async def test_a_migration_that_meets_a_passing_error_is_tried_again(
