@@ -51,7 +51,7 @@ def restore(dump: Path, url: str) -> None:
             for process in (written, read):
                 process.kill()
                 process.wait()
-        # psql names the cause; pg_restore says only that nobody took the rest.
+        # psql names the cause; pg_restore, that its output was not read to the end.
         for program, process, said in ((WRITER, written, writer_said), (READER, read, reader_said)):
             if process.returncode > 0:
                 said.seek(0)
