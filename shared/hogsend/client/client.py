@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from hogsend.client.arguments import bag, moment, several
 from hogsend.client.decoding import Decoder, TypedEvent, Undecodable, typed_event
 from hogsend.client.degradation import answered_without
 from hogsend.client.engagement import EngagementClient
+from hogsend.client.first_connection import ConnectionLog, open_within
 from hogsend.client.flags import FlagsClient
 from hogsend.client.local_time import Weekday, next_moment
 from hogsend.client.persons import PersonsClient
@@ -34,7 +34,7 @@ from hogsend.contract.conditions import (
     ConditionQuery,
     EvaluateConditions,
 )
-from hogsend.contract.errors import Forbidden, InvalidRequest, TooLarge, Unavailable
+from hogsend.contract.errors import InvalidRequest, TooLarge, Unavailable
 from hogsend.contract.events import Event
 from hogsend.contract.persons import (
     ANALYTICS_TIMEZONE,
@@ -43,11 +43,7 @@ from hogsend.contract.persons import (
     Timezone,
 )
 from hogsend.contract.timezones import explicit_timezone, find_timezone
-from hogsend.transport.addresses import without_password
 from hogsend.transport.connection import Connection
-
-_REFUSED = "authorization violation"
-"""What a NATS server says about credentials it does not know."""
 
 UTC_ZONE = "UTC"
 
@@ -349,56 +345,10 @@ async def connect(
         Forbidden: NATS refused the user or the password in the address.
         Unavailable: nothing answered at that address in time, or a server that is too old.
     """
-    events = _ConnectionLog()
+    events = ConnectionLog(log)
     connection = connection_to(url, user=user, tls=tls, observer=events)
     try:
-        await _open(connection, events, wait)
+        await open_within(wait, connection, events)
         yield Client(connection)
     finally:
         await connection.close()
-
-
-async def _open(connection: Connection, events: _ConnectionLog, wait: float) -> None:
-    opening = asyncio.create_task(connection.open())
-    refused = asyncio.create_task(events.refused.wait())
-    try:
-        await asyncio.wait({opening, refused}, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
-        if opening.done():
-            opening.result()
-            if problem := connection.outdated:
-                raise Unavailable(problem)
-            return
-    finally:
-        refused.cancel()
-        opening.cancel()
-        # What it has opened by then can be closed.
-        await asyncio.wait({opening})
-    address = without_password(",".join(connection.addresses))
-    if events.refused.is_set():
-        # Waiting does not make a password right.
-        raise Forbidden(
-            f"NATS at {address} refuses user {str(connection.user)!r}: the password in NATS_URL is "
-            "another one, or there is no such user"
-        )
-    raise Unavailable(
-        f"cannot reach NATS at {address} ({events.last_error or 'no answer'}); is it running, and "
-        "is NATS_URL right?"
-    )
-
-
-class _ConnectionLog:
-    """Logs what happens to a connection, and remembers the last error only."""
-
-    def __init__(self) -> None:
-        self.last_error = ""
-        self.refused = asyncio.Event()
-        """Set when the server has refused the credentials."""
-
-    def __call__(self, what: str, detail: str) -> None:
-        if what == "error":
-            self.last_error = detail
-            if _REFUSED in detail.lower():
-                self.refused.set()
-            log.warning("NATS: %s", detail)
-        else:
-            log.info("NATS %s %s", what, detail)

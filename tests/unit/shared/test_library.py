@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 
 import pytest
 
 import hogsend
-from hogsend.client.client import _ConnectionLog
+from hogsend.client.first_connection import ConnectionLog
 
 OUR_OWN = ("pydantic", "structlog", "prometheus_client", "cryptography", "asyncpg", "litestar")
 
@@ -61,7 +62,7 @@ def test_everything_that_is_promised_is_exported() -> None:
 def test_of_a_connections_errors_the_last_one_is_kept_and_each_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    heard = _ConnectionLog()
+    heard = ConnectionLog(logging.getLogger("hogsend.client.client"))
     for number in range(3):
         heard("error", f"failure {number}")
     assert heard.last_error == "failure 2"
