@@ -29,6 +29,7 @@ from services.gateway.webhooks.posthog import (
     parse_posthog,
     queued_posthog_webhook,
 )
+from services.gateway.webhooks.queued_webhook import QueuedWebhook
 from services.gateway.webhooks.refusals import Refusals
 from services.gateway.webhooks.secret import SecretCheck, WebhookSecret
 from services.gateway.webhooks.size_limit import SizeLimit
@@ -117,17 +118,24 @@ class PostHogDeliveries:
         signed = self._signatures.check(headers, body)
         if not self._signatures.is_enough(signed):
             await self._check_signature_again(scope, headers, body, signed)
-        webhook, body = parse_posthog(body)
-        request_id = scope["state"][REQUEST_ID_STATE]
-        queued = queued_posthog_webhook(
-            webhook, body, datetime.now(UTC), request_id, in_order=self._in_order
-        )
+        queued, answer = self._queued(body, scope["state"][REQUEST_ID_STATE])
         try:
             await self._queue.accept(queued)
         except SpoolFull as error:
             raise _busy(error.status, str(error)) from error
+        return answer
+
+    def _queued(self, body: bytes, request_id: str) -> tuple[QueuedWebhook, bytes]:
+        """The message to queue, and the answer for when it is.
+
+        What is decoded may take 36 times as much memory as the body, and is not needed meanwhile.
+        """
+        webhook, body = parse_posthog(body)
+        queued = queued_posthog_webhook(
+            webhook, body, datetime.now(UTC), request_id, in_order=self._in_order
+        )
         event = webhook.event
-        return _encode(WebhookAccepted(event=event.event, user_id=event.distinct_id))
+        return queued, _encode(WebhookAccepted(event=event.event, user_id=event.distinct_id))
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         announced = headers.get(b"content-length", b"")

@@ -7,13 +7,14 @@ JetStream redelivers the message, and neither the row nor the message on the bus
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 
 from hogsend.contract.errors import PublishRejected, Unavailable
 from hogsend.contract.headers import TRACEPARENT
+from hogsend.contract.json_memory import decoded_bytes
 from hogsend.contract.partitions import whose
 from hogsend.service import tracing
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
@@ -33,11 +34,12 @@ Decode = Callable[[QueuedMessage], IncomingEvent | None]
 """Decodes a message; None when there is nothing to store. Raises `Unprocessable`."""
 
 
-MAX_DECODED_BYTES = 8 * 1024 * 1024
-"""Bodies of all batches that are decoded at a time, in bytes as they came; one batch may be more.
-
-JSON of many small values takes ten times as much in memory.
-"""
+MAX_DECODED_BYTES = 80 * 1024 * 1024
+"""Memory that all messages take which are decoded at a time; a single one may take more."""
+SMALL_BATCH = 1024 * 1024
+"""Bytes up to which a batch is small: however it is made, it takes half of that memory at most."""
+TIMES = 10
+"""How much more than its text a small batch is taken for; ordinary events take less."""
 
 
 class EventProcessor:
@@ -60,9 +62,10 @@ class EventProcessor:
             decode: makes an event of each.
             in_order: publish an event only when JetStream has the one of the same person before it.
         """
-        async with self._room_for(sum(len(message.data) for message in messages)):
-            with metrics.measured(messages):
-                await self._process(messages, decode, in_order=in_order)
+        for part, size in _parts(messages):
+            async with self._room_for(size):
+                with metrics.measured(part):
+                    await self._process(part, decode, in_order=in_order)
 
     @asynccontextmanager
     async def _room_for(self, size: int) -> AsyncIterator[None]:
@@ -173,6 +176,25 @@ class EventProcessor:
                 # A sealed or wrongly configured stream: an operator mends it, no event is lost.
                 raise Unavailable(str(outcome)) from outcome
         return outcomes
+
+
+def _parts(
+    messages: Sequence[QueuedMessage],
+) -> Iterator[tuple[Sequence[QueuedMessage], int]]:
+    """Split a batch so that each part may be decoded at once, and say how much it takes."""
+    length = sum(len(message.data) for message in messages)
+    if length <= SMALL_BATCH:
+        # As nearly all are; counting their values costs a tenth of decoding them.
+        yield messages, TIMES * length
+        return
+    begin = taken = 0
+    for number, message in enumerate(messages):
+        size = decoded_bytes(message.data)
+        if taken and taken + size > MAX_DECODED_BYTES:
+            yield messages[begin:number], taken
+            begin, taken = number, 0
+        taken += size
+    yield messages[begin:], taken
 
 
 def _waves(persons: Sequence[str]) -> list[list[int]]:

@@ -13,10 +13,13 @@ from typing import TypeVar
 
 import msgspec
 
+from hogsend.contract.json_memory import has_too_many_values
+
 MAX_DIGITS = 1024 * 1024
 """Digits that the exponents of one message may stand for; no service needs as many."""
 
 TOO_LARGE = "too many numbers with large exponents"
+TOO_MANY = "too many values for the memory that one message may take"
 _OUT_OF_RANGE = "Number out of range"
 
 T = TypeVar("T")
@@ -53,12 +56,14 @@ def decoder(kind: type[T], most_digits: float = MAX_DIGITS) -> Callable[[bytes],
     """Make what decodes JSON from outside whose numbers PostgreSQL can write out.
 
     It raises what `msgspec.json.decode` does; `msgspec.ValidationError` for numbers that stand for
-    more than `most_digits` digits.
+    more than `most_digits` digits, and for more values than one message may have.
     """
     floats = _Floats(most_digits)
     decode = msgspec.json.Decoder(kind, float_hook=floats.read).decode
 
     def decode_one(body: bytes) -> T:
+        if has_too_many_values(body):
+            raise msgspec.ValidationError(TOO_MANY)
         floats.begin()
         return decode(body)
 

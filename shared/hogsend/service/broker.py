@@ -25,6 +25,7 @@ from hogsend.service.middlewares import (
 )
 from hogsend.service.router import ServiceRouter
 from hogsend.service.settings.shared import BusSettings
+from hogsend.service.subscribers.request_memory import RequestMemory
 from hogsend.transport.connection import Connection, Observer
 from hogsend.transport.publisher import Publisher
 from hogsend.transport.tls import client_context
@@ -44,6 +45,8 @@ class ServiceBroker(LinkedBroker):
         self.instance = secrets.token_hex(11)
         self.stats = ServiceStats()
         self.answered: list[Endpoint[Any, Any]] = []
+        self.request_memory = RequestMemory()
+        """How much its requests in work may take, of all endpoints together."""
         self._provided: dict[type, object] = {}
         super().__init__(
             link,

@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import NotFoundError
+from nats.micro.request import ERROR_CODE_HEADER
 
 from hogsend.contract.activity import ASK_ACTIVITY, Activity
 from hogsend.contract.audit import INGEST_AUDIT, AuditEntry, AuditPage, ListAudit
@@ -165,7 +166,8 @@ async def test_large_requests_wait_until_there_is_room_for_them(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
     work.gate = asyncio.Event()
-    large = b"{" + b" " * (3 * MIB) + b"}"
+    # Decoded it would take some 44 MiB.
+    large = b'{"unknown":[%b0]}' % (b"[]," * (MIB // 3))
     async with running(servers, work) as broker:
         asking = [
             asyncio.create_task(gateway.client.request(INGEST_AUDIT.subject, large, timeout=120))
@@ -179,6 +181,17 @@ async def test_large_requests_wait_until_there_is_room_for_them(
         work.gate.set()
         answers = await asyncio.gather(*asking)
     assert [msgspec.json.decode(one.data)["total"] for one in answers] == [0] * 5
+
+
+async def test_a_request_that_would_take_too_much_memory_is_refused(
+    servers: Servers, work: Work, gateway: Connection
+) -> None:
+    large = b'{"unknown":[%b0]}' % (b"[]," * (4 * MIB // 3))
+    async with running(servers, work) as broker:
+        answer = await gateway.client.request(INGEST_AUDIT.subject, large, timeout=120)
+        assert (answer.headers or {})[ERROR_CODE_HEADER] == TooLarge.code
+        assert (await gateway.request(INGEST_AUDIT, ListAudit(offset=7))).total == 7
+        assert broker.request_memory.held == 0
 
 
 async def test_what_jetstream_sends_is_no_request(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from hogsend.contract import subjects
 from hogsend.contract.credentials import WebhookSecretReply
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.headers import MESSAGE_ID, message_id
+from hogsend.contract.webhooks import PostHogWebhook
 from services.gateway.webhooks.size_limit import SizeLimit
 from services.gateway.webhooks.spool.spool import Spool
 from services.ingest.sources.posthog import decode
@@ -86,6 +88,20 @@ async def test_however_the_path_is_spelt_a_delivery_is_the_same(
     assert (refused.status_code, refused.json()["details"]) == (400, "Malformed JSON")
     assert (await gateway.http.post(url, json=body())).status_code == 401
     assert len(gateway.bus.published.ids) == 1
+
+
+async def test_what_was_decoded_is_not_kept_until_a_delivery_is_durable(
+    gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[object] = []
+
+    async def accept(_queued: object) -> None:
+        kept.extend(one for one in gc.get_objects() if isinstance(one, PostHogWebhook))
+
+    monkeypatch.setattr(gateway.queue, "accept", accept)
+    gc.collect()
+    assert (await post(gateway)).json()["event"] == "signed_up"
+    assert kept == []
 
 
 async def test_a_delivery_whose_client_went_away_is_not_queued(gateway: FakeGateway) -> None:

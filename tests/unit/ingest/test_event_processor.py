@@ -229,6 +229,16 @@ async def test_large_batches_are_decoded_one_after_the_other(
     assert batch.journal[-1] == "ack too"
 
 
+async def test_a_batch_that_takes_much_memory_is_decoded_in_parts(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_processor, "SMALL_BATCH", 0)
+    monkeypatch.setattr(event_processor, "MAX_DECODED_BYTES", 2)
+    await batch.process("a", "b", "c", "large", "d")
+    journal = [line for line in batch.journal if line.startswith("commit")]
+    assert journal == ["commit a b", "commit c", "commit large", "commit d"]
+
+
 async def test_in_order_an_event_waits_until_the_one_before_it_of_its_person_is_published(
     batch: Batch,
 ) -> None:

@@ -54,3 +54,10 @@ def test_other_numbers_are_not(number: bytes) -> None:
     found = decode(b"[%b]" % b",".join([number] * 10_000))
     assert len(found) == 10_000
     assert not any(math.isinf(one) for one in found)
+
+
+@pytest.mark.parametrize("value", [b"[],", b"{},", b"[[[[]]]],"])
+def test_a_message_of_millions_of_values_is_not_decoded(value: bytes) -> None:
+    many = b"[%b0]" % (value * (8_000_000 // len(value)))
+    with pytest.raises(msgspec.ValidationError, match="too many values"):
+        decoder(list[Any])(many)

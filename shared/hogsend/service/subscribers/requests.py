@@ -31,6 +31,7 @@ from hogsend.service.subscribers.internals import (
     only_wraps_handlers,
     subscriber_parts,
 )
+from hogsend.service.subscribers.request_memory import RequestMemory
 
 log = structlog.get_logger(__name__)
 
@@ -38,8 +39,6 @@ ANSWER_SECONDS = 10.0
 """Longest a handler may take, in seconds, unless its endpoint's deadline is longer."""
 MAX_CONCURRENT = 64
 """Requests one endpoint of a process answers at a time; more wait in NATS' client."""
-MAX_CONCURRENT_BYTES = 8 * 1024 * 1024
-"""How large these may be together, or one that is larger."""
 DRAIN_SECONDS = 8.0
 """How long requests under way may take once a service was told to stop: it ends within ten."""
 
@@ -59,8 +58,7 @@ class RequestSubscriber(CoreSubscriber):
         self.endpoint = endpoint
         self._patience = max(ANSWER_SECONDS, endpoint.deadline)
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
-        self._bytes = 0
-        self._room = asyncio.Event()
+        self._memory: RequestMemory
         self._answering: set[asyncio.Task[Any]] = set()
         self._lean = False
 
@@ -71,6 +69,7 @@ class RequestSubscriber(CoreSubscriber):
         self._middlewares = tuple(self._broker_middlewares)[::-1]
         self._publish = self.connection.publish
         self._lean = only_wraps_handlers(self._middlewares)
+        self._memory = self._outer_config.extra_context["broker"].request_memory
         await super().start()
 
     async def stop(self) -> None:
@@ -145,24 +144,29 @@ class RequestSubscriber(CoreSubscriber):
             return
         # nats-py awaits one callback at a time; a task each keeps a slow answer from the others'.
         await self._slots.acquire()
-        size = len(msg.data)
-        while self._bytes and self._bytes + size > MAX_CONCURRENT_BYTES:
-            self._room.clear()
-            await self._room.wait()
-        self._bytes += size
+        try:
+            size = await self._memory.admit(msg.data)
+        except TooLarge as error:
+            self._slots.release()
+            metrics.FAILURES.labels("request", error.code).inc()
+            log.warning("request refused", subject=self.endpoint.subject, reason=str(error))
+            await self._answer(msg, ErrorReply(error.code, str(error)))
+            return
         task = asyncio.create_task(self._answer(msg))
         self._answering.add(task)
         task.add_done_callback(partial(self._end, size))
 
     def _end(self, size: int, task: asyncio.Task[Any]) -> None:
         self._answering.discard(task)
-        self._bytes -= size
-        self._room.set()
+        self._memory.free(size)
         self._slots.release()
 
-    async def _answer(self, msg: Msg) -> None:
+    async def _answer(self, msg: Msg, refusal: ErrorReply | None = None) -> None:
         try:
-            await self.process_message(msg)
+            if refusal is None:
+                await self.process_message(msg)
+            else:
+                await self._reply(msg.reply, refusal)
         except (nats.errors.Error, OSError) as error:
             # The handler is done; its caller hears nothing, and asks again.
             metrics.FAILURES.labels("reply", type(error).__name__).inc()
