@@ -19,6 +19,7 @@ from services.gateway.console.live import LiveEvents
 from services.gateway.console.pages import CONSOLE_ROUTES, console_is_shown
 from services.gateway.content_encoding import with_content_decoding
 from services.gateway.correlation import with_correlation_id
+from services.gateway.cut_off_answers import with_cut_off_answers_logged
 from services.gateway.error_responses import EXCEPTION_HANDLERS
 from services.gateway.examples import add_examples
 from services.gateway.head_requests import with_head_requests
@@ -169,5 +170,5 @@ def with_middleware(litestar: Litestar, bus: Connection, settings: GatewaySettin
     app = with_content_decoding(app, settings.webhook_max_bytes)
     budget = BodyBudget(settings.webhook_max_bytes)
     app = with_body_timeout(app, settings.http_request_timeout_seconds, budget)
-    app = with_correlation_id(app)
+    app = with_correlation_id(with_cut_off_answers_logged(app))
     return with_traces(with_response_headers(app))

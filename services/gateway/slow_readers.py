@@ -19,6 +19,10 @@ SLOW_SECONDS = 2.0
 CUT_OFF = Counter("hogsend_answers_cut_off", "Large answers given up because clients did not read")
 
 
+class ReadTooSlowly(TimeoutError):
+    """A client did not read its answer, and others waited to be sent theirs."""
+
+
 class _Slots:
     """Which large answers are sent, and which wait for that."""
 
@@ -29,15 +33,20 @@ class _Slots:
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
-        """Wait for a slot; end the block with TimeoutError when others need it."""
+        """Wait for a slot; end the block with `ReadTooSlowly` when others need it."""
         await self._acquire()
+        sending = asyncio.timeout(None)
         try:
-            async with asyncio.timeout(None) as sending:
+            async with sending:
                 self._sending[sending] = asyncio.get_running_loop().time()
                 try:
                     yield
                 finally:
                     self._sending.pop(sending, None)
+        except TimeoutError:
+            if sending.expired():
+                raise ReadTooSlowly from None
+            raise
         finally:
             self._free.release()
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from hogsend.contract import subjects
 from hogsend.contract.contacts import INGEST_ERASE, Erasure
@@ -17,6 +18,7 @@ from hogsend.contract.exports import INGEST_EXPORT, ExportContact, ExportPage
 from hogsend.contract.persons import ANALYTICS_DELETE_PERSON, DeletePerson, PersonDeletion
 from hogsend.contract.provisioning import Refusal
 from hogsend.contract.registry import Endpoint
+from hogsend.service.metrics import FAILURES
 from tests.unit.gateway.fakes import READ_KEY, FakeConnection, bearer, fake_gateway
 
 ID = UUID(int=42)
@@ -28,7 +30,7 @@ class Pages:
     """What ingest answers, by part and position; a part that is not there is empty."""
 
     def __init__(self, bus: FakeConnection) -> None:
-        self.answers: dict[tuple[str, str | None], ExportPage | HogsendError] = {
+        self.answers: dict[tuple[str, str | None], ExportPage | Exception] = {
             ("contact", None): page({"id": str(ID)})
         }
         self.asked: list[ExportContact] = []
@@ -41,7 +43,7 @@ class Pages:
         wanted = cast("ExportContact", message)
         self.asked.append(wanted)
         answer = self.answers.get((wanted.part, wanted.after), page())
-        if isinstance(answer, HogsendError):
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
@@ -89,6 +91,28 @@ async def test_an_export_is_recorded_and_the_read_key_gets_none() -> None:
         ("contacts.get", f"{ID}/export", 200),
         ("contacts.get", f"{ID}/export", 403),
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Unavailable("ingest is away"), {"log_level": "warning", "reason": "ingest is away"}),
+        (RuntimeError("a fault"), {"log_level": "error"}),
+    ],
+)
+async def test_an_export_that_is_cut_off_is_logged_and_counted(
+    error: Exception, said: dict[str, str]
+) -> None:
+    counted = FAILURES.labels("answer", type(error).__name__)
+    before = counted._value.get()
+    async with fake_gateway() as gateway:
+        Pages(gateway.bus).answers[("events", None)] = error
+        with capture_logs() as lines:
+            await gateway.http.get(URL, headers=bearer())
+    (line,) = [line for line in lines if line["event"] == "an answer was cut off"]
+    assert said.items() <= line.items()
+    assert line["route"].endswith("/export")
+    assert counted._value.get() == before + 1
 
 
 @pytest.mark.parametrize(
