@@ -63,6 +63,7 @@ class Intake:
                     captured.distinct_id,
                     encode(captured),
                     message,
+                    message.queued_at,
                     self._source.revision,
                     looked_at=asyncio.get_running_loop().time(),
                 )

@@ -9,9 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from datetime import datetime
+from typing import Generic, TypeAlias, TypeVar
 
 Origin = TypeVar("Origin")
+Place: TypeAlias = tuple[int, datetime | None]
+"""A position in a stream, and when the stream took what is there.
+
+A stream that is made anew has the same positions again, with other messages.
+"""
 
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 """Well below the 20 MiB that PostHog accepts in one request (`rust/capture`)."""
@@ -27,6 +33,8 @@ class Entry(Generic[Origin]):
     body: bytes
     origin: Origin
     """What the event was read from, to be settled once the event is done."""
+    queued_at: datetime | None = None
+    """When the stream took it."""
     revision: object = None
     """Of the source, when `body` was made."""
     attempts: int = 0
@@ -42,12 +50,17 @@ class Entry(Generic[Origin]):
     """Largest batch it may be part of; shrinks to find the event that makes a batch fail."""
     in_flight: bool = field(default=False, repr=False)
 
+    @property
+    def place(self) -> Place:
+        """What tells it from every other event."""
+        return self.position, self.queued_at
+
 
 class OrderedQueue(Generic[Origin]):
     """The waiting events of one source."""
 
     def __init__(self) -> None:
-        self._entries: dict[int, Entry[Origin]] = {}
+        self._entries: dict[Place, Entry[Origin]] = {}
         self._is_sorted = True
         self.bytes = 0
         """How many bytes the bodies of all entries are."""
@@ -61,14 +74,14 @@ class OrderedQueue(Generic[Origin]):
         return iter(self._entries.values())
 
     def add(self, entry: Entry[Origin]) -> bool:
-        """Queue an entry; False when its position is queued already, which renews its origin."""
-        known = self._entries.get(entry.position)
+        """Queue an entry; False when it is queued already, which renews its origin."""
+        known = self._entries.get(entry.place)
         if known is not None:
             known.origin = entry.origin
             return False
-        last = next(reversed(self._entries), -1)
-        self._is_sorted = self._is_sorted and entry.position > last
-        self._entries[entry.position] = entry
+        last = next(reversed(self._entries.values()), None)
+        self._is_sorted = self._is_sorted and (last is None or entry.position > last.position)
+        self._entries[entry.place] = entry
         self.bytes += len(entry.body)
         return True
 
@@ -107,7 +120,7 @@ class OrderedQueue(Generic[Origin]):
     def remove(self, entries: Iterable[Entry[Origin]]) -> None:
         """Forget entries that are done."""
         for entry in entries:
-            if self._entries.pop(entry.position, None) is not None:
+            if self._entries.pop(entry.place, None) is not None:
                 self.bytes -= len(entry.body)
 
     def release(self, entries: Iterable[Entry[Origin]]) -> None:

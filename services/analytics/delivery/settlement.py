@@ -15,6 +15,7 @@ from hogsend.contract.headers import message_id
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.metrics import FAILURES
 from services.analytics.delivery.metrics import DEAD_LETTERS, SETTLED
+from services.analytics.delivery.ordered_queue import Place
 from services.analytics.delivery.sources.source import Source, decode_engagement
 from services.analytics.delivery.streams import DeliveryMessage
 from services.analytics.destinations.store import Outcome
@@ -25,7 +26,7 @@ HISTORY_SECONDS = 2.0
 """Longest that an acknowledgement waits for the history to be written."""
 AGAIN_SECONDS = 5.0
 """Until a message is delivered again that could not be kept as a dead letter."""
-REMEMBERED_POSITIONS = 10_000
+REMEMBERED_PLACES = 10_000
 
 
 class Settlement:
@@ -37,11 +38,11 @@ class Settlement:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._settled = RecentPositions(REMEMBERED_POSITIONS)
+        self._settled = RecentPlaces(REMEMBERED_PLACES)
 
     def is_settled(self, message: DeliveryMessage) -> bool:
         """Whether it was settled before: it comes again when its acknowledgement was lost."""
-        return message.position in self._settled
+        return (message.position, message.queued_at) in self._settled
 
     async def settle(
         self,
@@ -64,7 +65,7 @@ class Settlement:
         if self._source.has_history and (recorded := list(outcomes)):
             await self._record(recorded)
         for message in messages:
-            self._settled.add(message.position)
+            self._settled.add((message.position, message.queued_at))
         await self.acknowledge(messages)
 
     async def acknowledge(self, messages: Sequence[DeliveryMessage]) -> None:
@@ -118,26 +119,26 @@ class Settlement:
             )
 
 
-class RecentPositions:
-    """The most recently added stream positions."""
+class RecentPlaces:
+    """The most recently added places in a stream."""
 
     def __init__(self, capacity: int) -> None:
-        self._positions: set[int] = set()
-        self._oldest_first: deque[int] = deque()
+        self._places: set[Place] = set()
+        self._oldest_first: deque[Place] = deque()
         self._capacity = capacity
 
-    def __contains__(self, position: int) -> bool:
-        """Whether a position is remembered."""
-        return position in self._positions
+    def __contains__(self, place: Place) -> bool:
+        """Whether a place is remembered."""
+        return place in self._places
 
-    def add(self, position: int) -> None:
-        """Remember a position, and forget the oldest one beyond the capacity."""
-        if position in self._positions:
+    def add(self, place: Place) -> None:
+        """Remember a place, and forget the oldest one beyond the capacity."""
+        if place in self._places:
             return
-        self._positions.add(position)
-        self._oldest_first.append(position)
+        self._places.add(place)
+        self._oldest_first.append(place)
         if len(self._oldest_first) > self._capacity:
-            self._positions.discard(self._oldest_first.popleft())
+            self._places.discard(self._oldest_first.popleft())
 
 
 def outcome_of(

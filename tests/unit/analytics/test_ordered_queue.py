@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.analytics.delivery.ordered_queue import MAX_BATCH_BYTES, Entry, OrderedQueue
+from tests.unit.analytics.delivery_fakes import QUEUED_AT
 
 
 def entry(position: int, key: str, size: int = 10) -> Entry[None]:
@@ -88,6 +90,18 @@ def test_a_redelivered_event_is_not_queued_twice() -> None:
     queue = filled("a")
     assert not queue.add(entry(0, "a"))
     assert len(queue) == 1
+
+
+def test_an_event_of_a_stream_that_was_made_anew_is_another_one() -> None:
+    queue: OrderedQueue[None] = OrderedQueue()
+    before, since = entry(0, "a"), entry(0, "a")
+    before.queued_at, since.queued_at = QUEUED_AT, QUEUED_AT + timedelta(days=1)
+    assert queue.add(since)
+    assert queue.add(before)
+    group = queue.take(0, 10)
+    assert group == [before, since]
+    queue.remove([before])
+    assert [*queue] == [since]
 
 
 def test_a_redelivered_older_event_goes_before_newer_ones() -> None:

@@ -513,6 +513,17 @@ async def test_an_event_is_not_sent_again_when_only_its_acknowledgement_was_lost
 
 
 @on_virtual_time
+async def test_events_of_a_stream_that_was_made_anew_are_no_repeats(delivery: Delivery) -> None:
+    """It counts from 1 again, while this process remembers what it sent from there."""
+    before = delivery.event(1, "u_1", name="before")
+    since = delivery.event(1, "u_1", name="since", queued_at=before.queued_at + timedelta(days=1))
+    async with delivery.running():
+        await delivery.deliver(before)
+        await delivery.deliver(since)
+        assert delivery.capture.of("u_1") == ["before", "since"]
+
+
+@on_virtual_time
 async def test_a_lost_acknowledgement_keeps_no_other_from_being_sent(delivery: Delivery) -> None:
     lost, other = delivery.event(1, "u_1", broken=True), delivery.event(2, "u_2")
     async with delivery.running():

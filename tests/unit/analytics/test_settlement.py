@@ -1,19 +1,19 @@
-"""Which settled positions are remembered, and what an outcome is recorded of."""
+"""Which settled places are remembered, and what an outcome is recorded of."""
 
 from __future__ import annotations
 
 from hogsend.contract.engagement import engagement_message_id, read_engagement
-from services.analytics.delivery.settlement import RecentPositions, outcome_of
+from services.analytics.delivery.settlement import RecentPlaces, outcome_of
 from tests.unit.analytics.delivery_fakes import QUEUED_AT, FakeMessage
 
 SUBJECT = "hogsend.engagement.email.opened"
 
 
-def test_the_newest_positions_are_remembered() -> None:
-    recent = RecentPositions(3)
+def test_the_newest_places_are_remembered() -> None:
+    recent = RecentPlaces(3)
     for position in (1, 2, 3, 3, 4):
-        recent.add(position)
-    assert [position for position in range(6) if position in recent] == [2, 3, 4]
+        recent.add((position, QUEUED_AT))
+    assert [position for position in range(6) if (position, QUEUED_AT) in recent] == [2, 3, 4]
 
 
 def recorded_as(message: FakeMessage) -> str:
