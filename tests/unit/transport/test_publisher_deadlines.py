@@ -19,7 +19,7 @@ from hogsend.transport.hpub import encode_headers
 from hogsend.transport.publisher import OutgoingMessage, Publisher
 from tests.waiting import PATIENCE_SECONDS, eventually
 
-MESSAGE = OutgoingMessage("hogsend.events.e", b"{}", {"Nats-Msg-Id": "1"})
+MESSAGE = OutgoingMessage("hogsend.events.Paid", b"{}", {"Nats-Msg-Id": "1"})
 
 
 class Answer:
@@ -204,6 +204,49 @@ async def test_a_connection_lost_while_writing_is_unavailable(
         await publishing(client, within=60)
 
 
+async def test_everybody_is_told_of_a_connection_lost_while_writing(client: FakeClient) -> None:
+    publisher = Publisher(client)  # type: ignore[arg-type]
+
+    async def breaks(_command: bytes) -> None:
+        given_up.cancel()
+        await asyncio.wait([given_up])
+        raise ConnectionResetError
+
+    client._send_command = breaks  # type: ignore[assignment,method-assign]
+    publishing: list[Awaitable[object]] = [
+        publisher.publish_all([MESSAGE, MESSAGE], within=3600),
+        publisher.publish(MESSAGE, within=3600),
+        publisher.publish(MESSAGE, within=3600),
+    ]
+    first, given_up, last = (asyncio.ensure_future(one) for one in publishing)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        for told in (first, last):
+            with pytest.raises(Unavailable):
+                await told
+
+
+async def test_what_comes_while_others_are_written_is_written_behind_them(
+    client: FakeClient,
+) -> None:
+    publisher, write, begun = Publisher(client), client._send_command, asyncio.Event()  # type: ignore[arg-type]
+
+    async def slow(command: bytes) -> None:
+        begun.set()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await write(command)
+
+    client._send_command = slow  # type: ignore[method-assign]
+    batch = [msgspec.structs.replace(MESSAGE, subject=f"hogsend.events.{name}") for name in "ab"]
+    first = asyncio.create_task(publisher.publish_all(batch))
+    await begun.wait()
+    second = asyncio.create_task(publisher.publish(MESSAGE))
+    await eventually(lambda: len(client.written) == 3)
+    subjects = [command.split(b" ")[1].decode() for command in client.written]
+    assert subjects == [*(message.subject for message in batch), MESSAGE.subject]
+    await cancel_all(first, second)
+
+
 async def test_an_acknowledgement_that_comes_too_late_is_ignored(client: FakeClient) -> None:
     task = publishing(client, within=0.001)
     with pytest.raises(Unavailable):
@@ -327,7 +370,7 @@ async def closed(publisher: Publisher, _task: asyncio.Task[None]) -> None:
 
 
 async def refused(publisher: Publisher, _task: asyncio.Task[None]) -> None:
-    publisher.refused(MESSAGE.subject, "no")
+    publisher.refused(MESSAGE.subject.lower(), "no")
 
 
 async def deaf(publisher: Publisher, _task: asyncio.Task[None]) -> None:
