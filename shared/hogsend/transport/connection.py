@@ -236,6 +236,7 @@ class Connection:
         """
         if not self.connected:
             raise Unavailable("NATS is not connected")
+        refusal = self.refusals.of_subscription(subject)
         try:
             subscription = await self.client.subscribe(
                 subject, cb=heard, pending_bytes_limit=pending_bytes
@@ -252,7 +253,7 @@ class Connection:
         try:
             # The server says that it refuses before it answers this.
             await self.flush()
-            if subject.lower() in self.refusals.subscriptions:
+            if refusal.done():
                 raise Forbidden(f"NATS user {str(self.user)!r} may not subscribe to {subject}")
             listens = True
         except UNREACHABLE as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import TypeAlias
 from weakref import WeakValueDictionary
 
 from hogsend.contract.consumers import asked_as
@@ -13,6 +14,9 @@ from hogsend.transport.publisher import Publisher
 
 _PUBLISH = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
 _SUBSCRIPTION = re.compile(r'permissions violation for subscription to "([^"]+)"', re.IGNORECASE)
+
+_Waiting: TypeAlias = WeakValueDictionary[str, asyncio.Future[None]]
+"""Who waits, by subject in lower case."""
 
 
 class Refusals:
@@ -35,15 +39,20 @@ class Refusals:
         self._user = user
         self._publisher = publisher
         # Kept while a caller waits: there is no end of subjects, as they name consumers.
-        self._waiting = WeakValueDictionary[str, asyncio.Future[None]]()
+        self._waiting = _Waiting()
+        self._listening = _Waiting()
 
     def of(self, subject: str) -> asyncio.Future[None]:
         """A future that is done once the server refuses to let this user publish to `subject`."""
-        key = subject.lower()
-        refusal = self._waiting.get(key)
-        if refusal is None:
-            refusal = self._waiting[key] = asyncio.get_running_loop().create_future()
-        return refusal
+        return _awaited(self._waiting, subject)
+
+    def of_subscription(self, subject: str) -> asyncio.Future[None]:
+        """A future that is done once the server refuses to let this user subscribe to `subject`.
+
+        What it refused before does not count: a server that reads its configuration anew keeps
+        its connections.
+        """
+        return _awaited(self._listening, subject)
 
     def error(self, subject: str) -> Forbidden:
         """The error for a refused subject."""
@@ -63,8 +72,7 @@ class Refusals:
             for subject in asked_as(refused[1]):
                 key = subject.lower()
                 self._publisher.refused(key, str(self.error(key)))
-                if (refusal := self._waiting.pop(key, None)) and not refusal.done():
-                    refusal.set_result(None)
+                _tell(self._waiting, key)
 
     def forget(self) -> None:
         """Begin anew: the next server may be configured in another way."""
@@ -74,12 +82,24 @@ class Refusals:
 
     def _subscription(self, subject: str) -> None:
         self.subscriptions.add(subject)
+        _tell(self._listening, subject)
         if not subject.startswith(f"{inbox_prefix(self._user)}.".lower()):
             return
         # Whatever is asked or published is answered there.
         self.hears_nothing = True
         self._publisher.hears_nothing(str(self.error(subject)))
-        for refusal in list(self._waiting.values()):
-            if not refusal.done():
-                refusal.set_result(None)
-        self._waiting.clear()
+        for waiting in list(self._waiting):
+            _tell(self._waiting, waiting)
+
+
+def _awaited(waiting: _Waiting, subject: str) -> asyncio.Future[None]:
+    key = subject.lower()
+    refusal = waiting.get(key)
+    if refusal is None:
+        refusal = waiting[key] = asyncio.get_running_loop().create_future()
+    return refusal
+
+
+def _tell(waiting: _Waiting, key: str) -> None:
+    if (refusal := waiting.pop(key, None)) and not refusal.done():
+        refusal.set_result(None)

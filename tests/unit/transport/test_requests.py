@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -68,6 +69,16 @@ async def test_a_connection_that_breaks_as_it_is_written_to_is_unavailable() -> 
         await Broken(b"").request(ANALYTICS_HEALTH, Empty())
 
 
+class Subscribed:
+    """A subscription that a test may see the end of."""
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end = end
+
+    async def unsubscribe(self) -> None:
+        self._end()
+
+
 class Silent(Answered):
     """A connection whose server takes a subscription, and then says nothing until it is told to."""
 
@@ -78,12 +89,9 @@ class Silent(Answered):
         self.asked = asyncio.Event()
         self.answer = asyncio.get_running_loop().create_future()
 
-    async def subscribe(self, subject: str, **_: Any) -> Silent:
+    async def subscribe(self, subject: str, **_: Any) -> Subscribed:
         self.subscriptions.append(subject)
-        return self
-
-    async def unsubscribe(self) -> None:
-        self.subscriptions.pop()
+        return Subscribed(lambda: self.subscriptions.remove(subject))
 
     async def flush(self, seconds: int = 10) -> None:
         del seconds
@@ -113,6 +121,25 @@ async def test_who_gives_up_before_it_listens_leaves_no_subscription() -> None:
     with pytest.raises(asyncio.CancelledError):
         await listening
     assert not connection.subscriptions
+
+
+async def test_what_was_refused_is_listened_to_once_the_server_allows_it() -> None:
+    connection, subject = Silent(), "hogsend.events.Paid"
+    listening = [
+        asyncio.create_task(connection.listen(one, hear, pending_bytes=1))
+        for one in (subject, "hogsend.events.another")
+    ]
+    await connection.asked.wait()
+    # As nats-py tells it, in small letters.
+    said = f'permissions violation for subscription to "{subject.lower()}"'
+    connection.refusals.read(said)
+    connection.answer.set_result(None)
+    with pytest.raises(Forbidden, match=subject):
+        await listening[0]
+    await listening[1]
+    # A server that reads its configuration anew keeps the connection.
+    await connection.listen(subject, hear, pending_bytes=1)
+    assert connection.subscriptions == ["hogsend.events.another", subject]
 
 
 class Slow(Connection):
