@@ -33,6 +33,12 @@ log = structlog.get_logger(__name__)
 
 ACQUIRE_SECONDS = 2.0
 COMMAND_SECONDS = 10.0
+STANDSTILL_SECONDS = 10.0
+"""How long a transaction may wait for its process until PostgreSQL ends it, with its locks.
+
+A process that is frozen, or on a machine that was cut off, would keep them: until TCP gives it up,
+in two hours.
+"""
 CACHED_STATEMENTS = 100
 """Prepared statements that a connection keeps; none behind a pooler, where they would be kept by
 another server than the one that is asked next."""
@@ -73,6 +79,7 @@ _ISOLATION = {"default_transaction_isolation": "read committed"}
 """A transaction that waited for a lock must see what its last holder wrote. An operator may have
 set a stricter level for a database or a role, where each transaction sees what there was at its
 start."""
+_STANDSTILL = "idle_in_transaction_session_timeout"
 _POOL_SIZE_POOLED = 2
 """Fewest connections behind a pooler: one may hold a lock while another one works below it."""
 
@@ -234,7 +241,10 @@ class Database:
             isolation="repeatable_read" if snapshot else "read_committed", readonly=snapshot
         ):
             if self._pooled:
-                await connection.execute(f'SET LOCAL search_path = "{self._schema}"')
+                await connection.execute(
+                    f'SET LOCAL search_path = "{self._schema}"; '
+                    f"SET LOCAL {_STANDSTILL} = {_standstill()}"
+                )
             yield
 
     async def _open(self) -> None:
@@ -263,7 +273,13 @@ class Database:
             pool_size = max(pool_size, _POOL_SIZE_POOLED)
             cached = 0
         else:
-            settings = {**settings, **_PLANNING, **_ISOLATION, "search_path": self._schema}
+            settings = {
+                **settings,
+                **_PLANNING,
+                **_ISOLATION,
+                "search_path": self._schema,
+                _STANDSTILL: _standstill(),
+            }
             cached = CACHED_STATEMENTS
         pool = await asyncpg.create_pool(
             self._address.dsn,
@@ -340,6 +356,11 @@ async def _keep_session(_: object) -> None:
     asyncpg would reset the session with a round trip each time. Open transactions it ends all the
     same, and the one place that changes a session undoes that itself: `locks.exclusive`.
     """
+
+
+def _standstill() -> str:
+    """Milliseconds, as PostgreSQL's settings are written."""
+    return str(round(STANDSTILL_SECONDS * 1000))
 
 
 def _reason(error: Exception) -> str:

@@ -13,6 +13,7 @@ import pytest
 from asyncpg.pool import PoolConnectionHolder
 
 from hogsend.contract.errors import Unavailable
+from hogsend.service import database as service_database
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
 from tests.waiting import PATIENCE_SECONDS, eventually
@@ -169,3 +170,30 @@ async def test_replicas_see_what_the_one_before_them_wrote_whatever_the_database
         assert await connection.fetchval("SHOW transaction_isolation") == "repeatable read"
     for replica in replicas:
         await replica.close()
+
+
+async def test_a_process_that_stands_still_in_a_transaction_keeps_its_locks_only_for_a_while(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_database, "STANDSTILL_SECONDS", 0.2)
+    async with kept(database_url) as frozen, kept(database_url) as other:
+        await locked_by_one_that_stands_still(frozen, other)
+
+
+async def locked_by_one_that_stands_still(frozen: Database, other: Database) -> None:
+    """Have `frozen` do nothing more in a transaction, and `other` get the lock all the same."""
+    lock = "SELECT pg_advisory_xact_lock(1)"
+    locked = []
+
+    async def stand_still() -> None:
+        async with frozen.acquire() as connection, connection.transaction():
+            await connection.execute(lock)
+            async with other.acquire() as next, next.transaction():
+                await next.execute(lock)
+                locked.append(other)
+            # Its transaction is over, and with it what it had written.
+            await connection.execute("SELECT 1")
+
+    with pytest.raises(Unavailable):
+        await stand_still()
+    assert locked == [other]

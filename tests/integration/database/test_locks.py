@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from hogsend.contract.errors import Unavailable
-from hogsend.service.database import Database
+from hogsend.service.database import STANDSTILL_SECONDS, Database
 from hogsend.service.locks import HeldLock, LockKey, LockScope, exclusive
 from services.analytics.app import MIGRATIONS
 from tests.waiting import eventually
@@ -145,8 +145,9 @@ async def test_a_connection_forgets_the_idle_time_out_with_the_lock(database_url
         async with section(database, scope, idle_seconds=7):
             pass
         async with database.acquire() as connection:
-            for setting in ("idle_session_timeout", "idle_in_transaction_session_timeout"):
-                assert await connection.fetchval("SELECT current_setting($1)", setting) == "0"
+            assert await connection.fetchval("SHOW idle_session_timeout") == "0"
+            own = await connection.fetchval("SHOW idle_in_transaction_session_timeout")
+            assert own == f"{STANDSTILL_SECONDS:.0f}s"
     await database.close()
 
 

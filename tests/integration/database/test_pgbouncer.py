@@ -11,12 +11,14 @@ import asyncpg
 import pytest
 
 from hogsend.contract.errors import Unavailable
+from hogsend.service import database as service_database
 from hogsend.service.database import Database
 from hogsend.service.locks import LockScope
 from hogsend.service.retention import Retention
 from services.analytics.app import MIGRATIONS
 from services.ingest import app as ingest
 from services.provisioner.destination.store import DestinationStore
+from tests.integration.database.test_acquire import locked_by_one_that_stands_still
 from tests.integration.database.test_locks import held, section
 from tests.integration.harness import (
     admin,
@@ -176,6 +178,20 @@ async def test_uses_of_shared_connections_do_not_mix(pooled: Pooled) -> None:
         assert await connection.fetchval("SHOW search_path") == '"$user", public'
     finally:
         await connection.close()
+
+
+async def test_a_process_that_stands_still_keeps_its_locks_only_for_a_while(
+    pooled: Pooled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_database, "STANDSTILL_SECONDS", 0.2)
+    frozen, other = (Database(pooled.url, "analytics", MIGRATIONS, pool_size=2) for _ in range(2))
+    for database in (frozen, other):
+        await database.connect()
+    try:
+        await locked_by_one_that_stands_still(frozen, other)
+    finally:
+        for database in (frozen, other):
+            await database.close()
 
 
 async def test_old_rows_are_deleted(pooled: Pooled) -> None:
