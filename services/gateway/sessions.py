@@ -25,10 +25,6 @@ PLAIN = "hogsend_console"
 SECURE = "__Host-hogsend_console"
 """Name of the cookie where the console is reached over https; RFC 6265bis, section 4.1.3.2."""
 
-CONNECT_PLAIN = "hogsend_connect"
-CONNECT_SECURE = "__Host-hogsend_connect"
-"""Name of the cookie that says which browser began to connect PostHog."""
-
 HEADER = "x-hogsend-console"
 """Header of the console's own requests. No form can send it, nor a page of another origin."""
 

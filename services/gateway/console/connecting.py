@@ -6,12 +6,7 @@ service's; nothing of them is in a page, an address or a cookie.
 
 from __future__ import annotations
 
-import hashlib
-import re
-import secrets
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from litestar import MediaType, Request, Response, get, post
@@ -34,18 +29,16 @@ from hogsend.posthog.client_document import CONSOLE_CALLBACK, OWN_PATH, console_
 from hogsend.posthog.scopes import missing
 from hogsend.service.settings.shared import PostHogSettings, PublicUrlSettings
 from hogsend.transport.connection import Connection
-from hogsend.urls import is_absolute_url, is_loopback
-from services.gateway import sessions
+from hogsend.urls import is_loopback
 from services.gateway.auth import admin_only, admin_or_reader, check_own_page
+from services.gateway.console import connect_cookie
+from services.gateway.console.connect_origin import console_origin, why_none
 from services.gateway.console.pages import page
 from services.gateway.error_responses import RefusalBody, refusal_response
 from services.gateway.timestamps import format_milliseconds
 
 REGIONS: dict[str, str] = {"eu": "https://eu.posthog.com", "us": "https://us.posthog.com"}
 """PostHog's own hosts. Any other has to be named by the operator, not in a page: docs/adr/0026."""
-BROWSER_SECONDS = 10 * 60
-BROWSER_BYTES = 32
-_BROWSER = re.compile(r"[A-Za-z0-9_-]{43}")
 
 Short = Annotated[str, msgspec.Meta(max_length=4096)]
 
@@ -112,7 +105,7 @@ async def get_connecting(
     origin = console_origin(public.api_public_url, host, posthog.private_host)
     return Connecting(
         origin=origin,
-        reason=None if origin else _reason(public.api_public_url),
+        reason=None if origin else why_none(public.api_public_url),
         private_host=posthog.private_host,
         host_explicit=posthog.host_explicit,
         project_id=posthog.posthog_project_id,
@@ -152,18 +145,18 @@ async def begin(
     origin = console_origin(public.api_public_url, host, posthog.private_host)
     callback = console_callback(origin) if origin else None
     if origin is None or callback is None:
-        return _precondition("no_callback", _reason(public.api_public_url), COMMAND)
+        return _precondition("no_callback", why_none(public.api_public_url), COMMAND)
     if request.headers["origin"].lower() != origin.lower():
         return _precondition(
             "elsewhere", f"PostHog comes back to {origin}.", f"Open {origin}/console there."
         )
-    browser = browser_of(request.cookies) or secrets.token_urlsafe(BROWSER_BYTES)
+    mark = connect_cookie.mark_of(request.cookies) or connect_cookie.new_mark()
     wanted = BeginAuthorization(
         provider_id=POSTHOG,
         private_host=_host(posthog, data.region),
         client_id=f"{origin}{OWN_PATH}",
         redirect_uri=callback,
-        browser_sha256=_digest(browser),
+        browser_sha256=connect_cookie.digest_of(mark),
     )
     try:
         begun = await bus.request(CREDENTIALS_AUTHORIZE, wanted)
@@ -171,11 +164,11 @@ async def begin(
         return _precondition("not_permitted", NOT_PERMITTED, COMMAND)
     if begun.authorize_url is None or begun.expires_at is None:
         return _of(begun.refusal)
-    name = sessions.CONNECT_SECURE if origin.startswith("https:") else sessions.CONNECT_PLAIN
+    cookie = connect_cookie.cookie_with(mark, secure=origin.startswith("https:"))
     return Response(
         Begun(begun.authorize_url, format_milliseconds(begun.expires_at)),
         media_type=MediaType.JSON,
-        headers={"Set-Cookie": sessions.set_cookie(name, browser, BROWSER_SECONDS)},
+        headers={"Set-Cookie": cookie},
     )
 
 
@@ -204,7 +197,7 @@ async def finish(
         FinishAuthorization(
             provider_id=POSTHOG,
             state=data.state,
-            browser_sha256=_digest(browser_of(request.cookies) or ""),
+            browser_sha256=connect_cookie.digest_of(connect_cookie.mark_of(request.cookies) or ""),
             code=data.code,
             error=data.error,
         ),
@@ -214,49 +207,11 @@ async def finish(
     return Response(_connected(finished.credential), media_type=MediaType.JSON)
 
 
-def console_origin(public_url: str, host: str, posthog: str | None) -> str | None:
-    """Where the console has to be open, so that PostHog comes back to it; None when it does not.
-
-    PostHog fetches the client document from there: over https, from the internet. A PostHog on this
-    machine reaches what only this machine reaches.
-
-    Args:
-        public_url: `API_PUBLIC_URL`.
-        host: `Host` of the request.
-        posthog: PostHog's app host, as far as it is known.
-    """
-    here = f"http://{host}"
-    if posthog is not None and is_loopback(posthog) and is_absolute_url(here) and is_loopback(here):
-        return here if console_callback(here) else None
-    parts = urlsplit(public_url)
-    if parts.scheme != "https" or is_loopback(public_url) or console_callback(public_url) is None:
-        return None
-    # Browsers leave the usual port out.
-    return f"https://{parts.netloc.removesuffix(':443')}"
-
-
-def browser_of(cookies: Mapping[str, str]) -> str | None:
-    """What marks this browser as one that began to connect; None without a mark of ours."""
-    for name in (sessions.CONNECT_SECURE, sessions.CONNECT_PLAIN):
-        value = cookies.get(name, "")
-        if _BROWSER.fullmatch(value):
-            return value
-    return None
-
-
 NOT_PERMITTED = (
     "The NATS server has the configuration of an earlier version, which does not let this gateway "
     "ask for it."
 )
 COMMAND = "Use `hogsend connect posthog`, which PostHog answers on your own machine."
-
-
-def _reason(public_url: str) -> str:
-    return (
-        f"API_PUBLIC_URL is {public_url}. PostHog asks there who is connecting, over https and "
-        "from the internet, and comes back there: it has to be the https address of this server, "
-        "without a path."
-    )
 
 
 def _host(posthog: PostHogSettings, region: str | None) -> str:
@@ -289,10 +244,6 @@ def _of(refusal: AuthorizationRefusal | None) -> Response[Any]:
 
 def _precondition(code: str, detail: str, remediation: str) -> Response[Any]:
     return refusal_response(Refusal("precondition", code, detail, remediation))
-
-
-def _digest(browser: str) -> str:
-    return hashlib.sha256(browser.encode()).hexdigest()
 
 
 CONNECT_ROUTES: list[HTTPRouteHandler] = [

@@ -38,6 +38,7 @@ from services.gateway.auth import (
     count_failure,
 )
 from services.gateway.body_budget import SMALL_BYTES
+from services.gateway.console import connect_cookie
 from services.gateway.console.live import LiveEvents, TooManyWatchers, Wanted
 from services.gateway.request_timeouts import BODY_LIMIT_STATE
 from services.gateway.response_headers import RETRY_AFTER
@@ -157,9 +158,8 @@ async def sign_out(request: Request[Any, Any, Any]) -> Response[None]:
     found = sessions.cookie_of(request.cookies)
     name = found[0] if found else sessions.PLAIN
     request.state[SESSION_STATE] = sessions.set_cookie(name, "", 0)
-    is_secure = name == sessions.SECURE
-    connecting = sessions.CONNECT_SECURE if is_secure else sessions.CONNECT_PLAIN
-    return Response(None, headers={"Set-Cookie": sessions.set_cookie(connecting, "", 0)})
+    begun = connect_cookie.cookie_with("", secure=name == sessions.SECURE)
+    return Response(None, headers={"Set-Cookie": begun})
 
 
 @get("/console/live", guards=[admin_or_reader], include_in_schema=False)

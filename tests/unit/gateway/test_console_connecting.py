@@ -42,8 +42,9 @@ from hogsend.contract.provisioning import (
     Refusal,
 )
 from hogsend.service import tracing
-from services.gateway.console.connecting import browser_of, console_origin
-from services.gateway.sessions import CONNECT_PLAIN, CONNECT_SECURE, HEADER
+from services.gateway.console.connect_cookie import PLAIN, SECURE, mark_of
+from services.gateway.console.connect_origin import console_origin
+from services.gateway.sessions import HEADER
 from services.gateway.tracing import with_traces
 from tests.unit.gateway.fakes import READ_KEY, FakeGateway, bearer, fake_gateway
 from tests.unit.gateway.test_console_sessions import cookie
@@ -108,7 +109,7 @@ async def test_this_browser_is_marked_and_sent_to_the_consent_page(gateway: Fake
     (mark,) = answer.headers.get_list("set-cookie")
     name, _, rest = mark.partition("=")
     value = rest.partition(";")[0]
-    assert name == CONNECT_SECURE
+    assert name == SECURE
     assert mark.endswith("; Path=/; Max-Age=600; HttpOnly; SameSite=Strict; Secure")
     assert "no-store" in answer.headers["cache-control"]
     assert asked(gateway) == BeginAuthorization(
@@ -132,7 +133,7 @@ async def test_a_second_tab_keeps_the_mark_of_the_first(gateway: FakeGateway) ->
     mark = (await begin(gateway)).headers["set-cookie"].partition(";")[0]
     both = {"Cookie": f"{cookie()['Cookie']}; {mark}"}
     assert (await begin(gateway, both)).headers["set-cookie"].partition(";")[0] == mark
-    odd = {"Cookie": f"{cookie()['Cookie']}; {CONNECT_SECURE}=short"}
+    odd = {"Cookie": f"{cookie()['Cookie']}; {SECURE}=short"}
     assert (await begin(gateway, odd)).headers["set-cookie"].partition(";")[0] != mark
 
 
@@ -141,7 +142,7 @@ async def test_the_answer_is_handed_on_with_the_mark_and_the_credential_told(
 ) -> None:
     gateway.bus.answer(CREDENTIALS_FINISH_AUTHORIZATION, AuthorizationFinished(credential=META))
     mark = "m" * 43
-    browser = {"Cookie": f"{cookie()['Cookie']}; {CONNECT_SECURE}={mark}"}
+    browser = {"Cookie": f"{cookie()['Cookie']}; {SECURE}={mark}"}
     answer = await post(gateway, FINISH, {"state": "s", "code": "c"}, browser)
     assert answer.status_code == 200
     assert answer.json()["scopedTeams"] == [7]
@@ -353,8 +354,8 @@ async def test_the_span_of_a_request_holds_no_query(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_mark_is_ours_by_its_form() -> None:
-    assert browser_of({CONNECT_PLAIN: "a" * 43}) == "a" * 43
-    assert browser_of({CONNECT_SECURE: "a" * 42, CONNECT_PLAIN: "a" * 43 + "\n"}) is None
+    assert mark_of({PLAIN: "a" * 43}) == "a" * 43
+    assert mark_of({SECURE: "a" * 42, PLAIN: "a" * 43 + "\n"}) is None
 
 
 async def test_without_a_console_none_of_it_is_there() -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from services.gateway import sessions
 from services.gateway.body_budget import IN_MEMORY, SMALL_BYTES
+from services.gateway.console import connect_cookie
 from services.gateway.sessions import (
-    CONNECT_PLAIN,
     HEADER,
     PLAIN,
     RENEWED_AFTER,
@@ -278,7 +278,7 @@ async def test_signing_out_takes_the_cookie_away(gateway: FakeGateway) -> None:
     answer = await gateway.http.delete(SESSION, headers={**cookie(), **OWN_PAGE})
     assert answer.status_code == 204
     taken = answer.headers.get_list("set-cookie")
-    assert {one.partition(";")[0] for one in taken} == {f"{PLAIN}=", f"{CONNECT_PLAIN}="}
+    assert {one.partition(";")[0] for one in taken} == {f"{PLAIN}=", f"{connect_cookie.PLAIN}="}
     assert all("; Path=/; Max-Age=0; HttpOnly" in one for one in taken)
 
 

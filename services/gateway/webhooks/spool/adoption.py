@@ -35,7 +35,7 @@ class Adoption:
     def __init__(self, directory: Path, aside: SetAside) -> None:
         """Look in `directory`, and move what is damaged to `aside`."""
         self.latest = 0
-        """The highest sequence of a file in the directory, whoever owns it."""
+        """The highest sequence of a file in the directory, those of other processes included."""
         self._directory = directory
         self._aside = aside
         self._not_ours: set[Path] = set()
