@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import Controller, Request, delete, get, put
 from litestar.di import NamedDependency
+from litestar.exceptions import ClientException
 from litestar.params import JSONBody, PathParameter
 
 from hogsend.contract.credentials import (
@@ -22,6 +23,7 @@ from hogsend.contract.credentials import (
 )
 from hogsend.contract.errors import InvalidRequest
 from hogsend.transport.connection import Connection
+from hogsend.urls import is_absolute_url
 from services.gateway.auth import ADMIN_SECURITY, admin_only
 from services.gateway.error_responses import admin_errors
 from services.gateway.timestamps import Timestamp, format_milliseconds, parse_timestamp
@@ -89,7 +91,12 @@ class CredentialsController(Controller):
         """Store or replace the credential; the change is published before the response."""
         _require_json(request)
         wanted = PutCredential(provider_id=provider, payload=_payload(data.payload))
-        return _without_secrets(await bus.request(CREDENTIALS_PUT, wanted))
+        try:
+            stored = await bus.request(CREDENTIALS_PUT, wanted)
+        except InvalidRequest as error:
+            # Not of another schema: upstream's command prints only an error that is a text (0.1).
+            raise ClientException(str(error)) from error
+        return _without_secrets(stored)
 
     @get(
         operation_id="getCredential",
@@ -123,6 +130,10 @@ def _require_json(request: Request[Any, Any, Any]) -> None:
 
 
 def _payload(grant: OAuthGrant) -> OAuthPayload:
+    for field, url in (("tokenEndpoint", grant.token_endpoint), ("clientId", grant.client_id)):
+        if not is_absolute_url(url):
+            # Another schema (contract 1.3); what may not be called is for credentials to say.
+            raise InvalidRequest(f"payload.{field} must be an absolute URL")
     return OAuthPayload(
         access_token=grant.access_token,
         refresh_token=grant.refresh_token,

@@ -195,27 +195,35 @@ async def test_case_16_another_secret_after_a_restart(
         assert (await gateway.http.delete(URL, headers=admin())).status_code == 200
 
 
+@pytest.mark.parametrize("field", ["tokenEndpoint", "clientId"])
+async def test_case_17_what_is_no_url_is_400_and_stores_nothing(
+    gateway: Gateway, service: Credentials, field: str
+) -> None:
+    answer = await put(gateway, **{field: "not-a-url"})
+    assert answer.status_code == 400
+    assert answer.json()["success"] is False
+    assert answer.json()["error"]["name"] == "ZodError"
+    assert await rows(service) == []
+
+
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({"tokenEndpoint": "not-a-url"}, id="case_17"),
         pytest.param({"tokenEndpoint": "http://eu.posthog.com/oauth/token/"}, id="plain_http"),
-        pytest.param({"tokenEndpoint": "file:///etc/passwd"}, id="other_scheme"),
+        pytest.param({"tokenEndpoint": "ftp://eu.posthog.com/oauth/token/"}, id="other_scheme"),
         pytest.param({"tokenEndpoint": "http://localhost@evil.example/"}, id="userinfo"),
         pytest.param({"tokenEndpoint": "http://localhost.evil.example/"}, id="look_alike"),
         pytest.param({"tokenEndpoint": "https://169.254.169.254/token"}, id="link_local"),
         pytest.param({"tokenEndpoint": "https://10.0.0.7/oauth/token/"}, id="private"),
         pytest.param({"tokenEndpoint": "https://[::ffff:10.0.0.7]/token"}, id="private_in_ipv6"),
-        pytest.param({"clientId": "hogsend"}, id="client_id_no_url"),
     ],
 )
-async def test_case_17_an_endpoint_that_must_not_be_asked_is_400_and_stores_nothing(
+async def test_an_endpoint_that_must_not_be_asked_is_400_and_stores_nothing(
     gateway: Gateway, service: Credentials, changes: dict[str, Any]
 ) -> None:
     answer = await put(gateway, **changes)
     assert answer.status_code == 400
-    assert answer.json()["success"] is False
-    assert answer.json()["error"]["name"] == "ZodError"
+    assert "payload.tokenEndpoint" in answer.json()["error"]
     assert "pha_a" not in answer.text
     assert await rows(service) == []
 

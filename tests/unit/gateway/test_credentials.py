@@ -16,7 +16,7 @@ from hogsend.contract.credentials import (
     OAuthPayload,
     PutCredential,
 )
-from hogsend.contract.errors import CannotUnseal, NotFound
+from hogsend.contract.errors import CannotUnseal, InvalidRequest, NotFound
 from tests.unit.gateway.fakes import FakeGateway, bearer
 
 URL = "/v1/admin/provider-credentials/posthog"
@@ -74,6 +74,15 @@ async def test_the_whole_grant_is_handed_on(gateway: FakeGateway) -> None:
         scoped_teams=PAYLOAD["scopedTeams"],
         scoped_organizations=PAYLOAD["scopedOrganizations"],
     )
+
+
+async def test_why_a_grant_is_refused_is_a_text_which_upstreams_command_prints(
+    gateway: FakeGateway,
+) -> None:
+    why = "payload.tokenEndpoint must be https; http only at a host in OUTBOUND_ALLOW"
+    gateway.bus.answer(CREDENTIALS_PUT, InvalidRequest(why))
+    answer = await gateway.http.put(URL, json={"payload": PAYLOAD}, headers=bearer())
+    assert (answer.status_code, answer.json()) == (400, {"error": why})
 
 
 async def test_times_are_shown_in_utc_with_milliseconds(gateway: FakeGateway) -> None:
