@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from hogsend.contract import subjects
+from hogsend.contract import subjects, webhooks
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.queued_message import QueuedMessage, queued_at
 from services.ingest.incoming_event import IncomingEvent
 from services.ingest.sources import engagement as engagement_source
 from services.ingest.sources import posthog as posthog_source
 
-_SOURCES = {posthog_source.SOURCE: posthog_source.decode}
+_SOURCES = {webhooks.SOURCE: posthog_source.decode}
 
 
 def decode_webhook(message: QueuedMessage) -> IncomingEvent:

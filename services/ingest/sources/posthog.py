@@ -17,12 +17,11 @@ from hogsend.contract.headers import (
 from hogsend.contract.json_numbers import decoder
 from hogsend.contract.json_text import NOT_JSON, mended_json
 from hogsend.contract.moments import read_moment
-from hogsend.contract.webhooks import PostHogWebhook
+from hogsend.contract.webhooks import SOURCE, PostHogWebhook
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.nul import json_without_nul
 from services.ingest.incoming_event import EventRef, IncomingEvent
 
-SOURCE = "posthog"
 EVENT_ID_PROPERTY = "_posthogEventId"
 
 _decode = decoder(PostHogWebhook)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from hogsend.contract import subjects
+from hogsend.contract import subjects, webhooks
 from hogsend.contract.consumers import MIRROR
 from hogsend.contract.engagement import CATALOG
 from hogsend.contract.events import Event
@@ -14,9 +14,6 @@ from services.analytics.delivery import mapping
 from services.analytics.delivery.sources.source import Source, decode
 from services.analytics.delivery.streams import ReadableMessage, Subscription
 from services.analytics.project_key import Project, ProjectKey
-
-POSTHOG = "posthog"
-"""Source of events that came from PostHog and must never be sent back."""
 
 
 class MirrorSource(Source):
@@ -36,11 +33,11 @@ class MirrorSource(Source):
         self._deny = frozenset(deny)
 
     def read(self, message: ReadableMessage) -> Captured | None:
-        """Mirror an event, unless it has no person, is PostHog's, or is sent by a destination."""
+        """Mirror an event, unless it has no person, came from PostHog, or a destination sends it."""
         event = decode(message, Event)
         if not event.contact_key:
             return None
-        if event.source == POSTHOG or event.event in CATALOG or event.event in self._deny:
+        if event.source == webhooks.SOURCE or event.event in CATALOG or event.event in self._deny:
             return None
         if self._allow and event.event not in self._allow:
             return None
