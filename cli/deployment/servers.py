@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from urllib.parse import quote
 
 import nats.errors
 import nats.js.errors
@@ -13,7 +14,7 @@ from nats.aio.client import Client
 import hogsend
 from cli.deployment.compose import Compose
 from cli.errors import CommandError
-from hogsend.contract.errors import HogsendError
+from hogsend.contract.errors import Forbidden, Unavailable
 from hogsend.contract.users import User
 
 EVERYDAY_PORT = 4222
@@ -38,22 +39,40 @@ async def operator(compose: Compose, *, port: int = EVERYDAY_PORT) -> AsyncItera
         port: where the servers listen inside their containers.
 
     Raises:
-        CommandError: it does not answer.
+        CommandError: it does not answer, or refuses the operator's password.
     """
     url = _url(compose, port)
     for _ in range(ATTEMPTS):
-        try:
-            async with hogsend.connect(url, user=User.OPERATOR, wait=2.0) as bus:
-                if await _is_ready(bus):
-                    yield bus.connection.client
-                    return
-        except HogsendError:
-            # Not there yet: a container that has just been started.
-            pass
+        async with AsyncExitStack() as closed_after:
+            if bus := await _connected(url, closed_after):
+                yield bus.connection.client
+                return
         await asyncio.sleep(POLL_SECONDS)
     raise CommandError(
         "NATS does not answer, or has no JetStream", "look into `docker compose logs nats`"
     )
+
+
+async def _connected(url: str, closed_after: AsyncExitStack) -> hogsend.Client | None:
+    """Connect and ask JetStream; None while it does not answer.
+
+    Raises:
+        CommandError: NATS refuses the password, which waiting does not make right.
+    """
+    # What `.env` says of TLS is about NATS servers of the operator's own, with paths in containers.
+    connecting = hogsend.connect(url, user=User.OPERATOR, tls=False, wait=2.0)
+    try:
+        bus = await closed_after.enter_async_context(connecting)
+    except Forbidden as error:
+        raise CommandError(
+            "NATS refuses the password in deploy/secrets/operator/nats_password: it runs with "
+            "another one",
+            "if the password was changed, `hogsend compose upgrade` starts NATS with it",
+        ) from error
+    except Unavailable:
+        # Not there yet: a container that has just been started.
+        return None
+    return bus if await _is_ready(bus) else None
 
 
 def _url(compose: Compose, port: int) -> str:
@@ -64,7 +83,7 @@ def _url(compose: Compose, port: int) -> str:
         raise CommandError(
             f"{file} cannot be read ({error.strerror})", "run python3 deploy/generate_secrets.py"
         ) from error
-    return f"nats://{User.OPERATOR}:{password}@{compose.published('nats', port)}"
+    return f"nats://{User.OPERATOR}:{quote(password, safe='')}@{compose.published('nats', port)}"
 
 
 async def _is_ready(bus: hogsend.Client) -> bool:

@@ -7,6 +7,7 @@ import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.users import DEPRECATED_USERS
@@ -24,16 +25,18 @@ DEFAULT_URL = "nats://127.0.0.1:4222"
 log = logging.getLogger(__name__)
 
 
-def connection_to(
-    url: str | None, *, user: str, tls: ssl.SSLContext | None, observer: Observer
-) -> Connection:
+Tls = ssl.SSLContext | Literal[False] | None
+"""How to insist on TLS; False for not at all, None for as the environment says."""
+
+
+def connection_to(url: str | None, *, user: str, tls: Tls, observer: Observer) -> Connection:
     """Prepare the connection of a service; nothing is connected yet.
 
     Args:
         url: NATS addresses, credentials included; `NATS_URL` from the environment by default.
         user: name this service is known by when the address does not carry one.
         tls: insist on TLS in this way; by default with the files that `NATS_TLS_CA`,
-            `NATS_TLS_CERT` and `NATS_TLS_KEY` name, if any.
+            `NATS_TLS_CERT` and `NATS_TLS_KEY` name, if any. False takes none of these files.
         observer: told about connection changes and errors.
 
     Raises:
@@ -53,7 +56,7 @@ def connection_to(
     renamed = {old.value: new.value for old, new in DEPRECATED_USERS.items()}
     if current := renamed.get(known_as):
         log.warning("the NATS user %s is deprecated: use %s", known_as, current)
-    return Connection(known_as, addresses, tls=tls, observer=observer)
+    return Connection(known_as, addresses, tls=tls or None, observer=observer)
 
 
 def tls_of_environment() -> ssl.SSLContext | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ from weakref import WeakSet
 
 import msgspec
 
-from hogsend.client.address import connection_to
+from hogsend.client.address import Tls, connection_to
 from hogsend.client.arguments import bag, moment, several
 from hogsend.client.decoding import Decoder, TypedEvent, Undecodable, typed_event
 from hogsend.client.degradation import answered_without
@@ -325,7 +324,7 @@ async def connect(
     url: str | None = None,
     *,
     user: str = "subscriber",
-    tls: ssl.SSLContext | None = None,
+    tls: Tls = None,
     wait: float = 10.0,
 ) -> AsyncIterator[Client]:
     """Connect a service to Hogsend's bus for the length of a `with` block.
@@ -337,7 +336,7 @@ async def connect(
         url: NATS address, credentials included; `NATS_URL` from the environment by default.
         user: name this service is known by when the address does not carry one.
         tls: insist on TLS in this way; by default with the files that `NATS_TLS_CA`,
-            `NATS_TLS_CERT` and `NATS_TLS_KEY` name, if any.
+            `NATS_TLS_CERT` and `NATS_TLS_KEY` name, if any. False takes none of these files.
         wait: seconds to wait for the first connection.
 
     Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 from faststream._internal.broker.registrator import Registrator
 from nats.js.api import INBOX_PREFIX, ConsumerConfig
 
-from hogsend.client.address import connection_to
+from hogsend.client.address import Tls, connection_to
 from hogsend.client.client import Client
 from hogsend.client.decoding import Undecodable, decoder_for
 from hogsend.client.subscriptions import Names, credentials_consumer, events_consumer
@@ -39,7 +38,7 @@ class HogsendBroker(LinkedBroker):
         url: str | None = None,
         *,
         user: str = "subscriber",
-        tls: ssl.SSLContext | None = None,
+        tls: Tls = None,
         **options: Any,
     ) -> None:
         """Prepare without connecting.
@@ -47,7 +46,8 @@ class HogsendBroker(LinkedBroker):
         Args:
             url: NATS address, credentials included; `NATS_URL` from the environment by default.
             user: name this service is known by when the address does not carry one.
-            tls: insist on TLS in this way; by default with the authority `NATS_TLS_CA` names.
+            tls: insist on TLS in this way; by default with the files that `NATS_TLS_CA`,
+                `NATS_TLS_CERT` and `NATS_TLS_KEY` name, if any. False takes none of these files.
             options: `NatsBroker`'s own, for example `middlewares` and `logger`.
         """
         link = connection_to(url, user=user, tls=tls, observer=_observe)

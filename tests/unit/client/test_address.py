@@ -40,6 +40,15 @@ def test_the_address_names_the_user(url: str | None, user: str) -> None:
     assert ",".join(connection.addresses) == (url or DEFAULT_URL)
 
 
+def test_files_for_tls_that_the_environment_names_can_be_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NATS_TLS_CA", "/etc/hogsend/tls/ca.pem")
+    with pytest.raises(InvalidRequest, match="NATS_TLS_CA"):
+        connection_to(DEFAULT_URL, user="subscriber", tls=None, observer=ignore)
+    connection_to(DEFAULT_URL, user="subscriber", tls=False, observer=ignore)
+
+
 def test_the_environment_names_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NATS_URL", "nats://app:word@bus.example:4222")
     connection = connection_to(None, user="subscriber", tls=None, observer=ignore)
