@@ -33,7 +33,7 @@ class MirrorSource(Source):
         self._deny = frozenset(deny)
 
     def read(self, message: ReadableMessage) -> Captured | None:
-        """Mirror an event, unless it has no person, came from PostHog, or a destination sends it."""
+        """Mirror an event; not one without a person, of PostHog, or that a destination sends."""
         event = decode(message, Event)
         if not event.contact_key:
             return None
