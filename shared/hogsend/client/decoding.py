@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar, get_args, get_origin
 
 import msgspec
 from nats.aio.msg import Msg
@@ -112,12 +112,12 @@ def decoder_for(handler: Callable[..., Any], untyped: type[E]) -> Decoder[E]:
         InvalidRequest: nothing can be decoded into the type it names.
     """
     try:
-        hints = get_type_hints(handler)
-    except (NameError, TypeError):
+        taken = inspect.signature(handler, eval_str=True).parameters.values()
+    except (NameError, TypeError, ValueError):
         # FastStream says what is wrong with annotations; this is about events only.
-        hints = {}
-    kinds = [kind for kind in hints.values() if get_origin(kind) is TypedEvent]
-    return Decoder(kinds[0] if kinds else untyped)
+        return Decoder(untyped)
+    kinds = (_without_metadata(parameter.annotation) for parameter in taken)
+    return Decoder(next((kind for kind in kinds if get_origin(kind) is TypedEvent), untyped))
 
 
 def typed_event(properties: Any) -> Any:
@@ -137,6 +137,10 @@ async def told(undecodable: Undecodable, error: CannotDecode) -> None:
     answer = undecodable(error)
     if inspect.isawaitable(answer):
         await answer
+
+
+def _without_metadata(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _copied(text: str, state: dict[str, Any]) -> CannotDecode:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from faststream._internal.broker.registrator import Registrator
+from faststream._internal.endpoint.call_wrapper import HandlerCallWrapper
 from nats.js.api import INBOX_PREFIX, ConsumerConfig
 
 from hogsend.client.address import Tls, connection_to
@@ -140,7 +141,7 @@ class HogsendBroker(LinkedBroker):
                 stream,
                 consumer,
                 self.config,  # type: ignore[arg-type]
-                decoder=decoder_for(handler, message),
+                decoder=decoder_for(_as_written(handler), message),
                 undecodable=undecodable,
             )
             return self._added(subscriber, handler)
@@ -149,8 +150,15 @@ class HogsendBroker(LinkedBroker):
 
     def _added(self, subscriber: ConsumerSubscriber, handler: Handler) -> Handler:
         Registrator.subscriber(self, subscriber)
-        subscriber.add_call(parser_=None, decoder_=None, dependencies_=())(handler)
-        return handler
+        call = subscriber.add_call(parser_=None, decoder_=None, dependencies_=())
+        # What FastStream makes of a handler: it has the `mock` of tests, and what another decorator
+        # adds to it counts here, too.
+        return cast("Handler", call(handler))
+
+
+def _as_written(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """The function itself, where another of FastStream's decorators came before."""
+    return handler._original_call if isinstance(handler, HandlerCallWrapper) else handler  # noqa: SLF001
 
 
 def _observe(what: str, detail: str) -> None:

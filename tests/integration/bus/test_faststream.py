@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -425,6 +426,29 @@ async def test_handlers_of_several_names_and_of_other_shapes_are_called_by_it_to
     assert (got, told) == (["1", "2"], ["3 properties.plan"])
     # None twice, as on a server.
     assert heard == [7, 8]
+
+
+@pytest.mark.parametrize("is_above", [True, False])
+async def test_a_handler_may_have_other_decorators_above_and_below(is_above: bool) -> None:
+    broker = HogsendBroker("nats://nowhere:4222", logger=None)
+    published, told = list[str](), list[str]()
+    events = broker.events("signed_up", undecodable=lambda error: told.append(error.id))
+    publisher = broker.publisher("welcomed")
+
+    async def welcome(happened: TypedEvent[Plan]) -> str:
+        return happened.id
+
+    handler: Any = publisher(events(welcome)) if is_above else events(publisher(welcome))
+
+    @broker.subscriber("welcomed")
+    async def welcomed(id: str) -> None:
+        published.append(id)
+
+    async with TestNatsBroker(broker):
+        for happened in (event("1"), event("2", plan=2)):
+            await broker.publish(happened, subjects.event(happened.event))
+        handler.mock.assert_called_once()
+    assert (published, told) == (["1"], ["2"])
 
 
 async def test_the_client_shares_the_connection(servers: Servers, ingest: Connection) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pickle import dumps, loads
-from typing import Any, Literal, TypedDict, assert_type
+from typing import Annotated, Any, Literal, TypedDict, assert_type
 
 import msgspec
 import pydantic
@@ -235,8 +236,18 @@ def test_a_handlers_annotation_says_what_it_takes() -> None:
 
     async def unknown(happened: Nothing) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
+    async def returns(happened: Event) -> TypedEvent[Plan]: ...  # type: ignore[empty-body]
+
+    async def annotated(happened: Annotated[TypedEvent[Plan], "an event"]) -> None: ...
+
+    class Handler:
+        async def __call__(self, happened: TypedEvent[Plan]) -> None: ...
+
     strange = message({"plan": 3})
-    with pytest.raises(CannotDecode, match="Plan"):
-        decoder_for(typed, Event).decode(strange)
-    for handler in (untyped, unknown):
+    takes_plans: list[Callable[..., Any]] = [typed, annotated, Handler(), functools.partial(typed)]
+    for handler in takes_plans:
+        with pytest.raises(CannotDecode, match="Plan"):
+            decoder_for(handler, Event).decode(strange)
+    takes_any: list[Callable[..., Any]] = [untyped, unknown, returns]
+    for handler in takes_any:
         assert decoder_for(handler, Event).decode(strange).properties == {"plan": 3}
