@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Literal
 from urllib.parse import quote, urlencode
 
 import httpx
 import msgspec
 
-from cli.admin.errors import AdminError, error_from
+from cli.admin.connection import AdminConnection
+from cli.admin.errors import AdminError
 from cli.admin.messages import (
     AuditQuery,
     BackfillCount,
@@ -28,7 +28,6 @@ from cli.admin.messages import (
     StoreRequest,
 )
 from cli.no_answer import why_no_answer
-from cli.server_address import ServerAddress
 from hogsend.contract.audit import AuditPage
 from hogsend.contract.backfills import Backfill, BackfillList
 from hogsend.contract.contacts import ContactList, Erasure
@@ -44,15 +43,12 @@ from hogsend.contract.directory import ContactPage
 from hogsend.contract.events import EventPage, Recorded, StoredEvent
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.replays import EventsReplayed
-from hogsend.urls import is_loopback
 
-Answer = TypeVar("Answer")
 Rotated = Literal["rotateSigningKey", "rotateWebhookSecret"]
 Turn = Literal["pause", "resume"]
 
 HEALTH_SECONDS = 6.0
 """The server waits no longer than two seconds for each answer about its health or configuration."""
-ANSWER_SECONDS = 30.0
 BACKFILL_SECONDS = 90.0
 """PostHog counts the events first."""
 PROVISION_SECONDS = 120.0
@@ -63,9 +59,6 @@ LOOK_SECONDS = 300.0
 
 REPLAY_SECONDS = 120.0
 """The server stops earlier by itself and reports that there is more."""
-
-HANGING = "it listens, but hangs: restart it, and see its log (.hogsend/logs/gateway.log)"
-NO_SERVER = "start it with `hogsend up`, or give the right address with --url"
 
 CONNECT_INFO = "/v1/admin/analytics/connect-info"
 DIAGNOSIS = "/v1/admin/analytics/diagnosis"
@@ -82,32 +75,8 @@ COMPLETE = b'"complete":true}\n'
 """How an export ends that is whole."""
 
 
-class AdminClient:
-    """Client for one server. It follows no redirect, as the key is for that server only."""
-
-    def __init__(self, address: ServerAddress) -> None:
-        self._address = address
-        self._base = httpx.URL(address.base_url)
-        self._authorization = (
-            {"Authorization": f"Bearer {address.admin_key}"} if address.admin_key else {}
-        )
-        self._http = httpx.Client(
-            headers={"Accept": "application/json"},
-            follow_redirects=False,
-            # A proxy cannot reach this machine's own servers, and is not to see the key.
-            trust_env=not is_loopback(address.base_url),
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._http.close()
+class AdminClient(AdminConnection):
+    """The routes of one server, each as a method."""
 
     def health(self) -> bytes:
         """Return the health document, undecoded; sent without the admin key (contract 8.6).
@@ -237,15 +206,9 @@ class AdminClient:
         path = f"{CONTACTS}/{quote(contact_id, safe='')}/export"
         end = b""
         try:
-            with self._http.stream(
-                "GET", self._base.join(path), headers=self._authorization, timeout=LOOK_SECONDS
-            ) as answer:
-                if not answer.is_success:
-                    answer.read()
-                    raise error_from(answer, self._address)
-                for piece in answer.iter_bytes():
-                    write(piece)
-                    end = (end + piece)[-len(COMPLETE) :]
+            for piece in self._pieces(path, timeout=LOOK_SECONDS):
+                write(piece)
+                end = (end + piece)[-len(COMPLETE) :]
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise AdminError(
                 f"the export is incomplete ({why_no_answer(error)})",
@@ -337,40 +300,6 @@ class AdminClient:
     def send_event(self, event: SentEvent) -> Recorded:
         """Store an event and announce it; raises as `dead_letters`."""
         return self._decode(self._ask("POST", RECORD, msgspec.json.encode(event)), Recorded)
-
-    def _decode(self, answer: bytes, type: type[Answer]) -> Answer:
-        try:
-            return msgspec.json.decode(answer, type=type)
-        except NOT_JSON as error:
-            raise AdminError(
-                f"{self._base} did not answer as a Hogsend server does ({error})",
-                "give the address of a Hogsend server of this version with --url",
-            ) from None
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        content: bytes | None = None,
-        *,
-        admin: bool = True,
-        timeout: float = ANSWER_SECONDS,
-    ) -> bytes:
-        headers = dict(self._authorization) if admin else {}
-        if content is not None:
-            headers["Content-Type"] = "application/json"
-        try:
-            answer = self._http.request(
-                method, self._base.join(path), content=content, headers=headers, timeout=timeout
-            )
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            raise AdminError(
-                f"no answer from {self._base} ({why_no_answer(error)})",
-                HANGING if isinstance(error, httpx.ReadTimeout) else NO_SERVER,
-            ) from None
-        if not answer.is_success:
-            raise error_from(answer, self._address)
-        return answer.content
 
 
 def _destination(id: str) -> str:
