@@ -817,6 +817,28 @@ async def test_a_session_that_is_over_is_told_once_and_shows_nothing_more(loop: 
         await expect(page.get_by_role("alert")).to_contain_text("session has ended")
 
 
+async def test_what_is_being_written_is_there_again_after_signing_in_anew(loop: Loop) -> None:
+    async with loop.console(loop.admin_key, fresh=True) as console:
+        page = console.page
+        await console.open("destinations/new")
+        await page.get_by_label("Description").fill("Kept")
+        await page.get_by_label("Event types").fill("email.sent")
+        await page.context.clear_cookies()
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_label("Key").fill(loop.admin_key)
+        assert await page.get_by_label("Description").count() == 0
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_label("Description")).to_have_value("Kept")
+        await expect(page.get_by_role("alert")).to_have_text([""])
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.locator("main")).to_contain_text("email.sent")
+        await page.get_by_role("button", name="Delete").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        await expect(page.locator("#status")).to_have_text("The destination is deleted.")
+        await console.open("destinations/new")
+        await expect(page.get_by_label("Description")).to_have_value("")
+
+
 async def test_a_view_that_failed_is_shown_as_soon_as_somebody_answers_for_it(loop: Loop) -> None:
     async with loop.console(loop.admin_key) as console:
         page = console.page

@@ -43,6 +43,8 @@ const main = document.getElementById("main");
 let session = null;
 // Whether the session ended by itself, until the user signs in or goes elsewhere.
 let ended = false;
+// What was being written when the session ended, and where: it is there again once the user has signed in.
+let unsent = null;
 let leaving = new AbortController();
 // Of the address that the page shows; null while it loads.
 let hashShown = null;
@@ -109,7 +111,16 @@ async function show({ focus = true, retry = null } = {}) {
 async function content(view, context) {
   if (!view) return h("p", null, "This page does not exist. ", h("a", { href: "#/" }, "Go to the overview."));
   if (!session && !OPEN.has(view)) return signIn();
+  if (unsent?.hash === location.hash && session?.scope === "full-admin") return writtenBefore();
   return view({ ...context, session, mayAct: session?.scope === "full-admin", again: () => (context.signal.aborted ? null : show({ focus: false })), takeAnswer });
+}
+
+function writtenBefore() {
+  const { form } = unsent;
+  unsent = null;
+  // Why it was not saved is over.
+  for (const problem of form.querySelectorAll("[role=alert]")) problem.textContent = "";
+  return form;
 }
 
 function failure(error, signal) {
@@ -176,6 +187,7 @@ addEventListener("scrollend", rememberTop);
 addEventListener("click", rememberTop, { capture: true });
 addEventListener("hashchange", async () => {
   ended = false;
+  unsent = null;
   hush();
   await show();
 });
@@ -183,6 +195,8 @@ addEventListener("signed-out", () => {
   if (!session) return;
   session = null;
   ended = true;
+  const form = main.querySelector("form.edit");
+  unsent = form && { form, hash: location.hash };
   say("");
   showSession();
   show();
