@@ -82,4 +82,12 @@ def _forwarding(port: int) -> str:
     # Under ssh, the third field is the address under which the user reached this machine.
     connection = os.environ.get("SSH_CONNECTION", "").split()
     here = connection[2] if len(connection) == 4 else socket.gethostname()  # noqa: PLR2004 - its four fields
-    return f"ssh -N -L {port}:{HOST}:{port} {getpass.getuser()}@{here}"
+    return f"ssh -N -L {port}:{HOST}:{port} {_user_at()}{here}"
+
+
+def _user_at() -> str:
+    try:
+        return f"{getpass.getuser()}@"
+    except (KeyError, OSError):
+        # In a container that runs as a number there is no name for it.
+        return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import socket
 from collections.abc import Iterator
@@ -580,6 +581,19 @@ def test_without_a_browser_the_address_is_printed(
     assert "/oauth/authorize/?response_type=code" in outcome.out
     port = callback_ports[0]
     assert f"ssh -N -L {port}:127.0.0.1:{port}" in outcome.out
+
+
+def test_a_user_without_a_name_is_told_how_to_reach_the_port(
+    cli: Cli, callback_ports: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_name() -> str:
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr(getpass, "getuser", no_name)
+    monkeypatch.setenv("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.7 22")
+    outcome = cli.connect(no_browser=True, timeout=0.2)
+    port = callback_ports[0]
+    assert f"ssh -N -L {port}:127.0.0.1:{port} 192.0.2.7\n" in outcome.out
 
 
 def test_a_reloaded_callback_is_answered_during_the_exchange(
