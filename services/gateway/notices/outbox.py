@@ -68,9 +68,14 @@ class Outbox:
             return True
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(lock)
             return False
+        except OSError as error:
+            # Not every file system has locks.
+            os.close(lock)
+            self._say_not_kept(error)
+            return True
         self._lock = lock
         try:
             self._content = msgspec.json.decode(self._path.read_bytes(), type=_Content)

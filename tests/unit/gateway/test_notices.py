@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 from standardwebhooks.webhooks import Webhook
+from structlog.testing import capture_logs
 
 from hogsend.contract.credentials import CREDENTIALS_STATUS, CredentialStatus
 from hogsend.contract.dead_letters import INGEST_DEAD_LETTERS, DeadLetterPage
@@ -255,6 +258,19 @@ async def test_one_process_has_the_outbox_at_a_time(tmp_path: Path) -> None:
     assert not second.open()
     first.close()
     assert second.open()
+
+
+async def test_without_locks_an_outbox_is_kept_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_locks = OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=no_locks))
+    outbox = Outbox(tmp_path)
+    with capture_logs() as lines:
+        assert outbox.open()
+    assert [line["reason"] for line in lines] == [str(no_locks)]
+    await outbox.add(kept := waiting())
+    assert outbox.waiting == [kept]
 
 
 async def test_an_outbox_gives_up_the_oldest_for_one_more(tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ NEITHER: dict[str, str] = {
     "services.analytics.delivery.leader_election:run": "no failure: another replica leads",
     "services.gateway.console.connecting:begin": "the answer says it",
     "services.gateway.notices.outbox:close": "the process ends",
-    "services.gateway.notices.outbox:open": "no failure: another process has it",
     "services.gateway.provisioner:_look_twice": "it is tried once more",
     "services.gateway.webhooks.deliveries:wrapped": "raised again by the route",
     "services.gateway.webhooks.spool.directory:_prepare": "raised as `CannotStart`",
