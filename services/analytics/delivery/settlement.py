@@ -70,15 +70,15 @@ class Settlement:
 
     async def acknowledge(self, messages: Sequence[DeliveryMessage]) -> None:
         """Acknowledge messages; one whose acknowledgement is lost comes again."""
-        lost = 0
+        is_told = False
         for message in messages:
             try:
                 await message.ack()
-            except Unavailable:
-                lost += 1
-        if lost:
-            FAILURES.labels("delivery_ack", Unavailable.code).inc(lost)
-            log.warning("not acknowledged", source=self._source.name, events=lost)
+            except Unavailable as error:
+                FAILURES.labels("delivery_ack", error.code).inc()
+                if not is_told:
+                    log.warning("not acknowledged", source=self._source.name, reason=str(error))
+                is_told = True
 
     async def set_aside(
         self, message: DeliveryMessage, why: Unprocessable, *, attempts: int
