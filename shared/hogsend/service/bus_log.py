@@ -6,6 +6,7 @@ import structlog
 
 from hogsend.contract.errors import Forbidden
 from hogsend.service import metrics
+from hogsend.transport.news import News
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +22,7 @@ class BusLog:
 
     def __init__(self) -> None:
         """Begin with one on which nothing was refused."""
-        self._refused: set[str] = set()
+        self._refusals = News(MOST_REFUSALS)
 
     def observe(self, what: str, detail: str) -> None:
         """Take note of what happened.
@@ -36,7 +37,7 @@ class BusLog:
             return
         if what == "disconnected":
             # The next server may be configured in another way.
-            self._refused.clear()
+            self._refusals.forget()
         if what not in _STATES:
             log.info("bus", what=what, detail=detail)
             return
@@ -46,7 +47,6 @@ class BusLog:
     def _error(self, detail: str) -> None:
         if _REFUSAL not in detail.lower():
             log.warning("NATS reports an error", detail=detail)
-        elif detail not in self._refused and len(self._refused) < MOST_REFUSALS:
-            # What is refused is asked for again, some of it twice a second.
-            self._refused.add(detail)
+        # What is refused is asked for again, some of it twice a second.
+        elif self._refusals.is_new(detail):
             log.warning("NATS reports an error", detail=detail, fix=Forbidden.fix)

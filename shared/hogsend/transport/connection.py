@@ -8,34 +8,26 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import msgspec
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js import errors as js_errors
-from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
 
 from hogsend.contract.consumers import OWN_API, STREAMS_OF_OTHERS
-from hogsend.contract.errors import (
-    Forbidden,
-    InvalidRequest,
-    TooLarge,
-    Unavailable,
-    UnreadableReply,
-    from_code,
-)
+from hogsend.contract.errors import Forbidden, TooLarge, Unavailable
 from hogsend.contract.headers import CORRELATION_ID
-from hogsend.contract.json_text import NOT_JSON, encode_json
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.transport.addresses import split_credentials, without_password
 from hogsend.transport.correlation import correlation_id
 from hogsend.transport.nats_client import NatsClient
+from hogsend.transport.news import News
 from hogsend.transport.publisher import ACKNOWLEDGE_SECONDS, OutgoingMessage, Publisher
 from hogsend.transport.refusals import Refusals
 from hogsend.transport.server_version import too_old
 from hogsend.transport.tls import TlsClient, client_context
+from hogsend.transport.typed_requests import encode_request, read_reply
 
 MANAGEMENT_SECONDS = 10.0
 """Seconds JetStream may take to make or change a stream or consumer, which waits for its disk."""
@@ -96,7 +88,7 @@ class Connection:
         self._own_js: JetStreamContext | None = None
         self._has_begun = False
         self._has_connected = False
-        self._said_while_away: set[str] = set()
+        self._errors_while_away = News(MOST_ERRORS)
         self.closed = False
         """Whether it was closed, and not opened again. `Client.is_closed` says so of a first
         attempt that failed, too."""
@@ -288,10 +280,7 @@ class Connection:
             raise Unavailable("NATS is not connected")
         if deadline is None:
             deadline = endpoint.deadline
-        try:
-            body = encode_json(message)
-        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
-            raise InvalidRequest(str(error)) from error
+        body = encode_request(message)
         try:
             answer = await self.ask(
                 endpoint.subject,
@@ -307,16 +296,7 @@ class Connection:
             raise Unavailable(
                 f"the {endpoint.service} service did not answer within {deadline:g} s"
             ) from error
-        if answer.headers and ERROR_CODE_HEADER in answer.headers:
-            raise from_code(answer.headers[ERROR_CODE_HEADER], answer.headers.get(ERROR_HEADER, ""))
-        try:
-            return msgspec.json.decode(answer.data, type=endpoint.reply)
-        except NOT_JSON:
-            # Without msgspec's words and its traceback: both may quote a reply that holds a secret.
-            raise UnreadableReply(
-                f"the {endpoint.service} service answered {endpoint.subject} in a shape that is "
-                "not known here; does it run another version?"
-            ) from None
+        return read_reply(endpoint, answer)
 
     async def ask(
         self,
@@ -409,21 +389,14 @@ class Connection:
 
     async def _on_error(self, error: Exception) -> None:
         said = f"{type(error).__name__}: {error}"
-        if self.connected or self._is_news(said):
+        # Each server is tried each second, for as long as none can be reached.
+        if self.connected or self._errors_while_away.is_new(said):
             self.observe("error", said)
         self.refusals.read(str(error))
 
-    def _is_news(self, said: str) -> bool:
-        # Each server is tried each second, for as long as none can be reached.
-        known = self._said_while_away
-        if said in known or len(known) >= MOST_ERRORS:
-            return False
-        known.add(said)
-        return True
-
     async def _on_disconnect(self) -> None:
         self._own_js = None
-        self._said_while_away.clear()
+        self._errors_while_away.forget()
         self.refusals.forget()
         self.observe("disconnected", "")
 
