@@ -14,6 +14,10 @@ WHERE link.inhparent = 'events'::regclass
     AND bound IS NOT NULL
 ORDER BY begins NULLS FIRST;
 
+-- name: days_ago(days)$
+-- A time so many days ago, by PostgreSQL's clock.
+SELECT now() - make_interval(days => :days);
+
 -- name: lock_partitions()!
 -- Only one transaction at a time changes partitions.
 SELECT pg_advisory_xact_lock(hashtextextended('hogsend.events.partitions', 0));

@@ -31,6 +31,7 @@ from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import IncomingEvent
 from tests.event_rows import statuses
+from tests.integration.database.test_retention import clock_ahead
 from tests.pgbouncer import PROGRAM, pgbouncer
 from tests.postgres_locks import waiting_for_a_lock
 from tests.unit.ingest import fakes
@@ -372,6 +373,15 @@ async def test_one_partition_that_cannot_be_dropped_keeps_no_other(
     with pytest.raises(asyncpg.DependentObjectsStillExistError):
         await EventTable(database, retention_days=7).look()
     assert await rows.fetchval("SELECT array_agg(id) FROM events") == ["30"]
+
+
+async def test_a_replica_whose_clock_is_ahead_drops_nothing_too_early(
+    database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store_of(database, days=7).save([incoming(str(days), ago(days)) for days in (1, 30)])
+    monkeypatch.setattr(partitions, "datetime", clock_ahead(days=400))
+    assert await TablePartitions(database, retention_days=7).drop_old() == 1
+    assert await rows.fetchval("SELECT array_agg(id) FROM events") == ["1"]
 
 
 async def test_what_is_dropped_is_counted_once(database: Database, rows: Any) -> None:

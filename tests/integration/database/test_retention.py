@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import asyncpg
 import pytest
@@ -41,6 +41,17 @@ def kept(database: Database, days: int) -> Retention:
     return Retention(database, "kept", column="received_at", days=days)
 
 
+def clock_ahead(*, days: int) -> type[datetime]:
+    """What a replica takes for `datetime` whose clock is wrong."""
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(days=days)
+
+    return Ahead
+
+
 async def ages(database: Database) -> list[int]:
     """Days since receipt, of what is there."""
     async with database.acquire() as connection:
@@ -64,6 +75,16 @@ async def test_what_was_received_too_long_ago_is_deleted_whenever_it_happened(
     (line,) = [line for line in logged if line["event"] == "old rows deleted"]
     assert (line["table"], line["rows"], line["days"]) == ("kept", 1000, 15)
     assert await kept(database, 15).sweep() == 0
+
+
+async def test_a_clock_that_is_ahead_deletes_nothing_too_early(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with database.acquire() as connection:
+        await connection.execute(ROWS, 2000)
+    monkeypatch.setattr(retention, "datetime", clock_ahead(days=400))
+    assert await kept(database, 15).sweep() == 1000
+    assert await ages(database) == [0, 10]
 
 
 async def test_neither_new_events_nor_changes_of_recent_ones_wait_for_a_sweep(
