@@ -21,6 +21,7 @@ from hogsend.contract.persons import Capture
 from hogsend.posthog.api import PostHogError
 from hogsend.posthog.flags import EvaluatedFlag, Evaluation, FlagsApi, FlagsRequest
 from hogsend.service.metrics import FAILURES
+from hogsend.transport.background import in_background
 from hogsend.transport.connection import Connection
 from services.analytics.project_key import Project, ProjectKey
 
@@ -39,7 +40,6 @@ class FlagReader:
         self._project_key = project_key
         self._api = FlagsApi(http)
         self._reported: LRUCache[tuple[str, str, bool | str], None] = LRUCache(REMEMBERED_REPORTS)
-        self._reporting: set[asyncio.Task[None]] = set()
         self._paused: tuple[Project, float] | None = None
         """Whose requests PostHog does not want, and until when on the loop's clock."""
 
@@ -112,9 +112,7 @@ class FlagReader:
             if call in self._reported:
                 continue
             self._reported[call] = None
-            reporting = asyncio.create_task(self._capture(_called(wanted, key, flag, found)))
-            self._reporting.add(reporting)
-            reporting.add_done_callback(self._reporting.discard)
+            in_background(self._capture(_called(wanted, key, flag, found)))
 
     async def _capture(self, called: Capture) -> None:
         headers = message_headers(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import structlog
 
 from hogsend.contract.contacts import (
@@ -15,6 +13,7 @@ from hogsend.contract.contacts import (
 )
 from hogsend.contract.errors import HogsendError
 from hogsend.service.metrics import FAILURES
+from hogsend.transport.background import in_background
 from hogsend.transport.connection import Connection
 
 log = structlog.get_logger(__name__)
@@ -25,7 +24,6 @@ class Contacts:
 
     def __init__(self, link: Connection) -> None:
         self._link = link
-        self._writing: set[asyncio.Task[None]] = set()
 
     async def get(self, user_id: str) -> Contact:
         """Give what is known about a contact.
@@ -49,9 +47,7 @@ class Contacts:
 
         When it fails, the next read of the same person tries again.
         """
-        writing = asyncio.create_task(self._fill_timezone(contact_key, timezone))
-        self._writing.add(writing)
-        writing.add_done_callback(self._writing.discard)
+        in_background(self._fill_timezone(contact_key, timezone))
 
     async def _fill_timezone(self, contact_key: str, timezone: str) -> None:
         found = FillTimezone(user_id=contact_key, timezone=timezone)

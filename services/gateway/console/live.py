@@ -19,6 +19,7 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import EVENT_ANNOUNCED, EventBase
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.service import metrics
+from hogsend.transport.background import in_background
 from hogsend.transport.connection import Connection
 
 log = structlog.get_logger(__name__)
@@ -106,7 +107,6 @@ class LiveEvents:
         self._watchers: set[_Watcher] = set()
         self._unsubscribe: Callable[[], Awaitable[None]] | None = None
         self._changing = asyncio.Lock()
-        self._leaving: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
         self._open = 0
         self._all_sent = asyncio.Event()
@@ -172,9 +172,7 @@ class LiveEvents:
         finally:
             self._watchers.discard(watcher)
             # In a task of its own: this one may be cancelled already.
-            leaving = asyncio.create_task(self._unsubscribe_without_watchers())
-            self._leaving.add(leaving)
-            leaving.add_done_callback(self._leaving.discard)
+            in_background(self._unsubscribe_without_watchers())
 
     async def _stops_within(self, seconds: float) -> bool:
         try:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from nats.aio.msg import Msg
 
 from hogsend.contract.errors import HogsendError
+from hogsend.transport.background import in_background
 from hogsend.transport.connection import Connection
 from hogsend.transport.messages_in_hand import MessagesInHand
 
@@ -17,8 +18,6 @@ AGAIN_SECONDS = 5.0
 long: a service that fails on it, and begins again, fails no faster."""
 UNASKED_SECONDS = 10.0
 """How long a wait that was cut short goes on by itself, where others would get the event."""
-
-_leaving: set[asyncio.Task[None]] = set()
 
 
 class Source(Protocol):
@@ -152,9 +151,7 @@ class Arrivals:
             self._unasked = self._loop.call_later(UNASKED_SECONDS, self._soon, self._pause)
 
     def _soon(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        task = asyncio.create_task(work())
-        _leaving.add(task)
-        task.add_done_callback(_leaving.discard)
+        in_background(work())
 
     async def _next(self) -> Msg | None:
         try:

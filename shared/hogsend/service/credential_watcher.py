@@ -19,6 +19,7 @@ import structlog
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.errors import HogsendError
 from hogsend.service import metrics
+from hogsend.transport.background import in_background
 
 log = structlog.get_logger(__name__)
 
@@ -158,7 +159,6 @@ class CredentialWatcher:
         self._watched: list[Watched[object]] = []
         self._listeners: list[OnChange] = []
         self._wake = asyncio.Event()
-        self._renewing: set[asyncio.Task[None]] = set()
 
     def watch(
         self,
@@ -209,7 +209,7 @@ class CredentialWatcher:
             listener(change)
         for watched in self._watched:
             if watched.at_once:
-                self._renew(watched)
+                in_background(self._renewed(watched))
 
     def hurry(self) -> None:
         """Ask now for what is wanted at once and not current."""
@@ -237,11 +237,6 @@ class CredentialWatcher:
                 await self._wake.wait()
         except TimeoutError:
             return
-
-    def _renew(self, watched: Watched[object]) -> None:
-        task = asyncio.create_task(self._renewed(watched))
-        self._renewing.add(task)
-        task.add_done_callback(self._renewing.discard)
 
     async def _renewed(self, watched: Watched[object]) -> None:
         try:

@@ -14,6 +14,7 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
+from hogsend.transport.background import in_background
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.consumer import RETRY_SECONDS, connected, is_stray
 from hogsend.transport.foreign_consumer import forget, found_or_made, named
@@ -22,8 +23,6 @@ from hogsend.transport.trouble import Trouble
 
 AT_ONCE = 64
 """Messages that one request brings."""
-
-_ending: set[asyncio.Task[None]] = set()
 
 
 class Follower:
@@ -128,9 +127,7 @@ class _Reading:
 
 def _end_soon(loop: asyncio.AbstractEventLoop, reading: _Reading) -> None:
     def end() -> None:
-        task = loop.create_task(reading.end())
-        _ending.add(task)
-        task.add_done_callback(_ending.discard)
+        in_background(reading.end())
 
     if not loop.is_closed():
         # Garbage is collected in any thread.
