@@ -17,7 +17,6 @@ from cli.admin.messages import (
     ConnectInfo,
     ContactQuery,
     DeliveryQuery,
-    ErasurePreview,
     EventQuery,
     EventReplay,
     EventWay,
@@ -30,7 +29,7 @@ from cli.admin.messages import (
 from cli.no_answer import why_no_answer
 from hogsend.contract.audit import AuditPage
 from hogsend.contract.backfills import Backfill, BackfillList
-from hogsend.contract.contacts import ContactList, Erasure
+from hogsend.contract.contacts import ContactList, Erasure, ErasurePreview
 from hogsend.contract.credentials import Deleted
 from hogsend.contract.dead_letters import DeadLetterPage, DeadLettersDone, ListedDeadLetter
 from hogsend.contract.destinations import (

@@ -129,16 +129,6 @@ class EventWays(msgspec.Struct, frozen=True):
     events: list[EventWay]
 
 
-class ErasurePreview(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What an erasure would delete now."""
-
-    contact_id: str
-    keys: int
-    merges: int
-    events: int
-    messages: dict[str, int]
-
-
 class SentEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """An event to store, as `POST /v1/events` expects it."""
 

@@ -8,7 +8,6 @@ from datetime import datetime
 import msgspec
 from rich.text import Text
 
-from cli.admin.messages import ErasurePreview
 from cli.console import err, out
 from cli.redaction import printable
 from cli.table import print_rest, print_rows
@@ -20,6 +19,7 @@ from hogsend.contract.contacts import (
     ContactMerge,
     ContactRecord,
     Erasure,
+    ErasurePreview,
 )
 from hogsend.contract.directory import ContactPage
 

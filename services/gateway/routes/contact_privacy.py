@@ -13,7 +13,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import PathParameter, QueryParameter
 from litestar.response import Stream
 
-from hogsend.contract.contacts import INGEST_ERASE, EraseContact, Erasure
+from hogsend.contract.contacts import INGEST_ERASE, EraseContact, Erasure, ErasurePreview
 from hogsend.contract.errors import NotFound
 from hogsend.contract.exports import INGEST_EXPORT, ExportContact, Part
 from hogsend.contract.persons import ANALYTICS_DELETE_PERSON, DeletePerson
@@ -42,17 +42,6 @@ class ContactExport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     audit: list[dict[str, Any]]
     complete: Literal[True]
     """The last key: a document without it was cut off."""
-
-
-class ErasurePreview(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What an erasure would delete now."""
-
-    contact_id: str
-    keys: int
-    merges: int
-    events: int
-    messages: dict[str, int]
-    """By stream; those without any are left out."""
 
 
 class ContactPrivacyController(Controller):

@@ -125,6 +125,17 @@ class EraseContact(Message, frozen=True, kw_only=True):
     contact_id: UUID
 
 
+class ErasurePreview(Message, frozen=True, kw_only=True):
+    """What an erasure would delete now."""
+
+    contact_id: str
+    keys: int
+    merges: int
+    events: int
+    messages: dict[str, int]
+    """By stream; those without any are left out."""
+
+
 class Erasure(Message, frozen=True, kw_only=True):
     """An erasure that was asked for, and how far it is."""
 
