@@ -21,8 +21,10 @@ from hogsend.contract.errors import CannotStart, SpoolFull
 from hogsend.service.metrics import FAILURES
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
 from services.gateway.webhooks.spool import adoption
+from services.gateway.webhooks.spool import directory as spool_directory
 from services.gateway.webhooks.spool import file as spool_file
 from services.gateway.webhooks.spool.format import STATE_OFFSET
+from services.gateway.webhooks.spool.names import sequence_of
 from services.gateway.webhooks.spool.salvage import Fragment, Salvaged, salvage
 from services.gateway.webhooks.spool.set_aside import DAMAGED
 from services.gateway.webhooks.spool.set_aside import NAME as SET_ASIDE_DIRECTORY
@@ -666,6 +668,24 @@ async def test_what_is_removed_below_a_gateway_takes_nothing_that_is_accepted_la
     assert await drained(after_a_crash) == ["id-2", "id-3"]
     await after_a_crash.close()
     assert await drained(spool) == ["id-1", "id-2", "id-3"]
+    await spool.close()
+
+
+async def test_what_waits_is_counted_while_files_are_put_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled(tmp_path, 2)
+    spool = Spool(tmp_path, BIG)
+    seen: list[tuple[int, int]] = []
+
+    def another_thread_asks(path: Path) -> int:
+        seen.append((spool._files.count, spool._files.waiting_bytes))
+        return sequence_of(path)
+
+    monkeypatch.setattr(spool_directory, "sequence_of", another_thread_asks)
+    await spool.adopt()
+    assert seen == [(spool.count, spool.waiting_bytes)]
+    assert spool.count == 2
     await spool.close()
 
 

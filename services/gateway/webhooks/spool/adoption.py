@@ -53,12 +53,14 @@ class Adoption:
         self._left_alone.add(path)
 
     def adopt(
-        self, owned: Sequence[SpoolFile], append: Callable[[Sequence[bytes]], None]
+        self,
+        owned: Callable[[], Sequence[SpoolFile]],
+        append: Callable[[Sequence[bytes]], None],
     ) -> list[SpoolFile]:
         """Take over what may be had, in the order of its sequence.
 
         Args:
-            owned: files of this process, to which `append` adds.
+            owned: gives the files of this process, to which `append` adds.
             append: writes webhooks of an earlier version into files of this process.
         """
         known, self._not_ours = self._not_ours, set()
@@ -73,7 +75,7 @@ class Adoption:
             return []
         if paths:
             self.latest = max(self.latest, sequence_of(paths[-1]))
-        passed_over = self._left_alone | {file.path for file in owned}
+        passed_over = self._left_alone | {file.path for file in owned()}
         taken = [self._take_over(path, known) for path in paths if path not in passed_over]
         return [file for file in taken if file is not None]
 

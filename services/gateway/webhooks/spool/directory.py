@@ -62,7 +62,8 @@ class SpoolDirectory:
         self._path = path
         self._aside = SetAside(path)
         self._adoption = Adoption(path, self._aside)
-        self._files: list[SpoolFile] = []
+        self._files: tuple[SpoolFile, ...] = ()
+        """Replaced, never changed: other threads count what is in it."""
         self._current: SpoolFile | None = None
         self._sequence = 0
         _prepare(path)
@@ -98,7 +99,7 @@ class SpoolDirectory:
             self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._sequence += 1
             file = SpoolFile.create(self._path, self._sequence)
-            self._files.append(file)
+            self._files += (file,)
             self._current = file
         try:
             file.append(rows)
@@ -112,7 +113,7 @@ class SpoolDirectory:
         """Return the oldest webhooks; see `Spool.head`."""
         found: list[Spooled] = []
         size = 0
-        for file in list(self._files):
+        for file in self._files:
             seen = 0
             for record in self._records(file):
                 if found and (len(found) == limit or size + record.size > max_bytes):
@@ -148,18 +149,18 @@ class SpoolDirectory:
 
     def adopt(self) -> None:
         """Take over what a process left that has ended, and look what is set aside."""
-        for file in self._adoption.adopt(self._files, self.append):
-            self._files.append(file)
+        for file in self._adoption.adopt(lambda: self._files, self.append):
+            self._files += (file,)
             self._retire(file)
         self._sequence = max(self._sequence, self._adoption.latest)
-        self._files.sort(key=lambda file: sequence_of(file.path))
+        self._files = tuple(sorted(self._files, key=lambda file: sequence_of(file.path)))
         self._count_files_aside()
 
     def close(self) -> None:
         """Give the files up; another process may adopt them."""
         for file in self._files:
             file.close()
-        self._files.clear()
+        self._files = ()
 
     def _records(self, file: SpoolFile) -> Iterator[Record]:
         try:
@@ -196,7 +197,7 @@ class SpoolDirectory:
             return
         if file is self._current:
             self._current = None
-        self._files.remove(file)
+        self._files = tuple(one for one in self._files if one is not file)
         try:
             if file.damaged:
                 self._aside.take([file.path])
