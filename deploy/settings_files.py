@@ -16,6 +16,9 @@ Edit = Callable[[list[str]], list[str]]
 
 _QUOTED = re.compile(r"""(?:'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)")(?:\s+\#.*)?""")
 _COMMENT = re.compile(r"\s+#.*")
+_REPLACED = re.compile(r"\$\$|\$(?=[A-Za-z_{])")
+_REPLACED_IN_QUOTES = re.compile(r"""\\["\\$]|\$\$|\$(?=[A-Za-z_{])""")
+"""What Compose replaces: `$$`, variables and, in double quotes, escapes."""
 
 
 class SettingsFiles:
@@ -92,10 +95,29 @@ def _sets(line: str, setting: str) -> bool:
 def _value(file: Path, setting: str) -> str:
     own = [line for line in _lines(file) if _sets(line, setting)]
     value = own[-1].partition("=")[2].strip() if own else ""
-    if quoted := _QUOTED.fullmatch(value):
-        return quoted[1] if quoted[1] is not None else quoted[2]
-    # Kubernetes takes a line to its end.
-    return _COMMENT.sub("", value) if _is_dotenv(file) else value
+    quoted = _QUOTED.fullmatch(value)
+    if not _is_dotenv(file):
+        # Kubernetes takes a line to its end, and replaces nothing.
+        return value if quoted is None else quoted[1] or quoted[2] or ""
+    if quoted is None:
+        return _passed_on(setting, _COMMENT.sub("", value), _REPLACED)
+    if quoted[1] is not None:
+        return quoted[1].replace("\\'", "'")
+    return _passed_on(setting, quoted[2], _REPLACED_IN_QUOTES)
+
+
+def _passed_on(setting: str, value: str, replaced: re.Pattern[str]) -> str:
+    """What Compose makes of a value that is not in single quotes."""
+
+    def replace(found: re.Match[str]) -> str:
+        if found[0] == "$":
+            sys.exit(
+                f"{setting} has a variable in .env, and its value is not known here; write the "
+                "value itself, in single quotes, then run this again. Nothing was changed"
+            )
+        return found[0][1:]
+
+    return replaced.sub(replace, value)
 
 
 def _one(value: str) -> list[str]:

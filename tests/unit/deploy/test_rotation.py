@@ -226,6 +226,45 @@ def test_what_env_says_behind_a_secret_is_not_a_part_of_it(
     assert settings.written
 
 
+@pytest.mark.parametrize(
+    ("written", "passed_on"),
+    [
+        (r'"a\\b"', "a\\b"),
+        (r'"a\"c"', 'a"c'),
+        (r'"c\$d"', "c$d"),
+        ('"a$$b"', "a$b"),
+        ("a$$b", "a$b"),
+        ("a$%x$", "a$%x$"),
+        (r"a\b", "a\\b"),
+        (r"a\\c", r"a\\c"),
+        (r"'a\'b'", "a'b"),
+        (r"'b\\c'", r"b\\c"),
+        ("'a$$b'", "a$$b"),
+    ],
+)
+def test_a_secret_is_read_as_compose_passes_it_on(
+    made: Path, written: str, passed_on: str, script: ModuleType
+) -> None:
+    """What Compose 5.6 passed on for each of them."""
+    env_file, setting = made / ".env", "POSTHOG_WEBHOOK_SECRET"
+    env_file.write_text(f"{setting}={written}\n")
+    assert script.SettingsFiles(env_file).value(setting) == passed_on
+
+
+@pytest.mark.parametrize("written", ["a$b", "a${b}", '"a$b"', r"a\$b"])
+def test_a_secret_with_a_variable_in_it_is_not_rotated(
+    made: Path, written: str, script: ModuleType
+) -> None:
+    env_file = made / ".env"
+    env_file.write_text(f"POSTHOG_WEBHOOK_SECRET={written}\n")
+    before = contents(made)
+    with pytest.raises(SystemExit, match="single quotes"):
+        script.rotate(
+            script.Directory(made), script.SettingsFiles(env_file), "posthog_webhook_secret"
+        )
+    assert contents(made) == before
+
+
 def test_a_link_to_the_settings_stays_one(made: Path, script: ModuleType) -> None:
     kept, env_file = made / "kept.env", made / ".env"
     kept.write_text("INGEST_API_KEY=first\n")
