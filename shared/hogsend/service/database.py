@@ -80,6 +80,10 @@ _ISOLATION = {"default_transaction_isolation": "read committed"}
 set a stricter level for a database or a role, where each transaction sees what there was at its
 start."""
 _STANDSTILL = "idle_in_transaction_session_timeout"
+_WRITTEN = {"datestyle": "ISO"}
+"""PostgreSQL tells the bounds of partitions as text. In another style, which an operator may have
+set, that has the name of a time zone, and before version 18 PostgreSQL reads India's `IST` as that
+of Israel."""
 _POOL_SIZE_POOLED = 2
 """Fewest connections behind a pooler: one may hold a lock while another one works below it."""
 
@@ -230,6 +234,11 @@ class Database:
         except asyncpg.PostgresError as error:
             raise Unavailable(f"PostgreSQL cannot be used: {type(error).__name__}") from error
 
+    @property
+    def _settings(self) -> dict[str, str]:
+        """What every statement needs, also behind a pooler."""
+        return {"search_path": self._schema, _STANDSTILL: _standstill(), **_WRITTEN}
+
     @asynccontextmanager
     async def _section(
         self, connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], *, snapshot: bool
@@ -241,10 +250,10 @@ class Database:
             isolation="repeatable_read" if snapshot else "read_committed", readonly=snapshot
         ):
             if self._pooled:
-                await connection.execute(
-                    f'SET LOCAL search_path = "{self._schema}"; '
-                    f"SET LOCAL {_STANDSTILL} = {_standstill()}"
+                settings = "; ".join(
+                    f"SET LOCAL {name} = '{value}'" for name, value in self._settings.items()
                 )
+                await connection.execute(settings)
             yield
 
     async def _open(self) -> None:
@@ -273,13 +282,7 @@ class Database:
             pool_size = max(pool_size, _POOL_SIZE_POOLED)
             cached = 0
         else:
-            settings = {
-                **settings,
-                **_PLANNING,
-                **_ISOLATION,
-                "search_path": self._schema,
-                _STANDSTILL: _standstill(),
-            }
+            settings |= {**_PLANNING, **_ISOLATION, **self._settings}
             cached = CACHED_STATEMENTS
         pool = await asyncpg.create_pool(
             self._address.dsn,

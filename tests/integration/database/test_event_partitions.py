@@ -446,3 +446,45 @@ async def test_partitions_are_made_and_dropped_behind_a_pooler(
         assert await EventTable(pooled, retention_days=7).look()
         await pooled.close()
     assert [id for (id,) in await rows.fetch("SELECT id FROM events")] == ["1"]
+
+
+@pytest.fixture(
+    params=[
+        "direct",
+        pytest.param(
+            "pooled", marks=pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer")
+        ),
+    ]
+)
+async def written_otherwise(
+    database_url: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[str]:
+    """The address of a database that writes moments as an operator likes them."""
+    owner = await asyncpg.connect(database_url)
+    name = await owner.fetchval("SELECT current_database()")
+    await owner.execute(
+        f"ALTER DATABASE {name} SET datestyle = 'SQL, DMY';"
+        f"ALTER DATABASE {name} SET timezone = 'Asia/Kolkata'"
+    )
+    try:
+        if request.param == "direct":
+            yield database_url
+        else:
+            async with pgbouncer(database_url, "transaction", tmp_path) as url:
+                yield url
+    finally:
+        await owner.execute(f"ALTER DATABASE {name} RESET ALL")
+        await owner.close()
+
+
+async def test_they_are_found_however_the_database_writes_moments(written_otherwise: str) -> None:
+    """`IST` is the time of India, and before version 18 PostgreSQL reads it as that of Israel."""
+    database = Database(written_otherwise, "ingest", MIGRATIONS, pool_size=2)
+    await database.connect()
+    await EventTable(database).look()
+    async with database.acquire() as connection:
+        found = await listed(connection)
+        assert str(await connection.fetchval("SHOW datestyle")).startswith("ISO")
+    assert all(one.begins.hour == 0 == one.ends.hour for one in found)
+    assert any(one.holds(datetime.now(UTC)) for one in found)
+    await database.close()
