@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -10,21 +9,18 @@ import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-import hogsend
 from cli.admin.client import AdminClient
 from cli.admin.messages import EventQuery, EventReplay, EventWay, EventWays, SentEvent
 from cli.asking import DEFAULT_SERVER, Server, ask, moment
 from cli.bus_address import subscriber_address
-from cli.console import err, print_json
+from cli.console import print_json
 from cli.errors import CommandError
-from cli.events import report, way
+from cli.events import following, report, way
 from cli.events.replaying import Replayed, replayed
 from cli.exit_codes import ExitCode
 from cli.flags import Flag
 from cli.server_address import resolve
-from cli.terminal import Terminal, print_hanging
-from hogsend import CannotDecode
-from hogsend.contract.errors import HogsendError
+from cli.terminal import Terminal
 from hogsend.contract.events import Event
 from hogsend.contract.json_text import NOT_JSON
 
@@ -232,23 +228,12 @@ def follow(
     json
         Print every event as one JSON document on a line of its own.
     """
-    address = subscriber_address(nats_url)
 
-    async def run() -> None:
-        async with hogsend.connect(address) as client:
-            print_hanging(err, ("", "dim"), "following; Ctrl-C ends it")
-            async for found in client.events(event, undecodable=_say_what_is_none):
-                if which.take(found):
-                    (print_json if json else report.show_line)(found)
+    def print_one(found: Event) -> None:
+        if which.take(found):
+            (print_json if json else report.show_line)(found)
 
-    try:
-        asyncio.run(run())
-    except HogsendError as error:
-        raise CommandError(
-            str(error), "check that NATS runs, and that NATS_URL names a user that may read events"
-        ) from error
-    except KeyboardInterrupt:
-        pass
+    following.follow(subscriber_address(nats_url), event, print_one)
     return ExitCode.OK
 
 
@@ -304,10 +289,6 @@ def replay(
     else:
         report.show_replayed(so_far)
     return ExitCode.OK
-
-
-def _say_what_is_none(error: CannotDecode) -> None:
-    print_hanging(err, ("", "yellow"), f"left out: {error}")
 
 
 def _object(text: str, flag: str) -> dict[str, Any]:
