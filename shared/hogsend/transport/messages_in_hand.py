@@ -15,6 +15,8 @@ HEARTBEAT_SECONDS = 10.0
 """How often JetStream hears that messages are still worked on; well below our own `ack_wait`."""
 CLEAR_EVERY = 1000
 """New messages in hand after which acknowledged ones are dropped."""
+AWAY_SECONDS = 0.1
+"""How often it is looked whether there is a connection to send heartbeats on again."""
 NAK_FLUSH_SECONDS = 2
 
 _TOKENS_OF_REPLY, _SEQUENCE_TOKEN = 9, 5
@@ -88,8 +90,13 @@ class MessagesInHand:
 
         Cancel it to stop; it ends by itself when the connection is closed.
         """
+        away = False
         while True:
-            await asyncio.sleep(self.interval)
+            await asyncio.sleep(AWAY_SECONDS if away else self.interval)
+            if away := not (self._connection.connected or self._connection.closed):
+                # What is written now would wait in a buffer that has an end, and that
+                # acknowledgements have more use for.
+                continue
             try:
                 for message in self._unacknowledged():
                     if not message.is_acked:

@@ -24,6 +24,7 @@ class FakeConnection(Connection):
     def __init__(self) -> None:
         super().__init__("ingest", "nats://127.0.0.1:4222")
         self.told: list[tuple[str, bytes]] = []
+        self.is_connected = True
         self.client = self  # type: ignore[assignment]
 
     async def publish(self, subject: str, payload: bytes = b"", **_more: Any) -> None:  # type: ignore[override]
@@ -158,6 +159,23 @@ async def test_a_heartbeat_that_fails_is_reported_and_not_the_last(error: Except
     connection.error = None
     await asyncio.sleep(3)
     assert reported == ["in_progress"]
+    assert connection.told == [(message.reply, HEARTBEAT)]
+    beating.cancel()
+
+
+@on_virtual_time
+async def test_heartbeats_take_no_room_from_acknowledgements_while_nats_is_away() -> None:
+    """Those of 2,000 messages fill NATS' buffer within a minute; then it takes nothing more."""
+    connection = FakeConnection()
+    held = in_hand(connection)
+    held.take([message := connection.message(1)])
+    beating = asyncio.create_task(held.keep_alive())
+    connection.is_connected = False
+    await asyncio.sleep(60)
+    assert connection.told == []
+    # At once: what is not heard of for long is delivered again.
+    connection.is_connected = True
+    await asyncio.sleep(0.2)
     assert connection.told == [(message.reply, HEARTBEAT)]
     beating.cancel()
 
