@@ -115,7 +115,8 @@ class MessagesInHand:
             return 0
         try:
             for message in left:
-                await message.nak(delay)
+                if not message.is_acked:
+                    await message.nak(delay)
             await self._connection.flush(NAK_FLUSH_SECONDS)
         except UNREACHABLE as error:
             # They are redelivered all the same, once JetStream misses their heartbeat.

@@ -180,20 +180,35 @@ async def test_heartbeats_take_no_room_from_acknowledgements_while_nats_is_away(
     beating.cancel()
 
 
-@on_virtual_time
-async def test_a_message_that_is_acknowledged_meanwhile_costs_no_other_its_heartbeat() -> None:
-    connection = FakeConnection()
-    first, second, third = (connection.message(number) for number in (1, 2, 3))
+def acknowledged_meanwhile(connection: FakeConnection) -> list[Msg]:
+    """Three messages, the second of which is acknowledged once something is said of the first."""
+    messages = [connection.message(number) for number in (1, 2, 3)]
     publish = connection.publish
 
     async def slow(subject: str, payload: bytes = b"", **_more: Any) -> None:
         await publish(subject, payload)
-        if subject == first.reply:
-            await second.ack()
+        if subject == messages[0].reply:
+            await messages[1].ack()
 
     connection.publish = slow  # type: ignore[method-assign]
+    return messages
+
+
+async def test_a_message_that_is_acknowledged_meanwhile_costs_no_other_its_nak() -> None:
+    connection = FakeConnection()
     held = in_hand(connection)
-    held.take([first, second, third])
+    first, second, third = messages = acknowledged_meanwhile(connection)
+    held.take(messages)
+    await held.nak_all(0)
+    assert connection.told == [(first.reply, b"-NAK"), (second.reply, b""), (third.reply, b"-NAK")]
+
+
+@on_virtual_time
+async def test_a_message_that_is_acknowledged_meanwhile_costs_no_other_its_heartbeat() -> None:
+    connection = FakeConnection()
+    held = in_hand(connection)
+    first, second, third = messages = acknowledged_meanwhile(connection)
+    held.take(messages)
     beating = asyncio.create_task(held.keep_alive())
     await asyncio.sleep(4)
     assert connection.told == [
