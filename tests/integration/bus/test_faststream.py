@@ -15,6 +15,7 @@ from faststream import FastStream
 from faststream.nats import JStream, NatsBroker, NatsRouter, PullSub, TestNatsBroker
 from faststream.nats.annotations import NatsMessage
 from faststream.security import SASLPlaintext
+from nats.aio.msg import Msg
 
 from hogsend import CannotDecode, ConsumerConflict, CredentialChanged, Event, TypedEvent
 from hogsend.client.subscriptions import events_consumer
@@ -240,8 +241,14 @@ async def unacknowledged(servers: Servers) -> int:
 async def test_an_event_whose_handler_failed_comes_again(
     servers: Servers, ingest: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ConsumedMessage.nack, "__defaults__", (0.1,))
-    broker, seen = broker_of(servers), list[str]()
+    broker, seen, delays = broker_of(servers), list[str](), list[object]()
+    give_back = Msg.nak
+
+    async def give_back_soon(message: Msg, delay: float | None = None) -> None:
+        delays.append(delay)
+        await give_back(message, 0.1)
+
+    monkeypatch.setattr(Msg, "nak", give_back_soon)
 
     @broker.events("signed_up", durable="mailer")
     async def welcome(happened: Event) -> None:
@@ -252,6 +259,8 @@ async def test_an_event_whose_handler_failed_comes_again(
     async with running(broker):
         await announce(ingest, event("1"))
         await eventually(lambda: seen == ["1", "1"])
+    # Once, and not as soon as what a stop gives back.
+    assert delays == [subscriber.RETRY_SECONDS]
 
 
 async def test_a_handler_that_met_a_cancelled_task_has_failed_and_others_go_on(
