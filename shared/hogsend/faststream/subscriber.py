@@ -120,6 +120,9 @@ class ConsumerSubscriber(PullStreamSubscriber):
 
     async def stop(self) -> None:
         """Take no more messages, and give back the one that was not finished in time."""
+        # A handler that raises `StopConsume` has the task that reads stop its own subscriber. It
+        # ends by itself then: it cannot be waited for, and cancelled it could not do so.
+        self.tasks = [task for task in self.tasks if task is not asyncio.current_task()]
         tasks = list(self.tasks)
         await super().stop()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -150,8 +153,14 @@ class ConsumerSubscriber(PullStreamSubscriber):
     async def _consume(self, link: Connection, source: Consumer) -> None:
         async with aclosing(source.batches()) as batches:
             async for messages in batches:
-                async with _in_hand(link, messages, source.heartbeat).held(NAK_SECONDS):
+                in_hand = _in_hand(link, messages, source.heartbeat)
+                async with in_hand.held(NAK_SECONDS):
                     await self._handled(messages[0])
+                    if self.running:
+                        # What a handler skips comes again no sooner than what it fails at.
+                        await in_hand.nak_all(RETRY_SECONDS)
+                if not self.running:
+                    return
 
     async def _handled(self, message: Msg) -> None:
         try:
@@ -163,8 +172,6 @@ class ConsumerSubscriber(PullStreamSubscriber):
             # The handler waited for something that was cancelled. That is a failure like any other,
             # and FastStream would take no more messages, without a word.
             log.exception("the handler of %s failed", message.subject, exc_info=error)
-            if self._acknowledges and not message.is_acked:
-                await message.nak(RETRY_SECONDS)
 
     async def process_message(self, msg: Msg) -> Response:
         """Hand over what the handler takes; FastStream's test broker begins here, too."""
@@ -227,6 +234,8 @@ class ChangeSubscriber(ConsumerSubscriber):
         while messages := await source.next():
             for message in messages:
                 await self._handled(message)
+                if not self.running:
+                    return
 
     def _is_wanted(self, read: Any) -> bool:
         return self._heard.is_news(read)

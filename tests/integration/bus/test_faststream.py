@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 from faststream import FastStream
+from faststream.exceptions import NackMessage, SkipMessage, StopConsume
 from faststream.nats import JStream, NatsBroker, NatsRouter, PullSub, TestNatsBroker
 from faststream.nats.annotations import NatsMessage
 from faststream.security import SASLPlaintext
@@ -238,8 +239,9 @@ async def unacknowledged(servers: Servers) -> int:
         return int(info.num_ack_pending or 0)
 
 
+@pytest.mark.parametrize("error", [ValueError("first time"), SkipMessage(), NackMessage()])
 async def test_an_event_whose_handler_failed_comes_again(
-    servers: Servers, ingest: Connection, monkeypatch: pytest.MonkeyPatch
+    servers: Servers, ingest: Connection, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     broker, seen, delays = broker_of(servers), list[str](), list[object]()
     give_back = Msg.nak
@@ -254,7 +256,7 @@ async def test_an_event_whose_handler_failed_comes_again(
     async def welcome(happened: Event) -> None:
         seen.append(happened.id)
         if len(seen) == 1:
-            raise ValueError("first time")
+            raise error
 
     async with running(broker):
         await announce(ingest, event("1"))
@@ -282,6 +284,57 @@ async def test_a_handler_that_met_a_cancelled_task_has_failed_and_others_go_on(
     await announce(ingest, event("2"))
     async with running(broker):
         await eventually(lambda: sorted(got) == ["1", "1", "2"])
+
+
+async def test_a_handler_may_end_its_subscriber(
+    servers: Servers, ingest: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ConsumedMessage.nack, "__defaults__", (0.1,))
+    broker, got = broker_of(servers), list[str]()
+
+    @broker.events("signed_up", durable="mailer")
+    async def welcome(happened: Event) -> None:
+        got.append(happened.id)
+        raise StopConsume
+
+    @broker.events("invoice.paid", durable="biller")
+    async def bill(happened: Event) -> None:
+        got.append(happened.id)
+
+    welcoming = broker.subscribers[0]
+    async with running(broker):
+        await announce(ingest, event("1"))
+        await eventually(lambda: not welcoming.running)
+        await announce(ingest, event("2"))
+        await announce(ingest, event("3", "invoice.paid"))
+        await eventually(lambda: got == ["1", "3"])
+        assert await unacknowledged(servers) <= 1
+    replica = broker_of(servers)
+
+    @replica.events("signed_up", durable="mailer")
+    async def welcome_too(happened: Event) -> None:
+        got.append(happened.id)
+
+    async with running(replica):
+        await eventually(lambda: sorted(got[2:]) == ["1", "2"])
+
+
+@pytest.mark.parametrize("durable", ["mailer", None])
+async def test_a_handler_may_end_the_app(
+    servers: Servers, ingest: Connection, durable: str | None
+) -> None:
+    broker, started = broker_of(servers), asyncio.Event()
+
+    @broker.events("signed_up", durable=durable)
+    async def welcome(happened: Event) -> None:
+        raise SystemExit
+
+    app = FastStream(broker, logger=None, after_startup=[started.set])
+    running = asyncio.create_task(app.run())
+    await started.wait()
+    await announce(ingest, event("1"))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await running
 
 
 async def test_a_broker_that_never_started_is_stopped(servers: Servers) -> None:
