@@ -20,6 +20,7 @@ from services.gateway.console.pages import CONSOLE_ROUTES, console_is_shown
 from services.gateway.content_encoding import with_content_decoding
 from services.gateway.correlation import with_correlation_id
 from services.gateway.cut_off_answers import with_cut_off_answers_logged
+from services.gateway.decoded_bodies import DecodedBodies
 from services.gateway.error_responses import EXCEPTION_HANDLERS
 from services.gateway.examples import add_examples
 from services.gateway.head_requests import with_head_requests
@@ -151,7 +152,13 @@ def build(
         request_class=JSONRequest,
         before_request=refuse_unknown_query_keys,
         state=State(
-            {"admin_keys": keys, "deliveries": deliveries, "live": live, "activity": activity}
+            {
+                "admin_keys": keys,
+                "deliveries": deliveries,
+                "live": live,
+                "activity": activity,
+                "decoded_bodies": DecodedBodies(),
+            }
         ),
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.webhook_max_bytes,
@@ -164,7 +171,8 @@ def build(
 
 def with_middleware(litestar: Litestar, bus: Connection, settings: GatewaySettings) -> ASGIApp:
     """Wrap the Litestar app; middleware inside it would not see requests for unknown routes."""
-    app: ASGIApp = with_valid_host(with_head_requests(with_answers_in_pieces(litestar)))
+    app = litestar.state.decoded_bodies.freed_by(with_answers_in_pieces(litestar))
+    app = with_valid_host(with_head_requests(app))
     app = with_audit_trail(app, bus, ClientAddresses(settings.trusted_proxies))
     app = with_deliveries(app, litestar.state.deliveries)
     app = with_content_decoding(app, settings.webhook_max_bytes)

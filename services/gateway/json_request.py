@@ -16,6 +16,12 @@ class JSONRequest(Request[Any, Any, Any]):
     """
 
     async def json(self) -> Any:
-        """Decode the body as the type of the handler's `data`; raises like `decode_json`."""
+        """Decode the body as the type of the handler's `data`; raises like `decode_json`.
+
+        Raises:
+            TooLarge: decoded it would take too much memory.
+        """
         data = self.route_handler.parsed_fn_signature.parameters["data"]
-        return decode_json(await self.body(), data.annotation)
+        body = await self.body()
+        await self.app.state.decoded_bodies.admit(self.scope, body)
+        return decode_json(body, data.annotation)

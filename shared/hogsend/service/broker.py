@@ -12,7 +12,7 @@ from hogsend.contract.activity import Activity
 from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.contract.users import User
 from hogsend.faststream.linked import LinkedBroker
-from hogsend.service import tracing
+from hogsend.service import metrics, tracing
 from hogsend.service.audit import AuditMiddleware
 from hogsend.service.bus_log import BusLog
 from hogsend.service.discovery import ServiceStats, discovery_router
@@ -23,9 +23,9 @@ from hogsend.service.middlewares import (
     MeasuringMiddleware,
     TracingMiddleware,
 )
+from hogsend.service.request_memory import RequestMemory
 from hogsend.service.router import ServiceRouter
 from hogsend.service.settings.shared import BusSettings
-from hogsend.service.subscribers.request_memory import RequestMemory
 from hogsend.transport.connection import Connection, Observer
 from hogsend.transport.publisher import Publisher
 from hogsend.transport.tls import client_context
@@ -47,6 +47,7 @@ class ServiceBroker(LinkedBroker):
         self.answered: list[Endpoint[Any, Any]] = []
         self.request_memory = RequestMemory()
         """How much its requests in work may take, of all endpoints together."""
+        metrics.RPC_REQUEST_BYTES.set_function(lambda: self.request_memory.held)
         self._provided: dict[type, object] = {}
         super().__init__(
             link,

@@ -39,6 +39,9 @@ RPC_SECONDS = Histogram(
     ["verb", "code"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
+RPC_REQUEST_BYTES = Gauge(
+    "hogsend_rpc_request_bytes", "Memory that requests in work take once decoded, about"
+)
 STREAM_MESSAGES = Gauge(
     "hogsend_stream_messages",
     "Messages in a stream; in DEADLETTER those that wait for an operator",

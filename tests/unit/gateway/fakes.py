@@ -22,6 +22,7 @@ from hogsend.contract.headers import MESSAGE_ID
 from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.contract.users import User
 from hogsend.service.credential_watcher import CredentialWatcher
+from hogsend.service.request_memory import RequestMemory
 from hogsend.service.settings.shared import PostHogSettings, PublicUrlSettings
 from hogsend.transport.connection import Connection
 from hogsend.transport.correlation import correlation_id
@@ -138,6 +139,7 @@ class FakeGateway:
     secret: WebhookSecret
     watcher: CredentialWatcher
     routes: list[Any]
+    memory: RequestMemory
 
 
 @asynccontextmanager
@@ -199,4 +201,5 @@ async def fake_gateway(
     app = with_middleware(litestar, bus, configured)
     transport = httpx.ASGITransport(cast("Any", app), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-        yield FakeGateway(app, http, bus, queue, webhook_secret, watcher, litestar.routes)
+        memory = litestar.state.decoded_bodies.memory
+        yield FakeGateway(app, http, bus, queue, webhook_secret, watcher, litestar.routes, memory)

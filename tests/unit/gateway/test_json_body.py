@@ -100,6 +100,26 @@ async def test_numbers_that_would_cost_others_much_are_refused(gateway: FakeGate
     assert gateway.bus.questions == []
 
 
+async def test_what_a_body_takes_decoded_is_held_until_its_answer_and_is_bounded(
+    gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+
+    async def record(*_asked: object) -> Recorded:
+        held.append(gateway.memory.held)
+        return Recorded(id="1", stored=True, contact_key="u")
+
+    monkeypatch.setattr(gateway.bus, "request", record)
+    body = b'{"event": "e", "userId": "u", "properties": {"a": [[]%b]}}'
+    some, too_many = body % (b",[]" * 100_000), body % (b",[[[[]]]]" * 450_000)
+    assert (await ask(gateway, ROUTES[1], some))[0] == 202
+    assert held[0] > 40 * len(some)
+    status, said = await ask(gateway, ROUTES[1], too_many)
+    assert (status, "MiB" in json.loads(said)["error"]) == (413, True)
+    assert len(held) == 1
+    assert gateway.memory.held == 0
+
+
 async def test_a_byte_order_mark_is_no_part_of_json(gateway: FakeGateway) -> None:
     gateway.bus.answer(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u"))
     mark = b"\xef\xbb\xbf"

@@ -10,7 +10,7 @@ import pytest
 
 from hogsend.contract.errors import TooLarge
 from hogsend.contract.json_memory import decoded_bytes
-from hogsend.service.subscribers.request_memory import SMALL_BYTES, RequestMemory
+from hogsend.service.request_memory import SMALL_BYTES, RequestMemory
 from tests.virtual_time import on_virtual_time, settle
 
 SMALL = b"x"

@@ -25,13 +25,13 @@ from hogsend.transport.connection import pending_bytes
 
 if TYPE_CHECKING:
     from faststream.nats.configs import NatsBrokerConfig
+from hogsend.service.request_memory import RequestMemory
 from hogsend.service.subscribers.decoding import decoder_of
 from hogsend.service.subscribers.internals import (
     call_directly,
     only_wraps_handlers,
     subscriber_parts,
 )
-from hogsend.service.subscribers.request_memory import RequestMemory
 
 log = structlog.get_logger(__name__)
 

@@ -1,8 +1,8 @@
 """How much memory all requests in work of one process may take.
 
 One request of 8 MB may take 290 MB decoded, and a process answers many at a time. One that would
-be too much waits at NATS' client until those before it are answered; one that would be too much
-alone is refused. Small requests, as nearly all are, never wait.
+be too much waits until those before it are answered; one that would be too much alone is refused.
+Small requests, as nearly all are, never wait.
 """
 
 from __future__ import annotations
@@ -11,15 +11,11 @@ import asyncio
 from collections import deque
 from typing import NamedTuple
 
-from prometheus_client import Gauge
-
 from hogsend.contract.errors import TooLarge
 from hogsend.contract.json_memory import MAX_DECODED_BYTES, decoded_bytes
 
 SMALL_BYTES = 16 * 1024
 """Length of a request up to which it is small."""
-
-IN_WORK = Gauge("hogsend_rpc_request_bytes", "Memory of requests in work, about, decoded")
 
 
 class _Waiting(NamedTuple):
@@ -36,7 +32,6 @@ class RequestMemory:
         self._waiting: deque[_Waiting] = deque()
         self.held = 0
         """Bytes of the requests in work."""
-        IN_WORK.set_function(lambda: self.held)
 
     async def admit(self, body: bytes) -> int:
         """Wait until there is room for a request.
