@@ -135,19 +135,17 @@ def build(
             *([*CONSOLE_ROUTES, *CONNECT_ROUTES] if console else []),
         ],
         dependencies={
-            "bus": Provide(lambda: bus, sync_to_thread=False),
-            "live": Provide(lambda: live, sync_to_thread=False),
-            "activity": Provide(lambda: activity, sync_to_thread=False),
-            "queue": Provide(lambda: queue, sync_to_thread=False),
-            "webhook_secret": Provide(lambda: webhook_secret, sync_to_thread=False),
-            "signing_keys": Provide(lambda: signing_keys, sync_to_thread=False),
-            "signatures_required": Provide(
-                lambda: settings.signatures_required, sync_to_thread=False
-            ),
-            "health": Provide(lambda: health, sync_to_thread=False),
-            "workers": Provide(lambda: workers, sync_to_thread=False),
-            "posthog": Provide(lambda: posthog, sync_to_thread=False),
-            "public": Provide(lambda: public, sync_to_thread=False),
+            "bus": _always(bus),
+            "live": _always(live),
+            "activity": _always(activity),
+            "queue": _always(queue),
+            "webhook_secret": _always(webhook_secret),
+            "signing_keys": _always(signing_keys),
+            "signatures_required": _always(settings.signatures_required),
+            "health": _always(health),
+            "workers": _always(workers),
+            "posthog": _always(posthog),
+            "public": _always(public),
         },
         request_class=JSONRequest,
         before_request=refuse_unknown_query_keys,
@@ -167,6 +165,11 @@ def build(
     )
     add_examples(app)
     return app
+
+
+def _always(value: object) -> Provide:
+    """Give every request the same; Litestar would call a plain function in a thread."""
+    return Provide(lambda: value, sync_to_thread=False)
 
 
 def with_middleware(litestar: Litestar, bus: Connection, settings: GatewaySettings) -> ASGIApp:
