@@ -8,12 +8,9 @@ from cli.admin.messages import ConnectInfo
 from cli.connect.results import ConnectError, Verdict
 from cli.console import out
 from cli.terminal import Terminal
-from hogsend.posthog.hosts import check_host, private_host
+from hogsend.posthog.hosts import REGIONS, check_host, private_host
 from hogsend.urls import is_absolute_url, is_loopback
 
-EU = "https://eu.posthog.com"
-US = "https://us.posthog.com"
-REGIONS = {"eu": EU, "us": US}
 SET_IT = (
     "set POSTHOG_HOST (EU: https://eu.i.posthog.com, US: https://us.i.posthog.com) or "
     "POSTHOG_PRIVATE_HOST on the server and restart it"
@@ -52,7 +49,7 @@ def choose(info: ConnectInfo, flag: str | None, terminal: Terminal) -> str:
 
 def _check(host: str) -> None:
     problem = f"{host or 'nothing'} is not the address of a PostHog"
-    hint = f"give its app host, for example --posthog-host {EU}"
+    hint = f"give its app host, for example --posthog-host {REGIONS['eu']}"
     if not (is_absolute_url(host) and host.lower().startswith(("http://", "https://"))):
         raise ConnectError(Verdict.NOT_CONFIGURED, problem, hint=hint)
     try:

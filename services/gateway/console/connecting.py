@@ -26,6 +26,7 @@ from hogsend.contract.credentials import POSTHOG, CredentialMeta
 from hogsend.contract.errors import Forbidden, InvalidRequest
 from hogsend.contract.provisioning import PROVISIONER_PROJECTS, GrantedProjects, Refusal
 from hogsend.posthog.client_document import CONSOLE_CALLBACK, OWN_PATH, console_callback
+from hogsend.posthog.hosts import REGIONS
 from hogsend.posthog.scopes import missing
 from hogsend.service.settings.shared import PostHogSettings, PublicUrlSettings
 from hogsend.transport.connection import Connection
@@ -36,9 +37,6 @@ from services.gateway.console.connect_origin import console_origin, why_none
 from services.gateway.console.pages import page
 from services.gateway.error_responses import RefusalBody, refusal_response
 from services.gateway.timestamps import format_milliseconds
-
-REGIONS: dict[str, str] = {"eu": "https://eu.posthog.com", "us": "https://us.posthog.com"}
-"""PostHog's own hosts. Any other has to be named by the operator, not in a page: docs/adr/0026."""
 
 Short = Annotated[str, msgspec.Meta(max_length=4096)]
 
@@ -221,6 +219,7 @@ def _host(posthog: PostHogSettings, region: str | None) -> str:
         return posthog.private_host
     if region is None:
         raise InvalidRequest("region: choose eu or us, or set POSTHOG_HOST on the server")
+    # Any other host has to be named by the operator, not in a page (docs/adr/0026).
     return REGIONS[region]
 
 

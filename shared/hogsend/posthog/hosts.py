@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from hogsend.urls import Origin, origin
 
+REGIONS: Mapping[str, str] = {"eu": "https://eu.posthog.com", "us": "https://us.posthog.com"}
+"""App hosts of PostHog Cloud."""
 US_INGESTION_HOST = "https://us.i.posthog.com"
 
 _INGESTION = re.compile(r"^(https?://[a-z0-9-]+)\.i(\.posthog\.com)(?=[:/?#]|$)", re.IGNORECASE)
