@@ -57,6 +57,8 @@ which)
   exit 0
   ;;
 set-aside)
+  # Again, by a move that goes on: what was set aside keeps its own mark.
+  [ "$(layout_of_data)" != "$moving" ] || exit 0
   mkdir -p "$data/$2"
   for kept in jetstream layout; do
     [ ! -e "$data/$kept" ] || mv "$data/$kept" "$data/$2/"

@@ -163,3 +163,13 @@ def test_between_two_layouts_only_who_moves_gets_a_server(data: Path) -> None:
     start(data, "set-aside", "before-tomorrow")
     start(data, "leave")
     assert start(data, "which").stdout == ""
+
+
+def test_data_that_are_set_aside_again_keep_the_mark_of_their_layout(data: Path) -> None:
+    """By a move that was interrupted at the next server, and goes on."""
+    (data / "jetstream").mkdir()
+    start(data)
+    for _ in range(2):
+        assert start(data, "set-aside", "before-today").returncode == 0
+    assert (data / "before-today" / "layout").read_text() == "single-accounts\n"
+    assert start(data).returncode == REFUSED
