@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Never, get_args, get_type_hints
 
 import structlog
 from prometheus_client import Gauge
 
-from hogsend.contract.capabilities import CapabilityState
+from hogsend.contract.capabilities import CapabilityName, CapabilityState
 from hogsend.contract.errors import HogsendError
 from hogsend.contract.provisioning import DestinationFinding
 from hogsend.service.metrics import FAILURES
 from hogsend.transport.connection import Connection
-from services.gateway.capabilities import known
+from services.gateway.capabilities import ORDER, known
 from services.gateway.webhooks.secret import WebhookSecret
 
 log = structlog.get_logger(__name__)
@@ -55,6 +56,8 @@ async def keep_asking(
                 signatures_required=signatures_required,
             )
         except HogsendError as error:
+            # What was so before may not be any more.
+            _show(dict.fromkeys(ORDER, "unknown"), "unknown")
             FAILURES.labels("capabilities", error.code).inc()
             log.warning("capabilities are not known", reason=str(error))
         await asyncio.sleep(ASK_SECONDS * 9 / 10)
@@ -71,12 +74,18 @@ async def ask(bus: Connection, *, secret_missing: bool, signatures_required: boo
     found, diagnosis = await known(
         bus, secret_missing=secret_missing, signatures_required=signatures_required
     )
-    for one in found.capabilities:
+    _show(
+        {one.name: one.state for one in found.capabilities},
+        "unknown" if diagnosis is None else diagnosis.destination.state,
+    )
+
+
+def _show(capabilities: Mapping[CapabilityName, str], destination: str) -> None:
+    for name, actual in capabilities.items():
         for state in CAPABILITY_STATES:
-            CAPABILITY.labels(one.name, state).set(int(one.state == state))
-    of_ours = "unknown" if diagnosis is None else diagnosis.destination.state
+            CAPABILITY.labels(name, state).set(int(actual == state))
     for state in DESTINATION_STATES:
-        DESTINATION.labels(state).set(int(of_ours == state))
+        DESTINATION.labels(state).set(int(destination == state))
 
 
 async def keep_measuring_disk(directory: Path) -> Never:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -10,10 +12,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from hogsend.contract.capabilities import ANALYTICS_CAPABILITIES, Capabilities, Capability
+from hogsend.contract.errors import Forbidden
 from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, Diagnosis
 from services.gateway.capabilities import OF_ANALYTICS, ORDER
 from services.gateway.health import measured
 from tests.unit.gateway.fakes import FakeConnection
+from tests.virtual_time import on_virtual_time
 
 HEALTHY: dict[str, Any] = {
     "privateHost": "https://eu.posthog.com",
@@ -54,6 +58,21 @@ async def test_what_the_services_say_is_measured_and_what_none_says_is_unknown()
     await measured.ask(bus, secret_missing=False, signatures_required=False)
     assert seen(measured.CAPABILITY) == dict.fromkeys(ORDER, "unknown")
     assert seen(measured.DESTINATION) == {"": "unknown"}
+
+
+@on_virtual_time
+async def test_what_cannot_be_asked_any_more_is_unknown() -> None:
+    bus = FakeConnection()
+    bus.answer(PROVISIONER_DIAGNOSE, DIAGNOSIS)
+    await measured.ask(bus, secret_missing=False, signatures_required=False)
+    assert seen(measured.DESTINATION) == {"": "degraded"}
+    bus.answer(PROVISIONER_DIAGNOSE, Forbidden("not permitted"))
+    secret: Any = SimpleNamespace(missing=False)
+    asking = asyncio.create_task(measured.keep_asking(bus, secret, signatures_required=False))
+    await asyncio.sleep(measured.ASK_SECONDS)
+    assert seen(measured.DESTINATION) == {"": "unknown"}
+    assert seen(measured.CAPABILITY) == dict.fromkeys(ORDER, "unknown")
+    asking.cancel()
 
 
 def test_the_disk_is_measured_before_the_spool_is_made(tmp_path: Path) -> None:
