@@ -64,10 +64,13 @@ class Position:
         found = await js.stream_info(stream)
         if found.created == self._stream_made_at:
             # A stream that was restored from a backup may end before what was acknowledged.
-            after = min(self._acknowledged, found.state.last_seq)
+            self._acknowledged = min(self._acknowledged, found.state.last_seq)
             config = config.evolve(
-                deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=after + 1
+                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=self._acknowledged + 1,
             )
+        else:
+            self._acknowledged = 0
         info = await made(js, stream, config)
         self._stream_made_at, self._delivered = found.created, 0
         self._note(info)
@@ -84,7 +87,15 @@ class Position:
         return self._acknowledged != before
 
     def _note(self, info: ConsumerInfo) -> None:
-        self._acknowledged = info.ack_floor.stream_seq if info.ack_floor else 0
+        floor = info.ack_floor.stream_seq if info.ack_floor else 0
+        # Until the first acknowledgement nats-server before 2.14 says 0, wherever a consumer began.
+        self._acknowledged = floor or max(self._acknowledged, _begun_after(info))
+
+
+def _begun_after(info: ConsumerInfo) -> int:
+    """Sequence behind which a consumer began; 0 where it delivered something since."""
+    delivered = info.delivered
+    return delivered.stream_seq if delivered and not delivered.consumer_seq else 0
 
 
 async def made(js: JetStreamContext, stream: str, config: ConsumerConfig) -> ConsumerInfo:
