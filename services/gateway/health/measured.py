@@ -11,7 +11,7 @@ from typing import Never, get_args, get_type_hints
 import structlog
 from prometheus_client import Gauge
 
-from hogsend.contract.capabilities import CapabilityName, CapabilityState
+from hogsend.contract.capabilities import CapabilityState
 from hogsend.contract.errors import HogsendError
 from hogsend.contract.provisioning import DestinationFinding
 from hogsend.service.metrics import FAILURES
@@ -80,7 +80,7 @@ async def ask(bus: Connection, *, secret_missing: bool, signatures_required: boo
     )
 
 
-def _show(capabilities: Mapping[CapabilityName, str], destination: str) -> None:
+def _show(capabilities: Mapping[str, str], destination: str) -> None:
     for name, actual in capabilities.items():
         for state in CAPABILITY_STATES:
             CAPABILITY.labels(name, state).set(int(actual == state))
