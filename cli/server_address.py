@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 from cli import environment
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
-from hogsend.urls import is_absolute_url, is_loopback
+from hogsend.urls import is_absolute_url, is_loopback, reached_at
 
-DEFAULT_URL = "http://localhost:3002"
+DEFAULT_PORT = "3002"
+DEFAULT_URL = f"http://localhost:{DEFAULT_PORT}"
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class ServerAddress:
 def resolve(url: str | None, admin_key: str | None) -> ServerAddress:
     """Look up server and key in flags, environment and `./.env`, in this order.
 
-    Without any, the server is the one `hogsend up` runs here: on GATEWAY_PORT, with the key that
-    was generated in HOGSEND_HOME. A generated key goes to this machine only.
+    Without any, the server is the one `hogsend up` runs here: where GATEWAY_HOST and GATEWAY_PORT
+    say, with the key that was generated in HOGSEND_HOME. A generated key goes to loopback only.
 
     Raises:
         CommandError: the address or the key is not valid.
@@ -79,8 +80,12 @@ def admin_key_hint(address: ServerAddress) -> str:
 
 def own_url() -> str:
     """Address of the gateway that `hogsend up` runs here."""
+    host = (environment.first("GATEWAY_HOST") or "").strip()
     port = (environment.first("GATEWAY_PORT") or "").strip()
-    return f"http://localhost:{port}" if port.isdecimal() else DEFAULT_URL
+    known = port if port.isdecimal() else DEFAULT_PORT
+    url = f"http://{reached_at(host, known)}" if host else f"http://localhost:{known}"
+    # What is none is for the server to say.
+    return url if is_absolute_url(url) else f"http://localhost:{known}"
 
 
 def _generated_key(address: ServerAddress) -> Path | None:

@@ -47,6 +47,21 @@ def test_gateway_port_set_once_is_enough(monkeypatch: pytest.MonkeyPatch) -> Non
     assert resolve(None, None).base_url == "http://localhost:3002"
 
 
+@pytest.mark.parametrize(
+    ("host", "base_url"),
+    [
+        ("192.0.2.7", "http://192.0.2.7:3903"),
+        ("0.0.0.0", "http://127.0.0.1:3903"),
+        ("::1", "http://[::1]:3903"),
+        ("localhost", "http://localhost:3903"),
+        ("no host", "http://localhost:3903"),
+    ],
+)
+def test_the_server_here_is_found_where_it_listens(host: str, base_url: str) -> None:
+    FILE.write_text(f"GATEWAY_HOST={host}\nGATEWAY_PORT=3903\n")
+    assert resolve(None, None).base_url == base_url
+
+
 @pytest.mark.parametrize("name", ["hogsend_api_url", "Gateway_Port", "admin_api_key"])
 @pytest.mark.parametrize("in_file", [False, True])
 def test_a_name_in_small_letters_is_not_passed_over(
