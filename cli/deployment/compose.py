@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +13,13 @@ from typing import IO
 from cli import environment
 from cli.deployment.env_file import EnvFile
 from cli.errors import CommandError
+from cli.exit_codes import ExitCode
 from hogsend.urls import reached_at
 
 COMMAND = "HOGSEND_COMPOSE"
 """Environment variable with the command to use, for example `podman compose`."""
+_INTERRUPTED = (ExitCode.INTERRUPTED, -signal.SIGINT)
+"""What a command ends with after Ctrl-C, which it may handle or not."""
 
 
 class Compose:
@@ -53,6 +57,7 @@ class Compose:
 
         Raises:
             CommandError: it fails, or there is no such command.
+            KeyboardInterrupt: Ctrl-C has ended it.
         """
         # Compose refuses to do anything without it.
         self.env_file.create()
@@ -73,6 +78,9 @@ class Compose:
                 f"{command[0]} cannot be run ({error.strerror})",
                 f"install Docker with its Compose plugin, or set {COMMAND}",
             ) from error
+        if done.returncode in _INTERRUPTED:
+            # Ctrl-C, which Compose was told before us.
+            raise KeyboardInterrupt
         if done.returncode:
             lines = done.stderr.decode(errors="replace").strip().splitlines()[-8:]
             raise CommandError(
