@@ -60,7 +60,6 @@ class Arrivals:
         self._in_hand = MessagesInHand(
             connection,
             lambda _what, error: connection.observe("error", f"cannot keep an event: {error}"),
-            interval=source.heartbeat,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._heartbeat: asyncio.Task[None] | None = None
