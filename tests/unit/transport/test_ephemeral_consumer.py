@@ -112,6 +112,20 @@ async def test_a_stream_that_was_made_again_is_read_from_its_beginning_once(
     assert jetstream.made[-1]["opt_start_seq"] == 4
 
 
+async def test_one_whose_stream_is_gone_is_asked_for_again_later(
+    jetstream: JetStream, consumer: EphemeralConsumer
+) -> None:
+    await consumer.found()
+    consumer.done(47)
+    jetstream.state, stream = NOT_FOUND, jetstream.stream
+    jetstream.stream = {"error": {"code": 404, "err_code": 10059, "description": "no stream"}}
+    with pytest.raises(nats.errors.Error, match="no stream EVENTS"):
+        await consumer.found()
+    jetstream.stream = stream
+    await consumer.found()
+    assert jetstream.made[-1]["opt_start_seq"] == 48
+
+
 async def test_nothing_is_left_out_of_a_stream_that_was_restored_and_ends_earlier(
     jetstream: JetStream, consumer: EphemeralConsumer
 ) -> None:

@@ -9,9 +9,10 @@ import nats.errors
 import pytest
 from nats.aio.msg import Msg
 
-from hogsend.contract.partitions import partition_consumer
+from hogsend.contract.partitions import GROUP, partition_consumer
 from hogsend.transport.connection import Connection
 from hogsend.transport.pinned_consumer import PIN_ID, PinnedConsumer
+from hogsend.transport.pull import ConsumerGone
 from tests.virtual_time import on_virtual_time
 
 
@@ -27,6 +28,7 @@ class FakeJetStream(Connection):
         self.pin = "p1"
         self.in_hand = 0
         self.goes_silent = False
+        self.gone = False
         self.asked: list[dict[str, Any]] = []
         self.done: list[str] = []
 
@@ -53,8 +55,11 @@ class FakeJetStream(Connection):
 
     async def ask(self, subject: str, _body: bytes, **_given: Any) -> Any:  # type: ignore[override]
         self.done.append(subject.split(".")[3])
-        state = {"num_ack_pending": self.in_hand, "priority_groups": [{"group": "ingest"}]}
-        return Msg(self, data=json.dumps(state).encode())  # type: ignore[arg-type]
+        groups = [{"group": "ingest"}]
+        answer: dict[str, Any] = {"num_ack_pending": self.in_hand, "priority_groups": groups}
+        if self.gone:
+            answer = {"error": {"code": 404, "err_code": 10014, "description": "not found"}}
+        return Msg(self, data=json.dumps(answer).encode())  # type: ignore[arg-type]
 
     async def publish(self, _subject: str, payload: bytes = b"", reply: str = "") -> None:  # type: ignore[override]
         request = json.loads(payload)
@@ -81,10 +86,32 @@ async def test_the_first_message_makes_it_the_reader_and_it_says_so_ever_after()
     assert len(await consumer.first()) == 1
     assert consumer.pinned
     assert len(await consumer.more(5)) == 1
+    assert await consumer.first() == []
     await consumer.keep()
-    assert [request.get("id") for request in server.asked] == [None, "p1", "p1"]
-    # Nothing is as small, so that nothing is delivered.
-    assert server.asked[-1]["max_bytes"] == 1
+    assert [request.get("id") for request in server.asked] == [None, "p1", "p1", "p1"]
+    assert {request["group"] for request in server.asked} == {GROUP}
+    # Nothing is as small, so that nothing is delivered, and nothing waits for it.
+    assert (server.asked[-1]["max_bytes"], server.asked[-1]["no_wait"]) == (1, True)
+
+
+async def test_who_is_not_the_reader_takes_nothing_from_who_is() -> None:
+    server = FakeJetStream()
+    consumer = reader(server)
+    assert await consumer.first() == []
+    asked = len(server.asked)
+    await consumer.keep()
+    await consumer.release()
+    assert await consumer.more(0) == []
+    assert (len(server.asked), server.done) == (asked, ["made"])
+
+
+async def test_nobody_is_the_reader_of_a_consumer_that_is_gone() -> None:
+    server = FakeJetStream()
+    consumer = reader(server)
+    server.queued, server.gone = [1], True
+    with pytest.raises(ConsumerGone, match="not found"):
+        await consumer.first()
+    assert not consumer.pinned
 
 
 async def test_what_another_reader_has_in_hand_comes_before_what_it_did_not_get() -> None:

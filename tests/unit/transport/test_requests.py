@@ -188,6 +188,7 @@ async def test_an_answer_that_came_counts_although_it_is_refused_since() -> None
 @pytest.mark.parametrize("fails", [True, False])
 async def test_a_close_closes_whatever_its_hooks_do(fails: bool) -> None:
     connection, ran = Connection(User.GATEWAY, "nats://127.0.0.1:1"), list[str]()
+    waits = connection.publisher.room
 
     async def forgotten() -> None:
         ran.append("forgotten")
@@ -204,3 +205,5 @@ async def test_a_close_closes_whatever_its_hooks_do(fails: bool) -> None:
     with pytest.raises(RuntimeError) if fails else nullcontext():
         await connection.close()
     assert ran == ["hook"]
+    # What is published from now on has nothing to do with the connection before.
+    assert connection.publisher.room is not waits
