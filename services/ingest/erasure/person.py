@@ -12,6 +12,7 @@ import msgspec
 from hogsend.contract import subjects
 from hogsend.contract.engagement import ADDRESSES, IDENTITIES
 from hogsend.contract.identity import contact_email, contact_user_id, fold_email
+from hogsend.contract.json_memory import has_too_many_values
 from hogsend.contract.json_text import NOT_JSON, mended_json
 from hogsend.service.nul import json_without_nul, text_without_nul
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
@@ -53,7 +54,8 @@ class Person(msgspec.Struct, frozen=True):
         """Whether a message of any of our streams is about this person.
 
         It is where the person is named as the one it is about. A message about another person that
-        happens to mention the address is that person's. What cannot be read is searched as text.
+        happens to mention the address is that person's. What cannot be read, or would take too much
+        memory, is searched as text.
 
         Args:
             subject: what the message was published on; empty if that is not known.
@@ -61,6 +63,8 @@ class Person(msgspec.Struct, frozen=True):
         """
         # Ids and addresses are known as they are stored.
         body = json_without_nul(mended_json(body))
+        if has_too_many_values(body):
+            return self._is_written_in(body)
         try:
             message = msgspec.json.decode(body)
         except NOT_JSON:

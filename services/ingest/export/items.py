@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from hogsend.contract.dead_letters import read_letter
+from hogsend.contract.json_memory import has_too_many_values
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.streams import StreamName
 from services.ingest.stored_messages import StoredMessage
@@ -72,13 +73,17 @@ def too_large(size: int, position: str) -> bytes:
 
 
 def _body(body: bytes) -> dict[str, Any]:
-    """A body as JSON; what is none in base64, since it need not be text."""
+    """A body as JSON; what is none, or takes too much memory, in base64: it need not be text."""
     try:
-        msgspec.json.decode(body)
-        body.decode()
+        is_shown = not has_too_many_values(body)
+        if is_shown:
+            msgspec.json.decode(body)
+            body.decode()
     except NOT_JSON:
-        return {"bodyBase64": base64.b64encode(body).decode()}
-    return {"body": msgspec.Raw(body)}
+        is_shown = False
+    if is_shown:
+        return {"body": msgspec.Raw(body)}
+    return {"bodyBase64": base64.b64encode(body).decode()}
 
 
 def _document(row: Mapping[str, Any], *json: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -179,6 +180,24 @@ def test_what_postgresql_cannot_store_is_known_as_it_is_stored(body: bytes) -> N
     person = Person(frozenset({"u\ufffd42"}), frozenset({"a\ufffd@b.com"}))
     assert person.is_subject_of("", body)
     assert not ADA.is_subject_of("", body)
+
+
+@pytest.mark.parametrize(("named", "is_about"), [("u_42", True), ("u_43", False)])
+def test_what_takes_too_much_memory_is_searched_as_text_and_exported_in_base64(
+    named: str, is_about: bool
+) -> None:
+    body = b'{"distinctId":"%b","a":[0%b]}' % (named.encode(), b",[[[[]]]]" * 600_000)
+    assert ADA.is_subject_of("", body) is is_about
+    message = StoredMessage(1, AFTER, body)
+    tracemalloc.start()
+    try:
+        assert ADA.is_subject_of("", body) is is_about
+        exported = items.message(StreamName.PERSONS, message)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 10 * len(body)
+    assert b'"bodyBase64":' in exported
 
 
 def test_an_event_with_half_a_character_tells_when_it_happened() -> None:
