@@ -107,6 +107,13 @@ class LocalTarget:
                 f"there is a stack in {self._final} already",
                 "set HOGSEND_HOME to a directory that does not exist",
             )
+        if self._final.is_mount():
+            # It gets its name last, and nothing can be put in the place of a mount.
+            raise CommandError(
+                f"{self._final} is a mount point, which cannot be replaced",
+                "set HOGSEND_HOME to a directory in it that does not exist, here and for "
+                "`hogsend up`",
+            )
         for setting, other in (("NATS_URL", "DATABASE_URL"), ("DATABASE_URL", "NATS_URL")):
             if os.environ.get(setting):
                 raise CommandError(
