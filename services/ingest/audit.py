@@ -10,7 +10,7 @@ import aiosql
 import asyncpg
 import msgspec
 
-from hogsend.contract.audit import AuditEntry, AuditPage, ListAudit
+from hogsend.contract.audit import MAX_RESOURCE, AuditEntry, AuditPage, ListAudit
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.service.database import Database
@@ -93,6 +93,7 @@ class AuditTrail:
                 # One more than is shown tells whether there is another page.
                 limit=wanted.limit + 1,
                 offset=wanted.offset,
+                most=MAX_RESOURCE,
             )
             entries = [AuditEntry(**dict(row)) async for row in found]
         shown = entries[: wanted.limit]

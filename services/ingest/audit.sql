@@ -10,9 +10,11 @@ ON CONFLICT (id) DO NOTHING;
 -- Plan list queries for the filters that are really given, so that they use the fitting index.
 SET LOCAL plan_cache_mode = force_custom_plan;
 
--- name: audit(action, actor, before, before_at, before_id, limit, offset)
--- Entries that match, newest first; those after a position when there is one.
-SELECT id, at, actor, action, resource, status, request_id, address FROM audit
+-- name: audit(action, actor, before, before_at, before_id, limit, offset, most)
+-- Entries that match, newest first; those after a position when there is one. An earlier version
+-- kept longer resources.
+SELECT id, at, actor, action, left(resource, :most) AS resource, status, request_id, address
+FROM audit
 WHERE (:action::text IS NULL OR (left(action, 100) = left(:action, 100) AND action = :action))
     AND (:actor::text IS NULL OR (left(actor, 100) = left(:actor, 100) AND actor = :actor))
     AND (NOT :before::boolean OR (at <= :before_at

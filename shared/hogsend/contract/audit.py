@@ -14,6 +14,9 @@ from hogsend.contract.registry import Channel, Endpoint
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 
+MAX_RESOURCE = 500
+"""Characters of a resource that are kept: a hundred entries have to fit into one answer."""
+
 
 class AuditEntry(Message, frozen=True, kw_only=True):
     """One request that may have changed something."""
@@ -31,7 +34,7 @@ class AuditEntry(Message, frozen=True, kw_only=True):
     Over the bus service and verb, for example `ingest.purge`.
     """
     resource: str
-    """The rest of the path, for example `posthog`."""
+    """The rest of the path, for example `posthog`; at most its first 500 characters."""
     status: int
     """HTTP status it was answered with, or over the bus what HTTP would have answered."""
     request_id: str

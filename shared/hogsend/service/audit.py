@@ -18,7 +18,7 @@ import structlog
 from faststream.message import StreamMessage
 
 from hogsend.contract import subjects
-from hogsend.contract.audit import AuditEntry
+from hogsend.contract.audit import MAX_RESOURCE, AuditEntry
 from hogsend.contract.errors import HogsendError, status_of
 from hogsend.contract.headers import message_headers
 from hogsend.contract.permissions import inbox_prefix
@@ -69,6 +69,7 @@ async def record(publish: Publish, service: str, entry: AuditEntry) -> None:
 
     The change is made, and must be answered all the same.
     """
+    entry = msgspec.structs.replace(entry, resource=entry.resource[:MAX_RESOURCE])
     headers = message_headers(
         id=str(entry.id),
         source=service,

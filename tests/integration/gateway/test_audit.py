@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
+import msgspec
 import pytest
 
+from hogsend.contract.audit import AuditEntry
 from hogsend.contract.credentials import CREDENTIALS_DELETE, ProviderRef
 from hogsend.contract.dead_letters import INGEST_PURGE, PurgeDeadLetters
 from hogsend.contract.errors import NotFound
@@ -103,3 +107,21 @@ async def test_the_same_entry_twice_is_kept_once_and_what_is_none_is_set_aside(
         (letter,) = await driver.dead_letters(1)
         assert (letter.stream, letter.reason) == ("AUDIT", "malformed")
     assert await driver.count("audit") == 1
+
+
+async def test_a_page_has_room_for_what_an_earlier_version_kept_whole(
+    gateway: Gateway, driver: Driver
+) -> None:
+    entry = AuditEntry(
+        id=uuid4(),
+        at=datetime(2026, 1, 1, tzinfo=UTC),
+        actor="read",
+        action="contacts.delete",
+        resource="a" * 60_000,
+        status=403,
+        request_id="r",
+        address="127.0.0.1",
+    )
+    async with driver.replica():
+        await driver.gateway.publish("hogsend.audit", msgspec.json.encode(entry), {})
+        assert await entries(gateway, driver) == [("read", "contacts.delete", "a" * 500, 403)]

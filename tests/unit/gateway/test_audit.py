@@ -212,6 +212,11 @@ async def test_a_path_with_a_nul_can_be_stored(gateway: FakeGateway) -> None:
     assert entries(gateway)[0].resource == "a\ufffdb"
 
 
+async def test_no_more_of_a_path_is_kept_than_a_page_has_room_for(gateway: FakeGateway) -> None:
+    await gateway.http.delete(f"/v1/admin/provider-credentials/{'a' * 5000}", headers=bearer())
+    assert entries(gateway)[0].resource == "a" * 500
+
+
 async def test_it_is_recorded_before_it_is_answered(gateway: FakeGateway) -> None:
     recorded_when_answered: list[int] = []
     inner = gateway.app
