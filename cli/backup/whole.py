@@ -204,5 +204,9 @@ def _require_new(directory: Path) -> None:
             f"{directory} exists already, and is not overwritten",
             "give a new directory, for example one named by the date",
         )
+    if directory.is_mount():
+        raise CommandError(
+            f"{directory} is a mount point, which cannot be replaced", "give a new directory in it"
+        )
     if directory.exists():
         directory.rmdir()

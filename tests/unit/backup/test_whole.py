@@ -129,6 +129,18 @@ async def test_the_directory_may_be_the_current_one(
     assert deleted == []
 
 
+async def test_a_mount_point_is_refused_with_what_to_do(
+    tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = tmp_path / "one"
+    saved.mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == saved)
+    with pytest.raises(CommandError, match="is a mount point"):
+        await back_up(Place(tmp_path), saved, KEY, quiet)
+    assert deleted == []
+    await back_up(Place(tmp_path), saved / "today", KEY, quiet)
+
+
 async def test_a_backup_that_fails_leaves_nothing(tmp_path: Path, deleted: list[str]) -> None:
     place, saved = Place(tmp_path), tmp_path / "b" / "one"
     place.fail = "dump"
