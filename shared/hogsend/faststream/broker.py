@@ -57,13 +57,22 @@ class HogsendBroker(LinkedBroker):
         """Persons, flags, captures and engagement, on the same connection."""
 
     async def start(self) -> None:
-        """Connect and subscribe.
+        """Connect and subscribe; where that fails nothing is left of it, and it may be tried again.
 
         Raises:
+            ConsumerConflict: a durable reads other events.
             Forbidden: this NATS user may not subscribe to what the app handles.
         """
         self._adapt_subscribers()
-        await super().start()
+        try:
+            await super().start()
+            await self._check_subscriptions()
+        except Exception:
+            # An app that is started again and again would leave consumers at JetStream each time.
+            await self.stop()
+            raise
+
+    async def _check_subscriptions(self) -> None:
         # The server refuses after the fact: an app that hears nothing would look like a quiet one.
         with suppress(*UNREACHABLE):
             await self.link.flush()

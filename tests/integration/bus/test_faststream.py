@@ -188,12 +188,18 @@ async def test_an_app_does_not_start_on_a_durable_that_reads_other_events(
     async with running(mailer):
         other = broker_of(servers)
 
+        @other.events("page_viewed")
+        async def watch(happened: Event) -> None: ...
+
         @other.events("page_viewed", durable="mailer")
         async def count(happened: Event) -> None: ...
 
         with pytest.raises(ConsumerConflict, match="page_viewed"):
             async with running(other):
                 pytest.fail("it has started")
+        left = await ingest.js.consumers_info(StreamName.EVENTS)
+        assert [one.name for one in left] == ["mailer"]
+        assert not other.link.connected
         for id, name in (("1", "invoice.paid"), ("2", "page_viewed"), ("3", "signed_up")):
             await announce(ingest, event(id, name))
         await eventually(lambda: got == ["1", "3"])
