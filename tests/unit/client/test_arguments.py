@@ -20,6 +20,7 @@ from hogsend.contract.conditions import (
     EvaluateConditions,
 )
 from hogsend.contract.errors import TooLarge
+from hogsend.contract.flags import ANALYTICS_FLAGS, Flags, GetFlags
 from hogsend.contract.headers import MESSAGE_ID
 from hogsend.contract.json_text import MAX_DEPTH
 from hogsend.contract.persons import ANALYTICS_PERSON
@@ -52,6 +53,7 @@ CUT = json.loads(r'"cut \ud83d"')
         lambda client: client.engagement.report("email.opened", "ab"),
         lambda client: client.engagement.report("email.opened", {"to": "a@b.com"}, id=5),
         lambda client: client.engagement.report("email.opened", {"to": "a@b.com"}, id=CUT),
+        lambda client: client.when("u", hour="9"),
         lambda client: client.when("u", hour=9, after=date(2026, 1, 1)),
         lambda client: client.when("u", hour=9, after="2026-01-01T00:00:00Z"),
         lambda _client: asyncio.to_thread(events_consumer, CUT, None),
@@ -67,6 +69,33 @@ async def test_what_cannot_be_meant_is_an_invalid_request(
     with pytest.raises(InvalidRequest):
         await call(Client(link))
     assert link.published == []
+
+
+async def test_what_changes_nothing_is_not_written() -> None:
+    link = FakeLink()
+    client = Client(link)
+    await client.persons.set("u")
+    await client.persons.set("u", {}, once={}, unset=[])
+    await client.persons.alias("u", "u")
+    assert link.published == []
+
+
+async def test_flags_are_asked_for_with_all_that_is_given() -> None:
+    def answer(request: GetFlags) -> Flags:
+        asked.append(request)
+        return Flags(values={"new-nav": "blue"})
+
+    link, asked = FakeLink(), list[GetFlags]()
+    link.answer(ANALYTICS_FLAGS, answer)
+    flags = Client(link).flags
+    given: dict[str, Any] = {
+        "groups": {"company": "c_1"},
+        "person_properties": {"plan": "pro"},
+        "group_properties": {"company": {"seats": 3}},
+    }
+    assert await flags.get("new-nav", "u", **given) == "blue"
+    assert await flags.all("u", **given) == {"new-nav": "blue"}
+    assert asked == [GetFlags(distinct_id="u", keys=keys, **given) for keys in (["new-nav"], None)]
 
 
 async def test_text_that_was_cut_within_a_character_is_mended() -> None:
