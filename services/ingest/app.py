@@ -7,7 +7,6 @@ from pathlib import Path
 
 from faststream import FastStream
 
-from hogsend.contract.errors import CannotStart
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.contract.users import User
 from hogsend.service import telemetry
@@ -25,7 +24,6 @@ from hogsend.service.settings.shared import (
     TelemetrySettings,
 )
 from hogsend.service.tasks import Work
-from hogsend.transport.server_version import PINS_SINCE, too_old
 from services.ingest import handlers, jetstream_disk, oldest_webhook
 from services.ingest.audit import AuditTrail
 from services.ingest.consumer_api.requests import ConsumerRequests
@@ -126,12 +124,6 @@ def create_app(
     shared = Partitions(broker, in_order, partitions, pace=pace, limits=limits)
     broker.provide(shared)
 
-    async def require_pins() -> None:
-        what = "INGEST_PARTITIONS above 1"
-        problem = too_old(broker.link.server_version, oldest=PINS_SINCE, what=what)
-        if partitions > 1 and problem:
-            raise CannotStart(problem)
-
     return service_app(
         broker,
         background=[
@@ -147,7 +139,7 @@ def create_app(
             shared.run,
             *background,
         ],
-        connected=[require_pins, lambda: warn_of_shared_account(broker.link)],
+        connected=[lambda: warn_of_shared_account(broker.link)],
         stopping=[shared.stop],
         closing=[database.close],
         limits=limits,

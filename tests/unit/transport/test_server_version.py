@@ -16,30 +16,20 @@ from hogsend.contract.errors import CannotStart, Unavailable
 from hogsend.contract.users import User
 from hogsend.service.app import service_app, started
 from hogsend.service.broker import ServiceBroker
-from hogsend.service.database import Database
 from hogsend.transport.connection import Connection
-from hogsend.transport.server_version import PINS_SINCE, too_old
-from services.ingest.app import MIGRATIONS, create_app
+from hogsend.transport.server_version import too_old
 
 
 @pytest.mark.parametrize(
-    "version", ["2.10.0", "2.10.0-RC.1", "2.11.3", "2.15.1", "3.0.0", "", "dev"]
+    "version", ["2.11.0", "2.11.0-RC.1", "2.12.3", "2.15.1", "3.0.0", "", "dev"]
 )
 def test_a_server_that_will_do_or_says_nothing(version: str) -> None:
     assert too_old(version) is None
 
 
-@pytest.mark.parametrize("version", ["2.9.10", "2.9.0-beta", "1.4.1", "0.9"])
+@pytest.mark.parametrize("version", ["2.10.29", "2.9.10", "2.9.0-beta", "1.4.1", "0.9"])
 def test_a_server_that_is_too_old(version: str) -> None:
-    assert too_old(version) == f"nats-server {version} is too old: Hogsend needs 2.10 or newer"
-
-
-def test_what_needs_a_newer_server_is_named() -> None:
-    needs = {"oldest": PINS_SINCE, "what": "INGEST_PARTITIONS above 1"}
-    assert too_old("2.11.0", oldest=PINS_SINCE) is None
-    assert too_old("2.10.29", **needs) == (  # type: ignore[arg-type]
-        "nats-server 2.10.29 is too old: INGEST_PARTITIONS above 1 needs 2.11 or newer"
-    )
+    assert too_old(version) == f"nats-server {version} is too old: Hogsend needs 2.11 or newer"
 
 
 @asynccontextmanager
@@ -67,7 +57,7 @@ async def old_server() -> AsyncIterator[str]:
 
 
 async def test_the_client_says_so(old_server: str) -> None:
-    with pytest.raises(Unavailable, match=r"2\.9\.10 is too old: Hogsend needs 2\.10"):
+    with pytest.raises(Unavailable, match=r"2\.9\.10 is too old: Hogsend needs 2\.11"):
         async with hogsend.connect(old_server):
             pytest.fail("it has connected")
 
@@ -79,16 +69,6 @@ async def test_a_service_does_not_start(old_server: str) -> None:
             async with started(service_app(broker)):
                 pytest.fail("it has started")
     finally:
-        await broker.link.close()
-
-
-async def test_ingest_does_not_start_in_partitions_where_nobody_can_be_pinned() -> None:
-    async with server_of("2.10.29") as address:
-        broker = ServiceBroker(User.INGEST, Connection(User.INGEST, address))
-        database = Database("postgresql://127.0.0.1:1/nowhere", "ingest", MIGRATIONS, pool_size=1)
-        with pytest.raises(CannotStart, match=r"INGEST_PARTITIONS above 1 needs 2\.11"):
-            async with started(create_app(broker, database, batch_size=1, partitions=2)):
-                pytest.fail("it has started")
         await broker.link.close()
 
 

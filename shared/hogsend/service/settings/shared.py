@@ -223,7 +223,7 @@ class PartitionSettings(Settings):
         description="Above 1, events of one distinct id are published in the order in which their "
         "webhooks were accepted, however many replicas of ingest there are: webhooks are consumed "
         "in so many partitions, each by one replica at a time. At least as many as replicas; 32 "
-        "suits most. nats-server 2.11 or newer.",
+        "suits most.",
     )
 
 
