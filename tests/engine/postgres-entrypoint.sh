@@ -1,5 +1,6 @@
 #!/bin/sh
-# What compose.yaml and the Kubernetes manifests use of the official image's entrypoint.
+# What compose.yaml, the Kubernetes manifests and tests/containers.py use of the official image's
+# entrypoint.
 set -eu
 as_postgres() {
   if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; else "$@"; fi
@@ -12,7 +13,11 @@ fi
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   umask 077
   words=$(mktemp)
-  cat "$POSTGRES_PASSWORD_FILE" > "$words"
+  if [ -n "${POSTGRES_PASSWORD_FILE:-}" ]; then
+    cat "$POSTGRES_PASSWORD_FILE" > "$words"
+  else
+    printf '%s\n' "$POSTGRES_PASSWORD" > "$words"
+  fi
   [ "$(id -u)" != 0 ] || chown postgres "$words"
   as_postgres initdb -D "$PGDATA" -U postgres --pwfile="$words" --auth-local=trust \
     --auth-host=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8
