@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -32,6 +33,12 @@ def counted() -> Iterator[None]:
 def _count(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
     kind = type(error).__name__ if error is not None else "none"
+    if isinstance(error, socket.gaierror) and not isinstance(context.get("future"), asyncio.Task):
+        # Handled: uvloop does not cancel the look-up of a name with the connection that it is for,
+        # and why that was given up is said there. Docker does not find a container that is stopped.
+        metrics.FAILURES.labels("name_lookup", kind).inc()
+        log.debug("a name was not found, and no connection waits for it any more")
+        return
     metrics.FAILURES.labels("unhandled", kind).inc()
     # Behind a bracket asyncio shows the arguments of a callback: a token may be among them.
     log.error(context["message"].partition("(")[0], work=_work(context), exc_info=error)
