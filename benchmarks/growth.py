@@ -149,7 +149,6 @@ def _erasure_of(contact: UUID) -> Job:
         contact_ids=[contact],
         person=Person(frozenset(), frozenset()),
         requested_at=datetime.now(UTC),
-        is_announced=True,
         is_swept=False,
     )
 

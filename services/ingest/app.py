@@ -129,7 +129,8 @@ def create_app(
         background=[
             database.keep_connected,
             EngagementRetention(broker.link, KnownReaders(broker.link, database)).keep_trimmed,
-            eraser.work_forever,
+            eraser.begin_forever,
+            eraser.sweep_forever,
             table.keep,
             *(one.keep_swept for one in table.retentions()),
             *(one.keep_built for one in (contact_index(database), *search_indexes(database))),

@@ -44,7 +44,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """The contact's id and those that were merged into it."""
     person: Person
     requested_at: datetime
-    is_announced: bool
     is_swept: bool
     """Whether this is the second sweep."""
 
@@ -75,21 +74,21 @@ class ErasureJobs:
             row: Mapping[str, Any] | None = await _queries.erasure(connection, id=contact_id)
         return row
 
-    async def claim(self) -> Job | None:
-        """Take a job that is due; None when there is none."""
+    async def claim(self, *, begun: bool, most: int) -> list[Job]:
+        """Take so many jobs that are due, of those that were begun or of the others."""
         async with self._database.acquire() as connection:
-            row = await _queries.claim(connection, seconds=CLAIM_SECONDS)
-        if row is None:
-            return None
-        return Job(
-            id=row["id"],
-            contact_id=row["contact_id"],
-            contact_ids=row["contact_ids"],
-            person=_decode_person(row["person"]),
-            requested_at=row["requested_at"],
-            is_announced=row["announced_at"] is not None,
-            is_swept=row["swept_at"] is not None,
-        )
+            rows = _queries.claim(connection, begun=begun, most=most, seconds=CLAIM_SECONDS)
+            return [
+                Job(
+                    id=row["id"],
+                    contact_id=row["contact_id"],
+                    contact_ids=row["contact_ids"],
+                    person=_decode_person(row["person"]),
+                    requested_at=row["requested_at"],
+                    is_swept=row["swept_at"] is not None,
+                )
+                async for row in rows
+            ]
 
     async def delete_events(self, job: Job) -> int:
         """Delete the stored events of the person, and their keys.
@@ -127,10 +126,10 @@ class ErasureJobs:
                 await _queries.add_deleted(connection, id=job.id, events=len(rows), messages=0)
         return len(rows)
 
-    async def announced(self, job: Job) -> None:
-        """Remember that subscribers were told."""
+    async def begun(self, job: Job) -> None:
+        """Remember that subscribers were told; the streams can be swept."""
         async with self._database.acquire() as connection:
-            await _queries.mark_announced(connection, id=job.id)
+            await _queries.mark_begun(connection, id=job.id)
 
     async def deleted(self, job: Job, *, messages: int) -> None:
         """Remember what a sweep deleted that did not come to its end."""

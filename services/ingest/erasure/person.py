@@ -26,6 +26,18 @@ _ENGAGEMENT = f"{subjects.ENGAGEMENT}."
 _EVENTS = (f"{subjects.EVENTS}.", f"{subjects.REPLAYS}.")
 
 
+class Named(msgspec.Struct, frozen=True):
+    """Whom a message says that it is about."""
+
+    names: frozenset[str] = frozenset()
+    """As they are written: ids, and addresses."""
+    addresses: frozenset[str] = frozenset()
+    """The same as addresses, folded."""
+    unread: str | None = None
+    """The whole body as text, where it is not read."""
+    unread_folded: str = ""
+
+
 class Person(msgspec.Struct, frozen=True):
     """The identities of a person when they were erased."""
 
@@ -61,30 +73,41 @@ class Person(msgspec.Struct, frozen=True):
             subject: what the message was published on; empty if that is not known.
             body: as it was published.
         """
-        # Ids and addresses are known as they are stored.
-        body = json_without_nul(mended_json(body))
-        if has_too_many_values(body):
-            return self._is_written_in(body)
-        try:
-            message = msgspec.json.decode(body)
-        except NOT_JSON:
-            return self._is_written_in(body)
-        return any(
-            isinstance(value, str)
-            and (
-                value in self.user_ids
-                # A key of an earlier version may be what is written, brackets and all.
-                or not self.emails.isdisjoint((contact_email(value), fold_email(value)))
-            )
-            for value in _named(subject, message)
+        return self.is_among(named_in(subject, body))
+
+    def is_among(self, named: Named) -> bool:
+        """Whether this person is one of those whom a message names."""
+        if named.unread is not None:
+            return self._is_written_in(named.unread, named.unread_folded)
+        return not (
+            self.user_ids.isdisjoint(named.names) and self.emails.isdisjoint(named.addresses)
         )
 
-    def _is_written_in(self, body: bytes) -> bool:
-        text = text_without_nul(_unescaped(body.decode(errors="replace")))
-        folded = text.lower()
+    def _is_written_in(self, text: str, folded: str) -> bool:
         return any(
             _unescaped(msgspec.json.encode(id).decode()) in text for id in self.user_ids
         ) or any(email in folded for email in self.emails)
+
+
+def named_in(subject: str, body: bytes) -> Named:
+    """Read whom a message of any of our streams is about; see `Person.is_subject_of`."""
+    # Ids and addresses are known as they are stored.
+    body = json_without_nul(mended_json(body))
+    if has_too_many_values(body):
+        return _unread(body)
+    try:
+        message = msgspec.json.decode(body)
+    except NOT_JSON:
+        return _unread(body)
+    names = frozenset(one for one in _named(subject, message) if isinstance(one, str))
+    # A key of an earlier version may be what is written, brackets and all.
+    folded = (address for one in names for address in (contact_email(one), fold_email(one)))
+    return Named(names, frozenset(filter(None, folded)))
+
+
+def _unread(body: bytes) -> Named:
+    text = text_without_nul(_unescaped(body.decode(errors="replace")))
+    return Named(unread=text, unread_folded=text.lower())
 
 
 def _unescaped(text: str) -> str:

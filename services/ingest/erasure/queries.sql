@@ -32,16 +32,17 @@ DELETE FROM contact_merges WHERE survivor = ANY(:contacts::uuid[]) OR loser = AN
 -- Forget a contact.
 DELETE FROM contacts WHERE id = :contact;
 
--- name: claim(seconds)^
--- Take the next job that is due for a while; it is due again afterwards, should this replica die.
+-- name: claim(begun, most, seconds)
+-- Take jobs that are due for a while; they are due again afterwards, should this replica die.
 UPDATE erasures SET due_at = now() + make_interval(secs => :seconds)
-WHERE id = (SELECT id FROM erasures WHERE finished_at IS NULL AND due_at <= now()
-    ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+WHERE id IN (SELECT id FROM erasures WHERE finished_at IS NULL AND due_at <= now()
+        AND (announced_at IS NOT NULL) = :begun
+    ORDER BY due_at LIMIT :most FOR UPDATE SKIP LOCKED)
 RETURNING id, contact_id, contact_ids, person, requested_at, announced_at, swept_at;
 
--- name: mark_announced(id)!
--- Remember that subscribers were told.
-UPDATE erasures SET announced_at = now() WHERE id = :id;
+-- name: mark_begun(id)!
+-- Remember that subscribers were told, and have the streams swept now.
+UPDATE erasures SET announced_at = now(), due_at = now() WHERE id = :id;
 
 -- name: add_deleted(id, events, messages)!
 -- Count what was deleted.

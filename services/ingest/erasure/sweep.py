@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from hogsend.contract.json_text import NOT_JSON, mended_json
 from hogsend.contract.moments import read_moment
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
-from services.ingest.erasure.person import Person
+from services.ingest.erasure.person import Named, Person, named_in
 from services.ingest.jetstream_errors import available
 from services.ingest.stored_messages import (
     BATCH,
@@ -53,16 +53,38 @@ def is_to_erase(
     What the person does afterwards is a new person's. A message may have been published afterwards
     though it happened before: what was stored a moment ago, and what became a dead letter.
     """
-    subject, headers, body = message.subject, message.headers, message.body
-    if stream is StreamName.DEADLETTER:
-        try:
-            letter = read_letter(headers, body)
-        except NOT_JSON:
-            pass
-        else:
-            subject, headers, body = letter.subject, letter.headers, letter.body
-    at = min([message.at, *_told_at(headers, body)])
-    return at <= before and person.is_subject_of(subject, body)
+    return _Told.by(stream, message).is_about(Erased(person, before))
+
+
+class Erased(NamedTuple):
+    """A person whose messages are to go."""
+
+    person: Person
+    before: datetime
+    """When they were erased."""
+
+
+class _Told(NamedTuple):
+    """What a message says of whom it is about, and when that happened."""
+
+    at: datetime
+    named: Named
+
+    @classmethod
+    def by(cls, stream: StreamName, message: StoredMessage) -> _Told:
+        """Read it; of a dead letter what was set aside."""
+        subject, headers, body = message.subject, message.headers, message.body
+        if stream is StreamName.DEADLETTER:
+            try:
+                letter = read_letter(headers, body)
+            except NOT_JSON:
+                pass
+            else:
+                subject, headers, body = letter.subject, letter.headers, letter.body
+        return cls(min([message.at, *_told_at(headers, body)]), named_in(subject, body))
+
+    def is_about(self, erased: Erased) -> bool:
+        return self.at <= erased.before and erased.person.is_among(self.named)
 
 
 def _told_at(headers: Mapping[str, str], body: bytes) -> Iterator[datetime]:
@@ -80,9 +102,11 @@ def _told_at(headers: Mapping[str, str], body: bytes) -> Iterator[datetime]:
 
 
 async def sweep(
-    connection: Connection, person: Person, before: datetime
-) -> AsyncIterator[StreamName]:
-    """Delete the messages of `person` from every stream; yields the stream of each that is gone.
+    connection: Connection, erased: Sequence[Erased]
+) -> AsyncIterator[Sequence[Erased]]:
+    """Delete the messages of all of them from every stream, which is read once.
+
+    Yields for each message that is gone whom of them it was about.
 
     Raises:
         Unavailable: JetStream does not answer; sweeping again goes on.
@@ -90,10 +114,10 @@ async def sweep(
     with available(connection):
         for stream in SWEPT:
             async for message in _messages(connection, stream):
-                if is_to_erase(stream, message, person, before) and await delete_message(
-                    connection, stream, message.sequence
-                ):
-                    yield stream
+                told = _Told.by(stream, message)
+                about = [one for one in erased if told.is_about(one)]
+                if about and await delete_message(connection, stream, message.sequence):
+                    yield about
 
 
 class Found(NamedTuple):

@@ -1,13 +1,16 @@
 """Finishes erasures: announces each, deletes events, and sweeps the streams twice.
 
 A batch that was stored before an erasure may be published a moment after it, hence the second
-sweep. Every step may be repeated, so a replica that dies leaves nothing that another cannot go on
-with.
+sweep. Every stream is read from end to end, which may take minutes: all erasures that wait are
+swept for together, and others begin meanwhile. Every step may be repeated, so a replica that dies
+leaves nothing that another cannot go on with.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import structlog
@@ -20,11 +23,13 @@ from hogsend.service import metrics
 from hogsend.transport.connection import Connection
 from hogsend.transport.publisher import OutgoingMessage, Publisher
 from services.ingest.erasure.jobs import ErasureJobs, Job
-from services.ingest.erasure.sweep import sweep
+from services.ingest.erasure.sweep import Erased, sweep
 
 log = structlog.get_logger(__name__)
 
 PAUSE_SECONDS = 5.0
+SWEPT_TOGETHER = 100
+"""Erasures at most that the streams are read for at a time."""
 MAX_USER_IDS = 200
 """User ids that an announcement names at most."""
 MAX_USER_ID_CHARACTERS = 1000
@@ -38,54 +43,91 @@ class ErasureWorker:
         self._jobs = jobs
         self._link = link
         self._publisher = publisher
-        self._asked = asyncio.Event()
+        self._requested = asyncio.Event()
+        self._begun = asyncio.Event()
 
     def wake(self) -> None:
         """Look for jobs at once."""
-        self._asked.set()
+        self._requested.set()
 
-    async def work_forever(self) -> None:
-        """Do jobs as they become due; never ends."""
+    async def begin_forever(self) -> None:
+        """Announce what is requested, and delete its events, whatever is swept; never ends."""
+        await self._work(self._begin, asked=self._requested, begun=False, most=1)
+
+    async def sweep_forever(self) -> None:
+        """Sweep the streams for what was begun; never ends."""
+        await self._work(self._sweep, asked=self._begun, begun=True, most=SWEPT_TOGETHER)
+
+    async def _work(
+        self,
+        do: Callable[[Sequence[Job]], Awaitable[None]],
+        *,
+        asked: asyncio.Event,
+        begun: bool,
+        most: int,
+    ) -> None:
         while True:
-            self._asked.clear()
-            job: Job | None = None
+            asked.clear()
+            jobs: Sequence[Job] = ()
             try:
-                while (job := await self._jobs.claim()) is not None:
-                    await self._do(job)
-                    job = None
+                while jobs := await self._jobs.claim(begun=begun, most=most):
+                    await do(jobs)
+                    jobs = ()
             except HogsendError as error:
-                if job is None:
+                if not jobs:
                     # As at each start, while PostgreSQL is not there yet.
                     log.debug("erasures are looked for later", reason=str(error))
-                else:
-                    metrics.FAILURES.labels("erasure", type(error).__name__).inc()
-                    log.warning("an erasure is waiting", erasure=str(job.id), reason=str(error))
+                for job in jobs:
+                    _say_waiting(job, error)
             try:
                 async with asyncio.timeout(PAUSE_SECONDS):
-                    await self._asked.wait()
+                    await asked.wait()
             except TimeoutError:
                 continue
 
-    async def _do(self, job: Job) -> None:
-        if not job.is_announced:
+    async def _begin(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
             await self._publisher.publish(announcement(job))
-            await self._jobs.announced(job)
-        events = await self._jobs.delete_events(job)
-        messages = 0
+            await self._jobs.delete_events(job)
+            await self._jobs.begun(job)
+            self._begun.set()
+
+    async def _sweep(self, jobs: Sequence[Job]) -> None:
+        ready: list[Job] = []
+        for job in jobs:
+            try:
+                # Again: a replica of the version before may have died before it did so.
+                await self._jobs.delete_events(job)
+            except HogsendError as error:
+                # It waits alone.
+                _say_waiting(job, error)
+            else:
+                ready.append(job)
+        if not ready:
+            return
+        erased = {job.id: Erased(job.person, job.requested_at) for job in ready}
+        messages: Counter[Erased] = Counter()
         try:
-            async for _ in sweep(self._link, job.person, job.requested_at):
-                messages += 1
+            async for about in sweep(self._link, list(erased.values())):
+                messages.update(about)
         except HogsendError:
-            await self._jobs.deleted(job, messages=messages)
+            for job in ready:
+                await self._jobs.deleted(job, messages=messages[erased[job.id]])
             raise
-        await self._jobs.swept(job, messages=messages)
-        log.info(
-            "a person was erased",
-            erasure=str(job.id),
-            events=events,
-            messages=messages,
-            finished=job.is_swept,
-        )
+        for job in ready:
+            count = messages[erased[job.id]]
+            await self._jobs.swept(job, messages=count)
+            log.info(
+                "the streams were swept for a person",
+                erasure=str(job.id),
+                messages=count,
+                finished=job.is_swept,
+            )
+
+
+def _say_waiting(job: Job, error: HogsendError) -> None:
+    metrics.FAILURES.labels("erasure", type(error).__name__).inc()
+    log.warning("an erasure is waiting", erasure=str(job.id), reason=str(error))
 
 
 def announcement(job: Job) -> OutgoingMessage:

@@ -271,7 +271,6 @@ async def test_a_person_is_erased_from_every_partition_with_the_keys(
         contact_ids=[contact],
         person=Person(frozenset(), frozenset()),
         requested_at=NOW,
-        is_announced=True,
         is_swept=False,
     )
     assert await ErasureJobs(database).delete_events(job) == 10

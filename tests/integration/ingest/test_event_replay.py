@@ -22,7 +22,7 @@ from hogsend.service.broker import ServiceBroker
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
 from services.ingest.erasure.person import Person
-from services.ingest.erasure.sweep import sweep
+from services.ingest.erasure.sweep import Erased, sweep
 from services.ingest.replay import announced, replayer
 from services.ingest.replay.replayer import EventReplayer
 from tests.integration import harness
@@ -149,9 +149,9 @@ async def test_copies_of_an_erased_person_go_and_what_tells_of_it_stays(
     told = b'{"contactId":"anna"}'
     await driver.operator.js.publish("hogsend.contacts.anna.erased", told)
     await replay(driver)
-    anna = Person(frozenset({"anna"}), frozenset())
-    deleted = [stream async for stream in sweep(ingest.link, anna, datetime.now(UTC))]
-    assert len(deleted) == 4 + 2
+    anna = Erased(Person(frozenset({"anna"}), frozenset()), datetime.now(UTC))
+    deleted = [about async for about in sweep(ingest.link, [anna])]
+    assert deleted == [[anna]] * (4 + 2)
     state = (await driver.operator.js.stream_info(StreamName.EVENTS, ">")).state
     assert state.subjects == {"hogsend.contacts.anna.erased": 1}
 

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import tracemalloc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -20,16 +20,17 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.headers import CE_TIME, RECEIVED_AT, format_time
 from hogsend.contract.streams import ERASED_FROM, StreamName
 from hogsend.service import metrics
+from hogsend.service.tasks import cancel_all
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
 from services.ingest.erasure import worker
 from services.ingest.erasure.jobs import Job
 from services.ingest.erasure.person import Person
-from services.ingest.erasure.sweep import SWEPT, is_to_erase
+from services.ingest.erasure.sweep import SWEPT, Erased, is_to_erase
 from services.ingest.erasure.tombstones import is_erased
 from services.ingest.erasure.worker import ErasureWorker
 from services.ingest.export import items
 from services.ingest.stored_messages import StoredMessage
-from tests.unit.ingest.fakes import incoming
+from tests.unit.ingest.fakes import FakePublisher, Journal, incoming
 
 ADA = Person(frozenset({"u_42"}), frozenset({"ada@example.com"}))
 ERASED_AT = datetime(2026, 1, 2, tzinfo=UTC)
@@ -39,7 +40,6 @@ JOB = Job(
     contact_ids=[UUID(int=2)],
     person=ADA,
     requested_at=ERASED_AT,
-    is_announced=True,
     is_swept=False,
 )
 BEFORE, AFTER = ERASED_AT - timedelta(hours=1), ERASED_AT + timedelta(hours=1)
@@ -291,14 +291,15 @@ class Jobs:
         self._claims = list(claims)
         self.all_claimed = asyncio.Event()
 
-    async def claim(self) -> Job | None:
+    async def claim(self, *, begun: bool, most: int) -> list[Job]:
+        assert (begun, most) == (True, worker.SWEPT_TOGETHER)
         if not self._claims:
             self.all_claimed.set()
-            return None
+            return []
         claim = self._claims.pop(0)
         if isinstance(claim, Exception):
             raise claim
-        return claim
+        return [claim]
 
     async def delete_events(self, _: Job) -> int:
         raise AWAY
@@ -338,7 +339,7 @@ async def test_an_erasure_that_waits_is_told_of_and_none_is_not(
     failures = metrics.FAILURES.labels("erasure", "Unavailable")._value
     before = failures.get()
     with capture_logs() as logged:
-        working = asyncio.create_task(ErasureWorker(jobs, nothing, nothing).work_forever())
+        working = asyncio.create_task(ErasureWorker(jobs, nothing, nothing).sweep_forever())
         await jobs.all_claimed.wait()
         working.cancel()
     said = [line["log_level"] for line in logged if "erasure" in line["event"]]
@@ -351,10 +352,10 @@ async def test_what_a_sweep_deleted_before_it_failed_is_counted(
 ) -> None:
     sweeps = iter([(2, True), (1, False)])
 
-    async def sweep(*_arguments: object) -> AsyncIterator[StreamName]:
+    async def sweep(_link: object, erased: Sequence[Erased]) -> AsyncIterator[Sequence[Erased]]:
         count, fails = next(sweeps)
         for _ in range(count):
-            yield StreamName.EVENTS
+            yield erased
         if fails:
             raise Unavailable("JetStream did not answer")
 
@@ -362,7 +363,88 @@ async def test_what_a_sweep_deleted_before_it_failed_is_counted(
     monkeypatch.setattr(worker, "PAUSE_SECONDS", 0.0)
     jobs: Any = Counted(JOB, JOB)
     nothing: Any = None
-    working = asyncio.create_task(ErasureWorker(jobs, nothing, nothing).work_forever())
+    working = asyncio.create_task(ErasureWorker(jobs, nothing, nothing).sweep_forever())
     await jobs.all_claimed.wait()
     working.cancel()
     assert jobs.messages == [("deleted", 2), ("swept", 1)]
+
+
+class Several:
+    """Erasures of several people, of which some are begun and some are not."""
+
+    def __init__(self, begun: Sequence[Job], requested: Sequence[Job]) -> None:
+        self._waiting = {True: [*begun], False: [*requested]}
+        self.without_events: list[UUID] = []
+        self.failing: set[UUID] = set()
+        """Those whose events cannot be deleted."""
+        self.messages: dict[UUID, int] = {}
+        self.all_begun = asyncio.Event()
+        self.all_swept = asyncio.Event()
+
+    async def claim(self, *, begun: bool, most: int) -> list[Job]:
+        waiting = self._waiting[begun]
+        if not waiting:
+            (self.all_swept if begun else self.all_begun).set()
+        taken, self._waiting[begun] = waiting[:most], waiting[most:]
+        return taken
+
+    async def delete_events(self, job: Job) -> int:
+        if job.id in self.failing:
+            raise AWAY
+        self.without_events.append(job.id)
+        return 1
+
+    async def begun(self, _: Job) -> None:
+        """Nothing: its sweep is another test's."""
+
+    async def swept(self, job: Job, *, messages: int) -> None:
+        self.messages[job.id] = messages
+
+
+def job_of(number: int, *names: str) -> Job:
+    person = Person(frozenset(names), frozenset())
+    return msgspec.structs.replace(JOB, id=UUID(int=number), person=person)
+
+
+async def test_erasures_begin_while_others_are_swept_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    sweeping, go_on = asyncio.Event(), asyncio.Event()
+
+    async def sweep(_link: object, _erased: Sequence[Erased]) -> AsyncIterator[Sequence[Erased]]:
+        sweeping.set()
+        await go_on.wait()
+        yield ()
+
+    monkeypatch.setattr(worker, "sweep", sweep)
+    jobs: Any = Several([job_of(1, "ada")], [job_of(2, "ben"), job_of(3, "cyd")])
+    publisher = FakePublisher(Journal())
+    link: Any = None
+    eraser = ErasureWorker(jobs, link, publisher)
+    swept = asyncio.create_task(eraser.sweep_forever())
+    await sweeping.wait()
+    begun = asyncio.create_task(eraser.begin_forever())
+    await jobs.all_begun.wait()
+    assert jobs.without_events == [UUID(int=1), UUID(int=2), UUID(int=3)]
+    assert len(publisher.published) == 2
+    assert jobs.messages == {}
+    await cancel_all(swept, begun)
+
+
+async def test_the_streams_are_read_once_for_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = 0
+
+    async def sweep(_link: object, erased: Sequence[Erased]) -> AsyncIterator[Sequence[Erased]]:
+        nonlocal reads
+        reads += 1
+        yield erased
+        yield erased[1:]
+
+    monkeypatch.setattr(worker, "sweep", sweep)
+    jobs: Any = Several([job_of(1, "ada"), job_of(2, "ben"), job_of(3, "cyd")], [])
+    # It waits alone.
+    jobs.failing = {UUID(int=2)}
+    nothing: Any = None
+    working = asyncio.create_task(ErasureWorker(jobs, nothing, nothing).sweep_forever())
+    await jobs.all_swept.wait()
+    assert jobs.messages == {UUID(int=1): 1, UUID(int=3): 2}
+    assert reads == 1
+    await cancel_all(working)
