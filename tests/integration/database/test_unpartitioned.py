@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import asyncpg
@@ -22,7 +23,7 @@ from hogsend.service.migrations import MigrationFailed, migrate
 from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.retention import Retention
 from services.ingest.app import MIGRATIONS
-from services.ingest.event_table import known_events
+from services.ingest.event_table import known_events, partitions
 from services.ingest.event_table import unpartitioned as module
 from services.ingest.event_table.partitions import EARLIEST, LATEST, UNPARTITIONED, listed
 from services.ingest.event_table.unpartitioned import Unpartitioned
@@ -296,8 +297,11 @@ async def test_it_is_swept_by_row_and_dropped_when_all_of_it_is_old(
     assert await swept.sweep() == ROWS - 7 + 1
     assert await rows.fetchval("SELECT count(*) FROM events") == 6
 
-    later = SimpleNamespace(now=lambda _: datetime.now(UTC) + timedelta(days=30))
-    monkeypatch.setattr("services.ingest.event_table.partitions.datetime", later)
+    # By both clocks, of the replica and of PostgreSQL.
+    later = datetime.now(UTC) + timedelta(days=30)
+    monkeypatch.setattr(partitions, "datetime", SimpleNamespace(now=lambda _: later))
+    by_postgresql = AsyncMock(return_value=later - timedelta(days=7))
+    monkeypatch.setattr(partitions._queries, "days_ago", by_postgresql)
     assert await table.look()
     assert UNPARTITIONED not in {one.name for one in await listed(rows)}
     assert await swept.sweep() == 0
