@@ -39,6 +39,9 @@ time."""
 
 _PING_SECONDS = 5
 
+REVOKED_SECONDS = 30.0
+"""Pause before another connection asks for what the server has taken back from this one."""
+
 MOST_ERRORS = 32
 """Different errors that are told of between two connections."""
 
@@ -88,6 +91,7 @@ class Connection:
         self._own_js: JetStreamContext | None = None
         self._has_begun = False
         self._has_connected = False
+        self._connecting_again: asyncio.Task[None] | None = None
         self._errors_while_away = News(MOST_ERRORS)
         self.closed = False
         """Whether it was closed, and not opened again. `Client.is_closed` says so of a first
@@ -392,7 +396,15 @@ class Connection:
         # Each server is tried each second, for as long as none can be reached.
         if self.connected or self._errors_while_away.is_new(said):
             self.observe("error", said)
-        self.refusals.read(str(error))
+        if self.refusals.read(str(error)) and self._connecting_again is None:
+            self._connecting_again = asyncio.create_task(self._connect_again())
+
+    async def _connect_again(self) -> None:
+        # A server that reads its configuration anew keeps its connections, but not what they
+        # listen to. Who mends the configuration would have to restart each service.
+        await asyncio.sleep(REVOKED_SECONDS)
+        self._connecting_again = None
+        await self.client.force_reconnect()
 
     async def _on_disconnect(self) -> None:
         self._own_js = None
@@ -409,6 +421,9 @@ class Connection:
         # Also when nats-py's client was closed by itself.
         self.closed = True
         self.publisher.closed()
+        if self._connecting_again is not None:
+            self._connecting_again.cancel()
+            self._connecting_again = None
 
     async def _on_reconnect(self) -> None:
         self.observe("reconnected", "")

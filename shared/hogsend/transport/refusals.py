@@ -15,6 +15,9 @@ from hogsend.transport.publisher import Publisher
 _PUBLISH = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
 _SUBSCRIPTION = re.compile(r'permissions violation for subscription to "([^"]+)"', re.IGNORECASE)
 
+_TAKEN_BACK = '(sid "'
+"""What the server adds for a subscription that it had accepted before."""
+
 _Waiting: TypeAlias = WeakValueDictionary[str, asyncio.Future[None]]
 """Who waits, by subject in lower case."""
 
@@ -36,6 +39,7 @@ class Refusals:
         """What the server has refused to let this user subscribe to."""
         self.hears_nothing = False
         """Whether it refused the user's own inbox, where everything is answered."""
+        self._taken_back: set[str] = set()
         self._user = user
         self._publisher = publisher
         # Kept while a caller waits: there is no end of subjects, as they name consumers.
@@ -64,15 +68,25 @@ class Refusals:
             )
         return Forbidden(f"NATS user {str(self._user)!r} may not publish to {subject}")
 
-    def read(self, said: str) -> None:
-        """Tell who waits, if what the server said is a refusal."""
+    def read(self, said: str) -> bool:
+        """Tell who waits, if what the server said is a refusal.
+
+        Returns:
+            Whether a subscription is lost that the server had accepted before. Only another
+            connection gets it back: the server forgets it, and NATS' client does not know.
+        """
         if refused := _SUBSCRIPTION.search(said):
-            self._subscription(refused[1].lower())
-        elif refused := _PUBLISH.search(said):
+            subject = refused[1].lower()
+            if _TAKEN_BACK in said.lower():
+                self._taken_back.add(subject)
+            self._subscription(subject)
+            return subject in self._taken_back
+        if refused := _PUBLISH.search(said):
             for subject in asked_as(refused[1]):
                 key = subject.lower()
                 self._publisher.refused(key, str(self.error(key)))
                 _tell(self._waiting, key)
+        return False
 
     def forget(self) -> None:
         """Begin anew: the next server may be configured in another way."""

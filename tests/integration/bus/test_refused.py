@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
+from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
+from cli.stack import nats as nats_server
 from hogsend.client.client import Client
 from hogsend.contract.credentials import CREDENTIALS_STATUS, ProviderRef
 from hogsend.contract.errors import Forbidden
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.faststream import HogsendBroker
-from hogsend.transport.connection import Connection
+from hogsend.transport import connection as transport
+from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.consumer import Consumer
 from tests.integration.harness import connected, consumers_of_others
+from tests.ports import free_port
 from tests.servers import Servers
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.usefixtures("fresh_bus")
 
@@ -74,6 +83,54 @@ async def test_a_user_that_hears_no_answers_is_told_so(servers: Servers, call: C
                     await call(connection)
     finally:
         await connection.close()
+
+
+async def test_what_a_server_takes_back_is_asked_for_until_it_is_granted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "REVOKED_SECONDS", 0.2)
+    port, file, told = free_port(), tmp_path / "nats.conf", list[str]()
+
+    def write(*subjects: str) -> None:
+        permissions = {"publish": [">"], "subscribe": list(subjects)}
+        users = [{"user": User.GATEWAY, "password": "p", "permissions": permissions}]
+        config = {"listen": f"127.0.0.1:{port}", "authorization": {"users": users}}
+        file.write_text(json.dumps(config))
+
+    async def answer(message: Msg) -> None:
+        await message.respond(b"pong")
+
+    async def answers() -> bool:
+        try:
+            await connection.ask("ping", b"", seconds=1)
+        except (*UNREACHABLE, Forbidden):
+            return False
+        return True
+
+    write(">")
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(nats_server.command(file), stderr=log)  # noqa: ASYNC220
+    connection = Connection(
+        User.GATEWAY,
+        nats_server.url(User.GATEWAY, "p", port),
+        observer=lambda what, _detail: told.append(what),
+    )
+    try:
+        await asyncio.wait_for(connection.open(), PATIENCE_SECONDS)
+        await connection.client.subscribe("ping", cb=answer)
+        assert await answers()
+        write("nothing")
+        process.send_signal(signal.SIGHUP)
+        # The server refuses the next connections, too.
+        await eventually(lambda: told.count("reconnected") == 2)
+        assert not await answers()
+        write(">")
+        process.send_signal(signal.SIGHUP)
+        await eventually(answers)
+    finally:
+        await connection.close()
+        process.terminate()
+        process.wait(60)
 
 
 async def test_an_app_that_may_not_hear_what_it_handles_does_not_start(servers: Servers) -> None:
