@@ -394,7 +394,10 @@ async def test_a_deleted_consumer_is_made_again(servers: Servers, ingest: Connec
 async def test_credential_changes_begin_with_the_current_state(
     servers: Servers, ingest: Connection
 ) -> None:
-    async with connected(servers, User.CREDENTIALS) as credentials:
+    async with (
+        connected(servers, User.CREDENTIALS) as credentials,
+        connected(servers, User.OPERATOR) as operator,
+    ):
         await streams.reconcile(credentials.js, User.CREDENTIALS)
         await change(credentials, 7)
         broker, got = broker_of(servers), list[int]()
@@ -402,11 +405,21 @@ async def test_credential_changes_begin_with_the_current_state(
         @broker.credential_changes("posthog")
         async def changed(heard: CredentialChanged) -> None:
             got.append(heard.version)
+            if heard.version == 9:
+                raise StopConsume
+
+        async def nobody_follows() -> bool:
+            info = await operator.js.stream_info(StreamName.CREDENTIALS)
+            return not info.state.consumer_count
 
         async with running(broker):
             await eventually(lambda: got == [7])
             await change(credentials, 8)
             await eventually(lambda: got == [7, 8])
+            assert not await nobody_follows()
+            await change(credentials, 9)
+            await eventually(nobody_follows)
+        assert got == [7, 8, 9]
 
 
 async def test_a_server_that_has_forgotten_who_hears_of_credentials_is_asked_again(
