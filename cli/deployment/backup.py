@@ -9,10 +9,12 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
+from cli import environment
 from cli.backup import postgres_tools
 from cli.backup.whole import Kind
 from cli.deployment import ownership, servers
 from cli.deployment.compose import Compose
+from cli.deployment.env_file import EnvFile
 from cli.deployment.layout import Layout
 from cli.errors import CommandError
 from cli.stack.data_directory import write_private
@@ -22,6 +24,8 @@ SECRETS = "secrets"
 _AS_POSTGRES = ("exec", "-T", "postgres")
 _DATABASE = ("--username=postgres", "--dbname=hogsend")
 READY_ATTEMPTS = 120
+_PROJECT = "COMPOSE_PROJECT_NAME"
+"""What Compose calls a deployment, and finds its containers and volumes by."""
 
 
 class ComposeSource:
@@ -95,7 +99,12 @@ class ComposeTarget:
             )
 
     def restore_files(self, files: Path) -> None:
-        """Put secrets and `.env` where they belong, unless others are there."""
+        """Put secrets and `.env` where they belong, unless others are there.
+
+        Raises:
+            CommandError: others are there, or a deployment runs by the name that `.env` gives.
+        """
+        self._require_own_name(files / SETTINGS)
         wanted = {
             self._compose.secrets / file.relative_to(files / SECRETS): file
             for file in (files / SECRETS).rglob("*")
@@ -127,6 +136,22 @@ class ComposeTarget:
             if (await client.jetstream().account_info()).streams:
                 raise _not_empty("NATS")
             yield client
+
+    def _require_own_name(self, settings: Path) -> None:
+        """Check that `.env` as saved does not make this directory that of a running deployment.
+
+        Its containers would be replaced, and its volumes be taken for those of this one.
+        """
+        name = EnvFile(settings).values().get(_PROJECT)
+        if not name or environment.without_file().get(_PROJECT):
+            return
+        if running := self._compose.running(name):
+            raise CommandError(
+                f"{', '.join(running)} of the deployment {name} run already, and the backup has "
+                f"its name: {_PROJECT} in .env",
+                f"restore on an empty machine, or under another name, with {_PROJECT} in the "
+                "environment of this command and of every later one",
+            )
 
     def copies(self) -> int | None:
         """As many as the layout has servers."""

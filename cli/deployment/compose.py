@@ -104,6 +104,12 @@ class Compose:
         host, _, number = found.rpartition(":")
         return reached_at(host.strip("[]"), number)
 
-    def running(self) -> list[str]:
-        """Names of the services that run."""
-        return self.run("--profile", "cluster", "ps", "--services", "--status", "running").split()
+    def running(self, project: str | None = None) -> list[str]:
+        """Names of the services that run.
+
+        Args:
+            project: Compose's name of a deployment; this one by default.
+        """
+        named = ("--project-name", project) if project else ()
+        asked = ("--profile", "cluster", "ps", "--services", "--status", "running")
+        return self.run(*named, *asked).split()
