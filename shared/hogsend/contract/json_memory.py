@@ -10,10 +10,10 @@ MAX_DECODED_BYTES = 128 * 1024 * 1024
 """What one message, or all requests in work of a process, may take: a quarter of what a service of
 the deployment has. 8 MB of ordinary documents take half of it."""
 
-_MOST_TIMES = 85
+_MOST_TIMES = 87
 """How much more than a text, in ASCII or not, it is taken for at most."""
 _WIDEST_CHARACTER = 4
-"""Bytes of each character in a text that has an emoji."""
+"""Bytes of each character in a text that has an emoji, escaped or not."""
 _VALUE = 64
 _OBJECT = 184
 """Bytes of one with a key, besides what each value takes."""
@@ -24,7 +24,8 @@ def decoded_bytes(body: bytes) -> int:
 
     Each value but the first of a list or an object has a comma before it.
     """
-    characters = len(body) if body.isascii() else _WIDEST_CHARACTER * len(body)
+    is_wide = not body.isascii() or b"\\u" in body
+    characters = (_WIDEST_CHARACTER if is_wide else 1) * len(body)
     objects = body.count(b"{")
     values = body.count(b",") + body.count(b"[") + objects
     return characters + _VALUE * values + (_OBJECT - _VALUE) * objects

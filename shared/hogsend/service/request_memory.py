@@ -63,7 +63,9 @@ class RequestMemory:
         while self._waiting and self.held + self._waiting[0].size <= self._max_bytes:
             admitted = self._waiting.popleft()
             self.held += admitted.size
-            admitted.turn.set_result(None)
+            # Who was cancelled and has not run since gives it back in `_turn`.
+            if not admitted.turn.done():
+                admitted.turn.set_result(None)
 
     async def _turn(self, size: int) -> None:
         waiting = _Waiting(size, asyncio.get_running_loop().create_future())

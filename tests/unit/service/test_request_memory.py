@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tracemalloc
 
 import msgspec
@@ -19,7 +20,18 @@ LARGE = b" " * (SMALL_BYTES + 1)
 
 @pytest.mark.parametrize(
     "piece",
-    [b"[[[[]]]],", b"{},", b'{"a":1},', b'{"a":{"a":{}}},', b"1.5,", b'"ab",', '"😀",'.encode()],
+    [
+        *(
+            b"[[[[]]]],",
+            b"{},",
+            b'{"a":1},',
+            b'{"a":{"a":{}}},',
+            b"1.5,",
+            b'"ab",',
+            '"😀",'.encode(),
+        ),
+        pytest.param(json.dumps("😀" + "a" * 1000).encode() + b",", id="escaped"),
+    ],
 )
 def test_json_is_taken_for_at_least_what_it_takes(piece: bytes) -> None:
     body = b"[" + piece * (100_000 // len(piece)) + b"0]"
@@ -91,4 +103,14 @@ async def test_one_that_is_given_up_makes_room_for_those_behind_it() -> None:
     memory.free(held)
     admitted.cancel()
     await settle()
+    assert memory.held == 0
+    # Or in the moment before.
+    held = await memory.admit(LARGE)
+    cancelled = asyncio.create_task(memory.admit(LARGE + LARGE[1:]))
+    behind = asyncio.create_task(memory.admit(LARGE))
+    await settle()
+    cancelled.cancel()
+    memory.free(held)
+    await settle()
+    memory.free(await behind)
     assert memory.held == 0
