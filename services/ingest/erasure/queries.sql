@@ -41,8 +41,9 @@ WHERE id IN (SELECT id FROM erasures WHERE finished_at IS NULL AND due_at <= now
 RETURNING id, contact_id, contact_ids, person, requested_at, announced_at, swept_at;
 
 -- name: mark_begun(id)!
--- Remember that subscribers were told, and have the streams swept now.
-UPDATE erasures SET announced_at = now(), due_at = now() WHERE id = :id;
+-- Remember that subscribers were told, and have the streams swept now, unless another replica was
+-- sooner: the second sweep must not come right after the first.
+UPDATE erasures SET announced_at = now(), due_at = now() WHERE id = :id AND announced_at IS NULL;
 
 -- name: add_deleted(id, events, messages)!
 -- Count what was deleted.

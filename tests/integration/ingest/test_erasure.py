@@ -152,6 +152,28 @@ async def test_events_are_counted_though_the_sweep_fails(driver: Driver) -> None
     await database.close()
 
 
+async def test_a_replica_that_is_late_to_begin_does_not_hasten_the_second_sweep(
+    driver: Driver,
+) -> None:
+    async with driver.replica():
+        await driver.post("e1", distinct_id="ada", person=ADA)
+        await driver.drained()
+    database = Database(driver.database_url, "ingest", MIGRATIONS, pool_size=2)
+    await database.connect()
+    jobs = ErasureJobs(database)
+    await jobs.request(await contact_id(driver, "ada@example.com"))
+    (job,) = await jobs.claim(begun=False, most=1)
+    # Deleting events may take longer than the claim: another replica does the same then.
+    await driver.rows.execute("UPDATE ingest.erasures SET due_at = now()")
+    (late,) = await jobs.claim(begun=False, most=1)
+    await jobs.begun(job)
+    (begun,) = await jobs.claim(begun=True, most=1)
+    await jobs.swept(begun, messages=0)
+    await jobs.begun(late)
+    assert await jobs.claim(begun=True, most=1) == []
+    await database.close()
+
+
 async def everything(driver: Driver) -> set[str]:
     """Every row there is, as text."""
     found: set[str] = set()
