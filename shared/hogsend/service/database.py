@@ -25,7 +25,7 @@ from hogsend.contract.health import DependencyHealth, SchemaHealth
 from hogsend.service import metrics
 from hogsend.service.migrations import MigrationFailed, connect, end, is_pooled, migrate
 from hogsend.service.postgres_address import PostgresAddress
-from hogsend.service.postgres_server import lift_time_limits
+from hogsend.service.postgres_server import STANDSTILL, lift_time_limits, standstill
 from hogsend.service.retry import retry_until_available
 from hogsend.service.settings.shared import DatabaseSettings
 
@@ -33,12 +33,6 @@ log = structlog.get_logger(__name__)
 
 ACQUIRE_SECONDS = 2.0
 COMMAND_SECONDS = 10.0
-STANDSTILL_SECONDS = 10.0
-"""How long a transaction may wait for its process until PostgreSQL ends it, with its locks.
-
-A process that is frozen, or on a machine that was cut off, would keep them: until TCP gives it up,
-in two hours.
-"""
 CACHED_STATEMENTS = 100
 """Prepared statements that a connection keeps; none behind a pooler, where they would be kept by
 another server than the one that is asked next."""
@@ -79,7 +73,6 @@ _ISOLATION = {"default_transaction_isolation": "read committed"}
 """A transaction that waited for a lock must see what its last holder wrote. An operator may have
 set a stricter level for a database or a role, where each transaction sees what there was at its
 start."""
-_STANDSTILL = "idle_in_transaction_session_timeout"
 _WRITTEN = {"datestyle": "ISO"}
 """PostgreSQL tells the bounds of partitions as text. In another style, which an operator may have
 set, that has the name of a time zone, and before version 18 PostgreSQL reads India's `IST` as that
@@ -237,7 +230,7 @@ class Database:
     @property
     def _settings(self) -> dict[str, str]:
         """What every statement needs, also behind a pooler."""
-        return {"search_path": self._schema, _STANDSTILL: _standstill(), **_WRITTEN}
+        return {"search_path": self._schema, STANDSTILL: standstill(), **_WRITTEN}
 
     @asynccontextmanager
     async def _section(
@@ -359,11 +352,6 @@ async def _keep_session(_: object) -> None:
     asyncpg would reset the session with a round trip each time. Open transactions it ends all the
     same, and the one place that changes a session undoes that itself: `locks.exclusive`.
     """
-
-
-def _standstill() -> str:
-    """Milliseconds, as PostgreSQL's settings are written."""
-    return str(round(STANDSTILL_SECONDS * 1000))
 
 
 def _reason(error: Exception) -> str:

@@ -16,7 +16,12 @@ import msgspec
 import structlog
 
 from hogsend.service.postgres_address import PostgresAddress
-from hogsend.service.postgres_server import lift_time_limits, require_suitable
+from hogsend.service.postgres_server import (
+    STANDSTILL,
+    lift_time_limits,
+    require_suitable,
+    standstill,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -101,6 +106,8 @@ async def _apply_next(connection: Connection, schema: str, migrations: list[Migr
     # A replica that waited for the lock must see what its last holder applied.
     async with connection.transaction(isolation="read_committed"):
         await lift_time_limits(connection)
+        # Others that start wait for this one, however long it takes, but not for a frozen one.
+        await connection.execute(f"SET LOCAL {STANDSTILL} = {standstill()}")
         # A lock of a session would outlive a transaction in a pooler.
         await connection.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended('hogsend.migrations.' || $1, 0))", schema

@@ -29,6 +29,21 @@ SELECT set_config(name, '0', $2) FROM pg_catalog.pg_settings WHERE name = ANY($1
 """
 
 
+STANDSTILL = "idle_in_transaction_session_timeout"
+"""PostgreSQL's setting of that name."""
+STANDSTILL_SECONDS = 10.0
+"""How long a transaction may wait for its process until PostgreSQL ends it, with its locks.
+
+A process that is frozen, or on a machine that was cut off, would keep them: until TCP gives it up,
+in two hours.
+"""
+
+
+def standstill() -> str:
+    """Milliseconds, as PostgreSQL's settings are written."""
+    return str(round(STANDSTILL_SECONDS * 1000))
+
+
 async def require_suitable(connection: Connection) -> None:
     """Check the server and the database that a connection leads to.
 

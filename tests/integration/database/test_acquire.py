@@ -13,7 +13,7 @@ import pytest
 from asyncpg.pool import PoolConnectionHolder
 
 from hogsend.contract.errors import Unavailable
-from hogsend.service import database as service_database
+from hogsend.service import postgres_server
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
 from tests.waiting import PATIENCE_SECONDS, eventually
@@ -175,7 +175,7 @@ async def test_replicas_see_what_the_one_before_them_wrote_whatever_the_database
 async def test_a_process_that_stands_still_in_a_transaction_keeps_its_locks_only_for_a_while(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_database, "STANDSTILL_SECONDS", 0.2)
+    monkeypatch.setattr(postgres_server, "STANDSTILL_SECONDS", 0.2)
     async with kept(database_url) as frozen, kept(database_url) as other:
         await locked_by_one_that_stands_still(frozen, other)
 

@@ -12,8 +12,9 @@ import asyncpg
 import pytest
 
 from hogsend.contract.errors import Unavailable
-from hogsend.service.database import STANDSTILL_SECONDS, Database
+from hogsend.service.database import Database
 from hogsend.service.locks import HeldLock, LockKey, LockScope, exclusive
+from hogsend.service.postgres_server import STANDSTILL_SECONDS
 from services.analytics.app import MIGRATIONS
 from tests.waiting import eventually
 

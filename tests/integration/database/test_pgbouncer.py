@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from hogsend.contract.errors import Unavailable
-from hogsend.service import database as service_database
+from hogsend.service import postgres_server
 from hogsend.service.database import Database
 from hogsend.service.locks import LockScope
 from hogsend.service.retention import Retention
@@ -183,7 +183,7 @@ async def test_uses_of_shared_connections_do_not_mix(pooled: Pooled) -> None:
 async def test_a_process_that_stands_still_keeps_its_locks_only_for_a_while(
     pooled: Pooled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_database, "STANDSTILL_SECONDS", 0.2)
+    monkeypatch.setattr(postgres_server, "STANDSTILL_SECONDS", 0.2)
     frozen, other = (Database(pooled.url, "analytics", MIGRATIONS, pool_size=2) for _ in range(2))
     for database in (frozen, other):
         await database.connect()

@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from hogsend.contract.errors import CannotStart, Unavailable
 from hogsend.contract.events import ListEvents
 from hogsend.contract.users import User
+from hogsend.service import migrations as migrations_module
 from hogsend.service import postgres_server
 from hogsend.service.database import Database
 from hogsend.service.migrations import MigrationFailed, migrate
@@ -333,6 +334,28 @@ async def test_replicas_that_start_together_migrate_once(database_url: str) -> N
     directory = migrations(User.INGEST)[0].parent
     address = PostgresAddress.parse(database_url)
     await asyncio.gather(*(migrate(address, User.INGEST, directory) for _ in range(4)))
+
+
+async def test_a_process_that_stands_still_while_it_migrates_keeps_the_others_only_for_a_while(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_server, "STANDSTILL_SECONDS", 0.2)
+    directory = migrations(User.INGEST)[0].parent
+    address = PostgresAddress.parse(database_url)
+    apply, is_frozen = migrations_module._apply, asyncio.Event()
+
+    async def stand_still(connection: Any, schema: str, migration: Any) -> None:
+        await apply(connection, schema, migration)
+        is_frozen.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations_module, "_apply", stand_still)
+        frozen = asyncio.create_task(migrate(address, User.INGEST, directory))
+        await is_frozen.wait()
+    await migrate(address, User.INGEST, directory)
+    frozen.cancel()
+    await asyncio.wait({frozen})
 
 
 async def test_credentials_reads_what_the_first_version_sealed(
