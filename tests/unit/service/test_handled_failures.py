@@ -25,7 +25,6 @@ NEITHER: dict[str, str] = {
     "hogsend.service.process_end:end_process": "the process ends, and its streams are closed",
     "hogsend.service.settings.base:_given": "the service names the file, and ends",
     "hogsend.service.settings.base:get_field_value": "the service names the file, and ends",
-    "services.analytics.delivery.settlement:acknowledge": "counted and said for all at once",
     "services.analytics.delivery.leader_election:run": "no failure: another replica leads",
     "services.gateway.console.connecting:begin": "the answer says it",
     "services.gateway.notices.outbox:close": "the process ends",
