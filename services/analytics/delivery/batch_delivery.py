@@ -116,17 +116,17 @@ class BatchDelivery:
         if not waited:
             return batch
         try:
-            deleted = await self._consumer.deleted([entry.position for entry in waited])
+            deleted = await self._consumer.deleted([entry.place for entry in waited])
         except HogsendError as error:
             FAILURES.labels("delivery_look", error.code).inc()
             log.debug("what waited is sent without a look", reason=str(error))
             return batch
         for entry in waited:
             entry.looked_at = now
-        if gone := [entry for entry in waited if entry.position in deleted]:
+        if gone := [entry for entry in waited if entry.place in deleted]:
             log.info("deleted events are not sent", source=self._source.name, events=len(gone))
             await self._settle(gone, "discarded")
-        return [entry for entry in batch if entry.position not in deleted]
+        return [entry for entry in batch if entry.place not in deleted]
 
     async def _read_again(self, batch: Sequence[QueuedEvent]) -> list[QueuedEvent]:
         """Read anew what was read before a change; settles what is not to be sent any more."""

@@ -22,6 +22,7 @@ from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.messages_in_hand import abandon
 from hogsend.transport.own_consumer import consumers_of, made
 from hogsend.transport.problem import Problem
+from services.analytics.delivery.ordered_queue import Place
 from services.analytics.delivery.positions import KeptPosition, Positions
 from services.analytics.delivery.streams import (
     ACK_WAIT_SECONDS,
@@ -165,15 +166,20 @@ class JetStreamConsumer:
             await self._kept.keep()
         return info.num_ack_pending or 0
 
-    async def deleted(self, positions: Collection[int]) -> Collection[int]:
+    async def deleted(self, places: Collection[Place]) -> Collection[Place]:
         """Ask the stream's leader for each message."""
-        missing = [one for one in positions if not await self._has(one)]
+        missing = [one for one in places if not await self._has(one[0])]
         if not missing:
             return missing
         with _as_unavailable():
-            last = (await self._link.js.stream_info(self._stream)).state.last_seq
-        # A stream that was lost and made anew never had the others.
-        return [one for one in missing if one <= last]
+            stream = await self._link.js.stream_info(self._stream)
+        # A stream that was lost, and made anew or restored, never had the others.
+        last, made_at = stream.state.last_seq, stream.created
+        return [
+            (position, queued_at)
+            for position, queued_at in missing
+            if position <= last and queued_at and made_at and queued_at >= made_at
+        ]
 
     async def _has(self, position: int) -> bool:
         subject = f"{API}.STREAM.MSG.GET.{self._stream}"

@@ -13,6 +13,7 @@ import msgspec
 
 from hogsend.contract.streams import StreamName
 from hogsend.service.dead_letters import Unprocessable
+from services.analytics.delivery.ordered_queue import Place
 
 ACK_WAIT_SECONDS = 10
 """A message is delivered again when nothing is said about it for so long."""
@@ -108,8 +109,10 @@ class Consumer(Protocol):
             Unavailable: the broker cannot be reached, or the stream does not exist yet.
         """
 
-    async def deleted(self, positions: Collection[int]) -> Collection[int]:
+    async def deleted(self, places: Collection[Place]) -> Collection[Place]:
         """Say which of its unacknowledged messages the stream has no more, as after an erasure.
+
+        What was lost with the stream itself is not among them: nobody deleted that.
 
         Raises:
             HogsendError: that cannot be found out now.

@@ -13,8 +13,12 @@ import pytest
 from hogsend.contract import subjects
 from hogsend.contract.headers import MESSAGE_ID
 from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+from hogsend.service import streams
+from services.analytics.delivery import batch_delivery
 from tests.capture_recorder import Said, capture_recorder
 from tests.integration.analytics.sending import KEY, replica, sending, until_consumed
+from tests.integration.harness import connected
 from tests.servers import Servers
 from tests.waiting import eventually
 
@@ -158,3 +162,27 @@ async def test_what_has_no_id_is_the_same_event_when_another_replica_sends_it_ag
             await until_consumed(sent, StreamName.PERSONS, "persons")
         assert len(posthog.events) >= sent_before + 2
         assert uuids() == before
+
+
+async def test_what_waits_while_its_stream_is_lost_and_made_anew_is_sent(
+    servers: Servers, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_delivery, "LOOK_SECONDS", 0)
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url) as sent,
+        connected(servers, User.ANALYTICS) as analytics,
+    ):
+        answers = iter([Said(503)])
+        posthog.judge = lambda _batch: next(answers, None)
+        posthog.gate.clear()
+        await sent.member.persons.set("u_1", {"plan": "pro"})
+        await eventually(lambda: posthog.arrived == 1)
+        await sent.operator.js.delete_stream(StreamName.PERSONS)
+        await streams.reconcile(analytics.js, User.ANALYTICS)
+        # The new stream is done with a message at the same position.
+        await sent.member.persons.set("u_2", {"plan": "pro"})
+        state = (await sent.operator.js.stream_info(StreamName.PERSONS)).state
+        await sent.operator.js.delete_msg(StreamName.PERSONS, state.last_seq)
+        posthog.gate.set()
+        await eventually(lambda: "u_1" in {one["distinct_id"] for one in posthog.events})

@@ -16,6 +16,7 @@ from hogsend.contract.streams import StreamName
 from hogsend.posthog.capture import Captured, CaptureError
 from hogsend.service.dead_letters import Unprocessable
 from services.analytics.delivery.heard_writes import Destinations, HeardWrites
+from services.analytics.delivery.ordered_queue import Place
 from services.analytics.delivery.sources.source import Skipped, Source
 from services.analytics.delivery.streams import ReadableMessage, Subscription
 from services.analytics.destinations.store import Outcome
@@ -132,10 +133,10 @@ class FakeConsumer:
             raise Unavailable("there is no such stream")
         return self.left_over
 
-    async def deleted(self, positions: Collection[int]) -> Collection[int]:
+    async def deleted(self, places: Collection[Place]) -> Collection[Place]:
         if not self.knows_erased:
             raise Unavailable("the broker is not connected")
-        return self.erased.intersection(positions)
+        return [place for place in places if place[0] in self.erased]
 
     async def run(self) -> None:
         self.runs = True
