@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -122,10 +123,11 @@ async def serving(options: Options) -> AsyncIterator[Instance]:
 
 @asynccontextmanager
 async def _serving(options: Options) -> AsyncIterator[Instance]:
+    address = _address(options)
     instance = Instance(options)
     server = Server(
         app_of(instance),
-        address=options.host,
+        address=address,
         port=options.port,
         interface=Interfaces.ASGI,
         log_enabled=False,
@@ -140,6 +142,16 @@ async def _serving(options: Options) -> AsyncIterator[Instance]:
         server.stop()  # type: ignore[no-untyped-call]
         await asyncio.gather(running, return_exceptions=True)
         await instance.close()
+
+
+def _address(options: Options) -> str:
+    """Look a name up, as the server takes addresses only."""
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    try:
+        found = socket.getaddrinfo(options.host or None, 0, family, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise CannotStart(f"cannot listen on {options.host} ({error.strerror})") from error
+    return str(found[0][4][0])
 
 
 async def _wait_until_listening(options: Options, running: asyncio.Task[None]) -> None:

@@ -8,6 +8,7 @@ from hogsend.urls import host_and_port, reached_at
 
 ORGANIZATION_ID = "0190a000-0000-7000-8000-00000000c0de"
 USER_ID = "0190a000-0000-7000-8000-0000000000aa"
+MAX_PORT = 65535
 
 
 class Resolve(msgspec.Struct, frozen=True):
@@ -26,7 +27,8 @@ class Resolve(msgspec.Struct, frozen=True):
         """
         host, equals, target = text.partition("=")
         address, colon, port = target.rpartition(":")
-        if not (host and equals and address and colon and port.isdecimal()):
+        is_port = port.isdecimal() and 0 < int(port) <= MAX_PORT
+        if not (host and equals and address and colon and is_port):
             raise ValueError(f"{text!r} is not of the form HOST=ADDR:PORT")
         return cls(host.lower(), address.strip("[]"), int(port))
 

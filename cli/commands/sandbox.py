@@ -17,6 +17,7 @@ from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.flags import Flag
 from cli.stack.ports import require_free
+from hogsend.contract.errors import CannotStart
 from hogsend.service import logs
 from hogsend.service.settings.shared import TelemetrySettings
 from sandbox.app import serving
@@ -137,7 +138,10 @@ def sandbox(
     )
     require_free(host, port, "--port", "the sandbox")
     logs.configure("sandbox", TelemetrySettings())
-    asyncio.run(_run(options, json=json))
+    try:
+        asyncio.run(_run(options, json=json))
+    except CannotStart as error:
+        raise CommandError(str(error), "give another --host or --port") from error
     return 0
 
 

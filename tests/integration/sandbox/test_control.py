@@ -13,7 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
+from hogsend.contract.errors import CannotStart
 from hogsend.posthog.client_document import CLIENT_ID
+from sandbox.app import serving
 from sandbox.instance import Instance
 from sandbox.options import Options
 from tests.integration.sandbox.driver import FUNCTIONS, Driver, Receiver, bearer
@@ -219,6 +221,22 @@ async def test_the_command_names_the_process_on_its_port(posthog: Driver) -> Non
         assert process.returncode == 1
         assert b"is taken" in complaints
         assert b"Traceback" not in complaints
+
+
+@pytest.mark.parametrize("host", ["localhost", "0.0.0.0", ""])
+async def test_the_command_listens_at_a_name_too(host: str) -> None:
+    async with command("--host", host, "--port", str(free_port()), "--json") as process:
+        assert process.stdout is not None
+        summary = json.loads(await process.stdout.readline())
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_SECONDS) as http:
+            assert (await http.get(f"{summary['url']}/_health")).status_code == 200
+
+
+async def test_one_that_cannot_listen_says_why() -> None:
+    options = Options(host="nowhere.invalid", port=free_port())
+    with pytest.raises(CannotStart, match="cannot listen on nowhere"):
+        async with serving(options):
+            pass
 
 
 async def test_the_command_explains_a_wrong_resolve() -> None:

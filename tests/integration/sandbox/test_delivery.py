@@ -278,7 +278,10 @@ async def test_no_request_leaves_this_machine_by_default(posthog: Driver, url: s
     assert (await outcome(posthog, "blocked"))["attempts"] == []
 
 
-@pytest.mark.parametrize("text", ["", "host", "host=", "host=1.2.3.4", "host=1.2.3.4:x", "=a:1"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "host", "host=", "host=1.2.3.4", "host=1.2.3.4:x", "=a:1", "host=a:0", "host=a:65536"],
+)
 def test_a_resolve_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="HOST=ADDR:PORT"):
         Resolve.parse(text)
