@@ -1,8 +1,7 @@
 """A dump loaded into a PostgreSQL of the operator's own, of whatever version.
 
-`pg_restore` makes a script of the dump, and `psql` runs it in one transaction. By itself
-`pg_restore` of PostgreSQL 17 or newer ends at a server that is older: it begins with a setting that
-this one does not know.
+`pg_restore` makes a script of the dump, and `psql` runs it. By itself `pg_restore` of PostgreSQL 17
+or newer ends at a server that is older: it begins with a setting that this one does not know.
 """
 
 from __future__ import annotations
@@ -17,9 +16,12 @@ from typing import IO, cast
 from cli.backup.postgres_tools import access, failed, found
 
 READER, WRITER = "pg_restore", "psql"
-_READ = ("--file=-", "--no-owner", "--no-privileges")
-"""The server need not have a role for each service."""
-_WRITE = ("--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--single-transaction", "--file=-")
+_READ = ("--file=-", "--single-transaction", "--no-owner", "--no-privileges")
+"""The server need not have a role for each service. The script begins a transaction and commits it
+at its end. `psql` takes one that is cut off for the end of it, and with this option of its own would
+commit the half.
+"""
+_WRITE = ("--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-")
 _NO_TIME_LIMIT = b"SET transaction_timeout = 0;\n"
 _WHERE_IT_IS_KNOWN = (
     b"SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings"
@@ -80,7 +82,7 @@ def _pass_on(read: subprocess.Popen[bytes], written: subprocess.Popen[bytes]) ->
         taken.flush()
     script.close()
     if read.wait():
-        # Where its input just ended, it would keep the half that it has.
+        # Else psql would fail too, at half a row, and be taken for the cause.
         written.kill()
     with suppress(BrokenPipeError):
         taken.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import subprocess
+import sys
 from pathlib import Path
 
 import asyncpg
@@ -13,6 +14,7 @@ import pytest
 from cli.backup import own_postgres, postgres_tools
 from cli.errors import CommandError
 from tests.servers import Servers
+from tests.waiting import eventually
 
 ROWS = 20_000
 TABLES = """
@@ -22,6 +24,23 @@ INSERT INTO ingest.first SELECT id, repeat('x', 100) FROM generate_series(1, 200
 CREATE TABLE ingest.last AS TABLE ingest.first;
 """
 COUNTED = "SELECT (SELECT count(*) FROM ingest.first) + (SELECT count(*) FROM ingest.last)"
+
+PSQL = (
+    "SELECT 1 FROM pg_stat_activity"
+    " WHERE datname = current_database() AND application_name = 'psql'"
+)
+WAITS = "wait_event_type = 'Lock' AND wait_event = 'advisory'"
+HOLD = """
+CREATE FUNCTION hold() RETURNS event_trigger LANGUAGE plpgsql
+AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); END $$;
+CREATE EVENT TRIGGER hold ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION hold();
+SELECT pg_advisory_lock(1);
+"""
+RESTORE = """
+import pathlib, sys
+from cli.backup import own_postgres
+own_postgres.restore(pathlib.Path(sys.argv[1]), sys.argv[2])
+"""
 
 
 async def dump_of(url: str, file: Path) -> Path:
@@ -88,4 +107,23 @@ async def test_nothing_stays_of_a_dump_that_the_server_refuses(
         with pytest.raises(CommandError, match=r"^psql failed:(.|\n)*already exists"):
             await asyncio.to_thread(own_postgres.restore, dump, other)
         assert await rows.fetchval("SELECT to_regclass('ingest.first')") is None
+        await rows.close()
+
+
+async def test_nothing_stays_where_the_restore_is_killed(
+    servers: Servers, database_url: str, tmp_path: Path
+) -> None:
+    dump = await dump_of(database_url, tmp_path / "dump")
+    async with servers.fresh_database() as other:
+        rows = await asyncpg.connect(other)
+        await rows.execute(HOLD)
+        arguments = (sys.executable, "-c", RESTORE, str(dump), other)
+        restoring = await asyncio.create_subprocess_exec(*arguments)
+        await eventually(lambda: rows.fetchval(f"SELECT EXISTS ({PSQL} AND {WAITS})"))
+        restoring.kill()
+        await restoring.wait()
+        # Its psql goes on with what it was given, and finds the end of that in the middle of a row.
+        await rows.execute("SELECT pg_advisory_unlock(1)")
+        await eventually(lambda: rows.fetchval(f"SELECT NOT EXISTS ({PSQL})"))
+        assert await rows.fetchval("SELECT to_regnamespace('ingest')") is None
         await rows.close()
