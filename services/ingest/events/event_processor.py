@@ -6,9 +6,7 @@ JetStream redelivers the message, and neither the row nor the message on the bus
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -18,6 +16,7 @@ from hogsend.contract.json_memory import decoded_bytes
 from hogsend.contract.partitions import whose
 from hogsend.service import tracing
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
+from hogsend.service.memory_budget import MemoryBudget
 from hogsend.service.queued_message import QueuedMessage
 from hogsend.service.retry import retry_until_available
 from hogsend.transport import publisher as transport
@@ -49,8 +48,7 @@ class EventProcessor:
         self._store = store
         self._publisher = publisher
         self._dead_letters = dead_letters
-        self._decoded_bytes = 0
-        self._freed = asyncio.Event()
+        self._decoded = MemoryBudget(MAX_DECODED_BYTES)
 
     async def process(
         self, messages: Sequence[QueuedMessage], decode: Decode, *, in_order: bool = False
@@ -63,21 +61,9 @@ class EventProcessor:
             in_order: publish an event only when JetStream has the one of the same person before it.
         """
         for part, size in _parts(messages):
-            async with self._room_for(size):
+            async with self._decoded.reserved(size):
                 with metrics.measured(part):
                     await self._process(part, decode, in_order=in_order)
-
-    @asynccontextmanager
-    async def _room_for(self, size: int) -> AsyncIterator[None]:
-        while self._decoded_bytes and self._decoded_bytes + size > MAX_DECODED_BYTES:
-            self._freed.clear()
-            await self._freed.wait()
-        self._decoded_bytes += size
-        try:
-            yield
-        finally:
-            self._decoded_bytes -= size
-            self._freed.set()
 
     async def _process(
         self, messages: Sequence[QueuedMessage], decode: Decode, *, in_order: bool

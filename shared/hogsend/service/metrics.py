@@ -40,7 +40,8 @@ RPC_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 RPC_REQUEST_BYTES = Gauge(
-    "hogsend_rpc_request_bytes", "Memory that requests in work take once decoded, about"
+    "hogsend_rpc_request_bytes",
+    "Memory that requests in work take once decoded, about, without small ones",
 )
 STREAM_MESSAGES = Gauge(
     "hogsend_stream_messages",

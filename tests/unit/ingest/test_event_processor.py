@@ -9,6 +9,7 @@ import pytest
 
 from hogsend.contract.errors import PublishRejected, TooLarge, Unavailable
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
+from hogsend.service.memory_budget import MemoryBudget
 from hogsend.service.queued_message import QueuedMessage
 from services.ingest.dead_letters.publish import RETRY_SECONDS
 from services.ingest.events import event_processor
@@ -202,7 +203,7 @@ async def test_a_commit_whose_answer_was_lost_is_published(batch: Batch) -> None
 async def test_large_batches_are_decoded_one_after_the_other(
     batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_processor, "MAX_DECODED_BYTES", 3)
+    monkeypatch.setattr(batch.processor, "_decoded", MemoryBudget(3))
     decoded: list[str] = []
     first_may_end = asyncio.Event()
     save = batch.store.save
@@ -227,6 +228,34 @@ async def test_large_batches_are_decoded_one_after_the_other(
     await asyncio.gather(*running)
     assert decoded == ["large", "too"]
     assert batch.journal[-1] == "ack too"
+
+
+async def test_a_large_batch_is_not_kept_waiting_by_small_ones_that_come_and_go(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch.processor, "_decoded", MemoryBudget(3 * event_processor.TIMES))
+    decoded: list[str] = []
+    first_may_end = asyncio.Event()
+    save = batch.store.save
+
+    async def save_late(events: Sequence[IncomingEvent]) -> list[Outcome]:
+        await first_may_end.wait()
+        return await save(events)
+
+    def noted(message: QueuedMessage) -> IncomingEvent | None:
+        decoded.append(message.data.decode())
+        return decode(message)
+
+    monkeypatch.setattr(batch.store, "save", save_late)
+    running = [
+        asyncio.create_task(batch.processor.process([batch.message(text)], noted))
+        for text in ("a", "xyz", "b")
+    ]
+    await settle()
+    assert decoded == ["a"]
+    first_may_end.set()
+    await asyncio.gather(*running)
+    assert decoded == ["a", "xyz", "b"]
 
 
 async def test_a_batch_that_takes_much_memory_is_decoded_in_parts(
