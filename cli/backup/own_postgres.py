@@ -18,8 +18,8 @@ from cli.backup.postgres_tools import access, failed, found
 READER, WRITER = "pg_restore", "psql"
 _READ = ("--file=-", "--single-transaction", "--no-owner", "--no-privileges")
 """The server need not have a role for each service. The script begins a transaction and commits it
-at its end. `psql` takes one that is cut off for the end of it, and with this option of its own would
-commit the half.
+at its end. `psql` takes one that is cut off for the end of it, and with this option of its own it
+would commit the half.
 """
 _WRITE = ("--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-")
 _NO_TIME_LIMIT = b"SET transaction_timeout = 0;\n"
