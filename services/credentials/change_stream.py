@@ -19,7 +19,7 @@ from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.streams import StreamName
 from hogsend.service.metrics import FAILURES
 from hogsend.transport.connection import UNREACHABLE, Connection
-from hogsend.transport.problem import Overtaken, Problem
+from hogsend.transport.problem import NO_MESSAGE, Overtaken, Problem
 from hogsend.transport.publisher import EXPECTED_LAST, OutgoingMessage
 
 ANSWER_SECONDS = 5.0
@@ -27,7 +27,6 @@ KNOWN_PROVIDERS = 1000
 """Providers of which this process remembers where in the stream its last change is."""
 
 _GET = f"{API}.STREAM.MSG.GET.{StreamName.CREDENTIALS}"
-_NO_MESSAGE = 10037
 
 log = structlog.get_logger(__name__)
 
@@ -104,7 +103,7 @@ class JetStreamChanges:
         """Whether the stream has lost a change; a stream that is missing is made again first."""
         for provider, version in published.items():
             kept = await self._last(subjects.credential_changed(provider))
-            if kept.error is not None and kept.error.err_code != _NO_MESSAGE:
+            if kept.error is not None and kept.error.err_code != NO_MESSAGE:
                 return False
             # Another replica may have published a newer one meanwhile.
             if _version(kept) < version:

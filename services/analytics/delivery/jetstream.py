@@ -21,7 +21,7 @@ from hogsend.service.subscribers.batches import BatchSubscriber
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.messages_in_hand import abandon
 from hogsend.transport.own_consumer import consumers_of, made
-from hogsend.transport.problem import Problem
+from hogsend.transport.problem import NO_MESSAGE, Problem
 from services.analytics.delivery.ordered_queue import Place
 from services.analytics.delivery.positions import KeptPosition, Positions
 from services.analytics.delivery.streams import (
@@ -33,8 +33,6 @@ from services.analytics.delivery.streams import (
 HEARTBEAT_SECONDS = 3.0
 """How often JetStream hears that messages are still worked on; well below the ack wait."""
 _ANSWER_SECONDS = 2.0
-_NO_MESSAGE = 10037
-"""JetStream's code for a message that a stream does not have."""
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -187,7 +185,7 @@ class JetStreamConsumer:
         with _as_unavailable():
             answer = await self._link.ask(subject, asked, seconds=_ANSWER_SECONDS)
         error = msgspec.json.decode(answer.data, type=_Found).error
-        if error is not None and error.err_code != _NO_MESSAGE:
+        if error is not None and error.err_code != NO_MESSAGE:
             raise Unavailable(f"JetStream refuses: {error.description}")
         return error is None
 

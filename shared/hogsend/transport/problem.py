@@ -6,6 +6,8 @@ import msgspec
 
 from hogsend.contract.errors import HogsendError, PublishRejected, TooLarge, Unavailable
 
+NO_MESSAGE = 10037
+"""JetStream's code for a message that a stream does not have."""
 _TOO_LARGE = frozenset({10054, 10097})
 """JetStream's codes for a message larger than its stream allows, and for headers of more than
 64 KiB."""
