@@ -112,7 +112,7 @@ class Consumer(Protocol):
     async def deleted(self, places: Collection[Place]) -> Collection[Place]:
         """Say which of its unacknowledged messages the stream has no more, as after an erasure.
 
-        What was lost with the stream itself is not among them: nobody deleted that.
+        What was lost with the stream itself is not among them.
 
         Raises:
             HogsendError: that cannot be found out now.

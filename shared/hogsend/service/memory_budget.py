@@ -17,7 +17,7 @@ class _Waiting(NamedTuple):
 class MemoryBudget:
     """Reserves memory in the order in which it is asked for.
 
-    Whoever waits keeps those behind from passing: what needs much would otherwise wait for as long
+    One that waits keeps those behind from passing: what needs much would otherwise wait for as long
     as others that need little come and go.
     """
 
