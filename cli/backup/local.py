@@ -123,7 +123,12 @@ class LocalTarget:
         shutil.rmtree(self._fresh, ignore_errors=True)
 
     def restore_files(self, files: Path) -> None:
-        """Put the secrets into the data directory, and `.env` here unless there is one."""
+        """Put the secrets into the data directory, and `.env` here unless there is one.
+
+        Raises:
+            CommandError: with that `.env`, `hogsend up` would not use what is restored.
+        """
+        self._require_used_by(files / SETTINGS)
         home = DataDirectory(self._fresh)
         # Before anything is in it: a copy has the mode of what it copies only when it is complete.
         (home.path / SECRETS).mkdir(mode=0o700)
@@ -142,6 +147,24 @@ class LocalTarget:
             self.notes.append(
                 f"./.env is kept as it is; the one of the backup is {self._final}/env.restored"
             )
+
+    def _require_used_by(self, saved: Path) -> None:
+        """Check that `.env` as saved leads to what is restored, if it is to be the one here."""
+        if Path(FILE).exists():
+            return
+        values = dotenv_values(saved)
+        home = values.get("HOGSEND_HOME")
+        elsewhere = [name for name in ("NATS_URL", "DATABASE_URL") if values.get(name)]
+        if home and Path(home.strip()).expanduser().resolve() != self._final:
+            elsewhere.append("HOGSEND_HOME")
+        for name in elsewhere:
+            if not os.environ.get(name):
+                raise CommandError(
+                    f"the backup has {name} in .env, and it is not set here: `hogsend up` would "
+                    f"not use what is restored to {self._final}",
+                    f"set {name} for this command; or make a .env here that does not set it, "
+                    "which is kept",
+                )
 
     @asynccontextmanager
     async def servers(self) -> AsyncIterator[Client]:

@@ -30,3 +30,53 @@ def test_a_mount_point_is_refused_at_the_beginning(
         LocalTarget(home, 1).require_empty()
     assert "in it" in refused.value.fix
     LocalTarget(home / "hogsend", 1).require_empty()
+
+
+def saved(directory: Path, settings: str) -> Path:
+    """The files of a backup."""
+    (directory / "files" / "secrets").mkdir(parents=True)
+    (directory / "files" / "env").write_text(settings)
+    return directory / "files"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory without a stack, to restore one to."""
+    made = tmp_path / "here"
+    made.mkdir()
+    monkeypatch.chdir(made)
+    for name in ("HOGSEND_HOME", "NATS_URL", "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ("HOGSEND_HOME=data\n", "HOGSEND_HOME"),
+        ("NATS_URL=nats://bus.example\nDATABASE_URL=postgresql://u:p@db.example\n", "NATS_URL"),
+    ],
+)
+def test_settings_with_which_up_would_not_use_what_is_restored_are_refused(
+    here: Path, settings: str, name: str
+) -> None:
+    files = saved(here.parent, settings)
+    with pytest.raises(CommandError, match=f"the backup has {name}"):
+        LocalTarget(Path(".hogsend"), 1).restore_files(files)
+    assert list(here.iterdir()) == []
+
+
+def test_settings_that_lead_to_what_is_restored_are_taken(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = saved(here.parent, "HOGSEND_HOME=data\n")
+    LocalTarget(Path("data"), 1).restore_files(files)
+    assert (here / ".env").read_text() == "HOGSEND_HOME=data\n"
+    (here / ".env").unlink()
+    # What is set here holds for `hogsend up`, too.
+    monkeypatch.setenv("HOGSEND_HOME", "other")
+    LocalTarget(Path("other"), 1).restore_files(files)
+    (here / ".env").write_text("LOG_LEVEL=debug\n")
+    monkeypatch.delenv("HOGSEND_HOME")
+    LocalTarget(Path("third"), 1).restore_files(files)
+    assert (here / ".env").read_text() == "LOG_LEVEL=debug\n"
