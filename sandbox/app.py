@@ -16,6 +16,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.types import ASGIApp
 
 from hogsend.contract.errors import CannotStart
+from hogsend.urls import host_and_port
 from sandbox.http.capture import capture
 from sandbox.http.control import ControlController
 from sandbox.http.cors import with_cors
@@ -134,7 +135,7 @@ async def _serving(options: Options) -> AsyncIterator[Instance]:
     )
     running = asyncio.create_task(server.serve())
     try:
-        await _wait_until_listening(options, running)
+        await _wait_until_listening(address, options.port, running)
         yield instance
     finally:
         # The server waits for requests in progress, so none may be delayed any longer.
@@ -154,13 +155,13 @@ def _address(options: Options) -> str:
     return str(found[0][4][0])
 
 
-async def _wait_until_listening(options: Options, running: asyncio.Task[None]) -> None:
+async def _wait_until_listening(address: str, port: int, running: asyncio.Task[None]) -> None:
     while True:
         if running.done():
             reason = str(running.exception()).splitlines()[0]
-            raise CannotStart(f"cannot listen on {options.host}:{options.port} ({reason})")
+            raise CannotStart(f"cannot listen on {host_and_port(address, port)} ({reason})")
         try:
-            _, writer = await asyncio.open_connection(options.host, options.port)
+            _, writer = await asyncio.open_connection(address, port)
         except OSError:
             await asyncio.sleep(0.02)
         else:
