@@ -204,9 +204,11 @@ class LocalTarget:
 
     def load(self, dump: Path) -> None:
         """Load a dump into the new PostgreSQL."""
-        url = _superuser_url(self._fresh)
-        postgres_tools.run(postgres_tools.RESTORE, url, str(dump))
-        postgres_tools.run(postgres_tools.ANALYZE, url)
+        postgres_tools.run(postgres_tools.RESTORE, _superuser_url(self._fresh), str(dump))
+
+    def analyze(self) -> None:
+        """Have the new PostgreSQL gather statistics."""
+        postgres_tools.run(postgres_tools.ANALYZE, _superuser_url(self._fresh))
 
 
 class ServersTarget:
@@ -268,6 +270,9 @@ class ServersTarget:
     def load(self, dump: Path) -> None:
         """Load a dump into PostgreSQL."""
         own_postgres.restore(dump, self._database_url)
+
+    def analyze(self) -> None:
+        """Have PostgreSQL gather statistics."""
         postgres_tools.run(postgres_tools.ANALYZE, self._database_url)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import msgspec
 from cli.backup.streams import Done, Progress
 from cli.backup.whole import Manifest
 from cli.console import counted, err, out, print_json
+from cli.terminal import print_hanging
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -54,6 +55,12 @@ def report(manifest: Manifest, directory: Path, what: str, *, json: bool) -> int
         soft_wrap=True,
     )
     return 0
+
+
+def show_notes(notes: Sequence[str]) -> None:
+    """Print on stderr what the operator should know once a backup is restored."""
+    for note in notes:
+        print_hanging(err, ("note: ", "bold yellow"), note)
 
 
 def show_stream(done: Done) -> None:

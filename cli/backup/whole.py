@@ -78,6 +78,8 @@ class Target(Protocol):
     """An empty deployment that a backup is restored to."""
 
     kind: Kind
+    notes: list[str]
+    """What the operator should know once it is restored."""
 
     def require_empty(self) -> None:
         """Check that nothing is there that would be overwritten."""
@@ -93,6 +95,13 @@ class Target(Protocol):
 
     def load(self, dump: Path) -> None:
         """Load a dump into PostgreSQL."""
+
+    def analyze(self) -> None:
+        """Have PostgreSQL gather statistics: a dump has none.
+
+        Raises:
+            CommandError: it cannot.
+        """
 
 
 async def back_up(source: Source, directory: Path, key: Key, progress: Progress) -> Manifest:
@@ -173,6 +182,14 @@ async def bring_back(target: Target, directory: Path, key: Key, progress: Progre
                 for one in done:
                     await streams.delete(client, one.stream)
                 raise
+            try:
+                target.analyze()
+            except CommandError as error:
+                # All of it is restored, and stays.
+                target.notes.append(
+                    "PostgreSQL has no statistics, and is slow until its autovacuum has gathered "
+                    f"some, or ANALYZE has: {error}"
+                )
     except (StreamError, SealError) as error:
         raise CommandError(str(error), error.fix) from error
     finally:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from cli.backup.asking import opening_key, sealing_key
 from cli.backup.local import LocalSource, LocalTarget, ServersTarget
-from cli.backup.report import report, shown
+from cli.backup.report import report, show_notes, shown
 from cli.backup.whole import back_up, bring_back
-from cli.console import err
 from cli.flags import Flag
 from cli.stack.ports import require_free
 from cli.stack.settings import StackSettings
@@ -84,6 +83,5 @@ def restore(
     key = opening_key(passphrase_file, identity)
     with shown("restoring") as progress:
         manifest = asyncio.run(bring_back(target, directory, key, progress))
-    for note in target.notes:
-        err.print(f"[yellow]note:[/] {note}", soft_wrap=True)
+    show_notes(target.notes)
     return report(manifest, directory, "restored from", json=json)

@@ -10,7 +10,7 @@ import msgspec
 from cyclopts import App
 
 from cli.backup.asking import opening_key, sealing_key
-from cli.backup.report import report, shown
+from cli.backup.report import report, show_notes, shown
 from cli.backup.whole import back_up, bring_back
 from cli.console import err, out, print_json
 from cli.deployment import checking
@@ -197,4 +197,5 @@ def restore(
     key = opening_key(passphrase_file, identity)
     with shown("restoring") as progress:
         manifest = asyncio.run(bring_back(target, directory, key, progress))
+    show_notes(target.notes)
     return report(manifest, directory, "restored from", json=json)

@@ -89,6 +89,8 @@ class ComposeTarget:
     def __init__(self, compose: Compose) -> None:
         """Restore a deployment."""
         self._compose = compose
+        self.notes: list[str] = []
+        """What the operator should know."""
 
     def require_empty(self) -> None:
         """Check that nothing of it runs. What is on its volumes shows once NATS is started."""
@@ -161,6 +163,9 @@ class ComposeTarget:
         """Load a dump, by pg_restore of the server's own version."""
         with dump.open("rb") as read:
             self._compose.run(*_AS_POSTGRES, *postgres_tools.RESTORE, *_DATABASE, stdin=read)
+
+    def analyze(self) -> None:
+        """Have PostgreSQL gather statistics."""
         self._compose.run(*_AS_POSTGRES, *postgres_tools.ANALYZE, *_DATABASE)
 
     @property

@@ -32,6 +32,7 @@ class Place:
         self.root = root
         self.fail = ""
         self.addresses: list[str] = []
+        self.notes: list[str] = []
         self.loaded: list[bytes] = []
         self.restored: dict[str, bytes] = {}
 
@@ -71,6 +72,10 @@ class Place:
         if self.fail == "load":
             raise CommandError("pg_restore failed", "see above")
         self.loaded.append(dump.read_bytes())
+
+    def analyze(self) -> None:
+        if self.fail == "analyze":
+            raise CommandError("vacuumdb failed", "see above")
 
 
 @pytest.fixture
@@ -174,6 +179,15 @@ async def test_a_restore_that_fails_half_way_can_be_tried_again(
         await bring_back(place, saved, KEY, quiet)
     assert deleted == ["EVENTS"]
     assert not saved.with_name("one.opened").exists()
+
+
+async def test_a_restore_without_statistics_is_whole(tmp_path: Path, deleted: list[str]) -> None:
+    place, saved = Place(tmp_path), tmp_path / "one"
+    await back_up(place, saved, KEY, quiet)
+    place.fail = "analyze"
+    await bring_back(place, saved, KEY, quiet)
+    assert (place.loaded, deleted) == ([b"rows"], [])
+    assert "vacuumdb failed" in place.notes[0]
 
 
 async def test_a_backup_of_another_kind_is_refused(tmp_path: Path, deleted: list[str]) -> None:
