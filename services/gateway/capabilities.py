@@ -14,7 +14,7 @@ from hogsend.contract.capabilities import (
     Capability,
     CapabilityName,
 )
-from hogsend.contract.errors import Unavailable
+from hogsend.contract.errors import Forbidden, Unavailable
 from hogsend.contract.provisioning import (
     PROVISIONER_DIAGNOSE,
     DestinationFinding,
@@ -89,7 +89,7 @@ async def person_reads(bus: Connection) -> Capability:
 async def _or_none(asking: Awaitable[Reply]) -> Reply | None:
     try:
         return await asking
-    except Unavailable as error:
+    except (Unavailable, Forbidden) as error:
         # The response itself reports it, too.
         FAILURES.labels("capabilities", error.code).inc()
         log.debug("capabilities are not known", reason=str(error))

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from hogsend.contract.capabilities import Capability
+from hogsend.contract.errors import Forbidden
 from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, ProvisioningFinding
 from services.gateway import capabilities
 from tests.unit.gateway.fakes import FakeConnection
@@ -62,6 +63,13 @@ async def test_a_gateway_that_is_closed_without_a_secret_is_not_called_open() ->
     assert found.state == "off"
     assert found.reason == "There is no webhook secret, so every webhook is answered 503."
     assert (await events_in(has_secret=False)).reason == "Everybody can post events."
+
+
+async def test_what_may_not_be_asked_is_not_known() -> None:
+    bus = FakeConnection()
+    bus.answer(PROVISIONER_DIAGNOSE, Forbidden("no permission"))
+    known, _ = await capabilities.known(bus, secret_missing=False, signatures_required=False)
+    assert {one.state for one in known.capabilities} == {"unknown"}
 
 
 async def test_provisioning_that_would_be_refused_says_why_in_words() -> None:
