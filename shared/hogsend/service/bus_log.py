@@ -35,8 +35,8 @@ class BusLog:
         if what == "error":
             self._error(detail)
             return
-        if what == "disconnected":
-            # The next server may be configured in another way.
+        if what in {"disconnected", "subscribed again"}:
+            # The next server may be configured in another way, and so may this one by now.
             self._refusals.forget()
         if what not in _STATES:
             log.info("bus", what=what, detail=detail)

@@ -40,7 +40,7 @@ time."""
 _PING_SECONDS = 5
 
 REVOKED_SECONDS = 30.0
-"""Pause before another connection asks for what the server has taken back from this one."""
+"""Pause before the server is asked again for subscriptions that it has taken back."""
 
 MOST_ERRORS = 32
 """Different errors that are told of between two connections."""
@@ -91,7 +91,7 @@ class Connection:
         self._own_js: JetStreamContext | None = None
         self._has_begun = False
         self._has_connected = False
-        self._connecting_again: asyncio.Task[None] | None = None
+        self._getting_back: asyncio.Task[None] | None = None
         self._errors_while_away = News(MOST_ERRORS)
         self.closed = False
         """Whether it was closed, and not opened again. `Client.is_closed` says so of a first
@@ -183,7 +183,7 @@ class Connection:
         self._close_hooks.discard(hook)
 
     def on_reconnect(self, hook: Hook) -> None:
-        """Run `hook` after every reconnection."""
+        """Run `hook` after every time in which nothing was heard, or not everything."""
         self._reconnect_hooks.append(hook)
 
     async def publish(
@@ -396,15 +396,28 @@ class Connection:
         # Each server is tried each second, for as long as none can be reached.
         if self.connected or self._errors_while_away.is_new(said):
             self.observe("error", said)
-        if self.refusals.read(str(error)) and self._connecting_again is None:
-            self._connecting_again = asyncio.create_task(self._connect_again())
+        self.refusals.read(str(error))
+        if self.refusals.taken_back and (self._getting_back is None or self._getting_back.done()):
+            self._getting_back = asyncio.create_task(self._get_back())
 
-    async def _connect_again(self) -> None:
-        # A server that reads its configuration anew keeps its connections, but not what they
-        # listen to. Who mends the configuration would have to restart each service.
-        await asyncio.sleep(REVOKED_SECONDS)
-        self._connecting_again = None
-        await self.client.force_reconnect()
+    async def _get_back(self) -> None:
+        # A server that reads its configuration anew keeps its connections, and forgets what they
+        # may not listen to any more. NATS' client does not know: once the configuration is mended,
+        # each service would have to be restarted.
+        while self.refusals.taken_back:
+            await asyncio.sleep(REVOKED_SECONDS)
+            if self.connected:
+                with contextlib.suppress(*UNREACHABLE):
+                    await self._ask_again()
+
+    async def _ask_again(self) -> None:
+        asked = self.refusals.ask_again()
+        await self.client.subscribe_again(asked)
+        # The server says that it refuses before it answers this.
+        await self.flush()
+        if self.refusals.answered(asked):
+            self.observe("subscribed again", "")
+            await self._run_hooks()
 
     async def _on_disconnect(self) -> None:
         self._own_js = None
@@ -421,12 +434,14 @@ class Connection:
         # Also when nats-py's client was closed by itself.
         self.closed = True
         self.publisher.closed()
-        if self._connecting_again is not None:
-            self._connecting_again.cancel()
-            self._connecting_again = None
+        if self._getting_back is not None:
+            self._getting_back.cancel()
 
     async def _on_reconnect(self) -> None:
         self.observe("reconnected", "")
+        await self._run_hooks()
+
+    async def _run_hooks(self) -> None:
         for hook in self._reconnect_hooks:
             await hook()
 

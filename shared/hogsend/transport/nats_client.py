@@ -9,7 +9,7 @@ put into a subject or headers ends no connection.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -146,6 +146,16 @@ class NatsClient(Client):
             # Its task would be found by the garbage collector, which says so as an error.
             subscription._stop_processing()  # noqa: SLF001
             self._remove_sub(subscription._id)  # noqa: SLF001
+
+    async def subscribe_again(self, subjects: Container[str]) -> None:
+        """Ask for subscriptions again that the server may have dropped; it keeps those it has.
+
+        Args:
+            subjects: of these subscriptions, in lower case.
+        """
+        for subscription in list(self._subs.values()):
+            if subscription.subject.lower() in subjects:
+                await self._send_subscribe(subscription)
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         self._listeners.pop(sid, None)

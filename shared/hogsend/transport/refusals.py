@@ -39,7 +39,8 @@ class Refusals:
         """What the server has refused to let this user subscribe to."""
         self.hears_nothing = False
         """Whether it refused the user's own inbox, where everything is answered."""
-        self._taken_back: set[str] = set()
+        self.taken_back: set[str] = set()
+        """Subjects of subscriptions that the server had accepted, and dropped later."""
         self._user = user
         self._publisher = publisher
         # Kept while a caller waits: there is no end of subjects, as they name consumers.
@@ -68,36 +69,53 @@ class Refusals:
             )
         return Forbidden(f"NATS user {str(self._user)!r} may not publish to {subject}")
 
-    def read(self, said: str) -> bool:
-        """Tell who waits, if what the server said is a refusal.
-
-        Returns:
-            Whether a subscription is lost that the server had accepted before. Only another
-            connection gets it back: the server forgets it, and NATS' client does not know.
-        """
+    def read(self, said: str) -> None:
+        """Tell who waits, if what the server said is a refusal."""
         if refused := _SUBSCRIPTION.search(said):
             subject = refused[1].lower()
             if _TAKEN_BACK in said.lower():
-                self._taken_back.add(subject)
+                self.taken_back.add(subject)
             self._subscription(subject)
-            return subject in self._taken_back
-        if refused := _PUBLISH.search(said):
+        elif refused := _PUBLISH.search(said):
             for subject in asked_as(refused[1]):
                 key = subject.lower()
                 self._publisher.refused(key, str(self.error(key)))
                 _tell(self._waiting, key)
-        return False
+
+    def ask_again(self) -> frozenset[str]:
+        """Take nothing for refused that was taken back: it is asked for once more."""
+        asked = frozenset(self.taken_back)
+        self.subscriptions -= asked
+        if not any(map(self._is_inbox, self.subscriptions)):
+            self._hear()
+        return asked
+
+    def answered(self, asked: frozenset[str]) -> bool:
+        """Keep of what was asked for once more what the server has refused again.
+
+        Returns:
+            Whether something was granted.
+        """
+        granted = asked - self.subscriptions
+        self.taken_back -= granted
+        return bool(granted)
 
     def forget(self) -> None:
         """Begin anew: the next server may be configured in another way."""
         self.subscriptions.clear()
+        self._hear()
+
+    def _hear(self) -> None:
         self.hears_nothing = False
         self._publisher.hears_nothing("")
+
+    def _is_inbox(self, subject: str) -> bool:
+        return subject.startswith(f"{inbox_prefix(self._user)}.".lower())
 
     def _subscription(self, subject: str) -> None:
         self.subscriptions.add(subject)
         _tell(self._listening, subject)
-        if not subject.startswith(f"{inbox_prefix(self._user)}.".lower()):
+        if not self._is_inbox(subject):
             return
         # Whatever is asked or published is answered there.
         self.hears_nothing = True

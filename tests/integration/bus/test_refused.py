@@ -90,6 +90,7 @@ async def test_what_a_server_takes_back_is_asked_for_until_it_is_granted_again(
 ) -> None:
     monkeypatch.setattr(transport, "REVOKED_SECONDS", 0.2)
     port, file, told = free_port(), tmp_path / "nats.conf", list[str]()
+    missed = list[bool]()
 
     def write(*subjects: str) -> None:
         permissions = {"publish": [">"], "subscribe": list(subjects)}
@@ -99,6 +100,9 @@ async def test_what_a_server_takes_back_is_asked_for_until_it_is_granted_again(
 
     async def answer(message: Msg) -> None:
         await message.respond(b"pong")
+
+    async def look() -> None:
+        missed.append(True)
 
     async def answers() -> bool:
         try:
@@ -117,13 +121,25 @@ async def test_what_a_server_takes_back_is_asked_for_until_it_is_granted_again(
     )
     try:
         await asyncio.wait_for(connection.open(), PATIENCE_SECONDS)
+        connection.on_reconnect(look)
         await connection.client.subscribe("ping", cb=answer)
         assert await answers()
         write("nothing")
         process.send_signal(signal.SIGHUP)
-        # The server refuses the next connections, too.
-        await eventually(lambda: told.count("reconnected") == 2)
+        # The server refuses what is asked for again, too: it has two subscriptions, and was asked
+        # more than once.
+        await eventually(lambda: told.count("error") > 2 * 2)
         assert not await answers()
+        write(">")
+        process.send_signal(signal.SIGHUP)
+        await eventually(answers)
+        # What else uses the connection went on.
+        assert "disconnected" not in told
+        await eventually(lambda: missed)
+        write("nothing")
+        process.send_signal(signal.SIGHUP)
+        told.clear()
+        await eventually(lambda: "error" in told)
         write(">")
         process.send_signal(signal.SIGHUP)
         await eventually(answers)

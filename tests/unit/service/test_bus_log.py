@@ -27,6 +27,15 @@ def test_what_nats_refuses_is_said_once_with_what_to_do_until_another_server_is_
     assert len(logged) == 1
 
 
+def test_what_was_granted_again_is_said_when_it_is_refused_once_more() -> None:
+    bus = BusLog()
+    bus.observe("error", REFUSAL.format("a"))
+    with capture_logs() as logged:
+        bus.observe("subscribed again", "")
+        bus.observe("error", REFUSAL.format("a"))
+    assert [one["log_level"] for one in logged] == ["info", "warning"]
+
+
 def test_refusals_that_are_others_each_time_do_not_fill_the_log() -> None:
     bus = BusLog()
     with capture_logs() as logged:
