@@ -433,6 +433,23 @@ async def test_a_search_that_has_not_ended_says_how_far_it_looked_and_goes_on(lo
         await expect(page.get_by_role("region", name="Events")).to_contain_text("signed_up")
 
 
+async def test_a_page_that_is_loaded_in_the_background_watches_once_it_is_seen(
+    loop: Loop,
+) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        await page.evaluate(
+            "Object.defineProperty(document, 'hidden', {get: () => !window.isSeen})"
+        )
+        await console.open("events/live")
+        await expect(page.get_by_role("status")).to_have_text("Loading…")
+        assert not [url for url in asked if "/console/live" in url]
+        await page.evaluate("isSeen = true; document.dispatchEvent(new Event('visibilitychange'))")
+        await expect(page.get_by_role("status")).to_have_text("Watching.")
+
+
 async def test_events_are_watched_as_they_arrive_until_somebody_pauses(loop: Loop) -> None:
     async with loop.console(loop.admin_key) as console:
         page = console.page

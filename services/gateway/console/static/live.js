@@ -99,7 +99,8 @@ export async function live({ params, signal }) {
   }
 
   function open() {
-    if (source || signal.aborted) return;
+    // A page in the background watches nothing.
+    if (source || signal.aborted || document.hidden) return;
     const given = Object.entries(wanted).filter(([, value]) => value);
     source = new EventSource(`/console/live?${new URLSearchParams(given)}`);
     heardAt = Date.now();
@@ -146,7 +147,6 @@ export async function live({ params, signal }) {
     clearInterval(looking);
     close();
   });
-  // A page in the background watches nothing.
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()), { signal });
   // A reader further down is not disturbed.
   document.addEventListener("scroll", () => {
