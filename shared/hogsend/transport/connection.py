@@ -39,8 +39,8 @@ time."""
 
 _PING_SECONDS = 5
 
-REVOKED_SECONDS = 30.0
-"""Pause before the server is asked again for subscriptions that it has taken back."""
+REFUSED_SECONDS = 30.0
+"""Pause before the server is asked again for subscriptions that it refuses."""
 
 MOST_ERRORS = 32
 """Different errors that are told of between two connections."""
@@ -91,7 +91,7 @@ class Connection:
         self._own_js: JetStreamContext | None = None
         self._has_begun = False
         self._has_connected = False
-        self._getting_back: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._errors_while_away = News(MOST_ERRORS)
         self.closed = False
         """Whether it was closed, and not opened again. `Client.is_closed` says so of a first
@@ -397,25 +397,26 @@ class Connection:
         if self.connected or self._errors_while_away.is_new(said):
             self.observe("error", said)
         self.refusals.read(str(error))
-        if self.refusals.taken_back and (self._getting_back is None or self._getting_back.done()):
-            self._getting_back = asyncio.create_task(self._get_back())
+        if self.refusals.subscriptions and (self._asking is None or self._asking.done()):
+            self._asking = asyncio.create_task(self._ask_until_granted())
 
-    async def _get_back(self) -> None:
-        # A server that reads its configuration anew keeps its connections, and forgets what they
-        # may not listen to any more. NATS' client does not know: once the configuration is mended,
+    async def _ask_until_granted(self) -> None:
+        # A server that reads its configuration anew keeps its connections. It forgets what they may
+        # not listen to any more, and does not say what they may. NATS' client knows of neither:
         # each service would have to be restarted.
-        while self.refusals.taken_back:
-            await asyncio.sleep(REVOKED_SECONDS)
+        while self.refusals.subscriptions:
+            await asyncio.sleep(REFUSED_SECONDS)
             if self.connected:
                 with contextlib.suppress(*UNREACHABLE):
                     await self._ask_again()
 
     async def _ask_again(self) -> None:
-        asked = self.refusals.ask_again()
-        await self.client.subscribe_again(asked)
+        refused = frozenset(self.refusals.subscriptions)
+        self.refusals.forget()
+        asked = await self.client.subscribe_again(refused)
         # The server says that it refuses before it answers this.
         await self.flush()
-        if self.refusals.answered(asked):
+        if asked - self.refusals.subscriptions:
             self.observe("subscribed again", "")
             await self._run_hooks()
 
@@ -434,8 +435,8 @@ class Connection:
         # Also when nats-py's client was closed by itself.
         self.closed = True
         self.publisher.closed()
-        if self._getting_back is not None:
-            self._getting_back.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
 
     async def _on_reconnect(self) -> None:
         self.observe("reconnected", "")

@@ -147,15 +147,21 @@ class NatsClient(Client):
             subscription._stop_processing()  # noqa: SLF001
             self._remove_sub(subscription._id)  # noqa: SLF001
 
-    async def subscribe_again(self, subjects: Container[str]) -> None:
-        """Ask for subscriptions again that the server may have dropped; it keeps those it has.
+    async def subscribe_again(self, subjects: Container[str]) -> set[str]:
+        """Ask for subscriptions again that the server does not have; it keeps those it has.
 
         Args:
             subjects: of these subscriptions, in lower case.
+
+        Returns:
+            Those that were asked for: others have ended since.
         """
+        asked = set[str]()
         for subscription in list(self._subs.values()):
-            if subscription.subject.lower() in subjects:
+            if (subject := subscription.subject.lower()) in subjects:
+                asked.add(subject)
                 await self._send_subscribe(subscription)
+        return asked
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         self._listeners.pop(sid, None)

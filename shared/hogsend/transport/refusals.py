@@ -15,9 +15,6 @@ from hogsend.transport.publisher import Publisher
 _PUBLISH = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
 _SUBSCRIPTION = re.compile(r'permissions violation for subscription to "([^"]+)"', re.IGNORECASE)
 
-_TAKEN_BACK = '(sid "'
-"""What the server adds for a subscription that it had accepted before."""
-
 _Waiting: TypeAlias = WeakValueDictionary[str, asyncio.Future[None]]
 """Who waits, by subject in lower case."""
 
@@ -39,8 +36,6 @@ class Refusals:
         """What the server has refused to let this user subscribe to."""
         self.hears_nothing = False
         """Whether it refused the user's own inbox, where everything is answered."""
-        self.taken_back: set[str] = set()
-        """Subjects of subscriptions that the server had accepted, and dropped later."""
         self._user = user
         self._publisher = publisher
         # Kept while a caller waits: there is no end of subjects, as they name consumers.
@@ -72,50 +67,23 @@ class Refusals:
     def read(self, said: str) -> None:
         """Tell who waits, if what the server said is a refusal."""
         if refused := _SUBSCRIPTION.search(said):
-            subject = refused[1].lower()
-            if _TAKEN_BACK in said.lower():
-                self.taken_back.add(subject)
-            self._subscription(subject)
+            self._subscription(refused[1].lower())
         elif refused := _PUBLISH.search(said):
             for subject in asked_as(refused[1]):
                 key = subject.lower()
                 self._publisher.refused(key, str(self.error(key)))
                 _tell(self._waiting, key)
 
-    def ask_again(self) -> frozenset[str]:
-        """Take nothing for refused that was taken back: it is asked for once more."""
-        asked = frozenset(self.taken_back)
-        self.subscriptions -= asked
-        if not any(map(self._is_inbox, self.subscriptions)):
-            self._hear()
-        return asked
-
-    def answered(self, asked: frozenset[str]) -> bool:
-        """Keep of what was asked for once more what the server has refused again.
-
-        Returns:
-            Whether something was granted.
-        """
-        granted = asked - self.subscriptions
-        self.taken_back -= granted
-        return bool(granted)
-
     def forget(self) -> None:
-        """Begin anew: the next server may be configured in another way."""
+        """Begin anew: the server that is asked next may be configured in another way."""
         self.subscriptions.clear()
-        self._hear()
-
-    def _hear(self) -> None:
         self.hears_nothing = False
         self._publisher.hears_nothing("")
-
-    def _is_inbox(self, subject: str) -> bool:
-        return subject.startswith(f"{inbox_prefix(self._user)}.".lower())
 
     def _subscription(self, subject: str) -> None:
         self.subscriptions.add(subject)
         _tell(self._listening, subject)
-        if not self._is_inbox(subject):
+        if not subject.startswith(f"{inbox_prefix(self._user)}.".lower()):
             return
         # Whatever is asked or published is answered there.
         self.hears_nothing = True

@@ -85,10 +85,10 @@ async def test_a_user_that_hears_no_answers_is_told_so(servers: Servers, call: C
         await connection.close()
 
 
-async def test_what_a_server_takes_back_is_asked_for_until_it_is_granted_again(
+async def test_a_refused_subscription_is_asked_for_until_it_is_granted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "REVOKED_SECONDS", 0.2)
+    monkeypatch.setattr(transport, "REFUSED_SECONDS", 0.2)
     port, file, told = free_port(), tmp_path / "nats.conf", list[str]()
     missed = list[bool]()
 
@@ -111,7 +111,22 @@ async def test_what_a_server_takes_back_is_asked_for_until_it_is_granted_again(
             return False
         return True
 
-    write(">")
+    async def refused_again() -> None:
+        told.clear()
+        # There are two subscriptions, of which each was asked for more than once.
+        await eventually(lambda: told.count("error") > 2 * 2)
+        assert not await answers()
+
+    async def granted() -> None:
+        missed.clear()
+        write(">")
+        process.send_signal(signal.SIGHUP)
+        await eventually(answers)
+        await eventually(lambda: missed)
+        # What else uses the connection went on.
+        assert "disconnected" not in told
+
+    write("nothing")
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(nats_server.command(file), stderr=log)  # noqa: ASYNC220
     connection = Connection(
@@ -123,26 +138,13 @@ async def test_what_a_server_takes_back_is_asked_for_until_it_is_granted_again(
         await asyncio.wait_for(connection.open(), PATIENCE_SECONDS)
         connection.on_reconnect(look)
         await connection.client.subscribe("ping", cb=answer)
-        assert await answers()
-        write("nothing")
-        process.send_signal(signal.SIGHUP)
-        # The server refuses what is asked for again, too: it has two subscriptions, and was asked
-        # more than once.
-        await eventually(lambda: told.count("error") > 2 * 2)
         assert not await answers()
-        write(">")
-        process.send_signal(signal.SIGHUP)
-        await eventually(answers)
-        # What else uses the connection went on.
-        assert "disconnected" not in told
-        await eventually(lambda: missed)
+        await refused_again()
+        await granted()
         write("nothing")
         process.send_signal(signal.SIGHUP)
-        told.clear()
-        await eventually(lambda: "error" in told)
-        write(">")
-        process.send_signal(signal.SIGHUP)
-        await eventually(answers)
+        await refused_again()
+        await granted()
     finally:
         await connection.close()
         process.terminate()
