@@ -12,8 +12,14 @@ from hogsend.contract.errors import Forbidden
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.transport.publisher import Publisher
 
-_PUBLISH = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
-_SUBSCRIPTION = re.compile(r'permissions violation for subscription to "([^"]+)"', re.IGNORECASE)
+_QUOTED = r'"((?:[^"\\]|\\.)+)"'
+_PUBLISH = re.compile(f"permissions violation for publish to {_QUOTED}", re.IGNORECASE)
+_SUBSCRIPTION = re.compile(f"permissions violation for subscription to {_QUOTED}", re.IGNORECASE)
+
+_ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u(000[0-9a-f]{5}|[0-9a-f]{4})|(.))", re.IGNORECASE)
+"""How Go writes what is not printed as it is (`%q`), in lower case: `\\U` has become `\\u`, and a
+character that has three zeros after `\\u` is one that had eight digits."""
+_LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 _Waiting: TypeAlias = WeakValueDictionary[str, asyncio.Future[None]]
 """Who waits, by subject in lower case."""
@@ -67,9 +73,9 @@ class Refusals:
     def read(self, said: str) -> None:
         """Tell who waits, if what the server said is a refusal."""
         if refused := _SUBSCRIPTION.search(said):
-            self._subscription(refused[1].lower())
+            self._subscription(_unescaped(refused[1]).lower())
         elif refused := _PUBLISH.search(said):
-            for subject in asked_as(refused[1]):
+            for subject in asked_as(_unescaped(refused[1])):
                 key = subject.lower()
                 self._publisher.refused(key, str(self.error(key)))
                 _tell(self._waiting, key)
@@ -90,6 +96,17 @@ class Refusals:
         self._publisher.hears_nothing(str(self.error(subject)))
         for waiting in list(self._waiting):
             _tell(self._waiting, waiting)
+
+
+def _unescaped(quoted: str) -> str:
+    return _ESCAPE.sub(_character, quoted)
+
+
+def _character(escape: re.Match[str]) -> str:
+    byte, code, letter = escape.groups()
+    if letter is not None:
+        return _LETTERS.get(letter, letter)
+    return chr(int(byte or code, 16))
 
 
 def _awaited(waiting: _Waiting, subject: str) -> asyncio.Future[None]:

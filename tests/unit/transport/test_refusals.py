@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from hogsend.transport.connection import Connection
 
 
@@ -12,3 +14,26 @@ async def test_a_subject_is_remembered_while_somebody_waits() -> None:
     for number in range(100):
         connection.refusals.of(f"$JS.API.CONSUMER.INFO.EVENTS.{number}")
     assert len(connection.refusals._waiting) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "quoted"),
+    [
+        ("plain", "plain"),
+        ('say"hi', r"say\"hi"),
+        ('back\\slash\\"', r"back\\slash\\\""),
+        ("no\u00a0break", r"no\u00a0break"),
+        ("\U000e0041b", r"\u000e0041b"),
+        ("rung\x07\x7f", r"rung\a\x7f"),
+    ],
+)
+async def test_a_refused_subject_is_read_as_the_server_quotes_it(name: str, quoted: str) -> None:
+    refusals = Connection("subscriber", "nats://127.0.0.1:4222").refusals
+    published = refusals.of(f"$JS.API.CONSUMER.INFO.EVENTS.{name}")
+    listening = refusals.of_subscription(f"hogsend.{name}")
+    refusals.read(
+        f'nats: permissions violation for publish to "$js.api.consumer.info.events.{quoted}"'
+    )
+    refusals.read(f'nats: permissions violation for subscription to "hogsend.{quoted}"')
+    assert published.done()
+    assert listening.done()
