@@ -68,7 +68,7 @@ def encode_json(message: msgspec.Struct) -> bytes:
     """JSON of a message, with halves of characters replaced by U+FFFD.
 
     Python's own `json` reads such halves out of what JavaScript wrote, and no text has a place for
-    them (correction C8).
+    them (correction C8). Infinite numbers and those that are none become `null`, as in JavaScript.
 
     Raises:
         TypeError: something in it has no JSON; so say `ValueError` and msgspec's own errors.
@@ -77,5 +77,6 @@ def encode_json(message: msgspec.Struct) -> bytes:
         return msgspec.json.encode(message)
     except UnicodeEncodeError:
         plain = msgspec.to_builtins(message, str_keys=True)
-        # It escapes both halves of a whole character, too.
-        return mended_json(json.dumps(plain, allow_nan=False).encode())
+        # It escapes both halves of a whole character, too. Written again, as everything else is:
+        # a number that JSON has no place for is `null`, here too.
+        return msgspec.json.encode(json.loads(mended_json(json.dumps(plain).encode())))

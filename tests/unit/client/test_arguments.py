@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Awaitable, Callable
 from datetime import date, datetime
 from typing import Any
@@ -110,6 +111,15 @@ async def test_text_that_was_cut_within_a_character_is_mended() -> None:
     assert captured["properties"] == {mended: [mended, "\U0001f600"]}
     assert changed["set"] == {"name": mended}
     assert reported["data"]["userId"] == mended
+
+
+async def test_a_number_that_is_none_is_null_beside_any_text() -> None:
+    link = FakeLink()
+    client = Client(link)
+    for text in ("whole", CUT, "NaN"):
+        await client.capture("e", "u", {"of": text, "ratio": [math.nan, math.inf, -math.inf, 2.5]})
+    sent = [json.loads(message.body)["properties"]["ratio"] for message in link.published]
+    assert sent == 3 * [[None, None, None, 2.5]]
 
 
 async def test_a_time_keeps_the_seconds_of_its_offset() -> None:
