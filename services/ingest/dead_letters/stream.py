@@ -106,14 +106,15 @@ class DeadLetterStream:
 
         Raises:
             InvalidRequest: `origin` is not a valid name of a stream.
+            Forbidden: NATS does not let this user purge.
             Unavailable: JetStream does not answer; the letters may be deleted all the same.
         """
         wanted: dict[str, int | str] = {"seq": last + 1}
         if origin is not None:
             wanted["filter"] = subject_of(origin)
         with available(self._connection):
-            answer = await self._connection.client.request(
-                _PURGE, json.dumps(wanted).encode(), timeout=ANSWER_SECONDS
+            answer = await self._connection.ask(
+                _PURGE, json.dumps(wanted).encode(), seconds=ANSWER_SECONDS
             )
         done = msgspec.json.decode(answer.data, type=_Purged)
         if not done.success:

@@ -24,7 +24,7 @@ from hogsend.contract.dead_letters import (
     ReplayDeadLetters,
     read_letter,
 )
-from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
+from hogsend.contract.errors import Forbidden, InvalidRequest, NotFound, Unavailable
 from hogsend.contract.headers import ORIGINAL_ID, message_id
 from hogsend.contract.streams import StreamName
 from services.ingest.dead_letters import replay as replaying
@@ -236,6 +236,12 @@ async def test_purging_by_filter_leaves_the_others(driver: Driver) -> None:
         await dead_letter(driver)
         assert (await purge(driver)).count == 2
         assert (await listed(driver)).total == 0
+
+
+async def test_a_purge_that_nats_refuses_says_so(driver: Driver) -> None:
+    letters = DeadLetterStream(driver.gateway)
+    with pytest.raises(Forbidden, match=r"(?i)stream\.purge\.deadletter"):
+        await letters.purge(1)
 
 
 async def test_what_is_no_dead_letter_is_listed_and_purged_but_not_replayed(driver: Driver) -> None:
