@@ -288,7 +288,7 @@ def _scope_of_session(connection: AnyConnection, keys: AdminKeys) -> Scope | Non
             count_failure(connection, value)
         return None
     check_own_page(connection)
-    connection.state[SESSION_STATE] = sessions.set_cookie(name, renewed) if renewed else ""
+    connection.state[SESSION_STATE] = [sessions.set_cookie(name, renewed)] if renewed else []
     return scope
 
 

@@ -108,7 +108,7 @@ def _of_key(state: dict[str, Any]) -> Iterator[tuple[bytes, bytes]]:
     if rate := state.get(RATE_LIMIT_STATE):
         yield b"x-ratelimit-limit", str(rate[0]).encode()
         yield b"x-ratelimit-remaining", str(rate[1]).encode()
-    if cookie := state.get(SESSION_STATE):
+    for cookie in state.get(SESSION_STATE, ()):
         yield b"set-cookie", cookie.encode()
 
 

@@ -33,8 +33,8 @@ def new_mark() -> str:
 
 
 def cookie_with(mark: str, *, secure: bool) -> str:
-    """Give the `Set-Cookie` header that marks a browser; an empty mark takes it away."""
-    return set_cookie(SECURE if secure else PLAIN, mark, SECONDS if mark else 0)
+    """Give the `Set-Cookie` header that marks a browser."""
+    return set_cookie(SECURE if secure else PLAIN, mark, SECONDS)
 
 
 def digest_of(mark: str) -> str:

@@ -52,6 +52,7 @@ _MEDIA_TYPES = {
     for file in _DIRECTORY.iterdir()
     if file.name != _PAGE
 }
+_COOKIES = (sessions.SECURE, sessions.PLAIN, connect_cookie.SECURE, connect_cookie.PLAIN)
 _HEADERS = {
     # Neither inline script nor inline style, and nothing from elsewhere.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -143,23 +144,20 @@ async def sign_in(data: JSONBody[SignIn], request: Request[Any, Any, Any]) -> Re
         raise NotAuthorizedException("This key was replaced: sign in with the current one")
     is_secure = request.headers["origin"].startswith("https:")
     name = sessions.SECURE if is_secure else sessions.PLAIN
-    request.state[SESSION_STATE] = sessions.set_cookie(name, cookie)
+    request.state[SESSION_STATE] = [sessions.set_cookie(name, cookie)]
     shown = Session("read" if scope is Scope.READ else "full-admin")
     return Response(shown, media_type=MediaType.JSON)
 
 
 @delete("/console/session", status_code=204, include_in_schema=False)
-async def sign_out(request: Request[Any, Any, Any]) -> Response[None]:
-    """Take the cookie away; a copy of it stays valid until the key is replaced or it ends.
+async def sign_out(request: Request[Any, Any, Any]) -> None:
+    """Take the cookies away; a copy of one stays valid until the key is replaced or it ends.
 
     What was begun with PostHog in this session is not finished in the next one.
     """
     check_own_page(request)
-    found = sessions.cookie_of(request.cookies)
-    name = found[0] if found else sessions.PLAIN
-    request.state[SESSION_STATE] = sessions.set_cookie(name, "", 0)
-    begun = connect_cookie.cookie_with("", secure=name == sessions.SECURE)
-    return Response(None, headers={"Set-Cookie": begun})
+    # A browser that came by http and by https has two of each.
+    request.state[SESSION_STATE] = [sessions.set_cookie(name, "", 0) for name in _COOKIES]
 
 
 @get("/console/live", guards=[admin_or_reader], include_in_schema=False)

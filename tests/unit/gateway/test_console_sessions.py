@@ -274,11 +274,13 @@ async def test_a_key_that_is_given_is_what_counts(gateway: FakeGateway) -> None:
     assert (await gateway.http.get(READING, headers=headers)).status_code == 401
 
 
-async def test_signing_out_takes_the_cookie_away(gateway: FakeGateway) -> None:
+async def test_signing_out_takes_every_cookie_away(gateway: FakeGateway) -> None:
+    """A browser has two of them that signed in by http and by https."""
     answer = await gateway.http.delete(SESSION, headers={**cookie(), **OWN_PAGE})
     assert answer.status_code == 204
     taken = answer.headers.get_list("set-cookie")
-    assert {one.partition(";")[0] for one in taken} == {f"{PLAIN}=", f"{connect_cookie.PLAIN}="}
+    names = {PLAIN, SECURE, connect_cookie.PLAIN, connect_cookie.SECURE}
+    assert {one.partition(";")[0] for one in taken} == {f"{name}=" for name in names}
     assert all("; Path=/; Max-Age=0; HttpOnly" in one for one in taken)
 
 
