@@ -129,12 +129,8 @@ def connection_limit(wanted: int) -> int:
     Raises:
         CannotStart: too few for a gateway.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    unlimited = hard == resource.RLIM_INFINITY
-    reachable = WANTED_DESCRIPTORS if unlimited else min(hard, WANTED_DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < reachable:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
-        soft = reachable
+    _raise_descriptors()
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = wanted if soft == resource.RLIM_INFINITY else min(wanted, soft - OWN_DESCRIPTORS)
     if allowed < min(FEWEST_CONNECTIONS, wanted):
         raise CannotStart(
@@ -149,6 +145,20 @@ def connection_limit(wanted: int) -> int:
             wanted=wanted,
         )
     return allowed
+
+
+def _raise_descriptors() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = hard == resource.RLIM_INFINITY
+    reachable = WANTED_DESCRIPTORS if unlimited else min(hard, WANTED_DESCRIPTORS)
+    while soft != resource.RLIM_INFINITY and soft < reachable:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
+        except (ValueError, OSError):
+            # macOS has a limit below the one that it names (setrlimit(2)).
+            reachable //= 2
+        else:
+            return
 
 
 def _passed_on(environment: Mapping[str, str]) -> socket.socket | None:

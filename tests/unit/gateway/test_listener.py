@@ -78,10 +78,36 @@ def test_the_limit_for_open_files_is_raised_as_far_as_it_goes(
     limits: tuple[int, int], allowed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [limits]
-    monkeypatch.setattr(resource, "getrlimit", lambda _kind: now[0])
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: now[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda _kind, wanted: now.append(wanted))
     assert connection_limit(12288) == allowed
     assert now[-1][0] >= min(limits[1], allowed) or limits[0] == resource.RLIM_INFINITY
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError])
+def test_a_lower_limit_is_taken_where_the_system_refuses_the_highest(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """macOS says that there is no limit, and allows `OPEN_MAX`."""
+    now = [(256, resource.RLIM_INFINITY)]
+
+    def set_limit(_kind: int, wanted: tuple[int, int]) -> None:
+        if wanted[0] > 10240:
+            raise error
+        now.append(wanted)
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: now[-1])
+    monkeypatch.setattr(resource, "setrlimit", set_limit)
+    assert connection_limit(12288) == 8192 - 256
+
+
+def test_a_limit_that_the_system_lowers_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [(256, resource.RLIM_INFINITY)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: now[-1])
+    monkeypatch.setattr(
+        resource, "setrlimit", lambda _kind, wanted: now.append((min(wanted[0], 4096), wanted[1]))
+    )
+    assert connection_limit(12288) == 4096 - 256
 
 
 def test_too_few_open_files_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
