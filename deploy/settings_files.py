@@ -95,10 +95,10 @@ def _sets(line: str, setting: str) -> bool:
 def _value(file: Path, setting: str) -> str:
     own = [line for line in _lines(file) if _sets(line, setting)]
     value = own[-1].partition("=")[2].strip() if own else ""
-    quoted = _QUOTED.fullmatch(value)
     if not _is_dotenv(file):
-        # Kubernetes takes a line to its end, and replaces nothing.
-        return value if quoted is None else quoted[1] or quoted[2] or ""
+        # Kubernetes takes a line to its end, quotes included, and replaces nothing.
+        return value
+    quoted = _QUOTED.fullmatch(value)
     if quoted is None:
         return _passed_on(setting, _COMMENT.sub("", value), _REPLACED)
     if quoted[1] is not None:

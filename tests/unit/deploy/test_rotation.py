@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shutil
 import subprocess
@@ -115,6 +116,16 @@ def test_earlier_ones_are_accepted_until_they_are_retired(made: Path, name: str)
     assert file.read_text().strip() == words[0]
 
 
+@pytest.mark.parametrize("written", ['"first"', "'first'", "first # from the vault"])
+def test_what_kubernetes_passes_on_is_what_stays_valid(made: Path, written: str) -> None:
+    """Kustomize neither takes quotes away nor knows a comment behind a value."""
+    keys, setting = made / "keys.env", "ADMIN_READ_API_KEY_PREVIOUS"
+    keys.write_text(f"ADMIN_READ_API_KEY={written}\n")
+    run(made, "--rotate", "admin_read_api_key")
+    earlier = dict(line.split("=", 1) for line in keys.read_text().splitlines())[setting]
+    assert (json.loads(earlier) if earlier.startswith("[") else [earlier]) == [written]
+
+
 def test_with_several_replicas_the_next_one_is_accepted_before_it_is_used(made: Path) -> None:
     file, keys = made / "credentials" / "better_auth_secret", made / "keys.env"
     first = file.read_text().strip()
@@ -144,7 +155,7 @@ def test_a_secret_among_the_settings_is_changed_where_it_is_set(made: Path, name
         run(made, "--rotate", name)
     assert contents(made) == before
     keys.unlink(missing_ok=True)
-    keys.write_text(f"# PostHog\nexport {setting}='first'\nPOSTHOG_API_KEY=phc_kept\n")
+    keys.write_text(f"# PostHog\n{setting}=first\nPOSTHOG_API_KEY=phc_kept\n")
     words = ["first"]
     for _ in range(2):
         run(made, "--rotate", name)
