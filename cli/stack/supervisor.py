@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hogsend.service.signal_names import signal_name
+
 STOP_SECONDS = 12.0
 """Seconds a process gets to stop before it is killed; services drain within 10."""
 FIRST_DELAY_SECONDS = 0.2
@@ -131,7 +133,7 @@ class Supervisor:
 
 def _describe_exit(code: int) -> str:
     if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
+        return f"was killed by {signal_name(-code)}"
     return f"exited with code {code}"
 
 

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from hogsend.service import metrics
 from hogsend.service.heartbeat import touch
 from hogsend.service.settings.shared import TelemetrySettings
+from hogsend.service.signal_names import signal_name
 from hogsend.service.tasks import cancel_all
 from services.gateway.settings import GatewaySettings
 from services.gateway.workers.children import Worker
@@ -253,4 +254,4 @@ def _delay(attempts: int) -> float:
 
 
 def _ended(code: int) -> str:
-    return signal.Signals(-code).name if code < 0 else f"code {code}"
+    return signal_name(-code) if code < 0 else f"code {code}"

@@ -14,7 +14,7 @@ import pytest
 from cli.errors import CommandError
 from cli.stack.external_servers import require_nats, require_postgres
 from cli.stack.readiness import wait_until_ready
-from cli.stack.supervisor import Supervisor
+from cli.stack.supervisor import Program, Supervisor
 
 Require = Callable[[str], Awaitable[None]]
 
@@ -110,3 +110,26 @@ async def test_a_service_that_ended_without_a_word_is_tried_again(tmp_path: Path
 
     await wait_until_ready(cast("Supervisor", Ended(file)), "gateway", second_time)
     assert next(asked, None) is None
+
+
+@pytest.mark.parametrize(
+    ("ends", "reported"),
+    [
+        ("kill -9 $$", "was killed by SIGKILL"),
+        # A real-time signal, as libraries send to themselves; it has no name.
+        ("kill -40 $$", "was killed by signal 40"),
+        ("exit 3", "exited with code 3"),
+    ],
+)
+async def test_a_program_is_started_again_whatever_ended_it(
+    ends: str, reported: str, tmp_path: Path
+) -> None:
+    told: asyncio.Queue[str] = asyncio.Queue()
+    supervisor = Supervisor(tmp_path, lambda _name, what: told.put_nowait(what))
+    await supervisor.start(Program("once", ["sh", "-c", ends]))
+    try:
+        for _ in range(2):
+            async with asyncio.timeout(10):
+                assert await told.get() == f"{reported}; restarting"
+    finally:
+        await supervisor.stop()

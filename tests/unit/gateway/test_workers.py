@@ -285,13 +285,14 @@ def restarts() -> float:
     return RESTARTS._value.get()
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, 40])
 async def test_a_worker_that_dies_is_started_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    number: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     before, file = restarts(), tmp_path / "health"
     async with a_parent(monkeypatch, SERVES, file) as gateway:
         first = await gateway.all_serve()
-        os.kill(first[1], signal.SIGKILL)
+        os.kill(first[1], number)
         await eventually(lambda: gateway.pids().get(1) not in {None, first[1]})
         assert gateway.pids()[2] == first[2]
         assert restarts() == before + 1
