@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from cli.console import counted, err, out
 from cli.redaction import printable
 from cli.terminal import print_hanging
 
-_GAP = 2
+_GAP = "  "
 
 Row = Sequence[str]
 
@@ -22,12 +22,13 @@ def print_rows(
     """Print rows on stdout.
 
     Args:
-        headings: of the table's columns. The last column is cut off where a terminal ends.
+        headings: of the table's columns. The last column is cut off where a terminal ends, unless
+            that is before it: such a terminal wraps all lines.
         rows: of the table.
         piped: what is printed elsewhere than on a terminal, where it has more columns.
     """
     if out.is_terminal:
-        out.print(_table(headings, [_on_one_line(row) for row in rows]))
+        _print_table(headings, [_on_one_line(row) for row in rows])
         return
     for row in rows if piped is None else piped:
         print_line(row)
@@ -74,16 +75,15 @@ def _on_one_line(cells: Row) -> list[str]:
     return [" ".join(printable(cell).split()) for cell in cells]
 
 
-def _table(headings: Sequence[str], rows: Sequence[Row]) -> Table:
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    table = Table(box=None, padding=(0, _GAP, 0, 0))
-    for heading, width in zip(headings[:-1], widths, strict=False):
-        table.add_column(heading, min_width=width, no_wrap=True)
-    table.add_column(headings[-1], no_wrap=True)
-    # rich would shrink all columns; only the last one is cut off.
-    room = max(out.width - sum(widths[:-1]) - _GAP * len(widths), len(headings[-1]))
-    for *cells, last in rows:
-        clipped = Text(last)
-        clipped.truncate(room, overflow="ellipsis")
-        table.add_row(*map(Text, cells), clipped)
-    return table
+def _print_table(headings: Row, rows: Sequence[Row]) -> None:
+    # A table of rich's is never wider than the terminal: whole columns would be missing.
+    widths = [max(map(cell_len, column)) for column in zip(headings, *rows, strict=True)]
+    room = out.width - sum(widths[:-1]) - len(_GAP) * (len(widths) - 1)
+    for number, row in enumerate([headings, *rows]):
+        *cells, text = row
+        last = Text(text)
+        if room >= cell_len(headings[-1]):
+            last.truncate(room, overflow="ellipsis")
+        padded = (set_cell_size(cell, width) for cell, width in zip(cells, widths, strict=False))
+        line = Text(_GAP).join([*map(Text, padded), last])
+        out.print(line, style=None if number else "bold", soft_wrap=True)

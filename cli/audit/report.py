@@ -5,7 +5,7 @@ from __future__ import annotations
 from cli.table import print_rest, print_rows
 from hogsend.contract.audit import AuditEntry, AuditPage
 
-_HEADINGS = ("at (UTC)", "actor", "action", "status", "from", "resource")
+_HEADINGS = ("at (UTC)", "actor", "action", "status", "resource")
 
 
 def show_page(page: AuditPage, *, first: bool) -> None:
@@ -17,7 +17,8 @@ def show_page(page: AuditPage, *, first: bool) -> None:
     """
     if page.entries:
         rows = [_row(entry) for entry in page.entries]
-        piped = [[*_row(entry), entry.request_id] for entry in page.entries]
+        # 80 columns have no room for the others.
+        piped = [[*_row(entry), entry.address, entry.request_id] for entry in page.entries]
         print_rows(_HEADINGS, rows, piped=piped)
     print_rest(
         len(page.entries),
@@ -35,6 +36,5 @@ def _row(entry: AuditEntry) -> list[str]:
         entry.actor,
         entry.action,
         str(entry.status),
-        entry.address,
         entry.resource,
     ]

@@ -24,7 +24,8 @@ def audit(
 ) -> int:
     """List requests that may have changed something, the latest first.
 
-    In a pipe every entry is one line, its columns separated by tabs, the request's id at the end.
+    In a pipe every entry is one line, its columns separated by tabs, with the address it came from
+    and the request's id at the end.
 
     Parameters
     ----------

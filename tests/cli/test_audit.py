@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ def test_a_pipe_gets_a_line_for_each_request(
     listed = cli("audit", url=cli.url, admin_key=ADMIN_KEY)
     assert listed.code == 0
     assert listed.out == (
-        "2026-11-25 12:00:00\tfull-admin\tprovider-credentials.put\t200\t192.0.2.1\tposthog\tr-1\n"
+        "2026-11-25 12:00:00\tfull-admin\tprovider-credentials.put\t200\tposthog\t192.0.2.1\tr-1\n"
     )
     assert said in listed.err
 
@@ -59,3 +60,16 @@ def test_filters_and_the_next_page(cli: Cli, hogsend: FakeHogsend) -> None:
     assert "there are no older ones" in outcome.err
     document = cli("audit", url=cli.url, admin_key=ADMIN_KEY, json=True, **flags).json
     assert document["entries"] == []
+
+
+def test_a_terminal_of_80_columns_shows_what_was_changed(
+    cli: Cli, hogsend: FakeHogsend, terminal: io.StringIO
+) -> None:
+    longest = {**ENTRY, "action": "provider-credentials.delete"}
+    hogsend.more["GET /v1/admin/audit?limit=50"] = answer(longest, total=1)
+    _, line = cli("audit", url=cli.url, admin_key=ADMIN_KEY).out.splitlines()
+    assert len(line) <= 80
+    assert line.split() == [
+        *("2026-11-25", "12:00:00", "full-admin"),
+        *("provider-credentials.delete", "200", "posthog"),
+    ]
