@@ -10,7 +10,10 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 from typing import Generic, TypeAlias, TypeVar
+
+from services.analytics.delivery.generations import Generations
 
 Origin = TypeVar("Origin")
 Place: TypeAlias = tuple[int, datetime | None]
@@ -28,7 +31,7 @@ class Entry(Generic[Origin]):
     """An event that waits to be sent."""
 
     position: int
-    """Its place in the stream; lower positions go first within a key."""
+    """Its place in the stream; lower positions go first within a key and a generation."""
     key: str
     body: bytes
     origin: Origin
@@ -49,11 +52,18 @@ class Entry(Generic[Origin]):
     max_batch: float = math.inf
     """Largest batch it may be part of; shrinks to find the event that makes a batch fail."""
     in_flight: bool = field(default=False, repr=False)
+    generation: int = 0
+    """Which of the streams that had one name after each other it is of; the queue finds out."""
 
     @property
     def place(self) -> Place:
         """What tells it from every other event."""
         return self.position, self.queued_at
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What is lower is sent first within a key."""
+        return self.generation, self.position
 
 
 class OrderedQueue(Generic[Origin]):
@@ -62,6 +72,7 @@ class OrderedQueue(Generic[Origin]):
     def __init__(self) -> None:
         self._entries: dict[Place, Entry[Origin]] = {}
         self._is_sorted = True
+        self._generations = Generations()
         self.bytes = 0
         """How many bytes the bodies of all entries are."""
 
@@ -79,8 +90,10 @@ class OrderedQueue(Generic[Origin]):
         if known is not None:
             known.origin = entry.origin
             return False
+        if entry.queued_at is not None:
+            entry.generation = self._generations.of(entry.position, entry.queued_at)
         last = next(reversed(self._entries.values()), None)
-        self._is_sorted = self._is_sorted and (last is None or entry.position > last.position)
+        self._is_sorted = self._is_sorted and (last is None or entry.order > last.order)
         self._entries[entry.place] = entry
         self.bytes += len(entry.body)
         return True
@@ -140,5 +153,6 @@ class OrderedQueue(Generic[Origin]):
     def _sort(self) -> None:
         # Only redelivered messages arrive out of order.
         if not self._is_sorted:
-            self._entries = dict(sorted(self._entries.items()))
+            ordered = sorted(self._entries.values(), key=attrgetter("order", "queued_at"))
+            self._entries = {entry.place: entry for entry in ordered}
             self._is_sorted = True

@@ -104,6 +104,35 @@ def test_an_event_of_a_stream_that_was_made_anew_is_another_one() -> None:
     assert [*queue] == [since]
 
 
+def at(position: int, seconds: float) -> Entry[None]:
+    made = entry(position, "a")
+    made.queued_at = QUEUED_AT + timedelta(seconds=seconds)
+    return made
+
+
+def taken(queue: OrderedQueue[None], *entries: Entry[None]) -> list[int]:
+    for one in entries:
+        assert queue.add(one)
+    group = queue.take(0, 10)
+    queue.remove(group)
+    return positions(group)
+
+
+def test_an_event_goes_behind_those_of_the_stream_before_it_of_the_same_name() -> None:
+    queue: OrderedQueue[None] = OrderedQueue()
+    assert taken(queue, at(5000, 20), at(2, 3601), at(4999, 10), at(1, 3600)) == [4999, 5000, 1, 2]
+    # What is known of a stream outlives what is queued of it; another one may be lost, too.
+    later = at(7, 3700), at(6, 3650), at(3, 7200), at(4998, 9)
+    assert taken(queue, *later) == [4998, 6, 7, 3]
+    # It may overtake what it has lost.
+    assert taken(queue, at(9000, 9000), at(8999, 8000)) == [8999, 9000]
+
+
+def test_the_clocks_of_two_leaders_may_differ() -> None:
+    queue: OrderedQueue[None] = OrderedQueue()
+    assert taken(queue, at(101, 0), at(100, 0.9)) == [100, 101]
+
+
 def test_a_redelivered_older_event_goes_before_newer_ones() -> None:
     queue: OrderedQueue[None] = OrderedQueue()
     queue.add(entry(7, "a"))
