@@ -104,7 +104,7 @@ class ComposeTarget:
         """Put secrets and `.env` where they belong, unless others are there.
 
         Raises:
-            CommandError: others are there, or a deployment runs by the name that `.env` gives.
+            CommandError: others are there, or a deployment has the name that `.env` gives.
         """
         self._require_own_name(files / SETTINGS)
         wanted = {
@@ -140,17 +140,20 @@ class ComposeTarget:
             yield client
 
     def _require_own_name(self, settings: Path) -> None:
-        """Check that `.env` as saved does not make this directory that of a running deployment.
+        """Check that `.env` as saved does not make this directory that of another deployment.
 
         Its containers would be replaced, and its volumes be taken for those of this one.
         """
         name = EnvFile(settings).values().get(_PROJECT)
         if not name or environment.without_file().get(_PROJECT):
             return
-        if running := self._compose.running(name):
+        if name == self._compose.env_file.values().get(_PROJECT):
+            # It has been this one's before.
+            return
+        if services := self._compose.services_of(name):
             raise CommandError(
-                f"{', '.join(running)} of the deployment {name} run already, and the backup has "
-                f"its name: {_PROJECT} in .env",
+                f"there is a deployment {name} already, with {', '.join(services)}, and the backup "
+                f"has its name: {_PROJECT} in .env",
                 f"restore on an empty machine, or under another name, with {_PROJECT} in the "
                 "environment of this command and of every later one",
             )

@@ -104,12 +104,15 @@ class Compose:
         host, _, number = found.rpartition(":")
         return reached_at(host.strip("[]"), number)
 
-    def running(self, project: str | None = None) -> list[str]:
-        """Names of the services that run.
+    def running(self) -> list[str]:
+        """Names of the services that run."""
+        return self.run("--profile", "cluster", "ps", "--services", "--status", "running").split()
+
+    def services_of(self, project: str) -> list[str]:
+        """Names of the services that a deployment has containers of, running or not.
 
         Args:
-            project: Compose's name of a deployment; this one by default.
+            project: Compose's name of the deployment.
         """
-        named = ("--project-name", project) if project else ()
-        asked = ("--profile", "cluster", "ps", "--services", "--status", "running")
-        return self.run(*named, *asked).split()
+        asked = ("--profile", "cluster", "ps", "--all", "--services")
+        return self.run("--project-name", project, *asked).split()

@@ -1,4 +1,4 @@
-"""A backup of a deployment is not restored over one that runs."""
+"""A backup of a deployment is not restored over another one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from cli.deployment.backup import SETTINGS, ComposeTarget
 from cli.deployment.compose import COMMAND, Compose
 from cli.errors import CommandError
 
-RUNS_BESIDE = """#!/bin/sh
-[ "$1 $2" != "--project-name live" ] || echo nats
+STOPPED_BESIDE = """#!/bin/sh
+case "$*" in
+  "--project-name live "*"--status running"*) ;;
+  "--project-name live "*) echo nats ;;
+esac
 """
 
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory without a deployment, on an engine where the deployment `live` runs."""
+    """A directory without a deployment, on an engine where the deployment `live` is stopped."""
     command = tmp_path / "compose"
-    command.write_text(RUNS_BESIDE)
+    command.write_text(STOPPED_BESIDE)
     command.chmod(0o755)
     monkeypatch.setenv(COMMAND, str(command))
     monkeypatch.delenv("COMPOSE_PROJECT_NAME", raising=False)
@@ -37,13 +40,20 @@ def saved(directory: Path, settings: str) -> Path:
     return files
 
 
-def test_a_name_in_env_that_a_running_deployment_has_is_refused(directory: Path) -> None:
+def test_a_name_in_env_that_another_deployment_has_is_refused(directory: Path) -> None:
     target = ComposeTarget(Compose(directory))
     target.require_empty()
-    with pytest.raises(CommandError, match="nats of the deployment live run already"):
+    with pytest.raises(CommandError, match="there is a deployment live already, with nats"):
         target.restore_files(saved(directory, "COMPOSE_PROJECT_NAME='live'\n"))
     assert (directory / ".env").read_text() == ""
     assert not (directory / "deploy").exists()
+
+
+def test_a_restore_that_was_interrupted_goes_on_under_its_name(directory: Path) -> None:
+    (directory / ".env").write_text("COMPOSE_PROJECT_NAME=live\n")
+    files = saved(directory, "COMPOSE_PROJECT_NAME=live\n")
+    ComposeTarget(Compose(directory)).restore_files(files)
+    assert (directory / "deploy" / "secrets").is_dir()
 
 
 @pytest.mark.parametrize("settings", ["COMPOSE_PROJECT_NAME=other\n", "LOG_LEVEL=debug\n"])
