@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "async
 _decode_person = msgspec.json.Decoder(Person).decode
 
 CLAIM_SECONDS = 120.0
-"""How long a sweep may take before another replica does the same, which is harmless."""
+"""How long a job stays taken unless that is renewed. Then another replica does the same, which is
+harmless, and costs one more look through every stream."""
 SETTLE_SECONDS = 60.0
 """Pause before the second sweep, in which a batch that was stored already is published."""
 DELETE_SECONDS = 600.0
@@ -89,6 +90,22 @@ class ErasureJobs:
                 )
                 async for row in rows
             ]
+
+    async def renew(self, jobs: Sequence[Job], *, begun: bool) -> None:
+        """Go on having jobs that were taken, those whose step is done left out.
+
+        Args:
+            jobs: as they were claimed.
+            begun: as they were claimed by.
+        """
+        async with self._database.acquire() as connection:
+            await _queries.renew(
+                connection,
+                ids=[job.id for job in jobs],
+                swept=[job.is_swept for job in jobs],
+                begun=begun,
+                seconds=CLAIM_SECONDS,
+            )
 
     async def delete_events(self, job: Job) -> int:
         """Delete the stored events of the person, and their keys.

@@ -40,6 +40,13 @@ WHERE id IN (SELECT id FROM erasures WHERE finished_at IS NULL AND due_at <= now
     ORDER BY due_at LIMIT :most FOR UPDATE SKIP LOCKED)
 RETURNING id, contact_id, contact_ids, person, requested_at, announced_at, swept_at;
 
+-- name: renew(ids, swept, begun, seconds)!
+-- Go on having taken jobs, but for those whose next step is due at a time of its own by now.
+UPDATE erasures SET due_at = now() + make_interval(secs => :seconds)
+FROM unnest(:ids::uuid[], :swept::boolean[]) AS taken (id, is_swept)
+WHERE erasures.id = taken.id AND finished_at IS NULL AND (announced_at IS NOT NULL) = :begun
+    AND (swept_at IS NOT NULL) = taken.is_swept;
+
 -- name: mark_begun(id)!
 -- Remember that subscribers were told, and have the streams swept now, unless another replica was
 -- sooner: the second sweep must not come right after the first.

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import msgspec
 import structlog
@@ -20,14 +21,17 @@ from hogsend.contract.contacts import ContactErased
 from hogsend.contract.errors import HogsendError
 from hogsend.contract.headers import message_headers
 from hogsend.service import metrics
+from hogsend.service.tasks import cancel_all
 from hogsend.transport.connection import Connection
 from hogsend.transport.publisher import OutgoingMessage, Publisher
-from services.ingest.erasure.jobs import ErasureJobs, Job
+from services.ingest.erasure.jobs import CLAIM_SECONDS, ErasureJobs, Job
 from services.ingest.erasure.sweep import Erased, sweep
 
 log = structlog.get_logger(__name__)
 
 PAUSE_SECONDS = 5.0
+RENEW_SECONDS = CLAIM_SECONDS / 4
+"""Pause between two renewals, of which some may fail."""
 SWEPT_TOGETHER = 100
 """Erasures at most that the streams are read for at a time."""
 MAX_USER_IDS = 200
@@ -71,7 +75,8 @@ class ErasureWorker:
             jobs: Sequence[Job] = ()
             try:
                 while jobs := await self._jobs.claim(begun=begun, most=most):
-                    await do(jobs)
+                    async with self._kept(jobs, begun=begun):
+                        await do(jobs)
                     jobs = ()
             except HogsendError as error:
                 if not jobs:
@@ -84,6 +89,24 @@ class ErasureWorker:
                     await asked.wait()
             except TimeoutError:
                 continue
+
+    @asynccontextmanager
+    async def _kept(self, jobs: Sequence[Job], *, begun: bool) -> AsyncIterator[None]:
+        """Keep other replicas from doing the same meanwhile, however long it takes."""
+        renewing = asyncio.create_task(self._renew(jobs, begun=begun))
+        try:
+            yield
+        finally:
+            await cancel_all(renewing)
+
+    async def _renew(self, jobs: Sequence[Job], *, begun: bool) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            try:
+                await self._jobs.renew(jobs, begun=begun)
+            except HogsendError as error:
+                metrics.FAILURES.labels("erasure_renewal", type(error).__name__).inc()
+                log.debug("another replica may do the same", reason=str(error))
 
     async def _begin(self, jobs: Sequence[Job]) -> None:
         for job in jobs:

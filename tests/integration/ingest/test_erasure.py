@@ -19,7 +19,7 @@ from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
-from services.ingest.erasure.jobs import ErasureJobs
+from services.ingest.erasure.jobs import ErasureJobs, Job
 from services.ingest.replay.announced import AnnouncedEvents
 from tests.integration import harness
 from tests.integration.ingest.driver import Driver
@@ -170,6 +170,38 @@ async def test_a_replica_that_is_late_to_begin_does_not_hasten_the_second_sweep(
     (begun,) = await jobs.claim(begun=True, most=1)
     await jobs.swept(begun, messages=0)
     await jobs.begun(late)
+    assert await jobs.claim(begun=True, most=1) == []
+    await database.close()
+
+
+async def test_what_takes_long_stays_taken_until_it_is_done(driver: Driver) -> None:
+    async with driver.replica():
+        await driver.post("e1", distinct_id="ada", person=ADA)
+        await driver.drained()
+    database = Database(driver.database_url, "ingest", MIGRATIONS, pool_size=2)
+    await database.connect()
+    jobs = ErasureJobs(database, settle_seconds=0)
+    await jobs.request(await contact_id(driver, "ada@example.com"))
+
+    async def renewed_in_time(taken: list[Job], *, begun: bool) -> None:
+        await driver.rows.execute("UPDATE ingest.erasures SET due_at = now()")
+        await jobs.renew(taken, begun=begun)
+        assert await jobs.claim(begun=begun, most=1) == []
+
+    taken = await jobs.claim(begun=False, most=1)
+    await renewed_in_time(taken, begun=False)
+    await jobs.begun(taken[0])
+    # The next step waits for nothing, though this one is renewed once more.
+    await jobs.renew(taken, begun=False)
+    taken = await jobs.claim(begun=True, most=1)
+    await renewed_in_time(taken, begun=True)
+    await jobs.swept(taken[0], messages=0)
+    await jobs.renew(taken, begun=True)
+    taken = await jobs.claim(begun=True, most=1)
+    assert taken[0].is_swept
+    await renewed_in_time(taken, begun=True)
+    await jobs.swept(taken[0], messages=0)
+    await jobs.renew(taken, begun=True)
     assert await jobs.claim(begun=True, most=1) == []
     await database.close()
 

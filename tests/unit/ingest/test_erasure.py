@@ -23,7 +23,7 @@ from hogsend.service import metrics
 from hogsend.service.tasks import cancel_all
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
 from services.ingest.erasure import worker
-from services.ingest.erasure.jobs import Job
+from services.ingest.erasure.jobs import CLAIM_SECONDS, Job
 from services.ingest.erasure.person import Person
 from services.ingest.erasure.sweep import SWEPT, Erased, is_to_erase
 from services.ingest.erasure.tombstones import is_erased
@@ -31,6 +31,7 @@ from services.ingest.erasure.worker import ErasureWorker
 from services.ingest.export import items
 from services.ingest.stored_messages import StoredMessage
 from tests.unit.ingest.fakes import FakePublisher, Journal, incoming
+from tests.virtual_time import on_virtual_time
 
 ADA = Person(frozenset({"u_42"}), frozenset({"ada@example.com"}))
 ERASED_AT = datetime(2026, 1, 2, tzinfo=UTC)
@@ -367,6 +368,41 @@ async def test_what_a_sweep_deleted_before_it_failed_is_counted(
     await jobs.all_claimed.wait()
     working.cancel()
     assert jobs.messages == [("deleted", 2), ("swept", 1)]
+
+
+class Renewed(Counted):
+    """Counts how often the jobs were renewed; the first time PostgreSQL is away."""
+
+    def __init__(self, *claims: Job | Exception) -> None:
+        super().__init__(*claims)
+        self.renewals: list[tuple[UUID, bool]] = []
+
+    async def renew(self, jobs: Sequence[Job], *, begun: bool) -> None:
+        self.renewals += [(job.id, begun) for job in jobs]
+        if len(self.renewals) == 1:
+            raise AWAY
+
+
+@on_virtual_time
+async def test_a_long_sweep_is_not_begun_by_another_replica(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def sweep(_link: object, erased: Sequence[Erased]) -> AsyncIterator[Sequence[Erased]]:
+        await asyncio.sleep(3 * CLAIM_SECONDS)
+        yield erased
+
+    monkeypatch.setattr(worker, "sweep", sweep)
+    jobs: Any = Renewed(JOB)
+    nothing: Any = None
+    working = asyncio.create_task(ErasureWorker(jobs, nothing, nothing).sweep_forever())
+    await jobs.all_claimed.wait()
+    renewals = list(jobs.renewals)
+    assert len(renewals) > 3
+    assert set(renewals) == {(JOB.id, True)}
+    await asyncio.sleep(CLAIM_SECONDS)
+    assert jobs.renewals == renewals
+    assert jobs.messages == [("swept", 1)]
+    await cancel_all(working)
 
 
 class Several:
