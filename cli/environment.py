@@ -13,6 +13,8 @@ from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 
 FILE = ".env"
+ENCODING = "utf-8-sig"
+"""UTF-8; some editors begin a file with a byte order mark, which Compose leaves out, too."""
 
 _from_file: set[str] = set()
 
@@ -27,7 +29,7 @@ def load_file() -> None:
     before = set(os.environ)
     try:
         _check_lines(Path(FILE))
-        load_dotenv(FILE, override=False)
+        load_dotenv(FILE, override=False, encoding=ENCODING)
     except (UnicodeDecodeError, ValueError) as error:
         raise CommandError(
             "./.env cannot be read: it is not UTF-8 text, or has a NUL in it",
@@ -39,7 +41,7 @@ def load_file() -> None:
 
 def _check_lines(file: Path) -> None:
     # Such a line would be passed over: what it was to set would stay unset.
-    lines = parse_stream(io.StringIO(file.read_text("utf-8-sig"))) if file.is_file() else ()
+    lines = parse_stream(io.StringIO(file.read_text(ENCODING))) if file.is_file() else ()
     for line in lines:
         if line.error:
             raise CommandError(
@@ -62,7 +64,7 @@ def first(*names: str) -> str | None:
     Raises:
         CommandError: none is set, and one is written with small letters.
     """
-    sources = (without_file(), dotenv_values(FILE))
+    sources = (without_file(), dotenv_values(FILE, encoding=ENCODING))
     for source in sources:
         for name in names:
             if value := source.get(name):

@@ -75,13 +75,15 @@ def _write(file: Path, lines: list[str]) -> None:
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
     fresh = target.with_name(f"{target.name}.new")
     fresh.touch(mode=0o600)
-    fresh.write_text("".join(f"{line}\n" for line in lines))
+    fresh.write_text("".join(f"{line}\n" for line in lines), "utf-8")
     fresh.chmod(mode)
     fresh.replace(target)
 
 
 def _lines(file: Path) -> list[str]:
-    return file.read_text().splitlines() if file.exists() else []
+    # As Compose reads it: it leaves a byte order mark out, and a page break ends no line.
+    text = file.read_text("utf-8-sig") if file.exists() else ""
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _is_dotenv(file: Path) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from cli.environment import ENCODING
 from cli.stack.data_directory import write_private
 
 _ASSIGNMENT = re.compile(r"^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=")
@@ -22,7 +23,8 @@ class EnvFile:
 
     def values(self) -> dict[str, str]:
         """What it sets; an empty value counts as unset."""
-        return {name: value for name, value in dotenv_values(self.path).items() if value}
+        found = dotenv_values(self.path, encoding=ENCODING)
+        return {name: value for name, value in found.items() if value}
 
     def create(self) -> None:
         """Make an empty one, unless there is one."""
@@ -34,7 +36,9 @@ class EnvFile:
 
         What a link leads to is changed, and the link stays.
         """
-        kept = self.path.read_text().splitlines() if self.path.exists() else []
+        text = self.path.read_text(ENCODING) if self.path.exists() else ""
+        # As Compose reads it: a page break ends no line.
+        kept = text.removesuffix("\n").split("\n") if text else []
         lines = [line for line in kept if _name(line) not in values]
         lines += [f"{name}={value}" for name, value in values.items() if value is not None]
         write_private(self.path.resolve(), "".join(f"{line}\n" for line in lines))

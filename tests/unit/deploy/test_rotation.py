@@ -285,6 +285,16 @@ def test_a_link_to_the_settings_stays_one(made: Path, script: ModuleType) -> Non
     assert dotenv_values(kept)["INGEST_API_KEY_PREVIOUS"] == "first"
 
 
+def test_lines_end_where_compose_ends_them(made: Path, script: ModuleType) -> None:
+    beside = "# a note\fof the operator\u2028and more\nOTHER='x\u0085y'\n"
+    env_file = made / ".env"
+    env_file.write_text(f"\ufeffINGEST_API_KEY=first\r\n{beside}", "utf-8")
+    script.rotate(script.Directory(made), script.SettingsFiles(env_file), "ingest_api_key")
+    written = env_file.read_text("utf-8")
+    assert written.startswith(beside)
+    assert "INGEST_API_KEY_PREVIOUS=first\n" in written
+
+
 def test_a_change_of_a_setting_is_not_said_to_be_none(made: Path) -> None:
     keys = made / "keys.env"
     keys.unlink(missing_ok=True)
