@@ -14,7 +14,7 @@ from cli.exit_codes import ExitCode
 
 FILE = ".env"
 ENCODING = "utf-8-sig"
-"""UTF-8; some editors begin a file with a byte order mark, which Compose leaves out, too."""
+"""UTF-8; some editors begin a file with a byte order mark, which Compose and dotenv leave out."""
 
 _from_file: set[str] = set()
 
@@ -29,7 +29,7 @@ def load_file() -> None:
     before = set(os.environ)
     try:
         _check_lines(Path(FILE))
-        load_dotenv(FILE, override=False, encoding=ENCODING)
+        load_dotenv(FILE, override=False)
     except (UnicodeDecodeError, ValueError) as error:
         raise CommandError(
             "./.env cannot be read: it is not UTF-8 text, or has a NUL in it",
@@ -64,7 +64,7 @@ def first(*names: str) -> str | None:
     Raises:
         CommandError: none is set, and one is written with small letters.
     """
-    sources = (without_file(), dotenv_values(FILE, encoding=ENCODING))
+    sources = (without_file(), dotenv_values(FILE))
     for source in sources:
         for name in names:
             if value := source.get(name):

@@ -15,7 +15,7 @@ from nats.aio.client import Client
 
 from cli.backup import own_postgres, postgres_tools
 from cli.backup.whole import Kind
-from cli.environment import ENCODING, FILE
+from cli.environment import FILE
 from cli.errors import CommandError
 from cli.operator_bus import operator_bus
 from cli.server_address import own_url
@@ -152,7 +152,7 @@ class LocalTarget:
         """Check that `.env` as saved leads to what is restored, if it is to be the one here."""
         if Path(FILE).exists():
             return
-        values = dotenv_values(saved, encoding=ENCODING)
+        values = dotenv_values(saved)
         home = values.get("HOGSEND_HOME")
         elsewhere = [name for name in ("NATS_URL", "DATABASE_URL") if values.get(name)]
         if home and Path(home.strip()).expanduser().resolve() != self._final:

@@ -23,8 +23,7 @@ class EnvFile:
 
     def values(self) -> dict[str, str]:
         """What it sets; an empty value counts as unset."""
-        found = dotenv_values(self.path, encoding=ENCODING)
-        return {name: value for name, value in found.items() if value}
+        return {name: value for name, value in dotenv_values(self.path).items() if value}
 
     def create(self) -> None:
         """Make an empty one, unless there is one."""

@@ -365,13 +365,6 @@ def test_a_line_of_the_env_file_that_sets_nothing_is_named(line: str, cli: Cli) 
     assert "hunter2" not in outcome.err
 
 
-def test_a_byte_order_mark_hides_no_setting(cli: Cli) -> None:
-    Path(".env").write_text(
-        f"\ufeffHOGSEND_API_URL={cli.url}\nHOGSEND_ADMIN_KEY={ADMIN_KEY}\n", "utf-8"
-    )
-    assert cli("contacts", "show", "nobody").err.startswith("error: 404")
-
-
 def test_an_env_file_that_is_no_text_is_named(cli: Cli) -> None:
     Path(".env").write_bytes(b"A=\xff\xfe\n")
     outcome = cli.status()

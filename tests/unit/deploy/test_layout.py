@@ -51,11 +51,10 @@ def test_choosing_a_layout_keeps_everything_else_that_the_file_says(tmp_path: Pa
 
 def test_lines_end_where_compose_ends_them(tmp_path: Path) -> None:
     file = EnvFile(tmp_path / ".env")
-    kept = "LOG_LEVEL=debug\n# a note\fof the operator\u2028and more\n"
-    file.path.write_text(f"\ufeff{kept}", "utf-8")
-    assert file.values() == {"LOG_LEVEL": "debug"}
-    file.change({"NATS_CONFIG": None})
-    assert file.path.read_text("utf-8") == kept
+    kept = "# a note\fof the operator\u2028and more\n"
+    file.path.write_text(f"\ufeffNATS_REPLICAS=3\n{kept}", "utf-8")
+    file.change({"NATS_REPLICAS": "1"})
+    assert file.path.read_text("utf-8") == f"{kept}NATS_REPLICAS=1\n"
 
 
 def test_a_link_to_the_settings_stays_one(tmp_path: Path) -> None:
