@@ -47,6 +47,8 @@ class Destination(Finding, frozen=True, kw_only=True):
     """The webhook destination in PostHog."""
 
     state: str
+    stopped: bool = False
+    """Whether it delivered, and does not any more; earlier servers do not tell."""
     hog_function_id: str | None = None
     webhook_url: str | None = None
     dashboard_url: str | None = None
@@ -189,6 +191,8 @@ def _person_reads(found: PersonReads, *, unconnected: bool) -> Check:
 
 def _destination(found: Destination, *, unconnected: bool) -> Check:
     mark = _unless(_DESTINATION.get(found.state, Mark.PROBLEM), unconnected=unconnected)
+    if found.stopped:
+        mark = Mark.PROBLEM
     text = _with(_words(found.state), found.webhook_url)
     return _line(found, "destination", text, mark, found.dashboard_url)
 

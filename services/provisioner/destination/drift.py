@@ -16,6 +16,18 @@ CONTENT_TYPE, JSON_TYPE = "Content-Type", "application/json"
 INPUTS = frozenset({"url", "method", "body", "headers", "debug"})
 LEGACY_INPUT = "payload"
 
+OTHER_URL = "its URL is different"
+OTHER_METHOD = "its method is not POST"
+OTHER_BODY = "its body is not event and person"
+OTHER_SECRET = "its webhook secret is different"  # noqa: S105 - words
+TWO_SECRETS = "its webhook secret is there twice"
+TEMPLATE_SECRET = "PostHog takes a part of its webhook secret for a template"  # noqa: S105 - words
+OTHER_KEY = "its signing key is different"
+STOPS = frozenset(
+    {OTHER_URL, OTHER_METHOD, OTHER_BODY, OTHER_SECRET, TWO_SECRETS, TEMPLATE_SECRET, OTHER_KEY}
+)
+"""Differences with which events do not arrive, or only while an earlier secret is accepted."""
+
 
 def find_drift(function: HogFunction, webhook_url: str, secret: str | None) -> list[str]:
     """Name each difference from a live destination, in words for an operator; empty if compliant.
@@ -27,15 +39,14 @@ def find_drift(function: HogFunction, webhook_url: str, secret: str | None) -> l
         "it is disabled": function.enabled,
         # Saving it is what makes PostHog run it again.
         "PostHog disabled it": function.watched is not Watched.DISABLED,
-        "its URL is different": function.input("url") == webhook_url,
-        "its method is not POST": function.input("method") == METHOD,
-        "its body is not event and person": function.input("body") == BODY,
+        OTHER_URL: function.input("url") == webhook_url,
+        OTHER_METHOD: function.input("method") == METHOD,
+        OTHER_BODY: function.input("body") == BODY,
         "its content type is not JSON": header_values(function, CONTENT_TYPE) == [JSON_TYPE],
-        "its webhook secret is different": secret is None
+        OTHER_SECRET: secret is None
         or (bool(secrets) and all(value == secret for value in secrets)),
-        "its webhook secret is there twice": len(secrets) <= 1,
-        "PostHog takes a part of its webhook secret for a template": secret is None
-        or is_plain(secret),
+        TWO_SECRETS: len(secrets) <= 1,
+        TEMPLATE_SECRET: secret is None or is_plain(secret),
         "it is not limited to identified persons": any(
             map(is_identified_filter, sequence(function.filters.get("properties")))
         ),

@@ -17,7 +17,7 @@ from hogsend.posthog.api import HogFunction
 from hogsend.posthog.api.hog_functions import HogTemplate
 from hogsend.posthog.api.reading import mapping
 from services.provisioner.destination import legacy
-from services.provisioner.destination.drift import has_canonical_schema, header_values
+from services.provisioner.destination.drift import OTHER_KEY, has_canonical_schema, header_values
 
 SIGNING_INPUT = "signing_secret"
 
@@ -60,7 +60,7 @@ def find_drift(function: HogFunction, secret: str | None) -> list[str]:
         case Offer.READY if not has_key(function):
             return ["its deliveries are not signed"]
         case Offer.READY if _named_keys(function) != {signing.key_id(secret)}:
-            return ["its signing key is different"]
+            return [OTHER_KEY]
     return []
 
 

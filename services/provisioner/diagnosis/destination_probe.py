@@ -13,7 +13,7 @@ from hogsend.posthog.api import HogFunction, HogFunctions
 from hogsend.posthog.api.hog_functions import Watched
 from services.provisioner.destination import signing
 from services.provisioner.destination.candidates import candidates
-from services.provisioner.destination.drift import find_drift
+from services.provisioner.destination.drift import STOPS, find_drift
 from services.provisioner.destination.errors import Step
 from services.provisioner.destination.ownership import Ownership
 from services.provisioner.destination.reconcile import dashboard_url
@@ -35,11 +35,16 @@ class DestinationProbe:
         project_id: str,
         ownership: Ownership,
         signing_secret: str | None = None,
+        *,
+        connected: bool = False,
     ) -> None:
+        """Probe a project; `connected` where it is stored here, as that of the connection."""
         self._host = private_host
         self._project_id = project_id
         self._ownership = ownership
         self._signing_secret = signing_secret
+        # What was set up and is gone has stopped; what never was may be meant.
+        self._expected = connected and bool(ownership.provisioned)
         self.step = Step.COLLECTION
         """The request under way; it decides what a `PostHogError` means."""
         self.live: DestinationFinding | None = None
@@ -77,10 +82,13 @@ class DestinationProbe:
                 "elsewhere",
                 "The project's destination delivers to another Hogsend instance; this one has "
                 "none.",
+                stopped=self._expected,
             )
+        gone = "The destination that was set up here is gone: " if self._expected else ""
         return DestinationFinding(
             state="missing",
-            detail="PostHog has no destination that delivers here.",
+            stopped=self._expected,
+            detail=f"{gone}PostHog has no destination that delivers here.",
             remediation=PROVISION,
         )
 
@@ -105,7 +113,12 @@ class DestinationProbe:
         if not drift:
             return self._finding(function, "live", None, None)
         detail = f"The destination has drifted: {', '.join(drift)}."
-        return self._finding(function, "drifted" if function.enabled else "disabled", detail)
+        return self._finding(
+            function,
+            "drifted" if function.enabled else "disabled",
+            detail,
+            stopped=function.enabled and not STOPS.isdisjoint(drift),
+        )
 
     def _listed(self, function: HogFunction) -> Destination:
         return Destination(
@@ -128,10 +141,13 @@ class DestinationProbe:
         ],
         detail: str | None,
         remediation: str | None = PROVISION,
+        *,
+        stopped: bool = False,
     ) -> DestinationFinding:
         unsigned = signing.why_unsigned(function, self._signing_secret)
         return DestinationFinding(
             state=state,
+            stopped=stopped,
             signed=None if state == "elsewhere" else unsigned is None,
             unsigned_because=None if state == "elsewhere" else unsigned,
             hog_function_id=function.id,

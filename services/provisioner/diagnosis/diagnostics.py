@@ -79,7 +79,10 @@ class Diagnostics:
             _or_none(self._credentials.derived()),
         )
         reads, destination = await self._ask_posthog(
-            bearer, self._secret(derived), self._signing_secret(derived)
+            bearer,
+            self._secret(derived),
+            self._signing_secret(derived),
+            connected=derived is not None and derived.payload is not None,
         )
         return Diagnosis(
             private_host=self._instance.private_host,
@@ -119,7 +122,12 @@ class Diagnostics:
         return self._signing.configured or minted
 
     async def _ask_posthog(
-        self, bearer: TokenReply | None, secret: str | None, signing_secret: str | None
+        self,
+        bearer: TokenReply | None,
+        secret: str | None,
+        signing_secret: str | None,
+        *,
+        connected: bool,
     ) -> tuple[ReadsFinding, DestinationFinding]:
         if bearer is None:
             down = (findings.SERVICE_DOWN, findings.CHECK_SERVICE)
@@ -153,7 +161,13 @@ class Diagnostics:
         return await asyncio.gather(
             self._check_reads(transport, project_id, bearer, choice, missing=missing),
             self._probe_destination(
-                transport, project_id, (secret, signing_secret), host, choice, missing=missing
+                transport,
+                project_id,
+                (secret, signing_secret),
+                host,
+                choice,
+                missing=missing,
+                connected=connected,
             ),
         )
 
@@ -191,12 +205,13 @@ class Diagnostics:
         choice: ProjectChoice,
         *,
         missing: MissingProject,
+        connected: bool,
     ) -> DestinationFinding:
         secret, signing_secret = secrets
         url = webhook_url(self._instance.public_url)
         provisioned = await _or_none(self._store.provisioned(project_id))
         ownership = Ownership(url, secret, provisioned or {}, InstanceProbe(self._http))
-        probe = DestinationProbe(host, project_id, ownership, signing_secret)
+        probe = DestinationProbe(host, project_id, ownership, signing_secret, connected=connected)
         try:
             async with asyncio.timeout(DESTINATION_SECONDS):
                 return await probe.find(HogFunctions(transport, project_id))

@@ -138,6 +138,9 @@ class DestinationFinding(Finding, frozen=True, kw_only=True):
         "missing",
         "unknown",
     ]
+    stopped: bool = False
+    """A change in PostHog or here ends the deliveries of a destination that was set up. It is told
+    of the states `drifted`, `missing` and `elsewhere`, which can be meant as well."""
     hog_function_id: str | None = None
     webhook_url: str | None = None
     dashboard_url: str | None = None

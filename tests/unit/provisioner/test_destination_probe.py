@@ -181,6 +181,24 @@ async def test_the_first_of_ours_counts_when_none_is_live(posthog: Recorder) -> 
     assert (found.state, found.hog_function_id) == ("drifted", "first")
 
 
+@pytest.mark.parametrize(
+    ("changes", "stopped"),
+    [
+        ({"inputs": inputs(secret="stale")}, True),
+        ({"inputs": inputs("https://old.example.com/v1/webhooks/posthog")}, True),
+        ({"inputs": {**inputs(), "method": {"value": "PUT"}}}, True),
+        ({"inputs": {**inputs(), "body": {"value": {"event": "{event}"}}}}, True),
+        ({"filters": {}}, False),
+        ({}, False),
+    ],
+)
+async def test_only_what_keeps_events_from_arriving_has_stopped_a_destination(
+    posthog: Recorder, changes: dict[str, Any], stopped: bool
+) -> None:
+    posthog.add("fn", **compliant(**changes))
+    assert (await finding(posthog)).stopped is stopped
+
+
 async def test_without_a_known_secret_it_is_not_compared(posthog: Recorder) -> None:
     posthog.add("fn", **compliant(inputs=inputs(secret="any")))
     assert (await finding(posthog, secret=None)).state == "live"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hogsend.contract.credentials import CredentialStatus, TokenReply
+from hogsend.contract.credentials import CredentialStatus, DerivedReply, TokenReply
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, Diagnosis
 from hogsend.posthog.api import persons
@@ -176,6 +176,29 @@ async def test_what_was_provisioned_is_ours_in_a_diagnosis_too() -> None:
     assert (await diagnose(provisioner)).destination.state == "elsewhere"
     provisioner.store.urls["4242"] = {"fn": OTHER_URL}
     assert (await diagnose(provisioner)).destination.state == "drifted"
+
+
+async def test_a_destination_that_is_gone_has_stopped_while_its_project_is_connected() -> None:
+    provisioner = compose()
+    provisioner.credentials.holds(project_id="4242", webhook_secret="minted")
+    found = (await diagnose(provisioner)).destination
+    assert (found.state, found.stopped) == ("missing", False)
+    provisioner.store.urls["4242"] = {"fn": WEBHOOK_URL}
+    found = (await diagnose(provisioner)).destination
+    assert (found.state, found.stopped) == ("missing", True)
+    assert "is gone" in (found.detail or "")
+    # Disconnecting takes back what a connection stored: the destination may be deleted then.
+    provisioner.credentials.derived_reply = DerivedReply(version=2, state="absent")
+    assert (await diagnose(provisioner)).destination.stopped is False
+
+
+async def test_a_destination_that_another_instance_took_over_has_stopped() -> None:
+    provisioner = compose(instances={OTHER_HOST: FakeInstance()})
+    provisioner.credentials.holds(project_id="4242")
+    provisioner.store.urls["4242"] = {"fn": WEBHOOK_URL}
+    provisioner.posthog.add("fn", **compliant(inputs=inputs(OTHER_URL, "theirs")))
+    found = (await diagnose(provisioner)).destination
+    assert (found.state, found.stopped) == ("elsewhere", True)
 
 
 async def test_a_database_that_is_down_hides_nothing() -> None:
