@@ -96,6 +96,7 @@ class LocalTarget:
         """Restore into `home`, with NATS at `port` meanwhile."""
         self._final = home.expanduser().resolve()
         self._fresh = self._final.with_name(f"{self._final.name}.restoring")
+        self.work = self._final.with_name(f"{self._final.name}.opened")
         self._port = port
         self.notes: list[str] = []
         """What the operator should know."""
@@ -218,7 +219,10 @@ class ServersTarget:
 
     def __init__(self, home: Path, nats_url: str, database_url: str) -> None:
         """Restore to these servers, with the secrets in `home`."""
-        self._secrets = home.expanduser().resolve() / SECRETS
+        home = home.expanduser().resolve()
+        self._secrets = home / SECRETS
+        # In it and not beside it: only it need be writable, for the secrets.
+        self.work = home / "restore.opened"
         self._nats_url = nats_url
         self._database_url = database_url
         self.notes: list[str] = []

@@ -19,6 +19,7 @@ import msgspec
 from nats.aio.client import Client
 
 from cli.backup import sealed, spools, streams
+from cli.backup.opened import opened
 from cli.backup.sealed import SealError
 from cli.backup.streams import Done, Progress, StreamError
 from cli.errors import CommandError
@@ -78,6 +79,8 @@ class Target(Protocol):
     """An empty deployment that a backup is restored to."""
 
     kind: Kind
+    work: Path
+    """Directory on its disk for what is restored, meanwhile; it does not exist."""
     notes: list[str]
     """What the operator should know once it is restored."""
 
@@ -155,45 +158,46 @@ async def bring_back(target: Target, directory: Path, key: Key, progress: Progre
     """
     directory = _named(directory)
     await asyncio.to_thread(target.require_empty)
-    work = directory.with_name(f"{directory.name}.opened")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(mode=0o700)
     try:
-        sealed.unseal(directory, work, passphrase=key.passphrase, identity=key.identity)
-        manifest = _manifest(work)
-        if manifest.kind != target.kind:
-            raise CommandError(
-                f"this is another kind of backup: {manifest.kind}",
-                {
-                    "local": "restore it with `hogsend restore`",
-                    "compose": "restore it with `hogsend compose restore`",
-                }[manifest.kind],
-            )
-        target.restore_files(work / FILES)
-        async with target.servers() as client:
-            done = await streams.restore_all(
-                client, work / STREAMS, progress, copies=target.copies()
-            )
-            progress("PostgreSQL", 0)
-            try:
-                # In one transaction. Nothing or all is there, so that it can be tried again.
-                target.load(work / DUMP)
-            except BaseException:
-                for one in done:
-                    await streams.delete(client, one.stream)
-                raise
-            try:
-                target.analyze()
-            except CommandError as error:
-                # All of it is restored, and stays.
-                target.notes.append(
-                    "PostgreSQL has no statistics, and is slow until its autovacuum has gathered "
-                    f"some, or ANALYZE has: {error}"
-                )
+        with opened(target.work, directory):
+            return await _restore(target, directory, key, progress)
     except (StreamError, SealError) as error:
         raise CommandError(str(error), error.fix) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+
+
+async def _restore(target: Target, directory: Path, key: Key, progress: Progress) -> Manifest:
+    work = target.work
+    sealed.unseal(directory, work, passphrase=key.passphrase, identity=key.identity)
+    # Ctrl-C that came meanwhile ends it here, where nothing is restored yet.
+    await asyncio.sleep(0)
+    manifest = _manifest(work)
+    if manifest.kind != target.kind:
+        raise CommandError(
+            f"this is another kind of backup: {manifest.kind}",
+            {
+                "local": "restore it with `hogsend restore`",
+                "compose": "restore it with `hogsend compose restore`",
+            }[manifest.kind],
+        )
+    target.restore_files(work / FILES)
+    async with target.servers() as client:
+        done = await streams.restore_all(client, work / STREAMS, progress, copies=target.copies())
+        progress("PostgreSQL", 0)
+        try:
+            # In one transaction. Nothing or all is there, so that it can be tried again.
+            target.load(work / DUMP)
+        except BaseException:
+            for one in done:
+                await streams.delete(client, one.stream)
+            raise
+        try:
+            target.analyze()
+        except CommandError as error:
+            # All of it is restored, and stays.
+            target.notes.append(
+                "PostgreSQL has no statistics, and is slow until its autovacuum has gathered "
+                f"some, or ANALYZE has: {error}"
+            )
     return manifest
 
 

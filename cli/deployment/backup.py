@@ -89,6 +89,7 @@ class ComposeTarget:
     def __init__(self, compose: Compose) -> None:
         """Restore a deployment."""
         self._compose = compose
+        self.work = compose.secrets.with_name(f"{compose.secrets.name}.opened")
         self.notes: list[str] = []
         """What the operator should know."""
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pyrage
 import pytest
 
-from cli.backup import streams
+from cli.backup import sealed, streams
 from cli.backup.postgres_tools import DUMP, EXISTING, SCHEMAS
 from cli.backup.streams import SAVING_ORDER, Done, StreamError
 from cli.backup.whole import Key, Kind, back_up, bring_back
@@ -30,6 +34,7 @@ class Place:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.work = root / "place.opened"
         self.fail = ""
         self.addresses: list[str] = []
         self.notes: list[str] = []
@@ -59,6 +64,8 @@ class Place:
             raise CommandError("there is one", "elsewhere")
 
     def restore_files(self, files: Path) -> None:
+        self.mode = files.parent.stat().st_mode & 0o777
+        self.beside_backup = [file.name for file in (self.root / "b").glob("*")]
         self.restored = {
             str(file.relative_to(files)): file.read_bytes()
             for file in files.rglob("*")
@@ -116,6 +123,52 @@ async def test_what_goes_in_comes_out(tmp_path: Path, deleted: list[str]) -> Non
     assert place.loaded == [b"rows"]
     assert place.restored == {"secrets/word": b"secret"}
     assert [file.name for file in saved.parent.iterdir()] == ["one"]
+    assert deleted == []
+
+
+async def test_a_backup_is_opened_beside_its_target_for_its_owner_alone(
+    tmp_path: Path, deleted: list[str]
+) -> None:
+    """The backup may be on a medium that cannot be written to."""
+    place, saved = Place(tmp_path), tmp_path / "b" / "one"
+    await back_up(place, saved, KEY, quiet)
+    place.work.mkdir()
+    (place.work / "of-a-run-that-was-killed").touch()
+    await bring_back(place, saved, KEY, quiet)
+    assert (place.mode, place.beside_backup) == (0o700, ["one"])
+    assert not place.work.exists()
+    assert deleted == []
+
+
+async def test_a_backup_is_opened_only_where_there_is_room(
+    tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, saved = Place(tmp_path), tmp_path / "one"
+    await back_up(place, saved, KEY, quiet)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: Mock(free=100))
+    with pytest.raises(CommandError, match="GiB left"):
+        await bring_back(place, saved, KEY, quiet)
+    assert place.restored == {}
+    assert not place.work.exists()
+    assert deleted == []
+
+
+def test_ctrl_c_while_a_backup_is_opened_restores_nothing(
+    tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, saved = Place(tmp_path), tmp_path / "one"
+    asyncio.run(back_up(place, saved, KEY, quiet))
+    unseal = sealed.unseal
+
+    def interrupted(*places: Path, passphrase: str | None, identity: str | None) -> None:
+        unseal(*places, passphrase=passphrase, identity=identity)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(sealed, "unseal", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(bring_back(place, saved, KEY, quiet))
+    assert place.restored == {}
+    assert not place.work.exists()
     assert deleted == []
 
 
@@ -178,7 +231,7 @@ async def test_a_restore_that_fails_half_way_can_be_tried_again(
     with pytest.raises(CommandError, match="pg_restore"):
         await bring_back(place, saved, KEY, quiet)
     assert deleted == ["EVENTS"]
-    assert not saved.with_name("one.opened").exists()
+    assert not place.work.exists()
 
 
 async def test_a_restore_without_statistics_is_whole(tmp_path: Path, deleted: list[str]) -> None:
