@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+from pathlib import Path
 
 from cli.admin.messages import Grant
 from cli.connect.browser import open_browser
@@ -13,6 +14,9 @@ from cli.connect.loopback import HOST, listening
 from cli.terminal import Terminal
 from hogsend.posthog.oauth_discovery import Endpoints
 from hogsend.posthog.pkce import PkceSession, authorize_url
+
+CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
+"""What Docker and Podman put into a container; Kubernetes sets a variable."""
 
 
 async def obtain_grant(
@@ -72,16 +76,32 @@ async def _show(url: str, port: int, terminal: Terminal, *, browser: bool) -> No
         terminal.warn("no browser could be opened on this machine")
     terminal.explain("Open this address in a browser and approve the request:")
     terminal.show_url(url)
-    terminal.explain(
+    terminal.explain(_way_back(port))
+
+
+def _way_back(port: int) -> str:
+    # Under ssh, the third field is the address under which the user reached this machine.
+    connection = os.environ.get("SSH_CONNECTION", "").split()
+    is_ssh = len(connection) == 4  # noqa: PLR2004 - its four fields
+    if not is_ssh and _is_container():
+        return (
+            f"PostHog's answer comes back to {HOST}:{port} in this container, which a browser "
+            "outside of it does not reach, unless the container has the network of its host. "
+            "Press Ctrl-C then, and run `hogsend connect posthog --url <address of the gateway>` "
+            "on the machine with the browser.\n"
+        )
+    return (
         f"PostHog's answer comes back to {HOST}:{port} on this machine. If the browser runs on "
-        f"another one, first run there:\n\n  {_forwarding(port)}\n"
+        "another one, first run there:\n\n  "
+        f"{_forwarding(port, connection[2] if is_ssh else socket.gethostname())}\n"
     )
 
 
-def _forwarding(port: int) -> str:
-    # Under ssh, the third field is the address under which the user reached this machine.
-    connection = os.environ.get("SSH_CONNECTION", "").split()
-    here = connection[2] if len(connection) == 4 else socket.gethostname()  # noqa: PLR2004 - its four fields
+def _is_container() -> bool:
+    return "KUBERNETES_SERVICE_HOST" in os.environ or any(mark.exists() for mark in CONTAINER_MARKS)
+
+
+def _forwarding(port: int, here: str) -> str:
     return f"ssh -N -L {port}:{HOST}:{port} {_user_at()}{here}"
 
 

@@ -29,6 +29,12 @@ DISCOVERY_SECONDS = 10.0
 MAX_BYTES = 256 * 1024
 """A longer answer is no discovery document; another server's may have no end."""
 
+NAMED_HERE = "check the address that you gave, and that this machine reaches it"
+NAMED_BY_SERVER = (
+    "check POSTHOG_PRIVATE_HOST (or POSTHOG_HOST) on the server, which names it. This machine has "
+    "to reach it, too: where only the server does, run `hogsend connect posthog` there, or with a "
+    "personal API key on the server `hogsend connect posthog --provision-only`"
+)
 PERSONAL_KEY_STEPS = """\
 A personal API key can be used instead of OAuth:
 1. In PostHog, under Settings, User, Personal API keys: create a key for your project alone with \
@@ -41,7 +47,11 @@ UPGRADE = "Or upgrade PostHog, and run this again."
 
 
 def discover(
-    private_host: str, allow: Iterable[str] = (), *, is_registered: bool = False
+    private_host: str,
+    allow: Iterable[str] = (),
+    *,
+    is_registered: bool = False,
+    hint: str = NAMED_HERE,
 ) -> Endpoints:
     """Fetch the discovery document. Follows a redirect only to the same path with a slash.
 
@@ -49,18 +59,19 @@ def discover(
         private_host: PostHog's app host, which the operator named.
         allow: further hosts that may be called by plain http, as `OUTBOUND_ALLOW` lists them.
         is_registered: whether the operator named a client, which PostHog may know already.
+        hint: what to do where there is no answer, or none that can be used.
 
     Raises:
         ConnectError: `oauth_unsupported` if there is none, or none that takes the client's
             document; else `discovery_failed`.
     """
-    answer = _get(f"{private_host}{PATH}")
-    if answer.with_slash is not None:
-        answer = _get(answer.with_slash)
     # A host that is named with https is not to be called without.
     plain = private_host if private_host.lower().startswith("http:") else None
     named = EgressPolicy.of(allow, plain)
     try:
+        answer = _get(f"{private_host}{PATH}")
+        if answer.with_slash is not None:
+            answer = _get(answer.with_slash)
         endpoints = read_endpoints(answer)
         _check(endpoints, named)
         if not is_registered:
@@ -76,7 +87,9 @@ def discover(
             hint=PERSONAL_KEY_STEPS,
         ) from None
     except DiscoveryFailed as error:
-        raise _failed(str(error)) from None
+        raise ConnectError(
+            Verdict.DISCOVERY_FAILED, f"OAuth discovery failed: {error}", hint=hint
+        ) from None
     return endpoints
 
 
@@ -96,7 +109,7 @@ def _get(url: str) -> Discovered:
     try:
         return asyncio.run(_ask(url))
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
-        raise _failed(f"no answer from {url} ({why_no_answer(error)})") from None
+        raise DiscoveryFailed(f"no answer from {url} ({why_no_answer(error)})") from None
 
 
 async def _ask(url: str) -> Discovered:
@@ -119,13 +132,4 @@ async def _ask(url: str) -> Discovered:
         content=content,
         content_type=answer.headers.get("content-type", ""),
         location=answer.headers.get("location", ""),
-    )
-
-
-def _failed(problem: str) -> ConnectError:
-    return ConnectError(
-        Verdict.DISCOVERY_FAILED,
-        f"OAuth discovery failed: {problem}",
-        hint="check POSTHOG_PRIVATE_HOST (or POSTHOG_HOST) on the server, or --posthog-host, and "
-        "that this machine reaches it",
     )

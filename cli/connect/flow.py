@@ -15,7 +15,7 @@ from cli.admin.errors import AdminError
 from cli.admin.messages import ConnectInfo, Grant
 from cli.connect import region
 from cli.connect.authorize import obtain_grant
-from cli.connect.discovery import discover
+from cli.connect.discovery import NAMED_BY_SERVER, NAMED_HERE, discover
 from cli.connect.results import (
     Connected,
     ConnectError,
@@ -66,7 +66,8 @@ def connect(client: AdminClient, instance: str, options: Options, terminal: Term
     private_host = region.choose(info, options.posthog_host, terminal)
     if info.personal_key_configured is True:
         terminal.note("the server has a personal API key; once connected, OAuth takes precedence")
-    endpoints = _discover(private_host, options.client_id, terminal)
+    hint = NAMED_HERE if info.private_host is None else NAMED_BY_SERVER
+    endpoints = _discover(private_host, options.client_id, terminal, hint)
     grant = asyncio.run(
         obtain_grant(
             endpoints,
@@ -135,9 +136,11 @@ def _fetch_connect_info(client: AdminClient, terminal: Terminal) -> ConnectInfo:
     return info
 
 
-def _discover(private_host: str, client_id: str, terminal: Terminal) -> Endpoints:
+def _discover(private_host: str, client_id: str, terminal: Terminal, hint: str) -> Endpoints:
     with terminal.busy(f"looking for the OAuth server of {private_host}"):
-        endpoints = discover(private_host, _allowed_hosts(), is_registered=client_id != CLIENT_ID)
+        endpoints = discover(
+            private_host, _allowed_hosts(), is_registered=client_id != CLIENT_ID, hint=hint
+        )
     terminal.step(f"found the OAuth server of {private_host}")
     if not same_origin(endpoints.issuer, private_host):
         terminal.warn(f"its issuer is {endpoints.issuer}, which is not {private_host}")

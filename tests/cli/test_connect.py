@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from cli.admin.client import CREDENTIAL
+from cli.connect import authorize
 from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.posthog.scopes import SCOPES
 from tests.cli.fakes import (
@@ -419,6 +420,22 @@ def test_the_servers_host_overrides_the_flag(cli: Cli, posthog: FakePostHog) -> 
     assert "--posthog-host is not used" in outcome.out
 
 
+@pytest.mark.parametrize(
+    ("named_by_server", "said"),
+    [(True, "POSTHOG_PRIVATE_HOST (or POSTHOG_HOST) on the server"), (False, "that you gave")],
+)
+def test_a_posthog_that_is_not_reached_is_mended_where_it_was_named(
+    cli: Cli, hogsend: FakeHogsend, named_by_server: bool, said: str
+) -> None:
+    """As with the sandbox of a deployment, whose name only containers know."""
+    away = "http://127.0.0.1:1"
+    hogsend.info["privateHost"] = away if named_by_server else None
+    outcome = cli.connect(json=True, posthog_host=away)
+    assert outcome.json["verdict"] == "discovery_failed"
+    assert said in outcome.json["hint"]
+    assert "--posthog-host" not in outcome.json["hint"]
+
+
 def test_a_default_region_is_a_warning_without_a_terminal(cli: Cli, hogsend: FakeHogsend) -> None:
     hogsend.info["hostExplicit"] = False
     outcome = cli.connect()
@@ -572,6 +589,7 @@ def test_without_a_browser_the_address_is_printed(
     monkeypatch: pytest.MonkeyPatch,
     browser: str | None,
 ) -> None:
+    monkeypatch.setattr(authorize, "CONTAINER_MARKS", ())
     if browser is None:
         monkeypatch.delenv("BROWSER")
     else:
@@ -581,6 +599,16 @@ def test_without_a_browser_the_address_is_printed(
     assert "/oauth/authorize/?response_type=code" in outcome.out
     port = callback_ports[0]
     assert f"ssh -N -L {port}:127.0.0.1:{port}" in outcome.out
+
+
+def test_in_a_container_another_way_back_is_named(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nobody reaches a container by ssh and its id."""
+    monkeypatch.setattr(authorize, "CONTAINER_MARKS", (tmp_path / "none", tmp_path))
+    outcome = cli.connect(no_browser=True, timeout=0.2)
+    assert "ssh" not in outcome.out
+    assert "hogsend connect posthog --url <address of the gateway>" in " ".join(outcome.out.split())
 
 
 def test_a_user_without_a_name_is_told_how_to_reach_the_port(
