@@ -29,6 +29,13 @@ from hogsend.service.bus_health import current_copies, is_without_leader
 IN_ORDER = ("credentials", "provisioner", "ingest", "analytics")
 """The gateways come last: they take webhooks whatever becomes of the others."""
 ALIVE = ("sh", "-c", "find \"$HEALTH_FILE\" -newermt '-15 seconds' | grep -q .")
+SANDBOX = "sandbox"
+"""The stand-in for PostHog, of deploy/sandbox.yaml."""
+ANSWERS = (
+    "python",
+    "-c",
+    "from urllib.request import urlopen; urlopen('http://127.0.0.1:8010/_sandbox/captured')",
+)
 CHECKED_CONFIGURATION = (
     'said=$(nats-server -t --config "${CONFIG:-/etc/nats/$LAYOUT.conf}" 2>&1) '
     '|| { echo "$said" >&2; exit 1; }; echo "$said"'
@@ -93,6 +100,8 @@ class Upgrade:
             asyncio.run(self._wait_for_copies())
         elif service == "postgres":
             self._wait(service, ("pg_isready", "-q", "-U", "postgres", "-d", "hogsend"))
+        elif service == SANDBOX:
+            self._wait(service, ANSWERS)
         elif service.startswith("gateway"):
             # Behind a shared port the other one may answer for it.
             self._wait(service, ALIVE)
@@ -167,6 +176,7 @@ def order(present: Sequence[str]) -> list[str]:
     wanted = [
         *SERVERS,
         "postgres",
+        SANDBOX,
         *(name for service in IN_ORDER for name in (service, f"{service}-2")),
         "gateway-2",
         "gateway",

@@ -102,6 +102,18 @@ def test_the_gateways_are_replaced_last_and_one_after_the_other(tmp_path: Path) 
     assert engine.ran[:4] == ["--profile", "build", "run", "config"]
 
 
+def test_the_stand_in_for_posthog_is_replaced_before_the_services_that_ask_it(
+    tmp_path: Path,
+) -> None:
+    engine = Engine(tmp_path, [*SINGLE, "sandbox"])
+    Upgrade(engine, told).run(build=False)
+    assert engine.replaced[1:4] == ["postgres", "sandbox", "credentials"]
+    engine.broken = "sandbox"
+    with pytest.raises(CommandError, match="sandbox was replaced and does not work"):
+        Upgrade(engine, told).run(build=False)
+    assert engine.replaced[-1] == "sandbox"
+
+
 def test_a_container_that_does_not_work_is_the_last_that_is_replaced(tmp_path: Path) -> None:
     engine = Engine(tmp_path, SINGLE)
     engine.broken = "credentials"
