@@ -47,8 +47,8 @@ def check(*, json: Flag = False) -> int:
     """Check what .env says, before anything starts.
 
     Settings that containers would not get are refused, and so are wrong values and layouts that
-    contradict themselves. `docker compose up` runs this first, as the service `settings`: `docker compose logs settings`
-    shows what it says.
+    contradict themselves. `docker compose up` runs this first, as the service `settings`, and
+    `docker compose logs settings` shows what it says.
 
     Parameters
     ----------
