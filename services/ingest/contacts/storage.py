@@ -190,6 +190,12 @@ async def owners(connection: Any, digests: Mapping[Key, bytes]) -> dict[Key, UUI
     return found
 
 
+async def erased(connection: Any, digests: Mapping[Key, bytes]) -> dict[Key, datetime]:
+    """Those keys, given with their digests, that belonged to an erased person; with when."""
+    _, found = await _look_up(connection, digests)
+    return found
+
+
 async def owner(connection: Any, id: UUID) -> UUID | None:
     """The contact that a contact's id leads to by now."""
     key = Key(ROW, str(id))

@@ -6,26 +6,23 @@ JetStream redelivers the message, and neither the row nor the message on the bus
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from functools import partial
 
-from hogsend.contract.errors import PublishRejected, Unavailable
 from hogsend.contract.headers import TRACEPARENT
 from hogsend.contract.json_memory import decoded_bytes
-from hogsend.contract.partitions import whose
 from hogsend.service import tracing
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.memory_budget import MemoryBudget
 from hogsend.service.queued_message import QueuedMessage
 from hogsend.service.retry import retry_until_available
-from hogsend.transport import publisher as transport
-from hogsend.transport.publisher import OutgoingMessage, Publisher
+from hogsend.transport.publisher import Publisher
 from services.ingest import metrics
 from services.ingest.dead_letters import publish as dead_lettering
 from services.ingest.dead_letters.publish import TOO_LARGE, Failure
-from services.ingest.events.event_message import event_message
 from services.ingest.events.outcome import Outcome, Rejected, Status
+from services.ingest.events.publication import Publication
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import IncomingEvent
 
@@ -69,12 +66,11 @@ class EventProcessor:
         self, messages: Sequence[QueuedMessage], decode: Decode, *, in_order: bool
     ) -> None:
         decoded, failures = await self._decode_all(messages, decode)
+        began_at = asyncio.get_running_loop().time()
         outcomes, attempts = await self._save([event for _, event in decoded])
         finished: list[QueuedMessage] = []
         unpublished: list[QueuedMessage] = []
-        received: list[datetime] = []
-        outgoing: list[OutgoingMessage] = []
-        persons: list[str] = []
+        publication = Publication(self._store, self._publisher, since=began_at)
         stored = duplicates = 0
         for (message, event), outcome in zip(decoded, outcomes, strict=True):
             if isinstance(outcome, Rejected):
@@ -96,26 +92,28 @@ class EventProcessor:
                 or message.metadata.num_delivered > 1
             ):
                 unpublished.append(message)
-                outgoing.append(event_message(event, outcome.contact_key))
-                received.append(event.received_at)
-                persons.append(whose(event.user_id, event.email) if in_order else "")
+                publication.add(event, outcome.contact_key)
             else:
                 finished.append(message)
-        with tracing.stage("publish event", (one.headers.get(TRACEPARENT) for one in outgoing)):
-            published = await self._publish_all(outgoing, persons if in_order else None)
+        traced = (one.headers.get(TRACEPARENT) for one in publication.messages)
+        with tracing.stage("publish event", traced):
+            published = await publication.publish(in_order=in_order)
         now = datetime.now(UTC)
-        for message, since, refusal in zip(unpublished, received, published, strict=True):
-            if refusal is None:
-                finished.append(message)
-                metrics.ANNOUNCED_SECONDS.observe(max((now - since).total_seconds(), 0))
-            else:
+        for place, refusal in enumerate(published):
+            message = unpublished[place]
+            if refusal is not None:
                 why = Unprocessable(TOO_LARGE, f"stored, but not published: {refusal}")
                 failures.append(Failure(message, why))
+                continue
+            finished.append(message)
+            if place not in publication.gone:
+                since = publication.events[place].received_at
+                metrics.ANNOUNCED_SECONDS.observe(max((now - since).total_seconds(), 0))
         await self._publisher.acknowledge(finished)
         await dead_lettering.publish(self._dead_letters, failures)
         metrics.STORED.inc(stored)
         metrics.DUPLICATES.inc(duplicates)
-        metrics.PUBLISHED.inc(published.count(None))
+        metrics.PUBLISHED.inc(published.count(None) - len(publication.gone))
 
     async def _decode_all(
         self, messages: Sequence[QueuedMessage], decode: Decode
@@ -140,29 +138,6 @@ class EventProcessor:
         with tracing.stage("store event", (event.traceparent for event in events)):
             return await retry_until_available(lambda: self._store.save(events))
 
-    async def _publish_all(
-        self, messages: Sequence[OutgoingMessage], persons: Sequence[str] | None
-    ) -> list[transport.Outcome]:
-        """Publish until JetStream has answered for each; one a person at a time, if they are told.
-
-        Of messages that are published at once JetStream may refuse an earlier and take a later one.
-        """
-        published: list[transport.Outcome] = [None] * len(messages)
-        for wave in _waves(persons) if persons is not None else [range(len(messages))]:
-            sent = [messages[index] for index in wave]
-            outcomes, _ = await retry_until_available(partial(self._publish, sent))
-            for index, outcome in zip(wave, outcomes, strict=True):
-                published[index] = outcome
-        return published
-
-    async def _publish(self, messages: Sequence[OutgoingMessage]) -> list[transport.Outcome]:
-        outcomes = await self._publisher.publish_all(messages)
-        for outcome in outcomes:
-            if isinstance(outcome, PublishRejected):
-                # A sealed or wrongly configured stream: an operator mends it, no event is lost.
-                raise Unavailable(str(outcome)) from outcome
-        return outcomes
-
 
 def _parts(
     messages: Sequence[QueuedMessage],
@@ -181,15 +156,3 @@ def _parts(
             begin, taken = number, 0
         taken += size
     yield messages[begin:], taken
-
-
-def _waves(persons: Sequence[str]) -> list[list[int]]:
-    """Indices of the first of every person, then of the second of every person, and so on."""
-    waves: list[list[int]] = []
-    seen: dict[str, int] = {}
-    for index, person in enumerate(persons):
-        number = seen[person] = seen.get(person, -1) + 1
-        if number == len(waves):
-            waves.append([])
-        waves[number].append(index)
-    return waves

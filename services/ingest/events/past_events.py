@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 
 import msgspec
@@ -54,8 +55,9 @@ class PastEvents:
         """
         read = [_decode(event, past.received_at) for event in past.events]
         decoded = [event for event in read if event is not None]
+        began_at = asyncio.get_running_loop().time()
         outcomes = await self._store.save(decoded) if decoded else []
-        new: list[OutgoingMessage] = []
+        new: list[tuple[IncomingEvent, str]] = []
         stored = known = 0
         for event, outcome in zip(decoded, outcomes, strict=True):
             if isinstance(outcome, Rejected):
@@ -65,9 +67,12 @@ class PastEvents:
                 known += 1
             else:
                 stored += 1
-                new.append(event_message(event, outcome.contact_key))
+                new.append((event, outcome.contact_key))
         if past.announce:
-            await self._announce(new)
+            gone = await self._store.gone([event for event, _ in new], since=began_at)
+            await self._announce(
+                [event_message(*one) for place, one in enumerate(new) if place not in gone]
+            )
         metrics.STORED.inc(stored)
         metrics.DUPLICATES.inc(known)
         return PastStored(stored=stored, known=known, rejected=len(past.events) - stored - known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import uuid4
 
 import msgspec
@@ -39,10 +40,11 @@ class Recorder:
                 repetition with the same key is not stored again, but published.
         """
         event = _decode(reported, correlation_id)
+        began_at = asyncio.get_running_loop().time()
         (outcome,) = await self._store.save([event])
         if isinstance(outcome, Rejected):
             raise InvalidRequest("the event cannot be stored; a number in it may be out of range")
-        if outcome.status is Status.ERASED:
+        if outcome.status is Status.ERASED or await self._store.gone([event], since=began_at):
             return Recorded(id=event.ref.id, stored=False, contact_key="")
         contact_key = outcome.contact_key
         is_new = outcome.status is Status.STORED

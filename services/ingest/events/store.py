@@ -7,6 +7,7 @@ by id, and then keys of new events.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,6 +17,7 @@ import aiosql
 import asyncpg
 import msgspec
 import stamina
+import structlog
 
 from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
@@ -29,6 +31,8 @@ from services.ingest.events.outcome import Outcome, Rejected, Saved, Status
 from services.ingest.events.rows import EVENT_COLUMNS, NO_CONTACT, event_row
 from services.ingest.incoming_event import IncomingEvent
 
+log = structlog.get_logger(__name__)
+
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 
 _FAULTS_OF_A_MESSAGE = (
@@ -41,6 +45,13 @@ _FAULTS_OF_A_MESSAGE = (
     RecursionError,
 )
 
+
+LOOK_SECONDS = 10.0
+"""How long after it was stored an event may be published without a look at whose it is.
+
+It is well below the pause between the two sweeps of an erasure: the second one finds what is
+published by then.
+"""
 
 _New: TypeAlias = dict[bytes, tuple[IncomingEvent, UUID | None]]
 """Events that were not in the database before this batch, by their digests, each with the contact
@@ -76,6 +87,31 @@ class EventStore:
             raise Unavailable(f"PostgreSQL cannot be used: {type(error).__name__}") from error
         middle = len(events) // 2
         return await self.save(events[:middle]) + await self.save(events[middle:])
+
+    async def gone(self, events: Sequence[IncomingEvent], *, since: float) -> set[int]:
+        """Places of those events whose person was erased after they were stored.
+
+        What is published late would be on the bus for good, as no sweep comes after it.
+
+        Args:
+            events: stored, and about to be published.
+            since: seconds on the loop's clock, before they were stored or looked at. PostgreSQL is
+                asked only when that is `LOOK_SECONDS` ago.
+
+        Raises:
+            Unavailable: PostgreSQL cannot be used.
+        """
+        if not events or asyncio.get_running_loop().time() - since < LOOK_SECONDS:
+            return set()
+        try:
+            async with self._database.acquire() as connection:
+                erased = await contacts.erased(connection, contacts.digests_of(events))
+        except asyncpg.PostgresError as error:
+            raise Unavailable(f"PostgreSQL cannot be used: {type(error).__name__}") from error
+        found = {place for place, event in enumerate(events) if is_erased(event, erased)}
+        if found:
+            log.info("events of an erased person are not published", events=len(found))
+        return found
 
     async def _save_unless_conflict(self, events: Sequence[IncomingEvent]) -> list[Outcome]:
         # Not `retry_until_available`: PostgreSQL is available and the other transaction is short,

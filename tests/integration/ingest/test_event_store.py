@@ -14,17 +14,19 @@ import msgspec
 import pytest
 
 from hogsend.contract.contacts import Origin
+from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import ListEvents
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
 from services.ingest.contacts.merges import ContactMerges
 from services.ingest.contacts.storage import digest, stripes
+from services.ingest.erasure.jobs import ErasureJobs
 from services.ingest.event_table.known_events import digest_of
 from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.listing import EventList
 from services.ingest.events.outcome import Saved, Status
-from services.ingest.events.store import EventStore
+from services.ingest.events.store import LOOK_SECONDS, EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
 from tests.event_rows import make_room, statuses
 from tests.postgres_locks import waiting_for_a_lock
@@ -102,6 +104,25 @@ async def test_each_event_has_its_own_outcome(store: EventStore) -> None:
         Status.KNOWN,
         Status.STORED,
     ]
+
+
+async def test_who_was_erased_since_is_found_once_that_is_a_while_ago(
+    store: EventStore, database: Database, other: Any
+) -> None:
+    events = [incoming("1"), incoming("2", "ben")]
+    began_at = asyncio.get_running_loop().time()
+    await store.save(events)
+    contact = await other.fetchval("SELECT id FROM contacts WHERE external_id = 'ben'")
+    await ErasureJobs(database).request(contact)
+    a_while_ago = began_at - LOOK_SECONDS
+    assert await store.gone(events, since=a_while_ago) == {1}
+    after = NOW + timedelta(days=10_000)
+    later = incoming("3", "ben", occurred_at=after, received_at=after)
+    assert await store.gone([later], since=a_while_ago) == set()
+    await database.close()
+    assert await store.gone(events, since=asyncio.get_running_loop().time()) == set()
+    with pytest.raises(Unavailable):
+        await store.gone(events, since=a_while_ago)
 
 
 async def test_an_id_is_known_for_its_source_name_and_user_only(

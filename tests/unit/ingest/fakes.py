@@ -5,6 +5,7 @@ All of them write to one journal, so that a test can tell in which order things 
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from hogsend.transport.publisher import (
 )
 from services.ingest.events import outcome
 from services.ingest.events.outcome import Saved, Status
-from services.ingest.events.store import EventStore
+from services.ingest.events.store import LOOK_SECONDS, EventStore
 from services.ingest.incoming_event import EventKey, EventRef, IncomingEvent
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -99,6 +100,8 @@ class FakeStore(EventStore):
         self.errors: list[Exception] = []
         self.commits_first = False
         self._known: set[EventKey] = set()
+        self.erased_since: set[str] = set()
+        """Ids of events whose person is erased once they are stored."""
 
     async def save(self, events: Sequence[IncomingEvent]) -> list[outcome.Outcome]:
         if self.errors and not self.commits_first:
@@ -108,6 +111,11 @@ class FakeStore(EventStore):
         if self.errors:
             raise self.errors.pop(0)
         return outcomes
+
+    async def gone(self, events: Sequence[IncomingEvent], *, since: float) -> set[int]:
+        if asyncio.get_running_loop().time() - since < LOOK_SECONDS:
+            return set()
+        return {place for place, one in enumerate(events) if one.ref.id in self.erased_since}
 
     def _save(self, event: IncomingEvent) -> outcome.Outcome:
         status = Status.KNOWN if event.key in self._known else Status.STORED

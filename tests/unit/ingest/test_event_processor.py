@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from unittest.mock import patch
 
 import pytest
 
@@ -11,10 +12,14 @@ from hogsend.contract.errors import PublishRejected, TooLarge, Unavailable
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.memory_budget import MemoryBudget
 from hogsend.service.queued_message import QueuedMessage
+from hogsend.service.retry import RETRIES
+from hogsend.transport import publisher as transport
+from hogsend.transport.publisher import OutgoingMessage
 from services.ingest.dead_letters.publish import RETRY_SECONDS
 from services.ingest.events import event_processor
 from services.ingest.events.event_processor import EventProcessor
 from services.ingest.events.outcome import Outcome, Rejected, Saved, Status
+from services.ingest.events.store import LOOK_SECONDS
 from services.ingest.incoming_event import IncomingEvent
 from tests.unit.ingest.fakes import (
     Delivery,
@@ -24,7 +29,7 @@ from tests.unit.ingest.fakes import (
     Journal,
     incoming,
 )
-from tests.virtual_time import settle
+from tests.virtual_time import on_virtual_time, settle
 
 
 def decode(message: QueuedMessage) -> IncomingEvent | None:
@@ -96,6 +101,15 @@ async def test_publishing_is_repeated_until_jetstream_is_available(batch: Batch)
     assert batch.journal == ["commit a", "publish a", "ack a"]
 
 
+async def test_what_is_published_again_is_counted_by_its_name(batch: Batch) -> None:
+    operation = "services.ingest.events.publication.Publication._attempt"
+    counted = RETRIES.labels(operation, "Unavailable")._value
+    before = counted.get()
+    batch.publisher.errors = [Unavailable("NATS is not connected")] * 3
+    await batch.process("a")
+    assert counted.get() - before == 3
+
+
 async def test_a_stream_that_rejects_an_event_is_waited_for_until_it_is_mended(
     batch: Batch,
 ) -> None:
@@ -153,6 +167,27 @@ async def test_an_event_of_somebody_who_was_erased_is_told_to_nobody(
     await batch.processor.process(messages, decode)
     assert batch.journal == ["commit a b", "publish a", "ack b", "ack a"]
     assert batch.letters() == []
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+@on_virtual_time
+async def test_who_is_erased_while_jetstream_takes_nothing_is_told_to_nobody(
+    batch: Batch, in_order: bool
+) -> None:
+    """The sweeps of the erasure are over by then: nothing would take the event back."""
+
+    async def refused(_messages: Sequence[OutgoingMessage]) -> list[transport.Outcome]:
+        await asyncio.sleep(LOOK_SECONDS)
+        batch.store.erased_since = {"b"}
+        waiting.stop()
+        raise Unavailable("the stream is full")
+
+    messages = [batch.message(text) for text in ("a", "b", "c")]
+    waiting = patch.object(batch.publisher, "publish_all", refused)
+    waiting.start()
+    await batch.processor.process(messages, decode, in_order=in_order)
+    assert batch.journal[:3] == ["commit a b c", "publish a", "publish c"]
+    assert sorted(batch.journal[3:]) == ["ack a", "ack b", "ack c"]
 
 
 async def test_a_message_without_an_event_is_acknowledged_and_nothing_else(batch: Batch) -> None:

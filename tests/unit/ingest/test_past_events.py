@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from unittest.mock import AsyncMock, Mock
 
@@ -19,11 +19,12 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 async def record(
-    outcome: Outcome, *, announce: bool
+    outcome: Outcome, *, announce: bool, gone: Collection[int] = ()
 ) -> tuple[PastStored, Sequence[OutgoingMessage]]:
     """What is answered, and what is published, of one event."""
     store, publisher = Mock(EventStore), Mock(Publisher)
     store.save = AsyncMock(return_value=[outcome])
+    store.gone = AsyncMock(return_value=set(gone))
     publisher.publish_all = AsyncMock(return_value=[])
     event = PastEvent("u-1", "signed_up", "ada", AT, {})
     answer = await PastEvents(store, publisher).record(StorePast([event], AT, announce))
@@ -51,3 +52,8 @@ async def test_what_is_known_or_erased_is_not_announced(status: Status, answer: 
 async def test_what_the_database_does_not_take_is_counted() -> None:
     told, published = await record(Rejected(Unprocessable("too_large", "x")), announce=True)
     assert (told, published) == (PastStored(stored=0, known=0, rejected=1), [])
+
+
+async def test_whoever_is_erased_before_it_is_announced_stays_so() -> None:
+    outcome = Saved(Status.STORED, "ada")
+    assert (await record(outcome, announce=True, gone=[0]))[1] == []

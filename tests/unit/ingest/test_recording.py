@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -15,10 +18,12 @@ from hogsend.service.activity import total
 from hogsend.service.dead_letters import Unprocessable
 from services.ingest import metrics
 from services.ingest.events.event_message import event_message
-from services.ingest.events.outcome import Rejected
+from services.ingest.events.outcome import Outcome, Rejected
 from services.ingest.events.recording import Recorder
-from services.ingest.incoming_event import reported_id
+from services.ingest.events.store import LOOK_SECONDS
+from services.ingest.incoming_event import IncomingEvent, reported_id
 from tests.unit.ingest.fakes import NOW, FakePublisher, FakeStore, Journal, incoming
+from tests.virtual_time import on_virtual_time
 
 
 class Reports:
@@ -50,6 +55,23 @@ async def test_an_event_is_stored_and_published_before_the_answer(reports: Repor
     (event,) = reports.publisher.events()
     assert (event.source, event.occurred_at, event.received_at) == ("hogsend", occurred, NOW)
     assert (event.properties, event.person_properties) == ({"plan": "pro"}, {"tier": "gold"})
+
+
+@on_virtual_time
+async def test_who_is_erased_before_the_event_is_published_is_told_to_nobody() -> None:
+    reports = Reports()
+    save = reports.store.save
+
+    async def save_late(events: Sequence[IncomingEvent]) -> list[Outcome]:
+        outcomes = await save(events)
+        await asyncio.sleep(LOOK_SECONDS)
+        return outcomes
+
+    reports.store.erased_since = {"k-1"}
+    with patch.object(reports.store, "save", save_late):
+        recorded = await reports.report()
+    assert (recorded.stored, recorded.contact_key) == (False, "")
+    assert reports.journal == ["commit k-1"]
 
 
 async def test_an_event_without_a_key_or_a_time_gets_both(reports: Reports) -> None:
