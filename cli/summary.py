@@ -30,6 +30,8 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
     """Whether the gateway accepts webhooks without a secret."""
     webhook_closed: bool = False
     """Whether it refuses every webhook, because there was a secret and there is none now."""
+    webhook_secret_set: bool = False
+    """Whether `POSTHOG_WEBHOOK_SECRET` is set. A minted secret is known to PostHog alone."""
     credential_unreadable: bool = False
     """Whether what is stored for PostHog was sealed with another `BETTER_AUTH_SECRET`."""
     posthog: str | None = None
@@ -43,7 +45,7 @@ def show(summary: Summary, next_steps: Mapping[str, str] | None = None) -> None:
 
     Args:
         summary: what runs where.
-        next_steps: shell commands to try, by what they are for; if None, one that posts an event.
+        next_steps: shell commands to try, by what they are for; if None, one that sends an event.
     """
     rows = {
         "gateway": summary.gateway,
@@ -106,10 +108,21 @@ def show(summary: Summary, next_steps: Mapping[str, str] | None = None) -> None:
 
 
 def _next_steps(summary: Summary) -> dict[str, str]:
-    if summary.webhook_closed:
-        # Whatever is posted is refused.
-        return {}
-    return {"Post an event, as PostHog would:": sample(summary)}
+    if summary.webhook_open or summary.webhook_secret_set:
+        return {"Post an event, as PostHog would:": sample(summary)}
+    # PostHog alone can post a webhook.
+    send = "events send signed_up --user u_42 --email ada@example.com"
+    return {
+        "Send an event of your own:": f"{keyed_command(summary)} {send} --url {summary.gateway}"
+    }
+
+
+def keyed_command(summary: Summary) -> str:
+    """Return the command with the admin key, as it can be typed in another terminal."""
+    file = summary.admin_key_file
+    # In the environment: a process list shows arguments.
+    key = f'HOGSEND_ADMIN_KEY="$(cat {file})" ' if file else ""
+    return f"{key}{typed_command()}"
 
 
 def typed_command() -> str:

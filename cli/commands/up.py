@@ -20,7 +20,7 @@ from cli.stack.readiness import is_listening, wait_until_ready
 from cli.stack.settings import StackSettings, problems
 from cli.stack.stack import Stack
 from cli.stack.stand_in import PORT, EarlierCredential, StandIn
-from cli.summary import Summary, show, typed_command
+from cli.summary import Summary, keyed_command, show
 from hogsend.service.settings.base import deprecations
 from services.gateway.settings import GatewaySettings
 
@@ -94,10 +94,7 @@ def up(*, sandbox: Flag = False, sandbox_port: Port = PORT, json: Flag = False) 
 
 def _tour(summary: Summary, stand_in: StandIn) -> dict[str, str]:
     """What to do next, in another terminal, with the command for it."""
-    file = summary.admin_key_file
-    # In the environment: a process list shows arguments.
-    key = f'HOGSEND_ADMIN_KEY="$(cat {file})" ' if file else ""
-    command, server = f"{key}{typed_command()}", f"--url {summary.gateway}"
+    command, server = keyed_command(summary), f"--url {summary.gateway}"
     return {
         "In another terminal, connect it:": f"{command} connect posthog {server}",
         "Then capture an event in it, which it delivers here:": stand_in.curl(

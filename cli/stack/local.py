@@ -123,6 +123,7 @@ async def summarize(stack: Stack) -> Summary:
         logs=str(stack.home.logs),
         webhook_open=not (unreadable or missing) and await _is_webhook_open(stack),
         webhook_closed=missing,
+        webhook_secret_set=bool(os.environ.get("POSTHOG_WEBHOOK_SECRET")),
         credential_unreadable=unreadable,
         console=await _console(stack),
     )

@@ -37,3 +37,14 @@ def test_a_webhook_is_shown_only_where_it_would_be_accepted(
     shown = capsys.readouterr().out
     assert ("The webhook is closed" in shown) is closed
     assert ("/v1/webhooks/posthog" in shown) is not closed
+    assert ("hogsend events send" in shown) is closed
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_the_secret_is_asked_for_only_where_it_is_not_known_to_posthog_alone(
+    ours: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(msgspec.structs.replace(UP, webhook_open=False, webhook_secret_set=ours))
+    shown = capsys.readouterr().out
+    assert ("$POSTHOG_WEBHOOK_SECRET" in shown) is ours
+    assert ("hogsend events send" in shown) is not ours
