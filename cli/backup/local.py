@@ -103,6 +103,11 @@ class LocalTarget:
 
     def require_empty(self) -> None:
         """Check that there is no stack here."""
+        if self._final.exists() and not self._final.is_dir():
+            raise CommandError(
+                f"{self._final} is not a directory",
+                "set HOGSEND_HOME to a directory that does not exist",
+            )
         if self._final.exists() and any(self._final.iterdir()):
             raise CommandError(
                 f"there is a stack in {self._final} already",

@@ -79,6 +79,8 @@ def restore(
         target = ServersTarget(settings.hogsend_home, nats_url, database_url)
     else:
         target = LocalTarget(settings.hogsend_home, settings.nats_port)
+        # First: a stack that runs here has the port.
+        target.require_empty()
         require_free("127.0.0.1", settings.nats_port, "NATS_PORT", "NATS")
     key = opening_key(passphrase_file, identity)
     with shown("restoring") as progress:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
 from cli.backup.local import LocalTarget
+from cli.commands.backup import restore
 from cli.errors import CommandError
 
 
@@ -18,6 +20,27 @@ def test_an_empty_directory_is_taken_and_one_with_a_stack_is_not(tmp_path: Path)
     (home / "secrets").mkdir()
     with pytest.raises(CommandError, match="there is a stack"):
         LocalTarget(home, 1).require_empty()
+
+
+def test_a_file_is_no_place_for_a_stack(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CommandError, match="is not a directory"):
+        LocalTarget(tmp_path / "file", 1).require_empty()
+
+
+def test_a_stack_that_runs_is_named_and_not_its_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nats:
+        for name in ("NATS_URL", "DATABASE_URL"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("NATS_PORT", str(nats.getsockname()[1]))
+        monkeypatch.setenv("HOGSEND_HOME", str(tmp_path / "home"))
+        with pytest.raises(CommandError, match="for NATS is taken"):
+            restore(tmp_path / "backup")
+        (tmp_path / "home" / "secrets").mkdir(parents=True)
+        with pytest.raises(CommandError, match="there is a stack"):
+            restore(tmp_path / "backup")
 
 
 def test_a_mount_point_is_refused_at_the_beginning(
