@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
 
@@ -17,8 +16,6 @@ from cli.connect.results import ConnectError, Verdict
 from hogsend.posthog.client_document import CALLBACK_PORTS
 
 HOST = "127.0.0.1"
-PORTS_VARIABLE = "HOGSEND_CALLBACK_PORTS"
-"""Set by tests only, which share a machine: the client document lists no other ports."""
 HEAD_BYTES = 16 * 1024
 HEAD_SECONDS = 10.0
 MAX_CONNECTIONS = 32
@@ -153,16 +150,11 @@ async def listening(state: str, ports: Sequence[int] | None = None) -> AsyncIter
         ConnectError: `port_unavailable`.
     """
     listener = Listener(state)
-    await listener.bind(ports or _callback_ports())
+    await listener.bind(ports or CALLBACK_PORTS)
     try:
         yield listener
     finally:
         await listener.close()
-
-
-def _callback_ports() -> Sequence[int]:
-    given = os.environ.get(PORTS_VARIABLE)
-    return [int(port) for port in given.split(",")] if given else CALLBACK_PORTS
 
 
 def _parse(head: bytes) -> Request | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.connect.loopback import PORTS_VARIABLE
+from cli.connect import loopback
 from cli.console import out
 from cli.stack.settings import ALL_SETTINGS
 from tests.cli.fakes import FakeHogsend, FakePostHog
@@ -51,7 +51,7 @@ def hogsend(posthog: FakePostHog) -> Iterator[FakeHogsend]:
 def callback_ports(monkeypatch: pytest.MonkeyPatch) -> tuple[int, ...]:
     """Three of this test's own in place of the real ones, which other tests may be using."""
     ports = (free_port(), free_port(), free_port())
-    monkeypatch.setenv(PORTS_VARIABLE, ",".join(map(str, ports)))
+    monkeypatch.setattr(loopback, "CALLBACK_PORTS", ports)
     return ports
 
 

@@ -25,17 +25,24 @@ import pytest
 
 from cli import main
 from cli import process as entry
+from hogsend.posthog.client_document import CALLBACK_PORTS
 from tests.cli.fakes import ADMIN_KEY, CONNECT_INFO, PROVISION, STORE, FakeHogsend, FakePostHog
 from tests.cli.running import Outcome, finish, run, start
+from tests.ports import real_ports
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 URL = re.compile(r"http://127\.0\.0\.1:\d+/oauth/authorize/\?\S+")
 
 
+@pytest.fixture
+def callback_ports() -> Iterator[tuple[int, ...]]:
+    """The real ones: a process has no others."""
+    with real_ports():
+        yield CALLBACK_PORTS
+
+
 @pytest.fixture(autouse=True)
-def target(
-    hogsend: FakeHogsend, callback_ports: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def target(hogsend: FakeHogsend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOGSEND_API_URL", hogsend.url)
     monkeypatch.setenv("HOGSEND_ADMIN_KEY", ADMIN_KEY)
     monkeypatch.setenv("COLUMNS", "100")
@@ -58,6 +65,7 @@ async def follow(url: str) -> httpx.Response:
         return await http.get(url)
 
 
+@pytest.mark.usefixtures("callback_ports")
 async def test_case_154_the_address_is_on_stdout_without_a_browser(
     hogsend: FakeHogsend, posthog: FakePostHog
 ) -> None:
@@ -72,6 +80,7 @@ async def test_case_154_the_address_is_on_stdout_without_a_browser(
     assert not [secret for secret in [*posthog.secrets, ADMIN_KEY] if secret in everything]
 
 
+@pytest.mark.usefixtures("callback_ports")
 async def test_case_154_the_address_is_on_stderr_with_json() -> None:
     process = await start("connect", "posthog", "--no-browser", "--json")
     _, url = await read_until_url(process.stderr)
@@ -81,6 +90,7 @@ async def test_case_154_the_address_is_on_stderr_with_json() -> None:
     assert outcome.json["verdict"] == "connected"
 
 
+@pytest.mark.usefixtures("callback_ports")
 async def test_a_browser_that_is_opened_gets_the_address(hogsend: FakeHogsend) -> None:
     outcome = await run("connect", "posthog", "--json")
     assert (outcome.code, outcome.err) == (0, "")
@@ -194,6 +204,7 @@ def terminal(*arguments: str, columns: int = 100) -> Iterator[Terminal]:
         os.close(master)
 
 
+@pytest.mark.usefixtures("callback_ports")
 async def test_the_region_is_asked_for(hogsend: FakeHogsend, posthog: FakePostHog) -> None:
     hogsend.info.update(privateHost=None, hostExplicit=False)
     with terminal("connect", "posthog") as screen:
@@ -206,6 +217,7 @@ async def test_the_region_is_asked_for(hogsend: FakeHogsend, posthog: FakePostHo
     assert "Connected to PostHog" in outcome.out
 
 
+@pytest.mark.usefixtures("callback_ports")
 @pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 1)])
 async def test_a_default_region_is_confirmed(hogsend: FakeHogsend, answer: str, code: int) -> None:
     hogsend.info["hostExplicit"] = False
@@ -231,6 +243,7 @@ async def test_ctrl_c_at_a_prompt_exits_with_0(hogsend: FakeHogsend, key: str) -
     assert hogsend.lines == [CONNECT_INFO]
 
 
+@pytest.mark.usefixtures("callback_ports")
 async def test_ctrl_c_on_a_terminal_while_waiting() -> None:
     with terminal("connect", "posthog", "--no-browser") as screen:
         await screen.until("waiting for your answer")
