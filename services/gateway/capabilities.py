@@ -109,7 +109,12 @@ def _events_in(
     secret: SecretFinding, destination: DestinationFinding, signatures: intake.SignaturesFinding
 ) -> Capability:
     name: CapabilityName = "eventsIn"
-    for finding, fine in ((secret, "present"), (destination, "live")):
+    # It was changed in PostHog, and delivers all the same.
+    drifted = destination.state == "drifted" and not destination.stopped
+    for finding, is_fine in (
+        (secret, secret.state == "present"),
+        (destination, destination.state == "live" or drifted),
+    ):
         if finding.state == "unknown":
             return Capability(
                 name=name,
@@ -117,7 +122,7 @@ def _events_in(
                 reason=finding.detail or "This is not known.",
                 remediation=finding.remediation,
             )
-        if finding.state != fine:
+        if not is_fine:
             return Capability(
                 name=name,
                 state="off",
@@ -132,7 +137,12 @@ def _events_in(
             remediation=signatures.remediation,
         )
     signed = {"signed": ", signed", "unsigned": ", not signed"}.get(signatures.state, "")
-    return Capability(name=name, state="on", reason=f"PostHog delivers here{signed}.")
+    here = f"PostHog delivers here{signed}."
+    if drifted:
+        here = f"{here} {destination.detail or ''}".strip()
+    return Capability(
+        name=name, state="on", reason=here, remediation=destination.remediation if drifted else None
+    )
 
 
 def _provisioning(diagnosis: Diagnosis) -> Capability:

@@ -297,6 +297,34 @@ async def test_the_overview_draws_what_is_known_and_says_unknown_for_the_rest(lo
         assert console.complaints == []
 
 
+async def test_the_overview_tells_of_a_destination_that_delivers_no_more(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+        state = "present"
+
+        async def deleted(route: Route) -> None:
+            answer = await route.fetch()
+            found = await answer.json()
+            for one in found["capabilities"]:
+                if one["name"] == "eventsIn":
+                    one |= {"state": "off", "reason": "It is gone.", "remediation": "Run `x`."}
+            await route.fulfill(response=answer, json=found)
+
+        async def connected(route: Route) -> None:
+            found = await (await route.fetch()).json()
+            found["credentials"]["posthog"] = {"state": state}
+            await route.fulfill(json=found)
+
+        await page.route("**/v1/admin/capabilities", deleted)
+        await page.route("**/v1/health", connected)
+        await console.open()
+        await expect(page.locator("#todo")).to_contain_text("It is gone. Run x.")
+        await expect(page.locator("main")).to_contain_text("All services work, but receiving")
+        # What was never connected is no fault.
+        state = "absent"
+        await expect(page.locator("#todo")).not_to_contain_text("It is gone.")
+
+
 async def test_what_others_wrote_is_text_and_cut(loop: Loop) -> None:
     async with loop.console(loop.admin_key) as console:
         page = console.page

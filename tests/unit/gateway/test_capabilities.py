@@ -21,8 +21,9 @@ async def events_in(
     signed: bool | None = True,
     secret_missing: bool = False,
     signatures_required: bool = False,
+    **destination: Any,
 ) -> Capability:
-    """The capability, with a destination that is live."""
+    """The capability, with a destination that is live unless `destination` tells otherwise."""
     found: Any = msgspec.structs.replace(
         DIAGNOSIS,
         webhook_secret=msgspec.structs.replace(
@@ -30,7 +31,9 @@ async def events_in(
             state="present" if has_secret else "absent",
             detail="Everybody can post events.",
         ),
-        destination=msgspec.structs.replace(DIAGNOSIS.destination, state="live", signed=signed),
+        destination=msgspec.structs.replace(
+            DIAGNOSIS.destination, **{"state": "live", "signed": signed} | destination
+        ),
     )
     bus = FakeConnection()
     bus.answer(PROVISIONER_DIAGNOSE, found)
@@ -49,6 +52,14 @@ async def test_deliveries_are_called_signed_only_if_they_are(
 ) -> None:
     found = await events_in(signed=signed)
     assert (found.state, found.reason) == ("on", f"PostHog delivers here{words}.")
+
+
+async def test_a_destination_that_was_changed_is_off_only_where_it_delivers_no_more() -> None:
+    found = await events_in(state="drifted", detail="It was changed.")
+    assert (found.state, found.reason) == ("on", "PostHog delivers here, signed. It was changed.")
+    found = await events_in(state="drifted", detail="It was changed.", stopped=True)
+    assert (found.state, found.reason) == ("off", "It was changed.")
+    assert (await events_in(state="missing")).state == "off"
 
 
 async def test_deliveries_that_are_refused_without_a_signature_are_no_events_in() -> None:

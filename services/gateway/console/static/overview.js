@@ -76,8 +76,12 @@ function figures(now) {
   };
 }
 
-function whole(all) {
+// Connected, and yet the destination in PostHog does not deliver here: all services are up then.
+const stopped = (health, receiving) => (health.credentials.posthog?.state === "present" && receiving?.state === "off" ? receiving : null);
+
+function whole(all, unreceived) {
   const away = all.filter(([, status]) => status !== "up");
+  if (!away.length && unreceived) return "All services work, but receiving PostHog's events needs something: see what to do.";
   return away.length ? `Not everything works. Look at ${away.map(([name]) => name).join(", ")}.` : "Everything works: PostHog's events are announced, and what services report reaches PostHog.";
 }
 
@@ -123,6 +127,8 @@ export async function view({ session, signal }) {
   let lost = "";
   let activity = null;
   let letters = 0;
+  // The capability, as it was told last.
+  let receiving = null;
   const todo = h("ul", { id: "todo" });
   const services = h("div");
   const asked = h("p", { class: "faint" });
@@ -133,8 +139,9 @@ export async function view({ session, signal }) {
     const all = health ? steps(health) : STEPS.map((name) => [name, "unknown", null]);
     const now = current(activity, health);
     const known = session ? figures(now) : {};
-    closed.textContent = health ? whole(all) : `State unknown. ${lost}`;
-    const advised = health ? [...advice(health), ...troubles(now, letters)] : [lost];
+    const unreceived = health && stopped(health, receiving);
+    closed.textContent = health ? whole(all, unreceived) : `State unknown. ${lost}`;
+    const advised = health ? [...advice(health), ...(unreceived ? [`${unreceived.reason} ${unreceived.remediation ?? ""}`.trim()] : []), ...troubles(now, letters)] : [lost];
     todo.replaceChildren(...(advised.length ? advised : ["Nothing."]).map((words) => h("li", null, withCode(words))));
     loop.replaceChildren(...all.map(([name, status, words]) => h("li", { class: status },
       h("strong", null, name), h("p", null, state(status, words)),
@@ -195,6 +202,8 @@ export async function view({ session, signal }) {
   async function askCapabilities() {
     try {
       const { capabilities: rows } = await api("/v1/admin/capabilities", { signal });
+      receiving = rows.find((row) => row.name === "eventsIn") ?? null;
+      showLoop();
       redraw(capabilities, table("Capabilities", [
         ["Capability", (row) => NAMES[row.name] ?? row.name],
         ["State", (row) => state({ on: "up", off: "down" }[row.state] ?? "unknown", row.state)],
@@ -203,6 +212,8 @@ export async function view({ session, signal }) {
       ], rows), h("p", { class: "faint" }, "As of ", time(new Date().toISOString())));
     } catch (error) {
       if (signal.aborted) return;
+      receiving = null;
+      showLoop();
       capabilities.replaceChildren(h("p", { class: "problem" }, error.message));
     }
   }
