@@ -38,19 +38,28 @@ FROM contacts
 WHERE NOT :before::boolean OR (created_at, id) < (:before_created::timestamptz, :before_id::uuid)
 ORDER BY created_at DESC, id DESC LIMIT :limit;
 
--- name: searched(search, pattern, lowest_id, highest_id, most_begun, most_recent, newest, before, before_created, before_id, limit, offset)
+-- name: searched(search, small, capital, pattern, small_pattern, capital_pattern, lowest_id, highest_id, most_begun, most_recent, newest, before, before_created, before_id, limit, offset)
 -- Contacts that a search finds, those first that were made or seen last, and how many there are.
 -- Each index gives a bounded number, and of the latest contacts any part is looked through. Only what
--- is shown is read whole.
+-- is shown is read whole. Small and capital letters of a text are three texts where the database's
+-- language has a rule of its own, as Turkish has for I; elsewhere PostgreSQL sees that they are one.
 WITH begun AS MATERIALIZED (
     (SELECT id, created_at, last_seen_at FROM contacts
-        WHERE lower(left(email, 100)) LIKE lower(:pattern::text)
-            AND (length(:search::text) <= 100 OR starts_with(lower(email), lower(:search)))
+        WHERE (lower(left(email, 100)) LIKE lower(:pattern::text)
+                OR lower(left(email, 100)) LIKE lower(:small_pattern::text)
+                OR lower(left(email, 100)) LIKE lower(:capital_pattern::text))
+            AND (length(:search::text) <= 100 OR starts_with(lower(email), lower(:search))
+                OR starts_with(lower(email), lower(:small::text))
+                OR starts_with(lower(email), lower(:capital::text)))
         LIMIT :most_begun)
     UNION ALL
     (SELECT id, created_at, last_seen_at FROM contacts
-        WHERE lower(left(external_id, 100)) LIKE lower(:pattern::text)
-            AND (length(:search::text) <= 100 OR starts_with(lower(external_id), lower(:search)))
+        WHERE (lower(left(external_id, 100)) LIKE lower(:pattern::text)
+                OR lower(left(external_id, 100)) LIKE lower(:small_pattern::text)
+                OR lower(left(external_id, 100)) LIKE lower(:capital_pattern::text))
+            AND (length(:search::text) <= 100 OR starts_with(lower(external_id), lower(:search))
+                OR starts_with(lower(external_id), lower(:small::text))
+                OR starts_with(lower(external_id), lower(:capital::text)))
         LIMIT :most_begun)
     UNION ALL
     (SELECT id, created_at, last_seen_at FROM contacts
@@ -60,10 +69,13 @@ WITH begun AS MATERIALIZED (
     SELECT id, created_at, last_seen_at FROM begun
     UNION
     SELECT id, created_at, last_seen_at FROM (
-        SELECT id, email, external_id, created_at, last_seen_at FROM contacts
+        SELECT id, created_at, last_seen_at,
+            lower(concat_ws(E'\n', email, external_id, id)) AS text
+        FROM contacts
         ORDER BY created_at DESC, id DESC LIMIT :most_recent
     ) AS recent
-    WHERE position(lower(:search) IN lower(concat_ws(E'\n', email, external_id, id))) > 0
+    WHERE position(lower(:search) IN text) > 0 OR position(lower(:small) IN text) > 0
+        OR position(lower(:capital) IN text) > 0
 ), shown AS MATERIALIZED (
     SELECT id FROM found
     WHERE NOT :before::boolean

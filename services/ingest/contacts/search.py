@@ -35,12 +35,21 @@ def search_indexes(database: Database) -> list[BackgroundIndex]:
 def conditions(search: str) -> dict[str, object]:
     """Parameters of the query `searched` that say what is searched for."""
     ids = _ids_that_begin_with(search)
+    small, capital = search.lower(), search.upper()
     return {
         "search": search,
-        "pattern": search[:INDEXED_CHARACTERS].translate(_ESCAPES) + "%",
+        "small": small,
+        "capital": capital,
+        "pattern": _pattern(search),
+        "small_pattern": _pattern(small),
+        "capital_pattern": _pattern(capital),
         "lowest_id": ids and ids[0],
         "highest_id": ids and ids[1],
     }
+
+
+def _pattern(begin: str) -> str:
+    return begin[:INDEXED_CHARACTERS].translate(_ESCAPES) + "%"
 
 
 def _ids_that_begin_with(text: str) -> tuple[UUID, UUID] | None:

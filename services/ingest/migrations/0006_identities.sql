@@ -1,13 +1,15 @@
 -- migrate:up
 -- Emails are keys in one form, trimmed and in lower case; ids that programs write for nobody and
--- texts that are no address are no keys at all (corrections C5 and C6). Contacts stay.
+-- texts that are no address are no keys at all (corrections C5 and C6). Contacts stay. Databases in
+-- Turkish have another small letter for I.
 CREATE FUNCTION pg_temp.folded_email(email text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
-    SELECT lower(btrim(email, E' \t\n\u000b\f\r\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006'
-        || E'\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff'))
+    SELECT lower(translate(btrim(email,
+        E' \t\n\u000b\f\r\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006'
+        || E'\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff'), 'I', 'i'))
 $$;
 CREATE FUNCTION pg_temp.names_nobody(user_id text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
-    SELECT lower(btrim(user_id, E' \t\n\u000b\f\r''"`')) IN ('', 'anonymous', 'guest', 'distinctid',
-        'distinct_id', 'id', 'not_authenticated', 'email', 'undefined', 'true', 'false', 'null',
+    SELECT lower(translate(btrim(user_id, E' \t\n\u000b\f\r''"`'), 'I', 'i')) IN ('', 'anonymous',
+        'guest', 'distinctid', 'distinct_id', 'id', 'not_authenticated', 'email', 'undefined', 'true', 'false', 'null',
         '(null)', '<null>', 'none', 'nil', 'nan', '0', '[object object]', '[object undefined]',
         '[object null]', '00000000-0000-0000-0000-000000000000')
 $$;

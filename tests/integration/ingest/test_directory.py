@@ -61,6 +61,21 @@ WHERE happened
 """
 
 
+TURKISH_LOWER = """
+CREATE FUNCTION lower(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT pg_catalog.lower(translate($1, 'I\u0130', '\u0131i'))
+$$
+"""
+
+
+class Turkish(Database):
+    """Finds the schema's own `lower` first."""
+
+    @property
+    def _settings(self) -> dict[str, str]:
+        return {**super()._settings, "search_path": f"{self.schema}, pg_catalog"}
+
+
 class People:
     """A directory with what fills it."""
 
@@ -135,6 +150,27 @@ async def test_contacts_are_listed_searched_and_named(people: People) -> None:
     (found,) = (await people.directory.page(ListContacts(key=page.contacts[0].id))).contacts
     assert (found.external_id, found.email) == ("u_2", "ben@acme.example")
     assert found.created_at == found.first_seen_at == people.now - timedelta(hours=1)
+
+
+async def test_letters_are_those_of_all_languages_in_a_turkish_database(
+    people: People, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await people.happened(user_id="ivan", email="info@istanbul.example")
+    await people.happened(user_id="INGRID" + 100 * "I")
+    async with people.database.acquire() as connection:
+        # The embedded server has no other language.
+        await connection.execute(TURKISH_LOWER)
+    searching = Turkish(database_url, "ingest", MIGRATIONS, pool_size=1)
+    await searching.connect()
+    people.directory = ContactDirectory(searching)
+    for recent in (0, 10):
+        monkeypatch.setattr(directory, "RECENT", recent)
+        for text in ("INFO@I", "info@i", "Info@Ist", "IVAN", "ivan", "Ivan"):
+            assert await people.keys(search=text) == ["ivan"], text
+        for text in ("INGRID", "ingrid", "INGRID" + 100 * "I", "ingrid" + 99 * "i"):
+            assert len(await people.keys(search=text)) == 1, text
+        assert await people.keys(search="INGRID" + 100 * "I" + "X") == []
+    await searching.close()
 
 
 async def test_all_contacts_are_searched_by_how_they_begin_and_the_newest_by_any_part(
