@@ -37,6 +37,12 @@ from hogsend.urls import is_loopback
 
 NO_CREDENTIAL = "no_posthog_credential"
 CONFLICT = 409
+_FIXES = {
+    NO_CREDENTIAL: "run `hogsend doctor`: it says why the stored credential cannot be used",
+    "posthog_not_configured": region.SET_IT,
+    "webhook_secret_missing": "set POSTHOG_WEBHOOK_SECRET on the server and restart it",
+}
+"""What to do about codes that come without a remediation (contract 1.2)."""
 
 
 @dataclass(frozen=True)
@@ -179,10 +185,11 @@ def _store(client: AdminClient, grant: Grant, terminal: Terminal) -> None:
             client.store(grant)
     except AdminError as refused:
         secrets = (grant.access_token, grant.refresh_token)
+        hints = [_fix(refused), "nothing is kept on this machine; run this again after that"]
         raise ConnectError(
             Verdict.STORE_FAILED,
             redact(f"the credential could not be stored: {refused}", *secrets),
-            hint="nothing is kept on this machine; fix the server and run this again",
+            hint="\n".join(filter(None, hints)),
             detail=redact(refused.detail or "", *secrets),
             remediation=redact(refused.remediation or "", *secrets),
         ) from None
@@ -211,6 +218,7 @@ def _try_to_provision(
             error=str(refused),
             detail=refused.detail or UNSET,
             remediation=refused.remediation or UNSET,
+            hint=_fix(refused) or UNSET,
         )
 
 
@@ -269,6 +277,12 @@ def _as_failure(client: AdminClient, refused: AdminError) -> ConnectError:
     return ConnectError(
         Verdict.PROVISION_FAILED,
         str(refused),
+        hint=_fix(refused),
         detail=refused.detail,
         remediation=refused.remediation,
     )
+
+
+def _fix(refused: AdminError) -> str | None:
+    """What to do about a refusal; None where the server says so itself."""
+    return None if refused.remediation else _FIXES.get(refused.code or "", refused.fix)

@@ -14,7 +14,7 @@ from cli.redaction import printable
 from cli.terminal import print_hanging
 
 AGAIN = "run `hogsend connect posthog` again; `hogsend doctor` says what works"
-RERUN = "run `hogsend connect posthog --provision-only` once that is fixed"
+RERUN = "then run `hogsend connect posthog --provision-only`"
 
 
 _ROTATED: dict[Rotated, str] = {
@@ -32,10 +32,10 @@ def show(result: Connected, rotated: Collection[Rotated] = ()) -> None:
             + Text(printable(provision.error)),
             soft_wrap=True,
         )
-        for text in (provision.detail, provision.remediation):
-            if isinstance(text, str):
-                print_hanging(out, ("  ", ""), text)
-        print_hanging(out, ("  fix: ", "bold"), RERUN)
+        if isinstance(provision.detail, str):
+            print_hanging(out, ("  ", ""), provision.detail)
+        fixes = [text for text in (provision.remediation, provision.hint) if isinstance(text, str)]
+        print_hanging(out, ("  fix: ", "bold"), "\n".join([*fixes, RERUN]))
     out.print()
     connected = result.verdict is Verdict.CONNECTED
     out.print(Text(_headline(result), "bold green" if connected else "bold yellow"), soft_wrap=True)

@@ -88,13 +88,17 @@ class Provisioned(Document, frozen=True, kw_only=True):
 
 
 class NotProvisioned(Document, frozen=True, kw_only=True):
-    """Provisioning failed. `detail` and `remediation` are the server's sentences."""
+    """Provisioning failed. `detail` and `remediation` are the server's sentences.
+
+    `hint` is the command's, where the server has no remediation.
+    """
 
     attempted: bool = True
     ok: bool = False
     error: str
     detail: str | UnsetType = UNSET
     remediation: str | UnsetType = UNSET
+    hint: str | UnsetType = UNSET
 
 
 class Skipped(Document, frozen=True, kw_only=True):

@@ -272,6 +272,33 @@ def test_a_credential_that_is_not_renewed_is_not_called_a_missing_one(
     assert "hogsend doctor" in outcome.json["hint"]
 
 
+@pytest.mark.parametrize(
+    ("refusal", "fix"),
+    [
+        ((409, "posthog_not_configured"), "set POSTHOG_HOST"),
+        ((409, "webhook_secret_missing"), "set POSTHOG_WEBHOOK_SECRET on the server"),
+        ((401, "Unauthorized"), "HOGSEND_ADMIN_KEY"),
+        ((403, "Forbidden: insufficient scope"), "this key may not do that"),
+        ((429, "Rate limit exceeded"), "wait a minute"),
+        ((500, "Internal Server Error"), "the gateway's log"),
+        ((503, "credentials does not answer"), "run `hogsend status`"),
+    ],
+)
+def test_every_step_says_what_mends_a_refusal(
+    cli: Cli, hogsend: FakeHogsend, refusal: tuple[int, str], fix: str
+) -> None:
+    """Where the server itself says nothing."""
+    refused = CannedResponse(refusal[0], {"error": refusal[1]})
+    hogsend.provision = refused
+    assert fix in cli.connect(json=True, provision_only=True).json["hint"]
+    assert fix in cli.connect(json=True).json["provision"]["hint"]
+    assert fix in cli.connect().out
+    hogsend.stored = refused
+    outcome = cli.connect(json=True)
+    assert outcome.json["verdict"] == "store_failed"
+    assert fix in outcome.json["hint"]
+
+
 def test_case_159_provision_only_with_a_loopback_public_url(cli: Cli, hogsend: FakeHogsend) -> None:
     hogsend.info["apiPublicUrl"] = "http://127.1:3002"
     outcome = cli.connect(json=True, provision_only=True)
