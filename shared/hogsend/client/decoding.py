@@ -81,6 +81,8 @@ class Decoder(Generic[E]):
             InvalidRequest: msgspec cannot decode into such a type.
         """
         self._name = _name(kind)
+        self.is_typed = get_origin(kind) is TypedEvent
+        """Whether it reads events with properties of a type of the caller's."""
         try:
             self._decoder: msgspec.json.Decoder[E] = msgspec.json.Decoder(kind)
         except Exception as error:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
 from faststream._internal.endpoint.subscriber.call_item import CallsCollection
@@ -45,6 +46,9 @@ RETRY_SECONDS = 5.0
 """A message whose handler failed is redelivered after this long, and what was refused is asked for
 again."""
 NAK_SECONDS = 0.1
+
+_READ: ContextVar[Any] = ContextVar("hogsend_read")
+"""What was read of the message that is being handed over."""
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +116,10 @@ class ConsumerSubscriber(PullStreamSubscriber):
             stream=JStream(stream, declare=False),
         )
         self._parser = _parse(JsParser(pattern=subject))
+        if decoder.is_typed:
+            # FastStream would make the caller's type of what Python makes of JSON, where a number
+            # has lost its last zero and `msgspec.Raw` cannot be made of anything.
+            self._decoder = _as_read
         self._consumer = consumer
         self._acknowledges = not unacknowledged
         self._readable = decoder
@@ -181,7 +189,11 @@ class ConsumerSubscriber(PullStreamSubscriber):
             await self._set_aside(msg, error)
         else:
             if self._is_wanted(read):
-                return await super().process_message(msg)
+                handed_over = _READ.set(read)
+                try:
+                    return await super().process_message(msg)
+                finally:
+                    _READ.reset(handed_over)
         return Response(None)
 
     def _is_wanted(self, _read: Any) -> bool:
@@ -249,6 +261,10 @@ def _in_hand(link: Connection, messages: list[Msg], interval: float) -> Messages
     )
     held.take(messages)
     return held
+
+
+async def _as_read(_message: StreamMessage[Msg]) -> Any:
+    return _READ.get()
 
 
 def _parse(parser: JsParser) -> Any:

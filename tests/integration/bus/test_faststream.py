@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -479,6 +480,33 @@ async def test_a_handler_is_called_without_a_server_by_faststreams_test_broker()
     async with TestNatsBroker(broker):
         await broker.publish(event("1"), subjects.event("signed_up"))
     assert got == [event("1")]
+
+
+class Exact(msgspec.Struct):
+    plan: msgspec.Raw
+    price: Decimal
+
+
+async def test_a_typed_event_is_the_one_that_the_library_reads() -> None:
+    broker = HogsendBroker("nats://nowhere:4222", logger=None)
+    got = list[TypedEvent[Exact]]()
+
+    @broker.events("signed_up")
+    async def welcome(happened: TypedEvent[Exact]) -> None:
+        got.append(happened)
+        if happened.id == "1":
+            # In the midst of another one.
+            await send("2", b'"free"')
+
+    async def send(id: str, plan: bytes) -> None:
+        body = msgspec.json.encode(event(id, plan="#"))
+        exact = body.replace(b'"plan":"#"', b'"price":1.10,"plan":' + plan)
+        await broker.publish(exact, subjects.event("signed_up"))
+
+    async with TestNatsBroker(broker):
+        await send("1", b'{"of": 1e400}')
+    read = [(one.id, bytes(one.properties.plan), str(one.properties.price)) for one in got]
+    assert read == [("1", b'{"of": 1e400}', "1.10"), ("2", b'"free"', "1.10")]
 
 
 async def test_handlers_of_several_names_and_of_other_shapes_are_called_by_it_too() -> None:
