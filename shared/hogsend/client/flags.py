@@ -7,7 +7,7 @@ from typing import Any
 
 from hogsend.client.arguments import bag, text
 from hogsend.client.degradation import answered_without
-from hogsend.contract.errors import Unavailable
+from hogsend.contract.errors import InvalidRequest, TooLarge, Unavailable
 from hogsend.contract.flags import ANALYTICS_FLAGS, Flags, GetFlags
 from hogsend.transport.connection import Connection
 
@@ -37,7 +37,8 @@ class FlagsClient:
             group_properties: the same of groups, by group type.
 
         Raises:
-            InvalidRequest: something about the person is not as it must be.
+            InvalidRequest: something about the person is not as it must be, or all of it is too
+                much for a request.
             Forbidden: this NATS user may not evaluate flags.
         """
         request = GetFlags(
@@ -72,3 +73,5 @@ class FlagsClient:
         except Unavailable as error:
             answered_without("flags", error)
             return Flags()
+        except TooLarge as error:
+            raise InvalidRequest(str(error)) from error

@@ -225,6 +225,16 @@ async def test_conditions_that_fit_into_no_request_are_invalid() -> None:
         await Client(link).conditions_met(["u_1", "u_2"], [])
 
 
+async def test_properties_for_flags_that_fit_into_no_request_are_invalid() -> None:
+    def answer(_request: GetFlags) -> Flags:
+        raise TooLarge("the request is larger than NATS takes")
+
+    link = FakeLink()
+    link.answer(ANALYTICS_FLAGS, answer)
+    with pytest.raises(InvalidRequest, match="larger than NATS takes"):
+        await Client(link).flags.get("beta", "u_1", person_properties={"a": "long"})
+
+
 @pytest.mark.parametrize("blank", ["", " ", "\ufeff", "undefined", "[object Promise]"])
 async def test_nobody_is_nobodys_alias(blank: str) -> None:
     link = FakeLink()
