@@ -151,7 +151,7 @@ def documented_errors(*statuses: int) -> dict[int, ResponseSpec]:
         404: (ErrorBody, "It does not exist."),
         408: (ErrorBody, "The body did not arrive in time."),
         409: (ErrorBody, "The stored credential cannot be decrypted."),
-        413: (ErrorBody, "The body is too large."),
+        413: (ErrorBody, "The body is too large, or would take too much memory once decoded."),
         415: (ErrorBody, "The body is encoded in another way than gzip."),
         429: (ErrorBody, "Too many requests; see Retry-After."),
         502: (RefusalBody, "PostHog refused, or cannot be reached."),
