@@ -27,9 +27,10 @@ class Server:
     Parameters
     ----------
     url
-        Address of the Hogsend server; HOGSEND_API_URL, else http://localhost:3002.
+        Address of the Hogsend server; HOGSEND_API_URL, else the one `hogsend up` runs here.
     admin_key
-        Its admin key; HOGSEND_ADMIN_KEY or ADMIN_API_KEY, in the environment or ./.env.
+        Its admin key; HOGSEND_ADMIN_KEY or ADMIN_API_KEY, in the environment or ./.env, else
+        the one that `hogsend up` made here.
     json
         Print one JSON document on stdout and nothing else.
     """

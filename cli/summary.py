@@ -84,8 +84,7 @@ def show(summary: Summary, next_steps: Mapping[str, str] | None = None) -> None:
             soft_wrap=True,
         )
     if summary.credential_unreadable:
-        file = summary.admin_key_file
-        key = f"$(cat {file})" if file else "$ADMIN_API_KEY"
+        command, server = keyed_command(summary), f"--url {summary.gateway}"
         out.print(
             "\n[bold red]What is stored for PostHog cannot be read:[/] BETTER_AUTH_SECRET is not "
             "the one it was sealed with. Persons are not read, and webhooks that need the minted "
@@ -94,10 +93,7 @@ def show(summary: Summary, next_steps: Mapping[str, str] | None = None) -> None:
             soft_wrap=True,
         )
         out.print(
-            # Not an argument of curl's: every user of the machine sees those.
-            f"  printf 'Authorization: Bearer %s' \"{key}\" | curl -X DELETE -H @- "
-            f"{summary.gateway}/v1/admin/provider-credentials/posthog\n"
-            f"  {typed_command()} connect posthog --url {summary.gateway}",
+            f"  {command} disconnect posthog {server}\n  {command} connect posthog {server}",
             soft_wrap=True,
             markup=False,
         )

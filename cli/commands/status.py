@@ -54,7 +54,7 @@ def status(
     Parameters
     ----------
     url
-        Address of the gateway; HOGSEND_API_URL, else http://localhost:3002.
+        Address of the gateway; HOGSEND_API_URL, else the one `hogsend up` runs here.
     watch
         Look again and again until Ctrl-C, also while the gateway cannot be reached; then exit with
         what the last look found.

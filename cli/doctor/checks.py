@@ -48,8 +48,8 @@ class Check(msgspec.Struct, frozen=True):
 
 _CREDENTIAL_REMEDIES = {
     "needs_reconnect": "run `hogsend connect {provider}` again",
-    "unreadable": "put the earlier secret into BETTER_AUTH_SECRET_PREVIOUS; or DELETE "
-    "/v1/admin/provider-credentials/{provider}, then run `hogsend connect {provider}`",
+    "unreadable": "put the earlier secret into BETTER_AUTH_SECRET_PREVIOUS; or run "
+    "`hogsend disconnect {provider}`, then `hogsend connect {provider}`",
     "unknown": "the credentials service alone knows: start it, or what it needs",
 }
 """What to do about a credential, by its state; about any other state there is nothing to do."""

@@ -18,8 +18,8 @@ _WAITED_FOR = {
     "none: run `hogsend connect posthog`, or set POSTHOG_WEBHOOK_SECRET; WEBHOOK_OPEN=true accepts "
     "webhooks from everybody",
     "readable webhook secret": "every webhook is answered 503: put the earlier secret into "
-    "BETTER_AUTH_SECRET_PREVIOUS, or DELETE /v1/admin/provider-credentials/posthog and run "
-    "`hogsend connect posthog`",
+    "BETTER_AUTH_SECRET_PREVIOUS; or run `hogsend disconnect posthog`, then `hogsend connect "
+    "posthog`",
     "spool": "every webhook is answered 503: start NATS, or set SPOOL_MAX_BYTES so that webhooks "
     "are kept until it is back",
     "room in the spool": "webhooks are answered 429, which PostHog tries again for a while only: "

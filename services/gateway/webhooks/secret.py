@@ -251,7 +251,7 @@ def _announce(reply: WebhookSecretReply, *, missing: bool) -> None:
         log.error(
             "the minted webhook secret cannot be decrypted, so webhooks are refused with 503. Was "
             "BETTER_AUTH_SECRET changed? Name the one before in BETTER_AUTH_SECRET_PREVIOUS, or "
-            "DELETE /v1/admin/provider-credentials/posthog and connect again."
+            "run `hogsend disconnect posthog` and connect again."
         )
     else:
         log.info("webhook secret known", version=reply.version)

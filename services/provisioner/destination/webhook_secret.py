@@ -107,8 +107,8 @@ class WebhookSecrets(MintedSecrets):
             raise _missing(
                 "A webhook secret was minted earlier, but it cannot be decrypted any more. "
                 "BETTER_AUTH_SECRET was probably rotated.",
-                "Put the earlier secret into BETTER_AUTH_SECRET_PREVIOUS; or DELETE "
-                "/v1/admin/provider-credentials/posthog and run `hogsend connect posthog` again; "
+                "Put the earlier secret into BETTER_AUTH_SECRET_PREVIOUS; or run "
+                "`hogsend disconnect posthog`, then `hogsend connect posthog` again; "
                 "or set POSTHOG_WEBHOOK_SECRET.",
             )
         payload = stored.payload or DerivedPayload()

@@ -11,8 +11,8 @@ SERVICE_DOWN = "The credentials service did not answer, so this is unknown."
 CHECK_SERVICE = "Check `hogsend status` and the log of the credentials service."
 CONNECT = "Run `hogsend connect posthog`."
 READ_OR_FORGET = (
-    "Put the earlier secret into BETTER_AUTH_SECRET_PREVIOUS; or DELETE "
-    "/v1/admin/provider-credentials/posthog, then run `hogsend connect posthog`."
+    "Put the earlier secret into BETTER_AUTH_SECRET_PREVIOUS; or run "
+    "`hogsend disconnect posthog`, then `hogsend connect posthog`."
 )
 
 

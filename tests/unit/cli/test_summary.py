@@ -48,3 +48,14 @@ def test_the_secret_is_asked_for_only_where_it_is_not_known_to_posthog_alone(
     shown = capsys.readouterr().out
     assert ("$POSTHOG_WEBHOOK_SECRET" in shown) is ours
     assert ("hogsend events send" in shown) is not ours
+
+
+def test_what_cannot_be_read_is_forgotten_with_a_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show(msgspec.structs.replace(UP, credential_unreadable=True, admin_key_file="key"))
+    shown = capsys.readouterr().out
+    for command in ("disconnect", "connect"):
+        (line,) = (line for line in shown.splitlines() if f"hogsend {command} posthog" in line)
+        assert line.strip().startswith('HOGSEND_ADMIN_KEY="$(cat key)"')
+        assert line.endswith(f"--url {UP.gateway}")

@@ -71,12 +71,12 @@ def test_a_configured_secret_takes_precedence() -> None:
 def test_beside_a_configured_secret_what_is_lost_of_a_minted_one_is_told() -> None:
     found = findings.webhook_secret(status(webhook_secret="unreadable"), configured=True)
     assert (found.state, found.source) == ("present", "environment")
-    assert "DELETE" in str(found.remediation)
+    assert "hogsend disconnect" in str(found.remediation)
 
 
 def test_connecting_again_is_not_said_to_be_enough_for_a_minted_secret() -> None:
     found = findings.credential(status(oauth="unreadable", webhook_secret="unreadable"))
-    assert "DELETE /v1/admin/provider-credentials/posthog" in str(found.remediation)
+    assert "`hogsend disconnect posthog`" in str(found.remediation)
     secret = findings.webhook_secret(status(webhook_secret="unreadable"), configured=False)
     assert secret.remediation == found.remediation
 

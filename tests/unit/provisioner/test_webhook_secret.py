@@ -107,7 +107,7 @@ async def test_an_unreadable_secret_is_never_replaced(credentials: FakeCredentia
     refusal = (await refused(secrets(credentials))).refusal
     assert (refusal.reason, refusal.code) == ("precondition", "webhook_secret_missing")
     assert "BETTER_AUTH_SECRET" in (refusal.detail or "")
-    for way_out in ("BETTER_AUTH_SECRET_PREVIOUS", "DELETE", "POSTHOG_WEBHOOK_SECRET"):
+    for way_out in ("BETTER_AUTH_SECRET_PREVIOUS", "disconnect", "POSTHOG_WEBHOOK_SECRET"):
         assert way_out in (refusal.remediation or "")
     assert credentials.stored == []
 
