@@ -158,7 +158,9 @@ def read_engagement(
     named = subject.removeprefix(f"{subjects.ENGAGEMENT}.")
     if reported.type not in {None, named}:
         raise MalformedEngagement(f"type {reported.type!r} on the subject of {named!r}")
-    # Ids from the bus itself are the same for all who read the message, and after a replay.
+    # Ids from the bus itself are the same for all who read the message, and after a replay. The
+    # time is no part of it, as it is of `place_id`: 0.1.0 and earlier dead letters say this, and a
+    # report that is read again under another id would be recorded and sent twice.
     id = reported.id or message_id(headers) or f"ENGAGEMENT:{sequence}"
     return Engagement(id=id, type=named, timestamp=timestamp, data=reported.data)
 
