@@ -9,7 +9,9 @@ from litestar.serialization import encode_json
 
 from hogsend.service.settings.shared import PostHogSettings, PublicUrlSettings
 from services.gateway.api import build
+from services.gateway.parts import Parts
 from services.gateway.settings import GatewaySettings
+from services.gateway.workers.link import Workers
 
 _KEYS = {
     "webhookSecret": "webhook secret, if there is one",
@@ -64,16 +66,20 @@ def page() -> str:
 def _document() -> Any:
     # The document says which routes there are; none of them is called, so nothing is behind them.
     nothing = cast("Any", None)
-    app = build(
-        nothing,
-        nothing,
-        nothing,
-        nothing,
+    parts = Parts(
+        bus=nothing,
         # Not from this machine's environment.
-        GatewaySettings.model_construct(),
+        settings=GatewaySettings.model_construct(),
         posthog=PostHogSettings.model_construct(),
-        public=PublicUrlSettings.model_construct(),
+        watcher=nothing,
+        webhook_secret=nothing,
+        signing_keys=nothing,
+        size=nothing,
+        spool=None,
+        queue=nothing,
+        workers=Workers(nothing),
     )
+    app = build(parts, PublicUrlSettings.model_construct())
     return json.loads(encode_json(app.openapi_schema.to_schema()))
 
 

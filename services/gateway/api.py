@@ -7,7 +7,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from hogsend.service.settings.shared import PostHogSettings, PublicUrlSettings
+from hogsend.service.settings.shared import PublicUrlSettings
 from hogsend.transport.connection import Connection
 from services.gateway.activity.log import ActivityLog
 from services.gateway.audit import with_audit_trail
@@ -28,6 +28,7 @@ from services.gateway.health.report import HealthReports
 from services.gateway.host_header import with_valid_host
 from services.gateway.json_request import JSONRequest
 from services.gateway.openapi import openapi_config
+from services.gateway.parts import Parts
 from services.gateway.query_keys import refuse_unknown_query_keys
 from services.gateway.request_timeouts import with_body_timeout
 from services.gateway.response_headers import with_response_headers
@@ -59,42 +60,25 @@ from services.gateway.routes.record import record_event
 from services.gateway.routes.webhooks import posthog_route, unknown_source
 from services.gateway.settings import GatewaySettings
 from services.gateway.signatures import Signatures
-from services.gateway.signing_keys import SigningKeys
 from services.gateway.slow_readers import with_answers_in_pieces
 from services.gateway.tracing import with_traces
 from services.gateway.webhooks.deliveries import PostHogDeliveries, with_deliveries
 from services.gateway.webhooks.refusals import Refusals
-from services.gateway.webhooks.secret import WebhookSecret
-from services.gateway.webhooks.size_limit import SizeLimit
-from services.gateway.webhooks.webhook_queue import WebhookQueue
-from services.gateway.workers.link import Workers
 
 
-def build(
-    bus: Connection,
-    queue: WebhookQueue,
-    webhook_secret: WebhookSecret,
-    signing_keys: SigningKeys,
-    settings: GatewaySettings,
-    *,
-    posthog: PostHogSettings,
-    public: PublicUrlSettings,
-    workers: Workers | None = None,
-    partitions: int = 1,
-) -> Litestar:
+def build(parts: Parts, public: PublicUrlSettings, *, partitions: int = 1) -> Litestar:
     """Put the routes and what they need together."""
-    workers = workers or Workers(queue)
-    size = SizeLimit(bus, settings.webhook_max_bytes)
+    bus, settings, workers = parts.bus, parts.settings, parts.workers
     deliveries = PostHogDeliveries(
-        queue,
-        webhook_secret,
-        Signatures(signing_keys, required=settings.signatures_required),
-        size=size,
+        parts.queue,
+        parts.webhook_secret,
+        Signatures(parts.signing_keys, required=settings.signatures_required),
+        size=parts.size,
         refusals=Refusals(ClientAddresses(settings.trusted_proxies)),
         max_bytes=settings.webhook_max_bytes,
         in_order=partitions > 1,
     )
-    health = HealthReports(bus, queue, webhook_secret, size, workers)
+    health = HealthReports(bus, parts.queue, parts.webhook_secret, parts.size, workers)
     live, activity = LiveEvents(bus), ActivityLog(bus)
     console = console_is_shown(wanted=settings.console, host=settings.gateway_host)
     keys = AdminKeys(
@@ -138,13 +122,13 @@ def build(
             "bus": _always(bus),
             "live": _always(live),
             "activity": _always(activity),
-            "queue": _always(queue),
-            "webhook_secret": _always(webhook_secret),
-            "signing_keys": _always(signing_keys),
+            "queue": _always(parts.queue),
+            "webhook_secret": _always(parts.webhook_secret),
+            "signing_keys": _always(parts.signing_keys),
             "signatures_required": _always(settings.signatures_required),
             "health": _always(health),
             "workers": _always(workers),
-            "posthog": _always(posthog),
+            "posthog": _always(parts.posthog),
             "public": _always(public),
         },
         request_class=JSONRequest,

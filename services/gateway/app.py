@@ -6,19 +6,16 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import structlog
 from faststream import FastStream
 from granian.server.embed import Server
 
-from hogsend.contract.credentials import POSTHOG
 from hogsend.contract.users import User
 from hogsend.service import telemetry
 from hogsend.service.app import service_app
 from hogsend.service.broker import ServiceBroker, service_broker
-from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.heartbeat import touch_forever
 from hogsend.service.settings.shared import (
     BusSettings,
@@ -29,7 +26,6 @@ from hogsend.service.settings.shared import (
     TelemetrySettings,
 )
 from hogsend.service.tasks import Work
-from hogsend.transport.connection import Connection
 from services.gateway.activity.log import gateway_activity
 from services.gateway.api import build, with_middleware
 from services.gateway.handlers import router
@@ -37,73 +33,15 @@ from services.gateway.health.measured import keep_asking, keep_measuring_disk
 from services.gateway.listener import join, listening_socket
 from services.gateway.liveness import LivenessListener
 from services.gateway.notices.telling import telling
+from services.gateway.parts import Parts, build_parts
 from services.gateway.server import make_server
 from services.gateway.settings import GatewaySettings
-from services.gateway.signing_keys import SigningKeys
-from services.gateway.webhooks.secret import WebhookSecret
-from services.gateway.webhooks.size_limit import SizeLimit
-from services.gateway.webhooks.spool.spool import Spool
-from services.gateway.webhooks.webhook_queue import WebhookQueue
-from services.gateway.workers.link import Workers
 from services.gateway.workers.place import Place, place_of, share_of, without_ports
 
 log = structlog.get_logger(__name__)
 
 SECRET_SECONDS = 3.0
 """How long a gateway that starts waits for the webhook secret before it answers anything."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What the gateway works with, besides its routes."""
-
-    watcher: CredentialWatcher
-    webhook_secret: WebhookSecret
-    signing_keys: SigningKeys
-    signatures_required: bool
-    spool: Spool | None
-    queue: WebhookQueue
-    workers: Workers
-
-
-def build_parts(
-    link: Connection,
-    settings: GatewaySettings,
-    posthog: PostHogSettings,
-    place: Place | None = None,
-) -> Parts:
-    """Make the parts of a gateway that publishes and asks over `link`.
-
-    Args:
-        link: to NATS.
-        settings: the gateway's, or a worker's share of them.
-        posthog: PostHog's.
-        place: which worker this process is; None where it is the whole gateway.
-    """
-    spool = (
-        Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_max_bytes else None
-    )
-    queue = WebhookQueue(link, spool, settings.webhook_ack_timeout_ms / 1000)
-    watcher = CredentialWatcher(POSTHOG)
-    secret = posthog.posthog_webhook_secret
-    return Parts(
-        watcher=watcher,
-        webhook_secret=WebhookSecret(
-            link,
-            watcher,
-            secret.get_secret_value() if secret else None,
-            settings.spool_dir / "webhook-secret.json",
-            previous=[
-                earlier.get_secret_value() for earlier in settings.posthog_webhook_secret_previous
-            ],
-            may_be_open=settings.webhook_open,
-        ),
-        signing_keys=SigningKeys.of(link, watcher, settings, posthog),
-        signatures_required=settings.signatures_required,
-        spool=spool,
-        queue=queue,
-        workers=Workers(queue, place, settings.gateway_workers) if place else Workers(queue),
-    )
 
 
 def create_app(
@@ -130,7 +68,7 @@ def create_app(
         try:
             # Connections wait in the socket meanwhile; without the secret they would be refused.
             await parts.webhook_secret.heard_of(within=SECRET_SECONDS)
-            if parts.signatures_required:
+            if parts.settings.signatures_required:
                 await parts.signing_keys.heard_of(within=SECRET_SECONDS)
             parts.workers.ready()
             await server.serve()
@@ -187,17 +125,7 @@ async def run() -> None:
 
         broker = service_broker(User.GATEWAY, nats)
         parts = build_parts(broker.link, settings, posthog, place)
-        app = build(
-            broker.link,
-            parts.queue,
-            parts.webhook_secret,
-            parts.signing_keys,
-            settings,
-            posthog=posthog,
-            public=public,
-            workers=parts.workers,
-            partitions=PartitionSettings().ingest_partitions,
-        )
+        app = build(parts, public, partitions=PartitionSettings().ingest_partitions)
         server = make_server(with_middleware(app, broker.link, settings), settings)
         server.listening = _listening(settings, place)
         await create_app(
@@ -207,7 +135,7 @@ async def run() -> None:
             background=[
                 partial(touch_forever, observed.health_file),
                 partial(app.state.activity.keep, broker.instance),
-                SizeLimit(broker.link, settings.webhook_max_bytes).watch,
+                parts.size.watch,
                 LivenessListener(settings.gateway_host, settings.gateway_liveness_port).serve,
                 *_once(
                     place,
@@ -215,7 +143,7 @@ async def run() -> None:
                         keep_asking,
                         broker.link,
                         parts.webhook_secret,
-                        signatures_required=parts.signatures_required,
+                        signatures_required=settings.signatures_required,
                     ),
                 ),
                 *_once(place, partial(keep_measuring_disk, settings.spool_dir)),

@@ -30,8 +30,8 @@ from services.credentials.app import create_app as create_credentials
 from services.credentials.refresh import Clock, utc_now
 from services.credentials.sealing import Sealer
 from services.gateway.api import build, with_middleware
-from services.gateway.app import build_parts
 from services.gateway.handlers import router as gateway_router
+from services.gateway.parts import build_parts
 from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.spool.spool import Spool
@@ -257,15 +257,7 @@ async def gateway_service(
     broker.provide(parts.watcher)
     broker.include(gateway_router)
     broker.link.on_reconnect(parts.watcher.reconnected)
-    routes = build(
-        broker.link,
-        parts.queue,
-        parts.webhook_secret,
-        parts.signing_keys,
-        environment,
-        posthog=configured,
-        public=public,
-    )
+    routes = build(parts, public)
     app = with_middleware(routes, broker.link, environment)
     process = service_app(broker, background=[parts.watcher.revalidate, parts.queue.drain_forever])
     try:

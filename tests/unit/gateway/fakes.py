@@ -28,11 +28,14 @@ from hogsend.transport.connection import Connection
 from hogsend.transport.correlation import correlation_id
 from hogsend.transport.publisher import OutgoingMessage, Publisher
 from services.gateway.api import build, with_middleware
+from services.gateway.parts import Parts
 from services.gateway.settings import GatewaySettings
 from services.gateway.signing_keys import SigningKeys
 from services.gateway.webhooks.secret import WebhookSecret
+from services.gateway.webhooks.size_limit import SizeLimit
 from services.gateway.webhooks.spool.spool import Spool
 from services.gateway.webhooks.webhook_queue import WebhookQueue
+from services.gateway.workers.link import Workers
 
 ADMIN_KEY = "k-admin"
 READ_KEY = "k-read"
@@ -189,15 +192,19 @@ async def fake_gateway(
     if signing is not None:
         bus.answer(CREDENTIALS_SIGNING_SECRET, signing)
         await keys_of_signatures.renew()
-    litestar = build(
-        bus,
-        queue,
-        webhook_secret,
-        keys_of_signatures,
-        configured,
+    parts = Parts(
+        bus=bus,
+        settings=configured,
         posthog=with_posthog,
-        public=PublicUrlSettings(api_public_url="https://t.example.com"),
+        watcher=watcher,
+        webhook_secret=webhook_secret,
+        signing_keys=keys_of_signatures,
+        size=SizeLimit(bus, configured.webhook_max_bytes),
+        spool=spool,
+        queue=queue,
+        workers=Workers(queue),
     )
+    litestar = build(parts, PublicUrlSettings(api_public_url="https://t.example.com"))
     app = with_middleware(litestar, bus, configured)
     transport = httpx.ASGITransport(cast("Any", app), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:

@@ -14,14 +14,10 @@ from litestar.routes import HTTPRoute
 from litestar.serialization import encode_json
 
 from hogsend.service.settings.shared import PostHogSettings, PublicUrlSettings
-from hogsend.transport.connection import Connection
 from services.gateway.api import build
 from services.gateway.auth import admin_only, admin_or_reader, reporters_only
 from services.gateway.examples import examples
 from services.gateway.settings import GatewaySettings
-from services.gateway.signing_keys import SigningKeys
-from services.gateway.webhooks.secret import WebhookSecret
-from services.gateway.webhooks.webhook_queue import WebhookQueue
 from tests.unit.gateway.fakes import INGEST_KEY, SECRET, FakeGateway, bearer
 
 ERROR_SCHEMAS = {
@@ -36,15 +32,8 @@ ERROR_SCHEMAS = {
 
 @pytest.fixture(scope="module")
 def app() -> Litestar:
-    return build(
-        Mock(Connection),
-        Mock(WebhookQueue),
-        Mock(WebhookSecret),
-        Mock(SigningKeys),
-        GatewaySettings(),
-        posthog=PostHogSettings(),
-        public=PublicUrlSettings(),
-    )
+    parts = Mock(settings=GatewaySettings(), posthog=PostHogSettings())
+    return build(parts, PublicUrlSettings())
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ from hogsend.contract.users import User
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.settings.shared import PostHogSettings
-from services.gateway.app import build_parts, create_app
+from services.gateway.app import create_app
+from services.gateway.parts import build_parts
 from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.secret import SecretCheck, WebhookSecret
 from tests.unit.gateway.fakes import FakeConnection
