@@ -126,6 +126,8 @@ class Creation(msgspec.Struct, frozen=True):
     asked: Asked
     filters_as_asked: frozenset[str]
     """Before those that catch copies for a durable were replaced."""
+    has_name: bool = True
+    """Whether the configuration has a `name`, besides that of the durable."""
 
     @property
     def is_durable(self) -> bool:
@@ -135,6 +137,9 @@ class Creation(msgspec.Struct, frozen=True):
     @property
     def subject(self) -> str:
         """Below `CONSUMER.` of JetStream's API."""
+        if not self.has_name:
+            # Any other request gives it one.
+            return f"DURABLE.CREATE.{self.stream}.{self.name}"
         subject = f"CREATE.{self.stream}.{self.name}"
         # The server checks that the last part is the filter.
         single = self.asked.config.filter_subject
@@ -144,6 +149,15 @@ class Creation(msgspec.Struct, frozen=True):
     def body(self) -> bytes:
         """What JetStream is asked."""
         return msgspec.json.encode(self.asked)
+
+    def unnamed(self) -> Creation:
+        """The same durable as one that was made without `name`, as older clients do.
+
+        With it, nats-server 2.11 takes it for another one.
+        """
+        config = msgspec.structs.replace(self.asked.config, name=None)
+        asked = msgspec.structs.replace(self.asked, config=config)
+        return msgspec.structs.replace(self, asked=asked, has_name=False)
 
     def like(self, single: str | None, several: list[str] | None) -> Creation:
         """The same consumer as one that exists, if only a replay has changed its filters since."""

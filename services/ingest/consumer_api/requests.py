@@ -41,6 +41,7 @@ class _Found(msgspec.Struct, frozen=True):
     """What is looked at of a stream or a consumer."""
 
     class Config(msgspec.Struct, frozen=True):
+        name: str = ""
         durable_name: str = ""
         filter_subject: str | None = None
         filter_subjects: list[str] | None = None
@@ -93,6 +94,8 @@ class ConsumerRequests:
             found = _decoded(await self._info(creation.stream, creation.name))
             if found.error is None:
                 creation = creation.like(found.config.filter_subject, found.config.filter_subjects)
+                if not found.config.name:
+                    creation = creation.unnamed()
         return await self._ask(f"{OWN_API}.CONSUMER.{creation.subject}", creation.body)
 
     async def _delete(self, deletion: Deletion) -> bytes:

@@ -204,6 +204,7 @@ def _answering_api() -> set[str]:
             f"{API}.STREAM.INFO.{stream}",
             f"{API}.CONSUMER.INFO.{stream}.*",
             f"{API}.CONSUMER.CREATE.{stream}.>",
+            f"{API}.CONSUMER.DURABLE.CREATE.{stream}.*",
             f"{API}.CONSUMER.DELETE.{stream}.*",
         }
     # To find who else would get what is replayed to one durable.

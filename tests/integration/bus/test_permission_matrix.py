@@ -193,7 +193,7 @@ async def test_a_user_reaches_only_its_own_consumers(
             asked = stream in others and api == API
             made = asked or mine or looked_at
             every[f"{api}.CONSUMER.CREATE.{stream}.{name}.hogsend.x"] = made
-            every[f"{api}.CONSUMER.DURABLE.CREATE.{stream}.{name}"] = asked or mine
+            every[f"{api}.CONSUMER.DURABLE.CREATE.{stream}.{name}"] = made
             every[f"{api}.CONSUMER.DELETE.{stream}.{name}"] = asked or deletes or looked_at
             if api == API:
                 every[f"$JS.ACK.{stream}.{name}.1.1.1.1.0"] = read

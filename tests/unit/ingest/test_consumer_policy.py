@@ -52,6 +52,17 @@ def test_a_consumer_is_made_and_never_changed(action: str | None) -> None:
     }
 
 
+def test_a_durable_that_was_made_without_a_name_is_asked_for_without_one() -> None:
+    filtered = "hogsend.events.x"
+    creation = read(f"{CREATE}.{filtered}", body(durable_name="mine", filter_subject=filtered))
+    assert isinstance(creation, Creation)
+    assert creation.subject == f"{CREATE}.{filtered}"
+    unnamed = creation.unnamed().like(filtered, None)
+    assert unnamed.subject == "DURABLE.CREATE.EVENTS.mine"
+    config = msgspec.json.decode(unnamed.body)["config"]
+    assert config == {"durable_name": "mine", "filter_subject": filtered}
+
+
 EVERYTHING = ["hogsend.events.*", "hogsend.contacts.*.erased"]
 
 
