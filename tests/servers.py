@@ -28,6 +28,7 @@ from cli.stack.postgres import EmbeddedPostgres
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.users import User
 from tests import containers
+from tests.open_postgres import OpenPostgres
 from tests.ports import free_port
 from tests.waiting import eventually
 
@@ -128,7 +129,7 @@ async def _containers() -> AsyncIterator[Servers]:
 @asynccontextmanager
 async def _embedded() -> AsyncIterator[Servers]:
     directory = Path(tempfile.mkdtemp(prefix="hogsend-test-"))
-    postgres = EmbeddedPostgres(directory / "postgres")
+    postgres = OpenPostgres(directory / "postgres")
     postgres.prepare()
     port = free_port()
     config = directory / "nats.conf"

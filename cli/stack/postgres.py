@@ -44,13 +44,12 @@ Secret = Callable[[str], str]
 class EmbeddedPostgres:
     """One data directory and the server that runs on it."""
 
-    def __init__(self, data: Path, secret: Secret | None = None) -> None:
+    def __init__(self, data: Path, secret: Secret) -> None:
         """Compute paths; touches no file.
 
         Args:
             data: the data directory.
-            secret: gives a generated secret by name, such as a password; None leaves the server
-                without passwords, for tests.
+            secret: gives a generated secret by name, such as a password.
         """
         self.data = data
         self._secret = secret
@@ -92,7 +91,7 @@ class EmbeddedPostgres:
 
     def psql(self, password_file: Path) -> str:
         """Shell command that opens the database; writes the file with its password."""
-        password = self._secret(password_name(SUPERUSER)) if self._secret else ""
+        password = self._secret(password_name(SUPERUSER))
         write_private(password_file, f"*:*:*:{SUPERUSER}:{password}\n")
         return (
             f"PGPASSFILE={password_file} {BINARIES / 'psql'} -h {self.sockets} "
@@ -138,23 +137,21 @@ class EmbeddedPostgres:
                 await connection.execute(f"CREATE DATABASE {DATABASE}")
         finally:
             await connection.close()
-        if self._secret is not None:
-            await self._close(self._secret)
+        await self._close()
         return True
 
-    async def _close(self, secret: Secret) -> None:
+    async def _close(self) -> None:
         connection = await asyncpg.connect(self.url, timeout=2)
         try:
-            await give_roles(connection, DATABASE, secret)
+            await give_roles(connection, DATABASE, self._secret)
             self._admit(CLOSED)
             await connection.execute("SELECT pg_reload_conf()")
         finally:
             await connection.close()
 
     def _admit(self, rules: str) -> None:
-        if self._secret is not None:
-            # Written in place: it belongs to the server's user.
-            (self.data / "pg_hba.conf").write_text(rules)
+        # Written in place: it belongs to the server's user.
+        (self.data / "pg_hba.conf").write_text(rules)
 
     def remove_sockets(self) -> None:
         """Remove a socket directory that lies outside the data directory."""
@@ -183,9 +180,8 @@ class EmbeddedPostgres:
             raise OSError(done.stderr.strip())
 
     def _url(self, database: str, role: str) -> str:
-        password = f":{quote(self._secret(password_name(role)), safe='')}" if self._secret else ""
-        user = role if self._secret else SUPERUSER
-        return f"postgresql://{user}{password}@/{database}?host={quote(str(self.sockets))}"
+        password = quote(self._secret(password_name(role)), safe="")
+        return f"postgresql://{role}:{password}@/{database}?host={quote(str(self.sockets))}"
 
 
 def _socket_directory(data: Path) -> Path:

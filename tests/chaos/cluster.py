@@ -19,11 +19,11 @@ import psutil
 from cli.stack import nats
 from cli.stack.data_directory import DataDirectory
 from cli.stack.environment import SERVICE_SETTINGS, environment_for, minimal_environment
-from cli.stack.postgres import EmbeddedPostgres
 from cli.stack.supervisor import Program, Supervisor
 from hogsend.contract.users import User
 from tests.chaos.wire import Wire, wire
 from tests.nats_cluster import Ports, write_cluster_config
+from tests.open_postgres import OpenPostgres
 from tests.ports import free_port
 from tests.running_stack import ROOT
 from tests.waiting import eventually
@@ -105,7 +105,7 @@ async def cluster(directory: Path, beside: Path = ROOT) -> AsyncIterator[Cluster
     starts: list[str] = []
     supervisor = Supervisor(home.logs, lambda name, what: starts.append(f"{name} {what}"))
     ports = [Ports(*(free_port() for _ in range(4))) for _ in range(SERVERS)]
-    postgres = EmbeddedPostgres(home.path / "postgres")
+    postgres = OpenPostgres(home.path / "postgres")
     await asyncio.to_thread(postgres.prepare)
     database_port = free_port()
     async with AsyncExitStack() as stack:

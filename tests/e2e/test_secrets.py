@@ -21,11 +21,12 @@ import psutil
 import pytest
 
 from cli.stack.environment import SERVICE_SETTINGS
-from cli.stack.postgres import BINARIES, EmbeddedPostgres
+from cli.stack.postgres import BINARIES
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from tests.e2e.test_demo import MINTED, TOKENS, VERIFIER
+from tests.open_postgres import OpenPostgres
 from tests.ports import free_port, real_ports
 from tests.running_stack import PYTHONPATH, clean_environment
 from tests.waiting import PATIENCE_SECONDS, eventually
@@ -134,7 +135,7 @@ def test_the_process_list_and_core_dumps(demo: Demo) -> None:
 
 
 def test_every_column_of_the_database(demo: Demo) -> None:
-    sockets = EmbeddedPostgres(demo.home / "postgres").sockets
+    sockets = OpenPostgres(demo.home / "postgres").sockets
     dumped = subprocess.run(
         [BINARIES / "pg_dump", "-h", sockets, "-U", "postgres", "--inserts", "hogsend"],
         env={"PGPASSWORD": secret(demo, "postgres-superuser")},

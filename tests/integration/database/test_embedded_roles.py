@@ -15,6 +15,7 @@ import pytest
 from cli.stack.data_directory import DataDirectory
 from cli.stack.postgres import EmbeddedPostgres
 from cli.stack.supervisor import Supervisor
+from tests.open_postgres import OpenPostgres
 from tests.waiting import eventually
 
 
@@ -41,7 +42,7 @@ async def run(url: str, statement: str) -> None:
 async def test_what_the_superuser_made_becomes_the_services_own() -> None:
     directory = Path(tempfile.mkdtemp(prefix="hogsend-roles-"))
     home = DataDirectory(directory)
-    older = EmbeddedPostgres(home.path / "postgres")
+    older = OpenPostgres(home.path / "postgres")
     try:
         async with running(home, older):
             await run(
