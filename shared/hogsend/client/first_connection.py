@@ -6,11 +6,16 @@ import asyncio
 import logging
 
 from hogsend.contract.errors import Forbidden, Unavailable
-from hogsend.transport.addresses import without_password
+from hogsend.transport.addresses import split_credentials, without_password
 from hogsend.transport.connection import Connection
 
 _REFUSED = "authorization violation"
 """What a NATS server says about credentials it does not know."""
+_OTHERWISE = ": the password in NATS_URL is another one, or there is no such user"
+_WITHOUT = (
+    " without a password: set NATS_URL as in subscriber.env or app.env, for the stack of `hogsend "
+    "up` with `set -a; . .hogsend/app.env; set +a`"
+)
 
 
 class ConnectionLog:
@@ -34,13 +39,17 @@ class ConnectionLog:
             self._log.info("NATS %s %s", what, detail)
 
 
-async def open_within(seconds: float, connection: Connection, events: ConnectionLog) -> None:
+async def open_within(seconds: float | None, connection: Connection, events: ConnectionLog) -> None:
     """Open a connection that `events` observes; one that was not opened is the caller's to close.
+
+    Without `seconds` an answer is awaited without end, a refusal included.
 
     Raises:
         Forbidden: NATS refused the user or the password in the address.
         Unavailable: nothing answered at that address in time, or a server that is too old.
     """
+    # It may be tried again, with another password at the server or in another event loop.
+    events.refused = asyncio.Event()
     opening = asyncio.create_task(connection.open())
     refused = asyncio.create_task(events.refused.wait())
     try:
@@ -58,9 +67,10 @@ async def open_within(seconds: float, connection: Connection, events: Connection
     address = without_password(",".join(connection.addresses))
     if events.refused.is_set():
         # Waiting does not make a password right.
+        _, _, password = split_credentials(connection.addresses)
         raise Forbidden(
-            f"NATS at {address} refuses user {str(connection.user)!r}: the password in NATS_URL is "
-            "another one, or there is no such user"
+            f"NATS at {address} refuses user {str(connection.user)!r}"
+            + (_OTHERWISE if password else _WITHOUT)
         )
     raise Unavailable(
         f"cannot reach NATS at {address} ({events.last_error or 'no answer'}); is it running, and "

@@ -9,11 +9,13 @@ from typing import Any, TypeVar, cast
 
 from faststream._internal.broker.registrator import Registrator
 from faststream._internal.endpoint.call_wrapper import HandlerCallWrapper
+from nats.aio.client import Client as NatsClient
 from nats.js.api import INBOX_PREFIX, ConsumerConfig
 
 from hogsend.client.address import Tls, connection_to
 from hogsend.client.client import Client
 from hogsend.client.decoding import Undecodable, decoder_for
+from hogsend.client.first_connection import ConnectionLog, open_within
 from hogsend.client.subscriptions import Names, credentials_consumer, events_consumer
 from hogsend.contract.base import Message
 from hogsend.contract.errors import Forbidden
@@ -51,7 +53,8 @@ class HogsendBroker(LinkedBroker):
                 `NATS_TLS_CERT` and `NATS_TLS_KEY` name, if any. False takes none of these files.
             options: `NatsBroker`'s own, for example `middlewares` and `logger`.
         """
-        link = connection_to(url, user=user, tls=tls, observer=_observe)
+        self._connecting = ConnectionLog(log)
+        link = connection_to(url, user=user, tls=tls, observer=self._connecting)
         super().__init__(link, **options)
         self.hogsend = Client(self.link)
         """Persons, flags, captures and engagement, on the same connection."""
@@ -61,7 +64,9 @@ class HogsendBroker(LinkedBroker):
 
         Raises:
             ConsumerConflict: a durable reads other events.
-            Forbidden: this NATS user may not subscribe to what the app handles.
+            Forbidden: NATS refused the user or the password in the address, or this NATS user may
+                not subscribe to what the app handles.
+            Unavailable: the server is too old. One that does not answer is waited for.
         """
         self._adapt_subscribers()
         try:
@@ -71,6 +76,11 @@ class HogsendBroker(LinkedBroker):
             # An app that is started again and again would leave consumers at JetStream each time.
             await self.stop()
             raise
+
+    async def _connect(self) -> NatsClient:
+        if not self.link.connected:
+            await open_within(None, self.link, self._connecting)
+        return await super()._connect()
 
     async def _check_subscriptions(self) -> None:
         # The server refuses after the fact: an app that hears nothing would look like a quiet one.
@@ -168,7 +178,3 @@ class HogsendBroker(LinkedBroker):
 def _as_written(handler: Callable[..., Any]) -> Callable[..., Any]:
     """The function itself, where another of FastStream's decorators came before."""
     return handler._original_call if isinstance(handler, HandlerCallWrapper) else handler  # noqa: SLF001
-
-
-def _observe(what: str, detail: str) -> None:
-    log.log(logging.WARNING if what == "error" else logging.INFO, "NATS %s %s", what, detail)

@@ -137,6 +137,7 @@ class Connection:
             nats.errors.ConnectionClosedError: the connection was closed meanwhile.
         """
         self.closed, self._has_begun = False, True
+        self._errors_while_away.forget()
         servers, user, password = split_credentials(self.addresses)
         if password is None and self._password is not None:
             user, password = self.user, self._password

@@ -17,6 +17,7 @@ from cli.stack import nats as nats_server
 from hogsend.client.client import Client
 from hogsend.contract.credentials import CREDENTIALS_STATUS, ProviderRef
 from hogsend.contract.errors import Forbidden
+from hogsend.contract.events import Event
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.faststream import HogsendBroker
@@ -69,6 +70,23 @@ async def test_a_refusal_is_a_typed_error_at_once(servers: Servers, call: Call) 
     async with connected(servers, User.SUBSCRIBER) as connection, asyncio.timeout(LONG / 4):
         with pytest.raises(Forbidden):
             await call(connection)
+
+
+async def test_an_app_ends_where_its_password_is_refused(servers: Servers) -> None:
+    right = servers.nats_url(User.SUBSCRIBER)
+    host = right.rpartition("@")[2]
+    for wrong, said in ((f"nats://subscriber:wrong@{host}", "another"), (host, "app.env")):
+        broker = HogsendBroker(wrong)
+
+        @broker.events("signed_up")
+        async def handle(event: Event) -> None:
+            """Nothing comes."""
+
+        async with asyncio.timeout(LONG / 4):
+            # It may be tried again, and says the same.
+            for _ in range(2):
+                with pytest.raises(Forbidden, match=f"refuses user 'subscriber'.*{said}"):
+                    await broker.start()
 
 
 @pytest.mark.parametrize("call", [asks, publishes, consumes])
