@@ -35,7 +35,9 @@ class EngagementClient:
 
         Args:
             type: one of `hogsend.contract.engagement.CATALOG`.
-            data: what happened, and with whom (`userId`, `to`, …).
+            data: what happened, and with whom (`userId`, `to`, …), in the keys of the catalog. A
+                report that names no person, as with `user_id`, is accepted, and becomes a dead
+                letter (`hogsend dlq list`).
             id: the same for every repetition of one and the same thing; made up by default.
             timestamp: when it happened; now by default.
 
