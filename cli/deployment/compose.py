@@ -18,6 +18,9 @@ from hogsend.urls import reached_at
 
 COMMAND = "HOGSEND_COMPOSE"
 """Environment variable with the command to use, for example `podman compose`."""
+_SETTINGS_REFUSED = 'service "settings" didn\'t complete successfully'
+"""What Compose prints where .env is wrong; why, only the log of that service says."""
+_AS_IT_SAYS = "do what it says"
 _INTERRUPTED = (ExitCode.INTERRUPTED, -signal.SIGINT)
 """What a command ends with after Ctrl-C, which it may handle or not."""
 
@@ -83,10 +86,10 @@ class Compose:
             raise KeyboardInterrupt
         if done.returncode:
             lines = done.stderr.decode(errors="replace").strip().splitlines()[-8:]
-            raise CommandError(
-                "\n  ".join([f"{' '.join(command)} failed:", *lines]),
-                "do what it says, then run this command again",
-            )
+            said = "\n  ".join([f"{' '.join(command)} failed:", *lines])
+            refused = _SETTINGS_REFUSED in said
+            fix = "change .env as `docker compose logs settings` says" if refused else _AS_IT_SAYS
+            raise CommandError(said, f"{fix}, then run this command again")
         return (done.stdout or b"").decode(errors="replace").strip()
 
     def services(self, *profiles: str) -> list[str]:

@@ -38,3 +38,21 @@ def test_what_compose_says_of_a_failure_is_shown(
     failing = compose(tmp_path, monkeypatch, "echo no such service >&2; exit 1")
     with pytest.raises(CommandError, match=r"(?s)up -d failed:.*no such service"):
         failing.run("up", "-d")
+
+
+@pytest.mark.parametrize(
+    ("said", "fix"),
+    [
+        ("no such service", "do what it says"),
+        ('service "settings" didn\'t complete successfully: exit 2', "compose logs settings"),
+    ],
+)
+def test_the_log_of_wrong_settings_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, fix: str
+) -> None:
+    """Compose itself says no more than that they are wrong."""
+    (tmp_path / "said").write_text(said)
+    failing = compose(tmp_path, monkeypatch, "cat said >&2; exit 1")
+    with pytest.raises(CommandError) as raised:
+        failing.run("up", "-d")
+    assert fix in raised.value.fix
