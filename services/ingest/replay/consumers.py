@@ -6,6 +6,7 @@ that reads whatever is in the stream would get them, too; it reads the same by n
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from hogsend.transport.own_consumer import consumers_of
 from hogsend.transport.problem import Problem
 from services.ingest.jetstream_errors import available
 from services.ingest.replay.filters import by_name, filters_of, set_filters
+from services.ingest.stored_messages import delete_message, read_batch
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -121,10 +123,16 @@ class ReplayConsumers:
         Raises:
             Unavailable: JetStream does not answer.
         """
-        if not last:
-            return
-        with available(self._link):
-            await self._link.js.purge_stream(StreamName.EVENTS, subject=subject, seq=last + 1)
+        # Not purged: nats-server 2.11 and 2.12 move a durable that reads the purged subject besides
+        # others to the end of the stream, past what it has not read.
+        stream, first = StreamName.EVENTS, 1
+        while first <= last:
+            batch = await read_batch(self._link, stream, first=first, subject=subject)
+            done = [one.sequence for one in batch if one.sequence <= last]
+            await asyncio.gather(*(delete_message(self._link, stream, one) for one in done))
+            if not done or len(done) < len(batch):
+                return
+            first = done[-1] + 1
 
     async def _all(self) -> list[ConsumerInfo]:
         with available(self._link):

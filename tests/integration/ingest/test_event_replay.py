@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import AsyncMock, patch
 
 import msgspec
 import pytest
 from nats.aio.msg import Msg
+from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from hogsend.client.client import Client
@@ -237,6 +239,25 @@ async def test_nobody_learns_the_name_of_a_durable_from_a_replay_to_it(
             assert MAILER.encode() not in answer.data
     for copy in await taken(driver, MAILER):
         assert MAILER not in f"{copy.subject} {copy.headers}"
+
+
+async def test_a_replay_skips_nothing_that_the_durable_has_not_read(
+    driver: Driver, own: EventReplayer
+) -> None:
+    """Older servers do so when they purge a subject of a durable that reads several."""
+    js = await driver.operator.js_for(StreamName.EVENTS)
+    purge = AsyncMock(side_effect=AssertionError("copies are not purged"))
+    with patch.object(JetStreamContext, "purge_stream", purge):
+        for part in (b"1", b"2"):
+            await js.publish("hogsend.events.signed_up", part)
+            replayed = await own.replay(ReplayEvents(durable=MAILER, since=SINCE, until=UNTIL))
+            await own.tidy()
+            read = [one.data for one in await taken(driver, MAILER)]
+            assert read[0] == part
+            assert len(read) == 1 + replayed.count
+            await own.tidy()
+    state = (await driver.operator.js.stream_info(StreamName.EVENTS, "hogsend.replays.*")).state
+    assert not state.subjects
 
 
 async def test_a_replay_of_before_ends_though_its_subject_had_the_name_of_the_durable(
