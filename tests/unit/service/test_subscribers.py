@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from faststream.nats import JStream
 from nats.aio.msg import Msg
+from nats.js.api import ConsumerConfig
 
-from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.errors import Forbidden, InvalidRequest
 from hogsend.contract.persons import GetPerson
+from hogsend.service.subscribers import batches
 from hogsend.service.subscribers.batches import BatchSubscriber
 from hogsend.service.subscribers.decoding import decoder_of
-from tests.virtual_time import on_virtual_time
+from hogsend.service.turns import Turns
+from tests.virtual_time import now, on_virtual_time
 
 
 def request(body: bytes) -> Any:
@@ -74,15 +80,41 @@ class Batches(BatchSubscriber):
 async def test_those_behind_a_message_at_fault_wait_for_its_attempts() -> None:
     bus = Bus()
     # The first failure is the whole batch's.
-    batches = Batches(bus, failures=3)
-    await batches.hand_over([bus.message(number) for number in (1, 2, 3)], attempts=3)
-    assert batches.done == [1, 2, 3]
+    subscriber = Batches(bus, failures=3)
+    await subscriber.hand_over([bus.message(number) for number in (1, 2, 3)], attempts=3)
+    assert subscriber.done == [1, 2, 3]
 
 
 @on_virtual_time
 async def test_after_its_attempts_those_behind_it_go_on_and_it_comes_again() -> None:
     bus = Bus()
-    batches = Batches(bus, failures=4)
-    await batches.hand_over([bus.message(number) for number in (1, 2, 3)], attempts=3)
-    assert batches.done == [1, 3]
+    subscriber = Batches(bus, failures=4)
+    await subscriber.hand_over([bus.message(number) for number in (1, 2, 3)], attempts=3)
+    assert subscriber.done == [1, 3]
     assert ("2", b"-NAK") in bus.told
+
+
+class Refused:
+    """A consumer that NATS refuses twice; then its connection is closed."""
+
+    def __init__(self) -> None:
+        self.asked_at: list[float] = []
+
+    async def batches(self) -> AsyncIterator[list[Msg]]:
+        self.asked_at.append(now())
+        if len(self.asked_at) < 3:
+            raise Forbidden("NATS user 'ingest' may not publish to $JS.API.CONSUMER.MSG.NEXT")
+        for batch in list[list[Msg]]():
+            yield batch
+
+
+@on_virtual_time
+async def test_what_nats_refuses_is_asked_for_again_after_a_pause() -> None:
+    subscriber = Batches(Bus(), failures=0)
+    subscriber.stream = JStream("WEBHOOKS", declare=False)
+    subscriber.consumer, subscriber.batch = ConsumerConfig(), 10
+    subscriber._turns = Turns()
+    source = Refused()
+    with patch.object(batches, "Consumer", lambda *_given, **_options: source):
+        await subscriber._consume_pull()
+    assert source.asked_at == [0, batches.REFUSED_SECONDS, 2 * batches.REFUSED_SECONDS]

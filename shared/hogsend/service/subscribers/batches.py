@@ -15,6 +15,7 @@ from faststream.nats.subscriber.usecases import BatchPullStreamSubscriber
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
+from hogsend.contract.errors import HogsendError
 from hogsend.service import metrics
 from hogsend.service.tasks import cancel_all
 from hogsend.service.turns import PATIENCE_SECONDS, Turns
@@ -37,6 +38,8 @@ RETRY_SECONDS = 30.0
 """A message that failed for an unknown reason is redelivered after this long."""
 ATTEMPT_SECONDS = 2.0
 """Pause between two attempts at a message that those behind it wait for."""
+REFUSED_SECONDS = 5.0
+"""Pause until a stream is read again that NATS does not let this service read."""
 NAK_SECONDS = 1.0
 """What is given back is redelivered after this long; sooner, our own open request would get it."""
 
@@ -118,6 +121,18 @@ class BatchSubscriber(BatchPullStreamSubscriber):
             self.add_task(self._consume_pull)
 
     async def _consume_pull(self) -> None:
+        while True:
+            try:
+                await self._consume()
+            except HogsendError as error:
+                # FastStream would begin again at once, as often as it fails.
+                metrics.FAILURES.labels("consumer", type(error).__name__).inc()
+                log.error("a stream cannot be read", stream=self.stream.name, reason=str(error))  # noqa: TRY400
+                await asyncio.sleep(REFUSED_SECONDS)
+            else:
+                return
+
+    async def _consume(self) -> None:
         source = Consumer(self._connection(), self.stream.name, self.consumer, batch=self.batch)
         async with aclosing(source.batches()) as batches:
             while True:
