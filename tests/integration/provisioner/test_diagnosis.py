@@ -52,6 +52,7 @@ async def test_everything_works(driver: Driver) -> None:
     )
     assert found["destination"] == {
         "state": "live",
+        "stopped": False,
         "hogFunctionId": "fn",
         "webhookUrl": WEBHOOK_URL,
         "dashboardUrl": f"{driver.posthog.url}/project/199032/pipeline/destinations/hog-fn/"
