@@ -27,6 +27,7 @@ NEITHER: dict[str, str] = {
     "hogsend.service.settings.base:get_field_value": "the service names the file, and ends",
     "services.analytics.delivery.leader_election:run": "no failure: another replica leads",
     "services.gateway.console.connecting:begin": "the answer says it",
+    "services.gateway.listener:_raise_descriptors": "the caller says how far it went",
     "services.gateway.notices.outbox:close": "the process ends",
     "services.gateway.provisioner:_look_twice": "it is tried once more",
     "services.gateway.webhooks.deliveries:wrapped": "raised again by the route",
