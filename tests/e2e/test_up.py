@@ -101,6 +101,8 @@ async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
         for service, series in NEVER_YET.items():
             assert f"{series} 0.0\n" in by_service[service]
         await _store_minted_secret(stack)
+        remembered = home / "spool" / "webhook-secret.json"
+        await eventually(remembered.exists)
         stack.process.terminate()
         assert await asyncio.wait_for(stack.process.wait(), 60) == 0
     await eventually(lambda: not processes_of(home))
@@ -111,7 +113,7 @@ async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
     assert "ada@example.com" not in logs
 
     # As on another machine, where no gateway remembers the minted secret's digest.
-    (home / "spool" / "webhook-secret.json").unlink()
+    remembered.unlink()
     async with up(home, tmp_path, BETTER_AUTH_SECRET="another than what sealed the rows") as stack:
         assert stack.admin == key
         assert await stack.stored() == 1
