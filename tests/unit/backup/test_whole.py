@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,15 @@ async def test_a_backup_is_opened_only_where_there_is_room(
     assert deleted == []
 
 
+@pytest.fixture
+def own_ctrl_c() -> Iterator[None]:
+    """Python's own answer to Ctrl-C, whatever another test has left in its place."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
+
+
+@pytest.mark.usefixtures("own_ctrl_c")
 def test_ctrl_c_while_a_backup_is_opened_restores_nothing(
     tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
