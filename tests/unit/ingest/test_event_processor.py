@@ -235,33 +235,41 @@ async def test_a_commit_whose_answer_was_lost_is_published(batch: Batch) -> None
     ]
 
 
+class HeldBatches:
+    """Batches of one message each, which are decoded and then wait at PostgreSQL."""
+
+    def __init__(self, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.decoded: list[str] = []
+        self.may_end = asyncio.Event()
+        self._batch = batch
+        self._save = batch.store.save
+        monkeypatch.setattr(batch.store, "save", self._save_late)
+
+    def started(self, *texts: str) -> list[asyncio.Task[None]]:
+        process, message = self._batch.processor.process, self._batch.message
+        return [asyncio.create_task(process([message(text)], self._noted)) for text in texts]
+
+    async def _save_late(self, events: Sequence[IncomingEvent]) -> list[Outcome]:
+        await self.may_end.wait()
+        return await self._save(events)
+
+    def _noted(self, message: QueuedMessage) -> IncomingEvent | None:
+        self.decoded.append(message.data.decode())
+        return decode(message)
+
+
 async def test_large_batches_are_decoded_one_after_the_other(
     batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch.processor, "_decoded", MemoryBudget(3))
-    decoded: list[str] = []
-    first_may_end = asyncio.Event()
-    save = batch.store.save
-
-    async def save_late(events: Sequence[IncomingEvent]) -> list[Outcome]:
-        await first_may_end.wait()
-        return await save(events)
-
-    def noted(message: QueuedMessage) -> IncomingEvent | None:
-        decoded.append(message.data.decode())
-        return decode(message)
-
-    monkeypatch.setattr(batch.store, "save", save_late)
-    running = [
-        asyncio.create_task(batch.processor.process([batch.message(text)], noted))
-        for text in ("large", "too", "more")
-    ]
+    held = HeldBatches(batch, monkeypatch)
+    running = held.started("large", "too", "more")
     await settle()
-    assert decoded == ["large"]
+    assert held.decoded == ["large"]
     running.pop().cancel()  # one that waits takes nothing with it
-    first_may_end.set()
+    held.may_end.set()
     await asyncio.gather(*running)
-    assert decoded == ["large", "too"]
+    assert held.decoded == ["large", "too"]
     assert batch.journal[-1] == "ack too"
 
 
@@ -269,28 +277,13 @@ async def test_a_large_batch_is_not_kept_waiting_by_small_ones_that_come_and_go(
     batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch.processor, "_decoded", MemoryBudget(3 * event_processor.TIMES))
-    decoded: list[str] = []
-    first_may_end = asyncio.Event()
-    save = batch.store.save
-
-    async def save_late(events: Sequence[IncomingEvent]) -> list[Outcome]:
-        await first_may_end.wait()
-        return await save(events)
-
-    def noted(message: QueuedMessage) -> IncomingEvent | None:
-        decoded.append(message.data.decode())
-        return decode(message)
-
-    monkeypatch.setattr(batch.store, "save", save_late)
-    running = [
-        asyncio.create_task(batch.processor.process([batch.message(text)], noted))
-        for text in ("a", "xyz", "b")
-    ]
+    held = HeldBatches(batch, monkeypatch)
+    running = held.started("a", "xyz", "b")
     await settle()
-    assert decoded == ["a"]
-    first_may_end.set()
+    assert held.decoded == ["a"]
+    held.may_end.set()
     await asyncio.gather(*running)
-    assert decoded == ["a", "xyz", "b"]
+    assert held.decoded == ["a", "xyz", "b"]
 
 
 async def test_a_batch_that_takes_much_memory_is_decoded_in_parts(
