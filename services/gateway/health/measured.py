@@ -36,11 +36,17 @@ DESTINATION = Gauge(
     "`disabled_by_posthog`, `missing`, `unknown`; asked every five minutes",
     ["state"],
 )
+STOPPED = Gauge(
+    "hogsend_posthog_destination_stopped",
+    "1 while a destination that was set up delivers no more, as it was changed or deleted in "
+    "PostHog, or the secret or address was here; asked every five minutes",
+)
 DISK = Gauge("hogsend_spool_disk_bytes", "Size of the file system that the spool is on")
 DISK_FREE = Gauge("hogsend_spool_disk_free_bytes", "What is free on it for the gateway")
 
 CAPABILITY_STATES: tuple[str, ...] = get_args(CapabilityState)
 DESTINATION_STATES: tuple[str, ...] = get_args(get_type_hints(DestinationFinding)["state"])
+_UNKNOWN = DestinationFinding(state="unknown")
 
 
 async def keep_asking(
@@ -57,7 +63,7 @@ async def keep_asking(
             )
         except HogsendError as error:
             # What was so before may not be any more.
-            _show(dict.fromkeys(ORDER, "unknown"), "unknown")
+            _show(dict.fromkeys(ORDER, "unknown"), _UNKNOWN)
             FAILURES.labels("capabilities", error.code).inc()
             log.warning("capabilities are not known", reason=str(error))
         await asyncio.sleep(ASK_SECONDS * 9 / 10)
@@ -76,16 +82,17 @@ async def ask(bus: Connection, *, secret_missing: bool, signatures_required: boo
     )
     _show(
         {one.name: one.state for one in found.capabilities},
-        "unknown" if diagnosis is None else diagnosis.destination.state,
+        _UNKNOWN if diagnosis is None else diagnosis.destination,
     )
 
 
-def _show(capabilities: Mapping[str, str], destination: str) -> None:
+def _show(capabilities: Mapping[str, str], destination: DestinationFinding) -> None:
     for name, actual in capabilities.items():
         for state in CAPABILITY_STATES:
             CAPABILITY.labels(name, state).set(int(actual == state))
     for state in DESTINATION_STATES:
-        DESTINATION.labels(state).set(int(destination == state))
+        DESTINATION.labels(state).set(int(destination.state == state))
+    STOPPED.set(int(destination.stopped))
 
 
 async def keep_measuring_disk(directory: Path) -> Never:

@@ -21,7 +21,7 @@ class NoticeData(msgspec.Struct, frozen=True, rename="camel"):
 
     state: NoticeState
     subject: str
-    """Which provider, destination, function of PostHog or gateway it is about."""
+    """Which provider, destination or gateway it is about."""
     detail: str
     remediation: str | None = None
     """What to do; null when it is over."""
@@ -50,6 +50,6 @@ _OVER: dict[NoticeKind, str] = {
     "credential.needs_reconnect": "The credential works again.",
     "dead_letters.waiting": "No dead letter waits any more.",
     "destination.failing": "Events are delivered again.",
-    "destination.disabled": "PostHog runs the destination again.",
+    "destination.disabled": "PostHog delivers here again.",
     "spool.in_use": "The spool is empty: webhooks go to JetStream again.",
 }

@@ -138,8 +138,8 @@ async def _disabled(bus: Connection) -> Found:
     found = (await bus.request(PROVISIONER_DIAGNOSE, Empty())).destination
     if found.state == "unknown":
         return None
-    if found.state not in {"disabled_by_posthog", "degraded"}:
+    if not found.stopped and found.state not in {"disabled", "disabled_by_posthog", "degraded"}:
         return {}
-    detail = SLOWED if found.state == "degraded" else found.detail or "PostHog disabled it."
-    remedy = found.remediation or "Run `hogsend doctor`."
-    return {found.hog_function_id or "destination": Problem(detail, remedy)}
+    detail = SLOWED if found.state == "degraded" else found.detail or "It delivers no more."
+    # One that is deleted after it was disabled is the same problem, and not the end of one.
+    return {POSTHOG: Problem(detail, found.remediation or "Run `hogsend doctor`.")}

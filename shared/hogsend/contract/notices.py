@@ -30,7 +30,7 @@ class Told(Message, frozen=True):
     kind: Annotated[str, one_of(NoticeKind)]
     """As it was stored, possibly by a later version."""
     subject: Name
-    """Which one: a provider, a destination, a function of PostHog."""
+    """Which one: a provider, a destination."""
 
 
 class ToldProblems(Message, frozen=True):

@@ -32,6 +32,12 @@ HEALTHY: dict[str, Any] = {
 DIAGNOSIS = msgspec.convert(HEALTHY, Diagnosis)
 
 
+STATES = (
+    *("live", "degraded", "disabled", "disabled_by_posthog"),
+    *("drifted", "elsewhere", "missing", "unknown"),
+)
+
+
 class EndError(Exception):
     """Ends what never does."""
 
@@ -58,6 +64,19 @@ async def test_what_the_services_say_is_measured_and_what_none_says_is_unknown()
     await measured.ask(bus, secret_missing=False, signatures_required=False)
     assert seen(measured.CAPABILITY) == dict.fromkeys(ORDER, "unknown")
     assert seen(measured.DESTINATION) == {"": "unknown"}
+
+
+async def test_a_destination_that_delivers_no_more_is_measured_as_stopped() -> None:
+    bus = FakeConnection()
+    stopped = {"state": "drifted", "stopped": True}
+    bus.answer(
+        PROVISIONER_DIAGNOSE, msgspec.convert({**HEALTHY, "destination": stopped}, Diagnosis)
+    )
+    await measured.ask(bus, secret_missing=False, signatures_required=False)
+    assert measured.STOPPED._value.get() == 1
+    bus.answer(PROVISIONER_DIAGNOSE, DIAGNOSIS)
+    await measured.ask(bus, secret_missing=False, signatures_required=False)
+    assert measured.STOPPED._value.get() == 0
 
 
 @on_virtual_time
@@ -96,6 +115,6 @@ async def test_a_disk_that_cannot_be_measured_is_told_once(
     assert [line["log_level"] for line in logs] == ["warning", "debug", "warning"]
 
 
-@pytest.mark.parametrize("state", ["live", "degraded", "disabled_by_posthog", "unknown"])
+@pytest.mark.parametrize("state", STATES)
 def test_states_that_alerts_name_are_there(state: str) -> None:
     assert state in measured.DESTINATION_STATES

@@ -34,7 +34,7 @@ from hogsend.contract.notices import (
     Told,
     ToldProblems,
 )
-from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE
+from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, DestinationFinding
 from hogsend.posthog.signing import key_of
 from hogsend.service.http import NOT_POSTHOG
 from hogsend.service.ssrf import EgressPolicy
@@ -586,24 +586,30 @@ async def test_a_destination_counts_as_failing_after_a_while(services: Services)
 
 
 @pytest.mark.parametrize(
-    ("state", "expected"),
-    [("live", {}), ("unknown", None), ("disabled_by_posthog", {"f1"}), ("degraded", {"f1"})],
+    ("found", "expected"),
+    [
+        (DestinationFinding(state="live"), set()),
+        (DestinationFinding(state="unknown"), None),
+        (DestinationFinding(state="disabled_by_posthog", hog_function_id="f1"), {"posthog"}),
+        (DestinationFinding(state="disabled", hog_function_id="f1"), {"posthog"}),
+        (DestinationFinding(state="degraded", hog_function_id="f1"), {"posthog"}),
+        # Its webhook secret is another one; or only the filter of identified persons is gone.
+        (DestinationFinding(state="drifted", hog_function_id="f1", stopped=True), {"posthog"}),
+        (DestinationFinding(state="drifted", hog_function_id="f1"), set()),
+        # It was deleted; or there never was one.
+        (DestinationFinding(state="missing", stopped=True), {"posthog"}),
+        (DestinationFinding(state="missing"), set()),
+    ],
 )
-async def test_a_destination_that_posthog_disabled(
-    services: Services, state: Any, expected: Any
+async def test_a_destination_that_delivers_late_or_no_more(
+    services: Services, found: DestinationFinding, expected: set[str] | None
 ) -> None:
-    class Found:
-        hog_function_id = "f1"
-        detail = remediation = None
-
     class Diagnosed(msgspec.Struct):
-        destination: Any
+        destination: DestinationFinding
 
-    found: Any = Found()
-    found.state = state
     services.bus.answer(PROVISIONER_DIAGNOSE, Diagnosed(found))
     seen = await services.look("destination.disabled")
-    assert (seen.keys() if seen else seen) == expected
+    assert (None if seen is None else set(seen)) == expected
 
 
 def test_a_url_needs_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
