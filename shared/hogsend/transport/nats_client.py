@@ -9,7 +9,7 @@ put into a subject or headers ends no connection.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container, Coroutine
+from collections.abc import Callable, Container, Coroutine, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.protocol.parser import PERMISSIONS_ERR, STALE_CONNECTION
 
+from hogsend.transport.hpub import encode_headers
 from hogsend.transport.nats_parser import NatsParser
 
 T = TypeVar("T")
@@ -205,6 +206,23 @@ class NatsClient(Client):
             _sid=sid,
         )
 
+    async def publish(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        reply: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """Publish, as nats-py does.
+
+        Raises:
+            nats.errors.MaxPayloadError: with its headers, which nats-py does not count, the message
+                is larger than the server takes. It would end the connection.
+            nats.errors.Error: as nats-py.
+        """
+        self._check_size(payload, headers)
+        await super().publish(subject, payload, reply, headers)
+
     async def request(
         self,
         subject: str,
@@ -214,8 +232,15 @@ class NatsClient(Client):
         headers: dict[str, Any] | None = None,
     ) -> Msg:
         """Ask, as nats-py does; a cancellation ends it."""
+        # nats-py would keep for good what it awaits of a request that is not sent.
+        self._check_size(payload, headers)
         asking = super().request(subject, payload, timeout, old_style, headers)
         return await _unless_cancelled(asking)
+
+    def _check_size(self, payload: bytes, headers: Mapping[str, str] | None) -> None:
+        size = len(payload) + (len(encode_headers(headers)) if headers else 0)
+        if size > self.max_payload:
+            raise nats.errors.MaxPayloadError
 
     async def flush(self, timeout: int = DEFAULT_FLUSH_TIMEOUT) -> None:  # noqa: ASYNC109
         """Wait until the server has what was written; a cancellation ends it."""

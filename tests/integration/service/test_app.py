@@ -31,6 +31,7 @@ from hogsend.service.router import ServiceRouter
 from hogsend.service.subscribers import batches
 from hogsend.service.subscribers.requests import RequestSubscriber
 from hogsend.transport.connection import Connection
+from hogsend.transport.typed_requests import encode_request
 from tests.integration.harness import connected
 from tests.servers import Servers
 from tests.waiting import PATIENCE_SECONDS, eventually, more_than
@@ -62,8 +63,8 @@ router = ServiceRouter()
 @router.endpoint(INGEST_AUDIT)
 async def audit(wanted: ListAudit, work: Injected[Work]) -> AuditPage:
     await work.go_on()
-    if wanted.action == "missing":
-        raise NotFound("there is none")
+    if wanted.action and wanted.action.startswith("missing"):
+        raise NotFound(f"there is none: {wanted.action}")
     return AuditPage(work.found, total=wanted.offset, limit=wanted.limit, offset=wanted.offset)
 
 
@@ -138,6 +139,22 @@ async def test_an_answer_or_a_request_that_nats_does_not_carry_is_said_to_be_too
             await gateway.request(INGEST_AUDIT, ListAudit())
         with pytest.raises(TooLarge, match="request"):
             await gateway.request(INGEST_AUDIT, ListAudit(action="x" * gateway.max_payload))
+
+
+async def test_headers_count_for_what_nats_carries(
+    servers: Servers, work: Work, gateway: Connection
+) -> None:
+    spare = gateway.max_payload - len(encode_request(ListAudit(action="missing")))
+    largest = ListAudit(action="missing" + "x" * spare)
+    async with running(servers, work) as broker:
+        with pytest.raises(TooLarge, match="request"):
+            await gateway.request(INGEST_AUDIT, largest, headers={"A": "b"})
+        with pytest.raises(TooLarge, match="ask for less"):
+            await gateway.request(INGEST_AUDIT, largest)
+        # The server closes a connection that sends it what is too large.
+        assert not gateway.client.stats["reconnects"]
+        assert not broker.link.client.stats["reconnects"]
+    assert not gateway.client._resp_map, "no request is remembered that was not sent"
 
 
 async def test_an_error_that_nothing_handles_is_counted(servers: Servers, work: Work) -> None:
