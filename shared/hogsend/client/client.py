@@ -151,7 +151,7 @@ class Client:
         left out. An event of another shape raises `CannotDecode`, which has all of it; the loop
         can be taken up again, and goes on with the next event. So that it need not be, give
         `undecodable`: it is called with the error, may wait, and the event counts as done when it
-        has returned. What it raises ends the loop.
+        has returned. What it raises ends the loop; taken up again, that calls it again.
 
         Raises:
             InvalidRequest: a name is empty or a pattern, the durable's name is none, or nothing

@@ -77,6 +77,8 @@ class Events(AsyncIterator[E]):
         self._decoder = decoder
         self._undecodable = undecodable
         self._message: Msg | None = None
+        self._is_told = True
+        """False while `undecodable` has not returned for the message in hand."""
         self._call = _OneCall()
 
     async def __anext__(self) -> E:
@@ -101,7 +103,9 @@ class Events(AsyncIterator[E]):
                 except CannotDecode as error:
                     if self._undecodable is None:
                         raise
+                    self._is_told = False
                     await told(self._undecodable, error)
+                    self._is_told = True
 
     def stop(self) -> None:
         """Let the loop end behind the event in hand: see `Client.stop`."""
@@ -113,6 +117,9 @@ class Events(AsyncIterator[E]):
         self._message = None
 
     async def _next(self) -> Msg:
+        if self._message is not None and not (self._is_told or self._connection.closed):
+            # `undecodable` was cancelled, or raised: the event is not done.
+            return self._message
         try:
             await self._acknowledge()
         except nats.errors.ConnectionClosedError:

@@ -629,9 +629,9 @@ async def test_whoever_is_told_of_such_events_sees_the_others_only(
         told: list[str] = []
 
         async def keep(error: CannotDecode) -> None:
-            if error.id == "4":
-                raise RuntimeError
             told.append(f"{error.id} {error.path}")
+            if told.count("4 properties.seats") == 1:
+                raise RuntimeError
 
         events = Client(subscriber).events(
             "signed_up", durable=DURABLE, type=Plan, undecodable=keep
@@ -642,6 +642,34 @@ async def test_whoever_is_told_of_such_events_sees_the_others_only(
             await anext(events)
         assert await held(servers) == 1
         assert (await anext(events)).id == "5"
+        assert told[2:] == ["4 properties.seats"] * 2
+
+
+async def test_who_is_cancelled_while_told_of_such_an_event_is_told_again(
+    servers: Servers, fresh_bus: None
+) -> None:
+    async with two_sides(servers) as (ingest, subscriber):
+        for id, seats in (("1", "one"), ("2", 2)):
+            await announce(ingest, id, properties={"seats": seats})
+        told: list[str] = []
+        is_told, may_return = asyncio.Event(), asyncio.Event()
+
+        async def keep(error: CannotDecode) -> None:
+            is_told.set()
+            await may_return.wait()
+            told.append(error.id)
+
+        events = Client(subscriber).events(
+            "signed_up", durable=DURABLE, type=Plan, undecodable=keep
+        )
+        waiting = asyncio.create_task(anext(events))
+        await is_told.wait()
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert await held(servers) == 1
+        may_return.set()
+        assert (await anext(events)).id == "2"
+        assert told == ["1"]
 
 
 async def held(servers: Servers) -> int:
