@@ -72,7 +72,7 @@ class HogsendBroker(LinkedBroker):
         try:
             await super().start()
             await self._check_subscriptions()
-        except Exception:
+        except BaseException:
             # An app that is started again and again would leave consumers at JetStream each time.
             await self.stop()
             raise

@@ -206,6 +206,29 @@ async def test_an_app_does_not_start_on_a_durable_that_reads_other_events(
         await eventually(lambda: got == ["1", "3"])
 
 
+async def test_an_app_whose_start_is_cancelled_leaves_nothing(
+    servers: Servers, ingest: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, nearly_started = broker_of(servers), asyncio.Event()
+
+    @broker.events("signed_up")
+    async def welcome(happened: Event) -> None: ...
+
+    async def never_ends(_broker: HogsendBroker) -> None:
+        nearly_started.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(HogsendBroker, "_check_subscriptions", never_ends)
+    starting = asyncio.create_task(broker.start())
+    await nearly_started.wait()
+    assert len(await ingest.js.consumers_info(StreamName.EVENTS)) == 1
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert not await ingest.js.consumers_info(StreamName.EVENTS)
+    assert not broker.link.connected
+
+
 async def test_a_handler_whose_durable_was_taken_waits_until_it_is_given_back(
     servers: Servers,
     ingest: Connection,
