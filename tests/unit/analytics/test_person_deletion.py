@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from hogsend.contract.errors import Unavailable
-from hogsend.posthog.api import Persons, Transport
+from hogsend.posthog.api import Persons, PostHogError, Transport
 from hogsend.posthog.api.persons import DELETED_AT_ONCE
 from sandbox.app import app_of
 from sandbox.instance import Instance
@@ -57,6 +57,45 @@ async def test_a_refusal_says_what_to_do(status: int, code: str, remedy: str) ->
     assert (refusal.reason, refusal.code) == ("posthog", code)
     assert remedy in (refusal.remediation or "")
     assert str(status) in (refusal.detail or "")
+
+
+@pytest.mark.parametrize(
+    ("errors", "said"),
+    [
+        ([{"person_uuid": "0190-a"}], "could not delete 0190-a"),
+        ([{"person_id": "0190-a", "step": "delete_clickhouse"}], "0190-a (delete_clickhouse)"),
+        ([{"person_uuid": f"0190-{n}"} for n in range(5)], "0190-2 and 2 more"),
+        (["failed"], "a person"),
+    ],
+)
+async def test_persons_that_posthog_could_not_delete_are_a_refusal_although_it_answers_202(
+    errors: list[Any], said: str
+) -> None:
+    answers = [{"persons_found": 1, "deletion_errors": found} for found in (errors, [])]
+    http = httpx.AsyncClient(
+        transport=httpx.MockTransport(lambda _: httpx.Response(202, json=answers.pop(0)))
+    )
+    persons = Persons(Transport(http, HOST, "pha_a"), "4242")
+    with pytest.raises(PostHogError) as refused:
+        await persons.delete([f"u_{n}" for n in range(DELETED_AT_ONCE + 1)])
+    assert said in refused.value.detail
+    assert refused.value.status == 202
+    assert answers == [], "the others were to be deleted all the same"
+
+
+@on_virtual_time
+async def test_a_person_that_could_not_be_deleted_is_not_told_as_deleted() -> None:
+    world = reading()
+    world.posthog.body = b'{"deletion_errors": [{"person_uuid": "0190-a"}]}'
+    refusal = (await deletion.delete(world.persons, ["u_42"])).refusal
+    assert refusal is not None
+    assert refusal.detail == "PostHog answered 202: it could not delete 0190-a"
+    assert "do the same again" in (refusal.remediation or "")
+
+
+async def test_an_answer_without_a_body_is_that_of_an_earlier_posthog() -> None:
+    http = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(202)))
+    await Persons(Transport(http, HOST, "pha_a"), "4242").delete(["u_42"])
 
 
 @on_virtual_time

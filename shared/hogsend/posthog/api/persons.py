@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -16,6 +18,8 @@ TRIAL_SECONDS = 5.0
 READ_SECONDS = 10.0
 DELETED_AT_ONCE = 1000
 """Distinct ids that PostHog takes in one request."""
+_NAMED = 3
+"""Persons that are named when they could not be deleted."""
 
 
 class BulkDeletion(msgspec.Struct, frozen=True):
@@ -57,11 +61,30 @@ class Persons:
     async def delete(self, distinct_ids: Sequence[str]) -> None:
         """Delete persons with their events and recordings; unknown ids are no error.
 
-        PostHog deletes persons at once, and events and recordings later. It needs `person:write`.
+        PostHog deletes persons at once or soon after, and events and recordings later. It needs
+        `person:write`.
 
         Raises:
-            PostHogError: PostHog refused or could not be reached; repeating it is harmless.
+            PostHogError: PostHog refused, could not be reached, or could not delete a person;
+                repeating it is harmless.
         """
+        failed: list[Any] = []
         for start in range(0, len(distinct_ids), DELETED_AT_ONCE):
             wanted = BulkDeletion(distinct_ids[start : start + DELETED_AT_ONCE])
-            await self._transport.post(f"{self._path}bulk_delete/", wanted, seconds=READ_SECONDS)
+            answer = await self._transport.post(
+                f"{self._path}bulk_delete/", wanted, seconds=READ_SECONDS
+            )
+            # The status is 202 all the same. Before PostHog/posthog#53357 there was no body.
+            failed += sequence(mapping(answer).get("deletion_errors"))
+        if failed:
+            raise PostHogError(_not_deleted(failed), HTTPStatus.ACCEPTED)
+
+
+def _not_deleted(failed: Sequence[Any]) -> str:
+    """Say of whom and where it failed: PostHog names the step since PostHog/posthog#101908."""
+    said = []
+    for one in map(mapping, failed[:_NAMED]):
+        uuid, step = one.get("person_uuid") or one.get("person_id"), one.get("step")
+        said.append(f"{uuid or 'a person'} ({step})" if step else f"{uuid or 'a person'}")
+    more = len(failed) - len(said)
+    return f"it could not delete {', '.join(said)}" + (f" and {more} more" if more else "")
