@@ -169,8 +169,8 @@ class HeardWrites:
         self._captures = captures
         self._writes.catch_up_by(self._catch_up)
 
-    async def sends_no_captures(self) -> None:
-        """Say that another replica sends captured events from now on."""
+    async def hear_captures(self) -> None:
+        """Listen to captured events from now on, as their stream is not read up to its end here."""
         if self._captures is not None and not self._captures.are_heard:
             await self._captures.listen_to_captures()
             self.listens()
@@ -187,20 +187,26 @@ class HeardWrites:
                 if await self._is_ours(source):
                     self._writes.note(captured, message.queued_at)
 
-    async def missed(self, messages: Sequence[DeliveryMessage]) -> None:
-        """Note what may have been published before this replica listened, and is sent only now."""
+    async def missed(self, messages: Sequence[DeliveryMessage], *, reads_on: bool = True) -> None:
+        """Note what may have been published before this replica listened, and is sent only now.
+
+        Args:
+            messages: of one consumer.
+            reads_on: False where the next ones may be read only when PostHog has taken some.
+        """
         for message in messages:
             if message.queued_at - MISSED_MARGIN < self._listens_since or self._is_unheard(message):
                 await self.hear(message)
-        if messages[-1].subject.startswith(PERSONS):
-            self._read_up_to = max(self._read_up_to, messages[-1].position)
-            self._has_read.set()
-        if messages[-1].subject == EVENT_CAPTURED.subject and self._captures is not None:
-            age = (datetime.now(UTC) - messages[-1].queued_at).total_seconds()
-            if age > BEHIND_SECONDS:
-                await self._captures.listen_to_captures()
-            else:
-                await self._captures.leave_captures()
+        last = messages[-1]
+        if not last.subject.startswith(PERSONS) or self._captures is None:
+            return
+        self._read_up_to = max(self._read_up_to, last.position)
+        self._has_read.set()
+        age = (datetime.now(UTC) - last.queued_at).total_seconds()
+        if age > BEHIND_SECONDS or not reads_on:
+            await self.hear_captures()
+        elif last.subject == EVENT_CAPTURED.subject:
+            await self._captures.leave_captures()
 
     async def _catch_up(self) -> None:
         """Wait until what was captured before is read from its stream, where it is not heard."""
@@ -215,6 +221,8 @@ class HeardWrites:
         except TimeoutError:
             FAILURES.labels("catching_up", "TimeoutError").inc()
             log.warning("a person is read although the latest captures are not known")
+            # The reads after this one would wait in vain, too.
+            await self.hear_captures()
 
     def _is_unheard(self, message: DeliveryMessage) -> bool:
         if self._captures is None or message.subject != EVENT_CAPTURED.subject:

@@ -99,7 +99,7 @@ class DeliveryRunner:
         sender = self._senders.get(messages[0].durable)
         # Without one the consumer is being stopped, and gives the messages back.
         if sender is not None:
-            await self._heard.missed(messages)
+            await self._heard.missed(messages, reads_on=sender.reads_on_after(messages))
             await sender.enqueue(messages)
 
     def _destination_senders(self) -> DestinationSenders:
@@ -133,7 +133,7 @@ class DeliveryRunner:
             finally:
                 del self._senders[source.subscription.durable]
                 if source.subscription.stream is StreamName.PERSONS:
-                    await self._heard.sends_no_captures()
+                    await self._heard.hear_captures()
             await asyncio.sleep(RESTART_SECONDS)
 
     async def _keep_measuring(self) -> None:

@@ -23,7 +23,12 @@ from services.analytics.delivery.send_gate import SendGate
 from services.analytics.delivery.settlement import Settlement
 from services.analytics.delivery.shielded import shielded
 from services.analytics.delivery.sources.source import Source
-from services.analytics.delivery.streams import ACK_WAIT_SECONDS, Consumer, DeliveryMessage
+from services.analytics.delivery.streams import (
+    ACK_WAIT_SECONDS,
+    MAX_UNACKNOWLEDGED,
+    Consumer,
+    DeliveryMessage,
+)
 
 MAX_BATCH = 500
 """Events in one request at most."""
@@ -92,6 +97,12 @@ class Sender:
         while self._queue.bytes > MAX_QUEUED_BYTES:
             self._room.clear()
             await self._room.wait()
+
+    def reads_on_after(self, messages: Sequence[DeliveryMessage]) -> bool:
+        """Whether more can be read after these, whatever PostHog takes meanwhile."""
+        count = len(self._queue) + len(messages)
+        size = self._queue.bytes + sum(len(message.body) for message in messages)
+        return count <= MAX_UNACKNOWLEDGED // 2 and size <= MAX_QUEUED_BYTES // 2
 
     def measure_lag(self, now: datetime) -> None:
         """Say how long the oldest event has waited by now; what waits in the stream is younger."""

@@ -35,6 +35,23 @@ def heard_writes(project_key: ProjectKey) -> HeardWrites:
     return HeardWrites(OwnWrites(), project_key, (), Destinations(no_destinations))
 
 
+class FakeCaptures:
+    """Whether this replica listens to captured events."""
+
+    def __init__(self) -> None:
+        self.are_heard = True
+        self.last: int | None = 0
+
+    async def listen_to_captures(self) -> None:
+        self.are_heard = True
+
+    async def leave_captures(self) -> None:
+        self.are_heard = False
+
+    async def last_captured(self) -> int | None:
+        return self.last
+
+
 QUEUED_AT = datetime(2026, 6, 13, 4, 0, tzinfo=UTC)
 PROJECT = Project("phc_test", "https://posthog.test")
 

@@ -26,7 +26,7 @@ from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.project_key import ProjectKey
 from services.analytics.settings import AnalyticsSettings
 from services.analytics.stored_project import StoredProject
-from tests.unit.analytics.delivery_fakes import FakeMessage
+from tests.unit.analytics.delivery_fakes import FakeCaptures, FakeMessage
 from tests.unit.analytics.fake_destinations import FakeStore, destination
 from tests.unit.analytics.fakes import FakeCredentials, FakeLink
 from tests.virtual_time import now, on_virtual_time, settle
@@ -68,23 +68,6 @@ class World:
     def seen(self, distinct_id: str = "u_42") -> dict[str, Any]:
         """What a read gives for a person that PostHog knows as `PERSON`."""
         return self.writes.laid_over(distinct_id, dict(PERSON))
-
-
-class FakeCaptures:
-    """Whether this replica listens to captured events."""
-
-    def __init__(self) -> None:
-        self.are_heard = True
-        self.last: int | None = 0
-
-    async def listen_to_captures(self) -> None:
-        self.are_heard = True
-
-    async def leave_captures(self) -> None:
-        self.are_heard = False
-
-    async def last_captured(self) -> int | None:
-        return self.last
 
 
 def syncing(**changes: Any) -> Destination:
@@ -320,7 +303,7 @@ async def test_who_sends_captured_events_reads_them_from_their_stream_alone() ->
 
     await world.heard.missed([captured(age=0)])
     assert not captures.are_heard
-    await world.heard.sends_no_captures()
+    await world.heard.missed([captured(age=0)], reads_on=False)
     assert captures.are_heard
 
 
@@ -344,3 +327,32 @@ async def test_a_read_waits_for_what_was_captured_before_it() -> None:
     await world.writes.are_noted()
     captures.last = None
     await world.writes.are_noted()
+
+
+@on_virtual_time
+async def test_what_was_captured_while_its_reader_fell_behind_is_noted_when_it_is_read() -> None:
+    world, captures = World(), FakeCaptures()
+    world.heard.captures_from(captures)
+    world.heard.listens()
+    world.heard._listens_since -= timedelta(hours=1)
+    await world.heard.missed([captured(age=0)])
+    await world.heard.missed([captured(age=60)])
+    # Published before that, and so neither heard nor read until now.
+    await world.heard.missed([captured(age=30, user="u_43")])
+    assert world.seen("u_43") == {"plan": "pro"}
+
+
+@on_virtual_time
+async def test_only_one_read_waits_for_a_stream_that_is_not_read_on() -> None:
+    world, captures = World(), FakeCaptures()
+    world.heard.captures_from(captures)
+    await world.heard.missed([captured(age=0)])
+    captures.last = 2
+    for waited in (1, 0):
+        began = now()
+        await world.writes.are_noted()
+        assert now() - began == waited
+    assert captures.are_heard
+    # What was captured meanwhile counts once it is read.
+    await world.heard.missed([captured(age=0, user="u_43", position=2)])
+    assert world.seen("u_43") == {"plan": "pro"}

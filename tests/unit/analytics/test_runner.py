@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -20,7 +21,13 @@ from services.analytics.destinations.model import Destination
 from services.analytics.project_key import ProjectKey
 from services.analytics.settings import AnalyticsSettings
 from services.analytics.stored_project import StoredProject
-from tests.unit.analytics.delivery_fakes import FakeCapture, FakeMessage, FakeStreams, heard_writes
+from tests.unit.analytics.delivery_fakes import (
+    FakeCapture,
+    FakeCaptures,
+    FakeMessage,
+    FakeStreams,
+    heard_writes,
+)
 from tests.unit.analytics.fake_destinations import FakeStore, destination
 from tests.unit.analytics.fakes import FakeCredentials, FakeLink
 from tests.virtual_time import on_virtual_time, settle
@@ -36,12 +43,13 @@ class Replica:
         link = FakeLink()
         FakeCredentials(link, project=ProjectReply(1, "present", project_api_key="phc_1"))
         key = ProjectKey(PostHogSettings(), StoredProject(link, CredentialWatcher("posthog")))
+        self.heard = heard_writes(key)
         self.delivery = DeliveryRunner(
             streams=self.streams,
             capture=self.capture,
             project_key=key,
             store=self.store,
-            heard=heard_writes(key),
+            heard=self.heard,
             settings=AnalyticsSettings(**settings),
         )
 
@@ -201,3 +209,33 @@ async def test_positions_are_saved_every_second_and_at_the_end() -> None:
         await asyncio.sleep(2)
         replica.streams.broken = False
     assert replica.streams.saves == 4
+
+
+@on_virtual_time
+async def test_captured_events_are_heard_while_posthog_takes_none_and_few_more_can_be_read() -> (
+    None
+):
+    replica, captures = Replica(), FakeCaptures()
+    replica.heard.captures_from(captures)
+    replica.capture.gate.clear()
+
+    async def read(first: int) -> None:
+        body = b'{"distinctId": "u_1", "event": "e"}'
+        await replica.delivery.enqueue(
+            [
+                FakeMessage(
+                    position,
+                    subject="hogsend.persons.capture",
+                    body=body,
+                    durable="persons",
+                    queued_at=datetime.now(UTC),
+                )
+                for position in range(first, first + 500)
+            ]
+        )
+        await settle()
+
+    async with replica.running():
+        for first, are_heard in ((1, False), (501, False), (1001, True)):
+            await read(first)
+            assert captures.are_heard == are_heard
