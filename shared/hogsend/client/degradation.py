@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from hogsend.contract.errors import Unavailable
+from hogsend.contract.errors import TooLarge, Unavailable
 
 log = logging.getLogger(__name__)
 
 
-def answered_without(what: str, error: Unavailable) -> None:
+def answered_without(what: str, error: Unavailable | TooLarge) -> None:
     """Log that a read was answered with what is known without PostHog.
 
     Not our services' logs and metrics: this runs in other people's processes.

@@ -12,7 +12,7 @@ from hogsend.client.degradation import answered_without
 from hogsend.client.writer import Writer
 from hogsend.contract import subjects
 from hogsend.contract.base import Properties
-from hogsend.contract.errors import Unavailable
+from hogsend.contract.errors import TooLarge, Unavailable
 from hogsend.contract.identity import contact_user_id
 from hogsend.contract.persons import ANALYTICS_PERSON, Alias, GetPerson, SetPerson
 from hogsend.transport.connection import Connection
@@ -28,6 +28,7 @@ class PersonsClient:
     async def get(self, distinct_id: str) -> Properties:
         """Properties of a person; empty when there is none, or it cannot be read now.
 
+        It cannot be read either where it has more properties than `max_payload` of NATS takes.
         There is none with an id that programs write for no person (`undefined`,
         `[object Object]`).
 
@@ -37,6 +38,10 @@ class PersonsClient:
         """
         try:
             person = await self._connection.request(ANALYTICS_PERSON, GetPerson(distinct_id))
+        except TooLarge:
+            reason = "the person has more properties than NATS takes; raise its max_payload"
+            answered_without("persons.get", TooLarge(reason))
+            return {}
         except Unavailable as error:
             answered_without("persons.get", error)
             return {}
