@@ -39,6 +39,9 @@ time."""
 
 _PING_SECONDS = 5
 
+PONG_SECONDS = 0.5
+"""How long NATS may take to say that it is there, after a request was not answered in time."""
+
 REFUSED_SECONDS = 30.0
 """Pause before the server is asked again for subscriptions that it refuses."""
 
@@ -271,7 +274,8 @@ class Connection:
     ) -> Reply:
         """Ask a service and wait at most `deadline` seconds, by default the endpoint's.
 
-        The correlation id of the caller's context is sent along.
+        The correlation id of the caller's context is sent along. Where NATS itself does not answer
+        any more, finding that out takes half a second more.
 
         Raises:
             Unavailable: NATS or the service cannot be reached, or the deadline passed.
@@ -298,10 +302,19 @@ class Connection:
         except nats.errors.MaxPayloadError as error:
             raise TooLarge(f"the request is larger than NATS takes ({self.max_payload})") from error
         except UNREACHABLE as error:
-            raise Unavailable(
-                f"the {endpoint.service} service did not answer within {deadline:g} s"
-            ) from error
+            late = isinstance(error, TimeoutError) and await self._nats_answers()
+            silent = f"the {endpoint.service} service" if late else "NATS"
+            raise Unavailable(f"{silent} did not answer within {deadline:g} s") from error
         return read_reply(endpoint, answer)
+
+    async def _nats_answers(self) -> bool:
+        """Whether NATS is there; frozen, it is connected for as long as it may miss pings."""
+        try:
+            async with asyncio.timeout(PONG_SECONDS):
+                await self.client.flush()
+        except UNREACHABLE:
+            return False
+        return True
 
     async def ask(
         self,

@@ -18,6 +18,7 @@ from hogsend.contract.health import ANALYTICS_HEALTH
 from hogsend.contract.registry import Endpoint
 from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
+from tests.virtual_time import on_virtual_time
 from tests.waiting import eventually
 
 
@@ -183,6 +184,27 @@ async def test_an_answer_that_came_counts_although_it_is_refused_since() -> None
     await asyncio.sleep(0)
     connection.refusals.read('permissions violation for publish to "hogsend.rpc.ingest.purge"')
     assert await asking is answer
+
+
+class Late(Silent):
+    """A connection on which a request is not answered in time."""
+
+    async def ask(self, subject: str, *_: Any, **__: Any) -> Msg:
+        raise nats.errors.TimeoutError(subject)
+
+
+@pytest.mark.parametrize(
+    ("nats_is_there", "silent"), [(True, "the analytics service"), (False, "NATS")]
+)
+@on_virtual_time
+async def test_a_request_without_an_answer_blames_who_is_silent(
+    nats_is_there: bool, silent: str
+) -> None:
+    connection = Late()
+    if nats_is_there:
+        connection.answer.set_result(None)
+    with pytest.raises(Unavailable, match=rf"^{silent} did not answer within 2 s$"):
+        await connection.request(ANALYTICS_HEALTH, Empty(), deadline=2)
 
 
 @pytest.mark.parametrize("fails", [True, False])
