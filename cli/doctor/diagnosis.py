@@ -90,6 +90,13 @@ _THROUGH = {"oauth": "the OAuth credential", "personal_key": "the personal API k
 _LOOK = "see the log of the provisioner service (.hogsend/logs/provisioner.log)"
 """What is left to say about a problem for which the server has no sentence."""
 
+_NO_SCOPES = {
+    "absent": "no grant to check",
+    "needs_reconnect": "none, until PostHog is connected again",
+    "unreadable": "unknown, as the credential cannot be read",
+    "unknown": "unknown, as the credential is",
+}
+
 # Marks of states, by part; every other state is a problem. A note is something that an operator may
 # have meant: nothing that was there has stopped working.
 _READS = {"working": Mark.OK, "off": Mark.NOTE, "unknown": Mark.UNKNOWN}
@@ -163,11 +170,9 @@ def _until(expires_at: str) -> str:
 def _scope_gap(found: Diagnosis) -> Check:
     if found.scope_gap:
         return missing_scopes(found.scope_gap)
-    if found.credential.state == "unknown":
-        return Check(Mark.NOTE, "scopes", "unknown, as the credential is")
-    if found.credential.state != "present":
-        return Check(Mark.NOTE, "scopes", "no grant to check")
-    return Check(Mark.OK, "scopes", "all granted")
+    if found.credential.state == "present":
+        return Check(Mark.OK, "scopes", "all granted")
+    return Check(Mark.NOTE, "scopes", _NO_SCOPES.get(found.credential.state, "not checked"))
 
 
 def missing_scopes(gap: tuple[str, ...]) -> Check:

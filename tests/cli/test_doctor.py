@@ -495,11 +495,20 @@ def test_a_token_that_has_expired_is_not_called_valid(
     assert said in cli.doctor().out
 
 
-def test_nobody_says_that_there_is_no_grant_while_that_is_not_known(
-    cli: Cli, hogsend: FakeHogsend
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("absent", "no grant to check"),
+        ("unknown", "unknown, as the credential is"),
+        ("unreadable", "unknown, as the credential cannot be read"),
+        ("needs_reconnect", "none, until PostHog is connected again"),
+    ],
+)
+def test_there_is_said_to_be_no_grant_only_where_there_is_none(
+    cli: Cli, hogsend: FakeHogsend, state: str, said: str
 ) -> None:
-    diagnosed(hogsend, "credential", to={"state": "unknown"})
-    assert "scopes            unknown, as the credential is" in cli.doctor().out
+    diagnosed(hogsend, "credential", to={"state": state})
+    assert f"scopes            {said}\n" in cli.doctor().out
 
 
 @pytest.mark.parametrize(
