@@ -14,7 +14,7 @@ from hogsend.contract.capabilities import (
     Capability,
     CapabilityName,
 )
-from hogsend.contract.errors import Forbidden, Unavailable
+from hogsend.contract.errors import Forbidden, HogsendError, Unavailable
 from hogsend.contract.provisioning import (
     PROVISIONER_DIAGNOSE,
     DestinationFinding,
@@ -58,15 +58,18 @@ async def known(
         signatures_required: whether it refuses webhooks that are not signed.
     """
     analytics, diagnosis = await asyncio.gather(
-        _or_none(bus.request(ANALYTICS_CAPABILITIES, Empty())),
-        _or_none(provisioner.ask(bus, PROVISIONER_DIAGNOSE, Empty(), deadline=DIAGNOSIS_SECONDS)),
+        _answer(bus.request(ANALYTICS_CAPABILITIES, Empty())),
+        _answer(provisioner.ask(bus, PROVISIONER_DIAGNOSE, Empty(), deadline=DIAGNOSIS_SECONDS)),
     )
-    found = {one.name: one for one in (analytics.capabilities if analytics else [])}
-    if analytics is None:
-        found |= {name: _unknown(name, "analytics") for name in OF_ANALYTICS}
-    if diagnosis is None:
+    rows = (
+        [_unknown(name, "analytics", analytics) for name in OF_ANALYTICS]
+        if isinstance(analytics, HogsendError)
+        else analytics.capabilities
+    )
+    found = {one.name: one for one in rows}
+    if isinstance(diagnosis, HogsendError):
         for name in ORDER:
-            found.setdefault(name, _unknown(name, "provisioner"))
+            found.setdefault(name, _unknown(name, "provisioner", diagnosis))
     else:
         found["eventsIn"] = _events_in(
             intake.webhook_secret(diagnosis.webhook_secret, missing=secret_missing),
@@ -74,35 +77,42 @@ async def known(
             intake.signatures(diagnosis.destination, required=signatures_required),
         )
         found["loopProvisioning"] = _provisioning(diagnosis)
-    return Capabilities([found[name] for name in ORDER]), diagnosis
+    known = Capabilities([found[name] for name in ORDER])
+    return known, None if isinstance(diagnosis, HogsendError) else diagnosis
 
 
 async def person_reads(bus: Connection) -> Capability:
     """Whether the service that reads persons can; `unknown` when it does not answer."""
-    answered = await _or_none(bus.request(ANALYTICS_CAPABILITIES, Empty()))
-    for one in answered.capabilities if answered else []:
-        if one.name == "personReads":
-            return one
-    return _unknown("personReads", "analytics")
+    name: CapabilityName = "personReads"
+    answer = await _answer(bus.request(ANALYTICS_CAPABILITIES, Empty()))
+    if isinstance(answer, HogsendError):
+        return _unknown(name, "analytics", answer)
+    (found,) = (one for one in answer.capabilities if one.name == name)
+    return found
 
 
-async def _or_none(asking: Awaitable[Reply]) -> Reply | None:
+async def _answer(asking: Awaitable[Reply]) -> Reply | Unavailable | Forbidden:
+    """What is answered, or why there is no answer."""
     try:
         return await asking
     except (Unavailable, Forbidden) as error:
         # The response itself reports it, too.
         FAILURES.labels("capabilities", error.code).inc()
         log.debug("capabilities are not known", reason=str(error))
-        return None
+        return error
 
 
-def _unknown(name: CapabilityName, service: str) -> Capability:
+def _unknown(name: CapabilityName, service: str, error: HogsendError) -> Capability:
+    remediation = f"Look at `hogsend status` and at the {service} service's log."
+    if isinstance(error, Forbidden):
+        remediation = f"{_sentence(error.fix)} {remediation}"
     return Capability(
-        name=name,
-        state="unknown",
-        reason=f"The {service} service did not answer.",
-        remediation=f"Look at `hogsend status` and at the {service} service's log.",
+        name=name, state="unknown", reason=_sentence(str(error)), remediation=remediation
     )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _events_in(

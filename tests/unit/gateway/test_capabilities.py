@@ -81,6 +81,10 @@ async def test_what_may_not_be_asked_is_not_known() -> None:
     bus.answer(PROVISIONER_DIAGNOSE, Forbidden("no permission"))
     known, _ = await capabilities.known(bus, secret_missing=False, signatures_required=False)
     assert {one.state for one in known.capabilities} == {"unknown"}
+    of_analytics, of_provisioner = known.capabilities[0], known.capabilities[-1]
+    assert of_analytics.reason == "The analytics service is not running."
+    assert of_provisioner.reason == "No permission."
+    assert "deploy/nats" in (of_provisioner.remediation or "")
 
 
 async def test_provisioning_that_would_be_refused_says_why_in_words() -> None:

@@ -38,7 +38,7 @@ async def test_persons_are_read_when_posthog_allows_it_and_analytics_can(
 @pytest.mark.parametrize(
     ("here", "state", "detail"),
     [
-        (None, "unknown", "PostHog allows them. The analytics service did not answer."),
+        (None, "unknown", "PostHog allows them. The analytics service is not running."),
         (
             Capability(name="personReads", state="off", reason="PostHog answered 401 to a read."),
             "failing",
