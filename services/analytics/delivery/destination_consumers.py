@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from uuid import UUID
 
 import msgspec
@@ -11,6 +11,7 @@ from hogsend.contract import subjects
 from hogsend.contract.streams import StreamName
 from services.analytics.delivery.streams import Streams, Subscription
 from services.analytics.destinations.durable import PREFIX, destination_durable
+from services.analytics.destinations.model import Destination
 
 ANY_DESTINATION = Subscription(
     stream=StreamName.ENGAGEMENT,
@@ -40,12 +41,19 @@ class DestinationConsumers:
         """Keep nothing for a destination any more."""
         await self._streams.delete_consumer(StreamName.ENGAGEMENT, destination_durable(destination))
 
-    async def delete_orphans(self, destinations: Collection[UUID]) -> None:
-        """Delete all consumers but those of `destinations`.
+    async def delete_orphans(
+        self, destinations: Callable[[], Awaitable[Collection[Destination]]]
+    ) -> None:
+        """Delete the consumers of destinations that are gone.
 
         There are some when a process died after it deleted a row and before the consumer.
+
+        Args:
+            destinations: gives those there are.
         """
-        known = {destination_durable(destination) for destination in destinations}
-        for durable in await self._streams.durables(StreamName.ENGAGEMENT):
+        durables = await self._streams.durables(StreamName.ENGAGEMENT)
+        # Only now: one that is created meanwhile is stored before it has a consumer.
+        known = {destination_durable(one.id) for one in await destinations()}
+        for durable in durables:
             if durable.startswith(PREFIX) and durable not in known:
                 await self._streams.delete_consumer(StreamName.ENGAGEMENT, durable)

@@ -74,8 +74,7 @@ class DestinationSenders:
 
     async def _delete_orphaned_consumers(self) -> None:
         try:
-            stored = await self._store.all()
-            await self._consumers.delete_orphans({destination.id for destination in stored})
+            await self._consumers.delete_orphans(self._store.all)
         except Unavailable as error:
             FAILURES.labels("orphans", error.code).inc()
             log.warning("consumers of deleted destinations were not removed", reason=str(error))

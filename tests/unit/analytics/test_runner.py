@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -142,6 +142,27 @@ async def test_consumers_of_destinations_that_are_gone_are_deleted_and_no_others
     replica.streams.existing |= {(StreamName.ENGAGEMENT, name) for name in orphans | others}
     async with replica.running():
         assert set(await replica.streams.durables(StreamName.ENGAGEMENT)) == others
+
+
+@on_virtual_time
+async def test_a_destination_that_is_created_meanwhile_keeps_its_consumer() -> None:
+    replica, created = Replica(), destination()
+    consumer = StreamName.ENGAGEMENT, destination_durable(created.id)
+    deleted: list[tuple[StreamName, str]] = []
+
+    class Streams(FakeStreams):
+        async def durables(self, stream: StreamName) -> Collection[str]:
+            # Another replica answers the request: it stores the row, then makes the consumer.
+            replica.store.rows[created.id] = created
+            self.existing.add(consumer)
+            return await super().durables(stream)
+
+        async def delete_consumer(self, stream: StreamName, durable: str) -> None:
+            deleted.append((stream, durable))
+
+    replica.delivery._streams = Streams()
+    async with replica.running():
+        assert consumer not in deleted
 
 
 @on_virtual_time
