@@ -34,6 +34,8 @@ DESCRIPTION = "Delivers the events of identified persons to Hogsend. Kept up to 
 TEMPLATE = "template-webhook"
 COMPILED = frozenset({"bytecode", "order", "transpiled"})
 """What PostHog adds to an input when it is saved."""
+COMPILED_FILTERS = frozenset({"bytecode", "bytecode_error", "transpiled"})
+"""What it adds to filters."""
 IDENTIFIED = {"key": "$is_identified", "type": "event", "value": ["true"], "operator": "exact"}
 
 
@@ -144,8 +146,8 @@ def _others(function: HogFunction) -> dict[str, KeptInput]:
 
 
 def _filters(existing: dict[str, Any]) -> dict[str, Any]:
-    # PostHog compiles the bytecode from the other keys.
-    kept = {key: value for key, value in existing.items() if key != "bytecode"}
+    # PostHog compiles them from the other keys.
+    kept = {key: value for key, value in existing.items() if key not in COMPILED_FILTERS}
     properties = sequence(existing.get("properties"))
     if not any(map(is_identified_filter, properties)):
         properties = [*properties, IDENTIFIED]

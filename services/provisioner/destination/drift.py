@@ -23,8 +23,10 @@ OTHER_SECRET = "its webhook secret is different"  # noqa: S105 - words
 TWO_SECRETS = "its webhook secret is there twice"
 TEMPLATE_SECRET = "PostHog takes a part of its webhook secret for a template"  # noqa: S105 - words
 OTHER_KEY = "its signing key is different"
+NOT_COMPILED = "PostHog cannot run its filters, so no event matches them"
 STOPS = frozenset(
     {OTHER_URL, OTHER_METHOD, OTHER_BODY, OTHER_SECRET, TWO_SECRETS, TEMPLATE_SECRET, OTHER_KEY}
+    | {NOT_COMPILED}
 )
 """Differences with which events do not arrive, or only while an earlier secret is accepted."""
 
@@ -41,7 +43,7 @@ def find_drift(function: HogFunction, webhook_url: str, secret: str | None) -> l
         "PostHog disabled it": function.watched is not Watched.DISABLED,
         OTHER_URL: function.input("url") == webhook_url,
         OTHER_METHOD: function.input("method") == METHOD,
-        OTHER_BODY: function.input("body") == BODY,
+        OTHER_BODY: function.input("body") == BODY and not function.is_liquid("body"),
         "its content type is not JSON": header_values(function, CONTENT_TYPE) == [JSON_TYPE],
         OTHER_SECRET: secret is None
         or (bool(secrets) and all(value == secret for value in secrets)),
@@ -50,6 +52,8 @@ def find_drift(function: HogFunction, webhook_url: str, secret: str | None) -> l
         "it is not limited to identified persons": any(
             map(is_identified_filter, sequence(function.filters.get("properties")))
         ),
+        # Saving them compiles them again, or says why not.
+        NOT_COMPILED: function.filters_compile,
         "its inputs are those of an old version": has_canonical_schema(function),
     }
     return [difference for difference, compliant in checks.items() if not compliant]

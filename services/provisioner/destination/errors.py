@@ -55,6 +55,7 @@ UNREACHABLE_REMEDY = (
     "Check POSTHOG_HOST and POSTHOG_PRIVATE_HOST, and that DNS, proxy and firewall let the "
     f"provisioner reach PostHog there; {AGAIN}"
 )
+IN_POSTHOG_REMEDY = f"Open the destination in PostHog, and change there what that says; {AGAIN}"
 REDIRECT_REMEDY = (
     "PostHog is at another address: set POSTHOG_PRIVATE_HOST to the one that it redirects to; "
     f"{AGAIN}"
@@ -245,7 +246,18 @@ def _refused(
             "Subscribe to the data pipelines add-on in PostHog's billing settings and run "
             f"`hogsend connect posthog --provision-only` again, or {manual_setup(webhook_url)}",
         )
+    if is_about_destination(error):
+        remedy = IN_POSTHOG_REMEDY
     return _posthog_error("api-error", said, remedy or RETRY_REMEDY)
+
+
+def is_about_destination(error: PostHogError) -> bool:
+    """Whether PostHog refused what an operator made of the destination, and says what.
+
+    Filters with a cohort that cannot be run, or a draft that waits to be published.
+    """
+    about = (error.attr or "").partition("__")[0]
+    return error.status == httpx.codes.BAD_REQUEST and about in {"filters", "enabled"}
 
 
 def needs_add_on(error: PostHogError) -> bool:

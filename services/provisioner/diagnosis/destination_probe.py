@@ -11,6 +11,7 @@ import msgspec
 from hogsend.contract.provisioning import Destination, DestinationFinding
 from hogsend.posthog.api import HogFunction, HogFunctions
 from hogsend.posthog.api.hog_functions import Watched
+from hogsend.posthog.exchange import MAX_DETAIL
 from services.provisioner.destination import signing
 from services.provisioner.destination.candidates import candidates
 from services.provisioner.destination.drift import STOPS, find_drift
@@ -113,6 +114,8 @@ class DestinationProbe:
         if not drift:
             return self._finding(function, "live", None, None)
         detail = f"The destination has drifted: {', '.join(drift)}."
+        if not function.filters_compile and (why := function.filters.get("bytecode_error")):
+            detail += f" PostHog says: {str(why)[:MAX_DETAIL]}"
         return self._finding(
             function,
             "drifted" if function.enabled else "disabled",

@@ -185,6 +185,12 @@ def test_other_inputs_go_back_as_they_are() -> None:
     assert patch["inputs"]["headers"] == {"value": OUR_HEADERS}
 
 
+def test_what_posthog_compiles_of_filters_does_not_go_back() -> None:
+    # It takes no null for some of it.
+    compiled = {"bytecode": None, "bytecode_error": None, "transpiled": None}
+    assert change(filters={**filters(), **compiled})["filters"] == filters()
+
+
 def test_an_upgraded_program_gets_no_input_of_the_old_one() -> None:
     old = [{"key": "url"}, {"key": "payload"}]
     assert (

@@ -21,6 +21,7 @@ from tests.destinations import (
     SECRET,
     WEBHOOK_URL,
     compliant,
+    filters,
     inputs,
 )
 from tests.posthog_recorder import Recorder
@@ -109,6 +110,20 @@ async def test_what_posthog_made_of_a_failing_destination_is_told(
     assert (named or "") in (found.detail or "")
     assert (remedy or "") in (found.remediation or "")
     assert (found.detail is None) == (named is None)
+
+
+@pytest.mark.parametrize("why", ["Can't use cohorts in real-time filters", "x" * 1000, None])
+async def test_filters_that_posthog_cannot_run_have_stopped_it(
+    posthog: Recorder, why: str | None
+) -> None:
+    broken = {**filters(), "bytecode": None, "bytecode_error": why}
+    posthog.add("fn", **compliant(filters=broken))
+    found = await finding(posthog)
+    assert (found.state, found.stopped) == ("drifted", True)
+    assert "cannot run its filters" in (found.detail or "")
+    assert (f"PostHog says: {(why or '')[:200]}" in (found.detail or "")) == (why is not None)
+    assert len(found.detail or "") < 400
+    assert "--provision-only" in (found.remediation or "")
 
 
 async def test_a_destination_that_somebody_disabled_is_not_told_as_posthogs(

@@ -11,6 +11,7 @@ from hogsend.posthog.api import HogFunction
 from hogsend.posthog.api.hog_functions import Watched
 from services.provisioner.destination.desired import IDENTIFIED
 from services.provisioner.destination.drift import (
+    BODY,
     find_drift,
     has_canonical_schema,
     is_identified_filter,
@@ -55,6 +56,8 @@ def test_a_compliant_destination_has_none() -> None:
         ),
         ({"inputs": inputs(secret="stale")}, "webhook secret"),
         ({"inputs": inputs(secret=None)}, "webhook secret"),
+        ({"inputs": inputs(body={"value": BODY, "templating": "liquid"})}, "body"),
+        ({"filters": {**filters(), "bytecode": None, "bytecode_error": "Cohort"}}, "filters"),
         ({"filters": {}}, "identified persons"),
         ({"filters": {"properties": [FOREIGN, None, 7]}}, "identified persons"),
         ({"inputs_schema": SCHEMA[1:]}, "old version"),
@@ -64,6 +67,22 @@ def test_a_compliant_destination_has_none() -> None:
 def test_each_difference_is_named_alone(changes: dict[str, Any], difference: str) -> None:
     (found,) = drift(**changes)
     assert difference in found
+
+
+@pytest.mark.parametrize(
+    "compiled",
+    [
+        {"bytecode": ["_H", 1, 29]},
+        # Delivered by those that compiled before (PostHog/posthog#103744).
+        {"bytecode": ["_H", 1, 29], "bytecode_error": "Cohort"},
+    ],
+)
+def test_filters_that_posthog_runs_are_no_drift(compiled: dict[str, Any]) -> None:
+    assert drift(filters={**filters(), **compiled}) == []
+
+
+def test_a_body_that_says_that_it_is_of_hog_is_no_drift() -> None:
+    assert drift(inputs=inputs(body={"value": BODY, "templating": "hog"})) == []
 
 
 def test_several_differences_are_all_named() -> None:

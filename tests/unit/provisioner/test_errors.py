@@ -87,6 +87,27 @@ def test_a_remediation_names_what_to_do(step: Step, status: int, names: list[str
         assert name in (remediation or "")
 
 
+@pytest.mark.parametrize(
+    ("attr", "in_posthog"),
+    [
+        ("filters", True),
+        ("filters__non_field_errors", True),
+        ("enabled", True),
+        ("inputs__url", False),
+        ("template_id", False),
+        (None, False),
+    ],
+)
+def test_what_an_operator_made_of_the_destination_is_changed_in_posthog(
+    attr: str | None, in_posthog: bool
+) -> None:
+    error = PostHogError("Invalid filter configuration: Cohort", 400, attr)
+    refusal = from_posthog(error, Step.FUNCTION, WEBHOOK_URL, CURRENT).refusal
+    assert ("Open the destination in PostHog" in (refusal.remediation or "")) == in_posthog
+    assert "--provision-only" in (refusal.remediation or "")
+    assert "Cohort" in (refusal.detail or "")
+
+
 TIMEOUT = PostHogTimeout("PostHog did not answer within 4 s")
 UNREACHABLE = PostHogUnreachable("PostHog cannot be reached: connection refused")
 NO_ID = PostHogError("PostHog's project answer carries no id")

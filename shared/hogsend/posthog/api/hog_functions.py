@@ -77,6 +77,20 @@ class HogFunction(msgspec.Struct, frozen=True):
         """Return the value of an input; None when it is missing or PostHog does not show it."""
         return mapping(self.inputs.get(name)).get("value")
 
+    def is_liquid(self, name: str) -> bool:
+        """Whether PostHog fills an input in as a template of Liquid, to which `{event}` is text."""
+        return mapping(self.inputs.get(name)).get("templating") == "liquid"
+
+    @property
+    def filters_compile(self) -> bool:
+        """Whether PostHog can run the filters; an event is delivered only where it can.
+
+        A cohort in them, or in the project's filters of internal users, may be one that it cannot
+        run. It then stores no `bytecode`, and why in `bytecode_error`; since PostHog/posthog#103744
+        an earlier bytecode stays.
+        """
+        return self.filters.get("bytecode", True) is not None
+
     def __repr__(self) -> str:
         """Name the function only: its headers carry the webhook secret."""
         return f"HogFunction(id={self.id!r}, enabled={self.enabled!r})"
