@@ -36,7 +36,12 @@ async def ask(
     run = asyncio.create_task(bus.request(endpoint, message, deadline=deadline))
     try:
         while not (await asyncio.wait({run}, timeout=WATCH_SECONDS))[0]:
-            await _look_twice(bus)
+            try:
+                await _look_twice(bus)
+            except Unavailable:
+                # One that stops answers what is under way, and nothing else.
+                if not run.done():
+                    raise
         return run.result()
     finally:
         run.cancel()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from services.gateway import capabilities, provisioner
 from tests.unit.gateway.fakes import FakeConnection
 from tests.unit.gateway.test_console_connecting import HEALTHY
 from tests.unit.gateway.test_measured import DIAGNOSIS
+from tests.virtual_time import settle
 from tests.waiting import eventually
 
 HANGS = Unavailable("the provisioner service did not answer within 2 s")
@@ -29,8 +32,16 @@ class SlowProvisioner(FakeConnection):
         self.given_up = False
         self.missing = 0
         """How often it does not answer in time whether it runs."""
+        self.last_answer: Callable[[], None] | None = None
+        """Answers the diagnosis as the last thing it does."""
 
     async def request(self, endpoint: Any, message: Any, **options: Any) -> Any:
+        if endpoint is PROVISIONER_HEALTH and self.last_answer is not None:
+            # It no longer says that it runs, and answers what is under way.
+            answer, self.last_answer = self.last_answer, None
+            answer()
+            await settle()
+            self.missing = 2
         if endpoint is PROVISIONER_HEALTH and self.missing:
             self.missing -= 1
             raise HANGS
@@ -90,3 +101,14 @@ async def test_one_that_is_slow_and_runs_is_waited_for(bus: SlowProvisioner, rep
         return
     bus.reply.set_result(reply)
     assert await asking is reply
+
+
+@pytest.mark.parametrize("reply", [DIAGNOSIS, NotFound("nothing")])
+async def test_the_last_answer_of_one_that_stops_counts(bus: SlowProvisioner, reply: Any) -> None:
+    if isinstance(reply, HogsendError):
+        bus.last_answer = partial(bus.reply.set_exception, reply)
+        with pytest.raises(NotFound):
+            await provisioner.ask(bus, PROVISIONER_DIAGNOSE, Empty())
+        return
+    bus.last_answer = partial(bus.reply.set_result, reply)
+    assert await provisioner.ask(bus, PROVISIONER_DIAGNOSE, Empty()) is reply
