@@ -53,5 +53,5 @@ class ContactRecorder:
         return ContactRecorded(
             id=contacts[0].id,
             created=created,
-            linked=not created and (len(before) < len(keys) or len(set(before.values())) > 1),
+            linked=not created and await self._directory.owners_of(keys) != before,
         )

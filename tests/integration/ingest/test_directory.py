@@ -528,6 +528,29 @@ async def test_a_contact_is_created_updated_and_linked(people: People) -> None:
         await people.record(user_id="null", email="n/a")
 
 
+async def test_what_is_linked_is_told_once(people: People) -> None:
+    # A user id of this form may be a contact's own id, too.
+    user_id, email = str(uuid4()), "ada@example.com"
+    id, *made = await people.record(user_id=user_id)
+    assert made == [True, False]
+    assert await people.record(user_id=user_id, properties={"plan": "pro"}) == (id, False, False)
+    assert await people.record(user_id=user_id, email=email) == (id, False, True)
+    assert await people.record(user_id=user_id, email=email) == (id, False, False)
+    # By its own id, which becomes one of its user ids.
+    assert await people.record(user_id=id) == (id, False, True)
+    assert await people.record(user_id=id) == (id, False, False)
+
+
+async def test_two_people_who_are_kept_apart_are_not_linked(people: People) -> None:
+    email = "ada@example.com"
+    await people.record(email=email)
+    id, *_ = await people.record(user_id="u_1")
+    assert (await people.record(user_id="u_1", email=email))[1:] == (False, True)
+    (found,) = (await people.merges.find("u_1")).contacts
+    await people.merges.split(found.merges[0].id)
+    assert await people.record(user_id="u_1", email=email) == (id, False, False)
+
+
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Every node of a plan."""
     yield plan
