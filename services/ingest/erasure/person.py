@@ -11,7 +11,7 @@ import msgspec
 
 from hogsend.contract import subjects
 from hogsend.contract.engagement import ADDRESSES, IDENTITIES
-from hogsend.contract.identity import contact_email, contact_user_id, fold_email
+from hogsend.contract.identity import contact_email, contact_user_id, fold_email, is_blank
 from hogsend.contract.json_memory import has_too_many_values
 from hogsend.contract.json_text import NOT_JSON, mended_json
 from hogsend.service.nul import json_without_nul, text_without_nul
@@ -66,8 +66,8 @@ class Person(msgspec.Struct, frozen=True):
         """Whether a message of any of our streams is about this person.
 
         It is where the person is named as the one it is about. A message about another person that
-        happens to mention the address is that person's. What cannot be read, or would take too much
-        memory, is searched as text.
+        happens to mention the address is that person's. What cannot be read, names nobody, or would
+        take too much memory, is searched as text.
 
         Args:
             subject: what the message was published on; empty if that is not known.
@@ -99,10 +99,21 @@ def named_in(subject: str, body: bytes) -> Named:
         message = msgspec.json.decode(body)
     except NOT_JSON:
         return _unread(body)
-    names = frozenset(one for one in _named(subject, message) if isinstance(one, str))
+    names = frozenset(_texts(_named(subject, message)))
+    if not names:
+        # A list of reports, or a field by another name: it is nobody's, and became a dead letter.
+        return _unread(body)
     # A key of an earlier version may be what is written, brackets and all.
     folded = (address for one in names for address in (contact_email(one), fold_email(one)))
     return Named(names, frozenset(filter(None, folded)))
+
+
+def _texts(named: Iterable[Any]) -> Iterator[str]:
+    for one in named:
+        # Where ids are numbers, a program that forgets to write them as text means the same person.
+        text = str(one) if isinstance(one, int) and not isinstance(one, bool) else one
+        if not is_blank(text):
+            yield text
 
 
 def _unread(body: bytes) -> Named:

@@ -81,12 +81,52 @@ def test_a_message_is_of_the_person_it_names(message: dict[str, Any]) -> None:
             }
         },
         {"event": "u_42", "userId": "ben"},
-        ["u_42"],
-        {"event": None, "data": 7, "person": "u_42"},
+        {"event": None, "data": 7, "userId": "anonymous", "person": "u_42"},
+        {"distinctId": True, "set": {"name": "u_421"}},
     ],
 )
 def test_a_message_of_somebody_else_stays(message: Any) -> None:
     assert not ADA.is_subject_of("", msgspec.json.encode(message))
+
+
+@pytest.mark.parametrize(
+    ("subject", "message"),
+    [
+        ("", ["u_42"]),
+        ("", "u_42"),
+        ("", {"event": None, "data": 7, "person": "u_42"}),
+        ("hogsend.webhooks.posthog", {"batch": [{"event": "x", "distinct_id": "u_42"}]}),
+        (
+            "hogsend.webhooks.posthog",
+            {"event": {"distinct_id": " ", "properties": {"$id": "u_42"}}},
+        ),
+        ("hogsend.engagement.email.sent", [{"data": {"userId": "u_42"}}]),
+        ("hogsend.engagement.email.sent", {"data": {"recipient": "Ada@Example.com"}}),
+        ("hogsend.persons.set", [{"distinctId": "u_42", "set": {"plan": "pro"}}]),
+    ],
+)
+def test_a_message_that_names_nobody_is_searched_as_text(subject: str, message: Any) -> None:
+    """It is a dead letter; what it says of the person would stay for its thirty days."""
+    body = msgspec.json.encode(message)
+    assert ADA.is_subject_of(subject, body)
+    whole = msgspec.json.encode(letter(body, subject=subject))
+    assert is_to_erase(StreamName.DEADLETTER, StoredMessage(1, BEFORE, whole), ADA, ERASED_AT)
+    others = Person(frozenset({"u_4"}), frozenset({"ben@example.com"}))
+    assert not others.is_subject_of(subject, body)
+
+
+@pytest.mark.parametrize(
+    ("subject", "message"),
+    [
+        ("hogsend.webhooks.posthog", {"event": {"event": "x", "distinct_id": 42}}),
+        ("hogsend.engagement.email.sent", {"data": {"userId": 42}}),
+        ("hogsend.persons.set", {"distinctId": 42, "set": {"plan": "pro"}}),
+    ],
+)
+def test_an_id_may_be_written_as_a_number(subject: str, message: dict[str, Any]) -> None:
+    body = msgspec.json.encode(message)
+    assert Person(frozenset({"42"}), frozenset()).is_subject_of(subject, body)
+    assert not Person(frozenset({"4", "421", "True"}), frozenset()).is_subject_of(subject, body)
 
 
 EVENT = "hogsend.events.x"
