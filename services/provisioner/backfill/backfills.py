@@ -45,9 +45,11 @@ class Backfills:
         """
         # PostHog has no NUL in a name either, and the same U+FFFD in its place.
         names = [text_without_nul(name) for name in wanted.events]
-        wanted = msgspec.structs.replace(wanted, events=names)
         now = datetime.now(UTC)
-        until = min(wanted.until or now, now)
+        # None for a time that is still to come, too: the same again is not another one.
+        end = wanted.until if wanted.until is not None and wanted.until < now else None
+        wanted = msgspec.structs.replace(wanted, events=names, until=end)
+        until = end or now
         if wanted.since >= until:
             raise InvalidRequest("since must be before until, and in the past")
         running = await self._store.running()

@@ -416,6 +416,28 @@ async def test_a_cancelled_backfill_stays_cancelled_until_it_is_started_again(
         assert (await stack.until("finished"))["read"] == 10
 
 
+async def test_one_that_is_to_end_later_ends_now_and_goes_on_when_it_is_started_again(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with `--until` and the day after, which holds all of today."""
+    await capture(stack.posthog, 10)
+    page, may_read = queries.Queries.page, asyncio.Event()
+
+    async def wait(self: Any, *args: Any) -> Any:
+        await may_read.wait()
+        return await page(self, *args)
+
+    monkeypatch.setattr(queries.Queries, "page", wait)
+    until = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    async with stack.provisioner():
+        started = (await stack.start(until=until)).json()
+        assert (await stack.start(until=until)).json()["id"] == started["id"]
+        await stack.gateway.http.post(f"{URL}/{started['id']}/cancel", headers=admin())
+        assert (await stack.start(until=until)).json()["id"] == started["id"]
+        may_read.set()
+        assert (await stack.until("finished"))["read"] == 10
+
+
 async def test_what_a_backfill_brings_is_received_when_it_is_brought(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
