@@ -6,6 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
+from cli.arguments import Directory
 from cli.backup.asking import opening_key, sealing_key
 from cli.backup.local import LocalSource, LocalTarget, ServersTarget
 from cli.backup.report import report, show_notes, shown
@@ -16,7 +17,7 @@ from cli.stack.settings import StackSettings
 
 
 def backup(
-    directory: Path,
+    directory: Directory,
     /,
     *,
     recipient: str | None = None,
@@ -49,7 +50,7 @@ def backup(
 
 
 def restore(
-    directory: Path,
+    directory: Directory,
     /,
     *,
     identity: Path | None = None,

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 from cyclopts import App
 
+from cli.arguments import Directory
 from cli.backup.asking import opening_key, sealing_key
 from cli.backup.report import report, show_notes, shown
 from cli.backup.whole import back_up, bring_back
@@ -132,7 +133,7 @@ def upgrade(*, build: bool = True, deployment: Path = HERE, json: Flag = False) 
 
 @app.command
 def backup(
-    directory: Path,
+    directory: Directory,
     /,
     *,
     recipient: str | None = None,
@@ -168,7 +169,7 @@ def backup(
 
 @app.command
 def restore(
-    directory: Path,
+    directory: Directory,
     /,
     *,
     identity: Path | None = None,

@@ -14,6 +14,7 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo
 from rich.text import Text
 
+from cli.arguments import Name
 from cli.bus_address import operator_address
 from cli.console import counted, out, print_json
 from cli.errors import CommandError
@@ -22,6 +23,8 @@ from cli.operator_bus import operator_bus
 from cli.redaction import printable
 from hogsend.contract.consumers import STREAMS_OF_OTHERS, reserved
 from hogsend.contract.streams import StreamName
+
+SEE_LIST = "`hogsend consumers list` shows what there is"
 
 app = App(name="consumers", help="Look at and delete the consumers of events and changes.")
 
@@ -88,7 +91,7 @@ def show(found: list[Found]) -> None:
 
 
 @app.command
-def delete(stream: str, name: str, *, nats_url: str | None = None, json: Flag = False) -> int:
+def delete(stream: str, name: Name, *, nats_url: str | None = None, json: Flag = False) -> int:
     """Delete a consumer and its position.
 
     A subscriber that still runs makes its durable again, and receives every event that the stream
@@ -118,7 +121,12 @@ def delete(stream: str, name: str, *, nats_url: str | None = None, json: Flag = 
 
     async def run() -> None:
         async with _jetstream(nats_url, stream) as js:
-            await js.delete_consumer(stream, name)
+            try:
+                await js.delete_consumer(stream, name)
+            except ValueError:
+                raise CommandError(
+                    f"no consumer can be called {printable(name)!r}", SEE_LIST
+                ) from None
 
     asyncio.run(run())
     if json:
@@ -136,7 +144,7 @@ async def _jetstream(nats_url: str | None, stream: str) -> AsyncIterator[JetStre
     except nats.js.errors.NotFoundError as error:
         raise CommandError(
             f"there is no such consumer or stream: {error.description}",
-            "`hogsend consumers list` shows what there is",
+            SEE_LIST,
         ) from error
     except (nats.errors.Error, TimeoutError) as error:
         raise CommandError("JetStream does not answer", "start NATS, then run it again") from error

@@ -14,6 +14,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from cli.admin.messages import ContactQuery
+from cli.arguments import Name
 from cli.asking import DEFAULT_SERVER, Server, ask
 from cli.confirmation import confirmed, require_terminal
 from cli.console import json_begins, out, print_json
@@ -72,7 +73,7 @@ def list_(
 
 
 @app.command
-def show(key: str, *, server: Server = DEFAULT_SERVER) -> int:
+def show(key: Name, *, server: Server = DEFAULT_SERVER) -> int:
     """Show a contact, what it is known by, and the merges it comes from; exits with 1 without one.
 
     Parameters
@@ -111,7 +112,7 @@ def split(merge: Merge, *, server: Server = DEFAULT_SERVER) -> int:
 
 @app.command
 def erase(
-    key: str,
+    key: Name,
     *,
     yes: Flag = False,
     posthog: Flag = False,
@@ -161,7 +162,7 @@ def erase(
 
 @app.command
 def export(
-    key: str,
+    key: Name,
     *,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     server: Server = DEFAULT_SERVER,

@@ -9,6 +9,7 @@ from cyclopts.validators import Number
 
 from cli.admin.client import AdminClient, Turn
 from cli.admin.messages import DeliveryQuery, DestinationHistory
+from cli.arguments import Name
 from cli.asking import DEFAULT_SERVER, Server, ask
 from cli.confirmation import confirmed, require_terminal
 from cli.console import out, print_json
@@ -26,7 +27,7 @@ Offset = Annotated[
         help="How many to leave out, to continue after a page.",
     ),
 ]
-Id = Annotated[str, Parameter(help="Id of the destination, as `list` shows it.")]
+Id = Annotated[Name, Parameter(help="Id of the destination, as `list` shows it.")]
 
 app = App(name="destinations", help="Look at, pause, test and delete destinations.")
 

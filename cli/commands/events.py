@@ -11,6 +11,7 @@ from cyclopts.validators import Number
 
 from cli.admin.client import AdminClient
 from cli.admin.messages import EventQuery, EventReplay, EventWay, EventWays, SentEvent
+from cli.arguments import Name
 from cli.asking import DEFAULT_SERVER, Server, ask, moment
 from cli.bus_address import subscriber_address
 from cli.console import print_json
@@ -109,7 +110,7 @@ def list_(
 
 @app.command
 def show(
-    id: str,
+    id: Name,
     *,
     event: str | None = None,
     which: Filters = ANY,
@@ -153,7 +154,7 @@ def show(
 
 @app.command
 def send(
-    name: str,
+    name: Name,
     *,
     user: str | None = None,
     email: str | None = None,
@@ -240,7 +241,7 @@ def follow(
 @app.command
 def replay(
     *,
-    to: str,
+    to: Name,
     since: str,
     until: str | None = None,
     dry_run: Flag = False,

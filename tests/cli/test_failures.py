@@ -185,6 +185,26 @@ def test_wrong_usage_is_said_without_names_of_python(
     assert not re.search(r"\b(int|float|str)\b|Tokens", outcome.err)
 
 
+@pytest.mark.parametrize("blank", ["", " "])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("destinations show", "destinations pause", "destinations resume", "destinations test"),
+        *("destinations delete --yes", "contacts show", "contacts erase --yes", "contacts export"),
+        *("events show", "events send --user u", "events replay --since 2026-01-01 --to"),
+        *("consumers delete EVENTS", "streams backup", "streams restore", "backup", "restore"),
+        *("compose backup", "compose restore"),
+    ],
+)
+def test_a_blank_name_is_wrong_usage_and_nothing_is_asked(
+    cli: Cli, command: str, blank: str
+) -> None:
+    outcome = cli(*command.split(), blank)
+    assert outcome.code == ExitCode.USAGE
+    assert "is blank" in outcome.err
+    assert "--help` shows how it is used" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
