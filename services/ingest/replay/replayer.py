@@ -53,6 +53,7 @@ LOOK_SECONDS = 0.25
 TIDY_SECONDS = 30.0
 CLOCKS = timedelta(hours=1)
 """How far ahead of ours the clock of a reporter of events may be."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 log = structlog.get_logger(__name__)
 
@@ -178,7 +179,9 @@ class EventReplayer:
         return start
 
     async def _in_stream(self, wanted: ReplayEvents, start: ReplayPosition) -> ReplayPosition:
-        first = await self._events.first_in_stream(wanted.since - CLOCKS)
+        # JetStream takes a time of some centuries ago for one that is to come.
+        since = max(wanted.since, _EPOCH) - CLOCKS
+        first = await self._events.first_in_stream(since)
         sequence = start.last + 1 if first is None else first
         return msgspec.structs.replace(start, sequence=sequence, row=None)
 

@@ -158,6 +158,15 @@ async def test_copies_of_an_erased_person_go_and_what_tells_of_it_stays(
     assert state.subjects == {"hogsend.contacts.anna.erased": 1}
 
 
+@pytest.mark.parametrize("year", [1, 1000, 1970])
+async def test_a_replay_may_begin_with_the_first_event_there_is(
+    driver: Driver, ingest: ServiceBroker, year: int
+) -> None:
+    since = datetime(year, 1, 1, tzinfo=UTC)
+    assert (await replay(driver, since=since, dry_run=True)).count == 3
+    assert (await replay(driver, since=since)).count == 3
+
+
 async def test_what_the_stream_has_no_longer_comes_from_the_database(
     driver: Driver, ingest: ServiceBroker
 ) -> None:
