@@ -8,6 +8,7 @@ from hogsend.contract.audit import ADMIN_REQUEST_AUDITED
 from hogsend.contract.base import Empty
 from hogsend.contract.capabilities import ANALYTICS_CAPABILITIES, Capabilities
 from hogsend.contract.conditions import ANALYTICS_CONDITIONS, ConditionResults, EvaluateConditions
+from hogsend.contract.contacts import ContactErased
 from hogsend.contract.credentials import POSTHOG, CredentialChanged, Deleted
 from hogsend.contract.dead_letters import MESSAGE_DEAD_LETTERED
 from hogsend.contract.destinations import (
@@ -237,6 +238,12 @@ async def deliver_mirrored_events(
 
 
 DELIVERIES = (deliver_persons, deliver_buckets, deliver_engagement, deliver_mirrored_events)
+
+
+@router.erasures()
+async def forget_person(erased: ContactErased, persons: Injected[PersonReader]) -> None:
+    """Forget an erased person, whom another replica may have deleted in PostHog."""
+    persons.forget(erased.user_ids, erased.erased_at)
 
 
 # The service itself

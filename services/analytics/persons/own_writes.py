@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -83,6 +83,8 @@ class OwnWrites:
         self._writes: TTLCache[str, _Writes] = TTLCache(KEPT_BYTES, KEPT_SECONDS, clock, _size)
         # Events that were noted: one that is heard and sent from here comes twice.
         self._noted: TTLCache[UUID, None] = TTLCache(KEPT_PERSONS, KEPT_SECONDS, clock)
+        # When a person was erased: an earlier write may be noted only then, by who sends it.
+        self._erased: TTLCache[str, datetime] = TTLCache(KEPT_PERSONS, KEPT_SECONDS, clock)
         self._being_noted: set[asyncio.Future[None]] = set()
         self._catch_up: Callable[[], Awaitable[None]] | None = None
 
@@ -100,6 +102,9 @@ class OwnWrites:
         if not (changed or once or removed) or captured.uuid in self._noted:
             return
         self._noted[captured.uuid] = None
+        erased_at = self._erased.get(captured.distinct_id)
+        if erased_at is not None and written_at <= erased_at:
+            return
         writes = self._recent(captured.distinct_id)
 
         def write(name: str, value: Any, *, only_if_missing: bool = False) -> None:
@@ -164,6 +169,16 @@ class OwnWrites:
             self._writes[distinct_id] = left
         else:
             del self._writes[distinct_id]
+
+    def forget(self, distinct_ids: Iterable[str], until: datetime) -> None:
+        """Forget what was written to persons up to that moment, also if it is noted later."""
+        for distinct_id in distinct_ids:
+            self._erased[distinct_id] = until
+            writes = self._recent(distinct_id)
+            if left := {name: one for name, one in writes.items() if one.written_at > until}:
+                self._writes[distinct_id] = left
+            else:
+                self._writes.pop(distinct_id, None)
 
     def laid_over(self, distinct_id: str, found: Properties) -> Properties:
         """Give a person's properties with what was written since."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 import structlog
@@ -158,9 +159,17 @@ class PersonReader:
         if bearer.token is None:
             return bearer
         _, used = await self._access.ask(lambda persons: persons.delete(distinct_ids), bearer)
+        self.forget(distinct_ids, datetime.now(UTC))
+        return used
+
+    def forget(self, distinct_ids: Collection[str], until: datetime) -> None:
+        """Forget what is kept of erased persons, and what was written to them up to that moment."""
+        # What is being read is given to those who wait for it, and not kept.
+        self._changes += 1
         for id in distinct_ids:
             self._kept.pop(id, None)
-        return used
+            self._reading.pop(id, None)
+        self._writes.forget(distinct_ids, until)
 
     async def log_when_off(self) -> None:
         """Log that persons cannot be read, if so, as soon as that is known."""

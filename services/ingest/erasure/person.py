@@ -66,7 +66,7 @@ class Person(msgspec.Struct, frozen=True):
         """Whether a message of any of our streams is about this person.
 
         It is where the person is named as the one it is about. A message about another person that
-        happens to mention the address is that person's. What cannot be read, names nobody, or would
+        happens to mention the address is that person's. What cannot be read, names no person, or would
         take too much memory, is searched as text.
 
         Args:
@@ -101,7 +101,7 @@ def named_in(subject: str, body: bytes) -> Named:
         return _unread(body)
     names = frozenset(_texts(_named(subject, message)))
     if not names:
-        # A list of reports, or a field by another name: it is nobody's, and became a dead letter.
+        # A list of reports, or a field by another name: it became a dead letter.
         return _unread(body)
     # A key of an earlier version may be what is written, brackets and all.
     folded = (address for one in names for address in (contact_email(one), fold_email(one)))

@@ -169,7 +169,7 @@ CONTACT_ERASED = Channel(
     stream=StreamName.EVENTS,
     message=ContactErased,
     publishers=(User.INGEST,),
-    subscribers=(User.SUBSCRIBER, User.APP),
+    subscribers=(User.SUBSCRIBER, User.APP, User.ANALYTICS),
     summary="A person was erased.",
 )
 INGEST_ERASE = Endpoint(

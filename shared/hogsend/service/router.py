@@ -19,6 +19,7 @@ from faststream.nats import NatsRouter
 from nats.js.api import ConsumerConfig
 
 from hogsend.contract import subjects
+from hogsend.contract.contacts import CONTACT_ERASED, ContactErased
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.registry import Channel, Endpoint
 from hogsend.service.requester import published, raw_request
@@ -133,14 +134,14 @@ class ServiceRouter(NatsRouter):
         The handler takes a `CredentialChanged`. What is none is counted, logged and left out: the
         credential is asked about every 30 s all the same.
         """
+        return self._heard(subjects.credential_changed(provider), CredentialChanged)
 
-        def declare(router: ServiceRouter, handler: Handler) -> None:
-            # A reply would go to the publisher's inbox, where JetStream's acknowledgement belongs.
-            subject = subjects.credential_changed(provider)
-            decoder: Any = published(decoder_of(CredentialChanged))
-            NatsRouter.subscriber(router, subject, no_reply=True, decoder=decoder)(handler)
+    def erasures(self) -> Callable[[Handler], Handler]:
+        """Hear of every erasure of a person, in every replica that is connected at that moment.
 
-        return self._declaring(declare)
+        The handler takes a `ContactErased`.
+        """
+        return self._heard(CONTACT_ERASED.subject, ContactErased)
 
     def publishes(self, *channels: Channel) -> None:
         """Say what this service publishes, for the AsyncAPI document."""
@@ -168,6 +169,14 @@ class ServiceRouter(NatsRouter):
             ):
                 return subscriber
         raise LookupError(f"{handler!r} does not consume batches here")
+
+    def _heard(self, subject: str, kind: type[Any]) -> Callable[[Handler], Handler]:
+        def declare(router: ServiceRouter, handler: Handler) -> None:
+            # A reply would go to the publisher's inbox, where JetStream's acknowledgement belongs.
+            decoder: Any = published(decoder_of(kind))
+            NatsRouter.subscriber(router, subject, no_reply=True, decoder=decoder)(handler)
+
+        return self._declaring(declare)
 
     def _declaring(
         self, declare: Callable[[ServiceRouter, Handler], None]

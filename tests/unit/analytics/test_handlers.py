@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -35,6 +36,7 @@ from hogsend.contract.destinations import (
 )
 from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
 from hogsend.contract.flags import ANALYTICS_FLAGS, Flags, GetFlags
+from hogsend.contract.headers import format_time
 from hogsend.contract.health import ANALYTICS_HEALTH
 from hogsend.contract.persons import (
     ANALYTICS_PERSON,
@@ -62,6 +64,7 @@ from tests.unit.analytics.delivery_fakes import FakeCapture, FakeStreams, heard_
 from tests.unit.analytics.fake_destinations import FakeStore, destination
 from tests.unit.analytics.fakes import FakeCredentials, FakeLink, FakePostHog
 from tests.unit.analytics.test_destination_service import FakeConsumers
+from tests.unit.analytics.test_person_reader import reading
 from tests.waiting import eventually
 
 EGRESS = EgressPolicy.of(())
@@ -218,6 +221,20 @@ async def test_a_credential_change_is_heard(link: FakeLink) -> None:
     (change,) = heard
     assert change is not None
     assert (change.version, change.change) == (7, "stored")
+
+
+async def test_an_erased_person_is_forgotten(link: FakeLink) -> None:
+    broker, world = composed(link), reading()
+    broker.provide(world.persons)
+    world.note(set={"plan": "pro"})
+    assert await world.persons.properties("u_42") == {"plan": "pro"}
+    document = (
+        b'{"id":"e","contactId":"c","userIds":["u_42"],"erasedAt":"%b"}'
+        % format_time(datetime.now(UTC)).encode()
+    )
+    async with TestNatsBroker(broker):
+        await broker.publish(document, "hogsend.contacts.c.erased")
+    assert await world.persons.properties("u_42") == {}
 
 
 async def test_a_reconnection_counts_as_a_credential_change(link: FakeLink) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -15,8 +17,8 @@ from sandbox.instance import Instance
 from sandbox.options import Options
 from services.analytics.persons import deletion
 from tests.unit.analytics.fakes import HOST
-from tests.unit.analytics.test_person_reader import PLAN, reading
-from tests.virtual_time import on_virtual_time
+from tests.unit.analytics.test_person_reader import PLAN, PUBLISHED, reading, written
+from tests.virtual_time import on_virtual_time, settle
 
 DELETION = "/api/projects/4242/persons/bulk_delete/"
 
@@ -30,6 +32,42 @@ async def test_a_person_is_deleted_by_every_id_and_no_longer_kept() -> None:
     assert world.posthog.paths[-1] == DELETION
     del world.posthog.persons["u_42"]
     assert await world.persons.properties("u_42") == {}
+
+
+@on_virtual_time
+async def test_what_was_written_to_a_deleted_person_is_not_read_any_more() -> None:
+    world = reading()
+    world.note(set={"plan": "pro"})
+    assert await world.persons.properties("u_42") == PLAN
+    assert (await deletion.delete(world.persons, ["u_42"])).refusal is None
+    assert await world.persons.properties("u_42") == {}
+    # Who sends what was captured before may read it from its stream only now.
+    world.note(set={"plan": "team"})
+    assert await world.persons.properties("u_42") == {}
+    # What is written afterwards is a new person's.
+    later = datetime.now(UTC) + timedelta(seconds=1)
+    world.writes.note(written(set={"seats": 1}), later)
+    assert await world.persons.properties("u_42") == {"seats": 1}
+
+
+@on_virtual_time
+async def test_a_person_whom_another_replica_deleted_is_forgotten() -> None:
+    world = reading()
+    world.posthog.persons |= {"u_42": PLAN, "u_43": PLAN}
+    for id in ("u_42", "u_43"):
+        assert await world.persons.properties(id) == PLAN
+    world.note(set={"city": "Rome"})
+    world.posthog.gate.clear()
+    reading_meanwhile = asyncio.create_task(world.persons.properties("u_44"))
+    await settle()
+    world.persons.forget(["u_42", "u_44"], PUBLISHED)
+    world.posthog.persons.clear()
+    world.posthog.gate.set()
+    await reading_meanwhile
+    world.posthog.persons["u_44"] = PLAN
+    assert await world.persons.properties("u_42") == {}
+    assert await world.persons.properties("u_43") == PLAN, "of others nothing is forgotten"
+    assert await world.persons.properties("u_44") == PLAN, "what was read meanwhile is not kept"
 
 
 @on_virtual_time

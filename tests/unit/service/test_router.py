@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from hogsend.contract import subjects
 from hogsend.contract.conditions import EvaluateConditions
+from hogsend.contract.contacts import ContactErased
 from hogsend.contract.credentials import (
     CREDENTIALS_DELETE,
     CREDENTIALS_GET_DERIVED,
@@ -256,6 +257,25 @@ async def test_a_change_that_is_none_is_refused_and_the_next_one_is_heard() -> N
         await broker.publish(change, subjects.credential_changed("posthog"))
     assert heard == [change]
     assert [(one["event"], one["log_level"]) for one in logs] == [("message refused", "warning")]
+
+
+async def test_every_erasure_is_heard() -> None:
+    router, heard = ServiceRouter(), list[ContactErased]()
+
+    @router.erasures()
+    async def forget(erased: ContactErased) -> None:
+        heard.append(erased)
+
+    at = datetime(2026, 11, 25, tzinfo=UTC)
+    erased = [
+        ContactErased(id=one, contact_id=one, user_ids=["u_42"], erased_at=at) for one in ("a", "b")
+    ]
+    broker = offline_broker(User.ANALYTICS)
+    broker.include(router)
+    async with TestNatsBroker(broker):
+        for one in erased:
+            await broker.publish(one, subjects.contact_erased(one.contact_id))
+    assert heard == erased
 
 
 async def test_a_request_may_hold_the_numbers_of_many_events() -> None:
