@@ -66,8 +66,8 @@ class Person(msgspec.Struct, frozen=True):
         """Whether a message of any of our streams is about this person.
 
         It is where the person is named as the one it is about. A message about another person that
-        happens to mention the address is that person's. What cannot be read, names no person, or would
-        take too much memory, is searched as text.
+        happens to mention the address is that person's. What cannot be read, names no person, or
+        would take too much memory, is searched as text.
 
         Args:
             subject: what the message was published on; empty if that is not known.
