@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nats.js import errors as js_errors
@@ -13,12 +13,11 @@ from hogsend.transport.connection import UNREACHABLE, Connection
 
 
 @contextmanager
-def available(connection: Connection, *, passed: Collection[int] = ()) -> Iterator[None]:
-    """Turn errors of the block into `Unavailable`, but for JetStream's codes in `passed`.
+def available(connection: Connection) -> Iterator[None]:
+    """Turn errors of the block into `Unavailable`.
 
     Raises:
         Unavailable: JetStream does not answer, or refuses.
-        nats.js.errors.APIError: JetStream refuses with a code that is passed on.
     """
     if not connection.connected:
         raise Unavailable("NATS is not connected")
@@ -27,8 +26,6 @@ def available(connection: Connection, *, passed: Collection[int] = ()) -> Iterat
     except HogsendError:
         raise
     except js_errors.APIError as error:
-        if error.err_code in passed:
-            raise
         # Without a description nothing has answered: this server has no JetStream.
         said = f"JetStream refuses: {error.description}" if error.description else reason(error)
         raise Unavailable(said) from error

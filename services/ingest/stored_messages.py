@@ -5,19 +5,23 @@ Reading is JetStream's batched direct get (NATS ADR-31, nats-server 2.11).
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from nats.js import errors as js_errors
+import msgspec
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from hogsend.contract.consumers import API
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.headers import format_time
 from hogsend.contract.moments import read_moment
 from hogsend.contract.streams import StreamName
-from hogsend.transport.connection import Connection
+from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
+from hogsend.transport.problem import Problem
 from services.ingest.jetstream_errors import available
 
 BATCH = 256
@@ -29,6 +33,11 @@ ANSWER_SECONDS = 5.0
 _END_OF_BATCH = {"204", "404"}
 _NO_MESSAGE = {10043, 10057}
 """JetStream's codes for deleting a sequence that is deleted already, and one that never was."""
+
+
+class _Deletion(msgspec.Struct, frozen=True):
+    success: bool = False
+    error: Problem | None = None
 
 
 class StoredMessage(NamedTuple):
@@ -66,6 +75,7 @@ async def read_batch(
         most: how many.
 
     Raises:
+        Forbidden: NATS does not let this user read the stream.
         Unavailable: JetStream does not answer.
     """
     wanted: dict[str, int | str] = {"batch": most, "max_bytes": BATCH_BYTES}
@@ -83,28 +93,35 @@ async def delete_message(connection: Connection, stream: StreamName, sequence: i
     """Delete a message, its bytes overwritten; False if it was deleted before.
 
     Raises:
+        Forbidden: NATS does not let this user delete it.
         Unavailable: JetStream does not answer; the message may be deleted all the same.
     """
-    try:
-        with available(connection, passed=_NO_MESSAGE):
-            return await connection.js.delete_msg(stream, sequence)
-    except js_errors.APIError as error:
-        if error.err_code in _NO_MESSAGE:
-            return False
-        raise
+    subject, wanted = f"{API}.STREAM.MSG.DELETE.{stream}", json.dumps({"seq": sequence})
+    with available(connection):
+        # Not nats-py's: a refusal would be waited for in vain.
+        answer = await connection.ask(subject, wanted.encode(), seconds=MANAGEMENT_SECONDS)
+    done = msgspec.json.decode(answer.data, type=_Deletion)
+    if done.error is not None and done.error.err_code not in _NO_MESSAGE:
+        raise Unavailable(f"JetStream refuses: {done.error.description}")
+    return done.success
 
 
 async def _direct_get(
     connection: Connection, stream: StreamName, request: bytes
 ) -> list[StoredMessage]:
-    client = connection.client
+    client, subject = connection.client, f"{API}.DIRECT.GET.{stream}"
+    if connection.refusals.hears_nothing:
+        raise connection.refusals.error(subject)
+    refusal = connection.refusals.of(subject)
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox)
     found: list[StoredMessage] = []
     try:
-        await client.publish(f"{API}.DIRECT.GET.{stream}", request, reply=inbox)
+        await client.publish(subject, request, reply=inbox)
+        message = await _first(subscription, refusal)
+        if message is None:
+            raise connection.refusals.error(subject)
         while True:
-            message = await subscription.next_msg(ANSWER_SECONDS)
             headers = message.headers or {}
             if "Nats-Sequence" in headers:
                 at = read_moment(headers.get("Nats-Time-Stamp")) or datetime.now(UTC)
@@ -115,5 +132,17 @@ async def _direct_get(
                 return found
             else:
                 raise Unavailable(f"the stream {stream} does not answer")
+            message = await subscription.next_msg(ANSWER_SECONDS)
     finally:
         await subscription.unsubscribe()
+
+
+async def _first(subscription: Subscription, refusal: asyncio.Future[None]) -> Msg | None:
+    """The beginning of an answer; None where the request is refused."""
+    answer = asyncio.ensure_future(subscription.next_msg(ANSWER_SECONDS))
+    waiting: set[asyncio.Future[Any]] = {answer, refusal}
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        return answer.result() if answer.done() else None
+    finally:
+        answer.cancel()

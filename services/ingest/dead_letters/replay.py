@@ -22,6 +22,7 @@ from hogsend.contract.dead_letters import (
     ReplayDeadLetters,
 )
 from hogsend.contract.errors import (
+    Forbidden,
     HogsendError,
     InvalidRequest,
     PublishRejected,
@@ -162,7 +163,7 @@ class Replayer:
             raise NotReplayed("unavailable", problem) from error
         try:
             await self._letters.delete(letter.sequence)
-        except Unavailable as error:
+        except (Unavailable, Forbidden) as error:
             problem = "it was replayed but could not be deleted; replaying it again does no harm"
             raise NotReplayed("not_deleted", problem) from error
 

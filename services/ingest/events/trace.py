@@ -15,7 +15,7 @@ import aiosql
 import structlog
 
 from hogsend.contract import subjects
-from hogsend.contract.errors import NotFound, Unavailable
+from hogsend.contract.errors import Forbidden, NotFound, Unavailable
 from hogsend.contract.events import Announcement, EventTrace, ListEvents, StoredEvent, TraceEvent
 from hogsend.contract.headers import TRACEPARENT, event_message_id, message_id
 from hogsend.contract.streams import StreamName
@@ -76,7 +76,7 @@ class EventTraces:
         )
         try:
             announcement = await self._announcement(event, known_as)
-        except Unavailable as error:
+        except (Unavailable, Forbidden) as error:
             metrics.FAILURES.labels("trace", error.code).inc()
             log.debug("it is not known whether an event was announced", reason=str(error))
             announcement = Announcement(state="unknown")

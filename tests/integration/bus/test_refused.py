@@ -24,6 +24,7 @@ from hogsend.faststream import HogsendBroker
 from hogsend.transport import connection as transport
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.consumer import Consumer
+from services.ingest.stored_messages import delete_message, read_batch
 from tests.integration.harness import connected, consumers_of_others
 from tests.ports import free_port
 from tests.servers import Servers
@@ -59,13 +60,27 @@ async def reads_another_stream(connection: Connection) -> None:
     await Consumer(connection, StreamName.WEBHOOKS, config, batch=1, adjust=False).find()
 
 
+async def reads_messages(connection: Connection) -> None:
+    await read_batch(connection, StreamName.DEADLETTER, first=1)
+
+
+async def deletes_a_message(connection: Connection) -> None:
+    await delete_message(connection, StreamName.DEADLETTER, 1)
+
+
 @pytest.fixture(autouse=True)
 async def ingest(servers: Servers) -> AsyncIterator[None]:
     async with consumers_of_others(servers):
         yield
 
 
-@pytest.mark.parametrize("call", [asks, publishes, makes_a_consumer, reads_another_stream])
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(asks, publishes, makes_a_consumer, reads_another_stream),
+        *(reads_messages, deletes_a_message),
+    ],
+)
 async def test_a_refusal_is_a_typed_error_at_once(servers: Servers, call: Call) -> None:
     async with connected(servers, User.SUBSCRIBER) as connection, asyncio.timeout(LONG / 4):
         with pytest.raises(Forbidden):
@@ -89,7 +104,7 @@ async def test_an_app_ends_where_its_password_is_refused(servers: Servers) -> No
                     await broker.start()
 
 
-@pytest.mark.parametrize("call", [asks, publishes, consumes])
+@pytest.mark.parametrize("call", [asks, publishes, consumes, reads_messages, deletes_a_message])
 async def test_a_user_that_hears_no_answers_is_told_so(servers: Servers, call: Call) -> None:
     """It goes by another name than its own, and its inbox is somebody else's."""
     connection = Connection("somebody", servers.nats_url(User.GATEWAY))
