@@ -21,6 +21,7 @@ from hogsend.service.retry import retry_until_available
 from services.ingest import metrics
 from services.ingest.dead_letters import publish as dead_lettering
 from services.ingest.dead_letters.publish import Failure
+from services.ingest.list_reading import reading
 from services.ingest.pages import (
     EXACT_TOTAL,
     AuditPosition,
@@ -28,7 +29,6 @@ from services.ingest.pages import (
     estimated_rows,
     position,
 )
-from services.ingest.time_limit import time_limit
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("audit.sql"), "asyncpg")
 _decode = msgspec.json.Decoder(AuditEntry).decode
@@ -76,11 +76,8 @@ class AuditTrail:
             "actor": text_without_nul(wanted.actor),
         }
         before = position(AuditPosition, wanted.before)
-        async with (
-            self._database.acquire(snapshot=True) as connection,
-            time_limit(connection, LIST_SECONDS, "go on with before instead of offset"),
-        ):
-            await _queries.custom_plans(connection)
+        instead = "go on with before instead of offset"
+        async with reading(self._database, LIST_SECONDS, instead) as connection:
             total = await _queries.total_audit(connection, **filters, most=EXACT_TOTAL + 1)
             if estimated := total > EXACT_TOTAL:
                 total = estimated_rows(await _queries.expected_total_audit(connection, **filters))

@@ -6,10 +6,6 @@ FROM json_to_recordset(:entries::json) AS entry (id uuid, at timestamptz, actor 
     resource text, status integer, request_id text, address text)
 ON CONFLICT (id) DO NOTHING;
 
--- name: custom_plans()!
--- Plan list queries for the filters that are really given, so that they use the fitting index.
-SET LOCAL plan_cache_mode = force_custom_plan;
-
 -- name: audit(action, actor, before, before_at, before_id, limit, offset, most)
 -- Entries that match, newest first; those after a position when there is one. An earlier version
 -- kept longer resources.

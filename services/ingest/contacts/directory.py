@@ -30,6 +30,7 @@ from services.ingest.contacts.lookup import contacts_of, ids_of, keys_named
 from services.ingest.contacts.records import contact_record
 from services.ingest.contacts.search import BEGUN, RECENT, conditions
 from services.ingest.contacts.storage import digest, owners
+from services.ingest.list_reading import reading
 from services.ingest.pages import (
     EXACT_TOTAL,
     ContactPosition,
@@ -40,7 +41,6 @@ from services.ingest.pages import (
     take,
 )
 from services.ingest.sources.engagement import SOURCE
-from services.ingest.time_limit import time_limit
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("directory.sql"), "asyncpg")
 _decode_properties = msgspec.json.Decoder(Properties).decode
@@ -82,12 +82,8 @@ class ContactDirectory:
             return await self._named(wanted, room)
         if search := text_without_nul(wanted.search):
             return await self._searched(wanted, search, room)
-        async with (
-            self._database.acquire(snapshot=True) as connection,
-            time_limit(connection, LIST_SECONDS, "list them with order=created, or search for one"),
-        ):
-            # Planned for this page: the plan for any reads all contacts.
-            await _queries.custom_plans(connection)
+        instead = "list them with order=created, or search for one"
+        async with reading(self._database, LIST_SECONDS, instead) as connection:
             total, estimated = await _total(connection)
             if wanted.order == "created":
                 # One more than is shown tells whether there is another page.
@@ -100,8 +96,8 @@ class ContactDirectory:
         return _page(wanted, found, total, estimated=estimated)
 
     async def _searched(self, wanted: ListContacts, search: str, room: int | None) -> ContactPage:
-        async with self._database.acquire(snapshot=True) as connection:
-            await _queries.custom_plans(connection)
+        instead = "search for more characters of it"
+        async with reading(self._database, LIST_SECONDS, instead) as connection:
             asked = {**conditions(search), "most_begun": BEGUN, "most_recent": RECENT}
             is_newest = wanted.order == "created"
             everywhere = {**asked, "newest": is_newest, "limit": wanted.limit + is_newest}
@@ -125,11 +121,8 @@ class ContactDirectory:
         Raises:
             NotFound: no contact is known by that key.
         """
-        async with (
-            self._database.acquire(snapshot=True) as connection,
-            time_limit(connection, LIST_SECONDS, "list events by userId instead"),
-        ):
-            await _queries.custom_plans(connection)
+        instead = "list events by userId instead"
+        async with reading(self._database, LIST_SECONDS, instead) as connection:
             ids = await ids_of(connection, wanted.key)
             if not ids:
                 raise NotFound(no_contact(wanted.key))
@@ -152,12 +145,8 @@ class ContactDirectory:
     async def overview(self) -> Overview:
         """Count contacts, events and reported emails, as far as that is quick."""
         now = datetime.now(UTC)
-        async with (
-            self._database.acquire(snapshot=True) as connection,
-            time_limit(connection, LIST_SECONDS, "list events by their name instead"),
-        ):
-            # Planned for this day: the estimate is of it.
-            await _queries.custom_plans(connection)
+        instead = "list events by their name instead"
+        async with reading(self._database, LIST_SECONDS, instead) as connection:
             contacts, contacts_estimated = await _total(connection)
             events = await _queries.happened(connection, now=now, most=EXACT_TOTAL + 1)
             if events_estimated := events > EXACT_TOTAL:

@@ -26,10 +26,6 @@ WHERE id IN (SELECT id FROM seen) AND last_seen_at > (SELECT CASE WHEN count(*) 
     THEN now() - interval '23 hours' ELSE min(occurred_at) END FROM latest)
 ORDER BY last_seen_at DESC, id DESC LIMIT :limit OFFSET :offset;
 
--- name: custom_plans()!
--- Plan list queries for the page that is really asked for, so that they use the fitting index.
-SET LOCAL plan_cache_mode = force_custom_plan;
-
 -- name: newest(before, before_created, before_id, limit)
 -- All contacts, those that were made last first; those after a position when there is one.
 SELECT id, external_id, email, timezone, properties, first_seen_at, last_seen_at, created_at,

@@ -12,6 +12,7 @@ from hogsend.contract.events import EventPage, ListEvents, StoredEvent
 from hogsend.service.database import Database
 from hogsend.service.nul import text_without_nul
 from services.ingest.events.rows import stored_event
+from services.ingest.list_reading import reading
 from services.ingest.pages import (
     EXACT_FILTERED_TOTAL,
     EXACT_TOTAL,
@@ -23,7 +24,6 @@ from services.ingest.pages import (
     position,
     take,
 )
-from services.ingest.time_limit import time_limit
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("listing.sql"), "asyncpg")
 
@@ -60,11 +60,7 @@ class EventList:
             "occurred_to": wanted.occurred_to,
         }
         before = position(EventPosition, wanted.before)
-        async with (
-            self._database.acquire(snapshot=True) as connection,
-            time_limit(connection, LIST_SECONDS, QUICKER),
-        ):
-            await _queries.custom_plans(connection)
+        async with reading(self._database, LIST_SECONDS, QUICKER) as connection:
             filters["sources"] = await _sources(connection) if wanted.id is not None else None
             found_by = await _found_by(connection, filters)
             looked = MOST_SEARCHED if found_by.is_searched else wanted.limit + 1

@@ -1,7 +1,3 @@
--- name: custom_plans()!
--- Plan list queries for the filters that are really given, so that they use the fitting index.
-SET LOCAL plan_cache_mode = force_custom_plan;
-
 -- name: known_sources()
 -- Every source, walked along the index that begins with it.
 WITH RECURSIVE sources AS (

@@ -25,6 +25,7 @@ from services.ingest.events.contact_recording import ContactRecorder
 from services.ingest.events.recording import Recorder
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
+from services.ingest.list_reading import reading
 from services.ingest.pages import ContactPosition, cursor
 from tests.event_rows import make_room
 from tests.statements import note
@@ -316,9 +317,8 @@ async def test_a_page_of_many_contacts_reads_whole_only_those_it_shows(
             asked = note(patched)
             assert len((await people.directory.page(wanted)).contacts) == wanted.limit
         query, args = next(one for one in asked if "AS MATERIALIZED" in one[0])
-        async with connection.transaction():
-            await directory._queries.custom_plans(connection)
-            plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *args)
+        async with reading(people.database, 60, "") as planning:
+            plan = await planning.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *args)
     assert not any("FROM contacts ORDER BY last_seen_at" in query for query, _ in asked)
     read = [node for node in nodes(json.loads(plan)[0]["Plan"]) if "Relation Name" in node]
     rows = sum(
@@ -486,10 +486,9 @@ async def test_an_overview_of_many_emails_looks_at_the_latest_and_says_so(
             counted = await people.directory.overview()
         looks = [one for one in asked if "left(event" in one[0]]
         rows = 0.0
-        async with connection.transaction():
-            await directory._queries.custom_plans(connection)
+        async with reading(people.database, 60, "") as planning:
             for query, args in looks:
-                plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *args)
+                plan = await planning.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *args)
                 read = [one for one in nodes(json.loads(plan)[0]["Plan"]) if "Index Name" in one]
                 rows += sum(one["Actual Rows"] * one["Actual Loops"] for one in read)
     assert counted.emails_sent24h == 1_000
