@@ -71,6 +71,8 @@ class StandIn:
             ],
             {**minimal_environment(), "PYTHONPATH": python_path},
             directory=directory,
+            forgets="It forgot what it had granted and captured: run `hogsend connect posthog` "
+            "again.",
         )
 
     @property

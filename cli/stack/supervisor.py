@@ -39,6 +39,8 @@ class Program:
     directory: Path | None = None
     sockets: Sequence[socket.socket] = ()
     """Stay open for it: what arrives while it is restarted waits."""
+    forgets: str = ""
+    """What is lost when it ends by itself, and what to do then; nothing, if empty."""
 
 
 Report = Callable[[str, str], None]
@@ -100,7 +102,8 @@ class Supervisor:
             if time.monotonic() - started > STABLE_SECONDS:
                 delay = FIRST_DELAY_SECONDS
             self.failures[program.name] += 1
-            self._report(program.name, f"{_describe_exit(code)}; restarting")
+            what = f"{_describe_exit(code)}; restarting"
+            self._report(program.name, f"{what}. {program.forgets}" if program.forgets else what)
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
             try:

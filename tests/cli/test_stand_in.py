@@ -84,3 +84,7 @@ def test_it_replaces_the_settings_for_another_posthog(monkeypatch: pytest.Monkey
         "POSTHOG_WEBHOOK_SECRET": "the stack's own",
     }
     assert os.environ["API_PUBLIC_URL"] == "http://hogsend.test:3002"
+
+
+def test_what_it_forgets_is_said_where_it_ends_by_itself(tmp_path: Path) -> None:
+    assert "`hogsend connect posthog`" in StandIn(8010, 3002).program("", tmp_path).forgets

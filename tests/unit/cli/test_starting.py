@@ -121,15 +121,18 @@ async def test_a_service_that_ended_without_a_word_is_tried_again(tmp_path: Path
         ("exit 3", "exited with code 3"),
     ],
 )
+@pytest.mark.parametrize(
+    ("forgets", "added"), [("", ""), ("Connect it again.", ". Connect it again.")]
+)
 async def test_a_program_is_started_again_whatever_ended_it(
-    ends: str, reported: str, tmp_path: Path
+    ends: str, reported: str, forgets: str, added: str, tmp_path: Path
 ) -> None:
     told: asyncio.Queue[str] = asyncio.Queue()
     supervisor = Supervisor(tmp_path, lambda _name, what: told.put_nowait(what))
-    await supervisor.start(Program("once", ["sh", "-c", ends]))
+    await supervisor.start(Program("once", ["sh", "-c", ends], forgets=forgets))
     try:
         for _ in range(2):
             async with asyncio.timeout(10):
-                assert await told.get() == f"{reported}; restarting"
+                assert await told.get() == f"{reported}; restarting{added}"
     finally:
         await supervisor.stop()
