@@ -37,6 +37,13 @@ PENDING_BYTES = 8 * 1024 * 1024
 for, beside one message of any size. What comes then is dropped: a request is not answered in
 time."""
 
+WRITE_SECONDS = 1.0
+"""How much longer than its deadline a request may take that waits to be written: nats-py counts its
+time from then on."""
+
+GIVE_BACK_SECONDS = 8.0
+"""How long a close waits for what is given back; a server that is frozen does not take it."""
+
 _PING_SECONDS = 5
 
 PONG_SECONDS = 0.5
@@ -172,7 +179,10 @@ class Connection:
         """Close, once what was on its way here is given back; that is not waited for long."""
         self.closed = True
         try:
-            await asyncio.gather(*(hook() for hook in self._close_hooks))
+            async with asyncio.timeout(GIVE_BACK_SECONDS):
+                await asyncio.gather(*(hook() for hook in self._close_hooks))
+        except TimeoutError:
+            self.observe("error", f"not all was given back within {GIVE_BACK_SECONDS:g} s")
         finally:
             await self._on_closed()
             if self._has_begun:
@@ -339,14 +349,18 @@ class Connection:
         )
         waiting: set[asyncio.Future[Any]] = {asking, refusal}
         try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                waiting, timeout=seconds + WRITE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
         except asyncio.CancelledError:
             asking.cancel()
             raise
-        if not asking.done():
-            asking.cancel()
+        if asking.done():
+            return asking.result()
+        asking.cancel()
+        if refusal.done():
             raise self.refusals.error(subject)
-        return asking.result()
+        raise nats.errors.TimeoutError
 
     async def ask_all(self, subject: str, *, seconds: float) -> list[bytes]:
         """Ask everybody who answers on `subject`, and give what arrives within `seconds`.

@@ -37,6 +37,9 @@ MOST_GONE = 3
 """Servers that are still tried although the one that is connected names them no more: while a
 server restarts, the others do not name it."""
 
+CLOSE_SECONDS = 2.0
+"""How long the server may take for what is still to be sent when a connection is closed."""
+
 _WEBSOCKET = frozenset({"ws", "wss"})
 
 
@@ -251,6 +254,7 @@ class NatsClient(Client):
 
         nats-py raises what the socket does, and leaves everything else as it was.
         """
+        giving_up = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._abort)
         try:
             await super()._close(status, do_cbs)
         except OSError as error:
@@ -258,6 +262,22 @@ class NatsClient(Client):
             self._pending, self._pending_data_size = [], 0
             self._status = Client.DISCONNECTED
             await super()._close(status, do_cbs)
+        finally:
+            giving_up.cancel()
+
+    async def _attempt_reconnect(self) -> None:
+        self._abort()
+        await super()._attempt_reconnect()
+
+    def _abort(self) -> None:
+        """Drop the connection, and what is still to be sent on it.
+
+        Closed, it would first wait for that, and without end where the server is frozen or cut off.
+        """
+        # None of a WebSocket, which aiohttp closes.
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
 
     async def _flush_pending(self, force_flush: bool = False) -> Any:
         return await _unless_cancelled(super()._flush_pending(force_flush))

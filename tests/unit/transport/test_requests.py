@@ -17,9 +17,10 @@ from hogsend.contract.errors import Forbidden, Unavailable, UnreadableReply
 from hogsend.contract.health import ANALYTICS_HEALTH
 from hogsend.contract.registry import Endpoint
 from hogsend.contract.users import User
+from hogsend.transport import connection as transport
 from hogsend.transport.connection import Connection
 from tests.virtual_time import on_virtual_time
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 
 class Answered(Connection):
@@ -176,6 +177,16 @@ async def test_a_request_ends_with_its_caller_and_with_a_refusal(refused: bool) 
     await eventually(lambda: connection.cancelled)
 
 
+async def test_a_request_that_cannot_be_written_ends_soon_after_its_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transport, "WRITE_SECONDS", 0)
+    connection = Slow()
+    with pytest.raises(nats.errors.TimeoutError):
+        await connection.ask("hogsend.rpc.ingest.purge", b"", seconds=0)
+    await eventually(lambda: connection.cancelled)
+
+
 async def test_an_answer_that_came_counts_although_it_is_refused_since() -> None:
     connection = Slow()
     asking = asyncio.create_task(connection.ask("hogsend.rpc.ingest.purge", b"", seconds=60))
@@ -229,3 +240,21 @@ async def test_a_close_closes_whatever_its_hooks_do(fails: bool) -> None:
     assert ran == ["hook"]
     # What is published from now on has nothing to do with the connection before.
     assert connection.publisher.room is not waits
+
+
+async def test_a_close_does_not_wait_long_for_what_cannot_be_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transport, "GIVE_BACK_SECONDS", 0)
+    said = list[str]()
+    connection = Connection(
+        User.GATEWAY, "nats://127.0.0.1:1", observer=lambda _what, detail: said.append(detail)
+    )
+
+    async def never_ends() -> None:
+        await asyncio.Event().wait()
+
+    connection.before_close(never_ends)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await connection.close()
+    assert said == ["not all was given back within 0 s"]

@@ -1,0 +1,84 @@
+"""A connection whose server is frozen, or cut off, while much is still to be sent to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from hogsend.transport import nats_client
+from hogsend.transport.nats_client import NatsClient
+from tests.waiting import PATIENCE_SECONDS, eventually
+
+LARGE = 16 * 1024 * 1024
+"""More than two sockets take that nothing is read from."""
+INFO = {"server_id": "x", "version": "2.12.0", "max_payload": LARGE, "headers": True, "proto": 1}
+
+
+class Server:
+    """Answers PINGs, and reads no more on any connection that it has once it is frozen."""
+
+    def __init__(self) -> None:
+        self.connections: list[asyncio.StreamWriter] = []
+        self.port = 0
+        self._read = set[asyncio.StreamWriter]()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.append(writer)
+        self._read.add(writer)
+        writer.write(b"INFO %s\r\n" % json.dumps(INFO).encode())
+        while writer in self._read and (line := await reader.readline()):
+            if line == b"PING\r\n":
+                writer.write(b"PONG\r\n")
+
+    def freeze(self) -> None:
+        """Read nothing more of what comes on the connections there are."""
+        for writer in self._read:
+            transport: Any = writer.transport
+            transport.pause_reading()
+        self._read.clear()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    server = Server()
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.port = listening.sockets[0].getsockname()[1]
+    yield server
+    listening.close()
+    for writer in server.connections:
+        writer.transport.abort()
+    await listening.wait_closed()
+
+
+async def stuck(server: Server, **options: Any) -> tuple[NatsClient, asyncio.Task[None]]:
+    """A client with more to send than the frozen server will ever take, and who sends it."""
+    client = NatsClient()
+    await client.connect(f"nats://127.0.0.1:{server.port}", **options)
+    server.freeze()
+    sending = asyncio.create_task(client.publish("x", bytes(LARGE)))
+    transport: Any = client._transport
+    await eventually(lambda: transport._io_writer.transport.get_write_buffer_size() > 0)
+    return client, sending
+
+
+async def test_a_frozen_server_is_noticed_and_left(server: Server) -> None:
+    client, sending = await stuck(
+        server, ping_interval=0.01, max_reconnect_attempts=-1, reconnect_time_wait=0
+    )
+    await eventually(lambda: client.stats["reconnects"])
+    sending.cancel()
+    await client.close()
+
+
+async def test_a_connection_to_a_frozen_server_is_closed(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nats_client, "CLOSE_SECONDS", 0)
+    client, sending = await stuck(server)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await client.close()
+    sending.cancel()
