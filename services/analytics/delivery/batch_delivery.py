@@ -31,8 +31,10 @@ LATER_SECONDS = 5.0
 """Pause after a failure that is not PostHog's."""
 LOOK_SECONDS = 20.0
 """How long an event may wait before it is looked for in its stream, and not sent if that has it no
-more. An erasure looks for dead letters once more after a minute: what was looked for and is then
-refused has become one by then."""
+more."""
+LETTER_SECONDS = 1.0
+"""The same for one that is about to become a dead letter: an attempt may take minutes, and an
+erasure looks for dead letters once more after a minute, and then no more."""
 
 QueuedEvent: TypeAlias = Entry[DeliveryMessage]
 
@@ -82,7 +84,7 @@ class BatchDelivery:
         """Send a batch to the source's project, both as an operator has them now."""
         try:
             await self._source.refresh()
-            batch = await self._read_again(await self._kept(batch))
+            batch = await self._read_again(await self._kept(batch, LOOK_SECONDS))
             project = await self._source.project()
         except HogsendError as error:
             FAILURES.labels("delivery", error.code).inc()
@@ -109,17 +111,17 @@ class BatchDelivery:
                 reason=reason,
             )
 
-    async def _kept(self, batch: Sequence[QueuedEvent]) -> Sequence[QueuedEvent]:
-        """Settle what was deleted from its stream while it waited; gives the rest."""
+    async def _kept(self, batch: Sequence[QueuedEvent], seconds: float) -> Sequence[QueuedEvent]:
+        """Settle what was deleted from its stream while it waited so long; gives the rest."""
         now = _now()
-        waited = [entry for entry in batch if now - entry.looked_at >= LOOK_SECONDS]
+        waited = [entry for entry in batch if now - entry.looked_at >= seconds]
         if not waited:
             return batch
         try:
             deleted = await self._consumer.deleted([entry.place for entry in waited])
         except HogsendError as error:
             FAILURES.labels("delivery_look", error.code).inc()
-            log.debug("what waited is sent without a look", reason=str(error))
+            log.debug("what waited is taken for still there", reason=str(error))
             return batch
         for entry in waited:
             entry.looked_at = now
@@ -192,6 +194,7 @@ class BatchDelivery:
         response_status: int | None = None,
     ) -> None:
         """Settle the events that could be kept as dead letters; the others wait."""
+        entries = await self._kept(entries, LETTER_SECONDS)
         kept = 0
         for entry in entries:
             if not await self._settlement.set_aside(entry.origin, why, attempts=entry.attempts):

@@ -34,6 +34,7 @@ class Intake:
 
     async def enqueue(self, messages: Sequence[DeliveryMessage]) -> None:
         """Queue what is to be sent; acknowledge repeats, skips, strays and dead letters."""
+        received_at = asyncio.get_running_loop().time()
         # Not with an earlier state: an operator has been told that a change is in force.
         await retry_until_available(self._source.refresh, wait_max=REFRESH_RETRY_SECONDS)
         repeated: list[DeliveryMessage] = []
@@ -65,7 +66,8 @@ class Intake:
                     message,
                     message.queued_at,
                     self._source.revision,
-                    looked_at=asyncio.get_running_loop().time(),
+                    # What was erased while PostgreSQL was waited for is not sent.
+                    looked_at=received_at,
                 )
                 self._queue.add(entry)
         await self._settlement.acknowledge(repeated)

@@ -195,6 +195,40 @@ async def test_what_was_erased_while_it_waited_is_neither_sent_nor_kept_as_a_dea
 
 
 @on_virtual_time
+@pytest.mark.parametrize(("erased", "letters"), [({1}, []), ({2}, [1])])
+async def test_what_was_erased_during_its_last_attempt_is_not_kept_as_a_dead_letter(
+    delivery: Delivery, erased: set[int], letters: list[int]
+) -> None:
+    message = delivery.event(1, "u_1")
+    delivery.capture.judge = lambda _names: BAD_CONTENT
+    delivery.capture.gate.clear()
+    async with delivery.running():
+        await delivery.deliver(message)
+        # As long as OUTBOUND_WEBHOOK_TIMEOUT_MS may let it take.
+        await asyncio.sleep(300)
+        delivery.consumer.erased = erased
+        delivery.capture.gate.set()
+        await settle()
+    assert [letter.position for letter in delivery.stream.dead_letters] == letters
+    assert message.acks == 1
+    status = "failed" if letters else "discarded"
+    assert delivery.source.statuses() == [("1", status, 1)]
+
+
+@on_virtual_time
+async def test_what_was_erased_while_postgresql_was_away_is_not_sent(delivery: Delivery) -> None:
+    erased = delivery.event(1, "u_1")
+    delivery.consumer.erased = {1}
+    delivery.source.unknown = 100
+    async with delivery.running():
+        await delivery.sender.enqueue([erased, delivery.event(2, "u_2")])
+        await settle()
+    assert not delivery.source.unknown
+    assert delivery.capture.taken == [("u_2", "e")]
+    assert erased.acks == 1
+
+
+@on_virtual_time
 async def test_while_it_is_not_known_what_was_erased_events_are_sent(delivery: Delivery) -> None:
     delivery.consumer.knows_erased = False
     delivery.capture.judge = lambda _names: UNREACHABLE
