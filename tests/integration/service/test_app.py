@@ -64,7 +64,7 @@ router = ServiceRouter()
 async def audit(wanted: ListAudit, work: Injected[Work]) -> AuditPage:
     await work.go_on()
     if wanted.action and wanted.action.startswith("missing"):
-        raise NotFound(f"there is none: {wanted.action}")
+        raise NotFound(f"there is none{wanted.action.removeprefix('missing')}")
     return AuditPage(work.found, total=wanted.offset, limit=wanted.limit, offset=wanted.offset)
 
 
