@@ -103,11 +103,8 @@ class EventStore:
         """
         if not events or asyncio.get_running_loop().time() - since < LOOK_SECONDS:
             return set()
-        try:
-            async with self._database.acquire() as connection:
-                erased = await contacts.erased(connection, contacts.digests_of(events))
-        except asyncpg.PostgresError as error:
-            raise Unavailable(f"PostgreSQL cannot be used: {type(error).__name__}") from error
+        async with self._database.transaction() as connection:
+            erased = await contacts.erased(connection, contacts.digests_of(events))
         found = {place for place, event in enumerate(events) if is_erased(event, erased)}
         if found:
             log.info("events of an erased person are not published", events=len(found))

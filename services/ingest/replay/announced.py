@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiosql
-import asyncpg
 import msgspec
 
 from hogsend.contract import subjects
 from hogsend.contract.base import Properties
-from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import Event
 from hogsend.contract.headers import message_id
 from hogsend.contract.json_text import NOT_JSON
@@ -136,32 +134,29 @@ class AnnouncedEvents:
         Raises:
             Unavailable: PostgreSQL cannot be used.
         """
-        try:
-            async with self._database.acquire() as connection:
-                found = _queries.happened_cursor(
-                    connection,
-                    since=since,
-                    until=until,
-                    received_before=received_before,
-                    after=after is not None,
-                    after_occurred=after and after.occurred_at,
-                    after_received=after and after.received_at,
-                    after_source=after and after.source,
-                    after_id=after and after.id,
-                    after_event=after and after.event_hash,
-                    after_user=after and after.user_hash,
-                    limit=BATCH,
-                )
-                read, size = list[Announced](), 0
-                async with aclosing(read_on(found)) as rows:
-                    async for row in rows:
-                        read.append(_of_row(row))
-                        size += len(read[-1].body)
-                        if size > BATCH_BYTES:
-                            break
-                return read
-        except asyncpg.PostgresError as error:
-            raise Unavailable(f"PostgreSQL cannot be used: {type(error).__name__}") from error
+        async with self._database.transaction() as connection:
+            found = _queries.happened_cursor(
+                connection,
+                since=since,
+                until=until,
+                received_before=received_before,
+                after=after is not None,
+                after_occurred=after and after.occurred_at,
+                after_received=after and after.received_at,
+                after_source=after and after.source,
+                after_id=after and after.id,
+                after_event=after and after.event_hash,
+                after_user=after and after.user_hash,
+                limit=BATCH,
+            )
+            read, size = list[Announced](), 0
+            async with aclosing(read_on(found)) as rows:
+                async for row in rows:
+                    read.append(_of_row(row))
+                    size += len(read[-1].body)
+                    if size > BATCH_BYTES:
+                        break
+            return read
 
     async def _stored(
         self, *, first: int | None = None, since: datetime | None = None, most: int
