@@ -30,7 +30,7 @@ class KnownReaders:
         self._database = database
 
     async def missing(self, present: Collection[str]) -> set[str]:
-        """Readers without a consumer, which will be back; empty when everybody is there.
+        """Readers without a consumer, which will be back; empty when each has one.
 
         Args:
             present: names of the durables that exist.

@@ -101,7 +101,7 @@ class EngagementRetention:
         return bool(missing)
 
     def _tell(self, reason: str) -> None:
-        # Once: it is tried twice a second, and PostgreSQL or analytics may be away for hours.
+        # Once: it is tried twice a second, and PostgreSQL or analytics may be down for hours.
         if reason and reason != self._told:
             log.warning("old engagement was not deleted", reason=reason)
         self._told = reason

@@ -4,7 +4,7 @@ INSERT INTO provider_authorizations (state_sha256, provider_id, payload, expires
 VALUES (:state_sha256, :provider, :payload, :expires_at);
 
 -- name: forget_expired(now)!
--- Remove those that nobody came back to.
+-- Remove those that have expired.
 DELETE FROM provider_authorizations WHERE expires_at <= :now;
 
 -- name: take(state_sha256, provider)^

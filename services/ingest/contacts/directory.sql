@@ -7,7 +7,7 @@ FROM contacts ORDER BY last_seen_at DESC, id DESC LIMIT :limit OFFSET :offset;
 
 -- name: latest_seen(most, limit, offset)
 -- Contacts of the latest events, those that were seen last first. A contact is seen when an event of it
--- happens, so whoever was seen after the earliest of these events has one among them, and nobody else is
+-- happens, so each that was seen after the earliest of these events has one among them, and no other is
 -- listed. Events of the last 23 hours are all there: retention deletes none before a day has passed, by
 -- a clock that may differ.
 WITH latest AS MATERIALIZED (
@@ -108,7 +108,7 @@ SELECT kind, value FROM contact_keys WHERE contact_id = :contact AND kind <> 'em
 
 -- name: timeline(user_ids, contacts, mails, others, limit, offset)
 -- Events of a contact, the latest first. The contact finds them, and the user ids tell whose they are: a
--- merge may have been undone. An id that leads to nobody, such as `anonymous`, leaves it to the address;
+-- merge may have been undone. An id that leads to no contact, such as `anonymous`, leaves it to the address;
 -- it is looked up only where the contact has no such id. Found first and sorted then: walking along all
 -- events in their order ends soon for those who did something lately, and never for the others.
 SELECT id, event, source, occurred_at, properties

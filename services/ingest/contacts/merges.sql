@@ -45,7 +45,7 @@ UPDATE contact_merges SET split_at = now(), loser_before = '{}', survivor_before
 
 -- name: details(ids)
 -- Contacts in the order of their ids, with some of their keys. Texts of keys may be a MiB long. Keys are
--- found first and sorted then: in their order PostgreSQL would walk along those of everybody. Limit: see `stored_events`.
+-- found first and sorted then: in their order PostgreSQL would walk along those of all contacts. Limit: see `stored_events`.
 SELECT contact.id, external_id, email, timezone, properties, first_seen_at, last_seen_at,
     created_at, updated_at, versions, email_version, restated_at, restated_by,
     (SELECT count(*) FROM contact_keys AS key WHERE key.contact_id = contact.id) AS key_count,

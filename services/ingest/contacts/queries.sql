@@ -5,7 +5,7 @@ FROM unnest(:stripes::int[]) AS stripe;
 
 -- name: owners(kinds, digests, row_ids)
 -- Contacts that keys lead to, each with its key's place; those that are alive, by their ids, which are
--- keys as well; and keys of somebody who was erased, with when. The limits make it one look-up in an index
+-- keys as well; and keys of erased persons, with the time. The limits make it one look-up in an index
 -- for each key, whatever the planner takes the tables for.
 SELECT place, found.contact_id, NULL::timestamptz AS erased_at
 FROM unnest(:kinds::text[], :digests::bytea[]) WITH ORDINALITY AS wanted (kind, digest, place)

@@ -8,7 +8,7 @@ FROM erasures WHERE :id = ANY(contact_ids) ORDER BY requested_at DESC LIMIT 1;
 SELECT kind, digest, value FROM contact_keys WHERE contact_id = :contact;
 
 -- name: record_erasure(id, contact, contacts, person)!
--- Record the job; everything after can be done again by anybody.
+-- Record the job; any replica can repeat everything after it.
 INSERT INTO erasures (id, contact_id, contact_ids, person, requested_at, due_at)
 VALUES (:id, :contact, :contacts, :person::jsonb, clock_timestamp(), now());
 
@@ -67,7 +67,7 @@ WHERE id = :id;
 UPDATE erasures SET finished_at = now(), person = NULL WHERE id = :id;
 
 -- name: lock_events(contacts, relation, begins, ends, limit)
--- Events of a person in one partition, which nobody changes until they are deleted.
+-- Events of a person in one partition, locked until they are deleted.
 SELECT ctid, source, id, event, user_id FROM events
 WHERE contact_id = ANY(:contacts::uuid[]) AND tableoid = :relation
     AND received_at >= :begins AND received_at < :ends

@@ -10,7 +10,7 @@ FROM contacts WHERE id = :id;
 
 -- name: keys(contact, kind, digest, limit)
 -- What leads to a contact, after a position. Found first and sorted then: in their order PostgreSQL would
--- walk along the keys of everybody.
+-- walk along the keys of all contacts.
 SELECT kind, digest, value FROM (
     SELECT kind, digest, value FROM contact_keys WHERE contact_id = :contact OFFSET 0
 ) AS own

@@ -36,7 +36,7 @@ UPDATE backfills SET received_at = CASE
 WHERE id = :id AND state = 'running' RETURNING *;
 
 -- name: advance(id, from_at, from_uuid, to_at, to_uuid, read, stored, known, rejected, left_out)!
--- Move the position, unless the backfill has ended or somebody else moved it.
+-- Move the position, unless the backfill has ended or another replica moved it.
 UPDATE backfills SET position_at = :to_at, position_uuid = :to_uuid, read = read + :read,
     stored = stored + :stored, known = known + :known, rejected = rejected + :rejected,
     left_out = COALESCE(:left_out, left_out), detail = NULL, remediation = NULL
