@@ -19,6 +19,7 @@ import msgspec
 from nats.aio.client import Client
 
 from cli.backup import sealed, spools, streams
+from cli.backup.interruptible import interruptible
 from cli.backup.opened import opened
 from cli.backup.sealed import SealError
 from cli.backup.streams import Done, Progress, StreamError
@@ -126,13 +127,17 @@ async def back_up(source: Source, directory: Path, key: Key, progress: Progress)
             spooled = await spools.waited_for(await source.gateways(), progress)
             done = await streams.save_all(client, work / STREAMS, progress)
         progress("PostgreSQL", 0)
-        source.dump(work / DUMP)
+        with interruptible():
+            source.dump(work / DUMP)
         files = source.files()
         manifest = Manifest(
             source.kind, __version__, datetime.now(UTC), done, sorted(files), spooled=spooled
         )
         write_private(work / MANIFEST, msgspec.json.encode(manifest).decode())
-        with sealed.sealing(part, passphrase=key.passphrase, recipient=key.recipient) as archive:
+        with (
+            interruptible(),
+            sealed.sealing(part, passphrase=key.passphrase, recipient=key.recipient) as archive,
+        ):
             archive.add(work / MANIFEST, MANIFEST)
             for file in sorted((work / STREAMS).rglob("*")):
                 if file.is_file():
@@ -167,9 +172,8 @@ async def bring_back(target: Target, directory: Path, key: Key, progress: Progre
 
 async def _restore(target: Target, directory: Path, key: Key, progress: Progress) -> Manifest:
     work = target.work
-    sealed.unseal(directory, work, passphrase=key.passphrase, identity=key.identity)
-    # Ctrl-C that came meanwhile ends it here, where nothing is restored yet.
-    await asyncio.sleep(0)
+    with interruptible():
+        sealed.unseal(directory, work, passphrase=key.passphrase, identity=key.identity)
     manifest = _manifest(work)
     if manifest.kind != target.kind:
         raise CommandError(
@@ -185,18 +189,20 @@ async def _restore(target: Target, directory: Path, key: Key, progress: Progress
         progress("PostgreSQL", 0)
         try:
             # In one transaction. Nothing or all is there, so that it can be tried again.
-            target.load(work / DUMP)
+            with interruptible():
+                target.load(work / DUMP)
         except BaseException:
             for one in done:
                 await streams.delete(client, one.stream)
             raise
         try:
-            target.analyze()
-        except CommandError as error:
+            with interruptible():
+                target.analyze()
+        except (CommandError, KeyboardInterrupt) as error:
             # All of it is restored, and stays.
             target.notes.append(
                 "PostgreSQL has no statistics, and is slow until its autovacuum has gathered "
-                f"some, or ANALYZE has: {error}"
+                f"some, or ANALYZE has: {str(error) or 'it was interrupted'}"
             )
     return manifest
 

@@ -101,6 +101,7 @@ def deleted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return [Done("EVENTS", 3, 2)]
 
     async def delete(_client: Any, stream: str) -> None:
+        await asyncio.sleep(0)
         gone.append(stream)
 
     for name, function in (("save_all", save_all), ("restore_all", restore_all)):
@@ -162,23 +163,59 @@ def own_ctrl_c() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("own_ctrl_c")
-def test_ctrl_c_while_a_backup_is_opened_restores_nothing(
+def test_ctrl_c_while_a_backup_is_opened_ends_it_at_once_and_restores_nothing(
     tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, saved = Place(tmp_path), tmp_path / "one"
     asyncio.run(back_up(place, saved, KEY, quiet))
-    unseal = sealed.unseal
-
-    def interrupted(*places: Path, passphrase: str | None, identity: str | None) -> None:
-        unseal(*places, passphrase=passphrase, identity=identity)
-        signal.raise_signal(signal.SIGINT)
-
     monkeypatch.setattr(sealed, "unseal", interrupted)
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(bring_back(place, saved, KEY, quiet))
     assert place.restored == {}
     assert not place.work.exists()
     assert deleted == []
+
+
+@pytest.mark.usefixtures("own_ctrl_c")
+def test_ctrl_c_while_a_dump_is_loaded_ends_it_at_once_and_deletes_its_streams(
+    tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, saved = Place(tmp_path), tmp_path / "one"
+    asyncio.run(back_up(place, saved, KEY, quiet))
+    monkeypatch.setattr(place, "load", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(bring_back(place, saved, KEY, quiet))
+    assert deleted == ["EVENTS"]
+
+
+@pytest.mark.usefixtures("own_ctrl_c")
+def test_ctrl_c_while_statistics_are_gathered_keeps_what_is_restored(
+    tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, saved = Place(tmp_path), tmp_path / "one"
+    asyncio.run(back_up(place, saved, KEY, quiet))
+    monkeypatch.setattr(place, "analyze", interrupted)
+    asyncio.run(bring_back(place, saved, KEY, quiet))
+    assert (place.loaded, deleted) == ([b"rows"], [])
+    assert "it was interrupted" in place.notes[0]
+
+
+@pytest.mark.usefixtures("own_ctrl_c")
+def test_ctrl_c_while_a_dump_is_made_ends_it_at_once_and_leaves_nothing(
+    tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, saved = Place(tmp_path), tmp_path / "b" / "one"
+    monkeypatch.setattr(place, "dump", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(back_up(place, saved, KEY, quiet))
+    assert list(saved.parent.iterdir()) == []
+    assert deleted == []
+
+
+def interrupted(*_: object, **__: object) -> None:
+    """What takes long, and is interrupted by Ctrl-C."""
+    signal.raise_signal(signal.SIGINT)
+    raise AssertionError("it goes on")
 
 
 async def test_the_directory_may_be_the_current_one(
