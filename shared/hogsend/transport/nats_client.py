@@ -264,6 +264,16 @@ class NatsClient(Client):
             await super()._close(status, do_cbs)
         finally:
             giving_up.cancel()
+            self._end_writes()
+
+    def _end_writes(self) -> None:
+        """Tell who waits for a message to be written that it never will be."""
+        while self._flush_queue is not None and not self._flush_queue.empty():
+            written = self._flush_queue.get_nowait()
+            if not written.done():
+                written.set_exception(nats.errors.ConnectionClosedError())
+                # Where nothing waits for it, asyncio would complain.
+                written.exception()
 
     async def _attempt_reconnect(self) -> None:
         self._abort()

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import nats.errors
 import pytest
 
 from hogsend.transport import nats_client
@@ -79,6 +80,9 @@ async def test_a_connection_to_a_frozen_server_is_closed(
 ) -> None:
     monkeypatch.setattr(nats_client, "CLOSE_SECONDS", 0)
     client, sending = await stuck(server)
+    also_sending = asyncio.create_task(client.publish("x", bytes(LARGE)))
+    await eventually(lambda: client.pending_data_size > LARGE)
     async with asyncio.timeout(PATIENCE_SECONDS):
         await client.close()
-    sending.cancel()
+        await asyncio.wait({sending, also_sending})
+    assert isinstance(also_sending.exception(), nats.errors.ConnectionClosedError)
