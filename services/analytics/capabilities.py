@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import Literal, TypeAlias, TypeVar
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import structlog
 
@@ -13,6 +13,7 @@ from hogsend.contract.credentials import TokenReply
 from hogsend.contract.errors import HogsendError
 from hogsend.posthog.errors import PostHogError
 from hogsend.service.metrics import FAILURES
+from services.analytics.destinations.model import Destination
 from services.analytics.destinations.store import DestinationStore
 from services.analytics.persons.read_trial import ReadTrial
 from services.analytics.project_key import PROVISIONING_SECONDS, ProjectKey
@@ -28,7 +29,9 @@ NOT_KNOWN = "The credentials service did not answer, so this is not known."
 DIAGNOSE = "Run `hogsend doctor`: it says what to do."
 LOOK = "Look at `hogsend status` and at the credentials service's log."
 
-Answer = TypeVar("Answer")
+STORE_SECONDS = 2.0
+"""How long a frozen PostgreSQL is waited for; who asks waits for five."""
+
 Key: TypeAlias = Literal["known", "awaited", "absent", "unknown"]
 """What is known of the project key; events wait for one that is `awaited`."""
 
@@ -49,16 +52,19 @@ class CapabilityReport:
         self._project_key = project_key
         self._store = store
         self._destination_enabled = destination_enabled
+        self._reading: asyncio.Task[Sequence[Destination] | None] | None = None
 
     async def capabilities(self) -> Capabilities:
         """Report every row; one that cannot be found out is `unknown` and affects no other."""
-        key, reads = await asyncio.gather(self._key(), self._reads())
+        key, reads, destinations = await asyncio.gather(
+            self._key(), self._reads(), self._destinations()
+        )
         return Capabilities(
             [
                 self._capturing("eventCapture", key),
                 self._capturing("personWrites", key),
                 reads,
-                await self._engagement(key),
+                self._engagement(key, destinations),
             ]
         )
 
@@ -113,9 +119,23 @@ class CapabilityReport:
         through = "the OAuth credential" if bearer.source == "oauth" else "POSTHOG_PERSONAL_API_KEY"
         return Capability(name=name, state="on", reason=f"Persons are read through {through}.")
 
-    async def _engagement(self, key: Key) -> Capability:
+    async def _destinations(self) -> Sequence[Destination] | None:
+        """Read the destinations; None when PostgreSQL does not answer, or not in time."""
+        # Not cancelled when it takes too long: asyncpg would wait for the frozen server once more.
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read_destinations())
+        done, _ = await asyncio.wait({self._reading}, timeout=STORE_SECONDS)
+        return self._reading.result() if done else None
+
+    async def _read_destinations(self) -> Sequence[Destination] | None:
+        try:
+            return await self._store.all()
+        except HogsendError as error:
+            _not_known(error.code, error)
+            return None
+
+    def _engagement(self, key: Key, destinations: Sequence[Destination] | None) -> Capability:
         name: CapabilityName = "engagementOut"
-        destinations = await _known(self._store.all())
         if destinations is None:
             return Capability(
                 name=name,
@@ -171,14 +191,6 @@ def _without_bearer(name: CapabilityName, bearer: TokenReply) -> Capability:
         remediation="Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY; where "
         "one is connected, `hogsend doctor` says what PostHog answers.",
     )
-
-
-async def _known(question: Awaitable[Answer]) -> Answer | None:
-    try:
-        return await question
-    except HogsendError as error:
-        _not_known(error.code, error)
-        return None
 
 
 def _not_known(kind: str, error: Exception) -> None:

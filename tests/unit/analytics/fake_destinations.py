@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from hogsend.contract.destinations import (
     ListDestinations,
 )
 from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
-from hogsend.service.database import Database
+from hogsend.service.database import COMMAND_SECONDS, Database
 from services.analytics.destinations.model import Destination, read_config
 from services.analytics.destinations.store import DestinationStore, Edit, Outcome
 
@@ -54,8 +55,16 @@ class FakeStore(DestinationStore):
         self.rows = {one.id: one for one in stored}
         self.history: dict[UUID, list[Outcome]] = {}
         self.down = False
+        self.frozen = False
+        """Whether it answers nothing, for as long as PostgreSQL may take."""
+        self.asked = 0
+        """How often for all of them."""
 
     async def all(self) -> list[Destination]:
+        self.asked += 1
+        if self.frozen:
+            await asyncio.sleep(COMMAND_SECONDS)
+            self.down = True
         self._check()
         return list(self.rows.values())
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hogsend.contract.capabilities import Capability
+from hogsend.contract.capabilities import ANALYTICS_CAPABILITIES, Capability
 from hogsend.contract.credentials import ProjectReply
 from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.credential_watcher import CredentialWatcher
@@ -23,7 +23,7 @@ from services.analytics.project_key import ProjectKey
 from services.analytics.stored_project import StoredProject
 from tests.unit.analytics.fake_destinations import FakeStore, destination
 from tests.unit.analytics.fakes import FakeCredentials, FakeLink
-from tests.virtual_time import on_virtual_time
+from tests.virtual_time import now, on_virtual_time
 
 STORED_KEY = ProjectReply(1, "present", project_api_key="phc_1")
 
@@ -163,6 +163,19 @@ async def test_without_postgresql_only_engagement_is_unknown() -> None:
     states = await instance.states()
     assert states.pop("engagementOut") == "unknown"
     assert set(states.values()) == {"on"}
+
+
+@on_virtual_time
+async def test_a_frozen_postgresql_leaves_only_engagement_unknown_in_time() -> None:
+    instance = Instance(DEFAULT, token="pha_1")
+    instance.store.frozen = True
+    for _ in range(2):
+        began = now()
+        states = await instance.states()
+        assert now() - began < ANALYTICS_CAPABILITIES.deadline
+        assert states.pop("engagementOut") == "unknown"
+        assert set(states.values()) == {"on"}
+    assert instance.store.asked == 1
 
 
 @pytest.mark.parametrize(
