@@ -24,6 +24,7 @@ from hogsend.contract.errors import CannotStart, Unavailable
 from hogsend.contract.health import DependencyHealth, SchemaHealth
 from hogsend.service import metrics
 from hogsend.service.migrations import MigrationFailed, connect, end, is_pooled, migrate
+from hogsend.service.pool_log import log_causes
 from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.postgres_server import STANDSTILL, lift_time_limits, standstill
 from hogsend.service.retry import retry_until_available
@@ -277,6 +278,7 @@ class Database:
         else:
             settings |= {**_PLANNING, **_ISOLATION, **self._settings}
             cached = CACHED_STATEMENTS
+        log_causes()
         pool = await asyncpg.create_pool(
             self._address.dsn,
             min_size=1,
