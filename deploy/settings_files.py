@@ -63,7 +63,7 @@ def _edited(file: Path, setting: str, edit: Edit, read: Read) -> list[str]:
     words = edit(before)
     if words == before:
         return _lines(file)
-    lines = [line for line in _lines(file) if not _sets(line, setting)]
+    lines = [line for line in _lines(file) if _set_by(line, setting, file) is None]
     if words:
         lines.append(f"{setting}={_line_of(setting, words, dotenv=_is_dotenv(file))}")
     return lines
@@ -90,13 +90,17 @@ def _is_dotenv(file: Path) -> bool:
     return file.name == ".env"
 
 
-def _sets(line: str, setting: str) -> bool:
-    return re.match(rf"\s*(export\s+)?{setting}\s*=", line) is not None
+def _set_by(line: str, setting: str, file: Path) -> str | None:
+    """The value that a line gives a setting, as it is written; None for one that gives none."""
+    # Compose reads `NAME: value` too.
+    separator = "[=:]" if _is_dotenv(file) else "="
+    found = re.match(rf"\s*(?:export\s+)?{setting}\s*{separator}(.*)", line, re.DOTALL)
+    return found and found[1].strip()
 
 
 def _value(file: Path, setting: str) -> str:
-    own = [line for line in _lines(file) if _sets(line, setting)]
-    value = own[-1].partition("=")[2].strip() if own else ""
+    found = [_set_by(line, setting, file) for line in _lines(file)]
+    value = next((one for one in reversed(found) if one is not None), "")
     if not _is_dotenv(file):
         # Kubernetes takes a line to its end, quotes included, and replaces nothing.
         return value

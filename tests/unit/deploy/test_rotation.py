@@ -295,6 +295,22 @@ def test_lines_end_where_compose_ends_them(made: Path, script: ModuleType) -> No
     assert "INGEST_API_KEY_PREVIOUS=first\n" in written
 
 
+@pytest.mark.parametrize("written", ["{}: first", "{}:first", "export {} : 'first'"])
+def test_a_line_as_in_yaml_is_read_and_replaced_as_compose_reads_it(
+    made: Path, written: str, script: ModuleType
+) -> None:
+    """Only Compose does so: Kubernetes takes it for a name."""
+    setting = "INGEST_API_KEY"
+    line, env_file, keys = written.format(setting), made / ".env", made / "keys.env"
+    env_file.write_text(f"{line}\n")
+    script.rotate(script.Directory(made), script.SettingsFiles(env_file), "ingest_api_key")
+    assert line not in env_file.read_text()
+    assert dotenv_values(env_file)[f"{setting}_PREVIOUS"] == "first"
+    keys.unlink(missing_ok=True)
+    keys.write_text(f"{line}\n")
+    assert script.SettingsFiles(keys).value(setting) is None
+
+
 def test_a_change_of_a_setting_is_not_said_to_be_none(made: Path) -> None:
     keys = made / "keys.env"
     keys.unlink(missing_ok=True)
