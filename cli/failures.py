@@ -54,6 +54,12 @@ def _as_command_error(error: BaseException, tokens: Sequence[str]) -> CommandErr
             return _usage(error, tokens)
         case KeyboardInterrupt():
             return CommandError("interrupted", "run it again", exit_code=ExitCode.INTERRUPTED)
+        case UnicodeEncodeError():
+            return CommandError(
+                "an argument, or a setting, is no text in UTF-8",
+                "write it in UTF-8, where LANG is such a locale, for example C.UTF-8",
+                exit_code=ExitCode.USAGE,
+            )
         case OSError():
             return _from_system(error)
     return _fault(error)
@@ -81,7 +87,11 @@ def _report(error: CommandError, *, as_json: bool) -> int:
 
 
 def _plain(text: str) -> str:
-    """Leave out the names of Python's classes, with which libraries begin their texts."""
+    """Leave out the names of Python's classes, with which libraries begin their texts.
+
+    What is no text is escaped: arguments and names of files can be any bytes.
+    """
+    text = text.encode(errors="backslashreplace").decode()
     named = _NOT_LISTENING.sub(r"nothing listens at \1:\2", text)
     return _CLASS_NAMES.sub("", named).replace(" ()", "")
 

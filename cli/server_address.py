@@ -51,11 +51,7 @@ def resolve(url: str | None, admin_key: str | None) -> ServerAddress:
             exit_code=ExitCode.USAGE,
         )
     if parts.scheme.lower() not in {"http", "https"} or not is_absolute_url(base):
-        raise CommandError(
-            f"{base} is not the address of a Hogsend server",
-            f"give it as --url or HOGSEND_API_URL, for example {DEFAULT_URL}",
-            exit_code=ExitCode.USAGE,
-        )
+        raise no_address(base)
     key = admin_key or environment.first("HOGSEND_ADMIN_KEY", "ADMIN_API_KEY")
     key = key.strip() if key else None
     if key and not (key.isascii() and key.isprintable()):
@@ -69,6 +65,15 @@ def resolve(url: str | None, admin_key: str | None) -> ServerAddress:
     if address.admin_key is None and generated is not None and _is_own(address):
         return ServerAddress(base, generated.read_text().strip() or None)
     return address
+
+
+def no_address(url: str) -> CommandError:
+    """Say that no Hogsend server can be reached at a URL."""
+    return CommandError(
+        f"{url} is not the address of a Hogsend server",
+        f"give it as --url or HOGSEND_API_URL, for example {DEFAULT_URL}",
+        exit_code=ExitCode.USAGE,
+    )
 
 
 def admin_key_hint(address: ServerAddress) -> str:

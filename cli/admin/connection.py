@@ -11,7 +11,7 @@ import msgspec
 
 from cli.admin.errors import AdminError, error_from
 from cli.no_answer import why_no_answer
-from cli.server_address import ServerAddress
+from cli.server_address import ServerAddress, no_address
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.urls import is_loopback
 
@@ -26,8 +26,16 @@ class AdminConnection:
     """Asks one server. It follows no redirect, as the key is for that server only."""
 
     def __init__(self, address: ServerAddress) -> None:
+        """Prepare without connecting.
+
+        Raises:
+            CommandError: the host's name cannot be one (IDNA).
+        """
         self._address = address
-        self._base = httpx.URL(address.base_url)
+        try:
+            self._base = httpx.URL(address.base_url)
+        except httpx.InvalidURL:
+            raise no_address(address.base_url) from None
         self._authorization = (
             {"Authorization": f"Bearer {address.admin_key}"} if address.admin_key else {}
         )

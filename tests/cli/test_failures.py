@@ -185,6 +185,27 @@ def test_wrong_usage_is_said_without_names_of_python(
     assert not re.search(r"\b(int|float|str)\b|Tokens", outcome.err)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("contacts", "show", "\udce4", *ADMIN), "UTF-8"),
+        (("events", "send", "\udce4", "--user", "u", *ADMIN), "UTF-8"),
+        (("events", "follow", "--nats-url", "nats://\udce4"), r"\udce4"),
+        (("restore", "\udce4", "--passphrase-file", "\udce4"), r"\udce4"),
+        (("status", "--url", "http://\udce4:1"), r"http://\udce4:1 is not the address"),
+        (("status", "--url", "http://-é.example:1"), "http://-é.example:1 is not the address"),
+    ],
+)
+def test_what_is_no_text_is_said_and_is_no_fault_of_the_command(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.setattr(hogsend, "connect", partial(hogsend.connect, wait=0.1))
+    outcome = cli(*arguments, "--json")
+    assert outcome.code in {ExitCode.FAILED, ExitCode.USAGE}
+    assert said in outcome.json["error"]
+    assert "fault" not in outcome.json["error"]
+
+
 @pytest.mark.parametrize("blank", ["", " "])
 @pytest.mark.parametrize(
     "command",
