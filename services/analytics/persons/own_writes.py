@@ -39,6 +39,8 @@ _WRITE_BYTES = 256
 """Of a write and its place, without name and value."""
 _OF_NO_PERSON = frozenset({"$exception", "$$heatmap"})
 """Events from which PostHog takes no properties of a person."""
+_OF_AI = "$ai_"
+"""How the name of an event of AI observability begins: PostHog takes none from it any more."""
 
 
 class _Write(msgspec.Struct, frozen=True):
@@ -209,7 +211,8 @@ def _changes(
     be there for as long as a write is laid over, and then be gone.
     """
     properties = captured.properties
-    if captured.event in _OF_NO_PERSON or properties.get("$process_person_profile") is False:
+    is_of_none = captured.event in _OF_NO_PERSON or captured.event.startswith(_OF_AI)
+    if is_of_none or properties.get("$process_person_profile") is False:
         return {}, {}, ()
     return (
         _bag(properties.get("$set")),

@@ -500,7 +500,7 @@ async def test_what_posthog_takes_from_no_event_is_not_read_either() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
     world.note(set={"plan": "pro"}, process_person_profile=False)
-    for name in ("$exception", "$$heatmap"):
+    for name in ("$exception", "$$heatmap", "$ai_generation"):
         event = msgspec.structs.replace(written(set={"plan": "pro"}), event=name)
         world.writes.note(event, PUBLISHED)
     assert await world.persons.properties("u_42") == {"plan": "free"}
