@@ -81,7 +81,7 @@ class Deliveries:
         self._http: httpx.AsyncClient | None = None
         self.all: list[Delivery] = []
 
-    def start(self, event: CapturedEvent, person: Person | None) -> None:
+    def start(self, event: CapturedEvent, person: Person) -> None:
         """Start to deliver an event to every enabled destination whose filters match it."""
         for function in self._functions.of_types(["destination"]):
             if function.enabled and self._functions.delivers:
@@ -95,16 +95,15 @@ class Deliveries:
         if self._http is not None:
             await self._http.aclose()
 
-    def _start(self, function: HogFunction, event: CapturedEvent, person: Person | None) -> None:
+    def _start(self, function: HogFunction, event: CapturedEvent, person: Person) -> None:
         delivery = Delivery(
             str(uuid.uuid4()), function.id, function.name, event.uuid, event.event, ""
         )
         self.all.append(delivery)
         del self.all[:-KEPT]
         try:
-            properties = person.properties if person else {}
             filters = read_filters(function.filters)
-            if not matches(filters, event.event, event.properties, properties):
+            if not matches(filters, event.event, event.properties, person.properties):
                 delivery.outcome = "filtered"
                 return
             message = self._message(function, event, person, delivery)
@@ -121,7 +120,7 @@ class Deliveries:
         task.add_done_callback(self._tasks.discard)
 
     def _message(
-        self, function: HogFunction, event: CapturedEvent, person: Person | None, delivery: Delivery
+        self, function: HogFunction, event: CapturedEvent, person: Person, delivery: Delivery
     ) -> Message:
         options = self._options
         values = globals_of(event, person, function, options.url, options.project_id)

@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from sandbox.functions.model import HogFunction
 from sandbox.ingestion.events import CapturedEvent
@@ -66,25 +65,15 @@ class Globals(msgspec.Struct, frozen=True):
     event: EventGlobals
     source: SourceGlobals
     groups: dict[str, Any]
-    person: PersonGlobals | UnsetType = UNSET
+    person: PersonGlobals
 
 
 def globals_of(
-    event: CapturedEvent, person: Person | None, function: HogFunction, site: str, project: int
+    event: CapturedEvent, person: Person, function: HogFunction, site: str, project: int
 ) -> Any:
     """Build the globals as plain JSON; `site` is the URL of this PostHog."""
     base = f"{site}/project/{project}"
     distinct_id = quote(event.distinct_id, safe="")
-    shown = (
-        PersonGlobals(
-            id=person.uuid,
-            properties=dict(person.properties),
-            name=person.name(event.distinct_id),
-            url=f"{base}/person/{distinct_id}",
-        )
-        if person
-        else UNSET
-    )
     moment = quote(event.timestamp, safe="")
     return msgspec.to_builtins(
         Globals(
@@ -103,7 +92,12 @@ def globals_of(
                 name=function.name or "Unnamed", url=f"{base}/functions/{function.id}"
             ),
             groups={},
-            person=shown,
+            person=PersonGlobals(
+                id=person.uuid,
+                properties=dict(person.properties),
+                name=person.name(event.distinct_id),
+                url=f"{base}/person/{distinct_id}",
+            ),
         )
     )
 

@@ -51,6 +51,21 @@ class People:
         """Return the person with a distinct id."""
         return self._by_distinct_id.get(distinct_id)
 
+    def shown_without_profile(self, distinct_id: str) -> Person:
+        """Return whom destinations see of an event without a profile: an id, and no properties.
+
+        The id of the person if there is one, else one made of the distinct id
+        (process-personless-step.ts).
+        """
+        person = self.find(distinct_id)
+        return Person(
+            uuid=person.uuid if person else str(uuid.uuid5(uuid.NAMESPACE_OID, distinct_id)),
+            distinct_ids=[distinct_id],
+            properties={},
+            created_at=person.created_at if person else "1970-01-01T00:00:05Z",
+            is_identified=False,
+        )
+
     def get_or_create(self, distinct_id: str) -> Person:
         """Return the person with a distinct id; create one if there is none."""
         person = self._by_distinct_id.get(distinct_id)
@@ -94,10 +109,11 @@ class People:
     def write(
         self, person: Person, *, set: dict[str, Any], once: dict[str, Any], unset: Iterable[str]
     ) -> None:
-        """Change properties: first `unset`, then `once`, then `set`."""
-        for key in unset:
-            person.properties.pop(key, None)
+        """Change properties: `once`, then `set`, then `unset` of those that were there before."""
+        removed = [key for key in unset if key in person.properties]
         person.properties = {**once, **person.properties, **set}
+        for key in removed:
+            person.properties.pop(key)
 
     def _attach(self, person: Person, distinct_ids: list[str]) -> None:
         for distinct_id in distinct_ids:

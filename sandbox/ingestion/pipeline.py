@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
+import msgspec
+
 from sandbox.ingestion.events import Accepted, CapturedEvent
 from sandbox.ingestion.people import People, Person
 
@@ -14,7 +16,7 @@ EventKey = tuple[str, str, str]
 """Name, distinct id and uuid: by these PostHog recognises a repeated event, not by the uuid alone
 (the sorting key of its table, posthog/models/event/sql.py)."""
 
-Deliver = Callable[[CapturedEvent, Person | None], None]
+Deliver = Callable[[CapturedEvent, Person], None]
 
 ILLEGAL_IDS = frozenset(
     {"", "anonymous", "guest", "distinctid", "distinct_id", "id", "null", "none", "undefined"}
@@ -24,6 +26,20 @@ ILLEGAL_IDS = frozenset(
 
 NO_PERSON_UPDATE_EVENTS = frozenset({"$exception", "$$heatmap"})
 """Events that change no properties of a person (nodejs/src/ingestion, person-update.ts)."""
+
+AI_EVENTS = "$ai_"
+"""How the names of events begin that change none, either (ai-event-types.ts): they have a pipeline
+of their own, which only reads persons."""
+
+PERSON_UPDATES = frozenset({"$set", "$set_once", "$unset"})
+"""What an event without a profile loses (`normalizeProcessPerson`)."""
+
+LARGE_AI_PROPERTIES = frozenset(
+    {"$ai_input", "$ai_output", "$ai_output_choices", "$ai_input_state", "$ai_output_state"}
+    | {"$ai_tools"}
+)
+"""What of such an event goes to a table of its own, and to no destination
+(split-ai-events-step.ts)."""
 
 
 class Pipeline:
@@ -55,7 +71,7 @@ class Pipeline:
             self.captured += 1
             if len(self.events) > MAX_STORED_EVENTS:
                 del self.events[next(iter(self.events))]
-            self._deliver(event, self._person(event))
+            self._deliver(_as_delivered(event), self._person(event))
 
     def forget(self, distinct_ids: Collection[str]) -> None:
         """Delete the events of a deleted person; PostHog does it within days."""
@@ -63,12 +79,12 @@ class Pipeline:
             key: one for key, one in self.events.items() if one.distinct_id not in distinct_ids
         }
 
-    def _person(self, event: CapturedEvent) -> Person | None:
+    def _person(self, event: CapturedEvent) -> Person:
         properties = event.properties
         if properties.get("$process_person_profile") is False:
-            return self._people.find(event.distinct_id)
+            return self._people.shown_without_profile(event.distinct_id)
         person = self._merged(event) or self._people.get_or_create(event.distinct_id)
-        if event.event not in NO_PERSON_UPDATE_EVENTS:
+        if event.event not in NO_PERSON_UPDATE_EVENTS and not event.event.startswith(AI_EVENTS):
             self._people.write(
                 person,
                 set=_bag(properties.get("$set")),
@@ -96,6 +112,18 @@ class Pipeline:
             return None
         force = event.event == "$merge_dangerously"
         return self._people.merge(event.distinct_id, other, force=force)
+
+
+def _as_delivered(event: CapturedEvent) -> CapturedEvent:
+    left_out: frozenset[str] = frozenset()
+    if event.event.startswith(AI_EVENTS):
+        left_out |= LARGE_AI_PROPERTIES
+    if event.properties.get("$process_person_profile") is False:
+        left_out |= PERSON_UPDATES
+    if left_out.isdisjoint(event.properties):
+        return event
+    kept = {key: value for key, value in event.properties.items() if key not in left_out}
+    return msgspec.structs.replace(event, properties=kept)
 
 
 def _bag(value: Any) -> dict[str, Any]:

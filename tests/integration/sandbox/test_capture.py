@@ -258,6 +258,10 @@ async def test_set_set_once_and_unset(posthog: Driver) -> None:
         "$set", properties={"$set": {"a": 2}, "$set_once": {"c": 2, "d": 2}, "$unset": ["b"]}
     )
     assert (await persons(posthog, "u_1"))[0]["properties"] == {"a": 2, "c": 1, "d": 2}
+    # What was there goes even if the same event sets it; what was not there is set.
+    both = {"$set": {"a": 3, "e": 3}, "$unset": ["a", "e"]}
+    await posthog.capture("$set", properties=both)
+    assert (await persons(posthog, "u_1"))[0]["properties"] == {"c": 1, "d": 2, "e": 3}
 
 
 async def test_set_beside_the_properties_is_the_same(posthog: Driver) -> None:
@@ -305,7 +309,7 @@ async def test_an_event_without_a_profile_makes_no_person(posthog: Driver) -> No
     assert len((await posthog.state())["events"]) == 1
 
 
-@pytest.mark.parametrize("event", ["$exception", "$$heatmap"])
+@pytest.mark.parametrize("event", ["$exception", "$$heatmap", "$ai_generation", "$ai_mine"])
 async def test_some_events_change_no_person(posthog: Driver, event: str) -> None:
     await posthog.capture("view", properties={"$set": {"plan": "free"}})
     await posthog.capture(event, properties={"$set": {"plan": "pro"}, "$unset": ["plan"]})

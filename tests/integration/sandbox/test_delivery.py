@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from typing import Any
+from uuid import UUID
 
 import pytest
 from standardwebhooks.webhooks import Webhook
@@ -49,6 +50,38 @@ async def test_an_event_arrives_with_posthogs_payload(posthog: Driver, hook: Rec
     assert person["name"] == "a@b.com"
     assert person["url"] == f"{posthog.url}/project/4242/person/u%201"
     assert [one["status"] for one in delivery["attempts"]] == [200]
+
+
+async def test_an_event_without_a_profile_comes_with_an_id_and_no_properties(
+    posthog: Driver, hook: Receiver
+) -> None:
+    await posthog.create(url=hook.url)
+    without = {"$process_person_profile": False, "$set": {"plan": "pro"}}
+    await posthog.capture("view", "anon", properties=without)
+    await posthog.capture("signup", "u_1", properties={"$set": {"email": "a@b.com"}})
+    await posthog.capture("view", "u_1", properties=without)
+    await eventually(lambda: len(hook.received) == 3)
+    shown = {
+        (one.body["event"]["event"], one.body["person"]["name"]): one.body["person"]
+        for one in hook.received
+    }
+    assert shown["view", "anon"]["properties"] == shown["view", "u_1"]["properties"] == {}
+    assert shown["view", "u_1"]["id"] == shown["signup", "a@b.com"]["id"]
+    assert UUID(shown["view", "anon"]["id"]).version == 5
+    views = [one.body["event"] for one in hook.received if one.body["event"]["event"] == "view"]
+    assert [one["properties"] for one in views] == [{"$process_person_profile": False}] * 2
+
+
+async def test_of_an_event_of_ai_what_is_large_is_not_delivered(
+    posthog: Driver, hook: Receiver
+) -> None:
+    await posthog.create(url=hook.url)
+    large = {"$ai_input": [{"role": "user"}], "$ai_output_choices": [], "$ai_tools": []}
+    await posthog.capture("$ai_generation", properties={"$ai_model": "m", **large})
+    await posthog.capture("question", properties=large)
+    await eventually(lambda: len(hook.received) == 2)
+    arrived = {one.body["event"]["event"]: one.body["event"]["properties"] for one in hook.received}
+    assert arrived == {"$ai_generation": {"$ai_model": "m"}, "question": large}
 
 
 async def test_the_body_template_is_rendered(posthog: Driver, hook: Receiver) -> None:
