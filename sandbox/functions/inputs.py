@@ -16,6 +16,9 @@ KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "boolean": (bool, "Value must be a boolean."),
     "dictionary": (dict, "Value must be a dictionary."),
 }
+MASK = "********"
+"""What PostHog's own form sends for a secret that it does not know."""
+NOT_STORED = "No value is saved for this secret input. Enter the value again."
 TEMPLATED = ("string", "dictionary", "json", "email")
 _BYTECODE: list[Any] = ["_H", 1, 32, "filled in by the sandbox"]
 
@@ -39,10 +42,12 @@ def read_inputs(
 ) -> dict[str, Input]:
     """Validate inputs; drop those without a definition, as PostHog does.
 
-    `stored` are the current ones: a secret that is sent as `{"secret": true}` keeps its value.
+    `stored` are the current ones: a secret keeps its value if it is not sent, or sent as
+    `{"secret": true}`.
 
     Raises:
-        ApiError: an input is missing or of the wrong kind.
+        ApiError: an input is missing or of the wrong kind, or a secret that is to be kept is not
+            stored.
     """
     if not isinstance(inputs, dict):
         kind = type(inputs).__name__
@@ -60,8 +65,13 @@ def shown_inputs(schema: list[InputSchema], inputs: Mapping[str, Input]) -> dict
 
 
 def _read(item: InputSchema, sent: Any, stored: Input | None) -> Input:
-    if isinstance(sent, dict) and item.secret and sent.get("secret") and stored is not None:
-        return stored
+    if item.secret:
+        masked = isinstance(sent, dict) and _is_masked(sent)
+        if masked or not sent:
+            if stored is not None and stored.value is not UNSET:
+                return stored
+            if masked:
+                raise _wrong(item, NOT_STORED)
     if sent is not None and not isinstance(sent, dict):
         kind = type(sent).__name__
         raise _wrong(item, f"Invalid data. Expected a dictionary, but got {kind}.")
@@ -74,6 +84,10 @@ def _read(item: InputSchema, sent: Any, stored: Input | None) -> Input:
     if kind_and_problem and not isinstance(value, kind_and_problem[0]):
         raise _wrong(item, kind_and_problem[1])
     return Input(value, _BYTECODE if item.type in TEMPLATED else UNSET)
+
+
+def _is_masked(sent: dict[str, Any]) -> bool:
+    return bool(sent.get("secret")) and sent.get("value", MASK) in (None, MASK)
 
 
 def _wrong(item: InputSchema, problem: str) -> ApiError:

@@ -17,7 +17,7 @@ Fields = Mapping[str, Any]
 """A decoded body, not validated."""
 
 
-HEALTHY, DISABLED, BLOCKED = 1, 3, 12
+HEALTHY, DEGRADED, DISABLED, BLOCKED = 1, 2, 3, 12
 """Values of `status.state` (`nodejs/src/cdp/services/monitoring/hog-watcher.service.ts`)."""
 
 
@@ -145,9 +145,9 @@ class HogFunctions:
         function.mappings = fields.get("mappings", function.mappings)
         function.execution_order = fields.get("execution_order", function.execution_order)
         function.updated_at = iso(self._clock.now())
-        if self.watcher_state == DISABLED:
-            # Saving ends it; not what PostHog's staff did.
-            self.watcher_state = HEALTHY
+        if self.watcher_state == DISABLED and enabled:
+            # Saving ends it, not what PostHog's staff did; deliveries then end this.
+            self.watcher_state = DEGRADED
         return function
 
     def _template(self, id: Any) -> Template | None:

@@ -131,8 +131,11 @@ async def test_an_operator_hears_what_needs_one_and_that_it_is_over(stack: Stack
 
     await stack.watcher(3)
     await operator.hears("destination.disabled", "raised")
-    # Provisioning saves the function, which has PostHog try again.
+    # Provisioning saves the function, which has PostHog try again; the problem is over once it has
+    # delivered.
     assert (await http.post(PROVISION, json={}, headers=admin())).is_success
+    assert stack.posthog.instance.functions.watcher_state == 2
+    await stack.watcher(1)
     await operator.hears("destination.disabled", "resolved")
 
     await stack.gateway.bus.publish(subjects.webhook("posthog"), b"no JSON", {})

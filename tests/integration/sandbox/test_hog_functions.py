@@ -104,10 +104,16 @@ async def test_secret_inputs_are_shown_as_set_only(posthog: Driver) -> None:
     stored = posthog.instance.functions.get(made["id"]).inputs["token"]
     assert stored.value == "very-secret"
     assert "very-secret" not in (await posthog.http.get("/_sandbox/state")).text
-    gone = await posthog.http.patch(
-        address, json={"inputs": {"url": {"value": "x"}}}, headers=posthog.key
-    )
-    assert gone.json()["attr"] == "inputs__token"
+    left_out = {"url": {"value": "http://127.0.0.1:1/x"}}
+    kept = await posthog.http.patch(address, json={"inputs": left_out}, headers=posthog.key)
+    assert kept.json()["inputs"]["token"] == {"secret": True}
+    changed = {**left_out, "token": {"secret": True, "value": "other"}}
+    await posthog.http.patch(address, json={"inputs": changed}, headers=posthog.key)
+    assert posthog.instance.functions.get(made["id"]).inputs["token"].value == "other"
+    new = {"inputs_schema": schema, "inputs": {**inputs, "token": {"secret": True}}}
+    body = {"type": "destination", "name": "n", "hog": "return 1", **new}
+    refused = await posthog.http.post(FUNCTIONS, json=body, headers=posthog.key)
+    assert (refused.status_code, refused.json()["attr"]) == (400, "inputs__token")
 
 
 async def test_filters_are_compiled_again(posthog: Driver) -> None:
