@@ -204,7 +204,11 @@ def _destination(found: Destination, *, unconnected: bool) -> Check:
 
 def _signatures(found: Signatures) -> Check:
     # Why PostHog could not be asked is told on the destination's line.
-    mark = {"signed": Mark.OK, "unsigned": Mark.NOTE, "unknown": Mark.NOTE}
+    mark = {
+        "signed": Mark.NOTE if found.detail else Mark.OK,
+        "unsigned": Mark.NOTE,
+        "unknown": Mark.NOTE,
+    }
     text = _with(found.state, "and only signed webhooks are accepted" if found.required else None)
     return _line(found, "signatures", text, mark.get(found.state, Mark.PROBLEM))
 

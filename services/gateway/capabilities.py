@@ -74,7 +74,7 @@ async def known(
         found["eventsIn"] = _events_in(
             intake.webhook_secret(diagnosis.webhook_secret, missing=secret_missing),
             diagnosis.destination,
-            intake.signatures(diagnosis.destination, required=signatures_required),
+            intake.signatures(diagnosis, required=signatures_required),
         )
         found["loopProvisioning"] = _provisioning(diagnosis)
     known = Capabilities([found[name] for name in ORDER])

@@ -335,7 +335,8 @@ def test_a_copy_of_our_destination_is_a_note_with_what_to_do(
 @pytest.mark.parametrize(
     ("state", "mark", "code"),
     [
-        ("signed", "ok", 0),
+        # With words: the clock differs so much that it is told.
+        ("signed", "note", 0),
         ("unsigned", "note", 0),
         ("unknown", "note", 0),
         ("refused", "problem", 1),
@@ -352,6 +353,12 @@ def test_whether_deliveries_are_signed_is_checked(
     (line,) = [line for line in outcome.out.splitlines() if "signatures" in line]
     assert line.split()[:3] == [mark, "signatures", state + ("," if state == "refused" else "")]
     assert "Upgrade PostHog." in outcome.out
+
+
+def test_deliveries_that_are_signed_are_well(cli: Cli, hogsend: FakeHogsend) -> None:
+    diagnosed(hogsend, "signatures", to={"state": "signed", "required": False})
+    (line,) = [line for line in cli.doctor().out.splitlines() if "signatures" in line]
+    assert line.split() == ["ok", "signatures", "signed"]
 
 
 @pytest.mark.parametrize(

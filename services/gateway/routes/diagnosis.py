@@ -81,7 +81,7 @@ def _body(found: Diagnosis, reads: Capability, *, required: bool, missing: bool)
         destination=found.destination,
         scope_gap=found.scope_gap,
         public_url=found.public_url,
-        signatures=intake.signatures(found.destination, required=required),
+        signatures=intake.signatures(found, required=required),
     )
 
 

@@ -78,7 +78,7 @@ class Diagnostics:
             _or_none(self._bearer()),
             _or_none(self._credentials.derived()),
         )
-        reads, destination = await self._ask_posthog(
+        reads, destination, transport = await self._ask_posthog(
             bearer,
             self._secret(derived),
             self._signing_secret(derived),
@@ -95,6 +95,7 @@ class Diagnostics:
             scope_gap=findings.scope_gap(status),
             public_url=findings.public_url(self._instance.public_url),
             provisioning=await dry_run(self._instance, bearer, status, self._secrets),
+            posthog_now=transport.posthog_now if transport else None,
         )
 
     async def _bearer(self) -> TokenReply:
@@ -128,10 +129,11 @@ class Diagnostics:
         signing_secret: str | None,
         *,
         connected: bool,
-    ) -> tuple[ReadsFinding, DestinationFinding]:
+    ) -> tuple[ReadsFinding, DestinationFinding, Transport | None]:
+        """Both, and what PostHog was asked over."""
         if bearer is None:
             down = (findings.SERVICE_DOWN, findings.CHECK_SERVICE)
-            return _reads("unknown", "none", *down), _unknown(*down)
+            return _reads("unknown", "none", *down), _unknown(*down), None
         if not bearer.token:
             no_bearer = (
                 (f"{NOT_REFRESHED_DETAIL}: {bearer.not_refreshed}.", NOT_REFRESHED_REMEDY)
@@ -141,14 +143,14 @@ class Diagnostics:
                     "Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY.",
                 )
             )
-            return _reads("off", "none", *no_bearer), _unknown(*no_bearer)
+            return _reads("off", "none", *no_bearer), _unknown(*no_bearer), None
         host = self._instance.private_host
         if host is None:
             no_host = (
                 "No PostHog host is configured.",
                 "Set POSTHOG_HOST, or POSTHOG_API_KEY alone for PostHog's US cloud.",
             )
-            return _reads("unknown", bearer.source, *no_host), _unknown(*no_host)
+            return _reads("unknown", bearer.source, *no_host), _unknown(*no_host), None
         secrets = [one for one in (secret, signing_secret) if one]
         transport = Transport(self._http, host, bearer.token, secrets=secrets)
         choice = choose_project(self._instance.project_id, bearer, host)
@@ -156,9 +158,10 @@ class Diagnostics:
             project_id = await self._project_id(transport, choice)
         except PostHogError as error:
             refusal = from_posthog(error, Step.PROJECT, "", choice).refusal
-            return _failing(bearer, error, choice), _unknown(refusal.detail, refusal.remediation)
+            unknown = _unknown(refusal.detail, refusal.remediation)
+            return _failing(bearer, error, choice), unknown, transport
         missing = MissingProject(transport, choice, PROJECT_SECONDS)
-        return await asyncio.gather(
+        reads, destination = await asyncio.gather(
             self._check_reads(transport, project_id, bearer, choice, missing=missing),
             self._probe_destination(
                 transport,
@@ -170,6 +173,7 @@ class Diagnostics:
                 connected=connected,
             ),
         )
+        return reads, destination, transport
 
     async def _project_id(self, transport: Transport, choice: ProjectChoice) -> str:
         if choice.id is not None:

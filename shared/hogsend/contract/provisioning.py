@@ -179,6 +179,8 @@ class Diagnosis(Message, frozen=True):
     scope_gap: list[str]
     public_url: PublicUrlFinding
     provisioning: ProvisioningFinding
+    posthog_now: datetime | None = None
+    """The time by PostHog's clock when this was answered; None when PostHog did not say it."""
 
 
 PROVISIONER_PROVISION = Endpoint(

@@ -37,6 +37,8 @@ class Answer(msgspec.Struct, frozen=True):
     content: bytes
     retry_after: str | None
     """The `Retry-After` header."""
+    date: str | None
+    """The `Date` header."""
 
 
 async def exchange(
@@ -105,7 +107,8 @@ async def follow(
             body = await reading(answer, max_bytes)
         following = _within_origin(answer)
         if following is None:
-            return Answer(answer.status_code, body, answer.headers.get("Retry-After"))
+            said = answer.headers
+            return Answer(answer.status_code, body, said.get("Retry-After"), said.get("Date"))
         target = following
     raise httpx.TooManyRedirects("", request=answer.request)
 

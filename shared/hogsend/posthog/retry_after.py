@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
+
+from hogsend.posthog.http_date import read_http_date
 
 MAX_SECONDS = 3600.0
 """The longest wait that is believed: proxies send dates of another century."""
@@ -20,12 +21,7 @@ def retry_after_seconds(header: str | None, now: datetime) -> float | None:
     text = (header or "").strip()
     if _DELAY.fullmatch(text):
         return min(float(text), MAX_SECONDS)
-    try:
-        moment = parsedate_to_datetime(text)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        seconds = (moment - now).total_seconds()
-    # A date out of range is an OverflowError, whichever of its numbers is too large.
-    except (ValueError, OverflowError, TypeError, IndexError):
+    moment = read_http_date(text)
+    if moment is None:
         return None
-    return min(max(0.0, seconds), MAX_SECONDS)
+    return min(max(0.0, (moment - now).total_seconds()), MAX_SECONDS)

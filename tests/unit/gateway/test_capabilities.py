@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -9,22 +10,24 @@ import pytest
 
 from hogsend.contract.capabilities import Capability
 from hogsend.contract.errors import Forbidden
-from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, ProvisioningFinding
-from services.gateway import capabilities
+from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, Diagnosis, ProvisioningFinding
+from services.gateway import capabilities, intake
 from tests.unit.gateway.fakes import FakeConnection
 from tests.unit.gateway.test_measured import DIAGNOSIS
 
 
-async def events_in(
+def diagnosis(
     *,
     has_secret: bool = True,
     signed: bool | None = True,
-    secret_missing: bool = False,
-    signatures_required: bool = False,
+    ahead: float = 0,
     **destination: Any,
-) -> Capability:
-    """The capability, with a destination that is live unless `destination` tells otherwise."""
-    found: Any = msgspec.structs.replace(
+) -> Diagnosis:
+    """What the provisioner answers.
+
+    The gateway's clock is so many seconds `ahead` of PostHog's.
+    """
+    return msgspec.structs.replace(
         DIAGNOSIS,
         webhook_secret=msgspec.structs.replace(
             DIAGNOSIS.webhook_secret,
@@ -34,7 +37,21 @@ async def events_in(
         destination=msgspec.structs.replace(
             DIAGNOSIS.destination, **{"state": "live", "signed": signed} | destination
         ),
+        posthog_now=datetime.now(UTC) - timedelta(seconds=ahead),
     )
+
+
+async def events_in(
+    *,
+    has_secret: bool = True,
+    signed: bool | None = True,
+    secret_missing: bool = False,
+    signatures_required: bool = False,
+    ahead: float = 0,
+    **destination: Any,
+) -> Capability:
+    """The capability, with a destination that is live unless `destination` tells otherwise."""
+    found = diagnosis(has_secret=has_secret, signed=signed, ahead=ahead, **destination)
     bus = FakeConnection()
     bus.answer(PROVISIONER_DIAGNOSE, found)
     known, _ = await capabilities.known(
@@ -67,6 +84,33 @@ async def test_deliveries_that_are_refused_without_a_signature_are_no_events_in(
     found = await events_in(signed=False, signatures_required=True)
     assert found.state == "off"
     assert found.reason.endswith("So every delivery is refused.")
+
+
+@pytest.mark.parametrize(
+    ("ahead", "says"),
+    [
+        (600, "The gateway's clock is 10 minutes ahead of PostHog's. So every delivery is refused"),
+        (-172_800, "2,880 minutes behind PostHog's. So every delivery is refused"),
+    ],
+)
+async def test_a_clock_by_which_no_signature_is_valid_lets_no_events_in(
+    ahead: float, says: str
+) -> None:
+    found = await events_in(ahead=ahead)
+    assert found.state == "off"
+    assert says in found.reason
+    assert "NTP" in (found.remediation or "")
+    # No time is looked at in what is not signed.
+    assert (await events_in(ahead=ahead, signed=False)).state == "on"
+
+
+async def test_a_clock_that_differs_less_than_signatures_are_valid_is_only_told() -> None:
+    assert (await events_in(ahead=-250)).state == "on"
+    found = intake.signatures(diagnosis(signed=True, ahead=-250), required=False)
+    assert found.state == "signed"
+    assert (found.detail or "").startswith("The gateway's clock is 4 minutes behind PostHog's. B")
+    found = intake.signatures(diagnosis(signed=True, ahead=10), required=False)
+    assert (found.state, found.detail) == ("signed", None)
 
 
 async def test_a_gateway_that_is_closed_without_a_secret_is_not_called_open() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -46,6 +47,19 @@ async def test_everything_works() -> None:
     assert found.public_url.loopback is False
     assert found.provisioning.state == "possible"
     assert "GET /api/projects/4242/persons/?limit=1" in provisioner.posthog.lines()
+
+
+async def test_what_time_it_is_for_posthog_is_told_as_its_answers_say_it() -> None:
+    provisioner = working()
+    assert (await diagnose(provisioner)).posthog_now is None
+    said = {"Date": "Fri, 27 Nov 2026 19:06:18 GMT"}
+    provisioner.posthog.refuse("GET", "/persons/", 403, **said)
+    found = (await diagnose(provisioner)).posthog_now
+    assert found is not None
+    assert 0 <= (found - datetime(2026, 11, 27, 19, 6, 18, tzinfo=UTC)).total_seconds() < 60
+    provisioner = working()
+    provisioner.posthog.refuse("GET", "/persons/", 403, Date="yesterday")
+    assert (await diagnose(provisioner)).posthog_now is None
 
 
 async def test_a_configured_project_needs_no_discovery() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ import msgspec
 from hogsend.contract.json_text import NOT_JSON, mended_json
 from hogsend.posthog.errors import PostHogError
 from hogsend.posthog.exchange import MAX_DETAIL, Answer, exchange
+from hogsend.posthog.http_date import read_http_date
 from hogsend.posthog.retry_after import retry_after_seconds
 
 REQUEST_SECONDS = 15.0
@@ -61,11 +63,20 @@ class Transport:
         self._bearer = bearer
         self._patience = patience
         self._secrets = [text for text in (bearer, *secrets) if text]
+        self._clock: tuple[datetime, float] | None = None
 
     @property
     def host(self) -> str:
         """The private host, without a trailing slash."""
         return self._base
+
+    @property
+    def posthog_now(self) -> datetime | None:
+        """The time by PostHog's clock, as it said in its last answer; None when it said none."""
+        if self._clock is None:
+            return None
+        said, at = self._clock
+        return said + timedelta(seconds=time.monotonic() - at)
 
     def hide(self, text: str) -> None:
         """Keep a text out of every error, even when PostHog repeats it."""
@@ -146,6 +157,8 @@ class Transport:
             seconds=seconds,
             max_bytes=max_bytes,
         )
+        if answer.date is not None and (said := read_http_date(answer.date)) is not None:
+            self._clock = said, time.monotonic()
         if not httpx.codes.is_success(answer.status):
             raise self._refusal(answer)
         try:
