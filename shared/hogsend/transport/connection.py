@@ -101,6 +101,7 @@ class Connection:
         self._own_js: JetStreamContext | None = None
         self._has_begun = False
         self._has_connected = False
+        self._times_lost = 0
         self._asking: asyncio.Task[None] | None = None
         self._errors_while_away = News(MOST_ERRORS)
         self.closed = False
@@ -299,7 +300,7 @@ class Connection:
             raise Unavailable("NATS is not connected")
         if deadline is None:
             deadline = endpoint.deadline
-        body = encode_request(message)
+        body, lost = encode_request(message), self._times_lost
         try:
             answer = await self.ask(
                 endpoint.subject,
@@ -312,7 +313,8 @@ class Connection:
         except nats.errors.MaxPayloadError as error:
             raise TooLarge(f"the request is larger than NATS takes ({self.max_payload})") from error
         except UNREACHABLE as error:
-            late = isinstance(error, TimeoutError) and await self._nats_answers()
+            is_carried = isinstance(error, TimeoutError) and lost == self._times_lost
+            late = is_carried and await self._nats_answers()
             silent = f"the {endpoint.service} service" if late else "NATS"
             raise Unavailable(f"{silent} did not answer within {deadline:g} s") from error
         return read_reply(endpoint, answer)
@@ -449,6 +451,7 @@ class Connection:
             await self._run_hooks()
 
     async def _on_disconnect(self) -> None:
+        self._times_lost += 1
         self._own_js = None
         self._errors_while_away.forget()
         self.refusals.forget()

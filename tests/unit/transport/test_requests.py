@@ -200,18 +200,26 @@ async def test_an_answer_that_came_counts_although_it_is_refused_since() -> None
 class Late(Silent):
     """A connection on which a request is not answered in time."""
 
+    def __init__(self, *, is_lost: bool) -> None:
+        super().__init__()
+        self._is_lost = is_lost
+
     async def ask(self, subject: str, *_: Any, **__: Any) -> Msg:
+        if self._is_lost:
+            # It is there again by the end.
+            await self._on_disconnect()
         raise nats.errors.TimeoutError(subject)
 
 
 @pytest.mark.parametrize(
-    ("nats_is_there", "silent"), [(True, "the analytics service"), (False, "NATS")]
+    ("nats_is_there", "is_lost", "silent"),
+    [(True, False, "the analytics service"), (False, False, "NATS"), (True, True, "NATS")],
 )
 @on_virtual_time
 async def test_a_request_without_an_answer_blames_who_is_silent(
-    nats_is_there: bool, silent: str
+    nats_is_there: bool, is_lost: bool, silent: str
 ) -> None:
-    connection = Late()
+    connection = Late(is_lost=is_lost)
     if nats_is_there:
         connection.answer.set_result(None)
     with pytest.raises(Unavailable, match=rf"^{silent} did not answer within 2 s$"):
