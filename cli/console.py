@@ -36,7 +36,7 @@ class _Console(Console):
 out = _Console(highlight=False)
 err = _Console(stderr=True, highlight=False)
 
-_documents: list[str] = []
+_json_begun = False
 
 
 def counted(number: int, noun: str) -> str:
@@ -57,21 +57,23 @@ def print_json(document: msgspec.Struct) -> None:
 
 def print_json_text(document: str) -> None:
     """Print one JSON document, encoded already, on stdout."""
-    _documents.append(document[:0])
+    json_begins()
     text = printable_json(document.strip(), sys.stdout.encoding or "utf-8")
     print(text, flush=True)  # noqa: T201 - rich would wrap it
 
 
 def json_begins() -> None:
-    """Say that a document is written to stdout piece by piece: no other one follows."""
-    _documents.append("")
+    """Say that a document is written to stdout, at once or piece by piece: none other follows."""
+    global _json_begun  # noqa: PLW0603 - one a process, as stdout is
+    _json_begun = True
 
 
 def json_printed() -> bool:
-    """Whether this run has printed its JSON document."""
-    return bool(_documents)
+    """Whether this run has printed its JSON document, or a part of it."""
+    return _json_begun
 
 
 def forget_output() -> None:
     """Begin a run: nothing is printed yet."""
-    _documents.clear()
+    global _json_begun  # noqa: PLW0603
+    _json_begun = False
