@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from urllib.parse import urlsplit
 
 import msgspec
@@ -127,12 +127,10 @@ async def _greeting(host: str, port: int) -> Greeting | None:
     try:
         async with asyncio.timeout(GREETING_SECONDS):
             reader, writer = await asyncio.open_connection(host, port)
-            line = await reader.readline()
+            with closing(writer):
+                line = await reader.readline()
     except (OSError, TimeoutError, ValueError):
         return None
-    writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()
     try:
         return msgspec.json.decode(line.removeprefix(b"INFO "), type=Greeting)
     except NOT_JSON:
