@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -124,7 +125,7 @@ class BodyBudget:
         self._sweep_seconds = sweep_seconds
         self._bodies: dict[Body, None] = {}
         self._sweep: asyncio.TimerHandle | None = None
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Event] = deque()
         self.held = 0
         """Bytes admitted."""
         IN_MEMORY.set_function(lambda: self.held)
@@ -166,26 +167,28 @@ class BodyBudget:
             self._wake_next()
 
     async def _wait_for_room(self, body: Body) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        turn = asyncio.Event()
         self._waiting.append(turn)
         try:
             while self._waiting[0] is not turn or not self._has_room_for(body):
-                await asyncio.wait({turn}, timeout=self._slow_seconds / 4)
-                if turn.done():
-                    turn = self._renewed(turn)
-                self._give_up_slow()
+                turn.clear()
+                await self._wait(turn)
+                # Thousands may wait: one of them looks through all bodies.
+                if self._waiting[0] is turn:
+                    self._give_up_slow()
         finally:
             self._waiting.remove(turn)
             self._wake_next()
 
-    def _renewed(self, turn: asyncio.Future[None]) -> asyncio.Future[None]:
-        fresh: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[self._waiting.index(turn)] = fresh
-        return fresh
+    async def _wait(self, turn: asyncio.Event) -> None:
+        seconds = self._slow_seconds / 4 if self._waiting[0] is turn else None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await turn.wait()
 
     def _wake_next(self) -> None:
-        if self._waiting and not self._waiting[0].done():
-            self._waiting[0].set_result(None)
+        if self._waiting:
+            self._waiting[0].set()
 
     def _has_room_for(self, body: Body) -> bool:
         return self.held == 0 or self.held + body.size <= self._max_bytes

@@ -167,6 +167,24 @@ async def test_a_slow_body_is_given_up_for_the_sake_of_others_and_only_then() ->
     assert budget.held == 0
 
 
+async def test_of_all_that_wait_only_the_first_looks_for_slow_bodies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[asyncio.Task[Any] | None] = []
+    monkeypatch.setattr(
+        BodyBudget, "_give_up_slow", lambda _budget: looked.append(asyncio.current_task())
+    )
+    budget = small_budget(slow_seconds=0.01)
+    first, *waiting = (Sender(budget, 80) for _ in range(9))
+    first.send(80, more=False)
+    await eventually(lambda: len(looked) >= 9)
+    assert set(looked) == {waiting[0].request}
+    for sender in (first, *waiting):
+        sender.request.cancel()
+    await asyncio.gather(*(sender.request for sender in (first, *waiting)), return_exceptions=True)
+    assert budget.held == 0
+
+
 async def test_a_request_that_ends_while_it_waits_leaves_the_queue() -> None:
     budget = small_budget()
     first, second, third = (Sender(budget, 80) for _ in range(3))
