@@ -17,18 +17,24 @@ def note(patched: pytest.MonkeyPatch) -> Statements:
     """Note every statement that is asked from now on, whatever asyncpg was called by."""
     asked: Statements = []
     connection_type: Any = asyncpg.Connection
-    execute, cursor = connection_type._execute, PreparedStatement.cursor
+    execute, cursor = connection_type._execute, connection_type.cursor
+    unnamed = PreparedStatement.cursor
 
     async def executed(self: Any, query: str, args: Any, *rest: Any, **named: Any) -> Any:
         asked.append((query, tuple(args)))
         return await execute(self, query, args, *rest, **named)
 
-    def read(self: Any, *args: Any, **named: Any) -> Any:
+    def read(self: Any, query: str, *args: Any, **named: Any) -> Any:
+        asked.append((query, args))
+        return cursor(self, query, *args, **named)
+
+    def read_unnamed(self: Any, *args: Any, **named: Any) -> Any:
         asked.append((self.get_query(), args))
-        return cursor(self, *args, **named)
+        return unnamed(self, *args, **named)
 
     patched.setattr(connection_type, "_execute", executed)
-    patched.setattr(PreparedStatement, "cursor", read)
+    patched.setattr(connection_type, "cursor", read)
+    patched.setattr(PreparedStatement, "cursor", read_unnamed)
     return asked
 
 

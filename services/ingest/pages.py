@@ -27,6 +27,8 @@ MOST_LOOKED_AT = 2_000
 
 _FIRST_ROWS = 4
 """Rows that are read at first."""
+_MORE = 4
+"""How many times as many rows are read next, where those before were small."""
 _ROWS_BYTES = 1024 * 1024
 """Characters that are read at a time, as far as the rows before tell."""
 
@@ -120,7 +122,7 @@ async def read_on(found: AbstractAsyncContextManager[Any]) -> AsyncGenerator[Any
             for row in rows:
                 yield row
             size = sum(len(value) for row in rows for value in row.values() if type(value) is str)
-            most = min(2 * most, max(_FIRST_ROWS, _ROWS_BYTES * len(rows) // (size + 1)))
+            most = min(_MORE * most, max(_FIRST_ROWS, _ROWS_BYTES * len(rows) // (size + 1)))
 
 
 class Taken(NamedTuple, Generic[Entry]):

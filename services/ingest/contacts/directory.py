@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import aiosql
 import msgspec
 
 from hogsend.contract.base import Properties
@@ -24,6 +23,7 @@ from hogsend.contract.directory import (
 from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.service.database import Database
 from hogsend.service.nul import text_without_nul
+from hogsend.service.queries import load
 from services.ingest.contacts import reported
 from services.ingest.contacts.contact import ROW, Key
 from services.ingest.contacts.lookup import contacts_of, ids_of, keys_named
@@ -42,7 +42,7 @@ from services.ingest.pages import (
 )
 from services.ingest.sources.engagement import SOURCE
 
-_queries: Any = aiosql.from_path(Path(__file__).with_name("directory.sql"), "asyncpg")
+_queries = load(Path(__file__).with_name("directory.sql"))
 _decode_properties = msgspec.json.Decoder(Properties).decode
 
 LIST_SECONDS = 4.0

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import aiosql
-
 from hogsend.contract.events import EventPage, ListEvents, StoredEvent
 from hogsend.service.database import Database
 from hogsend.service.nul import text_without_nul
+from hogsend.service.queries import load
 from services.ingest.events.rows import stored_event
 from services.ingest.list_reading import reading
 from services.ingest.pages import (
@@ -25,7 +24,7 @@ from services.ingest.pages import (
     take,
 )
 
-_queries: Any = aiosql.from_path(Path(__file__).with_name("listing.sql"), "asyncpg")
+_queries = load(Path(__file__).with_name("listing.sql"))
 
 LIST_SECONDS = 1.0
 """How long one of the statements for a page may take; who asks waits for two seconds."""

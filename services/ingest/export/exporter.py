@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import aiosql
 import asyncpg
 import msgspec
 
 from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.contract.exports import ExportContact, ExportPage, Part
 from hogsend.service.database import Database
+from hogsend.service.queries import load
 from hogsend.transport.connection import Connection
 from services.ingest.contacts.contact import ROW, Key
 from services.ingest.contacts.storage import owner
@@ -31,7 +31,7 @@ from services.ingest.event_table.partitions import listed
 from services.ingest.export import items
 from services.ingest.pages import read_on
 
-_queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
+_queries = load(Path(__file__).with_name("queries.sql"))
 
 PAGE_BYTES = 512 * 1024
 """A page ends before the item that would make it larger, unless that is its only one."""

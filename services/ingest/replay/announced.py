@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import aiosql
 import msgspec
 
 from hogsend.contract import subjects
@@ -22,6 +21,7 @@ from hogsend.contract.headers import message_id
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.streams import StreamName
 from hogsend.service.database import Database
+from hogsend.service.queries import load
 from hogsend.transport.connection import Connection
 from services.ingest.events.event_message import message_of
 from services.ingest.jetstream_errors import available
@@ -33,7 +33,7 @@ UNORDERED = timedelta(minutes=1)
 
 _FROM_JETSTREAM = "nats-"
 
-_queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
+_queries = load(Path(__file__).with_name("queries.sql"))
 _properties = msgspec.json.Decoder(Properties).decode
 
 

@@ -27,6 +27,7 @@ from hogsend.service.migrations import MigrationFailed, connect, end, is_pooled,
 from hogsend.service.pool_log import log_causes
 from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.postgres_server import STANDSTILL, lift_time_limits, standstill
+from hogsend.service.queries import KeepingConnection
 from hogsend.service.retry import retry_until_available
 from hogsend.service.settings.shared import DatabaseSettings
 
@@ -271,6 +272,7 @@ class Database:
     async def _make_pool(self) -> asyncpg.Pool[asyncpg.Record]:
         settings = self._address.settings
         pool_size = self._pool_size
+        connection_class: type[asyncpg.Connection[asyncpg.Record]] = asyncpg.Connection
         if self._pooled:
             log.info("behind a pooler: each use of a connection is one transaction")
             pool_size = max(pool_size, _POOL_SIZE_POOLED)
@@ -278,6 +280,7 @@ class Database:
         else:
             settings |= {**_PLANNING, **_ISOLATION, **self._settings}
             cached = CACHED_STATEMENTS
+            connection_class = KeepingConnection
         log_causes()
         pool = await asyncpg.create_pool(
             self._address.dsn,
@@ -288,6 +291,7 @@ class Database:
             server_settings=settings,
             reset=_keep_session,
             statement_cache_size=cached,
+            connection_class=connection_class,
         )
         metrics.DATABASE_CONNECTIONS.labels("idle").set_function(pool.get_idle_size)
         metrics.DATABASE_CONNECTIONS.labels("used").set_function(
