@@ -26,8 +26,8 @@ from services.ingest.pages import (
     EXACT_TOTAL,
     AuditPosition,
     cursor,
-    estimated_rows,
     position,
+    total_of,
 )
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("audit.sql"), "asyncpg")
@@ -78,9 +78,11 @@ class AuditTrail:
         before = position(AuditPosition, wanted.before)
         instead = "go on with before instead of offset"
         async with reading(self._database, LIST_SECONDS, instead) as connection:
-            total = await _queries.total_audit(connection, **filters, most=EXACT_TOTAL + 1)
-            if estimated := total > EXACT_TOTAL:
-                total = estimated_rows(await _queries.expected_total_audit(connection, **filters))
+            total, estimated = await total_of(
+                await _queries.expected_total_audit(connection, **filters),
+                lambda: _queries.total_audit(connection, **filters, most=EXACT_TOTAL + 1),
+                exact=EXACT_TOTAL,
+            )
             found = _queries.audit(
                 connection,
                 **filters,

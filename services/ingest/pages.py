@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
@@ -16,6 +16,9 @@ from hogsend.contract.json_text import NOT_JSON
 
 EXACT_TOTAL = 10_000
 """Rows that are counted at most; beyond, PostgreSQL's estimate has to do."""
+_FAR_MORE = 10
+"""How many times as many rows as are counted at most PostgreSQL expects, where none is counted. Its
+estimate of a whole table may be wrong by what changed since it looked, a fifth or so."""
 EXACT_FILTERED_TOTAL = 1_000
 """The same for events that a filter chose. Each is fetched, from anywhere on disk, to be compared;
 a count of all events reads an index only."""
@@ -169,6 +172,25 @@ async def take(
             entries.append(entry)
             end = row
     return Taken(entries, end, last, is_cut=False)
+
+
+async def total_of(
+    plan: str, count: Callable[[], Awaitable[int]], *, exact: int
+) -> tuple[int, bool]:
+    """How many rows there are, and whether that is PostgreSQL's estimate.
+
+    Where it expects far more than are counted at most, none is. A count is not free: the index
+    leads to each row that was written since the last vacuum.
+
+    Args:
+        plan: of all these rows, `EXPLAIN (FORMAT JSON)`.
+        count: counts them, up to one more than `exact`.
+        exact: how many are counted at most.
+    """
+    expected = estimated_rows(plan, exact)
+    if expected <= _FAR_MORE * exact and (counted := await count()) <= exact:
+        return counted, False
+    return expected, True
 
 
 def estimated_rows(plan: str, counted: int = EXACT_TOTAL) -> int:

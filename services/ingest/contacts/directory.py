@@ -36,9 +36,9 @@ from services.ingest.pages import (
     ContactPosition,
     Taken,
     cursor,
-    estimated_rows,
     position,
     take,
+    total_of,
 )
 from services.ingest.sources.engagement import SOURCE
 
@@ -148,11 +148,11 @@ class ContactDirectory:
         instead = "list events by their name instead"
         async with reading(self._database, LIST_SECONDS, instead) as connection:
             contacts, contacts_estimated = await _total(connection)
-            events = await _queries.happened(connection, now=now, most=EXACT_TOTAL + 1)
-            if events_estimated := events > EXACT_TOTAL:
-                events = estimated_rows(
-                    await _queries.expected_to_have_happened(connection, now=now)
-                )
+            events, events_estimated = await total_of(
+                await _queries.expected_to_have_happened(connection, now=now),
+                lambda: _queries.happened(connection, now=now, most=EXACT_TOTAL + 1),
+                exact=EXACT_TOTAL,
+            )
             sent = await reported.mails(connection, "email.sent", now)
             bounced = await reported.mails(connection, "email.bounced", now)
             unsubscribed, unsubscribed_estimated = await reported.unsubscribed(connection)
@@ -195,10 +195,11 @@ class ContactDirectory:
 
 async def _total(connection: Any) -> tuple[int, bool]:
     """How many contacts there are, and whether that is an estimate."""
-    total: int = await _queries.total(connection, most=EXACT_TOTAL + 1)
-    if total <= EXACT_TOTAL:
-        return total, False
-    return estimated_rows(await _queries.expected_total(connection)), True
+    return await total_of(
+        await _queries.expected_total(connection),
+        lambda: _queries.total(connection, most=EXACT_TOTAL + 1),
+        exact=EXACT_TOTAL,
+    )
 
 
 async def _seen_last(

@@ -22,6 +22,7 @@ from services.ingest.pages import (
     estimated_rows,
     position,
     take,
+    total_of,
 )
 
 _queries = load(Path(__file__).with_name("listing.sql"))
@@ -148,10 +149,14 @@ async def _total(
     connection: Any, filters: Mapping[str, object], found_by: _FoundBy
 ) -> tuple[int, bool]:
     """How many events match, and whether that is an estimate."""
-    is_filtered = any(value is not None for value in filters.values())
-    exact = EXACT_FILTERED_TOTAL if is_filtered else EXACT_TOTAL
+    if all(value is None for value in filters.values()):
+        return await total_of(
+            await _queries.expected_total(connection, **filters),
+            lambda: _counted(connection, filters, EXACT_TOTAL + 1),
+            exact=EXACT_TOTAL,
+        )
     # With several, some of those that one finds are not counted.
-    most = MOST_LOOKED_AT if found_by.is_searched else exact + 1
+    most = MOST_LOOKED_AT if found_by.is_searched else EXACT_FILTERED_TOTAL + 1
     row = await _queries.total(connection, **filters, by=found_by.name, most=most)
     counted, looked = row["counted"], row["looked"]
     if looked < most:
@@ -161,6 +166,11 @@ async def _total(
         return max(counted, round(found_by.expected * counted / looked)), True
     plan = await _queries.expected_total(connection, **filters)
     return estimated_rows(plan, counted), True
+
+
+async def _counted(connection: Any, filters: Mapping[str, object], most: int) -> int:
+    counted: int = (await _queries.total(connection, **filters, by="", most=most))["counted"]
+    return counted
 
 
 async def _sources(connection: Any) -> list[str]:

@@ -278,6 +278,43 @@ async def test_a_total_is_exact_up_to_a_point_and_said_to_be_estimated_above(
     assert not (await trail.page(ListAudit(actor="read"))).total_estimated
 
 
+@pytest.mark.parametrize("rows", [900, 1_100])
+async def test_nothing_is_counted_where_postgresql_expects_far_more(
+    database: Database,
+    events: EventList,
+    trail: AuditTrail,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int,
+) -> None:
+    await fill(database, rows)
+    async with database.acquire() as connection:
+        await connection.execute(
+            """
+            INSERT INTO contacts (id, source, properties, versions, created_at, first_seen_at,
+                last_seen_at)
+            SELECT gen_random_uuid(), 'posthog', '{}', '{}', now(), now(), now()
+            FROM generate_series(1, $1::int)
+            """,
+            rows,
+        )
+        await connection.execute("ANALYZE contacts")
+    for module in (listing_module, audit_module, directory_module):
+        monkeypatch.setattr(module, "EXACT_TOTAL", 100)
+    directory = ContactDirectory(database)
+    asked = note(monkeypatch)
+    for page in (
+        await events.page(ListEvents()),
+        await trail.page(ListAudit()),
+        await directory.page(ListContacts()),
+    ):
+        assert page.total_estimated
+        assert page.total == pytest.approx(rows, rel=0.1)
+    counts = [query for query, _ in asked if "SELECT count(*)" in query]
+    assert len(counts) == (3 if rows < 1_000 else 0)
+    # With a filter the estimate may be far from what there is.
+    assert (await events.page(ListEvents(event="e1"))).total == rows // 2
+
+
 @pytest.mark.parametrize("limit", [1, 3, 100])
 @pytest.mark.parametrize("searched", [1, 7, 64, 5_000])
 async def test_filters_that_hardly_meet_are_searched_a_part_at_a_time(
