@@ -150,3 +150,23 @@ async def test_an_operator_hears_what_needs_one_and_that_it_is_over(stack: Stack
     await stack.connect(tokens["refresh_token"])
     await operator.hears("credential.needs_reconnect", "resolved")
     assert len(operator.requests) == 6, "each is told once"
+
+
+@pytest.mark.parametrize("changed", [{"deleted": True}, {"enabled": False}, {"inputs": {}}])
+async def test_an_operator_hears_of_a_destination_that_was_changed_in_posthog(
+    stack: Stack, changed: dict[str, Any]
+) -> None:
+    """It was deleted or disabled there, or sends another webhook secret."""
+    operator, http = stack.operator, stack.gateway.http
+    provisioned = (await http.post(PROVISION, json={}, headers=admin())).json()
+    function = f"/api/projects/4242/hog_functions/{provisioned['hogFunctionId']}/"
+    if "inputs" in changed:
+        known = (await stack.posthog.http.get(function, headers=stack.posthog.key)).json()["inputs"]
+        headers = {**known["headers"]["value"], "x-posthog-webhook-secret": "another"}
+        changed = {"inputs": {**known, "headers": {"value": headers}}}
+    answer = await stack.posthog.http.patch(function, json=changed, headers=stack.posthog.key)
+    assert answer.is_success, answer.text
+    await operator.hears("destination.disabled", "raised")
+    assert (await http.post(PROVISION, json={}, headers=admin())).is_success
+    await operator.hears("destination.disabled", "resolved")
+    assert len(operator.requests) == 2, "each is told once"
