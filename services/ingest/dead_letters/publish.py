@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
@@ -19,6 +20,12 @@ TOO_LARGE = "too_large_for_bus"
 RETRY_SECONDS = 30.0
 """A message without a dead letter is redelivered after this long."""
 
+LATE_SECONDS = 10.0
+"""After so long a message is asked for again first: an erasure may have deleted it from its stream.
+
+It is well below the pause between the two sweeps of an erasure: the second one finds the letter.
+"""
+
 
 class Failure(msgspec.Struct, frozen=True):
     """A message and why it cannot be processed."""
@@ -27,14 +34,27 @@ class Failure(msgspec.Struct, frozen=True):
     why: Unprocessable
 
 
-async def publish(dead_letters: DeadLetters, failures: Sequence[Failure]) -> None:
+async def publish(
+    dead_letters: DeadLetters, failures: Sequence[Failure], *, since: float | None = None
+) -> None:
     """Publish a dead letter for each failure and acknowledge its message.
 
     A message whose dead letter cannot be published is returned to its stream. It is not lost and
     holds up no other.
+
+    Args:
+        dead_letters: where letters are kept.
+        failures: what failed.
+        since: seconds on the loop's clock since when the messages are in hand; None for those that
+            are about no person. One that has been for long is returned to its stream once.
     """
     for failure in failures:
         message, why = failure.message, failure.why
+        is_late = since is not None and _now() - since >= LATE_SECONDS
+        if is_late and message.metadata.num_delivered == 1:
+            await message.nak()
+            log.info("a message that waited is asked for again before it becomes a dead letter")
+            continue
         try:
             await dead_letters.publish(
                 message,
@@ -49,6 +69,10 @@ async def publish(dead_letters: DeadLetters, failures: Sequence[Failure]) -> Non
         else:
             await message.ack()
             metrics.DEAD_LETTERS.labels(why.reason).inc()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _not_published(message: QueuedMessage, error: Unavailable | PublishRejected | TooLarge) -> None:

@@ -57,13 +57,14 @@ class EventProcessor:
             decode: makes an event of each.
             in_order: publish an event only when JetStream has the one of the same person before it.
         """
+        since = asyncio.get_running_loop().time()
         for part, size in _parts(messages):
             async with self._decoded.reserved(size):
                 with metrics.measured(part):
-                    await self._process(part, decode, in_order=in_order)
+                    await self._process(part, decode, in_order=in_order, since=since)
 
     async def _process(
-        self, messages: Sequence[QueuedMessage], decode: Decode, *, in_order: bool
+        self, messages: Sequence[QueuedMessage], decode: Decode, *, in_order: bool, since: float
     ) -> None:
         decoded, failures = await self._decode_all(messages, decode)
         began_at = asyncio.get_running_loop().time()
@@ -107,10 +108,10 @@ class EventProcessor:
                 continue
             finished.append(message)
             if place not in publication.gone:
-                since = publication.events[place].received_at
-                metrics.ANNOUNCED_SECONDS.observe(max((now - since).total_seconds(), 0))
+                received_at = publication.events[place].received_at
+                metrics.ANNOUNCED_SECONDS.observe(max((now - received_at).total_seconds(), 0))
         await self._publisher.acknowledge(finished)
-        await dead_lettering.publish(self._dead_letters, failures)
+        await dead_lettering.publish(self._dead_letters, failures, since=since)
         metrics.STORED.inc(stored)
         metrics.DUPLICATES.inc(duplicates)
         metrics.PUBLISHED.inc(published.count(None) - len(publication.gone))

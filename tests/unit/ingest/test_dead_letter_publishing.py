@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 from prometheus_client import REGISTRY
 
 from hogsend.contract.headers import RECEIVED_AT, format_time
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
-from services.ingest.dead_letters.publish import TOO_LARGE, Failure, publish
-from tests.unit.ingest.fakes import NOW, Delivery, FakeMessage, FakePublisher, Place
+from services.ingest.dead_letters.publish import LATE_SECONDS, TOO_LARGE, Failure, publish
+from tests.unit.ingest.fakes import (
+    NOW,
+    Delivery,
+    FakeMessage,
+    FakePublisher,
+    Journal,
+    Place,
+)
+from tests.virtual_time import on_virtual_time
 
 
 def message(body: bytes) -> FakeMessage:
@@ -44,6 +53,31 @@ async def test_a_message_too_large_as_an_event_is_left_out_of_its_letter() -> No
     await publish(DeadLetters(publisher, "ingest"), [Failure(message(b"x" * 1000), why)])
     (letter,) = publisher.dead_letters()
     assert letter.body == b""
+
+
+@on_virtual_time
+async def test_a_message_that_waited_is_asked_for_again_once_as_it_may_have_been_erased() -> None:
+    journal: Journal = []
+    publisher = FakePublisher(journal)
+    since = asyncio.get_running_loop().time()
+    await asyncio.sleep(LATE_SECONDS)
+    failures = [
+        Failure(
+            FakeMessage(
+                metadata=Delivery(sequence=Place(number), num_delivered=number),
+                name=str(number),
+                journal=journal,
+            ),
+            Unprocessable("malformed", ""),
+        )
+        for number in (1, 2)
+    ]
+    letters = DeadLetters(publisher, "ingest")
+    await publish(letters, failures, since=since)
+    assert [letter.id for letter in publisher.dead_letters()] == ["WEBHOOKS:2"]
+    assert [step for step in journal if not step.startswith("publish")] == ["nak 1", "ack 2"]
+    await publish(letters, failures[:1], since=asyncio.get_running_loop().time())
+    assert [letter.id for letter in publisher.dead_letters()] == ["WEBHOOKS:2", "WEBHOOKS:1"]
 
 
 async def test_letters_are_counted_by_reason() -> None:

@@ -15,7 +15,7 @@ from hogsend.service.queued_message import QueuedMessage
 from hogsend.service.retry import RETRIES
 from hogsend.transport import publisher as transport
 from hogsend.transport.publisher import OutgoingMessage
-from services.ingest.dead_letters.publish import RETRY_SECONDS
+from services.ingest.dead_letters.publish import LATE_SECONDS, RETRY_SECONDS
 from services.ingest.events import event_processor
 from services.ingest.events.event_processor import EventProcessor
 from services.ingest.events.outcome import Outcome, Rejected, Saved, Status
@@ -188,6 +188,24 @@ async def test_who_is_erased_while_jetstream_takes_nothing_is_told_to_nobody(
     await batch.processor.process(messages, decode, in_order=in_order)
     assert batch.journal[:3] == ["commit a b c", "publish a", "publish c"]
     assert sorted(batch.journal[3:]) == ["ack a", "ack b", "ack c"]
+
+
+@on_virtual_time
+async def test_a_dead_letter_of_somebody_erased_meanwhile_is_not_made(batch: Batch) -> None:
+    """A replica that PostgreSQL alone keeps waiting has what another one erases from the stream."""
+    save = batch.store.save
+
+    async def slow(events: Sequence[IncomingEvent]) -> list[Outcome]:
+        await asyncio.sleep(LATE_SECONDS)
+        return await save(events)
+
+    with patch.object(batch.store, "save", slow):
+        await batch.process("malformed", "a")
+    assert batch.letters() == []
+    assert batch.journal == ["commit a", "publish a", "ack a", "nak malformed"]
+    # It is in its stream after all, and comes again.
+    await batch.process("malformed")
+    assert batch.letters() == [("malformed", b"malformed")]
 
 
 async def test_a_message_without_an_event_is_acknowledged_and_nothing_else(batch: Batch) -> None:
