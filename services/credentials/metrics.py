@@ -15,7 +15,7 @@ MEASURE_SECONDS = 15.0
 STATE = Gauge(
     "hogsend_credential_state",
     "1 for what is true of the OAuth grant: `present`, `unreadable`, `absent`, `needs_reconnect`, "
-    "`refresh_failing`",
+    "`refresh_failing`; it is `unreadable`, too, while what was minted at connect is",
     ["provider", "state"],
 )
 EXPIRY = Gauge(
@@ -32,8 +32,9 @@ class CredentialGauges:
         self._store = store
         self._sealer = sealer
         self._provider = provider
-        self._seen: SealedRow | None = None
+        self._seen: tuple[SealedRow | None, SealedRow | None] = (None, None)
         self._state: SecretState = "absent"
+        self._is_unreadable = False
         self._expires_at = 0.0
 
     async def measure(self) -> None:
@@ -43,14 +44,17 @@ class CredentialGauges:
             Unavailable: PostgreSQL is not available.
         """
         stored = await self._store.load(self._provider)
-        if (row := stored.rows.get("oauth")) != self._seen:
-            grant = self._sealer.grant(stored.rows)
-            self._seen, self._state = row, grant.state
+        rows = (stored.rows.get("oauth"), stored.rows.get("derived"))
+        if rows != self._seen:
+            grant, derived = self._sealer.grant(stored.rows), self._sealer.derived(stored.rows)
+            self._seen, self._state = rows, grant.state
+            # Connecting again replaces the grant, and never what was minted.
+            self._is_unreadable = "unreadable" in (grant.state, derived.state)
             self._expires_at = grant.payload.expires_at.timestamp() if grant.payload else 0.0
         refresh = stored.refresh
         states = {
             "present": self._state == "present",
-            "unreadable": self._state == "unreadable",
+            "unreadable": self._is_unreadable,
             "absent": self._state == "absent",
             "needs_reconnect": refresh is not None and refresh.needs_reconnect,
             "refresh_failing": refresh is not None and refresh.reason is not None,

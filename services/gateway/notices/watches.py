@@ -94,6 +94,13 @@ async def _credential(bus: Connection) -> Found:
     if status.oauth == "unreadable":
         detail = "The stored OAuth credential cannot be unsealed."
         return {POSTHOG: Problem(detail, "Restore BETTER_AUTH_SECRET, or connect again.")}
+    if status.webhook_secret == "unreadable":  # noqa: S105 - a state
+        detail = "What was minted when PostHog was connected cannot be unsealed."
+        remedy = (
+            "Restore BETTER_AUTH_SECRET; or run `hogsend disconnect posthog`, then `hogsend "
+            "connect posthog`."
+        )
+        return {POSTHOG: Problem(detail, remedy)}
     if status.needs_reconnect:
         detail = "PostHog takes the stored OAuth credential no longer."
         return {POSTHOG: Problem(detail, "Run `hogsend connect posthog`.")}

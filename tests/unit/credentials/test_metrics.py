@@ -6,6 +6,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from hogsend.contract.credentials import DerivedPayload
 from services.credentials.metrics import EXPIRY, STATE, CredentialGauges
 from tests.unit.credentials.conftest import Driver
 
@@ -34,3 +35,15 @@ async def test_a_grant_is_unsealed_once_and_not_at_every_look(
     assert sealer.grant.call_count == 1
     expires_at = grant.expires_at.timestamp() if seen == "present" else 0
     assert EXPIRY.labels("posthog")._value.get() == expires_at
+
+
+async def test_what_was_minted_is_unreadable_although_a_new_grant_is_not(driver: Driver) -> None:
+    gauges = CredentialGauges(driver.store, driver.sealer, "posthog")
+    before = driver.replica(secret="lost").credentials
+    await before.put_derived("posthog", DerivedPayload(webhook_secret="minted"))
+    await driver.replica().credentials.put_oauth("posthog", driver.grant(left=3600))
+    await gauges.measure()
+    assert state() == ["present", "unreadable"]
+    await driver.replica().credentials.put_derived("posthog", DerivedPayload())
+    await gauges.measure()
+    assert state() == ["present"]

@@ -542,14 +542,21 @@ async def test_a_service_that_does_not_answer_is_not_known(services: Services, k
 
 
 @pytest.mark.parametrize(
-    ("oauth", "needs", "there"),
-    [("present", False, False), ("present", True, True), ("unreadable", False, True)],
+    ("oauth", "minted", "needs", "there"),
+    [
+        ("present", "absent", False, False),
+        ("present", "present", True, True),
+        ("unreadable", "unreadable", False, True),
+        # After a new grant was stored, or with a personal key: every webhook is answered 503.
+        ("present", "unreadable", False, True),
+        ("absent", "unreadable", False, True),
+    ],
 )
 async def test_a_credential_that_needs_the_operator(
-    services: Services, oauth: Any, needs: bool, there: bool
+    services: Services, oauth: Any, minted: Any, needs: bool, there: bool
 ) -> None:
     status = CredentialStatus(
-        version=1, oauth=oauth, scopes=[], webhook_secret="absent", needs_reconnect=needs
+        version=1, oauth=oauth, scopes=[], webhook_secret=minted, needs_reconnect=needs
     )
     services.bus.answer(CREDENTIALS_STATUS, status)
     found = await services.look("credential.needs_reconnect")
