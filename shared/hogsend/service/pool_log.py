@@ -1,4 +1,4 @@
-"""What asyncpg's pool logs while PostgreSQL cannot be reached: the cause of it, without a traceback."""
+"""What asyncpg's pool logs while PostgreSQL cannot be reached: the cause, without a traceback."""
 
 from __future__ import annotations
 
