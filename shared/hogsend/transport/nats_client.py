@@ -17,6 +17,7 @@ import nats.errors
 from nats.aio.client import DEFAULT_FLUSH_TIMEOUT, Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.nuid import NUID
 from nats.protocol.parser import PERMISSIONS_ERR, STALE_CONNECTION
 
 from hogsend.transport.hpub import encode_headers
@@ -106,6 +107,8 @@ class NatsClient(Client):
         """
         self._server_pool = []
         self._listeners = {}
+        # Processes that were forked since would hear one another's answers and messages.
+        self._nuid = NUID()
         await super().connect(*given, **options)
 
     async def hear(self, subject: str, heard: Heard) -> Subscription:

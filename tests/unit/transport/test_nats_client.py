@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import urlparse
@@ -331,3 +332,17 @@ async def test_a_lost_connection_takes_what_is_written_and_an_empty_piece_is_non
         transport.writelines([b"PING\r\n"])
         with pytest.raises(ConnectionResetError):
             await transport.drain()
+
+
+async def test_processes_that_were_forked_are_answered_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def connect(*_given: Any, **_options: Any) -> None: ...
+
+    monkeypatch.setattr(Client, "connect", connect)
+    first, second = NatsClient(), NatsClient()
+    # A fork copies it, too.
+    second._nuid = copy.deepcopy(first._nuid)
+    for client in (first, second):
+        await client.connect("nats://127.0.0.1:1")
+    assert first.new_inbox() != second.new_inbox()
