@@ -45,6 +45,7 @@ log = structlog.get_logger(__name__)
 # is read once: before the rest, or after it.
 BEARER_SECONDS = 5.0
 PROJECT_SECONDS = 4.0
+STORE_SECONDS = 2.0
 DESTINATION_SECONDS = 6.0
 NOT_FOUND = 404
 
@@ -213,8 +214,8 @@ class Diagnostics:
     ) -> DestinationFinding:
         secret, signing_secret = secrets
         url = webhook_url(self._instance.public_url)
-        provisioned = await _or_none(self._store.provisioned(project_id))
-        ownership = Ownership(url, secret, provisioned or {}, InstanceProbe(self._http))
+        provisioned = await self._provisioned(project_id)
+        ownership = Ownership(url, secret, provisioned, InstanceProbe(self._http))
         probe = DestinationProbe(host, project_id, ownership, signing_secret, connected=connected)
         try:
             async with asyncio.timeout(DESTINATION_SECONDS):
@@ -228,6 +229,12 @@ class Diagnostics:
                 f"PostHog did not list its destinations within {DESTINATION_SECONDS:g} s.",
                 "Try again; PostHog is slow, or has many destinations.",
             )
+
+    async def _provisioned(self, project_id: str) -> dict[str, str]:
+        # Not cancelled when it takes too long: asyncpg would wait for the frozen server once more.
+        reading = asyncio.create_task(_or_none(self._store.provisioned(project_id)))
+        done, _ = await asyncio.wait({reading}, timeout=STORE_SECONDS)
+        return (reading.result() or {}) if done else {}
 
 
 async def _or_none(request: Awaitable[Answer]) -> Answer | None:

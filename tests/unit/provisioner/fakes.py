@@ -178,6 +178,8 @@ class FakeStore(DestinationStore):
         self.urls: dict[str, dict[str, str]] = {}
         """URLs given to destinations, by project and destination."""
         self.is_down = False
+        self.is_frozen = False
+        """Whether it never answers."""
         self.lock_is_lost = False
         self.connections = 0
         """Connections that runs hold now, waiting for the lock or holding it."""
@@ -202,6 +204,8 @@ class FakeStore(DestinationStore):
 
     async def provisioned(self, project: str) -> dict[str, str]:
         self._fail()
+        if self.is_frozen:
+            await asyncio.Event().wait()
         return dict(self.urls.get(project, {}))
 
     def _fail(self) -> None:

@@ -376,11 +376,23 @@ async def test_destinations_that_take_too_long_hide_nothing_else(
     assert "0.05 s" in (found.destination.detail or "")
 
 
+async def test_a_database_that_does_not_answer_hides_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(diagnostics, "STORE_SECONDS", 0.05)
+    provisioner = working()
+    provisioner.store.is_frozen = True
+    async with asyncio.timeout(5):
+        found = await diagnose(provisioner)
+    assert (found.person_reads.state, found.destination.state) == ("working", "live")
+
+
 async def test_all_limits_together_stay_below_the_endpoints_deadline() -> None:
     provisioner = working()
     await diagnose(provisioner)
     assert provisioner.credentials.deadlines == [diagnostics.BEARER_SECONDS]
-    slowest = max(diagnostics.DESTINATION_SECONDS, persons.TRIAL_SECONDS)
+    destination = diagnostics.STORE_SECONDS + diagnostics.DESTINATION_SECONDS
+    slowest = max(destination, persons.TRIAL_SECONDS)
     together = diagnostics.BEARER_SECONDS + diagnostics.PROJECT_SECONDS + slowest
     assert together < PROVISIONER_DIAGNOSE.deadline
 
