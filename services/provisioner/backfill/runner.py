@@ -21,10 +21,12 @@ from prometheus_client import Counter
 from hogsend.contract.backfills import INGEST_STORE_PAST, PastEvent, PastStored, StorePast
 from hogsend.contract.errors import HogsendError, TooLarge, Unavailable
 from hogsend.posthog.api import PostHogError
+from hogsend.posthog.api.queries import Slice
 from hogsend.posthog.errors import PostHogAnswerTooLarge, PostHogTimeout
 from hogsend.service import metrics
 from hogsend.transport.connection import Connection
 from services.provisioner.backfill.posthog_events import PostHogEvents, Refused
+from services.provisioner.backfill.span import Span
 from services.provisioner.backfill.store import BackfillStore, Job
 from services.provisioner.destination.errors import describe
 
@@ -44,6 +46,7 @@ LIMITED_SECONDS = 60.0
 """Pause after a 429 that does not say for how long."""
 FAILED_SECONDS = 10.0
 """Pause after PostHog failed."""
+NOTHING = PastStored(stored=0, known=0, rejected=0)
 
 EVENTS = Counter("hogsend_backfilled_events", "Events that backfills read, by outcome", ["outcome"])
 
@@ -58,7 +61,8 @@ class BackfillRunner:
         self._link = link
         self._page_events = PAGE_EVENTS
         self._paged: UUID | None = None
-        """The backfill that the size of a page was found for."""
+        """The backfill that the size of a page, and the time it is of, were found for."""
+        self._span: Span | None = None
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -90,10 +94,11 @@ class BackfillRunner:
                 await self._step(job)
 
     async def _step(self, job: Job) -> None:
-        if job.id != self._paged:
+        if job.id != self._paged or self._span is None:
             self._paged, self._page_events = job.id, PAGE_EVENTS
+            self._span = Span(job, PAGE_EVENTS)
         try:
-            await self._read_on(job)
+            await self._read_on(job, self._span)
         except Refused as error:
             refusal = error.refusal
             metrics.FAILURES.labels("backfill", refusal.code).inc()
@@ -102,17 +107,17 @@ class BackfillRunner:
         except PostHogError as error:
             await self._pause(job, error)
 
-    async def _read_on(self, job: Job) -> None:
+    async def _read_on(self, job: Job, span: Span) -> None:
         limit = self._page_events
+        asked = span.of(job)
         try:
-            page = await self._posthog.ask(
-                lambda queries: queries.page(job.rest, limit), job.project
-            )
+            page = await self._posthog.ask(lambda queries: queries.page(asked, limit), job.project)
         except PostHogAnswerTooLarge:
             if limit > 1:
                 raise
-            await self._leave_out_next(job)
+            await self._leave_out_next(job, asked)
             return
+        span.fit(asked, page, limit)
         self._page_events = min(PAGE_EVENTS, limit * 2)
         # Not with the same size again: in a longer page, an event may follow.
         if page.unreadable and not page.events:
@@ -129,13 +134,17 @@ class BackfillRunner:
         if page.unreadable:
             log.warning("rows of PostHog's answer are not events", rows=page.unreadable)
             EVENTS.labels("unreadable").inc(page.unreadable)
-        if not page.events:
-            await self._store.end(job.id, "finished")
-            log.info("the backfill is finished", id=str(job.id))
+        if page.events:
+            return
+        if asked.until < job.until:
+            await self._store.advance(job, (asked.until, ""), 0, NOTHING)
+            return
+        await self._store.end(job.id, "finished")
+        log.info("the backfill is finished", id=str(job.id))
 
-    async def _leave_out_next(self, job: Job) -> None:
+    async def _leave_out_next(self, job: Job, asked: Slice) -> None:
         position = await self._posthog.ask(
-            lambda queries: queries.next_position(job.rest), job.project
+            lambda queries: queries.next_position(asked), job.project
         )
         if position is None:
             return
@@ -154,6 +163,8 @@ class BackfillRunner:
         else:
             if _may_depend_on_page(error):
                 self._page_events = max(1, self._page_events // 2)
+                if self._span is not None and not isinstance(error, PostHogAnswerTooLarge):
+                    self._span.shorten()
             seconds = FAILED_SECONDS if error.retry_after is None else error.retry_after
             remedy = "It goes on by itself when PostHog works again."
         log.warning("the backfill waits for PostHog", seconds=seconds, reason=str(error))

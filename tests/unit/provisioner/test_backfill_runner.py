@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -14,9 +14,10 @@ from hogsend.contract.backfills import INGEST_STORE_PAST, PastEvent, PastStored
 from hogsend.contract.errors import TooLarge
 from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.api import PostHogError
-from hogsend.posthog.api.queries import Page
+from hogsend.posthog.api.queries import Page, Slice
 from hogsend.posthog.errors import PostHogAnswerTooLarge, PostHogTimeout, PostHogUnreachable
 from hogsend.posthog.project_choice import ProjectChoice
+from services.provisioner.backfill import runner as runner_module
 from services.provisioner.backfill.posthog_events import Refused, lasting
 from services.provisioner.backfill.runner import (
     FAILED_SECONDS,
@@ -24,6 +25,7 @@ from services.provisioner.backfill.runner import (
     PAGE_EVENTS,
     BackfillRunner,
 )
+from services.provisioner.backfill.span import LEAST, Span
 from services.provisioner.backfill.store import Job
 
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -195,7 +197,7 @@ async def test_a_page_that_worked_is_followed_by_one_twice_as_long() -> None:
 def alone(posthog: FakePostHog, store: FakeStore) -> BackfillRunner:
     """A runner whose pages are down to one event."""
     runner = BackfillRunner(store, posthog, FakeLink())  # type: ignore[arg-type]
-    runner._paged, runner._page_events = JOB.id, 1
+    runner._paged, runner._page_events, runner._span = JOB.id, 1, Span(JOB, PAGE_EVENTS)
     return runner
 
 
@@ -269,6 +271,98 @@ async def test_it_is_finished_when_nothing_follows() -> None:
     store = FakeStore()
     await running(Page([], 0), store)._step(JOB)
     assert store.ended == [("finished", None)]
+
+
+PAGE = 50
+DAY = timedelta(days=1)
+
+
+class SlowPostHog:
+    """Reads all events of the times that are asked for, and ends a query that is too much."""
+
+    def __init__(self, moments: Sequence[timedelta], most: int) -> None:
+        self.events = [
+            msgspec.structs.replace(event(f"{number:05}"), timestamp=THEN + moment)
+            for number, moment in enumerate(sorted(moments))
+        ]
+        self.asked: list[Slice] = []
+        self._most = most
+
+    async def ask(self, question: Callable[[SlowPostHog], Awaitable[Any]], _project: str) -> Any:
+        return await question(self)
+
+    async def page(self, wanted: Slice, limit: int) -> Page:
+        self.asked.append(wanted)
+        after = wanted.after or (wanted.since, "")
+        found = [one for one in self.events if after[0] <= one.timestamp < wanted.until]
+        if len(found) > self._most:
+            raise PostHogTimeout("slow")
+        rest = [one for one in found if (one.timestamp, one.uuid) > after]
+        return Page(rest[:limit], 0)
+
+
+class MovingStore(FakeStore):
+    """Keeps the backfill, too."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self.job = job
+
+    async def advance(
+        self, _job: Job, to: Any, read: int, _done: PastStored, *, left_out: str | None = None
+    ) -> bool:
+        read += self.job.read
+        at, uuid = to
+        self.job = msgspec.structs.replace(
+            self.job, position_at=at, position_uuid=uuid, read=read, left_out=left_out
+        )
+        return True
+
+
+def everywhere(number: int, days: float, begin: float = 0) -> list[timedelta]:
+    return [DAY * (begin + days * one / number) for one in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("moments", "queries"),
+    [
+        # As many pages as there have to be, and a last one that is empty.
+        (everywhere(2000, 365), 45),
+        # Most on one day, after a time without any.
+        (everywhere(100, 100) + everywhere(1900, 1, begin=300), 70),
+        # All at once.
+        ([DAY * 200] * 160 + everywhere(400, 365), 35),
+        # Few enough for one query.
+        (everywhere(PAGE - 1, 365), 2),
+        ([], 1),
+    ],
+)
+async def test_posthog_is_never_asked_for_much_more_time_than_a_page_is_of(
+    monkeypatch: pytest.MonkeyPatch, moments: Sequence[timedelta], queries: int
+) -> None:
+    monkeypatch.setattr(runner_module, "PAGE_EVENTS", PAGE)
+    posthog = SlowPostHog(moments, most=PAGE * 4)
+    store = MovingStore(
+        msgspec.structs.replace(JOB, until=THEN + DAY * 365, total=len(posthog.events))
+    )
+    runner = BackfillRunner(store, posthog, FakeLink())  # type: ignore[arg-type]
+    while not store.ended:
+        await runner._step(store.job)
+        assert len(posthog.asked) <= queries
+    assert (store.ended, store.job.read) == ([("finished", None)], len(moments))
+    assert posthog.asked[-1].until == store.job.until
+
+
+def test_a_time_is_never_shorter_than_a_minute_nor_longer_than_the_whole() -> None:
+    job = msgspec.structs.replace(JOB, until=THEN + DAY, total=10 * PAGE_EVENTS)
+    span = Span(job, PAGE_EVENTS)
+    assert span.of(job).until == THEN + DAY / 10
+    for _ in range(20):
+        span.shorten()
+    assert span.of(job).until == THEN + LEAST
+    for _ in range(20):
+        span.fit(span.of(job), Page([], 0), 1)
+    assert span.of(job) == job.rest
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
     events: Sequence[str] = ()
     """Only these names; all when it is empty."""
     after: tuple[datetime, str] | None = None
-    """Time and uuid of the last event that is known."""
+    """Time and uuid of the last event that is known; no uuid: only those before this time are."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -110,7 +110,8 @@ class Queries:
         return moment, uuid
 
     async def _rows(self, select: str, wanted: Slice, end: str) -> list[Any]:
-        values = {"since": _text(wanted.since), "until": _text(wanted.until)}
+        since = wanted.since if wanted.after is None else wanted.after[0]
+        values = {"since": _text(since), "until": _text(wanted.until)}
         conditions = ["timestamp >= toDateTime({since})", "timestamp < toDateTime({until})"]
         conditions += [
             f"coalesce(toString(properties.{name}), '') != '{value}'" for name, value in LEFT_OUT
@@ -120,12 +121,9 @@ class Queries:
             values |= names
             conditions.append("(" + " OR ".join(f"event = {{{name}}}" for name in names) + ")")
         if wanted.after is not None:
-            moment, uuid = wanted.after
-            values |= {"after": _text(moment), "uuid": uuid}
-            conditions.append(
-                "(timestamp > toDateTime({after}) OR (timestamp = toDateTime({after}) "
-                "AND toString(uuid) > {uuid}))"
-            )
+            # Of those at that very time, the ones after it.
+            values["uuid"] = wanted.after[1]
+            conditions.append("(timestamp > toDateTime({since}) OR toString(uuid) > {uuid})")
         query = f"{select} WHERE {' AND '.join(conditions)} {end}"
         asked = _Asked(query=_HogQL(query=query, values=values))
         answer = await self._transport.post(
