@@ -147,6 +147,8 @@ class JetStreamConsumer:
         self._stream = subscriber.stream.name
         self._config = config
         self._kept = kept
+        self._stream_made_at: datetime | None = None
+        """When the stream was made that all messages are of which were read since `create`."""
 
     async def create(self) -> int:
         """Create it unless it exists; give the number of its unacknowledged messages."""
@@ -160,6 +162,7 @@ class JetStreamConsumer:
                 info = await made(js, self._stream, self._config)
             else:
                 info = await self._kept.position.made(js, self._stream, self._config)
+            self._stream_made_at = (await js.stream_info(self._stream)).created
         if self._kept is not None:
             await self._kept.keep()
         return info.num_ack_pending or 0
@@ -171,12 +174,15 @@ class JetStreamConsumer:
             return missing
         with _as_unavailable():
             stream = await self._link.js.stream_info(self._stream)
-        # A stream that was lost, and made anew or restored, never had the others.
+        # A stream that was lost meanwhile, and made anew or restored, never had the others.
         last, made_at = stream.state.last_seq, stream.created
+        is_same = made_at is not None and made_at == self._stream_made_at
         return [
             (position, queued_at)
             for position, queued_at in missing
-            if position <= last and queued_at and made_at and queued_at >= made_at
+            if position <= last
+            # A restored stream is younger than what it holds.
+            and (is_same or (queued_at and made_at and queued_at >= made_at))
         ]
 
     async def _has(self, position: int) -> bool:

@@ -6,10 +6,12 @@ What needs no server is in `tests/unit/analytics/test_sender.py`.
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from cli.backup import streams as backup
 from hogsend.contract import subjects
 from hogsend.contract.headers import MESSAGE_ID
 from hogsend.contract.streams import StreamName
@@ -18,7 +20,7 @@ from hogsend.service import streams
 from services.analytics.delivery import batch_delivery
 from tests.capture_recorder import Said, capture_recorder
 from tests.integration.analytics.sending import KEY, replica, sending, until_consumed
-from tests.integration.harness import connected
+from tests.integration.harness import client, connected
 from tests.servers import Servers
 from tests.waiting import eventually
 
@@ -186,3 +188,34 @@ async def test_what_waits_while_its_stream_is_lost_and_made_anew_is_sent(
         await sent.operator.js.delete_msg(StreamName.PERSONS, state.last_seq)
         posthog.gate.set()
         await eventually(lambda: "u_1" in {one["distinct_id"] for one in posthog.events})
+
+
+async def test_what_is_erased_after_a_restore_is_not_sent(
+    servers: Servers, database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A restored stream is younger than the messages it holds."""
+    monkeypatch.setattr(batch_delivery, "LOOK_SECONDS", 0)
+    async with connected(servers, User.ANALYTICS) as analytics:
+        await streams.reconcile(analytics.js, User.ANALYTICS)
+    async with (
+        client(servers, User.APP) as member,
+        connected(servers, User.OPERATOR) as operator,
+    ):
+        await member.capture("upgraded", "u_1")
+        await backup.save(operator.client, StreamName.PERSONS, tmp_path, lambda *_: None)
+        await backup.delete(operator.client, StreamName.PERSONS)
+        source = tmp_path / StreamName.PERSONS
+        await backup.restore(operator.client, source, lambda *_: None)
+    answers = iter([Said(503)])
+    async with capture_recorder() as posthog:
+        posthog.judge = lambda _batch: next(answers, None)
+        posthog.gate.clear()
+        async with sending(servers, database_url, posthog.url) as sent:
+            await eventually(lambda: posthog.arrived == 1)
+            # As an erasure does it.
+            await sent.operator.js.delete_msg(StreamName.PERSONS, 1)
+            await sent.member.capture("upgraded", "u_2")
+            posthog.gate.set()
+            await until_consumed(sent, StreamName.PERSONS, "persons")
+            assert [event["distinct_id"] for event in posthog.events] == ["u_2"]
+            assert await sent.letters() == []
