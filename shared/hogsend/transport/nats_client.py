@@ -296,8 +296,7 @@ class NatsClient(Client):
         return await _unless_cancelled(super()._flush_pending(force_flush))
 
     async def _connect_to_server(self, s: Srv) -> None:
-        _end_if_cancelled()
-        await super()._connect_to_server(s)
+        await _unless_cancelled(super()._connect_to_server(s))
         if (transport := self._transport) is not None and s.uri.scheme not in _WEBSOCKET:
             # Of asyncio's own since Python 3.12, `writelines` raises `TypeError` on a connection
             # that was lost, which nats-py does not expect, and never ends with an empty piece.
@@ -315,8 +314,7 @@ class NatsClient(Client):
         self._server_pool = [*kept, *gone[:MOST_GONE]]
 
     async def _process_connect_init(self) -> None:
-        await super()._process_connect_init()
-        _end_if_cancelled()
+        await _unless_cancelled(super()._process_connect_init())
 
     async def _process_pong(self) -> None:
         if self._pongs and self._pongs[0].done():
@@ -362,16 +360,15 @@ _known_name = lru_cache(maxsize=1024)(_name)
 
 
 async def _unless_cancelled(work: Coroutine[Any, Any, T]) -> T:
-    """Do it, and end if this task was cancelled meanwhile; what was cancelled before cleans up."""
+    """Do it, and end if this task was cancelled meanwhile, also where it fails.
+
+    What was cancelled before goes on: it cleans up, or tries again. A task stays counted as
+    cancelled after its `asyncio.TaskGroup` has failed, before Python 3.13.
+    """
     task = asyncio.current_task()
     before = task.cancelling() if task else 0
-    outcome = await work
-    if task is not None and task.cancelling() > before:
-        raise asyncio.CancelledError
-    return outcome
-
-
-def _end_if_cancelled() -> None:
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+    try:
+        return await work
+    finally:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError

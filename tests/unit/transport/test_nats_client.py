@@ -98,6 +98,26 @@ async def test_connecting_ends_when_it_is_cancelled_as_an_attempt_ends(
     assert attempt.times == 1
 
 
+async def test_who_was_cancelled_before_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def succeed(client: Client, *_: object) -> None:
+        client._current_server = client._server_pool[0]
+
+    for name in ("_connect_to_server", "_process_connect_init"):
+        monkeypatch.setattr(Client, name, succeed)
+
+    async def cancelled_and_goes_on() -> bool:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        client = NatsClient()
+        await client.connect("nats://127.0.0.1:1")
+        return client._current_server is not None
+
+    task = asyncio.create_task(cancelled_and_goes_on())
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await task
+
+
 WAITING: dict[str, Callable[[NatsClient], Coroutine[Any, Any, Any]]] = {
     "request": lambda client: client.request("hogsend.any"),
     "flush": lambda client: client.flush(),
