@@ -24,6 +24,10 @@ WHERE id = :id AND state <> 'finished' RETURNING *;
 -- The backfill that runs.
 SELECT * FROM backfills WHERE state = 'running';
 
+-- name: due()^
+-- The backfill that runs, unless it waits.
+SELECT * FROM backfills WHERE state = 'running' AND not_before <= now();
+
 -- name: latest()
 -- The latest backfills.
 SELECT * FROM backfills ORDER BY started_at DESC LIMIT 20;

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Never
 from uuid import UUID
 
@@ -86,10 +85,10 @@ class BackfillRunner:
             self._woken.clear()
 
     async def _work(self) -> None:
-        if not _is_due(await self._store.running()):
+        if await self._store.due() is None:
             return
         async with self._store.lock() as lock:
-            while (job := await self._store.running()) is not None and _is_due(job):
+            while (job := await self._store.due()) is not None:
                 await lock.confirm()
                 await self._step(job)
 
@@ -206,7 +205,3 @@ def _may_depend_on_page(error: PostHogError) -> bool:
     return (
         isinstance(error, PostHogTimeout | PostHogAnswerTooLarge) or error.status in QUERY_TOO_HEAVY
     )
-
-
-def _is_due(job: Job | None) -> bool:
-    return job is not None and job.not_before <= datetime.now(UTC)

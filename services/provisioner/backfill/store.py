@@ -63,7 +63,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     known: int
     rejected: int
     left_out: str | None = None
-    not_before: datetime
     detail: str | None
     remediation: str | None
 
@@ -189,6 +188,12 @@ class BackfillStore:
         """Return the backfill that runs."""
         async with self._database.acquire() as connection:
             row = await _queries.running(connection)
+        return _job(row) if row else None
+
+    async def due(self) -> Job | None:
+        """Return the backfill that runs, unless it waits. The clock is PostgreSQL's, always."""
+        async with self._database.acquire() as connection:
+            row = await _queries.due(connection)
         return _job(row) if row else None
 
     async def one(self, id: UUID) -> Job | None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, Never
 
@@ -22,7 +22,7 @@ from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.posthog.errors import PostHogError
 from hogsend.transport.connection import Connection
 from sandbox.faults import Fault
-from services.provisioner.backfill import runner
+from services.provisioner.backfill import backfills, runner
 from tests.integration.gateway.test_credentials import PAYLOAD
 from tests.integration.gateway.test_credentials import URL as CREDENTIAL
 from tests.integration.harness import (
@@ -414,6 +414,22 @@ async def test_a_cancelled_backfill_stays_cancelled_until_it_is_started_again(
         again = (await stack.start()).json()
         assert (again["id"] == started["id"]) is (cancelled.json()["state"] == "cancelled")
         assert (await stack.until("finished"))["read"] == 10
+
+
+async def test_one_begins_at_once_by_a_clock_that_is_behind_postgresqls(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Any:
+            return datetime.now(tz) - timedelta(days=2)
+
+    for module in (backfills, runner):
+        # What does not ask for the time needs no other clock.
+        monkeypatch.setattr(module, "datetime", Behind, raising=False)
+    async with stack.provisioner():
+        assert (await stack.start()).json()["state"] == "running"
+        await stack.until("finished")
 
 
 async def test_one_that_is_to_end_later_ends_now_and_goes_on_when_it_is_started_again(

@@ -46,7 +46,6 @@ JOB = Job(
     stored=0,
     known=0,
     rejected=0,
-    not_before=THEN,
     detail=None,
     remediation=None,
 )
