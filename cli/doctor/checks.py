@@ -7,7 +7,14 @@ from enum import StrEnum
 
 import msgspec
 
-from cli.doctor.remedies import COPIES_REMEDY, SIZE_REMEDY, WORKERS_REMEDY, remedy, too_small
+from cli.doctor.remedies import (
+    COPIES_REMEDY,
+    SIZE_REMEDY,
+    UNASKED,
+    WORKERS_REMEDY,
+    remedy,
+    too_small,
+)
 from cli.health import Health, Part, Track, parts
 
 
@@ -94,15 +101,19 @@ def _schema(track: Track, name: str) -> Check | None:
 
 def credential_checks(health: Health) -> list[Check]:
     """Check the credentials in the health document; only those with a problem are listed."""
+    service = health.services.get("credentials")
+    remedies = dict(_CREDENTIAL_REMEDIES)
+    if service is not None and service.status == "unknown":
+        remedies["unknown"] = UNASKED
     return [
         Check(
             Mark.UNKNOWN if credential.state == "unknown" else Mark.PROBLEM,
             f"{provider} credential",
             credential.state.replace("_", " "),
-            (_CREDENTIAL_REMEDIES[credential.state].format(provider=provider),),
+            (remedies[credential.state].format(provider=provider),),
         )
         for provider, credential in health.credentials.items()
-        if credential.state in _CREDENTIAL_REMEDIES
+        if credential.state in remedies
     ]
 
 

@@ -41,7 +41,7 @@ SIZE_REMEDY = (
 _NOBODY_ANSWERED = {
     "database": "no service answered that would know: start the services, and NATS before them",
 }
-_UNASKED = "it cannot be asked before NATS answers"
+UNASKED = "it cannot be asked before NATS answers"
 
 
 def too_small(limit: int) -> str:
@@ -54,7 +54,7 @@ def too_small(limit: int) -> str:
 def remedy(name: str, part: Part) -> str:
     """Return what to do about a part that is not up, in one sentence."""
     if part.status == "unknown":
-        return _NOBODY_ANSWERED.get(name, _UNASKED)
+        return _NOBODY_ANSWERED.get(name, UNASKED)
     if part.waits_for in _WAITED_FOR:
         return _WAITED_FOR[part.waits_for]
     if part.database not in {None, "up"} and (part.status == "up" or part.waits_for is not None):

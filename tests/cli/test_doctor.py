@@ -488,6 +488,21 @@ def test_status_is_not_healthy_with_a_credential_that_is_not_usable(
 
 
 @pytest.mark.parametrize(
+    ("service", "said"),
+    [("down", "the credentials service alone knows"), ("unknown", "before NATS answers")],
+)
+def test_who_would_know_of_a_credential_is_started_only_where_it_does_not_run(
+    cli: Cli, hogsend: FakeHogsend, service: str, said: str
+) -> None:
+    services = {**OUR_HEALTH["services"], "credentials": {"status": service}}
+    credentials = {"posthog": {"state": "unknown"}}
+    document = {**OUR_HEALTH, "services": services, "credentials": credentials}
+    hogsend.health = CannedResponse(200, {**document, "status": "degraded"})
+    below = cli.status().out.partition("posthog credential")[2]
+    assert said in " ".join(below.split())
+
+
+@pytest.mark.parametrize(
     ("expires_at", "said"),
     [
         ("2020-01-01T00:00:00.000Z", "token expired at 2020-01-01"),
