@@ -18,7 +18,13 @@ from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.api import PostHogError, Queries, Slice
 from hogsend.service.nul import text_without_nul
-from services.provisioner.backfill.posthog_events import AGAIN_REMEDY, PostHogEvents, Refused
+from services.provisioner.backfill.posthog_events import (
+    AGAIN_REMEDY,
+    IN_PARTS_REMEDY,
+    PostHogEvents,
+    Refused,
+    is_too_heavy,
+)
 from services.provisioner.backfill.store import AnotherRuns, BackfillStore, Counted, Job
 from services.provisioner.destination.errors import describe
 
@@ -84,11 +90,12 @@ class Backfills:
             return await self._posthog.ask(count)
         except PostHogError as error:
             wait = f" Wait {error.retry_after:.0f} seconds." if error.retry_after else ""
+            remedy = IN_PARTS_REMEDY if is_too_heavy(error) else AGAIN_REMEDY
             refusal = Refusal(
                 reason="posthog",
                 code="api-error",
                 detail=describe(error),
-                remediation=f"{AGAIN_REMEDY}{wait}",
+                remediation=f"{remedy}{wait}",
             )
             raise Refused(refusal) from error
 

@@ -10,7 +10,7 @@ import httpx
 from hogsend.contract.credentials import TokenReply
 from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.api import PostHogError, Projects, Queries, Transport
-from hogsend.posthog.errors import PostHogUnreachable
+from hogsend.posthog.errors import PostHogTimeout, PostHogUnreachable
 from hogsend.posthog.project_choice import DENIED, ProjectChoice, choose_project
 from services.provisioner.credentials import Credentials
 from services.provisioner.destination.errors import (
@@ -31,6 +31,13 @@ CREDENTIAL_REMEDY = (
     "Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY to a key with query:read."
 )
 AGAIN_REMEDY = "See whether PostHog works, then run `hogsend backfill` again."
+IN_PARTS_REMEDY = (
+    "It is too much for PostHog at once: bring it in parts, with --since, --until and --event."
+)
+QUERY_TOO_HEAVY = frozenset({504, 512, 513})
+"""PostHog ended the query, would not begin it, or had too little memory (posthog/exceptions.py)."""
+WOULD_READ_TOO_MUCH = frozenset({"too_many_bytes", "too_many_rows", "too_many_rows_or_bytes"})
+"""Codes of its 400 for a query that reads more than it may (posthog/errors.py)."""
 PROJECT_CHANGED = "project_changed"
 UNAUTHORIZED = 401
 TOO_MANY = 429
@@ -135,17 +142,26 @@ def _refusal(error: PostHogError, choice: ProjectChoice) -> Refusal | None:
     return lasting(error, choice)
 
 
+def is_too_heavy(error: PostHogError) -> bool:
+    """Whether the query is too much for PostHog, and one for less time may not be."""
+    return (
+        isinstance(error, PostHogTimeout)
+        or error.status in QUERY_TOO_HEAVY
+        or (error.code or "").lower() in WOULD_READ_TOO_MUCH
+    )
+
+
 def lasting(error: PostHogError, choice: ProjectChoice) -> Refusal | None:
     """What an operator has to mend before PostHog answers otherwise; None when waiting helps."""
-    if isinstance(error, PostHogUnreachable) or error.status is None or error.status == TOO_MANY:
+    if isinstance(error, PostHogUnreachable) or error.status in {None, TOO_MANY}:
+        return None
+    if httpx.codes.is_server_error(error.status or 0) or is_too_heavy(error):
         return None
     if error.status == UNAUTHORIZED:
         return _posthog("unauthorized", describe(error), CREDENTIAL_REMEDY)
     if error.status == FORBIDDEN:
         remedy = choice.when_refused(error, f"Or: {SCOPE_REMEDY}") or SCOPE_REMEDY
         return _posthog("missing-scope", describe(error), remedy)
-    if httpx.codes.is_server_error(error.status):
-        return None
     if error.status == httpx.codes.NOT_FOUND and choice.id is not None:
         # A PostHog that has destinations has the query API.
         said = f"{choice.gone} {describe(error)}"

@@ -21,10 +21,10 @@ from hogsend.contract.backfills import INGEST_STORE_PAST, PastEvent, PastStored,
 from hogsend.contract.errors import HogsendError, TooLarge, Unavailable
 from hogsend.posthog.api import PostHogError
 from hogsend.posthog.api.queries import Slice
-from hogsend.posthog.errors import PostHogAnswerTooLarge, PostHogTimeout
+from hogsend.posthog.errors import PostHogAnswerTooLarge
 from hogsend.service import metrics
 from hogsend.transport.connection import Connection
-from services.provisioner.backfill.posthog_events import PostHogEvents, Refused
+from services.provisioner.backfill.posthog_events import PostHogEvents, Refused, is_too_heavy
 from services.provisioner.backfill.span import Span
 from services.provisioner.backfill.store import BackfillStore, Job
 from services.provisioner.destination.errors import describe
@@ -33,8 +33,6 @@ log = structlog.get_logger(__name__)
 
 PAGE_EVENTS = 5_000
 """Events in one query. PostHog gives 50,000 at most, and allows 120 queries an hour."""
-QUERY_TOO_HEAVY = frozenset({504, 512, 513})
-"""PostHog ended the query, would not begin it, or had too little memory (posthog/exceptions.py)."""
 CHUNK_EVENTS = 500
 """Events that ingest stores in one transaction."""
 CHUNK_SHARE = 0.5
@@ -160,10 +158,11 @@ class BackfillRunner:
             seconds = LIMITED_SECONDS if error.retry_after is None else error.retry_after
             remedy = None
         else:
-            if _may_depend_on_page(error):
+            heavy = is_too_heavy(error)
+            if heavy or isinstance(error, PostHogAnswerTooLarge):
                 self._page_events = max(1, self._page_events // 2)
-                if self._span is not None and not isinstance(error, PostHogAnswerTooLarge):
-                    self._span.shorten()
+            if heavy and self._span is not None:
+                self._span.shorten()
             seconds = FAILED_SECONDS if error.retry_after is None else error.retry_after
             remedy = "It goes on by itself when PostHog works again."
         log.warning("the backfill waits for PostHog", seconds=seconds, reason=str(error))
@@ -199,9 +198,3 @@ class BackfillRunner:
             size += length
         if chunk:
             yield chunk
-
-
-def _may_depend_on_page(error: PostHogError) -> bool:
-    return (
-        isinstance(error, PostHogTimeout | PostHogAnswerTooLarge) or error.status in QUERY_TOO_HEAVY
-    )

@@ -12,6 +12,7 @@ class PostHogError(Exception):
         status: int | None = None,
         attr: str | None = None,
         *,
+        code: str | None = None,
         retry_after: float | None = None,
     ) -> None:
         """Describe a failed request.
@@ -20,12 +21,14 @@ class PostHogError(Exception):
             detail: PostHog's own `detail`, else its raw text, else why there was no answer.
             status: HTTP status; None when there was no answer.
             attr: field of the request that PostHog named as the cause.
+            code: PostHog's own word for the reason.
             retry_after: seconds PostHog asks to wait before the next request.
         """
         super().__init__(detail)
         self.detail = detail
         self.status = status
         self.attr = attr
+        self.code = code
         self.retry_after = retry_after
 
 

@@ -62,6 +62,14 @@ async def test_an_error_carries_posthogs_words(
     assert (error.status, error.detail) == (400, detail)
 
 
+@pytest.mark.parametrize(("said", "code"), [("too_many_bytes", "too_many_bytes"), (7, None)])
+async def test_an_error_carries_posthogs_code(
+    http: httpx.AsyncClient, posthog: Recorder, said: Any, code: str | None
+) -> None:
+    posthog.refuse("GET", "/api/x/", 400, {"detail": "No.", "code": said})
+    assert (await refused(http, posthog)).code == code
+
+
 @pytest.mark.parametrize("status", [400, 401, 500])
 async def test_an_error_never_repeats_a_secret(
     http: httpx.AsyncClient, posthog: Recorder, status: int

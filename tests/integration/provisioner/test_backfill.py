@@ -395,6 +395,15 @@ async def test_a_key_without_the_scope_is_refused_with_the_remedy(stack: Stack) 
     assert "query:read" in answer.json()["remediation"]
 
 
+async def test_what_posthog_cannot_count_at_once_is_to_be_brought_in_parts(stack: Stack) -> None:
+    async with stack.provisioner():
+        for status, in_parts in ((512, True), (503, False)):
+            stack.posthog.instance.faults.replace({"api": Fault(status=status)})
+            answer = await stack.start()
+            assert (answer.status_code, answer.json()["error"]) == (502, "api-error")
+            assert ("in parts" in answer.json()["remediation"]) is in_parts
+
+
 async def test_a_cancelled_backfill_stays_cancelled_until_it_is_started_again(
     stack: Stack,
 ) -> None:

@@ -166,6 +166,7 @@ async def pages(*answers: Exception | Page, jobs: list[Job] | None = None) -> li
         PostHogError("slow", 504),
         PostHogError("it would be slow", 512),
         PostHogError("out of memory", 513),
+        PostHogError("it would read too much", 400, code="TOO_MANY_BYTES"),
         PostHogAnswerTooLarge("large"),
     ],
 )
@@ -373,6 +374,7 @@ def test_a_time_is_never_shorter_than_a_minute_nor_longer_than_the_whole() -> No
         (400, "api-error"),
         (429, None),
         (500, None),
+        (512, None),
         (None, None),
     ],
 )
@@ -380,6 +382,11 @@ def test_only_what_waiting_does_not_mend_is_lasting(status: int | None, code: st
     found = lasting(PostHogError("no", status), ProjectChoice("77", "POSTHOG_PROJECT_ID"))
     assert (found.code if found else None) == code
     assert found is None or found.remediation
+
+
+def test_a_query_that_would_read_too_much_is_tried_for_less_time() -> None:
+    error = PostHogError("no", 400, code="too_many_bytes")
+    assert lasting(error, ProjectChoice("77", "POSTHOG_PROJECT_ID")) is None
 
 
 def test_a_project_that_is_gone_is_told_so() -> None:

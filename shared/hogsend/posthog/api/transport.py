@@ -33,6 +33,7 @@ class _ErrorBody(msgspec.Struct, frozen=True):
 
     detail: str
     attr: Any = None
+    code: Any = None
 
 
 class Transport:
@@ -186,5 +187,6 @@ class Transport:
             detail,
             status,
             body.attr if isinstance(body.attr, str) else None,
+            code=body.code if isinstance(body.code, str) else None,
             retry_after=retry_after_seconds(answer.retry_after, datetime.now(UTC)),
         )
