@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, cast
 
+import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -40,6 +41,9 @@ async def write(client: Client, commands: Iterable[bytes]) -> None:
         nats.errors.Error: the connection is lost.
     """
     for command in commands:
+        if not client.is_connected:
+            # Without a connection what nats-py keeps would have no end.
+            raise nats.errors.ConnectionReconnectingError
         # It waits for the socket once its buffer is full, as `publish` does.
         await client._send_command(command)  # noqa: SLF001
     await client._flush_pending()  # noqa: SLF001

@@ -130,7 +130,8 @@ class Publisher:
         """Have nothing of a connection, or of the event loop it was made in."""
         self._inbox = ""
         self._subscribing = asyncio.Lock()
-        self._outgoing: list[tuple[bytes, str]] = []
+        self._outgoing: dict[str, bytes] = {}
+        """What is to be written, by the token under which it is acknowledged."""
         self._writing: asyncio.Task[None] | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self.room = asyncio.Semaphore(IN_FLIGHT)
@@ -249,7 +250,7 @@ class Publisher:
             token = str(first + index)
             self._pending[token] = pending, index
             command = hpub.encode(message.subject, self._inbox + token, head, message.body)
-            self._outgoing.append((command, token))
+            self._outgoing[token] = command
         self._callers.add(pending)
         if self._sweep is None:
             self._sweep = loop.call_later(SWEEP_SECONDS, self._expire)
@@ -260,8 +261,9 @@ class Publisher:
         finally:
             self._callers.discard(pending)
             if pending.missing:
-                for number in range(first, first + len(messages)):
-                    self._pending.pop(str(number), None)
+                for token in map(str, range(first, first + len(messages))):
+                    self._pending.pop(token, None)
+                    self._outgoing.pop(token, None)
         return pending
 
     def _headers(self, message: OutgoingMessage) -> Mapping[str, str]:
@@ -287,11 +289,11 @@ class Publisher:
 
     async def _write(self) -> None:
         while self._outgoing:
-            outgoing, self._outgoing = self._outgoing, []
+            outgoing, self._outgoing = self._outgoing, {}
             try:
-                await hpub.write(self._client, [command for command, _ in outgoing])
+                await hpub.write(self._client, outgoing.values())
             except (nats.errors.Error, OSError) as error:
-                for _, token in outgoing:
+                for token in outgoing:
                     if entry := self._pending.get(token):
                         entry[0].fail(f"NATS: {error}")
 

@@ -247,6 +247,34 @@ async def test_what_comes_while_others_are_written_is_written_behind_them(
     await cancel_all(first, second)
 
 
+@pytest.mark.parametrize("lost", [True, False])
+async def test_what_is_given_up_or_has_no_connection_is_not_written(
+    client: FakeClient, lost: bool
+) -> None:
+    publisher, write = Publisher(client), client._send_command  # type: ignore[arg-type]
+    begun, room = asyncio.Event(), asyncio.Event()
+
+    async def full(command: bytes) -> None:
+        begun.set()
+        await room.wait()
+        await write(command)
+
+    client._send_command = full  # type: ignore[method-assign]
+    first = asyncio.create_task(publisher.publish_all([MESSAGE, MESSAGE]))
+    await begun.wait()
+    second = asyncio.create_task(publisher.publish(MESSAGE))
+    await eventually(lambda: publisher._next == 3)
+    if lost:
+        client.is_connected = False
+    else:
+        second.cancel()
+        await asyncio.wait({second})
+    room.set()
+    await eventually(lambda: publisher._writing is None or publisher._writing.done())
+    assert len(client.written) == (1 if lost else 2)
+    await cancel_all(first, second)
+
+
 async def test_an_acknowledgement_that_comes_too_late_is_ignored(client: FakeClient) -> None:
     task = publishing(client, within=0.001)
     with pytest.raises(Unavailable):
