@@ -62,8 +62,8 @@ async def spread(stack: Up, person: str) -> None:
             ("hogsend.persons.set", json.dumps([{"distinctId": person}]).encode()),
         ):
             await bus.connection.publish(subject, body, {})
-    body = {"event": "custom", "userId": person, "email": email, "properties": {"secret": "s"}}
-    recorded = await stack.http.post("/v1/events", headers=stack.admin, json=body)
+    report = {"event": "custom", "userId": person, "email": email, "properties": {"secret": "s"}}
+    recorded = await stack.http.post("/v1/events", headers=stack.admin, json=report)
     assert recorded.status_code == 202
     await eventually(lambda: stored(stack, before + 6))
 
