@@ -1,29 +1,42 @@
 -- name: contacts(limit, offset)
 -- All contacts, those that were seen last first. No index helps: one would have to be written with
--- every event of every contact. So all are sorted, where `latest_seen` does not say enough.
+-- every event of every contact. So all are sorted, where `latest_seen` does not say enough; only those
+-- that are shown are read whole.
+WITH shown AS MATERIALIZED (
+    SELECT id FROM contacts ORDER BY last_seen_at DESC, id DESC LIMIT :limit OFFSET :offset
+)
 SELECT id, external_id, email, timezone, properties, first_seen_at, last_seen_at, created_at,
     updated_at
-FROM contacts ORDER BY last_seen_at DESC, id DESC LIMIT :limit OFFSET :offset;
+FROM contacts WHERE id IN (SELECT id FROM shown) ORDER BY last_seen_at DESC, id DESC;
 
--- name: latest_seen(most, limit, offset)
+-- name: latest_seen(most, contacts, limit, offset)
 -- Contacts of the latest events, those that were seen last first. A contact is seen when an event of it
--- happens, so each that was seen after the earliest of these events has one among them, and no other is
--- listed. Events of the last 23 hours are all there: retention deletes none before a day has passed, by
--- a clock that may differ.
+-- happens, or is received where that is earlier, so whoever was seen after the earliest of these events
+-- has one among them, and nobody else is listed. Events of the last 23 hours are all there: retention
+-- deletes none before a day has passed, by a clock that may differ. Of very many contacts only those that
+-- were seen last are looked up; then nobody is listed who was seen before them.
 WITH latest AS MATERIALIZED (
-    SELECT contact_id, occurred_at FROM events WHERE occurred_at > now() - interval '23 hours'
+    SELECT contact_id, occurred_at, received_at FROM events
+    WHERE occurred_at > now() - interval '23 hours'
     ORDER BY occurred_at DESC, received_at DESC LIMIT :most
+), own AS MATERIALIZED (
+    SELECT contact_id, max(least(occurred_at, received_at)) AS seen_at FROM latest
+    GROUP BY contact_id ORDER BY seen_at DESC LIMIT :contacts
+), since AS MATERIALIZED (
+    SELECT greatest(
+        CASE WHEN count(*) = :most THEN min(occurred_at) ELSE now() - interval '23 hours' END,
+        (SELECT min(seen_at) FROM own HAVING count(*) = :contacts)) AS moment
+    FROM latest
 ), seen AS MATERIALIZED (
     SELECT DISTINCT coalesce(moved.contact_id, own.contact_id) AS id
-    FROM (SELECT DISTINCT contact_id FROM latest) AS own
+    FROM own
     LEFT JOIN contact_keys AS moved ON moved.kind = 'row'
         AND moved.digest = sha256(own.contact_id::text::bytea)
 )
 SELECT id, external_id, email, timezone, properties, first_seen_at, last_seen_at, created_at,
     updated_at
 FROM contacts
-WHERE id IN (SELECT id FROM seen) AND last_seen_at > (SELECT CASE WHEN count(*) < :most
-    THEN now() - interval '23 hours' ELSE min(occurred_at) END FROM latest)
+WHERE id IN (SELECT id FROM seen) AND last_seen_at > (SELECT moment FROM since)
 ORDER BY last_seen_at DESC, id DESC LIMIT :limit OFFSET :offset;
 
 -- name: newest(before, before_created, before_id, limit)

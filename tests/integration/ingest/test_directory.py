@@ -97,6 +97,7 @@ class People:
         email: str | None = None,
         *,
         ago: timedelta = timedelta(),
+        ahead: timedelta = timedelta(),
         source: str = "posthog",
         **properties: Any,
     ) -> None:
@@ -106,7 +107,7 @@ class People:
             name=event,
             user_id=user_id,
             email=email,
-            occurred_at=self.now - ago,
+            occurred_at=self.now - ago + ahead,
             received_at=self.now - ago,
             properties=properties,
             person_properties={},
@@ -265,9 +266,15 @@ async def test_a_long_list_by_when_people_were_seen_is_the_same_by_their_latest_
     await people.happened(user_id="u_6", ago=timedelta(days=2))
     # Kept, though it happened before another's that was deleted.
     await people.happened(user_id="late", ago=timedelta(days=3))
+    # By clocks that are wrong: they were seen when they were heard of.
+    for number in range(3):
+        await people.happened(user_id=f"ahead_{number}", ago=number * minutes, ahead=1000 * minutes)
+    for days in (4, 5):
+        long_ago = timedelta(days=days)
+        await people.happened(user_id=f"ago_{days}", ago=long_ago, ahead=10 * long_ago)
     async with people.database.acquire() as connection:
         await connection.execute("DELETE FROM events WHERE user_id = 'u_6'")
-    pages = [{"limit": limit, "offset": offset} for limit in (1, 2, 3, 100) for offset in range(12)]
+    pages = [{"limit": limit, "offset": offset} for limit in (1, 2, 3, 100) for offset in range(17)]
 
     async def listed() -> list[list[str]]:
         return [await people.keys(**page) for page in pages]
@@ -287,9 +294,10 @@ async def test_a_long_list_by_when_people_were_seen_is_the_same_by_their_latest_
             expected = await listed()
             patched.setattr(directory, "EXACT_TOTAL", 1)
             patched.setattr(directory._queries, "contacts_cursor", counted)
-            for most in (1, 3, 7, 100):
+            for most, beyond in ((1, 10), (3, 0), (7, 10), (8, 1), (100, 0), (100, 10)):
                 sorted_pages = 0
                 patched.setattr(directory, "LATEST", most)
+                patched.setattr(directory, "BEYOND", beyond)
                 assert await listed() == expected
             # The deepest pages, and those that are not filled.
             assert 0 < sorted_pages < len(pages) / 2 + 12
@@ -298,8 +306,8 @@ async def test_a_long_list_by_when_people_were_seen_is_the_same_by_their_latest_
 @pytest.mark.parametrize(
     ("wanted", "most"),
     [
-        # The latest events, and their contacts.
-        (ListContacts(), 400 + 400),
+        # The latest events, and the contacts of some of them.
+        (ListContacts(), 400 + 50 + 6 + 10),
         # What an index finds, whoever was made last, and a page.
         (ListContacts(search="u_"), 300 + 1_000 + 50),
     ],
