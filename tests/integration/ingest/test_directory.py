@@ -376,7 +376,7 @@ async def test_a_timeline_has_what_happened_to_a_contact_and_to_nobody_else(
     await people.happened("third", "u_2", "ada@example.com", ago=4 * hours)
     # Such an id is nobody's, so the address says whose it is.
     await people.happened("form", " Anonymous", "ada@example.com", ago=3.5 * hours)
-    sent = {"to": "ada@example.com", "subject": "Hi", "templateKey": "welcome"}
+    sent: dict[str, Any] = {"to": "ada@example.com", "subject": "Hi", "templateKey": "welcome"}
     await people.happened("email.sent", "u_2", ago=3 * hours, source="hogsend", **sent)
     await people.happened("email.sent", "u_2", ago=2 * hours)
     await people.happened("other", "u_3")
