@@ -133,6 +133,37 @@ async def test_a_replica_that_was_killed_leaves_the_rest_to_another(
     assert "ada@" not in await left(driver, persons=False)
 
 
+async def test_who_is_made_again_is_erased_from_streams_that_were_restored(
+    servers: Servers, driver: Driver
+) -> None:
+    async def erase() -> bool:
+        id = await contact_id(driver, "ada@example.com")
+        async with harness.connected(servers, User.GATEWAY) as gateway:
+            await gateway.request(INGEST_ERASE, EraseContact(contact_id=id))
+        unfinished = "SELECT count(*) FROM ingest.erasures WHERE finished_at IS NULL"
+
+        async def finished() -> bool:
+            return not await driver.rows.fetchval(unfinished)
+
+        return bool(await eventually(finished))
+
+    async with driver.replica(settle_seconds=0):
+        await driver.post("e1", distinct_id="ada", person=ADA)
+        await driver.drained()
+        assert await erase()
+        # As from a backup that is older than the erasure.
+        await queue_everywhere(servers, driver)
+        await driver.dead_letters(1)
+        assert "distinctId" in await left(driver)
+        await driver.post(
+            "e2", distinct_id="ada", person=ADA, received_at=format_time(datetime.now(UTC))
+        )
+        await driver.drained()
+        assert await erase()
+        remaining = [line for line in (await left(driver)).splitlines() if "ada" in line]
+        assert all("erasedAt" in line for line in remaining), remaining
+
+
 async def test_events_are_counted_though_the_sweep_fails(driver: Driver) -> None:
     async with driver.replica():
         for number in range(3):
