@@ -258,11 +258,16 @@ async def test_a_close_does_not_wait_long_for_what_cannot_be_given_back(
     connection = Connection(
         User.GATEWAY, "nats://127.0.0.1:1", observer=lambda _what, detail: said.append(detail)
     )
+    written = asyncio.Event()
 
-    async def never_ends() -> None:
-        await asyncio.Event().wait()
+    async def waits_to_be_written() -> None:
+        try:
+            await written.wait()
+        finally:
+            await written.wait()
 
-    connection.before_close(never_ends)
+    connection.before_close(waits_to_be_written)
     async with asyncio.timeout(PATIENCE_SECONDS):
         await connection.close()
+    written.set()
     assert said == ["not all was given back within 0 s"]
