@@ -158,7 +158,7 @@ class ContactDirectory:
                 exact=EXACT_TOTAL,
             )
             sent = await reported.mails(connection, "email.sent", now)
-            bounced = await reported.mails(connection, "email.bounced", now)
+            bounced, bounced_estimated = await reported.bounced(connection, now, sent)
             unsubscribed, unsubscribed_estimated = await reported.unsubscribed(connection)
         return Overview(
             total_contacts=contacts,
@@ -168,8 +168,8 @@ class ContactDirectory:
             emails_sent24h=sent.day,
             emails_sent7d=sent.week,
             emails_sent30d=sent.month,
-            emails_estimated=sent.estimated or bounced.estimated,
-            bounce_rate30d=_rate(bounced.month, sent.month),
+            emails_estimated=sent.estimated or bounced_estimated,
+            bounce_rate30d=_rate(bounced, sent.month),
             unsubscribe_rate=_rate(min(unsubscribed, contacts), contacts),
             unsubscribe_rate_estimated=unsubscribed_estimated,
         )

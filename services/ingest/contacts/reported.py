@@ -26,6 +26,7 @@ latest reports of either kind, for who is unsubscribed. Whose each of these is t
 _FAR_MORE = 2
 """How many times as many as are counted those are, by PostgreSQL's estimate."""
 _SPANS = {"day": timedelta(days=1), "week": timedelta(days=7), "month": timedelta(days=30)}
+_BOUNCED = "email.bounced"
 _UNSUBSCRIBED = "contact.unsubscribed"
 
 
@@ -60,6 +61,21 @@ async def mails(connection: Any, event: str, now: datetime) -> Mails:
             )
             counts[span] = round(max(expected, most + 1) * row["month"] / row["looked"])
     return Mails(**counts, estimated=True)
+
+
+async def bounced(connection: Any, now: datetime, sent: Mails) -> tuple[int, bool]:
+    """Count the emails of 30 days that bounced, and say whether that is an estimate.
+
+    It is where that of all that were sent is one: no rate becomes exact by half of it.
+    """
+    if not sent.estimated:
+        counted = await mails(connection, _BOUNCED, now)
+        return counted.month, counted.estimated
+    row = await _queries.mails(connection, event=_BOUNCED, now=now, most=LOOKED_AT)
+    if row["looked"] < LOOKED_AT:
+        return row["month"], False
+    month = await _expected(connection, _BOUNCED, now - _SPANS["month"], now)
+    return round(max(month, LOOKED_AT + 1) * row["month"] / row["looked"]), True
 
 
 async def _expected(
