@@ -47,7 +47,7 @@ async def test_everything_works() -> None:
     assert found.public_url.loopback is False
     assert found.provisioning.state == "possible"
     # By distinct id, as persons are read: a list of all takes PostHog long where they are many.
-    trial = f"GET /api/projects/4242/persons/?distinct_id={persons.NOBODY}"
+    trial = f"GET /api/projects/4242/persons/?distinct_id={persons.UNKNOWN_ID}"
     assert trial in provisioner.posthog.lines()
 
 

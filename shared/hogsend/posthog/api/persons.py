@@ -15,7 +15,7 @@ from hogsend.posthog.api.transport import Transport
 from hogsend.posthog.errors import PostHogError
 
 TRIAL_SECONDS = 5.0
-NOBODY = "hogsend-asks-whether-persons-can-be-read"
+UNKNOWN_ID = "hogsend-trial"
 READ_SECONDS = 10.0
 DELETED_AT_ONCE = 1000
 """Distinct ids that PostHog takes in one request."""
@@ -52,14 +52,14 @@ class Persons:
         return mapping(mapping(found[0]).get("properties")) if found else {}
 
     async def try_read(self) -> None:
-        """Check whether persons can be read, by asking for one that nobody is.
+        """Check whether persons can be read, by asking for one that does not exist.
 
         As any read, by distinct id: for the first of all persons, PostHog sorts them all.
 
         Raises:
             PostHogError: they cannot; its `status` tells a refusal from an outage.
         """
-        await self._transport.get(f"{self._path}?distinct_id={NOBODY}", seconds=TRIAL_SECONDS)
+        await self._transport.get(f"{self._path}?distinct_id={UNKNOWN_ID}", seconds=TRIAL_SECONDS)
 
     async def delete(self, distinct_ids: Sequence[str]) -> None:
         """Delete persons with their events and recordings; unknown ids are no error.
