@@ -14,7 +14,7 @@ from prometheus_client import Gauge
 
 from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
-from hogsend.service.locks import HeldLock, LockKey, LockScope, exclusive
+from hogsend.service.locks import Busy, HeldLock, LockKey, LockScope, exclusive
 from hogsend.service.metrics import FAILURES
 from hogsend.service.tasks import Work, cancel_all
 
@@ -55,10 +55,12 @@ class LeaderElection:
                     lost="the lead was lost",
                 ) as lock:
                     await self._lead(lock)
-            except (Unavailable, asyncpg.PostgresError) as error:
-                # Another replica leads, or PostgreSQL cannot be used, which other parts report.
-                # Either way events wait in their streams.
+            except Busy as error:
                 log.debug("this replica is not the sender", reason=str(error))
+            except (Unavailable, asyncpg.PostgresError) as error:
+                # Events wait in their streams. Other parts tell of PostgreSQL.
+                FAILURES.labels("leader_election", type(error).__name__).inc()
+                log.debug("this replica cannot be the sender", reason=str(error))
             await asyncio.sleep(RETRY_SECONDS)
 
     async def stop(self) -> None:
@@ -76,7 +78,6 @@ class LeaderElection:
                 await lock.confirm()
             working.result()
         except Unavailable as error:
-            FAILURES.labels("leader_election", error.code).inc()
             log.warning("this replica is no longer the sender", reason=str(error))
             raise
         finally:

@@ -33,7 +33,7 @@ from hogsend.contract.replays import EventsReplayed, Moment, ReplayEvents
 from hogsend.contract.streams import StreamName
 from hogsend.service import metrics
 from hogsend.service.database import Database
-from hogsend.service.locks import HeldLock, LockKey, LockScope, exclusive
+from hogsend.service.locks import Busy, HeldLock, LockKey, LockScope, exclusive
 from hogsend.transport.connection import Connection
 from hogsend.transport.publisher import OutgoingMessage, Publisher
 from services.ingest.pages import EventPosition, cursor, position
@@ -150,9 +150,15 @@ class EventReplayer:
                 async with self._alone(durable):
                     if not await self._consumers.forget_acknowledged(durable):
                         await self._consumers.close(durable)
-            except (NotFound, InvalidRequest, Unavailable):
-                # It was deleted meanwhile, its replay goes on, or no replay may be to it.
+            except (Busy, NotFound, InvalidRequest):
+                # Its replay goes on, it was deleted meanwhile, or no replay may be to it.
                 continue
+            except HogsendError as error:
+                # The others may do.
+                metrics.FAILURES.labels("replay", error.code).inc()
+                log.warning(
+                    "a replay is not tidied up after yet", durable=durable, reason=str(error)
+                )
 
     def _alone(self, durable: str) -> AbstractAsyncContextManager[HeldLock]:
         return exclusive(

@@ -23,6 +23,7 @@ from hogsend.posthog.api import PostHogError
 from hogsend.posthog.api.queries import Slice
 from hogsend.posthog.errors import PostHogAnswerTooLarge
 from hogsend.service import metrics
+from hogsend.service.locks import Busy
 from hogsend.transport.connection import Connection
 from services.provisioner.backfill.posthog_events import PostHogEvents, Refused, is_too_heavy
 from services.provisioner.backfill.span import Span
@@ -71,8 +72,11 @@ class BackfillRunner:
         while True:
             try:
                 await self._work()
+            except Busy as error:
+                log.debug("another replica runs the backfill", reason=str(error))
             except Unavailable as error:
-                # PostgreSQL or ingest is down, or another replica works; health reports the first.
+                # PostgreSQL or ingest is down, which health reports.
+                metrics.FAILURES.labels("backfill", error.code).inc()
                 log.debug("the backfill waits", reason=str(error))
             except HogsendError as error:
                 metrics.FAILURES.labels("backfill", error.code).inc()

@@ -117,7 +117,7 @@ class BackfillStore:
         """Be the only replica that reads.
 
         Raises:
-            Unavailable: another replica does.
+            Busy: another replica does.
         """
         async with exclusive(
             self._database,

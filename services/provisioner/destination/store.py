@@ -63,7 +63,7 @@ class DestinationStore:
         """Hold the provisioning lock, which one run over all replicas can hold.
 
         Raises:
-            Unavailable: another run held it for `WAIT_SECONDS`, or PostgreSQL is down.
+            Busy: another run held it for `WAIT_SECONDS`.
         """
         async with exclusive(
             self._database,

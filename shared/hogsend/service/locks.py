@@ -23,6 +23,10 @@ from hogsend.service.database import AWAY, BROKEN, Database
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 
+class Busy(Unavailable):
+    """Another section with the same key did not end within the wait: nothing has failed."""
+
+
 class LockKey(msgspec.Struct, frozen=True):
     """What an advisory lock is about.
 
@@ -127,7 +131,8 @@ async def exclusive(
         lost: message of the error that `confirm` raises.
 
     Raises:
-        Unavailable: the wait is over (`busy`), or PostgreSQL is not available.
+        Busy: the wait is over.
+        Unavailable: PostgreSQL is not available.
     """
     lock: HeldLock | None = None
     try:
@@ -179,7 +184,7 @@ async def _lock(
         if not await connection.fetchval(
             f"SELECT pg_try_advisory{suffix}({key.sql})", *key.arguments
         ):
-            raise Unavailable(busy)
+            raise Busy(busy)
         return
     try:
         # A lock that is granted just when the wait is over is given back by `_reset`.
@@ -187,4 +192,4 @@ async def _lock(
             f"SELECT pg_advisory{suffix}({key.sql})", *key.arguments, timeout=wait_seconds
         )
     except TimeoutError as error:
-        raise Unavailable(busy) from error
+        raise Busy(busy) from error

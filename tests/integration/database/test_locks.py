@@ -13,7 +13,7 @@ import pytest
 
 from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
-from hogsend.service.locks import HeldLock, LockKey, LockScope, exclusive
+from hogsend.service.locks import Busy, HeldLock, LockKey, LockScope, exclusive
 from hogsend.service.postgres_server import STANDSTILL_SECONDS
 from services.analytics.app import MIGRATIONS
 from tests.waiting import eventually
@@ -87,7 +87,7 @@ async def test_who_may_not_wait_any_longer_is_told_so(
     database: Database, scope: LockScope, wait_seconds: float
 ) -> None:
     async with section(database, scope):
-        with pytest.raises(Unavailable, match="another replica is at it"):
+        with pytest.raises(Busy, match="another replica is at it"):
             async with section(database, scope, wait_seconds=wait_seconds):
                 pytest.fail("two at a time")
         async with section(database, scope, key=LockKey.of_name("hogsend.other")):

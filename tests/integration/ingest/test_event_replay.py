@@ -15,17 +15,19 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from hogsend.client.client import Client
 from hogsend.contract.consumers import MIRROR
-from hogsend.contract.errors import InvalidRequest, NotFound
+from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
 from hogsend.contract.headers import REPLAY, message_id
 from hogsend.contract.replays import INGEST_REPLAY_EVENTS, EventsReplayed, ReplayEvents
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.database import Database
+from hogsend.service.metrics import FAILURES
 from services.ingest.app import MIGRATIONS
 from services.ingest.erasure.person import Person
 from services.ingest.erasure.sweep import Erased, sweep
 from services.ingest.replay import announced, replayer
+from services.ingest.replay.consumers import ReplayConsumers
 from services.ingest.replay.replayer import EventReplayer
 from tests.integration import harness
 from tests.integration.ingest.driver import Driver
@@ -299,6 +301,29 @@ async def test_two_durables_get_a_replay_at_once(driver: Driver, own: EventRepla
     await own.tidy()
     assert len(await taken(driver, MAILER)) == 2
     assert len(await taken(driver, EVERYTHING)) == 3
+
+
+async def test_a_durable_that_cannot_be_tidied_up_after_is_counted_and_stops_no_other(
+    driver: Driver, own: EventReplayer
+) -> None:
+    before = await filters(driver)
+    forget = ReplayConsumers.forget_acknowledged
+
+    async def refused_for_the_mailer(consumers: ReplayConsumers, durable: str) -> int:
+        if durable == MAILER:
+            raise Unavailable("JetStream refuses")
+        return await forget(consumers, durable)
+
+    for durable in (MAILER, EVERYTHING):
+        await replay(driver, durable)
+        await taken(driver, durable)
+    counted = FAILURES.labels("replay", Unavailable.code)
+    failed = counted._value.get()
+    with patch.object(ReplayConsumers, "forget_acknowledged", refused_for_the_mailer):
+        await own.tidy()
+    assert counted._value.get() == failed + 1
+    after = await filters(driver)
+    assert (after[MAILER] == before[MAILER], after[EVERYTHING]) == (False, before[EVERYTHING])
 
 
 async def test_who_reads_nothing_but_copies_is_not_made_to_read_everything(

@@ -25,7 +25,6 @@ NEITHER: dict[str, str] = {
     "hogsend.service.process_end:end_process": "the process ends, and its streams are closed",
     "hogsend.service.settings.base:_given": "the service names the file, and ends",
     "hogsend.service.settings.base:get_field_value": "the service names the file, and ends",
-    "services.analytics.delivery.leader_election:run": "no failure: another replica leads",
     "services.gateway.console.connecting:begin": "the answer says it",
     "services.gateway.listener:_raise_descriptors": "the caller says how far it went",
     "services.gateway.notices.outbox:close": "the process ends",
@@ -39,16 +38,14 @@ NEITHER: dict[str, str] = {
     "services.ingest.event_table.partitions:drop_old": "raised when the others are tried",
     "services.ingest.partitions.partition:_stop": "it stops, or begins anew",
     "services.ingest.partitions.partition:run": "it ends; another replica goes on",
-    "services.ingest.replay.replayer:tidy": "no failure: its replay goes on",
     "services.ingest.shared_account:warn_of_shared_account": "it says which account it is",
     "services.provisioner.backfill.runner:_record": "counted as rejected behind it, and logged",
-    "services.provisioner.backfill.runner:run": "no failure: another replica works",
     "services.provisioner.diagnosis.diagnostics:_ask_posthog": "the answer says it",
     "services.provisioner.diagnosis.diagnostics:_check_reads": "the answer says it",
     "services.provisioner.diagnosis.diagnostics:_probe_destination": "the answer says it",
     "services.provisioner.diagnosis.missing_project:_read": "the first error is the answer then",
 }
-"""Where a failure is handled without one of both, and why, by module and function."""
+"""Where one failure is handled without one of both, and why, by module and function."""
 
 
 def _silent() -> Iterator[str]:
@@ -105,7 +102,7 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def test_a_failure_that_is_handled_is_counted_and_logged() -> None:
-    assert set(_silent()) == NEITHER.keys()
+    assert sorted(_silent()) == sorted(NEITHER)
 
 
 def test_a_failure_that_is_swallowed_is_found() -> None:
