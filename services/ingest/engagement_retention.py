@@ -108,6 +108,10 @@ class EngagementRetention:
 
     def _known_to_all(self, last: int) -> int:
         now = asyncio.get_running_loop().time()
+        if self._ends and last < self._ends[-1][1]:
+            # The stream was made anew, and begins again.
+            self._ends.clear()
+            self._old_end = 0
         self._ends.append((now, last))
         while self._ends and self._ends[0][0] <= now - KEPT_SECONDS:
             _, self._old_end = self._ends.popleft()

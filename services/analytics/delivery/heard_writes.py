@@ -147,6 +147,7 @@ class HeardWrites:
         self._destinations = destinations
         self._captures: Captures | None = None
         self._read_up_to = 0
+        self._latest_read = datetime.min.replace(tzinfo=UTC)
         self._has_read = asyncio.Event()
         self._listens_since = datetime.max.replace(tzinfo=UTC)
 
@@ -200,7 +201,10 @@ class HeardWrites:
         last = messages[-1]
         if not last.subject.startswith(PERSONS) or self._captures is None:
             return
-        self._read_up_to = max(self._read_up_to, last.position)
+        # One that is later, and before it, is of a stream that was made anew.
+        if last.position > self._read_up_to or last.queued_at > self._latest_read:
+            self._read_up_to = last.position
+            self._latest_read = max(self._latest_read, last.queued_at)
         self._has_read.set()
         age = (datetime.now(UTC) - last.queued_at).total_seconds()
         if age > BEHIND_SECONDS or not reads_on:
@@ -214,7 +218,11 @@ class HeardWrites:
             return
         try:
             async with asyncio.timeout(NOTED_SECONDS):
+                read = self._read_up_to
                 end = await self._captures.last_captured()
+                if end is not None and end < read and read == self._read_up_to:
+                    # The stream was made anew, and nothing of it was read yet.
+                    self._read_up_to = 0
                 while end is not None and self._read_up_to < end and not self._captures.are_heard:
                     self._has_read.clear()
                     await self._has_read.wait()

@@ -330,6 +330,26 @@ async def test_a_read_waits_for_what_was_captured_before_it() -> None:
 
 
 @on_virtual_time
+async def test_a_read_waits_for_what_was_captured_in_a_stream_that_was_made_anew() -> None:
+    world, captures = World(), FakeCaptures()
+    world.heard.captures_from(captures)
+    await world.heard.missed([captured(age=0, position=1000)])
+    for position, plan in ((1, "max"), (2, "mega")):
+        captures.last = position
+        reading = asyncio.create_task(world.writes.are_noted())
+        await settle()
+        assert not reading.done()
+        await world.heard.missed([captured(age=0, position=position, plan=plan)])
+        await reading
+        assert world.seen() == {"plan": plan}
+    # What comes once more is no such stream.
+    await world.heard.missed([captured(age=1, position=1)])
+    began = now()
+    await world.writes.are_noted()
+    assert now() == began
+
+
+@on_virtual_time
 async def test_what_was_captured_while_its_reader_fell_behind_is_noted_when_it_is_read() -> None:
     world, captures = World(), FakeCaptures()
     world.heard.captures_from(captures)

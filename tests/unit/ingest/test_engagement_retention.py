@@ -33,6 +33,16 @@ async def test_every_report_stays_for_a_while() -> None:
 
 
 @on_virtual_time
+async def test_every_report_of_a_stream_that_was_made_anew_stays_for_a_while() -> None:
+    retention = EngagementRetention(cast("Any", None), cast("Any", None))
+    known = []
+    for last in (500, 500, 500, 1, 2, 3):
+        known.append(retention._known_to_all(last))
+        await asyncio.sleep(KEPT_SECONDS / 2)
+    assert known == [0, 0, 500, 0, 0, 1]
+
+
+@on_virtual_time
 async def test_why_nothing_is_trimmed_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
     retention = EngagementRetention(cast("Any", SimpleNamespace(connected=True)), cast("Any", None))
     reasons = iter(["PostgreSQL is away"] * 20 + ["analytics is away"] * 20)
