@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import structlog
@@ -30,6 +31,7 @@ class Listener:
         self._link = link
         self._heard = heard
         self._captures: Subscription | None = None
+        self._subscribing = asyncio.Lock()
         link.on_reconnect(self._reconnected)
         heard.captures_from(self)
 
@@ -48,13 +50,15 @@ class Listener:
 
     async def listen_to_captures(self) -> None:
         """Hear captured events from now on."""
-        if self._captures is not None:
-            return
-        try:
-            self._captures = await self._subscribe(EVENT_CAPTURED.subject)
-        except UNREACHABLE as error:
-            FAILURES.labels("listening", type(error).__name__).inc()
-            log.warning("cannot subscribe to captured events", reason=str(error))
+        # nats-py waits where much is left to send: a second subscription would stay for good.
+        async with self._subscribing:
+            if self._captures is not None:
+                return
+            try:
+                self._captures = await self._subscribe(EVENT_CAPTURED.subject)
+            except UNREACHABLE as error:
+                FAILURES.labels("listening", type(error).__name__).inc()
+                log.warning("cannot subscribe to captured events", reason=str(error))
 
     async def _subscribe(self, subject: str) -> Subscription:
         client = self._link.client
