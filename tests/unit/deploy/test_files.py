@@ -319,6 +319,17 @@ def test_every_secret_of_a_service_has_a_place_in_kubernetes(service: str) -> No
     assert given == secrets - {"NATS_TLS_KEY", "POSTHOG_MINT_WEBHOOK_SECRET"}
 
 
+def test_every_key_that_pods_take_is_named_where_it_is_said_to_go() -> None:
+    taken = set[str]()
+    for file in MANIFESTS:
+        taken |= set(re.findall(r"secretKeyRef: \{ name: keys, key: (\w+)", file.read_text()))
+    text = (ROOT / "docs" / "deploy.md").read_text()
+    (paragraph,) = [one for one in text.split("\n\n") if "`deploy/secrets/keys.env`" in one]
+    named = set(re.findall(r"`([A-Z_]+)`", paragraph))
+    assert {key for key in taken if not key.endswith("_PREVIOUS")} <= named
+    assert named <= taken
+
+
 def test_every_secret_is_named_by_its_content() -> None:
     wanted = kustomization()
     named = {generator["name"] for generator in wanted["secretGenerator"]}
