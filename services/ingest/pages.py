@@ -16,9 +16,9 @@ from hogsend.contract.json_text import NOT_JSON
 
 EXACT_TOTAL = 10_000
 """Rows that are counted at most; beyond, PostgreSQL's estimate has to do."""
-_FAR_MORE = 10
+_FAR_MORE = 3
 """How many times as many rows as are counted at most PostgreSQL expects, where none is counted. Its
-estimate of a whole table may be wrong by what changed since it looked, a fifth or so."""
+estimate of a whole table or of a day is wrong by what changed since it looked, a fifth or so."""
 EXACT_FILTERED_TOTAL = 1_000
 """The same for events that a filter chose. Each is fetched, from anywhere on disk, to be compared;
 a count of all events reads an index only."""
