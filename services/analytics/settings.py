@@ -10,6 +10,8 @@ from hogsend.contract.timezones import find_timezone
 from hogsend.service.settings.base import Settings
 from hogsend.service.settings.types import CommaSeparated, RetentionDays
 
+_YEAR_MS = 365 * 24 * 60 * 60 * 1000
+
 
 class AnalyticsSettings(Settings):
     """Analytics: person reads, and what flows back into PostHog."""
@@ -39,12 +41,12 @@ class AnalyticsSettings(Settings):
     outbound_webhook_timeout_ms: Annotated[int, Field(ge=1, le=300_000)] = Field(
         15_000, description="Milliseconds one delivery may take."
     )
-    outbound_webhook_base_delay_ms: Annotated[int, Field(ge=1)] = Field(
+    outbound_webhook_base_delay_ms: Annotated[int, Field(ge=1, le=_YEAR_MS)] = Field(
         5_000,
         description="Milliseconds that every attempt doubles: twice as many before the second, "
         "four times as many before the third, and so on.",
     )
-    outbound_webhook_max_delay_ms: Annotated[int, Field(ge=1)] = Field(
+    outbound_webhook_max_delay_ms: Annotated[int, Field(ge=1, le=_YEAR_MS)] = Field(
         21_600_000,
         description="Longest delay between two attempts, in milliseconds. No event is tried for "
         "longer than that in all.",

@@ -95,7 +95,7 @@ class FailingConsumers(Health):
         """List what fails.
 
         Raises:
-            HogsendError: PostgreSQL is not available.
+            HogsendError: PostgreSQL cannot be used.
         """
         subjects = {name: name for name in self._standing}
         subjects |= {
@@ -103,7 +103,7 @@ class FailingConsumers(Health):
             for one in await store.all()
             if not one.disabled
         }
-        async with self._database.acquire() as connection:
+        async with self._database.transaction() as connection:
             rows = [row async for row in _queries.failing(connection)]
         return FailingDeliveries(
             [
@@ -115,7 +115,7 @@ class FailingConsumers(Health):
 
     async def _write(self, query: Any, **values: object) -> bool:
         try:
-            async with self._database.acquire() as connection:
+            async with self._database.transaction() as connection:
                 await query(connection, **values)
         except HogsendError as error:
             # It is noted at the next attempt.

@@ -21,6 +21,7 @@ from hogsend.contract.destinations import (
 from hogsend.contract.engagement import FUNNEL
 from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.service.database import Database
+from hogsend.service.metrics import FAILURES
 from services.analytics.app import MIGRATIONS
 from services.analytics.delivery.failing import EVERY_SECONDS, Attempt, FailingConsumers
 from services.analytics.destinations.default_destination import (
@@ -198,6 +199,17 @@ async def test_a_failing_delivery_is_listed_by_every_replica_until_one_succeeds(
     await leader.worked("standing")
     await other.worked(destination_durable(one.id))
     assert (await leader.list(store)).failing == []
+
+
+async def test_a_failure_that_postgresql_does_not_take_is_counted_and_passed_over(
+    store: DestinationStore,
+) -> None:
+    failing = FailingConsumers(store._database, ["a"])
+    counted = FAILURES.labels("failing", "unavailable")
+    before = counted._value.get()
+    await failing.failed("a", msgspec.structs.replace(FAILED, next_seconds=1e17))
+    assert counted._value.get() == before + 1
+    assert (await failing.list(store)).failing == []
 
 
 async def test_the_latest_attempt_that_failed_is_shown_until_one_succeeds(

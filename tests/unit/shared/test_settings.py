@@ -85,6 +85,15 @@ def test_an_address_as_a_port_is_named_as_what_kubernetes_sets(
         ("DELIVERY_RETENTION_DAYS", "a week"),
         ("NATS_REPLICAS", "9"),
         ("ADMIN_RATE_LIMIT", "0"),
+        ("ADMIN_RATE_LIMIT", "9" * 5000),
+        ("NATS_STREAM_MAX_BYTES", str(10**19)),
+        ("OUTBOUND_WEBHOOK_BASE_DELAY_MS", str(10**17)),
+        ("OUTBOUND_WEBHOOK_MAX_DELAY_MS", str(10**17)),
+        *(
+            (name, value)
+            for name in ("HTTP_REQUEST_TIMEOUT_SECONDS", "OPERATOR_WEBHOOK_FAILING_SECONDS")
+            for value in ("-1", "nan")
+        ),
         *((name, "tcp://10.96.12.7:80") for name in ("GATEWAY_PORT", "NATS_PORT", "METRICS_PORT")),
         *(
             (name, value)
@@ -146,6 +155,7 @@ def test_a_value_out_of_bounds_stops_the_service(
     assert problem.startswith(f"{name}: ")
     assert len(value) < len("https://h") or value not in problem
     assert "Value error" not in problem
+    assert "put should" not in problem
 
 
 SMALL = [

@@ -23,6 +23,8 @@ _SAID = {
     "float_parsing": "it is no number; write digits only, without a unit",
     "bool_parsing": "it is neither true nor false; write one of these",
     "literal_error": "it is none of what it can be; write {expected}",
+    "int_parsing_size": "it is too much; write a smaller number",
+    "greater_than": "it is too little; write more than {gt}",
     "greater_than_equal": "it is too little; write {ge} or more",
     "less_than_equal": "it is too much; write {le} or less",
 }

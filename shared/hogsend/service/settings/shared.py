@@ -39,6 +39,9 @@ from hogsend.service.settings.types import (
 from hogsend.service.ssrf import AllowedHost
 from hogsend.transport.tls import check_authority, check_certificate, check_key
 
+_EXBIBYTE = 1024**6
+"""NATS reads no number from eight of them on."""
+
 
 class PostHogSettings(Settings):
     """PostHog: all optional, each capability needs only its own."""
@@ -181,7 +184,7 @@ class BusSettings(Settings):
     nats_replicas: Annotated[int, Field(ge=1, le=5)] = Field(
         1, description="Copies JetStream keeps of every stream."
     )
-    nats_stream_max_bytes: Annotated[int, Field(ge=64 * MIB)] = Field(
+    nats_stream_max_bytes: Annotated[int, Field(ge=64 * MIB, le=_EXBIBYTE)] = Field(
         STREAM_MAX_BYTES,
         description="How large each of the streams WEBHOOKS, EVENTS, ENGAGEMENT and PERSONS may "
         "become on disk, in bytes; dead letters take a quarter of it, the audit trail a sixteenth.",
