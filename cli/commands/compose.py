@@ -16,7 +16,7 @@ from cli.backup.whole import back_up, bring_back
 from cli.console import err, out, print_json
 from cli.deployment import checking
 from cli.deployment.backup import ComposeSource, ComposeTarget
-from cli.deployment.compose import Compose
+from cli.deployment.compose import deployment_in
 from cli.deployment.layout import Layout
 from cli.deployment.moving import Move
 from cli.deployment.upgrading import Replaced, Upgrade
@@ -89,7 +89,7 @@ def layout(layout: Layout, /, *, deployment: Path = HERE, json: Flag = False) ->
     json
         Print one JSON document on stdout and nothing else.
     """
-    moved = Move(Compose(deployment), err.print).to(layout)
+    moved = Move(deployment_in(deployment), err.print).to(layout)
     if json:
         print_json(moved)
         return 0
@@ -122,7 +122,7 @@ def upgrade(*, build: bool = True, deployment: Path = HERE, json: Flag = False) 
     json
         Print one JSON document on stdout and nothing else.
     """
-    replaced = Upgrade(Compose(deployment), err.print).run(build=build)
+    replaced = Upgrade(deployment_in(deployment), err.print).run(build=build)
     if json:
         print_json(Upgraded(replaced))
         return 0
@@ -160,7 +160,7 @@ def backup(
     json
         Print one JSON document on stdout and nothing else.
     """
-    source = ComposeSource(Compose(deployment))
+    source = ComposeSource(deployment_in(deployment))
     key = sealing_key(passphrase_file, recipient)
     with shown("saving") as progress:
         manifest = asyncio.run(back_up(source, directory, key, progress))
@@ -195,7 +195,7 @@ def restore(
     json
         Print one JSON document on stdout and nothing else.
     """
-    target = ComposeTarget(Compose(deployment))
+    target = ComposeTarget(deployment_in(deployment))
     key = opening_key(passphrase_file, identity)
     with shown("restoring") as progress:
         manifest = asyncio.run(bring_back(target, directory, key, progress))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -17,10 +18,14 @@ from cli.exit_codes import ExitCode
 from hogsend.urls import reached_at
 
 COMMAND = "HOGSEND_COMPOSE"
-"""Environment variable with the command to use, for example `podman compose`."""
+"""Environment variable with the command to use, for example `docker-compose`."""
+_COMMAND = "docker compose"
 _SETTINGS_REFUSED = 'service "settings" didn\'t complete successfully'
 """What Compose prints where .env is wrong; why, only the log of that service says."""
 _AS_IT_SAYS = "do what it says"
+_NEEDED = 2
+"""The oldest Compose, by the first number of its version."""
+_VERSION = re.compile(r"Docker Compose version v?(\d+)")
 _INTERRUPTED = (ExitCode.INTERRUPTED, -signal.SIGINT)
 """What a command ends with after Ctrl-C, which it may handle or not."""
 
@@ -64,7 +69,7 @@ class Compose:
         """
         # Compose refuses to do anything without it.
         self.env_file.create()
-        command = [*shlex.split(os.environ.get(COMMAND, "docker compose")), *arguments]
+        command = [*shlex.split(os.environ.get(COMMAND, _COMMAND)), *arguments]
         try:
             done = subprocess.run(
                 command,
@@ -91,6 +96,24 @@ class Compose:
             fix = "change .env as `docker compose logs settings` says" if refused else _AS_IT_SAYS
             raise CommandError(said, f"{fix}, then run this command again")
         return (done.stdout or b"").decode(errors="replace").strip()
+
+    def require_version(self) -> None:
+        """Check that the command is Compose, and new enough.
+
+        Raises:
+            CommandError: it is older, or another program that reads the same files, such as
+                podman-compose: what that prints would be taken for what Compose says.
+        """
+        said = self.run("version")
+        version = _VERSION.search(said)
+        if version is None or int(version[1]) < _NEEDED:
+            command = os.environ.get(COMMAND, _COMMAND)
+            first = next(iter(said.splitlines()), "it names no version")
+            raise CommandError(
+                f"{command} is not Compose {_NEEDED} or newer: {first}",
+                f"set {COMMAND} to Docker's Compose; it works with podman, too: DOCKER_HOST is "
+                "podman's socket then",
+            )
 
     def services(self, *profiles: str) -> list[str]:
         """Names of the services, those of profiles included."""
@@ -119,3 +142,14 @@ class Compose:
         """
         asked = ("--profile", "cluster", "ps", "--all", "--services")
         return self.run("--project-name", project, *asked).split()
+
+
+def deployment_in(directory: Path) -> Compose:
+    """Use the deployment in `directory`.
+
+    Raises:
+        CommandError: there is none, or no Compose that can do what is wanted of it.
+    """
+    found = Compose(directory)
+    found.require_version()
+    return found

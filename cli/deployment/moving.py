@@ -30,6 +30,8 @@ from cli.own_http import own_http
 from cli.stack.data_directory import write_private
 
 SCRIPT = "/etc/nats/start.sh"
+_MOVING = "a move that has not ended"
+"""How `start.sh` marks data that were set aside, until others replace them."""
 SECOND = ("gateway-2", "credentials-2", "provisioner-2", "ingest-2", "analytics-2")
 """The second of each service, which only the cluster has."""
 SPOOL_POLLS = 600
@@ -219,11 +221,16 @@ class Move:
     def _mark_of(self, server: str) -> str:
         """What a server's data are marked with; nothing without data."""
         found = self._script(server, "which", layout=Layout.CLUSTER)
-        if found and Layout.named(found) is None:
+        if found == _MOVING:
             raise CommandError(
                 f"the data of {server} belong to a move of which nothing else is left",
                 "restore a backup into empty volumes (docs/deploy.md); "
                 "`docker compose --profile cluster down --volumes` empties them",
+            )
+        if found and Layout.named(found) is None:
+            raise CommandError(
+                f"the data of {server} are not of a layout that is known here: {found}",
+                "use the version of Hogsend that wrote them; nothing was changed",
             )
         return found
 

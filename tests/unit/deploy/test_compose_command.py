@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cli.deployment.compose import COMMAND, Compose
+from cli.deployment.compose import COMMAND, Compose, deployment_in
+from cli.deployment.moving import Move
 from cli.errors import CommandError
+from cli.exit_codes import ExitCode
+from cli.main import run
 
 
 def compose(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Compose:
@@ -55,4 +58,38 @@ def test_the_log_of_wrong_settings_is_named(
     failing = compose(tmp_path, monkeypatch, "cat said >&2; exit 1")
     with pytest.raises(CommandError) as raised:
         failing.run("up", "-d")
+    assert fix in raised.value.fix
+
+
+@pytest.mark.parametrize(
+    "said", ["podman-compose version 1.6.0", "docker-compose version 1.29.2, build unknown", ""]
+)
+def test_what_is_not_compose_or_too_old_is_named_and_asked_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    """What podman-compose prints was taken for a mark of data, and `down --volumes` advised."""
+    compose(tmp_path, monkeypatch, f'[ "$1" = version ] && echo "{said}" || touch asked')
+    assert run(["compose", "layout", "cluster", "--deployment", str(tmp_path)]) == ExitCode.FAILED
+    assert not (tmp_path / "asked").exists()
+    with pytest.raises(CommandError, match=rf"is not Compose 2 or newer: {said}") as raised:
+        deployment_in(tmp_path)
+    assert "DOCKER_HOST" in raised.value.fix
+
+
+@pytest.mark.parametrize("said", ["Docker Compose version v5.6.1", "Docker Compose version 2.26"])
+def test_compose_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    compose(tmp_path, monkeypatch, f"echo {said}")
+    assert deployment_in(tmp_path).run("version") == said
+
+
+@pytest.mark.parametrize(
+    ("mark", "fix"),
+    [("a move that has not ended", "down --volumes"), ("something else", "nothing was changed")],
+)
+def test_volumes_are_only_to_be_emptied_where_a_move_is_in_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str, fix: str
+) -> None:
+    move = Move(compose(tmp_path, monkeypatch, f"echo {mark}"), lambda _: None)
+    with pytest.raises(CommandError) as raised:
+        move._mark_of("nats")
     assert fix in raised.value.fix
