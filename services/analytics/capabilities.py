@@ -10,7 +10,7 @@ import structlog
 
 from hogsend.contract.capabilities import Capabilities, Capability, CapabilityName
 from hogsend.contract.credentials import TokenReply
-from hogsend.contract.errors import HogsendError
+from hogsend.contract.errors import Forbidden, HogsendError, sentence
 from hogsend.posthog.errors import PostHogError
 from hogsend.service.metrics import FAILURES
 from services.analytics.destinations.model import Destination
@@ -32,7 +32,7 @@ LOOK = "Look at `hogsend status` and at the credentials service's log."
 STORE_SECONDS = 2.0
 """How long a frozen PostgreSQL is waited for; who asks waits for five."""
 
-Key: TypeAlias = Literal["known", "awaited", "absent", "unknown"]
+Key: TypeAlias = Literal["known", "awaited", "absent"]
 """What is known of the project key; events wait for one that is `awaited`."""
 
 
@@ -68,18 +68,18 @@ class CapabilityReport:
             ]
         )
 
-    async def _key(self) -> Key:
+    async def _key(self) -> Key | HogsendError:
         try:
             if await self._project_key.project() is not None:
                 return "known"
             return "awaited" if await self._project_key.is_awaited() else "absent"
         except HogsendError as error:
             _not_known(error.code, error)
-            return "unknown"
+            return error
 
-    def _capturing(self, name: CapabilityName, key: Key) -> Capability:
-        if key == "unknown":
-            return Capability(name=name, state="unknown", reason=NOT_KNOWN, remediation=LOOK)
+    def _capturing(self, name: CapabilityName, key: Key | HogsendError) -> Capability:
+        if isinstance(key, HogsendError):
+            return _unanswered(name, key)
         if key == "awaited":
             reason = (
                 "PostHog was connected, and its project is not stored yet. Events wait for it, "
@@ -102,7 +102,7 @@ class CapabilityReport:
             bearer = await self._trial.outcome()
         except HogsendError as error:
             _not_known(error.code, error)
-            return Capability(name=name, state="unknown", reason=NOT_KNOWN, remediation=LOOK)
+            return _unanswered(name, error)
         except TimeoutError as error:
             _not_known("timeout", error)
             reason = "PostHog did not answer in time, so this is not known."
@@ -134,7 +134,9 @@ class CapabilityReport:
             _not_known(error.code, error)
             return None
 
-    def _engagement(self, key: Key, destinations: Sequence[Destination] | None) -> Capability:
+    def _engagement(
+        self, key: Key | HogsendError, destinations: Sequence[Destination] | None
+    ) -> Capability:
         name: CapabilityName = "engagementOut"
         if destinations is None:
             return Capability(
@@ -171,6 +173,14 @@ class CapabilityReport:
                 else "It is created in a moment; look at the analytics service's log.",
             )
         return Capability(name=name, state="on", reason="A destination is active.")
+
+
+def _unanswered(name: CapabilityName, error: HogsendError) -> Capability:
+    """The credentials service was not heard."""
+    reason, remediation = NOT_KNOWN, LOOK
+    if isinstance(error, Forbidden):
+        reason, remediation = sentence(str(error)), f"{sentence(error.fix)} {LOOK}"
+    return Capability(name=name, state="unknown", reason=reason, remediation=remediation)
 
 
 def _without_bearer(name: CapabilityName, bearer: TokenReply) -> Capability:

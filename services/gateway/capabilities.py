@@ -14,7 +14,7 @@ from hogsend.contract.capabilities import (
     Capability,
     CapabilityName,
 )
-from hogsend.contract.errors import Forbidden, HogsendError, Unavailable
+from hogsend.contract.errors import Forbidden, HogsendError, Unavailable, sentence
 from hogsend.contract.provisioning import (
     PROVISIONER_DIAGNOSE,
     DestinationFinding,
@@ -105,14 +105,10 @@ async def _answer(asking: Awaitable[Reply]) -> Reply | Unavailable | Forbidden:
 def _unknown(name: CapabilityName, service: str, error: HogsendError) -> Capability:
     remediation = f"Look at `hogsend status` and at the {service} service's log."
     if isinstance(error, Forbidden):
-        remediation = f"{_sentence(error.fix)} {remediation}"
+        remediation = f"{sentence(error.fix)} {remediation}"
     return Capability(
-        name=name, state="unknown", reason=_sentence(str(error)), remediation=remediation
+        name=name, state="unknown", reason=sentence(str(error)), remediation=remediation
     )
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _events_in(

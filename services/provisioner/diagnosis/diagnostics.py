@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 import httpx
 import structlog
 
-from hogsend.contract.credentials import DerivedReply, TokenReply
+from hogsend.contract.credentials import DerivedPayload, DerivedReply, TokenReply
 from hogsend.contract.errors import HogsendError, Unavailable
 from hogsend.contract.provisioning import DestinationFinding, Diagnosis, ReadsFinding
 from hogsend.posthog.api import HogFunctions, Persons, PostHogError, Projects, Transport
@@ -75,15 +75,16 @@ class Diagnostics:
     async def run(self) -> Diagnosis:
         """Check every part and report what an operator may have to act on."""
         status, bearer, derived = await asyncio.gather(
-            _or_none(self._credentials.status()),
-            _or_none(self._bearer()),
-            _or_none(self._credentials.derived()),
+            _answer(self._credentials.status()),
+            _answer(self._bearer()),
+            _answer(self._credentials.derived()),
         )
+        minted = derived.payload if isinstance(derived, DerivedReply) else None
         reads, destination, transport = await self._ask_posthog(
             bearer,
-            self._secret(derived),
-            self._signing_secret(derived),
-            connected=derived is not None and derived.payload is not None,
+            self._secret(minted),
+            self._signing_secret(minted),
+            connected=minted is not None,
         )
         return Diagnosis(
             private_host=self._instance.private_host,
@@ -115,25 +116,23 @@ class Diagnostics:
         except TimeoutError as error:
             raise Unavailable("the credentials service did not answer in time") from error
 
-    def _secret(self, derived: DerivedReply | None) -> str | None:
-        minted = derived.payload.webhook_secret if derived and derived.payload else None
-        return self._secrets.configured or minted
+    def _secret(self, minted: DerivedPayload | None) -> str | None:
+        return self._secrets.configured or (minted.webhook_secret if minted else None)
 
-    def _signing_secret(self, derived: DerivedReply | None) -> str | None:
-        minted = derived.payload.signing_secret if derived and derived.payload else None
-        return self._signing.configured or minted
+    def _signing_secret(self, minted: DerivedPayload | None) -> str | None:
+        return self._signing.configured or (minted.signing_secret if minted else None)
 
     async def _ask_posthog(
         self,
-        bearer: TokenReply | None,
+        bearer: TokenReply | HogsendError,
         secret: str | None,
         signing_secret: str | None,
         *,
         connected: bool,
     ) -> tuple[ReadsFinding, DestinationFinding, Transport | None]:
         """Both, and what PostHog was asked over."""
-        if bearer is None:
-            down = (findings.SERVICE_DOWN, findings.CHECK_SERVICE)
+        if isinstance(bearer, HogsendError):
+            down = findings.unanswered(bearer)
             return _reads("unknown", "none", *down), _unknown(*down), None
         if not bearer.token:
             no_bearer = (
@@ -232,18 +231,19 @@ class Diagnostics:
 
     async def _provisioned(self, project_id: str) -> dict[str, str]:
         # Not cancelled when it takes too long: asyncpg would wait for the frozen server once more.
-        reading = asyncio.create_task(_or_none(self._store.provisioned(project_id)))
+        reading = asyncio.create_task(_answer(self._store.provisioned(project_id)))
         done, _ = await asyncio.wait({reading}, timeout=STORE_SECONDS)
-        return (reading.result() or {}) if done else {}
+        found = reading.result() if done else {}
+        return {} if isinstance(found, HogsendError) else found
 
 
-async def _or_none(request: Awaitable[Answer]) -> Answer | None:
+async def _answer(request: Awaitable[Answer]) -> Answer | HogsendError:
     try:
         return await request
     except HogsendError as error:
         metrics.FAILURES.labels("diagnosis", error.code).inc()
         log.debug("a dependency did not answer", reason=str(error))
-        return None
+        return error
 
 
 def _failing(bearer: TokenReply, error: PostHogError, choice: ProjectChoice) -> ReadsFinding:

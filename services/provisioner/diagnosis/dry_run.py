@@ -6,7 +6,7 @@ import structlog
 
 from hogsend.contract.credentials import CredentialStatus, TokenReply
 from hogsend.contract.errors import HogsendError
-from hogsend.contract.provisioning import ProvisioningFinding
+from hogsend.contract.provisioning import ProvisioningFinding, Refusal
 from hogsend.service import metrics
 from services.provisioner.destination import preconditions
 from services.provisioner.destination.errors import (
@@ -44,44 +44,31 @@ WORDS = {
 
 async def dry_run(
     instance: Instance,
-    bearer: TokenReply | None,
-    status: CredentialStatus | None,
+    bearer: TokenReply | HogsendError,
+    status: CredentialStatus | HogsendError,
     secrets: WebhookSecrets,
 ) -> ProvisioningFinding:
     """Check the preconditions of a run in their order.
 
     Args:
         instance: what would be provisioned.
-        bearer: the bearer a run would use; None when the credentials service did not answer.
-        status: the stored credential; None when the credentials service did not answer.
+        bearer: the bearer a run would use; an error when the credentials service was not heard.
+        status: the stored credential; an error when the credentials service was not heard.
         secrets: where a run would get the webhook secret.
     """
-    if bearer is None or status is None:
-        return ProvisioningFinding(
-            state="unknown", detail=findings.SERVICE_DOWN, remediation=findings.CHECK_SERVICE
-        )
+    if isinstance(bearer, HogsendError):
+        return _unknown(bearer)
+    if isinstance(status, HogsendError):
+        return _unknown(status)
     try:
         preconditions.require(bearer, instance.private_host, instance.public_url, placeholder=False)
         await secrets.check()
     except ProvisioningError as error:
-        refusal = error.refusal
-        if refusal.code == NO_CREDENTIAL and bearer.not_refreshed:
-            return ProvisioningFinding(
-                state="refused",
-                code=NO_CREDENTIAL,
-                detail=f"{NOT_REFRESHED_DETAIL}: {bearer.not_refreshed}.",
-                remediation=NOT_REFRESHED_REMEDY,
-            )
-        detail, remediation = WORDS.get(refusal.code, (refusal.detail, refusal.remediation))
-        return ProvisioningFinding(
-            state="refused", code=refusal.code, detail=detail, remediation=remediation
-        )
+        return _refused(error.refusal, bearer)
     except HogsendError as error:
         metrics.FAILURES.labels("diagnosis", error.code).inc()
         log.debug("webhook secret could not be checked", reason=str(error))
-        return ProvisioningFinding(
-            state="unknown", detail=findings.SERVICE_DOWN, remediation=findings.CHECK_SERVICE
-        )
+        return _unknown(error)
     # The scopes of a personal key are known to PostHog only.
     if bearer.source == "oauth" and WRITE_SCOPE not in status.scopes:
         return ProvisioningFinding(
@@ -91,3 +78,18 @@ async def dry_run(
             remediation=SCOPES_REMEDY,
         )
     return ProvisioningFinding(state="possible")
+
+
+def _refused(refusal: Refusal, bearer: TokenReply) -> ProvisioningFinding:
+    detail, remediation = WORDS.get(refusal.code, (refusal.detail, refusal.remediation))
+    if refusal.code == NO_CREDENTIAL and bearer.not_refreshed:
+        detail = f"{NOT_REFRESHED_DETAIL}: {bearer.not_refreshed}."
+        remediation = NOT_REFRESHED_REMEDY
+    return ProvisioningFinding(
+        state="refused", code=refusal.code, detail=detail, remediation=remediation
+    )
+
+
+def _unknown(error: HogsendError) -> ProvisioningFinding:
+    detail, remediation = findings.unanswered(error)
+    return ProvisioningFinding(state="unknown", detail=detail, remediation=remediation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hogsend.contract.credentials import CredentialStatus
+from hogsend.contract.errors import Forbidden, HogsendError, sentence
 from hogsend.contract.provisioning import CredentialFinding, PublicUrlFinding, SecretFinding
 from hogsend.posthog import scopes
 from hogsend.urls import is_loopback
@@ -16,10 +17,18 @@ READ_OR_FORGET = (
 )
 
 
-def credential(status: CredentialStatus | None) -> CredentialFinding:
-    """Assess the stored OAuth grant; `status` is None when the service did not answer."""
-    if status is None:
-        return CredentialFinding(state="unknown", detail=SERVICE_DOWN, remediation=CHECK_SERVICE)
+def unanswered(error: HogsendError) -> tuple[str, str]:
+    """Say why the credentials service was not heard, and what to do."""
+    if isinstance(error, Forbidden):
+        return sentence(str(error)), f"{sentence(error.fix)} {CHECK_SERVICE}"
+    return SERVICE_DOWN, CHECK_SERVICE
+
+
+def credential(status: CredentialStatus | HogsendError) -> CredentialFinding:
+    """Assess the stored OAuth grant; `status` is an error when the service was not heard."""
+    if isinstance(status, HogsendError):
+        detail, remediation = unanswered(status)
+        return CredentialFinding(state="unknown", detail=detail, remediation=remediation)
     if status.oauth == "unreadable":
         return CredentialFinding(
             state="unreadable",
@@ -63,10 +72,10 @@ def credential(status: CredentialStatus | None) -> CredentialFinding:
     )
 
 
-def webhook_secret(status: CredentialStatus | None, *, configured: bool) -> SecretFinding:
+def webhook_secret(status: CredentialStatus | HogsendError, *, configured: bool) -> SecretFinding:
     """Assess the secret that PostHog's deliveries must carry."""
     if configured:
-        lost = status is not None and _lost_minted(status)
+        lost = isinstance(status, CredentialStatus) and _lost_minted(status)
         return SecretFinding(
             state="present",
             source="environment",
@@ -76,10 +85,9 @@ def webhook_secret(status: CredentialStatus | None, *, configured: bool) -> Secr
             else None,
             remediation=READ_OR_FORGET if lost else None,
         )
-    if status is None:
-        return SecretFinding(
-            state="unknown", source="none", detail=SERVICE_DOWN, remediation=CHECK_SERVICE
-        )
+    if isinstance(status, HogsendError):
+        detail, remediation = unanswered(status)
+        return SecretFinding(state="unknown", source="none", detail=detail, remediation=remediation)
     match status.webhook_secret:
         case "present":
             return SecretFinding(state="present", source="minted")
@@ -102,9 +110,11 @@ def webhook_secret(status: CredentialStatus | None, *, configured: bool) -> Secr
             )
 
 
-def scope_gap(status: CredentialStatus | None) -> list[str]:
+def scope_gap(status: CredentialStatus | HogsendError) -> list[str]:
     """List the scopes the stored grant lacks; empty without a readable grant."""
-    return scopes.missing(status.scopes) if status and status.oauth == "present" else []
+    if isinstance(status, HogsendError) or status.oauth != "present":
+        return []
+    return scopes.missing(status.scopes)
 
 
 def public_url(url: str) -> PublicUrlFinding:

@@ -102,6 +102,11 @@ class CannotStart(HogsendError):
     code = "cannot_start"
 
 
+def sentence(text: str) -> str:
+    """Make what an error says a sentence among others."""
+    return f"{text[:1].upper()}{text[1:]}."
+
+
 BY_CODE: dict[str, type[HogsendError]] = {
     error.code: error
     for error in (

@@ -10,6 +10,7 @@ import pytest
 
 from hogsend.contract.capabilities import ANALYTICS_CAPABILITIES, Capability
 from hogsend.contract.credentials import ProjectReply
+from hogsend.contract.errors import Forbidden
 from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.settings.shared import PostHogSettings
@@ -154,6 +155,20 @@ async def test_without_the_credentials_service_only_what_it_knows_is_unknown() -
         "personReads": "unknown",
         "engagementOut": "on",
     }
+
+
+@on_virtual_time
+async def test_what_nats_forbids_to_ask_the_credentials_service_is_said_to_be_forbidden() -> None:
+    instance = Instance(OWN_KEY, key=None)
+
+    def forbid(_message: object) -> Any:
+        raise Forbidden("no permission")
+
+    instance.link.answers = dict.fromkeys(instance.link.answers, forbid)
+    rows = await instance.rows()
+    for name in ("eventCapture", "personWrites", "personReads"):
+        assert (rows[name].state, rows[name].reason) == ("unknown", "No permission.")
+        assert "deploy/nats" in (rows[name].remediation or "")
 
 
 @on_virtual_time

@@ -95,8 +95,8 @@ async def test_without_the_credentials_service_it_is_unknown(known: str) -> None
     provisioner = compose(credentials=credentials)
     found = await dry_run(
         provisioner.instance,
-        credentials.token if known == "bearer" else None,
-        credentials.grant if known == "status" else None,
+        credentials.token if known == "bearer" else Unavailable("down"),
+        credentials.grant if known == "status" else Unavailable("down"),
         provisioner.secrets,
     )
     assert (found.state, found.code) == ("unknown", None)

@@ -8,9 +8,12 @@ from typing import Any, Literal
 import pytest
 
 from hogsend.contract.credentials import CredentialStatus
+from hogsend.contract.errors import Forbidden, HogsendError, Unavailable
 from hogsend.posthog.scopes import SCOPES
 from services.provisioner.diagnosis import findings
 
+DOWN = Unavailable("the credentials service is not running")
+FORBIDDEN = Forbidden("NATS user 'provisioner' may not publish to a.b")
 EXPIRES = datetime(2026, 6, 13, 4, tzinfo=UTC)
 
 
@@ -35,16 +38,21 @@ def test_a_working_grant_needs_nothing() -> None:
 @pytest.mark.parametrize(
     ("stored", "state", "failing", "detail", "remediation"),
     [
-        (None, "unknown", False, "did not answer", "hogsend status"),
+        (DOWN, "unknown", False, "did not answer", "hogsend status"),
+        (FORBIDDEN, "unknown", False, "may not publish to a.b.", "deploy/nats"),
         (status(oauth="unreadable"), "unreadable", False, "decrypted", "SECRET_PREVIOUS"),
         (status(oauth="absent"), "absent", False, "No OAuth", "hogsend connect posthog"),
         (status(needs_reconnect=True), "needs_reconnect", True, "refresh token", "connect posthog"),
         (status(refresh_error="it said 500"), "present", True, "it said 500", "retried"),
     ],
-    ids=["down", "unreadable", "absent", "needs_reconnect", "failing"],
+    ids=["down", "forbidden", "unreadable", "absent", "needs_reconnect", "failing"],
 )
 def test_each_state_of_the_grant_has_its_remediation(
-    stored: CredentialStatus | None, state: str, failing: bool, detail: str, remediation: str
+    stored: CredentialStatus | HogsendError,
+    state: str,
+    failing: bool,
+    detail: str,
+    remediation: str,
 ) -> None:
     found = findings.credential(stored)
     assert (found.state, found.refresh_failing) == (state, failing)
@@ -64,7 +72,7 @@ def test_with_a_personal_key_an_absent_grant_needs_nothing() -> None:
 
 
 def test_a_configured_secret_takes_precedence() -> None:
-    found = findings.webhook_secret(None, configured=True)
+    found = findings.webhook_secret(DOWN, configured=True)
     assert (found.state, found.source, found.remediation) == ("present", "environment", None)
 
 
@@ -87,11 +95,12 @@ def test_connecting_again_is_not_said_to_be_enough_for_a_minted_secret() -> None
         (status(webhook_secret="present"), "present", "minted", None),
         (status(webhook_secret="unreadable"), "unreadable", "minted", "SECRET_PREVIOUS"),
         (status(webhook_secret="absent"), "absent", "none", "hogsend connect posthog"),
-        (None, "unknown", "none", "hogsend status"),
+        (DOWN, "unknown", "none", "hogsend status"),
+        (FORBIDDEN, "unknown", "none", "deploy/nats"),
     ],
 )
 def test_each_state_of_a_minted_secret_has_its_remediation(
-    stored: CredentialStatus | None,
+    stored: CredentialStatus | HogsendError,
     state: Literal["present", "absent", "unreadable", "unknown"],
     source: str,
     remediation: str | None,
@@ -108,8 +117,8 @@ def test_the_scope_gap_is_what_the_grant_lacks() -> None:
     assert "person:read" not in gap
 
 
-@pytest.mark.parametrize("stored", [None, status(oauth="absent"), status(oauth="unreadable")])
-def test_without_a_readable_grant_there_is_no_gap(stored: CredentialStatus | None) -> None:
+@pytest.mark.parametrize("stored", [DOWN, status(oauth="absent"), status(oauth="unreadable")])
+def test_without_a_readable_grant_there_is_no_gap(stored: CredentialStatus | HogsendError) -> None:
     assert findings.scope_gap(stored) == []
 
 
