@@ -62,19 +62,6 @@ class Person(msgspec.Struct, frozen=True):
             emails=frozenset(key.value for key in keys if key.kind == EMAIL),
         )
 
-    def is_subject_of(self, subject: str, body: bytes) -> bool:
-        """Whether a message of any of our streams is about this person.
-
-        It is where the person is named as the one it is about. A message about another person that
-        happens to mention the address is that person's. What cannot be read, names no person, or
-        would take too much memory, is searched as text.
-
-        Args:
-            subject: what the message was published on; empty if that is not known.
-            body: as it was published.
-        """
-        return self.is_among(named_in(subject, body))
-
     def is_among(self, named: Named) -> bool:
         """Whether this person is one of those whom a message names."""
         if named.unread is not None:
@@ -90,7 +77,15 @@ class Person(msgspec.Struct, frozen=True):
 
 
 def named_in(subject: str, body: bytes) -> Named:
-    """Read whom a message of any of our streams is about; see `Person.is_subject_of`."""
+    """Read whom a message of any of our streams is about.
+
+    A message about another person that happens to mention the address is that person's. What cannot
+    be read, names no person, or would take too much memory, is searched as text.
+
+    Args:
+        subject: what the message was published on; empty if that is not known.
+        body: as it was published.
+    """
     # Ids and addresses are known as they are stored.
     body = json_without_nul(mended_json(body))
     if has_too_many_values(body):
