@@ -167,7 +167,7 @@ def create_app(
             election.run,
             *background,
         ],
-        connected=[Listener(link, heard).listen],
+        connected=[Listener(link, heard).listen, database.first_attempt],
         stopping=[election.stop],
         closing=[database.close],
         limits=limits,

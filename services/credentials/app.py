@@ -137,6 +137,7 @@ def create_app(
     return service_app(
         broker,
         background=background,
+        connected=[parts.database.first_attempt],
         closing=[parts.refresher.finish, parts.relay.finish, parts.database.close],
         limits=limits,
     )

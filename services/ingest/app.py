@@ -140,7 +140,7 @@ def create_app(
             shared.run,
             *background,
         ],
-        connected=[lambda: warn_of_shared_account(broker.link)],
+        connected=[lambda: warn_of_shared_account(broker.link), database.first_attempt],
         stopping=[shared.stop],
         closing=[database.close],
         limits=limits,

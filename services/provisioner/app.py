@@ -139,6 +139,7 @@ def create_app(
     return service_app(
         broker,
         background=[parts.watcher.revalidate, parts.backfilling.run, *background],
+        connected=[parts.database.first_attempt],
         closing=[parts.database.close],
         limits=limits,
     )

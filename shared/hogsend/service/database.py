@@ -14,7 +14,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -40,6 +40,8 @@ CACHED_STATEMENTS = 100
 another server than the one that is asked next."""
 RETRY_SECONDS = 1.0
 """Longest pause between attempts to connect."""
+FIRST_ATTEMPT_SECONDS = 5.0
+"""Longest time that a service waits for its first connection before it answers without one."""
 NOT_AVAILABLE = "PostgreSQL is not available"
 
 AWAY = (
@@ -103,6 +105,7 @@ class Database:
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._pooled = False
         self._lost = asyncio.Event()
+        self._attempted = asyncio.Event()
 
     @classmethod
     def of(cls, settings: DatabaseSettings, schema: str, migrations: Path) -> Database:
@@ -149,6 +152,16 @@ class Database:
         if self._pool is None:
             await retry_until_available(self._open, wait_max=RETRY_SECONDS)
         log.info("database ready", schema=self._schema)
+
+    async def first_attempt(self) -> None:
+        """Wait until the first attempt to connect has ended, well or not, for 5 s at most.
+
+        A replica takes its share of all requests from the moment it listens. One that listened
+        before would refuse what the others can do.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_ATTEMPT_SECONDS):
+                await self._attempted.wait()
 
     async def close(self) -> None:
         """Close the pool; running statements are cancelled after a moment."""
@@ -268,6 +281,8 @@ class Database:
             # The reason may name hosts: it is for the log, and not for the public health.
             log.warning("PostgreSQL is not available yet", reason=_reason(error))
             raise Unavailable(NOT_AVAILABLE) from error
+        finally:
+            self._attempted.set()
 
     async def _make_pool(self) -> asyncpg.Pool[asyncpg.Record]:
         settings = self._address.settings

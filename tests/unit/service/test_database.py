@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -10,6 +11,7 @@ import pytest
 
 from hogsend.contract.users import User
 from hogsend.service.database import Database
+from hogsend.service.tasks import cancel_all
 
 
 async def test_asyncpg_gets_a_plain_str_for_a_schema_named_by_a_user(
@@ -34,3 +36,20 @@ async def test_asyncpg_gets_a_plain_str_for_a_schema_named_by_a_user(
     await database.connect()
     await database.close()
     assert {type(value) for value in settings[0].values()} == {str}
+
+
+async def test_the_first_attempt_has_ended_when_postgresql_was_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hogsend.service.database.FIRST_ATTEMPT_SECONDS", 3600)
+    database = Database("postgresql://127.0.0.1:1/x", User.PROVISIONER, Path(), pool_size=1)
+    connecting = asyncio.create_task(database.connect())
+    await database.first_attempt()
+    await cancel_all(connecting)
+
+
+async def test_a_first_attempt_that_does_not_end_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hogsend.service.database.FIRST_ATTEMPT_SECONDS", 0)
+    await Database("postgresql://x", User.PROVISIONER, Path(), pool_size=1).first_attempt()
