@@ -255,16 +255,20 @@ class NatsClient(Client):
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         """Close, also a connection that was lost and still has something to be written.
 
-        nats-py raises what the socket does, and leaves everything else as it was.
+        nats-py raises what the socket does, and leaves everything else as it was; so does a
+        cancellation.
         """
         giving_up = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._abort)
         try:
             await super()._close(status, do_cbs)
-        except OSError as error:
-            await self._error_cb(error)
+        except (OSError, asyncio.CancelledError) as error:
+            self._abort()
             self._pending, self._pending_data_size = [], 0
             self._status = Client.DISCONNECTED
             await super()._close(status, do_cbs)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            await self._error_cb(error)
         finally:
             giving_up.cancel()
             self._end_writes()

@@ -86,3 +86,14 @@ async def test_a_connection_to_a_frozen_server_is_closed(
         await client.close()
         await asyncio.wait({sending, also_sending})
     assert isinstance(also_sending.exception(), nats.errors.ConnectionClosedError)
+
+
+async def test_a_close_that_is_cancelled_leaves_no_connection(server: Server) -> None:
+    client, sending = await stuck(server)
+    transport: Any = client._transport
+    closing = asyncio.create_task(client.close())
+    await eventually(lambda: client.is_closed)
+    closing.cancel()
+    await asyncio.wait({closing, sending}, timeout=PATIENCE_SECONDS)
+    assert closing.cancelled()
+    assert transport._io_writer.transport.get_write_buffer_size() == 0
