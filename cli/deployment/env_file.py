@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from dotenv import dotenv_values
+from dotenv.parser import Binding, parse_stream
 
 from cli.environment import ENCODING
 from cli.stack.data_directory import write_private
 
-_ASSIGNMENT = re.compile(r"^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=")
+_ASSIGNMENT = re.compile(r"^(\s*(?:export\s+)?([A-Za-z_]\w*)\s*)[=:]")
+"""Compose reads `NAME: value` too."""
 
 
 class EnvFile:
@@ -23,7 +26,9 @@ class EnvFile:
 
     def values(self) -> dict[str, str]:
         """What it sets; an empty value counts as unset."""
-        return {name: value for name, value in dotenv_values(self.path).items() if value}
+        lines = "".join(map(_assignment, parse_stream(io.StringIO(self._text()))))
+        found = dotenv_values(stream=io.StringIO(lines))
+        return {name: value for name, value in found.items() if value}
 
     def create(self) -> None:
         """Make an empty one, unless there is one."""
@@ -35,14 +40,23 @@ class EnvFile:
 
         What a link leads to is changed, and the link stays.
         """
-        text = self.path.read_text(ENCODING) if self.path.exists() else ""
+        text = self._text()
         # As Compose reads it: a page break ends no line.
         kept = text.removesuffix("\n").split("\n") if text else []
         lines = [line for line in kept if _name(line) not in values]
         lines += [f"{name}={value}" for name, value in values.items() if value is not None]
         write_private(self.path.resolve(), "".join(f"{line}\n" for line in lines))
 
+    def _text(self) -> str:
+        return self.path.read_text(ENCODING) if self.path.exists() else ""
+
+
+def _assignment(binding: Binding) -> str:
+    """What dotenv found, as it is written; where it found no value, with the one of Compose."""
+    written = binding.original.string
+    return written if binding.value is not None else _ASSIGNMENT.sub(r"\1=", written)
+
 
 def _name(line: str) -> str | None:
     found = _ASSIGNMENT.match(line)
-    return found[1] if found else None
+    return found[2] if found else None

@@ -57,6 +57,19 @@ def test_lines_end_where_compose_ends_them(tmp_path: Path) -> None:
     assert file.path.read_text("utf-8") == f"{kept}NATS_REPLICAS=1\n"
 
 
+def test_a_line_as_in_yaml_is_read_and_replaced_as_compose_reads_it(tmp_path: Path) -> None:
+    file = EnvFile(tmp_path / ".env")
+    kept = "TEXT='two\nNOTE: lines'\n"
+    file.path.write_text(f"COMPOSE_PROFILES: tools\nexport NATS_REPLICAS : '3' # three\n{kept}")
+    assert file.values() == {
+        "COMPOSE_PROFILES": "tools",
+        "NATS_REPLICAS": "3",
+        "TEXT": "two\nNOTE: lines",
+    }
+    file.change({"COMPOSE_PROFILES": "tools,cluster", "NATS_REPLICAS": None})
+    assert file.path.read_text() == f"{kept}COMPOSE_PROFILES=tools,cluster\n"
+
+
 def test_a_link_to_the_settings_stays_one(tmp_path: Path) -> None:
     kept, file = tmp_path / "kept.env", EnvFile(tmp_path / ".env")
     kept.touch()
