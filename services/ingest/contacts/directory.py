@@ -23,7 +23,6 @@ from hogsend.contract.directory import (
 from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.service.database import Database
 from hogsend.service.nul import text_without_nul
-from hogsend.service.queries import load
 from services.ingest.contacts import reported
 from services.ingest.contacts.contact import ROW, Key
 from services.ingest.contacts.lookup import contacts_of, ids_of, keys_named
@@ -40,6 +39,7 @@ from services.ingest.pages import (
     take,
     total_of,
 )
+from services.ingest.queries import load
 from services.ingest.sources.engagement import SOURCE
 
 _queries = load(Path(__file__).with_name("directory.sql"))

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from hogsend.contract.events import EventPage, ListEvents, StoredEvent
 from hogsend.service.database import Database
 from hogsend.service.nul import text_without_nul
-from hogsend.service.queries import load
 from services.ingest.events.rows import stored_event
 from services.ingest.list_reading import reading
 from services.ingest.pages import (
@@ -24,6 +23,7 @@ from services.ingest.pages import (
     take,
     total_of,
 )
+from services.ingest.queries import load
 
 _queries = load(Path(__file__).with_name("listing.sql"))
 

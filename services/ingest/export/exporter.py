@@ -21,7 +21,6 @@ import msgspec
 from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.contract.exports import ExportContact, ExportPage, Part
 from hogsend.service.database import Database
-from hogsend.service.queries import load
 from hogsend.transport.connection import Connection
 from services.ingest.contacts.contact import ROW, Key
 from services.ingest.contacts.storage import owner
@@ -30,6 +29,7 @@ from services.ingest.erasure.person import Person
 from services.ingest.event_table.partitions import listed
 from services.ingest.export import items
 from services.ingest.pages import read_on
+from services.ingest.queries import load
 
 _queries = load(Path(__file__).with_name("queries.sql"))
 

@@ -21,11 +21,11 @@ from hogsend.contract.headers import message_id
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.streams import StreamName
 from hogsend.service.database import Database
-from hogsend.service.queries import load
 from hogsend.transport.connection import Connection
 from services.ingest.events.event_message import message_of
 from services.ingest.jetstream_errors import available
 from services.ingest.pages import EventPosition, read_on
+from services.ingest.queries import load
 from services.ingest.stored_messages import BATCH, BATCH_BYTES, StoredMessage, read_batch
 
 UNORDERED = timedelta(minutes=1)

@@ -27,7 +27,6 @@ from hogsend.service.migrations import MigrationFailed, connect, end, is_pooled,
 from hogsend.service.pool_log import log_causes
 from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.postgres_server import STANDSTILL, lift_time_limits, standstill
-from hogsend.service.queries import KeepingConnection
 from hogsend.service.retry import retry_until_available
 from hogsend.service.settings.shared import DatabaseSettings
 
@@ -83,6 +82,12 @@ set, that has the name of a time zone, and before version 18 PostgreSQL reads In
 of Israel."""
 _POOL_SIZE_POOLED = 2
 """Fewest connections behind a pooler: one may hold a lock while another one works below it."""
+
+
+class _KeepingConnection(asyncpg.Connection):
+    """A connection that keeps statements prepared: no pooler stands before its server."""
+
+    keeps_statements = True
 
 
 class Database:
@@ -295,7 +300,7 @@ class Database:
         else:
             settings |= {**_PLANNING, **_ISOLATION, **self._settings}
             cached = CACHED_STATEMENTS
-            connection_class = KeepingConnection
+            connection_class = _KeepingConnection
         log_causes()
         pool = await asyncpg.create_pool(
             self._address.dsn,

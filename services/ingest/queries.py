@@ -13,12 +13,6 @@ from aiosql.adapters.asyncpg import AsyncPGAdapter
 from asyncpg.cursor import CursorFactory
 
 
-class KeepingConnection(asyncpg.Connection):
-    """A connection that keeps statements prepared: no pooler stands before its server."""
-
-    keeps_statements = True
-
-
 class _Adapter(AsyncPGAdapter):
     """Opens a cursor in the transaction there is, of a statement that the connection keeps.
 
