@@ -26,7 +26,12 @@ class _Adapter(AsyncPGAdapter):
     ) -> AsyncIterator[CursorFactory[asyncpg.Record]]:
         arguments = self.maybe_order_params(query_name, parameters)  # type: ignore[no-untyped-call]
         if getattr(conn, "keeps_statements", False):
-            yield conn.cursor(sql, *arguments)
+            try:
+                yield conn.cursor(sql, *arguments)
+            except asyncpg.InvalidCachedStatementError:
+                # asyncpg forgets it for `fetch` alone.
+                conn._drop_global_statement_cache()  # noqa: SLF001
+                raise
         else:
             # Behind a pooler a statement must have no name: another server would keep it.
             yield (await conn.prepare(sql)).cursor(*arguments)
