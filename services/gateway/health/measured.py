@@ -92,7 +92,9 @@ def _show(capabilities: Mapping[str, str], destination: DestinationFinding) -> N
             CAPABILITY.labels(name, state).set(int(actual == state))
     for state in DESTINATION_STATES:
         DESTINATION.labels(state).set(int(destination.state == state))
-    STOPPED.set(int(destination.stopped))
+    # Where it is not known, the one that was known last: an alert goes on.
+    if destination.stopped is not None:
+        STOPPED.set(int(destination.stopped))
 
 
 async def keep_measuring_disk(directory: Path) -> Never:

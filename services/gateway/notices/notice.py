@@ -50,6 +50,6 @@ _OVER: dict[NoticeKind, str] = {
     "credential.needs_reconnect": "The credential works again.",
     "dead_letters.waiting": "No dead letter waits any more.",
     "destination.failing": "Events are delivered again.",
-    "destination.disabled": "PostHog delivers here again.",
+    "destination.disabled": "PostHog delivers here again, or is not connected any more.",
     "spool.in_use": "The spool is empty: webhooks go to JetStream again.",
 }

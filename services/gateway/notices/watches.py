@@ -142,11 +142,13 @@ def _remedy_for(subject: str) -> str:
 
 
 async def _disabled(bus: Connection) -> Found:
-    found = (await bus.request(PROVISIONER_DIAGNOSE, Empty())).destination
-    if found.state == "unknown":
-        return None
-    if not found.stopped and found.state not in {"disabled", "disabled_by_posthog", "degraded"}:
+    diagnosis = await bus.request(PROVISIONER_DIAGNOSE, Empty())
+    found = diagnosis.destination
+    if diagnosis.credential.state == "absent" and diagnosis.person_reads.state == "off":
+        # PostHog is not connected any more, and cannot be asked.
         return {}
+    if found.state not in {"disabled", "disabled_by_posthog", "degraded"} and not found.stopped:
+        return None if found.state == "unknown" or found.stopped is None else {}
     detail = SLOWED if found.state == "degraded" else found.detail or "It delivers no more."
     # One that is deleted after it was disabled is the same problem, and not the end of one.
     return {POSTHOG: Problem(detail, found.remediation or "Run `hogsend doctor`.")}

@@ -37,15 +37,26 @@ class DestinationProbe:
         ownership: Ownership,
         signing_secret: str | None = None,
         *,
-        connected: bool = False,
+        secrets_known: bool = True,
+        expected: bool | None = False,
     ) -> None:
-        """Probe a project; `connected` where it is stored here, as that of the connection."""
+        """Probe a project.
+
+        Args:
+            private_host: PostHog's address, for links.
+            project_id: the project.
+            ownership: tells which destinations are ours.
+            signing_secret: the key to sign with, if there is one.
+            secrets_known: False while what was minted cannot be read, and so not be compared.
+            expected: whether a destination was set up for the connection; None when not known.
+        """
         self._host = private_host
         self._project_id = project_id
         self._ownership = ownership
         self._signing_secret = signing_secret
+        self._secrets_known = secrets_known
         # What was set up and is gone has stopped; what never was may be meant.
-        self._expected = connected and bool(ownership.provisioned)
+        self._expected = expected
         self.step = Step.COLLECTION
         """The request under way; it decides what a `PostHogError` means."""
         self.live: DestinationFinding | None = None
@@ -111,8 +122,11 @@ class DestinationProbe:
         if not drift and function.watched is Watched.DEGRADED:
             detail = "PostHog has degraded the destination: events arrive late, since deliveries "
             return self._finding(function, "degraded", detail + "failed or were slow.", RECOVER)
+        stopped: bool | None = function.enabled and not STOPS.isdisjoint(drift)
+        if not stopped and not self._secrets_known:
+            stopped = None
         if not drift:
-            return self._finding(function, "live", None, None)
+            return self._finding(function, "live", None, None, stopped=stopped)
         detail = f"The destination has drifted: {', '.join(drift)}."
         if not function.filters_compile and (why := function.filters.get("bytecode_error")):
             detail += f" PostHog says: {str(why)[:MAX_DETAIL]}"
@@ -120,7 +134,7 @@ class DestinationProbe:
             function,
             "drifted" if function.enabled else "disabled",
             detail,
-            stopped=function.enabled and not STOPS.isdisjoint(drift),
+            stopped=stopped,
         )
 
     def _listed(self, function: HogFunction) -> Destination:
@@ -145,7 +159,7 @@ class DestinationProbe:
         detail: str | None,
         remediation: str | None = PROVISION,
         *,
-        stopped: bool = False,
+        stopped: bool | None = False,
     ) -> DestinationFinding:
         unsigned = signing.why_unsigned(function, self._signing_secret)
         return DestinationFinding(

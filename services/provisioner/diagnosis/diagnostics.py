@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Literal, TypeVar
 
 import httpx
@@ -84,7 +84,7 @@ class Diagnostics:
             bearer,
             self._secret(minted),
             self._signing_secret(minted),
-            connected=minted is not None,
+            connected=None if isinstance(derived, HogsendError) else minted is not None,
         )
         return Diagnosis(
             private_host=self._instance.private_host,
@@ -128,7 +128,7 @@ class Diagnostics:
         secret: str | None,
         signing_secret: str | None,
         *,
-        connected: bool,
+        connected: bool | None,
     ) -> tuple[ReadsFinding, DestinationFinding, Transport | None]:
         """Both, and what PostHog was asked over."""
         if isinstance(bearer, HogsendError):
@@ -209,13 +209,20 @@ class Diagnostics:
         choice: ProjectChoice,
         *,
         missing: MissingProject,
-        connected: bool,
+        connected: bool | None,
     ) -> DestinationFinding:
         secret, signing_secret = secrets
         url = webhook_url(self._instance.public_url)
         provisioned = await self._provisioned(project_id)
-        ownership = Ownership(url, secret, provisioned, InstanceProbe(self._http))
-        probe = DestinationProbe(host, project_id, ownership, signing_secret, connected=connected)
+        ownership = Ownership(url, secret, provisioned or {}, InstanceProbe(self._http))
+        probe = DestinationProbe(
+            host,
+            project_id,
+            ownership,
+            signing_secret,
+            secrets_known=connected is not None,
+            expected=_is_expected(connected, provisioned),
+        )
         try:
             async with asyncio.timeout(DESTINATION_SECONDS):
                 return await probe.find(HogFunctions(transport, project_id))
@@ -229,12 +236,19 @@ class Diagnostics:
                 "Try again; PostHog is slow, or has many destinations.",
             )
 
-    async def _provisioned(self, project_id: str) -> dict[str, str]:
+    async def _provisioned(self, project_id: str) -> dict[str, str] | None:
         # Not cancelled when it takes too long: asyncpg would wait for the frozen server once more.
         reading = asyncio.create_task(_answer(self._store.provisioned(project_id)))
         done, _ = await asyncio.wait({reading}, timeout=STORE_SECONDS)
-        found = reading.result() if done else {}
-        return {} if isinstance(found, HogsendError) else found
+        found = reading.result() if done else None
+        return None if isinstance(found, HogsendError) else found
+
+
+def _is_expected(connected: bool | None, provisioned: Mapping[str, str] | None) -> bool | None:
+    """Whether a destination was set up for the connection there is; None when not known."""
+    if connected and provisioned is not None:
+        return bool(provisioned)
+    return False if connected is False else None
 
 
 async def _answer(request: Awaitable[Answer]) -> Answer | HogsendError:

@@ -138,9 +138,10 @@ class DestinationFinding(Finding, frozen=True, kw_only=True):
         "missing",
         "unknown",
     ]
-    stopped: bool = False
+    stopped: bool | None = False
     """A change in PostHog or here ends the deliveries of a destination that was set up. It is told
-    of the states `drifted`, `missing` and `elsewhere`, which can be meant as well."""
+    of the states `drifted`, `missing` and `elsewhere`, which can be meant as well. None where that
+    is not known: what it is compared with could not be read."""
     hog_function_id: str | None = None
     webhook_url: str | None = None
     dashboard_url: str | None = None

@@ -34,7 +34,12 @@ from hogsend.contract.notices import (
     Told,
     ToldProblems,
 )
-from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, DestinationFinding
+from hogsend.contract.provisioning import (
+    PROVISIONER_DIAGNOSE,
+    CredentialFinding,
+    DestinationFinding,
+    ReadsFinding,
+)
 from hogsend.posthog.signing import key_of
 from hogsend.service.http import NOT_POSTHOG
 from hogsend.service.ssrf import EgressPolicy
@@ -592,6 +597,18 @@ async def test_a_destination_counts_as_failing_after_a_while(services: Services)
     assert "/v1/admin/webhooks" not in (found["mirror"].remediation or "")
 
 
+def diagnosed(
+    destination: DestinationFinding, credential: Any = "present", reads: Any = "working"
+) -> Any:
+    class Diagnosed(msgspec.Struct):
+        destination: DestinationFinding
+        credential: CredentialFinding
+        person_reads: ReadsFinding
+
+    read = ReadsFinding(state=reads, through="none" if reads == "off" else "oauth")
+    return Diagnosed(destination, CredentialFinding(state=credential), read)
+
+
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
@@ -606,17 +623,30 @@ async def test_a_destination_counts_as_failing_after_a_while(services: Services)
         # It was deleted; or there never was one.
         (DestinationFinding(state="missing", stopped=True), {"posthog"}),
         (DestinationFinding(state="missing"), set()),
+        # What it is compared with cannot be read: neither a problem nor the end of one.
+        (DestinationFinding(state="live", stopped=None), None),
+        (DestinationFinding(state="missing", stopped=None), None),
+        (DestinationFinding(state="disabled_by_posthog", stopped=None), {"posthog"}),
     ],
 )
 async def test_a_destination_that_delivers_late_or_no_more(
     services: Services, found: DestinationFinding, expected: set[str] | None
 ) -> None:
-    class Diagnosed(msgspec.Struct):
-        destination: DestinationFinding
-
-    services.bus.answer(PROVISIONER_DIAGNOSE, Diagnosed(found))
+    services.bus.answer(PROVISIONER_DIAGNOSE, diagnosed(found))
     seen = await services.look("destination.disabled")
     assert (None if seen is None else set(seen)) == expected
+
+
+@pytest.mark.parametrize(
+    ("credential", "reads", "is_over"),
+    [("absent", "off", True), ("absent", "working", False), ("unknown", "unknown", False)],
+)
+async def test_a_problem_of_the_destination_is_over_when_posthog_is_disconnected(
+    services: Services, credential: Any, reads: Any, is_over: bool
+) -> None:
+    unknown = DestinationFinding(state="unknown")
+    services.bus.answer(PROVISIONER_DIAGNOSE, diagnosed(unknown, credential, reads))
+    assert await services.look("destination.disabled") == ({} if is_over else None)
 
 
 def test_a_url_needs_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,6 +217,30 @@ async def test_a_destination_that_another_instance_took_over_has_stopped() -> No
     assert (found.state, found.stopped) == ("elsewhere", True)
 
 
+async def test_whether_a_destination_has_stopped_is_not_known_without_what_was_set_up() -> None:
+    provisioner = compose()
+    provisioner.credentials.holds(project_id="4242", webhook_secret="minted")
+    provisioner.store.urls["4242"] = {"fn": WEBHOOK_URL}
+    provisioner.store.is_down = True
+    found = (await diagnose(provisioner)).destination
+    # False would tell the operator that the destination is there again.
+    assert (found.state, found.stopped) == ("missing", None)
+    provisioner.credentials.derived_reply = DerivedReply(version=2, state="absent")
+    assert (await diagnose(provisioner)).destination.stopped is False
+
+
+async def test_whether_a_destination_has_stopped_is_not_known_without_what_was_minted() -> None:
+    provisioner = compose(secret=None)
+    provisioner.credentials.holds(webhook_secret="minted")
+    provisioner.posthog.add("fn", **compliant(inputs=inputs(secret="another")))
+    assert (await diagnose(provisioner)).destination.stopped is True
+    # The token is cached, so that PostHog is asked all the same.
+    provisioner.credentials.failures["derived"] = Unavailable("down")
+    assert (await diagnose(provisioner)).destination.stopped is None
+    provisioner.posthog.add("fn", **compliant(inputs=inputs(OTHER_URL, "another")))
+    assert (await diagnose(provisioner)).destination.stopped is not False
+
+
 async def test_a_database_that_is_down_hides_nothing() -> None:
     provisioner = working()
     provisioner.store.is_down = True
