@@ -11,13 +11,13 @@ as much as decoding a webhook.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from contextlib import suppress
 from time import monotonic
 from typing import Any
 
 from litestar.types import Scope
 from prometheus_client import Counter, Gauge
+
+from services.gateway.waiting_line import WaitingLine
 
 BUDGET_BYTES = 64 * 1024 * 1024
 """Bodies in memory. Each is held up to four times while it is checked and becomes durable."""
@@ -125,7 +125,7 @@ class BodyBudget:
         self._sweep_seconds = sweep_seconds
         self._bodies: dict[Body, None] = {}
         self._sweep: asyncio.TimerHandle | None = None
-        self._waiting: deque[asyncio.Event] = deque()
+        self._line = WaitingLine(self._give_up_slow, slow_seconds / 4)
         self.held = 0
         """Bytes admitted."""
         IN_MEMORY.set_function(lambda: self.held)
@@ -152,9 +152,8 @@ class BodyBudget:
 
     async def admit(self, body: Body) -> None:
         """Wait until there is room for all of a body."""
-        small = body.size <= self._small_bytes
-        if not small and (self._waiting or not self._has_room_for(body)):
-            await self._wait_for_room(body)
+        if body.size > self._small_bytes:
+            await self._line.wait(lambda: self._has_room_for(body))
         body.admitted = True
         self.held += body.size
 
@@ -164,31 +163,7 @@ class BodyBudget:
         if body.admitted:
             body.admitted = False
             self.held -= body.size
-            self._wake_next()
-
-    async def _wait_for_room(self, body: Body) -> None:
-        turn = asyncio.Event()
-        self._waiting.append(turn)
-        try:
-            while self._waiting[0] is not turn or not self._has_room_for(body):
-                turn.clear()
-                await self._wait(turn)
-                # Thousands may wait: one of them looks through all bodies.
-                if self._waiting[0] is turn:
-                    self._give_up_slow()
-        finally:
-            self._waiting.remove(turn)
-            self._wake_next()
-
-    async def _wait(self, turn: asyncio.Event) -> None:
-        seconds = self._slow_seconds / 4 if self._waiting[0] is turn else None
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await turn.wait()
-
-    def _wake_next(self) -> None:
-        if self._waiting:
-            self._waiting[0].set()
+            self._line.look()
 
     def _has_room_for(self, body: Body) -> bool:
         return self.held == 0 or self.held + body.size <= self._max_bytes

@@ -10,6 +10,8 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import Counter
 
+from services.gateway.waiting_line import WaitingLine
+
 PIECE_BYTES = 32 * 1024
 AT_ONCE = 128
 """Large answers that are sent at the same time; Granian keeps about 300 KiB for each."""
@@ -28,13 +30,15 @@ class _Slots:
 
     def __init__(self, at_once: int, slow_seconds: float) -> None:
         self._slow_seconds = slow_seconds
-        self._free = asyncio.Semaphore(at_once)
+        self._free = at_once
+        self._line = WaitingLine(self._give_up_slow, slow_seconds / 4)
         self._sending: dict[asyncio.Timeout, float] = {}
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
         """Wait for a slot; end the block with `ReadTooSlowly` when others need it."""
-        await self._acquire()
+        await self._line.wait(lambda: self._free > 0)
+        self._free -= 1
         sending = asyncio.timeout(None)
         try:
             async with sending:
@@ -48,17 +52,8 @@ class _Slots:
                 raise ReadTooSlowly from None
             raise
         finally:
-            self._free.release()
-
-    async def _acquire(self) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(self._slow_seconds / 4 if self._free.locked() else None):
-                    await self._free.acquire()
-            except TimeoutError:
-                self._give_up_slow()
-            else:
-                return
+            self._free += 1
+            self._line.look()
 
     def _give_up_slow(self) -> None:
         slow_since = asyncio.get_running_loop().time() - self._slow_seconds

@@ -9,6 +9,7 @@ import pytest
 from litestar.types import ASGIApp, HTTPScope
 from structlog.testing import capture_logs
 
+from services.gateway import slow_readers
 from services.gateway.cut_off_answers import with_cut_off_answers_logged
 from services.gateway.slow_readers import PIECE_BYTES, ReadTooSlowly, with_answers_in_pieces
 from tests.waiting import eventually
@@ -59,3 +60,29 @@ async def test_those_that_do_not_read_make_room_for_others_and_only_then() -> No
             with pytest.raises(ReadTooSlowly):
                 await given_up.request
     assert lines == []
+
+
+async def test_those_that_wait_are_sent_theirs_in_their_order_and_one_of_them_looks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[asyncio.Task[Any] | None] = []
+    look = slow_readers._Slots._give_up_slow
+
+    def watched(slots: Any) -> None:
+        looked.append(asyncio.current_task())
+        if len(looked) >= 20:
+            look(slots)
+
+    monkeypatch.setattr(slow_readers._Slots, "_give_up_slow", watched)
+    app = with_answers_in_pieces(cast("ASGIApp", answer), at_once=1, slow_seconds=0.01)
+    first = Reader(app, 2)
+    await eventually(lambda: len(first.got) == 2)
+    waiting = [Reader(app, 100) for _ in range(8)]
+    ended: list[asyncio.Task[Any]] = []
+    for one in waiting:
+        one.request.add_done_callback(ended.append)
+    await asyncio.gather(*(one.request for one in waiting))
+    assert set(looked[:20]) == {waiting[0].request}
+    assert ended == [one.request for one in waiting]
+    with pytest.raises(ReadTooSlowly):
+        await first.request
