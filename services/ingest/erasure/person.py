@@ -20,6 +20,9 @@ from services.ingest.sources.engagement import who
 
 _USER_FIELDS = (*IDENTITIES, "distinct_id", "distinctId", "alias", "contactKey")
 _ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
+# Between these an address is no part of a longer one. An escape of JSON ends in a letter.
+_BEFORE_ADDRESS = r"(?:(?<![\w.+%-])(?<!\w')|(?<=\\[bfnrt]))"
+_AFTER_ADDRESS = r"(?![\w-]|\.\w)"
 _PARTS = ("event", "data")
 _PEOPLE = ("person", "personProperties")
 _ENGAGEMENT = f"{subjects.ENGAGEMENT}."
@@ -73,7 +76,13 @@ class Person(msgspec.Struct, frozen=True):
     def _is_written_in(self, text: str, folded: str) -> bool:
         return any(
             _unescaped(msgspec.json.encode(id).decode()) in text for id in self.user_ids
-        ) or any(email in folded for email in self.emails)
+        ) or any(_is_address_in(folded, email) for email in self.emails)
+
+
+def _is_address_in(text: str, address: str) -> bool:
+    whole = f"{_BEFORE_ADDRESS}{re.escape(address)}{_AFTER_ADDRESS}"
+    # Nearly no text has it at all, and some are long.
+    return address in text and re.search(whole, text) is not None
 
 
 def named_in(subject: str, body: bytes) -> Named:

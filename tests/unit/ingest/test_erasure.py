@@ -187,6 +187,40 @@ def test_what_cannot_be_read_is_searched_as_text() -> None:
     assert not is_subject(ADA, "", b'{"event": {"distinct_id": "u_421"')
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *('"Ada@example.com"', "Ada <ada@example.com>", "mailto:ada@example.com?subject=x"),
+        *("to ada@example.com.", "'ada@example.com'", "ben@example.com,ada@example.com"),
+        *("Hi\nada@example.com", "x\tada@example.com\n", "wada@example.com and ada@example.com"),
+        *("https://example.com/?to=ada@example.com", "ada@example.com\uff0c", "(ada@example.com)"),
+    ],
+)
+def test_an_address_is_found_in_text(text: str) -> None:
+    body = msgspec.json.encode({"data": {"recipient": text}})
+    assert is_subject(ADA, "hogsend.engagement.email.sent", body)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("wada@example.com", "w.ada@example.com", "w+ada@example.com", "w-ada@example.com"),
+        *(
+            "ada@example.com.au",
+            "ada@example.community",
+            "ada@example.com-x.de",
+            "\u00e9ada@example.com",
+        ),
+        *("o'ada@example.com", "w_ada@example.com"),
+    ],
+)
+def test_a_longer_address_is_another_persons(address: str) -> None:
+    for data in ({"recipient": address}, {"text": f"to\n{address}."}):
+        body = msgspec.json.encode([{"data": data}])
+        assert not is_subject(ADA, "hogsend.engagement.email.sent", body)
+        assert not is_subject(ADA, "", body[:-2])
+
+
 @pytest.mark.parametrize("id", ["jos\u00e9", "\U0001f600", 'a"b\\c', "tab\t", "\x01", "\u2028"])
 @pytest.mark.parametrize("write", [json.dumps, lambda text: msgspec.json.encode(text).decode()])
 def test_what_cannot_be_read_may_have_any_character_escaped(
