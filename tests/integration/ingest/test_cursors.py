@@ -10,13 +10,13 @@ import asyncpg
 import pytest
 
 from hogsend.service.database import Database
-from hogsend.service.queries import load
-from services.analytics.app import MIGRATIONS
+from services.ingest.app import MIGRATIONS
+from services.ingest.queries import load
 
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, "analytics", MIGRATIONS, pool_size=1)
+    database = Database(database_url, "ingest", MIGRATIONS, pool_size=1)
     await database.connect()
     yield database
     await database.close()
