@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
+import anyio
 from faststream._internal.broker.registrator import Registrator
 from faststream._internal.endpoint.call_wrapper import HandlerCallWrapper
 from nats.aio.client import Client as NatsClient
@@ -74,7 +75,9 @@ class HogsendBroker(LinkedBroker):
             await self._check_subscriptions()
         except BaseException:
             # An app that is started again and again would leave consumers at JetStream each time.
-            await self.stop()
+            # A cancellation of anyio's would come again at every await.
+            with anyio.CancelScope(shield=True):
+                await self.stop()
             raise
 
     async def _connect(self) -> NatsClient:

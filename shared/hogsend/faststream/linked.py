@@ -41,10 +41,12 @@ class LinkedBroker(NatsBroker):
     ) -> None:
         """Stop every subscriber, each of which finishes what it holds, and close the connection."""
         # Not NatsBroker's: it drains the connection, which fails while NATS cannot be reached.
-        await BrokerUsecase.stop(self, exc_type, exc_val, exc_tb)
-        await self.link.close()
-        self._connection = None
-        self.config.disconnect()
+        try:
+            await BrokerUsecase.stop(self, exc_type, exc_val, exc_tb)
+        finally:
+            await self.link.close()
+            self._connection = None
+            self.config.disconnect()
 
     async def _connect(self) -> Client:
         if not self.link.connected:
