@@ -27,7 +27,7 @@ class Span:
         self._whole = job.until - job.since
         self._length = self._whole
         if job.total > page_events:
-            self._length = self._bounded(self._whole * page_events / job.total)
+            self._length = self._bounded(self._whole * (page_events / job.total))
 
     def of(self, job: Job) -> Slice:
         """Return the next events of a backfill that are to be asked for."""

@@ -365,6 +365,12 @@ def test_a_time_is_never_shorter_than_a_minute_nor_longer_than_the_whole() -> No
     assert span.of(job) == job.rest
 
 
+def test_all_times_there_are_may_be_asked_for() -> None:
+    since = datetime(1, 1, 1, tzinfo=UTC)
+    job = msgspec.structs.replace(JOB, since=since, total=2 * PAGE_EVENTS)
+    assert Span(job, PAGE_EVENTS).of(job).until == since + (THEN - since) / 2
+
+
 @pytest.mark.parametrize(
     ("status", "code"),
     [
