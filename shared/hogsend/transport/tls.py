@@ -108,7 +108,7 @@ class TlsClient(NatsClient):
     async def _process_connect_init(self) -> None:
         try:
             await super()._process_connect_init()
-        except Exception:
+        except BaseException:
             if self._transport is not None:
                 self._transport.close()  # type: ignore[no-untyped-call]
             # The next attempt makes one of its own.

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
 from nats.js import JetStreamContext
 
 from hogsend.transport import nats_client
 from hogsend.transport.nats_client import NatsClient
+from hogsend.transport.tls import TlsClient
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 
@@ -366,3 +368,18 @@ async def test_processes_that_were_forked_are_answered_apart(
     for client in (first, second):
         await client.connect("nats://127.0.0.1:1")
     assert first.new_inbox() != second.new_inbox()
+
+
+@pytest.mark.parametrize("error", [OSError("no certificate"), asyncio.CancelledError()])
+async def test_nothing_is_left_of_a_handshake_that_did_not_end(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    async def fails(_client: NatsClient) -> None:
+        raise error
+
+    monkeypatch.setattr(NatsClient, "_process_connect_init", fails)
+    client, transport = TlsClient(), TcpTransport()  # type: ignore[no-untyped-call]
+    client._transport = transport
+    with pytest.raises(type(error)):
+        await client._process_connect_init()
+    assert client._transport is None, "a close would wait for it without end"
