@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import ssl
 from collections.abc import Callable
@@ -45,6 +46,8 @@ class ServiceBroker(LinkedBroker):
         self.instance = secrets.token_hex(11)
         self.stats = ServiceStats()
         self.answered: list[Endpoint[Any, Any]] = []
+        self.requests: set[asyncio.Task[Any]] = set()
+        """Requests under way, of all endpoints together."""
         self.request_memory = RequestMemory()
         """How much its requests in work may take, of all endpoints together."""
         metrics.RPC_REQUEST_BYTES.set_function(lambda: self.request_memory.held)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -147,6 +147,24 @@ async def test_a_slow_run_is_waited_for(
         await eventually(lambda: fake.health_requests > 3)
         fake.finishing.set()
         answer = await waiting
+    assert (answer.status_code, answer.json()["action"]) == (200, "created")
+
+
+async def test_a_run_is_waited_for_while_its_provisioner_stops(
+    servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provisioner, "WATCH_SECONDS", 0.02)
+    async with gateway_service(servers, tmp_path, posthog=WITH_SECRET) as running:
+        stack = AsyncExitStack()
+        fake = await stack.enter_async_context(fake_provisioner(servers))
+        fake.finishing.clear()
+        waiting = asyncio.create_task(running.http.post(URL, headers=admin()))
+        await fake.asked.wait()
+        seen, stopping = fake.health_requests, asyncio.create_task(stack.aclose())
+        await eventually(lambda: fake.health_requests > seen + 20 or waiting.done())
+        fake.finishing.set()
+        answer = await waiting
+        await stopping
     assert (answer.status_code, answer.json()["action"]) == (200, "created")
 
 

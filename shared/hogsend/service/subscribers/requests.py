@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from faststream.response import Response, ensure_response
 from nats.aio.msg import Msg
 
 from hogsend.contract.errors import TooLarge
+from hogsend.contract.health import ServiceHealth
 from hogsend.contract.registry import Endpoint
 from hogsend.service import metrics
 from hogsend.service.middlewares import ErrorReply
@@ -41,6 +43,8 @@ MAX_CONCURRENT = 64
 """Requests one endpoint of a process answers at a time; more wait in NATS' client."""
 DRAIN_SECONDS = 8.0
 """How long requests under way may take once a service was told to stop: it ends within ten."""
+HEALTH_SECONDS = DRAIN_SECONDS - 1
+"""For so long health is still told of a service that stops, while it answers other requests."""
 
 _NO_ID = "-"
 
@@ -60,6 +64,7 @@ class RequestSubscriber(CoreSubscriber):
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
         self._memory: RequestMemory
         self._answering: set[asyncio.Task[Any]] = set()
+        self._all: set[asyncio.Task[Any]]
         self._lean = False
 
     async def start(self) -> None:
@@ -69,7 +74,8 @@ class RequestSubscriber(CoreSubscriber):
         self._middlewares = tuple(self._broker_middlewares)[::-1]
         self._publish = self.connection.publish
         self._lean = only_wraps_handlers(self._middlewares)
-        self._memory = self._outer_config.extra_context["broker"].request_memory
+        broker = self._outer_config.extra_context["broker"]
+        self._memory, self._all = broker.request_memory, broker.requests
         await super().start()
 
     async def stop(self) -> None:
@@ -77,6 +83,8 @@ class RequestSubscriber(CoreSubscriber):
         if self.subscription is not None:
             try:
                 async with asyncio.timeout(DRAIN_SECONDS):
+                    if self.endpoint.reply is ServiceHealth:
+                        await self._others()
                     await self.subscription.drain()  # type: ignore[no-untyped-call]
                     while self._answering:
                         await asyncio.wait(self._answering)
@@ -89,6 +97,13 @@ class RequestSubscriber(CoreSubscriber):
                 )
             self.subscription = None
         await super().stop()
+
+    async def _others(self) -> None:
+        """Wait until other endpoints have answered: their callers look whether this one does."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HEALTH_SECONDS):
+                while others := self._all - self._answering:
+                    await asyncio.wait(others)
 
     async def process_message(self, msg: Msg) -> Response:
         """Parse, decode, run the handler within its middlewares, reply."""
@@ -154,10 +169,12 @@ class RequestSubscriber(CoreSubscriber):
             return
         task = asyncio.create_task(self._answer(msg))
         self._answering.add(task)
+        self._all.add(task)
         task.add_done_callback(partial(self._end, size))
 
     def _end(self, size: int, task: asyncio.Task[Any]) -> None:
         self._answering.discard(task)
+        self._all.discard(task)
         self._memory.free(size)
         self._slots.release()
 
