@@ -12,7 +12,7 @@ class WaitingLine:
     """The first in line makes room now and then. Thousands may wait, and each would look at all."""
 
     def __init__(self, make_room: Callable[[], None], every_seconds: float) -> None:
-        """Call `make_room` every so many seconds while somebody waits."""
+        """Call `make_room` every so many seconds while one waits."""
         self._make_room = make_room
         self._every_seconds = every_seconds
         self._turns: deque[asyncio.Event] = deque()
