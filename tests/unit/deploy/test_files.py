@@ -362,6 +362,20 @@ def test_what_kustomize_needs_is_there(made: Path) -> None:
     )
 
 
+def test_servers_can_be_applied_without_the_services() -> None:
+    # A service that ran before a restore would fill the empty servers.
+    text = (ROOT / "docs" / "deploy.md").read_text()
+    (names,) = re.findall(r"--selector 'app notin \((.*)\)'", text)
+    services = [
+        document["metadata"]
+        for document in documents()
+        if document["kind"] in {"Deployment", "StatefulSet"}
+        and document["spec"]["template"]["spec"]["containers"][0]["image"] == "hogsend"
+    ]
+    assert sorted(names.split(", ")) == sorted(one["name"] for one in services)
+    assert all(one["labels"]["app"] == one["name"] for one in services)
+
+
 def test_the_image_sets_what_the_settings_know() -> None:
     text = (ROOT / "Dockerfile").read_text()
     known = {
