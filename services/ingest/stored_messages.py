@@ -5,15 +5,13 @@ Reading is JetStream's batched direct get (NATS ADR-31, nats-server 2.11).
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 
 from hogsend.contract.consumers import API
 from hogsend.contract.errors import Unavailable
@@ -110,17 +108,16 @@ async def _direct_get(
     connection: Connection, stream: StreamName, request: bytes
 ) -> list[StoredMessage]:
     client, subject = connection.client, f"{API}.DIRECT.GET.{stream}"
-    if connection.refusals.hears_nothing:
-        raise connection.refusals.error(subject)
-    refusal = connection.refusals.of(subject)
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox)
     found: list[StoredMessage] = []
-    try:
+
+    async def first() -> Msg:
         await client.publish(subject, request, reply=inbox)
-        message = await _first(subscription, refusal)
-        if message is None:
-            raise connection.refusals.error(subject)
+        return await subscription.next_msg(ANSWER_SECONDS)
+
+    try:
+        message = await connection.unless_refused(subject, first())
         while True:
             headers = message.headers or {}
             if "Nats-Sequence" in headers:
@@ -135,14 +132,3 @@ async def _direct_get(
             message = await subscription.next_msg(ANSWER_SECONDS)
     finally:
         await subscription.unsubscribe()
-
-
-async def _first(subscription: Subscription, refusal: asyncio.Future[None]) -> Msg | None:
-    """The beginning of an answer; None where the request is refused."""
-    answer = asyncio.ensure_future(subscription.next_msg(ANSWER_SECONDS))
-    waiting: set[asyncio.Future[Any]] = {answer, refusal}
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        return answer.result() if answer.done() else None
-    finally:
-        answer.cancel()

@@ -17,6 +17,7 @@ from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
 from services.ingest.jetstream_errors import available
 from services.ingest.stored_messages import BATCH, StoredMessage, delete_message, read_batch
+from services.ingest.stream_state import stream_state
 
 UNREADABLE = "unreadable"
 """Reason shown for a message of the stream that is no dead letter."""
@@ -65,15 +66,15 @@ class DeadLetterStream:
 
         Raises:
             InvalidRequest: `origin` is not a valid name of a stream.
+            Forbidden: NATS does not let this user ask.
             Unavailable: JetStream does not answer.
         """
         pattern = subject_of(origin) if origin is not None else None
-        with available(self._connection):
-            info = await self._connection.js.stream_info(StreamName.DEADLETTER, pattern)
-        count = info.state.messages
+        state = await stream_state(self._connection, StreamName.DEADLETTER, pattern)
+        count = state.messages
         if pattern is not None:
-            count = (info.state.subjects or {}).get(pattern, 0)
-        return Extent(max(info.state.first_seq, 1), info.state.last_seq, count)
+            count = (state.subjects or {}).get(pattern, 0)
+        return Extent(max(state.first_seq, 1), state.last_seq, count)
 
     async def read(
         self, first: int, last: int, origin: str | None = None

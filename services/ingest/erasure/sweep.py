@@ -10,6 +10,7 @@ import msgspec
 from nats.js import errors as js_errors
 
 from hogsend.contract import subjects
+from hogsend.contract.consumers import API
 from hogsend.contract.dead_letters import read_letter
 from hogsend.contract.headers import CE_TIME, RECEIVED_AT
 from hogsend.contract.json_text import NOT_JSON, mended_json
@@ -184,7 +185,8 @@ async def _messages(connection: Connection, stream: StreamName) -> AsyncIterator
 async def _range(connection: Connection, stream: StreamName) -> tuple[int, int]:
     """First and last sequence of a stream; the last is 0 when there is nothing."""
     try:
-        state = (await connection.js.stream_info(stream)).state
+        asked, asking = f"{API}.STREAM.INFO.{stream}", connection.js.stream_info(stream)
+        state = (await connection.unless_refused(asked, asking)).state
     except js_errors.NotFoundError:
         # Its owner was never started here.
         return 1, 0

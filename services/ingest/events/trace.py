@@ -23,8 +23,8 @@ from hogsend.service import metrics
 from hogsend.service.database import Database
 from hogsend.transport.connection import Connection
 from services.ingest.events.listing import EventList
-from services.ingest.jetstream_errors import available
 from services.ingest.stored_messages import BATCH, read_batch
+from services.ingest.stream_state import stream_state
 
 log = structlog.get_logger(__name__)
 
@@ -115,8 +115,7 @@ class EventTraces:
         return Announcement(state="unknown")
 
     async def _missing(self, received: datetime) -> Literal["absent", "expired"]:
-        with available(self._link):
-            state = (await self._link.js.stream_info(StreamName.EVENTS)).state
+        state = await stream_state(self._link, StreamName.EVENTS)
         if not state.messages:
             return "expired" if state.last_seq else "absent"
         oldest = max(state.first_seq, 1)

@@ -23,10 +23,10 @@ from hogsend.contract.streams import StreamName
 from hogsend.service.database import Database
 from hogsend.transport.connection import Connection
 from services.ingest.events.event_message import message_of
-from services.ingest.jetstream_errors import available
 from services.ingest.pages import EventPosition, read_on
 from services.ingest.queries import load
 from services.ingest.stored_messages import BATCH, BATCH_BYTES, StoredMessage, read_batch
+from services.ingest.stream_state import stream_state
 
 UNORDERED = timedelta(minutes=1)
 """Events that are received so close to each other may be announced in any order."""
@@ -79,8 +79,7 @@ class AnnouncedEvents:
         Raises:
             Unavailable: JetStream does not answer.
         """
-        with available(self._link):
-            state = (await self._link.js.stream_info(StreamName.EVENTS)).state
+        state = await stream_state(self._link, StreamName.EVENTS)
         first = await self.in_stream(max(state.first_seq, 1), most=1)
         return Extent(state.last_seq, first[0].received_at if first else None)
 

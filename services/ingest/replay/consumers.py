@@ -24,6 +24,7 @@ from hogsend.transport.problem import Problem
 from services.ingest.jetstream_errors import available
 from services.ingest.replay.filters import by_name, filters_of, set_filters
 from services.ingest.stored_messages import delete_message, read_batch
+from services.ingest.stream_state import stream_state
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -52,6 +53,7 @@ class ReplayConsumers:
         Raises:
             NotFound: there is no such durable.
             InvalidRequest: it is Hogsend's own, or not durable.
+            Forbidden: NATS does not let this user ask, here and below.
             Unavailable: JetStream does not answer.
         """
         return _wanted(_target(await self._all(), durable))
@@ -97,9 +99,7 @@ class ReplayConsumers:
         Raises:
             Unavailable: JetStream does not answer.
         """
-        with available(self._link):
-            pattern = f"{subjects.REPLAYS}.*"
-            state = (await self._link.js.stream_info(StreamName.EVENTS, pattern)).state
+        state = await stream_state(self._link, StreamName.EVENTS, f"{subjects.REPLAYS}.*")
         return Copies(state.subjects or {}, state.last_seq)
 
     async def forget_acknowledged(self, durable: str) -> int:
@@ -109,7 +109,10 @@ class ReplayConsumers:
             Unavailable: JetStream does not answer.
         """
         with available(self._link):
-            info = await self._link.js.consumer_info(StreamName.EVENTS, durable)
+            info = await self._link.unless_refused(
+                f"{API}.CONSUMER.INFO.{StreamName.EVENTS}.{durable}",
+                self._link.js.consumer_info(StreamName.EVENTS, durable),
+            )
             floor = info.ack_floor.stream_seq if info.ack_floor else 0
         own = _copies_of(info)
         for subject in own:
@@ -137,7 +140,10 @@ class ReplayConsumers:
     async def _all(self) -> list[ConsumerInfo]:
         with available(self._link):
             try:
-                return await consumers_of(self._link.js, StreamName.EVENTS)
+                return await self._link.unless_refused(
+                    f"{API}.CONSUMER.LIST.{StreamName.EVENTS}",
+                    consumers_of(self._link.js, StreamName.EVENTS),
+                )
             except js_errors.NotFoundError:
                 raise NotFound("there is no stream of events yet") from None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
 import nats.errors
 from nats.aio.client import Client
@@ -57,6 +57,8 @@ MOST_ERRORS = 32
 
 UNREACHABLE = (nats.errors.Error, js_errors.Error, TimeoutError, OSError)
 """What nats-py raises while NATS, JetStream or a stream cannot be reached."""
+
+T = TypeVar("T")
 
 Observer = Callable[[str, str], None]
 Hook = Callable[[], Awaitable[None]]
@@ -347,23 +349,29 @@ class Connection:
                 nats-py would time out instead.
             nats.errors.Error: not connected, no service answers, or not in time.
         """
+        asking = self.client.request(subject, body, timeout=seconds, headers=headers)
+        return await self.unless_refused(subject, asking, seconds=seconds + WRITE_SECONDS)
+
+    async def unless_refused(
+        self, subject: str, asking: Coroutine[Any, Any, T], *, seconds: float | None = None
+    ) -> T:
+        """Wait for what nats-py asks on `subject`, which would wait in vain where it is refused.
+
+        Raises:
+            Forbidden: this NATS user may not publish to `subject`, or not hear what is answered.
+            nats.errors.TimeoutError: it took longer than `seconds`.
+        """
         if self.refusals.hears_nothing:
+            asking.close()
             raise self.refusals.error(subject)
-        refusal = self.refusals.of(subject)
-        asking = asyncio.ensure_future(
-            self.client.request(subject, body, timeout=seconds, headers=headers)
-        )
-        waiting: set[asyncio.Future[Any]] = {asking, refusal}
+        refusal, answer = self.refusals.of(subject), asyncio.ensure_future(asking)
+        waiting: set[asyncio.Future[Any]] = {answer, refusal}
         try:
-            await asyncio.wait(
-                waiting, timeout=seconds + WRITE_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
-        except asyncio.CancelledError:
-            asking.cancel()
-            raise
-        if asking.done():
-            return asking.result()
-        asking.cancel()
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return answer.result()
+        finally:
+            answer.cancel()
         if refusal.done():
             raise self.refusals.error(subject)
         raise nats.errors.TimeoutError

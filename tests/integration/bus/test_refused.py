@@ -15,6 +15,7 @@ from nats.js.api import ConsumerConfig
 
 from cli.stack import nats as nats_server
 from hogsend.client.client import Client
+from hogsend.contract.consumers import MIRROR
 from hogsend.contract.credentials import CREDENTIALS_STATUS, ProviderRef
 from hogsend.contract.errors import Forbidden
 from hogsend.contract.events import Event
@@ -24,6 +25,8 @@ from hogsend.faststream import HogsendBroker
 from hogsend.transport import connection as transport
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.consumer import Consumer
+from services.ingest.dead_letters.stream import DeadLetterStream
+from services.ingest.replay.consumers import ReplayConsumers
 from services.ingest.stored_messages import delete_message, read_batch
 from tests.integration.harness import connected, consumers_of_others
 from tests.ports import free_port
@@ -68,6 +71,18 @@ async def deletes_a_message(connection: Connection) -> None:
     await delete_message(connection, StreamName.DEADLETTER, 1)
 
 
+async def looks_at_dead_letters(connection: Connection) -> None:
+    await DeadLetterStream(connection).extent()
+
+
+async def looks_for_durables(connection: Connection) -> None:
+    await ReplayConsumers(connection).filters("mine")
+
+
+async def looks_at_a_durable(connection: Connection) -> None:
+    await ReplayConsumers(connection).forget_acknowledged(MIRROR)
+
+
 @pytest.fixture(autouse=True)
 async def ingest(servers: Servers) -> AsyncIterator[None]:
     async with consumers_of_others(servers):
@@ -78,7 +93,8 @@ async def ingest(servers: Servers) -> AsyncIterator[None]:
     "call",
     [
         *(asks, publishes, makes_a_consumer, reads_another_stream),
-        *(reads_messages, deletes_a_message),
+        *(reads_messages, deletes_a_message, looks_at_dead_letters, looks_for_durables),
+        looks_at_a_durable,
     ],
 )
 async def test_a_refusal_is_a_typed_error_at_once(servers: Servers, call: Call) -> None:
