@@ -9,8 +9,8 @@ from typing import Annotated
 from cyclopts import Parameter, Token
 
 
-def _not_blank(_type: object, value: str) -> None:
-    if not value.strip():
+def _not_blank(_type: object, value: str | None) -> None:
+    if value is not None and not value.strip():
         raise ValueError("It is blank.")
 
 
@@ -22,4 +22,6 @@ def _directory(_type: object, tokens: Sequence[Token]) -> Path:
 
 
 Name = Annotated[str, Parameter(validator=_not_blank)]
+NameIfAny = Annotated[str | None, Parameter(validator=_not_blank)]
+"""One that is looked up where it is not given: blank, a command would be about another server."""
 Directory = Annotated[Path, Parameter(converter=_directory)]

@@ -10,6 +10,7 @@ from typing import TypeVar
 from cyclopts import Parameter
 
 from cli.admin.client import AdminClient
+from cli.arguments import NameIfAny
 from cli.flags import Flag
 from cli.server_address import resolve
 from cli.terminal import Terminal
@@ -35,7 +36,7 @@ class Server:
         Print one JSON document on stdout and nothing else.
     """
 
-    url: str | None = None
+    url: NameIfAny = None
     admin_key: str | None = None
     json: Flag = False
 

@@ -73,7 +73,7 @@ def check(*, json: Flag = False) -> int:
 
 
 @app.command
-def layout(layout: Layout, /, *, deployment: Path = HERE, json: Flag = False) -> int:
+def layout(layout: Layout, /, *, deployment: Directory = HERE, json: Flag = False) -> int:
     """Choose between one NATS server (single) and three (cluster, with two of each service).
 
     Writes the layout into `.env`. Where there are streams already, they move along: they are saved,
@@ -107,7 +107,7 @@ def layout(layout: Layout, /, *, deployment: Path = HERE, json: Flag = False) ->
 
 
 @app.command
-def upgrade(*, build: bool = True, deployment: Path = HERE, json: Flag = False) -> int:
+def upgrade(*, build: bool = True, deployment: Directory = HERE, json: Flag = False) -> int:
     """Replace one container after the other by one of the current version.
 
     The next is only replaced when the one before works. With two gateways, behind a proxy that asks
@@ -138,7 +138,7 @@ def backup(
     *,
     recipient: str | None = None,
     passphrase_file: Path | None = None,
-    deployment: Path = HERE,
+    deployment: Directory = HERE,
     json: Flag = False,
 ) -> int:
     """Back up streams, PostgreSQL, settings and secrets while everything runs.
@@ -174,7 +174,7 @@ def restore(
     *,
     identity: Path | None = None,
     passphrase_file: Path | None = None,
-    deployment: Path = HERE,
+    deployment: Directory = HERE,
     json: Flag = False,
 ) -> int:
     """Restore a backup where no service has run yet.

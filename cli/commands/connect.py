@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from cli.admin.client import AdminClient, Rotated
+from cli.arguments import NameIfAny
 from cli.connect import flow, report
 from cli.connect.region import Dismissed
 from cli.connect.results import Connected, ConnectError, failure
@@ -22,7 +23,7 @@ PROVIDERS = ("posthog",)
 
 
 def connect(
-    provider: str | None = None,
+    provider: NameIfAny = None,
     /,
     *,
     posthog_host: str | None = None,
@@ -33,7 +34,7 @@ def connect(
     no_browser: Flag = False,
     client_id: str = CLIENT_ID,
     timeout: float = 300.0,
-    url: str | None = None,
+    url: NameIfAny = None,
     admin_key: str | None = None,
     json: Flag = False,
 ) -> int:

@@ -14,7 +14,7 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo
 from rich.text import Text
 
-from cli.arguments import Name
+from cli.arguments import Name, NameIfAny
 from cli.bus_address import operator_address
 from cli.console import counted, out, print_json
 from cli.errors import CommandError
@@ -55,7 +55,7 @@ class Deleted(msgspec.Struct, frozen=True):
 
 
 @app.command(name="list")
-def list_(*, nats_url: str | None = None, json: Flag = False) -> int:
+def list_(*, nats_url: NameIfAny = None, json: Flag = False) -> int:
     """List the consumers of events and credential changes.
 
     Parameters
@@ -91,7 +91,7 @@ def show(found: list[Found]) -> None:
 
 
 @app.command
-def delete(stream: str, name: Name, *, nats_url: str | None = None, json: Flag = False) -> int:
+def delete(stream: str, name: Name, *, nats_url: NameIfAny = None, json: Flag = False) -> int:
     """Delete a consumer and its position.
 
     A subscriber that still runs makes its durable again, and receives every event that the stream

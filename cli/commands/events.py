@@ -11,7 +11,7 @@ from cyclopts.validators import Number
 
 from cli.admin.client import AdminClient
 from cli.admin.messages import EventQuery, EventReplay, EventWay, EventWays, SentEvent
-from cli.arguments import Name
+from cli.arguments import Name, NameIfAny
 from cli.asking import DEFAULT_SERVER, Server, ask, moment
 from cli.bus_address import subscriber_address
 from cli.console import print_json
@@ -211,7 +211,7 @@ def follow(
     event: str | None = None,
     *,
     which: Filters = ANY,
-    nats_url: str | None = None,
+    nats_url: NameIfAny = None,
     json: Flag = False,
 ) -> int:
     """Print events as they arrive, from now on, until Ctrl-C.

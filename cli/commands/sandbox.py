@@ -12,6 +12,7 @@ import msgspec
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from cli.arguments import Name
 from cli.console import err, out, print_json
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
@@ -41,7 +42,7 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
 
 def sandbox(
     *,
-    host: str = DEFAULT.host,
+    host: Name = DEFAULT.host,
     port: Port = DEFAULT.port,
     public_url: str | None = None,
     auto_consent: Flag = False,

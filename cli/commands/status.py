@@ -16,6 +16,7 @@ from rich.text import Text
 
 from cli.admin.client import AdminClient
 from cli.admin.errors import AdminError
+from cli.arguments import NameIfAny
 from cli.console import out, print_error, print_json, print_json_text
 from cli.doctor.checks import (
     Check,
@@ -41,7 +42,7 @@ _COLOURS = {"up": "green", "down": "red"}
 
 def status(
     *,
-    url: str | None = None,
+    url: NameIfAny = None,
     watch: Flag = False,
     every: Annotated[float, Parameter(validator=Number(gte=0.5))] = 2.0,
     json: Flag = False,

@@ -12,7 +12,7 @@ from cyclopts import App
 from nats.aio.client import Client
 from rich.status import Status
 
-from cli.arguments import Directory
+from cli.arguments import Directory, NameIfAny
 from cli.backup import streams
 from cli.backup.report import show_stream
 from cli.backup.streams import Done, StreamError
@@ -33,7 +33,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 @app.command
-def backup(directory: Directory, *, nats_url: str | None = None, json: Flag = False) -> int:
+def backup(directory: Directory, *, nats_url: NameIfAny = None, json: Flag = False) -> int:
     """Back up every stream with the positions of its consumers.
 
     An earlier backup is never overwritten. Back up PostgreSQL with pg_dump after the streams; see
@@ -62,7 +62,7 @@ def backup(directory: Directory, *, nats_url: str | None = None, json: Flag = Fa
 
 
 @app.command
-def restore(directory: Directory, *, nats_url: str | None = None, json: Flag = False) -> int:
+def restore(directory: Directory, *, nats_url: NameIfAny = None, json: Flag = False) -> int:
     """Restore every stream of a backup. Run it before any service is started.
 
     Parameters

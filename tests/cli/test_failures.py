@@ -214,7 +214,10 @@ def test_what_is_no_text_is_said_and_is_no_fault_of_the_command(
         *("destinations delete --yes", "contacts show", "contacts erase --yes", "contacts export"),
         *("events show", "events send --user u", "events replay --since 2026-01-01 --to"),
         *("consumers delete EVENTS", "streams backup", "streams restore", "backup", "restore"),
-        *("compose backup", "compose restore"),
+        *("compose backup", "compose restore", "compose upgrade --deployment", "connect"),
+        *("connect posthog --url", "status --url", "contacts erase u --yes --url"),
+        *("consumers list --nats-url", "events follow --nats-url", "streams backup x --nats-url"),
+        "sandbox --host",
     ],
 )
 def test_a_blank_name_is_wrong_usage_and_nothing_is_asked(
