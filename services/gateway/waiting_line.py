@@ -27,8 +27,8 @@ class WaitingLine:
             while self._turns[0] is not turn or not has_room():
                 turn.clear()
                 await self._wait(turn)
-                if self._turns[0] is turn:
-                    self._make_room()
+                # Only the first is woken.
+                self._make_room()
         finally:
             self._turns.remove(turn)
             self.look()
