@@ -71,6 +71,21 @@ async def test_a_person_whom_another_replica_deleted_is_forgotten() -> None:
 
 
 @on_virtual_time
+async def test_who_asks_after_a_deletion_gets_no_answer_from_before() -> None:
+    world = reading()
+    world.posthog.persons["u_42"] = PLAN
+    world.posthog.gate.clear()
+    before = asyncio.create_task(world.persons.properties("u_42"))
+    await settle()
+    world.persons.forget(["u_42"], PUBLISHED)
+    after = asyncio.create_task(world.persons.properties("u_42"))
+    await settle()
+    world.posthog.gate.set()
+    await asyncio.gather(before, after)
+    assert len(world.posthog.requests) == 3, "the project, and the person twice"
+
+
+@on_virtual_time
 async def test_more_ids_than_posthog_takes_go_in_several_requests() -> None:
     world = reading()
     await deletion.delete(world.persons, [f"u_{n}" for n in range(DELETED_AT_ONCE + 1)])

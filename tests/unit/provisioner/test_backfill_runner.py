@@ -365,6 +365,14 @@ def test_a_time_is_never_shorter_than_a_minute_nor_longer_than_the_whole() -> No
     assert span.of(job) == job.rest
 
 
+def test_a_full_page_of_little_time_makes_the_next_query_look_at_less() -> None:
+    job = msgspec.structs.replace(JOB, until=THEN + DAY)
+    span = Span(job, PAGE_EVENTS)
+    last = msgspec.structs.replace(event("a"), timestamp=THEN + DAY / 24)
+    span.fit(span.of(job), Page([last], 0), 1)
+    assert span.of(job).until == THEN + DAY / 12
+
+
 def test_all_times_there_are_may_be_asked_for() -> None:
     since = datetime(1, 1, 1, tzinfo=UTC)
     job = msgspec.structs.replace(JOB, since=since, total=2 * PAGE_EVENTS)
