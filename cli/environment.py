@@ -43,7 +43,8 @@ def _check_lines(file: Path) -> None:
     # Such a line would be passed over: what it was to set would stay unset.
     lines = parse_stream(io.StringIO(file.read_text(ENCODING))) if file.is_file() else ()
     for line in lines:
-        if line.error:
+        # `A:b` is a name to dotenv; Compose reads it as `A=b`.
+        if line.error or ":" in (line.key or ""):
             raise CommandError(
                 f"./.env cannot be read: line {line.original.line} is not NAME=value",
                 "mend it (every quote is closed, one in '…' written as \\'), or put a # before it",

@@ -400,7 +400,9 @@ def test_a_host_that_is_not_this_machine_is_named(cli: Cli) -> None:
     assert "fix: give an address of this machine" in outcome.err
 
 
-@pytest.mark.parametrize("line", ["A: hunter2", 'A="hunter2', "A hunter2=1", "- A=hunter2"])
+@pytest.mark.parametrize(
+    "line", ["A: hunter2", "A:hunter2", "A:hunter2=1", 'A="hunter2', "A hunter2=1", "- A=hunter2"]
+)
 def test_a_line_of_the_env_file_that_sets_nothing_is_named(line: str, cli: Cli) -> None:
     Path(".env").write_text(f"# settings\n{line}\nB=1\n")
     outcome = cli.status()
