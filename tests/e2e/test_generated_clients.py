@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.node_tools import needs_node_tools
 from tests.running_stack import ROOT, Up, up
 
 ADMIN_KEY, INGEST_KEY = "k-admin", "k-ingest"
@@ -72,10 +73,7 @@ async def test_a_python_client_understands_every_answer(stack: Up, tmp_path: Pat
     await run(sys.executable, TOOLS / "check.py", *asked, cwd=tmp_path, PYTHONPATH=str(tmp_path))
 
 
-@pytest.mark.skipif(
-    "CI" not in os.environ and shutil.which("npm") is None,
-    reason="openapi-typescript needs Node.js and npm",
-)
+@needs_node_tools(TOOLS)
 async def test_a_typescript_client_compiles_and_understands_every_answer(
     stack: Up, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
 from tests.integration.harness import connected, consumers_of_others
+from tests.node_tools import needs_node_tools
 from tests.servers import Servers, _password
 
 ROOT = Path(__file__).parents[3]
@@ -81,9 +82,7 @@ async def test_nats_py(servers: Servers, bus: None, tmp_path: Path, user: User) 
     assert await said(sys.executable, recipe, environment=environment, directory=tmp_path) == SAID
 
 
-@pytest.mark.skipif(
-    not NODE_MODULES.is_dir() and not os.environ.get("CI"), reason="make node-tools fetches it"
-)
+@needs_node_tools(NODE_MODULES.parent)
 async def test_nats_js(servers: Servers, bus: None, tmp_path: Path) -> None:
     shutil.copy(RECIPES / "nats_js.mjs", tmp_path)
     (tmp_path / "node_modules").symlink_to(NODE_MODULES)

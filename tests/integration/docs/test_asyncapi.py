@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
 from faststream.specification import AsyncAPI
 
 from hogsend import Event
 from hogsend.contract import subjects
 from hogsend.faststream import HogsendBroker
+from tests.node_tools import needs_node_tools
 
 ROOT = Path(__file__).parents[3]
 TOOLS = ROOT / "tests" / "asyncapi"
 DOCUMENT = ROOT / "docs" / "asyncapi.json"
 
-pytestmark = pytest.mark.skipif(
-    "CI" not in os.environ and shutil.which("npm") is None,
-    reason="AsyncAPI's parser needs Node.js and npm",
-)
+pytestmark = needs_node_tools(TOOLS)
 
 
 def test_the_official_parser_takes_the_document_and_its_types_compile(tmp_path: Path) -> None:

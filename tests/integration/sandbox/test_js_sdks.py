@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from playwright.async_api import Page
 
 from tests.integration.sandbox.driver import Driver, Receiver
 from tests.integration.sandbox.test_consent_page import CHROMIUM, HOW_TO, browser_page
+from tests.node_tools import needs_node_tools
 from tests.ports import free_port
 from tests.waiting import eventually
 
@@ -38,10 +38,7 @@ IDENTIFY = """() => {
         posthog.isFeatureEnabled("off")];
 }"""
 
-pytestmark = pytest.mark.skipif(
-    "CI" not in os.environ and shutil.which("npm") is None,
-    reason="PostHog's SDKs for JavaScript need Node.js and npm",
-)
+pytestmark = needs_node_tools(TOOLS)
 in_chromium = pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason=HOW_TO)
 
 
