@@ -219,5 +219,5 @@ INGEST_FILL_TIMEZONE = Endpoint(
     callers=(User.ANALYTICS,),
     summary="Give a contact that has no time zone one.",
     changes=True,
-    resource="user_id",
+    # Without a resource: no erasure takes a user id out of the audit trail.
 )

@@ -11,6 +11,7 @@ import pytest
 from hogsend.contract import subjects
 from hogsend.contract.audit import AuditEntry
 from hogsend.contract.base import Message
+from hogsend.contract.contacts import INGEST_FILL_TIMEZONE, FillTimezone
 from hogsend.contract.credentials import CREDENTIALS_DELETE, CREDENTIALS_GET, ProviderRef
 from hogsend.contract.dead_letters import INGEST_PURGE, PurgeDeadLetters
 from hogsend.contract.errors import BY_CODE, InvalidRequest, Unavailable
@@ -75,6 +76,15 @@ async def test_an_operator_is_recorded_with_what_was_changed() -> None:
         "posthog",
         200,
     )
+
+
+async def test_an_entry_about_a_person_does_not_say_what_they_are_known_by() -> None:
+    # An erasure leaves the trail as it is.
+    trail = Trail()
+    zone = FillTimezone(user_id="ada@example.com", timezone="Asia/Tokyo")
+    await trail.ask(INGEST_FILL_TIMEZONE, zone, "_INBOX_operator.x.1")
+    (entry,) = trail.entries
+    assert (entry.action, entry.resource) == ("ingest.fill-timezone", "")
 
 
 async def test_the_gateway_has_recorded_it_already_and_reading_changes_nothing() -> None:
