@@ -1,7 +1,7 @@
 // Connect: the credential's state, consent in this browser or by the command, the destination in PostHog, disconnect.
 
 import { api, query } from "/console/api.js";
-import { ask, button, code, empty, facts, field, h, once, plain, say, section, text, time, withCode } from "/console/dom.js";
+import { ask, button, code, empty, every, facts, field, h, once, plain, say, section, text, time, withCode } from "/console/dom.js";
 
 const EVERY_MS = 5000;
 const NAMES_MS = 12_000;
@@ -55,15 +55,13 @@ async function withoutDiagnosis(error, signal, again) {
   const credential = error.againMs ? await ask() : null;
   if (signal.aborted || !credential) throw error;
   const shown = h("div", null, state(credential));
-  const timer = setInterval(async () => {
-    if (document.hidden) return;
+  every(error.againMs, async () => {
     // What is said already is not said again.
     const why = await api(DIAGNOSIS, { signal }).then(() => null, ({ message }) => message);
     if (signal.aborted) return;
     if (why !== error.message) await again();
     else shown.replaceChildren(state((await ask()) ?? "unknown"));
-  }, error.againMs);
-  signal.addEventListener("abort", () => clearInterval(timer));
+  }, signal);
   return [
     problem(error.message),
     h("p", { class: "faint" }, "Retrying automatically. The ", h("a", { href: "#/" }, "overview"), " shows what is down."),
@@ -185,8 +183,7 @@ function choice(projects, outcome) {
 }
 
 function wait(signal, before, again) {
-  const timer = setInterval(async () => {
-    if (document.hidden) return;
+  every(EVERY_MS, async () => {
     try {
       const health = await api("/v1/health", { signal, deadlineMs: EVERY_MS });
       const now = health.credentials.posthog?.state;
@@ -197,8 +194,7 @@ function wait(signal, before, again) {
     } catch (error) {
       if (!signal.aborted) say(error.message);
     }
-  }, EVERY_MS);
-  signal.addEventListener("abort", () => clearInterval(timer));
+  }, signal);
 }
 
 function disconnect(again) {
