@@ -9,13 +9,14 @@ import msgspec
 from cyclopts import App
 
 from cli.errors import CommandError
+from cli.flags import Flag
 from services.gateway.webhooks.spool.salvage import salvage
 
 app = App(name="spool", help="Look into files that a gateway's spool has set aside.")
 
 
 @app.command
-def read(file: Path, *more: Path) -> int:
+def read(file: Path, *more: Path, json: Flag = False) -> int:  # noqa: ARG001 - of errors
     """Print what files of the spool still hold: one line of JSON for each piece.
 
     Each line has the file's name as `file`. Webhooks that are whole are `"found": "webhook"`, with
@@ -29,6 +30,8 @@ def read(file: Path, *more: Path) -> int:
         check it.
     more
         More such files.
+    json
+        Print an error as JSON, too.
     """
     encoder = msgspec.json.Encoder()
     for path in (file, *more):
