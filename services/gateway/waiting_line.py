@@ -28,7 +28,8 @@ class WaitingLine:
                 turn.clear()
                 await self._wait(turn)
                 # Only the first is woken.
-                self._make_room()
+                if not has_room():
+                    self._make_room()
         finally:
             self._turns.remove(turn)
             self.look()
