@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -23,9 +22,8 @@ _COMMAND = "docker compose"
 _SETTINGS_REFUSED = 'service "settings" didn\'t complete successfully'
 """What Compose prints where .env is wrong; why, only the log of that service says."""
 _AS_IT_SAYS = "do what it says"
-_NEEDED = 2
-"""The oldest Compose, by the first number of its version."""
-_VERSION = re.compile(r"Docker Compose version v?(\d+)")
+_NAMED = "Docker Compose version"
+"""What Compose 2 and newer call themselves; a build of one's own has no number behind it."""
 _INTERRUPTED = (ExitCode.INTERRUPTED, -signal.SIGINT)
 """What a command ends with after Ctrl-C, which it may handle or not."""
 
@@ -105,12 +103,11 @@ class Compose:
                 podman-compose: what that prints would be taken for what Compose says.
         """
         said = self.run("version")
-        version = _VERSION.search(said)
-        if version is None or int(version[1]) < _NEEDED:
+        if _NAMED not in said:
             command = os.environ.get(COMMAND, _COMMAND)
             first = next(iter(said.splitlines()), "it names no version")
             raise CommandError(
-                f"{command} is not Compose {_NEEDED} or newer: {first}",
+                f"{command} is not Compose 2 or newer: {first}",
                 f"set {COMMAND} to Docker's Compose; it works with podman, too: DOCKER_HOST is "
                 "podman's socket then",
             )

@@ -76,8 +76,9 @@ def test_what_is_not_compose_or_too_old_is_named_and_asked_nothing_else(
     assert "DOCKER_HOST" in raised.value.fix
 
 
-@pytest.mark.parametrize("said", ["Docker Compose version v5.6.1", "Docker Compose version 2.26"])
-def test_compose_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+@pytest.mark.parametrize("version", ["v5.6.1", "2.26.1-4", "dev"])
+def test_compose_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    said = f"Docker Compose version {version}"
     compose(tmp_path, monkeypatch, f"echo {said}")
     assert deployment_in(tmp_path).run("version") == said
 
