@@ -68,12 +68,15 @@ async def test_what_the_services_say_is_measured_and_what_none_says_is_unknown()
 
 async def test_a_destination_that_delivers_no_more_is_measured_as_stopped() -> None:
     bus = FakeConnection()
-    stopped = {"state": "drifted", "stopped": True}
-    bus.answer(
-        PROVISIONER_DIAGNOSE, msgspec.convert({**HEALTHY, "destination": stopped}, Diagnosis)
-    )
-    await measured.ask(bus, secret_missing=False, signatures_required=False)
-    assert measured.STOPPED._value.get() == 1
+    # Where it is not known any more, an alert goes on.
+    for stopped in (True, None):
+        destination = {"state": "missing", "stopped": stopped}
+        bus.answer(
+            PROVISIONER_DIAGNOSE,
+            msgspec.convert({**HEALTHY, "destination": destination}, Diagnosis),
+        )
+        await measured.ask(bus, secret_missing=False, signatures_required=False)
+        assert measured.STOPPED._value.get() == 1
     bus.answer(PROVISIONER_DIAGNOSE, DIAGNOSIS)
     await measured.ask(bus, secret_missing=False, signatures_required=False)
     assert measured.STOPPED._value.get() == 0
