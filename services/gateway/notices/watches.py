@@ -72,18 +72,22 @@ def watches(bus: Connection, workers: Workers, *, failing_seconds: float) -> lis
 class Spool:
     """The spool of this gateway: in use when it is at two looks in a row."""
 
-    def __init__(self, waiting: Callable[[], Awaitable[int]]) -> None:
-        """Ask `waiting` how many webhooks are in it."""
+    def __init__(self, waiting: Callable[[], Awaitable[int | None]]) -> None:
+        """Ask `waiting` how many webhooks are in it, None where that is not known."""
         self._waiting = waiting
         self._was_used = False
 
     async def look(self) -> Found:
         """Look at it."""
         waiting = await self._waiting()
-        used = waiting > 0
-        told, self._was_used = used and self._was_used, used
-        if not told:
+        if waiting is None:
+            return None
+        was_used, self._was_used = self._was_used, waiting > 0
+        if not waiting:
             return {}
+        if not was_used:
+            # For a moment, or since before this process began, which may have been told.
+            return None
         detail = f"JetStream does not take webhooks: {waiting} wait in the spool."
         remedy = "Look at NATS: docs/runbooks/HogsendSpoolUsed.md."
         return {socket.gethostname(): Problem(detail, remedy)}

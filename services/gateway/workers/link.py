@@ -86,9 +86,11 @@ class Workers:
             self._asking = asyncio.create_task(self._ask(metrics=False))
         return [own, *(await asyncio.shield(self._asking)).reports]
 
-    async def waiting(self) -> int:
-        """Webhooks in the spool, in the parts of all workers."""
-        return sum(report.waiting for report in await self.reports())
+    async def waiting(self) -> int | None:
+        """Webhooks in the spool, in the parts of all workers that say it; None for 0 of some."""
+        reports = await self.reports()
+        waiting = sum(report.waiting for report in reports)
+        return waiting if waiting or len(reports) >= self.wanted else None
 
     async def metrics(self) -> bytes | None:
         """Give the metrics of all workers; None where there is but this process."""

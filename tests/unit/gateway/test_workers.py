@@ -150,9 +150,14 @@ class Played:
     """A parent's end of a worker's socket."""
 
     def __init__(
-        self, workers: Workers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        workers: Workers,
+        queue: Any,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
         self.workers = workers
+        self.queue = queue
         self.reader = reader
         self.writer = writer
 
@@ -166,7 +171,7 @@ async def a_worker(wanted: int = 2) -> AsyncIterator[Played]:
     reader, writer = await asyncio.open_unix_connection(sock=ours)
     workers.ready()
     assert await from_worker(reader) == Ready()
-    yield Played(workers, reader, writer)
+    yield Played(workers, queue, reader, writer)
     writer.close()
     await listening
 
@@ -212,6 +217,8 @@ async def test_a_worker_speaks_for_itself_when_the_parent_does_not_answer(
     monkeypatch.setattr(link, "ASK_SECONDS", 0.0)
     async with a_worker() as played:
         assert await played.workers.waiting() == 3
+        played.queue.waiting = 0
+        assert await played.workers.waiting() is None, "the others may have some"
 
 
 @pytest.mark.usefixtures("stops")
