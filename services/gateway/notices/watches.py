@@ -28,7 +28,7 @@ LOOK_SECONDS = 15.0
 POSTHOG_SECONDS = 120.0
 """How often PostHog is asked how it does with the destination; it counts requests."""
 SPOOL_SECONDS = 5.0
-"""A spool used for less needs no notice: one slow acknowledgement fills and empties it."""
+"""How often a gateway looks at its own spool."""
 
 Found = Mapping[str, Problem] | None
 """Every problem of a kind, by subject; None when that cannot be known now."""
@@ -61,36 +61,43 @@ class Watch:
 def watches(bus: Connection, workers: Workers, *, failing_seconds: float) -> list[Watch]:
     """Everything that is told."""
     return [
-        Watch("spool.in_use", SPOOL_SECONDS, Spool(workers.waiting).look, local=True),
+        Watch("spool.in_use", SPOOL_SECONDS, Lasting(partial(_spool, workers)).look, local=True),
         Watch("credential.needs_reconnect", LOOK_SECONDS, partial(_credential, bus)),
         Watch("dead_letters.waiting", LOOK_SECONDS, partial(_dead_letters, bus)),
         Watch("destination.failing", LOOK_SECONDS, partial(_failing, bus, failing_seconds)),
-        Watch("destination.disabled", POSTHOG_SECONDS, partial(_disabled, bus)),
+        Watch("destination.disabled", POSTHOG_SECONDS, Lasting(partial(_disabled, bus)).look),
     ]
 
 
-class Spool:
-    """The spool of this gateway: in use when it is at two looks in a row."""
+class Lasting:
+    """A problem at two looks in a row; at the first one it is not known whether it lasts.
 
-    def __init__(self, waiting: Callable[[], Awaitable[int | None]]) -> None:
-        """Ask `waiting` how many webhooks are in it, None where that is not known."""
-        self._waiting = waiting
-        self._was_used = False
+    One slow acknowledgement fills and empties a spool, and a destination sends another secret than
+    ours for as long as it takes to change it.
+    """
+
+    def __init__(self, ask: Callable[[], Awaitable[Found]]) -> None:
+        """Ask `ask`, which finds one problem at most."""
+        self._ask = ask
+        self._was_found = False
 
     async def look(self) -> Found:
         """Look at it."""
-        waiting = await self._waiting()
-        if waiting is None:
+        found = await self._ask()
+        if found is None:
             return None
-        was_used, self._was_used = self._was_used, waiting > 0
-        if not waiting:
-            return {}
-        if not was_used:
-            # For a moment, or since before this process began, which may have been told.
-            return None
-        detail = f"JetStream does not take webhooks: {waiting} wait in the spool."
-        remedy = "Look at NATS: docs/runbooks/HogsendSpoolUsed.md."
-        return {socket.gethostname(): Problem(detail, remedy)}
+        was_found, self._was_found = self._was_found, bool(found)
+        # One from before this process began may have been told: it is not over, either.
+        return found if was_found or not found else None
+
+
+async def _spool(workers: Workers) -> Found:
+    waiting = await workers.waiting()
+    if not waiting:
+        return None if waiting is None else {}
+    detail = f"JetStream does not take webhooks: {waiting} wait in the spool."
+    remedy = "Look at NATS: docs/runbooks/HogsendSpoolUsed.md."
+    return {socket.gethostname(): Problem(detail, remedy)}
 
 
 async def _credential(bus: Connection) -> Found:
