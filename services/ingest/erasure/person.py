@@ -164,10 +164,12 @@ def _reported(type: str, data: Mapping[str, Any]) -> Iterator[Any]:
 def _anywhere(message: Mapping[str, Any]) -> Iterator[Any]:
     """Every field that may say whom it is about, of a message that need not be a proper one."""
     yield from (message.get(name) for name in (*_USER_FIELDS, *ADDRESSES))
-    for part in (message.get(name) for name in _PARTS):
-        if isinstance(part, dict):
-            # The id of the message itself is not a person's.
-            yield from (part.get(name) for name in (*_USER_FIELDS, "id", *ADDRESSES))
+    for name in _PARTS:
+        if isinstance(part := message.get(name), dict):
+            yield from (part.get(field) for field in (*_USER_FIELDS, *ADDRESSES))
+            if name == "data":
+                # A contact's. That of an event or a message is no person's, and may be a number.
+                yield part.get("id")
     yield from _addresses(message)
 
 

@@ -147,6 +147,7 @@ REPORT = "hogsend.engagement.{}".format
         (EVENT, {"id": "u_42", "event": "x", "userId": "ben", "contactKey": "ben"}),
         # They were one person then, and are two by now.
         (EVENT, {"event": "x", "userId": "ben", "contactKey": "u_42"}),
+        ("hogsend.webhooks.posthog", {"event": {"id": "u_42", "distinct_id": "ben"}}),
         (REPORT("email.sent"), {"id": "u_42", "data": {"userId": "ben"}}),
         (REPORT("email.sent"), {"data": {"userId": "ben", "to": "ada@example.com"}}),
         (REPORT("email.sent"), {"data": {"userId": "ben", "id": "u_42", "anonymousId": "u_42"}}),
