@@ -11,6 +11,7 @@ there, which finds its schema by a setting of its own.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import AsyncIterator
@@ -41,6 +42,8 @@ RETRY_SECONDS = 1.0
 """Longest pause between attempts to connect."""
 FIRST_ATTEMPT_SECONDS = 5.0
 """Longest time that a service waits for its first connection before it answers without one."""
+SAY_AGAIN_SECONDS = 60.0
+"""Pause before the log says again that PostgreSQL refuses what the service's role wants."""
 NOT_AVAILABLE = "PostgreSQL is not available"
 
 AWAY = (
@@ -54,6 +57,7 @@ AWAY = (
     asyncpg.LockNotAvailableError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
 )
 """What asyncpg raises while the server is missing, starting, stopping, hanging or full, or refuses
 a statement or a login for a reason that passes: the same statement may succeed later."""
@@ -80,6 +84,7 @@ _WRITTEN = {"datestyle": "ISO"}
 """PostgreSQL tells the bounds of partitions as text. In another style, which an operator may have
 set, that has the name of a time zone, and before version 18 PostgreSQL reads India's `IST` as that
 of Israel."""
+_GRANT = "make the role of DATABASE_URL the owner of the schema and of all that is in it again"
 _POOL_SIZE_POOLED = 2
 """Fewest connections behind a pooler: one may hold a lock while another one works below it."""
 
@@ -111,6 +116,7 @@ class Database:
         self._pooled = False
         self._lost = asyncio.Event()
         self._attempted = asyncio.Event()
+        self._refusal_said = -math.inf
 
     @classmethod
     def of(cls, settings: DatabaseSettings, schema: str, migrations: Path) -> Database:
@@ -206,6 +212,8 @@ class Database:
             metrics.FAILURES.labels("database", type(error).__name__).inc()
             if isinstance(error, LOST) and pool is self._pool:
                 self._lost.set()
+            if isinstance(error, asyncpg.InsufficientPrivilegeError):
+                self._say_refused(error)
             raise Unavailable(NOT_AVAILABLE) from error
 
     @asynccontextmanager
@@ -268,6 +276,12 @@ class Database:
                 )
                 await connection.execute(settings)
             yield
+
+    def _say_refused(self, error: asyncpg.InsufficientPrivilegeError) -> None:
+        # It is tried each second. Health shows a PostgreSQL that answers.
+        if (now := time.monotonic()) >= self._refusal_said + SAY_AGAIN_SECONDS:
+            self._refusal_said = now
+            log.warning("PostgreSQL refuses this service's role", reason=str(error), fix=_GRANT)
 
     async def _open(self) -> None:
         try:

@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+import structlog
 from asyncpg.pool import PoolConnectionHolder
 
 from hogsend.contract.errors import Unavailable
@@ -68,6 +69,7 @@ async def execute(database: Database, *statements: str) -> None:
         asyncpg.LockNotAvailableError("canceling statement due to lock timeout"),
         asyncpg.InvalidPasswordError("password authentication failed"),
         asyncpg.InvalidCatalogNameError("database does not exist"),
+        asyncpg.InsufficientPrivilegeError("permission denied for table events"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -197,3 +199,16 @@ async def locked_by_one_that_stands_still(frozen: Database, other: Database) -> 
     with pytest.raises(Unavailable):
         await stand_still()
     assert locked == [other]
+
+
+async def test_a_privilege_that_was_taken_away_is_told_of_once_and_costs_no_more(
+    database_url: str,
+) -> None:
+    refused = asyncpg.InsufficientPrivilegeError("permission denied for table events")
+    async with kept(database_url) as database:
+        with structlog.testing.capture_logs() as logs:
+            for _ in range(3):
+                with pytest.raises(Unavailable):
+                    await backend(database, refused)
+    (said,) = (line for line in logs if line["log_level"] == "warning")
+    assert said["reason"] == "permission denied for table events"
