@@ -57,7 +57,6 @@ AWAY = (
     asyncpg.LockNotAvailableError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
-    asyncpg.InsufficientPrivilegeError,
 )
 """What asyncpg raises while the server is missing, starting, stopping, hanging or full, or refuses
 a statement or a login for a reason that passes: the same statement may succeed later."""
@@ -68,6 +67,9 @@ LOST = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
 BROKEN = (asyncpg.InternalClientError, asyncpg.ReadOnlySQLTransactionError)
 """What makes a connection useless: asyncpg lost track of one that was cut, or it leads to a server
 that has become a standby since."""
+
+DENIED = (asyncpg.InsufficientPrivilegeError,)
+"""What asyncpg raises when a privilege that the service's role had was taken away."""
 
 _PASSES = (*AWAY, *BROKEN, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """Why a migration may fail and succeed when it is tried again."""
@@ -116,7 +118,7 @@ class Database:
         self._pooled = False
         self._lost = asyncio.Event()
         self._attempted = asyncio.Event()
-        self._refusal_said = -math.inf
+        self._denial_said = -math.inf
 
     @classmethod
     def of(cls, settings: DatabaseSettings, schema: str, migrations: Path) -> Database:
@@ -208,12 +210,12 @@ class Database:
                     # The pool must not lend it again.
                     connection.terminate()
                     raise
-        except (*AWAY, *LOST, *BROKEN) as error:
+        except (*AWAY, *LOST, *BROKEN, *DENIED) as error:
             metrics.FAILURES.labels("database", type(error).__name__).inc()
             if isinstance(error, LOST) and pool is self._pool:
                 self._lost.set()
-            if isinstance(error, asyncpg.InsufficientPrivilegeError):
-                self._say_refused(error)
+            if isinstance(error, DENIED):
+                self._say_denied(error)
             raise Unavailable(NOT_AVAILABLE) from error
 
     @asynccontextmanager
@@ -277,10 +279,10 @@ class Database:
                 await connection.execute(settings)
             yield
 
-    def _say_refused(self, error: asyncpg.InsufficientPrivilegeError) -> None:
+    def _say_denied(self, error: Exception) -> None:
         # It is tried each second. Health shows a PostgreSQL that answers.
-        if (now := time.monotonic()) >= self._refusal_said + SAY_AGAIN_SECONDS:
-            self._refusal_said = now
+        if (now := time.monotonic()) >= self._denial_said + SAY_AGAIN_SECONDS:
+            self._denial_said = now
             log.warning("PostgreSQL refuses this service's role", reason=str(error), fix=_GRANT)
 
     async def _open(self) -> None:
