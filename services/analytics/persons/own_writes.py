@@ -175,7 +175,8 @@ class OwnWrites:
     def forget(self, distinct_ids: Iterable[str], until: datetime) -> None:
         """Forget what was written to persons up to that moment, also if it is noted later."""
         for distinct_id in distinct_ids:
-            self._erased[distinct_id] = until
+            # What announces an erasure may come after PostHog has deleted the person.
+            self._erased[distinct_id] = max(until, self._erased.get(distinct_id, until))
             writes = self._recent(distinct_id)
             if left := {name: one for name, one in writes.items() if one.written_at > until}:
                 self._writes[distinct_id] = left

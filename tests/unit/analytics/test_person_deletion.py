@@ -71,6 +71,16 @@ async def test_a_person_whom_another_replica_deleted_is_forgotten() -> None:
 
 
 @on_virtual_time
+async def test_an_announcement_that_comes_after_the_deletion_brings_nothing_back() -> None:
+    world = reading()
+    deleted = datetime.now(UTC)
+    world.persons.forget(["u_42"], deleted)
+    world.persons.forget(["u_42"], deleted - timedelta(minutes=1))
+    world.writes.note(written(set={"plan": "pro"}), deleted - timedelta(seconds=1))
+    assert await world.persons.properties("u_42") == {}
+
+
+@on_virtual_time
 async def test_who_asks_after_a_deletion_gets_no_answer_from_before() -> None:
     world = reading()
     world.posthog.persons["u_42"] = PLAN
