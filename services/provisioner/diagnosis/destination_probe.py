@@ -15,7 +15,7 @@ from hogsend.posthog.exchange import MAX_DETAIL
 from services.provisioner.destination import signing
 from services.provisioner.destination.candidates import candidates
 from services.provisioner.destination.drift import STOPS, find_drift
-from services.provisioner.destination.errors import Step
+from services.provisioner.destination.errors import IN_POSTHOG_REMEDY, Step
 from services.provisioner.destination.ownership import Ownership
 from services.provisioner.destination.reconcile import dashboard_url
 from services.provisioner.destination.webhook_url import is_placeholder, redacted_url
@@ -127,13 +127,16 @@ class DestinationProbe:
             stopped = None
         if not drift:
             return self._finding(function, "live", None, None, stopped=stopped)
-        detail = f"The destination has drifted: {', '.join(drift)}."
+        detail, remedy = f"The destination has drifted: {', '.join(drift)}.", PROVISION
         if not function.filters_compile and (why := function.filters.get("bytecode_error")):
             detail += f" PostHog says: {str(why)[:MAX_DETAIL]}"
+            # Saving them again, by itself, ends as it did before.
+            remedy = IN_POSTHOG_REMEDY
         return self._finding(
             function,
             "drifted" if function.enabled else "disabled",
             detail,
+            remedy,
             stopped=stopped,
         )
 

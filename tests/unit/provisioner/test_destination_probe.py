@@ -124,6 +124,8 @@ async def test_filters_that_posthog_cannot_run_have_stopped_it(
     assert (f"PostHog says: {(why or '')[:200]}" in (found.detail or "")) == (why is not None)
     assert len(found.detail or "") < 400
     assert "--provision-only" in (found.remediation or "")
+    # Before PostHog/posthog#102960 they are saved as they are, and a run looks well.
+    assert ("Open the destination in PostHog" in (found.remediation or "")) == (why is not None)
 
 
 async def test_a_destination_that_somebody_disabled_is_not_told_as_posthogs(
