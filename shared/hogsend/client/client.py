@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -42,6 +43,7 @@ from hogsend.contract.persons import (
     Timezone,
 )
 from hogsend.contract.timezones import explicit_timezone, find_timezone
+from hogsend.transport.background import in_background
 from hogsend.transport.connection import Connection
 
 UTC_ZONE = "UTC"
@@ -350,4 +352,5 @@ async def connect(
         await open_within(wait, connection, events)
         yield Client(connection)
     finally:
-        await connection.close()
+        # anyio's scopes cancel again at every await: then it goes on by itself.
+        await asyncio.shield(in_background(connection.close()))

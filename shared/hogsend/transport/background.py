@@ -9,7 +9,7 @@ from typing import Any
 _running: set[asyncio.Task[Any]] = set()
 
 
-def in_background(work: Coroutine[Any, Any, None]) -> None:
+def in_background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """Begin work in a task of its own, and keep that until it has ended.
 
     An event loop keeps only a weak reference: a task that nothing else refers to may be collected
@@ -18,3 +18,4 @@ def in_background(work: Coroutine[Any, Any, None]) -> None:
     task = asyncio.create_task(work)
     _running.add(task)
     task.add_done_callback(_running.discard)
+    return task

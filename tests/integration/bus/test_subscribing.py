@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio
 import msgspec
 import nats.errors
 import pytest
@@ -17,7 +18,7 @@ from nats.aio.subscription import Subscription
 from nats.js.api import ConsumerConfig
 
 import hogsend
-from hogsend.client import subscriptions
+from hogsend.client import arrivals, subscriptions
 from hogsend.client.client import Client
 from hogsend.client.decoding import CannotDecode
 from hogsend.contract import subjects
@@ -323,6 +324,25 @@ async def test_an_event_in_hand_is_given_back_when_the_client_is_closed(
                 anext(Client(other).events(durable=DURABLE)), PATIENCE_SECONDS
             )
         assert again.id == "1"
+        assert await _rest(events) == []
+
+
+async def test_an_event_in_hand_is_given_back_when_the_clients_scope_is_cancelled(
+    servers: Servers, fresh_bus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scope of anyio's cancels what closes the client, too."""
+    monkeypatch.setattr(arrivals, "AGAIN_SECONDS", 0)
+    monkeypatch.setattr(subscriptions, "ACK_WAIT_SECONDS", 1000.0)
+    async with two_sides(servers) as (ingest, subscriber):
+        await announce(ingest, "1")
+        with anyio.CancelScope() as scope:
+            async with hogsend.connect(servers.nats_url(User.SUBSCRIBER)) as client:
+                events = client.events(durable=DURABLE)
+                await anext(events)
+                scope.cancel()
+                await asyncio.Event().wait()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert (await anext(Client(subscriber).events(durable=DURABLE))).id == "1"
         assert await _rest(events) == []
 
 
