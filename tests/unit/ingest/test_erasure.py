@@ -136,6 +136,22 @@ def test_an_id_may_be_written_as_a_number(subject: str, message: dict[str, Any])
     assert not is_subject(Person(frozenset({"4", "421", "True"}), frozenset()), subject, body)
 
 
+@pytest.mark.parametrize(
+    ("subject", "message"),
+    [
+        ("hogsend.persons.alias", {"distinctId": ["u_41", "u_42"], "alias": "ben"}),
+        ("hogsend.engagement.email.sent", {"data": {"to": ["Ada@Example.com", "ben@example.com"]}}),
+        ("hogsend.webhooks.posthog", {"event": {"distinct_id": [42], "userId": "ben"}}),
+    ],
+)
+def test_each_of_a_list_may_be_meant(subject: str, message: dict[str, Any]) -> None:
+    body = msgspec.json.encode(message)
+    ada = Person(frozenset({"u_42", "42"}), frozenset({"ada@example.com"}))
+    assert is_subject(ada, subject, body)
+    others = Person(frozenset({"u_4", "4"}), frozenset({"da@example.com"}))
+    assert not is_subject(others, subject, body)
+
+
 EVENT = "hogsend.events.x"
 REPORT = "hogsend.engagement.{}".format
 
