@@ -113,12 +113,13 @@ def named_in(subject: str, body: bytes) -> Named:
 
 
 def _texts(named: Iterable[Any]) -> Iterator[str]:
-    # Of a list each is meant, though what has one becomes a dead letter.
-    for one in (single for one in named for single in (one if isinstance(one, list) else (one,))):
-        # Where ids are numbers, a program that forgets to write them as text means the same person.
-        text = str(one) if isinstance(one, int) and not isinstance(one, bool) else one
-        if not is_blank(text):
-            yield text
+    for value in named:
+        # Of a list each is meant, though what has one becomes a dead letter.
+        for one in value if isinstance(value, list) else [value]:
+            # Where ids are numbers, who forgets to write them as text means the same person.
+            text = str(one) if isinstance(one, int) and not isinstance(one, bool) else one
+            if not is_blank(text):
+                yield text
 
 
 def _unread(body: bytes) -> Named:
