@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
-import anyio
 from faststream._internal.broker.registrator import Registrator
 from faststream._internal.endpoint.call_wrapper import HandlerCallWrapper
 from nats.aio.client import Client as NatsClient
@@ -73,11 +72,9 @@ class HogsendBroker(LinkedBroker):
         try:
             await super().start()
             await self._check_subscriptions()
-        except BaseException:
+        except BaseException as error:
             # An app that is started again and again would leave consumers at JetStream each time.
-            # A cancellation of anyio's would come again at every await.
-            with anyio.CancelScope(shield=True):
-                await self.stop()
+            await self.stop(type(error), error, error.__traceback__)
             raise
 
     async def _connect(self) -> NatsClient:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
+import anyio
 from fast_depends.msgspec import MsgSpecSerializer
 from faststream._internal.broker import BrokerUsecase
 from faststream.nats import NatsBroker
@@ -40,13 +41,16 @@ class LinkedBroker(NatsBroker):
         exc_tb: TracebackType | None = None,
     ) -> None:
         """Stop every subscriber, each of which finishes what it holds, and close the connection."""
-        # Not NatsBroker's: it drains the connection, which fails while NATS cannot be reached.
-        try:
-            await BrokerUsecase.stop(self, exc_type, exc_val, exc_tb)
-        finally:
-            await self.link.close()
-            self._connection = None
-            self.config.disconnect()
+        # A scope of anyio's whose cancellation ends a block would cancel at every await here.
+        with anyio.CancelScope(shield=exc_type is not None):
+            try:
+                # Not NatsBroker's: it drains the connection, which fails while NATS cannot be
+                # reached.
+                await BrokerUsecase.stop(self, exc_type, exc_val, exc_tb)
+            finally:
+                await self.link.close()
+                self._connection = None
+                self.config.disconnect()
 
     async def _connect(self) -> Client:
         if not self.link.connected:

@@ -382,6 +382,30 @@ async def test_a_broker_that_never_started_is_stopped(servers: Servers) -> None:
     await broker_of(servers).stop()
 
 
+async def test_a_broker_whose_scope_is_cancelled_leaves_no_handler_that_goes_on(
+    servers: Servers, ingest: Connection
+) -> None:
+    broker, has_ended = broker_of(servers), asyncio.Event()
+    broker.config.broker_config.graceful_timeout = 0.1
+
+    with anyio.CancelScope() as scope:
+
+        @broker.events("signed_up", durable="slow")
+        async def welcome(happened: Event) -> None:
+            scope.cancel()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                has_ended.set()
+
+        async with broker:
+            await broker.start()
+            await announce(ingest, event("1"))
+            await asyncio.Event().wait()
+    assert has_ended.is_set()
+    assert broker.link.closed
+
+
 async def test_a_subscriber_that_cannot_stop_leaves_no_connection(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
