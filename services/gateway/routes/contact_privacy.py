@@ -140,14 +140,18 @@ class ContactPrivacyController(Controller):
 
 
 async def _delete_in_posthog(bus: Connection, contact_id: UUID) -> Refusal | None:
-    ids = [str(contact_id)]
+    asked = set[str]()
     try:
-        # It may be the id of one that was merged into this contact, which has its own.
-        for part in _KNOWN_BY:
-            async for page in pages(bus, contact_id, part):
-                known = [msgspec.json.decode(item, type=_KnownBy) for item in page.items]
-                ids += [text for one in known if (text := one.id or one.value)]
+        # PostHog takes its time, in which another id may be merged into this contact.
+        while wanted := [id for id in await _known_by(bus, contact_id) if id not in asked]:
+            deletion = await bus.request(ANALYTICS_DELETE_PERSON, DeletePerson(wanted))
+            if deletion.refusal is not None:
+                return deletion.refusal
+            asked.update(wanted)
     except NotFound:
+        # Another request has erased the contact meanwhile.
+        if asked:
+            return None
         return Refusal(
             reason="precondition",
             code="contact_not_known",
@@ -155,8 +159,17 @@ async def _delete_in_posthog(bus: Connection, contact_id: UUID) -> Refusal | Non
             remediation="Delete the person in PostHog by hand; without `posthog` this request says "
             "how far an erasure is.",
         )
-    wanted = DeletePerson(list(dict.fromkeys(ids)))
-    return (await bus.request(ANALYTICS_DELETE_PERSON, wanted)).refusal
+    return None
+
+
+async def _known_by(bus: Connection, contact_id: UUID) -> list[str]:
+    # It may be the id of one that was merged into this contact, which has its own.
+    ids = [str(contact_id)]
+    for part in _KNOWN_BY:
+        async for page in pages(bus, contact_id, part):
+            known = [msgspec.json.decode(item, type=_KnownBy) for item in page.items]
+            ids += [text for one in known if (text := one.id or one.value)]
+    return list(dict.fromkeys(ids))
 
 
 _KNOWN_BY: tuple[Part, ...] = ("contact", "keys")

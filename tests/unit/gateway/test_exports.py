@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from hogsend.contract import subjects
-from hogsend.contract.contacts import INGEST_ERASE, Erasure
+from hogsend.contract.contacts import INGEST_ERASE, EraseContact, Erasure
 from hogsend.contract.errors import HogsendError, NotFound, Unavailable
 from hogsend.contract.exports import INGEST_EXPORT, ExportContact, ExportPage
 from hogsend.contract.persons import ANALYTICS_DELETE_PERSON, DeletePerson, PersonDeletion
@@ -33,12 +33,15 @@ class Pages:
         self.answers: dict[tuple[str, str | None], ExportPage | Exception] = {
             ("contact", None): page({"id": str(ID)})
         }
+        self.meanwhile: dict[tuple[str, str | None], ExportPage | Exception] = {}
+        """What it answers once another service was asked."""
         self.asked: list[ExportContact] = []
         self._ask = bus.request
         bus.request = self.request  # type: ignore[method-assign]
 
     async def request(self, endpoint: Endpoint[Any, Any], message: Any, **options: Any) -> Any:
         if endpoint is not INGEST_EXPORT:
+            self.answers |= self.meanwhile
             return await self._ask(endpoint, message, **options)
         wanted = cast("ExportContact", message)
         self.asked.append(wanted)
@@ -188,6 +191,24 @@ async def test_posthog_deletes_first_by_everything_that_is_known() -> None:
     assert (answer.status_code, answer.json()["contactId"]) == (202, str(ID))
     assert subjects_asked == [ANALYTICS_DELETE_PERSON.subject, INGEST_ERASE.subject]
     assert asked == DeletePerson([str(ID), str(UUID(int=7)), "u_42", "a@b.c"])
+
+
+@pytest.mark.parametrize("erased", [False, True])
+async def test_an_id_that_is_merged_in_while_posthog_deletes_is_deleted_there_too(
+    erased: bool,
+) -> None:
+    async with fake_gateway() as gateway:
+        pages = Pages(gateway.bus)
+        merged = page({"value": "u_1"}, {"value": "u_2"})
+        pages.answers["keys", None] = page({"value": "u_1"})
+        pages.meanwhile["keys", None] = NotFound("there is no contact") if erased else merged
+        gateway.bus.answer(ANALYTICS_DELETE_PERSON, PersonDeletion())
+        gateway.bus.answer(INGEST_ERASE, ERASURE)
+        answer = await gateway.http.delete(f"{ERASE}?posthog=true", headers=bearer())
+        *asked, last = [question.message for question in gateway.bus.questions]
+    assert (answer.status_code, last) == (202, EraseContact(contact_id=ID))
+    first = DeletePerson([str(ID), "u_1"])
+    assert asked == ([first] if erased else [first, DeletePerson(["u_2"])])
 
 
 @pytest.mark.parametrize(
