@@ -6,6 +6,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -123,6 +124,27 @@ async def test_who_was_erased_since_is_found_once_that_is_a_while_ago(
     assert await store.gone(events, since=asyncio.get_running_loop().time()) == set()
     with pytest.raises(Unavailable):
         await store.gone(events, since=a_while_ago)
+
+
+async def test_who_is_erased_while_the_answer_waits_to_be_read_is_found(
+    store: EventStore, database: Database, other: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, transaction = asyncio.get_running_loop(), database.transaction
+    events = [incoming("1"), incoming("2", "ben")]
+    await store.save(events)
+    contact = await other.fetchval("SELECT id FROM contacts WHERE external_id = 'ben'")
+
+    @asynccontextmanager
+    async def frozen_behind() -> AsyncIterator[Any]:
+        async with transaction() as connection:
+            yield connection
+        monkeypatch.setattr(database, "transaction", transaction)
+        await ErasureJobs(database).request(contact)
+        clock = loop.time
+        monkeypatch.setattr(loop, "time", lambda: clock() + LOOK_SECONDS)
+
+    monkeypatch.setattr(database, "transaction", frozen_behind)
+    assert await store.gone(events, since=loop.time() - LOOK_SECONDS) == {1}
 
 
 async def test_an_id_is_known_for_its_source_name_and_user_only(
