@@ -13,6 +13,7 @@ from typing import Protocol, cast
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.transport import Transport
 
 _NO_NEWLINES = str.maketrans("\r\n", "  ")
 
@@ -33,20 +34,28 @@ def encode(subject: str, reply: str, head: bytes, body: bytes) -> bytes:
 
 
 async def write(client: Client, commands: Iterable[bytes]) -> None:
-    """Write encoded commands to the server `client` is connected to.
+    """Write encoded commands to the server `client` is connected to, and wait for room behind them.
+
+    They are with the socket before anything else happens, and never go over another connection.
+    nats-py would keep them, and write what is left of them on the next one, however much later.
 
     The server closes the connection when a message is larger than it allows, so check that before.
 
     Raises:
         nats.errors.Error: the connection is lost.
+        OSError: the same.
     """
-    for command in commands:
-        if not client.is_connected:
-            # Without a connection what nats-py keeps would have no end.
-            raise nats.errors.ConnectionReconnectingError
-        # It waits for the socket once its buffer is full, as `publish` does.
-        await client._send_command(command)  # noqa: SLF001
-    await client._flush_pending()  # noqa: SLF001
+    if not client.is_connected:
+        raise nats.errors.ConnectionReconnectingError
+    transport: Transport = client._transport  # type: ignore[assignment]  # noqa: SLF001
+    # What nats-py has kept so far comes first, as it was asked for first.
+    kept, client._pending, client._pending_data_size = client._pending, [], 0  # noqa: SLF001
+    try:
+        transport.writelines([*kept, *commands])
+        await transport.drain()  # type: ignore[no-untyped-call]
+    except (RuntimeError, AttributeError) as error:
+        # uvloop's word for a socket that is closed already, and that of nats-py's WebSocket.
+        raise nats.errors.ConnectionClosedError from error
 
 
 class Acknowledgeable(Protocol):
@@ -79,6 +88,7 @@ async def acknowledge(client: Client, messages: Sequence[Acknowledgeable]) -> No
         message._check_reply()  # noqa: SLF001
     # An empty acknowledgement is a plain one (NATS ADR-15).
     commands = "".join([f"PUB {message.reply} 0\r\n\r\n" for message in raw])
-    await write(client, [commands.encode()])
+    await client._send_command(commands.encode())  # noqa: SLF001
+    await client._flush_pending()  # noqa: SLF001
     for message in raw:
         message._ackd = True  # noqa: SLF001

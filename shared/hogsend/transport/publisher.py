@@ -10,7 +10,7 @@ counted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 import nats.errors
@@ -33,6 +33,11 @@ SETTLING_SWEEPS = 3
 """Turns of the loop in which an acknowledgement that has arrived is read for certain."""
 OWN_DELAY_SECONDS = 2.0
 """Most of the loop's own delay that is added to a caller's deadline."""
+
+WRITE_BYTES = 1024 * 1024
+"""What is written at once, about: it is copied, and the socket has to have room before the next."""
+
+TOO_LATE = "JetStream did not acknowledge in time"
 
 EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 """Header that has a message stored only after the message of its subject with this sequence."""
@@ -291,11 +296,35 @@ class Publisher:
         while self._outgoing:
             outgoing, self._outgoing = self._outgoing, {}
             try:
-                await hpub.write(self._client, outgoing.values())
+                for commands in self._wanted(outgoing):
+                    await hpub.write(self._client, commands)
             except (nats.errors.Error, OSError) as error:
                 for token in outgoing:
                     if entry := self._pending.get(token):
                         entry[0].fail(f"NATS: {error}")
+
+    def _wanted(self, outgoing: Mapping[str, bytes]) -> Iterator[list[bytes]]:
+        """Those whose caller waits for them, in pieces, each as of the moment it is asked for.
+
+        A process that was frozen may be here before it looks at any deadline. What is written after
+        its caller's time would be on the stream behind what the caller knew, or tries again.
+        """
+        clock = asyncio.get_running_loop().time
+        now, commands, size = clock(), list[bytes](), 0
+        for token, command in outgoing.items():
+            entry = self._pending.get(token)
+            if entry is None:
+                continue
+            if entry[0].latest <= now:
+                entry[0].fail(TOO_LATE)
+                continue
+            commands.append(command)
+            size += len(command)
+            if size >= WRITE_BYTES:
+                yield commands
+                now, commands, size = clock(), [], 0
+        if commands:
+            yield commands
 
     def _acknowledged(self, message: Msg) -> None:
         entry = self._pending.pop(message.subject[len(self._inbox) :], None)
@@ -321,7 +350,7 @@ class Publisher:
         theirs = now - self._own_delay
         for pending in self._callers:
             if pending.deadline <= theirs or pending.latest <= now:
-                pending.fail("JetStream did not acknowledge in time")
+                pending.fail(TOO_LATE)
 
 
 def _raise_outcome(outcomes: list[Outcome], index: int) -> None:

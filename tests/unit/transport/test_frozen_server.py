@@ -10,8 +10,10 @@ from typing import Any
 import nats.errors
 import pytest
 
+from hogsend.contract.errors import Unavailable
 from hogsend.transport import nats_client
 from hogsend.transport.nats_client import NatsClient
+from hogsend.transport.publisher import OutgoingMessage, Publisher
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 LARGE = 16 * 1024 * 1024
@@ -25,6 +27,8 @@ class Server:
     def __init__(self) -> None:
         self.connections: list[asyncio.StreamWriter] = []
         self.port = 0
+        self.heard = 0
+        """Messages that came."""
         self._read = set[asyncio.StreamWriter]()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -34,6 +38,9 @@ class Server:
         while writer in self._read and (line := await reader.readline()):
             if line == b"PING\r\n":
                 writer.write(b"PONG\r\n")
+            elif line.startswith(b"HPUB "):
+                await reader.readexactly(int(line.split()[-1]) + 2)
+                self.heard += 1
 
     def freeze(self) -> None:
         """Read nothing more of what comes on the connections there are."""
@@ -71,6 +78,19 @@ async def test_a_frozen_server_is_noticed_and_left(server: Server) -> None:
         server, ping_interval=0.01, max_reconnect_attempts=-1, reconnect_time_wait=0
     )
     await eventually(lambda: client.stats["reconnects"])
+    sending.cancel()
+    await client.close()
+
+
+async def test_what_was_given_up_does_not_go_over_the_next_connection(server: Server) -> None:
+    client, sending = await stuck(server, max_reconnect_attempts=-1, reconnect_time_wait=0)
+    with pytest.raises(Unavailable):
+        await Publisher(client).publish(OutgoingMessage("x", b"{}", {}), within=0)
+    await client._process_op_err(nats.errors.StaleConnectionError())
+    await eventually(lambda: client.is_connected)
+    # The server has read what came before.
+    await client.flush()
+    assert (client.stats["reconnects"], server.heard) == (1, 0)
     sending.cancel()
     await client.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -39,6 +39,9 @@ class FakeClient:
         self.written: list[bytes] = []
         self.answer: Callable[[Any], None] | None = None
         self.error: Exception | None = None
+        self._pending: list[bytes] = []
+        self._pending_data_size = 0
+        self._transport = self
 
     def new_inbox(self) -> str:
         return "_INBOX_test.1"
@@ -46,13 +49,12 @@ class FakeClient:
     async def hear(self, _subject: str, heard: Callable[[Any], None]) -> None:
         self.answer = heard
 
-    async def _send_command(self, command: bytes) -> None:
+    def writelines(self, commands: Sequence[bytes]) -> None:
+        self.written += commands
+
+    async def drain(self) -> None:
         if self.error is not None:
             raise self.error
-        self.written.append(command)
-
-    async def _flush_pending(self) -> None:
-        return
 
     async def acknowledge(self, command: bytes, data: bytes | None = None) -> None:
         reply = command.split(b" ")[2].decode()
@@ -195,7 +197,7 @@ async def test_a_loop_that_stays_late_gives_up_all_the_same(
         await task
 
 
-@pytest.mark.parametrize("error", [nats.errors.ConnectionClosedError(), ConnectionResetError()])
+@pytest.mark.parametrize("error", [ConnectionResetError(), RuntimeError(), AttributeError()])
 async def test_a_connection_lost_while_writing_is_unavailable(
     client: FakeClient, error: Exception
 ) -> None:
@@ -207,12 +209,12 @@ async def test_a_connection_lost_while_writing_is_unavailable(
 async def test_everybody_is_told_of_a_connection_lost_while_writing(client: FakeClient) -> None:
     publisher = Publisher(client)  # type: ignore[arg-type]
 
-    async def breaks(_command: bytes) -> None:
+    async def breaks() -> None:
         given_up.cancel()
         await asyncio.wait([given_up])
         raise ConnectionResetError
 
-    client._send_command = breaks  # type: ignore[assignment,method-assign]
+    client.drain = breaks  # type: ignore[method-assign]
     publishing: list[Awaitable[object]] = [
         publisher.publish_all([MESSAGE, MESSAGE], within=3600),
         publisher.publish(MESSAGE, within=3600),
@@ -228,15 +230,14 @@ async def test_everybody_is_told_of_a_connection_lost_while_writing(client: Fake
 async def test_what_comes_while_others_are_written_is_written_behind_them(
     client: FakeClient,
 ) -> None:
-    publisher, write, begun = Publisher(client), client._send_command, asyncio.Event()  # type: ignore[arg-type]
+    publisher, begun = Publisher(client), asyncio.Event()  # type: ignore[arg-type]
 
-    async def slow(command: bytes) -> None:
+    async def slow() -> None:
         begun.set()
         for _ in range(3):
             await asyncio.sleep(0)
-        await write(command)
 
-    client._send_command = slow  # type: ignore[method-assign]
+    client.drain = slow  # type: ignore[method-assign]
     batch = [msgspec.structs.replace(MESSAGE, subject=f"hogsend.events.{name}") for name in "ab"]
     first = asyncio.create_task(publisher.publish_all(batch))
     await begun.wait()
@@ -251,15 +252,14 @@ async def test_what_comes_while_others_are_written_is_written_behind_them(
 async def test_what_is_given_up_or_has_no_connection_is_not_written(
     client: FakeClient, lost: bool
 ) -> None:
-    publisher, write = Publisher(client), client._send_command  # type: ignore[arg-type]
+    publisher = Publisher(client)  # type: ignore[arg-type]
     begun, room = asyncio.Event(), asyncio.Event()
 
-    async def full(command: bytes) -> None:
+    async def full() -> None:
         begun.set()
         await room.wait()
-        await write(command)
 
-    client._send_command = full  # type: ignore[method-assign]
+    client.drain = full  # type: ignore[method-assign]
     first = asyncio.create_task(publisher.publish_all([MESSAGE, MESSAGE]))
     await begun.wait()
     second = asyncio.create_task(publisher.publish(MESSAGE))
@@ -271,8 +271,58 @@ async def test_what_is_given_up_or_has_no_connection_is_not_written(
         await asyncio.wait({second})
     room.set()
     await eventually(lambda: publisher._writing is None or publisher._writing.done())
-    assert len(client.written) == (1 if lost else 2)
+    assert len(client.written) == 2
     await cancel_all(first, second)
+
+
+@pytest.mark.parametrize("sweep", ["first", "last"])
+async def test_what_a_frozen_process_is_too_late_with_is_not_written(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch, sweep: str
+) -> None:
+    clock = Clock(monkeypatch)
+    publisher = Publisher(client)  # type: ignore[arg-type]
+    frozen = asyncio.create_task(publisher.publish_all([MESSAGE, MESSAGE], within=5.0))
+    patient = asyncio.create_task(publisher.publish(MESSAGE, within=3600.0))
+    await asyncio.sleep(0)
+    # Both are handed over, and nothing is written before the loop turns again.
+    assert (publisher._next, client.written) == (3, [])
+    if sweep == "first":
+        clock.fire(after=60.0)
+    else:
+        clock.now += 60.0
+    with pytest.raises(Unavailable, match="in time"):
+        await frozen
+    await eventually(lambda: bool(client.written))
+    assert len(client.written) == 1
+    await client.acknowledge(client.written[0])
+    await patient
+
+
+async def test_the_deadline_is_looked_at_before_each_piece_of_a_large_batch(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(module, "WRITE_BYTES", 1)
+
+    async def freezes() -> None:
+        clock.now += 60.0
+
+    client.drain = freezes  # type: ignore[method-assign]
+    publisher = Publisher(client)  # type: ignore[arg-type]
+    with pytest.raises(Unavailable, match="in time"):
+        await publisher.publish_all([MESSAGE, MESSAGE], within=5.0)
+    await eventually(lambda: publisher._writing is None or publisher._writing.done())
+    assert len(client.written) == 1
+
+
+async def test_what_nats_py_keeps_is_written_first_and_once(client: FakeClient) -> None:
+    client._pending, client._pending_data_size = [b"SUB"], 3
+    task = publishing(client, within=3600)
+    await eventually(lambda: bool(client.written))
+    assert (client.written[0], len(client.written)) == (b"SUB", 2)
+    assert (client._pending, client._pending_data_size) == ([], 0)
+    await client.acknowledge(client.written[1])
+    await task
 
 
 async def test_an_acknowledgement_that_comes_too_late_is_ignored(client: FakeClient) -> None:
