@@ -43,8 +43,9 @@ def _check_lines(file: Path) -> None:
     # Such a line would be passed over: what it was to set would stay unset.
     lines = parse_stream(io.StringIO(file.read_text(ENCODING))) if file.is_file() else ()
     for line in lines:
-        # `A:b` is a name to dotenv; Compose reads it as `A=b`.
-        if line.error or ":" in (line.key or ""):
+        # `A:b` is a name to dotenv; Compose reads it as `A=b`. Names of ours are in capitals.
+        name, colon, _ = (line.key or "").partition(":")
+        if line.error or (colon and name.isupper()):
             raise CommandError(
                 f"./.env cannot be read: line {line.original.line} is not NAME=value",
                 "mend it (every quote is closed, one in '…' written as \\'), or put a # before it",

@@ -411,6 +411,11 @@ def test_a_line_of_the_env_file_that_sets_nothing_is_named(line: str, cli: Cli) 
     assert "hunter2" not in outcome.err
 
 
+def test_a_name_of_another_program_in_the_env_file_is_left_alone(cli: Cli) -> None:
+    Path(".env").write_text("Logging:LogLevel=Debug\n")
+    assert "./.env" not in cli.status().err
+
+
 def test_an_env_file_that_is_no_text_is_named(cli: Cli) -> None:
     Path(".env").write_bytes(b"A=\xff\xfe\n")
     outcome = cli.status()

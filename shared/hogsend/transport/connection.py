@@ -291,8 +291,8 @@ class Connection:
     ) -> Reply:
         """Ask a service and wait at most `deadline` seconds, by default the endpoint's.
 
-        The correlation id of the caller's context is sent along. Where NATS itself does not answer
-        any more, finding that out takes half a second more.
+        The correlation id of the caller's context is sent along. Where NATS itself takes
+        or answers nothing any more, finding that out takes up to 1.5 seconds more.
 
         Raises:
             Unavailable: NATS or the service cannot be reached, or the deadline passed.
