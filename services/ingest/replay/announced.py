@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -72,6 +72,15 @@ class AnnouncedEvents:
     def __init__(self, link: Connection, database: Database) -> None:
         self._link = link
         self._database = database
+
+    async def now(self) -> datetime:
+        """The time by PostgreSQL's clock, which is the same for every replica.
+
+        Raises:
+            Unavailable: PostgreSQL cannot be used.
+        """
+        async with self._database.acquire() as connection:
+            return cast("datetime", await _queries.now(connection))
 
     async def extent(self) -> Extent:
         """What the stream holds now.

@@ -1,3 +1,7 @@
+-- name: now()$
+-- The time by PostgreSQL's clock.
+SELECT now();
+
 -- name: happened(since, until, received_before, after, after_occurred, after_received, after_source, after_id, after_event, after_user, limit)
 -- Events that happened in a span and were received before a moment, in the order in which they happened,
 -- each with the key its contact is known by now. Not those that a backfill brought, which may never have

@@ -174,7 +174,7 @@ class EventReplayer:
         after = "after must be what the part before this one gave"
         if (goes_on := position(ReplayPosition, wanted.after, after)) is not None:
             return goes_on
-        until = wanted.until or datetime.now(UTC)
+        until = wanted.until or await self._events.now()
         if until <= wanted.since:
             raise InvalidRequest("the span is empty: until is not after since")
         extent = await self._events.extent()

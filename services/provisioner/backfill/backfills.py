@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from uuid import UUID
 
 import msgspec
@@ -51,7 +50,7 @@ class Backfills:
         """
         # PostHog has no NUL in a name either, and the same U+FFFD in its place.
         names = [text_without_nul(name) for name in wanted.events]
-        now = datetime.now(UTC)
+        now = await self._store.now()
         # None for a time that is still to come, too: the same again is not another one.
         end = wanted.until if wanted.until is not None and wanted.until < now else None
         wanted = msgspec.structs.replace(wanted, events=names, until=end)

@@ -4,6 +4,10 @@ INSERT INTO backfills (id, project, state, since, until, events, announce, start
 VALUES (:id, :project, 'running', :since, :until, :events::text[], :announce, :started_at, :total)
 RETURNING *;
 
+-- name: now()$
+-- The time by PostgreSQL's clock.
+SELECT now();
+
 -- name: unfinished(project, since, until, events, announce)^
 -- The latest backfill of the same events, unless it finished; one from before has no project.
 SELECT * FROM (

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from uuid import UUID, uuid4
 
 import aiosql
@@ -129,6 +129,11 @@ class BackfillStore:
             lost="the backfill lost its lock; it goes on by itself",
         ) as held:
             yield held
+
+    async def now(self) -> datetime:
+        """The time by PostgreSQL's clock, which is the same for every replica."""
+        async with self._database.acquire() as connection:
+            return cast("datetime", await _queries.now(connection))
 
     async def begin(
         self, wanted: StartBackfill, counted: Counted, until: datetime, started_at: datetime

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 from unittest.mock import AsyncMock, patch
 
@@ -357,6 +357,19 @@ async def test_it_is_given_in_parts_and_no_more_than_is_taken(
         part = await own.replay(msgspec.structs.replace(wanted, after=part.after))
         found += [message.data for message in await taken(driver, MAILER)]
     assert len(found) == 2
+
+
+async def test_one_without_an_end_ends_now_by_a_clock_that_is_behind(
+    driver: Driver, ingest: ServiceBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Any:
+            return datetime(2026, 1, 1, 11, tzinfo=tz)
+
+    # What does not ask for the time needs no other clock.
+    monkeypatch.setattr(replayer, "datetime", Behind)
+    assert (await replay(driver, until=None, dry_run=True)).count == 2
 
 
 async def test_who_cannot_be_meant_is_refused(driver: Driver, ingest: ServiceBroker) -> None:

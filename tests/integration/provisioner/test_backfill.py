@@ -425,20 +425,22 @@ async def test_a_cancelled_backfill_stays_cancelled_until_it_is_started_again(
         assert (await stack.until("finished"))["read"] == 10
 
 
-async def test_one_begins_at_once_by_a_clock_that_is_behind_postgresqls(
+async def test_one_begins_at_once_and_ends_now_by_a_clock_that_is_behind_postgresqls(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await capture(stack.posthog, 10)
+
     class Behind(datetime):
         @classmethod
         def now(cls, tz: tzinfo | None = None) -> Any:
-            return datetime.now(tz) - timedelta(days=2)
+            return datetime(2026, 1, 5, tzinfo=tz)
 
     for module in (backfills, runner):
         # What does not ask for the time needs no other clock.
         monkeypatch.setattr(module, "datetime", Behind, raising=False)
     async with stack.provisioner():
         assert (await stack.start()).json()["state"] == "running"
-        await stack.until("finished")
+        assert (await stack.until("finished"))["read"] == 10
 
 
 async def test_one_that_is_to_end_later_ends_now_and_goes_on_when_it_is_started_again(
