@@ -48,10 +48,10 @@ async def write(client: Client, commands: Iterable[bytes]) -> None:
     if not client.is_connected:
         raise nats.errors.ConnectionReconnectingError
     transport: Transport = client._transport  # type: ignore[assignment]  # noqa: SLF001
-    # What nats-py has kept so far comes first, as it was asked for first.
-    kept, client._pending, client._pending_data_size = client._pending, [], 0  # noqa: SLF001
     try:
-        transport.writelines([*kept, *commands])
+        # What nats-py has kept so far comes first, as it was asked for first.
+        transport.writelines([*client._pending, *commands])  # noqa: SLF001
+        client._pending, client._pending_data_size = [], 0  # noqa: SLF001
         await transport.drain()  # type: ignore[no-untyped-call]
     except (RuntimeError, AttributeError) as error:
         # uvloop's word for a socket that is closed already, and that of nats-py's WebSocket.

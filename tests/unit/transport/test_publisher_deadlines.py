@@ -325,6 +325,17 @@ async def test_what_nats_py_keeps_is_written_first_and_once(client: FakeClient) 
     await task
 
 
+async def test_what_nats_py_keeps_stays_where_it_cannot_be_written(client: FakeClient) -> None:
+    def refuse(_commands: Sequence[bytes]) -> None:
+        raise RuntimeError
+
+    client.writelines = refuse  # type: ignore[assignment,method-assign]
+    client._pending, client._pending_data_size = [b"SUB"], 3
+    with pytest.raises(Unavailable):
+        await publishing(client, within=60)
+    assert (client._pending, client._pending_data_size) == ([b"SUB"], 3)
+
+
 async def test_an_acknowledgement_that_comes_too_late_is_ignored(client: FakeClient) -> None:
     task = publishing(client, within=0.001)
     with pytest.raises(Unavailable):
