@@ -56,7 +56,8 @@ class Recorder:
         # Destinations' copy of it is no announcement.
         metrics.PUBLISHED.inc()
         # Destinations know people by their data; an event without a person is not for them.
-        if event.name in CATALOG and (contact_key or event.email):
+        is_for_them = event.name in CATALOG and bool(contact_key or event.email)
+        if is_for_them and not await self._store.gone([event], since=began_at):
             await self._publish(_engagement(event, contact_key))
         return Recorded(id=event.ref.id, stored=is_new, contact_key=contact_key)
 

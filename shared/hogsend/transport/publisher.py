@@ -188,8 +188,13 @@ class Publisher:
             Unavailable: not every message was answered for in time; all may be published again.
         """
         outcomes: list[Outcome] = []
+        clock = asyncio.get_running_loop().time
+        ends = clock()
         for start in range(0, len(messages), IN_FLIGHT):
-            window = (await self._send(messages[start : start + IN_FLIGHT], within)).outcomes
+            # Time that a process was frozen for is over for what is still to come, too.
+            ends += within
+            left = min(within, ends - clock())
+            window = (await self._send(messages[start : start + IN_FLIGHT], left)).outcomes
             for index, outcome in enumerate(window):
                 if isinstance(outcome, (Unavailable, Forbidden)):
                     del outcome

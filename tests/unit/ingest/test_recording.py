@@ -16,6 +16,7 @@ from hogsend.contract.errors import InvalidRequest, PublishRejected, TooLarge, U
 from hogsend.contract.events import RecordEvent
 from hogsend.service.activity import total
 from hogsend.service.dead_letters import Unprocessable
+from hogsend.transport.publisher import OutgoingMessage
 from services.ingest import metrics
 from services.ingest.events.event_message import event_message
 from services.ingest.events.outcome import Outcome, Rejected
@@ -72,6 +73,23 @@ async def test_who_is_erased_before_the_event_is_published_is_told_to_nobody() -
         recorded = await reports.report()
     assert (recorded.stored, recorded.contact_key) == (False, "")
     assert reports.journal == ["commit k-1"]
+
+
+@on_virtual_time
+async def test_destinations_hear_nothing_of_who_is_erased_once_it_is_published() -> None:
+    reports = Reports()
+    publish = reports.publisher.publish
+
+    async def publish_late(message: OutgoingMessage, **within: float) -> None:
+        await publish(message, **within)
+        await asyncio.sleep(LOOK_SECONDS)
+
+    reports.store.erased_since = {"k-1"}
+    with patch.object(reports.publisher, "publish", publish_late):
+        await reports.report(event="email.opened")
+    assert [message.subject for message in reports.publisher.published.values()] == [
+        "hogsend.events.email%2Eopened"
+    ]
 
 
 async def test_an_event_without_a_key_or_a_time_gets_both(reports: Reports) -> None:

@@ -315,6 +315,22 @@ async def test_the_deadline_is_looked_at_before_each_piece_of_a_large_batch(
     assert len(client.written) == 1
 
 
+async def test_a_process_frozen_within_a_batch_does_not_publish_the_rest_of_it(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(module, "IN_FLIGHT", 1)
+    publisher = Publisher(client)  # type: ignore[arg-type]
+    task = asyncio.create_task(publisher.publish_all([MESSAGE, MESSAGE], within=5.0))
+    await eventually(lambda: bool(client.written))
+    # What has arrived meanwhile is read before any deadline is looked at.
+    clock.now += 60.0
+    await client.acknowledge(client.written[0])
+    with pytest.raises(Unavailable, match="in time"):
+        await task
+    assert len(client.written) == 1
+
+
 async def test_what_nats_py_keeps_is_written_first_and_once(client: FakeClient) -> None:
     client._pending, client._pending_data_size = [b"SUB"], 3
     task = publishing(client, within=3600)
