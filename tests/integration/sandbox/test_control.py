@@ -223,13 +223,20 @@ async def test_the_command_names_the_process_on_its_port(posthog: Driver) -> Non
         assert b"Traceback" not in complaints
 
 
-@pytest.mark.parametrize("host", ["localhost", "0.0.0.0", ""])
+@pytest.mark.parametrize("host", ["localhost", "0.0.0.0"])
 async def test_the_command_listens_at_a_name_too(host: str) -> None:
     async with command("--host", host, "--port", str(free_port()), "--json") as process:
         assert process.stdout is not None
         summary = json.loads(await process.stdout.readline())
         async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_SECONDS) as http:
             assert (await http.get(f"{summary['url']}/_health")).status_code == 200
+
+
+async def test_a_blank_host_is_no_address_of_this_machine() -> None:
+    async with command("--host", "", "--port", str(free_port())) as process:
+        _, complaints = await process.communicate()
+        assert process.returncode == 2
+        assert b"blank" in complaints
 
 
 async def test_one_that_cannot_listen_says_why() -> None:
