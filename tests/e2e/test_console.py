@@ -699,7 +699,14 @@ async def test_a_connection_that_is_unknown_is_neither_there_nor_absent(loop: Lo
             found["destination"] |= {"state": "unknown"}
             await route.fulfill(json=found)
 
+        async def unknown(route: Route) -> None:
+            health = await (await route.fetch()).json()
+            health["credentials"]["posthog"]["state"] = "unknown"
+            await route.fulfill(json=health)
+
         await page.route("**/v1/admin/analytics/diagnosis", without_credentials)
+        # One that is known again has the page drawn anew.
+        await page.route("**/v1/health", unknown)
         await console.open("connect")
         main = page.locator("main")
         await expect(main).to_contain_text("Stateunknown")
