@@ -13,6 +13,7 @@ from hogsend.contract.credentials import TokenReply
 from hogsend.contract.errors import Forbidden, HogsendError, sentence
 from hogsend.posthog.errors import PostHogError
 from hogsend.service.metrics import FAILURES
+from hogsend.service.shared_read import SharedRead
 from services.analytics.destinations.model import Destination
 from services.analytics.destinations.store import DestinationStore
 from services.analytics.persons.read_trial import ReadTrial
@@ -52,12 +53,12 @@ class CapabilityReport:
         self._project_key = project_key
         self._store = store
         self._destination_enabled = destination_enabled
-        self._reading: asyncio.Task[Sequence[Destination] | None] | None = None
+        self._destinations = SharedRead(self._read_destinations)
 
     async def capabilities(self) -> Capabilities:
         """Report every row; one that cannot be found out is `unknown` and affects no other."""
         key, reads, destinations = await asyncio.gather(
-            self._key(), self._reads(), self._destinations()
+            self._key(), self._reads(), self._destinations.result(STORE_SECONDS)
         )
         return Capabilities(
             [
@@ -119,15 +120,8 @@ class CapabilityReport:
         through = "the OAuth credential" if bearer.source == "oauth" else "POSTHOG_PERSONAL_API_KEY"
         return Capability(name=name, state="on", reason=f"Persons are read through {through}.")
 
-    async def _destinations(self) -> Sequence[Destination] | None:
-        """Read the destinations; None when PostgreSQL does not answer, or not in time."""
-        # Not cancelled when it takes too long: asyncpg would wait for the frozen server once more.
-        if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._read_destinations())
-        done, _ = await asyncio.wait({self._reading}, timeout=STORE_SECONDS)
-        return self._reading.result() if done else None
-
     async def _read_destinations(self) -> Sequence[Destination] | None:
+        """Read the destinations; None when PostgreSQL does not answer."""
         try:
             return await self._store.all()
         except HogsendError as error:

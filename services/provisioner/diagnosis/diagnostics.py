@@ -15,6 +15,7 @@ from hogsend.contract.provisioning import DestinationFinding, Diagnosis, ReadsFi
 from hogsend.posthog.api import HogFunctions, Persons, PostHogError, Projects, Transport
 from hogsend.posthog.project_choice import DENIED, ProjectChoice, choose_project
 from hogsend.service import metrics
+from hogsend.service.shared_read import SharedRead
 from services.provisioner.credentials import Credentials
 from services.provisioner.destination.errors import (
     AGAIN,
@@ -237,10 +238,8 @@ class Diagnostics:
             )
 
     async def _provisioned(self, project_id: str) -> dict[str, str] | None:
-        # Not cancelled when it takes too long: asyncpg would wait for the frozen server once more.
-        reading = asyncio.create_task(_answer(self._store.provisioned(project_id)))
-        done, _ = await asyncio.wait({reading}, timeout=STORE_SECONDS)
-        found = reading.result() if done else None
+        reading = SharedRead(lambda: _answer(self._store.provisioned(project_id)))
+        found = await reading.result(STORE_SECONDS)
         return None if isinstance(found, HogsendError) else found
 
 

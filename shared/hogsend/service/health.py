@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 
@@ -10,13 +9,14 @@ from hogsend.contract.health import DependencyHealth, SchemaHealth, ServiceHealt
 from hogsend.service.bus_health import bus_problems
 from hogsend.service.database import Database
 from hogsend.service.retry import waiting_for
+from hogsend.service.shared_read import SharedRead
 
 LOOK_SECONDS = 1.0
 """How long PostgreSQL may take. Shorter than the gateway waits for the whole answer, so that a
 frozen PostgreSQL is told apart from a service that does not run."""
 
 _STARTED = time.monotonic()
-_Seen = tuple[DependencyHealth, SchemaHealth]
+_DOWN = DependencyHealth(status="down"), SchemaHealth(None, None, [])
 
 
 class HealthReporter:
@@ -36,13 +36,12 @@ class HealthReporter:
             credential_version: gives the version of PostHog's credential it works with.
         """
         self._service = service
-        self._database = database
+        self._looking = SharedRead(database.health)
         self._credential_version = credential_version
-        self._looking: asyncio.Task[_Seen] | None = None
 
     async def report(self) -> ServiceHealth:
         """Look at the database, and say how everything is."""
-        dependency, schema = await self._look()
+        dependency, schema = await self._looking.result(LOOK_SECONDS) or _DOWN
         return ServiceHealth(
             service=self._service,
             uptime=round(time.monotonic() - _STARTED, 1),
@@ -52,13 +51,3 @@ class HealthReporter:
             waits_for=waiting_for(),
             bus_problems=bus_problems(),
         )
-
-    async def _look(self) -> _Seen:
-        # Not cancelled when it takes too long: asyncpg would wait for the frozen server once more.
-        # At most one is under way, so that those who keep asking do not use up the pool.
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._database.health())
-        done, _ = await asyncio.wait({self._looking}, timeout=LOOK_SECONDS)
-        if not done:
-            return DependencyHealth(status="down"), SchemaHealth(None, None, [])
-        return self._looking.result()

@@ -1,0 +1,53 @@
+"""Reads that are shared, and given up without being cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hogsend.service.shared_read import SharedRead
+
+
+class Server:
+    """Answers with the number of the read, once it is not frozen any more."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self.begun, self.thawed = asyncio.Event(), asyncio.Event()
+
+    async def read(self) -> int:
+        self.reads += 1
+        number = self.reads
+        self.begun.set()
+        await self.thawed.wait()
+        return number
+
+
+async def test_those_who_ask_at_the_same_time_share_one_read() -> None:
+    server = Server()
+    server.thawed.set()
+    shared = SharedRead(server.read)
+    assert tuple(await asyncio.gather(shared.result(60), shared.result(60))) == (1, 1)
+    assert await shared.result(60) == 2
+
+
+async def test_a_read_that_takes_long_is_given_up_and_goes_on_for_the_next() -> None:
+    server = Server()
+    shared = SharedRead(server.read)
+    assert await shared.result(0) is None
+    assert await shared.result(0) is None
+    server.thawed.set()
+    assert await shared.result(60) == 1
+
+
+async def test_who_waited_gets_its_own_read_when_the_next_has_begun() -> None:
+    server = Server()
+    shared = SharedRead(server.read)
+
+    async def twice() -> list[int | None]:
+        return [await shared.result(60), await shared.result(60)]
+
+    first, second = asyncio.create_task(twice()), asyncio.create_task(shared.result(60))
+    await server.begun.wait()
+    server.thawed.set()
+    assert await first == [1, 2]
+    assert await second == 1
