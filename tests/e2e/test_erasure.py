@@ -1,4 +1,4 @@
-"""A person who is everywhere at once is erased from a running stack, and nobody else is."""
+"""A person who is everywhere at once is erased from a running stack, and no other person is."""
 
 from __future__ import annotations
 

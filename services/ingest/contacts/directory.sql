@@ -11,10 +11,10 @@ FROM contacts WHERE id IN (SELECT id FROM shown) ORDER BY last_seen_at DESC, id 
 
 -- name: latest_seen(most, contacts, limit, offset)
 -- Contacts of the latest events, those that were seen last first. A contact is seen when an event of it
--- happens, or is received where that is earlier, so whoever was seen after the earliest of these events
--- has one among them, and nobody else is listed. Events of the last 23 hours are all there: retention
+-- happens, or is received where that is earlier, so each that was seen after the earliest of these events
+-- has one among them, and no other is listed. Events of the last 23 hours are all there: retention
 -- deletes none before a day has passed, by a clock that may differ. Of very many contacts only those that
--- were seen last are looked up; then nobody is listed who was seen before them.
+-- were seen last are looked up; then no contact is listed that was seen before them.
 WITH latest AS MATERIALIZED (
     SELECT contact_id, occurred_at, received_at FROM events
     WHERE occurred_at > now() - interval '23 hours'
