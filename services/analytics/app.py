@@ -160,16 +160,15 @@ def create_app(
     )
     return service_app(
         broker,
+        database=database,
         background=[
-            database.keep_connected,
             watcher.revalidate,
             persons.log_when_off,
             election.run,
             *background,
         ],
-        connected=[Listener(link, heard).listen, database.first_attempt],
+        connected=[Listener(link, heard).listen],
         stopping=[election.stop],
-        closing=[database.close],
         limits=limits,
     )
 

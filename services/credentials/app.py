@@ -136,9 +136,9 @@ def create_app(
     broker.include(router)
     return service_app(
         broker,
+        database=parts.database,
         background=background,
-        connected=[parts.database.first_attempt],
-        closing=[parts.refresher.finish, parts.relay.finish, parts.database.close],
+        closing=[parts.refresher.finish, parts.relay.finish],
         limits=limits,
     )
 
@@ -167,7 +167,6 @@ async def run() -> None:
         )
         background: list[Work] = [
             partial(touch_forever, observed.health_file),
-            parts.database.keep_connected,
             partial(repeat_every, RELAY_SECONDS, parts.relay.relay_pending),
             parts.refresher.keep_fresh,
             partial(

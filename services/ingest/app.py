@@ -126,8 +126,8 @@ def create_app(
 
     return service_app(
         broker,
+        database=database,
         background=[
-            database.keep_connected,
             EngagementRetention(broker.link, KnownReaders(broker.link, database)).keep_trimmed,
             eraser.begin_forever,
             eraser.sweep_forever,
@@ -140,9 +140,8 @@ def create_app(
             shared.run,
             *background,
         ],
-        connected=[lambda: warn_of_shared_account(broker.link), database.first_attempt],
+        connected=[lambda: warn_of_shared_account(broker.link)],
         stopping=[shared.stop],
-        closing=[database.close],
         limits=limits,
     )
 

@@ -138,9 +138,8 @@ def create_app(
     broker.link.on_reconnect(parts.watcher.reconnected)
     return service_app(
         broker,
+        database=parts.database,
         background=[parts.watcher.revalidate, parts.backfilling.run, *background],
-        connected=[parts.database.first_attempt],
-        closing=[parts.database.close],
         limits=limits,
     )
 
@@ -166,8 +165,5 @@ async def run() -> None:
             public=public,
             settings=ProvisionerSettings(),
         )
-        background: list[Work] = [
-            partial(touch_forever, observed.health_file),
-            parts.database.keep_connected,
-        ]
+        background: list[Work] = [partial(touch_forever, observed.health_file)]
         await create_app(broker, parts, background=background, limits=nats.stream_limits).run()

@@ -18,6 +18,7 @@ from hogsend.contract.errors import CannotStart, Unavailable
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.service import bus_health, metrics, streams, unhandled
 from hogsend.service.broker import ServiceBroker
+from hogsend.service.database import Database
 from hogsend.service.retry import retry_until_available
 from hogsend.service.tasks import Work, running
 from hogsend.transport.connection import UNREACHABLE
@@ -36,6 +37,7 @@ Hook = Callable[[], Awaitable[None]]
 def service_app(
     broker: ServiceBroker,
     *,
+    database: Database | None = None,
     background: Sequence[Work] = (),
     connected: Sequence[Hook] = (),
     stopping: Sequence[Hook] = (),
@@ -46,6 +48,7 @@ def service_app(
 
     Args:
         broker: with its routers included and its dependencies provided.
+        database: kept connected; nothing is answered before it was tried, and it is closed last.
         background: runs beside the subscribers, from before NATS is connected until they have
             stopped. One that fails ends the service.
         connected: run when NATS is connected and before anything is answered, in order.
@@ -53,6 +56,10 @@ def service_app(
         closing: run at the very end, in order, when nothing of `background` runs any more.
         limits: what the operator says about streams.
     """
+    if database is not None:
+        background = [database.keep_connected, *background]
+        connected = [*connected, database.first_attempt]
+        closing = [*closing, database.close]
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
