@@ -25,11 +25,11 @@ from services.gateway.webhooks.spool import directory as spool_directory
 from services.gateway.webhooks.spool import file as spool_file
 from services.gateway.webhooks.spool.format import STATE_OFFSET
 from services.gateway.webhooks.spool.names import sequence_of
+from services.gateway.webhooks.spool.partial_files import remove_partial_files
 from services.gateway.webhooks.spool.salvage import Fragment, Salvaged, salvage
 from services.gateway.webhooks.spool.set_aside import DAMAGED
 from services.gateway.webhooks.spool.set_aside import NAME as SET_ASIDE_DIRECTORY
 from services.gateway.webhooks.spool.spool import Spool
-from services.gateway.webhooks.spool.unfinished import remove_unfinished
 
 BIG = 1 << 30
 MIB = 1 << 20
@@ -623,7 +623,7 @@ async def test_nobody_takes_a_file_that_is_being_made_for_what_a_crash_left(
         if len(unlocked) < 2:
             unlocked.extend(tmp_path.glob("*.new"))
             monkeypatch.setattr(fcntl, "flock", lock)
-            remove_unfinished(tmp_path)
+            remove_partial_files(tmp_path)
             monkeypatch.setattr(fcntl, "flock", after_the_other_process)
         lock(descriptor, operation)
 
@@ -700,7 +700,7 @@ async def test_a_file_that_its_owner_is_done_with_is_no_damage(
     monkeypatch.setattr(Path, "glob", lambda _directory, _pattern: iter([file]))
     await other.adopt()
     assert damaged_places() == before
-    assert other._files._adoption._left_alone == set()
+    assert other._files._adoption._ignored == set()
     await owner.close()
     await other.close()
 

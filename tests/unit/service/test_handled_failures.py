@@ -34,7 +34,7 @@ NEITHER: dict[str, str] = {
     "services.gateway.webhooks.spool.file:is_in_place": "the answer says it",
     "services.gateway.webhooks.spool.file:mark_published": "returned, and said once",
     "services.gateway.webhooks.spool.sqlite_spool:find": "reading the directory says it",
-    "services.gateway.webhooks.spool.unfinished:remove_unfinished": "nothing is in them",
+    "services.gateway.webhooks.spool.partial_files:remove_partial_files": "nothing is in them",
     "services.ingest.event_table.partitions:drop_old": "raised when the others are tried",
     "services.ingest.partitions.partition:_stop": "it stops, or begins anew",
     "services.ingest.partitions.partition:run": "it ends; another replica goes on",

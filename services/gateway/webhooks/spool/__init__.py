@@ -1,1 +1,1 @@
-"""The spool: webhooks in files, for when JetStream is unavailable."""
+"""The spool: a queue of webhooks on disk, used while JetStream does not accept them."""

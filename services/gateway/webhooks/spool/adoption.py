@@ -1,6 +1,7 @@
-"""Takes over the files of processes that have ended, and the spool of an earlier version.
+"""Takes over the files of processes that have ended, and the spool of Hogsend 0.1.
 
-A file that cannot be opened is damaged, unless the error says nothing of the file itself.
+A file that cannot be opened is treated as damaged, unless the error has a cause outside the file:
+missing permissions, or a shortage of descriptors, memory or locks.
 """
 
 from __future__ import annotations
@@ -15,76 +16,79 @@ import structlog
 from hogsend.service import metrics
 from services.gateway.webhooks.spool.file import SpoolFile
 from services.gateway.webhooks.spool.names import SUFFIX, sequence_of
-from services.gateway.webhooks.spool.set_aside import SetAside, say_damaged
+from services.gateway.webhooks.spool.partial_files import remove_partial_files
+from services.gateway.webhooks.spool.set_aside import SetAside, report_damage
 from services.gateway.webhooks.spool.sqlite_spool import SQLiteSpool
-from services.gateway.webhooks.spool.unfinished import remove_unfinished
 
 log = structlog.get_logger(__name__)
 
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK})
-"""Errors that say nothing of a file: this machine is short of something for a while."""
-NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-"""Errors that say nothing of it either: a process of another user may be writing to it now."""
+"""Errors that do not mean damage: the machine is temporarily short of a resource."""
+NOT_PERMITTED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""Errors that do not mean damage: another user's process may be writing to the file."""
 IMPORT_BYTES = 1024 * 1024
-"""How much of an earlier version's spool is in memory at once."""
+"""Bytes of the SQLite spool that are in memory at once."""
 
 
 class Adoption:
-    """What this process may have of a directory, looked for again and again."""
+    """Finds and locks the files of a directory that no process owns. Called periodically."""
 
     def __init__(self, directory: Path, aside: SetAside) -> None:
-        """Look in `directory`, and move what is damaged to `aside`."""
+        """Search `directory`; damaged files that cannot be opened are moved to `aside`."""
         self.latest = 0
-        """The highest sequence of a file in the directory, those of other processes included."""
+        """Highest sequence of a file in the directory, of all processes."""
         self._directory = directory
         self._aside = aside
-        self._not_ours: set[Path] = set()
-        """Files that may not be opened; looked at again each time."""
-        self._left_alone: set[Path] = set()
-        """Files that could be neither read nor moved; looked at again by the next process."""
+        self._forbidden: set[Path] = set()
+        """Files that this process may not open. They are tried again at each `adopt`."""
+        self._ignored: set[Path] = set()
+        """Files that could be neither read nor moved. The next process tries them again."""
 
     @property
-    def not_ours(self) -> int:
-        """How many files may not be opened."""
-        return len(self._not_ours)
+    def forbidden_count(self) -> int:
+        """How many files this process may not open."""
+        return len(self._forbidden)
 
-    def leave_alone(self, path: Path) -> None:
-        """Do not look at a file again."""
-        self._left_alone.add(path)
+    def ignore(self, path: Path) -> None:
+        """Skip a file in every later `adopt`."""
+        self._ignored.add(path)
 
     def adopt(
         self,
         owned: Callable[[], Sequence[SpoolFile]],
         append: Callable[[Sequence[bytes]], None],
     ) -> list[SpoolFile]:
-        """Take over what may be had, in the order of its sequence.
+        """Lock and return the files that no process owns, in the order of their sequence.
 
         Args:
-            owned: gives the files of this process, to which `append` adds.
-            append: writes webhooks of an earlier version into files of this process.
+            owned: returns the files that this process owns already. `append` may add to them.
+            append: writes encoded webhooks of the SQLite spool to files of this process.
         """
-        known, self._not_ours = self._not_ours, set()
-        self._import_sqlite(append, known)
+        forbidden_before, self._forbidden = self._forbidden, set()
+        self._import_sqlite(append, forbidden_before)
         try:
-            remove_unfinished(self._directory)
+            remove_partial_files(self._directory)
             paths = sorted(self._directory.glob(f"*{SUFFIX}"), key=sequence_of)
         except OSError as error:
             metrics.FAILURES.labels("spool", "read").inc()
             log.warning("SPOOL_DIR cannot be read", reason=str(error))
-            self._not_ours |= known
+            self._forbidden |= forbidden_before
             return []
         if paths:
+            # Invariant: a new file's sequence is above that of every file in the directory.
+            # Why: `SpoolDirectory` numbers its next file after `latest`.
+            # Without it: webhooks accepted now would be published before those accepted earlier.
             self.latest = max(self.latest, sequence_of(paths[-1]))
-        passed_over = self._left_alone | {file.path for file in owned()}
-        taken = [self._take_over(path, known) for path in paths if path not in passed_over]
-        return [file for file in taken if file is not None]
+        skipped = self._ignored | {file.path for file in owned()}
+        adopted = [self._take_over(path, forbidden_before) for path in paths if path not in skipped]
+        return [file for file in adopted if file is not None]
 
-    def _take_over(self, path: Path, known: Collection[Path]) -> SpoolFile | None:
+    def _take_over(self, path: Path, forbidden_before: Collection[Path]) -> SpoolFile | None:
         try:
             file = SpoolFile.adopt(path)
         except OSError as error:
-            if not self._is_left_for_later(path, error, known):
-                say_damaged(path, 1, str(error))
+            if not self._is_retried(path, error, forbidden_before):
+                report_damage(path, 1, str(error))
                 self._set_aside(path)
             return None
         if file is None:
@@ -96,25 +100,30 @@ class Adoption:
                 file=str(path),
             )
         if file.damaged:
-            say_damaged(path, file.damaged)
+            report_damage(path, file.damaged)
         return file
 
     def _set_aside(self, path: Path) -> None:
         try:
-            self._aside.take([path])
+            self._aside.move_here([path])
         except OSError as error:
             metrics.FAILURES.labels("spool", "set_aside").inc()
             log.warning(
                 "a damaged file of the spool cannot be set aside", file=str(path), reason=str(error)
             )
-            self.leave_alone(path)
+            self.ignore(path)
 
-    def _is_left_for_later(self, path: Path, error: OSError, known: Collection[Path]) -> bool:
-        """Say why a file cannot be opened, if that may be over the next time."""
-        if error.errno in NOT_OURS:
-            self._not_ours.add(path)
+    def _is_retried(self, path: Path, error: OSError, forbidden_before: Collection[Path]) -> bool:
+        """Whether a file that cannot be opened is tried again later; logs why.
+
+        Invariant: a file is set aside only if the error is one of the file itself.
+        Why: a file that lacks permissions, or is opened during a shortage, may be undamaged.
+        Without it: webhooks answered 200 would wait in `set-aside`, where nothing publishes them.
+        """
+        if error.errno in NOT_PERMITTED:
+            self._forbidden.add(path)
             metrics.FAILURES.labels("spool", "not_permitted").inc()
-            if path not in known:
+            if path not in forbidden_before:
                 log.error(
                     "a file of the spool may not be opened, so its webhooks are not published "
                     "here: give it to the user that the gateway runs as",
@@ -125,7 +134,7 @@ class Adoption:
         if error.errno in SHORTAGES:
             metrics.FAILURES.labels("spool", "read").inc()
             log.warning(
-                "a file of the spool waits until it can be opened",
+                "a file of the spool cannot be opened now and is tried again",
                 file=str(path),
                 reason=str(error),
             )
@@ -133,38 +142,46 @@ class Adoption:
         return False
 
     def _import_sqlite(
-        self, append: Callable[[Sequence[bytes]], None], known: Collection[Path]
+        self, append: Callable[[Sequence[bytes]], None], forbidden_before: Collection[Path]
     ) -> None:
-        """Move what an earlier version left into files of today's."""
+        """Move the webhooks of the SQLite spool, if there is one, to files of today's format."""
         earlier = SQLiteSpool.find(self._directory)
-        if earlier is None or earlier.path in self._left_alone:
+        if earlier is None or earlier.path in self._ignored:
             return
         for path in earlier.files:
             try:
-                # SQLite does not say why it cannot open a file.
+                # SQLite does not report why it cannot open a file, so it is opened here first.
                 os.close(os.open(path, os.O_RDWR))
             except OSError as error:
-                if self._is_left_for_later(path, error, known):
+                if self._is_retried(path, error, forbidden_before):
                     return
         try:
             _append_parts(earlier, append)
             if earlier.busy:
                 return
+            # Invariant: the SQLite spool is removed only after its webhooks are synced elsewhere.
+            # Why: `append` returns after the sync, and an error skips the lines below.
+            # Without it: a crash in between would lose webhooks answered 200.
             if earlier.damaged:
-                say_damaged(earlier.path, 1)
-                self._aside.take(earlier.files)
+                report_damage(earlier.path, 1)
+                self._aside.move_here(earlier.files)
             else:
                 for path in earlier.files:
                     path.unlink(missing_ok=True)
             log.info("the spool of an earlier version was taken over")
         except OSError as error:
-            # What was moved is published, and again after the next start, which is noticed.
+            # Webhooks moved before the error are imported and published again after the next
+            # start. JetStream and ingest drop the duplicates.
             metrics.FAILURES.labels("spool", "import").inc()
-            log.warning("the spool of an earlier version waits for a restart", reason=str(error))
-            self.leave_alone(earlier.path)
+            log.warning(
+                "the spool of an earlier version cannot be taken over; the next start tries again",
+                reason=str(error),
+            )
+            self.ignore(earlier.path)
 
 
 def _append_parts(earlier: SQLiteSpool, append: Callable[[Sequence[bytes]], None]) -> None:
+    """Append the webhooks of the SQLite spool in parts of about `IMPORT_BYTES`."""
     rows: list[bytes] = []
     size = 0
     for content in earlier.contents():

@@ -1,7 +1,7 @@
-"""The spool's files in their directory: written, read, and removed once they are done with.
+"""The spool's directory: writes webhooks to files, reads them in order, and removes empty files.
 
-Several processes may use one directory: each file is owned by the process that locks it, and those
-of a process that has ended are adopted.
+Several processes may share a directory. The process that locks a file owns it; the files of a
+process that has ended are adopted by another one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from services.gateway.webhooks.spool.adoption import Adoption
 from services.gateway.webhooks.spool.file import SpoolFile
 from services.gateway.webhooks.spool.format import Record, record_size
 from services.gateway.webhooks.spool.names import sequence_of
-from services.gateway.webhooks.spool.set_aside import SetAside, say_damaged
+from services.gateway.webhooks.spool.set_aside import SetAside, report_damage
 
 log = structlog.get_logger(__name__)
 
@@ -47,46 +47,52 @@ class Spooled(msgspec.Struct, frozen=True):
 
 
 class SpoolDirectory:
-    """The files that this process owns. All methods are for one thread, and wait for the disk."""
+    """The files that this process owns.
+
+    Methods block on the disk and must all be called from one thread. Properties and attributes may
+    be read from any thread.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Open a directory, which is created if missing; `adopt` takes what is in it.
+        """Create the directory if it is missing. `adopt` then takes over the files in it.
 
         Raises:
             CannotStart: it is not writable.
         """
         self.refused = 0
-        """Webhooks that are passed over until the next start."""
+        """Webhooks that are excluded until the next start."""
         self.files_aside = 0
-        """Files that are damaged or may not be opened, those of other processes included."""
+        """Files that are damaged or may not be opened, of all processes."""
         self._path = path
         self._aside = SetAside(path)
         self._adoption = Adoption(path, self._aside)
         self._files: tuple[SpoolFile, ...] = ()
-        """Replaced, never changed: other threads count what is in it."""
+        """Oldest first. Replaced as a whole, never changed: other threads iterate over it."""
         self._current: SpoolFile | None = None
         self._sequence = 0
         _prepare(path)
 
     @property
     def count(self) -> int:
-        """Webhooks that wait; any thread may ask."""
+        """Webhooks not published yet."""
         return sum(file.count for file in self._files)
 
     @property
     def waiting_bytes(self) -> int:
-        """How many bytes they are; any thread may ask."""
+        """Size of the webhooks not published yet, in bytes."""
         return sum(file.bytes for file in self._files)
 
     def append(self, rows: Sequence[bytes]) -> None:
-        """Write webhooks; they are synced when this returns.
+        """Write encoded webhooks; they are synced when this returns.
 
         Raises:
             OSError: they could not be written.
         """
         file = self._current
         if file is not None and not file.is_in_place():
-            # Webhooks that are written to it now would not be found by another process.
+            # Invariant: a webhook is only written to a file that its path leads to.
+            # Why: after a crash, the next process finds files by their paths.
+            # Without it: webhooks answered 200 would vanish with the process, in a deleted file.
             metrics.FAILURES.labels("spool", "removed").inc()
             log.error(
                 "a file of the spool was removed or moved while it was in use: webhooks in it are "
@@ -95,7 +101,7 @@ class SpoolDirectory:
                 webhooks=file.count,
             )
             file = None
-        if file is None or not file.has_room(sum(map(record_size, rows))):
+        if file is None or not file.has_capacity(sum(map(record_size, rows))):
             self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._sequence += 1
             file = SpoolFile.create(self._path, self._sequence)
@@ -104,51 +110,54 @@ class SpoolDirectory:
         try:
             file.append(rows)
         except OSError:
-            # What a failed sync left of this file on disk cannot be known: begin another one.
+            # Invariant: nothing is appended to a file after a write or sync of it failed.
+            # Why: the kernel drops the pages that it could not write, and the next sync succeeds
+            # without them.
+            # Without it: a later webhook would be answered 200 behind bytes that are not on disk.
             self._current = None
             self._retire(file)
             raise
 
     def head(self, limit: int, max_bytes: int) -> list[Spooled]:
-        """Return the oldest webhooks; see `Spool.head`."""
-        found: list[Spooled] = []
+        """Return the oldest pending webhooks; see `Spool.head`."""
+        items: list[Spooled] = []
         size = 0
         for file in self._files:
             seen = 0
             for record in self._records(file):
-                if found and (len(found) == limit or size + record.size > max_bytes):
-                    return found
+                if items and (len(items) == limit or size + record.size > max_bytes):
+                    return items
                 if (webhook := self._decoded(file, record)) is not None:
                     seen += 1
                     size += record.size
-                    found.append(Spooled(file, record.offset, record.size, webhook))
+                    items.append(Spooled(file, record.offset, record.size, webhook))
             if places := file.recount(seen):
-                say_damaged(file.path, places)
+                report_damage(file.path, places)
             self._retire(file)
-        return found
+        return items
 
     def remove(self, items: Sequence[Spooled]) -> None:
-        """Forget webhooks that JetStream has stored. It does not fail, whatever the disk does."""
-        problem: OSError | None = None
+        """Remove webhooks that JetStream has stored. Disk errors are logged, never raised."""
+        mark_error: OSError | None = None
         for item in items:
-            problem = item.file.mark_published(item.offset, item.size) or problem
-        if problem is not None:
+            mark_error = item.file.mark_published(item.offset, item.size) or mark_error
+        if mark_error is not None:
             metrics.FAILURES.labels("spool", "mark").inc()
             log.warning(
-                "the spool cannot keep what was published; after a restart it is published again, "
-                "which is noticed and dropped",
-                reason=str(problem),
+                "the spool cannot mark webhooks as published; after a restart they are published "
+                "again, and the duplicates are dropped",
+                reason=str(mark_error),
             )
         for file in {id(item.file): item.file for item in items}.values():
             self._retire(file)
 
-    def pass_over(self, item: Spooled) -> None:
-        """Exclude a webhook from `head`, until the next start."""
-        self._pass_over(item.file, item.offset, item.size)
+    def set_aside(self, item: Spooled) -> None:
+        """Exclude a webhook from `head` until the next start."""
+        self._set_aside(item.file, item.offset, item.size)
         self._retire(item.file)
 
     def adopt(self) -> None:
-        """Take over what a process left that has ended, and look what is set aside."""
+        """Take over the files of processes that have ended, and count the files set aside."""
         for file in self._adoption.adopt(lambda: self._files, self.append):
             self._files += (file,)
             self._retire(file)
@@ -157,14 +166,14 @@ class SpoolDirectory:
         self._count_files_aside()
 
     def close(self) -> None:
-        """Give the files up; another process may adopt them."""
+        """Close the files and release their locks; another process may then adopt them."""
         for file in self._files:
             file.close()
         self._files = ()
 
     def _records(self, file: SpoolFile) -> Iterator[Record]:
         try:
-            yield from file.waiting()
+            yield from file.pending()
         except OSError as error:
             metrics.FAILURES.labels("spool", "read").inc()
             log.warning("the spool cannot be read", file=str(file.path), reason=str(error))
@@ -180,51 +189,54 @@ class SpoolDirectory:
                 reason=str(error),
             )
             metrics.FAILURES.labels("spool", "undecodable").inc()
-            self._pass_over(file, record.offset, record.size)
+            self._set_aside(file, record.offset, record.size)
             return None
 
-    def _pass_over(self, file: SpoolFile, offset: int, size: int) -> None:
+    def _set_aside(self, file: SpoolFile, offset: int, size: int) -> None:
         SET_ASIDE.inc()
         self.refused += 1
         file.set_aside(offset, size)
 
     def _retire(self, file: SpoolFile) -> None:
-        """Remove a file with nothing left to publish, or set it aside if it is damaged."""
+        """Remove a file without pending webhooks, or move it to `set-aside` if it is damaged."""
         if file.count or file not in self._files:
             return
-        if file.holds_refused and not file.damaged:
-            # It is tried again at the next start.
+        if file.has_refused and not file.damaged:
+            # The refused webhooks are tried again at the next start.
             return
         if file is self._current:
             self._current = None
-        self._files = tuple(one for one in self._files if one is not file)
+        self._files = tuple(other for other in self._files if other is not file)
         try:
+            # Invariant: a file with damage is moved, never deleted.
+            # Why: its unreadable bytes may contain webhooks that were answered 200.
+            # Without it: an operator could not recover their bodies with `hogsend spool read`.
             if file.damaged:
-                self._aside.take([file.path])
+                self._aside.move_here([file.path])
                 self._count_files_aside()
             else:
                 file.path.unlink(missing_ok=True)
         except OSError as error:
             metrics.FAILURES.labels("spool", "remove").inc()
             log.warning(
-                "a file of the spool is done with and cannot be removed",
+                "a file of the spool whose webhooks are all published cannot be removed",
                 file=str(file.path),
                 reason=str(error),
             )
-            self._adoption.leave_alone(file.path)
+            self._adoption.ignore(file.path)
         file.close()
 
     def _count_files_aside(self) -> None:
         try:
-            self.files_aside = self._aside.count() + self._adoption.not_ours
+            self.files_aside = self._aside.count() + self._adoption.forbidden_count
         except OSError as error:
             metrics.FAILURES.labels("spool", "read").inc()
-            log.warning("files that are set aside are not counted", reason=str(error))
+            log.warning("the files that are set aside cannot be counted", reason=str(error))
         FILES_SET_ASIDE.set(self.files_aside)
 
 
 def _prepare(directory: Path) -> None:
-    # Nothing is written yet: a disk that is full now must not keep a gateway from starting.
+    # Permissions are checked without a write: a gateway must also start while the disk is full.
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         writable = os.access(directory, os.R_OK | os.W_OK | os.X_OK)

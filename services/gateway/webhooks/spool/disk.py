@@ -1,4 +1,7 @@
-"""Calls of the operating system that a file of the spool needs whole. All raise OSError."""
+"""Complete reads, writes and syncs over the partial ones of the operating system.
+
+All functions raise OSError when the disk fails.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,18 @@ from pathlib import Path
 
 
 def write_at(descriptor: int, data: bytes, offset: int) -> None:
-    """Write all of `data` from a place on."""
+    """Write all of `data` at `offset`."""
     view = memoryview(data)
     while view:
         written = os.pwrite(descriptor, view, offset)
         view, offset = view[written:], offset + written
 
 
-def read_all(descriptor: int, most: int) -> bytes:
-    """Read a file from its beginning, `most` bytes of it."""
+def read_all(descriptor: int, max_bytes: int) -> bytes:
+    """Read a file from its start, at most `max_bytes` of it."""
     parts, offset = [], 0
-    while offset < most:
-        part = os.pread(descriptor, min(1 << 20, most - offset), offset)
+    while offset < max_bytes:
+        part = os.pread(descriptor, min(1 << 20, max_bytes - offset), offset)
         if not part:
             break
         parts.append(part)
@@ -27,7 +30,7 @@ def read_all(descriptor: int, most: int) -> bytes:
 
 
 def sync_directory(directory: Path) -> None:
-    """Have the names in a directory survive a power cut."""
+    """Sync a directory, so that the file names in it survive a power failure."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,16 +1,24 @@
-"""A file of the spool, byte by byte: webhooks, each of which can be checked by itself.
+"""The format of a spool file: a header, then records that can each be verified alone.
 
-Damage anywhere costs the webhooks that it touches and is noticed: every byte that was written is
-covered by a checksum. The format, all numbers little-endian:
+All numbers are little-endian:
 
-    header   "HOGSPOOL", version, synced bytes, checksum of the latter
-    record   mark, state, length, checksum of the content, checksum of mark, length and content's
-    content  of `length` bytes, and the next record
+    header   "HOGSPOOL", version, `synced`, checksum of `synced`
+    record   mark, state, content length, checksum of the content,
+             checksum of the mark, the length and the content's checksum
+    content  `length` bytes, followed by the next record
 
-`synced` is how far the file was on disk when the last webhook in it was answered: what cannot be
-read before that is damage, what cannot be read behind it is a write that a crash interrupted. All
-checksums begin from a random number in the file's name. So no content can imitate a record, and
-records can be found even where the file's first bytes are damaged.
+Invariant: damage is always detected, and costs only the webhooks whose bytes it changed.
+Why: a checksum covers every byte, and each record is found by its mark.
+Without it: a damaged file would lose webhooks without a log line, or the undamaged ones with them.
+
+Invariant: unreadable bytes before `synced` are damage; unreadable bytes after it are not.
+Why: `synced` is the size up to which the file was synced before a webhook in it was answered 200.
+Without it: a write that a crash interrupted, and that was never answered, would count as damage.
+
+Invariant: a webhook's body never verifies as a record.
+Why: all checksums start from the salt, a random number in the file's name, which no client knows.
+Without it: a client could post a body that contains records. Once damage hides the record around
+the body, they would be published without any check.
 """
 
 from __future__ import annotations
@@ -26,91 +34,93 @@ _HEADER = struct.Struct("<8sIQI")
 _MARK = b"\xabHS\x01"
 _RECORD = struct.Struct("<4sIIII")
 _STATE = struct.Struct("<I")
-_WAITING = 0
+_PENDING = 0
 
 HEADER_SIZE, RECORD_SIZE = _HEADER.size, _RECORD.size
-"""Bytes before the first record, and before a record's content."""
+"""Bytes before the first record, and bytes before a record's content."""
 STATE_OFFSET = 4
-"""Where in a record its state is."""
+"""Offset of the state in a record."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """A webhook in a file; it is whole."""
+    """A record whose checksums match: one webhook."""
 
     offset: int
     content: bytes
-    waits: bool
-    """Whether it has not been published yet, as far as the file knows."""
+    pending: bool
+    """Whether the file has no mark that the webhook was published."""
 
     @property
     def size(self) -> int:
-        """Bytes it takes in the file."""
+        """Bytes that the record occupies in the file."""
         return RECORD_SIZE + len(self.content)
 
 
 @dataclass(frozen=True)
 class Damage:
-    """Bytes that are no whole record."""
+    """Bytes in which no record verifies."""
 
     offset: int
     content: bytes
     unfinished: bool
-    """Whether they are what a crash left of a write that was never answered."""
+    """Whether they are after `synced`: a write that a crash interrupted, which was not answered."""
 
 
 class RecordHeader(NamedTuple):
-    """What is before a record's content."""
+    """The part of a record before its content, without the mark."""
 
     state: int
     length: int
     checksum: int
-    """Of the content."""
+    """Checksum of the content."""
     own_checksum: int
+    """Checksum of the mark, the length and the content's checksum."""
 
     def record(self, offset: int, content: bytes, salt: int) -> Record | None:
-        """Give the record with its content; None if that is not what was written."""
+        """Return the record, or None if `content` does not match the checksum."""
         if len(content) < self.length or crc32(content, salt) != self.checksum:
             return None
         return Record(offset, content, self.state != _published_state(self.own_checksum))
 
 
 def record_size(content: bytes) -> int:
-    """Bytes that a webhook takes in a file."""
+    """Return how many bytes an encoded webhook occupies in a file."""
     return RECORD_SIZE + len(content)
 
 
 def synced_bytes(data: bytes, salt: int) -> int | None:
-    """Give how far a file was on disk when its last webhook was answered; None for a bad header."""
+    """Read `synced` from a file's header. Return None if the header is damaged."""
     if len(data) < HEADER_SIZE:
         return None
     magic, version, synced, _ = _HEADER.unpack_from(data)
-    sound = (magic, version) == (_MAGIC, _VERSION) and data.startswith(file_header(synced, salt))
-    return synced if sound else None
+    is_valid = (magic, version) == (_MAGIC, _VERSION) and data.startswith(file_header(synced, salt))
+    return synced if is_valid else None
 
 
 def contents_of(data: bytes, salt: int, offset: int = HEADER_SIZE) -> Iterator[Record | Damage]:
-    """Give what a file holds from a place on: whole webhooks, and what lies between them."""
+    """Yield the records of a file from `offset` on, and the damage between them."""
     synced = synced_bytes(data, salt)
-    lost: int | None = None
+    damaged_from: int | None = None
     while offset < len(data):
-        record = _whole_record(data, offset, salt)
+        record = _record_at(data, offset, salt)
         if record is None:
-            lost = offset if lost is None else lost
-            found = data.find(_MARK, offset + 1)
-            offset = found if found >= 0 else len(data)
+            damaged_from = offset if damaged_from is None else damaged_from
+            next_mark = data.find(_MARK, offset + 1)
+            offset = next_mark if next_mark >= 0 else len(data)
             continue
-        if lost is not None:
-            yield Damage(lost, data[lost:offset], unfinished=False)
-            lost = None
+        if damaged_from is not None:
+            yield Damage(damaged_from, data[damaged_from:offset], unfinished=False)
+            damaged_from = None
         yield record
         offset += record.size
-    if lost is not None:
-        yield Damage(lost, data[lost:], unfinished=synced is not None and lost >= synced)
+    if damaged_from is not None:
+        unfinished = synced is not None and damaged_from >= synced
+        yield Damage(damaged_from, data[damaged_from:], unfinished=unfinished)
 
 
 def record_header(data: bytes, offset: int, salt: int) -> RecordHeader | None:
-    """Read what is before a record's content; None where no record begins."""
+    """Read the header of the record at `offset`. Return None if no record starts there."""
     if len(data) - offset < RECORD_SIZE:
         return None
     mark, *fields = _RECORD.unpack_from(data, offset)
@@ -121,25 +131,25 @@ def record_header(data: bytes, offset: int, salt: int) -> RecordHeader | None:
 
 
 def file_header(synced: int, salt: int) -> bytes:
-    """Write the first bytes of a file that is on disk up to `synced`."""
+    """Encode the header of a file that is synced up to `synced`."""
     return _HEADER.pack(_MAGIC, _VERSION, synced, crc32(struct.pack("<Q", synced), salt))
 
 
-def waiting_record(content: bytes, salt: int) -> bytes:
-    """Write a webhook that waits."""
+def pending_record(content: bytes, salt: int) -> bytes:
+    """Encode a record of a webhook that is not published yet."""
     checksum = crc32(content, salt)
     own_checksum = _checksum(len(content), checksum, salt)
-    return _RECORD.pack(_MARK, _WAITING, len(content), checksum, own_checksum) + content
+    return _RECORD.pack(_MARK, _PENDING, len(content), checksum, own_checksum) + content
 
 
-def published(record: bytes) -> bytes | None:
-    """Write the state of a record that is published; None for bytes too few to be one."""
+def published_state(record: bytes) -> bytes | None:
+    """Encode the state that marks `record` as published. Return None if `record` is too short."""
     if len(record) < RECORD_SIZE:
         return None
     return _STATE.pack(_published_state(_RECORD.unpack_from(record)[-1]))
 
 
-def _whole_record(data: bytes, offset: int, salt: int) -> Record | None:
+def _record_at(data: bytes, offset: int, salt: int) -> Record | None:
     header = record_header(data, offset, salt)
     if header is None:
         return None
@@ -152,5 +162,7 @@ def _checksum(length: int, checksum: int, salt: int) -> int:
 
 
 def _published_state(own_checksum: int) -> int:
-    # None of its bytes is 0, so that no single damaged byte makes it of a webhook that waits.
+    # Invariant: no single damaged byte turns this state into 0, the state of a pending webhook.
+    # Why: none of its four bytes is 0, so all four would have to change.
+    # Without it: one flipped byte would have a published webhook published again.
     return own_checksum | 0x01010101

@@ -1,4 +1,4 @@
-"""What a file of the spool still holds, damaged or not: for `hogsend spool read`."""
+"""Reads everything that a spool file contains, damaged or not, for `hogsend spool read`."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _decode = msgspec.msgpack.Decoder(QueuedWebhook).decode
 
 
 class Salvaged(msgspec.Struct, frozen=True, omit_defaults=True, tag="webhook", tag_field="found"):
-    """A webhook that is whole."""
+    """An undamaged webhook."""
 
     id: str
     body: str
     headers: dict[str, str]
     offset: int | None = None
     published: bool = False
-    """Whether it went to JetStream before the file was set aside."""
+    """Whether it was published to JetStream before the file was set aside."""
 
 
 class Fragment(msgspec.Struct, frozen=True, tag="damage", tag_field="found"):
-    """Bytes that are no whole webhook; with luck its body can be read with the eyes."""
+    """Damaged bytes. `text` shows what is readable of them, which may include a webhook's body."""
 
     offset: int
     length: int
@@ -38,24 +38,24 @@ class Fragment(msgspec.Struct, frozen=True, tag="damage", tag_field="found"):
 
 
 def salvage(path: Path) -> Iterator[Salvaged | Fragment]:
-    """Give everything that is in a file of the spool, in its order.
+    """Yield everything in a spool file, in the order in which the file contains it.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     data = path.read_bytes()
     if data.startswith(_SQLITE):
         for content in SQLiteSpool(path).contents():
-            yield _webhook(content, None, published=False)
+            yield _salvaged(content, None, published=False)
         return
-    for found in contents_of(data, salt_of(path)):
-        if isinstance(found, Damage):
-            yield _fragment(found.content, found.offset)
+    for piece in contents_of(data, salt_of(path)):
+        if isinstance(piece, Damage):
+            yield _fragment(piece.content, piece.offset)
         else:
-            yield _webhook(found.content, found.offset, published=not found.waits)
+            yield _salvaged(piece.content, piece.offset, published=not piece.pending)
 
 
-def _webhook(content: bytes, offset: int | None, *, published: bool) -> Salvaged | Fragment:
+def _salvaged(content: bytes, offset: int | None, *, published: bool) -> Salvaged | Fragment:
     try:
         webhook = _decode(content)
     except NOT_JSON:

@@ -17,25 +17,25 @@ NAME = "set-aside"
 
 
 class SetAside:
-    """The files that were set aside, by all processes that use a spool."""
+    """The directory of damaged files, shared by all processes that use one spool directory."""
 
     def __init__(self, spool: Path) -> None:
-        """Use the directory of that name in the spool's."""
+        """Use `set-aside` below the spool's directory; it is created when first needed."""
         self._directory = spool / NAME
 
     def count(self) -> int:
-        """Count them.
+        """Return how many files it contains.
 
         Raises:
             OSError: the directory cannot be read.
         """
         return len(list(self._directory.iterdir())) if self._directory.is_dir() else 0
 
-    def take(self, paths: Iterable[Path]) -> None:
-        """Move files here; one whose name is taken gets a number behind it.
+    def move_here(self, paths: Iterable[Path]) -> None:
+        """Move files into the directory. A number is appended to a name that is already used.
 
         Raises:
-            OSError: one cannot be moved.
+            OSError: a file cannot be moved.
         """
         self._directory.mkdir(mode=0o700, exist_ok=True)
         for path in paths:
@@ -46,14 +46,14 @@ class SetAside:
             path.rename(target)
 
 
-def say_damaged(path: Path, places: int, reason: str = "damaged") -> None:
-    """Count and log places of a file that cannot be read."""
+def report_damage(path: Path, places: int, reason: str = "damaged") -> None:
+    """Count and log the places of a file that cannot be read."""
     DAMAGED.inc(places)
     metrics.FAILURES.labels("spool", "damaged").inc()
     log.error(
         "a file of the spool is damaged: webhooks in it may be lost. Everything that can be "
         "read is published, then the file is kept in SPOOL_DIR/set-aside; "
-        "`hogsend spool read` shows what is left of the rest.",
+        "`hogsend spool read` shows what can still be read of it.",
         file=path.name,
         places=places,
         reason=reason,

@@ -1,7 +1,7 @@
-"""The spool: a bounded queue of webhooks in files, for when JetStream is unavailable.
+"""The spool: a bounded queue of webhooks on disk, used while JetStream does not accept them.
 
-Concurrent appends share one write and one sync; they survive a power cut. What is damaged is set
-aside, said and counted, and never keeps anything else from being accepted or published.
+Concurrent appends share one write and one sync, and survive a power failure. Damaged files are
+logged, counted and set aside; they never stop other webhooks from being accepted or published.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ WAITING = Gauge("hogsend_spool_deliveries", "Webhooks waiting in the spool")
 BYTES = Gauge("hogsend_spool_bytes", "Bytes of webhooks waiting in the spool")
 LIMIT = Gauge("hogsend_spool_limit_bytes", "Bytes that the spool may hold")
 
-SILENT_SECONDS = 60.0
-"""After a line in the log about writes that fail; a metric counts them."""
+LOG_EVERY_SECONDS = 60.0
+"""Failed writes are logged at most this often. A metric counts each of them."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class Spool:
-    """A queue on disk that holds at most `max_bytes`; its thread writes and reads the files."""
+    """A queue on disk of at most `max_bytes`. A thread of its own accesses the files."""
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
-        """Open the queue in `directory`, which is created if missing, with its earlier content.
+        """Open the queue in `directory` with its existing content; create a missing directory.
 
         Raises:
             CannotStart: the directory is not writable.
@@ -55,7 +55,7 @@ class Spool:
         self._being_written = 0
         self._bytes_being_written = 0
         self._writer: asyncio.Task[None] | None = None
-        self._silent_until = 0.0
+        self._log_again_at = 0.0
         self._refused_size: int | None = None
         self._writes_fail = False
         self._files = SpoolDirectory(directory)
@@ -65,17 +65,17 @@ class Spool:
 
     @property
     def count(self) -> int:
-        """Webhooks that wait."""
+        """Webhooks not published yet, those being written included."""
         return self._being_written + self._files.count
 
     @property
     def waiting_bytes(self) -> int:
-        """How many bytes they are."""
+        """Size of the webhooks not published yet, in bytes, those being written included."""
         return self._bytes_being_written + self._files.waiting_bytes
 
     @property
     def is_full(self) -> bool:
-        """Whether it would refuse again what it refused last: there is no room, on disk either."""
+        """Whether writes fail, or a webhook of the size last refused would be refused again."""
         refused = self._refused_size
         return self._writes_fail or (
             refused is not None and self.waiting_bytes + refused > self._max_bytes
@@ -83,12 +83,12 @@ class Spool:
 
     @property
     def refused_count(self) -> int:
-        """Webhooks that are passed over until the next start."""
+        """Webhooks that are excluded until the next start."""
         return self._files.refused
 
     @property
     def files_aside(self) -> int:
-        """Files that are damaged or may not be opened, those of other processes included."""
+        """Files that are damaged or may not be opened, of all processes."""
         return self._files.files_aside
 
     async def append(self, webhook: QueuedWebhook) -> None:
@@ -115,30 +115,30 @@ class Spool:
             raise SpoolFull("the spool cannot be written") from error
 
     async def head(self, limit: int, max_bytes: int = MAX_FILE_BYTES) -> list[Spooled]:
-        """Return the oldest webhooks, except those set aside: at least one, if there is any.
+        """Return the oldest webhooks, without those set aside.
 
         Args:
-            limit: how many webhooks at most.
-            max_bytes: how many bytes at most, unless the first one alone is larger.
+            limit: maximum number of webhooks.
+            max_bytes: maximum size of all of them. The first webhook is returned even if larger.
         """
-        found = await self._run(partial(self._files.head, limit, max_bytes))
+        items = await self._run(partial(self._files.head, limit, max_bytes))
         self._report()
-        return found
+        return items
 
     async def remove(self, items: Sequence[Spooled]) -> None:
-        """Forget webhooks that JetStream has stored. It does not fail, whatever the disk does."""
+        """Remove webhooks that JetStream has stored. Disk errors are logged, never raised."""
         await self._run(partial(self._files.remove, items))
         self._report()
 
     async def set_aside(self, item: Spooled, reason: str) -> None:
-        """Exclude a webhook that JetStream refuses from `head`, until the next start."""
+        """Exclude a webhook that JetStream refuses from `head` until the next start."""
         metrics.FAILURES.labels("spool", "refused").inc()
         log.error("JetStream refuses a spooled webhook", id=item.webhook.id, reason=reason)
-        await self._run(partial(self._files.pass_over, item))
+        await self._run(partial(self._files.set_aside, item))
         self._report()
 
     async def adopt(self) -> None:
-        """Take over what a process left that has ended, and look what is set aside."""
+        """Take over the files of processes that have ended, and count the files set aside."""
         await self._run(self._files.adopt)
         self._report()
 
@@ -150,30 +150,34 @@ class Spool:
         self._thread.shutdown()
 
     async def _write(self) -> None:
+        """Write appended webhooks in batches until no more are waiting."""
         while self._appending:
             batch, self._appending = self._appending, []
             for part in _parts(batch):
                 try:
                     await self._run(partial(self._files.append, [row for row, _ in part]))
-                except Exception as error:  # noqa: BLE001 - those who wait for it are told
+                except Exception as error:  # noqa: BLE001 - raised by each waiting `append`
                     if isinstance(error, OSError):
                         self._writes_fail = True
-                        self._say_not_written(error)
+                        self._log_write_failure(error)
                     for _, written in part:
                         written.set_exception(error)
                 else:
+                    # Invariant: `append` returns only after its webhook was synced.
+                    # Why: its caller then answers 200.
+                    # Without it: a crash would lose an accepted webhook.
                     self._writes_fail = False
                     SPOOLED.inc(len(part))
                     for _, written in part:
                         written.set_result(None)
         self._writer = None
 
-    def _say_not_written(self, error: OSError) -> None:
+    def _log_write_failure(self, error: OSError) -> None:
         metrics.FAILURES.labels("spool", "write").inc()
         now = time.monotonic()
-        if now < self._silent_until:
+        if now < self._log_again_at:
             return
-        self._silent_until = now + SILENT_SECONDS
+        self._log_again_at = now + LOG_EVERY_SECONDS
         log.error(
             "the spool cannot be written: webhooks are answered 429 until it can, or until "
             "JetStream accepts them",
@@ -196,7 +200,7 @@ class Spool:
 def _parts(
     batch: list[tuple[bytes, asyncio.Future[None]]],
 ) -> Iterator[list[tuple[bytes, asyncio.Future[None]]]]:
-    """Split what is written at once, so that no part makes a file too large."""
+    """Split a batch into parts of at most half a file, or of one larger webhook."""
     part: list[tuple[bytes, asyncio.Future[None]]] = []
     size = 0
     for row, written in batch:

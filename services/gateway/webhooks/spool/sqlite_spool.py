@@ -1,4 +1,4 @@
-"""The spool of Hogsend 0.1: one SQLite file, which is moved into today's at start."""
+"""The spool of Hogsend 0.1, one SQLite file. Its webhooks are moved to spool files at start."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 NAME = "webhooks.sqlite3"
 COMPANIONS = ("-wal", "-shm", "-journal")
+"""Suffixes of the files that SQLite keeps next to a database."""
 
 _FORWARD = "SELECT position, delivery FROM spool WHERE position > ? ORDER BY position"
 _BACKWARD = "SELECT position, delivery FROM spool WHERE position > ? ORDER BY position DESC"
@@ -16,17 +17,17 @@ _BACKWARD = "SELECT position, delivery FROM spool WHERE position > ? ORDER BY po
 
 @dataclass
 class SQLiteSpool:
-    """What an earlier version left in a directory."""
+    """A SQLite spool that Hogsend 0.1 left in a directory."""
 
     path: Path
     damaged: bool = False
-    """Whether it could not be read in full; known once `contents` has been gone through."""
+    """Whether part of it could not be read. Valid after `contents` is exhausted."""
     busy: bool = False
-    """Whether a gateway of that version still uses it."""
+    """Whether a gateway of version 0.1 still uses it. Valid after `contents` is exhausted."""
 
     @classmethod
     def find(cls, directory: Path) -> SQLiteSpool | None:
-        """Look for one."""
+        """Return the SQLite spool in a directory, or None."""
         path = directory / NAME
         try:
             return cls(path) if path.exists() else None
@@ -35,12 +36,12 @@ class SQLiteSpool:
 
     @property
     def files(self) -> list[Path]:
-        """The file, and those that SQLite keeps beside it."""
-        beside = [self.path.with_name(NAME + suffix) for suffix in COMPANIONS]
-        return [path for path in (self.path, *beside) if path.exists()]
+        """The database file and the files that SQLite keeps next to it, as far as they exist."""
+        companions = [self.path.with_name(NAME + suffix) for suffix in COMPANIONS]
+        return [path for path in (self.path, *companions) if path.exists()]
 
     def contents(self) -> Iterator[bytes]:
-        """Give every webhook that can be read, one at a time, the oldest first."""
+        """Yield every readable webhook, the oldest first, with one in memory at a time."""
         try:
             connection = sqlite3.connect(self.path, timeout=0)
         except sqlite3.Error:
@@ -60,17 +61,17 @@ class SQLiteSpool:
             connection.close()
 
     def _rows(self, connection: sqlite3.Connection) -> Iterator[bytes]:
-        last = -1
+        last_position = -1
         try:
-            for position, content in connection.execute(_FORWARD, (last,)):
-                last = position
+            for position, content in connection.execute(_FORWARD, (last_position,)):
+                last_position = position
                 yield from self._bytes(content)
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
                 raise
             self.damaged = True
-            # What lies behind the damage is reached from the other end.
-            for _, content in connection.execute(_BACKWARD, (last,)):
+            # A forward scan stops at a damaged page. A backward scan reaches the rows after it.
+            for _, content in connection.execute(_BACKWARD, (last_position,)):
                 yield from self._bytes(content)
 
     def _bytes(self, content: object) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""What a crash left of a file of the spool that was being made."""
+"""Spool files whose creation a crash interrupted."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import fcntl
 import os
 from pathlib import Path
 
-from services.gateway.webhooks.spool.names import SUFFIX, UNNAMED, is_name
+from services.gateway.webhooks.spool.names import PARTIAL_SUFFIX, SUFFIX, is_name
 
 
-def remove_unfinished(directory: Path) -> None:
-    """Remove files that a crash left before they had their name; nothing is in them.
+def remove_partial_files(directory: Path) -> None:
+    """Remove files that never got their final name. No webhook is ever written to such a file.
+
+    A file that another process is creating is locked, and is skipped.
 
     Raises:
         OSError: the directory cannot be read.
     """
-    for path in directory.glob(f"*-*{UNNAMED}"):
+    for path in directory.glob(f"*-*{PARTIAL_SUFFIX}"):
         if is_name(path.with_suffix(SUFFIX).name):
             with contextlib.suppress(OSError):
                 descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
