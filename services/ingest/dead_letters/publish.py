@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 import msgspec
@@ -13,18 +12,13 @@ from hogsend.service import metrics as shared_metrics
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.queued_message import QueuedMessage
 from services.ingest import metrics
+from services.ingest.erasure.freshness import is_stale
 
 log = structlog.get_logger(__name__)
 
 TOO_LARGE = "too_large_for_bus"
 RETRY_SECONDS = 30.0
 """A message without a dead letter is redelivered after this long."""
-
-LATE_SECONDS = 10.0
-"""After so long a message is asked for again first: an erasure may have deleted it from its stream.
-
-It is well below the pause between the two sweeps of an erasure: the second one finds the letter.
-"""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -45,13 +39,13 @@ async def publish(
     Args:
         dead_letters: where letters are kept.
         failures: what failed.
-        since: seconds on the loop's clock since when the messages are in hand; None for those that
-            are about no person. One that has been for long is returned to its stream once.
+        since: seconds on the loop's clock, before the messages were received; None for messages
+            that are about no person. A stale message is returned to its stream once: an erasure may
+            have deleted it there, and then it is not redelivered.
     """
     for failure in failures:
         message, why = failure.message, failure.why
-        is_late = since is not None and _now() - since >= LATE_SECONDS
-        if is_late and message.metadata.num_delivered == 1:
+        if since is not None and is_stale(since) and message.metadata.num_delivered == 1:
             await message.nak()
             log.info("a message that waited is asked for again before it becomes a dead letter")
             continue
@@ -69,10 +63,6 @@ async def publish(
         else:
             await message.ack()
             metrics.DEAD_LETTERS.labels(why.reason).inc()
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def _not_published(message: QueuedMessage, error: Unavailable | PublishRejected | TooLarge) -> None:

@@ -17,6 +17,7 @@ import structlog
 from hogsend.contract import subjects
 from hogsend.contract.dead_letters import (
     DeadLetter,
+    DeadLetterFilter,
     DeadLettersDone,
     KeptDeadLetters,
     ReplayDeadLetters,
@@ -25,6 +26,7 @@ from hogsend.contract.errors import (
     Forbidden,
     HogsendError,
     InvalidRequest,
+    NotFound,
     PublishRejected,
     TooLarge,
     Unavailable,
@@ -39,6 +41,7 @@ from hogsend.contract.users import DEAD_LETTER_KEEPER
 from hogsend.transport.publisher import OutgoingMessage, Publisher
 from services.ingest.dead_letters.admin import BUDGET_SECONDS, DeadLetterAdmin, matches
 from services.ingest.dead_letters.stream import DeadLetterStream, Letter
+from services.ingest.erasure.freshness import is_stale
 
 log = structlog.get_logger(__name__)
 
@@ -92,9 +95,10 @@ class Replayer:
         return done
 
     async def _replay_one(self, wanted: ReplayDeadLetters) -> DeadLettersDone:
+        read_at = _now()
         letter = await self._admin.one(wanted)
         try:
-            await self._replay_letter(letter)
+            await self._replay_letter(letter, read_at)
         except NotReplayed as why:
             if why.reason in {"unavailable", "not_deleted"}:
                 raise Unavailable(str(why)) from why
@@ -105,24 +109,27 @@ class Replayer:
         extent = await self._letters.extent(wanted.stream)
         kept: dict[str, KeptDeadLetters] = {}
         count, more, until = 0, False, time.monotonic() + BUDGET_SECONDS
+        read_at = _now()
         async for batch in self._letters.read(extent.first, extent.last, wanted.stream):
             matching = [letter for letter in batch if matches(letter, wanted)]
             for start in range(0, len(matching), IN_FLIGHT):
                 if more := time.monotonic() > until:
                     break
-                count += await self._replay_window(matching[start : start + IN_FLIGHT], kept)
+                window = matching[start : start + IN_FLIGHT]
+                count += await self._replay_window(window, kept, read_at)
             if more:
                 break
+            read_at = _now()
         if not count and "unavailable" in kept:
             raise Unavailable(kept["unavailable"].detail)
         return DeadLettersDone(count=count, kept=list(kept.values()), more=more)
 
     async def _replay_window(
-        self, letters: Sequence[Letter], kept: dict[str, KeptDeadLetters]
+        self, letters: Sequence[Letter], kept: dict[str, KeptDeadLetters], read_at: float
     ) -> int:
-        """Replay letters; returns how many, and adds the others to `kept`."""
+        """Replay letters; returns how many, and adds those that stay to `kept`."""
         outcomes = await asyncio.gather(
-            *(self._replay_letter(letter) for letter in letters), return_exceptions=True
+            *(self._replay_letter(letter, read_at) for letter in letters), return_exceptions=True
         )
         for letter, outcome in zip(letters, outcomes, strict=True):
             if isinstance(outcome, NotReplayed):
@@ -133,20 +140,25 @@ class Replayer:
                     count=before.count + 1 if before else 1,
                     first_sequence=before.first_sequence if before else letter.sequence,
                 )
-            elif outcome is not None:
+            elif outcome is not None and not isinstance(outcome, NotFound):
                 raise outcome
         return outcomes.count(None)
 
-    async def _replay_letter(self, letter: Letter) -> None:
+    async def _replay_letter(self, letter: Letter, read_at: float) -> None:
         """Publish a letter's message, then delete the letter.
 
         Two requests may replay the same letter at once. Both publish it with the same id, so it is
         stored once, and either may delete it.
 
+        Args:
+            letter: the letter.
+            read_at: seconds on the event loop's clock, before the letter was read.
+
         Raises:
             NotReplayed: it was not published, or could not be deleted.
+            NotFound: it was deleted after it was read.
         """
-        content = letter.content
+        content = (await self._fresh(letter, read_at)).content
         _require_replayable(content)
         try:
             await self._publisher.publish(
@@ -166,6 +178,28 @@ class Replayer:
         except (Unavailable, Forbidden) as error:
             problem = "it was replayed but could not be deleted; replaying it again does no harm"
             raise NotReplayed("not_deleted", problem) from error
+
+    async def _fresh(self, letter: Letter, read_at: float) -> Letter:
+        """Read a stale letter again: an erasure may have deleted it since.
+
+        Nothing may be awaited between this and the publish. Otherwise a process that is frozen in
+        between would publish an erased person's message after the last sweep of the erasure.
+
+        Raises:
+            NotFound: the letter was deleted.
+            NotReplayed: it cannot be read now.
+        """
+        while is_stale(read_at):
+            read_at = _now()
+            try:
+                letter = await self._admin.one(DeadLetterFilter(sequence=letter.sequence))
+            except Unavailable as error:
+                raise NotReplayed("unavailable", str(error)) from error
+        return letter
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _require_replayable(content: DeadLetter) -> None:

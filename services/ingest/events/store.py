@@ -23,6 +23,7 @@ from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
 from hogsend.service.dead_letters import Unprocessable
 from services.ingest.contacts import storage as contacts
+from services.ingest.erasure.freshness import is_stale
 from services.ingest.erasure.tombstones import is_erased
 from services.ingest.event_table.known_events import Stored, digest_of, is_of_unkeyed
 from services.ingest.event_table.partitions import has_no_partition
@@ -45,13 +46,6 @@ _FAULTS_OF_A_MESSAGE = (
     RecursionError,
 )
 
-
-LOOK_SECONDS = 10.0
-"""How long after it was stored an event may be published without a look at whose it is.
-
-It is well below the pause between the two sweeps of an erasure: the second one finds what is
-published by then.
-"""
 
 _New: TypeAlias = dict[bytes, tuple[IncomingEvent, UUID | None]]
 """Events that were not in the database before this batch, by their digests, each with the contact
@@ -95,22 +89,22 @@ class EventStore:
 
         Args:
             events: stored, and about to be published.
-            since: seconds on the loop's clock, before they were stored or looked at. PostgreSQL is
-                asked only when that is `LOOK_SECONDS` ago.
+            since: seconds on the loop's clock, before they were stored or last checked. PostgreSQL
+                is queried only when they are stale, see `erasure.freshness`.
 
         Raises:
             Unavailable: PostgreSQL cannot be used.
         """
-        asked_at = asyncio.get_running_loop().time()
-        if not events or asked_at - since < LOOK_SECONDS:
+        if not events or not is_stale(since):
             return set()
+        queried_at = asyncio.get_running_loop().time()
         async with self._database.transaction() as connection:
             erased = await contacts.erased(connection, contacts.digests_of(events))
         found = {place for place, event in enumerate(events) if is_erased(event, erased)}
         if found:
             log.info("events of an erased person are not published", events=len(found))
         # An answer that came late, or was read late, says nothing of what was erased since.
-        return found | await self.gone(events, since=asked_at)
+        return found | await self.gone(events, since=queried_at)
 
     async def _save_unless_conflict(self, events: Sequence[IncomingEvent]) -> list[Outcome]:
         # Not `retry_until_available`: PostgreSQL is available and the other transaction is short,

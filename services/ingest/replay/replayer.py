@@ -36,6 +36,7 @@ from hogsend.service.database import Database
 from hogsend.service.locks import Busy, HeldLock, LockKey, LockScope, exclusive
 from hogsend.transport.connection import Connection
 from hogsend.transport.publisher import OutgoingMessage, Publisher
+from services.ingest.erasure.freshness import is_stale
 from services.ingest.pages import EventPosition, cursor, position
 from services.ingest.replay.announced import (
     UNORDERED,
@@ -247,11 +248,16 @@ class EventReplayer:
                     return _done(at, at, count=count, left_out=left_out, waiting=waiting)
                 await asyncio.sleep(LOOK_SECONDS)
                 continue
+            read_at = asyncio.get_running_loop().time()
             part = await self._read(wanted, at)
             await lock.confirm()
             copies = [
                 _copy(one, start.id, wanted.durable) for one in _of_interest(part.events, filters)
             ]
+            if is_stale(read_at):
+                # An erasure may have deleted some of these events since they were read. Copies that
+                # are published after its last sweep would stay, so the part is read again.
+                return _done(at, at, count=count, left_out=left_out, waiting=waiting)
             for outcome in await self._publisher.publish_all(copies):
                 if isinstance(outcome, TooLarge):
                     left_out += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, tzinfo
 from typing import Any
@@ -24,11 +25,12 @@ from hogsend.service.broker import ServiceBroker
 from hogsend.service.database import Database
 from hogsend.service.metrics import FAILURES
 from services.ingest.app import MIGRATIONS
+from services.ingest.erasure.freshness import FRESH_SECONDS
 from services.ingest.erasure.person import Person
 from services.ingest.erasure.sweep import Erased, sweep
 from services.ingest.replay import announced, replayer
 from services.ingest.replay.consumers import ReplayConsumers
-from services.ingest.replay.replayer import EventReplayer
+from services.ingest.replay.replayer import EventReplayer, ReplayPosition
 from tests.integration import harness
 from tests.integration.ingest.driver import Driver
 from tests.servers import Servers
@@ -357,6 +359,31 @@ async def test_it_is_given_in_parts_and_no_more_than_is_taken(
         part = await own.replay(msgspec.structs.replace(wanted, after=part.after))
         found += [message.data for message in await taken(driver, MAILER)]
     assert len(found) == 2
+
+
+async def test_an_event_that_an_erasure_deleted_after_it_was_read_is_not_replayed(
+    driver: Driver, own: EventReplayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was frozen in between would publish it after the erasure's last sweep."""
+    loop = asyncio.get_running_loop()
+    clock, read = loop.time, own._read
+
+    async def read_before_a_freeze(request: ReplayEvents, start: ReplayPosition) -> Any:
+        monkeypatch.setattr(own, "_read", read)
+        part = await read(request, start)
+        assert part.events
+        await driver.operator.js.delete_msg(StreamName.EVENTS, part.events[0].sequence)
+        monkeypatch.setattr(loop, "time", lambda: clock() + FRESH_SECONDS)
+        return part
+
+    monkeypatch.setattr(own, "_read", read_before_a_freeze)
+    request = ReplayEvents(durable=MAILER, since=SINCE, until=UNTIL)
+    part = await own.replay(request)
+    assert (part.count, part.waiting) == (0, 0)
+    while part.after is not None:
+        part = await own.replay(msgspec.structs.replace(request, after=part.after))
+    (copy,) = await taken(driver, MAILER)
+    assert b'"signed_up-11"' in copy.data
 
 
 async def test_one_without_an_end_ends_now_by_a_clock_that_is_behind(

@@ -22,12 +22,13 @@ from services.ingest.app import MIGRATIONS
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
 from services.ingest.contacts.merges import ContactMerges
 from services.ingest.contacts.storage import digest, stripes
+from services.ingest.erasure.freshness import FRESH_SECONDS
 from services.ingest.erasure.jobs import ErasureJobs
 from services.ingest.event_table.known_events import digest_of
 from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.listing import EventList
 from services.ingest.events.outcome import Saved, Status
-from services.ingest.events.store import LOOK_SECONDS, EventStore
+from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
 from tests.event_rows import make_room, statuses
 from tests.postgres_locks import waiting_for_a_lock
@@ -115,7 +116,7 @@ async def test_who_was_erased_since_is_found_once_that_is_a_while_ago(
     await store.save(events)
     contact = await other.fetchval("SELECT id FROM contacts WHERE external_id = 'ben'")
     await ErasureJobs(database).request(contact)
-    a_while_ago = began_at - LOOK_SECONDS
+    a_while_ago = began_at - FRESH_SECONDS
     assert await store.gone(events, since=a_while_ago) == {1}
     after = NOW + timedelta(days=10_000)
     later = incoming("3", "ben", occurred_at=after, received_at=after)
@@ -141,10 +142,10 @@ async def test_who_is_erased_while_the_answer_waits_to_be_read_is_found(
         monkeypatch.setattr(database, "transaction", transaction)
         await ErasureJobs(database).request(contact)
         clock = loop.time
-        monkeypatch.setattr(loop, "time", lambda: clock() + LOOK_SECONDS)
+        monkeypatch.setattr(loop, "time", lambda: clock() + FRESH_SECONDS)
 
     monkeypatch.setattr(database, "transaction", frozen_behind)
-    assert await store.gone(events, since=loop.time() - LOOK_SECONDS) == {1}
+    assert await store.gone(events, since=loop.time() - FRESH_SECONDS) == {1}
 
 
 async def test_an_id_is_known_for_its_source_name_and_user_only(

@@ -5,7 +5,6 @@ All of them write to one journal, so that a test can tell in which order things 
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import re
 from collections.abc import Sequence
@@ -24,9 +23,10 @@ from hogsend.transport.publisher import (
     OutgoingMessage,
     Publisher,
 )
+from services.ingest.erasure.freshness import is_stale
 from services.ingest.events import outcome
 from services.ingest.events.outcome import Saved, Status
-from services.ingest.events.store import LOOK_SECONDS, EventStore
+from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventKey, EventRef, IncomingEvent
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -113,7 +113,7 @@ class FakeStore(EventStore):
         return outcomes
 
     async def gone(self, events: Sequence[IncomingEvent], *, since: float) -> set[int]:
-        if asyncio.get_running_loop().time() - since < LOOK_SECONDS:
+        if not is_stale(since):
             return set()
         return {place for place, one in enumerate(events) if one.ref.id in self.erased_since}
 

@@ -9,7 +9,8 @@ from prometheus_client import REGISTRY
 
 from hogsend.contract.headers import RECEIVED_AT, format_time
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
-from services.ingest.dead_letters.publish import LATE_SECONDS, TOO_LARGE, Failure, publish
+from services.ingest.dead_letters.publish import TOO_LARGE, Failure, publish
+from services.ingest.erasure.freshness import FRESH_SECONDS
 from tests.unit.ingest.fakes import (
     NOW,
     Delivery,
@@ -60,7 +61,7 @@ async def test_a_message_that_waited_is_asked_for_again_once_as_it_may_have_been
     journal: Journal = []
     publisher = FakePublisher(journal)
     since = asyncio.get_running_loop().time()
-    await asyncio.sleep(LATE_SECONDS)
+    await asyncio.sleep(FRESH_SECONDS)
     failures = [
         Failure(
             FakeMessage(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -24,9 +26,12 @@ from hogsend.transport.publisher import OutgoingMessage
 from services.ingest.dead_letters import replay as replaying
 from services.ingest.dead_letters.admin import DeadLetterAdmin
 from services.ingest.dead_letters.replay import IN_FLIGHT, Replayer
+from services.ingest.dead_letters.stream import Letter
+from services.ingest.erasure.freshness import FRESH_SECONDS
 from services.ingest.sources.decode import decode_engagement
 from tests.unit.ingest.fake_letters import FakeLetters
 from tests.unit.ingest.fakes import NOW, Delivery, FakeMessage, FakePublisher, Journal
+from tests.virtual_time import on_virtual_time
 
 FAILED_AT = "1767225600.000000"
 
@@ -273,6 +278,34 @@ async def test_filters_say_which_letters_are_replayed(replays: Replays) -> None:
         await replays.replay(sequence=1, reason="outage")
     with pytest.raises(InvalidRequest, match="name of a stream"):
         await replays.replay(stream="*")
+
+
+@pytest.mark.parametrize("sequence", [None, 1])
+@on_virtual_time
+async def test_a_letter_that_an_erasure_deleted_after_it_was_read_is_not_replayed(
+    replays: Replays, sequence: int | None
+) -> None:
+    """A process that was frozen in between would publish it after the erasure's last sweep."""
+    read = replays.letters.read
+
+    async def read_before_a_freeze(
+        first: int, last: int, origin: str | None = None
+    ) -> AsyncIterator[list[Letter]]:
+        async for batch in read(first, last, origin):
+            if len(replays.letters.reads) == 1:
+                await asyncio.sleep(FRESH_SECONDS)
+                del replays.letters.letters[1]
+            yield batch
+
+    for number in range(1, 4):
+        replays.letters.add(body=b"%d" % number)
+    with patch.object(replays.letters, "read", read_before_a_freeze):
+        if sequence is None:
+            assert await replays.replay() == DeadLettersDone(count=2)
+        else:
+            with pytest.raises(NotFound):
+                await replays.replay(sequence=sequence)
+    assert b"1" not in [body for _, body in replays.published]
 
 
 async def test_a_replay_that_runs_out_of_time_says_so(

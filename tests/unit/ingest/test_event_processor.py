@@ -15,11 +15,11 @@ from hogsend.service.queued_message import QueuedMessage
 from hogsend.service.retry import RETRIES
 from hogsend.transport import publisher as transport
 from hogsend.transport.publisher import OutgoingMessage
-from services.ingest.dead_letters.publish import LATE_SECONDS, RETRY_SECONDS
+from services.ingest.dead_letters.publish import RETRY_SECONDS
+from services.ingest.erasure.freshness import FRESH_SECONDS
 from services.ingest.events import event_processor
 from services.ingest.events.event_processor import EventProcessor
 from services.ingest.events.outcome import Outcome, Rejected, Saved, Status
-from services.ingest.events.store import LOOK_SECONDS
 from services.ingest.incoming_event import IncomingEvent
 from tests.unit.ingest.fakes import (
     Delivery,
@@ -177,7 +177,7 @@ async def test_who_is_erased_while_jetstream_takes_nothing_is_told_to_nobody(
     """The sweeps of the erasure are over by then: nothing would take the event back."""
 
     async def refused(_messages: Sequence[OutgoingMessage]) -> list[transport.Outcome]:
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(FRESH_SECONDS)
         batch.store.erased_since = {"b"}
         waiting.stop()
         raise Unavailable("the stream is full")
@@ -196,7 +196,7 @@ async def test_a_dead_letter_of_somebody_erased_meanwhile_is_not_made(batch: Bat
     save = batch.store.save
 
     async def slow(events: Sequence[IncomingEvent]) -> list[Outcome]:
-        await asyncio.sleep(LATE_SECONDS)
+        await asyncio.sleep(FRESH_SECONDS)
         return await save(events)
 
     with patch.object(batch.store, "save", slow):

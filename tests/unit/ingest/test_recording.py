@@ -18,10 +18,10 @@ from hogsend.service.activity import total
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.transport.publisher import OutgoingMessage
 from services.ingest import metrics
+from services.ingest.erasure.freshness import FRESH_SECONDS
 from services.ingest.events.event_message import event_message
 from services.ingest.events.outcome import Outcome, Rejected
 from services.ingest.events.recording import Recorder
-from services.ingest.events.store import LOOK_SECONDS
 from services.ingest.incoming_event import IncomingEvent, reported_id
 from tests.unit.ingest.fakes import NOW, FakePublisher, FakeStore, Journal, incoming
 from tests.virtual_time import on_virtual_time
@@ -65,7 +65,7 @@ async def test_who_is_erased_before_the_event_is_published_is_told_to_nobody() -
 
     async def save_late(events: Sequence[IncomingEvent]) -> list[Outcome]:
         outcomes = await save(events)
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(FRESH_SECONDS)
         return outcomes
 
     reports.store.erased_since = {"k-1"}
@@ -82,7 +82,7 @@ async def test_destinations_hear_nothing_of_who_is_erased_once_it_is_published()
 
     async def publish_late(message: OutgoingMessage, **within: float) -> None:
         await publish(message, **within)
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(FRESH_SECONDS)
 
     reports.store.erased_since = {"k-1"}
     with patch.object(reports.publisher, "publish", publish_late):
