@@ -16,7 +16,7 @@ from hogsend.contract.json_memory import has_too_many_values
 from hogsend.contract.json_text import NOT_JSON, mended_json
 from hogsend.service.nul import json_without_nul, text_without_nul
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
-from services.ingest.sources.engagement import who
+from services.ingest.sources.engagement import UNRECORDED, who
 
 _USER_FIELDS = (*IDENTITIES, "distinct_id", "distinctId", "alias", "contactKey")
 _ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
@@ -105,11 +105,28 @@ def named_in(subject: str, body: bytes) -> Named:
         return _unread(body)
     names = frozenset(_texts(_named(subject, message)))
     if not names:
-        # A list of reports, or a field by another name: it became a dead letter.
+        if _is_about_no_person(subject, message):
+            return Named()
+        # A list of reports, or a field by another name: the message became a dead letter.
         return _unread(body)
     # A key of an earlier version may be what is written, brackets and all.
     folded = (address for one in names for address in (contact_email(one), fold_email(one)))
     return Named(names, frozenset(filter(None, folded)))
+
+
+def _is_about_no_person(subject: str, message: Any) -> bool:
+    """Whether a message that names no person is complete: by its contract it need not name one.
+
+    The rest of such a message is not searched. An id such as `42` is also a number or a name of
+    something else, and the message would be deleted with any person who has this id.
+    """
+    if not isinstance(message, dict):
+        return False
+    if subject.startswith(_ENGAGEMENT):
+        type = subject.removeprefix(_ENGAGEMENT)
+        return type in UNRECORDED and isinstance(message.get("data"), dict)
+    # Ingest alone publishes events. It leaves the user id empty where it stored no contact.
+    return subject.startswith(_EVENTS) and isinstance(message.get("userId"), str)
 
 
 def _texts(named: Iterable[Any]) -> Iterator[str]:

@@ -198,6 +198,32 @@ def test_a_message_is_of_the_person_as_whom_it_is_stored(
     assert is_subject(ADA, subject, msgspec.json.encode(message))
 
 
+@pytest.mark.parametrize(
+    ("subject", "message"),
+    [
+        (REPORT("impact.digest"), {"data": {"journeys": ["42"], "text": "42"}}),
+        (REPORT("webhook.test"), {"data": {"endpointId": "42"}}),
+        (EVENT, {"event": "x", "userId": "", "contactKey": "", "properties": {"plan": "42"}}),
+    ],
+)
+def test_a_message_about_no_person_is_no_ones_whatever_it_contains(
+    subject: str, message: dict[str, Any]
+) -> None:
+    person = Person(frozenset({"42"}), frozenset())
+    body = msgspec.json.encode(message)
+    assert not is_subject(person, subject, body)
+    whole = msgspec.json.encode(letter(body, subject=subject))
+    assert not is_to_erase(
+        StreamName.DEADLETTER, StoredMessage(1, BEFORE, whole), person, ERASED_AT
+    )
+    # It may name one nevertheless, in the fields that say whose a message is.
+    if "data" in message:
+        message["data"]["userId"] = "42"
+    else:
+        message["contactKey"] = "42"
+    assert is_subject(person, subject, msgspec.json.encode(message))
+
+
 def test_what_cannot_be_read_is_searched_as_text() -> None:
     assert is_subject(ADA, "", b'{"event": {"distinct_id": "u_42"')
     assert is_subject(ADA, "", b"\xff Ada@example.com")
