@@ -83,7 +83,7 @@ class Arrivals:
             raise self._refused
         if self._loop is None and not self.ended:
             self._loop = asyncio.get_running_loop()
-            self._connection.before_close(self.leave)
+            self._connection.add_close_hook(self.leave)
         if self._unasked is not None:
             self._unasked.cancel()
         while not self.ended:
@@ -127,7 +127,7 @@ class Arrivals:
         if self._loop is not None:
             await self._source.forget()
         # Cancelled before, the rest is done when the connection is closed.
-        self._connection.not_before_close(self.leave)
+        self._connection.remove_close_hook(self.leave)
 
     async def _pause(self) -> None:
         """Ask for nothing more, and give back what no call has returned."""

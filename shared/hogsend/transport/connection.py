@@ -195,12 +195,12 @@ class Connection:
         if done:
             given_back.result()
 
-    def before_close(self, hook: Hook) -> None:
+    def add_close_hook(self, hook: Hook) -> None:
         """Run `hook` while it is closed and still connected; it ends soon, and raises nothing."""
         self._close_hooks.add(hook)
 
-    def not_before_close(self, hook: Hook) -> None:
-        """Forget a hook of `before_close`."""
+    def remove_close_hook(self, hook: Hook) -> None:
+        """Forget a hook of `add_close_hook`."""
         self._close_hooks.discard(hook)
 
     def on_reconnect(self, hook: Hook) -> None:

@@ -92,7 +92,7 @@ class Follower:
         name = await self.find()
         reading = _Reading(self._connection, self._stream, name)
         await reading.pull.start()
-        self._connection.before_close(reading.end)
+        self._connection.add_close_hook(reading.end)
         self._reading = reading
         # NATS' client keeps the subscription, and with it the pull, for as long as it lives.
         loop = asyncio.get_running_loop()
@@ -120,7 +120,7 @@ class _Reading:
         self.pull = Pull(connection, stream, name)
 
     async def end(self) -> None:
-        self._connection.not_before_close(self.end)
+        self._connection.remove_close_hook(self.end)
         await self.pull.stop()
         await forget(self._connection, self._stream, self._name)
 

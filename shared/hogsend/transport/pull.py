@@ -91,7 +91,7 @@ class Pull:
     async def start(self) -> None:
         """Listen for answers, at most until the connection is closed."""
         self._subscription = await self._client.hear(f"{self._inbox}*", self._on_message)
-        self._connection.before_close(self.stop)
+        self._connection.add_close_hook(self.stop)
 
     async def stop(self) -> None:
         """Stop listening, and give back what arrived, or was on its way, and was not handed out.
@@ -103,7 +103,7 @@ class Pull:
             return
         self._stopped = True
         self._arrived.set()
-        self._connection.not_before_close(self.stop)
+        self._connection.remove_close_hook(self.stop)
         try:
             await self._last_answer()
         finally:

@@ -240,9 +240,9 @@ async def test_a_close_closes_whatever_its_hooks_do(fails: bool) -> None:
         if fails:
             raise RuntimeError("a defect")
 
-    connection.before_close(forgotten)
-    connection.before_close(hook)
-    connection.not_before_close(forgotten)
+    connection.add_close_hook(forgotten)
+    connection.add_close_hook(hook)
+    connection.remove_close_hook(forgotten)
     with pytest.raises(RuntimeError) if fails else nullcontext():
         await connection.close()
     assert ran == ["hook"]
@@ -266,7 +266,7 @@ async def test_a_close_does_not_wait_long_for_what_cannot_be_given_back(
         finally:
             await written.wait()
 
-    connection.before_close(waits_to_be_written)
+    connection.add_close_hook(waits_to_be_written)
     async with asyncio.timeout(PATIENCE_SECONDS):
         await connection.close()
     written.set()
