@@ -19,7 +19,7 @@ from hogsend.service.broker import service_link
 from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.settings.shared import BusSettings
 from hogsend.transport.connection import UNREACHABLE, Connection
-from hogsend.transport.server_version import too_old
+from hogsend.transport.server_version import version_problem
 
 REACH_SECONDS = 3.0
 """Longest wait for an answer: a server that is there answers at once."""
@@ -51,7 +51,7 @@ async def require_nats(url: str) -> None:
     if not any(speaks) and not any(part.scheme in {"ws", "wss"} for part in parts):
         raise _another("NATS", "NATS_URL", places)
     for greeting in greetings:
-        if problem := too_old(_version(greeting)):
+        if problem := version_problem(_version(greeting)):
             raise CommandError(
                 f"{problem}, and NATS_URL names one",
                 "upgrade that server, or unset NATS_URL to let `hogsend up` start one",

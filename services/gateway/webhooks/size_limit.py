@@ -27,7 +27,7 @@ class SizeLimit:
     @property
     def bus_bytes(self) -> int | None:
         """Largest body the bus takes, when that is less than configured."""
-        known = self._bus.known_max_payload
+        known = self._bus.last_max_payload
         if known is None or known - HEADERS_BYTES >= self._configured:
             return None
         return known - HEADERS_BYTES

@@ -56,7 +56,7 @@ async def open_within(seconds: float | None, connection: Connection, events: Con
         await asyncio.wait({opening, refused}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if opening.done():
             opening.result()
-            if problem := connection.outdated:
+            if problem := connection.version_problem:
                 raise Unavailable(problem)
             return
     finally:

@@ -79,7 +79,7 @@ def service_app(
 
     async def prepare() -> None:
         await broker.connect()
-        if problem := broker.link.outdated:
+        if problem := broker.link.version_problem:
             raise CannotStart(problem)
         await _run(connected)
         await retry_until_available(

@@ -25,7 +25,7 @@ from hogsend.transport.nats_client import NatsClient
 from hogsend.transport.news import News
 from hogsend.transport.publisher import ACKNOWLEDGE_SECONDS, OutgoingMessage, Publisher
 from hogsend.transport.refusals import Refusals
-from hogsend.transport.server_version import too_old
+from hogsend.transport.server_version import version_problem
 from hogsend.transport.tls import TlsClient, client_context
 from hogsend.transport.typed_requests import encode_request, read_reply
 
@@ -121,17 +121,17 @@ class Connection:
         return self.client.is_connected
 
     @property
-    def known_max_payload(self) -> int | None:
+    def last_max_payload(self) -> int | None:
         """Largest message the server last connected to takes, in bytes; None before the first."""
         return int(self.client.max_payload) if self._has_connected else None
 
     @property
-    def outdated(self) -> str | None:
+    def version_problem(self) -> str | None:
         """What is wrong with the server's version; None for one that will do, or without one.
 
         See `hogsend.transport.server_version`.
         """
-        return too_old(self.server_version)
+        return version_problem(self.server_version)
 
     @property
     def server_version(self) -> str:

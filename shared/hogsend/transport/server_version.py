@@ -14,7 +14,7 @@ OLDEST = (2, 11)
 _NUMBERS = re.compile(r"(\d+)\.(\d+)")
 
 
-def too_old(version: str) -> str | None:
+def version_problem(version: str) -> str | None:
     """What is wrong with a server of that version; None for one that will do, or says nothing.
 
     Args:

@@ -113,7 +113,7 @@ class FakeConnection(Connection):
         return self.takes or 1024 * 1024
 
     @property
-    def known_max_payload(self) -> int | None:
+    def last_max_payload(self) -> int | None:
         return self.takes
 
     def answer(self, endpoint: Endpoint[Any, Any], reply: msgspec.Struct | HogsendError) -> None:

@@ -17,19 +17,19 @@ from hogsend.contract.users import User
 from hogsend.service.app import service_app, started
 from hogsend.service.broker import ServiceBroker
 from hogsend.transport.connection import Connection
-from hogsend.transport.server_version import too_old
+from hogsend.transport.server_version import version_problem
 
 
 @pytest.mark.parametrize(
     "version", ["2.11.0", "2.11.0-RC.1", "2.12.3", "2.15.1", "3.0.0", "", "dev"]
 )
 def test_a_server_that_will_do_or_says_nothing(version: str) -> None:
-    assert too_old(version) is None
+    assert version_problem(version) is None
 
 
 @pytest.mark.parametrize("version", ["2.10.29", "2.9.10", "2.9.0-beta", "1.4.1", "0.9"])
 def test_a_server_that_is_too_old(version: str) -> None:
-    assert too_old(version) == f"nats-server {version} is too old: Hogsend needs 2.11 or newer"
+    assert version_problem(version) == f"nats-server {version} is too old: Hogsend needs 2.11 or newer"
 
 
 @asynccontextmanager
