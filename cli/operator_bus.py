@@ -36,6 +36,6 @@ async def _be_answered(connection: Connection) -> None:
     # Only the operator may ask that. Without asking, another user would wait for the first answer.
     subject = f"$JS.API.STREAM.INFO.{StreamName.DEADLETTER}"
     try:
-        await connection.ask(subject, b"", seconds=ANSWER_SECONDS)
+        await connection.request_raw(subject, b"", seconds=ANSWER_SECONDS)
     except UNREACHABLE as error:
         raise CommandError("JetStream does not answer", _FIX) from error

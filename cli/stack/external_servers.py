@@ -98,7 +98,7 @@ async def _refusal(user: User, settings: BusSettings) -> str | None:
 
 async def _require_jetstream(link: Connection) -> None:
     try:
-        await link.ask("$JS.API.INFO", b"", seconds=REACH_SECONDS)
+        await link.request_raw("$JS.API.INFO", b"", seconds=REACH_SECONDS)
     except NoRespondersError as error:
         raise CommandError(
             "the NATS server in NATS_URL has no JetStream",

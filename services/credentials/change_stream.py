@@ -117,7 +117,7 @@ class JetStreamChanges:
             raise Unavailable("NATS is not connected")
         wanted = msgspec.json.encode({"last_by_subj": subject})
         try:
-            answer = await self._connection.ask(_GET, wanted, seconds=ANSWER_SECONDS)
+            answer = await self._connection.request_raw(_GET, wanted, seconds=ANSWER_SECONDS)
         except Forbidden as error:
             # NATS' configuration is that of the version before.
             FAILURES.labels("changes", error.code).inc()

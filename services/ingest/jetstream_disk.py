@@ -76,7 +76,7 @@ async def measure(link: Connection) -> float:
         _forget()
         return EVERY_SECONDS
     try:
-        account = _decode((await link.ask(f"{API}.INFO", b"", seconds=ANSWER_SECONDS)).data)
+        account = _decode((await link.request_raw(f"{API}.INFO", b"", seconds=ANSWER_SECONDS)).data)
     except (Forbidden, *NOT_JSON, *UNREACHABLE) as error:
         metrics.FAILURES.labels("jetstream_disk", type(error).__name__).inc()
         _forget()

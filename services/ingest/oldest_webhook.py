@@ -75,7 +75,7 @@ async def _oldest(link: Connection) -> datetime | None:
     if not link.connected:
         return None
     try:
-        answer = await link.ask(f"{API}.STREAM.INFO.{STREAM}", b"", seconds=ANSWER_SECONDS)
+        answer = await link.request_raw(f"{API}.STREAM.INFO.{STREAM}", b"", seconds=ANSWER_SECONDS)
         state = _decode(answer.data).state
     except (Forbidden, *NOT_JSON, *UNREACHABLE) as error:
         metrics.FAILURES.labels("oldest_webhook", type(error).__name__).inc()

@@ -33,7 +33,7 @@ async def warn_of_shared_account(link: Connection) -> None:
     An account of another name is the operator's choice, and may be as good as ours.
     """
     try:
-        answer = await link.ask(USER_INFO, b"", seconds=ANSWER_SECONDS)
+        answer = await link.request_raw(USER_INFO, b"", seconds=ANSWER_SECONDS)
         account = msgspec.json.decode(answer.data, type=_Answer).data.account
     except Forbidden:
         # Configurations of ours that do not let ingest ask are of before there were accounts.

@@ -97,7 +97,7 @@ async def delete_message(connection: Connection, stream: StreamName, sequence: i
     subject, wanted = f"{API}.STREAM.MSG.DELETE.{stream}", json.dumps({"seq": sequence})
     with available(connection):
         # Not nats-py's: a refusal would be waited for in vain.
-        answer = await connection.ask(subject, wanted.encode(), seconds=MANAGEMENT_SECONDS)
+        answer = await connection.request_raw(subject, wanted.encode(), seconds=MANAGEMENT_SECONDS)
     done = msgspec.json.decode(answer.data, type=_Deletion)
     if done.error is not None and done.error.err_code not in _NO_MESSAGE:
         raise Unavailable(f"JetStream refuses: {done.error.description}")
@@ -117,7 +117,7 @@ async def _direct_get(
         return await subscription.next_msg(ANSWER_SECONDS)
 
     try:
-        message = await connection.unless_refused(subject, first())
+        message = await connection.wait_unless_refused(subject, first())
         while True:
             headers = message.headers or {}
             if "Nats-Sequence" in headers:

@@ -21,4 +21,4 @@ async def stream_state(
     """
     with available(connection):
         asking = connection.js.stream_info(stream, subjects)
-        return (await connection.unless_refused(f"{API}.STREAM.INFO.{stream}", asking)).state
+        return (await connection.wait_unless_refused(f"{API}.STREAM.INFO.{stream}", asking)).state

@@ -189,7 +189,7 @@ class JetStreamConsumer:
         subject = f"{API}.STREAM.MSG.GET.{self._stream}"
         asked = json.dumps({"seq": position}).encode()
         with _as_unavailable():
-            answer = await self._link.ask(subject, asked, seconds=_ANSWER_SECONDS)
+            answer = await self._link.request_raw(subject, asked, seconds=_ANSWER_SECONDS)
         error = msgspec.json.decode(answer.data, type=_Found).error
         if error is not None and error.err_code != NO_MESSAGE:
             raise Unavailable(f"JetStream refuses: {error.description}")

@@ -122,7 +122,7 @@ class ActivityLog:
         if time.monotonic() < self._not_before:
             return {}
         try:
-            bodies = await self._bus.ask_all(ASK_ACTIVITY, seconds=self._seconds)
+            bodies = await self._bus.request_many(ASK_ACTIVITY, seconds=self._seconds)
         except Unavailable as error:
             metrics.FAILURES.labels("activity", error.code).inc()
             log.debug("the activity of the services is not known", reason=str(error))

@@ -108,7 +108,7 @@ class ConsumerRequests:
         return await self._ask(f"{API}.CONSUMER.INFO.{stream}.{name}")
 
     async def _ask(self, subject: str, body: bytes = b"") -> bytes:
-        return (await self._link.ask(subject, body, seconds=MANAGEMENT_SECONDS)).data
+        return (await self._link.request_raw(subject, body, seconds=MANAGEMENT_SECONDS)).data
 
 
 def _decoded(answer: bytes) -> _Found:

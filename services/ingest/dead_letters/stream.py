@@ -114,7 +114,7 @@ class DeadLetterStream:
         if origin is not None:
             wanted["filter"] = subject_of(origin)
         with available(self._connection):
-            answer = await self._connection.ask(
+            answer = await self._connection.request_raw(
                 _PURGE, json.dumps(wanted).encode(), seconds=ANSWER_SECONDS
             )
         done = msgspec.json.decode(answer.data, type=_Purged)

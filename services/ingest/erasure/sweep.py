@@ -186,7 +186,7 @@ async def _range(connection: Connection, stream: StreamName) -> tuple[int, int]:
     """First and last sequence of a stream; the last is 0 when there is nothing."""
     try:
         asked, asking = f"{API}.STREAM.INFO.{stream}", connection.js.stream_info(stream)
-        state = (await connection.unless_refused(asked, asking)).state
+        state = (await connection.wait_unless_refused(asked, asking)).state
     except js_errors.NotFoundError:
         # Its owner was never started here.
         return 1, 0

@@ -109,7 +109,7 @@ class ReplayConsumers:
             Unavailable: JetStream does not answer.
         """
         with available(self._link):
-            info = await self._link.unless_refused(
+            info = await self._link.wait_unless_refused(
                 f"{API}.CONSUMER.INFO.{StreamName.EVENTS}.{durable}",
                 self._link.js.consumer_info(StreamName.EVENTS, durable),
             )
@@ -140,7 +140,7 @@ class ReplayConsumers:
     async def _all(self) -> list[ConsumerInfo]:
         with available(self._link):
             try:
-                return await self._link.unless_refused(
+                return await self._link.wait_unless_refused(
                     f"{API}.CONSUMER.LIST.{StreamName.EVENTS}",
                     consumers_of(self._link.js, StreamName.EVENTS),
                 )
@@ -162,7 +162,7 @@ class ReplayConsumers:
             await self._ask(subject, msgspec.json.encode(wanted))
 
     async def _ask(self, subject: str, body: bytes = b"") -> _Answer:
-        message = await self._link.ask(subject, body, seconds=MANAGEMENT_SECONDS)
+        message = await self._link.request_raw(subject, body, seconds=MANAGEMENT_SECONDS)
         answer = msgspec.json.decode(message.data, type=_Answer)
         if answer.error is not None:
             raise Unavailable(f"JetStream refuses: {answer.error.description}")

@@ -308,7 +308,7 @@ class Connection:
             deadline = endpoint.deadline
         body, lost = encode_request(message), self._times_lost
         try:
-            answer = await self.ask(
+            answer = await self.request_raw(
                 endpoint.subject,
                 body,
                 seconds=deadline,
@@ -334,7 +334,7 @@ class Connection:
             return False
         return True
 
-    async def ask(
+    async def request_raw(
         self,
         subject: str,
         body: bytes,
@@ -350,9 +350,9 @@ class Connection:
             nats.errors.Error: not connected, no service answers, or not in time.
         """
         asking = self.client.request(subject, body, timeout=seconds, headers=headers)
-        return await self.unless_refused(subject, asking, seconds=seconds + WRITE_SECONDS)
+        return await self.wait_unless_refused(subject, asking, seconds=seconds + WRITE_SECONDS)
 
-    async def unless_refused(
+    async def wait_unless_refused(
         self, subject: str, asking: Coroutine[Any, Any, T], *, seconds: float | None = None
     ) -> T:
         """Wait for what nats-py asks on `subject`, which would wait in vain where it is refused.
@@ -376,7 +376,7 @@ class Connection:
             raise self.refusals.error(subject)
         raise nats.errors.TimeoutError
 
-    async def ask_all(self, subject: str, *, seconds: float) -> list[bytes]:
+    async def request_many(self, subject: str, *, seconds: float) -> list[bytes]:
         """Ask everybody who answers on `subject`, and give what arrives within `seconds`.
 
         Raises:
@@ -419,7 +419,7 @@ class Connection:
         if self._own_js is None:
             asked = f"{OWN_API}.STREAM.INFO.{stream}"
             try:
-                await self.ask(asked, b"", seconds=MANAGEMENT_SECONDS)
+                await self.request_raw(asked, b"", seconds=MANAGEMENT_SECONDS)
             except (Forbidden, nats.errors.NoRespondersError):
                 return self.js
             self._own_js = self.client.jetstream(prefix=OWN_API, timeout=MANAGEMENT_SECONDS)

@@ -98,7 +98,7 @@ class EphemeralConsumer:
         if self._made_at is None:
             return self._config
         subject = f"{API}.STREAM.INFO.{self._stream}"
-        answer = await self._connection.ask(subject, b"", seconds=MANAGEMENT_SECONDS)
+        answer = await self._connection.request_raw(subject, b"", seconds=MANAGEMENT_SECONDS)
         stream = msgspec.json.decode(answer.data, type=_Stream)
         if stream.created is None:
             raise nats.errors.Error(f"there is no stream {self._stream} now")

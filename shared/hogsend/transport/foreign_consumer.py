@@ -179,7 +179,7 @@ async def forget(connection: Connection, stream: str, name: str) -> None:
         return
     subject = f"{API}.CONSUMER.DELETE.{stream}.{name}"
     try:
-        await connection.ask(subject, b"", seconds=FORGET_SECONDS)
+        await connection.request_raw(subject, b"", seconds=FORGET_SECONDS)
     except (*UNREACHABLE, Forbidden) as error:
         connection.observe("consumer", f"{name} of {stream} is forgotten later: {error!r}")
 
@@ -191,7 +191,7 @@ async def _ask(
     *,
     seconds: float = MANAGEMENT_SECONDS,
 ) -> _Answer:
-    answer = await connection.ask(subject, msgspec.json.encode(body), seconds=seconds)
+    answer = await connection.request_raw(subject, msgspec.json.encode(body), seconds=seconds)
     return msgspec.json.decode(answer.data, type=_Answer)
 
 

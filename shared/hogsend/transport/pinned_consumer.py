@@ -160,7 +160,7 @@ class PinnedConsumer:
             ConsumerGone: there is no such consumer.
         """
         subject = f"{API}.CONSUMER.INFO.{self._stream}.{self.name}"
-        answer = await self._connection.ask(subject, b"", seconds=MANAGEMENT_SECONDS)
+        answer = await self._connection.request_raw(subject, b"", seconds=MANAGEMENT_SECONDS)
         found = msgspec.json.decode(answer.data, type=PinnedState)
         if found.error is not None:
             raise ConsumerGone(found.error.description)
@@ -177,7 +177,7 @@ class PinnedConsumer:
         self._pin = ""
         subject = f"{API}.CONSUMER.UNPIN.{self._stream}.{self.name}"
         body = msgspec.json.encode({"group": GROUP})
-        await self._connection.ask(subject, body, seconds=MANAGEMENT_SECONDS)
+        await self._connection.request_raw(subject, body, seconds=MANAGEMENT_SECONDS)
 
     async def stop(self) -> None:
         """Stop listening; what it has in hand is the next reader's."""

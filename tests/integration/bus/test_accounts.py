@@ -101,8 +101,8 @@ async def have_everything_answered(connection: Connection, reply: str) -> None:
     ):
         await connection.client.publish(asked, body, reply=reply)
     # Asked after them: what they would have done has happened.
-    await connection.ask(f"{API}.STREAM.INFO.EVENTS", b"", seconds=PATIENCE_SECONDS)
-    await connection.ask(f"{API}.CONSUMER.CREATE.EVENTS.x", b"{}", seconds=PATIENCE_SECONDS)
+    await connection.request_raw(f"{API}.STREAM.INFO.EVENTS", b"", seconds=PATIENCE_SECONDS)
+    await connection.request_raw(f"{API}.CONSUMER.CREATE.EVENTS.x", b"{}", seconds=PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("user", OTHERS)

@@ -96,7 +96,7 @@ async def test_nobody_reaches_what_is_not_its_own(
 
         async def refused(subject: str, body: dict[str, Any]) -> bool:
             try:
-                answer = await connection.ask(subject, msgspec.json.encode(body), seconds=5)
+                answer = await connection.request_raw(subject, msgspec.json.encode(body), seconds=5)
             except Forbidden:
                 return True
             return "error" in msgspec.json.decode(answer.data)
@@ -110,7 +110,7 @@ async def test_nobody_reaches_what_is_not_its_own(
         if user is not User.ANALYTICS:
             subject = f"{api}.CONSUMER.MSG.NEXT.EVENTS.{MIRROR}"
             with pytest.raises(Forbidden):
-                await connection.ask(subject, b"1", seconds=5)
+                await connection.request_raw(subject, b"1", seconds=5)
     assert await existing(operator) == before
 
 
@@ -166,7 +166,7 @@ async def test_an_answer_goes_to_an_inbox_and_nowhere_else(
             reply = "" if header else target
             await connection.client.publish(ask, b"{}", reply=reply, headers=headers)
         # Asked after them, and answered.
-        await connection.ask(ask, b"{}", seconds=5)
+        await connection.request_raw(ask, b"{}", seconds=5)
     # See `Connection.flush`.
     for _ in range(2):
         await operator.client.flush()
@@ -186,7 +186,7 @@ async def test_the_number_of_consumers_is_bounded(
 
 async def _nobody_answers(connection: Connection) -> bool:
     try:
-        await connection.ask(f"{API}.CONSUMER.CREATE.EVENTS.x", b"{}", seconds=1)
+        await connection.request_raw(f"{API}.CONSUMER.CREATE.EVENTS.x", b"{}", seconds=1)
     except nats.errors.NoRespondersError:
         return True
     except nats.errors.TimeoutError:

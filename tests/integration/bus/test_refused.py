@@ -155,7 +155,7 @@ async def test_a_refused_subscription_is_asked_for_until_it_is_granted(
 
     async def answers() -> bool:
         try:
-            await connection.ask("ping", b"", seconds=1)
+            await connection.request_raw("ping", b"", seconds=1)
         except (*UNREACHABLE, Forbidden):
             return False
         return True

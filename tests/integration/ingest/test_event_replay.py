@@ -247,7 +247,7 @@ async def test_nobody_learns_the_name_of_a_durable_from_a_replay_to_it(
     async with harness.connected(servers, user) as connection:
         for pattern in ("hogsend.replays.*", ">"):
             asked = msgspec.json.encode({"subjects_filter": pattern, "deleted_details": True})
-            answer = await connection.ask("$JS.API.STREAM.INFO.EVENTS", asked, seconds=5)
+            answer = await connection.request_raw("$JS.API.STREAM.INFO.EVENTS", asked, seconds=5)
             assert b"hogsend.replays." in answer.data
             assert MAILER.encode() not in answer.data
     for copy in await taken(driver, MAILER):

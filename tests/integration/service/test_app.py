@@ -294,15 +294,15 @@ async def test_the_gateway_asks_every_process_and_others_may_not(
     ):
 
         async def both_answer() -> bool:
-            answers = await gateway.ask_all(ASK_ACTIVITY, seconds=0.2)
+            answers = await gateway.request_many(ASK_ACTIVITY, seconds=0.2)
             stats = [msgspec.json.decode(answer, type=Stats) for answer in answers]
             assert all(one.data == Activity() for one in stats)
             return {one.id for one in stats} == {first.instance, second.instance}
 
         await eventually(both_answer)
         with pytest.raises(Forbidden):
-            await other.ask_all(ASK_ACTIVITY, seconds=60)
-    assert await gateway.ask_all(ASK_ACTIVITY, seconds=0.1) == []
+            await other.request_many(ASK_ACTIVITY, seconds=60)
+    assert await gateway.request_many(ASK_ACTIVITY, seconds=0.1) == []
 
 
 async def test_messages_come_in_batches_and_a_lone_one_by_itself(

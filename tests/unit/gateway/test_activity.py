@@ -142,7 +142,7 @@ class Services:
         self.fails: HogsendError | None = None
         self.asked = 0
 
-    async def ask_all(self, subject: str, *, seconds: float) -> list[bytes]:
+    async def request_many(self, subject: str, *, seconds: float) -> list[bytes]:
         assert (subject, seconds) == ("$SRV.STATS", 1.0)
         self.asked += 1
         if self.fails is not None:

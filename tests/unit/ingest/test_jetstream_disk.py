@@ -25,7 +25,7 @@ class Link:
     def connected(self) -> bool:
         return self.answer != b""
 
-    async def ask(self, subject: str, _: bytes, **__: float) -> Msg:
+    async def request_raw(self, subject: str, _: bytes, **__: float) -> Msg:
         assert subject == "$JS.API.INFO"
         if isinstance(self.answer, Exception):
             raise self.answer

@@ -26,7 +26,7 @@ class Link:
     def connected(self) -> bool:
         return self.answer != b""
 
-    async def ask(self, subject: str, _: bytes, **__: float) -> Msg:
+    async def request_raw(self, subject: str, _: bytes, **__: float) -> Msg:
         assert subject == "$JS.API.STREAM.INFO.WEBHOOKS"
         if isinstance(self.answer, Exception):
             raise self.answer

@@ -24,8 +24,8 @@ class Events(Server):
         super().__init__()
         self.acknowledged: list[int] = []
 
-    async def ask(self, subject: str, *given: Any, **more: Any) -> Msg:
-        answer = await super().ask(subject, *given, **more)
+    async def request_raw(self, subject: str, *given: Any, **more: Any) -> Msg:
+        answer = await super().request_raw(subject, *given, **more)
         answer.data = answer.data.replace(b'"none"', b'"explicit"')
         return answer
 

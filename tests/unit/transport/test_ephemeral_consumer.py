@@ -36,7 +36,7 @@ class JetStream:
         }
         self.now = "2026-11-25T00:00:00Z"
 
-    async def ask(self, subject: str, body: bytes, **_more: object) -> Msg:
+    async def request_raw(self, subject: str, body: bytes, **_more: object) -> Msg:
         match subject.split(".")[2:4]:
             case ["CONSUMER", "CREATE"]:
                 self.made.append(json.loads(body)["config"])

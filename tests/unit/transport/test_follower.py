@@ -41,7 +41,7 @@ class Server(FakeConnection):
     def connected(self) -> bool:
         return self.is_there
 
-    async def ask(self, subject: str, *_: Any, **__: Any) -> Msg:
+    async def request_raw(self, subject: str, *_: Any, **__: Any) -> Msg:
         verb, name = subject.split(".")[3], subject.split(".")[5]
         answer: dict[str, Any] = {"name": name, "config": {"ack_policy": "none"}}
         if verb == "DELETE":

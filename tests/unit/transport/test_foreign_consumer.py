@@ -25,7 +25,7 @@ class Answering:
         self._answers = answers
         self.asked: list[str] = []
 
-    async def ask(self, subject: str, _body: bytes, **_more: object) -> Msg:
+    async def request_raw(self, subject: str, _body: bytes, **_more: object) -> Msg:
         verb = subject.split(".")[3]
         self.asked.append(verb)
         answer = self._answers[verb]

@@ -53,7 +53,7 @@ class FakeJetStream(Connection):
         self.done.append("deleted")
         self.in_hand = 0
 
-    async def ask(self, subject: str, _body: bytes, **_given: Any) -> Any:  # type: ignore[override]
+    async def request_raw(self, subject: str, _body: bytes, **_given: Any) -> Any:  # type: ignore[override]
         self.done.append(subject.split(".")[3])
         groups = [{"group": "ingest"}]
         answer: dict[str, Any] = {"num_ack_pending": self.in_hand, "priority_groups": groups}

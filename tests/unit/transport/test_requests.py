@@ -34,7 +34,7 @@ class Answered(Connection):
     def connected(self) -> bool:
         return True
 
-    async def ask(self, subject: str, *_: Any, **__: Any) -> Msg:
+    async def request_raw(self, subject: str, *_: Any, **__: Any) -> Msg:
         return Msg(self.client, subject, data=self._answer)
 
 
@@ -62,7 +62,7 @@ async def test_an_answer_of_another_shape_is_an_error_that_quotes_nothing_of_it(
 class Broken(Answered):
     """A connection that breaks as a request is written."""
 
-    async def ask(self, subject: str, *_: Any, **__: Any) -> Msg:
+    async def request_raw(self, subject: str, *_: Any, **__: Any) -> Msg:
         raise ConnectionResetError(subject)
 
 
@@ -166,7 +166,9 @@ class Slow(Connection):
 @pytest.mark.parametrize("refused", [True, False])
 async def test_a_request_ends_with_its_caller_and_with_a_refusal(refused: bool) -> None:
     connection = Slow()
-    asking = asyncio.create_task(connection.ask("hogsend.rpc.ingest.purge", b"", seconds=60))
+    asking = asyncio.create_task(
+        connection.request_raw("hogsend.rpc.ingest.purge", b"", seconds=60)
+    )
     await connection.asked.wait()
     if refused:
         connection.refusals.read('permissions violation for publish to "hogsend.rpc.ingest.purge"')
@@ -183,13 +185,15 @@ async def test_a_request_that_cannot_be_written_ends_soon_after_its_deadline(
     monkeypatch.setattr(transport, "WRITE_SECONDS", 0)
     connection = Slow()
     with pytest.raises(nats.errors.TimeoutError):
-        await connection.ask("hogsend.rpc.ingest.purge", b"", seconds=0)
+        await connection.request_raw("hogsend.rpc.ingest.purge", b"", seconds=0)
     await eventually(lambda: connection.cancelled)
 
 
 async def test_an_answer_that_came_counts_although_it_is_refused_since() -> None:
     connection = Slow()
-    asking = asyncio.create_task(connection.ask("hogsend.rpc.ingest.purge", b"", seconds=60))
+    asking = asyncio.create_task(
+        connection.request_raw("hogsend.rpc.ingest.purge", b"", seconds=60)
+    )
     await connection.asked.wait()
     connection.answer.set_result(answer := Msg(connection.client))
     await asyncio.sleep(0)
@@ -204,7 +208,7 @@ class Late(Silent):
         super().__init__()
         self._is_lost = is_lost
 
-    async def ask(self, subject: str, *_: Any, **__: Any) -> Msg:
+    async def request_raw(self, subject: str, *_: Any, **__: Any) -> Msg:
         if self._is_lost:
             # It is there again by the end.
             await self._on_disconnect()

@@ -29,7 +29,9 @@ def test_a_server_that_will_do_or_says_nothing(version: str) -> None:
 
 @pytest.mark.parametrize("version", ["2.10.29", "2.9.10", "2.9.0-beta", "1.4.1", "0.9"])
 def test_a_server_that_is_too_old(version: str) -> None:
-    assert version_problem(version) == f"nats-server {version} is too old: Hogsend needs 2.11 or newer"
+    assert (
+        version_problem(version) == f"nats-server {version} is too old: Hogsend needs 2.11 or newer"
+    )
 
 
 @asynccontextmanager

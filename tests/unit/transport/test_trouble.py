@@ -43,9 +43,9 @@ class FakeJetStream(Connection):
         return True
 
     async def add_consumer(self, *_given: Any) -> None:
-        await self.ask("", b"", seconds=1)
+        await self.request_raw("", b"", seconds=1)
 
-    async def ask(self, _subject: str, _body: bytes, **_given: Any) -> Msg:  # type: ignore[override]
+    async def request_raw(self, _subject: str, _body: bytes, **_given: Any) -> Msg:  # type: ignore[override]
         self.asked += 1
         assert self.refuses is not None
         raise self.refuses
