@@ -6,7 +6,7 @@ import structlog
 
 from hogsend.contract.errors import Forbidden
 from hogsend.service import metrics
-from hogsend.transport.news import News
+from hogsend.transport.log_once import LogOnce
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,7 @@ class BusLog:
 
     def __init__(self) -> None:
         """Begin with one on which nothing was refused."""
-        self._refusals = News(MOST_REFUSALS)
+        self._refusals = LogOnce(MOST_REFUSALS)
 
     def observe(self, what: str, detail: str) -> None:
         """Take note of what happened.
@@ -37,7 +37,7 @@ class BusLog:
             return
         if what in {"disconnected", "subscribed again"}:
             # The next server may be configured in another way, and so may this one by now.
-            self._refusals.forget()
+            self._refusals.reset()
         if what not in _STATES:
             log.info("bus", what=what, detail=detail)
             return

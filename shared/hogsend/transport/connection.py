@@ -21,8 +21,8 @@ from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.transport.addresses import split_credentials, without_password
 from hogsend.transport.correlation import correlation_id
+from hogsend.transport.log_once import LogOnce
 from hogsend.transport.nats_client import NatsClient
-from hogsend.transport.news import News
 from hogsend.transport.publisher import ACKNOWLEDGE_SECONDS, OutgoingMessage, Publisher
 from hogsend.transport.refusals import Refusals
 from hogsend.transport.server_version import version_problem
@@ -105,7 +105,7 @@ class Connection:
         self._has_connected = False
         self._times_lost = 0
         self._asking: asyncio.Task[None] | None = None
-        self._errors_while_away = News(MOST_ERRORS)
+        self._connect_errors = LogOnce(MOST_ERRORS)
         self.closed = False
         """Whether it was closed, and not opened again. `Client.is_closed` says so of a first
         attempt that failed, too."""
@@ -150,7 +150,7 @@ class Connection:
             nats.errors.ConnectionClosedError: the connection was closed meanwhile.
         """
         self.closed, self._has_begun = False, True
-        self._errors_while_away.forget()
+        self._connect_errors.reset()
         servers, user, password = split_credentials(self.addresses)
         if password is None and self._password is not None:
             user, password = self.user, self._password
@@ -436,7 +436,7 @@ class Connection:
     async def _on_error(self, error: Exception) -> None:
         said = f"{type(error).__name__}: {error}"
         # Each server is tried each second, for as long as none can be reached.
-        if self.connected or self._errors_while_away.is_new(said):
+        if self.connected or self._connect_errors.is_new(said):
             self.observe("error", said)
         self.refusals.read(str(error))
         if self.refusals.subscriptions and (self._asking is None or self._asking.done()):
@@ -465,7 +465,7 @@ class Connection:
     async def _on_disconnect(self) -> None:
         self._times_lost += 1
         self._own_js = None
-        self._errors_while_away.forget()
+        self._connect_errors.reset()
         self.refusals.forget()
         self.observe("disconnected", "")
 
