@@ -77,7 +77,7 @@ class Partition:
                     elif messages := await self.source.first():
                         await self._process(messages)
                     self.overlaps = False
-                    self.source.trouble.over()
+                    self.source.failures.clear()
                 except nats.errors.ConnectionClosedError:
                     return
                 except Overlaps:
@@ -86,7 +86,7 @@ class Partition:
                 except (*UNREACHABLE, ConsumerGone) as error:
                     # What was given and is not settled comes to the next reader, who may be we.
                     self._not_now("a partition is not read", error)
-                    self.source.trouble.tell(error)
+                    self.source.failures.record(error)
                     await self._stop()
                     await asyncio.sleep(RETRY_SECONDS)
         finally:

@@ -20,7 +20,7 @@ from hogsend.transport.foreign_consumer import found_or_made
 from hogsend.transport.messages_in_hand import HEARTBEAT_SECONDS
 from hogsend.transport.own_consumer import Position, made
 from hogsend.transport.pull import ConsumerGone, Pull
-from hogsend.transport.trouble import Trouble
+from hogsend.transport.read_failures import ReadFailures
 
 RETRY_SECONDS = 0.5
 HEARTBEATS_IN_TIME = 3
@@ -66,7 +66,7 @@ class Consumer:
         self._batch = batch
         self._adjust = adjust
         self._position = position
-        self._trouble = Trouble(connection, stream, config.durable_name)
+        self._failures = ReadFailures(connection, stream, config.durable_name)
         self.heartbeat = HEARTBEAT_SECONDS
         """Seconds between two heartbeats for a message in hand, known once it was found."""
 
@@ -113,7 +113,7 @@ class Consumer:
                         await connected(self._connection)
                         pull = await self._start()
                     found = await pull.next(self._batch)
-                    self._trouble.over()
+                    self._failures.clear()
                     if messages := await self._without_strays(found):
                         if self._position is not None:
                             self._position.reached(messages[-1].metadata.sequence.stream)
@@ -123,7 +123,7 @@ class Consumer:
                 except nats.errors.ConnectionClosedError:
                     return
                 except (*UNREACHABLE, ConsumerGone) as error:
-                    self._trouble.tell(error)
+                    self._failures.record(error)
                     if pull is not None:
                         await pull.stop()
                     pull = None

@@ -19,7 +19,7 @@ from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.consumer import RETRY_SECONDS, connected, is_stray
 from hogsend.transport.foreign_consumer import forget, found_or_made, named
 from hogsend.transport.pull import ConsumerGone, Pull
-from hogsend.transport.trouble import Trouble
+from hogsend.transport.read_failures import ReadFailures
 
 AT_ONCE = 64
 """Messages that one request brings."""
@@ -39,7 +39,7 @@ class Follower:
         self._connection = connection
         self._stream = stream
         self._config = named(config)
-        self._trouble = Trouble(connection, stream, None)
+        self._failures = ReadFailures(connection, stream, None)
         self._reading: _Reading | None = None
         self._ended = False
         self._finalizer: weakref.finalize[..., Follower] | None = None
@@ -68,7 +68,7 @@ class Follower:
                 if self._ended:
                     break
                 messages = await pull.follow(AT_ONCE)
-                self._trouble.over()
+                self._failures.clear()
                 if kept := [
                     message for message in messages if not is_stray(self._connection, message)
                 ]:
@@ -76,7 +76,7 @@ class Follower:
             except nats.errors.ConnectionClosedError:
                 return []
             except (*UNREACHABLE, ConsumerGone) as error:
-                self._trouble.tell(error)
+                self._failures.record(error)
                 await self._begin_again()
         return []
 

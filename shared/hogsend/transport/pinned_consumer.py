@@ -24,7 +24,7 @@ from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
 from hogsend.transport.own_consumer import made
 from hogsend.transport.problem import Problem
 from hogsend.transport.pull import ANSWER_SECONDS, ConsumerGone, Pull, PullRequest
-from hogsend.transport.trouble import Trouble
+from hogsend.transport.read_failures import ReadFailures
 
 PIN_ID = "Nats-Pin-Id"
 WAIT_SECONDS = 2.0
@@ -82,7 +82,7 @@ class PinnedConsumer:
         self._pull: Pull | None = None
         self._pin = ""
         self.pin_seconds = config.priority_timeout / 1e9
-        self.trouble = Trouble(connection, stream, config.durable_name)
+        self.failures = ReadFailures(connection, stream, config.durable_name)
         """For who reads it again and again."""
 
     @property

@@ -17,7 +17,7 @@ from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import Consumer
 from hogsend.transport.follower import Follower
 from hogsend.transport.pinned_consumer import PinnedConsumer
-from hogsend.transport.trouble import MOST_REASONS, Trouble
+from hogsend.transport.read_failures import MAX_REASONS, ReadFailures
 from services.ingest.partitions.partition import Partition
 from tests.virtual_time import on_virtual_time
 
@@ -100,21 +100,21 @@ async def test_each_reason_is_said_once(
 
 def test_what_fails_once_is_not_said() -> None:
     server = FakeJetStream()
-    trouble = Trouble(server, "EVENTS", None)
+    failures = ReadFailures(server, "EVENTS", None)
     for _ in range(3):
-        trouble.tell(FULL)
-        trouble.over()
+        failures.record(FULL)
+        failures.clear()
     assert server.told == []
     for _ in range(2):
-        trouble.tell(FULL)
-        trouble.tell(FULL)
-        trouble.over()
+        failures.record(FULL)
+        failures.record(FULL)
+        failures.clear()
     assert len(server.told) == 2
 
 
 def test_reasons_that_differ_each_time_have_an_end() -> None:
     server = FakeJetStream()
-    trouble = Trouble(server, "EVENTS", None)
+    failures = ReadFailures(server, "EVENTS", None)
     for number in range(100):
-        trouble.tell(nats.errors.Error(str(number)))
-    assert len(server.told) == MOST_REASONS
+        failures.record(nats.errors.Error(str(number)))
+    assert len(server.told) == MAX_REASONS
