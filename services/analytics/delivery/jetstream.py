@@ -19,7 +19,7 @@ from hogsend.service.broker import ServiceBroker
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.subscribers.batches import BatchSubscriber
 from hogsend.transport.connection import UNREACHABLE, Connection
-from hogsend.transport.messages_in_hand import abandon
+from hogsend.transport.in_flight import abandon
 from hogsend.transport.own_consumer import consumers_of, made
 from hogsend.transport.problem import NO_MESSAGE, Problem
 from services.analytics.delivery.ordered_queue import Place

@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from hogsend.contract.errors import HogsendError
 from hogsend.transport.background import in_background
 from hogsend.transport.connection import Connection
-from hogsend.transport.messages_in_hand import MessagesInHand
+from hogsend.transport.in_flight import InFlightMessages
 
 AGAIN_SECONDS = 5.0
 """An event that was handed out, and is not done when its iterator ends, comes again after this
@@ -57,7 +57,7 @@ class Arrivals:
         self._source = source
         self._shared = shared
         self._batches: AsyncIterator[list[Msg]] | None = None
-        self._in_hand = MessagesInHand(
+        self._in_flight = InFlightMessages(
             connection,
             lambda _what, error: connection.observe("error", f"cannot keep an event: {error}"),
         )
@@ -123,7 +123,7 @@ class Arrivals:
         if self._heartbeat is not None:
             self._heartbeat.cancel()
         await self._pause()
-        await self._in_hand.nak_all(AGAIN_SECONDS)
+        await self._in_flight.nak_all(AGAIN_SECONDS)
         if self._loop is not None:
             await self._source.forget()
         # Cancelled before, the rest is done when the connection is closed.
@@ -141,7 +141,7 @@ class Arrivals:
             if not waiting.cancelled():
                 # A refusal is known by now: see `_next`.
                 waiting.exception()
-            await self._in_hand.nak_all(0)
+            await self._in_flight.nak_all(0)
 
     def _goes_on_unasked(self) -> None:
         # A program that keeps a cancelled task keeps what it read from, too, and may never ask
@@ -166,8 +166,8 @@ class Arrivals:
         if messages is None:
             return None
         # The call that takes it may come late.
-        self._in_hand.take(messages)
-        self._in_hand.interval = self._source.heartbeat
+        self._in_flight.add(messages)
+        self._in_flight.interval = self._source.heartbeat
         if self._heartbeat is None:
-            self._heartbeat = asyncio.create_task(self._in_hand.keep_alive())
+            self._heartbeat = asyncio.create_task(self._in_flight.send_heartbeats())
         return messages[0]

@@ -37,7 +37,7 @@ from hogsend.contract.errors import HogsendError
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.consumer import Consumer
 from hogsend.transport.follower import Follower
-from hogsend.transport.messages_in_hand import MessagesInHand
+from hogsend.transport.in_flight import InFlightMessages
 
 if TYPE_CHECKING:
     from faststream.nats.configs import NatsBrokerConfig
@@ -161,12 +161,12 @@ class ConsumerSubscriber(PullStreamSubscriber):
     async def _consume(self, link: Connection, source: Consumer) -> None:
         async with aclosing(source.batches()) as batches:
             async for messages in batches:
-                in_hand = _in_hand(link, messages, source.heartbeat)
-                async with in_hand.held(NAK_SECONDS):
+                in_flight = _in_flight(link, messages, source.heartbeat)
+                async with in_flight.keeping_alive(NAK_SECONDS):
                     await self._handled(messages[0])
                     if self.running:
                         # What a handler skips comes again no sooner than what it fails at.
-                        await in_hand.nak_all(RETRY_SECONDS)
+                        await in_flight.nak_all(RETRY_SECONDS)
                 if not self.running:
                     return
 
@@ -253,14 +253,14 @@ class ChangeSubscriber(ConsumerSubscriber):
         return self._heard.is_news(read)
 
 
-def _in_hand(link: Connection, messages: list[Msg], interval: float) -> MessagesInHand:
-    held = MessagesInHand(
+def _in_flight(link: Connection, messages: list[Msg], interval: float) -> InFlightMessages:
+    in_flight = InFlightMessages(
         link,
         lambda what, error: link.observe("error", f"{what} of an event: {error}"),
         interval=interval,
     )
-    held.take(messages)
-    return held
+    in_flight.add(messages)
+    return in_flight
 
 
 async def _as_read(_message: StreamMessage[Msg]) -> Any:

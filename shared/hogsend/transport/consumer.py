@@ -17,7 +17,7 @@ from nats.js.api import ConsumerConfig
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.ephemeral_consumer import EphemeralConsumer
 from hogsend.transport.foreign_consumer import found_or_made
-from hogsend.transport.messages_in_hand import HEARTBEAT_SECONDS
+from hogsend.transport.in_flight import HEARTBEAT_SECONDS
 from hogsend.transport.own_consumer import Position, made
 from hogsend.transport.pull import ConsumerGone, Pull
 from hogsend.transport.read_failures import ReadFailures

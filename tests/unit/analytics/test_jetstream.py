@@ -14,7 +14,7 @@ from hogsend.contract.dead_letters import DeadLetter, read_letter
 from hogsend.contract.errors import TooLarge, Unavailable
 from hogsend.contract.headers import RECEIVED_AT, format_time
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
-from hogsend.transport.messages_in_hand import MessagesInHand
+from hogsend.transport.in_flight import InFlightMessages
 from hogsend.transport.publisher import OutgoingMessage, Publisher
 from services.analytics.delivery.jetstream import JetStreamMessage, received
 from tests.unit.analytics.fakes import FakeLink
@@ -89,12 +89,12 @@ async def test_what_jetstream_cannot_be_told_about_comes_again(
     """Kept in hand, its heartbeats would keep JetStream from delivering it again."""
     client = FakeClient()
     found = message(client)
-    in_hand = MessagesInHand(FakeLink(), lambda _what, _error: None)
-    in_hand.take([found._message])
+    in_flight = InFlightMessages(FakeLink(), lambda _what, _error: None)
+    in_flight.add([found._message])
     client.broken = True
     with pytest.raises(Unavailable):
         await told(found)
-    assert len(in_hand) == 0
+    assert len(in_flight) == 0
 
 
 async def test_it_is_given_back() -> None:

@@ -12,8 +12,8 @@ from nats.aio.msg import Msg
 
 from hogsend.client.arrivals import UNASKED_SECONDS, Arrivals
 from hogsend.contract.errors import Forbidden
-from hogsend.transport.messages_in_hand import HEARTBEAT_SECONDS
-from tests.unit.transport.test_messages_in_hand import HEARTBEAT, FakeConnection
+from hogsend.transport.in_flight import HEARTBEAT_SECONDS
+from tests.unit.transport.test_in_flight import HEARTBEAT, FakeConnection
 from tests.virtual_time import on_virtual_time, run, settle
 
 GIVEN_BACK = b"-NAK"
@@ -71,7 +71,7 @@ async def test_what_nobody_waits_for_is_in_hand_when_it_arrives() -> None:
         await asyncio.wait_for(arrivals.next(), 1)
     source.queue.put_nowait([connection.message(1)])
     await asyncio.sleep(2.5 * HEARTBEAT_SECONDS)
-    assert [payload for _, payload in connection.told] == [HEARTBEAT] * 2
+    assert [payload for _, payload in connection.published] == [HEARTBEAT] * 2
     assert await arrivals.next() is not None
     arrivals.abandon()
 
@@ -86,7 +86,7 @@ async def test_what_others_would_get_is_not_kept_for_who_never_asks_again() -> N
     source.queue.put_nowait([message])
     await asyncio.sleep(UNASKED_SECONDS)
     await settle()
-    assert connection.told[-1] == (message.reply, GIVEN_BACK)
+    assert connection.published[-1] == (message.reply, GIVEN_BACK)
     # It was no end: who asks after all is given what comes.
     source.queue.put_nowait([again := connection.message(1, delivery=2)])
     assert await arrivals.next() is again
@@ -126,7 +126,7 @@ async def test_what_comes_as_it_is_given_back_is_either_handed_out_or_given_back
         await settle(turns)
         is_handed_out = await arrivals.next() is message
         await settle()
-        assert is_handed_out != ((message.reply, GIVEN_BACK) in connection.told)
+        assert is_handed_out != ((message.reply, GIVEN_BACK) in connection.published)
         handed_out += is_handed_out
         arrivals.abandon()
     assert handed_out == 1
@@ -210,10 +210,10 @@ async def test_who_left_hears_nothing_and_keeps_nothing() -> None:
     await arrivals.next()
     arrivals.abandon()
     await settle()
-    assert [subject for subject, _ in connection.told] == [message.reply]
-    assert connection.told[0][1].startswith(GIVEN_BACK)
+    assert [subject for subject, _ in connection.published] == [message.reply]
+    assert connection.published[0][1].startswith(GIVEN_BACK)
     await asyncio.sleep(2.5 * HEARTBEAT_SECONDS)
-    assert len(connection.told) == 1
+    assert len(connection.published) == 1
     assert await arrivals.next() is None
 
 
@@ -237,7 +237,7 @@ async def test_behind_the_end_what_is_in_hand_is_kept_until_it_is_acknowledged()
     arrivals.end()
     await asyncio.sleep(1.5 * HEARTBEAT_SECONDS)
     await message.ack()
-    assert connection.told == [(message.reply, HEARTBEAT), (message.reply, b"")]
+    assert connection.published == [(message.reply, HEARTBEAT), (message.reply, b"")]
     assert await arrivals.next() is None
 
 

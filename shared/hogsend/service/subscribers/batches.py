@@ -21,7 +21,7 @@ from hogsend.service.tasks import cancel_all
 from hogsend.service.turns import PATIENCE_SECONDS, Turns
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import Consumer
-from hogsend.transport.messages_in_hand import HEARTBEAT_SECONDS, MessagesInHand
+from hogsend.transport.in_flight import HEARTBEAT_SECONDS, InFlightMessages
 from hogsend.transport.own_consumer import Position
 from hogsend.transport.pull import BATCH_BYTES
 
@@ -96,7 +96,7 @@ class BatchSubscriber(BatchPullStreamSubscriber):
             heartbeat: seconds between two heartbeats for each message in hand.
             position: where it begins when it is made again; None as declared.
         """
-        in_hand = self._in_hand(heartbeat)
+        in_flight = self._in_flight(heartbeat)
         source = Consumer(
             self._connection(),
             self.stream.name,
@@ -104,9 +104,9 @@ class BatchSubscriber(BatchPullStreamSubscriber):
             batch=self.batch,
             position=position,
         )
-        async with in_hand.held(NAK_SECONDS, self._noted):
+        async with in_flight.keeping_alive(NAK_SECONDS, self._noted):
             async for messages in source.batches():
-                in_hand.take(messages)
+                in_flight.add(messages)
                 await self._process(messages)
 
     async def stop(self) -> None:
@@ -158,9 +158,9 @@ class BatchSubscriber(BatchPullStreamSubscriber):
             messages: in their order.
             attempts: how often a message at fault is tried before those behind it go on.
         """
-        in_hand = self._in_hand(HEARTBEAT_SECONDS)
-        in_hand.take(messages)
-        async with in_hand.held(NAK_SECONDS, self._noted):
+        in_flight = self._in_flight(HEARTBEAT_SECONDS)
+        in_flight.add(messages)
+        async with in_flight.keeping_alive(NAK_SECONDS, self._noted):
             await self._process(messages, attempts)
 
     async def _process(self, messages: list[Msg], attempts: int = 1) -> None:
@@ -194,8 +194,8 @@ class BatchSubscriber(BatchPullStreamSubscriber):
         if not message.is_acked:
             await message.nak(RETRY_SECONDS)
 
-    def _in_hand(self, heartbeat: float) -> MessagesInHand:
-        return MessagesInHand(self._connection(), _handled, interval=heartbeat)
+    def _in_flight(self, heartbeat: float) -> InFlightMessages:
+        return InFlightMessages(self._connection(), _handled, interval=heartbeat)
 
     def _noted(self, given_back: int) -> None:
         if given_back:

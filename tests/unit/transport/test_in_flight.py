@@ -1,4 +1,4 @@
-"""Messages in hand: kept from being delivered again, and given back."""
+"""Messages in flight: kept from being redelivered, and nak'ed at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from hogsend.transport.connection import Connection
-from hogsend.transport.messages_in_hand import CLEAR_EVERY, MessagesInHand
+from hogsend.transport.in_flight import CLEAR_EVERY, InFlightMessages
 from tests.virtual_time import on_virtual_time, settle
 
 HEARTBEAT = b"+WPI"
@@ -23,12 +23,12 @@ class FakeConnection(Connection):
 
     def __init__(self) -> None:
         super().__init__("ingest", "nats://127.0.0.1:4222")
-        self.told: list[tuple[str, bytes]] = []
+        self.published: list[tuple[str, bytes]] = []
         self.is_connected = True
         self.client = self  # type: ignore[assignment]
 
     async def publish(self, subject: str, payload: bytes = b"", **_more: Any) -> None:  # type: ignore[override]
-        self.told.append((subject, payload))
+        self.published.append((subject, payload))
 
     async def flush(self, seconds: int = 10) -> None:
         del seconds
@@ -38,51 +38,51 @@ class FakeConnection(Connection):
         return Msg(self, reply=reply)  # type: ignore[arg-type]
 
 
-def in_hand(connection: Connection) -> MessagesInHand:
+def tracked_by(connection: Connection) -> InFlightMessages:
     def report(_what: str, error: Exception) -> None:
         raise error
 
-    return MessagesInHand(connection, report, interval=3)
+    return InFlightMessages(connection, report, interval=3)
 
 
 @on_virtual_time
-async def test_a_message_that_is_delivered_again_is_in_hand_once() -> None:
+async def test_a_redelivered_message_is_tracked_once() -> None:
     connection = FakeConnection()
-    held = in_hand(connection)
+    in_flight = tracked_by(connection)
     first, again = connection.message(7), connection.message(7, delivery=2)
-    held.take([first])
-    held.take([again])
-    assert len(held) == 1
-    beating = asyncio.create_task(held.keep_alive())
+    in_flight.add([first])
+    in_flight.add([again])
+    assert len(in_flight) == 1
+    heartbeats = asyncio.create_task(in_flight.send_heartbeats())
     await asyncio.sleep(4)
-    assert connection.told == [(again.reply, HEARTBEAT)]
+    assert connection.published == [(again.reply, HEARTBEAT)]
     # Acknowledging the second delivery ends it; nothing of the first is left.
     await again.ack()
     await asyncio.sleep(3)
-    assert connection.told == [(again.reply, HEARTBEAT), (again.reply, b"")]
-    beating.cancel()
-    assert len(held) == 0
+    assert connection.published == [(again.reply, HEARTBEAT), (again.reply, b"")]
+    heartbeats.cancel()
+    assert len(in_flight) == 0
 
 
 @on_virtual_time
-async def test_what_is_not_acknowledged_is_given_back() -> None:
+async def test_an_unacknowledged_message_is_naked() -> None:
     connection = FakeConnection()
-    held = in_hand(connection)
-    done, left = connection.message(1), connection.message(2)
-    held.take([done, left])
+    in_flight = tracked_by(connection)
+    done, unfinished = connection.message(1), connection.message(2)
+    in_flight.add([done, unfinished])
     await done.ack()
-    assert await held.nak_all(1.0) == 1
-    assert connection.told[-1] == (left.reply, b'-NAK {"delay": 1000000000}')
+    assert await in_flight.nak_all(1.0) == 1
+    assert connection.published[-1] == (unfinished.reply, b'-NAK {"delay": 1000000000}')
 
 
 async def test_acknowledged_messages_are_not_kept_until_the_next_heartbeat() -> None:
     connection = FakeConnection()
-    held = in_hand(connection)
+    in_flight = tracked_by(connection)
     seen: list[weakref.ref[Msg]] = []
     for first in range(0, 20 * CLEAR_EVERY, 500):
         batch = [connection.message(first + number) for number in range(1, 501)]
         seen += [weakref.ref(message) for message in batch]
-        held.take(batch)
+        in_flight.add(batch)
         for message in batch:
             await message.ack()
         del batch, message
@@ -90,22 +90,22 @@ async def test_acknowledged_messages_are_not_kept_until_the_next_heartbeat() -> 
 
 
 @on_virtual_time
-async def test_nothing_is_said_on_a_connection_that_was_closed() -> None:
+async def test_no_heartbeat_is_sent_on_a_closed_connection() -> None:
     connection, reported = FakeConnection(), list[str]()
-    held = MessagesInHand(connection, lambda what, _error: reported.append(what), interval=3)
-    held.take([connection.message(1)])
+    in_flight = InFlightMessages(connection, lambda what, _error: reported.append(what), interval=3)
+    in_flight.add([connection.message(1)])
 
     async def closed(*_given: Any, **_more: Any) -> None:
         raise nats.errors.ConnectionClosedError
 
     connection.publish = closed  # type: ignore[method-assign]
     async with asyncio.timeout(60):
-        await held.keep_alive()
+        await in_flight.send_heartbeats()
     assert reported == []
 
 
 class Failing(FakeConnection):
-    """A connection on which everything fails that is told, while `error` is set."""
+    """A connection on which every publish and flush fails while `error` is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,62 +126,62 @@ class Failing(FakeConnection):
 
 @on_virtual_time
 @pytest.mark.parametrize("end", [None, RuntimeError, asyncio.CancelledError])
-async def test_what_is_held_is_kept_alive_for_as_long_as_the_block_and_then_given_back(
+async def test_messages_are_kept_alive_during_the_block_and_naked_at_its_end(
     end: type[BaseException] | None,
 ) -> None:
-    connection, returned = FakeConnection(), list[int]()
-    held = in_hand(connection)
+    connection, released = FakeConnection(), list[int]()
+    in_flight = tracked_by(connection)
     message = connection.message(1)
-    held.take([message])
+    in_flight.add([message])
     with nullcontext() if end is None else pytest.raises(end):
-        async with held.held(1.0, returned.append):
+        async with in_flight.keeping_alive(1.0, released.append):
             await asyncio.sleep(4)
             if end is not None:
                 raise end
     await settle()
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert connection.told == [
+    assert connection.published == [
         (message.reply, HEARTBEAT),
         (message.reply, b'-NAK {"delay": 1000000000}'),
     ]
-    assert returned == [1]
+    assert released == [1]
 
 
 @on_virtual_time
 @pytest.mark.parametrize("error", [nats.errors.Error(), ConnectionResetError()])
-async def test_a_heartbeat_that_fails_is_reported_and_not_the_last(error: Exception) -> None:
+async def test_a_failed_heartbeat_is_reported_and_heartbeats_continue(error: Exception) -> None:
     connection, reported = Failing(), list[str]()
-    held = MessagesInHand(connection, lambda what, _error: reported.append(what), interval=3)
-    held.take([message := connection.message(1)])
+    in_flight = InFlightMessages(connection, lambda what, _error: reported.append(what), interval=3)
+    in_flight.add([message := connection.message(1)])
     connection.error = error
-    beating = asyncio.create_task(held.keep_alive())
+    heartbeats = asyncio.create_task(in_flight.send_heartbeats())
     await asyncio.sleep(4)
     connection.error = None
     await asyncio.sleep(3)
     assert reported == ["in_progress"]
-    assert connection.told == [(message.reply, HEARTBEAT)]
-    beating.cancel()
+    assert connection.published == [(message.reply, HEARTBEAT)]
+    heartbeats.cancel()
 
 
 @on_virtual_time
-async def test_heartbeats_take_no_room_from_acknowledgements_while_nats_is_away() -> None:
-    """Those of 2,000 messages fill NATS' buffer within a minute; then it takes nothing more."""
+async def test_no_heartbeats_are_buffered_while_disconnected() -> None:
+    """Heartbeats of 2,000 messages would fill nats-py's buffer in a minute, and block acks."""
     connection = FakeConnection()
-    held = in_hand(connection)
-    held.take([message := connection.message(1)])
-    beating = asyncio.create_task(held.keep_alive())
+    in_flight = tracked_by(connection)
+    in_flight.add([message := connection.message(1)])
+    heartbeats = asyncio.create_task(in_flight.send_heartbeats())
     connection.is_connected = False
     await asyncio.sleep(60)
-    assert connection.told == []
-    # At once: what is not heard of for long is delivered again.
+    assert connection.published == []
+    # At once, before `ack_wait` is over.
     connection.is_connected = True
     await asyncio.sleep(0.2)
-    assert connection.told == [(message.reply, HEARTBEAT)]
-    beating.cancel()
+    assert connection.published == [(message.reply, HEARTBEAT)]
+    heartbeats.cancel()
 
 
 def acknowledged_meanwhile(connection: FakeConnection) -> list[Msg]:
-    """Three messages, the second of which is acknowledged once something is said of the first."""
+    """Three messages; the second is acked as soon as something is published for the first."""
     messages = [connection.message(number) for number in (1, 2, 3)]
     publish = connection.publish
 
@@ -194,72 +194,66 @@ def acknowledged_meanwhile(connection: FakeConnection) -> list[Msg]:
     return messages
 
 
-async def test_a_message_that_is_acknowledged_meanwhile_costs_no_other_its_nak() -> None:
+async def test_a_message_acknowledged_during_nak_all_is_skipped() -> None:
     connection = FakeConnection()
-    held = in_hand(connection)
+    in_flight = tracked_by(connection)
     first, second, third = messages = acknowledged_meanwhile(connection)
-    held.take(messages)
-    await held.nak_all(0)
-    assert connection.told == [(first.reply, b"-NAK"), (second.reply, b""), (third.reply, b"-NAK")]
+    in_flight.add(messages)
+    await in_flight.nak_all(0)
+    assert connection.published == [
+        (first.reply, b"-NAK"),
+        (second.reply, b""),
+        (third.reply, b"-NAK"),
+    ]
 
 
 @on_virtual_time
-async def test_a_message_that_is_acknowledged_meanwhile_costs_no_other_its_heartbeat() -> None:
+async def test_a_message_acknowledged_during_heartbeats_is_skipped() -> None:
     connection = FakeConnection()
-    held = in_hand(connection)
+    in_flight = tracked_by(connection)
     first, second, third = messages = acknowledged_meanwhile(connection)
-    held.take(messages)
-    beating = asyncio.create_task(held.keep_alive())
+    in_flight.add(messages)
+    heartbeats = asyncio.create_task(in_flight.send_heartbeats())
     await asyncio.sleep(4)
-    assert connection.told == [
+    assert connection.published == [
         (first.reply, HEARTBEAT),
         (second.reply, b""),
         (third.reply, HEARTBEAT),
     ]
-    beating.cancel()
+    heartbeats.cancel()
 
 
 @on_virtual_time
 @pytest.mark.parametrize("error", [nats.errors.TimeoutError(), ConnectionResetError()])
-async def test_what_could_not_be_given_back_is_not_kept_alive(error: Exception) -> None:
+async def test_messages_whose_nak_failed_get_no_heartbeats(error: Exception) -> None:
     connection, reported = Failing(), list[str]()
-    held = MessagesInHand(connection, lambda what, _error: reported.append(what), interval=3)
-    held.take([connection.message(1)])
-    beating = asyncio.create_task(held.keep_alive())
+    in_flight = InFlightMessages(connection, lambda what, _error: reported.append(what), interval=3)
+    in_flight.add([connection.message(1)])
+    heartbeats = asyncio.create_task(in_flight.send_heartbeats())
     connection.error = error
-    assert await held.nak_all(1.0) == 1
+    assert await in_flight.nak_all(1.0) == 1
     assert reported == ["nak"]
-    # Nothing is in hand, and the server is not asked for anything.
-    assert await held.nak_all(1.0) == 0
+    # Nothing is in flight, so that the server is not contacted.
+    assert await in_flight.nak_all(1.0) == 0
     assert reported == ["nak"]
     connection.error = None
     await asyncio.sleep(10)
-    assert connection.told == []
-    beating.cancel()
+    assert connection.published == []
+    heartbeats.cancel()
 
 
-async def test_what_is_given_back_is_sent_before_anything_ends() -> None:
+async def test_naks_are_flushed() -> None:
     connection = Failing()
-    held = in_hand(connection)
-    held.take([connection.message(1), connection.message(2)])
-    await held.nak_all(1.0)
-    assert (len(connection.told), connection.flushed) == (2, 1)
+    in_flight = tracked_by(connection)
+    in_flight.add([connection.message(1), connection.message(2)])
+    await in_flight.nak_all(1.0)
+    assert (len(connection.published), connection.flushed) == (2, 1)
 
 
-async def test_what_is_forgotten_is_not_given_back() -> None:
+async def test_messages_of_a_jetstream_domain_are_distinguished() -> None:
     connection = FakeConnection()
-    held = in_hand(connection)
-    kept, forgotten = connection.message(1), connection.message(2)
-    held.take([kept, forgotten])
-    held.forget([forgotten, connection.message(3)])
-    assert await held.nak_all(1.0) == 1
-    assert [subject for subject, _ in connection.told] == [kept.reply]
-
-
-async def test_messages_of_a_domain_are_told_apart() -> None:
-    connection = FakeConnection()
-    held = in_hand(connection)
+    in_flight = tracked_by(connection)
     for sequence in (7, 8, 7):
         reply = f"$JS.ACK.hub.ACC.WEBHOOKS.ingest.1.{sequence}.{sequence}.1750000000000000000.0.x"
-        held.take([Msg(connection, reply=reply)])  # type: ignore[arg-type]
-    assert len(held) == 2
+        in_flight.add([Msg(connection, reply=reply)])  # type: ignore[arg-type]
+    assert len(in_flight) == 2
