@@ -21,7 +21,7 @@ from hogsend.contract.persons import Capture
 from hogsend.posthog.api import PostHogError
 from hogsend.posthog.flags import EvaluatedFlag, Evaluation, FlagsApi, FlagsRequest
 from hogsend.service.metrics import FAILURES
-from hogsend.transport.background import in_background
+from hogsend.transport.background import run_in_background
 from hogsend.transport.connection import Connection
 from services.analytics.project_key import Project, ProjectKey
 
@@ -112,7 +112,7 @@ class FlagReader:
             if call in self._reported:
                 continue
             self._reported[call] = None
-            in_background(self._capture(_called(wanted, key, flag, found)))
+            run_in_background(self._capture(_called(wanted, key, flag, found)))
 
     async def _capture(self, called: Capture) -> None:
         headers = message_headers(

@@ -13,7 +13,7 @@ from hogsend.contract.contacts import (
 )
 from hogsend.contract.errors import HogsendError
 from hogsend.service.metrics import FAILURES
-from hogsend.transport.background import in_background
+from hogsend.transport.background import run_in_background
 from hogsend.transport.connection import Connection
 
 log = structlog.get_logger(__name__)
@@ -47,7 +47,7 @@ class Contacts:
 
         When it fails, the next read of the same person tries again.
         """
-        in_background(self._fill_timezone(contact_key, timezone))
+        run_in_background(self._fill_timezone(contact_key, timezone))
 
     async def _fill_timezone(self, contact_key: str, timezone: str) -> None:
         found = FillTimezone(user_id=contact_key, timezone=timezone)

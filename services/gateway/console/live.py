@@ -19,7 +19,7 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import EVENT_ANNOUNCED, EventBase
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.service import metrics
-from hogsend.transport.background import in_background
+from hogsend.transport.background import run_in_background
 from hogsend.transport.connection import Connection
 
 log = structlog.get_logger(__name__)
@@ -172,7 +172,7 @@ class LiveEvents:
         finally:
             self._watchers.discard(watcher)
             # In a task of its own: this one may be cancelled already.
-            in_background(self._unsubscribe_without_watchers())
+            run_in_background(self._unsubscribe_without_watchers())
 
     async def _stops_within(self, seconds: float) -> bool:
         try:

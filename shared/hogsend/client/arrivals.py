@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from nats.aio.msg import Msg
 
 from hogsend.contract.errors import HogsendError
-from hogsend.transport.background import in_background
+from hogsend.transport.background import run_in_background
 from hogsend.transport.connection import Connection
 from hogsend.transport.in_flight import InFlightMessages
 
@@ -150,7 +150,7 @@ class Arrivals:
             self._unasked = self._loop.call_later(UNASKED_SECONDS, self._soon, self._pause)
 
     def _soon(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        in_background(work())
+        run_in_background(work())
 
     async def _next(self) -> Msg | None:
         try:

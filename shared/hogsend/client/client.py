@@ -43,7 +43,7 @@ from hogsend.contract.persons import (
     Timezone,
 )
 from hogsend.contract.timezones import explicit_timezone, find_timezone
-from hogsend.transport.background import in_background
+from hogsend.transport.background import run_in_background
 from hogsend.transport.connection import Connection
 
 UTC_ZONE = "UTC"
@@ -353,4 +353,4 @@ async def connect(
         yield Client(connection)
     finally:
         # anyio's scopes cancel again at every await: then it goes on by itself.
-        await asyncio.shield(in_background(connection.close()))
+        await asyncio.shield(run_in_background(connection.close()))

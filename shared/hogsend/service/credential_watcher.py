@@ -19,7 +19,7 @@ import structlog
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.errors import HogsendError
 from hogsend.service import metrics
-from hogsend.transport.background import in_background
+from hogsend.transport.background import run_in_background
 
 log = structlog.get_logger(__name__)
 
@@ -209,7 +209,7 @@ class CredentialWatcher:
             listener(change)
         for watched in self._watched:
             if watched.at_once:
-                in_background(self._renewed(watched))
+                run_in_background(self._renewed(watched))
 
     def hurry(self) -> None:
         """Ask now for what is wanted at once and not current."""

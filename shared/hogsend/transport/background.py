@@ -1,4 +1,4 @@
-"""Work that its caller does not wait for."""
+"""Tasks whose result no caller awaits."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 _running: set[asyncio.Task[Any]] = set()
 
 
-def in_background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Begin work in a task of its own, and keep that until it has ended.
+def run_in_background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Run `work` in a task, and keep a reference to the task until it has ended.
 
-    An event loop keeps only a weak reference: a task that nothing else refers to may be collected
-    in the middle of its work.
+    An event loop keeps only a weak reference to a task. Without another one, the task may be
+    garbage-collected before its work is done.
     """
     task = asyncio.create_task(work)
     _running.add(task)

@@ -14,7 +14,7 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
-from hogsend.transport.background import in_background
+from hogsend.transport.background import run_in_background
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.consumer import RETRY_SECONDS, connected, is_stray
 from hogsend.transport.foreign_consumer import forget, found_or_made, named
@@ -127,7 +127,7 @@ class _Reading:
 
 def _end_soon(loop: asyncio.AbstractEventLoop, reading: _Reading) -> None:
     def end() -> None:
-        in_background(reading.end())
+        run_in_background(reading.end())
 
     if not loop.is_closed():
         # Garbage is collected in any thread.
