@@ -20,7 +20,7 @@ from hogsend.contract.errors import HogsendError
 from hogsend.contract.streams import ENGAGEMENT_CONSUMER, StreamName
 from hogsend.service import metrics
 from hogsend.transport.connection import UNREACHABLE, Connection
-from hogsend.transport.own_consumer import consumers_of
+from hogsend.transport.own_consumer import list_consumers
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +84,7 @@ class EngagementRetention:
         end = self._known_to_all(stream.state.last_seq)
         if not stream.state.messages:
             return
-        consumers = await consumers_of(js, StreamName.ENGAGEMENT)
+        consumers = await list_consumers(js, StreamName.ENGAGEMENT)
         recorded = [one for one in consumers if one.name == ENGAGEMENT_CONSUMER.durable_name]
         if not recorded or await self._waits(consumers):
             return

@@ -20,7 +20,7 @@ from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.subscribers.batches import BatchSubscriber
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.in_flight import abandon
-from hogsend.transport.own_consumer import consumers_of, made
+from hogsend.transport.own_consumer import create_or_update, list_consumers
 from hogsend.transport.problem import NO_MESSAGE, Problem
 from services.analytics.delivery.ordered_queue import Place
 from services.analytics.delivery.positions import KeptPosition, Positions
@@ -102,7 +102,7 @@ class JetStreams:
         """Names of all durable consumers of a stream, and of those whose position is kept."""
         names = set(await self._kept.durables(stream))
         with _as_unavailable():
-            for info in await consumers_of(self._broker.link.js, stream):
+            for info in await list_consumers(self._broker.link.js, stream):
                 names.add(info.name)
         return names
 
@@ -119,12 +119,12 @@ class JetStreams:
         """Keep how far the consumers are that have brought something since."""
         moved = []
         for (stream, durable), kept in [*self._positions.items()]:
-            if not kept.position.is_behind:
+            if not kept.position.has_unacknowledged:
                 continue
             # One that is gone is made again by its reader.
             with _as_unavailable(), suppress(nats.js.errors.NotFoundError):
                 js = await self._broker.link.js_for(stream)
-                if await kept.position.look(js, stream, durable):
+                if await kept.position.refresh(js, stream, durable):
                     moved.append(kept)
         # What was deleted meanwhile must not come back.
         wanted = [one.now() for one in moved if one in self._positions.values()]
@@ -159,9 +159,9 @@ class JetStreamConsumer:
         with _as_unavailable():
             js = await self._link.js_for(self._stream)
             if self._kept is None:
-                info = await made(js, self._stream, self._config)
+                info = await create_or_update(js, self._stream, self._config)
             else:
-                info = await self._kept.position.made(js, self._stream, self._config)
+                info = await self._kept.position.ensure_consumer(js, self._stream, self._config)
             self._stream_made_at = (await js.stream_info(self._stream)).created
         if self._kept is not None:
             await self._kept.keep()

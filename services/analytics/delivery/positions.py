@@ -66,7 +66,7 @@ class KeptPosition:
         """
         known = await self._kept.get(self._stream, self._durable)
         if known is not None:
-            self.position.continues(Position(known.stream_made_at, known.acknowledged))
+            self.position.copy_from(Position(known.stream_made_at, known.acknowledged))
 
     async def keep(self) -> None:
         """Keep it as it is.
@@ -79,12 +79,12 @@ class KeptPosition:
 
     def now(self) -> SavedPosition | None:
         """What is to be kept; None while nothing is known."""
-        if self.position.stream_made_at is None:
+        if self.position.stream_created_at is None:
             return None
         return SavedPosition(
             stream=self._stream,
             durable=self._durable,
-            stream_made_at=self.position.stream_made_at,
+            stream_made_at=self.position.stream_created_at,
             acknowledged=self.position.acknowledged,
         )
 

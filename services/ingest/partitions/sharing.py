@@ -34,7 +34,7 @@ from hogsend.service.broker import ServiceBroker
 from hogsend.service.subscribers.batches import BatchSubscriber
 from hogsend.service.tasks import cancel_all
 from hogsend.transport.connection import UNREACHABLE, Connection
-from hogsend.transport.own_consumer import consumers_of
+from hogsend.transport.own_consumer import list_consumers
 from hogsend.transport.pinned_consumer import Overlaps, PinnedConsumer
 from hogsend.transport.pull import ConsumerGone
 from services.ingest import metrics
@@ -220,7 +220,7 @@ class Partitions:
 
     async def _others(self) -> list[str]:
         """Names of the consumers of another number of partitions."""
-        found = await consumers_of(self._link.js, StreamName.WEBHOOKS)
+        found = await list_consumers(self._link.js, StreamName.WEBHOOKS)
         return [one.name for one in found if partitions_in(one.name) not in {None, self._count}]
 
     async def _delete_others(self) -> None:

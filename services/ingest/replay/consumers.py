@@ -19,7 +19,7 @@ from hogsend.contract.consumers import API, OWN_API, reserved
 from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
-from hogsend.transport.own_consumer import consumers_of
+from hogsend.transport.own_consumer import list_consumers
 from hogsend.transport.problem import Problem
 from services.ingest.jetstream_errors import available
 from services.ingest.replay.filters import by_name, filters_of, set_filters
@@ -142,7 +142,7 @@ class ReplayConsumers:
             try:
                 return await self._link.wait_unless_refused(
                     f"{API}.CONSUMER.LIST.{StreamName.EVENTS}",
-                    consumers_of(self._link.js, StreamName.EVENTS),
+                    list_consumers(self._link.js, StreamName.EVENTS),
                 )
             except js_errors.NotFoundError:
                 raise NotFound("there is no stream of events yet") from None

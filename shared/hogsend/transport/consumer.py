@@ -18,7 +18,7 @@ from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.ephemeral_consumer import EphemeralConsumer
 from hogsend.transport.foreign_consumer import found_or_made
 from hogsend.transport.in_flight import HEARTBEAT_SECONDS
-from hogsend.transport.own_consumer import Position, made
+from hogsend.transport.own_consumer import Position, create_or_update
 from hogsend.transport.pull import ConsumerGone, Pull
 from hogsend.transport.read_failures import ReadFailures
 
@@ -88,8 +88,8 @@ class Consumer:
             return found.name
         js = await self._connection.js_for(self._stream)
         if self._position is None:
-            return (await made(js, self._stream, self._config)).name
-        return (await self._position.made(js, self._stream, self._config)).name
+            return (await create_or_update(js, self._stream, self._config)).name
+        return (await self._position.ensure_consumer(js, self._stream, self._config)).name
 
     async def forget(self) -> None:
         """Leave nothing at JetStream of a consumer that is not durable; raises nothing."""
@@ -116,7 +116,7 @@ class Consumer:
                     self._failures.clear()
                     if messages := await self._without_strays(found):
                         if self._position is not None:
-                            self._position.reached(messages[-1].metadata.sequence.stream)
+                            self._position.note_delivered(messages[-1].metadata.sequence.stream)
                         yield messages
                     if found and self._ephemeral is not None:
                         self._ephemeral.done(found[-1].metadata.sequence.stream)

@@ -1,4 +1,4 @@
-"""Consumers of Hogsend's services: made as declared, and made again at their last position."""
+"""Consumers of Hogsend's own services: created as declared, and recreated at their last position."""
 
 from __future__ import annotations
 
@@ -9,97 +9,105 @@ from nats.js.api import ConsumerConfig, ConsumerInfo, DeliverPolicy
 from nats.js.errors import APIError
 
 _CANNOT_CHANGE = 10012
-"""JetStream's code for a change of what a consumer has for good."""
+"""JetStream's code for an update of a setting that a consumer keeps for its lifetime."""
 
 
 class Position:
-    """How far a durable consumer was read, for when it is deleted.
+    """How far a durable consumer was read, in case it is deleted and has to be recreated.
 
-    Made again as declared it would begin with what is new by then, and leave out what was published
-    meanwhile; or with what it has read long ago. What was acknowledged since the last look comes
-    again. Not for a stream whose consumers may begin at its start only (a work queue).
+    A consumer that is recreated as declared starts with new messages and skips those published in
+    between, or starts with messages that were read long ago. One that is recreated at its position
+    repeats only what was acknowledged since the last refresh.
+
+    Not for a work queue: its consumers can only start at the first message of the stream.
     """
 
-    def __init__(self, stream_made_at: datetime | None = None, acknowledged: int = 0) -> None:
-        """Know what was kept, or nothing.
+    def __init__(self, stream_created_at: datetime | None = None, acknowledged: int = 0) -> None:
+        """Start from a stored position, or from none.
 
         Args:
-            stream_made_at: when the stream was made: sequences of another one say nothing.
-            acknowledged: its sequence up to which everything is acknowledged.
+            stream_created_at: creation time of the stream. A sequence of a stream that was deleted
+                means nothing in its successor.
+            acknowledged: stream sequence up to which every message is acknowledged.
         """
-        self._stream_made_at = stream_made_at
+        self._stream_created_at = stream_created_at
         self._acknowledged = acknowledged
         self._delivered = 0
 
     @property
-    def stream_made_at(self) -> datetime | None:
-        """When the stream was made that it is about; None while nothing is known."""
-        return self._stream_made_at
+    def stream_created_at(self) -> datetime | None:
+        """Creation time of the stream this position belongs to; None while it is not known."""
+        return self._stream_created_at
 
     @property
     def acknowledged(self) -> int:
-        """Sequence up to which everything was acknowledged when last looked at."""
+        """Stream sequence up to which every message was acknowledged at the last refresh."""
         return self._acknowledged
 
     @property
-    def is_behind(self) -> bool:
-        """Whether more was delivered than is known to be acknowledged."""
+    def has_unacknowledged(self) -> bool:
+        """Whether a message was delivered that is not known to be acknowledged."""
         return self._delivered > self._acknowledged
 
-    def reached(self, sequence: int) -> None:
-        """Note that a message was delivered."""
+    def note_delivered(self, sequence: int) -> None:
+        """Note that the message with this stream sequence was delivered."""
         self._delivered = max(self._delivered, sequence)
 
-    def continues(self, earlier: Position) -> None:
-        """Take over where another one is."""
-        self._stream_made_at = earlier.stream_made_at
+    def copy_from(self, earlier: Position) -> None:
+        """Take over the values of another position."""
+        self._stream_created_at = earlier.stream_created_at
         self._acknowledged = earlier.acknowledged
 
-    async def made(self, js: JetStreamContext, stream: str, config: ConsumerConfig) -> ConsumerInfo:
-        """Make the consumer where it had been, or as declared if that is not known; or find it.
+    async def ensure_consumer(
+        self, js: JetStreamContext, stream: str, config: ConsumerConfig
+    ) -> ConsumerInfo:
+        """Create the consumer unless it exists: at this position, or as declared without one.
 
         Raises:
             nats.errors.Error: NATS or JetStream cannot be reached, or refuses.
         """
-        found = await js.stream_info(stream)
-        if found.created == self._stream_made_at:
-            # A stream that was restored from a backup may end before what was acknowledged.
-            self._acknowledged = min(self._acknowledged, found.state.last_seq)
+        stream_info = await js.stream_info(stream)
+        if stream_info.created == self._stream_created_at:
+            # A stream that was restored from a backup may end before the acknowledged sequence.
+            self._acknowledged = min(self._acknowledged, stream_info.state.last_seq)
             config = config.evolve(
                 deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
                 opt_start_seq=self._acknowledged + 1,
             )
         else:
             self._acknowledged = 0
-        info = await made(js, stream, config)
-        self._stream_made_at, self._delivered = found.created, 0
-        self._note(info)
-        return info
+        consumer = await create_or_update(js, stream, config)
+        self._stream_created_at, self._delivered = stream_info.created, 0
+        self._update(consumer)
+        return consumer
 
-    async def look(self, js: JetStreamContext, stream: str, consumer: str) -> bool:
-        """Ask how far the consumer is now; whether that has changed.
+    async def refresh(self, js: JetStreamContext, stream: str, consumer: str) -> bool:
+        """Read the position from JetStream, and return whether it has changed.
 
         Raises:
             nats.errors.Error: NATS or JetStream cannot be reached, or there is no such consumer.
         """
         before = self._acknowledged
-        self._note(await js.consumer_info(stream, consumer))
+        self._update(await js.consumer_info(stream, consumer))
         return self._acknowledged != before
 
-    def _note(self, info: ConsumerInfo) -> None:
-        floor = info.ack_floor.stream_seq if info.ack_floor else 0
-        # Until the first acknowledgement nats-server before 2.14 says 0, wherever a consumer began.
-        self._acknowledged = floor or max(self._acknowledged, _begun_after(info))
+    def _update(self, info: ConsumerInfo) -> None:
+        ack_floor = info.ack_floor.stream_seq if info.ack_floor else 0
+        # Before the first acknowledgement, nats-server before 2.14 reports 0 wherever the consumer
+        # started.
+        self._acknowledged = ack_floor or max(self._acknowledged, _started_after(info))
 
 
-def _begun_after(info: ConsumerInfo) -> int:
-    """Sequence behind which a consumer began; 0 where it delivered something since."""
+def _started_after(info: ConsumerInfo) -> int:
+    """Return the sequence before a consumer's first message; 0 once it has delivered a message."""
     delivered = info.delivered
     return delivered.stream_seq if delivered and not delivered.consumer_seq else 0
 
 
-async def made(js: JetStreamContext, stream: str, config: ConsumerConfig) -> ConsumerInfo:
-    """Make a consumer, or bring one that exists up to date, except for where it began.
+async def create_or_update(
+    js: JetStreamContext, stream: str, config: ConsumerConfig
+) -> ConsumerInfo:
+    """Create a consumer, or update an existing one. An existing one keeps its start position.
 
     Raises:
         nats.errors.Error: NATS or JetStream cannot be reached, or refuses.
@@ -109,22 +117,23 @@ async def made(js: JetStreamContext, stream: str, config: ConsumerConfig) -> Con
     except APIError as error:
         if error.err_code != _CANNOT_CHANGE:
             raise
-        # Made again at a position, it has another beginning than declared, for good.
+        # A consumer that was recreated at a position has another start than declared, and JetStream
+        # does not change the start of a consumer.
         name = config.durable_name or config.name or ""
-        known = (await js.consumer_info(stream, name)).config
-        same_begin = config.evolve(
-            deliver_policy=known.deliver_policy, opt_start_seq=known.opt_start_seq
+        existing = (await js.consumer_info(stream, name)).config
+        same_start = config.evolve(
+            deliver_policy=existing.deliver_policy, opt_start_seq=existing.opt_start_seq
         )
-        return await js.add_consumer(stream, same_begin)
+        return await js.add_consumer(stream, same_start)
 
 
-async def consumers_of(js: JetStreamContext, stream: str) -> list[ConsumerInfo]:
-    """Every consumer of a stream; JetStream gives a page of them at a time.
+async def list_consumers(js: JetStreamContext, stream: str) -> list[ConsumerInfo]:
+    """Return every consumer of a stream. JetStream sends them in pages.
 
     Raises:
         nats.errors.Error: NATS or JetStream cannot be reached, or there is no such stream.
     """
-    found: list[ConsumerInfo] = []
-    while page := await js.consumers_info(stream, offset=len(found)):
-        found += page
-    return found
+    consumers: list[ConsumerInfo] = []
+    while page := await js.consumers_info(stream, offset=len(consumers)):
+        consumers += page
+    return consumers

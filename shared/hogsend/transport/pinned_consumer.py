@@ -21,7 +21,7 @@ from nats.js import errors as js_errors
 from hogsend.contract.consumers import API
 from hogsend.contract.partitions import GROUP, PinnedConsumerConfig
 from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
-from hogsend.transport.own_consumer import made
+from hogsend.transport.own_consumer import create_or_update
 from hogsend.transport.problem import Problem
 from hogsend.transport.pull import ANSWER_SECONDS, ConsumerGone, Pull, PullRequest
 from hogsend.transport.read_failures import ReadFailures
@@ -103,7 +103,7 @@ class PinnedConsumer:
             nats.errors.Error: JetStream cannot be reached, or refuses.
         """
         try:
-            await made(self._connection.js, self._stream, self._config)
+            await create_or_update(self._connection.js, self._stream, self._config)
         except js_errors.APIError as error:
             if error.err_code == _OVERLAPS:
                 raise Overlaps(self.name) from error

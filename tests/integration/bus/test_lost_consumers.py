@@ -15,7 +15,7 @@ from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import Consumer
-from hogsend.transport.own_consumer import Position, made
+from hogsend.transport.own_consumer import Position, create_or_update
 from tests.integration.harness import connected
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -85,7 +85,7 @@ async def test_nothing_is_missed_that_came_while_it_was_gone(
         await reader.stop()
         assert b"before" not in reader.read
         # A service that starts later finds it, declared otherwise as it is.
-        info = await made(analytics.js, STREAM, NEW.evolve(max_ack_pending=7))
+        info = await create_or_update(analytics.js, STREAM, NEW.evolve(max_ack_pending=7))
     assert info.config.max_ack_pending == 7
 
 

@@ -1,4 +1,4 @@
-"""A consumer that is made again goes on where it was, also on servers that say less."""
+"""A recreated consumer continues at its position, also on servers that report less of it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from nats.js.api import ConsumerConfig, ConsumerInfo, DeliverPolicy, SequenceInf
 
 from hogsend.transport.own_consumer import Position
 
-MADE_AT = datetime(2026, 1, 1, tzinfo=UTC)
+CREATED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 NEW = ConsumerConfig(durable_name="destination-1", deliver_policy=DeliverPolicy.NEW)
 
 
 class Server:
-    """Answers as nats-server 2.12 does: the floor is 0 until the first acknowledgement."""
+    """Replies as nats-server 2.12 does: the ack floor is 0 until the first acknowledgement."""
 
     def __init__(self, last: int) -> None:
-        self.created, self.last = MADE_AT, last
-        self.asked: list[ConsumerConfig] = []
-        self._begun = self._read = self._floor = 0
+        self.created, self.last = CREATED_AT, last
+        self.requested: list[ConsumerConfig] = []
+        self._started_after = self._delivered = self._ack_floor = 0
 
     async def stream_info(self, _stream: str) -> Any:
         return self
@@ -35,27 +35,29 @@ class Server:
         return self.last
 
     async def add_consumer(self, stream: str, config: ConsumerConfig) -> ConsumerInfo:
-        self.asked.append(config)
-        self._begun = (config.opt_start_seq or self.last + 1) - 1
-        self._read = self._floor = 0
+        self.requested.append(config)
+        self._started_after = (config.opt_start_seq or self.last + 1) - 1
+        self._delivered = self._ack_floor = 0
         return await self.consumer_info(stream, "")
 
     async def consumer_info(self, stream: str, _name: str) -> ConsumerInfo:
         return ConsumerInfo(
             name="destination-1",
             stream_name=stream,
-            config=self.asked[-1],
-            created=MADE_AT,
-            delivered=SequenceInfo(self._read, self._begun + self._read),
-            ack_floor=SequenceInfo(self._floor, self._begun + self._floor if self._floor else 0),
+            config=self.requested[-1],
+            created=CREATED_AT,
+            delivered=SequenceInfo(self._delivered, self._started_after + self._delivered),
+            ack_floor=SequenceInfo(
+                self._ack_floor, self._started_after + self._ack_floor if self._ack_floor else 0
+            ),
         )
 
     def deliver(self, count: int) -> None:
         self.last += count
-        self._read += count
+        self._delivered += count
 
     def acknowledge(self) -> None:
-        self._floor = self._read
+        self._ack_floor = self._delivered
 
 
 @pytest.fixture
@@ -63,51 +65,55 @@ def server() -> Server:
     return Server(last=7)
 
 
-async def made(position: Position, server: Server) -> int | None:
-    """Make the consumer; gives where it was asked to begin, None for as declared."""
-    await position.made(cast("JetStreamContext", server), "S", NEW)
-    return server.asked[-1].opt_start_seq
+async def recreate(position: Position, server: Server) -> int | None:
+    """Create the consumer; returns the requested start sequence, None for the declared start."""
+    await position.ensure_consumer(cast("JetStreamContext", server), "S", NEW)
+    return server.requested[-1].opt_start_seq
 
 
-async def look(position: Position, server: Server) -> int:
-    await position.look(cast("JetStreamContext", server), "S", "destination-1")
+async def refresh(position: Position, server: Server) -> int:
+    await position.refresh(cast("JetStreamContext", server), "S", "destination-1")
     return position.acknowledged
 
 
-async def test_one_that_has_read_nothing_begins_where_it_was_made(server: Server) -> None:
+async def test_a_consumer_that_delivered_nothing_starts_where_it_was_created(
+    server: Server,
+) -> None:
     position = Position()
-    assert await made(position, server) is None
+    assert await recreate(position, server) is None
     server.last = 9
-    assert await made(position, server) == 8
+    assert await recreate(position, server) == 8
     server.last = 11
-    assert await made(position, server) == 8
+    assert await recreate(position, server) == 8
 
 
-async def test_one_that_has_acknowledged_nothing_does_too(server: Server) -> None:
+async def test_a_consumer_without_an_acknowledgement_starts_where_it_was_created(
+    server: Server,
+) -> None:
     position = Position()
-    await made(position, server)
+    await recreate(position, server)
     server.deliver(2)
-    assert await look(position, server) == 7
-    assert await made(position, server) == 8
+    assert await refresh(position, server) == 7
+    assert await recreate(position, server) == 8
 
 
-async def test_what_was_acknowledged_counts_as_soon_as_it_is_said(server: Server) -> None:
+async def test_the_ack_floor_counts_as_soon_as_it_is_reported(server: Server) -> None:
     position = Position()
-    await made(position, server)
+    await recreate(position, server)
     server.deliver(2)
     server.acknowledge()
-    assert await look(position, server) == 9
-    assert await made(position, server) == 10
+    assert await refresh(position, server) == 9
+    assert await recreate(position, server) == 10
 
 
-async def test_another_stream_of_that_name_is_read_as_declared(server: Server) -> None:
-    position = Position(MADE_AT, 100)
+async def test_a_new_stream_of_the_same_name_is_read_as_declared(server: Server) -> None:
+    position = Position(CREATED_AT, 100)
     server.created = datetime(2026, 1, 2, tzinfo=UTC)
-    assert await made(position, server) is None
+    assert await recreate(position, server) is None
     assert position.acknowledged == 7
 
 
-async def test_a_stream_that_ends_sooner_is_read_from_there(server: Server) -> None:
-    position = Position(MADE_AT, 100)
-    assert await made(position, server) == 8
+async def test_a_stream_that_ends_before_the_position_is_read_from_its_end(server: Server) -> None:
+    position = Position(CREATED_AT, 100)
+    assert await recreate(position, server) == 8
     assert position.acknowledged == 7
