@@ -1,4 +1,4 @@
-"""Consumers of Hogsend's own services: created as declared, and recreated at their last position."""
+"""Consumers of Hogsend's own services: created as declared, recreated at their last position."""
 
 from __future__ import annotations
 
