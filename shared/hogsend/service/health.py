@@ -1,4 +1,4 @@
-"""The health of a service's process, as it reports it when the gateway asks."""
+"""The health of a service's process, which the gateway requests and includes in its report."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from hogsend.service.database import Database
 from hogsend.service.retry import waiting_for
 from hogsend.service.shared_read import SharedRead
 
-LOOK_SECONDS = 1.0
-"""How long PostgreSQL may take. Shorter than the gateway waits for the whole answer, so that a
-frozen PostgreSQL is told apart from a service that does not run."""
+DATABASE_SECONDS = 1.0
+"""How long the check of PostgreSQL may take. Shorter than the gateway's timeout for the whole
+reply, so that a frozen PostgreSQL is reported as down and not the service itself."""
 
 _STARTED = time.monotonic()
 _DOWN = DependencyHealth(status="down"), SchemaHealth(None, None, [])
 
 
 class HealthReporter:
-    """Reports the health of this process, its database, and what it cannot go on without."""
+    """Reports the health of this process, its database and the dependencies that it waits for."""
 
     def __init__(
         self,
@@ -28,20 +28,20 @@ class HealthReporter:
         database: Database,
         credential_version: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """Report on a service.
+        """Prepare the reports of one service.
 
         Args:
             service: its name.
             database: its schema in PostgreSQL.
-            credential_version: gives the version of PostHog's credential it works with.
+            credential_version: returns the version of PostHog's credential that the service uses.
         """
         self._service = service
-        self._looking = SharedRead(database.health)
+        self._database_health = SharedRead(database.health)
         self._credential_version = credential_version
 
     async def report(self) -> ServiceHealth:
-        """Look at the database, and say how everything is."""
-        dependency, schema = await self._looking.result(LOOK_SECONDS) or _DOWN
+        """Check the database, and return the health of all parts."""
+        dependency, schema = await self._database_health.result(DATABASE_SECONDS) or _DOWN
         return ServiceHealth(
             service=self._service,
             uptime=round(time.monotonic() - _STARTED, 1),

@@ -1,4 +1,4 @@
-"""Reads of a PostgreSQL that may be frozen, without waiting for it."""
+"""A read of PostgreSQL that all current callers share, and that none of them waits long for."""
 
 from __future__ import annotations
 
@@ -10,27 +10,31 @@ Value = TypeVar("Value")
 
 
 class SharedRead(Generic[Value]):
-    """One read at a time, so that those who keep asking do not use up the pool."""
+    """Runs at most one read at a time; callers that come meanwhile get the result of that read.
+
+    With a read each, callers that poll while PostgreSQL is frozen would use up the connection pool.
+    """
 
     def __init__(self, read: Callable[[], Coroutine[Any, Any, Value]]) -> None:
-        """Prepare without reading."""
+        """Share `read`, which runs when the first caller needs it."""
         self._read = read
-        self._reading: asyncio.Task[Value] | None = None
+        self._running: asyncio.Task[Value] | None = None
 
     async def result(self, within: float) -> Value | None:
-        """Give what is read, together with others who ask now; None when it takes longer.
+        """Return what the running read returns, starting one if none runs; None on a timeout.
 
-        It is not cancelled then: asyncpg would wait for the frozen server once more.
+        A read that times out is not cancelled: asyncpg would then wait for the frozen server once
+        more, to cancel the statement there. It continues, and a later caller may get its result.
 
         Args:
-            within: seconds.
+            within: timeout in seconds.
 
         Raises:
-            Exception: as the read.
+            Exception: whatever the read raised.
         """
-        if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._read())
-        # Another caller may begin the next one before this one goes on.
-        reading = self._reading
-        done, _ = await asyncio.wait({reading}, timeout=within)
-        return reading.result() if done else None
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._read())
+        # Kept in a local: another caller may start the next read before this one resumes.
+        running = self._running
+        done, _ = await asyncio.wait({running}, timeout=within)
+        return running.result() if done else None

@@ -1,4 +1,4 @@
-"""Reads that are shared, and given up without being cancelled."""
+"""Reads that callers share, and that continue when a caller's timeout has passed."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from hogsend.service.shared_read import SharedRead
 
 
 class Server:
-    """Answers with the number of the read, once it is not frozen any more."""
+    """Returns the number of the read, once it is thawed."""
 
     def __init__(self) -> None:
         self.reads = 0
-        self.begun, self.thawed = asyncio.Event(), asyncio.Event()
+        self.started, self.thawed = asyncio.Event(), asyncio.Event()
 
     async def read(self) -> int:
         self.reads += 1
         number = self.reads
-        self.begun.set()
+        self.started.set()
         await self.thawed.wait()
         return number
 
 
-async def test_those_who_ask_at_the_same_time_share_one_read() -> None:
+async def test_callers_at_the_same_time_share_one_read() -> None:
     server = Server()
     server.thawed.set()
     shared = SharedRead(server.read)
@@ -30,7 +30,7 @@ async def test_those_who_ask_at_the_same_time_share_one_read() -> None:
     assert await shared.result(60) == 2
 
 
-async def test_a_read_that_takes_long_is_given_up_and_goes_on_for_the_next() -> None:
+async def test_a_read_that_times_out_continues_for_the_next_caller() -> None:
     server = Server()
     shared = SharedRead(server.read)
     assert await shared.result(0) is None
@@ -39,7 +39,7 @@ async def test_a_read_that_takes_long_is_given_up_and_goes_on_for_the_next() -> 
     assert await shared.result(60) == 1
 
 
-async def test_who_waited_gets_its_own_read_when_the_next_has_begun() -> None:
+async def test_a_caller_gets_the_result_of_its_read_when_the_next_read_has_started() -> None:
     server = Server()
     shared = SharedRead(server.read)
 
@@ -47,7 +47,7 @@ async def test_who_waited_gets_its_own_read_when_the_next_has_begun() -> None:
         return [await shared.result(60), await shared.result(60)]
 
     first, second = asyncio.create_task(twice()), asyncio.create_task(shared.result(60))
-    await server.begun.wait()
+    await server.started.wait()
     server.thawed.set()
     assert await first == [1, 2]
     assert await second == 1
