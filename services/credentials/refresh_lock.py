@@ -9,8 +9,9 @@ from datetime import datetime
 import asyncpg
 
 from hogsend.contract.errors import Unavailable
-from hogsend.service.database import BROKEN, Database
+from hogsend.service.database import Database
 from hogsend.service.locks import HeldLock, LockKey, LockScope, exclusive
+from hogsend.service.postgres_errors import CONNECTION_BROKEN
 from services.credentials.stored import SealedRow, Snapshot, queries, snapshot
 
 LOCK_WAIT_SECONDS = 12.0
@@ -61,7 +62,7 @@ class RefreshLock:
                     replaced=replaced.updated_at,
                     payload=payload,
                 )
-        except BROKEN:
+        except CONNECTION_BROKEN:
             # `Database.acquire` discards the connection.
             raise
         except asyncpg.PostgresError as error:

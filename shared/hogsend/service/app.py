@@ -58,7 +58,7 @@ def service_app(
     """
     if database is not None:
         background = [database.keep_connected, *background]
-        connected = [*connected, database.first_attempt]
+        connected = [*connected, database.wait_for_first_attempt]
         closing = [*closing, database.close]
 
     @asynccontextmanager

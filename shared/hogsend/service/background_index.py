@@ -1,6 +1,6 @@
-"""Builds the index of a large table while rows are written to it.
+"""Builds an index of a large table without blocking writes to the table.
 
-A migration cannot do that: it is one transaction, and writers would wait for its end. See
+A migration cannot do so: it is one transaction, and writers would wait until it ends. See
 docs/adr/0028-index-by-contact.md.
 """
 
@@ -19,37 +19,38 @@ from hogsend.service.database import Database
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 30.0
-"""Pause until a look at what another replica builds, or until the next attempt."""
+"""Pause until the next attempt, and between checks of an index that another replica builds."""
 
 _STATE = """
 SELECT (SELECT indisvalid FROM pg_catalog.pg_index WHERE indexrelid = to_regclass($1)) AS valid,
     EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index
         WHERE relid = to_regclass($2)) AS building,
-    to_regclass($2) IS NULL AS needless
+    to_regclass($2) IS NULL AS table_missing
 """
 
 
 class _State(Enum):
     READY = auto()
-    """It is there, or its table is not."""
+    """The index exists, or its table does not."""
     BUILDING = auto()
-    """Another replica is at it."""
+    """Another replica is building it."""
     BROKEN = auto()
-    """An attempt was interrupted; PostgreSQL keeps what it made, and does not use it."""
+    """A build was interrupted: PostgreSQL has kept the incomplete index, and does not use it."""
     MISSING = auto()
+    """The table has no such index."""
 
 
 class BackgroundIndex:
-    """One index of one table; every replica looks after it, and one builds it."""
+    """One index of one table. Every replica checks for it; one replica builds it."""
 
     def __init__(self, database: Database, *, name: str, table: str, columns: str) -> None:
-        """Prepare.
+        """Prepare without connecting.
 
         Args:
-            database: whose schema has the table.
+            database: its schema contains the table.
             name: of the index.
-            table: its name.
-            columns: what is indexed, as SQL.
+            table: name of the table.
+            columns: the indexed columns, as SQL.
         """
         self._database = database
         self._name = f'"{database.schema}"."{name}"'
@@ -59,10 +60,10 @@ class BackgroundIndex:
         )
 
     async def keep_built(self) -> None:
-        """Build the index unless it is there, again and again until it is."""
+        """Build the index if it does not exist; retry until it does."""
         while True:
             try:
-                if await self._built():
+                if await self._build_if_missing():
                     return
             except Unavailable as error:
                 metrics.FAILURES.labels("index", error.code).inc()
@@ -72,8 +73,8 @@ class BackgroundIndex:
                 log.warning("an index is not built", index=self._name, reason=str(error))
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _built(self) -> bool:
-        """Do what there is to do; False when another replica is at it."""
+    async def _build_if_missing(self) -> bool:
+        """Build the index unless it exists; False when another replica is still building it."""
         async with self._database.outside_transactions() as connection:
             state = await self._state(connection)
             if state in {_State.BUILDING, _State.READY}:
@@ -82,15 +83,16 @@ class BackgroundIndex:
                 await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {self._name}")
             log.info("building an index in the background", index=self._name)
             await connection.execute(self._create)
-            # A replica that waited for another one, which failed, finds what that left.
+            # If this statement waited for another replica whose build failed, `IF NOT EXISTS` was
+            # satisfied by the broken index of that replica.
             ready = await self._state(connection) is _State.READY
         log.info("an index was built", index=self._name, ready=ready)
         return ready
 
     async def _state(self, connection: asyncpg.Connection[asyncpg.Record]) -> _State:
         row = await connection.fetchrow(_STATE, self._name, self._table)
-        assert row is not None  # noqa: S101 - it selects no table
-        if row["valid"] or row["needless"]:
+        assert row is not None  # noqa: S101 - it selects from no table
+        if row["valid"] or row["table_missing"]:
             return _State.READY
         if row["building"]:
             return _State.BUILDING

@@ -1,10 +1,11 @@
-"""Exclusive sections over all replicas of a service, by PostgreSQL's advisory locks.
+"""Exclusive sections across all replicas of a service, with PostgreSQL's advisory locks.
 
-A process that dies loses its lock with its connection. One that freezes loses it once PostgreSQL
-has heard nothing on that connection for the idle time-out.
+A process that dies loses its lock with its connection. A process that freezes loses the lock when
+its connection has been idle for the idle timeout.
 
-Behind a pooler a lock of a session would stay with a server that is lent to another client. There a
-transaction that does nothing else holds the lock, and the section works on another connection.
+Behind a pooler, a session-level lock would stay with a server connection that other clients get
+next. There a transaction that does nothing else holds the lock, and the statements of the section
+run on a second connection.
 """
 
 from __future__ import annotations
@@ -18,23 +19,26 @@ import asyncpg
 import msgspec
 
 from hogsend.contract.errors import Unavailable
-from hogsend.service.database import AWAY, BROKEN, Database
+from hogsend.service.database import Database
+from hogsend.service.postgres_errors import CONNECTION_BROKEN, UNAVAILABLE
+from hogsend.service.postgres_server import IDLE_IN_TRANSACTION
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 
 class Busy(Unavailable):
-    """Another section with the same key did not end within the wait: nothing has failed."""
+    """The lock was not released within the wait: another replica is still in its section."""
 
 
 class LockKey(msgspec.Struct, frozen=True):
-    """What an advisory lock is about.
+    """The key of an advisory lock.
 
-    Replicas of two versions run side by side during an upgrade: a lock's key must stay what it is.
+    The key of an existing lock must not change: during an upgrade replicas of two versions run side
+    by side, and they exclude each other only when both use the same key.
     """
 
     sql: str
-    """One bigint or two integers, as an expression over `$1`, `$2`."""
+    """SQL expression over `$1`, `$2`: one bigint or two integers."""
     arguments: tuple[str | int, ...]
 
     @classmethod
@@ -49,59 +53,66 @@ class LockKey(msgspec.Struct, frozen=True):
 
     @classmethod
     def of_pair(cls, section: str, item: str) -> LockKey:
-        """Use the 32-bit hashes of a section's name and of the item it is about."""
+        """Use the 32-bit hashes of a section's name and of the item that is locked."""
         return cls("hashtext($1), hashtext($2)", (section, item))
 
 
 class LockScope(StrEnum):
-    """What ends with the lock."""
+    """Whether the section is a transaction."""
 
     SESSION = "session"
-    """Nothing: each use of `HeldLock.statements` commits by itself."""
+    """No: each statement commits by itself, and stays when the lock is lost later."""
     TRANSACTION = "transaction"
-    """The section is one transaction; it is rolled back when the lock is lost."""
+    """Yes: it is rolled back when the lock is lost."""
 
 
 class HeldLock:
     """A lock while it is held, and the connection that holds it."""
 
-    def __init__(self, connection: Connection, lost: str, elsewhere: Database | None) -> None:
-        """Hold the lock on `connection`; say `lost` when it has been taken.
+    def __init__(
+        self, connection: Connection, lost: str, statement_database: Database | None
+    ) -> None:
+        """Represent the lock that `connection` holds.
 
-        Statements run on the same connection, or on one that `elsewhere` lends.
+        Args:
+            connection: holds the lock.
+            lost: message of the error when PostgreSQL has released the lock.
+            statement_database: lends the connections for statements; None runs them on
+                `connection`.
         """
         self.connection = connection
         self._lost = lost
-        self._elsewhere = elsewhere
+        self._statement_database = statement_database
         self.loss: Unavailable | None = None
+        """The error that `confirm` raised, once the lock was found to be lost."""
 
     @asynccontextmanager
     async def statements(self) -> AsyncIterator[Connection]:
-        """A connection for statements of the section.
+        """Return a connection for statements of the section.
 
         Raises:
-            Unavailable: PostgreSQL took the lock, or is gone itself.
+            Unavailable: PostgreSQL released the lock, or is not available.
         """
-        if self._elsewhere is None:
+        if self._statement_database is None:
             yield self.connection
             return
-        # What holds the lock cannot refuse a statement that runs elsewhere.
+        # A statement on another connection would also run after the lock was lost.
         await self.confirm()
-        async with self._elsewhere.acquire() as connection:
+        async with self._statement_database.acquire() as connection:
             yield connection
 
     async def confirm(self) -> None:
-        """Make sure that the lock is still held, and start its idle time-out anew.
+        """Check that the lock is still held, and restart its idle timeout.
 
-        Call it before an effect outside of PostgreSQL that must not happen twice.
+        Call it before a side effect outside of PostgreSQL that must not happen twice.
 
         Raises:
-            Unavailable: PostgreSQL took the lock, or is gone itself.
+            Unavailable: PostgreSQL released the lock, or is not available.
         """
         try:
             await self.connection.execute("SELECT 1")
-        except (*AWAY, *BROKEN, asyncpg.PostgresError) as error:
-            if isinstance(error, BROKEN):
+        except (*UNAVAILABLE, *CONNECTION_BROKEN, asyncpg.PostgresError) as error:
+            if isinstance(error, CONNECTION_BROKEN):
                 # The server closed the connection, and asyncpg has not noticed yet.
                 self.connection.terminate()
             self.loss = Unavailable(self._lost)
@@ -122,56 +133,60 @@ async def exclusive(
     """Run the block while no other replica runs one with the same key.
 
     Args:
-        database: lends a connection, which is taken up for as long as the block runs.
-        key: what the lock is about.
+        database: lends a connection, which the block occupies until it ends.
+        key: of the lock.
         scope: whether the block is one transaction.
-        wait_seconds: longest wait for the lock; 0 asks once and does not wait.
-        idle_seconds: PostgreSQL takes the lock when the connection has been idle for so long.
-        busy: message of the error when the wait is over.
-        lost: message of the error that `confirm` raises.
+        wait_seconds: longest wait for the lock; 0 tries once and does not wait.
+        idle_seconds: PostgreSQL releases the lock when the connection was idle for this long.
+        busy: message of `Busy`.
+        lost: message of the error that `confirm` raises when the lock was lost.
 
     Raises:
-        Busy: the wait is over.
-        Unavailable: PostgreSQL is not available.
+        Busy: the lock was not released within `wait_seconds`.
+        Unavailable: PostgreSQL is not available, or the lock was lost.
     """
     lock: HeldLock | None = None
     try:
         async with AsyncExitStack() as section:
             connection = await section.enter_async_context(database.acquire())
-            elsewhere = database if database.pooled and scope is LockScope.SESSION else None
-            if elsewhere is not None:
-                scope = LockScope.TRANSACTION
-            if scope is LockScope.SESSION:
-                section.push_async_callback(_reset, connection)
-            if scope is LockScope.TRANSACTION and elsewhere is None:
+            statement_database = None
+            if database.is_behind_pooler and scope is LockScope.SESSION:
+                # `acquire` has started the transaction that holds the lock.
+                statement_database, scope = database, LockScope.TRANSACTION
+            elif scope is LockScope.TRANSACTION:
                 await section.enter_async_context(connection.transaction())
+            else:
+                section.push_async_callback(_reset, connection)
             await _set_idle_timeout(connection, scope, idle_seconds)
             await _lock(connection, key, scope, wait_seconds, busy)
-            lock = HeldLock(connection, lost, elsewhere)
+            lock = HeldLock(connection, lost, statement_database)
             yield lock
     except Unavailable:
-        # A transaction that cannot even be rolled back hides what `confirm` said.
+        # When the rollback fails too, its error hides the one that `confirm` raised.
         if lock is not None and lock.loss is not None:
             raise lock.loss from lock.loss.__cause__
         raise
 
 
 async def _set_idle_timeout(connection: Connection, scope: LockScope, seconds: float) -> None:
-    # Either setting is undone: by the end of the transaction, or by `_reset`.
+    # The end of the transaction, or `_reset`, restores the setting.
     in_transaction = scope is LockScope.TRANSACTION
-    setting = "idle_in_transaction_session_timeout" if in_transaction else "idle_session_timeout"
+    setting = IDLE_IN_TRANSACTION if in_transaction else "idle_session_timeout"
     milliseconds = str(round(seconds * 1000))
     await connection.execute("SELECT set_config($1, $2, $3)", setting, milliseconds, in_transaction)
 
 
 async def _reset(connection: Connection) -> None:
-    """Take a session's settings and locks from it, also one granted just when its wait was over."""
+    """Release a session's locks and restore its settings.
+
+    This includes a lock that PostgreSQL granted at the moment when the wait for it timed out.
+    """
     if connection.is_closed():
         return
     try:
         await connection.reset()
     except BaseException:
-        # The pool must not lend it again; PostgreSQL undoes all of it with the connection.
+        # The pool must not lend it again. PostgreSQL releases the locks with the connection.
         connection.terminate()
         raise
 
@@ -187,7 +202,7 @@ async def _lock(
             raise Busy(busy)
         return
     try:
-        # A lock that is granted just when the wait is over is given back by `_reset`.
+        # A lock that is granted at the moment of the timeout is released by `_reset`.
         await connection.execute(
             f"SELECT pg_advisory{suffix}({key.sql})", *key.arguments, timeout=wait_seconds
         )

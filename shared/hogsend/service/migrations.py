@@ -1,7 +1,7 @@
 """Migrations of one service's schema: numbered `.sql` files in dbmate's format.
 
-They run on the connections that queries run on, so that whatever leads to PostgreSQL (TLS, several
-hosts, a pooler) is understood once. See docs/adr/0016-migrations-over-asyncpg.md.
+asyncpg runs them, as it runs the queries, so that TLS, several hosts and poolers are supported in
+one place for both. See docs/adr/0016-migrations-over-asyncpg.md.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ import asyncpg
 import msgspec
 import structlog
 
+from hogsend.service import postgres_connection
 from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.postgres_server import (
-    STANDSTILL,
+    IDLE_IN_TRANSACTION,
+    idle_in_transaction_value,
     lift_time_limits,
-    require_suitable,
-    standstill,
+    require_supported,
 )
 
 log = structlog.get_logger(__name__)
 
-CONNECT_SECONDS = 10.0
 UP, DOWN = "-- migrate:up", "-- migrate:down"
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 class MigrationFailed(Exception):
-    """PostgreSQL refuses a migration; the message names the file and the reason.
+    """PostgreSQL rejected a migration; the message names its file and the reason.
 
-    The cause is asyncpg's error. Nothing of that migration is kept.
+    `__cause__` is asyncpg's error. The transaction of that migration was rolled back.
     """
 
 
 class Migration(msgspec.Struct, frozen=True):
-    """One file."""
+    """One migration file."""
 
     version: str
     name: str
@@ -47,75 +47,52 @@ class Migration(msgspec.Struct, frozen=True):
 
 
 def read(directory: Path) -> list[Migration]:
-    """Read a service's migrations in the order in which they are applied."""
-    return [_migration(file) for file in sorted(directory.glob("*.sql"))]
-
-
-async def connect(address: PostgresAddress) -> Connection:
-    """Connect as poolers allow: no setting is sent, no statement is prepared by name."""
-    return await asyncpg.connect(
-        address.dsn,
-        timeout=address.connect_seconds or CONNECT_SECONDS,
-        statement_cache_size=0,
-        server_settings=address.settings or None,
-    )
+    """Read a service's migrations, in the order in which they are applied."""
+    return [_parse(file) for file in sorted(directory.glob("*.sql"))]
 
 
 async def migrate(address: PostgresAddress, schema: str, directory: Path) -> None:
-    """Apply what is pending; replicas that start together wait for one another.
+    """Apply the pending migrations; replicas that start together wait for each other.
 
-    Each migration is one transaction, and is noted in it. Of several hosts the one that takes
-    writes is migrated.
+    Each migration runs in one transaction, which also records it as applied. When the address has
+    several hosts, the one that accepts writes is migrated.
 
     Args:
         address: of PostgreSQL.
-        schema: the service's own; it is made when missing, and holds the note of what is applied.
+        schema: the service's own schema, created when missing. Its table `schema_migrations`
+            records what is applied.
         directory: numbered `.sql` files in dbmate's format.
 
     Raises:
-        CannotStart: the server or the database will not do.
-        MigrationFailed: PostgreSQL refuses one of them.
+        CannotStart: the server or the database is not supported.
+        MigrationFailed: PostgreSQL rejected a migration.
         OSError, asyncpg.PostgresConnectionError: PostgreSQL cannot be reached.
     """
     migrations = read(directory)
-    connection = await connect(address)
+    connection = await postgres_connection.connect(address)
     try:
-        await require_suitable(connection)
+        await require_supported(connection)
         while await _apply_next(connection, schema, migrations):
             pass
     finally:
-        await end(connection)
-
-
-async def is_pooled(address: PostgresAddress) -> bool:
-    """Whether a pooler, such as PgBouncer, stands before PostgreSQL.
-
-    A pooler lends one server to many, so it makes up the process number that a client is told when
-    it connects (protocol 3.0, `BackendKeyData`); PostgreSQL itself tells its own.
-    """
-    connection = await connect(address)
-    try:
-        process: int = await connection.fetchval("SELECT pg_catalog.pg_backend_pid()")
-        return process != connection.get_server_pid()
-    finally:
-        await end(connection)
+        await postgres_connection.close(connection)
 
 
 async def _apply_next(connection: Connection, schema: str, migrations: list[Migration]) -> bool:
-    """Apply the first pending migration; False when there was none."""
-    # A replica that waited for the lock must see what its last holder applied.
+    """Apply the first pending migration; False when none is pending."""
+    # A replica that waited for the lock must see what its previous holder applied.
     async with connection.transaction(isolation="read_committed"):
         await lift_time_limits(connection)
-        # Others that start wait for this one, however long it takes, but not for a frozen one.
-        await connection.execute(f"SET LOCAL {STANDSTILL} = {standstill()}")
-        # A lock of a session would outlive a transaction in a pooler.
+        # Other replicas wait for this migration however long it takes, but not for a frozen one.
+        await connection.execute(f"SET LOCAL {IDLE_IN_TRANSACTION} = {idle_in_transaction_value()}")
+        # Behind a pooler a session's lock would outlive this connection.
         await connection.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended('hogsend.migrations.' || $1, 0))", schema
         )
-        applied = await _applied(connection, schema, migrations[-1:])
-        pending = [one for one in migrations if one.version not in applied]
+        applied = await _applied_versions(connection, schema, migrations[-1:])
+        pending = [migration for migration in migrations if migration.version not in applied]
         if not pending:
-            if newer := sorted(applied - {one.version for one in migrations}):
+            if newer := sorted(applied - {migration.version for migration in migrations}):
                 log.warning(
                     "the tables belong to a newer version, which may run beside this one",
                     schema=schema,
@@ -126,16 +103,20 @@ async def _apply_next(connection: Connection, schema: str, migrations: list[Migr
     return True
 
 
-async def _applied(connection: Connection, schema: str, newest: Sequence[Migration]) -> set[str]:
-    # `IF NOT EXISTS` would ask for permissions that a role needs only where something is missing.
+async def _applied_versions(
+    connection: Connection, schema: str, newest: Sequence[Migration]
+) -> set[str]:
+    # `CREATE ... IF NOT EXISTS` would need the permission to create even where nothing is missing.
     if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", f'"{schema}"'):
         await connection.execute(f'CREATE SCHEMA "{schema}"')
     table = f'"{schema}".schema_migrations'
     if not await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table):
         await connection.execute(f"CREATE TABLE {table} (version varchar PRIMARY KEY)")
-        for known in newest:
-            # A migration may have to know whether an older version ever ran here.
-            await connection.execute(f"COMMENT ON TABLE {table} IS 'began with {known.version}'")
+        for migration in newest:
+            # A migration may have to know whether an older version has ever run here.
+            await connection.execute(
+                f"COMMENT ON TABLE {table} IS 'began with {migration.version}'"
+            )
     return {row["version"] for row in await connection.fetch(f"SELECT version FROM {table}")}  # noqa: S608
 
 
@@ -152,16 +133,8 @@ async def _apply(connection: Connection, schema: str, migration: Migration) -> N
     log.info("migrated", schema=schema, migration=migration.name)
 
 
-def _migration(file: Path) -> Migration:
+def _parse(file: Path) -> Migration:
     text = file.read_text(encoding="utf-8")
     up = text.partition(UP)[2].partition(DOWN)[0]
-    # The rest of the marker's line is for dbmate's options.
+    # The line of the marker may contain options of dbmate.
     return Migration(re.split(r"[_.]", file.name)[0], file.name, up.partition("\n")[2])
-
-
-async def end(connection: Connection) -> None:
-    """Close a connection, within a second."""
-    try:
-        await connection.close(timeout=1)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        connection.terminate()

@@ -1,4 +1,4 @@
-"""What asyncpg's pool logs while PostgreSQL cannot be reached: the cause, without a traceback."""
+"""Shortens what asyncpg's pool logs while PostgreSQL cannot be reached: no tracebacks."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ import asyncpg
 
 from hogsend.service.metrics import FAILURES
 
-_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_CONNECTION_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
-def log_causes() -> None:
-    """Have the pool's log say why it cannot connect; errors of another kind keep their traceback.
+def shorten_connection_errors() -> None:
+    """Have asyncpg's pool log one line with the reason for each failed attempt to connect.
 
-    The pool connects in a task of its own, again and again. Which statements fail meanwhile, and
-    what becomes of them, is said where they are made.
+    The pool connects in its own background task and repeats it while PostgreSQL is unreachable. A
+    traceback of each attempt is useless: the statements that fail meanwhile are logged where they
+    are run. Other errors are defects and keep their traceback. May be called more than once.
     """
-    logging.getLogger("asyncpg.pool").addFilter(_cause)
+    logging.getLogger("asyncpg.pool").addFilter(_shorten)
 
 
-def _cause(record: logging.LogRecord) -> bool:
+def _shorten(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, _AWAY):
+    if isinstance(error, _CONNECTION_ERRORS):
         FAILURES.labels("database_pool", type(error).__name__).inc()
-        said = str(error) or type(error).__name__
-        record.msg, record.args, record.exc_info = f"{record.getMessage()}: {said}", (), None
+        reason = str(error) or type(error).__name__
+        record.msg, record.args, record.exc_info = f"{record.getMessage()}: {reason}", (), None
     return True

@@ -1,9 +1,9 @@
-"""Addresses of PostgreSQL: libpq's URI, parsed once for migrations and queries.
+"""PostgreSQL addresses: libpq's connection URI, parsed once for migrations and queries.
 
-asyncpg sends every parameter it does not know to the server as a setting; a server answers with
-`unrecognized configuration parameter`, a pooler with `unsupported startup parameter`. So each
-parameter of libpq (PostgreSQL 18, section 32.1.2) is either understood here, or named as one that
-is not.
+asyncpg sends every parameter that it does not know to the server as a setting. A server rejects
+such a parameter with `unrecognized configuration parameter`, and a pooler with `unsupported startup
+parameter`. So each parameter of libpq (PostgreSQL 18, section 32.1.2) is either handled here, or
+rejected with a message that names it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ _SSL_MODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "v
 _SESSION = frozenset({"any", "read-write", "read-only", "primary", "standby", "prefer-standby"})
 _WRITABLE = frozenset({"any", "read-write", "primary"})
 _SETTINGS = ("application_name", "options")
-"""Settings that PostgreSQL and poolers take when a connection starts."""
-_WITHOUT_EFFECT = frozenset(
+"""Settings that PostgreSQL and poolers accept when a connection starts."""
+_IGNORED = frozenset(
     {
-        # The statements here have time limits of their own.
+        # TCP keepalives are not needed: each statement here has a timeout.
         *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
         *("tcp_user_timeout", "fallback_application_name", "sslcompression", "sslsni"),
-        # Not libpq's: Supabase shows it, for Prisma. A pooler is noticed without it.
+        # Not libpq's: Supabase includes it for Prisma. Poolers are detected without it.
         "pgbouncer",
     }
 )
-_ONLY: dict[str, frozenset[str]] = {
+"""Parameters that are accepted and have no effect here."""
+_SUPPORTED_VALUES: dict[str, frozenset[str]] = {
     "channel_binding": frozenset({"disable", "prefer"}),
     "gssencmode": frozenset({"disable", "prefer"}),
     "client_encoding": frozenset({"auto", "utf8", "utf-8", "unicode"}),
@@ -39,13 +40,13 @@ _ONLY: dict[str, frozenset[str]] = {
     "target_session_attrs": _SESSION,
     "sslmode": _SSL_MODES,
 }
-"""Values that can be kept for parameters that ask for something."""
-_INSTEAD = {
+"""The supported values of parameters of which only some values are supported."""
+_ALTERNATIVES = {
     "channel_binding": "asyncpg cannot bind a login to its TLS channel; sslmode=verify-full with "
     "sslrootcert=/path/to/ca.pem protects against the same attack",
 }
-"""Why another value cannot be kept, and what has the effect that was asked for."""
-_OTHERS = {
+"""Why the other values of a parameter are not supported, and what has the same effect."""
+_FOREIGN = {
     "ssl": "write sslmode=require for ssl=true",
     "sslaccept": "write sslmode=verify-full, or sslmode=require to accept any certificate",
     "schema": "write options=-c%20search_path%3Dname for schema=name",
@@ -53,9 +54,12 @@ _OTHERS = {
     "connection_limit": "remove it, and set DATABASE_POOL_SIZE",
     "pool_timeout": "remove it",
 }
-"""What drivers and mappers of other languages have in its place, and libpq's word for it."""
-_KNOWN = frozenset({*_SSL, *_SETTINGS, *_WITHOUT_EFFECT, *_ONLY, "connect_timeout"})
-_IN_THE_ADDRESS = frozenset({"host", "port", "user", "password", "dbname", "database"})
+"""Parameters of other drivers and of object-relational mappers, and what to write instead."""
+_KNOWN = frozenset({*_SSL, *_SETTINGS, *_IGNORED, *_SUPPORTED_VALUES, "connect_timeout"})
+_LOCATION = frozenset({"host", "port", "user", "password", "dbname", "database"})
+"""Parameters that replace a part of the address before the `?`."""
+
+_EFFECTIVE = frozenset({*_SSL, *_SETTINGS, "connect_timeout", "target_session_attrs"})
 
 _FORM = "write postgresql://user:password@host:5432/database"
 
@@ -64,71 +68,73 @@ class PostgresAddress(msgspec.Struct, frozen=True):
     """Where PostgreSQL is, and how to connect to it."""
 
     hosts: list[tuple[str, int]]
-    """Host names, addresses or directories of sockets, each with its port, in the order to try."""
+    """Host names, IP addresses or socket directories with their ports, in the order to try."""
     user: str | None
     password: str | None
     database: str | None
     parameters: dict[str, str]
-    """Those of libpq that have an effect here."""
+    """The parameters of libpq that have an effect here."""
 
     def __repr__(self) -> str:
-        """Name the hosts only."""
+        """Show the hosts only, not the password."""
         return f"PostgresAddress(hosts={self.hosts!r})"
 
     @classmethod
     def parse(cls, url: str) -> PostgresAddress:
-        """Read libpq's URI.
+        """Parse libpq's connection URI.
 
         Raises:
-            ValueError: it is none, or asks for something that is not supported. The message says
-                what to write, and repeats nothing but names of parameters.
+            ValueError: the text is not such a URI, or it has a parameter that is not supported. The
+                message states what to write. It quotes nothing of the URI but parameter names.
         """
-        scheme, separator, rest = url.strip().partition("://")
+        scheme, separator, remainder = url.strip().partition("://")
         if not separator or scheme.lower() not in SCHEMES:
             raise ValueError(f"it is not the address of a PostgreSQL server; {_FORM}")
-        if "#" in rest:
+        if "#" in remainder:
             raise ValueError("it has a #, which ends an address; write %23 for a # in a password")
-        if any(character <= " " or character == "\x7f" for character in rest):
+        if any(character <= " " or character == "\x7f" for character in remainder):
             raise ValueError("it has a space or a control character; write %20 for a space")
-        location, _, query = rest.partition("?")
+        location, _, query = remainder.partition("?")
         authority, _, path = location.partition("/")
         if "@" in path or "@" in query:
-            # A / or ? in a password: what follows would be taken for a database or a parameter.
+            # A / or ? in a password: what follows it would be read as a database or a parameter.
             raise ValueError(
                 "it has an @ after the host; write %2F, %3F and %40 for a /, ? or @ in a password"
             )
-        credentials, _, places = authority.rpartition("@")
+        credentials, _, host_list = authority.rpartition("@")
         user, _, password = credentials.partition(":")
-        given = _parameters(query)
-        places = given.pop("host", "") or places
-        ports = given.pop("port", "")
-        database = given.pop("dbname", None) or given.pop("database", None) or unquote(path)
-        hosts = _hosts(places, ports)
+        parameters = _parameters(query)
+        host_list = parameters.pop("host", "") or host_list
+        ports = parameters.pop("port", "")
+        database = (
+            parameters.pop("dbname", None) or parameters.pop("database", None) or unquote(path)
+        )
+        hosts = _hosts(host_list, ports)
         if len(hosts) > 1:
-            # One of them may be a standby, and rows are written.
-            given.setdefault("target_session_attrs", "read-write")
+            # One of them may be a standby, which accepts no writes.
+            parameters.setdefault("target_session_attrs", "read-write")
         return cls(
             hosts=hosts,
-            user=given.pop("user", None) or unquote(user) or None,
-            password=given.pop("password", None) or unquote(password) or None,
+            user=parameters.pop("user", None) or unquote(user) or None,
+            password=parameters.pop("password", None) or unquote(password) or None,
             database=database or None,
-            parameters={key: value for key, value in given.items() if key in _effective()},
+            parameters={key: value for key, value in parameters.items() if key in _EFFECTIVE},
         )
 
     @property
     def connect_seconds(self) -> float | None:
-        """Longest an attempt to connect may take; None when the address does not say."""
+        """Connect timeout in seconds; None when the address has none."""
         seconds = float(self.parameters.get("connect_timeout", "0"))
         return seconds if seconds > 0 else None
 
     @property
     def settings(self) -> dict[str, str]:
-        """Settings to start a connection with."""
+        """PostgreSQL settings to start a connection with."""
         return {name: self.parameters[name] for name in _SETTINGS if name in self.parameters}
 
     @property
     def dsn(self) -> str:
-        """The address as asyncpg takes it: every host, and nothing it would send to the server."""
+        """The address for asyncpg, without the parameters that it would send to the server."""
         names = (*_SSL, "target_session_attrs")
         parameters = {key: v for key, v in self.parameters.items() if key in names}
         credentials = quote(self.user, safe="") if self.user else ""
@@ -136,59 +142,56 @@ class PostgresAddress(msgspec.Struct, frozen=True):
             credentials += f":{quote(self.password, safe='')}"
         sockets = [host for host, _ in self.hosts if host.startswith("/")]
         if sockets:
-            # A directory has no place before the path.
+            # A directory cannot be written as the host of a URI, only as a parameter.
             ports = ",".join(str(port) for _, port in self.hosts)
             parameters = {
                 "host": ",".join(host for host, _ in self.hosts),
                 "port": ports,
             } | parameters
-            places = ""
+            host_list = ""
         else:
-            places = ",".join(f"{_bracketed(host)}:{port}" for host, port in self.hosts)
-        location = f"{credentials}@{places}" if credentials else places
+            host_list = ",".join(f"{_bracketed(host)}:{port}" for host, port in self.hosts)
+        location = f"{credentials}@{host_list}" if credentials else host_list
         query = f"?{urlencode(parameters, quote_via=quote)}" if parameters else ""
         return f"postgresql://{location}/{quote(self.database or '', safe='')}{query}"
 
 
-def _effective() -> frozenset[str]:
-    return frozenset({*_SSL, *_SETTINGS, "connect_timeout", "target_session_attrs"})
-
-
 def _parameters(query: str) -> dict[str, str]:
     pairs = parse_qsl(query, keep_blank_values=False)
-    given = dict(pairs)
-    if len(given) < len(pairs):
-        # The last one would win, which may be the one that asks for less.
+    parameters = dict(pairs)
+    if len(parameters) < len(pairs):
+        # The last one would win, and it may be the less strict one.
         raise ValueError("it has a parameter twice; leave one of them")
     for name, value in pairs:
-        if name in _IN_THE_ADDRESS:
+        if name in _LOCATION:
             continue
         if name not in _KNOWN:
             raise ValueError(_not_supported(name))
-        if name in _ONLY and value.lower() not in _ONLY[name]:
-            allowed = ", ".join(sorted(_ONLY[name]))
-            why = f" ({_INSTEAD[name]})" if name in _INSTEAD else ""
+        if name not in _SUPPORTED_VALUES:
+            continue
+        # asyncpg, like libpq, accepts these values in lower case only.
+        parameters[name] = value.lower()
+        if value.lower() not in _SUPPORTED_VALUES[name]:
+            allowed = ", ".join(sorted(_SUPPORTED_VALUES[name]))
+            why = f" ({_ALTERNATIVES[name]})" if name in _ALTERNATIVES else ""
             raise ValueError(f"its parameter {name} can only be one of: {allowed}{why}")
-        if name in _ONLY:
-            # asyncpg, as libpq, knows them in small letters only.
-            given[name] = value.lower()
-    if given.get("sslrootcert") == "system":
-        # libpq's word; asyncpg would look for a file of this name, again and again.
+    if parameters.get("sslrootcert") == "system":
+        # A keyword of libpq. asyncpg would look for a file of this name at each attempt.
         raise ValueError(
             "its sslrootcert must be a file, such as /etc/ssl/certs/ca-certificates.crt"
         )
-    session = given.get("target_session_attrs", "any")
+    session = parameters.get("target_session_attrs", "any")
     if session not in _WRITABLE:
         raise ValueError("target_session_attrs must be any, primary or read-write")
-    timeout = given.get("connect_timeout", "0")
+    timeout = parameters.get("connect_timeout", "0")
     if not timeout.isdecimal():
         raise ValueError("its parameter connect_timeout is not a number of seconds")
-    return given
+    return parameters
 
 
 def _not_supported(name: str) -> str:
-    if name in _OTHERS:
-        return f"its parameter {name} is not PostgreSQL's; {_OTHERS[name]}"
+    if name in _FOREIGN:
+        return f"its parameter {name} is not PostgreSQL's; {_FOREIGN[name]}"
     shown = name if name.replace("_", "").isalnum() and name.isascii() else "one of them"
     return (
         f"its parameter {shown} is not supported; remove it, or set a server's setting with "
@@ -196,30 +199,30 @@ def _not_supported(name: str) -> str:
     )
 
 
-def _hosts(places: str, ports: str) -> list[tuple[str, int]]:
-    separate = ports.split(",") if ports else []
-    found: list[tuple[str, int]] = []
-    for number, place in enumerate(places.split(",")):
-        if place.startswith("["):
-            host, _, port = place[1:].partition("]")
+def _hosts(host_list: str, port_list: str) -> list[tuple[str, int]]:
+    ports = port_list.split(",") if port_list else []
+    hosts: list[tuple[str, int]] = []
+    for number, entry in enumerate(host_list.split(",")):
+        if entry.startswith("["):
+            host, _, port = entry[1:].partition("]")
             port = port.removeprefix(":")
-        elif unquote(place).startswith("/"):
-            host, port = place, ""
+        elif unquote(entry).startswith("/"):
+            host, port = entry, ""
         else:
-            host, _, port = place.partition(":")
-        if not port and separate:
-            port = separate[number] if len(separate) > 1 and number < len(separate) else separate[0]
-        if not host and "," in places:
+            host, _, port = entry.partition(":")
+        if not port and ports:
+            port = ports[number] if len(ports) > 1 and number < len(ports) else ports[0]
+        if not host and "," in host_list:
             raise ValueError("a host in it is empty; remove the comma")
-        found.append((unquote(host) or "localhost", _port(port)))
-    return found
+        hosts.append((unquote(host) or "localhost", _port(port)))
+    return hosts
 
 
 def _port(text: str) -> int:
     if not text:
         return DEFAULT_PORT
     if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= 65535:  # noqa: PLR2004
-        # What stands there is a part of the password where that has a colon, slash or #.
+        # Often the text is the end of a password that contains a colon, a slash or a #.
         raise ValueError(
             "a port in it is not a number of 1 to 65535; write %3A, %2F, %3F, %40 and %23 for a "
             ":, /, ?, @ or # in a password"

@@ -1,7 +1,7 @@
-"""Files of certificates that a PostgreSQL address names: read once, before anything connects.
+"""Checks the certificate files that a PostgreSQL address names, before anything connects.
 
-asyncpg reads them at every attempt to connect, and a file that is missing looks like a server that
-is down: a service would wait for it for ever.
+asyncpg reads the files at each attempt to connect, and reports a missing file with the same error
+as a server that is down. Without this check a service would retry without end.
 """
 
 from __future__ import annotations
@@ -19,30 +19,33 @@ _NEVER_VERIFYING = frozenset({"allow", "prefer"})
 
 
 def check_certificates(parameters: Mapping[str, str]) -> None:
-    """Read the files that parameters of an address name, or else the environment, as libpq does.
+    """Load the files that the parameters of an address, or else `PGSSL*` variables, name.
+
+    The variables are used as libpq uses them.
 
     Raises:
-        ValueError: a file cannot be read, holds something else, or is missing; names the parameter.
+        ValueError: a file is missing, cannot be read or has another format. The message names the
+            parameter or variable.
     """
     mode = parameters.get("sslmode") or os.environ.get("PGSSLMODE") or "prefer"
     if mode == "disable":
         return
     named = dict(_named(parameters, verifying=mode not in _NEVER_VERIFYING))
-    for file, said in named.values():
+    for file, label in named.values():
         if not (Path(file).is_file() and os.access(file, os.R_OK)):
-            raise ValueError(f"{said} is not a file that can be read here; write its full path")
-    if "sslrootcert" not in named and mode in _VERIFYING and not _usual_root().is_file():
+            raise ValueError(f"{label} is not a file that can be read here; write its full path")
+    if "sslrootcert" not in named and mode in _VERIFYING and not _default_root().is_file():
         raise ValueError(
             f"sslmode={mode} needs the certificate of the authority that signed the server's: add "
             "sslrootcert=/path/to/ca.pem"
         )
     for name in ("sslrootcert", "sslcrl"):
         if name in named:
-            file, said = named[name]
-            _load(said, partial(ssl.SSLContext.load_verify_locations, cafile=file))
+            file, label = named[name]
+            _load(label, partial(ssl.SSLContext.load_verify_locations, cafile=file))
     if "sslcert" in named:
         certificate, key = named["sslcert"][0], named.get("sslkey", (None, ""))[0]
-        # Without a password it would be asked for at the terminal.
+        # Without a password OpenSSL would prompt for one at the terminal.
         _load(
             "its sslcert and sslkey",
             partial(ssl.SSLContext.load_cert_chain, certfile=certificate, keyfile=key, password=""),
@@ -52,7 +55,7 @@ def check_certificates(parameters: Mapping[str, str]) -> None:
 def _named(
     parameters: Mapping[str, str], *, verifying: bool
 ) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Files by parameter, each with what names it."""
+    """Return each parameter with its file and the label that error messages use for it."""
     for name in _FILES:
         variable = f"PG{name.upper()}"
         if name in parameters:
@@ -61,20 +64,20 @@ def _named(
             yield name, (file, f"the file in {variable}")
 
 
-def _usual_root() -> Path:
-    """Where libpq and asyncpg look for the certificate that nothing names."""
+def _default_root() -> Path:
+    """The default root certificate file of libpq and asyncpg."""
     try:
         return Path.home() / ".postgresql" / "root.crt"
     except (RuntimeError, KeyError):
-        # A user without a home directory.
+        # The user has no home directory.
         return Path(os.devnull)
 
 
-def _load(said: str, load: Callable[[ssl.SSLContext], None]) -> None:
+def _load(label: str, load: Callable[[ssl.SSLContext], None]) -> None:
     try:
         load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     except (OSError, ValueError):
-        # OpenSSL's words are about its own functions.
+        # OpenSSL's message names its own functions, which helps no operator.
         raise ValueError(
-            f"{said} cannot be used; write files in PEM format, a key without a password"
+            f"{label} cannot be used; write files in PEM format, a key without a password"
         ) from None

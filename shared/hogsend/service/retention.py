@@ -1,8 +1,9 @@
-"""Deletes rows of a table that are older than a number of days, a little at a time.
+"""Deletes rows of a table that are older than a number of days, in small transactions.
 
-A sweep walks the table in the order it lies on disk, some blocks in each transaction. So it needs
-no index, locks nothing but the rows it deletes, reads every block once, and can end anywhere: what
-it has not come to the next sweep deletes. The space is used for new rows after PostgreSQL's vacuum.
+A sweep walks the table in its order on disk, `BLOCKS` blocks in each transaction. So it needs no
+index, locks only the rows that it deletes, and reads every block once. It can be interrupted
+anywhere: the next sweep deletes the remaining rows. After PostgreSQL's vacuum the space is reused
+for new rows.
 """
 
 from __future__ import annotations
@@ -22,19 +23,20 @@ from hogsend.service.database import Database
 log = structlog.get_logger(__name__)
 
 SWEEP_SECONDS = 6 * 3600.0
-"""From the end of a sweep to the next."""
+"""Pause between the end of a sweep and the start of the next."""
 RETRY_SECONDS = 60.0
+"""Pause after a sweep that failed because PostgreSQL was not available."""
 BLOCKS = 128
-"""Blocks of 8 KiB in one transaction."""
+"""Blocks of 8 KiB that one transaction sweeps."""
 _OTHER_REPLICA = -1
-_ALONE = """
+_LOCK = """
 SELECT pg_try_advisory_xact_lock(hashtext('retention'), hashtext($1))
     AND to_regclass($1) IS NOT NULL
 """
 
 
 class Retention:
-    """Keeps one table free of old rows; every replica does, and one at a time."""
+    """Keeps one table free of old rows. Every replica runs it, and one of them sweeps at a time."""
 
     def __init__(
         self,
@@ -45,29 +47,30 @@ class Retention:
         days: int,
         end: Callable[[], Awaitable[datetime]] | None = None,
     ) -> None:
-        """Prepare.
+        """Prepare without connecting.
 
         Args:
-            database: whose schema has the table.
-            table: its name; nothing is done while there is none.
-            column: when a row came into being.
-            days: how long a row is kept; 0 is for ever.
-            end: says before when a row must have come into being to be deleted, where that is not
-                told by the days alone.
+            database: its schema contains the table.
+            table: name of the table; while it does not exist nothing is deleted.
+            column: the time from which a row's age is counted.
+            days: how long a row is kept; 0 keeps all rows.
+            end: returns the time before which rows are deleted, where more than their age decides.
+                A row younger than `days` is never deleted.
         """
         self._database = database
         self._table = table
         self._days = days
         self._end = end or self._days_ago
-        # Names come from the service itself, and PostgreSQL takes none as parameters. The time is
-        # told by two clocks: nothing brings back what is deleted by one that is wrong.
+        # PostgreSQL accepts no names as parameters; these come from the service's own code. Two
+        # clocks must agree that a row is old, the service's ($3) and PostgreSQL's: a wrong clock
+        # would delete rows that cannot be restored.
         self._statement = (
             f"DELETE FROM {table} WHERE ctid >= $1::tid AND ctid < $2::tid "  # noqa: S608
             f"AND {column} < least($3, now() - make_interval(days => {days}))"
         )
 
     async def keep_swept(self) -> None:
-        """Sweep again and again; ends at once when rows are kept for ever."""
+        """Sweep every `SWEEP_SECONDS` until cancelled; returns at once when all rows are kept."""
         while self._days:
             pause = SWEEP_SECONDS
             try:
@@ -82,14 +85,14 @@ class Retention:
             await asyncio.sleep(pause)
 
     async def sweep(self) -> int:
-        """Delete what is too old by now, unless another replica is at it.
+        """Delete the rows that are too old, unless another replica is sweeping the table.
 
         Returns:
-            How many rows were deleted.
+            Number of rows deleted.
 
         Raises:
             Unavailable: PostgreSQL is not available.
-            asyncpg.PostgresError: PostgreSQL refuses.
+            asyncpg.PostgresError: PostgreSQL rejected a statement.
         """
         started = time.perf_counter()
         deleted = 0
@@ -106,7 +109,8 @@ class Retention:
             deleted += count
             if count:
                 metrics.RETENTION_DELETED.labels(self._table).inc(count)
-                # As long as it worked: half of one connection's time belongs to others.
+                # Pause for as long as the step took, so that a sweep uses at most half of one
+                # connection's time.
                 await asyncio.sleep(time.perf_counter() - step)
         if deleted:
             seconds = round(time.perf_counter() - started, 3)
@@ -124,7 +128,7 @@ class Retention:
 
     async def _delete(self, first: int, end: int, before: datetime) -> int:
         async with self._database.acquire() as connection, connection.transaction():
-            if not await connection.fetchval(_ALONE, self._table):
+            if not await connection.fetchval(_LOCK, self._table):
                 return _OTHER_REPLICA
             status = await connection.execute(self._statement, (first, 0), (end, 0), before)
         return int(status.removeprefix("DELETE "))

@@ -1,4 +1,4 @@
-"""Connections that break in somebody's hands, and servers that change behind them."""
+"""Connections that break while they are borrowed, and servers that change their role."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.waiting import PATIENCE_SECONDS, eventually
 
 @asynccontextmanager
 async def kept(database_url: str) -> AsyncIterator[Database]:
-    """A service's database of one connection, which is connected."""
+    """A service's database that keeps connected, with a pool of one connection."""
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=1)
     keeping = asyncio.create_task(database.keep_connected())
     try:
@@ -41,12 +41,12 @@ async def is_up(database: Database) -> bool:
 
 
 async def backend(database: Database, error: Exception | None = None) -> int:
-    """Process that serves the connection; raises `error` while it is held."""
+    """Return the server process of the connection; raise `error` while it is borrowed."""
     async with database.acquire() as connection:
-        found = await connection.fetchval("SELECT pg_backend_pid()")
+        process = await connection.fetchval("SELECT pg_backend_pid()")
         if error is not None:
             raise error
-    return int(found)
+    return int(process)
 
 
 async def execute(database: Database, *statements: str) -> None:
@@ -58,7 +58,7 @@ async def execute(database: Database, *statements: str) -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        # What asyncpg says of a connection that was cut while a query was cancelled.
+        # asyncpg raises this for a connection that was cut while a query was cancelled.
         asyncpg.InternalClientError("cannot switch to state 11"),
         asyncpg.InterfaceError("connection is closed"),
         asyncpg.ConnectionDoesNotExistError("connection was closed"),
@@ -85,36 +85,36 @@ async def test_a_broken_connection_is_unavailable_and_the_next_one_works(
             assert after != before
 
 
-async def test_a_connection_that_cannot_be_given_back_after_a_cancellation_is_no_complaint(
+async def test_a_failed_return_after_a_cancellation_is_not_reported_as_unhandled(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    complaints: list[Any] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, said: complaints.append(said))
-    returning, is_cancelled = asyncio.Event(), asyncio.Event()
-    give_back = PoolConnectionHolder.release
+    unhandled: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, error: unhandled.append(error))
+    releasing, is_cancelled = asyncio.Event(), asyncio.Event()
+    release = PoolConnectionHolder.release
 
     async def fail(holder: PoolConnectionHolder[Any], timeout: float | None) -> None:
-        returning.set()
+        releasing.set()
         await is_cancelled.wait()
-        await give_back(holder, timeout)
+        await release(holder, timeout)
         raise TimeoutError
 
     async with kept(database_url) as database:
         with monkeypatch.context() as patched:
             patched.setattr(PoolConnectionHolder, "release", fail)
             using = asyncio.create_task(backend(database))
-            await returning.wait()
+            await releasing.wait()
             using.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await using
         is_cancelled.set()
-        # There is one connection: it is back.
+        # The pool has one connection, which must have been returned.
         await backend(database)
         gc.collect()
-        assert complaints == []
+        assert unhandled == []
 
 
-async def test_what_a_statement_itself_is_to_blame_for_is_not_unavailable(
+async def test_an_error_in_the_statement_itself_is_not_unavailable(
     database_url: str,
 ) -> None:
     async with kept(database_url) as database:
@@ -126,7 +126,7 @@ async def test_what_a_statement_itself_is_to_blame_for_is_not_unavailable(
                 await execute(database, statement)
 
 
-async def test_a_server_that_became_a_standby_is_left_for_another(database_url: str) -> None:
+async def test_a_connection_to_a_server_that_became_a_standby_is_closed(database_url: str) -> None:
     async with kept(database_url) as database:
         before = await backend(database)
         with pytest.raises(Unavailable):
@@ -150,7 +150,7 @@ async def test_tables_that_are_gone_are_made_again(database_url: str) -> None:
 
 @pytest.fixture
 async def stricter(database_url: str) -> AsyncIterator[None]:
-    """An operator wants each transaction to see what there was at its start."""
+    """An operator has set the stricter default isolation level `repeatable read`."""
     operator = await asyncpg.connect(database_url)
     name = await operator.fetchval("SELECT current_database()")
     setting = "default_transaction_isolation"
@@ -174,34 +174,34 @@ async def test_replicas_see_what_the_one_before_them_wrote_whatever_the_database
         await replica.close()
 
 
-async def test_a_process_that_stands_still_in_a_transaction_keeps_its_locks_only_for_a_while(
+async def test_a_transaction_that_stays_idle_loses_its_locks(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_server, "STANDSTILL_SECONDS", 0.2)
+    monkeypatch.setattr(postgres_server, "IDLE_IN_TRANSACTION_SECONDS", 0.2)
     async with kept(database_url) as frozen, kept(database_url) as other:
-        await locked_by_one_that_stands_still(frozen, other)
+        await lock_of_an_idle_transaction_is_released(frozen, other)
 
 
-async def locked_by_one_that_stands_still(frozen: Database, other: Database) -> None:
-    """Have `frozen` do nothing more in a transaction, and `other` get the lock all the same."""
+async def lock_of_an_idle_transaction_is_released(frozen: Database, other: Database) -> None:
+    """Let `frozen` hold a lock in an idle transaction, and check that `other` gets the lock."""
     lock = "SELECT pg_advisory_xact_lock(1)"
     locked = []
 
-    async def stand_still() -> None:
+    async def stay_idle() -> None:
         async with frozen.acquire() as connection, connection.transaction():
             await connection.execute(lock)
             async with other.acquire() as next, next.transaction():
                 await next.execute(lock)
                 locked.append(other)
-            # Its transaction is over, and with it what it had written.
+            # PostgreSQL has ended the idle transaction.
             await connection.execute("SELECT 1")
 
     with pytest.raises(Unavailable):
-        await stand_still()
+        await stay_idle()
     assert locked == [other]
 
 
-async def test_a_privilege_that_was_taken_away_is_told_of_once_and_costs_no_more(
+async def test_a_lost_privilege_is_logged_once(
     database_url: str,
 ) -> None:
     refused = asyncpg.InsufficientPrivilegeError("permission denied for table events")
@@ -210,5 +210,5 @@ async def test_a_privilege_that_was_taken_away_is_told_of_once_and_costs_no_more
             for _ in range(3):
                 with pytest.raises(Unavailable):
                     await backend(database, refused)
-    (said,) = (line for line in logs if line["log_level"] == "warning")
-    assert said["reason"] == "permission denied for table events"
+    (warning,) = (line for line in logs if line["log_level"] == "warning")
+    assert warning["reason"] == "permission denied for table events"

@@ -1,4 +1,4 @@
-"""One replica at a time is in an exclusive section, and a frozen one keeps no other out."""
+"""One replica at a time is in an exclusive section, and a frozen replica does not block others."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import pytest
 from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
 from hogsend.service.locks import Busy, HeldLock, LockKey, LockScope, exclusive
-from hogsend.service.postgres_server import STANDSTILL_SECONDS
+from hogsend.service.postgres_server import IDLE_IN_TRANSACTION_SECONDS
 from services.analytics.app import MIGRATIONS
 from tests.waiting import eventually
 
 KEY = LockKey.of_name("hogsend.test")
 SCOPES = pytest.mark.parametrize("scope", list(LockScope))
-LOCKS_NOBODY_GAVE_BACK = """
+UNRELEASED_LOCKS = """
     SELECT count(*) FROM pg_locks
     WHERE locktype = 'advisory'
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -48,7 +48,7 @@ def section(
     return exclusive(database, changes.pop("key", KEY), **{**options, **changes})
 
 
-async def waiting(database: Database) -> bool:
+async def has_waiter(database: Database) -> bool:
     async with database.acquire() as connection:
         return bool(
             await connection.fetchval(
@@ -57,9 +57,9 @@ async def waiting(database: Database) -> bool:
         )
 
 
-async def held(database: Database) -> int:
+async def held_locks(database: Database) -> int:
     async with database.acquire() as connection:
-        return int(await connection.fetchval(LOCKS_NOBODY_GAVE_BACK))
+        return int(await connection.fetchval(UNRELEASED_LOCKS))
 
 
 @SCOPES
@@ -74,16 +74,16 @@ async def test_a_second_section_starts_when_the_first_one_has_ended(
 
     async with section(database, scope):
         running = asyncio.create_task(second())
-        await eventually(partial(waiting, database))
+        await eventually(partial(has_waiter, database))
         order.append("first")
     await running
     assert order == ["first", "second"]
-    assert await held(database) == 0
+    assert await held_locks(database) == 0
 
 
 @SCOPES
 @pytest.mark.parametrize("wait_seconds", [0, 0.05])
-async def test_who_may_not_wait_any_longer_is_told_so(
+async def test_a_section_that_may_not_wait_any_longer_is_busy(
     database: Database, scope: LockScope, wait_seconds: float
 ) -> None:
     async with section(database, scope):
@@ -91,14 +91,14 @@ async def test_who_may_not_wait_any_longer_is_told_so(
             async with section(database, scope, wait_seconds=wait_seconds):
                 pytest.fail("two at a time")
         async with section(database, scope, key=LockKey.of_name("hogsend.other")):
-            assert await held(database) == 2
-    assert await held(database) == 0
+            assert await held_locks(database) == 2
+    assert await held_locks(database) == 0
     async with section(database, scope, wait_seconds=wait_seconds):
-        assert await held(database) == 1
+        assert await held_locks(database) == 1
 
 
 @SCOPES
-async def test_a_frozen_process_loses_its_lock_and_learns_it(
+async def test_a_frozen_process_loses_its_lock_and_confirm_raises(
     database: Database, scope: LockScope
 ) -> None:
     done: list[str] = []
@@ -139,7 +139,7 @@ async def test_only_a_section_in_a_transaction_is_undone_when_it_fails(database:
     assert [row["tablename"] for row in made] == ["made_in_session"]
 
 
-async def test_a_connection_forgets_the_idle_time_out_with_the_lock(database_url: str) -> None:
+async def test_the_idle_timeout_of_a_connection_ends_with_the_lock(database_url: str) -> None:
     database = Database(database_url, "analytics", MIGRATIONS, pool_size=1)
     await database.connect()
     for scope in LockScope:
@@ -148,7 +148,7 @@ async def test_a_connection_forgets_the_idle_time_out_with_the_lock(database_url
         async with database.acquire() as connection:
             assert await connection.fetchval("SHOW idle_session_timeout") == "0"
             own = await connection.fetchval("SHOW idle_in_transaction_session_timeout")
-            assert own == f"{STANDSTILL_SECONDS:.0f}s"
+            assert own == f"{IDLE_IN_TRANSACTION_SECONDS:.0f}s"
     await database.close()
 
 
@@ -167,7 +167,7 @@ async def test_a_connection_forgets_the_idle_time_out_with_the_lock(database_url
     ],
     ids=["pair", "name", "number"],
 )
-async def test_a_replica_of_the_first_version_is_kept_out(
+async def test_a_replica_of_the_first_version_is_excluded(
     database: Database, database_url: str, key: LockKey, other_version: str
 ) -> None:
     older = await asyncpg.connect(database_url)

@@ -1,4 +1,4 @@
-"""Services behind PgBouncer as Debian ships it, in both modes: no setting here or there."""
+"""Services behind PgBouncer with Debian's default configuration, in both pool modes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from hogsend.service.retention import Retention
 from services.analytics.app import MIGRATIONS
 from services.ingest import app as ingest
 from services.provisioner.destination.store import DestinationStore
-from tests.integration.database.test_acquire import locked_by_one_that_stands_still
-from tests.integration.database.test_locks import held, section
+from tests.integration.database.test_acquire import lock_of_an_idle_transaction_is_released
+from tests.integration.database.test_locks import held_locks, section
 from tests.integration.harness import (
     admin,
     analytics_service,
@@ -81,7 +81,7 @@ async def test_a_webhook_is_stored_and_a_credential_sealed(
         gateway_service(servers, tmp_path / "spool") as gateway,
     ):
         for service in (credentials, analytics):
-            assert service.database.pooled
+            assert service.database.is_behind_pooler
         for number in range(3):
             hook = {"event": {"event": "signed_up", "distinct_id": f"u_{number}"}}
             assert (await gateway.http.post("/v1/webhooks/posthog", json=hook)).status_code == 200
@@ -121,9 +121,9 @@ async def test_locks_exclude_one_another_and_end_with_their_section(
             async with lock.statements() as connection:
                 await connection.execute(f"CREATE TABLE {table} (done boolean)")
             committed = f"SELECT count(to_regclass('analytics.{table}'))"
-            # What a refresh records is safe before anything else happens.
+            # In a session's section each statement is committed at once.
             assert await stored(pooled.direct, committed) == (scope is LockScope.SESSION)
-        assert await held(database) == 0
+        assert await held_locks(database) == 0
 
         done: list[str] = []
 
@@ -148,12 +148,11 @@ async def test_locks_exclude_one_another_and_end_with_their_section(
 
 
 async def test_uses_of_shared_connections_do_not_mix(pooled: Pooled) -> None:
-    """Many at once, of two schemas whose tables have one name, and each finds its own."""
+    """Many concurrent uses, of two schemas with a table of the same name; each sees its own."""
     databases = [
         Database(pooled.url, schema, MIGRATIONS.parents[1] / schema / "migrations", pool_size=8)
         for schema in ("analytics", "provisioner")
     ]
-    # Both own a table of this name.
     await asyncio.gather(*(database.connect() for database in databases))
 
     async def look(database: Database, schema: str) -> None:
@@ -172,7 +171,7 @@ async def test_uses_of_shared_connections_do_not_mix(pooled: Pooled) -> None:
     finally:
         for database in databases:
             await database.close()
-    # Nothing of ours stays behind with a server that is lent to somebody else.
+    # None of our settings stay on a server connection that other clients get.
     connection = await asyncpg.connect(pooled.url, statement_cache_size=0)
     try:
         assert await connection.fetchval("SHOW search_path") == '"$user", public'
@@ -180,15 +179,15 @@ async def test_uses_of_shared_connections_do_not_mix(pooled: Pooled) -> None:
         await connection.close()
 
 
-async def test_a_process_that_stands_still_keeps_its_locks_only_for_a_while(
+async def test_a_transaction_that_stays_idle_loses_its_locks(
     pooled: Pooled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_server, "STANDSTILL_SECONDS", 0.2)
+    monkeypatch.setattr(postgres_server, "IDLE_IN_TRANSACTION_SECONDS", 0.2)
     frozen, other = (Database(pooled.url, "analytics", MIGRATIONS, pool_size=2) for _ in range(2))
     for database in (frozen, other):
         await database.connect()
     try:
-        await locked_by_one_that_stands_still(frozen, other)
+        await lock_of_an_idle_transaction_is_released(frozen, other)
     finally:
         for database in (frozen, other):
             await database.close()

@@ -363,7 +363,7 @@ async def test_a_time_limit_of_the_address_is_not_for_reading_the_table(
     limited = Database(f"{database_url}{between}{options}", "ingest", MIGRATIONS, pool_size=1)
     end = await Unpartitioned(database)._announced_end()
     # Behind a pooler the session cannot have another limit.
-    limited._pool, limited._pooled = database._pool, True
+    limited._pool, limited._is_behind_pooler = database._pool, True
     async with limited.outside_transactions() as connection:
         assert await connection.fetchval("SHOW statement_timeout") == "1s"
     lock = rows.transaction()

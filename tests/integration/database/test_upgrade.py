@@ -296,7 +296,7 @@ async def test_a_database_of_another_encoding_is_refused(database_url: str, tmp_
 async def test_a_server_that_is_too_old_is_refused(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_server, "OLDEST", 99)
+    monkeypatch.setattr(postgres_server, "MIN_VERSION", 99)
     with pytest.raises(CannotStart, match=r"PostgreSQL \d\d is too old: Hogsend needs 99 or newer"):
         await database(database_url, User.CREDENTIALS, tmp_path).connect()
 
@@ -336,10 +336,10 @@ async def test_replicas_that_start_together_migrate_once(database_url: str) -> N
     await asyncio.gather(*(migrate(address, User.INGEST, directory) for _ in range(4)))
 
 
-async def test_a_process_that_stands_still_while_it_migrates_keeps_the_others_only_for_a_while(
+async def test_a_frozen_migration_blocks_the_other_replicas_only_for_a_while(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_server, "STANDSTILL_SECONDS", 0.2)
+    monkeypatch.setattr(postgres_server, "IDLE_IN_TRANSACTION_SECONDS", 0.2)
     directory = migrations(User.INGEST)[0].parent
     address = PostgresAddress.parse(database_url)
     apply, is_frozen = migrations_module._apply, asyncio.Event()

@@ -73,8 +73,8 @@ class Turkish(Database):
     """Finds the schema's own `lower` first."""
 
     @property
-    def _settings(self) -> dict[str, str]:
-        return {**super()._settings, "search_path": f"{self.schema}, pg_catalog"}
+    def _statement_settings(self) -> dict[str, str]:
+        return {**super()._statement_settings, "search_path": f"{self.schema}, pg_catalog"}
 
 
 class People:

@@ -1,4 +1,4 @@
-"""A replica that starts answers nothing before it has tried to reach PostgreSQL."""
+"""A starting replica serves no requests before it has tried to connect to PostgreSQL."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ async def test_a_service_answers_once_it_has_tried_to_reach_postgresql(
     health: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tries, has_tried = asyncio.Event(), asyncio.Event()
+    waits, has_tried = asyncio.Event(), asyncio.Event()
 
-    async def first_attempt(_: Database) -> None:
-        tries.set()
+    async def wait_for_first_attempt(_: Database) -> None:
+        waits.set()
         await has_tried.wait()
 
-    monkeypatch.setattr(Database, "first_attempt", first_attempt)
+    monkeypatch.setattr(Database, "wait_for_first_attempt", wait_for_first_attempt)
     stop = asyncio.Event()
     is_up = asyncio.Event()
 
@@ -67,7 +67,7 @@ async def test_a_service_answers_once_it_has_tried_to_reach_postgresql(
 
     async with connected(servers, User.GATEWAY) as gateway, asyncio.TaskGroup() as tasks:
         tasks.create_task(run())
-        await tries.wait()
+        await waits.wait()
         with pytest.raises(Unavailable):
             await gateway.request(health, Empty())
         has_tried.set()

@@ -20,7 +20,8 @@ from hogsend.contract.destinations import (
     ListDestinations,
 )
 from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
-from hogsend.service.database import COMMAND_SECONDS, Database
+from hogsend.service.database import Database
+from hogsend.service.postgres_pool import COMMAND_SECONDS
 from services.analytics.destinations.model import Destination, read_config
 from services.analytics.destinations.store import DestinationStore, Edit, Outcome
 

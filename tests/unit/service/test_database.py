@@ -1,4 +1,4 @@
-"""What a service's database hands on to the libraries below it."""
+"""How a service's database opens its pool, and how long a start waits for it."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ async def test_asyncpg_gets_a_plain_str_for_a_schema_named_by_a_user(
     async def migrate(*_args: object) -> None:
         """Migrate nothing."""
 
-    async def is_pooled(*_args: object) -> bool:
+    async def is_behind_pooler(*_args: object) -> bool:
         return False
 
     database = Database("postgresql://x", User.PROVISIONER, Path(), pool_size=1)
     monkeypatch.setattr(asyncpg, "create_pool", create_pool)
     monkeypatch.setattr("hogsend.service.database.migrate", migrate)
-    monkeypatch.setattr("hogsend.service.database.is_pooled", is_pooled)
+    monkeypatch.setattr("hogsend.service.database.is_behind_pooler", is_behind_pooler)
     await database.connect()
     await database.close()
     assert {type(value) for value in settings[0].values()} == {str}
 
 
-async def test_the_first_attempt_has_ended_when_postgresql_was_not_there(
+async def test_the_first_attempt_has_ended_when_postgresql_could_not_be_reached(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("hogsend.service.database.FIRST_ATTEMPT_SECONDS", 3600)
     database = Database("postgresql://127.0.0.1:1/x", User.PROVISIONER, Path(), pool_size=1)
     connecting = asyncio.create_task(database.connect())
-    await database.first_attempt()
+    await database.wait_for_first_attempt()
     await cancel_all(connecting)
 
 
-async def test_a_first_attempt_that_does_not_end_is_not_waited_for(
+async def test_the_wait_for_a_first_attempt_that_does_not_end_times_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("hogsend.service.database.FIRST_ATTEMPT_SECONDS", 0)
-    await Database("postgresql://x", User.PROVISIONER, Path(), pool_size=1).first_attempt()
+    await Database("postgresql://x", User.PROVISIONER, Path(), pool_size=1).wait_for_first_attempt()

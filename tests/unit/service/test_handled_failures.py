@@ -20,8 +20,8 @@ FAILURES = {
 NEITHER: dict[str, str] = {
     "hogsend.service.audit:_resource": "the request is refused for the same reason",
     "hogsend.service.bus_health:_greeting": "it is of no group; the connection says so",
-    "hogsend.service.database:health": "the answer says it",
-    "hogsend.service.migrations:end": "what it did is done; the connection is cut off",
+    "hogsend.service.database:health": "the returned health reports it",
+    "hogsend.service.postgres_connection:close": "the work is done; the connection is cut",
     "hogsend.service.process_end:end_process": "the process ends, and its streams are closed",
     "hogsend.service.settings.base:_given": "the service names the file, and ends",
     "hogsend.service.settings.base:get_field_value": "the service names the file, and ends",
