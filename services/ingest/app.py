@@ -129,7 +129,7 @@ def create_app(
         database=database,
         background=[
             EngagementRetention(broker.link, KnownReaders(broker.link, database)).keep_trimmed,
-            eraser.begin_forever,
+            eraser.start_forever,
             eraser.sweep_forever,
             table.keep,
             *(one.keep_swept for one in table.retentions()),

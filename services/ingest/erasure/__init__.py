@@ -1,1 +1,1 @@
-"""Erasure: the end of one person's data, here and on the bus; see `docs/privacy.md`."""
+"""Erasure: deletes one person's data in PostgreSQL and on the bus; see `docs/privacy.md`."""

@@ -1,4 +1,7 @@
-"""Erasures as jobs in PostgreSQL: recorded with the first step, and finished by any replica."""
+"""Erasures as jobs in PostgreSQL.
+
+A job is recorded in the transaction that deletes the contact. Any replica can do the other steps.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +28,15 @@ _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "async
 _decode_person = msgspec.json.Decoder(Person).decode
 
 CLAIM_SECONDS = 120.0
-"""How long a job stays taken unless that is renewed. Then another replica does the same, which is
-harmless, and costs one more look through every stream."""
+"""How long a claim of a job lasts unless it is renewed. Afterwards another replica repeats the
+step, which is harmless, but reads every stream once more."""
 SETTLE_SECONDS = 60.0
-"""Pause before the second sweep, in which a batch that was stored already is published."""
+"""Pause between the two sweeps. A batch that was stored before the erasure is published in it."""
 DELETE_SECONDS = 600.0
-"""Longest time to find the events of one person in a partition; one that has no index yet is looked
-through."""
+"""Time limit of the query for one person's events in a partition. A partition whose index is not
+built yet is read as a whole."""
 EVENTS_AT_ONCE = 10_000
-"""Events that one transaction deletes."""
+"""Most events that one transaction deletes."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,27 +49,27 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     person: Person
     requested_at: datetime
     is_swept: bool
-    """Whether this is the second sweep."""
+    """Whether the first sweep is done, and the second is due."""
 
 
 class ErasureJobs:
-    """The erasures there are. Every method raises `Unavailable` without PostgreSQL."""
+    """The stored erasures. Every method raises `Unavailable` while PostgreSQL is unavailable."""
 
     def __init__(self, database: Database, *, settle_seconds: float = SETTLE_SECONDS) -> None:
-        """Use `database`; wait `settle_seconds` before a second sweep."""
+        """Store jobs in `database`; wait `settle_seconds` before the second sweep."""
         self._database = database
         self._settle_seconds = settle_seconds
 
     async def request(self, contact_id: UUID) -> Erasure:
-        """Forget a contact, and record what else is to be erased; the same again changes nothing.
+        """Delete a contact and record the job for the rest; repeating it changes nothing.
 
         Raises:
-            NotFound: no contact has this id, and none that had it was erased.
+            NotFound: no contact has this id, and no erased contact had it.
         """
         row = await storage.unless_changing(lambda: self._request(contact_id))
         if row is None:
             raise NotFound(f"there is no contact {contact_id}; `hogsend contacts show` finds some")
-        return _described(row)
+        return _to_erasure(row)
 
     async def _request(self, contact_id: UUID) -> Mapping[str, Any] | None:
         async with self._database.acquire() as connection, connection.transaction():
@@ -75,10 +78,18 @@ class ErasureJobs:
             row: Mapping[str, Any] | None = await _queries.erasure(connection, id=contact_id)
         return row
 
-    async def claim(self, *, begun: bool, most: int) -> list[Job]:
-        """Take so many jobs that are due, of those that were begun or of the others."""
+    async def claim(self, *, announced: bool, limit: int) -> list[Job]:
+        """Claim jobs that are due.
+
+        Args:
+            announced: claim jobs that were announced, whose next step is a sweep; otherwise those
+                that are only requested.
+            limit: most jobs.
+        """
         async with self._database.acquire() as connection:
-            rows = _queries.claim(connection, begun=begun, most=most, seconds=CLAIM_SECONDS)
+            rows = _queries.claim(
+                connection, announced=announced, limit=limit, seconds=CLAIM_SECONDS
+            )
             return [
                 Job(
                     id=row["id"],
@@ -91,19 +102,19 @@ class ErasureJobs:
                 async for row in rows
             ]
 
-    async def renew(self, jobs: Sequence[Job], *, begun: bool) -> None:
-        """Go on having jobs that were taken, those whose step is done left out.
+    async def renew(self, jobs: Sequence[Job], *, announced: bool) -> None:
+        """Extend the claims of jobs whose step is not done yet.
 
         Args:
-            jobs: as they were claimed.
-            begun: as they were claimed by.
+            jobs: as `claim` returned them.
+            announced: as they were claimed with.
         """
         async with self._database.acquire() as connection:
             await _queries.renew(
                 connection,
                 ids=[job.id for job in jobs],
                 swept=[job.is_swept for job in jobs],
-                begun=begun,
+                announced=announced,
                 seconds=CLAIM_SECONDS,
             )
 
@@ -111,18 +122,18 @@ class ErasureJobs:
         """Delete the stored events of the person, and their keys.
 
         Returns:
-            Their number, which is recorded with each transaction already.
+            Their number. Each transaction records its part with the job.
         """
         async with self._database.acquire() as connection:
             partitions = await listed(connection)
         deleted = 0
         for partition in partitions:
-            while some := await self._delete_some(job, partition):
-                deleted += some
+            while count := await self._delete_batch(job, partition):
+                deleted += count
         return deleted
 
-    async def _delete_some(self, job: Job, partition: Partition) -> int:
-        """Delete some of what is left in one partition; returns their number."""
+    async def _delete_batch(self, job: Job, partition: Partition) -> int:
+        """Delete up to `EVENTS_AT_ONCE` events in one partition; returns their number."""
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
                 _queries.lock_events.sql,
@@ -139,22 +150,22 @@ class ErasureJobs:
                     ends=partition.ends,
                     places=[row[0] for row in rows],
                 )
-                # In one transaction: once they are deleted they cannot be counted again.
+                # In the same transaction: deleted events cannot be counted later.
                 await _queries.add_deleted(connection, id=job.id, events=len(rows), messages=0)
         return len(rows)
 
-    async def begun(self, job: Job) -> None:
-        """Remember that subscribers were told; the streams can be swept."""
+    async def mark_announced(self, job: Job) -> None:
+        """Record that the erasure was announced and the events deleted; the first sweep is due."""
         async with self._database.acquire() as connection:
-            await _queries.mark_begun(connection, id=job.id)
+            await _queries.mark_announced(connection, id=job.id)
 
-    async def deleted(self, job: Job, *, messages: int) -> None:
-        """Remember what a sweep deleted that did not come to its end."""
+    async def record_deleted(self, job: Job, *, messages: int) -> None:
+        """Record how many messages a sweep deleted before it failed."""
         async with self._database.acquire() as connection:
             await _queries.add_deleted(connection, id=job.id, events=0, messages=messages)
 
-    async def swept(self, job: Job, *, messages: int) -> None:
-        """Remember a sweep; the second one finishes the job."""
+    async def record_sweep(self, job: Job, *, messages: int) -> None:
+        """Record a finished sweep; the second sweep finishes the job."""
         async with self._database.acquire() as connection, connection.transaction():
             await _queries.add_deleted(connection, id=job.id, events=0, messages=messages)
             await _queries.mark_swept(connection, id=job.id, seconds=self._settle_seconds)
@@ -168,9 +179,9 @@ async def _forget(connection: Any, id: UUID) -> None:
     contacts = [id, *map(UUID, rows)]
     erased = [(row["kind"], row["digest"]) for row in keys if row["kind"] != ROW]
     erased += [(ROW, storage.digest(Key(ROW, str(contact)))) for contact in contacts]
-    # A user id may be the contact's own id, which other services know it by.
+    # A user id may be the contact's own id: other services know a contact without a user id by it.
     erased += [(EXTERNAL, storage.digest(Key(EXTERNAL, str(contact)))) for contact in contacts]
-    person = Person.known_by((Key(row["kind"], row["value"]) for row in keys), contacts)
+    person = Person.from_keys((Key(row["kind"], row["value"]) for row in keys), contacts)
     erasure = uuid4()
     await _queries.record_erasure(
         connection,
@@ -191,7 +202,7 @@ async def _forget(connection: Any, id: UUID) -> None:
     await _queries.forget_contact(connection, contact=id)
 
 
-def _described(row: Mapping[str, Any]) -> Erasure:
+def _to_erasure(row: Mapping[str, Any]) -> Erasure:
     return Erasure(
         id=str(row["id"]),
         contact_id=str(row["contact_id"]),

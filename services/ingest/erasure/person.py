@@ -1,4 +1,4 @@
-"""Which messages are about an erased person."""
+"""Finds out which messages are about an erased person."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from services.ingest.sources.engagement import UNRECORDED, who
 
 _USER_FIELDS = (*IDENTITIES, "distinct_id", "distinctId", "alias", "contactKey")
 _ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
-# Between these an address is no part of a longer one. An escape of JSON ends in a letter.
+# Characters around an address that is not part of a longer one. A JSON escape (`\n`) ends in a
+# letter, which would otherwise look like the first letter of the address.
 _BEFORE_ADDRESS = r"(?:(?<![\w.+%-])(?<!\w')|(?<=\\[bfnrt]))"
 _AFTER_ADDRESS = r"(?![\w-]|\.\w)"
 _PARTS = ("event", "data")
@@ -29,16 +30,17 @@ _ENGAGEMENT = f"{subjects.ENGAGEMENT}."
 _EVENTS = (f"{subjects.EVENTS}.", f"{subjects.REPLAYS}.")
 
 
-class Named(msgspec.Struct, frozen=True):
-    """Whom a message says that it is about."""
+class Identities(msgspec.Struct, frozen=True):
+    """The identities in a message: of the person, or people, whom it is about."""
 
     names: frozenset[str] = frozenset()
-    """As they are written: ids, and addresses."""
+    """Ids and addresses, as the message has them."""
     addresses: frozenset[str] = frozenset()
-    """The same as addresses, folded."""
-    unread: str | None = None
-    """The whole body as text, where it is not read."""
-    unread_folded: str = ""
+    """The names that are addresses, folded."""
+    text: str | None = None
+    """The whole body, to be searched as text; None if `names` and `addresses` count."""
+    folded_text: str = ""
+    """`text` in lower case."""
 
 
 class Person(msgspec.Struct, frozen=True):
@@ -50,12 +52,12 @@ class Person(msgspec.Struct, frozen=True):
     """Folded addresses."""
 
     @classmethod
-    def known_by(cls, keys: Iterable[Key], contacts: Iterable[UUID]) -> Person:
-        """The person whom these keys lead to.
+    def from_keys(cls, keys: Iterable[Key], contacts: Iterable[UUID]) -> Person:
+        """Build a person from the keys of a contact.
 
         Args:
-            keys: all that lead to the contact.
-            contacts: ids of the contact and of those merged into it.
+            keys: all keys of the contact.
+            contacts: ids of the contact and of the contacts that were merged into it.
         """
         keys = list(keys)
         return cls(
@@ -65,15 +67,16 @@ class Person(msgspec.Struct, frozen=True):
             emails=frozenset(key.value for key in keys if key.kind == EMAIL),
         )
 
-    def is_among(self, named: Named) -> bool:
-        """Whether this person is one of those whom a message names."""
-        if named.unread is not None:
-            return self._is_written_in(named.unread, named.unread_folded)
+    def is_named_in(self, identities: Identities) -> bool:
+        """Whether a message with these identities is about this person."""
+        if identities.text is not None:
+            return self._is_mentioned_in(identities.text, identities.folded_text)
         return not (
-            self.user_ids.isdisjoint(named.names) and self.emails.isdisjoint(named.addresses)
+            self.user_ids.isdisjoint(identities.names)
+            and self.emails.isdisjoint(identities.addresses)
         )
 
-    def _is_written_in(self, text: str, folded: str) -> bool:
+    def _is_mentioned_in(self, text: str, folded: str) -> bool:
         return any(
             _unescaped(msgspec.json.encode(id).decode()) in text for id in self.user_ids
         ) or any(_is_address_in(folded, email) for email in self.emails)
@@ -81,37 +84,38 @@ class Person(msgspec.Struct, frozen=True):
 
 def _is_address_in(text: str, address: str) -> bool:
     whole = f"{_BEFORE_ADDRESS}{re.escape(address)}{_AFTER_ADDRESS}"
-    # Nearly no text has it at all, and some are long.
+    # The cheap search goes first: few texts contain the address, and texts may be long.
     return address in text and re.search(whole, text) is not None
 
 
-def named_in(subject: str, body: bytes) -> Named:
-    """Read whom a message of any of our streams is about.
+def identities_in(subject: str, body: bytes) -> Identities:
+    """Read the identities of the people whom a message of any of our streams is about.
 
-    A message about another person that happens to mention the address is that person's. What cannot
-    be read, names no person, or would take too much memory, is searched as text.
+    A message about another person that only mentions an address belongs to that other person. A
+    message is searched as text if it cannot be read, names no person though it should, or would
+    take too much memory.
 
     Args:
         subject: what the message was published on; empty if that is not known.
         body: as it was published.
     """
-    # Ids and addresses are known as they are stored.
+    # Compare with ids and addresses in the form in which PostgreSQL stores them.
     body = json_without_nul(mended_json(body))
     if has_too_many_values(body):
-        return _unread(body)
+        return _as_text(body)
     try:
         message = msgspec.json.decode(body)
     except NOT_JSON:
-        return _unread(body)
-    names = frozenset(_texts(_named(subject, message)))
+        return _as_text(body)
+    names = frozenset(_identity_texts(_identity_values(subject, message)))
     if not names:
         if _is_about_no_person(subject, message):
-            return Named()
+            return Identities()
         # A list of reports, or a field by another name: the message became a dead letter.
-        return _unread(body)
-    # A key of an earlier version may be what is written, brackets and all.
-    folded = (address for one in names for address in (contact_email(one), fold_email(one)))
-    return Named(names, frozenset(filter(None, folded)))
+        return _as_text(body)
+    # An earlier version stored `Ada <ada@example.com>` as a key, with name and brackets.
+    folded = (address for name in names for address in (contact_email(name), fold_email(name)))
+    return Identities(names, frozenset(filter(None, folded)))
 
 
 def _is_about_no_person(subject: str, message: Any) -> bool:
@@ -129,73 +133,74 @@ def _is_about_no_person(subject: str, message: Any) -> bool:
     return subject.startswith(_EVENTS) and isinstance(message.get("userId"), str)
 
 
-def _texts(named: Iterable[Any]) -> Iterator[str]:
-    for value in named:
-        # Of a list each is meant, though what has one becomes a dead letter.
-        for one in value if isinstance(value, list) else [value]:
-            # Where ids are numbers, who forgets to write them as text means the same person.
-            text = str(one) if isinstance(one, int) and not isinstance(one, bool) else one
+def _identity_texts(values: Iterable[Any]) -> Iterator[str]:
+    for value in values:
+        # A list in place of an id makes the message a dead letter; each element may be the person.
+        for id in value if isinstance(value, list) else [value]:
+            # A service with numeric ids may have sent a number: it is the same person.
+            text = str(id) if isinstance(id, int) and not isinstance(id, bool) else id
             if not is_blank(text):
                 yield text
 
 
-def _unread(body: bytes) -> Named:
+def _as_text(body: bytes) -> Identities:
     text = text_without_nul(_unescaped(body.decode(errors="replace")))
-    return Named(unread=text, unread_folded=text.lower())
+    return Identities(text=text, folded_text=text.lower())
 
 
 def _unescaped(text: str) -> str:
-    """JSON text in which characters stand for themselves, whatever the encoder escaped."""
+    r"""Replace the `\u` escapes of JSON text by their characters."""
     return _ESCAPES.sub(
         lambda run: bytes.fromhex(run[0].replace("\\u", "")).decode("utf-16-be", "replace"), text
     )
 
 
-def _named(subject: str, message: Any) -> Iterator[Any]:
-    """Whom a message says that it is about."""
+def _identity_values(subject: str, message: Any) -> Iterator[Any]:
+    """The values of the fields that identify the person whom a message is about."""
     if not isinstance(message, dict):
         return
     data, user_id = message.get("data"), message.get("userId")
     if subject.startswith(_ENGAGEMENT) and isinstance(data, dict):
-        yield from _reported(subject.removeprefix(_ENGAGEMENT), data)
+        yield from _report_values(subject.removeprefix(_ENGAGEMENT), data)
     elif subject.startswith(_EVENTS) and isinstance(user_id, str):
         yield user_id
         yield message.get("email")
         if contact_user_id(user_id) is None:
-            # Otherwise the one who was the contact then, and may have been split off since.
+            # With a user id, the contact key may be another person's by now: contacts are split.
             yield message.get("contactKey")
-        yield from _addresses(message)
+        yield from _person_addresses(message)
     else:
-        yield from _anywhere(message)
+        yield from _any_values(message)
 
 
-def _reported(type: str, data: Mapping[str, Any]) -> Iterator[Any]:
-    """As it is recorded: of a mail, who got it as a user, wherever it was sent."""
+def _report_values(type: str, data: Mapping[str, Any]) -> Iterator[Any]:
+    """The identities by which a report is recorded: of a mail the user, not where it was sent."""
     user_id, email = who(type, data)
     yield user_id
     if contact_user_id(user_id) is not None:
         yield email
     else:
-        # It is stored without a person, or as that of an address; each id it names may be meant.
+        # The report is recorded without a person or by its address. Any of its ids may be theirs.
         yield from (data.get(name) for name in (*IDENTITIES, *ADDRESSES))
 
 
-def _anywhere(message: Mapping[str, Any]) -> Iterator[Any]:
-    """Every field that may say whom it is about, of a message that need not be a proper one."""
+def _any_values(message: Mapping[str, Any]) -> Iterator[Any]:
+    """The values of every field that may identify a person; the message may be malformed."""
     yield from (message.get(name) for name in (*_USER_FIELDS, *ADDRESSES))
     for name in _PARTS:
         if isinstance(part := message.get(name), dict):
             yield from (part.get(field) for field in (*_USER_FIELDS, *ADDRESSES))
             if name == "data":
-                # A contact's. That of an event or a message is no person's, and may be a number.
+                # `data.id` is a contact's id. The id of an event or a message is no person's, and
+                # may be a number like their user ids.
                 yield part.get("id")
-    yield from _addresses(message)
+    yield from _person_addresses(message)
 
 
-def _addresses(message: Mapping[str, Any]) -> Iterator[Any]:
-    """The addresses that a person's properties have."""
+def _person_addresses(message: Mapping[str, Any]) -> Iterator[Any]:
+    """The addresses among the properties of the person in a message."""
     for name in _PEOPLE:
         if isinstance(person := message.get(name), dict):
-            properties = person.get("properties")
-            for bag in (person, properties if isinstance(properties, dict) else {}):
-                yield bag.get("email")
+            yield person.get("email")
+            if isinstance(properties := person.get("properties"), dict):
+                yield properties.get("email")

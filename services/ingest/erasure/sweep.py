@@ -1,4 +1,4 @@
-"""Takes an erased person's messages off every stream, one by one, with their bytes overwritten."""
+"""Deletes an erased person's messages from every stream, and overwrites their bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hogsend.contract.json_text import NOT_JSON, mended_json
 from hogsend.contract.moments import read_moment
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
-from services.ingest.erasure.person import Named, Person, named_in
+from services.ingest.erasure.person import Identities, Person, identities_in
 from services.ingest.jetstream_errors import available
 from services.ingest.stored_messages import (
     BATCH,
@@ -29,17 +29,17 @@ from services.ingest.stored_messages import (
 
 SWEPT = {
     StreamName.WEBHOOKS: f"{subjects.WEBHOOKS}.>",
-    # Events, and copies of them that are replayed to a durable; not what tells of an erasure.
+    # Events, and the copies of a replay; not the announcements of erasures, which have more tokens.
     StreamName.EVENTS: f"{subjects.PREFIX}.*.*",
     StreamName.ENGAGEMENT: f"{subjects.ENGAGEMENT}.>",
     StreamName.PERSONS: f"{subjects.PERSONS}.>",
     StreamName.DEADLETTER: f"{subjects.DEADLETTER}.>",
 }
-"""Streams that hold people's data, and the subjects on them that do."""
+"""Streams with people's data, and the subjects on them that carry it."""
 
 
 class _Times(msgspec.Struct, frozen=True, rename="camel"):
-    """When what is told in a body happened: of an event, or of what a service reported."""
+    """The times in the body of an event or of a report."""
 
     occurred_at: str | None = None
     received_at: str | None = None
@@ -49,31 +49,32 @@ class _Times(msgspec.Struct, frozen=True, rename="camel"):
 def is_to_erase(
     stream: StreamName, message: StoredMessage, person: Person, before: datetime
 ) -> bool:
-    """Whether a message is about `person`, and tells what happened before the erasure.
+    """Whether a message is about `person` and about something that happened before the erasure.
 
-    What the person does afterwards is a new person's. A message may have been published afterwards
-    though it happened before: what was stored a moment ago, and what became a dead letter.
+    What happened afterwards belongs to a new contact. A message that was published after the
+    erasure may be about something before it: a stored event that was published late, or a dead
+    letter.
     """
-    return _Told.by(stream, message).is_about(Erased(person, before))
+    return _MessagePeople.of(stream, message).is_about(Erased(person, before))
 
 
 class Erased(NamedTuple):
-    """A person whose messages are to go."""
+    """A person whose messages are to be deleted."""
 
     person: Person
     before: datetime
     """When they were erased."""
 
 
-class _Told(NamedTuple):
-    """What a message says of whom it is about, and when that happened."""
+class _MessagePeople(NamedTuple):
+    """The people whom a message is about, and when that happened."""
 
     at: datetime
-    named: Named
+    identities: Identities
 
     @classmethod
-    def by(cls, stream: StreamName, message: StoredMessage) -> _Told:
-        """Read it; of a dead letter what was set aside."""
+    def of(cls, stream: StreamName, message: StoredMessage) -> _MessagePeople:
+        """Read a message; of a dead letter, read the original message."""
         subject, headers, body = message.subject, message.headers, message.body
         if stream is StreamName.DEADLETTER:
             try:
@@ -82,14 +83,14 @@ class _Told(NamedTuple):
                 pass
             else:
                 subject, headers, body = letter.subject, letter.headers, letter.body
-        return cls(min([message.at, *_told_at(headers, body)]), named_in(subject, body))
+        return cls(min([message.at, *_times_in(headers, body)]), identities_in(subject, body))
 
     def is_about(self, erased: Erased) -> bool:
-        return self.at <= erased.before and erased.person.is_among(self.named)
+        return self.at <= erased.before and erased.person.is_named_in(self.identities)
 
 
-def _told_at(headers: Mapping[str, str], body: bytes) -> Iterator[datetime]:
-    """Every time at which a message says that it happened, was received, or was made."""
+def _times_in(headers: Mapping[str, str], body: bytes) -> Iterator[datetime]:
+    """The times of occurrence, receipt and creation in a message's headers and body."""
     try:
         times = msgspec.json.decode(mended_json(body), type=_Times)
     except NOT_JSON:
@@ -98,80 +99,90 @@ def _told_at(headers: Mapping[str, str], body: bytes) -> Iterator[datetime]:
         *(headers.get(RECEIVED_AT), headers.get(CE_TIME)),
         *(times.occurred_at, times.received_at, times.timestamp),
     ):
-        if (told := read_moment(text)) is not None:
-            yield told
+        if (time := read_moment(text)) is not None:
+            yield time
 
 
 async def sweep(
     connection: Connection, erased: Sequence[Erased]
 ) -> AsyncIterator[Sequence[Erased]]:
-    """Delete the messages of all of them from every stream, which is read once.
+    """Delete the messages of several people from every stream; reads each stream once.
 
-    Yields for each message that is gone whom of them it was about.
+    Yields for each deleted message those of `erased` whom it was about.
 
     Raises:
-        Unavailable: JetStream does not answer; sweeping again goes on.
+        Unavailable: JetStream does not answer; sweep again.
     """
     with available(connection):
         for stream in SWEPT:
             async for message in _messages(connection, stream):
-                told = _Told.by(stream, message)
-                about = [one for one in erased if told.is_about(one)]
+                people = _MessagePeople.of(stream, message)
+                about = [person for person in erased if people.is_about(person)]
                 if about and await delete_message(connection, stream, message.sequence):
                     yield about
 
 
-class Found(NamedTuple):
+class FoundMessages(NamedTuple):
     """Messages about a person, from a part of the streams."""
 
     messages: list[tuple[StreamName, StoredMessage]]
-    following: str | None
-    """`stream/sequence` where to go on; None when all streams were looked through."""
+    next_position: str | None
+    """`stream/sequence` from which to continue; None when all streams were read."""
 
 
-LOOK_BATCHES = 8
-"""Batches that are read at once at most, whatever is found in them."""
+MAX_BATCHES = 8
+"""Most batches that one call of `find_messages` reads."""
 
 
-async def look(connection: Connection, *, stream: str | None, first: int, person: Person) -> Found:
-    """Look for messages about `person`, from a position on, and delete none.
+async def find_messages(
+    connection: Connection, *, stream: str | None, first: int, person: Person
+) -> FoundMessages:
+    """Find messages about `person` from a position on, without deleting them.
+
+    Args:
+        connection: of a user who may read the streams.
+        stream: where to start; None is the first stream.
+        first: sequence to start with.
+        person: whose messages.
 
     Raises:
         Unavailable: JetStream does not answer.
-        ValueError: there is no such stream.
+        ValueError: `stream` is none of the streams with people's data.
     """
-    names = list(SWEPT)
-    number = names.index(StreamName(stream)) if stream else 0
+    streams = list(SWEPT)
+    index = streams.index(StreamName(stream)) if stream else 0
     found: list[tuple[StreamName, StoredMessage]] = []
     size = 0
     with available(connection):
-        for _ in range(LOOK_BATCHES):
-            name = names[number]
-            batch = await _existing(connection, name, first)
+        for _ in range(MAX_BATCHES):
+            name = streams[index]
+            batch = await _batch_within_range(connection, name, first)
             now = datetime.now(UTC)
-            about = [one for one in batch if is_to_erase(name, one, person, now)]
-            found += [(name, one) for one in about]
-            size += sum(len(one.body) for one in about)
+            matches = [message for message in batch if is_to_erase(name, message, person, now)]
+            found += [(name, message) for message in matches]
+            size += sum(len(message.body) for message in matches)
             if batch:
                 first = batch[-1].sequence + 1
             else:
-                number, first = number + 1, 1
-            if number == len(names):
-                return Found(found, None)
+                index, first = index + 1, 1
+            if index == len(streams):
+                return FoundMessages(found, None)
             if size > BATCH_BYTES:
                 break
-    return Found(found, f"{names[number]}/{first}")
+    return FoundMessages(found, f"{streams[index]}/{first}")
 
 
-async def _existing(connection: Connection, stream: StreamName, first: int) -> list[StoredMessage]:
-    there, last = await _range(connection, stream)
-    start = max(there, first)
+async def _batch_within_range(
+    connection: Connection, stream: StreamName, first: int
+) -> list[StoredMessage]:
+    stream_first, last = await _sequence_range(connection, stream)
+    start = max(stream_first, first)
     return await _batch(connection, stream, start) if start <= last else []
 
 
 async def _messages(connection: Connection, stream: StreamName) -> AsyncIterator[StoredMessage]:
-    """What the stream holds now, oldest first."""
-    first, last = await _range(connection, stream)
+    """The messages that are in the stream now, oldest first."""
+    first, last = await _sequence_range(connection, stream)
     while first <= last:
         batch = await _batch(connection, stream, first)
         for message in batch:
@@ -182,13 +193,13 @@ async def _messages(connection: Connection, stream: StreamName) -> AsyncIterator
         first = batch[-1].sequence + 1
 
 
-async def _range(connection: Connection, stream: StreamName) -> tuple[int, int]:
-    """First and last sequence of a stream; the last is 0 when there is nothing."""
+async def _sequence_range(connection: Connection, stream: StreamName) -> tuple[int, int]:
+    """First and last sequence of a stream; the last is 0 if the stream does not exist."""
     try:
-        asked, asking = f"{API}.STREAM.INFO.{stream}", connection.js.stream_info(stream)
-        state = (await connection.wait_unless_refused(asked, asking)).state
+        subject, request = f"{API}.STREAM.INFO.{stream}", connection.js.stream_info(stream)
+        state = (await connection.wait_unless_refused(subject, request)).state
     except js_errors.NotFoundError:
-        # Its owner was never started here.
+        # The service that owns the stream was never started here.
         return 1, 0
     return max(state.first_seq, 1), state.last_seq
 

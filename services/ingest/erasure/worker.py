@@ -1,9 +1,9 @@
-"""Finishes erasures: announces each, deletes events, and sweeps the streams twice.
+"""Finishes erasures: announces each, deletes its events, and sweeps the streams twice.
 
-A batch that was stored before an erasure may be published a moment after it, hence the second
-sweep. Every stream is read from end to end, which may take minutes: all erasures that wait are
-swept for together, and others begin meanwhile. Every step may be repeated, so a replica that dies
-leaves nothing that another cannot go on with.
+The second sweep is for batches that were stored before the erasure and published after the first
+sweep. A sweep reads every stream from end to end, which may take minutes. So one sweep serves all
+erasures that wait, and other erasures are announced meanwhile. Every step may be repeated: if a
+replica dies, another one continues.
 """
 
 from __future__ import annotations
@@ -31,99 +31,103 @@ log = structlog.get_logger(__name__)
 
 PAUSE_SECONDS = 5.0
 RENEW_SECONDS = CLAIM_SECONDS / 4
-"""Pause between two renewals, of which some may fail."""
-SWEPT_TOGETHER = 100
-"""Erasures at most that the streams are read for at a time."""
+"""Pause between two renewals of a claim; some of them may fail before it ends."""
+MAX_JOBS_PER_SWEEP = 100
+"""Most erasures that one sweep serves."""
 MAX_USER_IDS = 200
-"""User ids that an announcement names at most."""
+"""Most user ids in an announcement."""
 MAX_USER_ID_CHARACTERS = 1000
+"""Longer user ids are not announced."""
 
 
 class ErasureWorker:
-    """Does what `ErasureJobs` records."""
+    """Does the steps of the jobs in `ErasureJobs`."""
 
     def __init__(self, jobs: ErasureJobs, link: Connection, publisher: Publisher) -> None:
-        """Work through `jobs`, on the streams behind `link`."""
+        """Work through `jobs`; sweep over `link` and announce with `publisher`."""
         self._jobs = jobs
         self._link = link
         self._publisher = publisher
         self._requested = asyncio.Event()
-        self._begun = asyncio.Event()
+        self._announced = asyncio.Event()
 
     def wake(self) -> None:
-        """Look for jobs at once."""
+        """Check for requested jobs now instead of after the pause."""
         self._requested.set()
 
-    async def begin_forever(self) -> None:
-        """Announce what is requested, and delete its events, whatever is swept; never ends."""
-        await self._work(self._begin, asked=self._requested, begun=False, most=1)
+    async def start_forever(self) -> None:
+        """Announce requested erasures and delete their events, also during a sweep; never ends."""
+        await self._work(self._start, wake=self._requested, announced=False, limit=1)
 
     async def sweep_forever(self) -> None:
-        """Sweep the streams for what was begun; never ends."""
-        await self._work(self._sweep, asked=self._begun, begun=True, most=SWEPT_TOGETHER)
+        """Sweep the streams for erasures that were announced; never ends."""
+        await self._work(
+            self._sweep, wake=self._announced, announced=True, limit=MAX_JOBS_PER_SWEEP
+        )
 
     async def _work(
         self,
         do: Callable[[Sequence[Job]], Awaitable[None]],
         *,
-        asked: asyncio.Event,
-        begun: bool,
-        most: int,
+        wake: asyncio.Event,
+        announced: bool,
+        limit: int,
     ) -> None:
         while True:
-            asked.clear()
+            wake.clear()
             jobs: Sequence[Job] = ()
             try:
-                while jobs := await self._jobs.claim(begun=begun, most=most):
-                    async with self._kept(jobs, begun=begun):
+                while jobs := await self._jobs.claim(announced=announced, limit=limit):
+                    async with self._renewed(jobs, announced=announced):
                         await do(jobs)
                     jobs = ()
             except HogsendError as error:
                 if not jobs:
-                    # As at each start, while PostgreSQL is not there yet.
-                    log.debug("erasures are looked for later", reason=str(error))
+                    # Happens at each start, while PostgreSQL is not connected yet.
+                    log.debug("erasure jobs cannot be claimed yet", reason=str(error))
                 for job in jobs:
-                    _say_waiting(job, error)
+                    _log_waiting(job, error)
             try:
                 async with asyncio.timeout(PAUSE_SECONDS):
-                    await asked.wait()
+                    await wake.wait()
             except TimeoutError:
                 continue
 
     @asynccontextmanager
-    async def _kept(self, jobs: Sequence[Job], *, begun: bool) -> AsyncIterator[None]:
-        """Keep other replicas from doing the same meanwhile, however long it takes."""
-        renewing = asyncio.create_task(self._renew(jobs, begun=begun))
+    async def _renewed(self, jobs: Sequence[Job], *, announced: bool) -> AsyncIterator[None]:
+        """Renew the claims during the block, however long it takes."""
+        renewing = asyncio.create_task(self._renew_forever(jobs, announced=announced))
         try:
             yield
         finally:
             await cancel_all(renewing)
 
-    async def _renew(self, jobs: Sequence[Job], *, begun: bool) -> None:
+    async def _renew_forever(self, jobs: Sequence[Job], *, announced: bool) -> None:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             try:
-                await self._jobs.renew(jobs, begun=begun)
+                await self._jobs.renew(jobs, announced=announced)
             except HogsendError as error:
                 metrics.FAILURES.labels("erasure_renewal", type(error).__name__).inc()
-                log.debug("another replica may do the same", reason=str(error))
+                log.debug("the claim of an erasure was not renewed", reason=str(error))
 
-    async def _begin(self, jobs: Sequence[Job]) -> None:
+    async def _start(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             await self._publisher.publish(announcement(job))
             await self._jobs.delete_events(job)
-            await self._jobs.begun(job)
-            self._begun.set()
+            await self._jobs.mark_announced(job)
+            self._announced.set()
 
     async def _sweep(self, jobs: Sequence[Job]) -> None:
         ready: list[Job] = []
         for job in jobs:
             try:
-                # Again: a replica of the version before may have died before it did so.
+                # Repeated: a replica of the previous version announces before it deletes events,
+                # and may have died in between.
                 await self._jobs.delete_events(job)
             except HogsendError as error:
-                # It waits alone.
-                _say_waiting(job, error)
+                # The other jobs are swept for without it.
+                _log_waiting(job, error)
             else:
                 ready.append(job)
         if not ready:
@@ -135,11 +139,11 @@ class ErasureWorker:
                 messages.update(about)
         except HogsendError:
             for job in ready:
-                await self._jobs.deleted(job, messages=messages[erased[job.id]])
+                await self._jobs.record_deleted(job, messages=messages[erased[job.id]])
             raise
         for job in ready:
             count = messages[erased[job.id]]
-            await self._jobs.swept(job, messages=count)
+            await self._jobs.record_sweep(job, messages=count)
             log.info(
                 "the streams were swept for a person",
                 erasure=str(job.id),
@@ -148,13 +152,13 @@ class ErasureWorker:
             )
 
 
-def _say_waiting(job: Job, error: HogsendError) -> None:
+def _log_waiting(job: Job, error: HogsendError) -> None:
     metrics.FAILURES.labels("erasure", type(error).__name__).inc()
     log.warning("an erasure is waiting", erasure=str(job.id), reason=str(error))
 
 
 def announcement(job: Job) -> OutgoingMessage:
-    """What subscribers are told; repeats have the same message id."""
+    """The message that announces an erasure; a repetition has the same message id."""
     ids = sorted(id for id in job.person.user_ids if len(id) <= MAX_USER_ID_CHARACTERS)
     erased = ContactErased(
         id=str(job.id),

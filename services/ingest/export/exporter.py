@@ -204,16 +204,16 @@ class Exporter:
     async def _messages(self, whose: _Whose, wanted: ExportContact) -> ExportPage:
         stream, _, first = (wanted.after or "").partition("/")
         try:
-            seen = await sweep.look(
+            part = await sweep.find_messages(
                 self._link, stream=stream or None, first=int(first or 1), person=whose.person
             )
         except ValueError as error:
             raise _no_page_before() from error
         found = [
             _Item(name, f"{name}/{one.sequence + 1}", partial(items.message, name, one))
-            for name, one in seen.messages
+            for name, one in part.messages
         ]
-        return self._filled(_Some(found, more=False), wanted, seen.following)
+        return self._filled(_Some(found, more=False), wanted, part.next_position)
 
     def _filled(
         self, some: _Some, wanted: ExportContact, following: str | None = None
@@ -271,7 +271,7 @@ async def _whose(connection: Any, contact_id: UUID) -> _Whose:
         raise NotFound(f"there is no contact {contact_id}; `hogsend contacts show` finds some")
     keys = [Key(*row) async for row in _queries.known_by(connection, contact=id)]
     contacts = [id, *(UUID(one.value) for one in keys if one.kind == ROW)]
-    return _Whose(id, contacts, Person.known_by(keys, contacts))
+    return _Whose(id, contacts, Person.from_keys(keys, contacts))
 
 
 def _place(after: str | None) -> _Place:

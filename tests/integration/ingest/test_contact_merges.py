@@ -616,11 +616,11 @@ async def test_nothing_of_an_erased_person_is_left_and_nothing_of_another_goes(
     anna, ben = await people.one("anna"), await people.one("ben")
     jobs = ErasureJobs(database, settle_seconds=0)
     await jobs.request(UUID(anna.id))
-    (job,) = await jobs.claim(begun=False, most=1)
+    (job,) = await jobs.claim(announced=False, limit=1)
     await jobs.delete_events(job)
-    await jobs.begun(job)
-    while swept := await jobs.claim(begun=True, most=1):
-        await jobs.swept(swept[0], messages=0)
+    await jobs.mark_announced(job)
+    while swept := await jobs.claim(announced=True, limit=1):
+        await jobs.record_sweep(swept[0], messages=0)
     rows = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
     for table in ("contacts", "contact_keys", "contact_merges", "erasures", "events"):
         for (row,) in await rows.fetch(f"SELECT whole::text FROM {table} AS whole"):  # noqa: S608

@@ -115,8 +115,8 @@ async def test_a_replica_that_was_killed_leaves_the_rest_to_another(
     jobs = ErasureJobs(database, settle_seconds=0)
     await jobs.request(id)
     # The one that is killed has taken the job, and does nothing more.
-    assert len(await jobs.claim(begun=False, most=1)) == 1
-    assert await jobs.claim(begun=False, most=1) == []
+    assert len(await jobs.claim(announced=False, limit=1)) == 1
+    assert await jobs.claim(announced=False, limit=1) == []
     await database.close()
     assert await driver.rows.fetchval("SELECT count(*) FROM ingest.events") == 1
     await driver.rows.execute("UPDATE ingest.erasures SET due_at = now()")
@@ -174,10 +174,10 @@ async def test_events_are_counted_though_the_sweep_fails(driver: Driver) -> None
     jobs = ErasureJobs(database, settle_seconds=0)
     id = await contact_id(driver, "ada@example.com")
     await jobs.request(id)
-    (job,) = await jobs.claim(begun=False, most=1)
+    (job,) = await jobs.claim(announced=False, limit=1)
     # A replica that is killed here leaves it to the next, which finds none.
     assert [await jobs.delete_events(job) for _ in range(2)] == [3, 0]
-    await jobs.swept(job, messages=4)
+    await jobs.record_sweep(job, messages=4)
     erasure = await jobs.request(id)
     assert (erasure.events, erasure.messages) == (3, 4)
     await database.close()
@@ -193,15 +193,15 @@ async def test_a_replica_that_is_late_to_begin_does_not_hasten_the_second_sweep(
     await database.connect()
     jobs = ErasureJobs(database)
     await jobs.request(await contact_id(driver, "ada@example.com"))
-    (job,) = await jobs.claim(begun=False, most=1)
+    (job,) = await jobs.claim(announced=False, limit=1)
     # Deleting events may take longer than the claim: another replica does the same then.
     await driver.rows.execute("UPDATE ingest.erasures SET due_at = now()")
-    (late,) = await jobs.claim(begun=False, most=1)
-    await jobs.begun(job)
-    (begun,) = await jobs.claim(begun=True, most=1)
-    await jobs.swept(begun, messages=0)
-    await jobs.begun(late)
-    assert await jobs.claim(begun=True, most=1) == []
+    (late,) = await jobs.claim(announced=False, limit=1)
+    await jobs.mark_announced(job)
+    (announced,) = await jobs.claim(announced=True, limit=1)
+    await jobs.record_sweep(announced, messages=0)
+    await jobs.mark_announced(late)
+    assert await jobs.claim(announced=True, limit=1) == []
     await database.close()
 
 
@@ -214,26 +214,26 @@ async def test_what_takes_long_stays_taken_until_it_is_done(driver: Driver) -> N
     jobs = ErasureJobs(database, settle_seconds=0)
     await jobs.request(await contact_id(driver, "ada@example.com"))
 
-    async def renewed_in_time(taken: list[Job], *, begun: bool) -> None:
+    async def renewed_in_time(taken: list[Job], *, announced: bool) -> None:
         await driver.rows.execute("UPDATE ingest.erasures SET due_at = now()")
-        await jobs.renew(taken, begun=begun)
-        assert await jobs.claim(begun=begun, most=1) == []
+        await jobs.renew(taken, announced=announced)
+        assert await jobs.claim(announced=announced, limit=1) == []
 
-    taken = await jobs.claim(begun=False, most=1)
-    await renewed_in_time(taken, begun=False)
-    await jobs.begun(taken[0])
+    taken = await jobs.claim(announced=False, limit=1)
+    await renewed_in_time(taken, announced=False)
+    await jobs.mark_announced(taken[0])
     # The next step waits for nothing, though this one is renewed once more.
-    await jobs.renew(taken, begun=False)
-    taken = await jobs.claim(begun=True, most=1)
-    await renewed_in_time(taken, begun=True)
-    await jobs.swept(taken[0], messages=0)
-    await jobs.renew(taken, begun=True)
-    taken = await jobs.claim(begun=True, most=1)
+    await jobs.renew(taken, announced=False)
+    taken = await jobs.claim(announced=True, limit=1)
+    await renewed_in_time(taken, announced=True)
+    await jobs.record_sweep(taken[0], messages=0)
+    await jobs.renew(taken, announced=True)
+    taken = await jobs.claim(announced=True, limit=1)
     assert taken[0].is_swept
-    await renewed_in_time(taken, begun=True)
-    await jobs.swept(taken[0], messages=0)
-    await jobs.renew(taken, begun=True)
-    assert await jobs.claim(begun=True, most=1) == []
+    await renewed_in_time(taken, announced=True)
+    await jobs.record_sweep(taken[0], messages=0)
+    await jobs.renew(taken, announced=True)
+    assert await jobs.claim(announced=True, limit=1) == []
     await database.close()
 
 
@@ -279,16 +279,18 @@ async def test_an_erasure_leaves_everybody_else_as_they_were(driver: Driver) -> 
     async with driver.replica():
         await merged("ada")
     erasure = await jobs.request(await contact_id(driver, "ada@example.com"))
-    (job,) = await jobs.claim(begun=False, most=9)
+    (job,) = await jobs.claim(announced=False, limit=9)
     assert str(job.id) == erasure.id
     await jobs.delete_events(job)
-    await jobs.begun(job)
+    await jobs.mark_announced(job)
     for _ in range(2):
-        (job,) = await jobs.claim(begun=True, most=9)
+        (job,) = await jobs.claim(announced=True, limit=9)
         assert str(job.id) == erasure.id
-        await jobs.swept(job, messages=1)
-    for begun in (False, True):
-        assert await jobs.claim(begun=begun, most=9) == [], "finished, and the other one not due"
+        await jobs.record_sweep(job, messages=1)
+    for announced in (False, True):
+        assert await jobs.claim(announced=announced, limit=9) == [], (
+            "finished, and the other one not due"
+        )
     left = await everything(driver)
     assert others - left == set()
     assert {row.partition(" ")[0] for row in left - others} == {"erasures", "erased_keys"}

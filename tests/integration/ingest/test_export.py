@@ -70,7 +70,7 @@ async def test_everything_about_a_person_is_given_and_nothing_about_others(
         monkeypatch.setattr(exporter, "PAGE_ROWS", 1)
         monkeypatch.setattr(exporter, "PAGE_BYTES", 1)
         monkeypatch.setattr(exporter, "PAGE_BLOCKS", 1)
-        monkeypatch.setattr(sweep, "LOOK_BATCHES", 1)
+        monkeypatch.setattr(sweep, "MAX_BATCHES", 1)
         monkeypatch.setattr(sweep, "BATCH", 2)
     async with driver.replica():
         id = await prepare(servers, driver)

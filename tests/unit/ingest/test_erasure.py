@@ -24,7 +24,7 @@ from hogsend.service.tasks import cancel_all
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
 from services.ingest.erasure import worker
 from services.ingest.erasure.jobs import CLAIM_SECONDS, Job
-from services.ingest.erasure.person import Person, named_in
+from services.ingest.erasure.person import Person, identities_in
 from services.ingest.erasure.sweep import SWEPT, Erased, is_to_erase
 from services.ingest.erasure.tombstones import is_erased
 from services.ingest.erasure.worker import ErasureWorker
@@ -38,7 +38,7 @@ ADA = Person(frozenset({"u_42"}), frozenset({"ada@example.com"}))
 
 def is_subject(person: Person, subject: str, body: bytes) -> bool:
     """Whether a message is about a person."""
-    return person.is_among(named_in(subject, body))
+    return person.is_named_in(identities_in(subject, body))
 
 
 ERASED_AT = datetime(2026, 1, 2, tzinfo=UTC)
@@ -416,8 +416,8 @@ class Jobs:
         self._claims = list(claims)
         self.all_claimed = asyncio.Event()
 
-    async def claim(self, *, begun: bool, most: int) -> list[Job]:
-        assert (begun, most) == (True, worker.SWEPT_TOGETHER)
+    async def claim(self, *, announced: bool, limit: int) -> list[Job]:
+        assert (announced, limit) == (True, worker.MAX_JOBS_PER_SWEEP)
         if not self._claims:
             self.all_claimed.set()
             return []
@@ -440,10 +440,10 @@ class Counted(Jobs):
     async def delete_events(self, _: Job) -> int:
         return 1
 
-    async def deleted(self, _: Job, *, messages: int) -> None:
+    async def record_deleted(self, _: Job, *, messages: int) -> None:
         self.messages.append(("deleted", messages))
 
-    async def swept(self, _: Job, *, messages: int) -> None:
+    async def record_sweep(self, _: Job, *, messages: int) -> None:
         self.messages.append(("swept", messages))
 
 
@@ -501,14 +501,14 @@ class Renewed(Counted):
         super().__init__(*claims)
         self.renewals: list[tuple[UUID, bool]] = []
 
-    async def renew(self, jobs: Sequence[Job], *, begun: bool) -> None:
-        self.renewals += [(job.id, begun) for job in jobs]
+    async def renew(self, jobs: Sequence[Job], *, announced: bool) -> None:
+        self.renewals += [(job.id, announced) for job in jobs]
         if len(self.renewals) == 1:
             raise AWAY
 
 
 @on_virtual_time
-async def test_a_long_sweep_is_not_begun_by_another_replica(
+async def test_a_long_sweep_is_not_started_by_another_replica(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def sweep(_link: object, erased: Sequence[Erased]) -> AsyncIterator[Sequence[Erased]]:
@@ -530,22 +530,22 @@ async def test_a_long_sweep_is_not_begun_by_another_replica(
 
 
 class Several:
-    """Erasures of several people, of which some are begun and some are not."""
+    """Erasures of several people, of which some are announced and some only requested."""
 
-    def __init__(self, begun: Sequence[Job], requested: Sequence[Job]) -> None:
-        self._waiting = {True: [*begun], False: [*requested]}
+    def __init__(self, announced: Sequence[Job], requested: Sequence[Job]) -> None:
+        self._waiting = {True: [*announced], False: [*requested]}
         self.without_events: list[UUID] = []
         self.failing: set[UUID] = set()
         """Those whose events cannot be deleted."""
         self.messages: dict[UUID, int] = {}
-        self.all_begun = asyncio.Event()
+        self.all_announced = asyncio.Event()
         self.all_swept = asyncio.Event()
 
-    async def claim(self, *, begun: bool, most: int) -> list[Job]:
-        waiting = self._waiting[begun]
+    async def claim(self, *, announced: bool, limit: int) -> list[Job]:
+        waiting = self._waiting[announced]
         if not waiting:
-            (self.all_swept if begun else self.all_begun).set()
-        taken, self._waiting[begun] = waiting[:most], waiting[most:]
+            (self.all_swept if announced else self.all_announced).set()
+        taken, self._waiting[announced] = waiting[:limit], waiting[limit:]
         return taken
 
     async def delete_events(self, job: Job) -> int:
@@ -554,10 +554,10 @@ class Several:
         self.without_events.append(job.id)
         return 1
 
-    async def begun(self, _: Job) -> None:
+    async def mark_announced(self, _: Job) -> None:
         """Nothing: its sweep is another test's."""
 
-    async def swept(self, job: Job, *, messages: int) -> None:
+    async def record_sweep(self, job: Job, *, messages: int) -> None:
         self.messages[job.id] = messages
 
 
@@ -581,12 +581,12 @@ async def test_erasures_begin_while_others_are_swept_for(monkeypatch: pytest.Mon
     eraser = ErasureWorker(jobs, link, publisher)
     swept = asyncio.create_task(eraser.sweep_forever())
     await sweeping.wait()
-    begun = asyncio.create_task(eraser.begin_forever())
-    await jobs.all_begun.wait()
+    starting = asyncio.create_task(eraser.start_forever())
+    await jobs.all_announced.wait()
     assert jobs.without_events == [UUID(int=1), UUID(int=2), UUID(int=3)]
     assert len(publisher.published) == 2
     assert jobs.messages == {}
-    await cancel_all(swept, begun)
+    await cancel_all(swept, starting)
 
 
 async def test_the_streams_are_read_once_for_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
