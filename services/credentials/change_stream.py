@@ -19,7 +19,7 @@ from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.streams import StreamName
 from hogsend.service.metrics import FAILURES
 from hogsend.transport.connection import UNREACHABLE, Connection
-from hogsend.transport.problem import NO_MESSAGE, Overtaken, Problem
+from hogsend.transport.jetstream_error import NO_MESSAGE_FOUND, JetStreamError, WrongLastSequence
 from hogsend.transport.publisher import EXPECTED_LAST, OutgoingMessage
 
 ANSWER_SECONDS = 5.0
@@ -39,7 +39,7 @@ class _Answer(msgspec.Struct, frozen=True):
     """JetStream's answer about the last message of a subject."""
 
     message: _Kept | None = None
-    error: Problem | None = None
+    error: JetStreamError | None = None
 
 
 class _Published(NamedTuple):
@@ -71,7 +71,7 @@ class JetStreamChanges:
             return False
         try:
             sequence = await self._publish(change, {EXPECTED_LAST: str(last.sequence)})
-        except Overtaken:
+        except WrongLastSequence:
             self._last_published.pop(change.provider, None)
             return False
         self._last_published[change.provider] = _Published(change.version, sequence)
@@ -92,8 +92,8 @@ class JetStreamChanges:
             },
         )
         try:
-            return await self._connection.publisher.publish_counted(message)
-        except Overtaken:
+            return await self._connection.publisher.publish_and_get_sequence(message)
+        except WrongLastSequence:
             raise
         except (PublishRejected, TooLarge) as error:
             # An operator may change the stream; until then the change stays pending.
@@ -103,7 +103,7 @@ class JetStreamChanges:
         """Whether the stream has lost a change; a stream that is missing is made again first."""
         for provider, version in published.items():
             kept = await self._last(subjects.credential_changed(provider))
-            if kept.error is not None and kept.error.err_code != NO_MESSAGE:
+            if kept.error is not None and kept.error.err_code != NO_MESSAGE_FOUND:
                 return False
             # Another replica may have published a newer one meanwhile.
             if _version(kept) < version:
@@ -122,7 +122,7 @@ class JetStreamChanges:
             # NATS' configuration is that of the version before.
             FAILURES.labels("changes", error.code).inc()
             log.debug("the stream of changes cannot be read", reason=str(error))
-            return _Answer(error=Problem(code=403))
+            return _Answer(error=JetStreamError(code=403))
         except UNREACHABLE as error:
             raise Unavailable("JetStream does not answer") from error
         return msgspec.json.decode(answer.data, type=_Answer)

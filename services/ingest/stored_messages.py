@@ -19,7 +19,7 @@ from hogsend.contract.headers import format_time
 from hogsend.contract.moments import read_moment
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
-from hogsend.transport.problem import Problem
+from hogsend.transport.jetstream_error import JetStreamError
 from services.ingest.jetstream_errors import available
 
 BATCH = 256
@@ -35,7 +35,7 @@ _NO_MESSAGE = {10043, 10057}
 
 class _Deletion(msgspec.Struct, frozen=True):
     success: bool = False
-    error: Problem | None = None
+    error: JetStreamError | None = None
 
 
 class StoredMessage(NamedTuple):

@@ -20,8 +20,8 @@ from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.subscribers.batches import BatchSubscriber
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.in_flight import abandon
+from hogsend.transport.jetstream_error import NO_MESSAGE_FOUND, JetStreamError
 from hogsend.transport.own_consumer import create_or_update, list_consumers
-from hogsend.transport.problem import NO_MESSAGE, Problem
 from services.analytics.delivery.ordered_queue import Place
 from services.analytics.delivery.positions import KeptPosition, Positions
 from services.analytics.delivery.streams import (
@@ -38,7 +38,7 @@ _ANSWER_SECONDS = 2.0
 class _Found(msgspec.Struct, frozen=True):
     """JetStream's answer about one message of a stream, which is not read."""
 
-    error: Problem | None = None
+    error: JetStreamError | None = None
 
 
 def consumer_config(subscription: Subscription) -> ConsumerConfig:
@@ -191,7 +191,7 @@ class JetStreamConsumer:
         with _as_unavailable():
             answer = await self._link.request_raw(subject, asked, seconds=_ANSWER_SECONDS)
         error = msgspec.json.decode(answer.data, type=_Found).error
-        if error is not None and error.err_code != NO_MESSAGE:
+        if error is not None and error.err_code != NO_MESSAGE_FOUND:
             raise Unavailable(f"JetStream refuses: {error.description}")
         return error is None
 

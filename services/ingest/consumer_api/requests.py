@@ -11,7 +11,7 @@ from hogsend.contract.errors import Forbidden
 from hogsend.contract.streams import StreamName
 from hogsend.service import metrics as shared_metrics
 from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
-from hogsend.transport.problem import Problem
+from hogsend.transport.jetstream_error import JetStreamError
 from services.ingest import metrics
 from services.ingest.consumer_api.policy import (
     MAX_CONSUMERS,
@@ -34,7 +34,7 @@ class _Failure(msgspec.Struct, frozen=True):
     """A failed answer of JetStream's API (NATS ADR-1)."""
 
     type: str
-    error: Problem
+    error: JetStreamError
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -51,7 +51,7 @@ class _Found(msgspec.Struct, frozen=True):
 
     config: Config = Config()
     state: State = State()
-    error: Problem | None = None
+    error: JetStreamError | None = None
 
 
 class ConsumerRequests:
@@ -73,11 +73,11 @@ class ConsumerRequests:
         except Refused as refused:
             metrics.CONSUMERS_REFUSED.labels(verb).inc()
             log.warning("consumer refused", request=subject, reason=refused.description)
-            problem = Problem(refused.code, refused.err_code, refused.description)
+            problem = JetStreamError(refused.code, refused.err_code, refused.description)
         except (nats.errors.Error, TimeoutError, OSError, Forbidden) as error:
             shared_metrics.FAILURES.labels("consumers", type(error).__name__).inc()
             log.warning("the consumer could not be requested", request=subject, reason=str(error))
-            problem = Problem(503, _UNAVAILABLE, "JetStream system temporarily unavailable")
+            problem = JetStreamError(503, _UNAVAILABLE, "JetStream system temporarily unavailable")
         return msgspec.json.encode(_Failure(_TYPE.format(verb=verb), problem))
 
     async def _create(self, creation: Creation) -> bytes:

@@ -19,8 +19,8 @@ from hogsend.contract.consumers import API, OWN_API, reserved
 from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
+from hogsend.transport.jetstream_error import JetStreamError
 from hogsend.transport.own_consumer import list_consumers
-from hogsend.transport.problem import Problem
 from services.ingest.jetstream_errors import available
 from services.ingest.replay.filters import by_name, filters_of, set_filters
 from services.ingest.stored_messages import delete_message, read_batch
@@ -29,7 +29,7 @@ from services.ingest.stream_state import stream_state
 
 class _Answer(msgspec.Struct, frozen=True):
     config: dict[str, Any] = {}
-    error: Problem | None = None
+    error: JetStreamError | None = None
 
 
 class Copies(NamedTuple):

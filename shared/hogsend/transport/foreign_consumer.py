@@ -19,7 +19,7 @@ from hogsend.contract.consumers import API
 from hogsend.contract.errors import ConsumerConflict, Forbidden, InvalidRequest
 from hogsend.contract.subjects import REPLAYS
 from hogsend.transport.connection import MANAGEMENT_SECONDS, UNREACHABLE, Connection
-from hogsend.transport.problem import Problem
+from hogsend.transport.jetstream_error import JetStreamError
 
 _NOT_AVAILABLE, _FORBIDDEN = 503, 403
 _EXISTS_OTHERWISE = 10148
@@ -87,7 +87,7 @@ class _Answer(msgspec.Struct, frozen=True):
     config: _Existing = _Existing()
     created: datetime = datetime.min.replace(tzinfo=UTC)
     delivered: _Delivered = _Delivered()
-    error: Problem | None = None
+    error: JetStreamError | None = None
 
     @property
     def found(self) -> FoundConsumer:
@@ -126,7 +126,7 @@ async def found_or_made(
         answer = await _ask(connection, subject, wanted | {"action": "create"})
     except nats.errors.NoRespondersError:
         # Ingest makes consumers, and is down; one that exists does without it.
-        answer = _Answer(error=Problem(_NOT_AVAILABLE))
+        answer = _Answer(error=JetStreamError(_NOT_AVAILABLE))
     if answer.error is None:
         return answer.found
     if answer.error.err_code != _EXISTS_OTHERWISE and answer.error.code != _NOT_AVAILABLE:
@@ -195,7 +195,7 @@ async def _ask(
     return msgspec.json.decode(answer.data, type=_Answer)
 
 
-def _failure(problem: Problem) -> Exception:
+def _failure(problem: JetStreamError) -> Exception:
     if problem.code == _FORBIDDEN:
         return Forbidden(problem.description)
     if problem.code == 400:  # noqa: PLR2004 - the request itself is at fault

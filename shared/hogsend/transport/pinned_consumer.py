@@ -21,8 +21,8 @@ from nats.js import errors as js_errors
 from hogsend.contract.consumers import API
 from hogsend.contract.partitions import GROUP, PinnedConsumerConfig
 from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
+from hogsend.transport.jetstream_error import JetStreamError
 from hogsend.transport.own_consumer import create_or_update
-from hogsend.transport.problem import Problem
 from hogsend.transport.pull import ANSWER_SECONDS, ConsumerGone, Pull, PullRequest
 from hogsend.transport.read_failures import ReadFailures
 
@@ -57,7 +57,7 @@ class PinnedState(msgspec.Struct, frozen=True):
     num_waiting: int = 0
     """Requests that are open."""
     priority_groups: list[PinnedGroup] = []
-    error: Problem | None = None
+    error: JetStreamError | None = None
 
     @property
     def pinned(self) -> bool:

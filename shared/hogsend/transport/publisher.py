@@ -18,8 +18,8 @@ from nats.aio.msg import Msg
 
 from hogsend.contract.errors import Forbidden, HogsendError, TooLarge, Unavailable
 from hogsend.transport import hpub
+from hogsend.transport.jetstream_error import JetStreamError, publish_error
 from hogsend.transport.nats_client import NatsClient
-from hogsend.transport.problem import Problem, publish_error
 
 ACKNOWLEDGE_SECONDS = 2.0
 """How long JetStream may take to acknowledge one message unless the caller says otherwise."""
@@ -59,7 +59,7 @@ class OutgoingMessage(msgspec.Struct, frozen=True):
 class _Acknowledgement(msgspec.Struct, frozen=True):
     """JetStream's answer to a publish (NATS ADR-1)."""
 
-    error: Problem | None = None
+    error: JetStreamError | None = None
     seq: int = 0
 
 
@@ -164,13 +164,13 @@ class Publisher:
         """
         (await self._send([message], within)).result()
 
-    async def publish_counted(
+    async def publish_and_get_sequence(
         self, message: OutgoingMessage, *, within: float = ACKNOWLEDGE_SECONDS
     ) -> int:
         """Publish as `publish` does; gives the message's sequence, for a repeat the first one's.
 
         Raises:
-            Overtaken: the subject's last message is not the one that `EXPECTED_LAST` names.
+            WrongLastSequence: the subject's last message is not the one that `EXPECTED_LAST` names.
             HogsendError: as `publish`.
         """
         return (await self._send([message], within)).result()

@@ -42,7 +42,7 @@ async def _handled(publishing: Awaitable[object], kind: type[HogsendError]) -> A
     "publish",
     [
         lambda publisher: publisher.publish(MESSAGE),
-        lambda publisher: publisher.publish_counted(MESSAGE),
+        lambda publisher: publisher.publish_and_get_sequence(MESSAGE),
         lambda publisher: publisher.publish_all([MESSAGE, MESSAGE]),
     ],
     ids=["one", "counted", "all"],
