@@ -13,7 +13,11 @@ from nats.aio.msg import Msg
 from hogsend.service.metrics import FAILURES
 from hogsend.service.tasks import cancel_all
 from hogsend.transport.connection import UNREACHABLE
-from hogsend.transport.pinned_consumer import KEEPS_A_PIN, Overlaps, PinnedConsumer
+from hogsend.transport.pinned_consumer import (
+    EXTENSIONS_PER_PIN,
+    OverlappingConsumer,
+    PinnedConsumer,
+)
 from hogsend.transport.pull import ConsumerGone
 
 log = structlog.get_logger(__name__)
@@ -50,7 +54,7 @@ class Partition:
     @property
     def held(self) -> bool:
         """Whether this replica consumes it."""
-        return self.source.pinned
+        return self.source.is_pinned
 
     def want(self, wanted: bool) -> None:
         """Ask for it while no other replica has it, or stop asking; what is held stays held."""
@@ -73,14 +77,14 @@ class Partition:
                     await self._wanted.wait()
                 try:
                     if self._leaving:
-                        await self.source.release()
-                    elif messages := await self.source.first():
+                        await self.source.unpin()
+                    elif messages := await self.source.wait_for_first():
                         await self._process(messages)
                     self.overlaps = False
                     self.source.failures.clear()
                 except nats.errors.ConnectionClosedError:
                     return
-                except Overlaps:
+                except OverlappingConsumer:
                     self.overlaps = True
                     await asyncio.sleep(RETRY_SECONDS)
                 except (*UNREACHABLE, ConsumerGone) as error:
@@ -91,12 +95,12 @@ class Partition:
                     await asyncio.sleep(RETRY_SECONDS)
         finally:
             with suppress(*UNREACHABLE):
-                await self.source.release()
+                await self.source.unpin()
             await self._stop()
 
     async def _process(self, messages: list[Msg]) -> None:
         async with self._kept(), self._turns:
-            messages += await self.source.more(self._batch - len(messages))
+            messages += await self.source.fetch_more(self._batch - len(messages))
             await self._consume(messages)
 
     @asynccontextmanager
@@ -110,9 +114,9 @@ class Partition:
     async def _keep(self) -> None:
         """Stay the reader, however long a batch takes, for example without PostgreSQL."""
         while True:
-            await asyncio.sleep(self.source.pin_seconds / KEEPS_A_PIN)
+            await asyncio.sleep(self.source.pin_seconds / EXTENSIONS_PER_PIN)
             try:
-                await self.source.keep()
+                await self.source.extend_pin()
             except UNREACHABLE as error:
                 self._not_now("a partition may go to another reader", error)
 

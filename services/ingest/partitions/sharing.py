@@ -35,7 +35,7 @@ from hogsend.service.subscribers.batches import BatchSubscriber
 from hogsend.service.tasks import cancel_all
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.own_consumer import list_consumers
-from hogsend.transport.pinned_consumer import Overlaps, PinnedConsumer
+from hogsend.transport.pinned_consumer import OverlappingConsumer, PinnedConsumer
 from hogsend.transport.pull import ConsumerGone
 from services.ingest import metrics
 from services.ingest.partitions.partition import Partition
@@ -203,8 +203,8 @@ class Partitions:
             try:
                 await self._delete_others()
                 for partition in self._partitions:
-                    await partition.source.make()
-            except Overlaps:
+                    await partition.source.ensure()
+            except OverlappingConsumer:
                 # A replica with the other number has made one of its own again.
                 continue
             except UNREACHABLE as error:
@@ -263,7 +263,7 @@ class Partitions:
             if too_many <= 0:
                 return
             # Only the others wait for what this replica has.
-            waiting = (await partition.source.state()).num_waiting
+            waiting = (await partition.source.info()).num_waiting
             if waiting > 1:
                 partition.let_go()
                 too_many -= 1
@@ -275,8 +275,8 @@ class Partitions:
         """
         if self._rounds % ORPHAN_ROUNDS:
             return False
-        state = await partition.source.state()
-        return not state.pinned and state.num_pending > 0
+        state = await partition.source.info()
+        return not state.is_pinned and state.num_pending > 0
 
     async def _replace_if_idle(self) -> None:
         """Take over from another number of partitions whose replicas are all gone."""

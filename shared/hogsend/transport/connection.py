@@ -455,7 +455,7 @@ class Connection:
     async def _ask_again(self) -> None:
         refused = frozenset(self.refusals.subscriptions)
         self.refusals.forget()
-        asked = await self.client.subscribe_again(refused)
+        asked = await self.client.resubscribe(refused)
         # The server says that it refuses before it answers this.
         await self.flush()
         if asked - self.refusals.subscriptions:

@@ -1,9 +1,9 @@
-"""Reads what NATS sends: messages with any subject that a server carries.
+"""Parses the protocol of NATS, with any message subject that a server delivers.
 
-A server checks little of the subject of a message. It ends at a space, a tab or a line
-feed, and may hold every other byte. nats-py's own parser also ends it at a form feed, a vertical
-tab or a carriage return, finds no message in the line then, and connects again. Where a stream has
-such a message, that repeats without end.
+For a server, the subject of a message ends at a space, a tab or a line feed, and may contain every
+other byte. nats-py's own parser also ends it at a form feed, a vertical tab or a carriage return.
+It then fails to parse the line, and reconnects. With such a message in a stream, that repeats
+without end.
 """
 
 from __future__ import annotations
@@ -23,62 +23,63 @@ _H = ord("H")
 
 
 class NatsParser(Parser):
-    """nats-py's parser for everything but messages."""
+    """Parses messages itself, and leaves every other line to nats-py's parser."""
 
-    _unread: bytearray
-    _begun: tuple[bytes, int, bytes, int, int] | None
-    """Subject, subscription, reply, ends of headers and body: of a message still arriving."""
+    _buffer: bytearray
+    _incoming: tuple[bytes, int, bytes, int, int] | None
+    """An incomplete message: subject, subscription id, reply subject, and the positions where its
+    headers and its body end in the buffer."""
 
     def reset(self) -> None:
-        """Forget what was read of a connection that is no more."""
+        """Drop buffered data of an earlier connection."""
         super().reset()
-        self._unread = bytearray()
-        self._begun = None
+        self._buffer = bytearray()
+        self._incoming = None
 
     async def parse(self, data: bytes = b"") -> None:
-        """Read what has arrived, and hand over what is complete.
+        """Buffer received data, and process each complete message and line in it.
 
         Raises:
-            nats.errors.ProtocolError: it is not NATS' protocol.
+            nats.errors.ProtocolError: the data is not in the protocol of NATS.
         """
-        self._unread.extend(data)
-        while self._unread:
-            if self._begun is None:
-                self._begun = self._message()
-            if self._begun is None:
-                if not await self._line():
+        self._buffer.extend(data)
+        while self._buffer:
+            if self._incoming is None:
+                self._incoming = self._parse_message_line()
+            if self._incoming is None:
+                if not await self._process_line():
                     return
                 continue
-            subject, sid, reply, headers_end, body_end = self._begun
-            unread = self._unread
-            if len(unread) < body_end + len(_END):
+            subject, sid, reply, headers_end, body_end = self._incoming
+            buffer = self._buffer
+            if len(buffer) < body_end + len(_END):
                 return
-            headers = bytes(unread[:headers_end])
-            body = bytes(unread[headers_end:body_end])
-            del unread[: body_end + len(_END)]
-            self._begun = None
+            headers = bytes(buffer[:headers_end])
+            body = bytes(buffer[headers_end:body_end])
+            del buffer[: body_end + len(_END)]
+            self._incoming = None
             await self.nc._process_msg(sid, subject, reply, body, headers)  # noqa: SLF001
 
-    def _message(self) -> tuple[bytes, int, bytes, int, int] | None:
-        """Read the line that a message begins with; None for another, or a part of one."""
-        if self._unread[0] == _H:
-            if (found := _MESSAGE_WITH_HEADERS.match(self._unread)) is None:
+    def _parse_message_line(self) -> tuple[bytes, int, bytes, int, int] | None:
+        """Parse the first line of a message; None for any other line, and for an incomplete one."""
+        if self._buffer[0] == _H:
+            if (match := _MESSAGE_WITH_HEADERS.match(self._buffer)) is None:
                 return None
-            subject, sid, reply, headers_end, body_end = found.groups()
+            subject, sid, reply, headers_end, body_end = match.groups()
         else:
-            if (found := _MESSAGE.match(self._unread)) is None:
+            if (match := _MESSAGE.match(self._buffer)) is None:
                 return None
-            subject, sid, reply, body_end = found.groups()
+            subject, sid, reply, body_end = match.groups()
             headers_end = b"0"
-        del self._unread[: found.end()]
+        del self._buffer[: match.end()]
         return subject, int(sid), reply or b"", int(headers_end), int(body_end)
 
-    async def _line(self) -> bool:
-        """Read any other line; False when it has not arrived as a whole."""
-        end = self._unread.find(_END) + len(_END)
+    async def _process_line(self) -> bool:
+        """Process any other line; returns False when the line is not complete yet."""
+        end = self._buffer.find(_END) + len(_END)
         if end < len(_END):
             return False
-        line = bytes(self._unread[:end])
-        del self._unread[:end]
+        line = bytes(self._buffer[:end])
+        del self._buffer[:end]
         await super().parse(line)
         return True

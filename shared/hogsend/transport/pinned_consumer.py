@@ -1,14 +1,15 @@
-"""Reads a consumer that gives its messages to one reader at a time, in order.
+"""Reads a consumer that delivers to one reader at a time, in order.
 
-JetStream pins such a consumer to a reader until it is not heard of for a while, or lets go (NATS
-ADR-42). That alone keeps no order: what the reader before had in hand is delivered again only when
-its `ack_wait` is over, and until then the new reader would get what comes after it. So a new reader
-that finds something in others' hands makes the consumer again. On a work queue, whose messages are
-gone once they are acknowledged, it then begins with the first that is not settled.
+JetStream pins such a consumer to one reader, until that reader sends no request for the length of
+the pin or releases it (NATS ADR-42). Pinning alone does not keep the order: unacknowledged messages
+of the previous reader are redelivered only after their `ack_wait`, and until then the new reader
+would receive later messages. So a new reader that finds unacknowledged messages deletes and
+recreates the consumer. On a work queue, which drops a message once it is acknowledged, the new
+consumer starts with the first unacknowledged message.
 
-The reader before may still be at work, then both do the same: who reads the queue has to know
-repeats. Each of the two goes from the first to the last, so that the first time of each comes in
-order, too.
+The previous reader may still be processing its messages, so that both process the same ones: the
+processing has to handle repeats. Each of the two processes them in order, so that the first
+processing of each message is in order, too.
 """
 
 from __future__ import annotations
@@ -23,58 +24,58 @@ from hogsend.contract.partitions import GROUP, PinnedConsumerConfig
 from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
 from hogsend.transport.jetstream_error import JetStreamError
 from hogsend.transport.own_consumer import create_or_update
-from hogsend.transport.pull import ANSWER_SECONDS, ConsumerGone, Pull, PullRequest
+from hogsend.transport.pull import REPLY_SECONDS, ConsumerGone, Pull, PullRequest
 from hogsend.transport.read_failures import ReadFailures
 
 PIN_ID = "Nats-Pin-Id"
 WAIT_SECONDS = 2.0
-"""How long one request for the next message stays open; well below the time of a pin."""
-KEEPS_A_PIN = 3
-"""How often a reader is heard of in the time of its pin."""
+"""How long a pull request waits for the next message; well below the length of a pin."""
+EXTENSIONS_PER_PIN = 3
+"""How many requests a reader sends within the length of its pin."""
 
-_OVERLAPS = 10100
-"""JetStream's code for a consumer whose messages another one of the work queue already gets."""
-_SMALLER_THAN_ANY = 1
+_FILTER_NOT_UNIQUE = 10100
+"""JetStream's code for a consumer whose filter overlaps that of another one of the work queue."""
+_SMALLER_THAN_ANY_MESSAGE = 1
 
 
-class Overlaps(Exception):
-    """Another consumer gets messages of this one, so that it cannot be made."""
+class OverlappingConsumer(Exception):
+    """The consumer cannot be created: another one of the work queue reads some of its subjects."""
 
 
 class PinnedGroup(msgspec.Struct, frozen=True):
-    """A priority group, and its reader."""
+    """A priority group, and the reader it is pinned to."""
 
     pinned_client_id: str = ""
 
 
 class PinnedState(msgspec.Struct, frozen=True):
-    """What JetStream says of such a consumer."""
+    """JetStream's report on such a consumer."""
 
     num_pending: int = 0
     """Messages that were not delivered yet."""
     num_ack_pending: int = 0
-    """Messages that were delivered, and are not acknowledged."""
+    """Messages that were delivered and are not acknowledged."""
     num_waiting: int = 0
-    """Requests that are open."""
+    """Open pull requests."""
     priority_groups: list[PinnedGroup] = []
     error: JetStreamError | None = None
 
     @property
-    def pinned(self) -> bool:
-        """Whether a reader has it."""
+    def is_pinned(self) -> bool:
+        """Whether the consumer is pinned to a reader."""
         return any(group.pinned_client_id for group in self.priority_groups)
 
 
 class PinnedConsumer:
-    """One reader of such a consumer."""
+    """One of the readers that compete for such a consumer."""
 
     def __init__(self, connection: Connection, stream: str, config: PinnedConsumerConfig) -> None:
-        """Prepare without asking.
+        """Prepare without a request.
 
         Args:
             connection: may connect later.
             stream: a work queue.
-            config: made when missing.
+            config: the consumer is created with it when missing.
         """
         self._connection = connection
         self._stream = stream
@@ -83,7 +84,7 @@ class PinnedConsumer:
         self._pin = ""
         self.pin_seconds = config.priority_timeout / 1e9
         self.failures = ReadFailures(connection, stream, config.durable_name)
-        """For who reads it again and again."""
+        """Where the caller records each attempt to read that failed or succeeded."""
 
     @property
     def name(self) -> str:
@@ -91,86 +92,91 @@ class PinnedConsumer:
         return str(self._config.durable_name)
 
     @property
-    def pinned(self) -> bool:
-        """Whether it gives its messages to this reader, as far as is known."""
+    def is_pinned(self) -> bool:
+        """Whether the consumer was pinned to this reader at the last delivery."""
         return bool(self._pin)
 
-    async def make(self) -> None:
-        """Make the consumer unless it exists.
+    async def ensure(self) -> None:
+        """Create the consumer unless it exists.
 
         Raises:
-            Overlaps: another consumer has some of its messages.
+            OverlappingConsumer: another consumer reads some of its subjects.
             nats.errors.Error: JetStream cannot be reached, or refuses.
         """
         try:
             await create_or_update(self._connection.js, self._stream, self._config)
         except js_errors.APIError as error:
-            if error.err_code == _OVERLAPS:
-                raise Overlaps(self.name) from error
+            if error.err_code == _FILTER_NOT_UNIQUE:
+                raise OverlappingConsumer(self.name) from error
             raise
 
-    async def first(self) -> list[Msg]:
-        """Wait for the next message; gives none when none came, or it is not for this reader.
+    async def wait_for_first(self) -> list[Msg]:
+        """Wait for the next message.
+
+        Returns:
+            The message. Empty when none came in time, and when the consumer had to be recreated
+            because of another reader's unacknowledged messages.
 
         Raises:
             ConsumerGone: there is no such consumer.
-            nats.errors.Error: JetStream cannot be reached, or another has become its reader.
+            nats.errors.Error: JetStream cannot be reached, or the pin has gone to another reader.
         """
         pull = await self._started()
-        wait = min(WAIT_SECONDS, self.pin_seconds / KEEPS_A_PIN)
+        wait = min(WAIT_SECONDS, self.pin_seconds / EXTENSIONS_PER_PIN)
         request = PullRequest(1, round(wait * 1e9), group=GROUP, id=self._pin)
-        messages = await self._ask(pull, request, wait + ANSWER_SECONDS)
+        messages = await self._request(pull, request, wait + REPLY_SECONDS)
         if messages and (pin := (messages[0].headers or {}).get(PIN_ID, "")) != self._pin:
-            if (await self.state()).num_ack_pending > len(messages):
-                await self.begin_again()
+            if (await self.info()).num_ack_pending > len(messages):
+                await self.recreate()
                 return []
             self._pin = pin
         return messages
 
-    async def more(self, batch: int) -> list[Msg]:
-        """Give what is there behind the first message, at most `batch`.
+    async def fetch_more(self, batch: int) -> list[Msg]:
+        """Return messages that are available after the first one, at most `batch`.
 
         Raises:
-            ConsumerGone: as `first`; what was given before is then another reader's, too.
+            ConsumerGone: as `wait_for_first`. Messages that were returned before are then delivered
+                to another reader, too.
             nats.errors.Error: likewise.
         """
         if batch < 1:
             return []
         pull = await self._started()
-        request = msgspec.structs.replace(pull.what_is_there(batch), group=GROUP, id=self._pin)
-        return await self._ask(pull, request, ANSWER_SECONDS)
+        request = msgspec.structs.replace(pull.no_wait_request(batch), group=GROUP, id=self._pin)
+        return await self._request(pull, request, REPLY_SECONDS)
 
-    async def keep(self) -> None:
-        """Stay the reader for another while, without another message.
+    async def extend_pin(self) -> None:
+        """Keep the pin for its full length from now on, without receiving a message.
 
-        No message is as small as what is asked for.
+        The pull request has a byte limit that every message exceeds.
         """
         if self._pull is None or not self._pin:
             return
         request = PullRequest(
-            1, no_wait=True, max_bytes=_SMALLER_THAN_ANY, group=GROUP, id=self._pin
+            1, no_wait=True, max_bytes=_SMALLER_THAN_ANY_MESSAGE, group=GROUP, id=self._pin
         )
-        await self._pull.tell(request)
+        await self._pull.publish_request(request)
 
-    async def state(self) -> PinnedState:
-        """Ask for its state.
+    async def info(self) -> PinnedState:
+        """Request the consumer's state.
 
         Raises:
             nats.errors.Error: JetStream cannot be reached.
             ConsumerGone: there is no such consumer.
         """
         subject = f"{API}.CONSUMER.INFO.{self._stream}.{self.name}"
-        answer = await self._connection.request_raw(subject, b"", seconds=MANAGEMENT_SECONDS)
-        found = msgspec.json.decode(answer.data, type=PinnedState)
-        if found.error is not None:
-            raise ConsumerGone(found.error.description)
-        return found
+        reply = await self._connection.request_raw(subject, b"", seconds=MANAGEMENT_SECONDS)
+        state = msgspec.json.decode(reply.data, type=PinnedState)
+        if state.error is not None:
+            raise ConsumerGone(state.error.description)
+        return state
 
-    async def release(self) -> None:
-        """Let another be the reader; whatever this one has in hand, that one gets again.
+    async def unpin(self) -> None:
+        """Release the pin. The next reader receives this one's unacknowledged messages again.
 
         Raises:
-            nats.errors.Error: JetStream cannot be reached; then it is another's when time is over.
+            nats.errors.Error: JetStream cannot be reached; the pin then ends by its timeout.
         """
         if not self._pin:
             return
@@ -180,13 +186,13 @@ class PinnedConsumer:
         await self._connection.request_raw(subject, body, seconds=MANAGEMENT_SECONDS)
 
     async def stop(self) -> None:
-        """Stop listening; what it has in hand is the next reader's."""
+        """Unsubscribe. The next reader receives this one's unacknowledged messages again."""
         pull, self._pull, self._pin = self._pull, None, ""
         if pull is not None:
             await pull.stop()
 
-    async def begin_again(self) -> None:
-        """Make the consumer anew, so that it begins with the first message that is not settled.
+    async def recreate(self) -> None:
+        """Delete the consumer; the next read creates it at the first unacknowledged message.
 
         Raises:
             nats.errors.Error: JetStream cannot be reached.
@@ -195,25 +201,28 @@ class PinnedConsumer:
         try:
             await self._connection.js.delete_consumer(self._stream, self.name)
         except js_errors.NotFoundError:
-            # Another reader has done it.
+            # Another reader has deleted it.
             return
-        self._connection.observe("consumer", f"{self.name} begins again with what is not settled")
+        self._connection.observe(
+            "consumer", f"{self.name} restarts at the first unacknowledged message"
+        )
 
     async def _started(self) -> Pull:
         if self._pull is None:
-            await self.make()
+            await self.ensure()
             pull = Pull(self._connection, self._stream, self.name)
             await pull.start()
             self._pull = pull
         return self._pull
 
-    async def _ask(self, pull: Pull, request: PullRequest, seconds: float) -> list[Msg]:
+    async def _request(self, pull: Pull, request: PullRequest, seconds: float) -> list[Msg]:
         try:
-            messages = await pull.ask(request, seconds)
-            if pull.answered:
+            messages = await pull.request(request, seconds)
+            if pull.is_reply_complete:
                 return messages
         except BaseException:
-            # What is on its way is lost: as the same reader this one would get what comes after.
+            # Messages on their way to this reader are lost. With its pin kept, the reader would
+            # receive later messages before them.
             await self.stop()
             raise
         await self.stop()

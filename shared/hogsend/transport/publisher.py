@@ -290,7 +290,7 @@ class Publisher:
                 return
             inbox = f"{self._client.new_inbox()}."
             try:
-                await self._client.hear(f"{inbox}*", self._acknowledged)
+                await self._client.subscribe_inline(f"{inbox}*", self._acknowledged)
             except (nats.errors.Error, OSError) as error:
                 raise Unavailable(f"NATS: {error}") from error
             if connection is not self._subscribing:

@@ -1,4 +1,4 @@
-"""Pull requests to one consumer of JetStream (NATS ADR-13)."""
+"""Pull requests to one JetStream consumer (NATS ADR-13)."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ from hogsend.contract.consumers import API
 from hogsend.transport.connection import UNREACHABLE, Connection
 
 WAIT_SECONDS = 5.0
-"""How long one request for the next message stays open at the server."""
-ANSWER_SECONDS = 2.0
-"""How much later than that the server may say that there was none."""
-LAST_ANSWER_SECONDS = 0.25
-"""How long a stop waits for the answer to a request that is open.
+"""How long a pull request for the next message stays open at the server."""
+REPLY_SECONDS = 2.0
+"""How long the server may take to reply, on top of the time a pull request stays open."""
+LAST_REPLY_SECONDS = 0.25
+"""How long `stop` waits for the reply to the open pull request.
 
-Where messages come often it comes within that. There the server, which looks for a listener before
-it sends a message, would send one that is not heard."""
+At a high message rate the reply arrives within that time. At that rate, an unsubscribe would also
+race with a message that the server is about to send: it checks for a subscriber first, and then
+sends a message that is not received."""
 STOP_SECONDS = 2.0
-"""How long the server may take to hear that the subscription has ended."""
+"""How long the server may take to process the unsubscribe."""
 RECONNECT_POLL_SECONDS = 1.0
-"""How soon a request that a reconnection lost is noticed and made again."""
+"""How often to check whether a reconnect has lost the open pull request."""
 
 BATCH_BYTES = 8 * 1024 * 1024
-"""Most that one request brings, so that many large messages do not fill a process's memory."""
+"""Byte limit of one pull request, so that many large messages do not exhaust the memory."""
 FRAMING_BYTES = 64 * 1024
-"""More than subject and reply add to a message, which JetStream counts, too."""
+"""Upper bound of what subject and reply add to a message's size, as JetStream counts it."""
 
 _NO_MESSAGES, _EXPIRED, _NO_RESPONDERS = "404", "408", "503"
 _WINDOW_FULL = "exceeded maxackpending"
 _GONE = ("consumer deleted", "consumer is push based")
 _STATUS = "Status"
 
-_UNHEARD = 0
-"""Number of a request whose answer is ignored."""
+_IGNORED = 0
+"""Number of a pull request whose reply is ignored."""
 
 
 class ConsumerGone(Exception):
-    """The consumer, or its stream, does not exist any more."""
+    """The consumer, or its stream, does not exist."""
 
 
 class PullRequest(msgspec.Struct, omit_defaults=True):
@@ -57,14 +58,14 @@ class PullRequest(msgspec.Struct, omit_defaults=True):
     group: str = ""
     """Priority group of the reader (NATS ADR-42)."""
     id: str = ""
-    """What JetStream has named the reader that it gives messages to."""
+    """Id that JetStream has given the reader that the consumer is pinned to."""
 
 
 class Pull:
-    """Requests to one consumer, one at a time, answered on an inbox of its own.
+    """Pull requests to one consumer, one at a time, with replies on an inbox of their own.
 
-    nats-py's `fetch` waits for its whole timeout unless the batch is full, so that a lone message
-    either waits or costs a timer; asked with `no_wait`, the server says at once what is there.
+    nats-py's `fetch` waits for its whole timeout unless the batch is full, so that a single message
+    is late or costs a timer. With `no_wait` the server replies at once with what is available.
     """
 
     def __init__(self, connection: Connection, stream: str, consumer: str) -> None:
@@ -73,30 +74,36 @@ class Pull:
         self._subject = f"{API}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._inbox = f"{client.new_inbox()}."
         self._subscription: Subscription | None = None
-        self._requests = 0
-        self._wanted = 0
+        self._request_number = 0
+        self._messages_needed = 0
+        """How many messages complete the current wait."""
         self._reconnects = 0
+        """The client's count of reconnects when the last request was sent."""
         self._open_until = 0.0
-        self._left = 0
+        """When the request of `follow` expires, by the event loop's clock."""
+        self._follow_remaining = 0
+        """How many messages the request of `follow` may still deliver."""
         self._messages: deque[Msg] = deque()
         self._status: Msg | None = None
-        self.answered = True
-        """Whether the last answer came to its end; otherwise some of it may be lost."""
+        self.is_reply_complete = True
+        """Whether the last reply was complete; otherwise some of its messages may be lost."""
         self._arrived = asyncio.Event()
         self._stopped = False
         self._open_for = 0
-        """Messages that the request which is open may bring yet."""
-        self._ended = asyncio.Event()
+        """How many messages the open request may still deliver."""
+        self._reply_ended = asyncio.Event()
 
     async def start(self) -> None:
-        """Listen for answers, at most until the connection is closed."""
-        self._subscription = await self._client.hear(f"{self._inbox}*", self._on_message)
+        """Subscribe to replies, until `stop` or the close of the connection."""
+        self._subscription = await self._client.subscribe_inline(
+            f"{self._inbox}*", self._on_message
+        )
         self._connection.add_close_hook(self.stop)
 
     async def stop(self) -> None:
-        """Stop listening, and give back what arrived, or was on its way, and was not handed out.
+        """Unsubscribe, and nak the messages that were received and not returned.
 
-        Who waits for a message, or asks for one later, is told that the connection is closed.
+        A call that waits for messages, and any later one, raises `ConnectionClosedError`.
         """
         subscription, self._subscription = self._subscription, None
         if subscription is None:
@@ -105,111 +112,117 @@ class Pull:
         self._arrived.set()
         self._connection.remove_close_hook(self.stop)
         try:
-            await self._last_answer()
+            await self._wait_for_last_reply()
         finally:
-            await self._end(subscription)
+            await self._unsubscribe(subscription)
 
-    async def _end(self, subscription: Subscription) -> None:
+    async def _unsubscribe(self, subscription: Subscription) -> None:
         try:
-            # A connection that is lost has given everything back.
+            # When a connection is lost, JetStream redelivers its messages.
             with suppress(*UNREACHABLE):
-                await self._client.end(subscription, STOP_SECONDS)
+                await self._client.drain_subscription(subscription, STOP_SECONDS)
         finally:
             with suppress(nats.errors.Error):
                 while self._messages:
                     await self._messages.popleft().nak()
 
     async def next(self, batch: int) -> list[Msg]:
-        """Give what is there, or wait for the first message; empty when none came in time.
+        """Return available messages, or wait for the first one; empty when none came in time.
 
         Raises:
             ConsumerGone: there is no such consumer.
-            nats.errors.Error: the connection is lost, or nothing answers.
+            nats.errors.Error: the connection is lost, or there is no reply.
         """
-        # For one message it is enough to wait: one that is there comes at once. A subscriber that
-        # takes them one by one asks once for each.
+        # For a batch of one a waiting request is enough: it returns an available message at once.
+        # A subscriber that reads one message at a time so sends one request for each.
         messages: list[Msg] = []
         if batch > 1:
-            messages = await self.ask(self.what_is_there(batch), ANSWER_SECONDS)
+            messages = await self.request(self.no_wait_request(batch), REPLY_SECONDS)
         if not messages:
             expires = round(WAIT_SECONDS * 1e9)
-            messages = await self.ask(PullRequest(1, expires), WAIT_SECONDS + ANSWER_SECONDS)
+            messages = await self.request(PullRequest(1, expires), WAIT_SECONDS + REPLY_SECONDS)
             if messages and batch > 1:
-                rest = self.what_is_there(batch - 1)
+                more = self.no_wait_request(batch - 1)
                 try:
-                    messages += await self.ask(rest, ANSWER_SECONDS)
+                    messages += await self.request(more, REPLY_SECONDS)
                 except (*UNREACHABLE, ConsumerGone):
-                    # The message in hand goes first; the next request meets the same trouble.
+                    # Return the first message now; the next request fails in the same way.
                     return messages
                 except asyncio.CancelledError:
-                    # The caller has not got it: it is given back with the others.
+                    # The caller did not receive the first message: `stop` naks it with the others.
                     self._messages.extendleft(messages)
                     raise
         return messages
 
     async def follow(self, batch: int) -> list[Msg]:
-        """Wait for what comes next; empty when nothing came in time.
+        """Wait for the next messages; empty when none came in time.
 
-        For a consumer that wants no acknowledgement: it has no other reader, so one request stays
-        open for `batch` of them. To ask for each anew was half of what a message cost here, and
-        nearly half of what it cost the server.
+        For a consumer without acknowledgements. It has no other reader, so that one request for
+        `batch` messages stays open. A request for each message took half of the message's cost
+        here, and nearly half of its cost at the server.
 
         Raises:
             ConsumerGone: there is no such consumer.
-            nats.errors.Error: the connection is lost, or nothing answers.
+            nats.errors.Error: the connection is lost, or there is no reply.
         """
         loop = asyncio.get_running_loop()
         refusal = self._connection.refusals.of(self._subject)
         if not self._messages:
-            if self._requests and self._is_lost():
+            if self._request_number and self._is_lost():
                 raise nats.errors.TimeoutError
-            if self._left <= 0 or self._status is not None or loop.time() >= self._open_until:
+            is_used_up = self._follow_remaining <= 0 or self._status is not None
+            if is_used_up or loop.time() >= self._open_until:
                 await self._send(PullRequest(batch, round(WAIT_SECONDS * 1e9)))
-                self._left, self._open_until = batch, loop.time() + WAIT_SECONDS
-            self._wanted = 1
-            left = self._open_until + ANSWER_SECONDS - loop.time()
-            self.answered = await self._answered_within(left, refusal)
-        messages = self._taken(refusal)
-        self._left -= len(messages)
+                self._follow_remaining, self._open_until = batch, loop.time() + WAIT_SECONDS
+            self._messages_needed = 1
+            remaining = self._open_until + REPLY_SECONDS - loop.time()
+            self.is_reply_complete = await self._replied_within(remaining, refusal)
+        messages = self._take_messages(refusal)
+        self._follow_remaining -= len(messages)
         return messages
 
-    def what_is_there(self, batch: int) -> PullRequest:
-        """Make a request for at most so many messages that does not wait for any."""
-        # A message that is larger than the limit would never come.
-        most = max(BATCH_BYTES, self._connection.max_payload + FRAMING_BYTES)
-        return PullRequest(batch, no_wait=True, max_bytes=most)
+    def no_wait_request(self, batch: int) -> PullRequest:
+        """Return a request for at most `batch` messages that are available now."""
+        # A message larger than the byte limit would never be delivered.
+        max_bytes = max(BATCH_BYTES, self._connection.max_payload + FRAMING_BYTES)
+        return PullRequest(batch, no_wait=True, max_bytes=max_bytes)
 
-    async def ask(self, request: PullRequest, seconds: float) -> list[Msg]:
-        """Ask once, and give what came before the end of the answer, or of the time.
+    async def request(self, request: PullRequest, seconds: float) -> list[Msg]:
+        """Send a pull request, and return the messages that arrive until it ends or times out.
 
         Args:
-            request: what is asked for.
-            seconds: how long the answer may take.
+            request: the pull request.
+            seconds: how long the reply may take.
 
         Raises:
             ConsumerGone: there is no such consumer.
-            nats.errors.Error: the connection is lost, or nothing answers.
+            nats.errors.Error: the connection is lost, or there is no reply.
         """
         refusal = self._connection.refusals.of(self._subject)
         self._open_for = request.batch
         await self._send(request)
-        self.answered = await self._answered_within(seconds, refusal)
-        return self._taken(refusal)
+        self.is_reply_complete = await self._replied_within(seconds, refusal)
+        return self._take_messages(refusal)
+
+    async def publish_request(self, request: PullRequest) -> None:
+        """Send a pull request and ignore its reply."""
+        body = msgspec.json.encode(request)
+        await self._client.publish(self._subject, body, reply=f"{self._inbox}{_IGNORED}")
 
     async def _send(self, request: PullRequest) -> None:
-        self._requests += 1
-        self._wanted, self._status = request.batch, None
+        self._request_number += 1
+        self._messages_needed, self._status = request.batch, None
         self._reconnects = self._client.stats["reconnects"]
-        inbox = f"{self._inbox}{self._requests}"
+        inbox = f"{self._inbox}{self._request_number}"
         await self._client.publish(self._subject, msgspec.json.encode(request), reply=inbox)
 
-    def _taken(self, refusal: asyncio.Future[None]) -> list[Msg]:
+    def _take_messages(self, refusal: asyncio.Future[None]) -> list[Msg]:
         if self._stopped:
             raise nats.errors.ConnectionClosedError
-        if not self.answered and not self._messages:
+        if not self.is_reply_complete and not self._messages:
             if refusal.done():
                 raise self._connection.refusals.error(self._subject)
-            # Silence: the request was lost with a connection or a leader.
+            # No reply at all: the request was lost with a connection or a leader.
             raise nats.errors.TimeoutError
         messages = list(self._messages)
         self._messages.clear()
@@ -217,55 +230,50 @@ class Pull:
             _raise_for(self._status)
         return messages
 
-    async def tell(self, request: PullRequest) -> None:
-        """Ask for nothing: what is answered is not looked at."""
-        body = msgspec.json.encode(request)
-        await self._client.publish(self._subject, body, reply=f"{self._inbox}{_UNHEARD}")
-
-    async def _answered_within(self, seconds: float, refusal: asyncio.Future[None]) -> bool:
+    async def _replied_within(self, seconds: float, refusal: asyncio.Future[None]) -> bool:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        while not self._is_answered():
-            left = deadline - loop.time()
-            if left <= 0 or self._stopped or self._is_lost() or refusal.done():
+        while not self._has_replied():
+            remaining = deadline - loop.time()
+            if remaining <= 0 or self._stopped or self._is_lost() or refusal.done():
                 return False
             self._arrived.clear()
             # `asyncio.timeout` takes 3 us more, for every message.
-            look = loop.call_later(min(left, RECONNECT_POLL_SECONDS), self._arrived.set)
+            check = loop.call_later(min(remaining, RECONNECT_POLL_SECONDS), self._arrived.set)
             try:
                 await self._arrived.wait()
             finally:
-                look.cancel()
+                check.cancel()
         return True
 
-    async def _last_answer(self) -> None:
+    async def _wait_for_last_reply(self) -> None:
         if self._open_for > 0 and self._client.stats["reconnects"] == self._reconnects:
-            self._ended.clear()
+            self._reply_ended.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(LAST_ANSWER_SECONDS):
-                    await self._ended.wait()
+                async with asyncio.timeout(LAST_REPLY_SECONDS):
+                    await self._reply_ended.wait()
 
     def _is_lost(self) -> bool:
-        """Whether the connection that the request was made on is no more."""
+        """Return whether the connection that the last request was sent on has ended."""
         reconnects = self._client.stats["reconnects"]
         return self._connection.closed or bool(reconnects != self._reconnects)
 
-    def _is_answered(self) -> bool:
-        return self._status is not None or len(self._messages) >= self._wanted
+    def _has_replied(self) -> bool:
+        return self._status is not None or len(self._messages) >= self._messages_needed
 
     def _on_message(self, message: Msg) -> None:
-        # Only a status message keeps the inbox as its subject; a message keeps its own.
+        # Only a status message has the inbox as its subject; a message keeps its own.
         if message.subject.startswith(self._inbox):
-            if message.subject == f"{self._inbox}{self._requests}":
+            if message.subject == f"{self._inbox}{self._request_number}":
                 self._status = message
                 self._open_for = 0
         else:
-            # Also one that an earlier request waited for: it was delivered to us and is ours.
+            # A message for an earlier request counts, too: JetStream has delivered it here.
             self._messages.append(message)
             self._open_for -= 1
         if self._open_for <= 0:
-            self._ended.set()
-        if self._is_answered():
+            self._reply_ended.set()
+        if self._has_replied():
             self._arrived.set()
 
 

@@ -31,7 +31,7 @@ from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.transport import consumer
 from hogsend.transport.connection import Connection
-from hogsend.transport.nats_client import Heard, NatsClient
+from hogsend.transport.nats_client import MessageHandler, NatsClient
 from tests.integration.harness import connected, consumers_of_others
 from tests.servers import Servers
 from tests.waiting import PATIENCE_SECONDS, eventually
@@ -293,20 +293,20 @@ async def test_who_leaves_leaves_no_task_behind(
     servers: Servers, fresh_bus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with two_sides(servers) as (_, subscriber):
-        begun, hear = list[Subscription](), subscriber.client.hear
+        subscribe, started = subscriber.client.subscribe_inline, list[Subscription]()
 
-        async def noted(subject: str, heard: Heard) -> Subscription:
-            begun.append(await hear(subject, heard))
-            return begun[-1]
+        async def noted(subject: str, on_message: MessageHandler) -> Subscription:
+            started.append(await subscribe(subject, on_message))
+            return started[-1]
 
-        monkeypatch.setattr(subscriber.client, "hear", noted)
+        monkeypatch.setattr(subscriber.client, "subscribe_inline", noted)
         events = Client(subscriber).events(durable=DURABLE)
         waiting = asyncio.create_task(_rest(events))
-        await eventually(lambda: begun)
+        await eventually(lambda: started)
         await events.aclose()
         assert await waiting == []
         # One that is only forgotten is garbage, and asyncio logs an error when it is found.
-        tasks = [one._wait_for_msgs_task for one in begun]
+        tasks = [one._wait_for_msgs_task for one in started]
         await eventually(lambda: all(task and task.done() for task in tasks))
 
 

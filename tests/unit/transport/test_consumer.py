@@ -39,7 +39,7 @@ class Events(Server):
         """Deliver one."""
         message = self.message(sequence)
         message.data = data
-        self.told(message)
+        self.deliver(message)
         return message
 
 
@@ -62,7 +62,7 @@ async def test_a_reader_that_ends_gives_back_what_it_has_not_handed_out() -> Non
     assert await waiting == [first]
     server.event(2)
     await batches.aclose()
-    assert server.given_back == [2]
+    assert server.naks == [2]
 
 
 @on_virtual_time
@@ -73,7 +73,7 @@ async def test_a_reader_that_is_cancelled_gives_back_what_came() -> None:
     waiting.cancel()
     server.event(1)
     await cancel_all(waiting)
-    assert server.given_back == [1]
+    assert server.naks == [1]
 
 
 @on_virtual_time

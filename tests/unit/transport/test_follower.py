@@ -55,13 +55,13 @@ class Server(FakeConnection):
             answer["error"] = {"code": 403, "description": "not allowed"}
         return Msg(self, data=msgspec.json.encode(answer))  # type: ignore[arg-type]
 
-    async def end(self, *_given: Any) -> None:
+    async def drain_subscription(self, *_given: Any) -> None:
         pass
 
     def change(self, data: bytes = b"{}") -> Msg:
-        """Announce one."""
+        """Deliver a change."""
         message = Msg(self, "hogsend.credentials.posthog.changed", data=data)  # type: ignore[arg-type]
-        self.told(message)
+        self.deliver(message)
         return message
 
 

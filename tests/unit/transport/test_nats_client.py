@@ -1,4 +1,4 @@
-"""The client that goes on when an answer comes too late, and ends when it is cancelled."""
+"""nats-py's client with its fixes: late PONGs, cancellation, headers, and closing."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 from nats.js import JetStreamContext
 
-from hogsend.transport import nats_client
-from hogsend.transport.nats_client import NatsClient
+from hogsend.transport import received_message
+from hogsend.transport.nats_client import MessageHandler, NatsClient
+from hogsend.transport.received_message import parse_headers
 from hogsend.transport.tls import TlsClient
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 
-async def test_a_pong_that_nobody_waits_for_any_more_is_no_error_and_no_other_ones() -> None:
+async def test_a_pong_for_a_cancelled_flush_is_not_taken_for_the_next_one() -> None:
     client = NatsClient()
     loop = asyncio.get_running_loop()
     late, next_one = loop.create_future(), loop.create_future()
@@ -36,26 +37,26 @@ async def test_a_pong_that_nobody_waits_for_any_more_is_no_error_and_no_other_on
     assert next_one.done()
 
 
-async def test_servers_that_are_no_more_are_forgotten() -> None:
+async def test_servers_that_are_no_longer_announced_are_dropped() -> None:
     client = NatsClient()
     client.options["dont_randomize"] = True
     named = Srv(urlparse("nats://nats.example.com:4222"))
     client._server_pool, client._current_server = [named], named
     for start in range(20):
         # Both servers have another address after each start.
-        told = [f"10.0.{start}.{number}:4222" for number in (1, 2)]
-        await client._process_info({"connect_urls": told})
-    # A server that knows no other says nothing of any.
+        announced = [f"10.0.{start}.{number}:4222" for number in (1, 2)]
+        await client._process_info({"connect_urls": announced})
+    # A server without a cluster announces none.
     await client._process_info({"connect_urls": []})
-    known = [server.uri.netloc for server in client._server_pool]
-    assert known[0] == "nats.example.com:4222"
-    assert known[1:3] == ["10.0.19.1:4222", "10.0.19.2:4222"]
-    # All may be away for a moment, and one of them be back first.
-    assert known[3:] == ["10.0.18.1:4222", "10.0.18.2:4222", "10.0.17.1:4222"]
+    pool = [server.uri.netloc for server in client._server_pool]
+    assert pool[0] == "nats.example.com:4222"
+    assert pool[1:3] == ["10.0.19.1:4222", "10.0.19.2:4222"]
+    # All may be down for a moment, and any of them may return first.
+    assert pool[3:] == ["10.0.18.1:4222", "10.0.18.2:4222", "10.0.17.1:4222"]
 
 
 class Attempt:
-    """A step of connecting that ends as it is cancelled, as `wait_for` of Python 3.11 makes it."""
+    """A step of connecting that swallows a cancellation, as `wait_for` of Python 3.11 does."""
 
     def __init__(self, outcome: Exception | None) -> None:
         self.times = 0
@@ -100,21 +101,21 @@ async def test_connecting_ends_when_it_is_cancelled_as_an_attempt_ends(
     assert attempt.times == 1
 
 
-async def test_who_was_cancelled_before_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_task_that_was_cancelled_before_connects(monkeypatch: pytest.MonkeyPatch) -> None:
     async def succeed(client: Client, *_: object) -> None:
         client._current_server = client._server_pool[0]
 
     for name in ("_connect_to_server", "_process_connect_init"):
         monkeypatch.setattr(Client, name, succeed)
 
-    async def cancelled_and_goes_on() -> bool:
+    async def cancelled_and_continues() -> bool:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
         client = NatsClient()
         await client.connect("nats://127.0.0.1:1")
         return client._current_server is not None
 
-    task = asyncio.create_task(cancelled_and_goes_on())
+    task = asyncio.create_task(cancelled_and_continues())
     await asyncio.sleep(0)
     task.cancel()
     assert await task
@@ -128,9 +129,7 @@ WAITING: dict[str, Callable[[NatsClient], Coroutine[Any, Any, Any]]] = {
 
 
 @pytest.mark.parametrize("name", WAITING)
-async def test_what_waits_ends_when_it_is_cancelled(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_cancelled_wait_ends(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = Attempt(None)
     monkeypatch.setattr(Client, name, lambda *_: waiting())
     task = asyncio.create_task(WAITING[name](NatsClient()))
@@ -140,7 +139,7 @@ async def test_what_waits_ends_when_it_is_cancelled(
         await task
 
 
-async def test_an_answer_that_comes_with_a_cancellation_does_not_undo_it() -> None:
+async def test_a_reply_together_with_a_cancellation_does_not_undo_it() -> None:
     client = NatsClient()
     client._resp_sub_prefix = bytearray(b"_INBOX.")
 
@@ -150,34 +149,34 @@ async def test_an_answer_that_comes_with_a_cancellation_does_not_undo_it() -> No
     client.publish = publish  # type: ignore[method-assign]
     task = asyncio.create_task(client.request("hogsend.any", timeout=PATIENCE_SECONDS))
     await eventually(lambda: client._resp_map)
-    for answer in client._resp_map.values():
-        answer.set_result(Msg(client))
+    for reply in client._resp_map.values():
+        reply.set_result(Msg(client))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
 
 @pytest.mark.parametrize("name", WAITING)
-async def test_what_was_cancelled_before_can_still_clean_up(
+async def test_a_cancelled_task_can_still_clean_up(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def answer() -> str:
+    async def reply() -> str:
         await asyncio.sleep(0)
         return "done"
 
-    monkeypatch.setattr(Client, name, lambda *_: answer())
-    begun = asyncio.Event()
+    monkeypatch.setattr(Client, name, lambda *_: reply())
+    started = asyncio.Event()
     cleaned: list[Any] = []
 
     async def work() -> None:
         try:
-            begun.set()
+            started.set()
             await asyncio.sleep(PATIENCE_SECONDS)
         finally:
             cleaned.append(await WAITING[name](NatsClient()))
 
     task = asyncio.create_task(work())
-    await begun.wait()
+    await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -193,15 +192,15 @@ LINES = st.lists(
 @example(
     [b"Nats-Msg-Id: 1", b"ce-type:\tdev", b": no name", b" a : b ", b"a b: c", b"\xfc: u", b""]
 )
-async def test_headers_are_what_nats_py_makes_of_them(lines: list[bytes]) -> None:
+async def test_headers_are_parsed_as_nats_py_does(lines: list[bytes]) -> None:
     raw = b"\r\n".join(lines)
-    read = NatsClient()._parse_header_lines
-    assert read(raw) == Client._parse_header_lines(raw)
-    assert read(raw) == read(raw)
+    parse = NatsClient()._parse_header_lines
+    assert parse(raw) == Client._parse_header_lines(raw)
+    assert parse(raw) == parse(raw)
 
 
 async def received(client: Client, headers: Any, data: bytes = b"") -> Msg:
-    """What a subscriber of `client` is given."""
+    """Return the message that a subscriber of `client` receives."""
     subscription = Subscription(client, 1, "s", pending_msgs_limit=1)
     client._subs[1] = subscription
     await client._process_msg(1, b"s", b"", data, headers)
@@ -210,23 +209,24 @@ async def received(client: Client, headers: Any, data: bytes = b"") -> Msg:
     return message
 
 
-async def test_headers_of_a_message_are_read_with_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_headers_of_a_message_are_parsed_once_on_first_access(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def slow(_raw: bytes) -> None:
-        pytest.fail("nats-py has read them")
+        pytest.fail("nats-py has parsed them")
 
-    reads = []
+    parsed = []
 
     def counted(raw: bytes) -> dict[str, str]:
-        reads.append(raw)
-        return known(raw)
+        parsed.append(raw)
+        return parse_headers(raw)
 
-    known = nats_client._read
     monkeypatch.setattr(Client, "_parse_header_lines", slow)
-    monkeypatch.setattr(nats_client, "_read", counted)
+    monkeypatch.setattr(received_message, "parse_headers", counted)
     message = await received(NatsClient(), b"NATS/1.0\r\nNats-Msg-Id: 1\r\n\r\n")
-    assert reads == []
+    assert parsed == []
     assert message.headers == message.header == {"Nats-Msg-Id": "1"}
-    assert len(reads) == 1
+    assert len(parsed) == 1
     message.headers = {"other": "2"}
     assert message.headers == {"other": "2"}
 
@@ -244,100 +244,110 @@ async def test_headers_of_a_message_are_read_with_it_once(monkeypatch: pytest.Mo
     ],
 )
 @pytest.mark.parametrize("data", [b"", b"x"])
-async def test_a_message_is_what_nats_py_makes_of_it(raw: bytes | None, data: bytes) -> None:
-    ours, theirs = await received(NatsClient(), raw, data), await received(Client(), raw, data)
-    assert (ours.headers, ours.data, ours.subject) == (theirs.headers, theirs.data, theirs.subject)
+async def test_a_message_is_built_as_nats_py_does(raw: bytes | None, data: bytes) -> None:
+    own, original = await received(NatsClient(), raw, data), await received(Client(), raw, data)
+    assert (own.headers, own.data, own.subject) == (
+        original.headers,
+        original.data,
+        original.subject,
+    )
 
 
 @pytest.mark.parametrize(
     "raw", [b"x", b"NATS/1.0", b"NATS/1.0 \xff\xff\xff\r\n\r\n", b"NATS/1.0 404 \xff\r\n\r\n"]
 )
-async def test_headers_that_are_none_end_no_connection(raw: bytes) -> None:
+async def test_invalid_headers_do_not_end_the_connection(raw: bytes) -> None:
     message = await received(NatsClient(), raw, b"x")
     assert (message.headers, message.data) == (None, b"x")
 
 
 @pytest.mark.parametrize("raw", [b"NATS/1.0\r\na: b\r\n\r\n", b"NATS/1.0 404\r\n\r\n"])
-async def test_a_subscription_of_jetstreams_gets_an_empty_message_too(raw: bytes) -> None:
+async def test_a_jetstream_subscription_receives_an_empty_message(raw: bytes) -> None:
     client = NatsClient()
     subscription = Subscription(client, 1, "s", pending_msgs_limit=1)
-    nothing: Any = None
+    unused: Any = None
     subscription._jsi = JetStreamContext._JSI(
         client.jetstream(),
         client,
         "S",
         ordered=False,
-        psub=nothing,
+        psub=unused,
         sub=subscription,
-        ccreq=nothing,
+        ccreq=unused,
     )
     client._subs[1] = subscription
     await client._process_msg(1, b"s", b"", b"", raw)
     assert subscription._pending_queue.get_nowait().headers
 
 
-def test_no_name_of_any_length_is_remembered() -> None:
-    remembered = nats_client._known_name.cache_info
-    before = remembered().currsize
-    NatsClient._parse_header_lines(b"x" * (nats_client._NAME_BYTES + 1) + b": 1")
-    assert remembered().currsize == before
-    assert remembered().maxsize is not None
+def test_long_header_names_are_not_cached() -> None:
+    cache_info = received_message.cached_header_name.cache_info
+    before = cache_info().currsize
+    NatsClient._parse_header_lines(b"x" * (received_message.MAX_CACHED_NAME_BYTES + 1) + b": 1")
+    assert cache_info().currsize == before
+    assert cache_info().maxsize is not None
 
 
 class Subscribed:
-    """What nats-py gives for a subscription."""
+    """nats-py's subscription, as far as it is used here."""
 
     _id = 7
 
 
-async def hearing(monkeypatch: pytest.MonkeyPatch, heard: nats_client.Heard) -> NatsClient:
+async def subscribed(monkeypatch: pytest.MonkeyPatch, on_message: MessageHandler) -> NatsClient:
     async def subscribe(_client: Client, _subject: str, cb: object) -> Subscribed:
         assert asyncio.iscoroutinefunction(cb)
         return Subscribed()
 
     monkeypatch.setattr(Client, "subscribe", subscribe)
     client = NatsClient()
-    await client.hear("a", heard)
+    await client.subscribe_inline("a", on_message)
     return client
 
 
-async def test_a_message_is_heard_as_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[Msg] = []
-    client = await hearing(monkeypatch, heard.append)
+async def test_an_inline_handler_is_called_as_a_message_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    messages: list[Msg] = []
+    client = await subscribed(monkeypatch, messages.append)
     await client._process_msg(7, b"a", b"r", b"x", b"NATS/1.0\r\nk: v\r\n\r\n")
     await client._process_msg(7, b"b", b"", b"", b"")
-    assert [(one.subject, one.reply, one.data, one.headers) for one in heard] == [
+    assert [(one.subject, one.reply, one.data, one.headers) for one in messages] == [
         ("a", "r", b"x", {"k": "v"}),
         ("b", "", b"", None),
     ]
     assert (client.stats["in_msgs"], client.stats["in_bytes"]) == (2, 1)
 
 
-async def test_who_fails_to_hear_stops_nobody_from_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Exception] = []
+async def test_an_inline_handler_that_raises_does_not_stop_reading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reported: list[Exception] = []
 
     def fails(_message: Msg) -> None:
-        raise ValueError("not heard")
+        raise ValueError("not handled")
 
-    async def tell(error: Exception) -> None:
-        told.append(error)
+    async def report(error: Exception) -> None:
+        reported.append(error)
 
-    client = await hearing(monkeypatch, fails)
-    client._error_cb = tell
+    client = await subscribed(monkeypatch, fails)
+    client._error_cb = report
     await client._process_msg(7, b"a", b"", b"x", b"")
-    assert [str(error) for error in told] == ["not heard"]
+    assert [str(error) for error in reported] == ["not handled"]
 
 
-async def test_nothing_is_heard_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[Msg] = []
-    client = await hearing(monkeypatch, heard.append)
+async def test_an_inline_handler_is_not_called_after_its_subscription(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    messages: list[Msg] = []
+    client = await subscribed(monkeypatch, messages.append)
     client._remove_sub(7)
     await client._process_msg(7, b"a", b"", b"x", b"")
-    assert not heard
+    assert not messages
 
 
-async def test_a_lost_connection_takes_what_is_written_and_an_empty_piece_is_none() -> None:
-    """Python 3.12 and later raise `TypeError` for the one, and never end with the other."""
+async def test_writes_work_on_a_lost_connection_and_with_an_empty_chunk() -> None:
+    """From Python 3.12 on, the first raises `TypeError` and the second never returns."""
     server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     client = NatsClient()
@@ -356,14 +366,14 @@ async def test_a_lost_connection_takes_what_is_written_and_an_empty_piece_is_non
             await transport.drain()
 
 
-async def test_processes_that_were_forked_are_answered_apart(
+async def test_forked_processes_use_different_inboxes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def connect(*_given: Any, **_options: Any) -> None: ...
 
     monkeypatch.setattr(Client, "connect", connect)
     first, second = NatsClient(), NatsClient()
-    # A fork copies it, too.
+    # A fork copies the generator of inbox names.
     second._nuid = copy.deepcopy(first._nuid)
     for client in (first, second):
         await client.connect("nats://127.0.0.1:1")
@@ -371,7 +381,7 @@ async def test_processes_that_were_forked_are_answered_apart(
 
 
 @pytest.mark.parametrize("error", [OSError("no certificate"), asyncio.CancelledError()])
-async def test_nothing_is_left_of_a_handshake_that_did_not_end(
+async def test_a_failed_handshake_drops_its_transport(
     monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     async def fails(_client: NatsClient) -> None:

@@ -1,4 +1,4 @@
-"""What a server sends is read, however it arrives, and whatever somebody has published on."""
+"""Data from a server is parsed in any chunks, and with any subject that was published on."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ ODD_SUBJECTS = [
 
 
 async def read(*pieces: bytes) -> list[tuple[Any, ...]]:
-    """What a client hears that gets these pieces, one after the other."""
-    client, heard = NatsClient(), []
-    client._listeners[7] = lambda one: heard.append((one.subject, one.reply, one.headers, one.data))
+    """Return the messages that a client parses from these chunks of data."""
+    client, messages = NatsClient(), []
+    client._inline_handlers[7] = lambda one: messages.append(
+        (one.subject, one.reply, one.headers, one.data)
+    )
     for piece in pieces:
         await client._ps.parse(piece)
-    return heard
+    return messages
 
 
 @pytest.mark.parametrize(("subject", "text"), ODD_SUBJECTS)
-async def test_a_message_on_any_subject_is_read_and_so_is_the_next(
+async def test_a_message_on_any_subject_is_parsed_and_so_is_the_next(
     subject: bytes, text: str
 ) -> None:
     headers = b"NATS/1.0\r\nk: v\r\n\r\n"
@@ -51,13 +53,13 @@ async def test_a_message_on_any_subject_is_read_and_so_is_the_next(
     assert await read(*(sent[at : at + 1] for at in range(len(sent)))) == expected
 
 
-async def test_what_is_no_line_of_nats_is_an_error_and_forgotten_with_the_connection() -> None:
-    client, heard = NatsClient(), []
-    client._listeners[7] = lambda one: heard.append(one.data)
+async def test_an_invalid_line_is_an_error_and_dropped_with_the_connection() -> None:
+    client, messages = NatsClient(), []
+    client._inline_handlers[7] = lambda one: messages.append(one.data)
     await client._ps.parse(b"MSG a 7 100\r\nbegun")
     client._ps.reset()
     with pytest.raises(nats.errors.ProtocolError):
         await client._ps.parse(b"HTTP/1.1 400 Bad Request\r\n")
     client._ps.reset()
     await client._ps.parse(b"MSG a 7 3\r\nnew\r\n")
-    assert heard == [b"new"]
+    assert messages == [b"new"]

@@ -1,4 +1,4 @@
-"""A reader of a consumer that has one reader at a time: it reads nothing out of order."""
+"""A pinned consumer: one reader at a time, and no message out of order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.virtual_time import on_virtual_time
 
 
 class FakeJetStream(Connection):
-    """A connection to a server with one consumer, which answers requests with what is `queued`."""
+    """A connection to a server with one consumer, which delivers the messages in `queued`."""
 
     def __init__(self) -> None:
         super().__init__("ingest", "nats://127.0.0.1:4222")
@@ -26,11 +26,11 @@ class FakeJetStream(Connection):
         self.is_closed = False
         self.queued: list[int] = []
         self.pin = "p1"
-        self.in_hand = 0
-        self.goes_silent = False
-        self.gone = False
-        self.asked: list[dict[str, Any]] = []
-        self.done: list[str] = []
+        self.unacknowledged = 0
+        self.is_silent = False
+        self.is_deleted = False
+        self.requests: list[dict[str, Any]] = []
+        self.calls: list[str] = []
 
     @property
     def max_payload(self) -> int:
@@ -39,122 +39,125 @@ class FakeJetStream(Connection):
     def new_inbox(self) -> str:
         return "_INBOX_ingest.a"
 
-    async def hear(self, _subject: str, heard: Any) -> Any:
-        self.told = heard
+    async def subscribe_inline(self, _subject: str, on_message: Any) -> Any:
+        self.deliver = on_message
         return self
 
-    async def end(self, *_given: Any) -> None:
-        self.done.append("unsubscribed")
+    async def drain_subscription(self, *_given: Any) -> None:
+        self.calls.append("unsubscribed")
 
     async def add_consumer(self, *_given: Any) -> None:
-        self.done.append("made")
+        self.calls.append("created")
 
     async def delete_consumer(self, *_given: Any) -> None:
-        self.done.append("deleted")
-        self.in_hand = 0
+        self.calls.append("deleted")
+        self.unacknowledged = 0
 
     async def request_raw(self, subject: str, _body: bytes, **_given: Any) -> Any:  # type: ignore[override]
-        self.done.append(subject.split(".")[3])
+        self.calls.append(subject.split(".")[3])
         groups = [{"group": "ingest"}]
-        answer: dict[str, Any] = {"num_ack_pending": self.in_hand, "priority_groups": groups}
-        if self.gone:
-            answer = {"error": {"code": 404, "err_code": 10014, "description": "not found"}}
-        return Msg(self, data=json.dumps(answer).encode())  # type: ignore[arg-type]
+        reply_body: dict[str, Any] = {
+            "num_ack_pending": self.unacknowledged,
+            "priority_groups": groups,
+        }
+        if self.is_deleted:
+            reply_body = {"error": {"code": 404, "err_code": 10014, "description": "not found"}}
+        return Msg(self, data=json.dumps(reply_body).encode())  # type: ignore[arg-type]
 
     async def publish(self, _subject: str, payload: bytes = b"", reply: str = "") -> None:  # type: ignore[override]
         request = json.loads(payload)
-        self.asked.append(request)
+        self.requests.append(request)
         for number in self.queued[: request["batch"]]:
-            self.in_hand += 1
+            self.unacknowledged += 1
             ack = f"$JS.ACK.WEBHOOKS.p.1.{number}.{number}.0.0"
             headers = {PIN_ID: self.pin}
-            self.told(Msg(self, "hogsend.webhooks.x.1", ack, b"{}", headers))  # type: ignore[arg-type]
-        left = request["batch"] - len(self.queued)
+            self.deliver(Msg(self, "hogsend.webhooks.x.1", ack, b"{}", headers))  # type: ignore[arg-type]
+        remaining = request["batch"] - len(self.queued)
         self.queued = self.queued[request["batch"] :]
-        if left > 0 and not self.goes_silent:
-            self.told(Msg(self, subject=reply, headers={"Status": "404"}))  # type: ignore[arg-type]
+        if remaining > 0 and not self.is_silent:
+            self.deliver(Msg(self, subject=reply, headers={"Status": "404"}))  # type: ignore[arg-type]
 
 
 def reader(server: FakeJetStream) -> PinnedConsumer:
     return PinnedConsumer(server, "WEBHOOKS", partition_consumer(0, 4))
 
 
-async def test_the_first_message_makes_it_the_reader_and_it_says_so_ever_after() -> None:
+async def test_the_first_message_pins_the_consumer_and_later_requests_carry_the_pin() -> None:
     server = FakeJetStream()
     consumer = reader(server)
     server.queued = [1, 2]
-    assert len(await consumer.first()) == 1
-    assert consumer.pinned
-    assert len(await consumer.more(5)) == 1
-    assert await consumer.first() == []
-    await consumer.keep()
-    assert [request.get("id") for request in server.asked] == [None, "p1", "p1", "p1"]
-    assert {request["group"] for request in server.asked} == {GROUP}
-    # Nothing is as small, so that nothing is delivered, and nothing waits for it.
-    assert (server.asked[-1]["max_bytes"], server.asked[-1]["no_wait"]) == (1, True)
+    assert len(await consumer.wait_for_first()) == 1
+    assert consumer.is_pinned
+    assert len(await consumer.fetch_more(5)) == 1
+    assert await consumer.wait_for_first() == []
+    await consumer.extend_pin()
+    assert [request.get("id") for request in server.requests] == [None, "p1", "p1", "p1"]
+    assert {request["group"] for request in server.requests} == {GROUP}
+    # No message is as small, so that none is delivered, and the request does not wait.
+    assert (server.requests[-1]["max_bytes"], server.requests[-1]["no_wait"]) == (1, True)
 
 
-async def test_who_is_not_the_reader_takes_nothing_from_who_is() -> None:
+async def test_a_reader_without_the_pin_sends_nothing_that_would_take_it() -> None:
     server = FakeJetStream()
     consumer = reader(server)
-    assert await consumer.first() == []
-    asked = len(server.asked)
-    await consumer.keep()
-    await consumer.release()
-    assert await consumer.more(0) == []
-    assert (len(server.asked), server.done) == (asked, ["made"])
+    assert await consumer.wait_for_first() == []
+    sent = len(server.requests)
+    await consumer.extend_pin()
+    await consumer.unpin()
+    assert await consumer.fetch_more(0) == []
+    assert (len(server.requests), server.calls) == (sent, ["created"])
 
 
-async def test_nobody_is_the_reader_of_a_consumer_that_is_gone() -> None:
+async def test_a_deleted_consumer_is_not_pinned() -> None:
     server = FakeJetStream()
     consumer = reader(server)
-    server.queued, server.gone = [1], True
+    server.queued, server.is_deleted = [1], True
     with pytest.raises(ConsumerGone, match="not found"):
-        await consumer.first()
-    assert not consumer.pinned
+        await consumer.wait_for_first()
+    assert not consumer.is_pinned
 
 
-async def test_what_another_reader_has_in_hand_comes_before_what_it_did_not_get() -> None:
+async def test_unacknowledged_messages_of_another_reader_come_before_later_ones() -> None:
     server = FakeJetStream()
     consumer = reader(server)
-    server.queued, server.in_hand = [7], 3
-    assert await consumer.first() == []
-    assert not consumer.pinned
-    assert server.done == ["made", "INFO", "unsubscribed", "deleted"]
+    server.queued, server.unacknowledged = [7], 3
+    assert await consumer.wait_for_first() == []
+    assert not consumer.is_pinned
+    assert server.calls == ["created", "INFO", "unsubscribed", "deleted"]
     server.queued = [4, 5, 6, 7]
-    assert len(await consumer.first()) == 1
-    assert consumer.pinned
+    assert len(await consumer.wait_for_first()) == 1
+    assert consumer.is_pinned
 
 
-async def test_a_reader_that_stays_is_not_asked_about() -> None:
+async def test_the_state_is_requested_only_for_a_new_pin() -> None:
     server = FakeJetStream()
     consumer = reader(server)
     for number in (1, 2, 3):
         server.queued = [number]
-        assert len(await consumer.first()) == 1
-    assert server.done.count("INFO") == 1
+        assert len(await consumer.wait_for_first()) == 1
+    assert server.calls.count("INFO") == 1
 
 
 @on_virtual_time
-async def test_after_an_answer_without_an_end_it_is_the_reader_no_longer() -> None:
+async def test_an_incomplete_reply_gives_up_the_pin() -> None:
     server = FakeJetStream()
     consumer = reader(server)
     server.queued = [1, 2]
-    await consumer.first()
-    server.goes_silent = True
-    # One has come, and another may have been lost on its way.
+    await consumer.wait_for_first()
+    server.is_silent = True
+    # One message has arrived; another may have been lost.
     with pytest.raises(nats.errors.TimeoutError):
-        await consumer.more(5)
-    assert not consumer.pinned
+        await consumer.fetch_more(5)
+    assert not consumer.is_pinned
 
 
-async def test_a_reader_that_lets_go_asks_as_anybody() -> None:
+async def test_after_an_unpin_requests_carry_no_pin() -> None:
     server = FakeJetStream()
     consumer = reader(server)
     server.queued = [1]
-    await consumer.first()
-    await consumer.release()
-    assert not consumer.pinned
-    assert server.done[-1] == "UNPIN"
-    await consumer.first()
-    assert "id" not in server.asked[-1]
+    await consumer.wait_for_first()
+    await consumer.unpin()
+    assert not consumer.is_pinned
+    assert server.calls[-1] == "UNPIN"
+    await consumer.wait_for_first()
+    assert "id" not in server.requests[-1]

@@ -46,8 +46,8 @@ class FakeClient:
     def new_inbox(self) -> str:
         return "_INBOX_test.1"
 
-    async def hear(self, _subject: str, heard: Callable[[Any], None]) -> None:
-        self.answer = heard
+    async def subscribe_inline(self, _subject: str, on_message: Callable[[Any], None]) -> None:
+        self.answer = on_message
 
     def writelines(self, commands: Sequence[bytes]) -> None:
         self.written += commands
@@ -397,13 +397,13 @@ async def test_what_waits_ends_when_the_connection_is_closed(client: FakeClient)
 
 async def test_the_next_connection_is_asked_for_acknowledgements_anew(client: FakeClient) -> None:
     publisher = Publisher(client)  # type: ignore[arg-type]
-    may_go_on, hear = asyncio.Event(), client.hear
+    may_go_on, hear = asyncio.Event(), client.subscribe_inline
 
     async def slow(subject: str, heard: Callable[[Any], None]) -> None:
         await may_go_on.wait()
         await hear(subject, heard)
 
-    client.hear = slow  # type: ignore[assignment,method-assign]
+    client.subscribe_inline = slow  # type: ignore[assignment,method-assign]
     late = asyncio.create_task(publisher.publish(MESSAGE))
     await asyncio.sleep(0)
     publisher.closed()
@@ -532,7 +532,7 @@ async def test_nothing_is_written_where_the_answer_is_known(client: FakeClient) 
 
 
 async def test_callers_at_the_same_time_share_one_inbox(client: FakeClient) -> None:
-    publisher, asked, hear = Publisher(client), 0, client.hear  # type: ignore[arg-type]
+    publisher, asked, hear = Publisher(client), 0, client.subscribe_inline  # type: ignore[arg-type]
 
     async def slow(subject: str, heard: Callable[[Any], None]) -> None:
         nonlocal asked
@@ -540,7 +540,7 @@ async def test_callers_at_the_same_time_share_one_inbox(client: FakeClient) -> N
         await asyncio.sleep(0)
         await hear(subject, heard)
 
-    client.hear = slow  # type: ignore[assignment,method-assign]
+    client.subscribe_inline = slow  # type: ignore[assignment,method-assign]
     tasks = [asyncio.create_task(publisher.publish(MESSAGE, within=3600)) for _ in range(3)]
     await eventually(lambda: len(client.written) == 3)
     for command in list(client.written):
@@ -556,7 +556,7 @@ async def test_a_connection_that_cannot_be_used_is_unavailable(
     async def fails(*_: object) -> None:
         raise error
 
-    client.hear = fails  # type: ignore[assignment,method-assign]
+    client.subscribe_inline = fails  # type: ignore[assignment,method-assign]
     with pytest.raises(Unavailable):
         await publishing(client, within=3600)
 

@@ -1,4 +1,4 @@
-"""Requests to a consumer: what ends one that is not answered."""
+"""Pull requests: messages, statuses, lost connections, and stopping without losing a message."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nats.aio.msg import Msg
 from hogsend.service.tasks import cancel_all
 from hogsend.transport.connection import Connection
 from hogsend.transport.pull import (
-    ANSWER_SECONDS,
     BATCH_BYTES,
-    LAST_ANSWER_SECONDS,
+    LAST_REPLY_SECONDS,
     RECONNECT_POLL_SECONDS,
+    REPLY_SECONDS,
     WAIT_SECONDS,
     ConsumerGone,
     Pull,
@@ -28,18 +28,18 @@ from tests.waiting import eventually
 
 
 class FakeConnection(Connection):
-    """A connection to a server that has no message; it answers requests that do not wait."""
+    """A connection to a server without messages, which replies at once to `no_wait` requests."""
 
     def __init__(self, *, has_messages: bool = False) -> None:
         super().__init__("ingest", "nats://127.0.0.1:4222")
         self.client = self  # type: ignore[assignment]
         self.stats = {"reconnects": 0}
         self.waiting = asyncio.Event()
-        self.asked: list[bytes] = []
-        self.on_its_way: list[int] = []
-        self.negative: list[str] = []
+        self.sent: list[bytes] = []
+        self.in_transit: list[int] = []
+        self.nak_subjects: list[str] = []
         self.silent = False
-        self.has_ended = False
+        self.has_unsubscribed = False
         self.error: Exception | None = None
         self._has_messages = has_messages
 
@@ -48,45 +48,45 @@ class FakeConnection(Connection):
     def new_inbox(self) -> str:
         return "_INBOX_ingest.a"
 
-    async def hear(self, _subject: str, heard: Any) -> Any:
-        self.told = heard
+    async def subscribe_inline(self, _subject: str, on_message: Any) -> Any:
+        self.deliver = on_message
         return self
 
-    async def end(self, *_given: Any) -> None:
-        assert not self.has_ended
-        self.has_ended = True
-        for sequence in self.on_its_way:
-            self.told(self.message(sequence))
+    async def drain_subscription(self, *_given: Any) -> None:
+        assert not self.has_unsubscribed
+        self.has_unsubscribed = True
+        for sequence in self.in_transit:
+            self.deliver(self.message(sequence))
         if self.error is not None:
             raise self.error
 
     def status(self, code: str, description: str = "") -> None:
-        """Answer the last request in the server's own words."""
+        """Send a status message for the last request."""
         headers = {"Status": code, "Description": description}
-        inbox = f"_INBOX_ingest.a.{len(self.asked)}"
-        self.told(Msg(self, subject=inbox, headers=headers))  # type: ignore[arg-type]
+        inbox = f"_INBOX_ingest.a.{len(self.sent)}"
+        self.deliver(Msg(self, subject=inbox, headers=headers))  # type: ignore[arg-type]
 
     def message(self, sequence: int) -> Msg:
         reply = f"$JS.ACK.EVENTS.mine.1.{sequence}.{sequence}.1750000000000000000.0"
         return Msg(self, subject="hogsend.events.x", reply=reply)  # type: ignore[arg-type]
 
     @property
-    def given_back(self) -> list[int]:
-        """Sequences of messages that were given back, in order."""
-        return [int(subject.split(".")[5]) for subject in self.negative]
+    def naks(self) -> list[int]:
+        """Sequences of the nak'ed messages, in order."""
+        return [int(subject.split(".")[5]) for subject in self.nak_subjects]
 
     async def publish(self, subject: str, payload: bytes = b"", reply: str = "") -> None:  # type: ignore[override]
         if payload == b"-NAK" and self.error is not None:
             raise self.error
         if payload == b"-NAK":
-            self.negative.append(subject)
+            self.nak_subjects.append(subject)
             return
-        self.asked.append(payload)
+        self.sent.append(payload)
         if self._has_messages:
             for _ in range(msgspec.json.decode(payload)["batch"]):
-                self.told(Msg(self, subject="hogsend.credentials.x.changed", data=b"{}"))  # type: ignore[arg-type]
+                self.deliver(Msg(self, subject="hogsend.credentials.x.changed", data=b"{}"))  # type: ignore[arg-type]
         elif b"no_wait" in payload and not self.silent:
-            self.told(Msg(self, subject=reply, headers={"Status": "404"}))  # type: ignore[arg-type]
+            self.deliver(Msg(self, subject=reply, headers={"Status": "404"}))  # type: ignore[arg-type]
         else:
             self.waiting.set()
 
@@ -96,38 +96,38 @@ async def test_a_request_ends_soon_when_the_connection_is_closed() -> None:
     connection = FakeConnection()
     pull = Pull(connection, "EVENTS", "mine")
     await pull.start()
-    asking = asyncio.create_task(pull.next(10))
+    reading = asyncio.create_task(pull.next(10))
     await connection.waiting.wait()
     connection.closed = True
     async with asyncio.timeout(2 * RECONNECT_POLL_SECONDS):
         with pytest.raises(nats.errors.TimeoutError):
-            await asking
+            await reading
 
 
 @on_virtual_time
-async def test_a_request_that_a_reconnection_lost_is_given_up_at_once() -> None:
+async def test_a_request_lost_by_a_reconnect_fails_at_once() -> None:
     connection = FakeConnection()
     pull = Pull(connection, "EVENTS", "mine")
     await pull.start()
-    asking = asyncio.create_task(pull.next(10))
+    reading = asyncio.create_task(pull.next(10))
     await connection.waiting.wait()
-    asked_at = asyncio.get_running_loop().time()
+    sent_at = asyncio.get_running_loop().time()
     connection.stats["reconnects"] += 1
     with pytest.raises(nats.errors.TimeoutError):
-        await asking
-    # The server has forgotten it; its time would have been over seconds later.
-    assert asyncio.get_running_loop().time() - asked_at <= RECONNECT_POLL_SECONDS
+        await reading
+    # The server has forgotten the request, whose timeout is seconds later.
+    assert asyncio.get_running_loop().time() - sent_at <= RECONNECT_POLL_SECONDS
 
 
 @pytest.mark.parametrize(("batch", "requests"), [(1, 1), (2, 2)])
-async def test_who_takes_one_message_at_a_time_asks_once_for_it(batch: int, requests: int) -> None:
+async def test_a_batch_of_one_takes_one_request(batch: int, requests: int) -> None:
     connection = FakeConnection()
     pull = Pull(connection, "EVENTS", "mine")
     await pull.start()
-    asking = asyncio.create_task(pull.next(batch))
+    reading = asyncio.create_task(pull.next(batch))
     await connection.waiting.wait()
-    assert len(connection.asked) == requests
-    await cancel_all(asking)
+    assert len(connection.sent) == requests
+    await cancel_all(reading)
 
 
 async def test_one_request_stays_open_for_several_messages() -> None:
@@ -135,11 +135,11 @@ async def test_one_request_stays_open_for_several_messages() -> None:
     pull = Pull(connection, "CREDENTIALS", "mine")
     await pull.start()
     assert [len(await pull.follow(3)) for _ in range(2)] == [3, 3]
-    assert len(connection.asked) == 2
+    assert len(connection.sent) == 2
 
 
 @on_virtual_time
-async def test_who_follows_notices_a_reconnection_however_late_it_asks() -> None:
+async def test_follow_notices_a_reconnect_at_the_next_call() -> None:
     connection = FakeConnection()
     pull = Pull(connection, "CREDENTIALS", "mine")
     await pull.start()
@@ -147,70 +147,70 @@ async def test_who_follows_notices_a_reconnection_however_late_it_asks() -> None
     await connection.waiting.wait()
     await cancel_all(waiting)
     connection.stats["reconnects"] += 1
-    # Its request would be over by now, and another one be answered.
+    # By now the request has expired, so that a new one would get a reply.
     await asyncio.sleep(60)
     with pytest.raises(nats.errors.TimeoutError):
         await pull.follow(3)
-    assert len(connection.asked) == 1
+    assert len(connection.sent) == 1
 
 
-async def test_what_comes_while_it_stops_is_given_back() -> None:
+async def test_a_message_that_arrives_during_stop_is_naked() -> None:
     connection = FakeConnection()
     pull = Pull(connection, "EVENTS", "mine")
     await pull.start()
-    asking = asyncio.create_task(pull.next(1))
+    reading = asyncio.create_task(pull.next(1))
     await connection.waiting.wait()
-    connection.on_its_way = [1]
+    connection.in_transit = [1]
     await pull.stop()
-    assert connection.given_back == [1]
-    # Who had asked for it has not got it, too.
+    assert connection.naks == [1]
+    # The waiting call does not return the message as well.
     with pytest.raises(nats.errors.ConnectionClosedError):
-        await asking
+        await reading
 
 
-async def test_a_message_whose_reader_is_cancelled_while_more_is_asked_for_is_given_back() -> None:
+async def test_a_first_message_is_naked_when_the_request_for_more_is_cancelled() -> None:
     connection = FakeConnection()
     pull = Pull(connection, "EVENTS", "mine")
     await pull.start()
-    asking = asyncio.create_task(pull.next(10))
+    reading = asyncio.create_task(pull.next(10))
     await connection.waiting.wait()
-    # Nothing more is answered from now on.
+    # The server does not reply from now on.
     connection.silent = True
-    connection.told(connection.message(1))
-    await eventually(lambda: len(connection.asked) == 3)
-    connection.told(connection.message(2))
-    await cancel_all(asking)
-    assert asking.cancelled()
+    connection.deliver(connection.message(1))
+    await eventually(lambda: len(connection.sent) == 3)
+    connection.deliver(connection.message(2))
+    await cancel_all(reading)
+    assert reading.cancelled()
     await pull.stop()
-    assert connection.given_back == [1, 2]
+    assert connection.naks == [1, 2]
 
 
 @on_virtual_time
-async def test_a_stop_waits_for_the_answer_to_an_open_request_and_not_for_long() -> None:
-    for comes in (True, False):
+async def test_stop_waits_a_limited_time_for_the_reply_to_an_open_request() -> None:
+    for arrives in (True, False):
         connection = FakeConnection()
         pull = Pull(connection, "EVENTS", "mine")
         await pull.start()
-        asking = asyncio.create_task(pull.next(1))
+        reading = asyncio.create_task(pull.next(1))
         await connection.waiting.wait()
         stopping = asyncio.create_task(pull.stop())
         await settle()
-        assert not connection.has_ended
-        if comes:
-            connection.told(connection.message(1))
+        assert not connection.has_unsubscribed
+        if arrives:
+            connection.deliver(connection.message(1))
             await settle()
         else:
-            await asyncio.sleep(LAST_ANSWER_SECONDS)
+            await asyncio.sleep(LAST_REPLY_SECONDS)
             await settle()
-        assert connection.has_ended
-        assert connection.given_back == [1] * comes
+        assert connection.has_unsubscribed
+        assert connection.naks == [1] * arrives
         await stopping
         with pytest.raises(nats.errors.ConnectionClosedError):
-            await asking
+            await reading
 
 
 @on_virtual_time
-async def test_a_stop_between_two_requests_waits_for_nothing() -> None:
+async def test_stop_without_an_open_request_does_not_wait() -> None:
     connection = FakeConnection(has_messages=True)
     pull = Pull(connection, "EVENTS", "mine")
     await pull.start()
@@ -226,101 +226,105 @@ async def started(connection: FakeConnection) -> Pull:
     return pull
 
 
-async def test_what_is_there_is_handed_out_whole() -> None:
+async def test_all_available_messages_are_returned() -> None:
     connection = FakeConnection(has_messages=True)
     pull = await started(connection)
     assert len(await pull.next(3)) == 3
-    assert len(connection.asked) == 1
+    assert len(connection.sent) == 1
 
 
 @on_virtual_time
-async def test_a_lone_message_is_handed_out_without_another_request() -> None:
+async def test_a_single_message_is_returned_without_another_request() -> None:
     connection = FakeConnection()
     pull = await started(connection)
-    asking = asyncio.create_task(pull.next(1))
+    reading = asyncio.create_task(pull.next(1))
     await connection.waiting.wait()
-    connection.told(connection.message(1))
-    assert len(await asking) == 1
-    assert len(connection.asked) == 1
+    connection.deliver(connection.message(1))
+    assert len(await reading) == 1
+    assert len(connection.sent) == 1
 
 
 @on_virtual_time
-async def test_behind_the_first_message_comes_what_else_is_there() -> None:
+async def test_available_messages_are_returned_with_the_first_one() -> None:
     connection = FakeConnection()
     pull = await started(connection)
-    asking = asyncio.create_task(pull.next(3))
+    reading = asyncio.create_task(pull.next(3))
     await connection.waiting.wait()
     connection.silent = True
-    connection.told(connection.message(1))
+    connection.deliver(connection.message(1))
     await settle()
-    requests = [msgspec.json.decode(one) for one in connection.asked]
+    requests = [msgspec.json.decode(one) for one in connection.sent]
     assert [one["batch"] for one in requests] == [3, 1, 2]
-    # The server is told for how long: left open, a request would get what another reader waits for.
+    # A waiting request expires: left open, it would receive messages another reader waits for.
     assert [one.get("expires") for one in requests] == [None, WAIT_SECONDS * 1e9, None]
-    connection.told(connection.message(2))
-    connection.told(connection.message(3))
-    assert len(await asking) == 3
+    connection.deliver(connection.message(2))
+    connection.deliver(connection.message(3))
+    assert len(await reading) == 3
 
 
 @on_virtual_time
 @pytest.mark.parametrize("gone", [True, False])
-async def test_a_message_is_handed_out_though_more_cannot_be_asked_for(gone: bool) -> None:
+async def test_a_message_is_returned_although_the_request_for_more_fails(gone: bool) -> None:
     connection = FakeConnection()
     pull = await started(connection)
-    asking = asyncio.create_task(pull.next(3))
+    reading = asyncio.create_task(pull.next(3))
     await connection.waiting.wait()
     connection.silent = True
-    connection.told(message := connection.message(1))
+    connection.deliver(message := connection.message(1))
     await settle()
     if gone:
         connection.status("409", "Consumer Deleted")
     else:
         connection.stats["reconnects"] += 1
-    assert await asking == [message]
+    assert await reading == [message]
 
 
 @on_virtual_time
-async def test_a_connection_that_came_back_before_is_asked() -> None:
+async def test_a_reconnect_before_the_request_does_not_matter() -> None:
     connection = FakeConnection()
     pull = await started(connection)
     connection.stats["reconnects"] += 1
-    asking = asyncio.create_task(pull.next(1))
+    reading = asyncio.create_task(pull.next(1))
     await asyncio.sleep(2 * RECONNECT_POLL_SECONDS)
-    connection.told(message := connection.message(1))
-    assert await asking == [message]
+    connection.deliver(message := connection.message(1))
+    assert await reading == [message]
 
 
-NOTHING = (("404", "No Messages"), ("408", "Request Timeout"), ("409", "Exceeded MaxAckPending"))
+WITHOUT_ERROR = (
+    ("404", "No Messages"),
+    ("408", "Request Timeout"),
+    ("409", "Exceeded MaxAckPending"),
+)
 
 
 @on_virtual_time
 @pytest.mark.parametrize(
     ("status", "error"),
     [
-        *((one, None) for one in NOTHING),
+        *((one, None) for one in WITHOUT_ERROR),
         (("503", ""), ConsumerGone),
         (("409", "Consumer Deleted"), ConsumerGone),
         (("409", "Consumer is push based"), ConsumerGone),
         (("409", "Leadership Change"), nats.errors.Error),
     ],
 )
-async def test_what_the_server_says_instead_of_a_message(
+async def test_a_status_ends_the_request(
     status: tuple[str, str], error: type[Exception] | None
 ) -> None:
     connection = FakeConnection()
     pull = await started(connection)
-    asking = asyncio.create_task(pull.next(1))
+    reading = asyncio.create_task(pull.next(1))
     await connection.waiting.wait()
     connection.status(*status)
     if error is None:
-        assert await asking == []
+        assert await reading == []
     else:
         with pytest.raises(error):
-            await asking
+            await reading
 
 
 @on_virtual_time
-async def test_who_follows_asks_anew_once_its_request_has_ended() -> None:
+async def test_who_follows_asks_anew_once_its_request_has_unsubscribed() -> None:
     connection = FakeConnection()
     pull = await started(connection)
     for requests in (1, 2):
@@ -328,133 +332,133 @@ async def test_who_follows_asks_anew_once_its_request_has_ended() -> None:
         await settle()
         connection.status("408", "Request Timeout")
         assert await following == []
-        assert len(connection.asked) == requests
+        assert len(connection.sent) == requests
 
 
 @on_virtual_time
-async def test_who_follows_a_server_that_says_nothing_is_told_so() -> None:
+async def test_follow_times_out_without_a_reply() -> None:
     connection = FakeConnection()
     pull = await started(connection)
     with pytest.raises(nats.errors.TimeoutError):
         await pull.follow(3)
-    assert now() == WAIT_SECONDS + ANSWER_SECONDS
+    assert now() == WAIT_SECONDS + REPLY_SECONDS
 
 
-async def test_a_message_as_large_as_the_server_takes_is_within_the_limit() -> None:
+async def test_the_byte_limit_allows_the_largest_message_of_the_server() -> None:
     connection = FakeConnection()
     pull = await started(connection)
-    assert pull.what_is_there(10).max_bytes == BATCH_BYTES
+    assert pull.no_wait_request(10).max_bytes == BATCH_BYTES
     connection.max_payload = 2 * BATCH_BYTES
-    assert pull.what_is_there(10).max_bytes > 2 * BATCH_BYTES
+    assert pull.no_wait_request(10).max_bytes > 2 * BATCH_BYTES
 
 
-async def test_what_is_not_handed_out_is_given_back_once_when_the_connection_is_closed() -> None:
+async def test_a_close_naks_messages_that_were_not_returned_once() -> None:
     connection = FakeConnection()
     pull = await started(connection)
-    connection.told(connection.message(1))
+    connection.deliver(connection.message(1))
     await connection.close()
-    assert connection.has_ended
-    assert connection.given_back == [1]
+    assert connection.has_unsubscribed
+    assert connection.naks == [1]
     await pull.stop()
-    assert connection.given_back == [1]
+    assert connection.naks == [1]
 
 
-async def test_a_connection_keeps_nothing_that_was_stopped() -> None:
+async def test_a_connection_keeps_no_reference_to_a_stopped_pull() -> None:
     connection = FakeConnection()
     pull = await started(connection)
     await pull.stop()
     kept = weakref.ref(pull)
-    del pull, connection.told
+    del pull, connection.deliver
     gc.collect()
     assert kept() is None
 
 
 @on_virtual_time
-async def test_who_waits_hears_of_a_stop_at_once() -> None:
+async def test_stop_ends_a_waiting_call_at_once() -> None:
     connection = FakeConnection()
     pull = await started(connection)
-    asking = asyncio.create_task(pull.follow(1))
+    reading = asyncio.create_task(pull.follow(1))
     await connection.waiting.wait()
     await pull.stop()
     with pytest.raises(nats.errors.ConnectionClosedError):
-        await asking
+        await reading
     assert now() == 0
 
 
 @on_virtual_time
-async def test_a_stop_that_is_cancelled_ends_all_the_same() -> None:
+async def test_a_cancelled_stop_still_naks_and_ends_the_waiting_call() -> None:
     connection = FakeConnection()
     pull = await started(connection)
-    asking = asyncio.create_task(pull.next(1))
+    reading = asyncio.create_task(pull.next(1))
     await connection.waiting.wait()
     stopping = asyncio.create_task(pull.stop())
     await settle()
-    connection.on_its_way = [1]
+    connection.in_transit = [1]
     await cancel_all(stopping)
-    assert connection.given_back == [1]
-    assert asking.done()
-    assert isinstance(asking.exception(), nats.errors.ConnectionClosedError)
+    assert connection.naks == [1]
+    assert reading.done()
+    assert isinstance(reading.exception(), nats.errors.ConnectionClosedError)
 
 
 @pytest.mark.parametrize("error", [nats.errors.ConnectionClosedError(), TimeoutError()])
-async def test_a_stop_raises_nothing(error: Exception) -> None:
+async def test_stop_raises_nothing(error: Exception) -> None:
     connection = FakeConnection()
     pull = await started(connection)
-    connection.told(connection.message(1))
+    connection.deliver(connection.message(1))
     connection.error = nats.errors.ConnectionClosedError()
     await pull.stop()
-    # The server does not answer, and takes what is given back.
+    # The server does not reply to the unsubscribe, but receives the nak.
     connection = FakeConnection()
     pull = await started(connection)
-    connection.told(connection.message(1))
+    connection.deliver(connection.message(1))
 
-    async def end(*_given: Any) -> None:
+    async def drain(*_given: Any) -> None:
         raise error
 
-    connection.end = end  # type: ignore[method-assign]
+    connection.drain_subscription = drain  # type: ignore[method-assign]
     await pull.stop()
-    assert connection.given_back == [1]
+    assert connection.naks == [1]
 
 
-async def test_a_stop_that_is_cancelled_as_it_ends_gives_back_what_is_there() -> None:
+async def test_a_stop_that_is_cancelled_as_it_ends_gives_back_no_wait_request() -> None:
     connection = FakeConnection()
     pull = await started(connection)
-    connection.told(connection.message(1))
-    ending = asyncio.Event()
+    connection.deliver(connection.message(1))
+    draining = asyncio.Event()
 
-    async def end(*_given: Any) -> None:
-        ending.set()
+    async def drain(*_given: Any) -> None:
+        draining.set()
         await asyncio.Event().wait()
 
-    connection.end = end  # type: ignore[method-assign]
+    connection.drain_subscription = drain  # type: ignore[method-assign]
     stopping = asyncio.create_task(pull.stop())
-    await ending.wait()
+    await draining.wait()
     await cancel_all(stopping)
-    assert connection.given_back == [1]
+    assert connection.naks == [1]
 
 
 @on_virtual_time
-async def test_a_request_stays_open_until_it_has_brought_as_many_as_were_asked_for() -> None:
+async def test_follow_keeps_its_request_open_until_the_batch_is_delivered() -> None:
     connection = FakeConnection()
-    # It came back before there was a request to lose.
+    # Reconnected before there was a request to lose.
     connection.stats["reconnects"] += 1
     pull = await started(connection)
     for sequence, requests in [(1, 1), (2, 1), (3, 2), (4, 2)]:
         following = asyncio.create_task(pull.follow(2))
         await settle()
-        connection.told(message := connection.message(sequence))
+        connection.deliver(message := connection.message(sequence))
         assert await following == [message]
-        assert len(connection.asked) == requests
+        assert len(connection.sent) == requests
 
 
 @on_virtual_time
-async def test_what_came_before_a_reconnection_is_handed_out_after_it() -> None:
+async def test_a_message_received_before_a_reconnect_is_returned_after_it() -> None:
     connection = FakeConnection()
     pull = await started(connection)
     following = asyncio.create_task(pull.follow(3))
     await connection.waiting.wait()
     await cancel_all(following)
-    connection.told(message := connection.message(1))
+    connection.deliver(message := connection.message(1))
     connection.stats["reconnects"] += 1
     assert await pull.follow(3) == [message]
     with pytest.raises(nats.errors.TimeoutError):
