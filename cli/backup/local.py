@@ -19,7 +19,7 @@ from cli.environment import FILE
 from cli.errors import CommandError
 from cli.operator_bus import operator_bus
 from cli.server_address import own_url
-from cli.stack import nats
+from cli.stack import nats, stand_in
 from cli.stack.data_directory import DataDirectory, write_private
 from cli.stack.environment import minimal_environment
 from cli.stack.postgres import EmbeddedPostgres
@@ -32,7 +32,9 @@ from services.gateway.webhooks.secret_memory import CLOSED_FILE
 SETTINGS = "env"
 """Name of `.env` in a backup."""
 SECRETS = "secrets"
-CLOSED = f"spool/{CLOSED_FILE}"
+MARKS = (f"spool/{CLOSED_FILE}", stand_in.MARK)
+"""Empty files of a data directory, each of which states something by being there: the webhook was
+closed, or the stored credential is one of the sandbox."""
 
 
 class LocalSource:
@@ -72,7 +74,7 @@ class LocalSource:
         postgres_tools.run(postgres_tools.DUMP, url, f"--file={file}")
 
     def files(self) -> Mapping[str, Path]:
-        """Generated secrets, `.env`, and that the webhook is closed, if it is."""
+        """Generated secrets, `.env`, and the marks of the data directory."""
         secrets = self._home / SECRETS
         files = {
             f"{SECRETS}/{file.relative_to(secrets)}": file
@@ -81,9 +83,7 @@ class LocalSource:
         }
         if Path(FILE).is_file():
             files[SETTINGS] = Path(FILE)
-        closed = self._home / CLOSED
-        if closed.is_file():
-            files[CLOSED] = closed
+        files |= {mark: self._home / mark for mark in MARKS if (self._home / mark).is_file()}
         return files
 
 
@@ -139,9 +139,7 @@ class LocalTarget:
         # Before anything is in it: a copy has the mode of what it copies only when it is complete.
         (home.path / SECRETS).mkdir(mode=0o700)
         shutil.copytree(files / SECRETS, home.path / SECRETS, dirs_exist_ok=True)
-        if (files / CLOSED).exists():
-            (home.path / CLOSED).parent.mkdir(mode=0o700)
-            (home.path / CLOSED).touch(mode=0o600)
+        _restore_marks(files, home.path)
         saved = files / SETTINGS
         if not saved.exists():
             return
@@ -224,10 +222,10 @@ class ServersTarget:
 
     def __init__(self, home: Path, nats_url: str, database_url: str) -> None:
         """Restore to these servers, with the secrets in `home`."""
-        home = home.expanduser().resolve()
-        self._secrets = home / SECRETS
+        self._home = home.expanduser().resolve()
+        self._secrets = self._home / SECRETS
         # In it and not beside it: only it need be writable, for the secrets.
-        self.work = home / "restore.opened"
+        self.work = self._home / "restore.opened"
         self._nats_url = nats_url
         self._database_url = database_url
         self.notes: list[str] = []
@@ -249,7 +247,7 @@ class ServersTarget:
             )
 
     def restore_files(self, files: Path) -> None:
-        """Write the secrets, unless others are there."""
+        """Write the secrets, unless others are there, and the marks of the data directory."""
         for saved in (files / SECRETS).rglob("*"):
             file = self._secrets / saved.relative_to(files / SECRETS)
             if not saved.is_file():
@@ -259,6 +257,7 @@ class ServersTarget:
                 write_private(file, saved.read_bytes())
             elif file.read_bytes() != saved.read_bytes():
                 self.notes.append(f"{file} is kept as it is; the backup has another")
+        _restore_marks(files, self._home)
 
     @asynccontextmanager
     async def servers(self) -> AsyncIterator[Client]:
@@ -283,6 +282,13 @@ class ServersTarget:
     def analyze(self) -> None:
         """Have PostgreSQL gather statistics."""
         postgres_tools.run(postgres_tools.ANALYZE, self._database_url)
+
+
+def _restore_marks(files: Path, home: Path) -> None:
+    for mark in MARKS:
+        if (files / mark).exists():
+            (home / mark).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (home / mark).touch(mode=0o600)
 
 
 async def _schemas(url: str) -> list[str]:

@@ -23,6 +23,9 @@ PUBLIC_HOST = "hogsend.test"
 """Stands for a gateway's public host name: PostHog refuses to deliver to loopback addresses, so
 `API_PUBLIC_URL` must not be one. Only the sandbox resolves it (`--resolve`)."""
 
+MARK = "sandbox"
+"""Empty file in the data directory: the stored credential is one of the sandbox."""
+
 PORT = 8010
 NOT_FOUND = 404
 ANSWER_SECONDS = 5.0
@@ -112,13 +115,13 @@ class StandIn:
 class EarlierCredential:
     """What an earlier run's sandbox granted: it forgot it when it stopped, and so must the stack.
 
-    A file in the data directory says that the stored credential is a sandbox's. Without it, the
+    `MARK` in the data directory says that the stored credential is a sandbox's. Without it, the
     credential is one for a PostHog that exists, and no sandbox gets to see it or to replace it.
     """
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self._mark = stack.home.path / "sandbox"
+        self._mark = stack.home.path / MARK
 
     async def forget(self, *, sandbox: bool) -> bool:
         """Delete an earlier sandbox's credential, and note whether a sandbox is used now.

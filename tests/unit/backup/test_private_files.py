@@ -79,14 +79,33 @@ def test_the_lock_cannot_be_held_by_others(tmp_path: Path) -> None:
         assert is_private(tmp_path / "home" / "lock")
 
 
-def test_that_the_webhook_is_closed_is_in_a_backup(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+MARKS = ("spool/webhook-closed", "sandbox")
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_marks_of_the_data_directory_are_in_a_backup(
+    mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "home" / "secrets").mkdir(parents=True)
     (tmp_path / "home" / "spool").mkdir()
     source = LocalSource(tmp_path / "home")
     assert source.files() == {}
-    closed = tmp_path / "home" / "spool" / "webhook-closed"
-    closed.touch()
-    assert source.files() == {"spool/webhook-closed": closed}
+    (tmp_path / "home" / mark).touch()
+    assert source.files() == {mark: tmp_path / "home" / mark}
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_marks_of_the_data_directory_are_restored(
+    mark: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for saved in MARKS:
+        (files / saved).unlink(missing_ok=True)
+    (files / mark).touch()
+    LocalTarget(tmp_path / "local", 1).restore_files(files)
+    ServersTarget(tmp_path / "servers", "", "").restore_files(files)
+    for home in (tmp_path / "local.restoring", tmp_path / "servers"):
+        restored = [saved for saved in MARKS if (home / saved).exists()]
+        assert restored == [mark], home
+        assert is_private(home / mark)
