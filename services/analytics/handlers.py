@@ -199,9 +199,7 @@ async def failing_deliveries(
 # Delivery to PostHog: these consumers run in the one replica that leads
 
 
-@router.batches(
-    StreamName.PERSONS, consumer_config(PersonsSource.subscription), starts_by_itself=False
-)
+@router.batches(StreamName.PERSONS, consumer_config(PersonsSource.subscription), auto_start=False)
 async def deliver_persons(
     messages: list[Msg], delivery: Injected[DeliveryRunner], dead_letters: Injected[DeadLetters]
 ) -> None:
@@ -210,7 +208,7 @@ async def deliver_persons(
 
 
 @router.batches(
-    StreamName.ENGAGEMENT, consumer_config(BucketsSource.subscription), starts_by_itself=False
+    StreamName.ENGAGEMENT, consumer_config(BucketsSource.subscription), auto_start=False
 )
 async def deliver_buckets(
     messages: list[Msg], delivery: Injected[DeliveryRunner], dead_letters: Injected[DeadLetters]
@@ -219,7 +217,7 @@ async def deliver_buckets(
     await delivery.enqueue(received(messages, dead_letters))
 
 
-@router.batches(StreamName.ENGAGEMENT, consumer_config(ANY_DESTINATION), starts_by_itself=False)
+@router.batches(StreamName.ENGAGEMENT, consumer_config(ANY_DESTINATION), auto_start=False)
 async def deliver_engagement(
     messages: list[Msg], delivery: Injected[DeliveryRunner], dead_letters: Injected[DeadLetters]
 ) -> None:
@@ -227,9 +225,7 @@ async def deliver_engagement(
     await delivery.enqueue(received(messages, dead_letters))
 
 
-@router.batches(
-    StreamName.EVENTS, consumer_config(MirrorSource.subscription), starts_by_itself=False
-)
+@router.batches(StreamName.EVENTS, consumer_config(MirrorSource.subscription), auto_start=False)
 async def deliver_mirrored_events(
     messages: list[Msg], delivery: Injected[DeliveryRunner], dead_letters: Injected[DeadLetters]
 ) -> None:

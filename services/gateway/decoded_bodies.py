@@ -34,6 +34,6 @@ class DecodedBodies:
                 await app(scope, receive, send)
             finally:
                 if taken := scope.get("state", {}).pop(_TAKEN_STATE, 0):
-                    self.memory.free(taken)
+                    self.memory.release(taken)
 
         return wrapped

@@ -150,7 +150,7 @@ async def webhooks(messages: list[Msg], processor: Injected[EventProcessor]) -> 
 @router.batches(
     StreamName.WEBHOOKS,
     INGEST_CONSUMER.evolve(durable_name=None, filter_subject=PARTITIONED),
-    starts_by_itself=False,
+    auto_start=False,
     on_nak=metrics.NAKS.inc,
 )
 async def webhooks_in_order(messages: list[Msg], processor: Injected[EventProcessor]) -> None:

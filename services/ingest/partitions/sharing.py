@@ -84,7 +84,7 @@ class Partitions:
 
         Args:
             broker: of this replica.
-            subscriber: processes batches; it does not start by itself.
+            subscriber: processes batches; it has `auto_start=False`.
             count: how many partitions there are.
             pace: how long things take.
             limits: what the operator says about streams.
@@ -97,7 +97,7 @@ class Partitions:
         turns = asyncio.Semaphore(AT_ONCE)
 
         async def consume(messages: list[Msg]) -> None:
-            await subscriber.hand_over(messages, attempts=ATTEMPTS)
+            await subscriber.process_batch(messages, attempts=ATTEMPTS)
 
         self._partitions = [
             Partition(

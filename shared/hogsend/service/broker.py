@@ -50,7 +50,7 @@ class ServiceBroker(LinkedBroker):
         """Requests under way, of all endpoints together."""
         self.request_memory = RequestMemory()
         """How much its requests in work may take, of all endpoints together."""
-        metrics.RPC_REQUEST_BYTES.set_function(lambda: self.request_memory.held)
+        metrics.RPC_REQUEST_BYTES.set_function(lambda: self.request_memory.reserved_bytes)
         self._provided: dict[type, object] = {}
         super().__init__(
             link,

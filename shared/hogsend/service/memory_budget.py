@@ -1,4 +1,4 @@
-"""A bound on the memory that tasks of one process take together."""
+"""Limits the memory that the tasks of one process use together."""
 
 from __future__ import annotations
 
@@ -9,63 +9,62 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 
-class _Waiting(NamedTuple):
+class _Waiter(NamedTuple):
     size: int
-    turn: asyncio.Future[None]
+    admitted: asyncio.Future[None]
 
 
 class MemoryBudget:
-    """Reserves memory in the order in which it is asked for.
+    """Reserves memory in the order of the requests.
 
-    One that waits keeps those behind from passing: what needs much would otherwise wait for as long
-    as others that need little come and go.
+    A reservation that waits also blocks all later ones, however small. Otherwise a large one would
+    wait for as long as small ones keep coming.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        """Allow so many bytes in all, or one reservation of any size."""
+        """Allow `max_bytes` in all. A larger reservation is admitted when it is the only one."""
         self._max_bytes = max_bytes
-        self._waiting: deque[_Waiting] = deque()
-        self.held = 0
-        """Bytes that are reserved."""
+        self._waiters: deque[_Waiter] = deque()
+        self.reserved_bytes = 0
 
     async def reserve(self, size: int) -> None:
-        """Wait until there is room for `size` bytes, and reserve them."""
-        if self._waiting or not self._has_room_for(size):
-            await self._turn(size)
+        """Wait until `size` bytes are available, and reserve them."""
+        if self._waiters or not self._fits(size):
+            await self._wait(size)
         else:
-            self.held += size
+            self.reserved_bytes += size
 
     def release(self, size: int) -> None:
-        """Give back what was reserved."""
-        self.held -= size
-        while self._waiting and self._has_room_for(self._waiting[0].size):
-            admitted = self._waiting.popleft()
-            self.held += admitted.size
-            # Who was cancelled and has not run since gives it back in `_turn`.
-            if not admitted.turn.done():
-                admitted.turn.set_result(None)
+        """Release a reservation, and admit the waiters that fit now."""
+        self.reserved_bytes -= size
+        while self._waiters and self._fits(self._waiters[0].size):
+            waiter = self._waiters.popleft()
+            self.reserved_bytes += waiter.size
+            # A waiter that was cancelled and has not run since releases it itself, in `_wait`.
+            if not waiter.admitted.done():
+                waiter.admitted.set_result(None)
 
     @asynccontextmanager
     async def reserved(self, size: int) -> AsyncIterator[None]:
-        """Reserve for the length of a block."""
+        """Reserve `size` bytes for the block."""
         await self.reserve(size)
         try:
             yield
         finally:
             self.release(size)
 
-    def _has_room_for(self, size: int) -> bool:
-        return not self.held or self.held + size <= self._max_bytes
+    def _fits(self, size: int) -> bool:
+        return not self.reserved_bytes or self.reserved_bytes + size <= self._max_bytes
 
-    async def _turn(self, size: int) -> None:
-        waiting = _Waiting(size, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
+    async def _wait(self, size: int) -> None:
+        waiter = _Waiter(size, asyncio.get_running_loop().create_future())
+        self._waiters.append(waiter)
         try:
-            await waiting.turn
+            await waiter.admitted
         except asyncio.CancelledError:
-            if waiting in self._waiting:
-                self._waiting.remove(waiting)
-                # The next one may need less.
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+                # The next waiter may be smaller, and fit.
                 self.release(0)
             else:
                 self.release(size)

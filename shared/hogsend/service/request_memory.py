@@ -1,9 +1,10 @@
-"""How much memory all requests in work of one process may take.
+"""Limits the memory that the decoded requests of one process use together.
 
-One request of 8 MB may take 290 MB decoded, and a process answers many at a time. One that would
-be too much waits until those before it are answered; one that would be too much alone is refused.
-Small requests, as nearly all are, never wait, and are not counted: all of them take little, and
-would keep a large one waiting that needs nearly all there is.
+A request of 8 MB may use 290 MB when it is decoded, and a process handles many at the same time. A
+request that exceeds the remaining budget waits until earlier ones are answered. A request that
+exceeds the whole budget is refused. Small requests, which nearly all are, never wait and are not
+counted: together they use little, and counting them would delay a large request that needs nearly
+the whole budget.
 """
 
 from __future__ import annotations
@@ -13,30 +14,30 @@ from hogsend.contract.json_memory import MAX_DECODED_BYTES, decoded_bytes
 from hogsend.service.memory_budget import MemoryBudget
 
 SMALL_BYTES = 16 * 1024
-"""Length of a request up to which it is small."""
+"""A request up to this length is small."""
 
 
 class RequestMemory:
-    """Admits the requests of one process, in the order in which they come."""
+    """Admits the requests of one process in the order in which they arrive."""
 
     def __init__(self, max_bytes: int = MAX_DECODED_BYTES) -> None:
-        """Allow so many bytes in all."""
+        """Allow `max_bytes` for all decoded requests together."""
         self._max_bytes = max_bytes
         self._budget = MemoryBudget(max_bytes)
 
     @property
-    def held(self) -> int:
-        """Bytes of the requests in work, without small ones."""
-        return self._budget.held
+    def reserved_bytes(self) -> int:
+        """Estimated memory of the requests in progress, without small ones."""
+        return self._budget.reserved_bytes
 
     async def admit(self, body: bytes) -> int:
-        """Wait until there is room for a request.
+        """Wait until there is memory for a request.
 
         Returns:
-            How many bytes it was taken for, to `free` when it is answered.
+            The bytes that were reserved; pass them to `release` when the request is answered.
 
         Raises:
-            TooLarge: it would take more than all may.
+            TooLarge: the request alone would exceed the budget.
         """
         if len(body) <= SMALL_BYTES:
             return 0
@@ -49,6 +50,6 @@ class RequestMemory:
         await self._budget.reserve(size)
         return size
 
-    def free(self, size: int) -> None:
-        """Give back the memory of a request that is answered."""
+    def release(self, size: int) -> None:
+        """Release the memory of a request that was answered."""
         self._budget.release(size)

@@ -1,11 +1,14 @@
-"""Tells requests from messages that JetStream delivered to a subject of requests.
+"""Tells a request, which a client published, from a message that JetStream delivered.
 
-A user that may make a consumer, or ask for its next message, names the subject that JetStream sends
-to, and JetStream sends with the server's rights: to any request subject of ours. What it delivers
-carries a reply below `$JS.`, which acknowledges it or answers flow control, and its own answers
-and status messages carry none. Who asks names where the answer goes as well, and NATS does not
-look whether they may publish there, but whether the service may: into its streams, for example.
-A requester waits on an inbox; nothing else is answered.
+A NATS user that may create a consumer, or pull from one, chooses the subject to which JetStream
+delivers. JetStream delivers with the server's permissions, so it can also deliver to the subjects
+of our requests. Such a message has a reply subject below `$JS.`, for its acknowledgement or for
+flow control. JetStream's API replies and status messages have no reply subject.
+
+A client also chooses the reply subject of its request. NATS does not check whether the client may
+publish there, only whether the service may, which includes the service's streams.
+
+So a service answers only requests whose reply subject is an inbox.
 """
 
 from __future__ import annotations
@@ -23,29 +26,29 @@ from hogsend.contract.permissions import CROSSING
 
 JETSTREAM = "$JS."
 INBOX = "_INBOX"
-"""Begins the inboxes of our users, `_INBOX_<user>`, and of clients that were not given one."""
+"""Prefix of all inboxes: `_INBOX_<user>` of our users, and `_INBOX` of clients without a prefix."""
 NO_INBOX = "the request has no inbox for its answer"
 
 
 def has_requester(message: Msg) -> bool:
-    """Whether a requester waits for the answer to `message`, in this account or in another."""
+    """Whether the reply subject is an inbox, in this NATS account or in another one."""
     return message.reply.startswith((INBOX, CROSSING))
 
 
 def is_delivered(message: Msg) -> bool:
-    """Whether a consumer has delivered `message`, which need not have been published here."""
+    """Whether a JetStream consumer delivered `message`, from whatever subject it was stored."""
     return message.reply.startswith(JETSTREAM)
 
 
 class RawRequest(msgspec.Struct, frozen=True):
-    """A request as it came."""
+    """A request with its undecoded body."""
 
     subject: str
     body: bytes
 
 
 async def raw_request(message: StreamMessage[Msg]) -> RawRequest:
-    """Decode a request as what it is.
+    """Decode a request into its subject and body.
 
     Raises:
         InvalidRequest: the request has no inbox for its answer.
@@ -56,19 +59,19 @@ async def raw_request(message: StreamMessage[Msg]) -> RawRequest:
     return RawRequest(raw.subject, raw.data)
 
 
-def published(
+def reject_delivered(
     decode: Callable[[StreamMessage[Any]], Awaitable[Any]],
 ) -> Callable[[StreamMessage[Any]], Awaitable[Any]]:
-    """Decode with `decode` what was published here, and nothing that JetStream delivers.
+    """Wrap a decoder so that it rejects messages which JetStream delivered.
 
-    It may deliver a message of one stream, and an old one, to the subjects of another.
+    A consumer could deliver old messages, or those of one stream, to the subjects of another.
     """
 
     async def decode_published(message: StreamMessage[Any]) -> Any:
-        """Decode a message.
+        """Decode a message that was published to its subject.
 
         Raises:
-            InvalidRequest: a consumer has delivered it.
+            InvalidRequest: a JetStream consumer delivered the message.
         """
         if is_delivered(message.raw_message):
             raise InvalidRequest("a consumer delivered this message; requests must be published")
@@ -78,15 +81,15 @@ def published(
 
 
 class RequesterMiddleware(BaseMiddleware[Any, Any]):
-    """Keeps messages that are not requests from handlers of FastStream's own subscribers."""
+    """Rejects messages without a requester, for handlers on FastStream's own subscribers."""
 
     async def consume_scope(
         self, call_next: Callable[[StreamMessage[Any]], Awaitable[Any]], msg: StreamMessage[Any]
     ) -> Any:
-        """Go on for a requester alone.
+        """Call the handler if the message has a requester.
 
         Raises:
-            InvalidRequest: there is none; nothing is answered.
+            InvalidRequest: the message has no inbox for its answer; nothing is sent.
         """
         if not has_requester(self.msg):
             raise InvalidRequest(NO_INBOX)

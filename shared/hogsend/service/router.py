@@ -1,4 +1,4 @@
-"""The router a service declares its handlers on: a `NatsRouter` that knows the contract.
+"""The router on which a service declares its handlers: a `NatsRouter` for the contract.
 
     router = ServiceRouter()
 
@@ -6,7 +6,7 @@
     async def get(request: ProviderRef, service: Injected[CredentialService]) -> CredentialMeta:
         ...
 
-`ServiceRouter.subscriber` is FastStream's own.
+`ServiceRouter.subscriber` is inherited from FastStream unchanged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hogsend.contract import subjects
 from hogsend.contract.contacts import CONTACT_ERASED, ContactErased
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.registry import Channel, Endpoint
-from hogsend.service.requester import published, raw_request
+from hogsend.service.requester import raw_request, reject_delivered
 from hogsend.service.subscribers.batches import BatchSubscriber, OnNak
 from hogsend.service.subscribers.decoding import decoder_of
 from hogsend.service.subscribers.requests import RequestSubscriber
@@ -30,9 +30,12 @@ from hogsend.service.subscribers.requests import RequestSubscriber
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 Declaration = Callable[["ServiceRouter"], None]
 
+RAW_CONCURRENCY = 16
+"""Raw requests that a process handles at a time; more wait in nats-py."""
+
 
 class ServiceRouter(NatsRouter):
-    """Declares endpoints, batches and events of a service; a decorated function stays callable."""
+    """Declares the handlers of a service; a decorated function can still be called directly."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,20 +44,20 @@ class ServiceRouter(NatsRouter):
         self._declarations: list[Declaration] = []
 
     def copy(self) -> ServiceRouter:
-        """Make a router with the same handlers, for another broker.
+        """Return a router with the same handlers, for another broker.
 
-        A `NatsRouter` belongs to one broker; replicas in one process, in tests, need one each.
+        A `NatsRouter` belongs to one broker. Replicas in one process, as in tests, need one each.
         """
-        made = type(self)()
+        router = type(self)()
         for declare in self._declarations:
-            declare(made)
-        return made
+            declare(router)
+        return router
 
     def endpoint(self, endpoint: Endpoint[Any, Any]) -> Callable[[Handler], Handler]:
-        """Answer the requests of an endpoint, many at a time.
+        """Handle the requests of an endpoint concurrently.
 
-        The handler takes the endpoint's request, and `Injected` dependencies. What it raises as a
-        `HogsendError` is the reply.
+        The handler takes the endpoint's request and `Injected` dependencies, and returns the reply.
+        A `HogsendError` that it raises is sent to the caller.
         """
 
         def declare(router: ServiceRouter, handler: Handler) -> None:
@@ -64,17 +67,14 @@ class ServiceRouter(NatsRouter):
 
         return self._declaring(declare)
 
-    def raw_requests(
-        self, subject: str, queue: str, *, at_once: int = 16
-    ) -> Callable[[Handler], Handler]:
-        """Answer requests that are no endpoint of ours, with what the handler gives as it is.
+    def raw_requests(self, subject: str, queue: str) -> Callable[[Handler], Handler]:
+        """Handle requests that are not in the contract, without decoding and encoding them.
 
-        The handler takes a `RawRequest`, and `Injected` dependencies, and gives bytes.
+        The handler takes a `RawRequest` and `Injected` dependencies, and returns the reply's bytes.
 
         Args:
-            subject: the subjects answered, a pattern.
-            queue: the queue group that answers.
-            at_once: requests a process answers at a time; more wait in NATS' client.
+            subject: pattern of the subjects.
+            queue: the queue group that shares the requests.
         """
 
         def declare(router: ServiceRouter, handler: Handler) -> None:
@@ -83,7 +83,7 @@ class ServiceRouter(NatsRouter):
                 subject,
                 queue=queue,
                 decoder=cast("Any", raw_request),
-                max_workers=at_once,
+                max_workers=RAW_CONCURRENCY,
                 include_in_schema=False,
             )(handler)
 
@@ -96,22 +96,23 @@ class ServiceRouter(NatsRouter):
         *,
         batch: int = 500,
         workers: int = 1,
-        starts_by_itself: bool = True,
+        auto_start: bool = True,
         on_nak: OnNak | None = None,
     ) -> Callable[[Handler], Handler]:
         """Consume a stream: the handler takes a `list[Msg]` and acknowledges each message.
 
-        A lone message is handed over at once, up to `batch` under load. When the handler raises,
-        its messages are handed over one by one, so that one of them cannot stop the others. What
-        it does not acknowledge is given back.
+        A batch is whatever is available: one message when idle, up to `batch` under load. When the
+        handler raises, it is called again for each message alone, so that one bad message cannot
+        block the others. Messages that it does not acknowledge are nak'ed, and redelivered.
 
         Args:
-            stream: the stream's name.
-            consumer: its durable consumer, made when missing.
-            batch: most messages at a time.
-            workers: batches in hand at a time.
-            starts_by_itself: False for a consumer that `BatchSubscriber.run` runs when it is time.
-            on_nak: told how many messages were given back.
+            stream: name of the stream.
+            consumer: its durable consumer, created when missing.
+            batch: maximum number of messages in a batch.
+            workers: number of batches that are processed at the same time.
+            auto_start: False for a consumer that the service starts itself with
+                `BatchSubscriber.run`.
+            on_nak: called with the number of messages that were nak'ed.
         """
 
         def declare(router: ServiceRouter, handler: Handler) -> None:
@@ -121,7 +122,7 @@ class ServiceRouter(NatsRouter):
                 router.config,  # type: ignore[arg-type]
                 batch=batch,
                 workers=workers,
-                starts_by_itself=starts_by_itself,
+                auto_start=auto_start,
                 on_nak=on_nak,
             )
             router._register(subscriber, handler)
@@ -129,22 +130,22 @@ class ServiceRouter(NatsRouter):
         return self._declaring(declare)
 
     def credential_changes(self, provider: str) -> Callable[[Handler], Handler]:
-        """Hear of every change of a provider's credential, in every replica.
+        """Subscribe every replica to the changes of a provider's credential.
 
-        The handler takes a `CredentialChanged`. What is none is counted, logged and left out: the
-        credential is asked about every 30 s all the same.
+        The handler takes a `CredentialChanged`. A message that is not one is counted, logged and
+        dropped: services also poll the credential every 30 s.
         """
-        return self._heard(subjects.credential_changed(provider), CredentialChanged)
+        return self._subscribe_all(subjects.credential_changed(provider), CredentialChanged)
 
     def erasures(self) -> Callable[[Handler], Handler]:
-        """Hear of every erasure of a person, in every replica that is connected at that moment.
+        """Subscribe every replica to erasures of persons; a disconnected replica misses them.
 
         The handler takes a `ContactErased`.
         """
-        return self._heard(CONTACT_ERASED.subject, ContactErased)
+        return self._subscribe_all(CONTACT_ERASED.subject, ContactErased)
 
     def publishes(self, *channels: Channel) -> None:
-        """Say what this service publishes, for the AsyncAPI document."""
+        """Declare what this service publishes, for the AsyncAPI document."""
 
         def declare(router: ServiceRouter) -> None:
             for channel in channels:
@@ -157,10 +158,10 @@ class ServiceRouter(NatsRouter):
         declare(self)
 
     def batch_subscriber(self, handler: Callable[..., Any]) -> BatchSubscriber:
-        """Give the subscriber of a handler of batches, to run it.
+        """Return the subscriber of a `batches` handler, to run it.
 
         Raises:
-            LookupError: it is not a handler of batches of this router.
+            LookupError: `handler` is not a `batches` handler of this router.
         """
         for subscriber in self.subscribers:
             if isinstance(subscriber, BatchSubscriber) and any(
@@ -170,10 +171,12 @@ class ServiceRouter(NatsRouter):
                 return subscriber
         raise LookupError(f"{handler!r} does not consume batches here")
 
-    def _heard(self, subject: str, kind: type[Any]) -> Callable[[Handler], Handler]:
+    def _subscribe_all(self, subject: str, kind: type[Any]) -> Callable[[Handler], Handler]:
+        """Subscribe without a queue group, so that every replica receives every message."""
+
         def declare(router: ServiceRouter, handler: Handler) -> None:
-            # A reply would go to the publisher's inbox, where JetStream's acknowledgement belongs.
-            decoder: Any = published(decoder_of(kind))
+            # The publisher's inbox waits for JetStream's acknowledgement, not for a reply of ours.
+            decoder: Any = reject_delivered(decoder_of(kind))
             NatsRouter.subscriber(router, subject, no_reply=True, decoder=decoder)(handler)
 
         return self._declaring(declare)
@@ -189,6 +192,6 @@ class ServiceRouter(NatsRouter):
         return decorate
 
     def _register(self, subscriber: RequestSubscriber | BatchSubscriber, handler: Handler) -> None:
-        # As `NatsRouter.subscriber` does with what FastStream's factory makes.
+        # `NatsRouter.subscriber` does the same with the subscriber that FastStream's factory makes.
         Registrator.subscriber(self, subscriber)
         subscriber.add_call(parser_=None, decoder_=None, dependencies_=())(handler)

@@ -109,9 +109,9 @@ async def test_a_dead_posthog_leaves_everything_in_jetstream_and_a_stop_gives_it
             await eventually(lambda: posthog.requests)
             assert await sent.waiting(StreamName.PERSONS) == 20
     said = capsys.readouterr().out
-    assert "messages returned" in said
+    assert "messages nak'ed" in said
     # The connection was still there when they were.
-    assert "JetStream did not hear" not in said
+    assert "heartbeats or naks of messages in flight" not in said
     async with (
         capture_recorder(port) as again,
         sending(servers, database_url, url) as sent,

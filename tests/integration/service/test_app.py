@@ -42,17 +42,18 @@ SUBJECT = "hogsend.webhooks.posthog"
 
 
 class Work:
-    """What the handlers do, as a test wants it."""
+    """Records what the handlers receive, and controls what they do."""
 
     def __init__(self) -> None:
         self.batches: list[list[bytes]] = []
         self.gate: asyncio.Event | None = None
-        self.under_way = 0
+        self.in_progress = 0
         self.acknowledge = True
-        self.found: list[AuditEntry] = []
+        self.entries: list[AuditEntry] = []
 
-    async def go_on(self) -> None:
-        self.under_way += 1
+    async def start(self) -> None:
+        """Count a call, and wait for the gate if there is one."""
+        self.in_progress += 1
         if self.gate is not None:
             await self.gate.wait()
 
@@ -61,17 +62,17 @@ router = ServiceRouter()
 
 
 @router.endpoint(INGEST_AUDIT)
-async def audit(wanted: ListAudit, work: Injected[Work]) -> AuditPage:
-    await work.go_on()
-    if wanted.action and wanted.action.startswith("missing"):
-        raise NotFound(f"there is none{wanted.action.removeprefix('missing')}")
-    return AuditPage(work.found, total=wanted.offset, limit=wanted.limit, offset=wanted.offset)
+async def audit(request: ListAudit, work: Injected[Work]) -> AuditPage:
+    await work.start()
+    if request.action and request.action.startswith("missing"):
+        raise NotFound(f"there is none{request.action.removeprefix('missing')}")
+    return AuditPage(work.entries, total=request.offset, limit=request.limit, offset=request.offset)
 
 
 @router.batches(StreamName.WEBHOOKS, INGEST_CONSUMER, batch=500, workers=2)
 async def webhooks(messages: list[Msg], work: Injected[Work]) -> None:
     work.batches.append([message.data for message in messages])
-    await work.go_on()
+    await work.start()
     if len(messages) > 1 and any(message.data == b"poison" for message in messages):
         raise ValueError("poison")
     for message in messages:
@@ -106,12 +107,12 @@ async def send(gateway: Connection, *bodies: bytes) -> None:
         await gateway.publish(SUBJECT, body, {})
 
 
-async def left(servers: Servers) -> int:
+async def queued(servers: Servers) -> int:
     async with connected(servers, User.OPERATOR) as operator:
         return (await operator.js.stream_info(StreamName.WEBHOOKS)).state.messages
 
 
-async def test_a_request_is_answered_and_an_error_is_what_it_was(
+async def test_a_request_is_answered_with_its_reply_or_its_error(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
     async with running(servers, work):
@@ -120,7 +121,7 @@ async def test_a_request_is_answered_and_an_error_is_what_it_was(
             await gateway.request(INGEST_AUDIT, ListAudit(action="missing"))
 
 
-async def test_an_answer_or_a_request_that_nats_does_not_carry_is_said_to_be_too_large(
+async def test_a_reply_or_a_request_above_the_payload_limit_is_too_large(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
     entry = AuditEntry(
@@ -133,7 +134,7 @@ async def test_an_answer_or_a_request_that_nats_does_not_carry_is_said_to_be_too
         request_id="r",
         address="127.0.0.1",
     )
-    work.found = [entry] * (gateway.max_payload // 1000)
+    work.entries = [entry] * (gateway.max_payload // 1000)
     async with running(servers, work):
         with pytest.raises(TooLarge, match="ask for less"):
             await gateway.request(INGEST_AUDIT, ListAudit())
@@ -141,7 +142,7 @@ async def test_an_answer_or_a_request_that_nats_does_not_carry_is_said_to_be_too
             await gateway.request(INGEST_AUDIT, ListAudit(action="x" * gateway.max_payload))
 
 
-async def test_headers_count_for_what_nats_carries(
+async def test_headers_count_towards_the_payload_limit(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
     spare = gateway.max_payload - len(encode_request(ListAudit(action="missing")))
@@ -151,7 +152,7 @@ async def test_headers_count_for_what_nats_carries(
             await gateway.request(INGEST_AUDIT, largest, headers={"A": "b"})
         with pytest.raises(TooLarge, match="ask for less"):
             await gateway.request(INGEST_AUDIT, largest)
-        # The server closes a connection that sends it what is too large.
+        # The server closes a connection that sends it a message above the limit.
         assert not gateway.client.stats["reconnects"]
         assert not broker.link.client.stats["reconnects"]
     assert not gateway.client._resp_map, "no request is remembered that was not sent"
@@ -165,7 +166,7 @@ async def test_an_error_that_nothing_handles_is_counted(servers: Servers, work: 
         await eventually(lambda: count.get() == before + 1)
 
 
-async def test_a_slow_answer_does_not_keep_others_waiting(
+async def test_a_slow_request_does_not_delay_others(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
     work.gate = asyncio.Event()
@@ -174,12 +175,12 @@ async def test_a_slow_answer_does_not_keep_others_waiting(
             asyncio.create_task(gateway.request(INGEST_AUDIT, ListAudit(offset=number)))
             for number in range(20)
         ]
-        await eventually(lambda: work.under_way == 20)
+        await eventually(lambda: work.in_progress == 20)
         work.gate.set()
         assert [reply.total for reply in await asyncio.gather(*asking)] == list(range(20))
 
 
-async def test_large_requests_wait_until_there_is_room_for_them(
+async def test_large_requests_wait_until_there_is_memory_for_them(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
     work.gate = asyncio.Event()
@@ -191,10 +192,10 @@ async def test_large_requests_wait_until_there_is_room_for_them(
             for _ in range(5)
         ]
         (audits,) = (one for one in broker.subscribers if isinstance(one, RequestSubscriber))
-        # The third has come out of the queue, and waits.
-        waiting = cast("Subscription", audits.subscription)
-        await eventually(lambda: waiting.pending_msgs == 2)
-        assert work.under_way == 2
+        # The third was taken from nats-py's queue, and waits for memory.
+        subscription = cast("Subscription", audits.subscription)
+        await eventually(lambda: subscription.pending_msgs == 2)
+        assert work.in_progress == 2
         work.gate.set()
         answers = await asyncio.gather(*asking)
     assert [msgspec.json.decode(one.data)["total"] for one in answers] == [0] * 5
@@ -208,13 +209,13 @@ async def test_a_request_that_would_take_too_much_memory_is_refused(
         answer = await gateway.client.request(INGEST_AUDIT.subject, large, timeout=120)
         assert (answer.headers or {})[ERROR_CODE_HEADER] == TooLarge.code
         assert (await gateway.request(INGEST_AUDIT, ListAudit(offset=7))).total == 7
-        assert broker.request_memory.held == 0
+        assert broker.request_memory.reserved_bytes == 0
 
 
-async def test_what_jetstream_sends_is_no_request(
+async def test_a_message_from_jetstream_is_not_a_request(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
-    """A consumer's messages, the answers of JetStream's API, and what asks for no answer."""
+    """A consumer's messages, replies of JetStream's API, and messages without a reply subject."""
     refused = metrics.FAILURES.labels("request", "no_requester")._value
     unasked = metrics.FAILURES.labels("message", InvalidRequest.code)._value
     before = refused.get(), unasked.get()
@@ -228,11 +229,11 @@ async def test_what_jetstream_sends_is_no_request(
         await operator.client.publish(info, b"", reply=INGEST_AUDIT.subject)
         await operator.client.publish(INGEST_AUDIT.subject, b"{}")
         await eventually(lambda: (refused.get(), unasked.get()) == (before[0] + 3, before[1] + 1))
-        assert work.under_way == 0
+        assert work.in_progress == 0
         assert (await gateway.request(INGEST_AUDIT, ListAudit(offset=7))).total == 7
 
 
-async def test_a_stop_answers_what_is_under_way_and_takes_no_more(
+async def test_a_stop_answers_what_is_in_progress_and_takes_no_more(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
     work.gate = asyncio.Event()
@@ -241,7 +242,7 @@ async def test_a_stop_answers_what_is_under_way_and_takes_no_more(
             asyncio.create_task(gateway.request(INGEST_AUDIT, ListAudit(offset=number)))
             for number in range(100)
         ]
-        await eventually(lambda: work.under_way > 0)
+        await eventually(lambda: work.in_progress > 0)
         asyncio.get_running_loop().call_later(0.2, work.gate.set)
     assert [reply.total for reply in await asyncio.gather(*asking)] == list(range(100))
     assert not broker.link.connected
@@ -249,7 +250,7 @@ async def test_a_stop_answers_what_is_under_way_and_takes_no_more(
         await gateway.request(INGEST_AUDIT, ListAudit(), deadline=2)
 
 
-async def test_discovery_tells_the_truth_about_every_endpoint(
+async def test_discovery_lists_and_counts_every_endpoint(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
     async with running(servers, work), connected(servers, User.OPERATOR) as operator:
@@ -261,8 +262,8 @@ async def test_discovery_tells_the_truth_about_every_endpoint(
 
         async def srv(subject: str) -> dict[str, Any]:
             answer = await operator.client.request(subject, b"", timeout=PATIENCE_SECONDS)
-            told: dict[str, Any] = msgspec.json.decode(answer.data)
-            return told
+            document: dict[str, Any] = msgspec.json.decode(answer.data)
+            return document
 
         ping = await srv("$SRV.PING.hogsend-ingest")
         assert ping["type"] == "io.nats.micro.v1.ping_response"
@@ -305,14 +306,14 @@ async def test_the_gateway_asks_every_process_and_others_may_not(
     assert await gateway.request_many(ASK_ACTIVITY, seconds=0.1) == []
 
 
-async def test_messages_come_in_batches_and_a_lone_one_by_itself(
+async def test_messages_are_batched_and_a_lone_message_does_not_wait(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
     async with running(servers, work):
         await send(gateway, b"lone")
         await eventually(lambda: work.batches == [[b"lone"]])
         work.gate = asyncio.Event()
-        # One after the other: sent together they could come as one batch.
+        # One after the other: sent together they could be delivered as one batch.
         for batches in (2, 3):
             await send(gateway, b"busy")
             await eventually(more_than(batches - 1, work.batches))
@@ -321,45 +322,45 @@ async def test_messages_come_in_batches_and_a_lone_one_by_itself(
             await asyncio.gather(*(send(gateway, b"%d" % number) for number in numbers))
         work.gate.set()
         await eventually(lambda: sum(map(len, work.batches)) == 1003)
-        await eventually(lambda: _nothing_is_left(servers))
+        await eventually(lambda: _is_queue_empty(servers))
     assert max(map(len, work.batches)) == 500
 
 
-async def test_what_comes_while_a_small_batch_is_worked_on_is_the_next_batch(
+async def test_messages_that_arrive_during_a_small_batch_are_the_next_batch(
     servers: Servers, work: Work, gateway: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "PATIENCE_SECONDS", 60)
+    monkeypatch.setattr(batches, "PARTIAL_BATCH_SECONDS", 60)
     work.gate = asyncio.Event()
     async with running(servers, work):
         await send(gateway, b"1")
-        await eventually(lambda: work.under_way == 1)
+        await eventually(lambda: work.in_progress == 1)
         await send(gateway, b"2", b"3", b"4")
         work.gate.set()
-        await eventually(lambda: _nothing_is_left(servers))
+        await eventually(lambda: _is_queue_empty(servers))
     assert work.batches == [[b"1"], [b"2", b"3", b"4"]]
 
 
-async def test_a_backlog_is_worked_on_by_all_workers(
+async def test_a_backlog_is_processed_by_all_workers(
     servers: Servers, work: Work, gateway: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "PATIENCE_SECONDS", 60)
+    monkeypatch.setattr(batches, "PARTIAL_BATCH_SECONDS", 60)
     async with running(servers, Work()):
         pass
     await asyncio.gather(*(send(gateway, b"%d" % number) for number in range(1000)))
     work.gate = asyncio.Event()
     async with running(servers, work):
-        await eventually(lambda: work.under_way == 2)
+        await eventually(lambda: work.in_progress == 2)
         work.gate.set()
-        await eventually(lambda: _nothing_is_left(servers))
+        await eventually(lambda: _is_queue_empty(servers))
     assert [len(batch) for batch in work.batches] == [500, 500]
 
 
-async def test_a_poison_message_does_not_take_its_neighbours_along(
+async def test_a_poison_message_does_not_block_its_neighbours(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
     work.gate = asyncio.Event()
     async with running(servers, work):
-        # Both workers have something in hand, so that what follows comes as one batch.
+        # Both workers are busy, so that the next messages are delivered as one batch.
         for busy in (1, 2):
             await send(gateway, b"%d" % busy)
             await eventually(more_than(busy - 1, work.batches))
@@ -368,26 +369,26 @@ async def test_a_poison_message_does_not_take_its_neighbours_along(
         together = [b"3", b"poison", b"4", b"5"]
         await eventually(lambda: together in work.batches)
         await eventually(lambda: [b"5"] in work.batches)
-        # The poison may have come again by now.
+        # The poison message may have been redelivered by now.
         alone = work.batches[work.batches.index(together) + 1 :]
         assert alone[:4] == [[b"3"], [b"poison"], [b"4"], [b"5"]]
-    assert await left(servers) == 1
+    assert await queued(servers) == 1
 
 
-async def test_what_is_not_acknowledged_at_a_stop_is_given_back_at_once(
+async def test_unacknowledged_messages_are_nak_ed_at_a_stop(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
     work.gate = asyncio.Event()
     async with running(servers, work):
-        await send(gateway, b"held")
-        await eventually(lambda: work.under_way == 1)
+        await send(gateway, b"1")
+        await eventually(lambda: work.in_progress == 1)
     other = Work()
     async with running(servers, other):
         # Far sooner than JetStream's ack_wait of 30 seconds.
-        await eventually(lambda: other.batches == [[b"held"]])
+        await eventually(lambda: other.batches == [[b"1"]])
 
 
-async def test_a_deleted_consumer_and_a_deleted_stream_are_made_again(
+async def test_a_deleted_consumer_and_a_deleted_stream_are_recreated(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
     async with running(servers, work), connected(servers, User.OPERATOR) as operator:
@@ -409,13 +410,13 @@ async def test_a_deleted_consumer_and_a_deleted_stream_are_made_again(
         await eventually(lambda: any(b"3" in batch for batch in work.batches))
 
 
-async def test_a_consumer_that_does_not_start_by_itself_runs_when_it_is_told_to(
+async def test_a_consumer_without_auto_start_runs_when_run_is_called(
     servers: Servers, gateway: Connection
 ) -> None:
     kept: list[Msg] = []
     dormant = ServiceRouter()
 
-    @dormant.batches(StreamName.WEBHOOKS, INGEST_CONSUMER, starts_by_itself=False)
+    @dormant.batches(StreamName.WEBHOOKS, INGEST_CONSUMER, auto_start=False)
     async def keep(messages: list[Msg]) -> None:
         kept.extend(messages)
 
@@ -427,7 +428,7 @@ async def test_a_consumer_that_does_not_start_by_itself_runs_when_it_is_told_to(
             await operator.js.consumer_info(StreamName.WEBHOOKS, "ingest")
         consuming = asyncio.create_task(own.batch_subscriber(keep).run(heartbeat=0.1))
         await eventually(lambda: len(kept) == 1)
-        # In hand after the handler returned, until the run ends.
+        # In flight after the handler returned, until the run ends.
         info = await operator.js.consumer_info(StreamName.WEBHOOKS, "ingest")
         assert info.num_ack_pending == 1
         consuming.cancel()
@@ -438,5 +439,5 @@ async def test_a_consumer_that_does_not_start_by_itself_runs_when_it_is_told_to(
         await asyncio.gather(again, return_exceptions=True)
 
 
-async def _nothing_is_left(servers: Servers) -> bool:
-    return await left(servers) == 0
+async def _is_queue_empty(servers: Servers) -> bool:
+    return await queued(servers) == 0

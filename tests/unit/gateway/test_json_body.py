@@ -106,7 +106,7 @@ async def test_what_a_body_takes_decoded_is_held_until_its_answer_and_is_bounded
     held: list[int] = []
 
     async def record(*_asked: object) -> Recorded:
-        held.append(gateway.memory.held)
+        held.append(gateway.memory.reserved_bytes)
         return Recorded(id="1", stored=True, contact_key="u")
 
     monkeypatch.setattr(gateway.bus, "request", record)
@@ -117,7 +117,7 @@ async def test_what_a_body_takes_decoded_is_held_until_its_answer_and_is_bounded
     status, said = await ask(gateway, ROUTES[1], too_many)
     assert (status, "MiB" in json.loads(said)["error"]) == (413, True)
     assert len(held) == 1
-    assert gateway.memory.held == 0
+    assert gateway.memory.reserved_bytes == 0
 
 
 async def test_a_byte_order_mark_is_no_part_of_json(gateway: FakeGateway) -> None:

@@ -39,7 +39,7 @@ REF = ProviderRef(provider_id="posthog")
 
 
 class Memory:
-    """What a handler is given."""
+    """Records the calls of the handlers that it is injected into."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -82,7 +82,7 @@ def memory() -> Memory:
     return Memory()
 
 
-async def test_a_handler_is_called_with_its_request_and_what_it_was_provided(
+async def test_a_handler_is_called_with_its_request_and_its_dependencies(
     memory: Memory,
 ) -> None:
     broker = offline_broker(User.CREDENTIALS)
@@ -101,7 +101,7 @@ async def test_a_handler_is_called_with_its_request_and_what_it_was_provided(
         ("slow", Unavailable, "the service took too long"),
     ],
 )
-async def test_an_error_is_answered_as_what_it_is(
+async def test_an_error_is_replied_with_its_code(
     memory: Memory, provider: str, error: type[HogsendError], text: str
 ) -> None:
     broker = offline_broker(User.CREDENTIALS)
@@ -115,7 +115,7 @@ async def test_an_error_is_answered_as_what_it_is(
     assert stats.last_error == f"{error.code}:{text}"
 
 
-async def test_what_is_no_request_is_refused(memory: Memory) -> None:
+async def test_a_body_that_is_not_the_endpoints_request_is_refused(memory: Memory) -> None:
     broker = offline_broker(User.CREDENTIALS)
     broker.provide(memory)
     broker.include(router)
@@ -138,7 +138,7 @@ async def test_the_correlation_id_of_a_request_is_bound_around_its_handler(
     assert correlation_id.get() is None
 
 
-async def test_what_is_no_correlation_id_is_bound_nowhere(memory: Memory) -> None:
+async def test_an_invalid_correlation_id_is_not_bound(memory: Memory) -> None:
     broker = offline_broker(User.CREDENTIALS)
     broker.provide(memory)
     broker.include(router)
@@ -163,7 +163,7 @@ async def test_faststreams_own_context_is_injected_where_a_handler_asks_for_it(
     assert memory.seen == ["credentials:posthog"]
 
 
-async def test_a_batch_is_handed_over_undecoded(memory: Memory) -> None:
+async def test_a_batch_is_passed_to_its_handler_undecoded(memory: Memory) -> None:
     broker = offline_broker(User.INGEST)
     broker.provide(memory)
     broker.include(router)
@@ -173,7 +173,7 @@ async def test_a_batch_is_handed_over_undecoded(memory: Memory) -> None:
 
 
 class Unread(Msg):
-    """A message whose headers nobody needs."""
+    """A message that fails the test when its headers are read."""
 
     @property
     def headers(self) -> dict[str, str] | None:
@@ -181,17 +181,17 @@ class Unread(Msg):
 
     @headers.setter
     def headers(self, headers: dict[str, str] | None) -> None:
-        """Take what nats-py sets."""
+        """Accept the headers that nats-py sets."""
 
 
-async def test_a_batch_is_handed_over_without_a_look_at_its_headers(memory: Memory) -> None:
+async def test_a_batch_is_passed_to_its_handler_without_reading_headers(memory: Memory) -> None:
     broker = offline_broker(User.INGEST)
     broker.provide(memory)
     broker.include(router)
     (subscriber,) = (one for one in broker.subscribers if isinstance(one, BatchSubscriber))
-    nobody: Any = None
+    client: Any = None
     async with TestNatsBroker(broker):
-        await subscriber.process_message([Unread(nobody, "s", data=b"1"), Unread(nobody, "s")])
+        await subscriber.process_message([Unread(client, "s", data=b"1"), Unread(client, "s")])
     assert memory.batches == [[b"1", b""]]
 
 
@@ -207,7 +207,7 @@ async def test_two_brokers_in_one_process_have_their_own_handlers() -> None:
     assert (first.seen, second.seen) == (["first"], ["second"])
 
 
-async def test_what_was_not_provided_is_named() -> None:
+async def test_an_error_names_the_type_that_was_not_provided() -> None:
     broker = offline_broker(User.CREDENTIALS)
     broker.include(router)
     with pytest.raises(NotProvided, match=r"Memory: call broker.provide"):
@@ -225,12 +225,12 @@ def test_a_router_lists_its_endpoints() -> None:
     assert CREDENTIALS_STATUS.subject not in subjects
 
 
-async def test_a_change_that_is_none_is_refused_and_the_next_one_is_heard() -> None:
-    router, heard = ServiceRouter(), list[CredentialChanged]()
+async def test_an_invalid_change_is_refused_and_the_next_one_is_received() -> None:
+    router, received = ServiceRouter(), list[CredentialChanged]()
 
     @router.credential_changes("posthog")
     async def changed(change: CredentialChanged) -> None:
-        heard.append(change)
+        received.append(change)
 
     change = CredentialChanged(
         provider="posthog",
@@ -248,23 +248,23 @@ async def test_a_change_that_is_none_is_refused_and_the_next_one_is_heard() -> N
         with capture_logs() as logs, pytest.raises(InvalidRequest):
             await broker.publish(b"\xff[", subjects.credential_changed("posthog"))
         with pytest.raises(InvalidRequest, match="a consumer delivered"):
-            # As somebody's consumer would deliver it, with the server's rights.
+            # As a consumer would deliver it, with the server's permissions.
             await broker.publish(
                 change,
                 subjects.credential_changed("posthog"),
                 reply_to="$JS.ACK.CREDENTIALS.mine.1.1.1.1.0",
             )
         await broker.publish(change, subjects.credential_changed("posthog"))
-    assert heard == [change]
+    assert received == [change]
     assert [(one["event"], one["log_level"]) for one in logs] == [("message refused", "warning")]
 
 
-async def test_every_erasure_is_heard() -> None:
-    router, heard = ServiceRouter(), list[ContactErased]()
+async def test_every_erasure_is_received() -> None:
+    router, received = ServiceRouter(), list[ContactErased]()
 
     @router.erasures()
     async def forget(erased: ContactErased) -> None:
-        heard.append(erased)
+        received.append(erased)
 
     at = datetime(2026, 11, 25, tzinfo=UTC)
     erased = [
@@ -275,11 +275,11 @@ async def test_every_erasure_is_heard() -> None:
     async with TestNatsBroker(broker):
         for one in erased:
             await broker.publish(one, subjects.contact_erased(one.contact_id))
-    assert heard == erased
+    assert received == erased
 
 
 async def test_a_request_may_hold_the_numbers_of_many_events() -> None:
-    """A backfill stores a page of events at a time, each of which was bounded."""
+    """A backfill stores a page of events in one request; each event's digits were limited."""
     decode = decoder_of(EvaluateConditions)
     condition = b'{"property":"a","operator":"eq","value":[1e308%b]}' % (b",1e308" * 10_000)
     body = b'{"queries":[{"distinctId":"u","conditions":[%b]}]}' % condition

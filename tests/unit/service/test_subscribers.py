@@ -1,4 +1,4 @@
-"""How requests are decoded, and what becomes of a batch with a message at fault."""
+"""How requests are decoded, and how a batch with a failing message is processed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nats.js.api import ConsumerConfig
 
 from hogsend.contract.errors import Forbidden, InvalidRequest
 from hogsend.contract.persons import GetPerson
+from hogsend.service.pull_lock import PullLock
 from hogsend.service.subscribers import batches
 from hogsend.service.subscribers.batches import BatchSubscriber
 from hogsend.service.subscribers.decoding import decoder_of
-from hogsend.service.turns import Turns
 from tests.virtual_time import now, on_virtual_time
 
 
@@ -36,13 +36,13 @@ async def test_what_is_no_json_is_an_invalid_request() -> None:
 
 
 class Bus:
-    """What messages are acknowledged on and given back to."""
+    """Records acknowledgements and naks by stream sequence."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, bytes]] = []
+        self.acknowledged: list[tuple[str, bytes]] = []
 
     async def publish(self, subject: str, payload: bytes = b"") -> None:
-        self.told.append((subject.split(".")[5], payload[:4]))
+        self.acknowledged.append((subject.split(".")[5], payload[:4]))
 
     async def flush(self, _seconds: float) -> None:
         """Everything is sent."""
@@ -53,7 +53,7 @@ class Bus:
 
 
 class Batches(BatchSubscriber):
-    """A subscriber whose handler fails for message 2, so many times."""
+    """A subscriber whose handler fails for message 2, `failures` times."""
 
     def __init__(self, bus: Bus, failures: int) -> None:
         self._bus = bus
@@ -72,49 +72,49 @@ class Batches(BatchSubscriber):
     def _connection(self) -> Any:
         return self._bus
 
-    def _noted(self, given_back: int) -> None:
-        assert not given_back
+    def _report_naks(self, count: int) -> None:
+        assert not count
 
 
 @on_virtual_time
-async def test_those_behind_a_message_at_fault_wait_for_its_attempts() -> None:
+async def test_later_messages_wait_for_the_attempts_of_a_failing_message() -> None:
     bus = Bus()
-    # The first failure is the whole batch's.
+    # The first failure is that of the whole batch.
     subscriber = Batches(bus, failures=3)
-    await subscriber.hand_over([bus.message(number) for number in (1, 2, 3)], attempts=3)
+    await subscriber.process_batch([bus.message(number) for number in (1, 2, 3)], attempts=3)
     assert subscriber.done == [1, 2, 3]
 
 
 @on_virtual_time
-async def test_after_its_attempts_those_behind_it_go_on_and_it_comes_again() -> None:
+async def test_after_its_attempts_a_failing_message_is_nak_ed_and_blocks_no_other() -> None:
     bus = Bus()
     subscriber = Batches(bus, failures=4)
-    await subscriber.hand_over([bus.message(number) for number in (1, 2, 3)], attempts=3)
+    await subscriber.process_batch([bus.message(number) for number in (1, 2, 3)], attempts=3)
     assert subscriber.done == [1, 3]
-    assert ("2", b"-NAK") in bus.told
+    assert ("2", b"-NAK") in bus.acknowledged
 
 
 class Refused:
     """A consumer that NATS refuses twice; then its connection is closed."""
 
     def __init__(self) -> None:
-        self.asked_at: list[float] = []
+        self.started_at: list[float] = []
 
     async def batches(self) -> AsyncIterator[list[Msg]]:
-        self.asked_at.append(now())
-        if len(self.asked_at) < 3:
+        self.started_at.append(now())
+        if len(self.started_at) < 3:
             raise Forbidden("NATS user 'ingest' may not publish to $JS.API.CONSUMER.MSG.NEXT")
         for batch in list[list[Msg]]():
             yield batch
 
 
 @on_virtual_time
-async def test_what_nats_refuses_is_asked_for_again_after_a_pause() -> None:
+async def test_a_consumer_that_nats_refuses_is_read_again_after_a_pause() -> None:
     subscriber = Batches(Bus(), failures=0)
     subscriber.stream = JStream("WEBHOOKS", declare=False)
     subscriber.consumer, subscriber.batch = ConsumerConfig(), 10
-    subscriber._turns = Turns()
+    subscriber._pull_lock = PullLock()
     source = Refused()
     with patch.object(batches, "Consumer", lambda *_given, **_options: source):
         await subscriber._consume_pull()
-    assert source.asked_at == [0, batches.REFUSED_SECONDS, 2 * batches.REFUSED_SECONDS]
+    assert source.started_at == [0, batches.REFUSED_SECONDS, 2 * batches.REFUSED_SECONDS]

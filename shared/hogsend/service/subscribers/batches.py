@@ -1,4 +1,4 @@
-"""Consumes a stream in batches."""
+"""A FastStream subscriber that consumes a stream in batches."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from nats.js.api import ConsumerConfig
 
 from hogsend.contract.errors import HogsendError
 from hogsend.service import metrics
+from hogsend.service.pull_lock import PARTIAL_BATCH_SECONDS, PullLock
+from hogsend.service.subscribers.internals import call_directly, subscriber_parts
 from hogsend.service.tasks import cancel_all
-from hogsend.service.turns import PATIENCE_SECONDS, Turns
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import Consumer
 from hogsend.transport.in_flight import HEARTBEAT_SECONDS, InFlightMessages
@@ -27,27 +28,25 @@ from hogsend.transport.pull import BATCH_BYTES
 
 if TYPE_CHECKING:
     from faststream.nats.configs import NatsBrokerConfig
-from hogsend.service.subscribers.internals import (
-    call_directly,
-    subscriber_parts,
-)
+
 
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 30.0
-"""A message that failed for an unknown reason is redelivered after this long."""
+"""Redelivery delay of a message whose handler raised an unexpected error."""
 ATTEMPT_SECONDS = 2.0
-"""Pause between two attempts at a message that those behind it wait for."""
+"""Pause between two attempts at a message that blocks later ones."""
 REFUSED_SECONDS = 5.0
-"""Pause until a stream is read again that NATS does not let this service read."""
+"""Pause before reading a stream again that NATS refused to let this service read."""
 NAK_SECONDS = 1.0
-"""What is given back is redelivered after this long; sooner, our own open request would get it."""
+"""Redelivery delay of messages that are nak'ed at the end. Without a delay, JetStream would
+redeliver them at once to a pull request of this process that is still open."""
 
 OnNak = Callable[[int], None]
 
 
 class BatchSubscriber(BatchPullStreamSubscriber):
-    """Consumes a stream in batches; a handler acknowledges message by message."""
+    """Passes batches of a stream to a handler, which acknowledges each message itself."""
 
     def __init__(
         self,
@@ -57,7 +56,7 @@ class BatchSubscriber(BatchPullStreamSubscriber):
         *,
         batch: int,
         workers: int,
-        starts_by_itself: bool,
+        auto_start: bool,
         on_nak: OnNak | None,
     ) -> None:
         """See `ServiceRouter.batches`."""
@@ -74,9 +73,9 @@ class BatchSubscriber(BatchPullStreamSubscriber):
         self._decoder = _undecoded
         self.consumer = consumer
         self.batch = batch
-        """Most messages handed over at a time; can be set until the subscriber starts."""
-        self._workers = workers if starts_by_itself else 0
-        self._turns = Turns()
+        """Maximum number of messages in a batch; can be set until the subscriber starts."""
+        self._workers = workers if auto_start else 0
+        self._pull_lock = PullLock()
         self._on_nak = on_nak
 
     async def run(
@@ -86,15 +85,17 @@ class BatchSubscriber(BatchPullStreamSubscriber):
         heartbeat: float = HEARTBEAT_SECONDS,
         position: Position | None = None,
     ) -> None:
-        """Consume until cancelled, and hold what the handler has not acknowledged until then.
+        """Consume until cancelled, and then nak the messages that are not acknowledged.
 
-        For handlers that keep messages after they return, and for consumers that are made while
-        the service runs.
+        Unlike the workers that `start` runs, this keeps messages in flight after the handler
+        returned, for handlers that acknowledge them later. It also consumes with a consumer that
+        is only known while the service runs.
 
         Args:
-            consumer: instead of the declared one.
-            heartbeat: seconds between two heartbeats for each message in hand.
-            position: where it begins when it is made again; None as declared.
+            consumer: replaces the declared one.
+            heartbeat: seconds between two heartbeats of each message in flight.
+            position: where the consumer starts when it has to be recreated; None starts it as its
+                configuration states.
         """
         in_flight = self._in_flight(heartbeat)
         source = Consumer(
@@ -104,13 +105,13 @@ class BatchSubscriber(BatchPullStreamSubscriber):
             batch=self.batch,
             position=position,
         )
-        async with in_flight.keeping_alive(NAK_SECONDS, self._noted):
+        async with in_flight.keeping_alive(NAK_SECONDS, self._report_naks):
             async for messages in source.batches():
                 in_flight.add(messages)
                 await self._process(messages)
 
     async def stop(self) -> None:
-        """Give back what is in hand."""
+        """Stop consuming, and nak the messages in flight."""
         self.running = False
         tasks, self.tasks = self.tasks, []
         await cancel_all(*tasks)
@@ -125,7 +126,7 @@ class BatchSubscriber(BatchPullStreamSubscriber):
             try:
                 await self._consume()
             except HogsendError as error:
-                # FastStream would begin again at once, as often as it fails.
+                # FastStream would restart this task at once, without a pause.
                 metrics.FAILURES.labels("consumer", type(error).__name__).inc()
                 log.error("a stream cannot be read", stream=self.stream.name, reason=str(error))  # noqa: TRY400
                 await asyncio.sleep(REFUSED_SECONDS)
@@ -136,38 +137,38 @@ class BatchSubscriber(BatchPullStreamSubscriber):
         source = Consumer(self._connection(), self.stream.name, self.consumer, batch=self.batch)
         async with aclosing(source.batches()) as batches:
             while True:
-                async with self._turns.one() as turn:
+                async with self._pull_lock.permit() as permit:
                     messages = await anext(batches, None)
                     if messages is None:
                         return
                     if self._is_backlog(messages):
-                        turn.end()
+                        permit.release()
                     else:
-                        turn.end_within(PATIENCE_SECONDS)
-                    await self.hand_over(messages)
+                        permit.release_after(PARTIAL_BATCH_SECONDS)
+                    await self.process_batch(messages)
 
     def _is_backlog(self, messages: list[Msg]) -> bool:
-        """Whether so much was there that more of it waits, or soon will."""
+        """Whether the batch is large enough that more messages probably wait."""
         size = sum(len(message.data) for message in messages)
         return len(messages) > self.batch // 2 or size > BATCH_BYTES // 2
 
-    async def hand_over(self, messages: list[Msg], *, attempts: int = 1) -> None:
-        """Process a batch, and give back what is not acknowledged.
+    async def process_batch(self, messages: list[Msg], *, attempts: int = 1) -> None:
+        """Call the handler, and nak the messages that it does not acknowledge.
 
         Args:
-            messages: in their order.
-            attempts: how often a message at fault is tried before those behind it go on.
+            messages: in the order of the stream.
+            attempts: how often a message that fails is tried before later ones are processed.
         """
         in_flight = self._in_flight(HEARTBEAT_SECONDS)
         in_flight.add(messages)
-        async with in_flight.keeping_alive(NAK_SECONDS, self._noted):
+        async with in_flight.keeping_alive(NAK_SECONDS, self._report_naks):
             await self._process(messages, attempts)
 
     async def _process(self, messages: list[Msg], attempts: int = 1) -> None:
         try:
             await self.process_message(messages)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the stream
-            # An unforeseen failure: find the message at fault, so that it cannot stop the others.
+        except Exception as error:  # noqa: BLE001 - no error may stop the stream
+            # Process the messages alone, so that the one that fails cannot block the others.
             kind = type(error).__name__
             metrics.FAILURES.labels("batch", kind).inc()
             log.warning(
@@ -180,28 +181,28 @@ class BatchSubscriber(BatchPullStreamSubscriber):
                     await self._process_one(message, attempts)
 
     async def _process_one(self, message: Msg, attempts: int) -> None:
-        for left in reversed(range(attempts)):
+        for remaining in reversed(range(attempts)):
             try:
                 await self.process_message([message])
-            except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the stream
+            except Exception as error:  # noqa: BLE001 - no error may stop the stream
                 kind, sequence = type(error).__name__, message.metadata.sequence.stream
                 metrics.FAILURES.labels("message", kind).inc()
                 log.warning("message failed, it is tried again later", seq=sequence, reason=kind)
             else:
                 return
-            if left:
+            if remaining:
                 await asyncio.sleep(ATTEMPT_SECONDS)
         if not message.is_acked:
             await message.nak(RETRY_SECONDS)
 
     def _in_flight(self, heartbeat: float) -> InFlightMessages:
-        return InFlightMessages(self._connection(), _handled, interval=heartbeat)
+        return InFlightMessages(self._connection(), _report_failure, interval=heartbeat)
 
-    def _noted(self, given_back: int) -> None:
-        if given_back:
-            log.info("messages returned", stream=self.stream.name, messages=given_back)
+    def _report_naks(self, count: int) -> None:
+        if count:
+            log.info("messages nak'ed", stream=self.stream.name, messages=count)
             if self._on_nak is not None:
-                self._on_nak(given_back)
+                self._on_nak(count)
 
     def _connection(self) -> Connection:
         return cast("Connection", self._outer_config.extra_context["broker"].link)
@@ -212,15 +213,19 @@ class BatchSubscriber(BatchPullStreamSubscriber):
 
 
 async def _unparsed(messages: list[Msg]) -> StreamMessage[list[Msg]]:
-    """Give a batch as it came: FastStream's own parser reads the headers of every message."""
+    """Wrap a batch without parsing it: FastStream's parser reads the headers of every message."""
     return NatsBatchMessage(raw_message=messages, body=[], headers={}, batch_headers=[])
 
 
 async def _undecoded(message: StreamMessage[list[Msg]]) -> list[Msg]:
-    """Give the raw messages: a batch is decoded one by one, where a poison message is set aside."""
+    """Return the raw messages. The handler decodes each, and dead-letters one it cannot decode."""
     return message.raw_message
 
 
-def _handled(what: str, error: Exception) -> None:
-    metrics.FAILURES.labels(what, type(error).__name__).inc()
-    log.warning("JetStream did not hear about messages in hand", what=what, reason=str(error))
+def _report_failure(operation: str, error: Exception) -> None:
+    metrics.FAILURES.labels(operation, type(error).__name__).inc()
+    log.warning(
+        "heartbeats or naks of messages in flight were not sent",
+        operation=operation,
+        reason=str(error),
+    )

@@ -1,4 +1,4 @@
-"""Decodes the body of one message."""
+"""Decoders of message bodies."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hogsend.contract.json_text import NOT_JSON, mended_json
 
 
 def decoder_of(kind: type[Any]) -> Callable[[StreamMessage[Any]], Awaitable[Any]]:
-    """Make what decodes a message's body; it raises `InvalidRequest` for anything but a `kind`."""
-    # A request may hold what many messages were, each of which was bounded.
+    """Return a decoder of JSON bodies into `kind`; it raises `InvalidRequest` for other bodies."""
+    # No limit on digits: a request may contain many messages, each of which was checked alone.
     decode = decoder(kind, most_digits=math.inf)
 
     async def decode_body(message: StreamMessage[Any]) -> Any:

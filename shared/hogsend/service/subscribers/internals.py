@@ -1,4 +1,4 @@
-"""What FastStream gives a subscriber, and handlers called without FastDepends."""
+"""FastStream internals: the parts of a subscriber, and calling handlers without FastDepends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def subscriber_parts(
     subject: str, queue: str, broker_config: NatsBrokerConfig
 ) -> tuple[NatsSubscriberConfig, NatsSubscriberSpecification, CallsCollection[Any]]:
-    """What FastStream's own factory gives a subscriber."""
+    """Build the configuration, specification and calls of a subscriber, as FastStream's factory."""
     calls: CallsCollection[Any] = CallsCollection()
     config = NatsSubscriberConfig(
         subject=subject,
@@ -49,7 +49,7 @@ def subscriber_parts(
 
 
 def only_wraps_handlers(middlewares: Any) -> bool:
-    """Whether no middleware needs more of a message than `consume_scope`."""
+    """Whether all middlewares use `consume_scope` only, and no other hook of FastStream."""
     kinds = [getattr(middleware, "func", middleware) for middleware in middlewares]
     return all(isinstance(kind, type) and issubclass(kind, ScopeMiddleware) for kind in kinds)
 
@@ -58,11 +58,15 @@ def call_directly(
     calls: CallsCollection[Any],
     around: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]] | None = None,
 ) -> None:
-    """Call handlers that take nothing but their message without FastDepends.
+    """Bypass FastDepends for handlers that take nothing but their message.
 
-    The decoder has made the message what the handler's annotation says, and its other parameters
-    were injected when it was bound. A handler that takes more, `Context` or `Depends`, goes
-    through FastDepends as everywhere in FastStream.
+    The decoder has already converted the message to the type in the handler's annotation, and
+    `Injected` parameters were bound when the subscriber started. A handler with other parameters,
+    such as `Context` or `Depends`, is called through FastDepends as usual.
+
+    Args:
+        calls: the handlers of a subscriber.
+        around: wraps each call, for example with a timeout.
     """
     for item in calls:
         handler = item.handler

@@ -1,4 +1,4 @@
-"""Answers requests: one endpoint, many at a time."""
+"""A FastStream subscriber that handles the requests of one endpoint concurrently."""
 
 from __future__ import annotations
 
@@ -22,29 +22,31 @@ from hogsend.contract.health import ServiceHealth
 from hogsend.contract.registry import Endpoint
 from hogsend.service import metrics
 from hogsend.service.middlewares import ErrorReply
-from hogsend.service.requester import has_requester
-from hogsend.transport.connection import pending_bytes
-
-if TYPE_CHECKING:
-    from faststream.nats.configs import NatsBrokerConfig
 from hogsend.service.request_memory import RequestMemory
+from hogsend.service.requester import has_requester
 from hogsend.service.subscribers.decoding import decoder_of
 from hogsend.service.subscribers.internals import (
     call_directly,
     only_wraps_handlers,
     subscriber_parts,
 )
+from hogsend.transport.connection import pending_bytes
+
+if TYPE_CHECKING:
+    from faststream.nats.configs import NatsBrokerConfig
+
 
 log = structlog.get_logger(__name__)
 
-ANSWER_SECONDS = 10.0
-"""Longest a handler may take, in seconds, unless its endpoint's deadline is longer."""
+HANDLER_SECONDS = 10.0
+"""Timeout of a handler, unless its endpoint's deadline is longer."""
 MAX_CONCURRENT = 64
-"""Requests one endpoint of a process answers at a time; more wait in NATS' client."""
+"""Requests that one endpoint of a process handles at a time; more wait in nats-py."""
 DRAIN_SECONDS = 8.0
-"""How long requests under way may take once a service was told to stop: it ends within ten."""
+"""How long a stopping service waits for the requests in progress: it must exit within 10 s."""
 HEALTH_SECONDS = DRAIN_SECONDS - 1
-"""For so long health is still told of a service that stops, while it answers other requests."""
+"""How long the health endpoint of a stopping service stays subscribed while other endpoints still
+have requests in progress."""
 
 _NO_ID = "-"
 
@@ -53,62 +55,66 @@ class RequestSubscriber(CoreSubscriber):
     """Answers the requests of one endpoint."""
 
     def __init__(self, endpoint: Endpoint[Any, Any], broker_config: NatsBrokerConfig) -> None:
-        """Answer `endpoint` in its service's queue group."""
+        """Handle the requests of `endpoint`, shared with its service's queue group."""
         config, specification, calls = subscriber_parts(
             endpoint.subject, endpoint.service, broker_config
         )
         super().__init__(config, specification, calls, queue=endpoint.service)
         self._parser, self._decoder = _parse_request, decoder_of(endpoint.request)
         self.endpoint = endpoint
-        self._patience = max(ANSWER_SECONDS, endpoint.deadline)
+        self._timeout = max(HANDLER_SECONDS, endpoint.deadline)
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
         self._memory: RequestMemory
-        self._answering: set[asyncio.Task[Any]] = set()
-        self._all: set[asyncio.Task[Any]]
-        self._lean = False
+        self._in_progress: set[asyncio.Task[Any]] = set()
+        self._all_in_progress: set[asyncio.Task[Any]]
+        self._bypasses_faststream = False
 
     async def start(self) -> None:
-        """Subscribe; the subject is answered once the server has heard of it."""
-        # Looked up once: each of these walks the configurations of all routers.
+        """Subscribe; requests arrive once the server has processed the subscription."""
+        # Cached: each of these properties walks the configurations of all routers.
         self._context = self._outer_config.context
         self._middlewares = tuple(self._broker_middlewares)[::-1]
         self._publish = self.connection.publish
-        self._lean = only_wraps_handlers(self._middlewares)
+        self._bypasses_faststream = only_wraps_handlers(self._middlewares)
         broker = self._outer_config.extra_context["broker"]
-        self._memory, self._all = broker.request_memory, broker.requests
+        self._memory, self._all_in_progress = broker.request_memory, broker.requests
         await super().start()
 
     async def stop(self) -> None:
-        """Take no more requests, and answer those under way within `DRAIN_SECONDS`."""
+        """Unsubscribe, and wait up to `DRAIN_SECONDS` for the requests in progress."""
         if self.subscription is not None:
             try:
                 async with asyncio.timeout(DRAIN_SECONDS):
                     if self.endpoint.reply is ServiceHealth:
-                        await self._others()
+                        await self._wait_for_other_endpoints()
                     await self.subscription.drain()  # type: ignore[no-untyped-call]
-                    while self._answering:
-                        await asyncio.wait(self._answering)
+                    while self._in_progress:
+                        await asyncio.wait(self._in_progress)
             except (nats.errors.Error, TimeoutError) as error:
                 metrics.FAILURES.labels("drain", type(error).__name__).inc()
                 log.warning(
                     "stopped before every request was answered",
                     subject=self.endpoint.subject,
-                    left=len(self._answering),
+                    remaining=len(self._in_progress),
                 )
             self.subscription = None
         await super().stop()
 
-    async def _others(self) -> None:
-        """Wait until other endpoints have answered: their callers look whether this one does."""
+    async def _wait_for_other_endpoints(self) -> None:
+        """Wait up to `HEALTH_SECONDS` for the requests in progress on other endpoints.
+
+        Their callers probe the health endpoint while they wait. Without a response they would take
+        the service for dead, and give up.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(HEALTH_SECONDS):
-                while others := self._all - self._answering:
+                while others := self._all_in_progress - self._in_progress:
                     await asyncio.wait(others)
 
     async def process_message(self, msg: Msg) -> Response:
-        """Parse, decode, run the handler within its middlewares, reply."""
+        """Decode the request, call the handler inside its middlewares, and reply."""
         (item,) = self.calls
-        if not self._lean or item.handler.is_test:
+        if not self._bypasses_faststream or item.handler.is_test:
             return await super().process_message(msg)
         context = self._context
         call: Any = item.handler.call_wrapped
@@ -121,7 +127,7 @@ class RequestSubscriber(CoreSubscriber):
             try:
                 await self._reply(msg.reply, response)
             except nats.errors.MaxPayloadError:
-                await self._reply(msg.reply, self._too_large())
+                await self._reply(msg.reply, self._reply_too_large())
         return response
 
     async def _reply(self, inbox: str, response: Response) -> None:
@@ -129,14 +135,14 @@ class RequestSubscriber(CoreSubscriber):
         payload = body if isinstance(body, bytes) else msgspec.json.encode(body)
         await self._publish(inbox, payload, headers=response.headers or None)
 
-    def _too_large(self) -> ErrorReply:
-        # Without an answer the caller would wait for its whole deadline, and ask again in vain.
+    def _reply_too_large(self) -> ErrorReply:
+        # Without a reply the caller would wait for its whole deadline, and retry in vain.
         metrics.FAILURES.labels("reply", TooLarge.code).inc()
-        log.warning("reply larger than NATS takes", subject=self.endpoint.subject)
+        log.warning("reply larger than NATS' max_payload", subject=self.endpoint.subject)
         return ErrorReply(TooLarge.code, "the answer is larger than NATS takes; ask for less")
 
     def get_log_context(self, _message: StreamMessage[Msg] | None) -> dict[str, str]:
-        """Nothing: FastStream's access log is not used, and this is asked for every message."""
+        """Return nothing: FastStream's access log is off, but calls this for every message."""
         return {}
 
     async def _create_subscription(self) -> None:
@@ -144,11 +150,11 @@ class RequestSubscriber(CoreSubscriber):
             self.subscription = await self.connection.subscribe(
                 self.endpoint.subject,
                 queue=self.queue,
-                cb=self._begin,
+                cb=self._receive,
                 pending_bytes_limit=pending_bytes(self.connection),
             )
 
-    async def _begin(self, msg: Msg) -> None:
+    async def _receive(self, msg: Msg) -> None:
         if not has_requester(msg):
             metrics.FAILURES.labels("request", "no_requester").inc()
             log.warning(
@@ -157,7 +163,7 @@ class RequestSubscriber(CoreSubscriber):
                 reply=msg.reply,
             )
             return
-        # nats-py awaits one callback at a time; a task each keeps a slow answer from the others'.
+        # nats-py awaits one callback at a time. With a task each, a slow request delays no other.
         await self._slots.acquire()
         try:
             size = await self._memory.admit(msg.data)
@@ -165,27 +171,27 @@ class RequestSubscriber(CoreSubscriber):
             self._slots.release()
             metrics.FAILURES.labels("request", error.code).inc()
             log.warning("request refused", subject=self.endpoint.subject, reason=str(error))
-            await self._answer(msg, ErrorReply(error.code, str(error)))
+            await self._handle(msg, ErrorReply(error.code, str(error)))
             return
-        task = asyncio.create_task(self._answer(msg))
-        self._answering.add(task)
-        self._all.add(task)
-        task.add_done_callback(partial(self._end, size))
+        task = asyncio.create_task(self._handle(msg))
+        self._in_progress.add(task)
+        self._all_in_progress.add(task)
+        task.add_done_callback(partial(self._finish, size))
 
-    def _end(self, size: int, task: asyncio.Task[Any]) -> None:
-        self._answering.discard(task)
-        self._all.discard(task)
-        self._memory.free(size)
+    def _finish(self, size: int, task: asyncio.Task[Any]) -> None:
+        self._in_progress.discard(task)
+        self._all_in_progress.discard(task)
+        self._memory.release(size)
         self._slots.release()
 
-    async def _answer(self, msg: Msg, refusal: ErrorReply | None = None) -> None:
+    async def _handle(self, msg: Msg, refusal: ErrorReply | None = None) -> None:
         try:
             if refusal is None:
                 await self.process_message(msg)
             else:
                 await self._reply(msg.reply, refusal)
         except (nats.errors.Error, OSError) as error:
-            # The handler is done; its caller hears nothing, and asks again.
+            # The handler has finished. Its caller times out, and may retry.
             metrics.FAILURES.labels("reply", type(error).__name__).inc()
             log.warning(
                 "a reply could not be sent", subject=self.endpoint.subject, reason=str(error)
@@ -193,10 +199,10 @@ class RequestSubscriber(CoreSubscriber):
 
     def _build_fastdepends_model(self) -> None:
         super()._build_fastdepends_model()
-        call_directly(self.calls, partial(_within, self._patience))
+        call_directly(self.calls, partial(_call_with_timeout, self._timeout))
 
 
-async def _within(seconds: float, call: Callable[[], Awaitable[Any]]) -> Any:
+async def _call_with_timeout(seconds: float, call: Callable[[], Awaitable[Any]]) -> Any:
     async with asyncio.timeout(seconds):
         return await call()
 
@@ -210,7 +216,7 @@ async def _parse_request(message: Msg) -> NatsMessage:
         reply_to=message.reply,
         headers=message.headers or {},
         content_type="application/json",
-        # FastStream makes uuids where there are none; nothing here reads them.
+        # FastStream would generate uuids for these; nothing here reads them.
         correlation_id=_NO_ID,
         message_id=_NO_ID,
     )
