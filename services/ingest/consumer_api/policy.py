@@ -19,11 +19,11 @@ from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.streams import StreamName
 from services.ingest.replay.filters import (
-    by_name,
     catches_replays,
     filters_of,
     names_replays,
     set_filters,
+    without_copies,
 )
 
 MAX_CONSUMERS = 1000
@@ -246,7 +246,7 @@ def _leave_replays_out(config: Config) -> None:
     if any(map(names_replays, filters)):
         raise Refused("replayed events are delivered to their durable only, without a filter")
     if any(map(catches_replays, filters)):
-        set_filters(fields, by_name(filters))
+        set_filters(fields, without_copies(filters))
         config.filter_subject = fields.get("filter_subject")
         config.filter_subjects = fields.get("filter_subjects")
 

@@ -22,122 +22,134 @@ from services.ingest.dead_letters.stream import DeadLetterStream, Letter
 log = structlog.get_logger(__name__)
 
 BUDGET_SECONDS = 45.0
-"""How long one request may handle letter after letter; below its endpoint's deadline."""
+"""How long one request may process letters; less than the deadline of its endpoint."""
 
 _MAX_SEQUENCE = 2**63 - 1
 _DETAIL_CHARACTERS = 1000
 _FRAMING_BYTES = 2048
-_WINDOW = 128
+"""Bytes of a reply that are set aside for its headers and for the fields around the letters."""
+_FIRST_WINDOW = 128
+"""Sequences of the first window that is read from the end of the stream, at least."""
 
 
 class DeadLetterAdmin:
-    """Lists and purges the dead letters of a stream; every answer fits into one message."""
+    """Lists and purges dead letters; every reply fits into one message of NATS."""
 
     def __init__(self, letters: DeadLetterStream) -> None:
         self._letters = letters
 
-    async def page(self, wanted: ListDeadLetters) -> DeadLetterPage:
-        """Letters that match, newest first; as many as fit into one answer.
+    async def page(self, request: ListDeadLetters) -> DeadLetterPage:
+        """List the letters that match, newest first; as many as fit into one reply.
 
         Raises:
             InvalidRequest: `stream` is not a valid name of a stream.
-            NotFound: `sequence` is no dead letter, or does not match.
+            NotFound: no dead letter has the sequence `sequence`, or it does not match.
             Unavailable: JetStream does not answer.
         """
-        room = self._letters.max_payload - _FRAMING_BYTES
-        if wanted.sequence is not None:
-            return DeadLetterPage(dead_letters=[_whole(await self.one(wanted), room)], total=1)
-        extent = await self._letters.extent(wanted.stream)
-        last = extent.last if wanted.before is None else min(extent.last, wanted.before - 1)
-        # One more than asked for, to know whether there is another page.
-        keep = wanted.limit + 1
-        if wanted.reason is None:
-            found, total = await self._newest(extent.first, last, wanted.stream, keep), extent.count
+        max_bytes = self._letters.max_payload - _FRAMING_BYTES
+        if request.sequence is not None:
+            return DeadLetterPage(
+                dead_letters=[_with_body(await self.get(request), max_bytes)], total=1
+            )
+        extent = await self._letters.extent(request.stream)
+        last = extent.last if request.before is None else min(extent.last, request.before - 1)
+        # One more than requested shows whether there is another page.
+        count = request.limit + 1
+        if request.reason is None:
+            letters = await self._newest(extent.first, last, request.stream, count)
+            total = extent.count
         else:
-            found, total = await self._matching(extent.first, extent.last, wanted, last, keep)
-        listed = _fitting(found[: wanted.limit], room)
-        more = len(found) > len(listed)
+            letters, total = await self._matching(extent.first, extent.last, request, last, count)
+        listed = _fit(letters[: request.limit], max_bytes)
+        more = len(letters) > len(listed)
         return DeadLetterPage(
             dead_letters=listed,
             total=total,
             next_before=listed[-1].sequence if more else None,
         )
 
-    async def one(self, wanted: DeadLetterFilter) -> Letter:
-        """The letter `wanted.sequence`; raises like `page`."""
-        sequence = wanted.sequence or 0
+    async def get(self, query: DeadLetterFilter) -> Letter:
+        """Return the letter with the sequence `query.sequence`; raises like `page`."""
+        sequence = query.sequence or 0
         if 0 < sequence <= _MAX_SEQUENCE:
-            async for batch in self._letters.read(sequence, sequence, wanted.stream):
-                if matches(batch[0], wanted):
+            async for batch in self._letters.read(sequence, sequence, query.stream):
+                if matches(batch[0], query):
                     return batch[0]
         raise NotFound(f"no dead letter {sequence} here: purged, replayed, or not one that matches")
 
-    async def purge(self, wanted: PurgeDeadLetters) -> DeadLettersDone:
-        """Delete the letters that match and existed when this began; raises like `page`."""
-        if wanted.sequence is not None:
-            letter = await self.one(wanted)
-            # Another request may have deleted it since it was read, and reports that.
+    async def purge(self, request: PurgeDeadLetters) -> DeadLettersDone:
+        """Delete the matching letters that exist when the purge starts; raises like `page`."""
+        if request.sequence is not None:
+            letter = await self.get(request)
+            # Another request may have deleted the letter since, and counts it.
             if not await self._letters.delete(letter.sequence):
                 raise NotFound(f"no dead letter {letter.sequence} here any more")
             done = DeadLettersDone(count=1)
         else:
-            extent = await self._letters.extent(wanted.stream)
-            if wanted.reason is None:
-                done = DeadLettersDone(count=await self._letters.purge(extent.last, wanted.stream))
+            extent = await self._letters.extent(request.stream)
+            if request.reason is None:
+                done = DeadLettersDone(count=await self._letters.purge(extent.last, request.stream))
             else:
-                done = await self._purge_each(extent.first, extent.last, wanted)
-        log.info("dead letters purged", count=done.count, **_described(wanted))
+                done = await self._purge_each(extent.first, extent.last, request)
+        log.info("dead letters purged", count=done.count, **_log_fields(request))
         return done
 
     async def _newest(
-        self, first: int, last: int, origin: str | None, keep: int
+        self, first: int, last: int, origin: str | None, count: int
     ) -> list[ListedDeadLetter]:
-        """Read windows of sequences, the newest first, until `keep` letters are found.
+        """Return up to `count` letters, newest first.
 
-        JetStream reads forward only. Each window is twice as long as the one before, to cross the
-        gaps that purged and replayed letters leave.
+        JetStream reads forward only, so windows of sequences are read from the end of the stream.
+        Each is twice as long as the one after it: purged and replayed letters leave gaps.
         """
-        found: list[ListedDeadLetter] = []
-        window = max(keep, _WINDOW)
-        while last >= first and len(found) < keep:
+        letters: list[ListedDeadLetter] = []
+        window = max(count, _FIRST_WINDOW)
+        while last >= first and len(letters) < count:
             start = max(first, last - window + 1)
-            newest: deque[ListedDeadLetter] = deque(maxlen=keep - len(found))
+            newest: deque[ListedDeadLetter] = deque(maxlen=count - len(letters))
             async for batch in self._letters.read(start, last, origin):
                 newest.extend(_listed(letter) for letter in batch)
-            found += reversed(newest)
+            letters += reversed(newest)
             last, window = start - 1, 2 * window
-        return found
+        return letters
 
     async def _matching(
-        self, first: int, end: int, wanted: ListDeadLetters, last: int, keep: int
+        self, first: int, end: int, request: ListDeadLetters, last: int, count: int
     ) -> tuple[list[ListedDeadLetter], int]:
-        """Read all letters, because the reason is only in the letter itself."""
-        newest: deque[ListedDeadLetter] = deque(maxlen=keep)
+        """Read all letters, because only a letter itself contains its reason.
+
+        Returns:
+            The newest `count` matching letters up to the sequence `last`, and the number of all
+            matching letters.
+        """
+        newest: deque[ListedDeadLetter] = deque(maxlen=count)
         total = 0
-        async for batch in self._letters.read(first, end, wanted.stream):
-            matching = [letter for letter in batch if matches(letter, wanted)]
+        async for batch in self._letters.read(first, end, request.stream):
+            matching = [letter for letter in batch if matches(letter, request)]
             total += len(matching)
             newest.extend(_listed(letter) for letter in matching if letter.sequence <= last)
         return list(reversed(newest)), total
 
-    async def _purge_each(self, first: int, last: int, wanted: PurgeDeadLetters) -> DeadLettersDone:
-        count, until = 0, time.monotonic() + BUDGET_SECONDS
-        async for batch in self._letters.read(first, last, wanted.stream):
+    async def _purge_each(
+        self, first: int, last: int, request: PurgeDeadLetters
+    ) -> DeadLettersDone:
+        count, deadline = 0, time.monotonic() + BUDGET_SECONDS
+        async for batch in self._letters.read(first, last, request.stream):
             for letter in batch:
-                if matches(letter, wanted):
+                if matches(letter, request):
                     count += await self._letters.delete(letter.sequence)
-                if time.monotonic() > until:
+                if time.monotonic() > deadline:
                     return DeadLettersDone(count=count, more=True)
         return DeadLettersDone(count=count)
 
 
-def matches(letter: Letter, wanted: DeadLetterFilter) -> bool:
-    """Whether a letter has the wanted reason; JetStream filters by stream of origin."""
-    return wanted.reason is None or letter.content.reason == wanted.reason
+def matches(letter: Letter, query: DeadLetterFilter) -> bool:
+    """Whether a letter has the reason of `query`; JetStream filters by stream of origin."""
+    return query.reason is None or letter.content.reason == query.reason
 
 
-def _described(wanted: DeadLetterFilter) -> dict[str, int | str | None]:
-    return {"seq": wanted.sequence, "stream": wanted.stream, "reason": wanted.reason}
+def _log_fields(query: DeadLetterFilter) -> dict[str, int | str | None]:
+    return {"seq": query.sequence, "stream": query.stream, "reason": query.reason}
 
 
 def _listed(letter: Letter) -> ListedDeadLetter:
@@ -154,22 +166,24 @@ def _listed(letter: Letter) -> ListedDeadLetter:
     )
 
 
-def _fitting(found: list[ListedDeadLetter], room: int) -> list[ListedDeadLetter]:
+def _fit(letters: list[ListedDeadLetter], max_bytes: int) -> list[ListedDeadLetter]:
+    """The first letters that together fit into `max_bytes`; at least one."""
     fitting: list[ListedDeadLetter] = []
-    for letter in found:
-        room -= len(msgspec.json.encode(letter)) + 1
-        if room < 0 and fitting:
+    for letter in letters:
+        max_bytes -= len(msgspec.json.encode(letter)) + 1
+        if max_bytes < 0 and fitting:
             break
         fitting.append(letter)
     return fitting
 
 
-def _whole(letter: Letter, room: int) -> ListedDeadLetter:
+def _with_body(letter: Letter, max_bytes: int) -> ListedDeadLetter:
+    """The letter with its body as text, cut off where it does not fit into `max_bytes`."""
     listed = _listed(letter)
-    room -= len(msgspec.json.encode(listed))
+    max_bytes -= len(msgspec.json.encode(listed))
     text = letter.content.body.decode(errors="replace")
     cut = False
-    # A character takes one to six bytes as JSON, so cut in proportion until the text fits.
-    while (size := len(msgspec.json.encode(text))) > room:
-        text, cut = text[: len(text) * room // size], True
+    # A character takes one to six bytes in JSON, so the text is cut in proportion until it fits.
+    while (size := len(msgspec.json.encode(text))) > max_bytes:
+        text, cut = text[: len(text) * max_bytes // size], True
     return msgspec.structs.replace(listed, body=text, cut=cut)

@@ -33,21 +33,21 @@ async def publish(
 ) -> None:
     """Publish a dead letter for each failure and acknowledge its message.
 
-    A message whose dead letter cannot be published is returned to its stream. It is not lost and
-    holds up no other.
+    A message whose dead letter cannot be published is nak'ed: it is redelivered later, and the
+    others are processed meanwhile.
 
     Args:
-        dead_letters: where letters are kept.
-        failures: what failed.
+        dead_letters: publishes the letters.
+        failures: messages that cannot be processed.
         since: seconds on the loop's clock, before the messages were received; None for messages
-            that are about no person. A stale message is returned to its stream once: an erasure may
-            have deleted it there, and then it is not redelivered.
+            that are about no person. A stale message is nak'ed once: if an erasure has deleted it
+            from its stream, it is not redelivered.
     """
     for failure in failures:
         message, why = failure.message, failure.why
         if since is not None and is_stale(since) and message.metadata.num_delivered == 1:
             await message.nak()
-            log.info("a message that waited is asked for again before it becomes a dead letter")
+            log.info("a stale message is fetched again before it becomes a dead letter")
             continue
         try:
             await dead_letters.publish(
@@ -59,13 +59,15 @@ async def publish(
             )
         except (Unavailable, PublishRejected, TooLarge) as error:
             await message.nak(RETRY_SECONDS)
-            _not_published(message, error)
+            _log_unpublished(message, error)
         else:
             await message.ack()
             metrics.DEAD_LETTERS.labels(why.reason).inc()
 
 
-def _not_published(message: QueuedMessage, error: Unavailable | PublishRejected | TooLarge) -> None:
+def _log_unpublished(
+    message: QueuedMessage, error: Unavailable | PublishRejected | TooLarge
+) -> None:
     if isinstance(error, TooLarge):
         metrics.UNDELIVERABLE.inc()
     else:

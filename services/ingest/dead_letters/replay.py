@@ -1,9 +1,9 @@
 """Replays dead letters: publishes their messages again on the streams they came from.
 
 The order is the guarantee: publish, wait for JetStream's acknowledgement, and only then delete the
-letter. A crash in between leaves the letter, and its next replay is a repeat. JetStream drops the
-repeat within its deduplication window, and after that every consumer does that deduplicates by
-`contract.headers.message_id`.
+letter. After a crash in between the letter still exists, and its next replay repeats the message.
+JetStream drops the repetition within its deduplication window. Later on, consumers drop it that
+deduplicate by `contract.headers.message_id`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from services.ingest.erasure.freshness import is_stale
 log = structlog.get_logger(__name__)
 
 IN_FLIGHT = 64
-"""Letters replayed at a time; they reach their stream in the order of their sequences."""
+"""Most letters that are replayed at the same time; they are published in order of sequence."""
 
 _EXPECTED_STREAM = "Nats-Expected-Stream"
 _CONTROL_HEADERS = "nats-"
@@ -54,7 +54,7 @@ _NO_NEWLINES = str.maketrans("\r\n", "  ")
 
 
 class NotReplayed(HogsendError):
-    """A letter was not replayed, or could not be deleted afterwards, and is kept."""
+    """A letter stays: its message was not published, or the letter could not be deleted."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -71,32 +71,34 @@ class Replayer:
         self._letters = letters
         self._admin = admin
 
-    async def replay(self, wanted: ReplayDeadLetters) -> DeadLettersDone:
-        """Replay the letters that match and existed when this began; keep those that cannot be.
+    async def replay(self, request: ReplayDeadLetters) -> DeadLettersDone:
+        """Replay the matching letters that exist when the replay starts.
+
+        Letters that cannot be replayed are kept, and counted by reason.
 
         Raises:
             InvalidRequest: the letter `sequence` cannot be replayed, or `stream` is not a valid
                 name of a stream.
-            NotFound: `sequence` is no dead letter, or does not match.
+            NotFound: no dead letter has the sequence `sequence`, or it does not match.
             Unavailable: JetStream does not answer, and nothing was replayed.
         """
-        if wanted.sequence is not None:
-            done = await self._replay_one(wanted)
+        if request.sequence is not None:
+            done = await self._replay_one(request)
         else:
-            done = await self._replay_all(wanted)
+            done = await self._replay_all(request)
         log.info(
             "dead letters replayed",
             count=done.count,
             kept=sum(kept.count for kept in done.kept),
-            seq=wanted.sequence,
-            stream=wanted.stream,
-            reason=wanted.reason,
+            seq=request.sequence,
+            stream=request.stream,
+            reason=request.reason,
         )
         return done
 
-    async def _replay_one(self, wanted: ReplayDeadLetters) -> DeadLettersDone:
+    async def _replay_one(self, request: ReplayDeadLetters) -> DeadLettersDone:
         read_at = _now()
-        letter = await self._admin.one(wanted)
+        letter = await self._admin.get(request)
         try:
             await self._replay_letter(letter, read_at)
         except NotReplayed as why:
@@ -105,15 +107,15 @@ class Replayer:
             raise InvalidRequest(f"dead letter {letter.sequence} stays: {why}") from why
         return DeadLettersDone(count=1)
 
-    async def _replay_all(self, wanted: ReplayDeadLetters) -> DeadLettersDone:
-        extent = await self._letters.extent(wanted.stream)
+    async def _replay_all(self, request: ReplayDeadLetters) -> DeadLettersDone:
+        extent = await self._letters.extent(request.stream)
         kept: dict[str, KeptDeadLetters] = {}
-        count, more, until = 0, False, time.monotonic() + BUDGET_SECONDS
+        count, more, deadline = 0, False, time.monotonic() + BUDGET_SECONDS
         read_at = _now()
-        async for batch in self._letters.read(extent.first, extent.last, wanted.stream):
-            matching = [letter for letter in batch if matches(letter, wanted)]
+        async for batch in self._letters.read(extent.first, extent.last, request.stream):
+            matching = [letter for letter in batch if matches(letter, request)]
             for start in range(0, len(matching), IN_FLIGHT):
-                if more := time.monotonic() > until:
+                if more := time.monotonic() > deadline:
                     break
                 window = matching[start : start + IN_FLIGHT]
                 count += await self._replay_window(window, kept, read_at)
@@ -127,7 +129,16 @@ class Replayer:
     async def _replay_window(
         self, letters: Sequence[Letter], kept: dict[str, KeptDeadLetters], read_at: float
     ) -> int:
-        """Replay letters; returns how many, and adds those that stay to `kept`."""
+        """Replay letters at the same time.
+
+        Args:
+            letters: at most `IN_FLIGHT`.
+            kept: letters that are not replayed are added to it, by reason.
+            read_at: seconds on the event loop's clock, before the letters were read.
+
+        Returns:
+            How many were replayed.
+        """
         outcomes = await asyncio.gather(
             *(self._replay_letter(letter, read_at) for letter in letters), return_exceptions=True
         )
@@ -147,16 +158,16 @@ class Replayer:
     async def _replay_letter(self, letter: Letter, read_at: float) -> None:
         """Publish a letter's message, then delete the letter.
 
-        Two requests may replay the same letter at once. Both publish it with the same id, so it is
-        stored once, and either may delete it.
+        Two requests may replay the same letter at the same time. Both publish it with the same
+        message id, so JetStream stores it once, and either may delete the letter.
 
         Args:
             letter: the letter.
             read_at: seconds on the event loop's clock, before the letter was read.
 
         Raises:
-            NotReplayed: it was not published, or could not be deleted.
-            NotFound: it was deleted after it was read.
+            NotReplayed: its message was not published, or the letter could not be deleted.
+            NotFound: the letter was deleted after it was read.
         """
         content = (await self._fresh(letter, read_at)).content
         _require_replayable(content)
@@ -192,7 +203,7 @@ class Replayer:
         while is_stale(read_at):
             read_at = _now()
             try:
-                letter = await self._admin.one(DeadLetterFilter(sequence=letter.sequence))
+                letter = await self._admin.get(DeadLetterFilter(sequence=letter.sequence))
             except Unavailable as error:
                 raise NotReplayed("unavailable", str(error)) from error
         return letter
@@ -222,8 +233,11 @@ def _require_replayable(content: DeadLetter) -> None:
     )
 
 
-def _place(content: DeadLetter) -> str:
-    """What stood in for the id of a message without one, which gets another place now."""
+def _stand_in_id(content: DeadLetter) -> str:
+    """The id that consumers derived from a message's place in its stream; empty if it had an id.
+
+    The replayed message has another place. It names this id, so that it stays the same message.
+    """
     if content.stream == StreamName.ENGAGEMENT:
         return ":".join(content.id.split(":")[:2])
     sequence = content.id.removeprefix(f"{content.stream}:").partition(":")[0]
@@ -234,7 +248,7 @@ def _place(content: DeadLetter) -> str:
 
 
 def _headers(letter: Letter) -> dict[str, str]:
-    """The original headers, without those that told JetStream how to store the first message."""
+    """The original headers, without those that control how JetStream stores a message."""
     content = letter.content
     kept = {
         name: value.translate(_NO_NEWLINES)
@@ -243,8 +257,8 @@ def _headers(letter: Letter) -> dict[str, str]:
     }
     return {
         **kept,
-        # A recreated stream counts from 1 again; the time tells its letters from earlier ones.
+        # A stream that was deleted and created again counts from 1. The time makes the id unique.
         MESSAGE_ID: f"replay:{letter.sequence}:{content.failed_at.timestamp():.6f}",
-        ORIGINAL_ID: message_id(content.headers) or _place(content),
+        ORIGINAL_ID: message_id(content.headers) or _stand_in_id(content),
         _EXPECTED_STREAM: content.stream,
     }

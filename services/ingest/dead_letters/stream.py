@@ -1,4 +1,4 @@
-"""The stream `DEADLETTER`: read in order, delete one letter, purge many."""
+"""The stream `DEADLETTER`: reads letters in order, deletes one, purges many."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from services.ingest.stored_messages import BATCH, StoredMessage, delete_message
 from services.ingest.stream_state import stream_state
 
 UNREADABLE = "unreadable"
-"""Reason shown for a message of the stream that is no dead letter."""
+"""Reason that is listed for a message of the stream that is not a dead letter."""
 
-ANSWER_SECONDS = 5.0
+REPLY_SECONDS = 5.0
 
 _PURGE = f"{API}.STREAM.PURGE.{StreamName.DEADLETTER}"
 _STREAM_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
@@ -41,7 +41,7 @@ class Extent(msgspec.Struct, frozen=True):
     first: int
     last: int
     count: int
-    """Letters in all, or only those from one stream of origin."""
+    """Number of all letters, or of those from one stream of origin."""
 
 
 class _Purged(msgspec.Struct, frozen=True):
@@ -53,20 +53,20 @@ class DeadLetterStream:
     """Dead letters in the order they were published."""
 
     def __init__(self, connection: Connection) -> None:
-        """Use `connection`, which may connect later."""
+        """Read over `connection`, which may connect later."""
         self._connection = connection
 
     @property
     def max_payload(self) -> int:
-        """Bytes of the largest message that NATS carries, an answer to an admin included."""
+        """Bytes of the largest message that NATS carries; a reply must fit into it, too."""
         return self._connection.max_payload
 
     async def extent(self, origin: str | None = None) -> Extent:
-        """Bounds of the stream, and the number of letters that came from the stream `origin`.
+        """Return the bounds of the stream and the number of letters from the stream `origin`.
 
         Raises:
             InvalidRequest: `origin` is not a valid name of a stream.
-            Forbidden: NATS does not let this user ask.
+            Forbidden: this NATS user may not read the stream's state.
             Unavailable: JetStream does not answer.
         """
         pattern = subject_of(origin) if origin is not None else None
@@ -79,7 +79,7 @@ class DeadLetterStream:
     async def read(
         self, first: int, last: int, origin: str | None = None
     ) -> AsyncIterator[list[Letter]]:
-        """Letters from sequence `first` to `last`, both included, oldest first, in batches.
+        """Read letters from sequence `first` to `last`, both included, oldest first, in batches.
 
         Raises:
             InvalidRequest: `origin` is not a valid name of a stream.
@@ -87,18 +87,18 @@ class DeadLetterStream:
         """
         while first <= last:
             batch = await self._batch(first, min(BATCH, last - first + 1), origin)
-            wanted = [letter for letter in batch if letter.sequence <= last]
-            if wanted:
-                yield wanted
-            if len(wanted) < len(batch) or not batch:
+            letters = [letter for letter in batch if letter.sequence <= last]
+            if letters:
+                yield letters
+            if len(letters) < len(batch) or not batch:
                 return
             first = batch[-1].sequence + 1
 
     async def delete(self, sequence: int) -> bool:
-        """Delete one letter; False if it was deleted before.
+        """Delete one letter; returns False if it was deleted before.
 
         Raises:
-            Unavailable: JetStream does not answer; the letter may be deleted all the same.
+            Unavailable: JetStream does not answer; the letter may be deleted nevertheless.
         """
         return await delete_message(self._connection, StreamName.DEADLETTER, sequence)
 
@@ -107,20 +107,20 @@ class DeadLetterStream:
 
         Raises:
             InvalidRequest: `origin` is not a valid name of a stream.
-            Forbidden: NATS does not let this user purge.
-            Unavailable: JetStream does not answer; the letters may be deleted all the same.
+            Forbidden: this NATS user may not purge the stream.
+            Unavailable: JetStream does not answer; the letters may be deleted nevertheless.
         """
-        wanted: dict[str, int | str] = {"seq": last + 1}
+        request: dict[str, int | str] = {"seq": last + 1}
         if origin is not None:
-            wanted["filter"] = subject_of(origin)
+            request["filter"] = subject_of(origin)
         with available(self._connection):
-            answer = await self._connection.request_raw(
-                _PURGE, json.dumps(wanted).encode(), seconds=ANSWER_SECONDS
+            reply = await self._connection.request_raw(
+                _PURGE, json.dumps(request).encode(), seconds=REPLY_SECONDS
             )
-        done = msgspec.json.decode(answer.data, type=_Purged)
-        if not done.success:
+        result = msgspec.json.decode(reply.data, type=_Purged)
+        if not result.success:
             raise Unavailable("JetStream refuses to purge the dead letters")
-        return done.purged
+        return result.purged
 
     async def _batch(self, first: int, size: int, origin: str | None) -> list[Letter]:
         subject = subject_of(origin) if origin is not None else None
@@ -134,7 +134,7 @@ def subject_of(origin: str) -> str:
     """Subject of the letters that came from the stream `origin`.
 
     Raises:
-        InvalidRequest: not a valid name of a stream. A wildcard would match the letters of others.
+        InvalidRequest: not a valid name of a stream. A wildcard would match letters from others.
     """
     if not _STREAM_NAME.fullmatch(origin):
         raise InvalidRequest("stream must be the name of a stream, for example WEBHOOKS")
@@ -150,7 +150,7 @@ def _letter(message: StoredMessage) -> Letter:
 
 
 def _unreadable(message: StoredMessage, error: Exception) -> DeadLetter:
-    # Raising here would make every letter after this message impossible to list or purge.
+    # An error raised here would make all letters after this message impossible to list or purge.
     return DeadLetter(
         id="",
         stream=message.subject.rpartition(".")[2],

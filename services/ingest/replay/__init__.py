@@ -1,1 +1,1 @@
-"""Replays: events that are delivered to one durable again."""
+"""Replays: events are delivered to one durable consumer again."""

@@ -1,7 +1,7 @@
-"""Events as they were announced: read from the stream EVENTS, and from PostgreSQL what is older.
+"""Reads events that were announced: from the stream EVENTS, and older ones from PostgreSQL.
 
-The stream has what was published, byte by byte. A row has neither the email address nor the
-properties of the person that came with the event.
+The stream has each message as it was published. A row lacks the email address and the person's
+properties that came with the event.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ from services.ingest.queries import load
 from services.ingest.stored_messages import BATCH, BATCH_BYTES, StoredMessage, read_batch
 from services.ingest.stream_state import stream_state
 
-UNORDERED = timedelta(minutes=1)
-"""Events that are received so close to each other may be announced in any order."""
+REORDERED_WITHIN = timedelta(minutes=1)
+"""Events that were received within this time of each other may be announced in any order."""
 
-_FROM_JETSTREAM = "nats-"
+_JETSTREAM_HEADERS = "nats-"
 
 _queries = load(Path(__file__).with_name("queries.sql"))
 _properties = msgspec.json.Decoder(Properties).decode
 
 
-class Announced(NamedTuple):
-    """An event, with where to go on reading behind it."""
+class AnnouncedEvent(NamedTuple):
+    """An event, with its position in the place it was read from."""
 
     subject: str
-    """What it is, or was, announced on."""
+    """The subject on which it was announced."""
     body: bytes
     headers: Mapping[str, str]
     occurred_at: datetime
     received_at: datetime
     sequence: int
-    """Where it is in the stream; 0 from PostgreSQL."""
+    """Its sequence in the stream; 0 if it was read from PostgreSQL."""
     row: EventPosition | None = None
-    """Where it is in PostgreSQL; None from the stream."""
+    """Its position in PostgreSQL; None if it was read from the stream."""
 
 
-class Extent(NamedTuple):
-    """What the stream holds."""
+class StreamExtent(NamedTuple):
+    """The range of events in the stream."""
 
     last: int
-    """Sequence of its last message."""
+    """Sequence of the last message."""
     received_since: datetime | None
-    """When the first of its events was received; None without events."""
+    """When the first event was received; None without events."""
 
 
 class _Times(msgspec.Struct, frozen=True, rename="camel"):
@@ -67,83 +67,93 @@ class _Times(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class AnnouncedEvents:
-    """Reads events in the order in which they were announced, as far as that is known."""
+    """Reads events in the order in which they were announced, as far as that order is known."""
 
     def __init__(self, link: Connection, database: Database) -> None:
         self._link = link
         self._database = database
 
-    async def now(self) -> datetime:
-        """The time by PostgreSQL's clock, which is the same for every replica.
+    async def current_time(self) -> datetime:
+        """Return the time by PostgreSQL's clock, which is the same for every replica.
 
         Raises:
             Unavailable: PostgreSQL cannot be used.
         """
         async with self._database.acquire() as connection:
-            return cast("datetime", await _queries.now(connection))
+            return cast("datetime", await _queries.current_time(connection))
 
-    async def extent(self) -> Extent:
-        """What the stream holds now.
+    async def extent(self) -> StreamExtent:
+        """Return the range of events that are in the stream now.
 
         Raises:
             Unavailable: JetStream does not answer.
         """
         state = await stream_state(self._link, StreamName.EVENTS)
-        first = await self.in_stream(max(state.first_seq, 1), most=1)
-        return Extent(state.last_seq, first[0].received_at if first else None)
+        first = await self.read_stream(max(state.first_seq, 1), most=1)
+        return StreamExtent(state.last_seq, first[0].received_at if first else None)
 
-    async def in_stream(self, sequence: int, *, most: int | None = None) -> list[Announced]:
-        """Events of the stream from a sequence on, so many at most; empty at its end.
+    async def read_stream(self, sequence: int, *, most: int | None = None) -> list[AnnouncedEvent]:
+        """Read events of the stream from a sequence on; empty at the end of the stream.
+
+        Args:
+            sequence: where to start.
+            most: most messages to read at a time.
 
         Raises:
             Unavailable: JetStream does not answer.
         """
-        while stored := await self._stored(first=sequence, most=most or BATCH):
-            read = [_of_message(one) for one in stored]
-            if found := [event for event in read if event is not None]:
-                return found
-            sequence = stored[-1].sequence + 1
+        while messages := await self._read_batch(first=sequence, most=most or BATCH):
+            decoded = map(_from_message, messages)
+            if events := [event for event in decoded if event is not None]:
+                return events
+            sequence = messages[-1].sequence + 1
         return []
 
-    async def first_in_stream(self, at: datetime) -> int | None:
-        """Sequence of the first event that the stream took then or later; None without one.
+    async def first_sequence_since(self, at: datetime) -> int | None:
+        """Sequence of the first message that was stored at or after a time; None without one.
 
         Raises:
             Unavailable: JetStream does not answer.
         """
-        found = await self._stored(since=at, most=1)
-        return found[0].sequence if found else None
+        messages = await self._read_batch(since=at, most=1)
+        return messages[0].sequence if messages else None
 
-    async def at_beginning(self, received_before: datetime) -> frozenset[str]:
-        """Message ids of the stream's first events, up to those that were received later.
+    async def ids_at_start(self, received_before: datetime) -> frozenset[str]:
+        """Message ids of the first events in the stream, with all received before a moment.
 
         Raises:
             Unavailable: JetStream does not answer.
         """
-        found: set[str] = set()
+        ids: set[str] = set()
         sequence = 1
-        while batch := await self.in_stream(sequence):
-            found |= {message_id(one.headers) or "" for one in batch}
-            if min(one.received_at for one in batch) >= received_before:
+        while events := await self.read_stream(sequence):
+            ids |= {message_id(event.headers) or "" for event in events}
+            if min(event.received_at for event in events) >= received_before:
                 break
-            sequence = batch[-1].sequence + 1
-        return frozenset(found)
+            sequence = events[-1].sequence + 1
+        return frozenset(ids)
 
-    async def in_database(
+    async def read_database(
         self,
         since: datetime,
         until: datetime,
         *,
         received_before: datetime | None,
         after: EventPosition | None,
-    ) -> list[Announced]:
-        """Events that happened in a span, and were received before a moment; empty at the end.
+    ) -> list[AnnouncedEvent]:
+        """Read the next events from PostgreSQL; empty at the end.
+
+        Args:
+            since: read events that occurred then or later.
+            until: read events that occurred before.
+            received_before: read events that were received before; None is all.
+            after: position of the last event that was read before.
 
         Raises:
-            Unavailable: PostgreSQL cannot be used.
+            Unavailable: PostgreSQL is unavailable.
         """
         async with self._database.transaction() as connection:
-            found = _queries.happened_cursor(
+            cursor = _queries.events_between_cursor(
                 connection,
                 since=since,
                 until=until,
@@ -157,39 +167,39 @@ class AnnouncedEvents:
                 after_user=after and after.user_hash,
                 limit=BATCH,
             )
-            read, size = list[Announced](), 0
-            async with aclosing(read_on(found)) as rows:
+            events, size = list[AnnouncedEvent](), 0
+            async with aclosing(read_on(cursor)) as rows:
                 async for row in rows:
-                    read.append(_of_row(row))
-                    size += len(read[-1].body)
+                    events.append(_from_row(row))
+                    size += len(events[-1].body)
                     if size > BATCH_BYTES:
                         break
-            return read
+            return events
 
-    async def _stored(
+    async def _read_batch(
         self, *, first: int | None = None, since: datetime | None = None, most: int
     ) -> list[StoredMessage]:
-        only = f"{subjects.EVENTS}.*"
+        subject = f"{subjects.EVENTS}.*"
         return await read_batch(
-            self._link, StreamName.EVENTS, first=first, since=since, subject=only, most=most
+            self._link, StreamName.EVENTS, first=first, since=since, subject=subject, most=most
         )
 
 
-def _of_message(message: StoredMessage) -> Announced | None:
+def _from_message(message: StoredMessage) -> AnnouncedEvent | None:
     headers = message.headers
     try:
         times = msgspec.json.decode(message.body, type=_Times)
     except NOT_JSON:
-        # Not an event: a subscriber can have JetStream put its answers there (docs/adr/0012).
+        # Not an event: a subscriber can have JetStream store its replies there (docs/adr/0012).
         return None
-    return Announced(
+    return AnnouncedEvent(
         message.subject,
         message.body,
         {
             name: value
             for name, value in headers.items()
-            # Its message id is kept: it is the event's own, for the new message to name.
-            if name == "Nats-Msg-Id" or not name.lower().startswith(_FROM_JETSTREAM)
+            # The message id is kept: it identifies the event, and the copy refers to it.
+            if name == "Nats-Msg-Id" or not name.lower().startswith(_JETSTREAM_HEADERS)
         },
         times.occurred_at,
         times.received_at,
@@ -197,7 +207,7 @@ def _of_message(message: StoredMessage) -> Announced | None:
     )
 
 
-def _of_row(row: Mapping[str, Any]) -> Announced:
+def _from_row(row: Mapping[str, Any]) -> AnnouncedEvent:
     event = Event(
         id=row["id"],
         event=row["event"],
@@ -209,7 +219,7 @@ def _of_row(row: Mapping[str, Any]) -> Announced:
         properties=_properties(row["properties"]),
     )
     message = message_of(event, id=event.key, correlation_id=row["correlation_id"])
-    return Announced(
+    return AnnouncedEvent(
         message.subject,
         message.body,
         message.headers,

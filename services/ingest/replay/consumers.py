@@ -1,7 +1,8 @@
 """Consumers of EVENTS during a replay: the durable reads its copies, and no other consumer does.
 
-The durable's filter gets the subject of its copies added for as long as there are some. A consumer
-that reads whatever is in the stream would get them, too; it reads the same by name from then on.
+While there are copies, their subject is one of the durable's filters. A consumer whose filter
+matches any subject of the stream would receive the copies, too. Its filter is replaced by the names
+of the subjects without copies, and stays so.
 """
 
 from __future__ import annotations
@@ -22,79 +23,81 @@ from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
 from hogsend.transport.jetstream_error import JetStreamError
 from hogsend.transport.own_consumer import list_consumers
 from services.ingest.jetstream_errors import available
-from services.ingest.replay.filters import by_name, filters_of, set_filters
+from services.ingest.replay.filters import filters_of, set_filters, without_copies
 from services.ingest.stored_messages import delete_message, read_batch
 from services.ingest.stream_state import stream_state
 
 
-class _Answer(msgspec.Struct, frozen=True):
+class _Reply(msgspec.Struct, frozen=True):
     config: dict[str, Any] = {}
     error: JetStreamError | None = None
 
 
 class Copies(NamedTuple):
-    """What there is in the stream."""
+    """The copies in the stream."""
 
     counts: Mapping[str, int]
-    """Copies on each subject that has some."""
+    """Number of copies by subject."""
     last: int
-    """Sequence of the stream's last message."""
+    """Sequence of the last message in the stream."""
 
 
 class ReplayConsumers:
-    """Looks at the consumers of EVENTS, and changes their filters."""
+    """Reads and changes the filters of the consumers of EVENTS."""
 
     def __init__(self, link: Connection) -> None:
         self._link = link
 
     async def filters(self, durable: str) -> list[str]:
-        """What a durable reads.
+        """Return the filters of a durable, without those for copies.
 
         Raises:
-            NotFound: there is no such durable.
-            InvalidRequest: it is Hogsend's own, or not durable.
-            Forbidden: NATS does not let this user ask, here and below.
+            NotFound: the durable does not exist.
+            InvalidRequest: the consumer is Hogsend's own, or not durable.
+            Forbidden: NATS does not permit the request to this user, here and below.
             Unavailable: JetStream does not answer.
         """
-        return _wanted(_target(await self._all(), durable))
+        return _own_filters(_target(await self._list(), durable))
 
     async def open(self, durable: str) -> None:
-        """Have the durable read its copies, and no other consumer.
+        """Change filters so that the durable reads its copies, and no other consumer does.
 
         Raises:
             NotFound, Unavailable: as `filters`.
             InvalidRequest: as `filters`, or a consumer reads copies and nothing else.
         """
-        found = await self._all()
-        target = _target(found, durable)
-        apart = {one.name: _apart_from_copies(one) for one in found}
-        for one in found:
-            if one.name != durable and apart[one.name] != _wanted(one):
-                # Another replay may be open: what is this consumer's own stays.
-                await self._set_filters(one.name, [*apart[one.name], *_copies_of(one)])
-        if (own := subjects.replay(durable)) not in (read := _copies_of(target)):
-            await self._set_filters(durable, [*apart[durable], *read, own])
+        consumers = await self._list()
+        target = _target(consumers, durable)
+        apart = {one.name: _without_copies(one) for one in consumers}
+        for one in consumers:
+            if one.name != durable and apart[one.name] != _own_filters(one):
+                # A replay to this consumer may be open: it still reads its own copies.
+                await self._set_filters(one.name, [*apart[one.name], *_copy_filters(one)])
+        if (own := subjects.replay(durable)) not in (existing := _copy_filters(target)):
+            await self._set_filters(durable, [*apart[durable], *existing, own])
 
-    async def opened(self) -> dict[str, list[str]]:
-        """Durables that read copies at the moment, each with the subjects of these.
+    async def open_durables(self) -> dict[str, list[str]]:
+        """Return the durables that read copies now, each with the subjects of its copies.
 
         Raises:
             Unavailable: JetStream does not answer.
         """
-        return {one.name: read for one in await self._all() if (read := _copies_of(one))}
+        consumers = await self._list()
+        return {one.name: copies for one in consumers if (copies := _copy_filters(one))}
 
     async def close(self, durable: str) -> None:
-        """Have the durable read what it read before.
+        """Remove the filters for copies from a durable.
 
         Raises:
             NotFound, InvalidRequest, Unavailable: as `filters`.
         """
-        # A durable that was made to read copies alone stays so; without a filter it had everything.
-        if wanted := await self.filters(durable):
-            await self._set_filters(durable, wanted)
+        # A durable that was created to read copies alone keeps its filter: without one it would
+        # read everything.
+        if filters := await self.filters(durable):
+            await self._set_filters(durable, filters)
 
     async def copies(self) -> Copies:
-        """How many copies there are on each subject.
+        """Count the copies on each subject.
 
         Raises:
             Unavailable: JetStream does not answer.
@@ -102,8 +105,11 @@ class ReplayConsumers:
         state = await stream_state(self._link, StreamName.EVENTS, f"{subjects.REPLAYS}.*")
         return Copies(state.subjects or {}, state.last_seq)
 
-    async def forget_acknowledged(self, durable: str) -> int:
-        """Delete the copies that a durable has acknowledged, and count the others.
+    async def delete_acknowledged(self, durable: str) -> int:
+        """Delete the copies that a durable has acknowledged.
+
+        Returns:
+            How many copies the durable has not acknowledged.
 
         Raises:
             Unavailable: JetStream does not answer.
@@ -114,20 +120,21 @@ class ReplayConsumers:
                 self._link.js.consumer_info(StreamName.EVENTS, durable),
             )
             floor = info.ack_floor.stream_seq if info.ack_floor else 0
-        own = _copies_of(info)
+        own = _copy_filters(info)
         for subject in own:
-            await self.forget(subject, floor)
+            await self.delete_copies(subject, floor)
         counts = (await self.copies()).counts
         return sum(counts.get(subject, 0) for subject in own)
 
-    async def forget(self, subject: str, last: int) -> None:
+    async def delete_copies(self, subject: str, last: int) -> None:
         """Delete the copies on a subject, up to a sequence.
 
         Raises:
             Unavailable: JetStream does not answer.
         """
-        # Not purged: nats-server 2.11 and 2.12 move a durable that reads the purged subject besides
-        # others to the end of the stream, past what it has not read.
+        # Deleted one by one, because of a bug in the purge of nats-server 2.11 and 2.12: a durable
+        # with the purged subject among its filters skips to the end of the stream, past messages
+        # that it has not read.
         stream, first = StreamName.EVENTS, 1
         while first <= last:
             batch = await read_batch(self._link, stream, first=first, subject=subject)
@@ -137,7 +144,7 @@ class ReplayConsumers:
                 return
             first = done[-1] + 1
 
-    async def _all(self) -> list[ConsumerInfo]:
+    async def _list(self) -> list[ConsumerInfo]:
         with available(self._link):
             try:
                 return await self._link.wait_unless_refused(
@@ -151,22 +158,22 @@ class ReplayConsumers:
         with available(self._link):
             js = await self._link.js_for(StreamName.EVENTS)
             api = API if js is self._link.js else OWN_API
-            # As it is, with fields that the client library does not know.
-            config = (await self._ask(f"{api}.CONSUMER.INFO.{StreamName.EVENTS}.{name}")).config
+            # The raw configuration: nats-py would drop fields that it does not know.
+            config = (await self._request(f"{api}.CONSUMER.INFO.{StreamName.EVENTS}.{name}")).config
             subject = f"{api}.CONSUMER.CREATE.{StreamName.EVENTS}.{name}"
             set_filters(config, filters)
             if len(filters) == 1:
                 # The server checks that the last part is the filter.
                 subject = f"{subject}.{filters[0]}"
-            wanted = {"stream_name": StreamName.EVENTS, "config": config, "action": "update"}
-            await self._ask(subject, msgspec.json.encode(wanted))
+            update = {"stream_name": StreamName.EVENTS, "config": config, "action": "update"}
+            await self._request(subject, msgspec.json.encode(update))
 
-    async def _ask(self, subject: str, body: bytes = b"") -> _Answer:
+    async def _request(self, subject: str, body: bytes = b"") -> _Reply:
         message = await self._link.request_raw(subject, body, seconds=MANAGEMENT_SECONDS)
-        answer = msgspec.json.decode(message.data, type=_Answer)
-        if answer.error is not None:
-            raise Unavailable(f"JetStream refuses: {answer.error.description}")
-        return answer
+        reply = msgspec.json.decode(message.data, type=_Reply)
+        if reply.error is not None:
+            raise Unavailable(f"JetStream refuses: {reply.error.description}")
+        return reply
 
 
 def _target(consumers: Sequence[ConsumerInfo], durable: str) -> ConsumerInfo:
@@ -185,26 +192,26 @@ def _target(consumers: Sequence[ConsumerInfo], durable: str) -> ConsumerInfo:
     )
 
 
-def _config(info: ConsumerInfo) -> dict[str, Any]:
-    one = info.config
-    return {"filter_subject": one.filter_subject, "filter_subjects": one.filter_subjects}
+def _filter_fields(info: ConsumerInfo) -> dict[str, Any]:
+    config = info.config
+    return {"filter_subject": config.filter_subject, "filter_subjects": config.filter_subjects}
 
 
-def _wanted(info: ConsumerInfo) -> list[str]:
-    """What it reads apart from copies for itself."""
+def _own_filters(info: ConsumerInfo) -> list[str]:
+    """A consumer's filters, without those for its own copies."""
     own = subjects.replays_of(info.name)
-    return [one for one in filters_of(_config(info)) if one not in own]
+    return [one for one in filters_of(_filter_fields(info)) if one not in own]
 
 
-def _copies_of(info: ConsumerInfo) -> list[str]:
-    """Subjects of copies for itself that it reads."""
+def _copy_filters(info: ConsumerInfo) -> list[str]:
+    """A consumer's filters for its own copies."""
     own = subjects.replays_of(info.name)
-    return [one for one in filters_of(_config(info)) if one in own]
+    return [one for one in filters_of(_filter_fields(info)) if one in own]
 
 
-def _apart_from_copies(info: ConsumerInfo) -> list[str]:
-    """What it is to read apart from copies for itself: nothing of anybody else's."""
-    if named := by_name(_wanted(info)):
+def _without_copies(info: ConsumerInfo) -> list[str]:
+    """A consumer's filters, changed so that they match no copies for another durable."""
+    if named := without_copies(_own_filters(info)):
         return named
     raise InvalidRequest(
         f"the consumer {info.name!r} reads copies of replays and nothing else; delete it first, "

@@ -1,4 +1,4 @@
-"""Filters of consumers of EVENTS, and which of them would match copies of a replay."""
+"""Subject filters of consumers of EVENTS, and which of them match copies of a replay."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 from hogsend.contract import subjects
 
 EVERYTHING = (f"{subjects.EVENTS}.*", f"{subjects.CONTACTS}.*.erased")
-"""What is announced to everybody who reads the stream."""
+"""All subjects of the stream except those of copies."""
 
 _COPIES = f"{subjects.REPLAYS}.*"
 
 
 def filters_of(config: Mapping[str, Any]) -> list[str]:
-    """The filters of a consumer; none is everything in the stream."""
+    """The filters in a consumer's configuration; without any, the consumer reads everything."""
     several = config.get("filter_subjects") or ()
     single = config.get("filter_subject")
     return list(several) or ([single] if single else [">"])
 
 
 def set_filters(config: MutableMapping[str, Any], filters: Sequence[str]) -> None:
-    """Give a configuration filters; one is written as clients mostly do.
+    """Set the filters in a consumer's configuration; a single one as `filter_subject`.
 
     Raises:
-        ValueError: there are none, which JetStream would take for everything.
+        ValueError: `filters` is empty, which JetStream would take for everything.
     """
     if not filters:
         message = "a consumer without a filter reads everything"
@@ -38,22 +38,22 @@ def set_filters(config: MutableMapping[str, Any], filters: Sequence[str]) -> Non
 
 
 def catches_replays(pattern: str) -> bool:
-    """Whether a filter catches copies for some durable."""
+    """Whether a filter matches copies for any durable."""
     return subjects.common(pattern, _COPIES) is not None
 
 
 def names_replays(pattern: str) -> bool:
-    """Whether a filter is about copies and nothing else."""
-    return catches_replays(pattern) and not _apart_from_copies(pattern)
+    """Whether a filter matches copies and nothing else."""
+    return catches_replays(pattern) and not _split_off_copies(pattern)
 
 
-def by_name(filters: Sequence[str]) -> list[str]:
-    """Filters that catch the same, without copies; empty when they catch copies alone."""
+def without_copies(filters: Sequence[str]) -> list[str]:
+    """Filters that match the same except copies; empty if `filters` match copies alone."""
     named: list[str] = []
-    for one in filters:
-        named += _apart_from_copies(one) if catches_replays(one) else [one]
+    for pattern in filters:
+        named += _split_off_copies(pattern) if catches_replays(pattern) else [pattern]
     named = list(dict.fromkeys(named))
-    # JetStream takes no two filters that overlap.
+    # JetStream refuses filters that overlap.
     return [
         name
         for name in named
@@ -61,6 +61,6 @@ def by_name(filters: Sequence[str]) -> list[str]:
     ]
 
 
-def _apart_from_copies(pattern: str) -> list[str]:
-    found = (subjects.common(pattern, name) for name in EVERYTHING)
-    return [name for name in found if name is not None]
+def _split_off_copies(pattern: str) -> list[str]:
+    overlaps = (subjects.common(pattern, name) for name in EVERYTHING)
+    return [name for name in overlaps if name is not None]

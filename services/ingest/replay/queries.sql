@@ -1,11 +1,11 @@
--- name: now()$
+-- name: current_time()$
 -- The time by PostgreSQL's clock.
 SELECT now();
 
--- name: happened(since, until, received_before, after, after_occurred, after_received, after_source, after_id, after_event, after_user, limit)
--- Events that happened in a span and were received before a moment, in the order in which they happened,
--- each with the key its contact is known by now. Not those that a backfill brought, which may never have
--- been announced, nor those of a person whose erasure has not come to them yet.
+-- name: events_between(since, until, received_before, after, after_occurred, after_received, after_source, after_id, after_event, after_user, limit)
+-- Events that occurred in a span and were received before a moment, in order of occurrence, each with its
+-- contact's current key. Without events from a backfill, which may never have been announced, and without
+-- events of a person whose erasure has not deleted them yet.
 WITH page AS (
     SELECT *, hashtextextended(event, 0) AS event_hash, hashtextextended(user_id, 0) AS user_hash
     FROM events

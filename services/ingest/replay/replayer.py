@@ -1,8 +1,9 @@
-"""Delivers events to one durable again, a part at a time, and tidies up afterwards.
+"""Delivers events to one durable again, a part at a time, and cleans up afterwards.
 
-Copies go into the stream EVENTS, on a subject of the durable's own, with message ids of their own:
-with the ids of the events JetStream would drop them as repeats. Never more than `MOST_COPIES` of
-them wait, so that they do not push events out of the stream.
+Copies of the events are published to the stream EVENTS, on a subject of this durable alone. They
+have message ids of their own: JetStream would drop copies with the ids of the events as duplicates.
+About `MOST_COPIES` of them wait for a durable at most, so that they do not push events out of the
+stream.
 """
 
 from __future__ import annotations
@@ -39,45 +40,49 @@ from hogsend.transport.publisher import OutgoingMessage, Publisher
 from services.ingest.erasure.freshness import is_stale
 from services.ingest.pages import EventPosition, cursor, position
 from services.ingest.replay.announced import (
-    UNORDERED,
-    Announced,
+    REORDERED_WITHIN,
+    AnnouncedEvent,
     AnnouncedEvents,
 )
 from services.ingest.replay.consumers import ReplayConsumers
 
 BUDGET_SECONDS = 8.0
-"""How long one part takes at most."""
+"""After this long a request returns, and the next one continues."""
 MOST_COPIES = 10_000
-"""Copies that wait for one durable."""
-LOOK_SECONDS = 0.25
-"""How soon is looked again whether the durable has acknowledged some."""
+"""No further copies are published while so many wait for the durable."""
+POLL_SECONDS = 0.25
+"""Pause between two checks whether the durable has acknowledged copies."""
 TIDY_SECONDS = 30.0
-CLOCKS = timedelta(hours=1)
-"""How far ahead of ours the clock of a reporter of events may be."""
+"""Pause between two cleanups."""
+CLOCK_SKEW = timedelta(hours=1)
+"""How far the clock of an event's reporter may be ahead of JetStream's."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 log = structlog.get_logger(__name__)
 
 
 class ReplayPosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Where a replay goes on."""
+    """The position from which a replay continues."""
 
     id: str
+    """Id of the replay."""
     until: Moment
     last: int
-    """Sequence in the stream at which it ends."""
+    """Last sequence in the stream that is replayed."""
     sequence: int | None
-    """Next one in the stream; None while events are read from PostgreSQL."""
+    """Next sequence in the stream; None while events are read from PostgreSQL."""
     received_before: Moment | None = None
-    """PostgreSQL has to give what was received before."""
+    """Events that were received before are read from PostgreSQL; None is all."""
     row: EventPosition | None = None
+    """The last event that was read from PostgreSQL."""
 
 
 class _Part(NamedTuple):
-    """What was read at once."""
+    """Events that were read together."""
 
-    events: Sequence[Announced]
+    events: Sequence[AnnouncedEvent]
     after: ReplayPosition | None
+    """The position after them; None at the end of the replay."""
 
 
 class EventReplayer:
@@ -97,30 +102,31 @@ class EventReplayer:
         self._budget = budget_seconds
         self._events = AnnouncedEvents(link, database)
         self._consumers = ReplayConsumers(link)
-        self._beginning: tuple[str, frozenset[str]] = "", frozenset()
-        """Of the replay that was asked for last: what is at the beginning of the stream."""
-        self._unread: frozenset[str] = frozenset()
-        """Subjects of copies that no durable read when it was looked last."""
+        self._stream_start: tuple[str, frozenset[str]] = "", frozenset()
+        """Id of the last replay, and the message ids of the first events in the stream: a cache."""
+        self._orphaned: frozenset[str] = frozenset()
+        """Subjects of copies that no durable read at the last cleanup."""
 
-    async def replay(self, wanted: ReplayEvents) -> EventsReplayed:
-        """Give the durable the next part, or count it.
+    async def replay(self, request: ReplayEvents) -> EventsReplayed:
+        """Publish the next part of a replay to a durable, or count its events.
 
         Raises:
-            NotFound: there is no such durable.
-            InvalidRequest: it is Hogsend's own, the span is empty, or `after` is none of a replay.
-            Unavailable: NATS or PostgreSQL cannot be used, or another replay to the durable runs;
-                the same part may be asked for again.
+            NotFound: the durable does not exist.
+            InvalidRequest: the consumer is Hogsend's own, the span is empty, or `after` is not from
+                the reply before.
+            Unavailable: NATS or PostgreSQL is unavailable, or another replay to the durable runs;
+                the same part may be requested again.
         """
-        filters = await self._consumers.filters(wanted.durable)
-        start = await self._start(wanted)
-        if wanted.dry_run:
-            return await self._count(wanted, start, filters)
-        async with self._alone(wanted.durable) as lock:
-            await self._consumers.open(wanted.durable)
-            return await self._publish(wanted, start, filters, lock)
+        filters = await self._consumers.filters(request.durable)
+        start = await self._start(request)
+        if request.dry_run:
+            return await self._count(request, start, filters)
+        async with self._exclusive(request.durable) as lock:
+            await self._consumers.open(request.durable)
+            return await self._publish(request, start, filters, lock)
 
     async def tidy_forever(self) -> None:
-        """Tidy up again and again; never ends."""
+        """Clean up every `TIDY_SECONDS`; never ends."""
         while True:
             await asyncio.sleep(TIDY_SECONDS)
             if not self._link.connected:
@@ -129,39 +135,43 @@ class EventReplayer:
                 await self.tidy()
             except HogsendError as error:
                 metrics.FAILURES.labels("replay", error.code).inc()
-                log.warning("replays are not tidied up after yet", reason=str(error))
+                log.warning("copies of replays are not cleaned up yet", reason=str(error))
 
     async def tidy(self) -> None:
-        """Delete copies that are acknowledged or have no reader, take back filters without copies.
+        """Delete copies that are acknowledged or have no reader; remove filters without copies.
 
         Raises:
-            Unavailable: NATS or PostgreSQL cannot be used.
+            Unavailable: NATS or PostgreSQL is unavailable.
         """
         copies = await self._consumers.copies()
-        opened = await self._consumers.opened()
-        # A replay has its durable read them before it publishes any. So these have no reader: the
-        # consumer was deleted, and perhaps made again. What is published from now on is not meant.
-        unread = frozenset(copies.counts).difference(chain.from_iterable(opened.values()))
-        # Seen twice: JetStream's list of consumers is incomplete while one of its servers is down.
-        for subject in unread & self._unread:
-            await self._consumers.forget(subject, copies.last)
-        self._unread = unread
+        opened = await self._consumers.open_durables()
+        # A replay adds the filter to its durable before it publishes copies. So copies without a
+        # filter have no reader: the durable was deleted, and perhaps created again. Copies that
+        # are published from now on, after `copies.last`, are left alone.
+        orphaned = frozenset(copies.counts).difference(chain.from_iterable(opened.values()))
+        # Deleted at the second cleanup that finds them without a reader: JetStream's list of
+        # consumers is incomplete while one of its servers is down.
+        for subject in orphaned & self._orphaned:
+            await self._consumers.delete_copies(subject, copies.last)
+        self._orphaned = orphaned
         for durable in opened:
             try:
-                async with self._alone(durable):
-                    if not await self._consumers.forget_acknowledged(durable):
+                async with self._exclusive(durable):
+                    if not await self._consumers.delete_acknowledged(durable):
                         await self._consumers.close(durable)
             except (Busy, NotFound, InvalidRequest):
-                # Its replay goes on, it was deleted meanwhile, or no replay may be to it.
+                # Its replay is running, it was deleted meanwhile, or it may not get a replay.
                 continue
             except HogsendError as error:
-                # The others may do.
+                # The other durables are cleaned up nevertheless.
                 metrics.FAILURES.labels("replay", error.code).inc()
                 log.warning(
-                    "a replay is not tidied up after yet", durable=durable, reason=str(error)
+                    "copies for a durable are not cleaned up yet",
+                    durable=durable,
+                    reason=str(error),
                 )
 
-    def _alone(self, durable: str) -> AbstractAsyncContextManager[HeldLock]:
+    def _exclusive(self, durable: str) -> AbstractAsyncContextManager[HeldLock]:
         return exclusive(
             self._database,
             LockKey.of_pair("replay", durable),
@@ -171,137 +181,141 @@ class EventReplayer:
             busy=f"another replay to {durable!r} runs; try again when it has ended",
         )
 
-    async def _start(self, wanted: ReplayEvents) -> ReplayPosition:
-        after = "after must be what the part before this one gave"
-        if (goes_on := position(ReplayPosition, wanted.after, after)) is not None:
-            return goes_on
-        until = wanted.until or await self._events.now()
-        if until <= wanted.since:
+    async def _start(self, request: ReplayEvents) -> ReplayPosition:
+        invalid = "after must be what the part before this one gave"
+        if (after := position(ReplayPosition, request.after, invalid)) is not None:
+            return after
+        until = request.until or await self._events.current_time()
+        if until <= request.since:
             raise InvalidRequest("the span is empty: until is not after since")
         extent = await self._events.extent()
-        edge = extent.received_since and extent.received_since + UNORDERED
+        edge = extent.received_since and extent.received_since + REORDERED_WITHIN
         start = ReplayPosition(secrets.token_hex(8), until, extent.last, None, edge)
-        if edge is not None and wanted.since >= edge:
-            return await self._in_stream(wanted, start)
+        if edge is not None and request.since >= edge:
+            return await self._from_stream(request, start)
         return start
 
-    async def _in_stream(self, wanted: ReplayEvents, start: ReplayPosition) -> ReplayPosition:
-        # JetStream takes a time of some centuries ago for one that is to come.
-        since = max(wanted.since, _EPOCH) - CLOCKS
-        first = await self._events.first_in_stream(since)
+    async def _from_stream(self, request: ReplayEvents, start: ReplayPosition) -> ReplayPosition:
+        # JetStream takes a time some centuries ago for a time in the future.
+        since = max(request.since, _EPOCH) - CLOCK_SKEW
+        first = await self._events.first_sequence_since(since)
         sequence = start.last + 1 if first is None else first
         return msgspec.structs.replace(start, sequence=sequence, row=None)
 
-    async def _read(self, wanted: ReplayEvents, start: ReplayPosition) -> _Part:
+    async def _read(self, request: ReplayEvents, start: ReplayPosition) -> _Part:
         if start.sequence is None:
-            found = await self._events.in_database(
-                wanted.since, start.until, received_before=start.received_before, after=start.row
+            events = await self._events.read_database(
+                request.since, start.until, received_before=start.received_before, after=start.row
             )
-            if not found:
-                return _Part([], await self._in_stream(wanted, start))
-            after = msgspec.structs.replace(start, row=found[-1].row)
-            return _Part(await self._not_in_stream(start, found), after)
+            if not events:
+                return _Part([], await self._from_stream(request, start))
+            after = msgspec.structs.replace(start, row=events[-1].row)
+            return _Part(await self._not_in_stream(start, events), after)
         if start.sequence > start.last:
             return _Part([], None)
-        found = await self._events.in_stream(start.sequence)
-        if not found:
+        events = await self._events.read_stream(start.sequence)
+        if not events:
             return _Part([], None)
-        after = msgspec.structs.replace(start, sequence=found[-1].sequence + 1)
-        span = [one for one in found if wanted.since <= one.occurred_at < start.until]
-        return _Part([one for one in span if one.sequence <= start.last], after)
+        after = msgspec.structs.replace(start, sequence=events[-1].sequence + 1)
+        span = [event for event in events if request.since <= event.occurred_at < start.until]
+        return _Part([event for event in span if event.sequence <= start.last], after)
 
     async def _not_in_stream(
-        self, start: ReplayPosition, found: Sequence[Announced]
-    ) -> Sequence[Announced]:
-        """Without events of PostgreSQL that the stream has: those are read from there."""
+        self, start: ReplayPosition, events: Sequence[AnnouncedEvent]
+    ) -> Sequence[AnnouncedEvent]:
+        """Leave out events from PostgreSQL that are in the stream: they are read there later."""
         edge = start.received_before
-        if edge is None or all(one.received_at < edge - UNORDERED for one in found):
-            return found
-        if self._beginning[0] != start.id:
-            self._beginning = start.id, await self._events.at_beginning(edge)
-        return [one for one in found if message_id(one.headers) not in self._beginning[1]]
+        if edge is None or all(event.received_at < edge - REORDERED_WITHIN for event in events):
+            return events
+        if self._stream_start[0] != start.id:
+            self._stream_start = start.id, await self._events.ids_at_start(edge)
+        ids = self._stream_start[1]
+        return [event for event in events if message_id(event.headers) not in ids]
 
     async def _count(
-        self, wanted: ReplayEvents, start: ReplayPosition, filters: Sequence[str]
+        self, request: ReplayEvents, start: ReplayPosition, filters: Sequence[str]
     ) -> EventsReplayed:
-        count, at, ends = 0, start, time.monotonic() + self._budget
+        count, at, deadline = 0, start, time.monotonic() + self._budget
         while True:
-            part = await self._read(wanted, at)
-            count += len(_of_interest(part.events, filters))
-            if part.after is None or time.monotonic() > ends:
-                return _done(at, part.after, count=count)
+            part = await self._read(request, at)
+            count += len(_matching(part.events, filters))
+            if part.after is None or time.monotonic() > deadline:
+                return _result(at, part.after, count=count)
             at = part.after
 
     async def _publish(
         self,
-        wanted: ReplayEvents,
+        request: ReplayEvents,
         start: ReplayPosition,
         filters: Sequence[str],
         lock: HeldLock,
     ) -> EventsReplayed:
-        count = left_out = 0
-        at, ends = start, time.monotonic() + self._budget
+        count = omitted = 0
+        at, deadline = start, time.monotonic() + self._budget
         while True:
-            waiting = await self._consumers.forget_acknowledged(wanted.durable)
+            waiting = await self._consumers.delete_acknowledged(request.durable)
             if waiting >= MOST_COPIES:
-                if time.monotonic() > ends:
-                    return _done(at, at, count=count, left_out=left_out, waiting=waiting)
-                await asyncio.sleep(LOOK_SECONDS)
+                if time.monotonic() > deadline:
+                    return _result(at, at, count=count, omitted=omitted, waiting=waiting)
+                await asyncio.sleep(POLL_SECONDS)
                 continue
             read_at = asyncio.get_running_loop().time()
-            part = await self._read(wanted, at)
+            part = await self._read(request, at)
             await lock.confirm()
             copies = [
-                _copy(one, start.id, wanted.durable) for one in _of_interest(part.events, filters)
+                _copy(one, start.id, request.durable) for one in _matching(part.events, filters)
             ]
             if is_stale(read_at):
                 # An erasure may have deleted some of these events since they were read. Copies that
                 # are published after its last sweep would stay, so the part is read again.
-                return _done(at, at, count=count, left_out=left_out, waiting=waiting)
+                return _result(at, at, count=count, omitted=omitted, waiting=waiting)
             for outcome in await self._publisher.publish_all(copies):
                 if isinstance(outcome, TooLarge):
-                    left_out += 1
+                    omitted += 1
                 elif isinstance(outcome, PublishRejected):
                     raise Unavailable(str(outcome)) from outcome
                 else:
                     count += 1
-            if part.after is None or time.monotonic() > ends:
+            if part.after is None or time.monotonic() > deadline:
                 waiting += len(copies)
-                log.info("events replayed", durable=wanted.durable, id=start.id, count=count)
-                return _done(at, part.after, count=count, left_out=left_out, waiting=waiting)
+                log.info("events replayed", durable=request.durable, id=start.id, count=count)
+                return _result(at, part.after, count=count, omitted=omitted, waiting=waiting)
             at = part.after
 
 
-def _of_interest(events: Sequence[Announced], filters: Sequence[str]) -> list[Announced]:
+def _matching(events: Sequence[AnnouncedEvent], filters: Sequence[str]) -> list[AnnouncedEvent]:
+    """The events whose subject matches one of a consumer's filters."""
     return [
-        one for one in events if any(subjects.covers(wanted, one.subject) for wanted in filters)
+        event
+        for event in events
+        if any(subjects.covers(pattern, event.subject) for pattern in filters)
     ]
 
 
-def _copy(event: Announced, id: str, durable: str) -> OutgoingMessage:
-    own, known_as = subjects.replay(durable), message_id(event.headers) or ""
+def _copy(event: AnnouncedEvent, id: str, durable: str) -> OutgoingMessage:
+    subject, original_id = subjects.replay(durable), message_id(event.headers) or ""
     headers: Mapping[str, str] = {
         **event.headers,
-        MESSAGE_ID: f"replay:{id}:{own}:{known_as}",
-        ORIGINAL_ID: known_as,
+        MESSAGE_ID: f"replay:{id}:{subject}:{original_id}",
+        ORIGINAL_ID: original_id,
         REPLAY: id,
         "Nats-Expected-Stream": StreamName.EVENTS,
     }
-    return OutgoingMessage(own, event.body, headers)
+    return OutgoingMessage(subject, event.body, headers)
 
 
-def _done(
+def _result(
     start: ReplayPosition,
     after: ReplayPosition | None,
     *,
     count: int,
-    left_out: int = 0,
+    omitted: int = 0,
     waiting: int = 0,
 ) -> EventsReplayed:
     return EventsReplayed(
         id=start.id,
         count=count,
-        left_out=left_out,
+        left_out=omitted,
         waiting=waiting,
         until=start.until,
         after=None if after is None else cursor(after),

@@ -80,7 +80,7 @@ async def looks_for_durables(connection: Connection) -> None:
 
 
 async def looks_at_a_durable(connection: Connection) -> None:
-    await ReplayConsumers(connection).forget_acknowledged(MIRROR)
+    await ReplayConsumers(connection).delete_acknowledged(MIRROR)
 
 
 @pytest.fixture(autouse=True)

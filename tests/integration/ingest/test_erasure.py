@@ -318,7 +318,7 @@ async def test_what_is_not_deleted_yet_is_not_replayed(driver: Driver) -> None:
     span = datetime(2025, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
 
     async def replayed() -> list[str]:
-        found = await events.in_database(*span, received_before=None, after=None)
+        found = await events.read_database(*span, received_before=None, after=None)
         return [msgspec.json.decode(one.body, type=Event).id for one in found]
 
     assert sorted(await replayed()) == ["e1", "e2"]

@@ -309,7 +309,7 @@ async def test_a_durable_that_cannot_be_tidied_up_after_is_counted_and_stops_no_
     driver: Driver, own: EventReplayer
 ) -> None:
     before = await filters(driver)
-    forget = ReplayConsumers.forget_acknowledged
+    forget = ReplayConsumers.delete_acknowledged
 
     async def refused_for_the_mailer(consumers: ReplayConsumers, durable: str) -> int:
         if durable == MAILER:
@@ -321,7 +321,7 @@ async def test_a_durable_that_cannot_be_tidied_up_after_is_counted_and_stops_no_
         await taken(driver, durable)
     counted = FAILURES.labels("replay", Unavailable.code)
     failed = counted._value.get()
-    with patch.object(ReplayConsumers, "forget_acknowledged", refused_for_the_mailer):
+    with patch.object(ReplayConsumers, "delete_acknowledged", refused_for_the_mailer):
         await own.tidy()
     assert counted._value.get() == failed + 1
     after = await filters(driver)

@@ -191,7 +191,7 @@ async def test_a_page_of_numbers_that_are_long_as_text_reads_few_more_than_it_sh
         "export": lambda: Exporter(database, link).page(
             ExportContact(contact_id=UUID(CONTACT), part="events")
         ),
-        "replay": lambda: AnnouncedEvents(link, database).in_database(
+        "replay": lambda: AnnouncedEvents(link, database).read_database(
             SAME, FAR, received_before=None, after=None
         ),
     }

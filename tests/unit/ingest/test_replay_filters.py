@@ -7,11 +7,11 @@ import pytest
 from hogsend.contract import subjects
 from services.ingest.replay.filters import (
     EVERYTHING,
-    by_name,
     catches_replays,
     filters_of,
     names_replays,
     set_filters,
+    without_copies,
 )
 
 COPY = subjects.replay("mailer")
@@ -35,14 +35,14 @@ COPY = subjects.replay("mailer")
 def test_what_catches_copies_is_replaced_by_what_it_else_catches(
     filters: list[str], named: list[str]
 ) -> None:
-    assert by_name(filters) == named
+    assert without_copies(filters) == named
     assert not any(map(catches_replays, named))
 
 
 @pytest.mark.parametrize("pattern", [COPY, "hogsend.replays.*", "*.replays.*", "hogsend.replays.>"])
 def test_a_filter_for_copies_is_known(pattern: str) -> None:
     assert names_replays(pattern)
-    assert by_name([pattern]) == []
+    assert without_copies([pattern]) == []
 
 
 def test_no_filter_is_never_written_for_what_reads_nothing() -> None:
