@@ -233,7 +233,7 @@ async def test_a_message_from_jetstream_is_not_a_request(
         assert (await gateway.request(INGEST_AUDIT, ListAudit(offset=7))).total == 7
 
 
-async def test_a_stop_answers_what_is_in_progress_and_takes_no_more(
+async def test_a_stop_answers_the_requests_in_progress_and_accepts_no_more(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
     work.gate = asyncio.Event()
