@@ -25,13 +25,13 @@ class StoredProject:
         self._provider = watcher.provider
         self._is_outdated = False
         # The watcher asks at once and every 30 s, so a caller rarely has to wait for an answer.
-        self._reply = watcher.watch("project", self._ask, at_once=True, on_answer=self._answered)
+        self._reply = watcher.watch("project", self._ask, eager=True, on_value=self._answered)
         watcher.on_change(self._changed)
 
     @property
     def held(self) -> ProjectReply | None:
         """What was stored when the credentials service was last asked."""
-        return self._reply.held
+        return self._reply.value
 
     async def get(self) -> ProjectReply:
         """Give what is stored.
@@ -39,7 +39,7 @@ class StoredProject:
         Raises:
             HogsendError: the credentials service cannot be asked, and must be.
         """
-        held = self._reply.held
+        held = self._reply.value
         if held is not None and not self._is_outdated:
             return held
         return await self._reply.refresh()

@@ -64,9 +64,9 @@ class SigningKeys:
         self._minted = watcher.watch(
             "signing_secret",
             self._ask,
-            at_once=True,
-            on_answer=self._learn,
-            is_settled=lambda reply: reply.state != "unreadable",
+            eager=True,
+            on_value=self._learn,
+            is_usable=lambda reply: reply.state != "unreadable",
         )
 
     @classmethod
@@ -111,18 +111,18 @@ class SigningKeys:
 
         What cannot be asked now is asked for again soon, and until then the ones before count.
         """
-        self._minted.outdate()
+        self._minted.invalidate()
         try:
             await self._minted.refresh()
         except HogsendError as error:
             metrics.FAILURES.labels("signing_secret", error.code).inc()
             log.debug("signing secret not confirmed", reason=str(error))
-            self._watcher.hurry()
+            self._watcher.revalidate_now()
 
     async def _ask(self) -> SigningSecretReply:
         reference = ProviderRef(provider_id=self._watcher.provider)
         reply = await self._link.request(CREDENTIALS_SIGNING_SECRET, reference)
-        held = self._minted.held
+        held = self._minted.value
         forgotten = held is not None and reply.state == "absent" and reply.version < held.version
         return held if held is not None and forgotten else reply
 

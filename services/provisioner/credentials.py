@@ -45,7 +45,7 @@ class Credentials:
 
     async def replace_bearer(self, rejected: str) -> TokenReply:
         """Request a bearer in place of a token that PostHog has just rejected."""
-        return await self._cache.instead_of(token_digest(rejected))
+        return await self._cache.replace_rejected(token_digest(rejected))
 
     async def cached_bearer(self, seconds: float) -> TokenReply:
         """Return the cached bearer, or request one within `seconds`.

@@ -61,7 +61,7 @@ class PersonAccess:
         except PostHogError as error:
             if error.status != UNAUTHORIZED or bearer.token is None:
                 raise
-            fresh = await self._bearers.instead_of(token_digest(bearer.token))
+            fresh = await self._bearers.replace_rejected(token_digest(bearer.token))
             if fresh.token in {None, bearer.token}:
                 raise
             return await self._ask_with(ask, fresh), fresh

@@ -86,9 +86,9 @@ class WebhookSecret:
         self._minted = watcher.watch(
             "webhook_secret",
             self._ask,
-            at_once=configured is None,
-            on_answer=self._learn,
-            is_settled=lambda reply: reply.state != "unreadable",
+            eager=configured is None,
+            on_value=self._learn,
+            is_usable=lambda reply: reply.state != "unreadable",
         )
         self._heard = asyncio.Event()
         self._may_be_open = may_be_open
@@ -97,13 +97,13 @@ class WebhookSecret:
         if configured is not None:
             self._remember_secret()
         if configured is None and (cached := self._memory.load()):
-            self._minted.assume(cached)
+            self._minted.preload(cached)
             self._remember_secret()
 
     @property
     def known(self) -> bool:
         """Whether a presented secret can be checked."""
-        return self._configured is not None or (self._minted.is_settled and not self.missing)
+        return self._configured is not None or (self._minted.is_usable and not self.missing)
 
     async def heard_of(self, within: float) -> None:
         """Wait until there is anything to go by, but not longer than `within` seconds."""
@@ -119,7 +119,7 @@ class WebhookSecret:
 
         It stays like this until the operator sets a secret, connects, or opens it.
         """
-        held = self._minted.held
+        held = self._minted.value
         if self._configured is not None or held is None or held.state != "absent":
             return False
         return not self._is_open_without_secret
@@ -131,20 +131,20 @@ class WebhookSecret:
     @property
     def unreadable(self) -> bool:
         """Whether a secret was minted that no configured `BETTER_AUTH_SECRET` unseals."""
-        held = self._minted.held
+        held = self._minted.value
         return self._configured is None and held is not None and held.state == "unreadable"
 
     @property
     def version(self) -> int | None:
         """Version of the credential last heard of; None with a secret from the environment."""
-        held = self._minted.held
+        held = self._minted.value
         return held.version if held else None
 
     def check(self, presented: bytes | None) -> SecretCheck:
         """Check a presented secret in constant time; None means that none was sent."""
         expected = self._configured
         if expected is None:
-            held = self._minted.held
+            held = self._minted.value
             if held is None or held.state == "unreadable" or self.missing:
                 return SecretCheck.UNKNOWN
             if held.state == "absent":
@@ -169,7 +169,7 @@ class WebhookSecret:
         return self.check(presented)
 
     def _minted_before(self) -> Sequence[str]:
-        held = self._minted.held if self._configured is None else None
+        held = self._minted.value if self._configured is None else None
         if held is None or not held.previous_sha256:
             return ()
         until = held.previous_until
@@ -183,13 +183,13 @@ class WebhookSecret:
         """
         if self._configured is not None:
             return
-        self._minted.outdate()
+        self._minted.invalidate()
         if await self._confirm():
             return
-        held = self._minted.held
+        held = self._minted.value
         if held is not None and held.state == "absent":
-            self._minted.forget()
-        self._watcher.hurry()
+            self._minted.clear()
+        self._watcher.revalidate_now()
 
     async def _confirm(self) -> bool:
         """Ask what is minted; whether there was an answer."""
@@ -204,7 +204,7 @@ class WebhookSecret:
     async def _ask(self) -> WebhookSecretReply:
         reference = ProviderRef(provider_id=self._watcher.provider)
         reply = await self._link.request(CREDENTIALS_WEBHOOK_SECRET, reference)
-        held = self._minted.held
+        held = self._minted.value
         if held is not None and _is_forgotten(reply, held):
             if self._state != "absent":
                 log.error(

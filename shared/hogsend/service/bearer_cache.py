@@ -1,4 +1,4 @@
-"""A service's own copy of a provider's bearer, dropped the moment the credential changes."""
+"""A service's cached copy of a provider's bearer token, invalidated when the credential changes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hogsend.transport.connection import Connection
 log = structlog.get_logger(__name__)
 
 SKEW = timedelta(seconds=60)
-"""A token with less than this left is asked for again, so that credentials can refresh it."""
+"""A token that expires within this time is fetched again, so that credentials can refresh it."""
 
 
 class BearerCache:
-    """The bearer for one provider."""
+    """The bearer token for one provider."""
 
     def __init__(
         self,
@@ -28,54 +28,54 @@ class BearerCache:
         watcher: CredentialWatcher,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Ask over `link`, and follow the credential with `watcher`."""
+        """Fetch tokens over `link` when `watcher` reports a change."""
         self._link = link
         self._provider = watcher.provider
         self._now = now
-        self._bearer = watcher.watch("bearer", self._ask, at_once=True)
+        self._bearer = watcher.watch("bearer", self._fetch, eager=True)
 
     @property
     def version(self) -> int | None:
-        """Version of the credential that is held; None when none is."""
-        held = self._bearer.held
-        return held.version if held else None
+        """Version of the credential that the cached token belongs to; None without a token."""
+        cached = self._bearer.value
+        return cached.version if cached else None
 
     async def token(self) -> TokenReply:
-        """Give the bearer; callers at the same time share one request.
+        """Return the token; concurrent callers share one request.
 
         Raises:
-            Unavailable: credentials cannot be asked and no token that still lives is held.
+            Unavailable: credentials could not be reached, and no cached token is still valid.
         """
-        held = self._bearer.held
-        if held is not None and self._bearer.is_current and self._is_fresh(held):
-            return held
+        cached = self._bearer.value
+        if cached is not None and self._bearer.is_current and self._is_fresh(cached):
+            return cached
         try:
             return await self._bearer.refresh()
         except Unavailable as error:
-            if held is None or held.token is None or self._has_expired(held):
+            if cached is None or cached.token is None or self._has_expired(cached):
                 raise
             metrics.FAILURES.labels("bearer", error.code).inc()
             log.warning("the current token stays in use", reason=str(error))
-            return held
+            return cached
 
-    async def instead_of(self, rejected_sha256: str) -> TokenReply:
-        """Give another bearer than one PostHog refused, which credentials refreshes.
+    async def replace_rejected(self, rejected_sha256: str) -> TokenReply:
+        """Return a new token after PostHog rejected one; credentials refreshes it.
 
         Args:
-            rejected_sha256: hex digest of that token, see `hogsend.contract.credentials`.
+            rejected_sha256: hex digest of the rejected token, see `hogsend.contract.credentials`.
 
         Raises:
-            Unavailable: credentials cannot be asked.
+            Unavailable: credentials could not be reached.
         """
         request = TokenRequest(provider_id=self._provider, rejected_sha256=rejected_sha256)
-        return await self._bearer.ask(lambda: self._link.request(CREDENTIALS_TOKEN, request))
+        return await self._bearer.fetch_with(lambda: self._link.request(CREDENTIALS_TOKEN, request))
 
-    async def _ask(self) -> TokenReply:
+    async def _fetch(self) -> TokenReply:
         request = TokenRequest(provider_id=self._provider)
         return await self._link.request(CREDENTIALS_TOKEN, request)
 
-    def _is_fresh(self, held: TokenReply) -> bool:
-        return held.expires_at is None or held.expires_at - SKEW > self._now()
+    def _is_fresh(self, reply: TokenReply) -> bool:
+        return reply.expires_at is None or reply.expires_at - SKEW > self._now()
 
-    def _has_expired(self, held: TokenReply) -> bool:
-        return held.expires_at is not None and held.expires_at <= self._now()
+    def _has_expired(self, reply: TokenReply) -> bool:
+        return reply.expires_at is not None and reply.expires_at <= self._now()

@@ -1,11 +1,12 @@
-"""Follows one provider's credential: values that depend on it are read again when it changes.
+"""Keeps values that depend on a provider's credential up to date.
 
-The credential event is what makes a service ask again. Asking every 30 s is the backstop for a lost
-event (the spec's bound), never the mechanism. A reconnection may have lost an event, so it counts
-as a change.
+A service subscribes to the event that credentials publishes with each change, and then fetches such
+values again. As a fallback for a lost event it also fetches them every 30 s, the limit that the
+spec sets. Events may be lost during a reconnection, so a reconnection counts as a change.
 
-One watcher a process and provider stands under everything that depends on the credential: bearers,
-the project key, the private host, person reads, the webhook secret. Each holds a `Watched` value.
+A process has one watcher for each provider, and everything that depends on the credential uses it:
+bearers, the project key, the private host, person reads and the webhook secret. Each of them is a
+`Watched` value.
 """
 
 from __future__ import annotations
@@ -24,137 +25,142 @@ from hogsend.transport.background import run_in_background
 log = structlog.get_logger(__name__)
 
 REVALIDATE_SECONDS = 30.0
-"""An answer older than this is asked for again (the spec's bound for a lost event)."""
-UNKNOWN_RETRY_SECONDS = 0.5
-"""How often a value that nothing is known about yet, and that is wanted at once, is asked for."""
+"""Maximum age of a value before it is fetched again (the spec's limit for a lost event)."""
+UNUSABLE_RETRY_SECONDS = 0.5
+"""Interval of the attempts to fetch an eager value that is missing or not usable."""
 
 Value = TypeVar("Value")
 Clock = Callable[[], float]
 OnChange = Callable[[CredentialChanged | None], None]
-"""Told about every change; None when a change may have been missed."""
+"""Called with each change; with None when a change may have been missed."""
 
 
 class Watched(Generic[Value]):
-    """An answer about the credential, and whether it is still the last word.
+    """A cached value that depends on the credential.
 
-    An answer is current until the credential changes, or `REVALIDATE_SECONDS` have passed. One that
-    a change overtook, having been asked for before, is given to its callers and is never current:
-    it may tell of the credential before.
+    The value is current until the credential changes or `REVALIDATE_SECONDS` have passed. If the
+    credential changes while the value is being fetched, the result may belong to the previous
+    credential: callers that wait for it get it, but it is never current.
     """
 
     def __init__(
         self,
         name: str,
-        ask: Callable[[], Awaitable[Value]],
+        fetch: Callable[[], Awaitable[Value]],
         clock: Clock,
         *,
-        at_once: bool,
-        on_answer: Callable[[Value], None] | None,
-        is_settled: Callable[[Value], bool],
+        eager: bool,
+        on_value: Callable[[Value], None] | None,
+        is_usable: Callable[[Value], bool],
     ) -> None:
         """See `CredentialWatcher.watch`."""
         self.name = name
-        self.at_once = at_once
-        self._is_settled = is_settled
-        self._ask = ask
+        self.eager = eager
+        self._is_usable = is_usable
+        self._fetch = fetch
         self._clock = clock
-        self._on_answer = on_answer
-        self._held: Value | None = None
-        self._asked_at: float | None = None
+        self._on_value = on_value
+        self._value: Value | None = None
+        self._fetched_at: float | None = None
         self._changes = 0
-        self._asking: asyncio.Task[Value] | None = None
+        self._fetching: asyncio.Task[Value] | None = None
 
     @property
-    def held(self) -> Value | None:
-        """The last answer, current or not; None before the first."""
-        return self._held
+    def value(self) -> Value | None:
+        """The cached value, current or not; None before the first."""
+        return self._value
 
     @property
     def is_current(self) -> bool:
-        """Whether `held` is the last word, as far as can be known."""
-        return self._asked_at is not None and self._clock() < self._asked_at + REVALIDATE_SECONDS
+        """Whether no change is known since the value was fetched, at most 30 s ago."""
+        return (
+            self._fetched_at is not None and self._clock() < self._fetched_at + REVALIDATE_SECONDS
+        )
 
     @property
-    def is_settled(self) -> bool:
-        """Whether there is an answer that one can work with."""
-        return self._held is not None and self._is_settled(self._held)
+    def is_usable(self) -> bool:
+        """Whether there is a value, and `watch` was told that such a value is usable."""
+        return self._value is not None and self._is_usable(self._value)
 
     async def get(self) -> Value:
-        """Give the current answer, asking for it when there is none.
+        """Return the current value; fetch it if the cached one is not current.
 
         Raises:
-            HogsendError: the credentials service cannot be asked.
+            HogsendError: the credentials service could not be reached.
         """
-        if self._held is not None and self.is_current:
-            return self._held
+        if self._value is not None and self.is_current:
+            return self._value
         return await self.refresh()
 
     async def refresh(self) -> Value:
-        """Ask, whatever is held; callers at the same time share one question.
+        """Fetch the value even if the cached one is current; concurrent callers share one request.
 
         Raises:
-            HogsendError: the credentials service cannot be asked.
+            HogsendError: the credentials service could not be reached.
         """
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._question(self._ask))
-            self._asking.add_done_callback(self._asked)
-        return await asyncio.shield(self._asking)
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self.fetch_with(self._fetch))
+            self._fetching.add_done_callback(self._fetch_done)
+        return await asyncio.shield(self._fetching)
 
-    def outdate(self) -> None:
-        """Take what is held, and what is being asked, for no longer the last word."""
+    def invalidate(self) -> None:
+        """Mark the cached value, and one that is being fetched, as no longer current."""
         self._changes += 1
-        self._asked_at = None
-        self._asking = None
+        self._fetched_at = None
+        self._fetching = None
 
-    async def ask(self, ask: Callable[[], Awaitable[Value]]) -> Value:
-        """Ask in another way, and hold the answer like any other.
+    async def fetch_with(self, fetch: Callable[[], Awaitable[Value]]) -> Value:
+        """Fetch the value with another request than the usual one, and cache the result.
 
         Raises:
-            HogsendError: the credentials service cannot be asked.
+            HogsendError: the credentials service could not be reached.
         """
-        return await self._question(ask)
-
-    def assume(self, answer: Value) -> None:
-        """Hold what an earlier process was answered, until the question is asked anew."""
-        self._held = answer
-
-    def forget(self) -> None:
-        """Hold nothing, until it is asked for again."""
-        self.outdate()
-        self._held = None
-
-    async def _question(self, ask: Callable[[], Awaitable[Value]]) -> Value:
-        changes, asked_at = self._changes, self._clock()
-        answer = await ask()
+        changes, started_at = self._changes, self._clock()
+        value = await fetch()
         if changes == self._changes:
-            self._asked_at = asked_at
-            self._hold(answer)
+            self._fetched_at = started_at
+            self._store(value)
         elif not self.is_current:
-            # Overtaken by a change: better than nothing, and asked for again the next time.
-            self._hold(answer)
-        return answer
+            # The credential changed meanwhile. An outdated value is better than none, and as it is
+            # not current the next caller fetches it again.
+            self._store(value)
+        return value
 
-    def _hold(self, answer: Value) -> None:
-        self._held = answer
-        if self._on_answer is not None:
-            self._on_answer(answer)
+    def preload(self, value: Value) -> None:
+        """Cache the value of an earlier process; as it is not current, `get` fetches it again."""
+        self._value = value
 
-    def _asked(self, task: asyncio.Task[Value]) -> None:
-        if self._asking is task:
-            self._asking = None
+    def clear(self) -> None:
+        """Remove the cached value."""
+        self.invalidate()
+        self._value = None
+
+    def _store(self, value: Value) -> None:
+        self._value = value
+        if self._on_value is not None:
+            self._on_value(value)
+
+    def _fetch_done(self, task: asyncio.Task[Value]) -> None:
+        if self._fetching is task:
+            self._fetching = None
         if not task.cancelled():
-            # Its callers may have given up; the error was theirs.
+            # Retrieve the error: when all callers were cancelled, asyncio would log it.
             task.exception()
 
 
 class CredentialWatcher:
-    """Hears of every change of a provider's credential, for all that depends on it."""
+    """Invalidates all values that depend on a provider's credential whenever it changes."""
 
     def __init__(self, provider: str, clock: Clock | None = None) -> None:
-        """Follow `provider`; a test may bring a clock that gives seconds."""
+        """Watch the credential of `provider`.
+
+        Args:
+            provider: for example `posthog`.
+            clock: returns seconds; the event loop's clock by default.
+        """
         self.provider = provider
         self.version: int | None = None
-        """Version of the last change heard of; None before the first."""
+        """Version in the last change that was received; None before the first."""
         self._clock: Clock = clock or (lambda: asyncio.get_running_loop().time())
         self._watched: list[Watched[object]] = []
         self._listeners: list[OnChange] = []
@@ -163,73 +169,74 @@ class CredentialWatcher:
     def watch(
         self,
         name: str,
-        ask: Callable[[], Awaitable[Value]],
+        fetch: Callable[[], Awaitable[Value]],
         *,
-        at_once: bool = False,
-        on_answer: Callable[[Value], None] | None = None,
-        is_settled: Callable[[Value], bool] = lambda _answer: True,
+        eager: bool = False,
+        on_value: Callable[[Value], None] | None = None,
+        is_usable: Callable[[Value], bool] = lambda _value: True,
     ) -> Watched[Value]:
-        """Make a value that follows the credential.
+        """Create a value that depends on the credential.
 
         Args:
             name: for logs and metrics.
-            ask: asks the credentials service.
-            at_once: ask again the moment the credential changes, and until there is an answer;
-                otherwise when the value is needed next.
-            on_answer: told every answer that is held.
-            is_settled: whether an answer is one to work with; one that is not is asked for again
-                soon.
+            fetch: requests the value from the credentials service.
+            eager: fetch the value again as soon as the credential changes, and retry until there is
+                a value; otherwise it is fetched when it is needed next.
+            on_value: called with each value that is cached.
+            is_usable: whether the service can work with a value. One that is not usable is fetched
+                again after `UNUSABLE_RETRY_SECONDS`.
         """
         watched = Watched(
             name,
-            ask,
+            fetch,
             self._clock,
-            at_once=at_once,
-            on_answer=on_answer,
-            is_settled=is_settled,
+            eager=eager,
+            on_value=on_value,
+            is_usable=is_usable,
         )
         self._watched.append(watched)  # type: ignore[arg-type]
         self._wake.set()
         return watched
 
     def on_change(self, listener: OnChange) -> None:
-        """Call `listener` at every change, before anything is asked again."""
+        """Call `listener` with each change, before any value is fetched again."""
         self._listeners.append(listener)
 
     def changed(self, change: CredentialChanged | None) -> None:
-        """Take a change in; None when one may have been missed.
+        """Handle a change; None when one may have been missed.
 
-        Does not wait: values that are wanted at once are asked for in the background.
+        Returns at once: eager values are fetched in the background.
         """
         if change is not None:
             self.version = change.version
         for watched in self._watched:
-            watched.outdate()
+            watched.invalidate()
         for listener in self._listeners:
             listener(change)
         for watched in self._watched:
-            if watched.at_once:
-                run_in_background(self._renewed(watched))
+            if watched.eager:
+                run_in_background(self._refresh(watched))
 
-    def hurry(self) -> None:
-        """Ask now for what is wanted at once and not current."""
+    def revalidate_now(self) -> None:
+        """Have `revalidate` fetch the eager values that are not current, without waiting 30 s."""
         self._wake.set()
 
     async def reconnected(self) -> None:
-        """Count a reconnection as a change: an event may have been lost."""
+        """Handle a reconnection as a change: an event may have been lost."""
         self.changed(None)
 
     async def revalidate(self) -> None:
-        """Ask for what is wanted at once, every 30 s and until it is known; cancel it to stop."""
+        """Fetch eager values every 30 s, and more often until they are usable; never returns."""
         while True:
-            # Before anything is looked at: what is hurried from now on is for the next round.
+            # Cleared before the values are checked, so that a call of `revalidate_now` during the
+            # checks causes another round.
             self._wake.clear()
-            wanted = [watched for watched in self._watched if watched.at_once]
-            for watched in wanted:
+            eager = [watched for watched in self._watched if watched.eager]
+            for watched in eager:
                 if not watched.is_current:
-                    await self._renewed(watched)
-            unknown = any(not watched.is_settled for watched in wanted)
-            await self._pause(UNKNOWN_RETRY_SECONDS if unknown else REVALIDATE_SECONDS)
+                    await self._refresh(watched)
+            is_usable = all(watched.is_usable for watched in eager)
+            await self._pause(REVALIDATE_SECONDS if is_usable else UNUSABLE_RETRY_SECONDS)
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -238,13 +245,13 @@ class CredentialWatcher:
         except TimeoutError:
             return
 
-    async def _renewed(self, watched: Watched[object]) -> None:
+    async def _refresh(self, watched: Watched[object]) -> None:
         try:
             await watched.refresh()
         except HogsendError as error:
             metrics.FAILURES.labels(watched.name, error.code).inc()
             log.debug(
-                "not read; it will be read again when it is needed",
-                what=watched.name,
+                "value not fetched; it is fetched again when it is needed",
+                value=watched.name,
                 reason=str(error),
             )

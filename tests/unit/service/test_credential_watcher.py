@@ -1,4 +1,4 @@
-"""Values that follow a credential: current until it changes, never overtaken."""
+"""Values that follow a credential: current until it changes, never outdated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.errors import Unavailable
 from hogsend.service.credential_watcher import (
     REVALIDATE_SECONDS,
-    UNKNOWN_RETRY_SECONDS,
+    UNUSABLE_RETRY_SECONDS,
     CredentialWatcher,
 )
 from hogsend.service.tasks import cancel_all
@@ -21,16 +21,16 @@ from tests.waiting import eventually
 
 
 class Service:
-    """A credentials service whose answers a test can hold back."""
+    """A credentials service whose replies wait for a gate."""
 
     def __init__(self) -> None:
         self.value = "old"
-        self.asked = 0
+        self.requests = 0
         self.down = False
         self.gate: asyncio.Event | None = None
 
-    async def ask(self) -> str:
-        self.asked += 1
+    async def fetch(self) -> str:
+        self.requests += 1
         value = self.value
         if self.gate is not None:
             await self.gate.wait()
@@ -40,7 +40,7 @@ class Service:
 
 
 class Clock:
-    """Seconds, set by hand."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -64,240 +64,242 @@ def watcher(clock: Clock) -> CredentialWatcher:
     return CredentialWatcher("posthog", clock)
 
 
-async def test_an_answer_is_kept_until_the_credential_changes(
+async def test_a_value_is_cached_until_the_credential_changes(
     watcher: CredentialWatcher, service: Service
 ) -> None:
-    watched = watcher.watch("value", service.ask)
+    watched = watcher.watch("value", service.fetch)
     assert [await watched.get() for _ in range(3)] == ["old"] * 3
-    assert service.asked == 1
+    assert service.requests == 1
     service.value = "new"
     watcher.changed(None)
     assert await watched.get() == "new"
-    assert service.asked == 2
+    assert service.requests == 2
 
 
-async def test_an_answer_is_asked_for_again_after_thirty_seconds(
+async def test_a_value_is_fetched_again_after_thirty_seconds(
     watcher: CredentialWatcher, service: Service, clock: Clock
 ) -> None:
-    watched = watcher.watch("value", service.ask)
+    watched = watcher.watch("value", service.fetch)
     await watched.get()
     clock.now += REVALIDATE_SECONDS - 0.001
     await watched.get()
-    assert service.asked == 1
+    assert service.requests == 1
     clock.now += 0.001
     await watched.get()
-    assert service.asked == 2
+    assert service.requests == 2
 
 
-async def test_callers_at_the_same_time_share_one_question(
+async def test_concurrent_callers_share_one_request(
     watcher: CredentialWatcher, service: Service
 ) -> None:
-    watched = watcher.watch("value", service.ask)
+    watched = watcher.watch("value", service.fetch)
     assert await asyncio.gather(*(watched.get() for _ in range(5))) == ["old"] * 5
-    assert service.asked == 1
+    assert service.requests == 1
 
 
-async def test_an_answer_that_a_change_overtook_is_not_the_last_word(
+async def test_a_value_that_was_fetched_during_a_change_is_not_current(
     watcher: CredentialWatcher, service: Service
 ) -> None:
-    watched = watcher.watch("value", service.ask)
+    watched = watcher.watch("value", service.fetch)
     service.gate = asyncio.Event()
-    asking = asyncio.create_task(watched.get())
-    await eventually(lambda: service.asked == 1)
+    fetching = asyncio.create_task(watched.get())
+    await eventually(lambda: service.requests == 1)
     service.value = "new"
     watcher.changed(None)
     service.gate.set()
-    assert await asking == "old"
-    # Better than nothing.
-    assert watched.held == "old"
+    assert await fetching == "old"
+    # An outdated value is better than none.
+    assert watched.value == "old"
     assert not watched.is_current
     assert await watched.get() == "new"
 
 
-async def test_an_answer_that_was_got_in_another_way_can_be_overtaken_too(
+async def test_a_value_from_fetch_with_is_not_current_after_a_change_either(
     watcher: CredentialWatcher, service: Service
 ) -> None:
     other = Service()
-    watched = watcher.watch("value", service.ask)
-    assert await watched.ask(other.ask) == "old"
+    watched = watcher.watch("value", service.fetch)
+    assert await watched.fetch_with(other.fetch) == "old"
     assert watched.is_current
     other.gate = asyncio.Event()
-    asking = asyncio.create_task(watched.ask(other.ask))
-    await eventually(lambda: other.asked == 2)
+    fetching = asyncio.create_task(watched.fetch_with(other.fetch))
+    await eventually(lambda: other.requests == 2)
     service.value = "new"
     watcher.changed(None)
     other.gate.set()
-    assert await asking == "old"
+    assert await fetching == "old"
     assert await watched.get() == "new"
 
 
-async def test_an_overtaken_answer_that_comes_last_does_not_replace_the_newer_one(
+async def test_an_outdated_value_that_arrives_last_does_not_replace_the_newer_one(
     watcher: CredentialWatcher, service: Service
 ) -> None:
-    told: list[str] = []
-    watched = watcher.watch("value", service.ask, on_answer=told.append)
+    values: list[str] = []
+    watched = watcher.watch("value", service.fetch, on_value=values.append)
     slow = service.gate = asyncio.Event()
-    overtaken = asyncio.create_task(watched.get())
-    await eventually(lambda: service.asked == 1)
+    outdated = asyncio.create_task(watched.get())
+    await eventually(lambda: service.requests == 1)
     service.value, service.gate = "new", None
     watcher.changed(None)
     assert await watched.get() == "new"
     slow.set()
-    assert await overtaken == "old"
-    assert watched.held == "new"
-    assert told == ["new"]
+    assert await outdated == "old"
+    assert watched.value == "new"
+    assert values == ["new"]
 
 
-async def test_a_question_asked_before_a_change_is_not_shared_after_it(
+async def test_a_request_from_before_a_change_is_not_shared_after_it(
     watcher: CredentialWatcher, service: Service
 ) -> None:
-    watched = watcher.watch("value", service.ask)
+    watched = watcher.watch("value", service.fetch)
     slow = service.gate = asyncio.Event()
-    overtaken = asyncio.create_task(watched.get())
-    await eventually(lambda: service.asked == 1)
+    outdated = asyncio.create_task(watched.get())
+    await eventually(lambda: service.requests == 1)
     service.value, service.gate = "new", None
     watcher.changed(None)
     assert await watched.get() == "new"
     slow.set()
-    await overtaken
+    await outdated
 
 
 async def test_a_reconnection_counts_as_a_change(
     watcher: CredentialWatcher, service: Service
 ) -> None:
-    heard: list[object] = []
-    watcher.on_change(heard.append)
-    watched = watcher.watch("value", service.ask)
+    changes: list[object] = []
+    watcher.on_change(changes.append)
+    watched = watcher.watch("value", service.fetch)
     await watched.get()
     await watcher.reconnected()
-    assert heard == [None]
+    assert changes == [None]
     assert not watched.is_current
 
 
-async def test_what_is_wanted_at_once_is_asked_for_at_once(
+async def test_an_eager_value_is_fetched_at_each_change(
     watcher: CredentialWatcher, service: Service
 ) -> None:
-    watched = watcher.watch("value", service.ask, at_once=True)
+    watched = watcher.watch("value", service.fetch, eager=True)
     service.value = "new"
     watcher.changed(None)
-    await eventually(lambda: watched.held == "new")
+    await eventually(lambda: watched.value == "new")
     assert watched.is_current
 
 
-async def test_a_value_is_asked_for_while_the_change_goes_on(
+async def test_a_change_does_not_wait_for_an_eager_value(
     watcher: CredentialWatcher, service: Service
 ) -> None:
-    watched = watcher.watch("value", service.ask, at_once=True)
+    watched = watcher.watch("value", service.fetch, eager=True)
     service.gate = asyncio.Event()
     watcher.changed(None)
-    await eventually(lambda: service.asked == 1)
-    assert watched.held is None
+    await eventually(lambda: service.requests == 1)
+    assert watched.value is None
     service.gate.set()
-    await eventually(lambda: watched.held == "old")
+    await eventually(lambda: watched.value == "old")
 
 
-async def test_what_is_held_stays_while_credentials_cannot_be_asked(
+async def test_a_value_stays_cached_while_credentials_cannot_be_reached(
     watcher: CredentialWatcher, service: Service
 ) -> None:
-    watched = watcher.watch("value", service.ask, at_once=True)
+    watched = watcher.watch("value", service.fetch, eager=True)
     await watched.get()
     service.down = True
     watcher.changed(None)
     with pytest.raises(Unavailable):
         await watched.get()
-    assert (watched.held, watched.is_current) == ("old", False)
+    assert (watched.value, watched.is_current) == ("old", False)
 
 
-async def test_a_caller_that_gives_up_does_not_take_the_answer_from_others(
+async def test_a_cancelled_caller_does_not_cancel_the_request_of_others(
     watcher: CredentialWatcher, service: Service
 ) -> None:
-    watched = watcher.watch("value", service.ask)
+    watched = watcher.watch("value", service.fetch)
     service.gate = asyncio.Event()
     one, other = asyncio.create_task(watched.get()), asyncio.create_task(watched.get())
-    await eventually(lambda: service.asked == 1)
+    await eventually(lambda: service.requests == 1)
     one.cancel()
     service.gate.set()
     assert await other == "old"
 
 
 @on_virtual_time
-async def test_revalidation_asks_until_it_knows_and_then_every_thirty_seconds() -> None:
+async def test_revalidation_retries_until_there_is_a_value_and_then_runs_every_thirty_seconds() -> (
+    None
+):
     service, watcher = Service(), CredentialWatcher("posthog")
     service.down = True
-    watched = watcher.watch("value", service.ask, at_once=True)
+    watched = watcher.watch("value", service.fetch, eager=True)
     later = Service()
-    watcher.watch("asked for when it is needed", later.ask)
+    watcher.watch("not eager", later.fetch)
     revalidating = asyncio.create_task(watcher.revalidate())
-    await asyncio.sleep(3.25 * UNKNOWN_RETRY_SECONDS)
-    assert service.asked == 4
+    await asyncio.sleep(3.25 * UNUSABLE_RETRY_SECONDS)
+    assert service.requests == 4
     service.down = False
-    await asyncio.sleep(UNKNOWN_RETRY_SECONDS)
-    assert (watched.held, service.asked) == ("old", 5)
+    await asyncio.sleep(UNUSABLE_RETRY_SECONDS)
+    assert (watched.value, service.requests) == ("old", 5)
     await asyncio.sleep(2 * REVALIDATE_SECONDS)
-    assert service.asked == 7
-    assert later.asked == 0
+    assert service.requests == 7
+    assert later.requests == 0
     await cancel_all(revalidating)
 
 
 @on_virtual_time
-async def test_an_answer_that_is_none_to_work_with_is_asked_for_again_soon() -> None:
+async def test_a_value_that_is_not_usable_is_fetched_again_soon() -> None:
     service, watcher = Service(), CredentialWatcher("posthog")
     watched = watcher.watch(
-        "value", service.ask, at_once=True, is_settled=lambda answer: answer == "new"
+        "value", service.fetch, eager=True, is_usable=lambda value: value == "new"
     )
     revalidating = asyncio.create_task(watcher.revalidate())
     await settle()
-    assert not watched.is_settled
+    assert not watched.is_usable
     service.value = "new"
-    watched.outdate()
-    await asyncio.sleep(UNKNOWN_RETRY_SECONDS)
+    watched.invalidate()
+    await asyncio.sleep(UNUSABLE_RETRY_SECONDS)
     await settle()
-    assert (watched.held, watched.is_settled) == ("new", True)
+    assert (watched.value, watched.is_usable) == ("new", True)
     await cancel_all(revalidating)
 
 
 @on_virtual_time
-async def test_only_what_is_not_the_last_word_is_asked_for_every_thirty_seconds() -> None:
+async def test_revalidation_fetches_only_values_that_are_not_current() -> None:
     service, other, watcher = Service(), Service(), CredentialWatcher("posthog")
-    watcher.watch("value", service.ask, at_once=True)
-    fresh = watcher.watch("another", other.ask, at_once=True)
+    watcher.watch("value", service.fetch, eager=True)
+    fresh = watcher.watch("another", other.fetch, eager=True)
     revalidating = asyncio.create_task(watcher.revalidate())
     await asyncio.sleep(REVALIDATE_SECONDS - 1)
     await fresh.refresh()
     await asyncio.sleep(2)
-    assert (service.asked, other.asked) == (2, 2)
+    assert (service.requests, other.requests) == (2, 2)
     await cancel_all(revalidating)
 
 
 @on_virtual_time
-async def test_what_is_hurried_or_new_is_asked_for_at_once() -> None:
+async def test_revalidate_now_and_a_new_value_start_a_revalidation() -> None:
     service, new, watcher = Service(), Service(), CredentialWatcher("posthog")
-    watched = watcher.watch("value", service.ask, at_once=True)
+    watched = watcher.watch("value", service.fetch, eager=True)
     revalidating = asyncio.create_task(watcher.revalidate())
     await settle()
-    watched.outdate()
-    watcher.hurry()
+    watched.invalidate()
+    watcher.revalidate_now()
     await settle()
-    assert service.asked == 2
-    watcher.watch("new", new.ask, at_once=True)
+    assert service.requests == 2
+    watcher.watch("new", new.fetch, eager=True)
     await settle()
-    assert (service.asked, new.asked) == (2, 1)
+    assert (service.requests, new.requests) == (2, 1)
     await cancel_all(revalidating)
 
 
-async def test_what_an_earlier_process_knew_is_held_and_never_the_last_word(
+async def test_a_preloaded_value_is_cached_and_not_current(
     watcher: CredentialWatcher, service: Service
 ) -> None:
-    watched = watcher.watch("value", service.ask)
-    watched.assume("known")
-    assert (watched.held, watched.is_settled, watched.is_current) == ("known", True, False)
+    watched = watcher.watch("value", service.fetch)
+    watched.preload("cached")
+    assert (watched.value, watched.is_usable, watched.is_current) == ("cached", True, False)
     assert await watched.get() == "old"
-    watched.forget()
-    assert (watched.held, watched.is_settled, watched.is_current) == (None, False, False)
+    watched.clear()
+    assert (watched.value, watched.is_usable, watched.is_current) == (None, False, False)
     assert await watched.get() == "old"
 
 
-def test_the_version_is_that_of_the_last_change_heard_of(watcher: CredentialWatcher) -> None:
+def test_the_version_is_that_of_the_last_change(watcher: CredentialWatcher) -> None:
     change = CredentialChanged(
         provider="posthog",
         version=7,
@@ -314,58 +316,58 @@ def test_the_version_is_that_of_the_last_change_heard_of(watcher: CredentialWatc
 
 
 @on_virtual_time
-async def test_what_is_hurried_while_something_else_is_asked_for_is_asked_for_next() -> None:
+async def test_revalidate_now_during_a_revalidation_starts_another_one() -> None:
     slow, service = Service(), Service()
     slow.gate, slow.down = asyncio.Event(), True
     watcher = CredentialWatcher("posthog")
-    watched = watcher.watch("value", service.ask, at_once=True)
-    watcher.watch("another", slow.ask, at_once=True, is_settled=lambda _answer: False)
+    watched = watcher.watch("value", service.fetch, eager=True)
+    watcher.watch("another", slow.fetch, eager=True, is_usable=lambda _value: False)
     revalidating = asyncio.create_task(watcher.revalidate())
     await settle()
-    assert (service.asked, slow.asked) == (1, 1)
-    watched.outdate()
-    watcher.hurry()
+    assert (service.requests, slow.requests) == (1, 1)
+    watched.invalidate()
+    watcher.revalidate_now()
     slow.gate.set()
     await settle()
     assert watched.is_current
     await cancel_all(revalidating)
 
 
-async def test_an_overtaken_answer_ends_no_newer_question(
+async def test_an_outdated_request_that_ends_does_not_forget_a_newer_one(
     watcher: CredentialWatcher, service: Service
 ) -> None:
-    watched = watcher.watch("value", service.ask)
+    watched = watcher.watch("value", service.fetch)
     slow = service.gate = asyncio.Event()
-    overtaken = asyncio.create_task(watched.get())
-    await eventually(lambda: service.asked == 1)
+    outdated = asyncio.create_task(watched.get())
+    await eventually(lambda: service.requests == 1)
     watcher.changed(None)
     newer = service.gate = asyncio.Event()
-    asking = [asyncio.create_task(watched.get())]
-    await eventually(lambda: service.asked == 2)
+    fetching = [asyncio.create_task(watched.get())]
+    await eventually(lambda: service.requests == 2)
     slow.set()
-    await overtaken
-    asking.append(asyncio.create_task(watched.get()))
+    await outdated
+    fetching.append(asyncio.create_task(watched.get()))
     await asyncio.sleep(0)
     newer.set()
-    await asyncio.gather(*asking)
-    assert service.asked == 2
+    await asyncio.gather(*fetching)
+    assert service.requests == 2
 
 
-async def test_a_question_whose_callers_gave_up_fails_in_silence(
+async def test_a_failed_request_whose_callers_were_cancelled_is_not_unhandled(
     watcher: CredentialWatcher, service: Service
 ) -> None:
-    said: list[object] = []
+    unhandled: list[object] = []
     loop = asyncio.get_running_loop()
-    watched = watcher.watch("value", service.ask)
+    watched = watcher.watch("value", service.fetch)
     service.gate, service.down = asyncio.Event(), True
-    asking = asyncio.create_task(watched.get())
-    await eventually(lambda: service.asked == 1)
-    await cancel_all(asking)
-    loop.set_exception_handler(lambda _loop, context: said.append(context))
+    fetching = asyncio.create_task(watched.get())
+    await eventually(lambda: service.requests == 1)
+    await cancel_all(fetching)
+    loop.set_exception_handler(lambda _loop, context: unhandled.append(context))
     try:
         service.gate.set()
         await settle()
         gc.collect()
     finally:
         loop.set_exception_handler(None)
-    assert said == []
+    assert unhandled == []
