@@ -1,7 +1,7 @@
-"""The AsyncAPI 3.0 document: what the services' routers subscribe to, answer and publish.
+"""Writes the AsyncAPI 3.0 document: what the services subscribe to, reply to and publish.
 
-Read from the routers themselves, and not from a list of what they should do; that both are the same
-is tested. Every subject is a channel of its own.
+It is read from the routers of the services, not from the contract; a test checks that both agree.
+Every subject is a channel.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from faststream.nats.subscriber.usecases import LogicSubscriber
 
 from hogsend import __version__
 from hogsend.contract.registry import Channel, Endpoint, channels
+from hogsend.contract.subjects import intersection
 from hogsend.contract.users import User
 from hogsend.service.router import ServiceRouter
 
 SERVICES = (User.GATEWAY, User.CREDENTIALS, User.PROVISIONER, User.INGEST, User.ANALYTICS)
 
 Schema = dict[str, Any]
-"""A part of a JSON document that others define."""
+"""An object of the AsyncAPI document."""
 
 
 def router_of(service: User) -> ServiceRouter:
-    """The router a service declares its handlers on."""
+    """The router on which a service declares its handlers."""
     router = importlib.import_module(f"services.{service}.handlers").router
     if not isinstance(router, ServiceRouter):
         raise TypeError(f"services.{service}.handlers.router is no ServiceRouter")
@@ -36,15 +37,15 @@ def router_of(service: User) -> ServiceRouter:
 
 
 def document() -> str:
-    """The whole document, as JSON."""
+    """The whole document as JSON."""
     routers = {service: router_of(service) for service in SERVICES}
     built: Schema = {
         "asyncapi": "3.0.0",
         "info": {
             "title": "Hogsend on NATS",
             "version": __version__,
-            "description": "Subjects, requests and messages of Hogsend's services. Users, "
-            "permissions and streams are in docs/bus.md.",
+            "description": "Subjects, requests and messages of Hogsend's services. NATS users, "
+            "permissions and streams are described in docs/bus.md.",
             "license": {"name": "MIT"},
         },
         "defaultContentType": "application/json",
@@ -52,7 +53,7 @@ def document() -> str:
             "local": {
                 "host": "127.0.0.1:4222",
                 "protocol": "nats",
-                "description": "What `make up` starts.",
+                "description": "The server that `make up` starts.",
             }
         },
         "channels": {},
@@ -74,10 +75,10 @@ def document() -> str:
 
 
 def subscribed_subjects(router: ServiceRouter) -> set[str]:
-    """Subjects a router consumes or hears of, requests aside."""
-    answered = {endpoint.subject for endpoint in router.endpoints}
+    """Subjects that a router's handlers subscribe to, without those of its endpoints."""
+    requests = {endpoint.subject for endpoint in router.endpoints}
     subscribers = cast("list[LogicSubscriber[Any]]", router.subscribers)
-    return {one.subject.template for one in subscribers} - answered
+    return {subscriber.subject.template for subscriber in subscribers} - requests
 
 
 def _published(router: ServiceRouter) -> list[Channel]:
@@ -90,14 +91,8 @@ def _consumed(router: ServiceRouter) -> list[Channel]:
 
 
 def overlap(pattern: str, other: str) -> bool:
-    """Whether some subject matches both of two NATS patterns."""
-    one, two = pattern.split("."), other.split(".")
-    for mine, theirs in zip(one, two, strict=False):
-        if ">" in {mine, theirs}:
-            return True
-        if mine != theirs and "*" not in {mine, theirs}:
-            return False
-    return len(one) == len(two)
+    """Whether two NATS patterns have a subject in common."""
+    return intersection(pattern, other) is not None
 
 
 def _add_channel(built: Schema, channel: Channel, kinds: set[type]) -> None:
@@ -105,7 +100,7 @@ def _add_channel(built: Schema, channel: Channel, kinds: set[type]) -> None:
     described: Schema = {
         "address": channel.address,
         "title": channel.summary,
-        "description": f"Kept in the stream {channel.stream}.",
+        "description": f"Stored in the stream {channel.stream}.",
         "messages": _message_refs([channel.message]),
     }
     if channel.parameter:
@@ -138,16 +133,17 @@ def _add_endpoint(built: Schema, endpoint: Endpoint[Any, Any], kinds: set[type])
     built["channels"][f"{name}-reply"] = {
         "address": None,
         "title": f"Replies of {endpoint.service}.{endpoint.verb}",
-        "description": "Sent to the inbox the request names. An error is a message without a "
-        "body, with `Nats-Service-Error-Code` and `Nats-Service-Error` in its headers.",
+        "description": "Sent to the reply subject of the request. An error has no body, but the "
+        "headers `Nats-Service-Error-Code` and `Nats-Service-Error`.",
         "messages": _message_refs([endpoint.reply]),
     }
     built["operations"][f"{endpoint.service}-answer-{endpoint.verb}"] = {
         "action": "receive",
         "channel": {"$ref": f"#/channels/{name}"},
-        "title": f"{endpoint.service} answers",
+        "title": f"{endpoint.service} replies",
         "summary": endpoint.summary,
-        "description": f"Asked by {', '.join(endpoint.callers)}; waits {endpoint.deadline:g} s.",
+        "description": f"Callers: {', '.join(endpoint.callers)}. "
+        f"The service replies within {endpoint.deadline:g} s.",
         "tags": [{"name": str(endpoint.service)}],
         "messages": [_in_channel(name, endpoint.request)],
         "reply": {
@@ -162,7 +158,7 @@ def _add_messages(built: Schema, kinds: Iterable[type]) -> None:
     _, schemas = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
     for schema in schemas.values():
         if "description" in schema:
-            # Python 3.13 takes the indentation out of docstrings by itself.
+            # Python 3.13 removes the indentation of docstrings itself, earlier versions do not.
             schema["description"] = cleandoc(schema["description"])
     built["components"]["schemas"] = schemas
     built["components"]["messages"] = {
@@ -185,12 +181,12 @@ def _in_channel(channel: str, kind: type) -> Schema:
 
 def _parameter(channel: Channel) -> str:
     if channel.subject.endswith(">"):
-        return "One token or several, separated by dots."
-    return "One subject token, escaped as docs/bus.md says."
+        return "One or more subject tokens, separated by dots."
+    return "One subject token, escaped as described in docs/bus.md."
 
 
 def _id(subject: str) -> str:
-    """A channel's id: the subject without its prefix, and of several wildcards only how many."""
-    named = re.sub(r"\.?[*>]", "", subject.removeprefix("hogsend.")).replace(".", "-")
+    """Id of a channel: the subject without prefix and wildcards, and their number if several."""
+    name = re.sub(r"\.?[*>]", "", subject.removeprefix("hogsend.")).replace(".", "-")
     wildcards = subject.count("*")
-    return f"{named}-{wildcards}" if wildcards > 1 else named
+    return f"{name}-{wildcards}" if wildcards > 1 else name

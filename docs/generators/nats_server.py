@@ -6,7 +6,7 @@ import msgspec
 
 from cli.stack import nats
 from hogsend.contract.accounts import OWN, account_mappings, account_of, exports, imports
-from hogsend.contract.consumers import OTHERS, requests_of_others
+from hogsend.contract.consumers import OTHERS, consumer_request_mappings
 from hogsend.contract.permissions import permissions
 from hogsend.contract.users import DEPRECATED_USERS, User
 
@@ -85,7 +85,7 @@ def _one_account() -> list[str]:
     return [
         "# As before others had accounts of their own: who holds subscriber.env can have JetStream",
         "# ask itself to empty a stream. `hogsend compose layout cluster` moves the streams.",
-        *_mappings({**account_mappings(OWN), **requests_of_others()}, ""),
+        *_mappings({**account_mappings(OWN), **consumer_request_mappings()}, ""),
         "authorization {",
         *_listed("users", [_user(user) for user in User], "  "),
         "}",

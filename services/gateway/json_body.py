@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from hogsend.contract.json_numbers import decoder
-from hogsend.contract.json_text import NOT_JSON, is_too_deep, mended_json
+from hogsend.contract.json_text import NOT_JSON, is_too_deep, repaired_json
 from hogsend.contract.mismatch import Mismatch
 
 REQUIRED = "Required"
@@ -41,7 +41,7 @@ def decode_json(body: bytes, type: type[T]) -> T:
         MalformedBodyError: it is not JSON, or not UTF-8.
         InvalidBodyError: it is JSON that does not match `type`.
     """
-    body = mended_json(body)
+    body = repaired_json(body)
     if is_too_deep(body):
         raise InvalidBodyError(TOO_DEEP)
     try:

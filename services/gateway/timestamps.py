@@ -33,7 +33,7 @@ def parse_timestamp(text: str, field: str) -> datetime:
 
 
 def parse_happened(text: str, field: str) -> datetime | None:
-    """Read when something happened; None when the moment is out of range (see `moments.held`).
+    """Parse the time of an event; None if it is out of range (see `moments.utc_in_range`).
 
     Raises:
         InvalidRequest: it is not a timestamp.

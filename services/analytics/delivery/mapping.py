@@ -11,7 +11,7 @@ from hogsend.contract.base import Properties
 from hogsend.contract.engagement import Engagement
 from hogsend.contract.events import Event
 from hogsend.contract.identity import contact_email, contact_user_id, first_user_id
-from hogsend.contract.moments import held
+from hogsend.contract.moments import utc_in_range
 from hogsend.contract.persons import MAX_DISTINCT_ID, Addressed, Alias, SetPerson
 from hogsend.contract.persons import Capture as CaptureMessage
 from hogsend.posthog.capture import Captured
@@ -143,7 +143,7 @@ def event_uuid(id: str) -> UUID:
 
 
 def _happened_at(wanted: Addressed, queued_at: datetime) -> datetime:
-    return (held(wanted.timestamp) if wanted.timestamp else None) or queued_at
+    return (utc_in_range(wanted.timestamp) if wanted.timestamp else None) or queued_at
 
 
 def _person_change(happened: Engagement, config: DestinationConfig) -> Captured | None:

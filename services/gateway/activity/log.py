@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import msgspec
 import structlog
 
-from hogsend.contract.activity import ASK_ACTIVITY, Activity, GatewayActivity
+from hogsend.contract.activity import ACTIVITY_SUBJECT, Activity, GatewayActivity
 from hogsend.contract.errors import Forbidden, Unavailable
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.service import metrics
@@ -122,7 +122,7 @@ class ActivityLog:
         if time.monotonic() < self._not_before:
             return {}
         try:
-            bodies = await self._bus.request_many(ASK_ACTIVITY, seconds=self._seconds)
+            bodies = await self._bus.request_many(ACTIVITY_SUBJECT, seconds=self._seconds)
         except Unavailable as error:
             metrics.FAILURES.labels("activity", error.code).inc()
             log.debug("the activity of the services is not known", reason=str(error))

@@ -17,7 +17,7 @@ from hogsend.contract.headers import (
     format_time,
 )
 from hogsend.contract.json_numbers import decoder
-from hogsend.contract.json_text import NOT_JSON, is_too_deep, mended_json
+from hogsend.contract.json_text import NOT_JSON, is_too_deep, repaired_json
 from hogsend.contract.mismatch import Mismatch
 from hogsend.contract.partitions import slot_of
 from hogsend.contract.webhooks import SOURCE, PostHogWebhook
@@ -49,7 +49,7 @@ def parse_posthog(body: bytes) -> tuple[PostHogWebhook, bytes]:
         MalformedJSONError: not JSON, or not UTF-8.
         InvalidPayloadError: JSON of another shape, or an event without an identity.
     """
-    body = mended_json(body)
+    body = repaired_json(body)
     try:
         str(body, "utf-8")
         if is_too_deep(body):

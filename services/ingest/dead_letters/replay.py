@@ -34,7 +34,7 @@ from hogsend.contract.errors import (
 from hogsend.contract.headers import MESSAGE_ID, ORIGINAL_ID, RECEIVED_AT, message_id
 from hogsend.contract.moments import read_moment
 from hogsend.contract.partitions import PARTITIONED, has_slot
-from hogsend.contract.persons import place_id
+from hogsend.contract.persons import position_id
 from hogsend.contract.registry import channels
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import DEAD_LETTER_KEEPER
@@ -243,7 +243,7 @@ def _stand_in_id(content: DeadLetter) -> str:
     sequence = content.id.removeprefix(f"{content.stream}:").partition(":")[0]
     queued_at = read_moment(content.headers.get(RECEIVED_AT))
     if content.stream == StreamName.PERSONS and sequence.isdecimal() and queued_at is not None:
-        return place_id(int(sequence), queued_at)
+        return position_id(int(sequence), queued_at)
     return ""
 
 

@@ -13,7 +13,7 @@ from hogsend.contract import subjects
 from hogsend.contract.engagement import ADDRESSES, IDENTITIES
 from hogsend.contract.identity import contact_email, contact_user_id, fold_email, is_blank
 from hogsend.contract.json_memory import has_too_many_values
-from hogsend.contract.json_text import NOT_JSON, mended_json
+from hogsend.contract.json_text import NOT_JSON, repaired_json
 from hogsend.service.nul import json_without_nul, text_without_nul
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
 from services.ingest.sources.engagement import UNRECORDED, who
@@ -100,7 +100,7 @@ def identities_in(subject: str, body: bytes) -> Identities:
         body: as it was published.
     """
     # Compare with ids and addresses in the form in which PostgreSQL stores them.
-    body = json_without_nul(mended_json(body))
+    body = json_without_nul(repaired_json(body))
     if has_too_many_values(body):
         return _as_text(body)
     try:

@@ -13,7 +13,7 @@ from hogsend.contract import subjects
 from hogsend.contract.consumers import API
 from hogsend.contract.dead_letters import read_letter
 from hogsend.contract.headers import CE_TIME, RECEIVED_AT
-from hogsend.contract.json_text import NOT_JSON, mended_json
+from hogsend.contract.json_text import NOT_JSON, repaired_json
 from hogsend.contract.moments import read_moment
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
@@ -92,7 +92,7 @@ class _MessagePeople(NamedTuple):
 def _times_in(headers: Mapping[str, str], body: bytes) -> Iterator[datetime]:
     """The times of occurrence, receipt and creation in a message's headers and body."""
     try:
-        times = msgspec.json.decode(mended_json(body), type=_Times)
+        times = msgspec.json.decode(repaired_json(body), type=_Times)
     except NOT_JSON:
         times = _Times()
     for text in (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial, update_wrapper
 
 from hogsend.contract.errors import PublishRejected, Unavailable
-from hogsend.contract.partitions import whose
+from hogsend.contract.partitions import order_key
 from hogsend.service.retry import retry_until_available
 from hogsend.transport import publisher as transport
 from hogsend.transport.publisher import OutgoingMessage, Publisher
@@ -49,7 +49,7 @@ class Publication:
         """
         published: list[transport.Outcome] = [None] * len(self.messages)
         every = range(len(self.messages))
-        persons = (whose(event.user_id, event.email) for event in self.events)
+        persons = (order_key(event.user_id, event.email) for event in self.events)
         for wave in _waves(list(persons)) if in_order else [every]:
             # Its name is counted with each repetition.
             attempt = update_wrapper(partial(self._attempt, wave), self._attempt)

@@ -13,7 +13,7 @@ from hogsend.contract.errors import InvalidRequest, PublishRejected, TooLarge, U
 from hogsend.contract.events import Recorded, RecordEvent
 from hogsend.contract.headers import message_headers
 from hogsend.contract.identity import contact_email, is_blank
-from hogsend.contract.moments import held
+from hogsend.contract.moments import utc_in_range
 from hogsend.service.nul import json_without_nul
 from hogsend.transport.publisher import ACKNOWLEDGE_ALL_SECONDS, OutgoingMessage, Publisher
 from services.ingest import metrics
@@ -75,7 +75,7 @@ class Recorder:
 def _decode(reported: RecordEvent, correlation_id: str | None) -> IncomingEvent:
     if is_blank(reported.user_id) and is_blank(reported.email):
         raise InvalidRequest("userId or email is required")
-    occurred_at = held(reported.occurred_at) if reported.occurred_at is not None else None
+    occurred_at = utc_in_range(reported.occurred_at) if reported.occurred_at is not None else None
     # PostgreSQL holds no NUL.
     mended = json_without_nul(msgspec.json.encode(reported))
     reported = msgspec.json.decode(mended, type=RecordEvent)

@@ -39,7 +39,7 @@ def set_filters(config: MutableMapping[str, Any], filters: Sequence[str]) -> Non
 
 def catches_replays(pattern: str) -> bool:
     """Whether a filter matches copies for any durable."""
-    return subjects.common(pattern, _COPIES) is not None
+    return subjects.intersection(pattern, _COPIES) is not None
 
 
 def names_replays(pattern: str) -> bool:
@@ -62,5 +62,5 @@ def without_copies(filters: Sequence[str]) -> list[str]:
 
 
 def _split_off_copies(pattern: str) -> list[str]:
-    overlaps = (subjects.common(pattern, name) for name in EVERYTHING)
+    overlaps = (subjects.intersection(pattern, name) for name in EVERYTHING)
     return [name for name in overlaps if name is not None]

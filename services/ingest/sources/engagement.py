@@ -20,7 +20,7 @@ from hogsend.contract.headers import (
     CORRELATION_ID,
     TRACEPARENT,
     ce_source,
-    passed_on,
+    propagated,
 )
 from hogsend.contract.identity import contact_email, first_user_id, is_blank
 from hogsend.service.dead_letters import Unprocessable
@@ -72,8 +72,8 @@ def decode(
         queued_at=queued_at,
         properties=happened.data,
         person_properties=_person_properties(happened),
-        correlation_id=passed_on(headers, CORRELATION_ID),
-        traceparent=passed_on(headers, TRACEPARENT),
+        correlation_id=propagated(headers, CORRELATION_ID),
+        traceparent=propagated(headers, TRACEPARENT),
     )
 
 

@@ -12,10 +12,10 @@ from hogsend.contract.headers import (
     TRACEPARENT,
     format_time,
     message_id,
-    passed_on,
+    propagated,
 )
 from hogsend.contract.json_numbers import decoder
-from hogsend.contract.json_text import NOT_JSON, mended_json
+from hogsend.contract.json_text import NOT_JSON, repaired_json
 from hogsend.contract.moments import read_moment
 from hogsend.contract.webhooks import SOURCE, PostHogWebhook
 from hogsend.service.dead_letters import Unprocessable
@@ -39,7 +39,7 @@ def decode(body: bytes, headers: Mapping[str, str], queued_at: datetime) -> Inco
         Unprocessable: `malformed`, or `no_identity` without a distinct id and an email.
     """
     try:
-        webhook = _decode(json_without_nul(mended_json(body)))
+        webhook = _decode(json_without_nul(repaired_json(body)))
     except (*NOT_JSON, ValueError) as error:
         raise Unprocessable("malformed", f"{type(error).__name__}: {error}") from error
     event = webhook.event
@@ -59,8 +59,8 @@ def decode(body: bytes, headers: Mapping[str, str], queued_at: datetime) -> Inco
         queued_at=queued_at,
         properties=properties,
         person_properties=webhook.person_properties,
-        correlation_id=passed_on(headers, CORRELATION_ID),
-        traceparent=passed_on(headers, TRACEPARENT),
+        correlation_id=propagated(headers, CORRELATION_ID),
+        traceparent=propagated(headers, TRACEPARENT),
     )
 
 

@@ -1,1 +1,1 @@
-"""The contract of the bus: subjects, messages, streams and permissions. No I/O."""
+"""The contract of the bus: subjects, messages, streams and permissions. It does no I/O."""

@@ -1,44 +1,58 @@
-"""NATS accounts: our services share one, and each user of other people's services has its own.
+"""NATS accounts: Hogsend's services share one, and each user of external services has its own.
 
-A client names the reply of what it asks JetStream, and JetStream answers with the server's rights.
-Within one account such a reply may be JetStream's own API: an empty answer to an acknowledgement
-would empty a stream. What JetStream answers to another account stays in that one, where nothing of
-JetStream listens (docs/adr/0031). So an account of others imports what its user may publish, as
-services, and what it may hear, as streams, and has nothing else.
+A client chooses the reply subject of its JetStream requests, and JetStream publishes the reply with
+the server's permissions. Within one account the reply subject could be JetStream's own API: an
+empty reply to an acknowledgement, published to `STREAM.PURGE`, would empty a stream. A reply to
+another account stays in that account, where JetStream does not listen (docs/adr/0031). Therefore
+the account of an external service imports only the subjects that its user may publish to (as
+services) and subscribe to (as streams).
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from hogsend.contract.consumers import API, OTHERS, own_api, requests_of_others
+from hogsend.contract.consumers import (
+    API,
+    OTHERS,
+    consumer_request_mappings,
+    own_api_mapping,
+)
 from hogsend.contract.permissions import permissions
 from hogsend.contract.users import User
 
 OWN = "HOGSEND"
-"""The account of our services and of the operator, and of every stream."""
+"""The account of Hogsend's services, the operator and all streams."""
 GLOBAL = "$G"
-"""NATS' own account, for users that were given none."""
+"""The server's default account, for users without an account."""
 LONGEST_PULL = "10m"
-"""How long a pull may wait for its next message or heartbeat; what comes later is delivered again.
-For as long the server remembers who asked, in some 700 bytes a pull."""
+"""How long a pull request may wait for its next message or heartbeat.
+
+The server keeps the reply subject of the pull for this time, in some 700 bytes. Later messages do
+not reach that pull; JetStream delivers them again.
+"""
 
 
 def account_of(user: User) -> str:
-    """Name of the account that a user belongs to."""
+    """Name of the account that `user` belongs to."""
     return user.upper() if user in OTHERS else OWN
 
 
 class Export(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What other accounts may import: a service that they ask, or a stream that they hear."""
+    """A subject that other accounts may import: to send requests, or to receive messages.
+
+    Exactly one of `service` and `stream` is set.
+    """
 
     accounts: list[str]
     service: str | None = None
+    """Subject that the accounts may send requests to."""
     stream: str | None = None
+    """Subject that the accounts may subscribe to."""
     response: str | None = None
-    """`stream` where one request has several answers."""
+    """`stream` if one request has several replies."""
     threshold: str | None = None
-    """How long the server waits for the next of them."""
+    """How long the server waits for the next reply."""
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -49,39 +63,39 @@ class Subject(msgspec.Struct, frozen=True):
 
 
 class Import(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an account takes from another one, under the same subject."""
+    """A subject that an account imports from another one, under the same name."""
 
     service: Subject | None = None
     stream: Subject | None = None
 
 
 def exports() -> list[Export]:
-    """What our account lets others ask and hear, each subject named once."""
-    asked: dict[str, list[str]] = {}
-    heard: dict[str, list[str]] = {}
+    """The exports of Hogsend's account to the external accounts, one for each subject."""
+    services: dict[str, list[str]] = {}
+    streams: dict[str, list[str]] = {}
     for user in OTHERS:
-        may = permissions(user)
-        for subjects, collected in ((may.publish, asked), (may.subscribe, heard)):
+        allowed = permissions(user)
+        for subjects, collected in ((allowed.publish, services), (allowed.subscribe, streams)):
             for subject in subjects:
                 collected.setdefault(subject, []).append(account_of(user))
     return [
-        *(_service(subject, accounts) for subject, accounts in sorted(asked.items())),
-        *(Export(accounts, stream=subject) for subject, accounts in sorted(heard.items())),
+        *(_service(subject, accounts) for subject, accounts in sorted(services.items())),
+        *(Export(accounts, stream=subject) for subject, accounts in sorted(streams.items())),
     ]
 
 
 def imports(user: User) -> list[Import]:
-    """What the account of one of `OTHERS` takes from ours: all that its user may do."""
-    may = permissions(user)
+    """The imports of an external user's account: all subjects that the user has permission for."""
+    allowed = permissions(user)
     return [
-        *(Import(service=Subject(OWN, subject)) for subject in may.publish),
-        *(Import(stream=Subject(OWN, subject)) for subject in may.subscribe),
+        *(Import(service=Subject(OWN, subject)) for subject in allowed.publish),
+        *(Import(stream=Subject(OWN, subject)) for subject in allowed.subscribe),
     ]
 
 
 def account_mappings(account: str) -> dict[str, str]:
     """The subject mappings of an account."""
-    return own_api() if account == OWN else requests_of_others()
+    return own_api_mapping() if account == OWN else consumer_request_mappings()
 
 
 def _service(subject: str, accounts: list[str]) -> Export:

@@ -1,55 +1,56 @@
-"""What a process has done since it started, as its answer to `$SRV.STATS` says (NATS ADR-32).
+"""Counters of a process since its start, in its reply to `$SRV.STATS` (NATS ADR-32).
 
-Numbers only: every user that may ask `$SRV.STATS` sees them. They are those of the metrics, for
-pages that have no Prometheus to ask.
+They hold numbers only, because every user that may request `$SRV.STATS` can read them. They have
+the values of the metrics, for pages of the console, which cannot query Prometheus.
 """
 
 from __future__ import annotations
 
 from hogsend.contract.base import Message
 
-ASK_ACTIVITY = "$SRV.STATS"
-"""The subject on which every process of every service answers."""
+ACTIVITY_SUBJECT = "$SRV.STATS"
+"""The request subject to which every process of every service replies."""
 
 
 class Distribution(Message, frozen=True):
-    """How long something took, as a histogram."""
+    """A histogram of durations."""
 
     bounds: list[float]
-    """Upper bounds in seconds, ascending."""
+    """Upper bounds of the buckets in seconds, ascending."""
     counts: list[int]
-    """How many took at most as long; the last entry, without a bound, counts all."""
+    """Cumulative counts: the number of durations up to each bound, and at the end of all."""
 
 
 class GatewayActivity(Message, frozen=True):
-    """Webhooks."""
+    """Counters of the gateway's webhooks."""
 
     webhooks: int
-    """Accepted, in JetStream or in the spool."""
+    """Accepted webhooks, in JetStream or in the spool."""
     refused: int
-    """Refused for their secret or signature."""
+    """Webhooks that were refused because of their secret or signature."""
     spooled: int
-    """In the spool now."""
+    """Webhooks in the spool now."""
     spool_bytes: int
 
 
 class IngestActivity(Message, frozen=True):
-    """From the queue to announced events."""
+    """Counters of ingest, from queued webhooks to published events."""
 
     stored: int
     duplicates: int
     announced: int
+    """Published events."""
     dead_letters: int
     waiting: int
     """Webhooks in the queue now."""
     waited_seconds: float
-    """How long the oldest of them has waited."""
+    """How long the oldest webhook in the queue has waited."""
     announced_seconds: Distribution
-    """From the receipt of an event to its announcement."""
+    """From the receipt of an event to its publication."""
 
 
 class AnalyticsActivity(Message, frozen=True):
-    """To PostHog and other destinations."""
+    """Counters of deliveries to PostHog and other destinations."""
 
     delivered: int
     failed: int
@@ -59,7 +60,7 @@ class AnalyticsActivity(Message, frozen=True):
 
 
 class Activity(Message, frozen=True):
-    """One of these, by service; none for a service that does not count."""
+    """The counters of one process, in the field of its service. Some services have no counters."""
 
     gateway: GatewayActivity | None = None
     ingest: IngestActivity | None = None

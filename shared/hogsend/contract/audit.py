@@ -1,4 +1,7 @@
-"""The audit trail: what administrators changed, and how it ended. Never what they sent."""
+"""The audit trail: which changes administrators requested, and the result of each.
+
+It never contains the bodies of requests.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 
 MAX_RESOURCE = 500
-"""Characters of a resource that are kept: a hundred entries have to fit into one answer."""
+"""Maximum characters of a stored resource, so that a hundred entries fit into one reply."""
 
 
 class AuditEntry(Message, frozen=True, kw_only=True):
@@ -23,47 +26,50 @@ class AuditEntry(Message, frozen=True, kw_only=True):
 
     id: UUID
     at: Annotated[datetime, msgspec.Meta(tz=True)]
+    """When the request was received."""
     actor: str
-    """Which key it carried: `full-admin`, `read` or `ingest`, never the key.
+    """Kind of the API key, `full-admin`, `read` or `ingest`, never the key itself.
 
-    Over the bus the NATS user who asked, for example `nats:operator`.
+    For a request over the bus the NATS user, for example `nats:operator`.
     """
     action: str
-    """First part of the path and method, for example `provider-credentials.put`.
+    """First part of the path, and the method, for example `provider-credentials.put`.
 
-    Over the bus service and verb, for example `ingest.purge`.
+    For a request over the bus its service and verb, for example `ingest.purge`.
     """
     resource: str
-    """The rest of the path, for example `posthog`; at most its first 500 characters."""
+    """The changed resource: the rest of the path, for example `posthog`. At most 500 characters."""
     status: int
-    """HTTP status it was answered with, or over the bus what HTTP would have answered."""
+    """HTTP status of the response. For a request over the bus the equivalent HTTP status."""
     request_id: str
     address: str
-    """Where it came from; empty over the bus, where NATS does not say."""
+    """Network address of the client. Empty for a request over the bus, where it is unknown."""
 
 
 class ListAudit(Message, frozen=True, kw_only=True):
-    """A page of the trail, newest first; None means any."""
+    """Filters of the audit trail; None means any."""
 
     action: str | None = None
     actor: str | None = None
     limit: Limit = 50
     offset: Offset = 0
     before: str | None = None
-    """`next_before` of the page before this one; as fast at the end of the list as at its head."""
+    """Cursor: `next_before` of the previous page. Unlike `offset`, it is as fast at the end of the
+    list as at its start."""
 
 
 class AuditPage(Message, frozen=True):
-    """A page of the trail, newest first."""
+    """A page of the audit trail, newest first."""
 
     entries: list[AuditEntry]
     total: int
-    """How many entries match on all pages: exact up to 10,000, else PostgreSQL's estimate."""
+    """Number of matching entries on all pages: exact up to 10,000, above that PostgreSQL's
+    estimate."""
     limit: int
     offset: int
     total_estimated: bool = False
     next_before: str | None = None
-    """`before` of the next page; None on the last."""
+    """`before` of the next page; None on the last page."""
 
 
 ADMIN_REQUEST_AUDITED = Channel(

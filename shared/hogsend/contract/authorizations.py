@@ -1,6 +1,7 @@
-"""Authorizations: consent that is asked for in the console, and exchanged by credentials.
+"""OAuth authorizations that an operator starts in the console.
 
-The gateway passes on what the browser brings, and sees neither the verifier nor a token.
+The service `credentials` prepares the consent page and exchanges the authorization code. The
+gateway only forwards the browser's parameters, and sees neither the PKCE verifier nor a token.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ RefusalCode = Literal[
     "state_mismatch",
     "exchange_failed",
 ]
-"""Why nothing was connected; where the command line has the same verdict, it has the same name."""
+"""Why no credential was stored. Codes that the command line has as well have the same names."""
 
 
 class AuthorizationRefusal(Message, frozen=True):
-    """Why nothing was connected, and what to do."""
+    """Why no credential was stored, and what to do."""
 
     code: RefusalCode
     detail: str
@@ -41,30 +42,30 @@ class BeginAuthorization(ProviderRef, frozen=True):
     """Prepare the consent page for one browser."""
 
     private_host: str
-    """PostHog's app host: one that the operator or PostHog named, never one from a request."""
+    """PostHog's app host, as the operator or PostHog stated it. It never comes from a request."""
     client_id: str
-    """Address of the client document."""
+    """URL of the OAuth client document."""
     redirect_uri: str
-    """Where the browser comes back to; the client document lists it."""
+    """URL to which PostHog redirects the browser; the client document lists it."""
     browser_sha256: Digest
-    """Digest of a cookie that only this browser has."""
+    """SHA-256 digest, in hex, of a cookie that only this browser has."""
 
 
 class AuthorizationBegun(Message, frozen=True):
-    """The consent page to open, or why there is none; exactly one of both is set."""
+    """The consent page to open, or why there is none. Exactly one of both is set."""
 
     authorize_url: str | None = None
     expires_at: datetime | None = None
-    """Until when the answer is waited for."""
+    """When the authorization expires if the operator does not decide."""
     refusal: AuthorizationRefusal | None = None
 
     def __repr__(self) -> str:
-        """Show no state."""
+        """Hide the state, which is part of the URL."""
         return f"AuthorizationBegun(refusal={self.refusal!r})"
 
 
 class FinishAuthorization(ProviderRef, frozen=True):
-    """What PostHog sent the browser back with."""
+    """The parameters with which PostHog redirected the browser back."""
 
     state: str
     browser_sha256: Digest
@@ -72,12 +73,12 @@ class FinishAuthorization(ProviderRef, frozen=True):
     error: str | None = None
 
     def __repr__(self) -> str:
-        """Show neither state nor code."""
+        """Hide the state and the authorization code."""
         return "FinishAuthorization(...)"
 
 
 class AuthorizationFinished(Message, frozen=True):
-    """The stored credential, or why there is none; exactly one of both is set."""
+    """The stored credential, or why there is none. Exactly one of both is set."""
 
     credential: CredentialMeta | None = None
     refusal: AuthorizationRefusal | None = None
@@ -90,7 +91,7 @@ CREDENTIALS_AUTHORIZE = Endpoint(
     reply=AuthorizationBegun,
     callers=(User.GATEWAY,),
     summary="Prepare PostHog's consent page for a browser of the console.",
-    # Two requests to find the OAuth server, within 12 s.
+    # Discovery of the OAuth server takes two requests, within 12 s.
     deadline=15.0,
     holds_secret=True,
     changes=True,
@@ -102,7 +103,7 @@ CREDENTIALS_FINISH_AUTHORIZATION = Endpoint(
     request=FinishAuthorization,
     reply=AuthorizationFinished,
     callers=(User.GATEWAY,),
-    summary="Exchange the code a browser came back with, and store the grant.",
+    summary="Exchange the authorization code that PostHog sent, and store the grant.",
     # The exchange may take 20 s.
     deadline=25.0,
     holds_secret=True,

@@ -1,4 +1,4 @@
-"""Backfills: events that PostHog had before the connection, brought here afterwards."""
+"""Backfills: imports of events that PostHog stored before it was connected."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ State = Literal["running", "finished", "cancelled", "failed"]
 
 
 class StartBackfill(Message, frozen=True):
-    """Bring events that happened from `since` on and before `until`.
+    """Import the events that happened at or after `since` and before `until`.
 
-    What ran with the same `since`, `events` and `announce`, and did not finish, goes on where it
-    ended; so a repeated request does no work twice.
+    An unfinished backfill with the same `since`, `events` and `announce` is resumed where it
+    stopped, so a repeated request imports nothing twice.
     """
 
     since: Moment
     until: Moment | None = None
-    """None means the moment of the request."""
+    """None means the time of the request."""
     events: Annotated[list[EventName], msgspec.Meta(max_length=100)] = []
-    """Only events of these names; all when it is empty."""
+    """Names of the events to import; all events if empty."""
     announce: bool = False
-    """Whether subscribers of events hear of those that are new here."""
+    """Whether newly stored events are published to subscribers."""
     dry_run: bool = False
-    """Only count."""
+    """Only count the events."""
 
 
 class Backfill(Message, frozen=True):
-    """A backfill, and how far it is."""
+    """A backfill and its progress."""
 
     id: str
     state: State
@@ -47,25 +47,27 @@ class Backfill(Message, frozen=True):
     started_at: datetime
     ended_at: datetime | None
     position: datetime | None
-    """When the last event happened that is safe here; None before the first."""
+    """Events up to this time are imported; None before the first one."""
     total: int
-    """How many events PostHog counted at the start."""
+    """Number of events that PostHog counted at the start."""
     read: int
-    """How many of them were read."""
+    """Number of events read from PostHog so far."""
     stored: int
+    """Number of newly stored events."""
     known: int
-    """Were here already, for example because PostHog's webhook brought them."""
+    """Number of events that were stored before, for example from PostHog's webhook."""
     rejected: int
-    """Cannot be stored: they identify no person, PostgreSQL refuses them, or they are too large."""
+    """Number of events that cannot be stored: they identify no person, PostgreSQL refuses them, or
+    they are too large."""
     left_out: str | None = None
-    """Which event is too large to be read from PostHog; the last one, where there are several."""
+    """The last event that was skipped because it is too large to be read from PostHog."""
     detail: str | None = None
-    """What it waits for, or why it failed."""
+    """What the backfill waits for, or why it failed."""
     remediation: str | None = None
 
 
 class BackfillReply(Message, frozen=True):
-    """One of the three is set: the backfill, the count of a dry run, or why neither is possible."""
+    """The backfill, the count of a dry run, or the refusal of both. Exactly one is set."""
 
     backfill: Backfill | None = None
     count: int | None = None
@@ -73,7 +75,7 @@ class BackfillReply(Message, frozen=True):
 
 
 class BackfillList(Message, frozen=True):
-    """Backfills, the latest first."""
+    """The latest backfills, newest first."""
 
     backfills: list[Backfill]
 
@@ -85,7 +87,7 @@ class BackfillRef(Message, frozen=True):
 
 
 class PastEvent(Message, frozen=True):
-    """An event as PostHog's query API has it."""
+    """An event as PostHog's query API returns it."""
 
     uuid: str
     event: str
@@ -96,20 +98,24 @@ class PastEvent(Message, frozen=True):
 
 
 class StorePast(Message, frozen=True):
-    """Store events of the past."""
+    """Store events that a backfill read from PostHog."""
 
     events: list[PastEvent]
     received_at: Moment
-    """When the backfill started: the same for every repetition, which is told by it."""
+    """When the backfill started. A repeated request has the same value and is recognized by it."""
     announce: bool = False
+    """Whether newly stored events are published to subscribers."""
 
 
 class PastStored(Message, frozen=True):
-    """What became of the events; a repeated request has the same answer."""
+    """The result of `StorePast`. A repeated request gets the same reply."""
 
     stored: int
+    """Number of newly stored events."""
     known: int
+    """Number of events that were stored before."""
     rejected: int
+    """Number of events that cannot be stored."""
 
 
 PROVISIONER_BACKFILL = Endpoint(
@@ -118,7 +124,7 @@ PROVISIONER_BACKFILL = Endpoint(
     request=StartBackfill,
     reply=BackfillReply,
     callers=(User.GATEWAY,),
-    summary="Start a backfill from PostHog, or go on with one that did not finish.",
+    summary="Start a backfill from PostHog, or resume one that did not finish.",
     deadline=60.0,
     changes=True,
 )
@@ -128,7 +134,7 @@ PROVISIONER_BACKFILLS = Endpoint(
     request=Empty,
     reply=BackfillList,
     callers=(User.GATEWAY,),
-    summary="The latest backfills, and how far they are.",
+    summary="The latest backfills and their progress.",
 )
 PROVISIONER_CANCEL_BACKFILL = Endpoint(
     service=User.PROVISIONER,
@@ -136,7 +142,7 @@ PROVISIONER_CANCEL_BACKFILL = Endpoint(
     request=BackfillRef,
     reply=Backfill,
     callers=(User.GATEWAY,),
-    summary="Stop a backfill; what it brought stays.",
+    summary="Cancel a backfill. Events that it imported stay.",
     changes=True,
     resource="id",
 )
@@ -146,7 +152,7 @@ INGEST_STORE_PAST = Endpoint(
     request=StorePast,
     reply=PastStored,
     callers=(User.PROVISIONER,),
-    summary="Store events of the past, which a backfill read from PostHog.",
+    summary="Store events that a backfill read from PostHog.",
     deadline=60.0,
     changes=True,
 )

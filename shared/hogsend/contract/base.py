@@ -1,4 +1,4 @@
-"""What all messages share."""
+"""The base class of all messages, and types that many messages use."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from typing import Annotated, Any, TypeAlias, get_args
 import msgspec
 
 Properties: TypeAlias = dict[str, Any]
-"""A bag whose keys others choose: event or person properties, kept as they came."""
+"""Event or person properties: a JSON object with any keys, stored unchanged."""
 
 Limit: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=100)]
-"""Most items of one page of a list."""
+"""Maximum number of items on one page of a list."""
 Offset: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
-"""Items of a list that come before a page."""
+"""Number of items to skip before a page."""
 
 
-def one_of(known: Any) -> msgspec.Meta:
-    """Describe a text that has these values today, a `Literal`, where others read it.
+def open_enum(values: Any) -> msgspec.Meta:
+    """Describe a text field whose present values are those of the `Literal` type `values`.
 
-    A later version may write further ones. A field whose type is the `Literal` would make the whole
-    message unreadable for those who do not know them.
+    For fields that external services read. A later version may write further values. If the field
+    had the `Literal` itself as its type, a reader of this version could not decode such a message.
     """
-    return msgspec.Meta(examples=list(get_args(known)))
+    return msgspec.Meta(examples=list(get_args(values)))
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Base of every message: immutable, keyword-only, camelCase on the wire.
 
-    Unknown keys are ignored, so that an older reader understands a newer writer; see `one_of` for
-    values.
+    Readers ignore unknown keys, so an older reader understands a newer writer. For unknown values
+    of a field see `open_enum`.
     """
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Callable[[Any], Any]) -> Any:
-        """Take part in a model of pydantic's, as FastStream makes one to describe a handler."""
+        """Let pydantic models have fields of this type; FastStream makes such models."""
         from hogsend.contract import pydantic_schema  # noqa: PLC0415  # only pydantic calls this
 
         return handler(pydantic_schema.annotated(source))
 
 
 class Empty(Message, frozen=True):
-    """A request or reply that carries nothing."""
+    """A request or reply without fields."""

@@ -1,10 +1,10 @@
-"""Capabilities: the spec's degradation table, as it is here and now."""
+"""Capabilities: which parts of Hogsend work at present, as in the spec's degradation table."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from hogsend.contract.base import Empty, Message, one_of
+from hogsend.contract.base import Empty, Message, open_enum
 from hogsend.contract.registry import Endpoint
 from hogsend.contract.users import User
 
@@ -20,18 +20,18 @@ CapabilityState = Literal["on", "off", "unknown"]
 
 
 class Capability(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """One row of the spec's degradation table, as it is now."""
+    """The present state of one capability, a row of the spec's degradation table."""
 
-    name: Annotated[str, one_of(CapabilityName)]
-    state: Annotated[str, one_of(CapabilityState)]
+    name: Annotated[str, open_enum(CapabilityName)]
+    state: Annotated[str, open_enum(CapabilityState)]
     reason: str
-    """Why it is in that state."""
+    """Why the capability is in that state."""
     remediation: str | None = None
-    """What to set; None when there is nothing to do."""
+    """What to configure; None if there is nothing to do."""
 
 
 class Capabilities(Message, frozen=True):
-    """Rows of the degradation table."""
+    """The present state of all capabilities of a service."""
 
     capabilities: list[Capability]
 
@@ -42,6 +42,6 @@ ANALYTICS_CAPABILITIES = Endpoint(
     request=Empty,
     reply=Capabilities,
     callers=(User.GATEWAY, User.APP),
-    summary="Which of analytics' capabilities work, and why the others do not.",
+    summary="Which capabilities work, such as event capture, and why others do not.",
     deadline=5.0,
 )

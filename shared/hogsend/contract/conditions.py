@@ -1,4 +1,4 @@
-"""Property conditions: whether they hold for persons (contract 4.3)."""
+"""Conditions on person properties, and requests to evaluate them (contract 4.3)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hogsend.contract.registry import Endpoint
 from hogsend.contract.users import User
 
 MAX_QUERIES = 1000
-"""Of one request."""
+"""Maximum number of queries in one request."""
 
 
 class Condition(Message, frozen=True, kw_only=True):
-    """One property condition (contract 4.3)."""
+    """A condition on one person property (contract 4.3)."""
 
     type: Literal["property"] = "property"
     property: str
@@ -25,20 +25,20 @@ class Condition(Message, frozen=True, kw_only=True):
 
 
 class ConditionQuery(Message, frozen=True):
-    """Ask whether all `conditions` hold for one person."""
+    """Whether all `conditions` are true for one person."""
 
     distinct_id: DistinctId
     conditions: list[Condition]
 
 
 class EvaluateConditions(Message, frozen=True):
-    """Several queries at once."""
+    """Evaluate several queries in one request."""
 
     queries: Annotated[list[ConditionQuery], msgspec.Meta(max_length=MAX_QUERIES)]
 
 
 class ConditionResults(Message, frozen=True):
-    """One answer for each query, in order."""
+    """One result for each query, in the order of the request."""
 
     results: list[bool]
 
@@ -49,6 +49,6 @@ ANALYTICS_CONDITIONS = Endpoint(
     request=EvaluateConditions,
     reply=ConditionResults,
     callers=(User.APP,),
-    summary="Whether property conditions hold for people.",
+    summary="Evaluate conditions on the properties of persons.",
     deadline=30.0,
 )

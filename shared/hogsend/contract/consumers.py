@@ -1,10 +1,10 @@
-"""Consumers of other people's services: made and deleted through a request that ingest answers.
+"""Consumers of external services: ingest checks every request that creates or deletes one.
 
-JetStream takes any configuration from a user that may make a consumer, and delivers with the
-server's rights. So NATS' configuration maps the API that makes and deletes consumers of the streams
-that others read to `REQUESTS`, on its way in from a client: stock clients go on as they are. NATS
-checks permissions on the mapped subject, and only our own services are granted the one that
-JetStream listens on, which they reach below `OWN_API` (docs/adr/0012).
+JetStream accepts any consumer configuration from a user that may create consumers, and delivers
+with the server's permissions. Therefore the configuration of NATS maps the subjects that create and
+delete consumers of the external streams to `REQUESTS`, which ingest serves. Stock clients need no
+change. NATS checks permissions on the mapped subject. Only Hogsend's services may publish to the
+subjects that JetStream listens on, which they reach through the mapping `OWN_API` (docs/adr/0012).
 """
 
 from __future__ import annotations
@@ -14,24 +14,30 @@ from hogsend.contract.users import DEPRECATED_USERS, User
 
 API = "$JS.API"
 OWN_API = "hogsend.js"
-"""JetStream's API under another name, which is mapped to it."""
+"""Subject prefix that NATS maps to JetStream's API, for Hogsend's services only."""
 REQUESTS = "hogsend.consumers"
-"""`hogsend.consumers.CREATE.<stream>...`, as below `$JS.API.CONSUMER`."""
+"""Subject prefix of mapped requests, such as `hogsend.consumers.CREATE.<stream>`.
+
+The rest of the subject is as below `$JS.API.CONSUMER`.
+"""
 
 ANSWERED_BY = User.INGEST
+"""The user that serves `REQUESTS`."""
 STREAMS_OF_OTHERS = (StreamName.EVENTS, StreamName.CREDENTIALS)
+"""Streams that external services may read."""
 OTHERS = (User.SUBSCRIBER, User.APP, *DEPRECATED_USERS)
-"""NATS users of other people's services."""
+"""NATS users of external services."""
 
 MIRROR = "mirror"
-"""Analytics' durable on EVENTS, when events are mirrored to PostHog."""
+"""Analytics' durable on EVENTS, which mirrors events to PostHog."""
 PERSONS = "persons"
-"""Analytics' durable of what PostHog shall know about people."""
+"""Analytics' durable on PERSONS, which sends person writes to PostHog."""
 ANY = "*"
+"""Stands for any consumer name."""
 
 OWN_CONSUMERS: dict[User, dict[StreamName, str]] = {
     User.INGEST: {
-        # One more for each partition.
+        # `ingest`, and one for each partition.
         StreamName.WEBHOOKS: ANY,
         StreamName.ENGAGEMENT: str(INGEST_CONSUMER.durable_name),
         StreamName.AUDIT: str(INGEST_CONSUMER.durable_name),
@@ -43,37 +49,40 @@ OWN_CONSUMERS: dict[User, dict[StreamName, str]] = {
         StreamName.ENGAGEMENT: ANY,
     },
 }
-"""The durables of our own services, which make, read and delete no others."""
+"""The durable consumers of Hogsend's services, by user. A service may use no others."""
 
 
 def reserved(stream: StreamName, user: User | None = None) -> set[str]:
-    """Names of the consumers of a stream that belong to our services other than `user`."""
+    """Names of the consumers of `stream` that belong to Hogsend's services, except to `user`."""
     owned = (names.get(stream) for owner, names in OWN_CONSUMERS.items() if owner is not user)
     return {name for name in owned if name is not None and name != ANY}
 
 
-def own_api() -> dict[str, str]:
-    """The mapping that makes JetStream's API known as `OWN_API`, too."""
+def own_api_mapping() -> dict[str, str]:
+    """The subject mapping from `OWN_API` to JetStream's API."""
     return {f"{OWN_API}.>": f"{API}.>"}
 
 
-def requests_of_others() -> dict[str, str]:
-    """The mappings for who is not trusted with consumers: what it publishes on, and what it is."""
+def consumer_request_mappings() -> dict[str, str]:
+    """The subject mappings of external accounts, from JetStream's API to `REQUESTS`."""
     mapped = {}
     for stream in STREAMS_OF_OTHERS:
-        for created in (f"CREATE.{stream}", f"CREATE.{stream}.>"):
-            mapped[f"{API}.CONSUMER.{created}"] = f"{REQUESTS}.{created}"
+        for create in (f"CREATE.{stream}", f"CREATE.{stream}.>"):
+            mapped[f"{API}.CONSUMER.{create}"] = f"{REQUESTS}.{create}"
         for verb in ("DURABLE.CREATE", "DELETE"):
-            named = f"{verb}.{stream}"
-            mapped[f"{API}.CONSUMER.{named}.*"] = f"{REQUESTS}.{named}.{{{{wildcard(1)}}}}"
+            prefix = f"{verb}.{stream}"
+            mapped[f"{API}.CONSUMER.{prefix}.*"] = f"{REQUESTS}.{prefix}.{{{{wildcard(1)}}}}"
     return mapped
 
 
-def asked_as(subject: str) -> tuple[str, ...]:
-    """What a client may have published on when NATS names `subject`, which may be a mapped one."""
+def unmapped(subject: str) -> tuple[str, ...]:
+    """The subjects that a client may have published to when the server reports `subject`.
+
+    The server reports the mapped subject in its permission errors, not the original one.
+    """
     for target, source in ((REQUESTS, f"{API}.CONSUMER"), (API, OWN_API)):
-        head = f"{target}."
-        # nats-py tells what the server says in lower case.
-        if subject.lower().startswith(head.lower()):
-            return subject, f"{source}.{subject[len(head) :]}"
+        prefix = f"{target}."
+        # nats-py turns the server's errors into lower case.
+        if subject.lower().startswith(prefix.lower()):
+            return subject, f"{source}.{subject[len(prefix) :]}"
     return (subject,)

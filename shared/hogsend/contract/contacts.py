@@ -1,4 +1,4 @@
-"""Contacts: what is known about people, and which of their identities were merged."""
+"""Contacts: the people that Hogsend knows, their identities and merges, and their erasure."""
 
 from __future__ import annotations
 
@@ -16,72 +16,74 @@ from hogsend.contract.users import User
 
 
 class ContactRef(Message, frozen=True, kw_only=True):
-    """Which contact is meant: by any user id it is known by."""
+    """Identifies a contact by any of its user ids."""
 
     user_id: str
 
 
 class Contact(Message, frozen=True, kw_only=True):
-    """What is known about one person; everything is empty when no contact has that key."""
+    """What is stored about one person. All fields are empty if no contact has that user id."""
 
     contact_key: str | None = None
     email: str | None = None
     timezone: str | None = None
-    """IANA zone of the contact's own column."""
+    """IANA time zone from the contact's own column, not from its properties."""
     properties: Properties = {}
 
 
 class FillTimezone(Message, frozen=True, kw_only=True):
-    """Give a contact without a time zone one."""
+    """Set the time zone of a contact that has none."""
 
     user_id: str
     timezone: str
 
 
 class FindContacts(Message, frozen=True, kw_only=True):
-    """Which contacts are meant: by a user id, the contact's own id, or an email address."""
+    """Find contacts by a user id, a contact's id, or an email address."""
 
     key: Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class SplitContacts(Message, frozen=True, kw_only=True):
-    """Undo a merge."""
+    """Undo a merge of two contacts."""
 
     merge_id: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 
 
 class ContactKey(Message, frozen=True, kw_only=True):
-    """A text that leads to a contact."""
+    """A key of a contact: a text by which it is found."""
 
     kind: Literal["external", "email", "row"]
-    """A user id, an email address, or the id of a contact that was merged into this one."""
+    """`external`: a user id. `email`: an email address. `row`: the id of a contact that was merged
+    into this one."""
     value: str
-    """At most its first 200 characters."""
+    """The key, cut to 200 characters."""
 
 
 class ContactMerge(Message, frozen=True, kw_only=True):
-    """A contact that became part of another."""
+    """A merge of one contact into another."""
 
     id: int
     at: datetime
+    """When the contacts were merged."""
     contact_id: str
-    """Id of the contact that was merged away."""
+    """Id of the contact that was merged into the other."""
     keys: list[ContactKey]
-    """What led to it, at most 20 of them."""
+    """Keys of the merged contact, at most 20 of them."""
     split_at: datetime | None = None
-    """When the merge was undone."""
+    """When the merge was undone; None if it was not."""
 
 
 class ContactRecord(Message, frozen=True, kw_only=True):
-    """A contact as it is stored."""
+    """A stored contact."""
 
     id: str
     contact_key: str
-    """What other services know it by: its first user id, else its id."""
+    """The key that events carry: the contact's first user id, or its id if it has none."""
     external_id: str | None
-    """Its first user id."""
+    """The contact's first user id."""
     anonymous_id: None = None
-    """There are no anonymous ids here: PostHog's are user ids like others."""
+    """Always null: PostHog's anonymous ids are user ids here."""
     email: str | None
     timezone: str | None
     properties: Properties
@@ -92,75 +94,84 @@ class ContactRecord(Message, frozen=True, kw_only=True):
 
 
 class Origin(Message, frozen=True, kw_only=True):
-    """Which event something that is known comes from."""
+    """The event that a value of a contact comes from."""
 
     at: datetime
-    """When that happened, or was received if that was earlier: later ones win."""
+    """When the event happened, or was received if that was earlier. A later event wins."""
     event_id: str
-    """At most its first 200 characters."""
+    """Id of the event, cut to 200 characters."""
 
 
 class ContactDetails(ContactRecord, frozen=True, kw_only=True):
-    """A contact as an operator sees it."""
+    """A contact with its keys, merges and the origin of its values, for an operator."""
 
     keys: list[ContactKey]
-    """At most 200 of them."""
+    """Keys of the contact, at most 200 of them."""
     key_count: int
+    """Number of all its keys."""
     merges: list[ContactMerge]
-    """The latest 100 that it comes from, the latest first, those that were undone included."""
+    """Merges into this contact, newest first, at most 100, undone merges included."""
     origins: dict[str, Origin] = {}
-    """Of each property."""
+    """The origin of each property, by name."""
     email_origin: Origin | None = None
+    """The origin of the email address."""
 
 
 class ContactList(Message, frozen=True, kw_only=True):
-    """Contacts with what they are known by."""
+    """Contacts with their keys and merges."""
 
     contacts: list[ContactDetails]
 
 
 class EraseContact(Message, frozen=True, kw_only=True):
-    """Erase a person, by the id of the contact or of one that was merged into it."""
+    """Erase a person.
+
+    `contact_id` is the id of the contact, or of one that was merged into it.
+    """
 
     contact_id: UUID
 
 
 class ErasurePreview(Message, frozen=True, kw_only=True):
-    """What an erasure would delete now."""
+    """What an erasure would delete at present."""
 
     contact_id: str
     keys: int
+    """Number of the contact's keys."""
     merges: int
+    """Number of merges."""
     events: int
+    """Number of stored events."""
     messages: dict[str, int]
-    """By stream; those without any are left out."""
+    """Number of messages by stream; streams without any are omitted."""
 
 
 class Erasure(Message, frozen=True, kw_only=True):
-    """An erasure that was asked for, and how far it is."""
+    """An erasure and its progress."""
 
     id: str
     contact_id: str
     requested_at: datetime
-    """What happened until then is erased, and does not come back."""
+    """Everything that happened before is erased, and is not stored again if it is delivered
+    later."""
     finished_at: datetime | None
-    """None while events and messages are still looked for."""
+    """None while events and messages are still searched for."""
     events: int
-    """Stored events that were deleted so far."""
+    """Number of stored events deleted so far."""
     messages: int
-    """Messages and dead letters that were taken off the streams so far."""
+    """Number of messages and dead letters deleted from the streams so far."""
 
 
 class ContactErased(Message, frozen=True, kw_only=True):
-    """A person was erased: every service that keeps something about them erases it, too."""
+    """A person was erased. Services that store data about the person must erase it as well."""
 
     id: str
-    """Of the erasure; the same on every repetition."""
+    """Id of the erasure; the same on every repetition."""
     contact_id: str
     user_ids: list[str]
-    """What the person was known by, the ids of contacts included; at most 200 of them."""
+    """User ids and contact ids of the person, at most 200 of them."""
     erased_at: datetime
-    """Events from before belong to the erased person, later ones to a new one."""
+    """Events before this time belong to the erased person, later ones to a new person."""
 
 
 CONTACT_ERASED = Channel(
@@ -170,7 +181,7 @@ CONTACT_ERASED = Channel(
     message=ContactErased,
     publishers=(User.INGEST,),
     subscribers=(User.SUBSCRIBER, User.APP, User.ANALYTICS),
-    summary="A person was erased.",
+    summary="A person was erased: erase what your service stores about them.",
 )
 INGEST_ERASE = Endpoint(
     service=User.INGEST,
@@ -178,7 +189,7 @@ INGEST_ERASE = Endpoint(
     request=EraseContact,
     reply=Erasure,
     callers=(User.GATEWAY,),
-    summary="Erase a person, here and on every stream.",
+    summary="Erase a person from the database and from every stream.",
     deadline=10.0,
     changes=True,
     resource="contact_id",
@@ -189,7 +200,7 @@ INGEST_CONTACTS = Endpoint(
     request=FindContacts,
     reply=ContactList,
     callers=(User.GATEWAY,),
-    summary="Contacts that a user id, an id or an email address leads to, with their merges.",
+    summary="Find contacts by user id, contact id or email address, with their merges.",
 )
 INGEST_SPLIT = Endpoint(
     service=User.INGEST,
@@ -200,7 +211,7 @@ INGEST_SPLIT = Endpoint(
     summary="Undo a merge of two contacts, and keep them apart.",
     changes=True,
     resource="merge_id",
-    # A person's events are moved before; see `services.ingest.contacts.moving`.
+    # The events of the person are moved first; see `services.ingest.contacts.moving`.
     deadline=30.0,
 )
 INGEST_CONTACT = Endpoint(
@@ -209,7 +220,7 @@ INGEST_CONTACT = Endpoint(
     request=ContactRef,
     reply=Contact,
     callers=(User.ANALYTICS,),
-    summary="What is known about a contact.",
+    summary="What is stored about a contact.",
 )
 INGEST_FILL_TIMEZONE = Endpoint(
     service=User.INGEST,
@@ -217,7 +228,7 @@ INGEST_FILL_TIMEZONE = Endpoint(
     request=FillTimezone,
     reply=Empty,
     callers=(User.ANALYTICS,),
-    summary="Give a contact that has no time zone one.",
+    summary="Set the time zone of a contact that has none.",
     changes=True,
-    # Without a resource: no erasure takes a user id out of the audit trail.
+    # No resource, because an erasure does not remove user ids from the audit trail.
 )

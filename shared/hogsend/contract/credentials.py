@@ -1,4 +1,4 @@
-"""Credentials: requests about stored credentials, and the event that publishes a change."""
+"""Credentials: requests about stored credentials, and the event that announces a change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from hogsend.contract import subjects
-from hogsend.contract.base import Message, one_of
+from hogsend.contract.base import Message, open_enum
 from hogsend.contract.registry import Channel, Endpoint
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
@@ -39,31 +39,33 @@ class OAuthPayload(Message, frozen=True):
     scoped_organizations: list[str] = []
 
     def __repr__(self) -> str:
-        """Name the grant without its tokens, so that no log or traceback can carry them."""
+        """Hide the tokens, so that no log or traceback contains them."""
         return f"OAuthPayload(scopes={self.scopes!r}, expires_at={self.expires_at!r})"
 
 
 class DerivedPayload(Message, frozen=True, omit_defaults=True):
-    """What Hogsend derived for a provider: a minted secret, and the project it belongs to."""
+    """Values that Hogsend derived for a provider: minted secrets, and the connected project."""
 
     webhook_secret: str | None = None
-    """Carried by deliveries, unless the operator set one."""
+    """Secret that deliveries carry, unless the operator set one."""
     webhook_secret_previous: str | None = None
-    """The one before it, which deliveries may still carry."""
+    """The previous secret, which deliveries may still carry."""
     webhook_previous_until: datetime | None = None
-    """Until when; None as long as PostHog may not have the present one."""
+    """When the previous secret expires; None while PostHog may not have the present one yet."""
     project_api_key: str | None = None
+    """Key that captures events into the project."""
     project_id: str | None = None
     private_host: str | None = None
+    """App host of the PostHog that the project belongs to."""
     signing_secret: str | None = None
     """Key that PostHog signs deliveries with, unless the operator set one."""
     signing_secret_previous: str | None = None
-    """The one before it, with which deliveries may still be signed."""
+    """The previous key, with which deliveries may still be signed."""
     signing_previous_until: datetime | None = None
-    """Until when; None as long as PostHog may not have the present one."""
+    """When the previous key expires; None while PostHog may not have the present one yet."""
 
     def __repr__(self) -> str:
-        """Name the kind only: half of the fields are secrets."""
+        """Hide all fields: half of them are secrets."""
         return "DerivedPayload(...)"
 
 
@@ -74,15 +76,15 @@ class ProviderRef(Message, frozen=True):
 
 
 def token_digest(token: str) -> str:
-    """SHA-256 of a token, in hex: how one that was refused is named without repeating it."""
+    """SHA-256 of a token in hex, which identifies a rejected token without revealing it."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 class TokenRequest(ProviderRef, frozen=True):
-    """Ask for a bearer."""
+    """Request a bearer token."""
 
     rejected_sha256: str | None = None
-    """Hex digest of a token that PostHog rejected: it is refreshed instead of returned again."""
+    """Hex digest of a token that PostHog rejected. That token is refreshed, not returned again."""
 
 
 class PutCredential(Message, frozen=True):
@@ -93,40 +95,45 @@ class PutCredential(Message, frozen=True):
 
 
 class PutDerived(Message, frozen=True):
-    """Store or replace the derived payload as a whole; merging is the caller's job."""
+    """Store or replace the derived payload as a whole. The caller has to merge it."""
 
     provider_id: ProviderId
     payload: DerivedPayload
     generation: int | None = None
-    """Of the grant that it was derived with, as `TokenReply` has it: it is stored beside no other
-    one. None, as from the version before, stores it beside any."""
+    """`generation` of the grant with which the payload was derived (see `TokenReply`). The request
+    is refused if another grant is stored by now. None, which the previous version sends, skips
+    this check."""
 
 
 class DerivedReply(Message, frozen=True):
-    """The derived payload, for the one service that puts the secret into PostHog."""
+    """The derived payload, for the provisioner, which puts the secrets into PostHog."""
 
     version: int
+    """Version of the credential; see `CredentialChanged`."""
     state: SecretState
     payload: DerivedPayload | None = None
-    """Only with `present`."""
+    """Only set if `state` is `present`."""
 
 
 class ProjectReply(Message, frozen=True):
-    """The connected project, for the service that captures into it."""
+    """The connected project, for analytics, which captures into it."""
 
     version: int
+    """Version of the credential; see `CredentialChanged`."""
     state: SecretState
     project_api_key: str | None = None
+    """Key that captures events into the project."""
     project_id: str | None = None
     private_host: str | None = None
+    """App host of the PostHog that the project belongs to."""
     grant_origin: str | None = None
-    """The PostHog that refreshes the stored OAuth grant, with the path that it is below: the app
-    host, when nothing else says which."""
+    """Base URL of the PostHog that the grant's token endpoint belongs to, with its path if it has
+    one. It is used as the app host if `private_host` is not set."""
     connected_at: datetime | None = None
-    """When the stored OAuth grant was connected; None where there is none, or it is not known."""
+    """When the stored OAuth grant was connected; None without a grant, or if it is unknown."""
 
     def __repr__(self) -> str:
-        """Name the project, never its key."""
+        """Hide the project's key."""
         return f"ProjectReply(state={self.state!r}, project_id={self.project_id!r})"
 
 
@@ -141,17 +148,17 @@ class CredentialMeta(Message, frozen=True):
     created_at: datetime
     updated_at: datetime
     needs_reconnect: bool = False
-    """PostHog refused the refresh token for good (`invalid_grant`)."""
+    """Whether PostHog refused the refresh token permanently (`invalid_grant`)."""
 
 
 class Deleted(Message, frozen=True):
-    """The credential and everything derived from it are gone."""
+    """The resource was deleted; of a credential also everything derived from it."""
 
     deleted: Literal[True] = True
 
 
 class CredentialStatus(Message, frozen=True):
-    """What is stored for a provider, and whether it works. Never a secret."""
+    """What is stored for a provider, and whether it works. Contains no secret."""
 
     version: int
     oauth: SecretState
@@ -160,97 +167,110 @@ class CredentialStatus(Message, frozen=True):
     expires_at: datetime | None = None
     """When the stored access token expires."""
     needs_reconnect: bool = False
-    """PostHog refused the refresh token for good (`invalid_grant`)."""
+    """Whether PostHog refused the refresh token permanently (`invalid_grant`)."""
     refresh_error: str | None = None
-    """Why the last refresh failed; None after one that worked."""
+    """Why the last refresh failed; None if it succeeded."""
     personal_key: bool = False
-    """Whether `POSTHOG_PERSONAL_API_KEY` is there to fall back to."""
+    """Whether `POSTHOG_PERSONAL_API_KEY` is set, which is used without a working grant."""
     generation: int | None = None
-    """As in `TokenReply`."""
+    """See `TokenReply`."""
 
 
 class WebhookSecretReply(Message, frozen=True):
     """Digest of the minted webhook secret, for the gateway.
 
-    The secret itself stays sealed. The gateway compares SHA-256 digests, which is as strong for 32
-    random bytes and leaves nothing to leak.
+    The secret itself stays sealed. The gateway compares SHA-256 digests, which for 32 random bytes
+    is as secure, and nothing secret can leak from it.
     """
 
     version: int
+    """Version of the credential; see `CredentialChanged`."""
     state: SecretState
     sha256: str | None = None
-    """Lower-case hex digest of the UTF-8 secret; only with `present`."""
+    """Lower-case hex digest of the UTF-8 secret. Only set if `state` is `present`."""
     previous_sha256: str | None = None
-    """That of the secret before it, where deliveries may still carry it."""
+    """Digest of the previous secret, if deliveries may still carry it."""
     previous_until: datetime | None = None
-    """Until when; None as long as PostHog may not have the present one."""
+    """When the previous secret expires; None while PostHog may not have the present one yet."""
 
 
 class SigningSecretReply(Message, frozen=True):
     """The minted keys that deliveries may be signed with, for the gateway.
 
-    In clear: a signature cannot be checked with a digest of its key.
+    They are in clear, because a digest of a key cannot verify a signature.
     """
 
     version: int
+    """Version of the credential; see `CredentialChanged`."""
     state: SecretState
     secret: str | None = None
-    """Only with `present`."""
+    """The present key. Only set if `state` is `present`."""
     previous: str | None = None
+    """The previous key, if deliveries may still be signed with it."""
     previous_until: datetime | None = None
-    """When `previous` ends; None as long as PostHog may not have `secret`."""
+    """When the previous key expires; None while PostHog may not have the present one yet."""
 
     def __repr__(self) -> str:
-        """Tell the state, never a key."""
+        """Hide the keys."""
         return f"SigningSecretReply(version={self.version!r}, state={self.state!r})"
 
 
 class ProvisionedProject(Message, frozen=True):
-    """The project the destination was provisioned in."""
+    """The PostHog project that Hogsend's destination was provisioned in."""
 
     id: str
     private_host: str
-    """The PostHog it belongs to."""
+    """App host of the PostHog that the project belongs to."""
 
 
 class TokenReply(Message, frozen=True):
-    """A bearer for PostHog's private API: the OAuth grant, else the personal key, else none."""
+    """A bearer token for PostHog's private API: of the OAuth grant, else the personal key."""
 
     source: Literal["oauth", "personal_key", "none"]
     version: int
+    """Version of the credential; see `CredentialChanged`."""
     token: str | None = None
     expires_at: datetime | None = None
-    """None for a personal key, which does not expire."""
+    """When the token expires; None for a personal key, which does not expire."""
     scoped_teams: list[int] = []
-    """Projects the stored grant is restricted to; empty when it is not, or there is none."""
+    """Ids of the projects that the stored grant is restricted to; empty without a restriction."""
     provisioned_project: ProvisionedProject | None = None
     not_refreshed: str | None = None
-    """Why there is no token of the stored grant at the moment, though there will be one again: the
-    personal key, or none, stands in. None where no grant is stored or only connecting again helps,
-    and from the version before."""
+    """Why the stored grant has no valid token at present, although a later refresh may succeed.
+
+    Meanwhile `token` is the personal key, or None. Not set without a stored grant, where only
+    connecting again helps, and by the previous version.
+    """
     generation: int | None = None
-    """Grows when a grant is connected or deleted, and stays when it is refreshed. None when it is
-    not known, as from the version before."""
+    """Number of the stored grant. It grows when a grant is connected or deleted, but not when it is
+    refreshed. None if unknown, as from the previous version."""
 
     def __repr__(self) -> str:
-        """Name the source, never the token."""
+        """Hide the token."""
         return f"TokenReply(source={self.source!r}, version={self.version!r})"
 
 
 class CredentialChanged(Message, frozen=True):
-    """A provider's credential changed. Metadata only: drop what you cached and ask again."""
+    """A provider's credential changed: drop what you cached of it, and request it again.
+
+    The message holds metadata only, no secret.
+    """
 
     provider: str
     version: int
-    """Grows with every change of this provider, deletions included."""
-    change: Annotated[str, one_of(Change)]
-    """Take one that you do not know like every other: drop what you cached."""
-    kinds: list[Annotated[str, one_of(Kind)]]
-    """Kinds stored now; empty after a deletion."""
-    changed_kinds: list[Annotated[str, one_of(Kind)]]
+    """Grows with every change of this provider's credential, deletions included."""
+    change: Annotated[str, open_enum(Change)]
+    """What happened. Treat an unknown value like the others: drop what you cached."""
+    kinds: list[Annotated[str, open_enum(Kind)]]
+    """Kinds of credential that are stored now; empty after a deletion."""
+    changed_kinds: list[Annotated[str, open_enum(Kind)]]
+    """Kinds of credential that this change affected."""
     scopes: list[str]
+    """OAuth scopes of the stored grant."""
     expires_at: datetime | None
+    """When the stored access token expires."""
     changed_at: datetime
+    """When the credential changed."""
 
 
 CREDENTIAL_CHANGED = Channel(
@@ -266,7 +286,7 @@ CREDENTIAL_CHANGED = Channel(
         User.SUBSCRIBER,
         User.APP,
     ),
-    summary="A provider's credential changed; the last one is kept for late joiners.",
+    summary="A provider's credential changed; the stream keeps the last change of each provider.",
 )
 CREDENTIALS_PUT = Endpoint(
     service=User.CREDENTIALS,
@@ -285,7 +305,7 @@ CREDENTIALS_GET = Endpoint(
     request=ProviderRef,
     reply=CredentialMeta,
     callers=(User.GATEWAY,),
-    summary="Meta of a stored OAuth credential, never its tokens.",
+    summary="Metadata of a stored OAuth credential, without its tokens.",
 )
 CREDENTIALS_DELETE = Endpoint(
     service=User.CREDENTIALS,
@@ -339,8 +359,8 @@ CREDENTIALS_TOKEN = Endpoint(
     request=TokenRequest,
     reply=TokenReply,
     callers=(User.PROVISIONER, User.ANALYTICS),
-    summary="A bearer: OAuth token, refreshed when due, else the personal key, else none.",
-    # One refresh that waits for another one: 10 s each.
+    summary="A bearer token: OAuth, refreshed when due, else the personal key, else none.",
+    # A refresh may have to wait for another one; each takes up to 10 s.
     deadline=25.0,
     holds_secret=True,
 )
@@ -350,7 +370,7 @@ CREDENTIALS_WEBHOOK_SECRET = Endpoint(
     request=ProviderRef,
     reply=WebhookSecretReply,
     callers=(User.GATEWAY,),
-    summary="Digest of the minted webhook secret, for comparison at the gateway.",
+    summary="Digest of the minted webhook secret, with which the gateway checks deliveries.",
 )
 CREDENTIALS_SIGNING_SECRET = Endpoint(
     service=User.CREDENTIALS,

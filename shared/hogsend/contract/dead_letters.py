@@ -1,4 +1,4 @@
-"""Messages that could not be processed, kept whole so that they can be inspected and replayed."""
+"""Dead letters: messages that could not be processed, stored whole to be inspected and replayed."""
 
 from __future__ import annotations
 
@@ -31,91 +31,104 @@ from hogsend.contract.users import User
 
 
 class DeadLetter(Message, frozen=True):
-    """One message that was taken off its stream because no retry would have helped.
+    """A message that was removed from its stream because no retry would have helped.
 
-    One that does not fit as base64 is the body of its letter, compressed where `content-encoding`
-    says `gzip`; the rest of the letter is JSON in the header `Hogsend-Dead-Letter`.
+    A message that is too large to be written here as base64 is the body of the dead letter instead,
+    compressed if the header `content-encoding` is `gzip`. The other fields are then JSON in the
+    header `Hogsend-Dead-Letter`.
     """
 
     id: str
     stream: str
+    """Stream that the message was on."""
     subject: str
+    """Subject that the message was published on."""
     reason: str
     """Stable code, for example `malformed` or `rejected_by_database`."""
     detail: str
+    """The error, in words."""
     attempts: int
+    """Number of deliveries of the message before it was removed."""
     failed_at: datetime
     headers: dict[str, str]
+    """Headers of the original message."""
     body: bytes
     """The original message, base64 on the wire."""
 
 
 _DETAIL_CHARACTERS = 1000
-"""Most of a letter's `detail` in a header."""
+"""Maximum characters of `detail` in the header of a large letter."""
 _HEADERS_CHARACTERS = 16 * 1024
-"""Most of the message's headers in a header, as JSON: JetStream takes 64 KiB in all."""
-_OURS = frozenset({RECEIVED_AT, ORIGINAL_ID, MESSAGE_ID, DESTINATION, CORRELATION_ID, TRACEPARENT})
+"""Maximum characters of the message's headers, as JSON, in the header of a large letter.
+
+JetStream limits all headers of a message to 64 KiB.
+"""
+_OWN_HEADERS = frozenset(
+    {RECEIVED_AT, ORIGINAL_ID, MESSAGE_ID, DESTINATION, CORRELATION_ID, TRACEPARENT}
+)
+"""Headers that Hogsend reads, which are omitted last."""
 
 
-class WrittenLetter(NamedTuple):
-    """A dead letter as it is published: its body, and headers that tell how it is written."""
+class EncodedLetter(NamedTuple):
+    """A dead letter in its published form: the body, and the headers that describe its encoding."""
 
     body: bytes
     headers: Mapping[str, str] = {}
 
 
-def write_letter(letter: DeadLetter) -> WrittenLetter:
-    """Write a letter as JSON, with its message in base64, which is a third longer than it."""
-    return WrittenLetter(msgspec.json.encode(letter))
+def write_letter(letter: DeadLetter) -> EncodedLetter:
+    """Encode a letter as JSON. Its message is in base64, which makes it a third longer."""
+    return EncodedLetter(msgspec.json.encode(letter))
 
 
-def write_large_letter(letter: DeadLetter, *, compressed: bool) -> WrittenLetter:
-    """Write a letter whose message does not fit as base64: the message itself is the body.
+def write_large_letter(letter: DeadLetter, *, compressed: bool) -> EncodedLetter:
+    """Encode a letter whose message does not fit as base64: the message itself is the body.
 
     Args:
-        letter: all but its message is JSON in a header. A long `detail` is cut, and headers that
-            leave no room are left out, ours last.
-        compressed: whether the body is gzip, for a message that does not fit beside that header.
+        letter: all fields but the message become JSON in a header. A long `detail` is cut. Headers
+            of the message that do not fit are omitted, those that Hogsend reads last.
+        compressed: whether to compress the body with gzip, for a message that does not fit
+            uncompressed.
     """
-    told = msgspec.to_builtins(
+    fields = msgspec.to_builtins(
         msgspec.structs.replace(
             letter,
             body=b"",
             detail=letter.detail[:_DETAIL_CHARACTERS],
-            headers=_that_fit(letter.headers),
+            headers=_fitting_headers(letter.headers),
         )
     )
-    headers = {DEAD_LETTER: json.dumps(told), CONTENT_TYPE: "application/octet-stream"}
+    headers = {DEAD_LETTER: json.dumps(fields), CONTENT_TYPE: "application/octet-stream"}
     if not compressed:
-        return WrittenLetter(letter.body, headers)
-    return WrittenLetter(gzip.compress(letter.body), {**headers, CONTENT_ENCODING: "gzip"})
+        return EncodedLetter(letter.body, headers)
+    return EncodedLetter(gzip.compress(letter.body), {**headers, CONTENT_ENCODING: "gzip"})
 
 
-def _that_fit(headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers of a message that fit into one of its letter's; what it is known by is among them."""
+def _fitting_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a message that fit into `_HEADERS_CHARACTERS`, always with its message id."""
     kept: dict[str, str] = {}
-    room = _HEADERS_CHARACTERS
-    for name, value in sorted(headers.items(), key=lambda header: header[0] not in _OURS):
+    remaining = _HEADERS_CHARACTERS
+    for name, value in sorted(headers.items(), key=lambda header: header[0] not in _OWN_HEADERS):
         size = len(json.dumps({name: value}))
-        if size <= room:
+        if size <= remaining:
             kept[name] = value
-            room -= size
-    known_as = message_id(headers)
-    if known_as is not None and message_id(kept) != known_as:
-        kept[ORIGINAL_ID] = known_as
+            remaining -= size
+    id = message_id(headers)
+    if id is not None and message_id(kept) != id:
+        kept[ORIGINAL_ID] = id
     return kept
 
 
 def read_letter(headers: Mapping[str, str], body: bytes) -> DeadLetter:
-    """Read a letter, however it is written.
+    """Decode a published letter, in either encoding.
 
     Raises:
-        NotJson: one of `json_text.NOT_JSON`: it is no dead letter.
+        NotJson: one of `json_text.NOT_JSON`: the message is no dead letter.
     """
-    told = headers.get(DEAD_LETTER)
-    if told is None:
+    fields = headers.get(DEAD_LETTER)
+    if fields is None:
         return msgspec.json.decode(body, type=DeadLetter)
-    letter = msgspec.json.decode(told, type=DeadLetter)
+    letter = msgspec.json.decode(fields, type=DeadLetter)
     if headers.get(CONTENT_ENCODING) == "gzip":
         try:
             body = gzip.decompress(body)
@@ -125,20 +138,20 @@ def read_letter(headers: Mapping[str, str], body: bytes) -> DeadLetter:
 
 
 class DeadLetterFilter(Message, frozen=True, kw_only=True):
-    """Which dead letters are meant; None means any."""
+    """Filters of dead letters; None means any."""
 
     sequence: int | None = None
-    """Position in the dead letter stream: exactly one letter."""
+    """Sequence number of one letter in the stream DEADLETTER."""
     stream: str | None = None
     reason: str | None = None
 
 
 class ListDeadLetters(DeadLetterFilter, frozen=True, kw_only=True):
-    """A page of dead letters, newest first."""
+    """List dead letters, newest first."""
 
     limit: Limit = 50
     before: int | None = None
-    """Only those with a smaller sequence; the last one of the page before."""
+    """Cursor: only letters with a smaller sequence number."""
 
 
 class ListedDeadLetter(Message, frozen=True, kw_only=True):
@@ -154,9 +167,9 @@ class ListedDeadLetter(Message, frozen=True, kw_only=True):
     size: int
     """Bytes of the original message."""
     body: str | None = None
-    """The original message as text, only when exactly one letter was asked for."""
+    """The original message as text. Only set if exactly one letter was requested."""
     cut: bool = False
-    """Whether `body` is only the beginning: the whole would not fit into one answer."""
+    """Whether `body` is only the beginning, because the whole does not fit into one reply."""
 
 
 class DeadLetterPage(Message, frozen=True, kw_only=True):
@@ -164,38 +177,41 @@ class DeadLetterPage(Message, frozen=True, kw_only=True):
 
     dead_letters: list[ListedDeadLetter]
     total: int
-    """Dead letters that match, on all pages."""
+    """Number of matching dead letters on all pages."""
     next_before: int | None = None
-    """`before` of the next page; None on the last."""
+    """`before` of the next page; None on the last page."""
 
 
 class ReplayDeadLetters(DeadLetterFilter, frozen=True, kw_only=True):
-    """Put dead letters back on the streams they came from, oldest first."""
+    """Publish dead letters again on the streams that they come from, oldest first."""
 
 
 class PurgeDeadLetters(DeadLetterFilter, frozen=True, kw_only=True):
-    """Forget dead letters."""
+    """Delete dead letters."""
 
 
 class KeptDeadLetters(Message, frozen=True, kw_only=True):
-    """Letters that were to be replayed and still lie there, for one reason."""
+    """Letters that could not be replayed, or not be deleted after it, for one reason."""
 
     reason: str
     """`no_body`, `not_replayable`, `too_large`, `refused`, `unavailable` or `not_deleted`."""
     detail: str
-    """What that means, for an operator."""
+    """The reason explained, for an operator."""
     count: int
+    """Number of these letters."""
     first_sequence: int
-    """The oldest of them."""
+    """Sequence number of the oldest of these letters."""
 
 
 class DeadLettersDone(Message, frozen=True):
-    """How many letters were replayed or purged, and which were kept after all."""
+    """Result of a replay or a purge of dead letters."""
 
     count: int
+    """Number of letters that were replayed or purged."""
     kept: list[KeptDeadLetters] = []
+    """Letters that are still in the stream, by reason."""
     more: bool = False
-    """Whether time ran out before all were looked at; asking again goes on."""
+    """Whether time ran out before all letters were processed. Repeat the request to continue."""
 
 
 MESSAGE_DEAD_LETTERED = Channel(
@@ -205,7 +221,7 @@ MESSAGE_DEAD_LETTERED = Channel(
     message=DeadLetter,
     publishers=(User.INGEST, User.ANALYTICS),
     subscribers=(User.OPERATOR,),
-    summary="A message that could not be processed; the last token is its stream.",
+    summary="A message that could not be processed; `*` is the stream that it was on.",
 )
 INGEST_DEAD_LETTERS = Endpoint(
     service=User.INGEST,
@@ -222,7 +238,7 @@ INGEST_REPLAY = Endpoint(
     request=ReplayDeadLetters,
     reply=DeadLettersDone,
     callers=(User.GATEWAY,),
-    summary="Put dead letters back on their streams.",
+    summary="Publish dead letters again on their streams.",
     deadline=60.0,
     changes=True,
     resource="sequence",
@@ -233,7 +249,7 @@ INGEST_PURGE = Endpoint(
     request=PurgeDeadLetters,
     reply=DeadLettersDone,
     callers=(User.GATEWAY,),
-    summary="Forget dead letters.",
+    summary="Delete dead letters.",
     deadline=60.0,
     changes=True,
     resource="sequence",

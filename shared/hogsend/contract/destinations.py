@@ -1,4 +1,4 @@
-"""Outbound destinations: what `/v1/admin/webhooks` exchanges (contract 6.6)."""
+"""Outbound destinations and their deliveries, as in `/v1/admin/webhooks` (contract 6.6)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ DeliveryStatus = Literal["delivered", "skipped", "failed", "discarded"]
 
 
 class CreateDestination(Message, frozen=True, kw_only=True):
-    """Make a destination."""
+    """Create a destination."""
 
     url: str
-    """Must be a URL; a `posthog` destination never asks it."""
+    """Must be a URL. A `posthog` destination sends no request to it."""
     event_types: Annotated[list[str], msgspec.Meta(min_length=1)]
     description: Annotated[str, msgspec.Meta(max_length=500)] | None = None
     disabled: bool = False
@@ -29,16 +29,15 @@ class CreateDestination(Message, frozen=True, kw_only=True):
     """`apiKey`, `host`, `eventNames`, `syncPersons`, `unsubscribedPropertyKey`."""
 
     def __repr__(self) -> str:
-        """Name the kind; the config may hold a key."""
+        """Hide the config, which may contain a key."""
         return f"CreateDestination(kind={self.kind!r})"
 
 
 class ChangeDestination(Message, frozen=True, kw_only=True):
-    """Change what is given.
+    """Change the given fields of a destination.
 
-    `config` is merged into the stored one (RFC 7396): what it does not name stays, null removes,
-    and an `apiKey` of `***` is the stored one. A change of `host` needs the `apiKey` that belongs
-    to it.
+    `config` is merged into the stored one (RFC 7396): absent keys stay, null removes a key, and
+    `***` as `apiKey` keeps the stored key. A change of `host` requires the `apiKey` of that host.
     """
 
     id: str
@@ -53,18 +52,18 @@ class ChangeDestination(Message, frozen=True, kw_only=True):
     config: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
     def __repr__(self) -> str:
-        """Name the destination; the config may hold a key."""
+        """Hide the config, which may contain a key."""
         return f"ChangeDestination(id={self.id!r})"
 
 
 class DestinationRef(Message, frozen=True):
-    """Which destination is meant."""
+    """Identifies a destination."""
 
     id: str
 
 
 class ListDestinations(Message, frozen=True, kw_only=True):
-    """A page of destinations, newest first."""
+    """List destinations, newest first."""
 
     limit: Limit = 50
     offset: Offset = 0
@@ -72,7 +71,7 @@ class ListDestinations(Message, frozen=True, kw_only=True):
 
 
 class OutboundDestination(Message, frozen=True, kw_only=True):
-    """A destination as it may be shown: keys are `***`."""
+    """A destination with its keys masked as `***`."""
 
     id: str
     url: str
@@ -88,7 +87,7 @@ class OutboundDestination(Message, frozen=True, kw_only=True):
 
 
 class DestinationPage(Message, frozen=True, kw_only=True):
-    """A page of destinations, and how many match in all."""
+    """A page of destinations, and the number of matching ones on all pages."""
 
     webhooks: list[OutboundDestination]
     total: int
@@ -97,14 +96,14 @@ class DestinationPage(Message, frozen=True, kw_only=True):
 
 
 class TestQueued(Message, frozen=True):
-    """A test event is on its way."""
+    """A test event was queued."""
 
     enqueued: Literal[True] = True
     event_type: Literal["webhook.test"] = "webhook.test"
 
 
 class ListDeliveries(Message, frozen=True, kw_only=True):
-    """A page of a destination's delivery history, newest first."""
+    """List the delivery history of a destination, newest first."""
 
     id: str
     status: DeliveryStatus | None = None
@@ -113,7 +112,7 @@ class ListDeliveries(Message, frozen=True, kw_only=True):
 
 
 class Delivered(Message, frozen=True, kw_only=True):
-    """What became of one event at one destination."""
+    """The final result of delivering one event to one destination."""
 
     event_id: str
     event_type: str
@@ -125,56 +124,58 @@ class Delivered(Message, frozen=True, kw_only=True):
 
 
 class Retrying(Message, frozen=True, kw_only=True):
-    """The latest attempt for a destination whose events PostHog does not take."""
+    """The latest failed attempt of a destination whose deliveries fail at present."""
 
     since: datetime
-    """Of the first attempt that failed, with none that succeeded after it."""
+    """When the first attempt failed after the last successful one."""
     attempts: int | None
-    """So far, of the event that was tried most often."""
+    """Number of attempts so far for the event that was tried most often."""
     response_status: int | None
-    """What PostHog answered; null without an answer."""
+    """HTTP status of PostHog's response; null without a response."""
     error: str | None
     tried_at: datetime | None
+    """When the latest attempt was made."""
     next_attempt_at: datetime | None
-    """Null when these events are not tried again; those after them are."""
+    """When the same events are tried next; null if they are not, and only later events are."""
 
 
 class DeliveryPage(Message, frozen=True, kw_only=True):
-    """A page of delivery history, and how many match in all."""
+    """A page of delivery history, and the number of matching deliveries on all pages."""
 
     deliveries: list[Delivered]
     total: int
     limit: int
     offset: int
     retrying: Retrying | None = None
-    """What fails at present, and is in the history only at its end.
+    """The delivery that fails at present; it enters the history when it is finished.
 
-    Null for a destination that is paused, and for one that was changed since its latest attempt.
+    Null for a paused destination, and for one that was changed since its latest attempt.
     """
 
 
 class EventDeliveriesOf(Message, frozen=True, kw_only=True):
-    """Whose deliveries are meant."""
+    """List the deliveries of one event."""
 
     event_ids: Annotated[list[str], msgspec.Meta(max_length=10)]
-    """Ids of one event; any of them may be in a destination's history."""
+    """Ids of the event. A destination's history may name it by any of them."""
 
 
 class EventDelivery(Delivered, frozen=True, kw_only=True):
-    """What became of an event at a destination, which is named."""
+    """The final result of delivering an event to the named destination."""
 
     destination_id: str
     description: str | None
+    """Description of the destination."""
 
 
 class EventDeliveries(Message, frozen=True, kw_only=True):
-    """What became of one event at every destination that has it in its history."""
+    """The deliveries of one event, of every destination that has it in its history."""
 
     deliveries: list[EventDelivery]
 
 
 class EngagementReaders(Message, frozen=True):
-    """Durables of ENGAGEMENT that analytics wants, there or not."""
+    """Durable consumers on ENGAGEMENT that analytics needs, whether or not they exist."""
 
     durables: list[str]
 
@@ -185,7 +186,7 @@ ANALYTICS_CREATE_DESTINATION = Endpoint(
     request=CreateDestination,
     reply=OutboundDestination,
     callers=(User.GATEWAY,),
-    summary="Make an outbound destination.",
+    summary="Create an outbound destination.",
     changes=True,
 )
 ANALYTICS_LIST_DESTINATIONS = Endpoint(
@@ -248,7 +249,7 @@ ANALYTICS_EVENT_DELIVERIES = Endpoint(
     request=EventDeliveriesOf,
     reply=EventDeliveries,
     callers=(User.GATEWAY,),
-    summary="What became of one event at every destination.",
+    summary="The deliveries of one event to all destinations.",
 )
 ANALYTICS_ENGAGEMENT_READERS = Endpoint(
     service=User.ANALYTICS,
@@ -256,5 +257,5 @@ ANALYTICS_ENGAGEMENT_READERS = Endpoint(
     request=Empty,
     reply=EngagementReaders,
     callers=(User.INGEST,),
-    summary="Durables that read engagement, also those that are missing at the moment.",
+    summary="Durable consumers that read engagement, including those that do not exist yet.",
 )

@@ -1,7 +1,7 @@
-"""The directory of contacts: what Hogsend's own command and client ask about people.
+"""The directory of contacts: lists, timelines and counts for the command line and HTTP clients.
 
-Shapes and names are those of Hogsend 0.67 (`packages/cli` and `packages/client`), with what this
-product knows besides. See `docs/from-hogsend.md`.
+Messages and names are those of Hogsend 0.67 (`packages/cli` and `packages/client`), with some more
+fields. See `docs/from-hogsend.md`.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ EntryType: TypeAlias = Literal["event", "journey", "email"]
 
 
 class ListContacts(Message, frozen=True, kw_only=True):
-    """Which contacts; without a filter all of them. `key` wins over `user_id` and `email`."""
+    """List contacts; without a filter all of them. `key` takes precedence over the other ids."""
 
     search: str | None = None
-    """What the email address, the first user id or the id begins with, in any case; among the
-    10,000 contacts that were made last, any part of them."""
+    """Prefix of the email address, the first user id or the contact's id, in any case. Among the
+    10,000 contacts that were created last, any part of these matches."""
     key: str | None = None
     """A user id, a contact's id or an email address."""
     user_id: str | None = None
     email: str | None = None
     order: Literal["lastSeen", "created"] = "lastSeen"
-    """What comes first: who was seen last, or who was made last. The second is as fast with many
-    contacts as with few."""
+    """`lastSeen`: the contact seen last comes first. `created`: the contact created last comes
+    first, which is as fast with many contacts as with few."""
     limit: Limit = 50
     offset: Offset = 0
     before: str | None = None
-    """`next_before` of the page before this one, in the order `created`."""
+    """Cursor: `next_before` of the previous page. Only with the order `created`."""
 
 
 class ContactPage(Message, frozen=True, kw_only=True):
@@ -43,16 +43,17 @@ class ContactPage(Message, frozen=True, kw_only=True):
 
     contacts: list[ContactRecord]
     total: int
-    """How many match on all pages: exact up to 10,000, else PostgreSQL's estimate."""
+    """Number of matching contacts on all pages: exact up to 10,000, above that PostgreSQL's
+    estimate."""
     limit: int
     offset: int
     total_estimated: bool = False
     next_before: str | msgspec.UnsetType | None = msgspec.UNSET
-    """`before` of the next page, in the order `created`; null on the last."""
+    """`before` of the next page, with the order `created`; null on the last page."""
 
 
 class ListTimeline(Message, frozen=True, kw_only=True):
-    """What happened to a contact; `type` None means everything."""
+    """List what happened to a contact, newest first; `type` None means all types."""
 
     key: str
     """A user id, a contact's id or an email address."""
@@ -65,15 +66,16 @@ class TimelineEntry(Message, frozen=True, kw_only=True):
     """One thing that happened to a contact."""
 
     type: EntryType
-    """`email` for reported engagement with emails; `journey` never, there are none here."""
+    """`email` is reported engagement with an email. `journey` does not occur: there are no
+    journeys here."""
     timestamp: datetime
     data: Properties
-    """`id`, `event`, `source` and `properties`; of an email also `subject`, `templateKey`,
-    `toEmail` and `status`, which is `sent`, `opened` and so on."""
+    """`id`, `event`, `source` and `properties`. An email also has `subject`, `templateKey`,
+    `toEmail` and `status`, such as `sent` or `opened`."""
 
 
 class Timeline(Message, frozen=True, kw_only=True):
-    """A page of what happened to a contact, the latest first."""
+    """A page of what happened to a contact, newest first."""
 
     timeline: list[TimelineEntry]
     total: int
@@ -82,18 +84,18 @@ class Timeline(Message, frozen=True, kw_only=True):
 
 
 class GetOverview(Message, frozen=True, kw_only=True):
-    """Count everything, as of now."""
+    """Count contacts, events and emails."""
 
 
 class Overview(Message, frozen=True, kw_only=True):
     """Counts of the whole instance. Emails are those that were reported as engagement."""
 
     total_contacts: int
-    """Exact up to 10,000, else PostgreSQL's estimate."""
+    """Number of contacts: exact up to 10,000, above that PostgreSQL's estimate."""
     total_contacts_estimated: bool = False
     events24h: int = msgspec.field(name="events24h")
-    """Events of every source that happened in the last 24 hours: exact up to 10,000, else
-    PostgreSQL's estimate."""
+    """Number of events of all sources that happened in the last 24 hours: exact up to 10,000, above
+    that PostgreSQL's estimate."""
     events24h_estimated: bool = msgspec.field(name="events24hEstimated", default=False)
     active_journeys: int = 0
     """Always 0: there is no journey engine here."""
@@ -101,17 +103,17 @@ class Overview(Message, frozen=True, kw_only=True):
     emails_sent7d: int = msgspec.field(name="emailsSent7d")
     emails_sent30d: int = msgspec.field(name="emailsSent30d")
     emails_estimated: bool = False
-    """Whether there are so many that the latest were counted, and the others estimated: numbers and
-    `bounceRate30d`."""
+    """Whether the email counts and `bounceRate30d` are estimates, because there are too many emails
+    to count all of them."""
     bounce_rate30d: float = msgspec.field(name="bounceRate30d")
-    """Bounced emails by sent ones, of the last 30 days; 0 when none was sent."""
+    """Bounced emails divided by sent emails, of the last 30 days; 0 if none was sent."""
     unsubscribe_rate: float
-    """Contacts that were last reported as unsubscribed, by all contacts."""
+    """Contacts that were last reported as unsubscribed, divided by all contacts."""
     unsubscribe_rate_estimated: bool = False
 
 
 class RecordContact(Message, frozen=True, kw_only=True):
-    """What is known about a person; `user_id` or `email` must say whom it is about."""
+    """Store properties of a person. `user_id` or `email` is required."""
 
     user_id: str = ""
     email: str | None = None
@@ -125,7 +127,7 @@ class ContactRecorded(Message, frozen=True, kw_only=True):
     id: str
     created: bool
     linked: bool
-    """Whether a user id or an address was added to a contact that existed, or two became one."""
+    """Whether a user id or an email was added to an existing contact, or two were merged."""
 
 
 INGEST_LIST_CONTACTS = Endpoint(
@@ -161,6 +163,6 @@ INGEST_RECORD_CONTACT = Endpoint(
     request=RecordContact,
     reply=ContactRecorded,
     callers=(User.GATEWAY,),
-    summary="Store what is known about a person, and announce it.",
+    summary="Store properties of a person, and announce the change.",
     deadline=5.0,
 )

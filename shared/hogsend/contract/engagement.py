@@ -1,4 +1,4 @@
-"""Engagement: what services did with people, and which types there are (contract 6.2)."""
+"""Engagement: what services did with people, such as sending an email, and its types (6.2)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hogsend.contract.base import Message, Properties
 from hogsend.contract.headers import RECEIVED_AT, event_message_id, message_id
 from hogsend.contract.identity import first_user_id
 from hogsend.contract.json_numbers import decoder
-from hogsend.contract.json_text import NOT_JSON, is_too_deep, mended_json
+from hogsend.contract.json_text import NOT_JSON, is_too_deep, repaired_json
 from hogsend.contract.moments import parse_moment, read_moment
 from hogsend.contract.registry import Channel
 from hogsend.contract.streams import StreamName
@@ -64,7 +64,7 @@ CATALOG: frozenset[str] = frozenset(
         "impact.digest",
     }
 )
-"""Every type a destination can subscribe to."""
+"""All types that a destination can subscribe to."""
 
 FUNNEL: tuple[str, ...] = (
     "email.sent",
@@ -78,52 +78,62 @@ FUNNEL: tuple[str, ...] = (
     "contact.updated",
     "contact.unsubscribed",
 )
-"""What the seeded destination subscribes to, in the contract's order (6.1)."""
+"""Types that the seeded destination subscribes to, in the contract's order (6.1)."""
 
 
 MAX_ENGAGEMENT_ID = 128
-"""Characters of a report's id."""
+"""Maximum characters of a report's id."""
 EngagementId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ENGAGEMENT_ID)]
 
 
 class Engagement(Message, frozen=True, kw_only=True):
-    """One thing that happened, as it is recorded and sent to destinations (contract 6.2)."""
+    """A report with all its fields, as it is recorded and sent to destinations (contract 6.2)."""
 
     id: EngagementId
-    """The same on every repetition; what is recorded once and delivered once."""
+    """The same on every repetition. One id is recorded once and delivered once."""
     type: str
+    """A type of `CATALOG`, such as `email.opened`."""
     timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
+    """When it happened."""
     data: Properties
 
 
 IDENTITIES = ("userId", "anonymousId", "externalId")
-"""Fields of the data that say whose it is, in order of precedence."""
+"""Fields of `data` that contain the user id, in order of precedence."""
 ADDRESSES = ("to", "userEmail", "email")
-"""Fields of the data that have an address, in order of precedence."""
+"""Fields of `data` that contain the email address, in order of precedence."""
 
 
-def engagement_message_id(happened: Engagement) -> str:
-    """The message id to report engagement with: of this type, to this person, under its id."""
-    data = happened.data
-    named = (data.get(name) for name in (*IDENTITIES, "id", *ADDRESSES))
-    texts = [text for text in named if isinstance(text, str) and text.strip()]
-    # An id of no person, such as `null`, does not tell apart those who got one mail.
-    who = first_user_id(texts) or next(iter(texts), "")
-    return event_message_id(source="hogsend", id=happened.id, event=happened.type, user_id=who)
+def engagement_message_id(engagement: Engagement) -> str:
+    """The message id of a report, made of its id, its type and the person it is about."""
+    data = engagement.data
+    values = (data.get(name) for name in (*IDENTITIES, "id", *ADDRESSES))
+    texts = [text for text in values if isinstance(text, str) and text.strip()]
+    # A placeholder such as `null` does not distinguish the recipients of one email.
+    person = first_user_id(texts) or next(iter(texts), "")
+    return event_message_id(
+        source="hogsend", id=engagement.id, event=engagement.type, user_id=person
+    )
 
 
 class MalformedEngagement(ValueError):
-    """No engagement, and never will be."""
+    """The message is no engagement report, and a retry cannot change that."""
 
 
 class EngagementReport(Message, frozen=True, kw_only=True):
-    """Engagement as anybody may publish it: its message's id and time stand in for its own."""
+    """What a service did with a person, as it is published on `hogsend.engagement.<type>`.
+
+    `data` says whom it is about: the user id is in `userId`, `anonymousId` or `externalId`, and the
+    email address in `to`, `userEmail` or `email`.
+    """
 
     data: Properties
     id: EngagementId | None = None
+    """The same on every repetition. Without one, the message id takes its place."""
     type: str | None = None
-    """The one that the subject names."""
+    """The type in the subject, such as `email.opened`; may be omitted."""
     timestamp: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})] | None = None
+    """When it happened (RFC 3339). Without it, the time at which the stream stored the message."""
 
 
 _decode = decoder(EngagementReport)
@@ -132,37 +142,36 @@ _decode = decoder(EngagementReport)
 def read_engagement(
     subject: str, headers: Mapping[str, str], body: bytes, sequence: int, time: datetime
 ) -> Engagement:
-    """Read a message of the engagement stream; every reader makes the same of it.
+    """Decode a message of the stream ENGAGEMENT. All readers get the same result.
 
     Args:
-        subject: what it was published on; says the type.
-        headers: its headers; the message id stands in for a missing `id`.
-        body: an `EngagementReport`.
-        sequence: its position in the stream; stands in for a missing message id.
-        time: when the stream took it. The time at which it took it first, which a replayed dead
-            letter's headers say, else this one stands in for a missing `timestamp` or one out of
-            range.
+        subject: the subject of the message, which contains the type.
+        headers: the headers of the message. Its message id replaces a missing `id`.
+        body: an `EngagementReport` as JSON.
+        sequence: position in the stream, which replaces a missing message id.
+        time: when the stream stored the message. It replaces a `timestamp` that is missing or out
+            of range, unless a header of a replayed dead letter has the time of the first message.
 
     Raises:
-        MalformedEngagement: it cannot be read, or it contradicts its subject.
+        MalformedEngagement: the body cannot be decoded, or it contradicts the subject.
     """
     if is_too_deep(body):
         raise MalformedEngagement("nested too deeply")
     try:
-        reported = _decode(mended_json(body))
-        timestamp = (parse_moment(reported.timestamp) if reported.timestamp else None) or (
+        report = _decode(repaired_json(body))
+        timestamp = (parse_moment(report.timestamp) if report.timestamp else None) or (
             read_moment(headers.get(RECEIVED_AT)) or time
         )
     except (*NOT_JSON, ValueError) as error:
         raise MalformedEngagement(f"{type(error).__name__}: {error}") from error
-    named = subject.removeprefix(f"{subjects.ENGAGEMENT}.")
-    if reported.type not in {None, named}:
-        raise MalformedEngagement(f"type {reported.type!r} on the subject of {named!r}")
-    # Ids from the bus itself are the same for all who read the message, and after a replay. The
-    # time is no part of it, as it is of `place_id`: 0.1.0 and earlier dead letters say this, and a
-    # report that is read again under another id would be recorded and sent twice.
-    id = reported.id or message_id(headers) or f"ENGAGEMENT:{sequence}"
-    return Engagement(id=id, type=named, timestamp=timestamp, data=reported.data)
+    subject_type = subject.removeprefix(f"{subjects.ENGAGEMENT}.")
+    if report.type not in {None, subject_type}:
+        raise MalformedEngagement(f"type {report.type!r} on the subject of {subject_type!r}")
+    # The id must be the same for all readers, after a replay and in every version: a report that is
+    # read under another id would be recorded and sent twice. Version 0.1.0 and its dead letters
+    # have this form, so the time is not part of it, unlike in `position_id`.
+    id = report.id or message_id(headers) or f"ENGAGEMENT:{sequence}"
+    return Engagement(id=id, type=subject_type, timestamp=timestamp, data=report.data)
 
 
 ENGAGEMENT_REPORTED = Channel(
@@ -172,5 +181,5 @@ ENGAGEMENT_REPORTED = Channel(
     message=EngagementReport,
     publishers=(User.APP, User.INGEST, User.ANALYTICS),
     subscribers=(User.INGEST, User.ANALYTICS),
-    summary="Something services did with a person; the last tokens are its type.",
+    summary="What a service did with a person; `>` is the type, such as `email.opened`.",
 )

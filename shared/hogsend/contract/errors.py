@@ -1,8 +1,8 @@
-"""Typed errors that travel over the bus and map to HTTP answers at the gateway.
+"""Typed errors that cross the bus and become HTTP responses at the gateway.
 
-Each class carries a stable `code`; a service raises the class, the code crosses the bus in the
-`Nats-Service-Error-Code` header (NATS ADR-32), and the caller gets the same class back.
-Its `status` is the one place that says which HTTP status answers it.
+Each class has a stable `code`. A service raises the class, the header `Nats-Service-Error-Code`
+(NATS ADR-32) carries the code, and the caller's client raises the same class. The gateway responds
+with the class's `status`.
 """
 
 from __future__ import annotations
@@ -11,42 +11,42 @@ from typing import ClassVar
 
 
 class HogsendError(Exception):
-    """Something Hogsend can name went wrong. The message is safe to show to an operator."""
+    """Base class of Hogsend's errors. The message is safe to show to an operator."""
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
-    """HTTP status that it is answered with, and recorded with where it was asked over the bus."""
+    """HTTP status of the response. The audit trail records it for requests over the bus, too."""
 
 
 class InvalidRequest(HogsendError):
-    """The caller sent something that can never succeed as it is."""
+    """The request is invalid: it cannot succeed unless the caller changes it."""
 
     code = "invalid_request"
     status = 400
 
 
 class ConsumerConflict(InvalidRequest):
-    """A durable consumer exists and reads something else; nothing was changed."""
+    """A durable consumer of that name exists with another configuration. Nothing was changed."""
 
     code = "consumer_conflict"
 
 
 class NotFound(HogsendError):
-    """The thing asked for does not exist."""
+    """The requested resource does not exist."""
 
     code = "not_found"
     status = 404
 
 
 class CannotUnseal(HogsendError):
-    """A stored secret exists but cannot be decrypted with any configured sealing secret."""
+    """A stored secret exists, but no configured sealing secret can decrypt it."""
 
     code = "cannot_unseal"
     status = 409
 
 
 class GrantReplaced(HogsendError):
-    """Another grant was connected meanwhile, or the one that this began with was deleted."""
+    """The stored grant was replaced or deleted while this request was processed."""
 
     code = "grant_replaced"
     status = 409
@@ -60,50 +60,50 @@ class Unavailable(HogsendError):
 
 
 class Forbidden(HogsendError):
-    """The NATS user of this process may not use that subject: `deploy/nats` is not up to date."""
+    """The NATS user of this process may not use a subject: `deploy/nats` is not up to date."""
 
     code = "forbidden"
-    # The HTTP client may do it, our service may not: 403 would say that the key is not enough.
+    # Not 403, which would tell the HTTP client that its key has too few rights.
     status = 503
     fix: ClassVar[str] = "bring NATS' configuration up to date with deploy/nats (docs/deploy.md)"
-    """What an operator can do."""
+    """What an operator can do about it."""
 
 
 class TooLarge(HogsendError):
-    """A message is larger than the bus, or its stream, takes."""
+    """A message is larger than the maximum of the NATS server or of its stream."""
 
     code = "too_large"
     status = 413
 
 
 class PublishRejected(HogsendError):
-    """JetStream answered that it will never take a message."""
+    """JetStream rejected a message permanently."""
 
     code = "publish_rejected"
 
 
 class SpoolFull(HogsendError):
-    """The gateway can neither reach the bus nor hold another delivery on disk."""
+    """The gateway can neither reach the bus nor store another delivery on disk."""
 
     code = "spool_full"
-    # Not 503: proxies take a gateway that answers it for down. PostHog tries both three times.
+    # Not 503, which makes proxies consider the gateway down. PostHog retries both three times.
     status = 429
 
 
 class UnreadableReply(HogsendError):
-    """A service answered in a shape that this process does not know."""
+    """A service's reply cannot be decoded by this process."""
 
     code = "unreadable_reply"
 
 
 class CannotStart(HogsendError):
-    """A service cannot run as it is configured; the message says what to change."""
+    """A service cannot run with its configuration. The message states what to change."""
 
     code = "cannot_start"
 
 
 def sentence(text: str) -> str:
-    """Make what an error says a sentence among others."""
+    """Turn an error message into a sentence: a capital letter first, a full stop at the end."""
     return f"{text[:1].upper()}{text[1:]}."
 
 
@@ -128,10 +128,10 @@ BY_CODE: dict[str, type[HogsendError]] = {
 
 
 def from_code(code: str, message: str) -> HogsendError:
-    """Rebuild the error a service raised from what crossed the bus."""
+    """Build the error that a service raised from the code and message of its reply."""
     return BY_CODE.get(code, HogsendError)(message)
 
 
 def status_of(code: str) -> int:
-    """HTTP status of the error with that code; 500 for one that is not known."""
+    """HTTP status of the error with that code; 500 for an unknown code."""
     return BY_CODE.get(code, HogsendError).status

@@ -1,4 +1,4 @@
-"""Normalized events: what subscribers receive, and how stored ones are listed."""
+"""Normalized events, as subscribers receive them and as stored ones are listed."""
 
 from __future__ import annotations
 
@@ -16,49 +16,53 @@ from hogsend.contract.users import User
 
 
 class EventBase(Message, frozen=True):
-    """What an event tells whatever its properties are."""
+    """The fields of an event besides its properties."""
 
     id: str
-    """PostHog's event uuid, or an id of the delivery's own when PostHog sent none."""
+    """PostHog's event uuid. Without one, an id that was made for the delivery."""
     event: str
+    """The event's name, such as `signed_up`."""
     user_id: str
-    """The distinct id as PostHog sent it; may be empty when only an email is known."""
+    """PostHog's distinct id, unchanged. May be empty if only an email is known."""
     contact_key: str
-    """The key this user's contact is known by now: survives merges, unlike `user_id`.
+    """The present key of the user's contact. When contacts are merged, all their events share it.
 
-    Empty for an event without a person: its user id is one that programs write when they know
-    none, such as `null`, and there is no email.
+    Empty for an event without a person: its user id is a placeholder such as `null`, and it has no
+    email.
     """
     source: str
+    """The product that reported the event, such as `posthog`."""
     occurred_at: datetime
-    """When it happened, by the reporter's clock (UTC)."""
+    """When the event happened, by the reporter's clock (UTC)."""
     received_at: datetime
-    """When the gateway accepted it (UTC)."""
+    """When the gateway accepted the event (UTC)."""
 
     @property
     def key(self) -> str:
-        """What tells this event from every other: source, id, name and user id (correction C4)."""
+        """Unique key of the event, made of its source, id, name and user id (correction C4)."""
         return event_message_id(
             source=self.source, id=self.id, event=self.event, user_id=self.user_id
         )
 
 
 class Event(EventBase, frozen=True):
-    """Something a user did, stored in Hogsend and announced on `hogsend.events.<event>`.
+    """Something a user did, stored in Hogsend and published on `hogsend.events.<event>`.
 
-    Delivered at least once. `key` is the same on every delivery, and so is the message's id: keep
-    either to drop repeats.
+    Delivered at least once. The header `Nats-Msg-Id` is the same on every delivery, and so is `key`
+    of the Python library: store either to recognize repeats.
     """
 
     properties: Properties
     email: str | None = None
+    """The person's email address, in lower case."""
     person_properties: Properties = {}
+    """The person's properties at the time, as PostHog sent them."""
     backfilled: bool = False
-    """Whether a backfill read it from PostHog afterwards, possibly long after it happened."""
+    """Whether a backfill read the event from PostHog, possibly long after it happened."""
 
 
 class StoredEvent(Message, frozen=True):
-    """One event as `GET /v1/admin/events` lists it."""
+    """One stored event, as `GET /v1/admin/events` lists it."""
 
     id: str
     event: str
@@ -69,8 +73,8 @@ class StoredEvent(Message, frozen=True):
     received_at: datetime
     properties: Properties
     backfilled: bool = False
-    """Whether a backfill read it from PostHog; `received_at` is then when it was
-    brought, or a few hours earlier."""
+    """Whether a backfill read the event from PostHog. `received_at` is then the time of the
+    backfill, or a few hours earlier."""
 
 
 class ListEvents(Message, frozen=True):
@@ -80,35 +84,37 @@ class ListEvents(Message, frozen=True):
     user_id: str | None = None
     source: str | None = None
     occurred_from: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
-    """Events that happened then or later."""
+    """Only events that happened at this time or later."""
     occurred_to: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
-    """Events that happened then or earlier."""
+    """Only events that happened at this time or earlier."""
     limit: Limit = 50
     offset: Offset = 0
     before: str | None = None
-    """`next_before` of the page before this one; as fast at the end of the list as at its head."""
+    """Cursor: `next_before` of the previous page. Unlike `offset`, it is as fast at the end of the
+    list as at its start."""
     id: str | None = None
-    """Id of an event; more than one may have it, in several sources or of several users."""
+    """Id of an event. Several events may have it, of different sources or users."""
 
 
 class EventPage(Message, frozen=True):
-    """A page of events, newest first by `occurred_at`: as many as fit into one answer."""
+    """A page of events, newest first by `occurred_at`, with as many as fit into one reply."""
 
     events: list[StoredEvent]
     total: int
-    """How many events match on all pages: exact up to 10,000, with filters up to 1,000, else
-    PostgreSQL's estimate."""
+    """Number of matching events on all pages: exact up to 10,000 (with filters up to 1,000), above
+    that PostgreSQL's estimate."""
     limit: int
     offset: int
     total_estimated: bool = False
     next_before: str | None = None
-    """`before` of the next page; None on the last."""
+    """`before` of the next page; None on the last page."""
     searched_to: datetime | None = None
-    """Set where a search ended before the page was full: what happened before is on pages after."""
+    """Set if the search stopped before the page was full: events before this time are on the next
+    pages."""
 
 
 class TraceEvent(Message, frozen=True, kw_only=True):
-    """Which event is meant: what it is stored once by."""
+    """Identifies one stored event by its unique key."""
 
     source: str
     id: str
@@ -117,37 +123,38 @@ class TraceEvent(Message, frozen=True, kw_only=True):
 
 
 class Announcement(Message, frozen=True, kw_only=True):
-    """An event's message on `hogsend.events.<event>`."""
+    """State of an event's message on `hogsend.events.<event>`."""
 
     state: Literal["announced", "absent", "expired", "unknown"]
-    """`absent`: the stream has none, as for events of a backfill or while NATS took none;
-    `expired`: the stream does not reach back to the event's receipt any more; `unknown`: NATS does
-    not answer, or very many events of that name came at the time."""
+    """`announced`: the stream EVENTS has the message. `absent`: it does not, for example because a
+    backfill did not announce the event or NATS was unavailable. `expired`: the stream no longer
+    reaches back to the time of receipt. `unknown`: NATS does not reply, or too many events of that
+    name were received at that time."""
     at: datetime | None = None
-    """When the stream took it."""
+    """When the stream stored the message."""
     sequence: int | None = None
-    """Its position in the stream EVENTS."""
+    """Position of the message in the stream EVENTS."""
     trace_id: str | None = None
-    """Trace of its way here, where traces are on (W3C Trace Context)."""
+    """Id of the trace that brought the event here, with tracing enabled (W3C Trace Context)."""
 
 
 class EventTrace(Message, frozen=True, kw_only=True):
-    """What became of an event in ingest."""
+    """The steps of one event through ingest."""
 
     event: StoredEvent
     correlation_id: str | None
-    """Of the request that brought it, as logs have it."""
+    """Id of the request that brought the event, as in the logs."""
     queued_at: datetime | None = None
-    """When JetStream took it for ingest, by JetStream's clock (UTC); None for what was not queued,
-    and for events that a version before 0.2.0 stored."""
+    """When JetStream queued the event for ingest, by JetStream's clock (UTC). None for events that
+    were not queued, and for those that a version before 0.2.0 stored."""
     stored_at: datetime | None = None
-    """When PostgreSQL took it, by PostgreSQL's clock (UTC); None for events that a version before
-    0.2.0 stored."""
+    """When PostgreSQL stored the event, by PostgreSQL's clock (UTC). None for events that a version
+    before 0.2.0 stored."""
     announcement: Announcement
 
 
 class RecordEvent(Message, frozen=True, kw_only=True):
-    """An event reported to Hogsend itself; `user_id` or `email` must say whose it is."""
+    """An event that is reported to Hogsend directly. `user_id` or `email` is required."""
 
     event: str
     user_id: str = ""
@@ -164,7 +171,7 @@ class Recorded(Message, frozen=True, kw_only=True):
 
     id: str
     stored: bool
-    """False when the idempotency key was seen before."""
+    """False if an event with this idempotency key was stored before."""
     contact_key: str
 
 
@@ -175,7 +182,7 @@ EVENT_ANNOUNCED = Channel(
     message=Event,
     publishers=(User.INGEST,),
     subscribers=(User.GATEWAY, User.ANALYTICS, User.SUBSCRIBER, User.APP),
-    summary="A normalized event, after it is stored; the last token is its escaped name.",
+    summary="A normalized event, published after it was stored; `*` is its name, escaped.",
 )
 INGEST_EVENTS = Endpoint(
     service=User.INGEST,
@@ -191,7 +198,7 @@ INGEST_EVENT_TRACE = Endpoint(
     request=TraceEvent,
     reply=EventTrace,
     callers=(User.GATEWAY,),
-    summary="What became of one event.",
+    summary="The steps of one event through ingest.",
     deadline=10.0,
 )
 INGEST_RECORD = Endpoint(
@@ -200,6 +207,6 @@ INGEST_RECORD = Endpoint(
     request=RecordEvent,
     reply=Recorded,
     callers=(User.GATEWAY,),
-    summary="Store an event that was reported to Hogsend itself, and announce it.",
+    summary="Store an event that was reported to Hogsend directly, and publish it.",
     deadline=5.0,
 )

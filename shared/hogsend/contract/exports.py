@@ -1,4 +1,4 @@
-"""Export of one person: everything that is known, in pages that follow one another."""
+"""Export of everything that is stored about one person, page by page."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ from hogsend.contract.registry import Endpoint
 from hogsend.contract.users import User
 
 Part = Literal["contact", "keys", "merges", "events", "messages", "audit"]
-"""What an export consists of.
+"""The parts of an export.
 
-`contact`: who the person is. `keys`: what leads to the contact. `merges`: contacts that became part
-of it, as they were. `events`: stored events. `messages`: what is on the streams, dead letters
-included. `audit`: entries of the audit trail that name it.
+`contact`: the contact. `keys`: the keys of the contact. `merges`: the contacts that were merged
+into it, as they were before. `events`: stored events. `messages`: messages on the streams, dead
+letters included. `audit`: entries of the audit trail that name the contact.
 """
 PARTS: tuple[Part, ...] = get_args(Part)
 
 
 class ExportContact(Message, frozen=True, kw_only=True):
-    """A page of one part of an export."""
+    """Read a page of one part of an export."""
 
     contact_id: UUID
-    """Of the contact, or of one that was merged into it."""
+    """Id of the contact, or of one that was merged into it."""
     part: Part
     after: Annotated[str, msgspec.Meta(max_length=200)] | None = None
-    """`next` of the page before."""
+    """Cursor: `next` of the previous page; None for the first page."""
     only_count: bool = False
+    """Whether to return the counts without the items."""
 
 
 class ExportPage(Message, frozen=True, kw_only=True):
-    """Some of a part; it may be empty though others follow."""
+    """A page of one part of an export. It may be empty although more pages follow."""
 
     items: list[msgspec.Raw] = []
-    """Empty where only the number was asked for."""
+    """The items of this page; empty if only the counts were requested."""
     counts: dict[str, int]
-    """How many there are on this page, by what they are: of messages, the stream."""
+    """Number of items on this page by kind; messages are counted by stream."""
     next: str | None = None
-    """Where the next page goes on; None after the last one."""
+    """`after` of the next page; None on the last page."""
 
 
 INGEST_EXPORT = Endpoint(
@@ -49,6 +50,6 @@ INGEST_EXPORT = Endpoint(
     request=ExportContact,
     reply=ExportPage,
     callers=(User.GATEWAY,),
-    summary="A page of everything that is known about one person.",
+    summary="A page of everything that is stored about one person.",
     deadline=30.0,
 )

@@ -1,4 +1,4 @@
-"""Feature flags of a person (contract 4.6)."""
+"""Evaluation of PostHog's feature flags for a person (contract 4.6)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ class GetFlags(Message, frozen=True, kw_only=True):
 
     distinct_id: DistinctId
     keys: list[str] | None = None
-    """Only these; None means all."""
+    """Keys of the flags to evaluate; None means all flags."""
     groups: dict[str, str] = {}
     person_properties: Properties = {}
     group_properties: dict[str, Properties] = {}
 
 
 class Flags(Message, frozen=True, kw_only=True):
-    """Values by flag key; a flag PostHog says nothing about is absent."""
+    """The values of feature flags by key. A flag that PostHog did not return is absent."""
 
     values: dict[str, bool | str] = {}
+    """Whether the flag is on, or the name of its variant."""
     payloads: dict[str, Any] = {}
+    """JSON payloads by flag key."""
 
 
 ANALYTICS_FLAGS = Endpoint(
@@ -34,6 +36,6 @@ ANALYTICS_FLAGS = Endpoint(
     request=GetFlags,
     reply=Flags,
     callers=(User.APP, User.GATEWAY),
-    summary="Feature flags of a person.",
+    summary="Evaluate feature flags for a person.",
     deadline=15.0,
 )

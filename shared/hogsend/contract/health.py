@@ -1,4 +1,4 @@
-"""What a service says about itself when the gateway asks."""
+"""The health endpoints, through which the gateway checks every service."""
 
 from __future__ import annotations
 
@@ -10,27 +10,30 @@ from hogsend.contract.users import User
 
 
 class DependencyHealth(Message, frozen=True):
-    """One dependency as the service sees it."""
+    """State of one dependency, as the service sees it."""
 
     status: Literal["up", "down"]
     latency_ms: float | None = None
 
 
 class SchemaHealth(Message, frozen=True):
-    """Migrations of the service's own schema."""
+    """State of the migrations of the service's database schema."""
 
     applied: str | None
+    """The latest applied migration."""
     required: str | None
+    """The latest migration that this version has."""
     pending: list[str]
+    """Migrations that are not applied yet."""
 
     @property
     def in_sync(self) -> bool:
-        """Whether nothing is left to migrate."""
+        """Whether all migrations are applied."""
         return not self.pending
 
 
 class ServiceHealth(Message, frozen=True):
-    """Answer to `hogsend.rpc.<service>.health`."""
+    """Reply to `hogsend.rpc.<service>.health`: the health of one replica."""
 
     service: str
     uptime: float
@@ -38,11 +41,11 @@ class ServiceHealth(Message, frozen=True):
     database: DependencyHealth
     schema: SchemaHealth
     credential_version: int | None = None
-    """Version of PostHog's credential it works with; None when it holds none."""
+    """Version of the PostHog credential that the replica uses; None if it uses none."""
     waits_for: str | None = None
-    """The unavailable dependency that it cannot work without, if there is one."""
+    """An unavailable dependency without which the replica cannot work; None if there is no such."""
     bus_problems: list[str] = []
-    """What it sees of NATS that needs an operator, such as a stream with too few copies."""
+    """Problems of NATS that an operator has to solve, such as a stream with too few copies."""
 
 
 CREDENTIALS_HEALTH = Endpoint(

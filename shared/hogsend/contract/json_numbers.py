@@ -1,8 +1,8 @@
-"""Numbers of JSON that take far more room, or time, than they have characters.
+"""Limits JSON numbers with large exponents, which take much more space and time than their text.
 
-`1e308` has five characters. PostgreSQL's `jsonb` gives it back as 309 digits, and msgspec takes ten
-microseconds to read it, three hundred times as long as most. Every visitor of a product can have
-PostHog send an event that is full of them: the key for that is in its pages.
+`1e308` has five characters. PostgreSQL's `jsonb` returns it as 309 digits, and msgspec takes ten
+microseconds to parse it, three hundred times as long as an ordinary number. Every visitor of a
+website can make PostHog deliver an event full of such numbers: the project key is in its pages.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from hogsend.contract.json_memory import has_too_many_values
 
 MAX_DIGITS = 1024 * 1024
-"""Digits that the exponents of one message may stand for; no service needs as many."""
+"""Maximum sum of all exponents in one message, far more than any service needs."""
 
 TOO_LARGE = "too many numbers with large exponents"
 TOO_MANY = "too many values for the memory that one message may take"
@@ -26,45 +26,46 @@ T = TypeVar("T")
 
 
 class _Floats:
-    """Reads the floats of one message after another."""
+    """Parses the floats of one message after another, and limits their exponents."""
 
-    def __init__(self, most_digits: float) -> None:
-        self._most = self._left = most_digits
+    def __init__(self, max_digits: float) -> None:
+        self._max = self._remaining = max_digits
 
-    def begin(self) -> None:
-        """Read another message."""
-        self._left = self._most
+    def start_message(self) -> None:
+        """Reset the limit for another message."""
+        self._remaining = self._max
 
     def read(self, text: str) -> float:
-        """Read a float in a fraction of the time that msgspec takes for the slowest.
+        """Parse a float. For large exponents this is much faster than msgspec's own parser.
 
         Raises:
-            ValueError: it is too large, or one too many of those with an exponent.
+            ValueError: the number is too large, or the exponents of the message exceed the limit.
         """
         value = float(text)
         if math.isinf(value):
             raise ValueError(_OUT_OF_RANGE)
-        mark = "e" if "e" in text else "E" if "E" in text else ""
-        if mark and value:
-            self._left -= abs(int(text.partition(mark)[2]))
-            if self._left < 0:
+        marker = "e" if "e" in text else "E" if "E" in text else ""
+        if marker and value:
+            self._remaining -= abs(int(text.partition(marker)[2]))
+            if self._remaining < 0:
                 raise ValueError(TOO_LARGE)
         return value
 
 
-def decoder(kind: type[T], most_digits: float = MAX_DIGITS) -> Callable[[bytes], T]:
-    """Make what decodes JSON from outside whose numbers PostgreSQL can write out.
+def decoder(kind: type[T], max_digits: float = MAX_DIGITS) -> Callable[[bytes], T]:
+    """Make a decoder for JSON from outside, with limits on its numbers and on its size in memory.
 
-    It raises what `msgspec.json.decode` does; `msgspec.ValidationError` for numbers that stand for
-    more than `most_digits` digits, and for more values than one message may have.
+    The decoder raises the errors of `msgspec.json.decode`. It raises `msgspec.ValidationError` for
+    numbers whose exponents add up to more than `max_digits`, and for a message that would take more
+    memory than `json_memory.MAX_DECODED_BYTES`.
     """
-    floats = _Floats(most_digits)
+    floats = _Floats(max_digits)
     decode = msgspec.json.Decoder(kind, float_hook=floats.read).decode
 
     def decode_one(body: bytes) -> T:
         if has_too_many_values(body):
             raise msgspec.ValidationError(TOO_MANY)
-        floats.begin()
+        floats.start_message()
         return decode(body)
 
     return decode_one

@@ -1,4 +1,4 @@
-"""JSON text that other languages write and Python cannot represent."""
+"""JSON text that other languages write and Python cannot read, and limits on its depth."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from itertools import accumulate
 import msgspec
 
 _ESCAPES = re.compile(
-    rb"\\\\"  # an escaped backslash: what follows is text
+    rb"\\\\"  # an escaped backslash: the characters after it are no escape
     rb"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     rb"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
 
 NOT_JSON = (msgspec.MsgspecError, UnicodeError, RecursionError)
-"""What decoding raises where text is not the JSON that was expected.
+"""The errors of decoding a text that is not the expected JSON.
 
-Text that is no UTF-8, and arrays in arrays by the thousand, are errors of Python, not of msgspec.
-Decoding MessagePack raises the same.
+Text that is not UTF-8 raises Python's `UnicodeError`, and thousands of nested arrays raise
+`RecursionError`. Decoding MessagePack raises the same errors.
 """
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 MAX_DEPTH = 500
-"""How deep arrays and objects may be nested in what comes from outside.
+"""Maximum depth of nested arrays and objects in JSON from outside.
 
-How deep Python reads depends on its version and on who calls; half of the least there is leaves
-room for every service and subscriber behind.
+Python's own limit depends on its version and on the depth of the call stack. This is half of the
+smallest one, so that every service and subscriber can decode the message later.
 """
 
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
@@ -37,46 +37,45 @@ _NEITHER_BRACKETS_NOR_QUOTES = bytes(
 
 
 def is_too_deep(body: bytes) -> bool:
-    """Whether JSON is nested more than `MAX_DEPTH` deep; of other text it may say either."""
-    # What is open is closed again, too: most are shorter than that, or have fewer brackets.
+    """Whether JSON is nested deeper than `MAX_DEPTH`. Undefined for text that is not JSON."""
+    # Fast path: a deeper text has more opening brackets than that, and as many closing ones.
     if len(body) <= 2 * MAX_DEPTH or body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return False
     unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
     brackets_and_quotes = unescaped.translate(None, _NEITHER_BRACKETS_NOR_QUOTES)
-    # Two quotes side by side change nothing about where texts are, and most quotes are such.
-    outside_and_in_text = brackets_and_quotes.replace(b'""', b"").split(b'"')
-    structure = b"".join(outside_and_in_text[::2])
+    # Strings without brackets have become two adjacent quotes. Most are, and removing them is fast.
+    outside_and_inside_strings = brackets_and_quotes.replace(b'""', b"").split(b'"')
+    structure = b"".join(outside_and_inside_strings[::2])
     return max(accumulate(map(_STEPS.__getitem__, structure)), default=0) > MAX_DEPTH
 
 
-def mended_json(body: bytes) -> bytes:
-    """The same JSON, without what other languages write and Python cannot read.
+def repaired_json(body: bytes) -> bytes:
+    """The same JSON, without a byte order mark and without lone surrogates.
 
-    A byte order mark before it is dropped, as .NET and PowerShell write it; JSON allows to ignore
-    it (RFC 8259, 8.1). Escaped halves of characters become U+FFFD: JavaScript may cut a text within
-    an emoji and escape the half that is left. That is JSON, but no text of other languages can hold
-    it (correction C8).
+    .NET and PowerShell write a byte order mark; a reader may ignore it (RFC 8259, 8.1). JavaScript
+    writes an escaped lone surrogate when it cuts a text within an emoji. That is valid JSON, but no
+    UTF-8 text can contain it, so it becomes U+FFFD (correction C8).
     """
     body = body.removeprefix(_BYTE_ORDER_MARK)
-    # Most have no escape at all. One byte is found in a tenth of the time of two.
+    # Most texts have no escape. Searching for one byte is ten times as fast as for two.
     if b"\\" not in body or b"\\u" not in body or (b"\\ud" not in body and b"\\uD" not in body):
         return body
-    return _ESCAPES.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
+    return _ESCAPES.sub(lambda match: rb"\ufffd" if match[1] else match[0], body)
 
 
 def encode_json(message: msgspec.Struct) -> bytes:
-    """JSON of a message, with halves of characters replaced by U+FFFD.
+    """Encode a message as JSON, with lone surrogates replaced by U+FFFD (correction C8).
 
-    Python's own `json` reads such halves out of what JavaScript wrote, and no text has a place for
-    them (correction C8). Infinite numbers and those that are none become `null`, as in JavaScript.
+    Python's own `json` decodes them from JavaScript's texts, and UTF-8 cannot encode them. Infinity
+    and NaN become `null`, as in JavaScript.
 
     Raises:
-        TypeError: something in it has no JSON; so say `ValueError` and msgspec's own errors.
+        TypeError: a value has no JSON form. `ValueError` and msgspec's own errors mean the same.
     """
     try:
         return msgspec.json.encode(message)
     except UnicodeEncodeError:
         plain = msgspec.to_builtins(message, str_keys=True)
-        # It escapes both halves of a whole character, too. Written again, as everything else is:
-        # a number that JSON has no place for is `null`, here too.
-        return msgspec.json.encode(json.loads(mended_json(json.dumps(plain).encode())))
+        # `json.dumps` escapes every surrogate. msgspec then encodes the repaired text, so that
+        # infinity and NaN become `null` as above.
+        return msgspec.json.encode(json.loads(repaired_json(json.dumps(plain).encode())))

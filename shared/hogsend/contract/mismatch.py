@@ -1,4 +1,4 @@
-"""What msgspec's errors say of JSON that has another shape than was asked for."""
+"""Parses the errors that msgspec raises for JSON of another type than expected."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _MISSING = re.compile(r"missing required field `([^`]+)`$")
 
 
 class Mismatch(msgspec.Struct, frozen=True):
-    """Where a value differs from its type, and how."""
+    """The place where a value does not match its type, and the reason."""
 
     reason: str
-    """What is wrong there, in msgspec's words."""
+    """The error in msgspec's words, without its path."""
     path: list[str]
-    """Keys that lead there, such as `["properties", "seats[0]"]`; none for the value as a whole."""
+    """Keys of the value, such as `["properties", "seats[0]"]`; empty for the whole document."""
     missing: str | None
-    """The field that is missing there, if that is what is wrong."""
+    """Name of the missing field, if the error is a missing field."""
 
     @classmethod
     def of(cls, error: Exception) -> Mismatch:
-        """Read an error that msgspec raised."""
+        """Parse an error that msgspec raised."""
         reason = str(error)
         path: list[str] = []
         if at := _AT.search(reason):

@@ -1,4 +1,4 @@
-"""Times of events: only those that every reader can represent."""
+"""Parsing of event times, limited to the range that every reader can represent."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from datetime import UTC, datetime, timedelta
 
 EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
 LATEST = datetime(9999, 12, 30, tzinfo=UTC)
-"""A day within Python's own range, so that every offset can show a moment.
+"""Range of event times: Python's own range without a day at each end.
 
-PostgreSQL's driver makes infinity of the very first and last moment.
+With this margin a time can be converted to every UTC offset. PostgreSQL's driver decodes the first
+and the last time of Python's range as infinity.
 """
 
 _END_OF_DAY = re.compile(r"(?<=[T ])24(?=:00(?::00(?:[.,]0+)?)?(?![\d:.,]))")
 _LEAP_SECOND = re.compile(r"(?<=\d:\d\d):60(?!\d)")
 
 
-def held(moment: datetime) -> datetime | None:
-    """The moment in UTC, a naive one taken as UTC; None when it is out of range.
+def utc_in_range(moment: datetime) -> datetime | None:
+    """Convert a time to UTC; a naive time is taken as UTC. None if it is out of range.
 
-    With None the caller takes the time of receipt, which is the same in the row, on the bus and in
-    answers then.
+    The caller then uses the time of receipt instead, so that the row, the published event and
+    responses have the same time.
     """
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -33,27 +34,27 @@ def held(moment: datetime) -> datetime | None:
 
 
 def parse_moment(text: str) -> datetime | None:
-    """Read an ISO 8601 time as UTC; None when it is out of range.
+    """Parse an ISO 8601 time to UTC; None if it is out of range.
 
-    A leap second is the first second after it, as clocks without leap seconds have it; 24:00 is
-    midnight at the day's end; letters may be small (RFC 3339, 5.6), as in JavaScript.
+    A leap second becomes the next second, as on clocks without leap seconds. 24:00 is midnight at
+    the end of the day. Letters may be lower case (RFC 3339, 5.6), as in JavaScript.
 
     Raises:
-        ValueError: it is no time.
+        ValueError: the text is no time.
     """
-    text, later = text.strip().upper(), timedelta()
+    text, offset = text.strip().upper(), timedelta()
     if ":60" in text:
-        text, leaps = _LEAP_SECOND.subn(":59", text, count=1)
-        later = timedelta(seconds=leaps)
+        text, leap_seconds = _LEAP_SECOND.subn(":59", text, count=1)
+        offset = timedelta(seconds=leap_seconds)
     if "24:00" in text:
-        text, ends = _END_OF_DAY.subn("00", text, count=1)
-        later += timedelta(days=ends)
-    moment = held(datetime.fromisoformat(text))
-    return held(moment + later) if moment is not None and later else moment
+        text, midnights = _END_OF_DAY.subn("00", text, count=1)
+        offset += timedelta(days=midnights)
+    moment = utc_in_range(datetime.fromisoformat(text))
+    return utc_in_range(moment + offset) if moment is not None and offset else moment
 
 
 def read_moment(text: str | None) -> datetime | None:
-    """Read an ISO 8601 time as UTC, naive ones included; None when it is not a time we can hold."""
+    """Parse an ISO 8601 time to UTC; None if the text is missing, no time, or out of range."""
     if not text:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Notices to the operator: which gateway sends one, and which deliveries fail."""
+"""Notices to the operator's webhook: which gateway sends a notice, and which deliveries fail."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from hogsend.contract.base import Empty, Message, one_of
+from hogsend.contract.base import Empty, Message, open_enum
 from hogsend.contract.registry import Endpoint
 from hogsend.contract.users import User
 
@@ -25,49 +25,50 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x
 
 
 class Told(Message, frozen=True):
-    """A problem that the operator was notified of and that is not over."""
+    """A problem that the operator was notified of and that is not resolved yet."""
 
-    kind: Annotated[str, one_of(NoticeKind)]
-    """As it was stored, possibly by a later version."""
+    kind: Annotated[str, open_enum(NoticeKind)]
+    """Kind of the problem. A later version may have stored an unknown one."""
     subject: Name
-    """Which one: a provider, a destination."""
+    """The provider or destination that has the problem."""
 
 
 class ToldProblems(Message, frozen=True):
-    """Every problem the operator knows of."""
+    """All problems that the operator was notified of and that are not resolved yet."""
 
     problems: list[Told]
 
 
 class ClaimNotice(Message, frozen=True, kw_only=True):
-    """Ask to be the one who tells the operator."""
+    """Claim a notice: of several gateways only one sends it to the operator's webhook."""
 
     id: UUID
-    """Of the notice; asking again under it gives the same answer."""
+    """Id of the notice. A repeated request with the same id gets the same reply."""
     kind: NoticeKind
     subject: Name
+    """The provider or destination that has the problem."""
     state: NoticeState
 
 
 class ClaimedNotice(Message, frozen=True):
-    """Whether to tell."""
+    """Whether the caller has to send the notice."""
 
     outcome: Outcome
-    """`claimed`: tell it. `told`: another one did. `wait`: it was told only a moment ago that this
-    problem is over."""
+    """`claimed`: the caller sends it. `told`: another gateway did. `wait`: the operator was
+    notified a moment ago that this problem is resolved, so it is too early to report it again."""
 
 
 class FailingDelivery(Message, frozen=True):
-    """A consumer whose events PostHog does not take."""
+    """A consumer whose deliveries to PostHog fail at present."""
 
     subject: str
-    """Id of the destination, or the name of the consumer."""
+    """Id of the destination, or name of the consumer."""
     since: datetime
-    """Of the first attempt that failed, with none that succeeded after it."""
+    """When the first attempt failed after the last successful one."""
 
 
 class FailingDeliveries(Message, frozen=True):
-    """All of them, except paused destinations."""
+    """All consumers whose deliveries fail at present, without paused destinations."""
 
     failing: list[FailingDelivery]
 
@@ -78,7 +79,7 @@ INGEST_TOLD = Endpoint(
     request=Empty,
     reply=ToldProblems,
     callers=(User.GATEWAY,),
-    summary="Problems that the operator's webhook was notified of and that are not over.",
+    summary="Unresolved problems that the operator's webhook was notified of.",
 )
 INGEST_CLAIM_NOTICE = Endpoint(
     service=User.INGEST,
@@ -86,7 +87,7 @@ INGEST_CLAIM_NOTICE = Endpoint(
     request=ClaimNotice,
     reply=ClaimedNotice,
     callers=(User.GATEWAY,),
-    summary="Be the one gateway that tells the operator's webhook of a problem.",
+    summary="Claim a notice, so that one gateway only sends it to the operator's webhook.",
 )
 ANALYTICS_FAILING = Endpoint(
     service=User.ANALYTICS,
@@ -94,5 +95,5 @@ ANALYTICS_FAILING = Endpoint(
     request=Empty,
     reply=FailingDeliveries,
     callers=(User.GATEWAY,),
-    summary="Deliveries to PostHog that fail, and since when.",
+    summary="Consumers whose deliveries to PostHog fail, and since when.",
 )

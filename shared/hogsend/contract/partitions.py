@@ -1,9 +1,9 @@
-"""Partitions of the webhook queue, each consumed by one replica of ingest at a time, in order.
+"""Partitions of the webhook queue. One replica of ingest at a time consumes a partition, in order.
 
-Every webhook gets a slot of its person when it is queued, and the slots are dealt to as many
-partitions as the operator wants. So what is queued says nothing about how many there are, and
-another number needs no other publisher. A partition is a durable consumer of its slots, whose
-messages JetStream gives to one reader at a time ("pinned client", NATS ADR-42).
+The gateway hashes the person of a webhook to a slot and queues the webhook under it. The slots are
+distributed over the number of partitions that the operator sets. Queued webhooks do not depend on
+that number, so changing it needs no change of the gateway. A partition is a durable consumer of its
+slots; JetStream delivers to one reader of it at a time ("pinned client", NATS ADR-42).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from hogsend.contract.identity import contact_user_id
 from hogsend.contract.streams import INGEST_CONSUMER
 
 SLOTS = subjects.WEBHOOK_SLOTS
-"""Slots of persons, and the most partitions there can be."""
+"""Number of slots, and so the maximum number of partitions."""
 
 GROUP = "ingest"
-"""The one priority group of a partition's consumer."""
+"""The single priority group of a partition's consumer."""
 PIN_SECONDS = 6.0
-"""A reader that JetStream does not hear of for so long loses its partition to another one."""
+"""Seconds without a pull request after which a reader loses its partition to another one."""
 
 PARTITIONED = subjects.WEBHOOKS_WITH_SLOT
-"""Webhooks that have a slot."""
+"""Pattern of the webhooks that carry a slot."""
 
 _SLOT_TOKENS = frozenset(map(str, range(SLOTS)))
 _NAME = re.compile(r"partition-(\d+)-of-(\d+)")
@@ -35,36 +35,37 @@ _NAME = re.compile(r"partition-(\d+)-of-(\d+)")
 
 @dataclass
 class PinnedConsumerConfig(ConsumerConfig):
-    """A consumer that has one reader at a time; nats-py does not know its fields."""
+    """Configuration of a consumer that has one reader at a time; nats-py lacks these fields."""
 
     priority_groups: list[str] = field(default_factory=lambda: [GROUP])
     priority_policy: str = "pinned_client"
     priority_timeout: int = round(PIN_SECONDS * 1e9)
-    """Nanoseconds until a reader that is not heard of has lost it."""
+    """Nanoseconds without a pull request after which the reader loses the consumer."""
 
 
-def whose(user_id: str, email: str | None) -> str:
-    """Whose order an event belongs to: its distinct id's, or its email's where that is no person's.
+def order_key(user_id: str, email: str | None) -> str:
+    """The key within which events stay in order: the distinct id, or the email if the id is none.
 
-    Two distinct ids of one person are two: their events say nothing of each other.
+    The email is used where the distinct id identifies no person, such as `null`. Two distinct ids
+    of one person have different keys: their events depend on no order between them.
     """
     return user_id if email is None or contact_user_id(user_id) else email
 
 
 def slot_of(user_id: str, email: str | None) -> int:
-    """Slot of an event's webhook."""
-    return crc32(whose(user_id, email).encode()) % SLOTS
+    """Slot of an event's webhook, from 0 to `SLOTS` - 1."""
+    return crc32(order_key(user_id, email).encode()) % SLOTS
 
 
 def has_slot(subject: str) -> bool:
-    """Whether a webhook's subject ends in a slot there is, so that a partition consumes it."""
+    """Whether a webhook's subject ends in an existing slot, so that a partition consumes it."""
     return subject.rpartition(".")[2] in _SLOT_TOKENS
 
 
 def partition_consumer(
     number: int, count: int, *, pin_seconds: float = PIN_SECONDS
 ) -> PinnedConsumerConfig:
-    """Configure the consumer of partition `number` of `count`, numbered from 0."""
+    """Configuration of the consumer of partition `number` of `count`, numbered from 0."""
     slots = range(number, SLOTS, count)
     return PinnedConsumerConfig(
         durable_name=f"partition-{number}-of-{count}",
@@ -78,6 +79,9 @@ def partition_consumer(
 
 
 def partitions_in(consumer: str) -> int | None:
-    """How many partitions there are where a consumer is one of them; None for another consumer."""
-    found = _NAME.fullmatch(consumer)
-    return int(found[2]) if found else None
+    """Total number of partitions, from the name of a partition's consumer.
+
+    None if `consumer` is no partition.
+    """
+    match = _NAME.fullmatch(consumer)
+    return int(match[2]) if match else None

@@ -1,13 +1,13 @@
-"""The NATS server's permission matrix, derived from `hogsend.contract.registry`.
+"""The permissions of every NATS user, derived from `hogsend.contract.registry`.
 
-Every user gets its own inbox prefix, so that no user can read another's replies.
+Every user has its own inbox prefix, so that no user can read the replies to another one.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from hogsend.contract.activity import ASK_ACTIVITY
+from hogsend.contract.activity import ACTIVITY_SUBJECT
 from hogsend.contract.consumers import (
     ANSWERED_BY,
     ANY,
@@ -22,47 +22,50 @@ from hogsend.contract.registry import channels, endpoints
 from hogsend.contract.streams import ERASED_FROM, STREAMS, StreamName, patterns
 from hogsend.contract.users import DEAD_LETTER_KEEPER, DEPRECATED_USERS, ERASER, User
 
-CROSSING = "_R_."
-"""Begins the reply that NATS gives to a request from another account (`contract.accounts`)."""
+CROSS_ACCOUNT_REPLY = "_R_."
+"""Prefix of the reply subject that the server makes for a request from another account.
+
+See `hogsend.contract.accounts`.
+"""
 
 USER_INFO = "$SYS.REQ.USER.INFO"
-"""Where a server says which account and permissions the asking user has."""
+"""Request subject of the server. It replies with the account and permissions of the caller."""
 
 
 class Permissions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Subjects a user may publish to and subscribe to; everything else is refused."""
+    """Subjects that a user may publish and subscribe to. The server refuses all others."""
 
     publish: list[str]
     subscribe: list[str]
     refused: list[str] = []
-    """Subjects it may not publish to although `publish` has a pattern for them."""
+    """Subjects that the user may not publish to, although a pattern in `publish` matches them."""
 
     def configured(self) -> dict[str, object]:
-        """As nats-server's configuration has it."""
+        """The permissions in the form of nats-server's configuration."""
         publish = {"allow": self.publish, "deny": self.refused} if self.refused else self.publish
         return {"publish": publish, "subscribe": self.subscribe}
 
 
 def inbox_prefix(user: str) -> str:
-    """Prefix of the reply subjects of `user`."""
+    """Prefix of all inboxes of `user`, the subjects on which it receives replies."""
     return f"_INBOX_{user}"
 
 
 def permissions(user: User) -> Permissions:
-    """What `user` may do on the bus.
+    """The permissions of `user`.
 
-    The operator is for people. It publishes to and reads every stream, asks every service, and
-    administers JetStream, but hears no requests, and asks for no secret.
+    The operator is a user for people. It publishes to and reads every stream, administers JetStream
+    and calls every endpoint, except those that hold a secret. It cannot receive requests.
     """
     inbox = f"{inbox_prefix(user)}.>"
     user = DEPRECATED_USERS.get(user, user)
     if user is User.OPERATOR:
         stored = {pattern for stream in STREAMS for pattern in patterns(stream)}
-        asked = {endpoint.subject for endpoint in endpoints() if not endpoint.holds_secret}
-        # Stock tools ask for consumers as everybody does, and are told what else to do.
+        called = {endpoint.subject for endpoint in endpoints() if not endpoint.holds_secret}
+        # Ingest replies to requests in `REQUESTS` with an error that says what to do instead.
         administered = {"$JS.API.>", "$JS.ACK.>", "$JS.SNAPSHOT.>", "$SRV.>", f"{REQUESTS}.>"}
         return Permissions(
-            publish=sorted(stored | asked | administered), subscribe=sorted({*stored, inbox})
+            publish=sorted(stored | called | administered), subscribe=sorted({*stored, inbox})
         )
     publish = {channel.subject for channel in channels() if user in channel.publishers}
     publish |= {endpoint.subject for endpoint in endpoints() if user in endpoint.callers}
@@ -71,46 +74,46 @@ def permissions(user: User) -> Permissions:
     if user is ANSWERED_BY:
         subscribe.add(f"{REQUESTS}.>")
     if user is User.GATEWAY:
-        publish.add(ASK_ACTIVITY)
+        publish.add(ACTIVITY_SUBJECT)
     if user is User.GATEWAY or any(endpoint.service == user for endpoint in endpoints()):
         subscribe.add("$SRV.>")
-        publish |= _answers(user)
+        publish |= _reply_subjects(user)
     publish |= _owner_api(user)
     if user is STREAMS[StreamName.ENGAGEMENT].owner:
-        # To know what every consumer is done with, which it deletes.
+        # Ingest deletes the messages that all consumers have acknowledged.
         publish.add(f"{API}.CONSUMER.LIST.{StreamName.ENGAGEMENT}")
     if user is User.CREDENTIALS:
-        # To see whether late subscribers still find the last change.
+        # It checks that the last change is still in the stream, for subscribers that come later.
         publish.add(f"{API}.STREAM.MSG.GET.{StreamName.CREDENTIALS}")
-    publish |= _letters_and_erasures(user)
+    publish |= _dead_letter_and_erasure_api(user)
     for channel in channels():
         if user in channel.subscribers:
             subscribe.add(channel.subject)
             publish |= _consumer_api(user, channel.stream)
     if user is ANSWERED_BY:
-        publish |= _answering_api()
-    refused = sorted(_consumers_of_others(user))
+        publish |= _consumer_request_api()
+    refused = sorted(_consumers_of_other_services(user))
     return Permissions(sorted(publish), sorted(subscribe), refused)
 
 
-def _answers(service: User) -> set[str]:
-    asking = _callers_of(service)
-    inboxes = {f"{inbox_prefix(caller)}.>" for caller in asking}
-    # Who asks from another account is answered through the server.
-    crossing = {f"{CROSSING}>"} if service is ANSWERED_BY or asking & {*OTHERS} else set()
-    return inboxes | crossing
+def _reply_subjects(service: User) -> set[str]:
+    callers = _callers_of(service)
+    inboxes = {f"{inbox_prefix(caller)}.>" for caller in callers}
+    # The server gives requests from another account a reply subject of its own.
+    has_external_callers = service is ANSWERED_BY or bool(callers & {*OTHERS})
+    return inboxes | ({f"{CROSS_ACCOUNT_REPLY}>"} if has_external_callers else set())
 
 
 def _callers_of(service: User) -> set[User]:
-    asking = {
+    callers = {
         caller
         for endpoint in endpoints()
         if endpoint.service == service
         for caller in endpoint.callers
     }
-    deprecated = {user for user, current in DEPRECATED_USERS.items() if current in asking}
-    # The gateway asks every service what it did, itself included.
-    return asking | deprecated | {User.GATEWAY, User.OPERATOR}
+    deprecated = {user for user, current in DEPRECATED_USERS.items() if current in callers}
+    # The gateway requests the activity of every service, itself included.
+    return callers | deprecated | {User.GATEWAY, User.OPERATOR}
 
 
 def _owner_api(user: User) -> set[str]:
@@ -118,13 +121,13 @@ def _owner_api(user: User) -> set[str]:
         f"$JS.API.STREAM.{verb}.{name}"
         for name, stream in STREAMS.items()
         if stream.owner == user
-        # Purged of what readers can have JetStream put there, and of what everybody is done with.
+        # PURGE removes acknowledged messages, and those that clients made JetStream publish here.
         for verb in ("CREATE", "UPDATE", "INFO", "PURGE")
     }
 
 
 def _dead_letter_api() -> set[str]:
-    """Reading without a consumer, and deleting one message, which else only an erasure does."""
+    """Subjects to read dead letters without a consumer, and to delete a single one."""
     stream = StreamName.DEADLETTER
     return {
         f"$JS.API.DIRECT.GET.{stream}",
@@ -132,8 +135,8 @@ def _dead_letter_api() -> set[str]:
     }
 
 
-def _letters_and_erasures(user: User) -> set[str]:
-    """Reading without a consumer and deleting single messages, of whatever holds people's data."""
+def _dead_letter_and_erasure_api(user: User) -> set[str]:
+    """Subjects to manage dead letters, and to erase a person's messages from the streams."""
     api = _dead_letter_api() if user is DEAD_LETTER_KEEPER else set()
     if user is not ERASER:
         return api
@@ -146,25 +149,25 @@ def _letters_and_erasures(user: User) -> set[str]:
 
 def _consumer_api(user: User, stream: StreamName) -> set[str]:
     if user in OTHERS:
-        return _consumer_api_of_others(stream)
+        return _external_consumer_api(stream)
     name = OWN_CONSUMERS.get(user, {}).get(stream)
     if name is None:
-        # It hears what is published, and asks when it may have missed something.
+        # It uses a plain subscription, and requests the present state when it may have missed one.
         return set()
-    api = _reading(stream, name) | {
+    api = _read_api(stream, name) | {
         f"{API}.CONSUMER.CREATE.{stream}.{name}.>",
         f"{API}.CONSUMER.DURABLE.CREATE.{stream}.{name}",
     }
     if user is User.ANALYTICS or name == ANY:
         api.add(f"{API}.CONSUMER.DELETE.{stream}.{name}")
     if user is User.ANALYTICS:
-        # To see whether what waited was erased meanwhile.
+        # It checks whether a message that waited for a retry was erased meanwhile.
         api.add(f"{API}.STREAM.MSG.GET.{stream}")
     if name == ANY:
-        # To find consumers of destinations that are gone, and of another number of partitions.
+        # It finds consumers of deleted destinations, and of an earlier number of partitions.
         api.add(f"{API}.CONSUMER.LIST.{stream}")
     if stream is StreamName.WEBHOOKS:
-        # Its replicas count each other, and one that has more than its share lets go of some.
+        # Replicas of ingest count each other; one with more than its share releases partitions.
         api |= {
             f"$SRV.PING.hogsend-{user}",
             f"{inbox_prefix(user)}.>",
@@ -173,11 +176,11 @@ def _consumer_api(user: User, stream: StreamName) -> set[str]:
     return api
 
 
-def _consumer_api_of_others(stream: StreamName) -> set[str]:
-    return _reading(stream, "*") | {
-        # Only names, of streams that are documented, for clients that look a stream up by subject.
+def _external_consumer_api(stream: StreamName) -> set[str]:
+    return _read_api(stream, "*") | {
+        # For clients that look a stream up by subject. The reply holds names of documented streams.
         f"{API}.STREAM.NAMES",
-        # Sums of the account. nats.js asks before anything else whether there is a JetStream.
+        # nats.js first checks whether JetStream is enabled. The reply holds the account's totals.
         f"{API}.INFO",
         f"{REQUESTS}.CREATE.{stream}",
         f"{REQUESTS}.CREATE.{stream}.>",
@@ -186,7 +189,8 @@ def _consumer_api_of_others(stream: StreamName) -> set[str]:
     }
 
 
-def _reading(stream: StreamName, consumer: str) -> set[str]:
+def _read_api(stream: StreamName, consumer: str) -> set[str]:
+    """Subjects to read a stream through one consumer."""
     return {
         f"{API}.STREAM.INFO.{stream}",
         f"{API}.CONSUMER.INFO.{stream}.{consumer}",
@@ -196,9 +200,12 @@ def _reading(stream: StreamName, consumer: str) -> set[str]:
     }
 
 
-def _answering_api() -> set[str]:
-    """What ingest does for others, and of the account; it answers into inboxes alone."""
-    api = {f"{inbox_prefix(other)}.>" for other in OTHERS}
+def _consumer_request_api() -> set[str]:
+    """Subjects that ingest publishes to while it serves consumer requests of external services.
+
+    Ingest replies to their inboxes only.
+    """
+    api = {f"{inbox_prefix(user)}.>" for user in OTHERS}
     for stream in STREAMS_OF_OTHERS:
         api |= {
             f"{API}.STREAM.INFO.{stream}",
@@ -207,19 +214,19 @@ def _answering_api() -> set[str]:
             f"{API}.CONSUMER.DURABLE.CREATE.{stream}.*",
             f"{API}.CONSUMER.DELETE.{stream}.*",
         }
-    # To find who else would get what is replayed to one durable.
+    # A replay checks whether another consumer would receive the events as well.
     api.add(f"{API}.CONSUMER.LIST.{StreamName.EVENTS}")
-    # To see whether others are kept apart at all, and what all streams together take.
+    # Ingest checks that users are in separate accounts, and the size of all streams together.
     api |= {USER_INFO, f"{API}.INFO"}
     return api
 
 
-def _consumers_of_others(user: User) -> set[str]:
-    """What reaches another service's consumer where `user` may reach any."""
-    anywhere = {stream for stream, name in OWN_CONSUMERS.get(user, {}).items() if name == ANY}
+def _consumers_of_other_services(user: User) -> set[str]:
+    """Subjects of other services' consumers, on streams where `user` may use any name."""
+    with_any_name = {stream for stream, name in OWN_CONSUMERS.get(user, {}).items() if name == ANY}
     return {
         subject
-        for stream in (STREAMS_OF_OTHERS if user in OTHERS else sorted(anywhere))
+        for stream in (STREAMS_OF_OTHERS if user in OTHERS else sorted(with_any_name))
         for name in reserved(stream, user)
         for subject in (
             f"{API}.CONSUMER.CREATE.{stream}.{name}.>",

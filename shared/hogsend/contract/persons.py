@@ -1,4 +1,4 @@
-"""What services want PostHog to know: person writes, captures and aliases (contract 4.4, 4.5)."""
+"""Persons in PostHog: reading them, and writing properties, events and aliases (4.4, 4.5)."""
 
 from __future__ import annotations
 
@@ -9,46 +9,50 @@ from uuid import UUID
 import msgspec
 
 from hogsend.contract import subjects
-from hogsend.contract.base import Message, Properties, one_of
+from hogsend.contract.base import Message, Properties, open_enum
 from hogsend.contract.provisioning import Refusal
 from hogsend.contract.registry import Channel, Endpoint
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 
 MAX_DISTINCT_ID = 200
-"""Characters. PostHog cuts longer ids off (`rust/capture`), which would make one person of two."""
+"""Maximum characters of a distinct id.
+
+PostHog cuts longer ids (`rust/capture`), so that two persons could become one.
+"""
 DistinctId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_DISTINCT_ID, pattern=r"\S")]
 MergedId = Annotated[str, msgspec.Meta(max_length=MAX_DISTINCT_ID)]
-"""One that names no person merges nothing."""
+"""A distinct id in an alias. A placeholder that identifies no person merges nothing."""
 EventName = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"\S")]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Addressed(Message, frozen=True, kw_only=True):
-    """Something for PostHog."""
+    """Base of the messages that become an event in PostHog."""
 
     id: UUID | None = None
-    """The event's uuid there, so that repeats are one event.
+    """The event's uuid in PostHog, by which PostHog recognizes repeats.
 
-    None means one that is made of the message's id, else of its place in the stream.
+    None means a uuid that is derived from the message id, or without one from the message's
+    position in the stream.
     """
     timestamp: Moment | None = None
-    """When it happened; None means when it was queued."""
+    """When it happened; None means when the message was queued."""
 
 
-def place_id(sequence: int, queued_at: datetime) -> str:
-    """What stands in for the id of a message that was published without one.
+def position_id(sequence: int, queued_at: datetime) -> str:
+    """An id for a message that was published without a message id.
 
     Args:
-        sequence: its position in the stream.
-        queued_at: when the stream took it. A stream that is made anew counts from 1 again; the time
-            tells its messages from earlier ones.
+        sequence: position of the message in the stream.
+        queued_at: when the stream stored the message. Sequence numbers restart at 1 if a stream is
+            deleted and created again; the time keeps the ids different.
     """
     return f"{sequence}:{queued_at.timestamp():.6f}"
 
 
 class SetPerson(Addressed, frozen=True, kw_only=True):
-    """Change properties of a person: one `$set` capture."""
+    """Change properties of a person, which sends one `$set` event to PostHog."""
 
     distinct_id: DistinctId
     set: Properties = {}
@@ -57,7 +61,7 @@ class SetPerson(Addressed, frozen=True, kw_only=True):
 
 
 class Capture(Addressed, frozen=True, kw_only=True):
-    """Capture an event."""
+    """Capture an event in PostHog."""
 
     event: EventName
     distinct_id: DistinctId
@@ -66,12 +70,12 @@ class Capture(Addressed, frozen=True, kw_only=True):
 
 
 class Alias(Addressed, frozen=True, kw_only=True):
-    """Let an anonymous id belong to a person from now on: `$create_alias`."""
+    """Merge an anonymous id into a person, which sends `$create_alias` to PostHog."""
 
     distinct_id: MergedId
-    """The key that survives."""
+    """The distinct id of the person that remains."""
     alias: MergedId
-    """The anonymous id that is absorbed."""
+    """The anonymous id that is merged into the person."""
 
 
 TimezoneSource = Literal[
@@ -86,42 +90,42 @@ TimezoneSource = Literal[
 
 
 class GetPerson(Message, frozen=True):
-    """Ask for a person's properties."""
+    """Read a person's properties."""
 
     distinct_id: DistinctId
 
 
 class Person(Message, frozen=True):
-    """A person's properties; empty when there is none or it could not be read."""
+    """A person's properties; empty if PostHog has no such person or could not be read."""
 
     properties: Properties
 
 
 class GetTimezone(Message, frozen=True):
-    """Ask in which time zone a person lives (contract 4.2)."""
+    """Determine a person's time zone (contract 4.2)."""
 
     distinct_id: DistinctId
     explicit: str | None = None
-    """Wins over everything; an unknown zone is an error."""
+    """Takes precedence over all other sources. An unknown time zone is an error."""
     default: str | None = None
-    """Stands in for `DEFAULT_TIMEZONE` when nothing is known."""
+    """Used instead of `DEFAULT_TIMEZONE` if no source has a time zone."""
 
 
 class Timezone(Message, frozen=True):
-    """An IANA zone and where it came from."""
+    """An IANA time zone and the source that it was taken from."""
 
     timezone: str
-    source: Annotated[str, one_of(TimezoneSource)]
+    source: Annotated[str, open_enum(TimezoneSource)]
 
 
 class DeletePerson(Message, frozen=True):
-    """Delete the persons whom PostHog knows by one of these ids, and their events."""
+    """Delete the PostHog persons that have one of these distinct ids, and their events."""
 
     distinct_ids: list[str]
 
 
 class PersonDeletion(Message, frozen=True):
-    """PostHog took the request, unless there is a refusal; it deletes events within days."""
+    """Result of a deletion. PostHog accepted it if there is no refusal, and deletes within days."""
 
     refusal: Refusal | None = None
 
@@ -132,7 +136,7 @@ PERSON_ALIASED = Channel(
     message=Alias,
     publishers=(User.APP, User.INGEST),
     subscribers=(User.ANALYTICS,),
-    summary="An anonymous id that a PostHog person absorbs.",
+    summary="Merge an anonymous id into a PostHog person.",
 )
 EVENT_CAPTURED = Channel(
     subject=subjects.persons("capture"),
@@ -140,7 +144,7 @@ EVENT_CAPTURED = Channel(
     message=Capture,
     publishers=(User.APP, User.INGEST, User.ANALYTICS),
     subscribers=(User.ANALYTICS,),
-    summary="An event to capture in PostHog.",
+    summary="Capture an event in PostHog.",
 )
 PERSON_SET = Channel(
     subject=subjects.persons("set"),
@@ -148,7 +152,7 @@ PERSON_SET = Channel(
     message=SetPerson,
     publishers=(User.APP, User.INGEST),
     subscribers=(User.ANALYTICS,),
-    summary="Properties to set on a PostHog person.",
+    summary="Set properties of a PostHog person.",
 )
 ANALYTICS_PERSON = Endpoint(
     service=User.ANALYTICS,
@@ -156,7 +160,7 @@ ANALYTICS_PERSON = Endpoint(
     request=GetPerson,
     reply=Person,
     callers=(User.APP,),
-    summary="A person's properties, from PostHog; empty when they cannot be read.",
+    summary="A person's properties in PostHog; empty if they cannot be read.",
     deadline=30.0,
 )
 ANALYTICS_TIMEZONE = Endpoint(
@@ -165,7 +169,7 @@ ANALYTICS_TIMEZONE = Endpoint(
     request=GetTimezone,
     reply=Timezone,
     callers=(User.APP,),
-    summary="A person's time zone and where it is known from.",
+    summary="A person's time zone, and the source that it was taken from.",
     deadline=30.0,
 )
 ANALYTICS_DELETE_PERSON = Endpoint(

@@ -1,4 +1,4 @@
-"""Provisioning: the PostHog destination that delivers events here, created or diagnosed."""
+"""Provisioning: creates and diagnoses the destination in PostHog that delivers events here."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Unsigned = Literal["unsupported", "custom_program", "no_key", "not_provisioned"]
 """Why deliveries are not signed.
 
 `unsupported`: this PostHog cannot sign. `custom_program`: the destination's program was changed in
-PostHog, and signs nothing. `no_key`: none is set, and none may be minted or the minted one cannot
-be read. `not_provisioned`: provisioning would turn it on.
+PostHog, and does not sign. `no_key`: no key is set, and none may be minted, or the minted one
+cannot be read. `not_provisioned`: provisioning again would turn signatures on.
 """
 
 
@@ -25,29 +25,29 @@ class ProvisionLoop(Message, frozen=True):
     """Make PostHog deliver its events to this instance."""
 
     placeholder: bool = False
-    """Only create a disabled destination to fill in later; never change an existing one."""
+    """Only create a disabled destination, to be completed later; never change an existing one."""
     signatures_required: bool = False
-    """The gateway refuses what is not signed: so does a run that could not have it signed."""
+    """Fail if deliveries could not be signed, because the gateway refuses unsigned ones."""
     rotate_signing_key: bool = False
-    """Have PostHog sign with a new minted key; the one before counts for another day."""
+    """Make PostHog sign with a new minted key. The previous key stays valid for a day."""
     rotate_webhook_secret: bool = False
-    """Have PostHog send a new minted secret; the one before is accepted for another day."""
+    """Make PostHog send a new minted secret. The previous secret stays valid for a day."""
     project_id: str | None = None
-    """The project, where neither `POSTHOG_PROJECT_ID` nor the grant leaves only one. It is stored:
-    everything else follows it."""
+    """The project to provision. Needed if `POSTHOG_PROJECT_ID` is not set and the grant covers
+    several projects. It is stored, and captures and reads use it as well."""
 
 
 class Destination(Message, frozen=True):
-    """A webhook destination in PostHog whose path is ours."""
+    """A webhook destination in PostHog that delivers to a Hogsend instance."""
 
     hog_function_id: str
     webhook_url: str
     dashboard_url: str | None = None
-    """Its page in PostHog; None from the version before."""
+    """URL of the destination's page in PostHog; None from the previous version."""
 
 
 class Provisioned(Message, frozen=True):
-    """The provisioned destination, and what was done to it (contract 1.2)."""
+    """The provisioned destination, and how it was changed (contract 1.2)."""
 
     action: Action
     hog_function_id: str
@@ -55,10 +55,10 @@ class Provisioned(Message, frozen=True):
     dashboard_url: str
     enabled: bool
     other_instances: list[Destination] = []
-    """Destinations in the same project that deliver to other instances, or to one that is no more:
-    left alone."""
+    """Destinations in the same project that deliver to other instances, running or not. They are
+    not changed."""
     signed: bool | None = None
-    """Whether deliveries are signed with a key that is known here; None from the version before."""
+    """Whether deliveries are signed with a key that Hogsend has; None from the previous version."""
     unsigned_because: Unsigned | None = None
 
 
@@ -66,29 +66,30 @@ class Refusal(Message, frozen=True):
     """Why provisioning failed."""
 
     reason: Literal["precondition", "posthog"]
-    """A precondition does not hold here (409), or PostHog refused or is unreachable (502)."""
+    """`precondition`: something is missing here (409). `posthog`: PostHog refused the request or
+    is unreachable (502)."""
     code: str
     detail: str | None = None
     remediation: str | None = None
 
 
 class ProvisionReply(Message, frozen=True):
-    """Exactly one of both is set."""
+    """The result of provisioning. Exactly one of both is set."""
 
     provisioned: Provisioned | None = None
     refusal: Refusal | None = None
 
 
 class GrantedProject(Message, frozen=True):
-    """A project that the grant covers."""
+    """A PostHog project that the grant covers."""
 
     id: str
     name: str | None = None
-    """What it is called in PostHog; None when PostHog did not say."""
+    """The project's name in PostHog; None if PostHog did not return it."""
 
 
 class GrantedProjects(Message, frozen=True):
-    """Projects to choose one of; none when the grant names none and PostHog did not answer."""
+    """The projects to choose from. Empty if the grant names none and PostHog did not respond."""
 
     projects: list[GrantedProject]
 
@@ -104,7 +105,7 @@ class CredentialFinding(Finding, frozen=True, kw_only=True):
     """The stored OAuth grant."""
 
     state: Literal["present", "absent", "unreadable", "needs_reconnect", "unknown"]
-    """`unknown` while the credentials service is down."""
+    """`unknown` if the service `credentials` does not reply."""
     scopes: list[str] = []
     expires_at: datetime | None = None
     refresh_failing: bool = False
@@ -118,14 +119,14 @@ class ReadsFinding(Finding, frozen=True, kw_only=True):
 
 
 class SecretFinding(Finding, frozen=True, kw_only=True):
-    """The secret PostHog's deliveries must carry."""
+    """The secret that PostHog's deliveries must carry."""
 
     state: Literal["present", "absent", "unreadable", "unknown"]
     source: Literal["environment", "minted", "none"]
 
 
 class DestinationFinding(Finding, frozen=True, kw_only=True):
-    """Our destination in PostHog."""
+    """The destination of this instance in PostHog."""
 
     state: Literal[
         "live",
@@ -139,38 +140,41 @@ class DestinationFinding(Finding, frozen=True, kw_only=True):
         "unknown",
     ]
     stopped: bool | None = False
-    """A change in PostHog or here ends the deliveries of a destination that was set up. It is told
-    of the states `drifted`, `missing` and `elsewhere`, which can be meant as well. None where that
-    is not known: what it is compared with could not be read."""
+    """Whether a change in PostHog or here stopped the deliveries of a destination that worked.
+
+    Distinguishes a fault from an intended change in the states `drifted`, `missing` and
+    `elsewhere`. None if unknown, because the stored destination or PostHog could not be read.
+    """
     hog_function_id: str | None = None
     webhook_url: str | None = None
     dashboard_url: str | None = None
     others: list[Destination] = []
-    """Enabled destinations that deliver to another instance, or to one that is no more."""
+    """Enabled destinations that deliver to other instances, running or not."""
     duplicates: list[Destination] = []
     """Further enabled destinations of this instance, such as a copy that was made in PostHog."""
     signed: bool | None = None
-    """Whether its deliveries are signed with a key that is known here; None when unknown."""
+    """Whether deliveries are signed with a key that Hogsend has; None if unknown."""
     unsigned_because: Unsigned | None = None
 
 
 class PublicUrlFinding(Finding, frozen=True, kw_only=True):
-    """The URL PostHog is told to deliver to."""
+    """The URL that PostHog is configured to deliver to."""
 
     url: str
     loopback: bool
+    """Whether the URL is one of this machine, which PostHog cannot reach."""
 
 
 class ProvisioningFinding(Finding, frozen=True, kw_only=True):
-    """Whether a provisioning run would pass its preconditions."""
+    """Whether provisioning would pass its preconditions."""
 
     state: Literal["possible", "refused", "unknown"]
     code: str | None = None
-    """Code of the refusal a run would be answered with (contract 1.2 and 2.7)."""
+    """Code of the refusal that provisioning would end with (contract 1.2 and 2.7)."""
 
 
 class Diagnosis(Message, frozen=True):
-    """Everything about the integration that an operator may have to act on."""
+    """The state of every part of the integration that an operator may have to act on."""
 
     private_host: str | None
     credential: CredentialFinding
@@ -181,7 +185,7 @@ class Diagnosis(Message, frozen=True):
     public_url: PublicUrlFinding
     provisioning: ProvisioningFinding
     posthog_now: datetime | None = None
-    """The time by PostHog's clock when this was answered; None when PostHog did not say it."""
+    """PostHog's present time, to find a clock that is wrong; None if its responses had none."""
 
 
 PROVISIONER_PROVISION = Endpoint(
@@ -190,7 +194,7 @@ PROVISIONER_PROVISION = Endpoint(
     request=ProvisionLoop,
     reply=ProvisionReply,
     callers=(User.GATEWAY,),
-    summary="Make PostHog deliver its events here; repeating it changes nothing.",
+    summary="Make PostHog deliver its events here. Repeating the request is safe.",
     deadline=60.0,
     changes=True,
 )

@@ -1,4 +1,4 @@
-"""What pydantic is told of our messages: FastStream describes an app's handlers with pydantic."""
+"""Makes messages usable in pydantic models, with which FastStream describes handlers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ROOT = "#/$defs/"
 
 
 def annotated(kind: Any) -> Any:
-    """The type that stands for a message's in a pydantic model: read, written and described."""
+    """A pydantic type for a message type: msgspec validates, serializes and describes it."""
 
     def convert(value: Any) -> Any:
         return msgspec.convert(value, kind)
@@ -25,7 +25,7 @@ def annotated(kind: Any) -> Any:
 
 
 def json_schema(kind: Any) -> dict[str, Any]:
-    """The JSON Schema of a type, without references: pydantic refuses those it did not make."""
+    """The JSON Schema of a type with all references inlined; pydantic accepts only its own."""
     (schema,), definitions = msgspec.json.schema_components((kind,), ref_template=_ROOT + "{name}")
     inlined: dict[str, Any] = _inlined(schema, definitions, ())
     return inlined
@@ -33,7 +33,7 @@ def json_schema(kind: Any) -> dict[str, Any]:
 
 def _inlined(part: Any, definitions: dict[str, Any], within: tuple[str, ...]) -> Any:
     if isinstance(part, list):
-        return [_inlined(one, definitions, within) for one in part]
+        return [_inlined(item, definitions, within) for item in part]
     if not isinstance(part, dict):
         return part
     reference = part.get("$ref")
@@ -41,11 +41,11 @@ def _inlined(part: Any, definitions: dict[str, Any], within: tuple[str, ...]) ->
         return {
             key: _inlined(value, definitions, within)
             for key, value in part.items()
-            # What tells the types of a union apart; it refers to them, and each has it as well.
+            # The mapping of a union refers to its types, which are inlined with their tags.
             if not (key == "discriminator" and "mapping" in value)
         }
     name = reference.removeprefix(_ROOT)
     if name in within:
-        # A type that contains itself is described once.
+        # A recursive type is described only at its first level.
         return {"title": name}
     return _inlined(definitions[name], definitions, (*within, name))

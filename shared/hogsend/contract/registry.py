@@ -1,8 +1,9 @@
-"""Every channel and endpoint of the bus, collected where it is declared, so that none is missed.
+"""The registry of all channels and endpoints of the bus.
 
-A domain's module declares its channels and endpoints where its messages are; creating one registers
-it. From here come the NATS permissions (`hogsend.contract.permissions`), the AsyncAPI document and
-the tables of `docs/bus.md`.
+Each domain module declares its channels and endpoints beside its messages. Creating a `Channel` or
+an `Endpoint` registers it, so the registry is complete. The NATS permissions
+(`hogsend.contract.permissions`), the AsyncAPI document and the tables of `docs/bus.md` are derived
+from the registry.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _endpoints: dict[str, Endpoint[Any, Any]] = {}
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
-    """A published subject: durable in `stream`, written and read by the users named."""
+    """A published subject: its stream, its message type, and the users that may use it."""
 
     subject: str
     stream: StreamName
@@ -36,25 +37,25 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     subscribers: tuple[User, ...]
     summary: str
     parameter: str = ""
-    """What the wildcards in `subject` stand for, for example `source` or `source.slot`."""
+    """Names of the wildcards in `subject`, for example `source` or `source.slot`."""
 
     @property
     def address(self) -> str:
-        """The subject with its parameters named, as AsyncAPI writes it."""
+        """The subject with a named parameter for each wildcard, as AsyncAPI writes it."""
         names = iter(self.parameter.split("."))
         return re.sub(r"[*>]", lambda _: f"{{{next(names)}}}", self.subject)
 
     def __post_init__(self) -> None:
-        """Collect it.
+        """Register the channel.
 
         Raises:
             ValueError: another channel has this subject.
         """
-        _collect(_channels, self.subject, self)
+        _register(_channels, self.subject, self)
 
 
 class Endpoint(msgspec.Struct, Generic[Request, Reply], frozen=True, kw_only=True):
-    """A request subject: answered by `service`'s queue group, asked by `callers`."""
+    """A request subject: `callers` send requests, a replica of `service` replies."""
 
     service: User
     verb: str
@@ -63,36 +64,40 @@ class Endpoint(msgspec.Struct, Generic[Request, Reply], frozen=True, kw_only=Tru
     callers: tuple[User, ...]
     summary: str
     deadline: float = 2.0
-    """Seconds the service may take, and a caller waits unless it says otherwise."""
+    """Seconds the service may take. Callers wait as long, unless they set their own timeout."""
     holds_secret: bool = False
-    """Whether request or reply hold a secret in clear: not even the operator asks or listens."""
+    """Whether request or reply contain a secret in clear. The operator may not call such an
+    endpoint."""
     changes: bool = False
-    """Whether it changes what an administrator answers for: others than `callers` are recorded."""
+    """Whether a request changes state that administrators are accountable for.
+
+    Requests by users that are not in `callers`, such as the operator, go into the audit trail.
+    """
     resource: str = ""
-    """Field of the request that says what is changed, for that record."""
+    """Field of the request that names the changed resource in the audit trail."""
 
     @property
     def subject(self) -> str:
-        """The subject requests are sent to."""
+        """The subject that requests are sent to."""
         return subjects.rpc(self.service, self.verb)
 
     def __post_init__(self) -> None:
-        """Collect it.
+        """Register the endpoint.
 
         Raises:
             ValueError: another endpoint has this subject.
         """
-        _collect(_endpoints, self.subject, self)
+        _register(_endpoints, self.subject, self)
 
 
 def channels() -> tuple[Channel, ...]:
-    """Give every channel there is, sorted by subject."""
+    """Return all channels, sorted by subject."""
     _import_domains()
     return tuple(_channels[subject] for subject in sorted(_channels))
 
 
 def endpoints() -> tuple[Endpoint[Any, Any], ...]:
-    """Give every endpoint there is, sorted by subject."""
+    """Return all endpoints, sorted by subject."""
     _import_domains()
     return tuple(_endpoints[subject] for subject in sorted(_endpoints))
 
@@ -106,7 +111,7 @@ def _import_domains() -> None:
 Declared = TypeVar("Declared")
 
 
-def _collect(collected: dict[str, Declared], subject: str, declared: Declared) -> None:
-    if subject in collected:
+def _register(registered: dict[str, Declared], subject: str, declared: Declared) -> None:
+    if subject in registered:
         raise ValueError(f"{subject} is declared twice")
-    collected[subject] = declared
+    registered[subject] = declared

@@ -1,4 +1,4 @@
-"""Replays: events that are delivered to one durable again; see `docs/replay.md`."""
+"""Replays: stored events that are delivered again to one durable; see `docs/replay.md`."""
 
 from __future__ import annotations
 
@@ -18,34 +18,37 @@ Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class ReplayEvents(Message, frozen=True, kw_only=True):
-    """Deliver events that happened in a span to one durable again, a part at a time."""
+    """Deliver the events of a time span again to one durable consumer.
+
+    One request replays a part of them. Repeat it with `after` of the reply until that is None.
+    """
 
     durable: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
     """A durable consumer on the stream EVENTS."""
     since: Moment
-    """Events that happened then or later."""
+    """Only events that happened at this time or later."""
     until: Moment | None = None
-    """Only events that happened before; None is when the replay begins."""
+    """Only events that happened before this time; None means when the replay starts."""
     after: str | None = None
-    """`after` of the part before this one; None begins a replay."""
+    """Cursor: `after` of the previous reply; None starts a replay."""
     dry_run: bool = False
-    """Only count."""
+    """Only count the events."""
 
 
 class EventsReplayed(Message, frozen=True, kw_only=True):
-    """What one part of a replay did."""
+    """The result of one part of a replay."""
 
     id: str
-    """The replay's id, which its events carry as the header `Hogsend-Replay`."""
+    """Id of the replay, which its events carry in the header `Hogsend-Replay`."""
     count: int
-    """Events of this part: given to the durable, or counted."""
+    """Number of events in this part, which were published to the durable or only counted."""
     left_out: int = 0
-    """Events of this part that are too large for the bus with the headers of a replay."""
+    """Number of events that were skipped: with a replay's headers they are too large for NATS."""
     waiting: int = 0
-    """Events of this replay, and of earlier ones, that the durable has not acknowledged."""
+    """Number of replayed events that the durable has not acknowledged, earlier replays included."""
     until: Moment
     after: str | None = None
-    """Ask for the next part with it; None when this was the last."""
+    """`after` of the next request; None if this was the last part."""
 
 
 EVENT_REPLAYED = Channel(
@@ -54,9 +57,9 @@ EVENT_REPLAYED = Channel(
     stream=StreamName.EVENTS,
     message=Event,
     publishers=(User.INGEST,),
-    # It comes through the durable: there are no subscribers to the subject itself.
+    # The durable receives these events. Nothing else may subscribe to the subject.
     subscribers=(),
-    summary="An event that one durable gets again; the last token is a digest of its name.",
+    summary="An event that is replayed to one durable; `*` is a digest of the durable's name.",
 )
 INGEST_REPLAY_EVENTS = Endpoint(
     service=User.INGEST,
@@ -64,7 +67,7 @@ INGEST_REPLAY_EVENTS = Endpoint(
     request=ReplayEvents,
     reply=EventsReplayed,
     callers=(User.GATEWAY,),
-    summary="Deliver stored events to one durable again.",
+    summary="Deliver stored events again to one durable.",
     deadline=30.0,
     changes=True,
     resource="durable",

@@ -1,6 +1,7 @@
-"""JetStream streams and durable consumers: declared here, reconciled by their owner at start.
+"""The JetStream streams, and durable consumers of Hogsend's services.
 
-Limits are in bytes and seconds. What an acknowledgement survives is in `docs/durability.md`.
+The owner of a stream creates or updates it at start. Limits are in bytes and seconds. Which
+failures an acknowledged message survives is described in `docs/durability.md`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from hogsend.contract.users import User
 
 
 class StreamName(StrEnum):
-    """JetStream streams; their limits are in `STREAMS`."""
+    """The JetStream streams. Their configuration is in `STREAMS`."""
 
     WEBHOOKS = "WEBHOOKS"
     EVENTS = "EVENTS"
@@ -39,43 +40,46 @@ GIB = 1024**3
 MIB = 1024**2
 
 DEDUPLICATION_WINDOW = 5 * MINUTE
-"""How long JetStream itself drops a repeated message id; behind it stands a key in PostgreSQL."""
+"""Seconds during which JetStream drops a repeated message id.
+
+Later repeats are found by a unique key in PostgreSQL.
+"""
 
 STREAM_MAX_BYTES = 2 * GIB
-"""How large a large stream may become unless `NATS_STREAM_MAX_BYTES` says otherwise, in bytes."""
+"""Maximum size of a large stream in bytes, unless `NATS_STREAM_MAX_BYTES` is set."""
 
 CREDENTIALS_BYTES = 16 * MIB
-"""More than the one message a provider that CREDENTIALS holds can ever take."""
+"""Bytes to reserve for CREDENTIALS, which has no limit: it holds one small message a provider."""
 
 
 class Stream(msgspec.Struct, frozen=True):
-    """A stream and the service that creates it and keeps its configuration current."""
+    """A stream, and the service that creates it and updates its configuration."""
 
     owner: User
     config: StreamConfig
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What an operator decides about streams."""
+    """Limits of the streams that the operator sets."""
 
     replicas: int = 1
-    """Copies of every stream."""
+    """Number of servers that store a copy of every stream."""
     max_bytes: int = STREAM_MAX_BYTES
-    """How large a large stream may become, in bytes; the others follow in proportion."""
+    """Maximum size of a large stream in bytes. Smaller streams are scaled in proportion."""
 
     def applied_to(self, config: StreamConfig) -> StreamConfig:
-        """Give a declared stream these limits."""
-        most = config.max_bytes
+        """A declared configuration with these limits."""
+        declared = config.max_bytes
         return config.evolve(
             storage=StorageType.FILE,
             num_replicas=self.replicas,
-            max_bytes=most and most * self.max_bytes // STREAM_MAX_BYTES,
+            max_bytes=declared and declared * self.max_bytes // STREAM_MAX_BYTES,
         )
 
     def total_bytes(self) -> int:
-        """What all streams together may take on each server that holds a copy, in bytes."""
-        declared = (self.applied_to(stream.config).max_bytes for stream in STREAMS.values())
-        return sum(most or CREDENTIALS_BYTES for most in declared)
+        """Maximum bytes of all streams together, on a server that stores a copy of each."""
+        limits = (self.applied_to(stream.config).max_bytes for stream in STREAMS.values())
+        return sum(limit or CREDENTIALS_BYTES for limit in limits)
 
 
 DEFAULT_LIMITS = Limits()
@@ -85,17 +89,17 @@ STREAMS: dict[StreamName, Stream] = {
         User.INGEST,
         StreamConfig(
             name=StreamName.WEBHOOKS,
-            # A slot that does not exist is not taken: no partition would consume it.
+            # Only slots that exist: no partition would consume another one.
             subjects=[
                 f"{subjects.WEBHOOKS}.*",
                 *(f"{subjects.WEBHOOKS}.*.{slot}" for slot in range(subjects.WEBHOOK_SLOTS)),
             ],
             retention=RetentionPolicy.WORK_QUEUE,
-            # Full means refuse, so that the gateway spools; never forget an accepted webhook.
+            # A full stream must never drop an accepted webhook. It refuses, and the gateway spools.
             discard=DiscardPolicy.NEW,
             max_bytes=STREAM_MAX_BYTES,
             duplicate_window=DEDUPLICATION_WINDOW,
-            # Ingest reads it so, to erase a person.
+            # Ingest reads the stream with direct gets to erase a person.
             allow_direct=True,
         ),
     ),
@@ -114,7 +118,7 @@ STREAMS: dict[StreamName, Stream] = {
             max_bytes=STREAM_MAX_BYTES,
             duplicate_window=DEDUPLICATION_WINDOW,
             allow_direct=True,
-            # Replicas of the version before publish in batches (NATS ADR-50) during an upgrade.
+            # During an upgrade, replicas of the previous version publish in batches (NATS ADR-50).
             allow_batched=True,
         ),
     ),
@@ -135,13 +139,13 @@ STREAMS: dict[StreamName, Stream] = {
         StreamConfig(
             name=StreamName.ENGAGEMENT,
             subjects=[f"{subjects.ENGAGEMENT}.>"],
-            # Ingest deletes what it has recorded and every destination is done with. Retention by
-            # interest would forget what is accepted while ingest's consumer is missing.
+            # Ingest deletes messages that it has recorded and all destinations have acknowledged.
+            # Interest retention would drop messages published while ingest's consumer is missing.
             retention=RetentionPolicy.LIMITS,
             discard=DiscardPolicy.NEW,
             max_bytes=STREAM_MAX_BYTES,
             duplicate_window=DEDUPLICATION_WINDOW,
-            # Ingest reads it so, to erase a person.
+            # Ingest reads the stream with direct gets to erase a person.
             allow_direct=True,
         ),
     ),
@@ -154,9 +158,9 @@ STREAMS: dict[StreamName, Stream] = {
             discard=DiscardPolicy.NEW,
             max_bytes=STREAM_MAX_BYTES,
             duplicate_window=DEDUPLICATION_WINDOW,
-            # Ingest reads it so, to erase a person.
+            # Ingest reads the stream with direct gets to erase a person.
             allow_direct=True,
-            # As with EVENTS, by clients of the version before.
+            # Clients of the previous version publish in batches, as with EVENTS.
             allow_batched=True,
         ),
     ),
@@ -177,12 +181,12 @@ STREAMS: dict[StreamName, Stream] = {
             name=StreamName.DEADLETTER,
             subjects=[f"{subjects.DEADLETTER}.*"],
             retention=RetentionPolicy.LIMITS,
-            # A full dead letter refuses, and the message stays on its own stream.
+            # While this stream is full, a message that cannot be processed stays on its own stream.
             discard=DiscardPolicy.NEW,
             max_bytes=STREAM_MAX_BYTES // 4,
             max_age=30 * DAY,
             duplicate_window=DEDUPLICATION_WINDOW,
-            # Ingest reads letters so, for admins who list and replay them.
+            # Ingest lists and replays dead letters with direct gets.
             allow_direct=True,
         ),
     ),
@@ -190,11 +194,11 @@ STREAMS: dict[StreamName, Stream] = {
 
 
 def patterns(stream: StreamName) -> list[str]:
-    """What a stream stores, in as few patterns as cover it."""
+    """The subject patterns of a stream, with one pattern for the subjects of all slots."""
     stored = STREAMS[stream].config.subjects or []
-    several = subjects.WEBHOOKS_WITH_SLOT
-    kept = [one for one in stored if not subjects.covers(several, one)]
-    return kept if len(kept) == len(stored) else [*kept, several]
+    with_slot = subjects.WEBHOOKS_WITH_SLOT
+    without_slots = [pattern for pattern in stored if not subjects.covers(with_slot, pattern)]
+    return without_slots if len(without_slots) == len(stored) else [*without_slots, with_slot]
 
 
 ERASED_FROM = (
@@ -204,7 +208,7 @@ ERASED_FROM = (
     StreamName.PERSONS,
     StreamName.DEADLETTER,
 )
-"""Streams that hold people's data."""
+"""Streams that hold personal data: an erasure deletes the person's messages from them."""
 
 INGEST_CONSUMER = ConsumerConfig(
     durable_name="ingest",
@@ -212,10 +216,11 @@ INGEST_CONSUMER = ConsumerConfig(
     ack_policy=AckPolicy.EXPLICIT,
     ack_wait=30,
     max_ack_pending=20_000,
-    # Never given up by count: what cannot succeed is dead-lettered by its reason instead.
+    # No limit on deliveries: a message that cannot succeed is dead-lettered, with its reason.
     max_deliver=-1,
 )
 
 AUDIT_CONSUMER = INGEST_CONSUMER.evolve(filter_subject=subjects.AUDIT)
 ENGAGEMENT_CONSUMER = INGEST_CONSUMER.evolve(filter_subject=f"{subjects.ENGAGEMENT}.>")
-"""Ingest records engagement through a consumer of the same name, on the other stream."""
+"""The consumer through which ingest records engagement. It has the same durable name, on its own
+stream."""

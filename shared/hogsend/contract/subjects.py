@@ -1,6 +1,7 @@
-"""Every subject name on the bus, and the escaping that makes an event name one subject token.
+"""Every subject name on the bus, and the escaping that turns an event name into one subject token.
 
-Who may publish or subscribe to each, and with which message, is in `hogsend.contract.registry`.
+The message of each subject, and the users that may publish or subscribe, are declared as channels
+and endpoints; see `hogsend.contract.registry`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ DEADLETTER = f"{PREFIX}.deadletter"
 RPC = f"{PREFIX}.rpc"
 
 MAX_TOKEN_BYTES = 200
-"""Longest event token, in bytes. Longer names keep a readable head and end in a digest."""
+"""Maximum length of an event's token, in bytes. A longer one is cut and ends in a digest."""
 
 _DIGEST_MARK = "~"
 _EMPTY = "%"
@@ -31,28 +32,31 @@ _UNSAFE = re.compile(rb"[^A-Za-z0-9_$:@/-]")
 
 
 WEBHOOK_SLOTS = 64
-"""Slots of persons in the queue of webhooks. Never changed: what is queued has one."""
+"""Number of slots that persons hash to in the webhook queue.
+
+It must never change: webhooks that are already queued carry slots of this range.
+"""
 
 
 WEBHOOKS_WITH_SLOT = f"{WEBHOOKS}.*.*"
-"""Where they are queued; the stream takes the slots that there are, and no others."""
+"""Pattern of the webhooks that carry a slot. The stream stores only slots that exist."""
 
 
 def webhook(source: str, slot: int | None = None) -> str:
-    """Subject a webhook of `source` (for example `posthog`) is queued on, with its slot if any.
+    """Subject on which webhooks of `source` (for example `posthog`) are queued.
 
-    Slots are for order; see `hogsend.contract.partitions`.
+    Webhooks that have to stay in order carry a slot; see `hogsend.contract.partitions`.
     """
     return f"{WEBHOOKS}.{source}" if slot is None else f"{WEBHOOKS}.{source}.{slot}"
 
 
 def webhook_source(subject: str) -> str:
-    """The source that `webhook` made `subject` of."""
+    """Source of a webhook, read from its subject."""
     return subject.removeprefix(f"{WEBHOOKS}.").partition(".")[0]
 
 
 def event(name: str) -> str:
-    """Subject the normalized event called `name` is published on."""
+    """Subject on which the normalized event called `name` is published."""
     return f"{EVENTS}.{escape(name)}"
 
 
@@ -62,78 +66,88 @@ def credential_changed(provider: str) -> str:
 
 
 def engagement(type: str) -> str:
-    """Subject engagement of `type` (for example `email.opened`) is reported on."""
+    """Subject on which engagement of `type` (for example `email.opened`) is reported."""
     return f"{ENGAGEMENT}.{type}"
 
 
 def persons(verb: str) -> str:
-    """Subject for what PostHog shall know about a person: `set`, `capture` or `alias`."""
+    """Subject of writes to PostHog persons; `verb` is `set`, `capture` or `alias`."""
     return f"{PERSONS}.{verb}"
 
 
 def contact_erased(contact_id: str) -> str:
-    """Subject that announces the erasure of a contact, by its id."""
+    """Subject that announces the erasure of the contact with this id."""
     return f"{CONTACTS}.{contact_id}.erased"
 
 
 def replay(durable: str) -> str:
-    """Subject of the events that are delivered to one durable again; others are kept from it.
+    """Subject of the events that are replayed to one durable consumer and to no other.
 
-    It does not tell the durable's name: others may ask which subjects the stream has, and who knows
-    the name of a durable may read from it.
+    It carries a digest instead of the durable's name. External services may list the subjects of
+    the stream, and a client that knows the name of a durable may read from it.
     """
     return f"{REPLAYS}.{hashlib.sha256(durable.encode()).hexdigest()[:_REPLAY_DIGITS]}"
 
 
 def replays_of(durable: str) -> frozenset[str]:
-    """Subjects that may have copies for one durable; replays that began before had its name."""
+    """Subjects that may hold replayed events of one durable.
+
+    The second one has the durable's name in clear: earlier versions published replays there.
+    """
     return frozenset({replay(durable), f"{REPLAYS}.{durable}"})
 
 
 def dead_letter(stream: str) -> str:
-    """Subject for messages of `stream` that could not be processed."""
+    """Subject of the dead letters of `stream`: its messages that could not be processed."""
     return f"{DEADLETTER}.{stream}"
 
 
 def rpc(service: str, verb: str) -> str:
-    """Request subject of one verb of one service."""
+    """Request subject of the endpoint `verb` of `service`."""
     return f"{RPC}.{service}.{verb}"
 
 
 def covers(pattern: str, subject: str) -> bool:
-    """Whether a subscription to `pattern` gets every message that one to `subject` gets."""
-    tokens, wanted = subject.split("."), pattern.split(".")
-    if wanted[-1] == ">":
-        wanted.pop()
-        if len(tokens) <= len(wanted):
+    """Whether a subscription to `pattern` receives all messages of a subscription to `subject`.
+
+    Both may contain wildcards.
+    """
+    tokens, pattern_tokens = subject.split("."), pattern.split(".")
+    if pattern_tokens[-1] == ">":
+        pattern_tokens.pop()
+        if len(tokens) <= len(pattern_tokens):
             return False
-        tokens = tokens[: len(wanted)]
-    # No pattern of one length gets what has any length.
+        tokens = tokens[: len(pattern_tokens)]
+    # A pattern without `>` matches one length only, `subject` with `>` matches many.
     elif tokens[-1] == ">":
         return False
-    return len(tokens) == len(wanted) and all(
-        theirs in {"*", ours} for theirs, ours in zip(wanted, tokens, strict=True)
+    return len(tokens) == len(pattern_tokens) and all(
+        pattern_token in {"*", token}
+        for pattern_token, token in zip(pattern_tokens, tokens, strict=True)
     )
 
 
-def common(one: str, other: str) -> str | None:
-    """The pattern of exactly those messages that both patterns get; None without any."""
-    ours, theirs = one.split("."), other.split(".")
-    found: list[str] = []
-    while ours and theirs:
-        if ours == [">"]:
-            return ".".join([*found, *theirs])
-        if theirs == [">"]:
-            return ".".join([*found, *ours])
-        mine, its = ours.pop(0), theirs.pop(0)
-        if mine != its and "*" not in {mine, its}:
+def intersection(first: str, second: str) -> str | None:
+    """The pattern that matches exactly the subjects that both patterns match; None if none do."""
+    first_tokens, second_tokens = first.split("."), second.split(".")
+    matched: list[str] = []
+    while first_tokens and second_tokens:
+        if first_tokens == [">"]:
+            return ".".join([*matched, *second_tokens])
+        if second_tokens == [">"]:
+            return ".".join([*matched, *first_tokens])
+        left, right = first_tokens.pop(0), second_tokens.pop(0)
+        if left != right and "*" not in {left, right}:
             return None
-        found.append(its if mine == "*" else mine)
-    return None if ours or theirs else ".".join(found)
+        matched.append(right if left == "*" else left)
+    return None if first_tokens or second_tokens else ".".join(matched)
 
 
 def is_literal(subject: str) -> bool:
-    """Whether a message can lie on `subject`: no wildcard, no empty token, nothing invisible."""
+    """Whether a message can be published on `subject`.
+
+    It must have no wildcard, no empty token and no unprintable character.
+    """
     return all(
         token and token.isprintable() and not set(token) & set(" *>")
         for token in subject.split(".")
@@ -141,11 +155,11 @@ def is_literal(subject: str) -> bool:
 
 
 def escape(name: str) -> str:
-    """Turn any text into exactly one subject token that differs for every different text.
+    """Encode any text as one subject token. Different texts have different tokens.
 
-    Letters, digits and `_ $ : @ / -` stay as they are; every other byte of the UTF-8 text becomes
-    `%XX`. A token over `MAX_TOKEN_BYTES` is cut and ends in `~` and a SHA-256 digest of the name,
-    which `unescape` refuses.
+    Letters, digits and `_ $ : @ / -` stay as they are. Every other byte of the UTF-8 text becomes
+    `%XX`. A token over `MAX_TOKEN_BYTES` is cut and ends in `~` and a SHA-256 digest of the name;
+    `unescape` refuses such a token.
     """
     if not name:
         return _EMPTY
@@ -158,7 +172,7 @@ def escape(name: str) -> str:
 
 
 def unescape(token: str) -> str:
-    """Give back the text that `escape` made `token` from.
+    """Decode a token that `escape` made.
 
     Raises:
         ValueError: the token was cut for length, or was not made by `escape`.

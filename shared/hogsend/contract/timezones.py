@@ -1,4 +1,4 @@
-"""Time zones by name, as people and forms write them."""
+"""Looks up time zones by name, as people and forms write them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from hogsend.contract.persons import Timezone
 
 
 def find_timezone(name: object) -> str | None:
-    """The IANA name of a time zone, however its letters are cased; None when there is none.
+    """The IANA name of a time zone, found in any case and with white space around it.
 
-    White space around it does not count: files and forms add it.
+    None if there is no time zone of that name.
     """
     return _zones().get(name.strip().lower()) if isinstance(name, str) else None
 
 
 def explicit_timezone(name: object) -> Timezone:
-    """The time zone that the caller asks for, whatever else is known (contract 4.2).
+    """The time zone that a request sets, which takes precedence over other sources (4.2).
 
     Raises:
-        InvalidRequest: there is none of that name.
+        InvalidRequest: there is no time zone of that name.
     """
     zone = find_timezone(name)
     if zone is None:

@@ -1,4 +1,4 @@
-"""The NATS users, and what connects as each."""
+"""The NATS users: one for each service, and those of external services and operators."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from enum import StrEnum
 
 
 class User(StrEnum):
-    """The NATS users: one for each service, two for other people's services, one for operators.
+    """The NATS users: one for each of Hogsend's services, two for external services, one operator.
 
-    A `subscriber` only reads events and credential changes; an `app` may also report engagement,
-    write persons and ask analytics. `member` is the deprecated name of `app`.
+    `subscriber` may only read events and credential changes. `app` may also report engagement,
+    write persons and send requests to analytics. `member` is the deprecated name of `app`.
     """
 
     GATEWAY = "gateway"
@@ -24,10 +24,10 @@ class User(StrEnum):
 
 
 DEPRECATED_USERS = {User.MEMBER: User.APP}
-"""Users that were renamed, each with the one whose permissions it shares for one more version."""
+"""Renamed users, each with its new name. The old name stays accepted for one more version."""
 
 
 DEAD_LETTER_KEEPER = User.INGEST
-"""Who lists, replays and purges dead letters, through the `INGEST_*` endpoints below."""
+"""The user that lists, replays and purges dead letters."""
 ERASER = User.INGEST
-"""Who takes the messages of an erased person off every stream."""
+"""The user that deletes the messages of an erased person from every stream."""

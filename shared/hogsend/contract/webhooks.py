@@ -1,4 +1,4 @@
-"""The webhook body PostHog's destination sends (contract 5.3)."""
+"""The webhook that PostHog's destination sends (contract 5.3)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 
 SOURCE = "posthog"
-"""Source of these webhooks and of the events that are made of them."""
+"""Source of these webhooks, and of the events that are made from them."""
 
 WEBHOOK_PATH = "/v1/webhooks/posthog"
-"""Where the gateway takes them."""
+"""Path of the gateway's route for these webhooks."""
 
 SECRET_HEADER = "x-posthog-webhook-secret"  # noqa: S105 - the header's name
-"""The header in which PostHog presents the shared secret (contract 5.1)."""
+"""The header with the shared secret of PostHog's deliveries (contract 5.1)."""
 
 
 class PostHogEvent(msgspec.Struct, frozen=True):
-    """`event` of the body. Names are PostHog's own, hence no camelCase."""
+    """`event` of the body. Its keys are PostHog's, hence not in camelCase."""
 
     event: str
     distinct_id: str
@@ -37,35 +37,35 @@ class PostHogEvent(msgspec.Struct, frozen=True):
 
 
 class PostHogWebhook(msgspec.Struct, frozen=True):
-    """The whole body. `person` is read leniently: an odd person never costs the event."""
+    """The whole body. `person` may be anything, so that a malformed one does not lose the event."""
 
     event: PostHogEvent
     person: Any = None
 
     @property
     def person_properties(self) -> Properties:
-        """The person's properties, or an empty bag when they are missing or not an object."""
-        bag = self.person.get("properties") if isinstance(self.person, dict) else None
-        return bag if isinstance(bag, dict) else {}
+        """The person's properties; empty if they are missing or not an object."""
+        properties = self.person.get("properties") if isinstance(self.person, dict) else None
+        return properties if isinstance(properties, dict) else {}
 
     @property
     def email(self) -> str | None:
-        """The person's email, folded; None when missing, or no address."""
+        """The person's email in normal form; None if it is missing or no address."""
         return contact_email(self.person_properties.get("email"))
 
     @property
     def has_identity(self) -> bool:
-        """Whether it says whose it is, even if by a placeholder that identifies no person."""
-        named = (self.event.distinct_id, self.person_properties.get("email"))
-        return not all(map(is_blank, named))
+        """Whether the distinct id or the email is not blank; a placeholder is not blank."""
+        identities = (self.event.distinct_id, self.person_properties.get("email"))
+        return not all(map(is_blank, identities))
 
     @property
     def event_id(self) -> str | None:
-        """Id that every delivery of this event shares: PostHog's uuid, or None without one.
+        """Id that all deliveries of this event share: PostHog's uuid, or None without one.
 
-        A uuid that a NATS header cannot carry is replaced by its digest. Without a uuid nothing
-        tells a repeated delivery from an event that happened twice, so each delivery is an event
-        of its own (correction C3).
+        A uuid that a NATS header cannot carry is replaced by its digest. Without a uuid a repeated
+        delivery cannot be distinguished from an event that happened twice, so each delivery becomes
+        a separate event (correction C3).
         """
         uuid = self.event.uuid
         if not uuid or is_safe_in_header(uuid):
@@ -78,10 +78,10 @@ WEBHOOK_ACCEPTED = Channel(
     parameter="source",
     stream=StreamName.WEBHOOKS,
     message=PostHogWebhook,
-    # Ingest replays dead letters, here and on every other subject it may publish to.
+    # Ingest publishes here when it replays dead letters.
     publishers=(User.GATEWAY, User.INGEST),
     subscribers=(User.INGEST,),
-    summary="An accepted webhook, body as it came; the last token is the source.",
+    summary="An accepted webhook with its body unchanged; `*` is the source, such as `posthog`.",
 )
 
 WEBHOOK_ACCEPTED_IN_ORDER = Channel(
@@ -91,5 +91,5 @@ WEBHOOK_ACCEPTED_IN_ORDER = Channel(
     message=PostHogWebhook,
     publishers=(User.GATEWAY, User.INGEST),
     subscribers=(User.INGEST,),
-    summary="The same with INGEST_PARTITIONS above 1: source, and the slot of its person.",
+    summary="An accepted webhook with INGEST_PARTITIONS above 1: source, and the person's slot.",
 )

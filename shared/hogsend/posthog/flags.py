@@ -12,7 +12,7 @@ import httpx
 import msgspec
 
 from hogsend.contract.base import Properties
-from hogsend.contract.json_text import NOT_JSON, is_too_deep, mended_json
+from hogsend.contract.json_text import NOT_JSON, is_too_deep, repaired_json
 from hogsend.posthog.errors import PostHogError
 from hogsend.posthog.exchange import exchange
 from hogsend.posthog.retry_after import retry_after_seconds
@@ -144,7 +144,7 @@ def read_evaluation(content: bytes) -> Evaluation:
     Raises:
         PostHogError: it has no flags at all.
     """
-    answer = _read(mended_json(content), _Answer)
+    answer = _read(repaired_json(content), _Answer)
     if answer is None:
         raise PostHogError("PostHog did not answer with flags")
     limited = _FLAGS_QUOTA in (_read(answer.quota_limited, list[Any]) or [])

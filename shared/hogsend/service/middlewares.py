@@ -17,7 +17,7 @@ from faststream.nats import NatsResponse
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
 
 from hogsend.contract.errors import HogsendError, Unavailable
-from hogsend.contract.headers import CORRELATION_ID, passed_on
+from hogsend.contract.headers import CORRELATION_ID, propagated
 from hogsend.contract.subjects import RPC
 from hogsend.service import metrics
 from hogsend.service.discovery import ServiceStats
@@ -64,7 +64,7 @@ class CorrelationMiddleware(ScopeMiddleware):
 
     async def consume_scope(self, call_next: CallNext, msg: StreamMessage[Any]) -> Any:
         """Bind the id for logs, and for what the handler asks and publishes."""
-        id = None if isinstance(self.msg, list) else passed_on(msg.headers, CORRELATION_ID)
+        id = None if isinstance(self.msg, list) else propagated(msg.headers, CORRELATION_ID)
         if id is None:
             return await call_next(msg)
         token = correlation_id.set(id)

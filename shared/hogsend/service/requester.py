@@ -22,7 +22,7 @@ from faststream.message import StreamMessage
 from nats.aio.msg import Msg
 
 from hogsend.contract.errors import InvalidRequest
-from hogsend.contract.permissions import CROSSING
+from hogsend.contract.permissions import CROSS_ACCOUNT_REPLY
 
 JETSTREAM = "$JS."
 INBOX = "_INBOX"
@@ -32,7 +32,7 @@ NO_INBOX = "the request has no inbox for its answer"
 
 def has_requester(message: Msg) -> bool:
     """Whether the reply subject is an inbox, in this NATS account or in another one."""
-    return message.reply.startswith((INBOX, CROSSING))
+    return message.reply.startswith((INBOX, CROSS_ACCOUNT_REPLY))
 
 
 def is_delivered(message: Msg) -> bool:

@@ -7,7 +7,7 @@ import re
 from typing import TypeAlias
 from weakref import WeakValueDictionary
 
-from hogsend.contract.consumers import asked_as
+from hogsend.contract.consumers import unmapped
 from hogsend.contract.errors import Forbidden
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.transport.publisher import Publisher
@@ -75,7 +75,7 @@ class Refusals:
         if refused := _SUBSCRIPTION.search(said):
             self._subscription(_unescaped(refused[1]).lower())
         elif refused := _PUBLISH.search(said):
-            for subject in asked_as(_unescaped(refused[1])):
+            for subject in unmapped(_unescaped(refused[1])):
                 key = subject.lower()
                 self._publisher.refused(key, str(self.error(key)))
                 _tell(self._waiting, key)

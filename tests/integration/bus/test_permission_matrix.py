@@ -18,8 +18,8 @@ from hogsend.contract.consumers import (
     OWN_API,
     OWN_CONSUMERS,
     STREAMS_OF_OTHERS,
-    asked_as,
     reserved,
+    unmapped,
 )
 from hogsend.contract.credentials import CREDENTIALS_GET_DERIVED, CREDENTIALS_TOKEN
 from hogsend.contract.permissions import inbox_prefix
@@ -49,7 +49,7 @@ async def trying(servers: Servers, user: User) -> AsyncIterator[tuple[Client, se
     async def note(error: Exception) -> None:
         if match := REFUSED.search(str(error)):
             # nats-py writes errors in lower case.
-            refused.update(subject.lower() for subject in asked_as(match[2]))
+            refused.update(subject.lower() for subject in unmapped(match[2]))
 
     client = await nats.connect(
         servers.nats_url(user), inbox_prefix=inbox_prefix(user), error_cb=note

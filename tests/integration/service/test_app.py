@@ -17,7 +17,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import NotFoundError
 from nats.micro.request import ERROR_CODE_HEADER
 
-from hogsend.contract.activity import ASK_ACTIVITY, Activity
+from hogsend.contract.activity import ACTIVITY_SUBJECT, Activity
 from hogsend.contract.audit import INGEST_AUDIT, AuditEntry, AuditPage, ListAudit
 from hogsend.contract.errors import Forbidden, InvalidRequest, NotFound, TooLarge, Unavailable
 from hogsend.contract.streams import INGEST_CONSUMER, MIB, StreamName
@@ -295,15 +295,15 @@ async def test_the_gateway_asks_every_process_and_others_may_not(
     ):
 
         async def both_answer() -> bool:
-            answers = await gateway.request_many(ASK_ACTIVITY, seconds=0.2)
+            answers = await gateway.request_many(ACTIVITY_SUBJECT, seconds=0.2)
             stats = [msgspec.json.decode(answer, type=Stats) for answer in answers]
             assert all(one.data == Activity() for one in stats)
             return {one.id for one in stats} == {first.instance, second.instance}
 
         await eventually(both_answer)
         with pytest.raises(Forbidden):
-            await other.request_many(ASK_ACTIVITY, seconds=60)
-    assert await gateway.request_many(ASK_ACTIVITY, seconds=0.1) == []
+            await other.request_many(ACTIVITY_SUBJECT, seconds=60)
+    assert await gateway.request_many(ACTIVITY_SUBJECT, seconds=0.1) == []
 
 
 async def test_messages_are_batched_and_a_lone_message_does_not_wait(

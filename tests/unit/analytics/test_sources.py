@@ -13,7 +13,7 @@ from hogsend.contract.credentials import ProjectReply
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import Event
 from hogsend.contract.headers import DESTINATION, MESSAGE_ID, ORIGINAL_ID, RECEIVED_AT, format_time
-from hogsend.contract.persons import place_id
+from hogsend.contract.persons import position_id
 from hogsend.posthog.capture import Captured
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.dead_letters import Unprocessable
@@ -116,7 +116,7 @@ class TestPersons:
         again = {ORIGINAL_ID: "order-42", MESSAGE_ID: "replay:1"}
         assert uuid_of(self.source, verb, position=9, headers=again) == uuids[3]
         # A dead letter of a message that had none says where it was first.
-        place = {ORIGINAL_ID: place_id(7, QUEUED_AT), MESSAGE_ID: "replay:2"}
+        place = {ORIGINAL_ID: position_id(7, QUEUED_AT), MESSAGE_ID: "replay:2"}
         assert uuid_of(self.source, verb, position=9, headers=place) == uuids[0]
         later = QUEUED_AT + timedelta(days=1)
         repeated = {MESSAGE_ID: "order-42"}

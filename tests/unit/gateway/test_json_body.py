@@ -9,7 +9,7 @@ import pytest
 from hogsend.contract import subjects
 from hogsend.contract.destinations import ANALYTICS_CREATE_DESTINATION, CreateDestination
 from hogsend.contract.events import INGEST_RECORD, Recorded, RecordEvent
-from hogsend.contract.json_text import MAX_DEPTH, is_too_deep, mended_json
+from hogsend.contract.json_text import MAX_DEPTH, is_too_deep, repaired_json
 from services.gateway.json_body import InvalidBodyError, decode_json
 from tests.unit.gateway.fakes import INGEST_KEY, SECRET, FakeGateway, bearer
 
@@ -146,11 +146,11 @@ async def test_a_byte_order_mark_is_no_part_of_json(gateway: FakeGateway) -> Non
     ],
 )
 def test_only_lone_halves_are_replaced(given: bytes, mended: str) -> None:
-    assert json.loads(mended_json(given)) == mended
+    assert json.loads(repaired_json(given)) == mended
 
 
 def test_numbers_beside_half_a_character_stay_as_they_were() -> None:
-    assert mended_json(rb'["\ud83d", 1e400, 1.10]') == rb'["\ufffd", 1e400, 1.10]'
+    assert repaired_json(rb'["\ud83d", 1e400, 1.10]') == rb'["\ufffd", 1e400, 1.10]'
 
 
 @pytest.mark.parametrize(

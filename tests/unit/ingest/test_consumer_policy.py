@@ -12,8 +12,8 @@ from hogsend.contract.consumers import (
     MIRROR,
     OTHERS,
     STREAMS_OF_OTHERS,
-    asked_as,
-    requests_of_others,
+    consumer_request_mappings,
+    unmapped,
 )
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import channels, endpoints
@@ -242,6 +242,6 @@ def test_the_last_word_of_a_repeated_key_is_the_only_one_passed_on() -> None:
 def test_a_refusal_of_a_mapped_subject_is_found_under_the_name_it_was_asked_by() -> None:
     for stream in STREAMS_OF_OTHERS:
         asked = f"$JS.API.CONSUMER.CREATE.{stream}"
-        assert asked in asked_as(requests_of_others()[asked])
-    assert "hogsend.js.STREAM.INFO.X" in asked_as("$js.api.STREAM.INFO.X")
-    assert asked_as("hogsend.events.x") == ("hogsend.events.x",)
+        assert asked in unmapped(consumer_request_mappings()[asked])
+    assert "hogsend.js.STREAM.INFO.X" in unmapped("$js.api.STREAM.INFO.X")
+    assert unmapped("hogsend.events.x") == ("hogsend.events.x",)

@@ -20,7 +20,7 @@ from hogsend.contract.errors import (
     Unavailable,
 )
 from hogsend.contract.headers import message_id
-from hogsend.contract.persons import place_id
+from hogsend.contract.persons import position_id
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.transport.publisher import OutgoingMessage
 from services.ingest.dead_letters import replay as replaying
@@ -104,7 +104,7 @@ async def test_a_capture_without_an_id_is_the_same_event_in_posthog(replays: Rep
     queued = Delivery("PERSONS", timestamp=NOW)
     capture = FakeMessage(b'{"event": "e"}', "hogsend.persons.capture", {}, queued)
     message = await set_aside_and_replayed(replays, capture)
-    assert message_id(message.headers) == place_id(queued.sequence.stream, NOW)
+    assert message_id(message.headers) == position_id(queued.sequence.stream, NOW)
 
 
 async def set_aside_and_replayed(

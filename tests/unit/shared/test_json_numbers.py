@@ -46,7 +46,7 @@ def test_numbers_that_postgresql_would_write_out_at_length_are_bounded(number: b
 
 def test_a_request_may_hold_what_many_messages_were() -> None:
     many = b"[%b]" % b",".join([b"1e308"] * 10_000)
-    assert decoder(list[Any], most_digits=math.inf)(many) == [1e308] * 10_000
+    assert decoder(list[Any], max_digits=math.inf)(many) == [1e308] * 10_000
 
 
 @pytest.mark.parametrize("number", [b"0e308", b"1e-400", b"1.5", b"12345678901234567890123"])

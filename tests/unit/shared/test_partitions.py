@@ -9,10 +9,10 @@ import pytest
 from hogsend.contract.partitions import (
     SLOTS,
     has_slot,
+    order_key,
     partition_consumer,
     partitions_in,
     slot_of,
-    whose,
 )
 from hogsend.contract.streams import INGEST_CONSUMER
 
@@ -34,8 +34,8 @@ def test_an_event_is_its_distinct_ids_whatever_the_person_is_called() -> None:
 
 @pytest.mark.parametrize("nobody", ["", " ", "anonymous", "null"])
 def test_an_event_of_nobody_is_the_emails(nobody: str) -> None:
-    assert whose(nobody, "a@b.com") == "a@b.com"
-    assert whose(nobody, None) == nobody
+    assert order_key(nobody, "a@b.com") == "a@b.com"
+    assert order_key(nobody, None) == nobody
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 32, SLOTS])

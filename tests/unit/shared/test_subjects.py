@@ -104,8 +104,8 @@ def test_a_pattern_covers_a_subject(pattern: str, subject: str, is_covered: bool
     ],
 )
 def test_two_patterns_have_in_common_what_both_get(one: str, other: str, both: str | None) -> None:
-    assert subjects.common(one, other) == both
-    assert subjects.common(other, one) == both
+    assert subjects.intersection(one, other) == both
+    assert subjects.intersection(other, one) == both
 
 
 @pytest.mark.parametrize("subject", ["", "a.", ".a", "a..b", "a.*", "a.>", "a b", "a\r\nPUB x"])

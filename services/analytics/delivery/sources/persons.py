@@ -12,7 +12,7 @@ from hogsend.contract import subjects
 from hogsend.contract.consumers import PERSONS
 from hogsend.contract.headers import RECEIVED_AT, message_id
 from hogsend.contract.moments import parse_moment, read_moment
-from hogsend.contract.persons import Addressed, Alias, Capture, SetPerson, place_id
+from hogsend.contract.persons import Addressed, Alias, Capture, SetPerson, position_id
 from hogsend.contract.streams import StreamName
 from hogsend.posthog.capture import Captured
 from hogsend.service.dead_letters import Unprocessable
@@ -60,7 +60,7 @@ def _uuid(wanted: Addressed, message: ReadableMessage) -> UUID:
     """The event's uuid in PostHog: the same whenever the message is read."""
     if wanted.id is not None:
         return wanted.id
-    id = message_id(message.headers) or place_id(message.position, message.queued_at)
+    id = message_id(message.headers) or position_id(message.position, message.queued_at)
     return mapping.event_uuid(f"{message.subject}:{id}")
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from hogsend.contract.engagement import Engagement, MalformedEngagement, read_engagement
 from hogsend.contract.json_numbers import decoder
-from hogsend.contract.json_text import NOT_JSON, is_too_deep, mended_json
+from hogsend.contract.json_text import NOT_JSON, is_too_deep, repaired_json
 from hogsend.posthog.capture import Captured
 from hogsend.service.dead_letters import Unprocessable
 from services.analytics.delivery.streams import ReadableMessage, Subscription
@@ -93,7 +93,7 @@ def decode(message: ReadableMessage, type: type[Decoded]) -> Decoded:
     if is_too_deep(message.body):
         raise Unprocessable("malformed", "nested too deeply")
     try:
-        decoded: Decoded = _decoder(cast("Any", type))(mended_json(message.body))
+        decoded: Decoded = _decoder(cast("Any", type))(repaired_json(message.body))
     except NOT_JSON as error:
         raise Unprocessable("malformed", str(error)) from error
     return decoded

@@ -11,7 +11,7 @@ import msgspec
 
 from hogsend.contract.backfills import PastEvent
 from hogsend.contract.json_numbers import decoder
-from hogsend.contract.json_text import NOT_JSON, is_too_deep, mended_json
+from hogsend.contract.json_text import NOT_JSON, is_too_deep, repaired_json
 from hogsend.contract.moments import parse_moment
 from hogsend.posthog.api.reading import mapping, sequence
 from hogsend.posthog.api.transport import Transport
@@ -170,7 +170,7 @@ def _bag(value: Any) -> dict[str, Any]:
     """A bag; HogQL gives it as JSON text."""
     if isinstance(value, str):
         try:
-            text = mended_json(value.encode())
+            text = repaired_json(value.encode())
             value = {} if is_too_deep(text) else _decode(text)
         except NOT_JSON:
             return {}

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from hogsend.contract.json_text import NOT_JSON, mended_json
+from hogsend.contract.json_text import NOT_JSON, repaired_json
 from hogsend.posthog.errors import PostHogError
 from hogsend.posthog.exchange import MAX_DETAIL, Answer, exchange
 from hogsend.posthog.http_date import read_http_date
@@ -163,7 +163,7 @@ class Transport:
         if not httpx.codes.is_success(answer.status):
             raise self._refusal(answer)
         try:
-            return msgspec.json.decode(mended_json(answer.content))
+            return msgspec.json.decode(repaired_json(answer.content))
         except NOT_JSON:
             return None
 
