@@ -37,16 +37,16 @@ from services.analytics.capabilities import CapabilityReport
 from services.analytics.conditions.evaluation import Conditions
 from services.analytics.delivery.destination_consumers import DestinationConsumers
 from services.analytics.delivery.failing import FailingConsumers
-from services.analytics.delivery.heard_writes import Destinations, HeardWrites
 from services.analytics.delivery.jetstream import JetStreams
 from services.analytics.delivery.leader_election import LeaderElection
-from services.analytics.delivery.listening import Listener
 from services.analytics.delivery.metrics import activity
 from services.analytics.delivery.positions import PositionStore
 from services.analytics.delivery.runner import DeliveryRunner
+from services.analytics.delivery.sources.built_in import built_in_sources
 from services.analytics.delivery.sources.destination import DestinationSource
 from services.analytics.delivery.sources.source import Source
-from services.analytics.delivery.sources.standing import standing_sources
+from services.analytics.delivery.write_listener import WriteListener
+from services.analytics.delivery.write_recorder import DestinationCache, WriteRecorder
 from services.analytics.destinations.service import DestinationService
 from services.analytics.destinations.store import DestinationStore
 from services.analytics.flags.reader import FlagReader
@@ -77,17 +77,17 @@ def create_app(
     limits: Limits = DEFAULT_LIMITS,
     background: Sequence[Work] = (),
 ) -> FastStream:
-    """Put the service together.
+    """Build the service.
 
     Args:
-        broker: not connected yet.
-        database: its schema; connected while the service runs.
+        broker: the broker, not connected yet.
+        database: the service's schema; connected while the service runs.
         http: client for PostHog.
         egress: which hosts a destination may name.
-        posthog: what the operator says about PostHog.
-        settings: what the operator says about this service.
-        limits: what the operator says about streams.
-        background: runs beside the service.
+        posthog: settings of PostHog.
+        settings: settings of this service.
+        limits: limits of the streams.
+        background: tasks that run while the service does.
     """
     link, own = broker.link, broker.include(router, activity=activity)
 
@@ -103,15 +103,16 @@ def create_app(
 
     async def destination_sources() -> list[Source]:
         return [
-            DestinationSource(one, project_key, store, default_enabled=enabled)
-            for one in await store.all()
+            DestinationSource(destination, project_key, store, default_enabled=enabled)
+            for destination in await store.all()
         ]
 
-    heard = HeardWrites(
+    built_in = built_in_sources(project_key, settings)
+    recorder = WriteRecorder(
         writes,
         project_key,
-        standing_sources(project_key, settings),
-        Destinations(destination_sources),
+        built_in,
+        DestinationCache(destination_sources),
     )
     access = PersonAccess(
         bearers,
@@ -123,15 +124,14 @@ def create_app(
     persons = PersonReader(bearers, access, watcher, writes=writes)
     trial = ReadTrial(bearers, access, watcher)
 
-    standing = standing_sources(project_key, settings)
-    failing = FailingConsumers(database, (one.subscription.durable for one in standing))
+    failing = FailingConsumers(database, (source.subscription.durable for source in built_in))
     streams = JetStreams(broker, map(own.batch_subscriber, DELIVERIES), PositionStore(database))
     delivery = DeliveryRunner(
         streams=streams,
         capture=CaptureApi(http, seconds=settings.outbound_webhook_timeout_ms / 1000),
         project_key=project_key,
         store=store,
-        heard=heard,
+        recorder=recorder,
         settings=settings,
         failing=failing,
     )
@@ -149,7 +149,7 @@ def create_app(
             store,
             egress,
             project_key.host,
-            at_most=settings.max_destinations,
+            max_destinations=settings.max_destinations,
         ),
         delivery,
         failing,
@@ -167,7 +167,7 @@ def create_app(
             election.run,
             *background,
         ],
-        connected=[Listener(link, heard).listen],
+        connected=[WriteListener(link, recorder).listen],
         stopping=[election.stop],
         limits=limits,
     )

@@ -1,4 +1,4 @@
-"""Which rows of the degradation table work on this instance, and why the others do not."""
+"""Reports which capabilities work on this instance, and why the others do not."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ SET_KEY_OR_CONNECT = (
 )
 PROVISION = "Run `hogsend connect posthog --provision-only`, or set POSTHOG_API_KEY."
 NOT_KNOWN = "The credentials service did not answer, so this is not known."
-DIAGNOSE = "Run `hogsend doctor`: it says what to do."
-LOOK = "Look at `hogsend status` and at the credentials service's log."
+RUN_DOCTOR = "Run `hogsend doctor`: it says what to do."
+CHECK_STATUS = "Look at `hogsend status` and at the credentials service's log."
 
 STORE_SECONDS = 2.0
-"""How long a frozen PostgreSQL is waited for; who asks waits for five."""
+"""Longest wait for PostgreSQL. Callers wait five seconds for the report."""
 
-Key: TypeAlias = Literal["known", "awaited", "absent"]
-"""What is known of the project key; events wait for one that is `awaited`."""
+KeyState: TypeAlias = Literal["known", "awaited", "absent"]
+"""Whether there is a project key. While one is `awaited`, events wait for it."""
 
 
 class CapabilityReport:
-    """Reports what the analytics service can do right now."""
+    """Reports the capabilities of the analytics service."""
 
     def __init__(
         self,
@@ -48,7 +48,14 @@ class CapabilityReport:
         *,
         destination_enabled: bool,
     ) -> None:
-        """Look at these parts; `destination_enabled` is ENABLE_POSTHOG_DESTINATION."""
+        """Derive capabilities from these parts.
+
+        Args:
+            trial: reads a person, to check person reads.
+            project_key: the project that events are captured in.
+            store: the destinations.
+            destination_enabled: whether ENABLE_POSTHOG_DESTINATION is set.
+        """
         self._trial = trial
         self._project_key = project_key
         self._store = store
@@ -56,9 +63,9 @@ class CapabilityReport:
         self._destinations = SharedRead(self._read_destinations)
 
     async def capabilities(self) -> Capabilities:
-        """Report every row; one that cannot be found out is `unknown` and affects no other."""
+        """Report every capability; one whose check fails is `unknown` and affects no other."""
         key, reads, destinations = await asyncio.gather(
-            self._key(), self._reads(), self._destinations.result(STORE_SECONDS)
+            self._key_state(), self._reads(), self._destinations.result(STORE_SECONDS)
         )
         return Capabilities(
             [
@@ -69,18 +76,18 @@ class CapabilityReport:
             ]
         )
 
-    async def _key(self) -> Key | HogsendError:
+    async def _key_state(self) -> KeyState | HogsendError:
         try:
             if await self._project_key.project() is not None:
                 return "known"
             return "awaited" if await self._project_key.is_awaited() else "absent"
         except HogsendError as error:
-            _not_known(error.code, error)
+            _count_unknown(error.code, error)
             return error
 
-    def _capturing(self, name: CapabilityName, key: Key | HogsendError) -> Capability:
+    def _capturing(self, name: CapabilityName, key: KeyState | HogsendError) -> Capability:
         if isinstance(key, HogsendError):
-            return _unanswered(name, key)
+            return _unknown(name, key)
         if key == "awaited":
             reason = (
                 "PostHog was connected, and its project is not stored yet. Events wait for it, "
@@ -97,24 +104,24 @@ class CapabilityReport:
         )
 
     async def _reads(self) -> Capability:
-        """Try a read: a bearer alone does not tell whether PostHog takes it."""
+        """Check with a trial read: a bearer alone does not show whether PostHog accepts it."""
         name: CapabilityName = "personReads"
         try:
             bearer = await self._trial.outcome()
         except HogsendError as error:
-            _not_known(error.code, error)
-            return _unanswered(name, error)
+            _count_unknown(error.code, error)
+            return _unknown(name, error)
         except TimeoutError as error:
-            _not_known("timeout", error)
+            _count_unknown("timeout", error)
             reason = "PostHog did not answer in time, so this is not known."
-            return Capability(name=name, state="unknown", reason=reason, remediation=DIAGNOSE)
+            return Capability(name=name, state="unknown", reason=reason, remediation=RUN_DOCTOR)
         except PostHogError as error:
-            _not_known("posthog", error)
+            _count_unknown("posthog", error)
             if error.status is None:
                 reason = f"{error.detail}, so this is not known."
-                return Capability(name=name, state="unknown", reason=reason, remediation=DIAGNOSE)
+                return Capability(name=name, state="unknown", reason=reason, remediation=RUN_DOCTOR)
             reason = f"PostHog answered {error.status} to a read: {error.detail}"
-            return Capability(name=name, state="off", reason=reason, remediation=DIAGNOSE)
+            return Capability(name=name, state="off", reason=reason, remediation=RUN_DOCTOR)
         if not bearer.token:
             return _without_bearer(name, bearer)
         through = "the OAuth credential" if bearer.source == "oauth" else "POSTHOG_PERSONAL_API_KEY"
@@ -125,11 +132,11 @@ class CapabilityReport:
         try:
             return await self._store.all()
         except HogsendError as error:
-            _not_known(error.code, error)
+            _count_unknown(error.code, error)
             return None
 
     def _engagement(
-        self, key: Key | HogsendError, destinations: Sequence[Destination] | None
+        self, key: KeyState | HogsendError, destinations: Sequence[Destination] | None
     ) -> Capability:
         name: CapabilityName = "engagementOut"
         if destinations is None:
@@ -139,13 +146,13 @@ class CapabilityReport:
                 reason="PostgreSQL did not answer, so this is not known.",
                 remediation="Look at `hogsend status`.",
             )
-        active = [one for one in destinations if not one.disabled]
-        if any(not one.is_default and one.config.api_key for one in active):
+        active = [destination for destination in destinations if not destination.disabled]
+        created = [destination for destination in active if not destination.is_default]
+        if any(destination.config.api_key for destination in created):
             return Capability(
                 name=name, state="on", reason="A destination with a key of its own is active."
             )
-        has_own = any(not one.is_default for one in active)
-        if not self._destination_enabled and not has_own:
+        if not self._destination_enabled and not created:
             return Capability(
                 name=name,
                 state="off",
@@ -169,35 +176,35 @@ class CapabilityReport:
         return Capability(name=name, state="on", reason="A destination is active.")
 
 
-def _unanswered(name: CapabilityName, error: HogsendError) -> Capability:
-    """The credentials service was not heard."""
-    reason, remediation = NOT_KNOWN, LOOK
+def _unknown(name: CapabilityName, error: HogsendError) -> Capability:
+    """Report a capability as unknown because the credentials service did not reply."""
+    reason, remediation = NOT_KNOWN, CHECK_STATUS
     if isinstance(error, Forbidden):
-        reason, remediation = sentence(str(error)), f"{sentence(error.fix)} {LOOK}"
+        reason, remediation = sentence(str(error)), f"{sentence(error.fix)} {CHECK_STATUS}"
     return Capability(name=name, state="unknown", reason=reason, remediation=remediation)
 
 
 def _without_bearer(name: CapabilityName, bearer: TokenReply) -> Capability:
-    stand_in = "contact properties and the default time zone stand in."
+    fallback = "contact properties and the default time zone stand in."
     if bearer.not_refreshed:
         return Capability(
             name=name,
             state="off",
             reason=f"PostHog has not refreshed the access token yet ({bearer.not_refreshed}); "
-            f"{stand_in}",
+            f"{fallback}",
             remediation="It is tried again every minute; `hogsend doctor` says what PostHog "
             "answers.",
         )
     return Capability(
         name=name,
         state="off",
-        reason=f"There is neither a usable OAuth credential nor a personal API key; {stand_in}",
+        reason=f"There is neither a usable OAuth credential nor a personal API key; {fallback}",
         remediation="Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY; where "
         "one is connected, `hogsend doctor` says what PostHog answers.",
     )
 
 
-def _not_known(kind: str, error: Exception) -> None:
-    # The caller is told so, too.
+def _count_unknown(kind: str, error: Exception) -> None:
+    # Logged at debug level only: the report that the caller gets has the reason, too.
     FAILURES.labels("capabilities", kind).inc()
     log.debug("a capability is not known", kind=kind, reason=str(error))

@@ -1,4 +1,4 @@
-"""What the analytics service answers and consumes."""
+"""Endpoints and consumers of the analytics service."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ from services.analytics.capabilities import CapabilityReport
 from services.analytics.conditions.evaluation import Conditions
 from services.analytics.delivery.destination_consumers import ANY_DESTINATION
 from services.analytics.delivery.failing import FailingConsumers
-from services.analytics.delivery.jetstream import consumer_config, received
+from services.analytics.delivery.jetstream import consumer_config, wrap_messages
 from services.analytics.delivery.runner import DeliveryRunner
 from services.analytics.delivery.sources.buckets import BucketsSource
 from services.analytics.delivery.sources.mirror import MirrorSource
@@ -81,35 +81,35 @@ router.publishes(EVENT_CAPTURED, ENGAGEMENT_REPORTED, MESSAGE_DEAD_LETTERED, ADM
 
 
 @router.endpoint(ANALYTICS_PERSON)
-async def person(wanted: GetPerson, persons: Injected[PersonReader]) -> Person:
-    """Give a person's properties."""
-    return Person(await persons.properties(wanted.distinct_id))
+async def person(request: GetPerson, persons: Injected[PersonReader]) -> Person:
+    """Return a person's properties."""
+    return Person(await persons.properties(request.distinct_id))
 
 
 @router.endpoint(ANALYTICS_DELETE_PERSON)
-async def delete_person(wanted: DeletePerson, persons: Injected[PersonReader]) -> PersonDeletion:
+async def delete_person(request: DeletePerson, persons: Injected[PersonReader]) -> PersonDeletion:
     """Delete a person in PostHog."""
-    return await deletion.delete(persons, wanted.distinct_ids)
+    return await deletion.delete(persons, request.distinct_ids)
 
 
 @router.endpoint(ANALYTICS_TIMEZONE)
-async def timezone(wanted: GetTimezone, timezones: Injected[Timezones]) -> Timezone:
+async def timezone(request: GetTimezone, timezones: Injected[Timezones]) -> Timezone:
     """Find a person's time zone."""
-    return await timezones.find(wanted)
+    return await timezones.find(request)
 
 
 @router.endpoint(ANALYTICS_CONDITIONS)
 async def evaluate_conditions(
-    wanted: EvaluateConditions, conditions: Injected[Conditions]
+    request: EvaluateConditions, conditions: Injected[Conditions]
 ) -> ConditionResults:
     """Evaluate property conditions."""
-    return ConditionResults(await conditions.evaluate(wanted.queries))
+    return ConditionResults(await conditions.evaluate(request.queries))
 
 
 @router.endpoint(ANALYTICS_FLAGS)
-async def evaluate_flags(wanted: GetFlags, flags: Injected[FlagReader]) -> Flags:
+async def evaluate_flags(request: GetFlags, flags: Injected[FlagReader]) -> Flags:
     """Evaluate feature flags."""
-    return await flags.evaluate(wanted)
+    return await flags.evaluate(request)
 
 
 # Destinations
@@ -125,86 +125,86 @@ async def create_destination(
 
 @router.endpoint(ANALYTICS_LIST_DESTINATIONS)
 async def list_destinations(
-    wanted: ListDestinations, destinations: Injected[DestinationService]
+    request: ListDestinations, destinations: Injected[DestinationService]
 ) -> DestinationPage:
     """List destinations."""
-    return await destinations.page(wanted)
+    return await destinations.page(request)
 
 
 @router.endpoint(ANALYTICS_GET_DESTINATION)
 async def get_destination(
-    wanted: DestinationRef, destinations: Injected[DestinationService]
+    request: DestinationRef, destinations: Injected[DestinationService]
 ) -> OutboundDestination:
     """Show a destination."""
-    return await destinations.get(wanted)
+    return await destinations.get(request)
 
 
 @router.endpoint(ANALYTICS_CHANGE_DESTINATION)
 async def change_destination(
-    wanted: ChangeDestination, destinations: Injected[DestinationService]
+    request: ChangeDestination, destinations: Injected[DestinationService]
 ) -> OutboundDestination:
     """Change a destination."""
-    return await destinations.change(wanted)
+    return await destinations.change(request)
 
 
 @router.endpoint(ANALYTICS_DELETE_DESTINATION)
 async def delete_destination(
-    wanted: DestinationRef, destinations: Injected[DestinationService]
+    request: DestinationRef, destinations: Injected[DestinationService]
 ) -> Deleted:
     """Delete a destination."""
-    return await destinations.delete(wanted)
+    return await destinations.delete(request)
 
 
 @router.endpoint(ANALYTICS_TEST_DESTINATION)
 async def send_test_event(
-    wanted: DestinationRef, destinations: Injected[DestinationService]
+    request: DestinationRef, destinations: Injected[DestinationService]
 ) -> TestQueued:
     """Queue a test event for a destination."""
-    return await destinations.test(wanted)
+    return await destinations.test(request)
 
 
 @router.endpoint(ANALYTICS_DELIVERIES)
 async def list_deliveries(
-    wanted: ListDeliveries, destinations: Injected[DestinationService]
+    request: ListDeliveries, destinations: Injected[DestinationService]
 ) -> DeliveryPage:
     """List a destination's delivery history."""
-    return await destinations.deliveries(wanted)
+    return await destinations.deliveries(request)
 
 
 @router.endpoint(ANALYTICS_EVENT_DELIVERIES)
 async def event_deliveries(
-    wanted: EventDeliveriesOf, store: Injected[DestinationStore]
+    request: EventDeliveriesOf, store: Injected[DestinationStore]
 ) -> EventDeliveries:
-    """List what became of one event."""
-    return await store.event_deliveries(wanted.event_ids)
+    """List the deliveries of one event."""
+    return await store.event_deliveries(request.event_ids)
 
 
 @router.endpoint(ANALYTICS_ENGAGEMENT_READERS)
 async def engagement_readers(
-    _wanted: Empty, destinations: Injected[DestinationService]
+    _request: Empty, destinations: Injected[DestinationService]
 ) -> EngagementReaders:
-    """Name the durables that engagement is kept for."""
+    """Return the durables whose consumers the stream keeps engagement for."""
     buckets = BucketsSource.subscription.durable
     return EngagementReaders([buckets, *map(destination_durable, await destinations.ids())])
 
 
 @router.endpoint(ANALYTICS_FAILING)
 async def failing_deliveries(
-    _wanted: Empty, failing: Injected[FailingConsumers], store: Injected[DestinationStore]
+    _request: Empty, failing: Injected[FailingConsumers], store: Injected[DestinationStore]
 ) -> FailingDeliveries:
-    """List deliveries that fail."""
+    """List failing deliveries."""
     return await failing.list(store)
 
 
-# Delivery to PostHog: these consumers run in the one replica that leads
+# Delivery to PostHog: these consumers run only in the leading replica
 
 
 @router.batches(StreamName.PERSONS, consumer_config(PersonsSource.subscription), auto_start=False)
 async def deliver_persons(
     messages: list[Msg], delivery: Injected[DeliveryRunner], dead_letters: Injected[DeadLetters]
 ) -> None:
-    """Send captures, person writes and aliases of services."""
-    await delivery.enqueue(received(messages, dead_letters))
+    """Send captures, person writes and aliases that services publish."""
+    await delivery.enqueue(wrap_messages(messages, dead_letters))
 
 
 @router.batches(
@@ -214,15 +214,15 @@ async def deliver_buckets(
     messages: list[Msg], delivery: Injected[DeliveryRunner], dead_letters: Injected[DeadLetters]
 ) -> None:
     """Send bucket memberships as person properties."""
-    await delivery.enqueue(received(messages, dead_letters))
+    await delivery.enqueue(wrap_messages(messages, dead_letters))
 
 
 @router.batches(StreamName.ENGAGEMENT, consumer_config(ANY_DESTINATION), auto_start=False)
 async def deliver_engagement(
     messages: list[Msg], delivery: Injected[DeliveryRunner], dead_letters: Injected[DeadLetters]
 ) -> None:
-    """Send engagement to a destination; each destination has a consumer of its own."""
-    await delivery.enqueue(received(messages, dead_letters))
+    """Send engagement to a destination; each destination has its own consumer."""
+    await delivery.enqueue(wrap_messages(messages, dead_letters))
 
 
 @router.batches(StreamName.EVENTS, consumer_config(MirrorSource.subscription), auto_start=False)
@@ -230,7 +230,7 @@ async def deliver_mirrored_events(
     messages: list[Msg], delivery: Injected[DeliveryRunner], dead_letters: Injected[DeadLetters]
 ) -> None:
     """Send the events that are mirrored."""
-    await delivery.enqueue(received(messages, dead_letters))
+    await delivery.enqueue(wrap_messages(messages, dead_letters))
 
 
 DELIVERIES = (deliver_persons, deliver_buckets, deliver_engagement, deliver_mirrored_events)
@@ -238,7 +238,7 @@ DELIVERIES = (deliver_persons, deliver_buckets, deliver_engagement, deliver_mirr
 
 @router.erasures()
 async def forget_person(erased: ContactErased, persons: Injected[PersonReader]) -> None:
-    """Forget an erased person, whom another replica may have deleted in PostHog."""
+    """Drop what is cached of an erased person; another replica deletes the person in PostHog."""
     persons.forget(erased.user_ids, erased.erased_at)
 
 
@@ -249,13 +249,13 @@ async def forget_person(erased: ContactErased, persons: Injected[PersonReader]) 
 async def credential_changed(
     change: CredentialChanged, watcher: Injected[CredentialWatcher]
 ) -> None:
-    """Drop what depends on the credential."""
+    """Invalidate everything that was read with the previous credential."""
     watcher.changed(change)
 
 
 @router.endpoint(ANALYTICS_CAPABILITIES)
 async def capabilities(_request: Empty, report: Injected[CapabilityReport]) -> Capabilities:
-    """Say what works, and why the rest does not."""
+    """Report which capabilities work, and why the others do not."""
     return await report.capabilities()
 
 

@@ -1,7 +1,7 @@
-"""The project that events are captured into: the operator's, else the one `connect` stored (D-15).
+"""The project that events are captured in: the operator's, else the one `connect` stored (D-15).
 
-Its key is public by design and can never read. Without a key, capturing has no effect and is no
-error.
+Project keys are public by design and give no read access. Without a project key, events are
+discarded without an error.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from hogsend.service.settings.shared import PostHogSettings
 from services.analytics.stored_project import StoredProject
 
 PROVISIONING_SECONDS = 900.0
-"""How long events wait for a project after PostHog was connected: time to choose one,
-or to mend what a first attempt to provision lacked."""
+"""How long events wait for a project after PostHog was connected. In this time the operator can
+choose a project, or fix what a first attempt to provision lacked."""
 
 
 class Project(msgspec.Struct, frozen=True):
-    """A project and where its events go."""
+    """A project key, and the host that events are sent to."""
 
     key: str
     host: str
@@ -33,10 +33,10 @@ class Project(msgspec.Struct, frozen=True):
 
 
 class ProjectKey:
-    """Knows the project."""
+    """Determines the project that events are captured in."""
 
     def __init__(self, settings: PostHogSettings, stored: StoredProject) -> None:
-        """Look at the environment first, then at the stored project."""
+        """Prefer the key and host in `settings` to the stored project's."""
         self._host = ingestion_host(settings.posthog_host) if settings.posthog_host else None
         self._stored = stored
         key = settings.posthog_api_key
@@ -49,14 +49,15 @@ class ProjectKey:
 
     @property
     def host(self) -> str:
-        """Where events go unless the stored project says otherwise."""
+        """The host that events are sent to, unless the stored project has another."""
         return self._host or US_INGESTION_HOST
 
     async def project(self) -> Project | None:
-        """Give the project; None when there certainly is none.
+        """Return the project; None when none is configured or stored.
 
         Raises:
-            HogsendError: the credentials service cannot be asked.
+            HogsendError: the credentials service cannot be reached, so it is not known whether a
+                project is stored.
         """
         if self._configured is not None:
             return self._configured
@@ -67,25 +68,26 @@ class ProjectKey:
         return Project(stored.project_api_key, host)
 
     async def project_for_events(self) -> Project | None:
-        """Give the project for events that can wait for it, as `project` does.
+        """Return the project as `project` does, for events that can be retried.
 
         Raises:
-            HogsendError: as `project`; also while it is about to be stored: PostHog was connected a
-                moment ago, and provisioning follows.
+            HogsendError: as for `project`; also when no project is stored but one is expected,
+                because PostHog was connected a moment ago and provisioning follows.
         """
-        found = await self.project()
-        if found is None and await self.is_awaited():
+        project = await self.project()
+        if project is None and await self.is_awaited():
             raise Unavailable("PostHog was connected, and its project is not stored yet")
-        return found
+        return project
 
     async def is_awaited(self) -> bool:
-        """Whether events wait where `project` gives None: PostHog was connected a moment ago.
+        """Whether a project is expected: PostHog was connected in the last `PROVISIONING_SECONDS`.
 
         Raises:
-            HogsendError: the credentials service cannot be asked.
+            HogsendError: the credentials service cannot be reached.
         """
         connected_at = (await self._stored.get()).connected_at
         if connected_at is None:
             return False
-        # By PostgreSQL's clock, which may be ahead, though not so far that events never go on.
+        # `connected_at` is by PostgreSQL's clock, which may be ahead of this one: hence `abs`. A
+        # clock that is ahead by days must not make events wait for days.
         return abs((datetime.now(UTC) - connected_at).total_seconds()) < PROVISIONING_SECONDS

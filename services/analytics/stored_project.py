@@ -1,4 +1,4 @@
-"""The connected project, as the credentials service stores it."""
+"""The project that the credentials service stores, cached until the credential changes."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from hogsend.transport.connection import Connection
 
 
 class StoredProject:
-    """Follows the stored project with the credential.
+    """Caches the stored project.
 
-    While the credentials service cannot be asked, the last answer stays valid until the credential
-    changes: what was stored may have changed only with it.
+    While the credentials service cannot be reached, the last reply stays valid until the credential
+    changes, because the stored project changes only with the credential.
     """
 
     def __init__(self, link: Connection, watcher: CredentialWatcher) -> None:
-        """Ask over `link`, and follow the credential with `watcher`."""
+        """Request the project over `link` whenever `watcher` reports a credential change."""
         self._link = link
         self._provider = watcher.provider
         self._is_outdated = False
-        # The watcher asks at once and every 30 s, so a caller rarely has to wait for an answer.
+        # The watcher requests the project at once and every 30 s, so callers rarely have to wait.
         self._reply = watcher.watch("project", self._ask, eager=True, on_value=self._answered)
         watcher.on_change(self._changed)
 
     @property
     def held(self) -> ProjectReply | None:
-        """What was stored when the credentials service was last asked."""
+        """The latest reply of the credentials service; None before the first."""
         return self._reply.value
 
     async def get(self) -> ProjectReply:
-        """Give what is stored.
+        """Return the stored project.
 
         Raises:
-            HogsendError: the credentials service cannot be asked, and must be.
+            HogsendError: the cached project is outdated, and the credentials service cannot be
+                reached.
         """
         held = self._reply.value
         if held is not None and not self._is_outdated:
@@ -51,6 +52,6 @@ class StoredProject:
         self._is_outdated = True
 
     def _answered(self, _reply: ProjectReply) -> None:
-        # An answer that a change overtook is not current.
+        # A reply is not current if the credential changed after the request.
         if self._reply.is_current:
             self._is_outdated = False

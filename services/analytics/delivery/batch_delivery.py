@@ -1,4 +1,4 @@
-"""One attempt to send a batch, and what follows from its result."""
+"""One attempt to send a batch: then each event is settled or scheduled for its next attempt."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from services.analytics.project_key import Project
 
 log = structlog.get_logger(__name__)
 
-LATER_SECONDS = 5.0
-"""Pause after a failure that is not PostHog's."""
-LOOK_SECONDS = 20.0
-"""How long an event may wait before it is looked for in its stream, and not sent if that has it no
-more."""
-LETTER_SECONDS = 1.0
-"""The same for one that is about to become a dead letter: an attempt may take minutes, and an
-erasure looks for dead letters once more after a minute, and then no more."""
+POSTPONE_SECONDS = 5.0
+"""Delay before the next attempt after a failure that is not PostHog's."""
+DELETED_CHECK_SECONDS = 20.0
+"""An event whose presence in its stream was last confirmed longer ago is looked up there before it
+is sent. If it was deleted, as by an erasure, it is not sent."""
+DEAD_LETTER_CHECK_SECONDS = 1.0
+"""Like `DELETED_CHECK_SECONDS`, before an event becomes a dead letter. An attempt may take minutes,
+and an erasure deletes dead letters for the last time one minute after it started."""
 
 QueuedEvent: TypeAlias = Entry[DeliveryMessage]
 
@@ -43,18 +43,18 @@ class BatchSender(Protocol):
     """Sends batches of events to a project."""
 
     async def send(self, host: str, key: str, events: Sequence[bytes]) -> int:
-        """Send events in their order; gives the HTTP status.
+        """Send events in their order, and return the HTTP status.
 
         Raises:
-            CaptureError: they were not taken, or that is not known.
+            CaptureError: the events were not accepted, or it is not known whether they were.
         """
 
 
 class BatchDelivery:
     """Delivers the batches of one source.
 
-    Afterwards an event is settled and no longer queued, or it waits in the queue for its next
-    attempt.
+    After `deliver`, each event of the batch is settled and removed from the queue, or waits in the
+    queue for its next attempt.
     """
 
     def __init__(
@@ -77,61 +77,71 @@ class BatchDelivery:
         self._capture = capture
         self._policy = policy
         self._health = health
-        self._not_known: str | None = None
-        """Why the project was not known when it was last asked for."""
+        self._project_error: str | None = None
+        """Why the project could not be determined for the latest batch; logged when it changes."""
 
     async def deliver(self, batch: Sequence[QueuedEvent]) -> None:
-        """Send a batch to the source's project, both as an operator has them now."""
+        """Send a batch to the source's project, with the current configuration of both."""
         try:
             await self._source.refresh()
-            batch = await self._read_again(await self._kept(batch, LOOK_SECONDS))
+            batch = await self._read_again(await self._drop_deleted(batch, DELETED_CHECK_SECONDS))
             project = await self._source.project()
         except HogsendError as error:
             FAILURES.labels("delivery", error.code).inc()
-            self._say_not_known(str(error))
+            self._warn_project_unknown(str(error))
             _postpone(batch)
         except Unprocessable as error:
             for entry in batch:
                 entry.attempts = max(entry.attempts, 1)
-            await self._set_aside(batch, error)
+            await self._publish_dead_letters(batch, error)
         else:
-            self._not_known = None
+            self._project_error = None
             if project is None:
                 await self._settle(batch, "discarded")
             elif batch:
                 await self._send(batch, project)
 
-    def _say_not_known(self, reason: str) -> None:
-        # Once: each batch asks again every few seconds, for as long as provisioning may take.
-        if reason != self._not_known:
-            self._not_known = reason
+    def _warn_project_unknown(self, reason: str) -> None:
+        # Not for every batch: they retry every few seconds while PostHog is being provisioned.
+        if reason != self._project_error:
+            self._project_error = reason
             log.warning(
                 "events wait: the project to send to is not known",
                 source=self._source.name,
                 reason=reason,
             )
 
-    async def _kept(self, batch: Sequence[QueuedEvent], seconds: float) -> Sequence[QueuedEvent]:
-        """Settle what was deleted from its stream while it waited so long; gives the rest."""
+    async def _drop_deleted(
+        self, batch: Sequence[QueuedEvent], seconds: float
+    ) -> Sequence[QueuedEvent]:
+        """Discard the events that were deleted from their stream, and return the others.
+
+        Args:
+            batch: the events.
+            seconds: only events that were last checked at least this long ago are looked up.
+        """
         now = _now()
-        waited = [entry for entry in batch if now - entry.looked_at >= seconds]
-        if not waited:
+        unchecked = [entry for entry in batch if now - entry.checked_at >= seconds]
+        if not unchecked:
             return batch
         try:
-            deleted = await self._consumer.deleted([entry.place for entry in waited])
+            deleted = await self._consumer.find_deleted([entry.place for entry in unchecked])
         except HogsendError as error:
             FAILURES.labels("delivery_look", error.code).inc()
-            log.debug("what waited is taken for still there", reason=str(error))
+            log.debug("events are sent without a check for deletion", reason=str(error))
             return batch
-        for entry in waited:
-            entry.looked_at = now
-        if gone := [entry for entry in waited if entry.place in deleted]:
-            log.info("deleted events are not sent", source=self._source.name, events=len(gone))
-            await self._settle(gone, "discarded")
+        for entry in unchecked:
+            entry.checked_at = now
+        if discarded := [entry for entry in unchecked if entry.place in deleted]:
+            log.info("deleted events are not sent", source=self._source.name, events=len(discarded))
+            await self._settle(discarded, "discarded")
         return [entry for entry in batch if entry.place not in deleted]
 
     async def _read_again(self, batch: Sequence[QueuedEvent]) -> list[QueuedEvent]:
-        """Read anew what was read before a change; settles what is not to be sent any more."""
+        """Map again the events that were mapped with an earlier revision of the source.
+
+        Events that the source no longer sends are discarded; the others are returned.
+        """
         revision, current = self._source.revision, []
         for entry in batch:
             if entry.revision != revision:
@@ -155,7 +165,8 @@ class BatchDelivery:
             return
         for entry in batch:
             entry.attempts += 1
-        # PostHog has them: left unacknowledged by a stop, they would be sent again.
+        # PostHog has the events. If a stop interrupted their acknowledgement, they would be sent
+        # again.
         await shielded(self._settle(batch, "delivered", response_status=status))
         if self._health is not None:
             await self._health.worked(self._source.subscription.durable)
@@ -172,37 +183,41 @@ class BatchDelivery:
         )
         if error.may_pass and error.retry_after:
             self._gate.pause(_now() + min(error.retry_after, self._policy.max_delay))
-        given_up = plan_retry(batch, error, self._policy, _now())
+        abandoned = plan_retry(batch, error, self._policy, _now())
         if self._health is not None and not error.is_about_content:
-            attempt = _described(batch, given_up, error)
+            attempt = _failed_attempt(batch, abandoned, error)
             await self._health.failed(self._source.subscription.durable, attempt)
         RETRIES.labels(self._source.name, self._source.destination_id).inc(
-            len(batch) - len(given_up)
+            len(batch) - len(abandoned)
         )
-        if not given_up:
+        if not abandoned:
             return
         reason, detail = "refused", f"{error} at {project.host}/batch/"
         if error.may_pass:
-            reason, detail = "exhausted", f"Exhausted {given_up[0].attempts}: {detail}"
-        await self._set_aside(given_up, Unprocessable(reason, detail), response_status=error.status)
+            reason, detail = "exhausted", f"Exhausted {abandoned[0].attempts}: {detail}"
+        await self._publish_dead_letters(
+            abandoned, Unprocessable(reason, detail), response_status=error.status
+        )
 
-    async def _set_aside(
+    async def _publish_dead_letters(
         self,
         entries: Sequence[QueuedEvent],
         why: Unprocessable,
         *,
         response_status: int | None = None,
     ) -> None:
-        """Settle the events that could be kept as dead letters; the others wait."""
-        entries = await self._kept(entries, LETTER_SECONDS)
-        kept = 0
+        """Publish events as dead letters and settle them; postpone those that fail to publish."""
+        entries = await self._drop_deleted(entries, DEAD_LETTER_CHECK_SECONDS)
+        published = 0
         for entry in entries:
-            if not await self._settlement.set_aside(entry.origin, why, attempts=entry.attempts):
+            if not await self._settlement.publish_dead_letter(
+                entry.origin, why, attempts=entry.attempts
+            ):
                 break
-            kept += 1
-        _postpone(entries[kept:])
+            published += 1
+        _postpone(entries[published:])
         await self._settle(
-            entries[:kept], "failed", response_status=response_status, error=str(why)
+            entries[:published], "failed", response_status=response_status, error=str(why)
         )
 
     async def _settle(
@@ -224,25 +239,26 @@ class BatchDelivery:
             for entry in entries
         )
         await self._settlement.settle([entry.origin for entry in entries], status, outcomes)
-        # Not before: a message needs its heartbeat until it is acknowledged.
+        # Only after `settle`, which may wait for PostgreSQL before it marks a message as settled:
+        # a redelivery meanwhile must find the event queued, or it would be sent twice.
         self._queue.remove(entries)
 
 
-def _described(
-    batch: Sequence[QueuedEvent], given_up: Sequence[QueuedEvent], error: CaptureError
+def _failed_attempt(
+    batch: Sequence[QueuedEvent], abandoned: Sequence[QueuedEvent], error: CaptureError
 ) -> Attempt:
-    due = min((entry.due_at for entry in batch if entry not in given_up), default=None)
+    next_due = min((entry.due_at for entry in batch if entry not in abandoned), default=None)
     return Attempt(
         attempts=max(entry.attempts for entry in batch),
         response_status=error.status,
         error=str(error),
-        next_seconds=None if due is None else max(0.0, due - _now()),
+        next_seconds=None if next_due is None else max(0.0, next_due - _now()),
     )
 
 
 def _postpone(entries: Sequence[QueuedEvent]) -> None:
     for entry in entries:
-        entry.due_at = _now() + LATER_SECONDS
+        entry.due_at = _now() + POSTPONE_SECONDS
 
 
 def _now() -> float:

@@ -1,4 +1,4 @@
-"""The durable consumers of destinations: engagement is kept for a destination while it has one."""
+"""The durable consumers of destinations: the stream keeps engagement until each has read it."""
 
 from __future__ import annotations
 
@@ -19,41 +19,46 @@ ANY_DESTINATION = Subscription(
     durable=f"{PREFIX}<id>",
     new_only=True,
 )
-"""What every destination reads, under a name of its own."""
+"""The subscription of every destination; each has its own durable name."""
 
 
 def destination_subscription(destination: UUID) -> Subscription:
-    """All engagement from the moment the consumer is created."""
+    """Return the subscription of a destination to all engagement after its consumer is created."""
     return msgspec.structs.replace(ANY_DESTINATION, durable=destination_durable(destination))
 
 
 class DestinationConsumers:
-    """Creates and deletes them. Every method raises `Unavailable` without the broker."""
+    """Creates and deletes the consumers of destinations.
+
+    Every method raises `Unavailable` while the broker cannot be reached.
+    """
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
 
     async def create(self, destination: UUID) -> None:
-        """Keep engagement for a destination from now on."""
+        """Create the consumer of a destination: engagement from now on waits for it."""
         await self._streams.consumer(destination_subscription(destination)).create()
 
     async def delete(self, destination: UUID) -> None:
-        """Keep nothing for a destination any more."""
+        """Delete the consumer of a destination: engagement no longer waits for it."""
         await self._streams.delete_consumer(StreamName.ENGAGEMENT, destination_durable(destination))
 
     async def delete_orphans(
         self, destinations: Callable[[], Awaitable[Collection[Destination]]]
     ) -> None:
-        """Delete the consumers of destinations that are gone.
+        """Delete the consumers of deleted destinations.
 
-        There are some when a process died after it deleted a row and before the consumer.
+        A consumer outlives its destination when a process dies after it deleted the destination's
+        row and before it deleted the consumer.
 
         Args:
-            destinations: gives those there are.
+            destinations: reads all destinations.
         """
         durables = await self._streams.durables(StreamName.ENGAGEMENT)
-        # Only now: one that is created meanwhile is stored before it has a consumer.
-        known = {destination_durable(one.id) for one in await destinations()}
+        # Read after the durables: the row of a destination is created before its consumer, so a
+        # destination that is created meanwhile is included.
+        stored = {destination_durable(destination.id) for destination in await destinations()}
         for durable in durables:
-            if durable.startswith(PREFIX) and durable not in known:
+            if durable.startswith(PREFIX) and durable not in stored:
                 await self._streams.delete_consumer(StreamName.ENGAGEMENT, durable)

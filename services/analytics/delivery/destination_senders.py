@@ -1,4 +1,4 @@
-"""One sender for each destination, started and stopped as destinations come and go."""
+"""Runs one sender for each destination, started and stopped as destinations change."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ POLL_SECONDS = 1.0
 
 
 class DestinationSenders:
-    """The senders of all destinations."""
+    """Runs the senders of all destinations."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class DestinationSenders:
             await cancel_all(self._running.pop(id))
             await self._delete_consumer(id)
         for id, destination in stored.items():
-            # What is running looks at its destination itself before it reads and sends.
+            # A running sender refreshes its destination itself before it reads and sends.
             if id not in self._running:
                 source = self._source_of(destination)
                 self._running[id] = asyncio.create_task(self._keep_sending(source))

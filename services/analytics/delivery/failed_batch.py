@@ -1,4 +1,4 @@
-"""What becomes of a batch that PostHog did not take (contract 6.5)."""
+"""Plans the retry of a batch that PostHog did not accept (contract 6.5)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from services.analytics.delivery.ordered_queue import Entry
 from services.analytics.delivery.retry import RetryPolicy
 
 HALVE_AFTER_ATTEMPTS = 3
-"""After so many failures a batch is sent in halves: one of its events may be what fails."""
+"""After this many failures a batch is sent in halves: one of its events may cause the failure."""
 
 MAX_REFUSALS = 2
-"""A refusal that is not about the events may come from what is in front of PostHog while it is
-replaced, such as an ingress' own 404. So it is asked once more."""
+"""Attempts that end in a refusal that is not about the events. The first refusal may be from a
+proxy while PostHog is replaced, such as an ingress' own 404, so PostHog is asked once more."""
 
 Origin = TypeVar("Origin")
 
@@ -27,20 +27,20 @@ def plan_retry(
     now: float,
     jitter: Callable[[], float] = random.random,
 ) -> list[Entry[Origin]]:
-    """Count the attempt and decide when and in which company each event is tried again.
+    """Count the attempt, and set when and in how large a batch each event is tried again.
 
-    When PostHog objects to the content, halving the batch again and again finds the event at fault,
-    and the others are taken.
+    When PostHog rejects the content of a batch, repeated halving isolates the faulty event, and
+    the other events are accepted.
 
     Args:
         batch: events that were sent together.
-        error: why PostHog did not take them.
+        error: why PostHog did not accept them.
         policy: limits of retries.
         now: seconds on the clock of `Entry.due_at`.
-        jitter: gives a number between 0 and 1.
+        jitter: returns a number between 0 and 1.
 
     Returns:
-        Events that are not tried again.
+        The abandoned events, which are not tried again.
     """
     half = max(1, len(batch) // 2)
     if not error.may_pass and error.is_about_content and len(batch) > 1:
@@ -53,17 +53,19 @@ def plan_retry(
         entry.refusals += not error.may_pass
     if not error.may_pass and error.is_about_content:
         return list(batch)
-    given_up = []
-    spread = jitter()
+    abandoned = []
+    shared_jitter = jitter()
     for entry in batch:
         elapsed = now - entry.first_tried_at
-        # The same jitter for all, so that the batch stays together.
-        delay = policy.delay_after(entry.attempts, elapsed, error.retry_after, lambda: spread)
+        # The same jitter for all events, so that the batch stays together.
+        delay = policy.delay_after(
+            entry.attempts, elapsed, error.retry_after, lambda: shared_jitter
+        )
         is_refused = not error.may_pass and entry.refusals >= MAX_REFUSALS
         if delay is None or is_refused:
-            given_up.append(entry)
+            abandoned.append(entry)
             continue
         entry.due_at = now + delay
         if entry.attempts >= HALVE_AFTER_ATTEMPTS:
             entry.max_batch = half
-    return given_up
+    return abandoned

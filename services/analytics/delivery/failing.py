@@ -1,4 +1,4 @@
-"""Which deliveries fail, and since when: kept in PostgreSQL, so that every replica can say it."""
+"""Records in PostgreSQL which deliveries fail and since when, for every replica to report."""
 
 from __future__ import annotations
 
@@ -24,84 +24,85 @@ log = structlog.get_logger(__name__)
 _queries: Any = aiosql.from_path(Path(__file__).with_name("failing.sql"), "asyncpg")
 
 
-EVERY_SECONDS = 5.0
-"""How often failures of a consumer are written down at most."""
+WRITE_SECONDS = 5.0
+"""Shortest time between two writes of failures of one consumer."""
 MAX_ERROR = 500
-"""Characters that are kept of an error."""
+"""Longest error message that is stored, in characters; longer ones are truncated."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """A failed attempt to send a batch."""
 
     attempts: int
-    """So far, of the event in it that was tried most often."""
+    """Attempts so far for the event of the batch that was tried most often."""
     response_status: int | None
     error: str
     next_seconds: float | None
-    """Until the next attempt; None when there is none."""
+    """Seconds until the next attempt; None when there is none."""
 
 
 class Health(Protocol):
-    """Hears how attempts end."""
+    """Is notified of the result of each attempt."""
 
     async def failed(self, durable: str, attempt: Attempt) -> None:
-        """An attempt for a consumer failed, and not for what the events contain."""
+        """Note a failed attempt of a consumer whose cause is not the content of the events."""
 
     async def worked(self, durable: str) -> None:
-        """An attempt for a consumer succeeded."""
+        """Note a successful attempt of a consumer."""
 
 
 class FailingConsumers(Health):
-    """Writes failures now and then, and the first success after them."""
+    """Stores failures at most every `WRITE_SECONDS`, and the first success after a failure."""
 
     def __init__(
         self,
         database: Database,
-        standing: Iterable[str],
+        built_in: Iterable[str],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Report the consumers `standing`, and those of destinations that are not paused."""
+        """Report the consumers `built_in`, and those of destinations that are not paused."""
         self._database = database
-        self._standing = frozenset(standing)
+        self._built_in = frozenset(built_in)
         self._clock = clock
-        self._works: set[str] = set()
-        self._noted_at: dict[str, float] = {}
+        self._working: set[str] = set()
+        """Consumers whose success is stored."""
+        self._written_at: dict[str, float] = {}
 
     async def failed(self, durable: str, attempt: Attempt) -> None:
-        """Note a failure."""
+        """Store a failure, unless one of the consumer was stored a moment ago."""
         now = self._clock()
-        noted_at = self._noted_at.get(durable)
-        if noted_at is not None and now - noted_at < EVERY_SECONDS:
+        written_at = self._written_at.get(durable)
+        if written_at is not None and now - written_at < WRITE_SECONDS:
             return
-        # PostgreSQL has no NUL.
+        # PostgreSQL's text cannot contain NUL.
         error = text_without_nul(attempt.error[:MAX_ERROR])
         attempt = msgspec.structs.replace(attempt, error=error)
         if await self._write(_queries.failed, durable=durable, **msgspec.structs.asdict(attempt)):
-            self._works.discard(durable)
-            self._noted_at[durable] = now
+            self._working.discard(durable)
+            self._written_at[durable] = now
 
     async def worked(self, durable: str) -> None:
-        """Note a success."""
-        if durable not in self._works and await self._write(_queries.worked, durable=durable):
-            self._noted_at.pop(durable, None)
-            self._works.add(durable)
+        """Delete the stored failure of a consumer, unless its success is stored already."""
+        if durable not in self._working and await self._write(_queries.worked, durable=durable):
+            self._written_at.pop(durable, None)
+            self._working.add(durable)
 
     def forget(self) -> None:
-        """Look again at the next attempt: another replica may have led meanwhile."""
-        self._works.clear()
-        self._noted_at.clear()
+        """Store the next result of every consumer: another replica may have led meanwhile."""
+        self._working.clear()
+        self._written_at.clear()
 
     async def list(self, store: DestinationStore) -> FailingDeliveries:
-        """List what fails.
+        """List the failing deliveries.
 
         Raises:
             HogsendError: PostgreSQL cannot be used.
         """
-        subjects = {name: name for name in self._standing}
+        subjects = {name: name for name in self._built_in}
         subjects |= {
-            destination_durable(one.id): str(one.id)
-            for one in await store.all()
-            if not one.disabled
+            destination_durable(destination.id): str(destination.id)
+            for destination in await store.all()
+            if not destination.disabled
         }
         async with self._database.transaction() as connection:
             rows = [row async for row in _queries.failing(connection)]
@@ -118,7 +119,7 @@ class FailingConsumers(Health):
             async with self._database.transaction() as connection:
                 await query(connection, **values)
         except HogsendError as error:
-            # It is noted at the next attempt.
+            # The next attempt writes again.
             FAILURES.labels("failing", error.code).inc()
             log.debug("a failing delivery was not recorded", reason=str(error))
             return False

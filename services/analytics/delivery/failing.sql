@@ -1,5 +1,5 @@
 -- name: failed(durable, attempts, response_status, error, next_seconds)!
--- Note a failed attempt; since when they fail stays.
+-- Store a failed attempt; `since` stays the time of the first failure.
 INSERT INTO failing (durable, attempts, response_status, error, tried_at, next_at)
 VALUES (
     :durable, :attempts, :response_status, :error, now(),
@@ -10,9 +10,9 @@ ON CONFLICT (durable) DO UPDATE SET
     error = excluded.error, tried_at = excluded.tried_at, next_at = excluded.next_at;
 
 -- name: worked(durable)!
--- Note a success.
+-- Delete the failure of a consumer after an attempt succeeded.
 DELETE FROM failing WHERE durable = :durable;
 
 -- name: failing()
--- Everything that fails, longest first.
+-- Every failing consumer, the longest failing first.
 SELECT durable, since FROM failing ORDER BY since, durable;

@@ -1,31 +1,32 @@
-"""Tells a stream from the one before it of the same name, by the messages alone.
+"""Distinguishes successive streams of one name by the positions and times of their messages.
 
-JetStream that lost its disk, or was restored from a backup, gives new messages positions that older
-ones had. A message does not say which stream it is of, only its position and when it was taken.
+After JetStream lost its disk or was restored from a backup, new messages get positions (sequences)
+that earlier messages had. A message carries only its position and the time when it was stored, not
+which of the streams it is from.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-CLOCKS_DIFFER = timedelta(seconds=1)
-"""How far the clocks of a stream's leaders may be apart: a message that is delivered again may have
-a lower position and a slightly later time than one that another leader took."""
+CLOCK_SKEW = timedelta(seconds=1)
+"""Largest difference expected between the clocks of a stream's leaders. It may give a redelivered
+message a slightly later time than a message with a higher position that another leader stored."""
 
 
 class Generations:
-    """The streams of one name that messages were seen of, the oldest first."""
+    """Numbers the successive streams of one name, by the messages that were received."""
 
     def __init__(self) -> None:
         self._reached: list[tuple[int, datetime]] = []
-        """Of each, the highest position and the latest time."""
+        """Highest position and latest time of each stream, oldest stream first."""
 
-    def of(self, position: int, taken_at: datetime) -> int:
-        """Number the stream that took a message then; 0 is the oldest."""
+    def of(self, position: int, queued_at: datetime) -> int:
+        """Return the number of the stream that stored a message at `queued_at`; 0 is the oldest."""
         for number, (highest, latest) in enumerate(self._reached):
             is_newest = number == len(self._reached) - 1
-            if taken_at <= latest + CLOCKS_DIFFER or (is_newest and position > highest):
-                self._reached[number] = max(highest, position), max(latest, taken_at)
+            if queued_at <= latest + CLOCK_SKEW or (is_newest and position > highest):
+                self._reached[number] = max(highest, position), max(latest, queued_at)
                 return number
-        self._reached.append((position, taken_at))
+        self._reached.append((position, queued_at))
         return len(self._reached) - 1

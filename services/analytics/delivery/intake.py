@@ -1,4 +1,4 @@
-"""Turns messages into queued events, and settles the messages that become none."""
+"""Maps messages to queued events, and settles the messages that map to none."""
 
 from __future__ import annotations
 
@@ -33,13 +33,18 @@ class Intake:
         self._settlement = settlement
 
     async def enqueue(self, messages: Sequence[DeliveryMessage]) -> None:
-        """Queue what is to be sent; acknowledge repeats, skips, strays and dead letters."""
+        """Queue the events to send.
+
+        Messages that were settled before, that map to no event, or that became dead letters are
+        acknowledged.
+        """
         received_at = asyncio.get_running_loop().time()
-        # Not with an earlier state: an operator has been told that a change is in force.
+        # A stale configuration must not be used: the API confirmed the change to an operator as
+        # effective.
         await retry_until_available(self._source.refresh, wait_max=REFRESH_RETRY_SECONDS)
         repeated: list[DeliveryMessage] = []
         skipped: list[DeliveryMessage] = []
-        done: list[DeliveryMessage] = []
+        unmapped: list[DeliveryMessage] = []
         for message in messages:
             if message.deliveries > 1:
                 self._gate.redelivered(message.position)
@@ -51,13 +56,13 @@ class Intake:
             except Skipped:
                 skipped.append(message)
             except Unprocessable as error:
-                if await self._settlement.set_aside(message, error, attempts=0):
-                    done.append(message)
+                if await self._settlement.publish_dead_letter(message, error, attempts=0):
+                    unmapped.append(message)
                 else:
-                    await self._settlement.give_back(message)
+                    await self._settlement.nak(message)
             else:
                 if captured is None:
-                    done.append(message)
+                    unmapped.append(message)
                     continue
                 entry = Entry(
                     message.position,
@@ -66,12 +71,13 @@ class Intake:
                     message,
                     message.queued_at,
                     self._source.revision,
-                    # What was erased while PostgreSQL was waited for is not sent.
-                    looked_at=received_at,
+                    # Not the current time: `refresh` may have waited long for PostgreSQL, and an
+                    # event that was erased meanwhile must not be sent.
+                    checked_at=received_at,
                 )
                 self._queue.add(entry)
         await self._settlement.acknowledge(repeated)
-        await self._settlement.settle(done)
+        await self._settlement.settle(unmapped)
         await self._settlement.settle(
             skipped,
             "skipped",

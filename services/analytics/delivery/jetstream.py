@@ -1,4 +1,4 @@
-"""The streams of delivery, on JetStream."""
+"""Implements the interface of `streams.py` on JetStream."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hogsend.transport.in_flight import abandon
 from hogsend.transport.jetstream_error import NO_MESSAGE_FOUND, JetStreamError
 from hogsend.transport.own_consumer import create_or_update, list_consumers
 from services.analytics.delivery.ordered_queue import Place
-from services.analytics.delivery.positions import KeptPosition, Positions
+from services.analytics.delivery.positions import Positions, TrackedPosition
 from services.analytics.delivery.streams import (
     ACK_WAIT_SECONDS,
     MAX_UNACKNOWLEDGED,
@@ -31,18 +31,18 @@ from services.analytics.delivery.streams import (
 )
 
 HEARTBEAT_SECONDS = 3.0
-"""How often JetStream hears that messages are still worked on; well below the ack wait."""
-_ANSWER_SECONDS = 2.0
+"""How often JetStream is notified that messages are in progress; well below the ack wait."""
+_REPLY_SECONDS = 2.0
 
 
-class _Found(msgspec.Struct, frozen=True):
-    """JetStream's answer about one message of a stream, which is not read."""
+class _GetReply(msgspec.Struct, frozen=True):
+    """JetStream's reply to a request for one message; the message itself is not decoded."""
 
     error: JetStreamError | None = None
 
 
 def consumer_config(subscription: Subscription) -> ConsumerConfig:
-    """Configure the durable consumer of a subscription."""
+    """Return the configuration of a subscription's durable consumer."""
     return ConsumerConfig(
         durable_name=subscription.durable,
         filter_subject=subscription.subject,
@@ -54,13 +54,14 @@ def consumer_config(subscription: Subscription) -> ConsumerConfig:
     )
 
 
-def _may_begin_anywhere(stream: StreamName) -> bool:
-    # A work queue keeps what is not acknowledged, and its consumers begin at its start.
+def _needs_position(stream: StreamName) -> bool:
+    # A work queue deletes acknowledged messages, so a consumer that is created again starts at the
+    # right message without a position.
     return STREAMS[stream].config.retention is RetentionPolicy.LIMITS
 
 
-def received(messages: Iterable[Msg], dead_letters: DeadLetters) -> list[JetStreamMessage]:
-    """Messages as delivery takes them."""
+def wrap_messages(messages: Iterable[Msg], dead_letters: DeadLetters) -> list[JetStreamMessage]:
+    """Wrap messages of nats-py as the messages that delivery handles."""
     return [JetStreamMessage(message, dead_letters) for message in messages]
 
 
@@ -73,13 +74,14 @@ class JetStreams:
         subscribers: Iterable[BatchSubscriber],
         positions: Positions,
     ) -> None:
-        """Consume with `subscribers`, one for each subject of a stream."""
+        """Consume with `subscribers`, one for each combination of stream and subject."""
         self._broker = broker
-        self._kept = positions
-        self._positions: dict[tuple[StreamName, str], KeptPosition] = {}
-        """Of the durables that this replica has made or found."""
+        self._saved = positions
+        self._tracked: dict[tuple[StreamName, str], TrackedPosition] = {}
+        """Positions of the durables that this replica uses."""
         self._subscribers = {
-            (one.stream.name, one.consumer.filter_subject): one for one in subscribers
+            (subscriber.stream.name, subscriber.consumer.filter_subject): subscriber
+            for subscriber in subscribers
         }
 
     @property
@@ -88,48 +90,49 @@ class JetStreams:
         return self._broker.running and self._broker.link.connected
 
     def consumer(self, subscription: Subscription) -> JetStreamConsumer:
-        """The durable consumer of a subscription."""
+        """Return the durable consumer of a subscription."""
         stream, durable = subscription.stream, subscription.durable
         subscriber = self._subscribers[stream, subscription.subject]
         link, config = self._broker.link, consumer_config(subscription)
-        if not _may_begin_anywhere(stream):
+        if not _needs_position(stream):
             return JetStreamConsumer(link, subscriber, config)
-        new = KeptPosition(self._kept, stream, durable)
-        kept = self._positions.setdefault((stream, durable), new)
-        return JetStreamConsumer(link, subscriber, config, kept)
+        new = TrackedPosition(self._saved, stream, durable)
+        tracked = self._tracked.setdefault((stream, durable), new)
+        return JetStreamConsumer(link, subscriber, config, tracked)
 
     async def durables(self, stream: StreamName) -> Collection[str]:
-        """Names of all durable consumers of a stream, and of those whose position is kept."""
-        names = set(await self._kept.durables(stream))
+        """Return the names of a stream's durable consumers, and of those with a saved position."""
+        names = set(await self._saved.durables(stream))
         with _as_unavailable():
             for info in await list_consumers(self._broker.link.js, stream):
                 names.add(info.name)
         return names
 
     async def delete_consumer(self, stream: StreamName, durable: str) -> None:
-        """Delete a durable consumer, if it exists."""
-        # First: one that is left would bring back what is published after the consumer is gone.
-        await self._kept.forget(stream, durable)
-        self._positions.pop((stream, durable), None)
+        """Delete a durable consumer, if it exists, and its saved position."""
+        # The position first: with it, a consumer that is created again later would start with the
+        # messages that were published after this deletion.
+        await self._saved.forget(stream, durable)
+        self._tracked.pop((stream, durable), None)
         with _as_unavailable(), suppress(nats.js.errors.NotFoundError):
             js = await self._broker.link.js_for(stream)
             await js.delete_consumer(stream, durable)
 
     async def save_positions(self) -> None:
-        """Keep how far the consumers are that have brought something since."""
+        """Save the positions of consumers that delivered messages since the last save."""
         moved = []
-        for (stream, durable), kept in [*self._positions.items()]:
-            if not kept.position.has_unacknowledged:
+        for (stream, durable), tracked in [*self._tracked.items()]:
+            if not tracked.position.has_unacknowledged:
                 continue
-            # One that is gone is made again by its reader.
+            # The reader of a deleted consumer creates it again.
             with _as_unavailable(), suppress(nats.js.errors.NotFoundError):
                 js = await self._broker.link.js_for(stream)
-                if await kept.position.refresh(js, stream, durable):
-                    moved.append(kept)
-        # What was deleted meanwhile must not come back.
-        wanted = [one.now() for one in moved if one in self._positions.values()]
-        if rows := [one for one in wanted if one is not None]:
-            await self._kept.save(rows)
+                if await tracked.position.refresh(js, stream, durable):
+                    moved.append(tracked)
+        # A position that was deleted meanwhile must not be saved again.
+        current = [one.current() for one in moved if one in self._tracked.values()]
+        if positions := [position for position in current if position is not None]:
+            await self._saved.save(positions)
 
 
 class JetStreamConsumer:
@@ -140,69 +143,70 @@ class JetStreamConsumer:
         link: Connection,
         subscriber: BatchSubscriber,
         config: ConsumerConfig,
-        kept: KeptPosition | None = None,
+        tracked: TrackedPosition | None = None,
     ) -> None:
         self._link = link
         self._subscriber = subscriber
         self._stream = subscriber.stream.name
         self._config = config
-        self._kept = kept
-        self._stream_made_at: datetime | None = None
-        """When the stream was made that all messages are of which were read since `create`."""
+        self._tracked = tracked
+        self._stream_created_at: datetime | None = None
+        """When the stream was created that all messages since `create` were read from."""
 
     async def create(self) -> int:
-        """Create it unless it exists; give the number of its unacknowledged messages."""
+        """Create the consumer unless it exists; return its number of unacknowledged messages."""
         if not self._link.connected:
             raise Unavailable("NATS is not connected")
-        if self._kept is not None:
-            await self._kept.recall()
+        if self._tracked is not None:
+            await self._tracked.load()
         with _as_unavailable():
             js = await self._link.js_for(self._stream)
-            if self._kept is None:
+            if self._tracked is None:
                 info = await create_or_update(js, self._stream, self._config)
             else:
-                info = await self._kept.position.ensure_consumer(js, self._stream, self._config)
-            self._stream_made_at = (await js.stream_info(self._stream)).created
-        if self._kept is not None:
-            await self._kept.keep()
+                info = await self._tracked.position.ensure_consumer(js, self._stream, self._config)
+            self._stream_created_at = (await js.stream_info(self._stream)).created
+        if self._tracked is not None:
+            await self._tracked.save()
         return info.num_ack_pending or 0
 
-    async def deleted(self, places: Collection[Place]) -> Collection[Place]:
-        """Ask the stream's leader for each message."""
-        missing = [one for one in places if not await self._has(one[0])]
+    async def find_deleted(self, places: Collection[Place]) -> Collection[Place]:
+        """Return the messages that were deleted, by a request to the stream's leader for each."""
+        missing = [place for place in places if not await self._is_stored(place[0])]
         if not missing:
             return missing
         with _as_unavailable():
             stream = await self._link.js.stream_info(self._stream)
-        # A stream that was lost meanwhile, and made anew or restored, never had the others.
-        last, made_at = stream.state.last_seq, stream.created
-        is_same = made_at is not None and made_at == self._stream_made_at
+        # A missing message was deleted only if the stream has ever had it. A stream that was lost
+        # meanwhile, and created again or restored from a backup, may never have had it.
+        last, created_at = stream.state.last_seq, stream.created
+        is_same = created_at is not None and created_at == self._stream_created_at
         return [
             (position, queued_at)
             for position, queued_at in missing
             if position <= last
-            # A restored stream is younger than what it holds.
-            and (is_same or (queued_at and made_at and queued_at >= made_at))
+            # The creation time of a restored stream is later than its messages' times.
+            and (is_same or (queued_at and created_at and queued_at >= created_at))
         ]
 
-    async def _has(self, position: int) -> bool:
+    async def _is_stored(self, position: int) -> bool:
         subject = f"{API}.STREAM.MSG.GET.{self._stream}"
-        asked = json.dumps({"seq": position}).encode()
+        request = json.dumps({"seq": position}).encode()
         with _as_unavailable():
-            answer = await self._link.request_raw(subject, asked, seconds=_ANSWER_SECONDS)
-        error = msgspec.json.decode(answer.data, type=_Found).error
+            reply = await self._link.request_raw(subject, request, seconds=_REPLY_SECONDS)
+        error = msgspec.json.decode(reply.data, type=_GetReply).error
         if error is not None and error.err_code != NO_MESSAGE_FOUND:
             raise Unavailable(f"JetStream refuses: {error.description}")
         return error is None
 
     async def run(self) -> None:
-        """Hand its messages to the subscriber's handler until cancelled."""
-        position = None if self._kept is None else self._kept.position
+        """Pass the consumer's messages to the subscriber's handler until cancelled."""
+        position = None if self._tracked is None else self._tracked.position
         await self._subscriber.run(self._config, heartbeat=HEARTBEAT_SECONDS, position=position)
 
 
 class JetStreamMessage:
-    """A message of a pull consumer."""
+    """A message of a pull consumer: `DeliveryMessage` for JetStream."""
 
     def __init__(self, message: Msg, dead_letters: DeadLetters) -> None:
         self._message = message
@@ -211,67 +215,67 @@ class JetStreamMessage:
 
     @property
     def subject(self) -> str:
-        """Subject it was published on."""
+        """Subject that the message was published on."""
         return self._message.subject
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Its headers."""
+        """Headers of the message; empty when it has none."""
         return self._message.headers or {}
 
     @property
     def body(self) -> bytes:
-        """Its payload."""
+        """Payload of the message."""
         return self._message.data
 
     @property
     def durable(self) -> str:
-        """Name of the consumer that delivered it."""
+        """Name of the consumer that delivered the message."""
         return self._metadata.consumer
 
     @property
     def position(self) -> int:
-        """Its stream sequence."""
+        """Sequence of the message in its stream."""
         return self._metadata.sequence.stream
 
     @property
     def queued_at(self) -> datetime:
-        """When the stream took it."""
+        """When the stream stored the message."""
         return self._metadata.timestamp
 
     @property
     def deliveries(self) -> int:
-        """How often it has been delivered."""
+        """How often the message was delivered; 1 the first time."""
         return self._metadata.num_delivered
 
     @property
     def pending(self) -> int:
-        """How many messages wait behind it."""
+        """How many messages of the consumer wait in the stream after this one."""
         return self._metadata.num_pending
 
     async def ack(self) -> None:
-        """Acknowledge it."""
+        """Acknowledge the message; has no effect the second time."""
         if self._message.is_acked:
             return
-        # Not `_as_unavailable`: a context manager for each event costs as much as its frame.
+        # Not `_as_unavailable`: a context manager costs as much as writing the acknowledgement.
         try:
             await self._message.ack()
         except UNREACHABLE as error:
             abandon(self._message)
             raise _unavailable(error) from error
 
-    async def give_back(self, seconds: float) -> None:
-        """Have it delivered again."""
+    async def nak(self, seconds: float) -> None:
+        """Request redelivery of the message after `seconds`."""
         try:
             await self._message.nak(seconds)
         except UNREACHABLE as error:
             abandon(self._message)
             raise _unavailable(error) from error
 
-    async def set_aside(
+    async def publish_dead_letter(
         self, why: Unprocessable, *, attempts: int, headers: Mapping[str, str]
     ) -> None:
-        """Keep it as a dead letter, without its body where the bus takes that in no way."""
+        """Publish the message as a dead letter, without its body if that is too large."""
         for with_body in (True, False):
             try:
                 await self._dead_letters.publish(

@@ -1,7 +1,7 @@
-"""One replica sends at a time: two could send one person's events in the wrong order.
+"""Elects the one replica that sends: two could send one person's events in the wrong order.
 
-The lead is an exclusive section over all replicas. A replica that dies loses it with its connection
-to PostgreSQL; one that freezes loses it when that connection has been idle for too long.
+The leader holds an advisory lock in PostgreSQL. A leader that dies loses the lock with its
+connection; a leader that freezes loses it when PostgreSQL ends the idle connection.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ LOCK = LockKey.of_number(7237)
 RETRY_SECONDS = 1.0
 """How often a replica tries to become the leader."""
 CONFIRM_SECONDS = 3.0
-"""How often the leader makes sure that it still is."""
+"""How often the leader checks that it still holds the lock."""
 IDLE_SECONDS = 15
-"""A leader that has not confirmed for so long has lost the lead."""
+"""Idle seconds after which PostgreSQL ends the leader's connection, and with it the lead."""
 
 LEADING = Gauge("hogsend_delivery_leading", "1 while this replica sends to PostHog")
 
 
 class LeaderElection:
-    """Runs work whenever this replica leads."""
+    """Runs work while this replica leads."""
 
     def __init__(self, database: Database, work: Work) -> None:
-        """Elect in `database`; `work` is cancelled when the lead is lost."""
+        """Lock in `database`; `work` is cancelled when the lead is lost."""
         self._database = database
         self._work = work
         self._running: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Stand for election, and lead when elected, until stopped."""
+        """Try to become the leader, and run the work while leading, until stopped."""
         self._running = asyncio.current_task()
         while True:
             try:
@@ -58,13 +58,13 @@ class LeaderElection:
             except Busy as error:
                 log.debug("this replica is not the sender", reason=str(error))
             except (Unavailable, asyncpg.PostgresError) as error:
-                # Events wait in their streams. Other parts tell of PostgreSQL.
+                # Events wait in their streams. Health and other parts report that PostgreSQL fails.
                 FAILURES.labels("leader_election", type(error).__name__).inc()
                 log.debug("this replica cannot be the sender", reason=str(error))
             await asyncio.sleep(RETRY_SECONDS)
 
     async def stop(self) -> None:
-        """End the work, and stand no more."""
+        """Cancel the work, and take no further part in the election."""
         if self._running is not None:
             await cancel_all(self._running)
 

@@ -30,103 +30,106 @@ _UUID = re.compile(r"(?:msg_)?([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})", re
 
 
 class NoIdentity(Unprocessable):
-    """The event names no person that PostHog can tell from others, and it takes none without."""
+    """An event without an id that identifies one person; PostHog accepts no event without one."""
 
     def __init__(self, detail: str) -> None:
         super().__init__("no_identity", detail)
 
 
-def engagement(happened: Engagement, config: DestinationConfig) -> Captured | None:
+def engagement(report: Engagement, config: DestinationConfig) -> Captured | None:
     """Map engagement for a destination; None when there is nothing to capture.
 
     Raises:
-        NoIdentity: the event names no person, or one whose id PostHog would cut off.
+        NoIdentity: the event names no person, or one whose id PostHog would truncate.
     """
-    type, data = happened.type, happened.data
+    type, data = report.type, report.data
     if type == "impact.digest":
         return None
     if type.startswith("contact.") or type == "journey.heldout":
-        return _person_change(happened, config) if config.syncs_persons else None
+        return _person_change(report, config) if config.syncs_persons else None
     if type == "email.action":
         name = data.get("event")
         if not isinstance(name, str) or not name:
             raise NoIdentity("email.action without the event it stands for")
         own = {key: data[key] for key in _EMAIL_FIELDS if key in data}
-        return _captured(happened, name, _identity(data), {**_bag(data.get("properties")), **own})
+        properties = {**_as_properties(data.get("properties")), **own}
+        return _captured(report, name, _identity(data), properties)
     name = config.event_names.get(type, type)
-    return _captured(happened, name, _identity(data), data)
+    return _captured(report, name, _identity(data), data)
 
 
-def bucket(happened: Engagement) -> Captured | None:
-    """Map bucket membership to a person property, for a bucket that asks to be synced (D-21).
+def bucket(report: Engagement) -> Captured | None:
+    """Map bucket membership to a person property, for events with `syncToPostHog` (D-21).
 
     Raises:
-        NoIdentity: PostHog would cut the person's id off.
+        NoIdentity: PostHog would truncate the person's id.
     """
-    data = happened.data
-    bucket_id, user = _text(data.get("bucketId")), first_user_id([_text(data.get("userId"))])
+    data = report.data
+    bucket_id = _non_blank(data.get("bucketId"))
+    user = first_user_id([_non_blank(data.get("userId"))])
     if data.get("syncToPostHog") is not True or bucket_id is None or user is None:
         return None
     name = f"{BUCKET_PREFIX}{bucket_id}"
-    if happened.type == "bucket.entered":
+    if report.type == "bucket.entered":
         change: Properties = {"$set": {name: True}}
-    elif happened.type == "bucket.left":
+    elif report.type == "bucket.left":
         change = {"$unset": [name]}
     else:
         return None
-    # Not the uuid that a destination captures the same engagement under.
-    return _make(event_uuid(f"bucket:{happened.id}"), "$set", user, happened.timestamp, change)
+    # A destination captures the same engagement under another uuid.
+    return _make(event_uuid(f"bucket:{report.id}"), "$set", user, report.timestamp, change)
 
 
-def set_person(wanted: SetPerson, uuid: UUID, queued_at: datetime) -> Captured | None:
+def set_person(request: SetPerson, uuid: UUID, queued_at: datetime) -> Captured | None:
     """Map a person write (contract 4.4); None when it changes no person.
 
-    PostHog refuses only to merge an id that names no person (correction C5). It would write to the
-    person of everybody who was sent under that id.
+    A placeholder id such as `null` names no person (correction C5). PostHog only refuses to merge
+    such an id: a write to it would change the one person that all its users share in PostHog.
     """
-    if contact_user_id(wanted.distinct_id) is None:
+    if contact_user_id(request.distinct_id) is None:
         return None
     change: Properties = {}
-    if wanted.set:
-        change["$set"] = wanted.set
-    if wanted.set_once:
-        change["$set_once"] = wanted.set_once
-    if wanted.unset:
-        change["$unset"] = wanted.unset
+    if request.set:
+        change["$set"] = request.set
+    if request.set_once:
+        change["$set_once"] = request.set_once
+    if request.unset:
+        change["$unset"] = request.unset
     if not change:
         return None
-    moment = _happened_at(wanted, queued_at)
-    return _make(uuid, "$set", wanted.distinct_id, moment, change)
+    occurred_at = _occurred_at(request, queued_at)
+    return _make(uuid, "$set", request.distinct_id, occurred_at, change)
 
 
-def capture(wanted: CaptureMessage, uuid: UUID, queued_at: datetime) -> Captured:
-    """Map an event of a service."""
-    properties = wanted.properties
-    if wanted.groups:
-        properties = {**properties, "$groups": wanted.groups}
-    moment = _happened_at(wanted, queued_at)
-    return _make(uuid, wanted.event, wanted.distinct_id, moment, properties)
+def capture(request: CaptureMessage, uuid: UUID, queued_at: datetime) -> Captured:
+    """Map an event that a service captures."""
+    properties = request.properties
+    if request.groups:
+        properties = {**properties, "$groups": request.groups}
+    occurred_at = _occurred_at(request, queued_at)
+    return _make(uuid, request.event, request.distinct_id, occurred_at, properties)
 
 
-def alias(wanted: Alias, uuid: UUID, queued_at: datetime) -> Captured | None:
+def alias(request: Alias, uuid: UUID, queued_at: datetime) -> Captured | None:
     """Map an identity merge (contract 4.5); None when there is nothing to merge.
 
-    An id that names no person never merges (correction C5): PostHog refuses some of those itself,
-    and of the others it would make the person of everybody who was sent under them.
+    A placeholder id such as `null` names no person and is never merged (correction C5). PostHog
+    refuses to merge some of these ids itself; a merge of the others would combine all users that
+    were sent under them into one person.
     """
-    one, other = contact_user_id(wanted.distinct_id), contact_user_id(wanted.alias)
-    if one is None or other is None or one == other:
+    user_id, alias_id = contact_user_id(request.distinct_id), contact_user_id(request.alias)
+    if user_id is None or alias_id is None or user_id == alias_id:
         return None
-    moment = _happened_at(wanted, queued_at)
-    properties = {"alias": wanted.alias}
-    return _make(uuid, "$create_alias", wanted.distinct_id, moment, properties)
+    occurred_at = _occurred_at(request, queued_at)
+    properties = {"alias": request.alias}
+    return _make(uuid, "$create_alias", request.distinct_id, occurred_at, properties)
 
 
 def mirrored(event: Event) -> Captured:
     """Map a mirrored event, under the contact's canonical key (contract 11.1).
 
     Raises:
-        NoIdentity: PostHog would cut that key off.
+        NoIdentity: PostHog would truncate that key.
     """
     properties = event.properties
     currency = properties.get("currency")
@@ -137,33 +140,33 @@ def mirrored(event: Event) -> Captured:
 
 
 def event_uuid(id: str) -> UUID:
-    """The event's uuid in PostHog: the one in its id, else a uuid derived from its id."""
+    """Return the event's uuid in PostHog: the uuid in its id, else one derived from its id."""
     match = _UUID.fullmatch(id)
     return UUID(match[1]) if match else uuid5(_NAMESPACE, id)
 
 
-def _happened_at(wanted: Addressed, queued_at: datetime) -> datetime:
-    return (utc_in_range(wanted.timestamp) if wanted.timestamp else None) or queued_at
+def _occurred_at(request: Addressed, queued_at: datetime) -> datetime:
+    return (utc_in_range(request.timestamp) if request.timestamp else None) or queued_at
 
 
-def _person_change(happened: Engagement, config: DestinationConfig) -> Captured | None:
-    data = happened.data
-    match happened.type:
+def _person_change(report: Engagement, config: DestinationConfig) -> Captured | None:
+    data = report.data
+    match report.type:
         case "contact.created" | "contact.updated":
-            properties = _bag(data.get("properties"))
-            user = first_user_id([_text(data.get("externalId")), _text(data.get("id"))])
+            properties = _as_properties(data.get("properties"))
+            user = first_user_id([_non_blank(data.get("externalId")), _non_blank(data.get("id"))])
             change = {"$set": properties} if properties else None
         case "contact.unsubscribed":
-            external = _text(data.get("externalId"))
-            user = first_user_id([external]) if data.get("scope") == "all" else None
+            external_id = _non_blank(data.get("externalId"))
+            user = first_user_id([external_id]) if data.get("scope") == "all" else None
             name = config.unsubscribed_property_key or DEFAULT_UNSUBSCRIBED
             change = {"$set": {name: True}} if user else None
         case "contact.control_group":
-            user = first_user_id([_text(data.get("userId"))])
+            user = first_user_id([_non_blank(data.get("userId"))])
             change = {"$set": {"hogsend_control_group": True}} if user else None
         case "journey.heldout":
-            user = first_user_id([_text(data.get("userId"))])
-            journey = _text(data.get("journeyId"))
+            user = first_user_id([_non_blank(data.get("userId"))])
+            journey = _non_blank(data.get("journeyId"))
             change = {"$set": {f"hogsend_holdout_{journey}": True}} if user and journey else None
         case _:
             return None
@@ -171,13 +174,11 @@ def _person_change(happened: Engagement, config: DestinationConfig) -> Captured 
         return None
     if user is None:
         raise NoIdentity("neither externalId nor id names a person")
-    return _captured(happened, "$set", user, change)
+    return _captured(report, "$set", user, change)
 
 
-def _captured(
-    happened: Engagement, event: str, distinct_id: str, properties: Properties
-) -> Captured:
-    return _make(event_uuid(happened.id), event, distinct_id, happened.timestamp, properties)
+def _captured(report: Engagement, event: str, distinct_id: str, properties: Properties) -> Captured:
+    return _make(event_uuid(report.id), event, distinct_id, report.timestamp, properties)
 
 
 def _make(
@@ -193,28 +194,28 @@ def _make(
         event=event,
         distinct_id=distinct_id,
         timestamp=timestamp,
-        # Without the switch PostHog would locate every person at this server's address.
+        # Without `$geoip_disable` PostHog would locate every person at this server's IP address.
         properties={**properties, "$lib": LIBRARY, "$geoip_disable": True},
     )
 
 
 def _identity(data: Properties) -> str:
-    ids = [text for name in _IDS if (text := _text(data.get(name))) is not None]
-    if (known := first_user_id(ids)) is not None:
-        return known
-    addresses = [text for name in _ADDRESSES if (text := _text(data.get(name))) is not None]
+    ids = [text for name in _IDS if (text := _non_blank(data.get(name))) is not None]
+    if (user_id := first_user_id(ids)) is not None:
+        return user_id
+    addresses = [text for name in _ADDRESSES if (text := _non_blank(data.get(name))) is not None]
     if addresses:
-        # Services and mail providers write one address differently, and PostHog would make a
-        # person of each (correction C6).
+        # Services and mail providers differ in how they write an address. Without the normal form,
+        # PostHog would create a person for each spelling (correction C6).
         return contact_email(addresses[0]) or addresses[0]
     if ids:
         return ids[0]
     raise NoIdentity(f"none of {', '.join((*_IDS, *_ADDRESSES))}")
 
 
-def _bag(value: Any) -> Properties:
+def _as_properties(value: Any) -> Properties:
     return value if isinstance(value, dict) else {}
 
 
-def _text(value: Any) -> str | None:
+def _non_blank(value: Any) -> str | None:
     return value if isinstance(value, str) and value.strip() else None

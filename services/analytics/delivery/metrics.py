@@ -1,7 +1,8 @@
 """Prometheus metrics of delivery.
 
-`destination` is the id of an outbound destination, and empty for what is no destination. There are
-at most `MAX_DESTINATIONS`; the series of one that is not sent to any more are removed.
+The label `destination` is the id of an outbound destination, and empty for other sources. There are
+`MAX_DESTINATIONS` of them at most. The series of a destination are removed when this replica no
+longer sends to it.
 """
 
 from __future__ import annotations
@@ -14,36 +15,34 @@ from prometheus_client import Counter, Gauge
 from hogsend.contract.activity import Activity, AnalyticsActivity
 from hogsend.service.activity import level, total
 
-OF = ("source", "destination")
+LABELS = ("source", "destination")
 
-SETTLED = Counter("hogsend_delivery_events", "Events done with, by outcome", [*OF, "outcome"])
-RETRIES = Counter("hogsend_delivery_retries", "Events that are tried again after a failure", OF)
-WAITING = Gauge("hogsend_delivery_waiting", "Events in memory", OF)
-LAG = Gauge("hogsend_delivery_lag", "Events that wait in the stream", OF)
-LAG_SECONDS = Gauge(
-    "hogsend_delivery_lag_seconds", "How long the oldest event that was not sent yet has waited", OF
-)
+SETTLED = Counter("hogsend_delivery_events", "Settled events, by outcome", [*LABELS, "outcome"])
+RETRIES = Counter("hogsend_delivery_retries", "Events that are tried again after a failure", LABELS)
+WAITING = Gauge("hogsend_delivery_waiting", "Events in memory", LABELS)
+LAG = Gauge("hogsend_delivery_lag", "Events that wait in the stream", LABELS)
+LAG_SECONDS = Gauge("hogsend_delivery_lag_seconds", "Age of the oldest unsent event", LABELS)
 DEAD_LETTERS = Counter(
-    "hogsend_delivery_dead_letters", "Events set aside instead of sent", [*OF, "reason"]
+    "hogsend_delivery_dead_letters", "Events that became dead letters", [*LABELS, "reason"]
 )
 
 
 def forget(source: str, destination: str) -> None:
-    """Remove the series of a source that this replica does not send any more.
+    """Remove the series of a source that this replica no longer sends.
 
-    Those of destinations are removed altogether, so that no series outlives its destination; those
-    of other sources only where they would go on saying what waits.
+    The gauges are removed for every source, because they would keep an outdated value. The counters
+    are removed only for destinations, so that no series outlives its destination.
     """
-    measured: list[Any] = [WAITING, LAG, LAG_SECONDS]
+    metrics: list[Any] = [WAITING, LAG, LAG_SECONDS]
     if destination:
-        measured += [RETRIES, SETTLED, DEAD_LETTERS]
-    for metric in measured:
+        metrics += [RETRIES, SETTLED, DEAD_LETTERS]
+    for metric in metrics:
         with suppress(KeyError):
             metric.remove_by_labels({"source": source, "destination": destination})
 
 
 def activity() -> Activity:
-    """Say what this process did."""
+    """Report what this process has delivered."""
     return Activity(
         analytics=AnalyticsActivity(
             delivered=total(SETTLED, outcome="delivered"),

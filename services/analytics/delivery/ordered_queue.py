@@ -1,7 +1,7 @@
-"""Which events may be sent now, so that each key's events stay in order.
+"""A queue that keeps the events of each key in order.
 
-The key is the person an event is about. While the first event of a key is in flight or waits for
-its next attempt, later events of that key wait behind it. Other keys go on.
+The key of an event is its person. While the first event of a key is in flight or waits for its next
+attempt, later events of that key wait for it. Events of other keys are still sent.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from services.analytics.delivery.generations import Generations
 
 Origin = TypeVar("Origin")
 Place: TypeAlias = tuple[int, datetime | None]
-"""A position in a stream, and when the stream took what is there.
+"""The position (sequence) of a message in its stream, and when the stream stored it.
 
-A stream that is made anew has the same positions again, with other messages.
+The time is needed because a stream that is created again reuses the positions for other messages.
 """
 
 MAX_BATCH_BYTES = 4 * 1024 * 1024
@@ -28,67 +28,70 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024
 
 @dataclass(eq=False)
 class Entry(Generic[Origin]):
-    """An event that waits to be sent."""
+    """An event in the queue."""
 
     position: int
-    """Its place in the stream; lower positions go first within a key and a generation."""
+    """Its sequence in the stream; lower positions are sent first within a key and a generation."""
     key: str
     body: bytes
     origin: Origin
-    """What the event was read from, to be settled once the event is done."""
+    """The message that the event was read from; it is settled when the event is done."""
     queued_at: datetime | None = None
-    """When the stream took it."""
+    """When the stream stored the message."""
     revision: object = None
-    """Of the source, when `body` was made."""
+    """Revision of the source that `body` was mapped with."""
     attempts: int = 0
     refusals: int = 0
-    """How many of them PostHog refused for good."""
-    looked_at: float = 0.0
-    """Seconds on the caller's clock: when it was last known that its stream has it."""
+    """How many attempts PostHog refused with an error that is not temporary."""
+    checked_at: float = 0.0
+    """Seconds on the caller's clock: when the message was last known to be in its stream."""
     first_tried_at: float = math.inf
     """Seconds on the caller's clock; infinite before the first attempt."""
     due_at: float = 0.0
     """Seconds on the caller's clock; the event is not sent earlier."""
     max_batch: float = math.inf
-    """Largest batch it may be part of; shrinks to find the event that makes a batch fail."""
+    """Largest batch it may be part of; shrinks to isolate the event that makes a batch fail."""
     in_flight: bool = field(default=False, repr=False)
     generation: int = 0
-    """Which of the streams that had one name after each other it is of; the queue finds out."""
+    """Number of the stream that the message is from, see `Generations`; set by the queue."""
 
     @property
     def place(self) -> Place:
-        """What tells it from every other event."""
+        """Identifies the event in the queue."""
         return self.position, self.queued_at
 
     @property
     def order(self) -> tuple[int, int]:
-        """What is lower is sent first within a key."""
+        """Sort key: within a key, entries with lower values are sent first."""
         return self.generation, self.position
 
 
 class OrderedQueue(Generic[Origin]):
-    """The waiting events of one source."""
+    """The queued events of one source."""
 
     def __init__(self) -> None:
         self._entries: dict[Place, Entry[Origin]] = {}
         self._is_sorted = True
         self._generations = Generations()
         self.bytes = 0
-        """How many bytes the bodies of all entries are."""
+        """Total size of the bodies of all entries."""
 
     def __len__(self) -> int:
-        """Count the entries, those in flight included."""
+        """Count the entries, including those in flight."""
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Entry[Origin]]:
-        """Every entry, those in flight included."""
+        """Iterate over the entries, including those in flight."""
         return iter(self._entries.values())
 
     def add(self, entry: Entry[Origin]) -> bool:
-        """Queue an entry; False when it is queued already, which renews its origin."""
-        known = self._entries.get(entry.place)
-        if known is not None:
-            known.origin = entry.origin
+        """Queue an entry. If it is queued already, only replace its origin, and return False.
+
+        The origin of a redelivered message is the one to acknowledge.
+        """
+        queued = self._entries.get(entry.place)
+        if queued is not None:
+            queued.origin = entry.origin
             return False
         if entry.queued_at is not None:
             entry.generation = self._generations.of(entry.position, entry.queued_at)
@@ -99,50 +102,51 @@ class OrderedQueue(Generic[Origin]):
         return True
 
     def rewrite(self, entry: Entry[Origin], body: bytes, revision: object) -> None:
-        """Give a queued entry the body that its source makes of it at another revision."""
+        """Replace the body of a queued entry with the one of another revision of its source."""
         self.bytes += len(body) - len(entry.body)
         entry.body, entry.revision = body, revision
 
     def take(self, now: float, max_batch: int) -> list[Entry[Origin]]:
-        """Entries to send together now, marked as in flight; empty when none may be sent.
+        """Return entries to send together now, and mark them as in flight.
 
-        A key is blocked as soon as one of its entries cannot be taken: a later one must not
+        When an entry cannot be taken, later entries of its key are not taken either: they must not
         overtake it.
         """
         self._sort()
         batch: list[Entry[Origin]] = []
         blocked: set[str] = set()
-        limit, room = float(max_batch), MAX_BATCH_BYTES
+        limit, remaining_bytes = float(max_batch), MAX_BATCH_BYTES
         for entry in self._entries.values():
             if entry.in_flight or entry.due_at > now or entry.key in blocked:
                 blocked.add(entry.key)
                 continue
             limit_with_entry = min(limit, entry.max_batch)
-            if len(batch) + 1 > limit_with_entry or (batch and len(entry.body) > room):
+            is_too_large = bool(batch) and len(entry.body) > remaining_bytes
+            if len(batch) + 1 > limit_with_entry or is_too_large:
                 blocked.add(entry.key)
                 if len(batch) >= limit:
                     break
                 continue
             limit = limit_with_entry
-            room -= len(entry.body)
+            remaining_bytes -= len(entry.body)
             batch.append(entry)
         for entry in batch:
             entry.in_flight = True
         return batch
 
     def remove(self, entries: Iterable[Entry[Origin]]) -> None:
-        """Forget entries that are done."""
+        """Remove entries that are settled."""
         for entry in entries:
             if self._entries.pop(entry.place, None) is not None:
                 self.bytes -= len(entry.body)
 
     def release(self, entries: Iterable[Entry[Origin]]) -> None:
-        """Let entries wait again; removed ones are unaffected."""
+        """Mark entries as no longer in flight; removed entries are unaffected."""
         for entry in entries:
             entry.in_flight = False
 
     def next_due(self, now: float) -> float | None:
-        """Seconds until the first delayed entry may be sent; None when no entry is delayed."""
+        """Return the seconds until the first delayed entry is due; None when none is delayed."""
         delays = [
             entry.due_at - now
             for entry in self._entries.values()

@@ -1,7 +1,8 @@
-"""How far every durable consumer was read, in PostgreSQL.
+"""Saves in PostgreSQL how far each durable consumer has read its stream.
 
-JetStream keeps that with the consumer, and forgets it with the consumer. One that is deleted while
-no replica runs would leave out what is published until it is made again.
+JetStream stores the position in the consumer, so it is lost when the consumer is deleted. Without a
+saved position, a consumer that is deleted while no replica runs would skip the messages that are
+published until it is created again.
 """
 
 from __future__ import annotations
@@ -22,63 +23,63 @@ _queries: Any = aiosql.from_path(Path(__file__).with_name("positions.sql"), "asy
 
 
 class SavedPosition(msgspec.Struct, frozen=True, kw_only=True):
-    """Where one durable was when it was last looked at."""
+    """The position of one durable consumer, as it was last read from JetStream."""
 
     stream: StreamName
     durable: str
     stream_made_at: datetime
-    """Tells the streams apart that had one name after each other."""
+    """When the stream was created. A stream that is created again has the same name."""
     acknowledged: int
-    """Sequence up to which everything was acknowledged."""
+    """Sequence up to which all messages were acknowledged."""
 
 
 class Positions(Protocol):
-    """Keep positions. Every method raises `Unavailable` while they cannot be reached."""
+    """Storage of positions. Every method raises `Unavailable` while it cannot be reached."""
 
     async def get(self, stream: StreamName, durable: str) -> SavedPosition | None:
-        """Where a durable was; None when that is not known."""
+        """Return the position of a durable; None when none is saved."""
 
     async def durables(self, stream: StreamName) -> Sequence[str]:
-        """Durables of a stream whose position is kept."""
+        """Return the durables of a stream that have a saved position."""
 
     async def save(self, positions: Sequence[SavedPosition]) -> None:
-        """Keep positions instead of those that are kept."""
+        """Save positions; each replaces the saved position of its durable."""
 
     async def forget(self, stream: StreamName, durable: str) -> None:
-        """Keep a durable's position no longer."""
+        """Delete the position of a durable, if one is saved."""
 
 
-class KeptPosition:
-    """One durable's position, as it is used and as it is kept."""
+class TrackedPosition:
+    """The current position of one durable, which can be loaded from and saved to storage."""
 
-    def __init__(self, kept: Positions, stream: StreamName, durable: str) -> None:
-        """Know nothing yet."""
+    def __init__(self, storage: Positions, stream: StreamName, durable: str) -> None:
+        """Start without a position."""
         self.position = Position()
-        self._kept = kept
+        self._storage = storage
         self._stream = stream
         self._durable = durable
 
-    async def recall(self) -> None:
-        """Go on from where it is kept to be.
+    async def load(self) -> None:
+        """Continue from the saved position, if there is one.
 
         Raises:
-            Unavailable: that cannot be found out now.
+            Unavailable: the storage cannot be reached.
         """
-        known = await self._kept.get(self._stream, self._durable)
-        if known is not None:
-            self.position.copy_from(Position(known.stream_made_at, known.acknowledged))
+        saved = await self._storage.get(self._stream, self._durable)
+        if saved is not None:
+            self.position.copy_from(Position(saved.stream_made_at, saved.acknowledged))
 
-    async def keep(self) -> None:
-        """Keep it as it is.
+    async def save(self) -> None:
+        """Save the current position, if there is one.
 
         Raises:
-            Unavailable: that is not possible now.
+            Unavailable: the storage cannot be reached.
         """
-        if (now := self.now()) is not None:
-            await self._kept.save([now])
+        if (current := self.current()) is not None:
+            await self._storage.save([current])
 
-    def now(self) -> SavedPosition | None:
-        """What is to be kept; None while nothing is known."""
+    def current(self) -> SavedPosition | None:
+        """Return the current position; None before the first one is known."""
         if self.position.stream_created_at is None:
             return None
         return SavedPosition(
@@ -96,7 +97,7 @@ class PositionStore:
         self._database = database
 
     async def get(self, stream: StreamName, durable: str) -> SavedPosition | None:
-        """Where a durable was; None when that is not known."""
+        """Return the position of a durable; None when none is saved."""
         async with self._database.transaction() as connection:
             row = await _queries.position(connection, stream=stream.value, durable=durable)
         if row is None:
@@ -109,18 +110,18 @@ class PositionStore:
         )
 
     async def durables(self, stream: StreamName) -> Sequence[str]:
-        """Durables of a stream whose position is kept."""
+        """Return the durables of a stream that have a saved position."""
         async with self._database.transaction() as connection:
-            found = _queries.durables(connection, stream=stream.value)
-            return [row["durable"] async for row in found]
+            rows = _queries.durables(connection, stream=stream.value)
+            return [row["durable"] async for row in rows]
 
     async def save(self, positions: Sequence[SavedPosition]) -> None:
-        """Keep positions instead of those that are kept."""
+        """Save positions; each replaces the saved position of its durable."""
         document = msgspec.json.encode(positions).decode()
         async with self._database.transaction() as connection:
             await _queries.save(connection, positions=document)
 
     async def forget(self, stream: StreamName, durable: str) -> None:
-        """Keep a durable's position no longer."""
+        """Delete the position of a durable, if one is saved."""
         async with self._database.transaction() as connection:
             await _queries.forget(connection, stream=stream.value, durable=durable)

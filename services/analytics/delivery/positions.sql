@@ -1,13 +1,13 @@
 -- name: position(stream, durable)^
--- How far a durable was read.
+-- The saved position of a durable.
 SELECT stream_made_at, acknowledged FROM positions WHERE stream = :stream AND durable = :durable;
 
 -- name: durables(stream)
--- Durables of a stream whose position is kept.
+-- Durables of a stream that have a saved position.
 SELECT durable FROM positions WHERE stream = :stream ORDER BY durable;
 
 -- name: save(positions)!
--- Keep how far durables were read, be it less than before: a stream may have been restored.
+-- Save positions. A lower one replaces a higher one, too: a stream may have been restored.
 INSERT INTO positions (stream, durable, stream_made_at, acknowledged)
 SELECT stream, durable, stream_made_at, acknowledged
 FROM json_to_recordset(:positions::json) AS position
@@ -16,5 +16,5 @@ ON CONFLICT (stream, durable) DO UPDATE SET stream_made_at = excluded.stream_mad
     acknowledged = excluded.acknowledged, saved_at = now();
 
 -- name: forget(stream, durable)!
--- The durable is not wanted any more.
+-- Delete the position of a durable whose consumer is deleted.
 DELETE FROM positions WHERE stream = :stream AND durable = :durable;

@@ -1,4 +1,4 @@
-"""When a delivery is tried again, and when no more (contract 6.5)."""
+"""The retry policy of deliveries (contract 6.5)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import msgspec
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """Exponential delays with jitter, within a limit of attempts and of time."""
+    """Exponential backoff with jitter, with a limit on attempts and on total time."""
 
     max_attempts: int = 8
     base_delay: float = 5.0
     """Seconds, doubled with every attempt."""
     max_delay: float = 21_600.0
-    """Seconds: the longest delay, and how long after its first attempt an event is still tried."""
+    """Seconds: the longest delay, and the longest time between the first and the last attempt."""
 
     def delay_after(
         self,
@@ -24,13 +24,13 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         retry_after: float | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> float | None:
-        """Seconds to wait before the next attempt; None when there is none.
+        """Return the seconds to wait before the next attempt; None when there is none.
 
         Args:
             attempts: attempts made so far.
             elapsed: seconds since the first attempt.
             retry_after: seconds PostHog asked to wait.
-            jitter: gives a number between 0 and 1.
+            jitter: returns a number between 0 and 1.
         """
         if attempts >= self.max_attempts:
             return None

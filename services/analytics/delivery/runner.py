@@ -1,4 +1,4 @@
-"""Everything that is sent to PostHog: one sender for each source, while this replica leads."""
+"""Sends everything to PostHog while this replica leads: one sender for each source."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from services.analytics.delivery.batch_delivery import BatchSender
 from services.analytics.delivery.destination_consumers import DestinationConsumers
 from services.analytics.delivery.destination_senders import DestinationSenders
 from services.analytics.delivery.failing import FailingConsumers
-from services.analytics.delivery.heard_writes import HeardWrites
 from services.analytics.delivery.retry import RetryPolicy
 from services.analytics.delivery.sender import Sender
 from services.analytics.delivery.shielded import shielded
+from services.analytics.delivery.sources.built_in import built_in_sources
 from services.analytics.delivery.sources.destination import DestinationSource
 from services.analytics.delivery.sources.mirror import MirrorSource
 from services.analytics.delivery.sources.source import Source
-from services.analytics.delivery.sources.standing import standing_sources
 from services.analytics.delivery.streams import DeliveryMessage, Streams
+from services.analytics.delivery.write_recorder import WriteRecorder
 from services.analytics.destinations.default_destination import DefaultDestination
 from services.analytics.destinations.model import Destination
 from services.analytics.destinations.store import DestinationStore
@@ -36,15 +36,16 @@ log = structlog.get_logger(__name__)
 RESTART_SECONDS = 1.0
 READY_POLL_SECONDS = 0.2
 POSITIONS_SECONDS = 1.0
-"""How often positions are saved. What is sent in between is sent again, under the same uuid, when a
-consumer is deleted and the process that read it dies at once."""
-LAST_SAVE_SECONDS = 2.0
+"""How often positions are saved. If a consumer is deleted and the process that read it dies right
+then, events that were sent after the last save are sent again, under the same uuid."""
+SAVE_SECONDS = 2.0
+"""Longest time to save positions."""
 LAG_SECONDS = 5.0
-"""How often is measured how long events have waited."""
+"""How often the age of the oldest event is measured."""
 
 
 class DeliveryRunner:
-    """The senders of one replica."""
+    """Runs the senders of one replica."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class DeliveryRunner:
         capture: BatchSender,
         project_key: ProjectKey,
         store: DestinationStore,
-        heard: HeardWrites,
+        recorder: WriteRecorder,
         settings: AnalyticsSettings,
         failing: FailingConsumers | None = None,
     ) -> None:
@@ -61,7 +62,7 @@ class DeliveryRunner:
         self._capture = capture
         self._project_key = project_key
         self._store = store
-        self._heard = heard
+        self._recorder = recorder
         self._settings = settings
         self._failing = failing
         self._policy = RetryPolicy(
@@ -80,12 +81,12 @@ class DeliveryRunner:
         work = [
             *(
                 self._keep_sending(source)
-                for source in standing_sources(self._project_key, self._settings)
+                for source in built_in_sources(self._project_key, self._settings)
             ),
             self._destination_senders().run(),
             self._drop_mirror_if_off(),
-            self._keep_positions(),
-            self._keep_measuring(),
+            self._save_positions_forever(),
+            self._measure_lag_forever(),
         ]
         tasks = [asyncio.create_task(part) for part in work]
         try:
@@ -97,9 +98,10 @@ class DeliveryRunner:
     async def enqueue(self, messages: Sequence[DeliveryMessage]) -> None:
         """Hand messages of one consumer to its sender."""
         sender = self._senders.get(messages[0].durable)
-        # Without one the consumer is being stopped, and gives the messages back.
+        # Without a sender the consumer is being stopped, and naks the messages.
         if sender is not None:
-            await self._heard.missed(messages, reads_on=sender.reads_on_after(messages))
+            can_pull_more = sender.can_pull_more_after(messages)
+            await self._recorder.record_missed(messages, can_pull_more=can_pull_more)
             await sender.enqueue(messages)
 
     def _destination_senders(self) -> DestinationSenders:
@@ -127,37 +129,41 @@ class DeliveryRunner:
             try:
                 await sender.run()
             except Exception as error:
-                # A defect. What was in memory was given back, and the next sender reads it again.
+                # A defect. The consumer nak'ed the messages in memory, and the next sender reads
+                # them again.
                 FAILURES.labels("sender", type(error).__name__).inc()
                 log.exception("sender failed and is restarted", source=source.name)
             finally:
                 del self._senders[source.subscription.durable]
                 if source.subscription.stream is StreamName.PERSONS:
-                    await self._heard.hear_captures()
+                    await self._recorder.subscribe_to_captures()
             await asyncio.sleep(RESTART_SECONDS)
 
-    async def _keep_measuring(self) -> None:
+    async def _measure_lag_forever(self) -> None:
         while True:
             await asyncio.sleep(LAG_SECONDS)
             now = datetime.now(UTC)
             for sender in self._senders.values():
                 sender.measure_lag(now)
 
-    async def _keep_positions(self) -> None:
+    async def _save_positions_forever(self) -> None:
         while True:
             await asyncio.sleep(POSITIONS_SECONDS)
             await self._save_positions()
 
     async def _save_positions(self) -> None:
         try:
-            async with asyncio.timeout(LAST_SAVE_SECONDS):
+            async with asyncio.timeout(SAVE_SECONDS):
                 await self._streams.save_positions()
         except (Unavailable, TimeoutError) as error:
             FAILURES.labels("positions", type(error).__name__).inc()
             log.warning("positions not saved", reason=str(error))
 
     async def _drop_mirror_if_off(self) -> None:
-        """Delete the mirror's consumer, or the next one would begin with events of the pause."""
+        """Delete the mirror's consumer while the mirror is off.
+
+        Otherwise the mirror would start with the events of the pause when it is on again.
+        """
         if self._settings.analytics_event_mirror:
             return
         try:

@@ -1,8 +1,8 @@
 """Sends one source's events to PostHog: in batches, each person's in order, at least once.
 
-Every event in memory stays unacknowledged in its stream until PostHog has taken it or it is a dead
-letter. So a crash loses nothing, and an event that is sent twice carries the same uuid, by which
-PostHog recognizes it.
+An event stays unacknowledged in its stream until PostHog has accepted it or it is a dead letter. So
+a crash loses no event. An event that is sent twice has the same uuid, by which PostHog deduplicates
+it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from services.analytics.delivery.streams import (
 )
 
 MAX_BATCH = 500
-"""Events in one request at most."""
+"""Limit of events in one request."""
 CONCURRENT_REQUESTS = 2
-"""Requests of one source at a time."""
+"""Concurrent requests of one source."""
 MAX_QUEUED_BYTES = 8 * 1024 * 1024
-"""Events of one source that wait in memory; no more are pulled before some are done.
+"""Size of one source's queue above which no more messages are pulled.
 
-The last pull may bring `hogsend.transport.pull.BATCH_BYTES` more than that.
+The last pull may exceed it by `hogsend.transport.pull.BATCH_BYTES`.
 """
 CONSUMER_RETRY_SECONDS = 1.0
 
@@ -70,17 +70,19 @@ class Sender:
             health=health,
         )
         self._work = asyncio.Event()
-        self._room = asyncio.Event()
+        self._capacity = asyncio.Event()
+        """Set when the queue may have shrunk."""
 
     async def run(self) -> None:
-        """Send until cancelled; what is in memory then, the consumer gives back."""
+        """Send until cancelled. The consumer then naks the messages that were not handled."""
         consuming: list[asyncio.Task[None]] = []
         sending: list[asyncio.Task[None]] = []
         try:
             await self._hold_for_previous_leader()
             consuming.append(asyncio.create_task(self._consumer.run()))
             sending += [asyncio.create_task(self._send()) for _ in range(CONCURRENT_REQUESTS)]
-            # Not gather: that would cancel them all at once.
+            # Not `gather`: on cancellation it would cancel all tasks at once, and `_finish` needs
+            # an order.
             ended, _ = await asyncio.wait(
                 [*consuming, *sending], return_when=asyncio.FIRST_COMPLETED
             )
@@ -90,31 +92,31 @@ class Sender:
             await shielded(self._finish(consuming, sending))
 
     async def enqueue(self, messages: Sequence[DeliveryMessage]) -> None:
-        """Take messages from the consumer; returns once there is room for more."""
+        """Queue messages of the consumer; returns once the queue has capacity for more."""
         await self._intake.enqueue(messages)
         LAG.labels(*self._measured).set(messages[-1].pending)
         self._wake_senders()
         while self._queue.bytes > MAX_QUEUED_BYTES:
-            self._room.clear()
-            await self._room.wait()
+            self._capacity.clear()
+            await self._capacity.wait()
 
-    def reads_on_after(self, messages: Sequence[DeliveryMessage]) -> bool:
-        """Whether more can be read after these, whatever PostHog takes meanwhile."""
+    def can_pull_more_after(self, messages: Sequence[DeliveryMessage]) -> bool:
+        """Whether more messages can be pulled after these even if PostHog accepts no events."""
         count = len(self._queue) + len(messages)
         size = self._queue.bytes + sum(len(message.body) for message in messages)
         return count <= MAX_UNACKNOWLEDGED // 2 and size <= MAX_QUEUED_BYTES // 2
 
     def measure_lag(self, now: datetime) -> None:
-        """Say how long the oldest event has waited by now; what waits in the stream is younger."""
+        """Set the lag metric to the age of the oldest queued event; the stream has newer ones."""
         oldest = min((entry.origin.queued_at for entry in self._queue), default=now)
         LAG_SECONDS.labels(*self._measured).set(max(0.0, (now - oldest).total_seconds()))
 
     async def _hold_for_previous_leader(self) -> None:
-        """Count the unacknowledged messages of the previous leader, and hold sending for them."""
+        """Hold sending until the previous leader's unacknowledged messages are redelivered."""
         unacknowledged, _ = await retry_until_available(
             self._consumer.create, wait_max=CONSUMER_RETRY_SECONDS
         )
-        # They come again a moment after the ack wait.
+        # JetStream redelivers them a moment after the ack wait.
         self._gate.hold_for_redeliveries(unacknowledged, _now() + ACK_WAIT_SECONDS + 1)
 
     async def _send(self) -> None:
@@ -141,12 +143,13 @@ class Sender:
     def _wake_senders(self) -> None:
         WAITING.labels(*self._measured).set(len(self._queue))
         self._work.set()
-        self._room.set()
+        self._capacity.set()
 
     async def _finish(
         self, consuming: Sequence[asyncio.Task[None]], sending: Sequence[asyncio.Task[None]]
     ) -> None:
-        # In this order: given back first, an event that PostHog has just taken would come again.
+        # Sending ends first: a nak of a message whose event PostHog just accepted would have it
+        # sent again.
         await cancel_all(*sending)
         await cancel_all(*consuming)
         forget(*self._measured)

@@ -1,4 +1,4 @@
-"""How a message ends: its outcome is recorded, and then it is acknowledged."""
+"""Settles messages: records the outcome in the delivery history, then acknowledges the message."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ from services.analytics.destinations.store import Outcome
 log = structlog.get_logger(__name__)
 
 HISTORY_SECONDS = 2.0
-"""Longest that an acknowledgement waits for the history to be written."""
-AGAIN_SECONDS = 5.0
-"""Until a message is delivered again that could not be kept as a dead letter."""
+"""Longest wait of an acknowledgement for the history to be written."""
+NAK_SECONDS = 5.0
+"""Delay before the redelivery of a message that could not be published as a dead letter."""
 REMEMBERED_PLACES = 10_000
 
 
 class Settlement:
     """Settles the messages of one source.
 
-    The history is written first: a reader who sees a message acknowledged finds its outcome there.
-    It is for people, so a message is acknowledged even when PostgreSQL cannot take its outcome.
+    The history is written before the acknowledgement, so the outcome of an acknowledged message is
+    in it. The history is informational: a message is acknowledged even when PostgreSQL cannot
+    store its outcome.
     """
 
     def __init__(self, source: Source) -> None:
@@ -41,7 +42,7 @@ class Settlement:
         self._settled = RecentPlaces(REMEMBERED_PLACES)
 
     def is_settled(self, message: DeliveryMessage) -> bool:
-        """Whether it was settled before: it comes again when its acknowledgement was lost."""
+        """Whether a message was settled before: its acknowledgement was lost."""
         return (message.position, message.queued_at) in self._settled
 
     async def settle(
@@ -53,10 +54,10 @@ class Settlement:
         """Record outcomes, then acknowledge messages; neither failure is raised.
 
         Args:
-            messages: all of them ended alike.
-            status: how they ended, to be counted; None for what was never an event.
-            outcomes: gone through only for a source that has a history. Most have none, and
-                describing each event would be a twentieth of the work on it.
+            messages: messages with the same outcome.
+            status: the outcome, which is counted; None for messages that became no event.
+            outcomes: rows for the history. Iterated only for a source that has a history: creating
+                them for the other sources would be a twentieth of the work on each event.
         """
         if status is not None:
             SETTLED.labels(self._source.name, self._source.destination_id, status).inc(
@@ -69,27 +70,29 @@ class Settlement:
         await self.acknowledge(messages)
 
     async def acknowledge(self, messages: Sequence[DeliveryMessage]) -> None:
-        """Acknowledge messages; one whose acknowledgement is lost comes again."""
-        is_told = False
+        """Acknowledge messages; a message whose acknowledgement fails is redelivered."""
+        is_logged = False
         for message in messages:
             try:
                 await message.ack()
             except Unavailable as error:
                 FAILURES.labels("delivery_ack", error.code).inc()
-                if not is_told:
+                if not is_logged:
                     log.warning("not acknowledged", source=self._source.name, reason=str(error))
-                is_told = True
+                is_logged = True
 
-    async def set_aside(
+    async def publish_dead_letter(
         self, message: DeliveryMessage, why: Unprocessable, *, attempts: int
     ) -> bool:
-        """Keep a message as a dead letter; False when that is not possible now.
+        """Publish a message as a dead letter; False when that is not possible now.
 
-        It must not be settled then. One that does not wait here is given back: see `give_back`.
+        After False the message must not be settled. If it is not queued either, `nak` it.
         """
         source = self._source
         try:
-            await message.set_aside(why, attempts=attempts, headers=source.dead_letter_headers)
+            await message.publish_dead_letter(
+                why, attempts=attempts, headers=source.dead_letter_headers
+            )
         except HogsendError as error:
             FAILURES.labels("delivery_dead_letter", error.code).inc()
             log.warning("dead letter not kept", source=source.name, reason=str(error))
@@ -97,13 +100,13 @@ class Settlement:
         DEAD_LETTERS.labels(source.name, source.destination_id, why.reason).inc()
         return True
 
-    async def give_back(self, message: DeliveryMessage) -> None:
-        """Have a message delivered again in a while; it is in no queue here until then."""
+    async def nak(self, message: DeliveryMessage) -> None:
+        """Request redelivery after `NAK_SECONDS` of a message that is not queued here."""
         try:
-            await message.give_back(AGAIN_SECONDS)
+            await message.nak(NAK_SECONDS)
         except Unavailable as error:
             FAILURES.labels("delivery_ack", error.code).inc()
-            log.warning("not given back", source=self._source.name, reason=str(error))
+            log.warning("nak not sent", source=self._source.name, reason=str(error))
 
     async def _record(self, outcomes: Sequence[Outcome]) -> None:
         try:
@@ -149,7 +152,7 @@ def outcome_of(
     response_status: int | None = None,
     error: str | None = None,
 ) -> Outcome:
-    """What became of a message, for the history."""
+    """Return the row of the delivery history for a message."""
     return Outcome(
         event_id=message_id(message.headers) or _id_in(message),
         event_type=message.subject.split(".", 2)[2],
@@ -161,6 +164,9 @@ def outcome_of(
 
 
 def _id_in(message: DeliveryMessage) -> str:
-    """What the library would have published it as: the trace of an event looks for that."""
-    happened = decode_engagement(message)
-    return str(message.position) if happened is None else engagement_message_id(happened)
+    """Return the id that the library would have set on a message without an id header.
+
+    The trace of an event looks up deliveries by that id.
+    """
+    report = decode_engagement(message)
+    return str(message.position) if report is None else engagement_message_id(report)

@@ -1,4 +1,4 @@
-"""Work that a stop must not interrupt."""
+"""Runs work to its end when the task is cancelled, as on shutdown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 
 
 async def shielded(work: Coroutine[Any, Any, None]) -> None:
-    """Finish `work` before a cancellation takes effect, however often it is cancelled."""
+    """Await `work` to its end, then raise a cancellation that arrived meanwhile.
+
+    Unlike `asyncio.shield`, this also waits for the work when it is cancelled repeatedly.
+    """
     task = asyncio.create_task(work)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():

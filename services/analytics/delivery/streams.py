@@ -1,6 +1,6 @@
-"""What delivery needs from the streams it reads, without naming the broker.
+"""The interface of the streams that delivery reads, independent of the broker.
 
-`jetstream.py` implements it for JetStream; unit tests have an implementation in memory.
+`jetstream.py` implements it for JetStream; unit tests implement it in memory.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from hogsend.service.dead_letters import Unprocessable
 from services.analytics.delivery.ordered_queue import Place
 
 ACK_WAIT_SECONDS = 10
-"""A message is delivered again when nothing is said about it for so long."""
+"""A message is redelivered when it is neither acknowledged nor kept in progress for this long."""
 MAX_UNACKNOWLEDGED = 2000
-"""Events of one source in memory at most; the others wait in the stream."""
+"""Limit of events of one source in memory; further events wait in the stream."""
 
 
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):
-    """Which messages one source reads, and under which name its progress is kept."""
+    """The messages that a source reads, and the name of its durable consumer."""
 
     stream: StreamName
     subject: str
     durable: str
     new_only: bool = False
-    """Whether reading starts with what is published after the consumer was created."""
+    """Whether the consumer skips messages that were published before it was created."""
 
 
 class ReadableMessage(Protocol):
@@ -36,66 +36,67 @@ class ReadableMessage(Protocol):
 
     @property
     def subject(self) -> str:
-        """Subject it was published on."""
+        """Subject that the message was published on."""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Its headers; empty when it has none."""
+        """Headers of the message; empty when it has none."""
 
     @property
     def body(self) -> bytes:
-        """Its payload."""
+        """Payload of the message."""
 
     @property
     def position(self) -> int:
-        """Its sequence in the stream."""
+        """Sequence of the message in its stream."""
 
     @property
     def queued_at(self) -> datetime:
-        """When the stream took it."""
+        """When the stream stored the message."""
 
 
 class DeliveryMessage(ReadableMessage, Protocol):
-    """A message that is delivered again unless it is acknowledged."""
+    """A message that is redelivered unless it is acknowledged."""
 
     @property
     def durable(self) -> str:
-        """Name of the consumer that delivered it."""
+        """Name of the consumer that delivered the message."""
 
     @property
     def deliveries(self) -> int:
-        """How often it has been delivered; 1 the first time."""
+        """How often the message was delivered; 1 the first time."""
 
     @property
     def pending(self) -> int:
-        """How many messages wait behind it in the stream."""
+        """How many messages of the consumer wait in the stream after this one."""
 
     async def ack(self) -> None:
-        """Acknowledge it; has no effect the second time.
+        """Acknowledge the message; has no effect the second time.
 
         Raises:
-            Unavailable: the broker cannot be told; the message is delivered again.
+            Unavailable: the broker cannot be reached; the message is redelivered.
         """
 
-    async def give_back(self, seconds: float) -> None:
-        """Have it delivered again after so many seconds: nothing is done about it until then.
+    async def nak(self, seconds: float) -> None:
+        """Request redelivery of the message after `seconds`.
 
         Raises:
-            Unavailable: the broker cannot be told; it is delivered again after the ack wait.
+            Unavailable: the broker cannot be reached; the message is redelivered after the ack
+                wait.
         """
 
-    async def set_aside(
+    async def publish_dead_letter(
         self, why: Unprocessable, *, attempts: int, headers: Mapping[str, str]
     ) -> None:
-        """Keep it as a dead letter; it may be acknowledged when this returns.
+        """Publish the message as a dead letter; it may be acknowledged when this returns.
 
         Args:
             why: reason and detail.
-            attempts: how often it was tried to be sent.
-            headers: added to its own when the dead letter is replayed.
+            attempts: number of attempts to send it.
+            headers: added to the message's own headers when the dead letter is replayed.
 
         Raises:
-            HogsendError: it cannot be kept now.
+            HogsendError: the dead letter cannot be stored now.
         """
 
 
@@ -103,26 +104,26 @@ class Consumer(Protocol):
     """A durable consumer."""
 
     async def create(self) -> int:
-        """Create it unless it exists; give the number of its unacknowledged messages.
+        """Create the consumer unless it exists, and return its number of unacknowledged messages.
 
         Raises:
             Unavailable: the broker cannot be reached, or the stream does not exist yet.
         """
 
-    async def deleted(self, places: Collection[Place]) -> Collection[Place]:
-        """Say which of its unacknowledged messages the stream has no more, as after an erasure.
+    async def find_deleted(self, places: Collection[Place]) -> Collection[Place]:
+        """Return the unacknowledged messages that were deleted from the stream, as by an erasure.
 
-        What was lost with the stream itself is not among them.
+        Messages that were lost because the stream itself was lost or restored are not included.
 
         Raises:
-            HogsendError: that cannot be found out now.
+            HogsendError: the broker does not report this now.
         """
 
     async def run(self) -> None:
-        """Hand its messages to `DeliveryRunner.enqueue` until cancelled.
+        """Pass the consumer's messages to `DeliveryRunner.enqueue` until cancelled.
 
-        Until they are acknowledged, they are kept from being delivered again. What is left when it
-        is cancelled is given back to the broker.
+        Heartbeats prevent the redelivery of messages in memory. On cancellation, messages that were
+        not acknowledged are nak'ed.
         """
 
 
@@ -134,24 +135,24 @@ class Streams(Protocol):
         """Whether consumers can run now."""
 
     def consumer(self, subscription: Subscription) -> Consumer:
-        """The durable consumer of a subscription, which may not exist yet."""
+        """Return the durable consumer of a subscription, which may not exist yet."""
 
     async def durables(self, stream: StreamName) -> Collection[str]:
-        """Names of all durable consumers of a stream, and of those whose position is kept.
+        """Return the names of a stream's durable consumers, and of those with a saved position.
 
         Raises:
             Unavailable: the broker cannot be reached, or the stream does not exist yet.
         """
 
     async def delete_consumer(self, stream: StreamName, durable: str) -> None:
-        """Delete a durable consumer, if it exists, and forget how far it was read.
+        """Delete a durable consumer, if it exists, and its saved position.
 
         Raises:
             Unavailable: the broker or PostgreSQL cannot be reached.
         """
 
     async def save_positions(self) -> None:
-        """Keep how far consumers were read, for when they are deleted while no replica runs.
+        """Save the positions of consumers, in case they are deleted while no replica runs.
 
         Raises:
             Unavailable: the broker or PostgreSQL cannot be reached.

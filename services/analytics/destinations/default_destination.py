@@ -1,7 +1,7 @@
 """The default destination: the email funnel and contact changes (contract 6.1).
 
-It stores no key and no host of its own and captures wherever the instance does. So a rotated
-`POSTHOG_API_KEY` or a changed `POSTHOG_HOST` needs no update of the row.
+It has no key or host of its own and captures in the instance's project. So a rotated
+`POSTHOG_API_KEY` or a changed `POSTHOG_HOST` needs no update of its row.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from services.analytics.project_key import ProjectKey
 log = structlog.get_logger(__name__)
 
 SENTINEL_URL = "posthog://capture"
-"""Never requested."""
-SYNC = "syncPersons"
+"""Placeholder; no request is sent to it."""
+SYNC_PERSONS = "syncPersons"
 
 DEFAULT_DESTINATION = CreateDestination(
     url=SENTINEL_URL,
     kind="posthog",
     event_types=list(FUNNEL),
-    config={"eventNames": {"email.clicked": "email.link_clicked"}, SYNC: True},
+    config={"eventNames": {"email.clicked": "email.link_clicked"}, SYNC_PERSONS: True},
 )
 
 
@@ -35,13 +35,13 @@ class DefaultDestination:
     """Creates the default destination, or completes it, once there is a project key."""
 
     def __init__(self, store: DestinationStore, project_key: ProjectKey, *, enabled: bool) -> None:
-        """Keep it in `store`; `enabled` is ENABLE_POSTHOG_DESTINATION."""
+        """Store it in `store`; `enabled` is ENABLE_POSTHOG_DESTINATION."""
         self._store = store
         self._project_key = project_key
         self._enabled = enabled
 
     async def ensure(self) -> bool:
-        """Create or complete it if that is possible now; True when nothing is left to do."""
+        """Create or complete it if there is a project key; False when this must be retried."""
         if not self._enabled:
             return True
         try:
@@ -57,9 +57,9 @@ class DefaultDestination:
 
 
 def with_missing_defaults(stored: Destination) -> Destination:
-    """Add the default event types and settings that are missing; what an operator set stays."""
+    """Add missing default event types and settings; values that an operator set are not changed."""
     missing = [type for type in FUNNEL if type not in stored.event_types]
-    given = stored.given if SYNC in stored.given else {**stored.given, SYNC: True}
+    given = stored.given if SYNC_PERSONS in stored.given else {**stored.given, SYNC_PERSONS: True}
     return msgspec.structs.replace(
         stored,
         event_types=[*stored.event_types, *missing],

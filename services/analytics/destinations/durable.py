@@ -1,4 +1,4 @@
-"""The name of a destination's durable consumer."""
+"""Names of the durable consumers of destinations."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ PREFIX = "destination-"
 
 
 def destination_durable(destination: UUID) -> str:
-    """Name of a destination's durable consumer."""
+    """Return the name of a destination's durable consumer."""
     return f"{PREFIX}{destination}"

@@ -26,12 +26,12 @@ class DestinationConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel
     """How a destination maps events and where it captures them."""
 
     api_key: str | None = None
-    """Its own project key; None means the instance's."""
+    """The destination's own project key; None means the instance's."""
     host: str | None = None
     event_names: dict[str, str] = {}
     """Names that events are captured under, by engagement type."""
     sync_persons: Any = None
-    """Stored as given; only a literal true counts."""
+    """Stored as the operator gave it; only JSON's `true` enables it."""
     unsubscribed_property_key: str | None = None
 
     @property
@@ -53,7 +53,7 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     description: str | None
     event_types: list[str]
     given: Properties
-    """The config as the operator gave it, with the fields that Hogsend does not read."""
+    """The config as the operator gave it, including fields that Hogsend does not use."""
     config: DestinationConfig
     disabled: bool
     is_default: bool
@@ -63,7 +63,7 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
     def shown(self) -> OutboundDestination:
-        """The destination as it may be shown, with its key masked."""
+        """Return the destination as the API shows it, with the key masked."""
         return OutboundDestination(
             id=str(self.id),
             url=self.url,
@@ -81,15 +81,15 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def __repr__(self) -> str:
-        """Name the destination only; its config may hold a key."""
+        """Show only the id: the config may contain a key."""
         return f"Destination(id={str(self.id)!r})"
 
 
-def checked_url(url: str) -> str:
-    """Check a URL and give it back.
+def validated_url(url: str) -> str:
+    """Validate a URL and return it.
 
     Raises:
-        InvalidRequest: it is not an absolute URL, or has a password, which would be shown.
+        InvalidRequest: the URL is not absolute, or has a password, which the API would show.
     """
     check_text("url", url)
     if not is_absolute_url(url):
@@ -100,28 +100,30 @@ def checked_url(url: str) -> str:
 
 
 def check_text(name: str, value: object) -> None:
-    """Refuse a NUL character anywhere in a field, its keys included: PostgreSQL holds none.
+    """Check that a field, including nested keys and values, has no NUL character.
+
+    PostgreSQL cannot store NUL.
 
     Raises:
-        InvalidRequest: there is one; the message names the field, never its value.
+        InvalidRequest: the field has a NUL; the message names the field, never its value.
     """
     match value:
         case str() if "\0" in value:
             raise InvalidRequest(f"{name} has a NUL character, which cannot be stored")
         case dict():
-            for key, inside in value.items():
+            for key, nested in value.items():
                 check_text(name, key)
-                check_text(f"{name}.{key}", inside)
+                check_text(f"{name}.{key}", nested)
         case list():
-            for index, inside in enumerate(value):
-                check_text(f"{name}[{index}]", inside)
+            for index, nested in enumerate(value):
+                check_text(f"{name}[{index}]", nested)
 
 
-def checked_types(types: list[str]) -> list[str]:
-    """Check event types and give each back once.
+def validated_types(types: list[str]) -> list[str]:
+    """Validate event types and return them without duplicates.
 
     Raises:
-        InvalidRequest: a destination cannot subscribe to one of them.
+        InvalidRequest: an event type does not exist.
     """
     if unknown := [type for type in types if type not in CATALOG]:
         raise InvalidRequest(
@@ -130,57 +132,56 @@ def checked_types(types: list[str]) -> list[str]:
     return list(dict.fromkeys(types))
 
 
-def checked_config(given: Properties, egress: EgressPolicy, instance_host: str) -> Properties:
-    """Check the config of a new destination and give it back.
+def validated_config(given: Properties, egress: EgressPolicy, instance_host: str) -> Properties:
+    """Validate the config of a new destination and return it without a masked key.
 
     Args:
-        given: the config that was asked for.
+        given: the config in the request.
         egress: which hosts may be called.
-        instance_host: where the instance's own key belongs.
+        instance_host: the host that the instance's own key is for.
 
     Raises:
-        InvalidRequest: a field has the wrong type, the host may not be called, or a key would be
-            sent to a host that it was not given for.
+        InvalidRequest: a field has the wrong type, the host may not be called, or the instance's
+            key would be sent to another host.
     """
     check_text("config", given)
     config = dict(given)
     if config.get(KEY) == MASK:
         del config[KEY]
-    read = read_config(config)
-    _check_host(read, egress)
-    if not read.api_key and not is_at(read, instance_host):
+    parsed = read_config(config)
+    _check_host(parsed, egress)
+    if not parsed.api_key and not is_at(parsed, instance_host):
         raise InvalidRequest("config.apiKey is missing: give the key that belongs to config.host")
     return config
 
 
-def changed_config(
+def patched_config(
     patch: Properties, stored: Properties, egress: EgressPolicy, instance_host: str
 ) -> Properties:
-    """Merge a patch into a stored config (RFC 7396: null removes a field) and check the result.
+    """Merge a patch into a stored config (RFC 7396: null removes a field) and validate the result.
 
     Args:
-        patch: the fields to change. A key of `***` is the stored one.
-        stored: the config that is stored.
+        patch: the fields to change. The key `***` stands for the stored key.
+        stored: the stored config.
         egress: which hosts may be called.
-        instance_host: where the instance's own key belongs.
+        instance_host: the host that the instance's own key is for.
 
     Raises:
-        InvalidRequest: as for a new one, or the host changes and the key does not.
+        InvalidRequest: as for a new config, or the host changes without a new key.
     """
     patch = dict(patch)
     is_key_new = patch.get(KEY, MASK) != MASK
     if not is_key_new:
         patch.pop(KEY, None)
-    config = _merged(stored, patch)
-    checked = checked_config(config, egress, instance_host)
-    before, after = read_config(stored), read_config(checked)
-    moved = origin(before.host or instance_host) != origin(after.host or instance_host)
-    if moved and after.api_key and not is_key_new:
+    config = validated_config(_merged(stored, patch), egress, instance_host)
+    before, after = read_config(stored), read_config(config)
+    is_host_new = origin(before.host or instance_host) != origin(after.host or instance_host)
+    if is_host_new and after.api_key and not is_key_new:
         raise InvalidRequest(
             "config.apiKey is missing: the stored key was given for another host; give the key "
             "that belongs to the new one, or null for both"
         )
-    return checked
+    return config
 
 
 def _merged(target: Any, patch: Any) -> Any:
@@ -207,18 +208,18 @@ def _check_host(config: DestinationConfig, egress: EgressPolicy) -> None:
 
 
 def is_at(config: DestinationConfig, host: str) -> bool:
-    """Whether a destination captures at `host`, so that the key of that host may be used."""
+    """Whether a destination captures at `host`, so that the key for `host` may be used."""
     return not config.host or origin(config.host) == origin(host)
 
 
 def read_config(given: Properties) -> DestinationConfig:
-    """Read a config.
+    """Parse a config.
 
     Raises:
-        InvalidRequest: something in it has the wrong type.
+        InvalidRequest: a field has the wrong type.
     """
     try:
         return msgspec.convert(given, DestinationConfig)
     except msgspec.ValidationError as error:
-        # It names the field, never its value.
+        # msgspec's message names the field, never its value.
         raise InvalidRequest(f"config: {error}") from None

@@ -1,5 +1,5 @@
 -- name: all_destinations()
--- Every destination, oldest first.
+-- All destinations, oldest first.
 SELECT * FROM destinations ORDER BY created_at, id;
 
 -- name: page(include_disabled, limit, offset)
@@ -16,36 +16,36 @@ SELECT count(*) FROM destinations WHERE :include_disabled OR NOT disabled;
 SELECT * FROM destinations WHERE id = :id;
 
 -- name: lock(id)^
--- One destination, until the transaction ends.
+-- One destination, locked until the transaction ends.
 SELECT * FROM destinations WHERE id = :id FOR UPDATE;
 
 -- name: insert(id, url, kind, description, event_types, config, disabled, seeded)^
--- A new destination.
+-- Insert a destination.
 INSERT INTO destinations (id, url, kind, description, event_types, config, disabled, seeded)
 VALUES (:id, :url, :kind, :description, :event_types, :config, :disabled, :seeded)
 RETURNING *;
 
 -- name: update(id, url, description, event_types, config, disabled)^
--- Everything about a destination that can change.
+-- Replace the columns of a destination that can change.
 UPDATE destinations SET url = :url, description = :description, event_types = :event_types,
     config = :config, disabled = :disabled, updated_at = now()
 WHERE id = :id
 RETURNING *;
 
 -- name: delete(id)$
--- Remove a destination and its history.
+-- Delete a destination and its history.
 DELETE FROM destinations WHERE id = :id RETURNING id;
 
 -- name: lock_creation()!
--- One replica at a time creates destinations; 7238 is this lock's own key.
+-- Let one replica at a time create destinations. 7238 is the key of this lock only.
 SELECT pg_advisory_xact_lock(7238);
 
 -- name: of_kind(kind)
--- Destinations of a kind, locked.
+-- Destinations of a kind, locked until the transaction ends.
 SELECT * FROM destinations WHERE kind = :kind ORDER BY created_at, id FOR UPDATE;
 
 -- name: save_deliveries(id, deliveries)!
--- Remember what became of events; nothing when the destination is gone.
+-- Insert or update outcomes of events; no effect when the destination was deleted.
 INSERT INTO deliveries
     (destination_id, event_id, event_type, status, attempts, response_status, error)
 SELECT destination.id, event_id, event_type, status, attempts, response_status, error
@@ -58,11 +58,11 @@ ON CONFLICT (destination_id, event_id) DO UPDATE SET
     response_status = excluded.response_status, error = excluded.error, finished_at = now();
 
 -- name: touch(id)!
--- Something was delivered.
+-- Set the time of the last delivery.
 UPDATE destinations SET last_delivery_at = now() WHERE id = :id;
 
 -- name: cut_history(id, kept)!
--- Forget all but the newest rows.
+-- Delete all but the newest `kept` rows of history.
 DELETE FROM deliveries WHERE destination_id = :id AND position <= (
     SELECT position FROM deliveries WHERE destination_id = :id
     ORDER BY position DESC OFFSET :kept LIMIT 1
@@ -75,19 +75,19 @@ WHERE destination_id = :id AND (:status::text IS NULL OR status = :status)
 ORDER BY position DESC LIMIT :limit OFFSET :offset;
 
 -- name: retrying(id, durable)^
--- The latest attempt that failed for a destination as it is now, which is not paused.
+-- The latest failed attempt of a destination, unless it was paused or changed since then.
 SELECT since, attempts, response_status, error, tried_at, next_at AS next_attempt_at FROM failing
 WHERE durable = :durable AND EXISTS (
     SELECT FROM destinations WHERE id = :id AND NOT disabled AND updated_at <= tried_at
 );
 
 -- name: total_deliveries(id, status)$
--- How many rows of history match.
+-- Number of rows of history on all pages.
 SELECT count(*) FROM deliveries
 WHERE destination_id = :id AND (:status::text IS NULL OR status = :status);
 
 -- name: event_deliveries(event_ids)
--- What became of an event, by the index that begins with each destination.
+-- Deliveries of one event. The join uses the index on (destination_id, event_id).
 SELECT delivery.*, destination.description
 FROM destinations AS destination
 JOIN deliveries AS delivery ON delivery.destination_id = destination.id

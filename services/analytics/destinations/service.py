@@ -1,4 +1,4 @@
-"""Destinations as operators manage them (contract 6.6)."""
+"""The management of destinations by operators (contract 6.6)."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from hogsend.service.metrics import FAILURES
 from hogsend.service.ssrf import EgressPolicy
 from services.analytics.destinations.model import (
     Destination,
-    changed_config,
     check_text,
-    checked_config,
-    checked_types,
-    checked_url,
+    patched_config,
     read_config,
+    validated_config,
+    validated_types,
+    validated_url,
 )
 from services.analytics.destinations.store import DestinationStore
 
@@ -47,7 +47,7 @@ class Publisher(Protocol):
     """Publishes messages durably."""
 
     async def publish(self, subject: str, body: bytes, headers: dict[str, str]) -> None:
-        """Publish a message; it is durable when this returns.
+        """Publish a message, which is stored when this returns.
 
         Raises:
             Unavailable: the broker cannot be reached.
@@ -55,17 +55,17 @@ class Publisher(Protocol):
 
 
 class Consumers(Protocol):
-    """Keep engagement for destinations until it is delivered."""
+    """The durable consumers of destinations; the stream keeps engagement until each has read it."""
 
     async def create(self, destination: UUID) -> None:
-        """Keep engagement for a destination from now on.
+        """Create the consumer of a destination: engagement from now on waits for it.
 
         Raises:
             Unavailable: the broker cannot be reached.
         """
 
     async def delete(self, destination: UUID) -> None:
-        """Keep nothing for a destination any more.
+        """Delete the consumer of a destination: engagement no longer waits for it.
 
         Raises:
             Unavailable: the broker cannot be reached.
@@ -75,8 +75,8 @@ class Consumers(Protocol):
 class DestinationService:
     """Manages destinations.
 
-    Every method raises `Unavailable` when PostgreSQL or the broker cannot be reached; all that name
-    a destination raise `NotFound` when there is none.
+    Every method raises `Unavailable` when PostgreSQL or the broker cannot be reached. Methods with
+    a destination's id raise `NotFound` when it does not exist.
     """
 
     def __init__(
@@ -87,85 +87,85 @@ class DestinationService:
         egress: EgressPolicy,
         instance_host: str,
         *,
-        at_most: int,
+        max_destinations: int,
     ) -> None:
-        """Keep destinations in `store`.
+        """Manage the destinations in `store`.
 
         Args:
             publisher: publishes test events.
-            consumers: keep engagement for destinations.
-            store: keeps destinations.
+            consumers: the consumers of destinations.
+            store: stores destinations.
             egress: which hosts may be called.
-            instance_host: where the instance's own key belongs.
-            at_most: how many destinations there may be, paused ones included.
+            instance_host: the host that the instance's own key is for.
+            max_destinations: limit of destinations, including paused ones.
         """
         self._publisher = publisher
         self._consumers = consumers
         self._store = store
         self._egress = egress
         self._instance_host = instance_host
-        self._at_most = at_most
+        self._max_destinations = max_destinations
 
     async def create(self, new: CreateDestination) -> OutboundDestination:
-        """Create a destination. Engagement reported from now on waits for it.
+        """Create a destination, which gets the engagement that is reported from now on.
 
         Raises:
-            InvalidRequest: the destination could never work, or there are too many.
+            InvalidRequest: a field is invalid, or there are too many destinations.
         """
         check_text("description", new.description)
-        checked = msgspec.structs.replace(
+        validated = msgspec.structs.replace(
             new,
-            url=checked_url(new.url),
-            event_types=checked_types(new.event_types),
-            config=checked_config(new.config, self._egress, self._instance_host),
+            url=validated_url(new.url),
+            event_types=validated_types(new.event_types),
+            config=validated_config(new.config, self._egress, self._instance_host),
         )
-        created = await self._store.create(checked, at_most=self._at_most)
+        created = await self._store.create(validated, max_destinations=self._max_destinations)
         try:
             await self._create_consumer(created.id)
         except Unavailable:
-            # The caller will ask again, and must not get a second destination.
+            # The caller will retry, and must not get a second destination.
             await self._store.delete(created.id)
             raise
         return created.shown()
 
-    async def page(self, wanted: ListDestinations) -> DestinationPage:
+    async def page(self, request: ListDestinations) -> DestinationPage:
         """List destinations."""
-        return await self._store.page(wanted)
+        return await self._store.page(request)
 
-    async def get(self, wanted: DestinationRef) -> OutboundDestination:
-        """Show a destination."""
-        return (await self._store.get(_id(wanted.id))).shown()
+    async def get(self, request: DestinationRef) -> OutboundDestination:
+        """Return a destination."""
+        return (await self._store.get(_id(request.id))).shown()
 
-    async def change(self, wanted: ChangeDestination) -> OutboundDestination:
-        """Change the fields that are given; in force from the moment that this returns.
+    async def change(self, request: ChangeDestination) -> OutboundDestination:
+        """Change the given fields. The change is effective when this returns.
 
         Raises:
-            InvalidRequest: the destination could not work any more.
+            InvalidRequest: a field is invalid.
         """
         changed = await self._store.change(
-            _id(wanted.id),
-            lambda stored: _edited(stored, wanted, self._egress, self._instance_host),
+            _id(request.id),
+            lambda stored: _edited(stored, request, self._egress, self._instance_host),
         )
         return changed.shown()
 
-    async def delete(self, wanted: DestinationRef) -> Deleted:
+    async def delete(self, request: DestinationRef) -> Deleted:
         """Delete a destination, its history, and the engagement that waits for it."""
-        id = _id(wanted.id)
+        id = _id(request.id)
         await self._store.delete(id)
         try:
             await self._consumers.delete(id)
         except Unavailable as error:
-            # The leader notices that the destination is gone, and deletes its consumer.
+            # The leader notices that the destination is deleted, and deletes its consumer.
             FAILURES.labels("delete_destination", error.code).inc()
             log.warning("consumer not deleted yet", destination=str(id), reason=str(error))
         return Deleted()
 
-    async def test(self, wanted: DestinationRef) -> TestQueued:
-        """Queue a test event that only this destination gets."""
-        id = (await self._store.get(_id(wanted.id))).id
+    async def test(self, request: DestinationRef) -> TestQueued:
+        """Queue a test event for this destination only."""
+        id = (await self._store.get(_id(request.id))).id
         await self._create_consumer(id)
         now = datetime.now(UTC)
-        happened = Engagement(
+        event = Engagement(
             id=f"msg_{uuid4()}",
             type=TEST,
             timestamp=now,
@@ -177,41 +177,42 @@ class DestinationService:
                 "to": "test@example.com",
             },
         )
-        headers = message_headers(id=happened.id, source="analytics", type="engagement", time=now)
+        headers = message_headers(id=event.id, source="analytics", type="engagement", time=now)
         headers[DESTINATION] = str(id)
         await self._publisher.publish(
-            subjects.engagement(TEST), msgspec.json.encode(happened), headers
+            subjects.engagement(TEST), msgspec.json.encode(event), headers
         )
         return TestQueued()
 
-    async def deliveries(self, wanted: ListDeliveries) -> DeliveryPage:
+    async def deliveries(self, request: ListDeliveries) -> DeliveryPage:
         """List a destination's history."""
-        return await self._store.deliveries(_id(wanted.id), wanted)
+        return await self._store.deliveries(_id(request.id), request)
 
     async def ids(self) -> list[UUID]:
-        """Every destination's id."""
-        return [one.id for one in await self._store.all()]
+        """Return the ids of all destinations."""
+        return [destination.id for destination in await self._store.all()]
 
     async def _create_consumer(self, id: UUID) -> None:
-        # The leader would create it a moment later; engagement until then would be lost.
+        # The leader would create the consumer too, but a moment later, and the destination would
+        # miss the engagement until then.
         await self._consumers.create(id)
 
 
 def _edited(
-    stored: Destination, wanted: ChangeDestination, egress: EgressPolicy, instance_host: str
+    stored: Destination, request: ChangeDestination, egress: EgressPolicy, instance_host: str
 ) -> Destination:
     changes: dict[str, Any] = {}
-    if wanted.url is not msgspec.UNSET:
-        changes["url"] = checked_url(wanted.url)
-    if wanted.event_types is not msgspec.UNSET:
-        changes["event_types"] = checked_types(wanted.event_types)
-    if wanted.description is not msgspec.UNSET:
-        check_text("description", wanted.description)
-        changes["description"] = wanted.description
-    if wanted.disabled is not msgspec.UNSET:
-        changes["disabled"] = wanted.disabled
-    if wanted.config is not msgspec.UNSET:
-        given = changed_config(wanted.config, stored.given, egress, instance_host)
+    if request.url is not msgspec.UNSET:
+        changes["url"] = validated_url(request.url)
+    if request.event_types is not msgspec.UNSET:
+        changes["event_types"] = validated_types(request.event_types)
+    if request.description is not msgspec.UNSET:
+        check_text("description", request.description)
+        changes["description"] = request.description
+    if request.disabled is not msgspec.UNSET:
+        changes["disabled"] = request.disabled
+    if request.config is not msgspec.UNSET:
+        given = patched_config(request.config, stored.given, egress, instance_host)
         changes |= {"given": given, "config": read_config(given)}
     return msgspec.structs.replace(stored, **changes)
 

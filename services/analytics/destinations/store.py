@@ -1,4 +1,4 @@
-"""Destinations in PostgreSQL, and the history of what was sent to them."""
+"""Stores destinations and their delivery history in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from services.analytics.destinations.model import Destination, read_config
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 
 KEPT_DELIVERIES = 1000
-"""Rows of history that are kept for each destination."""
+"""Rows of history that are kept for each destination; older rows are deleted."""
 
 Edit = Callable[[Destination], Destination]
 
@@ -60,49 +60,53 @@ class DestinationStore:
         self._database = database
 
     async def all(self) -> list[Destination]:
-        """Every destination, oldest first."""
+        """Return all destinations, oldest first."""
         async with self._connection() as connection:
             return [_destination(row) async for row in _queries.all_destinations(connection)]
 
-    async def page(self, wanted: ListDestinations) -> DestinationPage:
+    async def page(self, request: ListDestinations) -> DestinationPage:
         """List destinations, with their keys masked."""
         async with self._connection() as connection:
-            total = await _queries.total(connection, include_disabled=wanted.include_disabled)
-            found = _queries.page(
+            total = await _queries.total(connection, include_disabled=request.include_disabled)
+            rows = _queries.page(
                 connection,
-                include_disabled=wanted.include_disabled,
-                limit=wanted.limit,
-                offset=wanted.offset,
+                include_disabled=request.include_disabled,
+                limit=request.limit,
+                offset=request.offset,
             )
-            shown = [_destination(row).shown() async for row in found]
+            shown = [_destination(row).shown() async for row in rows]
         return DestinationPage(
-            webhooks=shown, total=total, limit=wanted.limit, offset=wanted.offset
+            webhooks=shown, total=total, limit=request.limit, offset=request.offset
         )
 
     async def get(self, id: UUID) -> Destination:
-        """Give one destination.
+        """Return one destination.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is no such destination.
         """
         async with self._connection() as connection:
-            return _destination(_found(await _queries.get(connection, id=id)))
+            return _destination(_required(await _queries.get(connection, id=id)))
 
     async def create(
-        self, new: CreateDestination, *, is_default: bool = False, at_most: int | None = None
+        self,
+        new: CreateDestination,
+        *,
+        is_default: bool = False,
+        max_destinations: int | None = None,
     ) -> Destination:
         """Store a new destination.
 
         Raises:
-            InvalidRequest: there are `at_most` already.
+            InvalidRequest: there are `max_destinations` already.
         """
         async with self._connection() as connection:
-            if at_most is not None:
+            if max_destinations is not None:
                 await _queries.lock_creation(connection)
-                if await _queries.total(connection, include_disabled=True) >= at_most:
+                if await _queries.total(connection, include_disabled=True) >= max_destinations:
                     raise InvalidRequest(
-                        f"there are {at_most} destinations, and no more are allowed: delete one, "
-                        "or set MAX_DESTINATIONS higher"
+                        f"there are {max_destinations} destinations, and no more are allowed: "
+                        "delete one, or set MAX_DESTINATIONS higher"
                     )
             return await _insert(connection, new, is_default=is_default)
 
@@ -110,38 +114,39 @@ class DestinationStore:
         """Replace a destination by the result of `edit`, in one transaction.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is no such destination.
         """
         async with self._connection() as connection:
-            edited = edit(_destination(_found(await _queries.lock(connection, id=id))))
+            edited = edit(_destination(_required(await _queries.lock(connection, id=id))))
             return await _update(connection, edited)
 
     async def delete(self, id: UUID) -> None:
-        """Remove a destination and its history.
+        """Delete a destination and its history.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is no such destination.
         """
         async with self._connection() as connection:
-            _found(await _queries.delete(connection, id=id))
+            _required(await _queries.delete(connection, id=id))
 
     async def ensure_default(self, default: CreateDestination, complete: Edit) -> str:
-        """Insert `default` unless there is a destination of its kind; else `complete` the default.
+        """Insert `default`, or replace the stored default destination by the result of `complete`.
 
-        A destination that an operator created counts as one too, and is left as it is.
+        When an operator has created a destination of the same kind, none is inserted; the
+        operator's is not changed.
 
         Returns:
             `created`, `changed` or `unchanged`.
         """
         async with self._connection() as connection:
             await _queries.lock_creation(connection)
-            present = [
+            existing = [
                 _destination(row) async for row in _queries.of_kind(connection, kind=default.kind)
             ]
-            if not present:
+            if not existing:
                 await _insert(connection, default, is_default=True)
                 return "created"
-            for destination in present:
+            for destination in existing:
                 edited = complete(destination) if destination.is_default else destination
                 if edited != destination:
                     await _update(connection, edited)
@@ -150,7 +155,7 @@ class DestinationStore:
 
     async def record(self, id: UUID, outcomes: Sequence[Outcome]) -> None:
         """Add outcomes to the history, and delete the oldest rows beyond `KEPT_DELIVERIES`."""
-        # One statement cannot write a row twice.
+        # One outcome for each event: a statement cannot write the same row twice.
         rows = list({row.event_id: row for row in map(_storable, outcomes)}.values())
         document = msgspec.json.encode(rows[-KEPT_DELIVERIES:]).decode()
         async with self._connection() as connection:
@@ -159,36 +164,36 @@ class DestinationStore:
                 await _queries.touch(connection, id=id)
             await _queries.cut_history(connection, id=id, kept=KEPT_DELIVERIES)
 
-    async def deliveries(self, id: UUID, wanted: ListDeliveries) -> DeliveryPage:
-        """List a destination's history, and say what fails at present.
+    async def deliveries(self, id: UUID, request: ListDeliveries) -> DeliveryPage:
+        """List a destination's history, with the attempt that currently fails, if any.
 
         Raises:
             NotFound: there is no such destination.
         """
-        filters = {"id": id, "status": wanted.status}
+        filters = {"id": id, "status": request.status}
         async with self._connection() as connection:
-            _found(await _queries.get(connection, id=id))
+            _required(await _queries.get(connection, id=id))
             total = await _queries.total_deliveries(connection, **filters)
             rows = _queries.deliveries(
-                connection, **filters, limit=wanted.limit, offset=wanted.offset
+                connection, **filters, limit=request.limit, offset=request.offset
             )
             shown = [_delivered(row) async for row in rows]
-            fails = await _queries.retrying(connection, id=id, durable=destination_durable(id))
+            failing = await _queries.retrying(connection, id=id, durable=destination_durable(id))
         return DeliveryPage(
             deliveries=shown,
             total=total,
-            limit=wanted.limit,
-            offset=wanted.offset,
-            retrying=Retrying(**fails) if fails else None,
+            limit=request.limit,
+            offset=request.offset,
+            retrying=Retrying(**failing) if failing else None,
         )
 
     async def event_deliveries(self, ids: Sequence[str]) -> EventDeliveries:
-        """List what became of an event, by the ids it may be known by."""
+        """List the deliveries of one event, which may be recorded under any of the ids."""
         async with self._connection() as connection:
-            found = _queries.event_deliveries(
+            rows = _queries.event_deliveries(
                 connection, event_ids=[text_without_nul(id) for id in ids]
             )
-            return EventDeliveries(deliveries=[_event_delivery(row) async for row in found])
+            return EventDeliveries(deliveries=[_event_delivery(row) async for row in rows])
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
@@ -229,7 +234,7 @@ async def _update(connection: Any, edited: Destination) -> Destination:
     return _destination(row)
 
 
-def _found(row: Any) -> Any:
+def _required(row: Any) -> Any:
     if row is None:
         raise NotFound("Webhook endpoint not found")
     return row
@@ -243,7 +248,7 @@ def _destination(row: Any) -> Destination:
 
 
 def _storable(outcome: Outcome) -> Outcome:
-    # PostgreSQL holds no NUL in text, and PostHog may say anything.
+    # PostgreSQL's text cannot contain NUL, and an error message of PostHog may.
     return msgspec.structs.replace(
         outcome,
         event_id=text_without_nul(outcome.event_id),

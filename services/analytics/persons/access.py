@@ -1,4 +1,4 @@
-"""Asks PostHog about persons: with the bearer in force, and not while PostHog limits requests."""
+"""Calls PostHog's persons API: with the current bearer, and not while PostHog limits requests."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from services.analytics.persons.project_ids import ProjectIds
 
 UNAUTHORIZED, TOO_MANY = 401, 429
 LIMITING = frozenset({429, 503})
-"""Answers whose `Retry-After` is waited for before PostHog is asked again."""
+"""HTTP statuses whose `Retry-After` delays every further call."""
 
-Answer = TypeVar("Answer")
-Question: TypeAlias = Callable[[Persons], Awaitable[Answer]]
-"""What is asked about persons."""
+Result = TypeVar("Result")
+Call: TypeAlias = Callable[[Persons], Awaitable[Result]]
+"""A call of the persons API."""
 
 
 class PersonAccess:
@@ -37,7 +37,7 @@ class PersonAccess:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Ask over `http`; forget a limit when `watcher` hears of a change."""
+        """Call over `http`; drop a rate limit when `watcher` reports a credential change."""
         self._bearers = bearers
         self._host = host
         self._project_ids = project_ids
@@ -46,55 +46,55 @@ class PersonAccess:
         self._limited_until = 0.0
         watcher.on_change(self._changed)
 
-    async def ask(self, ask: Question[Answer], bearer: TokenReply) -> tuple[Answer, TokenReply]:
-        """Ask PostHog, once more with another token if it refuses this one.
+    async def call(self, call: Call[Result], bearer: TokenReply) -> tuple[Result, TokenReply]:
+        """Call PostHog; retry once with another token when PostHog rejects this one with 401.
 
         Returns:
-            The answer, and the bearer that PostHog took.
+            The result, and the bearer that PostHog accepted.
 
         Raises:
-            HogsendError: a service did not answer.
+            HogsendError: another service did not reply.
             PostHogError: PostHog refused, or cannot be reached.
         """
         try:
-            return await self._ask_with(ask, bearer), bearer
+            return await self._call_unless_limited(call, bearer), bearer
         except PostHogError as error:
             if error.status != UNAUTHORIZED or bearer.token is None:
                 raise
             fresh = await self._bearers.replace_rejected(token_digest(bearer.token))
             if fresh.token in {None, bearer.token}:
                 raise
-            return await self._ask_with(ask, fresh), fresh
+            return await self._call_unless_limited(call, fresh), fresh
 
-    async def _ask_with(self, ask: Question[Answer], bearer: TokenReply) -> Answer:
-        left = self._limited_until - self._clock()
-        if left > 0:
+    async def _call_unless_limited(self, call: Call[Result], bearer: TokenReply) -> Result:
+        remaining = self._limited_until - self._clock()
+        if remaining > 0:
             raise PostHogError(
-                f"PostHog limits requests; the next attempt is in {left:.0f} s",
+                f"PostHog limits requests; the next attempt is in {remaining:.0f} s",
                 TOO_MANY,
-                retry_after=left,
+                retry_after=remaining,
             )
         try:
-            return await self._ask_now(ask, bearer)
+            return await self._call_now(call, bearer)
         except PostHogError as error:
             if error.status in LIMITING and error.retry_after:
-                # Of requests under way together, the last to be refused may name the least.
+                # Concurrent calls may each be refused; a later refusal may name a shorter delay.
                 until = self._clock() + error.retry_after
                 self._limited_until = max(self._limited_until, until)
             raise
 
-    async def _ask_now(self, ask: Question[Answer], bearer: TokenReply) -> Answer:
+    async def _call_now(self, call: Call[Result], bearer: TokenReply) -> Result:
         host = await self._host.find()
         transport = Transport(self._http, host, bearer.token or "")
         try:
             project_id = await self._project_ids.of(bearer, host, transport)
-            return await ask(Persons(transport, project_id))
+            return await call(Persons(transport, project_id))
         except PostHogError as error:
-            why = self._project_ids.why_refused(error, bearer, host)
-            if why is None:
+            explanation = self._project_ids.explain_refusal(error, bearer, host)
+            if explanation is None:
                 raise
             raise PostHogError(
-                f"{why} {error.detail}",
+                f"{explanation} {error.detail}",
                 error.status,
                 error.attr,
                 retry_after=error.retry_after,

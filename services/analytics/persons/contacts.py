@@ -1,4 +1,4 @@
-"""Contacts, as ingest knows them."""
+"""Reads contacts from the ingest service, and fills in their time zones there."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ log = structlog.get_logger(__name__)
 
 
 class Contacts:
-    """Asks ingest."""
+    """`ContactLookup` over the ingest service."""
 
     def __init__(self, link: Connection) -> None:
         self._link = link
 
     async def get(self, user_id: str) -> Contact:
-        """Give what is known about a contact.
+        """Return a contact; an empty one when there is no such contact.
 
         Raises:
-            Unavailable: ingest cannot be asked.
+            Unavailable: ingest cannot be reached.
         """
         return await self._link.request(INGEST_CONTACT, ContactRef(user_id=user_id))
 
     async def get_or_empty(self, user_id: str) -> Contact:
-        """Give what is known about a contact; an empty one when ingest cannot be asked."""
+        """Return a contact; an empty one when ingest cannot be reached."""
         try:
             return await self.get(user_id)
         except HogsendError as error:
@@ -43,16 +43,16 @@ class Contacts:
             return Contact()
 
     def fill_timezone(self, contact_key: str, timezone: str) -> None:
-        """Give a contact without a time zone one, in the background.
+        """Set the time zone of a contact that has none, in the background.
 
-        When it fails, the next read of the same person tries again.
+        After a failure, the next read of the same person's time zone tries again.
         """
         run_in_background(self._fill_timezone(contact_key, timezone))
 
     async def _fill_timezone(self, contact_key: str, timezone: str) -> None:
-        found = FillTimezone(user_id=contact_key, timezone=timezone)
+        request = FillTimezone(user_id=contact_key, timezone=timezone)
         try:
-            await self._link.request(INGEST_FILL_TIMEZONE, found)
+            await self._link.request(INGEST_FILL_TIMEZONE, request)
         except HogsendError as error:
             FAILURES.labels("fill_timezone", error.code).inc()
             log.warning("time zone not written to the contact", reason=str(error))

@@ -1,4 +1,4 @@
-"""Deletes an erased contact's person in PostHog; a refusal says what an operator has to do."""
+"""Deletes an erased contact's person in PostHog; a refusal names what an operator has to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from services.analytics.persons.reader import PersonReader
 
 log = structlog.get_logger(__name__)
 
-LONGEST_SECONDS = 40.0
+DEADLINE_SECONDS = 40.0
 FORBIDDEN = 403
 _REMEDIES = {
     401: "Run `hogsend connect posthog` again, or check POSTHOG_PERSONAL_API_KEY.",
@@ -23,18 +23,18 @@ _REMEDIES = {
     "it; for a personal API key, edit its scopes in PostHog.",
     404: "This PostHog has no bulk_delete for persons: upgrade it, or delete the person there.",
 }
-_OTHERWISE = "See whether PostHog works, then do the same again; or delete the person there."
+_DEFAULT_REMEDY = "See whether PostHog works, then do the same again; or delete the person there."
 
 
 async def delete(persons: PersonReader, distinct_ids: Sequence[str]) -> PersonDeletion:
     """Delete a person in PostHog.
 
     Raises:
-        Unavailable: a service did not answer, or PostHog did not in time; or the stored grant has
-            no token at the moment.
+        Unavailable: another service did not reply, PostHog did not respond in time, or the stored
+            grant has no token at the moment.
     """
     try:
-        async with asyncio.timeout(LONGEST_SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             used = await persons.delete(distinct_ids)
     except TimeoutError as error:
         raise Unavailable("PostHog did not answer in time; try again") from error
@@ -47,7 +47,7 @@ async def delete(persons: PersonReader, distinct_ids: Sequence[str]) -> PersonDe
                 reason="posthog",
                 code="missing-scope" if error.status == FORBIDDEN else "api-error",
                 detail=f"PostHog answered {error.status}: {error.detail}",
-                remediation=_REMEDIES.get(error.status, _OTHERWISE),
+                remediation=_REMEDIES.get(error.status, _DEFAULT_REMEDY),
             )
         )
     if used.token is None and used.not_refreshed:

@@ -1,4 +1,4 @@
-"""What time zones and conditions ask about a person."""
+"""Interfaces through which time zones and conditions read persons and contacts."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ class PersonLookup(Protocol):
     """PostHog's persons."""
 
     async def properties(self, distinct_id: str) -> Properties:
-        """Give a person's properties, empty when they are not known; never raises."""
+        """Return a person's properties, empty when they are not known; never raises."""
 
     async def properties_of_all(
         self, distinct_ids: Sequence[str], *, seconds: float
     ) -> list[Properties]:
-        """Give what `properties` would of each, as far as that is known within so many seconds."""
+        """Return the properties of each person; empty where unknown after `seconds` in all."""
 
 
 class ContactLookup(Protocol):
     """Hogsend's own contacts."""
 
     async def get(self, user_id: str) -> Contact:
-        """Give what is known about a contact.
+        """Return a contact; an empty one when there is no such contact.
 
         Raises:
-            Unavailable: ingest cannot be asked.
+            Unavailable: ingest cannot be reached.
         """
 
     async def get_or_empty(self, user_id: str) -> Contact:
-        """Give what is known about a contact; an empty one when ingest cannot be asked."""
+        """Return a contact; an empty one when ingest cannot be reached."""
 
     def fill_timezone(self, contact_key: str, timezone: str) -> None:
-        """Give a contact without a time zone one, in the background."""
+        """Set the time zone of a contact that has none, in the background."""

@@ -1,28 +1,28 @@
-"""How much memory what is known of persons takes: it is others who choose how much that is."""
+"""Memory limits for cached persons, whose size the users of PostHog choose."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
-KEPT_BYTES = 64 * 1024 * 1024
-"""Most that one cache of persons takes, about."""
+CACHE_BYTES = 64 * 1024 * 1024
+"""Approximate memory limit of one cache of persons."""
 
 
-def bytes_of(value: Any) -> int:
-    """About how much memory a value that was read from JSON takes.
+def memory_bytes(value: Any) -> int:
+    """Approximate memory use of a value that was decoded from JSON.
 
-    Small values take many times what they are as JSON.
+    Small values take many times the length of their JSON.
     """
     if not isinstance(value, (dict, list)):
         return sys.getsizeof(value)
-    size, left = 0, [value]
-    while left:
-        one = left.pop()
-        size += sys.getsizeof(one)
-        if isinstance(one, dict):
-            left += one.keys()
-            left += one.values()
-        elif isinstance(one, list):
-            left += one
+    size, remaining = 0, [value]
+    while remaining:
+        element = remaining.pop()
+        size += sys.getsizeof(element)
+        if isinstance(element, dict):
+            remaining += element.keys()
+            remaining += element.values()
+        elif isinstance(element, list):
+            remaining += element
     return size

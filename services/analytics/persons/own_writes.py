@@ -1,8 +1,9 @@
-"""What was written to persons from here, until PostHog shows it.
+"""Overlays writes that were sent through Hogsend on the persons that PostHog returns.
 
 A write reaches PostHog through a queue, and PostHog's persons lag behind its events by seconds to
-minutes. A service that sets a property and asks for it must not be told the old value. So every
-replica hears each write as it is published, and lays it over what PostHog answers.
+minutes. A service that sets a property and then reads it must get the new value. So every replica
+receives each write when it is published, and applies it to the properties that PostHog returns
+until PostHog returns the new value itself.
 """
 
 from __future__ import annotations
@@ -22,53 +23,55 @@ from cachetools import TTLCache
 from hogsend.contract.base import Properties
 from hogsend.posthog.capture import Captured
 from hogsend.service.metrics import FAILURES
-from services.analytics.persons.memory import KEPT_BYTES, bytes_of
+from services.analytics.persons.memory import CACHE_BYTES, memory_bytes
 
 log = structlog.get_logger(__name__)
 
-KEPT_SECONDS = 600.0
-"""How long a write is laid over at most: PostHog's pipeline is not expected to lag longer."""
-KEPT_PERSONS = 10_000
-MOST_BYTES = KEPT_BYTES // 16
-"""About the memory that the writes to one person may take; what would be more is not laid over."""
-NOTED_SECONDS = 1.0
-"""How long a read waits for writes that were heard and whose project has to be found out."""
+OVERLAY_SECONDS = 600.0
+"""Longest time a write is overlaid: PostHog's pipeline is not expected to lag longer."""
+MAX_PERSONS = 10_000
+MAX_WRITE_BYTES = CACHE_BYTES // 16
+"""Approximate memory limit for the writes to one person. A write beyond the limit is not
+overlaid."""
+RECORDING_SECONDS = 1.0
+"""Longest wait of a read for writes that were received and are still being recorded, because their
+project has to be determined first."""
 
 REMOVED = msgspec.UNSET
 _WRITE_BYTES = 256
-"""Of a write and its place, without name and value."""
-_OF_NO_PERSON = frozenset({"$exception", "$$heatmap"})
-"""Events from which PostHog takes no properties of a person."""
-_OF_AI = "$ai_"
-"""How the name of an event of AI observability begins: PostHog takes none from it any more."""
+"""Approximate memory of a write and its dictionary entry, without name and value."""
+_PERSONLESS_EVENTS = frozenset({"$exception", "$$heatmap"})
+"""Events from which PostHog updates no person properties."""
+_AI_PREFIX = "$ai_"
+"""Prefix of AI observability events: PostHog no longer updates persons from them."""
 
 
 class _Write(msgspec.Struct, frozen=True):
-    """The value a property was given."""
+    """A write to one property of one person."""
 
     value: Any
-    """`REMOVED` for one that was unset."""
+    """The new value; `REMOVED` when the property was unset."""
     only_if_missing: bool
-    at: float
-    """When it was noted, by the clock that ages it."""
+    recorded_at: float
+    """When it was recorded, in seconds on the monotonic clock that expires it."""
     written_at: datetime
-    """When it was published, which orders the writes."""
+    """When it was published. This orders the writes to a property."""
     bytes: int
-    """How much memory it takes, about."""
+    """Approximate memory use."""
 
-    def is_shown_by(self, found: Mapping[str, Any], name: str) -> bool:
-        """Whether PostHog's answer has it already."""
+    def is_visible_in(self, properties: Mapping[str, Any], name: str) -> bool:
+        """Whether the properties that PostHog returned include this write to `name`."""
         if self.value is REMOVED:
-            return name not in found
-        return name in found and (self.only_if_missing or found[name] == self.value)
+            return name not in properties
+        return name in properties and (self.only_if_missing or properties[name] == self.value)
 
 
 _Writes = dict[str, _Write]
 
 
 def _size(writes: _Writes) -> int:
-    # Of small ones as many are kept as of persons.
-    return max(sum(write.bytes for write in writes.values()), KEPT_BYTES // KEPT_PERSONS)
+    # The minimum limits the cache to `MAX_PERSONS` entries.
+    return max(sum(write.bytes for write in writes.values()), CACHE_BYTES // MAX_PERSONS)
 
 
 def changes_a_person(captured: Captured) -> bool:
@@ -77,33 +80,38 @@ def changes_a_person(captured: Captured) -> bool:
 
 
 class OwnWrites:
-    """Property writes by person and property; the last one of each counts."""
+    """Property writes by person and property; the latest write to each property counts."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # By person. Reads and later writes renew an entry, so each write is aged by itself as well.
-        self._writes: TTLCache[str, _Writes] = TTLCache(KEPT_BYTES, KEPT_SECONDS, clock, _size)
-        # Events that were noted: one that is heard and sent from here comes twice.
-        self._noted: TTLCache[UUID, None] = TTLCache(KEPT_PERSONS, KEPT_SECONDS, clock)
-        # When a person was erased: an earlier write may be noted only then, by who sends it.
-        self._erased: TTLCache[str, datetime] = TTLCache(KEPT_PERSONS, KEPT_SECONDS, clock)
-        self._being_noted: set[asyncio.Future[None]] = set()
+        # By distinct id. A read or a later write renews the whole entry, so each write also expires
+        # by its own `recorded_at`.
+        self._writes: TTLCache[str, _Writes] = TTLCache(CACHE_BYTES, OVERLAY_SECONDS, clock, _size)
+        # Ids of recorded events: the sending replica may both receive an event and send it.
+        self._recorded: TTLCache[UUID, None] = TTLCache(MAX_PERSONS, OVERLAY_SECONDS, clock)
+        # When each person was erased: the sending replica may record an earlier write afterwards.
+        self._erased: TTLCache[str, datetime] = TTLCache(MAX_PERSONS, OVERLAY_SECONDS, clock)
+        self._in_progress: set[asyncio.Future[None]] = set()
         self._catch_up: Callable[[], Awaitable[None]] | None = None
 
-    def catch_up_by(self, catch_up: Callable[[], Awaitable[None]]) -> None:
-        """Await `catch_up` before each read: it returns once what was published is heard."""
+    def wait_before_reads(self, catch_up: Callable[[], Awaitable[None]]) -> None:
+        """Await `catch_up` before each read; it returns once published writes were received."""
         self._catch_up = catch_up
 
-    def note(self, captured: Captured, written_at: datetime) -> None:
-        """Note what an event on its way to PostHog changes of its person, if anything.
+    def record(self, captured: Captured, written_at: datetime) -> None:
+        """Record the property changes that an event makes to its person, if any.
 
-        An event counts once. One that was published before another, and is noted after it, changes
-        only what the other did not.
+        An event counts once. An event that was published before another, and is recorded after it,
+        changes only properties that the other did not change.
+
+        Args:
+            captured: the event, as it is sent to PostHog.
+            written_at: when the event was published.
         """
         changed, once, removed = _changes(captured)
-        if not (changed or once or removed) or captured.uuid in self._noted:
+        if not (changed or once or removed) or captured.uuid in self._recorded:
             return
-        self._noted[captured.uuid] = None
+        self._recorded[captured.uuid] = None
         erased_at = self._erased.get(captured.distinct_id)
         if erased_at is not None and written_at <= erased_at:
             return
@@ -112,7 +120,7 @@ class OwnWrites:
         def write(name: str, value: Any, *, only_if_missing: bool = False) -> None:
             before = writes.get(name)
             if before is None or before.written_at <= written_at:
-                size = _WRITE_BYTES + len(name) + bytes_of(value)
+                size = _WRITE_BYTES + len(name) + memory_bytes(value)
                 writes[name] = _Write(value, only_if_missing, self._clock(), written_at, size)
 
         for name, value in once.items():
@@ -123,110 +131,120 @@ class OwnWrites:
             write(name, value)
         for name in removed:
             write(name, REMOVED)
-        if _size(writes) > MOST_BYTES:
+        if _size(writes) > MAX_WRITE_BYTES:
             FAILURES.labels("own_writes", "too_large").inc()
-            log.warning("a write too large to be laid over what PostHog answers of its person")
-            # Nor is what it replaces, which is older than what PostHog will answer.
+            log.warning("a write is too large to be overlaid on the properties PostHog returns")
+            # Earlier writes to the same properties are dropped too: they are older than the values
+            # that PostHog will return.
             earlier = self._recent(captured.distinct_id)
             writes = {
-                name: one
-                for name, one in earlier.items()
+                name: write
+                for name, write in earlier.items()
                 if name not in changed and name not in removed
             }
         self._writes[captured.distinct_id] = writes
 
     @contextmanager
-    def being_noted(self) -> Iterator[None]:
-        """Let reads wait while, in the block, a write that was heard is noted."""
+    def recording(self) -> Iterator[None]:
+        """Make reads wait while the block records a write."""
         done = asyncio.get_running_loop().create_future()
-        self._being_noted.add(done)
+        self._in_progress.add(done)
         try:
             yield
         finally:
-            self._being_noted.discard(done)
+            self._in_progress.discard(done)
             done.set_result(None)
 
-    async def are_noted(self) -> None:
-        """Wait until writes that were published are noted, at most a second or two."""
+    async def wait_until_recorded(self) -> None:
+        """Wait until published writes are recorded; two seconds at most."""
         if self._catch_up is not None:
             await self._catch_up()
-        if self._being_noted:
-            await asyncio.wait(set(self._being_noted), timeout=NOTED_SECONDS)
+        if self._in_progress:
+            await asyncio.wait(set(self._in_progress), timeout=RECORDING_SECONDS)
 
     def now(self) -> float:
-        """A moment to compare writes with."""
+        """Seconds on the clock of `_Write.recorded_at`."""
         return self._clock()
 
-    def caught_up(self, distinct_id: str, found: Mapping[str, Any], asked_at: float) -> None:
-        """Forget the writes that PostHog's answer to a request of `asked_at` shows."""
+    def drop_visible(
+        self, distinct_id: str, properties: Mapping[str, Any], requested_at: float
+    ) -> None:
+        """Forget the writes that PostHog's response includes.
+
+        Args:
+            distinct_id: the person that was read.
+            properties: the properties that PostHog returned.
+            requested_at: when PostHog was asked, by `now`. Writes recorded later are kept.
+        """
         writes = self._recent(distinct_id)
         if not writes:
             return
-        left = {
+        remaining = {
             name: write
             for name, write in writes.items()
-            if write.at > asked_at or not write.is_shown_by(found, name)
+            if write.recorded_at > requested_at or not write.is_visible_in(properties, name)
         }
-        if left:
-            self._writes[distinct_id] = left
+        if remaining:
+            self._writes[distinct_id] = remaining
         else:
             del self._writes[distinct_id]
 
     def forget(self, distinct_ids: Iterable[str], until: datetime) -> None:
-        """Forget what was written to persons up to that moment, also if it is noted later."""
+        """Forget writes to persons that were published up to `until`, also those recorded later."""
         for distinct_id in distinct_ids:
-            # What announces an erasure may come after PostHog has deleted the person.
+            # The erasure may be announced after this replica deleted the person in PostHog.
             self._erased[distinct_id] = max(until, self._erased.get(distinct_id, until))
             writes = self._recent(distinct_id)
-            if left := {name: one for name, one in writes.items() if one.written_at > until}:
-                self._writes[distinct_id] = left
+            remaining = {name: write for name, write in writes.items() if write.written_at > until}
+            if remaining:
+                self._writes[distinct_id] = remaining
             else:
                 self._writes.pop(distinct_id, None)
 
-    def laid_over(self, distinct_id: str, found: Properties) -> Properties:
-        """Give a person's properties with what was written since."""
+    def overlay(self, distinct_id: str, properties: Properties) -> Properties:
+        """Return a person's properties from PostHog with the recorded writes applied."""
         writes = self._recent(distinct_id)
         if not writes:
-            return found
-        seen = dict(found)
+            return properties
+        overlaid = dict(properties)
         for name, write in writes.items():
             if write.value is REMOVED:
-                seen.pop(name, None)
-            elif not (write.only_if_missing and name in seen):
-                seen[name] = write.value
-        return seen
+                overlaid.pop(name, None)
+            elif not (write.only_if_missing and name in overlaid):
+                overlaid[name] = write.value
+        return overlaid
 
     def _recent(self, distinct_id: str) -> _Writes:
-        """Those of a person's writes that still count, in a dictionary of the caller's."""
-        oldest = self._clock() - KEPT_SECONDS
+        """Return a new dictionary of a person's writes that have not expired."""
+        oldest = self._clock() - OVERLAY_SECONDS
         writes = self._writes.get(distinct_id, {})
-        return {name: write for name, write in writes.items() if write.at > oldest}
+        return {name: write for name, write in writes.items() if write.recorded_at > oldest}
 
 
 def _changes(
     captured: Captured,
 ) -> tuple[Mapping[str, Any], Mapping[str, Any], Sequence[str]]:
-    """What an event sets, sets where there is nothing, and removes.
+    """Return the properties that an event sets, sets if missing, and removes.
 
-    Nothing where PostHog leaves the person alone (`nodejs/src/ingestion`): read from here, it would
-    be there for as long as a write is laid over, and then be gone.
+    Empty for events from which PostHog updates no person (`nodejs/src/ingestion`). Overlaid, their
+    properties would be visible for `OVERLAY_SECONDS` and then disappear.
     """
     properties = captured.properties
-    is_of_none = captured.event in _OF_NO_PERSON or captured.event.startswith(_OF_AI)
-    if is_of_none or properties.get("$process_person_profile") is False:
+    is_personless = captured.event in _PERSONLESS_EVENTS or captured.event.startswith(_AI_PREFIX)
+    if is_personless or properties.get("$process_person_profile") is False:
         return {}, {}, ()
     return (
-        _bag(properties.get("$set")),
-        _bag(properties.get("$set_once")),
-        _names(properties.get("$unset")),
+        _as_properties(properties.get("$set")),
+        _as_properties(properties.get("$set_once")),
+        _as_names(properties.get("$unset")),
     )
 
 
-def _bag(value: object) -> Mapping[str, Any]:
+def _as_properties(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _names(value: object) -> Sequence[str]:
+def _as_names(value: object) -> Sequence[str]:
     if isinstance(value, dict):
         return list(value)
     return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []

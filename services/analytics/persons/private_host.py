@@ -1,4 +1,4 @@
-"""Where PostHog's private API is: what the operator set, else what `connect` stored."""
+"""Host of PostHog's private API: the operator's setting, else the one that `connect` stored."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from services.analytics.stored_project import StoredProject
 
 
 class PrivateHost:
-    """Knows the host."""
+    """Determines the host of PostHog's private API."""
 
     def __init__(self, settings: PostHogSettings, stored: StoredProject) -> None:
-        """Look at the environment first, then at the stored project."""
+        """Prefer the host in `settings` to the stored project's."""
         self._configured = settings.private_host
         self._stored = stored
 
     async def find(self) -> str:
-        """Give the host, without a trailing slash.
+        """Return the URL of the host, without a trailing slash.
 
-        The host an OAuth grant came from precedes PostHog Cloud's, which must not see its token.
+        The host that issued an OAuth grant precedes PostHog Cloud, which must not get the token of
+        another PostHog.
 
         Raises:
-            HogsendError: the credentials service cannot be asked.
+            HogsendError: the credentials service cannot be reached.
         """
         if self._configured is not None:
             return self._configured
         stored = await self._stored.get()
-        found = stored.private_host or stored.grant_origin or private_host(US_INGESTION_HOST)
-        return found.rstrip("/")
+        host = stored.private_host or stored.grant_origin or private_host(US_INGESTION_HOST)
+        return host.rstrip("/")

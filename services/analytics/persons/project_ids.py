@@ -1,6 +1,7 @@
-"""Which project a bearer reads.
+"""Determines which project a bearer reads.
 
-Where nothing says which one, PostHog is asked once, and again when it may be another one.
+Where neither the settings nor the bearer name a project, PostHog is asked, and the id is cached
+until the credential changes to one that may belong to another project.
 """
 
 from __future__ import annotations
@@ -20,45 +21,46 @@ DISCOVERY_SECONDS = 10.0
 class _Discovered(msgspec.Struct):
     project_id: str
     version: int
-    """Version of the credential it belongs to; a refresh does not change the project."""
+    """Version of the credential that the project belongs to. A refresh raises the version and does
+    not change the project."""
 
 
 class ProjectIds:
     """Project ids by host and kind of credential.
 
-    An id is valid for the version of the credential it was discovered with, and for the next one
-    when that was announced as a refresh. So a change that was not heard of, with a lost event,
-    makes PostHog be asked again.
+    A discovered id is valid for the version of the credential it was discovered with, and for the
+    next version if that was announced as a refresh. So when the event of a change was lost, the
+    version differs, and PostHog is asked again.
     """
 
     def __init__(self, configured: str | None, watcher: CredentialWatcher) -> None:
-        """Choose by `configured` (`POSTHOG_PROJECT_ID`), the grant and what was provisioned."""
+        """Choose by `configured` (`POSTHOG_PROJECT_ID`), the grant and the provisioned project."""
         self._configured = configured
         self._discovered: dict[tuple[str, str], _Discovered] = {}
         self._discovering = asyncio.Lock()
         watcher.on_change(self._changed)
 
-    def why_refused(self, error: PostHogError, bearer: TokenReply, host: str) -> str | None:
-        """Say why PostHog refuses the project, and what to do, if it is the project."""
+    def explain_refusal(self, error: PostHogError, bearer: TokenReply, host: str) -> str | None:
+        """Explain a refusal that is due to the choice of project, with a remedy; else None."""
         choice = choose_project(self._configured, bearer, host)
         if error.status in DENIED and not choice.is_covered:
             return f"{choice.mismatch} {choice.remedy}"
         return choice.when_refused(error)
 
     async def of(self, bearer: TokenReply, host: str, transport: Transport) -> str:
-        """Give the project's id, asking PostHog over `transport` if necessary.
+        """Return the id of the project that `bearer` reads, asking PostHog if necessary.
 
         Raises:
-            PostHogError: PostHog does not say.
+            PostHogError: PostHog does not name the project.
         """
         choice = choose_project(self._configured, bearer, host)
         if choice.id is not None:
             return choice.id
         key = host, bearer.source
         async with self._discovering:
-            known = self._discovered.get(key)
-            if known is not None and known.version == bearer.version:
-                return known.project_id
+            discovered = self._discovered.get(key)
+            if discovered is not None and discovered.version == bearer.version:
+                return discovered.project_id
             project = await Projects(transport).get(None, seconds=DISCOVERY_SECONDS)
             if project.id is None:
                 raise PostHogError("PostHog does not say which project this is")
@@ -67,8 +69,9 @@ class ProjectIds:
 
     def _changed(self, change: CredentialChanged | None) -> None:
         if change is None or change.change != "refreshed":
-            # The bearer's next version shows that the project may be another one.
+            # The project may be another one. The bearer's next version differs from the cached
+            # one, so `of` asks PostHog again.
             return
-        for known in self._discovered.values():
-            if known.version == change.version - 1:
-                known.version = change.version
+        for discovered in self._discovered.values():
+            if discovered.version == change.version - 1:
+                discovered.version = change.version

@@ -1,4 +1,4 @@
-"""Tries whether persons can be read, once for all who ask at the same time."""
+"""Checks with a trial read whether persons can be read; concurrent callers share one trial."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from hogsend.service.credential_watcher import CredentialWatcher
 from services.analytics.persons.access import PersonAccess
 
 TRIAL_SECONDS = 3.0
-"""Longest trial of a read; who asks for capabilities waits 5 s."""
-TRIAL_KEPT_SECONDS = 5.0
-"""How long the outcome of a trial is given again; a change of the credential ends it."""
+"""Longest trial read. Callers of the capabilities endpoint wait 5 s."""
+TRIAL_CACHE_SECONDS = 5.0
+"""How long the outcome of a trial is returned again, unless the credential changes."""
 
 
 class _Trial(msgspec.Struct, frozen=True):
     task: asyncio.Task[TokenReply]
-    ends_at: float
-    """When its outcome is given no more, by the clock."""
+    expires_at: float
+    """When the outcome expires, in seconds on the monotonic clock."""
     version: int | None
-    """Version of the credential that was held."""
+    """Version of the credential at the start of the trial; None when it was not known."""
 
 
 class ReadTrial:
-    """The latest trial, and its outcome while that counts."""
+    """Runs trial reads and caches the latest outcome."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class ReadTrial:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Try with what `bearers` gives; try anew when `watcher` hears of a change."""
+        """Read with a bearer of `bearers`; repeat after `watcher` reports a credential change."""
         self._bearers = bearers
         self._access = access
         self._clock = clock
@@ -46,22 +46,26 @@ class ReadTrial:
         watcher.on_change(self._changed)
 
     async def outcome(self) -> TokenReply:
-        """Read some person, or give what came of it within the last `TRIAL_KEPT_SECONDS`.
+        """Run a trial read, or return the outcome of one from the last `TRIAL_CACHE_SECONDS`.
 
         Returns:
-            The bearer that PostHog took; one without a token when there is none to try.
+            The bearer that PostHog accepted; a bearer without a token when there is no credential.
 
         Raises:
-            HogsendError: a service did not answer.
+            HogsendError: another service did not reply.
             PostHogError: PostHog refused, or cannot be reached.
-            TimeoutError: it took longer than `TRIAL_SECONDS`.
+            TimeoutError: the read took longer than `TRIAL_SECONDS`.
         """
         trial, version = self._latest, self._bearers.version
-        if trial is None or trial.ends_at <= self._clock() or trial.version not in {None, version}:
+        if (
+            trial is None
+            or trial.expires_at <= self._clock()
+            or trial.version not in {None, version}
+        ):
             task = asyncio.create_task(self._try())
-            # The caller that started it may be gone.
+            # All callers may be cancelled; asyncio would log an exception that is never retrieved.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            trial = _Trial(task, self._clock() + TRIAL_KEPT_SECONDS, version)
+            trial = _Trial(task, self._clock() + TRIAL_CACHE_SECONDS, version)
             self._latest = trial
         return await asyncio.shield(trial.task)
 
@@ -70,7 +74,7 @@ class ReadTrial:
             bearer = await self._bearers.token()
             if bearer.token is None:
                 return bearer
-            _, used = await self._access.ask(lambda persons: persons.try_read(), bearer)
+            _, used = await self._access.call(lambda persons: persons.try_read(), bearer)
         return used
 
     def _changed(self, _change: CredentialChanged | None) -> None:

@@ -27,24 +27,24 @@ class Timezones:
     """Finds time zones."""
 
     def __init__(self, persons: PersonLookup, contacts: ContactLookup, default: str) -> None:
-        """Look at persons and contacts; `default` is `DEFAULT_TIMEZONE`."""
+        """Read `persons` and `contacts`; `default` is `DEFAULT_TIMEZONE`."""
         self._persons = persons
         self._contacts = contacts
         self._default = default
 
-    async def find(self, wanted: GetTimezone) -> Timezone:
-        """Give the first valid time zone and its source.
+    async def find(self, request: GetTimezone) -> Timezone:
+        """Return the first valid time zone and its source.
 
         Raises:
             InvalidRequest: the explicit time zone is not a valid one.
         """
-        if wanted.explicit is not None:
-            return explicit_timezone(wanted.explicit)
+        if request.explicit is not None:
+            return explicit_timezone(request.explicit)
         properties, contact = await asyncio.gather(
-            self._persons.properties(wanted.distinct_id),
-            self._contacts.get_or_empty(wanted.distinct_id),
+            self._persons.properties(request.distinct_id),
+            self._contacts.get_or_empty(request.distinct_id),
         )
-        for source, value in self._candidates(properties, contact, wanted.default):
+        for source, value in self._candidates(properties, contact, request.default):
             if not isinstance(value, str) or not value:
                 continue
             zone = find_timezone(value)

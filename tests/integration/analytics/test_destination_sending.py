@@ -141,7 +141,7 @@ async def test_cases_130_to_136_engagement_reaches_its_destination(
 async def test_what_is_erased_while_it_waits_for_another_attempt_is_not_sent(
     servers: Servers, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_delivery, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(batch_delivery, "DELETED_CHECK_SECONDS", 0)
     answers = iter([Said(503)])
     async with (
         capture_recorder() as posthog,

@@ -23,7 +23,7 @@ from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.service.database import Database
 from hogsend.service.metrics import FAILURES
 from services.analytics.app import MIGRATIONS
-from services.analytics.delivery.failing import EVERY_SECONDS, Attempt, FailingConsumers
+from services.analytics.delivery.failing import WRITE_SECONDS, Attempt, FailingConsumers
 from services.analytics.destinations.default_destination import (
     DEFAULT_DESTINATION,
     with_missing_defaults,
@@ -178,7 +178,7 @@ async def test_replicas_that_create_together_make_no_more_than_are_allowed(
     store: DestinationStore,
 ) -> None:
     made = await asyncio.gather(
-        *(store.create(NEW, at_most=2) for _ in range(6)), return_exceptions=True
+        *(store.create(NEW, max_destinations=2) for _ in range(6)), return_exceptions=True
     )
     assert sum(isinstance(one, InvalidRequest) for one in made) == 4
     assert len(await store.all()) == 2
@@ -233,7 +233,7 @@ async def test_the_latest_attempt_that_failed_is_shown_until_one_succeeds(
     # Not with every batch of a destination that gets many.
     await failing.failed(durable, msgspec.structs.replace(FAILED, attempts=2))
     assert await shown() == first
-    now = EVERY_SECONDS
+    now = WRITE_SECONDS
     last = msgspec.structs.replace(FAILED, attempts=8, response_status=None, next_seconds=None)
     await failing.failed(durable, last)
     second = await shown()
@@ -245,7 +245,7 @@ async def test_the_latest_attempt_that_failed_is_shown_until_one_succeeds(
     # What waited was discarded meanwhile.
     await store.change(one.id, lambda stored: msgspec.structs.replace(stored, disabled=False))
     assert await shown() is None
-    now += EVERY_SECONDS
+    now += WRITE_SECONDS
     await failing.failed(durable, FAILED)
     assert await shown() is not None
     await failing.worked(durable)

@@ -169,7 +169,7 @@ async def test_what_has_no_id_is_the_same_event_when_another_replica_sends_it_ag
 async def test_what_waits_while_its_stream_is_lost_and_made_anew_is_sent(
     servers: Servers, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_delivery, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(batch_delivery, "DELETED_CHECK_SECONDS", 0)
     async with (
         capture_recorder() as posthog,
         sending(servers, database_url, posthog.url) as sent,
@@ -194,7 +194,7 @@ async def test_what_is_erased_after_a_restore_is_not_sent(
     servers: Servers, database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A restored stream is younger than the messages it holds."""
-    monkeypatch.setattr(batch_delivery, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(batch_delivery, "DELETED_CHECK_SECONDS", 0)
     async with connected(servers, User.ANALYTICS) as analytics:
         await streams.reconcile(analytics.js, User.ANALYTICS)
     async with (

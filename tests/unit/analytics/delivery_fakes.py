@@ -15,10 +15,10 @@ from hogsend.contract.errors import HogsendError, Unavailable
 from hogsend.contract.streams import StreamName
 from hogsend.posthog.capture import Captured, CaptureError
 from hogsend.service.dead_letters import Unprocessable
-from services.analytics.delivery.heard_writes import Destinations, HeardWrites
 from services.analytics.delivery.ordered_queue import Place
 from services.analytics.delivery.sources.source import Skipped, Source
 from services.analytics.delivery.streams import ReadableMessage, Subscription
+from services.analytics.delivery.write_recorder import DestinationCache, WriteRecorder
 from services.analytics.destinations.store import Outcome
 from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.project_key import Project, ProjectKey
@@ -30,25 +30,25 @@ async def no_destinations() -> Sequence[Source]:
     return ()
 
 
-def heard_writes(project_key: ProjectKey) -> HeardWrites:
+def write_recorder(project_key: ProjectKey) -> WriteRecorder:
     """Writes that nobody reads."""
-    return HeardWrites(OwnWrites(), project_key, (), Destinations(no_destinations))
+    return WriteRecorder(OwnWrites(), project_key, (), DestinationCache(no_destinations))
 
 
-class FakeCaptures:
+class FakeCaptureSubscription:
     """Whether this replica listens to captured events."""
 
     def __init__(self) -> None:
-        self.are_heard = True
+        self.receives_captures = True
         self.last: int | None = 0
 
-    async def listen_to_captures(self) -> None:
-        self.are_heard = True
+    async def subscribe_to_captures(self) -> None:
+        self.receives_captures = True
 
-    async def leave_captures(self) -> None:
-        self.are_heard = False
+    async def unsubscribe_from_captures(self) -> None:
+        self.receives_captures = False
 
-    async def last_captured(self) -> int | None:
+    async def last_capture_position(self) -> int | None:
         return self.last
 
 
@@ -109,10 +109,10 @@ class FakeMessage:
         self.acks += 1
         self.told.journal.append(Fact("ack", self.position))
 
-    async def give_back(self, seconds: float) -> None:
+    async def nak(self, seconds: float) -> None:
         self.given_back.append(seconds)
 
-    async def set_aside(
+    async def publish_dead_letter(
         self, why: Unprocessable, *, attempts: int, headers: Mapping[str, str]
     ) -> None:
         if not self.told.takes_dead_letters:
@@ -150,7 +150,7 @@ class FakeConsumer:
             raise Unavailable("there is no such stream")
         return self.left_over
 
-    async def deleted(self, places: Collection[Place]) -> Collection[Place]:
+    async def find_deleted(self, places: Collection[Place]) -> Collection[Place]:
         if not self.knows_erased:
             raise Unavailable("the broker is not connected")
         return [place for place in places if place[0] in self.erased]

@@ -86,11 +86,15 @@ class FakeStore(DestinationStore):
         return self.rows[id]
 
     async def create(
-        self, new: CreateDestination, *, is_default: bool = False, at_most: int | None = None
+        self,
+        new: CreateDestination,
+        *,
+        is_default: bool = False,
+        max_destinations: int | None = None,
     ) -> Destination:
         self._check()
-        if at_most is not None and len(self.rows) >= at_most:
-            raise InvalidRequest(f"there are {at_most} destinations")
+        if max_destinations is not None and len(self.rows) >= max_destinations:
+            raise InvalidRequest(f"there are {max_destinations} destinations")
         made = destination(
             url=new.url,
             event_types=new.event_types,

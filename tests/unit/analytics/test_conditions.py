@@ -18,7 +18,7 @@ from hogsend.contract.conditions import (
 from hogsend.contract.contacts import Contact
 from hogsend.contract.errors import InvalidRequest, Unavailable
 from services.analytics.conditions.evaluation import (
-    CONTACTS_AT_A_TIME,
+    MAX_CONCURRENT_CONTACTS,
     Conditions,
     check,
     holds,
@@ -150,7 +150,7 @@ async def test_a_person_is_looked_up_once_and_contacts_a_few_at_a_time() -> None
     queries = [ConditionQuery(f"u_{number}", PRO) for number in range(100)] * 2
     assert await Conditions(persons, contacts).evaluate(queries) == [False] * 200
     assert (len(persons.asked), contacts.asked) == (100, 100)
-    assert contacts.most == CONTACTS_AT_A_TIME
+    assert contacts.most == MAX_CONCURRENT_CONTACTS
 
 
 @on_virtual_time

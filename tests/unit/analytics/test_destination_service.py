@@ -61,7 +61,7 @@ class Managed:
             self.store,
             EgressPolicy.of(("allowed.internal",)),
             "https://us.i.posthog.com",
-            at_most=3,
+            max_destinations=3,
         )
 
     async def create(self, **changes: Any) -> str:

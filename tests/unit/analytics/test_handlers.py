@@ -60,7 +60,7 @@ from services.analytics.project_key import ProjectKey
 from services.analytics.settings import AnalyticsSettings
 from services.analytics.stored_project import StoredProject
 from tests.offline_broker import ask
-from tests.unit.analytics.delivery_fakes import FakeCapture, FakeStreams, heard_writes
+from tests.unit.analytics.delivery_fakes import FakeCapture, FakeStreams, write_recorder
 from tests.unit.analytics.fake_destinations import FakeStore, destination
 from tests.unit.analytics.fakes import FakeCredentials, FakeLink, FakePostHog
 from tests.unit.analytics.test_destination_service import FakeConsumers
@@ -96,7 +96,12 @@ async def broker(link: FakeLink) -> AsyncIterator[ServiceBroker]:
     composed_broker = composed(link)
     composed_broker.provide(
         DestinationService(
-            link, FakeConsumers(), FakeStore(), EGRESS, "https://us.i.posthog.com", at_most=50
+            link,
+            FakeConsumers(),
+            FakeStore(),
+            EGRESS,
+            "https://us.i.posthog.com",
+            max_destinations=50,
         )
     )
     async with TestNatsBroker(composed_broker):
@@ -226,7 +231,7 @@ async def test_a_credential_change_is_heard(link: FakeLink) -> None:
 async def test_an_erased_person_is_forgotten(link: FakeLink) -> None:
     broker, world = composed(link), reading()
     broker.provide(world.persons)
-    world.note(set={"plan": "pro"})
+    world.write(set={"plan": "pro"})
     assert await world.persons.properties("u_42") == {"plan": "pro"}
     document = (
         b'{"id":"e","contactId":"c","userIds":["u_42"],"erasedAt":"%b"}'
@@ -312,7 +317,7 @@ async def test_a_message_of_a_stream_reaches_posthog(link: FakeLink, message: De
         capture=capture,
         project_key=key,
         store=FakeStore(DESTINATION),
-        heard=heard_writes(key),
+        recorder=write_recorder(key),
         settings=AnalyticsSettings(analytics_event_mirror=True),
     )
     broker.provide(delivery)

@@ -16,7 +16,7 @@ from hogsend.contract.headers import RECEIVED_AT, format_time
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.transport.in_flight import InFlightMessages
 from hogsend.transport.publisher import OutgoingMessage, Publisher
-from services.analytics.delivery.jetstream import JetStreamMessage, received
+from services.analytics.delivery.jetstream import JetStreamMessage, wrap_messages
 from tests.unit.analytics.fakes import FakeLink
 
 REPLY = "$JS.ACK.ENGAGEMENT.destination-1.3.70.7.1750000000000000000.5"
@@ -54,7 +54,7 @@ def message(
     client: FakeClient, publisher: Publisher | None = None, body: bytes = b"{}"
 ) -> JetStreamMessage:
     raw = Msg(client, subject="hogsend.engagement.email.sent", reply=REPLY, data=body)  # type: ignore[arg-type]
-    (made,) = received([raw], DeadLetters(publisher or FakePublisher(), "analytics"))
+    (made,) = wrap_messages([raw], DeadLetters(publisher or FakePublisher(), "analytics"))
     return made
 
 
@@ -82,7 +82,7 @@ async def test_it_is_acknowledged_once() -> None:
     assert client.published == [(REPLY, b"")]
 
 
-@pytest.mark.parametrize("told", [JetStreamMessage.ack, lambda found: found.give_back(5)])
+@pytest.mark.parametrize("told", [JetStreamMessage.ack, lambda found: found.nak(5)])
 async def test_what_jetstream_cannot_be_told_about_comes_again(
     told: Callable[[JetStreamMessage], Awaitable[None]],
 ) -> None:
@@ -99,7 +99,7 @@ async def test_what_jetstream_cannot_be_told_about_comes_again(
 
 async def test_it_is_given_back() -> None:
     client = FakeClient()
-    await message(client).give_back(5)
+    await message(client).nak(5)
     assert client.published == [(REPLY, b'-NAK {"delay": 5000000000}')]
 
 
@@ -122,7 +122,7 @@ async def test_a_dead_letter_is_kept_with_its_body_if_the_bus_takes_that_in_any_
 ) -> None:
     publisher = FakePublisher(limit)
     found = message(FakeClient(), publisher, body)
-    await found.set_aside(WHY, attempts=2, headers={"Hogsend-Destination": "1"})
+    await found.publish_dead_letter(WHY, attempts=2, headers={"Hogsend-Destination": "1"})
     assert [letter.body for letter in publisher.letters] == [kept]
     (letter,) = publisher.letters
     assert (letter.id, letter.reason, letter.attempts) == (
@@ -137,4 +137,6 @@ async def test_a_dead_letter_is_kept_with_its_body_if_the_bus_takes_that_in_any_
 
 async def test_a_dead_letter_that_does_not_fit_at_all_is_an_error() -> None:
     with pytest.raises(TooLarge):
-        await message(FakeClient(), FakePublisher(-1)).set_aside(WHY, attempts=1, headers={})
+        await message(FakeClient(), FakePublisher(-1)).publish_dead_letter(
+            WHY, attempts=1, headers={}
+        )

@@ -37,16 +37,16 @@ async def test_a_person_is_deleted_by_every_id_and_no_longer_kept() -> None:
 @on_virtual_time
 async def test_what_was_written_to_a_deleted_person_is_not_read_any_more() -> None:
     world = reading()
-    world.note(set={"plan": "pro"})
+    world.write(set={"plan": "pro"})
     assert await world.persons.properties("u_42") == PLAN
     assert (await deletion.delete(world.persons, ["u_42"])).refusal is None
     assert await world.persons.properties("u_42") == {}
     # Who sends what was captured before may read it from its stream only now.
-    world.note(set={"plan": "team"})
+    world.write(set={"plan": "team"})
     assert await world.persons.properties("u_42") == {}
     # What is written afterwards is a new person's.
     later = datetime.now(UTC) + timedelta(seconds=1)
-    world.writes.note(written(set={"seats": 1}), later)
+    world.writes.record(written(set={"seats": 1}), later)
     assert await world.persons.properties("u_42") == {"seats": 1}
 
 
@@ -56,7 +56,7 @@ async def test_a_person_whom_another_replica_deleted_is_forgotten() -> None:
     world.posthog.persons |= {"u_42": PLAN, "u_43": PLAN}
     for id in ("u_42", "u_43"):
         assert await world.persons.properties(id) == PLAN
-    world.note(set={"city": "Rome"})
+    world.write(set={"city": "Rome"})
     world.posthog.gate.clear()
     reading_meanwhile = asyncio.create_task(world.persons.properties("u_44"))
     await settle()
@@ -76,7 +76,7 @@ async def test_an_announcement_that_comes_after_the_deletion_brings_nothing_back
     deleted = datetime.now(UTC)
     world.persons.forget(["u_42"], deleted)
     world.persons.forget(["u_42"], deleted - timedelta(minutes=1))
-    world.writes.note(written(set={"plan": "pro"}), deleted - timedelta(seconds=1))
+    world.writes.record(written(set={"plan": "pro"}), deleted - timedelta(seconds=1))
     assert await world.persons.properties("u_42") == {}
 
 

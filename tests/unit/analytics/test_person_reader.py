@@ -21,16 +21,16 @@ from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.settings.shared import PostHogSettings
 from services.analytics.persons.access import PersonAccess
-from services.analytics.persons.memory import KEPT_BYTES
+from services.analytics.persons.memory import CACHE_BYTES
 from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.persons.private_host import PrivateHost
 from services.analytics.persons.project_ids import ProjectIds
 from services.analytics.persons.read_trial import ReadTrial
 from services.analytics.persons.reader import (
-    AT_A_TIME,
+    CACHE_SECONDS,
     DEADLINE_SECONDS,
-    HANGING_SECONDS,
-    KEPT_SECONDS,
+    HANG_PAUSE_SECONDS,
+    MAX_CONCURRENT_READS,
     PersonReader,
 )
 from services.analytics.stored_project import StoredProject
@@ -57,9 +57,9 @@ class Reading:
     trial: ReadTrial
     writes: OwnWrites
 
-    def note(self, **changes: Any) -> None:
+    def write(self, **changes: Any) -> None:
         """Note a write that was published at the same moment as every other."""
-        self.writes.note(written(**changes), PUBLISHED)
+        self.writes.record(written(**changes), PUBLISHED)
 
 
 def reading(**posthog: str) -> Reading:
@@ -259,7 +259,7 @@ async def test_cases_98_and_99_a_person_is_kept_for_five_minutes() -> None:
         # That there is no such person is an answer as well.
         assert await world.persons.properties("nobody") == {}
     assert len(world.posthog.requests) == 2
-    await asyncio.sleep(KEPT_SECONDS + 1)
+    await asyncio.sleep(CACHE_SECONDS + 1)
     await world.persons.properties("u_42")
     assert len(world.posthog.requests) == 3
 
@@ -395,7 +395,7 @@ async def test_many_who_ask_at_once_do_not_wait_for_one_another_while_posthog_ha
     # It is tried again soon.
     world.posthog.gate.set()
     world.posthog.persons["u_1"] = PLAN
-    await asyncio.sleep(HANGING_SECONDS)
+    await asyncio.sleep(HANG_PAUSE_SECONDS)
     assert await world.persons.properties("u_1") == PLAN
 
 
@@ -436,17 +436,17 @@ async def test_several_persons_are_read_a_few_at_a_time_and_within_one_deadline(
         nonlocal noted
         noted += 1
 
-    world.writes.catch_up_by(catch_up)
+    world.writes.wait_before_reads(catch_up)
     world.posthog.takes = 3
     found = await world.persons.properties_of_all(people, seconds=7)
     assert now() - asked_at == 7
     # Two rounds, and who is kept.
-    in_time = {*people[: 2 * AT_A_TIME], "u_199"}
+    in_time = {*people[: 2 * MAX_CONCURRENT_READS], "u_199"}
     assert found == [{"is": person} if person in in_time else {} for person in people]
-    assert (world.posthog.most, noted) == (AT_A_TIME, 1)
+    assert (world.posthog.most, noted) == (MAX_CONCURRENT_READS, 1)
     # What was asked for is read, all the same; nobody else was asked for.
     await asyncio.sleep(3)
-    assert len(world.posthog.requests) == 1 + 3 * AT_A_TIME
+    assert len(world.posthog.requests) == 1 + 3 * MAX_CONCURRENT_READS
     world.posthog.takes = 0
     assert await world.persons.properties_of_all(people, seconds=7) == [
         {"is": person} for person in people
@@ -477,8 +477,8 @@ async def test_what_was_written_from_here_is_read_at_once_until_posthog_shows_it
     world.posthog.persons["u_42"] = {"plan": "free", "city": "Rome", "seats": 1}
     assert (await world.persons.properties("u_42"))["plan"] == "free"
     # Whatever is cached, and though PostHog shows the old values for a while.
-    world.note(set={"plan": "pro"}, set_once={"seats": 9, "since": 2026})
-    world.note(unset=["city"])
+    world.write(set={"plan": "pro"}, set_once={"seats": 9, "since": 2026})
+    world.write(unset=["city"])
     expected = {"plan": "pro", "seats": 1, "since": 2026}
     assert await world.persons.properties("u_42") == expected
     await asyncio.sleep(301)
@@ -499,13 +499,13 @@ async def test_what_was_written_from_here_is_read_at_once_until_posthog_shows_it
 async def test_what_posthog_takes_from_no_event_is_not_read_either() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
-    world.note(set={"plan": "pro"}, process_person_profile=False)
+    world.write(set={"plan": "pro"}, process_person_profile=False)
     for name in ("$exception", "$$heatmap", "$ai_generation"):
         event = msgspec.structs.replace(written(set={"plan": "pro"}), event=name)
-        world.writes.note(event, PUBLISHED)
+        world.writes.record(event, PUBLISHED)
     assert await world.persons.properties("u_42") == {"plan": "free"}
     # Names in an object, as some libraries send them, are removed, too.
-    world.note(unset={"plan": ""}, process_person_profile=True)
+    world.write(unset={"plan": ""}, process_person_profile=True)
     assert await world.persons.properties("u_42") == {}
 
 
@@ -517,8 +517,8 @@ async def test_a_write_is_not_forgotten_by_an_answer_that_was_asked_for_before_i
     asking = asyncio.create_task(world.persons.properties("u_42"))
     await settle()
     await asyncio.sleep(1)
-    world.note(set={"plan": "free"})
-    world.note(set={"plan": "pro"})
+    world.write(set={"plan": "free"})
+    world.write(set={"plan": "pro"})
     world.posthog.gate.set()
     assert await asking == {"plan": "pro"}
     world.posthog.persons["u_42"] = {"plan": "free"}
@@ -530,7 +530,7 @@ async def test_a_write_is_not_forgotten_by_an_answer_that_was_asked_for_before_i
 async def test_a_write_is_laid_over_for_ten_minutes_at_most() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
-    world.note(set={"plan": "pro"})
+    world.write(set={"plan": "pro"})
     assert await world.persons.properties("u_42") == {"plan": "pro"}
     await asyncio.sleep(601)
     assert await world.persons.properties("u_42") == {"plan": "free"}
@@ -540,11 +540,11 @@ async def test_a_write_is_laid_over_for_ten_minutes_at_most() -> None:
 async def test_neither_reads_nor_later_writes_make_a_write_last_longer() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
-    world.note(set={"plan": "pro"})
+    world.write(set={"plan": "pro"})
     # PostHog never takes it, and somebody asks all the time.
     for _ in range(3):
         await asyncio.sleep(190)
-        world.note(set={"seen": True})
+        world.write(set={"seen": True})
         assert await world.persons.properties("u_42") == {"plan": "pro", "seen": True}
     await asyncio.sleep(60)
     assert await world.persons.properties("u_42") == {"plan": "free", "seen": True}
@@ -554,8 +554,8 @@ async def test_neither_reads_nor_later_writes_make_a_write_last_longer() -> None
 async def test_a_write_of_very_many_properties_is_not_laid_over_and_others_are() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {}
-    world.note(set={"plan": "pro"})
-    world.note(set={f"k{number}": number for number in range(20_000)})
+    world.write(set={"plan": "pro"})
+    world.write(set={f"k{number}": number for number in range(20_000)})
     assert await world.persons.properties("u_42") == {"plan": "pro"}
 
 
@@ -563,8 +563,8 @@ async def test_a_write_of_very_many_properties_is_not_laid_over_and_others_are()
 async def test_what_a_write_replaced_is_not_laid_over_where_that_was_too_large() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free", "seats": 1}
-    world.note(set={"plan": "pro", "seats": 5, "seen": True})
-    world.note(set={"plan": "team", **{f"k{n}": n for n in range(20_000)}}, unset=["seats"])
+    world.write(set={"plan": "pro", "seats": 5, "seen": True})
+    world.write(set={"plan": "team", **{f"k{n}": n for n in range(20_000)}}, unset=["seats"])
     world.posthog.persons["u_42"] = {"plan": "team"}
     assert await world.persons.properties("u_42") == {"plan": "team", "seen": True}
 
@@ -572,11 +572,11 @@ async def test_what_a_write_replaced_is_not_laid_over_where_that_was_too_large()
 @on_virtual_time
 async def test_large_writes_to_many_persons_are_laid_over_until_they_take_too_much() -> None:
     world = reading()
-    people = [f"u_{number}" for number in range(KEPT_BYTES // LARGE + 1)]
+    people = [f"u_{number}" for number in range(CACHE_BYTES // LARGE + 1)]
     for id in people:
         world.posthog.persons[id] = {}
         large = msgspec.structs.replace(written(set={"text": "x" * LARGE}), distinct_id=id)
-        world.writes.note(large, PUBLISHED)
+        world.writes.record(large, PUBLISHED)
     first, *_, last = await world.persons.properties_of_all(people, seconds=10)
     assert (first, len(last["text"])) == ({}, LARGE)
 
@@ -584,7 +584,7 @@ async def test_large_writes_to_many_persons_are_laid_over_until_they_take_too_mu
 @on_virtual_time
 async def test_large_persons_are_kept_until_they_take_too_much() -> None:
     world = reading(posthog_private_host=HOST, posthog_project_id="7")
-    people = [f"u_{number}" for number in range(KEPT_BYTES // LARGE + 1)]
+    people = [f"u_{number}" for number in range(CACHE_BYTES // LARGE + 1)]
     world.posthog.persons.update({id: {"text": "x" * LARGE} for id in people})
     for id in (*people, people[-1], people[0]):
         assert len((await world.persons.properties(id))["text"]) == LARGE
@@ -595,8 +595,8 @@ async def test_large_persons_are_kept_until_they_take_too_much() -> None:
 async def test_what_was_removed_can_be_set_once() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
-    world.note(unset=["plan"])
-    world.note(set_once={"plan": "team"})
+    world.write(unset=["plan"])
+    world.write(set_once={"plan": "team"})
     assert await world.persons.properties("u_42") == {"plan": "team"}
 
 
@@ -604,7 +604,7 @@ async def test_what_was_removed_can_be_set_once() -> None:
 async def test_where_persons_are_not_read_nothing_is_made_up() -> None:
     world = reading()
     world.credentials.token = None
-    world.note(set={"plan": "pro"})
+    world.write(set={"plan": "pro"})
     assert await world.persons.properties("u_42") == {}
 
 
@@ -615,7 +615,7 @@ async def test_where_persons_are_not_read_nothing_is_made_up() -> None:
 async def test_an_event_that_sets_nothing_changes_nothing(properties: dict[str, Any]) -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
-    world.note(**properties)
+    world.write(**properties)
     assert await world.persons.properties("u_42") == {"plan": "free"}
 
 
@@ -624,9 +624,9 @@ async def test_a_write_that_comes_late_does_not_cover_a_later_one() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
     first, second = written(set={"plan": "pro", "seats": 1}), written(set={"plan": "team"})
-    world.writes.note(second, PUBLISHED + timedelta(seconds=1))
+    world.writes.record(second, PUBLISHED + timedelta(seconds=1))
     for _ in range(2):
-        world.writes.note(first, PUBLISHED)
+        world.writes.record(first, PUBLISHED)
     assert await world.persons.properties("u_42") == {"plan": "team", "seats": 1}
 
 
@@ -635,12 +635,12 @@ async def test_a_write_counts_once_however_often_it_comes() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
     write = written(set={"plan": "pro"})
-    world.writes.note(write, PUBLISHED)
+    world.writes.record(write, PUBLISHED)
     world.posthog.persons["u_42"] = {"plan": "pro"}
     assert (await world.persons.properties("u_42")) == {"plan": "pro"}
     world.posthog.persons["u_42"] = {"plan": "team"}
     # The replica that sends it reads it again.
-    world.writes.note(write, PUBLISHED + timedelta(seconds=9))
+    world.writes.record(write, PUBLISHED + timedelta(seconds=9))
     await asyncio.sleep(301)
     assert await world.persons.properties("u_42") == {"plan": "team"}
 
@@ -649,15 +649,15 @@ async def test_a_write_counts_once_however_often_it_comes() -> None:
 async def test_a_read_waits_for_a_write_that_is_being_noted_and_not_for_ever() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
-    noting = world.writes.being_noted()
+    noting = world.writes.recording()
     noting.__enter__()
     asking = asyncio.create_task(world.persons.properties("u_42"))
     await asyncio.sleep(0.5)
     assert not asking.done()
-    world.note(set={"plan": "pro"})
+    world.write(set={"plan": "pro"})
     noting.__exit__(None, None, None)
     assert await asking == {"plan": "pro"}
-    with world.writes.being_noted():
+    with world.writes.recording():
         started = now()
         assert await world.persons.properties("u_42") == {"plan": "pro"}
         assert now() - started == 1.0

@@ -23,10 +23,10 @@ from services.analytics.settings import AnalyticsSettings
 from services.analytics.stored_project import StoredProject
 from tests.unit.analytics.delivery_fakes import (
     FakeCapture,
-    FakeCaptures,
+    FakeCaptureSubscription,
     FakeMessage,
     FakeStreams,
-    heard_writes,
+    write_recorder,
 )
 from tests.unit.analytics.fake_destinations import FakeStore, destination
 from tests.unit.analytics.fakes import FakeCredentials, FakeLink
@@ -43,13 +43,13 @@ class Replica:
         link = FakeLink()
         FakeCredentials(link, project=ProjectReply(1, "present", project_api_key="phc_1"))
         key = ProjectKey(PostHogSettings(), StoredProject(link, CredentialWatcher("posthog")))
-        self.heard = heard_writes(key)
+        self.recorder = write_recorder(key)
         self.delivery = DeliveryRunner(
             streams=self.streams,
             capture=self.capture,
             project_key=key,
             store=self.store,
-            heard=self.heard,
+            recorder=self.recorder,
             settings=AnalyticsSettings(**settings),
         )
 
@@ -236,8 +236,8 @@ async def test_positions_are_saved_every_second_and_at_the_end() -> None:
 async def test_captured_events_are_heard_while_posthog_takes_none_and_few_more_can_be_read() -> (
     None
 ):
-    replica, captures = Replica(), FakeCaptures()
-    replica.heard.captures_from(captures)
+    replica, captures = Replica(), FakeCaptureSubscription()
+    replica.recorder.use_captures(captures)
     replica.capture.gate.clear()
 
     async def read(first: int) -> None:
@@ -257,6 +257,6 @@ async def test_captured_events_are_heard_while_posthog_takes_none_and_few_more_c
         await settle()
 
     async with replica.running():
-        for first, are_heard in ((1, False), (501, False), (1001, True)):
+        for first, receives_captures in ((1, False), (501, False), (1001, True)):
             await read(first)
-            assert captures.are_heard == are_heard
+            assert captures.receives_captures == receives_captures

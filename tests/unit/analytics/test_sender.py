@@ -17,7 +17,7 @@ from hogsend.contract.errors import InvalidRequest, Unavailable
 from hogsend.posthog.capture import CaptureError
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.tasks import cancel_all
-from services.analytics.delivery.batch_delivery import LOOK_SECONDS
+from services.analytics.delivery.batch_delivery import DELETED_CHECK_SECONDS
 from services.analytics.delivery.failing import Attempt
 from services.analytics.delivery.metrics import LAG, LAG_SECONDS, RETRIES, SETTLED, WAITING
 from services.analytics.delivery.retry import RetryPolicy
@@ -181,7 +181,7 @@ async def test_what_was_erased_while_it_waited_is_neither_sent_nor_kept_as_a_dea
     delivery.capture.judge = lambda _names: UNREACHABLE
     async with delivery.running():
         await delivery.deliver(erased, behind, delivery.event(3, "u_2", "other"))
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(DELETED_CHECK_SECONDS)
         delivery.consumer.erased = {1, 2}
         tried = len(delivery.capture.attempts)
         await asyncio.sleep(3600)
@@ -234,7 +234,7 @@ async def test_while_it_is_not_known_what_was_erased_events_are_sent(delivery: D
     delivery.capture.judge = lambda _names: UNREACHABLE
     async with delivery.running():
         await delivery.deliver(delivery.event(1, "u_1"))
-        await asyncio.sleep(2 * LOOK_SECONDS)
+        await asyncio.sleep(2 * DELETED_CHECK_SECONDS)
         delivery.capture.judge = lambda _names: None
         await asyncio.sleep(3600)
     assert delivery.capture.of("u_1") == ["e"]

@@ -13,7 +13,7 @@ from hogsend.contract.credentials import CREDENTIALS_PROJECT, ProjectReply
 from hogsend.contract.errors import Unavailable
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.settings.shared import PostHogSettings
-from services.analytics.delivery.sources.standing import standing_sources
+from services.analytics.delivery.sources.built_in import built_in_sources
 from services.analytics.persons.private_host import PrivateHost
 from services.analytics.project_key import Project, ProjectKey
 from services.analytics.settings import AnalyticsSettings
@@ -121,7 +121,7 @@ async def test_events_wait_for_a_project_after_posthog_was_connected(
     # Nobody else does: flags have to be answered now.
     assert await stored.key.project() is None
     mirrors = AnalyticsSettings(analytics_event_mirror=True)
-    for source in standing_sources(stored.key, mirrors):
+    for source in built_in_sources(stored.key, mirrors):
         if waits:
             with pytest.raises(Unavailable, match="not stored yet"):
                 await source.project()

@@ -1,4 +1,4 @@
-"""The bucket mirror: bucket membership as a person property (D-21)."""
+"""The bucket mirror: writes bucket membership to a person property (D-21)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.analytics.project_key import Project, ProjectKey
 
 
 class BucketsSource(Source):
-    """Bucket events that ask to be synced; needs a project key but no destination."""
+    """Bucket events with `syncToPostHog`. They need a project key, but no destination."""
 
     name = "buckets"
     subscription = Subscription(
@@ -24,7 +24,7 @@ class BucketsSource(Source):
         self._project_key = project_key
 
     def read(self, message: ReadableMessage) -> Captured | None:
-        """Read a bucket event."""
+        """Map a bucket event."""
         engagement = decode_engagement(message)
         return mapping.bucket(engagement) if engagement is not None else None
 

@@ -1,4 +1,4 @@
-"""Engagement for one destination."""
+"""The source of one destination: engagement of the types that it subscribed to."""
 
 from __future__ import annotations
 
@@ -37,42 +37,42 @@ class DestinationSource(Source):
         *,
         default_enabled: bool,
     ) -> None:
-        """Send to `destination`; to the default one only with `default_enabled`."""
+        """Send to `destination`; the default destination is used only with `default_enabled`."""
         self.destination = destination
-        """As it was stored when last looked at."""
+        """The destination as it was stored at the last `refresh`."""
         self._project_key = project_key
         self._store = store
         self._default_enabled = default_enabled
 
     @property
     def subscription(self) -> Subscription:
-        """A consumer of its own for each destination."""
+        """All engagement, with a separate durable consumer for each destination."""
         return destination_subscription(self.destination.id)
 
     @property
     def destination_id(self) -> str:
-        """It has series of its own."""
+        """Id of the destination."""
         return str(self.destination.id)
 
     @property
     def dead_letter_headers(self) -> dict[str, str]:
-        """A replayed dead letter goes to this destination only."""
+        """A header that makes a replayed dead letter go to this destination only."""
         return {DESTINATION: str(self.destination.id)}
 
     @property
     def revision(self) -> object:
-        """What is sent depends on how the destination is stored."""
+        """When the destination was last changed: the change may affect how events are mapped."""
         return self.destination.updated_at
 
     async def refresh(self) -> None:
-        """Look at how the destination is stored now; a deleted one counts as paused."""
+        """Read the destination from PostgreSQL again; a deleted one is treated as paused."""
         try:
             self.destination = await self._store.get(self.destination.id)
         except NotFound:
             self.destination = msgspec.structs.replace(self.destination, disabled=True)
 
     def read(self, message: ReadableMessage) -> Captured | None:
-        """Map an event the destination subscribed to, or one that is addressed to it."""
+        """Map an event that the destination subscribed to, or that is addressed to it."""
         addressee = message.headers.get(DESTINATION)
         if addressee is not None and addressee != str(self.destination.id):
             return None
@@ -87,7 +87,7 @@ class DestinationSource(Source):
         return captured
 
     async def project(self) -> Project | None:
-        """The destination's own key and host; where one is missing, the instance's."""
+        """The destination's own key and host; the instance's where either is missing."""
         destination, config = self.destination, self.destination.config
         if destination.disabled or (destination.is_default and not self._default_enabled):
             return None
@@ -97,7 +97,7 @@ class DestinationSource(Source):
             if project is None and destination.is_default:
                 return None
             if project is not None and not is_at(config, project.host):
-                # The instance's key is for the instance's host.
+                # The instance's key must not be sent to another host.
                 project = None
         key = config.api_key or (project.key if project else None)
         if not key:

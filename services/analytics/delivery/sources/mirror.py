@@ -1,4 +1,4 @@
-"""The event mirror: events reported to Hogsend, captured in PostHog too (contract 11.1)."""
+"""The event mirror: captures events that were reported to Hogsend in PostHog (contract 11.1)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.analytics.project_key import Project, ProjectKey
 
 
 class MirrorSource(Source):
-    """Normalized events, from the moment the mirror is switched on."""
+    """Normalized events that are published while the mirror is on."""
 
     name = "mirror"
     subscription = Subscription(
@@ -27,13 +27,17 @@ class MirrorSource(Source):
     def __init__(
         self, project_key: ProjectKey, allow: Collection[str], deny: Collection[str]
     ) -> None:
-        """Mirror the events named in `allow`, or all when it is empty, except those in `deny`."""
+        """Mirror the events named in `allow`, or all if it is empty, except those in `deny`."""
         self._project_key = project_key
         self._allow = frozenset(allow)
         self._deny = frozenset(deny)
 
     def read(self, message: ReadableMessage) -> Captured | None:
-        """Mirror an event; not one without a person, of PostHog, or that a destination sends."""
+        """Map an event.
+
+        None for events without a person, events from PostHog, and engagement, which destinations
+        send.
+        """
         event = decode(message, Event)
         if not event.contact_key:
             return None

@@ -1,4 +1,4 @@
-"""Captures, person writes and aliases that services asked for."""
+"""The source of captures, person writes and aliases that services publish."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ class PersonsSource(Source):
         self._project_key = project_key
 
     def read(self, message: ReadableMessage) -> Captured | None:
-        """Read by the last token of the subject."""
+        """Map a message according to the last token of its subject."""
         match message.subject.rpartition(".")[2]:
             case "set":
-                change = _decoded(message, SetPerson)
+                change = _decode(message, SetPerson)
                 return mapping.set_person(change, _uuid(change, message), _queued_at(message))
             case "capture":
-                event = _decoded(message, Capture)
+                event = _decode(message, Capture)
                 return mapping.capture(event, _uuid(event, message), _queued_at(message))
             case "alias":
-                merge = _decoded(message, Alias)
+                merge = _decode(message, Alias)
                 return mapping.alias(merge, _uuid(merge, message), _queued_at(message))
             case verb:
                 raise Unprocessable("unknown_verb", f"there is no verb {verb!r}")
@@ -56,33 +56,33 @@ class PersonsSource(Source):
         return await self._project_key.project_for_events()
 
 
-def _uuid(wanted: Addressed, message: ReadableMessage) -> UUID:
-    """The event's uuid in PostHog: the same whenever the message is read."""
-    if wanted.id is not None:
-        return wanted.id
+def _uuid(request: Addressed, message: ReadableMessage) -> UUID:
+    """Return the event's uuid in PostHog, which is the same each time the message is read."""
+    if request.id is not None:
+        return request.id
     id = message_id(message.headers) or position_id(message.position, message.queued_at)
     return mapping.event_uuid(f"{message.subject}:{id}")
 
 
 def _queued_at(message: ReadableMessage) -> datetime:
-    """When it was queued first: a dead letter that is replayed is queued again."""
+    """When a message was first queued; a replayed dead letter was queued again later."""
     return read_moment(message.headers.get(RECEIVED_AT)) or message.queued_at
 
 
-def _decoded(message: ReadableMessage, kind: type[Timed]) -> Timed:
-    """Decode a message; its time in any form that engagement may have one in, too.
+def _decode(message: ReadableMessage, kind: type[Timed]) -> Timed:
+    """Decode a message. Its `timestamp` may have any form that engagement timestamps may have.
 
     Raises:
-        Unprocessable: it is malformed.
+        Unprocessable: the message is malformed.
     """
     try:
         return decode(message, kind)
     except Unprocessable as error:
         document = decode(message, dict[str, Any])
-        if not isinstance(said := document.get("timestamp"), str):
+        if not isinstance(text := document.get("timestamp"), str):
             raise
         try:
-            moment = parse_moment(said)
-            return msgspec.convert({**document, "timestamp": moment}, kind)
+            timestamp = parse_moment(text)
+            return msgspec.convert({**document, "timestamp": timestamp}, kind)
         except (ValueError, msgspec.ValidationError):
             raise error from None

@@ -1,4 +1,4 @@
-"""What a source is."""
+"""The interface of sources, which map messages of a stream to events in PostHog."""
 
 from __future__ import annotations
 
@@ -20,64 +20,64 @@ Decoded = TypeVar("Decoded")
 
 
 class Skipped(Exception):
-    """The source subscribed to this message, but there is nothing to send."""
+    """The source subscribed to this message, but the message maps to no event."""
 
 
 class Source(ABC):
-    """One subscription, and how its messages become captures."""
+    """A subscription, and the mapping of its messages to captured events."""
 
     name: ClassVar[str]
     """Label in logs and metrics."""
     has_history: ClassVar[bool] = False
-    """Whether people can look up what became of each message; see `record`."""
+    """Whether the outcome of each message is recorded; see `record`."""
 
     @property
     @abstractmethod
     def subscription(self) -> Subscription:
-        """Which messages it reads."""
+        """The messages that the source reads."""
 
     @property
     def destination_id(self) -> str:
-        """Id of the outbound destination, for metrics; empty for what is none."""
+        """Id of the outbound destination, for metrics; empty for other sources."""
         return ""
 
     @property
     def dead_letter_headers(self) -> dict[str, str]:
-        """Headers that lead a replayed dead letter back to this source only."""
+        """Headers that make a replayed dead letter go to this source only."""
         return {}
 
     @property
     def revision(self) -> object:
-        """Changes whenever `read` may give something else for the same message."""
+        """A value that changes whenever `read` may return another event for the same message."""
         return None
 
-    async def refresh(self) -> None:  # noqa: B027 - most never change
-        """Look at what an operator may have changed, before anything is read or sent.
+    async def refresh(self) -> None:  # noqa: B027 - most sources have nothing to refresh
+        """Load the current configuration; called before messages are read and events are sent.
 
         Raises:
-            HogsendError: that cannot be found out right now.
+            HogsendError: the configuration cannot be loaded now.
         """
 
     @abstractmethod
     def read(self, message: ReadableMessage) -> Captured | None:
-        """What to capture; None when the message does not concern this source.
+        """Map a message to an event; None when the message is not for this source.
 
         Raises:
-            Unprocessable: no retry will help.
-            Skipped: there is nothing to send, which the history records.
+            Unprocessable: the message can never be mapped; a retry would not help.
+            Skipped: the message is for this source but maps to no event. The history records this.
         """
 
     @abstractmethod
     async def project(self) -> Project | None:
-        """Where to capture now; None means that events are discarded silently.
+        """Return the project to capture in; None means that events are discarded silently.
 
         Raises:
-            HogsendError: that cannot be found out right now.
+            HogsendError: the project cannot be determined now.
             Unprocessable: the configuration cannot work.
         """
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:  # noqa: B027 - most have no history
-        """Add what became of messages to the delivery history; only asked if there is one.
+        """Add outcomes to the delivery history; called only if `has_history`.
 
         Raises:
             HogsendError: the history cannot be written.
@@ -88,7 +88,7 @@ def decode(message: ReadableMessage, type: type[Decoded]) -> Decoded:
     """Decode a message's body.
 
     Raises:
-        Unprocessable: it is malformed.
+        Unprocessable: the body is malformed.
     """
     if is_too_deep(message.body):
         raise Unprocessable("malformed", "nested too deeply")
@@ -107,8 +107,8 @@ def _decoder(type: Any) -> Callable[[bytes], Any]:
 def decode_engagement(message: ReadableMessage) -> Engagement | None:
     """Decode engagement; None when it is malformed.
 
-    Ingest reads the same message and makes a dead letter of it; a second one would be replayed
-    twice.
+    A malformed message becomes no dead letter here: ingest reads the same message and publishes
+    the dead letter, and with a second one it would be replayed twice.
     """
     try:
         return read_engagement(

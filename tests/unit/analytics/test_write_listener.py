@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import AsyncMock
 
-from services.analytics.delivery.listening import Listener
+from services.analytics.delivery.write_listener import WriteListener
 from tests.virtual_time import on_virtual_time, settle
 
 
@@ -24,10 +24,10 @@ async def test_who_begins_to_listen_twice_at_once_subscribes_once() -> None:
 
     client = SimpleNamespace(subscribe=subscribe, max_payload=0)
     link = SimpleNamespace(client=client, on_reconnect=lambda _hook: None)
-    listener = Listener(cast("Any", link), cast("Any", SimpleNamespace(captures_from=id)))
-    both = asyncio.gather(listener.listen_to_captures(), listener.listen_to_captures())
+    listener = WriteListener(cast("Any", link), cast("Any", SimpleNamespace(use_captures=id)))
+    both = asyncio.gather(listener.subscribe_to_captures(), listener.subscribe_to_captures())
     await settle()
     sent.set()
     await both
-    await listener.leave_captures()
+    await listener.unsubscribe_from_captures()
     assert (taken.await_count, left.await_count) == (1, 1)

@@ -16,17 +16,21 @@ from hogsend.contract.permissions import permissions
 from hogsend.contract.users import User
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.settings.shared import PostHogSettings
-from services.analytics.delivery.heard_writes import Destinations, Heard, HeardWrites
 from services.analytics.delivery.sources.buckets import BucketsSource
+from services.analytics.delivery.sources.built_in import built_in_sources
 from services.analytics.delivery.sources.destination import DestinationSource
 from services.analytics.delivery.sources.source import Source
-from services.analytics.delivery.sources.standing import standing_sources
+from services.analytics.delivery.write_recorder import (
+    DestinationCache,
+    PublishedMessage,
+    WriteRecorder,
+)
 from services.analytics.destinations.model import Destination
 from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.project_key import ProjectKey
 from services.analytics.settings import AnalyticsSettings
 from services.analytics.stored_project import StoredProject
-from tests.unit.analytics.delivery_fakes import FakeCaptures, FakeMessage
+from tests.unit.analytics.delivery_fakes import FakeCaptureSubscription, FakeMessage
 from tests.unit.analytics.fake_destinations import FakeStore, destination
 from tests.unit.analytics.fakes import FakeCredentials, FakeLink
 from tests.virtual_time import now, on_virtual_time, settle
@@ -48,11 +52,11 @@ class World:
         self.store = FakeStore(*stored)
         self.writes = OwnWrites(now)
         chosen = AnalyticsSettings(**settings)
-        self.heard = HeardWrites(
+        self.recorder = WriteRecorder(
             self.writes,
             self.project_key,
-            standing_sources(self.project_key, chosen),
-            Destinations(self._sources, now),
+            built_in_sources(self.project_key, chosen),
+            DestinationCache(self._sources, now),
         )
 
     async def _sources(self) -> list[Source]:
@@ -63,11 +67,13 @@ class World:
 
     async def hear(self, subject: str, body: Any, **headers: str) -> None:
         raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
-        await self.heard.hear(Heard(f"hogsend.{subject}", headers, raw, datetime.now(UTC)))
+        await self.recorder.record(
+            PublishedMessage(f"hogsend.{subject}", headers, raw, datetime.now(UTC))
+        )
 
     def seen(self, distinct_id: str = "u_42") -> dict[str, Any]:
         """What a read gives for a person that PostHog knows as `PERSON`."""
-        return self.writes.laid_over(distinct_id, dict(PERSON))
+        return self.writes.overlay(distinct_id, dict(PERSON))
 
 
 def syncing(**changes: Any) -> Destination:
@@ -211,7 +217,7 @@ async def test_a_frozen_postgresql_is_not_waited_for_long_and_asked_once() -> No
         await thaw.wait()
         return [BucketsSource(World().project_key)]
 
-    destinations = Destinations(read, now)
+    destinations = DestinationCache(read, now)
     for _ in range(4):
         started = now()
         assert await destinations.current() == ()
@@ -225,7 +231,7 @@ async def test_a_frozen_postgresql_is_not_waited_for_long_and_asked_once() -> No
 @pytest.mark.parametrize("mirrors", [True, False])
 async def test_mirrored_events_are_heard_where_they_are_mirrored(mirrors: bool) -> None:
     world = World(analytics_event_mirror=mirrors)
-    assert ("hogsend.events.*" in world.heard.subjects) == mirrors
+    assert ("hogsend.events.*" in world.recorder.subjects) == mirrors
     event = {
         "id": "e",
         "event": "moved",
@@ -244,13 +250,13 @@ async def test_mirrored_events_are_heard_where_they_are_mirrored(mirrors: bool) 
 async def test_what_was_published_before_is_noted_by_the_replica_that_sends_it() -> None:
     world = World()
     started = datetime.now(UTC)
-    world.heard.listens()
+    world.recorder.mark_subscribed()
 
     def sent(name: str, queued_at: datetime) -> FakeMessage:
         body = msgspec.json.encode({"distinctId": "u_42", "set": {name: 1}})
         return FakeMessage(1, subject="hogsend.persons.set", body=body, queued_at=queued_at)
 
-    await world.heard.missed(
+    await world.recorder.record_missed(
         [sent("before", started - timedelta(hours=1)), sent("after", started + timedelta(hours=1))]
     )
     assert world.seen() == PERSON | {"before": 1}
@@ -262,15 +268,17 @@ async def test_what_is_heard_is_not_taken_for_what_its_stream_has_at_some_place(
     subject = "engagement.bucket.entered"
     heard = {"bucketId": "heard", "userId": "u_42", "syncToPostHog": True}
     await world.hear(subject, {"data": heard})
-    before = abs(Heard("", {}, b"", datetime.now(UTC)).position) - 1
+    before = abs(PublishedMessage("", {}, b"", datetime.now(UTC)).position) - 1
     body = msgspec.json.encode({"data": {**heard, "bucketId": "sent"}})
-    await world.heard.missed([FakeMessage(before, subject=f"hogsend.{subject}", body=body)])
+    await world.recorder.record_missed(
+        [FakeMessage(before, subject=f"hogsend.{subject}", body=body)]
+    )
     assert world.seen() == PERSON | {"hogsend_bucket_heard": True, "hogsend_bucket_sent": True}
 
 
 def test_this_service_may_listen_where_writes_are_published() -> None:
     allowed = permissions(User.ANALYTICS).subscribe
-    for subject in World(analytics_event_mirror=True).heard.subjects:
+    for subject in World(analytics_event_mirror=True).recorder.subjects:
         assert any(subjects.covers(pattern, subject) for pattern in allowed), subject
 
 
@@ -287,92 +295,92 @@ def captured(
 
 @on_virtual_time
 async def test_who_sends_captured_events_reads_them_from_their_stream_alone() -> None:
-    world, captures = World(), FakeCaptures()
-    world.heard.captures_from(captures)
-    world.heard.listens()
-    world.heard._listens_since -= timedelta(hours=1)
-    await world.heard.missed([captured(age=0)])
+    world, captures = World(), FakeCaptureSubscription()
+    world.recorder.use_captures(captures)
+    world.recorder.mark_subscribed()
+    world.recorder._subscribed_at -= timedelta(hours=1)
+    await world.recorder.record_missed([captured(age=0)])
     # It had been heard when it was published.
-    assert (captures.are_heard, world.seen()) == (False, PERSON)
-    await world.heard.missed([captured(age=0)])
+    assert (captures.receives_captures, world.seen()) == (False, PERSON)
+    await world.recorder.record_missed([captured(age=0)])
     assert world.seen() == {"plan": "pro"}
 
     # Behind, it could be asked for a person before it has read what was set.
-    await world.heard.missed([captured(age=60, user="u_43")])
-    assert (captures.are_heard, world.seen("u_43")) == (True, {"plan": "pro"})
+    await world.recorder.record_missed([captured(age=60, user="u_43")])
+    assert (captures.receives_captures, world.seen("u_43")) == (True, {"plan": "pro"})
 
-    await world.heard.missed([captured(age=0)])
-    assert not captures.are_heard
-    await world.heard.missed([captured(age=0)], reads_on=False)
-    assert captures.are_heard
+    await world.recorder.record_missed([captured(age=0)])
+    assert not captures.receives_captures
+    await world.recorder.record_missed([captured(age=0)], can_pull_more=False)
+    assert captures.receives_captures
 
 
 @on_virtual_time
 async def test_a_read_waits_for_what_was_captured_before_it() -> None:
-    world, captures = World(), FakeCaptures()
-    world.heard.captures_from(captures)
-    await world.writes.are_noted()
-    await world.heard.missed([captured(age=0)])
+    world, captures = World(), FakeCaptureSubscription()
+    world.recorder.use_captures(captures)
+    await world.writes.wait_until_recorded()
+    await world.recorder.record_missed([captured(age=0)])
     captures.last = 7
-    reading = asyncio.create_task(world.writes.are_noted())
+    reading = asyncio.create_task(world.writes.wait_until_recorded())
     await settle()
-    await world.heard.missed([captured(age=0, position=6)])
+    await world.recorder.record_missed([captured(age=0, position=6)])
     await settle()
     assert not reading.done()
-    await world.heard.missed([captured(age=0, position=7, plan="max")])
+    await world.recorder.record_missed([captured(age=0, position=7, plan="max")])
     await reading
     assert world.seen() == {"plan": "max"}
     # It is read nonetheless while the stream cannot be, or nobody knows its end.
     captures.last = 8
-    await world.writes.are_noted()
+    await world.writes.wait_until_recorded()
     captures.last = None
-    await world.writes.are_noted()
+    await world.writes.wait_until_recorded()
 
 
 @on_virtual_time
 async def test_a_read_waits_for_what_was_captured_in_a_stream_that_was_made_anew() -> None:
-    world, captures = World(), FakeCaptures()
-    world.heard.captures_from(captures)
-    await world.heard.missed([captured(age=0, position=1000)])
+    world, captures = World(), FakeCaptureSubscription()
+    world.recorder.use_captures(captures)
+    await world.recorder.record_missed([captured(age=0, position=1000)])
     for position, plan in ((1, "max"), (2, "mega")):
         captures.last = position
-        reading = asyncio.create_task(world.writes.are_noted())
+        reading = asyncio.create_task(world.writes.wait_until_recorded())
         await settle()
         assert not reading.done()
-        await world.heard.missed([captured(age=0, position=position, plan=plan)])
+        await world.recorder.record_missed([captured(age=0, position=position, plan=plan)])
         await reading
         assert world.seen() == {"plan": plan}
     # What comes once more is no such stream.
-    await world.heard.missed([captured(age=1, position=1)])
+    await world.recorder.record_missed([captured(age=1, position=1)])
     began = now()
-    await world.writes.are_noted()
+    await world.writes.wait_until_recorded()
     assert now() == began
 
 
 @on_virtual_time
 async def test_what_was_captured_while_its_reader_fell_behind_is_noted_when_it_is_read() -> None:
-    world, captures = World(), FakeCaptures()
-    world.heard.captures_from(captures)
-    world.heard.listens()
-    world.heard._listens_since -= timedelta(hours=1)
-    await world.heard.missed([captured(age=0)])
-    await world.heard.missed([captured(age=60)])
+    world, captures = World(), FakeCaptureSubscription()
+    world.recorder.use_captures(captures)
+    world.recorder.mark_subscribed()
+    world.recorder._subscribed_at -= timedelta(hours=1)
+    await world.recorder.record_missed([captured(age=0)])
+    await world.recorder.record_missed([captured(age=60)])
     # Published before that, and so neither heard nor read until now.
-    await world.heard.missed([captured(age=30, user="u_43")])
+    await world.recorder.record_missed([captured(age=30, user="u_43")])
     assert world.seen("u_43") == {"plan": "pro"}
 
 
 @on_virtual_time
 async def test_only_one_read_waits_for_a_stream_that_is_not_read_on() -> None:
-    world, captures = World(), FakeCaptures()
-    world.heard.captures_from(captures)
-    await world.heard.missed([captured(age=0)])
+    world, captures = World(), FakeCaptureSubscription()
+    world.recorder.use_captures(captures)
+    await world.recorder.record_missed([captured(age=0)])
     captures.last = 2
     for waited in (1, 0):
         began = now()
-        await world.writes.are_noted()
+        await world.writes.wait_until_recorded()
         assert now() - began == waited
-    assert captures.are_heard
+    assert captures.receives_captures
     # What was captured meanwhile counts once it is read.
-    await world.heard.missed([captured(age=0, user="u_43", position=2)])
+    await world.recorder.record_missed([captured(age=0, user="u_43", position=2)])
     assert world.seen("u_43") == {"plan": "pro"}

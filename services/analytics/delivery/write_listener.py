@@ -1,4 +1,4 @@
-"""Listens to messages on NATS as they are published, beside the streams that keep them."""
+"""Subscribes to the subjects of person writes with core NATS, in addition to their streams."""
 
 from __future__ import annotations
 
@@ -14,43 +14,48 @@ from hogsend.contract.streams import StreamName
 from hogsend.service.metrics import FAILURES
 from hogsend.service.requester import is_delivered
 from hogsend.transport.connection import UNREACHABLE, Connection, pending_bytes
-from services.analytics.delivery.heard_writes import Heard, HeardWrites, may_change_a_person
+from services.analytics.delivery.write_recorder import (
+    PublishedMessage,
+    WriteRecorder,
+    may_change_a_person,
+)
 
 log = structlog.get_logger(__name__)
 
 
-class Listener:
-    """Hands published messages to `HeardWrites`.
+class WriteListener:
+    """Passes published messages to a `WriteRecorder`.
 
-    Not a FastStream subscriber: each replica hears every captured event, nearly all of which change
-    no person, and FastStream's frame costs as much for each as sending it.
+    Not a FastStream subscriber: each replica receives every captured event, nearly all of which
+    change no person. FastStream's overhead for each message is as large as the cost of sending it.
     """
 
-    def __init__(self, link: Connection, heard: HeardWrites) -> None:
-        """Listen on `link`."""
+    def __init__(self, link: Connection, recorder: WriteRecorder) -> None:
+        """Subscribe over `link`."""
         self._link = link
-        self._heard = heard
+        self._recorder = recorder
         self._captures: Subscription | None = None
         self._subscribing = asyncio.Lock()
         link.on_reconnect(self._reconnected)
-        heard.captures_from(self)
+        recorder.use_captures(self)
 
     async def listen(self) -> None:
-        """Listen from now on, until the connection is closed."""
-        for subject in self._heard.subjects:
+        """Subscribe to all writes; the subscriptions last until the connection is closed."""
+        for subject in self._recorder.subjects:
             if subject != EVENT_CAPTURED.subject:
                 await self._subscribe(subject)
-        await self.listen_to_captures()
-        self._heard.listens()
+        await self.subscribe_to_captures()
+        self._recorder.mark_subscribed()
 
     @property
-    def are_heard(self) -> bool:
-        """Whether captured events are listened to."""
+    def receives_captures(self) -> bool:
+        """Whether this replica is subscribed to captured events."""
         return self._captures is not None
 
-    async def listen_to_captures(self) -> None:
-        """Hear captured events from now on."""
-        # nats-py waits where much is left to send: a second subscription would stay for good.
+    async def subscribe_to_captures(self) -> None:
+        """Receive captured events from now on; no effect while subscribed."""
+        # nats-py's subscribe waits while its send buffer is full. Without the lock a second call
+        # would subscribe meanwhile, and the first subscription could never be ended.
         async with self._subscribing:
             if self._captures is not None:
                 return
@@ -66,19 +71,19 @@ class Listener:
             subject, cb=self._on_message, pending_bytes_limit=pending_bytes(client)
         )
 
-    async def leave_captures(self) -> None:
-        """Hear captured events no longer: they are read from their stream."""
+    async def unsubscribe_from_captures(self) -> None:
+        """Receive no more captured events: this replica reads them from their stream."""
         if self._captures is not None:
-            left, self._captures = self._captures, None
+            captures, self._captures = self._captures, None
             try:
-                await left.unsubscribe()
+                await captures.unsubscribe()
             except UNREACHABLE as error:
                 # The connection is closed, and the subscription with it.
                 FAILURES.labels("listening", type(error).__name__).inc()
                 log.warning("the subscription to captured events was lost", reason=str(error))
 
-    async def last_captured(self) -> int | None:
-        """Position of the last message in the stream of captured events, if NATS answers."""
+    async def last_capture_position(self) -> int | None:
+        """Sequence of the last message in the stream of captured events; None when unknown."""
         if not self._link.connected:
             return None
         try:
@@ -91,14 +96,17 @@ class Listener:
     async def _on_message(self, message: Msg) -> None:
         if is_delivered(message) or not may_change_a_person(message.subject, message.data):
             return
-        heard = Heard(message.subject, message.headers or {}, message.data, datetime.now(UTC))
+        published = PublishedMessage(
+            message.subject, message.headers or {}, message.data, datetime.now(UTC)
+        )
         try:
-            await self._heard.hear(heard)
+            await self._recorder.record(published)
         except Exception as error:
-            # A defect. Reads are then as old as PostHog's answers, and nothing else is lost.
+            # A defect. Reads then return PostHog's properties without this write; the write itself
+            # is still sent.
             FAILURES.labels("heard_write", type(error).__name__).inc()
             log.exception("a write to a person was not recorded", subject=message.subject)
 
     async def _reconnected(self) -> None:
-        # nats-py subscribes again by itself; what was published meanwhile was not heard.
-        self._heard.listens()
+        # nats-py subscribes again by itself, but messages published meanwhile were not received.
+        self._recorder.mark_subscribed()

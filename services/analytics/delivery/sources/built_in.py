@@ -1,4 +1,4 @@
-"""The sources that every instance has, destinations aside."""
+"""The sources that need no stored configuration, unlike those of destinations."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from services.analytics.project_key import ProjectKey
 from services.analytics.settings import AnalyticsSettings
 
 
-def standing_sources(project_key: ProjectKey, settings: AnalyticsSettings) -> list[Source]:
-    """Give what services write, buckets, and the mirror if it is on."""
+def built_in_sources(project_key: ProjectKey, settings: AnalyticsSettings) -> list[Source]:
+    """Create the sources of person writes and buckets, and of the event mirror if it is on."""
     sources: list[Source] = [PersonsSource(project_key), BucketsSource(project_key)]
     if settings.analytics_event_mirror:
         allow, deny = (
