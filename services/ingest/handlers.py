@@ -173,7 +173,7 @@ async def audit_entries(messages: list[Msg], trail: Injected[AuditTrail]) -> Non
 @router.raw_requests(f"{REQUESTS}.>", queue=ANSWERED_BY)
 async def consumers(request: RawRequest, requests: Injected[ConsumerRequests]) -> bytes:
     """Make or delete a consumer of other people's services, as JetStream's API would."""
-    return await requests.answer(request.subject.removeprefix(f"{REQUESTS}."), request.body)
+    return await requests.reply_to(request.subject.removeprefix(f"{REQUESTS}."), request.body)
 
 
 @router.endpoint(INGEST_EVENTS)

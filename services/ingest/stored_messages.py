@@ -1,6 +1,6 @@
-"""Whole messages of a stream: read in batches, without a consumer, and deleted one by one.
+"""Reads messages of a stream in batches, without a consumer, and deletes them one by one.
 
-Reading is JetStream's batched direct get (NATS ADR-31, nats-server 2.11).
+Reads are JetStream's batched direct gets (NATS ADR-31, nats-server 2.11).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from services.ingest.jetstream_errors import available
 BATCH = 256
 """Most messages that are read at a time."""
 BATCH_BYTES = 4 * 1024 * 1024
-"""Most bytes that are read at a time; JetStream returns one message more than fits."""
+"""Bytes after which JetStream ends a batch; the message that exceeds them is in the batch."""
 
-ANSWER_SECONDS = 5.0
+REPLY_SECONDS = 5.0
 _END_OF_BATCH = {"204", "404"}
 _NO_MESSAGE = {10043, 10057}
-"""JetStream's codes for deleting a sequence that is deleted already, and one that never was."""
+"""JetStream's error codes for a message that is deleted already, and for one that never existed."""
 
 
 class _Deletion(msgspec.Struct, frozen=True):
@@ -43,13 +43,13 @@ class StoredMessage(NamedTuple):
 
     sequence: int
     at: datetime
-    """When the stream took it."""
+    """When the stream stored it."""
     body: bytes
     headers: Mapping[str, str] = {}
 
     @property
     def subject(self) -> str:
-        """What it was published on; empty where JetStream does not say."""
+        """The subject it was published on; empty if JetStream does not return it."""
         return self.headers.get("Nats-Subject", "")
 
 
@@ -65,43 +65,43 @@ async def read_batch(
     """Read messages, oldest first; empty when there are no more.
 
     Args:
-        connection: of a user who may read the stream directly.
-        stream: where the messages are.
-        first: sequence to begin at.
-        since: instead of `first`, the time to begin at.
-        subject: read only what is on it; it may have wildcards.
-        most: how many.
+        connection: of a NATS user who may use direct gets on the stream.
+        stream: the stream.
+        first: sequence to start with.
+        since: time to start with, instead of `first`.
+        subject: read only messages on this subject, which may have wildcards.
+        most: most messages.
 
     Raises:
-        Forbidden: NATS does not let this user read the stream.
+        Forbidden: this NATS user may not read the stream.
         Unavailable: JetStream does not answer.
     """
-    wanted: dict[str, int | str] = {"batch": most, "max_bytes": BATCH_BYTES}
+    request: dict[str, int | str] = {"batch": most, "max_bytes": BATCH_BYTES}
     if first is not None:
-        wanted["seq"] = first
+        request["seq"] = first
     if since is not None:
-        wanted["start_time"] = format_time(since)
+        request["start_time"] = format_time(since)
     if subject is not None:
-        wanted["next_by_subj"] = subject
+        request["next_by_subj"] = subject
     with available(connection):
-        return await _direct_get(connection, stream, json.dumps(wanted).encode())
+        return await _direct_get(connection, stream, json.dumps(request).encode())
 
 
 async def delete_message(connection: Connection, stream: StreamName, sequence: int) -> bool:
-    """Delete a message, its bytes overwritten; False if it was deleted before.
+    """Delete a message and overwrite its bytes; returns False if it was deleted before.
 
     Raises:
-        Forbidden: NATS does not let this user delete it.
-        Unavailable: JetStream does not answer; the message may be deleted all the same.
+        Forbidden: this NATS user may not delete messages of the stream.
+        Unavailable: JetStream does not answer; the message may be deleted nevertheless.
     """
-    subject, wanted = f"{API}.STREAM.MSG.DELETE.{stream}", json.dumps({"seq": sequence})
+    subject, request = f"{API}.STREAM.MSG.DELETE.{stream}", json.dumps({"seq": sequence})
     with available(connection):
-        # Not nats-py's: a refusal would be waited for in vain.
-        answer = await connection.request_raw(subject, wanted.encode(), seconds=MANAGEMENT_SECONDS)
-    done = msgspec.json.decode(answer.data, type=_Deletion)
-    if done.error is not None and done.error.err_code not in _NO_MESSAGE:
-        raise Unavailable(f"JetStream refuses: {done.error.description}")
-    return done.success
+        # Not nats-py's `delete_msg`: it would time out where NATS refuses the request.
+        reply = await connection.request_raw(subject, request.encode(), seconds=MANAGEMENT_SECONDS)
+    result = msgspec.json.decode(reply.data, type=_Deletion)
+    if result.error is not None and result.error.err_code not in _NO_MESSAGE:
+        raise Unavailable(f"JetStream refuses: {result.error.description}")
+    return result.success
 
 
 async def _direct_get(
@@ -110,11 +110,11 @@ async def _direct_get(
     client, subject = connection.client, f"{API}.DIRECT.GET.{stream}"
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox)
-    found: list[StoredMessage] = []
+    messages: list[StoredMessage] = []
 
     async def first() -> Msg:
         await client.publish(subject, request, reply=inbox)
-        return await subscription.next_msg(ANSWER_SECONDS)
+        return await subscription.next_msg(REPLY_SECONDS)
 
     try:
         message = await connection.wait_unless_refused(subject, first())
@@ -122,13 +122,13 @@ async def _direct_get(
             headers = message.headers or {}
             if "Nats-Sequence" in headers:
                 at = read_moment(headers.get("Nats-Time-Stamp")) or datetime.now(UTC)
-                found.append(
+                messages.append(
                     StoredMessage(int(headers["Nats-Sequence"]), at, message.data, headers)
                 )
             elif headers.get("Status") in _END_OF_BATCH:
-                return found
+                return messages
             else:
                 raise Unavailable(f"the stream {stream} does not answer")
-            message = await subscription.next_msg(ANSWER_SECONDS)
+            message = await subscription.next_msg(REPLY_SECONDS)
     finally:
         await subscription.unsubscribe()

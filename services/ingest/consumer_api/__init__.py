@@ -1,1 +1,1 @@
-"""The part of JetStream's API that other people's services reach through ingest."""
+"""The part of JetStream's API that other people's services may use, through ingest."""

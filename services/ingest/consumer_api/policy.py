@@ -1,7 +1,7 @@
-"""What other people's services may ask for: consumers that concern themselves alone.
+"""Which consumers other people's services may create and delete: those that affect no one else.
 
-A request is taken apart and written anew, so that JetStream cannot read anything else in it than
-what was looked at. Durations are in nanoseconds, as in JetStream's API.
+A request is decoded, checked and encoded again. So JetStream receives nothing that was not checked.
+Durations are in nanoseconds, as in JetStream's API.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ from services.ingest.replay.filters import (
 )
 
 MAX_CONSUMERS = 1000
-"""Consumers of one stream; each costs the server memory and every message a look."""
+"""Most consumers of one stream. Each takes memory, and the server matches every message with it."""
 MAX_BODY_BYTES = 64 * 1024
 
 _DAY = 24 * 60 * 60 * 10**9
 _NAME = re.compile(r"[^\s.*>/\\\x00-\x1f\x7f]{1,255}")
 _SUBJECT = re.compile(r"[^\s\x00-\x1f\x7f]{1,1000}")
 _LITERAL = re.compile(r"[^\s*>\x00-\x1f\x7f]{1,500}")
-_DRAWN = re.compile(r"[A-Za-z0-9]{16,}")
-"""Part of a name that a client has drawn at random, as their libraries do."""
+_MAYBE_RANDOM = re.compile(r"[A-Za-z0-9]{16,}")
+"""Part of a name that a client library may have generated at random."""
 
 _LETTERS_OF_EACH_CASE = 5
-"""More than words written together have; NATS' own names (NUID) without a digit have them."""
+"""A name without digits and with so many letters of each case is random, as NATS' NUIDs are: words
+written together in camelCase have fewer."""
 
 BAD_REQUEST, TOO_MANY_CONSUMERS = 10003, 10026
 """JetStream's own error codes."""
@@ -49,7 +50,7 @@ Text: TypeAlias = Annotated[str, Meta(max_length=4096)]
 
 
 class Refused(Exception):
-    """A request that is not passed on."""
+    """A request that is refused instead of passed on to JetStream."""
 
     def __init__(self, description: str, *, code: int = 403, err_code: int = BAD_REQUEST) -> None:
         super().__init__(description)
@@ -59,9 +60,9 @@ class Refused(Exception):
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A consumer's configuration, with what may be asked for and how much (NATS ADR-15, ADR-37).
+    """The fields of a consumer's configuration that may be set, with limits (NATS ADR-15, ADR-37).
 
-    What is not listed is refused: it may be something that concerns others.
+    A request with any other field is refused: the field might affect other services.
     """
 
     name: Text | None = None
@@ -109,7 +110,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     priority_timeout: Duration | None = None
 
 
-class Asked(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class ConsumerRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """The body of a request for a consumer."""
 
     stream_name: str
@@ -119,71 +120,82 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class Creation(msgspec.Struct, frozen=True):
-    """A consumer that may be made unless it exists."""
+    """A permitted request to create a consumer, unless it exists."""
 
     stream: StreamName
     name: str
-    asked: Asked
-    filters_as_asked: frozenset[str]
-    """Before those that catch copies for a durable were replaced."""
+    request: ConsumerRequest
+    requested_filters: frozenset[str]
+    """The filters before those that match copies of a replay were replaced."""
     has_name: bool = True
-    """Whether the configuration has a `name`, besides that of the durable."""
+    """Whether the configuration has a `name`, and not only a `durable_name`."""
 
     @property
     def is_durable(self) -> bool:
-        """Whether it may have been changed since its owner made it."""
-        return bool(self.asked.config.durable_name)
+        """Whether the consumer is durable. A replay may have changed its filters then."""
+        return bool(self.request.config.durable_name)
 
     @property
     def subject(self) -> str:
-        """Below `CONSUMER.` of JetStream's API."""
+        """The subject of the request to JetStream, after `CONSUMER.`."""
         if not self.has_name:
-            # Any other request gives it one.
+            # With any other request the server sets the name.
             return f"DURABLE.CREATE.{self.stream}.{self.name}"
         subject = f"CREATE.{self.stream}.{self.name}"
         # The server checks that the last part is the filter.
-        single = self.asked.config.filter_subject
+        single = self.request.config.filter_subject
         return f"{subject}.{single}" if single else subject
 
     @property
     def body(self) -> bytes:
-        """What JetStream is asked."""
-        return msgspec.json.encode(self.asked)
+        """The body of the request to JetStream."""
+        return msgspec.json.encode(self.request)
 
-    def unnamed(self) -> Creation:
-        """The same durable as one that was made without `name`, as older clients do.
+    def without_name(self) -> Creation:
+        """The same request without `name`, for a durable that an older client created without it.
 
-        With it, nats-server 2.11 takes it for another one.
+        If only one of them has a `name`, nats-server 2.11 takes them for two different consumers.
         """
-        config = msgspec.structs.replace(self.asked.config, name=None)
-        asked = msgspec.structs.replace(self.asked, config=config)
-        return msgspec.structs.replace(self, asked=asked, has_name=False)
+        config = msgspec.structs.replace(self.request.config, name=None)
+        request = msgspec.structs.replace(self.request, config=config)
+        return msgspec.structs.replace(self, request=request, has_name=False)
 
-    def like(self, single: str | None, several: list[str] | None) -> Creation:
-        """The same consumer as one that exists, if only a replay has changed its filters since."""
+    def with_filters_of(self, single: str | None, several: list[str] | None) -> Creation:
+        """The same request with the filters of the existing consumer, if a replay changed them.
+
+        JetStream would refuse the filters that the client requests: they are different now.
+
+        Args:
+            single: `filter_subject` of the existing consumer.
+            several: its `filter_subjects`.
+        """
         existing = Config(filter_subject=single, filter_subjects=several)
         filters = _filters(existing) - subjects.replays_of(self.name)
-        if filters not in {self.filters_as_asked, _filters(self.asked.config)}:
+        if filters not in {self.requested_filters, _filters(self.request.config)}:
             return self
         config = msgspec.structs.replace(
-            self.asked.config, filter_subject=single or None, filter_subjects=several or None
+            self.request.config, filter_subject=single or None, filter_subjects=several or None
         )
-        asked = msgspec.structs.replace(self.asked, config=config)
-        return msgspec.structs.replace(self, asked=asked)
+        request = msgspec.structs.replace(self.request, config=config)
+        return msgspec.structs.replace(self, request=request)
 
 
 class Deletion(msgspec.Struct, frozen=True):
-    """A consumer that may be deleted if it is not durable."""
+    """A permitted request to delete a consumer, if it is not durable."""
 
     stream: StreamName
     name: str
 
 
 def read(subject: str, body: bytes) -> Creation | Deletion:
-    """Read a request; `subject` is what follows `hogsend.consumers.`.
+    """Read and check a request.
+
+    Args:
+        subject: the part of its subject after `hogsend.consumers.`.
+        body: its body.
 
     Raises:
-        Refused: it is none of ours, or asks for what others may not have.
+        Refused: the request does not exist here, or is not permitted.
     """
     match subject.split("."):
         case ["CREATE", stream, *rest]:
@@ -203,32 +215,34 @@ def _stream(name: str) -> StreamName:
     raise Refused(f"consumers of {name!r} are not created here")
 
 
-def _creation(stream: StreamName, named: str | None, filtered: str, body: bytes) -> Creation:
+def _creation(
+    stream: StreamName, subject_name: str | None, subject_filter: str, body: bytes
+) -> Creation:
     if len(body) > MAX_BODY_BYTES:
         raise Refused(f"a consumer's configuration has at most {MAX_BODY_BYTES} bytes", code=400)
     try:
-        asked = msgspec.json.decode(body, type=Asked)
+        request = msgspec.json.decode(body, type=ConsumerRequest)
     except NOT_JSON as error:
         raise Refused(f"this consumer is not allowed: {error}", code=400) from error
-    if asked.action == "update":
+    if request.action == "update":
         raise Refused("only an operator changes a consumer; use another name")
-    config = asked.config
-    if asked.stream_name != stream:
+    config = request.config
+    if request.stream_name != stream:
         raise Refused("the request's subject and body name two streams", code=400)
-    name = _name(config, named)
+    name = _name(config, subject_name)
     if name in reserved(stream):
         raise Refused(f"the consumer {name!r} of {stream} is Hogsend's own")
     if config.name is None:
         config.name = name
-    _check_subjects(config, filtered)
+    _check_subjects(config, subject_filter)
     if config.durable_name is None and (config.inactive_threshold or 0) > _DAY:
         raise Refused("a consumer that is not durable is kept idle for a day at most")
-    filters_as_asked = _filters(config)
+    requested_filters = _filters(config)
     if stream is StreamName.EVENTS:
-        _leave_replays_out(config)
-    # One of that name with another configuration is JetStream's own "consumer already exists".
-    asked.action = "create"
-    return Creation(stream, name, asked, filters_as_asked)
+        _exclude_copies(config)
+    # If a consumer of this name has another configuration, JetStream replies "already exists".
+    request.action = "create"
+    return Creation(stream, name, request, requested_filters)
 
 
 def _filters(config: Config) -> frozenset[str]:
@@ -236,8 +250,8 @@ def _filters(config: Config) -> frozenset[str]:
     return frozenset(filters_of(fields))
 
 
-def _leave_replays_out(config: Config) -> None:
-    """Have a consumer that reads everything do so by name, without what one durable gets again."""
+def _exclude_copies(config: Config) -> None:
+    """Replace filters that match copies of a replay, which are for one durable alone."""
     fields: dict[str, Any] = {
         "filter_subject": config.filter_subject,
         "filter_subjects": config.filter_subjects,
@@ -251,22 +265,22 @@ def _leave_replays_out(config: Config) -> None:
         config.filter_subjects = fields.get("filter_subjects")
 
 
-def _name(config: Config, named: str | None) -> str:
-    names = {name for name in (config.name, config.durable_name, named) if name}
+def _name(config: Config, subject_name: str | None) -> str:
+    names = {name for name in (config.name, config.durable_name, subject_name) if name}
     if len(names) > 1:
         raise Refused("the request has several names for one consumer", code=400)
-    # Drawn here rather than by the server, whose names have 8 characters.
+    # Generated here: names that the server generates have only 8 characters.
     (name,) = names or {secrets.token_hex(11)}
     if _NAME.fullmatch(name) is None:
         raise Refused(f"{name!r} is not the name of a consumer", code=400)
     return name
 
 
-def _check_subjects(config: Config, filtered: str) -> None:
+def _check_subjects(config: Config, subject_filter: str) -> None:
     for subject in (config.filter_subject, *(config.filter_subjects or ())):
         if subject and _SUBJECT.fullmatch(subject) is None:
             raise Refused("a filter is not a subject", code=400)
-    if filtered and filtered != config.filter_subject:
+    if subject_filter and subject_filter != config.filter_subject:
         raise Refused("the request's subject and body have two filters", code=400)
     if config.deliver_subject and not _is_inbox(config.deliver_subject):
         inboxes = ", ".join(f"{inbox_prefix(user)}.>" for user in OTHERS)
@@ -282,13 +296,14 @@ def _is_inbox(subject: str) -> bool:
 
 
 def _deletion(stream: StreamName, name: str) -> Deletion:
-    # Another's name could be guessed; what is not deleted goes by itself once it is idle.
-    if name in reserved(stream) or not any(map(_looks_drawn, _DRAWN.findall(name))):
+    # A service could guess the name of another's consumer unless it is random. The server deletes
+    # consumers that are not durable by itself when they are idle.
+    if name in reserved(stream) or not any(map(_is_random, _MAYBE_RANDOM.findall(name))):
         raise not_deleted(name)
     return Deletion(stream, name)
 
 
-def _looks_drawn(part: str) -> bool:
+def _is_random(part: str) -> bool:
     upper, lower = sum(map(str.isupper, part)), sum(map(str.islower, part))
     return any(map(str.isdigit, part)) or min(upper, lower) >= _LETTERS_OF_EACH_CASE
 

@@ -1,4 +1,4 @@
-"""Answers the part of JetStream's API that is mapped to ingest, with JetStream's own answers."""
+"""Replies to the part of JetStream's API that is mapped to ingest, in JetStream's own format."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ log = structlog.get_logger(__name__)
 
 
 class _Failure(msgspec.Struct, frozen=True):
-    """A failed answer of JetStream's API (NATS ADR-1)."""
+    """A reply of JetStream's API that reports an error (NATS ADR-1)."""
 
     type: str
     error: JetStreamError
 
 
-class _Found(msgspec.Struct, frozen=True):
-    """What is looked at of a stream or a consumer."""
+class _Info(msgspec.Struct, frozen=True):
+    """The fields that are read of JetStream's information about a stream or a consumer."""
 
     class Config(msgspec.Struct, frozen=True):
         name: str = ""
@@ -55,14 +55,19 @@ class _Found(msgspec.Struct, frozen=True):
 
 
 class ConsumerRequests:
-    """Makes and deletes consumers for others, as far as `policy` goes."""
+    """Creates and deletes consumers for other people's services, if `policy` permits it."""
 
     def __init__(self, link: Connection) -> None:
-        """Ask JetStream over `link`, as ingest."""
+        """Send requests to JetStream over `link`, as the NATS user of ingest."""
         self._link = link
 
-    async def answer(self, subject: str, body: bytes) -> bytes:
-        """Answer a request; `subject` is what follows `hogsend.consumers.`."""
+    async def reply_to(self, subject: str, body: bytes) -> bytes:
+        """Return the reply to a request.
+
+        Args:
+            subject: the part of the request's subject after `hogsend.consumers.`.
+            body: its body.
+        """
         verb = "delete" if subject.startswith("DELETE.") else "create"
         try:
             match read(subject, body):
@@ -81,7 +86,7 @@ class ConsumerRequests:
         return msgspec.json.encode(_Failure(_TYPE.format(verb=verb), problem))
 
     async def _create(self, creation: Creation) -> bytes:
-        stream = _decoded(await self._ask(f"{API}.STREAM.INFO.{creation.stream}"))
+        stream = _decoded(await self._request(f"{API}.STREAM.INFO.{creation.stream}"))
         if stream.state.consumer_count >= MAX_CONSUMERS:
             existing = _decoded(await self._info(creation.stream, creation.name))
             if existing.error is not None:
@@ -91,25 +96,26 @@ class ConsumerRequests:
                     err_code=TOO_MANY_CONSUMERS,
                 )
         if creation.is_durable:
-            found = _decoded(await self._info(creation.stream, creation.name))
-            if found.error is None:
-                creation = creation.like(found.config.filter_subject, found.config.filter_subjects)
-                if not found.config.name:
-                    creation = creation.unnamed()
-        return await self._ask(f"{OWN_API}.CONSUMER.{creation.subject}", creation.body)
+            existing = _decoded(await self._info(creation.stream, creation.name))
+            if existing.error is None:
+                config = existing.config
+                creation = creation.with_filters_of(config.filter_subject, config.filter_subjects)
+                if not config.name:
+                    creation = creation.without_name()
+        return await self._request(f"{OWN_API}.CONSUMER.{creation.subject}", creation.body)
 
     async def _delete(self, deletion: Deletion) -> bytes:
-        found = _decoded(await self._info(deletion.stream, deletion.name))
-        if found.config.durable_name:
+        existing = _decoded(await self._info(deletion.stream, deletion.name))
+        if existing.config.durable_name:
             raise not_deleted(deletion.name)
-        return await self._ask(f"{OWN_API}.CONSUMER.DELETE.{deletion.stream}.{deletion.name}")
+        return await self._request(f"{OWN_API}.CONSUMER.DELETE.{deletion.stream}.{deletion.name}")
 
     async def _info(self, stream: StreamName, name: str) -> bytes:
-        return await self._ask(f"{API}.CONSUMER.INFO.{stream}.{name}")
+        return await self._request(f"{API}.CONSUMER.INFO.{stream}.{name}")
 
-    async def _ask(self, subject: str, body: bytes = b"") -> bytes:
+    async def _request(self, subject: str, body: bytes = b"") -> bytes:
         return (await self._link.request_raw(subject, body, seconds=MANAGEMENT_SECONDS)).data
 
 
-def _decoded(answer: bytes) -> _Found:
-    return msgspec.json.decode(answer, type=_Found)
+def _decoded(reply: bytes) -> _Info:
+    return msgspec.json.decode(reply, type=_Info)

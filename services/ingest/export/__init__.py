@@ -1,1 +1,1 @@
-"""Export: everything about one person, part by part; see `docs/privacy.md`."""
+"""Export: returns everything about one person, page by page; see `docs/privacy.md`."""

@@ -1,7 +1,7 @@
-"""One person's data in pages: each is found anew, so that nothing is held between them.
+"""Exports one person's data in pages, without state between two pages.
 
-Pages are bounded by bytes, and those of the largest tables and streams by how much is looked
-through, whatever is found there.
+A page is limited in bytes. A page of events or messages is also limited by how much of the table
+or the stream is read for it, however little of that is the person's.
 """
 
 from __future__ import annotations
@@ -34,58 +34,62 @@ from services.ingest.queries import load
 _queries = load(Path(__file__).with_name("queries.sql"))
 
 PAGE_BYTES = 512 * 1024
-"""A page ends before the item that would make it larger, unless that is its only one."""
+"""Most bytes of a page. A single item may be larger."""
 PAGE_ROWS = 2_000
-"""Mostly a page ends by its bytes: PostgreSQL finds all events of a contact anew for each."""
+"""Most rows of a page. Mostly a page ends by its bytes: PostgreSQL finds all events of a contact
+again for each page, so a page should have as many as possible."""
 PAGE_BLOCKS = 16 * 1024
-"""Blocks of the events that are looked through for one page: 128 MiB."""
+"""Most blocks of the events' table that are read for one page: 128 MiB."""
 _FRAMING_BYTES = 4096
-"""What a reply takes besides its items."""
+"""Bytes of a reply that are set aside for what it contains besides the items."""
 _START = datetime.min.replace(tzinfo=UTC)
-_NOBODY = UUID(int=0)
+_NIL_UUID = UUID(int=0)
 
 
-class _Whose(msgspec.Struct, frozen=True):
-    """Whose data is wanted."""
+class _DataSubject(msgspec.Struct, frozen=True):
+    """The person whose data is exported."""
 
     contact: UUID
     contacts: list[UUID]
-    """The contact's id and those that were merged into it."""
+    """The contact's id and the ids of the contacts that were merged into it."""
     person: Person
 
 
 class _Item(NamedTuple):
-    """An item that was found, and how it is encoded."""
+    """An item of an export."""
 
     kind: str
     position: str
-    """Where to go on after it."""
+    """The `after` of a page that continues behind this item."""
     encode: Callable[[], bytes]
+    """Encodes the item as JSON."""
 
 
-class _Place(NamedTuple):
-    """Where something begins among the stored events."""
+class _EventsPosition(NamedTuple):
+    """A position in the table of events."""
 
     day: date
-    """When its partition begins."""
+    """Day on which its partition starts."""
     block: int = 0
+    """Block of the partition at which a page starts."""
     row: str = "(0,0)"
-    """The row before it, in PostgreSQL's form."""
+    """The last row before the position: its `ctid` as PostgreSQL writes it."""
 
     def __str__(self) -> str:
-        """Where its page begins, without the row, which is appended."""
+        """The start of a page, without the row."""
         return f"{self.day}/{self.block}"
 
 
-class _Some(NamedTuple):
-    """Items, and whether others may follow that were not read."""
+class _Items(NamedTuple):
+    """Items that were read together."""
 
-    found: Sequence[_Item]
-    more: bool
+    items: Sequence[_Item]
+    has_more: bool
+    """Whether there may be more items of the same kind after them."""
 
 
 class Exporter:
-    """Pages of exports.
+    """Reads pages of exports.
 
     Raises `Unavailable` while PostgreSQL or JetStream is unavailable.
     """
@@ -94,12 +98,12 @@ class Exporter:
         self._database = database
         self._link = link
 
-    async def page(self, wanted: ExportContact) -> ExportPage:
-        """Give a page.
+    async def page(self, request: ExportContact) -> ExportPage:
+        """Return a page.
 
         Raises:
             NotFound: no contact has this id.
-            InvalidRequest: `after` is of no page before.
+            InvalidRequest: `after` is not the `next` of an earlier page.
         """
         parts: dict[Part, Callable[..., Coroutine[Any, Any, ExportPage]]] = {
             "contact": self._contact,
@@ -109,179 +113,206 @@ class Exporter:
             "audit": self._audit,
         }
         async with self._database.acquire(snapshot=True) as connection:
-            whose = await _whose(connection, wanted.contact_id)
-            if wanted.part != "messages":
+            subject = await _find_subject(connection, request.contact_id)
+            if request.part != "messages":
                 try:
-                    return await parts[wanted.part](connection, whose, wanted)
+                    return await parts[request.part](connection, subject, request)
                 except (ValueError, OverflowError, asyncpg.DataError) as error:
-                    raise _no_page_before() from error
-        return await self._messages(whose, wanted)
+                    raise _invalid_position() from error
+        return await self._messages(subject, request)
 
-    async def _contact(self, connection: Any, whose: _Whose, wanted: ExportContact) -> ExportPage:
-        row = await _queries.contact(connection, id=whose.contact)
-        found = [_Item("contact", "", lambda: items.contact(row))]
-        return self._filled(_Some(found, more=False), wanted)
+    async def _contact(
+        self, connection: Any, subject: _DataSubject, request: ExportContact
+    ) -> ExportPage:
+        row = await _queries.contact(connection, id=subject.contact)
+        item = _Item("contact", "", lambda: items.contact(row))
+        return self._fill_page(_Items([item], has_more=False), request)
 
-    async def _keys(self, connection: Any, whose: _Whose, wanted: ExportContact) -> ExportPage:
-        kind, _, hexadecimal = (wanted.after or "").partition(":")
+    async def _keys(
+        self, connection: Any, subject: _DataSubject, request: ExportContact
+    ) -> ExportPage:
+        kind, _, hexadecimal = (request.after or "").partition(":")
         rows = _queries.keys_cursor(
             connection,
-            contact=whose.contact,
+            contact=subject.contact,
             kind=kind,
             digest=bytes.fromhex(hexadecimal),
             limit=PAGE_ROWS,
         )
-        return self._filled(
-            await _some(
+        return self._fill_page(
+            await _read_items(
                 rows, "keys", items.key, lambda row: f"{row['kind']}:{row['digest'].hex()}"
             ),
-            wanted,
+            request,
         )
 
-    async def _merges(self, connection: Any, whose: _Whose, wanted: ExportContact) -> ExportPage:
-        after = int(wanted.after or 0)
+    async def _merges(
+        self, connection: Any, subject: _DataSubject, request: ExportContact
+    ) -> ExportPage:
+        after = int(request.after or 0)
         rows = _queries.merges_cursor(
-            connection, contacts=whose.contacts, after=after, limit=PAGE_ROWS
+            connection, contacts=subject.contacts, after=after, limit=PAGE_ROWS
         )
-        return self._filled(
-            await _some(rows, "merges", items.merge, lambda row: str(row["id"])), wanted
+        return self._fill_page(
+            await _read_items(rows, "merges", items.merge, lambda row: str(row["id"])), request
         )
 
-    async def _audit(self, connection: Any, whose: _Whose, wanted: ExportContact) -> ExportPage:
-        at, _, id = (wanted.after or f"{_START.isoformat()} {_NOBODY}").rpartition(" ")
+    async def _audit(
+        self, connection: Any, subject: _DataSubject, request: ExportContact
+    ) -> ExportPage:
+        at, _, id = (request.after or f"{_START.isoformat()} {_NIL_UUID}").rpartition(" ")
         rows = _queries.audit_cursor(
             connection,
-            names=sorted(whose.person.user_ids | whose.person.emails),
+            names=sorted(subject.person.user_ids | subject.person.emails),
             after_at=datetime.fromisoformat(at),
             after_id=UUID(id),
             limit=PAGE_ROWS,
         )
-        found = await _some(
+        batch = await _read_items(
             rows,
             "audit",
             items.audit_entry,
             lambda row: f"{row['at'].isoformat()} {row['id']}",
         )
-        return self._filled(found, wanted)
+        return self._fill_page(batch, request)
 
-    async def _events(self, connection: Any, whose: _Whose, wanted: ExportContact) -> ExportPage:
-        place = _place(wanted.after)
-        partitions = [one for one in await listed(connection) if one.blocks]
-        counted, left = 0, PAGE_BLOCKS
+    async def _events(
+        self, connection: Any, subject: _DataSubject, request: ExportContact
+    ) -> ExportPage:
+        position = _parse_position(request.after)
+        partitions = [partition for partition in await listed(connection) if partition.blocks]
+        counted, remaining = 0, PAGE_BLOCKS
         for partition in partitions:
             day = partition.begins.date()
-            if day < place.day:
+            if day < position.day:
                 continue
-            if day > place.day:
-                place = _Place(day)
-            end = place.block + left
+            if day > position.day:
+                position = _EventsPosition(day)
+            end = position.block + remaining
             is_last = end >= partition.blocks and partition is partitions[-1]
-            following = None if is_last else str(_Place(day, end))
-            within = {
-                "contacts": whose.contacts,
+            next_position = None if is_last else str(_EventsPosition(day, end))
+            arguments = {
+                "contacts": subject.contacts,
                 "relation": partition.relation,
                 "begins": partition.begins,
                 "ends": partition.ends,
-                "first": f"({place.block},0)",
+                "first": f"({position.block},0)",
                 "end": f"({end},0)",
             }
-            if wanted.only_count:
-                counted += await _queries.count_events(connection, **within)
+            if request.only_count:
+                counted += await _queries.count_events(connection, **arguments)
             else:
-                found = await _some(
-                    _queries.events_cursor(connection, **within, after=place.row, limit=PAGE_ROWS),
+                batch = await _read_items(
+                    _queries.events_cursor(
+                        connection, **arguments, after=position.row, limit=PAGE_ROWS
+                    ),
                     "events",
                     items.event,
-                    partial(_place_after, place),
+                    partial(_position_of_row, position),
                 )
-                if found.found:
-                    return self._filled(found, wanted, following)
-            left = end - max(partition.blocks, place.block)
-            if left <= 0:
-                return ExportPage(counts={"events": counted}, next=following)
+                if batch.items:
+                    return self._fill_page(batch, request, next_position)
+            remaining = end - max(partition.blocks, position.block)
+            if remaining <= 0:
+                return ExportPage(counts={"events": counted}, next=next_position)
         return ExportPage(counts={"events": counted})
 
-    async def _messages(self, whose: _Whose, wanted: ExportContact) -> ExportPage:
-        stream, _, first = (wanted.after or "").partition("/")
+    async def _messages(self, subject: _DataSubject, request: ExportContact) -> ExportPage:
+        stream, _, first = (request.after or "").partition("/")
         try:
             part = await sweep.find_messages(
-                self._link, stream=stream or None, first=int(first or 1), person=whose.person
+                self._link, stream=stream or None, first=int(first or 1), person=subject.person
             )
         except ValueError as error:
-            raise _no_page_before() from error
-        found = [
-            _Item(name, f"{name}/{one.sequence + 1}", partial(items.message, name, one))
-            for name, one in part.messages
+            raise _invalid_position() from error
+        messages = [
+            _Item(name, f"{name}/{stored.sequence + 1}", partial(items.message, name, stored))
+            for name, stored in part.messages
         ]
-        return self._filled(_Some(found, more=False), wanted, part.next_position)
+        return self._fill_page(_Items(messages, has_more=False), request, part.next_position)
 
-    def _filled(
-        self, some: _Some, wanted: ExportContact, following: str | None = None
+    def _fill_page(
+        self, batch: _Items, request: ExportContact, next_position: str | None = None
     ) -> ExportPage:
-        """Make a page of what was found; the next begins at `following` if every item fits."""
-        found = some.found
-        if some.more:
-            following = found[-1].position
-        taken: list[msgspec.Raw] = []
+        """Build a page of as many items as fit.
+
+        Args:
+            batch: items to be encoded, or counted.
+            request: what was requested.
+            next_position: where the next page starts if all items fit and no more follow.
+        """
+        if batch.has_more:
+            next_position = batch.items[-1].position
+        encoded_items: list[msgspec.Raw] = []
         size = 0
-        for number, item in enumerate(found):
-            if wanted.only_count:
+        for number, item in enumerate(batch.items):
+            if request.only_count:
                 break
             encoded = item.encode()
-            if taken and size + len(encoded) > PAGE_BYTES:
-                return _page(taken, found[:number], found[number - 1].position)
+            if encoded_items and size + len(encoded) > PAGE_BYTES:
+                last = batch.items[number - 1]
+                return _page(encoded_items, batch.items[:number], last.position)
             if len(encoded) > self._link.max_payload - _FRAMING_BYTES:
                 encoded = items.too_large(len(encoded), item.position)
-            taken.append(msgspec.Raw(encoded))
+            encoded_items.append(msgspec.Raw(encoded))
             size += len(encoded)
-        return _page(taken, found, following)
+        return _page(encoded_items, batch.items, next_position)
 
 
-async def _some(
+async def _read_items(
     rows: AbstractAsyncContextManager[Any],
     kind: str,
     encode: Callable[[Mapping[str, Any]], bytes],
     position: Callable[[Mapping[str, Any]], str],
-) -> _Some:
-    """Read rows until they are as many as were asked for, or about a page of bytes."""
-    found: list[_Item] = []
+) -> _Items:
+    """Read rows up to the query's limit, or until they are about a page of bytes.
+
+    Args:
+        rows: a query with a cursor and the limit `PAGE_ROWS`.
+        kind: kind of the items.
+        encode: encodes a row as JSON.
+        position: returns the `after` of a page that continues behind a row.
+    """
+    batch: list[_Item] = []
     size = 0
     async with aclosing(read_on(rows)) as each:
         async for row in each:
-            found.append(_Item(kind, position(row), partial(encode, row)))
+            batch.append(_Item(kind, position(row), partial(encode, row)))
             size += sum(len(value) for value in row.values() if isinstance(value, str))
             if size > PAGE_BYTES:
-                return _Some(found, more=True)
-    return _Some(found, more=len(found) == PAGE_ROWS)
+                return _Items(batch, has_more=True)
+    return _Items(batch, has_more=len(batch) == PAGE_ROWS)
 
 
-def _page(taken: list[msgspec.Raw], found: Sequence[_Item], following: str | None) -> ExportPage:
+def _page(
+    encoded: list[msgspec.Raw], batch: Sequence[_Item], next_position: str | None
+) -> ExportPage:
     return ExportPage(
-        items=taken, counts=dict(Counter(item.kind for item in found)), next=following
+        items=encoded, counts=dict(Counter(item.kind for item in batch)), next=next_position
     )
 
 
-def _no_page_before() -> InvalidRequest:
+def _invalid_position() -> InvalidRequest:
     return InvalidRequest("after must be the next of an earlier page")
 
 
-async def _whose(connection: Any, contact_id: UUID) -> _Whose:
+async def _find_subject(connection: Any, contact_id: UUID) -> _DataSubject:
     id = await owner(connection, contact_id)
     if id is None:
         raise NotFound(f"there is no contact {contact_id}; `hogsend contacts show` finds some")
-    keys = [Key(*row) async for row in _queries.known_by(connection, contact=id)]
-    contacts = [id, *(UUID(one.value) for one in keys if one.kind == ROW)]
-    return _Whose(id, contacts, Person.from_keys(keys, contacts))
+    keys = [Key(*row) async for row in _queries.all_keys(connection, contact=id)]
+    contacts = [id, *(UUID(key.value) for key in keys if key.kind == ROW)]
+    return _DataSubject(id, contacts, Person.from_keys(keys, contacts))
 
 
-def _place(after: str | None) -> _Place:
-    """Where a page of events begins: after a row, or at the beginning of a block."""
+def _parse_position(after: str | None) -> _EventsPosition:
+    """Read the start of a page of events: behind a row, or at the start of a block."""
     if after is None:
-        return _Place(date.min)
+        return _EventsPosition(date.min)
     day, block, row = [*after.split("/"), "(0,0)"][:3]
     row_block, line = row.removeprefix("(").removesuffix(")").split(",")
-    return _Place(date.fromisoformat(day), int(block), f"({int(row_block)},{int(line)})")
+    return _EventsPosition(date.fromisoformat(day), int(block), f"({int(row_block)},{int(line)})")
 
 
-def _place_after(place: _Place, row: Mapping[str, Any]) -> str:
-    return f"{place}/{row['position']}"
+def _position_of_row(position: _EventsPosition, row: Mapping[str, Any]) -> str:
+    return f"{position}/{row['position']}"

@@ -1,4 +1,4 @@
-"""What the items of an export look like: camelCase JSON, with properties as they are stored."""
+"""Encodes the items of an export: camelCase JSON, with properties as they are stored."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ _encode = msgspec.json.Encoder().encode
 
 
 def contact(row: Mapping[str, Any]) -> bytes:
-    """A contact."""
+    """Encode a contact."""
     return _document(row, "properties")
 
 
 def key(row: Mapping[str, Any]) -> bytes:
-    """What leads to a contact: a user id, an address, or the id of one merged into it."""
+    """Encode a key of a contact: a user id, an address, or the id of a contact merged into it."""
     return _encode({"kind": row["kind"], "value": row["value"]})
 
 
 def merge(row: Mapping[str, Any]) -> bytes:
-    """A merge, with both contacts as they were."""
+    """Encode a merge, with both contacts as they were before it."""
     return _document(row, "loser_before", "survivor_before", "loser_keys")
 
 
 def event(row: Mapping[str, Any]) -> bytes:
-    """A stored event."""
+    """Encode a stored event."""
     return _document({name: row[name] for name in row.keys() if name != "position"}, "properties")  # noqa: SIM118
 
 
 def audit_entry(row: Mapping[str, Any]) -> bytes:
-    """An entry of the audit trail; where the administrator was is not about this person."""
+    """Encode an entry of the audit trail, without the administrator's address."""
     return _document(row)
 
 
 def message(stream: StreamName, stored: StoredMessage) -> bytes:
-    """A message of a stream; of a dead letter, the message that it is about, and why."""
+    """Encode a message of a stream; of a dead letter, the original message and the reason."""
     fields: dict[str, Any] = {
         "stream": str(stream),
         "sequence": stored.sequence,
@@ -68,20 +68,20 @@ def message(stream: StreamName, stored: StoredMessage) -> bytes:
 
 
 def too_large(size: int, position: str) -> bytes:
-    """What stands for an item that no message of NATS can carry."""
+    """Encode the replacement of an item that is too large for a message of NATS."""
     return _encode({"omitted": "it is larger than NATS carries", "bytes": size, "at": position})
 
 
 def _body(body: bytes) -> dict[str, Any]:
-    """A body as JSON; what is none, or takes too much memory, in base64: it need not be text."""
+    """A message's body as JSON; in base64 if it is not JSON, or decoding takes too much memory."""
     try:
-        is_shown = not has_too_many_values(body)
-        if is_shown:
+        is_readable = not has_too_many_values(body)
+        if is_readable:
             msgspec.json.decode(body)
             body.decode()
     except NOT_JSON:
-        is_shown = False
-    if is_shown:
+        is_readable = False
+    if is_readable:
         return {"body": msgspec.Raw(body)}
     return {"bodyBase64": base64.b64encode(body).decode()}
 

@@ -57,7 +57,7 @@ def test_a_durable_that_was_made_without_a_name_is_asked_for_without_one() -> No
     creation = read(f"{CREATE}.{filtered}", body(durable_name="mine", filter_subject=filtered))
     assert isinstance(creation, Creation)
     assert creation.subject == f"{CREATE}.{filtered}"
-    unnamed = creation.unnamed().like(filtered, None)
+    unnamed = creation.without_name().with_filters_of(filtered, None)
     assert unnamed.subject == "DURABLE.CREATE.EVENTS.mine"
     config = msgspec.json.decode(unnamed.body)["config"]
     assert config == {"durable_name": "mine", "filter_subject": filtered}
@@ -105,11 +105,11 @@ def test_a_consumer_that_a_replay_changed_is_still_the_one_that_is_asked_for(
     creation = read("DURABLE.CREATE.EVENTS.mine", body(durable_name="mine", filter_subject=asked))
     assert isinstance(creation, Creation)
     existing = [*([asked] if asked else EVERYTHING), copies]
-    same = msgspec.json.decode(creation.like(None, existing).body)["config"]
+    same = msgspec.json.decode(creation.with_filters_of(None, existing).body)["config"]
     assert same == {"name": "mine", "durable_name": "mine", "filter_subjects": existing}
     # One that reads something else is another, which JetStream refuses.
-    assert creation.like(None, ["hogsend.events.z", copies]) == creation
-    assert creation.like("hogsend.events.z", None) == creation
+    assert creation.with_filters_of(None, ["hogsend.events.z", copies]) == creation
+    assert creation.with_filters_of("hogsend.events.z", None) == creation
 
 
 def test_an_update_is_refused() -> None:
