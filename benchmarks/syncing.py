@@ -18,7 +18,8 @@ from benchmarks.figures import Figure, median
 from cli.stack import nats as nats_server
 from hogsend.contract.accounts import OWN
 from hogsend.contract.users import User
-from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport.connection import Connection
+from hogsend.transport.errors import UNREACHABLE
 from tests.ports import free_port
 from tests.waiting import eventually
 

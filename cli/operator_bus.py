@@ -10,7 +10,8 @@ from cli.errors import CommandError
 from hogsend.contract.errors import HogsendError
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
-from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport.connection import Connection
+from hogsend.transport.errors import UNREACHABLE
 
 ANSWER_SECONDS = 5.0
 

@@ -18,7 +18,8 @@ from hogsend.contract.users import User
 from hogsend.service.broker import service_link
 from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.settings.shared import BusSettings
-from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport.connection import Connection
+from hogsend.transport.errors import UNREACHABLE
 from hogsend.transport.server_version import version_problem
 
 REACH_SECONDS = 3.0

@@ -18,7 +18,8 @@ from hogsend.contract.headers import message_headers
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.streams import StreamName
 from hogsend.service.metrics import FAILURES
-from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport.connection import Connection
+from hogsend.transport.errors import UNREACHABLE
 from hogsend.transport.jetstream_error import NO_MESSAGE_FOUND, JetStreamError, WrongLastSequence
 from hogsend.transport.publisher import EXPECTED_LAST, OutgoingMessage
 

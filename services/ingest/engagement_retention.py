@@ -19,7 +19,8 @@ from nats.js.api import ConsumerInfo
 from hogsend.contract.errors import HogsendError
 from hogsend.contract.streams import ENGAGEMENT_CONSUMER, StreamName
 from hogsend.service import metrics
-from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport.connection import Connection
+from hogsend.transport.errors import UNREACHABLE
 from hogsend.transport.own_consumer import list_consumers
 
 log = structlog.get_logger(__name__)

@@ -13,7 +13,8 @@ from hogsend.contract.consumers import API
 from hogsend.contract.errors import Forbidden
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.service import metrics
-from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport.connection import Connection
+from hogsend.transport.errors import UNREACHABLE
 
 log = structlog.get_logger(__name__)
 

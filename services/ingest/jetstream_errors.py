@@ -9,7 +9,8 @@ from nats.js import errors as js_errors
 
 from hogsend.contract.errors import HogsendError, Unavailable
 from hogsend.service.streams import reason
-from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport.connection import Connection
+from hogsend.transport.errors import UNREACHABLE
 
 
 @contextmanager

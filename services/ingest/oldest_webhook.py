@@ -17,7 +17,8 @@ from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.streams import StreamName
 from hogsend.service import metrics
 from hogsend.service.activity import level
-from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport.connection import Connection
+from hogsend.transport.errors import UNREACHABLE
 
 log = structlog.get_logger(__name__)
 

@@ -10,7 +10,8 @@ from hogsend.contract.errors import Forbidden
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.permissions import USER_INFO
 from hogsend.service import metrics
-from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport.connection import Connection
+from hogsend.transport.errors import UNREACHABLE
 
 ANSWER_SECONDS = 2.0
 

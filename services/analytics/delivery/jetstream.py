@@ -18,7 +18,8 @@ from hogsend.contract.streams import STREAMS, StreamName
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.subscribers.batches import BatchSubscriber
-from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport.connection import Connection
+from hogsend.transport.errors import UNREACHABLE
 from hogsend.transport.in_flight import abandon
 from hogsend.transport.jetstream_error import NO_MESSAGE_FOUND, JetStreamError
 from hogsend.transport.own_consumer import create_or_update, list_consumers

@@ -13,7 +13,8 @@ from hogsend.contract.persons import EVENT_CAPTURED
 from hogsend.contract.streams import StreamName
 from hogsend.service.metrics import FAILURES
 from hogsend.service.requester import is_delivered
-from hogsend.transport.connection import UNREACHABLE, Connection, pending_bytes
+from hogsend.transport.connection import Connection, pending_bytes_limit
+from hogsend.transport.errors import UNREACHABLE
 from services.analytics.delivery.write_recorder import (
     PublishedMessage,
     WriteRecorder,
@@ -68,7 +69,7 @@ class WriteListener:
     async def _subscribe(self, subject: str) -> Subscription:
         client = self._link.client
         return await client.subscribe(
-            subject, cb=self._on_message, pending_bytes_limit=pending_bytes(client)
+            subject, cb=self._on_message, pending_bytes_limit=pending_bytes_limit(client)
         )
 
     async def unsubscribe_from_captures(self) -> None:

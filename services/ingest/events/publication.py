@@ -9,7 +9,7 @@ from functools import partial, update_wrapper
 from hogsend.contract.errors import PublishRejected, Unavailable
 from hogsend.contract.partitions import order_key
 from hogsend.service.retry import retry_until_available
-from hogsend.transport import publisher as transport
+from hogsend.transport.pending_acks import Outcome as PublishOutcome
 from hogsend.transport.publisher import OutgoingMessage, Publisher
 from services.ingest.events.event_message import event_message
 from services.ingest.events.store import EventStore
@@ -40,14 +40,14 @@ class Publication:
         self.events.append(event)
         self.messages.append(event_message(event, contact_key))
 
-    async def publish(self, *, in_order: bool) -> list[transport.Outcome]:
+    async def publish(self, *, in_order: bool) -> list[PublishOutcome]:
         """Publish until JetStream has answered for each; of those that are gone it says nothing.
 
         Args:
             in_order: one of a person at a time. Of messages that are published at once JetStream
                 may refuse an earlier and take a later one.
         """
-        published: list[transport.Outcome] = [None] * len(self.messages)
+        published: list[PublishOutcome] = [None] * len(self.messages)
         every = range(len(self.messages))
         persons = (order_key(event.user_id, event.email) for event in self.events)
         for wave in _waves(list(persons)) if in_order else [every]:
@@ -58,7 +58,7 @@ class Publication:
                 published[place] = outcome
         return published
 
-    async def _attempt(self, wave: Sequence[int]) -> list[tuple[int, transport.Outcome]]:
+    async def _attempt(self, wave: Sequence[int]) -> list[tuple[int, PublishOutcome]]:
         await self._look(wave)
         places = [place for place in wave if place not in self.gone]
         outcomes = await self._publisher.publish_all([self.messages[place] for place in places])

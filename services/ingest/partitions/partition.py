@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 
 from hogsend.service.metrics import FAILURES
 from hogsend.service.tasks import cancel_all
-from hogsend.transport.connection import UNREACHABLE
+from hogsend.transport.errors import UNREACHABLE
 from hogsend.transport.pinned_consumer import (
     EXTENSIONS_PER_PIN,
     OverlappingConsumer,

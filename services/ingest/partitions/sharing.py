@@ -33,7 +33,8 @@ from hogsend.service import streams
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.subscribers.batches import BatchSubscriber
 from hogsend.service.tasks import cancel_all
-from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport.connection import Connection
+from hogsend.transport.errors import UNREACHABLE
 from hogsend.transport.own_consumer import list_consumers
 from hogsend.transport.pinned_consumer import OverlappingConsumer, PinnedConsumer
 from hogsend.transport.pull import ConsumerGone

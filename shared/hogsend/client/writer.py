@@ -39,7 +39,7 @@ class Writer:
         kind = type(message).__name__.lower()
         headers = message_headers(id=id, source="service", type=kind, time=datetime.now(UTC))
         # A message's deadline begins when it is sent.
-        async with self._connection.publisher.room:
+        async with self._connection.publisher.slots:
             try:
                 await self._connection.publish(
                     subject, body, headers, within=ACKNOWLEDGE_ALL_SECONDS

@@ -24,7 +24,7 @@ from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.streams import StreamName
 from hogsend.faststream.linked import LinkedBroker
 from hogsend.faststream.subscriber import ChangeSubscriber, ConsumerSubscriber
-from hogsend.transport.connection import UNREACHABLE
+from hogsend.transport.errors import UNREACHABLE
 
 log = logging.getLogger(__name__)
 

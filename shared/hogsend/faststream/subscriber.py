@@ -34,8 +34,9 @@ from hogsend.client.decoding import CannotDecode, Decoder, Undecodable, told
 from hogsend.client.subscriptions import ChangesHeard
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.errors import HogsendError
-from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import Consumer
+from hogsend.transport.errors import UNREACHABLE
 from hogsend.transport.follower import Follower
 from hogsend.transport.in_flight import InFlightMessages
 

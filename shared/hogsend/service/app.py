@@ -21,7 +21,7 @@ from hogsend.service.broker import ServiceBroker
 from hogsend.service.database import Database
 from hogsend.service.retry import retry_until_available
 from hogsend.service.tasks import Work, running
-from hogsend.transport.connection import UNREACHABLE
+from hogsend.transport.errors import UNREACHABLE
 
 log = structlog.get_logger(__name__)
 

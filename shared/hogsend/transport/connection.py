@@ -1,4 +1,4 @@
-"""The connection to NATS: kept up, asked with a deadline, published on."""
+"""The connection to NATS: it reconnects without end, and every call has a deadline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js import errors as js_errors
 
 from hogsend.contract.consumers import OWN_API, STREAMS_OF_OTHERS
 from hogsend.contract.errors import Forbidden, TooLarge, Unavailable
@@ -21,42 +20,38 @@ from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.transport.addresses import split_credentials, without_password
 from hogsend.transport.correlation import correlation_id
+from hogsend.transport.errors import UNREACHABLE
 from hogsend.transport.log_once import LogOnce
 from hogsend.transport.nats_client import NatsClient
 from hogsend.transport.publisher import ACKNOWLEDGE_SECONDS, OutgoingMessage, Publisher
 from hogsend.transport.refusals import Refusals
+from hogsend.transport.resubscriber import Resubscriber
 from hogsend.transport.server_version import version_problem
 from hogsend.transport.tls import TlsClient, client_context
 from hogsend.transport.typed_requests import encode_request, read_reply
 
 MANAGEMENT_SECONDS = 10.0
-"""Seconds JetStream may take to make or change a stream or consumer, which waits for its disk."""
+"""Limit for requests that create or change a stream or consumer: JetStream waits for its disk."""
 
 PENDING_BYTES = 8 * 1024 * 1024
-"""Most that waits in NATS' client for one subscription whose messages this process has not asked
-for, beside one message of any size. What comes then is dropped: a request is not answered in
-time."""
+"""Byte limit of a push subscription's pending queue in nats-py. One message of any size still fits.
+Beyond the limit nats-py drops messages, so a request that arrives then times out at its caller."""
 
 WRITE_SECONDS = 1.0
-"""How much longer than its deadline a request may take that waits to be written: nats-py counts its
-time from then on."""
+"""How long a request may wait to be written, on top of its deadline: nats-py's timeout starts after
+the write."""
 
-GIVE_BACK_SECONDS = 8.0
-"""How long a close waits for what is given back; a server that is frozen does not take it."""
-
-_PING_SECONDS = 5
+RELEASE_SECONDS = 8.0
+"""How long a close waits for its hooks to nak messages. A frozen server does not accept naks."""
 
 PONG_SECONDS = 0.5
-"""How long NATS may take to say that it is there, after a request was not answered in time."""
+"""How long the server may take to answer a PING that checks it after a request has timed out."""
 
-REFUSED_SECONDS = 30.0
-"""Pause before the server is asked again for subscriptions that it refuses."""
+MAX_CONNECT_ERRORS = 32
+"""How many different errors are reported while disconnected."""
 
-MOST_ERRORS = 32
-"""Different errors that are told of between two connections."""
-
-UNREACHABLE = (nats.errors.Error, js_errors.Error, TimeoutError, OSError)
-"""What nats-py raises while NATS, JetStream or a stream cannot be reached."""
+_PING_SECONDS = 5
+_DEFAULT_MAX_PAYLOAD = 1024 * 1024
 
 T = TypeVar("T")
 
@@ -65,7 +60,7 @@ Hook = Callable[[], Awaitable[None]]
 
 
 class Connection:
-    """One connection of one process. It reconnects without end; calls fail fast meanwhile."""
+    """One process's connection to NATS. It reconnects without end; calls fail fast meanwhile."""
 
     def __init__(
         self,
@@ -79,12 +74,12 @@ class Connection:
         """Prepare without connecting.
 
         Args:
-            user: NATS user name; also picks the inbox prefix.
+            user: NATS user name; also determines the inbox prefix.
             url: NATS addresses, separated by commas; may carry user and password.
             password: password of `user` when the address carries none.
-            tls: insist on TLS, in this way; see `hogsend.transport.tls`. An address `tls://`
-                insists on it too, trusting the system's authorities.
-            observer: told `(what happened, detail)` about connection changes and errors.
+            tls: require TLS, with this context; see `hogsend.transport.tls`. An address `tls://`
+                requires it too, with the system's certificate authorities.
+            observer: called with `(event, detail)` about connection changes and errors.
         """
         self._url = url
         self._password = password
@@ -96,52 +91,54 @@ class Connection:
         self.client: NatsClient = TlsClient() if tls is not None else NatsClient()
         self.js: JetStreamContext = self.client.jetstream(timeout=MANAGEMENT_SECONDS)
         self.publisher = Publisher(self.client)
-        self.observe: Observer = observer or (lambda _what, _detail: None)
+        self.observe: Observer = observer or (lambda _event, _detail: None)
         self.refusals = Refusals(user, self.publisher)
+        self._resubscriber = Resubscriber(
+            self.client, self.refusals, flush=self.flush, on_granted=self._on_granted
+        )
         self._reconnect_hooks: list[Hook] = []
         self._close_hooks: set[Hook] = set()
         self._own_js: JetStreamContext | None = None
-        self._has_begun = False
-        self._has_connected = False
-        self._times_lost = 0
-        self._asking: asyncio.Task[None] | None = None
-        self._connect_errors = LogOnce(MOST_ERRORS)
+        self._was_opened = False
+        self._was_connected = False
+        self._disconnects = 0
+        self._connect_errors = LogOnce(MAX_CONNECT_ERRORS)
         self.closed = False
-        """Whether it was closed, and not opened again. `Client.is_closed` says so of a first
-        attempt that failed, too."""
+        """Whether it was closed and not opened again. `Client.is_closed` is also True after a first
+        attempt that failed."""
 
     @property
     def addresses(self) -> list[str]:
-        """The NATS addresses it was given, credentials included."""
+        """The configured NATS addresses, credentials included."""
         return self._url.split(",")
 
     @property
     def connected(self) -> bool:
-        """Whether the server can be talked to right now."""
+        """Whether there is a connection to a server now."""
         return self.client.is_connected
 
     @property
     def last_max_payload(self) -> int | None:
-        """Largest message the server last connected to takes, in bytes; None before the first."""
-        return int(self.client.max_payload) if self._has_connected else None
+        """Size limit of a message in bytes, of the last server; None before the first one."""
+        return int(self.client.max_payload) if self._was_connected else None
+
+    @property
+    def max_payload(self) -> int:
+        """Size limit of a message in bytes, of the current server; NATS' default without one."""
+        return int(self.client.max_payload) if self.connected else _DEFAULT_MAX_PAYLOAD
+
+    @property
+    def server_version(self) -> str:
+        """Version of the current server; empty while not connected."""
+        return str(self.client._server_info.get("version", "")) if self.connected else ""  # noqa: SLF001
 
     @property
     def version_problem(self) -> str | None:
-        """What is wrong with the server's version; None for one that will do, or without one.
+        """Why the current server's version is not supported; None if it is, and without a server.
 
         See `hogsend.transport.server_version`.
         """
         return version_problem(self.server_version)
-
-    @property
-    def server_version(self) -> str:
-        """The server's version; empty while not connected."""
-        return str(self.client._server_info.get("version", "")) if self.connected else ""  # noqa: SLF001
-
-    @property
-    def max_payload(self) -> int:
-        """Largest message the server takes, in bytes; NATS' default while not connected."""
-        return int(self.client.max_payload) if self.connected else 1024 * 1024
 
     async def open(self) -> None:
         """Connect, retrying without end; cancel it to stop.
@@ -149,7 +146,7 @@ class Connection:
         Raises:
             nats.errors.ConnectionClosedError: the connection was closed meanwhile.
         """
-        self.closed, self._has_begun = False, True
+        self.closed, self._was_opened = False, True
         self._connect_errors.reset()
         servers, user, password = split_credentials(self.addresses)
         if password is None and self._password is not None:
@@ -172,39 +169,47 @@ class Connection:
             lame_duck_mode_cb=self._on_lame_duck,
         )
         if self.closed:
-            # An attempt that is under way when NATS' client is closed goes on, and may succeed.
+            # A close of nats-py's client does not stop an attempt in progress, which may succeed.
             await self.client.close()
             raise nats.errors.ConnectionClosedError
-        self._has_connected = True
+        self._was_connected = True
         self.observe("connected", without_password(self._url))
 
     async def close(self) -> None:
-        """Close, once what was on its way here is given back; that is not waited for long."""
+        """Nak messages that were pulled but not handled, then close.
+
+        Waits at most `RELEASE_SECONDS` for the naks, which the hooks of `add_close_hook` send.
+        """
         self.closed = True
-        given_back = asyncio.gather(*(hook() for hook in self._close_hooks))
+        hooks = asyncio.gather(*(hook() for hook in self._close_hooks))
         try:
-            done, _ = await asyncio.wait({given_back}, timeout=GIVE_BACK_SECONDS)
+            done, _ = await asyncio.wait({hooks}, timeout=RELEASE_SECONDS)
             if not done:
-                self.observe("error", f"not all was given back within {GIVE_BACK_SECONDS:g} s")
+                self.observe(
+                    "error", f"not all messages were released within {RELEASE_SECONDS:g} s"
+                )
         finally:
-            # What waits to be written ends with the connection, and not before.
-            given_back.cancel()
+            # A hook that waits for a write can only end together with the connection.
+            hooks.cancel()
             await self._on_closed()
-            if self._has_begun:
+            if self._was_opened:
                 await self.client.close()
         if done:
-            given_back.result()
+            hooks.result()
 
     def add_close_hook(self, hook: Hook) -> None:
-        """Run `hook` while it is closed and still connected; it ends soon, and raises nothing."""
+        """Run `hook` during `close`, while still connected. It must end soon, and not raise."""
         self._close_hooks.add(hook)
 
     def remove_close_hook(self, hook: Hook) -> None:
-        """Forget a hook of `add_close_hook`."""
+        """Remove a hook of `add_close_hook`."""
         self._close_hooks.discard(hook)
 
     def on_reconnect(self, hook: Hook) -> None:
-        """Run `hook` after every time in which nothing was heard, or not everything."""
+        """Run `hook` after every time in which subscriptions may have missed messages.
+
+        That is after a reconnect, and after a refused subscription was granted.
+        """
         self._reconnect_hooks.append(hook)
 
     async def publish(
@@ -219,10 +224,10 @@ class Connection:
         await self.publisher.publish(OutgoingMessage(subject, body, headers), within=within)
 
     async def flush(self, seconds: int = 10) -> None:
-        """Wait until the server has seen everything sent so far, at most `seconds` twice.
+        """Wait until the server has processed everything sent so far, at most twice `seconds`.
 
-        nats-py's own flush sends its PING ahead of what is still in its buffer. Once that is
-        answered the buffer is out, and the answer to a second one comes after it.
+        nats-py's own flush sends its PING ahead of data that is still in its buffer. With the first
+        PONG that data has been sent, so that the second PONG confirms it.
 
         Raises:
             nats.errors.Error: the server cannot be reached or is slow.
@@ -233,53 +238,54 @@ class Connection:
     async def listen(
         self,
         subject: str,
-        heard: Callable[[Msg], Awaitable[None]],
+        on_message: Callable[[Msg], Awaitable[None]],
         *,
         pending_bytes: int,
     ) -> Callable[[], Awaitable[None]]:
-        """Hear what is published on `subject` from now on, also after NATS was down.
+        """Subscribe to `subject`. The subscription is renewed after each reconnect.
 
         Args:
-            subject: may hold wildcards.
-            heard: called with one message after the other.
-            pending_bytes: what may wait for `heard`; more is dropped.
+            subject: may contain wildcards.
+            on_message: called with one message after the other.
+            pending_bytes: byte limit of messages that wait for `on_message`; beyond it they are
+                dropped.
 
         Returns:
-            What ends it, and raises nothing.
+            A function that ends the subscription, and does not raise.
 
         Raises:
             Unavailable: NATS cannot be reached.
-            Forbidden: this NATS user may not hear that.
+            Forbidden: this NATS user may not subscribe to `subject`.
         """
         if not self.connected:
             raise Unavailable("NATS is not connected")
         refusal = self.refusals.of_subscription(subject)
         try:
             subscription = await self.client.subscribe(
-                subject, cb=heard, pending_bytes_limit=pending_bytes
+                subject, cb=on_message, pending_bytes_limit=pending_bytes
             )
         except UNREACHABLE as error:
             raise Unavailable("NATS did not answer") from error
 
-        async def end() -> None:
-            # Closed meanwhile, it has ended as well.
+        async def unsubscribe() -> None:
+            # With the connection closed meanwhile, the subscription has ended as well.
             with contextlib.suppress(*UNREACHABLE):
                 await subscription.unsubscribe()
 
-        listens = False
+        is_subscribed = False
         try:
-            # The server says that it refuses before it answers this.
+            # The server sends a refusal before the reply to this.
             await self.flush()
             if refusal.done():
                 raise Forbidden(f"NATS user {str(self.user)!r} may not subscribe to {subject}")
-            listens = True
+            is_subscribed = True
         except UNREACHABLE as error:
             raise Unavailable("NATS did not answer") from error
         finally:
-            if not listens:
-                # The caller has nothing to end it with, and NATS' client would keep it for good.
-                await end()
-        return end
+            if not is_subscribed:
+                # The caller gets no function to end it, and nats-py would keep it for good.
+                await unsubscribe()
+        return unsubscribe
 
     async def request(
         self,
@@ -289,44 +295,50 @@ class Connection:
         deadline: float | None = None,
         headers: dict[str, str] | None = None,
     ) -> Reply:
-        """Ask a service and wait at most `deadline` seconds, by default the endpoint's.
+        """Send a request to a service, and wait for its reply.
 
-        The correlation id of the caller's context is sent along. Where NATS itself takes
-        or answers nothing any more, finding that out takes up to 1.5 seconds more.
+        The correlation id of the caller's context is sent along.
+
+        Args:
+            endpoint: names the service and the types of request and reply.
+            message: the request.
+            deadline: limit in seconds; the endpoint's by default. Where NATS itself does not
+                respond, detecting that takes up to 1.5 seconds more.
+            headers: further headers of the request.
 
         Raises:
             Unavailable: NATS or the service cannot be reached, or the deadline passed.
-            Forbidden: this NATS user may not ask that.
-            InvalidRequest: the request is no JSON.
-            TooLarge: the request, or its answer, is larger than NATS takes.
-            UnreadableReply: the answer has another shape than the endpoint's reply.
-            HogsendError: the typed error the service answered with.
+            Forbidden: this NATS user may not send that request.
+            InvalidRequest: the request cannot be encoded as JSON.
+            TooLarge: the request or its reply is larger than NATS accepts.
+            UnreadableReply: the reply is not of the endpoint's reply type.
+            HogsendError: the typed error that the service replied with.
         """
         if not self.connected:
             raise Unavailable("NATS is not connected")
         if deadline is None:
             deadline = endpoint.deadline
-        body, lost = encode_request(message), self._times_lost
+        body, disconnects = encode_request(message), self._disconnects
         try:
-            answer = await self.request_raw(
+            reply = await self.request_raw(
                 endpoint.subject,
                 body,
                 seconds=deadline,
-                headers=self._headers(headers),
+                headers=self._request_headers(headers),
             )
         except nats.errors.NoRespondersError as error:
             raise Unavailable(f"the {endpoint.service} service is not running") from error
         except nats.errors.MaxPayloadError as error:
             raise TooLarge(f"the request is larger than NATS takes ({self.max_payload})") from error
         except UNREACHABLE as error:
-            is_carried = isinstance(error, TimeoutError) and lost == self._times_lost
-            late = is_carried and await self._nats_answers()
-            silent = f"the {endpoint.service} service" if late else "NATS"
+            has_timed_out = isinstance(error, TimeoutError) and disconnects == self._disconnects
+            is_nats_up = has_timed_out and await self._answers_ping()
+            silent = f"the {endpoint.service} service" if is_nats_up else "NATS"
             raise Unavailable(f"{silent} did not answer within {deadline:g} s") from error
-        return read_reply(endpoint, answer)
+        return read_reply(endpoint, reply)
 
-    async def _nats_answers(self) -> bool:
-        """Whether NATS is there; frozen, it is connected for as long as it may miss pings."""
+    async def _answers_ping(self) -> bool:
+        """Return whether the server responds. A frozen one counts as connected for some pings."""
         try:
             async with asyncio.timeout(PONG_SECONDS):
                 await self.client.flush()
@@ -342,56 +354,60 @@ class Connection:
         seconds: float,
         headers: dict[str, str] | None = None,
     ) -> Msg:
-        """Send one request and wait at most `seconds` for its answer, whatever that says.
+        """Send a request, and return its reply as it is, also one that reports an error.
 
         Raises:
-            Forbidden: this NATS user may not publish to `subject`, or not hear what is answered.
-                nats-py would time out instead.
-            nats.errors.Error: not connected, no service answers, or not in time.
+            Forbidden: this NATS user may not publish to `subject`, or not receive replies. nats-py
+                would time out instead.
+            nats.errors.Error: not connected, no service subscribes to `subject`, or no reply within
+                `seconds`.
         """
-        asking = self.client.request(subject, body, timeout=seconds, headers=headers)
-        return await self.wait_unless_refused(subject, asking, seconds=seconds + WRITE_SECONDS)
+        request = self.client.request(subject, body, timeout=seconds, headers=headers)
+        return await self.wait_unless_refused(subject, request, seconds=seconds + WRITE_SECONDS)
 
     async def wait_unless_refused(
-        self, subject: str, asking: Coroutine[Any, Any, T], *, seconds: float | None = None
+        self, subject: str, request: Coroutine[Any, Any, T], *, seconds: float | None = None
     ) -> T:
-        """Wait for what nats-py asks on `subject`, which would wait in vain where it is refused.
+        """Await a call of nats-py that sends a request to `subject`, and fail fast at a refusal.
 
         Raises:
-            Forbidden: this NATS user may not publish to `subject`, or not hear what is answered.
+            Forbidden: this NATS user may not publish to `subject`, or not receive replies. nats-py
+                would time out instead.
             nats.errors.TimeoutError: it took longer than `seconds`.
         """
-        if self.refusals.hears_nothing:
-            asking.close()
+        if self.refusals.is_inbox_refused:
+            request.close()
             raise self.refusals.error(subject)
-        refusal, answer = self.refusals.of(subject), asyncio.ensure_future(asking)
-        waiting: set[asyncio.Future[Any]] = {answer, refusal}
+        refusal, reply = self.refusals.of(subject), asyncio.ensure_future(request)
+        waiting: set[asyncio.Future[Any]] = {reply, refusal}
         try:
             await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if answer.done():
-                return answer.result()
+            if reply.done():
+                return reply.result()
         finally:
-            answer.cancel()
+            reply.cancel()
         if refusal.done():
             raise self.refusals.error(subject)
         raise nats.errors.TimeoutError
 
     async def request_many(self, subject: str, *, seconds: float) -> list[bytes]:
-        """Ask everybody who answers on `subject`, and give what arrives within `seconds`.
+        """Send one request to every subscriber of `subject`, and collect replies for `seconds`.
 
         Raises:
             Unavailable: NATS cannot be reached.
-            Forbidden: this NATS user may not ask that.
+            Forbidden: this NATS user may not send that request.
         """
-        answers: list[bytes] = []
+        replies: list[bytes] = []
 
-        async def hear(message: Msg) -> None:
-            # Without anybody the server says so, with a status and no body.
+        async def on_reply(message: Msg) -> None:
+            # Without a subscriber, the server replies with a status and no body.
             if message.data:
-                answers.append(message.data)
+                replies.append(message.data)
 
         inbox = self.client.new_inbox()
-        end = await self.listen(inbox, hear, pending_bytes=pending_bytes(self.client))
+        unsubscribe = await self.listen(
+            inbox, on_reply, pending_bytes=pending_bytes_limit(self.client)
+        )
         refusal = self.refusals.of(subject)
         try:
             await self.client.publish(subject, b"", reply=inbox)
@@ -399,33 +415,34 @@ class Connection:
         except UNREACHABLE as error:
             raise Unavailable("NATS did not accept the request") from error
         finally:
-            await end()
+            await unsubscribe()
         if refusal.done():
             raise self.refusals.error(subject)
-        return answers
+        return replies
 
     async def js_for(self, stream: str) -> JetStreamContext:
-        """The JetStream to make and delete consumers of `stream` with, as one of our services.
+        """Return the JetStream API with which Hogsend's services manage consumers of `stream`.
 
-        Consumers that others make too are asked for below `OWN_API`, where ingest does not check
-        them first. A NATS server that is not configured by us has no such subject: there
-        JetStream's own is the one.
+        Where other people's services may create consumers of a stream, ingest checks requests on
+        JetStream's usual subjects. Hogsend's services skip that check: they use the subjects below
+        `OWN_API`. A NATS server without Hogsend's configuration does not have those, so that the
+        usual ones are used.
 
         Raises:
-            nats.errors.Error: not connected, or no answer.
+            nats.errors.Error: not connected, or no reply.
         """
         if stream not in STREAMS_OF_OTHERS:
             return self.js
         if self._own_js is None:
-            asked = f"{OWN_API}.STREAM.INFO.{stream}"
+            subject = f"{OWN_API}.STREAM.INFO.{stream}"
             try:
-                await self.request_raw(asked, b"", seconds=MANAGEMENT_SECONDS)
+                await self.request_raw(subject, b"", seconds=MANAGEMENT_SECONDS)
             except (Forbidden, nats.errors.NoRespondersError):
                 return self.js
             self._own_js = self.client.jetstream(prefix=OWN_API, timeout=MANAGEMENT_SECONDS)
         return self._own_js
 
-    def _headers(self, given: Mapping[str, str] | None) -> dict[str, str] | None:
+    def _request_headers(self, given: Mapping[str, str] | None) -> dict[str, str] | None:
         headers = dict(given) if given else {}
         if correlation := correlation_id.get():
             headers.setdefault(CORRELATION_ID, correlation)
@@ -434,62 +451,44 @@ class Connection:
         return headers or None
 
     async def _on_error(self, error: Exception) -> None:
-        said = f"{type(error).__name__}: {error}"
-        # Each server is tried each second, for as long as none can be reached.
-        if self.connected or self._connect_errors.is_new(said):
-            self.observe("error", said)
-        self.refusals.read(str(error))
-        if self.refusals.subscriptions and (self._asking is None or self._asking.done()):
-            self._asking = asyncio.create_task(self._ask_until_granted())
-
-    async def _ask_until_granted(self) -> None:
-        # A server that reads its configuration anew keeps its connections. It forgets what they may
-        # not listen to any more, and does not say what they may. NATS' client knows of neither:
-        # each service would have to be restarted.
-        while self.refusals.subscriptions:
-            await asyncio.sleep(REFUSED_SECONDS)
-            if self.connected:
-                with contextlib.suppress(*UNREACHABLE):
-                    await self._ask_again()
-
-    async def _ask_again(self) -> None:
-        refused = frozenset(self.refusals.subscriptions)
-        self.refusals.forget()
-        asked = await self.client.resubscribe(refused)
-        # The server says that it refuses before it answers this.
-        await self.flush()
-        if asked - self.refusals.subscriptions:
-            self.observe("subscribed again", "")
-            await self._run_hooks()
+        text = f"{type(error).__name__}: {error}"
+        # While disconnected, each server is tried every second, mostly with the same error.
+        if self.connected or self._connect_errors.is_new(text):
+            self.observe("error", text)
+        self.refusals.process_error(str(error))
+        self._resubscriber.start()
 
     async def _on_disconnect(self) -> None:
-        self._times_lost += 1
+        self._disconnects += 1
         self._own_js = None
         self._connect_errors.reset()
-        self.refusals.forget()
+        self.refusals.reset()
         self.observe("disconnected", "")
 
     async def _on_lame_duck(self) -> None:
-        # Else a planned restart looks like a connection that broke.
+        # Tells a planned restart of the server from a broken connection.
         url = self.client.connected_url
         self.observe("lame duck", without_password(url.geturl()) if url else "")
 
     async def _on_closed(self) -> None:
-        # Also when nats-py's client was closed by itself.
+        # nats-py calls this when its client is closed directly, too.
         self.closed = True
-        self.publisher.closed()
-        if self._asking is not None:
-            self._asking.cancel()
+        self.publisher.connection_closed()
+        self._resubscriber.stop()
 
     async def _on_reconnect(self) -> None:
         self.observe("reconnected", "")
-        await self._run_hooks()
+        await self._run_reconnect_hooks()
 
-    async def _run_hooks(self) -> None:
+    async def _on_granted(self) -> None:
+        self.observe("subscribed again", "")
+        await self._run_reconnect_hooks()
+
+    async def _run_reconnect_hooks(self) -> None:
         for hook in self._reconnect_hooks:
             await hook()
 
 
-def pending_bytes(client: Client) -> int:
-    """Give the limit for a subscription; nats-py's own is 128 MiB for each."""
+def pending_bytes_limit(client: Client) -> int:
+    """Return the byte limit of a subscription's pending queue; nats-py's default is 128 MiB."""
     return PENDING_BYTES + client.max_payload

@@ -14,8 +14,9 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
-from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport.connection import Connection
 from hogsend.transport.ephemeral_consumer import EphemeralConsumer
+from hogsend.transport.errors import UNREACHABLE
 from hogsend.transport.foreign_consumer import found_or_made
 from hogsend.transport.in_flight import HEARTBEAT_SECONDS
 from hogsend.transport.own_consumer import Position, create_or_update

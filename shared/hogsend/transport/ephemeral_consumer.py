@@ -14,7 +14,8 @@ import nats.errors
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from hogsend.contract.consumers import API
-from hogsend.transport.connection import MANAGEMENT_SECONDS, UNREACHABLE, Connection
+from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
+from hogsend.transport.errors import UNREACHABLE
 from hogsend.transport.foreign_consumer import (
     ConsumerLost,
     ConsumerUnreachable,

@@ -15,8 +15,9 @@ from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
 from hogsend.transport.background import run_in_background
-from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import RETRY_SECONDS, connected, is_stray
+from hogsend.transport.errors import UNREACHABLE
 from hogsend.transport.foreign_consumer import forget, found_or_made, named
 from hogsend.transport.pull import ConsumerGone, Pull
 from hogsend.transport.read_failures import ReadFailures

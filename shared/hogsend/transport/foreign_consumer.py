@@ -18,7 +18,8 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from hogsend.contract.consumers import API
 from hogsend.contract.errors import ConsumerConflict, Forbidden, InvalidRequest
 from hogsend.contract.subjects import REPLAYS
-from hogsend.transport.connection import MANAGEMENT_SECONDS, UNREACHABLE, Connection
+from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
+from hogsend.transport.errors import UNREACHABLE
 from hogsend.transport.jetstream_error import JetStreamError
 
 _NOT_AVAILABLE, _FORBIDDEN = 503, 403

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import nats.errors
 from nats.aio.msg import Msg
 
-from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport.connection import Connection
+from hogsend.transport.errors import UNREACHABLE
 
 HEARTBEAT_SECONDS = 10.0
 """Interval of the heartbeats of a message; well below the `ack_wait` of Hogsend's consumers."""

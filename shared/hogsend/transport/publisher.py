@@ -1,10 +1,10 @@
-"""Publishes to JetStream: many messages in flight, each acknowledged, on one subscription.
+"""Publishes to JetStream: many messages in flight, with all acknowledgements on one subscription.
 
-nats-py's `publish` sets up a request and a timer for every message, which costs more than all the
-rest of a webhook. Here every acknowledgement arrives on one subscription, one timer looks after all
-deadlines, and what is published in one turn of the loop is written at once. Order on the wire is
-the order of the calls. A deadline is about JetStream: what this process is late by itself is not
-counted.
+nats-py's `publish` sets up a request and a timer for every message, which costs more than the whole
+remaining work on a webhook. Here all acknowledgements arrive on one subscription, one timer checks
+all deadlines, and messages of one iteration of the event loop are written together. Messages are
+written in the order of the calls. A deadline limits JetStream's time: lag of this process's event
+loop does not count.
 """
 
 from __future__ import annotations
@@ -16,158 +16,116 @@ import msgspec
 import nats.errors
 from nats.aio.msg import Msg
 
-from hogsend.contract.errors import Forbidden, HogsendError, TooLarge, Unavailable
+from hogsend.contract.errors import Forbidden, TooLarge, Unavailable
 from hogsend.transport import hpub
 from hogsend.transport.jetstream_error import JetStreamError, publish_error
 from hogsend.transport.nats_client import NatsClient
+from hogsend.transport.pending_acks import Outcome, PendingAcks, raise_outcome
 
 ACKNOWLEDGE_SECONDS = 2.0
-"""How long JetStream may take to acknowledge one message unless the caller says otherwise."""
+"""Default limit for the acknowledgement of one message."""
 ACKNOWLEDGE_ALL_SECONDS = 5.0
-"""The same for many messages at once."""
+"""Default limit for the acknowledgements of up to `IN_FLIGHT` messages of one call."""
 IN_FLIGHT = 1000
-"""Messages of one batch that are published before the first acknowledgement is waited for."""
+"""How many messages of one call are published before their acknowledgements are awaited."""
 
 SWEEP_SECONDS = 0.005
-SETTLING_SWEEPS = 3
-"""Turns of the loop in which an acknowledgement that has arrived is read for certain."""
-OWN_DELAY_SECONDS = 2.0
-"""Most of the loop's own delay that is added to a caller's deadline."""
+"""Interval at which deadlines are checked."""
+GRACE_SWEEPS = 3
+"""Sweeps that a deadline is extended by. Within so many iterations of the event loop, an
+acknowledgement that has arrived at the socket by the deadline is certainly read."""
+MAX_LAG_SECONDS = 2.0
+"""Limit of the event loop's lag that a deadline is extended by."""
 
 WRITE_BYTES = 1024 * 1024
-"""What is written at once, about: it is copied, and the socket has to have room before the next."""
+"""Approximate size of one write. A write copies its data, and the next one waits until the socket's
+buffer has space."""
 
 TOO_LATE = "JetStream did not acknowledge in time"
 
 EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
-"""Header that has a message stored only after the message of its subject with this sequence."""
+"""Header with the sequence of the subject's last message. JetStream rejects the message if another
+one is the last."""
 
-Outcome = HogsendError | None
-"""What became of a message: None when JetStream has it."""
 Inject = Callable[[dict[str, str]], None]
-"""Adds headers that belong to the caller's context, for example its trace."""
+"""Adds headers of the caller's context, for example its trace."""
 
 
 class OutgoingMessage(msgspec.Struct, frozen=True):
-    """A message for a stream; its headers carry the id JetStream deduplicates by."""
+    """A message for a stream. JetStream deduplicates by the id in its headers."""
 
     subject: str
     body: bytes
     headers: Mapping[str, str]
 
 
-class _Acknowledgement(msgspec.Struct, frozen=True):
-    """JetStream's answer to a publish (NATS ADR-1)."""
+class _PublishReply(msgspec.Struct, frozen=True):
+    """JetStream's reply to a publish (NATS ADR-1)."""
 
     error: JetStreamError | None = None
     seq: int = 0
 
 
-_decode = msgspec.json.Decoder(_Acknowledgement).decode
-
-
-class _PendingAcks:
-    """The acknowledgements one caller waits for."""
-
-    __slots__ = (
-        "deadline",
-        "done",
-        "failed",
-        "latest",
-        "messages",
-        "missing",
-        "outcomes",
-        "sequence",
-    )
-
-    def __init__(self, messages: Sequence[OutgoingMessage], deadline: float, latest: float) -> None:
-        self.messages = messages
-        self.outcomes: list[Outcome] = [None] * len(messages)
-        self.missing = len(messages)
-        self.deadline = deadline
-        """By JetStream's time, of which the loop's own delays are no part."""
-        self.latest = latest
-        """By the clock."""
-        self.sequence = 0
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.failed = ""
-        """Why not all are answered for, once `done`."""
-
-    def settle(self, index: int, outcome: Outcome) -> None:
-        self.outcomes[index] = outcome
-        self.missing -= 1
-        if not self.missing and not self.done.done():
-            self.done.set_result(None)
-
-    def fail(self, reason: str) -> None:
-        if not self.done.done():
-            self.failed = reason
-            self.done.set_result(None)
-
-    async def settled(self) -> None:
-        """Wait until each has its outcome; raise `Unavailable` when one will have none."""
-        await self.done
-        if self.failed:
-            raise Unavailable(self.failed)
-
-    def result(self) -> int:
-        """Give the sequence of the only message, or raise its outcome."""
-        _raise_outcome(self.outcomes, 0)
-        return self.sequence
+_decode_reply = msgspec.json.Decoder(_PublishReply).decode
 
 
 class Publisher:
-    """The one publisher of a connection."""
+    """The publisher of one connection."""
 
     def __init__(self, client: NatsClient) -> None:
         """Publish on `client`, which may connect later."""
         self._client = client
-        self._next = 0
-        self._pending: dict[str, tuple[_PendingAcks, int]] = {}
-        self._callers: set[_PendingAcks] = set()
-        self._own_delay = 0.0
-        self._deaf = ""
-        """Why acknowledgements are not heard."""
+        self._next_token = 0
+        self._pending: dict[str, tuple[PendingAcks, int]] = {}
+        """Caller and index of each message in flight, by the token of its acknowledgement."""
+        self._callers: set[PendingAcks] = set()
+        self._total_lag = 0.0
+        """Seconds that sweeps have run late so far: lag of the event loop."""
+        self._acks_refused = ""
+        """Why the server refused the acknowledgement inbox; empty while it works."""
         self.inject: Inject | None = None
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
-        """Have nothing of a connection, or of the event loop it was made in."""
+    def _reset(self) -> None:
+        """Drop all state that belongs to one connection or one event loop."""
         self._inbox = ""
         self._subscribing = asyncio.Lock()
         self._outgoing: dict[str, bytes] = {}
-        """What is to be written, by the token under which it is acknowledged."""
+        """Encoded messages to be written, by the token of their acknowledgement."""
         self._writing: asyncio.Task[None] | None = None
         self._sweep: asyncio.TimerHandle | None = None
-        self.room = asyncio.Semaphore(IN_FLIGHT)
-        """For who publishes messages one by one: more of them would time one another out."""
+        self.slots = asyncio.Semaphore(IN_FLIGHT)
+        """Limits how many single publishes are in flight: beyond `IN_FLIGHT`, publishers would time
+        each other out."""
 
-    def closed(self) -> None:
-        """End what waits: the connection is closed. The next one may be of another event loop."""
+    def connection_closed(self) -> None:
+        """Fail every publish in flight. The next connection may be in another event loop."""
         for pending in list(self._callers):
             pending.fail("the connection to NATS was closed")
         if self._sweep is not None:
             self._sweep.cancel()
-        self._begin()
+        self._reset()
 
     async def publish(
         self, message: OutgoingMessage, *, within: float = ACKNOWLEDGE_SECONDS
     ) -> None:
-        """Publish and wait until JetStream has the message, at most `within` seconds.
+        """Publish and wait until JetStream has stored the message, at most `within` seconds.
 
         Raises:
-            Forbidden: the user of this connection may not publish on that subject.
+            Forbidden: this NATS user may not publish on that subject.
             Unavailable: not connected, no acknowledgement in time, or the stream is full or
                 missing. The message may be stored all the same; publishing it again is a repeat.
             TooLarge: larger than the server or the stream allows.
-            PublishRejected: JetStream will never take this message.
+            PublishRejected: JetStream rejects this message for good.
         """
         (await self._send([message], within)).result()
 
     async def publish_and_get_sequence(
         self, message: OutgoingMessage, *, within: float = ACKNOWLEDGE_SECONDS
     ) -> int:
-        """Publish as `publish` does; gives the message's sequence, for a repeat the first one's.
+        """Publish as `publish` does, and return the message's sequence in the stream.
+
+        For a repeat this is the sequence of the first message.
 
         Raises:
             WrongLastSequence: the subject's last message is not the one that `EXPECTED_LAST` names.
@@ -178,80 +136,102 @@ class Publisher:
     async def publish_all(
         self, messages: Sequence[OutgoingMessage], *, within: float = ACKNOWLEDGE_ALL_SECONDS
     ) -> list[Outcome]:
-        """Publish many and wait for all acknowledgements, at most `within` seconds each thousand.
+        """Publish many messages and wait for all acknowledgements.
+
+        Args:
+            messages: any number of them.
+            within: limit in seconds for each `IN_FLIGHT` messages.
 
         Returns:
             An outcome for each message, in order: None, `TooLarge` or `PublishRejected`.
 
         Raises:
-            Forbidden: the user of this connection may not publish on one of the subjects.
-            Unavailable: not every message was answered for in time; all may be published again.
+            Forbidden: this NATS user may not publish on one of the subjects.
+            Unavailable: not every message has an outcome in time; all may be published again.
         """
         outcomes: list[Outcome] = []
         clock = asyncio.get_running_loop().time
-        ends = clock()
+        deadline = clock()
         for start in range(0, len(messages), IN_FLIGHT):
-            # Time that a process was frozen for is over for what is still to come, too.
-            ends += within
-            left = min(within, ends - clock())
-            window = (await self._send(messages[start : start + IN_FLIGHT], left)).outcomes
-            for index, outcome in enumerate(window):
+            # Absolute, so that time in which the process was frozen counts for later windows, too.
+            deadline += within
+            remaining = min(within, deadline - clock())
+            window = await self._send(messages[start : start + IN_FLIGHT], remaining)
+            for index, outcome in enumerate(window.outcomes):
                 if isinstance(outcome, (Unavailable, Forbidden)):
                     del outcome
-                    _raise_outcome(window, index)
-            outcomes += window
+                    raise_outcome(window.outcomes, index)
+            outcomes += window.outcomes
         return outcomes
 
     async def acknowledge(self, messages: Sequence[hpub.Acknowledgeable]) -> None:
-        """Take messages off their queue that came over this connection, all in one write.
+        """Acknowledge messages that were received over this connection, all in one write.
 
         Raises:
             nats.errors.Error: the connection is closed, or one was acknowledged before.
         """
         await hpub.acknowledge(self._client, messages)
 
-    def refused(self, subject: str, why: str) -> None:
-        """End what waits for an acknowledgement on a refused subject, given in lower case.
+    def fail_refused_subject(self, subject: str, why: str) -> None:
+        """Fail messages in flight on a subject that the server refused, given in lower case.
 
-        The server names the subject only, and answers nothing: without this the publisher would
-        wait for its whole time and take JetStream for slow.
+        The server's error names only the subject, and there is no reply. Without this, a publish
+        would time out and report JetStream as slow.
         """
         for token, (pending, index) in list(self._pending.items()):
             if pending.messages[index].subject.lower() == subject:
                 del self._pending[token]
                 pending.settle(index, Forbidden(why))
 
-    def hears_nothing(self, why: str) -> None:
-        """Refuse what waits, and what will, until `why` is empty: acknowledgements are not heard.
+    def set_acks_refused(self, why: str) -> None:
+        """Fail all messages in flight, and all later ones: the server refused the ack inbox.
 
         Args:
-            why: the text of each `Forbidden`.
+            why: the text of each `Forbidden`; empty once acknowledgements can be received again.
         """
-        self._deaf = why
+        self._acks_refused = why
         if not why:
             return
         for pending, index in list(self._pending.values()):
             pending.settle(index, Forbidden(why))
         self._pending.clear()
 
-    async def _send(self, messages: Sequence[OutgoingMessage], within: float) -> _PendingAcks:
+    async def _send(self, messages: Sequence[OutgoingMessage], within: float) -> PendingAcks:
         if not self._client.is_connected:
             raise Unavailable("NATS is not connected")
-        if self._deaf:
-            raise Forbidden(self._deaf)
+        if self._acks_refused:
+            raise Forbidden(self._acks_refused)
         if not self._inbox:
             await self._subscribe()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within
-        pending = _PendingAcks(
+        pending = PendingAcks(
             messages,
-            deadline - self._own_delay + SETTLING_SWEEPS * SWEEP_SECONDS,
-            deadline + OWN_DELAY_SECONDS,
+            deadline - self._total_lag + GRACE_SWEEPS * SWEEP_SECONDS,
+            deadline + MAX_LAG_SECONDS,
         )
-        first = self._next
-        self._next += len(messages)
+        first = self._next_token
+        self._next_token += len(messages)
+        self._enqueue(pending, first)
+        self._callers.add(pending)
+        if self._sweep is None:
+            self._sweep = loop.call_later(SWEEP_SECONDS, self._check_deadlines)
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
+        try:
+            await pending.wait()
+        finally:
+            self._callers.discard(pending)
+            if pending.missing:
+                for token in map(str, range(first, first + len(messages))):
+                    self._pending.pop(token, None)
+                    self._outgoing.pop(token, None)
+        return pending
+
+    def _enqueue(self, pending: PendingAcks, first: int) -> None:
+        """Encode a caller's messages; their acknowledgement tokens start at `first`."""
         limit = self._client.max_payload
-        for index, message in enumerate(messages):
+        for index, message in enumerate(pending.messages):
             head = hpub.encode_headers(self._headers(message))
             if len(head) + len(message.body) > limit:
                 size = len(message.body)
@@ -261,20 +241,6 @@ class Publisher:
             self._pending[token] = pending, index
             command = hpub.encode(message.subject, self._inbox + token, head, message.body)
             self._outgoing[token] = command
-        self._callers.add(pending)
-        if self._sweep is None:
-            self._sweep = loop.call_later(SWEEP_SECONDS, self._expire)
-        if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write())
-        try:
-            await pending.settled()
-        finally:
-            self._callers.discard(pending)
-            if pending.missing:
-                for token in map(str, range(first, first + len(messages))):
-                    self._pending.pop(token, None)
-                    self._outgoing.pop(token, None)
-        return pending
 
     def _headers(self, message: OutgoingMessage) -> Mapping[str, str]:
         if self.inject is None:
@@ -284,16 +250,17 @@ class Publisher:
         return headers
 
     async def _subscribe(self) -> None:
-        connection = self._subscribing
-        async with connection:
+        lock = self._subscribing
+        async with lock:
             if self._inbox:
                 return
             inbox = f"{self._client.new_inbox()}."
             try:
-                await self._client.subscribe_inline(f"{inbox}*", self._acknowledged)
+                await self._client.subscribe_inline(f"{inbox}*", self._on_ack)
             except (nats.errors.Error, OSError) as error:
                 raise Unavailable(f"NATS: {error}") from error
-            if connection is not self._subscribing:
+            # Each connection has a lock of its own: see `_reset`.
+            if lock is not self._subscribing:
                 raise Unavailable("the connection to NATS was closed")
             self._inbox = inbox
 
@@ -301,18 +268,19 @@ class Publisher:
         while self._outgoing:
             outgoing, self._outgoing = self._outgoing, {}
             try:
-                for commands in self._wanted(outgoing):
+                for commands in self._drop_expired(outgoing):
                     await hpub.write(self._client, commands)
             except (nats.errors.Error, OSError) as error:
                 for token in outgoing:
                     if entry := self._pending.get(token):
                         entry[0].fail(f"NATS: {error}")
 
-    def _wanted(self, outgoing: Mapping[str, bytes]) -> Iterator[list[bytes]]:
-        """Those whose caller waits for them, in pieces, each as of the moment it is asked for.
+    def _drop_expired(self, outgoing: Mapping[str, bytes]) -> Iterator[list[bytes]]:
+        """Yield the messages whose callers still wait, in chunks of about `WRITE_BYTES`.
 
-        A process that was frozen may be here before it looks at any deadline. What is written after
-        its caller's time would be on the stream behind what the caller knew, or tries again.
+        Deadlines are checked anew for each chunk. A process that was frozen may get here before the
+        sweep has checked them. A message that is written after its caller's deadline would be in
+        the stream although the caller got an error, and after anything the caller published since.
         """
         clock = asyncio.get_running_loop().time
         now, commands, size = clock(), list[bytes](), 0
@@ -331,42 +299,30 @@ class Publisher:
         if commands:
             yield commands
 
-    def _acknowledged(self, message: Msg) -> None:
+    def _on_ack(self, message: Msg) -> None:
         entry = self._pending.pop(message.subject[len(self._inbox) :], None)
         if entry is None:
             return
         pending, index = entry
         if not message.data:
-            # The server's "no responders": no leader of a stream listens on that subject.
+            # The server's "no responders": no leader of a stream subscribes to that subject.
             pending.settle(index, Unavailable("the stream has no leader now, or does not exist"))
             return
-        acknowledgement = _decode(message.data)
-        problem, pending.sequence = acknowledgement.error, acknowledgement.seq
-        pending.settle(index, None if problem is None else publish_error(problem))
+        reply = _decode_reply(message.data)
+        pending.sequence = reply.seq
+        pending.settle(index, None if reply.error is None else publish_error(reply.error))
 
-    def _expire(self) -> None:
+    def _check_deadlines(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        due = self._sweep.when() if self._sweep else now
-        self._sweep = loop.call_later(SWEEP_SECONDS, self._expire) if self._callers else None
-        # A loop that is late itself has acknowledgements it has not read yet: its delay must not
-        # make JetStream slow. It has an end, or callers of one that stays late would never be told.
-        self._own_delay += max(0.0, now - due)
-        theirs = now - self._own_delay
+        due_at = self._sweep.when() if self._sweep else now
+        is_needed = bool(self._callers)
+        self._sweep = loop.call_later(SWEEP_SECONDS, self._check_deadlines) if is_needed else None
+        # A loop that lags has not read all acknowledgements that have arrived. Its lag must not
+        # count as JetStream's time. `latest` bounds this, as otherwise callers in a loop that
+        # always lags would wait without end.
+        self._total_lag += max(0.0, now - due_at)
+        jetstream_time = now - self._total_lag
         for pending in self._callers:
-            if pending.deadline <= theirs or pending.latest <= now:
+            if pending.deadline <= jetstream_time or pending.latest <= now:
                 pending.fail(TOO_LATE)
-
-
-def _raise_outcome(outcomes: list[Outcome], index: int) -> None:
-    """Raise the error that is an outcome, if it is one.
-
-    A raised error leads, by its traceback, to every frame it passed through. One that such a frame
-    keeps would hold all of them, and the caller's request, until garbage is collected.
-    """
-    outcome, outcomes[index] = outcomes[index], None
-    try:
-        if outcome is not None:
-            raise outcome
-    finally:
-        del outcome

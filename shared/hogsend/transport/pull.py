@@ -12,7 +12,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from hogsend.contract.consumers import API
-from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport.connection import Connection
+from hogsend.transport.errors import UNREACHABLE
 
 WAIT_SECONDS = 5.0
 """How long a pull request for the next message stays open at the server."""

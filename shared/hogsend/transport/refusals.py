@@ -1,4 +1,8 @@
-"""What the server refuses to one user: it names the subject, and answers nothing else."""
+"""Permission errors of the server, passed on to the calls that they are about.
+
+To a publish or subscription without permission the server sends an error that names the subject. It
+sends no reply, so that a request would wait for its whole timeout.
+"""
 
 from __future__ import annotations
 
@@ -17,52 +21,53 @@ _PUBLISH = re.compile(f"permissions violation for publish to {_QUOTED}", re.IGNO
 _SUBSCRIPTION = re.compile(f"permissions violation for subscription to {_QUOTED}", re.IGNORECASE)
 
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u(000[0-9a-f]{5}|[0-9a-f]{4})|(.))", re.IGNORECASE)
-"""How Go writes what is not printed as it is (`%q`), in lower case: `\\U` has become `\\u`, and a
-character that has three zeros after `\\u` is one that had eight digits."""
+"""An escape sequence of Go (`%q`), after nats-py has made the text lower case: `\\U` has become
+`\\u`, and `\\u` with three zeros was an escape of eight digits."""
 _LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
-_Waiting: TypeAlias = WeakValueDictionary[str, asyncio.Future[None]]
-"""Who waits, by subject in lower case."""
+_Futures: TypeAlias = WeakValueDictionary[str, asyncio.Future[None]]
+"""Futures of the calls that wait for a refusal, by subject in lower case."""
 
 
 class Refusals:
-    """The refusals of one connection, told to who waits for an answer.
+    """The refused subjects of one connection, and the calls that wait for one.
 
-    Subjects are in lower case, as nats-py tells what the server says.
+    Subjects are in lower case, as nats-py passes on the server's errors.
     """
 
     def __init__(self, user: str, publisher: Publisher) -> None:
-        """Begin without any.
+        """Start without a refusal.
 
         Args:
             user: NATS user of the connection.
-            publisher: told what it waits for in vain.
+            publisher: its messages on a refused subject fail.
         """
         self.subscriptions: set[str] = set()
-        """What the server has refused to let this user subscribe to."""
-        self.hears_nothing = False
-        """Whether it refused the user's own inbox, where everything is answered."""
+        """Subjects that the server has refused to let this user subscribe to."""
+        self.is_inbox_refused = False
+        """Whether the server refused the user's own inbox, where all replies arrive."""
         self._user = user
         self._publisher = publisher
-        # Kept while a caller waits: there is no end of subjects, as they name consumers.
-        self._waiting = _Waiting()
-        self._listening = _Waiting()
+        # Weak: consumers' names make the number of subjects unbounded, so that a future is kept
+        # only for as long as a call waits for it.
+        self._publishing = _Futures()
+        self._subscribing = _Futures()
 
     def of(self, subject: str) -> asyncio.Future[None]:
-        """A future that is done once the server refuses to let this user publish to `subject`."""
-        return _awaited(self._waiting, subject)
+        """Return a future that is done once the server refuses a publish to `subject`."""
+        return _future_of(self._publishing, subject)
 
     def of_subscription(self, subject: str) -> asyncio.Future[None]:
-        """A future that is done once the server refuses to let this user subscribe to `subject`.
+        """Return a future that is done once the server refuses a subscription to `subject`.
 
-        What it refused before does not count: a server that reads its configuration anew keeps
-        its connections.
+        An earlier refusal does not count: a server keeps its connections when it reloads its
+        configuration.
         """
-        return _awaited(self._listening, subject)
+        return _future_of(self._subscribing, subject)
 
     def error(self, subject: str) -> Forbidden:
-        """The error for a refused subject."""
-        if self.hears_nothing:
+        """Return the error to raise for a refused publish to `subject`."""
+        if self.is_inbox_refused:
             inbox = f"{inbox_prefix(self._user)}.>"
             return Forbidden(
                 f"this NATS user may not subscribe to {inbox}, where {str(self._user)!r} "
@@ -70,35 +75,35 @@ class Refusals:
             )
         return Forbidden(f"NATS user {str(self._user)!r} may not publish to {subject}")
 
-    def read(self, said: str) -> None:
-        """Tell who waits, if what the server said is a refusal."""
-        if refused := _SUBSCRIPTION.search(said):
-            self._subscription(_unescaped(refused[1]).lower())
-        elif refused := _PUBLISH.search(said):
-            for subject in unmapped(_unescaped(refused[1])):
+    def process_error(self, text: str) -> None:
+        """End the calls that an error of the server is about, if it is a refusal."""
+        if match := _SUBSCRIPTION.search(text):
+            self._refuse_subscription(_unescape(match[1]).lower())
+        elif match := _PUBLISH.search(text):
+            for subject in unmapped(_unescape(match[1])):
                 key = subject.lower()
-                self._publisher.refused(key, str(self.error(key)))
-                _tell(self._waiting, key)
+                self._publisher.fail_refused_subject(key, str(self.error(key)))
+                _resolve(self._publishing, key)
 
-    def forget(self) -> None:
-        """Begin anew: the server that is asked next may be configured in another way."""
+    def reset(self) -> None:
+        """Forget all refusals: the next server may have other permissions."""
         self.subscriptions.clear()
-        self.hears_nothing = False
-        self._publisher.hears_nothing("")
+        self.is_inbox_refused = False
+        self._publisher.set_acks_refused("")
 
-    def _subscription(self, subject: str) -> None:
+    def _refuse_subscription(self, subject: str) -> None:
         self.subscriptions.add(subject)
-        _tell(self._listening, subject)
+        _resolve(self._subscribing, subject)
         if not subject.startswith(f"{inbox_prefix(self._user)}.".lower()):
             return
-        # Whatever is asked or published is answered there.
-        self.hears_nothing = True
-        self._publisher.hears_nothing(str(self.error(subject)))
-        for waiting in list(self._waiting):
-            _tell(self._waiting, waiting)
+        # Without its inbox the user receives no reply and no acknowledgement.
+        self.is_inbox_refused = True
+        self._publisher.set_acks_refused(str(self.error(subject)))
+        for waiting in list(self._publishing):
+            _resolve(self._publishing, waiting)
 
 
-def _unescaped(quoted: str) -> str:
+def _unescape(quoted: str) -> str:
     return _ESCAPE.sub(_character, quoted)
 
 
@@ -109,14 +114,14 @@ def _character(escape: re.Match[str]) -> str:
     return chr(int(byte or code, 16))
 
 
-def _awaited(waiting: _Waiting, subject: str) -> asyncio.Future[None]:
+def _future_of(futures: _Futures, subject: str) -> asyncio.Future[None]:
     key = subject.lower()
-    refusal = waiting.get(key)
-    if refusal is None:
-        refusal = waiting[key] = asyncio.get_running_loop().create_future()
-    return refusal
+    future = futures.get(key)
+    if future is None:
+        future = futures[key] = asyncio.get_running_loop().create_future()
+    return future
 
 
-def _tell(waiting: _Waiting, key: str) -> None:
-    if (refusal := waiting.pop(key, None)) and not refusal.done():
-        refusal.set_result(None)
+def _resolve(futures: _Futures, key: str) -> None:
+    if (future := futures.pop(key, None)) and not future.done():
+        future.set_result(None)

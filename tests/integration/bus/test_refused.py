@@ -22,9 +22,10 @@ from hogsend.contract.events import Event
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.faststream import HogsendBroker
-from hogsend.transport import connection as transport
-from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport import resubscriber
+from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import Consumer
+from hogsend.transport.errors import UNREACHABLE
 from services.ingest.dead_letters.stream import DeadLetterStream
 from services.ingest.replay.consumers import ReplayConsumers
 from services.ingest.stored_messages import delete_message, read_batch
@@ -137,7 +138,7 @@ async def test_a_user_that_hears_no_answers_is_told_so(servers: Servers, call: C
 async def test_a_refused_subscription_is_asked_for_until_it_is_granted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "REFUSED_SECONDS", 0.2)
+    monkeypatch.setattr(resubscriber, "RETRY_SECONDS", 0.2)
     port, file, told = free_port(), tmp_path / "nats.conf", list[str]()
     missed = list[bool]()
 

@@ -18,11 +18,8 @@ from hogsend.contract.errors import PublishRejected, TooLarge, Unavailable
 from hogsend.contract.events import Event
 from hogsend.contract.headers import MESSAGE_ID
 from hogsend.transport.hpub import Acknowledgeable
-from hogsend.transport.publisher import (
-    Outcome,
-    OutgoingMessage,
-    Publisher,
-)
+from hogsend.transport.pending_acks import Outcome
+from hogsend.transport.publisher import OutgoingMessage, Publisher
 from services.ingest.erasure.freshness import is_stale
 from services.ingest.events import outcome
 from services.ingest.events.outcome import Saved, Status

@@ -13,7 +13,7 @@ from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.memory_budget import MemoryBudget
 from hogsend.service.queued_message import QueuedMessage
 from hogsend.service.retry import RETRIES
-from hogsend.transport import publisher as transport
+from hogsend.transport.pending_acks import Outcome as PublishOutcome
 from hogsend.transport.publisher import OutgoingMessage
 from services.ingest.dead_letters.publish import RETRY_SECONDS
 from services.ingest.erasure.freshness import FRESH_SECONDS
@@ -176,7 +176,7 @@ async def test_who_is_erased_while_jetstream_takes_nothing_is_told_to_nobody(
 ) -> None:
     """The sweeps of the erasure are over by then: nothing would take the event back."""
 
-    async def refused(_messages: Sequence[OutgoingMessage]) -> list[transport.Outcome]:
+    async def refused(_messages: Sequence[OutgoingMessage]) -> list[PublishOutcome]:
         await asyncio.sleep(FRESH_SECONDS)
         batch.store.erased_since = {"b"}
         waiting.stop()

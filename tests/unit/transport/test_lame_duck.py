@@ -1,4 +1,4 @@
-"""A server that is being stopped says so before it ends a connection."""
+"""A server that is being stopped announces it (lame duck mode) before it closes connections."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
 
 
-async def test_a_server_that_is_being_stopped_is_told_of() -> None:
-    told: list[tuple[str, str]] = []
+async def test_a_server_in_lame_duck_mode_is_reported() -> None:
+    reported: list[tuple[str, str]] = []
     link = Connection(
-        User.APP, "nats://127.0.0.1:1", observer=lambda *happened: told.append(happened)
+        User.APP, "nats://127.0.0.1:1", observer=lambda *event: reported.append(event)
     )
 
     async def connect(client: Client, **options: Any) -> None:
@@ -26,4 +26,4 @@ async def test_a_server_that_is_being_stopped_is_told_of() -> None:
     with patch.object(Client, "connect", connect):
         await link.open()
     await link.client._process_info({"ldm": True})
-    assert told[1:] == [("lame duck", "nats://10.0.0.1:4222")]
+    assert reported[1:] == [("lame duck", "nats://10.0.0.1:4222")]

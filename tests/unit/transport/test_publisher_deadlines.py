@@ -1,4 +1,4 @@
-"""Deadlines of the publisher, with a NATS that is not there and a clock that is set."""
+"""Deadlines of the publisher, with a fake NATS client and a clock that tests set."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.waiting import PATIENCE_SECONDS, eventually
 MESSAGE = OutgoingMessage("hogsend.events.Paid", b"{}", {"Nats-Msg-Id": "1"})
 
 
-class Answer:
-    """An acknowledgement, as far as the publisher reads it."""
+class Ack:
+    """An acknowledgement, with the fields that the publisher reads."""
 
     def __init__(self, subject: str, data: bytes = b'{"stream":"EVENTS","seq":1}') -> None:
         self.subject = subject
@@ -31,13 +31,13 @@ class Answer:
 
 
 class FakeClient:
-    """Takes what is written and lets a test answer it."""
+    """Records what is written, and delivers the acknowledgements that a test sends."""
 
     def __init__(self) -> None:
         self.is_connected = True
         self.max_payload = 1000
         self.written: list[bytes] = []
-        self.answer: Callable[[Any], None] | None = None
+        self.on_message: Callable[[Any], None] | None = None
         self.error: Exception | None = None
         self._pending: list[bytes] = []
         self._pending_data_size = 0
@@ -47,7 +47,7 @@ class FakeClient:
         return "_INBOX_test.1"
 
     async def subscribe_inline(self, _subject: str, on_message: Callable[[Any], None]) -> None:
-        self.answer = on_message
+        self.on_message = on_message
 
     def writelines(self, commands: Sequence[bytes]) -> None:
         self.written += commands
@@ -58,12 +58,12 @@ class FakeClient:
 
     async def acknowledge(self, command: bytes, data: bytes | None = None) -> None:
         reply = command.split(b" ")[2].decode()
-        assert self.answer is not None
-        self.answer(Answer(reply) if data is None else Answer(reply, data))
+        assert self.on_message is not None
+        self.on_message(Ack(reply) if data is None else Ack(reply, data))
 
 
 class Clock:
-    """The loop's clock, moved by hand; timers fire when the test says so."""
+    """The event loop's clock and timers, both advanced by the test."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
@@ -72,14 +72,14 @@ class Clock:
         monkeypatch.setattr("asyncio.get_running_loop", lambda: FakeLoop(self, loop))
 
     def fire(self, *, after: float) -> None:
-        """Let the next timer fire so many seconds after now."""
+        """Advance the clock by `after` seconds, and fire the next timer."""
         self.now += after
         _, callback = self.timers.pop(0)
         callback()
 
 
 class FakeLoop:
-    """What the publisher asks the loop for."""
+    """The methods of an event loop that the publisher uses."""
 
     def __init__(self, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
         self._clock = clock
@@ -92,19 +92,19 @@ class FakeLoop:
         return self._loop.create_future()
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> FakeTimer:
-        due = self._clock.now + delay
-        self._clock.timers.append((due, callback))
-        return FakeTimer(due)
+        due_at = self._clock.now + delay
+        self._clock.timers.append((due_at, callback))
+        return FakeTimer(due_at)
 
 
 class FakeTimer:
-    """A timer that knows when it is due."""
+    """A timer that reports when it is due."""
 
-    def __init__(self, due: float) -> None:
-        self._due = due
+    def __init__(self, due_at: float) -> None:
+        self._due_at = due_at
 
     def when(self) -> float:
-        return self._due
+        return self._due_at
 
 
 @pytest.fixture
@@ -117,8 +117,8 @@ def publishing(client: FakeClient, within: float) -> asyncio.Task[None]:
     return asyncio.create_task(publisher.publish(MESSAGE, within=within))
 
 
-TURNS = 13
-"""Sweeps that are on time, until 50 ms are over for certain."""
+SWEEPS = 13
+"""Sweeps on time after which a deadline of 50 ms has certainly passed."""
 
 
 async def test_a_message_that_is_not_acknowledged_in_time_is_unavailable(
@@ -127,7 +127,7 @@ async def test_a_message_that_is_not_acknowledged_in_time_is_unavailable(
     clock = Clock(monkeypatch)
     task = publishing(client, within=0.05)
     await eventually(lambda: bool(client.written))
-    for _ in range(TURNS - 1):
+    for _ in range(SWEEPS - 1):
         clock.fire(after=module.SWEEP_SECONDS)
     assert not task.done()
     clock.fire(after=module.SWEEP_SECONDS)
@@ -136,21 +136,21 @@ async def test_a_message_that_is_not_acknowledged_in_time_is_unavailable(
         await task
 
 
-@pytest.mark.parametrize("late", [0.009, 0.1, 1.0])
-async def test_a_loop_that_is_late_itself_does_not_call_jetstream_slow(
-    late: float, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lag", [0.009, 0.1, 1.0])
+async def test_lag_of_the_event_loop_does_not_count_as_jetstreams_time(
+    lag: float, client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
     task = publishing(client, within=0.05)
     await eventually(lambda: bool(client.written))
-    turns = min(TURNS - 1, int(module.OWN_DELAY_SECONDS / late))
-    for _ in range(turns):
-        clock.fire(after=module.SWEEP_SECONDS + late)
+    sweeps = min(SWEEPS - 1, int(module.MAX_LAG_SECONDS / lag))
+    for _ in range(sweeps):
+        clock.fire(after=module.SWEEP_SECONDS + lag)
     await client.acknowledge(client.written[0])
     await task
 
 
-async def test_what_has_arrived_is_read_after_a_delay_just_before_the_deadline(
+async def test_an_ack_that_has_arrived_is_read_after_lag_just_before_the_deadline(
     client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
@@ -164,7 +164,7 @@ async def test_what_has_arrived_is_read_after_a_delay_just_before_the_deadline(
     await task
 
 
-async def test_an_earlier_delay_of_the_loop_gives_a_later_message_no_time(
+async def test_earlier_lag_does_not_extend_the_deadline_of_a_later_message(
     client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
@@ -176,20 +176,20 @@ async def test_an_earlier_delay_of_the_loop_gives_a_later_message_no_time(
     await first
     second = asyncio.create_task(publisher.publish(MESSAGE, within=0.05))
     await eventually(lambda: len(client.written) == 2)
-    for _ in range(TURNS + 1):
+    for _ in range(SWEEPS + 1):
         clock.fire(after=module.SWEEP_SECONDS)
     await eventually(second.done)
     with pytest.raises(Unavailable):
         await second
 
 
-async def test_a_loop_that_stays_late_gives_up_all_the_same(
+async def test_a_publish_times_out_in_a_loop_that_always_lags(
     client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
     task = publishing(client, within=0.05)
     await eventually(lambda: bool(client.written))
-    clock.fire(after=module.OWN_DELAY_SECONDS)
+    clock.fire(after=module.MAX_LAG_SECONDS)
     assert not task.done()
     clock.fire(after=0.1)
     await eventually(task.done)
@@ -206,12 +206,14 @@ async def test_a_connection_lost_while_writing_is_unavailable(
         await publishing(client, within=60)
 
 
-async def test_everybody_is_told_of_a_connection_lost_while_writing(client: FakeClient) -> None:
+async def test_every_caller_fails_when_the_connection_is_lost_during_a_write(
+    client: FakeClient,
+) -> None:
     publisher = Publisher(client)  # type: ignore[arg-type]
 
     async def breaks() -> None:
-        given_up.cancel()
-        await asyncio.wait([given_up])
+        abandoned.cancel()
+        await asyncio.wait([abandoned])
         raise ConnectionResetError
 
     client.drain = breaks  # type: ignore[method-assign]
@@ -220,27 +222,27 @@ async def test_everybody_is_told_of_a_connection_lost_while_writing(client: Fake
         publisher.publish(MESSAGE, within=3600),
         publisher.publish(MESSAGE, within=3600),
     ]
-    first, given_up, last = (asyncio.ensure_future(one) for one in publishing)
+    first, abandoned, last = (asyncio.ensure_future(one) for one in publishing)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        for told in (first, last):
+        for publish in (first, last):
             with pytest.raises(Unavailable):
-                await told
+                await publish
 
 
-async def test_what_comes_while_others_are_written_is_written_behind_them(
+async def test_messages_published_during_a_write_are_written_after_it(
     client: FakeClient,
 ) -> None:
-    publisher, begun = Publisher(client), asyncio.Event()  # type: ignore[arg-type]
+    publisher, started = Publisher(client), asyncio.Event()  # type: ignore[arg-type]
 
     async def slow() -> None:
-        begun.set()
+        started.set()
         for _ in range(3):
             await asyncio.sleep(0)
 
     client.drain = slow  # type: ignore[method-assign]
     batch = [msgspec.structs.replace(MESSAGE, subject=f"hogsend.events.{name}") for name in "ab"]
     first = asyncio.create_task(publisher.publish_all(batch))
-    await begun.wait()
+    await started.wait()
     second = asyncio.create_task(publisher.publish(MESSAGE))
     await eventually(lambda: len(client.written) == 3)
     subjects = [command.split(b" ")[1].decode() for command in client.written]
@@ -249,34 +251,34 @@ async def test_what_comes_while_others_are_written_is_written_behind_them(
 
 
 @pytest.mark.parametrize("lost", [True, False])
-async def test_what_is_given_up_or_has_no_connection_is_not_written(
+async def test_abandoned_messages_and_those_without_a_connection_are_not_written(
     client: FakeClient, lost: bool
 ) -> None:
     publisher = Publisher(client)  # type: ignore[arg-type]
-    begun, room = asyncio.Event(), asyncio.Event()
+    started, has_space = asyncio.Event(), asyncio.Event()
 
     async def full() -> None:
-        begun.set()
-        await room.wait()
+        started.set()
+        await has_space.wait()
 
     client.drain = full  # type: ignore[method-assign]
     first = asyncio.create_task(publisher.publish_all([MESSAGE, MESSAGE]))
-    await begun.wait()
+    await started.wait()
     second = asyncio.create_task(publisher.publish(MESSAGE))
-    await eventually(lambda: publisher._next == 3)
+    await eventually(lambda: publisher._next_token == 3)
     if lost:
         client.is_connected = False
     else:
         second.cancel()
         await asyncio.wait({second})
-    room.set()
+    has_space.set()
     await eventually(lambda: publisher._writing is None or publisher._writing.done())
     assert len(client.written) == 2
     await cancel_all(first, second)
 
 
 @pytest.mark.parametrize("sweep", ["first", "last"])
-async def test_what_a_frozen_process_is_too_late_with_is_not_written(
+async def test_a_frozen_process_does_not_write_expired_messages(
     client: FakeClient, monkeypatch: pytest.MonkeyPatch, sweep: str
 ) -> None:
     clock = Clock(monkeypatch)
@@ -284,8 +286,8 @@ async def test_what_a_frozen_process_is_too_late_with_is_not_written(
     frozen = asyncio.create_task(publisher.publish_all([MESSAGE, MESSAGE], within=5.0))
     patient = asyncio.create_task(publisher.publish(MESSAGE, within=3600.0))
     await asyncio.sleep(0)
-    # Both are handed over, and nothing is written before the loop turns again.
-    assert (publisher._next, client.written) == (3, [])
+    # Both are handed over, and nothing is written before the loop sweeps again.
+    assert (publisher._next_token, client.written) == (3, [])
     if sweep == "first":
         clock.fire(after=60.0)
     else:
@@ -298,7 +300,7 @@ async def test_what_a_frozen_process_is_too_late_with_is_not_written(
     await patient
 
 
-async def test_the_deadline_is_looked_at_before_each_piece_of_a_large_batch(
+async def test_the_deadline_is_checked_before_each_chunk_of_a_large_batch(
     client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
@@ -315,7 +317,7 @@ async def test_the_deadline_is_looked_at_before_each_piece_of_a_large_batch(
     assert len(client.written) == 1
 
 
-async def test_a_process_frozen_within_a_batch_does_not_publish_the_rest_of_it(
+async def test_a_process_frozen_during_a_batch_does_not_publish_its_remaining_messages(
     client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
@@ -323,7 +325,7 @@ async def test_a_process_frozen_within_a_batch_does_not_publish_the_rest_of_it(
     publisher = Publisher(client)  # type: ignore[arg-type]
     task = asyncio.create_task(publisher.publish_all([MESSAGE, MESSAGE], within=5.0))
     await eventually(lambda: bool(client.written))
-    # What has arrived meanwhile is read before any deadline is looked at.
+    # The acknowledgement has arrived by then, and is read before any deadline is checked.
     clock.now += 60.0
     await client.acknowledge(client.written[0])
     with pytest.raises(Unavailable, match="in time"):
@@ -331,7 +333,7 @@ async def test_a_process_frozen_within_a_batch_does_not_publish_the_rest_of_it(
     assert len(client.written) == 1
 
 
-async def test_what_nats_py_keeps_is_written_first_and_once(client: FakeClient) -> None:
+async def test_nats_pys_pending_data_is_written_first_and_once(client: FakeClient) -> None:
     client._pending, client._pending_data_size = [b"SUB"], 3
     task = publishing(client, within=3600)
     await eventually(lambda: bool(client.written))
@@ -341,7 +343,7 @@ async def test_what_nats_py_keeps_is_written_first_and_once(client: FakeClient) 
     await task
 
 
-async def test_what_nats_py_keeps_stays_where_it_cannot_be_written(client: FakeClient) -> None:
+async def test_nats_pys_pending_data_is_kept_when_the_write_fails(client: FakeClient) -> None:
     def refuse(_commands: Sequence[bytes]) -> None:
         raise RuntimeError
 
@@ -352,14 +354,14 @@ async def test_what_nats_py_keeps_stays_where_it_cannot_be_written(client: FakeC
     assert (client._pending, client._pending_data_size) == ([b"SUB"], 3)
 
 
-async def test_an_acknowledgement_that_comes_too_late_is_ignored(client: FakeClient) -> None:
+async def test_a_late_acknowledgement_is_ignored(client: FakeClient) -> None:
     task = publishing(client, within=0.001)
     with pytest.raises(Unavailable):
         await task
     await client.acknowledge(client.written[0])
 
 
-async def test_a_batch_of_which_one_message_is_not_answered_is_published_again(
+async def test_a_batch_with_one_unacknowledged_message_is_unavailable(
     client: FakeClient,
 ) -> None:
     publisher = Publisher(client)  # type: ignore[arg-type]
@@ -382,43 +384,43 @@ async def test_headers_of_the_callers_context_are_added(client: FakeClient) -> N
     assert "traceparent" not in MESSAGE.headers
 
 
-async def test_what_waits_ends_when_the_connection_is_closed(client: FakeClient) -> None:
+async def test_a_publish_in_flight_fails_when_the_connection_is_closed(client: FakeClient) -> None:
     publisher = Publisher(client)  # type: ignore[arg-type]
     task = asyncio.create_task(publisher.publish(MESSAGE, within=3600))
     await eventually(lambda: bool(client.written))
-    publisher.closed()
+    publisher.connection_closed()
     async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(Unavailable, match="was closed"):
             await task
-        # The timer that looks after deadlines is set anew, too.
+        # The next publish starts the timer for deadlines again.
         with pytest.raises(Unavailable, match="in time"):
             await publisher.publish(MESSAGE, within=0.01)
 
 
-async def test_the_next_connection_is_asked_for_acknowledgements_anew(client: FakeClient) -> None:
+async def test_the_next_connection_gets_an_ack_subscription_of_its_own(client: FakeClient) -> None:
     publisher = Publisher(client)  # type: ignore[arg-type]
-    may_go_on, hear = asyncio.Event(), client.subscribe_inline
+    may_continue, subscribe = asyncio.Event(), client.subscribe_inline
 
-    async def slow(subject: str, heard: Callable[[Any], None]) -> None:
-        await may_go_on.wait()
-        await hear(subject, heard)
+    async def slow(subject: str, on_message: Callable[[Any], None]) -> None:
+        await may_continue.wait()
+        await subscribe(subject, on_message)
 
     client.subscribe_inline = slow  # type: ignore[assignment,method-assign]
     late = asyncio.create_task(publisher.publish(MESSAGE))
     await asyncio.sleep(0)
-    publisher.closed()
-    may_go_on.set()
-    # The inbox it has asked for is the closed connection's.
+    publisher.connection_closed()
+    may_continue.set()
+    # Its ack subscription belongs to the closed connection.
     with pytest.raises(Unavailable, match="was closed"):
         await late
-    client.answer = None
+    client.on_message = None
     task = asyncio.create_task(publisher.publish(MESSAGE, within=3600))
     await eventually(lambda: bool(client.written))
     await client.acknowledge(client.written[0])
     await task
 
 
-async def test_each_of_two_batches_at_once_has_its_own_acknowledgements(client: FakeClient) -> None:
+async def test_two_concurrent_batches_get_their_own_outcomes(client: FakeClient) -> None:
     publisher = Publisher(client)  # type: ignore[arg-type]
     first = asyncio.create_task(publisher.publish_all([MESSAGE] * 3))
     second = asyncio.create_task(publisher.publish_all([MESSAGE] * 3))
@@ -435,7 +437,7 @@ async def test_each_of_two_batches_at_once_has_its_own_acknowledgements(client: 
     assert [type(one).__name__ for one in outcomes] == ["NoneType", "PublishRejected", "NoneType"]
 
 
-async def test_outcomes_of_more_than_are_in_flight_are_in_order(client: FakeClient) -> None:
+async def test_outcomes_of_several_windows_are_in_order(client: FakeClient) -> None:
     publisher = Publisher(client)  # type: ignore[arg-type]
     large = OutgoingMessage(MESSAGE.subject, b"x" * (client.max_payload + 1), {})
     count = module.IN_FLIGHT
@@ -448,7 +450,7 @@ async def test_outcomes_of_more_than_are_in_flight_are_in_order(client: FakeClie
     assert [type(one).__name__ for one in outcomes[count:]] == ["TooLarge"]
 
 
-async def test_nothing_looks_after_deadlines_once_no_caller_waits(
+async def test_the_timer_for_deadlines_stops_without_a_caller(
     client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
@@ -463,7 +465,7 @@ async def test_nothing_looks_after_deadlines_once_no_caller_waits(
 
 
 class Headers(dict[str, str]):
-    """Headers that can be referred to weakly."""
+    """Headers that a weak reference can point to."""
 
 
 async def cancelled(_publisher: Publisher, task: asyncio.Task[None]) -> None:
@@ -471,19 +473,19 @@ async def cancelled(_publisher: Publisher, task: asyncio.Task[None]) -> None:
 
 
 async def closed(publisher: Publisher, _task: asyncio.Task[None]) -> None:
-    publisher.closed()
+    publisher.connection_closed()
 
 
 async def refused(publisher: Publisher, _task: asyncio.Task[None]) -> None:
-    publisher.refused(MESSAGE.subject.lower(), "no")
+    publisher.fail_refused_subject(MESSAGE.subject.lower(), "no")
 
 
-async def deaf(publisher: Publisher, _task: asyncio.Task[None]) -> None:
-    publisher.hears_nothing("no")
+async def acks_refused(publisher: Publisher, _task: asyncio.Task[None]) -> None:
+    publisher.set_acks_refused("no")
 
 
-@pytest.mark.parametrize("end", [cancelled, closed, refused, deaf])
-async def test_nothing_is_kept_of_what_is_given_up(
+@pytest.mark.parametrize("end", [cancelled, closed, refused, acks_refused])
+async def test_no_reference_to_an_abandoned_message_is_kept(
     client: FakeClient, end: Callable[[Publisher, asyncio.Task[None]], Awaitable[None]]
 ) -> None:
     publisher = Publisher(client)  # type: ignore[arg-type]
@@ -500,23 +502,23 @@ async def test_nothing_is_kept_of_what_is_given_up(
     assert kept() is None
 
 
-async def test_a_refusal_of_another_subject_ends_nothing(client: FakeClient) -> None:
+async def test_a_refusal_of_another_subject_fails_no_publish(client: FakeClient) -> None:
     publisher = Publisher(client)  # type: ignore[arg-type]
     task = asyncio.create_task(publisher.publish(MESSAGE, within=3600))
     await eventually(lambda: bool(client.written))
-    publisher.refused("hogsend.events.another", "no")
-    publisher.hears_nothing("")
+    publisher.fail_refused_subject("hogsend.events.another", "no")
+    publisher.set_acks_refused("")
     await client.acknowledge(client.written[0])
     await task
 
 
-async def test_nothing_is_written_where_the_answer_is_known(client: FakeClient) -> None:
+async def test_a_publish_that_is_bound_to_fail_writes_nothing(client: FakeClient) -> None:
     publisher = Publisher(client)  # type: ignore[arg-type]
     head = len(encode_headers(MESSAGE.headers))
     fits = OutgoingMessage(MESSAGE.subject, b"x" * (client.max_payload - head), MESSAGE.headers)
     with pytest.raises(TooLarge):
         await publisher.publish(msgspec.structs.replace(fits, body=fits.body + b"x"))
-    publisher.hears_nothing("no")
+    publisher.set_acks_refused("no")
     with pytest.raises(Forbidden):
         await publisher.publish(MESSAGE)
     client.is_connected = False
@@ -524,21 +526,21 @@ async def test_nothing_is_written_where_the_answer_is_known(client: FakeClient) 
         await publisher.publish(MESSAGE)
     assert not client.written
     client.is_connected = True
-    publisher.hears_nothing("")
+    publisher.set_acks_refused("")
     task = asyncio.create_task(publisher.publish(fits, within=3600))
     await eventually(lambda: bool(client.written))
     await client.acknowledge(client.written[0])
     await task
 
 
-async def test_callers_at_the_same_time_share_one_inbox(client: FakeClient) -> None:
-    publisher, asked, hear = Publisher(client), 0, client.subscribe_inline  # type: ignore[arg-type]
+async def test_concurrent_callers_share_one_inbox(client: FakeClient) -> None:
+    publisher, calls, subscribe = Publisher(client), 0, client.subscribe_inline  # type: ignore[arg-type]
 
-    async def slow(subject: str, heard: Callable[[Any], None]) -> None:
-        nonlocal asked
-        asked += 1
+    async def slow(subject: str, on_message: Callable[[Any], None]) -> None:
+        nonlocal calls
+        calls += 1
         await asyncio.sleep(0)
-        await hear(subject, heard)
+        await subscribe(subject, on_message)
 
     client.subscribe_inline = slow  # type: ignore[assignment,method-assign]
     tasks = [asyncio.create_task(publisher.publish(MESSAGE, within=3600)) for _ in range(3)]
@@ -546,13 +548,11 @@ async def test_callers_at_the_same_time_share_one_inbox(client: FakeClient) -> N
     for command in list(client.written):
         await client.acknowledge(command)
     await asyncio.gather(*tasks)
-    assert asked == 1
+    assert calls == 1
 
 
 @pytest.mark.parametrize("error", [nats.errors.ConnectionClosedError(), ConnectionResetError()])
-async def test_a_connection_that_cannot_be_used_is_unavailable(
-    client: FakeClient, error: Exception
-) -> None:
+async def test_a_failed_subscription_is_unavailable(client: FakeClient, error: Exception) -> None:
     async def fails(*_: object) -> None:
         raise error
 
@@ -561,7 +561,7 @@ async def test_a_connection_that_cannot_be_used_is_unavailable(
         await publishing(client, within=3600)
 
 
-async def test_an_empty_answer_says_that_there_is_no_stream(client: FakeClient) -> None:
+async def test_an_empty_reply_means_that_there_is_no_stream(client: FakeClient) -> None:
     task = publishing(client, within=3600)
     await eventually(lambda: bool(client.written))
     await client.acknowledge(client.written[0], b"")

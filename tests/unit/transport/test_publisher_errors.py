@@ -1,4 +1,4 @@
-"""Errors of the publisher are held by nothing once they are handled."""
+"""No reference to an error of the publisher is kept once it is handled."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ async def _handled(publishing: Awaitable[object], kind: type[HogsendError]) -> A
         lambda publisher: publisher.publish_and_get_sequence(MESSAGE),
         lambda publisher: publisher.publish_all([MESSAGE, MESSAGE]),
     ],
-    ids=["one", "counted", "all"],
+    ids=["one", "with sequence", "all"],
 )
-@pytest.mark.parametrize(("answer", "kind"), [(FULL, Unavailable), (REJECTED, PublishRejected)])
-async def test_an_answer_that_refuses(
-    publish: Publishing, answer: bytes, kind: type[HogsendError]
+@pytest.mark.parametrize(("reply", "kind"), [(FULL, Unavailable), (REJECTED, PublishRejected)])
+async def test_a_reply_with_an_error(
+    publish: Publishing, reply: bytes, kind: type[HogsendError]
 ) -> None:
     client: Any = FakeClient()
     publisher = Publisher(client)
     waiting = asyncio.ensure_future(_settled(publish(publisher), kind))
     await eventually(lambda: client.written)
     for command in b"".join(client.written).split(b"HPUB ")[1:]:
-        await client.acknowledge(b"HPUB " + command, answer)
+        await client.acknowledge(b"HPUB " + command, reply)
     error = await waiting
     assert error is None or error() is None
 
@@ -66,7 +66,7 @@ async def _settled(publishing: Awaitable[object], kind: type[HogsendError]) -> A
         outcomes = await publishing
     except kind as error:
         return weakref.ref(error)
-    # A batch gives what will never be taken, and raises what may be later.
+    # A batch returns permanent rejections, and raises what may be retried.
     assert kind is PublishRejected
     assert isinstance(outcomes, list)
     return None
@@ -83,23 +83,23 @@ async def test_a_connection_that_is_closed() -> None:
     publisher = Publisher(client)
     waiting = asyncio.ensure_future(_handled(publisher.publish(MESSAGE), Unavailable))
     await eventually(lambda: client.written)
-    publisher.closed()
+    publisher.connection_closed()
     assert (await waiting)() is None
 
 
-async def test_acknowledgements_that_are_not_heard_refuse_each_with_an_error_of_its_own() -> None:
+async def test_a_refused_ack_inbox_fails_each_publish_with_an_error_of_its_own() -> None:
     client: Any = FakeClient()
     publisher = Publisher(client)
     waiting = [
         asyncio.ensure_future(_handled(publisher.publish(MESSAGE), Forbidden)) for _ in range(2)
     ]
     await eventually(lambda: client.written)
-    publisher.hears_nothing("this NATS user hears nothing")
+    publisher.set_acks_refused("the inbox is refused")
     for one in waiting:
         assert (await one)() is None
-    with pytest.raises(Forbidden, match="hears nothing") as first:
+    with pytest.raises(Forbidden, match="inbox is refused") as first:
         await publisher.publish(MESSAGE)
-    with pytest.raises(Forbidden, match="hears nothing") as second:
+    with pytest.raises(Forbidden, match="inbox is refused") as second:
         await publisher.publish(MESSAGE)
     assert first.value is not second.value
 

@@ -1,4 +1,4 @@
-"""What a connection remembers of subjects that may be refused."""
+"""Refused subjects: futures of waiting calls, and the server's quoting."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import pytest
 from hogsend.transport.connection import Connection
 
 
-async def test_a_subject_is_remembered_while_somebody_waits() -> None:
+async def test_a_subjects_future_is_kept_while_a_call_waits() -> None:
     connection = Connection("subscriber", "nats://127.0.0.1:4222")
     waiting = connection.refusals.of("$JS.API.CONSUMER.INFO.EVENTS.mine")
     assert connection.refusals.of("$js.api.consumer.info.events.mine") is waiting
     for number in range(100):
         connection.refusals.of(f"$JS.API.CONSUMER.INFO.EVENTS.{number}")
-    assert len(connection.refusals._waiting) == 1
+    assert len(connection.refusals._publishing) == 1
 
 
 @pytest.mark.parametrize(
@@ -27,13 +27,13 @@ async def test_a_subject_is_remembered_while_somebody_waits() -> None:
         ("rung\x07\x7f", r"rung\a\x7f"),
     ],
 )
-async def test_a_refused_subject_is_read_as_the_server_quotes_it(name: str, quoted: str) -> None:
+async def test_a_refused_subject_is_unquoted(name: str, quoted: str) -> None:
     refusals = Connection("subscriber", "nats://127.0.0.1:4222").refusals
-    published = refusals.of(f"$JS.API.CONSUMER.INFO.EVENTS.{name}")
-    listening = refusals.of_subscription(f"hogsend.{name}")
-    refusals.read(
+    publishing = refusals.of(f"$JS.API.CONSUMER.INFO.EVENTS.{name}")
+    subscribing = refusals.of_subscription(f"hogsend.{name}")
+    refusals.process_error(
         f'nats: permissions violation for publish to "$js.api.consumer.info.events.{quoted}"'
     )
-    refusals.read(f'nats: permissions violation for subscription to "hogsend.{quoted}"')
-    assert published.done()
-    assert listening.done()
+    refusals.process_error(f'nats: permissions violation for subscription to "hogsend.{quoted}"')
+    assert publishing.done()
+    assert subscribing.done()

@@ -1,4 +1,4 @@
-"""What a caller gets for what it asks, and what is left when it gives up."""
+"""Requests, subscriptions and closes of a connection: their errors, and what they leave behind."""
 
 from __future__ import annotations
 
@@ -23,56 +23,56 @@ from tests.virtual_time import on_virtual_time
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 
-class Answered(Connection):
-    """A connection where every request is answered with the same bytes."""
+class Replying(Connection):
+    """A connection that returns the same reply to every request."""
 
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self, reply: bytes) -> None:
         super().__init__(User.GATEWAY, "nats://127.0.0.1:1")
-        self._answer = answer
+        self._reply = reply
 
     @property
     def connected(self) -> bool:
         return True
 
     async def request_raw(self, subject: str, *_: Any, **__: Any) -> Msg:
-        return Msg(self.client, subject, data=self._answer)
+        return Msg(self.client, subject, data=self._reply)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "reply",
     [
         *(b"", b"{", b"[]", b'{"t0ps3cret": 1}', b"\xff", b'"t0ps3cret"', b'{"unread": "\xff"}'),
         b'{"t0ps3cret": ' + b"[" * 2_000 + b"]" * 2_000 + b"}",
     ],
-    ids=lambda answer: repr(answer[:24]) if isinstance(answer, bytes) else None,
+    ids=lambda reply: repr(reply[:24]) if isinstance(reply, bytes) else None,
 )
 @pytest.mark.parametrize(
     ("endpoint", "request_"),
     [(CREDENTIALS_STATUS, ProviderRef(provider_id="posthog")), (ANALYTICS_HEALTH, Empty())],
 )
-async def test_an_answer_of_another_shape_is_an_error_that_quotes_nothing_of_it(
-    answer: bytes, endpoint: Endpoint[Any, Any], request_: Any
+async def test_the_error_for_an_unreadable_reply_does_not_quote_it(
+    reply: bytes, endpoint: Endpoint[Any, Any], request_: Any
 ) -> None:
     with pytest.raises(UnreadableReply, match=f"the {endpoint.service} service") as refused:
-        await Answered(answer).request(endpoint, request_)
+        await Replying(reply).request(endpoint, request_)
     assert "t0ps3cret" not in str(refused.value)
     assert refused.value.__suppress_context__
 
 
-class Broken(Answered):
-    """A connection that breaks as a request is written."""
+class Broken(Replying):
+    """A connection that is lost while a request is written."""
 
     async def request_raw(self, subject: str, *_: Any, **__: Any) -> Msg:
         raise ConnectionResetError(subject)
 
 
-async def test_a_connection_that_breaks_as_it_is_written_to_is_unavailable() -> None:
+async def test_a_connection_lost_during_a_write_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         await Broken(b"").request(ANALYTICS_HEALTH, Empty())
 
 
 class Subscribed:
-    """A subscription that a test may see the end of."""
+    """A subscription that reports its end."""
 
     def __init__(self, end: Callable[[], None]) -> None:
         self._end = end
@@ -81,15 +81,15 @@ class Subscribed:
         self._end()
 
 
-class Silent(Answered):
-    """A connection whose server takes a subscription, and then says nothing until it is told to."""
+class Silent(Replying):
+    """A connection whose server accepts a subscription, and sends a PONG when the test says so."""
 
     def __init__(self) -> None:
         super().__init__(b"")
         self.client = self  # type: ignore[assignment]
         self.subscriptions: list[str] = []
-        self.asked = asyncio.Event()
-        self.answer = asyncio.get_running_loop().create_future()
+        self.requested = asyncio.Event()
+        self.response = asyncio.get_running_loop().create_future()
 
     async def subscribe(self, subject: str, **_: Any) -> Subscribed:
         self.subscriptions.append(subject)
@@ -97,27 +97,27 @@ class Silent(Answered):
 
     async def flush(self, seconds: int = 10) -> None:
         del seconds
-        self.asked.set()
-        await self.answer
+        self.requested.set()
+        await self.response
 
 
-async def hear(_message: Msg) -> None:
+async def ignore(_message: Msg) -> None:
     pass
 
 
 @pytest.mark.parametrize("error", [nats.errors.FlushTimeoutError(), ConnectionResetError()])
-async def test_what_cannot_be_listened_to_for_certain_is_not_listened_to(error: Exception) -> None:
+async def test_an_unconfirmed_subscription_is_removed(error: Exception) -> None:
     connection = Silent()
-    connection.answer.set_exception(error)
+    connection.response.set_exception(error)
     with pytest.raises(Unavailable):
-        await connection.listen("hogsend.events.*", hear, pending_bytes=1)
+        await connection.listen("hogsend.events.*", ignore, pending_bytes=1)
     assert not connection.subscriptions
 
 
-async def test_who_gives_up_before_it_listens_leaves_no_subscription() -> None:
+async def test_a_cancelled_listen_leaves_no_subscription() -> None:
     connection = Silent()
-    listening = asyncio.create_task(connection.listen("hogsend.events.*", hear, pending_bytes=1))
-    await connection.asked.wait()
+    listening = asyncio.create_task(connection.listen("hogsend.events.*", ignore, pending_bytes=1))
+    await connection.requested.wait()
     assert connection.subscriptions
     listening.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -125,61 +125,63 @@ async def test_who_gives_up_before_it_listens_leaves_no_subscription() -> None:
     assert not connection.subscriptions
 
 
-async def test_what_was_refused_is_listened_to_once_the_server_allows_it() -> None:
+async def test_a_refused_subject_can_be_subscribed_once_the_server_allows_it() -> None:
     connection, subject = Silent(), "hogsend.events.Paid"
     listening = [
-        asyncio.create_task(connection.listen(one, hear, pending_bytes=1))
+        asyncio.create_task(connection.listen(one, ignore, pending_bytes=1))
         for one in (subject, "hogsend.events.another")
     ]
-    await connection.asked.wait()
-    # As nats-py tells it, in small letters.
-    said = f'permissions violation for subscription to "{subject.lower()}"'
-    connection.refusals.read(said)
-    connection.answer.set_result(None)
+    await connection.requested.wait()
+    # nats-py passes on the text in lower case.
+    text = f'permissions violation for subscription to "{subject.lower()}"'
+    connection.refusals.process_error(text)
+    connection.response.set_result(None)
     with pytest.raises(Forbidden, match=subject):
         await listening[0]
     await listening[1]
-    # A server that reads its configuration anew keeps the connection.
-    await connection.listen(subject, hear, pending_bytes=1)
+    # A server that reloads its configuration keeps the connection.
+    await connection.listen(subject, ignore, pending_bytes=1)
     assert connection.subscriptions == ["hogsend.events.another", subject]
 
 
 class Slow(Connection):
-    """A connection whose client answers when a test says so."""
+    """A connection whose client replies when the test says so."""
 
     def __init__(self) -> None:
         super().__init__(User.GATEWAY, "nats://127.0.0.1:1")
         self.client = self  # type: ignore[assignment]
-        self.asked = asyncio.Event()
+        self.requested = asyncio.Event()
         self.cancelled = False
-        self.answer = asyncio.get_running_loop().create_future()
+        self.response = asyncio.get_running_loop().create_future()
 
     async def request(self, *_: Any, **__: Any) -> Any:
-        self.asked.set()
+        self.requested.set()
         try:
-            return await self.answer
+            return await self.response
         except asyncio.CancelledError:
             self.cancelled = True
             raise
 
 
 @pytest.mark.parametrize("refused", [True, False])
-async def test_a_request_ends_with_its_caller_and_with_a_refusal(refused: bool) -> None:
+async def test_a_request_ends_at_a_cancellation_and_at_a_refusal(refused: bool) -> None:
     connection = Slow()
-    asking = asyncio.create_task(
+    request = asyncio.create_task(
         connection.request_raw("hogsend.rpc.ingest.purge", b"", seconds=60)
     )
-    await connection.asked.wait()
+    await connection.requested.wait()
     if refused:
-        connection.refusals.read('permissions violation for publish to "hogsend.rpc.ingest.purge"')
+        connection.refusals.process_error(
+            'permissions violation for publish to "hogsend.rpc.ingest.purge"'
+        )
     else:
-        asking.cancel()
+        request.cancel()
     with pytest.raises(Forbidden if refused else asyncio.CancelledError):
-        await asking
+        await request
     await eventually(lambda: connection.cancelled)
 
 
-async def test_a_request_that_cannot_be_written_ends_soon_after_its_deadline(
+async def test_a_request_that_cannot_be_written_times_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(transport, "WRITE_SECONDS", 0)
@@ -189,20 +191,22 @@ async def test_a_request_that_cannot_be_written_ends_soon_after_its_deadline(
     await eventually(lambda: connection.cancelled)
 
 
-async def test_an_answer_that_came_counts_although_it_is_refused_since() -> None:
+async def test_a_reply_counts_although_a_refusal_follows() -> None:
     connection = Slow()
-    asking = asyncio.create_task(
+    request = asyncio.create_task(
         connection.request_raw("hogsend.rpc.ingest.purge", b"", seconds=60)
     )
-    await connection.asked.wait()
-    connection.answer.set_result(answer := Msg(connection.client))
+    await connection.requested.wait()
+    connection.response.set_result(reply := Msg(connection.client))
     await asyncio.sleep(0)
-    connection.refusals.read('permissions violation for publish to "hogsend.rpc.ingest.purge"')
-    assert await asking is answer
+    connection.refusals.process_error(
+        'permissions violation for publish to "hogsend.rpc.ingest.purge"'
+    )
+    assert await request is reply
 
 
 class Late(Silent):
-    """A connection on which a request is not answered in time."""
+    """A connection on which every request times out."""
 
     def __init__(self, *, is_lost: bool) -> None:
         super().__init__()
@@ -210,33 +214,33 @@ class Late(Silent):
 
     async def request_raw(self, subject: str, *_: Any, **__: Any) -> Msg:
         if self._is_lost:
-            # It is there again by the end.
+            # Reconnected by the time of the timeout.
             await self._on_disconnect()
         raise nats.errors.TimeoutError(subject)
 
 
 @pytest.mark.parametrize(
-    ("nats_is_there", "is_lost", "silent"),
+    ("is_nats_up", "is_lost", "silent"),
     [(True, False, "the analytics service"), (False, False, "NATS"), (True, True, "NATS")],
 )
 @on_virtual_time
-async def test_a_request_without_an_answer_blames_who_is_silent(
-    nats_is_there: bool, is_lost: bool, silent: str
+async def test_a_timeout_names_the_side_that_does_not_respond(
+    is_nats_up: bool, is_lost: bool, silent: str
 ) -> None:
     connection = Late(is_lost=is_lost)
-    if nats_is_there:
-        connection.answer.set_result(None)
+    if is_nats_up:
+        connection.response.set_result(None)
     with pytest.raises(Unavailable, match=rf"^{silent} did not answer within 2 s$"):
         await connection.request(ANALYTICS_HEALTH, Empty(), deadline=2)
 
 
 @pytest.mark.parametrize("fails", [True, False])
-async def test_a_close_closes_whatever_its_hooks_do(fails: bool) -> None:
+async def test_a_close_completes_even_if_a_hook_fails(fails: bool) -> None:
     connection, ran = Connection(User.GATEWAY, "nats://127.0.0.1:1"), list[str]()
-    waits = connection.publisher.room
+    slots = connection.publisher.slots
 
-    async def forgotten() -> None:
-        ran.append("forgotten")
+    async def removed() -> None:
+        ran.append("removed")
 
     async def hook() -> None:
         assert connection.closed
@@ -244,23 +248,23 @@ async def test_a_close_closes_whatever_its_hooks_do(fails: bool) -> None:
         if fails:
             raise RuntimeError("a defect")
 
-    connection.add_close_hook(forgotten)
+    connection.add_close_hook(removed)
     connection.add_close_hook(hook)
-    connection.remove_close_hook(forgotten)
+    connection.remove_close_hook(removed)
     with pytest.raises(RuntimeError) if fails else nullcontext():
         await connection.close()
     assert ran == ["hook"]
-    # What is published from now on has nothing to do with the connection before.
-    assert connection.publisher.room is not waits
+    # Later publishes do not share state with the closed connection.
+    assert connection.publisher.slots is not slots
 
 
-async def test_a_close_does_not_wait_long_for_what_cannot_be_given_back(
+async def test_a_close_waits_a_limited_time_for_its_hooks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transport, "GIVE_BACK_SECONDS", 0.01)
-    said = list[str]()
+    monkeypatch.setattr(transport, "RELEASE_SECONDS", 0.01)
+    reported = list[str]()
     connection = Connection(
-        User.GATEWAY, "nats://127.0.0.1:1", observer=lambda _what, detail: said.append(detail)
+        User.GATEWAY, "nats://127.0.0.1:1", observer=lambda _event, detail: reported.append(detail)
     )
     written = asyncio.Event()
 
@@ -274,4 +278,4 @@ async def test_a_close_does_not_wait_long_for_what_cannot_be_given_back(
     async with asyncio.timeout(PATIENCE_SECONDS):
         await connection.close()
     written.set()
-    assert said == ["not all was given back within 0.01 s"]
+    assert reported == ["not all messages were released within 0.01 s"]

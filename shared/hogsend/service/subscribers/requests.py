@@ -30,7 +30,7 @@ from hogsend.service.subscribers.internals import (
     only_wraps_handlers,
     subscriber_parts,
 )
-from hogsend.transport.connection import pending_bytes
+from hogsend.transport.connection import pending_bytes_limit
 
 if TYPE_CHECKING:
     from faststream.nats.configs import NatsBrokerConfig
@@ -151,7 +151,7 @@ class RequestSubscriber(CoreSubscriber):
                 self.endpoint.subject,
                 queue=self.queue,
                 cb=self._receive,
-                pending_bytes_limit=pending_bytes(self.connection),
+                pending_bytes_limit=pending_bytes_limit(self.connection),
             )
 
     async def _receive(self, msg: Msg) -> None:
