@@ -154,7 +154,7 @@ def create_app(
         delivery,
         failing,
         store,
-        DeadLetters(broker.published, User.ANALYTICS),
+        DeadLetters(broker.link.publisher, User.ANALYTICS),
         CapabilityReport(trial, project_key, store, destination_enabled=enabled),
         HealthReporter(User.ANALYTICS, database, lambda: bearers.version),
     )

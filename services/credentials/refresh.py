@@ -51,7 +51,7 @@ FINISH_SECONDS = 12.0
 """Longest wait for refreshes under way when the service stops."""
 
 REFRESHES = Counter("hogsend_token_refreshes", "Refreshes of OAuth grants", ["outcome"])
-metrics.begin_at_zero(REFRESHES, "ok", "failed", "lost", "refused", "unsaved")
+metrics.initialize_at_zero(REFRESHES, "ok", "failed", "lost", "refused", "unsaved")
 
 Clock = Callable[[], datetime]
 

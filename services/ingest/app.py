@@ -87,30 +87,30 @@ def create_app(
     events = EventStore(database, table)
     listed = EventList(database)
     directory = ContactDirectory(database)
-    recorder = Recorder(events, broker.published)
-    dead_letters = DeadLetters(broker.published, "ingest")
+    recorder = Recorder(events, broker.link.publisher)
+    dead_letters = DeadLetters(broker.link.publisher, "ingest")
     letters = DeadLetterStream(broker.link)
     admin = DeadLetterAdmin(letters)
     erasures = ErasureJobs(database, settle_seconds=settle_seconds)
-    eraser = ErasureWorker(erasures, broker.link, broker.published)
-    event_replayer = EventReplayer(database, broker.link, broker.published)
+    eraser = ErasureWorker(erasures, broker.link, broker.link.publisher)
+    event_replayer = EventReplayer(database, broker.link, broker.link.publisher)
     broker.provide(
         erasures,
         eraser,
         listed,
-        EventProcessor(events, broker.published, dead_letters),
+        EventProcessor(events, broker.link.publisher, dead_letters),
         EventTraces(database, listed, broker.link),
         recorder,
         ContactRecorder(directory, recorder),
         directory,
         Exporter(database, broker.link),
-        PastEvents(events, broker.published),
+        PastEvents(events, broker.link.publisher),
         ContactStore(database),
         ContactMerges(database),
         AuditTrail(database, dead_letters),
         NoticeClaims(database),
         admin,
-        Replayer(broker.published, letters, admin),
+        Replayer(broker.link.publisher, letters, admin),
         event_replayer,
         HealthReporter("ingest", database),
         ConsumerRequests(broker.link),

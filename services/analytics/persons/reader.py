@@ -27,7 +27,7 @@ from hogsend.posthog.api import Persons, PostHogError
 from hogsend.posthog.errors import PostHogTimeout
 from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.credential_watcher import CredentialWatcher
-from hogsend.service.metrics import FAILURES, begin_at_zero
+from hogsend.service.metrics import FAILURES, initialize_at_zero
 from services.analytics.persons.access import PersonAccess
 from services.analytics.persons.memory import CACHE_BYTES, memory_bytes
 from services.analytics.persons.own_writes import OwnWrites
@@ -47,7 +47,7 @@ size (1 MiB)."""
 BEARER_RETRY_SECONDS = 1.0
 
 READS = Counter("hogsend_person_reads", "Person reads, by where the answer came from", ["outcome"])
-begin_at_zero(READS, "kept", "off", "placeholder", "read", "failed")
+initialize_at_zero(READS, "kept", "off", "placeholder", "read", "failed")
 
 
 class _CachedPerson(msgspec.Struct, frozen=True):

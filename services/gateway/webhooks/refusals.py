@@ -6,7 +6,7 @@ import structlog
 from litestar.types import Scope
 from prometheus_client import Counter
 
-from hogsend.service.metrics import begin_at_zero
+from hogsend.service.metrics import initialize_at_zero
 from services.gateway.client_address import ClientAddresses, counted_as
 from services.gateway.failure_counts import FailureCounts
 from services.gateway.signatures import SignatureCheck
@@ -18,7 +18,7 @@ REFUSED = Counter(
     "Webhooks refused for their secret or signature, by what was wrong",
     ["reason"],
 )
-begin_at_zero(
+initialize_at_zero(
     REFUSED,
     "wrong",
     "none",

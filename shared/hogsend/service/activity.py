@@ -1,4 +1,4 @@
-"""Reads metrics of this process back, for what `$SRV.STATS` says of its activity."""
+"""Reads values of this process' metrics, for the activity in its `$SRV.STATS`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from hogsend.contract.activity import Distribution
 
 
 def total(counter: Counter, **labels: str) -> int:
-    """Sum a counter over its labels, or over the series with these ones."""
+    """Sum a counter over all its series, or over those with the given labels."""
     return int(_sum(counter.collect(), "_total", labels))
 
 
 def level(gauge: Gauge, **labels: str) -> float:
-    """Sum a gauge over its labels, or over the series with these ones."""
+    """Sum a gauge over all its series, or over those with the given labels."""
     return _sum(gauge.collect(), "", labels)
 
 
 def distribution(histogram: Histogram) -> Distribution:
-    """Give a histogram that has no labels."""
+    """Return the bucket bounds and counts of a histogram without labels."""
     (metric,) = histogram.collect()
     buckets = [sample for sample in metric.samples if sample.name.endswith("_bucket")]
     bounds = [float(sample.labels["le"]) for sample in buckets]

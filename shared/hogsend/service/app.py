@@ -93,7 +93,7 @@ def service_app(
             # nats-py subscribes again once it is back.
             metrics.FAILURES.labels("start", type(error).__name__).inc()
             log.warning("NATS was lost while the service started", reason=str(error))
-        log.info("serving", endpoints=[endpoint.subject for endpoint in broker.answered])
+        log.info("serving", endpoints=[endpoint.subject for endpoint in broker.endpoints])
 
     async def stop() -> None:
         log.info("stopping")

@@ -1,8 +1,8 @@
-"""Records changes that a service is asked for over the bus, past the gateway.
+"""Adds changes that are requested over NATS to the audit trail.
 
-The gateway records what it was asked over HTTP, and services that ask one another act on behalf of
-no user. All other callers are recorded here, by the NATS user in whose inbox the answer is awaited:
-NATS lets each user hear its own inbox alone.
+The gateway records the changes that are requested over HTTP. Requests between services are not
+recorded: no user caused them. Every other caller is recorded here. It is identified by the inbox in
+the reply subject, because NATS lets each user subscribe only to its own inboxes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ OK = 200
 
 
 class AuditMiddleware(ScopeMiddleware):
-    """Records a change before it is answered, whatever became of it."""
+    """Records a change before the reply is sent, whether it succeeded or not."""
 
     def __init__(self, msg: Any, /, *, context: Any, service: User, publish: Publish) -> None:
         super().__init__(msg, context=context)
@@ -45,15 +45,17 @@ class AuditMiddleware(ScopeMiddleware):
         self._publish = publish
 
     async def consume_scope(self, call_next: CallNext, msg: StreamMessage[Any]) -> Any:
-        """Run the handler; record who asked, unless the gateway does."""
-        endpoint = None if isinstance(self.msg, list) else _changing().get(self.msg.subject)
-        if endpoint is None or not self.msg.reply or _asked_by_caller(endpoint, self.msg.reply):
+        """Run the handler, and record its caller unless that is a service."""
+        endpoint = (
+            None if isinstance(self.msg, list) else _changing_endpoints().get(self.msg.subject)
+        )
+        if endpoint is None or not self.msg.reply or _is_from_service(endpoint, self.msg.reply):
             return await call_next(msg)
         result = await call_next(msg)
         entry = AuditEntry(
             id=uuid4(),
             at=datetime.now(UTC),
-            actor=f"nats:{asker(self.msg.reply)}",
+            actor=f"nats:{user_of_inbox(self.msg.reply)}",
             action=f"{endpoint.service}.{endpoint.verb}",
             resource=await _resource(endpoint, msg),
             status=_status(result),
@@ -65,9 +67,9 @@ class AuditMiddleware(ScopeMiddleware):
 
 
 async def record(publish: Publish, service: str, entry: AuditEntry) -> None:
-    """Keep an entry of the audit trail; where that fails, the log becomes its only record.
+    """Publish an entry of the audit trail; if that fails, log the entry instead.
 
-    The change is made, and must be answered all the same.
+    The change has already happened, so a failure must not prevent the reply.
     """
     entry = msgspec.structs.replace(entry, resource=entry.resource[:MAX_RESOURCE])
     headers = message_headers(
@@ -84,24 +86,24 @@ async def record(publish: Publish, service: str, entry: AuditEntry) -> None:
         log.warning("audit entry not kept", **msgspec.to_builtins(entry))
 
 
-def asker(inbox: str) -> str:
-    """Name of the NATS user an inbox belongs to; `unknown` for one that is not named by us."""
+def user_of_inbox(inbox: str) -> str:
+    """Return the NATS user that owns an inbox; `unknown` for an inbox without a user's name."""
     name = inbox.partition(".")[0]
     prefix = inbox_prefix("")
     return name.removeprefix(prefix) if name.startswith(prefix) and name != prefix else "unknown"
 
 
 @cache
-def _changing() -> dict[str, Endpoint[Any, Any]]:
-    return {one.subject: one for one in endpoints() if one.changes}
+def _changing_endpoints() -> dict[str, Endpoint[Any, Any]]:
+    return {endpoint.subject: endpoint for endpoint in endpoints() if endpoint.changes}
 
 
-def _asked_by_caller(endpoint: Endpoint[Any, Any], inbox: str) -> bool:
-    asking = asker(inbox)
-    return any(asking in (caller, *_earlier_names(caller)) for caller in endpoint.callers)
+def _is_from_service(endpoint: Endpoint[Any, Any], inbox: str) -> bool:
+    user = user_of_inbox(inbox)
+    return any(user in (caller, *_deprecated_names(caller)) for caller in endpoint.callers)
 
 
-def _earlier_names(user: User) -> list[str]:
+def _deprecated_names(user: User) -> list[str]:
     return [old for old, current in DEPRECATED_USERS.items() if current is user]
 
 
@@ -109,12 +111,12 @@ async def _resource(endpoint: Endpoint[Any, Any], msg: StreamMessage[Any]) -> st
     if not endpoint.resource:
         return ""
     try:
-        asked = await msg.decode()
+        request = await msg.decode()
     except HogsendError:
-        # Refused for the same reason, and answered so.
+        # The request was refused with this error.
         return ""
-    named = getattr(asked, endpoint.resource)
-    return "" if named is None else text_without_nul(str(named))
+    resource = getattr(request, endpoint.resource)
+    return "" if resource is None else text_without_nul(str(resource))
 
 
 def _status(result: Any) -> int:

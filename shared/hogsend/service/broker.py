@@ -1,4 +1,4 @@
-"""The broker of a service: FastStream's `NatsBroker` on a connection of ours."""
+"""The broker of a service: FastStream's `NatsBroker` on Hogsend's own NATS connection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from hogsend.contract.activity import Activity
-from hogsend.contract.registry import Endpoint, Reply, Request
+from hogsend.contract.registry import Endpoint
 from hogsend.contract.users import User
 from hogsend.faststream.linked import LinkedBroker
 from hogsend.service import metrics, tracing
@@ -28,33 +28,33 @@ from hogsend.service.request_memory import RequestMemory
 from hogsend.service.router import ServiceRouter
 from hogsend.service.settings.shared import BusSettings
 from hogsend.transport.connection import Connection, Observer
-from hogsend.transport.publisher import Publisher
 from hogsend.transport.tls import client_context
 
 
 class ServiceBroker(LinkedBroker):
-    """One NATS connection of one process: its handlers, what it asks, what it publishes."""
+    """The NATS connection of one process, with its handlers, requests and publishers."""
 
     def __init__(self, user: User, link: Connection) -> None:
         """Prepare without connecting.
 
         Args:
-            user: the service's NATS user, which names its queue group.
-            link: the connection everything goes over; it reconnects without end.
+            user: the service's NATS user; its queue group has the same name.
+            link: the connection that everything uses; it retries until it is closed.
         """
         self.user = user
         self.instance = secrets.token_hex(11)
         self.stats = ServiceStats()
-        self.answered: list[Endpoint[Any, Any]] = []
+        self.endpoints: list[Endpoint[Any, Any]] = []
+        """The endpoints of all included routers."""
         self.requests: set[asyncio.Task[Any]] = set()
-        """Requests under way, of all endpoints together."""
+        """The requests in progress, of all endpoints together."""
         self.request_memory = RequestMemory()
-        """How much its requests in work may take, of all endpoints together."""
+        """The memory budget of the requests in progress, of all endpoints together."""
         metrics.RPC_REQUEST_BYTES.set_function(lambda: self.request_memory.reserved_bytes)
         self._provided: dict[type, object] = {}
         super().__init__(
             link,
-            # structlog says what is worth saying; FastStream's log has a line for every message.
+            # FastStream would log a line for every message.
             logger=None,
             middlewares=[
                 *_tracing_middlewares(),
@@ -68,16 +68,11 @@ class ServiceBroker(LinkedBroker):
             link.publisher.inject = traces.inject
         self.config.broker_config.fd_config.call_decorators = (injector(self._provided),)
 
-    @property
-    def published(self) -> Publisher:
-        """What publishes to JetStream on this broker's connection."""
-        return self.link.publisher
-
     def provide(self, *instances: object) -> None:
-        """Give instances to the handlers that ask for their type with `Injected`.
+        """Inject instances into the handlers with a parameter `Injected[<their type>]`.
 
-        An instance also stands for its base classes, and a later one for an earlier one, so that a
-        test can provide a fake where the service has provided the real thing.
+        An instance is also injected for its base classes. A later one replaces an earlier one, so
+        that a test can replace an instance that the service provided with a fake.
         """
         for instance in instances:
             self._provided.update((kind, instance) for kind in type(instance).__mro__[:-1])
@@ -85,14 +80,17 @@ class ServiceBroker(LinkedBroker):
     def include(
         self, router: ServiceRouter, *, activity: Callable[[], Activity] | None = None
     ) -> ServiceRouter:
-        """Answer and consume what a router declares; gives this broker's copy of it.
+        """Include a copy of a router, and return the copy.
 
-        Its endpoints are listed by `nats micro` (NATS ADR-32), and what `activity` says as data of
-        `nats micro stats`.
+        The endpoints also become discoverable with `nats micro` (NATS ADR-32).
+
+        Args:
+            router: declares the handlers.
+            activity: returns the `data` of the service in `nats micro stats`.
         """
         own = router.copy()
         self.include_router(own)
-        self.answered += own.endpoints
+        self.endpoints += own.endpoints
         if own.endpoints or activity is not None:
             self.include_router(
                 discovery_router(
@@ -104,16 +102,6 @@ class ServiceBroker(LinkedBroker):
                 )
             )
         return own
-
-    async def ask(
-        self,
-        endpoint: Endpoint[Request, Reply],
-        message: Request,
-        *,
-        deadline: float | None = None,
-    ) -> Reply:
-        """Ask another service; see `Connection.request`."""
-        return await self.link.request(endpoint, message, deadline=deadline)
 
 
 def _tracing_middlewares() -> list[Any]:

@@ -1,4 +1,4 @@
-"""Dead letters: messages that no retry would help, set aside whole to be replayed."""
+"""Dead letters: messages that fail for good, stored with their body so they can be replayed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 
 class Unprocessable(Exception):
-    """No retry will help this message; `reason` is a stable code for the dead letter."""
+    """A retry of this message would fail too; `reason` is a stable code for the dead letter."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -27,7 +27,7 @@ class Unprocessable(Exception):
 
 
 class DeadLetters:
-    """Sets messages aside on `hogsend.deadletter.<stream>`."""
+    """Publishes dead letters to `hogsend.deadletter.<stream>`."""
 
     def __init__(self, publisher: Publisher, source: str) -> None:
         """Publish with `publisher`; `source` is the service's name."""
@@ -44,21 +44,21 @@ class DeadLetters:
         marks: Mapping[str, str] | None = None,
         with_body: bool = True,
     ) -> None:
-        """Keep a message as a dead letter; it may be acknowledged when this returns.
+        """Publish a message as a dead letter. The message can be acknowledged afterwards.
 
         Args:
-            message: as it came from its stream.
+            message: as it was delivered from its stream.
             why: reason and detail.
-            attempts: how often it was tried.
-            consumer: name of the consumer that failed, when several read the stream: each may set
-                the same message aside.
-            marks: headers that lead the letter back, when it is replayed.
-            with_body: False leaves the message itself out, for one too large to be kept.
+            attempts: number of attempts.
+            consumer: name of the consumer that failed, for a stream with several consumers. Each of
+                them may dead-letter the same message, under an id of its own.
+            marks: additional headers, which route the message back to the consumer on a replay.
+            with_body: False omits the body of a message that is too large to store.
 
         Raises:
-            Unavailable: it could not be kept.
-            TooLarge: even compressed it is larger than the bus takes.
-            PublishRejected: the stream of dead letters refuses it.
+            Unavailable: NATS or JetStream is not available; nothing was stored.
+            TooLarge: the letter exceeds NATS' maximum payload even when it is compressed.
+            PublishRejected: the stream of dead letters rejected it.
         """
         stream, sequence = message.metadata.stream, message.metadata.sequence.stream
         now = datetime.now(UTC)
@@ -72,7 +72,7 @@ class DeadLetters:
             attempts=attempts,
             failed_at=now,
             headers={
-                # A replay comes later, and is about what happened then.
+                # A replay must use the time of the message, not that of the replay.
                 RECEIVED_AT: format_time(message.metadata.timestamp),
                 **(message.headers or {}),
                 **(marks or {}),
@@ -80,7 +80,7 @@ class DeadLetters:
             body=message.data if with_body else b"",
         )
         headers = message_headers(id=id, source=self._source, type="deadletter", time=now)
-        for write in _WAYS:
+        for write in _FORMATS:
             written = write(letter)
             outgoing = OutgoingMessage(
                 subjects.dead_letter(stream), written.body, {**headers, **written.headers}
@@ -88,16 +88,17 @@ class DeadLetters:
             try:
                 await self._publisher.publish(outgoing, within=ACKNOWLEDGE_ALL_SECONDS)
             except TooLarge:
-                if write is _WAYS[-1]:
+                if write is _FORMATS[-1]:
                     raise
             else:
                 break
         log.warning("message became a dead letter", reason=why.reason, stream=stream, seq=sequence)
 
 
-_WAYS = (
+_FORMATS = (
     write_letter,
     partial(write_large_letter, compressed=False),
     partial(write_large_letter, compressed=True),
 )
-"""How a letter is written, the most readable first: the first one that the bus takes."""
+"""The formats of a letter, the most readable first; the first one that fits into a message is
+used."""

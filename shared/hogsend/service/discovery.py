@@ -1,7 +1,7 @@
-"""A service as NATS' own tools see it: `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` (NATS ADR-32).
+"""Service discovery of NATS: `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` (NATS ADR-32).
 
-`nats micro ls`, `nats micro info` and `nats micro stats` show every endpoint, and what was counted
-where it is answered.
+`nats micro ls`, `nats micro info` and `nats micro stats` show each service with its endpoints and
+their request counts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TYPE = "io.nats.micro.v1"
 
 
 class EndpointStats:
-    """What was counted at one endpoint since its service started."""
+    """Counts of one endpoint since its service started."""
 
     def __init__(self, verb: str) -> None:
         self.requests = 0
@@ -35,7 +35,13 @@ class EndpointStats:
         self._seconds: dict[str, Histogram] = {}
 
     def record(self, seconds: float, code: str | None, text: str) -> None:
-        """Count a request that was answered, with an error's code and text when it failed."""
+        """Count a request that was answered.
+
+        Args:
+            seconds: how long its handler took.
+            code: error code of the reply; None for a success.
+            text: error text of the reply.
+        """
         self.requests += 1
         self.processing_ns += round(seconds * 1e9)
         if code is not None:
@@ -49,21 +55,21 @@ class EndpointStats:
 
 
 class ServiceStats:
-    """What was counted at every endpoint of one service."""
+    """Counts of every endpoint of one service."""
 
     def __init__(self) -> None:
         self._endpoints: dict[str, EndpointStats] = {}
 
-    def at(self, subject: str) -> EndpointStats:
-        """Stats of the endpoint on a subject."""
-        found = self._endpoints.get(subject)
-        if found is None:
-            found = self._endpoints[subject] = EndpointStats(subject.rpartition(".")[2])
-        return found
+    def of(self, subject: str) -> EndpointStats:
+        """Return the stats of the endpoint with this subject."""
+        stats = self._endpoints.get(subject)
+        if stats is None:
+            stats = self._endpoints[subject] = EndpointStats(subject.rpartition(".")[2])
+        return stats
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """What every answer begins with."""
+    """The fields that all discovery replies have."""
 
     name: str
     id: str
@@ -72,13 +78,13 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ping(Identity, frozen=True, kw_only=True):
-    """The instance is there."""
+    """Reply to `$SRV.PING`."""
 
     type: str = f"{_TYPE}.ping_response"
 
 
 class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint, and who may answer it."""
+    """An endpoint, and the queue group that serves it."""
 
     name: str
     subject: str
@@ -87,7 +93,7 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Info(Identity, frozen=True, kw_only=True):
-    """What the instance answers."""
+    """Reply to `$SRV.INFO`: the endpoints of the service."""
 
     type: str = f"{_TYPE}.info_response"
     description: str
@@ -108,42 +114,42 @@ class EndpointReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stats(Identity, frozen=True, kw_only=True):
-    """Counts of every endpoint since `started`."""
+    """Reply to `$SRV.STATS`: the counts of every endpoint since `started`."""
 
     type: str = f"{_TYPE}.stats_response"
     started: datetime
     endpoints: list[EndpointReport]
     data: Activity | None = None
-    """What it did besides; None for a service that counts nothing, or of an earlier version."""
+    """Other counts of the service; None if it has none, or is of an earlier version."""
 
 
 def discovery_router(
     service: str,
     endpoints: Iterable[Endpoint[Any, Any]],
-    counted: ServiceStats,
+    stats: ServiceStats,
     *,
     instance: str,
     activity: Callable[[], Activity] | None = None,
 ) -> NatsRouter:
-    """Make the router that answers discovery for one instance of a service.
+    """Create the router that replies to discovery requests for one instance of a service.
 
     Args:
-        service: the one that answers.
-        endpoints: what it answers.
-        counted: what was counted there.
-        instance: id of this process among those of the service.
-        activity: says what it did besides.
+        service: name of the service.
+        endpoints: of the service.
+        stats: counts of the endpoints.
+        instance: id of this process.
+        activity: returns other counts of the service.
     """
     identity = Identity(name=f"hogsend-{service}", id=instance, version=__version__)
-    answered, started = list(endpoints), datetime.now(UTC)
+    listed, started = list(endpoints), datetime.now(UTC)
     router = NatsRouter(include_in_schema=False, middlewares=[RequesterMiddleware])
 
-    async def ping() -> Ping:
-        """Say that this instance is there."""
+    async def reply_ping() -> Ping:
+        """Return the identity of this instance."""
         return Ping(name=identity.name, id=identity.id, version=identity.version)
 
-    async def info() -> Info:
-        """Describe every endpoint."""
+    async def reply_info() -> Info:
+        """Return a description of every endpoint."""
         return Info(
             name=identity.name,
             id=identity.id,
@@ -156,33 +162,35 @@ def discovery_router(
                     queue_group=service,
                     metadata={"summary": endpoint.summary},
                 )
-                for endpoint in answered
+                for endpoint in listed
             ],
         )
 
-    async def stats() -> Stats:
-        """Report what was counted at every endpoint."""
+    async def reply_stats() -> Stats:
+        """Return the counts of every endpoint."""
         return Stats(
             name=identity.name,
             id=identity.id,
             version=identity.version,
             started=started,
-            endpoints=[_report(service, endpoint, counted) for endpoint in answered],
+            endpoints=[_report(service, endpoint, stats) for endpoint in listed],
             data=activity() if activity is not None else None,
         )
 
-    for verb, answer in (("PING", ping), ("INFO", info), ("STATS", stats)):
+    for verb, handler in (("PING", reply_ping), ("INFO", reply_info), ("STATS", reply_stats)):
         for subject in (
             f"$SRV.{verb}",
             f"$SRV.{verb}.{identity.name}",
             f"$SRV.{verb}.{identity.name}.{identity.id}",
         ):
-            router.subscriber(subject)(answer)
+            router.subscriber(subject)(handler)
     return router
 
 
-def _report(service: str, endpoint: Endpoint[Any, Any], counted: ServiceStats) -> EndpointReport:
-    stats = counted.at(endpoint.subject)
+def _report(
+    service: str, endpoint: Endpoint[Any, Any], service_stats: ServiceStats
+) -> EndpointReport:
+    stats = service_stats.of(endpoint.subject)
     return EndpointReport(
         name=endpoint.verb,
         subject=endpoint.subject,

@@ -1,4 +1,4 @@
-"""Tells a container's health check that the event loop still turns."""
+"""The health file, which shows a container's health check that the event loop runs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ TOUCH_SECONDS = 5.0
 
 
 async def touch_forever(file: Path | None) -> None:
-    """Touch `file` every `TOUCH_SECONDS`; nothing without one.
+    """Touch `file` every `TOUCH_SECONDS` until cancelled; returns at once if it is None.
 
-    It says that this process works, not that everything it needs is there: a service that waits
-    for NATS or PostgreSQL must not be restarted for it.
+    The file shows that the process itself works, not that NATS and PostgreSQL are available. A
+    service that waits for one of them must not be restarted.
     """
     while file is not None:
         touch(file)
@@ -26,7 +26,7 @@ async def touch_forever(file: Path | None) -> None:
 
 
 def touch(file: Path | None) -> None:
-    """Touch `file`, if there is one; what goes wrong is said and counted."""
+    """Touch `file` unless it is None; a failure is logged and counted."""
     if file is None:
         return
     try:

@@ -1,9 +1,9 @@
-"""Dependencies of handlers, injected by type.
+"""Injects dependencies into handlers by their type.
 
-A handler names what it needs, `service: Injected[CredentialService]`, and the broker it is included
-in gives it the instance it was provided with. The instances are bound once, when the subscriber
-starts. FastDepends' own `Context` resolves a dependency again for every message, in a task of its
-own, which costs as much as the rest of a request.
+A handler declares a dependency as a parameter, `service: Injected[CredentialService]`. The broker
+passes the instance of that type which the service gave to `broker.provide`. Instances are bound
+once, when the subscriber starts. FastDepends' own `Context` resolves each dependency for every
+message, in a task of its own, which costs as much as the rest of a request.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ else:
 
 
 class NotProvided(Exception):
-    """A handler needs an instance that its broker was not provided with."""
+    """A handler has a parameter of a type that was not passed to `broker.provide`."""
 
 
 def injector(provided: Mapping[type, object]) -> Callable[[Handler], Handler]:
-    """Make a decorator that binds a handler's injected parameters.
+    """Create a decorator that binds a handler's injected parameters.
 
     Args:
         provided: instances by their type.
 
     Raises:
-        NotProvided: by the decorator, naming the handler and the type.
+        NotProvided: raised by the decorator; the message names the handler and the type.
     """
 
     def bind(handler: Handler) -> Handler:
-        wanted = injected_types(handler)
-        if not wanted:
+        types = injected_types(handler)
+        if not types:
             return handler
         instances: dict[str, object] = {}
-        for name, kind in wanted.items():
+        for name, kind in types.items():
             if kind not in provided:
-                called = getattr(handler, "__name__", repr(handler))
+                function = getattr(handler, "__name__", repr(handler))
                 raise NotProvided(
-                    f"{called}({name}) needs a {kind.__name__}: call broker.provide(...) with one"
+                    f"{function}({name}) needs a {kind.__name__}: call broker.provide(...) with one"
                 )
             instances[name] = provided[kind]
 
@@ -72,7 +72,7 @@ def injector(provided: Mapping[type, object]) -> Callable[[Handler], Handler]:
 
 
 def injected_types(handler: Handler) -> dict[str, type]:
-    """Types of a handler's injected parameters, by name."""
+    """Return the types of a handler's injected parameters, by parameter name."""
     hints = get_type_hints(inspect.unwrap(handler), include_extras=True)
     return {
         name: get_args(hint)[0]
@@ -83,5 +83,5 @@ def injected_types(handler: Handler) -> dict[str, type]:
 
 def _signature_without(handler: Handler, names: Mapping[str, object]) -> inspect.Signature:
     signature = inspect.signature(handler, eval_str=True)
-    kept = [one for name, one in signature.parameters.items() if name not in names]
-    return signature.replace(parameters=kept)
+    remaining = [parameter for name, parameter in signature.parameters.items() if name not in names]
+    return signature.replace(parameters=remaining)

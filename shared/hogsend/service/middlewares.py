@@ -1,7 +1,7 @@
-"""What happens around every message a service handles: traces, correlation, metrics, typed errors.
+"""Middlewares around every message that a service handles: traces, correlation, metrics, errors.
 
-They only wrap the handler (`consume_scope`), so that `RequestSubscriber` may run them without
-FastStream's stack of contexts.
+They use only the hook `consume_scope`, which wraps the handler. So `RequestSubscriber` can run them
+without FastStream's stack of contexts.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ log = structlog.get_logger(__name__)
 
 CallNext = Callable[[StreamMessage[Any]], Awaitable[Any]]
 
-_REQUESTS = f"{RPC}."
+_REQUEST_PREFIX = f"{RPC}."
 
 
 class ScopeMiddleware(BaseMiddleware[Any, Any]):
-    """A middleware that only wraps the handler."""
+    """A middleware that uses no other hook than `consume_scope`."""
 
 
 class TracingMiddleware(ScopeMiddleware):
-    """Handles a message in a span of the trace it came with."""
+    """Runs the handler in a span of the trace that the message belongs to."""
 
     def __init__(self, msg: Any, /, *, context: Any, tracing: Tracing) -> None:
         super().__init__(msg, context=context)
         self._tracing = tracing
 
     async def consume_scope(self, call_next: CallNext, msg: StreamMessage[Any]) -> Any:
-        """Run the handler within the span, or within one for each message of a batch."""
+        """Run the handler in a span; for a batch, in one span for each message."""
         if msg.source_type is SourceType.RESPONSE:
             return await call_next(msg)
         if isinstance(self.msg, list):
@@ -60,10 +60,10 @@ class TracingMiddleware(ScopeMiddleware):
 
 
 class CorrelationMiddleware(ScopeMiddleware):
-    """Goes on under the correlation id a message came with."""
+    """Sets the correlation id of the message while its handler runs."""
 
     async def consume_scope(self, call_next: CallNext, msg: StreamMessage[Any]) -> Any:
-        """Bind the id for logs, and for what the handler asks and publishes."""
+        """Set the id for log lines, and for the requests and messages that the handler sends."""
         id = None if isinstance(self.msg, list) else propagated(msg.headers, CORRELATION_ID)
         if id is None:
             return await call_next(msg)
@@ -82,30 +82,30 @@ class MeasuringMiddleware(ScopeMiddleware):
         self._stats = stats
 
     async def consume_scope(self, call_next: CallNext, msg: StreamMessage[Any]) -> Any:
-        """Time the handler alone, and note how it ended."""
+        """Measure the handler's time, and count its result."""
         if not _is_request(self.msg) or msg.source_type is SourceType.RESPONSE:
             return await call_next(msg)
         started = time.perf_counter()
         result = await call_next(msg)
         elapsed = time.perf_counter() - started
         error = result if isinstance(result, ErrorReply) else None
-        stats = self._stats.at(self.msg.subject)
+        stats = self._stats.of(self.msg.subject)
         stats.record(elapsed, error.code if error else None, error.text if error else "")
         return result
 
 
 class ErrorsMiddleware(ScopeMiddleware):
-    """Answers a request with the typed error its handler raised (NATS ADR-32)."""
+    """Replies to a request with the error that its handler raised (NATS ADR-32)."""
 
     async def consume_scope(self, call_next: CallNext, msg: StreamMessage[Any]) -> Any:
-        """Turn an error into a reply; what is no request goes on failing, counted and logged."""
+        """Return an error of a request as its reply; count, log and raise that of a message."""
         try:
             return await call_next(msg)
         except HogsendError as error:
             if _is_request(self.msg):
                 return ErrorReply(error.code, str(error))
             if not isinstance(self.msg, list):
-                # A handler of batches counts and logs its own.
+                # `BatchSubscriber` counts and logs the errors of its handlers.
                 metrics.FAILURES.labels("message", error.code).inc()
                 log.warning("message refused", subject=self.msg.subject, reason=str(error))
             raise
@@ -122,7 +122,7 @@ class ErrorsMiddleware(ScopeMiddleware):
 
 
 class ErrorReply(NatsResponse):
-    """A reply that carries an error in its headers, and nothing else."""
+    """A reply with an error in its headers and an empty body."""
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(b"", headers={ERROR_CODE_HEADER: code, ERROR_HEADER: _one_line(text)})
@@ -131,7 +131,7 @@ class ErrorReply(NatsResponse):
 
 
 def _is_request(raw: Any) -> bool:
-    return not isinstance(raw, list) and raw.subject.startswith(_REQUESTS)
+    return not isinstance(raw, list) and raw.subject.startswith(_REQUEST_PREFIX)
 
 
 def _subject_of(raw: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a service process says about itself: logs, metrics and traces."""
+"""Logs, metrics and traces of a service's process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from hogsend.service.settings.shared import TelemetrySettings
 
 @asynccontextmanager
 async def reporting(service: User, settings: TelemetrySettings) -> AsyncIterator[None]:
-    """Log, count and trace for the length of the block, which is the life of the process.
+    """Set up logs, metrics and traces, and export the last spans at the end of the block.
+
+    The block is to last as long as the process.
 
     Args:
-        service: whose process this is.
-        settings: the operator's.
+        service: the service that the process runs.
+        settings: of logs and metrics.
 
     Raises:
-        CannotStart: traces are wanted, and OpenTelemetry is not installed.
+        CannotStart: the `OTEL_*` variables enable traces, and OpenTelemetry is not installed.
     """
     logs.configure(service.value, settings)
     metrics.serve(settings.metrics_host, settings.metrics_port)

@@ -1,11 +1,11 @@
-"""Traces: a webhook from HTTP to its subscriber, a credential change to its consumers.
+"""OpenTelemetry traces, for example of a webhook from HTTP to its subscribers.
 
-Spans are made when the standard `OTEL_*` variables name an exporter, and cost nothing otherwise: no
-middleware is added, and OpenTelemetry is not even imported. The context travels as W3C
-`traceparent` in message headers (https://www.w3.org/TR/trace-context/).
+Spans are created only if the standard `OTEL_*` variables name an exporter. Otherwise traces cost
+nothing: no middleware is added, and OpenTelemetry is not imported. The trace context travels in
+message headers as W3C `traceparent` (https://www.w3.org/TR/trace-context/).
 
-FastStream's own telemetry middleware begins a new trace for every batch and links it to the
-messages' traces. Here each message of a batch has a span in the trace it came with.
+FastStream's own telemetry middleware starts a new trace for every batch, and links it to the traces
+of the messages. Here each message of a batch gets a span in its own trace.
 """
 
 from __future__ import annotations
@@ -32,28 +32,29 @@ log = structlog.get_logger(__name__)
 
 NAME = "hogsend"
 EXPORT_SECONDS = 1.0
-"""How long the end of a process waits for its last spans to be exported."""
+"""How long a process that ends waits until its last spans are exported."""
 
 SETTINGS = (
     "OTEL_TRACES_EXPORTER",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 )
+"""The variables that name an exporter."""
 
 
 class Consumed(Protocol):
-    """A message that came from a stream, with the headers it carries."""
+    """A message of a stream."""
 
     headers: dict[str, str] | None
     subject: str
 
 
 class Tracing:
-    """Makes spans, and carries their context over the bus."""
+    """Creates spans, and passes their context on in message headers."""
 
     def __init__(self, provider: TracerProvider) -> None:
-        """Make spans with `provider`."""
-        from opentelemetry import trace  # noqa: PLC0415 - only where traces are wanted
+        """Create spans with `provider`."""
+        from opentelemetry import trace  # noqa: PLC0415 - imported only if traces are enabled
         from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415
             TraceContextTextMapPropagator,
         )
@@ -65,40 +66,44 @@ class Tracing:
 
     @property
     def provider(self) -> TracerProvider:
-        """Where the spans come from."""
+        """The provider that creates and exports the spans."""
         return self._provider
 
     def inject(self, headers: dict[str, str]) -> None:
-        """Add the context of the span at hand to headers; what they carry stays without one."""
+        """Add the context of the current span to `headers`; does nothing without one."""
         self._propagator.inject(headers)
 
     @contextmanager
     def span(self, name: str, headers: Mapping[str, str], *, kind: str) -> Iterator[Span]:
-        """Make a span for the length of the block, in the trace that `headers` name.
+        """Run the block in a span of the trace that `headers` name.
 
         Args:
-            name: what happens.
-            headers: of the message it happens with; without a trace in them a new one begins.
+            name: of the span.
+            headers: of a message; if they name no trace, a new one is started.
             kind: `SERVER`, `CONSUMER`, `PRODUCER` or `INTERNAL`.
         """
         started = self._tracer.start_span(
             name, context=self._context(headers), kind=self._trace.SpanKind[kind]
         )
         with (
-            self._ended(started) as span,
-            # The text of an error may quote what was sent.
+            self._ending(started) as span,
+            # The text of an exception may quote message content, so it is not recorded.
             self._trace.use_span(span, record_exception=False, set_status_on_exception=False),
         ):
             yield span
 
     @contextmanager
     def consumed(self, messages: Sequence[Consumed]) -> Iterator[None]:
-        """Make a span for each message of a batch; its headers name it meanwhile."""
+        """Run the block in a span for each message of a batch.
+
+        The headers of each message are replaced with headers that name its span, so that whatever
+        the handler publishes for the message belongs to the same trace.
+        """
         with ExitStack() as stack:
             for message in messages:
                 headers = dict(message.headers or {})
                 span = stack.enter_context(
-                    self._ended(
+                    self._ending(
                         self._tracer.start_span(
                             f"{message.subject} process",
                             context=self._context(headers),
@@ -112,16 +117,17 @@ class Tracing:
 
     @contextmanager
     def stage(self, name: str, traceparents: Iterable[str | None]) -> Iterator[None]:
-        """Make a span in each of several traces for one thing that is done for all of them."""
+        """Run the block in a span of each trace, for one operation on messages of all of them."""
         with ExitStack() as stack:
             for traceparent in traceparents:
                 if traceparent is not None:
                     context = self._context({TRACEPARENT: traceparent})
-                    stack.enter_context(self._ended(self._tracer.start_span(name, context=context)))
+                    span = self._tracer.start_span(name, context=context)
+                    stack.enter_context(self._ending(span))
             yield
 
     @contextmanager
-    def _ended(self, span: Span) -> Iterator[Span]:
+    def _ending(self, span: Span) -> Iterator[Span]:
         try:
             yield span
         except BaseException as error:
@@ -138,25 +144,28 @@ _in_use: Tracing | None = None
 
 
 def use(tracing: Tracing | None) -> None:
-    """Let this process make spans with `tracing`; None turns them off."""
-    global _in_use  # noqa: PLW0603 - one a process, as OpenTelemetry's own provider is
+    """Set what this process creates spans with; None turns traces off."""
+    global _in_use  # noqa: PLW0603 - one for the process, like OpenTelemetry's own provider
     _in_use = tracing
 
 
 def in_use() -> Tracing | None:
-    """What this process makes spans with; None when it makes none."""
+    """Return what this process creates spans with; None if traces are off."""
     return _in_use
 
 
 def inject(headers: dict[str, str]) -> None:
-    """Add the context of the span at hand to the headers of what is kept and published later."""
+    """Add the context of the current span to the headers of a message that is published later.
+
+    Does nothing if traces are off.
+    """
     if _in_use is not None:
         _in_use.inject(headers)
 
 
 @contextmanager
 def stage(name: str, traceparents: Iterable[str | None]) -> Iterator[None]:
-    """Make a span in each of several traces, where traces are wanted."""
+    """Run the block in a span of each trace, see `Tracing.stage`; in none if traces are off."""
     if _in_use is None:
         yield
         return
@@ -164,7 +173,7 @@ def stage(name: str, traceparents: Iterable[str | None]) -> Iterator[None]:
         yield
 
 
-def is_wanted() -> bool:
+def is_enabled() -> bool:
     """Whether the standard variables name an exporter and do not turn traces off."""
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
@@ -174,12 +183,12 @@ def is_wanted() -> bool:
 
 
 def configure(service: str) -> None:
-    """Send spans where the standard `OTEL_*` variables say; nothing without them.
+    """Export spans to where the standard `OTEL_*` variables name; does nothing without them.
 
     Raises:
-        CannotStart: traces are wanted, and OpenTelemetry is not installed.
+        CannotStart: the variables enable traces, and OpenTelemetry is not installed.
     """
-    if not is_wanted():
+    if not is_enabled():
         return
     try:
         from opentelemetry import propagate  # noqa: PLC0415
@@ -197,7 +206,7 @@ def configure(service: str) -> None:
             "the OTEL_* variables ask for traces, and OpenTelemetry is not installed; "
             "install it as docs/traces.md says, or unset them"
         ) from error
-    # Nothing uses a client's baggage, and each that is malformed would be a line in the log.
+    # Without the baggage propagator: nothing uses baggage, and malformed baggage would be logged.
     propagate.set_global_textmap(TraceContextTextMapPropagator())
     provider = TracerProvider(
         shutdown_on_exit=False,
@@ -211,10 +220,10 @@ def configure(service: str) -> None:
 
 
 def shut_down() -> None:
-    """Export what is left, for `EXPORT_SECONDS` at most; call it at the end of the process."""
+    """Export the remaining spans within `EXPORT_SECONDS`; call it at the end of the process."""
     if _in_use is None:
         return
-    # A collector that does not answer holds OpenTelemetry's shutdown for ten seconds.
+    # OpenTelemetry's shutdown waits ten seconds for a collector that does not respond.
     exporting = threading.Thread(target=_in_use.provider.shutdown, daemon=True)
     use(None)
     exporting.start()

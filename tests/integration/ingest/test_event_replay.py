@@ -74,7 +74,7 @@ async def own(driver: Driver, ingest: ServiceBroker) -> AsyncIterator[EventRepla
     """Another replica's, which gives one small part at a time."""
     database = Database(driver.database_url, "ingest", MIGRATIONS, pool_size=2)
     await database.connect()
-    yield EventReplayer(database, ingest.link, ingest.published, budget_seconds=0)
+    yield EventReplayer(database, ingest.link, ingest.link.publisher, budget_seconds=0)
     await database.close()
 
 

@@ -110,7 +110,7 @@ async def broker(link: FakeLink) -> AsyncIterator[ServiceBroker]:
 
 async def test_every_endpoint_of_the_contract_is_answered(broker: ServiceBroker) -> None:
     ours = {endpoint.subject for endpoint in endpoints() if endpoint.service == User.ANALYTICS}
-    assert {endpoint.subject for endpoint in broker.answered} == ours
+    assert {endpoint.subject for endpoint in broker.endpoints} == ours
 
 
 async def test_without_anything_reads_are_empty_and_nothing_fails(broker: ServiceBroker) -> None:

@@ -121,7 +121,7 @@ async def test_a_refusal_is_a_reply_and_not_an_error(
     reply = await ask(broker, PROVISIONER_PROVISION, ProvisionLoop())
     assert reply.refusal is not None
     assert reply.refusal.code == "missing-scope"
-    assert broker.stats.at(PROVISIONER_PROVISION.subject).errors == 0
+    assert broker.stats.of(PROVISIONER_PROVISION.subject).errors == 0
 
 
 async def test_a_dependency_that_is_down_is_a_typed_error(
@@ -130,7 +130,7 @@ async def test_a_dependency_that_is_down_is_a_typed_error(
     provisioner.store.is_down = True
     with pytest.raises(Unavailable, match="PostgreSQL"):
         await ask(broker, PROVISIONER_PROVISION, ProvisionLoop())
-    assert broker.stats.at(PROVISIONER_PROVISION.subject).errors == 1
+    assert broker.stats.of(PROVISIONER_PROVISION.subject).errors == 1
 
 
 async def test_the_projects_of_the_grant_are_listed(broker: ServiceBroker) -> None:

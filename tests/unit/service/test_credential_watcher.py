@@ -221,9 +221,7 @@ async def test_a_cancelled_caller_does_not_cancel_the_request_of_others(
 
 
 @on_virtual_time
-async def test_revalidation_retries_until_there_is_a_value_and_then_runs_every_thirty_seconds() -> (
-    None
-):
+async def test_revalidation_retries_until_there_is_a_value() -> None:
     service, watcher = Service(), CredentialWatcher("posthog")
     service.down = True
     watched = watcher.watch("value", service.fetch, eager=True)

@@ -18,7 +18,7 @@ FAILURES = {
 """Errors by which something outside fails. What is no number or no JSON is not among them."""
 
 NEITHER: dict[str, str] = {
-    "hogsend.service.audit:_resource": "the request is refused for the same reason",
+    "hogsend.service.audit:_resource": "the request was refused with the same error",
     "hogsend.service.bus_health:_greeting": "it is of no group; the connection says so",
     "hogsend.service.database:health": "the returned health reports it",
     "hogsend.service.postgres_connection:close": "the work is done; the connection is cut",

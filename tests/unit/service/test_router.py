@@ -110,7 +110,7 @@ async def test_an_error_is_replied_with_its_code(
     async with TestNatsBroker(broker):
         with pytest.raises(error, match=text):
             await ask(broker, CREDENTIALS_DELETE, ProviderRef(provider_id=provider))
-    stats = broker.stats.at(CREDENTIALS_DELETE.subject)
+    stats = broker.stats.of(CREDENTIALS_DELETE.subject)
     assert (stats.requests, stats.errors) == (1, 1)
     assert stats.last_error == f"{error.code}:{text}"
 

@@ -127,7 +127,7 @@ def test_without_tracing_a_stage_is_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "wanted"),
+    ("environment", "enabled"),
     [
         ({}, False),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}, True),
@@ -138,16 +138,16 @@ def test_without_tracing_a_stage_is_nothing() -> None:
     ],
 )
 def test_the_standard_variables_turn_traces_on(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], *, wanted: bool
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], *, enabled: bool
 ) -> None:
     for name in ("OTEL_SDK_DISABLED", *tracing.SETTINGS):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert tracing.is_wanted() is wanted
+    assert tracing.is_enabled() is enabled
 
 
-def test_traces_that_are_wanted_and_cannot_be_made_stop_the_start(
+def test_enabled_traces_without_opentelemetry_stop_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
