@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from inspect import cleandoc
 from typing import Any, cast
 
 import msgspec
 from faststream.nats.subscriber.usecases import LogicSubscriber
 
+from docs.generators.field_docs import describe_fields
 from hogsend import __version__
 from hogsend.contract.registry import Channel, Endpoint, channels
 from hogsend.contract.subjects import intersection
@@ -87,12 +88,7 @@ def _published(router: ServiceRouter) -> list[Channel]:
 
 def _consumed(router: ServiceRouter) -> list[Channel]:
     subjects = subscribed_subjects(router)
-    return [channel for channel in channels() if any(overlap(channel.subject, s) for s in subjects)]
-
-
-def overlap(pattern: str, other: str) -> bool:
-    """Whether two NATS patterns have a subject in common."""
-    return intersection(pattern, other) is not None
+    return [c for c in channels() if any(intersection(c.subject, subject) for subject in subjects)]
 
 
 def _add_channel(built: Schema, channel: Channel, kinds: set[type]) -> None:
@@ -156,7 +152,9 @@ def _add_endpoint(built: Schema, endpoint: Endpoint[Any, Any], kinds: set[type])
 def _add_messages(built: Schema, kinds: Iterable[type]) -> None:
     ordered = sorted(kinds, key=lambda kind: kind.__name__)
     _, schemas = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
-    for schema in schemas.values():
+    messages = {kind.__name__: kind for kind in _messages(msgspec.Struct)}
+    for name, schema in schemas.items():
+        describe_fields(schema, messages[name])
         if "description" in schema:
             # Python 3.13 removes the indentation of docstrings itself, earlier versions do not.
             schema["description"] = cleandoc(schema["description"])
@@ -169,6 +167,14 @@ def _add_messages(built: Schema, kinds: Iterable[type]) -> None:
         }
         for kind in ordered
     }
+
+
+def _messages(base: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
+    """All Structs of the contract, also those that are part of a message."""
+    for kind in base.__subclasses__():
+        if kind.__module__.startswith("hogsend.contract."):
+            yield kind
+        yield from _messages(kind)
 
 
 def _message_refs(kinds: Iterable[type]) -> Schema:

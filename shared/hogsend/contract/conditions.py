@@ -20,14 +20,17 @@ class Condition(Message, frozen=True, kw_only=True):
 
     type: Literal["property"] = "property"
     property: str
+    """Name of the person property."""
     operator: Literal["eq", "neq", "gt", "gte", "lt", "lte", "exists", "not_exists", "contains"]
     value: Any | msgspec.UnsetType = msgspec.UNSET
+    """The value to compare with; absent for `exists` and `not_exists`."""
 
 
 class ConditionQuery(Message, frozen=True):
     """Whether all `conditions` are true for one person."""
 
     distinct_id: DistinctId
+    """A distinct id of the person."""
     conditions: list[Condition]
 
 

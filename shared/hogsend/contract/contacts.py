@@ -168,6 +168,7 @@ class ContactErased(Message, frozen=True, kw_only=True):
     id: str
     """Id of the erasure; the same on every repetition."""
     contact_id: str
+    """Id of the contact that was erased."""
     user_ids: list[str]
     """User ids and contact ids of the person, at most 200 of them."""
     erased_at: datetime

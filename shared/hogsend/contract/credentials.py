@@ -257,6 +257,7 @@ class CredentialChanged(Message, frozen=True):
     """
 
     provider: str
+    """The provider whose credential changed, such as `posthog`."""
     version: int
     """Grows with every change of this provider's credential, deletions included."""
     change: Annotated[str, open_enum(Change)]

@@ -121,13 +121,11 @@ class MalformedEngagement(ValueError):
 
 
 class EngagementReport(Message, frozen=True, kw_only=True):
-    """What a service did with a person, as it is published on `hogsend.engagement.<type>`.
-
-    `data` says whom it is about: the user id is in `userId`, `anonymousId` or `externalId`, and the
-    email address in `to`, `userEmail` or `email`.
-    """
+    """What a service did with a person, as it is published on `hogsend.engagement.<type>`."""
 
     data: Properties
+    """What happened, and to whom: the person's user id is in `userId`, `anonymousId` or
+    `externalId`, and the email address in `to`, `userEmail` or `email`."""
     id: EngagementId | None = None
     """The same on every repetition. Without one, the message id takes its place."""
     type: str | None = None

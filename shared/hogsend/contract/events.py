@@ -53,6 +53,7 @@ class Event(EventBase, frozen=True):
     """
 
     properties: Properties
+    """The event's properties, as PostHog sent them."""
     email: str | None = None
     """The person's email address, in lower case."""
     person_properties: Properties = {}
@@ -151,6 +152,7 @@ class EventTrace(Message, frozen=True, kw_only=True):
     """When PostgreSQL stored the event, by PostgreSQL's clock (UTC). None for events that a version
     before 0.2.0 stored."""
     announcement: Announcement
+    """The event's message to subscribers."""
 
 
 class RecordEvent(Message, frozen=True, kw_only=True):

@@ -14,11 +14,15 @@ class GetFlags(Message, frozen=True, kw_only=True):
     """Evaluate feature flags for a person."""
 
     distinct_id: DistinctId
+    """A distinct id of the person."""
     keys: list[str] | None = None
     """Keys of the flags to evaluate; None means all flags."""
     groups: dict[str, str] = {}
+    """Keys of the person's PostHog groups, by group type."""
     person_properties: Properties = {}
+    """Person properties that override the stored ones in the evaluation."""
     group_properties: dict[str, Properties] = {}
+    """Group properties that override the stored ones in the evaluation, by group type."""
 
 
 class Flags(Message, frozen=True, kw_only=True):

@@ -55,18 +55,26 @@ class SetPerson(Addressed, frozen=True, kw_only=True):
     """Change properties of a person, which sends one `$set` event to PostHog."""
 
     distinct_id: DistinctId
+    """A distinct id of the person."""
     set: Properties = {}
+    """Properties to set."""
     set_once: Properties = {}
+    """Properties to set if the person does not have them yet."""
     unset: list[str] = []
+    """Names of properties to remove."""
 
 
 class Capture(Addressed, frozen=True, kw_only=True):
     """Capture an event in PostHog."""
 
     event: EventName
+    """The event's name."""
     distinct_id: DistinctId
+    """A distinct id of the person."""
     properties: Properties = {}
+    """The event's properties."""
     groups: dict[str, str] = {}
+    """Keys of PostHog groups that the event belongs to, by group type."""
 
 
 class Alias(Addressed, frozen=True, kw_only=True):
