@@ -60,7 +60,7 @@ from services.gateway.routes.record import record_event
 from services.gateway.routes.webhooks import posthog_route, unknown_source
 from services.gateway.settings import GatewaySettings
 from services.gateway.signatures import Signatures
-from services.gateway.slow_readers import with_answers_in_pieces
+from services.gateway.slow_readers import with_responses_in_pieces
 from services.gateway.tracing import with_traces
 from services.gateway.webhooks.deliveries import PostHogDeliveries, with_deliveries
 from services.gateway.webhooks.refusals import Refusals
@@ -158,7 +158,7 @@ def _always(value: object) -> Provide:
 
 def with_middleware(litestar: Litestar, bus: Connection, settings: GatewaySettings) -> ASGIApp:
     """Wrap the Litestar app; middleware inside it would not see requests for unknown routes."""
-    app = litestar.state.decoded_bodies.freed_by(with_answers_in_pieces(litestar))
+    app = litestar.state.decoded_bodies.freed_by(with_responses_in_pieces(litestar))
     app = with_valid_host(with_head_requests(app))
     app = with_audit_trail(app, bus, ClientAddresses(settings.trusted_proxies))
     app = with_deliveries(app, litestar.state.deliveries)

@@ -1,4 +1,4 @@
-"""Timeouts for slow clients: how long headers, a body and an idle connection may take."""
+"""Timeouts for slow clients: for a request's headers, its body, and an idle connection."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from services.gateway.body_budget import BodyBudget
 from services.gateway.response_headers import RETRY_AFTER
 
 MAX_HEADER_BYTES = 64 * 1024
-"""Limit for request line and headers; the server may buffer twice as much before it refuses."""
+"""Limit for the request line and headers. Granian may buffer twice as much before it refuses."""
 
 BODY_LIMIT_STATE = "body_limit"
-"""Bytes that the body of this request may have; set before it is read, by a guard of its route."""
+"""Key of the request's state: the body's limit in bytes. A guard of the route may set it."""
 
 REQUEST_TIMEOUTS = Counter(
     "hogsend_request_timeouts", "Requests refused because their body arrived too slowly"
@@ -34,21 +34,21 @@ class BodyTooSlow(HTTPException):
 
 
 class TooBusy(HTTPException):
-    """There was no memory for the body, or it arrived slowly while others waited for theirs."""
+    """There was no memory for the body, or it arrived slowly while other bodies waited."""
 
     status_code = 429
     detail = "The gateway is busy with other requests; nothing was accepted"
 
 
 def http1_settings(seconds: float) -> HTTP1Settings:
-    """Limit a request's headers, and an idle connection, to `seconds`."""
+    """Allow `seconds` for a request's headers, and for an idle connection."""
     return HTTP1Settings(header_read_timeout=int(seconds * 1000), max_buffer_size=MAX_HEADER_BYTES)
 
 
 def with_body_timeout(app: ASGIApp, seconds: float, budget: BodyBudget) -> ASGIApp:
     """Wrap `app` so that a request's whole body must arrive within `seconds`.
 
-    All bodies together take what `budget` allows of memory; more wait for one another.
+    All bodies together take at most the memory that `budget` allows. Further bodies wait.
     """
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,23 +66,23 @@ def with_body_timeout(app: ASGIApp, seconds: float, budget: BodyBudget) -> ASGIA
                 if not body.admitted:
                     body.size = min(body.size, scope["state"].get(BODY_LIMIT_STATE, body.size))
                     await budget.admit(body)
-                body.waits_for_client()
+                body.start_client_time()
                 message = await receive()
             except asyncio.CancelledError:
                 if not body.ended_by_expiry():
                     raise
                 REQUEST_TIMEOUTS.inc()
-                if body.given_up or not body.admitted:
+                if body.aborted or not body.admitted:
                     raise TooBusy(headers={**RETRY_AFTER}) from None
                 raise BodyTooSlow from None
             finally:
-                body.end()
+                body.stop_waiting()
             complete = not message.get("more_body", False)
             return message
 
         try:
             await app(scope, receive_in_time, send)
         finally:
-            budget.end(body)
+            budget.release(body)
 
     return wrapped

@@ -119,13 +119,13 @@ async def test_bodies_wait_for_one_another_in_their_order_and_small_ones_do_not(
     for sender, size in ((first, 60), (second, 50), (third, 20), (small, 10)):
         sender.send(size, more=False)
     await eventually(lambda: (first.read, small.read) == ([60], [10]))
-    assert (second.read, third.read, budget.held) == ([], [], 70)
+    assert (second.read, third.read, budget.admitted_bytes) == ([], [], 70)
     first.answered.set()
     await eventually(lambda: (second.read, third.read) == ([50], [20]))
     for sender in (second, third, small):
         sender.answered.set()
     await asyncio.gather(*(sender.request for sender in (first, second, third, small)))
-    assert budget.held == 0
+    assert budget.admitted_bytes == 0
 
 
 @pytest.mark.parametrize(
@@ -145,10 +145,10 @@ async def test_a_body_counts_as_what_it_may_become(
     sender = Sender(budget, length, *headers)
     sender.send(1, more=False)
     await eventually(lambda: sender.read == [1])
-    assert budget.held == held
+    assert budget.admitted_bytes == held
     sender.answered.set()
     await sender.request
-    assert budget.held == 0
+    assert budget.admitted_bytes == 0
 
 
 async def test_a_slow_body_is_given_up_for_the_sake_of_others_and_only_then() -> None:
@@ -164,25 +164,25 @@ async def test_a_slow_body_is_given_up_for_the_sake_of_others_and_only_then() ->
     await eventually(lambda: other.read == [50])
     other.answered.set()
     await other.request
-    assert budget.held == 0
+    assert budget.admitted_bytes == 0
 
 
 async def test_of_all_that_wait_only_the_first_looks_for_slow_bodies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    looked: list[asyncio.Task[Any] | None] = []
+    checked: list[asyncio.Task[Any] | None] = []
     monkeypatch.setattr(
-        BodyBudget, "_give_up_slow", lambda _budget: looked.append(asyncio.current_task())
+        BodyBudget, "_abort_slow", lambda _budget: checked.append(asyncio.current_task())
     )
     budget = small_budget(slow_seconds=0.01)
     first, *waiting = (Sender(budget, 80) for _ in range(9))
     first.send(80, more=False)
-    await eventually(lambda: len(looked) >= 9)
-    assert set(looked) == {waiting[0].request}
+    await eventually(lambda: len(checked) >= 9)
+    assert set(checked) == {waiting[0].request}
     for sender in (first, *waiting):
         sender.request.cancel()
     await asyncio.gather(*(sender.request for sender in (first, *waiting)), return_exceptions=True)
-    assert budget.held == 0
+    assert budget.admitted_bytes == 0
 
 
 async def test_a_request_that_ends_while_it_waits_leaves_the_queue() -> None:
@@ -196,7 +196,7 @@ async def test_a_request_that_ends_while_it_waits_leaves_the_queue() -> None:
     await eventually(lambda: third.read == [80])
     third.answered.set()
     await asyncio.gather(first.request, third.request)
-    assert (budget.held, second.read) == (0, [])
+    assert (budget.admitted_bytes, second.read) == (0, [])
 
 
 def test_the_server_limits_headers_by_time_and_size() -> None:

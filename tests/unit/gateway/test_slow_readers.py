@@ -1,4 +1,4 @@
-"""Large answers: sent in pieces, and given up where many clients do not read."""
+"""Large responses: sent in pieces, and aborted where many clients do not read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from services.gateway import slow_readers
 from services.gateway.cut_off_answers import with_cut_off_answers_logged
-from services.gateway.slow_readers import PIECE_BYTES, ReadTooSlowly, with_answers_in_pieces
+from services.gateway.slow_readers import PIECE_BYTES, ReadTooSlowly, with_responses_in_pieces
 from tests.waiting import eventually
 
 HTTP = cast("HTTPScope", {"type": "http"})
@@ -24,65 +24,65 @@ async def answer(_scope: Any, _receive: Any, send: Any) -> None:
 
 
 class Reader:
-    """A client; it takes as many messages as it is told to."""
+    """A client that reads `max_messages` messages and then stops reading."""
 
-    def __init__(self, app: ASGIApp, takes: int) -> None:
-        self.got: list[dict[str, Any]] = []
-        self._takes = takes
+    def __init__(self, app: ASGIApp, max_messages: int) -> None:
+        self.received: list[dict[str, Any]] = []
+        self._max_messages = max_messages
         self.request = asyncio.create_task(cast("Any", app)(HTTP, None, self._send))
 
     async def _send(self, message: dict[str, Any]) -> None:
-        if len(self.got) == self._takes:
+        if len(self.received) == self._max_messages:
             await asyncio.Event().wait()
-        self.got.append(message)
+        self.received.append(message)
 
 
-async def test_a_large_answer_comes_in_pieces_and_whole() -> None:
-    reader = Reader(with_answers_in_pieces(cast("ASGIApp", answer)), 100)
+async def test_a_large_response_is_sent_in_pieces_and_in_full() -> None:
+    reader = Reader(with_responses_in_pieces(cast("ASGIApp", answer)), 100)
     await reader.request
-    pieces = reader.got[1:]
+    pieces = reader.received[1:]
     assert b"".join(piece["body"] for piece in pieces) == LARGE
     assert max(len(piece["body"]) for piece in pieces) == PIECE_BYTES
     assert [piece["more_body"] for piece in pieces] == [True] * (len(pieces) - 1) + [False]
 
 
-async def test_those_that_do_not_read_make_room_for_others_and_only_then() -> None:
-    app = with_answers_in_pieces(cast("ASGIApp", answer), at_once=2, slow_seconds=0)
+async def test_responses_that_clients_do_not_read_are_aborted_only_when_others_wait() -> None:
+    app = with_responses_in_pieces(cast("ASGIApp", answer), max_concurrent=2, slow_seconds=0)
     # Counted, and no fault of the gateway's.
     app = with_cut_off_answers_logged(app)
     first, second = Reader(app, 2), Reader(app, 2)
-    await eventually(lambda: len(second.got) == 2)
+    await eventually(lambda: len(second.received) == 2)
     assert not first.request.done()
     last = Reader(app, 100)
     with capture_logs() as lines:
         await last.request
-        for given_up in (first, second):
+        for aborted in (first, second):
             with pytest.raises(ReadTooSlowly):
-                await given_up.request
+                await aborted.request
     assert lines == []
 
 
-async def test_those_that_wait_are_sent_theirs_in_their_order_and_one_of_them_looks(
+async def test_waiting_responses_are_sent_in_order_and_only_the_first_checks_for_slow_clients(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    looked: list[asyncio.Task[Any] | None] = []
-    look = slow_readers._Slots._give_up_slow
+    checks: list[asyncio.Task[Any] | None] = []
+    abort_slow = slow_readers._Slots._abort_slow
 
     def watched(slots: Any) -> None:
-        looked.append(asyncio.current_task())
-        if len(looked) >= 20:
-            look(slots)
+        checks.append(asyncio.current_task())
+        if len(checks) >= 20:
+            abort_slow(slots)
 
-    monkeypatch.setattr(slow_readers._Slots, "_give_up_slow", watched)
-    app = with_answers_in_pieces(cast("ASGIApp", answer), at_once=1, slow_seconds=0.01)
+    monkeypatch.setattr(slow_readers._Slots, "_abort_slow", watched)
+    app = with_responses_in_pieces(cast("ASGIApp", answer), max_concurrent=1, slow_seconds=0.01)
     first = Reader(app, 2)
-    await eventually(lambda: len(first.got) == 2)
+    await eventually(lambda: len(first.received) == 2)
     waiting = [Reader(app, 100) for _ in range(8)]
     ended: list[asyncio.Task[Any]] = []
-    for one in waiting:
-        one.request.add_done_callback(ended.append)
-    await asyncio.gather(*(one.request for one in waiting))
-    assert set(looked[:20]) == {waiting[0].request}
-    assert ended == [one.request for one in waiting]
+    for reader in waiting:
+        reader.request.add_done_callback(ended.append)
+    await asyncio.gather(*(reader.request for reader in waiting))
+    assert set(checks[:20]) == {waiting[0].request}
+    assert ended == [reader.request for reader in waiting]
     with pytest.raises(ReadTooSlowly):
         await first.request
