@@ -130,6 +130,8 @@ class BodyBudget:
         self._sweep: asyncio.TimerHandle | None = None
         self._queue = AdmissionQueue(self._abort_slow, slow_seconds / 4)
         self.admitted_bytes = 0
+        self._large_bytes = 0
+        """Admitted bytes of bodies that are not small."""
         IN_MEMORY.set_function(lambda: self.admitted_bytes)
 
     def body_of(self, scope: Scope, seconds: float) -> Body:
@@ -156,6 +158,7 @@ class BodyBudget:
         """Wait until the whole body fits into memory, and reserve the memory."""
         if body.size > self._small_bytes:
             await self._queue.wait(lambda: self._has_capacity_for(body))
+            self._large_bytes += body.size
         body.admitted = True
         self.admitted_bytes += body.size
 
@@ -165,10 +168,15 @@ class BodyBudget:
         if body.admitted:
             body.admitted = False
             self.admitted_bytes -= body.size
-            self._queue.wake_first()
+            if body.size > self._small_bytes:
+                self._large_bytes -= body.size
+                self._queue.wake_first()
 
     def _has_capacity_for(self, body: Body) -> bool:
-        return self.admitted_bytes == 0 or self.admitted_bytes + body.size <= self._max_bytes
+        # Invariant: the first body in the queue is admitted once the large ones before it end.
+        # Why: small bodies do not wait, so under load there may always be some in memory.
+        # Without it: a body above `max_bytes`, or a little below, would starve.
+        return self._large_bytes == 0 or self.admitted_bytes + body.size <= self._max_bytes
 
     def _expire(self) -> None:
         loop = asyncio.get_running_loop()

@@ -128,6 +128,24 @@ async def test_bodies_wait_for_one_another_in_their_order_and_small_ones_do_not(
     assert budget.admitted_bytes == 0
 
 
+async def test_small_bodies_that_keep_arriving_do_not_starve_one_above_the_limit() -> None:
+    budget = small_budget(max_bytes=50)
+    large, above_the_limit = Sender(budget, 40), Sender(budget, 80)
+    small = Sender(budget, 10)
+    for sender, size in ((large, 40), (above_the_limit, 80), (small, 10)):
+        sender.send(size, more=False)
+    await eventually(lambda: (large.read, small.read) == ([40], [10]))
+    assert above_the_limit.read == []
+    large.answered.set()
+    # The small body is still in memory, as some always are under load.
+    await eventually(lambda: above_the_limit.read == [80])
+    assert budget.admitted_bytes == 90
+    for sender in (above_the_limit, small):
+        sender.answered.set()
+    await asyncio.gather(*(sender.request for sender in (large, above_the_limit, small)))
+    assert budget.admitted_bytes == 0
+
+
 @pytest.mark.parametrize(
     ("length", "headers", "held"),
     [
