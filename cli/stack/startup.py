@@ -21,7 +21,7 @@ from cli.stack.supervisor import Program
 from hogsend.contract.errors import CannotStart
 from hogsend.contract.users import User
 from hogsend.service.settings.shared import BusSettings
-from services.gateway.listener import PASSED_ON, listening_socket
+from services.gateway.listener import INHERITED_SOCKET, listening_socket
 
 METRICS_PORT = 9464
 """Of the first service, where METRICS_PORT is not set; 9464 is OpenTelemetry's for Prometheus."""
@@ -101,7 +101,7 @@ async def start_services(stack: Stack) -> None:
         variables.update(_metrics_port(service))
         sockets = [listening] if service == "gateway" and listening is not None else []
         for one in sockets:
-            variables[PASSED_ON] = str(one.fileno())
+            variables[INHERITED_SOCKET] = str(one.fileno())
         program = Program(
             service,
             service_command(service),

@@ -1,4 +1,4 @@
-"""The gateway's HTTP API: its routes, what they need, and the middleware around them."""
+"""The gateway's HTTP API: routes, their dependencies, and the middleware around them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from services.gateway.body_budget import BodyBudget
 from services.gateway.client_address import ClientAddresses
 from services.gateway.console.connecting import CONNECT_ROUTES
 from services.gateway.console.live import LiveEvents
-from services.gateway.console.pages import CONSOLE_ROUTES, console_is_shown
+from services.gateway.console.pages import CONSOLE_ROUTES, is_console_enabled
 from services.gateway.content_encoding import with_content_decoding
 from services.gateway.correlation import with_correlation_id
-from services.gateway.cut_off_answers import with_cut_off_answers_logged
 from services.gateway.decoded_bodies import DecodedBodies
 from services.gateway.error_responses import EXCEPTION_HANDLERS
 from services.gateway.examples import add_examples
@@ -62,12 +61,13 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.signatures import Signatures
 from services.gateway.slow_readers import with_responses_in_pieces
 from services.gateway.tracing import with_traces
+from services.gateway.truncated_responses import with_truncated_responses_logged
 from services.gateway.webhooks.deliveries import PostHogDeliveries, with_deliveries
 from services.gateway.webhooks.refusals import Refusals
 
 
 def build(parts: Parts, public: PublicUrlSettings, *, partitions: int = 1) -> Litestar:
-    """Put the routes and what they need together."""
+    """Build the Litestar app with all routes and their dependencies."""
     bus, settings, workers = parts.bus, parts.settings, parts.workers
     deliveries = PostHogDeliveries(
         parts.queue,
@@ -80,11 +80,14 @@ def build(parts: Parts, public: PublicUrlSettings, *, partitions: int = 1) -> Li
     )
     health = HealthReports(bus, parts.queue, parts.webhook_secret, parts.size, workers)
     live, activity = LiveEvents(bus), ActivityLog(bus)
-    console = console_is_shown(wanted=settings.console, host=settings.gateway_host)
+    console = is_console_enabled(settings.console, host=settings.gateway_host)
     keys = AdminKeys(
-        settings, console=console, public_url=public.api_public_url, counted=workers.count
+        settings,
+        console=console,
+        public_url=public.api_public_url,
+        on_counted=workers.publish_count,
     )
-    workers.heard = keys.count_elsewhere
+    workers.on_counted = keys.add_remote_count
     app = Litestar(
         route_handlers=[
             posthog_route(deliveries),
@@ -152,18 +155,18 @@ def build(parts: Parts, public: PublicUrlSettings, *, partitions: int = 1) -> Li
 
 
 def _always(value: object) -> Provide:
-    """Give every request the same; Litestar would call a plain function in a thread."""
+    """Provide the same value to every request, without the thread Litestar uses by default."""
     return Provide(lambda: value, sync_to_thread=False)
 
 
 def with_middleware(litestar: Litestar, bus: Connection, settings: GatewaySettings) -> ASGIApp:
     """Wrap the Litestar app; middleware inside it would not see requests for unknown routes."""
-    app = litestar.state.decoded_bodies.freed_by(with_responses_in_pieces(litestar))
+    app = litestar.state.decoded_bodies.released_after(with_responses_in_pieces(litestar))
     app = with_valid_host(with_head_requests(app))
     app = with_audit_trail(app, bus, ClientAddresses(settings.trusted_proxies))
     app = with_deliveries(app, litestar.state.deliveries)
     app = with_content_decoding(app, settings.webhook_max_bytes)
     budget = BodyBudget(settings.webhook_max_bytes)
     app = with_body_timeout(app, settings.http_request_timeout_seconds, budget)
-    app = with_correlation_id(with_cut_off_answers_logged(app))
+    app = with_correlation_id(with_truncated_responses_logged(app))
     return with_traces(with_response_headers(app))

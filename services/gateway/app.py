@@ -1,4 +1,4 @@
-"""Puts the gateway together: the HTTP server, the broker, and the work beside them."""
+"""Composes the gateway: the HTTP server, the broker, and the background tasks."""
 
 from __future__ import annotations
 
@@ -29,19 +29,24 @@ from hogsend.service.tasks import Work
 from services.gateway.activity.log import gateway_activity
 from services.gateway.api import build, with_middleware
 from services.gateway.handlers import router
-from services.gateway.health.measured import keep_asking, keep_measuring_disk
+from services.gateway.health.measured import keep_checking_capabilities, keep_measuring_disk
 from services.gateway.listener import join, listening_socket
 from services.gateway.liveness import LivenessListener
-from services.gateway.notices.telling import telling
+from services.gateway.notices.operator_webhook import operator_webhook
 from services.gateway.parts import Parts, build_parts
 from services.gateway.server import make_server
 from services.gateway.settings import GatewaySettings
-from services.gateway.workers.place import Place, place_of, share_of, without_ports
+from services.gateway.workers.identity import (
+    WorkerIdentity,
+    worker_identity,
+    worker_settings,
+    worker_telemetry,
+)
 
 log = structlog.get_logger(__name__)
 
 SECRET_SECONDS = 3.0
-"""How long a gateway that starts waits for the webhook secret before it answers anything."""
+"""How long a starting gateway waits for the webhook secret before it accepts connections."""
 
 
 def create_app(
@@ -52,9 +57,9 @@ def create_app(
     background: Sequence[Work] = (),
     stopping: Sequence[Work] = (),
 ) -> FastStream:
-    """Put the process together: an HTTP server beside the broker.
+    """Compose the process from the HTTP server and the broker.
 
-    It answers from the beginning, while NATS may not be reached yet, and stops first.
+    The HTTP server starts even while NATS is unavailable, and stops before the broker does.
     """
     broker.provide(parts.watcher)
     broker.include(router, activity=gateway_activity)
@@ -66,11 +71,12 @@ def create_app(
 
     async def listen() -> None:
         try:
-            # Connections wait in the socket meanwhile; without the secret they would be refused.
+            # Meanwhile connections wait in the socket's backlog. Without the secret, webhooks
+            # would be refused.
             await parts.webhook_secret.heard_of(within=SECRET_SECONDS)
             if parts.settings.signatures_required:
                 await parts.signing_keys.heard_of(within=SECRET_SECONDS)
-            parts.workers.ready()
+            parts.workers.report_ready()
             await server.serve()
         finally:
             stopped.set()
@@ -90,11 +96,16 @@ def create_app(
     )
 
 
-def _listening(settings: GatewaySettings, place: Place | None) -> Callable[[], socket.socket]:
-    """Give what opens the server's socket: at once, or for a worker when it begins to serve."""
+def _listening(
+    settings: GatewaySettings, worker: WorkerIdentity | None
+) -> Callable[[], socket.socket]:
+    """Return a function that returns the server's socket, called when the server starts.
+
+    A gateway of one process opens the socket now; a worker only when the function is called.
+    """
     unread_seconds = settings.http_request_timeout_seconds
-    if place is not None:
-        return partial(join, place.port, unread_seconds=unread_seconds)
+    if worker is not None:
+        return partial(join, worker.port, unread_seconds=unread_seconds)
     listening = listening_socket(
         settings.gateway_host,
         settings.gateway_port,
@@ -106,28 +117,28 @@ def _listening(settings: GatewaySettings, place: Place | None) -> Callable[[], s
     return lambda: listening
 
 
-def _once(place: Place | None, work: Work) -> list[Work]:
-    """Give work that one of several workers does for all of them: the first."""
-    return [work] if place is None or place.number == 1 else []
+def _in_first_worker(worker: WorkerIdentity | None, work: Work) -> list[Work]:
+    """Return `work` if this is the first worker or the only process: it does it for all workers."""
+    return [work] if worker is None or worker.number == 1 else []
 
 
 async def run() -> None:
     """Run until SIGTERM or SIGINT: finish open requests, then stop."""
     settings, posthog, public = GatewaySettings(), PostHogSettings(), PublicUrlSettings()
     observed, nats = TelemetrySettings(), BusSettings()
-    if place := place_of(os.environ):
-        settings, observed = share_of(settings), without_ports(observed)
+    if worker := worker_identity(os.environ):
+        settings, observed = worker_settings(settings), worker_telemetry(observed)
     async with telemetry.reporting(User.GATEWAY, observed):
-        if place is not None:
-            structlog.contextvars.bind_contextvars(worker=place.number)
+        if worker is not None:
+            structlog.contextvars.bind_contextvars(worker=worker.number)
         if settings.admin_api_key is None:
             log.warning("ADMIN_API_KEY is not set: every admin request will be answered 401")
 
         broker = service_broker(User.GATEWAY, nats)
-        parts = build_parts(broker.link, settings, posthog, place)
+        parts = build_parts(broker.link, settings, posthog, worker)
         app = build(parts, public, partitions=PartitionSettings().ingest_partitions)
         server = make_server(with_middleware(app, broker.link, settings), settings)
-        server.listening = _listening(settings, place)
+        server.listening = _listening(settings, worker)
         await create_app(
             broker,
             server,
@@ -137,17 +148,17 @@ async def run() -> None:
                 partial(app.state.activity.keep, broker.instance),
                 parts.size.watch,
                 LivenessListener(settings.gateway_host, settings.gateway_liveness_port).serve,
-                *_once(
-                    place,
+                *_in_first_worker(
+                    worker,
                     partial(
-                        keep_asking,
+                        keep_checking_capabilities,
                         broker.link,
                         parts.webhook_secret,
                         signatures_required=settings.signatures_required,
                     ),
                 ),
-                *_once(place, partial(keep_measuring_disk, settings.spool_dir)),
-                *telling(broker.link, parts.workers, settings, OutboundSettings()),
+                *_in_first_worker(worker, partial(keep_measuring_disk, settings.spool_dir)),
+                *operator_webhook(broker.link, parts.workers, settings, OutboundSettings()),
             ],
             stopping=[app.state.live.close],
         ).run()

@@ -1,4 +1,4 @@
-"""API keys: what each may do, how often, and when guessing is answered 429 (contract 0.2).
+"""API keys: their permissions, their rate limits, and the limit for wrong keys (contract 0.2).
 
 The guards are coroutines because Litestar calls plain functions in a thread.
 """
@@ -24,7 +24,7 @@ from litestar.openapi.spec import SecurityRequirement
 from prometheus_client import Counter
 
 from services.gateway import sessions
-from services.gateway.client_address import ClientAddresses, counted_as
+from services.gateway.client_address import ClientAddresses, client_key
 from services.gateway.failure_counts import FailureCounts
 from services.gateway.request_rates import RequestRates
 from services.gateway.settings import GatewaySettings
@@ -32,20 +32,21 @@ from services.gateway.settings import GatewaySettings
 log = structlog.get_logger(__name__)
 
 RATE_LIMIT_STATE = "rate_limit"
+"""Key of the request's state: the limit a minute, and how many requests remain."""
 ADMIN_STATE = "admin"
-"""Scope of the key an admin request carried; the audit trail names it as the actor.
+"""Key of the request's state: the scope of its key, which the audit trail names as the actor.
 
-A session of the console is named `console:` and the scope of its key.
+For a session of the console it is `console:` followed by the scope.
 """
 SESSION_STATE = "session"
-"""Cookie that a request's session goes on with, as `Set-Cookie` says it; empty for the same one."""
+"""Key of the request's state: `Set-Cookie` headers that renew its session; empty if not due."""
 
 ADMIN_SECURITY: tuple[SecurityRequirement, ...] = ({"adminKey": []},)
-"""Says in OpenAPI that a route takes the admin key; `openapi.py` declares the schemes."""
+"""OpenAPI security of routes that accept the admin key; `openapi.py` declares the schemes."""
 READ_KEY: tuple[SecurityRequirement, ...] = ({"readKey": []},)
-"""Beside it for `admin_or_reader`: the read key will do."""
+"""Added to `ADMIN_SECURITY` for routes with `admin_or_reader`."""
 INGEST_KEY: tuple[SecurityRequirement, ...] = ({"ingestKey": []},)
-"""Beside it for `reporters_only`: the ingest key will do."""
+"""Added to `ADMIN_SECURITY` for routes with `reporters_only`."""
 
 FAILED_KEYS = Counter("hogsend_failed_keys", "Requests with an unknown key")
 
@@ -53,11 +54,11 @@ _BEARER = "Bearer "
 _REQUEST = "request"
 _NEXT_MINUTE = {"Retry-After": "60"}
 SHORT_KEY = 16
-"""Shorter keys can be guessed: wrong ones are slowed down by nothing but this machine."""
+"""Characters below which a key can be guessed, since a client may use many addresses."""
 
 AnyConnection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
-Counted: TypeAlias = Callable[[str, str], None]
-"""Told for which limit something was counted, and whom for."""
+OnCounted: TypeAlias = Callable[[str, str], None]
+"""Called with the kind of a limit, and the scope, key or address that was counted."""
 
 
 class Scope(Enum):
@@ -69,7 +70,7 @@ class Scope(Enum):
 
 
 class AdminKeys:
-    """The keys of this gateway, and what remains of their limits this minute."""
+    """The gateway's keys, and the counts of their rate limits."""
 
     def __init__(
         self,
@@ -77,17 +78,17 @@ class AdminKeys:
         *,
         console: bool = False,
         public_url: str = "",
-        counted: Counted = lambda _kind, _who: None,
+        on_counted: OnCounted = lambda _kind, _subject: None,
     ) -> None:
-        """Know the keys of the settings.
+        """Read the keys from the settings.
 
         Args:
-            settings: those of the gateway.
-            console: whether there is one, whose cookies are known, too.
-            public_url: where the gateway is reached from outside.
-            counted: told what was counted, for other processes of this gateway.
+            settings: the gateway's settings.
+            console: whether the console is enabled; its session cookies are then accepted, too.
+            public_url: URL at which the gateway is reached from outside.
+            on_counted: called for each count, to report it to the gateway's other processes.
         """
-        self._counted = counted
+        self._on_counted = on_counted
         self.console = console
         self.public_url = public_url
         keys = (
@@ -121,44 +122,44 @@ class AdminKeys:
         self.addresses = ClientAddresses(settings.trusted_proxies)
 
     def count_failure(self, authorization: str, address: str) -> bool:
-        """Count a wrong key, for the address and for the key itself.
+        """Count a request with a wrong key, once for its address and once for the key.
 
         Returns:
-            Whether there were too many of them within a minute.
+            Whether the address or the key exceeded the limit within a minute before.
         """
         FAILED_KEYS.inc()
-        by = (
-            ("address", counted_as(address)),
+        subjects = (
+            ("address", client_key(address)),
             ("key", _digest(authorization.encode()).hex()),
         )
-        too_many = any(self._failures.is_over(who) for who in by)
-        for who in by:
-            self._failures.add(who)
-            self._counted(*who)
+        too_many = any(self._failures.is_over(subject) for subject in subjects)
+        for subject in subjects:
+            self._failures.add(subject)
+            self._on_counted(*subject)
         return too_many
 
-    def count_elsewhere(self, kind: str, who: str) -> None:
-        """Count what another process of this gateway counted."""
+    def add_remote_count(self, kind: str, subject: str) -> None:
+        """Count what another process of this gateway reported."""
         if kind == _REQUEST:
-            self._rates.count(who)
+            self._rates.count(subject)
         else:
-            self._failures.add((kind, who))
+            self._failures.add((kind, subject))
 
     def scope(self, authorization: str | None) -> Scope | None:
-        """Scope of the key in an `Authorization` header; None for a missing or unknown key."""
+        """Return the scope of the key in an `Authorization` header, or None for no valid key."""
         if authorization is None or not authorization.startswith(_BEARER):
             return None
-        # Header values arrive decoded as latin-1, whatever bytes they were.
+        # Litestar decodes header values as latin-1, whatever bytes the client sent.
         presented = _digest(authorization.removeprefix(_BEARER).encode("latin-1", "replace"))
         # Comparing with every key keeps the time independent of which one matches.
-        found = [scope for key, scope in self._keys if hmac.compare_digest(key, presented)]
-        return found[0] if found else None
+        matches = [scope for key, scope in self._keys if hmac.compare_digest(key, presented)]
+        return matches[0] if matches else None
 
     def sign_in(self, key: str) -> tuple[Scope, str | None] | None:
-        """Scope of a key and the cookie for it; None for an unknown key.
+        """Return the scope of a key and a session cookie for it, or None for an unknown key.
 
-        There is no cookie for keys that only report events, nor for those that were replaced: what
-        ends when a key is replaced cannot begin with the earlier one.
+        The cookie is None for ingest keys, and for previous keys: replacing a key ends its
+        sessions, so the previous key must not start new ones.
         """
         scope = self.scope(_BEARER + key.encode().decode("latin-1"))
         if scope is None:
@@ -170,18 +171,19 @@ class AdminKeys:
         return scope, None
 
     def session(self, value: str) -> tuple[Scope | None, str | None]:
-        """Scope of a cookie, and the one to go on with if it is time for another.
+        """Check a session cookie.
 
         Returns:
-            No scope and an empty cookie for a session that is over, and no cookie at all for one
-            that no key of today sealed.
+            The scope, and a new cookie if it is time to renew it, or else an empty text. The scope
+            is None for an invalid session; then the text is empty if the session has expired, and
+            None if no current key sealed the cookie.
         """
         now = time.time()
         for digest, scope in self._current:
             issued = sessions.issued_at(value, digest)
             if issued is None:
                 continue
-            if sessions.is_over(issued, now):
+            if sessions.is_expired(issued, now):
                 return None, ""
             is_due = now - issued >= sessions.RENEWED_AFTER
             return scope, sessions.seal(digest, int(now)) if is_due else ""
@@ -191,11 +193,11 @@ class AdminKeys:
         """Count a request.
 
         Returns:
-            The limit a minute, and how many requests remain; -1 when this one exceeds it.
+            The limit a minute, and how many requests remain, or -1 if this one exceeds the limit.
         """
         if not self._rates.count(scope.value):
             return self._rates.limit, -1
-        self._counted(_REQUEST, scope.value)
+        self._on_counted(_REQUEST, scope.value)
         return self._rates.limit, self._rates.remaining(scope.value)
 
 
@@ -203,9 +205,9 @@ async def admin_only(connection: AnyConnection, _handler: BaseRouteHandler) -> N
     """Accept full-admin keys.
 
     Raises:
-        NotAuthorizedException: a missing or unknown key (401).
-        PermissionDeniedException: a known key that is not full-admin (403).
-        TooManyRequestsException: the limit is exceeded, or it is one of many wrong keys (429).
+        NotAuthorizedException: the key is missing or unknown (401).
+        PermissionDeniedException: the key is valid but not full-admin (403).
+        TooManyRequestsException: the rate limit, or the limit for wrong keys, is exceeded (429).
     """
     _require(connection, {Scope.FULL_ADMIN})
 
@@ -216,16 +218,16 @@ async def admin_or_reader(connection: AnyConnection, _handler: BaseRouteHandler)
 
 
 async def reporters_only(connection: AnyConnection, _handler: BaseRouteHandler) -> None:
-    """Accept ingest and full-admin keys, without a limit; else raises like `admin_only`."""
+    """Accept ingest and full-admin keys, without a rate limit; else raises like `admin_only`."""
     _scope_of(connection, {Scope.FULL_ADMIN, Scope.INGEST}, audited=False)
 
 
 def _require(connection: AnyConnection, scopes: set[Scope]) -> None:
     keys: AdminKeys = connection.app.state.admin_keys
     scope = _scope_of(connection, scopes, audited=True)
-    limit, left = keys.count_request(scope)
-    connection.state[RATE_LIMIT_STATE] = (limit, max(left, 0))
-    if left < 0:
+    limit, remaining = keys.count_request(scope)
+    connection.state[RATE_LIMIT_STATE] = (limit, max(remaining, 0))
+    if remaining < 0:
         raise TooManyRequestsException("Rate limit exceeded", headers={**_NEXT_MINUTE})
 
 
@@ -253,19 +255,20 @@ def count_failure(connection: AnyConnection, secret: str) -> None:
     """Count a wrong key or cookie.
 
     Raises:
-        TooManyRequestsException: it is one of many (429).
+        TooManyRequestsException: there were too many (429).
     """
     keys: AdminKeys = connection.app.state.admin_keys
-    # Only who sends wrong keys is refused for them: behind a proxy, an address is everybody's.
+    # Requests with a valid key are never refused for the wrong keys of their address: behind a
+    # proxy that is not trusted, all clients have the same address.
     if keys.count_failure(secret, keys.addresses.of(connection.scope)):
         raise TooManyRequestsException("Too many wrong keys", headers={**_NEXT_MINUTE})
 
 
 def check_own_page(connection: AnyConnection) -> None:
-    """Require that a request comes from the console's own pages.
+    """Require that a request was sent by the console's own pages.
 
     Raises:
-        PermissionDeniedException: it does not (403).
+        PermissionDeniedException: it was not (403).
     """
     keys: AdminKeys = connection.app.state.admin_keys
     scope: Any = connection.scope
@@ -277,13 +280,13 @@ def check_own_page(connection: AnyConnection) -> None:
 
 def _scope_of_session(connection: AnyConnection, keys: AdminKeys) -> Scope | None:
     host = connection.headers.get("host", "")
-    found = sessions.cookie_of(connection.cookies, host, keys.public_url)
-    if found is None:
+    cookie = sessions.cookie_of(connection.cookies, host, keys.public_url)
+    if cookie is None:
         return None
-    name, value = found
+    name, value = cookie
     scope, renewed = keys.session(value)
     if scope is None:
-        # What ended by itself was right once, and is no guess.
+        # An expired cookie was valid once, so it does not count as a guess.
         if renewed is None:
             count_failure(connection, value)
         return None

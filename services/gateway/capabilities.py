@@ -1,4 +1,4 @@
-"""The spec's degradation table with its current values, put together of what the services know."""
+"""The capabilities of the spec's degradation table, with their current state."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ from hogsend.contract.provisioning import (
 from hogsend.contract.registry import Reply
 from hogsend.service.metrics import FAILURES
 from hogsend.transport.connection import Connection
-from services.gateway import intake, provisioner
+from services.gateway import provisioner
+from services.gateway.webhook_findings import (
+    SignaturesFinding,
+    secret_finding,
+    signatures_finding,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -45,58 +50,63 @@ ORDER: tuple[CapabilityName, ...] = (
 )
 
 
-async def known(
+async def query(
     bus: Connection, *, secret_missing: bool, signatures_required: bool
 ) -> tuple[Capabilities, Diagnosis | None]:
-    """Every capability, and the diagnosis they come from if the provisioner answered.
+    """Query every capability from the services that provide it.
 
-    Those of a service that does not answer are `unknown`.
+    Capabilities of a service that does not reply are `unknown`.
 
     Args:
-        bus: to ask the services.
-        secret_missing: whether this gateway is closed because there is no webhook secret.
-        signatures_required: whether it refuses webhooks that are not signed.
+        bus: connection to the services.
+        secret_missing: whether this gateway refuses webhooks because it has no secret.
+        signatures_required: whether this gateway refuses webhooks that are not signed.
+
+    Returns:
+        The capabilities, and the provisioner's diagnosis if it replied.
     """
     analytics, diagnosis = await asyncio.gather(
-        _answer(bus.request(ANALYTICS_CAPABILITIES, Empty())),
-        _answer(provisioner.ask(bus, PROVISIONER_DIAGNOSE, Empty(), deadline=DIAGNOSIS_SECONDS)),
+        _reply_or_error(bus.request(ANALYTICS_CAPABILITIES, Empty())),
+        _reply_or_error(
+            provisioner.request(bus, PROVISIONER_DIAGNOSE, Empty(), deadline=DIAGNOSIS_SECONDS)
+        ),
     )
     rows = (
         [_unknown(name, "analytics", analytics) for name in OF_ANALYTICS]
         if isinstance(analytics, HogsendError)
         else analytics.capabilities
     )
-    found = {one.name: one for one in rows}
+    by_name = {capability.name: capability for capability in rows}
     if isinstance(diagnosis, HogsendError):
         for name in ORDER:
-            found.setdefault(name, _unknown(name, "provisioner", diagnosis))
+            by_name.setdefault(name, _unknown(name, "provisioner", diagnosis))
     else:
-        found["eventsIn"] = _events_in(
-            intake.webhook_secret(diagnosis.webhook_secret, missing=secret_missing),
+        by_name["eventsIn"] = _events_in(
+            secret_finding(diagnosis.webhook_secret, missing=secret_missing),
             diagnosis.destination,
-            intake.signatures(diagnosis, required=signatures_required),
+            signatures_finding(diagnosis, required=signatures_required),
         )
-        found["loopProvisioning"] = _provisioning(diagnosis)
-    known = Capabilities([found[name] for name in ORDER])
-    return known, None if isinstance(diagnosis, HogsendError) else diagnosis
+        by_name["loopProvisioning"] = _provisioning(diagnosis)
+    capabilities = Capabilities([by_name[name] for name in ORDER])
+    return capabilities, None if isinstance(diagnosis, HogsendError) else diagnosis
 
 
 async def person_reads(bus: Connection) -> Capability:
-    """Whether the service that reads persons can; `unknown` when it does not answer."""
+    """Query whether analytics can read persons; `unknown` when it does not reply."""
     name: CapabilityName = "personReads"
-    answer = await _answer(bus.request(ANALYTICS_CAPABILITIES, Empty()))
-    if isinstance(answer, HogsendError):
-        return _unknown(name, "analytics", answer)
-    (found,) = (one for one in answer.capabilities if one.name == name)
-    return found
+    reply = await _reply_or_error(bus.request(ANALYTICS_CAPABILITIES, Empty()))
+    if isinstance(reply, HogsendError):
+        return _unknown(name, "analytics", reply)
+    (capability,) = (row for row in reply.capabilities if row.name == name)
+    return capability
 
 
-async def _answer(asking: Awaitable[Reply]) -> Reply | Unavailable | Forbidden:
-    """What is answered, or why there is no answer."""
+async def _reply_or_error(request: Awaitable[Reply]) -> Reply | Unavailable | Forbidden:
+    """Return the reply, or the error that explains why there is no reply."""
     try:
-        return await asking
+        return await request
     except (Unavailable, Forbidden) as error:
-        # The response itself reports it, too.
+        # Logged at debug only, because the HTTP response reports it as well.
         FAILURES.labels("capabilities", error.code).inc()
         log.debug("capabilities are not known", reason=str(error))
         return error
@@ -112,10 +122,12 @@ def _unknown(name: CapabilityName, service: str, error: HogsendError) -> Capabil
 
 
 def _events_in(
-    secret: SecretFinding, destination: DestinationFinding, signatures: intake.SignaturesFinding
+    secret: SecretFinding,
+    destination: DestinationFinding,
+    signatures: SignaturesFinding,
 ) -> Capability:
     name: CapabilityName = "eventsIn"
-    # It was changed in PostHog, and delivers all the same.
+    # Changed in PostHog, but still delivering.
     drifted = destination.state == "drifted" and not destination.stopped
     for finding, is_fine in (
         (secret, secret.state == "present"),
@@ -155,7 +167,7 @@ def _provisioning(diagnosis: Diagnosis) -> Capability:
     name: CapabilityName = "loopProvisioning"
     finding = diagnosis.provisioning
     if finding.state == "possible":
-        return Capability(name=name, state="on", reason="Nothing stands in the way.")
+        return Capability(name=name, state="on", reason="Provisioning is possible.")
     return Capability(
         name=name,
         state="off" if finding.state == "refused" else "unknown",

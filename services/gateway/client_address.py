@@ -1,4 +1,4 @@
-"""Whose request this is: the client's address, seen through the proxies that are trusted."""
+"""Finds the address of a request's client, also behind trusted proxies."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
-"""Addresses of IPv4 as a socket of IPv6 gives them."""
+"""IPv4-mapped addresses: the form in which an IPv6 socket reports IPv4 clients."""
 _IPV4_BITS = (1 << 32) - 1
 _FORWARDED_FOR = re.compile(r'\bfor\s*=\s*("(?:[^"\\]|\\.)*"|[^;,\s]*)', re.IGNORECASE)
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([^:]*):\d+")
 
 
 class ClientAddresses:
-    """Finds clients' addresses.
+    """Finds the addresses of clients.
 
-    A trusted proxy's `X-Forwarded-For`, or `Forwarded` (RFC 7239), is read from the right, since
-    every proxy adds to it there: the first address that no trusted proxy has is the client's. What
-    is further left may be made up by anybody.
+    The `X-Forwarded-For` or `Forwarded` (RFC 7239) header of a trusted proxy is read from the
+    right, where each proxy appends the address that connected to it. The first address that is not
+    a trusted proxy's is the client's. Entries further left may be forged.
     """
 
     def __init__(self, trusted: Iterable[str] = ()) -> None:
         """Trust proxies in these networks, for example `10.0.0.0/8`.
 
         Raises:
-            ValueError: one is no address or network.
+            ValueError: an entry is not an address or network.
         """
         self._trusted: list[Network] = [parse_network(text) for text in trusted]
 
     def of(self, scope: Scope) -> str:
-        """Give the address of a request's client; empty when the server does not know it."""
+        """Return the address of a request's client, or an empty text if the server has none."""
         client: Any = scope.get("client")
         peer = _parsed(client[0]) if client else None
         if peer is None:
@@ -45,21 +45,21 @@ class ClientAddresses:
             return str(peer)
         lists, standard = _header_values(scope)
         if lists and standard and lists != standard:
-            # One of them came from the client, and which one only the proxy knows.
+            # One of the two headers was sent by the client, and it is unknown which one.
             return str(peer)
         return str(self._first_untrusted(peer, lists or standard))
 
-    def _first_untrusted(self, peer: Address, named: Sequence[str]) -> Address:
-        found = peer
-        for text in reversed(named):
+    def _first_untrusted(self, peer: Address, entries: Sequence[str]) -> Address:
+        client = peer
+        for text in reversed(entries):
             address = _parsed(text)
             if address is None:
-                # For example `unknown`: the proxy that wrote it is as far as can be seen.
-                return found
-            found = address
-            if not self._trusts(found):
+                # For example `unknown`. The proxy that wrote it is the last known address.
+                return client
+            client = address
+            if not self._trusts(client):
                 break
-        return found
+        return client
 
     def _trusts(self, address: Address) -> bool:
         return any(address in network for network in self._trusted)
@@ -69,7 +69,8 @@ def parse_network(text: str) -> Network:
     """Read an address or a network of proxies.
 
     Raises:
-        ValueError: it is none, or everybody's; says what to write, and repeats no part of it.
+        ValueError: it is neither, or covers every address. The message does not repeat the text,
+            which might be a secret.
     """
     try:
         network = ipaddress.ip_network(text)
@@ -78,7 +79,7 @@ def parse_network(text: str) -> Network:
             "an entry is not an address or network; write for example 10.0.0.0/8 or 192.0.2.7"
         ) from None
     if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
-        # As clients of a socket of IPv6 are seen, which are looked up as what they are.
+        # Clients are compared by their IPv4 addresses, so a mapped network is converted, too.
         start = int(network.network_address) & _IPV4_BITS
         network = ipaddress.IPv4Network((start, network.prefixlen - _MAPPED.prefixlen))
     if not network.prefixlen:
@@ -89,8 +90,11 @@ def parse_network(text: str) -> Network:
     return network
 
 
-def counted_as(address: str) -> str:
-    """Give what an address is counted as: a whole /64 of IPv6, which one customer has."""
+def client_key(address: str) -> str:
+    """Return the key by which an address is rate limited.
+
+    For IPv6 it is the /64 network, because one customer usually has a whole /64.
+    """
     parsed = _parsed(address)
     if isinstance(parsed, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((parsed, 64), strict=False))
@@ -110,12 +114,12 @@ def _header_values(scope: Scope) -> tuple[list[str], list[str]]:
 
 def _elements(value: str) -> Iterator[str]:
     for element in value.split(","):
-        found = _FORWARDED_FOR.search(element)
-        yield found[1].strip('"') if found else "unknown"
+        match = _FORWARDED_FOR.search(element)
+        yield match[1].strip('"') if match else "unknown"
 
 
 def _bare(text: str) -> str:
-    """Take away a port, and the brackets of IPv6."""
+    """Remove a port, and the brackets of IPv6."""
     with_port = _WITH_PORT.fullmatch(text)
     return (with_port[1] or with_port[2]) if with_port else text
 

@@ -1,4 +1,4 @@
-"""Bodies that a client or a proxy compressed (RFC 9110, 8.4): gzip is decoded, nothing else is."""
+"""Decodes request bodies that a client or proxy compressed with gzip (RFC 9110, 8.4)."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ GZIP = frozenset({b"gzip", b"x-gzip"})
 
 
 class UnsupportedEncoding(HTTPException):
-    """The body is encoded in another way than gzip; nothing was accepted."""
+    """The body has a content encoding other than gzip; nothing was accepted."""
 
     status_code = 415
     detail = "Unsupported Content-Encoding: send the body as it is, or with gzip"
 
 
 class Gunzip:
-    """Decodes one body as it arrives, and never holds more than the limit of it."""
+    """Decodes one body while it arrives, with at most `limit` decoded bytes in memory."""
 
     def __init__(self, limit: int) -> None:
-        """Expect a body of at most `limit` bytes once it is decoded."""
+        """Expect a body of at most `limit` bytes after decoding."""
         self._limit = limit
-        # What cannot be compressed becomes a little larger (RFC 1951, 3.2.4).
-        self._most_encoded = limit + limit // 64 + 1024
+        # Data that cannot be compressed becomes a little larger (RFC 1951, 3.2.4).
+        self._max_encoded = limit + limit // 64 + 1024
         self._encoded = 0
         self._decoded = 0
         self._member = zlib.decompressobj(GZIP_BITS)
@@ -41,17 +41,17 @@ class Gunzip:
         """Decode the next bytes of the body.
 
         Raises:
-            RequestEntityTooLarge: the body is larger than the limit, decoded or as it comes: there
-                is gzip without end that decodes to nothing.
-            MalformedBodyError: this is not gzip.
+            RequestEntityTooLarge: the body is larger than the limit, decoded or encoded. The
+                encoded size has a limit because endless gzip data may decode to nothing.
+            MalformedBodyError: the data is not gzip.
         """
         self._encoded += len(data)
-        if self._encoded > self._most_encoded:
+        if self._encoded > self._max_encoded:
             raise RequestEntityTooLarge
         pieces = []
         while data:
             if self._member.eof:
-                # gzip allows several members, one after the other (RFC 1952, 2.2).
+                # A gzip file may consist of several members in sequence (RFC 1952, 2.2).
                 self._member = zlib.decompressobj(GZIP_BITS)
             self._started = True
             try:
@@ -68,14 +68,17 @@ class Gunzip:
         """Check that the body was complete.
 
         Raises:
-            MalformedBodyError: it was not.
+            MalformedBodyError: the gzip data ends early.
         """
         if self._started and not self._member.eof:
             raise MalformedBodyError
 
 
 def with_content_decoding(app: ASGIApp, max_bytes: int) -> ASGIApp:
-    """Wrap `app` so that it reads gzip bodies decoded, up to `max_bytes`; others answer 415."""
+    """Wrap `app` so that it reads gzip bodies decoded, up to `max_bytes`.
+
+    Requests with another content encoding are answered 415 when their body is read.
+    """
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -92,7 +95,7 @@ def with_content_decoding(app: ASGIApp, max_bytes: int) -> ASGIApp:
             message = await receive()
             if message["type"] != "http.request":
                 return message
-            # Raised where the body is read: a wrong key is answered 401 before.
+            # Raised when the body is read, so that a wrong key is answered 401 first.
             if gunzip is None:
                 raise UnsupportedEncoding
             body = gunzip.decode(message["body"])

@@ -1,4 +1,4 @@
-"""Correlation: the id of a request goes along with every message and log line it causes."""
+"""Adds a request's id to every message and log line that the request causes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How much memory JSON bodies take once they are decoded, until their requests are answered.
+"""Limits the memory of decoded JSON bodies until their requests are answered.
 
-What a body takes as text is bounded by `body_budget`; decoded it may be 36 times as much.
+`body_budget` limits the memory of encoded bodies. A decoded body may take 36 times as much.
 """
 
 from __future__ import annotations
@@ -9,31 +9,32 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from hogsend.service.request_memory import RequestMemory
 
-_TAKEN_STATE = "decoded_bytes"
+_RESERVED_STATE = "decoded_bytes"
+"""Key of the request's state: bytes that are reserved for its decoded body."""
 
 
 class DecodedBodies:
-    """The decoded bodies of all requests."""
+    """Reserves memory for the decoded bodies of all requests."""
 
     def __init__(self) -> None:
         self.memory = RequestMemory()
 
     async def admit(self, scope: Scope, body: bytes) -> None:
-        """Wait until there is memory to decode a request's body.
+        """Wait until the decoded body of a request fits into memory, and reserve the memory.
 
         Raises:
-            TooLarge: it would take more than all may.
+            TooLarge: this body alone would exceed the limit for all bodies.
         """
-        scope["state"][_TAKEN_STATE] = await self.memory.admit(body)
+        scope["state"][_RESERVED_STATE] = await self.memory.admit(body)
 
-    def freed_by(self, app: ASGIApp) -> ASGIApp:
-        """Wrap `app` so that a request's memory is free again once it is answered."""
+    def released_after(self, app: ASGIApp) -> ASGIApp:
+        """Wrap `app` so that a request's memory is released once it is answered."""
 
         async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
             try:
                 await app(scope, receive, send)
             finally:
-                if taken := scope.get("state", {}).pop(_TAKEN_STATE, 0):
-                    self.memory.release(taken)
+                if reserved := scope.get("state", {}).pop(_RESERVED_STATE, 0):
+                    self.memory.release(reserved)
 
         return wrapped

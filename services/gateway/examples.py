@@ -1,6 +1,7 @@
-"""What the OpenAPI document has besides types: headers, and an example of every body.
+"""Adds headers, and an example of every body, to the OpenAPI document.
 
-Examples are in `examples.json`, by operation and status; a test holds them against the schemas.
+The examples are in `examples.json`, by operation id and status. A test validates them against the
+schemas.
 """
 
 from __future__ import annotations
@@ -25,26 +26,26 @@ Examples: TypeAlias = dict[str, dict[str, Any]]
 
 @cache
 def examples() -> Examples:
-    """Bodies by operation id, and by status or `REQUEST`."""
+    """Return example bodies by operation id, and by status or `REQUEST`."""
     path = Path(__file__).with_suffix(".json")
     return msgspec.json.decode(path.read_bytes(), type=Examples)
 
 
 @dataclass
 class BodyExample(Example):
-    """A body as it is; Litestar leaves out what is null."""
+    """An example whose null values are kept. Litestar's own `Example` omits them."""
 
     def to_schema(self) -> dict[str, Any]:
-        """Show the body."""
+        """Return the example as OpenAPI describes it."""
         return {"value": self.value}
 
 
 @dataclass
 class DescribedOperation(Operation):
-    """An operation whose answers have their headers, and whose bodies an example."""
+    """An operation with described response headers and with examples of its bodies."""
 
     def __post_init__(self) -> None:
-        """Add them."""
+        """Add the headers and the examples."""
         for status, response in (self.responses or {}).items():
             if isinstance(response, OpenAPIResponse):
                 response.headers = {
@@ -57,7 +58,7 @@ class DescribedOperation(Operation):
 
 
 def add_examples(app: Litestar) -> None:
-    """Let the app's document have them; called before it is asked for."""
+    """Have all routes described by `DescribedOperation`. Call before the document is generated."""
     for route in app.routes:
         if isinstance(route, HTTPRoute):
             for handler, _ in route.route_handler_map.values():

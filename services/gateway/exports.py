@@ -1,4 +1,4 @@
-"""Exports of a person: pages that ingest answers, as one JSON document that is never held whole."""
+"""Exports of a person: streams pages of ingest as one JSON document, without buffering it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from services.gateway.timestamps import format_milliseconds
 
 
 async def document(bus: Connection, contact_id: UUID, contact: ExportPage) -> AsyncIterator[bytes]:
-    """Write everything about a person, piece by piece.
+    """Yield the document with everything about a person, in pieces.
 
-    A page that finds nothing writes a line break, so that no proxy takes the connection for dead.
-    An error ends it in the middle of the document; what ends with `complete` is whole.
+    An empty page yields a line break, so that no proxy closes the connection as idle. An error ends
+    the document in the middle. A document that ends with `complete` is complete.
 
     Args:
-        bus: where ingest is asked.
-        contact_id: whose data is wanted.
-        contact: the part that is asked for first, before anything is answered.
+        bus: connection to ingest.
+        contact_id: the person's contact.
+        contact: page of the first part, which the caller requests before it starts the response.
 
     Raises:
-        HogsendError: ingest cannot be asked, or the contact was erased meanwhile.
+        HogsendError: ingest does not reply, or the contact was erased meanwhile.
     """
     now = msgspec.json.encode(format_milliseconds(datetime.now(UTC)))
     yield b'{"exportedAt":' + now + b',"contact":' + bytes(contact.items[0])
@@ -45,15 +45,15 @@ async def document(bus: Connection, contact_id: UUID, contact: ExportPage) -> As
 async def pages(
     bus: Connection, contact_id: UUID, part: Part, *, only_count: bool = False
 ) -> AsyncIterator[ExportPage]:
-    """Ask for all pages of a part, one after another.
+    """Request and yield all pages of a part, one at a time.
 
     Raises:
-        HogsendError: ingest cannot be asked, or there is no such contact.
+        HogsendError: ingest does not reply, or the contact does not exist.
     """
     after: str | None = None
     while True:
-        wanted = ExportContact(contact_id=contact_id, part=part, after=after, only_count=only_count)
-        page = await bus.request(INGEST_EXPORT, wanted)
+        query = ExportContact(contact_id=contact_id, part=part, after=after, only_count=only_count)
+        page = await bus.request(INGEST_EXPORT, query)
         yield page
         if page.next is None:
             return

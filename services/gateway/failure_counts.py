@@ -1,4 +1,4 @@
-"""Counts failures by client, a minute at a time, in bounded memory."""
+"""Counts failures of each client within a minute, in bounded memory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Callable, Hashable
 
 WINDOW_SECONDS = 60.0
 MAX_ENTRIES = 10_000
-"""More than that are forgotten, the oldest first: who has so many addresses needs no counting."""
+"""Clients to remember. Beyond it the oldest are dropped: an attacker with so many addresses could
+not be stopped by counting them."""
 
 
 class FailureCounts:
-    """How often each client failed within a minute."""
+    """The number of failures of each client within a minute."""
 
     def __init__(
         self,
@@ -28,22 +29,22 @@ class FailureCounts:
         self._counts: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
 
     def __len__(self) -> int:
-        """Of how many a count is kept."""
+        """Return how many clients have a count."""
         return len(self._counts)
 
-    def is_over(self, who: Hashable) -> bool:
-        """Whether a client has failed too often within a minute."""
-        began, count = self._counts.get(who, (0.0, 0))
-        return count >= self._limit and self._clock() < began + WINDOW_SECONDS
+    def is_over(self, client: Hashable) -> bool:
+        """Whether a client has failed as often as the limit within a minute."""
+        started_at, count = self._counts.get(client, (0.0, 0))
+        return count >= self._limit and self._clock() < started_at + WINDOW_SECONDS
 
-    def add(self, who: Hashable) -> int:
-        """Count a failure, and give how many that makes within this minute."""
+    def add(self, client: Hashable) -> int:
+        """Count a failure, and return the client's failures within this minute."""
         now = self._clock()
-        began, count = self._counts.get(who, (now, 0))
-        if now >= began + WINDOW_SECONDS:
-            began, count = now, 0
-            self._counts.pop(who, None)
-        self._counts[who] = (began, count + 1)
+        started_at, count = self._counts.get(client, (now, 0))
+        if now >= started_at + WINDOW_SECONDS:
+            started_at, count = now, 0
+            self._counts.pop(client, None)
+        self._counts[client] = (started_at, count + 1)
         if len(self._counts) > self._max_entries:
             self._counts.popitem(last=False)
         return count + 1

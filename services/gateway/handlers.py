@@ -1,4 +1,4 @@
-"""What the gateway consumes and publishes on the bus. What it answers over HTTP is in `routes`."""
+"""The subjects that the gateway publishes and subscribes to. Its HTTP routes are in `routes`."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ router.publishes(WEBHOOK_ACCEPTED, WEBHOOK_ACCEPTED_IN_ORDER, ADMIN_REQUEST_AUDI
 async def credential_changed(
     change: CredentialChanged, watcher: Injected[CredentialWatcher]
 ) -> None:
-    """Ask for the webhook secret and the signing keys again."""
+    """Request the webhook secret and the signing keys again."""
     watcher.changed(change)

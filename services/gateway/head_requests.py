@@ -1,4 +1,4 @@
-"""`HEAD` of the health routes, which monitors and load balancers send."""
+"""Answers `HEAD` on the health routes, because monitors and load balancers send it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ PROBES = frozenset({"/v1/health", "/livez", "/readyz"})
 
 
 def with_head_requests(app: ASGIApp) -> ASGIApp:
-    """Wrap `app` so that it answers `HEAD` as `GET`, without the body (RFC 9110, 9.3.2).
+    """Wrap `app` so that the health routes answer `HEAD` like `GET` without body (RFC 9110, 9.3.2).
 
-    Elsewhere `HEAD` stays unknown: a stream of events would begin without a reader.
+    Other routes do not support `HEAD`: the live events would start a stream that is never read.
     """
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,6 +1,6 @@
-"""Requests whose `Host` names no host are refused (RFC 9112, 3.2).
+"""Refuses requests with an invalid `Host` header (RFC 9112, 3.2).
 
-Routes and Litestar make URLs of it, which fails for what is none.
+Litestar and some routes build URLs from the header, which would fail with an invalid one.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _BODY = msgspec.json.encode(ErrorBody("Invalid host header"))
 
 @lru_cache(maxsize=64)
 def is_host(value: bytes) -> bool:
-    """Whether the value of a `Host` header names a host, perhaps with a port, or nothing at all."""
-    found = _HOST.fullmatch(value)
-    if found is None or int(found[2] or 0) > _LARGEST_PORT:
+    """Whether a `Host` header's value is a host with an optional port. An empty value is valid."""
+    match = _HOST.fullmatch(value)
+    if match is None or int(match[2] or 0) > _LARGEST_PORT:
         return False
     try:
-        return found[1] is None or bool(IPv6Address(found[1].decode()))
+        return match[1] is None or bool(IPv6Address(match[1].decode()))
     except ValueError:
         return False
 
 
 def with_valid_host(app: ASGIApp) -> ASGIApp:
-    """Wrap `app` so that it sees at most one `Host`, which is one; others are answered 400."""
+    """Wrap `app` so that requests with an invalid `Host`, or several, are answered 400."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:

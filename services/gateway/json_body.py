@@ -1,4 +1,4 @@
-"""JSON bodies: what is repaired in them, and what is refused as not JSON."""
+"""Decodes JSON request bodies: repairs what clients commonly get wrong, and explains refusals."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hogsend.contract.json_text import NOT_JSON, is_too_deep, repaired_json
 from hogsend.contract.mismatch import Mismatch
 
 REQUIRED = "Required"
-"""The problem of a body without a field that it must have."""
+"""Error message for a missing required field."""
 
 TOO_DEEP = "nested too deeply"
-"""The problem of a body nested deeper than services decode; further in it may be no JSON."""
+"""Error message for a body nested deeper than services decode. It may be invalid JSON deeper in."""
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class MalformedBodyError(Exception):
 
 
 class InvalidBodyError(Exception):
-    """The body is JSON of another shape; `path` leads to what is wrong in it."""
+    """The body is JSON that does not match the expected type; `path` leads to the wrong value."""
 
     def __init__(self, problem: str, path: list[str] | None = None) -> None:
         super().__init__(problem)
@@ -35,11 +35,11 @@ class InvalidBodyError(Exception):
 
 
 def decode_json(body: bytes, type: type[T]) -> T:
-    """Decode a body, without a byte order mark and with its lone surrogates replaced.
+    """Decode a body. A byte order mark is removed, and lone surrogates are replaced.
 
     Raises:
-        MalformedBodyError: it is not JSON, or not UTF-8.
-        InvalidBodyError: it is JSON that does not match `type`.
+        MalformedBodyError: the body is not JSON, or not UTF-8.
+        InvalidBodyError: the body is JSON that does not match `type`.
     """
     body = repaired_json(body)
     if is_too_deep(body):
@@ -47,29 +47,29 @@ def decode_json(body: bytes, type: type[T]) -> T:
     try:
         decoded = _decode(body)
     except NOT_JSON as error:
-        raise InvalidBodyError(why_not_taken(body, error)) from None
+        raise InvalidBodyError(why_not_decoded(body, error)) from None
     try:
         return msgspec.convert(decoded, type)
     except msgspec.ValidationError as error:
         raise _invalid(Mismatch.of(error)) from None
 
 
-def why_not_taken(body: bytes, error: Exception) -> str:
-    """Say why msgspec failed to decode a body though it is JSON (correction C10).
+def why_not_decoded(body: bytes, error: Exception) -> str:
+    """Return why msgspec could not decode a body that is valid JSON (correction C10).
 
     Raises:
-        MalformedBodyError: it is not JSON, or not UTF-8.
+        MalformedBodyError: the body is not JSON, or not UTF-8.
     """
     if isinstance(error, RecursionError):
         return TOO_DEEP
     try:
-        # Python reads no integer of more than 4300 digits, and calls it wrong in the same way.
+        # `parse_int` avoids Python's limit of 4300 digits, which also raises ValueError.
         json.loads(body.decode(), parse_constant=_no_constant, parse_int=len)
     except RecursionError:
         return TOO_DEEP
     except ValueError:
         raise MalformedBodyError from None
-    # JSON's grammar knows no largest number.
+    # JSON's grammar has no largest number, so such a body is JSON although msgspec rejects it.
     return Mismatch.of(error).reason.removeprefix("JSON is malformed: ")
 
 
@@ -80,5 +80,5 @@ def _invalid(mismatch: Mismatch) -> InvalidBodyError:
 
 
 def _no_constant(name: str) -> None:
-    # Python takes NaN and Infinity, which are not JSON.
+    # Python accepts NaN and Infinity, which are not JSON.
     raise ValueError(name)

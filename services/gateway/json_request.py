@@ -1,4 +1,4 @@
-"""Requests with a JSON body, as the routes take them."""
+"""The request class of all routes, which decodes JSON bodies itself."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from services.gateway.json_body import decode_json
 
 
 class JSONRequest(Request[Any, Any, Any]):
-    """A request whose body Litestar does not decode.
+    """A request whose JSON body is decoded by `decode_json` instead of Litestar.
 
-    It calls too much of JSON malformed, and takes 0 for false and "1" for true.
+    Litestar reports some valid JSON as malformed, and accepts 0 for false and "1" for true.
     """
 
     async def json(self) -> Any:
-        """Decode the body as the type of the handler's `data`; raises like `decode_json`.
+        """Decode the body as the type of the handler's parameter `data`.
 
         Raises:
-            TooLarge: decoded it would take too much memory.
+            TooLarge: the decoded body would take too much memory.
+            MalformedBodyError: see `decode_json`.
+            InvalidBodyError: see `decode_json`.
         """
         data = self.route_handler.parsed_fn_signature.parameters["data"]
         body = await self.body()

@@ -1,7 +1,7 @@
-"""The socket the gateway listens on, and how many connections it may have.
+"""The socket that the gateway listens on, and the number of connections it may accept.
 
-The socket is opened here and not by Granian, which would silently share a port that is taken
-(`SO_REUSEPORT`), accept 128 connections at most, and not take a socket over from a supervisor.
+The socket is opened here, not by Granian. Granian would silently share a port that is in use
+(`SO_REUSEPORT`), have a backlog of 128 connections only, and not accept a supervisor's socket.
 """
 
 from __future__ import annotations
@@ -19,37 +19,38 @@ from hogsend.contract.errors import CannotStart
 log = structlog.get_logger(__name__)
 
 BACKLOG = 4096
-"""Connections that wait to be accepted; the kernel allows `net.core.somaxconn`, usually as many."""
+"""Connections that wait to be accepted. The kernel caps it at `net.core.somaxconn`, often 4096."""
 BUFFER_BYTES = 128 * 1024
-"""What the kernel keeps for a connection in each direction; twice as much at most, on Linux."""
-PASSED_ON = "HOGSEND_LISTEN_FD"
-"""Variable with the descriptor of the socket that `hogsend up` passes on."""
+"""Kernel buffer of a connection in each direction. Linux uses up to twice as much."""
+INHERITED_SOCKET = "HOGSEND_LISTEN_FD"
+"""Environment variable: descriptor of the socket that `hogsend up` passes to the gateway."""
 SYSTEMD_DESCRIPTOR = 3
-"""Where systemd puts the first socket it passes on (`sd_listen_fds(3)`)."""
+"""Descriptor of the first socket that systemd passes (`sd_listen_fds(3)`)."""
 OWN_DESCRIPTORS = 256
-"""Files for everything but connections of clients: NATS, the spool, logs, libraries."""
-FEWEST_CONNECTIONS = 1024
-"""With fewer, anybody stops a gateway by opening connections."""
-WANTED_DESCRIPTORS = 1 << 17
-"""As many as are asked for; a limit that is higher is left alone."""
+"""Descriptors reserved for everything except clients: NATS, the spool, logs, libraries."""
+MIN_CONNECTIONS = 1024
+"""With a lower limit, a single client could occupy every connection."""
+TARGET_DESCRIPTORS = 1 << 17
+"""Limit for open files that is set if the system allows it. A higher limit is not changed."""
 
 
 def listening_socket(
     host: str, port: int, *, share: bool, unread_seconds: float, environment: Mapping[str, str]
 ) -> socket.socket:
-    """Take the socket that a supervisor passes on, or else open one.
+    """Return the socket that a supervisor passed to this process, or else open one.
 
     Args:
-        host: where to listen.
-        port: the same.
-        share: whether other processes may listen there, too; the kernel gives each its part.
-        unread_seconds: a client that takes nothing of its answer for so long is cut off.
-        environment: of this process, which says what was passed on.
+        host: address to listen on.
+        port: port to listen on.
+        share: whether other processes may listen on the same port. The kernel then distributes
+            connections among them.
+        unread_seconds: a client that reads nothing of its response for so long is disconnected.
+        environment: environment of this process, which names a socket that was passed.
 
     Raises:
-        CannotStart: nothing can listen there.
+        CannotStart: the port cannot be listened on.
     """
-    listening = _passed_on(environment)
+    listening = _inherited(environment)
     if listening is None:
         listening = _bound(host, port, share=share)
         listening.listen(BACKLOG)
@@ -60,50 +61,50 @@ def listening_socket(
 def port_for_workers(
     host: str, port: int, *, share: bool, environment: Mapping[str, str]
 ) -> socket.socket:
-    """Take a port that several workers are to listen on, each by `join`.
+    """Reserve a port on which several workers then listen, each by `join`.
 
     Args:
-        host: where they listen.
-        port: the same.
-        share: whether other gateways may listen there, too.
-        environment: of this process; what a supervisor passes on is taken instead.
+        host: address on which they listen.
+        port: port on which they listen.
+        share: whether other gateways may listen on the same port.
+        environment: environment of this process. A socket that a supervisor passed is used instead.
 
     Raises:
-        CannotStart: nothing can listen there.
+        CannotStart: the port cannot be listened on.
     """
-    if (listening := _passed_on(environment)) is not None:
+    if (listening := _inherited(environment)) is not None:
         return listening
-    taken = _bound(host, port, share=share)
+    reserved = _bound(host, port, share=share)
     if sys.platform == "linux":
-        # Bound before it may be shared, so that a port that is taken is refused. Never listened on,
-        # so that it gets no connection; and no longer reusable, so that the port is this gateway's
-        # even while no worker listens.
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(share))
+        # SO_REUSEPORT is set only after `bind`, so that a port in use is refused. The socket never
+        # listens, so it gets no connections. SO_REUSEADDR is cleared, so that no other gateway can
+        # bind the port while no worker listens.
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(share))
     else:
-        taken.listen(BACKLOG)
-    return taken
+        reserved.listen(BACKLOG)
+    return reserved
 
 
-def join(taken: socket.socket, *, unread_seconds: float) -> socket.socket:
-    """Listen on a port of `port_for_workers`; connections come from then on.
+def join(reserved: socket.socket, *, unread_seconds: float) -> socket.socket:
+    """Listen on a port that `port_for_workers` reserved. Connections arrive from now on.
 
-    Each worker has a socket of its own, and the kernel deals connections out to them. From one
-    socket that all accept from, the first to wake takes every connection there is. And a socket
-    ends with its worker: connections then go to the others, and none waits for a worker that
-    starts. Workers accept from one nonetheless where a supervisor passes it on, and where the
-    kernel does not deal out (Linux does).
+    Each worker has its own socket, and the kernel distributes connections among the sockets. With
+    one shared socket, the worker that wakes first would accept every pending connection. A worker's
+    socket also ends with it: new connections go to the other workers instead of waiting for the
+    restart. Workers share one socket only if a supervisor passed it, or if the kernel does not
+    distribute connections (only Linux does).
 
     Raises:
-        CannotStart: nothing can listen there.
+        CannotStart: the port cannot be listened on.
     """
-    listening = taken
-    if not taken.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+    listening = reserved
+    if not reserved.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         try:
-            listening = socket.socket(taken.family, socket.SOCK_STREAM)
+            listening = socket.socket(reserved.family, socket.SOCK_STREAM)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            listening.bind(taken.getsockname())
+            listening.bind(reserved.getsockname())
             listening.listen(BACKLOG)
         except OSError as error:
             raise CannotStart(f"a worker cannot listen ({error.strerror})") from error
@@ -112,61 +113,64 @@ def join(taken: socket.socket, *, unread_seconds: float) -> socket.socket:
 
 
 def _prepare(listening: socket.socket, unread_seconds: float) -> None:
-    # Connections inherit all of it. Buffers that grow by themselves take megabytes each.
+    # Connections inherit these options. Without a fixed size, the kernel lets each buffer grow to
+    # megabytes.
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
-    # Linux counts a window that stays closed as unacknowledged.
+    # On Linux this timeout also applies while the client's receive window is closed.
     if sys.platform == "linux":
         listening.setsockopt(
             socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(unread_seconds * 1000)
         )
-    listening.setblocking(False)  # noqa: FBT003 - it has no name
+    listening.setblocking(False)  # noqa: FBT003 - the parameter is positional-only
 
 
-def connection_limit(wanted: int) -> int:
-    """Raise the limit for open files as far as it goes, and give how many connections that allows.
+def connection_limit(configured: int) -> int:
+    """Raise the limit for open files if needed, and return how many connections it allows.
 
     Raises:
-        CannotStart: too few for a gateway.
+        CannotStart: the limit is too low for a gateway.
     """
-    _raise_descriptors()
+    _raise_descriptor_limit()
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = wanted if soft == resource.RLIM_INFINITY else min(wanted, soft - OWN_DESCRIPTORS)
-    if allowed < min(FEWEST_CONNECTIONS, wanted):
+    unlimited = soft == resource.RLIM_INFINITY
+    allowed = configured if unlimited else min(configured, soft - OWN_DESCRIPTORS)
+    if allowed < min(MIN_CONNECTIONS, configured):
         raise CannotStart(
             f"this process may open only {soft} files, and every connection is one: allow at "
-            f"least {FEWEST_CONNECTIONS + OWN_DESCRIPTORS} (`ulimit -n`, LimitNOFILE= of systemd, "
+            f"least {MIN_CONNECTIONS + OWN_DESCRIPTORS} (`ulimit -n`, LimitNOFILE= of systemd, "
             "`ulimits` of Docker)"
         )
-    if allowed < wanted:
+    if allowed < configured:
         log.warning(
             "the limit for open files allows fewer connections than GATEWAY_MAX_CONNECTIONS",
             allowed=allowed,
-            wanted=wanted,
+            configured=configured,
         )
     return allowed
 
 
-def _raise_descriptors() -> None:
+def _raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = hard == resource.RLIM_INFINITY
-    reachable = WANTED_DESCRIPTORS if unlimited else min(hard, WANTED_DESCRIPTORS)
-    while soft != resource.RLIM_INFINITY and soft < reachable:
+    target = TARGET_DESCRIPTORS if unlimited else min(hard, TARGET_DESCRIPTORS)
+    while soft != resource.RLIM_INFINITY and soft < target:
         try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
         except (ValueError, OSError):
-            # macOS has a limit below the one that it names (setrlimit(2)).
-            reachable //= 2
+            # The real limit of macOS is below the hard limit that it reports (setrlimit(2)).
+            target //= 2
         else:
             return
 
 
-def _passed_on(environment: Mapping[str, str]) -> socket.socket | None:
-    """Take the socket that `hogsend up` or systemd passes on, if there is one.
+def _inherited(environment: Mapping[str, str]) -> socket.socket | None:
+    """Return the socket that `hogsend up` or systemd passed to this process, or None.
 
-    It outlives this process, so that connections wait while a gateway is replaced by the next.
+    The supervisor keeps that socket open while one gateway replaces another, so connections wait
+    in its backlog instead of being refused.
     """
-    if text := environment.get(PASSED_ON):
+    if text := environment.get(INHERITED_SOCKET):
         descriptor = int(text) if text.isdecimal() else -1
     elif environment.get("LISTEN_FDS", "0") != "0" and environment.get("LISTEN_PID") == str(
         os.getpid()
@@ -178,9 +182,9 @@ def _passed_on(environment: Mapping[str, str]) -> socket.socket | None:
         listening = socket.socket(fileno=descriptor)
         accepts = listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except (OSError, ValueError) as error:
-        raise CannotStart(f"what was passed on is not a socket ({error})") from error
+        raise CannotStart(f"what the supervisor passed is not a socket ({error})") from error
     if not accepts or listening.family not in {socket.AF_INET, socket.AF_INET6}:
-        raise CannotStart("the socket that was passed on does not listen for TCP")
+        raise CannotStart("the socket that the supervisor passed does not listen for TCP")
     return listening
 
 

@@ -1,8 +1,8 @@
-"""`/livez` on a port of its own: answered while every connection of the gateway's is taken.
+"""Serves `/livez` on a separate port, also while all connections of the main port are in use.
 
-A supervisor restarts what does not answer. It would else restart a gateway that is only full, and
-cut off every client. The event loop answers, as it does everything else here; the port is for the
-supervisor on the same network only.
+A supervisor restarts a process that does not answer. Without this port it would also restart a
+gateway that is merely busy, and disconnect every client. The event loop answers, so a gateway whose
+loop hangs is still restarted. Only the supervisor on the same network should reach this port.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ log = structlog.get_logger(__name__)
 
 PATH = b"/livez"
 REQUEST_SECONDS = 3.0
-"""How long a request may take, and its answer."""
+"""Time limit for a request and its response."""
 REQUEST_BYTES = 8192
 MAX_CONNECTIONS = 64
-"""At the same time; each lasts for `REQUEST_SECONDS` at most."""
+"""Concurrent connections; further ones are closed. Each lasts at most `REQUEST_SECONDS`."""
 
 _BODY = msgspec.json.encode(Liveness())
 
 
 class LivenessListener:
-    """Answers `GET /livez`, and nothing else."""
+    """A minimal HTTP server for `GET /livez`."""
 
     def __init__(self, host: str, port: int) -> None:
-        """Prepare to listen; port 0 is none."""
+        """Prepare to listen. Port 0 turns the listener off."""
         self._host = host
         self._port = port
         self._open = 0
 
     async def serve(self) -> None:
-        """Answer until cancelled; nothing without a port.
+        """Serve until cancelled. Returns at once when the listener is turned off.
 
         Raises:
-            CannotStart: nothing can listen there.
+            CannotStart: the port cannot be listened on.
         """
         if not self._port:
             return
@@ -62,7 +62,7 @@ class LivenessListener:
         try:
             if self._open <= MAX_CONNECTIONS:
                 async with asyncio.timeout(REQUEST_SECONDS):
-                    writer.write(_answer(await reader.readuntil(b"\r\n\r\n")))
+                    writer.write(_response(await reader.readuntil(b"\r\n\r\n")))
                     await writer.drain()
         except (
             OSError,
@@ -70,7 +70,7 @@ class LivenessListener:
             asyncio.IncompleteReadError,
             asyncio.LimitOverrunError,
         ) as error:
-            # Not from a supervisor that only asks whether this process lives.
+            # Not logged above debug: a port scan causes it, too.
             metrics.FAILURES.labels("liveness", type(error).__name__).inc()
             log.debug("a client of the liveness port sent no request", reason=str(error))
         finally:
@@ -78,9 +78,9 @@ class LivenessListener:
             writer.close()
 
 
-def _answer(request: bytes) -> bytes:
-    method, _, rest = request.partition(b" ")
-    target = rest.partition(b" ")[0].partition(b"?")[0]
+def _response(request: bytes) -> bytes:
+    method, _, after_method = request.partition(b" ")
+    target = after_method.partition(b" ")[0].partition(b"?")[0]
     status, body = b"200 OK", _BODY
     if target != PATH:
         status, body = b"404 Not Found", b""

@@ -1,4 +1,4 @@
-"""Query parameters of every route that lists something."""
+"""Query parameters shared by all list routes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the gateway works with, besides its routes."""
+"""The gateway's long-lived objects, which routes and background tasks share."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.size_limit import SizeLimit
 from services.gateway.webhooks.spool.spool import Spool
 from services.gateway.webhooks.webhook_queue import WebhookQueue
+from services.gateway.workers.identity import WorkerIdentity
 from services.gateway.workers.link import Workers
-from services.gateway.workers.place import Place
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The settings, and what is made of them."""
+    """The settings, and the objects that are built from them."""
 
     bus: Connection
     settings: GatewaySettings
@@ -38,15 +38,15 @@ def build_parts(
     bus: Connection,
     settings: GatewaySettings,
     posthog: PostHogSettings,
-    place: Place | None = None,
+    worker: WorkerIdentity | None = None,
 ) -> Parts:
-    """Make the parts of a gateway that publishes and asks over `bus`.
+    """Build the shared objects of a gateway.
 
     Args:
-        bus: to publish and ask on.
-        settings: the gateway's, or a worker's share of them.
-        posthog: PostHog's.
-        place: which worker this process is; None where it is the whole gateway.
+        bus: connection for publishes and requests.
+        settings: the gateway's settings, or a worker's share of them.
+        posthog: the settings of PostHog.
+        worker: which worker this process is; None for a gateway of one process.
     """
     spool = (
         Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_max_bytes else None
@@ -73,5 +73,5 @@ def build_parts(
         size=SizeLimit(bus, settings.webhook_max_bytes),
         spool=spool,
         queue=queue,
-        workers=Workers(queue, place, settings.gateway_workers) if place else Workers(queue),
+        workers=Workers(queue, worker, settings.gateway_workers) if worker else Workers(queue),
     )

@@ -1,6 +1,7 @@
-"""The gateway's process: the gateway itself, or the parent of several (`GATEWAY_WORKERS`).
+"""Starts the gateway's process: the gateway itself, or the parent of several workers.
 
-A parent does not import what only its workers run.
+A parent (`GATEWAY_WORKERS` above 1) does not import the code that only its workers run, to save
+memory.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from hogsend.service.tasks import running
 from services.gateway.listener import port_for_workers
 from services.gateway.liveness import LivenessListener
 from services.gateway.settings import GatewaySettings
+from services.gateway.workers.identity import is_worker
 from services.gateway.workers.parent import Parent, WorkersMetrics
-from services.gateway.workers.place import is_worker
 
 log = structlog.get_logger(__name__)
 
 
 async def run() -> int:
-    """Run until SIGTERM or SIGINT, and give the exit code.
+    """Run until SIGTERM or SIGINT, and return the exit code.
 
     Raises:
-        CannotStart: why it cannot run.
+        CannotStart: the process cannot run; the message names the cause.
     """
     settings = GatewaySettings()
     if settings.gateway_workers > 1 and not is_worker(os.environ):
@@ -51,9 +52,9 @@ async def _run_parent(settings: GatewaySettings) -> int:
     )
     log.info("listening", url=settings.listening_url)
     parent = Parent(settings, observed, port)
-    everything = CollectorRegistry(auto_describe=False)
-    everything.register(WorkersMetrics(parent, asyncio.get_running_loop()))
-    metrics.serve(observed.metrics_host, observed.metrics_port, everything)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(WorkersMetrics(parent, asyncio.get_running_loop()))
+    metrics.serve(observed.metrics_host, observed.metrics_port, registry)
     liveness = LivenessListener(settings.gateway_host, settings.gateway_liveness_port)
     async with running([liveness.serve], on_failure=parent.stop):
         return await parent.run()

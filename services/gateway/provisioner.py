@@ -1,7 +1,7 @@
-"""Asks the provisioner what may take long, and fails as soon as it no longer runs.
+"""Sends long requests to the provisioner, and fails as soon as the provisioner no longer runs.
 
-Its deadlines are PostHog's: 20 s for a diagnosis, a minute for a run. A request should not wait
-that long for a process that has crashed or hangs.
+Their timeouts are long because PostHog may be slow: 20 s for a diagnosis, a minute for a run. A
+client should not wait that long for a process that has crashed or hangs.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.transport.connection import Connection
 
 PROBE_SECONDS = 2.0
-"""How long the provisioner may take to answer that it is running."""
+"""Timeout of a health probe."""
 WATCH_SECONDS = 2.0
-"""How often it is asked meanwhile."""
+"""Interval of the probes while a request is in flight."""
 
 
-async def ask(
+async def request(
     bus: Connection,
     endpoint: Endpoint[Request, Reply],
     message: Request,
     *,
     deadline: float | None = None,
 ) -> Reply:
-    """Ask, and look whether it still runs.
+    """Send a request, and probe the provisioner while waiting for the reply.
 
     Raises:
-        Unavailable: the provisioner does not run, hangs, or stopped before it answered.
-        HogsendError: as `Connection.request`.
+        Unavailable: the provisioner does not run, hangs, or stopped before it replied.
+        HogsendError: see `Connection.request`.
     """
     run = asyncio.create_task(bus.request(endpoint, message, deadline=deadline))
     try:
         while not (await asyncio.wait({run}, timeout=WATCH_SECONDS))[0]:
             try:
-                await _look_twice(bus)
+                await _probe_twice(bus)
             except Unavailable:
-                # One that stops answers what is under way, and nothing else.
+                # A provisioner that is stopping replies to requests in flight, but not to probes.
                 if not run.done():
                     raise
         return run.result()
@@ -47,8 +47,8 @@ async def ask(
         run.cancel()
 
 
-async def _look_twice(bus: Connection) -> None:
-    """Look whether it runs; busy with what it was asked, it may miss one deadline."""
+async def _probe_twice(bus: Connection) -> None:
+    """Probe, and retry once: a provisioner that is busy with the request may miss one timeout."""
     try:
         await probe(bus)
     except Unavailable:
@@ -56,9 +56,9 @@ async def _look_twice(bus: Connection) -> None:
 
 
 async def probe(bus: Connection) -> None:
-    """Look whether it runs.
+    """Probe whether the provisioner runs.
 
     Raises:
-        Unavailable: it does not, or hangs.
+        Unavailable: it does not run, or hangs.
     """
     await bus.request(PROVISIONER_HEALTH, Empty(), deadline=PROBE_SECONDS)

@@ -1,4 +1,4 @@
-"""Query keys that a route does not know are refused: a misspelt filter would match everything."""
+"""Refuses query keys that a route does not declare: a misspelt filter would match everything."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ from litestar.params import QueryParameter
 from hogsend.contract.errors import InvalidRequest
 
 CHECKED = ("/v1/admin/", "/v1/events", "/v1/contacts", "/v1/flags/")
-"""Where: not on webhooks and probes, whose URLs others write and may add to."""
+"""Path prefixes of checked routes. Webhooks and probes are not checked, because other software
+builds their URLs and may add keys."""
 
 ANY_QUERY = "any_query"
-"""Option of a route that takes every query key, because it answers all requests alike."""
+"""Route option: accept every query key, because all requests get the same answer."""
 
 IGNORED = "/v1/admin/analytics/provision-loop"
-"""Here the contract says that other keys are ignored (1.2)."""
+"""Route that ignores other keys, as the contract requires (1.2)."""
 
 
 async def refuse_unknown_query_keys(request: Request[Any, Any, Any]) -> None:
-    """Refuse keys that the route does not declare (correction C11); called after its guards.
+    """Refuse keys that the route does not declare (correction C11). Runs after the route's guards.
 
     It is a coroutine because Litestar calls plain functions in a thread.
 
     Raises:
-        InvalidRequest: there is one.
+        InvalidRequest: the query has an unknown key.
     """
-    # `request.url` would be built for every request, and costs as much as reading a webhook.
+    # Litestar would build `request.url` for each request, at the cost of decoding a webhook.
     path = request.scope["path"]
     if not request.scope["query_string"] or not path.startswith(CHECKED) or path == IGNORED:
         return
     handler = request.scope["route_handler"]
     if handler.opt.get(ANY_QUERY):
         return
-    known = _query_keys(handler)
-    unknown = [key for key in request.query_params if key not in known]
+    declared = _query_keys(handler)
+    unknown = [key for key in request.query_params if key not in declared]
     if unknown:
-        expected = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
+        expected = f"it takes {', '.join(sorted(declared))}" if declared else "it takes none"
         raise InvalidRequest(f"unknown query key {unknown[0]!r}; {expected}")
 
 

@@ -1,6 +1,7 @@
-"""How many requests were made within the last minute, by whom they are counted for.
+"""Limits the requests within any minute, counted by a key such as the scope of an API key.
 
-Told by a clock that is never set: one that is, by an hour back, would refuse for an hour.
+The clock is monotonic. If the wall clock were used and set back by an hour, requests would be
+refused for an hour.
 """
 
 from __future__ import annotations
@@ -13,28 +14,28 @@ WINDOW_SECONDS = 60.0
 
 
 class RequestRates:
-    """Allows so many requests within any minute."""
+    """A sliding window of one minute for each key."""
 
     def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Allow `limit` requests a minute to each of those they are counted for."""
+        """Allow `limit` requests a minute for each key."""
         self.limit = limit
         self._clock = clock
-        self._made: defaultdict[str, deque[float]] = defaultdict(deque)
+        self._requests: defaultdict[str, deque[float]] = defaultdict(deque)
 
-    def count(self, who: str) -> bool:
-        """Count a request; False, and not counted, when it exceeds the limit."""
-        made = self._within_the_window(who)
-        if len(made) >= self.limit:
+    def count(self, key: str) -> bool:
+        """Count a request. Return False, without counting it, if it exceeds the limit."""
+        requests = self._within_window(key)
+        if len(requests) >= self.limit:
             return False
-        made.append(self._clock())
+        requests.append(self._clock())
         return True
 
-    def remaining(self, who: str) -> int:
-        """How many more are allowed now."""
-        return self.limit - len(self._within_the_window(who))
+    def remaining(self, key: str) -> int:
+        """Return how many more requests are allowed now."""
+        return self.limit - len(self._within_window(key))
 
-    def _within_the_window(self, who: str) -> deque[float]:
-        made, since = self._made[who], self._clock() - WINDOW_SECONDS
-        while made and made[0] <= since:
-            made.popleft()
-        return made
+    def _within_window(self, key: str) -> deque[float]:
+        requests, since = self._requests[key], self._clock() - WINDOW_SECONDS
+        while requests and requests[0] <= since:
+            requests.popleft()
+        return requests

@@ -1,4 +1,4 @@
-"""The HTTP server: Granian's, on a socket of ours."""
+"""The HTTP server: Granian, listening on a socket that the gateway opens."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from services.gateway.settings import GatewaySettings
 
 
 class ListeningServer(Server):
-    """Granian's embedded server on a socket that is open already."""
+    """Granian's embedded server on a socket that it does not open itself."""
 
     listening: Callable[[], socket.socket]
-    """Gives it when it begins to serve; to be set before."""
+    """Returns the listening socket. Set it before `serve`, which calls it."""
 
     def _init_shared_socket(self) -> None:
-        # Descriptor, whether it is a Unix socket, backlog: what Granian gives its own processes.
+        # Descriptor, whether it is a Unix socket, and backlog, as Granian's own workers get them.
         self._open = self.listening()
         self._shd = SocketHolder(self._open.fileno(), False, BACKLOG)  # type: ignore[call-arg,assignment] # noqa: FBT003
         self._ssp = None
 
 
 def make_server(app: ASGIApp, settings: GatewaySettings) -> ListeningServer:
-    """Make the HTTP server; its socket is still to be given to it."""
+    """Create the HTTP server. The caller then sets `listening`."""
     return ListeningServer(
         app,
         interface=Interfaces.ASGI,

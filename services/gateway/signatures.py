@@ -1,8 +1,8 @@
-"""Signatures of deliveries by Standard Webhooks (https://www.standardwebhooks.com).
+"""Verifies the signatures of deliveries by Standard Webhooks (https://www.standardwebhooks.com).
 
-PostHog's webhook template signs where it is given a `signing_secret` (PostHog/posthog#90307,
-nodejs/src/cdp/utils/standard-webhooks.ts): HMAC-SHA256 over id, timestamp and the body as it is
-sent. A shared header can be repeated by a reader of one delivery; a signature cannot.
+PostHog's webhook template signs deliveries if it has a `signing_secret` (PostHog/posthog#90307,
+nodejs/src/cdp/utils/standard-webhooks.ts): HMAC-SHA256 over the id, the timestamp and the body as
+sent. A reader of one delivery can reuse its shared secret header, but cannot sign other bodies.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hogsend.posthog.signing import KEY_ID_HEADER
 from services.gateway.signing_keys import SigningKeys
 
 TOLERANCE_SECONDS = 300
-"""How old a signature may be, and how far ahead its clock."""
+"""Seconds by which a signature's timestamp may be in the past or in the future."""
 
 _ID, _TIMESTAMP, _SIGNATURE = b"webhook-id", b"webhook-timestamp", b"webhook-signature"
 _KEY_ID = KEY_ID_HEADER.encode()
@@ -33,26 +33,26 @@ class SignatureCheck(Enum):
     EXPIRED = auto()
     WRONG = auto()
     UNKNOWN = auto()
-    """It is signed, and there is no key to verify it with."""
+    """The delivery is signed, but the gateway has no key to verify it."""
 
 
 class Signatures:
-    """Checks signatures with the keys that are in force."""
+    """Verifies signatures with the keys that are in force."""
 
     def __init__(self, keys: SigningKeys, *, required: bool) -> None:
-        """Accept what any of `keys` signed; `required` refuses what is not signed at all."""
+        """Accept signatures by any of `keys`. With `required`, unsigned deliveries are refused."""
         self._keys = keys
         self.required = required
 
     def is_enough(self, check: SignatureCheck) -> bool:
-        """Whether a delivery is accepted with that outcome."""
+        """Whether a delivery with this outcome is accepted."""
         if self.required:
             return check is SignatureCheck.VALID
         return check is not SignatureCheck.WRONG and check is not SignatureCheck.EXPIRED
 
     def check(self, headers: Mapping[bytes, bytes], body: bytes) -> SignatureCheck:
-        """Check a delivery."""
-        # The three most deliveries have none of.
+        """Verify the signature of a delivery."""
+        # Most deliveries have none of the three headers.
         if not (_SIGNATURE in headers or _ID in headers or _TIMESTAMP in headers):
             return SignatureCheck.ABSENT
         keys = self._keys.in_force()
@@ -63,22 +63,25 @@ class Signatures:
             return SignatureCheck.WRONG
         if abs(time.time() - int(seconds)) > TOLERANCE_SECONDS:
             return SignatureCheck.EXPIRED
-        found = {name: headers[name] for name in (_ID, _TIMESTAMP, _SIGNATURE) if name in headers}
-        named = {name.decode(): value.decode("latin-1") for name, value in found.items()}
-        # Tried with all of them, however early one matches.
-        valid = [_is_valid(key, named, body) for key in keys.values()]
+        signed = {
+            name.decode(): headers[name].decode("latin-1")
+            for name in (_ID, _TIMESTAMP, _SIGNATURE)
+            if name in headers
+        }
+        # Every key is tried, so that the time does not depend on which one matches.
+        valid = [_is_valid(key, signed, body) for key in keys.values()]
         return SignatureCheck.VALID if any(valid) else SignatureCheck.WRONG
 
     async def check_again(self, headers: Mapping[bytes, bytes], body: bytes) -> SignatureCheck:
-        """Check a delivery that was wrong, with what may have been minted since.
+        """Verify a wrong signature again, with keys that may have been minted since.
 
-        It says which key it was signed with. One that is known already is not asked for.
+        The delivery names the key that signed it. Keys are requested only if that key is not known.
 
         Raises:
-            HogsendError: the credentials service cannot be asked.
+            HogsendError: the credentials service does not reply.
         """
-        named = headers.get(_KEY_ID)
-        if named is None or named.decode("latin-1") in self._keys.in_force():
+        key_id = headers.get(_KEY_ID)
+        if key_id is None or key_id.decode("latin-1") in self._keys.in_force():
             return SignatureCheck.WRONG
         await self._keys.refresh()
         return self.check(headers, body)
@@ -88,6 +91,6 @@ def _is_valid(key: Webhook, headers: dict[str, str], body: bytes) -> bool:
     try:
         key.verify(body, headers, json_parse=False)
     except (WebhookVerificationError, ValueError):
-        # Malformed headers raise what their decoding raises, all of it ValueErrors.
+        # Malformed headers raise the errors of their decoding, which are all ValueErrors.
         return False
     return True

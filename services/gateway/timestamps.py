@@ -1,4 +1,4 @@
-"""Times in requests and responses: ISO 8601 text with an offset."""
+"""Parses and formats times in requests and responses: ISO 8601 text with an offset."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\
 
 
 def parse_timestamp(text: str, field: str) -> datetime:
-    """Read `text`, the value of the request's `field`, as UTC.
+    """Parse the value of a request's `field`, and return it in UTC.
 
     Raises:
-        InvalidRequest: it is not a timestamp.
+        InvalidRequest: `text` is not a timestamp.
     """
     if not _TIMESTAMP.fullmatch(text):
         raise InvalidRequest(f"{field} must be an ISO 8601 date and time with Z or offset")
@@ -33,10 +33,10 @@ def parse_timestamp(text: str, field: str) -> datetime:
 
 
 def parse_happened(text: str, field: str) -> datetime | None:
-    """Parse the time of an event; None if it is out of range (see `moments.utc_in_range`).
+    """Parse the time of an event. Return None if it is out of range (`moments.utc_in_range`).
 
     Raises:
-        InvalidRequest: it is not a timestamp.
+        InvalidRequest: `text` is not a timestamp.
     """
     if not _TIMESTAMP.fullmatch(text):
         raise InvalidRequest(f"{field} must be an ISO 8601 date and time with Z or offset")
@@ -47,5 +47,5 @@ def parse_happened(text: str, field: str) -> datetime | None:
 
 
 def format_milliseconds(time: datetime) -> str:
-    """Write a time in UTC with milliseconds, as JavaScript's `toISOString` does."""
+    """Format a time in UTC with milliseconds, as JavaScript's `toISOString` does."""
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

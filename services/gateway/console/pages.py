@@ -194,14 +194,14 @@ def _announced(filter: str | None) -> str | None:
     return text_without_nul(filter) if filter else None
 
 
-def console_is_shown(*, wanted: bool | None, host: str) -> bool:
-    """Whether there is a console.
+def is_console_enabled(configured: bool | None, *, host: str) -> bool:
+    """Whether the gateway serves the console.
 
     Args:
-        wanted: `CONSOLE`; unset, the console is there for a gateway that only this machine reaches.
-        host: address the gateway listens on.
+        configured: the setting `CONSOLE`. If unset, the console is served only on loopback.
+        host: address that the gateway listens on.
     """
-    return _is_loopback(host) if wanted is None else wanted
+    return _is_loopback(host) if configured is None else configured
 
 
 CONSOLE_ROUTES: list[HTTPRouteHandler] = [

@@ -1,4 +1,4 @@
-"""The health documents: for the upstream doctor (contract 8.6) and for orchestrators."""
+"""The bodies of the health routes, for the upstream doctor (contract 8.6) and orchestrators."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ ACTIVITY_HOURS = 24
 UpOrDown = Literal["up", "down"]
 SecretKnowledge = Literal["known", "unknown", "unreadable", "missing"]
 Condition = Literal["up", "down", "unknown"]
-"""`unknown`: no service reported on it, as the bus that would have carried the answer is down."""
+"""`unknown`: no service reported on it, because the bus that carries the reports is down."""
 Status = Literal["healthy", "degraded", "migration_pending"]
 
 
 class ComponentHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """One dependency; `unknown` while no service that uses it answers."""
+    """One dependency. It is `unknown` while no service that uses it replies."""
 
     status: Condition
     latency_ms: float | None = None
     problems: list[str] | None = None
-    """What an operator has to see to, although it works: streams of NATS with fewer copies than
-    they should have, or servers in `NATS_URL` that do not know one another."""
+    """Problems that need an operator although the dependency works: NATS streams with fewer
+    replicas than configured, or servers in `NATS_URL` that are not of one cluster."""
     webhook_limit_bytes: int | None = None
-    """Largest webhook that NATS takes, where that is less than `WEBHOOK_MAX_BYTES`: larger ones are
-    answered 413, and PostHog does not send them again. The whole is not healthy then."""
+    """Largest webhook that NATS accepts, in bytes, if that is less than `WEBHOOK_MAX_BYTES`. Larger
+    webhooks are answered 413, and PostHog does not send them again. `status` is `degraded` then."""
 
 
 class WorkerHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -56,7 +56,7 @@ class MigrationTrack(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class MigrationTracks(msgspec.Struct, frozen=True):
-    """Hogsend's migrations; a client application has none here."""
+    """Migrations of Hogsend, and of a client application, which has none here."""
 
     engine: MigrationTrack
     client: MigrationTrack
@@ -89,40 +89,40 @@ class RecentActivity(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ServiceHealthBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """One of Hogsend's services, as it answers over NATS; `unknown` while NATS does not."""
+    """The reply of one service over NATS. The service is `unknown` while NATS does not respond."""
 
     status: Condition
     latency_ms: float | None = None
     uptime: float | None = None
     database: UpOrDown | None = None
     credential_version: int | None = None
-    """Version of PostHog's credential that it uses, if it uses one."""
+    """Version of the PostHog credential that the service uses, if any."""
     waits_for: str | None = None
-    """What it cannot work without; the service is down until that is available.
+    """A missing dependency. The service is `down` until it is available.
 
     For the gateway: `webhook secret`, `readable webhook secret`, `new webhook secret` or `spool`,
     while every webhook is answered 503; `room in the spool`, while webhooks are answered 429.
     """
     spool_set_aside: int | None = None
-    """What an operator has to look at in the gateway's spool: webhooks that JetStream refuses,
-    damaged files, and those that the gateway may not open. The whole is not healthy until there is
-    none.
+    """Number of items in the gateway's spool that an operator must handle: webhooks that JetStream
+    refuses, damaged files, and files that the gateway may not open. The system is `degraded` until
+    it is 0.
     """
     workers: int | None = None
-    """Processes of the gateway that should run, where it is more than one (`GATEWAY_WORKERS`)."""
+    """Gateway processes that should run, if more than one (`GATEWAY_WORKERS`)."""
     workers_up: int | None = None
-    """How many of them answer. The whole is not healthy while it is fewer."""
+    """Gateway processes that reply. The system is `degraded` while it is fewer than `workers`."""
 
 
 class CredentialHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """Whether a provider's stored credential works; nothing of its content."""
+    """Whether a provider's stored credential works, without any of its content."""
 
     state: Literal["present", "absent", "unreadable", "needs_reconnect", "unknown"]
     version: int | None = None
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Health of the whole system; always answered with 200."""
+    """Health of the whole system. The response's status is always 200."""
 
     status: Status
     uptime: float
@@ -136,20 +136,20 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class Liveness(msgspec.Struct, frozen=True):
-    """The process answers."""
+    """The process responds."""
 
     status: Literal["alive"] = "alive"
 
 
 class Readiness(msgspec.Struct, frozen=True, rename="camel"):
-    """Whether requests should be sent here, and why not."""
+    """Whether requests should be sent to this gateway, and the causes if not."""
 
     ready: bool
     bus: UpOrDown
     webhook_secret: SecretKnowledge
-    """`unreadable`, or `missing` where the webhook is not open without one: webhooks are answered
-    503 until the operator acts."""
+    """With `unreadable`, or `missing` while the webhook is not open without a secret, webhooks are
+    answered 503 until an operator acts."""
     spooled: int
     """Webhooks in the spool."""
     spool_full: bool
-    """Whether webhooks are answered 429: JetStream takes none, and the spool has no room."""
+    """Whether webhooks are answered 429: JetStream accepts none, and the spool is full."""

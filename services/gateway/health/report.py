@@ -47,7 +47,7 @@ from services.gateway.workers.messages import WorkerReport
 log = structlog.get_logger(__name__)
 
 PROBE_SECONDS = 1.5
-"""How long a service may take to answer."""
+"""Timeout of a service's health probe."""
 
 _STARTED = time.monotonic()
 _PROBES: tuple[Endpoint[Empty, ServiceHealth], ...] = (
@@ -58,18 +58,18 @@ _PROBES: tuple[Endpoint[Empty, ServiceHealth], ...] = (
 )
 
 _NEEDS_OPERATOR = frozenset({"needs_reconnect", "unreadable"})
-"""States of a credential that end only when an operator acts."""
+"""States of a credential that only an operator can end."""
 
 _NO_MIGRATIONS = MigrationTrack(applied=None, required=None, in_sync=True, pending=[])
 
-Answers = Mapping[str, ServiceHealth | None]
-"""Reply of each service, None without one."""
+Replies = Mapping[str, ServiceHealth | None]
+"""The reply of each service by its name, or None if it did not reply."""
 
 
 class HealthReports:
-    """Reports health; those who ask while it is found out share what is found.
+    """Creates health reports. Concurrent requests share one report.
 
-    It is open to everybody, and every report costs a request to each service and a query of each
+    Anybody may request health, and each report costs a request to each service and a query of each
     database.
     """
 
@@ -82,15 +82,15 @@ class HealthReports:
         workers: Workers,
     ) -> None:
         """See `report_health`."""
-        self._find_out = partial(report_health, bus, queue, webhook_secret, size, workers)
-        self._asking: asyncio.Task[Health] | None = None
+        self._create = partial(report_health, bus, queue, webhook_secret, size, workers)
+        self._in_progress: asyncio.Task[Health] | None = None
 
     async def report(self) -> Health:
-        """Give the report that is under way, or begin one."""
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._find_out())
-        # Who gives up leaves it to the others.
-        return await asyncio.shield(self._asking)
+        """Return the report that is in progress, or start a new one."""
+        if self._in_progress is None or self._in_progress.done():
+            self._in_progress = asyncio.create_task(self._create())
+        # Shielded: a client that disconnects must not cancel the report for the others.
+        return await asyncio.shield(self._in_progress)
 
 
 async def report_health(
@@ -100,10 +100,10 @@ async def report_health(
     size: SizeLimit,
     workers: Workers,
 ) -> Health:
-    """Ask every service and worker, all at the same time, and put the answers together.
+    """Probe all services and workers concurrently, and combine their replies.
 
-    The bus counts as down, too, while webhooks are spooled because JetStream does not take them.
-    While NATS itself does not answer, services are unknown: they may well be running.
+    The bus also counts as down while webhooks are spooled because JetStream does not accept them.
+    While NATS itself does not respond, services are `unknown`, because they may be running.
     """
     credential, probes, bus_latency, reports = await asyncio.gather(
         _credential(bus),
@@ -111,23 +111,23 @@ async def report_health(
         _bus_latency(bus),
         workers.reports(),
     )
-    answers = {service: answer for service, answer, _ in probes}
-    silent: Condition = "unknown" if bus_latency is None else "down"
+    replies = {service: reply for service, reply, _ in probes}
+    without_reply: Condition = "unknown" if bus_latency is None else "down"
     uptime = round(time.monotonic() - _STARTED, 1)
     services = {
-        "gateway": _gateway(queue, webhook_secret, uptime, workers.wanted, reports),
-        **{service: _service(answer, latency, silent) for service, answer, latency in probes},
+        "gateway": _gateway(queue, webhook_secret, uptime, workers.expected, reports),
+        **{service: _service(reply, latency, without_reply) for service, reply, latency in probes},
     }
     spooling = any(report.spooling for report in reports)
-    takes_webhooks = bus_latency is not None and not spooling
-    problems = _bus_problems(answers)
+    is_bus_up = bus_latency is not None and not spooling
+    problems = _bus_problems(replies)
     bus_health = ComponentHealth(
-        "up" if takes_webhooks else "down", bus_latency, problems or None, size.bus_bytes
+        "up" if is_bus_up else "down", bus_latency, problems or None, size.bus_bytes
     )
-    database = _database(answers)
-    engine = _engine(answers)
+    database = _database(replies)
+    engine = _engine(replies)
     now = datetime.now(UTC)
-    last_seen = now if answers[User.INGEST] is not None else None
+    last_seen = now if replies[User.INGEST] is not None else None
     return Health(
         status=_status(
             engine,
@@ -136,7 +136,7 @@ async def report_health(
             bus_health,
             *services.values(),
             needs_operator=_set_aside(reports) > 0
-            or len(reports) < workers.wanted
+            or len(reports) < workers.expected
             or bool(problems)
             or size.bus_bytes is not None,
         ),
@@ -161,22 +161,22 @@ async def _probe(
 ) -> tuple[str, ServiceHealth | None, float | None]:
     started = time.perf_counter()
     try:
-        answer = await bus.request(endpoint, Empty(), deadline=PROBE_SECONDS)
+        reply = await bus.request(endpoint, Empty(), deadline=PROBE_SECONDS)
     except HogsendError as error:
-        _unknown(endpoint.service, error)
+        _log_unknown(endpoint.service, error)
         return endpoint.service, None, None
-    return endpoint.service, answer, _milliseconds_since(started)
+    return endpoint.service, reply, _milliseconds_since(started)
 
 
 async def _credential(bus: Connection) -> CredentialHealth:
-    wanted = ProviderRef(provider_id=POSTHOG)
+    provider = ProviderRef(provider_id=POSTHOG)
     try:
-        found = await bus.request(CREDENTIALS_STATUS, wanted, deadline=PROBE_SECONDS)
+        status = await bus.request(CREDENTIALS_STATUS, provider, deadline=PROBE_SECONDS)
     except HogsendError as error:
-        _unknown("credential", error)
+        _log_unknown("credential", error)
         return CredentialHealth("unknown")
     return CredentialHealth(
-        "needs_reconnect" if found.needs_reconnect else found.oauth, found.version
+        "needs_reconnect" if status.needs_reconnect else status.oauth, status.version
     )
 
 
@@ -187,16 +187,16 @@ async def _bus_latency(bus: Connection) -> float | None:
     try:
         async with asyncio.timeout(PROBE_SECONDS):
             await bus.client.flush()
-    except Exception as error:  # noqa: BLE001 - whatever the error is, the bus is not up
-        _unknown("bus", error)
+    except Exception as error:  # noqa: BLE001 - any error means that the bus is not up
+        _log_unknown("bus", error)
         return None
     return _milliseconds_since(started)
 
 
-def _unknown(what: str, error: Exception) -> None:
-    # The answer says so, too, and is asked for every few seconds.
-    FAILURES.labels("health", what).inc()
-    log.debug("health is not known", of=what, reason=str(error) or type(error).__name__)
+def _log_unknown(component: str, error: Exception) -> None:
+    # Logged at debug only: the response reports it as well, and is requested every few seconds.
+    FAILURES.labels("health", component).inc()
+    log.debug("health is not known", of=component, reason=str(error) or type(error).__name__)
 
 
 def _status(
@@ -207,18 +207,19 @@ def _status(
 ) -> Status:
     if engine.pending:
         return "migration_pending"
-    usable = credential.state not in _NEEDS_OPERATOR and not needs_operator
-    return "healthy" if usable and all(part.status == "up" for part in parts) else "degraded"
+    needs_operator = needs_operator or credential.state in _NEEDS_OPERATOR
+    all_up = all(part.status == "up" for part in parts)
+    return "healthy" if all_up and not needs_operator else "degraded"
 
 
 def _gateway(
     queue: WebhookQueue,
     webhook_secret: WebhookSecret,
     uptime: float,
-    wanted: int,
+    workers: int,
     reports: Sequence[WorkerReport],
 ) -> ServiceHealthBody:
-    """Describe the gateway, which is not up while it refuses webhooks."""
+    """Describe the gateway, which is down while it refuses webhooks."""
     waits_for = None
     if webhook_secret.unreadable:
         waits_for = "readable webhook secret"
@@ -236,66 +237,67 @@ def _gateway(
         credential_version=webhook_secret.version,
         waits_for=waits_for,
         spool_set_aside=_set_aside(reports) or None,
-        workers=wanted if wanted > 1 else None,
-        workers_up=len(reports) if wanted > 1 else None,
+        workers=workers if workers > 1 else None,
+        workers_up=len(reports) if workers > 1 else None,
     )
 
 
 def _set_aside(reports: Sequence[WorkerReport]) -> int:
-    # Damaged files lie in one directory, and each worker sees them.
+    # All workers count the same directory of damaged files.
     files = max((report.files_aside for report in reports), default=0)
     return files + sum(report.refused for report in reports)
 
 
 def _service(
-    answer: ServiceHealth | None, latency: float | None, silent: Condition
+    reply: ServiceHealth | None, latency: float | None, without_reply: Condition
 ) -> ServiceHealthBody:
-    if answer is None:
-        return ServiceHealthBody(silent)
+    if reply is None:
+        return ServiceHealthBody(without_reply)
     return ServiceHealthBody(
-        status="down" if answer.waits_for else "up",
+        status="down" if reply.waits_for else "up",
         latency_ms=latency,
-        uptime=answer.uptime,
-        database=answer.database.status,
-        credential_version=answer.credential_version,
-        waits_for=answer.waits_for,
+        uptime=reply.uptime,
+        database=reply.database.status,
+        credential_version=reply.credential_version,
+        waits_for=reply.waits_for,
     )
 
 
-def _database(answers: Answers) -> ComponentHealth:
-    seen = [answer.database for answer in answers.values() if answer is not None]
-    if not seen:
+def _database(replies: Replies) -> ComponentHealth:
+    databases = [reply.database for reply in replies.values() if reply is not None]
+    if not databases:
         return ComponentHealth("unknown")
-    if any(database.status == "down" for database in seen):
+    if any(database.status == "down" for database in databases):
         return ComponentHealth("down")
-    return ComponentHealth("up", max(database.latency_ms or 0 for database in seen))
+    return ComponentHealth("up", max(database.latency_ms or 0 for database in databases))
 
 
-def _bus_problems(answers: Answers) -> list[str]:
-    """What the services see of NATS, each thing once."""
-    seen = [problem for answer in answers.values() if answer for problem in answer.bus_problems]
-    return list(dict.fromkeys(seen))
+def _bus_problems(replies: Replies) -> list[str]:
+    """Return the problems with NATS that services report, without duplicates."""
+    problems = [problem for reply in replies.values() if reply for problem in reply.bus_problems]
+    return list(dict.fromkeys(problems))
 
 
-def _engine(answers: Answers) -> MigrationTrack:
-    known = {service: answer.schema for service, answer in answers.items() if answer is not None}
+def _engine(replies: Replies) -> MigrationTrack:
+    schemas = {service: reply.schema for service, reply in replies.items() if reply is not None}
     pending = [
         f"{service}/{migration}"
-        for service, schema in known.items()
+        for service, schema in schemas.items()
         for migration in schema.pending
     ]
     return MigrationTrack(
-        applied=_joined({service: schema.applied for service, schema in known.items()}),
-        required=_joined({service: schema.required for service, schema in known.items()}),
-        # Not without an answer: a service that cannot look does not know.
-        in_sync=not pending and any(schema.applied for schema in known.values()),
+        applied=_joined({service: schema.applied for service, schema in schemas.items()}),
+        required=_joined({service: schema.required for service, schema in schemas.items()}),
+        # A service that cannot read its database reports no applied version, so `pending` alone
+        # would not show that its schema is unknown.
+        in_sync=not pending and any(schema.applied for schema in schemas.values()),
         pending=pending,
     )
 
 
 def _joined(versions: Mapping[str, str | None]) -> str | None:
-    named = [f"{service}/{version}" for service, version in versions.items() if version]
-    return " ".join(named) or None
+    entries = [f"{service}/{version}" for service, version in versions.items() if version]
+    return " ".join(entries) or None
 
 
 def _milliseconds_since(started: float) -> float:

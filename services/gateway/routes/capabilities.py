@@ -1,4 +1,4 @@
-"""`GET /v1/admin/capabilities`: the spec's degradation table, with its current values."""
+"""`GET /v1/admin/capabilities`: the spec's degradation table with its current state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from litestar.di import NamedDependency
 from hogsend.contract.capabilities import Capabilities
 from hogsend.transport.connection import Connection
 from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_or_reader
-from services.gateway.capabilities import known
+from services.gateway.capabilities import query
 from services.gateway.error_responses import documented_errors
 from services.gateway.webhooks.secret import WebhookSecret
 
@@ -18,7 +18,7 @@ from services.gateway.webhooks.secret import WebhookSecret
     guards=[admin_or_reader],
     tags=["Admin"],
     operation_id="listCapabilities",
-    summary="What works, what does not, and what to set",
+    summary="List what works, what does not, and what to set",
     security=ADMIN_SECURITY + READ_KEY,
     responses=documented_errors(400, 401, 403, 429),
 )
@@ -27,8 +27,8 @@ async def list_capabilities(
     signatures_required: NamedDependency[bool],
     webhook_secret: NamedDependency[WebhookSecret],
 ) -> Capabilities:
-    """List every capability; those of a service that does not answer are `unknown`."""
-    capabilities, _ = await known(
+    """List every capability. Capabilities of a service that does not reply are `unknown`."""
+    capabilities, _ = await query(
         bus, secret_missing=webhook_secret.missing, signatures_required=signatures_required
     )
     return capabilities

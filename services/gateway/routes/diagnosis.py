@@ -22,7 +22,7 @@ from hogsend.contract.provisioning import (
     SecretFinding,
 )
 from hogsend.transport.connection import Connection
-from services.gateway import capabilities, intake, provisioner
+from services.gateway import capabilities, provisioner, webhook_findings
 from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_or_reader
 from services.gateway.error_responses import admin_errors
 from services.gateway.timestamps import format_milliseconds
@@ -30,7 +30,7 @@ from services.gateway.webhooks.secret import WebhookSecret
 
 
 class CredentialFindingBody(Finding, frozen=True, kw_only=True):
-    """The stored OAuth grant; times in UTC with milliseconds."""
+    """The stored OAuth grant. Times are in UTC with milliseconds."""
 
     state: Literal["present", "absent", "unreadable", "needs_reconnect", "unknown"]
     scopes: list[str]
@@ -39,7 +39,7 @@ class CredentialFindingBody(Finding, frozen=True, kw_only=True):
 
 
 class DiagnosisBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Everything about the integration that may need an operator."""
+    """The state of everything in the integration with PostHog that may need an operator."""
 
     private_host: str | None
     credential: CredentialFindingBody
@@ -48,7 +48,7 @@ class DiagnosisBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     destination: DestinationFinding
     scope_gap: list[str]
     public_url: PublicUrlFinding
-    signatures: intake.SignaturesFinding
+    signatures: webhook_findings.SignaturesFinding
 
 
 @get(
@@ -66,43 +66,45 @@ async def get_diagnosis(
     webhook_secret: NamedDependency[WebhookSecret],
 ) -> DiagnosisBody:
     """Check credential, person reads, webhook secret, destination, scopes, URL and signatures."""
-    found, reads = await asyncio.gather(
-        provisioner.ask(bus, PROVISIONER_DIAGNOSE, Empty()), capabilities.person_reads(bus)
+    diagnosis, reads = await asyncio.gather(
+        provisioner.request(bus, PROVISIONER_DIAGNOSE, Empty()), capabilities.person_reads(bus)
     )
-    return _body(found, reads, required=signatures_required, missing=webhook_secret.missing)
+    return _body(diagnosis, reads, required=signatures_required, missing=webhook_secret.missing)
 
 
-def _body(found: Diagnosis, reads: Capability, *, required: bool, missing: bool) -> DiagnosisBody:
+def _body(
+    diagnosis: Diagnosis, reads: Capability, *, required: bool, missing: bool
+) -> DiagnosisBody:
     return DiagnosisBody(
-        private_host=found.private_host,
-        credential=_credential(found.credential),
-        person_reads=_person_reads(found.person_reads, reads),
-        webhook_secret=intake.webhook_secret(found.webhook_secret, missing=missing),
-        destination=found.destination,
-        scope_gap=found.scope_gap,
-        public_url=found.public_url,
-        signatures=intake.signatures(found, required=required),
+        private_host=diagnosis.private_host,
+        credential=_credential(diagnosis.credential),
+        person_reads=_person_reads(diagnosis.person_reads, reads),
+        webhook_secret=webhook_findings.secret_finding(diagnosis.webhook_secret, missing=missing),
+        destination=diagnosis.destination,
+        scope_gap=diagnosis.scope_gap,
+        public_url=diagnosis.public_url,
+        signatures=webhook_findings.signatures_finding(diagnosis, required=required),
     )
 
 
-def _person_reads(allowed: ReadsFinding, here: Capability) -> ReadsFinding:
-    """What PostHog allows is half of it: analytics has to be there to read."""
-    if allowed.state != "working" or here.state == "on":
+def _person_reads(allowed: ReadsFinding, analytics: Capability) -> ReadsFinding:
+    """Combine whether PostHog allows person reads with whether analytics can make them."""
+    if allowed.state != "working" or analytics.state == "on":
         return allowed
     return ReadsFinding(
-        state="failing" if here.state == "off" else "unknown",
+        state="failing" if analytics.state == "off" else "unknown",
         through=allowed.through,
-        detail=f"PostHog allows them. {here.reason}",
+        detail=f"PostHog allows person reads. {analytics.reason}",
         remediation="Look at `hogsend status` and at the analytics service's log.",
     )
 
 
-def _credential(found: CredentialFinding) -> CredentialFindingBody:
+def _credential(finding: CredentialFinding) -> CredentialFindingBody:
     return CredentialFindingBody(
-        state=found.state,
-        scopes=found.scopes,
-        expires_at=format_milliseconds(found.expires_at) if found.expires_at else None,
-        refresh_failing=found.refresh_failing,
-        detail=found.detail,
-        remediation=found.remediation,
+        state=finding.state,
+        scopes=finding.scopes,
+        expires_at=format_milliseconds(finding.expires_at) if finding.expires_at else None,
+        refresh_failing=finding.refresh_failing,
+        detail=finding.detail,
+        remediation=finding.remediation,
     )

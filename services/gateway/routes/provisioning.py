@@ -118,7 +118,7 @@ async def _provision(bus: Connection, wanted: ProvisionLoop) -> ProvisionReply:
         Unavailable: the provisioner does not run, or stopped before it answered.
     """
     await provisioner.probe(bus)
-    return await provisioner.ask(bus, PROVISIONER_PROVISION, wanted)
+    return await provisioner.request(bus, PROVISIONER_PROVISION, wanted)
 
 
 def _provisioned(done: Provisioned) -> ProvisionedBody:

@@ -21,7 +21,7 @@ from hogsend.contract.json_text import NOT_JSON, is_too_deep, repaired_json
 from hogsend.contract.mismatch import Mismatch
 from hogsend.contract.partitions import slot_of
 from hogsend.contract.webhooks import SOURCE, PostHogWebhook
-from services.gateway.json_body import REQUIRED, TOO_DEEP, MalformedBodyError, why_not_taken
+from services.gateway.json_body import REQUIRED, TOO_DEEP, MalformedBodyError, why_not_decoded
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
 
 _decode = decoder(PostHogWebhook)
@@ -59,7 +59,7 @@ def parse_posthog(body: bytes) -> tuple[PostHogWebhook, bytes]:
         raise _invalid(Mismatch.of(error)) from None
     except NOT_JSON as error:
         try:
-            raise InvalidPayloadError(why_not_taken(body, error)) from None
+            raise InvalidPayloadError(why_not_decoded(body, error)) from None
         except MalformedBodyError:
             raise MalformedJSONError from None
     if not webhook.has_identity:

@@ -7,7 +7,7 @@ from litestar.types import Scope
 from prometheus_client import Counter
 
 from hogsend.service.metrics import initialize_at_zero
-from services.gateway.client_address import ClientAddresses, counted_as
+from services.gateway.client_address import ClientAddresses, client_key
 from services.gateway.failure_counts import FailureCounts
 from services.gateway.signatures import SignatureCheck
 
@@ -66,7 +66,7 @@ class Refusals:
     def _say(self, scope: Scope, reason: str, text: str) -> None:
         REFUSED.labels(reason).inc()
         address = self._addresses.of(scope)
-        client = counted_as(address)
+        client = client_key(address)
         self._unsaid += 1
         if self._clients.is_over(client) or self._lines.is_over(""):
             return

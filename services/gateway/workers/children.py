@@ -1,4 +1,4 @@
-"""One worker, as the parent sees it: its process, and the socket between the two."""
+"""The parent's handle of one worker: its process, and the socket to it."""
 
 from __future__ import annotations
 
@@ -14,43 +14,44 @@ import msgspec
 import structlog
 
 from hogsend.service.metrics import FAILURES
-from services.gateway.listener import PASSED_ON
+from services.gateway.listener import INHERITED_SOCKET
+from services.gateway.workers.identity import LINK, NUMBER, PORT
 from services.gateway.workers.messages import (
     FromWorker,
     Ready,
-    Report,
-    Reported,
+    ReportReply,
+    ReportRequest,
     ToWorker,
     WorkerReport,
     from_worker,
     send,
 )
-from services.gateway.workers.place import LINK, NUMBER, PORT
 
 log = structlog.get_logger(__name__)
 
 COMMAND = (sys.executable, "-m", "services", "serve", "gateway")
 
-PARENTS = (PASSED_ON, "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
-"""Variables about sockets that were for the parent."""
+PARENT_VARIABLES = (INHERITED_SOCKET, "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+"""Environment variables about sockets that were passed to the parent; workers do not get them."""
 
 
 class Worker:
-    """A worker that runs."""
+    """A running worker process."""
 
     def __init__(
         self, number: int, process: asyncio.subprocess.Process, writer: asyncio.StreamWriter
     ) -> None:
-        """Use `start`."""
+        """Use `start` instead."""
         self.number = number
         self.process = process
         self.is_ready = False
-        """Whether it serves now."""
+        """Whether it serves requests now."""
         self.was_ready = False
-        self.answered = time.monotonic()
-        """When it said something for the last time."""
+        """Whether it has ever served requests."""
+        self.last_message_at = time.monotonic()
+        """When its last message arrived, by `time.monotonic`."""
         self._writer = writer
-        self._asked: dict[int, asyncio.Future[WorkerReport]] = {}
+        self._report_requests: dict[int, asyncio.Future[WorkerReport]] = {}
         self._last_id = 0
 
     @classmethod
@@ -58,95 +59,101 @@ class Worker:
         cls,
         number: int,
         port: socket.socket,
-        heard: Callable[[Worker, FromWorker], None],
+        on_message: Callable[[Worker, FromWorker], None],
     ) -> Worker:
-        """Start a worker.
+        """Start a worker process.
 
         Args:
             number: from 1.
-            port: where it is to listen.
-            heard: told what this worker says without being asked.
+            port: socket that reserves the port on which the worker listens.
+            on_message: called with each message of the worker, except replies to `report`.
 
         Raises:
-            OSError: no process can be started.
+            OSError: the process cannot be started.
         """
-        ours, theirs = socket.socketpair()
+        own_end, worker_end = socket.socketpair()
         try:
-            environment = {key: value for key, value in os.environ.items() if key not in PARENTS}
+            environment = {
+                key: value for key, value in os.environ.items() if key not in PARENT_VARIABLES
+            }
             environment |= {
                 NUMBER: str(number),
-                LINK: str(theirs.fileno()),
+                LINK: str(worker_end.fileno()),
                 PORT: str(port.fileno()),
             }
             process = await asyncio.create_subprocess_exec(
                 *COMMAND,
                 stdin=asyncio.subprocess.DEVNULL,
                 env=environment,
-                pass_fds=(port.fileno(), theirs.fileno()),
+                pass_fds=(port.fileno(), worker_end.fileno()),
             )
-            reader, writer = await asyncio.open_unix_connection(sock=ours)
+            reader, writer = await asyncio.open_unix_connection(sock=own_end)
         except BaseException:
-            ours.close()
+            own_end.close()
             raise
         finally:
-            theirs.close()
+            worker_end.close()
         worker = cls(number, process, writer)
-        worker._reading = asyncio.create_task(worker._read(reader, heard))
+        worker._reading = asyncio.create_task(worker._read(reader, on_message))
         return worker
 
     _reading: asyncio.Task[None]
 
-    async def ended(self) -> int:
-        """Wait for its end, and give its exit code; negative for a signal."""
+    async def wait(self) -> int:
+        """Wait until the process ends. Return its exit code, or the negative signal number."""
         code = await self.process.wait()
         self.is_ready = False
-        # What it said last is still heard.
+        # Messages that it sent before its end are still processed.
         await self._reading
         self._writer.close()
         return code
 
-    def tell(self, message: ToWorker) -> None:
-        """Send it something."""
+    def send(self, message: ToWorker) -> None:
+        """Send a message to the worker."""
         send(self._writer, message)
 
     async def report(self, *, metrics: bool, within: float) -> WorkerReport | None:
-        """Ask how it is; None when it does not answer in time, or is not ready."""
+        """Request the worker's state.
+
+        Return None if it is not ready, or does not reply within `within` seconds.
+        """
         if not self.is_ready:
             return None
         self._last_id += 1
         id = self._last_id
-        answer: asyncio.Future[WorkerReport] = asyncio.get_running_loop().create_future()
-        self._asked[id] = answer
+        reply: asyncio.Future[WorkerReport] = asyncio.get_running_loop().create_future()
+        self._report_requests[id] = reply
         try:
-            self.tell(Report(id, metrics))
+            self.send(ReportRequest(id, metrics))
             async with asyncio.timeout(within):
-                return await answer
+                return await reply
         except TimeoutError:
             return None
         finally:
-            del self._asked[id]
+            del self._report_requests[id]
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Signal it, unless it has ended."""
+        """Send a signal to the process, unless it has ended."""
         if self.process.returncode is None:
             self.process.send_signal(number)
 
     async def _read(
-        self, reader: asyncio.StreamReader, heard: Callable[[Worker, FromWorker], None]
+        self, reader: asyncio.StreamReader, on_message: Callable[[Worker, FromWorker], None]
     ) -> None:
         try:
             while (message := await from_worker(reader)) is not None:
-                self.answered = time.monotonic()
-                if isinstance(message, Reported):
-                    asked = self._asked.get(message.id)
-                    if asked is not None and not asked.done():
-                        asked.set_result(message.report)
+                self.last_message_at = time.monotonic()
+                if isinstance(message, ReportReply):
+                    reply = self._report_requests.get(message.id)
+                    if reply is not None and not reply.done():
+                        reply.set_result(message.report)
                     continue
                 if isinstance(message, Ready):
                     self.is_ready = self.was_ready = True
-                heard(self, message)
+                on_message(self, message)
         except msgspec.MsgspecError as error:
-            # Another version's code was put below a gateway that runs: it is to be restarted.
+            # The code on disk was replaced by another version while the gateway ran, and this
+            # worker was started from it. It stays unusable until the gateway is restarted.
             FAILURES.labels("workers", "undecodable").inc()
             log.warning("a worker sent a message that the parent does not know", reason=str(error))
             self.send_signal(signal.SIGTERM)

@@ -1,6 +1,6 @@
-"""A worker's side: what it asks the others through the parent, and what it is asked.
+"""A worker's link to the parent, through which workers exchange their state and counts.
 
-A gateway of one process has no others to ask.
+A gateway of one process has no parent: it only reports its own state.
 """
 
 from __future__ import annotations
@@ -16,106 +16,113 @@ from prometheus_client import REGISTRY
 
 from hogsend.service.metrics import FAILURES
 from services.gateway.webhooks.webhook_queue import WebhookQueue
+from services.gateway.workers.identity import WorkerIdentity
 from services.gateway.workers.messages import (
-    Ask,
     Counted,
+    PeersReply,
+    PeersRequest,
     Ready,
-    Report,
-    Reported,
-    Told,
+    ReportReply,
+    ReportRequest,
+    ToWorker,
     WorkerReport,
     send,
     to_worker,
 )
-from services.gateway.workers.place import Place
-from services.gateway.workers.samples import UP, WANTED, Collected, families_of
+from services.gateway.workers.samples import EXPECTED, UP, Collected, families_of
 
 log = structlog.get_logger(__name__)
 
-ASK_SECONDS = 1.5
-"""How long the parent may take; it waits for less."""
+PEERS_SECONDS = 1.5
+"""Timeout for the parent's reply. The parent itself waits at most 1 s for the other workers."""
 ORPHAN_SECONDS = 10.0
-"""How long a worker may take to stop once its parent is gone; nothing else would end it."""
+"""Time in which a worker must stop after its parent has ended. It then exits without draining."""
 
-Heard = Callable[[str, str], None]
+OnCounted = Callable[[str, str], None]
+"""Called with a `Counted` message's kind and subject."""
 
 
 class Workers:
-    """The workers of this gateway, as one of them sees them."""
+    """The workers of this gateway, as seen by one of them."""
 
-    def __init__(self, queue: WebhookQueue, place: Place | None = None, wanted: int = 1) -> None:
-        """Know one's own place.
+    def __init__(
+        self, queue: WebhookQueue, identity: WorkerIdentity | None = None, expected: int = 1
+    ) -> None:
+        """Prepare the link to the parent.
 
         Args:
-            queue: of this worker.
-            place: which one it is; None where it is the whole gateway.
-            wanted: how many there should be.
+            queue: the webhook queue of this worker.
+            identity: which worker this process is; None for a gateway of one process.
+            expected: how many workers should run.
         """
-        self.wanted = wanted
-        self.heard: Heard = lambda _kind, _who: None
-        """Told what the others counted."""
+        self.expected = expected
+        self.on_counted: OnCounted = lambda _kind, _subject: None
+        """Called when another worker counted something towards a rate limit."""
         self._queue = queue
-        self._number = place.number if place else 1
-        self._link = place.link if place else None
+        self._number = identity.number if identity else 1
+        self._link = identity.link if identity else None
         self._writer: asyncio.StreamWriter | None = None
-        self._asked: dict[int, asyncio.Future[Told]] = {}
+        self._requests: dict[int, asyncio.Future[PeersReply]] = {}
         self._last_id = 0
-        self._asking: asyncio.Task[Told] | None = None
+        self._shared_request: asyncio.Task[PeersReply] | None = None
         self._ready = False
-        WANTED.set(wanted)
+        EXPECTED.set(expected)
 
     def own_report(self, *, metrics: bool) -> WorkerReport:
-        """Say how this worker is."""
+        """Return the state of this worker."""
         return WorkerReport(
             self._number,
             self._queue.spooling,
             self._queue.waiting,
             self._queue.refused,
             self._queue.files_aside,
-            families_of(REGISTRY, parents=False) if metrics else [],
+            families_of(REGISTRY, parent=False) if metrics else [],
             self._queue.is_full,
         )
 
     async def reports(self) -> Sequence[WorkerReport]:
-        """Say how this worker is, and those of the others that answer."""
+        """Return the state of this worker, and of the others that reply."""
         own = self.own_report(metrics=False)
         if self._writer is None:
             return [own]
-        # One question for all who ask at the same time: health is open to everybody.
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask(metrics=False))
-        return [own, *(await asyncio.shield(self._asking)).reports]
+        # Concurrent callers share one request: anybody may request the health documents.
+        if self._shared_request is None or self._shared_request.done():
+            self._shared_request = asyncio.create_task(self._request(metrics=False))
+        return [own, *(await asyncio.shield(self._shared_request)).reports]
 
     async def waiting(self) -> int | None:
-        """Webhooks in the spool, in the parts of all workers that say it; None for 0 of some."""
+        """Return how many webhooks are in the spool.
+
+        This is the sum of the workers that reply. None if that is 0 and some did not reply.
+        """
         reports = await self.reports()
         waiting = sum(report.waiting for report in reports)
-        return waiting if waiting or len(reports) >= self.wanted else None
+        return waiting if waiting or len(reports) >= self.expected else None
 
     async def metrics(self) -> bytes | None:
-        """Give the metrics of all workers; None where there is but this process."""
+        """Return the metrics of all workers, or None in a gateway of one process."""
         if self._writer is None:
             return None
-        told = await self._ask(metrics=True)
-        reports = [self.own_report(metrics=True), *told.reports]
+        reply = await self._request(metrics=True)
+        reports = [self.own_report(metrics=True), *reply.reports]
         return Collected(
-            told.families, {report.number: report.families for report in reports}
+            reply.families, {report.number: report.families for report in reports}
         ).text()
 
-    def count(self, kind: str, who: str) -> None:
-        """Let the others know of something that a limit counts."""
+    def publish_count(self, kind: str, subject: str) -> None:
+        """Report to the other workers what this one counted towards a rate limit."""
         if self._writer is not None:
-            send(self._writer, Counted(kind, who))
+            send(self._writer, Counted(kind, subject))
 
-    def ready(self) -> None:
-        """Let the parent know that this worker serves."""
+    def report_ready(self) -> None:
+        """Report to the parent that this worker serves requests."""
         self._ready = True
         UP.set(1)
         if self._writer is not None:
             send(self._writer, Ready())
 
     async def listen(self) -> None:
-        """Answer the parent for as long as it lives; stop this process with it."""
+        """Process the parent's messages until it ends, then stop this process."""
         if self._link is None:
             return
         reader, writer = await asyncio.open_unix_connection(sock=self._link)
@@ -124,43 +131,44 @@ class Workers:
             send(writer, Ready())
         try:
             while (message := await to_worker(reader)) is not None:
-                self._take(writer, message)
+                self._on_message(writer, message)
         finally:
             self._writer = None
             writer.close()
-        log.warning("the gateway's parent process is gone; this worker stops")
+        log.warning("the gateway's parent process has ended; this worker stops")
         _exit_within(ORPHAN_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    def _take(self, writer: asyncio.StreamWriter, message: Report | Told | Counted) -> None:
-        if isinstance(message, Report):
-            send(writer, Reported(message.id, self.own_report(metrics=message.metrics)))
+    def _on_message(self, writer: asyncio.StreamWriter, message: ToWorker) -> None:
+        if isinstance(message, ReportRequest):
+            send(writer, ReportReply(message.id, self.own_report(metrics=message.metrics)))
         elif isinstance(message, Counted):
-            self.heard(message.kind, message.who)
-        elif (asked := self._asked.get(message.id)) is not None and not asked.done():
-            asked.set_result(message)
+            self.on_counted(message.kind, message.subject)
+        elif (request := self._requests.get(message.id)) is not None and not request.done():
+            request.set_result(message)
 
-    async def _ask(self, *, metrics: bool) -> Told:
+    async def _request(self, *, metrics: bool) -> PeersReply:
+        """Request the state of the other workers. After a timeout the reply is empty."""
         self._last_id += 1
         id = self._last_id
-        answer: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
-        self._asked[id] = answer
+        reply: asyncio.Future[PeersReply] = asyncio.get_running_loop().create_future()
+        self._requests[id] = reply
         try:
             if self._writer is not None:
-                send(self._writer, Ask(id, metrics))
-            async with asyncio.timeout(ASK_SECONDS):
-                return await answer
+                send(self._writer, PeersRequest(id, metrics))
+            async with asyncio.timeout(PEERS_SECONDS):
+                return await reply
         except TimeoutError:
-            # Then this worker speaks for itself alone, and it can be seen how many answered.
+            # Callers then see only this worker, and that fewer replied than expected.
             FAILURES.labels("workers", "no_answer").inc()
-            log.debug("the parent did not answer for the other workers", seconds=ASK_SECONDS)
-            return Told(id, [], [])
+            log.debug("the parent did not reply for the other workers", seconds=PEERS_SECONDS)
+            return PeersReply(id, [], [])
         finally:
-            del self._asked[id]
+            del self._requests[id]
 
 
 def _exit_within(seconds: float) -> None:
-    # Not a task: the loop may be what hangs.
+    # A thread, because a task would not run if the event loop hangs.
     timer = threading.Timer(seconds, os._exit, (1,))
     timer.daemon = True
     timer.start()

@@ -1,6 +1,6 @@
 """Messages between the parent and its workers, over a pair of sockets for each worker.
 
-Every message is MessagePack behind its length: four bytes, big-endian.
+Every message is its length, in four bytes, big-endian, followed by that many bytes of MessagePack.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ import msgspec
 from services.gateway.workers.samples import Family
 
 MAX_UNSENT_BYTES = 8 * 1024 * 1024
-"""Of what a worker is told; one that has not read so much hangs, and need not hear of counts."""
+"""Limit for messages that the receiver has not read. Beyond it the receiver hangs, and further
+messages to it are dropped."""
 
 _LENGTH = struct.Struct(">I")
 
 
 class _Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """One of the messages below."""
+    """Base of all messages."""
 
 
 class WorkerReport(msgspec.Struct, frozen=True, array_like=True):
-    """How one worker is."""
+    """The state of one worker."""
 
     number: int
     """From 1."""
@@ -35,40 +36,40 @@ class WorkerReport(msgspec.Struct, frozen=True, array_like=True):
     refused: int
     """Webhooks that JetStream refuses, or that cannot be decoded."""
     files_aside: int
-    """Files of the spool that are damaged or may not be opened, those of other workers included."""
+    """Files of the spool that are damaged or may not be opened, of all workers."""
     families: list[Family]
-    """Its metrics, where they were asked for."""
+    """Its metrics; empty if they were not requested."""
     full: bool = False
-    """Whether neither JetStream nor its part of the spool takes webhooks."""
+    """Whether neither JetStream nor its part of the spool accepts webhooks."""
 
 
 class Ready(_Message, frozen=True):
-    """From a worker: it serves."""
+    """From a worker: it serves requests."""
 
 
-class Report(_Message, frozen=True):
-    """To a worker: say how you are."""
+class ReportRequest(_Message, frozen=True):
+    """To a worker: request its state."""
 
     id: int
     metrics: bool
 
 
-class Reported(_Message, frozen=True):
-    """From a worker: what it was asked for."""
+class ReportReply(_Message, frozen=True):
+    """From a worker: its state."""
 
     id: int
     report: WorkerReport
 
 
-class Ask(_Message, frozen=True):
-    """From a worker: say how the others are."""
+class PeersRequest(_Message, frozen=True):
+    """From a worker: request the state of the other workers."""
 
     id: int
     metrics: bool
 
 
-class Told(_Message, frozen=True):
-    """To a worker: those of the others that answered, and the parent's own metrics."""
+class PeersReply(_Message, frozen=True):
+    """To a worker: the reports of the workers that replied, and the parent's own metrics."""
 
     id: int
     reports: list[WorkerReport]
@@ -76,19 +77,19 @@ class Told(_Message, frozen=True):
 
 
 class Counted(_Message, frozen=True):
-    """From a worker, and on to the others: something that a limit counts.
+    """From a worker, forwarded to the others: a request that counts towards a rate limit.
 
-    A limit holds for all of them together, so each of them knows of what the others counted.
+    A rate limit applies to all workers together, so each worker counts what the others report.
     """
 
     kind: str
-    """Which limit."""
-    who: str
-    """Whom it is counted for."""
+    """Which limit: `request`, `failure`, or `address`."""
+    subject: str
+    """The scope, key or address that it is counted for."""
 
 
-FromWorker: TypeAlias = Ready | Reported | Ask | Counted
-ToWorker: TypeAlias = Report | Told | Counted
+FromWorker: TypeAlias = Ready | ReportReply | PeersRequest | Counted
+ToWorker: TypeAlias = ReportRequest | PeersReply | Counted
 
 _encode = msgspec.msgpack.Encoder().encode
 _from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
@@ -96,7 +97,7 @@ _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker
 
 
 def send(writer: asyncio.StreamWriter, message: FromWorker | ToWorker) -> None:
-    """Send a message; nothing to an end that has gone, or that does not read."""
+    """Send a message, unless the receiver has closed the socket or does not read."""
     transport = writer.transport
     if transport.is_closing() or transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
         return
@@ -105,13 +106,13 @@ def send(writer: asyncio.StreamWriter, message: FromWorker | ToWorker) -> None:
 
 
 async def from_worker(reader: asyncio.StreamReader) -> FromWorker | None:
-    """Give the next message of a worker; None when it has gone."""
+    """Return the next message of a worker, or None when it has closed the socket."""
     content = await _next(reader)
     return None if content is None else _from_worker.decode(content)
 
 
 async def to_worker(reader: asyncio.StreamReader) -> ToWorker | None:
-    """Give the next message of the parent; None when it has gone."""
+    """Return the next message of the parent, or None when it has closed the socket."""
     content = await _next(reader)
     return None if content is None else _to_worker.decode(content)
 

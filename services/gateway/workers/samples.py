@@ -1,7 +1,7 @@
-"""Metrics of several processes in one answer: every sample says which worker it is from.
+"""Combines the metrics of several processes: each sample gets a label with its worker's number.
 
-They are not added up. A worker that is restarted counts from nothing again, and Prometheus knows
-how to go on with a counter that does; a sum that falls it would take for a restart of all.
+The samples are not added up. A restarted worker counts from 0 again. Prometheus handles that for
+the counter of one worker, but would read a drop of the sum as a restart of all workers.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from prometheus_client.registry import Collector
 
 LABEL = "worker"
 
-WANTED = Gauge("hogsend_gateway_workers", "Processes of the gateway that should run")
+EXPECTED = Gauge("hogsend_gateway_workers", "Processes of the gateway that should run")
 UP = Gauge("hogsend_gateway_workers_up", "Processes of the gateway that serve")
 RESTARTS = Counter("hogsend_gateway_worker_restarts", "Workers that ended and were started again")
 
-_PARENTS = frozenset(
+_PARENT_METRICS = frozenset(
     {"hogsend_gateway_workers", "hogsend_gateway_workers_up", "hogsend_gateway_worker_restarts"}
 )
-"""Metrics that only the parent knows."""
+"""Metrics that only the parent reports."""
 
 
 class Sample(msgspec.Struct, frozen=True, array_like=True):
-    """One number."""
+    """One value of a metric, with its labels."""
 
     name: str
     labels: dict[str, str]
@@ -42,12 +42,12 @@ class Family(msgspec.Struct, frozen=True, array_like=True):
     samples: list[Sample]
 
 
-def families_of(registry: Collector, *, parents: bool) -> list[Family]:
-    """Take what a process has counted so far.
+def families_of(registry: Collector, *, parent: bool) -> list[Family]:
+    """Return the current metrics of a process.
 
     Args:
-        registry: where it counts.
-        parents: whether it is the parent: that gives what only it knows, and a worker the rest.
+        registry: the process's metrics.
+        parent: True returns only the metrics of a parent, False only those of a worker.
     """
     return [
         Family(
@@ -57,19 +57,19 @@ def families_of(registry: Collector, *, parents: bool) -> list[Family]:
             [Sample(sample.name, dict(sample.labels), sample.value) for sample in metric.samples],
         )
         for metric in registry.collect()
-        if (metric.name in _PARENTS) is parents
+        if (metric.name in _PARENT_METRICS) is parent
     ]
 
 
 class Collected(Collector):
-    """The families of several workers, put together for one answer."""
+    """The metrics of the parent and its workers, combined into one response."""
 
     def __init__(self, own: Iterable[Family], workers: Mapping[int, Iterable[Family]]) -> None:
-        """Take families.
+        """Combine metrics.
 
         Args:
-            own: of the parent; they carry no worker.
-            workers: of each worker, by its number.
+            own: the parent's, which get no `worker` label.
+            workers: those of each worker, by its number.
         """
         self._families: dict[str, Metric] = {}
         for family in own:
@@ -79,11 +79,11 @@ class Collected(Collector):
                 self._add(family, {LABEL: str(number)})
 
     def collect(self) -> Iterator[Metric]:
-        """Give every metric once, with the samples of all workers."""
+        """Yield every metric once, with the samples of all workers."""
         yield from self._families.values()
 
     def text(self) -> bytes:
-        """Write them as Prometheus reads them."""
+        """Return the metrics in Prometheus' text format."""
         return generate_latest(self)
 
     def _add(self, family: Family, labels: Mapping[str, str]) -> None:

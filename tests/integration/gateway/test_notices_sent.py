@@ -18,7 +18,7 @@ from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.posthog.scopes import SCOPES
 from hogsend.service.settings.shared import OutboundSettings
 from hogsend.service.tasks import cancel_all
-from services.gateway.notices import telling, watches
+from services.gateway.notices import operator_webhook, watches
 from services.gateway.notices.sender import NoticeSender
 from services.gateway.settings import GatewaySettings
 from services.gateway.workers.link import Workers
@@ -97,7 +97,7 @@ async def stack(
 ) -> AsyncIterator[Stack]:
     for name in ("LOOK_SECONDS", "POSTHOG_SECONDS"):
         monkeypatch.setattr(watches, name, 0.25)
-    monkeypatch.setattr(telling, "NoticeSender", partial(NoticeSender, spacing=0))
+    monkeypatch.setattr(operator_webhook, "NoticeSender", partial(NoticeSender, spacing=0))
     operator = Operator()
     async with AsyncExitStack() as running:
         running.enter_context(operator.running())
@@ -118,8 +118,10 @@ async def stack(
             operator_webhook_secret=SECRET,
             spool_dir=tmp_path,
         )
-        (tell,) = telling.telling(gateway.bus, Workers(gateway.queue), settings, OutboundSettings())
-        task = asyncio.ensure_future(tell())
+        (send_notices,) = operator_webhook.operator_webhook(
+            gateway.bus, Workers(gateway.queue), settings, OutboundSettings()
+        )
+        task = asyncio.ensure_future(send_notices())
         yield Stack(posthog, gateway, operator)
         await cancel_all(task)
 

@@ -45,7 +45,7 @@ async def test_everything_works(driver: Driver) -> None:
     )
     # Analytics, which would read them, does not run here.
     assert (found["personReads"]["state"], found["personReads"]["through"]) == ("unknown", "oauth")
-    assert found["personReads"]["detail"].startswith("PostHog allows them.")
+    assert found["personReads"]["detail"].startswith("PostHog allows person reads.")
     assert (found["webhookSecret"]["state"], found["webhookSecret"]["source"]) == (
         "present",
         "environment",

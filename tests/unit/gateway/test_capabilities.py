@@ -11,7 +11,7 @@ import pytest
 from hogsend.contract.capabilities import Capability
 from hogsend.contract.errors import Forbidden
 from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, Diagnosis, ProvisioningFinding
-from services.gateway import capabilities, intake
+from services.gateway import capabilities, webhook_findings
 from tests.unit.gateway.fakes import FakeConnection
 from tests.unit.gateway.test_measured import DIAGNOSIS
 
@@ -54,7 +54,7 @@ async def events_in(
     found = diagnosis(has_secret=has_secret, signed=signed, ahead=ahead, **destination)
     bus = FakeConnection()
     bus.answer(PROVISIONER_DIAGNOSE, found)
-    known, _ = await capabilities.known(
+    known, _ = await capabilities.query(
         bus, secret_missing=secret_missing, signatures_required=signatures_required
     )
     (one,) = (one for one in known.capabilities if one.name == "eventsIn")
@@ -106,10 +106,10 @@ async def test_a_clock_by_which_no_signature_is_valid_lets_no_events_in(
 
 async def test_a_clock_that_differs_less_than_signatures_are_valid_is_only_told() -> None:
     assert (await events_in(ahead=-250)).state == "on"
-    found = intake.signatures(diagnosis(signed=True, ahead=-250), required=False)
+    found = webhook_findings.signatures_finding(diagnosis(signed=True, ahead=-250), required=False)
     assert found.state == "signed"
     assert (found.detail or "").startswith("The gateway's clock is 4 minutes behind PostHog's. B")
-    found = intake.signatures(diagnosis(signed=True, ahead=10), required=False)
+    found = webhook_findings.signatures_finding(diagnosis(signed=True, ahead=10), required=False)
     assert (found.state, found.detail) == ("signed", None)
 
 
@@ -123,7 +123,7 @@ async def test_a_gateway_that_is_closed_without_a_secret_is_not_called_open() ->
 async def test_what_may_not_be_asked_is_not_known() -> None:
     bus = FakeConnection()
     bus.answer(PROVISIONER_DIAGNOSE, Forbidden("no permission"))
-    known, _ = await capabilities.known(bus, secret_missing=False, signatures_required=False)
+    known, _ = await capabilities.query(bus, secret_missing=False, signatures_required=False)
     assert {one.state for one in known.capabilities} == {"unknown"}
     of_analytics, of_provisioner = known.capabilities[0], known.capabilities[-1]
     assert of_analytics.reason == "The analytics service is not running."
@@ -137,7 +137,7 @@ async def test_provisioning_that_would_be_refused_says_why_in_words() -> None:
     )
     bus = FakeConnection()
     bus.answer(PROVISIONER_DIAGNOSE, msgspec.structs.replace(DIAGNOSIS, provisioning=finding))
-    known, _ = await capabilities.known(bus, secret_missing=False, signatures_required=False)
+    known, _ = await capabilities.query(bus, secret_missing=False, signatures_required=False)
     assert known.capabilities[-1] == Capability(
         name="loopProvisioning", state="off", reason="A scope is missing.", remediation="Grant it."
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.gateway.console import pages
-from services.gateway.console.pages import console_is_shown
+from services.gateway.console.pages import is_console_enabled
 from tests.unit.gateway.fakes import FakeGateway, fake_gateway
 
 PAGE = "/console"
@@ -88,7 +88,7 @@ async def test_off_leaves_no_trace_of_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "host", "shown"),
+    ("configured", "host", "enabled"),
     [
         (None, "127.0.0.1", True),
         (None, "::1", True),
@@ -99,5 +99,7 @@ async def test_off_leaves_no_trace_of_it() -> None:
         (False, "127.0.0.1", False),
     ],
 )
-def test_unset_it_is_shown_on_loopback_only(*, wanted: bool | None, host: str, shown: bool) -> None:
-    assert console_is_shown(wanted=wanted, host=host) is shown
+def test_without_a_setting_it_is_served_on_loopback_only(
+    *, configured: bool | None, host: str, enabled: bool
+) -> None:
+    assert is_console_enabled(configured, host=host) is enabled

@@ -173,7 +173,7 @@ async def test_a_session_that_is_used_goes_on(gateway: FakeGateway) -> None:
     value = used.headers["set-cookie"].partition(";")[0].partition("=")[2]
     issued = sessions.issued_at(value, digest())
     assert issued is not None
-    assert not sessions.is_over(issued, issued + SECONDS - 1)
+    assert not sessions.is_expired(issued, issued + SECONDS - 1)
 
 
 @pytest.mark.parametrize("age", [SECONDS, -sessions.AHEAD - 60])

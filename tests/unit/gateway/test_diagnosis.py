@@ -38,11 +38,11 @@ async def test_persons_are_read_when_posthog_allows_it_and_analytics_can(
 @pytest.mark.parametrize(
     ("here", "state", "detail"),
     [
-        (None, "unknown", "PostHog allows them. The analytics service is not running."),
+        (None, "unknown", "PostHog allows person reads. The analytics service is not running."),
         (
             Capability(name="personReads", state="off", reason="PostHog answered 401 to a read."),
             "failing",
-            "PostHog allows them. PostHog answered 401 to a read.",
+            "PostHog allows person reads. PostHog answered 401 to a read.",
         ),
     ],
 )

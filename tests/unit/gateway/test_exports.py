@@ -112,7 +112,7 @@ async def test_an_export_that_is_cut_off_is_logged_and_counted(
         Pages(gateway.bus).answers[("events", None)] = error
         with capture_logs() as lines:
             await gateway.http.get(URL, headers=bearer())
-    (line,) = [line for line in lines if line["event"] == "an answer was cut off"]
+    (line,) = [line for line in lines if line["event"] == "a response was cut off"]
     assert said.items() <= line.items()
     assert line["route"].endswith("/export")
     assert counted._value.get() == before + 1

@@ -253,7 +253,7 @@ async def test_a_damaged_spool_is_not_healthy_though_webhooks_are_taken(tmp_path
 
 async def test_all_workers_are_looked_at_and_missing_ones_are_said(gateway: FakeGateway) -> None:
     all_up(gateway)
-    workers: Any = Mock(wanted=3)
+    workers: Any = Mock(expected=3)
 
     async def reported(*reports: WorkerReport) -> Health:
         workers.reports = AsyncMock(return_value=list(reports))

@@ -46,10 +46,10 @@ def test_a_socket_for_another_process_is_not_taken() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "99999"])
-def test_what_is_passed_on_must_be_a_socket(text: str) -> None:
+def test_a_supervisor_must_pass_a_listening_socket(text: str) -> None:
     with socket.socket() as unbound:
         descriptor = text or str(os.dup(unbound.fileno()))
-    with pytest.raises(CannotStart, match="passed on"):
+    with pytest.raises(CannotStart, match="the supervisor passed"):
         listen(free_port(), HOGSEND_LISTEN_FD=descriptor)
 
 

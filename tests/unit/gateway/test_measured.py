@@ -56,12 +56,12 @@ async def test_what_the_services_say_is_measured_and_what_none_says_is_unknown()
     rows = [Capability(name=name, state="on", reason="It works.") for name in OF_ANALYTICS]
     bus.answer(ANALYTICS_CAPABILITIES, Capabilities(rows))
     bus.answer(PROVISIONER_DIAGNOSE, DIAGNOSIS)
-    await measured.ask(bus, secret_missing=False, signatures_required=False)
+    await measured.check_capabilities(bus, secret_missing=False, signatures_required=False)
     assert seen(measured.CAPABILITY)["personReads"] == "on"
     assert seen(measured.DESTINATION) == {"": "degraded"}
 
     bus.replies.clear()
-    await measured.ask(bus, secret_missing=False, signatures_required=False)
+    await measured.check_capabilities(bus, secret_missing=False, signatures_required=False)
     assert seen(measured.CAPABILITY) == dict.fromkeys(ORDER, "unknown")
     assert seen(measured.DESTINATION) == {"": "unknown"}
 
@@ -75,10 +75,10 @@ async def test_a_destination_that_delivers_no_more_is_measured_as_stopped() -> N
             PROVISIONER_DIAGNOSE,
             msgspec.convert({**HEALTHY, "destination": destination}, Diagnosis),
         )
-        await measured.ask(bus, secret_missing=False, signatures_required=False)
+        await measured.check_capabilities(bus, secret_missing=False, signatures_required=False)
         assert measured.STOPPED._value.get() == 1
     bus.answer(PROVISIONER_DIAGNOSE, DIAGNOSIS)
-    await measured.ask(bus, secret_missing=False, signatures_required=False)
+    await measured.check_capabilities(bus, secret_missing=False, signatures_required=False)
     assert measured.STOPPED._value.get() == 0
 
 
@@ -86,15 +86,17 @@ async def test_a_destination_that_delivers_no_more_is_measured_as_stopped() -> N
 async def test_what_cannot_be_asked_any_more_is_unknown() -> None:
     bus = FakeConnection()
     bus.answer(PROVISIONER_DIAGNOSE, DIAGNOSIS)
-    await measured.ask(bus, secret_missing=False, signatures_required=False)
+    await measured.check_capabilities(bus, secret_missing=False, signatures_required=False)
     assert seen(measured.DESTINATION) == {"": "degraded"}
     bus.answer(PROVISIONER_DIAGNOSE, Forbidden("not permitted"))
     secret: Any = SimpleNamespace(missing=False)
-    asking = asyncio.create_task(measured.keep_asking(bus, secret, signatures_required=False))
-    await asyncio.sleep(measured.ASK_SECONDS)
+    checking = asyncio.create_task(
+        measured.keep_checking_capabilities(bus, secret, signatures_required=False)
+    )
+    await asyncio.sleep(measured.CAPABILITIES_SECONDS)
     assert seen(measured.DESTINATION) == {"": "unknown"}
     assert seen(measured.CAPABILITY) == dict.fromkeys(ORDER, "unknown")
-    asking.cancel()
+    checking.cancel()
 
 
 def test_the_disk_is_measured_before_the_spool_is_made(tmp_path: Path) -> None:

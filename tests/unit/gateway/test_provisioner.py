@@ -67,13 +67,13 @@ async def bus(monkeypatch: pytest.MonkeyPatch) -> SlowProvisioner:
 async def test_one_that_hangs_is_not_waited_for(bus: SlowProvisioner) -> None:
     bus.answer(PROVISIONER_HEALTH, HANGS)
     with pytest.raises(Unavailable, match="did not answer within 2 s"):
-        await provisioner.ask(bus, PROVISIONER_DIAGNOSE, Empty())
+        await provisioner.request(bus, PROVISIONER_DIAGNOSE, Empty())
     await eventually(lambda: bus.given_up)
 
 
 async def test_one_that_hangs_leaves_what_it_knows_unknown(bus: SlowProvisioner) -> None:
     bus.answer(PROVISIONER_HEALTH, HANGS)
-    found, diagnosis = await capabilities.known(
+    found, diagnosis = await capabilities.query(
         bus, secret_missing=False, signatures_required=False
     )
     assert diagnosis is None
@@ -83,7 +83,7 @@ async def test_one_that_hangs_leaves_what_it_knows_unknown(bus: SlowProvisioner)
 async def test_one_that_misses_a_deadline_is_asked_again(bus: SlowProvisioner) -> None:
     bus.missing = 1
     bus.answer(PROVISIONER_HEALTH, HEALTHY)
-    asking = asyncio.create_task(provisioner.ask(bus, PROVISIONER_DIAGNOSE, Empty()))
+    asking = asyncio.create_task(provisioner.request(bus, PROVISIONER_DIAGNOSE, Empty()))
     await eventually(lambda: bus.looked() > 3)
     bus.reply.set_result(DIAGNOSIS)
     assert await asking is DIAGNOSIS
@@ -92,7 +92,7 @@ async def test_one_that_misses_a_deadline_is_asked_again(bus: SlowProvisioner) -
 @pytest.mark.parametrize("reply", [DIAGNOSIS, NotFound("nothing")])
 async def test_one_that_is_slow_and_runs_is_waited_for(bus: SlowProvisioner, reply: Any) -> None:
     bus.answer(PROVISIONER_HEALTH, HEALTHY)
-    asking = asyncio.create_task(provisioner.ask(bus, PROVISIONER_DIAGNOSE, Empty()))
+    asking = asyncio.create_task(provisioner.request(bus, PROVISIONER_DIAGNOSE, Empty()))
     await eventually(lambda: bus.looked() > 3)
     if isinstance(reply, HogsendError):
         bus.reply.set_exception(reply)
@@ -108,7 +108,7 @@ async def test_the_last_answer_of_one_that_stops_counts(bus: SlowProvisioner, re
     if isinstance(reply, HogsendError):
         bus.last_answer = partial(bus.reply.set_exception, reply)
         with pytest.raises(NotFound):
-            await provisioner.ask(bus, PROVISIONER_DIAGNOSE, Empty())
+            await provisioner.request(bus, PROVISIONER_DIAGNOSE, Empty())
         return
     bus.last_answer = partial(bus.reply.set_result, reply)
-    assert await provisioner.ask(bus, PROVISIONER_DIAGNOSE, Empty()) is reply
+    assert await provisioner.request(bus, PROVISIONER_DIAGNOSE, Empty()) is reply

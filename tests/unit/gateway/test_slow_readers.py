@@ -10,8 +10,8 @@ from litestar.types import ASGIApp, HTTPScope
 from structlog.testing import capture_logs
 
 from services.gateway import slow_readers
-from services.gateway.cut_off_answers import with_cut_off_answers_logged
 from services.gateway.slow_readers import PIECE_BYTES, ReadTooSlowly, with_responses_in_pieces
+from services.gateway.truncated_responses import with_truncated_responses_logged
 from tests.waiting import eventually
 
 HTTP = cast("HTTPScope", {"type": "http"})
@@ -49,7 +49,7 @@ async def test_a_large_response_is_sent_in_pieces_and_in_full() -> None:
 async def test_responses_that_clients_do_not_read_are_aborted_only_when_others_wait() -> None:
     app = with_responses_in_pieces(cast("ASGIApp", answer), max_concurrent=2, slow_seconds=0)
     # Counted, and no fault of the gateway's.
-    app = with_cut_off_answers_logged(app)
+    app = with_truncated_responses_logged(app)
     first, second = Reader(app, 2), Reader(app, 2)
     await eventually(lambda: len(second.received) == 2)
     assert not first.request.done()

@@ -19,26 +19,33 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from hogsend.contract.errors import CannotStart
 from hogsend.service.settings.shared import TelemetrySettings
-from services.gateway.app import _once
+from services.gateway.app import _in_first_worker
 from services.gateway.auth import AdminKeys, Scope
 from services.gateway.listener import join, port_for_workers
 from services.gateway.settings import GatewaySettings
 from services.gateway.workers import children, link, parent
+from services.gateway.workers.identity import (
+    LINK,
+    NUMBER,
+    PORT,
+    WorkerIdentity,
+    worker_identity,
+    worker_settings,
+)
 from services.gateway.workers.link import Workers
 from services.gateway.workers.messages import (
     MAX_UNSENT_BYTES,
-    Ask,
     Counted,
+    PeersReply,
+    PeersRequest,
     Ready,
-    Report,
-    Reported,
-    Told,
+    ReportReply,
+    ReportRequest,
     WorkerReport,
     from_worker,
     send,
 )
 from services.gateway.workers.parent import Parent
-from services.gateway.workers.place import LINK, NUMBER, PORT, Place, place_of, share_of
 from services.gateway.workers.samples import RESTARTS, Collected, families_of
 from tests.ports import free_port
 from tests.waiting import eventually
@@ -68,7 +75,7 @@ def report(number: int, **given: Any) -> WorkerReport:
 
 
 def test_workers_have_together_what_one_gateway_may_have() -> None:
-    share = share_of(
+    share = worker_settings(
         settings(
             gateway_workers=3,
             spool_max_bytes=300,
@@ -81,11 +88,11 @@ def test_workers_have_together_what_one_gateway_may_have() -> None:
 
 
 def test_one_process_is_a_worker_only_where_a_parent_says_so() -> None:
-    assert place_of({}) is None
+    assert worker_identity({}) is None
     with pytest.raises(CannotStart, match="leave them unset"):
-        place_of({NUMBER: "1"})
+        worker_identity({NUMBER: "1"})
     with pytest.raises(CannotStart, match="leave them unset"):
-        place_of({NUMBER: "1", LINK: "x", PORT: "3"})
+        worker_identity({NUMBER: "1", LINK: "x", PORT: "3"})
 
 
 def test_a_port_is_one_gateways_and_open_while_a_worker_listens() -> None:
@@ -110,16 +117,16 @@ def test_a_port_is_one_gateways_and_open_while_a_worker_listens() -> None:
 
 def test_what_asks_posthog_is_done_by_the_first_worker_alone() -> None:
     work: Any = Mock()
-    places = (None, Place(1, Mock(), Mock()), Place(2, Mock(), Mock()))
-    assert [_once(place, work) for place in places] == [[work], [work], []]
+    places = (None, WorkerIdentity(1, Mock(), Mock()), WorkerIdentity(2, Mock(), Mock()))
+    assert [_in_first_worker(place, work) for place in places] == [[work], [work], []]
 
 
 def test_metrics_of_all_workers_are_told_apart() -> None:
     registry = CollectorRegistry()
     Counter("hogsend_things", "Things", ["kind"], registry=registry).labels("a").inc(2)
     Gauge("hogsend_gateway_workers", "Only the parent's", registry=registry).set(2)
-    own = families_of(registry, parents=True)
-    found = families_of(registry, parents=False)
+    own = families_of(registry, parent=True)
+    found = families_of(registry, parent=False)
     lines = Collected(own, {2: found, 1: found}).text().decode().splitlines()
     assert [line for line in lines if not line.startswith("#")] == [
         "hogsend_gateway_workers 2.0",
@@ -132,11 +139,11 @@ def test_metrics_of_all_workers_are_told_apart() -> None:
 def test_limits_of_keys_hold_for_all_workers_together() -> None:
     keys: list[AdminKeys] = []
 
-    def tell_the_other(index: int, *counted: str) -> None:
-        keys[1 - index].count_elsewhere(*counted)
+    def count_in_the_other(index: int, *counted: str) -> None:
+        keys[1 - index].add_remote_count(*counted)
 
     limits = settings(admin_rate_limit=3, admin_failed_key_limit=3)
-    keys += [AdminKeys(limits, counted=partial(tell_the_other, index)) for index in (0, 1)]
+    keys += [AdminKeys(limits, on_counted=partial(count_in_the_other, index)) for index in (0, 1)]
     left = [keys[index % 2].count_request(Scope.READ)[1] for index in range(5)]
     assert left == [2, 1, 0, -1, -1]
     refused = [keys[index % 2].count_failure(f"k-{index}", "192.0.2.1") for index in range(5)]
@@ -164,12 +171,12 @@ class Played:
 
 @asynccontextmanager
 async def a_worker(wanted: int = 2) -> AsyncIterator[Played]:
-    ours, theirs = socket.socketpair()
+    own_end, worker_end = socket.socketpair()
     queue: Any = Mock(spooling=True, waiting=3, refused=1, files_aside=2, is_full=True)
-    workers = Workers(queue, Place(1, theirs, Mock()), wanted)
+    workers = Workers(queue, WorkerIdentity(1, worker_end, Mock()), wanted)
     listening = asyncio.create_task(workers.listen())
-    reader, writer = await asyncio.open_unix_connection(sock=ours)
-    workers.ready()
+    reader, writer = await asyncio.open_unix_connection(sock=own_end)
+    workers.report_ready()
     assert await from_worker(reader) == Ready()
     yield Played(workers, queue, reader, writer)
     writer.close()
@@ -195,18 +202,18 @@ async def test_a_worker_stops_when_its_parent_is_gone(stops: list[str]) -> None:
 async def test_a_worker_says_how_it_is_and_asks_how_the_others_are() -> None:
     async with a_worker() as played:
         own = report(1, spooling=True, waiting=3, refused=1, files_aside=2, full=True)
-        send(played.writer, Report(7, metrics=False))
-        assert await from_worker(played.reader) == Reported(7, own)
+        send(played.writer, ReportRequest(7, metrics=False))
+        assert await from_worker(played.reader) == ReportReply(7, own)
 
         asking = [asyncio.create_task(played.workers.reports()) for _ in range(3)]
-        assert await from_worker(played.reader) == Ask(1, metrics=False)
-        send(played.writer, Told(1, [report(2, waiting=4)], []))
+        assert await from_worker(played.reader) == PeersRequest(1, metrics=False)
+        send(played.writer, PeersReply(1, [report(2, waiting=4)], []))
         # One question for all that ask at the same time.
         assert await asyncio.gather(*asking) == [[own, report(2, waiting=4)]] * 3
 
         scraping = asyncio.create_task(played.workers.metrics())
-        assert await from_worker(played.reader) == Ask(2, metrics=True)
-        send(played.writer, Told(2, [], []))
+        assert await from_worker(played.reader) == PeersRequest(2, metrics=True)
+        send(played.writer, PeersReply(2, [], []))
         assert b'worker="1"' in (await scraping or b"")
 
 
@@ -214,7 +221,7 @@ async def test_a_worker_says_how_it_is_and_asks_how_the_others_are() -> None:
 async def test_a_worker_speaks_for_itself_when_the_parent_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(link, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(link, "PEERS_SECONDS", 0.0)
     async with a_worker() as played:
         assert await played.workers.waiting() == 3
         played.queue.waiting = 0
@@ -225,10 +232,10 @@ async def test_a_worker_speaks_for_itself_when_the_parent_does_not_answer(
 async def test_what_one_worker_counts_the_others_hear() -> None:
     async with a_worker() as played:
         heard: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
-        played.workers.heard = lambda kind, who: heard.set_result((kind, who))
+        played.workers.on_counted = lambda kind, who: heard.set_result((kind, who))
         send(played.writer, Counted("address", "192.0.2.1"))
         assert await heard == ("address", "192.0.2.1")
-        played.workers.count("request", "read")
+        played.workers.publish_count("request", "read")
         assert await from_worker(played.reader) == Counted("request", "read")
 
 
@@ -244,7 +251,7 @@ async def test_a_gateway_of_one_process_asks_nobody() -> None:
     queue: Any = Mock(spooling=False, waiting=2, refused=0, files_aside=0, is_full=False)
     workers = Workers(queue)
     await workers.listen()
-    workers.count("request", "read")
+    workers.publish_count("request", "read")
     assert (await workers.waiting(), await workers.metrics()) == (2, None)
 
 
@@ -309,8 +316,8 @@ async def test_a_worker_that_dies_is_started_again(
 
 
 async def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parent, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(parent, "ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr(parent, "PROBE_SECONDS", 0.01)
+    monkeypatch.setattr(parent, "REPLY_SECONDS", 0.01)
     # Long enough to be seen.
     monkeypatch.setattr(parent, "HUNG_SECONDS", 0.5)
     async with a_parent(monkeypatch, SERVES) as gateway:
@@ -371,9 +378,9 @@ async def test_workers_hear_of_one_another_through_the_parent(
         await gateway.all_serve()
         one, two = gateway.parent._workers.values()
         told: list[Any] = []
-        monkeypatch.setattr(one, "tell", lambda _message: told.append("what it said itself"))
-        monkeypatch.setattr(two, "tell", told.append)
-        gateway.parent._heard(one, Counted("request", "read"))
+        monkeypatch.setattr(one, "send", lambda _message: told.append("what it said itself"))
+        monkeypatch.setattr(two, "send", told.append)
+        gateway.parent._on_message(one, Counted("request", "read"))
         assert told == [Counted("request", "read")]
 
 
@@ -382,7 +389,7 @@ def test_restarts_wait_longer_each_time_up_to_a_bound() -> None:
 
 
 async def test_the_parents_metrics_are_without_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parent, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(parent, "REPLY_SECONDS", 0.05)
     async with a_parent(monkeypatch, SERVES) as gateway:
         await gateway.all_serve()
         text = (await gateway.parent.collected()).text().decode()

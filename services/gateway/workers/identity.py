@@ -1,4 +1,4 @@
-"""Which worker a process is, and what one of them may have."""
+"""Which worker this process is, and its share of the gateway's limits."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from hogsend.service.settings.shared import TelemetrySettings
 from services.gateway.settings import GatewaySettings
 
 NUMBER = "HOGSEND_WORKER"
-"""Variable with a worker's number, from 1."""
+"""Environment variable: the worker's number, from 1."""
 LINK = "HOGSEND_WORKER_FD"
-"""Variable with the descriptor of its socket to the parent."""
+"""Environment variable: descriptor of the socket to the parent."""
 PORT = "HOGSEND_WORKER_PORT_FD"
-"""Variable with the descriptor of the socket that has the gateway's port."""
+"""Environment variable: descriptor of the socket that reserves the gateway's port."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Which worker this process is."""
+class WorkerIdentity:
+    """The number and the sockets that the parent passed to this worker."""
 
     number: int
     link: socket.socket
-    """To the parent."""
+    """Socket to the parent."""
     port: socket.socket
-    """What `join` needs to listen."""
+    """Socket that reserves the gateway's port; `listener.join` listens on the same port."""
 
 
 def is_worker(environment: Mapping[str, str]) -> bool:
@@ -34,27 +34,27 @@ def is_worker(environment: Mapping[str, str]) -> bool:
     return NUMBER in environment
 
 
-def place_of(environment: Mapping[str, str]) -> Place | None:
-    """Say which worker this process is; None where it is the whole gateway.
+def worker_identity(environment: Mapping[str, str]) -> WorkerIdentity | None:
+    """Read which worker this process is. Return None for a gateway of one process.
 
     Raises:
-        CannotStart: what the parent says is not what it would say.
+        CannotStart: the variables were not set by a parent.
     """
     if not is_worker(environment):
         return None
     try:
         number, link, port = (int(environment.get(name, "")) for name in (NUMBER, LINK, PORT))
-        return Place(number, socket.socket(fileno=link), socket.socket(fileno=port))
+        return WorkerIdentity(number, socket.socket(fileno=link), socket.socket(fileno=port))
     except (OSError, ValueError) as error:
         raise CannotStart(
             f"{NUMBER}, {LINK} and {PORT} are the gateway's own: leave them unset"
         ) from error
 
 
-def share_of(settings: GatewaySettings) -> GatewaySettings:
-    """Give what one worker may have of what all of them together may have.
+def worker_settings(settings: GatewaySettings) -> GatewaySettings:
+    """Return the settings with one worker's share of the limits that apply to all workers.
 
-    The liveness port is the parent's.
+    The liveness port is 0, because the parent listens on it.
     """
     workers = settings.gateway_workers
     return settings.model_copy(
@@ -66,6 +66,6 @@ def share_of(settings: GatewaySettings) -> GatewaySettings:
     )
 
 
-def without_ports(observed: TelemetrySettings) -> TelemetrySettings:
-    """Leave to the parent what it shows for all of them: metrics, and the health file."""
+def worker_telemetry(observed: TelemetrySettings) -> TelemetrySettings:
+    """Return the settings without metrics port and health file, which the parent serves."""
     return observed.model_copy(update={"metrics_port": 0, "health_file": None})

@@ -1,7 +1,7 @@
-"""Answers that end in the middle: what fails once one has begun is only to be seen in the log.
+"""Logs errors that occur after a response was started, and that therefore truncate it.
 
-Litestar makes an answer of every error before that, and hands later ones to the server, which says
-nothing of them.
+Litestar turns an error into a response only before the response is started. It raises a later error
+to the server, which does not log it.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from services.gateway.slow_readers import ReadTooSlowly
 log = structlog.get_logger(__name__)
 
 
-def with_cut_off_answers_logged(app: ASGIApp) -> ASGIApp:
-    """Wrap `app`, inside `with_correlation_id`: what ends an answer is counted and logged."""
+def with_truncated_responses_logged(app: ASGIApp) -> ASGIApp:
+    """Wrap `app`, inside `with_correlation_id`, so that these errors are counted and logged."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await app(scope, receive, send)
         except Exception as error:
             if scope["type"] == ScopeType.HTTP:
-                _say(_origin_of(error), scope.get("path_template", ""))
+                _log(_origin_of(error), scope.get("path_template", ""))
             raise
 
     return wrapped
 
 
-def _say(error: BaseException, route: str) -> None:
+def _log(error: BaseException, route: str) -> None:
     if isinstance(error, ReadTooSlowly):
-        # Counted already, and the client's own doing.
+        # Already counted, and caused by the client.
         return
     FAILURES.labels("answer", type(error).__name__).inc()
     if isinstance(error, HogsendError):
-        log.warning("an answer was cut off", route=route, reason=str(error))
+        log.warning("a response was cut off", route=route, reason=str(error))
     else:
-        log.error("an answer was cut off", route=route, exc_info=error)
+        log.error("a response was cut off", route=route, exc_info=error)
 
 
 def _origin_of(error: BaseException) -> BaseException:
-    """Give what was raised first, before Litestar and its task group put it into others."""
+    """Return the original error, without the wrappers of Litestar and its task group."""
     while True:
         if isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]

@@ -1,4 +1,4 @@
-"""Puts together the parts that notify the operator's webhook."""
+"""Composes the background task that sends notices to the operator's webhook."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.workers.link import Workers
 
 
-def telling(
+def operator_webhook(
     link: Connection, workers: Workers, settings: GatewaySettings, outbound: OutboundSettings
 ) -> list[Work]:
-    """Make what tells the operator's webhook; nothing where there is none."""
+    """Return the task that sends notices, or no task if no operator webhook is configured."""
     url, secret = settings.operator_webhook_url, settings.operator_webhook_secret
     if url is None or secret is None:
         return []
-    found = watches(link, workers, failing_seconds=settings.operator_webhook_failing_seconds)
+    watched = watches(link, workers, failing_seconds=settings.operator_webhook_failing_seconds)
 
-    async def tell() -> None:
+    async def send_notices() -> None:
         policy = EgressPolicy.of(outbound.outbound_allow, url)
         async with http_client(policy, proxies=outbound.proxies) as http:
             outbox, key = Outbox(settings.spool_dir), key_of(secret.get_secret_value())
             await NoticeWatcher(
-                link, outbox, found, NoticeSender(outbox, http, url=url, key=key)
+                link, outbox, watched, NoticeSender(outbox, http, url=url, key=key)
             ).run()
 
-    return [tell]
+    return [send_notices]

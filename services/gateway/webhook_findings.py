@@ -1,4 +1,7 @@
-"""What webhooks need to be accepted by this gateway; the provisioner does not know that."""
+"""Findings of the diagnosis about the acceptance of webhooks.
+
+The provisioner cannot make them, because they depend on the settings and the clock of this gateway.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,27 @@ from hogsend.contract.provisioning import Diagnosis, Finding, SecretFinding, Uns
 from services.gateway.signatures import TOLERANCE_SECONDS
 
 CLOCK_SECONDS = 60.0
-"""How far the clock here may be from PostHog's before it is told."""
+"""Difference between this machine's clock and PostHog's from which it is reported."""
 
 
 class SignaturesFinding(Finding, frozen=True, kw_only=True):
-    """Whether deliveries are signed, as far as they have to be."""
+    """Whether deliveries are signed, and whether the gateway accepts them."""
 
     state: Literal["signed", "unsigned", "refused", "unknown"]
-    """`refused`: they are not signed, and this gateway accepts signed ones only; or they are, and
-    its clock is so far from PostHog's that no signature is valid.
+    """`refused`: deliveries are not signed but the gateway accepts only signed ones, or they are
+    signed but the gateway's clock differs so much from PostHog's that no signature is valid.
     """
     required: bool
-    """`WEBHOOK_SIGNATURES`."""
+    """Whether `WEBHOOK_SIGNATURES` requires signatures."""
 
 
-def webhook_secret(stored: SecretFinding, *, missing: bool) -> SecretFinding:
-    """Where there was a secret, or has to be one, the gateway is closed without it."""
+def secret_finding(stored: SecretFinding, *, missing: bool) -> SecretFinding:
+    """Return the finding about the webhook secret.
+
+    Args:
+        stored: the provisioner's finding.
+        missing: whether this gateway refuses webhooks because it has no secret.
+    """
     if stored.state != "absent" or not missing:
         return stored
     return msgspec.structs.replace(
@@ -51,20 +59,20 @@ _UNSIGNED: dict[Unsigned, tuple[str, str]] = {
         "Set POSTHOG_SIGNING_SECRET, or run `hogsend connect posthog --provision-only` to mint it.",
     ),
     "not_provisioned": (
-        "The destination does not sign with the present key.",
+        "The destination does not sign with the current key.",
         "Run `hogsend connect posthog --provision-only`.",
     ),
 }
-_NOT_REQUIRED = "Or set WEBHOOK_SIGNATURES to `verify`, and webhooks are accepted without."
+_NOT_REQUIRED = "Or set WEBHOOK_SIGNATURES to `verify`, and webhooks are accepted without one."
 
 
-def signatures(found: Diagnosis, *, required: bool) -> SignaturesFinding:
-    """Whether deliveries are signed, and what follows from that for this gateway."""
-    destination = found.destination
+def signatures_finding(diagnosis: Diagnosis, *, required: bool) -> SignaturesFinding:
+    """Return the finding about signatures. `required`: the gateway accepts only signed webhooks."""
+    destination = diagnosis.destination
     if destination.signed is None:
         return SignaturesFinding(state="unknown", required=required)
     if destination.signed:
-        return _signed(found.posthog_now, required=required)
+        return _signed(diagnosis.posthog_now, required=required)
     detail, remedy = _UNSIGNED[destination.unsigned_because or "unsupported"]
     if not required:
         return SignaturesFinding(
@@ -79,17 +87,22 @@ def signatures(found: Diagnosis, *, required: bool) -> SignaturesFinding:
 
 
 def _signed(posthog_now: datetime | None, *, required: bool) -> SignaturesFinding:
-    """What PostHog signs says when, and is refused by a clock that differs."""
+    """Compare the clocks: a signature has a timestamp, and is refused if they differ too much."""
     ahead = (datetime.now(UTC) - posthog_now).total_seconds() if posthog_now else 0.0
     if abs(ahead) <= CLOCK_SECONDS:
         return SignaturesFinding(state="signed", required=required)
     refused = abs(ahead) > TOLERANCE_SECONDS
     differs = f"{_minutes(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} PostHog's"
-    so = "So every delivery is refused" if refused else "Beyond five every delivery is refused"
+    effect = (
+        "So every delivery is refused"
+        if refused
+        else "Beyond five minutes every delivery is refused"
+    )
     return SignaturesFinding(
         state="refused" if refused else "signed",
         required=required,
-        detail=f"The gateway's clock is {differs}. {so}: a signature is valid for five minutes.",
+        detail=f"The gateway's clock is {differs}. {effect}: a signature is valid for five "
+        "minutes.",
         remediation="Set the clock of the gateway's machine, and keep it right by NTP.",
     )
 
