@@ -119,7 +119,7 @@ def main() -> int:
         return 2
     measured_on = machine()
     # As the services do, some of which run in this process.
-    garbage_collection.settle()
+    garbage_collection.configure()
     with quiet(LOG) as screen:
         try:
             parts = run_to_end(measure(screen.write, names))

@@ -19,7 +19,7 @@ Reply = TypeVar("Reply", bound=Message)
 
 async def answer_always(endpoint: Endpoint[Request, Reply], reply: Reply) -> None:
     """Serve until SIGTERM, as the endpoint's own service would."""
-    garbage_collection.settle()
+    garbage_collection.configure()
     router = ServiceRouter()
 
     @router.endpoint(endpoint)

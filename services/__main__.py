@@ -34,7 +34,7 @@ def main(service: str) -> int:
     # A core dump would contain tokens and keys in clear text.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     app = importlib.import_module(f"services.{service}.{_ENTRIES.get(service, 'app')}")
-    garbage_collection.settle()
+    garbage_collection.configure()
     try:
         return uvloop.run(app.run()) or 0
     except ValidationError as error:

@@ -36,7 +36,7 @@ async def run() -> int:
     if settings.gateway_workers > 1 and not is_worker(os.environ):
         return await _run_parent(settings)
     app = importlib.import_module("services.gateway.app")
-    garbage_collection.settle()
+    garbage_collection.configure()
     await app.run()
     return 0
 

@@ -1,8 +1,10 @@
-"""A service as a FastStream application: started while anything is missing, stopped in order.
+"""A service as a FastStream application, with its start and stop in order.
 
-It connects, declares the streams it owns, and starts its subscribers; what it runs besides, it runs
-from the beginning, so that PostgreSQL is looked for while NATS cannot be reached. At a stop the
-subscribers finish first, then what runs besides is cancelled, then the connections are closed.
+Start: the background tasks run first, so that the service also retries PostgreSQL while NATS cannot
+be reached. Then it connects to NATS, creates the streams that it owns, and starts its subscribers.
+It waits for a dependency that is unavailable.
+
+Stop: the subscribers finish, then the background tasks are cancelled, then the connections close.
 """
 
 from __future__ import annotations
@@ -26,10 +28,11 @@ from hogsend.transport.errors import UNREACHABLE
 log = structlog.get_logger(__name__)
 
 STREAM_RETRY_MAX_SECONDS = 2.0
-KEEP_CLEAN_SECONDS = 30.0
-"""How often streams are looked through for what does not belong there."""
-KEEP_STREAMS_SECONDS = 5.0
-"""How often a service looks whether its streams are still there."""
+"""Longest pause between attempts to create the streams at the start."""
+PURGE_STRAYS_SECONDS = 30.0
+"""How often a service deletes misplaced messages from its streams."""
+CHECK_STREAMS_SECONDS = 5.0
+"""How often a service checks that its streams exist."""
 
 Hook = Callable[[], Awaitable[None]]
 
@@ -44,17 +47,18 @@ def service_app(
     closing: Sequence[Hook] = (),
     limits: Limits = DEFAULT_LIMITS,
 ) -> FastStream:
-    """Make the application of a service; `await app.run()` runs it until SIGTERM or SIGINT.
+    """Create the application of a service; `await app.run()` runs it until SIGTERM or SIGINT.
 
     Args:
-        broker: with its routers included and its dependencies provided.
-        database: kept connected; nothing is answered before it was tried, and it is closed last.
-        background: runs beside the subscribers, from before NATS is connected until they have
-            stopped. One that fails ends the service.
-        connected: run when NATS is connected and before anything is answered, in order.
-        stopping: run at a stop before the subscribers finish, in order.
-        closing: run at the very end, in order, when nothing of `background` runs any more.
-        limits: what the operator says about streams.
+        broker: its routers are included and its dependencies provided.
+        database: kept connected, and closed last. The subscribers start after the first attempt to
+            connect.
+        background: tasks that run from before NATS is connected until the subscribers have stopped.
+            If one fails, the service stops.
+        connected: called in order when NATS is connected, before the subscribers start.
+        stopping: called in order at a stop, before the subscribers finish.
+        closing: called in order at the end, after the background tasks have ended.
+        limits: the operator's limits on streams.
     """
     if database is not None:
         background = [database.keep_connected, *background]
@@ -68,8 +72,8 @@ def service_app(
                 async with running(
                     [
                         *background,
-                        lambda: _keep_streams(broker, limits),
-                        lambda: _keep_clean(broker),
+                        lambda: _check_streams(broker, limits),
+                        lambda: _purge_strays(broker),
                     ],
                     on_failure=app.exit,
                 ):
@@ -86,11 +90,11 @@ def service_app(
             lambda: _declare_streams(broker, limits), wait_max=STREAM_RETRY_MAX_SECONDS
         )
 
-    async def announce() -> None:
+    async def log_started() -> None:
         try:
             await broker.link.flush()
         except UNREACHABLE as error:
-            # nats-py subscribes again once it is back.
+            # nats-py renews the subscriptions when it has reconnected.
             metrics.FAILURES.labels("start", type(error).__name__).inc()
             log.warning("NATS was lost while the service started", reason=str(error))
         log.info("serving", endpoints=[endpoint.subject for endpoint in broker.endpoints])
@@ -104,7 +108,7 @@ def service_app(
         logger=None,
         lifespan=lifespan,
         on_startup=[prepare],
-        after_startup=[announce],
+        after_startup=[log_started],
         on_shutdown=[stop],
     )
     return app
@@ -117,7 +121,7 @@ async def _run(hooks: Sequence[Hook]) -> None:
 
 @asynccontextmanager
 async def started(app: FastStream) -> AsyncIterator[FastStream]:
-    """Run an application for the length of a block, without signals: for tests and benchmarks."""
+    """Run an application during the block, without signal handlers: for tests and benchmarks."""
     async with app.lifespan_context():
         await app.start()
         try:
@@ -137,10 +141,10 @@ async def _declare_streams(broker: ServiceBroker, limits: Limits) -> None:
         raise Unavailable(f"streams are not ready: {type(error).__name__}") from error
 
 
-async def _keep_clean(broker: ServiceBroker) -> None:
-    """Delete from its streams what readers had JetStream put there."""
+async def _purge_strays(broker: ServiceBroker) -> None:
+    """Regularly delete messages that readers of other streams had delivered into the streams."""
     while True:
-        await asyncio.sleep(KEEP_CLEAN_SECONDS)
+        await asyncio.sleep(PURGE_STRAYS_SECONDS)
         if not broker.running or not broker.link.connected:
             continue
         try:
@@ -154,34 +158,36 @@ async def _keep_clean(broker: ServiceBroker) -> None:
             log.warning("copies of other streams' messages deleted", messages=purged)
 
 
-async def _keep_streams(broker: ServiceBroker, limits: Limits) -> None:
-    """Make streams again that were lost while this runs: with JetStream's disk, or by hand."""
+async def _check_streams(broker: ServiceBroker, limits: Limits) -> None:
+    """Regularly recreate streams that were deleted or lost with JetStream's disk."""
     while True:
-        await asyncio.sleep(KEEP_STREAMS_SECONDS)
+        await asyncio.sleep(CHECK_STREAMS_SECONDS)
         if not broker.running or not broker.link.connected:
             continue
         try:
-            made = await streams.restore(broker.link.js, broker.user, limits)
+            created = await streams.restore(broker.link.js, broker.user, limits)
         except UNREACHABLE as error:
             metrics.FAILURES.labels("streams", type(error).__name__).inc()
             log.warning(
                 "streams were not restored", reason=streams.reason(error), fix=streams.hint(error)
             )
             continue
-        if made:
-            log.warning("streams were missing and were created again, empty", streams=made)
-        await _look_at_bus(broker, limits)
+        if created:
+            log.warning("streams were missing and were created again, empty", streams=created)
+        await _check_bus(broker, limits)
 
 
-async def _look_at_bus(broker: ServiceBroker, limits: Limits) -> None:
+async def _check_bus(broker: ServiceBroker, limits: Limits) -> None:
     link = broker.link
     try:
-        found = await bus_health.examine(link.js, broker.user, limits, link.addresses)
+        problems = await bus_health.find_problems(link.js, broker.user, limits, link.addresses)
     except UNREACHABLE as error:
-        # Then this is not known any more.
+        # The last result may be outdated: report no problems until the next check.
         metrics.FAILURES.labels("bus_health", type(error).__name__).inc()
-        log.debug("NATS cannot be examined", reason=str(error) or type(error).__name__)
-        found = []
-    if found and found != bus_health.bus_problems():
-        log.warning("NATS has problems that need an operator", problems=found, fix="docs/deploy.md")
-    bus_health.note(found)
+        log.debug("NATS could not be checked", reason=str(error) or type(error).__name__)
+        problems = []
+    if problems and problems != bus_health.bus_problems():
+        log.warning(
+            "NATS has problems that need an operator", problems=problems, fix="docs/deploy.md"
+        )
+    bus_health.store_problems(problems)

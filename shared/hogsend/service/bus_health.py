@@ -1,6 +1,7 @@
-"""What a service sees of NATS that needs an operator: missing copies, and servers that are apart.
+"""Finds problems of NATS that need an operator: streams with too few copies, separate servers.
 
-It is looked at every few seconds, beside the streams, and reported with the service's health.
+A service checks for them every few seconds, when it checks its streams, and reports them in its
+health.
 """
 
 from __future__ import annotations
@@ -19,65 +20,65 @@ from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.streams import STREAMS, Limits
 from hogsend.contract.users import User
 
-GREETING_SECONDS = 2.0
-"""How long a server may take to say what it is."""
-_PORT = 4222
+INFO_SECONDS = 2.0
+"""How long a server may take to send its `INFO` message."""
+_DEFAULT_PORT = 4222
 
 _problems: list[str] = []
 
 
-class Greeting(msgspec.Struct, frozen=True):
-    """What a NATS server says of itself when a connection is opened."""
+class ServerInfo(msgspec.Struct, frozen=True):
+    """The `INFO` message, which a NATS server sends when a connection is opened."""
 
     server_id: str
     cluster: str = ""
     connect_urls: tuple[str, ...] = ()
-    """Addresses of all servers that it knows."""
+    """Addresses of all servers of its cluster."""
 
-    def is_with(self, other: Greeting) -> bool:
-        """Whether both are of one group of servers."""
+    def is_same_cluster(self, other: ServerInfo) -> bool:
+        """Whether both servers belong to the same cluster, or are the same server."""
         if self.server_id == other.server_id:
             return True
         if self.cluster != other.cluster or not self.cluster:
             return False
-        # They may be told to keep their addresses to themselves.
-        known = set(self.connect_urls), set(other.connect_urls)
-        return not all(known) or bool(known[0] & known[1])
+        # Servers can be configured not to advertise addresses; then the name decides.
+        addresses = set(self.connect_urls), set(other.connect_urls)
+        return not all(addresses) or bool(addresses[0] & addresses[1])
 
 
 def bus_problems() -> list[str]:
-    """What needs an operator, as it was last seen; empty when nothing does."""
+    """Return the problems that the last check found."""
     return list(_problems)
 
 
-def note(problems: Sequence[str]) -> None:
-    """Remember what was seen."""
+def store_problems(problems: Sequence[str]) -> None:
+    """Store the result of a check, for `bus_problems`."""
     _problems[:] = problems
 
 
 def is_without_leader(info: StreamInfo) -> bool:
-    """Whether no server takes a stream's messages: too few of them are up, or one is elected."""
+    """Whether a stream accepts no messages, as too few servers are up or an election runs."""
     return info.cluster is not None and not info.cluster.leader
 
 
 def current_copies(info: StreamInfo) -> int:
-    """On how many servers that can be reached a stream is up to date."""
-    others = info.cluster.replicas if info.cluster and info.cluster.replicas else []
-    current = sum(bool(peer.current) and not peer.offline for peer in others)
-    # Without a leader, who answers is listed with the others.
+    """Return the number of reachable servers with an up-to-date copy of a stream."""
+    peers = info.cluster.replicas if info.cluster and info.cluster.replicas else []
+    current = sum(bool(peer.current) and not peer.offline for peer in peers)
+    # The leader is not in the list of peers. Without a leader the list contains all servers.
     return current if is_without_leader(info) else 1 + current
 
 
-async def examine(
+async def find_problems(
     js: JetStreamContext, owner: User, limits: Limits, urls: Sequence[str]
 ) -> list[str]:
-    """Look at the copies of the streams that `owner` owns, and at the servers in `NATS_URL`.
+    """Check the copies of the streams that `owner` owns, and the servers in `NATS_URL`.
 
     Raises:
-        nats.errors.Error: NATS does not answer.
-        nats.js.errors.Error: nor does JetStream.
+        nats.errors.Error: NATS does not respond.
+        nats.js.errors.Error: JetStream does not respond.
     """
-    found = []
+    problems = []
     for name, stream in STREAMS.items():
         if stream.owner is not owner:
             continue
@@ -85,53 +86,55 @@ async def examine(
             info = await js.stream_info(name)
             copies = current_copies(info)
             if is_without_leader(info):
-                found.append(
-                    f"{name} takes nothing: it has no leader, and {copies} of {limits.replicas} "
-                    "copies"
+                problems.append(
+                    f"{name} accepts no messages: it has no leader, and {copies} of "
+                    f"{limits.replicas} copies"
                 )
             elif copies < limits.replicas:
-                found.append(f"{name} has {copies} of {limits.replicas} copies")
-            elif (wanted := info.config.num_replicas or 1) > limits.replicas:
-                found.append(f"{name} is kept on {wanted} servers, NATS_REPLICAS says otherwise")
-    if len(groups := await _groups(urls)) > 1:
-        named = "; ".join(", ".join(group) for group in groups)
-        found.append(f"NATS_URL names servers that do not know one another: {named}")
-    return found
+                problems.append(f"{name} has {copies} of {limits.replicas} copies")
+            elif (replicas := info.config.num_replicas or 1) > limits.replicas:
+                problems.append(
+                    f"{name} has {replicas} copies, more than NATS_REPLICAS={limits.replicas}"
+                )
+    if len(clusters := await _clusters(urls)) > 1:
+        listed = "; ".join(", ".join(cluster) for cluster in clusters)
+        problems.append(f"NATS_URL names servers that do not know one another: {listed}")
+    return problems
 
 
-async def _groups(urls: Sequence[str]) -> list[list[str]]:
-    """The servers that answer, by the groups they form."""
-    places = [
-        (part.hostname or "localhost", part.port or _PORT)
+async def _clusters(urls: Sequence[str]) -> list[list[str]]:
+    """Return the servers that respond, grouped by cluster; nothing for a single address."""
+    addresses = [
+        (part.hostname or "localhost", part.port or _DEFAULT_PORT)
         for url in urls
         for part in [urlsplit(url.strip() if "://" in url else f"nats://{url.strip()}")]
     ]
-    if len(places) == 1:
+    if len(addresses) == 1:
         return []
-    greetings = await asyncio.gather(*(_greeting(host, port) for host, port in places))
-    groups: list[tuple[Greeting, list[str]]] = []
-    for (host, port), greeting in zip(places, greetings, strict=True):
-        if greeting is None:
+    infos = await asyncio.gather(*(_server_info(host, port) for host, port in addresses))
+    clusters: list[tuple[ServerInfo, list[str]]] = []
+    for (host, port), info in zip(addresses, infos, strict=True):
+        if info is None:
             continue
-        for first, members in groups:
-            if greeting.is_with(first):
+        for first, members in clusters:
+            if info.is_same_cluster(first):
                 members.append(f"{host}:{port}")
                 break
         else:
-            groups.append((greeting, [f"{host}:{port}"]))
-    return [members for _, members in groups]
+            clusters.append((info, [f"{host}:{port}"]))
+    return [members for _, members in clusters]
 
 
-async def _greeting(host: str, port: int) -> Greeting | None:
-    """What a server says before anybody logs in; None when it says nothing that is understood."""
+async def _server_info(host: str, port: int) -> ServerInfo | None:
+    """Read a server's `INFO`, which needs no login; None if it sends none that can be decoded."""
     try:
-        async with asyncio.timeout(GREETING_SECONDS):
+        async with asyncio.timeout(INFO_SECONDS):
             reader, writer = await asyncio.open_connection(host, port)
             with closing(writer):
                 line = await reader.readline()
     except (OSError, TimeoutError, ValueError):
         return None
     try:
-        return msgspec.json.decode(line.removeprefix(b"INFO "), type=Greeting)
+        return msgspec.json.decode(line.removeprefix(b"INFO "), type=ServerInfo)
     except NOT_JSON:
         return None

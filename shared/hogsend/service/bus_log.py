@@ -1,4 +1,4 @@
-"""What a service logs and counts of its connection to NATS."""
+"""Logs and counts the events of a service's connection to NATS."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from hogsend.transport.log_once import LogOnce
 
 log = structlog.get_logger(__name__)
 
-MOST_REFUSALS = 100
-"""Different refusals that are logged of one connection: some name a new subject each time."""
+MAX_LOGGED_REFUSALS = 100
+"""Limit of the different permission errors that are logged: some contain a new subject each time.
+The count starts again when the connection does."""
 _REFUSAL = "permissions violation"
 _STATES = {"connected": True, "reconnected": True, "lame duck": True, "disconnected": False}
-"""Whether there is a connection in each state."""
+"""The states of a connection, and whether it is connected in each."""
 
 
 class BusLog:
-    """Observes one connection."""
+    """Logs the events of one connection; its method `observe` is the connection's observer."""
 
     def __init__(self) -> None:
-        """Begin with one on which nothing was refused."""
-        self._refusals = LogOnce(MOST_REFUSALS)
+        self._refusals = LogOnce(MAX_LOGGED_REFUSALS)
 
     def observe(self, what: str, detail: str) -> None:
-        """Take note of what happened.
+        """Log and count one event.
 
         Args:
-            what: `error`, the state that the connection has now, or what something else is about.
-            detail: the error, the server's address, or what happened.
+            what: `error`, the new state of the connection, or the kind of another event.
+            detail: the error, the server's address, or a description.
         """
         metrics.BUS_EVENTS.labels(what).inc()
         if what == "error":
             self._error(detail)
             return
         if what in {"disconnected", "subscribed again"}:
-            # The next server may be configured in another way, and so may this one by now.
+            # The permissions may be different from now on, on another server or on this one.
             self._refusals.reset()
         if what not in _STATES:
             log.info("bus", what=what, detail=detail)
@@ -47,6 +47,6 @@ class BusLog:
     def _error(self, detail: str) -> None:
         if _REFUSAL not in detail.lower():
             log.warning("NATS reports an error", detail=detail)
-        # What is refused is asked for again, some of it twice a second.
+        # Refused requests are retried, some of them twice a second.
         elif self._refusals.is_new(detail):
             log.warning("NATS reports an error", detail=detail, fix=Forbidden.fix)

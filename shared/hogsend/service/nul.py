@@ -1,4 +1,4 @@
-"""PostgreSQL stores no NUL character in text or JSON, so each becomes U+FFFD."""
+"""Replaces NUL characters with U+FFFD: PostgreSQL stores no NUL in text or JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _REPLACEMENT = b"\\ufffd"
 
 
 def json_without_nul(body: bytes) -> bytes:
-    """JSON with every escaped NUL replaced; a raw NUL is not valid JSON."""
+    """Replace every escaped NUL in JSON; an unescaped NUL is not valid JSON."""
     if _NUL not in body:
         return body
     return _ESCAPE.sub(
@@ -27,5 +27,5 @@ def text_without_nul(text: None) -> None: ...
 @overload
 def text_without_nul(text: str | None) -> str | None: ...
 def text_without_nul(text: str | None) -> str | None:
-    """Text as it is stored, to store it or to compare it with what is stored."""
+    """Replace NULs in a text that is stored, or that is compared with stored text."""
     return None if text is None else text.replace("\0", "\ufffd")

@@ -1,4 +1,4 @@
-"""Ends a process that served HTTP."""
+"""Exits a process that has served HTTP with Granian."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import NoReturn
 
 
 def end_process(code: int) -> NoReturn:
-    """End now, with this exit code, once what was logged and printed is out.
+    """Flush logs and output, and exit at once with this exit code.
 
-    Without finalizing Python: a thread of Granian's may still want the interpreter, and before
-    version 3.14 CPython unwinds such a thread's stack, which Rust answers with an abort (exit code
-    -6). Nothing that has to be saved or closed may be left to finalization.
+    Python's finalization is skipped. During finalization a thread of Granian may still try to
+    acquire the GIL. CPython before 3.14 then unwinds that thread's stack, and Rust aborts the
+    process (exit code -6). So everything must be saved and closed before this call.
     """
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        # Its reader may be gone, which is no reason for another exit code.
+        # The reader of a pipe may have exited, which must not change the exit code.
         with suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)

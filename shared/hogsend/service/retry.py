@@ -28,15 +28,15 @@ RETRIES = Counter(
 )
 
 _waiting: dict[object, str] = {}
-"""Why each operation that is being retried failed last, oldest operation first."""
+"""The last error of each operation that is being retried, the oldest operation first."""
 
 
 class Outcome(NamedTuple, Generic[Result]):
-    """What the attempt that succeeded returned."""
+    """The result of an operation that succeeded at last."""
 
     result: Result
     attempts: int
-    """1 when no attempt failed. A failed attempt may have taken effect all the same."""
+    """Number of attempts. Above 1, an attempt that failed may have taken effect nevertheless."""
 
 
 async def retry_until_available(
@@ -47,14 +47,14 @@ async def retry_until_available(
 ) -> Outcome[Result]:
     """Repeat `action` until it raises none of the errors in `on`.
 
-    The first pause is a tenth of a second, to which stamina adds up to one; each doubles the last.
-    Cancel the call to give up: there is no limit. The first failure is logged as a warning, the
-    following ones at debug level, and each is counted in `hogsend_retries_total` under the
-    qualified name of `action`.
+    There is no limit of attempts; cancel the call to give up. The first pause is 0.1 s, each pause
+    doubles the previous one up to `wait_max`, and stamina adds up to one second of jitter. The
+    first failure is logged as a warning, later ones at debug level. Each one is counted in
+    `hogsend_retries_total` with the qualified name of `action`.
 
     Args:
-        action: called without arguments, so that none can be logged.
-        on: errors that may be gone at the next attempt; every other one is raised.
+        action: called without arguments, so that no argument can get into the log.
+        on: errors after which the action is repeated; every other error is raised.
         wait_max: longest pause in seconds.
     """
     operation = object()
@@ -89,9 +89,9 @@ async def repeat_every(
     *,
     on: tuple[type[Exception], ...] = (Unavailable,),
 ) -> Never:
-    """Run `action` now and `seconds` after each time it succeeded; cancel the call to stop.
+    """Run `action` now, and again `seconds` after each success, until cancelled.
 
-    In between it is retried as by `retry_until_available`.
+    A failure is retried as in `retry_until_available`.
     """
     while True:
         await retry_until_available(action, on=on)
@@ -99,21 +99,22 @@ async def repeat_every(
 
 
 def waiting_for() -> str | None:
-    """Why this process cannot go on with some of its work right now; None when it can."""
+    """Return the last error of the operation that is being retried longest; None if none is."""
     return next(iter(_waiting.values()), None)
 
 
 def _reason(error: Exception) -> str:
-    # The text of another library's error may quote a statement's values or an address's password.
+    # Errors of other libraries may quote the values of a statement, or a password in an address.
     return str(error) if isinstance(error, HogsendError) else type(error).__name__
 
 
 def _report(details: stamina.instrumentation.RetryDetails) -> None:
     RETRIES.labels(details.name, type(details.caused_by).__name__).inc()
-    say = log.warning if details.retry_num == 1 else log.debug
-    # A full disk and a lost connection are both "PostgreSQL is not available".
+    write = log.warning if details.retry_num == 1 else log.debug
+    # The reason alone does not tell, for example, a full disk from a lost connection: both are
+    # "PostgreSQL is not available".
     cause = details.caused_by.__cause__
-    say(
+    write(
         "retrying until available",
         operation=details.name,
         reason=_reason(details.caused_by),
@@ -123,6 +124,6 @@ def _report(details: stamina.instrumentation.RetryDetails) -> None:
     )
 
 
-# stamina's own hooks label a counter with the number of the attempt, which makes a new time series
-# with every attempt of an outage, and log the arguments of what they retry.
+# stamina's own hooks label a counter with the attempt's number, which creates a new time series for
+# each attempt during an outage. They also log the arguments of the operation.
 stamina.instrumentation.set_on_retry_hooks([_report])

@@ -1,4 +1,4 @@
-"""What a signal that ended a process is called."""
+"""Names of the signals that end processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 
 
 def signal_name(number: int) -> str:
-    """Give a signal's name; most real-time signals have none, as `signal 35`."""
+    """Return a signal's name, or `signal 35` for one without a name (most real-time signals)."""
     try:
         return signal.Signals(number).name
     except ValueError:

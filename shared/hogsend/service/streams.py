@@ -1,4 +1,4 @@
-"""Streams and their consumers, brought up to what is declared, and made again when lost."""
+"""Creates and updates the JetStream streams of a service, and recreates them when they are lost."""
 
 from __future__ import annotations
 
@@ -23,56 +23,61 @@ from hogsend.service import metrics
 _STREAM_NAME_IN_USE = 10058
 
 _INVALID_JSON = 10025
-"""JetStream cannot read a request, for example one with a field that it does not know."""
+"""JetStream cannot decode a request, for example because of a field that it does not know."""
 
 _NO_STORE = 10049
-"""JetStream cannot make a stream's store, as while it deletes the one of an earlier stream."""
+"""JetStream cannot create the store of a stream, for example while it deletes an earlier one."""
 
-_NO_ROOM = frozenset({10002, 10028, 10047})
-"""JetStream refuses to reserve so much, for the account or on the disk."""
+_INSUFFICIENT_STORAGE = frozenset({10002, 10028, 10047})
+"""JetStream cannot reserve the storage, because of a limit of the account or the free disk."""
 
 
 async def reconcile(js: JetStreamContext, owner: User, limits: Limits = DEFAULT_LIMITS) -> None:
-    """Create the streams `owner` owns, or bring their limits up to what is declared here.
+    """Create the streams that `owner` owns, or update them to their declarations and `limits`.
 
-    Copies are added and never given up: a NATS_REPLICAS that went missing must not take two of
-    three. The service's health says so (`hogsend.service.bus_health`).
+    Replicas of a stream are added, but never removed: if NATS_REPLICAS is lost by mistake, no
+    copies of the data may be deleted. The service's health reports surplus replicas
+    (`hogsend.service.bus_health`).
 
     Raises:
-        nats.js.errors.APIError: the server refuses, for example because an existing stream has
-            another retention policy or storage is short.
+        nats.js.errors.APIError: the server refused, for example because an existing stream has
+            another retention policy, or because there is not enough storage.
     """
     for name in _owned_by(owner):
         config = limits.applied_to(STREAMS[name].config)
         if not await _create(js, config):
-            config = await _with_as_many_copies(js, config)
-            await _with_known_fields(js.update_stream, config)
+            config = await _with_existing_replicas(js, config)
+            await _with_supported_fields(js.update_stream, config)
 
 
 async def restore(
     js: JetStreamContext, owner: User, limits: Limits = DEFAULT_LIMITS
 ) -> list[StreamName]:
-    """Create the streams of `owner` that are gone, name them, and measure the others.
+    """Create the missing streams of `owner`, and update the metrics of the existing ones.
 
-    Those that exist stay as they are: two versions of a service may declare different limits.
+    Existing streams are not changed: while two versions of a service run, they may declare
+    different limits.
+
+    Returns:
+        The streams that were created.
 
     Raises:
-        nats.js.errors.APIError: the server refuses.
+        nats.js.errors.APIError: the server refused.
     """
-    made = []
+    created = []
     for name in _owned_by(owner):
         try:
             info = await js.stream_info(name)
         except NotFoundError:
-            _forget(name)
+            _remove_metrics(name)
             if await _create(js, limits.applied_to(STREAMS[name].config)):
-                made.append(name)
+                created.append(name)
             continue
-        _measure(name, info)
-    return made
+        _update_metrics(name, info)
+    return created
 
 
-def _measure(name: StreamName, info: StreamInfo) -> None:
+def _update_metrics(name: StreamName, info: StreamInfo) -> None:
     metrics.STREAM_MESSAGES.labels(name).set(info.state.messages)
     metrics.STREAM_BYTES.labels(name).set(info.state.bytes)
     if (limit := info.config.max_bytes or 0) > 0:
@@ -81,8 +86,8 @@ def _measure(name: StreamName, info: StreamInfo) -> None:
         metrics.STREAM_LIMIT_BYTES.remove(name)
 
 
-def _forget(name: StreamName) -> None:
-    """Take a stream's figures away: they would stay while it cannot be made."""
+def _remove_metrics(name: StreamName) -> None:
+    """Remove a missing stream's metrics; their last values would stay until it is recreated."""
     for gauge in (metrics.STREAM_MESSAGES, metrics.STREAM_BYTES, metrics.STREAM_LIMIT_BYTES):
         gauge.remove(name)
 
@@ -92,14 +97,18 @@ def _owned_by(owner: User) -> list[StreamName]:
 
 
 async def purge_strays(js: JetStreamContext, owner: User) -> dict[str, int]:
-    """Delete copies of other streams' messages from the streams of `owner`, and count them.
+    """Delete copies of other streams' messages from the streams of `owner`.
 
-    JetStream delivers a message to whatever subject a reader names, also to one of a stream
-    (docs/adr/0012). The copy keeps its own subject, so that no consumer ever reads it, and a stream
-    that refuses what it has no room for would fill up with such copies.
+    JetStream delivers to any subject that the reader of a stream chooses, also to a subject of
+    another stream (docs/adr/0012). That stream stores the copy under the subject of the original,
+    so no consumer reads it. Such copies would fill up a stream that rejects new messages when it is
+    full.
+
+    Returns:
+        The number of deleted messages by stream.
 
     Raises:
-        nats.js.errors.APIError: the server refuses.
+        nats.js.errors.APIError: the server refused.
     """
     purged: dict[str, int] = {}
     for name in _owned_by(owner):
@@ -111,69 +120,72 @@ async def purge_strays(js: JetStreamContext, owner: User) -> dict[str, int]:
         ]
         for pattern in foreign:
             try:
-                found = (await js.stream_info(name, pattern)).state.subjects
+                counts = (await js.stream_info(name, pattern)).state.subjects
             except NotFoundError:
                 continue
-            if found:
+            if counts:
                 await js.purge_stream(name, subject=pattern)
-                purged[name] = purged.get(name, 0) + sum(found.values())
+                purged[name] = purged.get(name, 0) + sum(counts.values())
     return purged
 
 
 def hint(error: Exception) -> str | None:
-    """What an operator can do about a stream that cannot be made, where that is known."""
-    if isinstance(error, APIError) and error.err_code in _NO_ROOM:
+    """Return what an operator can do about a stream that cannot be created; None if unknown."""
+    if isinstance(error, APIError) and error.err_code in _INSUFFICIENT_STORAGE:
         return (
             "raise max_file_store of nats-server, by default three quarters of the free disk, "
             "or set NATS_STREAM_MAX_BYTES lower"
         )
-    if _finds_no_jetstream(error):
+    if _is_without_jetstream(error):
         return "unless it is starting, run nats-server with JetStream (--jetstream)"
     return None
 
 
 def reason(error: Exception) -> str:
-    """What went wrong, in words also where nats-py has none."""
-    return "no JetStream answers on this NATS server" if _finds_no_jetstream(error) else str(error)
+    """Return the text of an error, also of one that nats-py raises without a text."""
+    if _is_without_jetstream(error):
+        return "no JetStream answers on this NATS server"
+    return str(error)
 
 
-def _finds_no_jetstream(error: Exception) -> bool:
-    # JetStream's own refusals have a code; without it, nothing listens to its API.
+def _is_without_jetstream(error: Exception) -> bool:
+    # Errors of JetStream itself have a code. Without one, nothing is subscribed to its API.
     return isinstance(error, ServiceUnavailableError) and error.err_code is None
 
 
-async def _with_as_many_copies(js: JetStreamContext, config: StreamConfig) -> StreamConfig:
-    found = (await js.stream_info(config.name or "")).config.num_replicas or 1
-    return config.evolve(num_replicas=max(found, config.num_replicas or 1))
+async def _with_existing_replicas(js: JetStreamContext, config: StreamConfig) -> StreamConfig:
+    existing = (await js.stream_info(config.name or "")).config.num_replicas or 1
+    return config.evolve(num_replicas=max(existing, config.num_replicas or 1))
 
 
 def _has_no_store_yet(error: Exception) -> bool:
     return isinstance(error, APIError) and error.err_code == _NO_STORE
 
 
-async def _with_known_fields(
-    ask: Callable[[StreamConfig], Awaitable[StreamInfo]], config: StreamConfig
+async def _with_supported_fields(
+    request: Callable[[StreamConfig], Awaitable[StreamInfo]], config: StreamConfig
 ) -> None:
-    """Ask for a stream, without `allow_batched` where the server refuses unknown fields.
+    """Create or update a stream, without `allow_batched` if the server rejects that field.
 
-    nats-server 2.12 does, and does not know this one. Only replicas of the version before need it.
+    nats-server 2.12 rejects unknown fields, and does not know this one. Only replicas of the
+    previous version of Hogsend need it.
     """
     try:
-        await ask(config)
+        await request(config)
     except BadRequestError as error:
         if error.err_code != _INVALID_JSON or not config.allow_batched:
             raise
-        await ask(config.evolve(allow_batched=None))
+        await request(config.evolve(allow_batched=None))
 
 
 async def _create(js: JetStreamContext, config: StreamConfig) -> bool:
-    """Create one stream; False when there is one of that name with other limits."""
+    """Create a stream; False if one of that name exists with another configuration."""
     try:
         async for attempt in stamina.retry_context(
             on=_has_no_store_yet, attempts=5, wait_initial=0.1, wait_max=1.0
         ):
             with attempt:
-                await _with_known_fields(js.add_stream, config)
+                await _with_supported_fields(js.add_stream, config)
     except BadRequestError as error:
         if error.err_code != _STREAM_NAME_IN_USE:
             raise

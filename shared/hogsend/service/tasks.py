@@ -1,4 +1,4 @@
-"""Tasks of a service: run beside its subscribers, and ended for certain."""
+"""Background tasks of a service, and reliable cancellation of tasks."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 CANCEL_AGAIN_SECONDS = 0.5
+"""How long to wait for cancelled tasks before they are cancelled once more."""
 
 Work = Callable[[], Coroutine[Any, Any, None]]
-"""Runs until it is cancelled, or returns when there is nothing left to do."""
+"""Runs until it is cancelled; may return earlier when it has nothing more to do."""
 
 
 async def cancel_all(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks until they have ended; what they raise meanwhile no longer matters.
+    """Cancel tasks and wait until all have ended; their exceptions are ignored.
 
-    Once is not enough: nats-py swallows a cancellation that meets it while it flushes.
+    Tasks that do not end are cancelled repeatedly: nats-py's flush swallows a cancellation.
     """
     running = set(tasks)
     while running:
@@ -28,25 +29,25 @@ async def cancel_all(*tasks: asyncio.Task[Any]) -> None:
 
 @asynccontextmanager
 async def running(work: Iterable[Work], *, on_failure: Callable[[], None]) -> AsyncIterator[None]:
-    """Run `work` beside the block; cancel it at the end.
+    """Run tasks during the block, and cancel them at its end.
 
     Args:
-        work: what runs.
-        on_failure: called when one of it fails, so that the block can end.
+        work: one function for each task.
+        on_failure: called when a task fails, to end the block.
 
     Raises:
-        Exception: the first failure, at the end of the block.
+        Exception: the first exception of a task, raised at the end of the block.
     """
     failures: list[BaseException] = []
 
-    def ended(task: asyncio.Task[None]) -> None:
+    def collect_failure(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
             failures.append(error)
             on_failure()
 
-    tasks = [asyncio.create_task(one()) for one in work]
+    tasks = [asyncio.create_task(function()) for function in work]
     for task in tasks:
-        task.add_done_callback(ended)
+        task.add_done_callback(collect_failure)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Errors that nothing handled: raised in a task that is not awaited, or in a callback."""
+"""Counts and logs unhandled errors: those of callbacks, and of tasks that nothing awaits."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ log = structlog.get_logger(__name__)
 
 @contextmanager
 def counted() -> Iterator[None]:
-    """Count and log them for the length of a block; by itself asyncio only logs.
+    """Count and log the unhandled errors of the running event loop during the block.
 
-    To be entered in the event loop whose errors are meant.
+    asyncio's default handler only logs them.
     """
     loop = asyncio.get_running_loop()
     before = loop.get_exception_handler()
@@ -34,18 +34,19 @@ def _count(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
     kind = type(error).__name__ if error is not None else "none"
     if isinstance(error, socket.gaierror) and not isinstance(context.get("future"), asyncio.Task):
-        # Handled: uvloop does not cancel the look-up of a name with the connection that it is for,
-        # and why that was given up is said there. Docker does not find a container that is stopped.
+        # uvloop does not cancel a DNS query with the connection attempt that it belongs to. When
+        # it fails later, the failed attempt has already been handled. Common with Docker, whose DNS
+        # does not resolve the names of stopped containers.
         metrics.FAILURES.labels("name_lookup", kind).inc()
-        log.debug("a name was not found, and no connection waits for it any more")
+        log.debug("a DNS query failed after its connection attempt had ended")
         return
     metrics.FAILURES.labels("unhandled", kind).inc()
-    # Behind a bracket asyncio shows the arguments of a callback: a token may be among them.
-    log.error(context["message"].partition("(")[0], work=_work(context), exc_info=error)
+    # After the bracket asyncio writes the arguments of a callback, which may include a token.
+    log.error(context["message"].partition("(")[0], work=_task_function(context), exc_info=error)
 
 
-def _work(context: dict[str, Any]) -> str | None:
-    """Name what the task does that the error comes from, if it is one."""
+def _task_function(context: dict[str, Any]) -> str | None:
+    """Return the name of the function that the failed task runs; None if it was no task."""
     task = context.get("task") or context.get("future")
     if not isinstance(task, asyncio.Task):
         return None

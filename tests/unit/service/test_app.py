@@ -1,4 +1,4 @@
-"""The application of a service: what runs, and in which order it ends."""
+"""The application of a service: its background tasks, and the order of its stop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.waiting import eventually
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_what_work_uses_is_closed_when_no_work_runs_any_more(fails: bool) -> None:
+async def test_closing_hooks_run_after_the_background_tasks_have_ended(fails: bool) -> None:
     order: list[str] = []
     running = asyncio.Event()
 
@@ -46,18 +46,18 @@ async def test_what_work_uses_is_closed_when_no_work_runs_any_more(fails: bool) 
 
 
 class Unplugged:
-    """JetStream of a connection that breaks while it is asked."""
+    """JetStream on a connection that breaks during each request."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
-        self.asked = 0
+        self.requests = 0
 
     def __getattr__(self, _name: str) -> Any:
-        async def asked(*_: Any, **__: Any) -> None:
-            self.asked += 1
+        async def fail(*_: Any, **__: Any) -> None:
+            self.requests += 1
             raise self.error
 
-        return asked
+        return fail
 
 
 ERRORS = [ConnectionResetError("reset"), nats.errors.NoServersError(), TimeoutError()]
@@ -65,21 +65,21 @@ ERRORS = [ConnectionResetError("reset"), nats.errors.NoServersError(), TimeoutEr
 
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize(
-    "work", [lambda one: module._keep_streams(one, DEFAULT_LIMITS), module._keep_clean]
+    "work", [lambda broker: module._check_streams(broker, DEFAULT_LIMITS), module._purge_strays]
 )
-async def test_a_connection_that_breaks_does_not_end_what_looks_after_streams(
+async def test_a_connection_that_breaks_does_not_end_the_checks_of_streams(
     work: Any, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "KEEP_STREAMS_SECONDS", 0)
-    monkeypatch.setattr(module, "KEEP_CLEAN_SECONDS", 0)
+    monkeypatch.setattr(module, "CHECK_STREAMS_SECONDS", 0)
+    monkeypatch.setattr(module, "PURGE_STRAYS_SECONDS", 0)
     js = Unplugged(error)
     link = SimpleNamespace(js=js, connected=True, addresses=[])
-    looking = asyncio.create_task(
+    checking = asyncio.create_task(
         work(SimpleNamespace(running=True, link=link, user=User.INGEST)),
     )
-    await eventually(lambda: js.asked > 1 or looking.done())
-    assert not looking.done()
-    looking.cancel()
+    await eventually(lambda: js.requests > 1 or checking.done())
+    assert not checking.done()
+    checking.cancel()
 
 
 @pytest.mark.parametrize("error", ERRORS)

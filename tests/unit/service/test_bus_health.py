@@ -1,4 +1,4 @@
-"""Streams with fewer copies than they should have, and NATS servers that are apart."""
+"""Streams with too few copies, and NATS servers that do not belong to one cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nats.js.errors import NotFoundError
 from hogsend.contract.streams import STREAMS, Limits, StreamName
 from hogsend.contract.users import User
 from hogsend.service import bus_health
-from hogsend.service.bus_health import examine
+from hogsend.service.bus_health import find_problems
 
 ONE = ["nats://127.0.0.1:1"]
 
@@ -26,13 +26,13 @@ class Info(msgspec.Struct):
 
 
 class JetStream:
-    """Answers for one stream, EVENTS; the others are not there."""
+    """Has one stream, EVENTS."""
 
     def __init__(
-        self, peers: list[PeerInfo] | None, wanted: int, leader: str | None = "nats"
+        self, peers: list[PeerInfo] | None, configured: int, leader: str | None = "nats"
     ) -> None:
         self._info = Info(
-            StreamConfig(num_replicas=wanted),
+            StreamConfig(num_replicas=configured),
             None if peers is None else ClusterInfo(leader=leader, replicas=peers),
         )
 
@@ -47,75 +47,75 @@ def peer(*, current: bool = True, offline: bool = False) -> PeerInfo:
 
 
 @pytest.mark.parametrize(
-    ("peers", "wanted", "replicas", "problem"),
+    ("peers", "configured", "replicas", "problem"),
     [
         (None, 1, 1, None),
         ([peer(), peer()], 3, 3, None),
         ([peer(), peer(offline=True)], 3, 3, "EVENTS has 2 of 3 copies"),
         ([peer(), peer(current=False)], 3, 3, "EVENTS has 2 of 3 copies"),
         (None, 1, 3, "EVENTS has 1 of 3 copies"),
-        ([peer(), peer()], 3, 1, "EVENTS is kept on 3 servers, NATS_REPLICAS says otherwise"),
+        ([peer(), peer()], 3, 1, "EVENTS has 3 copies, more than NATS_REPLICAS=1"),
     ],
 )
 async def test_copies_that_are_missing_are_named(
-    peers: list[PeerInfo] | None, wanted: int, replicas: int, problem: str | None
+    peers: list[PeerInfo] | None, configured: int, replicas: int, problem: str | None
 ) -> None:
-    js: Any = JetStream(peers, wanted)
-    found = await examine(js, STREAMS[StreamName.EVENTS].owner, Limits(replicas), ONE)
+    js: Any = JetStream(peers, configured)
+    found = await find_problems(js, STREAMS[StreamName.EVENTS].owner, Limits(replicas), ONE)
     assert found == ([problem] if problem else [])
-    # Each service looks at its own.
-    assert await examine(js, User.CREDENTIALS, Limits(replicas), ONE) == []
+    # Each service checks its own streams only.
+    assert await find_problems(js, User.CREDENTIALS, Limits(replicas), ONE) == []
 
 
-async def test_a_stream_without_a_leader_takes_nothing() -> None:
-    # As nats-server 2.15 answers while two of three servers are down: who answers is listed, too.
+async def test_a_stream_without_a_leader_accepts_no_messages() -> None:
+    # The reply of nats-server 2.15 while two of three servers are down lists all three as peers.
     peers = [peer(), peer(current=False), peer(current=False)]
     js: Any = JetStream(peers, 3, leader=None)
-    found = await examine(js, STREAMS[StreamName.EVENTS].owner, Limits(3), ONE)
-    assert found == ["EVENTS takes nothing: it has no leader, and 1 of 3 copies"]
+    found = await find_problems(js, STREAMS[StreamName.EVENTS].owner, Limits(3), ONE)
+    assert found == ["EVENTS accepts no messages: it has no leader, and 1 of 3 copies"]
 
 
 @asynccontextmanager
-async def servers(*greetings: Mapping[str, Any]) -> AsyncIterator[list[str]]:
-    """Servers that say these things, by their addresses."""
+async def servers(*infos: Mapping[str, Any]) -> AsyncIterator[list[str]]:
+    """Run servers that send these `INFO` messages, and yield their addresses."""
 
-    def saying(
-        greeting: Mapping[str, Any],
+    def sender(
+        info: Mapping[str, Any],
     ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-        async def say(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(b"INFO " + msgspec.json.encode(dict(greeting)) + b"\r\n")
+        async def send(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"INFO " + msgspec.json.encode(dict(info)) + b"\r\n")
             writer.close()
 
-        return say
+        return send
 
     async with AsyncExitStack() as stack:
         urls = []
-        for greeting in greetings:
-            server = await asyncio.start_server(saying(greeting), "127.0.0.1", 0)
+        for info in infos:
+            server = await asyncio.start_server(sender(info), "127.0.0.1", 0)
             await stack.enter_async_context(server)
             urls.append(f"nats://u:p@127.0.0.1:{server.sockets[0].getsockname()[1]}")
         yield urls
 
 
-TOGETHER = {"cluster": "hogsend", "connect_urls": ["10.0.0.1:4222", "10.0.0.2:4222"]}
+CLUSTERED = {"cluster": "hogsend", "connect_urls": ["10.0.0.1:4222", "10.0.0.2:4222"]}
 
 
 @pytest.mark.parametrize(
     ("first", "second", "apart"),
     [
-        ({**TOGETHER, "server_id": "A"}, {**TOGETHER, "server_id": "B"}, False),
+        ({**CLUSTERED, "server_id": "A"}, {**CLUSTERED, "server_id": "B"}, False),
         # Two names of one server.
         ({"server_id": "A"}, {"server_id": "A"}, False),
         ({"server_id": "A"}, {"server_id": "B"}, True),
-        ({"server_id": "A"}, {**TOGETHER, "server_id": "B"}, True),
-        ({"server_id": "A", "cluster": "other"}, {**TOGETHER, "server_id": "B"}, True),
-        # One cluster by name, whose halves do not see each other.
+        ({"server_id": "A"}, {**CLUSTERED, "server_id": "B"}, True),
+        ({"server_id": "A", "cluster": "other"}, {**CLUSTERED, "server_id": "B"}, True),
+        # One cluster by name, whose halves are partitioned.
         (
-            {**TOGETHER, "server_id": "A"},
+            {**CLUSTERED, "server_id": "A"},
             {"server_id": "B", "cluster": "hogsend", "connect_urls": ["10.0.0.3:4222"]},
             True,
         ),
-        # They keep their addresses to themselves.
+        # They advertise no addresses.
         (
             {"server_id": "A", "cluster": "hogsend"},
             {"server_id": "B", "cluster": "hogsend"},
@@ -128,7 +128,7 @@ async def test_servers_that_do_not_know_one_another_are_named(
 ) -> None:
     js: Any = JetStream(None, 1)
     async with servers(first, second) as urls:
-        found = await examine(js, User.CREDENTIALS, Limits(), [*urls, "127.0.0.1:1"])
+        found = await find_problems(js, User.CREDENTIALS, Limits(), [*urls, "127.0.0.1:1"])
         assert bool(found) is apart
         if apart:
             (problem,) = found
@@ -136,8 +136,8 @@ async def test_servers_that_do_not_know_one_another_are_named(
             assert "u:p" not in problem
 
 
-def test_what_was_seen_last_is_what_is_reported() -> None:
-    bus_health.note(["EVENTS has 2 of 3 copies"])
+def test_the_result_of_the_last_check_is_reported() -> None:
+    bus_health.store_problems(["EVENTS has 2 of 3 copies"])
     assert bus_health.bus_problems() == ["EVENTS has 2 of 3 copies"]
-    bus_health.note([])
+    bus_health.store_problems([])
     assert bus_health.bus_problems() == []

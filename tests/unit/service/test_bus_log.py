@@ -1,23 +1,23 @@
-"""What the log says of a connection to NATS."""
+"""What is logged about the connection to NATS."""
 
 from __future__ import annotations
 
 from structlog.testing import capture_logs
 
 from hogsend.contract.errors import Forbidden
-from hogsend.service.bus_log import MOST_REFUSALS, BusLog
+from hogsend.service.bus_log import MAX_LOGGED_REFUSALS, BusLog
 from hogsend.service.metrics import BUS_CONNECTED
 
 REFUSAL = 'Error: nats: permissions violation for publish to "hogsend.rpc.x.{}"'
 
 
-def test_what_nats_refuses_is_said_once_with_what_to_do_until_another_server_is_asked() -> None:
+def test_a_permission_error_is_logged_once_with_its_fix_until_the_next_connection() -> None:
     bus = BusLog()
     with capture_logs() as logged:
         for _ in range(3):
             bus.observe("error", REFUSAL.format("a"))
             bus.observe("error", REFUSAL.format("b"))
-    assert [(one["detail"], one["fix"]) for one in logged] == [
+    assert [(line["detail"], line["fix"]) for line in logged] == [
         (REFUSAL.format(subject), Forbidden.fix) for subject in "ab"
     ]
     bus.observe("disconnected", "")
@@ -27,7 +27,7 @@ def test_what_nats_refuses_is_said_once_with_what_to_do_until_another_server_is_
     assert len(logged) == 1
 
 
-def test_what_was_granted_again_is_said_when_it_is_refused_once_more() -> None:
+def test_a_permission_error_is_logged_again_after_a_new_subscription() -> None:
     bus = BusLog()
     bus.observe("error", REFUSAL.format("a"))
     with capture_logs() as logged:
@@ -36,15 +36,15 @@ def test_what_was_granted_again_is_said_when_it_is_refused_once_more() -> None:
     assert [one["log_level"] for one in logged] == ["info", "warning"]
 
 
-def test_refusals_that_are_others_each_time_do_not_fill_the_log() -> None:
+def test_different_permission_errors_do_not_fill_the_log() -> None:
     bus = BusLog()
     with capture_logs() as logged:
-        for number in range(2 * MOST_REFUSALS):
+        for number in range(2 * MAX_LOGGED_REFUSALS):
             bus.observe("error", REFUSAL.format(number))
-    assert len(logged) == MOST_REFUSALS
+    assert len(logged) == MAX_LOGGED_REFUSALS
 
 
-def test_any_other_error_is_said_each_time() -> None:
+def test_any_other_error_is_logged_each_time() -> None:
     bus = BusLog()
     with capture_logs() as logged:
         for _ in range(2):
@@ -52,7 +52,7 @@ def test_any_other_error_is_said_each_time() -> None:
     assert [one["log_level"] for one in logged] == ["warning"] * 2
 
 
-def test_only_a_change_of_state_says_whether_there_is_a_connection() -> None:
+def test_only_a_change_of_state_sets_the_connected_metric() -> None:
     bus = BusLog()
     bus.observe("disconnected", "")
     with capture_logs() as logged:

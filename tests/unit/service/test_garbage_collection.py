@@ -20,7 +20,7 @@ def _collector() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_collector")
 def test_a_batch_of_events_in_use_is_not_searched_for_garbage() -> None:
-    garbage_collection.settle()
+    garbage_collection.configure()
     before = gc.get_stats()
     batch = [[number] for number in range(5_000)]
     assert gc.get_stats() == before

@@ -1,4 +1,4 @@
-"""Errors that nothing handled are counted and logged, without what was at work on."""
+"""Unhandled errors are counted and logged, without the data that was being processed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def fails_with(_token: str) -> None:
     raise ZeroDivisionError
 
 
-async def test_an_error_of_a_task_that_nobody_waits_for_is_counted_and_logged() -> None:
+async def test_an_error_of_a_task_that_is_not_awaited_is_counted_and_logged() -> None:
     before = counted("ZeroDivisionError")
     with unhandled.counted(), capture_logs() as logs:
         task = asyncio.create_task(fails_with("pha_token"))
@@ -44,19 +44,19 @@ async def look_up() -> None:
     raise socket.gaierror(-3, "Temporary failure in name resolution")
 
 
-async def test_a_look_up_that_no_connection_waits_for_any_more_is_not_an_error() -> None:
-    """As uvloop leaves it behind where connecting to a stopped container takes too long."""
+async def test_a_dns_query_that_fails_after_its_connection_attempt_is_not_an_error() -> None:
+    """As with uvloop when connecting to a stopped container times out."""
     before, handled = counted("gaierror"), metrics.FAILURES.labels("name_lookup", "gaierror")
     handled_before = handled._value.get()
     with unhandled.counted(), capture_logs() as logs:
-        found = asyncio.get_running_loop().create_future()
-        found.set_exception(socket.gaierror(-3, "Temporary failure in name resolution"))
-        del found
+        query = asyncio.get_running_loop().create_future()
+        query.set_exception(socket.gaierror(-3, "Temporary failure in name resolution"))
+        del query
         gc.collect()
         await eventually(lambda: logs)
         assert {line["log_level"] for line in logs} == {"debug"}
         assert (counted("gaierror"), handled._value.get()) == (before, handled_before + 1)
-        # A task of ours that looks a name up is another matter.
+        # A failed DNS query in a task of the service's own code is an error.
         task = asyncio.create_task(look_up())
         await asyncio.wait({task})
         del task
@@ -64,7 +64,7 @@ async def test_a_look_up_that_no_connection_waits_for_any_more_is_not_an_error()
         await eventually(lambda: counted("gaierror") == before + 1)
 
 
-async def test_an_error_of_a_callback_is_told_without_its_arguments() -> None:
+async def test_an_error_of_a_callback_is_logged_without_its_arguments() -> None:
     before = counted("TypeError")
     with unhandled.counted(), capture_logs() as logs:
         asyncio.get_running_loop().call_soon(operator.sub, "pha_token", "pha_token")
@@ -73,7 +73,7 @@ async def test_an_error_of_a_callback_is_told_without_its_arguments() -> None:
     assert "pha_token" not in repr(logs)
 
 
-async def test_afterwards_the_loop_handles_errors_as_before() -> None:
+async def test_the_previous_handler_is_restored_afterwards() -> None:
     loop = asyncio.get_running_loop()
     before = loop.get_exception_handler()
     with unhandled.counted():
