@@ -29,7 +29,7 @@ class Source(Protocol):
     def batches(self) -> AsyncIterator[list[Msg]]:
         """Messages, until the connection is closed."""
 
-    async def forget(self) -> None:
+    async def delete_ephemeral(self) -> None:
         """Leave nothing behind that only this reader needs."""
 
 
@@ -125,7 +125,7 @@ class Arrivals:
         await self._pause()
         await self._in_flight.nak_all(AGAIN_SECONDS)
         if self._loop is not None:
-            await self._source.forget()
+            await self._source.delete_ephemeral()
         # Cancelled before, the rest is done when the connection is closed.
         self._connection.remove_close_hook(self.leave)
 

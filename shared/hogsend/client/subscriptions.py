@@ -20,7 +20,7 @@ from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
-from hogsend.transport.consumer import Consumer, connected
+from hogsend.transport.consumer import Consumer, wait_until_connected
 from hogsend.transport.follower import Follower
 
 IDLE_CONSUMER_SECONDS = 300.0
@@ -133,7 +133,7 @@ class Events(AsyncIterator[E]):
     async def _acknowledge(self) -> None:
         if self._message is not None:
             # Written while NATS is down, it would wait in a buffer that has an end.
-            await connected(self._connection, stopped=lambda: self._arrivals.ended)
+            await wait_until_connected(self._connection, stopped=lambda: self._arrivals.ended)
             await self._message.ack()
             self._message = None
 
@@ -173,7 +173,7 @@ class CredentialChanges(AsyncIterator[CredentialChanged]):
     def stop(self) -> None:
         """Let the loop end: see `Client.stop`."""
         self._stopped = True
-        self._follower.end()
+        self._follower.stop()
 
     async def aclose(self) -> None:
         """End."""

@@ -136,7 +136,7 @@ class ConsumerSubscriber(PullStreamSubscriber):
         await super().stop()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._source is not None:
-            await self._source.forget()
+            await self._source.delete_ephemeral()
 
     async def _create_subscription(self) -> None:
         link = cast("Connection", self._outer_config.extra_context["broker"].link)
@@ -144,7 +144,7 @@ class ConsumerSubscriber(PullStreamSubscriber):
         self._source = source
         # A consumer that is not ours keeps the app from starting; JetStream may come later.
         with suppress(*UNREACHABLE):
-            await source.find()
+            await source.ensure()
         self.add_task(self._again_when_refused, func_args=(self._consume, link, source))
 
     async def _again_when_refused(self, read: Callable[..., Awaitable[None]], *given: Any) -> None:
@@ -240,7 +240,7 @@ class ChangeSubscriber(ConsumerSubscriber):
         source = Follower(link, self.stream.name, self._consumer)
         # See `ConsumerSubscriber`.
         with suppress(*UNREACHABLE):
-            await source.find()
+            await source.ensure()
         self.add_task(self._again_when_refused, func_args=(self._follow, source))
 
     async def _follow(self, source: Follower) -> None:

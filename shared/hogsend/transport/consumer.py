@@ -1,8 +1,8 @@
-"""Consumes a JetStream consumer in batches.
+"""Reads a JetStream consumer in batches.
 
-One loop for every consumer of Hogsend: ingest's batches, what analytics sends to PostHog, and the
-iterators that other people's services use. It outlives reconnections, server restarts, and a
-consumer or stream that was deleted.
+One loop for every consumer of Hogsend: ingest's batches, analytics' deliveries to PostHog, and the
+iterators of other people's services. It continues after reconnects, server restarts, and the
+deletion of its consumer or stream.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from nats.js.api import ConsumerConfig
 from hogsend.transport.connection import Connection
 from hogsend.transport.ephemeral_consumer import EphemeralConsumer
 from hogsend.transport.errors import UNREACHABLE
-from hogsend.transport.foreign_consumer import found_or_made
+from hogsend.transport.foreign_consumer import ensure_consumer
 from hogsend.transport.in_flight import HEARTBEAT_SECONDS
 from hogsend.transport.own_consumer import Position, create_or_update
 from hogsend.transport.pull import ConsumerGone, Pull
 from hogsend.transport.read_failures import ReadFailures
 
 RETRY_SECONDS = 0.5
-HEARTBEATS_IN_TIME = 3
-"""How often JetStream hears of a message before it would give it again."""
+HEARTBEATS_PER_ACK_WAIT = 3
+"""How many heartbeats JetStream gets for a message before it would redeliver it."""
 
-JETSTREAM_ANSWER = b'{"type":"io.nats.jetstream.api.'
-"""What every answer of JetStream's API begins with; its status messages are empty."""
+JETSTREAM_REPLY = b'{"type":"io.nats.jetstream.api.'
+"""Start of every reply of JetStream's API. Its status messages are empty."""
 
 
 class Consumer:
-    """Pulls messages of one consumer, in batches; several of them may share a durable.
+    """Pulls messages of one consumer, in batches. Several readers may share a durable consumer.
 
-    A batch comes as soon as there is one message, with whatever else is there at that moment.
+    A batch is returned as soon as there is one message, with all others available at that moment.
     """
 
     def __init__(
@@ -47,16 +47,16 @@ class Consumer:
         adjust: bool = True,
         position: Position | None = None,
     ) -> None:
-        """Prepare without asking.
+        """Prepare without a request.
 
         Args:
             connection: may connect later.
             stream: the stream's name.
-            config: made when missing, and again when it was deleted.
-            batch: most messages handed out at a time.
-            adjust: give a consumer that exists this configuration; else it stays as it is, and one
-                that reads something else is an error.
-            position: where it begins when it is made again; None as declared.
+            config: the consumer is created with it when missing, and again after a deletion.
+            batch: maximum number of messages in a batch.
+            adjust: whether to update an existing consumer to `config`. Otherwise it stays as it is,
+                and one that reads something else is an error.
+            position: where a recreated consumer starts; None for the start in `config`.
         """
         self._connection = connection
         self._stream = stream
@@ -69,58 +69,58 @@ class Consumer:
         self._position = position
         self._failures = ReadFailures(connection, stream, config.durable_name)
         self.heartbeat = HEARTBEAT_SECONDS
-        """Seconds between two heartbeats for a message in hand, known once it was found."""
+        """Seconds between two heartbeats for a message in flight. Known after `ensure`."""
 
-    async def find(self) -> str:
-        """Make the consumer unless it exists, and give its name.
+    async def ensure(self) -> str:
+        """Create the consumer unless it exists, and return its name.
 
         Raises:
-            ConsumerConflict: it exists, may not be adjusted, and reads something else or in
-                another way.
-            Forbidden: this NATS user may not make or see it.
+            ConsumerConflict: it exists, may not be adjusted, and reads other subjects or has
+                another acknowledgement policy.
+            Forbidden: this NATS user may not create or see it.
             nats.errors.Error: NATS or JetStream cannot be reached.
         """
         if not self._adjust:
             if self._ephemeral is not None:
-                found = await self._ephemeral.found()
+                consumer = await self._ephemeral.ensure()
             else:
-                found = await found_or_made(self._connection, self._stream, self._config)
-            self.heartbeat = min(HEARTBEAT_SECONDS, found.ack_wait / HEARTBEATS_IN_TIME)
-            return found.name
+                consumer = await ensure_consumer(self._connection, self._stream, self._config)
+            self.heartbeat = min(HEARTBEAT_SECONDS, consumer.ack_wait / HEARTBEATS_PER_ACK_WAIT)
+            return consumer.name
         js = await self._connection.js_for(self._stream)
         if self._position is None:
             return (await create_or_update(js, self._stream, self._config)).name
         return (await self._position.ensure_consumer(js, self._stream, self._config)).name
 
-    async def forget(self) -> None:
-        """Leave nothing at JetStream of a consumer that is not durable; raises nothing."""
+    async def delete_ephemeral(self) -> None:
+        """Delete the consumer if it is ephemeral. Does not raise."""
         if self._ephemeral is not None:
-            await self._ephemeral.forget()
+            await self._ephemeral.delete()
 
     async def batches(self) -> AsyncGenerator[list[Msg], None]:
-        """Yield unacknowledged messages, until the connection is closed.
+        """Yield batches of unacknowledged messages, until the connection is closed.
 
-        Its observer is told why the consumer cannot be read, while it is tried again.
+        While reading fails, it is retried, and the connection's observer is notified of the reason.
 
         Raises:
-            ConsumerConflict: see `find`.
-            Forbidden: this NATS user may not make the consumer, or not read from it.
+            ConsumerConflict: see `ensure`.
+            Forbidden: this NATS user may not create the consumer, or not read from it.
         """
         pull: Pull | None = None
         try:
             while True:
                 try:
                     if pull is None:
-                        await connected(self._connection)
+                        await wait_until_connected(self._connection)
                         pull = await self._start()
-                    found = await pull.next(self._batch)
+                    pulled = await pull.next(self._batch)
                     self._failures.clear()
-                    if messages := await self._without_strays(found):
+                    if messages := await self._drop_strays(pulled):
                         if self._position is not None:
                             self._position.note_delivered(messages[-1].metadata.sequence.stream)
                         yield messages
-                    if found and self._ephemeral is not None:
-                        self._ephemeral.done(found[-1].metadata.sequence.stream)
+                    if pulled and self._ephemeral is not None:
+                        self._ephemeral.note_handled(pulled[-1].metadata.sequence.stream)
                 except nats.errors.ConnectionClosedError:
                     return
                 except (*UNREACHABLE, ConsumerGone) as error:
@@ -133,12 +133,12 @@ class Consumer:
             if pull is not None:
                 await pull.stop()
 
-    async def _without_strays(self, messages: list[Msg]) -> list[Msg]:
-        """Leave out what JetStream itself has put into the stream, as an answer (docs/adr/0012).
+    async def _drop_strays(self, messages: list[Msg]) -> list[Msg]:
+        """Acknowledge and drop replies of JetStream that are in the stream (docs/adr/0012).
 
-        A client that asks JetStream names the subject of its answer, and it answers with the
-        server's rights. Redelivered without end, such an answer would stop the readers of the
-        stream.
+        A client of JetStream's API chooses the subject of the reply, which the server publishes
+        with its own permissions, also to a subject of a stream. Never acknowledged, such a reply
+        would be redelivered without end, and stop the readers of the stream.
         """
         kept = []
         for message in messages:
@@ -149,32 +149,36 @@ class Consumer:
         return kept
 
     async def _start(self) -> Pull:
-        pull = Pull(self._connection, self._stream, await self.find())
+        pull = Pull(self._connection, self._stream, await self.ensure())
         await pull.start()
         return pull
 
 
-async def connected(connection: Connection, *, stopped: Callable[[], bool] = lambda: False) -> None:
-    """Wait for the connection: subscribing before would use an inbox its user may not read.
+async def wait_until_connected(
+    connection: Connection, *, stopped: Callable[[], bool] = lambda: False
+) -> None:
+    """Wait until there is a connection to a server.
+
+    Before the first one, a subscription would use an inbox that its NATS user may not read.
 
     Raises:
-        nats.errors.ConnectionClosedError: it was closed, or `stopped` while it was awaited.
+        nats.errors.ConnectionClosedError: it was closed, or `stopped` returned True meanwhile.
     """
     while not connection.connected:
         if connection.closed or stopped():
             raise nats.errors.ConnectionClosedError
         await asyncio.sleep(RETRY_SECONDS / 5)
     if connection.closed:
-        # It still is connected while it is closed.
+        # During a close there still is a connection.
         raise nats.errors.ConnectionClosedError
 
 
 def is_stray(connection: Connection, message: Msg) -> bool:
-    """Whether JetStream itself has put this into its stream, as an answer (docs/adr/0012).
+    """Return whether a message is a reply of JetStream's that is in a stream (docs/adr/0012).
 
-    The connection's observer is told, since it is to be left out.
+    Such a message is to be dropped, which is reported to the connection's observer.
     """
-    stray = not message.data or message.data.startswith(JETSTREAM_ANSWER)
-    if stray:
-        connection.observe("error", f"an answer of JetStream's was left out, on {message.subject}")
-    return stray
+    is_reply = not message.data or message.data.startswith(JETSTREAM_REPLY)
+    if is_reply:
+        connection.observe("error", f"dropped a reply of JetStream's on {message.subject}")
+    return is_reply

@@ -1,8 +1,8 @@
-"""Ephemeral consumers, which have no durable name: made again where they were when they are lost.
+"""Ephemeral consumers, which have no durable name: recreated at their position when they are lost.
 
-JetStream keeps such a consumer on one server, however many copies its stream has. No client can
-read it while that server is down. JetStream forgets it when no client has asked for a while, which
-a cut connection looks like. What was published meanwhile is still in the stream.
+JetStream keeps such a consumer on one server, however many replicas its stream has. No client can
+read it while that server is down. JetStream also deletes it after a time without a request, for
+example during a long disconnect. Messages published meanwhile are still in the stream.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from hogsend.contract.consumers import API
 from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
 from hogsend.transport.errors import UNREACHABLE
 from hogsend.transport.foreign_consumer import (
-    ConsumerLost,
-    ConsumerUnreachable,
-    FoundConsumer,
-    forget,
-    found_or_made,
-    known_consumer,
-    named,
+    ConsumerNotFound,
+    ConsumerOffline,
+    ExistingConsumer,
+    delete_consumer,
+    ensure_consumer,
+    get_consumer,
+    with_random_name,
 )
 
 
@@ -31,84 +31,89 @@ class _State(msgspec.Struct, frozen=True):
     last_seq: int = 0
 
 
-class _Stream(msgspec.Struct, frozen=True):
-    """JetStream's answer about a stream."""
+class _StreamReply(msgspec.Struct, frozen=True):
+    """JetStream's reply about a stream."""
 
     state: _State = _State()
     created: datetime | None = None
-    """None when there is no such stream now."""
+    """None when the stream does not exist now."""
 
 
 class EphemeralConsumer:
-    """One reader's ephemeral consumer."""
+    """The ephemeral consumer of one reader."""
 
     def __init__(self, connection: Connection, stream: str, config: ConsumerConfig) -> None:
-        """Prepare without asking.
+        """Prepare without a request.
 
         Args:
             connection: may connect later.
             stream: the stream's name.
-            config: has no durable name.
+            config: without a durable name.
         """
         self._connection = connection
         self._stream = stream
-        self._config = named(config)
+        self._config = with_random_name(config)
         self._exists = False
-        self._made_at: datetime | None = None
-        self._done = 0
+        self._last_created: datetime | None = None
+        self._handled = 0
+        """Stream sequence up to which no message needs to be delivered again."""
 
-    def done(self, sequence: int) -> None:
-        """Note that the message with this sequence need not come again."""
-        self._done = max(self._done, sequence)
+    def note_handled(self, sequence: int) -> None:
+        """Note that the message with this stream sequence need not be delivered again."""
+        self._handled = max(self._handled, sequence)
 
-    async def found(self) -> FoundConsumer:
-        """Find it, or make it: the first time as declared, later behind what is done.
+    async def ensure(self) -> ExistingConsumer:
+        """Return the consumer, and create it when missing.
+
+        The first one is created as declared, a later one after the last handled message.
 
         Raises:
-            Forbidden: this NATS user may not make or see it.
+            Forbidden: this NATS user may not create or see it.
             nats.errors.Error: NATS or JetStream cannot be reached.
         """
         if self._exists:
             try:
-                return await known_consumer(self._connection, self._stream, self._name)
-            except ConsumerLost:
+                return await get_consumer(self._connection, self._stream, self._name)
+            except ConsumerNotFound:
                 self._exists = False
-            except ConsumerUnreachable:
-                # Its server may come back with it: two of one name would be in each other's way.
-                self._exists, self._config = False, named(self._config)
+            except ConsumerOffline:
+                # It may come back with its server, and would conflict with one of the same name.
+                self._exists, self._config = False, with_random_name(self._config)
         try:
-            found = await found_or_made(self._connection, self._stream, await self._placed())
+            consumer = await ensure_consumer(
+                self._connection, self._stream, await self._config_at_position()
+            )
         except UNREACHABLE:
-            # It may have been given to a server that is not there, for good.
-            self._config = named(self._config)
+            # JetStream may have placed it on a server that is down for good.
+            self._config = with_random_name(self._config)
             raise
-        if self._made_at is None:
-            self._done = found.delivered
-        self._exists, self._made_at = True, found.created
-        return found
+        if self._last_created is None:
+            self._handled = consumer.delivered
+        self._exists, self._last_created = True, consumer.created
+        return consumer
 
-    async def forget(self) -> None:
-        """Leave nothing of it at JetStream; raises nothing."""
-        await forget(self._connection, self._stream, self._name)
+    async def delete(self) -> None:
+        """Delete the consumer. Does not raise."""
+        await delete_consumer(self._connection, self._stream, self._name)
 
     @property
     def _name(self) -> str:
         return str(self._config.name)
 
-    async def _placed(self) -> ConsumerConfig:
-        if self._made_at is None:
+    async def _config_at_position(self) -> ConsumerConfig:
+        if self._last_created is None:
             return self._config
         subject = f"{API}.STREAM.INFO.{self._stream}"
-        answer = await self._connection.request_raw(subject, b"", seconds=MANAGEMENT_SECONDS)
-        stream = msgspec.json.decode(answer.data, type=_Stream)
+        reply = await self._connection.request_raw(subject, b"", seconds=MANAGEMENT_SECONDS)
+        stream = msgspec.json.decode(reply.data, type=_StreamReply)
         if stream.created is None:
             raise nats.errors.Error(f"there is no stream {self._stream} now")
-        if stream.created > self._made_at:
-            # Another stream than the one that was read: all of it is new.
-            self._done = 0
+        if stream.created > self._last_created:
+            # Another stream of the same name: all its messages are new.
+            self._handled = 0
             return self._config.evolve(deliver_policy=DeliverPolicy.ALL)
-        # A stream that was restored from a backup may end before what was done.
-        self._done = min(self._done, stream.state.last_seq)
+        # A stream that was restored from a backup may end before the last handled message.
+        self._handled = min(self._handled, stream.state.last_seq)
         return self._config.evolve(
-            deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=self._done + 1
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=self._handled + 1
         )

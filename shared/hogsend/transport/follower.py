@@ -16,9 +16,9 @@ from nats.js.api import ConsumerConfig
 
 from hogsend.transport.background import run_in_background
 from hogsend.transport.connection import Connection
-from hogsend.transport.consumer import RETRY_SECONDS, connected, is_stray
+from hogsend.transport.consumer import RETRY_SECONDS, is_stray, wait_until_connected
 from hogsend.transport.errors import UNREACHABLE
-from hogsend.transport.foreign_consumer import forget, found_or_made, named
+from hogsend.transport.foreign_consumer import delete_consumer, ensure_consumer, with_random_name
 from hogsend.transport.pull import ConsumerGone, Pull
 from hogsend.transport.read_failures import ReadFailures
 
@@ -39,20 +39,20 @@ class Follower:
         """
         self._connection = connection
         self._stream = stream
-        self._config = named(config)
+        self._config = with_random_name(config)
         self._failures = ReadFailures(connection, stream, None)
         self._reading: _Reading | None = None
         self._ended = False
         self._finalizer: weakref.finalize[..., Follower] | None = None
 
-    async def find(self) -> str:
+    async def ensure(self) -> str:
         """Make the consumer unless it exists, and give its name.
 
         Raises:
             Forbidden: this NATS user may not make it.
             nats.errors.Error: NATS or JetStream cannot be reached.
         """
-        return (await found_or_made(self._connection, self._stream, self._config)).name
+        return (await ensure_consumer(self._connection, self._stream, self._config)).name
 
     async def next(self) -> list[Msg]:
         """Wait for what comes next; empty once the connection is closed, and behind the end.
@@ -81,7 +81,7 @@ class Follower:
                 await self._begin_again()
         return []
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Let every call of `next`, those that wait included, give nothing more."""
         self._ended = True
         if self._finalizer is not None:
@@ -89,8 +89,8 @@ class Follower:
             self._finalizer()
 
     async def _start(self) -> Pull:
-        await connected(self._connection, stopped=lambda: self._ended)
-        name = await self.find()
+        await wait_until_connected(self._connection, stopped=lambda: self._ended)
+        name = await self.ensure()
         reading = _Reading(self._connection, self._stream, name)
         await reading.pull.start()
         self._connection.add_close_hook(reading.end)
@@ -103,7 +103,7 @@ class Follower:
 
     async def _begin_again(self) -> None:
         reading, self._reading = self._reading, None
-        self._config = named(self._config)
+        self._config = with_random_name(self._config)
         if reading is not None:
             if self._finalizer is not None:
                 self._finalizer.detach()
@@ -123,7 +123,7 @@ class _Reading:
     async def end(self) -> None:
         self._connection.remove_close_hook(self.end)
         await self.pull.stop()
-        await forget(self._connection, self._stream, self._name)
+        await delete_consumer(self._connection, self._stream, self._name)
 
 
 def _end_soon(loop: asyncio.AbstractEventLoop, reading: _Reading) -> None:

@@ -30,7 +30,7 @@ from hogsend.faststream import HogsendBroker, subscriber
 from hogsend.faststream.subscriber import ConsumedMessage
 from hogsend.service import streams
 from hogsend.transport.connection import Connection
-from hogsend.transport.foreign_consumer import found_or_made
+from hogsend.transport.foreign_consumer import ensure_consumer
 from hogsend.transport.publisher import IN_FLIGHT
 from tests.integration.harness import connected, consumers_of_others
 from tests.servers import Servers
@@ -261,7 +261,7 @@ async def test_a_handler_whose_durable_was_taken_waits_until_it_is_given_back(
     ):
         js = await operator.js_for(StreamName.EVENTS)
         await js.delete_consumer(StreamName.EVENTS, "mailer")
-        await found_or_made(another, StreamName.EVENTS, events_consumer("page_viewed", "mailer"))
+        await ensure_consumer(another, StreamName.EVENTS, events_consumer("page_viewed", "mailer"))
         await eventually(lambda: len(refusals()) == 2)
         # The task that reads is the first one still: FastStream has not begun another.
         [reading] = broker.subscribers

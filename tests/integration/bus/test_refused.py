@@ -56,12 +56,12 @@ async def consumes(connection: Connection) -> None:
 
 async def makes_a_consumer(connection: Connection) -> None:
     config = ConsumerConfig(durable_name="mine", deliver_subject="hogsend.rpc.ingest.purge")
-    await Consumer(connection, StreamName.EVENTS, config, batch=1, adjust=False).find()
+    await Consumer(connection, StreamName.EVENTS, config, batch=1, adjust=False).ensure()
 
 
 async def reads_another_stream(connection: Connection) -> None:
     config = ConsumerConfig(durable_name="mine")
-    await Consumer(connection, StreamName.WEBHOOKS, config, batch=1, adjust=False).find()
+    await Consumer(connection, StreamName.WEBHOOKS, config, batch=1, adjust=False).ensure()
 
 
 async def reads_messages(connection: Connection) -> None:

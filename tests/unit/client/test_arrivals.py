@@ -38,7 +38,7 @@ class Source:
             if self.closing is not None:
                 await self.closing.wait()
 
-    async def forget(self) -> None:
+    async def delete_ephemeral(self) -> None:
         self.forgotten = True
 
 

@@ -1,4 +1,4 @@
-"""Reading a consumer in batches: what it goes on after, and what it leaves to others."""
+"""Reading a consumer in batches: retries, refusals, and messages that are nak'ed."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from nats.js.api import ConsumerConfig
 from hogsend.contract.errors import Forbidden
 from hogsend.service.tasks import cancel_all
 from hogsend.transport.consumer import RETRY_SECONDS, Consumer
-from tests.unit.transport.test_follower import Server, kept_by
+from tests.unit.transport.test_follower import Server, pulls_of
 from tests.virtual_time import on_virtual_time, settle
 
 
 class Events(Server):
-    """Has events, and notes which are acknowledged."""
+    """Delivers events, and records which are acknowledged."""
 
     def __init__(self) -> None:
         super().__init__()
         self.acknowledged: list[int] = []
 
     async def request_raw(self, subject: str, *given: Any, **more: Any) -> Msg:
-        answer = await super().request_raw(subject, *given, **more)
-        answer.data = answer.data.replace(b'"none"', b'"explicit"')
-        return answer
+        reply = await super().request_raw(subject, *given, **more)
+        reply.data = reply.data.replace(b'"none"', b'"explicit"')
+        return reply
 
     async def publish(self, subject: str, payload: bytes = b"", reply: str = "") -> None:  # type: ignore[override]
         if subject.startswith("$JS.ACK.") and not payload:
@@ -36,7 +36,7 @@ class Events(Server):
         await super().publish(subject, payload, reply)
 
     def event(self, sequence: int, data: bytes = b"{}") -> Msg:
-        """Deliver one."""
+        """Deliver an event."""
         message = self.message(sequence)
         message.data = data
         self.deliver(message)
@@ -53,7 +53,7 @@ async def _next(batches: Any) -> Any:
 
 
 @on_virtual_time
-async def test_a_reader_that_ends_gives_back_what_it_has_not_handed_out() -> None:
+async def test_closing_the_iterator_naks_messages_it_has_not_returned() -> None:
     server = Events()
     batches = reading(server).batches()
     waiting = asyncio.create_task(_next(batches))
@@ -66,7 +66,7 @@ async def test_a_reader_that_ends_gives_back_what_it_has_not_handed_out() -> Non
 
 
 @on_virtual_time
-async def test_a_reader_that_is_cancelled_gives_back_what_came() -> None:
+async def test_a_cancelled_reader_naks_messages_that_arrived() -> None:
     server = Events()
     waiting = asyncio.create_task(_next(reading(server).batches()))
     await settle()
@@ -77,7 +77,7 @@ async def test_a_reader_that_is_cancelled_gives_back_what_came() -> None:
 
 
 @on_virtual_time
-async def test_a_lost_request_is_made_again_and_is_no_trouble() -> None:
+async def test_a_lost_request_is_repeated_and_not_reported() -> None:
     server = Events()
     batches = reading(server).batches()
     for sequence in (1, 2):
@@ -87,26 +87,26 @@ async def test_a_lost_request_is_made_again_and_is_no_trouble() -> None:
         await asyncio.sleep(5)
         event = server.event(sequence)
         assert await waiting == [event]
-    assert server.said == []
-    assert server.made == ["mine"] * 3
+    assert server.reported == []
+    assert server.created == ["mine"] * 3
     waiting = asyncio.create_task(_next(batches))
     await settle()
     event = server.event(3)
     assert await waiting == [event]
-    # One reader serves as long as nothing is lost, and none of those before is kept.
-    assert server.made == ["mine"] * 3
-    assert len(kept_by(server)) == 1
+    # The pull is reused while no connection is lost, and earlier ones are not referenced.
+    assert server.created == ["mine"] * 3
+    assert len(pulls_of(server)) == 1
     await batches.aclose()
 
 
 @on_virtual_time
-async def test_a_server_that_fails_is_asked_again_after_a_pause_and_told_of() -> None:
+async def test_a_failing_server_is_retried_after_a_pause_and_reported() -> None:
     server = Events()
     server.error = nats.errors.TimeoutError()
     waiting = asyncio.create_task(_next(reading(server).batches()))
     await asyncio.sleep(10)
-    assert 2 < len(server.made) <= 1 + 10 / RETRY_SECONDS
-    assert [what for what, _ in server.said] == ["error"]
+    assert 2 < len(server.created) <= 1 + 10 / RETRY_SECONDS
+    assert [what for what, _ in server.reported] == ["error"]
     server.error = None
     await asyncio.sleep(1)
     event = server.event(1)
@@ -114,7 +114,7 @@ async def test_a_server_that_fails_is_asked_again_after_a_pause_and_told_of() ->
 
 
 @on_virtual_time
-async def test_a_consumer_that_was_deleted_is_made_again() -> None:
+async def test_a_deleted_consumer_is_recreated() -> None:
     server = Events()
     waiting = asyncio.create_task(_next(reading(server).batches()))
     await settle()
@@ -122,20 +122,20 @@ async def test_a_consumer_that_was_deleted_is_made_again() -> None:
     await asyncio.sleep(1)
     event = server.event(1)
     assert await waiting == [event]
-    assert server.made == ["mine", "mine"]
+    assert server.created == ["mine", "mine"]
 
 
 @on_virtual_time
 @pytest.mark.parametrize(
-    "answer", [b"", b'{"type":"io.nats.jetstream.api.v1.stream_info_response"}']
+    "reply", [b"", b'{"type":"io.nats.jetstream.api.v1.stream_info_response"}']
 )
-async def test_what_jetstream_itself_has_put_there_is_acknowledged_and_left_out(
-    answer: bytes,
+async def test_a_reply_of_jetstream_in_the_stream_is_acknowledged_and_dropped(
+    reply: bytes,
 ) -> None:
     server = Events()
     waiting = asyncio.create_task(_next(reading(server).batches()))
     await settle()
-    server.event(1, answer)
+    server.event(1, reply)
     await settle()
     event = server.event(2)
     assert await waiting == [event]
@@ -143,27 +143,27 @@ async def test_what_jetstream_itself_has_put_there_is_acknowledged_and_left_out(
 
 
 @on_virtual_time
-async def test_a_reader_ends_with_its_connection_whether_it_had_begun_or_not() -> None:
+async def test_a_reader_ends_when_its_connection_is_closed() -> None:
     server = Events()
     waiting = asyncio.create_task(_next(reading(server).batches()))
     await settle()
     await server.close()
     assert await waiting is None
-    # It still is connected while it is closed.
+    # During a close there still is a connection.
     assert await _next(reading(server).batches()) is None
-    server.is_there = False
+    server.is_up = False
     assert await _next(reading(server).batches()) is None
-    assert server.made == ["mine"]
+    assert server.created == ["mine"]
 
 
 @on_virtual_time
-async def test_nothing_is_asked_before_there_is_a_connection() -> None:
+async def test_no_request_is_sent_before_there_is_a_connection() -> None:
     server = Events()
-    server.is_there = False
+    server.is_up = False
     waiting = asyncio.create_task(_next(reading(server).batches()))
     await asyncio.sleep(10)
-    assert server.made == []
-    server.is_there = True
+    assert server.created == []
+    server.is_up = True
     await asyncio.sleep(1)
     event = server.event(1)
     assert await waiting == [event]
@@ -172,15 +172,15 @@ async def test_nothing_is_asked_before_there_is_a_connection() -> None:
 @on_virtual_time
 async def test_a_refusal_is_raised() -> None:
     server = Events()
-    server.refuses = True
+    server.is_refused = True
     with pytest.raises(Forbidden):
         await _next(reading(server).batches())
 
 
-async def test_only_a_consumer_that_is_not_durable_is_forgotten() -> None:
+async def test_only_an_ephemeral_consumer_is_deleted() -> None:
     server = Events()
     for durable in ("mine", None):
         consumer = reading(server, durable=durable)
-        name = await consumer.find()
-        await consumer.forget()
-        assert server.forgotten == ([] if durable else [name])
+        name = await consumer.ensure()
+        await consumer.delete_ephemeral()
+        assert server.deleted == ([] if durable else [name])

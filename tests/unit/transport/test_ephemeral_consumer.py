@@ -1,4 +1,4 @@
-"""A consumer that is not durable, as JetStream answers about it while its server is away."""
+"""An ephemeral consumer: found again, and recreated at its position."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from hogsend.transport.connection import Connection
 from hogsend.transport.ephemeral_consumer import EphemeralConsumer
 
-WANTED = ConsumerConfig(
+CONFIG = ConsumerConfig(
     filter_subject="hogsend.events.*",
     ack_policy=AckPolicy.EXPLICIT,
     deliver_policy=DeliverPolicy.NEW,
@@ -23,13 +23,13 @@ NOT_FOUND = {"error": {"code": 404, "err_code": 10014, "description": "consumer 
 
 
 class JetStream:
-    """A connection on which JetStream answers."""
+    """A connection that replies as JetStream does."""
 
     def __init__(self) -> None:
-        self.made: list[dict[str, Any]] = []
-        self.state: dict[str, Any] | Exception | None = None
-        """What it says of a consumer that is there."""
-        self.takes = True
+        self.created_configs: list[dict[str, Any]] = []
+        self.info: dict[str, Any] | Exception | None = None
+        """Reply or error to a request of the consumer's info."""
+        self.replies_to_create = True
         self.stream: dict[str, Any] = {
             "created": "2026-11-24T00:00:00Z",
             "state": {"last_seq": 90},
@@ -39,20 +39,20 @@ class JetStream:
     async def request_raw(self, subject: str, body: bytes, **_more: object) -> Msg:
         match subject.split(".")[2:4]:
             case ["CONSUMER", "CREATE"]:
-                self.made.append(json.loads(body)["config"])
-                if not self.takes:
+                self.created_configs.append(json.loads(body)["config"])
+                if not self.replies_to_create:
                     raise nats.errors.TimeoutError
-                answer = self._made()
+                reply = self._new_consumer()
             case ["STREAM", "INFO"]:
-                answer = self.stream
+                reply = self.stream
             case _:
-                if isinstance(self.state, Exception):
-                    raise self.state
-                answer = self.state or self._made()
-        return Msg(cast("Any", None), data=json.dumps(answer).encode())
+                if isinstance(self.info, Exception):
+                    raise self.info
+                reply = self.info or self._new_consumer()
+        return Msg(cast("Any", None), data=json.dumps(reply).encode())
 
-    def _made(self) -> dict[str, Any]:
-        name = self.made[-1]["name"]
+    def _new_consumer(self) -> dict[str, Any]:
+        name = self.created_configs[-1]["name"]
         return {"name": name, "created": self.now, "delivered": {"stream_seq": 40}}
 
 
@@ -63,93 +63,93 @@ def jetstream() -> JetStream:
 
 @pytest.fixture
 def consumer(jetstream: JetStream) -> EphemeralConsumer:
-    return EphemeralConsumer(cast("Connection", jetstream), "EVENTS", WANTED)
+    return EphemeralConsumer(cast("Connection", jetstream), "EVENTS", CONFIG)
 
 
-async def test_one_that_is_there_is_found_again(
+async def test_an_existing_consumer_is_found_again(
     jetstream: JetStream, consumer: EphemeralConsumer
 ) -> None:
-    first, again = await consumer.found(), await consumer.found()
+    first, again = await consumer.ensure(), await consumer.ensure()
     assert first.name == again.name
-    assert len(jetstream.made) == 1
+    assert len(jetstream.created_configs) == 1
 
 
-@pytest.mark.parametrize("state", [OFFLINE, nats.errors.TimeoutError()])
-async def test_one_whose_server_is_away_is_made_under_another_name_behind_what_is_done(
-    jetstream: JetStream, consumer: EphemeralConsumer, state: Any
+@pytest.mark.parametrize("info", [OFFLINE, nats.errors.TimeoutError()])
+async def test_an_offline_consumer_is_replaced_at_its_position_under_another_name(
+    jetstream: JetStream, consumer: EphemeralConsumer, info: Any
 ) -> None:
-    first = await consumer.found()
-    consumer.done(47)
-    jetstream.state = state
-    again = await consumer.found()
+    first = await consumer.ensure()
+    consumer.note_handled(47)
+    jetstream.info = info
+    again = await consumer.ensure()
     assert first.name != again.name
-    assert jetstream.made[-1]["deliver_policy"] == "by_start_sequence"
-    assert jetstream.made[-1]["opt_start_seq"] == 48
+    assert jetstream.created_configs[-1]["deliver_policy"] == "by_start_sequence"
+    assert jetstream.created_configs[-1]["opt_start_seq"] == 48
 
 
-async def test_one_that_was_forgotten_is_made_again(
+async def test_a_deleted_consumer_is_recreated(
     jetstream: JetStream, consumer: EphemeralConsumer
 ) -> None:
-    await consumer.found()
-    jetstream.state = NOT_FOUND
-    await consumer.found()
-    # Behind what was there when it was made first.
-    assert jetstream.made[-1]["opt_start_seq"] == 41
+    await consumer.ensure()
+    jetstream.info = NOT_FOUND
+    await consumer.ensure()
+    # After the last message that was in the stream when it was first created.
+    assert jetstream.created_configs[-1]["opt_start_seq"] == 41
 
 
-async def test_a_stream_that_was_made_again_is_read_from_its_beginning_once(
+async def test_a_recreated_stream_is_read_from_its_start_once(
     jetstream: JetStream, consumer: EphemeralConsumer
 ) -> None:
-    await consumer.found()
-    consumer.done(47)
-    jetstream.state = NOT_FOUND
+    await consumer.ensure()
+    consumer.note_handled(47)
+    jetstream.info = NOT_FOUND
     jetstream.stream = {"created": "2026-11-26T00:00:00Z", "state": {"last_seq": 9}}
     jetstream.now = "2026-11-27T00:00:00Z"
-    await consumer.found()
-    assert jetstream.made[-1]["deliver_policy"] == "all"
-    consumer.done(3)
-    await consumer.found()
-    assert jetstream.made[-1]["opt_start_seq"] == 4
+    await consumer.ensure()
+    assert jetstream.created_configs[-1]["deliver_policy"] == "all"
+    consumer.note_handled(3)
+    await consumer.ensure()
+    assert jetstream.created_configs[-1]["opt_start_seq"] == 4
 
 
-async def test_one_whose_stream_is_gone_is_asked_for_again_later(
+async def test_a_deleted_stream_is_an_error_until_it_is_back(
     jetstream: JetStream, consumer: EphemeralConsumer
 ) -> None:
-    await consumer.found()
-    consumer.done(47)
-    jetstream.state, stream = NOT_FOUND, jetstream.stream
+    await consumer.ensure()
+    consumer.note_handled(47)
+    jetstream.info, stream = NOT_FOUND, jetstream.stream
     jetstream.stream = {"error": {"code": 404, "err_code": 10059, "description": "no stream"}}
     with pytest.raises(nats.errors.Error, match="no stream EVENTS"):
-        await consumer.found()
+        await consumer.ensure()
     jetstream.stream = stream
-    await consumer.found()
-    assert jetstream.made[-1]["opt_start_seq"] == 48
+    await consumer.ensure()
+    assert jetstream.created_configs[-1]["opt_start_seq"] == 48
 
 
-async def test_nothing_is_left_out_of_a_stream_that_was_restored_and_ends_earlier(
+async def test_no_message_of_a_restored_stream_that_ends_earlier_is_skipped(
     jetstream: JetStream, consumer: EphemeralConsumer
 ) -> None:
-    await consumer.found()
-    consumer.done(90)
-    jetstream.state = NOT_FOUND
+    await consumer.ensure()
+    consumer.note_handled(90)
+    jetstream.info = NOT_FOUND
     jetstream.stream["state"] = {"last_seq": 60}
-    await consumer.found()
-    assert jetstream.made[-1]["opt_start_seq"] == 61
-    consumer.done(65)
+    await consumer.ensure()
+    assert jetstream.created_configs[-1]["opt_start_seq"] == 61
+    consumer.note_handled(65)
     jetstream.stream["state"] = {"last_seq": 75}
-    await consumer.found()
-    assert jetstream.made[-1]["opt_start_seq"] == 66
+    await consumer.ensure()
+    assert jetstream.created_configs[-1]["opt_start_seq"] == 66
 
 
-async def test_one_that_may_have_been_given_to_a_server_that_is_away_is_not_waited_for(
+async def test_a_create_without_a_reply_is_repeated_under_another_name(
     jetstream: JetStream, consumer: EphemeralConsumer
 ) -> None:
-    # nats-server 2.10 and 2.11 choose such a server, and tell nobody of that name again.
-    await consumer.found()
-    jetstream.state, jetstream.takes = OFFLINE, False
+    # nats-server 2.10 and 2.11 may place it on a server that is down, and then never reply.
+    await consumer.ensure()
+    jetstream.info, jetstream.replies_to_create = OFFLINE, False
     with pytest.raises(nats.errors.TimeoutError):
-        await consumer.found()
-    jetstream.takes = True
-    await consumer.found()
-    names = [config["name"] for config in jetstream.made]
+        await consumer.ensure()
+    jetstream.replies_to_create = True
+    await consumer.ensure()
+    names = [config["name"] for config in jetstream.created_configs]
     assert len(set(names)) == len(names) == 3

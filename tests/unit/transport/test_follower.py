@@ -1,4 +1,4 @@
-"""Following a stream: what ends it, and that it begins again with another consumer."""
+"""Following a stream: stopping, and another consumer after every possible loss."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ CONFIG = ConsumerConfig(filter_subject="hogsend.credentials.*.changed", ack_poli
 
 
 class Server(FakeConnection):
-    """A server that makes and forgets consumers."""
+    """A server that creates and deletes consumers."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.observe = lambda what, detail: self.said.append((what, detail))
-        self.said: list[tuple[str, str]] = []
-        self.made: list[str] = []
-        self.forgotten: list[str] = []
-        self.may_answer = asyncio.Event()
-        self.may_answer.set()
-        self.refuses = False
-        self.is_there = True
+        self.observe = lambda what, detail: self.reported.append((what, detail))
+        self.reported: list[tuple[str, str]] = []
+        self.created: list[str] = []
+        self.deleted: list[str] = []
+        self.may_reply = asyncio.Event()
+        self.may_reply.set()
+        self.is_refused = False
+        self.is_up = True
 
     @property
     def connected(self) -> bool:
-        return self.is_there
+        return self.is_up
 
     async def request_raw(self, subject: str, *_: Any, **__: Any) -> Msg:
         verb, name = subject.split(".")[3], subject.split(".")[5]
-        answer: dict[str, Any] = {"name": name, "config": {"ack_policy": "none"}}
+        reply: dict[str, Any] = {"name": name, "config": {"ack_policy": "none"}}
         if verb == "DELETE":
-            self.forgotten.append(name)
+            self.deleted.append(name)
         else:
-            self.made.append(name)
+            self.created.append(name)
         if self.error is not None:
             raise self.error
-        await self.may_answer.wait()
-        if self.refuses:
-            answer["error"] = {"code": 403, "description": "not allowed"}
-        return Msg(self, data=msgspec.json.encode(answer))  # type: ignore[arg-type]
+        await self.may_reply.wait()
+        if self.is_refused:
+            reply["error"] = {"code": 403, "description": "not allowed"}
+        return Msg(self, data=msgspec.json.encode(reply))  # type: ignore[arg-type]
 
     async def drain_subscription(self, *_given: Any) -> None:
         pass
@@ -65,8 +65,8 @@ class Server(FakeConnection):
         return message
 
 
-def kept_by(server: Server) -> list[Pull]:
-    """Readers on this connection that are not garbage."""
+def pulls_of(server: Server) -> list[Pull]:
+    """Return the pulls of this connection that something still refers to."""
     gc.collect()
     pulls = [one for one in gc.get_objects() if isinstance(one, Pull)]
     return [one for one in pulls if one._connection is server]
@@ -78,49 +78,49 @@ def following(server: Server) -> tuple[Follower, asyncio.Task[list[Msg]]]:
 
 
 @on_virtual_time
-async def test_an_end_ends_a_wait_and_is_for_good() -> None:
+async def test_stop_ends_a_wait_and_every_later_call() -> None:
     server = Server()
     follower, waiting = following(server)
     await settle()
-    follower.end()
+    follower.stop()
     assert await waiting == []
     assert now() == 0
     await settle()
-    assert server.forgotten == server.made
+    assert server.deleted == server.created
     assert await follower.next() == []
-    assert len(server.made) == 1
+    assert len(server.created) == 1
 
 
 @on_virtual_time
-async def test_an_end_while_the_consumer_is_made_is_heard() -> None:
+async def test_stop_ends_a_wait_while_the_consumer_is_created() -> None:
     server = Server()
-    server.may_answer.clear()
+    server.may_reply.clear()
     follower, waiting = following(server)
     await settle()
-    follower.end()
-    server.may_answer.set()
+    follower.stop()
+    server.may_reply.set()
     assert await waiting == []
     assert now() == 0
 
 
 @on_virtual_time
-async def test_a_wait_that_is_cancelled_while_the_consumer_is_made_makes_no_other_one() -> None:
+async def test_after_a_cancellation_the_consumer_that_was_being_created_is_used() -> None:
     server = Server()
-    server.may_answer.clear()
+    server.may_reply.clear()
     follower, waiting = following(server)
     await settle()
     await cancel_all(waiting)
-    server.may_answer.set()
+    server.may_reply.set()
     waiting = asyncio.create_task(follower.next())
     await settle()
     change = server.change()
     assert await waiting == [change]
-    assert len(set(server.made)) == 1
-    follower.end()
+    assert len(set(server.created)) == 1
+    follower.stop()
 
 
 @on_virtual_time
-async def test_a_lost_connection_costs_a_consumer_and_is_no_trouble() -> None:
+async def test_a_lost_connection_replaces_the_consumer_and_is_not_reported() -> None:
     server = Server()
     follower, waiting = following(server)
     for losses in (1, 2):
@@ -129,20 +129,20 @@ async def test_a_lost_connection_costs_a_consumer_and_is_no_trouble() -> None:
         await asyncio.sleep(5)
         change = server.change()
         assert await waiting == [change]
-        assert len(set(server.made)) == losses + 1
-        assert server.forgotten == server.made[:-1]
+        assert len(set(server.created)) == losses + 1
+        assert server.deleted == server.created[:-1]
         waiting = asyncio.create_task(follower.next())
-    assert server.said == []
+    assert server.reported == []
     await settle()
-    # Nothing is kept of those before.
-    assert len(kept_by(server)) == 1
+    # Earlier pulls are not referenced.
+    assert len(pulls_of(server)) == 1
     await server.close()
     assert await waiting == []
-    assert server.forgotten == server.made
+    assert server.deleted == server.created
 
 
 @on_virtual_time
-async def test_what_jetstream_itself_has_put_there_is_left_out() -> None:
+async def test_a_reply_of_jetstream_in_the_stream_is_dropped() -> None:
     server = Server()
     follower, waiting = following(server)
     await settle()
@@ -150,13 +150,13 @@ async def test_what_jetstream_itself_has_put_there_is_left_out() -> None:
     await settle()
     change = server.change()
     assert await waiting == [change]
-    follower.end()
+    follower.stop()
 
 
 @on_virtual_time
 async def test_a_refusal_is_raised_each_time() -> None:
     server = Server()
-    server.refuses = True
+    server.is_refused = True
     follower = Follower(server, "CREDENTIALS", CONFIG)
     for _ in range(2):
         with pytest.raises(Forbidden):
@@ -164,42 +164,42 @@ async def test_a_refusal_is_raised_each_time() -> None:
 
 
 @on_virtual_time
-async def test_without_a_connection_nothing_is_asked_until_there_is_one() -> None:
+async def test_no_request_is_sent_before_there_is_a_connection() -> None:
     server = Server()
-    server.is_there = False
+    server.is_up = False
     follower, waiting = following(server)
     await asyncio.sleep(10)
-    assert server.made == []
-    server.is_there = True
+    assert server.created == []
+    server.is_up = True
     await asyncio.sleep(1)
-    assert len(server.made) == 1
+    assert len(server.created) == 1
     change = server.change()
     assert await waiting == [change]
-    server.is_there = False
+    server.is_up = False
     other, waits = following(server)
     await settle()
-    other.end()
+    other.stop()
     assert await waits == []
-    follower.end()
+    follower.stop()
 
 
 @on_virtual_time
-async def test_a_server_that_fails_is_asked_again_after_a_pause_and_told_of() -> None:
+async def test_a_failing_server_is_retried_after_a_pause_and_reported() -> None:
     server = Server()
     server.error = nats.errors.TimeoutError()
     follower, waiting = following(server)
     await asyncio.sleep(10)
-    assert 2 < len(server.made) <= 1 + 10 / RETRY_SECONDS
-    assert [what for what, _ in server.said] == ["error"]
+    assert 2 < len(server.created) <= 1 + 10 / RETRY_SECONDS
+    assert [what for what, _ in server.reported] == ["error"]
     server.error = None
     await asyncio.sleep(1)
     change = server.change()
     assert await waiting == [change]
-    follower.end()
+    follower.stop()
 
 
 @on_virtual_time
-async def test_a_consumer_that_was_deleted_is_made_again() -> None:
+async def test_a_deleted_consumer_is_recreated() -> None:
     server = Server()
     follower, waiting = following(server)
     await settle()
@@ -207,12 +207,12 @@ async def test_a_consumer_that_was_deleted_is_made_again() -> None:
     await asyncio.sleep(1)
     change = server.change()
     assert await waiting == [change]
-    assert len(server.made) == 2
-    follower.end()
+    assert len(server.created) == 2
+    follower.stop()
 
 
 @on_virtual_time
-async def test_a_follower_that_is_garbage_leaves_no_consumer() -> None:
+async def test_a_garbage_collected_follower_leaves_no_consumer() -> None:
     server = Server()
     follower, waiting = following(server)
     await settle()
@@ -221,4 +221,4 @@ async def test_a_follower_that_is_garbage_leaves_no_consumer() -> None:
     del follower, waiting
     gc.collect()
     await settle()
-    assert server.forgotten == server.made
+    assert server.deleted == server.created

@@ -1,4 +1,4 @@
-"""What is said of a durable that exists already: without a server, as JetStream would answer."""
+"""Finding or creating a durable consumer, with replies as JetStream sends them."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from nats.js.api import ConsumerConfig
 
 from hogsend.contract.errors import ConsumerConflict, Forbidden, InvalidRequest
 from hogsend.transport.connection import Connection
-from hogsend.transport.foreign_consumer import found_or_made
+from hogsend.transport.foreign_consumer import ensure_consumer
 
-WANTED = ConsumerConfig(durable_name="mailer", filter_subject="hogsend.events.signed_up")
-EXISTS_OTHERWISE = {"error": {"code": 400, "err_code": 10148}}
+CONFIG = ConsumerConfig(durable_name="mailer", filter_subject="hogsend.events.signed_up")
+DIFFERS = {"error": {"code": 400, "err_code": 10148}}
 
 
-class Answering:
-    """A connection on which each request is answered by what its subject contains."""
+class Replying:
+    """A connection that replies to each request according to the verb in its subject."""
 
-    def __init__(self, **answers: dict[str, Any] | Exception) -> None:
-        self._answers = answers
-        self.asked: list[str] = []
+    def __init__(self, **replies: dict[str, Any] | Exception) -> None:
+        self._replies = replies
+        self.requests: list[str] = []
 
     async def request_raw(self, subject: str, _body: bytes, **_more: object) -> Msg:
         verb = subject.split(".")[3]
-        self.asked.append(verb)
-        answer = self._answers[verb]
-        if isinstance(answer, Exception):
-            raise answer
-        return Msg(cast("Any", None), data=json.dumps(answer).encode())
+        self.requests.append(verb)
+        reply = self._replies[verb]
+        if isinstance(reply, Exception):
+            raise reply
+        return Msg(cast("Any", None), data=json.dumps(reply).encode())
 
 
-async def found(connection: Answering) -> str:
-    return (await found_or_made(cast("Connection", connection), "EVENTS", WANTED)).name
+async def ensured(connection: Replying) -> str:
+    return (await ensure_consumer(cast("Connection", connection), "EVENTS", CONFIG)).name
 
 
 def existing(**config: object) -> dict[str, Any]:
     return {"name": "mailer", "config": config}
 
 
-async def test_one_that_gets_a_replay_is_found_while_ingest_is_away() -> None:
+async def test_a_consumer_with_a_replay_is_found_while_ingest_is_down() -> None:
     filters = ["hogsend.events.signed_up", "hogsend.replays.mailer"]
     info = existing(filter_subjects=filters)
-    assert await found(Answering(CREATE=nats.errors.NoRespondersError(), INFO=info)) == "mailer"
+    assert await ensured(Replying(CREATE=nats.errors.NoRespondersError(), INFO=info)) == "mailer"
 
 
-async def test_one_that_does_not_exist_is_made() -> None:
-    assert await found(Answering(CREATE={"name": "mailer"})) == "mailer"
+async def test_a_missing_consumer_is_created() -> None:
+    assert await ensured(Replying(CREATE={"name": "mailer"})) == "mailer"
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         ({"filter_subject": "hogsend.events.opened"}, "reads hogsend.events.opened, not"),
         ({"filter_subjects": ["a", "hogsend.events.signed_up"]}, "reads a, hogsend.events"),
@@ -68,16 +68,16 @@ async def test_one_that_does_not_exist_is_made() -> None:
         ),
     ],
 )
-async def test_one_that_reads_otherwise_is_a_conflict_that_names_both(
-    config: dict[str, object], said: str
+async def test_a_consumer_that_reads_something_else_is_a_conflict_that_names_both(
+    config: dict[str, object], message: str
 ) -> None:
-    connection = Answering(CREATE=EXISTS_OTHERWISE, INFO=existing(**config))
-    with pytest.raises(ConsumerConflict, match=said):
-        await found(connection)
+    connection = Replying(CREATE=DIFFERS, INFO=existing(**config))
+    with pytest.raises(ConsumerConflict, match=message):
+        await ensured(connection)
 
 
 @pytest.mark.parametrize(
-    "created", [EXISTS_OTHERWISE, nats.errors.NoRespondersError()], ids=["differs", "nobody makes"]
+    "created", [DIFFERS, nats.errors.NoRespondersError()], ids=["differs", "ingest is down"]
 )
 @pytest.mark.parametrize(
     "config",
@@ -86,12 +86,12 @@ async def test_one_that_reads_otherwise_is_a_conflict_that_names_both(
         {"filter_subjects": ["hogsend.events.signed_up"], "max_ack_pending": 7},
     ],
 )
-async def test_one_that_reads_the_same_is_taken_as_it_is(
+async def test_a_consumer_that_reads_the_same_is_used_as_it_is(
     created: dict[str, Any] | Exception, config: dict[str, object]
 ) -> None:
-    connection = Answering(CREATE=created, INFO=existing(**config))
-    assert await found(connection) == "mailer"
-    assert connection.asked == ["CREATE", "INFO"]
+    connection = Replying(CREATE=created, INFO=existing(**config))
+    assert await ensured(connection) == "mailer"
+    assert connection.requests == ["CREATE", "INFO"]
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ async def test_one_that_reads_the_same_is_taken_as_it_is(
         ({"code": 404, "err_code": 10059}, nats.errors.Error),
     ],
 )
-async def test_what_jetstream_refuses_is_a_typed_error(
+async def test_an_error_of_jetstream_is_a_typed_error(
     error: dict[str, object], raised: type[Exception]
 ) -> None:
     with pytest.raises(raised):
-        await found(Answering(CREATE={"error": error}))
+        await ensured(Replying(CREATE={"error": error}))
     with pytest.raises(raised):
-        await found(Answering(CREATE=EXISTS_OTHERWISE, INFO={"error": error}))
+        await ensured(Replying(CREATE=DIFFERS, INFO={"error": error}))

@@ -25,18 +25,18 @@ FULL = nats.errors.Error("10026 maximum consumers limit reached")
 
 
 class FakeJetStream(Connection):
-    """A connection to a JetStream that refuses every consumer."""
+    """A connection to a JetStream that fails every request."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.reported: list[str] = []
         super().__init__(
             "ingest",
             "nats://127.0.0.1:4222",
-            observer=lambda what, detail: self.told.append(f"{what} {detail}"),
+            observer=lambda what, detail: self.reported.append(f"{what} {detail}"),
         )
         self.js = self  # type: ignore[assignment]
-        self.refuses: Exception | None = FULL
-        self.asked = 0
+        self.error: Exception | None = FULL
+        self.requests = 0
 
     @property
     def connected(self) -> bool:
@@ -46,22 +46,22 @@ class FakeJetStream(Connection):
         await self.request_raw("", b"", seconds=1)
 
     async def request_raw(self, _subject: str, _body: bytes, **_given: Any) -> Msg:  # type: ignore[override]
-        self.asked += 1
-        assert self.refuses is not None
-        raise self.refuses
+        self.requests += 1
+        assert self.error is not None
+        raise self.error
 
 
-async def consumes(server: FakeJetStream) -> None:
+async def consume(server: FakeJetStream) -> None:
     config = ConsumerConfig(durable_name="mine")
     async for _ in Consumer(server, "WEBHOOKS", config, batch=1, adjust=False).batches():
         pytest.fail("it has messages")
 
 
-async def follows(server: FakeJetStream) -> None:
+async def follow(server: FakeJetStream) -> None:
     await Follower(server, "CREDENTIALS", ConsumerConfig()).next()
 
 
-async def reads_a_partition(server: FakeJetStream) -> None:
+async def read_a_partition(server: FakeJetStream) -> None:
     async def process(_messages: list[Msg]) -> None:
         pytest.fail("it has messages")
 
@@ -72,49 +72,49 @@ async def reads_a_partition(server: FakeJetStream) -> None:
 
 
 @pytest.mark.parametrize(
-    ("read", "what"),
+    ("read", "summary"),
     [
-        (consumes, "WEBHOOKS cannot be read as 'mine'"),
-        (follows, "CREDENTIALS cannot be read"),
+        (consume, "WEBHOOKS cannot be read as 'mine'"),
+        (follow, "CREDENTIALS cannot be read"),
         (
-            reads_a_partition,
+            read_a_partition,
             f"WEBHOOKS cannot be read as {partition_consumer(0, 4).durable_name!r}",
         ),
     ],
 )
 @on_virtual_time
-async def test_each_reason_is_said_once(
-    read: Callable[[FakeJetStream], Awaitable[None]], what: str
+async def test_each_reason_is_reported_once(
+    read: Callable[[FakeJetStream], Awaitable[None]], summary: str
 ) -> None:
     server = FakeJetStream()
     reading = asyncio.ensure_future(read(server))
     await asyncio.sleep(60)
-    assert server.asked > 100
-    expected = [f"error {what}: Error: 10026 maximum consumers limit reached"]
-    assert server.told == expected
-    server.refuses = nats.errors.TimeoutError()
+    assert server.requests > 100
+    expected = [f"error {summary}: Error: 10026 maximum consumers limit reached"]
+    assert server.reported == expected
+    server.error = nats.errors.TimeoutError()
     await asyncio.sleep(60)
-    assert server.told == [*expected, f"error {what}: TimeoutError: nats: timeout"]
+    assert server.reported == [*expected, f"error {summary}: TimeoutError: nats: timeout"]
     await cancel_all(reading)
 
 
-def test_what_fails_once_is_not_said() -> None:
+def test_a_single_failure_is_not_reported() -> None:
     server = FakeJetStream()
     failures = ReadFailures(server, "EVENTS", None)
     for _ in range(3):
         failures.record(FULL)
         failures.clear()
-    assert server.told == []
+    assert server.reported == []
     for _ in range(2):
         failures.record(FULL)
         failures.record(FULL)
         failures.clear()
-    assert len(server.told) == 2
+    assert len(server.reported) == 2
 
 
-def test_reasons_that_differ_each_time_have_an_end() -> None:
+def test_the_number_of_different_reasons_is_limited() -> None:
     server = FakeJetStream()
     failures = ReadFailures(server, "EVENTS", None)
     for number in range(100):
         failures.record(nats.errors.Error(str(number)))
-    assert len(server.told) == MAX_REASONS
+    assert len(server.reported) == MAX_REASONS
