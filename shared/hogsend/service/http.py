@@ -1,6 +1,7 @@
-"""HTTP clients of our services: they call only what the egress policy allows, by proxy or not.
+"""The HTTP clients of our services, which call only addresses that the egress policy allows.
 
-They follow no redirect and keep no cookie, so a bearer or a secret goes to the URL it is meant for.
+They follow no redirects and keep no cookies, so that a bearer token or another secret is only sent
+to the URL that it is meant for.
 """
 
 from __future__ import annotations
@@ -37,16 +38,17 @@ AREAS = {
     "users": "projects",
     "query": "query",
 }
-"""Area of PostHog's API by a part of the path; the last part that is here decides."""
+"""Areas of PostHog's API by path segment; the last segment that is listed here decides."""
 
 NOT_POSTHOG = {"hogsend.posthog": False}
-"""`extensions` of a request to another server, whose path may look like PostHog's."""
+"""`extensions` of a request to another server than PostHog. It is not counted: its path may look
+like one of PostHog's."""
 
 CONNECT_SECONDS = 3.0
-"""How long one of several addresses may take to answer before the next is tried."""
+"""Connect timeout for each of a host's addresses but the last."""
 
-MOST_REQUESTS = 100
-"""Requests of a client at the same time; more wait, within what their callers give them."""
+MAX_CONNECTIONS = 100
+"""Concurrent requests of a client; more wait, within the timeouts of their callers."""
 
 
 def http_client(
@@ -55,18 +57,18 @@ def http_client(
     *,
     proxies: Proxies | None = None,
 ) -> httpx.AsyncClient:
-    """Create a client that follows no redirect, keeps no cookie, and obeys `policy`.
+    """Create a client that follows no redirects, keeps no cookies, and enforces `policy`.
 
-    It has no timeout of its own: each caller limits its whole request.
+    The client has no timeouts: each caller limits the time of its whole request.
 
     Args:
-        policy: which addresses may be called.
-        mounts: transports for particular hosts, as httpx takes them; they bypass `policy`.
-        proxies: through which proxies; none without.
+        policy: the addresses that may be called.
+        mounts: httpx transports for particular hosts; they bypass `policy`.
+        proxies: the proxies to use; no proxies by default.
     """
     jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
     return httpx.AsyncClient(
-        # httpx reads no proxy from the environment when it is given a transport.
+        # With a transport, httpx does not read proxies from the environment.
         transport=_Outbound(policy, proxies or Proxies()),
         headers=ACCEPTED,
         follow_redirects=False,
@@ -77,7 +79,7 @@ def http_client(
 
 
 class _Outbound(httpx.AsyncBaseTransport):
-    """Calls directly or through a proxy, and in both cases only what `policy` allows."""
+    """Calls addresses that `policy` allows, directly or through a proxy."""
 
     def __init__(self, policy: EgressPolicy, proxies: Proxies) -> None:
         self._policy = policy
@@ -102,7 +104,7 @@ class _Outbound(httpx.AsyncBaseTransport):
             return await self._direct.handle_async_request(request)
         host = request.url.host
         port = request.url.port or DEFAULT_PORTS.get(request.url.scheme, 0)
-        # The proxy looks the name up, and decides where it may lead.
+        # The proxy resolves the name, so only the name itself can be checked here.
         if not self._policy.allows_unresolved(host, port):
             raise AddressRefused(host)
         return await self._through(proxy).handle_async_request(request)
@@ -124,20 +126,20 @@ class _Outbound(httpx.AsyncBaseTransport):
 
 
 def _area(request: httpx.Request) -> str | None:
-    """Area of PostHog's API that a request is for; None for another server's."""
+    """Return the area of PostHog's API that a request is for; None for another server."""
     if not request.extensions.get("hogsend.posthog", True):
         return None
-    known = [AREAS[part] for part in request.url.path.split("/") if part in AREAS]
-    return known[-1] if known else None
+    areas = [AREAS[part] for part in request.url.path.split("/") if part in AREAS]
+    return areas[-1] if areas else None
 
 
 def _guarded_transport(policy: EgressPolicy, context: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
     """Create a transport that connects only where `policy` allows."""
     transport = httpx.AsyncHTTPTransport(verify=context)
-    # httpx has no argument for httpcore's `network_backend`, so its pool is replaced.
+    # httpx has no argument for httpcore's `network_backend`, so the pool is replaced.
     transport._pool = httpcore.AsyncConnectionPool(  # noqa: SLF001
         ssl_context=context,
-        max_connections=MOST_REQUESTS,
+        max_connections=MAX_CONNECTIONS,
         max_keepalive_connections=20,
         keepalive_expiry=5.0,
         network_backend=_GuardedBackend(policy),
@@ -147,7 +149,11 @@ def _guarded_transport(policy: EgressPolicy, context: ssl.SSLContext) -> httpx.A
 
 
 class _GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Resolves names itself, and connects to the very addresses it has checked."""
+    """Resolves names itself, and connects to the addresses that it has checked.
+
+    If the address were checked before and resolved again to connect, the name could lead to another
+    address by then (DNS rebinding).
+    """
 
     def __init__(self, policy: EgressPolicy) -> None:
         self._policy = policy
@@ -161,7 +167,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to the first address of `host` that is allowed and answers."""
+        """Connect to the first allowed address of `host` that accepts the connection."""
         addresses = [
             address
             for address in await _addresses_of(host, port)
@@ -190,9 +196,9 @@ async def _addresses_of(host: str, port: int) -> Sequence[Address]:
         return [literal]
     loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        entries = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise httpx.ConnectError(f"{host} has no address") from error
-    # A scope (`fe80::1%eth0`) does not change what kind of address it is.
-    texts = dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found)
+    # The scope of an address (`fe80::1%eth0`) makes no difference to the policy.
+    texts = dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in entries)
     return [ipaddress.ip_address(text) for text in texts]

@@ -1,7 +1,8 @@
-"""Keeps connections usable when requests are given up, which httpcore 1.0 does not.
+"""Works around a connection leak of httpcore 1.0 when requests are cancelled.
 
-A request that is cancelled between getting a connection and beginning on it leaves one that is
-neither idle nor closed. The pool counts it for ever, and once it is full of such nothing is sent.
+If a request is cancelled after the pool assigned a connection to it and before it started on the
+connection, that connection is neither idle nor closed. The pool counts it until the process ends.
+When the pool is full of such connections, no request can be sent any more.
 """
 
 from __future__ import annotations
@@ -10,36 +11,36 @@ from httpcore import AsyncConnectionInterface, AsyncConnectionPool, Origin, Requ
 
 
 def keep_usable(pool: AsyncConnectionPool) -> None:
-    """Have a pool without HTTP/2 forget each connection whose first request was given up."""
+    """Have a pool without HTTP/2 drop each connection whose first request was cancelled."""
     create = pool.create_connection
 
-    def watched(origin: Origin) -> AsyncConnectionInterface:
+    def create_wrapped(origin: Origin) -> AsyncConnectionInterface:
         return _Connection(create(origin), pool)
 
-    pool.create_connection = watched  # type: ignore[method-assign]
+    pool.create_connection = create_wrapped  # type: ignore[method-assign]
 
 
 class _Connection(AsyncConnectionInterface):
-    """A connection that is over when its first request is, unless that was answered.
+    """A connection that counts as closed if its first request fails or is cancelled.
 
-    Until then it has no other user. Afterwards httpcore closes it itself.
+    Until its first response no other request uses the connection. Later, httpcore closes it itself.
     """
 
     def __init__(self, connection: AsyncConnectionInterface, pool: AsyncConnectionPool) -> None:
         self._connection = connection
         self._pool = pool
-        self._is_begun = False
-        self._is_given_up = False
+        self._is_started = False
+        self._has_failed = False
 
     async def handle_async_request(self, request: Request) -> Response:
-        if self._is_begun:
+        if self._is_started:
             return await self._connection.handle_async_request(request)
-        self._is_begun = True
+        self._is_started = True
         try:
             return await self._connection.handle_async_request(request)
         except BaseException:
-            # Before it is closed, as that may be cancelled, too.
-            self._is_given_up = True
+            # Set before closing, which may be cancelled as well.
+            self._has_failed = True
             await self._connection.aclose()
             raise
 
@@ -53,7 +54,7 @@ class _Connection(AsyncConnectionInterface):
         return self._connection.can_handle_request(origin)
 
     def is_available(self) -> bool:
-        return not self._is_given_up and self._connection.is_available()
+        return not self._has_failed and self._connection.is_available()
 
     def has_expired(self) -> bool:
         return self._connection.has_expired()
@@ -62,12 +63,12 @@ class _Connection(AsyncConnectionInterface):
         return self._connection.is_idle()
 
     def is_closed(self) -> bool:
-        # The pool asks whenever a request comes or goes.
-        return self._is_given_up or self._connection.is_closed() or self._is_unwanted()
+        # The pool calls this whenever a request is added or removed.
+        return self._has_failed or self._connection.is_closed() or self._is_abandoned()
 
-    def _is_unwanted(self) -> bool:
-        """Whether the request that it was made for has gone before it began."""
-        return not self._is_begun and not any(
+    def _is_abandoned(self) -> bool:
+        """Whether the request that it was created for was removed before it started."""
+        return not self._is_started and not any(
             request.connection is self
             for request in self._pool._requests  # noqa: SLF001
         )

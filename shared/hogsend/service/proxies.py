@@ -1,4 +1,4 @@
-"""Which proxy leads to a URL: the variables `HTTPS_PROXY` and the like, as curl reads them."""
+"""Selects the proxy for a URL from `HTTPS_PROXY` and similar variables, with curl's rules."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class Exemption:
     """One entry of `NO_PROXY`."""
 
     name: str | None = None
-    """A host, and with it every host below it; `*` is every host."""
+    """A host and all its subdomains; `*` is every host."""
     network: Network | None = None
-    """Or hosts that are written as these addresses."""
+    """Instead of a name: the addresses of hosts that are written as IP addresses."""
     port: int | None = None
-    """The only port; None is any."""
+    """The port that it is limited to; None for any port."""
 
     @classmethod
     def parse(cls, text: str) -> Exemption:
-        """Read `*`, `name`, `.name`, `*.name`, an address or a network; also `name:port`.
+        """Parse `*`, `name`, `.name`, `*.name`, an address or a network; also `name:port`.
 
-        Other programs read the variable, too: what is none of these covers nothing.
+        Any other text is accepted, because other programs use the variable, too. It covers no host.
         """
         try:
             return cls(network=ipaddress.ip_network(text.strip("[]"), strict=False))
@@ -41,7 +41,7 @@ class Exemption:
         return cls(None if network else host, network, int(port) if port else None)
 
     def covers(self, host: str, port: int) -> bool:
-        """Whether a host is reached without a proxy."""
+        """Whether a host and port are called without a proxy."""
         if self.port is not None and self.port != port:
             return False
         if self.network is not None:
@@ -53,7 +53,7 @@ class Exemption:
 
 @dataclass(frozen=True)
 class Proxies:
-    """The operator's proxies. Addresses may hold a password, so they are never shown."""
+    """The operator's proxies. `repr` hides their addresses, which may contain passwords."""
 
     http: str | None = field(default=None, repr=False)
     https: str | None = field(default=None, repr=False)
@@ -68,19 +68,27 @@ class Proxies:
         all_schemes: str | None = None,
         without: Iterable[str] = (),
     ) -> Proxies:
-        """Take the values of the four variables."""
+        """Create the proxies from the values of the four variables.
+
+        Args:
+            http: `HTTP_PROXY`.
+            https: `HTTPS_PROXY`.
+            all_schemes: `ALL_PROXY`, for a scheme without a proxy of its own.
+            without: entries of `NO_PROXY`; an entry may contain several, separated by spaces.
+        """
         exemptions = tuple(
-            Exemption.parse(entry) for several in without for entry in several.split()
+            Exemption.parse(entry) for entries in without for entry in entries.split()
         )
         return cls(http or all_schemes, https or all_schemes, exemptions)
 
     def to(self, url: httpx.URL) -> str | None:
-        """Give the proxy through which a URL is called; None to call it directly.
+        """Return the proxy for a URL; None to call it directly.
 
-        This machine itself is always called directly: a proxy cannot reach it.
+        Loopback addresses are always called directly: a proxy cannot reach this machine's.
         """
         proxy = self.https if url.scheme == "https" else self.http
         if proxy is None or is_loopback(str(url)):
             return None
         port = url.port or DEFAULT_PORTS.get(url.scheme, 0)
-        return None if any(one.covers(url.host, port) for one in self.exemptions) else proxy
+        is_exempt = any(exemption.covers(url.host, port) for exemption in self.exemptions)
+        return None if is_exempt else proxy

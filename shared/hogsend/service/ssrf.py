@@ -1,8 +1,8 @@
-"""Egress policy against SSRF: our services call public addresses, and what the operator allows.
+"""Egress policy against SSRF: services call public addresses, and others that an operator allows.
 
-Some URLs come from others: a grant's token endpoint, a destination's host. Checking their text is
-not enough, because a name can resolve to any address, and to another one a moment later.
-`hogsend.service.http` therefore checks the address when it connects, and connects to that address.
+Some URLs come from outside, such as a grant's token endpoint or a destination's host. Checking the
+text of a URL is not enough: a name can resolve to any address, and to another one a moment later.
+So `hogsend.service.http` checks the address when it connects, and connects to the checked address.
 """
 
 from __future__ import annotations
@@ -26,29 +26,32 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
-"""All of IPv6 that is given out (RFC 4291, 2.4). Python calls global what is not, and a network's
-own NAT64 and other ways to IPv4 inside are there."""
+"""The IPv6 addresses that are allocated (RFC 4291, 2.4). Python's `is_global` is also true for
+others, which include a network's own NAT64 and other translations to private IPv4 addresses."""
 _NOT_PUBLIC: tuple[Network, ...] = tuple(
     ipaddress.ip_network(text)
     for text in (
-        "3fff::/20",  # for documentation (RFC 9637)
-        "192.0.0.0/24",  # of protocols (RFC 6890); 192.0.0.192 is a cloud's metadata service
-        "192.88.99.0/24",  # relays of 6to4 (RFC 7526)
+        "3fff::/20",  # documentation (RFC 9637)
+        "192.0.0.0/24",  # protocol assignments (RFC 6890); 192.0.0.192 is a metadata service
+        "192.88.99.0/24",  # 6to4 relays (RFC 7526)
     )
 )
-"""Not of the public internet, though Python, or an older one, calls them global."""
-_INSIDE = (
+"""Networks that are not public, although `is_global` is true for them in some Python version."""
+_INTERNAL_SUFFIXES = (
     *("localhost", "local", "internal", "intranet", "lan", "home", "corp", "private", "svc"),
     *("home.arpa", "in-addr.arpa", "ip6.arpa", "test", "invalid", "onion"),
 )
-"""Endings of names that are not of the public internet (RFC 6761, 6762, 8375 and usage)."""
+"""Suffixes of names that are not in the public DNS (RFC 6761, 6762, 8375, and common usage)."""
 _PUBLIC_NAME = re.compile(r"(?:[\w-]+\.)+(?!\d|-)[\w-]+")
-"""A name with a dot, whose last label is no number. Some read others as an address: `10%2e0.0.1`,
-`1.0x7f000001`."""
+"""A name with a dot whose last label does not start with a digit. Other texts, such as `10%2e0.0.1`
+and `1.0x7f000001`, are parsed as IP addresses by some software."""
 
 
 class AddressRefused(httpx.ConnectError):
-    """Nothing was sent: the host's address is neither public nor allowed. Safe to show."""
+    """Nothing was sent: the host's address is neither public nor allowed.
+
+    The message contains no secret, so it can be shown to users.
+    """
 
     def __init__(self, host: str) -> None:
         super().__init__(
@@ -61,24 +64,24 @@ class AllowedHost:
     """One entry of `OUTBOUND_ALLOW`."""
 
     name: str | None = None
-    """Host name, lower case."""
+    """A host name in lower case."""
     network: Network | None = None
-    """Or addresses."""
+    """Instead of a name: one or more addresses."""
     port: int | None = None
-    """The only port; None is any."""
+    """The port that it is limited to; None for any port."""
 
     @classmethod
     def parse(cls, text: str) -> AllowedHost:
-        """Read `name`, `name:port`, `address`, `address:port`, `[v6]:port` or `network/bits`.
+        """Parse `name`, `name:port`, `address`, `address:port`, `[v6]:port` or `network/bits`.
 
         Raises:
-            ValueError: `text` is none of these.
+            ValueError: `text` has none of these formats.
         """
         try:
             return cls(network=ipaddress.ip_network(text))
         except ValueError:
             pass
-        # Nothing of it is repeated: where people paste a URL there may be a password in it.
+        # The messages do not quote the text: it may be a pasted URL with a password.
         example = "write for example posthog.internal, 10.0.0.5:8000 or 10.0.0.0/8"
         try:
             parts = urlsplit(f"//{text}")
@@ -96,7 +99,7 @@ class AllowedHost:
 
     @classmethod
     def of_url(cls, url: str) -> AllowedHost:
-        """Create the entry that allows the host and port of a URL, and no other port."""
+        """Create the entry that allows the host of a URL on the URL's port."""
         _, named, port = origin(url)
         host = named or ""
         address = literal_address(host)
@@ -105,7 +108,7 @@ class AllowedHost:
         return cls(name=host.rstrip(".").lower(), port=port)
 
     def covers(self, name: str, port: int, address: Address) -> bool:
-        """Whether a connection to `address`, which `name` led to, is allowed by this entry."""
+        """Whether this entry allows a connection to `address`, to which `name` resolved."""
         if self.port is not None and self.port != port:
             return False
         if self.network is not None:
@@ -114,7 +117,7 @@ class AllowedHost:
 
 
 class EgressPolicy:
-    """Public addresses may be called, and of the others those that an `AllowedHost` covers."""
+    """Allows calls to public addresses, and to other addresses that an `AllowedHost` covers."""
 
     def __init__(self, allowed: Iterable[AllowedHost] = ()) -> None:
         self._allowed = tuple(allowed)
@@ -131,17 +134,17 @@ class EgressPolicy:
         return cls([*entries, *(AllowedHost.of_url(url) for url in urls if url)])
 
     def allows(self, host: str, port: int, address: Address) -> bool:
-        """Whether a connection to `address`, which `host` led to, may be made."""
+        """Whether a connection to `address` is allowed, to which `host` resolved."""
         if is_public(address):
             return True
         name = host.rstrip(".").lower()
         return any(entry.covers(name, port, address) for entry in self._allowed)
 
     def allows_unresolved(self, host: str, port: int) -> bool:
-        """Whether a host may be called through a proxy, which looks up its address.
+        """Whether a host may be called through a proxy, which resolves its name.
 
-        An address is judged as always. A name is judged by its looks: one that only exists inside a
-        network is refused unless it is listed. Where a public name leads is left to the proxy.
+        An IP address is checked like any other. A name is allowed if it is listed, or if it looks
+        like a name in the public DNS. Restricting the addresses behind it is up to the proxy.
         """
         address = literal_address(host)
         if address is not None:
@@ -150,31 +153,30 @@ class EgressPolicy:
         if any(entry.name == name and entry.port in {None, port} for entry in self._allowed):
             return True
         return _PUBLIC_NAME.fullmatch(name) is not None and not any(
-            name == end or name.endswith(f".{end}") for end in _INSIDE
+            name == suffix or name.endswith(f".{suffix}") for suffix in _INTERNAL_SUFFIXES
         )
 
     def names(self, url: str) -> bool:
-        """Whether the operator named the host of a URL, by its name or by its address."""
-        wanted = AllowedHost.of_url(url)
+        """Whether the operator listed the host of a URL, by its name or by its address."""
+        host = AllowedHost.of_url(url)
         return any(
-            allowed.port in {None, wanted.port}
+            allowed.port in {None, host.port}
             and (
-                # A network covers any name's address, so a name counts only where it is listed.
-                allowed.name == wanted.name
-                if wanted.network is None
-                else allowed.network is not None
-                and wanted.network.network_address in allowed.network
+                # A name must be listed itself: whether it resolves to a listed address is unknown.
+                allowed.name == host.name
+                if host.network is None
+                else allowed.network is not None and host.network.network_address in allowed.network
             )
             for allowed in self._allowed
         )
 
     def check(self, url: str, field: str) -> None:
-        """Refuse a URL whose host is written as an address that may not be called.
+        """Refuse a URL with an IP address that is not allowed, or with a name of this machine.
 
-        Names are not resolved here: their addresses are checked at every connection.
+        Other names are not resolved here: their addresses are checked at each connection.
 
         Raises:
-            InvalidRequest: `field` holds such a URL.
+            InvalidRequest: `field` contains such a URL.
         """
         _, named, port = origin(url)
         host = named or ""
@@ -188,14 +190,14 @@ class EgressPolicy:
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address, and any IPv4 address embedded in it, belongs to the public internet."""
-    inner: Address | None = None
+    """Whether an address is public; an IPv4 address embedded in an IPv6 one must be public."""
+    embedded: Address | None = None
     if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
+        embedded = address.ipv4_mapped or address.sixtofour
         if address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    if inner is not None:
-        return is_public(inner)
+            embedded = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    if embedded is not None:
+        return is_public(embedded)
     if isinstance(address, ipaddress.IPv6Address) and address not in _GLOBAL_UNICAST:
         return False
     if any(address in network for network in _NOT_PUBLIC):

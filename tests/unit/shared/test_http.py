@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hogsend.service.http import MOST_REQUESTS, http_client
+from hogsend.service.http import MAX_CONNECTIONS, http_client
 from hogsend.service.ssrf import AddressRefused, EgressPolicy
 from tests.ports import free_port
 from tests.waiting import eventually
@@ -117,21 +117,21 @@ async def test_requests_that_are_given_up_leave_room_for_others() -> None:
         writer.close()
 
     async with (
-        await asyncio.start_server(serve, "127.0.0.1", 0, backlog=2 * MOST_REQUESTS) as server,
+        await asyncio.start_server(serve, "127.0.0.1", 0, backlog=2 * MAX_CONNECTIONS) as server,
         http_client(EgressPolicy.of(("127.0.0.1",))) as http,
     ):
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         # Some have a connection, and as many again wait for one.
-        asking = [asyncio.create_task(http.get(url)) for _ in range(2 * MOST_REQUESTS)]
-        await eventually(lambda: connections == MOST_REQUESTS)
-        for task in asking[:MOST_REQUESTS]:
+        asking = [asyncio.create_task(http.get(url)) for _ in range(2 * MAX_CONNECTIONS)]
+        await eventually(lambda: connections == MAX_CONNECTIONS)
+        for task in asking[:MAX_CONNECTIONS]:
             task.cancel()
         # By now what these leave is handed to the others, which do not know it yet.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        for task in asking[MOST_REQUESTS:]:
+        for task in asking[MAX_CONNECTIONS:]:
             task.cancel()
         await asyncio.wait(asking)
         answers.set()
-        answered = await asyncio.gather(*(http.get(url) for _ in range(2 * MOST_REQUESTS)))
+        answered = await asyncio.gather(*(http.get(url) for _ in range(2 * MAX_CONNECTIONS)))
         assert {answer.status_code for answer in answered} == {204}
