@@ -1,8 +1,9 @@
-"""Follows what a JetStream stream keeps for late readers: the last state first, then each change.
+"""Follows a JetStream stream of states: the last message of each subject first, then each new one.
 
-Its consumer wants no acknowledgement, so the server takes for delivered what was on its way when a
-connection broke. Whenever that may have been, another consumer is made, which begins with the last
-state again: what is given may be a repeat, and the last state is never missed.
+The consumer has no acknowledgements, so the server counts messages as delivered that were in
+transit when a connection broke. After every possible loss, another consumer is created, which
+starts with the last message of each subject again. Messages may so be repeated, but the last one is
+never missed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
+from hogsend.contract.errors import HogsendError
 from hogsend.transport.background import run_in_background
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import RETRY_SECONDS, is_stray, wait_until_connected
@@ -22,53 +24,53 @@ from hogsend.transport.foreign_consumer import delete_consumer, ensure_consumer,
 from hogsend.transport.pull import ConsumerGone, Pull
 from hogsend.transport.read_failures import ReadFailures
 
-AT_ONCE = 64
-"""Messages that one request brings."""
+BATCH = 64
+"""Messages of one pull request."""
 
 
 class Follower:
     """One reader of such a stream."""
 
     def __init__(self, connection: Connection, stream: str, config: ConsumerConfig) -> None:
-        """Prepare without asking.
+        """Prepare without a request.
 
         Args:
             connection: may connect later.
             stream: the stream's name.
-            config: has no durable name, and wants no acknowledgement.
+            config: without a durable name and without acknowledgements.
         """
         self._connection = connection
         self._stream = stream
-        self._config = with_random_name(config)
+        self._config = config
         self._failures = ReadFailures(connection, stream, None)
         self._reading: _Reading | None = None
-        self._ended = False
+        self._stopped = False
         self._finalizer: weakref.finalize[..., Follower] | None = None
 
-    async def ensure(self) -> str:
-        """Make the consumer unless it exists, and give its name.
+    async def ensure(self) -> None:
+        """Create the consumer unless it exists.
 
         Raises:
-            Forbidden: this NATS user may not make it.
+            Forbidden: this NATS user may not create it.
             nats.errors.Error: NATS or JetStream cannot be reached.
         """
-        return (await ensure_consumer(self._connection, self._stream, self._config)).name
+        await self._opened()
 
     async def next(self) -> list[Msg]:
-        """Wait for what comes next; empty once the connection is closed, and behind the end.
+        """Wait for the next messages; empty after `stop` and once the connection is closed.
 
-        A wait that is cancelled loses nothing. The connection's observer is told why nothing can be
-        read, while it is tried again.
+        A wait that is cancelled loses no message. While reading fails, it is retried, and the
+        connection's observer is notified of the reason.
 
         Raises:
-            Forbidden: this NATS user may not make the consumer, or not read from it.
+            Forbidden: this NATS user may not create the consumer, or not read from it.
         """
-        while not self._ended:
+        while not self._stopped:
             try:
-                pull = self._reading.pull if self._reading else await self._start()
-                if self._ended:
+                pull = await self._opened_pull()
+                if self._stopped:
                     break
-                messages = await pull.follow(AT_ONCE)
+                messages = await pull.follow(BATCH)
                 self._failures.clear()
                 if kept := [
                     message for message in messages if not is_stray(self._connection, message)
@@ -78,58 +80,96 @@ class Follower:
                 return []
             except (*UNREACHABLE, ConsumerGone) as error:
                 self._failures.record(error)
-                await self._begin_again()
+                await self._close_reading()
+                await asyncio.sleep(RETRY_SECONDS)
         return []
 
     def stop(self) -> None:
-        """Let every call of `next`, those that wait included, give nothing more."""
-        self._ended = True
+        """End every call of `next`, also one that waits, without a message."""
+        self._stopped = True
         if self._finalizer is not None:
-            # Stops the pull, which tells who waits.
+            # Stops the pull, which ends the wait for it.
             self._finalizer()
 
-    async def _start(self) -> Pull:
-        await wait_until_connected(self._connection, stopped=lambda: self._ended)
-        name = await self.ensure()
-        reading = _Reading(self._connection, self._stream, name)
-        await reading.pull.start()
-        self._connection.add_close_hook(reading.end)
-        self._reading = reading
-        # NATS' client keeps the subscription, and with it the pull, for as long as it lives.
-        loop = asyncio.get_running_loop()
-        self._finalizer = weakref.finalize(self, _end_soon, loop, reading)
-        self._finalizer.atexit = False
-        return reading.pull
+    async def _opened_pull(self) -> Pull:
+        # The common case first: this runs for every message.
+        if self._reading is not None and self._reading.pull is not None:
+            return self._reading.pull
+        await wait_until_connected(self._connection, stopped=lambda: self._stopped)
+        return await self._opened()
 
-    async def _begin_again(self) -> None:
+    async def _opened(self) -> Pull:
+        if self._reading is None:
+            config = with_random_name(self._config)
+            self._reading = _Reading(self._connection, self._stream, config)
+            # nats-py keeps the subscription, and with it the pull, for as long as the client lives.
+            loop = asyncio.get_running_loop()
+            self._finalizer = weakref.finalize(self, _close_soon, loop, self._reading)
+            self._finalizer.atexit = False
+        try:
+            return await self._reading.opened()
+        except (HogsendError, *UNREACHABLE):
+            await self._close_reading()
+            raise
+
+    async def _close_reading(self) -> None:
         reading, self._reading = self._reading, None
-        self._config = with_random_name(self._config)
         if reading is not None:
             if self._finalizer is not None:
                 self._finalizer.detach()
-            await reading.end()
-        await asyncio.sleep(RETRY_SECONDS)
+            await reading.close()
 
 
 class _Reading:
-    """A consumer that is read, until that ends."""
+    """One consumer, from its creation to its deletion."""
 
-    def __init__(self, connection: Connection, stream: str, name: str) -> None:
+    def __init__(self, connection: Connection, stream: str, config: ConsumerConfig) -> None:
         self._connection = connection
         self._stream = stream
-        self._name = name
-        self.pull = Pull(connection, stream, name)
+        self._config = config
+        self._name: str | None = None
+        self.pull: Pull | None = None
+        """None until `opened`."""
+        # A task of its own, as its caller may be cancelled. The server creates the consumer all the
+        # same, and would keep it for minutes if it was not deleted.
+        self._opening = run_in_background(self._open())
+        connection.add_close_hook(self.close)
 
-    async def end(self) -> None:
-        self._connection.remove_close_hook(self.end)
-        await self.pull.stop()
-        await delete_consumer(self._connection, self._stream, self._name)
+    async def opened(self) -> Pull:
+        """Wait until the consumer can be read.
+
+        Raises:
+            Forbidden: this NATS user may not create it.
+            nats.errors.Error: NATS or JetStream cannot be reached.
+        """
+        # Unlike `shield`, this does not log an error that occurs after a cancellation.
+        await asyncio.wait({self._opening})
+        return self._opening.result()
+
+    async def close(self) -> None:
+        """Stop reading and delete the consumer, also while it is being created."""
+        self._connection.remove_close_hook(self.close)
+        await asyncio.wait({self._opening})
+        # Marks the error as retrieved: asyncio logs one that is not.
+        self._opening.exception()
+        if self.pull is not None:
+            await self.pull.stop()
+        if self._name is not None:
+            await delete_consumer(self._connection, self._stream, self._name)
+
+    async def _open(self) -> Pull:
+        consumer = await ensure_consumer(self._connection, self._stream, self._config)
+        self._name = consumer.name
+        pull = Pull(self._connection, self._stream, consumer.name)
+        await pull.start()
+        self.pull = pull
+        return pull
 
 
-def _end_soon(loop: asyncio.AbstractEventLoop, reading: _Reading) -> None:
-    def end() -> None:
-        run_in_background(reading.end())
+def _close_soon(loop: asyncio.AbstractEventLoop, reading: _Reading) -> None:
+    def close() -> None:
+        run_in_background(reading.close())
 
     if not loop.is_closed():
-        # Garbage is collected in any thread.
-        loop.call_soon_threadsafe(end)
+        # A garbage collection may run in any thread.
+        loop.call_soon_threadsafe(close)

@@ -120,6 +120,32 @@ async def test_after_a_cancellation_the_consumer_that_was_being_created_is_used(
 
 
 @on_virtual_time
+@pytest.mark.parametrize("end", ["stop", "garbage", "close"])
+async def test_a_cancellation_while_the_consumer_is_created_leaves_no_consumer(end: str) -> None:
+    server = Server()
+    server.may_reply.clear()
+    follower, waiting = following(server)
+    await settle()
+    await cancel_all(waiting)
+    closing = None
+    if end == "stop":
+        follower.stop()
+    elif end == "garbage":
+        del follower, waiting
+        gc.collect()
+    else:
+        closing = asyncio.create_task(server.close())
+    await settle()
+    # Sent before the reply to the create request, a delete request could overtake it.
+    assert server.deleted == []
+    server.may_reply.set()
+    await settle()
+    assert server.deleted == server.created
+    if closing is not None:
+        await closing
+
+
+@on_virtual_time
 async def test_a_lost_connection_replaces_the_consumer_and_is_not_reported() -> None:
     server = Server()
     follower, waiting = following(server)

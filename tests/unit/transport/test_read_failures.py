@@ -1,4 +1,4 @@
-"""Whoever reads a consumer that JetStream refuses says so, and goes on trying."""
+"""A reader whose consumer cannot be read reports why, and retries."""
 
 from __future__ import annotations
 
