@@ -1,4 +1,4 @@
-"""Composes the credentials service."""
+"""Builds the credentials service from its settings."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 @dataclass(frozen=True)
 class Parts:
-    """What the service is made of."""
+    """The parts of the service."""
 
     database: Database
     store: CredentialStore
@@ -79,12 +79,12 @@ def build_parts(
     """Build the parts on a connection, a database and an HTTP client.
 
     Args:
-        link: publishes changes.
-        database: holds the sealed rows.
-        http: asks PostHog's OAuth server; it follows no redirect.
+        link: the connection that changes are published on.
+        database: the database of the sealed rows.
+        http: client for PostHog's OAuth server; it follows no redirect.
         sealer: seals and unseals the rows.
         egress: the hosts at which a grant may be refreshed.
-        personal_key: `POSTHOG_PERSONAL_API_KEY`, for when there is no usable grant.
+        personal_key: `POSTHOG_PERSONAL_API_KEY`, the bearer while there is no usable grant.
         now: the clock.
     """
     store, payloads = CredentialStore(database), PayloadSealer(sealer)
@@ -122,10 +122,10 @@ def create_app(
     """Create the application; `await app.run()` runs it until SIGTERM or SIGINT.
 
     Args:
-        broker: answers and publishes.
-        parts: do the work.
-        background: runs beside the handlers.
-        limits: of the stream of credential changes.
+        broker: the broker, not connected yet.
+        parts: the parts of the service.
+        background: tasks that run while the service does.
+        limits: limits of the stream of credential changes.
     """
     broker.provide(
         parts.credentials,

@@ -1,11 +1,12 @@
-"""The relay of the outbox: publishes committed changes, in version order, until each is published.
+"""The relay of the transactional outbox: publishes committed changes in version order.
 
-A change and its version are committed in one transaction. Publishing comes after it, so a crash or
-an outage in between leaves the change pending in the database and never costs it.
+A change and its version are committed in one transaction, and published afterwards. A crash or an
+outage in between leaves the change pending in the database, and the relay publishes it later.
 
-What keeps the order of several replicas is the row of the version, locked while its change is
-published. A change that follows one of the same process needs no lock: the stream itself takes it
-only if no other one has come in between, and what it refuses is published under the lock.
+Several replicas publish a provider's changes in version order because the row of the version is
+locked while its change is published. A change that follows a change of the same process needs no
+lock: it is published with the expected last sequence of its subject, so JetStream rejects it if
+another replica's change came in between. A rejected change is published under the lock.
 """
 
 from __future__ import annotations
@@ -20,50 +21,50 @@ from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.errors import Unavailable
 from hogsend.service import metrics
 from services.credentials.payload_sealer import PayloadSealer
+from services.credentials.records import PendingChange
 from services.credentials.store import CredentialStore
-from services.credentials.stored import PendingChange
 
 log = structlog.get_logger(__name__)
 
 RELAY_SECONDS = 5.0
-"""How often pending changes are looked for."""
+"""How often pending changes are looked up."""
 
 
 class ChangeStream(Protocol):
-    """Where changes are published. It keeps the last change of each provider."""
+    """The stream that changes are published to. It keeps the last change of each provider."""
 
     async def publish(self, change: CredentialChanged) -> None:
-        """Publish a change; one that the stream has already is not stored again.
+        """Publish a change; a change that the stream has already is not stored again.
 
         Raises:
             Unavailable: the stream did not confirm that it has the change.
         """
 
     async def publish_next(self, change: CredentialChanged) -> bool:
-        """Publish a change if it directly follows one that this process has published.
+        """Publish a change if it directly follows a change that this process has published.
 
         Returns:
-            False when it does not, or that is not known: nothing is published then.
+            False when it does not, or when that is unknown; then nothing is published.
 
         Raises:
-            Unavailable: as `publish`.
+            Unavailable: as for `publish`.
         """
 
-    async def has_lost(self, published: Mapping[str, int]) -> bool:
+    async def has_lost_change(self, published: Mapping[str, int]) -> bool:
         """Whether the stream has lost the last change of a provider.
 
-        After that, `publish` has a change stored that the stream has had before.
+        After True, `publish` also stores changes that the stream has had before.
 
         Args:
-            published: the version that was published last, of each provider.
+            published: the last published version of each provider.
 
         Raises:
-            Unavailable: the stream cannot be asked.
+            Unavailable: the stream cannot be read.
         """
 
 
 class ChangeRelay:
-    """Publishes what changed, never a secret."""
+    """Publishes descriptions of changes, which contain no secret."""
 
     def __init__(self, store: CredentialStore, sealer: PayloadSealer, stream: ChangeStream) -> None:
         """Read changes from `store`, describe them with `sealer`, publish them to `stream`."""
@@ -76,18 +77,18 @@ class ChangeRelay:
         """Publish a change that has just been committed.
 
         Args:
-            provider: whose credential it is of.
-            stored: the change, or None when others may have changed it at the same time.
+            provider: the provider whose credential changed.
+            stored: the change; None when another replica may have made a change at the same time.
 
         Raises:
-            Unavailable: it could not be published; it stays pending.
+            Unavailable: the change could not be published, and stays pending.
         """
         if stored is not None:
             change = self._describe(provider, stored)
             if await self._stream.publish_next(change):
                 _log(change)
-                # The caller need not wait: a change that is not marked is published again, and
-                # JetStream drops that repeat.
+                # In the background: a change that could not be marked as published is published
+                # again, and JetStream drops the duplicate.
                 marking = asyncio.create_task(self._mark(provider, change.version))
                 self._marking.add(marking)
                 marking.add_done_callback(self._marking.discard)
@@ -95,15 +96,15 @@ class ChangeRelay:
         await self.relay(provider)
 
     async def finish(self) -> None:
-        """Wait until what has been published is marked so."""
+        """Wait until published changes are marked as published."""
         if self._marking:
             await asyncio.wait(self._marking)
 
     async def relay(self, provider: str) -> None:
-        """Publish the provider's newest change, unless that has been done.
+        """Publish the provider's newest change, unless it is published already.
 
         Raises:
-            Unavailable: it could not be published; it stays pending.
+            Unavailable: the change could not be published, and stays pending.
         """
         async with self._store.pending_change(provider) as pending:
             if pending is None:
@@ -115,14 +116,14 @@ class ChangeRelay:
     async def relay_pending(self) -> None:
         """Publish the newest change of each provider that has a pending one.
 
-        If the stream has lost one that was published (lost disk, restored backup, a foreign
-        message in its place), republish the current state of every provider for late
-        subscribers.
+        If the stream has lost a published change (lost disk, restored backup, another message in
+        its place), the newest change of every provider is published again for late subscribers.
 
         Raises:
-            Unavailable: PostgreSQL or the stream is not available; the rest stays pending.
+            Unavailable: PostgreSQL or the stream is not available; unpublished changes stay
+                pending.
         """
-        if await self._stream.has_lost(await self._store.published_versions()):
+        if await self._stream.has_lost_change(await self._store.published_versions()):
             log.warning("the last credential changes are gone from their stream: published again")
             await self._store.mark_all_pending()
         for provider in await self._store.pending_changes():

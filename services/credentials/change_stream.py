@@ -23,28 +23,28 @@ from hogsend.transport.errors import UNREACHABLE
 from hogsend.transport.jetstream_error import NO_MESSAGE_FOUND, JetStreamError, WrongLastSequence
 from hogsend.transport.publisher import EXPECTED_LAST, OutgoingMessage
 
-ANSWER_SECONDS = 5.0
-KNOWN_PROVIDERS = 1000
-"""Providers of which this process remembers where in the stream its last change is."""
+REPLY_SECONDS = 5.0
+MAX_PROVIDERS = 1000
+"""Limit of providers whose last published change this process remembers."""
 
 _GET = f"{API}.STREAM.MSG.GET.{StreamName.CREDENTIALS}"
 
 log = structlog.get_logger(__name__)
 
 
-class _Kept(msgspec.Struct, frozen=True):
+class _StoredMessage(msgspec.Struct, frozen=True):
     data: bytes = b""
 
 
-class _Answer(msgspec.Struct, frozen=True):
-    """JetStream's answer about the last message of a subject."""
+class _GetReply(msgspec.Struct, frozen=True):
+    """JetStream's reply to a request for the last message of a subject."""
 
-    message: _Kept | None = None
+    message: _StoredMessage | None = None
     error: JetStreamError | None = None
 
 
 class _Published(NamedTuple):
-    """A change that this process has published, and where it is in the stream."""
+    """Version and stream sequence of a change that this process has published."""
 
     version: int
     sequence: int
@@ -56,19 +56,20 @@ class JetStreamChanges:
     def __init__(self, connection: Connection) -> None:
         """Publish on `connection`, which may be opened later."""
         self._connection = connection
-        self._again = ""
-        self._last_published: LRUCache[str, _Published] = LRUCache(KNOWN_PROVIDERS)
+        self._id_suffix = ""
+        """Distinguishes the message ids of changes that are published again after a data loss."""
+        self._last_published: LRUCache[str, _Published] = LRUCache(MAX_PROVIDERS)
 
     async def publish(self, change: CredentialChanged) -> None:
-        """Publish a change and wait until JetStream has it."""
+        """Publish a change and wait for JetStream's acknowledgement."""
         sequence = await self._publish(change, {})
         self._last_published[change.provider] = _Published(change.version, sequence)
 
     async def publish_next(self, change: CredentialChanged) -> bool:
-        """Publish a change if JetStream confirms that the one before it was this process's."""
+        """Publish a change if this process published the last change in the stream."""
         last = self._last_published.get(change.provider)
         if last is None or change.version <= last.version:
-            # Two changes of this process may overtake each other between the commit and here.
+            # Two changes of this process may change their order between the commit and here.
             return False
         try:
             sequence = await self._publish(change, {EXPECTED_LAST: str(last.sequence)})
@@ -84,7 +85,7 @@ class JetStreamChanges:
             msgspec.json.encode(change),
             {
                 **message_headers(
-                    id=f"credentials:{change.provider}:{change.version}{self._again}",
+                    id=f"credentials:{change.provider}:{change.version}{self._id_suffix}",
                     source="credentials",
                     type="credential.changed",
                     time=change.changed_at,
@@ -97,42 +98,45 @@ class JetStreamChanges:
         except WrongLastSequence:
             raise
         except (PublishRejected, TooLarge) as error:
-            # An operator may change the stream; until then the change stays pending.
+            # The change stays pending until an operator changes the stream's configuration.
             raise Unavailable(f"the credential change was not published: {error}") from error
 
-    async def has_lost(self, published: Mapping[str, int]) -> bool:
-        """Whether the stream has lost a change; a stream that is missing is made again first."""
+    async def has_lost_change(self, published: Mapping[str, int]) -> bool:
+        """Whether the stream has lost a provider's last change.
+
+        False while the stream does not exist: the service creates it again first.
+        """
         for provider, version in published.items():
-            kept = await self._last(subjects.credential_changed(provider))
-            if kept.error is not None and kept.error.err_code != NO_MESSAGE_FOUND:
+            reply = await self._last_message(subjects.credential_changed(provider))
+            if reply.error is not None and reply.error.err_code != NO_MESSAGE_FOUND:
                 return False
-            # Another replica may have published a newer one meanwhile.
-            if _version(kept) < version:
-                # JetStream would take the same id for a repeat, and store nothing.
-                self._again = f":{secrets.token_hex(4)}"
+            # Not `!=`: another replica may have published a later version meanwhile.
+            if _version(reply) < version:
+                # Within the deduplication window JetStream would drop a message with the same id.
+                self._id_suffix = f":{secrets.token_hex(4)}"
                 return True
         return False
 
-    async def _last(self, subject: str) -> _Answer:
+    async def _last_message(self, subject: str) -> _GetReply:
         if not self._connection.connected:
             raise Unavailable("NATS is not connected")
-        wanted = msgspec.json.encode({"last_by_subj": subject})
+        request = msgspec.json.encode({"last_by_subj": subject})
         try:
-            answer = await self._connection.request_raw(_GET, wanted, seconds=ANSWER_SECONDS)
+            reply = await self._connection.request_raw(_GET, request, seconds=REPLY_SECONDS)
         except Forbidden as error:
-            # NATS' configuration is that of the version before.
+            # The permissions in NATS' configuration are those of an earlier version.
             FAILURES.labels("changes", error.code).inc()
             log.debug("the stream of changes cannot be read", reason=str(error))
-            return _Answer(error=JetStreamError(code=403))
+            return _GetReply(error=JetStreamError(code=403))
         except UNREACHABLE as error:
             raise Unavailable("JetStream does not answer") from error
-        return msgspec.json.decode(answer.data, type=_Answer)
+        return msgspec.json.decode(reply.data, type=_GetReply)
 
 
-def _version(kept: _Answer) -> int:
-    if kept.message is None:
+def _version(reply: _GetReply) -> int:
+    if reply.message is None:
         return 0
     try:
-        return msgspec.json.decode(kept.message.data, type=CredentialChanged).version
+        return msgspec.json.decode(reply.message.data, type=CredentialChanged).version
     except NOT_JSON:
         return 0

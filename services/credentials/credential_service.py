@@ -1,7 +1,7 @@
 """Stores credentials, and describes them without their tokens.
 
-A change is published before the call that made it returns: a caller may rely on JetStream having
-it. Without NATS the call fails, the change stays stored, and the relay publishes it later.
+A call that changes a credential returns only after JetStream has acknowledged the change's event.
+Without NATS the call fails, but the change stays stored, and the relay publishes it later.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from hogsend.service.ssrf import EgressPolicy
 from hogsend.urls import has_password, is_absolute_url, is_loopback
 from services.credentials.change_relay import ChangeRelay
 from services.credentials.payload_sealer import PayloadSealer
-from services.credentials.provisioned_project import without_another_project
+from services.credentials.provisioned_project import drop_other_project
+from services.credentials.records import RefreshState, Rows, Saved, SealedRow
 from services.credentials.store import CredentialStore
-from services.credentials.stored import RefreshState, Rows, Saved, SealedRow
 
 log = structlog.get_logger(__name__)
 
@@ -45,12 +45,12 @@ class CredentialService:
         *,
         personal_key: bool,
     ) -> None:
-        """Serve what is in `store`.
+        """Manage the credentials in `store`.
 
         Args:
             store: the sealed rows.
-            sealer: seals and unseals them.
-            relay: publishes what changes.
+            sealer: seals and unseals payloads.
+            relay: publishes changes.
             egress: the hosts at which a grant may be refreshed.
             personal_key: whether `POSTHOG_PERSONAL_API_KEY` is set.
         """
@@ -61,13 +61,13 @@ class CredentialService:
         self._personal_key = personal_key
 
     async def put_oauth(self, provider: str, payload: OAuthPayload) -> CredentialMeta:
-        """Store an OAuth grant. It replaces the one before, which need not be readable.
+        """Store an OAuth grant. It replaces the stored one, even if that is unreadable.
 
-        A stored project that is not one of the grant's goes with the grant that it came from.
+        A stored project that belongs to the replaced grant and not to the new one is deleted.
 
         Raises:
-            InvalidRequest: the token endpoint, the client id or the access token is not acceptable.
-            Unavailable: the grant could not be stored, or the change not published.
+            InvalidRequest: the token endpoint, the client id or the access token is invalid.
+            Unavailable: the grant could not be stored, or its change could not be published.
         """
         _check(payload, self._egress)
         saved = await self._replace_grant(provider, payload)
@@ -80,13 +80,14 @@ class CredentialService:
         """Store the derived payload as a whole.
 
         Args:
-            provider: whose it is.
-            payload: what takes the place of the one before.
-            generation: of the grant that it was derived with; None stores it beside any.
+            provider: the provider of the payload.
+            payload: replaces the stored derived payload.
+            generation: generation of the grant that the payload was derived with; None to store it
+                with any grant.
 
         Raises:
-            GrantReplaced: another grant was connected meanwhile, or this one deleted.
-            Unavailable: it could not be stored, or the change not published.
+            GrantReplaced: a grant of another generation is stored.
+            Unavailable: the payload could not be stored, or its change could not be published.
         """
         sealed = self._sealer.seal(payload)
         if generation is None:
@@ -99,7 +100,7 @@ class CredentialService:
         return await self.status(provider)
 
     async def derived(self, provider: str) -> DerivedReply:
-        """Return the derived payload in clear."""
+        """Return the derived payload unsealed."""
         stored = await self._store.load(provider)
         derived = self._sealer.derived(stored.rows)
         return DerivedReply(version=stored.version, state=derived.state, payload=derived.payload)
@@ -123,8 +124,8 @@ class CredentialService:
         """Describe the stored OAuth grant.
 
         Raises:
-            NotFound: there is no OAuth row.
-            CannotUnseal: there is one that no configured secret unseals.
+            NotFound: no OAuth grant is stored.
+            CannotUnseal: no configured secret unseals the stored grant.
         """
         stored = await self._store.load(provider)
         row = stored.rows.get("oauth")
@@ -141,18 +142,18 @@ class CredentialService:
         return _meta(provider, payload, row, stored.refresh)
 
     async def delete(self, provider: str) -> None:
-        """Remove the grant and everything derived from it, readable or not.
+        """Delete the grant and everything derived from it, readable or not.
 
         Raises:
             NotFound: nothing is stored.
-            Unavailable: it could not be removed, or the change not published.
+            Unavailable: nothing could be deleted, or the change could not be published.
         """
         if not await self._store.delete(provider):
             raise NotFound("Provider credential not found")
         await self._relay.relay(provider)
 
     async def status(self, provider: str) -> CredentialStatus:
-        """Tell what is stored and whether it works."""
+        """Report what is stored, and whether refreshing works."""
         stored = await self._store.load(provider)
         grant = self._sealer.grant(stored.rows)
         refresh = stored.refresh
@@ -196,17 +197,17 @@ class CredentialService:
             stored = await self._store.load(provider)
             derived = self._sealer.derived(stored.rows).payload
             before = self._sealer.grant(stored.rows).payload
-            kept = derived and without_another_project(derived, grant, before)
-            forgotten = kept is not None and kept != derived
+            kept = derived and drop_other_project(derived, grant, before)
+            is_dropped = kept is not None and kept != derived
             saved = await self._store.save_grant(
                 provider,
                 sealed,
-                self._sealer.seal(kept) if kept is not None and forgotten else None,
+                self._sealer.seal(kept) if kept is not None and is_dropped else None,
                 version=stored.version,
             )
             if saved is None:
                 continue
-            if forgotten:
+            if is_dropped:
                 log.info("the stored project is not one of the new grant's: forgotten")
             return saved
 
@@ -254,15 +255,17 @@ def _check(payload: OAuthPayload, egress: EgressPolicy) -> None:
             "payload.accessToken has characters that an HTTP header does not carry; send it as "
             "PostHog gave it"
         )
-    # The refresh token is sent to this URL: who may PUT a grant must not send it in plain text.
+    # The refresh token is sent to this URL: a request must not be able to have it sent unencrypted.
     endpoint = payload.token_endpoint
     if not is_absolute_url(endpoint):
         raise InvalidRequest("payload.tokenEndpoint must be an absolute URL")
     if has_password(endpoint):
         raise InvalidRequest("payload.tokenEndpoint must not carry a user or password")
-    secure = endpoint.startswith("https://")
-    local = endpoint.startswith("http://") and (is_loopback(endpoint) or egress.names(endpoint))
-    if not (secure or local):
+    is_https = endpoint.startswith("https://")
+    is_http_allowed = endpoint.startswith("http://") and (
+        is_loopback(endpoint) or egress.names(endpoint)
+    )
+    if not (is_https or is_http_allowed):
         raise InvalidRequest(
             "payload.tokenEndpoint must be https; http only on this machine, at the host of "
             "POSTHOG_HOST or POSTHOG_PRIVATE_HOST, or at one in OUTBOUND_ALLOW"

@@ -1,4 +1,4 @@
-"""What the credentials service answers and publishes on the bus."""
+"""Endpoints and publications of the credentials service."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def get(request: ProviderRef, credentials: Injected[CredentialService]) ->
 
 @router.endpoint(CREDENTIALS_DELETE)
 async def delete(request: ProviderRef, credentials: Injected[CredentialService]) -> Deleted:
-    """Remove the grant and everything derived from it."""
+    """Delete the grant and everything derived from it."""
     await credentials.delete(request.provider_id)
     return Deleted()
 
@@ -72,7 +72,7 @@ async def delete(request: ProviderRef, credentials: Injected[CredentialService])
 async def status(
     request: ProviderRef, credentials: Injected[CredentialService]
 ) -> CredentialStatus:
-    """Tell what is stored and whether it works."""
+    """Report what is stored, and whether refreshing works."""
     return await credentials.status(request.provider_id)
 
 
@@ -80,7 +80,7 @@ async def status(
 async def get_derived(
     request: ProviderRef, credentials: Injected[CredentialService]
 ) -> DerivedReply:
-    """Return the derived payload in clear."""
+    """Return the derived payload unsealed."""
     return await credentials.derived(request.provider_id)
 
 
@@ -132,7 +132,7 @@ async def authorize(
 async def finish_authorization(
     request: FinishAuthorization, authorizations: Injected[Authorizations]
 ) -> AuthorizationFinished:
-    """Exchange the code a browser came back with."""
+    """Exchange the authorization code that the browser returned with."""
     return await authorizations.finish(request)
 
 

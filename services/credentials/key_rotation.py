@@ -1,4 +1,4 @@
-"""Seals with the current secret what a previous one sealed, so that the previous one can go."""
+"""Reseals rows of a previous secret with the current one, so that the previous can be removed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from services.credentials.store import CredentialStore
 log = structlog.get_logger(__name__)
 
 ROTATE_SECONDS = 60.0
-"""How often rows are checked: a replica of the old configuration may still seal the old way."""
+"""How often rows are checked. A replica with the old configuration may still seal with the previous
+secret."""
 
 
 class KeyRotation:
-    """Moves rows to the current secret; neither their payloads nor their versions change."""
+    """Reseals rows with the current secret; their payloads and versions do not change."""
 
     def __init__(self, store: CredentialStore, sealer: Sealer) -> None:
         """Reseal the rows of `store` with `sealer`."""
@@ -24,7 +25,7 @@ class KeyRotation:
         self._sealer = sealer
 
     async def rotate(self) -> int:
-        """Reseal what a previous secret sealed; returns the number of rows.
+        """Reseal the rows of previous secrets, and return their number.
 
         Raises:
             Unavailable: PostgreSQL is not available.
@@ -34,7 +35,7 @@ class KeyRotation:
             try:
                 payload = self._sealer.reseal(row.payload)
             except CannotUnseal:
-                # The row is reported each time it is used. No configured secret can reseal it.
+                # No configured secret can unseal the row. It is also reported when it is used.
                 metrics.FAILURES.labels("key_rotation", CannotUnseal.code).inc()
                 log.warning("a row cannot be resealed", provider=provider, kind=row.kind)
                 continue

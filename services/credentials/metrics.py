@@ -1,4 +1,4 @@
-"""State of the stored credential as gauges."""
+"""Gauges of the state of the stored credential."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from prometheus_client import Gauge
 
 from hogsend.contract.credentials import SecretState
 from services.credentials.payload_sealer import PayloadSealer
+from services.credentials.records import SealedRow
 from services.credentials.store import CredentialStore
-from services.credentials.stored import SealedRow
 
 MEASURE_SECONDS = 15.0
 """How often the state is read from PostgreSQL."""
@@ -15,7 +15,7 @@ MEASURE_SECONDS = 15.0
 STATE = Gauge(
     "hogsend_credential_state",
     "1 for what is true of the OAuth grant: `present`, `unreadable`, `absent`, `needs_reconnect`, "
-    "`refresh_failing`; it is `unreadable`, too, while what was minted at connect is",
+    "`refresh_failing`; also `unreadable` while the secrets that were minted at connect are",
     ["provider", "state"],
 )
 EXPIRY = Gauge(
@@ -26,29 +26,30 @@ EXPIRY = Gauge(
 
 
 class CredentialGauges:
-    """Keeps the gauges of one provider current; unseals a grant once, not at every look."""
+    """Measures one provider's credential. A grant is unsealed once, not at every measurement."""
 
     def __init__(self, store: CredentialStore, sealer: PayloadSealer, provider: str) -> None:
         self._store = store
         self._sealer = sealer
         self._provider = provider
-        self._seen: tuple[SealedRow | None, SealedRow | None] = (None, None)
+        self._measured_rows: tuple[SealedRow | None, SealedRow | None] = (None, None)
         self._state: SecretState = "absent"
         self._is_unreadable = False
         self._expires_at = 0.0
 
     async def measure(self) -> None:
-        """Read the state from PostgreSQL.
+        """Read the state from PostgreSQL and set the gauges.
 
         Raises:
             Unavailable: PostgreSQL is not available.
         """
         stored = await self._store.load(self._provider)
         rows = (stored.rows.get("oauth"), stored.rows.get("derived"))
-        if rows != self._seen:
+        if rows != self._measured_rows:
             grant, derived = self._sealer.grant(stored.rows), self._sealer.derived(stored.rows)
-            self._seen, self._state = rows, grant.state
-            # Connecting again replaces the grant, and never what was minted.
+            self._measured_rows, self._state = rows, grant.state
+            # The derived payload counts too: connecting again replaces the grant, but not an
+            # unreadable derived payload.
             self._is_unreadable = "unreadable" in (grant.state, derived.state)
             self._expires_at = grant.payload.expires_at.timestamp() if grant.payload else 0.0
         refresh = stored.refresh
@@ -59,6 +60,6 @@ class CredentialGauges:
             "needs_reconnect": refresh is not None and refresh.needs_reconnect,
             "refresh_failing": refresh is not None and refresh.reason is not None,
         }
-        for state, holds in states.items():
-            STATE.labels(self._provider, state).set(int(holds))
+        for state, is_true in states.items():
+            STATE.labels(self._provider, state).set(int(is_true))
         EXPIRY.labels(self._provider).set(self._expires_at)

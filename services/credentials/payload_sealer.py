@@ -1,4 +1,4 @@
-"""Seals payloads and unseals stored rows. A row that cannot be read is logged once."""
+"""Seals payloads and unseals stored rows. A row that cannot be unsealed is logged once."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from prometheus_client import Counter
 from hogsend.contract.credentials import DerivedPayload, Kind, OAuthPayload, SecretState
 from hogsend.contract.errors import CannotUnseal
 from hogsend.contract.json_text import NOT_JSON
+from services.credentials.records import Rows, SealedRow
 from services.credentials.sealing import Sealer
-from services.credentials.stored import Rows, SealedRow
 
 log = structlog.get_logger(__name__)
 
 UNREADABLE = Counter("hogsend_credentials_unreadable", "Rows that could not be unsealed", ["kind"])
 
-KEPT_PAYLOADS = 16
-"""Unsealed payloads in memory at most; a provider has two, and a replaced one falls out."""
+MAX_CACHED_PAYLOADS = 16
+"""Limit of unsealed payloads in memory. A provider has two; replaced ones are evicted."""
 
 Payload = TypeVar("Payload", OAuthPayload, DerivedPayload)
 
 
 @dataclass(frozen=True)
 class Unsealed(Generic[Payload]):
-    """A row after unsealing; it has a payload only when `state` is `present`."""
+    """The result of unsealing a row; `payload` is set only if `state` is `present`."""
 
     state: SecretState
     payload: Payload | None = None
@@ -41,8 +41,9 @@ class PayloadSealer:
     def __init__(self, sealer: Sealer) -> None:
         """Encrypt and decrypt with `sealer`."""
         self._sealer = sealer
-        # By sealed text, which says which payload it is: every bearer asked for needs two of them.
-        self._unsealed: LRUCache[str, OAuthPayload | DerivedPayload] = LRUCache(KEPT_PAYLOADS)
+        # By sealed text, which identifies the payload. Each request for a bearer needs both
+        # payloads of its provider.
+        self._unsealed: LRUCache[str, OAuthPayload | DerivedPayload] = LRUCache(MAX_CACHED_PAYLOADS)
         self._reported: set[tuple[str, datetime]] = set()
 
     def grant(self, rows: Rows) -> Unsealed[OAuthPayload]:
@@ -54,9 +55,9 @@ class PayloadSealer:
         return self._unseal_kind(rows, "derived", DerivedPayload)
 
     def seal(self, payload: OAuthPayload | DerivedPayload) -> str:
-        """Seal a payload for storing."""
+        """Seal a payload for storage."""
         sealed = self._sealer.seal(msgspec.json.encode(payload))
-        # It is described, and asked for, right after it was stored.
+        # A stored payload is read again at once: its change is published, and services request it.
         self._unsealed[sealed] = payload
         return sealed
 
@@ -64,18 +65,18 @@ class PayloadSealer:
         """Unseal one row.
 
         Raises:
-            CannotUnseal: it was sealed with an unknown secret, or holds no valid payload.
+            CannotUnseal: the row was sealed with an unknown secret, or has no valid payload.
         """
-        known = self._unsealed.get(row.payload)
-        if isinstance(known, payload):
-            return known
+        cached = self._unsealed.get(row.payload)
+        if isinstance(cached, payload):
+            return cached
         try:
-            found = msgspec.json.decode(self._sealer.unseal(row.payload), type=payload)
+            unsealed = msgspec.json.decode(self._sealer.unseal(row.payload), type=payload)
         except NOT_JSON:
-            # The cause quotes the payload, so it is not chained.
+            # Not chained: the cause quotes the payload.
             raise CannotUnseal(f"the {row.kind} row does not hold a valid payload") from None
-        self._unsealed[row.payload] = found
-        return found
+        self._unsealed[row.payload] = unsealed
+        return unsealed
 
     def _unseal_kind(self, rows: Rows, kind: Kind, payload: type[Payload]) -> Unsealed[Payload]:
         row = rows.get(kind)

@@ -1,4 +1,4 @@
-"""Whether the project that is stored beside a grant is one of the next grant's."""
+"""Decides whether a provisioned project is kept when another grant replaces the stored one."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from hogsend.contract.credentials import DerivedPayload, OAuthPayload
 from hogsend.posthog.hosts import host_of_token_endpoint, same_host
 
 
-def without_another_project(
+def drop_other_project(
     derived: DerivedPayload, grant: OAuthPayload, before: OAuthPayload | None
 ) -> DerivedPayload:
-    """Give what of `derived` counts beside `grant`: without its project if that went with `before`.
+    """Return `derived` without its project if the project belonged to the replaced grant only.
 
-    Else events would be captured into one project and persons be read from another, and a new
-    PostHog's token be sent to the host of the old one. The secrets are this instance's, and stay.
+    Otherwise events would be captured in one project and persons read from another, and the token
+    of a new PostHog would be sent to the host of the old one. The webhook and signing secrets
+    belong to this instance and are kept.
 
     Args:
-        derived: what is stored.
-        grant: what takes the place of `before`.
-        before: the stored grant; None when there is none, or it cannot be read. The project came
-            from no grant then, as far as is known, and stays.
+        derived: the stored derived payload.
+        grant: the grant that replaces `before`.
+        before: the stored grant; None when there is none or it cannot be read. Then the project is
+            kept, because it is not known to belong to another grant.
     """
     if before is None or (
         _is_of_same_posthog(derived, grant, before) and _is_covered(derived, grant, before)
@@ -33,7 +34,7 @@ def without_another_project(
 
 def _is_of_same_posthog(derived: DerivedPayload, grant: OAuthPayload, before: OAuthPayload) -> bool:
     host = host_of_token_endpoint(grant.token_endpoint)
-    # PostHog may be called under another address than the one it gives for itself.
+    # PostHog's own URL in the discovery document may differ from the host that it is called at.
     return same_host(host_of_token_endpoint(before.token_endpoint), host) or (
         derived.private_host is not None and same_host(derived.private_host, host)
     )
@@ -42,6 +43,6 @@ def _is_of_same_posthog(derived: DerivedPayload, grant: OAuthPayload, before: OA
 def _is_covered(derived: DerivedPayload, grant: OAuthPayload, before: OAuthPayload) -> bool:
     if not derived.project_id or not grant.scoped_teams:
         return True
-    # With the same projects as before, the operator stored it although it is none of them.
+    # With the same projects as before, the operator chose a project outside the grant on purpose.
     is_another = set(grant.scoped_teams) != set(before.scoped_teams)
     return not is_another or derived.project_id in map(str, grant.scoped_teams)

@@ -1,10 +1,10 @@
 -- name: save(provider, kind, payload)
--- Store a sealed payload, replacing the one of that kind, and give the provider its next version, as
--- `bump` does; the row keeps its id and creation time. Returns every row of the provider.
--- The other rows are as the statement found them when it began. They are still the last word if no
--- version came in between, which is what `is_alone` says: every change makes a version.
--- `version_before` and `generation` are those that it met; a grant that is stored has its version as
--- its generation.
+-- Store a sealed payload in place of the one of that kind, and bump the provider's version as `bump`
+-- does. The row keeps its id and creation time. Returns every row of the provider.
+-- The other rows are those of the statement's snapshot. They are current if no other change was
+-- committed after the snapshot was taken; `is_sole_change` is true then, as each change bumps the
+-- version. `version_before` and `generation` are the values before this change. The generation of a
+-- stored grant is its version.
 WITH saved AS (
     INSERT INTO provider_credentials AS stored (provider_id, kind, payload)
     VALUES (:provider, :kind, :payload)
@@ -12,10 +12,10 @@ WITH saved AS (
     SET payload = excluded.payload,
         updated_at = greatest(now(), stored.updated_at + interval '1 microsecond')
     RETURNING provider_id, kind, payload, created_at, updated_at
-), found AS (
+), seen AS (
     SELECT version FROM provider_versions WHERE provider_id = :provider
 ), locked AS (
-    -- Waits for a change that is being made, and gives the version that it made.
+    -- Waits for a concurrent change, and returns the version that it committed.
     SELECT current.version, current.generation
     FROM provider_versions AS current JOIN saved USING (provider_id)
     FOR UPDATE OF current
@@ -41,11 +41,12 @@ WITH saved AS (
 )
 SELECT rows.*, bumped.version, bumped.changed_at,
        coalesce(locked.version, 0) AS version_before, coalesce(locked.generation, 0) AS generation,
-       found.version IS NOT NULL AND found.version IS NOT DISTINCT FROM locked.version AS is_alone
-FROM rows, bumped LEFT JOIN found ON true LEFT JOIN locked ON true;
+       seen.version IS NOT NULL AND seen.version IS NOT DISTINCT FROM locked.version
+           AS is_sole_change
+FROM rows, bumped LEFT JOIN seen ON true LEFT JOIN locked ON true;
 
 -- name: lock_rows(provider)!
--- Lock a provider's rows in the order in which `delete` does, so that neither waits for the other.
+-- Lock a provider's rows in the same order as `delete`, to avoid a deadlock with it.
 SELECT FROM provider_credentials WHERE provider_id = :provider FOR UPDATE;
 
 -- name: replace_derived(provider, payload)!
@@ -54,28 +55,29 @@ UPDATE provider_credentials
 SET payload = :payload, updated_at = greatest(now(), updated_at + interval '1 microsecond')
 WHERE provider_id = :provider AND kind = 'derived';
 
--- name: name_changed_kinds(provider, kinds)!
--- Have the last change name these kinds, too, in the transaction that made it.
+-- name: set_changed_kinds(provider, kinds)!
+-- Set the kinds that the last change names; used in the transaction that made the change.
 UPDATE provider_versions SET changed_kinds = :kinds WHERE provider_id = :provider;
 
 -- name: load(provider)
 -- The provider's version with each sealed row and the state of refreshing the grant.
--- One statement reads one snapshot. A refresh state belongs to one grant and is ignored for others.
+-- One statement reads one snapshot. A refresh state belongs to one grant, and is ignored when another
+-- grant is stored.
 SELECT version, generation, change, kind, payload, created_at, updated_at,
        started_at, failed_at, failures, reason, needs_reconnect
-FROM (SELECT CAST(:provider AS text) AS provider_id) AS asked
+FROM (SELECT CAST(:provider AS text) AS provider_id) AS requested
 LEFT JOIN provider_versions USING (provider_id)
 LEFT JOIN provider_credentials USING (provider_id)
 LEFT JOIN provider_refreshes AS refresh
-    ON refresh.provider_id = asked.provider_id AND kind = 'oauth' AND grant_updated_at = updated_at;
+    ON refresh.provider_id = requested.provider_id AND kind = 'oauth' AND grant_updated_at = updated_at;
 
 -- name: delete(provider)
--- Remove every row of a provider; returns their kinds.
+-- Delete every row of a provider, and return their kinds.
 DELETE FROM provider_credentials WHERE provider_id = :provider RETURNING kind;
 
 -- name: bump(provider, change, kinds)!
--- Give the provider its next version. Taken from the clock, it is ahead of the versions that a
--- restored backup does not know. It is a new generation, too.
+-- Bump the provider's version, and start a new generation. The version is taken from the clock, so
+-- that after a restore of an older backup it is still ahead of all versions that were published.
 INSERT INTO provider_versions AS current (provider_id, version, change, changed_kinds, generation)
 SELECT provider_id, version, :change, :kinds, version
 FROM (SELECT CAST(:provider AS text), (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
@@ -86,8 +88,8 @@ ON CONFLICT (provider_id) DO UPDATE SET
     generation = greatest(current.version + 1, excluded.version);
 
 -- name: replace_grant(provider, replaced, payload)$
--- Store a refreshed grant and return its version, unless the grant it came from was replaced or
--- deleted meanwhile. One statement: a crash before its end costs the rotated token.
+-- Store a refreshed grant and return its version, unless the previous grant was replaced or deleted
+-- meanwhile. A single statement, to keep the time short in which a crash loses the rotated token.
 WITH refreshed AS (
     UPDATE provider_credentials
     SET payload = :payload, updated_at = greatest(now(), updated_at + interval '1 microsecond')
@@ -103,7 +105,7 @@ ON CONFLICT (provider_id) DO UPDATE SET
 RETURNING version;
 
 -- name: start_refresh(provider, replaced, started_at)!
--- Record that the token endpoint is about to be asked; failures of the same grant are kept.
+-- Record that a refresh request is about to be sent; failures of the same grant are kept.
 INSERT INTO provider_refreshes AS refresh (provider_id, grant_updated_at, started_at)
 VALUES (:provider, :replaced, :started_at)
 ON CONFLICT (provider_id) DO UPDATE SET
@@ -118,12 +120,12 @@ ON CONFLICT (provider_id) DO UPDATE SET
     needs_reconnect = refresh.grant_updated_at = excluded.grant_updated_at
                       AND refresh.needs_reconnect;
 
--- name: fail_refresh(provider, replaced, failed_at, reason, needs_reconnect, lost)$
--- Record a failure; returns the number in a row, nothing when the grant was replaced meanwhile.
--- The start is kept when the answer was lost.
+-- name: fail_refresh(provider, replaced, failed_at, reason, needs_reconnect, response_lost)$
+-- Record a failure, and return the number of consecutive failures; no row when the grant was replaced
+-- meanwhile. The start is kept when the response was lost.
 UPDATE provider_refreshes
-SET started_at = CASE WHEN :lost THEN started_at END, failed_at = :failed_at, failures = failures + 1, reason = :reason,
-    needs_reconnect = :needs_reconnect
+SET started_at = CASE WHEN :response_lost THEN started_at END, failed_at = :failed_at,
+    failures = failures + 1, reason = :reason, needs_reconnect = :needs_reconnect
 WHERE provider_id = :provider AND grant_updated_at = :replaced
 RETURNING failures;
 
@@ -136,12 +138,12 @@ SELECT provider_id FROM provider_credentials WHERE kind = 'oauth' ORDER BY provi
 SELECT provider_id, kind, payload, created_at, updated_at FROM provider_credentials;
 
 -- name: reseal(provider, kind, old, new)!
--- Replace a payload by the same one under another seal. It is no change of the credential.
+-- Replace a sealed payload by the same payload sealed again. The version does not change.
 UPDATE provider_credentials SET payload = :new
 WHERE provider_id = :provider AND kind = :kind AND payload = :old;
 
 -- name: pending_changes()
--- Providers whose last change is not published.
+-- Providers whose last change is not published yet.
 SELECT provider_id FROM provider_versions WHERE announced < version;
 
 -- name: lock_pending_change(provider)^
@@ -150,13 +152,13 @@ SELECT version, change, changed_kinds, changed_at FROM provider_versions
 WHERE provider_id = :provider AND announced < version FOR UPDATE;
 
 -- name: mark_published(provider, version)!
--- Record what has been published; a later version may have been, meanwhile.
+-- Record a published version, unless a later version was published meanwhile.
 UPDATE provider_versions SET announced = greatest(announced, :version) WHERE provider_id = :provider;
 
 -- name: published_versions()
--- The last version of each provider that has been published.
+-- The last published version of each provider.
 SELECT provider_id, announced FROM provider_versions WHERE announced > 0;
 
 -- name: mark_all_pending()!
--- Publish every provider's last change once more.
+-- Mark the last change of every provider as not published.
 UPDATE provider_versions SET announced = 0 WHERE announced > 0;

@@ -1,17 +1,17 @@
-"""Refreshes grants: one refresh at a time over all replicas, and no refreshed token is lost.
+"""Refreshes grants: one refresh at a time over all replicas, without losing a refreshed token.
 
 PostHog rotates the refresh token of a registered application on every use. It accepts the previous
-one for another 120 s and revokes the whole grant when the previous one is used later (contract 3.5,
-`posthog/api/oauth/`). That of a client with a metadata document stays; nothing here relies on it.
-Five rules follow:
+refresh token for another 120 s, and revokes the whole grant when it is used later (contract 3.5,
+`posthog/api/oauth/`). PostHog does not rotate the refresh tokens of clients with a metadata
+document, but this module does not rely on that. Five rules follow:
 
 - A refreshed grant is committed before anything else happens.
-- A refresh that a crash interrupted is repeated at once, while the previous token still works.
-- A refresh whose answer was lost is repeated several times while the previous token still works,
-  and sooner than one that was refused.
-- A refreshed grant that the database cannot take is kept in memory and saved at the next attempt.
-- The previous token is used no more once its 120 s may be over, until the replica that may have the
-  next one in memory has had time to save it.
+- A refresh that a crash interrupted is repeated at once, while the previous token is accepted.
+- A refresh whose response was lost is repeated several times while the previous token is accepted,
+  and sooner than a refresh that was refused.
+- A refreshed grant that the database cannot store is kept in memory and saved at the next attempt.
+- Once the 120 s may be over, the previous token is not used for a minute. In this time, a replica
+  that has the next token in memory can save it.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from hogsend.service import metrics
 from hogsend.service.retry import repeat_every, retry_until_available
 from services.credentials.change_relay import ChangeRelay
 from services.credentials.payload_sealer import PayloadSealer
+from services.credentials.records import SealedRow
 from services.credentials.refresh_lock import RefreshLock
-from services.credentials.refresh_times import (
+from services.credentials.refresh_schedule import (
     failed_at,
     is_due,
-    may_be_answered_elsewhere,
+    may_be_refreshed_elsewhere,
     must_refresh,
     unanswered_since,
 )
 from services.credentials.store import CredentialStore
-from services.credentials.stored import SealedRow
 from services.credentials.token_endpoint import RefreshFailed, TokenEndpoint
 
 log = structlog.get_logger(__name__)
 
 CHECK_SECONDS = 5.0
-"""How often grants are checked for a refresh that is due."""
+"""How often grants are checked for a due refresh."""
 FINISH_SECONDS = 12.0
-"""Longest wait for refreshes under way when the service stops."""
+"""Longest wait for running refreshes when the service stops."""
 
 REFRESHES = Counter("hogsend_token_refreshes", "Refreshes of OAuth grants", ["outcome"])
 metrics.initialize_at_zero(REFRESHES, "ok", "failed", "lost", "refused", "unsaved")
@@ -57,7 +57,7 @@ Clock = Callable[[], datetime]
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """A grant at a provider's version."""
+    """A grant, and the version of the provider's credential that it belongs to."""
 
     payload: OAuthPayload
     version: int
@@ -68,10 +68,11 @@ class PendingGrant(msgspec.Struct, frozen=True):
 
     grant: Grant
     replaced: SealedRow
+    """The row of the grant that was refreshed."""
 
 
 def utc_now() -> datetime:
-    """Tell the time."""
+    """Return the current time."""
     return datetime.now(UTC)
 
 
@@ -98,14 +99,15 @@ class Refresher:
     async def refresh(self, provider: str, rejected_sha256: str | None = None) -> Grant | None:
         """Return the provider's grant, refreshed if that is due and possible.
 
-        Callers in this process share one attempt. It goes on when a caller is cancelled.
+        Callers in this process share one attempt. It continues when a caller is cancelled.
 
         Args:
-            provider: whose grant.
-            rejected_sha256: digest of an access token that PostHog rejected, however fresh it is.
+            provider: the provider of the grant.
+            rejected_sha256: digest of an access token that PostHog rejected; it is refreshed even
+                if it has not expired.
 
         Returns:
-            The newest grant there is, which may have expired; None when there is none.
+            The newest grant, which may have expired; None when none is stored.
 
         Raises:
             Unavailable: PostgreSQL is not available, or another replica's refresh does not end.
@@ -126,7 +128,7 @@ class Refresher:
         """Refresh each grant before it expires; cancel the call to stop.
 
         At the start, only interrupted refreshes are repeated. A grant that expired while no replica
-        ran is refreshed by the first check after that, or when its token is asked for.
+        ran is refreshed by the first check after that, or when its token is requested.
         """
         await retry_until_available(self.repeat_interrupted)
         await asyncio.sleep(CHECK_SECONDS)
@@ -144,7 +146,7 @@ class Refresher:
                 await self.refresh(provider)
 
     async def refresh_due(self) -> None:
-        """Refresh the grants whose refresh is due, was interrupted, or lost its answer.
+        """Refresh the grants whose refresh is due, was interrupted, or lost its response.
 
         Raises:
             Unavailable: PostgreSQL is not available.
@@ -154,7 +156,7 @@ class Refresher:
                 await self.refresh(provider)
 
     async def finish(self) -> None:
-        """Wait for refreshes under way, so that stopping loses no rotated token."""
+        """Wait for running refreshes, so that stopping loses no rotated token."""
         if self._running:
             await asyncio.wait(self._running.values(), timeout=FINISH_SECONDS)
 
@@ -190,18 +192,20 @@ class Refresher:
                 now = self._now()
                 if not must_refresh(stored, row, payload, rejected_sha256, now):
                     return grant
-                if may_be_answered_elsewhere(stored.refresh, now):
-                    await self._leave_time(provider, lock, row)
+                if may_be_refreshed_elsewhere(stored.refresh, now):
+                    await self._back_off_for_other_replica(provider, lock, row)
                     return grant
                 unanswered = unanswered_since(stored.refresh, now)
-                # Another replica's clock may be ahead: its start would be later than our failure,
-                # which would look like an interrupted refresh, and that is repeated at once.
-                await lock.start(row, min(unanswered or now, now))
+                # At most `now`: the start may be from a replica whose clock is ahead. A start later
+                # than the failure of this attempt would look like an interrupted refresh, which is
+                # repeated without a back-off.
+                await lock.record_start(row, min(unanswered or now, now))
                 try:
                     renewed = await self._endpoint.renew(payload, now)
                 except RefreshFailed as error:
+                    response_lost = error.response_lost or unanswered is not None
                     await self._record_failure(
-                        provider, lock, row, error, lost=error.lost or unanswered is not None
+                        provider, lock, row, error, response_lost=response_lost
                     )
                     return grant
                 pending = PendingGrant(Grant(renewed, stored.version), row)
@@ -209,16 +213,18 @@ class Refresher:
         await self._publish(provider)
         return newest
 
-    async def _leave_time(self, provider: str, lock: RefreshLock, row: SealedRow) -> None:
-        """Have all replicas back off: one that has the refreshed grant saves it meanwhile."""
-        reason = "a refresh did not end, and the replica that began it may still store its answer"
-        await lock.fail(row, self._now(), reason, needs_reconnect=False)
+    async def _back_off_for_other_replica(
+        self, provider: str, lock: RefreshLock, row: SealedRow
+    ) -> None:
+        """Make all replicas back off while another one may save the refreshed grant."""
+        reason = "a refresh did not end, and the replica that started it may still store the grant"
+        await lock.record_failure(row, self._now(), reason, needs_reconnect=False)
         log.warning("the grant is refreshed after a minute", provider=provider, reason=reason)
 
     def _pending_for(self, provider: str, row: SealedRow) -> PendingGrant | None:
         pending = self._pending.get(provider)
         if pending is not None and pending.replaced.updated_at != row.updated_at:
-            # The stored grant was replaced, by connecting again or by another replica. It wins.
+            # Connecting again or another replica replaced the stored grant, which takes precedence.
             del self._pending[provider]
             return None
         return pending
@@ -252,19 +258,20 @@ class Refresher:
         row: SealedRow,
         error: RefreshFailed,
         *,
-        lost: bool,
+        response_lost: bool,
     ) -> None:
-        failures = await lock.fail(
+        failures = await lock.record_failure(
             row,
-            failed_at(self._now(), error.retry_after, lost=lost),
+            failed_at(self._now(), error.retry_after, response_lost=response_lost),
             str(error),
             needs_reconnect=error.needs_reconnect,
-            lost=lost and not error.needs_reconnect,
+            response_lost=response_lost and not error.needs_reconnect,
         )
-        outcome = "lost" if error.lost else "failed"
+        outcome = "lost" if error.response_lost else "failed"
         REFRESHES.labels("refused" if error.needs_reconnect else outcome).inc()
-        say = log.warning if failures == 1 else log.debug
-        say(
+        # Consecutive failures are logged once at warning level.
+        write_log = log.warning if failures == 1 else log.debug
+        write_log(
             f"refreshing failed ({error}); if it stays so, run `hogsend connect {provider}` again",
             provider=provider,
             needs_reconnect=error.needs_reconnect,

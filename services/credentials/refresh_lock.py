@@ -1,4 +1,4 @@
-"""The one refresh of a provider's grant at a time, over all replicas."""
+"""The lock that allows one refresh of a provider's grant at a time, over all replicas."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
 from hogsend.service.locks import HeldLock, LockKey, LockScope, exclusive
 from hogsend.service.postgres_errors import CONNECTION_BROKEN
-from services.credentials.stored import SealedRow, Snapshot, queries, snapshot
+from services.credentials.records import SealedRow, Snapshot, queries, snapshot
 
 LOCK_WAIT_SECONDS = 12.0
 """Longest wait for another replica's refresh, which may take 10 s."""
 LOCK_IDLE_SECONDS = 15.0
-"""PostgreSQL takes the refresh lock from a replica that does nothing for this long."""
+"""PostgreSQL releases the lock of a replica whose connection was idle for this long."""
 
 
 class RefreshLock:
-    """What one refresh may do while no other replica refreshes the same provider.
+    """The database operations of one refresh, under the refresh lock.
 
-    Every step commits by itself, so that the refreshed grant is safe before anything else happens.
+    Every operation commits by itself, so that a refreshed grant is durable before anything else
+    happens.
     """
 
     def __init__(self, lock: HeldLock, provider: str) -> None:
-        """Work under the lock."""
+        """Execute statements under `lock`."""
         self._lock = lock
         self._provider = provider
 
     async def load(self) -> Snapshot:
-        """Read what is stored now: another replica may just have refreshed."""
+        """Read what is stored: another replica may just have refreshed."""
         async with self._lock.statements() as connection:
             return await snapshot(connection, self._provider)
 
-    async def start(self, replaced: SealedRow, now: datetime) -> None:
-        """Record that the token endpoint is about to be asked."""
+    async def record_start(self, replaced: SealedRow, now: datetime) -> None:
+        """Record that a refresh request is about to be sent."""
         async with self._lock.statements() as connection:
             await queries.start_refresh(
                 connection,
@@ -49,10 +50,10 @@ class RefreshLock:
     async def save(self, replaced: SealedRow, payload: str) -> int | None:
         """Store the refreshed grant and return its version.
 
-        None when `replaced` was replaced or deleted meanwhile; nothing is stored then.
+        None when `replaced` was replaced or deleted meanwhile; then nothing is stored.
 
         Raises:
-            Unavailable: PostgreSQL did not take it, for whatever reason.
+            Unavailable: PostgreSQL could not store the grant, for any reason.
         """
         try:
             async with self._lock.statements() as connection:
@@ -69,23 +70,24 @@ class RefreshLock:
             raise Unavailable(f"PostgreSQL refuses the grant: {type(error).__name__}") from error
         return version
 
-    async def fail(
+    async def record_failure(
         self,
         replaced: SealedRow,
         now: datetime,
         reason: str,
         *,
         needs_reconnect: bool,
-        lost: bool = False,
+        response_lost: bool = False,
     ) -> int:
-        """Record a failure; returns the number of failures in a row, 0 for a replaced grant.
+        """Record a failure, and return the number of consecutive failures; 0 for a replaced grant.
 
         Args:
             replaced: the grant that was to be refreshed.
-            now: when it failed.
-            reason: what an operator is told.
+            now: when the refresh failed.
+            reason: the reason that operators see.
             needs_reconnect: whether only connecting again helps.
-            lost: whether the answer was lost, so that the grant may have been refreshed.
+            response_lost: whether PostHog may have refreshed the grant although no usable response
+                arrived.
         """
         async with self._lock.statements() as connection:
             failures: int | None = await queries.fail_refresh(
@@ -95,14 +97,14 @@ class RefreshLock:
                 failed_at=now,
                 reason=reason,
                 needs_reconnect=needs_reconnect,
-                lost=lost,
+                response_lost=response_lost,
             )
         return failures or 0
 
 
 @asynccontextmanager
-async def held(database: Database, provider: str) -> AsyncIterator[RefreshLock]:
-    """Hold a provider's refresh lock; see `CredentialStore.refresh_lock`."""
+async def acquire_refresh_lock(database: Database, provider: str) -> AsyncIterator[RefreshLock]:
+    """Hold a provider's refresh lock in the block; see `CredentialStore.refresh_lock`."""
     async with exclusive(
         database,
         LockKey.of_pair("hogsend.credentials.refresh", provider),

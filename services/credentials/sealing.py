@@ -1,4 +1,4 @@
-"""Sealing of stored secrets: AES-256-GCM in the row format Hogsend itself reads (contract 1.5)."""
+"""Seals stored secrets with AES-256-GCM, in the row format Hogsend itself reads (contract 1.5)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _TAG_BYTES = 16
 
 
 class Sealer:
-    """Seals with one secret; unseals what was sealed with it or with a previous one.
+    """Seals with one secret; unseals texts that were sealed with this or a previous secret.
 
-    The key is SHA-256 of the secret's UTF-8 bytes. A sealed text is base64url without padding of
-    a 12-byte IV, the ciphertext and a 16-byte tag.
+    The key is the SHA-256 of the secret's UTF-8 bytes. A sealed text is the base64url, without
+    padding, of a 12-byte IV, the ciphertext and a 16-byte tag.
     """
 
     def __init__(self, secret: str, previous: Sequence[str] = ()) -> None:
         """Derive the keys.
 
         Args:
-            secret: seals and unseals, usually `BETTER_AUTH_SECRET`.
-            previous: only unseal, usually `BETTER_AUTH_SECRET_PREVIOUS`.
+            secret: used to seal and unseal, usually `BETTER_AUTH_SECRET`.
+            previous: used only to unseal, usually `BETTER_AUTH_SECRET_PREVIOUS`.
         """
         self._cipher = _cipher(secret)
         self._previous = [_cipher(old) for old in previous]
@@ -44,24 +44,25 @@ class Sealer:
         """Decrypt and authenticate.
 
         Raises:
-            CannotUnseal: not a sealed text, altered, or sealed with an unknown secret.
+            CannotUnseal: the text is not a sealed text, was altered, or was sealed with an unknown
+                secret.
         """
-        blob = _decoded(sealed)
+        blob = _decode(sealed)
         for cipher in (self._cipher, *self._previous):
             try:
-                return _opened(cipher, blob)
+                return _decrypt(cipher, blob)
             except InvalidTag:
                 continue
         raise CannotUnseal("the stored value was sealed with another secret")
 
     def reseal(self, sealed: str) -> str | None:
-        """Reseal what a previous secret sealed; None when the current one did.
+        """Seal a text of a previous secret with the current one; None if that sealed it already.
 
         Raises:
-            CannotUnseal: as `unseal`.
+            CannotUnseal: as for `unseal`.
         """
         try:
-            _opened(self._cipher, _decoded(sealed))
+            _decrypt(self._cipher, _decode(sealed))
         except InvalidTag:
             return self.seal(self.unseal(sealed))
         return None
@@ -71,11 +72,11 @@ def _cipher(secret: str) -> AESGCM:
     return AESGCM(hashlib.sha256(secret.encode()).digest())
 
 
-def _opened(cipher: AESGCM, blob: bytes) -> bytes:
+def _decrypt(cipher: AESGCM, blob: bytes) -> bytes:
     return cipher.decrypt(blob[:_IV_BYTES], blob[_IV_BYTES:], None)
 
 
-def _decoded(sealed: str) -> bytes:
+def _decode(sealed: str) -> bytes:
     try:
         blob = base64.b64decode(sealed + "=" * (-len(sealed) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What can be set for the credentials service."""
+"""Settings of the credentials service."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from hogsend.service.settings.types import PreviousSecrets
 class SealingSettings(Settings):
     """Sealing of stored credentials."""
 
-    # The key is made of its bytes: trimmed, what an earlier version sealed would be unreadable.
+    # Not trimmed: the key is derived from the exact bytes, and a trimmed secret could not unseal
+    # what an earlier version sealed.
     exact = frozenset({"better_auth_secret"})
 
     better_auth_secret: SecretStr = Field(

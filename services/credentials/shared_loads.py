@@ -1,8 +1,8 @@
-"""Reads of the store that several callers share, each begun after its callers asked.
+"""Coalesces concurrent reads of the store.
 
-Who asks gets a read that began after it asked, as if it had read itself; who asks while a read is
-on its way waits for the next one, with everybody else who does. So many questions at once cost two
-reads, and nothing is cached that another replica could change.
+A caller gets the result of a read that started after its call, as if it had read alone. Callers
+that arrive while a read is in flight share the next one. So any number of concurrent calls costs
+two reads, and nothing is cached that another replica could change.
 """
 
 from __future__ import annotations
@@ -10,35 +10,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from services.credentials.stored import Snapshot
+from services.credentials.records import Snapshot
 
 
 class SharedLoads:
-    """What is stored for each provider, read once for all who ask at the same time."""
+    """Reads snapshots of providers, with one read for concurrent callers."""
 
     def __init__(self, load: Callable[[str], Awaitable[Snapshot]]) -> None:
-        """Read with `load`."""
+        """Read with `load`, which takes a provider."""
         self._load = load
         self._next: dict[str, asyncio.Task[Snapshot]] = {}
         self._running: dict[str, asyncio.Task[Snapshot]] = {}
 
     async def load(self, provider: str) -> Snapshot:
-        """Give what is stored at a moment after the call.
+        """Return a snapshot that was read after the call.
 
         Raises:
             Unavailable: PostgreSQL is not available.
         """
-        joined = self._next.get(provider)
-        if joined is None:
-            before = self._running.get(provider)
-            joined = self._next[provider] = asyncio.create_task(self._read(provider, before))
-        # Others wait for it, too, when this caller is cancelled.
-        return await asyncio.shield(joined)
+        shared = self._next.get(provider)
+        if shared is None:
+            previous = self._running.get(provider)
+            shared = self._next[provider] = asyncio.create_task(self._read(provider, previous))
+        # Shielded: cancelling this caller must not cancel the read of the other callers.
+        return await asyncio.shield(shared)
 
-    async def _read(self, provider: str, before: asyncio.Task[Snapshot] | None) -> Snapshot:
-        if before is not None:
-            await asyncio.wait((before,))
-        # Those who ask from here on must not be given this one.
+    async def _read(self, provider: str, previous: asyncio.Task[Snapshot] | None) -> Snapshot:
+        if previous is not None:
+            await asyncio.wait((previous,))
+        # Later callers must not share this read, which starts now.
         reading = self._running[provider] = self._next.pop(provider)
         try:
             return await self._load(provider)

@@ -1,4 +1,4 @@
-"""Sealed rows in PostgreSQL. Every change bumps its provider's version in the same transaction."""
+"""Stores sealed rows in PostgreSQL. Each change bumps the provider's version in its transaction."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import NamedTuple
 from hogsend.contract.credentials import Kind
 from hogsend.service.database import Database
 from hogsend.service.locks import Connection
-from services.credentials.refresh_lock import RefreshLock, held
-from services.credentials.stored import (
+from services.credentials.records import (
     PendingChange,
     Rows,
     Saved,
@@ -20,84 +19,85 @@ from services.credentials.stored import (
     sealed_row,
     snapshot,
 )
+from services.credentials.refresh_lock import RefreshLock, acquire_refresh_lock
 
 
-class _Stored(NamedTuple):
-    """A row that was stored, and the version and generation that it met."""
+class _SaveResult(NamedTuple):
+    """A saved row, and the provider's version and generation before it was saved."""
 
     saved: Saved
     version_before: int
     generation: int
 
 
-class _Overtaken(Exception):
-    """Another change came first: what the transaction did is undone."""
+class _Conflict(Exception):
+    """Another change was committed first. Raised in a transaction to roll it back."""
 
 
 class CredentialStore:
-    """The `credentials` schema. Every method raises `Unavailable` without PostgreSQL."""
+    """The `credentials` schema. Methods raise `Unavailable` while PostgreSQL cannot be used."""
 
     def __init__(self, database: Database) -> None:
         """Use the service's own database."""
         self._database = database
 
     async def save(self, provider: str, kind: Kind, payload: str) -> Saved:
-        """Store a sealed payload, replacing the one of that kind, with its version, at once."""
+        """Store a sealed payload in place of the one of that kind, and bump the version."""
         async with self._database.acquire() as connection:
             return (await _save(connection, provider, kind, payload, [kind])).saved
 
     async def save_derived(self, provider: str, payload: str, *, generation: int) -> Saved | None:
         """Store a sealed derived payload as `save` does.
 
-        None when the generation is another one: a grant was connected or deleted meanwhile.
-        Nothing is stored then.
+        None when `generation` is not the current one, because a grant was connected or deleted
+        meanwhile. Then nothing is stored.
         """
         async with self._database.acquire() as connection:
-            with suppress(_Overtaken):
+            with suppress(_Conflict):
                 async with connection.transaction():
-                    stored = await _save(connection, provider, "derived", payload, ["derived"])
-                    if stored.generation != generation:
-                        raise _Overtaken
-                    return stored.saved
+                    result = await _save(connection, provider, "derived", payload, ["derived"])
+                    if result.generation != generation:
+                        raise _Conflict
+                    return result.saved
         return None
 
     async def save_grant(
         self, provider: str, grant: str, derived: str | None, *, version: int
     ) -> Saved | None:
-        """Store a sealed grant, and the derived payload beside it, as one change; gives the grant.
+        """Store a sealed grant and derived payload as one change, and return the grant's row.
 
-        None when another change came after `version`; nothing is stored then.
+        None when the provider's version is not `version` any more. Then nothing is stored.
 
         Args:
-            provider: whose they are.
-            grant: what takes the place of the grant.
-            derived: what takes the place of the derived payload; None leaves that as it is.
-            version: the last one that the caller knows.
+            provider: the provider of both.
+            grant: the sealed grant.
+            derived: the sealed derived payload; None keeps the stored one.
+            version: the version that the caller has read.
         """
         kinds: list[Kind] = ["oauth"] if derived is None else ["derived", "oauth"]
         async with self._database.acquire() as connection:
-            with suppress(_Overtaken):
+            with suppress(_Conflict):
                 async with connection.transaction():
                     if derived is not None:
                         await queries.lock_rows(connection, provider=provider)
                         await queries.replace_derived(
                             connection, provider=provider, payload=derived
                         )
-                    stored = await _save(connection, provider, "oauth", grant, kinds)
-                    if stored.version_before != version:
-                        raise _Overtaken
+                    result = await _save(connection, provider, "oauth", grant, kinds)
+                    if result.version_before != version:
+                        raise _Conflict
                     if derived is not None:
-                        await queries.name_changed_kinds(connection, provider=provider, kinds=kinds)
-                    return stored.saved
+                        await queries.set_changed_kinds(connection, provider=provider, kinds=kinds)
+                    return result.saved
         return None
 
     async def load(self, provider: str) -> Snapshot:
-        """Read everything stored for a provider, and its version, in one statement."""
+        """Read everything that is stored for a provider, and its version, in one statement."""
         async with self._database.acquire() as connection:
             return await snapshot(connection, provider)
 
     async def delete(self, provider: str) -> bool:
-        """Remove every row of a provider without unsealing any; False when there was none."""
+        """Delete every row of a provider without unsealing any; False when there was none."""
         async with self._database.acquire() as connection, connection.transaction():
             kinds = [row["kind"] async for row in queries.delete(connection, provider=provider)]
             if kinds:
@@ -105,12 +105,12 @@ class CredentialStore:
         return bool(kinds)
 
     def refresh_lock(self, provider: str) -> AbstractAsyncContextManager[RefreshLock]:
-        """Hold the provider's refresh lock, which one replica has at a time.
+        """Hold the provider's refresh lock, which only one replica can hold, in a block.
 
         Raises:
             Unavailable: PostgreSQL is not available, or another replica's refresh does not end.
         """
-        return held(self._database, provider)
+        return acquire_refresh_lock(self._database, provider)
 
     async def granted_providers(self) -> list[str]:
         """List the providers that have an OAuth grant."""
@@ -125,7 +125,7 @@ class CredentialStore:
             ]
 
     async def reseal(self, provider: str, row: SealedRow, payload: str) -> None:
-        """Replace the seal of a payload, unless the row has changed meanwhile."""
+        """Replace a sealed payload by the same payload sealed again, unless the row has changed."""
         async with self._database.acquire() as connection:
             await queries.reseal(
                 connection, provider=provider, kind=row.kind, old=row.payload, new=payload
@@ -138,9 +138,9 @@ class CredentialStore:
 
     @asynccontextmanager
     async def pending_change(self, provider: str) -> AsyncIterator[PendingChange | None]:
-        """Hold a provider's pending change, if any, and mark it published when the block ends.
+        """Lock a provider's pending change, if any, and mark it as published when the block ends.
 
-        Other replicas wait meanwhile. When the block raises, the change stays pending.
+        Other replicas wait for the lock. When the block raises, the change stays pending.
         """
         async with self._database.acquire() as connection, connection.transaction():
             row = await queries.lock_pending_change(connection, provider=provider)
@@ -158,12 +158,12 @@ class CredentialStore:
             await queries.mark_published(connection, provider=provider, version=pending.version)
 
     async def mark_published(self, provider: str, version: int) -> None:
-        """Record that a version has been published, unless a later one has."""
+        """Record that a version was published, unless a later one was."""
         async with self._database.acquire() as connection:
             await queries.mark_published(connection, provider=provider, version=version)
 
     async def published_versions(self) -> dict[str, int]:
-        """Give each provider's last version that has been published."""
+        """Return the last published version of each provider."""
         async with self._database.acquire() as connection:
             return {
                 row["provider_id"]: row["announced"]
@@ -178,18 +178,19 @@ class CredentialStore:
 
 async def _save(
     connection: Connection, provider: str, kind: Kind, payload: str, changed_kinds: list[Kind]
-) -> _Stored:
-    found = [
+) -> _SaveResult:
+    results = [
         row async for row in queries.save(connection, provider=provider, kind=kind, payload=payload)
     ]
-    rows: Rows = {row["kind"]: sealed_row(row) for row in found}
-    newest = found[0]
+    rows: Rows = {row["kind"]: sealed_row(row) for row in results}
+    # The columns of the version are the same in every row.
+    versions = results[0]
     change = PendingChange(
-        version=newest["version"],
+        version=versions["version"],
         change="stored",
         changed_kinds=changed_kinds,
-        changed_at=newest["changed_at"],
+        changed_at=versions["changed_at"],
         rows=rows,
     )
-    saved = Saved(rows[kind], change if newest["is_alone"] else None)
-    return _Stored(saved, newest["version_before"], newest["generation"])
+    saved = Saved(rows[kind], change if versions["is_sole_change"] else None)
+    return _SaveResult(saved, versions["version_before"], versions["generation"])

@@ -20,12 +20,12 @@ from hogsend.posthog.token_lifetime import token_lifetime
 from hogsend.service.ssrf import AddressRefused
 
 TIMEOUT_SECONDS = 10.0
-"""Longest a refresh may take, connecting included."""
+"""Time limit of a refresh request, including the connection."""
 MAX_BODY_BYTES = 64 * 1024
 
-_FOR_GOOD = frozenset({"invalid_grant", "invalid_client", "unauthorized_client"})
-"""Codes after which only consent helps (RFC 6749, 5.2). PostHog answers `invalid_client` once the
-application of the grant is deleted there; asking for consent makes it anew."""
+_NEEDS_CONSENT = frozenset({"invalid_grant", "invalid_client", "unauthorized_client"})
+"""Error codes after which only new consent helps (RFC 6749, 5.2). PostHog returns `invalid_client`
+once the grant's application is deleted there; consent creates the application again."""
 
 _NOT_SENT = (
     httpx.ConnectError,
@@ -36,35 +36,38 @@ _NOT_SENT = (
     httpx.InvalidURL,
     httpx.TooManyRedirects,
 )
-"""Errors after which no endpoint has used the refresh token."""
+"""Errors after which the refresh token certainly was not used."""
 _UNAVAILABLE = 503
 
 
 class RefreshFailed(Exception):
-    """The token endpoint gave no usable answer. The message tells why and holds no token."""
+    """The token endpoint sent no usable response. The message has the reason and never a token."""
 
     def __init__(
-        self, reason: str, *, lost: bool = False, retry_after: float | None = None
+        self, reason: str, *, response_lost: bool = False, retry_after: float | None = None
     ) -> None:
-        """Say why.
+        """Describe the failure.
 
         Args:
-            reason: the endpoint's code, or what came instead.
-            lost: whether the endpoint may have refreshed all the same.
-            retry_after: seconds the endpoint asks to wait before the next attempt.
+            reason: the OAuth error code, or a description of the failure.
+            response_lost: whether the endpoint may have refreshed the grant nevertheless.
+            retry_after: seconds that the endpoint asks to wait before the next attempt.
         """
         super().__init__(reason)
-        self.lost = lost
+        self.response_lost = response_lost
         self.retry_after = retry_after
 
     @property
     def needs_reconnect(self) -> bool:
         """Whether the refresh token or its client was refused: only connecting again will help."""
-        return str(self) in _FOR_GOOD
+        return str(self) in _NEEDS_CONSENT
 
 
-class _Answer(msgspec.Struct, frozen=True):
-    """A successful answer. A malformed optional field must not cost the token."""
+class _TokenResponse(msgspec.Struct, frozen=True):
+    """A successful response (RFC 6749, 5.1).
+
+    Optional fields have lenient types: a malformed one must not lose the rotated token.
+    """
 
     access_token: str
     expires_in: msgspec.Raw = msgspec.Raw(b"null")
@@ -78,36 +81,43 @@ class TokenEndpoint:
     """Exchanges a refresh token for a new grant."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
-        """Use `http`; the body is a secret, so only `hogsend.posthog.exchange` says where to."""
+        """Send requests with `http`.
+
+        The body is a secret, so redirects are followed only as `hogsend.posthog.exchange` allows.
+        """
         self._http = http
 
     async def renew(self, grant: OAuthPayload, now: datetime) -> OAuthPayload:
         """Refresh once, at the endpoint stored with the grant.
 
-        Fields that the answer leaves out, such as the refresh token, stay as they were.
+        Fields that are missing in the response, such as the refresh token, keep their values.
 
         Raises:
-            RefreshFailed: the endpoint refused, was unreachable or too slow, or answered nonsense.
+            RefreshFailed: the endpoint refused, was unreachable or too slow, or its response is
+                malformed.
         """
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                answer = await self._post(grant)
+                response = await self._post(grant)
         except AddressRefused as error:
             raise RefreshFailed(str(error)) from None
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            # The text of the error may quote the request, which holds the token.
+            # Not the error's message, which may quote the request and so the token.
             raise RefreshFailed(
-                f"no answer ({type(error).__name__})", lost=not isinstance(error, _NOT_SENT)
+                f"no answer ({type(error).__name__})",
+                response_lost=not isinstance(error, _NOT_SENT),
             ) from None
-        if not httpx.codes.is_success(answer.status):
-            # A proxy may answer 500, 502 or 504 for a PostHog that has refreshed.
-            lost = httpx.codes.is_server_error(answer.status) and answer.status != _UNAVAILABLE
-            raise RefreshFailed(
-                refused_with(answer.content, grant.refresh_token) or f"HTTP {answer.status}",
-                lost=lost,
-                retry_after=retry_after_seconds(answer.retry_after, datetime.now(UTC)),
+        if not httpx.codes.is_success(response.status):
+            # A proxy may return 500, 502 or 504 although PostHog has refreshed the grant.
+            response_lost = (
+                httpx.codes.is_server_error(response.status) and response.status != _UNAVAILABLE
             )
-        return _renewed(grant, answer.content, now)
+            raise RefreshFailed(
+                refused_with(response.content, grant.refresh_token) or f"HTTP {response.status}",
+                response_lost=response_lost,
+                retry_after=retry_after_seconds(response.retry_after, datetime.now(UTC)),
+            )
+        return _renewed_grant(grant, response.content, now)
 
     async def _post(self, grant: OAuthPayload) -> Answer:
         form = {
@@ -122,36 +132,38 @@ class TokenEndpoint:
             headers=FORM_HEADERS,
             content=urlencode(form).encode(),
             max_bytes=MAX_BODY_BYTES,
-            # The status of an answer that is too large tells whether the refresh may be lost.
+            # A body that is too large is truncated, not refused: the status is needed to decide
+            # whether the grant may have been refreshed.
             reading=read_beginning,
         )
 
 
-def _renewed(grant: OAuthPayload, body: bytes, now: datetime) -> OAuthPayload:
+def _renewed_grant(grant: OAuthPayload, body: bytes, now: datetime) -> OAuthPayload:
     try:
-        answer = msgspec.json.decode(body, type=_Answer)
+        response = msgspec.json.decode(body, type=_TokenResponse)
     except NOT_JSON:
-        raise RefreshFailed("an answer without access_token", lost=True) from None
-    token = answer.access_token
-    # One that no header carries would take the place of one that works, until it expires.
+        raise RefreshFailed("an answer without access_token", response_lost=True) from None
+    token = response.access_token
+    # A token that cannot be sent in a header must not replace the working one.
     if not (token and token.isascii() and token.isprintable()):
-        raise RefreshFailed("an answer without access_token", lost=True)
+        raise RefreshFailed("an answer without access_token", response_lost=True)
+    organizations = response.scoped_organizations
     return msgspec.structs.replace(
         grant,
         access_token=token,
-        refresh_token=_text(answer.refresh_token) or grant.refresh_token,
-        expires_at=now + token_lifetime(answer.expires_in),
-        scopes=scope.split() if (scope := _text(answer.scope)) else grant.scopes,
-        scoped_teams=_list_of(int, answer.scoped_teams, grant.scoped_teams),
-        scoped_organizations=_list_of(str, answer.scoped_organizations, grant.scoped_organizations),
+        refresh_token=_non_empty(response.refresh_token) or grant.refresh_token,
+        expires_at=now + token_lifetime(response.expires_in),
+        scopes=scope.split() if (scope := _non_empty(response.scope)) else grant.scopes,
+        scoped_teams=_list_of(int, response.scoped_teams, grant.scoped_teams),
+        scoped_organizations=_list_of(str, organizations, grant.scoped_organizations),
     )
 
 
-def _text(value: object) -> str | None:
+def _non_empty(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _list_of(kind: type[Any], value: object, otherwise: list[Any]) -> list[Any]:
+def _list_of(kind: type[Any], value: object, default: list[Any]) -> list[Any]:
     if isinstance(value, list) and all(type(item) is kind for item in value):
         return value
-    return otherwise
+    return default

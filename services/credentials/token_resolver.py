@@ -1,4 +1,4 @@
-"""Resolves the bearer to use: the OAuth grant, else the personal key, else none."""
+"""Resolves the bearer to use: the OAuth grant's, else the personal API key, else none."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from hogsend.contract.credentials import (
 from hogsend.contract.errors import Unavailable
 from hogsend.service import metrics
 from services.credentials.payload_sealer import PayloadSealer
+from services.credentials.records import Rows
 from services.credentials.refresh import Clock, Grant, Refresher, utc_now
-from services.credentials.refresh_times import is_fresh
+from services.credentials.refresh_schedule import is_fresh
 from services.credentials.shared_loads import SharedLoads
 from services.credentials.store import CredentialStore
-from services.credentials.stored import Rows
 
 log = structlog.get_logger(__name__)
 
 
-class _Beside(NamedTuple):
-    """What was stored beside a grant when it was read last."""
+class _GrantContext(NamedTuple):
+    """The project and generation that were stored with a grant when it was last read."""
 
     project: ProvisionedProject | None = None
     generation: int | None = None
@@ -44,20 +44,20 @@ class TokenResolver:
         personal_key: str | None,
         now: Clock = utc_now,
     ) -> None:
-        """Resolve from the grant in `store`, and from `personal_key` without a usable one."""
+        """Use the grant in `store`, or `personal_key` while there is no usable grant."""
         self._stored = SharedLoads(store.load)
         self._sealer = sealer
         self._refresher = refresher
         self._personal_key = personal_key
         self._now = now
-        # Kept for when PostgreSQL is down: the project must not become another one then.
-        self._beside: dict[str, _Beside] = {}
+        # Used while PostgreSQL is down, so that replies still name the same project.
+        self._contexts: dict[str, _GrantContext] = {}
 
     async def resolve(self, request: TokenRequest) -> TokenReply:
-        """Resolve a bearer. A refresh that fails degrades the answer and is not raised.
+        """Resolve a bearer. A failed refresh is not raised; the reply falls back.
 
         Raises:
-            Unavailable: PostgreSQL is not available, and no refreshed grant is held in memory.
+            Unavailable: PostgreSQL is not available, and no refreshed grant is in memory.
         """
         provider = request.provider_id
         try:
@@ -66,17 +66,17 @@ class TokenResolver:
             pending = self._refresher.pending(provider)
             if pending is None or not self._is_usable(pending, request):
                 raise
-            known = self._beside.get(provider, _Beside())
-            return _about(_oauth(pending), pending.payload, known)
-        # Not read again after a refresh, which may have waited while another grant was connected.
-        beside = _Beside(self._project(stored.rows), stored.generation)
-        self._beside[provider] = beside
+            context = self._contexts.get(provider, _GrantContext())
+            return _with_context(_oauth(pending), pending.payload, context)
+        # Not read again after a refresh: another grant may have been connected meanwhile.
+        context = _GrantContext(self._project(stored.rows), stored.generation)
+        self._contexts[provider] = context
         payload = self._sealer.grant(stored.rows).payload
         if payload is None:
             reply = self._fallback(stored.version)
         else:
             reply = await self._bearer(request, Grant(payload, stored.version))
-        return _about(reply, payload, beside)
+        return _with_context(reply, payload, context)
 
     async def _bearer(self, request: TokenRequest, stored: Grant) -> TokenReply:
         grant: Grant | None = stored
@@ -85,27 +85,28 @@ class TokenResolver:
             or request.rejected_sha256 == token_digest(stored.payload.access_token)
             or self._refresher.pending(request.provider_id)
         ):
-            grant = await self._refreshed(request, stored)
+            grant = await self._refresh(request, stored)
         if grant is None:
             return self._fallback(stored.version)
         if self._is_usable(grant, request):
             return _oauth(grant)
-        why = await self._why_not_refreshed(request.provider_id, grant.payload)
-        return self._fallback(grant.version, why)
+        reason = await self._pending_refresh_reason(request.provider_id, grant.payload)
+        return self._fallback(grant.version, reason)
 
-    async def _why_not_refreshed(self, provider: str, grant: OAuthPayload) -> str | None:
-        """Tell why a grant without a usable token will have one again; None where it will not."""
+    async def _pending_refresh_reason(self, provider: str, grant: OAuthPayload) -> str | None:
+        """Return why a grant has no usable token at the moment; None when it will get none."""
         try:
             state = (await self._stored.load(provider)).refresh
         except Unavailable as error:
             metrics.FAILURES.labels("tokens", error.code).inc()
-            log.debug("why a grant is not refreshed is not known", reason=str(error))
+            log.debug("the refresh state of a grant cannot be read", reason=str(error))
             return str(error)
         if state is not None and state.needs_reconnect:
             return None
         if state is not None and state.reason is not None:
             return state.reason
-        # One that has not expired was refused by PostHog, which refreshed it before without error.
+        # The refresh reported no error. A token that has not expired is unusable only because
+        # PostHog rejected it, although it was refreshed.
         return "the refresh is under way" if grant.expires_at <= self._now() else None
 
     def _project(self, rows: Rows) -> ProvisionedProject | None:
@@ -114,7 +115,7 @@ class TokenResolver:
             return None
         return ProvisionedProject(derived.project_id, derived.private_host)
 
-    async def _refreshed(self, request: TokenRequest, grant: Grant) -> Grant | None:
+    async def _refresh(self, request: TokenRequest, grant: Grant) -> Grant | None:
         provider = request.provider_id
         try:
             return await self._refresher.refresh(provider, request.rejected_sha256)
@@ -125,8 +126,8 @@ class TokenResolver:
 
     def _is_usable(self, grant: Grant, request: TokenRequest) -> bool:
         payload = grant.payload
-        rejected = request.rejected_sha256 == token_digest(payload.access_token)
-        return payload.expires_at > self._now() and not rejected
+        is_rejected = request.rejected_sha256 == token_digest(payload.access_token)
+        return payload.expires_at > self._now() and not is_rejected
 
     def _fallback(self, version: int, not_refreshed: str | None = None) -> TokenReply:
         return TokenReply(
@@ -137,13 +138,15 @@ class TokenResolver:
         )
 
 
-def _about(reply: TokenReply, grant: OAuthPayload | None, beside: _Beside) -> TokenReply:
-    """Add which projects are meant, the grant's when the personal key stands in, and since when."""
+def _with_context(
+    reply: TokenReply, grant: OAuthPayload | None, context: _GrantContext
+) -> TokenReply:
+    """Add the grant's projects and generation to a reply, also if it has the personal API key."""
     return msgspec.structs.replace(
         reply,
         scoped_teams=grant.scoped_teams if grant else [],
-        provisioned_project=beside.project,
-        generation=beside.generation,
+        provisioned_project=context.project,
+        generation=context.generation,
     )
 
 

@@ -1,1 +1,1 @@
-"""Consent that was asked for in a browser of the console (docs/adr/0026-connect-in-browser.md)."""
+"""Connects PostHog from the console, in a browser (docs/adr/0026-connect-in-browser.md)."""

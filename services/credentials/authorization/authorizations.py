@@ -1,7 +1,8 @@
-"""Consent in a browser of the console: begun, answered by PostHog, and exchanged for a grant.
+"""The OAuth authorization code flow with PKCE, for a browser that uses the console.
 
-The browser carries a state and a code, which are worth nothing without the verifier that is sealed
-here. An authorization is taken once, within ten minutes, by the browser that began it.
+The browser carries the state and the code, which are worthless without the PKCE verifier. The
+verifier is stored sealed in PostgreSQL. An authorization can be finished once, within ten minutes,
+and only by the browser that started it.
 """
 
 from __future__ import annotations
@@ -29,23 +30,23 @@ from hogsend.posthog.oauth_discovery import DiscoveryFailed, NoClientDocuments, 
 from hogsend.posthog.pkce import PkceSession, authorize_url
 from hogsend.posthog.scopes import SCOPES, missing
 from services.credentials.authorization.server import AuthorizationServer, ExchangeRefused
-from services.credentials.authorization.store import AuthorizationStore, WaitingAuthorization
+from services.credentials.authorization.store import AuthorizationStore, PendingAuthorization
 from services.credentials.credential_service import CredentialService
 from services.credentials.refresh import Clock
 from services.credentials.sealing import Sealer
 
 log = structlog.get_logger(__name__)
 
-WAITS = timedelta(minutes=10)
-"""How long PostHog's answer is waited for."""
+LIFETIME = timedelta(minutes=10)
+"""How long an authorization can be finished after its start."""
 
-AGAIN = "Connect again."
+CONNECT_AGAIN = "Connect again."
 PERSONAL_KEY = (
     "Use a personal API key: in PostHog, under Settings, User, Personal API keys, create one for "
     "your project with person:read, project:read and hog_function:write, and set "
     "POSTHOG_PERSONAL_API_KEY for every service of this server. Then set up the destination here."
 )
-_ANSWERS: dict[str, tuple[RefusalCode, str, str]] = {
+_CONSENT_ERRORS: dict[str, tuple[RefusalCode, str, str]] = {
     "access_denied": (
         "consent_denied",
         "Access was declined in PostHog; nothing was connected.",
@@ -62,7 +63,7 @@ _ANSWERS: dict[str, tuple[RefusalCode, str, str]] = {
         "Connect again in a minute.",
     ),
 }
-_EXCHANGES: dict[str | None, str] = {
+_EXCHANGE_REMEDIES: dict[str | None, str] = {
     "invalid_grant": "A code works once, and for five minutes only. Connect again.",
     "invalid_client": (
         "PostHog does not know this client. It has to reach the client document of this server at "
@@ -75,8 +76,8 @@ _EXCHANGES: dict[str | None, str] = {
 }
 
 
-class _Sealed(msgspec.Struct, frozen=True):
-    """What is sealed of an authorization."""
+class _Authorization(msgspec.Struct, frozen=True):
+    """The fields of an authorization that are stored sealed."""
 
     verifier: str
     browser_sha256: str
@@ -86,7 +87,7 @@ class _Sealed(msgspec.Struct, frozen=True):
 
 
 class _Refused(Exception):
-    """Nothing is connected, for a reason that is told."""
+    """Connecting failed; `refusal` is the reason that the browser shows."""
 
     def __init__(self, code: RefusalCode, detail: str, remediation: str) -> None:
         super().__init__(code)
@@ -94,7 +95,7 @@ class _Refused(Exception):
 
 
 class Authorizations:
-    """Authorizations of all browsers."""
+    """Starts and finishes the authorizations of all browsers."""
 
     def __init__(
         self,
@@ -104,13 +105,13 @@ class Authorizations:
         credentials: CredentialService,
         now: Clock,
     ) -> None:
-        """Work with these.
+        """Use these parts.
 
         Args:
-            store: keeps what waits.
-            sealer: seals it.
-            server: finds PostHog's OAuth server, and exchanges codes.
-            credentials: stores the grant, as for the command line.
+            store: stores authorizations until they are finished.
+            sealer: seals the stored authorizations.
+            server: discovers PostHog's OAuth server, and exchanges codes.
+            credentials: stores the grant, as for `hogsend connect`.
             now: the clock.
         """
         self._store = store
@@ -119,123 +120,129 @@ class Authorizations:
         self._credentials = credentials
         self._now = now
 
-    async def begin(self, wanted: BeginAuthorization) -> AuthorizationBegun:
-        """Prepare the consent page.
+    async def begin(self, request: BeginAuthorization) -> AuthorizationBegun:
+        """Start an authorization, and return the URL of PostHog's consent page.
 
         Raises:
             Unavailable: PostgreSQL is not available.
         """
-        host = wanted.private_host
+        host = request.private_host
         try:
             endpoints = await self._server.discover(host)
         except NoOAuthServer as error:
-            return _not_begun("oauth_unsupported", f"{host} has no OAuth server ({error}).")
+            return _begin_refused("oauth_unsupported", f"{host} has no OAuth server ({error}).")
         except NoClientDocuments as error:
-            return _not_begun("oauth_unsupported", f"Connecting needs a newer PostHog: {error}.")
+            detail = f"Connecting needs a newer PostHog: {error}."
+            return _begin_refused("oauth_unsupported", detail)
         except DiscoveryFailed as error:
-            return _not_begun("discovery_failed", f"The OAuth server was not found: {error}.")
+            return _begin_refused("discovery_failed", f"The OAuth server was not found: {error}.")
         session = PkceSession()
-        sealed = _Sealed(
+        authorization = _Authorization(
             verifier=session.verifier,
-            browser_sha256=wanted.browser_sha256,
+            browser_sha256=request.browser_sha256,
             token_endpoint=endpoints.token_endpoint,
-            client_id=wanted.client_id,
-            redirect_uri=wanted.redirect_uri,
+            client_id=request.client_id,
+            redirect_uri=request.redirect_uri,
         )
         now = self._now()
-        waiting = WaitingAuthorization(self._sealer.seal(msgspec.json.encode(sealed)), now + WAITS)
-        await self._store.remember(_digest(session.state), wanted.provider_id, waiting, now)
+        sealed = self._sealer.seal(msgspec.json.encode(authorization))
+        pending = PendingAuthorization(sealed, now + LIFETIME)
+        await self._store.add(_digest(session.state), request.provider_id, pending, now)
         url = authorize_url(
             endpoints.authorization_endpoint,
-            client_id=wanted.client_id,
-            redirect_uri=wanted.redirect_uri,
+            client_id=request.client_id,
+            redirect_uri=request.redirect_uri,
             session=session,
         )
-        return AuthorizationBegun(authorize_url=url, expires_at=waiting.expires_at)
+        return AuthorizationBegun(authorize_url=url, expires_at=pending.expires_at)
 
-    async def finish(self, answer: FinishAuthorization) -> AuthorizationFinished:
-        """Take the authorization, exchange its code, and store the grant.
+    async def finish(self, callback: FinishAuthorization) -> AuthorizationFinished:
+        """Exchange the authorization code of a callback for a grant, and store the grant.
 
-        Whatever comes of it, its state counts no more.
+        The state of the callback can be used once, whether or not this succeeds.
 
         Raises:
-            Unavailable: PostgreSQL or NATS is not available; with the latter the grant is stored.
+            Unavailable: PostgreSQL is not available; or NATS is not, but the grant is stored.
         """
         try:
-            begun = await self._taken(answer)
-            grant = await self._granted(answer, begun)
-            meta = await self._stored(answer.provider_id, grant)
+            authorization = await self._take(callback)
+            grant = await self._exchange(callback, authorization)
+            meta = await self._store_grant(callback.provider_id, grant)
         except _Refused as refused:
             log.info("connecting in the browser failed", reason=refused.refusal.code)
             return AuthorizationFinished(refusal=refused.refusal)
         return AuthorizationFinished(credential=meta)
 
-    async def _taken(self, answer: FinishAuthorization) -> _Sealed:
-        waiting = await self._store.take(_digest(answer.state), answer.provider_id)
-        if waiting is None or waiting.expires_at <= self._now():
+    async def _take(self, callback: FinishAuthorization) -> _Authorization:
+        pending = await self._store.take(_digest(callback.state), callback.provider_id)
+        if pending is None or pending.expires_at <= self._now():
             raise _expired()
         try:
-            begun = msgspec.json.decode(self._sealer.unseal(waiting.payload), type=_Sealed)
+            authorization = msgspec.json.decode(
+                self._sealer.unseal(pending.payload), type=_Authorization
+            )
         except (CannotUnseal, *NOT_JSON):
-            # Sealed with a secret that is gone, or by another version.
+            # The secret is no longer configured, or another version wrote the authorization.
             raise _expired() from None
-        if not hmac.compare_digest(begun.browser_sha256, answer.browser_sha256):
+        if not hmac.compare_digest(authorization.browser_sha256, callback.browser_sha256):
             raise _Refused(
                 "state_mismatch",
                 "This answer belongs to a connection that was begun in another browser, or before "
                 "you signed out; nothing was connected.",
-                AGAIN,
+                CONNECT_AGAIN,
             )
-        return begun
+        return authorization
 
-    async def _granted(self, answer: FinishAuthorization, begun: _Sealed) -> OAuthPayload:
-        if answer.error is not None:
-            raise _declined(answer.error)
-        if not answer.code:
-            raise _Refused("exchange_failed", "PostHog's answer carried no code.", AGAIN)
+    async def _exchange(
+        self, callback: FinishAuthorization, authorization: _Authorization
+    ) -> OAuthPayload:
+        if callback.error is not None:
+            raise _declined(callback.error)
+        if not callback.code:
+            raise _Refused("exchange_failed", "PostHog's answer carried no code.", CONNECT_AGAIN)
         try:
             tokens = await self._server.tokens(
-                answer.code,
-                begun.verifier,
-                token_endpoint=begun.token_endpoint,
-                redirect_uri=begun.redirect_uri,
-                client_id=begun.client_id,
+                callback.code,
+                authorization.verifier,
+                token_endpoint=authorization.token_endpoint,
+                redirect_uri=authorization.redirect_uri,
+                client_id=authorization.client_id,
             )
         except ExchangeRefused as error:
-            remediation = _EXCHANGES.get(error.code, AGAIN)
+            remediation = _EXCHANGE_REMEDIES.get(error.code, CONNECT_AGAIN)
             raise _Refused(
                 "exchange_failed", f"{error}; nothing was stored.", remediation
             ) from None
         if len(missing(tokens.scopes)) == len(SCOPES):
-            # Every request with it would be refused; stored, it would replace one that works.
+            # PostHog would refuse every request with this grant. It must not replace a working one.
             raise _Refused(
                 "scopes_refused",
                 "PostHog granted none of the scopes that Hogsend asks for; nothing was stored.",
-                _ANSWERS["invalid_scope"][2],
+                _CONSENT_ERRORS["invalid_scope"][2],
             )
-        return self._payload(tokens, begun)
+        return self._payload(tokens, authorization)
 
-    async def _stored(self, provider: str, grant: OAuthPayload) -> CredentialMeta:
+    async def _store_grant(self, provider: str, grant: OAuthPayload) -> CredentialMeta:
         try:
             return await self._credentials.put_oauth(provider, grant)
         except InvalidRequest as error:
             detail = f"What PostHog granted cannot be used, and was not stored: {error}."
-            raise _Refused("exchange_failed", detail, AGAIN) from None
+            raise _Refused("exchange_failed", detail, CONNECT_AGAIN) from None
 
-    def _payload(self, tokens: Tokens, begun: _Sealed) -> OAuthPayload:
+    def _payload(self, tokens: Tokens, authorization: _Authorization) -> OAuthPayload:
         return OAuthPayload(
             access_token=tokens.access_token,
             refresh_token=tokens.refresh_token,
             expires_at=self._now() + tokens.lifetime,
-            token_endpoint=begun.token_endpoint,
-            client_id=begun.client_id,
+            token_endpoint=authorization.token_endpoint,
+            client_id=authorization.client_id,
             scopes=tokens.scopes,
             scoped_teams=tokens.scoped_teams or [],
             scoped_organizations=tokens.scoped_organizations or [],
         )
 
 
-def _not_begun(code: RefusalCode, detail: str) -> AuthorizationBegun:
+def _begin_refused(code: RefusalCode, detail: str) -> AuthorizationBegun:
     remediation = (
         PERSONAL_KEY
         if code == "oauth_unsupported"
@@ -249,12 +256,12 @@ def _not_begun(code: RefusalCode, detail: str) -> AuthorizationBegun:
 def _declined(error: str) -> _Refused:
     code = readable_code(error)
     return _Refused(
-        *_ANSWERS.get(
+        *_CONSENT_ERRORS.get(
             code or "",
             (
                 "exchange_failed",
                 f"PostHog did not authorize: {code or 'no readable error'}.",
-                AGAIN,
+                CONNECT_AGAIN,
             ),
         )
     )
@@ -265,7 +272,7 @@ def _expired() -> _Refused:
         "authorization_expired",
         "This answer was used before, or came more than ten minutes after connecting began; "
         "nothing was connected.",
-        AGAIN,
+        CONNECT_AGAIN,
     )
 
 

@@ -1,4 +1,4 @@
-"""PostHog's OAuth server, as far as connecting needs it: discovery, and the exchange for tokens."""
+"""Client of PostHog's OAuth server: discovery, and the exchange of a code for tokens."""
 
 from __future__ import annotations
 
@@ -38,40 +38,40 @@ MAX_BYTES = 64 * 1024
 
 
 class ExchangeRefused(Exception):
-    """The code brought no tokens. The message says why and holds no secret."""
+    """The code could not be exchanged for tokens. The message has the reason and no secret."""
 
     def __init__(self, problem: str, code: str | None = None) -> None:
-        """Say why.
+        """Describe the failure.
 
         Args:
-            problem: what happened, as a sentence without its end.
-            code: OAuth's error code, where there is a readable one.
+            problem: the reason, as a sentence without a full stop.
+            code: OAuth's error code, if the response had a readable one.
         """
         super().__init__(problem)
         self.code = code
 
 
 class AuthorizationServer:
-    """Asks PostHog's OAuth servers, at the addresses that may be called."""
+    """Calls PostHog's OAuth servers, at addresses that the egress policy allows."""
 
     def __init__(self, http: httpx.AsyncClient, egress: EgressPolicy) -> None:
-        """Ask with `http`, which follows no redirect and obeys `egress`."""
+        """Call with `http`, which follows no redirect and enforces `egress`."""
         self._http = http
         self._egress = egress
 
     async def discover(self, private_host: str) -> Endpoints:
-        """Find the OAuth server of a PostHog.
+        """Discover the OAuth endpoints of a PostHog.
 
         Raises:
-            NoOAuthServer: it has none.
-            NoClientDocuments: it has one that knows no client of ours.
-            DiscoveryFailed: it is not reached, or names endpoints that are not safe.
+            NoOAuthServer: the PostHog has no OAuth server.
+            NoClientDocuments: its OAuth server does not support client metadata documents.
+            DiscoveryFailed: it cannot be reached, or its endpoints are not safe.
         """
         try:
             async with asyncio.timeout(DISCOVERY_SECONDS):
-                answer = await self._get(f"{private_host}{PATH}")
-                if answer.with_slash is not None:
-                    answer = await self._get(answer.with_slash)
+                response = await self._get(f"{private_host}{PATH}")
+                if response.with_slash is not None:
+                    response = await self._get(response.with_slash)
         except AddressRefused as error:
             raise DiscoveryFailed(str(error)) from None
         except AnswerTooLarge:
@@ -80,7 +80,7 @@ class AuthorizationServer:
             raise DiscoveryFailed(
                 f"no answer from {private_host} ({type(error).__name__})"
             ) from None
-        endpoints = read_endpoints(answer)
+        endpoints = read_endpoints(response)
         self._check(endpoints)
         check_client_documents(endpoints)
         return endpoints
@@ -93,8 +93,8 @@ class AuthorizationServer:
                 self._egress.check(url, name)
             except InvalidRequest as error:
                 raise DiscoveryFailed(str(error)) from None
-            # One redirect URI serves every PostHog. Where consent is given at one host and its code
-            # is sent to another, that other one would get the tokens (RFC 9700, 4.4).
+            # All PostHogs share one redirect URI. If a code of one host were sent to the token
+            # endpoint of another, that other host could redeem it (mix-up attack, RFC 9700, 4.4).
             if not same_origin(url, endpoints.issuer):
                 raise DiscoveryFailed(
                     f"its {name} is {url}, which is not at its issuer {endpoints.issuer}"
@@ -103,14 +103,14 @@ class AuthorizationServer:
     async def tokens(
         self, code: str, verifier: str, *, token_endpoint: str, redirect_uri: str, client_id: str
     ) -> Tokens:
-        """Exchange a code.
+        """Exchange an authorization code for tokens.
 
         Raises:
-            ExchangeRefused: there are no tokens for it.
+            ExchangeRefused: the exchange failed.
         """
         form = code_form(code, verifier, redirect_uri=redirect_uri, client_id=client_id)
         try:
-            answer = await exchange(
+            response = await exchange(
                 self._http,
                 "POST",
                 token_endpoint,
@@ -121,25 +121,27 @@ class AuthorizationServer:
             )
         except PostHogError as error:
             raise ExchangeRefused(str(error)) from None
-        if answer.status not in range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES):
-            refused = refused_with(answer.content, code, verifier)
-            reason = f" ({refused})" if refused else ""
+        if response.status not in range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES):
+            error_code = refused_with(response.content, code, verifier)
+            reason = f" ({error_code})" if error_code else ""
             raise ExchangeRefused(
-                f"PostHog answered {answer.status}{reason} when it was asked for tokens", refused
+                f"PostHog answered {response.status}{reason} when it was asked for tokens",
+                error_code,
             )
         try:
-            return read_tokens(answer.content)
+            return read_tokens(response.content)
         except UnusableAnswer as error:
             raise ExchangeRefused(f"PostHog answered {error}") from None
 
     async def _get(self, url: str) -> Discovered:
         headers = {"Accept": "application/json"}
-        async with self._http.stream("GET", url, headers=headers, follow_redirects=False) as answer:
-            content = await read(answer, MAX_BYTES)
+        request = self._http.stream("GET", url, headers=headers, follow_redirects=False)
+        async with request as response:
+            content = await read(response, MAX_BYTES)
         return Discovered(
             url=url,
-            status=answer.status_code,
+            status=response.status_code,
             content=content,
-            content_type=answer.headers.get("content-type", ""),
-            location=answer.headers.get("location", ""),
+            content_type=response.headers.get("content-type", ""),
+            location=response.headers.get("location", ""),
         )

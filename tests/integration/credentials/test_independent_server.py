@@ -16,7 +16,7 @@ import pytest
 from hogsend.contract.credentials import OAuthPayload
 from hogsend.contract.credentials import token_digest as digest
 from hogsend.posthog.client_document import CLIENT_ID
-from services.credentials import refresh_times
+from services.credentials import refresh_schedule
 from tests.integration.credentials.conftest import ask, stored
 from tests.integration.harness import Credentials, credentials_service
 from tests.servers import Servers
@@ -77,7 +77,7 @@ async def test_rotation_is_followed_by_all_replicas(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Three rotations in a row, which would take three minutes otherwise.
-    monkeypatch.setattr(refresh_times, "INTERVAL", timedelta(0))
+    monkeypatch.setattr(refresh_schedule, "INTERVAL", timedelta(0))
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(oauth_server(120))
         replicas: list[Credentials] = [

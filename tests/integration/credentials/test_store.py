@@ -12,10 +12,10 @@ import pytest
 from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
 from services.credentials.app import MIGRATIONS
-from services.credentials.authorization.store import AuthorizationStore, WaitingAuthorization
+from services.credentials.authorization.store import AuthorizationStore, PendingAuthorization
+from services.credentials.records import PendingChange
 from services.credentials.refresh_lock import RefreshLock
 from services.credentials.store import CredentialStore
-from services.credentials.stored import PendingChange
 from tests.postgres_locks import waiting_for_a_lock
 from tests.servers import Servers
 from tests.unit.credentials.fakes import START, Clock, MemoryAuthorizations, MemoryStore
@@ -149,13 +149,15 @@ async def test_a_refresh_is_remembered_from_its_start_to_its_failure(
     async with store.refresh_lock("posthog") as lock:
         for failures in (1, 2):
             started_at = START + timedelta(minutes=failures)
-            await lock.start(row, started_at)
+            await lock.record_start(row, started_at)
             state = (await lock.load()).refresh
             assert state is not None
             assert (state.is_interrupted, state.started_at) == (True, started_at)
             assert state.failures == failures - 1
             failed_at = started_at + timedelta(seconds=1)
-            assert await lock.fail(row, failed_at, "why", needs_reconnect=True) == failures
+            assert (
+                await lock.record_failure(row, failed_at, "why", needs_reconnect=True) == failures
+            )
             state = (await store.load("posthog")).refresh
             assert state is not None
             assert (state.is_interrupted, state.failed_at) == (False, failed_at)
@@ -167,34 +169,34 @@ async def test_a_lost_answer_is_neither_a_refusal_nor_a_crash(
 ) -> None:
     row = (await store.save("posthog", "oauth", "a")).row
     async with store.refresh_lock("posthog") as lock:
-        await lock.start(row, START)
-        await lock.fail(row, START, "why", needs_reconnect=False, lost=True)
+        await lock.record_start(row, START)
+        await lock.record_failure(row, START, "why", needs_reconnect=False, response_lost=True)
         state = (await lock.load()).refresh
         assert state is not None
-        assert (state.is_answer_lost, state.is_interrupted, state.started_at) == (
+        assert (state.is_response_lost, state.is_interrupted, state.started_at) == (
             True,
             False,
             START,
         )
-        await lock.start(row, START + timedelta(seconds=15))
+        await lock.record_start(row, START + timedelta(seconds=15))
         state = (await lock.load()).refresh
         assert state is not None
-        assert (state.is_answer_lost, state.is_interrupted) == (False, True)
-        await lock.fail(row, START + timedelta(seconds=16), "why", needs_reconnect=False)
+        assert (state.is_response_lost, state.is_interrupted) == (False, True)
+        await lock.record_failure(row, START + timedelta(seconds=16), "why", needs_reconnect=False)
         state = (await lock.load()).refresh
     assert state is not None
-    assert (state.is_answer_lost, state.is_interrupted, state.failures) == (False, False, 2)
+    assert (state.is_response_lost, state.is_interrupted, state.failures) == (False, False, 2)
 
 
 async def test_a_refresh_state_says_nothing_of_another_grant(store: CredentialStore) -> None:
     row = (await store.save("posthog", "oauth", "a")).row
     async with store.refresh_lock("posthog") as lock:
-        await lock.start(row, START)
-        await lock.fail(row, START, "why", needs_reconnect=True)
+        await lock.record_start(row, START)
+        await lock.record_failure(row, START, "why", needs_reconnect=True)
         again = (await store.save("posthog", "oauth", "b")).row
         assert (await lock.load()).refresh is None
-        assert await lock.fail(again, START, "why", needs_reconnect=False) == 0
-        await lock.start(again, START)
+        assert await lock.record_failure(again, START, "why", needs_reconnect=False) == 0
+        await lock.record_start(again, START)
         state = (await lock.load()).refresh
     assert state is not None
     assert (state.failures, state.failed_at, state.needs_reconnect) == (0, None, False)
@@ -469,7 +471,7 @@ async def test_what_is_done_to_one_provider_touches_no_other(postgres: Database)
     async with postgres.acquire() as connection:
         await connection.execute("UPDATE provider_credentials SET updated_at = now()")
     async with store.refresh_lock("other") as lock:
-        await lock.start((await lock.load()).rows["oauth"], START)
+        await lock.record_start((await lock.load()).rows["oauth"], START)
     assert await pending(store, "other") is not None
     before = await store.load("other")
     published = (await store.published_versions())["other"]
@@ -477,8 +479,8 @@ async def test_what_is_done_to_one_provider_touches_no_other(postgres: Database)
     row = (await store.load("posthog")).rows["oauth"]
     await store.reseal("posthog", row, "a")
     async with store.refresh_lock("posthog") as lock:
-        await lock.start(row, START)
-        await lock.fail(row, START, "why", needs_reconnect=True)
+        await lock.record_start(row, START)
+        await lock.record_failure(row, START, "why", needs_reconnect=True)
         assert await lock.save(row, "b") is not None
         refreshed = await lock.load()
     # Nor the provider's other row.
@@ -570,13 +572,13 @@ async def test_an_authorization_is_taken_once_and_forgotten_when_it_expired(
     authorizations: AuthorizationStore,
 ) -> None:
     store = authorizations
-    waiting = WaitingAuthorization("sealed", START + timedelta(minutes=10))
-    await store.remember("a", "posthog", waiting, START)
+    waiting = PendingAuthorization("sealed", START + timedelta(minutes=10))
+    await store.add("a", "posthog", waiting, START)
     assert await store.take("a", "another") is None
     assert await store.take("b", "posthog") is None
     taken = await asyncio.gather(store.take("a", "posthog"), store.take("a", "posthog"))
     assert sorted(taken, key=bool) == [None, waiting]
-    await store.remember("a", "posthog", waiting, START)
-    await store.remember("b", "posthog", waiting, waiting.expires_at)
+    await store.add("a", "posthog", waiting, START)
+    await store.add("b", "posthog", waiting, waiting.expires_at)
     assert await store.take("a", "posthog") is None
     assert await store.take("b", "posthog") == waiting

@@ -17,9 +17,9 @@ from services.credentials.change_relay import ChangeRelay
 from services.credentials.credential_service import CredentialService
 from services.credentials.key_rotation import KeyRotation
 from services.credentials.payload_sealer import PayloadSealer
+from services.credentials.records import Snapshot
 from services.credentials.refresh import Refresher
 from services.credentials.sealing import Sealer
-from services.credentials.stored import Snapshot
 from services.credentials.token_resolver import TokenResolver
 from tests.unit.credentials.fakes import (
     Clock,

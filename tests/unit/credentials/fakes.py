@@ -15,10 +15,8 @@ import msgspec
 from hogsend.contract.credentials import Change, CredentialChanged, Kind, OAuthPayload
 from hogsend.contract.errors import Unavailable
 from hogsend.posthog.client_document import CLIENT_ID
-from services.credentials.authorization.store import AuthorizationStore, WaitingAuthorization
-from services.credentials.refresh_lock import RefreshLock
-from services.credentials.store import CredentialStore
-from services.credentials.stored import (
+from services.credentials.authorization.store import AuthorizationStore, PendingAuthorization
+from services.credentials.records import (
     PendingChange,
     RefreshState,
     Rows,
@@ -26,6 +24,8 @@ from services.credentials.stored import (
     SealedRow,
     Snapshot,
 )
+from services.credentials.refresh_lock import RefreshLock
+from services.credentials.store import CredentialStore
 from services.credentials.token_endpoint import RefreshFailed, TokenEndpoint
 
 EU = "https://eu.posthog.com"
@@ -227,7 +227,7 @@ class MemoryRefreshLock(RefreshLock):
         self._store._check()
         return self._store._snapshot(self._found)
 
-    async def start(self, replaced: SealedRow, now: datetime) -> None:
+    async def record_start(self, replaced: SealedRow, now: datetime) -> None:
         self._store._check()
         before = self._found.refresh if self._found.refreshed == replaced.updated_at else None
         self._found.refreshed = replaced.updated_at
@@ -250,20 +250,20 @@ class MemoryRefreshLock(RefreshLock):
         self._store._bump(self._found, "refreshed", ["oauth"])
         return self._found.version
 
-    async def fail(
+    async def record_failure(
         self,
         replaced: SealedRow,
         now: datetime,
         reason: str,
         *,
         needs_reconnect: bool,
-        lost: bool = False,
+        response_lost: bool = False,
     ) -> int:
         self._store._check()
         if self._found.refresh is None or self._found.refreshed != replaced.updated_at:
             return 0
         failures = self._found.refresh.failures + 1
-        started_at = self._found.refresh.started_at if lost else None
+        started_at = self._found.refresh.started_at if response_lost else None
         self._found.refresh = RefreshState(started_at, now, failures, reason, needs_reconnect)
         return failures
 
@@ -326,7 +326,7 @@ class ReuseDetectingEndpoint(FakeTokenEndpoint):
         if self.losing:
             self.losing -= 1
             self._clock.advance(10)
-            raise RefreshFailed("no answer (TimeoutError)", lost=True)
+            raise RefreshFailed("no answer (TimeoutError)", response_lost=True)
         return msgspec.structs.replace(
             grant,
             access_token=f"pha_{self._generation}",
@@ -368,7 +368,7 @@ class MemoryStream:
         self.changes.append(change)
         return True
 
-    async def has_lost(self, published: Mapping[str, int]) -> bool:
+    async def has_lost_change(self, published: Mapping[str, int]) -> bool:
         if not self.available:
             raise Unavailable("NATS is not connected")
         kept = {change.provider: change.version for change in self.changes}
@@ -379,17 +379,17 @@ class MemoryAuthorizations(AuthorizationStore):
     """Behaves as PostgreSQL does; the console's test in `tests/integration` asks the real one."""
 
     def __init__(self) -> None:
-        self.rows: dict[tuple[str, str], WaitingAuthorization] = {}
+        self.rows: dict[tuple[str, str], PendingAuthorization] = {}
         self.available = True
 
-    async def remember(
-        self, state_sha256: str, provider: str, waiting: WaitingAuthorization, now: datetime
+    async def add(
+        self, state_sha256: str, provider: str, waiting: PendingAuthorization, now: datetime
     ) -> None:
         self._check()
         self.rows = {key: row for key, row in self.rows.items() if row.expires_at > now}
         self.rows[state_sha256, provider] = waiting
 
-    async def take(self, state_sha256: str, provider: str) -> WaitingAuthorization | None:
+    async def take(self, state_sha256: str, provider: str) -> PendingAuthorization | None:
         self._check()
         return self.rows.pop((state_sha256, provider), None)
 

@@ -16,7 +16,7 @@ from hogsend.contract.errors import (
     Unavailable,
 )
 from hogsend.posthog.client_document import CLIENT_ID
-from services.credentials.stored import Snapshot
+from services.credentials.records import Snapshot
 from tests.unit.credentials.conftest import Driver, Replica
 
 DERIVED = DerivedPayload(webhook_secret="minted", project_api_key="phc_1", project_id="7")

@@ -21,7 +21,7 @@ from hogsend.contract.credentials import token_digest as digest
 from hogsend.contract.errors import Unavailable
 from services.credentials import refresh as refresh_module
 from services.credentials.refresh import CHECK_SECONDS, Refresher
-from services.credentials.refresh_times import BACK_OFF, GRACE, IDLE, LOST_BACK_OFF
+from services.credentials.refresh_schedule import BACK_OFF, GRACE, IDLE, LOST_BACK_OFF
 from services.credentials.token_endpoint import RefreshFailed
 from tests.unit.credentials.conftest import Driver, Replica
 from tests.unit.credentials.fakes import FakeTokenEndpoint, ReuseDetectingEndpoint
@@ -275,7 +275,7 @@ async def test_an_outage_in_which_every_answer_is_lost_ends_connected(driver: Dr
     await driver.put(driver.grant(left=30))
     replicas = [driver.replica(), driver.replica()]
     driver.endpoint = FakeTokenEndpoint()
-    driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", lost=True)
+    driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", response_lost=True)
     away = [driver.replica(), driver.replica()]
     await check_until(driver, away, driver.endpoint.asked, 20)
     posthog.losing = 2
@@ -365,7 +365,7 @@ async def test_a_kill_among_lost_answers_does_not_disconnect_either(driver: Driv
 async def test_a_crash_soon_after_lost_answers_is_repeated_at_once(driver: Driver) -> None:
     """The last of them is longer ago than the pause of lost answers, and not than a refusal's."""
     await driver.put(driver.grant(left=30))
-    driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", lost=True)
+    driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", response_lost=True)
     replica = driver.replica()
     await replica.refresher.refresh_due()
     driver.clock.advance(GRACE.total_seconds() - 1)
@@ -382,7 +382,7 @@ async def test_a_crash_soon_after_lost_answers_is_repeated_at_once(driver: Drive
 
 async def test_a_lost_answer_is_not_asked_for_before_its_pause(driver: Driver) -> None:
     await driver.put(driver.grant(left=30))
-    driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", lost=True)
+    driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", response_lost=True)
     replicas = [driver.replica(), driver.replica()]
     for _ in range(3):
         await replicas[0].ask(digest("pha_0"))
@@ -426,7 +426,7 @@ async def test_once_the_grant_is_refused_an_answer_is_no_longer_lost(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
-    driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", lost=True)
+    driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", response_lost=True)
     await replica.ask()
     driver.clock.advance(LOST_BACK_OFF.total_seconds())
     driver.endpoint.failure = RefreshFailed("invalid_grant")
@@ -707,7 +707,7 @@ async def test_a_refresh_waits_as_long_as_the_endpoint_asks_for(
     driver: Driver, asked: float | None, lost: bool, pause: int
 ) -> None:
     await driver.put(driver.grant(left=30))
-    driver.endpoint.failure = RefreshFailed("HTTP 429", retry_after=asked, lost=lost)
+    driver.endpoint.failure = RefreshFailed("HTTP 429", retry_after=asked, response_lost=lost)
     replicas = [driver.replica(), driver.replica()]
     await replicas[0].refresher.refresh_due()
     driver.clock.advance(pause - 1)

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from hogsend.contract.errors import Unavailable
+from services.credentials.records import Snapshot
 from services.credentials.shared_loads import SharedLoads
-from services.credentials.stored import Snapshot
 
 
 class Database:

@@ -234,7 +234,7 @@ async def test_no_other_redirect_and_none_without_end_is_followed(
         RefreshFailed, match="TooManyRedirects" if followed else f"HTTP {status}"
     ) as failure:
         await renew(moved)
-    assert not failure.value.lost
+    assert not failure.value.response_lost
     assert asked == [GRANT.token_endpoint] * (4 if followed else 1)
 
 
@@ -258,7 +258,7 @@ async def test_how_long_the_endpoint_asks_to_wait_is_told(
     with pytest.raises(RefreshFailed) as failure:
         await renew(limit)
     assert failure.value.retry_after == seconds
-    assert not failure.value.lost
+    assert not failure.value.response_lost
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ async def test_an_answer_is_lost_where_posthog_may_have_refreshed(
 
     with pytest.raises(RefreshFailed) as failure:
         await renew(answering)
-    assert failure.value.lost is lost
+    assert failure.value.response_lost is lost
 
 
 class LongAnswer(httpx.AsyncByteStream):

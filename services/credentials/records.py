@@ -1,4 +1,4 @@
-"""What is stored of a provider's credential, and how it is read from a row of PostgreSQL."""
+"""The records of the `credentials` schema, and how they are read from rows of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hogsend.contract.credentials import Change, Kind
 from hogsend.service.locks import Connection
 
 queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
-"""Every statement on the `credentials` schema but those of an authorization."""
+"""All statements on the `credentials` schema, except those of authorizations."""
 
 
 class SealedRow(msgspec.Struct, frozen=True):
@@ -30,48 +30,48 @@ Rows: TypeAlias = dict[Kind, SealedRow]
 
 
 class RefreshState(msgspec.Struct, frozen=True):
-    """How refreshing the stored grant goes."""
+    """The state of refreshing the stored grant."""
 
     started_at: datetime | None
-    """Start of the refresh that is under way, was interrupted, or whose answer was lost."""
+    """Start of a refresh that is running, was interrupted, or whose response was lost."""
     failed_at: datetime | None
     failures: int
-    """Number of failures in a row."""
+    """Number of consecutive failures."""
     reason: str | None
     needs_reconnect: bool
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether a refresh has started and not ended; read under the lock, a crash cut it off."""
-        return self.started_at is not None and not self.is_answer_lost
+        """Whether a refresh has started and not ended. Read under the lock, a crash ended it."""
+        return self.started_at is not None and not self.is_response_lost
 
     @property
-    def is_answer_lost(self) -> bool:
-        """Whether the last refresh ended without the answer that may hold a new token."""
+    def is_response_lost(self) -> bool:
+        """Whether the last refresh failed without the response, which may have had a new token."""
         started, failed = self.started_at, self.failed_at
         return started is not None and failed is not None and failed >= started
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """What is stored for a provider at one version; at version 0 nothing was ever stored."""
+    """Everything that is stored for a provider. At version 0 nothing was ever stored."""
 
     version: int
     rows: Rows
     refresh: RefreshState | None = None
     """None when the stored grant has never been refreshed."""
     change: Change | None = None
-    """What made this version; None at version 0."""
+    """The change that created this version; None at version 0."""
     generation: int = 0
     """Version at which a grant was last connected or deleted."""
 
     @property
     def connected_at(self) -> datetime | None:
-        """When that was, by PostgreSQL's clock: versions are taken from it, in milliseconds."""
+        """When the generation started, by PostgreSQL's clock: versions are Unix milliseconds."""
         return datetime.fromtimestamp(self.generation / 1000, UTC) if self.generation else None
 
 
 class PendingChange(msgspec.Struct, frozen=True):
-    """A committed change that has not been published, with what is stored now."""
+    """A committed change that is not published yet, with the provider's current rows."""
 
     version: int
     change: Change
@@ -81,24 +81,25 @@ class PendingChange(msgspec.Struct, frozen=True):
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """A row that was stored, and the change that it is."""
+    """A saved row, and the change to publish."""
 
     row: SealedRow
     change: PendingChange | None
-    """None when the provider's other rows may have changed at the same time."""
+    """None when the provider's other rows may have changed at the same time. Then the change must
+    be read again before it is published."""
 
 
 async def snapshot(connection: Connection, provider: str) -> Snapshot:
-    """Read everything stored for a provider, and its version, in one statement."""
-    found = [row async for row in queries.load(connection, provider=provider)]
-    rows: Rows = {row["kind"]: sealed_row(row) for row in found if row["kind"] is not None}
-    refreshes = [row for row in found if row["failures"] is not None]
+    """Read everything that is stored for a provider, and its version, in one statement."""
+    results = [row async for row in queries.load(connection, provider=provider)]
+    rows: Rows = {row["kind"]: sealed_row(row) for row in results if row["kind"] is not None}
+    refreshes = [row for row in results if row["failures"] is not None]
     return Snapshot(
-        version=found[0]["version"] or 0,
+        version=results[0]["version"] or 0,
         rows=rows,
         refresh=_refresh_state(refreshes[0]) if refreshes else None,
-        change=found[0]["change"],
-        generation=found[0]["generation"] or 0,
+        change=results[0]["change"],
+        generation=results[0]["generation"] or 0,
     )
 
 
@@ -113,5 +114,5 @@ def _refresh_state(row: Any) -> RefreshState:
 
 
 def sealed_row(row: Any) -> SealedRow:
-    """Read one row."""
+    """Convert one row."""
     return SealedRow(row["kind"], row["payload"], row["created_at"], row["updated_at"])
