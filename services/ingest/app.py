@@ -73,15 +73,16 @@ def create_app(
     """Build the service on a broker and a database, both of which may connect later.
 
     Args:
-        broker: answers and consumes.
-        database: closed when the service has stopped.
+        broker: of this replica.
+        database: PostgreSQL; it is closed when the service has stopped.
         batch_size: most messages of a stream in one transaction.
-        background: runs beside the subscribers.
-        limits: what the operator says about streams.
-        settle_seconds: pause before an erasure looks at the streams once more.
-        partitions: of webhooks, each consumed in order; one keeps no order.
-        pace: how long sharing them takes.
-        event_retention_days: how long events are kept; 0 is for ever.
+        background: further background tasks.
+        limits: the operator's limits of streams.
+        settle_seconds: pause between the two sweeps of an erasure.
+        partitions: number of partitions of webhooks. Each is consumed in order; with one partition
+            no order is kept.
+        pace: intervals and timeouts of sharing the partitions.
+        event_retention_days: how long events are kept; 0 is forever.
     """
     table = EventTable(database, retention_days=event_retention_days)
     events = EventStore(database, table)
@@ -116,10 +117,10 @@ def create_app(
         ConsumerRequests(broker.link),
         broker.link,
     )
-    own = broker.include(handlers.router, activity=activity)
-    in_order = own.batch_subscriber(handlers.webhooks_in_order)
-    for consuming in (handlers.webhooks, handlers.engagement, handlers.audit_entries):
-        own.batch_subscriber(consuming).batch = batch_size
+    router = broker.include(handlers.router, activity=activity)
+    in_order = router.batch_subscriber(handlers.webhooks_in_order)
+    for handler in (handlers.webhooks, handlers.engagement, handlers.audit_entries):
+        router.batch_subscriber(handler).batch = batch_size
     in_order.batch = batch_size
     shared = Partitions(broker, in_order, partitions, pace=pace, limits=limits)
     broker.provide(shared)
@@ -132,11 +133,11 @@ def create_app(
             eraser.start_forever,
             eraser.sweep_forever,
             table.keep,
-            *(one.keep_swept for one in table.retentions()),
-            *(one.keep_built for one in (contact_index(database), *search_indexes(database))),
+            *(retention.keep_swept for retention in table.retentions()),
+            *(index.keep_built for index in (contact_index(database), *search_indexes(database))),
             event_replayer.tidy_forever,
-            lambda: jetstream_disk.keep_measured(broker.link),
-            lambda: oldest_webhook.keep_measured(broker.link),
+            lambda: jetstream_disk.measure_forever(broker.link),
+            lambda: oldest_webhook.measure_forever(broker.link),
             shared.run,
             *background,
         ],
@@ -148,21 +149,21 @@ def create_app(
 
 async def run() -> None:
     """Run until SIGTERM or SIGINT."""
-    settings, observed = IngestSettings(), TelemetrySettings()
-    nats, postgres, queue = BusSettings(), DatabaseSettings(), PartitionSettings()
-    async with telemetry.reporting(User.INGEST, observed):
+    settings, telemetry_settings = IngestSettings(), TelemetrySettings()
+    nats, postgres, partitions = BusSettings(), DatabaseSettings(), PartitionSettings()
+    async with telemetry.reporting(User.INGEST, telemetry_settings):
         database = Database.of(postgres, "ingest", MIGRATIONS)
-        entries = settings.audit_retention_days
+        audit_days = settings.audit_retention_days
         app = create_app(
             service_broker(User.INGEST, nats),
             database,
             batch_size=settings.ingest_batch_size,
             background=[
-                lambda: touch_forever(observed.health_file),
-                Retention(database, "audit", column="at", days=entries).keep_swept,
+                lambda: touch_forever(telemetry_settings.health_file),
+                Retention(database, "audit", column="at", days=audit_days).keep_swept,
             ],
             limits=nats.stream_limits,
-            partitions=queue.ingest_partitions,
+            partitions=partitions.ingest_partitions,
             event_retention_days=settings.event_retention_days,
         )
         await app.run()

@@ -1,4 +1,4 @@
-"""The audit trail of admin requests, in PostgreSQL."""
+"""Stores and lists the audit trail of admin requests, in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from hogsend.service.retry import retry_until_available
 from services.ingest import metrics
 from services.ingest.dead_letters import publish as dead_lettering
 from services.ingest.dead_letters.publish import Failure
-from services.ingest.list_reading import reading
+from services.ingest.list_snapshot import list_snapshot
 from services.ingest.pages import (
     EXACT_TOTAL,
     AuditPosition,
-    cursor,
-    position,
-    total_of,
+    count_or_estimate,
+    decode_cursor,
+    encode_cursor,
 )
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("audit.sql"), "asyncpg")
 _decode = msgspec.json.Decoder(AuditEntry).decode
 
 LIST_SECONDS = 1.0
-"""How long one of the statements for a page may take; who asks waits for two seconds."""
+"""Time limit of each statement for a page; the caller waits for two seconds."""
 
 
 class AuditTrail:
@@ -45,7 +45,7 @@ class AuditTrail:
         self._dead_letters = dead_letters
 
     async def process(self, messages: Sequence[QueuedMessage]) -> None:
-        """Store a batch of entries, each once, and acknowledge them; dead-letter the others.
+        """Store a batch of entries, each once, and acknowledge them; dead-letter invalid messages.
 
         Waits without limit until PostgreSQL is available.
         """
@@ -69,47 +69,50 @@ class AuditTrail:
                 failures.append(Failure(message, why))
         await dead_lettering.publish(self._dead_letters, failures)
 
-    async def page(self, wanted: ListAudit) -> AuditPage:
+    async def page(self, request: ListAudit) -> AuditPage:
         """List entries, newest first."""
         filters = {
-            "action": text_without_nul(wanted.action),
-            "actor": text_without_nul(wanted.actor),
+            "action": text_without_nul(request.action),
+            "actor": text_without_nul(request.actor),
         }
-        before = position(AuditPosition, wanted.before)
-        instead = "go on with before instead of offset"
-        async with reading(self._database, LIST_SECONDS, instead) as connection:
-            total, estimated = await total_of(
+        before = decode_cursor(AuditPosition, request.before)
+        hint = "continue with before instead of offset"
+        async with list_snapshot(self._database, LIST_SECONDS, hint) as connection:
+            total, estimated = await count_or_estimate(
                 await _queries.expected_total_audit(connection, **filters),
                 lambda: _queries.total_audit(connection, **filters, most=EXACT_TOTAL + 1),
                 exact=EXACT_TOTAL,
             )
-            found = _queries.audit(
+            rows = _queries.audit(
                 connection,
                 **filters,
                 before=before is not None,
                 before_at=before and before.at,
                 before_id=before and before.id,
-                # One more than is shown tells whether there is another page.
-                limit=wanted.limit + 1,
-                offset=wanted.offset,
+                # One more than requested shows whether there is another page.
+                limit=request.limit + 1,
+                offset=request.offset,
                 most=MAX_RESOURCE,
             )
-            entries = [AuditEntry(**dict(row)) async for row in found]
-        shown = entries[: wanted.limit]
+            entries = [AuditEntry(**dict(row)) async for row in rows]
+        shown = entries[: request.limit]
         more = len(entries) > len(shown)
         return AuditPage(
             entries=shown,
             total=total,
             total_estimated=estimated,
-            limit=wanted.limit,
-            offset=wanted.offset,
-            next_before=cursor(AuditPosition(shown[-1].at, shown[-1].id)) if more else None,
+            limit=request.limit,
+            offset=request.offset,
+            next_before=encode_cursor(AuditPosition(shown[-1].at, shown[-1].id)) if more else None,
         )
 
     async def _save(self, entries: Sequence[AuditEntry]) -> list[Unprocessable | None]:
-        """Store entries; for each, why PostgreSQL does not take it, or None.
+        """Store entries.
 
-        A batch that fails because of an entry is halved until that entry is alone.
+        A batch that fails because of one entry is halved until that entry is alone.
+
+        Returns:
+            For each entry why PostgreSQL rejects it, or None if it is stored.
         """
         if not entries:
             return []

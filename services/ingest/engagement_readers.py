@@ -1,8 +1,9 @@
-"""Who reads ENGAGEMENT beside ingest, be its consumer there or not.
+"""Knows the durables of ENGAGEMENT besides ingest's own, also those that are missing now.
 
-Analytics has a durable for buckets and one for each destination. One that is deleted by hand while
-no replica of analytics runs is made again when one starts, and must find what was reported
-meanwhile. So ingest remembers what it has seen, and asks analytics about what is missing.
+Analytics has a durable for buckets and one for each destination. If an operator deletes one while
+no replica of analytics runs, the next replica creates it again, and must find the reports from
+meanwhile. So ingest remembers every durable it has seen, and asks analytics which of the missing
+ones it still uses.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ _queries: Any = aiosql.from_path(Path(__file__).with_name("engagement_readers.sq
 
 
 class KnownReaders:
-    """Known readers. Every method raises `Unavailable` while PostgreSQL cannot be used."""
+    """The durables that ingest has seen. Raises `Unavailable` while PostgreSQL is unavailable."""
 
     def __init__(self, link: Connection, database: Database) -> None:
-        """Ask over `link`, remember in `database`."""
+        """Store the durables in `database`; ask analytics over `link`."""
         self._link = link
         self._database = database
 
     async def missing(self, present: Collection[str]) -> set[str]:
-        """Readers without a consumer, which will be back; empty when each has one.
+        """Return the durables that do not exist now, but that analytics will create again.
 
         Args:
             present: names of the durables that exist.
 
         Raises:
-            Unavailable: also when one is missing and analytics cannot be asked about it.
+            Unavailable: also if a durable is missing and analytics is unavailable.
         """
         async with self._database.transaction() as connection:
             known = {row["durable"] async for row in _queries.readers(connection)}
@@ -45,8 +46,8 @@ class KnownReaders:
         missing = known - set(present)
         if not missing:
             return set()
-        wanted = set((await self._link.request(ANALYTICS_ENGAGEMENT_READERS, Empty())).durables)
-        if gone := sorted(missing - wanted):
+        used = set((await self._link.request(ANALYTICS_ENGAGEMENT_READERS, Empty())).durables)
+        if unused := sorted(missing - used):
             async with self._database.transaction() as connection:
-                await _queries.forget(connection, durables=gone)
-        return missing & wanted
+                await _queries.forget(connection, durables=unused)
+        return missing & used

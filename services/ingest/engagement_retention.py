@@ -1,9 +1,10 @@
-"""Deletes reports from ENGAGEMENT once they are recorded and every destination is done with them.
+"""Deletes reports from ENGAGEMENT after ingest and every consumer of analytics acknowledged them.
 
-JetStream's own retention by interest does the same, but forgets at once what it accepts while a
-consumer is missing: a report would be acknowledged to its publisher and lost. So the stream keeps
-everything, and only what ingest has acknowledged is ever deleted. So it is with the consumers of
-analytics, of which one may be deleted by hand while analytics is down (`engagement_readers`).
+JetStream's own retention by interest would lose reports: those that it accepts while a consumer is
+missing never reach this consumer, though they were acknowledged to their publisher. So the stream
+keeps everything, and ingest deletes only what it has acknowledged itself. Nothing is deleted while
+a consumer of analytics is missing: one may be deleted by hand while analytics is down, see
+`engagement_readers`.
 """
 
 from __future__ import annotations
@@ -25,104 +26,106 @@ from hogsend.transport.own_consumer import list_consumers
 
 log = structlog.get_logger(__name__)
 
-TRIM_SECONDS = 0.5
-KEPT_SECONDS = 10.0
-"""How long a report stays at least.
+TRIM_PAUSE_SECONDS = 0.5
+"""Pause between two attempts."""
+MIN_AGE_SECONDS = 10.0
+"""A report stays in the stream at least this long.
 
-The leader of a consumer may be behind the stream's in a cluster, and says then that it is done with
-everything it knows of.
+In a cluster the leader of a consumer may lag behind the leader of the stream. It reports then that
+nothing is pending, because it does not know the newest messages yet.
 """
 
 
 class Readers(Protocol):
-    """Know who reads the stream beside ingest."""
+    """Knows the consumers of the stream besides ingest's own."""
 
     async def missing(self, present: Collection[str]) -> set[str]:
-        """Readers without a consumer, which will be back.
+        """Return the consumers that do not exist now, but will be created again.
 
         Raises:
-            Unavailable: that cannot be found out now.
+            Unavailable: it is unknown now.
         """
 
 
 class EngagementRetention:
-    """Trims the stream; every replica does, and each may."""
+    """Trims the stream. Every replica does so; they need no coordination."""
 
     def __init__(self, link: Connection, readers: Readers) -> None:
-        """Trim over `link`, unless one of `readers` is missing."""
+        """Trim over `link`, unless the consumer of one of `readers` is missing."""
         self._link = link
         self._readers = readers
-        self._told = ""
-        """Why it is not trimmed, as the log has it already."""
+        self._logged_reason = ""
+        """The reason why the stream is not trimmed that was logged last."""
         self._ends: deque[tuple[float, int]] = deque()
-        """The stream's last sequence at moments that are not old enough yet."""
+        """Times less than `MIN_AGE_SECONDS` ago, each with the stream's last sequence then."""
         self._old_end = 0
-        """Its last sequence at the latest moment that is."""
+        """The stream's last sequence `MIN_AGE_SECONDS` ago."""
 
     async def keep_trimmed(self) -> None:
-        """Trim again and again; never ends."""
+        """Trim regularly; never ends."""
         while True:
-            await asyncio.sleep(TRIM_SECONDS)
+            await asyncio.sleep(TRIM_PAUSE_SECONDS)
             if not self._link.connected:
                 continue
             try:
                 await self.trim()
             except (HogsendError, *UNREACHABLE) as error:
                 metrics.FAILURES.labels("trim", type(error).__name__).inc()
-                self._tell(str(error))
+                self._log_once(str(error))
 
     async def trim(self) -> None:
-        """Delete what every reader is done with; nothing while the consumer of one is missing.
+        """Delete what every consumer has acknowledged; nothing while a consumer is missing.
 
         Raises:
-            nats.errors.Error: NATS or JetStream cannot be reached.
-            HogsendError: PostgreSQL cannot be used, or analytics does not say whether a consumer
-                that is missing is still wanted.
+            nats.errors.Error: NATS or JetStream is unavailable.
+            HogsendError: PostgreSQL is unavailable, or analytics does not reply whether it still
+                uses a consumer that is missing.
         """
         js = self._link.js
         stream = await js.stream_info(StreamName.ENGAGEMENT)
-        # Before consumers are asked: what is reported meanwhile they may not know of.
-        end = self._known_to_all(stream.state.last_seq)
+        # Read before the consumers: they may not know of reports that arrive in between.
+        end = self._stable_end(stream.state.last_seq)
         if not stream.state.messages:
             return
         consumers = await list_consumers(js, StreamName.ENGAGEMENT)
-        recorded = [one for one in consumers if one.name == ENGAGEMENT_CONSUMER.durable_name]
-        if not recorded or await self._waits(consumers):
+        own = [one for one in consumers if one.name == ENGAGEMENT_CONSUMER.durable_name]
+        if not own or await self._is_reader_missing(consumers):
             return
-        done = min(end, _floor(recorded[0]), *(_done_with(one, end) for one in consumers))
+        done = min(end, _floor(own[0]), *(_handled_up_to(one, end) for one in consumers))
         if done >= stream.state.first_seq:
             await js.purge_stream(StreamName.ENGAGEMENT, seq=done + 1)
 
-    async def _waits(self, consumers: Sequence[ConsumerInfo]) -> bool:
-        # A consumer that is not durable is a temporary reader's, and is not made again.
+    async def _is_reader_missing(self, consumers: Sequence[ConsumerInfo]) -> bool:
+        # A consumer that is not durable belongs to a temporary reader, and is not created again.
         durables = {one.name for one in consumers if one.config.durable_name}
         missing = await self._readers.missing(durables - {str(ENGAGEMENT_CONSUMER.durable_name)})
         waits_for = ", ".join(sorted(missing))
-        self._tell(f"consumers are missing: {waits_for}" if missing else "")
+        self._log_once(f"consumers are missing: {waits_for}" if missing else "")
         return bool(missing)
 
-    def _tell(self, reason: str) -> None:
-        # Once: it is tried twice a second, and PostgreSQL or analytics may be down for hours.
-        if reason and reason != self._told:
+    def _log_once(self, reason: str) -> None:
+        # Each reason is logged once: PostgreSQL or analytics may be down for hours, with two
+        # attempts a second.
+        if reason and reason != self._logged_reason:
             log.warning("old engagement was not deleted", reason=reason)
-        self._told = reason
+        self._logged_reason = reason
 
-    def _known_to_all(self, last: int) -> int:
+    def _stable_end(self, last: int) -> int:
         now = asyncio.get_running_loop().time()
         if self._ends and last < self._ends[-1][1]:
-            # The stream was made anew, and begins again.
+            # The stream was deleted and created again, and counts from 1.
             self._ends.clear()
             self._old_end = 0
         self._ends.append((now, last))
-        while self._ends and self._ends[0][0] <= now - KEPT_SECONDS:
+        while self._ends and self._ends[0][0] <= now - MIN_AGE_SECONDS:
             _, self._old_end = self._ends.popleft()
         return self._old_end
 
 
-def _done_with(consumer: ConsumerInfo, end: int) -> int:
-    """Sequence up to which a consumer needs nothing any more."""
+def _handled_up_to(consumer: ConsumerInfo, end: int) -> int:
+    """The sequence up to which a consumer needs no message."""
     if not consumer.num_pending and not consumer.num_ack_pending:
-        # Its floor stays behind while nothing matches its filter.
+        # The ack floor does not rise while no message matches the consumer's filter.
         return end
     return _floor(consumer)
 

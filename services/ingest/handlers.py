@@ -1,4 +1,4 @@
-"""What ingest consumes, answers and publishes: events, contacts, dead letters, the audit trail."""
+"""Ingest's consumers and endpoints: events, contacts, dead letters, the audit trail."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ from services.ingest.replay.replayer import EventReplayer
 from services.ingest.sources.decode import decode_engagement, decode_webhook
 
 _FRAMING_BYTES = 16 * 1024
-"""More than the headers of a reply take, and what a page has besides its entries."""
+"""Bytes of a reply that are set aside for its headers and for what a page has besides entries."""
 
 Page = TypeVar("Page", EventPage, ContactPage, Timeline)
 
@@ -160,165 +160,167 @@ async def webhooks_in_order(messages: list[Msg], processor: Injected[EventProces
 
 @router.batches(StreamName.ENGAGEMENT, ENGAGEMENT_CONSUMER, workers=2, on_nak=metrics.NAKS.inc)
 async def engagement(messages: list[Msg], processor: Injected[EventProcessor]) -> None:
-    """Store and publish a batch of engagement, as events of Hogsend's own."""
+    """Store and publish a batch of engagement, as events with the source `hogsend`."""
     await processor.process(messages, decode_engagement)
 
 
 @router.batches(StreamName.AUDIT, AUDIT_CONSUMER, on_nak=metrics.NAKS.inc)
 async def audit_entries(messages: list[Msg], trail: Injected[AuditTrail]) -> None:
-    """Store a batch of the audit trail."""
+    """Store a batch of entries of the audit trail."""
     await trail.process(messages)
 
 
 @router.raw_requests(f"{REQUESTS}.>", queue=ANSWERED_BY)
 async def consumers(request: RawRequest, requests: Injected[ConsumerRequests]) -> bytes:
-    """Make or delete a consumer of other people's services, as JetStream's API would."""
+    """Create or delete a consumer for other people's services, as JetStream's API would."""
     return await requests.reply_to(request.subject.removeprefix(f"{REQUESTS}."), request.body)
 
 
 @router.endpoint(INGEST_EVENTS)
 async def events(
-    wanted: ListEvents, stored: Injected[EventList], link: Injected[Connection]
+    request: ListEvents, stored: Injected[EventList], link: Injected[Connection]
 ) -> EventPage:
     """List stored events, newest first."""
-    room = link.max_payload - _FRAMING_BYTES
-    page = await stored.page(wanted, room=room)
-    return _fitting(page, page.events, room, "event")
+    max_bytes = link.max_payload - _FRAMING_BYTES
+    page = await stored.page(request, max_bytes=max_bytes)
+    return _require_fitting(page, page.events, max_bytes, "event")
 
 
 @router.endpoint(INGEST_REPLAY_EVENTS)
-async def replay_events(wanted: ReplayEvents, replayer: Injected[EventReplayer]) -> EventsReplayed:
-    """Deliver events to one durable again, a part of them."""
-    return await replayer.replay(wanted)
+async def replay_events(request: ReplayEvents, replayer: Injected[EventReplayer]) -> EventsReplayed:
+    """Deliver the next part of a replay to a durable."""
+    return await replayer.replay(request)
 
 
 @router.endpoint(INGEST_EVENT_TRACE)
-async def event_trace(wanted: TraceEvent, traces: Injected[EventTraces]) -> EventTrace:
-    """Say what became of one event."""
-    return await traces.trace(wanted)
+async def event_trace(request: TraceEvent, traces: Injected[EventTraces]) -> EventTrace:
+    """Return what happened to one event."""
+    return await traces.trace(request)
 
 
 @router.endpoint(INGEST_RECORD)
-async def record(reported: RecordEvent, recorder: Injected[Recorder]) -> Recorded:
+async def record(request: RecordEvent, recorder: Injected[Recorder]) -> Recorded:
     """Store and publish one reported event."""
-    return await recorder.record(reported, correlation_id.get())
+    return await recorder.record(request, correlation_id.get())
 
 
 @router.endpoint(INGEST_STORE_PAST)
-async def store_past(past: StorePast, events: Injected[PastEvents]) -> PastStored:
-    """Store events of the past."""
-    return await events.record(past)
+async def store_past(request: StorePast, events: Injected[PastEvents]) -> PastStored:
+    """Store events from a backfill."""
+    return await events.record(request)
 
 
 @router.endpoint(INGEST_CONTACT)
-async def contact(wanted: ContactRef, contacts: Injected[ContactStore]) -> Contact:
+async def contact(request: ContactRef, contacts: Injected[ContactStore]) -> Contact:
     """Return what is known about a contact."""
-    return await contacts.find(wanted.user_id)
+    return await contacts.find(request.user_id)
 
 
 @router.endpoint(INGEST_CONTACTS)
-async def contacts(wanted: FindContacts, merges: Injected[ContactMerges]) -> ContactList:
-    """Find contacts and the merges they come from."""
-    return await merges.find(wanted.key)
+async def contacts(request: FindContacts, merges: Injected[ContactMerges]) -> ContactList:
+    """Find contacts, with the merges that they are the result of."""
+    return await merges.find(request.key)
 
 
 @router.endpoint(INGEST_LIST_CONTACTS)
 async def list_contacts(
-    wanted: ListContacts, directory: Injected[ContactDirectory], link: Injected[Connection]
+    request: ListContacts, directory: Injected[ContactDirectory], link: Injected[Connection]
 ) -> ContactPage:
-    """List contacts, in the order asked for."""
-    room = link.max_payload - _FRAMING_BYTES
-    page = await directory.page(wanted, room=room)
-    return _fitting(page, page.contacts, room, "contact")
+    """List contacts in the requested order."""
+    max_bytes = link.max_payload - _FRAMING_BYTES
+    page = await directory.page(request, max_bytes=max_bytes)
+    return _require_fitting(page, page.contacts, max_bytes, "contact")
 
 
 @router.endpoint(INGEST_TIMELINE)
 async def timeline(
-    wanted: ListTimeline, directory: Injected[ContactDirectory], link: Injected[Connection]
+    request: ListTimeline, directory: Injected[ContactDirectory], link: Injected[Connection]
 ) -> Timeline:
-    """List what happened to a contact, the latest first."""
-    room = link.max_payload - _FRAMING_BYTES
-    page = await directory.timeline(wanted, room=room)
-    return _fitting(page, page.timeline, room, "event")
+    """List the events of a contact, newest first."""
+    max_bytes = link.max_payload - _FRAMING_BYTES
+    page = await directory.timeline(request, max_bytes=max_bytes)
+    return _require_fitting(page, page.timeline, max_bytes, "event")
 
 
 @router.endpoint(INGEST_OVERVIEW)
-async def overview(_wanted: GetOverview, directory: Injected[ContactDirectory]) -> Overview:
+async def overview(_request: GetOverview, directory: Injected[ContactDirectory]) -> Overview:
     """Count contacts, events and reported emails."""
     return await directory.overview()
 
 
 @router.endpoint(INGEST_RECORD_CONTACT)
 async def record_contact(
-    known: RecordContact, recorder: Injected[ContactRecorder]
+    request: RecordContact, recorder: Injected[ContactRecorder]
 ) -> ContactRecorded:
-    """Store and announce what is known about a person."""
-    return await recorder.record(known, correlation_id.get())
+    """Store what a service reports about a person, and publish it as an event."""
+    return await recorder.record(request, correlation_id.get())
 
 
 @router.endpoint(INGEST_SPLIT)
-async def split_contacts(wanted: SplitContacts, merges: Injected[ContactMerges]) -> ContactList:
+async def split_contacts(request: SplitContacts, merges: Injected[ContactMerges]) -> ContactList:
     """Undo a merge."""
-    return await merges.split(wanted.merge_id)
+    return await merges.split(request.merge_id)
 
 
 @router.endpoint(INGEST_ERASE)
 async def erase_contact(
-    wanted: EraseContact, jobs: Injected[ErasureJobs], worker: Injected[ErasureWorker]
+    request: EraseContact, jobs: Injected[ErasureJobs], worker: Injected[ErasureWorker]
 ) -> Erasure:
-    """Erase a person, here and on every stream."""
-    erasure = await jobs.request(wanted.contact_id)
+    """Erase a person from PostgreSQL and from every stream."""
+    erasure = await jobs.request(request.contact_id)
     worker.wake()
     return erasure
 
 
 @router.endpoint(INGEST_EXPORT)
-async def export_contact(wanted: ExportContact, exporter: Injected[Exporter]) -> ExportPage:
-    """Give a page of everything about one person."""
-    return await exporter.page(wanted)
+async def export_contact(request: ExportContact, exporter: Injected[Exporter]) -> ExportPage:
+    """Return a page of everything about one person."""
+    return await exporter.page(request)
 
 
 @router.endpoint(INGEST_FILL_TIMEZONE)
-async def fill_timezone(found: FillTimezone, contacts: Injected[ContactStore]) -> Empty:
-    """Set the time zone of a contact that has none."""
-    await contacts.fill_timezone(found.user_id, found.timezone)
+async def fill_timezone(request: FillTimezone, contacts: Injected[ContactStore]) -> Empty:
+    """Set the time zone of a contact without one."""
+    await contacts.fill_timezone(request.user_id, request.timezone)
     return Empty()
 
 
 @router.endpoint(INGEST_DEAD_LETTERS)
-async def dead_letters(wanted: ListDeadLetters, admin: Injected[DeadLetterAdmin]) -> DeadLetterPage:
+async def dead_letters(
+    request: ListDeadLetters, admin: Injected[DeadLetterAdmin]
+) -> DeadLetterPage:
     """List dead letters, newest first."""
-    return await admin.page(wanted)
+    return await admin.page(request)
 
 
 @router.endpoint(INGEST_REPLAY)
-async def replay(wanted: ReplayDeadLetters, replayer: Injected[Replayer]) -> DeadLettersDone:
+async def replay(request: ReplayDeadLetters, replayer: Injected[Replayer]) -> DeadLettersDone:
     """Publish the messages of dead letters again, on the streams they came from."""
-    return await replayer.replay(wanted)
+    return await replayer.replay(request)
 
 
 @router.endpoint(INGEST_PURGE)
-async def purge(wanted: PurgeDeadLetters, admin: Injected[DeadLetterAdmin]) -> DeadLettersDone:
+async def purge(request: PurgeDeadLetters, admin: Injected[DeadLetterAdmin]) -> DeadLettersDone:
     """Delete dead letters."""
-    return await admin.purge(wanted)
+    return await admin.purge(request)
 
 
 @router.endpoint(INGEST_TOLD)
-async def told(_wanted: Empty, claims: Injected[NoticeClaims]) -> ToldProblems:
-    """Give the problems the operator knows of."""
+async def told(_request: Empty, claims: Injected[NoticeClaims]) -> ToldProblems:
+    """List the problems that the operator was notified of."""
     return await claims.told()
 
 
 @router.endpoint(INGEST_CLAIM_NOTICE)
-async def claim_notice(wanted: ClaimNotice, claims: Injected[NoticeClaims]) -> ClaimedNotice:
-    """Decide which gateway tells the operator of a problem."""
-    return await claims.claim(wanted)
+async def claim_notice(request: ClaimNotice, claims: Injected[NoticeClaims]) -> ClaimedNotice:
+    """Decide which gateway notifies the operator of a problem."""
+    return await claims.claim(request)
 
 
 @router.endpoint(INGEST_AUDIT)
-async def audit(wanted: ListAudit, trail: Injected[AuditTrail]) -> AuditPage:
+async def audit(request: ListAudit, trail: Injected[AuditTrail]) -> AuditPage:
     """List the audit trail, newest first."""
-    return await trail.page(wanted)
+    return await trail.page(request)
 
 
 @router.endpoint(INGEST_HEALTH)
@@ -327,12 +329,12 @@ async def health(_request: Empty, reporter: Injected[HealthReporter]) -> Service
     return await reporter.report()
 
 
-def _fitting(page: Page, entries: Sequence[Message], room: int, what: str) -> Page:
-    # The first entry is there however large it is, and alone then.
-    if len(entries) != 1 or len(msgspec.json.encode(entries[0])) <= room:
+def _require_fitting(page: Page, entries: Sequence[Message], max_bytes: int, what: str) -> Page:
+    # A page has its first entry however large it is. One that is too large is the only entry.
+    if len(entries) != 1 or len(msgspec.json.encode(entries[0])) <= max_bytes:
         return page
-    behind: str | None = getattr(page, "next_before", None)
-    following = f"before={behind}" if behind else f"offset={page.offset + 1}"
+    after: str | None = getattr(page, "next_before", None)
+    next_page = f"before={after}" if after else f"offset={page.offset + 1}"
     raise InvalidRequest(
-        f"the first {what} of this page alone does not fit into an answer; go on with {following}"
+        f"the first {what} of this page alone does not fit into a reply; continue with {next_page}"
     )

@@ -1,4 +1,4 @@
-"""An event as its source reported it, in the one form that every source is decoded to."""
+"""An event as its source reported it: the one form to which messages of all sources are decoded."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from hogsend.contract.identity import contact_user_id
 
 
 def reported_id(id: str, user_id: str, email: str | None) -> str:
-    """The id of an event that a reporter knows by `id`, of a person with this user id or address.
+    """The id under which an event is stored that its reporter calls `id`.
 
-    An event is known by its user id, too (correction C4). Of a person who is named by an address
-    alone, the id says which address: mail providers have one id for a mail to several people.
+    An event is identified by its id and its user id (correction C4). If an address alone names the
+    person, a digest of the address is appended to the id: mail providers have one id for a mail to
+    several people.
     """
     if email is None or contact_user_id(user_id) is not None:
         return id
@@ -39,7 +40,7 @@ class EventRef(NamedTuple):
 
 
 class EventKey(NamedTuple):
-    """What tells an event from every other; its source's ids need not be unique by themselves."""
+    """What identifies an event; the ids of a source need not be unique by themselves."""
 
     source: str
     id: str
@@ -55,41 +56,41 @@ class IncomingEvent(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str
     """Distinct id as received; may be blank, or identify no person."""
     email: str | None
-    """Folded; None unless it is an address."""
+    """Folded; None if the source has no valid address."""
     occurred_at: datetime
-    """By the reporter's clock (UTC)."""
+    """When it happened, by the reporter's clock (UTC)."""
     received_at: datetime
-    """By the gateway's clock (UTC)."""
+    """When the gateway received it, by the gateway's clock (UTC)."""
     properties: Properties
     person_properties: Properties
     queued_at: datetime | None = None
-    """By JetStream's clock (UTC); None for what was not queued."""
+    """When JetStream stored its message, by JetStream's clock (UTC); None without a message."""
     correlation_id: str | None = None
     backfilled: bool = False
     traceparent: str | None = None
-    """The span it is handled in (W3C Trace Context), where there is one."""
+    """The span in which it is processed (W3C Trace Context), if it is traced."""
 
     @property
     def key(self) -> EventKey:
-        """What this event is stored once by (correction C4)."""
+        """What identifies this event: it is stored once (correction C4)."""
         return EventKey(*self.ref, self.name, self.user_id)
 
     @property
     def message_id(self) -> str:
-        """The same key, as messages about this event carry it."""
+        """The same key as text: the message id of messages about this event."""
         source, id = self.ref
         return event_message_id(source=source, id=id, event=self.name, user_id=self.user_id)
 
     @property
     def contact_user_id(self) -> str | None:
-        """The distinct id, if it may be a contact's key."""
+        """The distinct id if it may be a contact's key; otherwise None."""
         return contact_user_id(self.user_id)
 
     @property
     def effective_at(self) -> datetime:
-        """The time that orders this event among its person's events.
+        """The time by which this event is ordered among the events of its person.
 
-        It is never after the time of receipt. Otherwise an event from a clock that runs ahead would
-        win over every later one.
+        It is never later than the time of receipt. Otherwise an event from a clock that runs ahead
+        would override every later event.
         """
         return min(self.occurred_at, self.received_at)

@@ -1,4 +1,7 @@
-"""What JetStream stores in all for our account, streams of others included, and may store."""
+"""Measures how many bytes JetStream stores for the NATS account, and how many it may store.
+
+That includes streams that are not Hogsend's own.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 5.0
 REFUSED_SECONDS = 300.0
-"""How long a server that does not let ingest ask is left alone."""
-ANSWER_SECONDS = 5.0
+"""Pause after a measurement that NATS did not permit."""
+REPLY_SECONDS = 5.0
 
 USED = Gauge(
     "hogsend_jetstream_bytes",
-    "Bytes that all streams of the NATS account take, those of others included",
+    "Bytes that all streams of the NATS account take, those that are not Hogsend's included",
     ["storage"],
 )
 RESERVED = Gauge(
@@ -41,14 +44,14 @@ LIMIT = Gauge(
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What an account may store; without a limit, or with one for each tier, not above 0."""
+    """Bytes that an account may store; 0 or less without a limit, or with a limit for each tier."""
 
     max_memory: int = 0
     max_storage: int = 0
 
 
 class Account(msgspec.Struct, frozen=True):
-    """JetStream's answer, in bytes."""
+    """JetStream's reply about the account, in bytes."""
 
     memory: int
     storage: int
@@ -60,27 +63,27 @@ class Account(msgspec.Struct, frozen=True):
 _decode = msgspec.json.Decoder(Account).decode
 
 
-async def keep_measured(link: Connection) -> Never:
-    """Measure again and again."""
+async def measure_forever(link: Connection) -> Never:
+    """Measure regularly; never ends."""
     while True:
         seconds = await measure(link)
         await asyncio.sleep(seconds)
 
 
 async def measure(link: Connection) -> float:
-    """Set the gauges, or take them away while the figures are not known.
+    """Set the gauges; remove them while the figures are unknown.
 
     Returns:
         In how many seconds to measure again.
     """
     if not link.connected:
-        _forget()
+        _clear()
         return EVERY_SECONDS
     try:
-        account = _decode((await link.request_raw(f"{API}.INFO", b"", seconds=ANSWER_SECONDS)).data)
+        account = _decode((await link.request_raw(f"{API}.INFO", b"", seconds=REPLY_SECONDS)).data)
     except (Forbidden, *NOT_JSON, *UNREACHABLE) as error:
         metrics.FAILURES.labels("jetstream_disk", type(error).__name__).inc()
-        _forget()
+        _clear()
         if not isinstance(error, Forbidden):
             return EVERY_SECONDS
         log.warning(
@@ -94,7 +97,7 @@ async def measure(link: Connection) -> float:
     return EVERY_SECONDS
 
 
-def _forget() -> None:
+def _clear() -> None:
     for gauge in (USED, RESERVED, LIMIT):
         gauge.clear()
 

@@ -1,4 +1,4 @@
-"""Turns errors of JetStream into the typed error that is answered."""
+"""Converts errors of JetStream to the typed error that is returned to callers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hogsend.transport.errors import UNREACHABLE
 
 @contextmanager
 def available(connection: Connection) -> Iterator[None]:
-    """Turn errors of the block into `Unavailable`.
+    """Convert errors of nats-py in the block to `Unavailable`.
 
     Raises:
         Unavailable: JetStream does not answer, or refuses.
@@ -27,8 +27,8 @@ def available(connection: Connection) -> Iterator[None]:
     except HogsendError:
         raise
     except js_errors.APIError as error:
-        # Without a description nothing has answered: this server has no JetStream.
-        said = f"JetStream refuses: {error.description}" if error.description else reason(error)
-        raise Unavailable(said) from error
+        # An error without a description is not a reply: this server has no JetStream.
+        text = f"JetStream refuses: {error.description}" if error.description else reason(error)
+        raise Unavailable(text) from error
     except UNREACHABLE as error:
         raise Unavailable(f"JetStream did not answer: {type(error).__name__}") from error

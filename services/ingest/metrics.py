@@ -1,4 +1,4 @@
-"""What ingest counts."""
+"""The metrics of ingest."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DeprecatedName(NAKS, "hogsend_ingest_given_back")
 PARTITIONS = Gauge("hogsend_ingest_partitions", "Partitions of webhooks this replica consumes")
 LAG = Gauge(
     "hogsend_ingest_lag",
-    "Messages that waited in a stream behind the last one that this replica read",
+    "Messages that waited in a stream after the last one that this replica read",
     ["stream"],
 )
 LAG_SECONDS = Gauge(
@@ -61,7 +61,7 @@ BATCH_SIZE = Histogram(
 
 @contextmanager
 def measured(messages: Sequence[QueuedMessage]) -> Iterator[None]:
-    """Measure a batch for the length of the block, and the messages that wait behind it."""
+    """Measure the batch that the block processes, and how many messages wait after it."""
     delivery = messages[-1].metadata
     BATCH_SIZE.observe(len(messages))
     LAG.labels(delivery.stream).set(delivery.num_pending)
@@ -73,7 +73,7 @@ def measured(messages: Sequence[QueuedMessage]) -> Iterator[None]:
 
 
 def activity() -> Activity:
-    """Say what this process did."""
+    """Return what this process has done since its start, for the console."""
     return Activity(
         ingest=IngestActivity(
             stored=total(STORED),

@@ -1,4 +1,4 @@
-"""Decides which gateway notifies the operator's webhook: the first that asks, and no other."""
+"""Decides which gateway notifies the operator's webhook: the first that claims a notice."""
 
 from __future__ import annotations
 
@@ -14,38 +14,41 @@ from hogsend.service.database import Database
 _queries: Any = aiosql.from_path(Path(__file__).with_name("notices.sql"), "asyncpg")
 
 PAUSE = timedelta(minutes=1)
-"""A problem that comes back is told again after this long: one that comes and goes all the time is
-told of twice a minute at most."""
+"""A problem that is raised again within this time is not notified yet. So an intermittent problem
+leads to two notices a minute at most."""
 
 
 class NoticeClaims:
-    """What was told last of each problem. Raises `Unavailable` without PostgreSQL."""
+    """The last notice about each problem. Raises `Unavailable` while PostgreSQL is unavailable."""
 
     def __init__(self, database: Database, pause: timedelta = PAUSE) -> None:
         self._database = database
         self._pause = pause
 
     async def told(self) -> ToldProblems:
-        """Give the problems that the operator was notified of and that are not over."""
+        """List the problems that the operator was notified of and that are not resolved."""
         async with self._database.acquire() as connection:
             return ToldProblems([Told(**dict(row)) async for row in _queries.raised(connection)])
 
-    async def claim(self, wanted: ClaimNotice) -> ClaimedNotice:
-        """Let the first who asks tell it."""
-        about = {"kind": wanted.kind, "subject": wanted.subject}
+    async def claim(self, request: ClaimNotice) -> ClaimedNotice:
+        """Give a notice to the first gateway that claims it.
+
+        A gateway that repeats its claim, because the reply was lost, gets it again.
+        """
+        about = {"kind": request.kind, "subject": request.subject}
         async with self._database.acquire() as connection:
-            if wanted.state == "raised":
+            if request.state == "raised":
                 claimed = await _queries.raise_notice(
-                    connection, **about, id=wanted.id, pause=self._pause
+                    connection, **about, id=request.id, pause=self._pause
                 )
             else:
-                claimed = await _queries.resolve_notice(connection, **about, id=wanted.id)
+                claimed = await _queries.resolve_notice(connection, **about, id=request.id)
                 await _queries.forget_old(connection)
             if claimed:
                 return ClaimedNotice("claimed")
             last = await _queries.told(connection, **about)
         if last is None:
             return ClaimedNotice("told")
-        if last["id"] == wanted.id and last["state"] == wanted.state:
+        if last["id"] == request.id and last["state"] == request.state:
             return ClaimedNotice("claimed")
-        return ClaimedNotice("told" if last["state"] == wanted.state else "wait")
+        return ClaimedNotice("told" if last["state"] == request.state else "wait")

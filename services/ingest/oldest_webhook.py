@@ -1,4 +1,4 @@
-"""How long the oldest webhook has waited in JetStream, also while ingest can read none."""
+"""Measures how long the oldest webhook has waited in JetStream, also while ingest reads none."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from hogsend.transport.errors import UNREACHABLE
 log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 5.0
-ANSWER_SECONDS = 5.0
+REPLY_SECONDS = 5.0
 STREAM = StreamName.WEBHOOKS
 
 OLDEST = Gauge(
     "hogsend_stream_oldest_timestamp_seconds",
-    "When the oldest message of a stream arrived, as Unix time; absent while it is empty, "
-    "or not known",
+    "When the oldest message of a stream arrived, as Unix time; absent while the stream is empty "
+    "or cannot be read",
     ["stream"],
 )
 
 
 class State(msgspec.Struct, frozen=True):
-    """What a stream holds; nats-py leaves out the time."""
+    """A stream's state; nats-py does not decode `first_ts`."""
 
     messages: int
     first_ts: datetime
 
 
 class Info(msgspec.Struct, frozen=True):
-    """JetStream's answer."""
+    """JetStream's reply about a stream."""
 
     state: State
 
@@ -50,15 +50,15 @@ class Info(msgspec.Struct, frozen=True):
 _decode = msgspec.json.Decoder(Info).decode
 
 
-async def keep_measured(link: Connection) -> Never:
-    """Measure again and again."""
+async def measure_forever(link: Connection) -> Never:
+    """Measure regularly; never ends."""
     while True:
         await measure(link)
         await asyncio.sleep(EVERY_SECONDS)
 
 
 async def measure(link: Connection) -> None:
-    """Set the gauge, or take it away while nothing waits or that is not known."""
+    """Set the gauge; remove it while no webhook waits, or the stream cannot be read."""
     oldest = await _oldest(link)
     if oldest is None:
         OLDEST.clear()
@@ -67,7 +67,7 @@ async def measure(link: Connection) -> None:
 
 
 def waited_seconds() -> float:
-    """How long the oldest one has waited, as far as is known; 0 while none waits."""
+    """How long the oldest webhook has waited by the last measurement; 0 without webhooks."""
     arrived = level(OLDEST, stream=STREAM)
     return max(0.0, time.time() - arrived) if arrived else 0.0
 
@@ -76,10 +76,10 @@ async def _oldest(link: Connection) -> datetime | None:
     if not link.connected:
         return None
     try:
-        answer = await link.request_raw(f"{API}.STREAM.INFO.{STREAM}", b"", seconds=ANSWER_SECONDS)
-        state = _decode(answer.data).state
+        reply = await link.request_raw(f"{API}.STREAM.INFO.{STREAM}", b"", seconds=REPLY_SECONDS)
+        state = _decode(reply.data).state
     except (Forbidden, *NOT_JSON, *UNREACHABLE) as error:
         metrics.FAILURES.labels("oldest_webhook", type(error).__name__).inc()
-        log.debug("the oldest webhook is not known", reason=str(error) or type(error).__name__)
+        log.debug("the oldest webhook is unknown", reason=str(error) or type(error).__name__)
         return None
     return state.first_ts if state.messages else None

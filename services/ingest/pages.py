@@ -1,4 +1,4 @@
-"""Where a page of a list begins, and how many rows there are in all, at any size of the table."""
+"""Pages of lists, and the number of rows in a list: bounded work for tables of any size."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.json_text import NOT_JSON
 
 EXACT_TOTAL = 10_000
-"""Rows that are counted at most; beyond, PostgreSQL's estimate has to do."""
+"""Most rows that are counted. If there are more, the total is PostgreSQL's estimate."""
 _FAR_MORE = 3
-"""How many times as many rows as are counted at most PostgreSQL expects, where none is counted. Its
-estimate of a whole table or of a day is wrong by what changed since it looked, a fifth or so."""
+"""If PostgreSQL expects this many times the rows that would be counted at most, none are counted.
+Its estimate of a whole table or of a day is off by what changed since the last ANALYZE, about a
+fifth."""
 EXACT_FILTERED_TOTAL = 1_000
-"""The same for events that a filter chose. Each is fetched, from anywhere on disk, to be compared;
-a count of all events reads an index only."""
-MOST_SEARCHED = 4_000
-"""Events that one filter finds, and among which a page looks for those that the others match. Each
-is fetched from anywhere on disk: 10,000 that were not in memory took a second on a busy machine."""
-MOST_LOOKED_AT = 2_000
-"""Events that one filter finds, and of which those are counted that the other filters match."""
+"""Most events that are counted with a filter. Each is fetched, from anywhere on disk, to be
+compared; a count of all events reads an index only."""
+MAX_SEARCHED = 4_000
+"""Most events that match one filter and are compared with the other filters for one page. Each is
+fetched from anywhere on disk: 10,000 that were not in memory took a second on a busy machine."""
+MAX_CHECKED = 2_000
+"""Most events that match one filter and are compared with the other filters for a total."""
 
 _FIRST_ROWS = 4
-"""Rows that are read at first."""
+"""Rows of the first fetch."""
 _MORE = 4
-"""How many times as many rows are read next, where those before were small."""
+"""A fetch has at most this many times the rows of the fetch before."""
 _ROWS_BYTES = 1024 * 1024
-"""Characters that are read at a time, as far as the rows before tell."""
+"""About how many characters a fetch has, if its rows are as long as those before."""
 
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 _Text = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00]*\Z")]
@@ -43,7 +44,7 @@ Entry = TypeVar("Entry", bound=msgspec.Struct)
 
 
 class EventPosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What the list of events is sorted by. No two events have the same position."""
+    """The sort key of the list of events. No two events have the same position."""
 
     occurred_at: _Moment
     received_at: _Moment
@@ -54,33 +55,33 @@ class EventPosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
 
 
 class AuditPosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What the audit trail is sorted by. No two entries have the same position."""
+    """The sort key of the audit trail. No two entries have the same position."""
 
     at: _Moment
     id: UUID
 
 
 class ContactPosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What the list of the newest contacts is sorted by. No two contacts have the same position."""
+    """The sort key of the list of the newest contacts. No two contacts have the same position."""
 
     created_at: _Moment
     id: UUID
 
 
-def cursor(position: msgspec.Struct) -> str:
-    """Write a position as text that callers pass on as it is."""
+def encode_cursor(position: msgspec.Struct) -> str:
+    """Encode a position as an opaque text for callers."""
     return base64.urlsafe_b64encode(msgspec.json.encode(position)).rstrip(b"=").decode()
 
 
-def position(
+def decode_cursor(
     type: type[Position],
     cursor: str | None,
-    wrong: str = "before must be the nextBefore of a page of this list",
+    error: str = "before must be the nextBefore of a page of this list",
 ) -> Position | None:
-    """Read a position of `cursor`; None without one.
+    """Decode the position in `cursor`; None without a cursor.
 
     Raises:
-        InvalidRequest: it is no cursor of this list.
+        InvalidRequest: `cursor` is not a cursor of this list; `error` is the message.
     """
     if cursor is None:
         return None
@@ -88,14 +89,14 @@ def position(
         document = base64.b64decode(
             cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True
         )
-        found = msgspec.json.decode(document, type=type)
-        for field in found.__struct_fields__:
-            if isinstance(value := getattr(found, field), datetime):
-                # PostgreSQL's driver would fail at the ends of the calendar.
+        position = msgspec.json.decode(document, type=type)
+        for field in position.__struct_fields__:
+            if isinstance(value := getattr(position, field), datetime):
+                # Fails here for the first and the last day of the calendar, as asyncpg would.
                 value.astimezone(UTC)
     except (*NOT_JSON, ValueError, OverflowError):
-        raise InvalidRequest(wrong) from None
-    return found
+        raise InvalidRequest(error) from None
+    return position
 
 
 class _Plan(msgspec.Struct, frozen=True):
@@ -109,83 +110,84 @@ class _Explained(msgspec.Struct, frozen=True):
 _explained = msgspec.json.Decoder(list[_Explained]).decode
 
 
-async def read_on(found: AbstractAsyncContextManager[Any]) -> AsyncGenerator[Any, None]:
-    """Read rows for as long as the reader asks for more; the others are not even made.
+async def read_rows(query: AbstractAsyncContextManager[Any]) -> AsyncGenerator[Any, None]:
+    """Read the rows of a query until the caller stops; PostgreSQL does not produce the others.
 
-    A row may have some megabytes, as text up to hundred times what its JSON takes, and a page has
-    room for less than one of those. So there are few at first, and more where they turn out small.
+    A row may have some megabytes, and up to a hundred times as many characters as its JSON has
+    bytes, which is more than a page may have. So the first fetch has few rows, and the next ones
+    have more if the rows are small.
 
     Args:
-        found: a query of aiosql, with a cursor.
+        query: a query of aiosql with a cursor.
     """
-    async with found as prepared:
+    async with query as prepared:
         cursor = await prepared
-        most = _FIRST_ROWS
-        while rows := await cursor.fetch(most):
+        count = _FIRST_ROWS
+        while rows := await cursor.fetch(count):
             for row in rows:
                 yield row
             size = sum(len(value) for row in rows for value in row.values() if type(value) is str)
-            most = min(_MORE * most, max(_FIRST_ROWS, _ROWS_BYTES * len(rows) // (size + 1)))
+            count = min(_MORE * count, max(_FIRST_ROWS, _ROWS_BYTES * len(rows) // (size + 1)))
 
 
-class Taken(NamedTuple, Generic[Entry]):
-    """The first rows of a query, as many as a page has room for."""
+class PageEntries(NamedTuple, Generic[Entry]):
+    """The entries of one page."""
 
     entries: list[Entry]
     end: Any
-    """The row of the last entry; None without any."""
+    """The row of the last entry; None without entries."""
     last: Any
-    """The last row that was read, of an entry or behind the end; None without any."""
+    """The last row that was read, which may be after `end`; None without rows."""
     is_cut: bool
-    """Whether the next entry did not fit."""
+    """Whether the next entry did not fit into the page's bytes."""
 
 
-async def take(
-    found: AbstractAsyncContextManager[Any],
-    entry_of: Callable[[Any], Entry | None],
+async def read_entries(
+    query: AbstractAsyncContextManager[Any],
+    to_entry: Callable[[Any], Entry | None],
     *,
     limit: int,
-    room: int | None,
-) -> Taken[Entry]:
-    """Make entries of the first rows, as many as fit; one at least.
+    max_bytes: int | None,
+) -> PageEntries[Entry]:
+    """Read as many entries as fit into a page, at least one.
 
     Args:
-        found: a query of aiosql, with a cursor.
-        entry_of: makes an entry; None for a row that has none.
+        query: a query of aiosql with a cursor.
+        to_entry: converts a row; returns None for a row without an entry.
         limit: most entries.
-        room: bytes that they may have together as JSON; None for any number.
+        max_bytes: most bytes of all entries together as JSON; None is any number.
     """
     entries = list[Entry]()
     end = last = None
-    async with aclosing(read_on(found)) as each:
-        async for row in each:
+    async with aclosing(read_rows(query)) as rows:
+        async for row in rows:
             last = row
             if len(entries) == limit:
                 break
-            entry = entry_of(row)
+            entry = to_entry(row)
             if entry is None:
                 continue
-            if room is not None:
-                room -= len(msgspec.json.encode(entry)) + len(b",")
-                if entries and room < 0:
-                    return Taken(entries, end, last, is_cut=True)
+            if max_bytes is not None:
+                max_bytes -= len(msgspec.json.encode(entry)) + len(b",")
+                if entries and max_bytes < 0:
+                    return PageEntries(entries, end, last, is_cut=True)
             entries.append(entry)
             end = row
-    return Taken(entries, end, last, is_cut=False)
+    return PageEntries(entries, end, last, is_cut=False)
 
 
-async def total_of(
+async def count_or_estimate(
     plan: str, count: Callable[[], Awaitable[int]], *, exact: int
 ) -> tuple[int, bool]:
-    """How many rows there are, and whether that is PostgreSQL's estimate.
+    """Return the number of rows, and whether it is PostgreSQL's estimate.
 
-    Where it expects far more than are counted at most, none is. A count is not free: the index
-    leads to each row that was written since the last vacuum.
+    If PostgreSQL expects far more rows than are counted at most, none are counted. A count costs
+    time even with an index: each row that was written since the last vacuum is fetched.
 
     Args:
-        plan: of all these rows, `EXPLAIN (FORMAT JSON)`.
-        count: counts them, up to one more than `exact`.
-        exact: how many are counted at most.
+        plan: `EXPLAIN (FORMAT JSON)` of the query for all these rows.
+        count: counts the rows, up to one more than `exact`.
+        exact: most rows that are counted.
     """
     expected = estimated_rows(plan, exact)
     if expected <= _FAR_MORE * exact and (counted := await count()) <= exact:
@@ -194,5 +196,8 @@ async def total_of(
 
 
 def estimated_rows(plan: str, counted: int = EXACT_TOTAL) -> int:
-    """How many rows PostgreSQL expects, of `EXPLAIN (FORMAT JSON)`; more than were counted."""
+    """How many rows PostgreSQL expects by a plan (`EXPLAIN (FORMAT JSON)`).
+
+    The result is more than `counted`: so many rows exist for certain.
+    """
     return max(counted + 1, round(_explained(plan)[0].plan.rows))

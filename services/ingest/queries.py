@@ -1,4 +1,4 @@
-"""Queries of `.sql` files, by their names; cursors that take few round trips."""
+"""Loads the queries of a `.sql` file by name, with cursors that take few round trips."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from asyncpg.cursor import CursorFactory
 
 
 class _Adapter(AsyncPGAdapter):
-    """Opens a cursor in the transaction there is, of a statement that the connection keeps.
+    """Opens a cursor in the current transaction, on a statement that the connection has prepared.
 
-    aiosql's own prepares the statement anew each time, within a savepoint, and has it closed later:
-    four more round trips, each of which waits for its turn on a busy machine.
+    aiosql's own adapter prepares the statement each time, within a savepoint, and closes it later:
+    four more round trips, each of which takes long on a busy machine.
     """
 
     @asynccontextmanager
@@ -29,14 +29,15 @@ class _Adapter(AsyncPGAdapter):
             try:
                 yield conn.cursor(sql, *arguments)
             except asyncpg.InvalidCachedStatementError:
-                # asyncpg forgets it for `fetch` alone.
+                # asyncpg drops the invalid statement from its cache after `fetch` only.
                 conn._drop_global_statement_cache()  # noqa: SLF001
                 raise
         else:
-            # Behind a pooler a statement must have no name: another server would keep it.
+            # With a pooler the statement must have no name: it would stay on another connection of
+            # the server's.
             yield (await conn.prepare(sql)).cursor(*arguments)
 
 
 def load(path: Path) -> Any:
-    """Read the queries of a file. Those whose name ends in `_cursor` need a transaction."""
+    """Load the queries of a file. Queries whose name ends in `_cursor` need a transaction."""
     return aiosql.from_path(path, _Adapter)

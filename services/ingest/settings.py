@@ -1,4 +1,4 @@
-"""What can be set for ingest."""
+"""The settings of ingest."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from hogsend.service.settings.types import RetentionDays
 
 
 class IngestSettings(Settings):
-    """Ingest: how much it takes at a time, and how long it keeps it."""
+    """Ingest: the size of its batches, and how long it keeps data."""
 
     ingest_batch_size: Annotated[int, Field(ge=1, le=5000)] = Field(
-        500, description="Webhooks stored in one transaction at most."
+        500, description="Most webhooks that are stored in one transaction."
     )
     event_retention_days: RetentionDays = Field(
         0,
         description="Days an event is kept after it was received, and recognised when it is sent "
-        "again. Some are kept a little longer: up to a thirtieth of it, or a day. 0 is for ever.",
+        "again. Some are kept a little longer: up to a thirtieth of it, or a day. 0 is forever.",
     )
     audit_retention_days: RetentionDays = Field(
-        0, description="Days an entry of the audit trail is kept; 0 is for ever."
+        0, description="Days an entry of the audit trail is kept; 0 is forever."
     )

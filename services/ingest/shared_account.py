@@ -1,4 +1,4 @@
-"""Says at the start when other people's services are in one NATS account with ours."""
+"""Warns at the start if other people's services share a NATS account with Hogsend's own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hogsend.service import metrics
 from hogsend.transport.connection import Connection
 from hogsend.transport.errors import UNREACHABLE
 
-ANSWER_SECONDS = 2.0
+REPLY_SECONDS = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -22,26 +22,26 @@ class _User(msgspec.Struct, frozen=True):
     account: str
 
 
-class _Answer(msgspec.Struct, frozen=True):
-    """What the server says of who asks it."""
+class _Reply(msgspec.Struct, frozen=True):
+    """The server's reply about the user of this connection."""
 
     data: _User
 
 
 async def warn_of_shared_account(link: Connection) -> None:
-    """Ask the server for our account, and warn where nothing keeps others out of it.
+    """Request the account of this connection, and log a warning if it is the global account.
 
-    An account of another name is the operator's choice, and may be as good as ours.
+    An account with any other name is the operator's choice, and may be as well protected.
     """
     try:
-        answer = await link.request_raw(USER_INFO, b"", seconds=ANSWER_SECONDS)
-        account = msgspec.json.decode(answer.data, type=_Answer).data.account
+        reply = await link.request_raw(USER_INFO, b"", seconds=REPLY_SECONDS)
+        account = msgspec.json.decode(reply.data, type=_Reply).data.account
     except Forbidden:
-        # Configurations of ours that do not let ingest ask are of before there were accounts.
+        # Hogsend's own NATS configurations permit this request since they have accounts.
         account = GLOBAL
     except (*NOT_JSON, *UNREACHABLE) as error:
         metrics.FAILURES.labels("account", type(error).__name__).inc()
-        log.warning("the NATS account is not known", reason=str(error))
+        log.warning("the NATS account of this connection is unknown", reason=str(error))
         return
     if account == GLOBAL:
         log.warning(

@@ -1,4 +1,4 @@
-"""What JetStream says of a whole stream."""
+"""Reads the state of a stream."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from services.ingest.jetstream_errors import available
 async def stream_state(
     connection: Connection, stream: StreamName, subjects: str | None = None
 ) -> StreamState:
-    """Say what a stream holds, and how much of it is on each of `subjects`, which has a wildcard.
+    """Return the state of a stream.
+
+    Args:
+        connection: of a NATS user who may read it.
+        stream: the stream.
+        subjects: a subject, which may have wildcards: messages are counted by each subject that it
+            matches.
 
     Raises:
-        Forbidden: NATS does not let this user ask.
+        Forbidden: this NATS user may not read the stream's state.
         Unavailable: JetStream does not answer, or refuses.
     """
     with available(connection):
-        asking = connection.js.stream_info(stream, subjects)
-        return (await connection.wait_unless_refused(f"{API}.STREAM.INFO.{stream}", asking)).state
+        request = connection.js.stream_info(stream, subjects)
+        return (await connection.wait_unless_refused(f"{API}.STREAM.INFO.{stream}", request)).state

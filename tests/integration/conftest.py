@@ -17,7 +17,7 @@ from tests.waiting import PATIENCE_SECONDS
 @pytest.fixture(autouse=True)
 def reports_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty stream says that everybody is done; a test need not wait for its reports to age."""
-    monkeypatch.setattr(engagement_retention, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(engagement_retention, "MIN_AGE_SECONDS", 0.0)
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Contacts in pages, what happened to each of them, and how many there are."""
+"""Lists contacts in pages and the events of a contact, and counts both."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from services.ingest.contacts import reported
 from services.ingest.contacts.contact import ROW, Key
 from services.ingest.contacts.lookup import contacts_of, ids_of, keys_named
 from services.ingest.contacts.records import contact_record
-from services.ingest.contacts.search import BEGUN, RECENT, conditions
+from services.ingest.contacts.search import MAX_BY_PREFIX, RECENT, conditions
 from services.ingest.contacts.storage import digest, owners
-from services.ingest.list_reading import reading
+from services.ingest.list_snapshot import list_snapshot
 from services.ingest.pages import (
     EXACT_TOTAL,
     ContactPosition,
-    Taken,
-    cursor,
-    position,
-    take,
-    total_of,
+    PageEntries,
+    count_or_estimate,
+    decode_cursor,
+    encode_cursor,
+    read_entries,
 )
 from services.ingest.queries import load
 from services.ingest.sources.engagement import SOURCE
@@ -46,115 +46,138 @@ _queries = load(Path(__file__).with_name("directory.sql"))
 _decode_properties = msgspec.json.Decoder(Properties).decode
 
 LIST_SECONDS = 4.0
-"""How long one of the statements for a page may take. Contacts in the order in which they were seen
-may all be read: 0.2 s for 400,000."""
+"""Time limit of each statement for a page. A list in the order in which contacts were seen may read
+all of them: 0.2 s for 400,000."""
 LATEST = 20_000
-"""Events at most whose contacts are looked at for those that were seen last. They were written
-together and are read as quickly, which takes a thirtieth of sorting a million contacts."""
+"""Most of the latest events that are read to find the contacts that were seen last. They lie
+together on disk, so this takes a thirtieth of the time of sorting a million contacts."""
 BEYOND = 10
-"""Contacts that are looked up beyond the end of the page, besides an eighth: some became one, and
-then twice as many."""
+"""So many contacts more than the page needs are looked up, plus an eighth of the page: contacts of
+several events may have been merged into one. A second attempt looks up twice as many."""
 _EVENTS_OF_ONE = 8
-"""Events that are looked at first, for each contact up to the end of the page."""
+"""Events that the first attempt reads for each contact up to the end of the page."""
 
 _MAIL = "email."
 _MAIL_FIELDS = {"subject": "subject", "templateKey": "templateKey", "to": "toEmail"}
-"""What the data of an email says, and what Hogsend's command calls it."""
+"""Fields of a reported email's data, and their names in a timeline entry (`hogsend contacts`)."""
 
 
 class ContactDirectory:
-    """Contacts for people to read. Raises `Unavailable` while PostgreSQL is unavailable."""
+    """Lists contacts for operators. Raises `Unavailable` while PostgreSQL is unavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def page(self, wanted: ListContacts, *, room: int | None = None) -> ContactPage:
-        """List contacts in the order that is asked for; named ones in order of what names them.
+    async def page(self, request: ListContacts, *, max_bytes: int | None = None) -> ContactPage:
+        """List contacts.
+
+        They are in the requested order. Contacts that are requested by their keys are in the order
+        of the keys.
 
         Args:
-            wanted: which.
-            room: bytes that they may have together; a page is shorter where not all fit.
+            request: filters, the order and the position of the page.
+            max_bytes: most bytes of the contacts as JSON; a page is shorter if not all fit.
 
         Raises:
-            InvalidRequest: `before` is no position in this order, or there is an `offset`, too.
+            InvalidRequest: `before` is not a position in this order, or `order` does not permit
+                `before` or `offset`.
         """
-        if wanted.order == "created" and wanted.offset:
+        if request.order == "created" and request.offset:
             raise InvalidRequest("order=created has no offset: use before")
-        if wanted.order != "created" and wanted.before is not None:
+        if request.order != "created" and request.before is not None:
             raise InvalidRequest("before needs order=created")
-        if not (wanted.key is wanted.user_id is wanted.email is None):
-            return await self._named(wanted, room)
-        if search := text_without_nul(wanted.search):
-            return await self._searched(wanted, search, room)
-        instead = "list them with order=created, or search for one"
-        async with reading(self._database, LIST_SECONDS, instead) as connection:
+        if not (request.key is request.user_id is request.email is None):
+            return await self._named(request, max_bytes)
+        if search := text_without_nul(request.search):
+            return await self._searched(request, search, max_bytes)
+        hint = "list them with order=created, or search for one"
+        async with list_snapshot(self._database, LIST_SECONDS, hint) as connection:
             total, estimated = await _total(connection)
-            if wanted.order == "created":
-                # One more than is shown tells whether there is another page.
+            if request.order == "created":
+                # One more than requested shows whether there is another page.
                 newest = _queries.newest_cursor(
-                    connection, **_before(wanted), limit=wanted.limit + 1
+                    connection, **_before(request), limit=request.limit + 1
                 )
-                found = await take(newest, contact_record, limit=wanted.limit, room=room)
+                page = await read_entries(
+                    newest, contact_record, limit=request.limit, max_bytes=max_bytes
+                )
             else:
-                found = await _seen_last(connection, wanted, room, is_long=estimated)
-        return _page(wanted, found, total, estimated=estimated)
+                page = await _seen_last(connection, request, max_bytes, is_long=estimated)
+        return _page(request, page, total, estimated=estimated)
 
-    async def _searched(self, wanted: ListContacts, search: str, room: int | None) -> ContactPage:
-        instead = "search for more characters of it"
-        async with reading(self._database, LIST_SECONDS, instead) as connection:
-            asked = {**conditions(search), "most_begun": BEGUN, "most_recent": RECENT}
-            is_newest = wanted.order == "created"
-            everywhere = {**asked, "newest": is_newest, "limit": wanted.limit + is_newest}
-            searched = _queries.searched_cursor(
-                connection, **everywhere, **_before(wanted), offset=wanted.offset
+    async def _searched(
+        self, request: ListContacts, search: str, max_bytes: int | None
+    ) -> ContactPage:
+        hint = "search for more characters of it"
+        async with list_snapshot(self._database, LIST_SECONDS, hint) as connection:
+            is_newest = request.order == "created"
+            arguments = {
+                **conditions(search),
+                "most_by_prefix": MAX_BY_PREFIX,
+                "most_recent": RECENT,
+                "newest": is_newest,
+                "limit": request.limit + is_newest,
+            }
+            matches = _queries.searched_cursor(
+                connection, **arguments, **_before(request), offset=request.offset
             )
-            found = await take(searched, contact_record, limit=wanted.limit, room=room)
-            first = found.last
-            if first is None and (wanted.offset or wanted.before):
-                # A page behind the last one tells nothing.
-                searched = _queries.searched_cursor(
-                    connection, **everywhere, **_NO_POSITION, offset=0
+            page = await read_entries(
+                matches, contact_record, limit=request.limit, max_bytes=max_bytes
+            )
+            row = page.last
+            if row is None and (request.offset or request.before):
+                # An empty page has no row with the total, so the first page is read for it.
+                matches = _queries.searched_cursor(
+                    connection, **arguments, **_NO_POSITION, offset=0
                 )
-                first = (await take(searched, contact_record, limit=1, room=room)).last
-        total, begun = (first["total"], first["begun"]) if first is not None else (0, 0)
-        return _page(wanted, found, total, estimated=begun >= BEGUN)
+                row = (
+                    await read_entries(matches, contact_record, limit=1, max_bytes=max_bytes)
+                ).last
+        total, by_prefix = (row["total"], row["by_prefix"]) if row is not None else (0, 0)
+        return _page(request, page, total, estimated=by_prefix >= MAX_BY_PREFIX)
 
-    async def timeline(self, wanted: ListTimeline, *, room: int | None = None) -> Timeline:
-        """What happened to a contact, the latest first; as much as fits into `room` bytes.
+    async def timeline(self, request: ListTimeline, *, max_bytes: int | None = None) -> Timeline:
+        """List the events of a contact, the latest first.
+
+        Args:
+            request: a key of the contact, and the position of the page.
+            max_bytes: most bytes of the events as JSON; a page is shorter if not all fit.
 
         Raises:
-            NotFound: no contact is known by that key.
+            NotFound: no contact has this key.
         """
-        instead = "list events by userId instead"
-        async with reading(self._database, LIST_SECONDS, instead) as connection:
-            ids = await ids_of(connection, wanted.key)
+        hint = "list events by userId instead"
+        async with list_snapshot(self._database, LIST_SECONDS, hint) as connection:
+            ids = await ids_of(connection, request.key)
             if not ids:
-                raise NotFound(no_contact(wanted.key))
+                raise NotFound(no_contact(request.key))
             keys = [Key(*row) async for row in _queries.keys(connection, contact=ids[0])]
             contacts = [ids[0], *(UUID(key.value) for key in keys if key.kind == ROW)]
-            whose = {
-                # An event that names an address only has no user id.
+            arguments = {
+                # An event whose person is named by an address alone has an empty user id.
                 "user_ids": ["", *(str(id) for id in contacts), *(key.value for key in keys)],
                 "contacts": contacts,
-                "mails": wanted.type in {None, "email"},
-                "others": wanted.type in {None, "event"},
+                "mails": request.type in {None, "email"},
+                "others": request.type in {None, "event"},
             }
-            total = await _queries.timeline_total(connection, **whose)
-            timeline = _queries.timeline_cursor(
-                connection, **whose, limit=wanted.limit, offset=wanted.offset
+            total = await _queries.timeline_total(connection, **arguments)
+            rows = _queries.timeline_cursor(
+                connection, **arguments, limit=request.limit, offset=request.offset
             )
-            shown = (await take(timeline, _entry, limit=wanted.limit, room=room)).entries
-        return Timeline(timeline=shown, total=total, limit=wanted.limit, offset=wanted.offset)
+            page = await read_entries(rows, _entry, limit=request.limit, max_bytes=max_bytes)
+        return Timeline(
+            timeline=page.entries, total=total, limit=request.limit, offset=request.offset
+        )
 
     async def overview(self) -> Overview:
-        """Count contacts, events and reported emails, as far as that is quick."""
+        """Count contacts, events and reported emails; large numbers are estimates."""
         now = datetime.now(UTC)
-        instead = "list events by their name instead"
-        async with reading(self._database, LIST_SECONDS, instead) as connection:
+        hint = "list events by their name instead"
+        async with list_snapshot(self._database, LIST_SECONDS, hint) as connection:
             contacts, contacts_estimated = await _total(connection)
-            events, events_estimated = await total_of(
-                await _queries.expected_to_have_happened(connection, now=now),
-                lambda: _queries.happened(connection, now=now, most=EXACT_TOTAL + 1),
+            events, events_estimated = await count_or_estimate(
+                await _queries.expected_events_in_a_day(connection, now=now),
+                lambda: _queries.events_in_a_day(connection, now=now, most=EXACT_TOTAL + 1),
                 exact=EXACT_TOTAL,
             )
             sent = await reported.mails(connection, "email.sent", now)
@@ -175,31 +198,33 @@ class ContactDirectory:
         )
 
     async def owners_of(self, keys: Sequence[Key]) -> dict[Key, UUID]:
-        """The contacts that keys lead to; keys without one are absent."""
+        """Return the contacts of keys; keys without a contact are absent."""
         async with self._database.acquire() as connection:
             return await owners(connection, {key: digest(key) for key in keys})
 
-    async def _named(self, wanted: ListContacts, room: int | None) -> ContactPage:
+    async def _named(self, request: ListContacts, max_bytes: int | None) -> ContactPage:
         async with self._database.acquire(snapshot=True) as connection:
-            if wanted.key is not None:
-                ids = await ids_of(connection, wanted.key)
+            if request.key is not None:
+                ids = await ids_of(connection, request.key)
             else:
-                keys = keys_named(wanted.user_id or "", wanted.email)
+                keys = keys_named(request.user_id or "", request.email)
                 ids = await contacts_of(connection, keys)
-            shown = ids[wanted.offset : wanted.offset + wanted.limit]
-            named = _queries.contacts_by_id_cursor(connection, ids=shown)
-            found = await take(named, contact_record, limit=wanted.limit, room=room)
+            page_ids = ids[request.offset : request.offset + request.limit]
+            rows = _queries.contacts_by_id_cursor(connection, ids=page_ids)
+            page = await read_entries(
+                rows, contact_record, limit=request.limit, max_bytes=max_bytes
+            )
         return ContactPage(
-            contacts=found.entries,
+            contacts=page.entries,
             total=len(ids),
-            limit=wanted.limit,
-            offset=wanted.offset,
+            limit=request.limit,
+            offset=request.offset,
         )
 
 
 async def _total(connection: Any) -> tuple[int, bool]:
-    """How many contacts there are, and whether that is an estimate."""
-    return await total_of(
+    """Return how many contacts there are, and whether that is an estimate."""
+    return await count_or_estimate(
         await _queries.expected_total(connection),
         lambda: _queries.total(connection, most=EXACT_TOTAL + 1),
         exact=EXACT_TOTAL,
@@ -207,23 +232,27 @@ async def _total(connection: Any) -> tuple[int, bool]:
 
 
 async def _seen_last(
-    connection: Any, wanted: ListContacts, room: int | None, *, is_long: bool
-) -> Taken[ContactRecord]:
-    """Contacts in the order in which they were seen; a long list is sorted only if it has to be."""
-    page = {"limit": wanted.limit, "offset": wanted.offset}
-    end = wanted.offset + wanted.limit
+    connection: Any, request: ListContacts, max_bytes: int | None, *, is_long: bool
+) -> PageEntries[ContactRecord]:
+    """Read contacts, those that were seen last first.
+
+    Two attempts read the contacts of the latest events. All contacts are sorted only if both find
+    too few, or if the list is short.
+    """
+    position = {"limit": request.limit, "offset": request.offset}
+    end = request.offset + request.limit
     first = (min(LATEST, _EVENTS_OF_ONE * end), end + end // 8 + BEYOND)
     for most, contacts in (first, (LATEST, 2 * end + BEYOND)) if is_long else ():
-        latest = _queries.latest_seen_cursor(connection, most=most, contacts=contacts, **page)
-        found = await take(latest, contact_record, limit=wanted.limit, room=room)
-        if found.is_cut or len(found.entries) == wanted.limit:
-            return found
-    everyone = _queries.contacts_cursor(connection, **page)
-    return await take(everyone, contact_record, limit=wanted.limit, room=room)
+        rows = _queries.latest_seen_cursor(connection, most=most, contacts=contacts, **position)
+        page = await read_entries(rows, contact_record, limit=request.limit, max_bytes=max_bytes)
+        if page.is_cut or len(page.entries) == request.limit:
+            return page
+    rows = _queries.contacts_cursor(connection, **position)
+    return await read_entries(rows, contact_record, limit=request.limit, max_bytes=max_bytes)
 
 
 def no_contact(key: str) -> str:
-    """What is said of a text that leads nowhere."""
+    """The error message for a text that is no key of a contact."""
     return f"there is no contact {key[:200]!r}: give a user id, a contact's id or an email address"
 
 
@@ -253,26 +282,26 @@ def _rate(part: int, whole: int) -> float:
 _NO_POSITION: Mapping[str, object] = {"before": False, "before_created": None, "before_id": None}
 
 
-def _before(wanted: ListContacts) -> Mapping[str, object]:
-    before = position(ContactPosition, wanted.before)
+def _before(request: ListContacts) -> Mapping[str, object]:
+    before = decode_cursor(ContactPosition, request.before)
     if before is None:
         return _NO_POSITION
     return {"before": True, "before_created": before.created_at, "before_id": before.id}
 
 
 def _page(
-    wanted: ListContacts, found: Taken[ContactRecord], total: int, *, estimated: bool
+    request: ListContacts, page: PageEntries[ContactRecord], total: int, *, estimated: bool
 ) -> ContactPage:
-    following: str | msgspec.UnsetType | None = msgspec.UNSET
-    if wanted.order == "created":
-        following = None
-        if found.last is not (end := found.end):
-            following = cursor(ContactPosition(end["created_at"], end["id"]))
+    next_before: str | msgspec.UnsetType | None = msgspec.UNSET
+    if request.order == "created":
+        next_before = None
+        if page.last is not (end := page.end):
+            next_before = encode_cursor(ContactPosition(end["created_at"], end["id"]))
     return ContactPage(
-        contacts=found.entries,
+        contacts=page.entries,
         total=total,
         total_estimated=estimated,
-        limit=wanted.limit,
-        offset=wanted.offset,
-        next_before=following,
+        limit=request.limit,
+        offset=request.offset,
+        next_before=next_before,
     )

@@ -1,4 +1,4 @@
-"""What is known about one contact, for analytics: its properties and time zone."""
+"""Finds a contact by any of its keys; for analytics, with its properties and time zone."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _decode_properties = msgspec.json.Decoder(Properties).decode
 
 
 class ContactStore:
-    """Contacts by any of their keys. Raises `Unavailable` while PostgreSQL is unavailable."""
+    """Reads contacts by any of their keys. Raises `Unavailable` while PostgreSQL is unavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def find(self, user_id: str) -> Contact:
-        """Return the contact with this user id, row id or email; an empty one if none has it."""
+        """Return the contact with this user id, row id or email; an empty one if none exists."""
         async with self._database.acquire() as connection:
             row = await _row(connection, user_id)
         if row is None:
@@ -43,7 +43,7 @@ class ContactStore:
         )
 
     async def fill_timezone(self, user_id: str, timezone: str) -> None:
-        """Set the time zone of a contact that has none; do nothing if there is no such contact."""
+        """Set the time zone of a contact without one; do nothing if the contact does not exist."""
         async with self._database.acquire() as connection:
             row = await _row(connection, user_id)
             if row is not None and row["timezone"] is None:
@@ -51,8 +51,8 @@ class ContactStore:
 
 
 def keys_named(user_id: str, email: str | None) -> list[Key]:
-    """Keys that a user id and an address are, in this order."""
-    # As it was stored.
+    """Return the keys for a user id and an address, in this order."""
+    # In the form in which PostgreSQL stores them.
     keys = keys_of_user(text_without_nul(user_id) or "")
     if (address := contact_email(text_without_nul(email))) is not None:
         keys.append(Key(EMAIL, address))
@@ -60,15 +60,15 @@ def keys_named(user_id: str, email: str | None) -> list[Key]:
 
 
 async def contacts_of(connection: Any, keys: Sequence[Key]) -> list[UUID]:
-    """Contacts that keys lead to, each once, in the order of the keys."""
+    """Return the contacts of keys, each once, in the order of the keys."""
     if not keys:
         return []
-    found = await owners(connection, {key: digest(key) for key in keys})
-    return list(dict.fromkeys(found[key] for key in keys if key in found))
+    owner_of = await owners(connection, {key: digest(key) for key in keys})
+    return list(dict.fromkeys(owner_of[key] for key in keys if key in owner_of))
 
 
 async def ids_of(connection: Any, text: str) -> list[UUID]:
-    """Contacts that a text leads to, each once: as user id, row id or email, in this order."""
+    """Return the contacts with a text as user id, row id or email, in this order, each once."""
     return await contacts_of(connection, keys_named(text, text))
 
 

@@ -1,4 +1,4 @@
-"""Contacts as rows of PostgreSQL, and what of them people read."""
+"""Converts rows of contacts to the contacts that operators read."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _decode_versions = msgspec.json.Decoder(dict[str, Version]).decode
 _decode_version = msgspec.json.Decoder(Version).decode
 
 MOST_CHARACTERS = 200
-"""Of an event's id, which may be very long."""
+"""Characters of an event's id, which may be very long."""
 
 
 def contact_record(row: Mapping[str, Any]) -> ContactRecord:
-    """Build a contact from a row that has all of its columns."""
+    """Build a contact from a row with all columns."""
     return ContactRecord(
         id=str(row["id"]),
         contact_key=canonical_key(row["external_id"], row["id"]),
@@ -42,18 +42,21 @@ def contact_record(row: Mapping[str, Any]) -> ContactRecord:
 
 
 def origins(row: Mapping[str, Any]) -> dict[str, Origin]:
-    """Tell where each property comes from, or was last said, of those that an event said."""
-    known = _decode_properties(row["properties"])
+    """Return which event set each property, or was the last to repeat its value.
+
+    A property that no event set, such as one that an operator wrote, has no origin.
+    """
+    properties = _decode_properties(row["properties"])
     versions = _decode_versions(row["versions"])
     return {
         name: _origin(version, row)
         for name, version in versions.items()
-        if name in known and version != UNKNOWN
+        if name in properties and version != UNKNOWN
     }
 
 
 def email_origin(row: Mapping[str, Any]) -> Origin | None:
-    """Tell where the address comes from, or was last said, if there is one."""
+    """Return which event set the address, or was the last to repeat it; None without an address."""
     if row["email"] is None or row["email_version"] is None:
         return None
     return _origin(_decode_version(row["email_version"]), row)

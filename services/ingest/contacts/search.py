@@ -1,4 +1,4 @@
-"""What a search for contacts matches: see docs/adr/0030-search-of-contacts.md."""
+"""The conditions of a search for contacts; see docs/adr/0030-search-of-contacts.md."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from hogsend.service.background_index import BackgroundIndex
 from hogsend.service.database import Database
 
 INDEXED_CHARACTERS = 100
-"""Of an address or a user id: a btree entry may not be as long as these can be."""
+"""Prefix of an address or a user id that is indexed: both can be longer than a btree entry."""
 RECENT = 10_000
-"""Contacts, those that were made last, of which any part is searched."""
-BEGUN = 1_000
-"""Contacts that are found by how their address begins, as many by their user id, and by their own
-id: so many that a search is to be narrowed."""
+"""Among so many of the newest contacts a search matches any part of the text."""
+MAX_BY_PREFIX = 1_000
+"""Most contacts that are found by the prefix of each of address, user id and the contact's own id.
+With more matches a user narrows the search."""
 _LOWEST = "00000000-0000-0000-0000-000000000000"
 _HIGHEST = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 _ESCAPES = str.maketrans({"\\": r"\\", "%": r"\%", "_": r"\_"})
 
 
 def search_indexes(database: Database) -> list[BackgroundIndex]:
-    """Describe the indexes as migration 0018 does, which makes them on small tables."""
+    """Return the indexes of a search, as in migration 0018, which creates them on small tables."""
     return [
         BackgroundIndex(
             database,
@@ -33,8 +33,8 @@ def search_indexes(database: Database) -> list[BackgroundIndex]:
 
 
 def conditions(search: str) -> dict[str, object]:
-    """Parameters of the query `searched` that say what is searched for."""
-    ids = _ids_that_begin_with(search)
+    """Build the parameters of the query `searched` that depend on the text of a search."""
+    ids = _ids_with_prefix(search)
     small, capital = search.lower(), search.upper()
     return {
         "search": search,
@@ -48,15 +48,16 @@ def conditions(search: str) -> dict[str, object]:
     }
 
 
-def _pattern(begin: str) -> str:
-    return begin[:INDEXED_CHARACTERS].translate(_ESCAPES) + "%"
+def _pattern(prefix: str) -> str:
+    return prefix[:INDEXED_CHARACTERS].translate(_ESCAPES) + "%"
 
 
-def _ids_that_begin_with(text: str) -> tuple[UUID, UUID] | None:
-    begin, length = text.lower(), len(text)
+def _ids_with_prefix(text: str) -> tuple[UUID, UUID] | None:
+    """The lowest and the highest id with a prefix; None if no id has it."""
+    prefix, length = text.lower(), len(text)
     try:
-        lowest, highest = UUID(begin + _LOWEST[length:]), UUID(begin + _HIGHEST[length:])
+        lowest, highest = UUID(prefix + _LOWEST[length:]), UUID(prefix + _HIGHEST[length:])
     except ValueError:
         return None
-    # UUID takes other forms, too.
-    return (lowest, highest) if str(lowest).startswith(begin) else None
+    # `UUID` also accepts forms with other punctuation.
+    return (lowest, highest) if str(lowest).startswith(prefix) else None

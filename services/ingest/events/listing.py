@@ -1,4 +1,4 @@
-"""Stored events as a list, in pages that stay quick among millions of them."""
+"""Lists stored events in pages that are quick to read among millions of events."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from hogsend.contract.events import EventPage, ListEvents, StoredEvent
 from hogsend.service.database import Database
 from hogsend.service.nul import text_without_nul
 from services.ingest.events.rows import stored_event
-from services.ingest.list_reading import reading
+from services.ingest.list_snapshot import list_snapshot
 from services.ingest.pages import (
     EXACT_FILTERED_TOTAL,
     EXACT_TOTAL,
-    MOST_LOOKED_AT,
-    MOST_SEARCHED,
+    MAX_CHECKED,
+    MAX_SEARCHED,
     EventPosition,
-    cursor,
+    count_or_estimate,
+    decode_cursor,
+    encode_cursor,
     estimated_rows,
-    position,
-    take,
-    total_of,
+    read_entries,
 )
 from services.ingest.queries import load
 
 _queries = load(Path(__file__).with_name("listing.sql"))
 
 LIST_SECONDS = 1.0
-"""How long one of the statements for a page may take; who asks waits for two seconds."""
-QUICKER = "narrow the time with from and to, or go on with before instead of offset"
+"""Time limit of each statement for a page; the caller waits for two seconds."""
+QUICKER = "narrow the time with from and to, or continue with before instead of offset"
+"""What a caller can do if a page takes too long."""
 
 _FILTERS = ("event", "user_id", "source")
-"""Filters of which each has an index in the order of the list."""
+"""Filters for which there is an index in the order of the list."""
 
 
 class EventList:
@@ -41,30 +42,30 @@ class EventList:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def page(self, wanted: ListEvents, *, room: int | None = None) -> EventPage:
-        """List stored events, the latest that happened first.
+    async def page(self, request: ListEvents, *, max_bytes: int | None = None) -> EventPage:
+        """List stored events, the latest occurrence first.
 
         Args:
-            wanted: which.
-            room: bytes that they may have together; a page is shorter where not all fit.
+            request: filters and the position of the page.
+            max_bytes: most bytes of the events as JSON; a page is shorter if not all fit.
 
         Raises:
-            Unavailable: PostgreSQL does not answer, or the page takes it too long.
+            Unavailable: PostgreSQL is unavailable, or takes too long for the page.
         """
         filters: dict[str, object] = {
-            "id": text_without_nul(wanted.id),
-            "event": text_without_nul(wanted.event),
-            "user_id": text_without_nul(wanted.user_id),
-            "source": text_without_nul(wanted.source),
-            "occurred_from": wanted.occurred_from,
-            "occurred_to": wanted.occurred_to,
+            "id": text_without_nul(request.id),
+            "event": text_without_nul(request.event),
+            "user_id": text_without_nul(request.user_id),
+            "source": text_without_nul(request.source),
+            "occurred_from": request.occurred_from,
+            "occurred_to": request.occurred_to,
         }
-        before = position(EventPosition, wanted.before)
-        async with reading(self._database, LIST_SECONDS, QUICKER) as connection:
-            filters["sources"] = await _sources(connection) if wanted.id is not None else None
+        before = decode_cursor(EventPosition, request.before)
+        async with list_snapshot(self._database, LIST_SECONDS, QUICKER) as connection:
+            filters["sources"] = await _sources(connection) if request.id is not None else None
             found_by = await _found_by(connection, filters)
-            looked = MOST_SEARCHED if found_by.is_searched else wanted.limit + 1
-            found = await take(
+            most = MAX_SEARCHED if found_by.is_searched else request.limit + 1
+            page = await read_entries(
                 _queries.page_cursor(
                     connection,
                     **filters,
@@ -76,56 +77,56 @@ class EventList:
                     before_id=before and before.id,
                     before_event=before and before.event_hash,
                     before_user=before and before.user_hash,
-                    skip=0 if found_by.is_searched else wanted.offset,
-                    most=looked,
-                    offset=wanted.offset if found_by.is_searched else 0,
-                    # One more than is shown tells whether there is another page.
-                    limit=wanted.limit + 1,
+                    skip=0 if found_by.is_searched else request.offset,
+                    most=most,
+                    offset=request.offset if found_by.is_searched else 0,
+                    # One more than requested shows whether there is another page.
+                    limit=request.limit + 1,
                 ),
                 _matching,
-                limit=wanted.limit,
-                room=room,
+                limit=request.limit,
+                max_bytes=max_bytes,
             )
-            shown, last = found.entries, found.last
-            # Behind it the next page begins.
+            events, last = page.entries, page.last
+            # The row after which the next page starts; None on the last page.
             end = None
-            if found.is_cut or (last is not found.end and len(shown) == wanted.limit):
-                end = found.end
+            if page.is_cut or (last is not page.end and len(events) == request.limit):
+                end = page.end
             elif last is not None and last["is_last"]:
                 end = last
-            if end is None and before is None and (shown or not wanted.offset):
-                total, estimated = wanted.offset + len(shown), False
+            if end is None and before is None and (events or not request.offset):
+                total, estimated = request.offset + len(events), False
             else:
                 total, estimated = await _total(connection, filters, found_by)
-                total = max(total, len(shown))
+                total = max(total, len(events))
         return EventPage(
-            events=shown,
+            events=events,
             total=total,
             total_estimated=estimated,
-            limit=wanted.limit,
-            offset=wanted.offset,
-            next_before=cursor(_position(end)) if end else None,
+            limit=request.limit,
+            offset=request.offset,
+            next_before=encode_cursor(_position(end)) if end else None,
             searched_to=(
                 end["occurred_at"]
-                if end and not found.is_cut and len(shown) < wanted.limit
+                if end and not page.is_cut and len(events) < request.limit
                 else None
             ),
         )
 
 
 class _FoundBy(NamedTuple):
-    """Which filter finds events, in the order of its index; others choose from these."""
+    """The filter whose index is read; the events that it finds are compared with the others."""
 
     name: str
     """Empty without a filter."""
     expected: int
-    """How many it finds, by PostgreSQL's estimate."""
+    """How many events it finds, by PostgreSQL's estimate."""
     is_searched: bool
-    """Whether there are others: of what is found any number may not match."""
+    """Whether there are other filters, so that any number of the found events may not match."""
 
 
 async def _found_by(connection: Any, filters: Mapping[str, object]) -> _FoundBy:
-    """Choose the filter that finds the fewest."""
+    """Choose the filter that finds the fewest events."""
     given = [name for name in _FILTERS if filters[name] is not None]
     if filters["id"] is not None:
         return _FoundBy("id", 0, is_searched=True)
@@ -148,22 +149,22 @@ async def _found_by(connection: Any, filters: Mapping[str, object]) -> _FoundBy:
 async def _total(
     connection: Any, filters: Mapping[str, object], found_by: _FoundBy
 ) -> tuple[int, bool]:
-    """How many events match, and whether that is an estimate."""
+    """Return how many events match, and whether that is an estimate."""
     if all(value is None for value in filters.values()):
-        return await total_of(
+        return await count_or_estimate(
             await _queries.expected_total(connection, **filters),
             lambda: _counted(connection, filters, EXACT_TOTAL + 1),
             exact=EXACT_TOTAL,
         )
-    # With several, some of those that one finds are not counted.
-    most = MOST_LOOKED_AT if found_by.is_searched else EXACT_FILTERED_TOTAL + 1
+    most = MAX_CHECKED if found_by.is_searched else EXACT_FILTERED_TOTAL + 1
     row = await _queries.total(connection, **filters, by=found_by.name, most=most)
-    counted, looked = row["counted"], row["looked"]
-    if looked < most:
+    counted, checked = row["counted"], row["checked"]
+    if checked < most:
         return counted, False
     if found_by.expected:
-        # As many of all that it finds as of these. PostgreSQL takes filters for independent.
-        return max(counted, round(found_by.expected * counted / looked)), True
+        # The share of matches among the checked events is applied to all that the filter finds.
+        # PostgreSQL's own estimate would take the filters for independent.
+        return max(counted, round(found_by.expected * counted / checked)), True
     plan = await _queries.expected_total(connection, **filters)
     return estimated_rows(plan, counted), True
 

@@ -1,5 +1,5 @@
 -- name: known_sources()
--- Every source, walked along the index that begins with it.
+-- All sources. Each is one lookup in the index that starts with the source.
 WITH RECURSIVE sources AS (
     (SELECT source FROM events ORDER BY source LIMIT 1)
     UNION ALL
@@ -10,13 +10,13 @@ WITH RECURSIVE sources AS (
 SELECT source FROM sources WHERE source IS NOT NULL;
 
 -- name: page(by, id, sources, event, user_id, source, occurred_from, occurred_to, before, before_occurred, before_received, before_source, before_id, before_event, before_user, skip, most, offset, limit)
--- Events that match, the latest that happened first, each with the key its contact is known by now;
--- those after a position when there is one. Only one filter finds them, as many as are looked at, and the
--- others choose; the last one that is looked at is there, too, when there may be more behind it. An id is
--- looked for in each source: the key begins with it.
--- A short text is its own prefix: compared twice, PostgreSQL would expect a share of a share to match, and
--- rather fetch all events of a frequent name than walk along the index.
-WITH looked AS (
+-- Events that match, the latest occurrence first, each with its contact's current key; after a position if
+-- one is given. One filter (`by`) selects up to `most` events by its index, and these are compared with the
+-- other filters. The last of them is returned even if it does not match, when there may be more after it. An id
+-- is looked up in each source, because the key starts with the source.
+-- A text shorter than the indexed prefix is compared once: with two comparisons PostgreSQL would expect too few
+-- matches, and fetch all events of a frequent name instead of reading the index in order.
+WITH checked AS (
     SELECT *, hashtextextended(event, 0) AS event_hash, hashtextextended(user_id, 0) AS user_hash
     FROM events
     WHERE (:by::text <> 'id' OR (id = :id AND source = ANY(:sources::text[])))
@@ -40,7 +40,7 @@ WITH looked AS (
         count(*) FILTER (WHERE matches) OVER listed AS matching
     FROM (SELECT *, (:event::text IS NULL OR event = :event)
         AND (:user_id::text IS NULL OR user_id = :user_id)
-        AND (:source::text IS NULL OR source = :source) AS matches FROM looked) AS compared
+        AND (:source::text IS NULL OR source = :source) AS matches FROM checked) AS compared
     WINDOW listed AS (ORDER BY occurred_at DESC, received_at DESC, source DESC, id DESC,
         event_hash DESC, user_hash DESC ROWS UNBOUNDED PRECEDING)
 ), page AS (
@@ -58,10 +58,10 @@ ORDER BY page.occurred_at DESC, page.received_at DESC, page.source DESC, page.id
     page.event_hash DESC, page.user_hash DESC;
 
 -- name: total(event, user_id, source, by, id, sources, occurred_from, occurred_to, most)^
--- How many events match, of as many as are looked at; in the order of the index, so that it is used.
--- Only one filter finds them and the others choose: PostgreSQL would rather fetch all events that match
--- two frequent ones than count some.
-SELECT count(*) AS looked, count(*) FILTER (WHERE (:event::text IS NULL OR event = :event)
+-- How many of up to `most` events match. The order is that of the index, so that it is used. One filter (`by`)
+-- selects the events, and the others are compared afterwards: otherwise PostgreSQL would fetch all events that
+-- match two frequent filters.
+SELECT count(*) AS checked, count(*) FILTER (WHERE (:event::text IS NULL OR event = :event)
     AND (:user_id::text IS NULL OR user_id = :user_id)
     AND (:source::text IS NULL OR source = :source)) AS counted
 FROM (
@@ -75,11 +75,11 @@ FROM (
         AND (:occurred_from::timestamptz IS NULL OR occurred_at >= :occurred_from)
         AND (:occurred_to::timestamptz IS NULL OR occurred_at <= :occurred_to)
     ORDER BY occurred_at DESC LIMIT :most
-) AS looked;
+) AS checked;
 
 -- name: expected_total(id, sources, event, user_id, source, occurred_from, occurred_to)$
--- PostgreSQL's plan, which says how many events it expects to match. Without the
--- prefixes of the indexes: it would take them for conditions of their own, and expect too few.
+-- PostgreSQL's plan, which contains how many events it expects to match. The conditions on the indexed prefixes
+-- are missing: PostgreSQL would take them for independent, and expect too few events.
 EXPLAIN (FORMAT JSON) SELECT FROM events
 WHERE (:id::text IS NULL OR (id = :id AND source = ANY(:sources::text[])))
     AND (:event::text IS NULL OR event = :event)

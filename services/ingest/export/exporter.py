@@ -28,7 +28,7 @@ from services.ingest.erasure import sweep
 from services.ingest.erasure.person import Person
 from services.ingest.event_table.partitions import listed
 from services.ingest.export import items
-from services.ingest.pages import read_on
+from services.ingest.pages import read_rows
 from services.ingest.queries import load
 
 _queries = load(Path(__file__).with_name("queries.sql"))
@@ -275,7 +275,7 @@ async def _read_items(
     """
     batch: list[_Item] = []
     size = 0
-    async with aclosing(read_on(rows)) as each:
+    async with aclosing(read_rows(rows)) as each:
         async for row in each:
             batch.append(_Item(kind, position(row), partial(encode, row)))
             size += sum(len(value) for value in row.values() if isinstance(value, str))

@@ -23,7 +23,7 @@ from hogsend.contract.streams import StreamName
 from hogsend.service.database import Database
 from hogsend.transport.connection import Connection
 from services.ingest.events.event_message import message_of
-from services.ingest.pages import EventPosition, read_on
+from services.ingest.pages import EventPosition, read_rows
 from services.ingest.queries import load
 from services.ingest.stored_messages import BATCH, BATCH_BYTES, StoredMessage, read_batch
 from services.ingest.stream_state import stream_state
@@ -168,7 +168,7 @@ class AnnouncedEvents:
                 limit=BATCH,
             )
             events, size = list[AnnouncedEvent](), 0
-            async with aclosing(read_on(cursor)) as rows:
+            async with aclosing(read_rows(cursor)) as rows:
                 async for row in rows:
                     events.append(_from_row(row))
                     size += len(events[-1].body)

@@ -38,7 +38,7 @@ from hogsend.service.locks import Busy, HeldLock, LockKey, LockScope, exclusive
 from hogsend.transport.connection import Connection
 from hogsend.transport.publisher import OutgoingMessage, Publisher
 from services.ingest.erasure.freshness import is_stale
-from services.ingest.pages import EventPosition, cursor, position
+from services.ingest.pages import EventPosition, decode_cursor, encode_cursor
 from services.ingest.replay.announced import (
     REORDERED_WITHIN,
     AnnouncedEvent,
@@ -183,7 +183,7 @@ class EventReplayer:
 
     async def _start(self, request: ReplayEvents) -> ReplayPosition:
         invalid = "after must be what the part before this one gave"
-        if (after := position(ReplayPosition, request.after, invalid)) is not None:
+        if (after := decode_cursor(ReplayPosition, request.after, invalid)) is not None:
             return after
         until = request.until or await self._events.current_time()
         if until <= request.since:
@@ -318,5 +318,5 @@ def _result(
         left_out=omitted,
         waiting=waiting,
         until=start.until,
-        after=None if after is None else cursor(after),
+        after=None if after is None else encode_cursor(after),
     )

@@ -25,8 +25,8 @@ from services.ingest.events.contact_recording import ContactRecorder
 from services.ingest.events.recording import Recorder
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
-from services.ingest.list_reading import reading
-from services.ingest.pages import ContactPosition, cursor
+from services.ingest.list_snapshot import list_snapshot
+from services.ingest.pages import ContactPosition, encode_cursor
 from tests.event_rows import make_room
 from tests.statements import note
 from tests.unit.ingest.fakes import FakePublisher
@@ -215,7 +215,7 @@ async def test_all_contacts_are_searched_by_how_they_begin_and_the_newest_by_any
         assert await people.keys(order=order, search=f"{long}n") == []
         monkeypatch.setattr(directory, "RECENT", 1)
     assert (await people.directory.page(ListContacts(search="acme", offset=7))).total == 1
-    monkeypatch.setattr(directory, "BEGUN", 1)
+    monkeypatch.setattr(directory, "MAX_BY_PREFIX", 1)
     page = await people.directory.page(ListContacts(search="ada@"))
     assert ([one.contact_key for one in page.contacts], page.total_estimated) == (["Acme_1"], True)
     for no_id in (old.id.replace("-", "")[:12], f"{old.id}0", "{" + old.id[:5], "g"):
@@ -244,7 +244,7 @@ async def test_the_newest_contacts_are_listed_page_by_page(people: People) -> No
     for wrong in (
         ListContacts(order="created", before="bm9uc2Vuc2U"),
         ListContacts(order="created", offset=1),
-        ListContacts(before=cursor(ContactPosition(people.now, uuid4()))),
+        ListContacts(before=encode_cursor(ContactPosition(people.now, uuid4()))),
     ):
         with pytest.raises(InvalidRequest):
             await people.directory.page(wrong)
@@ -316,7 +316,7 @@ async def test_a_long_list_by_when_people_were_seen_is_the_same_by_their_latest_
 async def test_a_page_of_many_contacts_reads_whole_only_those_it_shows(
     people: People, monkeypatch: pytest.MonkeyPatch, wanted: ListContacts, most: int
 ) -> None:
-    for name, value in (("EXACT_TOTAL", 1_000), ("RECENT", 1_000), ("BEGUN", 300)):
+    for name, value in (("EXACT_TOTAL", 1_000), ("RECENT", 1_000), ("MAX_BY_PREFIX", 300)):
         monkeypatch.setattr(directory, name, value)
     async with people.database.acquire() as connection:
         for statement in (CROWD, "ANALYZE contacts, events"):
@@ -325,7 +325,7 @@ async def test_a_page_of_many_contacts_reads_whole_only_those_it_shows(
             asked = note(patched)
             assert len((await people.directory.page(wanted)).contacts) == wanted.limit
         query, args = next(one for one in asked if "AS MATERIALIZED" in one[0])
-        async with reading(people.database, 60, "") as planning:
+        async with list_snapshot(people.database, 60, "") as planning:
             plan = await planning.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *args)
     assert not any("FROM contacts ORDER BY last_seen_at" in query for query, _ in asked)
     read = [node for node in nodes(json.loads(plan)[0]["Plan"]) if "Relation Name" in node]
@@ -421,7 +421,7 @@ async def test_a_timeline_has_as_much_as_fits_and_one_entry_at_least(people: Peo
         await people.happened(user_id="u_2", text="x" * 1000)
     whole = (await people.directory.timeline(ListTimeline(key="u_2"))).timeline
     for room, fitting in ((2500, 2), (1, 1)):
-        page = await people.directory.timeline(ListTimeline(key="u_2"), room=room)
+        page = await people.directory.timeline(ListTimeline(key="u_2"), max_bytes=room)
         assert (page.timeline, page.total) == (whole[:fitting], 3)
 
 
@@ -495,7 +495,7 @@ async def test_an_overview_of_many_emails_looks_at_the_latest_and_says_so(
             counted = await people.directory.overview()
         looks = [one for one in asked if "left(event" in one[0]]
         rows = 0.0
-        async with reading(people.database, 60, "") as planning:
+        async with list_snapshot(people.database, 60, "") as planning:
             for query, args in looks:
                 plan = await planning.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *args)
                 read = [one for one in nodes(json.loads(plan)[0]["Plan"]) if "Index Name" in one]

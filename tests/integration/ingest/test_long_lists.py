@@ -135,7 +135,7 @@ async def test_pages_hold_as_many_events_as_fit_and_one_at_least(
     whole = (await events.page(wanted)).events
     room = most * len(msgspec.json.encode(whole[0])) if most > 1 else 1
     pages = await walked(
-        lambda before: events.page(msgspec.structs.replace(wanted, before=before), room=room)
+        lambda before: events.page(msgspec.structs.replace(wanted, before=before), max_bytes=room)
     )
     assert [event for page in pages for event in page.events] == whole
     assert len(pages) >= len(whole) / most
@@ -160,13 +160,13 @@ async def test_pages_hold_as_many_contacts_as_fit_and_one_at_least(
         )
     directory = ContactDirectory(database)
     whole = (await directory.page(ListContacts(order=order))).contacts
-    page = await directory.page(ListContacts(order=order), room=5000)
+    page = await directory.page(ListContacts(order=order), max_bytes=5000)
     shown = len(page.contacts)
     assert 1 < shown < 5
     asked = ListContacts(order=order, offset=shown)
     if order == "created":
         asked = ListContacts(order=order, before=str(page.next_before))
-    following = await directory.page(asked, room=1)
+    following = await directory.page(asked, max_bytes=1)
     assert page.contacts + following.contacts == whole[: shown + 1]
 
 
@@ -182,12 +182,12 @@ async def test_a_page_of_numbers_that_are_long_as_text_reads_few_more_than_it_sh
     link = Connection("gateway", "nats://127.0.0.1:1")
     room = 1_000_000
     asked: dict[str, Callable[[], Awaitable[Any]]] = {
-        "events": lambda: events.page(ListEvents(), room=room),
-        "found events": lambda: events.page(ListEvents(event="big", user_id="u1"), room=room),
-        "timeline": lambda: directory.timeline(ListTimeline(key=CONTACT), room=room),
-        "contacts": lambda: directory.page(ListContacts(), room=room),
-        "newest contacts": lambda: directory.page(ListContacts(order="created"), room=room),
-        "found contacts": lambda: directory.page(ListContacts(search="0000"), room=room),
+        "events": lambda: events.page(ListEvents(), max_bytes=room),
+        "found events": lambda: events.page(ListEvents(event="big", user_id="u1"), max_bytes=room),
+        "timeline": lambda: directory.timeline(ListTimeline(key=CONTACT), max_bytes=room),
+        "contacts": lambda: directory.page(ListContacts(), max_bytes=room),
+        "newest contacts": lambda: directory.page(ListContacts(order="created"), max_bytes=room),
+        "found contacts": lambda: directory.page(ListContacts(search="0000"), max_bytes=room),
         "export": lambda: Exporter(database, link).page(
             ExportContact(contact_id=UUID(CONTACT), part="events")
         ),
@@ -273,7 +273,7 @@ async def test_a_total_is_exact_up_to_a_point_and_said_to_be_estimated_above(
     several = ListEvents(event="rare", source="posthog")
     assert not (await events.page(several)).total_estimated
     # Of those that one filter finds, only so many are looked at for the others.
-    monkeypatch.setattr(listing_module, "MOST_LOOKED_AT", 50)
+    monkeypatch.setattr(listing_module, "MAX_CHECKED", 50)
     assert (await events.page(several)).total_estimated
     assert not (await trail.page(ListAudit(actor="read"))).total_estimated
 
@@ -331,7 +331,7 @@ async def test_filters_that_hardly_meet_are_searched_a_part_at_a_time(
             "UPDATE events SET event = 'met' WHERE user_id = 'u3' AND id IN ('1', '241', '251')"
         )
         await connection.execute("ANALYZE events")
-    monkeypatch.setattr(listing_module, "MOST_SEARCHED", searched)
+    monkeypatch.setattr(listing_module, "MAX_SEARCHED", searched)
     filters = ListEvents(user_id="u3", source="posthog", event="met", limit=limit)
     # The estimate says how few there are of the name: without it, the user is what finds them.
     monkeypatch.setattr(listing_module, "_FILTERS", ("user_id", "event"))
@@ -358,7 +358,7 @@ async def test_what_finds_fewest_is_what_a_search_begins_with(
     database: Database, events: EventList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(database, 10_000)
-    monkeypatch.setattr(listing_module, "MOST_SEARCHED", 50)
+    monkeypatch.setattr(listing_module, "MAX_SEARCHED", 50)
     # 20 events of the name, 1,000 of the user, and 10,000 of the source.
     page = await events.page(ListEvents(source="posthog", user_id="u0", event="rare"))
     assert (len(page.events), page.next_before) == (20, None)
@@ -370,8 +370,8 @@ async def test_a_total_of_filters_that_never_meet_is_not_guessed_from_each(
     database: Database, events: EventList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(database, 10_000)
-    monkeypatch.setattr(listing_module, "MOST_SEARCHED", 100)
-    monkeypatch.setattr(listing_module, "MOST_LOOKED_AT", 100)
+    monkeypatch.setattr(listing_module, "MAX_SEARCHED", 100)
+    monkeypatch.setattr(listing_module, "MAX_CHECKED", 100)
     page = await events.page(ListEvents(event="e1", user_id="u2"))
     assert (page.events, page.total, page.total_estimated) == ([], 0, True)
     assert page.next_before is not None

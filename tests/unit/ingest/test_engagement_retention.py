@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from hogsend.contract.errors import Unavailable
 from hogsend.service.tasks import cancel_all
 from services.ingest.engagement_retention import (
-    KEPT_SECONDS,
-    TRIM_SECONDS,
+    MIN_AGE_SECONDS,
+    TRIM_PAUSE_SECONDS,
     EngagementRetention,
 )
 from tests.virtual_time import on_virtual_time
@@ -24,11 +24,11 @@ async def test_every_report_stays_for_a_while() -> None:
     retention = EngagementRetention(cast("Any", None), cast("Any", None))
     known = []
     for last in (5, 9, 12):
-        known.append(retention._known_to_all(last))
-        await asyncio.sleep(KEPT_SECONDS / 2)
-    known += [retention._known_to_all(20) for _ in range(2)]
-    await asyncio.sleep(KEPT_SECONDS)
-    known.append(retention._known_to_all(30))
+        known.append(retention._stable_end(last))
+        await asyncio.sleep(MIN_AGE_SECONDS / 2)
+    known += [retention._stable_end(20) for _ in range(2)]
+    await asyncio.sleep(MIN_AGE_SECONDS)
+    known.append(retention._stable_end(30))
     assert known == [0, 0, 5, 9, 9, 20]
 
 
@@ -37,8 +37,8 @@ async def test_every_report_of_a_stream_that_was_made_anew_stays_for_a_while() -
     retention = EngagementRetention(cast("Any", None), cast("Any", None))
     known = []
     for last in (500, 500, 500, 1, 2, 3):
-        known.append(retention._known_to_all(last))
-        await asyncio.sleep(KEPT_SECONDS / 2)
+        known.append(retention._stable_end(last))
+        await asyncio.sleep(MIN_AGE_SECONDS / 2)
     assert known == [0, 0, 500, 0, 0, 1]
 
 
@@ -53,6 +53,6 @@ async def test_why_nothing_is_trimmed_is_logged_once(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(retention, "trim", trim)
     with capture_logs() as lines:
         trimming = asyncio.create_task(retention.keep_trimmed())
-        await asyncio.sleep(40.5 * TRIM_SECONDS)
+        await asyncio.sleep(40.5 * TRIM_PAUSE_SECONDS)
         await cancel_all(trimming)
     assert [line["reason"] for line in lines] == ["PostgreSQL is away", "analytics is away"]

@@ -66,8 +66,8 @@ class Listed(EventList):
         self.size = 1
         self.next_before: str | None = None
 
-    async def page(self, wanted: ListEvents, *, room: int | None = None) -> EventPage:
-        assert room is not None
+    async def page(self, wanted: ListEvents, *, max_bytes: int | None = None) -> EventPage:
+        assert max_bytes is not None
         event = StoredEvent(
             id="u-1",
             event="signed_up",
@@ -184,7 +184,7 @@ async def test_an_event_that_does_not_fit_into_an_answer_is_refused(
 ) -> None:
     service.listed.size = 2 * 1024 * 1024
     service.listed.next_before = next_before
-    with pytest.raises(InvalidRequest, match=f"alone does not fit.*; go on with {following}"):
+    with pytest.raises(InvalidRequest, match=f"alone does not fit.*; continue with {following}"):
         await ask(service.broker, INGEST_EVENTS, ListEvents(offset=7))
 
 

@@ -15,9 +15,9 @@ from services.ingest.pages import (
     EXACT_TOTAL,
     AuditPosition,
     EventPosition,
-    cursor,
+    decode_cursor,
+    encode_cursor,
     estimated_rows,
-    position,
 )
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -34,11 +34,11 @@ def encoded(document: str) -> str:
 def test_a_position_survives_its_cursor(id: str, microseconds: int) -> None:
     at = AT.replace(microsecond=microseconds)
     there = EventPosition(at, AT, "posthog", id, -(2**63), 2**63 - 1)
-    assert position(EventPosition, cursor(there)) == there
+    assert decode_cursor(EventPosition, encode_cursor(there)) == there
 
 
 def test_without_a_cursor_a_list_begins_at_its_head() -> None:
-    assert position(EventPosition, None) is None
+    assert decode_cursor(EventPosition, None) is None
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_without_a_cursor_a_list_begins_at_its_head() -> None:
         "nonsense!",
         "a",
         "é",
-        cursor(ENTRY),
+        encode_cursor(ENTRY),
         encoded("{}"),
         encoded('["2026-01-01T00:00:00","2026-01-01T00:00:00Z","s","i",1,2]'),
         encoded('["0001-01-01T00:00:00+14:00","2026-01-01T00:00:00Z","s","i",1,2]'),
@@ -60,13 +60,13 @@ def test_without_a_cursor_a_list_begins_at_its_head() -> None:
 )
 def test_what_is_no_cursor_of_the_list_is_refused(wrong: str) -> None:
     with pytest.raises(InvalidRequest, match="before must be"):
-        position(EventPosition, wrong)
+        decode_cursor(EventPosition, wrong)
 
 
 @given(st.text())
 def test_any_text_is_a_cursor_or_refused(text: str) -> None:
     with pytest.raises(InvalidRequest):
-        position(AuditPosition, text)
+        decode_cursor(AuditPosition, text)
 
 
 def test_an_estimate_is_never_below_what_was_counted() -> None:
