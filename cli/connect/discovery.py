@@ -9,11 +9,10 @@ import httpx
 
 from cli.connect.results import ConnectError, Verdict
 from cli.no_answer import why_no_answer
-from hogsend.posthog.answer_body import ACCEPTED, read_beginning
 from hogsend.posthog.oauth_discovery import (
     PATH,
-    Discovered,
     DiscoveryFailed,
+    DiscoveryResponse,
     Endpoints,
     NoClientDocuments,
     NoOAuthServer,
@@ -22,6 +21,7 @@ from hogsend.posthog.oauth_discovery import (
     read_endpoints,
     same_origin,
 )
+from hogsend.posthog.response_body import ACCEPTED, read_prefix
 from hogsend.service.ssrf import EgressPolicy
 from hogsend.urls import is_loopback
 
@@ -105,14 +105,14 @@ def _check(endpoints: Endpoints, named: EgressPolicy) -> None:
         )
 
 
-def _get(url: str) -> Discovered:
+def _get(url: str) -> DiscoveryResponse:
     try:
         return asyncio.run(_ask(url))
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
         raise DiscoveryFailed(f"no answer from {url} ({why_no_answer(error)})") from None
 
 
-async def _ask(url: str) -> Discovered:
+async def _ask(url: str) -> DiscoveryResponse:
     async with (
         # Of the whole answer: httpx would wait as long for each of its bytes.
         asyncio.timeout(DISCOVERY_SECONDS),
@@ -125,8 +125,8 @@ async def _ask(url: str) -> Discovered:
         ) as answer,
     ):
         # All of a document, enough of a page to know it for one.
-        content = await read_beginning(answer, MAX_BYTES)
-    return Discovered(
+        content = await read_prefix(answer, MAX_BYTES)
+    return DiscoveryResponse(
         url=url,
         status=answer.status_code,
         content=content,

@@ -12,16 +12,16 @@ from cli.admin.messages import Grant
 from cli.connect.oauth_errors import NO_READABLE_ERROR
 from cli.connect.results import ConnectError, Verdict
 from cli.no_answer import why_no_answer
-from hogsend.posthog.answer_body import ACCEPTED, AnswerTooLarge
 from hogsend.posthog.code_exchange import (
     FORM_HEADERS,
-    UnusableAnswer,
+    UnusableResponse,
     code_form,
     read_tokens,
-    refused_with,
+    refusal_code,
 )
 from hogsend.posthog.exchange import follow
 from hogsend.posthog.pkce import PkceSession
+from hogsend.posthog.response_body import ACCEPTED, ResponseTooLarge
 from hogsend.urls import is_loopback
 
 EXCHANGE_SECONDS = 20.0
@@ -51,16 +51,16 @@ async def exchange(
                 content=urlencode(form).encode(),
                 max_bytes=MAX_BYTES,
             )
-    except AnswerTooLarge:
+    except ResponseTooLarge:
         raise _failed(f"{token_endpoint} answered at too great a length") from None
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
         raise _failed(f"no answer from {token_endpoint} ({why_no_answer(error)})") from None
     if not httpx.codes.is_success(answer.status):
-        reason = refused_with(answer.content, code, session.verifier, session.state)
+        reason = refusal_code(answer.content, code, session.verifier, session.state)
         raise _failed(f"{token_endpoint} answered {answer.status}: {reason or NO_READABLE_ERROR}")
     try:
         tokens = read_tokens(answer.content)
-    except UnusableAnswer as error:
+    except UnusableResponse as error:
         raise _failed(f"{token_endpoint} answered {error}") from None
     return Grant(
         access_token=tokens.access_token,

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 PREFIX = "whsec_"
-FEWEST_KEY_BYTES = 24
+MIN_KEY_BYTES = 24
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _HEADERS = frozenset({"webhook-id", "webhook-timestamp", "webhook-signature"})
 
@@ -32,9 +32,9 @@ def signing_key(secret: object) -> bytes:
     if len(digits) % 4 == 1:
         digits = digits[:-1]
     key = base64.b64decode(digits + "=" * (-len(digits) % 4))
-    if len(key) < FEWEST_KEY_BYTES:
+    if len(key) < MIN_KEY_BYTES:
         raise UnusableSecret(
-            f"the signing secret decodes to {len(key)} bytes; it needs at least {FEWEST_KEY_BYTES}"
+            f"the signing secret decodes to {len(key)} bytes; it needs at least {MIN_KEY_BYTES}"
         )
     return key
 

@@ -12,9 +12,9 @@ import msgspec
 
 from hogsend.contract.credentials import OAuthPayload
 from hogsend.contract.json_text import NOT_JSON
-from hogsend.posthog.answer_body import read_beginning
-from hogsend.posthog.code_exchange import FORM_HEADERS, refused_with
-from hogsend.posthog.exchange import Answer, follow
+from hogsend.posthog.code_exchange import FORM_HEADERS, refusal_code
+from hogsend.posthog.exchange import Response, follow
+from hogsend.posthog.response_body import read_prefix
 from hogsend.posthog.retry_after import retry_after_seconds
 from hogsend.posthog.token_lifetime import token_lifetime
 from hogsend.service.ssrf import AddressRefused
@@ -113,13 +113,13 @@ class TokenEndpoint:
                 httpx.codes.is_server_error(response.status) and response.status != _UNAVAILABLE
             )
             raise RefreshFailed(
-                refused_with(response.content, grant.refresh_token) or f"HTTP {response.status}",
+                refusal_code(response.content, grant.refresh_token) or f"HTTP {response.status}",
                 response_lost=response_lost,
                 retry_after=retry_after_seconds(response.retry_after, datetime.now(UTC)),
             )
         return _renewed_grant(grant, response.content, now)
 
-    async def _post(self, grant: OAuthPayload) -> Answer:
+    async def _post(self, grant: OAuthPayload) -> Response:
         form = {
             "grant_type": "refresh_token",
             "refresh_token": grant.refresh_token,
@@ -134,7 +134,7 @@ class TokenEndpoint:
             max_bytes=MAX_BODY_BYTES,
             # A body that is too large is truncated, not refused: the status is needed to decide
             # whether the grant may have been refreshed.
-            reading=read_beginning,
+            reading=read_prefix,
         )
 
 

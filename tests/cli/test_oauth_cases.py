@@ -21,7 +21,7 @@ from cli.connect.discovery import discover
 from cli.connect.exchange import exchange
 from cli.connect.results import ConnectError
 from hogsend.posthog.client_document import CLIENT_ID
-from hogsend.posthog.oauth_discovery import PATH, Discovered
+from hogsend.posthog.oauth_discovery import PATH, DiscoveryResponse
 from hogsend.posthog.pkce import PkceSession, authorize_url
 from hogsend.posthog.scopes import SCOPES
 from tests.cli.fakes import FakePostHog
@@ -287,7 +287,7 @@ def plain(private_host: str, host: str, allow: list[str], monkeypatch: pytest.Mo
         "authorization_endpoint": f"{host}/oauth/authorize/",
         "token_endpoint": f"{host}/oauth/token/",
     }
-    answer = Discovered(
+    answer = DiscoveryResponse(
         url=f"{private_host}{PATH}", status=200, content=json.dumps(document).encode()
     )
     monkeypatch.setattr(discovery, "_get", lambda _url: answer)

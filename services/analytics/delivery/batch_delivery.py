@@ -181,7 +181,7 @@ class BatchDelivery:
             reason=str(error),
             host=project.host,
         )
-        if error.may_pass and error.retry_after:
+        if error.is_retryable and error.retry_after:
             self._gate.pause(_now() + min(error.retry_after, self._policy.max_delay))
         abandoned = plan_retry(batch, error, self._policy, _now())
         if self._health is not None and not error.is_about_content:
@@ -193,7 +193,7 @@ class BatchDelivery:
         if not abandoned:
             return
         reason, detail = "refused", f"{error} at {project.host}/batch/"
-        if error.may_pass:
+        if error.is_retryable:
             reason, detail = "exhausted", f"Exhausted {abandoned[0].attempts}: {detail}"
         await self._publish_dead_letters(
             abandoned, Unprocessable(reason, detail), response_status=error.status

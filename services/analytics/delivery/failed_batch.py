@@ -43,15 +43,15 @@ def plan_retry(
         The abandoned events, which are not tried again.
     """
     half = max(1, len(batch) // 2)
-    if not error.may_pass and error.is_about_content and len(batch) > 1:
+    if not error.is_retryable and error.is_about_content and len(batch) > 1:
         for entry in batch:
             entry.max_batch = half
         return []
     for entry in batch:
         entry.attempts += 1
         entry.first_tried_at = min(entry.first_tried_at, now)
-        entry.refusals += not error.may_pass
-    if not error.may_pass and error.is_about_content:
+        entry.refusals += not error.is_retryable
+    if not error.is_retryable and error.is_about_content:
         return list(batch)
     abandoned = []
     shared_jitter = jitter()
@@ -61,7 +61,7 @@ def plan_retry(
         delay = policy.delay_after(
             entry.attempts, elapsed, error.retry_after, lambda: shared_jitter
         )
-        is_refused = not error.may_pass and entry.refusals >= MAX_REFUSALS
+        is_refused = not error.is_retryable and entry.refusals >= MAX_REFUSALS
         if delay is None or is_refused:
             abandoned.append(entry)
             continue

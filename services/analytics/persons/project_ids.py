@@ -45,7 +45,7 @@ class ProjectIds:
         choice = choose_project(self._configured, bearer, host)
         if error.status in DENIED and not choice.is_covered:
             return f"{choice.mismatch} {choice.remedy}"
-        return choice.when_refused(error)
+        return choice.refusal_remedy(error)
 
     async def of(self, bearer: TokenReply, host: str, transport: Transport) -> str:
         """Return the id of the project that `bearer` reads, asking PostHog if necessary.

@@ -13,7 +13,7 @@ from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.credential_watcher import CredentialWatcher
 from services.analytics.persons.access import PersonAccess
 
-TRIAL_SECONDS = 3.0
+CHECK_SECONDS = 3.0
 """Longest trial read. Callers of the capabilities endpoint wait 5 s."""
 TRIAL_CACHE_SECONDS = 5.0
 """How long the outcome of a trial is returned again, unless the credential changes."""
@@ -54,7 +54,7 @@ class ReadTrial:
         Raises:
             HogsendError: another service did not reply.
             PostHogError: PostHog refused, or cannot be reached.
-            TimeoutError: the read took longer than `TRIAL_SECONDS`.
+            TimeoutError: the read took longer than `CHECK_SECONDS`.
         """
         trial, version = self._latest, self._bearers.version
         if (
@@ -70,11 +70,11 @@ class ReadTrial:
         return await asyncio.shield(trial.task)
 
     async def _try(self) -> TokenReply:
-        async with asyncio.timeout(TRIAL_SECONDS):
+        async with asyncio.timeout(CHECK_SECONDS):
             bearer = await self._bearers.token()
             if bearer.token is None:
                 return bearer
-            _, used = await self._access.call(lambda persons: persons.try_read(), bearer)
+            _, used = await self._access.call(lambda persons: persons.check_readable(), bearer)
         return used
 
     def _changed(self, _change: CredentialChanged | None) -> None:

@@ -25,7 +25,7 @@ from hogsend.contract.authorizations import (
 from hogsend.contract.credentials import CredentialMeta, OAuthPayload
 from hogsend.contract.errors import CannotUnseal, InvalidRequest
 from hogsend.contract.json_text import NOT_JSON
-from hogsend.posthog.code_exchange import Tokens, readable_code
+from hogsend.posthog.code_exchange import Tokens, oauth_error_code
 from hogsend.posthog.oauth_discovery import DiscoveryFailed, NoClientDocuments, NoOAuthServer
 from hogsend.posthog.pkce import PkceSession, authorize_url
 from hogsend.posthog.scopes import SCOPES, missing
@@ -254,7 +254,7 @@ def _begin_refused(code: RefusalCode, detail: str) -> AuthorizationBegun:
 
 
 def _declined(error: str) -> _Refused:
-    code = readable_code(error)
+    code = oauth_error_code(error)
     return _Refused(
         *_CONSENT_ERRORS.get(
             code or "",

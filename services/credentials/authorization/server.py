@@ -9,27 +9,27 @@ from urllib.parse import urlencode
 import httpx
 
 from hogsend.contract.errors import InvalidRequest
-from hogsend.posthog.answer_body import AnswerTooLarge, read
 from hogsend.posthog.code_exchange import (
     FORM_HEADERS,
     Tokens,
-    UnusableAnswer,
+    UnusableResponse,
     code_form,
     read_tokens,
-    refused_with,
+    refusal_code,
 )
 from hogsend.posthog.errors import PostHogError
 from hogsend.posthog.exchange import exchange
 from hogsend.posthog.oauth_discovery import (
     PATH,
-    Discovered,
     DiscoveryFailed,
+    DiscoveryResponse,
     Endpoints,
     check_client_documents,
     check_endpoint,
     read_endpoints,
     same_origin,
 )
+from hogsend.posthog.response_body import ResponseTooLarge, read
 from hogsend.service.ssrf import AddressRefused, EgressPolicy
 
 DISCOVERY_SECONDS = 12.0
@@ -74,7 +74,7 @@ class AuthorizationServer:
                     response = await self._get(response.with_slash)
         except AddressRefused as error:
             raise DiscoveryFailed(str(error)) from None
-        except AnswerTooLarge:
+        except ResponseTooLarge:
             raise DiscoveryFailed(f"{private_host} answered at too great a length") from None
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
             raise DiscoveryFailed(
@@ -122,7 +122,7 @@ class AuthorizationServer:
         except PostHogError as error:
             raise ExchangeRefused(str(error)) from None
         if response.status not in range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES):
-            error_code = refused_with(response.content, code, verifier)
+            error_code = refusal_code(response.content, code, verifier)
             reason = f" ({error_code})" if error_code else ""
             raise ExchangeRefused(
                 f"PostHog answered {response.status}{reason} when it was asked for tokens",
@@ -130,15 +130,15 @@ class AuthorizationServer:
             )
         try:
             return read_tokens(response.content)
-        except UnusableAnswer as error:
+        except UnusableResponse as error:
             raise ExchangeRefused(f"PostHog answered {error}") from None
 
-    async def _get(self, url: str) -> Discovered:
+    async def _get(self, url: str) -> DiscoveryResponse:
         headers = {"Accept": "application/json"}
         request = self._http.stream("GET", url, headers=headers, follow_redirects=False)
         async with request as response:
             content = await read(response, MAX_BYTES)
-        return Discovered(
+        return DiscoveryResponse(
             url=url,
             status=response.status_code,
             content=content,

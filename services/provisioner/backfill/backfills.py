@@ -15,7 +15,7 @@ from hogsend.contract.backfills import (
 )
 from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.contract.provisioning import Refusal
-from hogsend.posthog.api import PostHogError, Queries, Slice
+from hogsend.posthog.api import EventRange, PostHogError, Queries
 from hogsend.service.nul import text_without_nul
 from services.provisioner.backfill.posthog_events import (
     AGAIN_REMEDY,
@@ -65,7 +65,7 @@ class Backfills:
         events = sorted(wanted.events)
         try:
             # Also says whether PostHog may be asked at all, before anything is kept.
-            counted = await self._count(Slice(since=wanted.since, until=until, events=events))
+            counted = await self._count(EventRange(since=wanted.since, until=until, events=events))
             if wanted.dry_run:
                 return BackfillReply(count=counted.total)
             before = await self._store.unfinished(wanted, counted.project)
@@ -81,7 +81,7 @@ class Backfills:
         self._wake()
         return BackfillReply(backfill=job.shown)
 
-    async def _count(self, wanted: Slice) -> Counted:
+    async def _count(self, wanted: EventRange) -> Counted:
         async def count(queries: Queries) -> Counted:
             return Counted(await queries.count(wanted), queries.project)
 

@@ -160,12 +160,12 @@ def lasting(error: PostHogError, choice: ProjectChoice) -> Refusal | None:
     if error.status == UNAUTHORIZED:
         return _posthog("unauthorized", describe(error), CREDENTIAL_REMEDY)
     if error.status == FORBIDDEN:
-        remedy = choice.when_refused(error, f"Or: {SCOPE_REMEDY}") or SCOPE_REMEDY
+        remedy = choice.refusal_remedy(error, f"Or: {SCOPE_REMEDY}") or SCOPE_REMEDY
         return _posthog("missing-scope", describe(error), remedy)
     if error.status == httpx.codes.NOT_FOUND and choice.id is not None:
         # A PostHog that has destinations has the query API.
-        said = f"{choice.gone} {describe(error)}"
-        return _posthog("project-discovery-failed", said, choice.when_gone)
+        said = f"{choice.missing} {describe(error)}"
+        return _posthog("project-discovery-failed", said, choice.missing_remedy)
     return _posthog("api-error", describe(error), AGAIN_REMEDY)
 
 

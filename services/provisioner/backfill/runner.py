@@ -20,8 +20,8 @@ from prometheus_client import Counter
 from hogsend.contract.backfills import INGEST_STORE_PAST, PastEvent, PastStored, StorePast
 from hogsend.contract.errors import HogsendError, TooLarge, Unavailable
 from hogsend.posthog.api import PostHogError
-from hogsend.posthog.api.queries import Slice
-from hogsend.posthog.errors import PostHogAnswerTooLarge
+from hogsend.posthog.api.queries import EventRange
+from hogsend.posthog.errors import PostHogResponseTooLarge
 from hogsend.service import metrics
 from hogsend.service.locks import Busy
 from hogsend.transport.connection import Connection
@@ -113,7 +113,7 @@ class BackfillRunner:
         asked = span.of(job)
         try:
             page = await self._posthog.ask(lambda queries: queries.page(asked, limit), job.project)
-        except PostHogAnswerTooLarge:
+        except PostHogResponseTooLarge:
             if limit > 1:
                 raise
             await self._leave_out_next(job, asked)
@@ -143,7 +143,7 @@ class BackfillRunner:
         await self._store.end(job.id, "finished")
         log.info("the backfill is finished", id=str(job.id))
 
-    async def _leave_out_next(self, job: Job, asked: Slice) -> None:
+    async def _leave_out_next(self, job: Job, asked: EventRange) -> None:
         position = await self._posthog.ask(
             lambda queries: queries.next_position(asked), job.project
         )
@@ -163,7 +163,7 @@ class BackfillRunner:
             remedy = None
         else:
             heavy = is_too_heavy(error)
-            if heavy or isinstance(error, PostHogAnswerTooLarge):
+            if heavy or isinstance(error, PostHogResponseTooLarge):
                 self._page_events = max(1, self._page_events // 2)
             if heavy and self._span is not None:
                 self._span.shorten()

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 import msgspec
 
-from hogsend.posthog.api.queries import Page, Slice
+from hogsend.posthog.api.queries import EventRange, Page
 from services.provisioner.backfill.store import Job
 
 LEAST = timedelta(minutes=1)
@@ -29,7 +29,7 @@ class Span:
         if job.total > page_events:
             self._length = self._bounded(self._whole * (page_events / job.total))
 
-    def of(self, job: Job) -> Slice:
+    def of(self, job: Job) -> EventRange:
         """Return the next events of a backfill that are to be asked for."""
         rest = job.rest
         start = rest.since if rest.after is None else rest.after[0]
@@ -41,7 +41,7 @@ class Span:
         """It was too much for PostHog."""
         self._length = self._bounded(self._length / SHORTER_WHEN_SLOW)
 
-    def fit(self, asked: Slice, page: Page, limit: int) -> None:
+    def fit(self, asked: EventRange, page: Page, limit: int) -> None:
         """Look at more or less next time, by what was there."""
         if len(page.events) + page.unreadable < limit:
             self._length = self._bounded(self._length * 2)

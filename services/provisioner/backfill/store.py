@@ -15,7 +15,7 @@ import msgspec
 
 from hogsend.contract.backfills import Backfill, PastStored, StartBackfill, State
 from hogsend.contract.errors import Unavailable
-from hogsend.posthog.api import Slice
+from hogsend.posthog.api import EventRange
 from hogsend.service.database import Database
 from hogsend.service.locks import HeldLock, LockKey, LockScope, exclusive
 from hogsend.service.nul import text_without_nul
@@ -67,12 +67,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     remediation: str | None
 
     @property
-    def rest(self) -> Slice:
+    def rest(self) -> EventRange:
         """The events that are not here yet."""
         after = None
         if self.position_at is not None and self.position_uuid is not None:
             after = self.position_at, self.position_uuid
-        return Slice(since=self.since, until=self.until, events=self.events, after=after)
+        return EventRange(since=self.since, until=self.until, events=self.events, after=after)
 
     @property
     def shown(self) -> Backfill:

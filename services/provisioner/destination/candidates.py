@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AbstractContextManager
 
-from hogsend.posthog.api import HogFunction, HogFunctions, Listed
+from hogsend.posthog.api import FunctionSummary, HogFunction, HogFunctions
 from services.provisioner.destination.errors import Step
 from services.provisioner.destination.webhook_url import is_webhook_url
 
@@ -32,5 +32,5 @@ async def candidates(
             yield function
 
 
-def _unlikely(entry: Listed) -> bool:
+def _unlikely(entry: FunctionSummary) -> bool:
     return "hogsend" not in entry.name.lower()

@@ -6,7 +6,7 @@ from typing import Any
 
 from hogsend.contract.webhooks import SECRET_HEADER
 from hogsend.posthog.api import HogFunction
-from hogsend.posthog.api.hog_functions import Watched
+from hogsend.posthog.api.hog_functions import WatcherState
 from hogsend.posthog.api.reading import mapping, sequence
 from hogsend.posthog.hog_template import is_plain
 
@@ -40,7 +40,7 @@ def find_drift(function: HogFunction, webhook_url: str, secret: str | None) -> l
     checks = {
         "it is disabled": function.enabled,
         # Saving it is what makes PostHog run it again.
-        "PostHog disabled it": function.watched is not Watched.DISABLED,
+        "PostHog disabled it": function.watcher_state is not WatcherState.DISABLED,
         OTHER_URL: function.input("url") == webhook_url,
         OTHER_METHOD: function.input("method") == METHOD,
         OTHER_BODY: function.input("body") == BODY and not function.is_liquid("body"),

@@ -202,14 +202,14 @@ def from_posthog(
         code = "missing-scope" if error.status == FORBIDDEN else "project-discovery-failed"
         return _posthog_error(code, f"{choice.mismatch} {said}", choice.remedy)
     if error.status == httpx.codes.NOT_FOUND and step is Step.PROJECT and choice.id is not None:
-        gone = f"{choice.gone} {said}"
-        return _posthog_error("project-discovery-failed", gone, choice.when_gone)
+        gone = f"{choice.missing} {said}"
+        return _posthog_error("project-discovery-failed", gone, choice.missing_remedy)
     return _refused(error, said, step, webhook_url, choice)
 
 
 def remedy_of(error: PostHogError, choice: ProjectChoice) -> str | None:
     """Say what to do about a failure whose cause is the same at each step; None for another."""
-    if (to_choose := choice.when_refused(error, f"Or: {SCOPES_REMEDY}")) is not None:
+    if (to_choose := choice.refusal_remedy(error, f"Or: {SCOPES_REMEDY}")) is not None:
         return to_choose
     if isinstance(error, PostHogUnreachable):
         return SLOW_REMEDY if isinstance(error, PostHogTimeout) else UNREACHABLE_REMEDY

@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from hogsend.contract.json_text import NOT_JSON
-from hogsend.posthog.answer_body import AnswerTooLarge, read
+from hogsend.posthog.response_body import ResponseTooLarge, read
 from hogsend.service.http import NOT_POSTHOG
 
 log = structlog.get_logger(__name__)
@@ -52,7 +52,7 @@ class InstanceProbe:
                     return False
                 msgspec.json.decode(await read(answer, MAX_HEALTH_BYTES), type=_Health)
         except (
-            *(httpx.HTTPError, httpx.InvalidURL, AnswerTooLarge, TimeoutError),
+            *(httpx.HTTPError, httpx.InvalidURL, ResponseTooLarge, TimeoutError),
             # Not JSON, JSON of another shape, or a host that no request can carry.
             *(*NOT_JSON, ValueError),
         ) as error:

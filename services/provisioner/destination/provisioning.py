@@ -196,7 +196,7 @@ class Provisioning:
         hidden: Sequence[str],
     ) -> Provisioned:
         transport = Transport(
-            self._http, host, bearer.token or "", secrets=hidden, patience=PATIENCE_SECONDS
+            self._http, host, bearer.token or "", secrets=hidden, max_wait=PATIENCE_SECONDS
         )
         choice = choose_project(self._instance.project_id, bearer, host, request.project_id)
         reconciliation = Reconciliation(

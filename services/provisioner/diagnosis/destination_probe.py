@@ -10,7 +10,7 @@ import msgspec
 
 from hogsend.contract.provisioning import Destination, DestinationFinding
 from hogsend.posthog.api import HogFunction, HogFunctions
-from hogsend.posthog.api.hog_functions import Watched
+from hogsend.posthog.api.hog_functions import WatcherState
 from hogsend.posthog.exchange import MAX_DETAIL
 from services.provisioner.destination import signing
 from services.provisioner.destination.candidates import candidates
@@ -113,13 +113,13 @@ class DestinationProbe:
         if is_placeholder(function.input("url")):
             detail = "The destination is a placeholder: it has no real URL and is disabled."
             return self._finding(function, "placeholder", detail)
-        if function.enabled and function.watched is Watched.BLOCKED:
+        if function.enabled and function.watcher_state is WatcherState.BLOCKED:
             detail = "PostHog's staff disabled the destination: nothing is delivered."
             return self._finding(function, "disabled_by_posthog", detail, ASK_POSTHOG)
-        if function.enabled and function.watched is Watched.DISABLED:
+        if function.enabled and function.watcher_state is WatcherState.DISABLED:
             detail = "PostHog disabled the destination: deliveries failed or were slow for long."
             return self._finding(function, "disabled_by_posthog", detail, REPAIR)
-        if not drift and function.watched is Watched.DEGRADED:
+        if not drift and function.watcher_state is WatcherState.DEGRADED:
             detail = "PostHog has degraded the destination: events arrive late, since deliveries "
             return self._finding(function, "degraded", detail + "failed or were slow.", RECOVER)
         stopped: bool | None = function.enabled and not STOPS.isdisjoint(drift)

@@ -194,7 +194,7 @@ class Diagnostics:
         missing: MissingProject,
     ) -> ReadsFinding:
         try:
-            await Persons(transport, project_id).try_read()
+            await Persons(transport, project_id).check_readable()
         except PostHogError as error:
             if (gone := await missing.explains(error)) is not None:
                 return _reads("failing", bearer.source, gone.detail, gone.remediation)

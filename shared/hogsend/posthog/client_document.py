@@ -1,4 +1,4 @@
-"""The OAuth client metadata document (CIMD) PostHog fetches at authorize time.
+"""The OAuth client metadata document (CIMD), which PostHog fetches when a consent page is opened.
 
 Source: spec 3.1.
 """
@@ -15,18 +15,18 @@ PATH = "/.well-known/hogsend-posthog-client.json"
 CLIENT_URI = "https://hogsend.com"
 CLIENT_ID = f"{CLIENT_URI}{PATH}"
 OWN_PATH = "/.well-known/oauth-client.json"
-"""Where a gateway serves its own document, for instances that do not use hogsend.com's."""
+"""Path of the gateway's own document, for instances that do not use the one on hogsend.com."""
 CALLBACK_PORTS = (8423, 8424, 8425)
 LOOPBACK_CALLBACKS = tuple(f"http://127.0.0.1:{port}/callback" for port in CALLBACK_PORTS)
 CONSOLE_CALLBACK = "/console/connect/callback"
-"""Where the console of a gateway waits for PostHog's answer."""
+"""Path of the console to which PostHog redirects the browser after consent."""
 
 
 _PLAIN_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class ClientDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """A public client: PKCE, no secret. Field names are OAuth's (RFC 7591)."""
+    """Metadata of a public client, which uses PKCE and no secret. Fields are OAuth's (RFC 7591)."""
 
     client_id: str
     client_name: str = "Hogsend"
@@ -41,12 +41,12 @@ class ClientDocument(msgspec.Struct, frozen=True, kw_only=True):
 def client_document(
     client_id: str = CLIENT_ID, client_uri: str = CLIENT_URI, *callbacks: str
 ) -> ClientDocument:
-    """Return a client's document.
+    """Build the document of a client.
 
     Args:
-        client_id: the URL the document is served at.
-        client_uri: address of the client itself.
-        callbacks: where browsers may come back to, besides the command line's loopback servers.
+        client_id: URL of the document.
+        client_uri: URL of the client's home page.
+        callbacks: redirect URIs besides those of the command line's loopback servers.
     """
     return ClientDocument(
         client_id=client_id,
@@ -56,11 +56,11 @@ def client_document(
 
 
 def console_callback(base: str) -> str | None:
-    """Where PostHog may send a browser back to a console at `base`; None when it may not.
+    """Redirect URI of a console at the base URL `base`; None if PostHog would refuse it.
 
-    PostHog takes https, and http on this machine only (`OAuthApplication.clean` in its
-    posthog/models/oauth.py): a document that lists anything else is refused as a whole. The
-    console's pages are at the root of their host.
+    PostHog accepts https, and http on this machine only (`OAuthApplication.clean` in its
+    posthog/models/oauth.py). It refuses a document with any other redirect URI as a whole. A base
+    URL with a path is not supported.
     """
     parts = urlsplit(base)
     if parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None:

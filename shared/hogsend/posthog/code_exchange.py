@@ -1,4 +1,4 @@
-"""What is sent to exchange an authorization code, and what is answered (RFC 6749, 4.1.3 and 5)."""
+"""Request and response of the exchange of an authorization code (RFC 6749, 4.1.3 and 5)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hogsend.posthog.scopes import SCOPES
 from hogsend.posthog.token_lifetime import token_lifetime
 
 _ERROR_CODE = re.compile(r"(?!ph[a-z]_)[a-z_]{1,40}")
-"""Matches OAuth's registered errors, but neither PostHog's tokens nor random text."""
+"""Matches OAuth's registered error codes, but neither PostHog's tokens nor random text."""
 
 
 FORM_HEADERS = {
@@ -23,17 +23,18 @@ FORM_HEADERS = {
 """Headers of every request to a token endpoint."""
 
 
-class UnusableAnswer(Exception):
-    """A successful answer without the tokens; the message completes `<endpoint> answered`."""
+class UnusableResponse(Exception):
+    """A successful response without usable tokens. The message completes `<endpoint> answered`."""
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """The answer to an exchange. Its `repr` shows no token."""
+    """A successful response to an exchange. Its `repr` hides the tokens."""
 
     access_token: str = ""
     refresh_token: str = ""
     expires_in: msgspec.Raw = msgspec.Raw(b"0")
-    """Seconds. 0 when missing: the server then refreshes before the first use."""
+    """Lifetime of the access token in seconds. If it is missing, 0, which makes `credentials`
+    refresh the token before its first use."""
     scope: str | None = None
     scoped_teams: list[int] | None = None
     scoped_organizations: list[str] | None = None
@@ -43,17 +44,17 @@ class Tokens(msgspec.Struct, frozen=True):
 
     @property
     def lifetime(self) -> timedelta:
-        """How long the access token lives."""
+        """Lifetime of the access token."""
         return token_lifetime(self.expires_in)
 
     @property
     def scopes(self) -> list[str]:
-        """What was granted; a server that does not say so granted what was asked for."""
+        """The granted scopes; a response without `scope` means all requested (RFC 6749, 5.1)."""
         return list(SCOPES) if self.scope is None else self.scope.split()
 
 
 def code_form(code: str, verifier: str, *, redirect_uri: str, client_id: str) -> dict[str, str]:
-    """Build the form that exchanges a code."""
+    """Build the form fields of the request that exchanges a code."""
     return {
         "grant_type": "authorization_code",
         "code": code,
@@ -64,36 +65,36 @@ def code_form(code: str, verifier: str, *, redirect_uri: str, client_id: str) ->
 
 
 def read_tokens(content: bytes) -> Tokens:
-    """Read the body of a successful answer.
+    """Decode the body of a successful response.
 
     Raises:
-        UnusableAnswer: it is malformed, or lacks a token.
+        UnusableResponse: the body is malformed, or a token is missing.
     """
     try:
         tokens = msgspec.json.decode(content, type=Tokens, strict=False)
     except NOT_JSON:
-        raise UnusableAnswer("with a malformed document") from None
+        raise UnusableResponse("with a malformed document") from None
     for name in ("access_token", "refresh_token"):
         if not getattr(tokens, name):
-            raise UnusableAnswer(f"without {name}")
+            raise UnusableResponse(f"without {name}")
     return tokens
 
 
-def refused_with(content: bytes, *secrets: str) -> str | None:
-    """Read the error code of a refusal's body, which is logged and shown.
+def refusal_code(content: bytes, *secrets: str) -> str | None:
+    """The OAuth error code in the body of an error response, which is safe to log and show.
 
-    None for anything that is not one, or that repeats one of the `secrets` that were sent.
+    None without one, and if it contains one of the `secrets` that were sent.
     """
     try:
         body: Any = msgspec.json.decode(content)
     except NOT_JSON:
         return None
-    code = readable_code(body.get("error")) if isinstance(body, dict) else None
+    code = oauth_error_code(body.get("error")) if isinstance(body, dict) else None
     if code is None or any(secret and secret in code for secret in secrets):
         return None
     return code
 
 
-def readable_code(text: object) -> str | None:
-    """Return an OAuth `error` value (RFC 6749, 4.1.2.1 and 5.2); None for anything else."""
+def oauth_error_code(text: object) -> str | None:
+    """`text`, if it is an OAuth error code (RFC 6749, 4.1.2.1 and 5.2); else None."""
     return text if isinstance(text, str) and _ERROR_CODE.fullmatch(text) else None

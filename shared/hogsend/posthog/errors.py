@@ -1,4 +1,4 @@
-"""What PostHog's APIs raise. Every message is safe to show: it never holds a key or a bearer."""
+"""Errors of requests to PostHog. Their messages are safe to show: they contain no key or token."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class PostHogError(Exception):
         """Describe a failed request.
 
         Args:
-            detail: PostHog's own `detail`, else its raw text, else why there was no answer.
-            status: HTTP status; None when there was no answer.
-            attr: field of the request that PostHog named as the cause.
-            code: PostHog's own word for the reason.
-            retry_after: seconds PostHog asks to wait before the next request.
+            detail: `detail` of PostHog's response, else its text, else why there was no response.
+            status: HTTP status; None without a response.
+            attr: field of the request that PostHog's response names as the cause.
+            code: PostHog's error code.
+            retry_after: seconds to wait before the next request, from PostHog's response.
         """
         super().__init__(detail)
         self.detail = detail
@@ -33,12 +33,12 @@ class PostHogError(Exception):
 
 
 class PostHogUnreachable(PostHogError):
-    """There was no answer: nothing listens there, or the connection broke."""
+    """There was no response: the connection was refused or broke."""
 
 
 class PostHogTimeout(PostHogUnreachable):
-    """PostHog did not answer in time."""
+    """PostHog did not respond in time."""
 
 
-class PostHogAnswerTooLarge(PostHogError):
-    """PostHog's answer has more bytes than are read."""
+class PostHogResponseTooLarge(PostHogError):
+    """PostHog's response is larger than the maximum size."""

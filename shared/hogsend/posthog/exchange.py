@@ -1,8 +1,8 @@
-"""One HTTP request to PostHog and its answer, limited in time and size.
+"""One HTTP request to PostHog and its response, limited in time and size.
 
-Nothing here retries. `http` must follow no redirect (`hogsend.service.http`): a request carries a
-bearer or a project key. A 307 or 308 within the same origin is followed here; PostHog moves its
-paths by those (contract C1), and proxies add or take away a slash.
+There are no retries. `http` must not follow redirects (`hogsend.service.http`), because requests
+carry a bearer token or a project key. Only a 307 or 308 within the same origin is followed here:
+PostHog moves its paths with these (contract C1), and proxies use them to add or remove a slash.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from http import HTTPStatus
 import httpx
 import msgspec
 
-from hogsend.posthog.answer_body import AnswerTooLarge, read
 from hogsend.posthog.errors import (
-    PostHogAnswerTooLarge,
     PostHogError,
+    PostHogResponseTooLarge,
     PostHogTimeout,
     PostHogUnreachable,
 )
+from hogsend.posthog.response_body import ResponseTooLarge, read
 
 MAX_REDIRECTS = 3
 _REPEATS = frozenset({HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT})
-"""Redirects that ask for the same method and body (RFC 9110, 15.4.8 and 15.4.9)."""
+"""Redirects that keep method and body (RFC 9110, 15.4.8 and 15.4.9)."""
 
 MAX_DETAIL = 200
-"""Characters of a foreign text that are passed on (contract 2.7)."""
+"""Maximum characters of PostHog's text in an error message (contract 2.7)."""
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """An HTTP answer, whatever its status."""
+class Response(msgspec.Struct, frozen=True):
+    """An HTTP response of any status, read completely."""
 
     status: int
     content: bytes
@@ -50,31 +50,31 @@ async def exchange(
     content: bytes | None,
     seconds: float,
     max_bytes: int,
-) -> Answer:
-    """Send one request and read its answer within `seconds`.
+) -> Response:
+    """Send one request and read its response within `seconds`.
 
-    An answer with a redirect is one that leads elsewhere, or one of another kind.
+    The response may be a redirect that is not followed: to another origin, or of another kind.
 
     Raises:
-        PostHogTimeout: the answer was not complete in time.
-        PostHogUnreachable: there was no answer.
-        PostHogAnswerTooLarge: there was one of more than `max_bytes`.
-        PostHogError: there were redirects without end.
+        PostHogTimeout: the response was not complete in time.
+        PostHogUnreachable: there was no response.
+        PostHogResponseTooLarge: the response has more than `max_bytes`.
+        PostHogError: there were more than `MAX_REDIRECTS` redirects.
     """
     try:
         async with asyncio.timeout(seconds):
             return await follow(
                 http, method, url, headers=headers, content=content, max_bytes=max_bytes
             )
-    # Causes are dropped on purpose: the messages of httpx and httpcore can quote a header.
+    # `from None`, because the messages of httpx and httpcore can quote a header.
     except TimeoutError:
         raise PostHogTimeout(f"PostHog did not answer within {seconds:g} s") from None
-    except AnswerTooLarge:
-        raise PostHogAnswerTooLarge("PostHog's answer is too large") from None
+    except ResponseTooLarge:
+        raise PostHogResponseTooLarge("PostHog's answer is too large") from None
     except httpx.TooManyRedirects:
         raise PostHogError(f"PostHog redirects more than {MAX_REDIRECTS} times") from None
     except (httpx.ConnectError, httpx.ProxyError) as error:
-        # Raised before the request is sent, so its message cannot quote it.
+        # Raised before the request is sent, so the message cannot quote a header.
         reason = str(error)[:MAX_DETAIL] or type(error).__name__
         raise PostHogUnreachable(f"PostHog cannot be reached: {reason}") from None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
@@ -90,39 +90,48 @@ async def follow(
     content: bytes | None,
     max_bytes: int,
     reading: Callable[[httpx.Response, int], Awaitable[bytes]] = read,
-) -> Answer:
-    """Send one request, and again to where the answer says, within the origin.
+) -> Response:
+    """Send one request, and follow redirects that keep method and body within the origin.
 
-    For callers that tell its errors apart; the text of some quotes what was sent.
+    Unlike `exchange` it raises the errors of httpx. Their messages may quote the request.
+
+    Args:
+        http: client that does not follow redirects itself.
+        method: method of the request.
+        url: URL of the request.
+        headers: headers of the request.
+        content: body of the request.
+        max_bytes: maximum size of the response, for `reading`.
+        reading: reads the body of a response.
 
     Raises:
-        TooManyRedirects: of httpx, as it raises other errors; so says `ValueError`.
-        AnswerTooLarge: from `reading`, which takes at most `max_bytes` of an answer.
+        TooManyRedirects: of httpx. Its other errors and `ValueError` are raised as well.
+        ResponseTooLarge: raised by `reading`.
     """
     target = url
     for _ in range(MAX_REDIRECTS + 1):
         async with http.stream(
             method, target, headers=dict(headers), content=content, follow_redirects=False
-        ) as answer:
-            body = await reading(answer, max_bytes)
-        following = _within_origin(answer)
-        if following is None:
-            said = answer.headers
-            return Answer(answer.status_code, body, said.get("Retry-After"), said.get("Date"))
-        target = following
-    raise httpx.TooManyRedirects("", request=answer.request)
+        ) as response:
+            body = await reading(response, max_bytes)
+        next_target = _redirect_within_origin(response)
+        if next_target is None:
+            retry_after, date = response.headers.get("Retry-After"), response.headers.get("Date")
+            return Response(response.status_code, body, retry_after, date)
+        target = next_target
+    raise httpx.TooManyRedirects("", request=response.request)
 
 
-def _within_origin(answer: httpx.Response) -> str | None:
-    """Where to send the same request again; None when the answer does not ask for that."""
-    location = answer.headers.get("Location")
-    if answer.status_code not in _REPEATS or not location:
+def _redirect_within_origin(response: httpx.Response) -> str | None:
+    """URL to repeat the request at; None if the response is no redirect that may be followed."""
+    location = response.headers.get("Location")
+    if response.status_code not in _REPEATS or not location:
         return None
-    here = answer.request.url
-    there = here.join(location)
-    if there.userinfo or _origin(there) != _origin(here):
+    url = response.request.url
+    target = url.join(location)
+    if target.userinfo or _origin(target) != _origin(url):
         return None
-    return str(there)
+    return str(target)
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:

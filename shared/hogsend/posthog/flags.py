@@ -1,6 +1,6 @@
-"""PostHog's flag evaluation: `POST {ingestion host}/flags/?v=2` (contract 4.6).
+"""PostHog's flag evaluation API: `POST {ingestion host}/flags/?v=2` (contract 4.6).
 
-PostHog's side is `rust/feature-flags/src/api/`.
+PostHog implements it in `rust/feature-flags/src/api/`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from hogsend.posthog.errors import PostHogError
 from hogsend.posthog.exchange import exchange
 from hogsend.posthog.retry_after import retry_after_seconds
 
-MAX_ANSWER_BYTES = 4 * 1024 * 1024
+MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 EVALUATION_SECONDS = 10.0
 
 _Shape = TypeVar("_Shape")
 
 
 class FlagsRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Body of the request."""
+    """Body of an evaluation request."""
 
     token: str
     distinct_id: str
@@ -32,11 +32,11 @@ class FlagsRequest(msgspec.Struct, frozen=True, kw_only=True):
     person_properties: Properties
     group_properties: dict[str, Properties]
     geoip_disable: bool
-    """Otherwise PostHog would locate every person at this server's address."""
+    """True, or PostHog would take the location of this server for the person's."""
     flag_keys_to_evaluate: list[str] | msgspec.UnsetType = msgspec.UNSET
     evaluation_runtime: Literal["server"] = "server"
-    """Otherwise PostHog, which knows no runtime of our client, leaves out every flag that is for
-    servers alone, also where it is asked for by its key."""
+    """PostHog cannot detect the runtime of this client. Without this field it would omit all flags
+    that are for servers only, even if their keys are requested."""
 
     def __repr__(self) -> str:
         """Hide the person and the key."""
@@ -44,7 +44,7 @@ class FlagsRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """Which flag it is."""
+    """Id, version and payload of a flag."""
 
     id: int | None = None
     version: int | None = None
@@ -58,30 +58,30 @@ class Reason(msgspec.Struct, frozen=True):
 
 
 class EvaluatedFlag(msgspec.Struct, frozen=True):
-    """One flag."""
+    """The evaluation of one flag."""
 
     enabled: bool
     variant: str | None = None
     failed: bool | None = False
-    """PostHog could not evaluate it; its value means nothing."""
+    """Whether PostHog could not evaluate the flag. The other fields are then meaningless."""
     reason: Reason | None = None
     metadata: Metadata = Metadata()
 
     @property
     def value(self) -> bool | str:
-        """The variant, or whether it is on."""
+        """The name of the variant if the flag has one, else whether the flag is on."""
         return self.variant if self.enabled and self.variant else self.enabled
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """The answer, without the parts that cannot be read."""
+    """The response to an evaluation request, without flags that cannot be decoded."""
 
     flags: dict[str, EvaluatedFlag] = {}
     request_id: str | None = None
     unreadable: list[str] = []
-    """Names of flags in a shape that is not known."""
+    """Keys of flags that could not be decoded."""
     limited: bool = False
-    """PostHog evaluates no more flags for this project's quota."""
+    """Whether PostHog evaluated no flags because the project's quota is used up."""
 
 
 class FlagsApi:
@@ -94,32 +94,32 @@ class FlagsApi:
         """Evaluate flags for one person.
 
         Raises:
-            PostHogError: PostHog refused, could not be reached, or did not answer with flags.
+            PostHogError: PostHog refused, could not be reached, or its response has no flags.
         """
-        answer = await exchange(
+        response = await exchange(
             self._http,
             "POST",
             f"{host}/flags/?v=2",
             headers={"Content-Type": "application/json"},
             content=msgspec.json.encode(request),
             seconds=EVALUATION_SECONDS,
-            max_bytes=MAX_ANSWER_BYTES,
+            max_bytes=MAX_RESPONSE_BYTES,
         )
-        if not httpx.codes.is_success(answer.status):
+        if not httpx.codes.is_success(response.status):
             raise PostHogError(
-                f"PostHog answered {answer.status}",
-                answer.status,
-                retry_after=retry_after_seconds(answer.retry_after, datetime.now(UTC)),
+                f"PostHog answered {response.status}",
+                response.status,
+                retry_after=retry_after_seconds(response.retry_after, datetime.now(UTC)),
             )
-        return read_evaluation(answer.content)
+        return read_evaluation(response.content)
 
 
 _ABSENT = msgspec.Raw(b"null")
 _FLAGS_QUOTA = "feature_flags"
 
 
-class _Answer(msgspec.Struct, frozen=True, rename="camel"):
-    """Version 2 of the answer, and what older PostHogs answer with instead of `flags`."""
+class _Body(msgspec.Struct, frozen=True, rename="camel"):
+    """Version 2 of the response body, and the fields of older PostHogs instead of `flags`."""
 
     flags: msgspec.Raw = _ABSENT
     feature_flags: msgspec.Raw = _ABSENT
@@ -129,7 +129,7 @@ class _Answer(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class _Flag(msgspec.Struct, frozen=True):
-    """A flag whose value can be read, whatever else is said about it."""
+    """A flag in the response. Fields besides its value may be malformed."""
 
     enabled: bool
     variant: str | None = None
@@ -139,36 +139,36 @@ class _Flag(msgspec.Struct, frozen=True):
 
 
 def read_evaluation(content: bytes) -> Evaluation:
-    """Read an answer; one odd member costs that member alone.
+    """Decode a response body. A malformed member affects only that member.
 
     Raises:
-        PostHogError: it has no flags at all.
+        PostHogError: the body has no flags.
     """
-    answer = _read(repaired_json(content), _Answer)
-    if answer is None:
+    body = _read(repaired_json(content), _Body)
+    if body is None:
         raise PostHogError("PostHog did not answer with flags")
-    limited = _FLAGS_QUOTA in (_read(answer.quota_limited, list[Any]) or [])
-    found = _flags(answer)
-    if found is None and not limited:
+    limited = _FLAGS_QUOTA in (_read(body.quota_limited, list[Any]) or [])
+    flags = _flags(body)
+    if flags is None and not limited:
         raise PostHogError("PostHog did not answer with flags")
-    found = found or {}
+    flags = flags or {}
     return Evaluation(
-        flags={name: flag for name, flag in found.items() if flag is not None},
-        request_id=_read(answer.request_id, str),
-        unreadable=[name for name, flag in found.items() if flag is None],
+        flags={name: flag for name, flag in flags.items() if flag is not None},
+        request_id=_read(body.request_id, str),
+        unreadable=[name for name, flag in flags.items() if flag is None],
         limited=limited,
     )
 
 
-def _flags(answer: _Answer) -> dict[str, EvaluatedFlag | None] | None:
-    """Read each flag by itself: None for one that cannot be read, and for an answer without any."""
-    flags = _read(answer.flags, dict[str, msgspec.Raw])
+def _flags(body: _Body) -> dict[str, EvaluatedFlag | None] | None:
+    """Decode each flag separately: None for a malformed flag. None if the body has no flags."""
+    flags = _read(body.flags, dict[str, msgspec.Raw])
     if flags is not None:
         return {name: _flag(content) for name, content in flags.items()}
-    values = _read(answer.feature_flags, dict[str, msgspec.Raw])
+    values = _read(body.feature_flags, dict[str, msgspec.Raw])
     if values is None:
         return None
-    payloads = _read(answer.feature_flag_payloads, dict[str, msgspec.Raw]) or {}
+    payloads = _read(body.feature_flag_payloads, dict[str, msgspec.Raw]) or {}
     return {
         name: _older_flag(content, payloads.get(name, _ABSENT)) for name, content in values.items()
     }
@@ -214,7 +214,7 @@ def _payload(content: msgspec.Raw) -> Any:
 
 
 def _read(content: msgspec.Raw | bytes, shape: type[_Shape]) -> _Shape | None:
-    """Read one member; None when it has another shape."""
+    """Decode one member of the body; None if it has another type."""
     try:
         return msgspec.json.decode(content, type=shape)
     except NOT_JSON:

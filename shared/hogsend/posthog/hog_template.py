@@ -1,18 +1,18 @@
-"""PostHog's templates: what it reads in the texts that a destination is given as inputs.
+"""Checks that a text has no template syntax of PostHog, which compiles the inputs of destinations.
 
-Each of them is compiled as the text of a full template string (`posthog/cdp/validation.py`,
-`posthog/hogql/grammar/HogQLLexer.common.g4`): a brace begins an expression, and some characters
-after a backslash stand for others. Not every text can be written so that it comes out as it was:
-escapes are replaced one kind after another.
+PostHog compiles every text input as a template string (`posthog/cdp/validation.py`,
+`posthog/hogql/grammar/HogQLLexer.common.g4`). A brace starts an expression, and a backslash an
+escape. Not every text can be escaped so that the result is the original text, because PostHog
+replaces one kind of escape after another.
 """
 
 from __future__ import annotations
 
 import re
 
-_READ = re.compile(r"\{|\\[abfnrtvx0\\]", re.IGNORECASE)
+_SYNTAX = re.compile(r"\{|\\[abfnrtvx0\\]", re.IGNORECASE)
 
 
 def is_plain(text: str) -> bool:
-    """Whether PostHog sends a text as it was given."""
-    return _READ.search(text) is None
+    """Whether PostHog sends a text unchanged, because it has no expression and no escape."""
+    return _SYNTAX.search(text) is None

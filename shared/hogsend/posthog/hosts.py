@@ -1,4 +1,4 @@
-"""PostHog's two hosts, each derived from the other (contract 1.1)."""
+"""PostHog's hosts for the app and for ingestion, each derived from the other (contract 1.1)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ US_INGESTION_HOST = "https://us.i.posthog.com"
 _INGESTION = re.compile(r"^(https?://[a-z0-9-]+)\.i(\.posthog\.com)(?=[:/?#]|$)", re.IGNORECASE)
 _APP = re.compile(r"^(https?://(?:us|eu))(\.posthog\.com)(?=[:/?#]|$)", re.IGNORECASE)
 _EARLIER = re.compile(r"^(https?://)app(?=\.posthog\.com(?:[:/?#]|$))", re.IGNORECASE)
-"""PostHog Cloud before there was a second region: the US, as PostHog's libraries take it, too."""
+"""PostHog Cloud's host before it had regions. It means the US, as in PostHog's libraries."""
 
 _TOKEN_PATH = re.compile(r"/oauth/token/?$")
 
-_OF_A_PAGE = re.compile(r"/project/|/(?:batch|capture|api|e|flags|decide|array\.js)/?$")
-"""Paths of PostHog that people copy from a browser or an example, in place of its host's."""
+_PAGE_PATH = re.compile(r"/project/|/(?:batch|capture|api|e|flags|decide|array\.js)/?$")
+"""Paths of pages and APIs in URLs that people copy from a browser or an example."""
 
 
 def check_host(url: str) -> None:
-    """Check that a URL is the host of a PostHog, and not of one of its pages.
+    """Check that a URL is the base URL of a PostHog, not the URL of one of its pages.
 
     Raises:
-        ValueError: it is not; the message says what to write, and repeats nothing of it.
+        ValueError: it is not. The message says what to write, and does not repeat the URL.
     """
     parts = urlsplit(url)
     if (parts.hostname or "").removesuffix(".").endswith(".posthog.com"):
@@ -35,15 +35,15 @@ def check_host(url: str) -> None:
             raise ValueError("PostHog Cloud must be called by https, as it is sent keys")
         if parts.path.strip("/"):
             raise ValueError("PostHog Cloud is at no path; remove everything after the host")
-    if _OF_A_PAGE.search(parts.path):
+    if _PAGE_PATH.search(parts.path):
         raise ValueError("it is the address of one of PostHog's pages; remove the page's path")
 
 
 def private_host(ingestion_host: str) -> str:
     """Derive the app host from an ingestion host: PostHog Cloud's `.i` label is removed.
 
-    A host other than `<label>.i.posthog.com` and `app.posthog.com` is returned unchanged but for
-    trailing slashes.
+    A host other than `<label>.i.posthog.com` and `app.posthog.com` is returned unchanged, except
+    that trailing slashes are removed.
     """
     return _INGESTION.sub(r"\1\2", _EARLIER.sub(r"\1us", ingestion_host)).rstrip("/")
 
@@ -51,29 +51,29 @@ def private_host(ingestion_host: str) -> str:
 def ingestion_host(private: str) -> str:
     """Derive the ingestion host from an app host: PostHog Cloud's `.i` label is added.
 
-    A host other than `us`, `eu` and `app` of `posthog.com` is returned unchanged but for trailing
-    slashes.
+    A host other than `us`, `eu` and `app` of `posthog.com` is returned unchanged, except that
+    trailing slashes are removed.
     """
     return _APP.sub(r"\1.i\2", _EARLIER.sub(r"\1us", private)).rstrip("/")
 
 
 def host_of_token_endpoint(token_endpoint: str) -> str:
-    """Derive a PostHog's host from where it gives tokens, a path that it is below included.
+    """Derive PostHog's base URL from its token endpoint, with the path prefix of a proxy if any.
 
-    Of another path than PostHog's only the origin is taken.
+    If the path is not that of PostHog's token endpoint, only the origin is returned.
     """
     parts = urlsplit(token_endpoint)
-    below = _TOKEN_PATH.sub("", parts.path) if _TOKEN_PATH.search(parts.path) else ""
-    return f"{parts.scheme}://{parts.netloc}{below}"
+    prefix = _TOKEN_PATH.sub("", parts.path) if _TOKEN_PATH.search(parts.path) else ""
+    return f"{parts.scheme}://{parts.netloc}{prefix}"
 
 
-def same_host(one: str, other: str) -> bool:
-    """Whether two URLs of hosts are one PostHog, however they are written."""
+def same_host(first: str, second: str) -> bool:
+    """Whether two base URLs are of the same PostHog, compared by origin and path."""
     try:
-        return _place(one) == _place(other)
+        return _origin_and_path(first) == _origin_and_path(second)
     except ValueError:
-        return one == other
+        return first == second
 
 
-def _place(url: str) -> tuple[Origin, str]:
+def _origin_and_path(url: str) -> tuple[Origin, str]:
     return origin(url), urlsplit(url).path.rstrip("/")

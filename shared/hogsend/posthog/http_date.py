@@ -1,4 +1,4 @@
-"""Dates in headers of answers (RFC 9110, 5.6.7), read without trust."""
+"""Parses dates in HTTP headers (RFC 9110, 5.6.7), which may contain anything."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from email.utils import parsedate_to_datetime
 
 
 def read_http_date(header: str) -> datetime | None:
-    """The moment, in UTC where it names no zone; None for what is not a date."""
+    """Parse a date. A date without a time zone is in UTC. None if the text is no date."""
     try:
         moment = parsedate_to_datetime(header)
-    # A date out of range is an OverflowError, whichever of its numbers is too large.
+    # Python raises OverflowError for a date out of range.
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -1,7 +1,6 @@
-"""Reading a PostHog's answer to OAuth discovery (RFC 8414; contract 3.2 and C9).
+"""Evaluates PostHog's response to OAuth discovery (RFC 8414; contract 3.2 and C9).
 
-What asks for it is elsewhere: the command line on the operator's machine, or the credentials
-service.
+The request is sent by the command line on the operator's machine, or by the service `credentials`.
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 SUCCESS = range(200, 300)
 HTML = frozenset({"text/html", "application/xhtml+xml"})
 _LOGIN = re.compile(r"(?i)(^|/)(log-?in|sign-?in|sso|saml|auth|preflight|setup)(/|$)")
-"""A path that asks a person to log in."""
+"""Matches the path of a login page."""
 
 
 class NoOAuthServer(Exception):
-    """There is no OAuth server; the message says what it answered instead."""
+    """The host has no OAuth server. The message states the response."""
 
 
 class NoClientDocuments(Exception):
-    """There is one that knows no client by the address of its document (CIMD); says which."""
+    """The OAuth server does not support client documents (CIMD). The message names the server."""
 
 
 class DiscoveryFailed(Exception):
-    """There may be one, and this is not how it is found; the message says why."""
+    """Discovery failed, although there may be an OAuth server. The message states why."""
 
 
 class Endpoints(msgspec.Struct, frozen=True):
-    """The fields of the discovery document that are needed, under OAuth's names."""
+    """The discovery document, as far as it is used, with OAuth's field names."""
 
     issuer: str
     authorization_endpoint: str
@@ -48,35 +47,36 @@ class Endpoints(msgspec.Struct, frozen=True):
     client_id_metadata_document_supported: Any = None
 
     @property
-    def takes_client_documents(self) -> bool:
-        """Whether a client may be named by the address of its document, as far as it is said.
+    def accepts_client_documents(self) -> bool:
+        """Whether the server probably accepts the URL of a client document as client id (CIMD).
 
-        PostHog says how clients register since PostHog/posthog#44485, and that it takes documents
-        since PostHog/posthog#52324. Who says neither is not one of the versions in between.
+        PostHog's document has `registration_endpoint` since PostHog/posthog#44485, and states its
+        support of CIMD since PostHog/posthog#52324. Versions in between do not support it. A
+        document with neither field is not from one of these versions.
         """
         if self.client_id_metadata_document_supported is None:
             return self.registration_endpoint is None
         return self.client_id_metadata_document_supported is True
 
 
-class Discovered(msgspec.Struct, frozen=True):
-    """What was answered at `url`."""
+class DiscoveryResponse(msgspec.Struct, frozen=True):
+    """The response to a discovery request to `url`."""
 
     url: str
     status: int
     content: bytes
     content_type: str = ""
     location: str = ""
-    """Where it redirects to, as the header says it."""
+    """The header `Location`, which may be relative."""
 
     @property
     def is_redirect(self) -> bool:
-        """Whether it names another place."""
+        """Whether the response is a redirect with a location."""
         return self.status in REDIRECTS and bool(self.location)
 
     @property
     def target(self) -> str:
-        """Where a redirect leads, as an absolute URL; empty when it names nothing that is one."""
+        """Target of a redirect as an absolute URL; empty if the location is no URL."""
         try:
             return urljoin(self.url, self.location.strip())
         except ValueError:
@@ -84,47 +84,46 @@ class Discovered(msgspec.Struct, frozen=True):
 
     @property
     def with_slash(self) -> str | None:
-        """The same path with a slash, where the answer leads there: the one redirect to follow."""
+        """Target of a redirect that only adds a slash, which may be followed; else None."""
         slashed = f"{self.url}/"
         return slashed if self.is_redirect and self.target == slashed else None
 
 
-def read_endpoints(answer: Discovered) -> Endpoints:
-    """Read the endpoints from an answer.
+def read_endpoints(response: DiscoveryResponse) -> Endpoints:
+    """Read the endpoints from a response.
 
     Raises:
-        NoOAuthServer: there is no such document.
-        DiscoveryFailed: the answer is none that can be used.
+        NoOAuthServer: the host has no discovery document.
+        DiscoveryFailed: the response cannot be used.
     """
-    url = answer.url
-    if answer.status in NO_SUCH_DOCUMENT:
-        raise NoOAuthServer(f"{url} answered {answer.status}")
-    if answer.is_redirect:
-        if _is_page(url, answer.target):
-            # PostHog sends every path that it does not know to its login page.
-            raise NoOAuthServer(f"{url} leads to {answer.target.partition('?')[0]}")
+    url = response.url
+    if response.status in NO_SUCH_DOCUMENT:
+        raise NoOAuthServer(f"{url} answered {response.status}")
+    if response.is_redirect:
+        if _is_page(url, response.target):
+            # PostHog redirects every unknown path to its login page.
+            raise NoOAuthServer(f"{url} leads to {response.target.partition('?')[0]}")
         raise DiscoveryFailed(
-            f"{url} answered {answer.status} and redirects to "
-            f"{answer.target or 'nothing'}; give PostHog's app host itself"
+            f"{url} answered {response.status} and redirects to "
+            f"{response.target or 'nothing'}; give PostHog's app host itself"
         )
-    if answer.status not in SUCCESS:
-        raise DiscoveryFailed(f"{url} answered {answer.status}")
-    if _is_html(answer):
+    if response.status not in SUCCESS:
+        raise DiscoveryFailed(f"{url} answered {response.status}")
+    if _is_html(response):
         raise NoOAuthServer(f"{url} answered with an HTML page")
     try:
-        return msgspec.json.decode(answer.content, type=Endpoints)
+        return msgspec.json.decode(response.content, type=Endpoints)
     except NOT_JSON as error:
         raise DiscoveryFailed(f"{url} answered with a malformed document ({error})") from None
 
 
 def check_client_documents(endpoints: Endpoints) -> None:
-    """Require that the server takes a client document such as ours.
+    """Check that the server accepts client documents (CIMD).
 
     Raises:
-        NoClientDocuments: it does not, so its consent page would be an error, which is not seen
-        here.
+        NoClientDocuments: it does not. Its consent page would show an error in the browser only.
     """
-    if not endpoints.takes_client_documents:
+    if not endpoints.accepts_client_documents:
         raise NoClientDocuments(
             f"the OAuth server of {endpoints.issuer} takes no client documents (CIMD), as PostHog "
             "did before 2026-03-25"
@@ -132,15 +131,15 @@ def check_client_documents(endpoints: Endpoints) -> None:
 
 
 def check_endpoint(name: str, url: str, is_named: Callable[[str], bool]) -> None:
-    """Require that an endpoint is safe: code, verifier and refresh token are sent there.
+    """Check that an endpoint is safe: code, verifier and refresh token are sent to it.
 
     Args:
-        name: the field it comes from.
-        url: the endpoint.
-        is_named: whether the operator named the host of a URL, so that it may be without TLS.
+        name: name of the endpoint's field, for the message.
+        url: URL of the endpoint.
+        is_named: whether the operator configured the host of a URL, so that it may be without TLS.
 
     Raises:
-        DiscoveryFailed: it is not.
+        DiscoveryFailed: the endpoint is not safe.
     """
     scheme = url.partition(":")[0].lower()
     if not is_absolute_url(url) or not (
@@ -154,27 +153,27 @@ def check_endpoint(name: str, url: str, is_named: Callable[[str], bool]) -> None
         raise DiscoveryFailed(f"its {name} must not carry a user or password")
 
 
-def same_origin(one: str, other: str) -> bool:
+def same_origin(first: str, second: str) -> bool:
     """Whether two URLs have the same scheme, host and port; False for text that is not a URL."""
     try:
-        return origin(one) == origin(other)
+        return origin(first) == origin(second)
     except ValueError:
         return False
 
 
 def _is_page(url: str, target: str) -> bool:
-    """Whether a redirect leads to a page for people, not to where the document is."""
+    """Whether a redirect leads to a page for people, not to the document at another URL."""
     try:
-        here, there = urlsplit(url), urlsplit(target)
-        same_host = here.hostname == there.hostname
+        source, destination = urlsplit(url), urlsplit(target)
+        same_host = source.hostname == destination.hostname
     except ValueError:
         return False
-    if there.path.rstrip("/").endswith(PATH):
+    if destination.path.rstrip("/").endswith(PATH):
         return False
-    return same_host or _LOGIN.search(there.path) is not None
+    return same_host or _LOGIN.search(destination.path) is not None
 
 
-def _is_html(answer: Discovered) -> bool:
-    kind = answer.content_type.partition(";")[0].strip().lower()
-    start = answer.content[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
-    return kind in HTML or start.startswith(b"<")
+def _is_html(response: DiscoveryResponse) -> bool:
+    media_type = response.content_type.partition(";")[0].strip().lower()
+    start = response.content[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
+    return media_type in HTML or start.startswith(b"<")

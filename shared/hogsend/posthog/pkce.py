@@ -1,4 +1,4 @@
-"""PKCE and state, which bind the answer in the browser to the run that asked (RFC 7636)."""
+"""PKCE and state, which bind PostHog's redirect to the authorization that started it (RFC 7636)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATE_BYTES = 16
 
 @dataclass(frozen=True)
 class PkceSession:
-    """The verifier and state of one run; neither is part of `repr`."""
+    """The verifier and state of one authorization; its `repr` hides both."""
 
     verifier: str = field(default_factory=lambda: secrets.token_urlsafe(VERIFIER_BYTES), repr=False)
     state: str = field(default_factory=lambda: secrets.token_urlsafe(STATE_BYTES), repr=False)
@@ -29,9 +29,9 @@ class PkceSession:
 
 
 def authorize_url(endpoint: str, *, client_id: str, redirect_uri: str, session: PkceSession) -> str:
-    """Build the address of the consent page (contract 3.3).
+    """Build the URL of the consent page (contract 3.3).
 
-    The parameters that `endpoint` already has are kept.
+    Parameters that `endpoint` already has are kept.
     """
     parts = urlsplit(endpoint)
     parameters = {

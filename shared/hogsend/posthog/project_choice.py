@@ -1,7 +1,7 @@
-"""Which PostHog project is used, and what to say when it is not one the grant covers (C2).
+"""Chooses the PostHog project, and explains a project that the grant does not cover (C2).
 
-`@current` is the project that the user last opened in PostHog's pages, so it is asked only when
-nothing else says which project is meant.
+PostHog's `@current` is the project that the user opened last in the browser, so it is the last
+resort.
 """
 
 from __future__ import annotations
@@ -17,58 +17,58 @@ from hogsend.posthog.errors import PostHogError
 from hogsend.posthog.hosts import same_host
 
 DENIED = frozenset({403, 404})
-"""Statuses with which PostHog answers for a project that a bearer does not reach."""
+"""Statuses of PostHog's responses for a project that the bearer token has no access to."""
 
-_OF_THE_PROJECT = re.compile(r"access to the (requested )?project", re.IGNORECASE)
-_OF_A_SCOPE = re.compile(r"scope", re.IGNORECASE)
-"""What a 403 is about, in PostHog's words (posthog/permissions.py)."""
+_PROJECT_DETAIL = re.compile(r"access to the (requested )?project", re.IGNORECASE)
+_SCOPE_DETAIL = re.compile(r"scope", re.IGNORECASE)
+"""Match the cause of a 403 in PostHog's `detail` (posthog/permissions.py)."""
 
-Source = Literal["POSTHOG_PROJECT_ID", "grant", "asked", "provisioned", "current"]
+Source = Literal["POSTHOG_PROJECT_ID", "grant", "requested", "provisioned", "current"]
 
 
 class ProjectChoice(msgspec.Struct, frozen=True):
-    """A project, and why it is this one."""
+    """The chosen project and the source of the choice, with messages about problems."""
 
     id: str | None
-    """None leaves it to PostHog, which then means `@current`."""
+    """None means PostHog's `@current`."""
     source: Source
     covered: list[str] = []
-    """Projects the grant is restricted to; empty for a grant that is not."""
+    """Projects that the grant is restricted to; empty without a restriction."""
 
     @property
     def is_covered(self) -> bool:
-        """Whether the grant reaches it, as far as the grant says."""
+        """Whether the grant's restriction, if any, includes the project."""
         return not self.covered or self.id in self.covered
 
     @property
     def mismatch(self) -> str:
-        """What differs, in one sentence; only for a choice that is not covered."""
+        """The problem of a project that is not covered, in one sentence."""
         projects = _listed(self.covered)
         if self.id is None:
             return f"The grant covers {projects}, and PostHog's current project may be another one."
-        named = {
+        chosen = {
             "POSTHOG_PROJECT_ID": f"POSTHOG_PROJECT_ID is {self.id}",
             "provisioned": f"The destination was provisioned in project {self.id}",
         }.get(self.source, f"The project is {self.id}")
-        return f"{named}, but the grant covers {projects}."
+        return f"{chosen}, but the grant covers {projects}."
 
     @property
     def remedy(self) -> str:
-        """What to do about a mismatch."""
-        wanted = self.id if self.id is not None else "that is meant"
+        """How to solve a mismatch."""
+        project = self.id if self.id is not None else "that is meant"
         return (
             f"Set POSTHOG_PROJECT_ID to {' or '.join(self.covered)}, or run "
-            f"`hogsend connect posthog` again and choose the project {wanted}."
+            f"`hogsend connect posthog` again and choose the project {project}."
         )
 
     @property
-    def gone(self) -> str:
-        """What it means that PostHog does not find it, in one sentence."""
+    def missing(self) -> str:
+        """The problem of a project that PostHog does not find, in one sentence."""
         return f"Project {self.id} is gone or out of reach."
 
     @property
-    def when_gone(self) -> str:
-        """What to do then: what decided for it decides for another one."""
+    def missing_remedy(self) -> str:
+        """How to choose another project than a missing one; depends on the source of the choice."""
         match self.source:
             case "POSTHOG_PROJECT_ID":
                 return (
@@ -82,24 +82,25 @@ class ProjectChoice(msgspec.Struct, frozen=True):
             "POSTHOG_PROJECT_ID to its id."
         )
 
-    def when_refused(self, error: PostHogError, else_scopes: str = "") -> str | None:
-        """What to do about a refusal that is of the project, or may be; None for another one.
+    def refusal_remedy(self, error: PostHogError, scope_remedy: str = "") -> str | None:
+        """How to solve a refusal whose cause is, or may be, the project; None for another cause.
 
         Args:
             error: the refusal.
-            else_scopes: what to do if it is of a scope after all, where PostHog does not say.
+            scope_remedy: how to solve a missing scope. It is appended if PostHog's response leaves
+                open whether the project or a scope is the cause.
         """
         if error.status != HTTPStatus.FORBIDDEN:
             return None
-        is_of_the_project = _OF_THE_PROJECT.search(error.detail) is not None
-        if self.source == "current" and not _OF_A_SCOPE.search(error.detail):
-            to_choose = (
+        is_about_project = _PROJECT_DETAIL.search(error.detail) is not None
+        if self.source == "current" and not _SCOPE_DETAIL.search(error.detail):
+            choose = (
                 "Set POSTHOG_PROJECT_ID to the id in your PostHog project's URL: while it is "
                 "unset, it is the project that was opened last in PostHog, which the credential "
                 "may not reach."
             )
-            return to_choose if is_of_the_project else f"{to_choose} {else_scopes}".rstrip()
-        if not is_of_the_project:
+            return choose if is_about_project else f"{choose} {scope_remedy}".rstrip()
+        if not is_about_project:
             return None
         return (
             "The credential does not reach the project: set POSTHOG_PROJECT_ID to the id of one "
@@ -109,15 +110,15 @@ class ProjectChoice(msgspec.Struct, frozen=True):
 
 
 def choose_project(
-    configured: str | None, bearer: TokenReply, host: str, asked: str | None = None
+    configured: str | None, bearer: TokenReply, host: str, requested: str | None = None
 ) -> ProjectChoice:
     """Choose the project for requests to `host`.
 
     Args:
         configured: `POSTHOG_PROJECT_ID`.
-        bearer: what the requests will carry; it knows the grant's projects and the stored one.
-        host: private host without a trailing slash. A stored project belongs to one host.
-        asked: the project an operator chose for this request, among those of the grant.
+        bearer: the token of the requests, with the grant's projects and the provisioned one.
+        host: private host without a trailing slash. A provisioned project belongs to one host.
+        requested: the project that the operator chose for this request.
     """
     covered = list(dict.fromkeys(str(project) for project in bearer.scoped_teams))
     stored = bearer.provisioned_project
@@ -125,8 +126,8 @@ def choose_project(
         return ProjectChoice(configured, "POSTHOG_PROJECT_ID", covered)
     if len(covered) == 1:
         return ProjectChoice(covered[0], "grant", covered)
-    if asked is not None:
-        return ProjectChoice(asked, "asked", covered)
+    if requested is not None:
+        return ProjectChoice(requested, "requested", covered)
     if stored is not None and same_host(stored.private_host, host):
         return ProjectChoice(stored.id, "provisioned", covered)
     return ProjectChoice(None, "current", covered)

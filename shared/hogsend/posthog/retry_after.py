@@ -1,4 +1,4 @@
-"""The `Retry-After` header of an answer (RFC 9110, 10.2.3), read without trust."""
+"""Parses the header `Retry-After` (RFC 9110, 10.2.3), which may contain anything."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from hogsend.posthog.http_date import read_http_date
 
 MAX_SECONDS = 3600.0
-"""The longest wait that is believed: proxies send dates of another century."""
+"""Upper limit of a wait in seconds. Some proxies send dates of another century."""
 
 _DELAY = re.compile(r"[0-9]+(\.[0-9]+)?")
 
@@ -16,7 +16,7 @@ _DELAY = re.compile(r"[0-9]+(\.[0-9]+)?")
 def retry_after_seconds(header: str | None, now: datetime) -> float | None:
     """Seconds to wait from `now`, between 0 and `MAX_SECONDS`.
 
-    None for a header that is absent or makes no sense: negative, not a date, or several values.
+    None for a missing or malformed header: a negative number, no date, or several values.
     """
     text = (header or "").strip()
     if _DELAY.fullmatch(text):

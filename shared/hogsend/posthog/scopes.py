@@ -1,4 +1,4 @@
-"""The OAuth scopes Hogsend asks PostHog for, in their canonical order (spec 3.1)."""
+"""The OAuth scopes that Hogsend requests from PostHog, in their canonical order (spec 3.1)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def missing(granted: Iterable[str]) -> list[str]:
 
     In PostHog a write scope implies the read scope of the same resource.
     """
-    held = set(granted)
+    scopes = set(granted)
     return [
         scope
         for scope in SCOPES
-        if scope not in held
-        and not (scope.endswith(":read") and f"{scope.removesuffix('read')}write" in held)
+        if scope not in scopes
+        and not (scope.endswith(":read") and f"{scope.removesuffix('read')}write" in scopes)
     ]

@@ -1,7 +1,7 @@
-"""Keys that PostHog signs webhooks with, by Standard Webhooks (https://www.standardwebhooks.com).
+"""Signing secrets of Standard Webhooks (https://www.standardwebhooks.com), as PostHog uses them.
 
-PostHog's webhook template signs where its input `signing_secret` is set (PostHog/posthog#90307,
-nodejs/src/cdp/utils/standard-webhooks.ts).
+PostHog's webhook template signs deliveries if its input `signing_secret` is set
+(PostHog/posthog#90307, nodejs/src/cdp/utils/standard-webhooks.ts).
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import hashlib
 import secrets
 
 PREFIX = "whsec_"
-FEWEST_KEY_BYTES = 24
-"""PostHog signs with no shorter key."""
+MIN_KEY_BYTES = 24
+"""Minimum length of a key: PostHog does not sign with a shorter one."""
 KEY_BYTES = 32
+"""Length of a minted key."""
 KEY_ID_HEADER = "x-hogsend-signing-key"
-"""Header of a destination that says which key it signs with: PostHog shows no secret again."""
+"""Header of a destination with the id of its signing key. PostHog's API does not return the key."""
 _ID_DIGITS = 16
 
 
@@ -29,24 +30,24 @@ def key_of(secret: str) -> bytes:
     """Decode a signing secret: base64, with or without `whsec_`.
 
     Raises:
-        ValueError: it is none; repeats no part of it.
+        ValueError: it is no signing secret. The message does not repeat it.
     """
     try:
         key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
     except (binascii.Error, ValueError):
         key = b""
-    if len(key) < FEWEST_KEY_BYTES:
+    if len(key) < MIN_KEY_BYTES:
         raise ValueError(
-            f"a signing secret is base64 of at least {FEWEST_KEY_BYTES} bytes, with or without "
+            f"a signing secret is base64 of at least {MIN_KEY_BYTES} bytes, with or without "
             f"{PREFIX}: make one with `openssl rand -base64 32`"
         )
     return key
 
 
 def key_id(secret: str) -> str:
-    """Name a key without telling it: the beginning of its SHA-256.
+    """Identify a key without revealing it: the beginning of its SHA-256, in hex.
 
     Raises:
-        ValueError: the secret is none.
+        ValueError: it is no signing secret.
     """
     return hashlib.sha256(key_of(secret)).hexdigest()[:_ID_DIGITS]

@@ -1,4 +1,4 @@
-"""How long an access token lives: `expires_in` of a token endpoint (RFC 6749, 5.1)."""
+"""The lifetime of an access token: `expires_in` of a token endpoint (RFC 6749, 5.1)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import msgspec
 from hogsend.contract.json_text import NOT_JSON
 
 DEFAULT_LIFETIME = timedelta(hours=1)
-"""Assumed when the endpoint does not say, which RFC 6749 allows."""
+"""Lifetime of a token without `expires_in`, which RFC 6749 allows."""
 MAX_LIFETIME = timedelta(days=365)
-"""The longest that is believed."""
+"""Upper limit of a lifetime."""
 
 
 def token_lifetime(expires_in: msgspec.Raw | None) -> timedelta:
-    """Read `expires_in`, in seconds; a number in a string is a number.
+    """Decode `expires_in`, a number of seconds, which may be in a string.
 
-    Nonsense is taken as absent, never as a failure: the answer that carries it holds the only
-    refresh token that still works. Zero and less is a token that has ended.
+    A malformed value counts as missing. It must not be an error, because the same response contains
+    the only refresh token that still works. Zero or less means that the token has expired.
     """
     try:
         seconds = msgspec.json.decode(expires_in or b"null", type=float, strict=False)

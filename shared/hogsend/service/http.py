@@ -17,7 +17,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from hogsend.posthog.answer_body import ACCEPTED
+from hogsend.posthog.response_body import ACCEPTED
 from hogsend.service import metrics
 from hogsend.service.http_pool import keep_usable
 from hogsend.service.proxies import Proxies

@@ -13,8 +13,8 @@ import pytest
 
 from hogsend.contract.json_text import MAX_DEPTH
 from hogsend.posthog.api import PostHogError, Projects, Transport, queries, transport
-from hogsend.posthog.api.queries import Queries, Slice
-from hogsend.posthog.errors import PostHogAnswerTooLarge
+from hogsend.posthog.api.queries import EventRange, Queries
+from hogsend.posthog.errors import PostHogResponseTooLarge
 from hogsend.service.http import http_client
 from tests.integration.harness import LOOPBACK
 from tests.posthog_recorder import Recorded, Recorder, posthog_recorder
@@ -120,7 +120,7 @@ async def test_a_slow_answer_is_given_up(http: httpx.AsyncClient, posthog: Recor
 async def test_an_endless_answer_is_given_up(
     http: httpx.AsyncClient, posthog: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(transport, "MAX_RESPONSE_BYTES", 1000)
     posthog.refuse("GET", "/api/x/", 200, ["x"] * 1000)
     assert "too large" in str(await refused(http, posthog))
 
@@ -133,23 +133,23 @@ async def test_a_past_events_properties_that_would_cost_much_are_left_out(
     posthog.refuse("POST", "/api/.*", 200, {"results": [row]})
     noon = datetime(2026, 1, 1, tzinfo=UTC)
     api = Transport(http, posthog.url, "pha_a")
-    (event,) = (await Queries(api, "1").page(Slice(since=noon, until=noon), 1)).events
+    (event,) = (await Queries(api, "1").page(EventRange(since=noon, until=noon), 1)).events
     assert (event.properties, event.person_properties) == ({}, {"plan": "free"})
 
 
 async def test_only_a_page_of_events_may_be_large(
     http: httpx.AsyncClient, posthog: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(transport, "MAX_RESPONSE_BYTES", 1000)
     row = ["0199", "opened", "u_1", "2026-01-01T00:00:00Z", "{}", json.dumps({"text": "x" * 2000})]
     posthog.refuse("POST", "/api/.*", 200, {"results": [row]})
     api = Transport(http, posthog.url, "pha_a")
     noon = datetime(2026, 1, 1, tzinfo=UTC)
-    page = await Queries(api, "1").page(Slice(since=noon, until=noon), 1)
+    page = await Queries(api, "1").page(EventRange(since=noon, until=noon), 1)
     assert [event.uuid for event in page.events] == ["0199"]
-    monkeypatch.setattr(queries, "MAX_ANSWER_BYTES", 1000)
-    with pytest.raises(PostHogAnswerTooLarge):
-        await Queries(api, "1").page(Slice(since=noon, until=noon), 1)
+    monkeypatch.setattr(queries, "MAX_RESPONSE_BYTES", 1000)
+    with pytest.raises(PostHogResponseTooLarge):
+        await Queries(api, "1").page(EventRange(since=noon, until=noon), 1)
 
 
 async def test_properties_of_an_event_nested_too_deeply_are_left_out(
@@ -159,7 +159,7 @@ async def test_properties_of_an_event_nested_too_deeply_are_left_out(
     row = ["0199", "opened", "u_1", "2026-01-01T00:00:00Z", deep, '{"plan":"pro"}']
     posthog.refuse("POST", "/api/.*", 200, {"results": [row]})
     api = Queries(Transport(http, posthog.url, "pha_a"), "1")
-    (event,) = (await api.page(Slice(since=NOON, until=NOON), 1)).events
+    (event,) = (await api.page(EventRange(since=NOON, until=NOON), 1)).events
     assert (event.properties, event.person_properties) == ({}, {"plan": "pro"})
 
 
@@ -172,7 +172,7 @@ async def test_the_place_of_the_next_event_is_read_without_the_event(
 ) -> None:
     posthog.refuse("POST", "/api/.*", 200, {"results": rows})
     api = Queries(Transport(http, posthog.url, "pha_a"), "1")
-    assert await api.next_position(Slice(since=NOON, until=NOON)) == found
+    assert await api.next_position(EventRange(since=NOON, until=NOON)) == found
 
 
 @pytest.mark.parametrize("row", [None, [], ["0199"], ["soon", "0199"], ["2026-01-01", ""]])
@@ -182,7 +182,7 @@ async def test_an_odd_place_of_the_next_event_is_an_error(
     posthog.refuse("POST", "/api/.*", 200, {"results": [row]})
     api = Queries(Transport(http, posthog.url, "pha_a"), "1")
     with pytest.raises(PostHogError, match="not the place of an event"):
-        await api.next_position(Slice(since=NOON, until=NOON))
+        await api.next_position(EventRange(since=NOON, until=NOON))
 
 
 async def test_odd_ids_stay_one_path_segment(http: httpx.AsyncClient, posthog: Recorder) -> None:

@@ -359,7 +359,7 @@ async def test_an_error_page_with_a_nul_is_kept_as_the_reason(
 async def test_an_event_that_is_too_large_by_itself_is_left_out(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queries, "MAX_ANSWER_BYTES", 10_000)
+    monkeypatch.setattr(queries, "MAX_RESPONSE_BYTES", 10_000)
     monkeypatch.setattr(runner, "PAGE_EVENTS", 4)
     monkeypatch.setattr(runner, "FAILED_SECONDS", 0.0)
     huge = "0199b000-0000-7000-8000-000000000001"

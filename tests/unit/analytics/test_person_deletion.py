@@ -11,7 +11,7 @@ import pytest
 
 from hogsend.contract.errors import Unavailable
 from hogsend.posthog.api import Persons, PostHogError, Transport
-from hogsend.posthog.api.persons import DELETED_AT_ONCE
+from hogsend.posthog.api.persons import MAX_IDS_PER_DELETION
 from sandbox.app import app_of
 from sandbox.instance import Instance
 from sandbox.options import Options
@@ -98,7 +98,7 @@ async def test_who_asks_after_a_deletion_gets_no_answer_from_before() -> None:
 @on_virtual_time
 async def test_more_ids_than_posthog_takes_go_in_several_requests() -> None:
     world = reading()
-    await deletion.delete(world.persons, [f"u_{n}" for n in range(DELETED_AT_ONCE + 1)])
+    await deletion.delete(world.persons, [f"u_{n}" for n in range(MAX_IDS_PER_DELETION + 1)])
     assert world.posthog.paths.count(DELETION) == 2
 
 
@@ -140,7 +140,7 @@ async def test_persons_that_posthog_could_not_delete_are_a_refusal_although_it_a
     )
     persons = Persons(Transport(http, HOST, "pha_a"), "4242")
     with pytest.raises(PostHogError) as refused:
-        await persons.delete([f"u_{n}" for n in range(DELETED_AT_ONCE + 1)])
+        await persons.delete([f"u_{n}" for n in range(MAX_IDS_PER_DELETION + 1)])
     assert said in refused.value.detail
     assert refused.value.status == 202
     assert answers == [], "the others were to be deleted all the same"

@@ -81,7 +81,7 @@ async def test_an_answer_that_takes_too_long_is_a_timeout() -> None:
         await exchange(http, "GET", HOST, headers={}, content=None, seconds=0.01, max_bytes=10)
     with pytest.raises(CaptureError, match=r"^Timeout after 10ms$") as raised:
         await CaptureApi(http, seconds=0.01).send(HOST, KEY, [b"{}"])
-    assert raised.value.may_pass
+    assert raised.value.is_retryable
 
 
 async def capture(http: httpx.AsyncClient) -> None:
@@ -102,7 +102,7 @@ async def test_an_address_that_may_not_be_called_is_named_with_the_setting(
 
 
 @pytest.mark.parametrize(
-    ("status", "may_pass", "about_content"),
+    ("status", "is_retryable", "about_content"),
     [
         (400, False, True),
         (401, False, False),
@@ -113,13 +113,13 @@ async def test_an_address_that_may_not_be_called_is_named_with_the_setting(
     ],
 )
 async def test_a_refused_batch_says_whether_it_may_pass_later(
-    status: int, may_pass: bool, about_content: bool
+    status: int, is_retryable: bool, about_content: bool
 ) -> None:
     answer = httpx.Response(status, text=f"no {KEY}", headers={"Retry-After": "7"})
     with pytest.raises(CaptureError) as raised:
         await capture(answering(answer))
     error = raised.value
-    assert (error.may_pass, error.is_about_content) == (may_pass, about_content)
+    assert (error.is_retryable, error.is_about_content) == (is_retryable, about_content)
     assert (error.status, error.retry_after) == (status, 7.0)
     assert str(error) == f"HTTP {status}: no ***"
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hogsend.posthog.api import HogFunctions, Listed, Transport
+from hogsend.posthog.api import FunctionSummary, HogFunctions, Transport
 from hogsend.posthog.api.hog_functions import MAX_PAGES
 from hogsend.posthog.errors import PostHogError
 from tests.destinations import compliant
@@ -34,7 +34,7 @@ async def test_all_pages_are_read_in_order(posthog: Recorder) -> None:
     for number in range(5):
         posthog.add(f"fn{number}", name=f"name {number}")
     listed = await functions(posthog).destinations()
-    assert listed == [Listed(f"fn{number}", f"name {number}") for number in range(5)]
+    assert listed == [FunctionSummary(f"fn{number}", f"name {number}") for number in range(5)]
     assert posthog.lines() == [LIST, f"{LIST}&offset=2", f"{LIST}&offset=4"]
 
 
@@ -72,7 +72,7 @@ async def test_the_next_page_is_asked_for_on_our_own_host(posthog: Recorder) -> 
 )
 def test_of_a_next_page_only_path_and_query_are_used(following: str, path: str) -> None:
     transport = Transport(httpx.AsyncClient(), "https://posthog.example/prefix/", "pha_a")
-    assert transport.own_path(following) == path
+    assert transport.path_on_host(following) == path
 
 
 async def test_a_next_page_that_is_not_a_url_is_an_error(posthog: Recorder) -> None:
@@ -98,7 +98,10 @@ async def test_odd_entries_are_passed_over(posthog: Recorder) -> None:
         {"id": "fn", "type": None, "name": "kept"},
     ]
     posthog.refuse("GET", r"hog_functions/\?", 200, {"results": entries})
-    assert await functions(posthog).destinations() == [Listed("7", ""), Listed("fn", "kept")]
+    assert await functions(posthog).destinations() == [
+        FunctionSummary("7", ""),
+        FunctionSummary("fn", "kept"),
+    ]
 
 
 @pytest.mark.parametrize("answer", [b"", b"<html>", [], "x", {"results": "x"}, {"results": None}])
@@ -138,7 +141,7 @@ async def test_a_created_destination_has_the_id_posthog_gives(
 ) -> None:
     posthog.refuse("POST", "hog_functions", 201, {"id": id})
     # Any body will do here.
-    made = await functions(posthog).create(Listed("", ""))  # type: ignore[arg-type]
+    made = await functions(posthog).create(FunctionSummary("", ""))  # type: ignore[arg-type]
     assert (made.id if made else None) == given
 
 

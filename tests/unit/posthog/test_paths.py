@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from hogsend.posthog.api import HogFunctions, Persons, PostHogError, Projects, Queries, Transport
-from hogsend.posthog.api.queries import Slice
+from hogsend.posthog.api.queries import EventRange
 
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -28,7 +28,7 @@ async def test_what_belongs_to_a_project_is_asked_for_below_projects(area: type[
             HogFunctions: lambda: HogFunctions(transport, "7").destinations(),
             Persons: lambda: Persons(transport, "7").properties("u_1"),
             Projects: lambda: Projects(transport).get("7"),
-            Queries: lambda: Queries(transport, "7").count(Slice(since=THEN, until=THEN)),
+            Queries: lambda: Queries(transport, "7").count(EventRange(since=THEN, until=THEN)),
         }
         with pytest.raises(PostHogError):
             await calls[area]()

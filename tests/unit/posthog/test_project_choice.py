@@ -78,13 +78,13 @@ OTHER_PROJECT = "API key does not have access to the requested project: ID 7."
 @pytest.mark.parametrize("detail", [OTHER_PROJECT, "You don't have access to the project."])
 def test_a_project_that_is_refused_is_mended_by_naming_another(source: Source, detail: str) -> None:
     choice = ProjectChoice(None if source == "current" else "7", source)
-    assert "POSTHOG_PROJECT_ID" in str(choice.when_refused(PostHogError(detail, 403)))
-    assert choice.when_refused(PostHogError(detail, 404)) is None
+    assert "POSTHOG_PROJECT_ID" in str(choice.refusal_remedy(PostHogError(detail, 403)))
+    assert choice.refusal_remedy(PostHogError(detail, 404)) is None
 
 
 def test_a_refusal_of_the_project_opened_last_is_of_the_project_unless_it_names_a_scope() -> None:
     current, named = ProjectChoice(None, "current"), ProjectChoice("7", "POSTHOG_PROJECT_ID")
-    assert "opened last" in str(current.when_refused(PostHogError("no", 403)))
-    assert named.when_refused(PostHogError("no", 403)) is None
+    assert "opened last" in str(current.refusal_remedy(PostHogError("no", 403)))
+    assert named.refusal_remedy(PostHogError("no", 403)) is None
     for choice in (current, named):
-        assert choice.when_refused(PostHogError(NO_SCOPE, 403)) is None
+        assert choice.refusal_remedy(PostHogError(NO_SCOPE, 403)) is None

@@ -59,4 +59,4 @@ async def test_a_delivery_fails_as_usual_whatever_the_header() -> None:
     with pytest.raises(CaptureError, match="HTTP 429") as raised:
         await CaptureApi(http, seconds=5).send("https://posthog.example", "phc_x", [b"{}"])
     assert raised.value.retry_after is None
-    assert raised.value.may_pass
+    assert raised.value.is_retryable

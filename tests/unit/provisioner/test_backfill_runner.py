@@ -14,8 +14,8 @@ from hogsend.contract.backfills import INGEST_STORE_PAST, PastEvent, PastStored
 from hogsend.contract.errors import TooLarge
 from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.api import PostHogError
-from hogsend.posthog.api.queries import Page, Slice
-from hogsend.posthog.errors import PostHogAnswerTooLarge, PostHogTimeout, PostHogUnreachable
+from hogsend.posthog.api.queries import EventRange, Page
+from hogsend.posthog.errors import PostHogResponseTooLarge, PostHogTimeout, PostHogUnreachable
 from hogsend.posthog.project_choice import ProjectChoice
 from services.provisioner.backfill import runner as runner_module
 from services.provisioner.backfill.posthog_events import Refused, lasting
@@ -167,7 +167,7 @@ async def pages(*answers: Exception | Page, jobs: list[Job] | None = None) -> li
         PostHogError("it would be slow", 512),
         PostHogError("out of memory", 513),
         PostHogError("it would read too much", 400, code="TOO_MANY_BYTES"),
-        PostHogAnswerTooLarge("large"),
+        PostHogResponseTooLarge("large"),
     ],
 )
 async def test_a_page_that_posthog_cannot_give_is_halved(error: PostHogError) -> None:
@@ -202,7 +202,10 @@ def alone(posthog: FakePostHog, store: FakeStore) -> BackfillRunner:
 
 
 async def test_an_event_that_is_too_large_by_itself_is_left_out_and_counted() -> None:
-    posthog, store = FakePostHog(PostHogAnswerTooLarge("large"), Page([event("a")], 0)), FakeStore()
+    posthog, store = (
+        FakePostHog(PostHogResponseTooLarge("large"), Page([event("a")], 0)),
+        FakeStore(),
+    )
     runner = alone(posthog, store)
     await runner._step(JOB)
     assert store.positions == [((THEN, "huge"), 1, PastStored(stored=0, known=0, rejected=1))]
@@ -213,7 +216,7 @@ async def test_an_event_that_is_too_large_by_itself_is_left_out_and_counted() ->
 
 
 async def test_it_is_asked_again_where_the_event_that_was_too_large_is_gone() -> None:
-    posthog, store = FakePostHog(PostHogAnswerTooLarge("large")), FakeStore()
+    posthog, store = FakePostHog(PostHogResponseTooLarge("large")), FakeStore()
     posthog.position = None
     await alone(posthog, store)._step(JOB)
     assert (store.positions, store.waited, store.ended) == ([], [], [])
@@ -285,13 +288,13 @@ class SlowPostHog:
             msgspec.structs.replace(event(f"{number:05}"), timestamp=THEN + moment)
             for number, moment in enumerate(sorted(moments))
         ]
-        self.asked: list[Slice] = []
+        self.asked: list[EventRange] = []
         self._most = most
 
     async def ask(self, question: Callable[[SlowPostHog], Awaitable[Any]], _project: str) -> Any:
         return await question(self)
 
-    async def page(self, wanted: Slice, limit: int) -> Page:
+    async def page(self, wanted: EventRange, limit: int) -> Page:
         self.asked.append(wanted)
         after = wanted.after or (wanted.since, "")
         found = [one for one in self.events if after[0] <= one.timestamp < wanted.until]

@@ -8,7 +8,7 @@ import pytest
 
 from hogsend.contract.webhooks import SECRET_HEADER
 from hogsend.posthog.api import HogFunction
-from hogsend.posthog.api.hog_functions import Watched
+from hogsend.posthog.api.hog_functions import WatcherState
 from services.provisioner.destination.desired import IDENTIFIED
 from services.provisioner.destination.drift import (
     BODY,
@@ -45,7 +45,7 @@ def test_a_compliant_destination_has_none() -> None:
     ("changes", "difference"),
     [
         ({"enabled": False}, "it is disabled"),
-        ({"watched": Watched.DISABLED}, "PostHog disabled it"),
+        ({"watcher_state": WatcherState.DISABLED}, "PostHog disabled it"),
         ({"inputs": inputs("https://old.example.com/v1/webhooks/posthog")}, "URL"),
         ({"inputs": inputs(f"{WEBHOOK_URL}?x=1")}, "URL"),
         ({"inputs": inputs(method={"value": "PUT"})}, "method"),
@@ -89,9 +89,11 @@ def test_several_differences_are_all_named() -> None:
     assert len(drift(enabled=False, filters={}, inputs_schema=[])) == 3
 
 
-@pytest.mark.parametrize("watched", [Watched.UNKNOWN, Watched.DEGRADED, Watched.BLOCKED])
-def test_what_saving_would_not_mend_is_no_drift(watched: Watched) -> None:
-    assert drift(watched=watched) == []
+@pytest.mark.parametrize(
+    "watcher_state", [WatcherState.UNKNOWN, WatcherState.DEGRADED, WatcherState.BLOCKED]
+)
+def test_what_saving_would_not_mend_is_no_drift(watcher_state: WatcherState) -> None:
+    assert drift(watcher_state=watcher_state) == []
 
 
 def test_a_secret_that_posthog_would_not_send_as_it_is_is_drift() -> None:

@@ -251,7 +251,7 @@ def test_a_project_that_the_grant_does_not_cover_is_named_with_the_one_it_does(
     [
         (ProjectChoice("77", "grant", ["77"]), "connect posthog` again", "POSTHOG_PROJECT_ID"),
         (ProjectChoice("77", "provisioned"), "POSTHOG_PROJECT_ID", "POSTHOG_HOST"),
-        (ProjectChoice("77", "asked", ["77", "78"]), "connect posthog` again", "POSTHOG_HOST"),
+        (ProjectChoice("77", "requested", ["77", "78"]), "connect posthog` again", "POSTHOG_HOST"),
         (ProjectChoice("77", "POSTHOG_PROJECT_ID"), "POSTHOG_PROJECT_ID", "connect posthog"),
     ],
 )

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from hogsend.contract.credentials import TokenReply
-from hogsend.posthog.api import PostHogError, Slice
+from hogsend.posthog.api import EventRange, PostHogError
 from services.provisioner.backfill.posthog_events import PostHogEvents, Refused
 from services.provisioner.destination.provisioning import Instance
 from tests.unit.provisioner.fakes import POSTHOG_URL, FakeCredentials
@@ -17,7 +17,7 @@ from tests.unit.provisioner.fakes import POSTHOG_URL, FakeCredentials
 NONE = TokenReply(source="none", version=1)
 PERSONAL = TokenReply(source="personal_key", version=1, token="phx_a")
 RENEWED = TokenReply(source="oauth", version=2, token="pha_b")
-JANUARY = Slice(since=datetime(2026, 1, 1, tzinfo=UTC), until=datetime(2026, 2, 1, tzinfo=UTC))
+JANUARY = EventRange(since=datetime(2026, 1, 1, tzinfo=UTC), until=datetime(2026, 2, 1, tzinfo=UTC))
 
 
 def awaited(reply: TokenReply) -> TokenReply:

@@ -1,33 +1,33 @@
-"""PostHog's private API, as far as Hogsend uses it: one class for each area."""
+"""Client of PostHog's private API, with one class for each area that Hogsend uses."""
 
 from hogsend.posthog.api.hog_functions import (
+    FunctionSummary,
     HogFunction,
     HogFunctionChanges,
     HogFunctions,
     Input,
     KeptInput,
-    Listed,
     NewHogFunction,
 )
 from hogsend.posthog.api.persons import Persons
 from hogsend.posthog.api.projects import Project, Projects
-from hogsend.posthog.api.queries import Queries, Slice
+from hogsend.posthog.api.queries import EventRange, Queries
 from hogsend.posthog.api.transport import Transport
 from hogsend.posthog.errors import PostHogError
 
 __all__ = [
+    "EventRange",
+    "FunctionSummary",
     "HogFunction",
     "HogFunctionChanges",
     "HogFunctions",
     "Input",
     "KeptInput",
-    "Listed",
     "NewHogFunction",
     "Persons",
     "PostHogError",
     "Project",
     "Projects",
     "Queries",
-    "Slice",
     "Transport",
 ]

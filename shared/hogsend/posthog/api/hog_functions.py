@@ -1,7 +1,7 @@
-"""`/api/projects/{id}/hog_functions/`: destinations (contract 2.2 to 2.5).
+"""`/api/projects/{id}/hog_functions/`: reads and changes destinations (contract 2.2 to 2.5).
 
-PostHog's side is `posthog/api/hog_function.py`: lists carry no inputs, and a change replaces all
-inputs at once.
+PostHog implements it in `posthog/api/hog_function.py`. Lists contain no inputs, and a change
+replaces all inputs at once.
 """
 
 from __future__ import annotations
@@ -19,49 +19,50 @@ PAGE_SIZE = 100
 MAX_PAGES = 20
 
 
-class Watched(StrEnum):
-    """What PostHog's watcher makes of a function that is slow or fails."""
+class WatcherState(StrEnum):
+    """State that PostHog's watcher gives a function which is slow or fails."""
 
     UNKNOWN = "unknown"
-    """It says nothing, as about every function that is not enabled."""
+    """PostHog reports no state, as for all functions that are not enabled."""
     HEALTHY = "healthy"
     DEGRADED = "degraded"
-    """Its events wait in a slower queue."""
+    """PostHog delivers the function's events through a slower queue."""
     DISABLED = "disabled"
-    """Nothing is delivered until the function is saved again."""
+    """PostHog delivers nothing until the function is saved again."""
     BLOCKED = "blocked"
-    """PostHog's staff disabled it; saving changes nothing."""
+    """PostHog's staff disabled the function; saving it does not help."""
 
 
-# `status.state`. 4 is that of older versions, 11 and 12 are set by PostHog's staff.
-_WATCHED = {
-    1: Watched.HEALTHY,
-    2: Watched.DEGRADED,
-    3: Watched.DISABLED,
-    4: Watched.DISABLED,
-    11: Watched.DEGRADED,
-    12: Watched.BLOCKED,
+# By `status.state`. Older versions use 4, and PostHog's staff sets 11 and 12.
+_WATCHER_STATES = {
+    1: WatcherState.HEALTHY,
+    2: WatcherState.DEGRADED,
+    3: WatcherState.DISABLED,
+    4: WatcherState.DISABLED,
+    11: WatcherState.DEGRADED,
+    12: WatcherState.BLOCKED,
 }
 
 
-class Listed(msgspec.Struct, frozen=True):
-    """An entry of the list."""
+class FunctionSummary(msgspec.Struct, frozen=True):
+    """An entry of the list of functions."""
 
     id: str
     name: str
 
 
 class HogTemplate(msgspec.Struct, frozen=True):
-    """A destination's template as it is today; the destination may have an earlier program."""
+    """The present version of a template. A destination may still have an earlier program."""
 
     code: str
     inputs_schema: list[Any]
 
 
 class HogFunction(msgspec.Struct, frozen=True):
-    """A destination in full.
+    """A destination with all its fields.
 
-    Inputs, their schema and filters are kept untyped: what the operator added goes back unchanged.
+    Inputs, their schema and filters are untyped, so that a change sends the operator's additions
+    back unmodified.
     """
 
     id: str
@@ -69,39 +70,41 @@ class HogFunction(msgspec.Struct, frozen=True):
     inputs: dict[str, Any]
     inputs_schema: list[Any]
     filters: dict[str, Any]
-    watched: Watched = Watched.UNKNOWN
+    watcher_state: WatcherState = WatcherState.UNKNOWN
     hog: str = ""
+    """The destination's program."""
     template: HogTemplate | None = None
 
     def input(self, name: str) -> Any:
-        """Return the value of an input; None when it is missing or PostHog does not show it."""
+        """Return the value of an input; None if it is missing, or secret and not returned."""
         return mapping(self.inputs.get(name)).get("value")
 
     def is_liquid(self, name: str) -> bool:
-        """Whether PostHog fills an input in as a template of Liquid, to which `{event}` is text."""
+        """Whether an input is a Liquid template, in which `{event}` is plain text."""
         return mapping(self.inputs.get(name)).get("templating") == "liquid"
 
     @property
     def filters_compile(self) -> bool:
-        """Whether PostHog can run the filters; an event is delivered only where it can.
+        """Whether PostHog could compile the filters. Without that it delivers no event.
 
-        A cohort in them, or in the project's filters of internal users, may be one that it cannot
-        run. It then stores no `bytecode`, and why in `bytecode_error`; since PostHog/posthog#103744
-        an earlier bytecode stays.
+        Some cohorts in the filters, or in the project's filters of internal users, cannot be
+        compiled. PostHog then stores no `bytecode`, and the reason in `bytecode_error`. Since
+        PostHog/posthog#103744 it keeps an earlier bytecode.
         """
         return self.filters.get("bytecode", True) is not None
 
     def __repr__(self) -> str:
-        """Name the function only: its headers carry the webhook secret."""
+        """Hide the inputs, whose headers contain the webhook secret."""
         return f"HogFunction(id={self.id!r}, enabled={self.enabled!r})"
 
 
 KeptInput = dict[str, Any]
-"""An input as PostHog shows it; a secret one is `{"secret": true}`, which keeps what is stored."""
+"""An input as PostHog returned it. A secret input is `{"secret": true}`; sending that back keeps
+the stored value."""
 
 
 class Input(msgspec.Struct, frozen=True):
-    """An input's value in the shape PostHog expects."""
+    """An input with a new value, in PostHog's format."""
 
     value: Any
 
@@ -111,7 +114,7 @@ class Input(msgspec.Struct, frozen=True):
 
 
 class NewHogFunction(msgspec.Struct, frozen=True, kw_only=True):
-    """Body of a creation (contract 2.4)."""
+    """Body of the request that creates a function (contract 2.4)."""
 
     type: str
     name: str
@@ -123,7 +126,7 @@ class NewHogFunction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HogFunctionChanges(msgspec.Struct, frozen=True, kw_only=True):
-    """Body of a change (contract 2.5); unset fields are not sent."""
+    """Body of the request that changes a function (contract 2.5). Unset fields are not sent."""
 
     enabled: bool
     inputs: dict[str, Input | KeptInput]
@@ -133,76 +136,78 @@ class HogFunctionChanges(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HogFunctions:
-    """Destinations of one project. Every method raises `PostHogError`."""
+    """The destinations of one project. Every method may raise `PostHogError`."""
 
     def __init__(self, transport: Transport, project_id: str) -> None:
         self._transport = transport
         self._path = f"/api/projects/{quote(project_id, safe='')}/hog_functions/"
 
-    async def destinations(self) -> list[Listed]:
-        """List destinations in PostHog's order, over at most `MAX_PAGES` pages."""
-        listed: list[Listed] = []
+    async def destinations(self) -> list[FunctionSummary]:
+        """List destinations in PostHog's order, from at most `MAX_PAGES` pages."""
+        summaries: list[FunctionSummary] = []
         path = f"{self._path}?type=destination&limit={PAGE_SIZE}"
         for _ in range(MAX_PAGES):
             page = mapping(await self._transport.get(path))
-            entries = [_listed(mapping(entry)) for entry in sequence(page.get("results"))]
-            listed += [entry for entry in entries if entry]
-            following = page.get("next")
-            if not isinstance(following, str) or not following:
+            entries = [_summary(mapping(entry)) for entry in sequence(page.get("results"))]
+            summaries += [entry for entry in entries if entry]
+            next_url = page.get("next")
+            if not isinstance(next_url, str) or not next_url:
                 break
-            path = self._transport.own_path(following)
-        return listed
+            path = self._transport.path_on_host(next_url)
+        return summaries
 
     async def get(self, id: str) -> HogFunction:
-        """Read one destination in full."""
-        return _function(id, mapping(await self._transport.get(self._of(id))))
+        """Read one destination with all its fields."""
+        return _function(id, mapping(await self._transport.get(self._path_of(id))))
 
     async def create(self, new: NewHogFunction) -> HogFunction | None:
-        """Create a destination and return it; None when PostHog's answer has no id."""
+        """Create a destination and return it; None if PostHog's response has no id."""
         created = mapping(await self._transport.post(self._path, new))
         id = identifier(created.get("id"))
         return None if id is None else _function(id, created)
 
     async def change(self, id: str, changes: HogFunctionChanges) -> None:
         """Change a destination."""
-        await self._transport.patch(self._of(id), changes)
+        await self._transport.patch(self._path_of(id), changes)
 
-    def _of(self, id: str) -> str:
+    def _path_of(self, id: str) -> str:
         return f"{self._path}{quote(id, safe='')}/"
 
 
-def _function(id: str, found: dict[str, Any]) -> HogFunction:
+def _function(id: str, body: dict[str, Any]) -> HogFunction:
     return HogFunction(
         id=id,
-        enabled=found.get("enabled") is True,
-        inputs=mapping(found.get("inputs")),
-        inputs_schema=sequence(found.get("inputs_schema")),
-        filters=mapping(found.get("filters")),
-        watched=_watched(mapping(found.get("status")).get("state")),
-        hog=_text(found.get("hog")),
-        template=_template(found.get("template")),
+        enabled=body.get("enabled") is True,
+        inputs=mapping(body.get("inputs")),
+        inputs_schema=sequence(body.get("inputs_schema")),
+        filters=mapping(body.get("filters")),
+        watcher_state=_watcher_state(mapping(body.get("status")).get("state")),
+        hog=_text(body.get("hog")),
+        template=_template(body.get("template")),
     )
 
 
-def _template(given: Any) -> HogTemplate | None:
-    found = mapping(given)
-    if not found:
+def _template(value: Any) -> HogTemplate | None:
+    template = mapping(value)
+    if not template:
         return None
-    # Earlier versions call it `hog`.
-    code = _text(found.get("code")) or _text(found.get("hog"))
-    return HogTemplate(code, sequence(found.get("inputs_schema")))
+    # Earlier versions of PostHog call the program `hog`.
+    code = _text(template.get("code")) or _text(template.get("hog"))
+    return HogTemplate(code, sequence(template.get("inputs_schema")))
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _watched(state: Any) -> Watched:
-    return _WATCHED.get(state, Watched.UNKNOWN) if type(state) is int else Watched.UNKNOWN
+def _watcher_state(state: Any) -> WatcherState:
+    if type(state) is not int:
+        return WatcherState.UNKNOWN
+    return _WATCHER_STATES.get(state, WatcherState.UNKNOWN)
 
 
-def _listed(entry: dict[str, Any]) -> Listed | None:
+def _summary(entry: dict[str, Any]) -> FunctionSummary | None:
     id, type, name = identifier(entry.get("id")), entry.get("type"), entry.get("name")
     if id is None or (isinstance(type, str) and type != "destination"):
         return None
-    return Listed(id, name if isinstance(name, str) else "")
+    return FunctionSummary(id, name if isinstance(name, str) else "")

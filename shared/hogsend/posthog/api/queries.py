@@ -1,4 +1,4 @@
-"""`/api/projects/{id}/query/`: events of the past, by HogQL."""
+"""`/api/projects/{id}/query/`: reads stored events with HogQL, for backfills."""
 
 from __future__ import annotations
 
@@ -20,37 +20,41 @@ from hogsend.posthog.errors import PostHogError
 _decode = decoder(dict[str, Any])
 
 QUERY_SECONDS = 50.0
-MAX_ANSWER_BYTES = 32 * 1024 * 1024
-"""Of a page of events, which are large and mostly text."""
+MAX_RESPONSE_BYTES = 32 * 1024 * 1024
+"""Maximum size of a page of events, which are large and mostly text."""
 SELECT = (
     "SELECT toString(uuid), event, distinct_id, timestamp, properties, person.properties "
     "FROM events"
 )
-WIDTH = 6
+COLUMNS = 6
 ORDER = "ORDER BY timestamp ASC, toString(uuid) ASC"
-LEFT_OUT = (("$lib", "hogsend"), ("$is_identified", "false"), ("$process_person_profile", "false"))
-"""Properties and values of events that are not wanted: what Hogsend captured itself is here as it
-was reported, and the destination would not deliver anonymous visitors."""
+EXCLUDED = (("$lib", "hogsend"), ("$is_identified", "false"), ("$process_person_profile", "false"))
+"""Properties and values of excluded events.
+
+Events that Hogsend captured are already stored here as they were reported. Events of anonymous
+visitors are not delivered by the destination either.
+"""
 
 
-class Slice(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events are wanted, in order of time; never those of `LEFT_OUT`."""
+class EventRange(msgspec.Struct, frozen=True, kw_only=True):
+    """Selects events, in order of time and uuid. Events of `EXCLUDED` are never selected."""
 
     since: datetime
     until: datetime
-    """Only events before it."""
+    """Only events before this time."""
     events: Sequence[str] = ()
-    """Only these names; all when it is empty."""
+    """Names of the events; all events if empty."""
     after: tuple[datetime, str] | None = None
-    """Time and uuid of the last event that is known; no uuid: only those before this time are."""
+    """Only events after this time and uuid, which are those of the last event read before. With an
+    empty uuid, events at this time are included."""
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Events in order of time and uuid; none after the last one."""
+    """Events in order of time and uuid. An empty page means that there are no more."""
 
     events: list[PastEvent]
     unreadable: int
-    """Rows that are no events, for example without a time."""
+    """Number of rows that cannot be read as events, for example without a time."""
 
 
 class _HogQL(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,47 +63,52 @@ class _HogQL(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["HogQLQuery"] = "HogQLQuery"
 
 
-class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+class _QueryRequest(msgspec.Struct, frozen=True, kw_only=True):
     query: _HogQL
     name: str = "hogsend backfill"
     refresh: str = "force_blocking"
 
 
 class Queries:
-    """Queries of one project; they need the scope `query:read`."""
+    """Queries in one project. They require the scope `query:read`."""
 
     def __init__(self, transport: Transport, project_id: str) -> None:
         self._transport = transport
         self.project = f"{transport.host}/project/{project_id}"
-        """Address of the project in PostHog."""
+        """URL of the project in PostHog."""
         self._path = f"/api/projects/{quote(project_id, safe='')}/query/"
 
-    async def count(self, wanted: Slice) -> int:
-        """Count events.
+    async def count(self, selected: EventRange) -> int:
+        """Count the selected events.
 
         Raises:
-            PostHogError: PostHog refused, could not be reached, or did not answer with rows.
+            PostHogError: PostHog refused, could not be reached, or its response has no rows.
         """
-        rows = await self._rows("SELECT count() FROM events", wanted, "LIMIT 1")
+        rows = await self._rows("SELECT count() FROM events", selected, "LIMIT 1")
         count = sequence(rows[0])[0] if rows and sequence(rows[0]) else None
         if not isinstance(count, int):
             raise PostHogError("PostHog's answer to a query is not a number")
         return count
 
-    async def page(self, wanted: Slice, limit: int) -> Page:
-        """Read the next `limit` events (PostHog gives 50,000 at most); raises as `count`.
+    async def page(self, selected: EventRange, limit: int) -> Page:
+        """Read the next `limit` events. PostHog returns at most 50,000.
 
         Raises:
-            PostHogAnswerTooLarge: they have more than `MAX_ANSWER_BYTES`.
+            PostHogResponseTooLarge: the response has more than `MAX_RESPONSE_BYTES`.
+            PostHogError: as `count`.
         """
-        rows = await self._rows(SELECT, wanted, f"{ORDER} LIMIT {limit:d}")
+        rows = await self._rows(SELECT, selected, f"{ORDER} LIMIT {limit:d}")
         events = [event for row in rows if (event := _event(row)) is not None]
         return Page(events, len(rows) - len(events))
 
-    async def next_position(self, wanted: Slice) -> tuple[datetime, str] | None:
-        """Read time and uuid alone of the next event, None after the last; raises as `count`."""
+    async def next_position(self, selected: EventRange) -> tuple[datetime, str] | None:
+        """Read only time and uuid of the next event; None if there is no more.
+
+        Raises:
+            PostHogError: as `count`.
+        """
         rows = await self._rows(
-            "SELECT timestamp, toString(uuid) FROM events", wanted, f"{ORDER} LIMIT 1"
+            "SELECT timestamp, toString(uuid) FROM events", selected, f"{ORDER} LIMIT 1"
         )
         if not rows:
             return None
@@ -109,39 +118,39 @@ class Queries:
             raise PostHogError("PostHog's answer to a query is not the place of an event")
         return moment, uuid
 
-    async def _rows(self, select: str, wanted: Slice, end: str) -> list[Any]:
-        since = wanted.since if wanted.after is None else wanted.after[0]
-        values = {"since": _text(since), "until": _text(wanted.until)}
+    async def _rows(self, select: str, selected: EventRange, end: str) -> list[Any]:
+        since = selected.since if selected.after is None else selected.after[0]
+        values = {"since": _text(since), "until": _text(selected.until)}
         conditions = ["timestamp >= toDateTime({since})", "timestamp < toDateTime({until})"]
         conditions += [
-            f"coalesce(toString(properties.{name}), '') != '{value}'" for name, value in LEFT_OUT
+            f"coalesce(toString(properties.{name}), '') != '{value}'" for name, value in EXCLUDED
         ]
-        if wanted.events:
-            names = {f"event{number}": name for number, name in enumerate(wanted.events)}
+        if selected.events:
+            names = {f"event{number}": name for number, name in enumerate(selected.events)}
             values |= names
             conditions.append("(" + " OR ".join(f"event = {{{name}}}" for name in names) + ")")
-        if wanted.after is not None:
-            # Of those at that very time, the ones after it.
-            values["uuid"] = wanted.after[1]
+        if selected.after is not None:
+            # Several events may have the same time; their uuids decide.
+            values["uuid"] = selected.after[1]
             conditions.append("(timestamp > toDateTime({since}) OR toString(uuid) > {uuid})")
         query = f"{select} WHERE {' AND '.join(conditions)} {end}"
-        asked = _Asked(query=_HogQL(query=query, values=values))
-        answer = await self._transport.post(
-            self._path, asked, seconds=QUERY_SECONDS, max_bytes=MAX_ANSWER_BYTES
+        request = _QueryRequest(query=_HogQL(query=query, values=values))
+        body = await self._transport.post(
+            self._path, request, seconds=QUERY_SECONDS, max_bytes=MAX_RESPONSE_BYTES
         )
-        rows = mapping(answer).get("results")
+        rows = mapping(body).get("results")
         if not isinstance(rows, list):
             raise PostHogError("PostHog's answer to a query has no rows")
         return rows
 
 
 def _text(moment: datetime) -> str:
-    # With a zone, so that the project's own does not matter.
+    # In UTC, or PostHog would use the time zone of the project.
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _event(row: Any) -> PastEvent | None:
-    if not isinstance(row, list) or len(row) != WIDTH:
+    if not isinstance(row, list) or len(row) != COLUMNS:
         return None
     uuid, name, distinct_id, timestamp, properties, person = row
     if not all(isinstance(text, str) for text in (uuid, name, distinct_id)) or not uuid:
@@ -154,8 +163,8 @@ def _event(row: Any) -> PastEvent | None:
         event=name,
         distinct_id=distinct_id,
         timestamp=moment,
-        properties=_bag(properties),
-        person_properties=_bag(person),
+        properties=_properties(properties),
+        person_properties=_properties(person),
     )
 
 
@@ -166,8 +175,8 @@ def _moment(value: Any) -> datetime | None:
         return None
 
 
-def _bag(value: Any) -> dict[str, Any]:
-    """A bag; HogQL gives it as JSON text."""
+def _properties(value: Any) -> dict[str, Any]:
+    """Properties of an event or a person, which HogQL returns as JSON text."""
     if isinstance(value, str):
         try:
             text = repaired_json(value.encode())

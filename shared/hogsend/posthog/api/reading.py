@@ -1,4 +1,4 @@
-"""Lenient reading of PostHog's answers: a value of an unexpected type counts as missing."""
+"""Lenient reading of PostHog's responses: a value of an unexpected type counts as missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests to PostHog's private API: address, bearer, time limit, and typed errors."""
+"""Sends requests to PostHog's private API, with a bearer token, a time limit and typed errors."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ import msgspec
 
 from hogsend.contract.json_text import NOT_JSON, repaired_json
 from hogsend.posthog.errors import PostHogError
-from hogsend.posthog.exchange import MAX_DETAIL, Answer, exchange
+from hogsend.posthog.exchange import MAX_DETAIL, Response, exchange
 from hogsend.posthog.http_date import read_http_date
 from hogsend.posthog.retry_after import retry_after_seconds
 
 REQUEST_SECONDS = 15.0
-"""Longest one request may take, answer included (contract 2.1)."""
+"""Maximum duration of one request, until its response is read (contract 2.1)."""
 TOO_MANY = 429
-MAX_ANSWER_BYTES = 8 * 1024 * 1024
-"""The largest is a page of destinations. Decoded, JSON takes up to 40 times its size, and a
-container has 512 MiB."""
+MAX_RESPONSE_BYTES = 8 * 1024 * 1024
+"""Maximum size of a response; the largest responses are pages of destinations.
+
+Decoded, JSON takes up to 40 times its size, and a container has 512 MiB.
+"""
 
 _HIDDEN = "***"
 
 
 class _ErrorBody(msgspec.Struct, frozen=True):
-    """What is read of PostHog's error bodies (package `drf-exceptions-hog`)."""
+    """The body of PostHog's error responses (package `drf-exceptions-hog`)."""
 
     detail: str
     attr: Any = None
@@ -37,7 +39,7 @@ class _ErrorBody(msgspec.Struct, frozen=True):
 
 
 class Transport:
-    """PostHog's private API at one host, with one bearer."""
+    """Client of PostHog's private API at one host, with one bearer token."""
 
     def __init__(
         self,
@@ -46,25 +48,25 @@ class Transport:
         bearer: str,
         *,
         secrets: Iterable[str] = (),
-        patience: float = 0.0,
+        max_wait: float = 0.0,
     ) -> None:
-        """Prepare without a request.
+        """Create a client. This sends no request.
 
         Args:
-            http: client that follows no redirect (`hogsend.service.http`).
+            http: HTTP client that does not follow redirects (`hogsend.service.http`).
             host: private host; a path prefix is kept (contract 2.1).
             bearer: access token or personal API key.
-            secrets: texts besides the bearer that no error may contain, even when PostHog repeats
-                them.
-            patience: seconds that one request waits at most when PostHog limits requests and says
-                for how long; then it is sent once more.
+            secrets: texts besides the bearer that are hidden in errors if PostHog repeats them.
+            max_wait: maximum seconds to wait after a 429. If its `Retry-After` is not longer, the
+                request is sent once more.
         """
         self._http = http
         self._base = host.rstrip("/")
         self._bearer = bearer
-        self._patience = patience
+        self._max_wait = max_wait
         self._secrets = [text for text in (bearer, *secrets) if text]
         self._clock: tuple[datetime, float] | None = None
+        """The `Date` of the last response, and the monotonic time at which it was received."""
 
     @property
     def host(self) -> str:
@@ -73,18 +75,18 @@ class Transport:
 
     @property
     def posthog_now(self) -> datetime | None:
-        """The time by PostHog's clock, as it said in its last answer; None when it said none."""
+        """The present time by PostHog's clock, from `Date` of its last response, if any."""
         if self._clock is None:
             return None
-        said, at = self._clock
-        return said + timedelta(seconds=time.monotonic() - at)
+        date, received_at = self._clock
+        return date + timedelta(seconds=time.monotonic() - received_at)
 
     def hide(self, text: str) -> None:
-        """Keep a text out of every error, even when PostHog repeats it."""
+        """Hide a text in errors if PostHog repeats it."""
         self._secrets.append(text)
 
     async def get(self, path: str, *, seconds: float = REQUEST_SECONDS) -> Any:
-        """Read `path`; an answer that is not JSON counts as None. Raises `PostHogError`."""
+        """GET `path`; None if the response is not JSON. Raises `PostHogError`."""
         return await self._send("GET", path, None, seconds)
 
     async def post(
@@ -95,25 +97,25 @@ class Transport:
         seconds: float = REQUEST_SECONDS,
         max_bytes: int | None = None,
     ) -> Any:
-        """Create something at `path`, or ask it. Raises `PostHogError`.
+        """POST to `path`; None if the response is not JSON. Raises `PostHogError`.
 
         Args:
-            path: where.
-            body: what.
-            seconds: longest it may take.
-            max_bytes: of the answer; `MAX_ANSWER_BYTES` when not given.
+            path: path on the host.
+            body: body of the request, sent as JSON.
+            seconds: maximum duration.
+            max_bytes: maximum size of the response; None means `MAX_RESPONSE_BYTES`.
         """
         return await self._send("POST", path, msgspec.json.encode(body), seconds, max_bytes)
 
     async def patch(self, path: str, body: msgspec.Struct) -> Any:
-        """Change what is at `path`. Raises `PostHogError`."""
+        """PATCH `path`; None if the response is not JSON. Raises `PostHogError`."""
         return await self._send("PATCH", path, msgspec.json.encode(body), REQUEST_SECONDS)
 
-    def own_path(self, url: str) -> str:
-        """Return path and query of a URL in PostHog's answer, for use on the configured host.
+    def path_on_host(self, url: str) -> str:
+        """Return path and query of a URL in PostHog's response, for use on the configured host.
 
-        PostHog may know itself by another host or behind another proxy; the bearer is sent to
-        neither (contract 2.2).
+        PostHog may use another host or proxy in its URLs, and the bearer must not be sent there
+        (contract 2.2).
         """
         try:
             parts, prefix = urlsplit(url), urlsplit(self._base).path
@@ -132,16 +134,16 @@ class Transport:
         seconds: float,
         max_bytes: int | None = None,
     ) -> Any:
-        most = MAX_ANSWER_BYTES if max_bytes is None else max_bytes
+        max_bytes = MAX_RESPONSE_BYTES if max_bytes is None else max_bytes
         try:
-            return await self._send_once(method, path, body, seconds, most)
+            return await self._send_once(method, path, body, seconds, max_bytes)
         except PostHogError as error:
             wait = error.retry_after
-            # Nothing was done about a request that was too many.
-            if error.status != TOO_MANY or wait is None or wait > self._patience:
+            # PostHog did not process a request that it refused with 429, so any may be repeated.
+            if error.status != TOO_MANY or wait is None or wait > self._max_wait:
                 raise
         await asyncio.sleep(wait)
-        return await self._send_once(method, path, body, seconds, most)
+        return await self._send_once(method, path, body, seconds, max_bytes)
 
     async def _send_once(
         self, method: str, path: str, body: bytes | None, seconds: float, max_bytes: int
@@ -149,7 +151,7 @@ class Transport:
         headers = {"Authorization": f"Bearer {self._bearer}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        answer = await exchange(
+        response = await exchange(
             self._http,
             method,
             f"{self._base}{path}",
@@ -158,17 +160,17 @@ class Transport:
             seconds=seconds,
             max_bytes=max_bytes,
         )
-        if answer.date is not None and (said := read_http_date(answer.date)) is not None:
-            self._clock = said, time.monotonic()
-        if not httpx.codes.is_success(answer.status):
-            raise self._refusal(answer)
+        if response.date is not None and (date := read_http_date(response.date)) is not None:
+            self._clock = date, time.monotonic()
+        if not httpx.codes.is_success(response.status):
+            raise self._refusal(response)
         try:
-            return msgspec.json.decode(repaired_json(answer.content))
+            return msgspec.json.decode(repaired_json(response.content))
         except NOT_JSON:
             return None
 
-    def _refusal(self, answer: Answer) -> PostHogError:
-        status, content = answer.status, answer.content
+    def _refusal(self, response: Response) -> PostHogError:
+        status, content = response.status, response.content
         if httpx.codes.is_redirect(status):
             return PostHogError(
                 "a redirect to another address, which the bearer must not follow", status
@@ -178,7 +180,7 @@ class Transport:
         except NOT_JSON:
             body = _ErrorBody(content.decode(errors="replace").strip())
         detail = body.detail
-        # Before truncation, which could leave part of a secret that no longer matches.
+        # Secrets are hidden before the text is cut: a part of a secret would not match.
         for secret in self._secrets:
             detail = detail.replace(secret, _HIDDEN)
         if len(detail) > MAX_DETAIL:
@@ -188,5 +190,5 @@ class Transport:
             status,
             body.attr if isinstance(body.attr, str) else None,
             code=body.code if isinstance(body.code, str) else None,
-            retry_after=retry_after_seconds(answer.retry_after, datetime.now(UTC)),
+            retry_after=retry_after_seconds(response.retry_after, datetime.now(UTC)),
         )

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx
 import pytest
 
-from hogsend.posthog.answer_body import ACCEPTED, AnswerTooLarge, read, read_beginning
 from hogsend.posthog.errors import PostHogError
 from hogsend.posthog.exchange import exchange
+from hogsend.posthog.response_body import ACCEPTED, ResponseTooLarge, read, read_prefix
 from hogsend.service.http import http_client
 from hogsend.service.ssrf import EgressPolicy
 
@@ -48,8 +48,8 @@ async def test_an_answer_is_decoded_as_it_says(
 ) -> None:
     text = b'{"results": [%s]}' % b", ".join(b'"person %d"' % number for number in range(100))
     assert await read(answer(encode(text), encoding, piece), len(text)) == text
-    assert await read_beginning(answer(encode(text), encoding, piece), 12) == text[:12]
-    with pytest.raises(AnswerTooLarge):
+    assert await read_prefix(answer(encode(text), encoding, piece), 12) == text[:12]
+    with pytest.raises(ResponseTooLarge):
         await read(answer(encode(text), encoding, piece), len(text) - 1)
 
 
@@ -57,12 +57,12 @@ async def test_an_answer_without_content() -> None:
     assert await read(answer(b"", "gzip"), 10) == b""
 
 
-@pytest.mark.parametrize("reader", [read, read_beginning])
+@pytest.mark.parametrize("reader", [read, read_prefix])
 async def test_what_an_answer_decompresses_to_is_never_held(reader: Reader) -> None:
     received = answer(LARGE, "gzip", len(LARGE))
     tracemalloc.start()
     try:
-        with contextlib.suppress(AnswerTooLarge):
+        with contextlib.suppress(ResponseTooLarge):
             assert await reader(received, 1000) == bytes(1000)
         assert tracemalloc.get_traced_memory()[1] < MIB
     finally:

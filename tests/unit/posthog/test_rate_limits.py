@@ -35,7 +35,7 @@ FOUND = httpx.Response(200, json={"id": 1})
 @on_virtual_time
 async def test_a_short_wait_is_waited_for_once() -> None:
     asked: list[str] = []
-    patient = transport([limited("3"), FOUND], asked, patience=5.0)
+    patient = transport([limited("3"), FOUND], asked, max_wait=5.0)
     started = now()
     assert await patient.post("/api/x/", Body()) == {"id": 1}
     assert asked == ['POST {"name":"x"}'] * 2
@@ -44,7 +44,7 @@ async def test_a_short_wait_is_waited_for_once() -> None:
 
 @on_virtual_time
 @pytest.mark.parametrize(
-    ("answers", "patience", "told"),
+    ("answers", "max_wait", "told"),
     [
         ([limited("6")], 5.0, 6.0),
         ([limited(None)], 5.0, None),
@@ -55,10 +55,10 @@ async def test_a_short_wait_is_waited_for_once() -> None:
     ],
 )
 async def test_any_other_wait_is_told(
-    answers: list[httpx.Response], patience: float, told: float | None
+    answers: list[httpx.Response], max_wait: float, told: float | None
 ) -> None:
     asked: list[str] = []
-    impatient = transport(list(answers), asked, patience=patience)
+    impatient = transport(list(answers), asked, max_wait=max_wait)
     with pytest.raises(PostHogError) as refused:
         await impatient.get("/api/x/")
     assert refused.value.retry_after == told
