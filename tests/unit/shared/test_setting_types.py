@@ -129,7 +129,7 @@ def test_words_may_be_in_capitals(given: str, read: str, monkeypatch: pytest.Mon
     ("name", "value", "says"),
     [
         ("WEBHOOK_MAX_BYTES", "4MB", "digits only"),
-        ("OPERATOR_WEBHOOK_FAILING_SECONDS", "10m", "no number"),
+        ("OPERATOR_WEBHOOK_FAILING_SECONDS", "10m", "not a number"),
         ("CONSOLE", "enabled", "true nor false"),
         ("LOG_LEVEL", "trace", "'warning' or 'error'"),
         ("DATABASE_POOL_SIZE", "0", "write 1 or more"),

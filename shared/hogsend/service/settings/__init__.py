@@ -1,1 +1,1 @@
-"""Settings: from where they are read, what they accept, and those that services share."""
+"""Settings: reading and validating them, and those that several services share."""

@@ -1,4 +1,4 @@
-"""The base of all settings: read by their names in the environment, or from files of secrets."""
+"""The base class of all settings, which reads them from the environment and from secret files."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from hogsend.service.settings.types import check_written
 from hogsend.service.settings.unusable import Unreadable, Unusable
 
 SECRETS_DIRECTORY = Path("/run/secrets")
-"""Where Docker and Kubernetes mount secrets. A file there counts when the variable is unset."""
+"""Where Docker and Kubernetes mount secrets. A file there is read if the variable is unset."""
 
 
-def _given(name: str, secrets: Path) -> str | Unreadable:
-    """Value of a variable or, when it is unset or empty, of the file of that name."""
-    if given := os.environ.get(name.upper()):
-        return given
+def _raw_value(name: str, secrets: Path) -> str | Unreadable:
+    """Return the value of a variable or, if it is unset or empty, of the secret file."""
+    if value := os.environ.get(name.upper()):
+        return value
     file = secrets / name.lower()
     try:
         return file.read_text().strip() if file.is_file() else ""
@@ -38,7 +38,7 @@ def _given(name: str, secrets: Path) -> str | Unreadable:
 
 
 class _SecretFiles(SecretsSettingsSource):
-    """Files with secrets, of which one that cannot be read is named."""
+    """Reads secret files, and reports one that cannot be read as a problem of its setting."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         try:
@@ -48,9 +48,9 @@ class _SecretFiles(SecretsSettingsSource):
 
 
 class Settings(BaseSettings):
-    """Base: read from the environment under the field's name in capitals, else from a file.
+    """Base class: each field is read from the variable of its name in capitals, or from a file.
 
-    The file has the field's name and lies in `/run/secrets`.
+    The file has the field's name, and is in `/run/secrets`.
     """
 
     model_config = SettingsConfigDict(
@@ -62,15 +62,15 @@ class Settings(BaseSettings):
     )
 
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Deprecated names of fields, each with the field's name. They are read while it is unset."""
+    """Field names by their deprecated names, which are read while the new name is unset."""
     exact: ClassVar[frozenset[str]] = frozenset()
-    """Fields whose value is taken as it is, white space around it included."""
+    """Fields whose value keeps leading and trailing white space."""
 
     @model_validator(mode="before")
     @classmethod
     def _trim(cls, values: Any) -> Any:
-        # A file, a copied line or a shell adds white space that is not seen. A value of white space
-        # alone counts as unset, as an empty one does.
+        # Files, copied lines and shells add white space that operators do not see. A value of
+        # nothing but white space counts as unset, like an empty one.
         trimmed = {
             name: value.strip() if isinstance(value, str) and name not in cls.exact else value
             for name, value in values.items()
@@ -79,16 +79,16 @@ class Settings(BaseSettings):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _as_meant(cls, value: object, info: ValidationInfo) -> object:
+    def _check_usable(cls, value: object, info: ValidationInfo) -> object:
         if isinstance(value, Unusable):
-            raise ValueError(str(value))  # noqa: TRY004 - pydantic takes no TypeError
+            raise ValueError(str(value))  # noqa: TRY004 - pydantic does not handle TypeError
         if isinstance(value, str) and info.field_name not in cls.exact:
             check_written(value)
         return value
 
     @classmethod
     def environment_names(cls) -> set[str]:
-        """Every name in the environment that is read, deprecated ones included."""
+        """Return the names of all variables that are read, including deprecated ones."""
         return {name.upper() for name in (*cls.model_fields, *cls.renamed)}
 
     @classmethod
@@ -100,26 +100,27 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read names in capitals, and the deprecated ones last, so that the new name wins."""
+        """Read variables with capital names only, and deprecated names after all others."""
         if isinstance(env_settings, EnvSettingsSource):
             env_settings.env_vars = {
                 name: value_of(name.upper(), os.environ) for name in cls.model_fields
             }
         fields = {name.upper(): name for name in cls.model_fields}
         fields |= {old.upper(): name for old, name in cls.renamed.items()}
-        misread = InitSettingsSource(
-            settings_cls, {fields[one.name]: one for one in miscased(fields, os.environ)}
+        wrong_case = InitSettingsSource(
+            settings_cls,
+            {fields[variable.name]: variable for variable in miscased(fields, os.environ)},
         )
         directory = getattr(file_secret_settings, "secrets_dir", None)
         secrets = Path(directory or SECRETS_DIRECTORY)
-        given = {name: _given(old, secrets) for old, name in cls.renamed.items()}
+        values = {name: _raw_value(old, secrets) for old, name in cls.renamed.items()}
         deprecated = InitSettingsSource(
-            settings_cls, {name: value for name, value in given.items() if value}
+            settings_cls, {name: value for name, value in values.items() if value}
         )
         return (
             init_settings,
             env_settings,
-            misread,
+            wrong_case,
             dotenv_settings,
             _SecretFiles(settings_cls, secrets_dir=directory),
             deprecated,
@@ -127,14 +128,15 @@ class Settings(BaseSettings):
 
 
 def deprecations(secrets: Path = SECRETS_DIRECTORY) -> list[str]:
-    """Name the deprecated settings in use, and what replaces them: one line a setting.
+    """Return a warning for each deprecated setting in use, which names its replacement.
 
-    Nothing is said of a deprecated name that repeats the value of the new one, as the image does.
+    There is no warning if the deprecated and the new name have the same value: the container image
+    sets both.
     """
     return [
         f"{deprecated.upper()} is deprecated and will not be read by the next version: "
         f"set {name.upper()} instead"
         for group in Settings.__subclasses__()
         for deprecated, name in group.renamed.items()
-        if (value := _given(deprecated, secrets)) and value != _given(name, secrets)
+        if (value := _raw_value(deprecated, secrets)) and value != _raw_value(name, secrets)
     ]

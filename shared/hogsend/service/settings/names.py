@@ -1,8 +1,9 @@
-"""Names of settings in the environment: in capitals, and in no other way.
+"""Names of settings in the environment, which must be in capitals.
 
-Shells, Compose and everything else that hands an environment on tell `nats_url` from `NATS_URL`.
-A program that read both would take the last of two, and pass on a secret under the name that is
-not withheld. Only proxies have names in small letters, too, by a convention of their own.
+Environment variables are case-sensitive: `nats_url` and `NATS_URL` are two variables. A program
+that reads both would use whichever comes last. It might also pass a secret on to a child process,
+under the spelling that it does not remove. Only proxies may also have lower-case names, by their
+convention.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from collections.abc import Iterable, Mapping
 from hogsend.service.settings.unusable import Miscased
 
 PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
-"""Settings that may be written in small letters as well; capitals win."""
+"""Settings that may have a lower-case name as well; the name in capitals takes precedence."""
 
 
 def value_of(name: str, environment: Mapping[str, str]) -> str | None:
-    """Look a setting up; an empty value counts as unset."""
-    small = environment.get(name.lower()) if name in PROXIES else None
-    return environment.get(name) or small or None
+    """Return a setting's value in an environment; an empty value counts as unset."""
+    lower_case = environment.get(name.lower()) if name in PROXIES else None
+    return environment.get(name) or lower_case or None
 
 
 def miscased(names: Iterable[str], environment: Mapping[str, str]) -> list[Miscased]:
-    """Find variables that are meant for one of `names` which is not set."""
+    """Find variables that differ only in case from one of `names` that is unset."""
     unset = {name for name in names if value_of(name, environment) is None}
     return [
         Miscased(written, written.upper())

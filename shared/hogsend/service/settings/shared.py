@@ -1,9 +1,9 @@
 """The settings that several services share.
 
-A setting is written down once: its name in the environment, default and meaning. A service's own
-settings are in its `settings.py`; `.env.example` and the table in the README are made from all of
-them (`make generate`), and a test fails when they differ. An empty value counts as unset. Secrets
-are `SecretStr`: they never print.
+Each setting is declared once, with its name, default and description. The settings of one service
+are in its `settings.py`. `make generate` writes `.env.example` and docs/settings.md from all of
+them, and a test fails when these files are not up to date. An empty value counts as unset. Secrets
+are `SecretStr`, whose `repr` hides their value.
 """
 
 from __future__ import annotations
@@ -40,46 +40,52 @@ from hogsend.service.ssrf import AllowedHost
 from hogsend.transport.tls import check_authority, check_certificate, check_key
 
 _EXBIBYTE = 1024**6
-"""NATS reads no number from eight of them on."""
+"""The upper limit of sizes: NATS' integers overflow at eight of them."""
 
 
 class PostHogSettings(Settings):
-    """PostHog: all optional, each capability needs only its own."""
+    """PostHog: hosts, keys and webhook secrets; all are optional."""
 
     posthog_api_key: ProjectKey | None = Field(
-        None, description="Project API key (`phc_…`): event capture and person writes."
+        None,
+        description="Project API key (`phc_…`): captures events, writes persons and evaluates "
+        "feature flags. A connection that was provisioned has its own.",
     )
     posthog_host: PostHogUrl | None = Field(
         None,
-        description=f"Ingestion host; `{US_INGESTION_HOST}` when unset. "
-        "EU: `https://eu.i.posthog.com`; self-hosted: the instance's URL.",
+        description=f"Ingestion host. Default: `{US_INGESTION_HOST}`. EU cloud: "
+        "`https://eu.i.posthog.com`; self-hosted: the URL of the instance.",
     )
     posthog_private_host: PostHogUrl | None = Field(
         None,
-        description="App host for reads, OAuth and provisioning; derived from `POSTHOG_HOST` "
-        "when unset.",
+        description="App host, for person reads, OAuth and provisioning. Default: derived from "
+        "`POSTHOG_HOST`.",
     )
     posthog_project_id: ProjectId | None = Field(
         None,
-        description="Project id; when unset the grant's, the provisioned or PostHog's current one.",
+        description="Id of the PostHog project. Default: the project of the OAuth grant, else that "
+        "of the provisioned destination, else PostHog's current project.",
     )
     posthog_personal_api_key: PersonalKey | None = Field(
-        None, description="Fallback read credential, used when no OAuth credential is stored."
+        None,
+        description="Personal API key (`phx_…`) for person reads, used only while no OAuth "
+        "credential is stored.",
     )
     posthog_webhook_secret: HeaderSecret | None = Field(
         None,
-        description="Shared secret PostHog's webhooks must carry, without `{` and backslashes; "
-        "wins over a minted one. With neither, see `WEBHOOK_OPEN`.",
+        description="Secret that PostHog sends with each webhook in `x-posthog-webhook-secret`; "
+        "must not contain `{` or a backslash. Replaces the one that provisioning generates. If "
+        "there is neither, see `WEBHOOK_OPEN`.",
     )
     posthog_signing_secret: SigningSecret | None = Field(
         None,
-        description="Key that PostHog signs its webhooks with (Standard Webhooks): base64, with or "
-        "without `whsec_`; wins over a minted one.",
+        description="Key with which PostHog signs its webhooks (Standard Webhooks): base64, with "
+        "or without `whsec_`. Replaces the one that provisioning generates.",
     )
 
     @property
     def host_explicit(self) -> bool:
-        """Whether the operator named a PostHog host."""
+        """Whether the operator has set a PostHog host."""
         return bool(self.posthog_private_host or self.posthog_host)
 
     @property
@@ -93,39 +99,39 @@ class PostHogSettings(Settings):
 
 
 class OutboundSettings(Settings):
-    """What the services that call PostHog may reach."""
+    """Outbound HTTP requests: allowed private addresses, and proxies."""
 
     outbound_allow: CommaSeparated = Field(
         (),
         description="Hosts (`posthog.internal`, `10.0.0.5:8000`) and networks (`10.0.0.0/8`) that "
-        "services may call although they are not public, separated by commas. Hosts in "
-        "`POSTHOG_HOST`, `POSTHOG_PRIVATE_HOST`, `API_PUBLIC_URL` and `OPERATOR_WEBHOOK_URL` may "
-        "be called anyway.",
+        "services may call although their addresses are not public, separated by commas. The hosts "
+        "in `POSTHOG_HOST`, `POSTHOG_PRIVATE_HOST`, `API_PUBLIC_URL` and `OPERATOR_WEBHOOK_URL` "
+        "are always allowed.",
     )
 
     http_proxy: ProxyUrl | None = Field(
         None,
-        description="Proxy for calls by plain http, for example `http://proxy.example.com:3128`. "
-        "The services that call PostHog use it, and the gateway for `OPERATOR_WEBHOOK_URL`.",
+        description="Proxy for `http://` URLs, for example `http://proxy.example.com:3128`. Used "
+        "by the services that call PostHog, and by the gateway for `OPERATOR_WEBHOOK_URL`.",
     )
-    https_proxy: ProxyUrl | None = Field(None, description="Proxy for calls by https.")
+    https_proxy: ProxyUrl | None = Field(None, description="Proxy for `https://` URLs.")
     all_proxy: ProxyUrl | None = Field(
-        None, description="Proxy for calls that neither of the two above is for."
+        None, description="Proxy for URLs for which neither of the two above is set."
     )
     no_proxy: CommaSeparated = Field(
         (),
-        description="Hosts (`.example.com`, `host:8000`, `*`), addresses and networks that are "
-        "called without a proxy, separated by commas. This machine is never called through one.",
+        description="Hosts (`.example.com`, `host:8000`, `*`), IP addresses and networks that are "
+        "called without a proxy, separated by commas. Loopback addresses never use a proxy.",
     )
 
     @property
     def proxies(self) -> Proxies:
-        """The proxies, with their passwords."""
-        http, https, every = (
-            given.get_secret_value() if given else None
-            for given in (self.http_proxy, self.https_proxy, self.all_proxy)
+        """The proxies of the four variables, with their passwords."""
+        http, https, all_schemes = (
+            secret.get_secret_value() if secret else None
+            for secret in (self.http_proxy, self.https_proxy, self.all_proxy)
         )
-        return Proxies.of(http=http, https=https, all_schemes=every, without=self.no_proxy)
+        return Proxies.of(http=http, https=https, all_schemes=all_schemes, without=self.no_proxy)
 
     @field_validator("outbound_allow")
     @classmethod
@@ -136,10 +142,12 @@ class OutboundSettings(Settings):
 
 
 class PublicUrlSettings(Settings):
-    """Where PostHog reaches the gateway; the provisioner tells PostHog so."""
+    """The public address of the gateway."""
 
     api_public_url: PublicUrl = Field(
-        "http://localhost:3002", description="URL PostHog reaches this gateway at."
+        "http://localhost:3002",
+        description="URL at which PostHog reaches the gateway. Provisioning configures PostHog to "
+        "send its webhooks there.",
     )
 
 
@@ -147,11 +155,11 @@ class DatabaseSettings(Settings):
     """PostgreSQL, for every service but the gateway."""
 
     database_url: DatabaseUrl = Field(
-        description="PostgreSQL address. Unset, `make up` starts its own server. For TLS add "
+        description="Address of PostgreSQL. If unset, `make up` starts its own server. For TLS add "
         "`?sslmode=verify-full&sslrootcert=/path/to/ca.pem`."
     )
     database_pool_size: Annotated[int, Field(ge=1, le=200)] = Field(
-        8, description="Connections each service process keeps open at most."
+        8, description="Maximum number of PostgreSQL connections of each service process."
     )
 
 
@@ -160,34 +168,38 @@ class BusSettings(Settings):
 
     nats_url: NatsUrl = Field(
         "nats://127.0.0.1:4222",
-        description="NATS address, several separated by commas. Set, `make up` uses it instead of "
-        "starting its own server.",
+        description="Address of the NATS server, or several separated by commas. If set, `make up` "
+        "uses it instead of starting its own server.",
     )
     nats_user: str | None = Field(
-        None, description="NATS user; the service's own name when a password is set."
+        None, description="NATS user. Default: the service's own name, if a password is set."
     )
     nats_password: SecretStr | None = Field(
-        None, description="NATS password, when the address does not carry one."
+        None, description="NATS password, unless the address contains one."
     )
     nats_tls_ca: FilePath | None = Field(
         None,
-        description="PEM file of the authority that signed NATS' certificate. Set, or with "
-        "`tls://` in `NATS_URL`, nothing is sent without TLS.",
+        description="PEM file of the certificate authority that signed NATS' certificate. If it is "
+        "set, or if `NATS_URL` starts with `tls://`, nothing is sent to NATS without TLS.",
     )
     nats_tls_cert: FilePath | None = Field(
-        None, description="PEM file with the certificate to show NATS, if it asks for one."
+        None,
+        description="PEM file of the client certificate, for a NATS server that requires one.",
     )
     nats_tls_key: FilePath | None = Field(
         None,
-        description="PEM file with that certificate's key, unless it is in the same file.",
+        description="PEM file of the client certificate's key, unless both are in one file.",
     )
     nats_replicas: Annotated[int, Field(ge=1, le=5)] = Field(
-        1, description="Copies JetStream keeps of every stream."
+        1,
+        description="Number of copies that JetStream keeps of every stream, each on another "
+        "server.",
     )
     nats_stream_max_bytes: Annotated[int, Field(ge=64 * MIB, le=_EXBIBYTE)] = Field(
         STREAM_MAX_BYTES,
-        description="How large each of the streams WEBHOOKS, EVENTS, ENGAGEMENT and PERSONS may "
-        "become on disk, in bytes; dead letters take a quarter of it, the audit trail a sixteenth.",
+        description="Maximum size on disk, in bytes, of each of the streams WEBHOOKS, EVENTS, "
+        "ENGAGEMENT and PERSONS. The stream of dead letters gets a quarter of it, the stream of "
+        "the audit trail a sixteenth.",
     )
 
     @field_validator("nats_tls_ca")
@@ -207,48 +219,52 @@ class BusSettings(Settings):
     @field_validator("nats_tls_key")
     @classmethod
     def _must_be_its_key(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        # A certificate that was refused is not looked at a second time.
+        # A certificate that was refused is not in `data`, and its key is not checked.
         if "nats_tls_cert" in info.data:
             check_key(value, info.data["nats_tls_cert"])
         return value
 
     @property
     def stream_limits(self) -> Limits:
-        """What they say about streams."""
+        """The limits of streams that the operator has set."""
         return Limits(self.nats_replicas, self.nats_stream_max_bytes)
 
 
 class PartitionSettings(Settings):
-    """The queue of webhooks, for the gateway and ingest: the same for both."""
+    """Partitions of the webhook queue: the same value for the gateway and ingest."""
 
     ingest_partitions: Annotated[int, Field(ge=1, le=SLOTS)] = Field(
         1,
-        description="Above 1, events of one distinct id are published in the order in which their "
-        "webhooks were accepted, however many replicas of ingest there are: webhooks are consumed "
-        "in so many partitions, each by one replica at a time. At least as many as replicas; 32 "
-        "suits most.",
+        description="Number of partitions of the webhook queue. Above 1, the events of each "
+        "distinct id are published in the order in which their webhooks were accepted, with any "
+        "number of ingest replicas: one replica at a time consumes each partition. Use at least as "
+        "many partitions as replicas; 32 suits most deployments.",
     )
 
 
 class TelemetrySettings(Settings):
-    """Logs and metrics of every service."""
+    """Logs, metrics and the health file of every service."""
 
     renamed: ClassVar = {"alive_file": "health_file"}
 
     log_level: LevelName[Literal["debug", "info", "warning", "error"]] = Field(
-        "info", description="Least severe level that is logged."
+        "info",
+        description="Lowest level that is logged: `debug`, `info`, `warning` or `error`.",
     )
     log_format: AnyCase[Literal["auto", "json", "console"]] = Field(
-        "auto", description="`auto` is `console` on a terminal and `json` elsewhere."
+        "auto",
+        description="`json`, `console`, or `auto`: `console` on a terminal, otherwise `json`.",
     )
     metrics_port: OptionalPort = Field(
         0,
-        description="Port where a service serves `/metrics`; 0 is off. Containers have 9464; "
-        "`hogsend up` counts up from this or 9464, a port a service.",
+        description="Port on which a service serves `/metrics`; 0 turns it off. Containers use "
+        "9464. `hogsend up` gives its services consecutive ports from this one, or from 9464.",
     )
-    metrics_host: ListeningHost = Field("127.0.0.1", description="Address that port is on.")
+    metrics_host: ListeningHost = Field(
+        "127.0.0.1", description="Address on which `/metrics` is served."
+    )
     health_file: FilePath | None = Field(
         None,
-        description="File touched every five seconds while a service runs, for health checks of "
-        "containers; the image sets it.",
+        description="File that a running service touches every five seconds, for health checks of "
+        "containers. The container image sets it.",
     )

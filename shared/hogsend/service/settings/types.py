@@ -1,7 +1,7 @@
-"""Types of settings: what each accepts, and what to write instead of a value it refuses.
+"""Types of settings, with the checks of their values.
 
-Every message names what is wrong and what to write, and repeats no part of the value: it may be a
-secret, or lie beside one.
+Every error message states the problem and what to write. It quotes no part of the value, which may
+be a secret or contain one.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _PLACEHOLDER = re.compile(r"\$\{.*\}|\$\(.*\)|\$[A-Z][A-Z0-9_]*|<[^<>]*>|\{\{.*\
 
 
 def check_written(text: str) -> None:
-    """Check that a value is not still in quotes, and that something took a placeholder's place.
+    """Check that a value is not in quotes, and is not a placeholder that was not replaced.
 
     Raises:
-        ValueError: it is one of these.
+        ValueError: the value is in quotes, or is a placeholder.
     """
     if text[:1] in {'"', "'"} and text.endswith(text[:1]):
-        # A shell takes quotes away; files of variables for containers keep them.
+        # A shell removes quotes, but an env file for containers does not.
         raise ValueError("it is in quotes, which would be a part of it; remove them")
     if _PLACEHOLDER.fullmatch(text):
         raise ValueError(
@@ -47,7 +47,7 @@ def check_written(text: str) -> None:
 
 
 def _web_address(text: str) -> str:
-    # Only a check: the text is used, and shown, exactly as the operator wrote it.
+    # Checked only, not normalized: the text is used and shown as the operator wrote it.
     example = "write for example https://host.example.com"
     parts = _parsed(text, example)
     if parts.scheme not in {"http", "https"}:
@@ -61,7 +61,7 @@ def _web_address(text: str) -> str:
 
 def _public_address(text: str) -> str:
     if urlsplit(text).path.rstrip("/").endswith(WEBHOOK_PATH):
-        raise ValueError(f"it is where webhooks go; remove {WEBHOOK_PATH}, which is added")
+        raise ValueError(f"it contains the path of webhooks; remove {WEBHOOK_PATH}, which is added")
     return text
 
 
@@ -74,20 +74,20 @@ def _nats_addresses(text: str) -> str:
     example = "write nats://host:4222, several separated by commas"
     addresses = [address.strip() for address in text.split(",")]
     check_commas(addresses)
-    for given in addresses:
-        # nats-py takes an address without a scheme for nats://.
-        address = given if "://" in given else f"nats://{given}"
+    for written in addresses:
+        # nats-py reads an address without a scheme as nats://.
+        address = written if "://" in written else f"nats://{written}"
         user_and_password = address.partition("://")[2].rpartition("@")[0]
         if any(character in user_and_password for character in "/?#[]"):
             raise ValueError(
-                "a password in it has a character of addresses; write %2F, %3F, %23, %5B and %5D "
-                "for a /, ?, #, [ and ]"
+                "a password in it has a character that is reserved in URLs; write %2F, %3F, %23, "
+                "%5B and %5D for a /, ?, #, [ and ]"
             )
         parts = _parsed(address, example)
         if parts.scheme not in {"nats", "tls", "ws", "wss"}:
             raise ValueError(f"an address begins neither with nats:// nor with tls://; {example}")
         if parts.query or parts.fragment or parts.path.strip("/"):
-            raise ValueError(f"an address goes on after host and port; {example}")
+            raise ValueError(f"an address has more than a host and a port; {example}")
     return text
 
 
@@ -98,7 +98,7 @@ def _parsed(text: str, example: str) -> SplitResult:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
     except ValueError:
-        # The error would quote it.
+        # The error of urllib would quote the text.
         raise ValueError(f"it is not an address; {example}") from None
     if not parts.scheme or not host:
         raise ValueError(f"it is not an address with a scheme and a host; {example}")
@@ -131,7 +131,8 @@ def _port(value: object) -> object:
             "name: set enableServiceLinks: false in the pod, or this variable to a number"
         )
     if isinstance(value, str) and not (value.isascii() and value.isdecimal()):
-        # The command line, which reads it as well, must not find another number in it.
+        # Stricter than pydantic: the command line parses the text as well, and must get the same
+        # number.
         raise ValueError(f"it is not a port; write a number of 1 to {_MAX_PORT}, digits only")
     return value
 
@@ -139,7 +140,7 @@ def _port(value: object) -> object:
 def _header_secret(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value()
     if text.lower().startswith("bearer "):
-        raise ValueError("it begins with the word Bearer, which is not a part of it; remove it")
+        raise ValueError("it begins with the word Bearer, which is not part of the key; remove it")
     if not all(" " <= character <= "~" for character in text):
         raise ValueError(
             "it has characters that an HTTP header does not carry unchanged; use letters, digits "
@@ -149,15 +150,15 @@ def _header_secret(secret: SecretStr) -> SecretStr:
 
 
 def _project_key(secret: SecretStr) -> SecretStr:
-    # Keys from before PostHog gave them prefixes have none.
+    # Old keys of PostHog have no prefix.
     text = secret.get_secret_value()
     if re.match(r"ph[abd-z]_", text):
         raise ValueError(
             "it is a personal key, a feature flags key or a token, which must not be sent with "
-            "events; write the project's, which begins with phc_"
+            "events; write the key of the project, which begins with phc_"
         )
     if re.search(r"[\s,;#]", text):
-        raise ValueError("it is more than one key; write the project's alone, from phc_ on")
+        raise ValueError("it is more than one key; write only the key that begins with phc_")
     return secret
 
 
@@ -165,8 +166,8 @@ def _personal_key(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value()
     if text.startswith("phc_"):
         raise ValueError(
-            "it is a project's key, with which nothing can be read; write a personal one, which "
-            "begins with phx_"
+            "it is a project key, which cannot read anything; write a personal key, which begins "
+            "with phx_"
         )
     if re.match(r"ph[rs]_", text) or re.search(r"[\s,;#]", text):
         raise ValueError("it is not a personal key; write one key, which begins with phx_")
@@ -197,7 +198,7 @@ def _lower(value: object) -> object:
 
 
 def _log_level(value: object) -> object:
-    # What Python, Node and most others call it, too.
+    # The short form is common, for example in Python and Node.
     return "warning" if _lower(value) == "warn" else _lower(value)
 
 
@@ -205,7 +206,7 @@ def _expanded(path: Path) -> Path:
     if str(path).startswith("$"):
         raise ValueError("it begins with a variable that was not replaced; write the path")
     try:
-        # A shell does this, unless the path is in a file of variables or in quotes.
+        # A shell expands `~`, but not in quotes, and env files are read without a shell.
         return path.expanduser()
     except RuntimeError:
         raise ValueError("the home directory (~) is not known; write the path") from None
@@ -217,24 +218,27 @@ def _split(value: object) -> object:
     return tuple(entry.strip() for entry in value.split(",") if entry.strip())
 
 
-def _earlier_secrets(value: object) -> object:
+def _previous_secrets(value: object) -> object:
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return _split(value)
     try:
-        listed = msgspec.json.decode(value, type=tuple[str, ...])
+        secrets = msgspec.json.decode(value, type=tuple[str, ...])
     except NOT_JSON:
-        # The error may quote it.
+        # The error may quote a secret.
         raise ValueError(
-            'it begins with [ and is not a list of texts in JSON; write ["first","second"], '
+            'it begins with [ and is not a JSON list of strings; write ["first","second"], '
             "also for a secret that begins with ["
         ) from None
-    return tuple(secret for secret in listed if secret.strip())
+    return tuple(secret for secret in secrets if secret.strip())
 
 
 def _proxy_address(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value()
-    example = "write http://proxy.example.com:3128, with user:password@ before the host if it asks"
-    # curl and others take an address without a scheme for http://.
+    example = (
+        "write http://proxy.example.com:3128, with user:password@ before the host if the proxy "
+        "requires a login"
+    )
+    # curl and others read an address without a scheme as http://.
     parts = _parsed(text if "://" in text else f"http://{text}", example)
     if parts.scheme.startswith("socks"):
         raise ValueError(f"SOCKS is not supported; {example}")
@@ -246,39 +250,39 @@ def _proxy_address(secret: SecretStr) -> SecretStr:
 Port = Annotated[int, BeforeValidator(_port), Field(ge=1, le=_MAX_PORT)]
 OptionalPort = Annotated[int, BeforeValidator(_port), Field(ge=0, le=_MAX_PORT)]
 ListeningHost = Annotated[str, AfterValidator(_listening_host)]
-"""An address or name of this machine to listen on."""
+"""An IP address or name of this machine to listen on."""
 Url = Annotated[str, AfterValidator(_web_address)]
 PostHogUrl = Annotated[Url, AfterValidator(_posthog_address)]
-"""Address of a PostHog."""
+"""URL of a PostHog instance."""
 PublicUrl = Annotated[Url, AfterValidator(_public_address)]
-"""Address of the gateway, as others reach it."""
+"""Public URL of the gateway."""
 AnyCase = Annotated[T, BeforeValidator(_lower)]
-"""One of several words, in capitals or not."""
+"""One of several words, in any case."""
 LevelName = Annotated[T, BeforeValidator(_log_level)]
 FilePath = Annotated[Path, AfterValidator(_expanded)]
 """A file or directory; `~` is the home directory."""
 NatsUrl = Annotated[str, AfterValidator(_nats_addresses)]
 HeaderSecret = Annotated[SecretStr, AfterValidator(_header_secret)]
-"""A secret that travels in an HTTP header: as a bearer, or PostHog's webhook secret."""
+"""A secret that is sent in an HTTP header, such as a bearer token or a webhook secret."""
 ProjectKey = Annotated[HeaderSecret, AfterValidator(_project_key)]
-"""PostHog's key to a project, with which events are sent."""
+"""Key of a PostHog project, which may send events."""
 PersonalKey = Annotated[HeaderSecret, AfterValidator(_personal_key)]
-"""A key of a person to PostHog's private API."""
+"""Key of a PostHog user, for PostHog's private API."""
 ProjectId = Annotated[str, AfterValidator(_project_id)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_postgres_address)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 RetentionDays = Annotated[int, Field(ge=0, le=36_500)]
-"""Days that something is kept; 0 is for ever."""
+"""Number of days after which rows are deleted; 0 keeps them without limit."""
 ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy_address)]
-"""Address of an HTTP proxy, with its password if it has one."""
-PreviousSecrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_earlier_secrets)]
-"""Earlier secrets that are still accepted, separated by commas or, as one of them has a comma in
-it, in a list of JSON."""
+"""URL of an HTTP proxy; it may contain a password."""
+PreviousSecrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_previous_secrets)]
+"""Previous secrets that are still accepted: separated by commas, or a JSON list where one contains
+a comma."""
 SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret)]
 """A key of Standard Webhooks, in base64."""
 PreviousSigningSecrets = Annotated[
-    tuple[SigningSecret, ...], NoDecode, BeforeValidator(_earlier_secrets)
+    tuple[SigningSecret, ...], NoDecode, BeforeValidator(_previous_secrets)
 ]
-"""The same for such keys."""
-PreviousKeys = Annotated[tuple[HeaderSecret, ...], NoDecode, BeforeValidator(_earlier_secrets)]
-"""The same for keys that travel in a header."""
+"""Previous keys of Standard Webhooks, written like `PreviousSecrets`."""
+PreviousKeys = Annotated[tuple[HeaderSecret, ...], NoDecode, BeforeValidator(_previous_secrets)]
+"""Previous keys that are sent in an HTTP header, written like `PreviousSecrets`."""

@@ -1,4 +1,4 @@
-"""What stands in a setting's place when it was given in a way that cannot be used."""
+"""Placeholders for settings whose value cannot be used, so that validation reports them by name."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ from pathlib import Path
 
 
 class Unusable(ABC):
-    """Its text says what is wrong, and what to write."""
+    """Replaces the value of a setting; its text states the problem and what to write."""
 
     @abstractmethod
     def __str__(self) -> str:
-        """Say so, without anything of a value."""
+        """Return the problem, without any part of the value."""
 
 
 @dataclass(frozen=True)
 class Miscased(Unusable):
-    """A variable that differs from the setting's name in its case only."""
+    """A variable whose name differs from that of a setting only in case."""
 
     written: str
+    """The variable's name."""
     name: str
+    """The setting's name."""
 
     def __str__(self) -> str:
-        """Name the right one."""
+        """Name the correct spelling."""
         return f"it is set as {self.written}, and only capitals are read; write {self.name}"
 
 
 @dataclass(frozen=True)
 class Unreadable(Unusable):
-    """A file with a secret that cannot be read."""
+    """A secret file that cannot be read."""
 
     file: Path
 
