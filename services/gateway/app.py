@@ -73,9 +73,9 @@ def create_app(
         try:
             # Meanwhile connections wait in the socket's backlog. Without the secret, webhooks
             # would be refused.
-            await parts.webhook_secret.heard_of(within=SECRET_SECONDS)
+            await parts.webhook_secret.wait_until_loaded(within=SECRET_SECONDS)
             if parts.settings.signatures_required:
-                await parts.signing_keys.heard_of(within=SECRET_SECONDS)
+                await parts.signing_keys.wait_until_loaded(within=SECRET_SECONDS)
             parts.workers.report_ready()
             await server.serve()
         finally:

@@ -1,10 +1,10 @@
-"""The audit trail: an admin request that may change state is recorded before its response.
+"""The audit trail: admin requests that may change state are recorded before their response is sent.
 
-Which requests those are follows from what was routed, not from the path as it was written: whatever
-an admin route's guard let in, or refused for its scope, is recorded unless its method only reads.
-An export of a person is recorded, too.
+A request is recorded if the guard of an admin route accepted its key, or refused the key's scope,
+and if its method is not a read. That depends on the route that handled the request, not on the path
+as the client wrote it. An export of a person is recorded as well, although it only reads.
 
-An entry holds the scope of the key, the action, the time and the status, never a body. See
+An entry contains the scope of the key, the action, the time and the status, but no body. See
 `GET /v1/admin/audit`.
 """
 
@@ -28,38 +28,38 @@ from services.gateway.client_address import ClientAddresses
 from services.gateway.response_headers import REQUEST_ID_STATE
 
 PREFIX = ("v1", "admin")
-READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-
+READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 RECORDED_STATE = "recorded"
+"""Key of the request's state: the request is recorded although its method is a read."""
 
 
 async def recorded(
     connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler
 ) -> None:
-    """Guard of a route that only reads, and is recorded nonetheless."""
+    """Guard of a route whose requests are recorded although they only read."""
     connection.scope["state"][RECORDED_STATE] = True
 
 
 def with_audit_trail(app: ASGIApp, bus: Connection, addresses: ClientAddresses) -> ASGIApp:
-    """Wrap `app`. Requests without a known key are refused and counted, but not recorded."""
+    """Wrap `app` so that these requests are recorded. Requests without a valid key are not."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
         method = scope["method"]
-        reads = method in READING
+        is_read = method in READ_METHODS
 
-        async def send_once_recorded(message: Message) -> None:
+        async def send_after_recording(message: Message) -> None:
             state = scope["state"]
-            actor = state.get(ADMIN_STATE) if not reads or RECORDED_STATE in state else None
+            actor = state.get(ADMIN_STATE) if not is_read or RECORDED_STATE in state else None
             if message["type"] == "http.response.start" and actor:
                 entry = _entry(scope, method, actor, message["status"], addresses)
                 await record(bus.publish, "gateway", entry)
             await send(message)
 
-        await app(scope, receive, send_once_recorded)
+        await app(scope, receive, send_after_recording)
 
     return wrapped
 
@@ -67,7 +67,7 @@ def with_audit_trail(app: ASGIApp, bus: Connection, addresses: ClientAddresses) 
 def _entry(
     scope: Scope, method: str, actor: str, status: int, addresses: ClientAddresses
 ) -> AuditEntry:
-    # As Litestar routes it: slashes more or less make no difference.
+    # Like Litestar's router, ignore repeated and trailing slashes.
     segments = [segment for segment in scope["path"].split("/") if segment]
     for expected in PREFIX:
         if segments and segments[0] == expected:

@@ -1,4 +1,4 @@
-"""Headers of answers in the OpenAPI document: what `response_headers` and the error bodies add."""
+"""Response headers in the OpenAPI document, which `response_headers` and error responses set."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ COMPONENTS: Mapping[str, OpenAPIHeader] = {
     "X-Request-Id": OpenAPIHeader(
         schema=Schema(type=OpenAPIType.STRING),
         required=True,
-        description="Id of this request, in every message and log line that it causes. A "
-        "client's own is kept: up to 100 letters, digits and `_.:-`.",
+        description="Id of this request, which every message and log line that it causes "
+        "contains. A client's own id is used if it has at most 100 letters, digits and `_.:-`.",
     ),
     "Retry-After": OpenAPIHeader(
         schema=Schema(type=OpenAPIType.INTEGER, minimum=1),
         required=True,
-        description="Seconds after which it is worth trying again.",
+        description="Seconds after which the request may be retried.",
     ),
     "X-RateLimit-Limit": OpenAPIHeader(
         schema=Schema(type=OpenAPIType.INTEGER, minimum=1),
-        description="Requests a minute that keys of this scope may make (`ADMIN_RATE_LIMIT`). "
-        "Absent where the key was not accepted.",
+        description="Requests a minute that all keys of this scope may make together "
+        "(`ADMIN_RATE_LIMIT`). Absent if the key was not accepted.",
     ),
     "X-RateLimit-Remaining": OpenAPIHeader(
         schema=Schema(type=OpenAPIType.INTEGER, minimum=0),
-        description="How many of them are left.",
+        description="Requests that remain within this minute.",
     ),
 }
 
 _LIMITED = frozenset({"adminKey", "readKey"})
-"""Schemes whose keys have a limit; a route that takes others, too, has none."""
+"""Security schemes with a rate limit. Routes that also accept other keys have none."""
 
 
 def headers_of(
     status: str, security: Sequence[SecurityRequirement] | None
 ) -> dict[str, OpenAPIHeader | Reference]:
-    """Give the headers of a route's answer with that status.
+    """Return the headers of a route's response.
 
     Args:
-        status: as OpenAPI writes it.
-        security: what the route asks for; nothing for probes and documents.
+        status: the response's status as text, as in OpenAPI.
+        security: the route's security schemes; none for probes and documents.
     """
     schemes = {scheme for requirement in security or () for scheme in requirement}
     names = ["X-Request-Id"]

@@ -1,4 +1,4 @@
-"""Bodies of error responses (contract 0.1 and 5.1), and which exception becomes which."""
+"""Error responses: their bodies (contract 0.1 and 5.1), and the handlers that build them."""
 
 from __future__ import annotations
 
@@ -39,30 +39,33 @@ log = structlog.get_logger(__name__)
 MALFORMED = "Malformed JSON in request body"
 
 NO_BODY = "'data'"
-"""What Litestar says of a request without its body."""
+"""Litestar's error message for a request that has no body although the route needs one."""
 
 
 class NotOfferedError(Exception):
-    """Hogsend has something that this product does not; the message says what to do instead."""
+    """A feature of the upstream Hogsend that this product does not have.
+
+    The message says what to do instead.
+    """
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
-    """An error in one sentence."""
+    """An error with its message."""
 
     error: str
 
 
 class TypedErrorBody(msgspec.Struct, frozen=True):
-    """An error with a code for programs."""
+    """An error with its message and a code for programs."""
 
     error: str
     code: str
     remediation: str | msgspec.UnsetType = msgspec.UNSET
-    """What an operator can do, where that is known."""
+    """How an operator can fix it, if known."""
 
 
 class RefusalBody(msgspec.Struct, frozen=True, kw_only=True):
-    """Why nothing was changed in PostHog, and what an operator can do."""
+    """Why nothing was changed in PostHog, and how an operator can fix it."""
 
     error: str
     detail: str | msgspec.UnsetType = msgspec.UNSET
@@ -70,7 +73,7 @@ class RefusalBody(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ZodError(msgspec.Struct, frozen=True, kw_only=True):
-    """The issues of a rejected admin request, as the JSON text that the upstream CLI parses."""
+    """The issues of a refused admin request: `message` is JSON that the upstream CLI parses."""
 
     name: str = "ZodError"
     message: str
@@ -84,21 +87,21 @@ class ValidationBody(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FieldErrors(msgspec.Struct, frozen=True, rename="camel"):
-    """What is wrong with a webhook body, by top-level key."""
+    """The problems of a webhook body, by top-level key."""
 
     form_errors: list[str]
     field_errors: dict[str, list[str]]
 
 
 class InvalidPayloadBody(msgspec.Struct, frozen=True, kw_only=True):
-    """A webhook body that was refused."""
+    """The error of a webhook whose body was refused."""
 
     error: str = "Invalid payload"
     details: str | FieldErrors
 
 
 class Issue(msgspec.Struct, frozen=True):
-    """One problem of a request."""
+    """One problem of a request, and the path to the wrong value."""
 
     message: str
     path: list[str]
@@ -136,28 +139,31 @@ _EXAMPLES: dict[int, tuple[msgspec.Struct, ...]] = {
     ),
     503: (TypedErrorBody("the ingest service is not running", "unavailable"),),
 }
-"""One of each body a status may have."""
+"""Examples by status: one of each kind of body that a status may have."""
 
 
 def documented_errors(*statuses: int) -> dict[int, ResponseSpec]:
-    """OpenAPI entries for the errors of a route; 413 implies 408 and 415, also about bodies."""
+    """Return the OpenAPI responses of a route's errors.
+
+    413 adds 408 and 415, which every route with a body may answer as well.
+    """
     bodies: dict[int, tuple[Any, str]] = {
         400: (
             ValidationBody | ErrorBody,
-            "Of another schema, a number out of range, nested too deeply, or not JSON.",
+            "Not JSON, too deeply nested, a number out of range, or another schema mismatch.",
         ),
-        401: (ErrorBody, "A missing or unknown key."),
-        403: (ErrorBody, "A known key without permission for this."),
+        401: (ErrorBody, "The key is missing or unknown."),
+        403: (ErrorBody, "The key has no permission for this."),
         404: (ErrorBody, "It does not exist."),
         408: (ErrorBody, "The body did not arrive in time."),
         409: (ErrorBody, "The stored credential cannot be decrypted."),
-        413: (ErrorBody, "The body is too large, or would take too much memory once decoded."),
-        415: (ErrorBody, "The body is encoded in another way than gzip."),
+        413: (ErrorBody, "The body is too large, or would take too much memory when decoded."),
+        415: (ErrorBody, "The body has a content encoding other than gzip."),
         429: (ErrorBody, "Too many requests; see Retry-After."),
-        502: (RefusalBody, "PostHog refused, or cannot be reached."),
+        502: (RefusalBody, "PostHog refused the request, or cannot be reached."),
         503: (
             TypedErrorBody,
-            "A dependency is unavailable, or NATS does not let it be asked; see Retry-After.",
+            "A service is unavailable, or NATS does not permit the request; see Retry-After.",
         ),
     }
     if HTTP_413_REQUEST_ENTITY_TOO_LARGE in statuses:
@@ -174,18 +180,18 @@ def documented_errors(*statuses: int) -> dict[int, ResponseSpec]:
 
 
 def admin_errors(*statuses: int) -> dict[int, ResponseSpec]:
-    """`documented_errors` for a route that needs an admin key and asks a service over NATS."""
+    """`documented_errors` of a route that needs an admin key and sends a request over NATS."""
     return documented_errors(*statuses, 400, 401, 403, 429, 503)
 
 
-_OF_REFUSAL = {"precondition": HTTP_409_CONFLICT, "posthog": HTTP_502_BAD_GATEWAY}
+_REFUSAL_STATUS = {"precondition": HTTP_409_CONFLICT, "posthog": HTTP_502_BAD_GATEWAY}
 
 
 def refusal_response(refusal: Refusal | None) -> Response[Any]:
-    """Answer with why a service did not do what it was asked for.
+    """Return the response for an operation that a service refused.
 
     Raises:
-        ValueError: there is no refusal, and so neither that nor an outcome.
+        ValueError: `refusal` is None: the service replied with neither an outcome nor a refusal.
     """
     if refusal is None:
         raise ValueError("the reply has neither an outcome nor a refusal")
@@ -194,25 +200,26 @@ def refusal_response(refusal: Refusal | None) -> Response[Any]:
         detail=msgspec.UNSET if refusal.detail is None else refusal.detail,
         remediation=msgspec.UNSET if refusal.remediation is None else refusal.remediation,
     )
-    return Response(body, status_code=_OF_REFUSAL[refusal.reason], media_type=MediaType.JSON)
+    status = _REFUSAL_STATUS[refusal.reason]
+    return Response(body, status_code=status, media_type=MediaType.JSON)
 
 
-def _answer(status: int, body: msgspec.Struct, headers: Mapping[str, str] | None = None) -> Any:
+def _response(status: int, body: msgspec.Struct, headers: Mapping[str, str] | None = None) -> Any:
     return Response(body, status_code=status, media_type=MediaType.JSON, headers=headers)
 
 
 def _http_error(_request: Request[Any, Any, Any], error: HTTPException) -> Any:
-    return _answer(error.status_code, ErrorBody(error.detail), error.headers)
+    return _response(error.status_code, ErrorBody(error.detail), error.headers)
 
 
 def _method_not_allowed(_request: Request[Any, Any, Any], _error: HTTPException) -> Any:
-    return _answer(404, ErrorBody("Not Found"))
+    return _response(404, ErrorBody("Not Found"))
 
 
 def _invalid_request(_request: Request[Any, Any, Any], error: ValidationException) -> Any:
     extra: Any = error.extra if isinstance(error.extra, list) else []
     if any(item["message"] == NO_BODY for item in extra):
-        return _answer(400, ErrorBody(MALFORMED))
+        return _response(400, ErrorBody(MALFORMED))
     issues = [Issue(item["message"], str(item.get("key", "")).split(".")) for item in extra]
     return _invalid(issues or [Issue(error.detail, [])])
 
@@ -225,15 +232,15 @@ def _invalid_body(_request: Request[Any, Any, Any], error: InvalidBodyError) -> 
 
 def _invalid(issues: list[Issue]) -> Any:
     message = json.dumps(msgspec.to_builtins(issues))
-    return _answer(400, ValidationBody(error=ZodError(message=message)))
+    return _response(400, ValidationBody(error=ZodError(message=message)))
 
 
 def _malformed_body(_request: Request[Any, Any, Any], _error: MalformedBodyError) -> Any:
-    return _answer(400, ErrorBody(MALFORMED))
+    return _response(400, ErrorBody(MALFORMED))
 
 
 def _malformed_webhook(_request: Request[Any, Any, Any], _error: MalformedJSONError) -> Any:
-    return _answer(400, InvalidPayloadBody(details="Malformed JSON"))
+    return _response(400, InvalidPayloadBody(details="Malformed JSON"))
 
 
 def _invalid_webhook(_request: Request[Any, Any, Any], error: InvalidPayloadError) -> Any:
@@ -241,7 +248,7 @@ def _invalid_webhook(_request: Request[Any, Any, Any], error: InvalidPayloadErro
     details = (
         FieldErrors([], {error.field: [problem]}) if error.field else FieldErrors([problem], {})
     )
-    return _answer(400, InvalidPayloadBody(details=details))
+    return _response(400, InvalidPayloadBody(details=details))
 
 
 def _hogsend_error(_request: Request[Any, Any, Any], error: HogsendError) -> Any:
@@ -251,7 +258,7 @@ def _hogsend_error(_request: Request[Any, Any, Any], error: HogsendError) -> Any
         return _internal_error(_request, error)
     if error.status == HTTP_503_SERVICE_UNAVAILABLE:
         return _unavailable(error)
-    return _answer(error.status, ErrorBody(str(error)))
+    return _response(error.status, ErrorBody(str(error)))
 
 
 def _unavailable(error: HogsendError) -> Any:
@@ -259,17 +266,17 @@ def _unavailable(error: HogsendError) -> Any:
     fix = error.fix if isinstance(error, Forbidden) else None
     log.warning("answered 503", reason=str(error), **({"fix": fix} if fix else {}))
     body = TypedErrorBody(str(error), error.code, fix or msgspec.UNSET)
-    return _answer(error.status, body, RETRY_AFTER)
+    return _response(error.status, body, RETRY_AFTER)
 
 
 def _not_offered(_request: Request[Any, Any, Any], error: NotOfferedError) -> Any:
-    return _answer(501, TypedErrorBody(str(error), "not_offered"))
+    return _response(501, TypedErrorBody(str(error), "not_offered"))
 
 
 def _internal_error(_request: Request[Any, Any, Any], error: Exception) -> Any:
     metrics.FAILURES.labels("gateway", type(error).__name__).inc()
     log.error("request failed", exc_info=error)
-    return _answer(500, ErrorBody("Internal Server Error"))
+    return _response(500, ErrorBody("Internal Server Error"))
 
 
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {

@@ -1,4 +1,4 @@
-"""The head of the gateway's OpenAPI document, and where it is shown."""
+"""The configuration of the gateway's OpenAPI document and of the pages that show it."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ _POLICY = (
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-"""Keys are typed into the page, and the console's session is valid there: it calls no other host.
+"""Content security policy of the Swagger UI page. It may contact no other host, because operators
+enter keys into it and their console session is valid on it.
 
-Litestar writes the script that begins it, and Swagger UI its styles, into the page itself.
+Inline code is allowed because Litestar writes the start script, and Swagger UI its styles, inline.
 """
 
 
 def openapi_config() -> OpenAPIConfig:
-    """Describe the API as a whole; routes describe themselves."""
+    """Return the description of the API as a whole. Each route describes itself."""
     return OpenAPIConfig(
         title="Hogsend gateway",
         version=__version__,
-        description="PostHog webhooks in, credentials and stored events for administrators. "
-        "Everything else happens on NATS; see docs/bus.md. In the JSON of a request a number is "
-        "one that a double can hold (1e400 is answered 400), exponents stand for no more than "
-        f"{MAX_DIGITS:,} digits in all, nothing is nested more than "
-        f"{MAX_DEPTH} deep, the last of several values of one name counts, and half a character "
-        "(`\\ud83d` alone) is taken for U+FFFD.",
+        description="Accepts PostHog's webhooks, and gives administrators access to credentials "
+        "and stored events. Everything else happens on NATS; see docs/bus.md.\n\n"
+        "Rules for the JSON of requests: a number must fit into a double (1e400 is answered 400). "
+        f"Exponents may stand for at most {MAX_DIGITS:,} digits in all. The nesting may be at most "
+        f"{MAX_DEPTH} deep. If a name occurs several times in an object, its last value is used. "
+        "A lone surrogate, such as `\\ud83d`, is replaced by U+FFFD.",
         openapi_router=Router(
             "/docs",
             route_handlers=[],

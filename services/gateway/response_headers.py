@@ -1,4 +1,4 @@
-"""Headers of every response: request id, hardening, CORS, caching, and the admin rate limit."""
+"""Adds headers to every response: request id, hardening, CORS, caching, and the rate limit."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from services.gateway.auth import RATE_LIMIT_STATE, SESSION_STATE
 
 REQUEST_ID_STATE = "request_id"
 RETRY_AFTER: Mapping[str, str] = {"Retry-After": "5"}
-"""Header of an answer while a dependency, memory or room is missing."""
+"""Header of a response that is refused for lack of a dependency, of memory or of disk space."""
 
 HTTP_SECONDS = Histogram(
     "hogsend_http_request_seconds",
-    "Time to answer a request, by template of the route and status; 0 where there was no answer",
+    "Seconds to answer a request, by path template of the route and by status; status 0 if the "
+    "request got no response",
     ["route", "status"],
     buckets=(0.0025, 0.01, 0.05, 0.25, 1, 5),
 )
 UNMATCHED = "unmatched"
-"""Route of every path that there is none for."""
+"""Label of requests whose path matches no route."""
 
 _SAFE_REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,100}")
 _HARDENING = [
@@ -37,27 +38,30 @@ _HARDENING = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 _VARY = (b"vary", b"origin")
-"""No cache may give one origin the answer that names another."""
+"""A cache must not reuse a response for another origin, because CORS headers name the origin."""
 _CACHE_CONTROL = b"cache-control"
 _NO_STORE = (_CACHE_CONTROL, b"no-store")
-"""Of an answer that does not say itself how long it is good for. Many are about people, all are of
-their moment, and a cache that is told nothing may keep what it likes (RFC 9111, 4.2.2)."""
+"""Added to responses without `Cache-Control`. A cache may otherwise store them by its own rules
+(RFC 9111, 4.2.2), although many contain personal data and all become outdated."""
 
 
 _series: dict[tuple[str, int], Histogram] = {}
-"""What `labels` gives, which takes longer than the observation itself."""
+"""Cached results of `HTTP_SECONDS.labels`, which takes longer than the observation itself."""
 
 _PROCESS = uuid.uuid4().hex[:12]
 _counter = itertools.count(1)
 
 
 def next_request_id() -> bytes:
-    """Return a new id: unique, not secret. A counter is cheaper than a UUID for each request."""
+    """Return a new id. It is unique but predictable; a counter is cheaper than a UUID."""
     return b"%s-%08x" % (_PROCESS.encode(), next(_counter))
 
 
 def with_response_headers(app: ASGIApp) -> ASGIApp:
-    """Wrap `app`; a client's own `X-Request-Id` is kept when it is harmless."""
+    """Wrap `app` so that responses get these headers.
+
+    A client's `X-Request-Id` is used if it has only safe characters, and is short.
+    """
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -87,7 +91,7 @@ def with_response_headers(app: ASGIApp) -> ASGIApp:
                     (b"access-control-allow-origin", origin),
                     _VARY,
                     *_HARDENING,
-                    *_of_key(state),
+                    *_key_headers(state),
                 ]
             await send(message)
 
@@ -103,8 +107,8 @@ def with_response_headers(app: ASGIApp) -> ASGIApp:
     return wrapped
 
 
-def _of_key(state: dict[str, Any]) -> Iterator[tuple[bytes, bytes]]:
-    """What the key of an admin request adds, or its session."""
+def _key_headers(state: dict[str, Any]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the rate limit of an admin request's key, and the cookie that renews its session."""
     if rate := state.get(RATE_LIMIT_STATE):
         yield b"x-ratelimit-limit", str(rate[0]).encode()
         yield b"x-ratelimit-remaining", str(rate[1]).encode()
@@ -113,5 +117,5 @@ def _of_key(state: dict[str, Any]) -> Iterator[tuple[bytes, bytes]]:
 
 
 def request_id(request: Request[Any, Any, Any]) -> str:
-    """Id of this request: in the answer's `X-Request-Id`, and with every message it causes."""
+    """Return the id of this request, which the header `X-Request-Id` of the response contains."""
     return str(request.scope["state"][REQUEST_ID_STATE])

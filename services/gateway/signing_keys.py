@@ -1,8 +1,8 @@
-"""The keys that deliveries may be signed with: the operator's, and those that connecting minted.
+"""The keys that deliveries may be signed with: the operator's, and those minted at connect.
 
-Minted ones are asked for at once, and again with every change of the credential. They are kept in
-memory only: a gateway that starts while NATS cannot be reached takes signed deliveries for unsigned
-ones, which is no less than an unsigned one has to show.
+Minted keys are requested at start, and again with every change of the credential. They are in
+memory only. A gateway that starts while NATS is unavailable treats signed deliveries like unsigned
+ones, which is safe, because it accepts exactly the senders that it accepts without a signature.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Clock = Callable[[], float]
 
 
 class SigningKeys:
-    """Knows the keys in force."""
+    """The signing keys that are currently valid."""
 
     def __init__(
         self,
@@ -44,28 +44,28 @@ class SigningKeys:
         configured: Sequence[str] = (),
         clock: Clock = time.time,
     ) -> None:
-        """Start with what the operator set, and ask for what was minted.
+        """Start with the configured keys, and request the minted ones.
 
         Args:
-            link: where the credentials service is asked.
-            watcher: tells when a minted key may have changed.
-            configured: `POSTHOG_SIGNING_SECRET`, and the ones before it.
-            clock: gives seconds since 1970.
+            link: connection to the credentials service.
+            watcher: notifies when a minted key may have changed.
+            configured: `POSTHOG_SIGNING_SECRET` and `POSTHOG_SIGNING_SECRET_PREVIOUS`.
+            clock: Unix time in seconds.
         """
         self._link = link
         self._watcher = watcher
         self._clock = clock
-        self._configured = {key_id(one): Webhook(key_of(one)) for one in configured}
+        self._configured = {key_id(secret): Webhook(key_of(secret)) for secret in configured}
         self._current = self._configured
         self._previous: Mapping[str, Webhook] = {}
         self._previous_until = 0.0
         self._state: SecretState | None = None
-        self._heard = asyncio.Event()
+        self._is_loaded = asyncio.Event()
         self._minted = watcher.watch(
             "signing_secret",
-            self._ask,
+            self._request,
             eager=True,
-            on_value=self._learn,
+            on_value=self._on_reply,
             is_usable=lambda reply: reply.state != "unreadable",
         )
 
@@ -77,39 +77,44 @@ class SigningKeys:
         settings: GatewaySettings,
         posthog: PostHogSettings,
     ) -> SigningKeys:
-        """Know the keys of the settings."""
+        """Start with the keys of the settings."""
         current, earlier = posthog.posthog_signing_secret, settings.posthog_signing_secret_previous
-        configured = [one.get_secret_value() for one in (current, *earlier) if one is not None]
+        configured = [
+            secret.get_secret_value() for secret in (current, *earlier) if secret is not None
+        ]
         return cls(link, watcher, configured)
 
     def in_force(self) -> Mapping[str, Webhook]:
-        """Give the keys that deliveries may be signed with now, by their ids."""
+        """Return the keys that are valid now, by their ids."""
         if self._previous and self._clock() < self._previous_until:
             return {**self._previous, **self._current}
         return self._current
 
-    async def heard_of(self, within: float) -> None:
-        """Wait until there is anything to verify with, but not longer than `within` seconds."""
+    async def wait_until_loaded(self, within: float) -> None:
+        """Wait until there is a key, or until it is known that there is none.
+
+        Waits at most `within` seconds.
+        """
         if self._configured:
             return
         try:
             async with asyncio.timeout(within):
-                await self._heard.wait()
+                await self._is_loaded.wait()
         except TimeoutError:
             return
 
     async def refresh(self) -> None:
-        """Ask for the minted keys; callers at the same time share one question.
+        """Request the minted keys. Concurrent callers share one request.
 
         Raises:
-            HogsendError: the credentials service cannot be asked.
+            HogsendError: the credentials service does not reply.
         """
         await self._minted.refresh()
 
     async def renew(self) -> None:
-        """Learn the minted keys now, after something may have changed them.
+        """Request the minted keys now. Call this after an operation that may have changed them.
 
-        What cannot be asked now is asked for again soon, and until then the ones before count.
+        If the request fails it is retried soon, and until then the previous keys stay valid.
         """
         self._minted.invalidate()
         try:
@@ -119,25 +124,26 @@ class SigningKeys:
             log.debug("signing secret not confirmed", reason=str(error))
             self._watcher.revalidate_now()
 
-    async def _ask(self) -> SigningSecretReply:
+    async def _request(self) -> SigningSecretReply:
         reference = ProviderRef(provider_id=self._watcher.provider)
         reply = await self._link.request(CREDENTIALS_SIGNING_SECRET, reference)
-        held = self._minted.value
-        forgotten = held is not None and reply.state == "absent" and reply.version < held.version
-        return held if held is not None and forgotten else reply
+        minted = self._minted.value
+        # A deletion increases the version. A lower version means that the database lost the key.
+        is_lost = minted is not None and reply.state == "absent" and reply.version < minted.version
+        return minted if minted is not None and is_lost else reply
 
-    def _learn(self, reply: SigningSecretReply) -> None:
-        self._heard.set()
+    def _on_reply(self, reply: SigningSecretReply) -> None:
+        self._is_loaded.set()
         if reply.state != self._state:
             self._state = reply.state
             if reply.state == "unreadable":
                 log.error(
                     "the minted signing secret cannot be decrypted, so signatures cannot be "
-                    "checked. Was BETTER_AUTH_SECRET changed? Name the one before in "
+                    "checked. Was BETTER_AUTH_SECRET changed? Set the previous one in "
                     "BETTER_AUTH_SECRET_PREVIOUS"
                 )
         if reply.state == "unreadable":
-            # What was known is still what PostHog signs with.
+            # PostHog still signs with the keys that were known before.
             return
         self._current = {**self._configured, **_keys(reply.secret)}
         self._previous = _keys(reply.previous)

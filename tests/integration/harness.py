@@ -263,7 +263,7 @@ async def gateway_service(
     try:
         async with started(process):
             if wait_for_secret:
-                await eventually(lambda: parts.webhook_secret.known)
+                await eventually(lambda: parts.webhook_secret.can_check)
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
                 yield Gateway(

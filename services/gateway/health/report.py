@@ -225,7 +225,7 @@ def _gateway(
         waits_for = "readable webhook secret"
     elif webhook_secret.missing:
         waits_for = "new webhook secret"
-    elif not webhook_secret.known:
+    elif not webhook_secret.can_check:
         waits_for = "webhook secret"
     elif not queue.can_accept:
         waits_for = "spool"

@@ -100,4 +100,4 @@ def _knowledge(webhook_secret: WebhookSecret) -> SecretKnowledge:
         return "unreadable"
     if webhook_secret.missing:
         return "missing"
-    return "known" if webhook_secret.known else "unknown"
+    return "known" if webhook_secret.can_check else "unknown"

@@ -1,8 +1,8 @@
-"""PostHog's deliveries, from the request to its answer (contract 5).
+"""Handles PostHog's deliveries, from the request to the response (contract 5).
 
-They are answered before Litestar sees them: its request and response objects cost more than all the
-rest of a webhook. What is refused goes on to the route, which raises the error again where Litestar
-answers it.
+Deliveries are answered before they reach Litestar, whose request and response objects cost more
+than everything else a webhook needs. A refused delivery is passed to its Litestar route, which
+raises the error again so that Litestar creates the response.
 """
 
 from __future__ import annotations
@@ -39,21 +39,22 @@ log = structlog.get_logger(__name__)
 
 _SECRET_HEADER = SECRET_HEADER.encode()
 REFUSED_STATE = "refused_delivery"
-"""The error of a delivery that the route is to answer."""
+"""Key of the request's state: the error with which the route answers a refused delivery."""
 
 _MISSING = (
     "there is no webhook secret: connect PostHog, or set POSTHOG_WEBHOOK_SECRET or WEBHOOK_OPEN"
 )
+_UNKNOWN_SECRET = "the webhook secret is not known yet"  # noqa: S105 - an error message
 _UNKNOWN_KEY = "the key of this webhook's signature is not known yet"
 
-_NOT_AS_LONG = frozenset({b"content-encoding", b"transfer-encoding"})
-"""Headers with which a body may have another length than the one that is announced."""
+_LENGTH_CHANGING_HEADERS = frozenset({b"content-encoding", b"transfer-encoding"})
+"""Headers with which a body may have another length than `Content-Length`."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class WebhookAccepted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The event is stored durably."""
+    """Response to an accepted webhook: the event is stored durably."""
 
     ok: Literal[True] = True
     event: str
@@ -61,7 +62,7 @@ class WebhookAccepted(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
 
 
 class PostHogDeliveries:
-    """Accepts deliveries."""
+    """Checks deliveries and queues them."""
 
     def __init__(
         self,
@@ -74,15 +75,15 @@ class PostHogDeliveries:
         max_bytes: int,
         in_order: bool = False,
     ) -> None:
-        """Prepare to accept.
+        """Prepare to accept deliveries.
 
         Args:
-            queue: makes them durable.
-            secret: what they must carry.
-            signatures: checks their signatures.
-            size: what NATS takes.
-            refusals: says which were refused.
-            max_bytes: of a body.
+            queue: makes webhooks durable.
+            secret: the secret that deliveries must carry.
+            signatures: verifies signatures.
+            size: the limit of NATS for messages.
+            refusals: records refused webhooks.
+            max_bytes: limit for a body.
             in_order: whether ingest keeps each person's events in order.
         """
         self._queue = queue
@@ -94,16 +95,16 @@ class PostHogDeliveries:
         self._in_order = in_order
 
     async def accept(self, scope: Scope, receive: Receive) -> bytes:
-        """Make one event durable.
+        """Check one delivery and make its event durable.
 
         Returns:
-            The answer's body.
+            The body of the response.
 
         Raises:
-            HTTPException: it is not accepted, and why.
-            InvalidPayloadError: JSON of another shape.
-            MalformedJSONError: not JSON.
-            TooLarge: more than NATS takes.
+            HTTPException: it is refused; the exception has the status and the reason.
+            InvalidPayloadError: its body is JSON with other fields than PostHog sends.
+            MalformedJSONError: its body is not JSON.
+            TooLarge: its body is larger than NATS accepts.
         """
         headers = dict(scope["headers"])
         presented = _presented(headers)
@@ -112,23 +113,24 @@ class PostHogDeliveries:
         try:
             body = await self._body(headers, receive)
         except MalformedBodyError as error:
-            # It says that it is gzip, and is not, or not to its end.
+            # `Content-Encoding: gzip`, but the body is not gzip, or ends early.
             raise MalformedJSONError from error
         self._size.check(body)
         signed = self._signatures.check(headers, body)
         if not self._signatures.is_enough(signed):
             await self._check_signature_again(scope, headers, body, signed)
-        queued, answer = self._queued(body, scope["state"][REQUEST_ID_STATE])
+        queued, response = self._queued(body, scope["state"][REQUEST_ID_STATE])
         try:
             await self._queue.accept(queued)
         except SpoolFull as error:
             raise _busy(error.status, str(error)) from error
-        return answer
+        return response
 
     def _queued(self, body: bytes, request_id: str) -> tuple[QueuedWebhook, bytes]:
-        """The message to queue, and the answer for when it is.
+        """Return the message to queue, and the response for when it is queued.
 
-        What is decoded may take 36 times as much memory as the body, and is not needed meanwhile.
+        The decoded webhook may take 36 times as much memory as the body. It is a local of this
+        method, so that it is freed before the wait for JetStream.
         """
         webhook, body = parse_posthog(body)
         queued = queued_posthog_webhook(
@@ -142,7 +144,7 @@ class PostHogDeliveries:
         length = int(announced) if announced.isdigit() else None
         if length is not None and length > self._max_bytes:
             raise RequestEntityTooLarge
-        if not _NOT_AS_LONG.isdisjoint(headers):
+        if not _LENGTH_CHANGING_HEADERS.isdisjoint(headers):
             length = None
         pieces: list[bytes] = []
         size = 0
@@ -156,8 +158,8 @@ class PostHogDeliveries:
             size += len(message["body"])
             if size > self._max_bytes:
                 raise RequestEntityTooLarge
-            # What was announced is all there is. To be told so takes another turn through the
-            # server's threads, an eighth of what a webhook costs.
+            # After the announced bytes the body is complete. Receiving the server's final message
+            # would cost another switch between threads, an eighth of a webhook's cost.
             if size == length or not message.get("more_body", False):
                 return b"".join(pieces) if len(pieces) > 1 else pieces[0]
 
@@ -168,8 +170,7 @@ class PostHogDeliveries:
             check = await self._secret.check_again(presented)
         if check is SecretCheck.UNKNOWN:
             self._refusals.unknown()
-            missing = self._secret.missing
-            raise _busy(503, _MISSING if missing else "the webhook secret is not known yet")
+            raise _busy(503, _MISSING if self._secret.missing else _UNKNOWN_SECRET)
         if check is SecretCheck.MISMATCH:
             self._refusals.mismatch(scope, presented=presented is not None)
             raise NotAuthorizedException("Invalid webhook secret")
@@ -181,9 +182,9 @@ class PostHogDeliveries:
             try:
                 check = await self._signatures.check_again(headers, body)
             except HogsendError as error:
-                # As where no key is known: the sender could have left the signature out.
+                # Treated as an unknown key: the sender could also have omitted the signature.
                 metrics.FAILURES.labels("signing_secret", error.code).inc()
-                log.debug("the key of a signature cannot be asked for", reason=str(error))
+                log.debug("the key of a signature cannot be requested", reason=str(error))
                 check = SignatureCheck.UNKNOWN
         if self._signatures.is_enough(check):
             return
@@ -206,7 +207,7 @@ def _presented(headers: Mapping[bytes, bytes]) -> bytes | None:
 
 
 def with_deliveries(app: ASGIApp, deliveries: PostHogDeliveries) -> ASGIApp:
-    """Wrap `app` so that deliveries do not reach it, except those that are refused."""
+    """Wrap `app` so that only refused deliveries reach it."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         if (
@@ -219,7 +220,7 @@ def with_deliveries(app: ASGIApp, deliveries: PostHogDeliveries) -> ASGIApp:
         scope["path_template"] = WEBHOOK_PATH
         try:
             body = await deliveries.accept(scope, receive)
-        except Exception as error:  # noqa: BLE001 - the route raises it again
+        except Exception as error:  # noqa: BLE001 - raised again by the route
             scope["state"][REFUSED_STATE] = error
             await app(scope, receive, send)
             return

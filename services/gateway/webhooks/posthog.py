@@ -1,4 +1,4 @@
-"""PostHog's webhook: checks the body, and makes the message that is queued for ingest."""
+"""PostHog's webhook: checks its body, and creates the message that is queued for ingest."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _decode = decoder(PostHogWebhook)
 
 
 class InvalidPayloadError(Exception):
-    """The body is JSON of another shape; `field` is the top-level key in question, if any."""
+    """The body is JSON, but not as PostHog sends it. `field` is the wrong top-level key, if any."""
 
     def __init__(self, problem: str, field: str | None = None) -> None:
         super().__init__(problem)
@@ -40,14 +40,14 @@ class MalformedJSONError(Exception):
 
 
 def parse_posthog(body: bytes) -> tuple[PostHogWebhook, bytes]:
-    """Check a body against what PostHog sends (contract 5.3).
+    """Decode and check a body (contract 5.3).
 
     Returns:
         The webhook, and the body to queue: the received one, or a repaired copy.
 
     Raises:
-        MalformedJSONError: not JSON, or not UTF-8.
-        InvalidPayloadError: JSON of another shape, or an event without an identity.
+        MalformedJSONError: the body is not JSON, or not UTF-8.
+        InvalidPayloadError: it has other fields than PostHog sends, or the event has no identity.
     """
     body = repaired_json(body)
     try:
@@ -75,10 +75,15 @@ def queued_posthog_webhook(
     *,
     in_order: bool = False,
 ) -> QueuedWebhook:
-    """Make the message that is queued for ingest, deduplicated by the event's id.
+    """Create the message that is queued for ingest.
 
-    An event without an id gets one here, once: what is queued, spooled or redelivered keeps it.
-    With `in_order` it also gets the slot of its person.
+    JetStream and ingest deduplicate it by its id, which is derived from the event's id. An event
+    without an id gets a random one here. With `in_order`, the subject includes the slot of the
+    event's person.
+
+    Invariant: a webhook keeps its id from here on, in the spool and with every redelivery.
+    Why: the id is created once, and is part of the message.
+    Without it: a webhook that is published twice would be stored as two events.
     """
     event, event_id = webhook.event, webhook.event_id
     id = event_message_id(
@@ -93,8 +98,9 @@ def queued_posthog_webhook(
         CORRELATION_ID: correlation_id,
     }
     if event_id:
-        # Ingest of version 0.1.0, which may run beside, stores the event under this id, or else
-        # under the message's, by which no other ingest knows it.
+        # During an upgrade ingest of version 0.1.0 may still run. It stores the event under this
+        # id. Without the header it would use the message's id, and newer versions would store the
+        # same event again.
         headers[ORIGINAL_ID] = event_id
     slot = slot_of(event.distinct_id, webhook.email) if in_order else None
     return QueuedWebhook(id, subjects.webhook(SOURCE, slot), headers, body)

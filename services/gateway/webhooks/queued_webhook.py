@@ -8,7 +8,7 @@ from hogsend.transport.publisher import OutgoingMessage
 
 
 class QueuedWebhook(msgspec.Struct, frozen=True):
-    """A webhook as it is published; JetStream deduplicates by `id`. Spool files hold it, too."""
+    """A webhook as it is published and spooled. JetStream deduplicates it by `id`."""
 
     id: str
     subject: str
@@ -17,5 +17,5 @@ class QueuedWebhook(msgspec.Struct, frozen=True):
 
     @property
     def message(self) -> OutgoingMessage:
-        """The message as it is published."""
+        """The message to publish."""
         return OutgoingMessage(self.subject, self.body, self.headers)

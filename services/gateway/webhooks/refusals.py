@@ -1,4 +1,4 @@
-"""Says which webhooks were refused for their secret or signature: a few of them in the log."""
+"""Counts webhooks that are refused for their secret or signature, and logs some of them."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ initialize_at_zero(
     "signature_wrong",
 )
 LINES_A_MINUTE = 10
-"""Lines in the log, for at most as many addresses; the metric counts the rest."""
+"""Log lines a minute, at most one for each address. The metric counts all refusals."""
 
 
 class Refusals:
-    """Counts webhooks that were refused, and says so."""
+    """Counts refused webhooks, and logs them at a limited rate."""
 
     def __init__(self, addresses: ClientAddresses) -> None:
-        """Name clients by these addresses."""
+        """Use `addresses` to find the clients' addresses."""
         self._addresses = addresses
         self._lines = FailureCounts(LINES_A_MINUTE)
         self._clients = FailureCounts(1)
-        self._unsaid = 0
+        self._since_last_line = 0
 
     def mismatch(self, scope: Scope, *, presented: bool) -> None:
-        """Say that a webhook carried a wrong secret, or none."""
-        self._say(
+        """Record a webhook with a wrong secret, or with none."""
+        self._record(
             scope,
             "wrong" if presented else "none",
             "a webhook was refused for its secret: see that PostHog's destination sends the one "
@@ -51,8 +51,8 @@ class Refusals:
         )
 
     def signature(self, scope: Scope, check: SignatureCheck) -> None:
-        """Say that a webhook's signature was wrong or too old, or that it had none."""
-        self._say(
+        """Record a webhook whose signature was wrong, too old, or absent."""
+        self._record(
             scope,
             f"signature_{check.name.lower()}",
             "a webhook was refused for its signature: see that signing_secret of PostHog's "
@@ -60,14 +60,14 @@ class Refusals:
         )
 
     def unknown(self) -> None:
-        """Count a webhook that could not be checked."""
+        """Record a webhook that could not be checked, because the secret or key is unknown."""
         REFUSED.labels("unknown").inc()
 
-    def _say(self, scope: Scope, reason: str, text: str) -> None:
+    def _record(self, scope: Scope, reason: str, text: str) -> None:
         REFUSED.labels(reason).inc()
         address = self._addresses.of(scope)
         client = client_key(address)
-        self._unsaid += 1
+        self._since_last_line += 1
         if self._clients.is_over(client) or self._lines.is_over(""):
             return
         self._clients.add(client)
@@ -76,6 +76,6 @@ class Refusals:
             text,
             address=address,
             reason=reason,
-            refused=self._unsaid,
+            refused=self._since_last_line,
         )
-        self._unsaid = 0
+        self._since_last_line = 0

@@ -1,9 +1,12 @@
-"""The webhook secret: where it comes from, and whether a presented one matches.
+"""The webhook secret: loads it, and checks the secret that a delivery presents.
 
-The environment's secret wins. Otherwise it is the one minted at connect, of which the gateway holds
-only a digest; a credential event makes it ask again at once. While the secret is unknown the route
-is closed. Without a secret it is open only where there never was one (a first run), or where the
-operator says so: a variable or a database that went missing opens nothing (ADR 13).
+A secret in the environment takes precedence. Otherwise it is the secret minted at connect, of which
+the gateway has only the digest; a credential event makes it request the digest again at once.
+
+Invariant: the route is closed while the secret is unknown, and without a secret it is open only if
+there never was one (a first run) or `WEBHOOK_OPEN` allows it.
+Why: the secret is the only thing that tells PostHog's deliveries from forged ones.
+Without it: a lost variable or an emptied database would let anybody post events (ADR 13).
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ from services.gateway.webhooks.secret_memory import SecretMemory
 log = structlog.get_logger(__name__)
 
 
-ASK_AGAIN_SECONDS = 1.0
+RECHECK_SECONDS = 1.0
+"""Minimum interval between requests for the minted secret because of wrong secrets."""
 
 Clock = Callable[[], float]
 
@@ -45,10 +49,11 @@ class SecretCheck(Enum):
     MATCH = auto()
     MISMATCH = auto()
     UNKNOWN = auto()
+    """The gateway does not know the secret, so the delivery cannot be checked."""
 
 
 class WebhookSecret:
-    """The secret PostHog's deliveries must carry."""
+    """The secret that PostHog's deliveries must carry."""
 
     def __init__(
         self,
@@ -65,19 +70,19 @@ class WebhookSecret:
         """Start with the environment's secret, else with the digest that an earlier process cached.
 
         Args:
-            link: where the credentials service is asked.
-            watcher: tells when the secret may have changed.
-            configured: `POSTHOG_WEBHOOK_SECRET`.
-            cache: file that keeps the digest; see `SecretMemory`.
-            previous: `POSTHOG_WEBHOOK_SECRET_PREVIOUS`, accepted beside the current secret.
-            may_be_open: `WEBHOOK_OPEN`, whether every delivery is accepted while there is no
-                secret; None for as long as there never was one.
-            clock: gives seconds.
-            now: gives the time of day, by which an earlier minted secret ends.
+            link: connection to the credentials service.
+            watcher: notifies when the secret may have changed.
+            configured: the setting `POSTHOG_WEBHOOK_SECRET`.
+            cache: file that stores the digest; see `SecretMemory`.
+            previous: the setting `POSTHOG_WEBHOOK_SECRET_PREVIOUS`; these are accepted as well.
+            may_be_open: the setting `WEBHOOK_OPEN`: whether every delivery is accepted while there
+                is no secret. None: only while there has never been one.
+            clock: monotonic clock in seconds.
+            now: the current time, which ends the validity of the previous minted secret.
         """
         self._clock = clock
         self._now = now
-        self._ask_again_at = 0.0
+        self._recheck_at = 0.0
         self._link = link
         self._watcher = watcher
         self._memory = SecretMemory(cache)
@@ -85,15 +90,15 @@ class WebhookSecret:
         self._previous = [_digest(earlier.encode()) for earlier in previous]
         self._minted = watcher.watch(
             "webhook_secret",
-            self._ask,
+            self._request,
             eager=configured is None,
-            on_value=self._learn,
+            on_value=self._on_reply,
             is_usable=lambda reply: reply.state != "unreadable",
         )
-        self._heard = asyncio.Event()
+        self._is_loaded = asyncio.Event()
         self._may_be_open = may_be_open
-        self._known_before: WebhookSecretReply | None = None
-        self._state: SecretState | None = None
+        self._last_reply: WebhookSecretReply | None = None
+        self._logged_state: SecretState | None = None
         if configured is not None:
             self._remember_secret()
         if configured is None and (cached := self._memory.load()):
@@ -101,26 +106,26 @@ class WebhookSecret:
             self._remember_secret()
 
     @property
-    def known(self) -> bool:
+    def can_check(self) -> bool:
         """Whether a presented secret can be checked."""
         return self._configured is not None or (self._minted.is_usable and not self.missing)
 
-    async def heard_of(self, within: float) -> None:
-        """Wait until there is anything to go by, but not longer than `within` seconds."""
+    async def wait_until_loaded(self, within: float) -> None:
+        """Wait until the secret, or its absence, is known, at most `within` seconds."""
         try:
             async with asyncio.timeout(within):
-                await self._heard.wait()
+                await self._is_loaded.wait()
         except TimeoutError:
             return
 
     @property
     def missing(self) -> bool:
-        """Whether there is no secret, and the route is closed nonetheless.
+        """Whether the route is closed because there is no secret.
 
-        It stays like this until the operator sets a secret, connects, or opens it.
+        It stays closed until the operator sets a secret, connects PostHog, or sets `WEBHOOK_OPEN`.
         """
-        held = self._minted.value
-        if self._configured is not None or held is None or held.state != "absent":
+        minted = self._minted.value
+        if self._configured is not None or minted is None or minted.state != "absent":
             return False
         return not self._is_open_without_secret
 
@@ -130,69 +135,70 @@ class WebhookSecret:
 
     @property
     def unreadable(self) -> bool:
-        """Whether a secret was minted that no configured `BETTER_AUTH_SECRET` unseals."""
-        held = self._minted.value
-        return self._configured is None and held is not None and held.state == "unreadable"
+        """Whether the minted secret cannot be unsealed with any configured `BETTER_AUTH_SECRET`."""
+        minted = self._minted.value
+        return self._configured is None and minted is not None and minted.state == "unreadable"
 
     @property
     def version(self) -> int | None:
-        """Version of the credential last heard of; None with a secret from the environment."""
-        held = self._minted.value
-        return held.version if held else None
+        """Latest known version of the credential; None with a secret from the environment."""
+        minted = self._minted.value
+        return minted.version if minted else None
 
     def check(self, presented: bytes | None) -> SecretCheck:
-        """Check a presented secret in constant time; None means that none was sent."""
+        """Check a presented secret in constant time. None means that the delivery has none."""
         expected = self._configured
         if expected is None:
-            held = self._minted.value
-            if held is None or held.state == "unreadable" or self.missing:
+            minted = self._minted.value
+            if minted is None or minted.state == "unreadable" or self.missing:
                 return SecretCheck.UNKNOWN
-            if held.state == "absent":
+            if minted.state == "absent":
                 return SecretCheck.MATCH
-            expected = held.sha256 or ""
+            expected = minted.sha256 or ""
         digest = _digest(presented or b"")
-        accepted = [expected, *self._previous, *self._minted_before()]
-        # Compared with all of them, however early one matches.
-        matches = [hmac.compare_digest(digest, one) for one in accepted]
+        accepted = [expected, *self._previous, *self._previous_minted()]
+        # All are compared, so that the time does not depend on which one matches.
+        matches = [hmac.compare_digest(digest, candidate) for candidate in accepted]
         return SecretCheck.MATCH if any(matches) and presented is not None else SecretCheck.MISMATCH
 
     async def check_again(self, presented: bytes | None) -> SecretCheck:
-        """Check a secret that did not match, with what may have been minted since.
+        """Request the minted secret, and check a secret that did not match once more.
 
-        A gateway that missed the change must not refuse what PostHog sends now. It asks once a
-        second at most, however many wrong secrets are tried.
+        A gateway that missed a change must not refuse PostHog's deliveries. The secret is requested
+        at most once a second, however many wrong secrets are presented.
         """
         now = self._clock()
-        if presented and self._configured is None and now >= self._ask_again_at:
-            self._ask_again_at = now + ASK_AGAIN_SECONDS
+        if presented and self._configured is None and now >= self._recheck_at:
+            self._recheck_at = now + RECHECK_SECONDS
             await self._confirm()
         return self.check(presented)
 
-    def _minted_before(self) -> Sequence[str]:
-        held = self._minted.value if self._configured is None else None
-        if held is None or not held.previous_sha256:
+    def _previous_minted(self) -> Sequence[str]:
+        """Return the digest of the previous minted secret while it is still valid."""
+        minted = self._minted.value if self._configured is None else None
+        if minted is None or not minted.previous_sha256:
             return ()
-        until = held.previous_until
-        return (held.previous_sha256,) if until is None or self._now() < until else ()
+        until = minted.previous_until
+        return (minted.previous_sha256,) if until is None or self._now() < until else ()
 
     async def refresh(self) -> None:
-        """Learn the minted secret now, after something may have changed it.
+        """Request the minted secret now. Call this after an operation that may have changed it.
 
-        While the credentials service cannot be asked, a route that was open is closed: the secret
-        that may have been minted meanwhile must not be ignored.
+        If the credentials service does not reply, a route that was open is closed, because a secret
+        may have been minted meanwhile.
         """
         if self._configured is not None:
             return
         self._minted.invalidate()
         if await self._confirm():
             return
-        held = self._minted.value
-        if held is not None and held.state == "absent":
+        minted = self._minted.value
+        if minted is not None and minted.state == "absent":
             self._minted.clear()
         self._watcher.revalidate_now()
 
     async def _confirm(self) -> bool:
-        """Ask what is minted; whether there was an answer."""
+        """Request the minted secret. Return whether the credentials service replied."""
         try:
             await self._minted.refresh()
         except HogsendError as error:
@@ -201,42 +207,42 @@ class WebhookSecret:
             return False
         return True
 
-    async def _ask(self) -> WebhookSecretReply:
+    async def _request(self) -> WebhookSecretReply:
         reference = ProviderRef(provider_id=self._watcher.provider)
         reply = await self._link.request(CREDENTIALS_WEBHOOK_SECRET, reference)
-        held = self._minted.value
-        if held is not None and _is_forgotten(reply, held):
-            if self._state != "absent":
+        minted = self._minted.value
+        if minted is not None and _is_lost(reply, minted):
+            if self._logged_state != "absent":
                 log.error(
-                    "the database has forgotten the webhook secret: was it replaced by an empty "
-                    "one? The last one known stays in force. Restore the backup, or connect again."
+                    "the database has lost the webhook secret: was it replaced by an empty one? "
+                    "The last known secret stays in force. Restore the backup, or connect again."
                 )
-                self._state = "absent"
-            return held
+                self._logged_state = "absent"
+            return minted
         return reply
 
-    def _learn(self, reply: WebhookSecretReply) -> None:
-        self._heard.set()
-        if reply is not self._known_before:
+    def _on_reply(self, reply: WebhookSecretReply) -> None:
+        self._is_loaded.set()
+        if reply is not self._last_reply:
             if reply.state != "absent":
                 self._remember_secret()
-            if reply.state != self._state:
-                self._state = reply.state
-                _announce(reply, missing=self.missing)
-        self._known_before = reply
+            if reply.state != self._logged_state:
+                self._logged_state = reply.state
+                _log_state(reply, missing=self.missing)
+        self._last_reply = reply
         self._memory.store(reply)
 
     def _remember_secret(self) -> None:
-        self._heard.set()
+        self._is_loaded.set()
         self._memory.remember_secret()
 
 
-def _is_forgotten(reply: WebhookSecretReply, held: WebhookSecretReply) -> bool:
-    """Whether a database answers that knows less than was known: deleting makes a new version."""
-    return reply.state == "absent" and held.state == "present" and reply.version < held.version
+def _is_lost(reply: WebhookSecretReply, minted: WebhookSecretReply) -> bool:
+    """Whether the database lost the secret: a deletion would have increased the version."""
+    return reply.state == "absent" and minted.state == "present" and reply.version < minted.version
 
 
-def _announce(reply: WebhookSecretReply, *, missing: bool) -> None:
+def _log_state(reply: WebhookSecretReply, *, missing: bool) -> None:
     if reply.state == "absent" and missing:
         log.error(
             "there is no webhook secret, so webhooks are refused with 503. Connect PostHog, or set "
@@ -250,7 +256,7 @@ def _announce(reply: WebhookSecretReply, *, missing: bool) -> None:
     elif reply.state == "unreadable":
         log.error(
             "the minted webhook secret cannot be decrypted, so webhooks are refused with 503. Was "
-            "BETTER_AUTH_SECRET changed? Name the one before in BETTER_AUTH_SECRET_PREVIOUS, or "
+            "BETTER_AUTH_SECRET changed? Set the previous one in BETTER_AUTH_SECRET_PREVIOUS, or "
             "run `hogsend disconnect posthog` and connect again."
         )
     else:

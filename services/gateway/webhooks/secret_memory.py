@@ -1,8 +1,8 @@
-"""What a gateway keeps of the webhook secret on its disk, for a start while NATS is down.
+"""Stores facts about the webhook secret on disk, for a gateway that starts while NATS is down.
 
-The digest of the minted secret, so that a gateway started then still knows which deliveries to
-accept, and whether there ever was a secret, so that the route stays closed without one (ADR 13).
-"There is no secret" is never kept.
+Two facts are stored: the digest of the minted secret, with which the gateway can check deliveries,
+and that there ever was a secret, so that the route stays closed without one (ADR 13). That there is
+no secret is never stored.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from hogsend.service import metrics
 log = structlog.get_logger(__name__)
 
 CLOSED_FILE = "webhook-closed"
-"""Beside the spool: that there was a secret, so that the route stays closed without one."""
+"""File in `SPOOL_DIR` whose existence means: there was a secret, so keep the route closed."""
 
 
 class SecretMemory:
-    """The files of one gateway; without a path nothing is kept."""
+    """The files with these facts. Without a path nothing is stored."""
 
     def __init__(self, cache: Path | None) -> None:
-        """Keep the digest in `cache`, and that there was a secret beside it."""
+        """Store the digest in `cache`, and the marker `CLOSED_FILE` in the same directory."""
         self._cache = cache
         self._marker = cache.with_name(CLOSED_FILE) if cache else None
         self.had_secret = self._marker is not None and self._marker.exists()
-        """Whether there ever was one, as far as this gateway knows."""
+        """Whether there ever was a secret, as far as this gateway knows."""
         self._stored: WebhookSecretReply | None = None
-        self._cache_failed = False
+        self._is_failure_logged = False
 
     def remember_secret(self) -> None:
-        """Keep that there is a secret."""
+        """Store that there is, or was, a secret."""
         self.had_secret = True
         if self._marker is None:
             return
@@ -48,10 +48,12 @@ class SecretMemory:
             self._marker.touch(mode=0o600)
         except OSError as error:
             metrics.FAILURES.labels("webhook_secret", "memory").inc()
-            log.warning("that there is a webhook secret cannot be kept", reason=str(error))
+            log.warning(
+                "it cannot be stored on disk that there is a webhook secret", reason=str(error)
+            )
 
     def load(self) -> WebhookSecretReply | None:
-        """Give the digest that an earlier process kept, if it can be read."""
+        """Return the digest that an earlier process stored, or None if it cannot be read."""
         if self._cache is None:
             return None
         try:
@@ -64,7 +66,7 @@ class SecretMemory:
             return None
 
     def store(self, reply: WebhookSecretReply) -> None:
-        """Keep the digest, or forget it where there is none."""
+        """Store the digest of a minted secret, or remove a stored one if there is none."""
         if self._cache is None:
             return
         try:
@@ -74,24 +76,27 @@ class SecretMemory:
                 _replace(self._cache, msgspec.json.encode(reply))
         except OSError as error:
             metrics.FAILURES.labels("webhook_secret", "memory").inc()
-            if not self._cache_failed:
+            if not self._is_failure_logged:
                 log.warning("the webhook secret cannot be cached", reason=str(error))
-            self._cache_failed = True
+            self._is_failure_logged = True
         else:
             self._stored = reply
-            self._cache_failed = False
+            self._is_failure_logged = False
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Replace a file that only its owner can read; after a power cut it is one or the other."""
+    """Replace a file atomically. The new file is readable by its owner only."""
+    # Invariant: after a crash or power failure the file has either the old or the new content.
+    # Why: the new file is synced before it gets the name.
+    # Without it: a truncated digest would be unreadable, and webhooks refused while NATS is down.
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.", suffix=".new")
-    fresh = Path(name)
+    temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(descriptor)
-        fresh.replace(path)
+        temporary.replace(path)
     except OSError:
-        fresh.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise

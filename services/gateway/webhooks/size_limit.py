@@ -1,4 +1,4 @@
-"""How large a webhook may be: as `WEBHOOK_MAX_BYTES` says, unless the bus takes less (spec C7)."""
+"""The size limit of webhooks: `WEBHOOK_MAX_BYTES`, or less if NATS accepts less (spec C7)."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from hogsend.transport.connection import Connection
 log = structlog.get_logger(__name__)
 
 HEADERS_BYTES = 4096
-"""Room for the headers of a webhook in a NATS message."""
-LOOK_EVERY_SECONDS = 1.0
+"""Bytes reserved for the headers of a webhook's NATS message."""
+CHECK_SECONDS = 1.0
 
 
 class SizeLimit:
-    """The size of a webhook that can become durable."""
+    """The largest webhook that can be published to NATS."""
 
     def __init__(self, bus: Connection, configured: int) -> None:
-        """Take `configured` bytes until the bus has said that it takes less."""
+        """Allow `configured` bytes, or less once NATS has reported a smaller `max_payload`."""
         self._bus = bus
         self._configured = configured
 
     @property
     def bus_bytes(self) -> int | None:
-        """Largest body the bus takes, when that is less than configured."""
-        known = self._bus.last_max_payload
-        if known is None or known - HEADERS_BYTES >= self._configured:
+        """Largest body that NATS accepts, in bytes; None if that is not less than configured."""
+        max_payload = self._bus.last_max_payload
+        if max_payload is None or max_payload - HEADERS_BYTES >= self._configured:
             return None
-        return known - HEADERS_BYTES
+        return max_payload - HEADERS_BYTES
 
     def check(self, body: bytes) -> None:
-        """Refuse a body that the bus never takes; it would be accepted and set aside.
+        """Refuse a body that NATS can never accept. Otherwise it would be spooled and set aside.
 
         Raises:
-            TooLarge: it is larger; says what the limit is and where it is set.
+            TooLarge: the body is too large; the message has the limit and how to raise it.
         """
         if (limit := self.bus_bytes) is not None and len(body) > limit:
             raise TooLarge(
@@ -45,11 +45,11 @@ class SizeLimit:
             )
 
     async def watch(self) -> None:
-        """Say so in the log as soon as the bus is known, and whenever it is another one."""
-        said: int | None = None
+        """Log when NATS accepts less than configured, and again whenever its limit changes."""
+        logged: int | None = None
         while True:
             limit = self.bus_bytes
-            if limit is not None and limit != said:
+            if limit is not None and limit != logged:
                 log.warning(
                     "NATS takes smaller messages than WEBHOOK_MAX_BYTES allows: larger webhooks "
                     "are answered 413 and lost. Raise max_payload in nats-server's configuration.",
@@ -57,5 +57,5 @@ class SizeLimit:
                     limit=limit,
                     needed_max_payload=self._configured + HEADERS_BYTES,
                 )
-            said = limit
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            logged = limit
+            await asyncio.sleep(CHECK_SECONDS)

@@ -1,8 +1,16 @@
 """Makes each webhook durable before it is answered: in JetStream, or in the spool.
 
-Normally a webhook goes straight to JetStream. One that is not acknowledged in time goes to the
-spool, and so does every later one until the spool is empty. That keeps their order, and no request
-waits for a JetStream that does not answer.
+Normally a webhook is published to JetStream directly. A webhook that JetStream does not acknowledge
+in time is written to the spool, and so are all later webhooks until the spool is empty.
+
+Invariant: a webhook is answered 200 only after JetStream acknowledged it or the spool synced it.
+Why: PostHog does not send a webhook again that was answered 200.
+Without it: a crash would lose accepted events.
+
+Invariant: while the spool is not empty, new webhooks are appended to the spool.
+Why: the drain publishes the spool in order, and nothing overtakes it.
+Without it: events would reach ingest out of order, and each request would wait for JetStream's
+timeout during an outage.
 """
 
 from __future__ import annotations
@@ -34,30 +42,32 @@ TO_JETSTREAM = ACCEPTED.labels("jetstream")
 TO_SPOOL = ACCEPTED.labels("spool")
 
 REFUSED = (TooLarge, PublishRejected)
-"""Errors after which JetStream will never accept that webhook."""
+"""Errors that mean that JetStream will never accept this webhook."""
 
 NOT_NOW = (Unavailable, Forbidden)
-"""Errors after which it may accept it later; permissions are an operator's to mend."""
+"""Errors after which JetStream may accept it later: an operator can also fix permissions."""
 
 DRAIN_BATCH = 256
 DRAIN_BYTES = 8 * 1024 * 1024
-"""How much of the spool is in memory, and on its way to JetStream, at once."""
+"""Webhooks, and bytes, of the spool that are published at the same time."""
 ADOPT_SECONDS = 5.0
-"""How often the spool is looked through for what an ended process left."""
+"""Interval at which `SPOOL_DIR` is searched for files of processes that have ended."""
 DRAIN_ACK_SECONDS = 5.0
+"""Timeout for JetStream's acknowledgement of a spooled webhook."""
 DRAIN_RETRY_SECONDS = 0.2
+"""Pause between attempts to drain the spool while JetStream is unavailable."""
 
 
 class WebhookQueue:
-    """Accepts webhooks, and drains the spool."""
+    """Accepts webhooks, and publishes spooled ones to JetStream."""
 
     def __init__(self, connection: Connection, spool: Spool | None, ack_timeout: float) -> None:
-        """Prepare to publish and, with a spool, to drain what an earlier process left in it.
+        """Prepare to publish, and to drain webhooks that an earlier process spooled.
 
         Args:
-            connection: where webhooks are published.
-            spool: None turns it off; a webhook that JetStream does not accept is then refused.
-            ack_timeout: seconds JetStream may take before a webhook is spooled.
+            connection: connection on which webhooks are published.
+            spool: None turns the spool off; webhooks that JetStream does not accept are refused.
+            ack_timeout: seconds in which JetStream must acknowledge a webhook; else it is spooled.
         """
         self._connection = connection
         self._publisher = connection.publisher
@@ -69,12 +79,12 @@ class WebhookQueue:
 
     @property
     def can_accept(self) -> bool:
-        """Whether there is a connection, or a spool to do without one."""
+        """Whether NATS is connected, or there is a spool that works without it."""
         return self._connection.connected or self._spool is not None
 
     @property
     def is_full(self) -> bool:
-        """Whether neither JetStream nor the spool takes webhooks: they are answered 429."""
+        """Whether webhooks are answered 429: neither JetStream nor the spool accepts them."""
         return self.spooling and self._spool is not None and self._spool.is_full
 
     @property
@@ -113,13 +123,13 @@ class WebhookQueue:
                 return
         if self._spool is None:
             raise SpoolFull("JetStream is unavailable and the spool is turned off")
-        # It is published later and by a task of its own, outside of the request's trace.
+        # The drain publishes it later, outside of this request's trace, so it carries the trace.
         tracing.inject(webhook.headers)
         await self._spool.append(webhook)
         TO_SPOOL.inc()
 
     async def drain_forever(self) -> None:
-        """Move spooled webhooks to JetStream, oldest first, whenever there are any."""
+        """Publish spooled webhooks to JetStream, oldest first, whenever there are any."""
         if self._spool is None:
             return
         while True:
@@ -131,6 +141,7 @@ class WebhookQueue:
                 await asyncio.sleep(DRAIN_RETRY_SECONDS)
 
     async def _wait_for_work(self, spool: Spool) -> None:
+        """Wait until the spool has webhooks, and meanwhile adopt files of processes that ended."""
         while not self._draining.is_set():
             try:
                 async with asyncio.timeout(ADOPT_SECONDS):
@@ -141,8 +152,9 @@ class WebhookQueue:
                     self._draining.set()
 
     async def _drain(self, spool: Spool) -> bool:
-        """Publish until the spool is empty; False while JetStream is unavailable."""
-        # Asked of an empty spool, too: one whose disk is full stays empty while NATS is down.
+        """Publish until the spool is empty. Return False if JetStream becomes unavailable."""
+        # The connection is also checked if the spool is empty. With a full disk it stays empty, and
+        # without the check webhooks would be sent to a JetStream that is known to be down.
         while self._connection.connected:
             if not spool.count:
                 return True
@@ -154,6 +166,10 @@ class WebhookQueue:
                 ),
                 return_exceptions=True,
             )
+            # Invariant: a webhook is removed from the spool only after JetStream stored it, or it
+            # is set aside because JetStream will never accept it.
+            # Why: the outcome is None exactly for an acknowledged publish.
+            # Without it: a failed publish would lose an accepted webhook.
             results = list(zip(batch, outcomes, strict=True))
             await spool.remove([item for item, outcome in results if outcome is None])
             for item, outcome in results:

@@ -177,13 +177,13 @@ async def test_a_secret_that_cannot_be_confirmed_closes_an_open_webhook(
         gateway_service(servers, tmp_path, wait_for_secret=False) as running,
     ):
         async with credentials_service(servers, database_url):
-            await eventually(lambda: running.secret.known)
+            await eventually(lambda: running.secret.can_check)
             before = await running.http.post(webhook, json=DELIVERY)
         # A secret may have been minted now, and no service can tell which.
         provisioned = await running.http.post(URL, headers=admin())
         after = await running.http.post(webhook, json=DELIVERY)
         async with credentials_service(servers, database_url):
-            await eventually(lambda: running.secret.known)
+            await eventually(lambda: running.secret.can_check)
             later = await running.http.post(webhook, json=DELIVERY)
     assert (before.status_code, provisioned.status_code) == (200, 200)
     assert (after.status_code, later.status_code) == (503, 200)

@@ -66,7 +66,7 @@ async def told(bus: FakeConnection, secret: WebhookSecret, reply: WebhookSecretR
 
 def test_a_configured_secret_is_compared_byte_by_byte(bus: FakeConnection) -> None:
     secret = of(bus, "s3cret")
-    assert secret.known
+    assert secret.can_check
     assert secret.version is None
     assert secret.check(b"s3cret") is SecretCheck.MATCH
     for presented in (b"S3cret", b"s3cret ", b"", None):
@@ -85,22 +85,22 @@ def test_earlier_secrets_are_accepted_beside_the_current_one(bus: FakeConnection
 def test_an_earlier_secret_alone_opens_and_closes_nothing(bus: FakeConnection) -> None:
     secret = WebhookSecret(bus, CredentialWatcher("posthog"), None, None, previous=["first"])
     assert secret.check(b"first") is SecretCheck.UNKNOWN
-    assert not secret.known
+    assert not secret.can_check
 
 
 def test_before_the_first_answer_nothing_is_known(bus: FakeConnection) -> None:
     secret = of(bus)
-    assert not secret.known
+    assert not secret.can_check
     assert secret.check(b"any") is SecretCheck.UNKNOWN
     assert secret.check(None) is SecretCheck.UNKNOWN
 
 
-async def test_what_is_heard_of_the_secret_can_be_waited_for(bus: FakeConnection) -> None:
-    await of(bus, "s3cret").heard_of(within=60)
+async def test_a_caller_can_wait_until_the_secret_is_loaded(bus: FakeConnection) -> None:
+    await of(bus, "s3cret").wait_until_loaded(within=60)
     secret = of(bus)
-    # Nothing is, and so it waits for as long as it may.
-    await secret.heard_of(within=0)
-    waiting = asyncio.create_task(secret.heard_of(within=60))
+    # The secret is not loaded, so this waits until the timeout.
+    await secret.wait_until_loaded(within=0)
+    waiting = asyncio.create_task(secret.wait_until_loaded(within=60))
     await told(bus, secret, UNREADABLE)
     await waiting
 
@@ -141,7 +141,7 @@ async def test_a_secret_that_was_deleted_does_not_open_the_route(
     with capture_logs() as logs:
         await told(bus, secret, WebhookSecretReply(version=5, state="absent"))
     assert {secret.check(presented) for presented in (b"one", None)} == {SecretCheck.UNKNOWN}
-    assert (secret.known, secret.missing) == (False, True)
+    assert (secret.can_check, secret.missing) == (False, True)
     assert "WEBHOOK_OPEN" in logs[0]["event"]
     # Nor does it for the next process, which has never heard of the secret.
     restarted = of(bus, cache=cache)
@@ -183,7 +183,7 @@ async def test_an_empty_database_leaves_the_last_secret_in_force(bus: FakeConnec
             await told(bus, secret, WebhookSecretReply(version=version, state="absent"))
     assert secret.check(b"one") is SecretCheck.MATCH
     assert secret.check(None) is SecretCheck.MISMATCH
-    assert ["forgotten" in line["event"] for line in logs] == [True]
+    assert ["has lost the webhook secret" in line["event"] for line in logs] == [True]
     await told(bus, secret, minted("two", version=2))
     assert secret.check(b"one") is SecretCheck.MISMATCH
     assert secret.check(b"two") is SecretCheck.MATCH
@@ -198,7 +198,7 @@ async def test_a_deployment_is_not_open_before_it_has_a_secret(bus: FakeConnecti
 async def test_a_secret_that_cannot_be_decrypted_is_not_known(bus: FakeConnection) -> None:
     secret = of(bus)
     await told(bus, secret, UNREADABLE)
-    assert not secret.known
+    assert not secret.can_check
     assert secret.check(b"any") is SecretCheck.UNKNOWN
 
 
@@ -251,7 +251,7 @@ async def test_the_next_process_knows_the_secret_by_its_digest(
     assert "minted" not in cache.read_text()
     assert cache.stat().st_mode & 0o077 == 0
     restarted = of(bus, cache=cache)
-    assert restarted.known
+    assert restarted.can_check
     assert restarted.check(b"minted") is SecretCheck.MATCH
     assert restarted.check(b"other") is SecretCheck.MISMATCH
 
@@ -264,7 +264,7 @@ async def test_the_next_process_does_not_know_that_there_is_no_secret(
     secret = of(bus, cache=cache)
     await told(bus, secret, minted("minted"))
     await told(bus, secret, reply)
-    assert not of(bus, cache=cache).known
+    assert not of(bus, cache=cache).can_check
 
 
 def test_the_environment_wins_over_the_cache(bus: FakeConnection, tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_an_unreadable_cache_is_no_secret(
 ) -> None:
     cache = tmp_path / "webhook-secret.json"
     cache.write_bytes(content)
-    assert not of(bus, cache=cache).known
+    assert not of(bus, cache=cache).can_check
 
 
 async def test_a_cache_that_cannot_be_written_costs_nothing_but_a_warning(
@@ -310,7 +310,7 @@ async def test_the_digest_is_on_disk_before_it_takes_the_place_of_the_one_before
     assert synced == [cache.stat().st_ino]
     cache.unlink()
     await told(bus, secret, minted("minted"))
-    assert of(bus, cache=cache).known
+    assert of(bus, cache=cache).can_check
 
 
 async def test_what_is_remembered_is_not_written_again(
