@@ -18,7 +18,8 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.headers import format_time
 from hogsend.contract.moments import read_moment
 from hogsend.contract.streams import StreamName
-from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
+from hogsend.transport.connection import Connection
+from hogsend.transport.jetstream import MANAGEMENT_SECONDS
 from hogsend.transport.jetstream_error import JetStreamError
 from services.ingest.jetstream_errors import available
 

@@ -10,7 +10,8 @@ from hogsend.contract.consumers import API, OWN_API
 from hogsend.contract.errors import Forbidden
 from hogsend.contract.streams import StreamName
 from hogsend.service import metrics as shared_metrics
-from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
+from hogsend.transport.connection import Connection
+from hogsend.transport.jetstream import MANAGEMENT_SECONDS
 from hogsend.transport.jetstream_error import JetStreamError
 from services.ingest import metrics
 from services.ingest.consumer_api.policy import (

@@ -19,7 +19,8 @@ from hogsend.contract import subjects
 from hogsend.contract.consumers import API, OWN_API, reserved
 from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
 from hogsend.contract.streams import StreamName
-from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
+from hogsend.transport.connection import Connection
+from hogsend.transport.jetstream import MANAGEMENT_SECONDS
 from hogsend.transport.jetstream_error import JetStreamError
 from hogsend.transport.own_consumer import list_consumers
 from services.ingest.jetstream_errors import available

@@ -21,6 +21,7 @@ from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.transport.addresses import split_credentials, without_password
 from hogsend.transport.correlation import correlation_id
 from hogsend.transport.errors import UNREACHABLE
+from hogsend.transport.jetstream import MANAGEMENT_SECONDS, FailFastJetStream
 from hogsend.transport.log_once import LogOnce
 from hogsend.transport.nats_client import NatsClient
 from hogsend.transport.publisher import ACKNOWLEDGE_SECONDS, OutgoingMessage, Publisher
@@ -29,9 +30,6 @@ from hogsend.transport.resubscriber import Resubscriber
 from hogsend.transport.server_version import version_problem
 from hogsend.transport.tls import TlsClient, client_context
 from hogsend.transport.typed_requests import encode_request, read_reply
-
-MANAGEMENT_SECONDS = 10.0
-"""Limit for requests that create or change a stream or consumer: JetStream waits for its disk."""
 
 PENDING_BYTES = 8 * 1024 * 1024
 """Byte limit of a push subscription's pending queue in nats-py. One message of any size still fits.
@@ -89,7 +87,7 @@ class Connection:
         self._tls = tls
         self.user = user
         self.client: NatsClient = TlsClient() if tls is not None else NatsClient()
-        self.js: JetStreamContext = self.client.jetstream(timeout=MANAGEMENT_SECONDS)
+        self.js: JetStreamContext = FailFastJetStream(self)
         self.publisher = Publisher(self.client)
         self.observe: Observer = observer or (lambda _event, _detail: None)
         self.refusals = Refusals(user, self.publisher)
@@ -439,7 +437,7 @@ class Connection:
                 await self.request_raw(subject, b"", seconds=MANAGEMENT_SECONDS)
             except (Forbidden, nats.errors.NoRespondersError):
                 return self.js
-            self._own_js = self.client.jetstream(prefix=OWN_API, timeout=MANAGEMENT_SECONDS)
+            self._own_js = FailFastJetStream(self, prefix=OWN_API)
         return self._own_js
 
     def _request_headers(self, given: Mapping[str, str] | None) -> dict[str, str] | None:

@@ -14,7 +14,7 @@ import nats.errors
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from hogsend.contract.consumers import API
-from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
+from hogsend.transport.connection import Connection
 from hogsend.transport.errors import UNREACHABLE
 from hogsend.transport.foreign_consumer import (
     ConsumerNotFound,
@@ -25,6 +25,7 @@ from hogsend.transport.foreign_consumer import (
     get_consumer,
     with_random_name,
 )
+from hogsend.transport.jetstream import MANAGEMENT_SECONDS
 
 
 class _State(msgspec.Struct, frozen=True):

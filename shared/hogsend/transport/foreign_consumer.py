@@ -18,8 +18,9 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from hogsend.contract.consumers import API
 from hogsend.contract.errors import ConsumerConflict, Forbidden, InvalidRequest
 from hogsend.contract.subjects import REPLAYS
-from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
+from hogsend.transport.connection import Connection
 from hogsend.transport.errors import UNREACHABLE
+from hogsend.transport.jetstream import MANAGEMENT_SECONDS
 from hogsend.transport.jetstream_error import JetStreamError
 
 _BAD_REQUEST, _FORBIDDEN, _NOT_AVAILABLE = 400, 403, 503

@@ -21,7 +21,8 @@ from nats.js import errors as js_errors
 
 from hogsend.contract.consumers import API
 from hogsend.contract.partitions import GROUP, PinnedConsumerConfig
-from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
+from hogsend.transport.connection import Connection
+from hogsend.transport.jetstream import MANAGEMENT_SECONDS
 from hogsend.transport.jetstream_error import JetStreamError
 from hogsend.transport.own_consumer import create_or_update
 from hogsend.transport.pull import REPLY_SECONDS, ConsumerGone, Pull, PullRequest

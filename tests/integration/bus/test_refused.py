@@ -15,7 +15,7 @@ from nats.js.api import ConsumerConfig
 
 from cli.stack import nats as nats_server
 from hogsend.client.client import Client
-from hogsend.contract.consumers import MIRROR
+from hogsend.contract.consumers import API, MIRROR, OWN_API
 from hogsend.contract.credentials import CREDENTIALS_STATUS, ProviderRef
 from hogsend.contract.errors import Forbidden
 from hogsend.contract.events import Event
@@ -25,7 +25,8 @@ from hogsend.faststream import HogsendBroker
 from hogsend.transport import resubscriber
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import Consumer
-from hogsend.transport.errors import UNREACHABLE
+from hogsend.transport.errors import UNREACHABLE, RequestRefused
+from hogsend.transport.jetstream import FailFastJetStream
 from services.ingest.dead_letters.stream import DeadLetterStream
 from services.ingest.replay.consumers import ReplayConsumers
 from services.ingest.stored_messages import delete_message, read_batch
@@ -102,6 +103,19 @@ async def test_a_refusal_is_a_typed_error_at_once(servers: Servers, call: Call) 
     async with connected(servers, User.SUBSCRIBER) as connection, asyncio.timeout(LONG / 4):
         with pytest.raises(Forbidden):
             await call(connection)
+
+
+@pytest.mark.parametrize("prefix", [API, OWN_API])
+async def test_a_refused_request_of_nats_pys_jetstream_fails_at_once(
+    servers: Servers, prefix: str
+) -> None:
+    async with connected(servers, User.GATEWAY) as connection, asyncio.timeout(LONG / 4):
+        js = connection.js if prefix == API else FailFastJetStream(connection, prefix=prefix)
+        # nats-py alone waits for this long, and then raises a timeout.
+        js._timeout = LONG
+        for _ in range(2):
+            with pytest.raises(RequestRefused, match="'gateway' may not publish to"):
+                await js.delete_stream(StreamName.PERSONS)
 
 
 async def test_an_app_ends_where_its_password_is_refused(servers: Servers) -> None:
