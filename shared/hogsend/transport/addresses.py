@@ -1,4 +1,4 @@
-"""Addresses of NATS, which may carry a user and a password."""
+"""NATS addresses, which may contain a user and a password."""
 
 from __future__ import annotations
 
@@ -9,36 +9,40 @@ _SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
 
 
 def split_credentials(addresses: list[str]) -> tuple[list[str], str | None, str | None]:
-    """Take user and password out of addresses, and decode them, which nats-py does not.
+    """Split addresses into servers, user and password.
 
-    Each address that is left has its scheme, in small letters.
+    User and password are percent-decoded, which nats-py does not do.
+
+    Returns:
+        The addresses without credentials and with their scheme in lower case, and the user and
+        password of the first address that has them.
     """
     servers: list[str] = []
     user: str | None = None
     password: str | None = None
     for address in addresses:
-        scheme, separator, rest = address.strip().partition("://")
-        scheme, rest = (scheme.lower(), rest) if separator else ("nats", scheme)
-        credentials, at, place = rest.rpartition("@")
+        scheme, separator, authority = address.strip().partition("://")
+        scheme, authority = (scheme.lower(), authority) if separator else ("nats", scheme)
+        credentials, at, host = authority.rpartition("@")
         if not at or ":" not in credentials:
-            # A token, which nats-py takes out itself.
-            servers.append(f"{scheme}://{rest}")
+            # No credentials, or a token, which nats-py handles itself.
+            servers.append(f"{scheme}://{authority}")
             continue
         if user is None:
             name, _, secret = credentials.partition(":")
             user, password = unquote(name), unquote(secret)
-        servers.append(f"{scheme}://{place}")
+        servers.append(f"{scheme}://{host}")
     return servers, user, password
 
 
 def check_commas(addresses: list[str]) -> None:
-    """Check that no comma between two of these addresses is one of a password.
+    """Check that no address was split at a comma in its password.
 
-    It is where the second half has the host of the first, and no scheme: `nats://user:pa` and
-    `ss@host`.
+    `nats://user:pa,ss@host` is split into `nats://user:pa` and `ss@host`: the first part has no
+    host, the second one no scheme.
 
     Raises:
-        ValueError: one is; says what to write, and shows no part of the password.
+        ValueError: one was; the text explains the fix, and contains no part of the password.
     """
     if any(
         "@" in after and "://" not in after and "@" not in before
@@ -51,16 +55,17 @@ def check_commas(addresses: list[str]) -> None:
 
 
 def check_hosts(addresses: list[str]) -> None:
-    """Check that each address has a known scheme, a host, and a valid port if any.
+    """Check that each address has a supported scheme, a host, and a valid port if it has one.
 
     Raises:
-        ValueError: one has not, as an empty one behind a last comma; says what to write.
+        ValueError: one does not, for example an empty one after a trailing comma; the text explains
+            the fix.
     """
     for server in split_credentials(addresses)[0]:
-        scheme, _, rest = server.partition("://")
+        scheme, _, authority = server.partition("://")
         try:
-            place = urlsplit(f"//{rest.rpartition('@')[2]}")
-            is_valid = bool(place.hostname) and place.port != 0
+            parts = urlsplit(f"//{authority.rpartition('@')[2]}")
+            is_valid = bool(parts.hostname) and parts.port != 0
         except ValueError:
             is_valid = False
         if not is_valid or scheme not in _SCHEMES:
@@ -71,25 +76,25 @@ def check_hosts(addresses: list[str]) -> None:
 
 
 def without_password(url: str) -> str:
-    """Give addresses without the credentials in them, for logs and errors.
+    """Return addresses without their credentials, for logs and errors.
 
-    Whatever is taken for credentials to connect with is left out, however it is written: with no
-    scheme before it, or with characters that should have been escaped, a comma among them.
+    Credentials are removed also where they are written wrongly: without a scheme before them, or
+    with characters that should have been escaped, including commas.
     """
     shown: list[str] = []
-    is_end = False
+    is_in_password = False
     for address in reversed(url.split(",")):
-        if is_end and "@" not in address:
-            # What comes before the comma is of the password, too, back to where the address begins.
-            is_end = "://" not in address
+        if is_in_password and "@" not in address:
+            # Part of a password with commas, up to the part that has the scheme.
+            is_in_password = "://" not in address
             continue
-        is_end = "@" in address and "://" not in address
+        is_in_password = "@" in address and "://" not in address
         shown.append(_without_credentials(address))
     return ",".join(reversed(shown))
 
 
 def _without_credentials(address: str) -> str:
-    scheme, separator, rest = address.strip().partition("://")
+    scheme, separator, authority = address.strip().partition("://")
     if not separator:
-        scheme, rest = "", scheme
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+        scheme, authority = "", scheme
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}"

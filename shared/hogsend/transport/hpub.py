@@ -1,8 +1,8 @@
-"""A message in NATS' wire format, written as it is.
+"""Encodes and writes publish commands in the wire format of NATS.
 
-`Client.publish` checks and encodes every header anew; for a batch of events that costs as much as
-everything else done to them (15 % of a stored row). It reaches behind nats-py's public face for
-that, as `nats_client` and `nats_parser` do, which are ours in place of nats-py's.
+nats-py's `Client.publish` checks and encodes every header anew. For a batch of events that costs as
+much as all other work on them (15 % of a stored row). This module uses private attributes of
+nats-py, as `nats_client` and `nats_parser` do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NO_NEWLINES = str.maketrans("\r\n", "  ")
 
 
 def encode_headers(headers: Mapping[str, str]) -> bytes:
-    """Encode a header block; names must be our own, values may be anything."""
+    """Encode a header block. Names must be valid; line breaks in values become spaces."""
     lines = [f"{name}: {value}" for name, value in headers.items()]
     text = "\r\n".join(lines)
     if text.count("\n") + text.count("\r") > 2 * (len(lines) - 1):
@@ -34,12 +34,13 @@ def encode(subject: str, reply: str, head: bytes, body: bytes) -> bytes:
 
 
 async def write(client: Client, commands: Iterable[bytes]) -> None:
-    """Write encoded commands to the server `client` is connected to, and wait for room behind them.
+    """Write encoded commands to the current connection, and wait until its buffer has space.
 
-    They are with the socket before anything else happens, and never go over another connection.
-    nats-py would keep them, and write what is left of them on the next one, however much later.
+    The commands are passed to the socket at once, and never sent over a later connection. nats-py
+    would buffer them, and write the remaining ones after the next reconnect, however late.
 
-    The server closes the connection when a message is larger than it allows, so check that before.
+    The caller has to check the size of each message: the server closes the connection at one that
+    is too large.
 
     Raises:
         nats.errors.Error: the connection is lost.
@@ -49,46 +50,46 @@ async def write(client: Client, commands: Iterable[bytes]) -> None:
         raise nats.errors.ConnectionReconnectingError
     transport: Transport = client._transport  # type: ignore[assignment]  # noqa: SLF001
     try:
-        # What nats-py has kept so far comes first, as it was asked for first.
+        # Commands that nats-py has buffered were issued earlier, and go first.
         transport.writelines([*client._pending, *commands])  # noqa: SLF001
         client._pending, client._pending_data_size = [], 0  # noqa: SLF001
         await transport.drain()  # type: ignore[no-untyped-call]
     except (RuntimeError, AttributeError) as error:
-        # uvloop's word for a socket that is closed already, and that of nats-py's WebSocket.
+        # What uvloop raises for a closed socket, and nats-py for a closed WebSocket.
         raise nats.errors.ConnectionClosedError from error
 
 
 class Acknowledgeable(Protocol):
-    """nats-py's `Msg`, for those who do not know NATS."""
+    """A message that can be acknowledged: nats-py's `Msg`, without a dependency on nats-py."""
 
     @property
     def reply(self) -> str:
-        """Where it is acknowledged."""
+        """Subject that the acknowledgement is published on."""
 
     async def ack(self) -> None:
-        """Acknowledge it."""
+        """Acknowledge the message."""
 
 
 async def acknowledge(client: Client, messages: Sequence[Acknowledgeable]) -> None:
-    """Acknowledge messages that came over `client`, in a tenth of what one by one takes.
+    """Acknowledge messages that `client` received, in a tenth of the time of single acks.
 
     Raises:
         nats.errors.Error: the connection is closed, or one was acknowledged before.
     """
     if not client.is_connected:
-        # What is written before a reconnection is bounded, and that is nats-py's to do.
-        for one in messages:
-            await one.ack()
+        # nats-py buffers them until the reconnect, and limits that buffer.
+        for message in messages:
+            await message.ack()
         return
     if not messages:
-        # asyncio's transport is never done with writing nothing, from Python 3.12 on.
+        # From Python 3.12 on, asyncio's transport never finishes a write of zero bytes.
         return
-    raw = cast("Sequence[Msg]", messages)
-    for message in raw:
+    received = cast("Sequence[Msg]", messages)
+    for message in received:
         message._check_reply()  # noqa: SLF001
-    # An empty acknowledgement is a plain one (NATS ADR-15).
-    commands = "".join([f"PUB {message.reply} 0\r\n\r\n" for message in raw])
+    # An empty body is a plain acknowledgement (NATS ADR-15).
+    commands = "".join([f"PUB {message.reply} 0\r\n\r\n" for message in received])
     await client._send_command(commands.encode())  # noqa: SLF001
     await client._flush_pending()  # noqa: SLF001
-    for message in raw:
+    for message in received:
         message._ackd = True  # noqa: SLF001

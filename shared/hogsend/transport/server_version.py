@@ -1,8 +1,8 @@
 """Which versions of the NATS server are supported.
 
 Dead letters, replays and erasures read messages in batches (NATS ADR-31), and partitions are pinned
-to one reader (NATS ADR-42): both came with 2.11. An older server, such as the 2.9 of Debian 12,
-answers in ways that look like other faults.
+to one reader (NATS ADR-42): both require 2.11. The errors of an older server, such as the 2.9 of
+Debian 12, would look like other faults.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _NUMBERS = re.compile(r"(\d+)\.(\d+)")
 
 
 def version_problem(version: str) -> str | None:
-    """What is wrong with a server of that version; None for one that will do, or says nothing.
+    """Return why a server's version is not supported; None if it is, or is not known.
 
     Args:
-        version: as the server says it.
+        version: as the server reports it, may be empty.
     """
-    numbers = _NUMBERS.match(version)
-    if numbers is None or (int(numbers[1]), int(numbers[2])) >= OLDEST:
+    match = _NUMBERS.match(version)
+    if match is None or (int(match[1]), int(match[2])) >= OLDEST:
         return None
-    needed = ".".join(map(str, OLDEST))
-    return f"nats-server {version} is too old: Hogsend needs {needed} or newer"
+    oldest = ".".join(map(str, OLDEST))
+    return f"nats-server {version} is too old: Hogsend needs {oldest} or newer"

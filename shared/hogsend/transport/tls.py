@@ -1,4 +1,4 @@
-"""TLS to NATS, as a client: whom to trust, and no clear text once TLS is asked for."""
+"""TLS to NATS, as a client: trusted authorities, and no connection in clear text."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from hogsend.transport.nats_client import NatsClient
 
 
 class NoTls(nats.errors.Error):
-    """The server offers no TLS although it was asked for; nothing was sent to it."""
+    """The server does not offer TLS although it is required; nothing was sent to it."""
 
     def __str__(self) -> str:
-        """Say so."""
+        """Return the text for logs and users."""
         return "TLS is configured but this NATS server does not offer it; no password was sent"
 
 
 def client_context(
     ca: Path | None = None, certificate: Path | None = None, key: Path | None = None
 ) -> ssl.SSLContext:
-    """Make a context that verifies the server's name, by `ca` or else the system's authorities.
+    """Return a context that verifies the server's certificate and host name.
 
     Args:
-        ca: PEM file of the authority that signed the server's certificate.
-        certificate: PEM file with the certificate to show, when the server asks for one.
-        key: its key, when that is a file of its own.
+        ca: PEM file of the authority that signed the server's certificate; the system's authorities
+            by default.
+        certificate: PEM file with the client certificate, for a server that requires one.
+        key: PEM file with the certificate's key, if that is not in the same file.
 
     Raises:
         OSError: a file cannot be read, or holds no certificate (`ssl.SSLError`).
@@ -36,16 +37,16 @@ def client_context(
     context = ssl.create_default_context(cafile=ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if certificate is not None:
-        # Without a password it would be asked for at the terminal.
+        # Without this argument, OpenSSL prompts for a password on the terminal.
         context.load_cert_chain(certificate, key, password="")
     return context
 
 
 def check_authority(ca: Path) -> None:
-    """Check that a file holds the certificate of an authority.
+    """Check that a file contains the certificate of an authority.
 
     Raises:
-        ValueError: it does not; says what to write.
+        ValueError: it does not; the text explains the fix.
     """
     _check_readable(ca)
     try:
@@ -58,19 +59,19 @@ def check_authority(ca: Path) -> None:
 
 
 def check_certificate(certificate: Path) -> None:
-    """Check that a file may hold a certificate to show; its key is looked at with it.
+    """Check that the file of a client certificate can be read; `check_key` checks its content.
 
     Raises:
-        ValueError: it cannot be read; says what to write.
+        ValueError: it cannot be read; the text explains the fix.
     """
     _check_readable(certificate)
 
 
 def check_key(key: Path | None, certificate: Path | None) -> None:
-    """Check that a key belongs to a certificate to show.
+    """Check that a key belongs to a client certificate.
 
     Raises:
-        ValueError: it does not, or one is missing; says what to write.
+        ValueError: it does not, or one is missing; the text explains the fix.
     """
     if certificate is None:
         if key is not None:
@@ -81,7 +82,7 @@ def check_key(key: Path | None, certificate: Path | None) -> None:
     try:
         client_context(None, certificate, key)
     except OSError:
-        # OpenSSL's words are about its own functions.
+        # The text of OpenSSL's error names its own functions, and does not help.
         raise ValueError(
             "it is unset, and NATS_TLS_CERT names no PEM file with a certificate and its key, "
             "without a password; correct one"
@@ -99,10 +100,11 @@ def _check_readable(file: Path) -> None:
 class TlsClient(NatsClient):
     """nats-py's client, which refuses a server without TLS before it sends the password.
 
-    Left to itself nats-py encrypts only if the server says so, whatever the URL's scheme: an
-    attacker who can answer in the server's place would be given the password. And it waits without
-    end for a connection to close whose handshake failed, since asyncio does not tell of that. A
-    certificate that was put right would help no service that had started before.
+    Whatever the URL's scheme, nats-py encrypts only if the server offers it: an attacker who
+    responds in the server's place would receive the password.
+
+    After a failed handshake, nats-py waits without end for the connection to close, as asyncio does
+    not report that. Services that had started before a certificate was repaired would not recover.
     """
 
     async def _process_connect_init(self) -> None:
@@ -111,7 +113,7 @@ class TlsClient(NatsClient):
         except BaseException:
             if self._transport is not None:
                 self._transport.close()  # type: ignore[no-untyped-call]
-            # The next attempt makes one of its own.
+            # The next attempt creates its own transport.
             self._transport = None
             raise
 

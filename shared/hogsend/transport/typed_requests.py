@@ -1,4 +1,4 @@
-"""Requests to services by their endpoint: what is written, and what an answer says."""
+"""Encodes requests to the endpoints of services, and decodes their replies."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hogsend.contract.registry import Endpoint, Reply
 
 
 def encode_request(message: msgspec.Struct) -> bytes:
-    """Write a request as JSON.
+    """Encode a request as JSON.
 
     Raises:
-        InvalidRequest: something in it is no JSON.
+        InvalidRequest: a value in it cannot be encoded as JSON.
     """
     try:
         return encode_json(message)
@@ -25,19 +25,19 @@ def encode_request(message: msgspec.Struct) -> bytes:
         raise InvalidRequest(str(error)) from error
 
 
-def read_reply(endpoint: Endpoint[Any, Reply], answer: Msg) -> Reply:
-    """Read what a service answered.
+def read_reply(endpoint: Endpoint[Any, Reply], reply: Msg) -> Reply:
+    """Decode the reply of a service.
 
     Raises:
-        HogsendError: the typed error that it answered with.
-        UnreadableReply: the answer has another shape than the endpoint's reply.
+        HogsendError: the typed error that the service replied with.
+        UnreadableReply: the reply is not of the endpoint's reply type.
     """
-    if answer.headers and ERROR_CODE_HEADER in answer.headers:
-        raise from_code(answer.headers[ERROR_CODE_HEADER], answer.headers.get(ERROR_HEADER, ""))
+    if reply.headers and ERROR_CODE_HEADER in reply.headers:
+        raise from_code(reply.headers[ERROR_CODE_HEADER], reply.headers.get(ERROR_HEADER, ""))
     try:
-        return msgspec.json.decode(answer.data, type=endpoint.reply)
+        return msgspec.json.decode(reply.data, type=endpoint.reply)
     except NOT_JSON:
-        # Without msgspec's words and its traceback: both may quote a reply that holds a secret.
+        # Without msgspec's text and traceback: both may quote a reply that contains a secret.
         raise UnreadableReply(
             f"the {endpoint.service} service answered {endpoint.subject} in a shape that is "
             "not known here; does it run another version?"
