@@ -16,7 +16,7 @@ from hogsend.contract.json_memory import has_too_many_values
 from hogsend.contract.json_text import NOT_JSON, repaired_json
 from hogsend.service.nul import json_without_nul, text_without_nul
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
-from services.ingest.sources.engagement import UNRECORDED, who
+from services.ingest.sources.engagement import UNRECORDED, person_of
 
 _USER_FIELDS = (*IDENTITIES, "distinct_id", "distinctId", "alias", "contactKey")
 _ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
@@ -175,7 +175,7 @@ def _identity_values(subject: str, message: Any) -> Iterator[Any]:
 
 def _report_values(type: str, data: Mapping[str, Any]) -> Iterator[Any]:
     """The identities by which a report is recorded: of a mail the user, not where it was sent."""
-    user_id, email = who(type, data)
+    user_id, email = person_of(type, data)
     yield user_id
     if contact_user_id(user_id) is not None:
         yield email

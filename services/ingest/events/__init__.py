@@ -1,1 +1,1 @@
-"""Incoming events: decoded, stored in one transaction, published."""
+"""Incoming events: decodes, stores and publishes them; lists and traces stored events."""

@@ -1,4 +1,4 @@
-"""What is known about a person, reported to Hogsend itself: an event about the contact."""
+"""Records what a service reports about a person, as an event about the contact."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ CREATED, UPDATED = "contact.created", "contact.updated"
 
 
 class ContactRecorder:
-    """Stores what is known about people, and tells subscribers and destinations."""
+    """Stores reports about people; publishes them to subscribers and destinations."""
 
     def __init__(self, directory: ContactDirectory, recorder: Recorder) -> None:
         self._directory = directory
         self._recorder = recorder
 
-    async def record(self, known: RecordContact, correlation_id: str | None) -> ContactRecorded:
-        """Store it as an event, `contact.created` or `contact.updated`, and publish that.
+    async def record(self, request: RecordContact, correlation_id: str | None) -> ContactRecorded:
+        """Store a report as an event, `contact.created` or `contact.updated`, and publish it.
 
         Raises:
-            InvalidRequest: it identifies no person, or PostgreSQL or the bus cannot hold it.
-            Unavailable: PostgreSQL or NATS is unavailable; it may be stored all the same.
+            InvalidRequest: the report identifies no person, or PostgreSQL or the bus rejects it.
+            Unavailable: PostgreSQL or NATS is unavailable; the report may be stored nevertheless.
         """
-        keys = keys_named(known.user_id, known.email)
+        keys = keys_named(request.user_id, request.email)
         if not keys:
             raise InvalidRequest("userId or email must name a person")
-        before = await self._directory.owners_of(keys)
-        said: Properties = {"email": known.email, "properties": known.properties}
-        if known.user_id:
-            said["externalId"] = known.user_id
+        owners_before = await self._directory.owners_of(keys)
+        data: Properties = {"email": request.email, "properties": request.properties}
+        if request.user_id:
+            data["externalId"] = request.user_id
         await self._recorder.record(
             RecordEvent(
-                event=UPDATED if before else CREATED,
-                user_id=known.user_id,
-                email=known.email,
-                properties=said,
-                contact_properties=known.properties,
-                received_at=known.received_at,
+                event=UPDATED if owners_before else CREATED,
+                user_id=request.user_id,
+                email=request.email,
+                properties=data,
+                contact_properties=request.properties,
+                received_at=request.received_at,
             ),
             correlation_id,
         )
-        named = ListContacts(user_id=known.user_id, email=known.email, limit=1)
-        contacts = (await self._directory.page(named)).contacts
+        query = ListContacts(user_id=request.user_id, email=request.email, limit=1)
+        contacts = (await self._directory.page(query)).contacts
         if not contacts:
             raise Unavailable("the contact was erased while it was stored")
-        created = contacts[0].created_at == known.received_at
+        created = contacts[0].created_at == request.received_at
         return ContactRecorded(
             id=contacts[0].id,
             created=created,
-            linked=not created and await self._directory.owners_of(keys) != before,
+            linked=not created and await self._directory.owners_of(keys) != owners_before,
         )

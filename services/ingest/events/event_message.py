@@ -1,4 +1,4 @@
-"""The message that publishes a stored event on the bus."""
+"""Builds the message with which a stored event is published on the bus."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from services.ingest.incoming_event import IncomingEvent
 
 
 def event_message(event: IncomingEvent, contact_key: str) -> OutgoingMessage:
-    """Build the message of `event`, whose contact has the canonical key `contact_key`."""
+    """Build the message of an incoming event.
+
+    Args:
+        event: the event.
+        contact_key: canonical key of its contact; empty without one.
+    """
     ref = event.ref
     published = Event(
         id=ref.id,
@@ -38,12 +43,12 @@ def event_message(event: IncomingEvent, contact_key: str) -> OutgoingMessage:
 def message_of(
     event: Event, *, id: str, correlation_id: str | None, traceparent: str | None = None
 ) -> OutgoingMessage:
-    """Build the message of an event in the shape that subscribers get.
+    """Build the message of an event in the form that subscribers receive.
 
     Args:
-        event: what is published.
-        id: the event's `key`, which JetStream deduplicates by.
-        correlation_id: of the request that brought the event, if it is known.
+        event: the event.
+        id: the event's key, by which JetStream deduplicates.
+        correlation_id: id of the request that brought the event, if it is known.
         traceparent: W3C trace context of that request, if it was traced.
     """
     return OutgoingMessage(

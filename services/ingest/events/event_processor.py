@@ -1,7 +1,8 @@
-"""From a batch of queued messages to stored and published events.
+"""Processes a batch of queued messages: stores and publishes their events.
 
 The order is the guarantee: commit, publish, acknowledge. If the process ends anywhere in between,
-JetStream redelivers the message, and neither the row nor the message on the bus is repeated.
+JetStream redelivers the messages. The unique key in PostgreSQL and JetStream's deduplication then
+keep the row and the message on the bus from being repeated.
 """
 
 from __future__ import annotations
@@ -27,15 +28,16 @@ from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import IncomingEvent
 
 Decode = Callable[[QueuedMessage], IncomingEvent | None]
-"""Decodes a message; None when there is nothing to store. Raises `Unprocessable`."""
+"""Decodes a message; returns None if there is nothing to store. Raises `Unprocessable`."""
 
 
 MAX_DECODED_BYTES = 80 * 1024 * 1024
-"""Memory that all messages take which are decoded at a time; a single one may take more."""
+"""Memory that all messages that are decoded at the same time may take. A single message may take
+more."""
 SMALL_BATCH = 1024 * 1024
-"""Bytes up to which a batch is small: however it is made, it takes half of that memory at most."""
-TIMES = 10
-"""How much more than its text a small batch is taken for; ordinary events take less."""
+"""A batch of up to this many bytes is small: decoded, it takes half of that memory at most."""
+MEMORY_FACTOR = 10
+"""A small batch is assumed to take this many times its bytes; ordinary events take less."""
 
 
 class EventProcessor:
@@ -50,15 +52,16 @@ class EventProcessor:
     async def process(
         self, messages: Sequence[QueuedMessage], decode: Decode, *, in_order: bool = False
     ) -> None:
-        """Store, publish and acknowledge the events of `messages`; dead-letter the others.
+        """Store, publish and acknowledge the events of `messages`; dead-letter invalid messages.
 
         Args:
-            messages: queued.
-            decode: makes an event of each.
-            in_order: publish an event only when JetStream has the one of the same person before it.
+            messages: queued messages.
+            decode: decodes a message.
+            in_order: publish an event only after JetStream has acknowledged the previous event of
+                the same person.
         """
         since = asyncio.get_running_loop().time()
-        for part, size in _parts(messages):
+        for part, size in _split_by_memory(messages):
             async with self._decoded.reserved(size):
                 with metrics.measured(part):
                     await self._process(part, decode, in_order=in_order, since=since)
@@ -67,11 +70,11 @@ class EventProcessor:
         self, messages: Sequence[QueuedMessage], decode: Decode, *, in_order: bool, since: float
     ) -> None:
         decoded, failures = await self._decode_all(messages, decode)
-        began_at = asyncio.get_running_loop().time()
+        started_at = asyncio.get_running_loop().time()
         outcomes, attempts = await self._save([event for _, event in decoded])
         finished: list[QueuedMessage] = []
         unpublished: list[QueuedMessage] = []
-        publication = Publication(self._store, self._publisher, since=began_at)
+        publication = Publication(self._store, self._publisher, since=started_at)
         stored = duplicates = 0
         for (message, event), outcome in zip(decoded, outcomes, strict=True):
             if isinstance(outcome, Rejected):
@@ -84,9 +87,9 @@ class EventProcessor:
                 stored += 1
             else:
                 duplicates += 1
-            # An event that is stored already need not be published already. Its process may have
-            # ended after the commit, and this is the redelivery. Or an attempt of this call may
-            # have committed before it failed, which makes its own events look known to the next.
+            # A stored event need not be published yet. Its process may have ended after the commit,
+            # and this is the redelivery. Or an attempt of this call committed before it failed, and
+            # the next attempt takes its own events for known.
             if (
                 outcome.status is not Status.KNOWN
                 or attempts > 1
@@ -100,21 +103,21 @@ class EventProcessor:
         with tracing.stage("publish event", traced):
             published = await publication.publish(in_order=in_order)
         now = datetime.now(UTC)
-        for place, refusal in enumerate(published):
-            message = unpublished[place]
+        for index, refusal in enumerate(published):
+            message = unpublished[index]
             if refusal is not None:
                 why = Unprocessable(TOO_LARGE, f"stored, but not published: {refusal}")
                 failures.append(Failure(message, why))
                 continue
             finished.append(message)
-            if place not in publication.gone:
-                received_at = publication.events[place].received_at
+            if index not in publication.erased:
+                received_at = publication.events[index].received_at
                 metrics.ANNOUNCED_SECONDS.observe(max((now - received_at).total_seconds(), 0))
         await self._publisher.acknowledge(finished)
         await dead_lettering.publish(self._dead_letters, failures, since=since)
         metrics.STORED.inc(stored)
         metrics.DUPLICATES.inc(duplicates)
-        metrics.PUBLISHED.inc(published.count(None) - len(publication.gone))
+        metrics.PUBLISHED.inc(published.count(None) - len(publication.erased))
 
     async def _decode_all(
         self, messages: Sequence[QueuedMessage], decode: Decode
@@ -140,20 +143,20 @@ class EventProcessor:
             return await retry_until_available(lambda: self._store.save(events))
 
 
-def _parts(
+def _split_by_memory(
     messages: Sequence[QueuedMessage],
 ) -> Iterator[tuple[Sequence[QueuedMessage], int]]:
-    """Split a batch so that each part may be decoded at once, and say how much it takes."""
+    """Split a batch into parts that may be decoded as a whole, each with the memory it takes."""
     length = sum(len(message.data) for message in messages)
     if length <= SMALL_BATCH:
-        # As nearly all are; counting their values costs a tenth of decoding them.
-        yield messages, TIMES * length
+        # Nearly all batches are small. An exact estimate would cost a tenth of decoding.
+        yield messages, MEMORY_FACTOR * length
         return
-    begin = taken = 0
-    for number, message in enumerate(messages):
+    start = total = 0
+    for index, message in enumerate(messages):
         size = decoded_bytes(message.data)
-        if taken and taken + size > MAX_DECODED_BYTES:
-            yield messages[begin:number], taken
-            begin, taken = number, 0
-        taken += size
-    yield messages[begin:], taken
+        if total and total + size > MAX_DECODED_BYTES:
+            yield messages[start:index], total
+            start, total = index, 0
+        total += size
+    yield messages[start:], total

@@ -1,4 +1,4 @@
-"""What the database made of an event."""
+"""The outcome of storing an event."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from hogsend.service.dead_letters import Unprocessable
 
 
 class Status(Enum):
-    """How an event came to be in the database."""
+    """Whether an event is in the database, and which message stored it."""
 
     STORED = "stored"
-    """By this call."""
+    """This call stored it."""
     REDELIVERED = "redelivered"
-    """By an earlier attempt to process this very message, which may have ended there."""
+    """An earlier attempt to process the same message stored it, and may have ended after that."""
     ERASED = "erased"
-    """Not at all: it happened before its person was erased."""
+    """It is not stored: it happened before its person was erased."""
     KNOWN = "known"
-    """By another message with the same id, which may be in the same batch."""
+    """Another message with the same id stored it, which may be in the same batch."""
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """An event that is in the database now."""
+    """An event that was processed; it is stored unless its status is `ERASED`."""
 
     status: Status
     contact_key: str
@@ -32,7 +32,7 @@ class Saved(msgspec.Struct, frozen=True):
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """An event that the database does not take."""
+    """An event that PostgreSQL rejects."""
 
     why: Unprocessable
 

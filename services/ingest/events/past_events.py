@@ -1,4 +1,4 @@
-"""Events of the past, which a backfill reads from PostHog: stored, and announced when asked for."""
+"""Stores events that a backfill reads from PostHog, and publishes them if that is requested."""
 
 from __future__ import annotations
 
@@ -31,51 +31,51 @@ class _Person(msgspec.Struct, frozen=True):
 
 
 class _Webhook(msgspec.Struct, frozen=True):
-    """The webhook that PostHog would have sent."""
+    """The webhook that PostHog would have sent for an event."""
 
     event: PostHogEvent
     person: _Person
 
 
 class PastEvents:
-    """Stores events of the past under the same keys as webhooks, so that each is stored once."""
+    """Stores events of a backfill under the same keys as webhooks, so that each is stored once."""
 
     def __init__(self, store: EventStore, publisher: Publisher) -> None:
         self._store = store
         self._publisher = publisher
 
-    async def record(self, past: StorePast) -> PastStored:
-        """Store events, and announce those that are new here if that is asked for.
+    async def record(self, request: StorePast) -> PastStored:
+        """Store events, and publish those that are new if that is requested.
 
-        A repetition with the same time of receipt announces the same events again, because the
-        call before may have ended between commit and publishing; they have the same message ids.
+        A repeated request with the same time of receipt publishes the same events again, with the
+        same message ids: the call before may have ended between the commit and the publish.
 
         Raises:
             Unavailable: PostgreSQL or NATS is unavailable; repeat the whole request.
         """
-        read = [_decode(event, past.received_at) for event in past.events]
-        decoded = [event for event in read if event is not None]
-        began_at = asyncio.get_running_loop().time()
+        all_decoded = (_decode(event, request.received_at) for event in request.events)
+        decoded = [event for event in all_decoded if event is not None]
+        started_at = asyncio.get_running_loop().time()
         outcomes = await self._store.save(decoded) if decoded else []
         new: list[tuple[IncomingEvent, str]] = []
         stored = known = 0
         for event, outcome in zip(decoded, outcomes, strict=True):
             if isinstance(outcome, Rejected):
-                _not_stored(event.ref.id, outcome.why)
+                _log_unstored(event.ref.id, outcome.why)
             elif outcome.status in {Status.KNOWN, Status.ERASED}:
-                # Neither is announced: what an erased person did does not come back.
+                # Neither is published: events of an erased person must not return.
                 known += 1
             else:
                 stored += 1
                 new.append((event, outcome.contact_key))
-        if past.announce:
-            gone = await self._store.gone([event for event, _ in new], since=began_at)
+        if request.announce:
+            erased = await self._store.find_erased([event for event, _ in new], since=started_at)
             await self._announce(
-                [event_message(*one) for place, one in enumerate(new) if place not in gone]
+                [event_message(*item) for index, item in enumerate(new) if index not in erased]
             )
         metrics.STORED.inc(stored)
         metrics.DUPLICATES.inc(known)
-        return PastStored(stored=stored, known=known, rejected=len(past.events) - stored - known)
+        return PastStored(stored=stored, known=known, rejected=len(request.events) - stored - known)
 
     async def _announce(self, messages: list[OutgoingMessage]) -> None:
         outcomes = await self._publisher.publish_all(messages)
@@ -100,13 +100,13 @@ def _decode(event: PastEvent, received_at: datetime) -> IncomingEvent | None:
         _Person(event.person_properties),
     )
     try:
-        read = posthog.decode(msgspec.json.encode(webhook), {}, received_at)
+        decoded = posthog.decode(msgspec.json.encode(webhook), {}, received_at)
     except Unprocessable as why:
-        _not_stored(event.uuid, why)
+        _log_unstored(event.uuid, why)
         return None
-    return msgspec.structs.replace(read, backfilled=True, queued_at=None)
+    return msgspec.structs.replace(decoded, backfilled=True, queued_at=None)
 
 
-def _not_stored(id: str, why: Unprocessable) -> None:
+def _log_unstored(id: str, why: Unprocessable) -> None:
     shared_metrics.FAILURES.labels("past_events", why.reason).inc()
     log.warning("a past event was not stored", id=id, reason=why.reason)

@@ -1,4 +1,4 @@
-"""Publishes the stored events of a batch, until JetStream has answered for each."""
+"""Publishes the stored events of a batch until JetStream has accepted or refused each."""
 
 from __future__ import annotations
 
@@ -17,67 +17,83 @@ from services.ingest.incoming_event import IncomingEvent
 
 
 class Publication:
-    """The events of one batch on their way from PostgreSQL to JetStream."""
+    """The stored events of one batch that are to be published."""
 
     def __init__(self, store: EventStore, publisher: Publisher, *, since: float) -> None:
-        """Begin without any.
+        """Start without events; `add` adds them.
 
         Args:
-            store: where they are.
-            publisher: publishes them.
-            since: seconds on the loop's clock, before they were stored.
+            store: where the events are stored.
+            publisher: publishes the events.
+            since: seconds on the event loop's clock, before the events were stored.
         """
         self._store = store
         self._publisher = publisher
-        self._looked_at = since
+        self._checked_at = since
         self.events: list[IncomingEvent] = []
         self.messages: list[OutgoingMessage] = []
-        self.gone: set[int] = set()
-        """Places of those that are not published: their person was erased meanwhile."""
+        self.erased: set[int] = set()
+        """Indices of events that are not published: their person was erased meanwhile."""
 
     def add(self, event: IncomingEvent, contact_key: str) -> None:
-        """Have a stored event published."""
+        """Add a stored event."""
         self.events.append(event)
         self.messages.append(event_message(event, contact_key))
 
     async def publish(self, *, in_order: bool) -> list[PublishOutcome]:
-        """Publish until JetStream has answered for each; of those that are gone it says nothing.
+        """Publish until JetStream has accepted or refused each event, except those of `erased`.
 
         Args:
-            in_order: one of a person at a time. Of messages that are published at once JetStream
-                may refuse an earlier and take a later one.
+            in_order: publish an event only after JetStream has accepted the previous event of the
+                same person. Of messages that are published together, JetStream may refuse an
+                earlier one and accept a later one.
+
+        Returns:
+            The outcome of each event in the order of `add`; None for those of `erased`.
         """
         published: list[PublishOutcome] = [None] * len(self.messages)
         every = range(len(self.messages))
         persons = (order_key(event.user_id, event.email) for event in self.events)
         for wave in _waves(list(persons)) if in_order else [every]:
-            # Its name is counted with each repetition.
+            # Retries are counted by the function's name, which a `partial` lacks.
             attempt = update_wrapper(partial(self._attempt, wave), self._attempt)
             outcomes, _ = await retry_until_available(attempt)
-            for place, outcome in outcomes:
-                published[place] = outcome
+            for index, outcome in outcomes:
+                published[index] = outcome
         return published
 
     async def _attempt(self, wave: Sequence[int]) -> list[tuple[int, PublishOutcome]]:
-        await self._look(wave)
-        places = [place for place in wave if place not in self.gone]
-        outcomes = await self._publisher.publish_all([self.messages[place] for place in places])
+        await self._find_erased(wave)
+        indices = [index for index in wave if index not in self.erased]
+        outcomes = await self._publisher.publish_all([self.messages[index] for index in indices])
         for outcome in outcomes:
             if isinstance(outcome, PublishRejected):
-                # A sealed or wrongly configured stream: an operator mends it, no event is lost.
+                # The stream is sealed or misconfigured. It is retried until an operator fixes it,
+                # so that no event is lost.
                 raise Unavailable(str(outcome)) from outcome
-        return list(zip(places, outcomes, strict=True))
+        return list(zip(indices, outcomes, strict=True))
 
-    async def _look(self, wave: Sequence[int]) -> None:
-        """Leave out whom an erasure has swept for while JetStream took nothing, or we froze."""
+    async def _find_erased(self, wave: Sequence[int]) -> None:
+        """Find events whose person was erased while JetStream was unavailable or we were frozen.
+
+        An erasure's sweeps may be over then, and nothing would delete the events from the stream.
+        """
         now = asyncio.get_running_loop().time()
-        gone = await self._store.gone([self.events[place] for place in wave], since=self._looked_at)
-        self.gone.update(wave[place] for place in gone)
-        self._looked_at = now
+        events = [self.events[index] for index in wave]
+        erased = await self._store.find_erased(events, since=self._checked_at)
+        self.erased.update(wave[index] for index in erased)
+        self._checked_at = now
 
 
 def _waves(persons: Sequence[str]) -> list[list[int]]:
-    """Indices of the first of every person, then of the second of every person, and so on."""
+    """Split events into waves: the first event of every person, the second of every person, etc.
+
+    Args:
+        persons: the person of each event.
+
+    Returns:
+        The indices of the events in each wave.
+    """
     waves: list[list[int]] = []
     seen: dict[str, int] = {}
     for index, person in enumerate(persons):

@@ -1,4 +1,4 @@
-"""Events reported to Hogsend itself: stored and published before the answer."""
+"""Records an event that a service reports directly: stores and publishes it before the reply."""
 
 from __future__ import annotations
 
@@ -25,39 +25,41 @@ from services.ingest.sources.engagement import FULL_CONTACT, RECORDER, SOURCE
 
 
 class Recorder:
-    """Stores and publishes one event at a time; it is safe once `record` returns."""
+    """Stores and publishes one event at a time; when `record` returns, neither can be lost."""
 
     def __init__(self, store: EventStore, publisher: Publisher) -> None:
         self._store = store
         self._publisher = publisher
 
-    async def record(self, reported: RecordEvent, correlation_id: str | None) -> Recorded:
-        """Store an event and publish it; an event with a known key is stored once.
+    async def record(self, request: RecordEvent, correlation_id: str | None) -> Recorded:
+        """Store an event and publish it; an event with the same key is stored once.
 
         Raises:
-            InvalidRequest: it has no identity, or PostgreSQL or the bus cannot hold it.
-            Unavailable: PostgreSQL or NATS is unavailable. The event may be stored all the same. A
-                repetition with the same key is not stored again, but published.
+            InvalidRequest: the event has no identity, or PostgreSQL or the bus rejects it.
+            Unavailable: PostgreSQL or NATS is unavailable. The event may be stored nevertheless. A
+                repetition with the same key is published, but not stored again.
         """
-        event = _decode(reported, correlation_id)
-        began_at = asyncio.get_running_loop().time()
+        event = _decode(request, correlation_id)
+        started_at = asyncio.get_running_loop().time()
         (outcome,) = await self._store.save([event])
         if isinstance(outcome, Rejected):
             raise InvalidRequest("the event cannot be stored; a number in it may be out of range")
-        if outcome.status is Status.ERASED or await self._store.gone([event], since=began_at):
+        if outcome.status is Status.ERASED or await self._store.find_erased(
+            [event], since=started_at
+        ):
             return Recorded(id=event.ref.id, stored=False, contact_key="")
         contact_key = outcome.contact_key
         is_new = outcome.status is Status.STORED
         metrics.STORED.inc(is_new)
         metrics.DUPLICATES.inc(not is_new)
-        # A known event is published too, because the call that stored it may have ended before it
-        # published. JetStream drops the repeat.
+        # A known event is published, too: the call that stored it may have ended before it
+        # published. JetStream drops the duplicate.
         await self._publish(event_message(event, contact_key))
-        # Destinations' copy of it is no announcement.
+        # Counted here: the copy for destinations below is not counted.
         metrics.PUBLISHED.inc()
-        # Destinations know people by their data; an event without a person is not for them.
-        is_for_them = event.name in CATALOG and bool(contact_key or event.email)
-        if is_for_them and not await self._store.gone([event], since=began_at):
+        # Destinations identify people by the data, so an event without a person is not for them.
+        is_for_destinations = event.name in CATALOG and bool(contact_key or event.email)
+        if is_for_destinations and not await self._store.find_erased([event], since=started_at):
             await self._publish(_engagement(event, contact_key))
         return Recorded(id=event.ref.id, stored=is_new, contact_key=contact_key)
 
@@ -72,24 +74,24 @@ class Recorder:
             raise Unavailable(str(error)) from error
 
 
-def _decode(reported: RecordEvent, correlation_id: str | None) -> IncomingEvent:
-    if is_blank(reported.user_id) and is_blank(reported.email):
+def _decode(request: RecordEvent, correlation_id: str | None) -> IncomingEvent:
+    if is_blank(request.user_id) and is_blank(request.email):
         raise InvalidRequest("userId or email is required")
-    occurred_at = utc_in_range(reported.occurred_at) if reported.occurred_at is not None else None
-    # PostgreSQL holds no NUL.
-    mended = json_without_nul(msgspec.json.encode(reported))
-    reported = msgspec.json.decode(mended, type=RecordEvent)
-    email, key = contact_email(reported.email), reported.idempotency_key
-    id = reported_id(key, reported.user_id, email) if key else str(uuid4())
+    occurred_at = utc_in_range(request.occurred_at) if request.occurred_at is not None else None
+    # PostgreSQL cannot store NUL characters.
+    without_nul = json_without_nul(msgspec.json.encode(request))
+    request = msgspec.json.decode(without_nul, type=RecordEvent)
+    email, key = contact_email(request.email), request.idempotency_key
+    id = reported_id(key, request.user_id, email) if key else str(uuid4())
     return IncomingEvent(
         ref=EventRef(SOURCE, id),
-        name=reported.event,
-        user_id=reported.user_id,
+        name=request.event,
+        user_id=request.user_id,
         email=email,
-        occurred_at=occurred_at or reported.received_at,
-        received_at=reported.received_at,
-        properties=reported.properties,
-        person_properties=reported.contact_properties,
+        occurred_at=occurred_at or request.received_at,
+        received_at=request.received_at,
+        properties=request.properties,
+        person_properties=request.contact_properties,
         correlation_id=correlation_id,
     )
 
@@ -99,7 +101,7 @@ def _engagement(event: IncomingEvent, contact_key: str) -> OutgoingMessage:
     data = {**event.properties}
     data.setdefault("userId", contact_key)
     if event.name in FULL_CONTACT:
-        # What a destination sends a contact as, when it has no `externalId`.
+        # The id by which a destination sends a contact that has no `externalId`.
         data.setdefault("id", contact_key)
     if event.email is not None:
         data.setdefault("to", event.email)

@@ -1,4 +1,4 @@
-"""Events as rows of PostgreSQL, and rows as events."""
+"""Converts events to rows of PostgreSQL, and rows to events."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EVENT_COLUMNS = (
     "backfilled",
     "queued_at",
 )
-"""`stored_at` is filled by PostgreSQL, with the time of the statement."""
+"""The columns that are written. PostgreSQL sets `stored_at` to the time of the statement."""
 
 
 NO_CONTACT = UUID(int=0)
@@ -37,7 +37,7 @@ NO_CONTACT = UUID(int=0)
 
 
 def event_row(event: IncomingEvent, contact_id: UUID) -> tuple[object, ...]:
-    """Values of `EVENT_COLUMNS`."""
+    """Return the values of `EVENT_COLUMNS`."""
     return (
         event.ref.source,
         event.ref.id,

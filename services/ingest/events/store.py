@@ -1,8 +1,8 @@
-"""Events in PostgreSQL: a batch and the contacts it changes are one transaction.
+"""Stores events in PostgreSQL: a batch and its changes of contacts are one transaction.
 
-Locking: a transaction locks its contacts' rows; keys without a row are locked by advisory lock. All
-locks are taken in one global order, so replicas cannot deadlock: advisory locks by number, contacts
-by id, and then keys of new events.
+Locking: a transaction locks the rows of its contacts. Keys without a contact are locked by advisory
+locks. All locks are acquired in one global order, so replicas cannot deadlock: advisory locks by
+number, contacts by id, and then keys of new events.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ _FAULTS_OF_A_MESSAGE = (
 
 
 _New: TypeAlias = dict[bytes, tuple[IncomingEvent, UUID | None]]
-"""Events that were not in the database before this batch, by their digests, each with the contact
-it was given."""
+"""Events that were not in the database before this batch, by their digests, each with the id of its
+contact."""
 
 
 class EventStore:
@@ -62,14 +62,14 @@ class EventStore:
     async def save(self, events: Sequence[IncomingEvent]) -> list[Outcome]:
         """Store the events that are new, and update their contacts.
 
-        A batch that fails because of an event is halved until that event is alone, so that all
-        others are stored. When this raises, any part of the batch may have been stored.
+        A batch that fails because of one event is halved until that event is alone, so that all
+        others are stored. If this raises an error, any part of the batch may have been stored.
 
         Returns:
             The outcome of each event, in order.
 
         Raises:
-            Unavailable: PostgreSQL cannot be used.
+            Unavailable: PostgreSQL is unavailable.
         """
         try:
             return await self._save_unless_conflict(events)
@@ -82,34 +82,38 @@ class EventStore:
         middle = len(events) // 2
         return await self.save(events[:middle]) + await self.save(events[middle:])
 
-    async def gone(self, events: Sequence[IncomingEvent], *, since: float) -> set[int]:
-        """Places of those events whose person was erased after they were stored.
+    async def find_erased(self, events: Sequence[IncomingEvent], *, since: float) -> set[int]:
+        """Find events whose person was erased after they were stored.
 
-        What is published late would be on the bus for good, as no sweep comes after it.
+        If such an event were published after the last sweep of the erasure, it would stay on the
+        bus.
 
         Args:
-            events: stored, and about to be published.
-            since: seconds on the loop's clock, before they were stored or last checked. PostgreSQL
-                is queried only when they are stale, see `erasure.freshness`.
+            events: stored events that are about to be published.
+            since: seconds on the event loop's clock, before they were stored or last checked.
+                PostgreSQL is queried only if they are stale, see `erasure.freshness`.
+
+        Returns:
+            Their indices.
 
         Raises:
-            Unavailable: PostgreSQL cannot be used.
+            Unavailable: PostgreSQL is unavailable.
         """
         if not events or not is_stale(since):
             return set()
         queried_at = asyncio.get_running_loop().time()
         async with self._database.transaction() as connection:
             erased = await contacts.erased(connection, contacts.digests_of(events))
-        found = {place for place, event in enumerate(events) if is_erased(event, erased)}
-        if found:
-            log.info("events of an erased person are not published", events=len(found))
-        # An answer that came late, or was read late, says nothing of what was erased since.
-        return found | await self.gone(events, since=queried_at)
+        indices = {index for index, event in enumerate(events) if is_erased(event, erased)}
+        if indices:
+            log.info("events of an erased person are not published", events=len(indices))
+        # The query's result may be stale by now, if PostgreSQL was slow or this process was frozen.
+        return indices | await self.find_erased(events, since=queried_at)
 
     async def _save_unless_conflict(self, events: Sequence[IncomingEvent]) -> list[Outcome]:
-        # Not `retry_until_available`: PostgreSQL is available and the other transaction is short,
-        # so health must not report an outage and the pause must be shorter. Not stamina's decorator
-        # either: it would log its arguments, which are people's data.
+        # Not `retry_until_available`: PostgreSQL is available and the other transaction is short.
+        # So health must not report an outage, and the pause must be shorter. Not stamina's
+        # decorator either: it would log the arguments, which are people's data.
         async for attempt in stamina.retry_context(
             on=_is_conflict,
             attempts=None,
@@ -129,12 +133,15 @@ class EventStore:
     async def _prepare(
         self, error: asyncpg.IntegrityConstraintViolationError, events: Sequence[IncomingEvent]
     ) -> None:
-        """Do what a refusal is about, so that events can be saved; otherwise raise it again."""
+        """Remove the cause of a constraint violation, so that the events can be saved.
+
+        Raises the error again if it has another cause.
+        """
         if has_no_partition(error):
             await self._table.make_room({event.received_at for event in events})
         elif is_of_unkeyed(error):
-            # A replica of the version before stored it meanwhile: without a person there is no
-            # lock.
+            # A replica of the previous version stored an event meanwhile. An event without a person
+            # has no lock.
             self._table.known.forget_bounds()
         else:
             raise error
@@ -144,26 +151,26 @@ class EventStore:
             return await self._save_in_transaction(events)
         except asyncpg.CheckViolationError as error:
             if has_no_partition(error):
-                # Another replica dropped it again, since all in it is too old to be kept.
-                raise Unavailable("the partition of an event is gone again; try again") from error
+                # Another replica dropped the partition: all its events are past retention.
+                raise Unavailable("the partition of an event was dropped; try again") from error
             raise
 
     async def _save_in_transaction(self, events: Sequence[IncomingEvent]) -> list[Outcome]:
         digests = [digest_of(event.key) for event in events]
         new: _New = {}
         taken_over: dict[bytes, IncomingEvent] = {}
-        gone = set()
+        dropped = set()
         async with self._database.acquire() as connection, connection.transaction():
             contact_digests = contacts.digests_of(events)
             resolver, erased = await contacts.lock(connection, contact_digests)
-            # Read only after the contacts are locked. Before that, another replica could store the
-            # same events after they were read as missing, and the insert would fail.
+            # Read after the contacts are locked. Otherwise another replica could store the same
+            # events after they were read as missing, and the insert would fail.
             stored = await self._table.known.find(
                 connection, dict(zip(digests, events, strict=True))
             )
             for digest, event in zip(digests, events, strict=True):
                 if erased and is_erased(event, erased):
-                    gone.add(id(event))
+                    dropped.add(id(event))
                 elif (before := stored.get(digest)) is None:
                     if digest not in new:
                         new[digest] = event, resolver.resolve(event)
@@ -176,10 +183,10 @@ class EventStore:
             await self._take_over(connection, taken_over, stored)
 
         def outcome(digest: bytes, event: IncomingEvent) -> Outcome:
-            if id(event) in gone:
+            if id(event) in dropped:
                 return Saved(Status.ERASED, "")
             if (before := stored.get(digest)) is not None:
-                return _repeated(event, before, taken_over=taken_over.get(digest) is event)
+                return _saved_before(event, before, taken_over=taken_over.get(digest) is event)
             first, contact_id = new[digest]
             contact_key = resolver.survivor(contact_id).canonical_key if contact_id else ""
             return Saved(Status.STORED if first is event else Status.KNOWN, contact_key)
@@ -209,18 +216,18 @@ class EventStore:
 
 
 def _is_conflict(error: Exception) -> bool:
-    """Whether another transaction is why this one ended; start it again."""
+    """Whether a transaction failed because of another one; then it is started again."""
     if isinstance(error, asyncpg.UniqueViolationError):
-        # An event without a person has no contact to lock. The same one was stored a moment before.
+        # An event without a person has no contact to lock. Another transaction has just stored it.
         return getattr(error, "table_name", None) == "event_keys"
     return isinstance(error, contacts.CONFLICTS)
 
 
-def _repeated(event: IncomingEvent, before: Stored, *, taken_over: bool) -> Saved:
-    # The gateway stamps each message with its own time of receipt, in microseconds. The row has the
-    # time of the message that stored it, and tells it from a repetition even when JetStream has
-    # forgotten that it delivered the message before. An event that a backfill stored was not
-    # published, so the webhook that repeats it publishes it.
+def _saved_before(event: IncomingEvent, before: Stored, *, taken_over: bool) -> Saved:
+    # Each message has its own time of receipt, in microseconds, and the row has that of the message
+    # that stored it. So a redelivery of this message is recognised even if JetStream has lost its
+    # delivery count. An event that a backfill stored was not published: the webhook that repeats
+    # the event publishes it.
     same = taken_over or before.received_at == event.received_at
     return Saved(Status.REDELIVERED if same else Status.KNOWN, before.contact_key)
 
@@ -230,8 +237,8 @@ async def _insert(connection: Any, new: _New) -> None:
         "events",
         columns=EVENT_COLUMNS,
         records=[
-            # The contact of that moment, though a later event may have merged it: its row key leads
-            # to the survivor, and a split gives it its events back.
+            # The contact as it was resolved, though a later event of the batch may have merged it.
+            # Its row key leads to the survivor, and a split returns these events to it.
             event_row(event, contact_id or NO_CONTACT)
             for event, contact_id in new.values()
         ],

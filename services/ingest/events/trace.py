@@ -1,8 +1,8 @@
-"""Traces one event: its times, and its announcement, found again in the stream.
+"""Traces one event: when it was queued, stored and announced.
 
-When it was queued and stored is in its row. Announcements of the event's name are read from the
-time of its receipt on, until its own is among them. It was announced when the stream took that
-message.
+The row has the times at which the event was queued and stored. Its announcement is searched in the
+stream: messages with the event's name are read from its time of receipt on. It was announced when
+the stream stored its message.
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ log = structlog.get_logger(__name__)
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 
-MOST_BATCHES = 8
-"""Announcements of one name that are read for one event: 2,048, or 32 MiB."""
-CLOCKS_DIFFER = timedelta(seconds=1)
-"""Between the gateway, which says when an event was received, and NATS."""
+MAX_BATCHES = 8
+"""Most batches that are read for one event: 2,048 messages, or 32 MiB."""
+CLOCK_SKEW = timedelta(seconds=1)
+"""How far the gateway's clock, which sets the time of receipt, may be ahead of JetStream's."""
 
 
 class EventTraces:
-    """Finds what became of events."""
+    """Traces stored events."""
 
     def __init__(self, database: Database, events: EventList, link: Connection) -> None:
         self._database = database
         self._events = events
         self._link = link
 
-    async def trace(self, wanted: TraceEvent) -> EventTrace:
-        """Say what became of an event.
+    async def trace(self, request: TraceEvent) -> EventTrace:
+        """Return the times of an event, and its announcement.
 
         Raises:
-            NotFound: it is not stored.
-            Unavailable: PostgreSQL does not answer. Without NATS the announcement is `unknown`.
+            NotFound: the event is not stored.
+            Unavailable: PostgreSQL is unavailable. Without NATS the announcement is `unknown`.
         """
         page = await self._events.page(
             ListEvents(
-                id=wanted.id,
-                source=wanted.source,
-                event=wanted.event,
-                user_id=wanted.user_id,
+                id=request.id,
+                source=request.source,
+                event=request.event,
+                user_id=request.user_id,
                 limit=1,
             )
         )
@@ -64,21 +64,21 @@ class EventTraces:
             raise NotFound("there is no such event; it may have been deleted")
         (event,) = page.events
         async with self._database.acquire() as connection:
-            row = await _queries.way(
+            row = await _queries.stages(
                 connection,
                 source=event.source,
                 id=event.id,
                 event=event.event,
                 user_id=event.user_id,
             )
-        known_as = event_message_id(
+        event_key = event_message_id(
             source=event.source, id=event.id, event=event.event, user_id=event.user_id
         )
         try:
-            announcement = await self._announcement(event, known_as)
+            announcement = await self._announcement(event, event_key)
         except (Unavailable, Forbidden) as error:
             metrics.FAILURES.labels("trace", error.code).inc()
-            log.debug("it is not known whether an event was announced", reason=str(error))
+            log.debug("the announcement of an event cannot be read", reason=str(error))
             announcement = Announcement(state="unknown")
         return EventTrace(
             event=event,
@@ -88,11 +88,11 @@ class EventTraces:
             announcement=announcement,
         )
 
-    async def _announcement(self, event: StoredEvent, known_as: str) -> Announcement:
+    async def _announcement(self, event: StoredEvent, event_key: str) -> Announcement:
         subject = subjects.event(event.event)
-        since: datetime | None = event.received_at - CLOCKS_DIFFER
+        since: datetime | None = event.received_at - CLOCK_SKEW
         first: int | None = None
-        for _ in range(MOST_BATCHES):
+        for _ in range(MAX_BATCHES):
             batch = await read_batch(
                 self._link,
                 StreamName.EVENTS,
@@ -102,7 +102,7 @@ class EventTraces:
                 most=BATCH,
             )
             for message in batch:
-                if message_id(message.headers) == known_as:
+                if message_id(message.headers) == event_key:
                     return Announcement(
                         state="announced",
                         at=message.at,
@@ -110,11 +110,11 @@ class EventTraces:
                         trace_id=_trace_id(message.headers.get(TRACEPARENT)),
                     )
             if not batch:
-                return Announcement(state=await self._missing(event.received_at))
+                return Announcement(state=await self._why_absent(event.received_at))
             first, since = batch[-1].sequence + 1, None
         return Announcement(state="unknown")
 
-    async def _missing(self, received: datetime) -> Literal["absent", "expired"]:
+    async def _why_absent(self, received: datetime) -> Literal["absent", "expired"]:
         state = await stream_state(self._link, StreamName.EVENTS)
         if not state.messages:
             return "expired" if state.last_seq else "absent"

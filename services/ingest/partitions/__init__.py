@@ -1,1 +1,1 @@
-"""Webhooks in partitions: each consumed by one replica at a time, and all shared evenly."""
+"""Partitions of webhooks: each is consumed by one replica at a time, and replicas share them."""

@@ -25,58 +25,64 @@ log = structlog.get_logger(__name__)
 RETRY_SECONDS = 0.5
 
 Consume = Callable[[list[Msg]], Awaitable[None]]
-"""Processes messages; they are acknowledged or given back when it returns."""
+"""Processes messages; when it returns, they are acknowledged or nak'ed."""
 
 
 class Partition:
-    """Consumes a partition whenever it may: one batch at a time, the next when it is settled."""
+    """Consumes a partition while this replica owns it, one batch after the other.
+
+    A replica owns a partition while its pull request is the pinned one of the partition's consumer.
+    """
 
     def __init__(
-        self, source: PinnedConsumer, consume: Consume, turns: asyncio.Semaphore, *, batch: int
+        self, source: PinnedConsumer, consume: Consume, slots: asyncio.Semaphore, *, batch: int
     ) -> None:
-        """Prepare without asking.
+        """Prepare; `run` sends the first request.
 
         Args:
             source: the partition's consumer.
             consume: processes a batch.
-            turns: as many batches as the replica processes at a time.
-            batch: most messages of one.
+            slots: limits how many batches the replica processes at the same time.
+            batch: most messages of a batch.
         """
         self.source = source
         self.overlaps = False
-        """Whether there are consumers of another number of partitions, which get its webhooks."""
+        """Whether consumers of another number of partitions exist, which receive its webhooks."""
         self._consume = consume
-        self._turns = turns
+        self._slots = slots
         self._batch = batch
-        self._wanted = asyncio.Event()
-        self._leaving = False
+        self._requested = asyncio.Event()
+        self._is_releasing = False
 
     @property
-    def held(self) -> bool:
-        """Whether this replica consumes it."""
+    def is_owned(self) -> bool:
+        """Whether this replica owns the partition."""
         return self.source.is_pinned
 
-    def want(self, wanted: bool) -> None:
-        """Ask for it while no other replica has it, or stop asking; what is held stays held."""
-        if wanted:
-            self._wanted.set()
-        else:
-            self._wanted.clear()
+    def request(self, requested: bool) -> None:
+        """Request the partition until it is free, or stop requesting it.
 
-    def let_go(self) -> None:
-        """Leave it to another replica as soon as what is in hand is settled."""
-        self._leaving = True
-        self._wanted.clear()
+        A partition that this replica owns already stays owned.
+        """
+        if requested:
+            self._requested.set()
+        else:
+            self._requested.clear()
+
+    def release(self) -> None:
+        """Release the partition to another replica as soon as the current batch is settled."""
+        self._is_releasing = True
+        self._requested.clear()
 
     async def run(self) -> None:
-        """Consume until cancelled; then another replica goes on at once."""
+        """Consume until cancelled; then release the partition to another replica."""
         try:
             while True:
-                if not self.held:
-                    self._leaving = False
-                    await self._wanted.wait()
+                if not self.is_owned:
+                    self._is_releasing = False
+                    await self._requested.wait()
                 try:
-                    if self._leaving:
+                    if self._is_releasing:
                         await self.source.unpin()
                     elif messages := await self.source.wait_for_first():
                         await self._process(messages)
@@ -88,8 +94,9 @@ class Partition:
                     self.overlaps = True
                     await asyncio.sleep(RETRY_SECONDS)
                 except (*UNREACHABLE, ConsumerGone) as error:
-                    # What was given and is not settled comes to the next reader, who may be we.
-                    self._not_now("a partition is not read", error)
+                    # Messages that were delivered and not settled are redelivered to the next
+                    # owner, which may be this replica.
+                    self._log_failure("a partition is not read", error)
                     self.source.failures.record(error)
                     await self._stop()
                     await asyncio.sleep(RETRY_SECONDS)
@@ -99,28 +106,28 @@ class Partition:
             await self._stop()
 
     async def _process(self, messages: list[Msg]) -> None:
-        async with self._kept(), self._turns:
+        async with self._pin_extended(), self._slots:
             messages += await self.source.fetch_more(self._batch - len(messages))
             await self._consume(messages)
 
     @asynccontextmanager
-    async def _kept(self) -> AsyncIterator[None]:
-        keeping = asyncio.create_task(self._keep())
+    async def _pin_extended(self) -> AsyncIterator[None]:
+        extending = asyncio.create_task(self._extend_pin_forever())
         try:
             yield
         finally:
-            await cancel_all(keeping)
+            await cancel_all(extending)
 
-    async def _keep(self) -> None:
-        """Stay the reader, however long a batch takes, for example without PostgreSQL."""
+    async def _extend_pin_forever(self) -> None:
+        """Stay the owner, however long a batch takes, for example without PostgreSQL."""
         while True:
             await asyncio.sleep(self.source.pin_seconds / EXTENSIONS_PER_PIN)
             try:
                 await self.source.extend_pin()
             except UNREACHABLE as error:
-                self._not_now("a partition may go to another reader", error)
+                self._log_failure("a partition may get another owner", error)
 
-    def _not_now(self, what: str, error: Exception) -> None:
+    def _log_failure(self, what: str, error: Exception) -> None:
         FAILURES.labels("partitions", type(error).__name__).inc()
         log.debug(what, consumer=self.source.name, reason=str(error) or type(error).__name__)
 

@@ -1,9 +1,8 @@
-"""Shares the partitions evenly among the replicas of ingest, also when some come or go.
+"""Shares the partitions evenly among the replicas of ingest, also when replicas start or stop.
 
-No replica assigns partitions. One that has less than its share asks for every partition, and
-JetStream gives it those that are free. One that has more than its share lets go of as many as
-others ask for. How many replicas there are they know from each other's answers to NATS' own
-discovery.
+No replica assigns partitions. A replica with less than its share requests every partition, and
+JetStream gives it the free ones. A replica with more than its share releases as many as others
+request. Replicas count each other by their replies to NATS' service discovery (`$SRV.PING`).
 """
 
 from __future__ import annotations
@@ -43,34 +42,36 @@ from services.ingest.partitions.partition import Partition
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = 4
-"""Batches a replica processes at a time, of all its partitions together."""
+MAX_CONCURRENT_BATCHES = 4
+"""Batches that a replica processes at the same time, of all its partitions together."""
 ATTEMPTS = 3
-"""How often a message at fault is tried before those behind it go on without it."""
+"""How often a message that fails is tried before the messages after it are processed without it."""
 ORPHAN_ROUNDS = 5
-"""Rounds between two looks for partitions that no replica asks for, and at the queue's subjects."""
-IDLE_LOOKS = 3
-"""Looks in a row that find no reader at another number's partitions before they are taken over."""
+"""Every so many rounds this replica checks for partitions without an owner, and the subjects of the
+stream."""
+IDLE_CHECKS = 3
+"""Consumers of another number of partitions are deleted after this many checks in a row that find
+no replica at them."""
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """How long things take, in seconds."""
+    """Intervals and timeouts, in seconds."""
 
     round: float = 2.0
-    """Between two looks at who has what."""
-    answers: float = 0.5
-    """How long the others may take to say that they are there."""
-    left_over: float = 30.0
-    """Between two looks for webhooks with a slot where there is one partition only."""
+    """Pause between two rounds of sharing."""
+    replies: float = 0.5
+    """How long the other replicas may take to reply."""
+    idle: float = 30.0
+    """Pause between two checks for webhooks with a slot, if there is only one partition."""
     pin: float = PIN_SECONDS
-    """How long a replica that died still has its partitions."""
+    """How long a replica that died still owns its partitions."""
 
 
 PACE = Pace()
 
 
 class Partitions:
-    """A replica's part in all of them."""
+    """The partitions of webhooks, as one replica consumes them."""
 
     def __init__(
         self,
@@ -81,21 +82,21 @@ class Partitions:
         pace: Pace,
         limits: Limits,
     ) -> None:
-        """Prepare without asking.
+        """Prepare; `run` sends the first request.
 
         Args:
             broker: of this replica.
             subscriber: processes batches; it has `auto_start=False`.
-            count: how many partitions there are.
-            pace: how long things take.
-            limits: what the operator says about streams.
+            count: number of partitions.
+            pace: intervals and timeouts.
+            limits: the operator's limits of streams.
         """
         self._limits = limits
         self._broker = broker
         self._link = broker.link
         self._count = count
         self._pace = pace
-        turns = asyncio.Semaphore(AT_ONCE)
+        slots = asyncio.Semaphore(MAX_CONCURRENT_BATCHES)
 
         async def consume(messages: list[Msg]) -> None:
             await subscriber.process_batch(messages, attempts=ATTEMPTS)
@@ -108,32 +109,32 @@ class Partitions:
                     partition_consumer(number, count, pin_seconds=pace.pin),
                 ),
                 consume,
-                turns,
+                slots,
                 batch=subscriber.batch,
             )
             for number in range(count)
         ]
         self._tasks: list[asyncio.Task[None]] = []
         self._rounds = 0
-        self._idle_looks = 0
+        self._idle_checks = 0
 
     @property
-    def held(self) -> list[Partition]:
-        """The partitions this replica consumes."""
-        return [partition for partition in self._partitions if partition.held]
+    def owned(self) -> list[Partition]:
+        """The partitions that this replica owns."""
+        return [partition for partition in self._partitions if partition.is_owned]
 
     async def run(self) -> None:
         """Consume until cancelled.
 
         Raises:
-            Exception: one partition failed as none may; no other replica would consume it as long
-                as this one has its pin.
+            Exception: a partition failed unexpectedly. The process should end, because no other
+                replica consumes the partition while this one owns it.
         """
-        await self._running()
+        await self._wait_until_running()
         if self._count == 1:
-            await self._left_over()
+            await self._wait_for_slotted()
         else:
-            await self._settled_without_slots()
+            await self._wait_for_unslotted_settled()
             await self._take_over()
         self._tasks = [asyncio.create_task(partition.run()) for partition in self._partitions]
         try:
@@ -141,72 +142,76 @@ class Partitions:
                 try:
                     await self._share()
                 except (*UNREACHABLE, ConsumerGone) as error:
-                    _not_now("partitions are not shared out", error)
-                metrics.PARTITIONS.set(len(self.held))
+                    _log_failure("partitions are not shared out", error)
+                metrics.PARTITIONS.set(len(self.owned))
                 ended, consuming = await asyncio.wait(
                     self._tasks, timeout=self._pace.round, return_when=asyncio.FIRST_EXCEPTION
                 )
                 for task in ended:
                     task.result()
                 if not consuming:
-                    # The connection was closed, or everything was let go of.
+                    # The connection was closed, or all tasks were cancelled.
                     return
         finally:
             await self.stop()
 
     async def stop(self) -> None:
-        """Let go of everything, while JetStream can still be told so."""
+        """Release all partitions, while the connection is still open."""
         await cancel_all(*self._tasks)
         metrics.PARTITIONS.set(0)
 
-    async def _running(self) -> None:
+    async def _wait_until_running(self) -> None:
         while not (self._broker.running and self._link.connected):  # noqa: ASYNC110 - no event
             await asyncio.sleep(self._pace.round / 10)
 
-    async def _left_over(self) -> None:
-        """Wait until there are webhooks with a slot: of a time with more partitions."""
+    async def _wait_for_slotted(self) -> None:
+        """Wait until there are webhooks with a slot: they were queued with several partitions."""
         while True:
             try:
-                found = await self._link.js.stream_info(StreamName.WEBHOOKS, PARTITIONED)
-                if found.state.subjects:
+                info = await self._link.js.stream_info(StreamName.WEBHOOKS, PARTITIONED)
+                if info.state.subjects:
                     log.info("webhooks were queued for several partitions; they are consumed, too")
                     return
             except UNREACHABLE as error:
-                _not_now("webhooks of other partitions are not looked for", error)
-            await asyncio.sleep(self._pace.left_over)
+                _log_failure("webhooks of other partitions cannot be checked", error)
+            await asyncio.sleep(self._pace.idle)
 
-    async def _settled_without_slots(self) -> None:
-        """Wait until what was queued without a slot up to now is settled: it comes before."""
+    async def _wait_for_unslotted_settled(self) -> None:
+        """Wait until the webhooks that were queued without a slot before the start are settled.
+
+        They are older than webhooks with a slot, so their events come first.
+        """
         until: int | None = None
         while True:
             try:
-                # Not the consumer's `num_pending`: that lacks what the stream took a moment ago.
-                left = await self._link.js.stream_info(
+                # Not the consumer's `num_pending`: it lacks messages that have just been stored.
+                unslotted = await self._link.js.stream_info(
                     StreamName.WEBHOOKS, INGEST_CONSUMER.filter_subject
                 )
                 if until is None:
-                    until = left.state.last_seq
+                    until = unslotted.state.last_seq
                 name = str(INGEST_CONSUMER.durable_name)
                 info = await self._link.js.consumer_info(StreamName.WEBHOOKS, name)
                 settled = info.ack_floor.stream_seq if info.ack_floor else 0
-                if settled >= until or not left.state.subjects:
+                if settled >= until or not unslotted.state.subjects:
                     return
             except UNREACHABLE as error:
-                _not_now("webhooks without a partition are not looked at", error)
+                _log_failure("webhooks without a partition cannot be checked", error)
             await asyncio.sleep(self._pace.round / 10)
 
     async def _take_over(self) -> None:
-        """Make this number of partitions, in the place of another one.
+        """Create the consumers of this number of partitions, instead of those of another number.
 
-        Nothing is lost: the queue keeps what is not settled, and the new consumers begin with it.
+        Nothing is lost: the stream keeps webhooks that are not settled, and the new consumers start
+        with them.
         """
         while True:
             try:
-                await self._delete_others()
+                await self._delete_foreign()
                 for partition in self._partitions:
                     await partition.source.ensure()
             except OverlappingConsumer:
-                # A replica with the other number has made one of its own again.
+                # A replica with the other number has created one of its consumers again.
                 continue
             except UNREACHABLE as error:
                 shared_metrics.FAILURES.labels("partitions", type(error).__name__).inc()
@@ -219,60 +224,61 @@ class Partitions:
             else:
                 return
 
-    async def _others(self) -> list[str]:
+    async def _foreign_consumers(self) -> list[str]:
         """Names of the consumers of another number of partitions."""
-        found = await list_consumers(self._link.js, StreamName.WEBHOOKS)
-        return [one.name for one in found if partitions_in(one.name) not in {None, self._count}]
+        consumers = await list_consumers(self._link.js, StreamName.WEBHOOKS)
+        return [one.name for one in consumers if partitions_in(one.name) not in {None, self._count}]
 
-    async def _delete_others(self) -> None:
-        others = await self._others()
-        for name in others:
+    async def _delete_foreign(self) -> None:
+        foreign = await self._foreign_consumers()
+        for name in foreign:
             with suppress(js_errors.NotFoundError):
                 await self._link.js.delete_consumer(StreamName.WEBHOOKS, name)
-        if others:
+        if foreign:
             log.warning(
                 "the number of partitions is changed",
-                before=partitions_in(others[0]),
+                before=partitions_in(foreign[0]),
                 now=self._count,
             )
 
     async def _share(self) -> None:
-        """Look once at who has what; ask for more, or let go of some."""
+        """Do one round: request partitions if this replica has too few, or release some."""
         if any(partition.overlaps for partition in self._partitions):
             await self._replace_if_idle()
-        replicas = max(1, await count_replicas(self._link, self._pace.answers))
+        replicas = max(1, await count_replicas(self._link, self._pace.replies))
         share = math.ceil(self._count / replicas)
-        held = self.held
-        is_short = len(held) < share
+        owned = self.owned
+        is_short = len(owned) < share
         self._rounds += 1
         if not self._rounds % ORPHAN_ROUNDS:
-            await self._keep_slots()
+            await self._restore_slots()
         for partition in self._partitions:
-            if not partition.held:
-                partition.want(is_short or await self._is_orphan(partition))
-        await self._let_go(held, len(held) - share)
+            if not partition.is_owned:
+                partition.request(is_short or await self._is_orphan(partition))
+        await self._release(owned, len(owned) - share)
 
-    async def _keep_slots(self) -> None:
-        """Have the queue take slots again: a replica of the version before knows none."""
+    async def _restore_slots(self) -> None:
+        """Restore the subjects with slots, which a replica of the previous version removes."""
         info = await self._link.js.stream_info(StreamName.WEBHOOKS)
         if subjects.webhook("*", SLOTS - 1) not in (info.config.subjects or []):
             await streams.reconcile(self._link.js, self._broker.user, self._limits)
             log.warning("the stream of webhooks lacked its partitions; they are restored")
 
-    async def _let_go(self, held: Sequence[Partition], too_many: int) -> None:
-        for partition in held:
+    async def _release(self, owned: Sequence[Partition], too_many: int) -> None:
+        for partition in owned:
             if too_many <= 0:
                 return
-            # Only the others wait for what this replica has.
+            # More than this replica's own request: another replica waits for the partition.
             waiting = (await partition.source.info()).num_waiting
             if waiting > 1:
-                partition.let_go()
+                partition.release()
                 too_many -= 1
 
     async def _is_orphan(self, partition: Partition) -> bool:
-        """Whether no replica consumes it, though there is something to consume.
+        """Whether no replica owns a partition that has webhooks.
 
-        A replica that is counted may consume none, for example one of the version before.
+        A replica that is counted need not consume partitions, for example one of the previous
+        version.
         """
         if self._rounds % ORPHAN_ROUNDS:
             return False
@@ -280,16 +286,16 @@ class Partitions:
         return not state.is_pinned and state.num_pending > 0
 
     async def _replace_if_idle(self) -> None:
-        """Take over from another number of partitions whose replicas are all gone."""
+        """Delete the consumers of another number of partitions if no replica uses them any more."""
         waiting = 0
-        for name in await self._others():
+        for name in await self._foreign_consumers():
             info = await self._link.js.consumer_info(StreamName.WEBHOOKS, name)
             waiting += info.num_waiting or 0
-        self._idle_looks = 0 if waiting else self._idle_looks + 1
-        if self._idle_looks >= IDLE_LOOKS:
-            self._idle_looks = 0
-            await self._delete_others()
-        elif not self._idle_looks:
+        self._idle_checks = 0 if waiting else self._idle_checks + 1
+        if self._idle_checks >= IDLE_CHECKS:
+            self._idle_checks = 0
+            await self._delete_foreign()
+        elif not self._idle_checks:
             log.warning(
                 "webhooks are consumed in another number of partitions by other replicas",
                 fix="set INGEST_PARTITIONS to the same everywhere",
@@ -297,27 +303,27 @@ class Partitions:
 
 
 async def count_replicas(link: Connection, seconds: float) -> int:
-    """Count the replicas that answer within so many seconds, this one included.
+    """Count the replicas that reply within some seconds, this one included.
 
     Raises:
-        nats.errors.Error: NATS cannot be reached.
+        nats.errors.Error: NATS is unavailable.
     """
     client = link.client
     inbox = client.new_inbox()
-    answered: set[bytes] = set()
+    replies: set[bytes] = set()
 
-    async def note(message: Msg) -> None:
-        answered.add(message.data)
+    async def collect(message: Msg) -> None:
+        replies.add(message.data)
 
-    subscription = await client.subscribe(inbox, cb=note)
+    subscription = await client.subscribe(inbox, cb=collect)
     try:
         await client.publish(f"$SRV.PING.hogsend-{link.user}", b"", reply=inbox)
         await asyncio.sleep(seconds)
     finally:
         await subscription.unsubscribe()
-    return len(answered)
+    return len(replies)
 
 
-def _not_now(what: str, error: Exception) -> None:
+def _log_failure(what: str, error: Exception) -> None:
     shared_metrics.FAILURES.labels("partitions", type(error).__name__).inc()
     log.debug(what, reason=str(error) or type(error).__name__)

@@ -1,1 +1,1 @@
-"""Sources: what each one sends, read as an incoming event."""
+"""Sources of events: decodes the messages of each to incoming events."""

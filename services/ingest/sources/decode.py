@@ -1,4 +1,4 @@
-"""Decodes the messages of ingest's streams, each by its source."""
+"""Decodes messages of ingest's streams with the decoder of their source."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def decode_webhook(message: QueuedMessage) -> IncomingEvent:
 
 
 def decode_engagement(message: QueuedMessage) -> IncomingEvent | None:
-    """Decode a message of the engagement stream; None when there is nothing to store.
+    """Decode a message of the engagement stream; returns None if there is nothing to store.
 
     Raises:
         Unprocessable: no retry can help.

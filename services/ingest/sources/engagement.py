@@ -1,4 +1,4 @@
-"""Decodes engagement: what services did with people, stored as Hogsend's own events."""
+"""Decodes engagement: what services report that they did with people (source `hogsend`)."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from services.ingest.incoming_event import EventRef, IncomingEvent, reported_id
 SOURCE = "hogsend"
 
 RECORDER = "ingest"
-"""Source (`ce-source`) of engagement that ingest publishes after it has stored the event."""
+"""Source (`ce-source`) of engagement that ingest itself publishes after it has stored the event."""
 
 UNRECORDED = frozenset({"webhook.test", "impact.digest"})
-"""Types that are about no person: they are for destinations only."""
+"""Types that are about no person. They are not stored, and go to destinations only."""
 
 _CONTACT = "contact."
 FULL_CONTACT = frozenset({"contact.created", "contact.updated"})
-"""Types whose data is the contact itself, with its id, email and properties."""
+"""Types whose data is a contact, with its id, email and properties."""
 
 
 def decode(
     subject: str, body: bytes, headers: Mapping[str, str], sequence: int, queued_at: datetime
 ) -> IncomingEvent | None:
-    """Decode engagement; None when there is nothing to store.
+    """Decode engagement; returns None if there is nothing to store.
 
     Raises:
         Unprocessable: `malformed`, `unknown_type`, or `no_identity` without an id and an address.
@@ -52,15 +52,16 @@ def decode(
         happened = read_engagement(subject, headers, json_without_nul(body), sequence, queued_at)
     except MalformedEngagement as error:
         raise Unprocessable("malformed", str(error)) from error
-    # What is stored already may name its person otherwise here, as another event would.
+    # Engagement that ingest published is stored already. It may name its person by another id than
+    # the stored event, and would be stored as a second event.
     if happened.type in UNRECORDED or headers.get(CE_SOURCE) == ce_source(RECORDER):
         return None
     if happened.type not in CATALOG:
         raise Unprocessable("unknown_type", f"there is no engagement type {happened.type!r}")
-    user_id, email = who(happened.type, happened.data)
+    user_id, email = person_of(happened.type, happened.data)
     if not user_id and is_blank(email):
-        known = ", ".join((*IDENTITIES, *ADDRESSES))
-        raise Unprocessable("no_identity", f"it has none of {known}")
+        fields = ", ".join((*IDENTITIES, *ADDRESSES))
+        raise Unprocessable("no_identity", f"it has none of {fields}")
     address = contact_email(email)
     return IncomingEvent(
         ref=EventRef(SOURCE, reported_id(happened.id, user_id, address)),
@@ -77,17 +78,20 @@ def decode(
     )
 
 
-def who(type: str, data: Mapping[str, Any]) -> tuple[str, str | None]:
-    """The user id and the address that engagement is about; a mail may go to another one."""
-    # A contact without another id is known by its own.
+def person_of(type: str, data: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return the user id and the address of the person whom engagement is about.
+
+    The address of a mail's recipient is left out if the data has a user id: the mail may have been
+    sent to another address than the person's own.
+    """
+    # A contact without another id is identified by its own.
     names = (*IDENTITIES, "id") if type in FULL_CONTACT else IDENTITIES
     ids = [id for name in names if (id := _text(data.get(name))) is not None]
     email = next(filter(None, (_text(data.get(name)) for name in ADDRESSES)), None)
-    # An id of no person gives way, as it does at destinations (correction C5).
+    # An id that identifies no person is skipped, as at destinations (correction C5).
     user_id = first_user_id(ids)
     if user_id is None:
         return next(iter(ids), ""), email
-    # The address that a mail was sent to need not be the person's own.
     return user_id, email if type.startswith(_CONTACT) else None
 
 

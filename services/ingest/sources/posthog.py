@@ -1,4 +1,4 @@
-"""Decodes PostHog's webhook (contract 5.4), with the event's own time and id kept."""
+"""Decodes PostHog's webhook (contract 5.4); keeps the event's own time and id."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def decode(body: bytes, headers: Mapping[str, str], queued_at: datetime) -> Inco
     """Decode a queued webhook.
 
     Args:
-        body: the body PostHog posted.
-        headers: headers the gateway queued it with.
-        queued_at: when it reached the queue, which replaces a missing time of receipt.
+        body: the body that PostHog posted.
+        headers: headers of the queued message.
+        queued_at: when JetStream stored the message; replaces a missing time of receipt.
 
     Raises:
         Unprocessable: `malformed`, or `no_identity` without a distinct id and an email.
@@ -65,5 +65,5 @@ def decode(body: bytes, headers: Mapping[str, str], queued_at: datetime) -> Inco
 
 
 def _id(body: bytes, received_at: datetime) -> str:
-    """Id of a message that was queued without one: the same however often it is redelivered."""
+    """The id of a message that was queued without one; the same at every redelivery."""
     return f"sha256:{hashlib.sha256(format_time(received_at).encode() + body).hexdigest()}"

@@ -112,19 +112,19 @@ async def test_who_was_erased_since_is_found_once_that_is_a_while_ago(
     store: EventStore, database: Database, other: Any
 ) -> None:
     events = [incoming("1"), incoming("2", "ben")]
-    began_at = asyncio.get_running_loop().time()
+    started_at = asyncio.get_running_loop().time()
     await store.save(events)
     contact = await other.fetchval("SELECT id FROM contacts WHERE external_id = 'ben'")
     await ErasureJobs(database).request(contact)
-    a_while_ago = began_at - FRESH_SECONDS
-    assert await store.gone(events, since=a_while_ago) == {1}
+    a_while_ago = started_at - FRESH_SECONDS
+    assert await store.find_erased(events, since=a_while_ago) == {1}
     after = NOW + timedelta(days=10_000)
     later = incoming("3", "ben", occurred_at=after, received_at=after)
-    assert await store.gone([later], since=a_while_ago) == set()
+    assert await store.find_erased([later], since=a_while_ago) == set()
     await database.close()
-    assert await store.gone(events, since=asyncio.get_running_loop().time()) == set()
+    assert await store.find_erased(events, since=asyncio.get_running_loop().time()) == set()
     with pytest.raises(Unavailable):
-        await store.gone(events, since=a_while_ago)
+        await store.find_erased(events, since=a_while_ago)
 
 
 async def test_who_is_erased_while_the_answer_waits_to_be_read_is_found(
@@ -145,7 +145,7 @@ async def test_who_is_erased_while_the_answer_waits_to_be_read_is_found(
         monkeypatch.setattr(loop, "time", lambda: clock() + FRESH_SECONDS)
 
     monkeypatch.setattr(database, "transaction", frozen_behind)
-    assert await store.gone(events, since=loop.time() - FRESH_SECONDS) == {1}
+    assert await store.find_erased(events, since=loop.time() - FRESH_SECONDS) == {1}
 
 
 async def test_an_id_is_known_for_its_source_name_and_user_only(

@@ -48,10 +48,10 @@ async def test_an_events_announcement_is_found_or_why_not(
             with pytest.raises(NotFound):
                 await traced("u-3", **other)
         # So many of one name may come at a time that it is not looked for any further.
-        monkeypatch.setattr(trace, "MOST_BATCHES", 1)
+        monkeypatch.setattr(trace, "MAX_BATCHES", 1)
         assert (await traced("u-1")).announcement.state == "announced"
         assert (await traced("u-3")).announcement.state == "unknown"
-        monkeypatch.setattr(trace, "MOST_BATCHES", 9)
+        monkeypatch.setattr(trace, "MAX_BATCHES", 9)
         assert await driver.operator.js.delete_msg(StreamName.EVENTS, 4)
         # The first one was announced before the last was received, and is still there.
         assert (await traced("u-3")).announcement.state == "absent"

@@ -20,7 +20,7 @@ from services.ingest.partitions.sharing import Pace, Partitions
 from tests.integration.ingest.driver import PATIENCE, Driver
 from tests.waiting import eventually
 
-PACE = Pace(round=0.1, answers=0.2, left_over=0.1, pin=0.9)
+PACE = Pace(round=0.1, replies=0.2, idle=0.1, pin=0.9)
 PERSONS = 12
 
 
@@ -84,7 +84,7 @@ async def test_events_of_a_person_come_in_order_while_replicas_are_killed(
 def held(broker: ServiceBroker) -> int:
     shared = broker._provided[Partitions]
     assert isinstance(shared, Partitions)
-    return len(shared.held)
+    return len(shared.owned)
 
 
 async def test_replicas_share_evenly_whoever_comes_and_goes(driver: Driver) -> None:

@@ -109,7 +109,7 @@ class FakeStore(EventStore):
             raise self.errors.pop(0)
         return outcomes
 
-    async def gone(self, events: Sequence[IncomingEvent], *, since: float) -> set[int]:
+    async def find_erased(self, events: Sequence[IncomingEvent], *, since: float) -> set[int]:
         if not is_stale(since):
             return set()
         return {place for place, one in enumerate(events) if one.ref.id in self.erased_since}

@@ -294,7 +294,9 @@ async def test_large_batches_are_decoded_one_after_the_other(
 async def test_a_large_batch_is_not_kept_waiting_by_small_ones_that_come_and_go(
     batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch.processor, "_decoded", MemoryBudget(3 * event_processor.TIMES))
+    monkeypatch.setattr(
+        batch.processor, "_decoded", MemoryBudget(3 * event_processor.MEMORY_FACTOR)
+    )
     held = HeldBatches(batch, monkeypatch)
     running = held.started("a", "xyz", "b")
     await settle()

@@ -24,7 +24,7 @@ async def record(
     """What is answered, and what is published, of one event."""
     store, publisher = Mock(EventStore), Mock(Publisher)
     store.save = AsyncMock(return_value=[outcome])
-    store.gone = AsyncMock(return_value=set(gone))
+    store.find_erased = AsyncMock(return_value=set(gone))
     publisher.publish_all = AsyncMock(return_value=[])
     event = PastEvent("u-1", "signed_up", "ada", AT, {})
     answer = await PastEvents(store, publisher).record(StorePast([event], AT, announce))

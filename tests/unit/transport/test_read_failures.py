@@ -67,7 +67,7 @@ async def read_a_partition(server: FakeJetStream) -> None:
 
     source = PinnedConsumer(server, "WEBHOOKS", partition_consumer(0, 4))
     partition = Partition(source, process, asyncio.Semaphore(1), batch=1)
-    partition.want(wanted=True)
+    partition.request(requested=True)
     await partition.run()
 
 
