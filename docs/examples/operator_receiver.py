@@ -1,4 +1,4 @@
-"""Receives what needs an operator, from OPERATOR_WEBHOOK_URL, and prints it."""
+"""Receives Hogsend's notices (OPERATOR_WEBHOOK_URL), and prints them."""
 
 import json
 import os

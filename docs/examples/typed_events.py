@@ -11,7 +11,7 @@ class Plan(msgspec.Struct):
 
 
 async def keep(error: hogsend.CannotDecode) -> None:
-    print("left out", error.id, error.path, error.data)  # keep it where you look at it
+    print("skipped", error.id, error.path, error.data)  # store it where you will see it
 
 
 async def main() -> None:
