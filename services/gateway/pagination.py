@@ -12,5 +12,5 @@ Limit: TypeAlias = Annotated[int, QueryParameter(ge=1, le=100)]
 Offset: TypeAlias = Annotated[int, QueryParameter(ge=0, le=1_000_000)]
 Before: TypeAlias = Annotated[
     str | None,
-    QueryParameter(max_length=8192, description="`nextBefore` of the page before this one."),
+    QueryParameter(max_length=8192, description="`nextBefore` of the previous page."),
 ]

@@ -15,15 +15,15 @@ from services.gateway.error_responses import documented_errors
     "/v1/admin/activity",
     guards=[admin_or_reader],
     operation_id="getActivity",
-    summary="Show rates, what waits and how long it took, over the last hour",
+    summary="Show rates, queues and latencies of the last hour",
     tags=["Admin"],
     security=ADMIN_SECURITY + READ_KEY,
     responses=documented_errors(400, 401, 403, 429),
 )
 async def get_activity(activity: NamedDependency[ActivityLog]) -> ActivityReport:
-    """Show what the services did, as this gateway has seen it since it started.
+    """Show the activity of the services, as measured by this gateway since it started.
 
-    They are asked every ten seconds, all processes of each. Without an answer a rate is
-    null: a service that does not run has no rate of 0.
+    The gateway queries all processes of all services every ten seconds. A rate is null if a process
+    did not reply, because the rate of the service is then unknown.
     """
     return activity.report()

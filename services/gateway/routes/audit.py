@@ -1,4 +1,4 @@
-"""`GET /v1/admin/audit`: what administrators changed."""
+"""`GET /v1/admin/audit`: lists the audit trail of admin requests."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ async def list_audit_entries(  # noqa: PLR0917 - one parameter a query key
     offset: Offset = 0,
     before: Before = None,
 ) -> AuditPage:
-    """List admin requests that may have changed something, newest first; filters match exactly.
+    """List admin requests that may have changed something, newest first. Filters match exactly.
 
-    `nextBefore` is the `before` of the next page, and null on the last. `total` is exact up to
-    10,000; beyond it is an estimate, and `totalEstimated` says so.
+    `nextBefore` is the value of `before` for the next page, and null on the last page. `total` is
+    exact up to 10,000; above that it is an estimate, and `totalEstimated` is true.
     """
-    wanted = ListAudit(action=action, actor=actor, limit=limit, offset=offset, before=before)
-    return await bus.request(INGEST_AUDIT, wanted)
+    query = ListAudit(action=action, actor=actor, limit=limit, offset=offset, before=before)
+    return await bus.request(INGEST_AUDIT, query)

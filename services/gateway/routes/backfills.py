@@ -1,4 +1,4 @@
-"""`/v1/admin/backfills`: events from before the connection; see `docs/backfill.md`."""
+"""`/v1/admin/backfills`: imports PostHog's events of the past; see `docs/backfill.md`."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_only, admin_or
 from services.gateway.error_responses import RefusalBody, admin_errors, refusal_response
 from services.gateway.timestamps import Timestamp, parse_timestamp
 
-REFUSED = "There is no credential for PostHog, or another backfill runs."
+REFUSED = "There is no credential for PostHog, or another backfill is running."
 
 
 class NewBackfill(
     msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
 ):
-    """Which events are wanted.
+    """Which events to import.
 
-    An unknown key is refused: ignoring a misspelt filter would bring more than was meant.
+    An unknown key is refused, because ignoring a misspelt filter would import more than intended.
     """
 
     source: Literal["posthog"] = "posthog"
     since: Timestamp
     until: Timestamp | None = None
-    """Only events before it; now when it is missing."""
+    """Only events before this time; by default now."""
     events: Annotated[list[EventName], msgspec.Meta(max_length=100)] = []
-    """Only events of these names; all when it is empty."""
+    """Only events with these names; empty means all."""
     announce: bool = False
-    """Whether subscribers hear of events that are new here."""
+    """Whether new events are published to subscribers."""
 
-    def wanted(self, *, dry_run: bool = False) -> StartBackfill:
-        """As the provisioner is asked.
+    def message(self, *, dry_run: bool = False) -> StartBackfill:
+        """Return the message to the provisioner.
 
         Raises:
-            InvalidRequest: a time is none.
+            InvalidRequest: a time is not valid.
         """
         return StartBackfill(
             since=parse_timestamp(self.since, "since"),
@@ -62,13 +62,13 @@ class NewBackfill(
 
 
 class BackfillCount(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a backfill would read; nothing was started."""
+    """How many events a backfill would read."""
 
     count: int
 
 
 class BackfillsController(Controller):
-    """Events from before the connection, brought here afterwards."""
+    """Imports of PostHog's events of the past."""
 
     path = "/v1/admin/backfills"
     tags = ("Admin",)
@@ -78,9 +78,9 @@ class BackfillsController(Controller):
         guards=[admin_only],
         status_code=200,
         operation_id="startBackfill",
-        summary="Bring events of the past from PostHog",
+        summary="Import events of the past from PostHog",
         responses={
-            200: ResponseSpec(Backfill, description="It runs."),
+            200: ResponseSpec(Backfill, description="The backfill is running."),
             409: ResponseSpec(RefusalBody, description=REFUSED),
             **admin_errors(400, 413, 502),
         },
@@ -88,8 +88,8 @@ class BackfillsController(Controller):
     async def start_backfill(
         self, data: JSONBody[NewBackfill], bus: NamedDependency[Connection]
     ) -> Response[Backfill | RefusalBody]:
-        """Start a backfill, or go on with one for the same events that did not finish."""
-        reply = await bus.request(PROVISIONER_BACKFILL, data.wanted())
+        """Start a backfill, or continue one for the same events that did not finish."""
+        reply = await bus.request(PROVISIONER_BACKFILL, data.message())
         if reply.backfill is None:
             return refusal_response(reply.refusal)
         return Response(reply.backfill, media_type=MediaType.JSON)
@@ -101,7 +101,7 @@ class BackfillsController(Controller):
         operation_id="countBackfill",
         summary="Count what a backfill would read",
         responses={
-            200: ResponseSpec(BackfillCount, description="How many events PostHog has."),
+            200: ResponseSpec(BackfillCount, description="The number of matching events."),
             409: ResponseSpec(RefusalBody, description=REFUSED),
             **admin_errors(400, 413, 502),
         },
@@ -109,8 +109,8 @@ class BackfillsController(Controller):
     async def count_backfill(
         self, data: JSONBody[NewBackfill], bus: NamedDependency[Connection]
     ) -> Response[BackfillCount | RefusalBody]:
-        """Let PostHog count, and start nothing."""
-        reply = await bus.request(PROVISIONER_BACKFILL, data.wanted(dry_run=True))
+        """Have PostHog count the events, without starting a backfill."""
+        reply = await bus.request(PROVISIONER_BACKFILL, data.message(dry_run=True))
         if reply.count is None:
             return refusal_response(reply.refusal)
         return Response(BackfillCount(count=reply.count), media_type=MediaType.JSON)
@@ -123,7 +123,7 @@ class BackfillsController(Controller):
         responses=admin_errors(),
     )
     async def list_backfills(self, bus: NamedDependency[Connection]) -> BackfillList:
-        """List the latest twenty backfills and how far they are, the latest first."""
+        """List the latest twenty backfills and their progress, newest first."""
         return await bus.request(PROVISIONER_BACKFILLS, Empty())
 
     @post(
@@ -139,5 +139,5 @@ class BackfillsController(Controller):
         backfill_id: Annotated[str, PathParameter(max_length=64)],
         bus: NamedDependency[Connection],
     ) -> Backfill:
-        """Stop a backfill; what it brought stays, and starting it again goes on from there."""
+        """Stop a backfill. Imported events are kept, and starting it again continues from there."""
         return await bus.request(PROVISIONER_CANCEL_BACKFILL, BackfillRef(id=backfill_id))

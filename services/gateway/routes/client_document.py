@@ -22,7 +22,8 @@ from services.gateway.auth import AdminKeys
 
 CACHE = CacheControlHeader(max_age=3600, public=True)
 OWN_CACHE = CacheControlHeader(max_age=300, public=True)
-"""PostHog keeps no document for less. Our own changes with `API_PUBLIC_URL` and `CONSOLE`."""
+"""Short, because this document changes with `API_PUBLIC_URL` and `CONSOLE`. PostHog caches every
+document for at least five minutes."""
 
 
 @get(
@@ -33,7 +34,7 @@ OWN_CACHE = CacheControlHeader(max_age=300, public=True)
     tags=["OAuth"],
 )
 async def get_hogsend_client_document() -> ClientDocument:
-    """Describe Hogsend to PostHog's OAuth server, as hogsend.com does."""
+    """Describe Hogsend to PostHog's OAuth server, with the document that hogsend.com serves."""
     return client_document()
 
 
@@ -49,8 +50,8 @@ async def get_own_client_document(
 ) -> ClientDocument:
     """Describe this instance to PostHog's OAuth server, for operators who connect as this client.
 
-    PostHog accepts a document only when its `client_id` is the URL it was fetched from. That URL
-    is `API_PUBLIC_URL`, or the requested address when that is on this machine.
+    PostHog accepts a document only if its `client_id` is the URL from which it was fetched. The URL
+    is below `API_PUBLIC_URL`, or below the requested host if that is on loopback.
     """
     requested = str(request.base_url).rstrip("/")
     public_url = public.api_public_url.rstrip("/")

@@ -1,4 +1,4 @@
-"""`GET /v1/admin/analytics/connect-info`: what the CLI asks before it connects (contract 1.1)."""
+"""`GET /v1/admin/analytics/connect-info`: what the CLI reads before it connects (contract 1.1)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.gateway.error_responses import admin_errors
 
 
 class ConnectInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What this instance has configured for PostHog; of a secret only whether it is set."""
+    """The configuration for PostHog. For secrets only whether they are set."""
 
     provider_id: Literal["posthog"] = "posthog"
     analytics_configured: bool
@@ -44,7 +44,7 @@ async def get_connect_info(
     posthog: NamedDependency[PostHogSettings],
     public: NamedDependency[PublicUrlSettings],
 ) -> ConnectInfo:
-    """Show what is configured, and which scopes the stored grant lacks."""
+    """Show the configuration for PostHog, and the scopes that the stored OAuth grant lacks."""
     stored = await bus.request(CREDENTIALS_STATUS, ProviderRef(provider_id=POSTHOG))
     return ConnectInfo(
         analytics_configured=posthog.posthog_api_key is not None,

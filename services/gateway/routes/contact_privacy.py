@@ -1,4 +1,4 @@
-"""Everything about a person, exported or erased; see `docs/privacy.md`."""
+"""Exports and erases everything about a person; see `docs/privacy.md`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ERASED_PARTS: tuple[Part, ...] = ("keys", "merges", "events", "messages")
 
 
 class ContactExport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Everything about one person; each item as it is stored."""
+    """Everything about one person. Each item has the form in which it is stored."""
 
     exported_at: str
     contact: dict[str, Any]
@@ -41,11 +41,11 @@ class ContactExport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     messages: list[dict[str, Any]]
     audit: list[dict[str, Any]]
     complete: Literal[True]
-    """The last key: a document without it was cut off."""
+    """The last key. A document without it is truncated."""
 
 
 class ContactPrivacyController(Controller):
-    """What a person may ask for."""
+    """Requests that a person may make by law: a copy of their data, and its erasure."""
 
     path = "/v1/admin/contacts"
     tags = ("Admin",)
@@ -64,32 +64,36 @@ class ContactPrivacyController(Controller):
     async def export_contact(
         self, contact_id: ContactId, bus: NamedDependency[Connection]
     ) -> Stream:
-        """Give everything that is known about a person, as one document.
+        """Export everything that is stored about a person, as one document.
 
-        The contact, what leads to it, its merges, stored events, messages on every stream, dead
-        letters included, and the entries of the audit trail that name it. It is written as it is
-        found; one that an error ended lacks its end. The request is in the audit trail.
+        The document contains the contact, its ids and addresses, its merges, its events, messages
+        on all streams including dead letters, and entries of the audit trail that name the contact.
+        It is streamed while the data is read. If an error occurs, the document is truncated, and
+        has no `complete`. The request is recorded in the audit trail.
         """
-        wanted = ExportContact(contact_id=contact_id, part="contact")
-        first = await bus.request(INGEST_EXPORT, wanted)
+        query = ExportContact(contact_id=contact_id, part="contact")
+        first = await bus.request(INGEST_EXPORT, query)
         return Stream(document(bus, contact_id, first), media_type=MediaType.JSON)
 
     @get(
         "/{contact_id:uuid}/erasure",
         guards=[admin_only],
         operation_id="previewErasure",
-        summary="Count what erasing a person would take",
+        summary="Count what erasing a person would delete",
         responses=admin_errors(404),
     )
     async def preview_erasure(
         self, contact_id: ContactId, bus: NamedDependency[Connection]
     ) -> ErasurePreview:
-        """Count what an erasure would delete now. Looks through all of it, and changes nothing."""
+        """Count what an erasure would delete now, without changing anything.
+
+        This reads everything that is stored about the person.
+        """
         counts: dict[str, Counter[str]] = {}
         for part in ERASED_PARTS:
-            found = counts.setdefault(part, Counter())
+            part_counts = counts.setdefault(part, Counter())
             async for page in pages(bus, contact_id, part, only_count=True):
-                found.update(page.counts)
+                part_counts.update(page.counts)
         return ErasurePreview(
             contact_id=str(contact_id),
             keys=counts["keys"].total(),
@@ -105,8 +109,11 @@ class ContactPrivacyController(Controller):
         operation_id="eraseContact",
         summary="Erase a person",
         responses={
-            202: ResponseSpec(Erasure, description="The contact is gone; the rest follows."),
-            409: ResponseSpec(RefusalBody, description="Something is missing on this side."),
+            202: ResponseSpec(
+                Erasure,
+                description="The contact is deleted; its events and messages follow.",
+            ),
+            409: ResponseSpec(RefusalBody, description="This instance lacks a prerequisite."),
             502: ResponseSpec(RefusalBody, description="PostHog refused; nothing was erased."),
             **admin_errors(404),
         },
@@ -118,17 +125,19 @@ class ContactPrivacyController(Controller):
         in_posthog: Annotated[
             Literal["true", "false"],
             QueryParameter(
-                name="posthog", description="Delete the person in PostHog first, events included."
+                name="posthog",
+                description="First delete the person and its events in PostHog.",
             ),
         ] = "false",
     ) -> Response[Erasure | RefusalBody]:
-        """Erase everything about a person, here and on every stream.
+        """Erase everything about a person, in the database and on all streams.
 
-        The contact is gone with the answer; events and messages follow, and `finishedAt` says when
-        they are. Asking again changes nothing, and answers how far it is.
+        The contact is deleted when the response is sent. Its events and messages are deleted
+        afterwards; `finishedAt` is the time when that is done. Repeating the request changes
+        nothing, and returns the progress.
 
-        With `posthog` PostHog deletes first. If it refuses, nothing is erased here either: what the
-        person is known by would be forgotten, and with it whom to delete there.
+        With `posthog`, the person is deleted in PostHog first. If PostHog refuses, nothing is
+        erased here either, because the ids with which to delete the person there would be lost.
         """
         if (
             in_posthog == "true"
@@ -140,43 +149,45 @@ class ContactPrivacyController(Controller):
 
 
 async def _delete_in_posthog(bus: Connection, contact_id: UUID) -> Refusal | None:
-    asked = set[str]()
+    """Delete a person in PostHog under all its ids. Return the refusal, if there is one."""
+    deleted = set[str]()
     try:
-        # PostHog takes its time, in which another id may be merged into this contact.
-        while wanted := [id for id in await _known_by(bus, contact_id) if id not in asked]:
-            deletion = await bus.request(ANALYTICS_DELETE_PERSON, DeletePerson(wanted))
+        # Repeated, because another id may be merged into this contact while PostHog deletes.
+        while ids := [id for id in await _distinct_ids(bus, contact_id) if id not in deleted]:
+            deletion = await bus.request(ANALYTICS_DELETE_PERSON, DeletePerson(ids))
             if deletion.refusal is not None:
                 return deletion.refusal
-            asked.update(wanted)
+            deleted.update(ids)
     except NotFound:
-        # Another request has erased the contact meanwhile.
-        if asked:
+        # Another request erased the contact meanwhile.
+        if deleted:
             return None
         return Refusal(
             reason="precondition",
             code="contact_not_known",
-            detail="There is no such contact (any more), so it has no known person in PostHog.",
-            remediation="Delete the person in PostHog by hand; without `posthog` this request says "
-            "how far an erasure is.",
+            detail="There is no such contact (any more), so its person in PostHog is not known.",
+            remediation="Delete the person in PostHog by hand. Without `posthog` this request "
+            "returns the progress of an erasure.",
         )
     return None
 
 
-async def _known_by(bus: Connection, contact_id: UUID) -> list[str]:
-    # It may be the id of one that was merged into this contact, which has its own.
+async def _distinct_ids(bus: Connection, contact_id: UUID) -> list[str]:
+    """Return all ids under which PostHog may know a contact."""
+    # `contact_id` may be that of a contact that was merged into this one, which has another id.
     ids = [str(contact_id)]
-    for part in _KNOWN_BY:
+    for part in _PARTS_WITH_IDS:
         async for page in pages(bus, contact_id, part):
-            known = [msgspec.json.decode(item, type=_KnownBy) for item in page.items]
-            ids += [text for one in known if (text := one.id or one.value)]
+            rows = [msgspec.json.decode(item, type=_ExportedId) for item in page.items]
+            ids += [text for row in rows if (text := row.id or row.value)]
     return list(dict.fromkeys(ids))
 
 
-_KNOWN_BY: tuple[Part, ...] = ("contact", "keys")
+_PARTS_WITH_IDS: tuple[Part, ...] = ("contact", "keys")
 
 
-class _KnownBy(msgspec.Struct, frozen=True):
-    """What an export says of a contact, or of something that leads to it."""
+class _ExportedId(msgspec.Struct, frozen=True):
+    """The id of an exported contact, or the value of one of its exported keys."""
 
     id: str = ""
     value: str = ""

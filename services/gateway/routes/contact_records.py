@@ -1,4 +1,4 @@
-"""`/v1/contacts`: people as Hogsend's command and client write and find them."""
+"""`/v1/contacts`: writes, finds and erases contacts, for Hogsend's command and client."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from services.gateway.auth import (
     reporters_only,
 )
 from services.gateway.error_responses import admin_errors, documented_errors
-from services.gateway.routes.record import ROOM_BYTES, Email, UserId
+from services.gateway.routes.record import ENVELOPE_BYTES, Email, UserId
 
 NO_LISTS = (
     "there are no mailing lists here, and nothing was changed: leave out `lists`, and keep "
@@ -43,16 +43,16 @@ NO_LISTS = (
 
 
 class ReportedContact(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A person, named by `userId`, `email` or both."""
+    """A person, named by `userId`, `email` or both, and properties to set."""
 
     user_id: UserId | None = None
     email: Email | None = None
     anonymous_id: UserId | None = None
-    """Ignored: an event that names both ids in PostHog makes them one person."""
+    """Ignored. To merge an anonymous person in PostHog, send it an event with both ids."""
     properties: Properties = {}
-    """Properties to set; others stay."""
+    """Properties to set. Other properties are kept."""
     lists: dict[str, bool] = {}
-    """Refused, unless it is empty: there are no mailing lists here."""
+    """Refused unless empty, because there are no mailing lists here."""
 
 
 class WhichContact(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -63,7 +63,7 @@ class WhichContact(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class ContactRecordsController(Controller):
-    """What is known about people, for keys that may report events."""
+    """Contacts, also for keys that may only report events."""
 
     path = "/v1/contacts"
     tags = ("Events",)
@@ -81,24 +81,25 @@ class ContactRecordsController(Controller):
         bus: NamedDependency[Connection],
         request: Request[Any, Any, Any],
     ) -> ContactRecorded:
-        """Store what is known about a person as an event, `contact.created` or `contact.updated`.
+        """Store properties of a person as an event, `contact.created` or `contact.updated`.
 
-        It is stored and published when this answers, and sent to destinations.
+        The event is stored and published when the response is sent. It is also sent to
+        destinations.
         """
         if data.user_id is None and data.email is None:
             raise InvalidRequest("userId or email is required")
         if data.lists:
             raise ClientException(NO_LISTS)
-        # The properties are in the event's data as well.
-        if 2 * len(await request.body()) > bus.max_payload - ROOM_BYTES:
+        # The message contains the properties twice: once more in the event's data.
+        if 2 * len(await request.body()) > bus.max_payload - ENVELOPE_BYTES:
             raise RequestEntityTooLarge
-        known = RecordContact(
+        contact = RecordContact(
             user_id=data.user_id or "",
             email=data.email,
             properties=data.properties,
             received_at=datetime.now(UTC),
         )
-        return await bus.request(INGEST_RECORD_CONTACT, known)
+        return await bus.request(INGEST_RECORD_CONTACT, contact)
 
     @get(
         "/find",
@@ -114,7 +115,7 @@ class ContactRecordsController(Controller):
         email: Annotated[str | None, QueryParameter(max_length=4096)] = None,
         user_id: Annotated[str | None, QueryParameter(name="userId", max_length=4096)] = None,
     ) -> ContactPage:
-        """Give the contacts that a user id and an email address lead to."""
+        """Find the contacts of a user id and of an email address."""
         if not user_id and not email:
             raise InvalidRequest("userId or email is required")
         return await bus.request(INGEST_LIST_CONTACTS, ListContacts(user_id=user_id, email=email))
@@ -132,15 +133,15 @@ class ContactRecordsController(Controller):
     ) -> Deleted:
         """Erase everything about a person, like `DELETE /v1/admin/contacts/{contact_id}`.
 
-        Ids that lead to two contacts are refused.
+        The request is refused if `userId` and `email` belong to two contacts.
         """
         if data.user_id is None and data.email is None:
             raise InvalidRequest("userId or email is required")
-        wanted = ListContacts(user_id=data.user_id, email=data.email)
-        contacts = (await bus.request(INGEST_LIST_CONTACTS, wanted)).contacts
+        query = ListContacts(user_id=data.user_id, email=data.email)
+        contacts = (await bus.request(INGEST_LIST_CONTACTS, query)).contacts
         if not contacts:
             raise NotFound("Contact not found")
         if len(contacts) > 1:
-            raise InvalidRequest("userId and email lead to two contacts: name one of them")
+            raise InvalidRequest("userId and email belong to two contacts: name one of them")
         await bus.request(INGEST_ERASE, EraseContact(contact_id=UUID(contacts[0].id)))
         return Deleted()

@@ -1,4 +1,4 @@
-"""`/v1/admin/contacts`: who is who, and merges of two people undone; see `docs/contacts.md`."""
+"""`/v1/admin/contacts`: lists contacts, and undoes merges of two people; see `docs/contacts.md`."""
 
 from __future__ import annotations
 
@@ -34,41 +34,42 @@ from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_only, admin_or
 from services.gateway.error_responses import admin_errors
 from services.gateway.pagination import DEFAULT_LIMIT, Before, Limit, Offset
 
-WANTED = QueryParameter(
+KEY = QueryParameter(
     min_length=1,
     max_length=4096,
-    description="A user id, a contact's id, or an email address: those contacts, with merges.",
+    description="A user id, a contact's id, or an email address. Returns its contacts, with their "
+    "merges.",
 )
-SEARCHED = QueryParameter(
+SEARCH = QueryParameter(
     max_length=4096,
-    description="What the email address, the first user id or the contact's id begins with, in any "
-    "case; among the 10,000 contacts that were made last, any part of them.",
+    description="Start of the email address, of the first user id, or of the contact's id, in any "
+    "case. Among the 10,000 contacts created last, any part of these matches.",
 )
 Order: TypeAlias = Literal["lastSeen", "created"]
 ORDER = QueryParameter(
-    description="`lastSeen`: who was seen last comes first. `created`: who was made last; its "
-    "pages are as fast among many contacts as among few.",
+    description="`lastSeen`: contacts seen last come first. `created`: contacts created last come "
+    "first; a page of it takes the same time however many contacts there are.",
 )
-NAMED = PathParameter(
+CONTACT = PathParameter(
     max_length=4096, description="A user id, a contact's id, or an email address."
 )
 
 
 class ListedContact(ContactRecord, frozen=True, kw_only=True):
-    """A contact; one that was asked for by key has what leads to it, too."""
+    """A contact. If it was requested by `key`, the optional fields are present."""
 
     keys: list[ContactKey] | msgspec.UnsetType = msgspec.UNSET
-    """At most 200 of them."""
+    """Ids and addresses of the contact, at most 200 of them."""
     key_count: int | msgspec.UnsetType = msgspec.UNSET
     merges: list[ContactMerge] | msgspec.UnsetType = msgspec.UNSET
-    """The latest 100 that it comes from, the latest first, those that were undone included."""
+    """The latest 100 merges into this contact, newest first, including undone ones."""
     origins: dict[str, Origin] | msgspec.UnsetType = msgspec.UNSET
-    """Of each property."""
+    """The origin of each property."""
     email_origin: Origin | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class ContactListing(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A page of contacts, and how many there are in all."""
+    """A page of contacts, and the total number of contacts."""
 
     contacts: list[ListedContact]
     total: int
@@ -76,19 +77,19 @@ class ContactListing(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     offset: int
     total_estimated: bool = False
     next_before: str | msgspec.UnsetType | None = msgspec.UNSET
-    """`before` of the next page, in the order `created`; null on the last."""
+    """Value of `before` for the next page in the order `created`; null on the last page."""
 
 
 class ContactWithPreferences(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A contact, as Hogsend's command reads it."""
+    """A contact in the form that Hogsend's command reads."""
 
     contact: ContactRecord
     preferences: None = None
-    """There are none here: the service that sends the emails keeps them."""
+    """Always null: email preferences are kept by the service that sends the emails."""
 
 
 class ContactsController(Controller):
-    """People, as they were put together from their identities."""
+    """Contacts, each of which is one person with all its identities."""
 
     path = "/v1/admin/contacts"
     tags = ("Admin",)
@@ -104,25 +105,26 @@ class ContactsController(Controller):
     async def find_contacts(  # noqa: PLR0917 - one parameter a query key
         self,
         bus: NamedDependency[Connection],
-        key: Annotated[str | None, WANTED] = None,
-        search: Annotated[str | None, SEARCHED] = None,
+        key: Annotated[str | None, KEY] = None,
+        search: Annotated[str | None, SEARCH] = None,
         order: Annotated[Order, ORDER] = "lastSeen",
         limit: Limit = DEFAULT_LIMIT,
         offset: Offset = 0,
         before: Before = None,
     ) -> ContactListing:
-        """List contacts; `key` gives those it leads to, with their merges and origins.
+        """List contacts, or with `key` find a person's contacts, with their merges and origins.
 
-        `key` leads to contacts by user id, by id, then by email address. In the order `created`
-        `nextBefore` is the `before` of the next page, and null on the last. `total` is exact up to
-        10,000; beyond it is an estimate, and `totalEstimated` says so. A page is shorter than
-        `limit` where no more fits into an answer; `offset` goes on with the number of its entries.
+        `key` is looked up as a user id, as a contact's id, then as an email address. In the order
+        `created`, `nextBefore` is the value of `before` for the next page, and null on the last.
+        `total` is exact up to 10,000; above that it is an estimate, and `totalEstimated` is true.
+        A page may have fewer entries than `limit`, because the size of a response is limited. Add
+        the number of its entries to `offset` for the next page.
         """
         if key is None:
-            wanted = ListContacts(
+            query = ListContacts(
                 search=search, order=order, limit=limit, offset=offset, before=before
             )
-            page = await bus.request(INGEST_LIST_CONTACTS, wanted)
+            page = await bus.request(INGEST_LIST_CONTACTS, query)
             return ContactListing(
                 contacts=[_listed(contact) for contact in page.contacts],
                 total=page.total,
@@ -132,10 +134,10 @@ class ContactsController(Controller):
                 next_before=page.next_before,
             )
         if search is not None or before is not None:
-            raise InvalidRequest("key goes with neither search nor before")
-        found = (await bus.request(INGEST_CONTACTS, FindContacts(key=key))).contacts
-        shown = [_listed(contact) for contact in found[offset : offset + limit]]
-        return ContactListing(contacts=shown, total=len(found), limit=limit, offset=offset)
+            raise InvalidRequest("key cannot be combined with search or before")
+        matches = (await bus.request(INGEST_CONTACTS, FindContacts(key=key))).contacts
+        shown = [_listed(contact) for contact in matches[offset : offset + limit]]
+        return ContactListing(contacts=shown, total=len(matches), limit=limit, offset=offset)
 
     @get(
         "/{contact:str}",
@@ -146,9 +148,9 @@ class ContactsController(Controller):
         responses=admin_errors(400, 404),
     )
     async def get_contact(
-        self, contact: Annotated[str, NAMED], bus: NamedDependency[Connection]
+        self, contact: Annotated[str, CONTACT], bus: NamedDependency[Connection]
     ) -> ContactWithPreferences:
-        """Show the contact that a user id, a contact's id or an email address leads to."""
+        """Show the contact with this user id, contact id or email address."""
         page = await bus.request(INGEST_LIST_CONTACTS, ListContacts(key=contact, limit=1))
         if not page.contacts:
             raise NotFound(
@@ -162,25 +164,26 @@ class ContactsController(Controller):
         guards=[admin_or_reader],
         security=READ_KEY,
         operation_id="listTimeline",
-        summary="List what happened to a contact",
+        summary="List the events of a contact",
         responses=admin_errors(400, 404),
     )
     async def list_timeline(
         self,
-        contact: Annotated[str, NAMED],
+        contact: Annotated[str, CONTACT],
         bus: NamedDependency[Connection],
         type: Annotated[EntryType | None, QueryParameter()] = None,
         limit: Limit = DEFAULT_LIMIT,
         offset: Offset = 0,
     ) -> Timeline:
-        """List the stored events of a contact, the latest first.
+        """List the stored events of a contact, newest first.
 
-        Those under its user ids, and those that name its address only. Reported engagement with
-        emails is of type `email`; of type `journey` there is nothing. A page is shorter than
-        `limit` where no more fits into an answer; `offset` goes on with the number of its entries.
+        These are the events with one of its user ids, and events that name only its email address.
+        Reported engagement with emails has the type `email`. The type `journey` never occurs. A
+        page may have fewer entries than `limit`, because the size of a response is limited. Add the
+        number of its entries to `offset` for the next page.
         """
-        wanted = ListTimeline(key=contact, type=type, limit=limit, offset=offset)
-        return await bus.request(INGEST_TIMELINE, wanted)
+        query = ListTimeline(key=contact, type=type, limit=limit, offset=offset)
+        return await bus.request(INGEST_TIMELINE, query)
 
     @post(
         "/merges/{merge_id:int}/split",
@@ -195,9 +198,9 @@ class ContactsController(Controller):
         merge_id: Annotated[int, PathParameter(ge=1, le=2**63 - 1)],
         bus: NamedDependency[Connection],
     ) -> ContactList:
-        """Make two contacts of one again, and keep them apart.
+        """Split a merged contact into two contacts again, and keep them apart.
 
-        A merge that was undone before stays as it is, and both contacts are answered.
+        If the merge was already undone, nothing is changed, and both contacts are returned.
         """
         return await bus.request(INGEST_SPLIT, SplitContacts(merge_id=merge_id))
 

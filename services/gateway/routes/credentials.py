@@ -1,4 +1,7 @@
-"""`/v1/admin/provider-credentials/{provider}`: store, describe, delete (contract 1.3 and 1.4)."""
+"""`/v1/admin/provider-credentials/{provider}`: stores, describes and deletes a credential.
+
+See contract 1.3 and 1.4.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ Provider = Annotated[
 
 
 class OAuthGrant(msgspec.Struct, frozen=True, rename="camel"):
-    """An OAuth grant as the CLI sends it."""
+    """An OAuth grant in the form that the CLI sends."""
 
     access_token: NonEmpty
     refresh_token: NonEmpty
@@ -51,11 +54,11 @@ class StoreCredential(msgspec.Struct, frozen=True):
 
     payload: OAuthGrant
     kind: Literal["oauth"] | msgspec.UnsetType = msgspec.UNSET
-    """`oauth` by default: there is no other."""
+    """`oauth` is the default, and the only kind."""
 
 
 class StoredCredential(msgspec.Struct, frozen=True, rename="camel"):
-    """A stored credential without its secrets; times in UTC with milliseconds."""
+    """A stored credential without its secrets. Times are in UTC with milliseconds."""
 
     provider_id: str
     kind: Literal["oauth"]
@@ -65,7 +68,7 @@ class StoredCredential(msgspec.Struct, frozen=True, rename="camel"):
     created_at: str
     updated_at: str
     needs_reconnect: Literal[True] | msgspec.UnsetType = msgspec.UNSET
-    """Present only when true: PostHog refused the refresh token; connect again."""
+    """Present only if true: PostHog refused the refresh token, so connect again."""
 
 
 class CredentialsController(Controller):
@@ -88,13 +91,14 @@ class CredentialsController(Controller):
         bus: NamedDependency[Connection],
         request: Request[Any, Any, Any],
     ) -> StoredCredential:
-        """Store or replace the credential; the change is published before the response."""
+        """Store or replace the credential. The change is published before the response is sent."""
         _require_json(request)
-        wanted = PutCredential(provider_id=provider, payload=_payload(data.payload))
+        credential = PutCredential(provider_id=provider, payload=_payload(data.payload))
         try:
-            stored = await bus.request(CREDENTIALS_PUT, wanted)
+            stored = await bus.request(CREDENTIALS_PUT, credential)
         except InvalidRequest as error:
-            # Not of another schema: upstream's command prints only an error that is a text (0.1).
+            # Answered with `ErrorBody`: upstream's command prints an error only if it is a text
+            # (contract 0.1).
             raise ClientException(str(error)) from error
         return _without_secrets(stored)
 
@@ -107,8 +111,8 @@ class CredentialsController(Controller):
         self, provider: Provider, bus: NamedDependency[Connection]
     ) -> StoredCredential:
         """Describe the stored credential."""
-        wanted = ProviderRef(provider_id=provider)
-        return _without_secrets(await bus.request(CREDENTIALS_GET, wanted))
+        reference = ProviderRef(provider_id=provider)
+        return _without_secrets(await bus.request(CREDENTIALS_GET, reference))
 
     @delete(
         operation_id="deleteCredential",
@@ -119,7 +123,7 @@ class CredentialsController(Controller):
     async def delete_credential(
         self, provider: Provider, bus: NamedDependency[Connection]
     ) -> Deleted:
-        """Delete the credential and everything derived from it, decryptable or not."""
+        """Delete the credential and all secrets derived from it, even if they are unreadable."""
         return await bus.request(CREDENTIALS_DELETE, ProviderRef(provider_id=provider))
 
 
@@ -132,7 +136,7 @@ def _require_json(request: Request[Any, Any, Any]) -> None:
 def _payload(grant: OAuthGrant) -> OAuthPayload:
     for field, url in (("tokenEndpoint", grant.token_endpoint), ("clientId", grant.client_id)):
         if not is_absolute_url(url):
-            # Another schema (contract 1.3); what may not be called is for credentials to say.
+            # A schema error (contract 1.3). Credentials checks whether the address is permitted.
             raise InvalidRequest(f"payload.{field} must be an absolute URL")
     return OAuthPayload(
         access_token=grant.access_token,

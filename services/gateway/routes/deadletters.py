@@ -35,22 +35,22 @@ Position = Annotated[int, msgspec.Meta(ge=1, le=_LARGEST)]
 
 
 class DeadLetterSelection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Selects the dead letters that match every given filter.
+    """Selects the dead letters that match all given filters.
 
-    An unknown key is refused: ignoring a misspelt filter would select more than was meant.
+    An unknown key is refused, because ignoring a misspelt filter would select more than intended.
     """
 
     sequence: Position | None = None
     stream: Text | None = None
     reason: Text | None = None
     all: bool | msgspec.UnsetType = msgspec.UNSET
-    """Instead of a filter: selects every dead letter."""
+    """Selects every dead letter. Cannot be combined with a filter."""
 
     def check(self) -> None:
         """Require either filters or `all`.
 
         Raises:
-            InvalidRequest: neither is given, or both are.
+            InvalidRequest: neither or both are given.
         """
         filtered = (self.sequence, self.stream, self.reason) != (None, None, None)
         if bool(self.all) == filtered:
@@ -81,12 +81,12 @@ class DeadLettersController(Controller):
         limit: Limit = DEFAULT_LIMIT,
         before: Annotated[int | None, QueryParameter(ge=1, le=_LARGEST)] = None,
     ) -> DeadLetterPage:
-        """List dead letters without their messages; a page may hold fewer than `limit`.
+        """List dead letters without their messages. A page may have fewer entries than `limit`.
 
-        `nextBefore` is the `before` of the next page, and null on the last.
+        `nextBefore` is the value of `before` for the next page, and null on the last page.
         """
-        wanted = ListDeadLetters(stream=stream, reason=reason, limit=limit, before=before)
-        return await bus.request(INGEST_DEAD_LETTERS, wanted)
+        query = ListDeadLetters(stream=stream, reason=reason, limit=limit, before=before)
+        return await bus.request(INGEST_DEAD_LETTERS, query)
 
     @get(
         "/{sequence:int}",
@@ -114,10 +114,10 @@ class DeadLettersController(Controller):
     async def replay_dead_letters(
         self, data: JSONBody[DeadLetterSelection], bus: NamedDependency[Connection]
     ) -> DeadLettersDone:
-        """Republish letters to the streams they came from; a letter that is refused stays."""
+        """Republish dead letters to their original streams. A letter that is refused is kept."""
         data.check()
-        wanted = ReplayDeadLetters(sequence=data.sequence, stream=data.stream, reason=data.reason)
-        return await bus.request(INGEST_REPLAY, wanted)
+        replay = ReplayDeadLetters(sequence=data.sequence, stream=data.stream, reason=data.reason)
+        return await bus.request(INGEST_REPLAY, replay)
 
     @post(
         "/purge",
@@ -130,10 +130,10 @@ class DeadLettersController(Controller):
     async def purge_dead_letters(
         self, data: JSONBody[DeadLetterSelection], bus: NamedDependency[Connection]
     ) -> DeadLettersDone:
-        """Delete letters and their messages permanently."""
+        """Delete dead letters and their messages permanently."""
         data.check()
-        wanted = PurgeDeadLetters(sequence=data.sequence, stream=data.stream, reason=data.reason)
-        return await bus.request(INGEST_PURGE, wanted)
+        purge = PurgeDeadLetters(sequence=data.sequence, stream=data.stream, reason=data.reason)
+        return await bus.request(INGEST_PURGE, purge)
 
     @post(
         "/{sequence:int}/replay",
@@ -146,7 +146,7 @@ class DeadLettersController(Controller):
     async def replay_dead_letter(
         self, sequence: Sequence, bus: NamedDependency[Connection]
     ) -> DeadLettersDone:
-        """Republish one letter to the stream it came from."""
+        """Republish one dead letter to its original stream."""
         return await bus.request(INGEST_REPLAY, ReplayDeadLetters(sequence=sequence))
 
     @delete(
@@ -160,5 +160,5 @@ class DeadLettersController(Controller):
     async def purge_dead_letter(
         self, sequence: Sequence, bus: NamedDependency[Connection]
     ) -> DeadLettersDone:
-        """Delete one letter and its message permanently."""
+        """Delete one dead letter and its message permanently."""
         return await bus.request(INGEST_PURGE, PurgeDeadLetters(sequence=sequence))

@@ -55,9 +55,9 @@ class NewDestination(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     event_types: EventTypes
     description: Description | None = None
     disabled: bool | msgspec.UnsetType = msgspec.UNSET
-    """By default it is active."""
+    """False by default: the destination is active."""
     kind: DestinationKind | msgspec.UnsetType = msgspec.UNSET
-    """There is no other. It may be left out, unless `url` is an address on the web."""
+    """`posthog` is the only kind. It is required if `url` is an http or https address."""
     config: Properties = {}
     """`apiKey`, `host`, `eventNames`, `syncPersons`, `unsubscribedPropertyKey`."""
 
@@ -69,7 +69,7 @@ class NewDestination(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class DestinationChanges(
     msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
 ):
-    """Fields to change; a missing field stays as it is.
+    """Fields to change. Missing fields are kept.
 
     A `config` is merged into the stored one (RFC 7396).
     """
@@ -79,7 +79,7 @@ class DestinationChanges(
     description: Description | msgspec.UnsetType | None = msgspec.UNSET
     disabled: bool | msgspec.UnsetType = msgspec.UNSET
     kind: DestinationKind | msgspec.UnsetType = msgspec.UNSET
-    """Cannot change: there is one kind."""
+    """Has no effect, because there is only one kind."""
     config: Properties | msgspec.UnsetType = msgspec.UNSET
 
     def __repr__(self) -> str:
@@ -88,7 +88,7 @@ class DestinationChanges(
 
 
 class ShownDestination(OutboundDestination, frozen=True, kw_only=True):
-    """A destination, with what upstream's command and client read beside it (correction C11)."""
+    """A destination, with fields that upstream's command and client expect (correction C11)."""
 
     status: Literal["enabled", "disabled"]
     """The same as `disabled`."""
@@ -96,11 +96,11 @@ class ShownDestination(OutboundDestination, frozen=True, kw_only=True):
 
 
 class DestinationList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A page of destinations, and how many match in all."""
+    """A page of destinations, and the total number of matches."""
 
     webhooks: list[ShownDestination]
     endpoints: list[ShownDestination]
-    """The same as `webhooks`, under the name that upstream's command and client read."""
+    """The same as `webhooks`, under the name that upstream's command and client expect."""
     total: int
     limit: int
     offset: int
@@ -131,8 +131,8 @@ class DestinationsController(Controller):
         data: JSONBody[NewDestination],
         bus: NamedDependency[Connection],
     ) -> ShownDestination:
-        """Create a destination; it receives engagement that is published from now on."""
-        # Upstream's clients leave out the kind of a webhook that is posted to the address.
+        """Create a destination. It receives engagement that is published from now on."""
+        # Upstream's clients omit `kind` to create a webhook that is posted to `url`.
         if data.kind is msgspec.UNSET and data.url.lower().startswith(("http:", "https:")):
             raise ClientException(NO_WEBHOOKS)
         new = CreateDestination(
@@ -159,9 +159,9 @@ class DestinationsController(Controller):
         limit: Limit = DEFAULT_LIMIT,
         offset: Offset = 0,
     ) -> DestinationList:
-        """List destinations, newest first, keys masked."""
-        wanted = ListDestinations(limit=limit, offset=offset, include_disabled=include_disabled)
-        page = await bus.request(ANALYTICS_LIST_DESTINATIONS, wanted)
+        """List destinations, newest first. Their keys are masked."""
+        query = ListDestinations(limit=limit, offset=offset, include_disabled=include_disabled)
+        page = await bus.request(ANALYTICS_LIST_DESTINATIONS, query)
         shown = [_shown(destination) for destination in page.webhooks]
         return DestinationList(
             webhooks=shown,
@@ -184,7 +184,7 @@ class DestinationsController(Controller):
         id: FromPath[UUID],
         bus: NamedDependency[Connection],
     ) -> ShownDestination:
-        """Show a destination, keys masked."""
+        """Show a destination. Its key is masked."""
         return _shown(await bus.request(ANALYTICS_GET_DESTINATION, DestinationRef(str(id))))
 
     @patch(
@@ -200,13 +200,13 @@ class DestinationsController(Controller):
         data: JSONBody[DestinationChanges],
         bus: NamedDependency[Connection],
     ) -> ShownDestination:
-        """Change the given fields; in force on every replica when it is answered.
+        """Change the given fields. All replicas use them when the response is sent.
 
-        `config` is merged into the stored one (RFC 7396): what it does not name stays, null removes
-        a field, and an `apiKey` of `***` is the stored one. A change of `host` needs the `apiKey`
-        that belongs to it.
+        `config` is merged into the stored one (RFC 7396): fields that it does not name are kept,
+        null removes a field, and the `apiKey` `***` stands for the stored key. To change `host`,
+        give the `apiKey` for that host as well.
         """
-        wanted = ChangeDestination(
+        change = ChangeDestination(
             id=str(id),
             url=data.url,
             event_types=data.event_types,
@@ -214,7 +214,7 @@ class DestinationsController(Controller):
             disabled=data.disabled,
             config=data.config,
         )
-        return _shown(await bus.request(ANALYTICS_CHANGE_DESTINATION, wanted))
+        return _shown(await bus.request(ANALYTICS_CHANGE_DESTINATION, change))
 
     @delete(
         "/{id:uuid}",
@@ -243,9 +243,9 @@ class DestinationsController(Controller):
         id: FromPath[UUID],
         bus: NamedDependency[Connection],
     ) -> ShownDestination:
-        """Discard events for it until it is resumed."""
-        wanted = ChangeDestination(id=str(id), disabled=True)
-        return _shown(await bus.request(ANALYTICS_CHANGE_DESTINATION, wanted))
+        """Discard the destination's events until it is resumed."""
+        change = ChangeDestination(id=str(id), disabled=True)
+        return _shown(await bus.request(ANALYTICS_CHANGE_DESTINATION, change))
 
     @post(
         "/{id:uuid}/resume",
@@ -260,9 +260,9 @@ class DestinationsController(Controller):
         id: FromPath[UUID],
         bus: NamedDependency[Connection],
     ) -> ShownDestination:
-        """Send events from now on."""
-        wanted = ChangeDestination(id=str(id), disabled=False)
-        return _shown(await bus.request(ANALYTICS_CHANGE_DESTINATION, wanted))
+        """Send the destination events from now on."""
+        change = ChangeDestination(id=str(id), disabled=False)
+        return _shown(await bus.request(ANALYTICS_CHANGE_DESTINATION, change))
 
     @post(
         "/{id:uuid}/test",
@@ -275,7 +275,7 @@ class DestinationsController(Controller):
     async def test_destination(
         self, id: FromPath[UUID], bus: NamedDependency[Connection]
     ) -> TestQueued:
-        """Send `webhook.test` to this destination only."""
+        """Send the event `webhook.test` to this destination only."""
         return await bus.request(ANALYTICS_TEST_DESTINATION, DestinationRef(str(id)))
 
     @get(
@@ -294,9 +294,9 @@ class DestinationsController(Controller):
         limit: Limit = DEFAULT_LIMIT,
         offset: Offset = 0,
     ) -> DeliveryPage:
-        """List the outcome of a destination's events, newest first."""
-        wanted = ListDeliveries(id=str(id), status=status, limit=limit, offset=offset)
-        return await bus.request(ANALYTICS_DELIVERIES, wanted)
+        """List the deliveries of a destination's events and their outcomes, newest first."""
+        query = ListDeliveries(id=str(id), status=status, limit=limit, offset=offset)
+        return await bus.request(ANALYTICS_DELIVERIES, query)
 
     @post(
         "/{id:uuid}/rotate-secret",

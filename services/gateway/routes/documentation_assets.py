@@ -1,6 +1,6 @@
-"""`GET /docs/assets/<file>`: what the page at `/docs` loads.
+"""`GET /docs/assets/<file>`: scripts and styles of the page at `/docs`.
 
-From memory, where all clients share it: a file that is read for each is held for each.
+They are served from one copy in memory. Reading a file for each request would take memory for each.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MEDIA_TYPES = {
 
 @get("/docs/assets/{name:str}", include_in_schema=False, sync_to_thread=False)
 def get_documentation_asset(name: FromPath[str]) -> Response[bytes]:
-    """Give a script or a stylesheet of Swagger UI."""
+    """Return a script or the stylesheet of Swagger UI."""
     if name not in _MEDIA_TYPES:
         raise NotFoundException
     headers = {"Cache-Control": "public, max-age=3600"}

@@ -1,4 +1,4 @@
-"""`GET /v1/admin/events/trace`: what became of one event."""
+"""`GET /v1/admin/events/trace`: traces one event from its receipt to its deliveries."""
 
 from __future__ import annotations
 
@@ -31,33 +31,35 @@ log = structlog.get_logger(__name__)
 Name = Annotated[str, QueryParameter()]
 
 MAX_CHARACTERS = 4096
-"""Of each of what an event is known by. Not in the schema: four of them can be an address too long
-for the server, which is 414."""
+"""Limit of each query parameter. It is not in the schema, because a URL with four values of that
+length is too long for the server, which answers 414."""
 
 
 class EventWay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """An event, and what became of it."""
+    """An event, and when each step of its processing happened."""
 
     event: StoredEvent
-    """`receivedAt` is the gateway's time, before it was queued."""
+    """`receivedAt` is when the gateway received the event, before it was queued."""
     correlation_id: str | None
-    """Of the request that brought it, as logs have it."""
+    """Id of the request that sent the event, as in logs."""
     queued_at: datetime | None
-    """When JetStream had it, by its clock; null for what is stored without a queue, as by
-    `POST /v1/events`, and for events that were stored before 0.2.0."""
+    """When JetStream stored the message, by JetStream's clock. Null for events that are not queued,
+    such as those of `POST /v1/events`, and for events stored before version 0.2.0."""
     stored_at: datetime | None
-    """When PostgreSQL took it, by its clock; null for events that were stored before 0.2.0."""
+    """When PostgreSQL stored the event, by PostgreSQL's clock. Null for events stored before
+    version 0.2.0."""
     announcement: Announcement
-    """On `hogsend.events.<event>`, just after it was stored."""
+    """The message on `hogsend.events.<event>`, which is published after the event was stored."""
     deliveries: list[EventDelivery] | None
-    """At destinations that have it in their history; null while analytics does not answer."""
+    """Deliveries to destinations that have the event in their history. Null while analytics does
+    not reply."""
 
 
 @get(
     "/v1/admin/events/trace",
     guards=[admin_or_reader],
     operation_id="traceEvent",
-    summary="Show what became of one event",
+    summary="Trace one event",
     tags=["Admin"],
     security=ADMIN_SECURITY + READ_KEY,
     responses=admin_errors(400, 404),
@@ -69,16 +71,16 @@ async def trace_event(
     event: Name,
     user_id: Annotated[str, QueryParameter(name="userId")],
 ) -> EventWay:
-    """Show when an event was received, queued, stored, announced and delivered, and where to.
+    """Show when an event was received, queued, stored, announced and delivered, and to where.
 
-    An event is known by all four of these; `userId` may be empty.
+    All four parameters together identify the event. `userId` may be empty.
     """
     if max(map(len, (source, id, event, user_id))) > MAX_CHARACTERS:
         raise InvalidRequest(
             f"source, id, event and userId have {MAX_CHARACTERS} characters at most"
         )
-    wanted = TraceEvent(source=source, id=id, event=event, user_id=user_id)
-    traced = await bus.request(INGEST_EVENT_TRACE, wanted)
+    query = TraceEvent(source=source, id=id, event=event, user_id=user_id)
+    traced = await bus.request(INGEST_EVENT_TRACE, query)
     deliveries = await _deliveries(bus, _ids_at_destinations(traced.event))
     return EventWay(
         event=traced.event,
@@ -91,8 +93,8 @@ async def trace_event(
 
 
 def _ids_at_destinations(event: StoredEvent) -> list[str]:
-    """What destinations may know an event as: what was posted, or what a service published."""
-    # Where an address alone names the person, a digest of it follows the id that was reported.
+    """Return the ids that an event may have at destinations, posted or published by a service."""
+    # If only an email address names the person, its digest is appended to the reported id.
     is_of_user = contact_user_id(event.user_id) is not None
     reported = event.id if is_of_user else event.id.rpartition(":")[0] or event.id
     posted_as = event_message_id(
@@ -106,9 +108,9 @@ def _ids_at_destinations(event: StoredEvent) -> list[str]:
 
 async def _deliveries(bus: Connection, ids: list[str]) -> list[EventDelivery] | None:
     try:
-        found = await bus.request(ANALYTICS_EVENT_DELIVERIES, EventDeliveriesOf(event_ids=ids))
+        reply = await bus.request(ANALYTICS_EVENT_DELIVERIES, EventDeliveriesOf(event_ids=ids))
     except HogsendError as error:
         metrics.FAILURES.labels("trace", error.code).inc()
         log.info("an event's deliveries are not known", reason=str(error))
         return None
-    return found.deliveries
+    return reply.deliveries

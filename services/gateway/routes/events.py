@@ -1,4 +1,4 @@
-"""`/v1/admin/events`: stored events (correction C11), and their delivery to one durable again."""
+"""`/v1/admin/events`: lists stored events (correction C11), and replays them to one durable."""
 
 from __future__ import annotations
 
@@ -19,31 +19,35 @@ from services.gateway.timestamps import Timestamp, parse_timestamp
 
 Filter = Annotated[str | None, QueryParameter(max_length=4096)]
 EARLIEST = QueryParameter(
-    name="from", max_length=64, description="Events that happened then or later: ISO 8601."
+    name="from",
+    max_length=64,
+    description="Only events that happened at this time or later (ISO 8601).",
 )
 LATEST = QueryParameter(
-    name="to", max_length=64, description="Events that happened then or earlier: ISO 8601."
+    name="to",
+    max_length=64,
+    description="Only events that happened at this time or earlier (ISO 8601).",
 )
 
 
 class EventReplay(
     msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
 ):
-    """Which events a durable gets again.
+    """Which events to replay to a durable consumer.
 
-    An unknown key is refused: ignoring a misspelt one would deliver more than was meant.
+    An unknown key is refused, because ignoring a misspelt key would deliver more than intended.
     """
 
     to: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
-    """A durable consumer on the stream EVENTS."""
+    """Name of a durable consumer on the stream EVENTS."""
     since: Timestamp
-    """Events that happened then or later."""
+    """Only events that happened at this time or later."""
     until: Timestamp | None = None
-    """Only events that happened before; now when it is missing."""
+    """Only events that happened before this time; by default now."""
     after: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
-    """`after` of the answer before this one, to go on; without it a replay begins."""
+    """`after` of the previous response, to continue a replay. Without it a new replay starts."""
     dry_run: bool = False
-    """Only count them."""
+    """Only count the events."""
 
 
 @get(
@@ -67,19 +71,20 @@ async def list_events(  # noqa: PLR0917 - one parameter a query key
     before: Before = None,
     id: Filter = None,
 ) -> EventPage:
-    """List stored events, the latest that happened first; filters match exactly.
+    """List stored events, those that happened last first. Filters match exactly.
 
-    A page is shorter than `limit` where no more fits into an answer; `offset` goes on with the
-    number of its entries.
+    A page may have fewer entries than `limit`, because the size of a response is limited. Add the
+    number of its entries to `offset` for the next page.
 
-    `nextBefore` is the `before` of the next page, and null on the last. `total` is exact up to
-    10,000, with filters up to 1,000; beyond it is an estimate, and `totalEstimated` says so.
+    `nextBefore` is the value of `before` for the next page, and null on the last page. `total` is
+    exact up to 10,000, or with filters up to 1,000; above that it is an estimate, and
+    `totalEstimated` is true.
 
-    With several filters a page looks at 4,000 events that one of them finds. One that ended before
-    it was full, perhaps with none, says in `searchedTo` how far back it looked: go on with
-    `nextBefore`, or narrow the time with `from` and `to`.
+    With several filters, a page is searched in 4,000 events that match one of them. If the search
+    ended before the page was full, the page may be empty, and `searchedTo` is the time up to which
+    events were searched. Continue with `nextBefore`, or narrow the time with `from` and `to`.
     """
-    wanted = ListEvents(
+    query = ListEvents(
         event=event,
         user_id=user_id,
         source=source,
@@ -90,7 +95,7 @@ async def list_events(  # noqa: PLR0917 - one parameter a query key
         before=before,
         id=id,
     )
-    return await bus.request(INGEST_EVENTS, wanted)
+    return await bus.request(INGEST_EVENTS, query)
 
 
 @post(
@@ -98,7 +103,7 @@ async def list_events(  # noqa: PLR0917 - one parameter a query key
     guards=[admin_only],
     status_code=200,
     operation_id="replayEvents",
-    summary="Deliver events to one durable again",
+    summary="Replay events to one durable",
     tags=["Admin"],
     security=ADMIN_SECURITY,
     responses=admin_errors(400, 404, 413),
@@ -106,16 +111,16 @@ async def list_events(  # noqa: PLR0917 - one parameter a query key
 async def replay_events(
     data: JSONBody[EventReplay], bus: NamedDependency[Connection]
 ) -> EventsReplayed:
-    """Deliver events of a span to one subscriber again, a part at a time.
+    """Replay the events of a time span to one subscriber, in parts.
 
-    Ask again with `after` until it is null. A part ends after some seconds, or when 10,000 events
-    wait for the durable.
+    Repeat the request with `after` of the response until `after` is null. A part ends after some
+    seconds, or when 10,000 events wait for the durable.
     """
-    wanted = ReplayEvents(
+    replay = ReplayEvents(
         durable=data.to,
         since=parse_timestamp(data.since, "since"),
         until=None if data.until is None else parse_timestamp(data.until, "until"),
         after=data.after,
         dry_run=data.dry_run,
     )
-    return await bus.request(INGEST_REPLAY_EVENTS, wanted)
+    return await bus.request(INGEST_REPLAY_EVENTS, replay)

@@ -1,4 +1,4 @@
-"""`POST /v1/flags/evaluate`: feature flags of a person, as Hogsend's client reads them."""
+"""`POST /v1/flags/evaluate`: evaluates a person's feature flags, for Hogsend's client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from services.gateway.routes.record import Email, UserId
 
 
 class WhoseFlags(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A person: `userId` is asked for when both are given."""
+    """A person, named by `userId` or `email`. If both are given, `userId` names the person."""
 
     user_id: UserId | None = None
     email: Email | None = None
@@ -44,20 +44,21 @@ class EvaluatedFlags(msgspec.Struct, frozen=True, kw_only=True):
 async def evaluate_flags(
     data: JSONBody[WhoseFlags], bus: NamedDependency[Connection]
 ) -> EvaluatedFlags:
-    """Let PostHog evaluate the flags of its project for a person.
+    """Have PostHog evaluate all feature flags of its project for a person.
 
-    Those are all but the ones that PostHog keeps for browsers and apps ("client-side only").
-    Without a project key, and while PostHog does not answer, there are none. An email address
-    stands for its contact.
+    Flags that PostHog evaluates in browsers and apps only ("client-side only") are omitted. The
+    result is empty without a project key, and while PostHog does not respond. An email address
+    names the person of its contact.
     """
     if data.user_id is None and data.email is None:
         raise InvalidRequest("userId or email is required")
     properties: dict[str, Any] = {} if data.email is None else {"email": data.email}
-    distinct_id = data.user_id or await _known_as(bus, data.email or "")
-    wanted = GetFlags(distinct_id=distinct_id, person_properties=properties)
-    return EvaluatedFlags(flags=(await bus.request(ANALYTICS_FLAGS, wanted)).values)
+    distinct_id = data.user_id or await _distinct_id_of(bus, data.email or "")
+    query = GetFlags(distinct_id=distinct_id, person_properties=properties)
+    return EvaluatedFlags(flags=(await bus.request(ANALYTICS_FLAGS, query)).values)
 
 
-async def _known_as(bus: Connection, email: str) -> str:
+async def _distinct_id_of(bus: Connection, email: str) -> str:
+    """Return the key of the contact with this email address, or else the address itself."""
     page = await bus.request(INGEST_LIST_CONTACTS, ListContacts(email=email, limit=1))
     return page.contacts[0].contact_key if page.contacts else email

@@ -24,31 +24,31 @@ from services.gateway.workers.link import Workers
     tags=["Health"],
 )
 async def get_health(health: NamedDependency[HealthReports]) -> Health:
-    """Report every component and service; each is asked for at most 1.5 seconds.
+    """Report the state of every component and service. Each is probed for at most 1.5 seconds.
 
-    The bus counts as down too while JetStream does not take webhooks and they are spooled, the
-    worker while it waits for PostgreSQL or JetStream, and the gateway while it refuses webhooks
-    with 503, or with 429 because its spool is full. A component without an answer is `unknown`.
-    Nothing of this is `healthy`, nor is a credential that needs the operator, nor a NATS that takes
-    smaller webhooks than `WEBHOOK_MAX_BYTES` allows.
+    The bus is also `down` while webhooks are spooled because JetStream does not accept them. The
+    worker is `down` while it waits for PostgreSQL or JetStream. The gateway is `down` while it
+    answers webhooks with 503, or with 429 because its spool is full. A component that does not
+    reply is `unknown`.
+
+    `status` is `healthy` only if everything is up, no credential needs an operator, and NATS
+    accepts webhooks of `WEBHOOK_MAX_BYTES`.
     """
     return await health.report()
 
 
-@get(
-    "/livez", operation_id="getLiveness", summary="Report that the process answers", tags=["Health"]
-)
+@get("/livez", operation_id="getLiveness", summary="Report that the process runs", tags=["Health"])
 async def get_liveness() -> Liveness:
-    """Answer as long as the process does."""
+    """Answer 200 as long as the process responds at all."""
     return Liveness()
 
 
 @get(
     "/readyz",
     operation_id="getReadiness",
-    summary="Report whether requests should be sent here",
+    summary="Report whether requests should be sent to this gateway",
     tags=["Health"],
-    responses={503: ResponseSpec(Readiness, description="Webhooks would be refused here.")},
+    responses={503: ResponseSpec(Readiness, description="This gateway would refuse webhooks.")},
 )
 async def get_readiness(
     bus: NamedDependency[Connection],
@@ -56,21 +56,21 @@ async def get_readiness(
     webhook_secret: NamedDependency[WebhookSecret],
     workers: NamedDependency[Workers],
 ) -> Response[Readiness]:
-    """Report whether requests should be sent here; without NATS the spool accepts webhooks.
+    """Report whether requests should be sent to this gateway.
 
-    A spool that is full is ready: those of other gateways fill up at the same time, and through
-    the admin routes the operator may make room in JetStream.
+    Without NATS the gateway is ready, because its spool accepts webhooks. It is also ready while
+    its spool is full: the spools of other gateways fill up at the same time, and the operator needs
+    the admin routes to free space in JetStream.
 
-    A webhook secret that is missing, or minted and unreadable, is ready: every replica answers
-    webhooks with 503 then, and the operator mends it through the admin routes, which must be
-    reachable for that.
+    It is also ready while the webhook secret is missing or unreadable. All replicas answer webhooks
+    with 503 then, and the operator needs the admin routes to repair it.
     """
-    ready = queue.can_accept and _knowledge(webhook_secret) != "unknown"
+    ready = queue.can_accept and _secret_state(webhook_secret) != "unknown"
     reports = await workers.reports()
     body = Readiness(
         ready=ready,
         bus="up" if bus.connected else "down",
-        webhook_secret=_knowledge(webhook_secret),
+        webhook_secret=_secret_state(webhook_secret),
         spooled=sum(report.waiting for report in reports),
         spool_full=any(report.full for report in reports),
     )
@@ -88,14 +88,14 @@ async def get_readiness(
     responses=documented_errors(401, 403, 429),
 )
 async def get_metrics(workers: NamedDependency[Workers]) -> Response[bytes]:
-    """Prometheus metrics; scrape with an admin or read key as bearer.
+    """Return metrics in Prometheus' text format. Scrape with an admin or read key as bearer token.
 
-    With `GATEWAY_WORKERS`, those of all of them, each with the label `worker`.
+    With `GATEWAY_WORKERS` above 1, these are the metrics of all workers, with the label `worker`.
     """
     return Response(await workers.metrics() or generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _knowledge(webhook_secret: WebhookSecret) -> SecretKnowledge:
+def _secret_state(webhook_secret: WebhookSecret) -> SecretKnowledge:
     if webhook_secret.unreadable:
         return "unreadable"
     if webhook_secret.missing:

@@ -1,7 +1,8 @@
-"""What Hogsend's command and client ask for, and this product does not have: 501, with what to do.
+"""Routes of upstream Hogsend that this product does not have. They are answered 501.
 
-It sends no emails, runs no journeys and counts no referrals. An empty answer would hide that, and
-404 would read as a wrong id.
+This product sends no emails, runs no journeys and counts no referrals. Upstream's command and
+client still request these routes. An empty answer would hide that the feature is missing, and 404
+would look like a wrong id. The error says what to use instead.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ NO_IMPORT = (
 
 
 class NotOffered(NamedTuple):
-    """A part of Hogsend that is not here."""
+    """A feature of upstream Hogsend that this product does not have."""
 
     path: str
-    what: str
-    """What there is instead, in a sentence."""
+    alternative: str
+    """The error message, which says what to use instead."""
 
 
 NOT_OFFERED = (
@@ -94,22 +95,22 @@ NOT_OFFERED = (
 
 
 def not_offered_routes() -> list[HTTPRouteHandler]:
-    """Make the routes; each asks for a key first."""
-    return [_refusal(one) for one in NOT_OFFERED]
+    """Create the routes. Each one still requires a valid key."""
+    return [_refusal(feature) for feature in NOT_OFFERED]
 
 
-def _refusal(refused: NotOffered) -> HTTPRouteHandler:
-    guard: Guard = admin_or_reader if refused.path.startswith("/v1/admin/") else reporters_only
+def _refusal(feature: NotOffered) -> HTTPRouteHandler:
+    guard: Guard = admin_or_reader if feature.path.startswith("/v1/admin/") else reporters_only
 
     @route(
-        [refused.path, f"{refused.path}/{{rest:path}}"],
+        [feature.path, f"{feature.path}/{{rest:path}}"],
         http_method=METHODS,
         guards=[guard],
         include_in_schema=False,
         opt={ANY_QUERY: True},
-        name=f"not offered {refused.path}",
+        name=f"not offered {feature.path}",
     )
     async def refuse() -> None:
-        raise NotOfferedError(refused.what)
+        raise NotOfferedError(feature.alternative)
 
     return refuse

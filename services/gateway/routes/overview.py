@@ -1,4 +1,4 @@
-"""`GET /v1/admin/metrics/overview`: what Hogsend's `stats` command prints."""
+"""`GET /v1/admin/metrics/overview`: the counts that Hogsend's command `stats` prints."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from services.gateway.error_responses import admin_errors
     responses=admin_errors(),
 )
 async def get_overview(bus: NamedDependency[Connection]) -> Overview:
-    """Count contacts, the day's events, and the emails that services reported as engagement.
+    """Count contacts, events of the last 24 hours, and emails that services reported as engagement.
 
-    Numbers are exact up to 10,000; beyond it is an estimate, and `totalContactsEstimated`,
-    `events24hEstimated`, `emailsEstimated` or `unsubscribeRateEstimated` says so.
+    Numbers are exact up to 10,000. A larger number is an estimate; `totalContactsEstimated`,
+    `events24hEstimated`, `emailsEstimated` or `unsubscribeRateEstimated` is then true.
     """
     return await bus.request(INGEST_OVERVIEW, GetOverview())

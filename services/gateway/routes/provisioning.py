@@ -1,4 +1,4 @@
-"""`POST /v1/admin/analytics/provision-loop`: make PostHog deliver here (contract 1.2)."""
+"""`POST /v1/admin/analytics/provision-loop`: set up PostHog's deliveries (contract 1.2)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from services.gateway.webhooks.secret import WebhookSecret
 
 
 class ProvisionedBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The destination in PostHog, as it is now."""
+    """The destination in PostHog after the run."""
 
     provisioned: Literal[True] = True
     created: bool
@@ -37,10 +37,10 @@ class ProvisionedBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     dashboard_url: str
     enabled: bool
     other_instances: list[Destination] | msgspec.UnsetType = msgspec.UNSET
-    """Destinations in the same project that deliver to other instances, or to one that is no more;
-    they are not changed."""
+    """Destinations in the same project that deliver to other instances, which may no longer exist.
+    They are not changed."""
     signed: bool | msgspec.UnsetType = msgspec.UNSET
-    """Whether what PostHog delivers is signed; left out of a placeholder's answer."""
+    """Whether PostHog signs its deliveries. Absent for a placeholder."""
     unsigned_because: Unsigned | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -49,12 +49,12 @@ class ProvisionedBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     status_code=200,
     guards=[admin_only],
     operation_id="provisionLoop",
-    summary="Make PostHog deliver here",
+    summary="Create or repair the destination in PostHog",
     tags=["Admin"],
     security=ADMIN_SECURITY,
     responses={
-        200: ResponseSpec(ProvisionedBody, description="PostHog delivers here."),
-        409: ResponseSpec(RefusalBody, description="Something is missing on this side."),
+        200: ResponseSpec(ProvisionedBody, description="PostHog delivers to this instance."),
+        409: ResponseSpec(RefusalBody, description="This instance lacks a prerequisite."),
         **admin_errors(400, 502),
     },
 )
@@ -66,22 +66,24 @@ async def provision_loop(
     signatures_required: NamedDependency[bool],
     placeholder: Annotated[
         Literal["true", "false"],
-        QueryParameter(description="Only create a disabled destination, to be completed later."),
+        QueryParameter(
+            description="Only create a disabled destination, which a later request completes."
+        ),
     ] = "false",
     rotate_signing_key: Annotated[
         Literal["true", "false"],
         QueryParameter(
             name="rotateSigningKey",
-            description="Have PostHog sign with a new minted key; the one before counts a day "
-            "longer.",
+            description="Mint a new signing key for PostHog. The previous key stays valid for a "
+            "day.",
         ),
     ] = "false",
     rotate_webhook: Annotated[
         Literal["true", "false"],
         QueryParameter(
             name="rotateWebhookSecret",
-            description="Have PostHog send a new minted secret; the one before is accepted a day "
-            "longer.",
+            description="Mint a new webhook secret for PostHog. The previous secret is accepted "
+            "for a day.",
         ),
     ] = "false",
     project_id: Annotated[
@@ -89,47 +91,47 @@ async def provision_loop(
         QueryParameter(
             name="projectId",
             pattern=r"^[A-Za-z0-9-]{1,64}$(?!\n)",
-            description="The project, where neither `POSTHOG_PROJECT_ID` nor the grant leaves only "
-            "one. It is stored, and everything else follows it.",
+            description="Id of the project to use, if neither `POSTHOG_PROJECT_ID` nor the OAuth "
+            "grant determines one. It is stored, and used from then on.",
         ),
     ] = None,
 ) -> Response[ProvisionedBody | RefusalBody]:
-    """Create or repair the webhook destination; repeating it changes nothing."""
-    wanted = ProvisionLoop(
+    """Create or repair the webhook destination in PostHog. A repeated request changes nothing."""
+    run = ProvisionLoop(
         placeholder=placeholder == "true",
         signatures_required=signatures_required,
         rotate_signing_key=rotate_signing_key == "true",
         rotate_webhook_secret=rotate_webhook == "true",
         project_id=project_id,
     )
-    reply = await _provision(bus, wanted)
+    reply = await _provision(bus, run)
     if reply.provisioned is None:
         return refusal_response(reply.refusal)
-    # The run may have minted a secret; it must be enforced before the response tells of it.
+    # The run may have minted a secret, which must be enforced before the response is sent.
     await webhook_secret.refresh()
     await signing_keys.renew()
     return Response(_provisioned(reply.provisioned), media_type=MediaType.JSON)
 
 
-async def _provision(bus: Connection, wanted: ProvisionLoop) -> ProvisionReply:
-    """Ask the provisioner, and begin nothing while it does not run.
+async def _provision(bus: Connection, run: ProvisionLoop) -> ProvisionReply:
+    """Probe the provisioner, then send the request. No run is started after the client got 503.
 
     Raises:
-        Unavailable: the provisioner does not run, or stopped before it answered.
+        Unavailable: the provisioner does not run, or stopped before it replied.
     """
     await provisioner.probe(bus)
-    return await provisioner.request(bus, PROVISIONER_PROVISION, wanted)
+    return await provisioner.request(bus, PROVISIONER_PROVISION, run)
 
 
-def _provisioned(done: Provisioned) -> ProvisionedBody:
+def _provisioned(outcome: Provisioned) -> ProvisionedBody:
     return ProvisionedBody(
-        created=done.action == "created",
-        action=done.action,
-        hog_function_id=done.hog_function_id,
-        webhook_url=done.webhook_url,
-        dashboard_url=done.dashboard_url,
-        enabled=done.enabled,
-        other_instances=done.other_instances or msgspec.UNSET,
-        signed=msgspec.UNSET if done.signed is None else done.signed,
-        unsigned_because=done.unsigned_because or msgspec.UNSET,
+        created=outcome.action == "created",
+        action=outcome.action,
+        hog_function_id=outcome.hog_function_id,
+        webhook_url=outcome.webhook_url,
+        dashboard_url=outcome.dashboard_url,
+        enabled=outcome.enabled,
+        other_instances=outcome.other_instances or msgspec.UNSET,
+        signed=msgspec.UNSET if outcome.signed is None else outcome.signed,
+        unsigned_because=outcome.unsigned_because or msgspec.UNSET,
     )

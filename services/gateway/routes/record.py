@@ -1,4 +1,4 @@
-"""`POST /v1/events`: events that clients and services report to Hogsend (contract 5.6)."""
+"""`POST /v1/events`: records events that clients and services report (contract 5.6)."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from services.gateway.auth import ADMIN_SECURITY, INGEST_KEY, reporters_only
 from services.gateway.error_responses import documented_errors
 from services.gateway.timestamps import Timestamp, parse_happened
 
-ROOM_BYTES = 8192
-"""Room for an event's envelope in a NATS message, besides the body."""
+ENVELOPE_BYTES = 8192
+"""Bytes reserved in a NATS message for everything except the event's body."""
 
 NO_LISTS = "there are no mailing lists here; nothing was subscribed or unsubscribed"
 
 T = TypeVar("T")
 
-# `$` alone is also before a last newline in Python, unlike in the JavaScript of OpenAPI's readers.
+# `(?!\n)`: in Python `$` also matches before a final newline, unlike in clients in JavaScript.
 KEY = r"^[\x21-\x7e]+$(?!\n)"
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"\S")]
@@ -42,34 +42,34 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=MAX_ENGAGEMENT_ID,
         pattern=KEY,
-        description="The same for every attempt to report one event; becomes its id. Events of "
-        "another name or user id may have the same.",
+        description="The id of the event: the same for every attempt to report it. Events with "
+        "another name or user id may have the same key.",
     ),
 ]
 
 
 class ReportedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """An event; its contact is named by `userId` or `email`."""
+    """An event of a contact, which is named by `userId` or `email`."""
 
     event: Name | UnsetType = UNSET
-    """What happened; this or `name` is required."""
+    """Name of the event; this or `name` is required."""
     name: Name | UnsetType = UNSET
-    """The same as `event`, as Hogsend's command and client call it (correction C11)."""
+    """The same as `event`, by the name that Hogsend's command and client use (correction C11)."""
     user_id: UserId | None = None
     email: Email | None = None
     properties: Properties | UnsetType = UNSET
     event_properties: Properties | UnsetType = UNSET
-    """The same as `properties`, as Hogsend's command and client call them."""
+    """The same as `properties`, under the name that Hogsend's command and client use."""
     contact_properties: Properties = {}
     """Properties of the contact, not of the event."""
     value: float | None = None
-    """Added to the properties, like `currency`."""
+    """Added to the event's properties, as is `currency`."""
     currency: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z]{3}$(?!\n)")] | None = None
     idempotency_key: IdempotencyKey | None = None
     lists: dict[str, bool] = {}
-    """Mailing lists to join or leave: there are none here, and `listsError` says so."""
+    """Mailing lists to join or leave. There are none here; the response has `listsError`."""
     timestamp: Timestamp | None = None
-    """When it happened; by default, and when it is out of range, when it was received."""
+    """When the event happened. By default, or if out of range, the time of receipt is used."""
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -78,13 +78,13 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     stored: bool
     """False for a repeated idempotency key."""
     exits: list[str] = []
-    """Journeys it ended: empty without journeys, but Hogsend's clients expect the key."""
+    """Journeys that the event ended. Always empty; Hogsend's clients expect the key."""
     lists_error: str | UnsetType = UNSET
-    """Why `lists` changed nothing, though the event is stored."""
+    """Why `lists` was ignored although the event is stored."""
     contact_key: str
-    """Key of the contact: the distinct id to identify it with in PostHog."""
+    """Key of the contact: the distinct id that identifies it in PostHog."""
     id: str
-    """The idempotency key, where there is one; without a user id a digest of the email follows."""
+    """The idempotency key, if there is one. Without a user id, the email's digest is appended."""
 
 
 @post(
@@ -108,8 +108,8 @@ async def record_event(
         ),
     ] = None,
 ) -> RecordedEvent:
-    """Store and publish an event; both have happened when this answers 202."""
-    if len(await request.body()) > bus.max_payload - ROOM_BYTES:
+    """Store and publish an event. Both are done when the response 202 is sent."""
+    if len(await request.body()) > bus.max_payload - ENVELOPE_BYTES:
         raise RequestEntityTooLarge
     recorded = await bus.request(INGEST_RECORD, _reported(data, idempotency_key))
     return RecordedEvent(
@@ -121,7 +121,7 @@ async def record_event(
 
 
 def _reported(data: ReportedEvent, header_key: str | None) -> RecordEvent:
-    event = _either(data.event, data.name, "event and name")
+    event = _merged(data.event, data.name, "event and name")
     if event is UNSET:
         raise InvalidRequest("event is required")
     if data.user_id is None and data.email is None:
@@ -145,16 +145,16 @@ def _reported(data: ReportedEvent, header_key: str | None) -> RecordEvent:
 
 def _properties(data: ReportedEvent) -> Properties:
     money = {"value": data.value, "currency": data.currency}
-    given = _either(data.properties, data.event_properties, "properties and eventProperties")
-    return {name: value for name, value in money.items() if value is not None} | (given or {})
+    properties = _merged(data.properties, data.event_properties, "properties and eventProperties")
+    return {name: value for name, value in money.items() if value is not None} | (properties or {})
 
 
-def _either(ours: T | UnsetType, theirs: T | UnsetType, names: str) -> T | UnsetType:
-    """Take a field that has two names.
+def _merged(value: T | UnsetType, alias: T | UnsetType, names: str) -> T | UnsetType:
+    """Return the value of a field that has two names.
 
     Raises:
-        InvalidRequest: both are given, and differ.
+        InvalidRequest: both names are given, with different values.
     """
-    if ours is not UNSET and theirs is not UNSET and ours != theirs:
+    if value is not UNSET and alias is not UNSET and value != alias:
         raise InvalidRequest(f"{names} are the same field, and differ")
-    return theirs if ours is UNSET else ours
+    return alias if value is UNSET else value

@@ -1,4 +1,4 @@
-"""`POST /v1/webhooks/posthog`: accepts what PostHog delivers (contract 5)."""
+"""`POST /v1/webhooks/posthog`: accepts PostHog's webhooks (contract 5)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _TEXT = [OpenAPIType.STRING, OpenAPIType.NULL]
 
 @dataclass
 class PostHogDelivery(DescribedOperation):
-    """The OpenAPI operation, with the body that the handler reads and decodes itself."""
+    """The OpenAPI operation. It describes the body, which the handler decodes without Litestar."""
 
     def __post_init__(self) -> None:
-        """Describe the body."""
+        """Add the description of the body."""
         event = Schema(
             type=OpenAPIType.OBJECT,
             required=["event", "distinct_id"],
@@ -41,7 +41,7 @@ class PostHogDelivery(DescribedOperation):
                 "properties": Schema(type=OpenAPIType.OBJECT),
             },
         )
-        person = Schema(description="Read leniently: no value of it makes an event be refused.")
+        person = Schema(description="Any value is accepted; an event is never refused for it.")
         body = Schema(
             type=OpenAPIType.OBJECT,
             required=["event"],
@@ -53,7 +53,7 @@ class PostHogDelivery(DescribedOperation):
 
 
 def posthog_route(deliveries: PostHogDeliveries) -> HTTPRouteHandler:
-    """Make PostHog's route, which answers what is refused before it (`with_deliveries`)."""
+    """Create the route. It answers deliveries that `with_deliveries` refused."""
 
     @post(
         WEBHOOK_PATH,
@@ -68,7 +68,8 @@ def posthog_route(deliveries: PostHogDeliveries) -> HTTPRouteHandler:
             **documented_errors(401, 413, 429, 503),
             400: ResponseSpec(
                 InvalidPayloadBody,
-                description="Not what PostHog sends, a number out of range, or nested too deeply.",
+                description="The body is not as PostHog sends it, has a number out of range, or is "
+                "nested too deeply.",
             ),
         },
     )
@@ -76,10 +77,11 @@ def posthog_route(deliveries: PostHogDeliveries) -> HTTPRouteHandler:
         """Accept one event of PostHog's webhook destination."""
         state = request.scope["state"]
         if REFUSED_STATE in state:
-            # Taken out, and kept in no variable: an error that its own traceback leads back to is
-            # freed late, and with it the request. Until then the connection stays open.
+            # The error is removed from the state, and stored in no variable. Otherwise the error
+            # and its traceback would refer to each other, only garbage collection would free them
+            # and the request, and the connection would stay open until then.
             raise state.pop(REFUSED_STATE)
-        # The path was spelt in another way that Litestar takes for the same.
+        # The path has another spelling, which only Litestar's router treats as the same path.
         accepted = await deliveries.accept(request.scope, request.receive)
         return Response(accepted, media_type=MediaType.JSON)
 
