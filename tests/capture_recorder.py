@@ -1,4 +1,4 @@
-"""A PostHog that only captures: keeps what it took, refuses, stalls or hangs up as it is told."""
+"""A fake of PostHog's capture API: stores events, and fails, stalls or hangs up on request."""
 
 from __future__ import annotations
 
@@ -13,35 +13,39 @@ from typing import Any
 from tests.ports import free_port
 
 Batch = list[dict[str, Any]]
-Judge = Callable[[Batch], "Said | None"]
+Responder = Callable[[Batch], "Reply | None"]
 
 
 @dataclass(frozen=True)
-class Said:
-    """An answer; `status` 0 hangs up before it, `half` in the middle of it."""
+class Reply:
+    """A response to one request."""
 
     status: int
+    """HTTP status; 0 closes the connection without a response."""
     headers: dict[str, str] = field(default_factory=dict)
-    half: bool = False
-    takes: bool = False
-    """Whether the events are kept all the same."""
+    cut_off: bool = False
+    """Whether the connection is closed in the middle of the response."""
+    stores: bool = False
+    """Whether the events are stored although the request fails."""
 
 
 @dataclass
 class CaptureRecorder:
-    """Tests look at it and tell it what to say."""
+    """The state of the fake, which tests read and change."""
 
     port: int
-    judge: Judge = lambda _batch: None
+    respond: Responder = lambda _batch: None
+    """Returns the reply to a batch; None stores it and replies with 200."""
     batches: list[Batch] = field(default_factory=list)
-    """What was kept, a list for each request."""
+    """The stored events, one list for each request."""
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-    """Path and headers of every request."""
+    """Path and headers of every request that was answered."""
     keys: list[str] = field(default_factory=list)
+    """Project API key of every request."""
     arrived: int = 0
-    """Requests, those included that are not answered yet."""
+    """Number of requests, including those that wait for the gate."""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
-    """Nothing is answered while it is clear."""
+    """Requests wait while it is clear."""
 
     @property
     def url(self) -> str:
@@ -49,7 +53,7 @@ class CaptureRecorder:
 
     @property
     def events(self) -> Batch:
-        """Everything kept, repeats included."""
+        """All stored events, including duplicates."""
         return [event for batch in self.batches for event in batch]
 
     def of(self, person: str) -> Batch:
@@ -61,14 +65,14 @@ class CaptureRecorder:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
-                if not await self._one(head.decode(), reader, writer):
+                if not await self._handle(head.decode(), reader, writer):
                     break
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
 
-    async def _one(
+    async def _handle(
         self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
         line, *fields = head.strip().split("\r\n")
@@ -81,22 +85,22 @@ class CaptureRecorder:
             body = gzip.decompress(body)
         document = json.loads(body)
         self.keys.append(document["api_key"])
-        said = self.judge(document["batch"]) or Said(200, takes=True)
-        if said.takes:
+        reply = self.respond(document["batch"]) or Reply(200, stores=True)
+        if reply.stores:
             self.batches.append(document["batch"])
-        if not said.status:
+        if not reply.status:
             return False
-        lines = [f"HTTP/1.1 {said.status} x", "Content-Length: 15"]
-        lines += [f"{name}: {value}" for name, value in said.headers.items()]
-        answer = ("\r\n".join(lines) + "\r\n\r\n").encode() + b'{"status":"Ok"}'
-        writer.write(answer[: len(answer) // 2] if said.half else answer)
+        lines = [f"HTTP/1.1 {reply.status} x", "Content-Length: 15"]
+        lines += [f"{name}: {value}" for name, value in reply.headers.items()]
+        response = ("\r\n".join(lines) + "\r\n\r\n").encode() + b'{"status":"Ok"}'
+        writer.write(response[: len(response) // 2] if reply.cut_off else response)
         await writer.drain()
-        return not said.half
+        return not reply.cut_off
 
 
 @asynccontextmanager
 async def capture_recorder(port: int | None = None) -> AsyncIterator[CaptureRecorder]:
-    """A recorder on a port of its own."""
+    """Run a fake on `port`, or on a free one."""
     recorder = CaptureRecorder(port or free_port())
     recorder.gate.set()
     server = await asyncio.start_server(recorder.serve, "127.0.0.1", recorder.port)

@@ -1,6 +1,6 @@
-"""Fixtures every test may use: real servers once a worker, a fresh database and bus for each test.
+"""Fixtures for all tests: real servers for each worker, an empty database and bus for each test.
 
-Tests run in parallel workers (pytest-xdist), each with servers of its own.
+Tests run in parallel workers (pytest-xdist), each with its own servers.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ import pytest
 from tests.servers import Servers, running_servers
 
 WHOLE_STACKS = [Path(__file__).with_name(name) for name in ("e2e", "chaos")]
-THAT_FAIL = {"test_slice", "test_full", "test_backup", "test_lost_disk", "test_shutdown", "test_up"}
-"""Whole stacks that are killed, filled up and restored; the others are only used."""
+DESTRUCTIVE = {
+    *("test_slice", "test_full", "test_backup", "test_lost_disk", "test_shutdown", "test_up"),
+}
+"""Modules whose tests kill, fill up or restore a whole stack; the others only use one."""
 
-# Services and commands are started hundreds of times, and every worker imports every test: each
-# would compile all of it anew where the environment says not to keep what was compiled, as that of
-# many containers does.
+# Services and commands are started hundreds of times, and every worker imports all tests. Many
+# containers disable Python's bytecode cache, so that all of them would compile every module again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
@@ -37,17 +38,17 @@ hypothesis.settings.load_profile("quick")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests have to run in one worker, one after the other; before xdist asks.
+    """Group tests that must run one after the other in one worker; runs before xdist distributes.
 
-    Whole stacks are a dozen processes each: more than two at once would only slow each other down
-    until something takes too long. What is made once for a module is made in one worker.
+    A whole stack has a dozen processes. More than two at a time would slow each other down until
+    something times out. Tests that share a fixture of their module run in one worker, too.
     """
     for item in items:
         if item.get_closest_marker("xdist_group"):
             continue
         if any(item.path.is_relative_to(directory) for directory in WHOLE_STACKS):
-            does = "fail" if item.path.stem in THAT_FAIL else "are used"
-            item.add_marker(pytest.mark.xdist_group(f"stacks that {does}"))
+            group = "destructive" if item.path.stem in DESTRUCTIVE else "used"
+            item.add_marker(pytest.mark.xdist_group(f"stacks: {group}"))
         elif isinstance(item, pytest.Function) and any(
             definition.scope == "module"
             for definitions in item._fixtureinfo.name2fixturedefs.values()
@@ -57,13 +58,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Search for garbage among what tests make, and not among thousands of tests and modules."""
+    """Exclude the thousands of collected tests and modules from garbage collection."""
     gc.collect()
     gc.freeze()
 
 
 class _Progress:
-    """Names a failure when it happens; its traceback comes at the end."""
+    """Prints the name of each failed test at once; the traceback follows at the end of the run."""
 
     def __init__(self, terminal: pytest.TerminalReporter) -> None:
         self._terminal = terminal
@@ -75,11 +76,11 @@ class _Progress:
             self._terminal.write_line(f"FAILED {report.nodeid} ({report.when})", red=True)
 
 
-class _OwnDirectory:
-    """The directory above every `tmp_path`; kept when something failed.
+class _BaseDirectory:
+    """The base directory of every `tmp_path`; removed unless a test failed.
 
-    Pytest's own is below one that every run of a user closes to others when it starts, while
-    PostgreSQL, started by root, is another user that works in there.
+    Pytest's default is below a directory of which each run removes the permissions of other users.
+    PostgreSQL, when root starts it, runs as another user and needs access.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -94,15 +95,16 @@ class _OwnDirectory:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Let Ctrl-C end what tests start, and give a run, not each worker, a directory of its own."""
-    # A shell has what it runs in the background ignore Ctrl-C, and every child with it.
+    """Make SIGINT work in the processes that tests start, and create the base directory."""
+    # A shell starts background jobs with SIGINT ignored, and their children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Only in the main process; its workers use the same directory.
     if config.option.basetemp is None and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(_OwnDirectory(config))
+        config.pluginmanager.register(_BaseDirectory(config))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Report progress where results are reported."""
+    """Print failures at once, in the process that prints the results."""
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
     if terminal is not None and not hasattr(session.config, "workerinput"):
         session.config.pluginmanager.register(_Progress(terminal))
@@ -110,7 +112,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 async def servers() -> AsyncIterator[Servers]:
-    """Real nats-server and PostgreSQL, for everything this worker runs."""
+    """A real nats-server and PostgreSQL, for all tests of this worker."""
     async with running_servers() as running:
         yield running
 
@@ -124,5 +126,5 @@ async def database_url(servers: Servers) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def fresh_bus(servers: Servers) -> None:
-    """No streams on the bus."""
+    """Delete all streams before the test."""
     await servers.empty_bus()

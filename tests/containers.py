@@ -19,23 +19,23 @@ from hogsend.contract.users import User
 
 COMPOSE = Path(__file__).parents[1] / "compose.yaml"
 PASSWORD = "password-of-postgres"
-FORGETFUL = ("-c", "fsync=off", "-c", "full_page_writes=off")
-"""PostgreSQL does not wait for the disk: no test cuts this machine's power, and every test makes
-and drops a database, which took two seconds of waiting."""
+WITHOUT_FSYNC = ("-c", "fsync=off", "-c", "full_page_writes=off")
+"""Options with which PostgreSQL does not wait for the disk. No test simulates a power failure, and
+with fsync creating and dropping a database for each test took two seconds."""
 
-# Its reaper is one more image, and the fixtures stop what they start.
+# The reaper would need one more image, and the fixtures stop the containers themselves.
 testcontainers_config.ryuk_disabled = True
 
 
 def image(name: str) -> str:
-    """The image of a server, as pinned in `compose.yaml`."""
-    found = re.search(rf"IMAGE:-({name}:[^}}]+)}}", COMPOSE.read_text())
-    assert found is not None
-    return found[1]
+    """Return the image of a server that `compose.yaml` pins."""
+    match = re.search(rf"IMAGE:-({name}:[^}}]+)}}", COMPOSE.read_text())
+    assert match is not None
+    return match[1]
 
 
 def available() -> bool:
-    """Whether there is an engine that has both images; none is pulled."""
+    """Whether a Docker engine runs and has both images; missing images are not pulled."""
     try:
         engine = docker.from_env(timeout=5)
         try:
@@ -50,11 +50,11 @@ def available() -> bool:
 
 @contextmanager
 def nats_server(directory: Path, passwords: Mapping[User, str], port: int) -> Iterator[int]:
-    """A server on 127.0.0.1 that knows our users."""
+    """Run nats-server on 127.0.0.1 with our users, and yield its port."""
     config = directory / "nats.conf"
     nats.write_config(config, port=4222, store=Path("/data/jetstream"), passwords=passwords)
     config.write_text(json.dumps({**json.loads(config.read_text()), "listen": "0.0.0.0:4222"}))
-    # The server is another user in there.
+    # In the container the server runs as another user.
     directory.chmod(0o755)
     config.chmod(0o644)
     container = (
@@ -69,12 +69,12 @@ def nats_server(directory: Path, passwords: Mapping[User, str], port: int) -> It
 
 @contextmanager
 def postgres(port: int) -> Iterator[str]:
-    """A server on 127.0.0.1 with a database `hogsend`; gives its URL."""
+    """Run PostgreSQL on 127.0.0.1 with a database `hogsend`, and yield its URL."""
     container = (
         DockerContainer(image("postgres"))
         .with_env("POSTGRES_PASSWORD", PASSWORD)
         .with_env("POSTGRES_DB", "hogsend")
-        .with_command(["postgres", *FORGETFUL])
+        .with_command(["postgres", *WITHOUT_FSYNC])
     )
     _publish(container, 5432, port)
     with container:
@@ -82,5 +82,5 @@ def postgres(port: int) -> Iterator[str]:
 
 
 def _publish(container: DockerContainer, inside: int, port: int) -> None:
-    # `with_bind_ports` publishes to every address of the machine.
+    # Not `with_bind_ports`, which publishes the port on all addresses of the machine.
     container.ports[f"{inside}/tcp"] = ("127.0.0.1", port)  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Destinations as PostHog has them: compliant with what the tests' instance wants, by default."""
+"""Destinations as PostHog returns them; by default they match the desired configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLACEHOLDER_URL = "https://CHANGEME.yourdomain.com/v1/webhooks/posthog"
 
 
 def inputs(url: str = WEBHOOK_URL, secret: str | None = SECRET, **changes: Any) -> dict[str, Any]:
-    """Inputs of a destination; `changes` replace whole inputs."""
+    """Return the inputs of a destination; `changes` replace whole inputs."""
     headers = {"Content-Type": "application/json"}
     if secret is not None:
         headers[SECRET_HEADER] = secret
@@ -33,10 +33,10 @@ def inputs(url: str = WEBHOOK_URL, secret: str | None = SECRET, **changes: Any) 
 
 
 def filters(*properties: Any) -> dict[str, Any]:
-    """Filters of a compliant destination, with other entries before ours."""
+    """Return the filters of a compliant destination, with other entries before our own."""
     return {"source": "events", "properties": [*properties, IDENTIFIED]}
 
 
 def compliant(**changes: Any) -> dict[str, Any]:
-    """Fields of a compliant destination; `changes` replace whole fields."""
+    """Return the fields of a compliant destination; `changes` replace whole fields."""
     return {"inputs": inputs(), "filters": filters(), **changes}

@@ -1,4 +1,4 @@
-"""Events in PostgreSQL: rows that tests write themselves, and what became of those stored."""
+"""Helpers for tests that insert events into PostgreSQL or check the outcome of storing them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from services.ingest.events.outcome import Outcome, Saved, Status
 _CENTURY = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 
-async def make_room(connection: Any) -> None:
-    """Make one partition for whatever a test inserts into a new database's `events`."""
+async def create_partition(connection: Any) -> None:
+    """Create one partition of `events` for all rows that a test inserts into a new database."""
     await partitions.make(connection, *_CENTURY)
 
 
 def statuses(outcomes: Iterable[Outcome]) -> list[Status]:
-    """What became of the events that were not rejected, in order."""
+    """Return the statuses of the events that were not rejected, in order."""
     return [outcome.status for outcome in outcomes if isinstance(outcome, Saved)]

@@ -1,4 +1,4 @@
-"""Three NATS servers on this machine, which a test may stop and start again."""
+"""A cluster of three NATS servers on this machine, which a test can kill and restart."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ ROUTE_PASSWORD = "password-of-route"
 
 @dataclass(frozen=True)
 class Ports:
-    """Of one NATS server."""
+    """The ports of one NATS server."""
 
     client: int
     advertised: int
-    """Where clients are told to find it."""
+    """The client port that the server advertises to clients."""
     route: int
     monitoring: int
 
@@ -39,17 +39,17 @@ class Ports:
 def write_cluster_config(
     directory: Path, number: int, ports: Sequence[Ports], passwords: dict[User, str]
 ) -> Path:
-    """Write the configuration of one server, the first being number 1; gives its file."""
+    """Write the configuration of one server and return its file; the first server is number 1."""
     own, config = ports[number - 1], directory / f"nats-{number}.conf"
     nats.write_config(
         config, port=own.client, store=directory / f"nats-{number}", passwords=passwords
     )
-    told = json.loads(config.read_text())
-    told["jetstream"]["sync_interval"] = nats.CLUSTER_SYNC_INTERVAL
+    settings = json.loads(config.read_text())
+    settings["jetstream"]["sync_interval"] = nats.CLUSTER_SYNC_INTERVAL
     # As in deploy/nats/cluster-accounts.conf.
-    told["ping_interval"] = nats.PING_INTERVAL
-    told["accounts"][OWN]["jetstream"] = "enabled"
-    told |= {
+    settings["ping_interval"] = nats.PING_INTERVAL
+    settings["accounts"][OWN]["jetstream"] = "enabled"
+    settings |= {
         "server_name": f"nats-{number}",
         "client_advertise": f"127.0.0.1:{own.advertised}",
         "http": f"127.0.0.1:{own.monitoring}",
@@ -62,15 +62,15 @@ def write_cluster_config(
             ],
         },
     }
-    config.write_text(json.dumps(told))
+    config.write_text(json.dumps(settings))
     return config
 
 
 class NatsCluster(Servers):
-    """Three servers, of which one or two may be down."""
+    """Three servers, which are started and killed one by one."""
 
     def __init__(self, directory: Path) -> None:
-        """Write their configurations; none is started."""
+        """Write the configurations to `directory` without starting a server."""
         ports = []
         for _ in range(COUNT):
             client = free_port()
@@ -86,25 +86,25 @@ class NatsCluster(Servers):
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def nats_url(self, user: User) -> str:
-        """Addresses of all servers with a user's credentials."""
+        """Return the addresses of all servers with a user's credentials."""
         password = f"password-of-{user}"
         return ",".join(nats.url(user, password, port.client) for port in self.ports)
 
     def start(self, *names: str) -> None:
-        """Start some servers, or all."""
+        """Start the named servers, or all."""
         with self._log.open("ab") as log:
             for name in names or self._configs:
                 command = nats.command(self._configs[name])
                 self._processes[name] = subprocess.Popen(command, stderr=log)
 
     def kill(self, *names: str) -> None:
-        """SIGKILL some servers, or all that run, and wait until they are gone."""
+        """Kill the named servers, or all that run, with SIGKILL, and wait until they have ended."""
         for process in [self._processes.pop(name) for name in names or list(self._processes)]:
             process.kill()
             process.wait(60)
 
-    async def works(self) -> bool:
-        """Whether all servers are up to date."""
+    async def is_healthy(self) -> bool:
+        """Whether all servers report that they are healthy."""
         async with httpx.AsyncClient(timeout=5) as http:
             for port in self.ports:
                 try:
@@ -118,12 +118,12 @@ class NatsCluster(Servers):
 
 @asynccontextmanager
 async def nats_cluster() -> AsyncIterator[NatsCluster]:
-    """Start three servers; nothing is left afterwards."""
+    """Run three servers, and delete their data afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="hogsend-cluster-"))
     cluster = NatsCluster(directory)
     try:
         cluster.start()
-        await eventually(cluster.works, 60)
+        await eventually(cluster.is_healthy, 60)
         yield cluster
     finally:
         await asyncio.to_thread(cluster.kill)

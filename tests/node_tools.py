@@ -1,4 +1,4 @@
-"""Tools of Node.js that tests run; `make node-tools` fetches them."""
+"""Node.js tools that some tests run; `make node-tools` installs them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 
 
 def needs_node_tools(directory: Path) -> pytest.MarkDecorator:
-    """Skip where the tools of a directory are not installed; in CI they must be.
+    """Skip a test if the tools of `directory` are not installed; in CI the test fails instead.
 
     Args:
-        directory: the one with their `package.json`.
+        directory: contains the `package.json` of the tools.
     """
-    # npm writes it last.
+    # npm writes this file at the end of an installation.
     installed = (directory / "node_modules" / ".package-lock.json").exists()
     return pytest.mark.skipif(
         not os.environ.get("CI") and not installed,

@@ -1,4 +1,4 @@
-"""Calls the handlers of a service without a server, through FastStream's test broker.
+"""Calls the handlers of a service with FastStream's test broker, without a NATS server.
 
 async with TestNatsBroker(broker):
     meta = await ask(broker, CREDENTIALS_GET, ProviderRef(provider_id="posthog"))
@@ -18,19 +18,19 @@ from hogsend.transport.connection import Connection
 
 
 def offline_broker(user: User) -> ServiceBroker:
-    """Make a service's broker that never connects, to be put into a `TestNatsBroker`."""
+    """Create a service's broker that never connects, for a `TestNatsBroker`."""
     return ServiceBroker(user, Connection(user, "nats://127.0.0.1:4222"))
 
 
 async def ask(
     broker: NatsBroker, endpoint: Endpoint[Request, Reply], message: Request, *, seconds: float = 10
 ) -> Reply:
-    """Ask an endpoint whose router the broker includes, as another service would.
+    """Send a request to an endpoint of the broker, as another service would.
 
     Raises:
-        HogsendError: the typed error the handler raised.
+        HogsendError: the error that the handler raised.
     """
-    answer = await broker.request(message, endpoint.subject, timeout=seconds)
-    if ERROR_CODE_HEADER in answer.headers:
-        raise from_code(answer.headers[ERROR_CODE_HEADER], answer.headers.get(ERROR_HEADER, ""))
-    return msgspec.json.decode(answer.body, type=endpoint.reply)
+    reply = await broker.request(message, endpoint.subject, timeout=seconds)
+    if ERROR_CODE_HEADER in reply.headers:
+        raise from_code(reply.headers[ERROR_CODE_HEADER], reply.headers.get(ERROR_HEADER, ""))
+    return msgspec.json.decode(reply.body, type=endpoint.reply)

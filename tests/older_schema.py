@@ -1,4 +1,4 @@
-"""A service's schema as an earlier version left it."""
+"""Creates a service's schema as an earlier version of the service did."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hogsend.service.postgres_address import PostgresAddress
 
 
 async def migrate_to(url: str, schema: str, migrations: Path, number: int, directory: Path) -> None:
-    """Apply the first so many of `migrations`, copied into a new directory in `directory`."""
+    """Apply the first `number` of `migrations`, from a copy below `directory`."""
     older = directory / f"{schema}-{number}"
     _copy_first(number, migrations, older)
     await migrate(PostgresAddress.parse(url), schema, older)

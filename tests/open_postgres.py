@@ -1,4 +1,4 @@
-"""An embedded PostgreSQL that asks for no password, as that of 0.1.0 did."""
+"""An embedded PostgreSQL that requires no password, like that of Hogsend 0.1.0."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from cli.stack.postgres import EmbeddedPostgres
 
 
 class OpenPostgres(EmbeddedPostgres):
-    """Stays as it is at the beginning of each start: its superuser's, without roles of services."""
+    """Skips the step that creates the services' roles and requires passwords.
+
+    Connections log in as the superuser.
+    """
 
     def __init__(self, data: Path) -> None:
         super().__init__(data, lambda _name: "nobody-asks")
 
     async def _close(self) -> None:
-        """Leave it open."""
+        """Do nothing, so that no password is required."""

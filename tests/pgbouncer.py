@@ -1,4 +1,4 @@
-"""PgBouncer before the run's PostgreSQL, where Debian's program is found."""
+"""Runs PgBouncer in front of the PostgreSQL of a test run, if it is installed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.ports import free_port
 from tests.waiting import eventually
 
 PROGRAM = os.environ.get("PGBOUNCER") or shutil.which("pgbouncer", path="/usr/sbin:/usr/bin")
-"""None where there is none: `apt install pgbouncer`, or name it in `PGBOUNCER`."""
+"""Path of PgBouncer; None if it is not installed (`apt install pgbouncer`, or set `PGBOUNCER`)."""
 
 CONFIG = """
 [databases]
@@ -32,13 +32,19 @@ pool_mode = {mode}
 default_pool_size = 20
 server_round_robin = 1
 """
-"""As Debian ships it, but for the login; `server_round_robin` gives each transaction another server
-where there is one, which is what nothing may depend on."""
+"""Debian's configuration, except for the login and `server_round_robin`. The latter uses another
+server connection for each transaction where possible: services must not depend on the same one."""
 
 
 @asynccontextmanager
 async def pgbouncer(url: str, mode: str, directory: Path) -> AsyncIterator[str]:
-    """Run PgBouncer in a mode, `session` or `transaction`; gives the address through it."""
+    """Run PgBouncer in front of `url`, and yield its address.
+
+    Args:
+        url: of PostgreSQL.
+        mode: the pool mode, `session` or `transaction`.
+        directory: for its configuration and log.
+    """
     assert PROGRAM is not None
     parts, port = urlsplit(url), free_port()
     host = parse_qs(parts.query).get("host", [parts.hostname])[0]
@@ -49,7 +55,7 @@ async def pgbouncer(url: str, mode: str, directory: Path) -> AsyncIterator[str]:
     config.write_text(
         CONFIG.format(host=host, port=parts.port or 5432, login=login, own=port, mode=mode)
     )
-    # PostgreSQL's directory of sockets is its own user's; PgBouncer refuses to run as root, too.
+    # PgBouncer refuses to run as root, and only PostgreSQL's user may use its socket directory.
     user = SYSTEM_USER if os.geteuid() == 0 else None
     with (directory / "pgbouncer.log").open("wb") as log, config.open("rb") as opened:
         process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once

@@ -17,7 +17,7 @@ NOW = dt.datetime.now(dt.UTC)
 
 @dataclass(frozen=True)
 class Pki:
-    """An authority, and a certificate of 127.0.0.1 and localhost signed by it."""
+    """Files of a certificate authority, and of a certificate for 127.0.0.1 and localhost."""
 
     ca: Path
     certificate: Path
@@ -38,7 +38,7 @@ CERT_SIGN = x509.KeyUsage(
 
 
 def make_pki(directory: Path) -> Pki:
-    """Write all of them into a new directory."""
+    """Create an authority and a certificate that it signs, in a new directory."""
     directory.mkdir()
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
@@ -70,7 +70,7 @@ def make_pki(directory: Path) -> Pki:
     leaf = (
         builder(subject, key.public_key())
         .add_extension(names, critical=False)
-        # Python 3.13 and later take no certificate without it.
+        # Python 3.13 and later reject a certificate without it.
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
         )

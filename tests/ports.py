@@ -1,4 +1,4 @@
-"""Ports for the servers of tests: two workers, or two runs on one machine, never get the same."""
+"""Reserves ports for test servers, so that no two workers or runs on a machine use the same one."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-# Below the ports that the system hands out to clients.
+# Below the ephemeral ports, which the system assigns to clients.
 FIRST, LAST = 20_000, 31_999
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that is free, and this process's own until it ends."""
+    """Return a free port of 127.0.0.1, which is reserved until this process ends."""
     return free_ports(1)
 
 
 def free_ports(count: int) -> int:
-    """The first of several such ports in a row."""
+    """Return the first of `count` consecutive free ports, reserved like `free_port`."""
     while True:
         first = random.randrange(FIRST, LAST + 2 - count)  # noqa: S311 - not a secret
         if all(_take(port) for port in range(first, first + count)):
@@ -31,7 +31,7 @@ def free_ports(count: int) -> int:
 
 @contextmanager
 def real_ports() -> Iterator[None]:
-    """Those that `hogsend connect` and `hogsend demo` choose, for one test on this machine."""
+    """Give the block exclusive use of the fixed ports of `hogsend connect` and `hogsend demo`."""
     descriptor = _open("hogsend-callback-ports.lock")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -41,14 +41,18 @@ def real_ports() -> Iterator[None]:
 
 
 @cache
-def _taken() -> set[int]:
-    """Ports this process has reserved: its own locks do not keep it from locking again."""
+def _own_ports() -> set[int]:
+    """Ports that this process has reserved; file locks do not exclude their own process."""
     return set()
 
 
 @cache
-def _register() -> int:
-    """File of which every process locks the bytes at the ports it uses; they end with it."""
+def _lock_file() -> int:
+    """Open the lock file of all test processes.
+
+    A process reserves a port by locking the byte at that offset. The system releases the locks when
+    the process ends.
+    """
     return _open("hogsend-test-ports")
 
 
@@ -58,27 +62,27 @@ def _open(name: str) -> int:
         return os.open(file, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        # For other people's runs, whatever the umask.
+        # Other users' runs lock it, too, whatever the umask of this one.
         os.fchmod(descriptor, 0o666)
         return descriptor
 
 
 def _take(port: int) -> bool:
-    return port not in _taken() and _reserve(port) and _can_be_bound(port)
+    return port not in _own_ports() and _reserve(port) and _is_bindable(port)
 
 
 def _reserve(port: int) -> bool:
     try:
-        fcntl.lockf(_register(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        fcntl.lockf(_lock_file(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
     except OSError:
         return False
-    _taken().add(port)
+    _own_ports().add(port)
     return True
 
 
-def _can_be_bound(port: int) -> bool:
+def _is_bindable(port: int) -> bool:
     with socket.socket() as probe:
-        # What a connection that has ended leaves behind does not keep a server from it.
+        # Servers can bind a port on which closed connections are in TIME_WAIT.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

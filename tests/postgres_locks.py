@@ -1,4 +1,4 @@
-"""Waiting until somebody else's statement waits for a lock of PostgreSQL's."""
+"""Waits until a statement of another connection is blocked by a lock in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from tests.waiting import eventually
 
 
 async def waiting_for_a_lock(connection: Any, statement: str = "") -> None:
-    """Wait until a statement of this database, with `statement` in it, waits for a lock."""
+    """Wait until a statement that contains `statement` waits for a lock in this database."""
 
-    async def waits() -> bool:
+    async def is_blocked() -> bool:
         return bool(
             await connection.fetchval(
                 "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
@@ -19,4 +19,4 @@ async def waiting_for_a_lock(connection: Any, statement: str = "") -> None:
             )
         )
 
-    await eventually(waits)
+    await eventually(is_blocked)

@@ -1,6 +1,7 @@
-"""A small PostHog that records every request: a project, its destinations, persons.
+"""A small fake of PostHog with a project, destinations and persons, which records every request.
 
-It answers as the contract says PostHog does (2.2) and nothing more; `answers` makes it refuse.
+It replies as the contract describes PostHog (2.2); `answers` replaces replies, for example with
+errors.
 """
 
 from __future__ import annotations
@@ -27,18 +28,18 @@ SCHEMA = [{"key": key} for key in ("url", "method", "body", "headers", "debug")]
 
 @dataclass(frozen=True)
 class Recorded:
-    """A request as it came."""
+    """One request."""
 
     method: str
     path: str
-    """With its query."""
+    """Path and query string."""
     headers: dict[str, str]
     body: Any
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is answered to requests that match, instead of what PostHog would say."""
+    """The reply to requests whose method and path match these patterns."""
 
     method: str
     path: str
@@ -49,7 +50,7 @@ class Answer:
 
 @dataclass
 class Recorder:
-    """The recorder's state; tests set it up and look at it."""
+    """The state of the fake, which tests read and change."""
 
     url: str = ""
     project: dict[str, Any] = field(
@@ -62,31 +63,31 @@ class Recorder:
     page_size: int = 100
     answers: list[Answer] = field(default_factory=list)
     accepts: set[str] | None = None
-    """Bearers that are let in; None lets every one in."""
+    """The accepted bearer tokens; None accepts all."""
     requests: list[Recorded] = field(default_factory=list)
     before: Callable[[Recorded], Awaitable[None]] | None = None
-    """Awaited before each request is answered."""
+    """Awaited before each reply."""
 
     def lines(self) -> list[str]:
-        """Method and path of every request."""
+        """Return the method and path of every request."""
         return [f"{request.method} {request.path}" for request in self.requests]
 
     def bodies(self, method: str) -> list[Any]:
-        """Bodies sent with one method."""
+        """Return the bodies of all requests with one method."""
         return [request.body for request in self.requests if request.method == method]
 
     def add(self, id: str, *, name: str = "Hogsend", **values: Any) -> dict[str, Any]:
-        """Add a destination."""
+        """Add a destination and return it."""
         function = {"id": id, "name": name, "type": "destination", "inputs_schema": SCHEMA}
         self.functions[id] = {**function, "enabled": True, "filters": {}, "inputs": {}, **values}
         return self.functions[id]
 
     def refuse(self, method: str, path: str, status: int, body: Any = None, **headers: str) -> None:
-        """Answer requests whose method and path match these patterns like this."""
+        """Reply like this to requests whose method and path match these patterns."""
         self.answers.append(Answer(method, path, status, body, headers))
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer one request."""
+        """Handle one request (ASGI)."""
         if scope["type"] != "http":
             return
         content = b""
@@ -108,12 +109,12 @@ class Recorder:
         self.requests.append(request)
         if self.before is not None:
             await self.before(request)
-        status, body, more = await self._answer(request, scope["path"], parse_qs(query))
-        text = body if isinstance(body, bytes) else json.dumps(body).encode()
-        head = [(b"content-type", b"application/json")]
-        head += [(name.encode(), value.encode()) for name, value in more.items()]
-        await send({"type": "http.response.start", "status": status, "headers": head})
-        await send({"type": "http.response.body", "body": text})
+        status, body, extra = await self._answer(request, scope["path"], parse_qs(query))
+        encoded = body if isinstance(body, bytes) else json.dumps(body).encode()
+        fields = [(b"content-type", b"application/json")]
+        fields += [(name.encode(), value.encode()) for name, value in extra.items()]
+        await send({"type": "http.response.start", "status": status, "headers": fields})
+        await send({"type": "http.response.body", "body": encoded})
 
     async def _answer(
         self, request: Recorded, path: str, query: dict[str, list[str]]
@@ -132,12 +133,12 @@ class Recorder:
         if re.fullmatch(r"/api/projects/[^/]+/", path):
             return self.project
         if re.fullmatch(r"/api/projects/[^/]+/persons/", path):
-            known = [self.persons[id] for id in query.get("distinct_id", []) if id in self.persons]
-            return {"results": [{"properties": one} for one in known]}
+            ids = [id for id in query.get("distinct_id", []) if id in self.persons]
+            return {"results": [{"properties": self.persons[id]} for id in ids]}
         if path == "/flags/":
-            wanted = request.body.get("flag_keys_to_evaluate")
-            found = {key: one for key, one in self.flags.items() if not wanted or key in wanted}
-            return {"flags": found, "requestId": "r-1"}
+            keys = request.body.get("flag_keys_to_evaluate")
+            flags = {key: flag for key, flag in self.flags.items() if not keys or key in keys}
+            return {"flags": flags, "requestId": "r-1"}
         return {"results": []}
 
     async def _destinations(
@@ -159,22 +160,22 @@ class Recorder:
         return 201, created, {}
 
     def _page(self, path: str, offset: int) -> dict[str, Any]:
-        shown = list(self.functions.values())[offset : offset + self.page_size]
-        following = offset + self.page_size
-        # PostHog names itself by the host it knows, which need not be the one we use.
-        more = f"https://elsewhere.example{path}?type=destination&limit=100&offset={following}"
+        page = list(self.functions.values())[offset : offset + self.page_size]
+        next_offset = offset + self.page_size
+        # PostHog's links contain its configured host, which may differ from the host we call.
+        next = f"https://elsewhere.example{path}?type=destination&limit=100&offset={next_offset}"
         return {
-            "next": more if following < len(self.functions) else None,
+            "next": next if next_offset < len(self.functions) else None,
             "results": [
                 {key: value for key, value in function.items() if key != "inputs"}
-                for function in shown
+                for function in page
             ],
         }
 
 
 @asynccontextmanager
 async def serving(app: Any, port: int | None = None) -> AsyncIterator[str]:
-    """Serve an ASGI app on a port of this machine, a free one when none is named."""
+    """Serve an ASGI app on `port` or a free port, and yield its URL."""
     port = port or free_port()
     server = Server(
         app, address="127.0.0.1", port=port, interface=Interfaces.ASGI, log_enabled=False
@@ -190,7 +191,7 @@ async def serving(app: Any, port: int | None = None) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def posthog_recorder() -> AsyncIterator[Recorder]:
-    """A recorder that is being served."""
+    """Run the fake on a free port."""
     recorder = Recorder()
     async with serving(recorder) as url:
         recorder.url = url

@@ -1,4 +1,4 @@
-"""A stack that `hogsend up` runs, in a process of its own, and a look at its children."""
+"""Runs a whole stack with `hogsend up` in its own process, and inspects its child processes."""
 
 from __future__ import annotations
 
@@ -36,40 +36,44 @@ class Up:
 
     @property
     def admin(self) -> dict[str, str]:
-        """Headers with the generated admin key."""
+        """HTTP headers with the generated admin key."""
         return {"Authorization": f"Bearer {Path(self.summary['adminKeyFile']).read_text().strip()}"}
 
     @property
     def nats_url(self) -> str:
-        """What `subscriber.env` says."""
+        """NATS address of a subscriber, from `subscriber.env`."""
         return str(dotenv_values(self.summary["subscriberEnvFile"])["NATS_URL"])
 
     @property
     def app_url(self) -> str:
-        """What `app.env` says."""
+        """NATS address of an app, from `app.env`."""
         return str(dotenv_values(self.summary["appEnvFile"])["NATS_URL"])
 
     @property
     def postgres_url(self) -> str:
-        """Address of PostgreSQL, as its superuser."""
+        """Address of PostgreSQL with its superuser's credentials."""
         home = DataDirectory(self.home)
         return EmbeddedPostgres(home.path / "postgres", home.secret).url
 
     def child(self, name: str) -> psutil.Process:
-        """The process of one program of the stack."""
-        wanted = {"nats": "nats-server", "postgres": "postgres"}.get(name)
+        """Return the process of a service, or of `nats` or `postgres`.
+
+        Raises:
+            LookupError: no such process runs.
+        """
+        program = {"nats": "nats-server", "postgres": "postgres"}.get(name)
         for process in psutil.Process(self.process.pid).children():
             try:
                 line = process.cmdline()
             except psutil.Error:
-                # Just killed, and about to be started again.
+                # The process has just been killed, and is about to be restarted.
                 continue
-            if line and (Path(line[0]).name == wanted or line[-2:] == ["serve", name]):
+            if line and (Path(line[0]).name == program or line[-2:] == ["serve", name]):
                 return process
         raise LookupError(name)
 
     async def post(self, uuid: str) -> int:
-        """Post a webhook; 0 when nobody answered."""
+        """Post a webhook, and return the HTTP status; 0 if there was no response."""
         body = {
             "event": {"event": "signed_up", "distinct_id": "u_42", "uuid": uuid},
             "person": {"properties": {"email": "ada@example.com"}},
@@ -80,28 +84,29 @@ class Up:
             return 0
 
     async def is_healthy(self) -> bool:
-        """Whether everything runs and works."""
+        """Whether the gateway reports that the whole stack is healthy."""
         try:
             return bool((await self.http.get("/v1/health")).json()["status"] == "healthy")
         except (httpx.HTTPError, ValueError):
             return False
 
     async def stored(self) -> int:
-        """How many events are stored; -1 while nobody can tell."""
+        """Return the number of stored events; -1 if the gateway cannot report it."""
         try:
-            answer = await self.http.get("/v1/admin/events", headers=self.admin)
+            response = await self.http.get("/v1/admin/events", headers=self.admin)
         except httpx.HTTPError:
             return -1
-        return int(answer.json()["total"]) if answer.is_success else -1
+        return int(response.json()["total"]) if response.is_success else -1
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without any setting of ours."""
-    known = {name for group in ALL_SETTINGS for name in group.environment_names()}
-    return {name: value for name, value in os.environ.items() if name not in known}
+    """Return this process's environment without Hogsend's settings."""
+    settings = {name for group in ALL_SETTINGS for name in group.environment_names()}
+    return {name: value for name, value in os.environ.items() if name not in settings}
 
 
 def environment(home: Path, **changes: str) -> dict[str, str]:
+    """Return the environment of a stack with free ports and its data in `home`."""
     return {
         **clean_environment(),
         "HOGSEND_HOME": str(home),
@@ -116,6 +121,7 @@ def environment(home: Path, **changes: str) -> dict[str, str]:
 async def launch(
     variables: dict[str, str], directory: Path, *arguments: str
 ) -> asyncio.subprocess.Process:
+    """Start `hogsend up` without waiting until it is ready."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cli.main", "up", "--json", *arguments),
         env=variables,
@@ -127,6 +133,14 @@ async def launch(
 
 @asynccontextmanager
 async def up(home: Path, directory: Path, *arguments: str, **changes: str) -> AsyncIterator[Up]:
+    """Run a stack during the block.
+
+    Args:
+        home: for the data of the stack.
+        directory: working directory of `hogsend up`.
+        arguments: of `hogsend up`.
+        changes: settings.
+    """
     process = await launch(environment(home, **changes), directory, *arguments)
     assert process.stdout is not None
     assert process.stderr is not None
@@ -143,6 +157,7 @@ async def up(home: Path, directory: Path, *arguments: str, **changes: str) -> As
 
 
 def processes_of(home: Path) -> list[psutil.Process]:
+    """Return all running processes of the stack whose data is in `home`."""
     return [
         process
         for process in psutil.process_iter(["cmdline", "environ"])

@@ -1,7 +1,7 @@
-"""The run's real servers: nats-server with our permissions, and PostgreSQL.
+"""The real servers of a test run: nats-server with our permissions, and PostgreSQL.
 
-From the images of `compose.yaml` where a Docker engine has them, embedded elsewhere.
-`HOGSEND_TEST_SERVERS` decides otherwise: `images` or `embedded`.
+They run from the images of `compose.yaml` if a Docker engine has these, else embedded.
+`HOGSEND_TEST_SERVERS=images` or `=embedded` forces one of the two.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from tests.waiting import eventually
 
 EMPTY = """
 DO $$
-DECLARE found name;
+DECLARE schema_name name;
 BEGIN
     PERFORM pg_terminate_backend(pid, 5000) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid();
-    FOR found IN SELECT nspname FROM pg_namespace
+    FOR schema_name IN SELECT nspname FROM pg_namespace
         WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
     LOOP
-        EXECUTE format('DROP SCHEMA %I CASCADE', found);
+        EXECUTE format('DROP SCHEMA %I CASCADE', schema_name);
     END LOOP;
     CREATE SCHEMA public;
 END $$
@@ -50,14 +50,15 @@ END $$
 
 @dataclass(frozen=True)
 class Servers:
-    """Where the servers are."""
+    """Addresses of the running servers."""
 
     nats_port: int
     postgres_url: str
-    _used: list[str] = field(default_factory=list)
+    _unused: list[str] = field(default_factory=list)
+    """Databases of tests that have ended, which can be used again."""
 
     def nats_url(self, user: User) -> str:
-        """Address of NATS with a user's credentials."""
+        """Return the address of NATS with a user's credentials."""
         return nats.url(user, _password(user), self.nats_port)
 
     async def empty_bus(self) -> None:
@@ -72,18 +73,18 @@ class Servers:
 
     @asynccontextmanager
     async def fresh_database(self) -> AsyncIterator[str]:
-        """An empty database of its own.
+        """Yield the URL of an empty database.
 
-        One that was used before is emptied, which takes a tenth of making one. It gets another
-        name, so that a connection that outlived its test does not find it again.
+        A database of an earlier test is emptied and reused, which takes a tenth of the time of
+        creating one. It is renamed, so that connections which that test left open cannot use it.
         """
         name = f"test_{uuid.uuid4().hex}"
         admin = await asyncpg.connect(self.postgres_url)
         try:
-            if self._used:
-                used = self._used.pop()
-                await self._empty(used)
-                await admin.execute(f"ALTER DATABASE {used} RENAME TO {name}")
+            if self._unused:
+                previous = self._unused.pop()
+                await self._empty(previous)
+                await admin.execute(f"ALTER DATABASE {previous} RENAME TO {name}")
             else:
                 await admin.execute(f"CREATE DATABASE {name} STRATEGY = FILE_COPY")
         finally:
@@ -91,7 +92,7 @@ class Servers:
         try:
             yield self._database(name)
         finally:
-            self._used.append(name)
+            self._unused.append(name)
 
     async def _empty(self, name: str) -> None:
         connection = await asyncpg.connect(self._database(name))
@@ -106,9 +107,9 @@ class Servers:
 
 @asynccontextmanager
 async def running_servers() -> AsyncIterator[Servers]:
-    """Start both servers on a free port and an own directory; nothing is left afterwards."""
-    chosen = os.environ.get("HOGSEND_TEST_SERVERS", "auto")
-    from_images = chosen == "images" or (chosen == "auto" and containers.available())
+    """Run both servers on free ports, and delete their data afterwards."""
+    choice = os.environ.get("HOGSEND_TEST_SERVERS", "auto")
+    from_images = choice == "images" or (choice == "auto" and containers.available())
     async with _containers() if from_images else _embedded() as servers:
         yield servers
 
@@ -122,7 +123,7 @@ async def _containers() -> AsyncIterator[Servers]:
         containers.postgres(free_port()) as url,
     ):
         await eventually(lambda: _listens(port))
-        await eventually(lambda: _takes_queries(url), 60)
+        await eventually(lambda: _accepts_queries(url), 60)
         yield Servers(port, url)
 
 
@@ -156,7 +157,7 @@ def _start(
         return [
             subprocess.Popen(nats.command(config), stderr=log),
             subprocess.Popen(
-                [*postgres.command, *containers.FORGETFUL],
+                [*postgres.command, *containers.WITHOUT_FSYNC],
                 stderr=log,
                 user=postgres.user,
                 group=pwd.getpwnam(postgres.user).pw_gid if postgres.user else None,
@@ -176,7 +177,7 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-async def _takes_queries(url: str) -> bool:
+async def _accepts_queries(url: str) -> bool:
     try:
         connection = await asyncpg.connect(url, timeout=2)
     except (OSError, asyncpg.PostgresError, TimeoutError):

@@ -1,4 +1,4 @@
-"""A token endpoint on this machine that rotates, counts, and can be held back."""
+"""A fake OAuth token endpoint: rotates tokens, records requests, and can be stalled."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import msgspec
 
 
 @dataclass
-class Asked:
-    """One request as it came."""
+class TokenRequest:
+    """One request."""
 
     path: str
     headers: dict[str, str]
@@ -24,60 +24,61 @@ class Asked:
 
 @dataclass
 class TokenServer:
-    """What is answered, and what was asked."""
+    """The state of the fake, which tests read and change."""
 
     url: str
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[TokenRequest] = field(default_factory=list)
     status: int = 200
-    answer: dict[str, Any] | bytes | None = None
-    """None rotates: the n-th answer holds `pha_n`, `phr_n` and an hour."""
-    go_on: threading.Event = field(default_factory=threading.Event)
-    """Cleared, it holds every answer back."""
+    reply: dict[str, Any] | bytes | None = None
+    """The body of each response. None rotates the tokens: the n-th response has `pha_n` and
+    `phr_n`, which expire in an hour."""
+    gate: threading.Event = field(default_factory=threading.Event)
+    """Responses wait while it is clear."""
 
-    def respond(self, asked: Asked) -> tuple[int, bytes]:
-        """Note a request and say what to answer."""
-        self.asked.append(asked)
-        number = len(self.asked)
-        self.go_on.wait(30)
-        answer = self.answer
-        if answer is None:
-            answer = {
+    def respond(self, request: TokenRequest) -> tuple[int, bytes]:
+        """Record a request, and return the status and body of its response."""
+        self.requests.append(request)
+        number = len(self.requests)
+        self.gate.wait(30)
+        reply = self.reply
+        if reply is None:
+            reply = {
                 "access_token": f"pha_{number}",
                 "refresh_token": f"phr_{number}",
                 "expires_in": 3600,
             }
-        return self.status, answer if isinstance(answer, bytes) else msgspec.json.encode(answer)
+        return self.status, reply if isinstance(reply, bytes) else msgspec.json.encode(reply)
 
 
 @contextmanager
 def token_server() -> Iterator[TokenServer]:
-    """Serve until the block ends."""
+    """Serve the endpoint during the block."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            asked = Asked(self.path, dict(self.headers), dict(parse_qsl(body)))
-            status, answer = state.respond(asked)
+            request = TokenRequest(self.path, dict(self.headers), dict(parse_qsl(body)))
+            status, reply = state.respond(request)
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(answer)))
+            self.send_header("Content-Length", str(len(reply)))
             if 300 <= status < 400:
                 self.send_header("Location", f"{state.url}elsewhere")
             self.end_headers()
-            self.wfile.write(answer)
+            self.wfile.write(reply)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     state = TokenServer(f"http://127.0.0.1:{server.server_port}/oauth/token/")
-    state.go_on.set()
+    state.gate.set()
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield state
     finally:
-        state.go_on.set()
+        state.gate.set()
         server.shutdown()
         server.server_close()
         thread.join()

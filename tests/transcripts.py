@@ -1,7 +1,7 @@
-"""Console transcripts as documents show them, run for real and compared with what they promise.
+"""Runs the console transcripts in documents, and compares their output.
 
-A line that begins with `$ ` is a command, with the lines that continue it; the others are what it
-prints. `...` stands for any text, and alone on a line for any lines.
+A line that starts with `$ ` is a command, which may continue on the following lines. The other
+lines are its expected output. `...` matches any text, and on a line of its own any number of lines.
 """
 
 from __future__ import annotations
@@ -21,85 +21,90 @@ STEP_SECONDS = 45.0
 
 @dataclass(frozen=True)
 class Step:
-    """One command, and what it prints."""
+    """One command and its expected output."""
 
     command: str
-    promised: list[str]
+    expected: list[str]
 
-    def kept_by(self, printed: str) -> bool:
-        """Whether what was printed so far has what is promised."""
+    def matches(self, output: str) -> bool:
+        """Whether `output` starts with the expected lines."""
         lines = (
             r"(?:.*\n)*?" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*") + r"\n"
-            for line in self.promised
+            for line in self.expected
         )
-        return re.match("".join(lines), printed) is not None
+        return re.match("".join(lines), output) is not None
 
 
 def steps(transcript: str) -> Iterator[Step]:
-    """The commands of a transcript in order."""
+    """Parse a transcript into its commands, in order."""
     for block in re.split(r"^\$ ", transcript, flags=re.MULTILINE)[1:]:
-        command, *rest = block.splitlines()
-        while rest and (command.endswith("\\") or command.count("'") % 2):
-            command += f"\n{rest.pop(0)}"
-        yield Step(command, rest)
+        command, *lines = block.splitlines()
+        while lines and (command.endswith("\\") or command.count("'") % 2):
+            command += f"\n{lines.pop(0)}"
+        yield Step(command, lines)
 
 
 async def play(transcript: str, directory: Path, variables: Mapping[str, str]) -> None:
     """Run a transcript in `directory`, command by command.
 
-    A command is repeated until it prints what it promises, since what it looks at may take a
-    moment to arrive. One that goes on after that, like a subscriber, is stopped.
+    A command is repeated until it prints its expected output, because an effect of an earlier one
+    may take a moment to show. A command that keeps running after that, like a subscriber, is
+    stopped.
+
+    Raises:
+        AssertionError: a command did not print its expected output within `STEP_SECONDS`.
     """
-    before = ""
+    exports = ""
     for step in steps(transcript):
         if SETS_A_VARIABLE.match(step.command):
-            # The shell ends with each command, so the next one begins with this.
-            before += f"{step.command}\n"
+            # Each command runs in a shell of its own, which must set the variables first.
+            exports += f"{step.command}\n"
             continue
         run = _Run()
         try:
             async with asyncio.timeout(STEP_SECONDS):
-                while not await run.keeps(step, before, directory, variables):
+                while not await run.succeeds(step, exports, directory, variables):
                     run = _Run()
         except TimeoutError:
-            promised = "\n".join(step.promised)
-            said = f"printed\n{run.printed}{run.complained}and not\n{promised}"
-            raise AssertionError(f"$ {step.command}\n{said}") from None
+            expected = "\n".join(step.expected)
+            difference = f"printed\n{run.stdout}{run.stderr}and not\n{expected}"
+            raise AssertionError(f"$ {step.command}\n{difference}") from None
 
 
 @dataclass
 class _Run:
-    """One run of a command, and what it has printed so far."""
+    """One run of a command, with its output so far."""
 
-    printed: str = field(default="")
-    complained: str = field(default="")
+    stdout: str = field(default="")
+    stderr: str = field(default="")
 
-    async def keeps(
-        self, step: Step, before: str, directory: Path, variables: Mapping[str, str]
+    async def succeeds(
+        self, step: Step, exports: str, directory: Path, variables: Mapping[str, str]
     ) -> bool:
+        """Run the command until it has printed the expected output or ended."""
         process = await asyncio.create_subprocess_exec(
-            *("bash", "-c", f"{before}{step.command}"),
+            *("bash", "-c", f"{exports}{step.command}"),
             cwd=directory,
             env=variables,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
-        listening = asyncio.create_task(self._listen(process))
+        reading = asyncio.create_task(self._read_stderr(process))
         try:
             assert process.stdout is not None
             while line := (await process.stdout.readline()).decode():
-                self.printed += line if line.endswith("\n") else f"{line}\n"
-                if step.promised and step.kept_by(self.printed):
+                self.stdout += line if line.endswith("\n") else f"{line}\n"
+                if step.expected and step.matches(self.stdout):
                     return True
-            return await process.wait() == 0 and not step.promised
+            return await process.wait() == 0 and not step.expected
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)
             await process.wait()
-            await listening
+            await reading
 
-    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+    async def _read_stderr(self, process: asyncio.subprocess.Process) -> None:
         assert process.stderr is not None
         while line := (await process.stderr.readline()).decode():
-            self.complained += line
+            self.stderr += line

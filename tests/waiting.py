@@ -9,19 +9,19 @@ from collections.abc import Callable, Sized
 from typing import Any
 
 PATIENCE_SECONDS = 100.0 if os.environ.get("CI") else 25.0
-"""How long what must happen may take.
+"""The timeout of conditions that a test waits for.
 
-Less than the 30 seconds after which JetStream gives a message again, and the services ask again by
-themselves: what is to come at once is not proven by what comes then. A machine of a CI, of which
-nobody knows what else it does, gets more: no test fails because it is slow.
+It is below 30 s, after which JetStream redelivers messages and services revalidate their caches: a
+test that something happens at once must not pass because of those. In CI it is longer, because
+machines there may be slow, and no test may fail for that reason.
 """
 
 
 async def eventually(condition: Callable[[], Any], timeout: float = PATIENCE_SECONDS) -> Any:
-    """Ask `condition`, which may be async, until it is true.
+    """Call `condition`, which may be async, until its result is true; return the result.
 
-    It fails after `timeout` seconds, and never sooner than after those above: what takes longer
-    than most things here takes no less where everything does.
+    Fails after `timeout` seconds, or after `PATIENCE_SECONDS` if that is longer: on a slow machine
+    a condition with a longer timeout is slow, too.
     """
     async with asyncio.timeout(max(timeout, PATIENCE_SECONDS)):
         while True:
@@ -34,5 +34,5 @@ async def eventually(condition: Callable[[], Any], timeout: float = PATIENCE_SEC
 
 
 def more_than(number: int, items: Sized) -> Callable[[], bool]:
-    """Condition that `items` has grown past `number`."""
+    """Return the condition that `items` has more than `number` elements."""
     return lambda: len(items) > number

@@ -17,7 +17,7 @@ import hogsend
 from hogsend.contract.dead_letters import read_letter
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
-from tests.capture_recorder import Said, capture_recorder
+from tests.capture_recorder import Reply, capture_recorder
 from tests.running_stack import Up, up
 from tests.waiting import eventually
 
@@ -137,7 +137,7 @@ EVERYWHERE = {
 
 async def test_a_person_who_is_everywhere_is_erased_and_nobody_else(tmp_path: Path) -> None:
     async with capture_recorder() as posthog:
-        posthog.judge = lambda _batch: Said(503)
+        posthog.respond = lambda _batch: Reply(503)
         settings = {
             "POSTHOG_HOST": posthog.url,
             "POSTHOG_API_KEY": "phc_test",

@@ -26,7 +26,7 @@ from services.analytics.delivery.destination_consumers import (
 )
 from services.analytics.delivery.jetstream import consumer_config
 from services.analytics.destinations.durable import destination_durable
-from tests.capture_recorder import Said, capture_recorder
+from tests.capture_recorder import Reply, capture_recorder
 from tests.integration.analytics.sending import (
     KEY,
     Sending,
@@ -142,13 +142,13 @@ async def test_what_is_erased_while_it_waits_for_another_attempt_is_not_sent(
     servers: Servers, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_delivery, "DELETED_CHECK_SECONDS", 0)
-    answers = iter([Said(503)])
+    answers = iter([Reply(503)])
     async with (
         capture_recorder() as posthog,
         sending(servers, database_url, posthog.url) as sent,
         tables(database_url) as rows,
     ):
-        posthog.judge = lambda _batch: next(answers, None)
+        posthog.respond = lambda _batch: next(answers, None)
         id = await rows.add(RENAMING)
         await ready(sent, id)
         posthog.gate.clear()

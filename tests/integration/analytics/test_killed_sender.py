@@ -13,7 +13,7 @@ from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.transport.connection import Connection
-from tests.capture_recorder import Batch, CaptureRecorder, Judge, Said, capture_recorder
+from tests.capture_recorder import Batch, CaptureRecorder, Reply, Responder, capture_recorder
 from tests.integration.analytics.sending import KEY
 from tests.integration.harness import client, connected
 from tests.servers import Servers
@@ -36,7 +36,7 @@ async def test_a_killed_sender_loses_nothing_and_keeps_everybodys_order(
     ):
         await streams.reconcile(ingest.js, User.INGEST)
         # Some answers get lost after the events were taken: these are sent again.
-        posthog.judge = _now_and_then(posthog)
+        posthog.respond = _now_and_then(posthog)
         posthog.gate.clear()
         variables = {
             "NATS_URL": servers.nats_url(User.ANALYTICS),
@@ -74,11 +74,11 @@ async def test_a_killed_sender_loses_nothing_and_keeps_everybodys_order(
     assert all(numbers == sorted(numbers) for numbers in firsts.values())
 
 
-def _now_and_then(posthog: CaptureRecorder) -> Judge:
+def _now_and_then(posthog: CaptureRecorder) -> Responder:
     """Every third batch is taken without an answer."""
 
-    def judge(_batch: Batch) -> Said | None:
-        return Said(0, takes=True) if len(posthog.requests) % 3 == 0 else None
+    def judge(_batch: Batch) -> Reply | None:
+        return Reply(0, stores=True) if len(posthog.requests) % 3 == 0 else None
 
     return judge
 

@@ -11,7 +11,7 @@ from hogsend.contract.streams import MIB, StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.transport.connection import Connection
-from tests.capture_recorder import CaptureRecorder, Said, capture_recorder
+from tests.capture_recorder import CaptureRecorder, Reply, capture_recorder
 from tests.integration.analytics.sending import KEY
 from tests.integration.harness import client, connected
 from tests.servers import Servers
@@ -45,7 +45,7 @@ async def test_300_captures_of_1_mb_outlive_an_outage_in_512_mib(
             await member.capture("large", f"u_{number}", properties)
 
         is_away = True
-        posthog.judge = lambda _batch: Said(503) if is_away else None
+        posthog.respond = lambda _batch: Reply(503) if is_away else None
         variables = {
             "NATS_URL": servers.nats_url(User.ANALYTICS),
             "DATABASE_URL": database_url,

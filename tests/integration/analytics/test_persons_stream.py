@@ -18,7 +18,7 @@ from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
 from services.analytics.delivery import batch_delivery
-from tests.capture_recorder import Said, capture_recorder
+from tests.capture_recorder import Reply, capture_recorder
 from tests.integration.analytics.sending import KEY, replica, sending, until_consumed
 from tests.integration.harness import client, connected
 from tests.servers import Servers
@@ -77,13 +77,13 @@ async def test_an_unreadable_message_is_set_aside_and_others_go_on(
 async def test_case_142_what_may_pass_is_tried_again_until_it_does(
     servers: Servers, database_url: str
 ) -> None:
-    answers = [Said(500), Said(429), Said(0), Said(503), Said(200, half=True, takes=True)]
+    answers = [Reply(500), Reply(429), Reply(0), Reply(503), Reply(200, cut_off=True, stores=True)]
 
     async with (
         capture_recorder() as posthog,
         sending(servers, database_url, posthog.url) as sent,
     ):
-        posthog.judge = lambda _batch: answers.pop(0) if answers else None
+        posthog.respond = lambda _batch: answers.pop(0) if answers else None
         for number in range(5):
             await sent.member.capture(f"e_{number}", "u_1")
         await eventually(lambda: not answers)
@@ -103,7 +103,7 @@ async def test_a_dead_posthog_leaves_everything_in_jetstream_and_a_stop_gives_it
     async with capture_recorder() as posthog:
         url, port = posthog.url, posthog.port
         async with sending(servers, database_url, url, settings=slow) as sent:
-            posthog.judge = lambda _batch: Said(503)
+            posthog.respond = lambda _batch: Reply(503)
             for number in range(20):
                 await sent.member.capture(f"e_{number}", f"u_{number}")
             await eventually(lambda: posthog.requests)
@@ -151,7 +151,7 @@ async def test_what_has_no_id_is_the_same_event_when_another_replica_sends_it_ag
             return {event["uuid"] for event in posthog.events}
 
         # PostHog keeps what it is sent, and nobody learns of it.
-        posthog.judge = lambda _batch: Said(0, takes=True)
+        posthog.respond = lambda _batch: Reply(0, stores=True)
         endless = {"outbound_webhook_max_attempts": 100}
         async with sending(servers, database_url, posthog.url, settings=endless) as sent:
             for headers in ({}, {MESSAGE_ID: "order-42"}):
@@ -159,7 +159,7 @@ async def test_what_has_no_id_is_the_same_event_when_another_replica_sends_it_ag
                 await sent.member.connection.publish(capture, body, headers)
             await eventually(lambda: len(uuids()) == 2)
         before, sent_before = uuids(), len(posthog.events)
-        posthog.judge = lambda _batch: None
+        posthog.respond = lambda _batch: None
         async with sending(servers, database_url, posthog.url) as sent:
             await until_consumed(sent, StreamName.PERSONS, "persons")
         assert len(posthog.events) >= sent_before + 2
@@ -175,8 +175,8 @@ async def test_what_waits_while_its_stream_is_lost_and_made_anew_is_sent(
         sending(servers, database_url, posthog.url) as sent,
         connected(servers, User.ANALYTICS) as analytics,
     ):
-        answers = iter([Said(503)])
-        posthog.judge = lambda _batch: next(answers, None)
+        answers = iter([Reply(503)])
+        posthog.respond = lambda _batch: next(answers, None)
         posthog.gate.clear()
         await sent.member.persons.set("u_1", {"plan": "pro"})
         await eventually(lambda: posthog.arrived == 1)
@@ -206,9 +206,9 @@ async def test_what_is_erased_after_a_restore_is_not_sent(
         await backup.delete(operator.client, StreamName.PERSONS)
         source = tmp_path / StreamName.PERSONS
         await backup.restore(operator.client, source, lambda *_: None)
-    answers = iter([Said(503)])
+    answers = iter([Reply(503)])
     async with capture_recorder() as posthog:
-        posthog.judge = lambda _batch: next(answers, None)
+        posthog.respond = lambda _batch: next(answers, None)
         posthog.gate.clear()
         async with sending(servers, database_url, posthog.url) as sent:
             await eventually(lambda: posthog.arrived == 1)

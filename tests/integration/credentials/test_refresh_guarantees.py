@@ -42,13 +42,13 @@ async def test_ten_replicas_refresh_once_and_back_off_together(driver: Driver) -
         await replicas[0].credentials.put_oauth("posthog", driver.grant(left=30))
         replies = await asyncio.gather(*(ask(replica) for replica in replicas for _ in range(3)))
         assert {reply.token for reply in replies} == {"pha_1"}
-        assert len(driver.endpoint.asked) == 1
+        assert len(driver.endpoint.requests) == 1
 
         driver.clock.advance(3600)
         driver.endpoint.status = 503
         await asyncio.gather(*(ask(replica) for replica in replicas))
         await asyncio.gather(*(replica.refresher.refresh_due() for replica in replicas))
-        assert len(driver.endpoint.asked) == 2
+        assert len(driver.endpoint.requests) == 2
 
 
 async def test_every_refresh_is_a_credential_event(
@@ -80,7 +80,7 @@ async def test_a_refresh_that_sigkill_interrupted_is_repeated_at_once(
         "BETTER_AUTH_SECRET": SEALING_SECRET,
         "OUTBOUND_ALLOW": "127.0.0.1",
     }
-    driver.endpoint.go_on.clear()
+    driver.endpoint.gate.clear()
     # It finds the grant due and asks; it is killed before the answer.
     victim = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -89,13 +89,16 @@ async def test_a_refresh_that_sigkill_interrupted_is_repeated_at_once(
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        await eventually(lambda: driver.endpoint.asked)
+        await eventually(lambda: driver.endpoint.requests)
     finally:
         victim.kill()
         await victim.wait()
-    driver.endpoint.go_on.set()
+    driver.endpoint.gate.set()
     await service.refresher.repeat_interrupted()
-    assert [asked.form["refresh_token"] for asked in driver.endpoint.asked] == ["phr_0", "phr_0"]
+    assert [request.form["refresh_token"] for request in driver.endpoint.requests] == [
+        "phr_0",
+        "phr_0",
+    ]
     grant = await stored(service)
     assert grant is not None
     assert grant.refresh_token == "phr_2"
@@ -111,14 +114,14 @@ async def test_a_frozen_replica_loses_its_lock(
         with contextlib.suppress(Unavailable, asyncpg.InterfaceError):
             async with frozen.store.refresh_lock("posthog"):
                 assert (await ask(service)).token == "pha_1"
-        assert len(driver.endpoint.asked) == 1
+        assert len(driver.endpoint.requests) == 1
 
 
 async def test_invalid_grant_asks_to_connect_again_wherever_one_looks(
     servers: Servers, driver: Driver, service: Credentials, tmp_path: Path
 ) -> None:
     await service.credentials.put_oauth("posthog", driver.grant(left=30))
-    driver.endpoint.status, driver.endpoint.answer = 400, {"error": "invalid_grant"}
+    driver.endpoint.status, driver.endpoint.reply = 400, {"error": "invalid_grant"}
     await ask(service)
     status = await service.credentials.status("posthog")
     assert status.needs_reconnect
@@ -129,7 +132,7 @@ async def test_invalid_grant_asks_to_connect_again_wherever_one_looks(
         health = (await running.http.get("/v1/health")).json()
         assert health["credentials"]["posthog"]["state"] == "needs_reconnect"
         await service.refresher.refresh_due()
-        assert len(driver.endpoint.asked) == 1
+        assert len(driver.endpoint.requests) == 1
         await service.credentials.put_oauth("posthog", driver.grant(left=3600))
         assert "needsReconnect" not in (await running.http.get(url, headers=admin())).json()
         health = (await running.http.get("/v1/health")).json()

@@ -27,8 +27,8 @@ from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
 from services.ingest.list_snapshot import list_snapshot
 from services.ingest.pages import ContactPosition, encode_cursor
-from tests.event_rows import make_room
-from tests.statements import note
+from tests.event_rows import create_partition
+from tests.statements import record_statements
 from tests.unit.ingest.fakes import FakePublisher
 
 HOSTILE = "<script>\u202e"
@@ -129,7 +129,7 @@ async def people(database_url: str) -> AsyncIterator[People]:
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=2)
     await database.connect()
     async with database.acquire() as connection:
-        await make_room(connection)
+        await create_partition(connection)
     yield People(database)
     await database.close()
 
@@ -322,7 +322,7 @@ async def test_a_page_of_many_contacts_reads_whole_only_those_it_shows(
         for statement in (CROWD, "ANALYZE contacts, events"):
             await connection.execute(statement)
         with monkeypatch.context() as patched:
-            asked = note(patched)
+            asked = record_statements(patched)
             assert len((await people.directory.page(wanted)).contacts) == wanted.limit
         query, args = next(one for one in asked if "AS MATERIALIZED" in one[0])
         async with list_snapshot(people.database, 60, "") as planning:
@@ -438,7 +438,7 @@ async def test_a_timeline_reads_no_event_of_others(
         await connection.execute(CROWD.replace("'e', external_id", "'e', ''"))
         await connection.execute("VACUUM ANALYZE events")
         with monkeypatch.context() as patched:
-            asked = note(patched)
+            asked = record_statements(patched)
             assert (await people.directory.timeline(ListTimeline(key="ada"))).total == 11
         read = 0
         for query, args in asked:
@@ -491,7 +491,7 @@ async def test_an_overview_of_many_emails_looks_at_the_latest_and_says_so(
         for statement in (CROWD, "DELETE FROM events", MAILS, "ANALYZE contacts, events"):
             await connection.execute(statement)
         with monkeypatch.context() as patched:
-            asked = note(patched)
+            asked = record_statements(patched)
             counted = await people.directory.overview()
         looks = [one for one in asked if "left(event" in one[0]]
         rows = 0.0

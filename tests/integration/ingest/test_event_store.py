@@ -30,7 +30,7 @@ from services.ingest.events.listing import EventList
 from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
-from tests.event_rows import make_room, statuses
+from tests.event_rows import create_partition, statuses
 from tests.postgres_locks import waiting_for_a_lock
 from tests.unit.ingest import fakes
 
@@ -254,7 +254,7 @@ async def test_an_event_that_another_replica_stores_meanwhile_is_known(
         await other.execute("SELECT FROM contacts WHERE id = $1 FOR UPDATE", id)
         saving = asyncio.create_task(store.save([incoming("1")]))
         await waiting_for_a_lock(other)
-        await make_room(other)
+        await create_partition(other)
         at = NOW - timedelta(seconds=1)
         await other.execute(
             "INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, "

@@ -27,8 +27,8 @@ from services.ingest.events import listing as listing_module
 from services.ingest.events.listing import EventList
 from services.ingest.export.exporter import Exporter
 from services.ingest.replay.announced import AnnouncedEvents
-from tests.event_rows import make_room
-from tests.statements import note, read_rows
+from tests.event_rows import create_partition
+from tests.statements import record_rows, record_statements
 
 SAME = datetime(2026, 1, 1, tzinfo=UTC)
 LAST = datetime(2026, 1, 5, tzinfo=UTC)
@@ -72,7 +72,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=2)
     await database.connect()
     async with database.acquire() as connection:
-        await make_room(connection)
+        await create_partition(connection)
     yield database
     await database.close()
 
@@ -197,7 +197,7 @@ async def test_a_page_of_numbers_that_are_long_as_text_reads_few_more_than_it_sh
     }
     for what, ask in asked.items():
         with monkeypatch.context() as patched:
-            read = read_rows(patched)
+            read = record_rows(patched)
             await ask()
         assert 0 < len(read) <= 8, what
 
@@ -301,7 +301,7 @@ async def test_nothing_is_counted_where_postgresql_expects_far_more(
     for module in (listing_module, audit_module, directory_module):
         monkeypatch.setattr(module, "EXACT_TOTAL", 100)
     directory = ContactDirectory(database)
-    asked = note(monkeypatch)
+    asked = record_statements(monkeypatch)
     for page in (
         await events.page(ListEvents()),
         await trail.page(ListAudit()),
@@ -478,7 +478,7 @@ async def test_no_page_reads_more_than_it_shows_or_counts(
     middle = (await events.page(ListEvents(offset=15_000))).next_before
     entry = (await trail.page(ListAudit(offset=15_000))).next_before
     plans: list[Any] = []
-    statements = note(monkeypatch)
+    statements = record_statements(monkeypatch)
     for before in (None, middle):
         for filters in (
             {},

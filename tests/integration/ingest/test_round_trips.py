@@ -14,7 +14,7 @@ from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
 from services.ingest.contacts.directory import ContactDirectory
 from services.ingest.events.listing import EventList
-from tests.event_rows import make_room
+from tests.event_rows import create_partition
 
 PEOPLE = """
 WITH people AS (
@@ -37,7 +37,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=1)
     await database.connect()
     async with database.acquire() as connection:
-        await make_room(connection)
+        await create_partition(connection)
         await connection.execute(PEOPLE)
     yield database
     await database.close()

@@ -31,5 +31,5 @@ def test_a_transcript_is_taken_apart() -> None:
     first, second = steps(shown)
     assert first == Step("echo '{\n  }' \\\n  && ls", ["a", "...", "b ... c"])
     assert second == Step("true", [])
-    assert first.kept_by("a\nx\ny\nb 12 c\n")
-    assert not first.kept_by("a\nb\n")
+    assert first.matches("a\nx\ny\nb 12 c\n")
+    assert not first.matches("a\nb\n")
