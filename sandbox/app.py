@@ -39,10 +39,10 @@ from sandbox.http.query import QueryController
 from sandbox.http.remote_config import get_extension, get_remote_config, get_remote_config_script
 from sandbox.instance import Instance
 from sandbox.options import Options
-from sandbox.server_threads import none_left
+from sandbox.server_threads import wait_for_server_threads
 
 MAX_BODY_BYTES = 20 * 1024 * 1024
-"""The limit of capture (rust/capture/src/v0_request.rs)."""
+"""Maximum size of a capture request (rust/capture/src/v0_request.rs)."""
 
 PROJECT_PATHS = ("/api/projects/{project_id:str}", "/api/environments/{project_id:str}")
 """The second one is an older name that PostHog still rewrites (PostHog/posthog#68511)."""
@@ -113,12 +113,12 @@ def app_of(instance: Instance) -> ASGIApp:
 
 @asynccontextmanager
 async def serving(options: Options) -> AsyncIterator[Instance]:
-    """Run a sandbox while in the block.
+    """Run a sandbox during the block.
 
     Raises:
-        CannotStart: it cannot listen on host and port.
+        CannotStart: the server cannot listen on host and port.
     """
-    async with none_left(), _serving(options) as instance:
+    async with wait_for_server_threads(), _serving(options) as instance:
         yield instance
 
 
@@ -138,7 +138,7 @@ async def _serving(options: Options) -> AsyncIterator[Instance]:
         await _wait_until_listening(address, options.port, running)
         yield instance
     finally:
-        # The server waits for requests in progress, so none may be delayed any longer.
+        # The server waits for requests in progress, so delays of faults must end first.
         instance.faults.replace({})
         server.stop()  # type: ignore[no-untyped-call]
         await asyncio.gather(running, return_exceptions=True)
@@ -146,13 +146,13 @@ async def _serving(options: Options) -> AsyncIterator[Instance]:
 
 
 def _address(options: Options) -> str:
-    """Look a name up, as the server takes addresses only."""
+    """Resolve the host name: the server accepts IP addresses only."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
-        found = socket.getaddrinfo(options.host or None, 0, family, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(options.host or None, 0, family, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise CannotStart(f"cannot listen on {options.host} ({error.strerror})") from error
-    return str(found[0][4][0])
+    return str(addresses[0][4][0])
 
 
 async def _wait_until_listening(address: str, port: int, running: asyncio.Task[None]) -> None:

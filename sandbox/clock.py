@@ -27,9 +27,9 @@ class Clock:
     async def sleep(self, seconds: float) -> None:
         """Sleep `seconds` of this clock."""
         until = self.now() + seconds
-        while (left := until - self.now()) > 0:
+        while (remaining := until - self.now()) > 0:
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(remaining):
                     await self._moved.wait()
             except TimeoutError:
                 return

@@ -9,7 +9,7 @@ import msgspec
 
 
 class ApiErrorBody(msgspec.Struct, frozen=True):
-    """The error for programs (`type`, `code`), people (`detail`) and forms (`attr`)."""
+    """An error: codes for programs (`type`, `code`), a text (`detail`) and a field (`attr`)."""
 
     type: str
     code: str
@@ -73,7 +73,7 @@ def method_not_allowed(detail: str) -> ApiError:
 
 
 def throttled(wait: float) -> ApiError:
-    """Too many requests; the sentence is Django REST framework's."""
+    """There were too many requests. The text is that of Django REST framework."""
     seconds = math.ceil(wait)
     unit = "second" if seconds == 1 else "seconds"
     detail = f"Request was throttled. Expected available in {seconds} {unit}."

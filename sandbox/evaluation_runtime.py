@@ -1,7 +1,7 @@
-"""Where a flag may be evaluated, and where a request comes from.
+"""Evaluation runtimes of flags and requests: browsers and apps, servers, or both.
 
-As `detect_evaluation_runtime_from_request` in rust/feature-flags/src/handler/flags.rs, with
-`UserAgentInfo` of src/utils/user_agent.rs.
+Follows `detect_evaluation_runtime_from_request` in rust/feature-flags/src/handler/flags.rs, and
+`UserAgentInfo` in src/utils/user_agent.rs.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ _SDKS: dict[str, Runtime] = {
 _SENT_BY_BROWSERS = ("origin", "referer", "sec-fetch-mode", "sec-fetch-site")
 
 
-def runtime_of(asked: Any, headers: Mapping[str, str]) -> Runtime | None:
-    """Tell where a request comes from; None when neither it nor its headers say so.
+def runtime_of(requested: Any, headers: Mapping[str, str]) -> Runtime | None:
+    """Detect the runtime of a request; None if it is unknown.
 
     Args:
-        asked: `evaluation_runtime` of its body. A text that is none of the three means all.
-        headers: its headers, by lower-case name.
+        requested: `evaluation_runtime` of the body. An unknown text means all.
+        headers: the headers, by lower-case name.
     """
-    if isinstance(asked, str):
-        return _NAMED.get(asked.lower(), "all")
+    if isinstance(requested, str):
+        return _NAMED.get(requested.lower(), "all")
     agent = headers.get("user-agent", "")
     if agent.startswith("posthog-"):
         sdk = _SDK.match(agent)
-        known = _SDKS.get(sdk[1]) if sdk else None
-        if known is not None:
-            return known
+        runtime = _SDKS.get(sdk[1]) if sdk else None
+        if runtime is not None:
+            return runtime
     elif any(part in agent for part in _BROWSERS):
         return "client"
     elif any(part in agent for part in _SERVERS):
@@ -47,8 +47,8 @@ def runtime_of(asked: Any, headers: Mapping[str, str]) -> Runtime | None:
 
 
 def is_evaluated(flag: Runtime, request: Runtime | None) -> bool:
-    """Whether a flag of one runtime is evaluated for a request from another.
+    """Whether a flag with the runtime `flag` is evaluated for a request with the runtime `request`.
 
-    A request that is known to come from neither gets only flags for all.
+    For a request with an unknown runtime only flags for all runtimes are evaluated.
     """
     return "all" in {flag, request} or flag == request

@@ -32,16 +32,16 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Delay before anything else, in milliseconds."""
 
     status: Annotated[int, Meta(ge=400, le=599)] | None = None
-    """Answer with this status, and PostHog's body for it."""
+    """Respond with this status, and with PostHog's body for it."""
 
     retry_after: Annotated[int, Meta(ge=0)] | None = None
     """Seconds in `Retry-After`."""
 
     lose_answer: bool = False
-    """Process the request, but answer `status` (502 by default): the caller does not know."""
+    """Process the request, but respond with `status` (502 by default), as if it had failed."""
 
     drop: bool = False
-    """Close the connection within an answer."""
+    """Close the connection in the middle of the response."""
 
     times: Annotated[int, Meta(ge=1)] | None = None
     """Number of requests that fail; all by default."""
@@ -61,7 +61,7 @@ class Faults:
         self._replaced = asyncio.Event()
 
     async def delay(self, seconds: float) -> None:
-        """Sleep, but no longer than until the faults are replaced."""
+        """Sleep, until the faults are replaced at the latest."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._replaced.wait()

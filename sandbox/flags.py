@@ -12,20 +12,20 @@ from sandbox.functions.filters import PropertyFilter, holds
 
 
 class Flag(msgspec.Struct, frozen=True, kw_only=True):
-    """A flag. It is on for a person who meets all of its conditions."""
+    """A flag. It is on for persons who meet all of its conditions."""
 
     key: str
     enabled: bool = True
     variant: str | None = None
     payload: Any = None
     distinct_ids: list[str] | None = None
-    """Distinct ids it is on for; all by default."""
+    """Distinct ids that the flag is on for; all by default."""
 
     properties: list[PropertyFilter] = []
     """Conditions on the person's properties."""
 
     evaluation_runtime: Runtime = "all"
-    """For whom it is evaluated at all: browsers and apps, servers, or both."""
+    """Clients that the flag is evaluated for: browsers and apps, servers, or both."""
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -37,7 +37,7 @@ class Reason(msgspec.Struct, frozen=True):
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """Identification of a flag, and its payload."""
+    """Id, version and payload of a flag."""
 
     id: int
     version: int
@@ -75,7 +75,7 @@ class Multivariate(msgspec.Struct, frozen=True):
 
 
 class Group(msgspec.Struct, frozen=True):
-    """Conditions, all of which must hold."""
+    """Conditions, all of which must be true."""
 
     properties: list[PropertyFilter]
     rollout_percentage: int = 100
@@ -83,7 +83,7 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class FlagFilters(msgspec.Struct, frozen=True):
-    """For whom a flag is on: who meets any of the groups."""
+    """Conditions of a flag: it is on for persons who meet any of the groups."""
 
     groups: tuple[Group, ...]
     payloads: dict[str, str]
@@ -91,7 +91,7 @@ class FlagFilters(msgspec.Struct, frozen=True):
 
 
 class FlagDefinition(msgspec.Struct, frozen=True, kw_only=True):
-    """A flag as SDKs read it to evaluate it themselves (posthog/api/feature_flag.py)."""
+    """A flag's definition, which SDKs evaluate locally (posthog/api/feature_flag.py)."""
 
     id: int
     team_id: int
@@ -118,7 +118,7 @@ class Flags:
         keys: list[str] | None,
         runtime: Runtime | None,
     ) -> dict[str, FlagDetails]:
-        """Evaluate all flags of a runtime, or those of them in `keys`, for a person."""
+        """Evaluate the flags of a runtime for a person: all of them, or those in `keys`."""
         return {
             flag.key: _details(number, flag, _is_on(flag, distinct_id, properties))
             for number, flag in enumerate(self.all, 1)
@@ -126,7 +126,7 @@ class Flags:
         }
 
     def definitions(self, team_id: int) -> list[FlagDefinition]:
-        """Describe all flags."""
+        """Return the definitions of all flags."""
         return [_definition(number, flag, team_id) for number, flag in enumerate(self.all, 1)]
 
     def payload(self, key: str) -> str | None:
@@ -142,8 +142,10 @@ class Flags:
 
 
 def _definition(number: int, flag: Flag, team_id: int) -> FlagDefinition:
-    # SDKs know the distinct id as a property of the person.
-    conditions = [msgspec.structs.replace(one, type="person") for one in flag.properties]
+    # In SDKs the distinct id is a property of the person.
+    conditions = [
+        msgspec.structs.replace(condition, type="person") for condition in flag.properties
+    ]
     if flag.distinct_ids is not None:
         conditions.append(PropertyFilter("distinct_id", flag.distinct_ids, "exact", "person"))
     payload = _payload(flag)
@@ -172,8 +174,8 @@ def _is_on(flag: Flag, distinct_id: str, properties: Mapping[str, Any]) -> bool:
         flag.enabled
         and (flag.distinct_ids is None or distinct_id in flag.distinct_ids)
         and all(
-            holds(msgspec.structs.replace(one, type="person"), {}, properties)
-            for one in flag.properties
+            holds(msgspec.structs.replace(condition, type="person"), {}, properties)
+            for condition in flag.properties
         )
     )
 

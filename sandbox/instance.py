@@ -1,4 +1,4 @@
-"""One sandbox: its state, in memory."""
+"""The state of one sandbox, in memory."""
 
 from __future__ import annotations
 

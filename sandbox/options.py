@@ -1,4 +1,4 @@
-"""The options of a sandbox; `hogsend sandbox` has a flag for each."""
+"""The options of a sandbox. The command `hogsend sandbox` has a flag for each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_PORT = 65535
 
 
 class Resolve(msgspec.Struct, frozen=True):
-    """Deliver requests for `host` to `address:port`, like curl's `--connect-to`."""
+    """Send requests for `host` to `address:port`, like curl's `--connect-to`."""
 
     host: str
     address: str
@@ -33,7 +33,7 @@ class Resolve(msgspec.Struct, frozen=True):
         return cls(host.lower(), address.strip("[]"), int(port))
 
     def __str__(self) -> str:
-        """Write it as `parse` reads it."""
+        """Format it for `parse`."""
         return f"{self.host}={host_and_port(self.address, self.port)}"
 
 
@@ -43,37 +43,38 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8010
     public_url: str | None = None
-    """URL in metadata and links; by default the address it listens on."""
+    """URL in metadata and links; by default the address that the sandbox listens on."""
 
     project_id: int = 4242
     project_key: str = "phc_sandbox_project_key"
     personal_key: str = "phx_sandbox_personal_key"
     flags_key: str = "phs_sandbox_feature_flag_secret"
-    """The secure key for feature flags: reads flag definitions and remote configuration."""
+    """Secure key for feature flags, which may read flag definitions and remote configuration."""
 
     personal_key_scopes: tuple[str, ...] = ("*",)
 
     auto_consent: bool = False
-    """Answer an authorization request with its redirect, without a consent page."""
+    """Redirect authorization requests at once, without a consent page."""
 
     allow_http_clients: bool = False
-    """Accept client documents over http on this machine. PostHog would not."""
+    """Accept client documents over http on this machine, which PostHog refuses."""
 
     offline_documents: bool = True
     """Use the library's copy of Hogsend's client document instead of fetching it."""
 
     token_seconds: int = 3600
     rotate_refresh_tokens: bool = True
-    """Current PostHog does not rotate tokens of clients with a metadata document; older ones do."""
+    """Rotate refresh tokens, as older versions of PostHog do. Current ones do not for clients with
+    a metadata document."""
 
     grace_seconds: int = 120
-    """How long a rotated refresh token is still valid (`REFRESH_TOKEN_GRACE_PERIOD_SECONDS`)."""
+    """Seconds a rotated refresh token stays valid (`REFRESH_TOKEN_GRACE_PERIOD_SECONDS`)."""
 
     data_pipelines: bool = True
     """Whether the organization has the data-pipelines add-on."""
 
     webhook_signing: bool = True
-    """Whether webhooks can be signed; PostHog could not before PostHog/posthog#90307."""
+    """Whether webhooks can be signed, as in PostHog since PostHog/posthog#90307."""
 
     resolve: tuple[Resolve, ...] = ()
     deliver_anywhere: bool = False

@@ -1,4 +1,4 @@
-"""The sandbox's only project, in its only organization."""
+"""The sandbox's single project, in its single organization."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sandbox.options import ORGANIZATION_ID, Options
 
 
 class Project(msgspec.Struct, frozen=True):
-    """A project in the API's format (posthog/api/project.py); here it is also its only team."""
+    """A project in the API's format (posthog/api/project.py). In the sandbox it has one team."""
 
     id: int
     uuid: str

@@ -1,8 +1,8 @@
-"""Waits for the threads that a server has left, before the program goes on to its end.
+"""Waits until the threads of a stopped server have ended, before the program exits.
 
-Granian's threads are not Python's. One that still wants the interpreter while Python finalizes
-makes the whole process abort (exit code -6, before Python 3.14): a program whose tests have all
-passed would fail.
+Granian's threads are not started by Python. Before Python 3.14, a thread that needs the interpreter
+while Python finalizes aborts the process (exit code -6), so that a test run would fail although all
+tests passed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Threads = Callable[[], set[int]]
 
 
 def foreign_threads() -> set[int]:
-    """Ids of this process's threads that Python has not started."""
+    """Ids of this process's threads that Python did not start."""
     own = {thread.native_id for thread in threading.enumerate()}
     return {thread.id for thread in psutil.Process().threads()} - own
 
 
 @asynccontextmanager
-async def none_left(threads: Threads = foreign_threads) -> AsyncIterator[None]:
-    """Wait at the end of the block, for two seconds at most, for threads that it has started."""
+async def wait_for_server_threads(threads: Threads = foreign_threads) -> AsyncIterator[None]:
+    """At the end of the block, wait up to two seconds for threads that were started in it."""
     before = threads()
     try:
         yield

@@ -1,7 +1,7 @@
 """Delivers captured events to the webhooks of hog functions, in the background.
 
-Follows nodejs/src/cdp/services/hog-executor.service.ts. It runs no Hog: every enabled destination
-with an `inputs.url` is treated like the webhook template.
+Follows nodejs/src/cdp/services/hog-executor.service.ts. The sandbox cannot run Hog programs: it
+treats every enabled destination with an `inputs.url` like the webhook template.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import structlog
 
 from sandbox.clock import Clock, iso
 from sandbox.delivery import retries
-from sandbox.delivery.payload import fill, globals_of
+from sandbox.delivery.payload import globals_of, render
 from sandbox.delivery.signing import UnusableSecret, signed, signing_key
 from sandbox.delivery.targets import BlockedTarget, Target, resolve_target
 from sandbox.functions.filters import matches, read_filters
@@ -31,7 +31,8 @@ from sandbox.options import Options
 log = structlog.get_logger(__name__)
 
 FETCH_SECONDS = 10.0
-KEPT = 10_000
+MAX_DELIVERIES = 10_000
+"""Number of deliveries whose state is kept; the oldest are dropped."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -67,7 +68,7 @@ class Message(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     body: bytes | None
     key: bytes | None = None
-    """Signs each attempt, at its time."""
+    """Key that signs each attempt, with the time of the attempt."""
 
 
 class Deliveries:
@@ -82,7 +83,7 @@ class Deliveries:
         self.all: list[Delivery] = []
 
     def start(self, event: CapturedEvent, person: Person) -> None:
-        """Start to deliver an event to every enabled destination whose filters match it."""
+        """Start delivering an event to every enabled destination whose filters match it."""
         for function in self._functions.of_types(["destination"]):
             if function.enabled and self._functions.delivers:
                 self._start(function, event, person)
@@ -100,7 +101,7 @@ class Deliveries:
             str(uuid.uuid4()), function.id, function.name, event.uuid, event.event, ""
         )
         self.all.append(delivery)
-        del self.all[:-KEPT]
+        del self.all[:-MAX_DELIVERIES]
         try:
             filters = read_filters(function.filters)
             if not matches(filters, event.event, event.properties, person.properties):
@@ -129,20 +130,20 @@ class Deliveries:
             for item in function.inputs_schema
             if item.default is not msgspec.UNSET
         }
-        for key, one in function.inputs.items():
-            if one.value is not msgspec.UNSET:
-                inputs[key] = one.value
-        filled = fill(
+        for key, item in function.inputs.items():
+            if item.value is not msgspec.UNSET:
+                inputs[key] = item.value
+        rendered = render(
             {key: inputs.get(key) for key in ("url", "method", "headers", "body")}, values
         )
-        delivery.url = str(filled["url"])
-        resolved = resolve_target(delivery.url, options.resolve, anywhere=options.deliver_anywhere)
-        method = str(filled["method"] or "POST").upper()
-        given = filled["headers"] if isinstance(filled["headers"], dict) else {}
-        headers = {str(key): _text(value) for key, value in given.items()}
-        body = None if method in ("GET", "HEAD") else _text(filled["body"]).encode()
+        delivery.url = str(rendered["url"])
+        target = resolve_target(delivery.url, options.resolve, anywhere=options.deliver_anywhere)
+        method = str(rendered["method"] or "POST").upper()
+        header_input = rendered["headers"] if isinstance(rendered["headers"], dict) else {}
+        headers = {str(key): _text(value) for key, value in header_input.items()}
+        body = None if method in ("GET", "HEAD") else _text(rendered["body"]).encode()
         secret = inputs.get(SIGNING_SECRET) if signs(function.hog) else None
-        return Message(resolved, method, headers, body, signing_key(secret) if secret else None)
+        return Message(target, method, headers, body, signing_key(secret) if secret else None)
 
     async def _deliver(self, delivery: Delivery, message: Message) -> None:
         for number in range(1, retries.ATTEMPTS + 1):
@@ -170,7 +171,7 @@ class Deliveries:
             message.headers,
             message.key,
             id=f"msg_{delivery.id}",
-            # The clock that receivers compare it with is the real one.
+            # The real time, not the sandbox's: receivers compare it with their own clock.
             seconds=int(time.time()),
             body=message.body or b"",
         )
@@ -186,7 +187,7 @@ class Deliveries:
         except TimeoutError:
             error = f"no answer within {FETCH_SECONDS:.0f} s"
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
-            # A header or URL with values of an event in it may be invalid.
+            # A header or URL that contains values of an event may be invalid.
             error = f"{type(failure).__name__}: {failure}"
         elapsed = round((time.perf_counter() - started) * 1000, 1)
         return Attempt(status, error, elapsed)
@@ -195,13 +196,13 @@ class Deliveries:
         try:
             return await self._send(message)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-            # A kept-alive connection may have been closed: retry once on a new one.
+            # The server may have closed a kept-alive connection: retry once on a new one.
             return await self._send(message)
 
     async def _send(self, message: Message) -> httpx.Response:
         if self._http is None:
-            # No request waits for a connection: one that is given up while it waits leaves a
-            # connection unused, until there is none left.
+            # Without a limit no request waits for a connection. A request that is cancelled while
+            # it waits would leak a connection of the pool, until none is free.
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
             self._http = httpx.AsyncClient(timeout=FETCH_SECONDS, trust_env=False, limits=limits)
         return await self._http.request(

@@ -1,8 +1,8 @@
 """The globals of a hog function, and templates rendered with them.
 
 Follows `convertToHogFunctionInvocationGlobals` in nodejs/src/cdp/utils.ts and the templating in
-nodejs/src/cdp/utils/hog-function-inputs.ts. The sandbox replaces paths like `{event.uuid}`; it
-runs no Hog.
+nodejs/src/cdp/utils/hog-function-inputs.ts. The sandbox replaces paths such as `{event.uuid}`. It
+cannot evaluate other Hog expressions.
 """
 
 from __future__ import annotations
@@ -102,12 +102,12 @@ def globals_of(
     )
 
 
-def fill(template: Any, values: Any) -> Any:
-    """Replace the paths in `template`; a string that is one path becomes that value."""
+def render(template: Any, values: Any) -> Any:
+    """Replace the paths in a template. A string that is a single path becomes that value."""
     if isinstance(template, dict):
-        return {str(fill(key, values)): fill(value, values) for key, value in template.items()}
+        return {str(render(key, values)): render(value, values) for key, value in template.items()}
     if isinstance(template, list):
-        return [fill(value, values) for value in template]
+        return [render(value, values) for value in template]
     if not isinstance(template, str):
         return template
     if whole := _WHOLE.fullmatch(template):
@@ -118,10 +118,10 @@ def fill(template: Any, values: Any) -> Any:
 def _inserted(match: re.Match[str], values: Any) -> str:
     if match.group(1) is None:
         return "{"  # escaped
-    found = _look_up(match.group(1), values)
-    if found is None:
+    value = _look_up(match.group(1), values)
+    if value is None:
         return ""
-    return found if isinstance(found, str) else msgspec.json.encode(found).decode()
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _look_up(path: str, values: Any) -> Any:

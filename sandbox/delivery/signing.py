@@ -15,14 +15,14 @@ _HEADERS = frozenset({"webhook-id", "webhook-timestamp", "webhook-signature"})
 
 
 class UnusableSecret(Exception):
-    """The signing secret cannot sign: nothing is sent at all, rather than unsigned."""
+    """The signing secret is unusable. The delivery is not sent, instead of being sent unsigned."""
 
 
 def signing_key(secret: object) -> bytes:
     """Decode the input `signing_secret`.
 
     Raises:
-        UnusableSecret: it is not base64 of enough bytes.
+        UnusableSecret: the secret is not base64, or too short.
     """
     encoded = secret.removeprefix(PREFIX) if isinstance(secret, str) else ""
     if not _BASE64.fullmatch(encoded):
@@ -42,7 +42,7 @@ def signing_key(secret: object) -> bytes:
 def signed(
     headers: Mapping[str, str], key: bytes, *, id: str, seconds: int, body: bytes
 ) -> dict[str, str]:
-    """Return the headers with a signature; `id` is the same for every attempt of a delivery."""
+    """Return the headers with a signature. `id` is the same for all attempts of a delivery."""
     text = b"%s.%d.%s" % (id.encode(), seconds, body)
     digest = base64.b64encode(hmac.new(key, text, hashlib.sha256).digest()).decode()
     kept = {name: value for name, value in headers.items() if name.lower() not in _HEADERS}

@@ -1,4 +1,4 @@
-"""Which URLs a webhook may use, and the address to connect to."""
+"""Checks the URL of a webhook, and determines the address to connect to."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def resolve_target(url: str, resolve: Sequence[Resolve], *, anywhere: bool) -> T
     """Resolve the URL of a webhook.
 
     PostHog refuses private and loopback addresses (`SecureRequestError` in
-    nodejs/src/common/utils/request.ts). The sandbox is for this machine, so it allows loopback and
-    the hosts in `resolve`, and other hosts only with `anywhere`.
+    nodejs/src/common/utils/request.ts). The sandbox is for local use, so it allows loopback and the
+    hosts in `resolve`, and other hosts only with `anywhere`.
 
     Raises:
-        BlockedTarget: it is not an http URL, or its host is not allowed.
+        BlockedTarget: the URL is not an http URL, or its host is not allowed.
     """
     try:
         parsed = httpx.URL(url)
@@ -41,10 +41,10 @@ def resolve_target(url: str, resolve: Sequence[Resolve], *, anywhere: bool) -> T
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise BlockedTarget("the URL is not an http URL")
     host_header = parsed.netloc.decode()
-    for one in resolve:
-        if one.host == parsed.host.lower():
-            moved = parsed.copy_with(host=one.address, port=one.port)
-            return Target(str(moved), host_header, parsed.host)
+    for entry in resolve:
+        if entry.host == parsed.host.lower():
+            resolved = parsed.copy_with(host=entry.address, port=entry.port)
+            return Target(str(resolved), host_header, parsed.host)
     if not anywhere and not is_loopback(url):
         raise BlockedTarget(
             f"{parsed.host} is not on this machine; see the options resolve and deliver-anywhere"

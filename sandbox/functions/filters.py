@@ -1,10 +1,10 @@
-"""Filters of a hog function: validated, compiled, evaluated.
+"""Validates and evaluates the filters of a hog function.
 
 PostHog compiles filters to bytecode (posthog/cdp/filters.py) and runs it for every event
-(nodejs/src/cdp/utils/hog-function-filtering.ts). The sandbox evaluates them directly; its
-`bytecode` only shows that they were accepted.
+(nodejs/src/cdp/utils/hog-function-filtering.ts). The sandbox evaluates filters directly; its
+`bytecode` only indicates that they were accepted.
 
-To PostHog, `$is_identified` is an ordinary event property. posthog-js sends it, server SDKs do not.
+For PostHog `$is_identified` is an ordinary event property. posthog-js sends it, server SDKs do not.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class PropertyFilter(msgspec.Struct, frozen=True):
 
 
 class EventFilter(msgspec.Struct, frozen=True):
-    """A condition on the event; without an id it matches every event."""
+    """A condition on the event's name; without an id it matches every event."""
 
     id: str | int | None = None
     properties: list[PropertyFilter] = []
 
 
 class Filters(msgspec.Struct, frozen=True):
-    """Match any of the events, and all of the properties."""
+    """Filters that match if any of the events and all of the properties match."""
 
     source: str | None = "events"
     events: list[EventFilter] = []
@@ -49,10 +49,10 @@ class Filters(msgspec.Struct, frozen=True):
 
 
 def compile_filters(filters: Any) -> dict[str, Any]:
-    """Validate filters and add the `bytecode`, replacing any that was sent.
+    """Validate filters and set their `bytecode`.
 
     Raises:
-        ApiError: they are not valid.
+        ApiError: the filters are invalid.
     """
     if filters is None:
         filters = {}
@@ -87,50 +87,50 @@ def matches(filters: Filters, event: str, properties: Properties, person: Proper
     if filters.source not in (None, "events"):
         return False
     if filters.events and not any(
-        (one.id is None or one.id == event)
-        and all(holds(condition, properties, person) for condition in one.properties)
-        for one in filters.events
+        (candidate.id is None or candidate.id == event)
+        and all(holds(condition, properties, person) for condition in candidate.properties)
+        for candidate in filters.events
     ):
         return False
     return all(holds(condition, properties, person) for condition in filters.properties)
 
 
 def holds(condition: PropertyFilter, properties: Properties, person: Properties) -> bool:
-    """Whether a condition holds; a missing key counts as not set.
+    """Whether a condition is true; a missing property is not set.
 
     Raises:
         ValueError: the sandbox does not support the operator.
     """
-    found = (person if condition.type == "person" else properties).get(condition.key)
+    actual = (person if condition.type == "person" else properties).get(condition.key)
     operator = condition.operator or "exact"
     if operator in ("is_set", "is_not_set"):
-        return (found is not None) == (operator == "is_set")
-    wanted = condition.value if isinstance(condition.value, list) else [condition.value]
+        return (actual is not None) == (operator == "is_set")
+    expected = condition.value if isinstance(condition.value, list) else [condition.value]
     positive, negated = _POSITIVE.get(operator), _NEGATED.get(operator)
     if positive:
-        return any(positive(found, value) for value in wanted)
+        return any(positive(actual, value) for value in expected)
     if negated:
-        return not any(negated(found, value) for value in wanted)
+        return not any(negated(actual, value) for value in expected)
     raise ValueError(f"the sandbox does not evaluate the operator {operator!r}")
 
 
-def _equal(found: Any, wanted: Any) -> bool:
-    return found is not None and _text(found) == _text(wanted)
+def _equal(actual: Any, expected: Any) -> bool:
+    return actual is not None and _text(actual) == _text(expected)
 
 
-def _contains(found: Any, wanted: Any) -> bool:
-    return found is not None and _text(wanted).casefold() in _text(found).casefold()
+def _contains(actual: Any, expected: Any) -> bool:
+    return actual is not None and _text(expected).casefold() in _text(actual).casefold()
 
 
-def _regex(found: Any, wanted: Any) -> bool:
+def _regex(actual: Any, expected: Any) -> bool:
     try:
-        return found is not None and re.search(_text(wanted), _text(found)) is not None
+        return actual is not None and re.search(_text(expected), _text(actual)) is not None
     except re.error:
         return False
 
 
 def _text(value: Any) -> str:
-    # Hog compares booleans and numbers as text.
+    # Hog compares booleans and numbers by their text.
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
@@ -147,10 +147,10 @@ _POSITIVE: dict[str, Callable[[Any, Any], bool]] = {
     "exact": _equal,
     "icontains": _contains,
     "regex": _regex,
-    "gt": lambda found, wanted: _number(found) > _number(wanted),
-    "gte": lambda found, wanted: _number(found) >= _number(wanted),
-    "lt": lambda found, wanted: _number(found) < _number(wanted),
-    "lte": lambda found, wanted: _number(found) <= _number(wanted),
+    "gt": lambda actual, expected: _number(actual) > _number(expected),
+    "gte": lambda actual, expected: _number(actual) >= _number(expected),
+    "lt": lambda actual, expected: _number(actual) < _number(expected),
+    "lte": lambda actual, expected: _number(actual) <= _number(expected),
 }
 _NEGATED: dict[str, Callable[[Any, Any], bool]] = {
     "is_not": _equal,

@@ -17,7 +17,7 @@ KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "dictionary": (dict, "Value must be a dictionary."),
 }
 MASK = "********"
-"""What PostHog's own form sends for a secret that it does not know."""
+"""Value that PostHog's web form sends for an unchanged secret."""
 NOT_STORED = "No value is saved for this secret input. Enter the value again."
 TEMPLATED = ("string", "dictionary", "json", "email")
 _BYTECODE: list[Any] = ["_H", 1, 32, "filled in by the sandbox"]
@@ -27,7 +27,7 @@ def read_schema(schema: Any) -> list[InputSchema]:
     """Validate a schema.
 
     Raises:
-        ApiError: it is not a list of input definitions.
+        ApiError: the schema is not a list of input definitions.
     """
     if not isinstance(schema, list):
         raise invalid("inputs_schema must be a list of objects.", "inputs_schema")
@@ -40,14 +40,16 @@ def read_schema(schema: Any) -> list[InputSchema]:
 def read_inputs(
     schema: list[InputSchema], inputs: Any, stored: Mapping[str, Input]
 ) -> dict[str, Input]:
-    """Validate inputs; drop those without a definition, as PostHog does.
+    """Validate inputs. Inputs without a definition are dropped, as in PostHog.
 
-    `stored` are the current ones: a secret keeps its value if it is not sent, or sent as
-    `{"secret": true}`.
+    Args:
+        schema: definitions of the inputs.
+        inputs: the sent inputs.
+        stored: the current inputs. A secret keeps its value if it is not sent, or is sent as
+            `{"secret": true}`.
 
     Raises:
-        ApiError: an input is missing or of the wrong kind, or a secret that is to be kept is not
-            stored.
+        ApiError: an input is missing or has the wrong type, or a secret to be kept is not stored.
     """
     if not isinstance(inputs, dict):
         kind = type(inputs).__name__
@@ -56,11 +58,11 @@ def read_inputs(
 
 
 def shown_inputs(schema: list[InputSchema], inputs: Mapping[str, Input]) -> dict[str, Input]:
-    """Return inputs as the API shows them: of a secret one, only that it is set."""
+    """Return inputs as in API responses, with the values of secrets hidden."""
     secret = {item.key for item in schema if item.secret}
     return {
-        key: Input(secret=True) if key in secret and one.value is not UNSET else one
-        for key, one in inputs.items()
+        key: Input(secret=True) if key in secret and item.value is not UNSET else item
+        for key, item in inputs.items()
     }
 
 

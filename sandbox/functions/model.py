@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 Json = Any
-"""JSON that is passed through unchanged."""
+"""JSON that is stored and returned unchanged."""
 
 TYPES = (
     "destination",
@@ -54,7 +54,7 @@ class InputSchema(msgspec.Struct, frozen=True):
 
 
 class Input(msgspec.Struct, frozen=True):
-    """The value of an input. Of a secret one, the API shows only `secret`."""
+    """The value of an input. Of a secret input the API returns only `secret`."""
 
     value: Json | UnsetType = UNSET
     bytecode: list[Json] | UnsetType = UNSET
@@ -75,7 +75,7 @@ class HogFunction(msgspec.Struct, kw_only=True):
     hog: str
     inputs_schema: list[InputSchema]
     inputs: dict[str, Input]
-    """All values, including secret ones, which `shown_inputs` hides."""
+    """All values, including those of secrets, which `shown_inputs` hides."""
 
     filters: dict[str, Json]
     masking: Json
@@ -86,7 +86,7 @@ class HogFunction(msgspec.Struct, kw_only=True):
 
 
 class UserSummary(msgspec.Struct, frozen=True):
-    """The user who created something."""
+    """The sandbox's only user, who created everything."""
 
     id: int = 1
     uuid: str = "0190a000-0000-7000-8000-0000000000aa"
@@ -106,7 +106,7 @@ class TemplateSummary(msgspec.Struct, frozen=True):
 
 
 class ShownTemplate(TemplateSummary, frozen=True):
-    """The template of a single function, with what it would be created with today."""
+    """The template of a single function, with its present program and input definitions."""
 
     code: str
     code_language: str
@@ -121,7 +121,7 @@ class FunctionStatus(msgspec.Struct, frozen=True):
 
 
 class FunctionFields(msgspec.Struct, frozen=True, kw_only=True):
-    """What every answer shows of a function."""
+    """The fields of a function in every API response."""
 
     id: str
     type: str
@@ -145,7 +145,7 @@ class MinimalFunction(FunctionFields, frozen=True, kw_only=True):
 
 
 class ShownFunction(FunctionFields, frozen=True, kw_only=True):
-    """A single function."""
+    """A single function with all its fields."""
 
     template: ShownTemplate | None
     bytecode: list[Json] | None

@@ -1,4 +1,4 @@
-"""The project's hog functions: create, update, list (posthog/api/hog_function.py)."""
+"""Creates, changes and lists the project's hog functions (posthog/api/hog_function.py)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sandbox.functions.model import TYPES, HogFunction
 from sandbox.functions.templates import Template, template_of
 
 Fields = Mapping[str, Any]
-"""A decoded body, not validated."""
+"""A decoded request body that is not validated yet."""
 
 
 HEALTHY, DEGRADED, DISABLED, BLOCKED = 1, 2, 3, 12
@@ -24,8 +24,8 @@ HEALTHY, DEGRADED, DISABLED, BLOCKED = 1, 2, 3, 12
 class HogFunctions:
     """All functions.
 
-    `data_pipelines` is whether the organization has the add-on, `signing` whether this is a PostHog
-    that signs webhooks (PostHog/posthog#90307).
+    `data_pipelines` is whether the organization has the add-on. `signing` is whether this version
+    of PostHog can sign webhooks (PostHog/posthog#90307).
     """
 
     def __init__(self, clock: Clock, *, data_pipelines: bool, signing: bool = True) -> None:
@@ -34,7 +34,7 @@ class HogFunctions:
         self.data_pipelines = data_pipelines
         self.signing = signing
         self.watcher_state = HEALTHY
-        """What PostHog's watcher says of every function (`status.state`)."""
+        """State that PostHog's watcher gives every function (`status.state`)."""
 
     @property
     def delivers(self) -> bool:
@@ -42,19 +42,20 @@ class HogFunctions:
         return self.watcher_state not in {DISABLED, BLOCKED}
 
     def template(self, id: str | None) -> Template | None:
-        """Return a template as it is now: a function keeps the program it was created with."""
+        """Return the present version of a template. A function keeps the version it was made of."""
         return template_of(id, signing=self.signing)
 
     def all(self) -> list[HogFunction]:
         """Return the functions that are not deleted, by execution order, then by creation."""
-        found = [one for one in self._functions.values() if not one.deleted]
+        functions = [function for function in self._functions.values() if not function.deleted]
         return sorted(
-            found, key=lambda one: (one.execution_order is None, one.execution_order or 0)
+            functions,
+            key=lambda function: (function.execution_order is None, function.execution_order or 0),
         )
 
     def of_types(self, types: list[str]) -> list[HogFunction]:
-        """Return the functions of some types."""
-        return [one for one in self.all() if one.type in types]
+        """Return the functions of the given types."""
+        return [function for function in self.all() if function.type in types]
 
     def get(self, id: str, *, deleted: bool = False) -> HogFunction:
         """Return a function, a deleted one only with `deleted`.
@@ -62,10 +63,10 @@ class HogFunctions:
         Raises:
             ApiError: 404.
         """
-        found = self._functions.get(id)
-        if found is None or (found.deleted and not deleted):
+        function = self._functions.get(id)
+        if function is None or (function.deleted and not deleted):
             raise not_found()
-        return found
+        return function
 
     def create(self, fields: Fields) -> HogFunction:
         """Create a function.
@@ -110,7 +111,7 @@ class HogFunctions:
         return function
 
     def update(self, id: str, fields: Fields) -> HogFunction:
-        """Change the fields that are sent; `inputs` is replaced as a whole.
+        """Change the given fields. `inputs` is replaced as a whole.
 
         Raises:
             ApiError: the function does not exist, or a field is invalid. Nothing is changed.
@@ -146,7 +147,8 @@ class HogFunctions:
         function.execution_order = fields.get("execution_order", function.execution_order)
         function.updated_at = iso(self._clock.now())
         if self.watcher_state == DISABLED and enabled:
-            # Saving ends it, not what PostHog's staff did; deliveries then end this.
+            # As in PostHog, saving reactivates functions that the watcher disabled, but not those
+            # that the staff disabled.
             self.watcher_state = DEGRADED
         return function
 

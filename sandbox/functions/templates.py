@@ -1,4 +1,4 @@
-"""Templates of hog functions; the sandbox has one, the HTTP webhook.
+"""Templates of hog functions. The sandbox has one, the HTTP webhook.
 
 Follows nodejs/src/cdp/templates/_destinations/webhook/webhook.template.ts.
 """
@@ -75,11 +75,11 @@ WEBHOOK = Template(
 
 
 def template_of(id: str | None, *, signing: bool) -> Template | None:
-    """Return a template; without `signing`, as it was before webhooks could be signed."""
+    """Return a template. Without `signing` it is the version that cannot sign webhooks."""
     template = WEBHOOK if signing else UNSIGNED
     return template if id == template.summary.id else None
 
 
 def signs(hog: str) -> bool:
-    """Whether a program has its requests signed with the input `signing_secret`."""
+    """Whether a program makes PostHog sign its requests with the input `signing_secret`."""
     return "standard_webhooks" in hog

@@ -18,7 +18,7 @@ _BEARER = re.compile(r"Bearer\s+(\S.+)")
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """What a credential gives access to."""
+    """The scopes, projects and organizations that a credential has access to."""
 
     scopes: tuple[str, ...]
     teams: tuple[int, ...] = ()

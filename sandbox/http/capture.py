@@ -1,4 +1,4 @@
-"""Routes to which SDKs send events: `/i/v0/e/`, `/batch/`, and the older `/e/` and its like."""
+"""Routes to which SDKs send events: `/i/v0/e/`, `/batch/`, and older ones such as `/e/`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from sandbox.ingestion.events import read_events
 from sandbox.instance import Instance
 
 LEGACY = ("/e", "/capture", "/track", "/engage")
-"""They take base64 off once more after decompressing."""
+"""Paths whose bodies may be base64 after decompression."""
 PATHS = ["/i/v0/e", "/batch", *LEGACY]
 
 MIN_SENT_AT = 1_609_459_200.0
-"""2021-01-01: `_` is milliseconds, and old SDKs sent seconds."""
+"""2021-01-01. `_` is in milliseconds, but old SDKs send seconds, which are before this date."""
 
 
-class CaptureAnswer(msgspec.Struct, frozen=True):
-    """The answer to accepted events (rust/capture/src/api.rs)."""
+class CaptureResponse(msgspec.Struct, frozen=True):
+    """The response to accepted events (rust/capture/src/api.rs)."""
 
     status: str = "Ok"
 
@@ -29,8 +29,8 @@ class CaptureAnswer(msgspec.Struct, frozen=True):
 @route(PATHS, http_method=[HttpMethod.GET, HttpMethod.POST], status_code=200)
 async def capture(
     request: Request[Any, Any, Any], instance: NamedDependency[Instance]
-) -> Response[CaptureAnswer | None]:
-    """Capture one event or several; a page that is left (`?beacon=1`) is answered 204.
+) -> Response[CaptureResponse | None]:
+    """Capture one or more events. A browser's beacon (`?beacon=1`) gets a 204.
 
     Events with an unknown project key are accepted, then dropped (rust/capture/src/token.rs).
     """
@@ -43,22 +43,22 @@ async def capture(
             encoding=request.headers.get("Content-Encoding", ""),
             compression=query.get("compression", ""),
             data=query.get("data", ""),
-            unwraps_base64=path in LEGACY,
+            may_be_base64=path in LEGACY,
         )
     )
     events = read_events(
         document,
         instance.clock.now(),
-        engages=path == "/engage",
+        is_engage=path == "/engage",
         sent_at=_sent_at(query.get("_", "")),
     )
     instance.pipeline.ingest(events)
     if query.get("beacon") == "1":
         return Response(None, status_code=204)
-    return Response(CaptureAnswer())
+    return Response(CaptureResponse())
 
 
 def _sent_at(text: str) -> float | None:
-    """Read the query parameter `_`, milliseconds by the client's clock."""
+    """Parse the query parameter `_`, the client's time in milliseconds."""
     seconds = int(text) / 1000 if text.isdecimal() else 0.0
     return seconds if seconds >= MIN_SENT_AT else None

@@ -15,21 +15,22 @@ _TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoesc
 
 
 def page(request: AuthorizationRequest, request_id: str, project: Project) -> str:
-    """Render the page; it loads nothing from other hosts."""
+    """Render the page, which loads nothing from other hosts."""
     return _TEMPLATES.get_template("consent.html").render(
         client=request.client,
         request_id=request_id,
         project=project,
         scopes=[(scope, describe(scope)) for scope in request.scopes],
-        limited=request.one_project,
+        limited=request.is_for_one_project,
         destination=origin(request.redirect_uri),
     )
 
 
 def page_headers(request: AuthorizationRequest) -> dict[str, str]:
-    """Headers that forbid the page to load, frame or leak anything.
+    """Security headers of the page.
 
-    `form-action` includes the redirect URI, as browsers apply it to the form's redirect too.
+    `form-action` includes the redirect URI, because browsers apply it to the form's redirect as
+    well.
     """
     policy = (
         "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'; "

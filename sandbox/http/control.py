@@ -1,4 +1,4 @@
-"""Routes below `/_sandbox/`, to inspect and control it. PostHog has none of them."""
+"""Routes below `/_sandbox/`, which inspect and control the sandbox. PostHog has none of them."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Webhooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What this PostHog's webhook template can do."""
+    """Whether the webhook template can sign."""
 
     signing: bool
 
 
 class Watcher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What PostHog's watcher says of all functions."""
+    """State that PostHog's watcher gives all functions."""
 
     state: Literal[1, 2, 3, 11, 12]
-    """Healthy, degraded, disabled; 11 and 12 are degraded and disabled by PostHog's staff."""
+    """1 healthy, 2 degraded, 3 disabled, 11 degraded and 12 disabled by PostHog's staff."""
 
 
 class Advance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far to advance the clock."""
+    """Number of seconds to advance the clock by."""
 
     seconds: Annotated[float, Meta(ge=0)]
 
@@ -57,14 +57,14 @@ class Now(msgspec.Struct, frozen=True):
 
 
 class Captured(msgspec.Struct, frozen=True):
-    """Number of distinct events captured, and of events with an unknown key."""
+    """Number of distinct captured events, and of events with an unknown project key."""
 
     events: int
     dropped: int
 
 
 class FunctionState(msgspec.Struct, frozen=True):
-    """A function. Of its headers only the names, as values are often secret."""
+    """A function. Headers are listed by name only, because their values are often secret."""
 
     id: str
     name: str | None
@@ -98,14 +98,14 @@ class ControlController(Controller):
 
     @get("/state", sync_to_thread=False)
     def state(self, instance: NamedDependency[Instance]) -> State:
-        """Show events, persons, functions, deliveries and counts. PostHog has no such route."""
+        """Return events, persons, functions, deliveries and counts. PostHog has no such route."""
         return State(
             now=iso(instance.clock.now()),
             data_pipelines=instance.functions.data_pipelines,
             events=list(instance.pipeline.events.values()),
             events_dropped=instance.pipeline.dropped,
             persons=instance.people.all(),
-            functions=[_function(one) for one in instance.functions.all()],
+            functions=[_function(function) for function in instance.functions.all()],
             deliveries=instance.deliveries.all,
             oauth=instance.grants.counts,
             flags=instance.flags.all,
@@ -153,7 +153,7 @@ class ControlController(Controller):
     async def set_watcher(
         self, request: AnyRequest, instance: NamedDependency[Instance]
     ) -> Watcher:
-        """Say how functions do; a disabled one delivers nothing until a function is saved."""
+        """Set the watcher's state. Disabled functions deliver nothing until one is saved."""
         watcher: Watcher = await _decoded(request, Watcher)
         instance.functions.watcher_state = watcher.state
         return watcher

@@ -1,4 +1,4 @@
-"""What pages of other origins may do: everything with capture and flags, and to read the API."""
+"""CORS headers: pages of any origin may use capture and flags, and call the API."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 MIRRORED = frozenset({"i", "e", "s", "capture", "track", "engage", "batch", "flags", "decide"})
-"""Paths below these allow the origin and the headers that are asked for, with credentials.
+"""First path segments whose routes allow the requested origin and headers, with credentials.
 
 Source: rust/capture/src/router.rs.
 """
 
 ANY_ORIGIN = ("/api/", "/array/", "/static/", "/.well-known/")
-"""Every origin is allowed, without credentials (django-cors-headers, posthog/settings/web.py)."""
+"""Path prefixes that allow any origin, without credentials.
+
+Source: django-cors-headers, posthog/settings/web.py.
+"""
 
 DJANGO_METHODS = "DELETE, GET, OPTIONS, PATCH, POST, PUT"
 DJANGO_HEADERS = (
@@ -25,7 +28,7 @@ DJANGO_HEADERS = (
 
 
 def with_cors(app: ASGIApp) -> ASGIApp:
-    """Wrap an app so that browsers let pages of other origins use it, as far as PostHog does."""
+    """Wrap an app so that its responses have PostHog's CORS headers."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         origin = _header(scope, b"origin") if scope["type"] == ScopeType.HTTP else None
@@ -33,9 +36,9 @@ def with_cors(app: ASGIApp) -> ASGIApp:
             await app(scope, receive, send)
             return
         allowed = _allowed(scope, origin)
-        asks_first = _header(scope, b"access-control-request-method") is not None
-        if allowed and asks_first and scope.get("method") == "OPTIONS":
-            await _answer(allowed | {"content-length": "0"}, send)
+        is_preflight = _header(scope, b"access-control-request-method") is not None
+        if allowed and is_preflight and scope.get("method") == "OPTIONS":
+            await _respond(allowed | {"content-length": "0"}, send)
             return
 
         async def send_allowed(message: Message) -> None:
@@ -70,13 +73,13 @@ def _allowed(scope: Scope, origin: str) -> dict[str, str]:
     return {}
 
 
-def _header(scope: Scope, wanted: bytes) -> str | None:
+def _header(scope: Scope, name: bytes) -> str | None:
     return next(
-        (value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None
+        (value.decode("latin-1") for header, value in scope["headers"] if header == name), None
     )
 
 
-async def _answer(headers: dict[str, str], send: Send) -> None:
+async def _respond(headers: dict[str, str], send: Send) -> None:
     pairs = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     start: Any = {"type": "http.response.start", "status": 200, "headers": pairs}
     end: Any = {"type": "http.response.body", "body": b"", "more_body": False}

@@ -1,7 +1,7 @@
-"""Products that are not used here: surveys, early access, experiments, tours, replay.
+"""Routes of products that the sandbox lacks: surveys, early access, experiments, tours, replay.
 
-SDKs and pages ask for them all the same. They get what PostHog answers a project without any, and
-not 404, which SDKs log and some of them try again.
+SDKs request them anyway. The responses are those of PostHog for a project that does not use these
+products. A 404 would be logged by all SDKs and retried by some.
 """
 
 from __future__ import annotations
@@ -13,40 +13,40 @@ from litestar import Request, get, post
 from litestar.di import NamedDependency
 
 from sandbox.errors import ApiError, ApiErrorBody
-from sandbox.http.capture import CaptureAnswer
+from sandbox.http.capture import CaptureResponse
 from sandbox.instance import Instance
 
 AnyRequest = Request[Any, Any, Any]
 
 
 class Surveys(msgspec.Struct, frozen=True):
-    """What posthog-js's `getSurveys` reads (posthog/api/survey.py)."""
+    """Response to posthog-js's `getSurveys` (posthog/api/survey.py)."""
 
     surveys: tuple[()] = ()
     survey_config: None = None
 
 
 class EarlyAccessFeatures(msgspec.Struct, frozen=True, rename="camel"):
-    """What `getEarlyAccessFeatures` reads (posthog/api/early_access_feature.py)."""
+    """Response to `getEarlyAccessFeatures` (posthog/api/early_access_feature.py)."""
 
     early_access_features: tuple[()] = ()
 
 
 class WebExperiments(msgspec.Struct, frozen=True):
-    """What experiments without code read (posthog/api/web_experiment.py)."""
+    """Response to no-code experiments (posthog/api/web_experiment.py)."""
 
     experiments: tuple[()] = ()
 
 
 class ProductTours(msgspec.Struct, frozen=True):
-    """What tours read."""
+    """Response to product tours."""
 
     product_tours: tuple[()] = ()
 
 
 @get("/api/surveys", sync_to_thread=False)
 def get_surveys(request: AnyRequest, instance: NamedDependency[Instance]) -> Surveys:
-    """List no surveys."""
+    """Return an empty list of surveys."""
     _check_project(request, instance)
     return Surveys()
 
@@ -55,29 +55,29 @@ def get_surveys(request: AnyRequest, instance: NamedDependency[Instance]) -> Sur
 def get_early_access_features(
     request: AnyRequest, instance: NamedDependency[Instance]
 ) -> EarlyAccessFeatures:
-    """List no features."""
+    """Return an empty list of features."""
     _check_project(request, instance)
     return EarlyAccessFeatures()
 
 
 @get("/api/web_experiments", sync_to_thread=False)
 def get_web_experiments(request: AnyRequest, instance: NamedDependency[Instance]) -> WebExperiments:
-    """List no experiments."""
+    """Return an empty list of experiments."""
     _check_project(request, instance)
     return WebExperiments()
 
 
 @get("/api/product_tours", sync_to_thread=False)
 def get_product_tours(request: AnyRequest, instance: NamedDependency[Instance]) -> ProductTours:
-    """List no tours."""
+    """Return an empty list of tours."""
     _check_project(request, instance)
     return ProductTours()
 
 
 @post("/s", status_code=200, sync_to_thread=False)
-def capture_replay() -> CaptureAnswer:
-    """Take a recording and drop it, as a project does that records no sessions."""
-    return CaptureAnswer()
+def capture_replay() -> CaptureResponse:
+    """Accept a session recording and drop it, as for a project that records no sessions."""
+    return CaptureResponse()
 
 
 EMPTY_PRODUCTS = [

@@ -1,4 +1,4 @@
-"""The answer to each error, in the format of the API it belongs to."""
+"""The response to each error, in the format of the API that raised it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNAUTHORIZED = 401
 FORBIDDEN = 403
 NOT_FOUND = 404
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-"""Headers of every answer of the token endpoint (RFC 6749 5.1)."""
+"""Headers of every response of the token endpoint (RFC 6749 5.1)."""
 
 
 def _oauth_error(_request: AnyRequest, error: OAuthError) -> Response[Any]:
@@ -41,7 +41,7 @@ def _capture_error(_request: AnyRequest, error: CaptureError) -> Response[str]:
 def _api_error(request: AnyRequest, error: ApiError) -> Response[ApiErrorBody]:
     headers = dict(error.headers)
     if error.status == UNAUTHORIZED:
-        # Says where a client learns which server gives tokens (RFC 9728 5.1).
+        # Tells a client where to find the authorization server (RFC 9728 5.1).
         document = f"{request.app.state.url}/.well-known/oauth-protected-resource"
         headers["WWW-Authenticate"] = f'Bearer resource_metadata="{document}"'
     return Response(
@@ -56,8 +56,9 @@ def _http_error(request: AnyRequest, error: HTTPException) -> Response[ApiErrorB
     if isinstance(error, MethodNotAllowedException):
         return _api_error(request, method_not_allowed(f'Method "{request.method}" not allowed.'))
     body = ApiErrorBody("invalid_request", "error", error.detail)
-    found = not_found() if error.status_code == NOT_FOUND else ApiError(error.status_code, body)
-    return _api_error(request, found)
+    if error.status_code == NOT_FOUND:
+        return _api_error(request, not_found())
+    return _api_error(request, ApiError(error.status_code, body))
 
 
 def _internal_error(request: AnyRequest, error: Exception) -> Response[ApiErrorBody]:

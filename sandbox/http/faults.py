@@ -16,7 +16,7 @@ TOO_MANY_REQUESTS = 429
 
 
 def with_faults(app: ASGIApp, faults: Faults) -> ASGIApp:
-    """Wrap an app so that requests fail as `faults` says."""
+    """Wrap an app so that its requests fail as configured in `faults`."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         fault = faults.take(scope["path"]) if scope["type"] == ScopeType.HTTP else None
@@ -29,9 +29,9 @@ def with_faults(app: ASGIApp, faults: Faults) -> ASGIApp:
             await _drop(send)
         elif fault.lose_answer:
             await app(scope, receive, _discard)
-            await _answer(scope["path"], fault.status or 502, fault.retry_after, send)
+            await _respond(scope["path"], fault.status or 502, fault.retry_after, send)
         elif fault.status is not None:
-            await _answer(scope["path"], fault.status, fault.retry_after, send)
+            await _respond(scope["path"], fault.status, fault.retry_after, send)
         else:
             await app(scope, receive, send)
 
@@ -55,7 +55,7 @@ async def _drop(send: Send) -> None:
         await send(message)
 
 
-async def _answer(path: str, status: int, retry_after: int | None, send: Send) -> None:
+async def _respond(path: str, status: int, retry_after: int | None, send: Send) -> None:
     kind, body = _body(path, status, retry_after)
     headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
     if retry_after is not None:

@@ -18,8 +18,8 @@ from sandbox.instance import Instance
 VERSION_WITH_DETAILS = 2
 
 
-class FlagsAnswer(msgspec.Struct, frozen=True, rename="camel"):
-    """The answer with reasons and metadata, for `?v=2` and later."""
+class FlagsResponse(msgspec.Struct, frozen=True, rename="camel"):
+    """The response with reasons and metadata, for `?v=2` and later."""
 
     errors_while_computing_flags: bool
     flags: dict[str, FlagDetails]
@@ -27,8 +27,8 @@ class FlagsAnswer(msgspec.Struct, frozen=True, rename="camel"):
     evaluated_at: int
 
 
-class LegacyFlagsAnswer(msgspec.Struct, frozen=True, rename="camel"):
-    """The answer with values and payloads only."""
+class LegacyFlagsResponse(msgspec.Struct, frozen=True, rename="camel"):
+    """The response with values and payloads only."""
 
     errors_while_computing_flags: bool
     feature_flags: dict[str, bool | str]
@@ -41,14 +41,14 @@ class LegacyFlagsAnswer(msgspec.Struct, frozen=True, rename="camel"):
 @post(["/flags", "/decide"], status_code=200)
 async def evaluate_flags(
     request: Request[Any, Any, Any], instance: NamedDependency[Instance]
-) -> FlagsAnswer | LegacyFlagsAnswer:
-    """Evaluate flags for a distinct id; properties in the request override stored ones."""
+) -> FlagsResponse | LegacyFlagsResponse:
+    """Evaluate flags for a distinct id. Properties in the request override stored ones."""
     payload = Payload(
         body=await request.body(),
         content_type=request.headers.get("Content-Type", ""),
         encoding=request.headers.get("Content-Encoding", ""),
         compression=request.query_params.get("compression", ""),
-        unwraps_base64=True,
+        may_be_base64=True,
     )
     document = decode(payload)
     fields: dict[str, Any] = document if isinstance(document, dict) else {}
@@ -68,12 +68,12 @@ async def evaluate_flags(
         and version.isdecimal()
         and int(version) >= VERSION_WITH_DETAILS
     ):
-        return FlagsAnswer(False, flags, str(uuid.uuid4()), evaluated_at)  # noqa: FBT003
-    return LegacyFlagsAnswer(
+        return FlagsResponse(False, flags, str(uuid.uuid4()), evaluated_at)  # noqa: FBT003
+    return LegacyFlagsResponse(
         errors_while_computing_flags=False,
-        feature_flags={key: one.value for key, one in flags.items()},
+        feature_flags={key: flag.value for key, flag in flags.items()},
         feature_flag_payloads={
-            key: one.metadata.payload for key, one in flags.items() if one.metadata.payload
+            key: flag.metadata.payload for key, flag in flags.items() if flag.metadata.payload
         },
         request_id=str(uuid.uuid4()),
         evaluated_at=evaluated_at,

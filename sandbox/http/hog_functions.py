@@ -43,8 +43,8 @@ class HogFunctionsController(Controller):
         query = request.query_params
         types = [query["type"]] if "type" in query else query.get("types", "destination").split(",")
         functions = [
-            _minimal(instance, one, instance.functions.template(one.template_id))
-            for one in instance.functions.of_types(types)
+            _minimal(instance, function, instance.functions.template(function.template_id))
+            for function in instance.functions.of_types(types)
         ]
         return paginate(request, instance.options.url, functions)
 
@@ -64,7 +64,7 @@ class HogFunctionsController(Controller):
         project_id: FromPath[str],
         function_id: FromPath[str],
     ) -> ShownFunction:
-        """Show a function with its secret inputs redacted."""
+        """Return a function with its secret inputs hidden."""
         authorize(request, instance, READ, project_id)
         return _shown(instance, instance.functions.get(function_id))
 
@@ -88,7 +88,7 @@ class HogFunctionsController(Controller):
         project_id: FromPath[str],
         function_id: FromPath[str],
     ) -> None:
-        """Refuse: PATCH deletes functions (posthog/api/forbid_destroy_model.py)."""
+        """Refuse: functions are deleted with PATCH (posthog/api/forbid_destroy_model.py)."""
         authorize(request, instance, WRITE, project_id)
         instance.functions.get(function_id)
         raise method_not_allowed("Functions are deleted by setting `deleted` to true with PATCH.")

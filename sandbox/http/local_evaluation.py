@@ -1,4 +1,4 @@
-"""What server SDKs evaluate flags from: definitions, and payloads of remote configuration."""
+"""Flag definitions, with which server SDKs evaluate flags locally, and remote configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCOPE = "feature_flag:read"
 
 
 class Definitions(msgspec.Struct, frozen=True):
-    """All flags of a project; cohorts and groups do not exist here."""
+    """All flags of a project. The sandbox has no cohorts and groups."""
 
     flags: list[FlagDefinition]
     group_type_mapping: dict[str, str] = {}
@@ -32,13 +32,12 @@ class Definitions(msgspec.Struct, frozen=True):
 def get_definitions(
     request: AnyRequest, instance: NamedDependency[Instance]
 ) -> Response[bytes | None]:
-    """Describe all flags, or say that they did not change (rust/feature-flags)."""
+    """Return all flags, or 304 if they did not change (rust/feature-flags)."""
     _authorize(request, instance)
     token = request.query_params.get("token")
     if token not in (None, instance.options.project_key):
         raise _invalid_key()
-    found = Definitions(instance.flags.definitions(instance.project.id))
-    body = msgspec.json.encode(found)
+    body = msgspec.json.encode(Definitions(instance.flags.definitions(instance.project.id)))
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "private, must-revalidate"}
     if request.headers.get("If-None-Match", "").removeprefix("W/") == etag:
@@ -59,7 +58,7 @@ def get_remote_config_payload(
     project_id: FromPath[str],
     key: FromPath[str],
 ) -> Response[bytes]:
-    """Show the payload of a flag, a JSON text, by its key or id."""
+    """Return the payload of a flag, a JSON text, by the flag's key or id."""
     _authorize(request, instance, project_id)
     try:
         payload = instance.flags.payload(key)

@@ -18,7 +18,7 @@ from sandbox.oauth.authorization import refusal
 from sandbox.oauth.claims import claims
 from sandbox.oauth.documents import Client
 from sandbox.oauth.errors import OAuthError, RedirectedError, invalid_client
-from sandbox.oauth.grants import Access, TokenAnswer
+from sandbox.oauth.grants import Access, TokenResponse
 from sandbox.oauth.id_tokens import OPENID, KeySet
 from sandbox.oauth.introspection import Active, Inactive
 from sandbox.oauth.metadata import (
@@ -35,7 +35,7 @@ AnyRequest = Request[Any, Any, Any]
 
 STALE = ("stale-while-revalidate", "stale-if-error")
 JWKS_SECONDS = 3600
-"""How long keys may be kept (`OIDC_JWKS_MAX_AGE_SECONDS`)."""
+"""How long clients may cache the keys (`OIDC_JWKS_MAX_AGE_SECONDS`)."""
 
 
 @get("/.well-known/oauth-authorization-server", sync_to_thread=False)
@@ -52,9 +52,9 @@ def openid_configuration(instance: NamedDependency[Instance]) -> OpenIdMetadata:
 
 @get("/.well-known/jwks.json", sync_to_thread=False)
 def json_web_keys(instance: NamedDependency[Instance]) -> Response[KeySet]:
-    """Show the keys that id tokens are verified with."""
-    kept = (f"{name}={JWKS_SECONDS}" for name in ("max-age", *STALE))
-    headers = {"Cache-Control": ", ".join(("public", *kept))}
+    """Return the keys that id tokens are verified with."""
+    directives = (f"{name}={JWKS_SECONDS}" for name in ("max-age", *STALE))
+    headers = {"Cache-Control": ", ".join(("public", *directives))}
     return Response(instance.id_tokens.keys(), headers=headers)
 
 
@@ -91,7 +91,7 @@ class OAuthController(Controller):
     async def decide(
         self, request: AnyRequest, instance: NamedDependency[Instance]
     ) -> Response[Any]:
-        """Take the decision from the page's form. PostHog's own page sends JSON."""
+        """Process the decision from the page's form. PostHog's own page sends JSON."""
         form = await _parameters(request)
         authorization = instance.authorizations.take(form.get("request", ""))
         if form.get("decision") != "allow":
@@ -104,17 +104,16 @@ class OAuthController(Controller):
     @post("/token", status_code=200)
     async def token(
         self, request: AnyRequest, instance: NamedDependency[Instance]
-    ) -> Response[TokenAnswer]:
-        """Exchange a code or a refresh token; accepts form and JSON bodies."""
+    ) -> Response[TokenResponse]:
+        """Exchange a code or a refresh token. Accepts form and JSON bodies."""
         form = await _parameters(request)
-        answer = _grant(request, form, instance)
-        return Response(answer, headers=NO_STORE)
+        return Response(_grant(request, form, instance), headers=NO_STORE)
 
     @post("/revoke", status_code=200)
     async def revoke(
         self, request: AnyRequest, instance: NamedDependency[Instance]
     ) -> Response[None]:
-        """Revoke a token; an unknown one, or another client's, is answered with 200 too."""
+        """Revoke a token. The status is 200 for an unknown token and another client's as well."""
         form = await _parameters(request)
         if not (token := form.get("token")):
             raise OAuthError("invalid_request", "Missing token parameter.")
@@ -125,9 +124,9 @@ class OAuthController(Controller):
     def introspect_in_query(
         self, request: AnyRequest, instance: NamedDependency[Instance]
     ) -> Active | Inactive:
-        """As with POST; the token is in the query."""
+        """Describe a token to its own client, like POST; the token is in the query."""
         token = request.query_params.get("token", "")
-        return instance.introspection.describe(_shown(request), token)
+        return instance.introspection.describe(_bearer_token(request), token)
 
     @post("/introspect", status_code=200)
     async def introspect(
@@ -135,21 +134,21 @@ class OAuthController(Controller):
     ) -> Active | Inactive:
         """Describe a token to its own client."""
         token = (await _parameters(request)).get("token", "")
-        return instance.introspection.describe(_shown(request), token)
+        return instance.introspection.describe(_bearer_token(request), token)
 
     @get("/userinfo", sync_to_thread=False)
     def userinfo(
         self, request: AnyRequest, instance: NamedDependency[Instance]
     ) -> dict[str, str | bool]:
-        """Show the user who allowed the client; requires the scope `openid`."""
+        """Return the user who allowed the client. Requires the scope `openid`."""
         scopes = _bearer(request, instance).reach.scopes
         if not {OPENID, "*"} & set(scopes):
             raise OAuthError("insufficient_scope", status=403)
         return claims(scopes)
 
 
-def _grant(request: AnyRequest, form: dict[str, str], instance: Instance) -> TokenAnswer:
-    """Answer as oauthlib's grants do, which look at parameters in this order."""
+def _grant(request: AnyRequest, form: dict[str, str], instance: Instance) -> TokenResponse:
+    """Process a token request. Parameters are checked in the order of oauthlib's grants."""
     match form.get("grant_type"):
         case "authorization_code":
             if (code := form.get("code")) is None:
@@ -173,23 +172,23 @@ def _grant(request: AnyRequest, form: dict[str, str], instance: Instance) -> Tok
 
 
 def _client(request: AnyRequest, form: dict[str, str], instance: Instance) -> Client:
-    """Return the client, which must have asked for authorization before, and has no secret."""
-    client = instance.documents.known(form.get("client_id", ""))
-    shows_secret = form.get("client_secret") or _scheme(request) == "Basic"
-    if client is None or shows_secret:
+    """Return the client. It must have requested authorization before, and must send no secret."""
+    client = instance.documents.cached(form.get("client_id", ""))
+    has_secret = form.get("client_secret") or _scheme(request) == "Basic"
+    if client is None or has_secret:
         raise invalid_client()
     return client
 
 
 def _bearer(request: AnyRequest, instance: Instance) -> Access:
-    access = instance.grants.access(_shown(request))
+    access = instance.grants.access(_bearer_token(request))
     if access is None or access.expires <= instance.clock.now():
         raise OAuthError("invalid_token", status=401)
     return access
 
 
-def _shown(request: AnyRequest) -> str:
-    """Return the bearer token of a request; empty if there is none."""
+def _bearer_token(request: AnyRequest) -> str:
+    """Return the bearer token of a request; empty without one."""
     _, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if _scheme(request) == "Bearer" else ""
 
@@ -205,12 +204,12 @@ async def _parameters(request: AnyRequest) -> dict[str, str]:
     if not body:
         return {}
     try:
-        found = msgspec.json.decode(body)
+        parameters = msgspec.json.decode(body)
     except NOT_JSON as error:
         raise OAuthError("invalid_request", "Invalid JSON payload") from error
-    if not isinstance(found, dict):
+    if not isinstance(parameters, dict):
         raise OAuthError("invalid_request", "JSON payload must be an object")
-    for name, value in found.items():
+    for name, value in parameters.items():
         if isinstance(value, (dict, list)):
             raise OAuthError("invalid_request", f"Parameter '{name}' must be a string")
-    return {name: str(value) for name, value in found.items() if value is not None}
+    return {name: str(value) for name, value in parameters.items() if value is not None}

@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 
 
 class Page(msgspec.Struct, Generic[Item], frozen=True):
-    """A page, with the URLs of the next and the previous one."""
+    """A page of a list, with the URLs of the next and the previous page."""
 
     count: int
     next: str | None
@@ -24,22 +24,22 @@ class Page(msgspec.Struct, Generic[Item], frozen=True):
 
 
 def paginate(request: Request[Any, Any, Any], base_url: str, items: Sequence[Item]) -> Page[Item]:
-    """Return the page of `items` that a request asks for."""
+    """Return the page of `items` that a request selects with `limit` and `offset`."""
     limit = _number(request.query_params.get("limit")) or DEFAULT_LIMIT
     offset = _number(request.query_params.get("offset"))
     address = f"{base_url}{request.scope['path'].rstrip('/')}/"
-    others = [
+    filters = [
         pair for pair in request.query_params.multi_items() if pair[0] not in ("limit", "offset")
     ]
 
-    def at(start: int) -> str:
+    def page_url(start: int) -> str:
         window = [("limit", limit), *([("offset", start)] if start else [])]
-        return f"{address}?{urlencode([*others, *window])}"
+        return f"{address}?{urlencode([*filters, *window])}"
 
     return Page(
         count=len(items),
-        next=at(offset + limit) if offset + limit < len(items) else None,
-        previous=at(max(0, offset - limit)) if offset else None,
+        next=page_url(offset + limit) if offset + limit < len(items) else None,
+        previous=page_url(max(0, offset - limit)) if offset else None,
         results=items[offset : offset + limit],
     )
 

@@ -17,8 +17,8 @@ from sandbox.http.pagination import Page, paginate
 from sandbox.ingestion.people import Person
 from sandbox.instance import Instance
 
-MOST = 1000
-"""Ids in one deletion."""
+MAX_IDS = 1000
+"""Maximum number of ids in one deletion."""
 AnyRequest = Request[Any, Any, Any]
 
 
@@ -36,7 +36,7 @@ class ShownPerson(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BulkDelete(msgspec.Struct, frozen=True):
-    """Which persons to delete, and what of them."""
+    """Body of a deletion: which persons to delete, and which of their data."""
 
     distinct_ids: list[str] = []
     ids: list[str] = []
@@ -45,7 +45,7 @@ class BulkDelete(msgspec.Struct, frozen=True):
 
 
 class Deletion(msgspec.Struct, frozen=True, kw_only=True):
-    """What a deletion found."""
+    """Result of a deletion."""
 
     persons_found: int
     persons_deleted: int
@@ -67,48 +67,56 @@ class PersonsController(Controller):
         authorize(request, instance, "person:read", project_id)
         people = instance.people.all()
         if distinct_id := request.query_params.get("distinct_id"):
-            found = instance.people.find(distinct_id)
-            people = [found] if found else []
+            person = instance.people.find(distinct_id)
+            people = [person] if person else []
         if email := request.query_params.get("email"):
-            people = [one for one in people if one.properties.get("email") == email]
+            people = [person for person in people if person.properties.get("email") == email]
         if search := request.query_params.get("search"):
-            people = [one for one in people if _is_like(one, search.casefold())]
+            people = [person for person in people if _is_like(person, search.casefold())]
         conditions = _conditions(request.query_params.get("properties"))
         try:
             people = [
-                one for one in people if all(holds(each, {}, one.properties) for each in conditions)
+                person
+                for person in people
+                if all(holds(condition, {}, person.properties) for condition in conditions)
             ]
         except ValueError as error:
             raise invalid(str(error), "properties") from None
-        return paginate(request, instance.options.url, [_shown(one) for one in people])
+        return paginate(request, instance.options.url, [_shown(person) for person in people])
 
     @post("/bulk_delete", status_code=202)
     async def delete_persons(
         self, request: AnyRequest, instance: NamedDependency[Instance], project_id: FromPath[str]
     ) -> Deletion:
-        """Delete persons by distinct id or uuid, with their events if that is wanted."""
+        """Delete persons by distinct id or uuid, optionally with their events."""
         authorize(request, instance, "person:write", project_id)
         try:
-            wanted = msgspec.json.decode(await request.body(), type=BulkDelete)
+            deletion = msgspec.json.decode(await request.body(), type=BulkDelete)
         except NOT_JSON as error:
             raise invalid(str(error)) from error
-        if len(wanted.distinct_ids) > MOST or len(wanted.ids) > MOST:
+        if len(deletion.distinct_ids) > MAX_IDS or len(deletion.ids) > MAX_IDS:
             raise invalid("You can only pass 1000 ids in one call")
-        if not wanted.distinct_ids and not wanted.ids:
+        if not deletion.distinct_ids and not deletion.ids:
             raise invalid("You need to specify either distinct_ids or ids")
-        by_uuid = [one.distinct_ids[0] for one in instance.people.all() if one.uuid in wanted.ids]
+        by_uuid = [
+            person.distinct_ids[0]
+            for person in instance.people.all()
+            if person.uuid in deletion.ids
+        ]
         removed = [
             person
-            for id in (*wanted.distinct_ids, *by_uuid)
+            for id in (*deletion.distinct_ids, *by_uuid)
             if (person := instance.people.remove(id)) is not None
         ]
-        if wanted.delete_events:
-            instance.pipeline.forget({id for one in removed for id in one.distinct_ids})
+        if deletion.delete_events:
+            instance.pipeline.delete_events_of(
+                {id for person in removed for id in person.distinct_ids}
+            )
         return Deletion(
             persons_found=len(removed),
             persons_deleted=len(removed),
-            events_queued_for_deletion=wanted.delete_events,
-            recordings_queued_for_deletion=wanted.delete_recordings,
+            events_queued_for_deletion=deletion.delete_events,
+            recordings_queued_for_deletion=deletion.delete_recordings,
         )
 
     @get("/{person_id:str}", sync_to_thread=False)
@@ -119,7 +127,7 @@ class PersonsController(Controller):
         project_id: FromPath[str],
         person_id: FromPath[str],
     ) -> ShownPerson:
-        """Show a person by uuid."""
+        """Return a person by uuid."""
         authorize(request, instance, "person:read", project_id)
         for person in instance.people.all():
             if person.uuid == person_id:
@@ -128,18 +136,18 @@ class PersonsController(Controller):
 
 
 def _conditions(text: str | None) -> list[PropertyFilter]:
-    """Read the JSON list of the parameter `properties`, all of whose filters must hold."""
+    """Decode the query parameter `properties`, a JSON list of conditions that must all be true."""
     if not text:
         return []
     try:
-        found = msgspec.json.decode(text, type=list[PropertyFilter])
-        return [msgspec.structs.replace(one, type="person") for one in found]
+        conditions = msgspec.json.decode(text, type=list[PropertyFilter])
+        return [msgspec.structs.replace(condition, type="person") for condition in conditions]
     except NOT_JSON:
         raise invalid("Properties are unparsable!", "properties") from None
 
 
 def _is_like(person: Person, search: str) -> bool:
-    """Whether the text is in the email, the name or a distinct id, in any case."""
+    """Whether the email, the name or a distinct id contains a text, in any case."""
     texts = [person.properties.get(key) for key in ("email", "name")] + person.distinct_ids
     return any(isinstance(text, str) and search in text.casefold() for text in texts)
 

@@ -34,7 +34,7 @@ class Me(UserSummary, frozen=True, kw_only=True):
 def get_project(
     request: Request[Any, Any, Any], instance: NamedDependency[Instance], project_id: FromPath[str]
 ) -> Project:
-    """Show the project, by id or as `@current` (posthog/api/project.py)."""
+    """Return the project, by id or as `@current` (posthog/api/project.py)."""
     authorize(request, instance, "project:read", project_id)
     return instance.project
 
@@ -43,13 +43,13 @@ def get_project(
 def list_projects(
     request: Request[Any, Any, Any], instance: NamedDependency[Instance]
 ) -> Page[Project]:
-    """List the projects that the caller sees (posthog/api/project.py)."""
+    """List the projects that the caller has access to (posthog/api/project.py)."""
     authorize(request, instance, "project:read")
     return paginate(request, instance.options.url, [instance.project])
 
 
 @get("/api/users/@me", sync_to_thread=False)
 def get_me(request: Request[Any, Any, Any], instance: NamedDependency[Instance]) -> Me:
-    """Show the user (posthog/api/user.py)."""
+    """Return the user (posthog/api/user.py)."""
     authorize(request, instance, "user:read")
     return Me(organization=Organization(instance.project.organization), team=instance.project)

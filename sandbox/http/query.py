@@ -1,4 +1,4 @@
-"""`query/` (posthog/api/query.py): HogQL over the captured events."""
+"""Route `query/` (posthog/api/query.py), which runs HogQL over the captured events."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ AnyRequest = Request[Any, Any, Any]
 
 
 class HogQLQuery(msgspec.Struct, frozen=True):
-    """`query` of the body, of the only kind that is known here."""
+    """`query` of the body. The sandbox supports only this kind of query."""
 
     kind: str
     query: str
     values: dict[str, Any] = {}
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """The body. Queries are always run at once, whatever `refresh` says."""
+class QueryRequest(msgspec.Struct, frozen=True):
+    """The body. `refresh` is ignored: every query is run at once."""
 
     query: HogQLQuery
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """`HogQLQueryResponse` in posthog/schema.py, as far as it is used."""
+class QueryResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """The used fields of `HogQLQueryResponse` in posthog/schema.py."""
 
     cache_key: str
     is_cached: bool = False
@@ -54,34 +54,34 @@ class QueryController(Controller):
     path = "/query"
 
     @post("/", status_code=200)
-    async def ask(
+    async def run_query(
         self, request: AnyRequest, instance: NamedDependency[Instance], project_id: FromPath[str]
-    ) -> Answer:
+    ) -> QueryResponse:
         """Run a HogQL query."""
         authorize(request, instance, "query:read", project_id)
         body = await request.body()
         try:
-            asked = msgspec.json.decode(body, type=Asked).query
+            query = msgspec.json.decode(body, type=QueryRequest).query
         except msgspec.ValidationError as error:
             raise invalid(str(error), "query") from None
         except NOT_JSON as error:
             raise parse_error(f"JSON parse error - {error}") from None
-        if asked.kind != "HogQLQuery":
-            raise invalid(f"this stand-in knows HogQLQuery only, not {asked.kind}", "query")
+        if query.kind != "HogQLQuery":
+            raise invalid(f"this stand-in knows HogQLQuery only, not {query.kind}", "query")
         rows = (
             Row(event, instance.people.find(event.distinct_id))
             for event in list(instance.pipeline.events.values())
         )
         try:
-            found = run(asked.query, asked.values, rows)
+            result = run(query.query, query.values, rows)
         except HogQLError as error:
             raise invalid(str(error)) from None
-        return Answer(
+        return QueryResponse(
             cache_key=f"cache_{uuid.uuid4().hex}",
-            columns=found.columns,
-            results=found.rows,
-            hogql=asked.query,
-            has_more=found.more,
-            limit=found.limit,
-            offset=found.offset,
+            columns=result.columns,
+            results=result.rows,
+            hogql=query.query,
+            has_more=result.has_more,
+            limit=result.limit,
+            offset=result.offset,
         )

@@ -1,4 +1,4 @@
-"""What posthog-js asks for first: `/array/{token}/config` (posthog/models/remote_config.py)."""
+"""posthog-js's configuration: `/array/{token}/config` (posthog/models/remote_config.py)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sandbox.instance import Instance
 
 
 class Analytics(msgspec.Struct, frozen=True):
-    """Where events go."""
+    """The path that events are sent to."""
 
     endpoint: str = "/i/v0/e/"
 
 
 class RemoteConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Which parts of posthog-js a project uses: events and flags, nothing that loads more code."""
+    """The features of posthog-js that a project uses: only events and flags, without extensions."""
 
     token: str
     supported_compression: tuple[str, ...] = ("gzip", "gzip-js")
@@ -38,22 +38,22 @@ class RemoteConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 @get("/array/{token:str}/config", sync_to_thread=False)
 def get_remote_config(instance: NamedDependency[Instance], token: FromPath[str]) -> RemoteConfig:
-    """Show a project's configuration."""
+    """Return a project's configuration as JSON."""
     return _config(instance, token)
 
 
 @get("/array/{token:str}/config.js", media_type="application/javascript", sync_to_thread=False)
 def get_remote_config_script(instance: NamedDependency[Instance], token: FromPath[str]) -> bytes:
-    """Show it as a script that leaves it where posthog-js looks."""
-    loaded = {token: {"config": _config(instance, token), "siteApps": []}}
-    found = msgspec.json.encode(loaded).replace(b"</", rb"<\/")
-    place = b"window._POSTHOG_REMOTE_CONFIG"
-    return b"%s = Object.assign(%s || {}, %s);" % (place, place, found)
+    """Return a project's configuration as a script that sets posthog-js's global variable."""
+    value = {token: {"config": _config(instance, token), "siteApps": []}}
+    json = msgspec.json.encode(value).replace(b"</", rb"<\/")
+    variable = b"window._POSTHOG_REMOTE_CONFIG"
+    return b"%s = Object.assign(%s || {}, %s);" % (variable, variable, json)
 
 
 @get("/static/{path:path}", media_type="application/javascript", sync_to_thread=False)
 def get_extension(path: FromPath[str]) -> bytes:
-    """Show a part that posthog-js loads when it is used: here all are empty, and do nothing."""
+    """Return an empty script for an extension that posthog-js loads on demand."""
     name = path.rpartition("/")[2]
     if not name.endswith(".js") or name.startswith("array"):
         raise not_found()

@@ -1,1 +1,1 @@
-"""Capture: what SDKs send, and the persons it makes."""
+"""Capture: decodes the events that SDKs send, and maintains persons."""

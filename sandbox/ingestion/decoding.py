@@ -1,4 +1,4 @@
-"""Decoding of SDK requests: gzip, lz-string, base64, forms (rust/capture/src/payload)."""
+"""Decodes requests of SDKs: gzip, lz-string, base64, forms (rust/capture/src/payload)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sandbox.ingestion.errors import empty_payload, too_big, undecodable, unpars
 from sandbox.ingestion.lz_string import LzError, TooLong, decompress
 
 MAX_BYTES = 20 * 1024 * 1024
-"""Most that a request may have, decompressed as well (`EVENT_PAYLOAD_SIZE_LIMIT`)."""
+"""Maximum size of a request, before and after decompression (`EVENT_PAYLOAD_SIZE_LIMIT`)."""
 GZIP_MAGIC = b"\x1f\x8b\x08"
 FORM = "application/x-www-form-urlencoded"
 
@@ -39,16 +39,16 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
     compression: str = ""
     """Query parameter `compression`."""
     data: str = ""
-    """Query parameter `data`, which precedes the body."""
-    unwraps_base64: bool = False
-    """Whether base64 is taken off once more after decompressing, as by `/e` and its like."""
+    """Query parameter `data`, which takes precedence over the body."""
+    may_be_base64: bool = False
+    """Whether the decompressed text may be base64, as for older paths such as `/e`."""
 
 
 def decode(payload: Payload) -> Any:
     """Decode a request to JSON.
 
     Raises:
-        CaptureError: it cannot be decoded or parsed, or is too large.
+        CaptureError: the request cannot be decoded or parsed, or is too large.
     """
     raw = payload.data.encode() or payload.body
     if not raw:
@@ -63,7 +63,7 @@ def decode(payload: Payload) -> Any:
             body = body.replace(b" ", b"+")
         raw, hint = body, hint or form.get("compression", "").lower()
     text = _decompressed(body, raw, hint or payload.encoding.lower())
-    if payload.unwraps_base64 and _is_base64(text):
+    if payload.may_be_base64 and _is_base64(text):
         text = _from_base64(text)
         if len(text) > MAX_BYTES:
             raise too_big(f"a request of more than {MAX_BYTES} bytes")
@@ -81,9 +81,9 @@ def _form(body: bytes) -> dict[str, str]:
 
 
 def _decompressed(body: bytes, raw: bytes, hint: str) -> bytes:
-    """Decompress a body; `raw` is the same before base64 was taken off.
+    """Decompress a body; `raw` is the body before base64 was decoded.
 
-    lz-string's own output is base64, so that `raw` is what it gave.
+    The output of lz-string is base64 itself, so lz-string needs `raw`.
     """
     if hint in GZIP or body.startswith(GZIP_MAGIC):
         return _gunzip(body)
@@ -98,43 +98,43 @@ def _decompressed(body: bytes, raw: bytes, hint: str) -> bytes:
 def _gunzip(body: bytes) -> bytes:
     stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
     try:
-        found = stream.decompress(body, MAX_BYTES + 1)
+        text = stream.decompress(body, MAX_BYTES + 1)
     except zlib.error as error:
         raise undecodable("invalid GZIP data") from error
-    if len(found) > MAX_BYTES:
+    if len(text) > MAX_BYTES:
         raise too_big(f"more than {MAX_BYTES} bytes after decompressing")
     if not stream.eof:
         raise undecodable("invalid GZIP data")
-    _check_utf8(found, "invalid gzip data")
-    return found
+    _check_utf8(text, "invalid gzip data")
+    return text
 
 
 def _from_lz(body: bytes) -> bytes:
     try:
-        found = decompress(body.decode("ascii"), MAX_BYTES).encode()
+        text = decompress(body.decode("ascii"), MAX_BYTES).encode()
     except TooLong as error:
         raise too_big(f"more than {MAX_BYTES} bytes after decompressing") from error
     except (LzError, UnicodeDecodeError) as error:
         raise undecodable("decompress_lz64: failed decompress to UTF16") from error
-    if len(found) > MAX_BYTES:
+    if len(text) > MAX_BYTES:
         raise too_big(f"more than {MAX_BYTES} bytes after decompressing")
-    return found
+    return text
 
 
-def _check_utf8(body: bytes, otherwise: str) -> None:
+def _check_utf8(body: bytes, problem: str) -> None:
     try:
         body.decode()
     except UnicodeDecodeError as error:
-        raise undecodable(otherwise) from error
+        raise undecodable(problem) from error
 
 
 def _is_base64(body: bytes) -> bool:
-    """Whether it looks like it: PostHog checks the first characters and the length only."""
+    """Whether a body looks like base64. PostHog checks only the first characters and the length."""
     return len(body) % 4 == 0 and _BASE64.fullmatch(body[:_CHARACTERS_CHECKED]) is not None
 
 
 def _from_base64(body: bytes) -> bytes:
-    """Decode base64; what is none after all stays as it is."""
+    """Decode base64; return other text unchanged."""
     try:
         return base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError):

@@ -1,4 +1,4 @@
-"""Errors of capture, with its messages (rust/capture/src/api.rs and token.rs)."""
+"""Errors of capture, with PostHog's messages (rust/capture/src/api.rs and token.rs)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ MAX_TOKEN_BYTES = 64
 
 
 class CaptureError(Exception):
-    """Capture refuses a request; the answer is plain text."""
+    """Capture refuses a request. The response is plain text."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -14,7 +14,7 @@ class CaptureError(Exception):
 
 
 def empty_payload() -> CaptureError:
-    """There is neither a body nor `data`."""
+    """The request has neither a body nor `data`."""
     return CaptureError(400, "request missing data payload")
 
 
@@ -29,7 +29,7 @@ def unparseable(reason: str) -> CaptureError:
 
 
 def nameless() -> CaptureError:
-    """An event has no name at all, which `/engage` alone takes."""
+    """An event has no name, which only `/engage` accepts."""
     reason = "non-engage request missing event name attribute"
     return CaptureError(400, f"failed to hydrate events from request: {reason}")
 
@@ -50,10 +50,10 @@ def bad_token(reason: str) -> CaptureError:
 
 
 def check_token(token: str | None) -> str:
-    """Validate the form of a project key, not whether it is known.
+    """Validate the format of a project key, not whether the key exists.
 
     Raises:
-        CaptureError: it is missing or malformed.
+        CaptureError: the key is missing or malformed.
     """
     if token is None:
         raise bad_token("event submitted without an api_key")

@@ -1,4 +1,4 @@
-"""Events of a request: validated, with their ids and times (rust/capture/src/events)."""
+"""Validates the events of a request, and sets their ids and times (rust/capture/src/events)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sandbox.ingestion.errors import bad_event, too_big
 from sandbox.ingestion.requests import RawEvent, read_request
 
 MAX_EVENT_BYTES = 1_000_000
-"""What a Kafka message may have (`kafka_producer_message_max_bytes` in rust/capture)."""
+"""Maximum size of an event (`kafka_producer_message_max_bytes` in rust/capture)."""
 MAX_DISTINCT_ID = 200
-"""Characters; a longer one is cut."""
+"""Maximum characters of a distinct id; a longer one is cut."""
 
 
 class CapturedEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,31 +36,31 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 def read_events(
-    document: Any, now: float, *, engages: bool = False, sent_at: float | None = None
+    document: Any, now: float, *, is_engage: bool = False, sent_at: float | None = None
 ) -> Accepted:
     """Validate the events of a body.
 
     Args:
         document: the decoded body.
-        now: when it arrived, in seconds since 1970.
-        engages: it came to `/engage`, where an event has no name.
-        sent_at: the client's clock when it sent the body, unless a batch says so itself.
+        now: when the request arrived, in seconds since 1970.
+        is_engage: whether the path is `/engage`, where an event has no name.
+        sent_at: the client's time when it sent the request. `sent_at` of a batch takes precedence.
 
     Raises:
         CaptureError: the key or an event is invalid. Nothing is captured.
     """
-    request = read_request(document, engages=engages)
-    said = _moment(request.sent_at)
-    sent = sent_at if said is None else said
-    return Accepted(request.token, [_event(one, now, sent) for one in request.events])
+    request = read_request(document, is_engage=is_engage)
+    batch_sent_at = _moment(request.sent_at)
+    if batch_sent_at is not None:
+        sent_at = batch_sent_at
+    return Accepted(request.token, [_event(event, now, sent_at) for event in request.events])
 
 
 def _event(raw: RawEvent, now: float, sent_at: float | None) -> CapturedEvent:
     if not raw.event:
         raise bad_event("event submitted with an empty event name")
-    beside = {"$set": raw.set, "$set_once": raw.set_once}
-    lifted = {key: value for key, value in beside.items() if value}
-    properties = {**raw.properties, **lifted}
+    top_level = {"$set": raw.set, "$set_once": raw.set_once}
+    properties = {**raw.properties, **{key: value for key, value in top_level.items() if value}}
     event = CapturedEvent(
         uuid=raw.uuid or str(uuid.uuid4()),
         event=raw.event,
@@ -75,10 +75,10 @@ def _event(raw: RawEvent, now: float, sent_at: float | None) -> CapturedEvent:
 
 def _distinct_id(raw: RawEvent) -> str:
     candidates = (raw.distinct_id, raw.dollar_distinct_id, raw.properties.get("distinct_id"))
-    found = next((one for one in candidates if one is not None), None)
-    if found is None:
+    value = next((candidate for candidate in candidates if candidate is not None), None)
+    if value is None:
         raise bad_event("event submitted without a distinct_id")
-    text = found if isinstance(found, str) else msgspec.json.encode(found, order="sorted").decode()
+    text = value if isinstance(value, str) else msgspec.json.encode(value, order="sorted").decode()
     text = text.replace("\0", "\ufffd")
     if not text.strip():
         raise bad_event("event submitted without a distinct_id")
@@ -86,9 +86,9 @@ def _distinct_id(raw: RawEvent) -> str:
 
 
 def _time(raw: RawEvent, now: float, sent_at: float | None) -> float:
-    """Return an event's time by our clock (nodejs/src/worker/ingestion/timestamps.ts).
+    """Return an event's time by the server's clock (nodejs/src/worker/ingestion/timestamps.ts).
 
-    The client's clock may be wrong: only its difference to `sent_at` counts.
+    The client's clock may be wrong, so only the time between the event and `sent_at` is used.
     """
     happened = _moment(raw.timestamp)
     if happened is not None:

@@ -1,7 +1,8 @@
-"""Decompresses lz-string's base64 form, which older posthog-js sends (`compression=lz64`).
+"""Decompresses the base64 form of lz-string, which older posthog-js sends (`compression=lz64`).
 
-LZW over UTF-16 code units, with codes as wide as the dictionary is large, least significant bit
-first. The dictionary starts with three codes: a new 8-bit unit, a new 16-bit one, the end.
+lz-string is LZW over UTF-16 code units. The width of a code grows with the dictionary, and its
+least significant bit comes first. The dictionary starts with three codes: a new 8-bit unit, a new
+16-bit unit, and the end.
 """
 
 from __future__ import annotations
@@ -31,72 +32,73 @@ class _Bits:
         self._position = 0
 
     def take(self, count: int) -> int:
-        """Take a number of `count` bits, whose least significant one comes first."""
-        found = 0
+        """Read a number of `count` bits, the least significant bit first."""
+        number = 0
         for power in range(count):
             index, offset = divmod(self._position, BITS_OF_A_CHARACTER)
             if index >= len(self._values):
                 raise LzError("the text ends early")
-            found |= (self._values[index] >> (BITS_OF_A_CHARACTER - 1 - offset) & 1) << power
+            number |= (self._values[index] >> (BITS_OF_A_CHARACTER - 1 - offset) & 1) << power
             self._position += 1
-        return found
+        return number
 
 
 class _Codes:
-    """The codes of a text, and what each stands for."""
+    """The codes of a text, and the dictionary of their entries."""
 
     def __init__(self, bits: _Bits) -> None:
         self._bits = bits
-        self._known: dict[int, list[int]] = {}
+        self._entries: dict[int, list[int]] = {}
         self._size = END + 1
         self._width = 2
-        self._left = 1
-        """How many more codes fit into the width."""
+        self._remaining = 1
+        """Number of codes that can be added before the width grows."""
 
     def next(self) -> list[int] | int | None:
-        """Give what the next code stands for, a code that comes to mean something, or the end."""
+        """Read a code. Return its entry, the code if it has none yet, or None at the end."""
         code = self._bits.take(self._width)
         if code == END:
             return None
         if code not in (UNIT_8, UNIT_16):
-            return self._known.get(code, code)
-        found = [self._bits.take(8 if code == UNIT_8 else 16)]
-        self.add(found)
-        return found
+            return self._entries.get(code, code)
+        unit = [self._bits.take(8 if code == UNIT_8 else 16)]
+        self.add(unit)
+        return unit
 
     def add(self, entry: list[int]) -> int:
-        """Let the next code stand for `entry`, and give it."""
+        """Add an entry to the dictionary, and return its code."""
         code = self._size
-        self._known[code] = entry
+        self._entries[code] = entry
         self._size += 1
-        self._left -= 1
-        if self._left == 0:
-            self._left = 1 << self._width
+        self._remaining -= 1
+        if self._remaining == 0:
+            self._remaining = 1 << self._width
             self._width += 1
         return code
 
 
 def decompress(text: str, limit: int) -> str:
-    """Decompress what `LZString.compressToBase64` gave.
+    """Decompress the output of `LZString.compressToBase64`.
 
     Args:
-        text: that.
-        limit: most UTF-16 code units of the answer.
+        text: the compressed text.
+        limit: maximum number of UTF-16 code units of the result.
 
     Raises:
-        LzError: it is something else.
-        TooLong: there is more.
+        LzError: the text was not made by lz-string.
+        TooLong: the result exceeds the limit.
     """
     codes = _Codes(_Bits(text))
     units: list[int] = []
     previous: list[int] = []
-    while (found := codes.next()) is not None:
-        if isinstance(found, int):
-            if not previous or found != codes.add([*previous, previous[0]]):
+    while (read := codes.next()) is not None:
+        if isinstance(read, int):
+            # LZW may use a code in the step that defines it: the previous entry and its first unit.
+            if not previous or read != codes.add([*previous, previous[0]]):
                 raise LzError("a code means nothing yet")
             entry = [*previous, previous[0]]
         else:
-            entry = found
+            entry = read
             if previous:
                 codes.add([*previous, entry[0]])
         units += entry
@@ -104,6 +106,6 @@ def decompress(text: str, limit: int) -> str:
         if len(units) > limit:
             raise TooLong
     try:
-        return b"".join(one.to_bytes(2, "little") for one in units).decode("utf-16-le")
+        return b"".join(unit.to_bytes(2, "little") for unit in units).decode("utf-16-le")
     except UnicodeDecodeError:
         raise LzError("half a character is left") from None

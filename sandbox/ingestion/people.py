@@ -1,8 +1,8 @@
-"""Persons, with their distinct ids and properties.
+"""Persons with their distinct ids and properties.
 
 Follows nodejs/src/worker/ingestion/persons/ (person-merge-service.ts,
-person-property-service.ts): on a merge the surviving person's properties win, and an identified
-person is not merged into another by `$identify` or `$create_alias`.
+person-property-service.ts). When two persons are merged, the properties of the remaining person
+take precedence. `$identify` and `$create_alias` do not merge an identified person into another.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DISPLAY_NAMES = ("email", "name", "username")
 
 
 class Person(msgspec.Struct, kw_only=True):
-    """A person with all distinct ids."""
+    """A person with all its distinct ids."""
 
     uuid: str
     distinct_ids: list[str]
@@ -52,10 +52,10 @@ class People:
         return self._by_distinct_id.get(distinct_id)
 
     def shown_without_profile(self, distinct_id: str) -> Person:
-        """Return whom destinations see of an event without a profile: an id, and no properties.
+        """Return the person of an event without person processing, as destinations receive it.
 
-        The id of the person if there is one, else one made of the distinct id
-        (process-personless-step.ts).
+        It has no properties. Its id is that of the stored person, or without one is derived from
+        the distinct id (process-personless-step.ts).
         """
         person = self.find(distinct_id)
         return Person(
@@ -67,7 +67,7 @@ class People:
         )
 
     def get_or_create(self, distinct_id: str) -> Person:
-        """Return the person with a distinct id; create one if there is none."""
+        """Return the person with a distinct id, creating it if necessary."""
         person = self._by_distinct_id.get(distinct_id)
         if person is None:
             person = Person(
@@ -81,9 +81,9 @@ class People:
         return person
 
     def merge(self, into: str, absorbed: str, *, force: bool = False) -> Person:
-        """Merge two distinct ids into one person, who is then identified.
+        """Merge two distinct ids into one identified person.
 
-        `force` also merges a person that is identified (`$merge_dangerously`).
+        With `force` an identified person is merged as well (`$merge_dangerously`).
         """
         person = self.get_or_create(into)
         other = self._by_distinct_id.get(absorbed)
@@ -102,14 +102,14 @@ class People:
         """Delete the person with a distinct id; None if there is none."""
         person = self._by_distinct_id.get(distinct_id)
         if person is not None:
-            for one in person.distinct_ids:
-                self._by_distinct_id.pop(one, None)
+            for id in person.distinct_ids:
+                self._by_distinct_id.pop(id, None)
         return person
 
     def write(
         self, person: Person, *, set: dict[str, Any], once: dict[str, Any], unset: Iterable[str]
     ) -> None:
-        """Change properties: `once`, then `set`, then `unset` of those that were there before."""
+        """Change properties: apply `once`, then `set`, then `unset` for properties set before."""
         removed = [key for key in unset if key in person.properties]
         person.properties = {**once, **person.properties, **set}
         for key in removed:

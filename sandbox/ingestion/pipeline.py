@@ -1,4 +1,4 @@
-"""Processing of accepted events: persons, event log, webhooks."""
+"""Processes accepted events: updates persons, stores events, and starts webhooks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from sandbox.ingestion.people import People, Person
 MAX_STORED_EVENTS = 200_000
 
 EventKey = tuple[str, str, str]
-"""Name, distinct id and uuid: by these PostHog recognises a repeated event, not by the uuid alone
-(the sorting key of its table, posthog/models/event/sql.py)."""
+"""Name, distinct id and uuid, by which PostHog recognises a repeated event.
+
+They are in the sorting key of its table (posthog/models/event/sql.py). The uuid alone is not
+enough.
+"""
 
 Deliver = Callable[[CapturedEvent, Person], None]
 
@@ -22,23 +25,24 @@ ILLEGAL_IDS = frozenset(
     {"", "anonymous", "guest", "distinctid", "distinct_id", "id", "null", "none", "undefined"}
     | {"nan", "true", "false", "[object object]", "0", "email", "not_authenticated"}
 )
-"""Ids that are never merged (nodejs/src/worker/ingestion/persons/person-merge-service.ts)."""
+"""Distinct ids that are never merged (nodejs/.../ingestion/persons/person-merge-service.ts)."""
 
 NO_PERSON_UPDATE_EVENTS = frozenset({"$exception", "$$heatmap"})
-"""Events that change no properties of a person (nodejs/src/ingestion, person-update.ts)."""
+"""Events that do not change a person's properties (nodejs/src/ingestion, person-update.ts)."""
 
 AI_EVENTS = "$ai_"
-"""How the names of events begin that change none, either (ai-event-types.ts): they have a pipeline
-of their own, which only reads persons."""
+"""Prefix of AI events. They do not change a person's properties either (ai-event-types.ts),
+because their separate pipeline only reads persons."""
 
 PERSON_UPDATES = frozenset({"$set", "$set_once", "$unset"})
-"""What an event without a profile loses (`normalizeProcessPerson`)."""
+"""Properties that are removed from events without person processing
+(`normalizeProcessPerson`)."""
 
 LARGE_AI_PROPERTIES = frozenset(
     {"$ai_input", "$ai_output", "$ai_output_choices", "$ai_input_state", "$ai_output_state"}
     | {"$ai_tools"}
 )
-"""What of such an event goes to a table of its own, and to no destination
+"""Properties of AI events that PostHog stores separately and does not send to destinations
 (split-ai-events-step.ts)."""
 
 
@@ -50,13 +54,13 @@ class Pipeline:
         self._people = people
         self._deliver = deliver
         self.events: dict[EventKey, CapturedEvent] = {}
-        """A repeated event is stored once."""
+        """Stored events; a repeated event is stored once."""
 
         self.captured = 0
-        """Number of distinct events, including those no longer stored."""
+        """Number of distinct events, including those that are no longer stored."""
 
         self.dropped = 0
-        """Number of events with an unknown project key: accepted, then dropped, as by PostHog."""
+        """Number of events with an unknown project key, which PostHog accepts and drops."""
 
     def ingest(self, accepted: Accepted) -> None:
         """Process accepted events."""
@@ -73,10 +77,12 @@ class Pipeline:
                 del self.events[next(iter(self.events))]
             self._deliver(_as_delivered(event), self._person(event))
 
-    def forget(self, distinct_ids: Collection[str]) -> None:
-        """Delete the events of a deleted person; PostHog does it within days."""
+    def delete_events_of(self, distinct_ids: Collection[str]) -> None:
+        """Delete the events of a deleted person. PostHog does so within days."""
         self.events = {
-            key: one for key, one in self.events.items() if one.distinct_id not in distinct_ids
+            key: event
+            for key, event in self.events.items()
+            if event.distinct_id not in distinct_ids
         }
 
     def _person(self, event: CapturedEvent) -> Person:
@@ -87,8 +93,8 @@ class Pipeline:
         if event.event not in NO_PERSON_UPDATE_EVENTS and not event.event.startswith(AI_EVENTS):
             self._people.write(
                 person,
-                set=_bag(properties.get("$set")),
-                once=_bag(properties.get("$set_once")),
+                set=_mapping(properties.get("$set")),
+                once=_mapping(properties.get("$set_once")),
                 unset=_names(properties.get("$unset")),
             )
         return person
@@ -108,29 +114,29 @@ class Pipeline:
         ids = (event.distinct_id, other)
         if not isinstance(other, str) or other == event.distinct_id:
             return None
-        if any(str(one).strip().casefold() in ILLEGAL_IDS for one in ids):
+        if any(str(id).strip().casefold() in ILLEGAL_IDS for id in ids):
             return None
         force = event.event == "$merge_dangerously"
         return self._people.merge(event.distinct_id, other, force=force)
 
 
 def _as_delivered(event: CapturedEvent) -> CapturedEvent:
-    left_out: frozenset[str] = frozenset()
+    omitted: frozenset[str] = frozenset()
     if event.event.startswith(AI_EVENTS):
-        left_out |= LARGE_AI_PROPERTIES
+        omitted |= LARGE_AI_PROPERTIES
     if event.properties.get("$process_person_profile") is False:
-        left_out |= PERSON_UPDATES
-    if left_out.isdisjoint(event.properties):
+        omitted |= PERSON_UPDATES
+    if omitted.isdisjoint(event.properties):
         return event
-    kept = {key: value for key, value in event.properties.items() if key not in left_out}
+    kept = {key: value for key, value in event.properties.items() if key not in omitted}
     return msgspec.structs.replace(event, properties=kept)
 
 
-def _bag(value: Any) -> dict[str, Any]:
+def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
 def _names(value: Any) -> list[str]:
     if isinstance(value, dict):
         return list(value)
-    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+    return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []

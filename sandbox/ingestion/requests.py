@@ -1,8 +1,8 @@
 """The forms of a decoded body: a list, a batch, one event, or a person.
 
 Source: rust/capture/src/v0_request.rs and rust/common/types/src/event.rs. As with serde's untagged
-enum, the first form that fits is taken, and fields are of their type: a key that is a number makes
-the whole request unreadable, not a request with a wrong key.
+enum, the first form that matches is used, and fields must have their type: if the key is a number,
+the request is unreadable, not a request with a wrong key.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _UUID = re.compile(
     r"|\{(?P<braced>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\}|(?P<simple>[0-9a-f]{32})",
     re.IGNORECASE,
 )
-"""The forms that Rust's crate `uuid` reads."""
+"""The formats that Rust's crate `uuid` parses."""
 
 
 class RawPerson(msgspec.Struct, kw_only=True):
-    """What an event has besides its name; all that `/engage` takes."""
+    """The fields of an event without its name, which is the form of `/engage`."""
 
     token: str | None = None
     dollar_token: str | None = msgspec.field(default=None, name="$token")
@@ -37,7 +37,7 @@ class RawPerson(msgspec.Struct, kw_only=True):
     properties: dict[str, Any] = {}
     timestamp: str | None = None
     offset: int | None = None
-    """Milliseconds."""
+    """Milliseconds between the event and the request."""
     set: dict[str, Any] | None = msgspec.field(default=None, name="$set")
     set_once: dict[str, Any] | None = msgspec.field(default=None, name="$set_once")
 
@@ -51,13 +51,13 @@ class RawPerson(msgspec.Struct, kw_only=True):
 
     @property
     def key(self) -> str | None:
-        """The project key, of the event itself or in its properties."""
-        inside = self.properties.get("token")
-        return next(iter(self._keys()), inside if isinstance(inside, str) else None)
+        """The project key, from a field of the event or from its properties."""
+        token = self.properties.get("token")
+        return next(iter(self._keys()), token if isinstance(token, str) else None)
 
     def _keys(self) -> list[str]:
-        found = (self.token, self.dollar_token, self.api_key)
-        return [key for key in found if key is not None]
+        keys = (self.token, self.dollar_token, self.api_key)
+        return [key for key in keys if key is not None]
 
 
 class RawEvent(RawPerson, kw_only=True):
@@ -91,29 +91,29 @@ class RawRequest(msgspec.Struct, frozen=True, kw_only=True):
     token: str
     events: list[RawEvent]
     sent_at: str | None = None
-    """The client's clock when it sent them."""
+    """The client's time when it sent the request."""
 
 
-def read_request(document: Any, *, engages: bool = False) -> RawRequest:
-    """Recognize what a body is.
+def read_request(document: Any, *, is_engage: bool = False) -> RawRequest:
+    """Recognize the form of a body, and read its events.
 
     Args:
         document: the decoded body.
-        engages: it came to `/engage`, where an event has no name.
+        is_engage: whether the path is `/engage`, where an event has no name.
 
     Raises:
-        CaptureError: it is nothing that capture takes, or its key is invalid.
+        CaptureError: the body has no form that capture accepts, or its key is invalid.
     """
     sent_at: str | None = None
-    if (listed := _as(document, list[RawEvent])) is not None:
-        events = listed
-        key = _common(events)
+    if (event_list := _as(document, list[RawEvent])) is not None:
+        events = event_list
+        key = _shared_key(events)
     elif (batch := _as(document, RawBatch)) is not None:
         events, key, sent_at = batch.batch, batch.key, batch.sent_at
-    elif (one := _as(document, RawEvent)) is not None:
-        events, key = [one], one.key
+    elif (event := _as(document, RawEvent)) is not None:
+        events, key = [event], event.key
     elif (person := _as(document, RawPerson)) is not None:
-        if not engages:
+        if not is_engage:
             raise nameless()
         fields = msgspec.structs.asdict(person)
         events, key = [RawEvent(event="$identify", **fields)], person.key
@@ -125,18 +125,18 @@ def read_request(document: Any, *, engages: bool = False) -> RawRequest:
 
 
 def read_uuid(text: str) -> str:
-    """Give a uuid in its usual form.
+    """Normalize a uuid.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is no uuid.
     """
-    found = _UUID.fullmatch(text)
-    if found is None:
+    match = _UUID.fullmatch(text)
+    if match is None:
         raise ValueError("uuid is not a UUID")
-    return str(uuid.UUID(found["plain"] or found["braced"] or found["simple"]))
+    return str(uuid.UUID(match["plain"] or match["braced"] or match["simple"]))
 
 
-def _common(events: list[RawEvent]) -> str | None:
+def _shared_key(events: list[RawEvent]) -> str | None:
     keys = {event.key for event in events} - {None}
     if len(keys) > 1:
         raise bad_token("batch submitted with inconsistent api_key values")
@@ -144,7 +144,7 @@ def _common(events: list[RawEvent]) -> str | None:
 
 
 def _as(document: Any, form: Any) -> Any:
-    """Read a document as one form; None if it is another."""
+    """Convert a document to a form; None if it does not match."""
     try:
         return msgspec.convert(document, form)
     except msgspec.ValidationError:

@@ -1,6 +1,7 @@
-"""Authorization requests: validated, remembered for the consent page, allowed or denied.
+"""Validates authorization requests, and stores them until the user allows or denies them.
 
-Order and codes are those of `validate_authorization_request` in oauthlib's code grant.
+The order of the checks and the error codes are those of `validate_authorization_request` in
+oauthlib's code grant.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from sandbox.options import ORGANIZATION_ID
 
 CHALLENGE_LENGTHS = range(43, 129)
 ONE_PROJECT = ("project", "team")
-"""`required_access_level` as PostHog documents it, and as its consent page calls the same."""
+"""Values of `required_access_level` for one project: as documented, and as on the consent page."""
 
 
 class AuthorizationRequest(msgspec.Struct, frozen=True):
-    """A valid request, on which the user can decide."""
+    """A valid request that the user can allow or deny."""
 
     client: Client
     redirect_uri: str
@@ -32,11 +33,10 @@ class AuthorizationRequest(msgspec.Struct, frozen=True):
     state: str
     nonce: str | None
     level: str
-    """What the grant is limited to: one of `ONE_PROJECT`, `organization`, or anything else for no
-    limit."""
+    """Restriction of the grant: one of `ONE_PROJECT`, `organization`, or anything else for none."""
 
     @property
-    def one_project(self) -> bool:
+    def is_for_one_project(self) -> bool:
         """Whether the user chooses one project."""
         return self.level in ONE_PROJECT
 
@@ -53,8 +53,8 @@ class Authorizations:
         """Validate a request.
 
         Raises:
-            RedirectedError: it is invalid, and the client is told by redirect.
-            OAuthError: client or redirect URI is invalid, so only the user is told.
+            RedirectedError: the request is invalid; a redirect reports it to the client.
+            OAuthError: client or redirect URI is invalid, so only the user sees the error.
         """
         client = await self._client(query.get("client_id", ""))
         redirect_uri = query.get("redirect_uri") or client.default_redirect_uri
@@ -75,16 +75,16 @@ class Authorizations:
         )
 
     def remember(self, request: AuthorizationRequest) -> str:
-        """Store a request until the user decides, and return its id for the page's form."""
+        """Store a request until the user decides, and return its id for the consent form."""
         id = secrets.token_urlsafe(16)
         self._pending[id] = request
         return id
 
     def take(self, id: str) -> AuthorizationRequest:
-        """Return a stored request, once.
+        """Remove a stored request and return it.
 
         Raises:
-            OAuthError: it is unknown, or was taken before.
+            OAuthError: the id is unknown, or was used before.
         """
         request = self._pending.pop(id, None)
         if request is None:
@@ -96,17 +96,17 @@ class Authorizations:
         reach = Reach(
             client_id=request.client.client_id,
             scopes=request.scopes,
-            teams=(project_id,) if request.one_project else (),
+            teams=(project_id,) if request.is_for_one_project else (),
             organizations=(ORGANIZATION_ID,) if request.level == "organization" else (),
         )
         code = self._grants.issue_code(
             reach, request.redirect_uri, request.challenge, request.nonce
         )
-        return _answer(request.redirect_uri, request.state, code=code)
+        return _redirect_url(request.redirect_uri, request.state, code=code)
 
     def deny(self, request: AuthorizationRequest) -> str:
         """Return the URL to redirect to without a code."""
-        return _answer(request.redirect_uri, request.state, error="access_denied")
+        return _redirect_url(request.redirect_uri, request.state, error="access_denied")
 
     async def _client(self, client_id: str) -> Client:
         if not client_id:
@@ -123,10 +123,10 @@ def refusal(query: Mapping[str, str], error: RedirectedError) -> str:
     """Return the URL to redirect to after a `RedirectedError`."""
     body = error.body
     described = {"error_description": body.error_description} if body.error_description else {}
-    return _answer(error.redirect_uri, query.get("state", ""), error=body.error, **described)
+    return _redirect_url(error.redirect_uri, query.get("state", ""), error=body.error, **described)
 
 
-def _answer(redirect_uri: str, state: str, **parameters: str) -> str:
+def _redirect_url(redirect_uri: str, state: str, **parameters: str) -> str:
     return with_parameters(redirect_uri, parameters | ({"state": state} if state else {}))
 
 

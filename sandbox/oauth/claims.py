@@ -1,6 +1,6 @@
-"""What the server says about its one user (posthog/api/oauth/claims.py).
+"""OpenID Connect claims about the server's only user (posthog/api/oauth/claims.py).
 
-Each claim needs a scope, as in `OAuth2Validator.oidc_claim_scope` of django-oauth-toolkit.
+Each claim requires a scope, as in `OAuth2Validator.oidc_claim_scope` of django-oauth-toolkit.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _CLAIMS: dict[str, tuple[str, str | bool]] = {
     "email": ("email", "sandbox@example.com"),
     "email_verified": ("email", True),
 }
-"""By name: the scope it needs, and its value."""
+"""The required scope and the value of each claim, by name."""
 
 CLAIMS = tuple(sorted(_CLAIMS))
 
 
 def claims(scopes: Collection[str]) -> dict[str, str | bool]:
-    """Claims about the user that `scopes` allow."""
+    """The claims about the user that `scopes` permit."""
     return {name: value for name, (scope, value) in _CLAIMS.items() if scope in scopes}

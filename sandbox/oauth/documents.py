@@ -1,4 +1,4 @@
-"""Client metadata documents: fetched, validated and cached (posthog/api/oauth/cimd.py)."""
+"""Fetches, validates and caches client metadata documents (posthog/api/oauth/cimd.py)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FETCH_SECONDS = 5.0
 CACHE_SECONDS = 3600
 CACHE_BOUNDS = (300, 86_400)
 NEW_CLIENTS = ((60.0, 5), (3600.0, 10))
-"""Limits of new clients for one address, as (seconds, clients)."""
+"""Rate limits of new clients for one network address, as (seconds, clients)."""
 
 SECRET_METHODS = frozenset({"client_secret_post", "client_secret_basic", "client_secret_jwt"})
 
@@ -37,7 +37,7 @@ class Client(msgspec.Struct, frozen=True):
 
     @property
     def default_redirect_uri(self) -> str | None:
-        """What a request without one means: the only one that is registered."""
+        """The redirect URI of a request without one: the registered one, if it is the only one."""
         return self.redirect_uris[0] if len(self.redirect_uris) == 1 else None
 
 
@@ -46,14 +46,14 @@ class InvalidDocument(Exception):
 
 
 class TooManyClients(Exception):
-    """One address brought too many new clients; in the sandbox all count as one address."""
+    """There are too many new clients of one address. The sandbox counts all as one address."""
 
 
 def check_url(url: str, *, allow_http: bool) -> None:
     """Validate a `client_id` before it is fetched.
 
     Raises:
-        InvalidDocument: it is not an https URL of only host and path, or is on loopback.
+        InvalidDocument: it is not an https URL with host and path only, or is on loopback.
     """
     try:
         parts = urlsplit(url)
@@ -74,7 +74,7 @@ def read_document(url: str, body: bytes) -> Client:
     """Validate a document and return its client.
 
     Raises:
-        InvalidDocument: it is too large, not JSON, or violates a rule.
+        InvalidDocument: the document is too large, not JSON, or violates a rule.
     """
     if len(body) > MAX_BYTES:
         raise InvalidDocument(f"the document has more than {MAX_BYTES} bytes")
@@ -101,7 +101,7 @@ def read_document(url: str, body: bytes) -> Client:
 
 
 def cache_seconds(cache_control: str) -> int:
-    """Return how long to cache a document: `max-age` between five minutes and a day."""
+    """Seconds to cache a document: its `max-age`, limited to between five minutes and a day."""
     for directive in cache_control.lower().split(","):
         name, _, value = directive.strip().partition("=")
         if name == "max-age" and value.isdecimal():
@@ -137,11 +137,11 @@ class Documents:
         self._cache[client_id] = (self._clock.now() + seconds, client)
         return client
 
-    def known(self, client_id: str) -> Client | None:
-        """Return a client that asked for authorization before; None for any other.
+    def cached(self, client_id: str) -> Client | None:
+        """Return a client that requested authorization before; None for any other.
 
-        PostHog remembers clients for good. A sandbox that was started anew must not tell Hogsend
-        that it is unknown, but that its tokens are.
+        PostHog stores clients permanently. For a restarted sandbox, Hogsend's client must therefore
+        exist although its tokens do not.
         """
         _, client = self._cache.get(client_id, (0.0, None))
         if client is None and self._offline and client_id == CLIENT_ID:
@@ -150,8 +150,8 @@ class Documents:
 
     def _count_new(self) -> None:
         now = self._clock.now()
-        for seconds, most in NEW_CLIENTS:
-            if sum(moment > now - seconds for moment in self._new) >= most:
+        for seconds, limit in NEW_CLIENTS:
+            if sum(moment > now - seconds for moment in self._new) >= limit:
                 raise TooManyClients
         self._new.append(now)
 
@@ -171,13 +171,13 @@ async def _fetch(url: str) -> tuple[bytes, int]:
     headers = {"Accept": "application/json", "User-Agent": "PostHog-CIMD/1.0"}
     async with (
         httpx.AsyncClient(timeout=FETCH_SECONDS, follow_redirects=False, trust_env=False) as http,
-        http.stream("GET", url, headers=headers) as answer,
+        http.stream("GET", url, headers=headers) as response,
     ):
-        if answer.status_code != httpx.codes.OK:
-            raise InvalidDocument(f"the document was answered with {answer.status_code}")
+        if response.status_code != httpx.codes.OK:
+            raise InvalidDocument(f"the document was answered with {response.status_code}")
         body = b""
-        async for chunk in answer.aiter_bytes():
+        async for chunk in response.aiter_bytes():
             body += chunk
             if len(body) > MAX_BYTES:
                 break
-        return body, cache_seconds(answer.headers.get("Cache-Control", ""))
+        return body, cache_seconds(response.headers.get("Cache-Control", ""))

@@ -6,7 +6,7 @@ import msgspec
 
 
 class OAuthErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`error` is a code; an empty description is omitted, as by oauthlib."""
+    """Body of an error response. An empty description is omitted, as by oauthlib."""
 
     error: str
     error_description: str = ""
@@ -22,14 +22,14 @@ class OAuthError(Exception):
 
     @property
     def challenge(self) -> str:
-        """The `WWW-Authenticate` of a 401 (RFC 6750 3), as from oauthlib."""
-        described = self.body.error_description
-        rest = f', error_description="{described}"' if described else ""
-        return f'Bearer error="{self.body.error}"{rest}'
+        """The header `WWW-Authenticate` of a 401 (RFC 6750 3), as from oauthlib."""
+        text = self.body.error_description
+        description = f', error_description="{text}"' if text else ""
+        return f'Bearer error="{self.body.error}"{description}'
 
 
 class RedirectedError(OAuthError):
-    """The client is told of the refusal through its redirect URI."""
+    """The OAuth server refuses a request, and reports it to the client's redirect URI."""
 
     def __init__(self, redirect_uri: str, error: str, description: str = "") -> None:
         super().__init__(error, description)
@@ -37,11 +37,11 @@ class RedirectedError(OAuthError):
 
 
 class Unauthenticated(Exception):
-    """Introspection is asked for by an unknown client: 403 without a body."""
+    """An unknown client requests introspection. The response is 403 without a body."""
 
 
 def invalid_client() -> OAuthError:
-    """The client is unknown, or shows a secret, which a public one does not have."""
+    """The client is unknown, or sends a secret, which a public client does not have."""
     return OAuthError("invalid_client", status=401)
 
 

@@ -1,6 +1,6 @@
-"""Authorization codes and tokens: issued, exchanged, rotated, revoked.
+"""Issues, exchanges, rotates and revokes authorization codes and tokens.
 
-Follows posthog/api/oauth/views.py (`OAuthValidator`) and, below it, `OAuth2Validator` of
+Follows posthog/api/oauth/views.py (`OAuthValidator`) and its base class `OAuth2Validator` of
 django-oauth-toolkit: `_save_bearer_token`, `validate_refresh_token`, `RefreshToken.revoke`.
 """
 
@@ -23,7 +23,7 @@ REFRESH_SECONDS = 30 * 86_400
 
 
 class Reach(msgspec.Struct, frozen=True):
-    """What a grant gives access to."""
+    """The scopes, projects and organizations that a grant gives a client access to."""
 
     client_id: str
     scopes: tuple[str, ...]
@@ -39,7 +39,7 @@ class Code(msgspec.Struct, frozen=True):
     challenge: str
     expires: float
     nonce: str | None = None
-    """What the client wants to find in the id token."""
+    """Value that the id token has to contain for the client."""
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -59,15 +59,15 @@ class Refresh(msgspec.Struct):
     family: str
     expires: float
     access: str
-    """The access token issued with it; revoked when this token is rotated."""
+    """The access token that was issued with this token, and is revoked when it is rotated."""
 
     revoked: float | None = None
     successor: str | None = None
     """The refresh token that replaced it."""
 
 
-class TokenAnswer(msgspec.Struct, frozen=True):
-    """The answer to a successful token request."""
+class TokenResponse(msgspec.Struct, frozen=True):
+    """The response to a successful token request."""
 
     access_token: str
     expires_in: int
@@ -77,7 +77,7 @@ class TokenAnswer(msgspec.Struct, frozen=True):
     scoped_teams: tuple[int, ...]
     scoped_organizations: tuple[str, ...]
     id_token: str | msgspec.UnsetType = msgspec.UNSET
-    """Only with the scope `openid`."""
+    """Only set with the scope `openid`."""
 
 
 class Counts(msgspec.Struct):
@@ -86,7 +86,7 @@ class Counts(msgspec.Struct):
     codes: int = 0
     refreshes: int = 0
     replays: int = 0
-    """Rotated refresh tokens used again within the grace period."""
+    """Rotated refresh tokens that were used again within the grace period."""
 
     families_revoked: int = 0
     refused: int = 0
@@ -117,7 +117,7 @@ class Grants:
     def issue_code(
         self, reach: Reach, redirect_uri: str, challenge: str, nonce: str | None = None
     ) -> str:
-        """Issue a code, valid once and for five minutes."""
+        """Issue a code, which is valid once and for five minutes."""
         code = secrets.token_urlsafe(30)
         expires = self._clock.now() + CODE_SECONDS
         self._codes[code] = Code(reach, redirect_uri, challenge, expires, nonce)
@@ -126,127 +126,127 @@ class Grants:
 
     def exchange(
         self, code: str, client: Client, redirect_uri: str | None, verifier: str | None
-    ) -> TokenAnswer:
-        """Exchange a code for tokens; only a success consumes the code, as in oauthlib.
+    ) -> TokenResponse:
+        """Exchange a code for tokens. Only a successful exchange consumes the code, as in oauthlib.
 
-        A code that is used again is refused, and what it gave the first time stays valid: neither
-        PostHog nor django-oauth-toolkit revokes it.
+        A code that is used again is refused. The tokens of the first exchange stay valid: neither
+        PostHog nor django-oauth-toolkit revokes them.
 
         Raises:
-            OAuthError: `invalid_grant`; or `invalid_request` if the redirect URI differs, or there
-                is no verifier.
+            OAuthError: `invalid_grant`; or `invalid_request` if the redirect URI differs, or the
+                verifier is missing.
         """
-        found = self._codes.get(code)
+        issued = self._codes.get(code)
         if (
-            found is None
-            or found.expires <= self._clock.now()
-            or found.reach.client_id != client.client_id
+            issued is None
+            or issued.expires <= self._clock.now()
+            or issued.reach.client_id != client.client_id
         ):
             raise self._refused(invalid_grant())
         if verifier is None:
             raise self._refused(OAuthError("invalid_request", "Code verifier required."))
-        if not matches_challenge(found.challenge, verifier):
+        if not matches_challenge(issued.challenge, verifier):
             raise self._refused(invalid_grant())
         if (uri := redirect_uri or client.default_redirect_uri) is None:
             raise self._refused(OAuthError("invalid_request", "Missing redirect URI."))
-        if found.redirect_uri != uri:
+        if issued.redirect_uri != uri:
             raise self._refused(OAuthError("invalid_request", "Mismatching redirect URI."))
         del self._codes[code]
-        return self._mint(found.reach, secrets.token_hex(16), found.nonce)
+        return self._mint(issued.reach, secrets.token_hex(16), issued.nonce)
 
-    def refresh(self, token: str, client_id: str, scope: str = "") -> TokenAnswer:
-        """Exchange a refresh token for new tokens, with some of its scopes or with all of them.
+    def refresh(self, token: str, client_id: str, scope: str = "") -> TokenResponse:
+        """Exchange a refresh token for new tokens, with all of its scopes or with some.
 
-        Scopes that were given up do not come back. A rotated token that is used again gets its
-        successor within the grace period; after that it revokes the whole family.
+        A later refresh cannot restore omitted scopes. Using a rotated token again returns its
+        successor within the grace period, and revokes the whole family after it.
 
         Raises:
-            OAuthError: `invalid_grant`, or `invalid_scope` for more than was granted.
+            OAuthError: `invalid_grant`, or `invalid_scope` for more scopes than were granted.
         """
-        found, now = self._refresh.get(token), self._clock.now()
-        if found is None or found.reach.client_id != client_id or found.expires <= now:
+        stored, now = self._refresh.get(token), self._clock.now()
+        if stored is None or stored.reach.client_id != client_id or stored.expires <= now:
             raise self._refused(invalid_grant())
-        if found.revoked is not None and found.revoked <= now - self._grace_seconds:
-            self._revoke_family(found.family)
+        if stored.revoked is not None and stored.revoked <= now - self._grace_seconds:
+            self._revoke_family(stored.family)
             raise self._refused(invalid_grant())
-        reach = self._narrowed(found, scope)
-        if found.revoked is None:
+        reach = self._narrowed(stored, scope)
+        if stored.revoked is None:
             self.counts.refreshes += 1
-            return self._rotated(found, reach) if self._rotate else self._renewed(found, reach)
+            return self._rotated(stored, reach) if self._rotate else self._renewed(stored, reach)
         self.counts.replays += 1
-        return self._replayed(found, reach)
+        return self._replayed(stored, reach)
 
     def revoke(self, token: str, client_id: str) -> None:
         """Revoke a client's token at once, and with a refresh token its access tokens (RFC 7009).
 
-        Nothing happens to another client's. In django-oauth-toolkit a revoked refresh token stays
-        valid for the grace period.
+        Tokens of other clients are not revoked. In django-oauth-toolkit a revoked refresh token
+        stays valid for the grace period.
         """
         presented = self._refresh.get(token) or self._access.get(token)
         if presented is None or presented.reach.client_id != client_id:
             return
         self._access.pop(token, None)
         if self._refresh.pop(token, None) is not None:
-            # Without rotation a refresh token has several: PostHog ends the whole session.
+            # Without rotation a refresh token has several access tokens. PostHog revokes them all.
             self._end_access(presented.family)
 
     def refresh_token(self, token: str) -> Refresh | None:
         """Return a refresh token that can be used; None if it is unknown or revoked."""
-        found = self._refresh.get(token)
-        return found if found is not None and found.revoked is None else None
+        stored = self._refresh.get(token)
+        return stored if stored is not None and stored.revoked is None else None
 
     def access(self, token: str) -> Access | None:
         """Return an access token, expired or not; None if it is unknown or revoked."""
         return self._access.get(token)
 
-    def _mint(self, reach: Reach, family: str, nonce: str | None = None) -> TokenAnswer:
+    def _mint(self, reach: Reach, family: str, nonce: str | None = None) -> TokenResponse:
         access = self._new_access(reach, family)
         refresh = f"phr_{secrets.token_urlsafe(32)}"
         expires = self._clock.now() + REFRESH_SECONDS
         self._refresh[refresh] = Refresh(refresh, reach, family, expires, access)
-        return self._answer(reach, access, refresh, nonce)
+        return self._response(reach, access, refresh, nonce)
 
     def _new_access(self, reach: Reach, family: str) -> str:
         token = f"pha_{secrets.token_urlsafe(32)}"
         self._access[token] = Access(token, reach, family, self._clock.now() + self._token_seconds)
         return token
 
-    def _narrowed(self, found: Refresh, scope: str) -> Reach:
-        successor = self._refresh.get(found.successor or "")
-        reach = successor.reach if successor is not None else found.reach
+    def _narrowed(self, refresh: Refresh, scope: str) -> Reach:
+        successor = self._refresh.get(refresh.successor or "")
+        reach = successor.reach if successor is not None else refresh.reach
         if not scope:
             return reach
-        wanted = tuple(scope.split())
-        if not set(wanted) <= set(reach.scopes):
+        requested = tuple(scope.split())
+        if not set(requested) <= set(reach.scopes):
             raise self._refused(OAuthError("invalid_scope"))
-        return msgspec.structs.replace(reach, scopes=wanted)
+        return msgspec.structs.replace(reach, scopes=requested)
 
-    def _rotated(self, found: Refresh, reach: Reach) -> TokenAnswer:
-        self._end(found)
-        answer = self._mint(reach, found.family)
-        found.successor = answer.refresh_token
-        return answer
+    def _rotated(self, refresh: Refresh, reach: Reach) -> TokenResponse:
+        self._end(refresh)
+        response = self._mint(reach, refresh.family)
+        refresh.successor = response.refresh_token
+        return response
 
-    def _renewed(self, found: Refresh, reach: Reach) -> TokenAnswer:
+    def _renewed(self, refresh: Refresh, reach: Reach) -> TokenResponse:
         # Without rotation, earlier access tokens stay valid until they expire.
-        found.reach = reach
-        found.access = self._new_access(reach, found.family)
-        return self._answer(reach, found.access, found.token)
+        refresh.reach = reach
+        refresh.access = self._new_access(reach, refresh.family)
+        return self._response(reach, refresh.access, refresh.token)
 
-    def _replayed(self, found: Refresh, reach: Reach) -> TokenAnswer:
-        successor = self._refresh.get(found.successor or "")
+    def _replayed(self, refresh: Refresh, reach: Reach) -> TokenResponse:
+        successor = self._refresh.get(refresh.successor or "")
         if successor is not None and successor.access in self._access:
-            return self._answer(successor.reach, successor.access, successor.token)
+            return self._response(successor.reach, successor.access, successor.token)
         # The successor was revoked or rotated: issue another pair in the same family.
-        return self._mint(reach, found.family)
+        return self._mint(reach, refresh.family)
 
     def _refused(self, error: OAuthError) -> OAuthError:
         self.counts.refused += 1
         return error
 
-    def _end(self, found: Refresh) -> None:
-        found.revoked = self._clock.now()
-        self._access.pop(found.access, None)
+    def _end(self, refresh: Refresh) -> None:
+        refresh.revoked = self._clock.now()
+        self._access.pop(refresh.access, None)
 
     def _revoke_family(self, family: str) -> None:
         self.counts.families_revoked += 1
@@ -256,13 +256,14 @@ class Grants:
         self._end_access(family)
 
     def _end_access(self, family: str) -> None:
-        for token in [one.token for one in self._access.values() if one.family == family]:
+        tokens = [access.token for access in self._access.values() if access.family == family]
+        for token in tokens:
             del self._access[token]
 
-    def _answer(
+    def _response(
         self, reach: Reach, access: str, refresh: str, nonce: str | None = None
-    ) -> TokenAnswer:
-        return TokenAnswer(
+    ) -> TokenResponse:
+        return TokenResponse(
             access_token=access,
             expires_in=self._token_seconds,
             token_type="Bearer",  # noqa: S106

@@ -1,7 +1,7 @@
-"""Id tokens, and the key they are verified with (OpenID Connect Core 1.0, section 2; RFC 7517).
+"""Id tokens, and the key that verifies them (OpenID Connect Core 1.0, section 2; RFC 7517).
 
-As oauthlib's `add_id_token` and `finalize_id_token` of django-oauth-toolkit make them with
-PostHog's settings: signed by RS256, valid for ten hours, with the claims that the scopes allow.
+Follows oauthlib's `add_id_token` and django-oauth-toolkit's `finalize_id_token` with PostHog's
+settings: signed with RS256, valid for ten hours, with the claims that the scopes permit.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeySet(msgspec.Struct, frozen=True):
-    """Keys that signatures are verified with."""
+    """The keys that verify signatures (RFC 7517)."""
 
     keys: list[Key]
 
 
 class IdTokens:
-    """Makes id tokens of one server, with a key of its own that is made when it is needed."""
+    """Issues the id tokens of one server. Its key is generated at the first use."""
 
     def __init__(self, clock: Clock, issuer: str) -> None:
-        """Make tokens as `issuer`, the server's URL without a trailing slash."""
+        """Set the issuer, which is the server's URL without a trailing slash."""
         self._clock = clock
         self._issuer = issuer
         self._logged_in = int(clock.now())
@@ -52,29 +52,29 @@ class IdTokens:
     def issue(
         self, client_id: str, scopes: tuple[str, ...], access_token: str, nonce: str | None
     ) -> str | msgspec.UnsetType:
-        """Make the token that comes with an access token; none without the scope `openid`."""
+        """Issue the id token for an access token; none without the scope `openid`."""
         if OPENID not in scopes:
             return msgspec.UNSET
         now = int(self._clock.now())
-        said: dict[str, Any] = {"aud": client_id, "iat": now}
+        payload: dict[str, Any] = {"aud": client_id, "iat": now}
         if nonce is not None:
-            said["nonce"] = nonce
+            payload["nonce"] = nonce
         digest = hashlib.sha256(access_token.encode()).digest()
-        said["at_hash"] = _base64url(digest[: len(digest) // 2])
-        said |= claims(scopes)
-        said |= {
+        payload["at_hash"] = _base64url(digest[: len(digest) // 2])
+        payload |= claims(scopes)
+        payload |= {
             "iss": self._issuer,
             "exp": now + SECONDS,
             "auth_time": self._logged_in,
             "jti": str(uuid4()),
         }
         header = {"typ": "JWT", "alg": "RS256", "kid": self._public.kid}
-        signed = f"{_part(header)}.{_part(said)}"
+        signed = f"{_part(header)}.{_part(payload)}"
         signature = self._private.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
         return f"{signed}.{_base64url(signature)}"
 
     def keys(self) -> KeySet:
-        """Give the keys that the tokens are verified with."""
+        """Return the keys that verify the tokens."""
         return KeySet([self._public])
 
     @cached_property
@@ -85,9 +85,9 @@ class IdTokens:
     def _public(self) -> Key:
         numbers = self._private.public_key().public_numbers()
         n, e = _number(numbers.n), _number(numbers.e)
-        # The thumbprint of RFC 7638.
-        named = msgspec.json.encode({"e": e, "kty": "RSA", "n": n}, order="sorted")
-        return Key(kid=_base64url(hashlib.sha256(named).digest()), n=n, e=e)
+        # The key id is the thumbprint of RFC 7638.
+        members = msgspec.json.encode({"e": e, "kty": "RSA", "n": n}, order="sorted")
+        return Key(kid=_base64url(hashlib.sha256(members).digest()), n=n, e=e)
 
 
 def _part(content: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a token is good for (RFC 7662; `OAuthIntrospectTokenView` in posthog/api/oauth/views.py)."""
+"""Token introspection (RFC 7662; `OAuthIntrospectTokenView` in posthog/api/oauth/views.py)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Inactive(msgspec.Struct, frozen=True):
 
 
 class Active(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A token that can be used; a refresh token has neither scopes nor an expiry."""
+    """A token that can be used. A refresh token has neither scopes nor an expiry here."""
 
     active: bool
     token_type: str
@@ -32,7 +32,7 @@ class Active(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Introspection:
-    """Tells a client about its own tokens."""
+    """Describes tokens to their own client."""
 
     def __init__(self, clock: Clock, documents: Documents, grants: Grants) -> None:
         self._clock = clock
@@ -40,16 +40,16 @@ class Introspection:
         self._grants = grants
 
     def describe(self, bearer: str, token: str) -> Active | Inactive:
-        """Describe `token` to who shows `bearer`.
+        """Describe `token` to the caller with the bearer token `bearer`.
 
-        A token may always ask about itself, also when it has expired. Otherwise it needs the scope
-        `introspection`, and learns about tokens of its own client only.
+        A bearer token may always introspect itself, even if it has expired. Otherwise it needs the
+        scope `introspection`, and may only introspect tokens of its own client.
 
         Raises:
-            Unauthenticated: the bearer may not ask.
+            Unauthenticated: the bearer token does not permit introspection.
         """
         caller = self._grants.access(bearer)
-        if caller is None or not (bearer == token or self._may_ask(caller)):
+        if caller is None or not (bearer == token or self._may_introspect(caller)):
             raise Unauthenticated
         if (access := self._grants.access(token)) is not None:
             if not self._is_valid(access) or access.reach.client_id != caller.reach.client_id:
@@ -66,7 +66,7 @@ class Introspection:
             return Inactive()
         return self._active(refresh.reach, token_type="refresh_token")  # noqa: S106
 
-    def _may_ask(self, caller: Access) -> bool:
+    def _may_introspect(self, caller: Access) -> bool:
         return self._is_valid(caller) and bool({"introspection", "*"} & set(caller.reach.scopes))
 
     def _is_valid(self, access: Access) -> bool:
@@ -81,7 +81,7 @@ class Introspection:
         is_impersonated: bool | None = None,
         exp: int | None = None,
     ) -> Active:
-        client = self._documents.known(reach.client_id)
+        client = self._documents.cached(reach.client_id)
         return Active(
             active=True,
             token_type=token_type,

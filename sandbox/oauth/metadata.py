@@ -1,6 +1,6 @@
 """The discovery documents (RFC 8414, OpenID Connect Discovery, RFC 9728; PostHog's metadata.py).
 
-They name the endpoints that the sandbox has. PostHog also has registration.
+They list the endpoints of the sandbox. PostHog has client registration as well.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DOCUMENTATION = "https://posthog.com/docs/api"
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True):
-    """What both documents about the server have."""
+    """The fields that both documents about the server have."""
 
     issuer: str
     authorization_endpoint: str
@@ -44,7 +44,7 @@ class ServerMetadata(Metadata, frozen=True, kw_only=True):
 
 
 class OpenIdMetadata(Metadata, frozen=True, kw_only=True):
-    """Metadata of the server as one that knows users (OpenID Connect Discovery 1.0)."""
+    """Metadata of the server as an OpenID provider (OpenID Connect Discovery 1.0)."""
 
     subject_types_supported: tuple[str, ...] = ("public",)
     id_token_signing_alg_values_supported: tuple[str, ...] = ("RS256",)

@@ -10,7 +10,7 @@ LOOPBACK = ("127.0.0.1", "::1")
 def may_be_registered(uri: str) -> bool:
     """Whether a client may register `uri`: https, a private-use scheme, or http on loopback.
 
-    As `OAuthApplication.clean` in posthog/models/oauth.py.
+    Follows `OAuthApplication.clean` in posthog/models/oauth.py.
     """
     parts = _split(uri)
     if parts is None or not parts.scheme or "#" in uri or "@" in parts.netloc:
@@ -23,26 +23,30 @@ def may_be_registered(uri: str) -> bool:
 
 
 def is_allowed(uri: str, registered: tuple[str, ...]) -> bool:
-    """Whether `uri` is registered; on loopback the port may differ (RFC 8252 7.3).
+    """Whether `uri` is registered. On loopback the port may differ (RFC 8252 7.3).
 
-    As `check_redirect_to_uri_allowed` of django-oauth-toolkit, with PostHog's addition for
+    Follows `check_redirect_to_uri_allowed` of django-oauth-toolkit, with PostHog's exception for
     `localhost` registered without a port (`validate_redirect_uri` in posthog/api/oauth/views.py).
     """
     return may_be_registered(uri) and any(_matches(uri, candidate) for candidate in registered)
 
 
 def _matches(uri: str, registered: str) -> bool:
-    wanted, known = _split(uri), _split(registered)
-    if wanted is None or known is None:
+    actual, allowed = _split(uri), _split(registered)
+    if actual is None or allowed is None:
         return False
-    if (wanted.scheme, wanted.hostname, wanted.path) != (known.scheme, known.hostname, known.path):
+    if (actual.scheme, actual.hostname, actual.path) != (
+        allowed.scheme,
+        allowed.hostname,
+        allowed.path,
+    ):
         return False
-    any_port = known.scheme == "http" and (
-        known.hostname in LOOPBACK or (known.hostname == "localhost" and known.port is None)
+    any_port = allowed.scheme == "http" and (
+        allowed.hostname in LOOPBACK or (allowed.hostname == "localhost" and allowed.port is None)
     )
-    if not any_port and wanted.port != known.port:
+    if not any_port and actual.port != allowed.port:
         return False
-    return known.query == wanted.query and ("?" in uri) == ("?" in registered)
+    return allowed.query == actual.query and ("?" in uri) == ("?" in registered)
 
 
 def with_parameters(uri: str, parameters: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Scopes: the supported ones, their minimal form, and their text on the consent page."""
+"""OAuth scopes: the supported ones, their minimal form, and their text on the consent page."""
 
 from __future__ import annotations
 
@@ -47,31 +47,31 @@ IDENTITY: dict[str, str] = {
 
 SUPPORTED: tuple[str, ...] = (
     *IDENTITY,
-    *(f"{name}:{half}" for name in OBJECTS for half in ("read", "write")),
+    *(f"{name}:{access}" for name in OBJECTS for access in ("read", "write")),
 )
 
 
 def grantable(requested: str) -> tuple[str, ...]:
-    """Return the requested scopes that exist, folded; all supported ones if none does.
+    """Return the minimal form of the requested scopes that exist, or of all if none exists.
 
     Unknown scopes are dropped, not refused (`validate_scopes` in posthog/api/oauth/views.py).
     """
-    asked = requested.split()
-    if "*" in asked:
+    scopes = requested.split()
+    if "*" in scopes:
         return ("*",)
-    known = [scope for scope in asked if scope in SUPPORTED]
-    return fold(known or SUPPORTED)
+    supported = [scope for scope in scopes if scope in SUPPORTED]
+    return fold(supported or SUPPORTED)
 
 
 def fold(scopes: Iterable[str]) -> tuple[str, ...]:
-    """Replace `:read` and `:write` of an object by `:write`, in the place of the first one.
+    """Replace `:read` and `:write` of an object by `:write`, at the position of the first one.
 
-    As `getMinimumEquivalentScopes` in scopes.tsx.
+    Follows `getMinimumEquivalentScopes` in scopes.tsx.
     """
     folded: dict[str, str] = {}
     for scope in scopes:
-        name, _, half = scope.partition(":")
-        if name not in folded or half == "write":
+        name, _, access = scope.partition(":")
+        if name not in folded or access == "write":
             folded[name] = scope
     return tuple(folded.values())
 
@@ -82,15 +82,15 @@ def describe(scope: str) -> str:
         return "Read and change everything you can"
     if scope in IDENTITY:
         return IDENTITY[scope]
-    name, _, half = scope.partition(":")
-    verb = "Read and change" if half == "write" else "Read"
+    name, _, access = scope.partition(":")
+    verb = "Read and change" if access == "write" else "Read"
     return f"{verb} {OBJECTS.get(name, name)}"
 
 
-def allows(held: Iterable[str], required: str) -> bool:
-    """Whether `held` includes `required`; `*` includes all, `:write` includes `:read`."""
-    scopes = set(held)
+def allows(granted: Iterable[str], required: str) -> bool:
+    """Whether `granted` includes `required`: `*` includes all, `:write` includes `:read`."""
+    scopes = set(granted)
     if "*" in scopes or required in scopes:
         return True
-    name, _, half = required.partition(":")
-    return half == "read" and f"{name}:write" in scopes
+    name, _, access = required.partition(":")
+    return access == "read" and f"{name}:write" in scopes

@@ -1,1 +1,1 @@
-"""HogQL over the captured events, as far as it is understood here."""
+"""HogQL over the captured events: the subset that the sandbox supports."""

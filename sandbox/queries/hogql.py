@@ -1,8 +1,8 @@
-"""A small part of HogQL (posthog/hogql): one SELECT over `events`, by conditions, in order.
+"""A small subset of HogQL (posthog/hogql): a SELECT over `events` with WHERE and ORDER BY.
 
-Columns, properties of events, texts, numbers, placeholders, `toString`, `toDateTime`, `coalesce`
-and `count()`; comparisons with AND, OR and parentheses; ORDER BY, LIMIT and OFFSET. Anything else
-is refused, as PostHog refuses what it does not understand.
+Supported are columns, properties of events, strings, numbers, placeholders, `toString`,
+`toDateTime`, `coalesce` and `count()`; comparisons with AND, OR and parentheses; ORDER BY, LIMIT
+and OFFSET. Other queries are refused, as PostHog refuses queries that it cannot parse.
 """
 
 from __future__ import annotations
@@ -63,22 +63,22 @@ _PROPERTY = "properties."
 
 
 class HogQLError(Exception):
-    """The query is not understood; the message says where."""
+    """The query cannot be parsed or run. The message states where."""
 
 
 class Result(msgspec.Struct, frozen=True):
-    """Rows, and whether there are more."""
+    """The rows of a query, up to its limit."""
 
     columns: list[str]
     rows: list[list[Any]]
     limit: int
     offset: int
-    more: bool
+    has_more: bool
 
 
 class _Query(msgspec.Struct, kw_only=True):
     columns: list[tuple[str, Value | None]]
-    """Names and values; None counts."""
+    """Name and value of each column; None as value is `count()`."""
     from_events: bool = False
     condition: Value | None = None
     order: list[tuple[Value, bool]] = []
@@ -87,49 +87,47 @@ class _Query(msgspec.Struct, kw_only=True):
 
 
 def run(text: str, values: Mapping[str, Any], rows: Iterable[Row]) -> Result:
-    """Run a query over `rows`; `values` are what placeholders stand for.
+    """Run a query over `rows`. `values` are the values of its placeholders.
 
     Raises:
-        HogQLError: it is not understood.
+        HogQLError: the query is not supported.
     """
     query = _Parser(text, values).query()
     try:
-        found = [row for row in rows if query.condition is None or query.condition(row)]
+        matching = [row for row in rows if query.condition is None or query.condition(row)]
         if any(value is None for _, value in query.columns):
-            answers = [[len(found) for _ in query.columns]]
+            results = [[len(matching) for _ in query.columns]]
         else:
             if not query.from_events:
-                found = [Row(_NOBODY, None)]
+                matching = [Row(_NO_EVENT, None)]
             for value, descending in reversed(query.order):
-                found.sort(key=value, reverse=descending)
-            wanted = found[query.offset : query.offset + query.limit + 1]
-            answers = [
-                [_shown(value(row)) for _, value in query.columns if value] for row in wanted
-            ]
+                matching.sort(key=value, reverse=descending)
+            page = matching[query.offset : query.offset + query.limit + 1]
+            results = [[_output(value(row)) for _, value in query.columns if value] for row in page]
     except (TypeError, ValueError) as error:
         raise HogQLError(f"Illegal types of arguments: {error}") from None
     return Result(
         columns=[name for name, _ in query.columns],
-        rows=answers[: query.limit],
+        rows=results[: query.limit],
         limit=query.limit,
         offset=query.offset,
-        more=len(answers) > query.limit,
+        has_more=len(results) > query.limit,
     )
 
 
-def _shown(value: Any) -> Any:
+def _output(value: Any) -> Any:
     return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
 
 
 def _text(value: Any) -> str | None:
-    """A value as ClickHouse writes it; NULL stays NULL."""
+    """The text of a value in ClickHouse's format; NULL stays NULL."""
     if value is None or isinstance(value, str):
         return value
     return msgspec.json.encode(value).decode()
 
 
 def _property(name: str, row: Row) -> Any:
-    """A property of the event; all are texts, as PostHog's are that have no type of their own."""
+    """A property of the event, always as text, like PostHog's properties without a defined type."""
     return _text(row.event.properties.get(name))
 
 
@@ -139,7 +137,7 @@ def _moment(value: Any) -> datetime:
 
 
 class _Parser:
-    """Reads one query, token by token."""
+    """Recursive descent parser of one query."""
 
     def __init__(self, text: str, values: Mapping[str, Any]) -> None:
         self._values = values
@@ -155,7 +153,7 @@ class _Parser:
         self._at = 0
 
     def query(self) -> _Query:
-        """Read all of it."""
+        """Parse the whole query."""
         self._expect("SELECT")
         query = _Query(columns=[self._column()])
         while self._take(","):
@@ -165,7 +163,7 @@ class _Parser:
                 raise HogQLError("Unknown table: only events is known here")
             query.from_events = True
         if self._take("WHERE"):
-            query.condition = self._any()
+            query.condition = self._disjunction()
         if self._take("ORDER"):
             self._expect("BY")
             query.order.append(self._ordering())
@@ -196,13 +194,13 @@ class _Parser:
             self._take("ASC")
         return value, descending
 
-    def _any(self) -> Value:
-        parts = [self._all()]
+    def _disjunction(self) -> Value:
+        parts = [self._conjunction()]
         while self._take("OR"):
-            parts.append(self._all())
+            parts.append(self._conjunction())
         return parts[0] if len(parts) == 1 else lambda row: any(part(row) for part in parts)
 
-    def _all(self) -> Value:
+    def _conjunction(self) -> Value:
         parts = [self._condition()]
         while self._take("AND"):
             parts.append(self._condition())
@@ -210,9 +208,9 @@ class _Parser:
 
     def _condition(self) -> Value:
         if self._take("("):
-            inside = self._any()
+            condition = self._disjunction()
             self._expect(")")
-            return inside
+            return condition
         left = self._value()
         _, sign = self._next()
         compare = _COMPARISONS.get(sign)
@@ -224,7 +222,7 @@ class _Parser:
     def _value(self) -> Value:
         kind, text = self._next()
         if kind == "text":
-            return _constant(re.sub(r"\\(.)|''", lambda found: found[1] or "'", text[1:-1]))
+            return _constant(re.sub(r"\\(.)|''", lambda match: match[1] or "'", text[1:-1]))
         if kind == "number":
             return _constant(int(text))
         if kind == "placeholder":
@@ -237,15 +235,15 @@ class _Parser:
 
     def _call(self, name: str) -> Value:
         self._expect("(")
-        of_rows = self._at < len(self._tokens) and self._tokens[self._at][0] == "word"
-        inside = self._value()
+        depends_on_row = self._at < len(self._tokens) and self._tokens[self._at][0] == "word"
+        argument = self._value()
         self._expect(")")
         if name == "toString":
-            return lambda row: _text(_shown(inside(row)))
-        if of_rows:
-            return lambda row: _moment(inside(row))
-        # Once, not for every row.
-        return _constant(_moment_of(inside))
+            return lambda row: _text(_output(argument(row)))
+        if depends_on_row:
+            return lambda row: _moment(argument(row))
+        # A constant is parsed once, not for every row.
+        return _constant(_moment_of(argument))
 
     def _coalesce(self) -> Value:
         self._expect("(")
@@ -254,7 +252,7 @@ class _Parser:
             values.append(self._value())
         self._expect(")")
         return lambda row: next(
-            (found for value in values if (found := value(row)) is not None), None
+            (result for value in values if (result := value(row)) is not None), None
         )
 
     def _number(self) -> int:
@@ -271,19 +269,19 @@ class _Parser:
 
     def _take(self, text: str) -> bool:
         if self._at < len(self._tokens):
-            kind, found = self._tokens[self._at]
-            if kind in {"word", "sign"} and found.upper() == text.upper():
+            kind, token = self._tokens[self._at]
+            if kind in {"word", "sign"} and token.upper() == text.upper():
                 self._at += 1
                 return True
         return False
 
     def _expect(self, text: str) -> None:
         if not self._take(text):
-            found = self._tokens[self._at][1] if self._at < len(self._tokens) else "the end"
-            raise HogQLError(f"Syntax error at {found!r}: expected {text}")
+            token = self._tokens[self._at][1] if self._at < len(self._tokens) else "the end"
+            raise HogQLError(f"Syntax error at {token!r}: expected {text}")
 
 
-_NOBODY = CapturedEvent(uuid="", event="", distinct_id="", properties={}, timestamp="")
+_NO_EVENT = CapturedEvent(uuid="", event="", distinct_id="", properties={}, timestamp="")
 
 
 def _field(name: str) -> Value:
@@ -300,7 +298,7 @@ def _unresolved(text: str) -> NoReturn:
 
 def _moment_of(constant: Value) -> datetime:
     try:
-        return _moment(constant(Row(_NOBODY, None)))
+        return _moment(constant(Row(_NO_EVENT, None)))
     except ValueError as error:
         raise HogQLError(f"Cannot parse datetime: {error}") from None
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from sandbox import server_threads
-from sandbox.server_threads import none_left
+from sandbox.server_threads import wait_for_server_threads
 
 
 def looks(*seen: Iterable[int]) -> tuple[list[set[int]], server_threads.Threads]:
@@ -28,14 +28,14 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_threads_of_the_block_are_waited_for_and_no_others() -> None:
     left, look = looks({1}, {1, 2, 3}, {1, 3}, {1})
-    async with none_left(look):
+    async with wait_for_server_threads(look):
         pass
     assert left == [{1}]
 
 
 async def test_one_that_stays_is_not_waited_for_without_end() -> None:
     _, look = looks({1}, {1, 2})
-    async with none_left(look):
+    async with wait_for_server_threads(look):
         pass
 
 

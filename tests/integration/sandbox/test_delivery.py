@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from sandbox.delivery.payload import fill
+from sandbox.delivery.payload import render
 from sandbox.delivery.retries import delay
 from sandbox.delivery.signing import signed, signing_key
 from sandbox.functions.filters import PropertyFilter, holds
@@ -119,7 +119,7 @@ async def test_the_body_template_is_rendered(posthog: Driver, hook: Receiver) ->
     ],
 )
 def test_templates(template: Any, filled: Any) -> None:
-    assert fill(template, {"a": {"b": [1], "c": "text"}}) == filled
+    assert render(template, {"a": {"b": [1], "c": "text"}}) == filled
 
 
 async def test_only_identified_events_pass_the_identified_filter(
