@@ -7,7 +7,7 @@ from dotenv import dotenv_values
 from cli import environment
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
-from hogsend.client.address import tls_of_environment
+from hogsend.client.address import tls_from_environment
 from hogsend.contract.errors import InvalidRequest
 
 SUBSCRIBER, OPERATOR = "subscriber.env", "operator.env"
@@ -40,7 +40,7 @@ def operator_address(nats_url: str | None) -> str | None:
 
 def _given(nats_url: str | None, name: str) -> str | None:
     try:
-        tls_of_environment()
+        tls_from_environment()
     except InvalidRequest as error:
         raise CommandError(
             str(error), "correct that setting, or unset it", exit_code=ExitCode.USAGE

@@ -1,4 +1,4 @@
-"""Where other people's services connect, and as whom: arguments first, then the environment."""
+"""Address, user and TLS of other people's services, from arguments or else the environment."""
 
 from __future__ import annotations
 
@@ -26,44 +26,46 @@ log = logging.getLogger(__name__)
 
 
 Tls = ssl.SSLContext | Literal[False] | None
-"""How to insist on TLS; False for not at all, None for as the environment says."""
+"""TLS context; False for no TLS files, None for those that the environment names."""
 
 
 def connection_to(url: str | None, *, user: str, tls: Tls, observer: Observer) -> Connection:
-    """Prepare the connection of a service; nothing is connected yet.
+    """Prepare the connection of a service, without connecting.
 
     Args:
         url: NATS addresses, credentials included; `NATS_URL` from the environment by default.
-        user: name this service is known by when the address does not carry one.
-        tls: insist on TLS in this way; by default with the files that `NATS_TLS_CA`,
-            `NATS_TLS_CERT` and `NATS_TLS_KEY` name, if any. False takes none of these files.
-        observer: told about connection changes and errors.
+        user: NATS user of this service when the address carries none.
+        tls: require TLS with this context; by default with the files that `NATS_TLS_CA`,
+            `NATS_TLS_CERT` and `NATS_TLS_KEY` name, if any. False ignores these files.
+        observer: called with `(event, detail)` about connection changes and errors.
 
     Raises:
-        InvalidRequest: one of these files is of no use, an address is not valid, or a password in
-            it has a comma, which separates addresses.
+        InvalidRequest: one of these files cannot be used, an address is not valid, or a password in
+            it contains a comma, which separates addresses.
     """
     addresses = url or os.environ.get("NATS_URL") or DEFAULT_URL
     if tls is None:
-        tls = tls_of_environment()
+        tls = tls_from_environment()
     try:
         check_commas(addresses.split(","))
         check_hosts(addresses.split(","))
     except ValueError as error:
         raise InvalidRequest(f"the URL of NATS: {error}") from None
-    _, named, _ = split_credentials(addresses.split(","))
-    known_as = named or user
+    _, user_in_address, _ = split_credentials(addresses.split(","))
+    user = user_in_address or user
     renamed = {old.value: new.value for old, new in DEPRECATED_USERS.items()}
-    if current := renamed.get(known_as):
-        log.warning("the NATS user %s is deprecated: use %s", known_as, current)
-    return Connection(known_as, addresses, tls=tls or None, observer=observer)
+    if current := renamed.get(user):
+        log.warning("the NATS user %s is deprecated: use %s", user, current)
+    return Connection(user, addresses, tls=tls or None, observer=observer)
 
 
-def tls_of_environment() -> ssl.SSLContext | None:
-    """TLS with the files that the environment names as a service of ours reads it; None if none.
+def tls_from_environment() -> ssl.SSLContext | None:
+    """Return a TLS context with the files that the environment names; None if it names none.
+
+    The variables are those of Hogsend's own services.
 
     Raises:
-        InvalidRequest: a file is of no use; names the variable and what to write.
+        InvalidRequest: a file cannot be used; the text names the variable and the fix.
     """
     ca, certificate, key = (_file(f"NATS_TLS_{kind}") for kind in ("CA", "CERT", "KEY"))
     checks: dict[str, Callable[[], None]] = {
@@ -80,5 +82,5 @@ def tls_of_environment() -> ssl.SSLContext | None:
 
 
 def _file(name: str) -> Path | None:
-    given = os.environ.get(name, "").strip()
-    return Path(given).expanduser() if given else None
+    path = os.environ.get(name, "").strip()
+    return Path(path).expanduser() if path else None

@@ -1,4 +1,4 @@
-"""Arguments of the client's methods: what cannot be meant is refused by name."""
+"""Checks arguments of the client's methods; each error names the argument."""
 
 from __future__ import annotations
 
@@ -12,40 +12,42 @@ from hogsend.contract.json_text import MAX_DEPTH
 T = TypeVar("T")
 
 
-def bag(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A copy of names and their values, with times that can be sent; None is none of them.
+def checked_mapping(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a copy of a mapping, with all times in it passed through `sendable_time`.
+
+    None becomes an empty mapping.
 
     Raises:
-        InvalidRequest: it is something else, or nested too deeply.
+        InvalidRequest: it is not a mapping, or nested too deeply.
     """
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise InvalidRequest(f"{name} are names with values (a dict), not {_kind(value)}")
+        raise InvalidRequest(f"{name} are names with values (a dict), not {_type_name(value)}")
     copy = dict(value)
     _make_times_sendable(copy)
     return copy
 
 
-def several(name: str, value: Sequence[T]) -> list[T]:
-    """A copy of a list. A text is none: it would be taken for its characters.
+def checked_list(name: str, value: Sequence[T]) -> list[T]:
+    """Return a copy of a list. A string is refused, as it would count as a list of characters.
 
     Raises:
-        InvalidRequest: it is something else.
+        InvalidRequest: it is not a list.
     """
     if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Sequence):
-        raise InvalidRequest(f"{name} are a list, not {_kind(value)}")
+        raise InvalidRequest(f"{name} are a list, not {_type_name(value)}")
     return list(value)
 
 
-def text(name: str, value: str) -> str:
-    """A text that can be sent.
+def checked_text(name: str, value: str) -> str:
+    """Return a string that can be encoded as UTF-8.
 
     Raises:
-        InvalidRequest: it is something else, or has half a character in it.
+        InvalidRequest: it is not a string, or contains a lone surrogate.
     """
     if not isinstance(value, str):
-        raise InvalidRequest(f"{name} is text, not {_kind(value)}")
+        raise InvalidRequest(f"{name} is text, not {_type_name(value)}")
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -53,11 +55,11 @@ def text(name: str, value: str) -> str:
     return value
 
 
-def moment(value: Any) -> Any:
-    """A time that can be sent: in UTC if its offset has seconds. Anything else is left as it is.
+def sendable_time(value: Any) -> Any:
+    """Convert a time whose offset has seconds to UTC. Any other value is returned unchanged.
 
-    In JSON offsets are of whole minutes (RFC 3339), and the seconds would be cut off. Zones of
-    long ago have some.
+    An offset in JSON has whole minutes (RFC 3339), so that the seconds would be lost. Historical
+    time zones have such offsets.
     """
     offset = value.utcoffset() if isinstance(value, datetime) else None
     if not offset or not offset % timedelta(minutes=1):
@@ -65,25 +67,26 @@ def moment(value: Any) -> Any:
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        # Out of the range that readers take.
+        # In UTC it lies outside of the years 1 to 9999, which no reader accepts.
         return value
 
 
 def _make_times_sendable(copy: dict[str, Any]) -> None:
-    """Copy what is within, too, and nothing without an end."""
-    left: list[tuple[dict[Any, Any] | list[Any], int]] = [(copy, 1)]
-    while left:
-        within, depth = left.pop()
+    """Convert times at any depth. Nested containers are copied, and their depth is limited."""
+    pending: list[tuple[dict[Any, Any] | list[Any], int]] = [(copy, 1)]
+    while pending:
+        container, depth = pending.pop()
         if depth > MAX_DEPTH:
             raise InvalidRequest(f"nested more than {MAX_DEPTH} deep")
-        for key, value in within.items() if isinstance(within, dict) else enumerate(within):
+        items = container.items() if isinstance(container, dict) else enumerate(container)
+        for key, value in items:
             if isinstance(value, datetime):
-                within[key] = moment(value)
+                container[key] = sendable_time(value)
             elif isinstance(value, (dict, list, tuple)):
                 inner = dict(value) if isinstance(value, dict) else list(value)
-                within[key] = inner
-                left.append((inner, depth + 1))
+                container[key] = inner
+                pending.append((inner, depth + 1))
 
 
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     return type(value).__name__

@@ -1,4 +1,4 @@
-"""Hogsend on the bus, for other people's services: `hogsend.connect()` gives a `Client`."""
+"""The client for other people's services; `hogsend.connect()` returns one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from weakref import WeakSet
 import msgspec
 
 from hogsend.client.address import Tls, connection_to
-from hogsend.client.arguments import bag, moment, several
+from hogsend.client.arguments import checked_list, checked_mapping, sendable_time
 from hogsend.client.decoding import Decoder, TypedEvent, Undecodable, typed_event
-from hogsend.client.degradation import answered_without
+from hogsend.client.degradation import log_degraded_read
 from hogsend.client.engagement import EngagementClient
 from hogsend.client.first_connection import ConnectionLog, open_within
 from hogsend.client.flags import FlagsClient
@@ -49,25 +49,25 @@ from hogsend.transport.connection import Connection
 UTC_ZONE = "UTC"
 
 P = TypeVar("P")
-"""What the properties of events are decoded into."""
+"""Type that the properties of events are decoded into."""
 
-L = TypeVar("L", Events[Any], CredentialChanges)
+Iterator = TypeVar("Iterator", Events[Any], CredentialChanges)
 
 log = logging.getLogger(__name__)
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """A moment where a person lives."""
+    """A moment in a person's time zone."""
 
     at: datetime
     """With the offset of that time zone."""
     timezone: str
     source: str
-    """How the time zone is known: a `TimezoneSource`, or one of a later version."""
+    """Where the time zone is known from: a `TimezoneSource`, or a value of a later version."""
 
 
 class PostHog:
-    """PostHog with a project key; made by `Client.posthog`."""
+    """Capture and feature flags of PostHog; returned by `Client.posthog`."""
 
     def __init__(self, client: Client) -> None:
         self.capture = client.capture
@@ -79,21 +79,21 @@ class PostHog:
 class Client:
     """Everything a service does with Hogsend, over one connection.
 
-    Reads never raise because PostHog or a service cannot be reached: they give what is known
+    Reads do not raise when PostHog or a service cannot be reached: they return what is known
     without it. Writes return once they are durable, and reach PostHog later if it is down.
     """
 
     def __init__(self, connection: Connection) -> None:
-        """Work on `connection`, which may connect later."""
+        """Use `connection`, which may connect later."""
         self.connection = connection
         self._writer = Writer(connection)
         self.persons = PersonsClient(connection, self._writer)
-        """PostHog's persons: read and write their properties."""
+        """Reads and writes properties of PostHog's persons."""
         self.flags = FlagsClient(connection)
-        """PostHog's feature flags."""
+        """Evaluates PostHog's feature flags."""
         self.engagement = EngagementClient(self._writer)
         """Reports what services did with people."""
-        self._loops = WeakSet[Events[Any] | CredentialChanges]()
+        self._iterators = WeakSet[Events[Any] | CredentialChanges]()
         self._stopped = False
 
     @overload
@@ -114,7 +114,7 @@ class Client:
         type: type[P],
         undecodable: Undecodable | None = None,
     ) -> Events[TypedEvent[P]]: ...
-    # A union of types, which mypy does not take for a type.
+    # For a union of types, which mypy does not accept as a `type`.
     @overload
     def events(
         self,
@@ -132,58 +132,60 @@ class Client:
         type: type[Any] | None = None,
         undecodable: Undecodable | None = None,
     ) -> Events[Any]:
-        """Normalized events, of one name, several or all, as an async iterator.
+        """Return an async iterator over normalized events, of one name, several or all.
 
-        With `durable` the position is kept under that name and shared by all replicas that use it,
-        and an event counts as done once the loop asks for the next one, however long that takes;
-        without it only events from now on are seen, those included that come while NATS cannot be
-        reached. Waiting for the next one may be cut short, by `asyncio.timeout` for example, and
-        taken up again. The loop ends when the client is stopped or closed.
+        With `durable`, the position is stored under that name and shared by all replicas that use
+        it. An event counts as done once the loop requests the next one, however long that takes.
+        Without it, only events from now on are received, including those that are published while
+        NATS cannot be reached. A wait for the next event may be cancelled, for example by
+        `asyncio.timeout`, and repeated. The loop ends when the client is stopped or closed.
 
-        An iterator is one task's: another task's call would say that the event in hand is done.
-        Give each task an iterator of its own; those with the same durable share its events. A call
+        An iterator belongs to one task: a call from another task would mark the current event as
+        done. Create an iterator for each task; those with the same durable share its events. A call
         while another one waits raises `RuntimeError`.
 
-        A durable belongs to its names: asked for others, the loop raises `ConsumerConflict` before
-        anything is read, and the durable stays as it is. So it does for one that was made elsewhere
-        and is not acknowledged explicitly.
+        A durable belongs to its event names. With other names the loop raises `ConsumerConflict`
+        before it reads anything, and the durable does not change. It also raises that error for a
+        durable of another program whose acknowledgement policy is not explicit.
 
-        With `type` each event is a `TypedEvent` whose properties are of that type: a msgspec
-        Struct, a dataclass, a TypedDict, or whatever else msgspec decodes. Unknown properties are
-        left out. An event of another shape raises `CannotDecode`, which has all of it; the loop
-        can be taken up again, and goes on with the next event. So that it need not be, give
-        `undecodable`: it is called with the error, may wait, and the event counts as done when it
-        has returned. What it raises ends the loop; taken up again, that calls it again.
+        With `type`, each event is a `TypedEvent` whose properties are of that type: a msgspec
+        Struct, a dataclass, a TypedDict, or anything else that msgspec decodes. Properties that the
+        type does not have are dropped. An event that does not match raises `CannotDecode`, which
+        contains the whole event. The loop can be started again, and continues with the next event.
+        With `undecodable`, that function is called with the error instead, and the event counts as
+        done when it has returned. It may be async. An error that it raises ends the loop; when the
+        loop is started again, the function is called for the same event again.
 
         Raises:
-            InvalidRequest: a name is empty or a pattern, the durable's name is none, or nothing
+            InvalidRequest: a name is empty or a pattern, the durable name is not valid, or nothing
                 can be decoded into `type`.
         """
         decoder = Decoder[Any](Event if type is None else typed_event(type))
-        return self._loop(Events(self.connection, names, durable, decoder, undecodable))
+        return self._track(Events(self.connection, names, durable, decoder, undecodable))
 
     def credential_changes(self, provider: str | None = None) -> CredentialChanges:
-        """Credential changes, of one provider or all: the current state first, then changes.
+        """Return an async iterator over credential changes, of one provider or all.
 
-        After a broken connection the last change is handed out unless it was before; earlier ones
-        that came meanwhile may be left out. Waiting for the next one may be cut short. The loop
-        ends when the client is stopped or closed. An iterator is one task's, as with `events`.
+        It starts with the last change of each provider, which is the current state. After a broken
+        connection it continues with the last change, unless that was returned before; earlier
+        changes may be skipped. A wait for the next one may be cancelled and repeated. The loop ends
+        when the client is stopped or closed. An iterator belongs to one task, as with `events`.
         """
-        return self._loop(CredentialChanges(self.connection, provider))
+        return self._track(CredentialChanges(self.connection, provider))
 
     def stop(self) -> None:
-        """Let every loop over events and credential changes end, for a shutdown without a repeat.
+        """End every loop over events and credential changes, for a shutdown without repeats.
 
-        A loop that waits ends now. One that works on an event ends when it asks for the next one,
-        which says that the event is done; what came for it meanwhile is given to others. Everything
-        else goes on: the connection is closed by leaving the block of `connect`.
+        A loop that waits ends now. A loop that handles an event ends when it requests the next one,
+        which marks the event as done. Events that have arrived for it meanwhile are released to
+        other replicas. Everything else continues: the end of the `connect` block closes the
+        connection.
 
-        To be called in the event loop's thread, as `loop.add_signal_handler(SIGTERM, client.stop)`
-        does.
+        Call it in the event loop's thread, as `loop.add_signal_handler(SIGTERM, client.stop)` does.
         """
         self._stopped = True
-        for one in list(self._loops):
-            one.stop()
+        for iterator in list(self._iterators):
+            iterator.stop()
 
     async def capture(
         self,
@@ -195,46 +197,47 @@ class Client:
         id: UUID | None = None,
         timestamp: datetime | None = None,
     ) -> None:
-        """Capture an event in PostHog; it is durable when this returns.
+        """Capture an event in PostHog. It is durable when this returns.
 
-        Without a project key nothing happens, silently.
+        Without a project key the event is dropped without an error.
 
         Args:
             event: its name.
             distinct_id: the person it belongs to.
-            properties: anything that is JSON.
+            properties: anything that can be encoded as JSON.
             groups: group keys by group type.
             id: the event's uuid; a new one by default.
             timestamp: when it happened; now by default.
 
         Raises:
-            InvalidRequest: a name is blank or too long, or the properties are no JSON.
-            Unavailable: the bus cannot be reached; nothing was accepted.
+            InvalidRequest: a name is blank or too long, or the properties cannot be encoded as
+                JSON.
+            Unavailable: NATS cannot be reached; nothing was accepted.
         """
         message = Capture(
             id=id or uuid4(),
             event=event,
             distinct_id=distinct_id,
-            properties=bag("properties", properties),
-            groups=bag("groups", groups),
-            timestamp=moment(timestamp or datetime.now(UTC)),
+            properties=checked_mapping("properties", properties),
+            groups=checked_mapping("groups", groups),
+            timestamp=sendable_time(timestamp or datetime.now(UTC)),
         )
         await self._writer.write(subjects.persons("capture"), str(message.id), message)
 
     async def timezone(
         self, distinct_id: str, *, explicit: str | None = None, default: str | None = None
     ) -> Timezone:
-        """Give a person's time zone, as far as it is known, and how it is known (contract 4.2).
+        """Return a person's time zone, and where it is known from (contract 4.2).
 
-        `hogsend.next_moment` makes a moment of it.
+        `hogsend.next_moment` computes a moment in it.
 
         Args:
             distinct_id: the person.
-            explicit: wins over everything known; no service is asked then.
-            default: stands in for `DEFAULT_TIMEZONE`; one that is none does not count.
+            explicit: takes precedence over every other source; no request is sent then.
+            default: replaces the setting `DEFAULT_TIMEZONE`; ignored if it is not a time zone.
 
         Raises:
-            InvalidRequest: `explicit` is no IANA time zone.
+            InvalidRequest: `explicit` is not an IANA time zone.
         """
         if explicit is not None:
             return explicit_timezone(explicit)
@@ -242,7 +245,7 @@ class Client:
         try:
             return await self.connection.request(ANALYTICS_TIMEZONE, request)
         except Unavailable as error:
-            answered_without("timezone", error)
+            log_degraded_read("timezone", error)
             zone = find_timezone(default)
             return Timezone(zone, "default") if zone else Timezone(UTC_ZONE, "fallback")
 
@@ -257,9 +260,9 @@ class Client:
         explicit: str | None = None,
         default: str | None = None,
     ) -> Moment:
-        """Give the next `hour:minute`, on `weekday` or any day, where a person lives.
+        """Return the next `hour:minute`, on `weekday` or any day, in a person's time zone.
 
-        `timezone` and `next_moment` in one; see both for the arguments.
+        Combines `timezone` and `next_moment`, where the arguments are described.
 
         Raises:
             InvalidRequest: there is no such time, weekday or time zone, `after` has no offset, or
@@ -273,52 +276,56 @@ class Client:
         return Moment(at, zone.timezone, zone.source)
 
     async def posthog(self) -> PostHog | None:
-        """Give PostHog's capture and feature flags, or None without a project key.
+        """Return PostHog's capture and feature flags, or None without a project key.
 
-        While that is not known, it is given: what is captured then is kept, and flags are unknown.
+        While analytics cannot be reached, they are returned as well: captures are stored until
+        PostHog can receive them, and flags are unknown.
 
         Raises:
-            Forbidden: this NATS user may not ask; `app.env` has the one that may.
+            Forbidden: this NATS user may not send the request; the one in `app.env` may.
         """
         try:
-            answer = await self.connection.request(ANALYTICS_CAPABILITIES, Empty())
+            reply = await self.connection.request(ANALYTICS_CAPABILITIES, Empty())
         except Unavailable as error:
-            answered_without("posthog", error)
+            log_degraded_read("posthog", error)
             return PostHog(self)
-        states = {one.name: one.state for one in answer.capabilities}
+        states = {capability.name: capability.state for capability in reply.capabilities}
         return None if states.get("eventCapture") == "off" else PostHog(self)
 
     async def conditions_met(
         self, people: Sequence[str], conditions: Sequence[Condition]
     ) -> list[bool]:
-        """Whether all property conditions hold, for each person (contract 4.3).
+        """Return for each person whether all property conditions hold (contract 4.3).
 
-        More people than one request takes are asked for in several, one after the other.
+        More people than one request can hold are split over several, one after the other.
 
         Raises:
-            InvalidRequest: a condition cannot be evaluated as it is, or conditions are too large.
-            Unavailable: analytics cannot be reached, or ingest to look at a contact; there is no
-                safe guess.
+            InvalidRequest: a condition is not valid, or the conditions are too large.
+            Unavailable: analytics cannot be reached, or ingest, which stores contacts. There is no
+                safe default.
         """
-        wanted = several("conditions", conditions)
-        return await self._met([ConditionQuery(one, wanted) for one in several("people", people)])
+        required = checked_list("conditions", conditions)
+        queries = [ConditionQuery(person, required) for person in checked_list("people", people)]
+        return await self._evaluate_conditions(queries)
 
-    def _loop(self, loop: L) -> L:
-        self._loops.add(loop)
+    def _track(self, iterator: Iterator) -> Iterator:
+        self._iterators.add(iterator)
         if self._stopped:
-            loop.stop()
-        return loop
+            iterator.stop()
+        return iterator
 
-    async def _met(self, queries: Sequence[ConditionQuery]) -> list[bool]:
+    async def _evaluate_conditions(self, queries: Sequence[ConditionQuery]) -> list[bool]:
         if len(queries) <= MAX_QUERIES:
             request = EvaluateConditions(list(queries))
             try:
                 return (await self.connection.request(ANALYTICS_CONDITIONS, request)).results
             except TooLarge as error:
-                if len(queries) < 2:  # noqa: PLR2004 - one has no halves
+                if len(queries) < 2:  # noqa: PLR2004 - one cannot be split
                     raise InvalidRequest(str(error)) from error
         middle = len(queries) // 2
-        return await self._met(queries[:middle]) + await self._met(queries[middle:])
+        return await self._evaluate_conditions(queries[:middle]) + await self._evaluate_conditions(
+            queries[middle:]
+        )
 
 
 @asynccontextmanager
@@ -329,22 +336,22 @@ async def connect(
     tls: Tls = None,
     wait: float = 10.0,
 ) -> AsyncIterator[Client]:
-    """Connect a service to Hogsend's bus for the length of a `with` block.
+    """Connect a service to Hogsend's bus for the duration of a `with` block.
 
-    Connection changes, errors of NATS, and why events cannot be read while that is tried again are
-    logged on the logger `hogsend.client.client`.
+    The logger `hogsend.client.client` gets connection changes, errors of NATS, and the reasons why
+    events cannot be read while reading is retried.
 
     Args:
         url: NATS address, credentials included; `NATS_URL` from the environment by default.
-        user: name this service is known by when the address does not carry one.
-        tls: insist on TLS in this way; by default with the files that `NATS_TLS_CA`,
-            `NATS_TLS_CERT` and `NATS_TLS_KEY` name, if any. False takes none of these files.
+        user: NATS user of this service when the address carries none.
+        tls: require TLS with this context; by default with the files that `NATS_TLS_CA`,
+            `NATS_TLS_CERT` and `NATS_TLS_KEY` name, if any. False ignores these files.
         wait: seconds to wait for the first connection.
 
     Raises:
         InvalidRequest: an address, or one of the files for TLS, is not valid.
         Forbidden: NATS refused the user or the password in the address.
-        Unavailable: nothing answered at that address in time, or a server that is too old.
+        Unavailable: no server responded in time, or its version is not supported.
     """
     events = ConnectionLog(log)
     connection = connection_to(url, user=user, tls=tls, observer=events)
@@ -352,5 +359,5 @@ async def connect(
         await open_within(wait, connection, events)
         yield Client(connection)
     finally:
-        # anyio's scopes cancel again at every await: then it goes on by itself.
+        # In a task: a cancelled scope of anyio cancels at every await, also during the close.
         await asyncio.shield(run_in_background(connection.close()))

@@ -1,4 +1,4 @@
-"""Makes events of messages: with properties of the caller's own type, or a typed error."""
+"""Decodes messages into events, with properties of the caller's own type."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ P = TypeVar("P")
 E = TypeVar("E")
 
 _JSON_VALUES: tuple[object, ...] = ({}, [], "", 0, 0.5, True, None)
-"""One of each type that msgspec makes of JSON. It takes those that are of a class it does not
-know."""
+"""One value of each type that msgspec decodes JSON into. For a class that it does not support,
+msgspec accepts values that are instances of that class."""
 
 
 class TypedEvent(EventBase, Generic[P], frozen=True):
@@ -34,62 +34,62 @@ class TypedEvent(EventBase, Generic[P], frozen=True):
 
 
 class CannotDecode(HogsendError):
-    """An event, or a credential's change, is not of the type it is read as; no retry helps.
+    """An event or a credential change is not of the type it is decoded into; no retry helps.
 
-    It is handed out as an event would be: it counts as done once the next one is asked for, and is
+    It takes the place of the event: it counts as done once the next one is requested, and is
     delivered again if the process ends before.
     """
 
     code = "cannot_decode"
 
-    def __init__(self, message: Msg, wanted: str, error: Exception) -> None:
+    def __init__(self, message: Msg, type_name: str, error: Exception) -> None:
         mismatch = Mismatch.of(error)
         self.path = ".".join([*mismatch.path, *([mismatch.missing] if mismatch.missing else [])])
         self.reason = mismatch.reason if isinstance(error, NOT_JSON) else repr(error)
-        """What is wrong there."""
+        """Why the value at `path` cannot be decoded."""
         self.data: bytes = message.data
-        """The message's body, as it came."""
-        self.event = _untyped(self.data)
-        """The event with its properties as they came; None when it is no event at all."""
+        """The message's body, as received."""
+        self.event = _decode_untyped(self.data)
+        """The event with its properties as received; None when it is not an event at all."""
         headers = message.headers or {}
         self.id: str = self.event.id if self.event else headers.get("Nats-Msg-Id", "")
-        """The event's id; the message's when it is no event at all."""
-        self.name: str = self.event.event if self.event else _named_by(message.subject)
-        """The event's name; of a credential's change, the provider's."""
+        """The event's id, or the message's when it is not an event at all."""
+        self.name: str = self.event.event if self.event else _name_in_subject(message.subject)
+        """The event's name, or the provider of a credential change."""
         where = f" at {self.path}" if self.path else ""
-        super().__init__(f"{self.name!r} {self.id} is no {wanted}: {self.reason}{where}")
+        super().__init__(f"{self.name!r} {self.id} is no {type_name}: {self.reason}{where}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Be copied, and sent to another process, as it is."""
-        return _copied, (str(self), self.__dict__)
+        """Support copies and pickles, whose constructor gets other arguments."""
+        return _restore, (str(self), self.__dict__)
 
     path: str
-    """The field, such as `properties.seats`; empty when it is the message as a whole."""
+    """The field, such as `properties.seats`; empty for the message as a whole."""
 
 
 Undecodable: TypeAlias = Callable[[CannotDecode], Awaitable[None] | None]
-"""Told of a message that cannot be decoded; it counts as done when this has returned."""
+"""Called for a message that cannot be decoded; the message counts as done when it has returned."""
 
 
 class Decoder(Generic[E]):
     """Decodes messages into one type."""
 
     def __init__(self, kind: Any) -> None:
-        """Decode into `kind`.
+        """Decode into the type `kind`.
 
         Raises:
             InvalidRequest: msgspec cannot decode into such a type.
         """
-        self._name = _name(kind)
+        self._name = _display_name(kind)
         self.is_typed = get_origin(kind) is TypedEvent
-        """Whether it reads events with properties of a type of the caller's."""
+        """Whether it decodes events with properties of the caller's type."""
         try:
             self._decoder: msgspec.json.Decoder[E] = msgspec.json.Decoder(kind)
         except Exception as error:
-            # Annotations are evaluated, and may raise anything.
+            # msgspec evaluates annotations, which may raise anything.
             raise InvalidRequest(f"nothing can be decoded into {self._name}: {error}") from error
-        if strangers := _unknown_to_msgspec(kind):
-            unknown = f"msgspec does not know {', '.join(strangers)}"
+        if unsupported := _unsupported_classes(kind):
+            unknown = f"msgspec does not know {', '.join(unsupported)}"
             instead = "take events without a type, and make it of their properties"
             raise InvalidRequest(f"nothing can be decoded into {self._name}: {unknown}; {instead}")
 
@@ -97,36 +97,36 @@ class Decoder(Generic[E]):
         """Decode a message's body.
 
         Raises:
-            CannotDecode: it is something else.
+            CannotDecode: it is not of the decoder's type.
         """
         try:
             return self._decoder.decode(message.data)
         except Exception as error:
-            # Not only msgspec's: a type's `__post_init__` may raise anything, and a set of what has
-            # no hash raises `TypeError` once it is not empty.
+            # Not only msgspec's errors: `__post_init__` may raise anything, and decoding into a set
+            # of unhashable values raises `TypeError`.
             raise CannotDecode(message, self._name, error) from error
 
 
 def decoder_for(handler: Callable[..., Any], untyped: type[E]) -> Decoder[E]:
-    """What decodes messages for a handler: into the type its annotations name, else `untyped`.
+    """Return the decoder for a handler: into the `TypedEvent` it is annotated with, or `untyped`.
 
     Raises:
-        InvalidRequest: nothing can be decoded into the type it names.
+        InvalidRequest: nothing can be decoded into the annotated type.
     """
     try:
-        taken = inspect.signature(handler, eval_str=True).parameters.values()
+        parameters = inspect.signature(handler, eval_str=True).parameters.values()
     except (NameError, TypeError, ValueError):
-        # FastStream says what is wrong with annotations; this is about events only.
+        # FastStream reports what is wrong with other annotations.
         return Decoder(untyped)
-    kinds = (_without_metadata(parameter.annotation) for parameter in taken)
+    kinds = (_without_metadata(parameter.annotation) for parameter in parameters)
     return Decoder(next((kind for kind in kinds if get_origin(kind) is TypedEvent), untyped))
 
 
 def typed_event(properties: Any) -> Any:
-    """The event whose properties are of this type.
+    """Return the type of events whose properties are of the type `properties`.
 
     Raises:
-        InvalidRequest: it is no type.
+        InvalidRequest: it is not a type.
     """
     try:
         return TypedEvent[properties]
@@ -134,31 +134,31 @@ def typed_event(properties: Any) -> Any:
         raise InvalidRequest(f"type= takes a type, not {properties!r}") from error
 
 
-async def told(undecodable: Undecodable, error: CannotDecode) -> None:
-    """Tell the caller's function, and wait for it if it is to be waited for."""
-    answer = undecodable(error)
-    if inspect.isawaitable(answer):
-        await answer
+async def call_undecodable(undecodable: Undecodable, error: CannotDecode) -> None:
+    """Call the caller's function for an undecodable message, and await it if it is async."""
+    result = undecodable(error)
+    if inspect.isawaitable(result):
+        await result
 
 
 def _without_metadata(annotation: Any) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
-def _copied(text: str, state: dict[str, Any]) -> CannotDecode:
+def _restore(text: str, state: dict[str, Any]) -> CannotDecode:
     error = CannotDecode.__new__(CannotDecode, text)
     error.__dict__.update(state)
     return error
 
 
-def _untyped(data: bytes) -> Event | None:
+def _decode_untyped(data: bytes) -> Event | None:
     try:
         return msgspec.json.decode(data, type=Event)
     except NOT_JSON:
         return None
 
 
-def _named_by(subject: str) -> str:
+def _name_in_subject(subject: str) -> str:
     token = subject.removesuffix(".changed").rsplit(".", 1)[-1]
     try:
         return subjects.unescape(token)
@@ -166,35 +166,38 @@ def _named_by(subject: str) -> str:
         return token
 
 
-def _unknown_to_msgspec(kind: Any) -> list[str]:
-    """Names of the classes in a type that only a hook could decode, such as pydantic's models."""
-    strangers = list[str]()
-    seen = set[int]()
-    waiting: list[object] = [msgspec.inspect.type_info(kind)]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, tuple):
-            waiting.extend(one)
-        elif isinstance(one, (msgspec.inspect.Type, msgspec.inspect.Field)) and id(one) not in seen:
-            seen.add(id(one))
-            if isinstance(one, msgspec.inspect.CustomType) and not _has_json(one.cls):
-                strangers.append(_name(one.cls))
-            waiting.extend(getattr(one, field) for field in one.__struct_fields__)
-    return strangers
+def _unsupported_classes(kind: Any) -> list[str]:
+    """Return names of classes within a type that msgspec cannot decode, such as pydantic models."""
+    unsupported = list[str]()
+    visited = set[int]()
+    pending: list[object] = [msgspec.inspect.type_info(kind)]
+    while pending:
+        info = pending.pop()
+        if isinstance(info, tuple):
+            pending.extend(info)
+        elif (
+            isinstance(info, (msgspec.inspect.Type, msgspec.inspect.Field))
+            and id(info) not in visited
+        ):
+            visited.add(id(info))
+            if isinstance(info, msgspec.inspect.CustomType) and not _has_json_instances(info.cls):
+                unsupported.append(_display_name(info.cls))
+            pending.extend(getattr(info, field) for field in info.__struct_fields__)
+    return unsupported
 
 
-def _has_json(kind: Any) -> bool:
-    """Whether JSON has values of a class that msgspec does not know, such as `object`."""
+def _has_json_instances(kind: Any) -> bool:
+    """Return whether a value decoded from JSON can be an instance of a class, such as `object`."""
     try:
         return any(isinstance(value, kind) for value in _JSON_VALUES)
     except TypeError:
-        # A protocol or a generic, which msgspec cannot check either.
+        # A protocol or a generic class, which msgspec cannot check either.
         return False
 
 
-def _name(kind: Any) -> str:
-    """What a type is called in a message; a typed event by what its properties are."""
+def _display_name(kind: Any) -> str:
+    """Return the name of a type for error messages; of a typed event, its properties' type."""
     if get_origin(kind) is TypedEvent:
-        return _name(get_args(kind)[0])
-    named = kind.__qualname__ if isinstance(kind, type) else str(kind)
-    return named.rsplit("<locals>.", 1)[-1]
+        return _display_name(get_args(kind)[0])
+    name = kind.__qualname__ if isinstance(kind, type) else str(kind)
+    return name.rsplit("<locals>.", 1)[-1]

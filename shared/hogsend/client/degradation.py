@@ -1,4 +1,4 @@
-"""Logs that a read was answered without PostHog: reads degrade, and never raise."""
+"""Logs reads that were answered without PostHog. Such reads degrade, and do not raise."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from hogsend.contract.errors import TooLarge, Unavailable
 log = logging.getLogger(__name__)
 
 
-def answered_without(what: str, error: Unavailable | TooLarge) -> None:
-    """Log that a read was answered with what is known without PostHog.
+def log_degraded_read(operation: str, error: Unavailable | TooLarge) -> None:
+    """Log that a read returned what is known without PostHog.
 
-    Not our services' logs and metrics: this runs in other people's processes.
+    Uses the standard library's logging: this runs in other people's processes, without the logs and
+    metrics of Hogsend's services.
     """
-    log.warning("%s answered without PostHog: %s", what, error)
+    log.warning("%s answered without PostHog: %s", operation, error)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hogsend.client.arguments import bag, text
-from hogsend.client.degradation import answered_without
+from hogsend.client.arguments import checked_mapping, checked_text
+from hogsend.client.degradation import log_degraded_read
 from hogsend.contract.errors import InvalidRequest, TooLarge, Unavailable
 from hogsend.contract.flags import ANALYTICS_FLAGS, Flags, GetFlags
 from hogsend.transport.connection import Connection
 
 
 class FlagsClient:
-    """PostHog's feature flags; made by `Client.flags`."""
+    """Evaluates PostHog's feature flags; an attribute of `Client`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -27,26 +27,25 @@ class FlagsClient:
         person_properties: Mapping[str, Any] | None = None,
         group_properties: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> bool | str | None:
-        """Value of one flag for a person; None when PostHog says nothing about it.
+        """Return the value of one flag for a person; None when PostHog does not return it.
 
         Args:
             key: the flag.
             distinct_id: the person.
             groups: keys of the person's groups, by group type.
-            person_properties: properties that PostHog may not know yet.
-            group_properties: the same of groups, by group type.
+            person_properties: properties that PostHog may not have stored yet.
+            group_properties: the same for groups, by group type.
 
         Raises:
-            InvalidRequest: something about the person is not as it must be, or all of it is too
-                much for a request.
+            InvalidRequest: an argument is not valid, or all of them are too large for a request.
             Forbidden: this NATS user may not evaluate flags.
         """
         request = GetFlags(
             distinct_id=distinct_id,
-            keys=[text("key", key)],
-            groups=bag("groups", groups),
-            person_properties=bag("person_properties", person_properties),
-            group_properties=bag("group_properties", group_properties),
+            keys=[checked_text("key", key)],
+            groups=checked_mapping("groups", groups),
+            person_properties=checked_mapping("person_properties", person_properties),
+            group_properties=checked_mapping("group_properties", group_properties),
         )
         return (await self._evaluate(request)).values.get(key)
 
@@ -58,12 +57,12 @@ class FlagsClient:
         person_properties: Mapping[str, Any] | None = None,
         group_properties: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> dict[str, bool | str]:
-        """Values of all flags for a person, by key; raises and takes the same as `get`."""
+        """Return the values of all flags for a person by key; arguments and errors as in `get`."""
         request = GetFlags(
             distinct_id=distinct_id,
-            groups=bag("groups", groups),
-            person_properties=bag("person_properties", person_properties),
-            group_properties=bag("group_properties", group_properties),
+            groups=checked_mapping("groups", groups),
+            person_properties=checked_mapping("person_properties", person_properties),
+            group_properties=checked_mapping("group_properties", group_properties),
         )
         return (await self._evaluate(request)).values
 
@@ -71,7 +70,7 @@ class FlagsClient:
         try:
             return await self._connection.request(ANALYTICS_FLAGS, request)
         except Unavailable as error:
-            answered_without("flags", error)
+            log_degraded_read("flags", error)
             return Flags()
         except TooLarge as error:
             raise InvalidRequest(str(error)) from error

@@ -1,4 +1,4 @@
-"""Local times: the next Monday at nine where a person lives, daylight saving included."""
+"""Local times, for example next Monday at nine in a person's time zone, with daylight saving."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ Weekday: TypeAlias = Literal[
 
 WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 LOOK_AHEAD_DAYS = 15
-"""Two weeks and a day: a weekday may be missing once, where a country changed sides of the
-date line."""
+"""Two weeks and a day: where a country moved across the date line, one weekday was skipped."""
 
 
 def next_moment(
@@ -26,17 +25,17 @@ def next_moment(
     weekday: Weekday | None = None,
     after: datetime | None = None,
 ) -> datetime:
-    """The next time a clock in `timezone` shows `hour:minute`, on `weekday` or any day.
+    """Return the next moment when it is `hour:minute` in `timezone`, on `weekday` or any day.
 
-    A time that daylight saving skips is taken as much later as the clock jumps; one that comes
-    twice is taken the first time ("compatible" in RFC 5545 and ECMAScript Temporal).
+    A time that daylight saving skips is moved forward by the length of the gap. Of a time that
+    occurs twice, the first occurrence counts ("compatible" in RFC 5545 and ECMAScript Temporal).
 
     Args:
-        timezone: IANA name, as `Client.timezone` gives it.
+        timezone: IANA name, as `Client.timezone` returns it.
         hour: 0 to 23.
         minute: 0 to 59.
         weekday: `monday` to `sunday`.
-        after: the moment is later than this one; now by default.
+        after: the returned moment is later than this one; now by default.
 
     Returns:
         The moment, with its offset in that time zone.
@@ -64,17 +63,18 @@ def _next_moment(
         raise ValueError("`after` needs an offset")
     zone, clock = ZoneInfo(name), time(hour, minute)
     today = start.astimezone(zone).date()
-    # A skipped time of yesterday may be one of today: in Nuuk the clock jumps from 23:00 to 24:00.
+    # Yesterday's time may fall on today when it is skipped: in Nuuk the clock jumps from 23:00 to
+    # 24:00.
     first = today - timedelta(days=1) if today > date.min else today
     for ahead in range(LOOK_AHEAD_DAYS + 1):
         day = first + timedelta(days=ahead)
-        asked = datetime.combine(day, clock)
-        # Of a skipped time, the offset before the jump makes one that is as much later.
-        moment = asked.replace(tzinfo=zone).astimezone(UTC)
-        shown = moment.astimezone(zone)
-        skips_day = shown.replace(tzinfo=None) - asked >= timedelta(days=1)
+        wall_time = datetime.combine(day, clock)
+        # For a skipped time Python uses the offset before the gap, which moves it forward.
+        moment = wall_time.replace(tzinfo=zone).astimezone(UTC)
+        local = moment.astimezone(zone)
+        skips_day = local.replace(tzinfo=None) - wall_time >= timedelta(days=1)
         if moment <= start or skips_day:
             continue
         if weekday is None or WEEKDAYS[day.weekday()] == weekday:
-            return shown
+            return local
     raise ValueError(f"there is no such time in {name} within {LOOK_AHEAD_DAYS} days")

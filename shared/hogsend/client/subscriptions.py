@@ -1,4 +1,4 @@
-"""Async iterators over what the bus keeps: events and credential changes."""
+"""Async iterators over events and credential changes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from hogsend.client.arguments import text
-from hogsend.client.arrivals import Arrivals
-from hogsend.client.decoding import CannotDecode, Decoder, Undecodable, told
+from hogsend.client.arguments import checked_text
+from hogsend.client.decoding import CannotDecode, Decoder, Undecodable, call_undecodable
+from hogsend.client.sequential_reader import SequentialReader
 from hogsend.contract import subjects
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.errors import InvalidRequest
@@ -24,41 +24,41 @@ from hogsend.transport.consumer import Consumer, wait_until_connected
 from hogsend.transport.follower import Follower
 
 IDLE_CONSUMER_SECONDS = 300.0
-"""After this long without a request, JetStream forgets a consumer that is not durable."""
+"""After this long without a request, JetStream deletes an ephemeral consumer."""
 MAX_DURABLE_BYTES = 255
-"""A consumer's name is the name of its directory at the server."""
+"""The server uses a consumer's name as a directory name."""
 ACK_WAIT_SECONDS = 30.0
 """After this long without a heartbeat for an event, JetStream redelivers it to another replica."""
 
-_NOT_IN_A_NAME = re.compile(r"[\s.*>/\\\x00-\x1f\x7f]")
-"""What JetStream does not take in a consumer's name."""
+_INVALID_IN_A_NAME = re.compile(r"[\s.*>/\\\x00-\x1f\x7f]")
+"""Characters that JetStream refuses in a consumer's name."""
 
 Names: TypeAlias = str | Sequence[str] | None
-"""Names of events: one, several, or None for all."""
+"""Event names: one, several, or None for all."""
 E = TypeVar("E")
 """`Event`, or the caller's type of it."""
 
 
 class _OneCall:
-    """Refuses a call while another one waits."""
+    """Raises for a call while another one waits."""
 
     def __init__(self) -> None:
-        self._waits = False
+        self._is_waiting = False
 
     def __enter__(self) -> None:
-        if self._waits:
+        if self._is_waiting:
             raise RuntimeError(
                 "another task waits for the next one already: an iterator is one task's. Give each "
                 "task an iterator of its own; those with the same durable share its events"
             )
-        self._waits = True
+        self._is_waiting = True
 
-    def __exit__(self, *_raised: object) -> None:
-        self._waits = False
+    def __exit__(self, *_error: object) -> None:
+        self._is_waiting = False
 
 
 class Events(AsyncIterator[E]):
-    """Normalized events; made by `Client.events`."""
+    """Normalized events; created by `Client.events`."""
 
     def __init__(
         self,
@@ -70,27 +70,27 @@ class Events(AsyncIterator[E]):
     ) -> None:
         config = events_consumer(names, durable)
         consumer = Consumer(connection, StreamName.EVENTS, config, batch=1, adjust=False)
-        self._arrivals = Arrivals(connection, consumer, shared=durable is not None)
-        # Nothing may go on when the loop over this iterator is left, nor keep the iterator alive.
-        weakref.finalize(self, self._arrivals.abandon).atexit = False
+        self._reader = SequentialReader(connection, consumer, shared=durable is not None)
+        # After a `break` out of the loop, the garbage collection of the iterator ends the reading.
+        weakref.finalize(self, self._reader.abandon).atexit = False
         self._connection = connection
         self._decoder = decoder
         self._undecodable = undecodable
         self._message: Msg | None = None
-        self._is_told = True
-        """False while `undecodable` has not returned for the message in hand."""
+        self._is_handled = True
+        """False until `undecodable` has returned for the current message."""
         self._call = _OneCall()
 
     async def __anext__(self) -> E:
-        """Acknowledge the event handed out before, and wait for the next one.
+        """Acknowledge the event returned before, and wait for the next one.
 
-        What is handed out stays this replica's for as long as the iterator and its process live.
-        Once the client is stopped or closed the iterator ends; what was not acknowledged by then
-        comes again.
+        A returned event is not redelivered to another replica while the iterator and its process
+        live. Once the client is stopped or closed the iterator ends, and an event that was not
+        acknowledged by then is redelivered.
 
         Raises:
-            CannotDecode: the event is not of the caller's type. It is handed out all the same: the
-                next call acknowledges it, and goes on.
+            CannotDecode: the event is not of the caller's type. The next call acknowledges it, as
+                if it had been returned, and continues.
             ConsumerConflict: the durable reads other events.
             Forbidden: this NATS user may not read events.
             RuntimeError: another task waits for this iterator's next event.
@@ -103,28 +103,28 @@ class Events(AsyncIterator[E]):
                 except CannotDecode as error:
                     if self._undecodable is None:
                         raise
-                    self._is_told = False
-                    await told(self._undecodable, error)
-                    self._is_told = True
+                    self._is_handled = False
+                    await call_undecodable(self._undecodable, error)
+                    self._is_handled = True
 
     def stop(self) -> None:
-        """Let the loop end behind the event in hand: see `Client.stop`."""
-        self._arrivals.end()
+        """End the loop after the current event: see `Client.stop`."""
+        self._reader.stop()
 
     async def aclose(self) -> None:
-        """End at once; an event that is not done comes again, to any reader of the durable."""
-        await self._arrivals.leave()
+        """End at once. An unacknowledged event is redelivered, to any reader of the durable."""
+        await self._reader.close()
         self._message = None
 
     async def _next(self) -> Msg:
-        if self._message is not None and not (self._is_told or self._connection.closed):
-            # `undecodable` was cancelled, or raised: the event is not done.
+        if self._message is not None and not (self._is_handled or self._connection.closed):
+            # `undecodable` was cancelled or has raised, and is called for the same event again.
             return self._message
         try:
             await self._acknowledge()
         except nats.errors.ConnectionClosedError:
             raise StopAsyncIteration from None
-        message = await self._arrivals.next()
+        message = await self._reader.next()
         if message is None:
             raise StopAsyncIteration
         self._message = message
@@ -132,63 +132,63 @@ class Events(AsyncIterator[E]):
 
     async def _acknowledge(self) -> None:
         if self._message is not None:
-            # Written while NATS is down, it would wait in a buffer that has an end.
-            await wait_until_connected(self._connection, stopped=lambda: self._arrivals.ended)
+            # While disconnected, nats-py would write it to a bounded buffer.
+            await wait_until_connected(self._connection, stopped=lambda: self._reader.stopped)
             await self._message.ack()
             self._message = None
 
 
 class CredentialChanges(AsyncIterator[CredentialChanged]):
-    """Credential changes, each provider's in version order; made by `Client.credential_changes`."""
+    """Credential changes, in order of their version; created by `Client.credential_changes`."""
 
     def __init__(self, connection: Connection, provider: str | None) -> None:
         config = credentials_consumer(provider)
         self._follower = Follower(connection, StreamName.CREDENTIALS, config)
-        self._waiting: deque[Msg] = deque()
+        self._received: deque[Msg] = deque()
         self._decoder = Decoder[CredentialChanged](CredentialChanged)
-        self._heard = ChangesHeard()
+        self._seen = SeenChanges()
         self._call = _OneCall()
         self._stopped = False
 
     async def __anext__(self) -> CredentialChanged:
-        """Wait for the next change that is newer than what was handed out before.
+        """Wait for the next change that is newer than those returned before.
 
-        Once the client is closed the iterator ends.
+        Once the client is stopped or closed the iterator ends.
 
         Raises:
-            CannotDecode: what was announced is no change; the next call goes on.
+            CannotDecode: the message is not a credential change; the next call continues after it.
             Forbidden: this NATS user may not read credential changes.
             RuntimeError: another task waits for this iterator's next change.
         """
         with self._call:
             while True:
-                if not self._waiting and not self._stopped:
-                    self._waiting.extend(await self._follower.next())
-                if self._stopped or not self._waiting:
+                if not self._received and not self._stopped:
+                    self._received.extend(await self._follower.next())
+                if self._stopped or not self._received:
                     raise StopAsyncIteration
-                change = self._decoder.decode(self._waiting.popleft())
-                if self._heard.is_news(change):
+                change = self._decoder.decode(self._received.popleft())
+                if self._seen.is_newer(change):
                     return change
 
     def stop(self) -> None:
-        """Let the loop end: see `Client.stop`."""
+        """End the loop: see `Client.stop`."""
         self._stopped = True
         self._follower.stop()
 
     async def aclose(self) -> None:
-        """End."""
+        """End the iteration."""
         self.stop()
 
 
-class ChangesHeard:
-    """What was heard of credentials: after a broken connection the last change comes again."""
+class SeenChanges:
+    """Filters repeats: after a broken connection the last change is delivered again."""
 
     def __init__(self) -> None:
-        """Nothing was heard yet."""
+        """Start without a change."""
         self._versions: dict[str, int] = {}
 
-    def is_news(self, change: CredentialChanged) -> bool:
-        """Whether a change is newer than every one of its provider before; then it is heard."""
+    def is_newer(self, change: CredentialChanged) -> bool:
+        """Return whether a change is newer than all its provider's changes before, and note it."""
         if change.version <= self._versions.get(change.provider, -1):
             return False
         self._versions[change.provider] = change.version
@@ -196,17 +196,19 @@ class ChangesHeard:
 
 
 def events_consumer(names: Names, durable: str | None) -> ConsumerConfig:
-    """The consumer of events of some names, or of all; a durable one starts at the oldest.
+    """Return the consumer of events with some names, or of all.
+
+    A durable one starts with the oldest event, an ephemeral one with the next.
 
     Raises:
-        InvalidRequest: a name or the durable's cannot be meant.
+        InvalidRequest: an event name or the durable name is not valid.
     """
-    wanted = _subjects(names)
-    several = len(wanted) > 1
+    filters = _subjects(names)
+    has_several = len(filters) > 1
     return ConsumerConfig(
         durable_name=_checked_durable(durable),
-        filter_subject=None if several else wanted[0],
-        filter_subjects=wanted if several else None,
+        filter_subject=None if has_several else filters[0],
+        filter_subjects=filters if has_several else None,
         ack_policy=AckPolicy.EXPLICIT,
         ack_wait=ACK_WAIT_SECONDS,
         deliver_policy=DeliverPolicy.ALL if durable else DeliverPolicy.NEW,
@@ -215,17 +217,18 @@ def events_consumer(names: Names, durable: str | None) -> ConsumerConfig:
 
 
 def credentials_consumer(provider: str | None) -> ConsumerConfig:
-    """The consumer of one provider's credential changes, or all: the last of each, then changes.
+    """Return the consumer of credential changes, of one provider or all.
 
-    It is kept in the server's memory: on disk each change would be two thirds of what the server
-    does for it. After a broken connection, and by a server that has forgotten it, another one is
-    made, which begins with the last of each: see `ChangesHeard`.
+    It starts with the last change of each provider. The server keeps it in memory: on disk, its
+    state would be two thirds of the server's work on a change. After a broken connection, and when
+    the server has lost it, another one is created. That one starts with the last change of each
+    provider again: see `SeenChanges`.
 
     Raises:
-        InvalidRequest: the provider is no text.
+        InvalidRequest: the provider is not a string.
     """
     return ConsumerConfig(
-        filter_subject=subjects.credential_changed(text("provider", provider))
+        filter_subject=subjects.credential_changed(checked_text("provider", provider))
         if provider
         else f"{subjects.CREDENTIALS}.*.changed",
         ack_policy=AckPolicy.NONE,
@@ -250,7 +253,7 @@ def _subjects(names: object) -> list[str]:
 def _checked_name(name: object) -> str:
     if not isinstance(name, str):
         raise InvalidRequest(f"an event name is text, not {name!r}")
-    text("an event name", name)
+    checked_text("an event name", name)
     if not name.strip():
         raise InvalidRequest("an event name is empty; leave the names out for all events")
     if name in {"*", ">"} or name.endswith((".*", ".>")):
@@ -264,9 +267,9 @@ def _checked_name(name: object) -> str:
 def _checked_durable(durable: object) -> str | None:
     if durable is None:
         return None
-    taken = isinstance(durable, str) and text("a durable's name", durable)
-    if not taken or len(taken.encode()) > MAX_DURABLE_BYTES:
+    name = isinstance(durable, str) and checked_text("a durable's name", durable)
+    if not name or len(name.encode()) > MAX_DURABLE_BYTES:
         raise InvalidRequest(f"a durable's name has 1 to {MAX_DURABLE_BYTES} bytes of text")
-    if found := _NOT_IN_A_NAME.search(taken):
-        raise InvalidRequest(f"a durable's name must not have {found[0]!r}: {taken!r}")
-    return taken
+    if match := _INVALID_IN_A_NAME.search(name):
+        raise InvalidRequest(f"a durable's name must not have {match[0]!r}: {name!r}")
+    return name

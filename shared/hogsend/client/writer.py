@@ -1,4 +1,4 @@
-"""Writes messages for PostHog durably: they are in JetStream when `write` returns."""
+"""Writes messages for PostHog durably: JetStream has stored them when `write` returns."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Writer:
         """Publish a message that JetStream deduplicates by `id`.
 
         Raises:
-            InvalidRequest: the message is no JSON, breaks its constraints, is nested too deeply, or
-                is too large.
-            Unavailable: the bus cannot be reached; the message may be written again.
+            InvalidRequest: the message cannot be encoded as JSON, violates its constraints, is
+                nested too deeply, or is too large.
+            Unavailable: NATS cannot be reached; the message may be written again.
         """
         try:
             body = encode_json(message)
-            # Constraints count where messages are read; the writer should hear of them here.
+            # msgspec checks constraints only when decoding. Here the error reaches the caller.
             msgspec.json.decode(body, type=type(message))
         except (*NOT_JSON, TypeError, ValueError) as error:
             raise InvalidRequest(str(error)) from error
@@ -38,7 +38,7 @@ class Writer:
             raise InvalidRequest(f"nested more than {MAX_DEPTH} deep")
         kind = type(message).__name__.lower()
         headers = message_headers(id=id, source="service", type=kind, time=datetime.now(UTC))
-        # A message's deadline begins when it is sent.
+        # The deadline starts once there is a slot.
         async with self._connection.publisher.slots:
             try:
                 await self._connection.publish(

@@ -1,4 +1,4 @@
-"""The broker of other people's FastStream apps."""
+"""The broker for FastStream apps of other people's services."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from hogsend.transport.errors import UNREACHABLE
 
 log = logging.getLogger(__name__)
 
-_OURS = frozenset(map(str, StreamName))
+_HOGSEND_STREAMS = frozenset(map(str, StreamName))
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 class HogsendBroker(LinkedBroker):
-    """A `NatsBroker` that knows Hogsend's streams; everything of FastStream's works on it too."""
+    """A `NatsBroker` that also has decorators for Hogsend's streams."""
 
     def __init__(
         self,
@@ -48,42 +48,44 @@ class HogsendBroker(LinkedBroker):
 
         Args:
             url: NATS address, credentials included; `NATS_URL` from the environment by default.
-            user: name this service is known by when the address does not carry one.
-            tls: insist on TLS in this way; by default with the files that `NATS_TLS_CA`,
-                `NATS_TLS_CERT` and `NATS_TLS_KEY` name, if any. False takes none of these files.
-            options: `NatsBroker`'s own, for example `middlewares` and `logger`.
+            user: NATS user of this service when the address carries none.
+            tls: require TLS with this context; by default with the files that `NATS_TLS_CA`,
+                `NATS_TLS_CERT` and `NATS_TLS_KEY` name, if any. False ignores these files.
+            options: options of `NatsBroker`, for example `middlewares` and `logger`.
         """
-        self._connecting = ConnectionLog(log)
-        link = connection_to(url, user=user, tls=tls, observer=self._connecting)
+        self._connection_log = ConnectionLog(log)
+        link = connection_to(url, user=user, tls=tls, observer=self._connection_log)
         super().__init__(link, **options)
         self.hogsend = Client(self.link)
         """Persons, flags, captures and engagement, on the same connection."""
 
     async def start(self) -> None:
-        """Connect and subscribe; where that fails nothing is left of it, and it may be tried again.
+        """Connect and subscribe. After an error everything is closed, and it may be started again.
 
         Raises:
             ConsumerConflict: a durable reads other events.
             Forbidden: NATS refused the user or the password in the address, or this NATS user may
-                not subscribe to what the app handles.
-            Unavailable: the server is too old. One that does not answer is waited for.
+                not subscribe to a subject that the app handles.
+            Unavailable: the server's version is not supported. A server that does not respond is
+                waited for.
         """
         self._adapt_subscribers()
         try:
             await super().start()
             await self._check_subscriptions()
         except BaseException as error:
-            # An app that is started again and again would leave consumers at JetStream each time.
+            # In a restart loop, each attempt would leave consumers at JetStream otherwise.
             await self.stop(type(error), error, error.__traceback__)
             raise
 
     async def _connect(self) -> NatsClient:
         if not self.link.connected:
-            await open_within(None, self.link, self._connecting)
+            await open_within(None, self.link, self._connection_log)
         return await super()._connect()
 
     async def _check_subscriptions(self) -> None:
-        # The server refuses after the fact: an app that hears nothing would look like a quiet one.
+        # The server refuses a subscription asynchronously. Unchecked, the app would run without
+        # ever receiving a message.
         with suppress(*UNREACHABLE):
             await self.link.flush()
         if refused := self.link.refusals.subscriptions:
@@ -91,16 +93,16 @@ class HogsendBroker(LinkedBroker):
             raise Forbidden(f"NATS user {user!r} may not subscribe to {', '.join(sorted(refused))}")
 
     def _adapt_subscribers(self) -> None:
-        """Have FastStream's own subscribers ask for what this NATS user may do."""
+        """Adapt FastStream's own subscribers to the permissions of this NATS user."""
         inbox = f"{inbox_prefix(self.link.user)}.".encode()
         for subscriber in self.subscribers:
             options = getattr(subscriber, "extra_options", {})
-            # A pull subscriber awaits its messages there, whatever inbox its broker was given.
+            # FastStream's pull subscribers do not use the inbox prefix of their broker.
             if options.get("inbox_prefix") == INBOX_PREFIX:
                 options["inbox_prefix"] = inbox
         for stream, _ in self._stream_builder.objects.values():
-            if stream.name in _OURS:
-                # Ingest makes it; FastStream would make it, or change it to what this app needs.
+            if stream.name in _HOGSEND_STREAMS:
+                # Ingest creates it. FastStream would create it, or change it to this app's needs.
                 stream.declare = False
 
     def events(
@@ -114,41 +116,45 @@ class HogsendBroker(LinkedBroker):
 
         The handler takes an `Event`, or a `TypedEvent[Plan]` with properties of a type of yours.
 
-        An event is acknowledged when its handler has returned, however long that takes, and
-        redelivered when it raised, or when its process died. One that is not of the handler's type
-        does not reach it: it is logged and redelivered every few seconds, while others go on, until
-        a version of the app that understands it comes.
+        An event is acknowledged when its handler has returned, however long that takes. It is
+        redelivered when the handler raised, or when the process ended. An event that does not match
+        the handler's type is not passed to it. It is logged and redelivered every few seconds,
+        until a version of the app can decode it; other events are handled meanwhile.
 
         Args:
             names: the event's name, or several; None for all.
-            durable: name the position is kept under, shared by all replicas that use it; without
-                one, only events from now on are seen. It belongs to its names: an app that asks
-                for others does not start (`ConsumerConflict`), and the durable stays as it is.
-            undecodable: called with the `CannotDecode` instead; the event is acknowledged when it
-                has returned.
+            durable: name that the position is stored under, shared by all replicas that use it.
+                Without it, only events from now on are received. A durable belongs to its event
+                names: an app with other names does not start (`ConsumerConflict`), and the durable
+                does not change.
+            undecodable: called with the `CannotDecode` of an event that does not match; the event
+                is acknowledged when it has returned.
 
         Raises:
-            InvalidRequest: a name is empty or a pattern, the durable's name is none, or nothing
+            InvalidRequest: a name is empty or a pattern, the durable name is not valid, or nothing
                 can be decoded into the handler's type.
         """
         consumer = events_consumer(names, durable)
-        return self._consuming(StreamName.EVENTS, consumer, Event, undecodable)
+        return self._consume(StreamName.EVENTS, consumer, Event, undecodable)
 
     def credential_changes(self, provider: str | None = None) -> Callable[[Handler], Handler]:
         """Handle credential changes, of one provider or all.
 
-        The handler takes a `CredentialChanged`: the current state first, then every change, none
-        twice. After a broken connection that is the last one, if it is new.
+        The handler takes a `CredentialChanged`. It gets the last change of each provider first,
+        which is the current state, then every further one, and none twice. After a broken
+        connection it gets the last change if that is new; earlier ones may be skipped.
         """
         consumer = credentials_consumer(provider)
 
         def decorate(handler: Handler) -> Handler:
             config: Any = self.config
-            return self._added(ChangeSubscriber(StreamName.CREDENTIALS, consumer, config), handler)
+            return self._register(
+                ChangeSubscriber(StreamName.CREDENTIALS, consumer, config), handler
+            )
 
         return decorate
 
-    def _consuming(
+    def _consume(
         self,
         stream: StreamName,
         consumer: ConsumerConfig,
@@ -160,21 +166,21 @@ class HogsendBroker(LinkedBroker):
                 stream,
                 consumer,
                 self.config,  # type: ignore[arg-type]
-                decoder=decoder_for(_as_written(handler), message),
+                decoder=decoder_for(_original(handler), message),
                 undecodable=undecodable,
             )
-            return self._added(subscriber, handler)
+            return self._register(subscriber, handler)
 
         return decorate
 
-    def _added(self, subscriber: ConsumerSubscriber, handler: Handler) -> Handler:
+    def _register(self, subscriber: ConsumerSubscriber, handler: Handler) -> Handler:
         Registrator.subscriber(self, subscriber)
         call = subscriber.add_call(parser_=None, decoder_=None, dependencies_=())
-        # What FastStream makes of a handler: it has the `mock` of tests, and what another decorator
-        # adds to it counts here, too.
+        # FastStream's wrapper of the handler: it has the `mock` for tests, and further decorators
+        # apply to this subscriber, too.
         return cast("Handler", call(handler))
 
 
-def _as_written(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """The function itself, where another of FastStream's decorators came before."""
+def _original(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the handler itself, also where another decorator of FastStream has wrapped it."""
     return handler._original_call if isinstance(handler, HandlerCallWrapper) else handler  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""FastStream's `NatsBroker` on a connection of ours: one NATS connection of one process."""
+"""FastStream's `NatsBroker` over a `Connection`, so that a process has one NATS connection."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from hogsend.transport.connection import Connection
 
 
 class LinkedBroker(NatsBroker):
-    """A broker whose connection has the user's own inbox, TLS it insists on, and no end.
+    """A broker that connects with a `Connection`.
 
-    nats-py gives up after two minutes without a server, and FastStream's broker after the first
-    refusal; `Connection` reconnects without end. Messages are msgspec Structs.
+    The connection has the NATS user's own inbox prefix, requires TLS where it is configured, and
+    reconnects without end. nats-py gives up after two minutes without a server, and FastStream's
+    broker after the first refusal. Messages are msgspec Structs.
     """
 
     def __init__(self, link: Connection, **options: Any) -> None:
-        """Prepare without connecting; `options` are `NatsBroker`'s own."""
+        """Prepare without connecting; `options` are those of `NatsBroker`."""
         self.link = link
         super().__init__(
             [without_password(address) for address in link.addresses],
@@ -40,11 +41,11 @@ class LinkedBroker(NatsBroker):
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,
     ) -> None:
-        """Stop every subscriber, each of which finishes what it holds, and close the connection."""
-        # A scope of anyio's whose cancellation ends a block would cancel at every await here.
+        """Stop every subscriber after the message it handles, and close the connection."""
+        # An anyio scope that was cancelled would cancel at every await here.
         with anyio.CancelScope(shield=exc_type is not None):
             try:
-                # Not NatsBroker's: it drains the connection, which fails while NATS cannot be
+                # Not `NatsBroker.stop`: it drains the connection, which fails while NATS cannot be
                 # reached.
                 await BrokerUsecase.stop(self, exc_type, exc_val, exc_tb)
             finally:

@@ -1,7 +1,7 @@
-"""A FastStream subscriber on a durable consumer, one message at a time.
+"""FastStream subscribers for events and credential changes, one message at a time.
 
-FastStream's own pull subscriber waits without end for a consumer that was deleted, and lets
-JetStream redeliver what a slow handler still works on.
+FastStream's own pull subscriber waits without end for a consumer that was deleted, and sends no
+heartbeats, so that JetStream redelivers a message that a slow handler is still processing.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy as JetStreamAckPolicy
 from nats.js.api import ConsumerConfig
 
-from hogsend.client.decoding import CannotDecode, Decoder, Undecodable, told
-from hogsend.client.subscriptions import ChangesHeard
+from hogsend.client.decoding import CannotDecode, Decoder, Undecodable, call_undecodable
+from hogsend.client.subscriptions import SeenChanges
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.errors import HogsendError
 from hogsend.transport.connection import Connection
@@ -44,35 +44,37 @@ if TYPE_CHECKING:
     from faststream.nats.configs import NatsBrokerConfig
 
 RETRY_SECONDS = 5.0
-"""A message whose handler failed is redelivered after this long, and what was refused is asked for
-again."""
+"""Delay before a message is redelivered whose handler failed, and before a refused consumer is
+tried again."""
 NAK_SECONDS = 0.1
+"""Delay before a message is redelivered that is not handled when its subscriber stops."""
 
-_READ: ContextVar[Any] = ContextVar("hogsend_read")
-"""What was read of the message that is being handed over."""
+_DECODED: ContextVar[Any] = ContextVar("hogsend_decoded")
+"""The decoded message that is being passed to the handler."""
 
 log = logging.getLogger(__name__)
 
 
 class _Specification(NatsSubscriberSpecification):
-    """What an AsyncAPI document says of a subscriber."""
+    """The part of a subscriber in the AsyncAPI document."""
 
     def _channel_key(self, address: str, *, split: bool) -> str:
-        # AsyncAPI's parser takes `%20` in a key for a space, and then finds no such channel. No
-        # subject of ours has a `=`, so keys stay apart; the channel's address is the subject.
+        # AsyncAPI's parser decodes `%20` in a key, and then does not find the channel. Hogsend's
+        # subjects do not contain `=`, so that keys stay unique. The channel's address keeps the
+        # subject.
         return super()._channel_key(address.replace("%", "="), split=split)
 
 
 class ConsumedMessage(NatsMessage):
-    """A message that is not redelivered at once when its handler fails."""
+    """A message that is redelivered after a delay when its handler fails."""
 
     async def nack(self, delay: float | None = RETRY_SECONDS) -> None:
-        """Give it back, to be redelivered after `delay` seconds."""
+        """Nak the message, to be redelivered after `delay` seconds."""
         await super().nack(delay)
 
 
 class ConsumerSubscriber(PullStreamSubscriber):
-    """Hands out one message after the other; it is acknowledged when its handler has returned."""
+    """Passes one message after the other to the handler, and acknowledges it when that returns."""
 
     def __init__(
         self,
@@ -83,9 +85,9 @@ class ConsumerSubscriber(PullStreamSubscriber):
         decoder: Decoder[Any],
         undecodable: Undecodable | None,
     ) -> None:
-        """Consume `stream` with `consumer`, made when missing, and again when it was deleted.
+        """Read `stream` with `consumer`, which is created when missing, also after a deletion.
 
-        Only what `decoder` takes reaches the handler; of the rest `undecodable` is told.
+        A message that `decoder` cannot decode is passed to `undecodable`, not to the handler.
         """
         subject, subjects = consumer.filter_subject or "", consumer.filter_subjects or []
         unacknowledged = consumer.ack_policy is JetStreamAckPolicy.NONE
@@ -118,19 +120,19 @@ class ConsumerSubscriber(PullStreamSubscriber):
         )
         self._parser = _parse(JsParser(pattern=subject))
         if decoder.is_typed:
-            # FastStream would make the caller's type of what Python makes of JSON, where a number
-            # has lost its last zero and `msgspec.Raw` cannot be made of anything.
-            self._decoder = _as_read
+            # FastStream would convert Python's decoded JSON into the caller's type. There a number
+            # has lost its trailing zeros, and nothing converts into `msgspec.Raw`.
+            self._decoder = _decoded
         self._consumer = consumer
         self._acknowledges = not unacknowledged
-        self._readable = decoder
+        self._event_decoder = decoder
         self._undecodable = undecodable
         self._source: Consumer | None = None
 
     async def stop(self) -> None:
-        """Take no more messages, and give back the one that was not finished in time."""
-        # A handler that raises `StopConsume` has the task that reads stop its own subscriber. It
-        # ends by itself then: it cannot be waited for, and cancelled it could not do so.
+        """Stop reading, and nak a message that is not handled in time."""
+        # After `StopConsume` of a handler, the reading task itself runs this. It ends afterwards,
+        # and can neither be awaited nor cancelled here.
         self.tasks = [task for task in self.tasks if task is not asyncio.current_task()]
         tasks = list(self.tasks)
         await super().stop()
@@ -142,18 +144,18 @@ class ConsumerSubscriber(PullStreamSubscriber):
         link = cast("Connection", self._outer_config.extra_context["broker"].link)
         source = Consumer(link, self.stream.name, self._consumer, batch=1, adjust=False)
         self._source = source
-        # A consumer that is not ours keeps the app from starting; JetStream may come later.
+        # A conflict or refusal prevents the start of the app. JetStream may become available later.
         with suppress(*UNREACHABLE):
             await source.ensure()
-        self.add_task(self._again_when_refused, func_args=(self._consume, link, source))
+        self.add_task(self._retry_when_refused, func_args=(self._consume, link, source))
 
-    async def _again_when_refused(self, read: Callable[..., Awaitable[None]], *given: Any) -> None:
-        """Read to the end; what is refused in between is asked for again after a while."""
+    async def _retry_when_refused(self, read: Callable[..., Awaitable[None]], *args: Any) -> None:
+        """Read until the end, and again after `RETRY_SECONDS` when NATS or Hogsend refuses it."""
         while True:
             try:
-                await read(*given)
+                await read(*args)
             except HogsendError as error:
-                # FastStream would begin again at once, as often as it fails, and say so once.
+                # FastStream would retry without a pause, and log only the first error.
                 log.error("%s cannot be read: %s", self.stream.name, error)  # noqa: TRY400
                 await asyncio.sleep(RETRY_SECONDS)
             else:
@@ -164,63 +166,63 @@ class ConsumerSubscriber(PullStreamSubscriber):
             async for messages in batches:
                 in_flight = _in_flight(link, messages, source.heartbeat)
                 async with in_flight.keeping_alive(NAK_SECONDS):
-                    await self._handled(messages[0])
+                    await self._handle(messages[0])
                     if self.running:
-                        # What a handler skips comes again no sooner than what it fails at.
+                        # A message without an acknowledgement counts as failed.
                         await in_flight.nak_all(RETRY_SECONDS)
                 if not self.running:
                     return
 
-    async def _handled(self, message: Msg) -> None:
+    async def _handle(self, message: Msg) -> None:
         try:
             await self.consume(message)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            # The handler waited for something that was cancelled. That is a failure like any other,
-            # and FastStream would take no more messages, without a word.
+            # The handler awaited a task that was cancelled. It counts as failed: FastStream would
+            # silently stop reading.
             log.exception("the handler of %s failed", message.subject, exc_info=error)
 
     async def process_message(self, msg: Msg) -> Response:
-        """Hand over what the handler takes; FastStream's test broker begins here, too."""
+        """Decode a message and pass it to the handler. FastStream's test broker calls this, too."""
         try:
-            read = self._readable.decode(msg)
+            decoded = self._event_decoder.decode(msg)
         except CannotDecode as error:
-            await self._set_aside(msg, error)
+            await self._handle_undecodable(msg, error)
         else:
-            if self._is_wanted(read):
-                handed_over = _READ.set(read)
+            if self._is_accepted(decoded):
+                token = _DECODED.set(decoded)
                 try:
                     return await super().process_message(msg)
                 finally:
-                    _READ.reset(handed_over)
+                    _DECODED.reset(token)
         return Response(None)
 
-    def _is_wanted(self, _read: Any) -> bool:
+    def _is_accepted(self, _decoded: Any) -> bool:
         return True
 
-    async def _set_aside(self, message: Msg, error: CannotDecode) -> None:
-        done = False
+    async def _handle_undecodable(self, message: Msg, error: CannotDecode) -> None:
+        is_handled = False
         if self._undecodable is None:
             log.error("%s", error)
         else:
             try:
-                await told(self._undecodable, error)
-                done = True
+                await call_undecodable(self._undecodable, error)
+                is_handled = True
             except Exception:
-                # As a handler that raises: the loop goes on, and the message comes again.
+                # As with a handler that raises: reading continues, and the message is redelivered.
                 log.exception("the handler of undecodable messages failed: %s", error)
         if not self._acknowledges:
             return
-        if done:
+        if is_handled:
             await message.ack()
         else:
             await message.nak(RETRY_SECONDS)
 
 
 class ChangeSubscriber(ConsumerSubscriber):
-    """Hands out credential changes, none twice, and acknowledges none."""
+    """Passes credential changes to the handler, none twice, without acknowledgements."""
 
     def __init__(
         self, stream: str, consumer: ConsumerConfig, broker_config: NatsBrokerConfig
@@ -233,7 +235,7 @@ class ChangeSubscriber(ConsumerSubscriber):
             decoder=Decoder(CredentialChanged),
             undecodable=None,
         )
-        self._heard = ChangesHeard()
+        self._seen = SeenChanges()
 
     async def _create_subscription(self) -> None:
         link = cast("Connection", self._outer_config.extra_context["broker"].link)
@@ -241,31 +243,31 @@ class ChangeSubscriber(ConsumerSubscriber):
         # See `ConsumerSubscriber`.
         with suppress(*UNREACHABLE):
             await source.ensure()
-        self.add_task(self._again_when_refused, func_args=(self._follow, source))
+        self.add_task(self._retry_when_refused, func_args=(self._follow, source))
 
     async def _follow(self, source: Follower) -> None:
         while messages := await source.next():
             for message in messages:
-                await self._handled(message)
+                await self._handle(message)
                 if not self.running:
                     return
 
-    def _is_wanted(self, read: Any) -> bool:
-        return self._heard.is_news(read)
+    def _is_accepted(self, decoded: Any) -> bool:
+        return self._seen.is_newer(decoded)
 
 
 def _in_flight(link: Connection, messages: list[Msg], interval: float) -> InFlightMessages:
     in_flight = InFlightMessages(
         link,
-        lambda what, error: link.observe("error", f"{what} of an event: {error}"),
+        lambda operation, error: link.observe("error", f"{operation} of an event: {error}"),
         interval=interval,
     )
     in_flight.add(messages)
     return in_flight
 
 
-async def _as_read(_message: StreamMessage[Msg]) -> Any:
-    return _READ.get()
+async def _decoded(_message: StreamMessage[Msg]) -> Any:
+    return _DECODED.get()
 
 
 def _parse(parser: JsParser) -> Any:

@@ -18,7 +18,7 @@ from nats.aio.subscription import Subscription
 from nats.js.api import ConsumerConfig
 
 import hogsend
-from hogsend.client import arrivals, subscriptions
+from hogsend.client import sequential_reader, subscriptions
 from hogsend.client.client import Client
 from hogsend.client.decoding import CannotDecode
 from hogsend.contract import subjects
@@ -331,7 +331,7 @@ async def test_an_event_in_hand_is_given_back_when_the_clients_scope_is_cancelle
     servers: Servers, fresh_bus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A scope of anyio's cancels what closes the client, too."""
-    monkeypatch.setattr(arrivals, "AGAIN_SECONDS", 0)
+    monkeypatch.setattr(sequential_reader, "REDELIVERY_SECONDS", 0)
     monkeypatch.setattr(subscriptions, "ACK_WAIT_SECONDS", 1000.0)
     async with two_sides(servers) as (ingest, subscriber):
         await announce(ingest, "1")

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cli.bus_address import operator_address, subscriber_address
 from cli.errors import CommandError
 from cli.stack.settings import problems
-from hogsend.client.address import tls_of_environment
+from hogsend.client.address import tls_from_environment
 from hogsend.contract.errors import InvalidRequest
 from hogsend.service.settings.shared import BusSettings
 from tests.pki import Pki, make_pki
@@ -114,7 +114,7 @@ def test_a_file_that_is_of_no_use_stops_everything_that_would_use_it(
     (problem,) = problems()
     assert problem.startswith(said)
     with pytest.raises(InvalidRequest, match=said):
-        tls_of_environment()
+        tls_from_environment()
     for address in (operator_address, subscriber_address):
         with pytest.raises(CommandError, match=said):
             address(None)
@@ -144,18 +144,18 @@ def test_files_that_belong_together_are_taken(
 ) -> None:
     give(given, pki, tmp_path, monkeypatch)
     assert problems() == []
-    assert tls_of_environment() is not None
+    assert tls_from_environment() is not None
 
 
 def test_without_any_nothing_insists_on_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in NAMES:
         monkeypatch.setenv(name, " ")
-    assert tls_of_environment() is None
+    assert tls_from_environment() is None
     assert BusSettings().nats_tls_ca is None
 
 
 def test_the_library_reads_paths_as_services_do(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(pki.ca.parent))
     monkeypatch.setenv("NATS_TLS_CA", f" ~/{pki.ca.name}\n")
-    assert tls_of_environment() is not None
+    assert tls_from_environment() is not None
     assert BusSettings().nats_tls_ca == pki.ca
