@@ -87,7 +87,7 @@ class Connection:
         self._tls = tls
         self.user = user
         self.client: NatsClient = TlsClient() if tls is not None else NatsClient()
-        self.js: JetStreamContext = FailFastJetStream(self)
+        self.js: JetStreamContext = FailFastJetStream(self.client, self.wait_unless_refused)
         self.publisher = Publisher(self.client)
         self.observe: Observer = observer or (lambda _event, _detail: None)
         self.refusals = Refusals(user, self.publisher)
@@ -437,7 +437,7 @@ class Connection:
                 await self.request_raw(subject, b"", seconds=MANAGEMENT_SECONDS)
             except (Forbidden, nats.errors.NoRespondersError):
                 return self.js
-            self._own_js = FailFastJetStream(self, prefix=OWN_API)
+            self._own_js = FailFastJetStream(self.client, self.wait_unless_refused, prefix=OWN_API)
         return self._own_js
 
     def _request_headers(self, given: Mapping[str, str] | None) -> dict[str, str] | None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeAlias
 
+from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import DEFAULT_PREFIX
 
 from hogsend.contract.errors import Forbidden
 from hogsend.transport.errors import RequestRefused
 
-if TYPE_CHECKING:
-    from hogsend.transport.connection import Connection
-
 MANAGEMENT_SECONDS = 10.0
 """Limit for requests that create or change a stream or consumer: JetStream waits for its disk."""
+
+_Reply: TypeAlias = dict[str, Any]
+WaitUnlessRefused: TypeAlias = Callable[[str, Coroutine[Any, Any, _Reply]], Awaitable[_Reply]]
+"""Awaits a request to a subject, or raises `Forbidden`: `Connection.wait_unless_refused`."""
 
 
 class FailFastJetStream(JetStreamContext):
@@ -24,19 +27,25 @@ class FailFastJetStream(JetStreamContext):
     and report JetStream as slow.
     """
 
-    def __init__(self, connection: Connection, *, prefix: str = DEFAULT_PREFIX) -> None:
-        """Send requests below `prefix`, once `connection` is open."""
-        super().__init__(connection.client, prefix=prefix, timeout=MANAGEMENT_SECONDS)
-        self._connection = connection
+    def __init__(
+        self,
+        client: Client,
+        wait_unless_refused: WaitUnlessRefused,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+    ) -> None:
+        """Send requests below `prefix` on `client`, which may connect later."""
+        super().__init__(client, prefix=prefix, timeout=MANAGEMENT_SECONDS)
+        self._wait_unless_refused = wait_unless_refused
 
     async def _api_request(
         self,
         req_subject: str,
         req: bytes = b"",
         timeout: float = MANAGEMENT_SECONDS,  # noqa: ASYNC109 - nats-py has it
-    ) -> dict[str, Any]:
+    ) -> _Reply:
         request = super()._api_request(req_subject, req, timeout)
         try:
-            return await self._connection.wait_unless_refused(req_subject, request)
+            return await self._wait_unless_refused(req_subject, request)
         except Forbidden as error:
             raise RequestRefused(str(error)) from error

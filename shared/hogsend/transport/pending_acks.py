@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from hogsend.contract.errors import HogsendError, Unavailable
-
-if TYPE_CHECKING:
-    from hogsend.transport.publisher import OutgoingMessage
 
 Outcome = HogsendError | None
 """Result of publishing one message: None when JetStream has stored it."""
@@ -23,24 +19,24 @@ class PendingAcks:
         "done",
         "failure",
         "latest",
-        "messages",
         "missing",
         "outcomes",
         "sequence",
+        "subjects",
     )
 
-    def __init__(self, messages: Sequence[OutgoingMessage], deadline: float, latest: float) -> None:
+    def __init__(self, subjects: Sequence[str], deadline: float, latest: float) -> None:
         """Start without an outcome.
 
         Args:
-            messages: the caller's messages.
+            subjects: subject of each message of the caller.
             deadline: when the messages fail without an acknowledgement, by JetStream's clock: the
                 event loop's clock less all lag of the loop.
             latest: when the messages fail at any lag, by the event loop's clock.
         """
-        self.messages = messages
-        self.outcomes: list[Outcome] = [None] * len(messages)
-        self.missing = len(messages)
+        self.subjects = subjects
+        self.outcomes: list[Outcome] = [None] * len(subjects)
+        self.missing = len(subjects)
         """How many messages have no outcome yet."""
         self.deadline = deadline
         self.latest = latest

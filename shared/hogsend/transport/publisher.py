@@ -179,7 +179,7 @@ class Publisher:
         would time out and report JetStream as slow.
         """
         for token, (pending, index) in list(self._pending.items()):
-            if pending.messages[index].subject.lower() == subject:
+            if pending.subjects[index].lower() == subject:
                 del self._pending[token]
                 pending.settle(index, Forbidden(why))
 
@@ -206,13 +206,13 @@ class Publisher:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within
         pending = PendingAcks(
-            messages,
+            [message.subject for message in messages],
             deadline - self._total_lag + GRACE_SWEEPS * SWEEP_SECONDS,
             deadline + MAX_LAG_SECONDS,
         )
         first = self._next_token
         self._next_token += len(messages)
-        self._enqueue(pending, first)
+        self._enqueue(messages, pending, first)
         self._callers.add(pending)
         if self._sweep is None:
             self._sweep = loop.call_later(SWEEP_SECONDS, self._check_deadlines)
@@ -228,10 +228,12 @@ class Publisher:
                     self._outgoing.pop(token, None)
         return pending
 
-    def _enqueue(self, pending: PendingAcks, first: int) -> None:
+    def _enqueue(
+        self, messages: Sequence[OutgoingMessage], pending: PendingAcks, first: int
+    ) -> None:
         """Encode a caller's messages; their acknowledgement tokens start at `first`."""
         limit = self._client.max_payload
-        for index, message in enumerate(pending.messages):
+        for index, message in enumerate(messages):
             head = hpub.encode_headers(self._headers(message))
             if len(head) + len(message.body) > limit:
                 size = len(message.body)
