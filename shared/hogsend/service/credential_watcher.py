@@ -79,7 +79,7 @@ class Watched(Generic[Value]):
 
     @property
     def is_usable(self) -> bool:
-        """Whether there is a value, and `watch` was told that such a value is usable."""
+        """Whether there is a value, and `is_usable` of `CredentialWatcher.watch` accepts it."""
         return self._value is not None and self._is_usable(self._value)
 
     async def get(self) -> Value:

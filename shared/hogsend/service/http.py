@@ -45,7 +45,7 @@ NOT_POSTHOG = {"hogsend.posthog": False}
 like one of PostHog's."""
 
 CONNECT_SECONDS = 3.0
-"""Connect timeout for each of a host's addresses but the last."""
+"""How long to try an address of a host before its next address; the last one has no such limit."""
 
 MAX_CONNECTIONS = 100
 """Concurrent requests of a client; more wait, within the timeouts of their callers."""

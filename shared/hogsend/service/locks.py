@@ -43,17 +43,17 @@ class LockKey(msgspec.Struct, frozen=True):
 
     @classmethod
     def of_number(cls, number: int) -> LockKey:
-        """Use a number as it is."""
+        """Return the key for a number, which is used unchanged."""
         return cls("$1::bigint", (number,))
 
     @classmethod
     def of_name(cls, name: str) -> LockKey:
-        """Use the 64-bit hash of a name."""
+        """Return the key for a name: its 64-bit hash."""
         return cls("hashtextextended($1, 0)", (name,))
 
     @classmethod
     def of_pair(cls, section: str, item: str) -> LockKey:
-        """Use the 32-bit hashes of a section's name and of the item that is locked."""
+        """Return the key for one item of a section: the 32-bit hashes of both names."""
         return cls("hashtext($1), hashtext($2)", (section, item))
 
 

@@ -183,7 +183,7 @@ def is_enabled() -> bool:
 
 
 def configure(service: str) -> None:
-    """Export spans to where the standard `OTEL_*` variables name; does nothing without them.
+    """Export spans as the standard `OTEL_*` variables configure; does nothing without them.
 
     Raises:
         CannotStart: the variables enable traces, and OpenTelemetry is not installed.

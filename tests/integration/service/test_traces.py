@@ -1,4 +1,4 @@
-"""One trace from an HTTP request to the last span it leads to, seen by an exporter in memory."""
+"""A trace that starts with an HTTP request contains the spans of all services that it involves."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ WEBHOOK = {"event": {"event": "signed_up", "distinct_id": "u_42", "uuid": "0190-
 
 
 class Trace:
-    """The spans of all services of this process, of one trace."""
+    """The spans of one trace, from all services in this process."""
 
     def __init__(self, exporter: InMemorySpanExporter) -> None:
         self._exporter = exporter
 
     def spans(self, name: str) -> list[ReadableSpan]:
-        """Finished spans with a name that are in the trace."""
+        """Return the finished spans of the trace with this name."""
         return [
             span
             for span in self._exporter.get_finished_spans()
@@ -59,10 +59,10 @@ class Trace:
         ]
 
     async def span(self, name: str) -> ReadableSpan:
-        """The one span with a name, once it has finished."""
-        (found,) = await eventually(lambda: self.spans(name))
-        assert isinstance(found, ReadableSpan)
-        return found
+        """Wait for the only span with this name to finish, and return it."""
+        (span,) = await eventually(lambda: self.spans(name))
+        assert isinstance(span, ReadableSpan)
+        return span
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ async def test_a_webhook_is_one_trace_to_a_subscriber_of_another_app(
 
     @broker.events("signed_up", durable="mailer")
     async def welcome(_event: Event) -> None:
-        """Do nothing: the span is what counts."""
+        """Do nothing: only the span is checked."""
 
     async with (
         credentials_service(servers, database_url),
@@ -132,11 +132,11 @@ async def test_a_credential_change_is_one_trace_to_every_consumer(
             headers={**admin(), "traceparent": PARENT},
         )
         assert answer.status_code == 200
-        asked = await trace.span("PUT /v1/admin/provider-credentials/posthog")
+        request = await trace.span("PUT /v1/admin/provider-credentials/posthog")
         stored = await trace.span("hogsend.rpc.credentials.put process")
-        heard = f"{subjects.credential_changed('posthog')} process"
+        received = f"{subjects.credential_changed('posthog')} process"
         # The gateway, the provisioner and analytics.
-        await eventually(lambda: len(trace.spans(heard)) == 3)
-    assert parent(asked) == SPAN
-    assert parent(stored) == asked.context.span_id
-    assert {parent(span) for span in trace.spans(heard)} == {stored.context.span_id}
+        await eventually(lambda: len(trace.spans(received)) == 3)
+    assert parent(request) == SPAN
+    assert parent(stored) == request.context.span_id
+    assert {parent(span) for span in trace.spans(received)} == {stored.context.span_id}

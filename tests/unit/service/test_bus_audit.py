@@ -1,4 +1,4 @@
-"""Changes that are asked for over the bus leave an entry in the audit trail, whoever asked."""
+"""Changes that are requested over NATS get an entry in the audit trail."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ CHANGING = (
     *("put", "delete", "create", "change", "test", "replay", "purge", "split", "erase"),
     *("fill", "provision"),
 )
-"""What verbs of changes begin with."""
+"""The first words of the verbs of changing endpoints."""
 
 
 class Trail:
-    """What is recorded of requests."""
+    """Sends requests through the middleware, and stores the audit entries."""
 
     def __init__(self) -> None:
         self.entries: list[AuditEntry] = []
@@ -41,14 +41,14 @@ class Trail:
         assert subject == subjects.AUDIT
         self.entries.append(msgspec.json.decode(body, type=AuditEntry))
 
-    async def ask(
+    async def request(
         self,
         endpoint: Endpoint[Any, Any],
         request: Message | None,
         inbox: str,
-        answer: object = "done",
+        reply: object = "done",
     ) -> Any:
-        """Ask as the user of an inbox; None is a request nobody can decode."""
+        """Send a request with this inbox; None is a request that cannot be decoded."""
 
         async def decode() -> Message:
             if request is None:
@@ -56,7 +56,7 @@ class Trail:
             return request
 
         async def handle(_message: Any) -> object:
-            return answer
+            return reply
 
         raw = SimpleNamespace(subject=endpoint.subject, reply=inbox)
         middleware = AuditMiddleware(
@@ -66,9 +66,9 @@ class Trail:
         return await middleware.consume_scope(handle, message)
 
 
-async def test_an_operator_is_recorded_with_what_was_changed() -> None:
+async def test_an_operators_change_is_recorded_with_its_resource() -> None:
     trail = Trail()
-    assert await trail.ask(CREDENTIALS_DELETE, POSTHOG, "_INBOX_operator.x.1") == "done"
+    assert await trail.request(CREDENTIALS_DELETE, POSTHOG, "_INBOX_operator.x.1") == "done"
     (entry,) = trail.entries
     assert (entry.actor, entry.action, entry.resource, entry.status) == (
         "nats:operator",
@@ -78,26 +78,26 @@ async def test_an_operator_is_recorded_with_what_was_changed() -> None:
     )
 
 
-async def test_an_entry_about_a_person_does_not_say_what_they_are_known_by() -> None:
-    # An erasure leaves the trail as it is.
+async def test_an_entry_about_a_person_does_not_contain_their_ids() -> None:
+    # An erasure of the person does not change the audit trail.
     trail = Trail()
     zone = FillTimezone(user_id="ada@example.com", timezone="Asia/Tokyo")
-    await trail.ask(INGEST_FILL_TIMEZONE, zone, "_INBOX_operator.x.1")
+    await trail.request(INGEST_FILL_TIMEZONE, zone, "_INBOX_operator.x.1")
     (entry,) = trail.entries
     assert (entry.action, entry.resource) == ("ingest.fill-timezone", "")
 
 
-async def test_the_gateway_has_recorded_it_already_and_reading_changes_nothing() -> None:
+async def test_requests_of_the_gateway_and_reads_are_not_recorded() -> None:
     trail = Trail()
-    await trail.ask(CREDENTIALS_DELETE, POSTHOG, f"_INBOX_{User.GATEWAY}.x.1")
-    await trail.ask(CREDENTIALS_GET, POSTHOG, "_INBOX_operator.x.1")
+    await trail.request(CREDENTIALS_DELETE, POSTHOG, f"_INBOX_{User.GATEWAY}.x.1")
+    await trail.request(CREDENTIALS_GET, POSTHOG, "_INBOX_operator.x.1")
     assert trail.entries == []
 
 
 @pytest.mark.parametrize("inbox", ["_INBOX.x.1", "_INBOX_.x", "_INBOX_gatewayx.1", "elsewhere"])
 async def test_an_inbox_that_belongs_to_no_caller_does_not_hide_a_change(inbox: str) -> None:
     trail = Trail()
-    await trail.ask(CREDENTIALS_DELETE, POSTHOG, inbox)
+    await trail.request(CREDENTIALS_DELETE, POSTHOG, inbox)
     assert len(trail.entries) == 1
 
 
@@ -105,17 +105,21 @@ async def test_an_inbox_that_belongs_to_no_caller_does_not_hide_a_change(inbox: 
     ("code", "status"),
     [*((error.code, error.status) for error in BY_CODE.values()), ("of another version", 500)],
 )
-async def test_what_was_refused_is_recorded_as_http_would_answer_it(code: str, status: int) -> None:
+async def test_a_refused_change_is_recorded_with_the_http_status_of_its_error(
+    code: str, status: int
+) -> None:
     trail = Trail()
-    await trail.ask(INGEST_PURGE, PurgeDeadLetters(), "_INBOX_operator.1", ErrorReply(code, "no"))
-    await trail.ask(INGEST_PURGE, None, "_INBOX_operator.1", ErrorReply(code, "no"))
+    await trail.request(
+        INGEST_PURGE, PurgeDeadLetters(), "_INBOX_operator.1", ErrorReply(code, "no")
+    )
+    await trail.request(INGEST_PURGE, None, "_INBOX_operator.1", ErrorReply(code, "no"))
     assert [(entry.status, entry.resource) for entry in trail.entries] == [(status, "")] * 2
 
 
-async def test_an_entry_that_cannot_be_kept_does_not_take_the_answer_away() -> None:
+async def test_the_reply_is_sent_although_the_entry_cannot_be_stored() -> None:
     trail = Trail()
     trail.down = True
-    assert await trail.ask(CREDENTIALS_DELETE, POSTHOG, "_INBOX_operator.1") == "done"
+    assert await trail.request(CREDENTIALS_DELETE, POSTHOG, "_INBOX_operator.1") == "done"
 
 
 def test_every_change_of_the_contract_is_marked_and_its_resource_is_a_field() -> None:

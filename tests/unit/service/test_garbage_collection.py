@@ -1,4 +1,4 @@
-"""The collector's settings; nothing of them stays for other tests."""
+"""The settings of the garbage collector, which are restored for other tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_collector")
-def test_a_batch_of_events_in_use_is_not_searched_for_garbage() -> None:
+def test_the_collector_does_not_run_while_a_batch_is_allocated() -> None:
     garbage_collection.configure()
     before = gc.get_stats()
     batch = [[number] for number in range(5_000)]

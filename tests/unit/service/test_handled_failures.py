@@ -1,4 +1,4 @@
-"""A failure that is handled is counted and logged, or there is a reason why it needs neither."""
+"""A handled failure is counted and logged, or listed here with the reason why it is not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAILURES = {
     *("HogsendError", "Unavailable", "Forbidden", "PostHogError", "Exception", "OSError"),
     *("UNREACHABLE", "ConsumerGone", "PostgresError", "TooLarge"),
 }
-"""Errors by which something outside fails. What is no number or no JSON is not among them."""
+"""Errors of external dependencies. Errors about invalid input, such as JSON, are not included."""
 
 NEITHER: dict[str, str] = {
     "hogsend.service.audit:_resource": "the request was refused with the same error",
@@ -45,7 +45,7 @@ NEITHER: dict[str, str] = {
     "services.provisioner.diagnosis.diagnostics:_probe_destination": "the answer says it",
     "services.provisioner.diagnosis.missing_project:_read": "the first error is the answer then",
 }
-"""Where one failure is handled without one of both, and why, by module and function."""
+"""Functions that handle a failure without counting or logging it, with the reason."""
 
 
 def _silent() -> Iterator[str]:
@@ -57,7 +57,7 @@ def _silent() -> Iterator[str]:
 
 
 def _swallowing(code: str) -> Iterator[str]:
-    """Functions that handle a failure, and do not raise, count and log it."""
+    """Yield functions that handle a failure without raising it or both counting and logging it."""
     tree = ast.parse(code)
     every = [
         node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -75,16 +75,16 @@ def _swallowing(code: str) -> Iterator[str]:
                 isinstance(inner, ast.Raise) for one in body for inner in ast.walk(one)
             ):
                 continue
-            # What the handler calls may do it.
-            said = {name for one in body for name in _names(one)}
-            for called in said & functions.keys():
-                said |= _names(functions[called])
-            if not {"inc", "log"} <= said:
+            # A function that the handler calls may count and log the failure.
+            names = {name for one in body for name in _names(one)}
+            for called in names & functions.keys():
+                names |= _names(functions[called])
+            if not {"inc", "log"} <= names:
                 yield function.name
 
 
 def _own(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
-    """Nodes of a function without those of functions in it."""
+    """Yield the nodes of a function, without those of nested functions."""
     waiting: list[ast.AST] = list(function.body)
     while waiting:
         node = waiting.pop()
@@ -113,5 +113,5 @@ def test_a_failure_that_is_swallowed_is_found() -> None:
     assert list(_swallowing("def f():\n with suppress(*UNREACHABLE): g()")) == ["f"]
     assert not list(_swallowing(code.format("FAILURES.inc(); log.debug('f')")))
     assert not list(_swallowing(code.format("raise")))
-    told = "\ndef tell(error): FAILURES.inc(); log.debug(error)"
-    assert not list(_swallowing(code.format("tell(error)") + told))
+    report = "\ndef report(error): FAILURES.inc(); log.debug(error)"
+    assert not list(_swallowing(code.format("report(error)") + report))

@@ -1,4 +1,4 @@
-"""A service's process holds what the service needs, and not the command line's libraries."""
+"""A service's process does not import the command line's libraries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ print(*(name for name in ("rich", "cyclopts", "cli") if sys.modules.get(name)))
 
 
 @pytest.mark.parametrize("service", ["gateway", "ingest"])
-def test_a_service_does_without_the_command_lines_libraries(service: str) -> None:
+def test_a_service_does_not_import_the_command_lines_libraries(service: str) -> None:
     program = IMPORTED.format(service=service)
     ran = subprocess.run(
         [sys.executable, "-c", program],

@@ -1,4 +1,4 @@
-"""A process that served HTTP ends without finalizing Python."""
+"""A process that served HTTP exits without finalizing Python."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ end_process(3)
 """
 
 
-def test_what_was_logged_and_printed_is_out_and_nothing_else_runs() -> None:
+def test_logs_and_output_are_flushed_and_no_finalizer_runs() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (3, "printed", "logged\n")
 
 
-def test_a_command_that_served_http_ends_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_served_http_exits_this_way(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[int] = []
     monkeypatch.setitem(sys.modules, "granian", granian)
     monkeypatch.setattr(process_end, "end_process", ended.append)

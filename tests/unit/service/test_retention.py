@@ -1,4 +1,4 @@
-"""When old rows are looked for, and that what fails once ends nothing."""
+"""When sweeps for old rows run, also after one has failed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.virtual_time import now, on_virtual_time
 
 
 class Sweeps(Retention):
-    """Notes when it sweeps; the first sweep ends with `error`."""
+    """Records the times of its sweeps; the first one fails with `error`."""
 
     def __init__(self, error: Exception | None = None, *, days: int = 30) -> None:
         database: Any = None
@@ -33,23 +33,23 @@ class Sweeps(Retention):
 
 @on_virtual_time
 @pytest.mark.parametrize(
-    ("error", "second"),
+    ("error", "second_sweep"),
     [
         (None, SWEEP_SECONDS),
         (Unavailable("PostgreSQL is not there"), RETRY_SECONDS),
         (asyncpg.InsufficientPrivilegeError("it refuses"), SWEEP_SECONDS),
     ],
 )
-async def test_rows_are_looked_for_again_and_again(error: Exception | None, second: float) -> None:
+async def test_sweeps_are_repeated(error: Exception | None, second_sweep: float) -> None:
     sweeps = Sweeps(error)
-    keeping = asyncio.create_task(sweeps.keep_swept())
-    await asyncio.sleep(second + SWEEP_SECONDS + 1)
-    assert sweeps.at == [0, second, second + SWEEP_SECONDS]
-    await cancel_all(keeping)
+    sweeping = asyncio.create_task(sweeps.keep_swept())
+    await asyncio.sleep(second_sweep + SWEEP_SECONDS + 1)
+    assert sweeps.at == [0, second_sweep, second_sweep + SWEEP_SECONDS]
+    await cancel_all(sweeping)
 
 
 @on_virtual_time
-async def test_what_is_kept_for_ever_is_not_looked_for() -> None:
+async def test_without_a_number_of_days_there_are_no_sweeps() -> None:
     sweeps = Sweeps(days=0)
     await sweeps.keep_swept()
     assert sweeps.at == []

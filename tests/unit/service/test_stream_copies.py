@@ -1,4 +1,4 @@
-"""A start adds copies of streams, and gives none up."""
+"""A start adds replicas of streams, and removes none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hogsend.service import streams
 
 
 class JetStream:
-    """Has every stream already, on a number of servers."""
+    """Has all streams, each with a number of replicas."""
 
     def __init__(self, copies: int) -> None:
         self._copies = copies
@@ -34,9 +34,13 @@ class JetStream:
         self.updated[config.name or ""] = config.num_replicas
 
 
-@pytest.mark.parametrize(("found", "wanted", "kept"), [(1, 3, 3), (3, 3, 3), (3, 1, 3), (1, 1, 1)])
-async def test_copies_are_added_and_none_given_up(found: int, wanted: int, kept: int) -> None:
-    js: Any = JetStream(found)
-    await streams.reconcile(js, User.INGEST, Limits(wanted))
+@pytest.mark.parametrize(
+    ("existing", "configured", "result"), [(1, 3, 3), (3, 3, 3), (3, 1, 3), (1, 1, 1)]
+)
+async def test_replicas_are_added_and_none_removed(
+    existing: int, configured: int, result: int
+) -> None:
+    js: Any = JetStream(existing)
+    await streams.reconcile(js, User.INGEST, Limits(configured))
     own = {name for name, stream in STREAMS.items() if stream.owner is User.INGEST}
-    assert js.updated == dict.fromkeys(own, kept)
+    assert js.updated == dict.fromkeys(own, result)

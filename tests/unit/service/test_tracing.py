@@ -1,4 +1,4 @@
-"""Traces, seen by an exporter in memory: which spans there are, and whose children they are."""
+"""The spans of requests, batches and stages, and their parents, from an in-memory exporter."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def spans() -> Iterator[InMemorySpanExporter]:
     tracing.use(None)
 
 
-def the_one(exporter: InMemorySpanExporter, name: str) -> ReadableSpan:
-    (found,) = [span for span in exporter.get_finished_spans() if span.name == name]
-    return found
+def span_named(exporter: InMemorySpanExporter, name: str) -> ReadableSpan:
+    (span,) = [span for span in exporter.get_finished_spans() if span.name == name]
+    return span
 
 
 async def test_a_request_is_answered_in_a_span_of_its_callers_trace(
@@ -49,7 +49,7 @@ async def test_a_request_is_answered_in_a_span_of_its_callers_trace(
 
     @router.endpoint(CREDENTIALS_DELETE)
     async def delete(_request: ProviderRef) -> Deleted:
-        # What the handler publishes goes on in the same trace.
+        # A message that the handler publishes belongs to the same trace.
         current = tracing.in_use()
         assert current is not None
         current.inject(sent)
@@ -59,7 +59,7 @@ async def test_a_request_is_answered_in_a_span_of_its_callers_trace(
     broker.include(router)
     async with TestNatsBroker(broker):
         await broker.request(REF, CREDENTIALS_DELETE.subject, headers={TRACEPARENT: PARENT})
-    span = the_one(spans, f"{CREDENTIALS_DELETE.subject} process")
+    span = span_named(spans, f"{CREDENTIALS_DELETE.subject} process")
     assert span.context is not None
     assert span.context.trace_id == TRACE
     assert span.parent is not None
@@ -78,7 +78,7 @@ async def test_a_typed_error_is_on_its_span(spans: InMemorySpanExporter) -> None
     broker.include(router)
     async with TestNatsBroker(broker):
         await broker.request(REF, CREDENTIALS_DELETE.subject)
-    span = the_one(spans, f"{CREDENTIALS_DELETE.subject} process")
+    span = span_named(spans, f"{CREDENTIALS_DELETE.subject} process")
     assert span.attributes is not None
     assert span.attributes["error.type"] == "not_found"
 
@@ -99,8 +99,8 @@ async def test_each_message_of_a_batch_has_a_span_in_its_own_trace(
     broker.include(router)
     async with TestNatsBroker(broker):
         await broker.publish(b"{}", "hogsend.webhooks.posthog", headers={TRACEPARENT: PARENT})
-    process = the_one(spans, "hogsend.webhooks.posthog process")
-    store = the_one(spans, "store")
+    process = span_named(spans, "hogsend.webhooks.posthog process")
+    store = span_named(spans, "store")
     assert process.context is not None
     assert store.context is not None
     assert process.parent is not None
@@ -111,16 +111,16 @@ async def test_each_message_of_a_batch_has_a_span_in_its_own_trace(
     assert seen == [f"00-{TRACE:032x}-{process.context.span_id:016x}-01"]
 
 
-async def test_a_failing_stage_says_so_and_fails(spans: InMemorySpanExporter) -> None:
+async def test_a_failing_stage_has_an_error_status_and_raises(spans: InMemorySpanExporter) -> None:
     with pytest.raises(ValueError, match="defect"), tracing.stage("store", [PARENT, None]):
         raise ValueError("defect")
-    status = the_one(spans, "store").status
+    status = span_named(spans, "store").status
     assert not status.is_ok
-    # The text of an error may quote what it is about.
+    # The text of an exception may quote message content, so it is not recorded.
     assert status.description == "ValueError"
 
 
-def test_without_tracing_a_stage_is_nothing() -> None:
+def test_without_tracing_a_stage_does_nothing() -> None:
     assert tracing.in_use() is None
     with tracing.stage("store", [PARENT]):
         pass
@@ -161,7 +161,7 @@ def test_a_failing_handlers_span_does_not_quote_its_error(spans: InMemorySpanExp
     assert current is not None
     with pytest.raises(ValueError, match="phc_key"), current.span("ask", {}, kind="SERVER"):
         raise ValueError("phc_key")
-    span = the_one(spans, "ask")
+    span = span_named(spans, "ask")
     assert (span.status.description, span.events) == ("ValueError", ())
 
 

@@ -1,4 +1,4 @@
-"""Streams are made, also while JetStream deletes earlier ones, and those there are measured."""
+"""Streams are created, also while JetStream deletes earlier ones; existing ones are measured."""
 
 from __future__ import annotations
 
@@ -14,100 +14,102 @@ from hogsend.service import metrics, streams
 
 
 class FakeJetStream:
-    """Refuses so often that a store can be made."""
+    """Rejects the first `refusals` requests to create a stream."""
 
     def __init__(self, refusals: int, err_code: int) -> None:
         self.refusals = refusals
         self.err_code = err_code
-        self.made: list[str | None] = []
+        self.created: list[str | None] = []
 
     async def add_stream(self, config: StreamConfig) -> None:
         if self.refusals:
             self.refusals -= 1
             raise ServerError(code=500, err_code=self.err_code, description="no store")
-        self.made.append(config.name)
+        self.created.append(config.name)
 
 
-async def test_a_store_that_cannot_be_made_yet_is_asked_for_again() -> None:
+async def test_creating_a_stream_is_retried_while_its_store_cannot_be_created() -> None:
     js: Any = FakeJetStream(2, 10049)
     await streams.reconcile(js, User.CREDENTIALS)
-    assert js.made == ["CREDENTIALS"]
+    assert js.created == ["CREDENTIALS"]
 
 
 async def test_another_refusal_is_raised_at_once() -> None:
     js: Any = FakeJetStream(1, 10047)
     with pytest.raises(ServerError):
         await streams.reconcile(js, User.CREDENTIALS)
-    assert js.made == []
+    assert js.created == []
 
 
 class Streams(FakeJetStream):
-    """Has one stream, or none; another replica may make it in between."""
+    """Has one stream, or none, which another replica may create meanwhile."""
 
-    def __init__(self, found: Any = None) -> None:
+    def __init__(self, info: Any = None) -> None:
         super().__init__(0, 0)
-        self.found = found
-        self.is_made_meanwhile = False
+        self.info = info
+        self.is_created_meanwhile = False
 
     async def stream_info(self, _name: str, _pattern: str = "") -> Any:
-        if self.found is None:
+        if self.info is None:
             raise NotFoundError
-        return self.found
+        return self.info
 
     async def add_stream(self, config: StreamConfig) -> None:
-        if self.is_made_meanwhile:
+        if self.is_created_meanwhile:
             raise BadRequestError(code=400, err_code=10058, description="name already in use")
         await super().add_stream(config)
 
 
-async def test_a_stream_that_is_there_is_measured_and_left_as_it_is() -> None:
+async def test_an_existing_stream_is_measured_and_not_changed() -> None:
     state = SimpleNamespace(messages=3, bytes=400)
     js: Any = Streams(SimpleNamespace(state=state, config=StreamConfig(max_bytes=5000)))
     assert await streams.restore(js, User.CREDENTIALS) == []
-    assert js.made == []
-    measured = (metrics.STREAM_MESSAGES, metrics.STREAM_BYTES, metrics.STREAM_LIMIT_BYTES)
-    assert [one.labels("CREDENTIALS")._value.get() for one in measured] == [3, 400, 5000]
+    assert js.created == []
+    gauges = (metrics.STREAM_MESSAGES, metrics.STREAM_BYTES, metrics.STREAM_LIMIT_BYTES)
+    assert [gauge.labels("CREDENTIALS")._value.get() for gauge in gauges] == [3, 400, 5000]
 
 
-def figures(stream: str) -> dict[str, float]:
-    """The gauges that there are of a stream."""
-    measured = (metrics.STREAM_MESSAGES, metrics.STREAM_BYTES, metrics.STREAM_LIMIT_BYTES)
+def stream_metrics(stream: str) -> dict[str, float]:
+    """Return the metrics of a stream by name."""
+    gauges = (metrics.STREAM_MESSAGES, metrics.STREAM_BYTES, metrics.STREAM_LIMIT_BYTES)
     return {
         sample.name: sample.value
-        for gauge in measured
+        for gauge in gauges
         for family in gauge.collect()
         for sample in family.samples
         if sample.labels["stream"] == stream
     }
 
 
-async def test_a_limit_that_was_removed_and_a_stream_that_is_gone_leave_no_figures() -> None:
+async def test_a_removed_limit_and_a_deleted_stream_leave_no_metrics() -> None:
     state = SimpleNamespace(messages=3, bytes=400)
     js: Any = Streams(SimpleNamespace(state=state, config=StreamConfig(max_bytes=5000)))
     await streams.restore(js, User.CREDENTIALS)
-    assert figures("CREDENTIALS")["hogsend_stream_limit_bytes"] == 5000
+    assert stream_metrics("CREDENTIALS")["hogsend_stream_limit_bytes"] == 5000
 
-    js.found.config = StreamConfig(max_bytes=-1)
+    js.info.config = StreamConfig(max_bytes=-1)
     await streams.restore(js, User.CREDENTIALS)
-    there = {"hogsend_stream_messages": 3, "hogsend_stream_bytes": 400}
-    assert figures("CREDENTIALS") == there
+    remaining = {"hogsend_stream_messages": 3, "hogsend_stream_bytes": 400}
+    assert stream_metrics("CREDENTIALS") == remaining
 
-    js.found, js.refusals, js.err_code = None, 1, 10047
+    js.info, js.refusals, js.err_code = None, 1, 10047
     with pytest.raises(ServerError):
         await streams.restore(js, User.CREDENTIALS)
-    assert figures("CREDENTIALS") == {}
+    assert stream_metrics("CREDENTIALS") == {}
 
 
-@pytest.mark.parametrize("is_made_meanwhile", [True, False])
-async def test_only_a_stream_that_was_made_here_is_said_to_have_been_missing(
-    is_made_meanwhile: bool,
+@pytest.mark.parametrize("is_created_meanwhile", [True, False])
+async def test_only_a_stream_that_this_replica_created_is_reported_as_missing(
+    is_created_meanwhile: bool,
 ) -> None:
     js: Any = Streams()
-    js.is_made_meanwhile = is_made_meanwhile
-    assert await streams.restore(js, User.CREDENTIALS) == ([] if is_made_meanwhile else js.made)
-    assert js.made == ([] if is_made_meanwhile else ["CREDENTIALS"])
+    js.is_created_meanwhile = is_created_meanwhile
+    assert await streams.restore(js, User.CREDENTIALS) == (
+        [] if is_created_meanwhile else js.created
+    )
+    assert js.created == ([] if is_created_meanwhile else ["CREDENTIALS"])
 
 
-async def test_nothing_strays_into_a_stream_that_is_not_there() -> None:
+async def test_a_missing_stream_has_no_strays_to_purge() -> None:
     js: Any = Streams()
     assert await streams.purge_strays(js, User.INGEST) == {}

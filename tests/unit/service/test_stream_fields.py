@@ -1,4 +1,4 @@
-"""A server that refuses fields which it does not know gets its streams all the same."""
+"""Streams are created without fields that the server does not know and would reject."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from hogsend.service import streams
 
 
 class JetStream212:
-    """nats-server 2.12, which knows no batches."""
+    """nats-server 2.12, which rejects the field `allow_batched`."""
 
     def __init__(self) -> None:
-        self.had: set[str] = set()
-        self.made: list[str] = []
+        self.existing: set[str] = set()
+        self.created: list[str] = []
         self.updated: list[str] = []
 
     async def add_stream(self, config: StreamConfig) -> None:
         self._check(config)
-        if config.name in self.had:
+        if config.name in self.existing:
             raise BadRequestError(code=400, err_code=10058)
-        self.made.append(str(config.name))
+        self.created.append(str(config.name))
 
     async def update_stream(self, config: StreamConfig) -> None:
         self._check(config)
@@ -39,23 +39,21 @@ class JetStream212:
 
     def _check(self, config: StreamConfig) -> None:
         if config.allow_batched is not None:
-            said = 'invalid JSON: json: unknown field "allow_batched"'
-            raise BadRequestError(code=400, err_code=10025, description=said)
+            text = 'invalid JSON: json: unknown field "allow_batched"'
+            raise BadRequestError(code=400, err_code=10025, description=text)
 
 
 @pytest.mark.parametrize("exists", [False, True])
-async def test_streams_are_made_and_changed_without_what_the_server_does_not_know(
-    *, exists: bool
-) -> None:
+async def test_streams_are_created_and_updated_without_unknown_fields(*, exists: bool) -> None:
     fake = JetStream212()
     js: Any = fake
     own = {str(name) for name, stream in STREAMS.items() if stream.owner is User.INGEST}
-    fake.had = own if exists else set()
+    fake.existing = own if exists else set()
     await streams.reconcile(js, User.INGEST)
-    assert set(fake.updated if exists else fake.made) == own
+    assert set(fake.updated if exists else fake.created) == own
 
 
-async def test_any_other_request_that_cannot_be_read_is_an_error(
+async def test_another_request_that_the_server_cannot_decode_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def refuse(_config: StreamConfig) -> None:
