@@ -64,8 +64,10 @@ def page(parts: Sequence[Part], measured_on: Machine, plots: Sequence[str]) -> s
     lines = [
         "# Benchmarks",
         "",
-        "Written by `make bench`: every number was measured in one run, on the machine below.",
-        "Ratios were measured in turn, and hold on other machines better than rates do.",
+        "Read this page to see what Hogsend costs, or to compare a change with the version before.",
+        "`make bench` writes it: every number was measured in one run, on the machine below. Both",
+        "sides of a ratio were measured alternately, so ratios transfer to other machines better",
+        "than rates do.",
         "",
         _described(measured_on, sum(part.seconds for part in parts)),
         "",

@@ -32,18 +32,19 @@ ROUNDS = 3
 
 
 class Peer(NamedTuple):
-    """Something that takes webhooks and stores them."""
+    """A program that accepts webhooks and stores them."""
 
     name: str
     setup: Callable[[Servers, Connection], AbstractAsyncContextManager[Setup]]
     processes: Sequence[str]
     durable: str
-    """What a 200 promises."""
+    """What its success response guarantees."""
     deduplicated: str
-    away: str
-    """What happens while what is behind it is down."""
-    after: str
-    """What becomes of a webhook besides its row."""
+    """How it recognises a repeated webhook."""
+    during_outage: str
+    """What it answers while its database or broker is down."""
+    also_stored: str
+    """What it does with a webhook besides inserting a row."""
 
 
 PEERS = (
@@ -51,8 +52,8 @@ PEERS = (
         "Hogsend",
         cost.hogsend,
         cost.OURS,
-        "logged by JetStream, on disk within 10 s; otherwise in the gateway's spool, on disk",
-        "by the event's key, as long as the event is kept",
+        "stored by JetStream, synced to disk within 10 s; otherwise synced in the gateway's spool",
+        "by the event's key, as long as the event is stored",
         "200; the spool holds 256 MiB",
         "contact, merged by user id and email; event on NATS after its commit; dead letters",
     ),
@@ -60,9 +61,9 @@ PEERS = (
         "FastAPI, JetStream, a consumer that inserts",
         lambda servers, _: cost.jetstream_receiver(servers),
         cost.PEER,
-        "logged by JetStream, on disk within 10 s",
-        "by id, as long as the row is kept",
-        "500 without NATS; without PostgreSQL the consumer ends",
+        "stored by JetStream, synced to disk within 10 s",
+        "by id, as long as the row is stored",
+        "500 without NATS; without PostgreSQL the consumer exits",
         "nothing",
     ),
     Peer(
@@ -70,7 +71,7 @@ PEERS = (
         lambda servers, _: setups.postgres_receiver(servers),
         ("fastapi_postgres", "postgres"),
         "committed by PostgreSQL",
-        "by id, as long as the row is kept",
+        "by id, as long as the row is stored",
         "500",
         "nothing",
     ),
@@ -78,19 +79,19 @@ PEERS = (
         "Restate",
         lambda servers, _: setups.restate_receiver(servers),
         ("restate-server", "node", "postgres"),
-        "202; on the server's disk",
+        "stored on the server's disk (202)",
         "by the header `idempotency-key` for a day, and by the row's id",
-        "the server is the broker: no answer without it; without PostgreSQL its handler repeats",
-        "retries; a wrong secret is found after the answer",
+        "the server is the broker: no response without it; without PostgreSQL its handler retries",
+        "retries; a wrong secret is detected after the response",
     ),
     Peer(
         "n8n",
         lambda servers, _: n8n_receiver(servers),
         ("node", "postgres"),
-        "its execution is begun and committed by PostgreSQL",
+        "its execution is started and committed by PostgreSQL",
         "no",
-        "PostgreSQL is its own: no 200 without it; cut off, an execution counts as crashed",
-        "the execution's data, in the place of a row",
+        "PostgreSQL is its own store: no 200 without it; an interrupted execution crashes",
+        "the execution's data, instead of a row",
     ),
 )
 
@@ -126,30 +127,32 @@ def page(found: Found, missing: Mapping[str, str], on: Machine, today: str) -> s
     """Write the page in Markdown."""
     rounds = max(map(len, found.values()), default=0)
     described = (
-        "Written by `make bench-peers`: each got the same webhooks of "
+        "Read this page if you wonder what Hogsend costs compared with a receiver that you could "
+        "write or install yourself. Each program received the same webhooks of "
         f"{cost.PEOPLE:,} people over {cost.CONNECTIONS} connections, for {cost.ROUND_SECONDS} "
-        f"seconds, in turn; the medians of {rounds} rounds. What they are made of is in "
-        "`benchmarks/peers`, a few lines each. PostgreSQL is the same for all and does not wait "
-        "for the disk; Restate's server does."
+        f"seconds, alternately; the figures are medians of {rounds} rounds. The programs are in "
+        "`benchmarks/peers`, a few lines each. All use the same PostgreSQL, which does not wait "
+        "for the disk here; Restate's server does. `make bench-peers` writes this page."
     )
     measured = (
         f"Measured on {today}: {on.cores} cores, {on.memory_gib:g} GiB, {on.system}. "
         f"Load before the run: {on.load:g}. Rates and latencies are worse on a busy machine; "
-        "CPU time is so less. It counts from the first webhook to the last row, so what a process "
-        "does by itself meanwhile counts too, and more of it where storing takes longer."
+        "CPU time suffers less. CPU time is measured from the first webhook to the last row, "
+        "background work included."
     )
     promises = [
-        f"| {peer.name} | {peer.durable} | {peer.deduplicated} | {peer.away} | {peer.after} |"
+        f"| {peer.name} | {peer.durable} | {peer.deduplicated} "
+        f"| {peer.during_outage} | {peer.also_stored} |"
         for peer in PEERS
     ]
     lines = [
-        *("# Beside others", "", described, "", measured, ""),
-        "| | CPU us a webhook | of it | answered/s | stored/s | p99 ms |",
+        *("# Compared with alternatives", "", described, "", measured, ""),
+        "| | CPU us a webhook | by process | answered/s | stored/s | p99 ms |",
         "|---|---|---|---|---|---|",
         *(_row(peer, found[peer.name]) for peer in PEERS if peer.name in found),
         *(f"| {name} | not measured: {why} | | | | |" for name, why in missing.items()),
-        *("", "The figures are not of the same work:", ""),
-        "| | an answer means | a repetition is known | what is behind is down | besides the row |",
+        *("", "The programs do not do the same work:", ""),
+        "| | a success response means | recognises repeats | during an outage | besides a row |",
         "|---|---|---|---|---|",
         *promises,
     ]
