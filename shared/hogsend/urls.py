@@ -1,4 +1,4 @@
-"""URLs: whether a text is one, where it leads, and whether that is this machine (contract 7.3)."""
+"""URLs: validity, origin, and whether one points to this machine (contract 7.3)."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-"""The port of a URL that names none."""
+"""Default port of each scheme."""
 
 
 class Origin(NamedTuple):
-    """Where a URL leads: what may be sent to one address may be sent to another of its origin."""
+    """Scheme, host and port of a URL. Data for one URL may also be sent to others of its origin."""
 
     scheme: str
     host: str | None
     """In lower case, without the brackets of an IPv6 address."""
     port: int | None
-    """None where a scheme has no port that is known here."""
+    """None for a scheme without a default port in `DEFAULT_PORTS`."""
 
 
 def origin(url: str) -> Origin:
-    """Read the origin of a URL, the same however it is written.
+    """Return the origin of a URL, normalized.
 
     Raises:
-        ValueError: its host or its port is not one.
+        ValueError: its host or its port is not valid.
     """
     parts = urlsplit(url)
     return Origin(parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme))
 
 
 def is_absolute_url(url: str) -> bool:
-    """Whether `url` is one URL with a host, and nothing browsers and libraries read differently."""
+    """Whether `url` is a URL with a host that browsers and libraries parse in the same way."""
     if any(character <= " " or character in "\\\x7f" for character in url):
         return False
     try:
@@ -43,12 +43,12 @@ def is_absolute_url(url: str) -> bool:
 
 
 def has_password(url: str) -> bool:
-    """Whether an absolute URL carries a user or a password, which is shown wherever the URL is."""
+    """Whether an absolute URL contains a user or a password, which would be shown with the URL."""
     return "@" in urlsplit(url).netloc
 
 
 def is_loopback(url: str) -> bool:
-    """Whether only this machine can reach `url`; False for text that is not a URL.
+    """Whether `url` points to this machine only; False for text that is not a URL.
 
     True for `localhost`, names under `.localhost`, the loopback and unspecified addresses in every
     spelling a browser accepts (`127.1`, `0x7f.1`, `2130706433`, IPv4-mapped IPv6).
@@ -69,15 +69,15 @@ def is_loopback(url: str) -> bool:
 
 
 def host_and_port(host: str, port: int | str) -> str:
-    """Write both as a URL has them: an address of IPv6 in brackets (RFC 3986, 3.2.2)."""
+    """Return `host:port` as in a URL, with an IPv6 address in brackets (RFC 3986, 3.2.2)."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def reached_at(host: str, port: int | str) -> str:
-    """Give host and port at which this machine reaches what listens there.
+    """Return the `host:port` with which this machine connects to a listener on `host`.
 
-    Every address of this machine, which `0.0.0.0`, `::` and no host at all stand for, is reached at
-    loopback.
+    A listener on `0.0.0.0`, `::` or an empty host accepts connections on all addresses of this
+    machine; the loopback address is returned for it.
     """
     address = literal_address(host) if host else ipaddress.IPv4Address(0)
     if address is not None and address.is_unspecified:
@@ -86,18 +86,18 @@ def reached_at(host: str, port: int | str) -> str:
 
 
 def literal_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Read a host that is written as an address, in every spelling libraries accept.
+    """Parse a host that is an IP address, in every spelling that libraries accept.
 
-    None for a name, which may lead anywhere.
+    None for a name, which may resolve to any address.
     """
-    # Browsers, curl and proxies read `10.0.0.1.` as the address.
+    # Browsers, curl and proxies accept a trailing dot, as in `10.0.0.1.`.
     host = host.removesuffix(".")
     try:
         return ipaddress.ip_address(host)
     except ValueError:
         pass
     try:
-        # inet_aton reads the short, hexadecimal and octal spellings browsers accept.
+        # inet_aton parses the short, hexadecimal and octal spellings that browsers accept.
         return ipaddress.IPv4Address(socket.inet_aton(host))
     except (OSError, UnicodeError):
         return None

@@ -1,4 +1,4 @@
-"""Where a service connects, and as whom."""
+"""Address and user of a service, from arguments and the environment."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hogsend.transport.addresses import without_password
 from hogsend.transport.tls import TlsClient
 
 
-def ignore(_what: str, _detail: str) -> None:
-    """Hear nothing."""
+def ignore(_event: str, _detail: str) -> None:
+    """Ignore events."""
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def test_the_address_names_the_user(url: str | None, user: str) -> None:
     assert ",".join(connection.addresses) == (url or DEFAULT_URL)
 
 
-def test_files_for_tls_that_the_environment_names_can_be_left_out(
+def test_tls_files_of_the_environment_can_be_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("NATS_TLS_CA", "/etc/hogsend/tls/ca.pem")
@@ -83,7 +83,7 @@ def test_a_password_with_a_comma_is_refused_and_not_shown(url: str) -> None:
         "http://app:s3cret@bus.example:4222",
     ],
 )
-def test_what_is_no_address_is_refused_and_not_shown(url: str) -> None:
+def test_an_invalid_address_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(InvalidRequest, match="nats://host:4222") as refused:
         connection_to(url, user="subscriber", tls=None, observer=ignore)
     assert "s3cret" not in str(refused.value)
@@ -100,18 +100,18 @@ def test_what_is_no_address_is_refused_and_not_shown(url: str) -> None:
         "NATS://app:s3cret@bus.example",
     ],
 )
-def test_each_form_of_an_address_is_taken(url: str) -> None:
+def test_each_form_of_an_address_is_accepted(url: str) -> None:
     connection = connection_to(url, user="subscriber", tls=None, observer=ignore)
     assert ",".join(connection.addresses) == url
 
 
 @pytest.mark.parametrize("url", ["tls://app:s3cret@one", "nats://one, TLS://app:s3cret@two"])
-def test_an_address_that_says_tls_insists_on_it_however_it_is_written(url: str) -> None:
+def test_a_tls_address_requires_tls_in_any_case(url: str) -> None:
     connection = connection_to(url, user="subscriber", tls=None, observer=ignore)
     assert isinstance(connection.client, TlsClient)
 
 
-def test_a_deprecated_user_is_told_the_new_name(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_deprecated_user_is_logged_with_its_new_name(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         HogsendBroker("nats://member:s3cret@bus.example:4222")
     assert caplog.messages == ["the NATS user member is deprecated: use app"]
@@ -130,5 +130,5 @@ def test_a_deprecated_user_is_told_the_new_name(caplog: pytest.LogCaptureFixture
         ("nats://one:4222, app:s3cret@two:4222", "two:4222"),
     ],
 )
-def test_an_address_is_shown_without_what_is_taken_for_credentials(url: str, shown: str) -> None:
+def test_an_address_is_shown_without_credentials(url: str, shown: str) -> None:
     assert without_password(url) == shown

@@ -1,4 +1,4 @@
-"""Arguments that cannot be meant are refused, and texts that JavaScript cut are mended."""
+"""Invalid arguments are refused, and lone surrogates in texts are replaced."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from hogsend.transport.connection import Connection
 from tests.unit.analytics.fakes import FakeLink
 
 CUT = json.loads(r'"cut \ud83d"')
-"""What Python's own `json` makes of half a character."""
+"""A lone surrogate, as Python's own `json` decodes it."""
 
 
 @pytest.mark.parametrize(
@@ -41,10 +41,10 @@ CUT = json.loads(r'"cut \ud83d"')
         lambda client: client.capture("e", "u", groups="company"),
         lambda client: client.persons.set("u", ["plan"]),
         lambda client: client.persons.set("u", once="plan"),
-        # Not its letters.
+        # Not a list of characters.
         lambda client: client.persons.set("u", unset="plan"),
         lambda client: client.persons.alias("u", 5),
-        # PostHog would cut it off, and merge whoever is left.
+        # PostHog would truncate the id, and merge another person.
         lambda client: client.persons.alias("u", "x" * 201),
         lambda client: client.persons.alias("x" * 201, "anon"),
         lambda client: client.conditions_met("u_1", []),
@@ -63,7 +63,7 @@ CUT = json.loads(r'"cut \ud83d"')
         lambda _client: asyncio.to_thread(credentials_consumer, 5),  # type: ignore[arg-type]
     ],
 )
-async def test_what_cannot_be_meant_is_an_invalid_request(
+async def test_an_invalid_argument_is_an_invalid_request(
     call: Callable[[Any], Awaitable[Any]],
 ) -> None:
     link = FakeLink()
@@ -72,7 +72,7 @@ async def test_what_cannot_be_meant_is_an_invalid_request(
     assert link.published == []
 
 
-async def test_what_changes_nothing_is_not_written() -> None:
+async def test_a_write_without_a_change_is_not_sent() -> None:
     link = FakeLink()
     client = Client(link)
     await client.persons.set("u")
@@ -81,39 +81,41 @@ async def test_what_changes_nothing_is_not_written() -> None:
     assert link.published == []
 
 
-async def test_flags_are_asked_for_with_all_that_is_given() -> None:
-    def answer(request: GetFlags) -> Flags:
-        asked.append(request)
+async def test_all_arguments_are_part_of_the_flags_request() -> None:
+    def reply(request: GetFlags) -> Flags:
+        requests.append(request)
         return Flags(values={"new-nav": "blue"})
 
-    link, asked = FakeLink(), list[GetFlags]()
-    link.answer(ANALYTICS_FLAGS, answer)
+    link, requests = FakeLink(), list[GetFlags]()
+    link.answer(ANALYTICS_FLAGS, reply)
     flags = Client(link).flags
-    given: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "groups": {"company": "c_1"},
         "person_properties": {"plan": "pro"},
         "group_properties": {"company": {"seats": 3}},
     }
-    assert await flags.get("new-nav", "u", **given) == "blue"
-    assert await flags.all("u", **given) == {"new-nav": "blue"}
-    assert asked == [GetFlags(distinct_id="u", keys=keys, **given) for keys in (["new-nav"], None)]
+    assert await flags.get("new-nav", "u", **arguments) == "blue"
+    assert await flags.all("u", **arguments) == {"new-nav": "blue"}
+    assert requests == [
+        GetFlags(distinct_id="u", keys=keys, **arguments) for keys in (["new-nav"], None)
+    ]
 
 
-async def test_text_that_was_cut_within_a_character_is_mended() -> None:
+async def test_lone_surrogates_are_replaced() -> None:
     link = FakeLink()
     client = Client(link)
     await client.capture(CUT, CUT, {CUT: [CUT, "\ud83d\ude00"]})
     await client.persons.set("u", {"name": CUT})
     await client.engagement.report("email.opened", {"to": "a@b.com", "userId": CUT})
     captured, changed, reported = (json.loads(message.body) for message in link.published)
-    mended = "cut \ufffd"
-    assert (captured["event"], captured["distinctId"]) == (mended, mended)
-    assert captured["properties"] == {mended: [mended, "\U0001f600"]}
-    assert changed["set"] == {"name": mended}
-    assert reported["data"]["userId"] == mended
+    repaired = "cut \ufffd"
+    assert (captured["event"], captured["distinctId"]) == (repaired, repaired)
+    assert captured["properties"] == {repaired: [repaired, "\U0001f600"]}
+    assert changed["set"] == {"name": repaired}
+    assert reported["data"]["userId"] == repaired
 
 
-async def test_a_number_that_is_none_is_null_beside_any_text() -> None:
+async def test_nan_and_infinity_become_null() -> None:
     link = FakeLink()
     client = Client(link)
     for text in ("whole", CUT, "NaN"):
@@ -139,11 +141,11 @@ async def test_a_time_keeps_the_seconds_of_its_offset() -> None:
     assert (changed["timestamp"], changed["set"], changed["setOnce"]) == (moment, sent, sent)
     assert reported["timestamp"] == moment
     assert {name: reported["data"][name] for name in sent} == sent
-    # What was given stays as it was.
+    # The caller's mapping is not changed.
     assert bag == {"born": long_ago, "at": [{"is": (long_ago, today)}]}
 
 
-async def test_what_holds_itself_is_refused() -> None:
+async def test_a_mapping_that_contains_itself_is_refused() -> None:
     endless: dict[str, Any] = {}
     endless["again"] = [endless, endless]
     link = FakeLink()
@@ -161,7 +163,7 @@ async def test_what_holds_itself_is_refused() -> None:
         lambda client, deep: client.engagement.report("email.opened", {"deep": deep}),
     ],
 )
-async def test_what_is_nested_too_deeply_to_be_read_is_not_written(
+async def test_a_write_that_is_nested_too_deeply_is_not_sent(
     call: Callable[[Client, object], Awaitable[Any]],
 ) -> None:
     link = FakeLink()
@@ -173,17 +175,17 @@ async def test_what_is_nested_too_deeply_to_be_read_is_not_written(
     assert link.published == []
 
 
-async def test_a_request_that_is_no_json_is_said_so_before_it_is_asked() -> None:
+async def test_a_request_that_cannot_be_encoded_is_not_sent() -> None:
     class Connected(Connection):
         connected = True
 
     connection = Connected(User.APP, "nats://127.0.0.1:4222")
-    asked = ANALYTICS_PERSON.request(distinct_id=object())  # type: ignore[arg-type]
+    invalid = ANALYTICS_PERSON.request(distinct_id=object())  # type: ignore[arg-type]
     with pytest.raises(InvalidRequest, match="object is unsupported"):
-        await connection.request(ANALYTICS_PERSON, asked)
+        await connection.request(ANALYTICS_PERSON, invalid)
 
 
-async def test_every_write_is_its_own_unless_it_says_which_one_it_is() -> None:
+async def test_each_write_has_a_new_id_by_default() -> None:
     link = FakeLink()
     client = Client(link)
     for _ in range(2):
@@ -197,46 +199,44 @@ async def test_every_write_is_its_own_unless_it_says_which_one_it_is() -> None:
 
 
 @pytest.mark.parametrize(("people", "fit"), [(0, 9), (1000, 1000), (2500, 9999), (7, 2)])
-async def test_more_people_than_a_request_takes_are_asked_for_in_several(
-    people: int, fit: int
-) -> None:
-    def answer(request: EvaluateConditions) -> ConditionResults:
+async def test_more_people_than_fit_are_split_over_several_requests(people: int, fit: int) -> None:
+    def reply(request: EvaluateConditions) -> ConditionResults:
         if len(request.queries) > fit:
             raise TooLarge("the request is larger than NATS takes")
-        asked.append(len(request.queries))
+        requests.append(len(request.queries))
         return ConditionResults([int(one.distinct_id) % 3 == 0 for one in request.queries])
 
-    link, asked = FakeLink(), list[int]()
-    link.answer(ANALYTICS_CONDITIONS, answer)
-    everybody = [str(number) for number in range(people)]
-    met = await Client(link).conditions_met(everybody, [])
+    link, requests = FakeLink(), list[int]()
+    link.answer(ANALYTICS_CONDITIONS, reply)
+    ids = [str(number) for number in range(people)]
+    met = await Client(link).conditions_met(ids, [])
     assert met == [number % 3 == 0 for number in range(people)]
-    assert sum(asked) == people
-    assert max(asked) <= min(fit, MAX_QUERIES)
+    assert sum(requests) == people
+    assert max(requests) <= min(fit, MAX_QUERIES)
 
 
-async def test_conditions_that_fit_into_no_request_are_invalid() -> None:
-    def answer(_request: EvaluateConditions) -> ConditionResults:
+async def test_conditions_too_large_for_a_request_are_invalid() -> None:
+    def reply(_request: EvaluateConditions) -> ConditionResults:
         raise TooLarge("the request is larger than NATS takes")
 
     link = FakeLink()
-    link.answer(ANALYTICS_CONDITIONS, answer)
+    link.answer(ANALYTICS_CONDITIONS, reply)
     with pytest.raises(InvalidRequest, match="larger than NATS takes"):
         await Client(link).conditions_met(["u_1", "u_2"], [])
 
 
-async def test_properties_for_flags_that_fit_into_no_request_are_invalid() -> None:
-    def answer(_request: GetFlags) -> Flags:
+async def test_flag_properties_too_large_for_a_request_are_invalid() -> None:
+    def reply(_request: GetFlags) -> Flags:
         raise TooLarge("the request is larger than NATS takes")
 
     link = FakeLink()
-    link.answer(ANALYTICS_FLAGS, answer)
+    link.answer(ANALYTICS_FLAGS, reply)
     with pytest.raises(InvalidRequest, match="larger than NATS takes"):
         await Client(link).flags.get("beta", "u_1", person_properties={"a": "long"})
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\ufeff", "undefined", "[object Promise]"])
-async def test_nobody_is_nobodys_alias(blank: str) -> None:
+async def test_a_placeholder_id_is_not_merged(blank: str) -> None:
     link = FakeLink()
     await Client(link).persons.alias("u", blank)
     await Client(link).persons.alias(blank, "u")

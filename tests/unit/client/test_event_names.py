@@ -1,4 +1,4 @@
-"""What `Client.events` takes as names, and what it refuses before anything is asked."""
+"""Event names and durable names of `Client.events`: filters, and invalid ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIGNED_UP, PAID = "hogsend.events.signed_up", "hogsend.events.invoice%2Epaid"
 
 
 @pytest.mark.parametrize(
-    ("names", "one", "several"),
+    ("names", "filter_subject", "filter_subjects"),
     [
         (None, "hogsend.events.*", None),
         ("signed_up", SIGNED_UP, None),
@@ -21,14 +21,16 @@ SIGNED_UP, PAID = "hogsend.events.signed_up", "hogsend.events.invoice%2Epaid"
         (["signed_up", "signed_up"], SIGNED_UP, None),
         (("signed_up", "invoice.paid"), None, [PAID, SIGNED_UP]),
         (["invoice.paid", "signed_up"], None, [PAID, SIGNED_UP]),
-        # Not patterns, as far as anybody can tell.
+        # Valid names that are unlikely to be meant as patterns.
         ("5 * stars", "hogsend.events.5%20%2A%20stars", None),
         ("a > b", "hogsend.events.a%20%3E%20b", None),
     ],
 )
-def test_names_become_filters(names: Any, one: str | None, several: list[str] | None) -> None:
+def test_names_become_filters(
+    names: Any, filter_subject: str | None, filter_subjects: list[str] | None
+) -> None:
     config = events_consumer(names, "mailer")
-    assert (config.filter_subject, config.filter_subjects) == (one, several)
+    assert (config.filter_subject, config.filter_subjects) == (filter_subject, filter_subjects)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def test_names_become_filters(names: Any, one: str | None, several: list[str] | 
         {},
     ],
 )
-def test_names_that_cannot_be_meant_are_refused(names: Any) -> None:
+def test_invalid_event_names_are_refused(names: Any) -> None:
     with pytest.raises(InvalidRequest):
         events_consumer(names, None)
 
@@ -60,6 +62,6 @@ def test_names_that_cannot_be_meant_are_refused(names: Any) -> None:
 @pytest.mark.parametrize(
     "durable", ["", " ", "a b", "a.b", "a*", ">", "a/b", "a\\b", "a\n", "x" * 256, 1, b"a"]
 )
-def test_a_durable_that_jetstream_does_not_take_is_refused(durable: Any) -> None:
+def test_a_durable_name_that_jetstream_does_not_accept_is_refused(durable: Any) -> None:
     with pytest.raises(InvalidRequest):
         events_consumer("signed_up", durable)

@@ -1,4 +1,4 @@
-"""Persons as a service of others reads them."""
+"""Reading persons with the client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hogsend.transport.connection import Connection
 
 
 class Failing(Connection):
-    """A connection on which every request fails in one way."""
+    """A connection on which every request fails with the same error."""
 
     def __init__(self, error: HogsendError) -> None:
         super().__init__(User.APP, "nats://127.0.0.1:1")
@@ -25,15 +25,15 @@ class Failing(Connection):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "logged"),
     [
         (Unavailable("the analytics service is not running"), "is not running"),
         (TooLarge("the answer is larger than NATS takes; ask for less"), "raise its max_payload"),
     ],
 )
-async def test_a_person_who_cannot_be_read_is_empty_and_the_log_says_why(
-    error: HogsendError, said: str, caplog: pytest.LogCaptureFixture
+async def test_a_person_who_cannot_be_read_is_empty_and_the_reason_is_logged(
+    error: HogsendError, logged: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     connection = Failing(error)
     assert await PersonsClient(connection, Writer(connection)).get("u_42") == {}
-    assert said in caplog.text
+    assert logged in caplog.text

@@ -16,69 +16,69 @@ from tests.unit.analytics.fakes import FakeLink
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
 
 
-def knowing(state: Literal["on", "off", "unknown"]) -> Client:
+def client_with_capability(state: Literal["on", "off", "unknown"]) -> Client:
     link = FakeLink()
-    row = Capability(name="eventCapture", state=state, reason="as the test wants it")
+    row = Capability(name="eventCapture", state=state, reason="set by the test")
     link.answer(ANALYTICS_CAPABILITIES, lambda _request: Capabilities([row]))
     return Client(link)
 
 
 async def test_without_a_project_key_there_is_no_posthog() -> None:
-    assert await knowing("off").posthog() is None
+    assert await client_with_capability("off").posthog() is None
 
 
 @pytest.mark.parametrize("state", ["on", "unknown"])
 async def test_with_a_project_key_it_captures_and_reads_flags(
     state: Literal["on", "unknown"],
 ) -> None:
-    client = knowing(state)
+    client = client_with_capability(state)
     posthog = await client.posthog()
     assert isinstance(posthog, PostHog)
     assert (posthog.capture, posthog.flags) == (client.capture, client.flags)
 
 
-async def test_it_is_given_while_nobody_can_say() -> None:
+async def test_posthog_is_returned_while_analytics_is_unavailable() -> None:
     link = FakeLink()
 
-    def away(_request: Any) -> Capabilities:
+    def unavailable(_request: Any) -> Capabilities:
         raise Unavailable("analytics is not running")
 
-    link.answer(ANALYTICS_CAPABILITIES, away)
+    link.answer(ANALYTICS_CAPABILITIES, unavailable)
     assert await Client(link).posthog() is not None
 
 
-def living_in(timezone: str) -> tuple[Client, list[GetTimezone]]:
-    link, asked = FakeLink(), list[GetTimezone]()
+def client_with_timezone(timezone: str) -> tuple[Client, list[GetTimezone]]:
+    link, requests = FakeLink(), list[GetTimezone]()
 
     def zone(request: GetTimezone) -> Timezone:
-        asked.append(request)
+        requests.append(request)
         return Timezone(timezone, "posthog_geoip")
 
     link.answer(ANALYTICS_TIMEZONE, zone)
-    return Client(link), asked
+    return Client(link), requests
 
 
-async def test_when_is_the_next_such_moment_where_somebody_lives() -> None:
-    client, asked = living_in("Asia/Tokyo")
+async def test_when_returns_the_next_moment_in_the_persons_time_zone() -> None:
+    client, requests = client_with_timezone("Asia/Tokyo")
     moment = await client.when("u_42", weekday="monday", hour=9, after=MONDAY, default="UTC")
     assert moment.at.isoformat() == "2026-11-30T09:00:00+09:00"
     assert (moment.timezone, moment.source) == ("Asia/Tokyo", "posthog_geoip")
-    assert asked == [GetTimezone("u_42", None, "UTC")]
+    assert requests == [GetTimezone("u_42", None, "UTC")]
 
 
 @pytest.mark.parametrize(
-    "impossible",
+    "arguments",
     [
         {"hour": 24},
         {"hour": -1},
         {"hour": 9, "minute": 60},
         {"hour": "nine"},
         {"hour": 9, "weekday": "someday"},
-        {"hour": 9, "after": datetime(2026, 1, 1)},  # noqa: DTZ001 - that is what is wrong
+        {"hour": 9, "after": datetime(2026, 1, 1)},  # noqa: DTZ001 - the missing offset is tested
         {"hour": 9, "after": datetime.max.replace(tzinfo=UTC)},
     ],
 )
-async def test_what_is_impossible_is_an_invalid_request(impossible: dict[str, Any]) -> None:
-    client, _ = living_in("Pacific/Auckland")
+async def test_an_impossible_time_is_an_invalid_request(arguments: dict[str, Any]) -> None:
+    client, _ = client_with_timezone("Pacific/Auckland")
     with pytest.raises(InvalidRequest):
-        await client.when("u_42", **impossible)
+        await client.when("u_42", **arguments)

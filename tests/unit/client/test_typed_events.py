@@ -85,7 +85,7 @@ class Stopped(msgspec.Struct, tag=True):
 
 
 def message(properties: dict[str, Any], name: str = "plan.changed") -> Msg:
-    happened = Event(
+    event = Event(
         id="e1",
         event=name,
         source="posthog",
@@ -97,7 +97,7 @@ def message(properties: dict[str, Any], name: str = "plan.changed") -> Msg:
         email="ada@example.com",
         person_properties={"$name": "Ada"},
     )
-    return raw(msgspec.json.encode(happened), name)
+    return raw(msgspec.json.encode(event), name)
 
 
 def raw(data: bytes, name: str = "plan.changed") -> Msg:
@@ -105,22 +105,22 @@ def raw(data: bytes, name: str = "plan.changed") -> Msg:
     return Msg(NatsClient(), subject=subjects.event(name), data=data, headers=headers)
 
 
-def decode(kind: Any, found: Msg) -> Any:
-    return Decoder[Any](typed_event(kind)).decode(found)
+def decode(kind: Any, received: Msg) -> Any:
+    return Decoder[Any](typed_event(kind)).decode(received)
 
 
-def test_properties_come_in_the_callers_type_and_the_rest_as_ever() -> None:
+def test_properties_are_of_the_callers_type_and_other_fields_as_in_an_event() -> None:
     sent = {"plan": "pro", "since": "2026-01-02T03:04:05Z", "items": [{"$sku": "a"}], "$lib": "x"}
-    happened = decode(Plan, message(sent))
+    event = decode(Plan, message(sent))
     plan = Plan(plan="pro", since=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), items=[Item("a")])
-    assert happened.properties == plan
+    assert event.properties == plan
     untyped = msgspec.json.decode(message(sent).data, type=Event)
     for field in set(Event.__struct_fields__) - {"properties"}:
-        assert getattr(happened, field) == getattr(untyped, field)
-    assert happened.key == untyped.key
+        assert getattr(event, field) == getattr(untyped, field)
+    assert event.key == untyped.key
 
 
-def test_a_typed_event_has_what_an_event_has() -> None:
+def test_a_typed_event_has_the_fields_of_an_event() -> None:
     assert set(TypedEvent.__struct_fields__) == set(Event.__struct_fields__)
 
 
@@ -150,7 +150,7 @@ def test_the_type_may_be_anything_msgspec_decodes(kind: Any, value: object) -> N
         ({"plan": "pro", "items": [{}]}, "properties.items[0].$sku", "missing"),
     ],
 )
-def test_what_is_of_another_shape_is_named(
+def test_the_error_names_the_field_that_does_not_match(
     properties: dict[str, Any], path: str, reason: str
 ) -> None:
     with pytest.raises(CannotDecode) as refused:
@@ -171,7 +171,7 @@ def test_what_is_of_another_shape_is_named(
         (Items, {"items": [{"$sku": "a"}]}, "TypeError(\"unhashable type: 'Item'\")"),
     ],
 )
-def test_whatever_a_type_raises_says_that_it_cannot_be_decoded(
+def test_any_error_of_the_type_is_a_decoding_error(
     kind: Any, properties: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(CannotDecode) as refused:
@@ -182,16 +182,16 @@ def test_whatever_a_type_raises_says_that_it_cannot_be_decoded(
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b"[" * 5000])
 @pytest.mark.parametrize("name", ["plan changed", "x" * 300])
-def test_what_is_no_event_at_all_is_named_by_its_message(data: bytes, name: str) -> None:
+def test_the_error_for_a_body_that_is_no_event_names_the_message(data: bytes, name: str) -> None:
     with pytest.raises(CannotDecode) as refused:
         Decoder[Event](Event).decode(raw(data, name))
     error = refused.value
-    named = name if len(name) < subjects.MAX_TOKEN_BYTES else subjects.escape(name)
-    assert (error.id, error.name, error.event, error.data) == ("m1", named, None, data)
+    expected_name = name if len(name) < subjects.MAX_TOKEN_BYTES else subjects.escape(name)
+    assert (error.id, error.name, error.event, error.data) == ("m1", expected_name, None, data)
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda it: loads(dumps(it))])  # noqa: S301 - its own
-def test_the_error_is_copied_with_all_it_knows(copied: Callable[[Exception], Any]) -> None:
+def test_the_error_can_be_copied_with_all_attributes(copied: Callable[[Exception], Any]) -> None:
     with pytest.raises(CannotDecode) as refused:
         Decoder[Event](Event).decode(raw(b"{}", "signed_up"))
     error, again = refused.value, copied(refused.value)
@@ -202,14 +202,14 @@ def test_the_error_is_copied_with_all_it_knows(copied: Callable[[Exception], Any
     "kind",
     [object(), 5, "Plan", lambda: 3, (Plan, str), list["Missing"], Unfinished],  # type: ignore[name-defined]  # noqa: F821
 )
-def test_what_is_no_type_is_refused_before_anything_is_read(kind: Any) -> None:
+def test_an_invalid_type_is_refused_before_reading(kind: Any) -> None:
     with pytest.raises(InvalidRequest):
         Client(Connection("subscriber", "nats://127.0.0.1:1")).events("signed_up", type=kind)
 
 
 @pytest.mark.parametrize("kind", [PlanModel, PlanOrModel, dict[str, PlanModel], PlanModel | None])
-def test_a_model_that_no_event_could_be_decoded_into_is_refused_by_name(kind: Any) -> None:
-    def handler(happened: TypedEvent[PlanModel]) -> None: ...
+def test_a_model_that_msgspec_cannot_decode_is_refused_by_name(kind: Any) -> None:
+    def handler(event: TypedEvent[PlanModel]) -> None: ...
 
     with pytest.raises(InvalidRequest, match="msgspec does not know PlanModel;"):
         Client(Connection("subscriber", "nats://127.0.0.1:1")).events("signed_up", type=kind)
@@ -217,7 +217,7 @@ def test_a_model_that_no_event_could_be_decoded_into_is_refused_by_name(kind: An
         decoder_for(handler, Event)
 
 
-def test_a_type_may_name_itself() -> None:
+def test_a_type_may_be_recursive() -> None:
     sent = {"name": "a", "folders": [{"name": "b"}]}
     assert decode(Folder, message(sent)).properties == Folder("a", [Folder("b")])
 
@@ -229,19 +229,19 @@ def test_mypy_knows_the_type_of_the_properties() -> None:
     assert_type(client.events("signed_up", type=Started | Stopped), Events[TypedEvent[Any]])
 
 
-def test_a_handlers_annotation_says_what_it_takes() -> None:
-    async def typed(happened: TypedEvent[Plan], other: int = 0) -> None: ...
+def test_a_handlers_annotation_determines_its_type() -> None:
+    async def typed(event: TypedEvent[Plan], other: int = 0) -> None: ...
 
-    async def untyped(happened: Event) -> None: ...
+    async def untyped(event: Event) -> None: ...
 
-    async def unknown(happened: Nothing) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+    async def unknown(event: Nothing) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
-    async def returns(happened: Event) -> TypedEvent[Plan]: ...  # type: ignore[empty-body]
+    async def returns(event: Event) -> TypedEvent[Plan]: ...  # type: ignore[empty-body]
 
-    async def annotated(happened: Annotated[TypedEvent[Plan], "an event"]) -> None: ...
+    async def annotated(event: Annotated[TypedEvent[Plan], "an event"]) -> None: ...
 
     class Handler:
-        async def __call__(self, happened: TypedEvent[Plan]) -> None: ...
+        async def __call__(self, event: TypedEvent[Plan]) -> None: ...
 
     strange = message({"plan": 3})
     takes_plans: list[Callable[..., Any]] = [typed, annotated, Handler(), functools.partial(typed)]

@@ -1,4 +1,4 @@
-"""A connection whose server is frozen, or cut off, while much is still to be sent to it."""
+"""A connection whose server is frozen or cut off while a lot of data is still to be sent."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from hogsend.transport.publisher import OutgoingMessage, Publisher
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 LARGE = 16 * 1024 * 1024
-"""More than two sockets take that nothing is read from."""
+"""More than the buffers of two sockets hold while no data is read."""
 INFO = {"server_id": "x", "version": "2.12.0", "max_payload": LARGE, "headers": True, "proto": 1}
 
 
 class Server:
-    """Answers PINGs, and reads no more on any connection that it has once it is frozen."""
+    """Answers PINGs; once frozen, it reads no more from its existing connections."""
 
     def __init__(self) -> None:
         self.connections: list[asyncio.StreamWriter] = []
         self.port = 0
-        self.heard = 0
-        """Messages that came."""
+        self.received = 0
+        """Messages that were received."""
         self._read = set[asyncio.StreamWriter]()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -40,10 +40,10 @@ class Server:
                 writer.write(b"PONG\r\n")
             elif line.startswith(b"HPUB "):
                 await reader.readexactly(int(line.split()[-1]) + 2)
-                self.heard += 1
+                self.received += 1
 
     def freeze(self) -> None:
-        """Read nothing more of what comes on the connections there are."""
+        """Stop reading from the existing connections."""
         for writer in self._read:
             transport: Any = writer.transport
             transport.pause_reading()
@@ -63,7 +63,7 @@ async def server() -> AsyncIterator[Server]:
 
 
 async def stuck(server: Server, **options: Any) -> tuple[NatsClient, asyncio.Task[None]]:
-    """A client with more to send than the frozen server will ever take, and who sends it."""
+    """Return a client with more data to send than a frozen server accepts, and its sending task."""
     client = NatsClient()
     await client.connect(f"nats://127.0.0.1:{server.port}", **options)
     server.freeze()
@@ -73,7 +73,7 @@ async def stuck(server: Server, **options: Any) -> tuple[NatsClient, asyncio.Tas
     return client, sending
 
 
-async def test_a_frozen_server_is_noticed_and_left(server: Server) -> None:
+async def test_a_connection_to_a_frozen_server_is_replaced(server: Server) -> None:
     client, sending = await stuck(
         server, ping_interval=0.01, max_reconnect_attempts=-1, reconnect_time_wait=0
     )
@@ -82,15 +82,15 @@ async def test_a_frozen_server_is_noticed_and_left(server: Server) -> None:
     await client.close()
 
 
-async def test_what_was_given_up_does_not_go_over_the_next_connection(server: Server) -> None:
+async def test_an_abandoned_message_is_not_sent_over_the_next_connection(server: Server) -> None:
     client, sending = await stuck(server, max_reconnect_attempts=-1, reconnect_time_wait=0)
     with pytest.raises(Unavailable):
         await Publisher(client).publish(OutgoingMessage("x", b"{}", {}), within=0)
     await client._process_op_err(nats.errors.StaleConnectionError())
     await eventually(lambda: client.is_connected)
-    # The server has read what came before.
+    # The server has processed everything that was sent before.
     await client.flush()
-    assert (client.stats["reconnects"], server.heard) == (1, 0)
+    assert (client.stats["reconnects"], server.received) == (1, 0)
     sending.cancel()
     await client.close()
 
@@ -108,7 +108,7 @@ async def test_a_connection_to_a_frozen_server_is_closed(
     assert isinstance(also_sending.exception(), nats.errors.ConnectionClosedError)
 
 
-async def test_a_close_that_is_cancelled_leaves_no_connection(server: Server) -> None:
+async def test_a_cancelled_close_leaves_no_connection(server: Server) -> None:
     client, sending = await stuck(server)
     transport: Any = client._transport
     closing = asyncio.create_task(client.close())

@@ -1,4 +1,4 @@
-"""NATS servers that are too old are named, wherever somebody meets one."""
+"""A NATS server that is too old is reported by the client, services and `hogsend up`."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from hogsend.transport.server_version import version_problem
 @pytest.mark.parametrize(
     "version", ["2.11.0", "2.11.0-RC.1", "2.12.3", "2.15.1", "3.0.0", "", "dev"]
 )
-def test_a_server_that_will_do_or_says_nothing(version: str) -> None:
+def test_a_supported_or_unknown_version_is_no_problem(version: str) -> None:
     assert version_problem(version) is None
 
 
 @pytest.mark.parametrize("version", ["2.10.29", "2.9.10", "2.9.0-beta", "1.4.1", "0.9"])
-def test_a_server_that_is_too_old(version: str) -> None:
+def test_a_version_that_is_too_old_is_a_problem(version: str) -> None:
     assert (
         version_problem(version) == f"nats-server {version} is too old: Hogsend needs 2.11 or newer"
     )
@@ -36,7 +36,7 @@ def test_a_server_that_is_too_old(version: str) -> None:
 
 @asynccontextmanager
 async def server_of(version: str) -> AsyncIterator[str]:
-    """The address of a server that greets and answers pings."""
+    """Run a server that sends INFO and answers PINGs; yields its address."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         info = {"server_id": "x", "version": version, "max_payload": 1 << 20, "headers": True}
@@ -53,12 +53,12 @@ async def server_of(version: str) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def old_server() -> AsyncIterator[str]:
-    """The address of a server as Debian 12 has it."""
+    """The address of a server with the version of Debian 12."""
     async with server_of("2.9.10") as address:
         yield address
 
 
-async def test_the_client_says_so(old_server: str) -> None:
+async def test_the_client_reports_it(old_server: str) -> None:
     with pytest.raises(Unavailable, match=r"2\.9\.10 is too old: Hogsend needs 2\.11"):
         async with hogsend.connect(old_server):
             pytest.fail("it has connected")
@@ -74,6 +74,6 @@ async def test_a_service_does_not_start(old_server: str) -> None:
         await broker.link.close()
 
 
-async def test_up_says_so_before_anything_starts(old_server: str) -> None:
+async def test_up_reports_it_before_it_starts_anything(old_server: str) -> None:
     with pytest.raises(CommandError, match=r"2\.9\.10 is too old.*NATS_URL"):
         await require_nats(old_server)
