@@ -1,1 +1,1 @@
-"""Provisioner: the destination in PostHog that delivers events here, kept up to date."""
+"""Provisioner: creates and repairs the destination in PostHog that delivers events here."""

@@ -51,7 +51,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 @dataclass(frozen=True)
 class Parts:
-    """What the service is made of."""
+    """The parts of the service."""
 
     database: Database
     watcher: CredentialWatcher
@@ -59,7 +59,7 @@ class Parts:
     provisioning: Provisioning
     diagnostics: Diagnostics
     backfills: Backfills
-    backfilling: BackfillRunner
+    backfill_runner: BackfillRunner
     project_names: ProjectNames
 
 
@@ -75,12 +75,12 @@ def build_parts(
     """Build the parts on a connection, a database and an HTTP client.
 
     Args:
-        link: reaches the credentials service.
-        database: holds the lock and which destinations were provisioned.
-        http: reaches PostHog and other Hogsend instances; it follows no redirect.
-        posthog: which PostHog to provision.
-        public: where PostHog delivers.
-        settings: what a run may do.
+        link: connection to the credentials and ingest services.
+        database: the database of the provisioned destinations, the backfills and their locks.
+        http: client for PostHog and other Hogsend instances; it follows no redirect.
+        posthog: the PostHog to provision.
+        public: the URL that PostHog delivers to.
+        settings: settings of this service.
     """
     secret = posthog.posthog_webhook_secret
     instance = Instance(posthog.private_host, posthog.posthog_project_id, public.api_public_url)
@@ -97,16 +97,16 @@ def build_parts(
         key.get_secret_value() if key else None,
         minting=settings.posthog_mint_webhook_secret,
     )
-    past, kept = PostHogEvents(instance, credentials, http), BackfillStore(database)
-    backfilling = BackfillRunner(kept, past, link)
+    events, backfill_store = PostHogEvents(instance, credentials, http), BackfillStore(database)
+    backfill_runner = BackfillRunner(backfill_store, events, link)
     return Parts(
         database=database,
         watcher=watcher,
         credentials=credentials,
         provisioning=Provisioning(instance, credentials, secrets, store, http, signing=signing),
         diagnostics=Diagnostics(instance, credentials, secrets, store, http, signing=signing),
-        backfills=Backfills(kept, past, backfilling.wake),
-        backfilling=backfilling,
+        backfills=Backfills(backfill_store, events, backfill_runner.wake),
+        backfill_runner=backfill_runner,
         project_names=ProjectNames(instance, credentials, http),
     )
 
@@ -121,10 +121,10 @@ def create_app(
     """Create the application; `await app.run()` runs it until SIGTERM or SIGINT.
 
     Args:
-        broker: answers requests and receives credential changes.
-        parts: do the work.
-        background: runs beside the handlers.
-        limits: of the streams.
+        broker: the broker, not connected yet.
+        parts: the parts of the service.
+        background: tasks that run while the service does.
+        limits: limits of the streams.
     """
     broker.provide(
         parts.provisioning,
@@ -139,7 +139,7 @@ def create_app(
     return service_app(
         broker,
         database=parts.database,
-        background=[parts.watcher.revalidate, parts.backfilling.run, *background],
+        background=[parts.watcher.revalidate, parts.backfill_runner.run, *background],
         limits=limits,
     )
 

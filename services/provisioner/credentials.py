@@ -28,7 +28,10 @@ _REF = ProviderRef(provider_id=POSTHOG)
 
 
 class Credentials:
-    """PostHog's credential. Every method raises `Unavailable` while the service is down."""
+    """Reads and stores PostHog's credential.
+
+    Every method raises `Unavailable` while the credentials service is down.
+    """
 
     def __init__(self, link: Connection, watcher: CredentialWatcher) -> None:
         self._link = link
@@ -40,7 +43,7 @@ class Credentials:
         return self._cache.version
 
     async def bearer(self) -> TokenReply:
-        """Request the bearer, whatever is cached."""
+        """Request the bearer without using the cache."""
         return await self._link.request(CREDENTIALS_TOKEN, TokenRequest(provider_id=POSTHOG))
 
     async def replace_bearer(self, rejected: str) -> TokenReply:
@@ -51,7 +54,7 @@ class Credentials:
         """Return the cached bearer, or request one within `seconds`.
 
         Raises:
-            Unavailable: the service is down or did not answer in time.
+            Unavailable: the service is down or did not reply in time.
         """
         try:
             async with asyncio.timeout(seconds):
@@ -60,11 +63,11 @@ class Credentials:
             raise Unavailable("the credentials service did not answer in time") from error
 
     async def derived(self) -> DerivedReply:
-        """Read the minted secret and the project it belongs to."""
+        """Read the minted secrets, and the project they belong to."""
         return await self._link.request(CREDENTIALS_GET_DERIVED, _REF)
 
     async def store_derived(self, payload: DerivedPayload, generation: int | None = None) -> None:
-        """Replace the minted secret and the project it belongs to, as a whole.
+        """Replace the minted secrets and the project they belong to, as a whole.
 
         Raises:
             GrantReplaced: the stored grant is not of this generation any more.
@@ -73,39 +76,40 @@ class Credentials:
         await self._link.request(CREDENTIALS_PUT_DERIVED, request)
 
     async def status(self) -> CredentialStatus:
-        """Read what is stored and whether it works."""
+        """Read what is stored, and whether refreshing works."""
         return await self._link.request(CREDENTIALS_STATUS, _REF)
 
 
-class HeldGrant:
-    """The credential for as long as its grant is the one that a run began with.
+class PinnedGrant:
+    """The credential, pinned to the grant that a run started with.
 
-    An operator may connect another project meanwhile, or delete the credential. What the run was
-    about to write would bring the old project back, or leave a destination in it unknown to us.
+    While a run is in progress, an operator may connect another project or delete the credential.
+    Without this check, the run would then store the old project again, or create a destination
+    there that this instance does not know.
     """
 
     def __init__(self, credentials: Credentials, bearer: TokenReply) -> None:
-        """Hold on to the grant that gave `bearer`."""
+        """Pin the grant that `bearer` is from."""
         self._credentials = credentials
         self._generation = bearer.generation
 
     async def derived(self) -> DerivedReply:
-        """Read the minted secret and the project it belongs to."""
+        """Read the minted secrets, and the project they belong to."""
         return await self._credentials.derived()
 
     async def store_derived(self, payload: DerivedPayload) -> None:
-        """Replace both, as a whole.
+        """Replace the minted secrets and the project they belong to, as a whole.
 
         Raises:
-            GrantReplaced: the grant is another one now, or gone; nothing was stored.
+            GrantReplaced: the grant was replaced or deleted; nothing was stored.
         """
         await self._credentials.store_derived(payload, self._generation)
 
     async def confirm(self) -> None:
-        """Check the grant; call this before each change in PostHog.
+        """Check that the grant is still stored; call this before each change in PostHog.
 
         Raises:
-            GrantReplaced: it is another one now, or gone.
+            GrantReplaced: the grant was replaced or deleted.
         """
         if self._generation is None:
             return

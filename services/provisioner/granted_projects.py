@@ -1,4 +1,4 @@
-"""The projects that a grant covers, with their names in PostHog: the operator chooses one."""
+"""Lists the projects that a grant covers, with their names in PostHog, for an operator's choice."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from services.provisioner.destination.provisioning import Instance
 
 log = structlog.get_logger(__name__)
 
-SECONDS = 6.0
-"""All requests to PostHog together: the operator can choose without names."""
-MOST_ASKED = 20
-"""Projects of a grant that PostHog is asked about; the others are numbers."""
+DEADLINE_SECONDS = 6.0
+"""Time limit of all requests to PostHog together. After it, projects are listed without names."""
+MAX_NAMED = 20
+"""Limit of projects whose names are requested; the others are listed by id only."""
 
 
 class ProjectNames:
-    """Asks PostHog what projects are called."""
+    """Reads the names of projects from PostHog."""
 
     def __init__(
         self, instance: Instance, credentials: Credentials, http: httpx.AsyncClient
@@ -32,9 +32,9 @@ class ProjectNames:
         self._http = http
 
     async def granted(self) -> GrantedProjects:
-        """List the grant's projects, or all that it sees if it is not limited to some.
+        """List the grant's projects, or all visible projects if the grant is not limited to some.
 
-        What PostHog does not say has no name, and is no error.
+        A project whose name cannot be read is listed without a name.
 
         Raises:
             Unavailable: the credentials service is down.
@@ -46,8 +46,8 @@ class ProjectNames:
         if bearer.token and host:
             projects = Projects(Transport(self._http, host, bearer.token))
             try:
-                async with asyncio.timeout(SECONDS):
-                    names = await (_named(projects, ids) if ids else _all(projects))
+                async with asyncio.timeout(DEADLINE_SECONDS):
+                    names = await (_read_names(projects, ids) if ids else _read_all(projects))
             except (PostHogError, TimeoutError) as error:
                 metrics.FAILURES.labels("projects", type(error).__name__).inc()
                 log.warning("names of projects are not known", reason=str(error))
@@ -56,21 +56,21 @@ class ProjectNames:
         )
 
 
-async def _named(projects: Projects, ids: list[str]) -> dict[str, str | None]:
-    async def named(id: str) -> str | None:
+async def _read_names(projects: Projects, ids: list[str]) -> dict[str, str | None]:
+    async def read_name(id: str) -> str | None:
         try:
             return (await projects.get(id)).name
         except PostHogError as error:
-            # One that is gone hides no other.
+            # A deleted project must not hide the names of the others.
             metrics.FAILURES.labels("projects", type(error).__name__).inc()
             log.debug("the name of a project is not known", project=id, reason=str(error))
             return None
 
-    asked = ids[:MOST_ASKED]
-    return dict(zip(asked, await asyncio.gather(*map(named, asked)), strict=True))
+    ids = ids[:MAX_NAMED]
+    return dict(zip(ids, await asyncio.gather(*map(read_name, ids)), strict=True))
 
 
-async def _all(projects: Projects) -> dict[str, str | None]:
+async def _read_all(projects: Projects) -> dict[str, str | None]:
     return {
         project.id: project.name for project in await projects.visible() if project.id is not None
     }

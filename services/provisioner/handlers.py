@@ -1,4 +1,4 @@
-"""What the provisioner answers, and the credential changes it follows."""
+"""Endpoints of the provisioner, and its subscription to credential changes."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ async def diagnose(_request: Empty, diagnostics: Injected[Diagnostics]) -> Diagn
 
 
 @router.endpoint(PROVISIONER_BACKFILL)
-async def backfill(wanted: StartBackfill, backfills: Injected[Backfills]) -> BackfillReply:
-    """Start a backfill, or go on with one."""
-    return await backfills.start(wanted)
+async def backfill(request: StartBackfill, backfills: Injected[Backfills]) -> BackfillReply:
+    """Start or resume a backfill."""
+    return await backfills.start(request)
 
 
 @router.endpoint(PROVISIONER_BACKFILLS)
@@ -69,9 +69,9 @@ async def backfills(_request: Empty, backfills: Injected[Backfills]) -> Backfill
 
 
 @router.endpoint(PROVISIONER_CANCEL_BACKFILL)
-async def cancel_backfill(wanted: BackfillRef, backfills: Injected[Backfills]) -> Backfill:
-    """Stop a backfill."""
-    return await backfills.cancel(wanted.id)
+async def cancel_backfill(request: BackfillRef, backfills: Injected[Backfills]) -> Backfill:
+    """Cancel a backfill."""
+    return await backfills.cancel(request.id)
 
 
 @router.endpoint(PROVISIONER_HEALTH)
@@ -84,5 +84,5 @@ async def health(_request: Empty, reporter: Injected[HealthReporter]) -> Service
 async def credential_changed(
     change: CredentialChanged, watcher: Injected[CredentialWatcher]
 ) -> None:
-    """Drop what was cached of the credential."""
+    """Drop the cached bearer."""
     watcher.changed(change)

@@ -8,7 +8,7 @@ from hogsend.service.settings.base import Settings
 
 
 class ProvisionerSettings(Settings):
-    """Provisioner: what it may do on its own."""
+    """Provisioner: whether it may generate secrets."""
 
     posthog_mint_webhook_secret: bool = Field(
         default=True,

@@ -1,1 +1,1 @@
-"""Backfills: events that PostHog had before the connection, read page by page."""
+"""Backfills: reads events that PostHog had before the connection, page by page."""

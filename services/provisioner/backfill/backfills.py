@@ -1,4 +1,4 @@
-"""Starts, shows and cancels backfills; `runner` does the work."""
+"""Starts, lists and cancels backfills; `runner` runs them."""
 
 from __future__ import annotations
 
@@ -24,69 +24,72 @@ from services.provisioner.backfill.posthog_events import (
     Refused,
     is_too_heavy,
 )
-from services.provisioner.backfill.store import AnotherRuns, BackfillStore, Counted, Job
+from services.provisioner.backfill.store import AlreadyRunning, BackfillStore, Job, ProjectCount
 from services.provisioner.destination.errors import describe
 
 BUSY = "backfill_running"
 
 
 class Backfills:
-    """What operators ask for."""
+    """The backfills, as operators manage them."""
 
     def __init__(
         self, store: BackfillStore, posthog: PostHogEvents, wake: Callable[[], None]
     ) -> None:
-        """Keep backfills in `store`, and call `wake` when there is something to do."""
+        """Store backfills in `store`, and call `wake` when one is to be run."""
         self._store = store
         self._posthog = posthog
         self._wake = wake
 
-    async def start(self, wanted: StartBackfill) -> BackfillReply:
-        """Count, and start unless that is all; or go on with what did not finish.
+    async def start(self, request: StartBackfill) -> BackfillReply:
+        """Count the events, then start a backfill, or resume the same one if it did not finish.
+
+        A dry run only counts.
 
         Raises:
-            InvalidRequest: no time lies between `since` and `until`.
+            InvalidRequest: `since` is not before `until`, or not in the past.
             Unavailable: PostgreSQL or the credentials service is down.
         """
-        # PostHog has no NUL in a name either, and the same U+FFFD in its place.
-        names = [text_without_nul(name) for name in wanted.events]
+        # PostgreSQL stores no NUL. PostHog replaces it in event names with the same U+FFFD.
+        names = [text_without_nul(name) for name in request.events]
         now = await self._store.now()
-        # None for a time that is still to come, too: the same again is not another one.
-        end = wanted.until if wanted.until is not None and wanted.until < now else None
-        wanted = msgspec.structs.replace(wanted, events=names, until=end)
+        # A future `until` is the same as none, so that a repeated request matches the backfill
+        # that it started.
+        end = request.until if request.until is not None and request.until < now else None
+        request = msgspec.structs.replace(request, events=names, until=end)
         until = end or now
-        if wanted.since >= until:
+        if request.since >= until:
             raise InvalidRequest("since must be before until, and in the past")
         running = await self._store.running()
-        if running is not None and not wanted.dry_run:
-            if running.does(wanted):
-                return BackfillReply(backfill=running.shown)
+        if running is not None and not request.dry_run:
+            if running.matches(request):
+                return BackfillReply(backfill=running.to_backfill())
             return BackfillReply(refusal=_busy(running))
-        events = sorted(wanted.events)
+        events = sorted(request.events)
         try:
-            # Also says whether PostHog may be asked at all, before anything is kept.
-            counted = await self._count(EventRange(since=wanted.since, until=until, events=events))
-            if wanted.dry_run:
-                return BackfillReply(count=counted.total)
-            before = await self._store.unfinished(wanted, counted.project)
+            # The count also checks that PostHog can be queried, before anything is stored.
+            count = await self._count(EventRange(since=request.since, until=until, events=events))
+            if request.dry_run:
+                return BackfillReply(count=count.total)
+            unfinished = await self._store.unfinished(request, count.project)
             job = (
-                await self._store.resume(before, counted.project)
-                if before is not None
-                else await self._store.begin(wanted, counted, until, now)
+                await self._store.resume(unfinished, count.project)
+                if unfinished is not None
+                else await self._store.create(request, count, until, now)
             )
         except Refused as error:
             return BackfillReply(refusal=error.refusal)
-        except AnotherRuns:
+        except AlreadyRunning:
             return BackfillReply(refusal=_busy(await self._store.running()))
         self._wake()
-        return BackfillReply(backfill=job.shown)
+        return BackfillReply(backfill=job.to_backfill())
 
-    async def _count(self, wanted: EventRange) -> Counted:
-        async def count(queries: Queries) -> Counted:
-            return Counted(await queries.count(wanted), queries.project)
+    async def _count(self, events: EventRange) -> ProjectCount:
+        async def count(queries: Queries) -> ProjectCount:
+            return ProjectCount(await queries.count(events), queries.project)
 
         try:
-            return await self._posthog.ask(count)
+            return await self._posthog.query(count)
         except PostHogError as error:
             wait = f" Wait {error.retry_after:.0f} seconds." if error.retry_after else ""
             remedy = IN_PARTS_REMEDY if is_too_heavy(error) else AGAIN_REMEDY
@@ -100,22 +103,22 @@ class Backfills:
 
     async def latest(self) -> BackfillList:
         """List the latest backfills."""
-        return BackfillList(backfills=[job.shown for job in await self._store.latest()])
+        return BackfillList(backfills=[job.to_backfill() for job in await self._store.latest()])
 
     async def cancel(self, id: str) -> Backfill:
-        """Stop a backfill; one that has ended stays as it is.
+        """Cancel a backfill. A backfill that has ended is returned unchanged.
 
         Raises:
-            NotFound: there is none with this id.
+            NotFound: there is no backfill with this id.
         """
         try:
-            known = UUID(id)
+            uuid = UUID(id)
         except ValueError as error:
             raise NotFound("there is no such backfill") from error
-        job = await self._store.end(known, "cancelled") or await self._store.one(known)
+        job = await self._store.end(uuid, "cancelled") or await self._store.get(uuid)
         if job is None:
             raise NotFound("there is no such backfill")
-        return job.shown
+        return job.to_backfill()
 
 
 def _busy(job: Job | None) -> Refusal:

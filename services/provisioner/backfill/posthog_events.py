@@ -1,4 +1,4 @@
-"""PostHog's events for a backfill: through which credential, and what its refusals mean."""
+"""Queries PostHog's events for a backfill, and translates its refusals for operators."""
 
 from __future__ import annotations
 
@@ -35,18 +35,19 @@ IN_PARTS_REMEDY = (
     "It is too much for PostHog at once: bring it in parts, with --since, --until and --event."
 )
 QUERY_TOO_HEAVY = frozenset({504, 512, 513})
-"""PostHog ended the query, would not begin it, or had too little memory (posthog/exceptions.py)."""
-WOULD_READ_TOO_MUCH = frozenset({"too_many_bytes", "too_many_rows", "too_many_rows_or_bytes"})
-"""Codes of its 400 for a query that reads more than it may (posthog/errors.py)."""
+"""HTTP statuses of PostHog for a query that took too long, would take too long, or ran out of
+memory (posthog/exceptions.py)."""
+READS_TOO_MUCH = frozenset({"too_many_bytes", "too_many_rows", "too_many_rows_or_bytes"})
+"""Error codes of PostHog's 400 for a query that would read more than it may (posthog/errors.py)."""
 PROJECT_CHANGED = "project_changed"
 UNAUTHORIZED = 401
 TOO_MANY = 429
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class Refused(Exception):
-    """PostHog's events cannot be read, and waiting does not help."""
+    """PostHog's events cannot be read until an operator acts; `refusal` is the reason."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.code)
@@ -54,7 +55,7 @@ class Refused(Exception):
 
 
 class PostHogEvents:
-    """Asks PostHog with whatever credential works."""
+    """Queries PostHog with the current bearer."""
 
     def __init__(
         self, instance: Instance, credentials: Credentials, http: httpx.AsyncClient
@@ -63,19 +64,20 @@ class PostHogEvents:
         self._credentials = credentials
         self._http = http
 
-    async def ask(
-        self, question: Callable[[Queries], Awaitable[Answer]], project: str | None = None
-    ) -> Answer:
-        """Ask the project's query API; a bearer that PostHog refuses is replaced once.
+    async def query(
+        self, call: Callable[[Queries], Awaitable[Result]], project: str | None = None
+    ) -> Result:
+        """Call the project's query API; a bearer that PostHog rejects is replaced once.
 
         Args:
-            question: what to ask.
-            project: address of the only project that may be asked, as `Queries.project` has it.
+            call: a call of the query API.
+            project: address of the required project, as in `Queries.project`; None for any.
 
         Raises:
-            Refused: there is no credential, or it may not do that, or it is for another project.
+            Refused: there is no credential, its scopes do not suffice, or it is for another
+                project.
             PostHogError: PostHog fails, limits requests, or cannot be reached, or the stored grant
-                is not refreshed yet: ask again later.
+                is not refreshed yet. A later call may succeed.
             Unavailable: the credentials service is down.
         """
         host = self._instance.private_host
@@ -86,9 +88,9 @@ class PostHogEvents:
             raise _precondition(NOT_CONFIGURED, "No PostHog is configured.", "Set POSTHOG_HOST.")
         choice = choose_project(self._instance.project_id, bearer, host)
 
-        async def attempt(token: str) -> Answer:
+        async def attempt(token: str) -> Result:
             transport = Transport(self._http, host, token)
-            return await question(await _queries(transport, choice, project))
+            return await call(await _queries(transport, choice, project))
 
         try:
             try:
@@ -107,20 +109,20 @@ class PostHogEvents:
             raise Refused(refusal) from error
 
 
-async def _queries(transport: Transport, choice: ProjectChoice, wanted: str | None) -> Queries:
+async def _queries(transport: Transport, choice: ProjectChoice, required: str | None) -> Queries:
     id = choice.id or (await Projects(transport).get(None)).id
     if id is None:
-        raise Refused(_posthog("project-discovery-failed", "", DISCOVERY_REMEDY))
+        raise Refused(_posthog_refusal("project-discovery-failed", "", DISCOVERY_REMEDY))
     queries = Queries(transport, id)
-    if wanted is not None and wanted != queries.project:
-        raise _another_project(wanted, queries.project)
+    if required is not None and required != queries.project:
+        raise _project_changed(required, queries.project)
     return queries
 
 
-def _another_project(begun: str, now: str) -> Refused:
+def _project_changed(required: str, connected: str) -> Refused:
     return _precondition(
         PROJECT_CHANGED,
-        f"It reads {begun}, and {now} is connected now.",
+        f"It reads {required}, and {connected} is connected now.",
         "Run `hogsend backfill` again for the project that is connected now; where the other one "
         "is connected again, the same command goes on with this one.",
     )
@@ -132,44 +134,45 @@ def _without_bearer(bearer: TokenReply) -> PostHogError | Refused:
     return _precondition(NO_CREDENTIAL, "There is no credential for PostHog.", CREDENTIAL_REMEDY)
 
 
-def _not_refreshed_yet(why: str) -> PostHogError:
-    return PostHogError(f"the token for PostHog is not refreshed yet: {why}")
+def _not_refreshed_yet(reason: str) -> PostHogError:
+    return PostHogError(f"the token for PostHog is not refreshed yet: {reason}")
 
 
 def _refusal(error: PostHogError, choice: ProjectChoice) -> Refusal | None:
     if error.status in DENIED and not choice.is_covered:
-        return _posthog("missing-scope", f"{choice.mismatch} {describe(error)}", choice.remedy)
-    return lasting(error, choice)
+        detail = f"{choice.mismatch} {describe(error)}"
+        return _posthog_refusal("missing-scope", detail, choice.remedy)
+    return permanent_refusal(error, choice)
 
 
 def is_too_heavy(error: PostHogError) -> bool:
-    """Whether the query is too much for PostHog, and one for less time may not be."""
+    """Whether the query is too expensive for PostHog; a query for less time may succeed."""
     return (
         isinstance(error, PostHogTimeout)
         or error.status in QUERY_TOO_HEAVY
-        or (error.code or "").lower() in WOULD_READ_TOO_MUCH
+        or (error.code or "").lower() in READS_TOO_MUCH
     )
 
 
-def lasting(error: PostHogError, choice: ProjectChoice) -> Refusal | None:
-    """What an operator has to mend before PostHog answers otherwise; None when waiting helps."""
+def permanent_refusal(error: PostHogError, choice: ProjectChoice) -> Refusal | None:
+    """Translate an error that an operator has to fix; None for an error that may pass by itself."""
     if isinstance(error, PostHogUnreachable) or error.status in {None, TOO_MANY}:
         return None
     if httpx.codes.is_server_error(error.status or 0) or is_too_heavy(error):
         return None
     if error.status == UNAUTHORIZED:
-        return _posthog("unauthorized", describe(error), CREDENTIAL_REMEDY)
+        return _posthog_refusal("unauthorized", describe(error), CREDENTIAL_REMEDY)
     if error.status == FORBIDDEN:
         remedy = choice.refusal_remedy(error, f"Or: {SCOPE_REMEDY}") or SCOPE_REMEDY
-        return _posthog("missing-scope", describe(error), remedy)
+        return _posthog_refusal("missing-scope", describe(error), remedy)
     if error.status == httpx.codes.NOT_FOUND and choice.id is not None:
-        # A PostHog that has destinations has the query API.
-        said = f"{choice.missing} {describe(error)}"
-        return _posthog("project-discovery-failed", said, choice.missing_remedy)
-    return _posthog("api-error", describe(error), AGAIN_REMEDY)
+        # The project is missing, not the query API: every PostHog with destinations has that API.
+        detail = f"{choice.missing} {describe(error)}"
+        return _posthog_refusal("project-discovery-failed", detail, choice.missing_remedy)
+    return _posthog_refusal("api-error", describe(error), AGAIN_REMEDY)
 
 
-def _posthog(code: str, detail: str, remediation: str) -> Refusal:
+def _posthog_refusal(code: str, detail: str, remediation: str) -> Refusal:
     return Refusal(reason="posthog", code=code, detail=detail or None, remediation=remediation)
 
 

@@ -1,9 +1,9 @@
-"""How much time one query of a backfill looks at.
+"""Adapts the time range of each query of a backfill to the density of the events.
 
-PostHog reads all events of the times that a query names, with everything that is selected, and
-sorts them before it takes the first ones (PostHog/posthog#30695, #59342). Asked for the first
-events of a year, it reads the year, once for every page; it may run out of time or memory, and what
-it reads counts against what a project may have read in an hour.
+PostHog reads and sorts all events in the time range of a query, with all selected columns, before
+it applies the limit (PostHog/posthog#30695, #59342). A query for the first events of a year would
+read the whole year, again for each page. It may run out of time or memory, and what it reads counts
+against the project's hourly limit.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import msgspec
 from hogsend.posthog.api.queries import EventRange, Page
 from services.provisioner.backfill.store import Job
 
-LEAST = timedelta(minutes=1)
-"""A query has some work of its own, however little time it looks at."""
-SHORTER_WHEN_SLOW = 4
+MIN_LENGTH = timedelta(minutes=1)
+"""Shortest time range. A shorter one would not be cheaper, because each query has a fixed cost."""
+SHORTEN_FACTOR = 4
 
 
 class Span:
-    """A length of time that has about as many events as a page."""
+    """The length of a query's time range, with about as many events as a page."""
 
     def __init__(self, job: Job, page_events: int) -> None:
         self._whole = job.until - job.since
@@ -29,26 +29,33 @@ class Span:
         if job.total > page_events:
             self._length = self._bounded(self._whole * (page_events / job.total))
 
-    def of(self, job: Job) -> EventRange:
-        """Return the next events of a backfill that are to be asked for."""
-        rest = job.rest
-        start = rest.since if rest.after is None else rest.after[0]
+    def next_range(self, job: Job) -> EventRange:
+        """Return the events of a backfill to query next."""
+        remaining = job.remaining
+        start = remaining.since if remaining.after is None else remaining.after[0]
         if self._length >= job.until - start:
-            return rest
-        return msgspec.structs.replace(rest, until=start + self._length)
+            return remaining
+        return msgspec.structs.replace(remaining, until=start + self._length)
 
     def shorten(self) -> None:
-        """It was too much for PostHog."""
-        self._length = self._bounded(self._length / SHORTER_WHEN_SLOW)
+        """Shorten the time range after a query that was too expensive for PostHog."""
+        self._length = self._bounded(self._length / SHORTEN_FACTOR)
 
-    def fit(self, asked: EventRange, page: Page, limit: int) -> None:
-        """Look at more or less next time, by what was there."""
+    def adapt(self, queried: EventRange, page: Page, limit: int) -> None:
+        """Lengthen the time range after a page with fewer events than the limit, else shorten it.
+
+        Args:
+            queried: the events that were queried.
+            page: the result.
+            limit: limit of events in the query.
+        """
         if len(page.events) + page.unreadable < limit:
             self._length = self._bounded(self._length * 2)
         elif page.events:
-            start = asked.since if asked.after is None else asked.after[0]
-            twice = (page.events[-1].timestamp - start) * 2
-            self._length = self._bounded(min(self._length, twice))
+            start = queried.since if queried.after is None else queried.after[0]
+            # Twice the time that this page covers.
+            doubled = (page.events[-1].timestamp - start) * 2
+            self._length = self._bounded(min(self._length, doubled))
 
     def _bounded(self, length: timedelta) -> timedelta:
-        return max(LEAST, min(length, self._whole))
+        return max(MIN_LENGTH, min(length, self._whole))

@@ -1,4 +1,4 @@
-"""Backfills in the `provisioner` schema: what is wanted, and how far it is."""
+"""Stores backfills and their progress in the `provisioner` schema."""
 
 from __future__ import annotations
 
@@ -22,30 +22,31 @@ from hogsend.service.nul import text_without_nul
 
 LOCK = LockKey.of_name("hogsend.backfill")
 IDLE_SECONDS = 120.0
-"""PostgreSQL takes the lock from a replica that sent no statement for this long."""
+"""PostgreSQL releases the lock of a replica that sent no statement for this long."""
 
 RECEIVED_SECONDS = 6 * 3600.0
-"""How long events that a backfill brings count as received at one moment. Ingest keeps them for a
-number of days from then on; of a part that was interrupted, it knows by the same moment what it may
-not have announced yet."""
+"""How long all events of a backfill get the same time of receipt. Ingest's retention counts from
+this time. When a chunk is repeated after an interruption, ingest recognizes by the same time which
+of its events it may not have published yet."""
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 
 
-class Counted(msgspec.Struct, frozen=True):
-    """How many events a backfill would read, and of which project."""
+class ProjectCount(msgspec.Struct, frozen=True):
+    """The number of events that a backfill would read, and their project."""
 
     total: int
     project: str
-    """Its address in PostHog."""
+    """Address of the project in PostHog."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A backfill as its row is."""
+    """A backfill, as it is stored."""
 
     id: UUID
     project: str | None = None
-    """Address of the project in PostHog; None for one from before, which reads any."""
+    """Address of the project in PostHog; None for a backfill of an earlier version, which reads
+    any project."""
     state: State
     since: datetime
     until: datetime
@@ -53,7 +54,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     announce: bool
     started_at: datetime
     received_at: datetime | None = None
-    """When the events it brings count as received, unless that is its start."""
+    """Time of receipt of the events that are read now; None means `started_at`."""
     ended_at: datetime | None
     position_at: datetime | None
     position_uuid: str | None
@@ -67,16 +68,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     remediation: str | None
 
     @property
-    def rest(self) -> EventRange:
-        """The events that are not here yet."""
+    def remaining(self) -> EventRange:
+        """The events that are not stored yet."""
         after = None
         if self.position_at is not None and self.position_uuid is not None:
             after = self.position_at, self.position_uuid
         return EventRange(since=self.since, until=self.until, events=self.events, after=after)
 
-    @property
-    def shown(self) -> Backfill:
-        """As the contract has it."""
+    def to_backfill(self) -> Backfill:
+        """Convert to the message of the contract."""
         return Backfill(
             id=str(self.id),
             state=self.state,
@@ -97,27 +97,27 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             remediation=self.remediation,
         )
 
-    def does(self, wanted: StartBackfill) -> bool:
-        """Whether this is what is asked for."""
+    def matches(self, request: StartBackfill) -> bool:
+        """Whether a request is for the same events as this backfill."""
         return (self.since, self.events, self.announce) == (
-            wanted.since,
-            sorted(wanted.events),
-            wanted.announce,
-        ) and wanted.until in {None, self.until}
+            request.since,
+            sorted(request.events),
+            request.announce,
+        ) and request.until in {None, self.until}
 
 
 class BackfillStore:
-    """Every method raises `Unavailable` while PostgreSQL is down."""
+    """The table `backfills`. Every method raises `Unavailable` while PostgreSQL is down."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[HeldLock]:
-        """Be the only replica that reads.
+        """Hold the backfill lock, which one replica can hold at a time, in a block.
 
         Raises:
-            Busy: another replica does.
+            Busy: another replica holds the lock.
         """
         async with exclusive(
             self._database,
@@ -126,99 +126,100 @@ class BackfillStore:
             wait_seconds=0,
             idle_seconds=IDLE_SECONDS,
             busy="another replica runs the backfill",
-            lost="the backfill lost its lock; it goes on by itself",
-        ) as held:
-            yield held
+            lost="the backfill lost its lock; it continues by itself",
+        ) as lock:
+            yield lock
 
     async def now(self) -> datetime:
-        """The time by PostgreSQL's clock, which is the same for every replica."""
+        """Return the time by PostgreSQL's clock, which is the same for every replica."""
         async with self._database.acquire() as connection:
             return cast("datetime", await _queries.now(connection))
 
-    async def begin(
-        self, wanted: StartBackfill, counted: Counted, until: datetime, started_at: datetime
+    async def create(
+        self, request: StartBackfill, count: ProjectCount, until: datetime, started_at: datetime
     ) -> Job:
-        """Begin a backfill of what was counted.
+        """Create a running backfill of the counted events.
 
         Raises:
-            AnotherRuns: one runs already.
+            AlreadyRunning: another backfill is running.
         """
         try:
             async with self._database.acquire() as connection:
                 row = await _queries.add(
                     connection,
                     id=uuid4(),
-                    project=counted.project,
-                    since=wanted.since,
+                    project=count.project,
+                    since=request.since,
                     until=until,
-                    events=sorted(wanted.events),
-                    announce=wanted.announce,
+                    events=sorted(request.events),
+                    announce=request.announce,
                     started_at=started_at,
-                    total=counted.total,
+                    total=count.total,
                 )
         except asyncpg.UniqueViolationError as error:
-            raise AnotherRuns from error
+            raise AlreadyRunning from error
         return _job(row)
 
-    async def unfinished(self, wanted: StartBackfill, project: str) -> Job | None:
-        """Find the latest backfill of the same events of a project, unless it finished."""
+    async def unfinished(self, request: StartBackfill, project: str) -> Job | None:
+        """Return the latest backfill of the same events of a project, unless it finished."""
         async with self._database.acquire() as connection:
             row = await _queries.unfinished(
                 connection,
                 project=project,
-                since=wanted.since,
-                until=wanted.until,
-                events=sorted(wanted.events),
-                announce=wanted.announce,
+                since=request.since,
+                until=request.until,
+                events=sorted(request.events),
+                announce=request.announce,
             )
         return _job(row) if row else None
 
     async def resume(self, job: Job, project: str) -> Job:
-        """Go on with a backfill, which is that project's.
+        """Resume a backfill, and set its project.
 
         Raises:
-            AnotherRuns: another one runs.
-            Unavailable: it has finished meanwhile.
+            AlreadyRunning: another backfill is running.
+            Unavailable: the backfill has finished meanwhile.
         """
         try:
             async with self._database.acquire() as connection:
                 row = await _queries.resume(connection, id=job.id, project=project)
         except asyncpg.UniqueViolationError as error:
-            raise AnotherRuns from error
+            raise AlreadyRunning from error
         if row is None:
             raise Unavailable("the backfill has just finished; ask again")
         return _job(row)
 
     async def running(self) -> Job | None:
-        """Return the backfill that runs."""
+        """Return the running backfill, if there is one."""
         async with self._database.acquire() as connection:
             row = await _queries.running(connection)
         return _job(row) if row else None
 
     async def due(self) -> Job | None:
-        """Return the backfill that runs, unless it waits. The clock is PostgreSQL's, always."""
+        """Return the running backfill, unless it is paused, by PostgreSQL's clock."""
         async with self._database.acquire() as connection:
             row = await _queries.due(connection)
         return _job(row) if row else None
 
-    async def one(self, id: UUID) -> Job | None:
-        """Return a backfill."""
+    async def get(self, id: UUID) -> Job | None:
+        """Return a backfill; None when there is no such backfill."""
         async with self._database.acquire() as connection:
-            row = await _queries.one(connection, id=id)
+            row = await _queries.get(connection, id=id)
         return _job(row) if row else None
 
     async def latest(self) -> Sequence[Job]:
-        """Return the latest backfills, the newest first."""
+        """Return the latest backfills, newest first."""
         async with self._database.acquire() as connection:
             return [_job(row) async for row in _queries.latest(connection)]
 
-    async def receive(self, job: Job) -> Job | None:
-        """Find out when events that are brought now count as received; None if it has ended.
+    async def set_received_at(self, job: Job) -> Job | None:
+        """Set the time of receipt of the events that are read now; None if the backfill has ended.
 
-        It stays the same for `RECEIVED_SECONDS`: ingest knows a repetition by it.
+        The time stays the same for `RECEIVED_SECONDS`, because ingest recognizes repeated events by
+        it.
         """
         async with self._database.acquire() as connection:
-            row = await _queries.receive(connection, id=job.id, seconds=RECEIVED_SECONDS)
+            row = await _queries.set_received_at(connection, id=job.id, seconds=RECEIVED_SECONDS)
         return _job(row) if row else None
 
     async def advance(
@@ -226,18 +227,19 @@ class BackfillStore:
         job: Job,
         to: tuple[datetime, str],
         read: int,
-        done: PastStored,
+        result: PastStored,
         *,
         left_out: str | None = None,
     ) -> bool:
-        """Move the position; False when the backfill has ended or another replica moved it.
+        """Advance the position; False when the backfill has ended or another replica advanced it.
 
         Args:
-            job: the backfill as it was.
-            to: time and uuid of the last event that is done with.
-            read: how many there were.
-            done: what became of them.
-            left_out: which of them was left out; None keeps what was said of an earlier one.
+            job: the backfill before.
+            to: time and uuid of the last event that was processed.
+            read: number of processed events.
+            result: how many of them were stored, known and rejected.
+            left_out: describes an event that was skipped; None keeps the description of an earlier
+                one.
         """
         to_at, to_uuid = to
         async with self._database.acquire() as connection:
@@ -249,15 +251,15 @@ class BackfillStore:
                 to_at=to_at,
                 to_uuid=to_uuid,
                 read=read,
-                stored=done.stored,
-                known=done.known,
-                rejected=done.rejected,
+                stored=result.stored,
+                known=result.known,
+                rejected=result.rejected,
                 left_out=left_out,
             )
         return moved == "UPDATE 1"
 
     async def wait(self, job: Job, seconds: float, detail: str, remediation: str | None) -> None:
-        """Note that it waits, for how long and why; the reason may be whatever PostHog answered."""
+        """Pause the backfill for `seconds`. The reason may contain any text from PostHog."""
         async with self._database.acquire() as connection:
             await _queries.wait(
                 connection,
@@ -274,7 +276,7 @@ class BackfillStore:
         detail: str | None = None,
         remediation: str | None = None,
     ) -> Job | None:
-        """End a backfill, and say why as in `wait`; None when it does not run."""
+        """End a backfill, with a reason as for `wait`; None when it is not running."""
         async with self._database.acquire() as connection:
             row = await _queries.end(
                 connection,
@@ -286,8 +288,8 @@ class BackfillStore:
         return _job(row) if row else None
 
 
-class AnotherRuns(Exception):
-    """One backfill runs at a time."""
+class AlreadyRunning(Exception):
+    """Another backfill is running; only one can run at a time."""
 
 
 def _job(row: Mapping[str, Any]) -> Job:

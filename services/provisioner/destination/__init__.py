@@ -1,1 +1,1 @@
-"""The destination in PostHog that delivers here: created, adopted, kept up to date."""
+"""Creates, adopts and repairs the destination in PostHog that delivers to this instance."""

@@ -1,4 +1,4 @@
-"""Destinations in PostHog that deliver to any Hogsend, in the order of contract 2.2."""
+"""Lists destinations in PostHog that deliver to any Hogsend, in the order of contract 2.2."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from services.provisioner.destination.errors import Step
 from services.provisioner.destination.webhook_url import is_webhook_url
 
 MAX_PROBES = 25
-"""How many destinations are read in full at most: PostHog's list does not show their URLs."""
+"""Limit of destinations that are read one by one: PostHog's list does not contain their URLs."""
 
 
 async def candidates(
     functions: HogFunctions,
     during: Callable[[Step], AbstractContextManager[None]],
-    known: Collection[str] = (),
+    provisioned: Collection[str] = (),
 ) -> AsyncGenerator[HogFunction, None]:
-    """Yield destinations whose URL ends in our webhook path.
+    """Yield destinations whose URL ends in Hogsend's webhook path.
 
-    Those whose ids are `known` to be ours are read first, then those named "hogsend". `during`
-    wraps each request and is told its step.
+    Args:
+        functions: the destinations of a project.
+        during: returns a context manager for each request, given its step.
+        provisioned: ids of destinations that are read first; those named "hogsend" follow.
     """
     with during(Step.COLLECTION):
         listed = await functions.destinations()
-    for entry in sorted(listed, key=lambda one: (one.id not in known, _unlikely(one)))[:MAX_PROBES]:
+
+    def priority(entry: FunctionSummary) -> tuple[bool, bool]:
+        return entry.id not in provisioned, "hogsend" not in entry.name.lower()
+
+    for entry in sorted(listed, key=priority)[:MAX_PROBES]:
         with during(Step.FUNCTION):
             function = await functions.get(entry.id)
         if is_webhook_url(function.input("url")):
             yield function
-
-
-def _unlikely(entry: FunctionSummary) -> bool:
-    return "hogsend" not in entry.name.lower()

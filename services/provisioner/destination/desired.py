@@ -1,4 +1,4 @@
-"""The desired destination, and the request bodies that bring it about (contract 2.3 to 2.5)."""
+"""The desired destination, and the bodies that create or update it (contract 2.3 to 2.5)."""
 
 from __future__ import annotations
 
@@ -26,48 +26,48 @@ from services.provisioner.destination.drift import (
     has_canonical_schema,
     is_identified_filter,
 )
-from services.provisioner.destination.signing import SIGNING_INPUT, Offer, offer_of
+from services.provisioner.destination.signing import SIGNING_INPUT, SigningSupport, signing_support
 from services.provisioner.destination.webhook_url import PLACEHOLDER_URL, webhook_url
 
 NAME = "Hogsend ingest — identified events"
 DESCRIPTION = "Delivers the events of identified persons to Hogsend. Kept up to date by Hogsend."
 TEMPLATE = "template-webhook"
 COMPILED = frozenset({"bytecode", "order", "transpiled"})
-"""What PostHog adds to an input when it is saved."""
+"""Fields that PostHog adds to an input when it is saved."""
 COMPILED_FILTERS = frozenset({"bytecode", "bytecode_error", "transpiled"})
-"""What it adds to filters."""
+"""Fields that PostHog adds to the filters when they are saved."""
 IDENTIFIED = {"key": "$is_identified", "type": "event", "value": ["true"], "operator": "exact"}
 
 
 class Desired(msgspec.Struct, frozen=True):
-    """Desired state: where PostHog delivers, and which secret its deliveries carry."""
+    """The desired state: the URL that PostHog delivers to, and the secrets of its deliveries."""
 
     webhook_url: str
     secret: str
     enabled: bool
     signing_secret: str | None = None
-    """Key to sign deliveries with, where PostHog can; None leaves that as it is."""
+    """Key to sign deliveries with, if PostHog supports it; None keeps the destination's."""
 
     def __repr__(self) -> str:
-        """Name the URL, never the secret."""
+        """Show the URL, never the secrets."""
         return f"Desired(webhook_url={self.webhook_url!r}, enabled={self.enabled!r})"
 
 
 def live(public_url: str, secret: str) -> Desired:
-    """A destination that delivers to this instance."""
+    """Return the desired state of a destination that delivers to this instance."""
     return Desired(webhook_url(public_url), secret, enabled=True)
 
 
 def placeholder(secret: str) -> Desired:
-    """A disabled destination whose URL the operator fills in later."""
+    """Return the desired state of a disabled destination whose URL the operator fills in later."""
     return Desired(PLACEHOLDER_URL, secret, enabled=False)
 
 
 def creation(desired: Desired) -> NewHogFunction:
     """Return the body that creates the destination.
 
-    The webhook secret is an ordinary header: PostHog never shows a secret input again, so drift of
-    the secret could not be detected.
+    The webhook secret is an ordinary header, not a secret input: PostHog never returns the value of
+    a secret input, so drift could not be detected.
     """
     return NewHogFunction(
         type="destination",
@@ -81,11 +81,11 @@ def creation(desired: Desired) -> NewHogFunction:
 
 
 def changes(function: HogFunction, desired: Desired) -> HogFunctionChanges:
-    """Return the body that updates an existing destination and keeps what the operator added."""
+    """Return the body of an update, which keeps inputs and filters that an operator added."""
     upgrade = not has_canonical_schema(function)
-    offer = offer_of(function)
-    secret = desired.signing_secret if offer in {Offer.READY, Offer.UPGRADE} else None
-    ours = _inputs(
+    can_sign = signing_support(function) in {SigningSupport.READY, SigningSupport.UPGRADE}
+    secret = desired.signing_secret if can_sign else None
+    inputs = _inputs(
         desired,
         headers=mapping(function.input("headers")),
         debug=function.input("debug") is True,
@@ -94,8 +94,8 @@ def changes(function: HogFunction, desired: Desired) -> HogFunctionChanges:
     program, schema = _program(function, upgrade=upgrade, sign=secret is not None)
     return HogFunctionChanges(
         enabled=desired.enabled,
-        # An old program has none of the inputs of the new one.
-        inputs={**({} if upgrade else _others(function)), **ours},
+        # The program of an old destination is replaced, so its other inputs are of no use.
+        inputs={**({} if upgrade else _other_inputs(function)), **inputs},
         filters=_filters(function.filters),
         hog=program,
         inputs_schema=schema,
@@ -105,8 +105,12 @@ def changes(function: HogFunction, desired: Desired) -> HogFunctionChanges:
 def _program(
     function: HogFunction, *, upgrade: bool, sign: bool
 ) -> tuple[str | msgspec.UnsetType, list[Any] | msgspec.UnsetType]:
-    """The program to change to, with its inputs; unset when it stays."""
-    if sign and offer_of(function) is Offer.UPGRADE and function.template is not None:
+    """Return the new program and its inputs' schema; unset when the program stays."""
+    if (
+        sign
+        and signing_support(function) is SigningSupport.UPGRADE
+        and function.template is not None
+    ):
         return function.template.code, function.template.inputs_schema
     if upgrade:
         return legacy.HOG, list(legacy.inputs_schema())
@@ -120,33 +124,37 @@ def _inputs(
     debug: bool,
     signing_secret: str | None = None,
 ) -> dict[str, Input]:
-    ours = {CONTENT_TYPE: JSON_TYPE, SECRET_HEADER: desired.secret}
+    own = {CONTENT_TYPE: JSON_TYPE, SECRET_HEADER: desired.secret}
     if signing_secret is not None:
-        ours[KEY_ID_HEADER] = key_id(signing_secret)
-    # Header names ignore case: a second spelling of ours would be sent too, and could win.
-    taken = {name.lower() for name in ours}
-    kept = {name: value for name, value in headers.items() if name.lower() not in taken}
+        own[KEY_ID_HEADER] = key_id(signing_secret)
+    # Header names are case-insensitive. Another spelling of an own header would be sent as well,
+    # and its value could be used instead.
+    own_names = {name.lower() for name in own}
+    kept = {name: value for name, value in headers.items() if name.lower() not in own_names}
     return {
         "url": Input(desired.webhook_url),
         "method": Input(METHOD),
         "body": Input(BODY),
-        "headers": Input({**kept, **ours}),
+        "headers": Input({**kept, **own}),
         "debug": Input(debug),
         **({} if signing_secret is None else {SIGNING_INPUT: Input(signing_secret)}),
     }
 
 
-def _others(function: HogFunction) -> dict[str, KeptInput]:
-    """Give the inputs that are not ours, for example a signing secret: PostHog replaces all."""
+def _other_inputs(function: HogFunction) -> dict[str, KeptInput]:
+    """Return the inputs that Hogsend does not set, such as a signing secret.
+
+    PostHog replaces all inputs in an update, so these have to be sent as well.
+    """
     return {
-        key: {name: part for name, part in mapping(one).items() if name not in COMPILED}
-        for key, one in function.inputs.items()
-        if key not in INPUTS and mapping(one)
+        key: {name: part for name, part in mapping(value).items() if name not in COMPILED}
+        for key, value in function.inputs.items()
+        if key not in INPUTS and mapping(value)
     }
 
 
 def _filters(existing: dict[str, Any]) -> dict[str, Any]:
-    # PostHog compiles them from the other keys.
+    # PostHog derives the compiled fields from the other fields.
     kept = {key: value for key, value in existing.items() if key not in COMPILED_FILTERS}
     properties = sequence(existing.get("properties"))
     if not any(map(is_identified_filter, properties)):

@@ -1,4 +1,4 @@
-"""Drift: how a destination in PostHog differs from the desired one (contract 2.3)."""
+"""Drift: the differences between a destination in PostHog and the desired one (contract 2.3)."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ TWO_SECRETS = "its webhook secret is there twice"
 TEMPLATE_SECRET = "PostHog takes a part of its webhook secret for a template"  # noqa: S105 - words
 OTHER_KEY = "its signing key is different"
 NOT_COMPILED = "PostHog cannot run its filters, so no event matches them"
-STOPS = frozenset(
+STOPPING = frozenset(
     {OTHER_URL, OTHER_METHOD, OTHER_BODY, OTHER_SECRET, TWO_SECRETS, TEMPLATE_SECRET, OTHER_KEY}
     | {NOT_COMPILED}
 )
-"""Differences with which events do not arrive, or only while an earlier secret is accepted."""
+"""Differences that stop events, at once or when an earlier secret is no longer accepted."""
 
 
 def find_drift(function: HogFunction, webhook_url: str, secret: str | None) -> list[str]:
-    """Name each difference from a live destination, in words for an operator; empty if compliant.
+    """Describe each difference from a live destination for an operator; empty if there is none.
 
-    The webhook secret is compared only when `secret` is known.
+    The webhook secret is compared only if `secret` is not None.
     """
     secrets = header_values(function, SECRET_HEADER)
     checks = {
         "it is disabled": function.enabled,
-        # Saving it is what makes PostHog run it again.
+        # Counts as drift because an update makes PostHog run the destination again.
         "PostHog disabled it": function.watcher_state is not WatcherState.DISABLED,
         OTHER_URL: function.input("url") == webhook_url,
         OTHER_METHOD: function.input("method") == METHOD,
@@ -52,21 +52,22 @@ def find_drift(function: HogFunction, webhook_url: str, secret: str | None) -> l
         "it is not limited to identified persons": any(
             map(is_identified_filter, sequence(function.filters.get("properties")))
         ),
-        # Saving them compiles them again, or says why not.
+        # Counts as drift because an update makes PostHog compile the filters again, or return why
+        # it cannot.
         NOT_COMPILED: function.filters_compile,
         "its inputs are those of an old version": has_canonical_schema(function),
     }
-    return [difference for difference, compliant in checks.items() if not compliant]
+    return [difference for difference, is_compliant in checks.items() if not is_compliant]
 
 
 def header_values(function: HogFunction, name: str) -> list[Any]:
-    """The values of a header, whose name ignores case: each spelling is sent, and one may win."""
+    """Return the values of a header in all spellings: PostHog sends each, and any may be used."""
     headers = mapping(function.input("headers"))
     return [value for spelling, value in headers.items() if spelling.lower() == name.lower()]
 
 
 def is_identified_filter(entry: Any) -> bool:
-    """Whether a filter entry lets only events of identified persons through."""
+    """Whether a filter entry admits only events of identified persons."""
     filter = mapping(entry)
     value = filter.get("value")
     if isinstance(value, list) and len(value) == 1:

@@ -1,4 +1,4 @@
-"""Why provisioning failed, and what an operator does about it (contract 1.2 and 2.7)."""
+"""Errors of provisioning, each with a remediation for the operator (contract 1.2 and 2.7)."""
 
 from __future__ import annotations
 
@@ -46,28 +46,28 @@ RETRY_REMEDY = (
     "`hogsend connect posthog --provision-only` again."
 )
 
-AGAIN = "then run `hogsend connect posthog --provision-only` again."
+RERUN = "then run `hogsend connect posthog --provision-only` again."
 SLOW_REMEDY = (
     "PostHog did not answer in time. Nothing has to be set: see whether PostHog works, and whether "
-    f"the network lets the provisioner reach it; {AGAIN}"
+    f"the network lets the provisioner reach it; {RERUN}"
 )
 UNREACHABLE_REMEDY = (
     "Check POSTHOG_HOST and POSTHOG_PRIVATE_HOST, and that DNS, proxy and firewall let the "
-    f"provisioner reach PostHog there; {AGAIN}"
+    f"provisioner reach PostHog there; {RERUN}"
 )
-IN_POSTHOG_REMEDY = f"Open the destination in PostHog, and change there what that says; {AGAIN}"
+IN_POSTHOG_REMEDY = f"Open the destination in PostHog, and change there what that says; {RERUN}"
 REDIRECT_REMEDY = (
     "PostHog is at another address: set POSTHOG_PRIVATE_HOST to the one that it redirects to; "
-    f"{AGAIN}"
+    f"{RERUN}"
 )
 FAILED_REMEDY = (
     "PostHog itself failed. Nothing has to be set: see its status page, or the log of your own "
-    f"PostHog; {AGAIN}"
+    f"PostHog; {RERUN}"
 )
 NOT_REFRESHED_DETAIL = "PostHog has not refreshed the access token yet"
 NOT_REFRESHED_REMEDY = (
     "Nothing has to be set: it is tried again every minute. See whether PostHog works, and whether "
-    f"the network lets the credentials service reach it; {AGAIN}"
+    f"the network lets the credentials service reach it; {RERUN}"
 )
 
 _UNSIGNED: dict[Unsigned, tuple[str, str]] = {
@@ -95,7 +95,7 @@ _PLAN = re.compile(r"data[ -]pipelines?\b.*\b(add-?on|required|upgrade)", re.IGN
 
 
 class ProvisioningError(Exception):
-    """Provisioning ended without a destination; `refusal` is what the caller is answered."""
+    """Provisioning failed; `refusal` is the reply to the caller."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.code)
@@ -103,25 +103,25 @@ class ProvisioningError(Exception):
 
 
 class Step(Enum):
-    """Which request PostHog refused: the same status means something different at each."""
+    """The request that PostHog refused: the meaning of a status depends on the request."""
 
     PROJECT = auto()
     COLLECTION = auto()
     FUNCTION = auto()
 
 
-def cannot_sign(why: Unsigned | None) -> ProvisioningError:
-    """The gateway refuses what is not signed, and PostHog would not sign (409)."""
-    detail, remedy = _UNSIGNED[why or "unsupported"]
+def cannot_sign(reason: Unsigned | None) -> ProvisioningError:
+    """The gateway requires signatures, and PostHog would not sign deliveries (409)."""
+    detail, remedy = _UNSIGNED[reason or "unsupported"]
     return precondition_failed(
         CANNOT_SIGN,
         f"WEBHOOK_SIGNATURES is `required`, and deliveries would not be signed: {detail}",
-        f"{remedy} Or set WEBHOOK_SIGNATURES to `verify` on the gateway; {AGAIN}",
+        f"{remedy} Or set WEBHOOK_SIGNATURES to `verify` on the gateway; {RERUN}",
     )
 
 
-def cannot_rotate(why: Unsigned | None, *, configured: bool) -> ProvisioningError:
-    """There is no minted signing key in use that could be changed (409)."""
+def cannot_rotate(reason: Unsigned | None, *, configured: bool) -> ProvisioningError:
+    """No minted signing key is in use, so none can be rotated (409)."""
     if configured:
         return precondition_failed(
             CANNOT_ROTATE,
@@ -130,29 +130,30 @@ def cannot_rotate(why: Unsigned | None, *, configured: bool) -> ProvisioningErro
             "one into POSTHOG_SIGNING_SECRET of gateway and provisioner; then run `hogsend connect "
             "posthog --provision-only`.",
         )
-    detail, remedy = _UNSIGNED[why or "unsupported"]
+    detail, remedy = _UNSIGNED[reason or "unsupported"]
     return precondition_failed(CANNOT_ROTATE, f"Deliveries are not signed: {detail}", remedy)
 
 
-def while_not_refreshed(error: ProvisioningError, why: str | None) -> ProvisioningError:
-    """Say of a refused credential that the stored grant will have another token.
+def with_refresh_reason(error: ProvisioningError, reason: str | None) -> ProvisioningError:
+    """Add to a refused credential that the stored grant is going to be refreshed.
 
     Args:
-        error: PostHog refused the grant's last token, or a personal key that stands in for it.
-        why: the grant is not refreshed at the moment; None where it is, and `error` says it all.
+        error: PostHog refused the grant's last token, or the personal API key used instead of it.
+        reason: why the grant is not refreshed at the moment; None if it is, and `error` is
+            returned unchanged.
     """
     refusal = error.refusal
-    if why is None or refusal.code not in {"unauthorized", "missing-scope"}:
+    if reason is None or refusal.code not in {"unauthorized", "missing-scope"}:
         return error
     return _posthog_error(
         refusal.code,
-        f"{refusal.detail} {NOT_REFRESHED_DETAIL}: {why}.",
+        f"{refusal.detail} {NOT_REFRESHED_DETAIL}: {reason}.",
         f"{NOT_REFRESHED_REMEDY} If it stays so: {refusal.remediation}",
     )
 
 
 def grant_replaced() -> ProvisioningError:
-    """The grant that a run began with is not the stored one any more (409)."""
+    """The grant that a run started with is not the stored one any more (409)."""
     return precondition_failed(
         GrantReplaced.code,
         "PostHog was connected again while this ran, or the credential was deleted: it stopped "
@@ -164,7 +165,7 @@ def grant_replaced() -> ProvisioningError:
 def precondition_failed(
     code: str, detail: str | None = None, remediation: str | None = None
 ) -> ProvisioningError:
-    """Something is missing on our side (409)."""
+    """A precondition on this instance does not hold (409)."""
     return ProvisioningError(
         Refusal(reason="precondition", code=code, detail=detail, remediation=remediation)
     )
@@ -180,14 +181,14 @@ def missing_secret() -> ProvisioningError:
 
 
 def no_project_id() -> ProvisioningError:
-    """PostHog's project answer carries no id."""
+    """PostHog's response for the project has no id."""
     return _posthog_error(
         "project-discovery-failed", "PostHog's project answer carries no id.", DISCOVERY_REMEDY
     )
 
 
 def no_function_id() -> ProvisioningError:
-    """PostHog created a destination and did not return its id."""
+    """PostHog created a destination but did not return its id."""
     return _posthog_error(
         "api-error", "PostHog created a destination but answered without its id.", RETRY_REMEDY
     )
@@ -196,68 +197,68 @@ def no_function_id() -> ProvisioningError:
 def from_posthog(
     error: PostHogError, step: Step, webhook_url: str, choice: ProjectChoice
 ) -> ProvisioningError:
-    """Translate PostHog's answer to one request into the contract's code (2.7)."""
-    said = describe(error)
+    """Translate an error response of PostHog to one request into the contract's code (2.7)."""
+    detail = describe(error)
     if error.status in DENIED and not choice.is_covered:
         code = "missing-scope" if error.status == FORBIDDEN else "project-discovery-failed"
-        return _posthog_error(code, f"{choice.mismatch} {said}", choice.remedy)
+        return _posthog_error(code, f"{choice.mismatch} {detail}", choice.remedy)
     if error.status == httpx.codes.NOT_FOUND and step is Step.PROJECT and choice.id is not None:
-        gone = f"{choice.missing} {said}"
-        return _posthog_error("project-discovery-failed", gone, choice.missing_remedy)
-    return _refused(error, said, step, webhook_url, choice)
+        detail = f"{choice.missing} {detail}"
+        return _posthog_error("project-discovery-failed", detail, choice.missing_remedy)
+    return _from_status(error, detail, step, webhook_url, choice)
 
 
 def remedy_of(error: PostHogError, choice: ProjectChoice) -> str | None:
-    """Say what to do about a failure whose cause is the same at each step; None for another."""
-    if (to_choose := choice.refusal_remedy(error, f"Or: {SCOPES_REMEDY}")) is not None:
-        return to_choose
+    """Return the remedy of an error that means the same at each step; None for other errors."""
+    if (project_remedy := choice.refusal_remedy(error, f"Or: {SCOPES_REMEDY}")) is not None:
+        return project_remedy
     if isinstance(error, PostHogUnreachable):
         return SLOW_REMEDY if isinstance(error, PostHogTimeout) else UNREACHABLE_REMEDY
     status = error.status or 0
     if status == httpx.codes.TOO_MANY_REQUESTS:
         wait = f"{error.retry_after:.0f} seconds" if error.retry_after else "a minute"
-        return f"PostHog limits requests. Wait {wait}; {AGAIN}"
+        return f"PostHog limits requests. Wait {wait}; {RERUN}"
     if httpx.codes.is_redirect(status):
         return REDIRECT_REMEDY
     return _BY_STATUS.get(status, FAILED_REMEDY if httpx.codes.is_server_error(status) else None)
 
 
-def _refused(
-    error: PostHogError, said: str, step: Step, webhook_url: str, choice: ProjectChoice
+def _from_status(
+    error: PostHogError, detail: str, step: Step, webhook_url: str, choice: ProjectChoice
 ) -> ProvisioningError:
     remedy = remedy_of(error, choice)
     match error.status, step:
         case 401, _:
-            return _posthog_error("unauthorized", said, UNAUTHORIZED_REMEDY)
+            return _posthog_error("unauthorized", detail, UNAUTHORIZED_REMEDY)
         case 403, _:
-            return _posthog_error("missing-scope", said, remedy or SCOPES_REMEDY)
+            return _posthog_error("missing-scope", detail, remedy or SCOPES_REMEDY)
         case _, Step.PROJECT:
-            return _posthog_error("project-discovery-failed", said, remedy or DISCOVERY_REMEDY)
+            return _posthog_error("project-discovery-failed", detail, remedy or DISCOVERY_REMEDY)
         case 404, Step.COLLECTION:
             remedy = (
                 f"This PostHog has no hog functions API: upgrade it, or {manual_setup(webhook_url)}"
             )
-            return _posthog_error("unsupported-instance", said, remedy)
+            return _posthog_error("unsupported-instance", detail, remedy)
     if needs_add_on(error):
         return _posthog_error(
             "api-error",
             "The plan of this PostHog organization does not include the data pipelines add-on, "
-            f"which webhook destinations need. {said}",
+            f"which webhook destinations need. {detail}",
             "Subscribe to the data pipelines add-on in PostHog's billing settings and run "
             f"`hogsend connect posthog --provision-only` again, or {manual_setup(webhook_url)}",
         )
     if is_about_destination(error):
         remedy = IN_POSTHOG_REMEDY
-    return _posthog_error("api-error", said, remedy or RETRY_REMEDY)
+    return _posthog_error("api-error", detail, remedy or RETRY_REMEDY)
 
 
 def is_about_destination(error: PostHogError) -> bool:
-    """Whether PostHog refused what an operator made of the destination, and says what.
+    """Whether PostHog refused a part of the destination that an operator has changed, and named it.
 
-    Filters with a cohort that cannot be run, or a draft that waits to be published.
+    For example filters with a cohort that cannot be run, or a draft that is not published.
     """
-    about = (error.attr or "").partition("__")[0]
-    return error.status == httpx.codes.BAD_REQUEST and about in {"filters", "enabled"}
+    field = (error.attr or "").partition("__")[0]
+    return error.status == httpx.codes.BAD_REQUEST and field in {"filters", "enabled"}
 
 
 def needs_add_on(error: PostHogError) -> bool:
@@ -266,14 +267,14 @@ def needs_add_on(error: PostHogError) -> bool:
 
 
 def describe(error: PostHogError) -> str:
-    """Describe an error by its status and PostHog's own detail."""
+    """Describe an error by its HTTP status and PostHog's detail."""
     if error.status is None:
         return f"{error.detail}."
     return f"PostHog answered {error.status}" + (f": {error.detail}" if error.detail else ".")
 
 
 def manual_setup(webhook_url: str) -> str:
-    """How to create the destination by hand. Names where the secret is, never the secret."""
+    """Describe how to create the destination by hand, without showing the secret."""
     return (
         f"set up the webhook manually wherever your plan allows it: {METHOD} to {webhook_url}, "
         f"header {SECRET_HEADER} with the value of POSTHOG_WEBHOOK_SECRET (set one if it is "

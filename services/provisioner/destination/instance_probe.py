@@ -1,4 +1,4 @@
-"""Whether a Hogsend instance answers at a URL. The probe is short and carries no credential."""
+"""Probes whether a Hogsend instance responds at a URL. The request carries no credential."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ MAX_HEALTH_BYTES = 64 * 1024
 
 
 class _Health(msgspec.Struct, frozen=True):
-    """Fields that identify a Hogsend health document (contract 8.6)."""
+    """The fields by which a Hogsend health document is recognized (contract 8.6)."""
 
     status: str
     components: dict[str, msgspec.Raw]
 
 
 class InstanceProbe:
-    """Probes instances. Each URL is asked once, and its answer kept as long as the probe.
+    """Probes instances. Each URL is probed once; results are cached in this object.
 
-    `http` must follow no redirect and keep no cookie (`hogsend.service.http`).
+    `http` must not follow redirects or keep cookies (`hogsend.service.http`).
     """
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
-        self._known: dict[str, bool] = {}
+        self._results: dict[str, bool] = {}
 
     async def is_live(self, instance_url: str) -> bool:
-        """Whether a Hogsend answers at this base URL."""
-        if instance_url not in self._known:
-            self._known[instance_url] = await self._ask(instance_url)
-        return self._known[instance_url]
+        """Whether a Hogsend responds at this base URL."""
+        if instance_url not in self._results:
+            self._results[instance_url] = await self._probe(instance_url)
+        return self._results[instance_url]
 
-    async def _ask(self, instance_url: str) -> bool:
+    async def _probe(self, instance_url: str) -> bool:
         url = f"{instance_url.rstrip('/')}/v1/health"
         try:
             async with (
@@ -53,7 +53,7 @@ class InstanceProbe:
                 msgspec.json.decode(await read(answer, MAX_HEALTH_BYTES), type=_Health)
         except (
             *(httpx.HTTPError, httpx.InvalidURL, ResponseTooLarge, TimeoutError),
-            # Not JSON, JSON of another shape, or a host that no request can carry.
+            # A body that is no JSON or has another shape, or a host that is not valid in a request.
             *(*NOT_JSON, ValueError),
         ) as error:
             log.debug("no Hogsend instance answers", url=url, reason=type(error).__name__)

@@ -1,7 +1,7 @@
-"""Upgrade of destinations that Hogsend's old Go CLI created (contract 2.5).
+"""Upgrades destinations that Hogsend's old Go CLI created (contract 2.5).
 
-They have an input called `payload`. The upgrade replaces their program and gives them the inputs of
-the current webhook template.
+They have an input called `payload`. The upgrade replaces their program, and gives them the inputs
+of the current webhook template.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class SchemaEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def inputs_schema() -> list[SchemaEntry]:
-    """The five inputs, in the template's order."""
+    """Return the five inputs of the webhook template, in its order."""
     return [
         SchemaEntry(
             key="url",

@@ -1,4 +1,4 @@
-"""A secret that PostHog is given: the operator's own, else one that is minted and stored sealed."""
+"""Secrets of deliveries: the operator's own, else one that is minted and stored sealed."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from typing import Protocol, Self
 from hogsend.contract.credentials import DerivedPayload, DerivedReply
 
 PREVIOUS_SECONDS = 24 * 3600.0
-"""How long the one before counts beside a new one: far longer than PostHog repeats a delivery."""
+"""How long the previous secret is accepted after a rotation. PostHog stops retrying a delivery long
+before."""
 
 Clock = Callable[[], datetime]
 
 
 class DerivedStore(Protocol):
-    """Where minted secrets are, with the project they belong to."""
+    """Storage of the minted secrets, and of the project they belong to."""
 
     async def derived(self) -> DerivedReply:
-        """Read them."""
+        """Read the stored payload."""
 
     async def store_derived(self, payload: DerivedPayload) -> None:
-        """Replace them, as a whole.
+        """Replace the stored payload as a whole.
 
         Raises:
-            GrantReplaced: they belong to another grant now.
+            GrantReplaced: the stored grant is another one now.
         """
 
 
 class MintedSecrets:
-    """What secrets of both kinds, the webhook secret and the signing key, work with."""
+    """Common base of the webhook secret and the signing key."""
 
     def __init__(
         self,
@@ -39,21 +40,21 @@ class MintedSecrets:
         minting: bool,
         now: Clock = lambda: datetime.now(UTC),
     ) -> None:
-        """Take the operator's secret, or find one.
+        """Use the operator's secret, or a minted one.
 
         Args:
-            credentials: where a minted one is stored.
-            configured: the operator's, from the setting.
-            minting: whether one may be minted.
-            now: gives the time of day.
+            credentials: storage of the minted secret.
+            configured: the operator's secret, from the setting.
+            minting: whether a secret may be minted.
+            now: the clock.
         """
         self._credentials = credentials
         self._configured = configured
         self._minting = minting
         self._now = now
 
-    def kept_in(self, credentials: DerivedStore) -> Self:
-        """Give the same, with what is minted stored in `credentials`."""
+    def with_store(self, credentials: DerivedStore) -> Self:
+        """Return a copy that stores minted secrets in `credentials`."""
         return type(self)(credentials, self._configured, minting=self._minting, now=self._now)
 
     @property
@@ -61,5 +62,5 @@ class MintedSecrets:
         """The operator's secret, which takes precedence over a minted one."""
         return self._configured
 
-    def _end_of_previous(self) -> datetime:
+    def _previous_until(self) -> datetime:
         return self._now() + timedelta(seconds=PREVIOUS_SECONDS)

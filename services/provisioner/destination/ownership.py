@@ -1,7 +1,7 @@
-"""Ownership: which destinations this instance may change when several share a project.
+"""Ownership: which destinations this instance may change when several instances share a project.
 
-Stricter than contract 2.2, which takes the first destination whose path matches. Under that rule
-two instances in one project repoint each other's destination at every run, without end.
+Stricter than contract 2.2, which takes the first destination whose path matches. Under that rule,
+each run of two instances in one project would take over the other's destination.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from services.provisioner.destination.webhook_url import instance_url, is_placeh
 
 
 class Ownership(msgspec.Struct, frozen=True):
-    """Decides for each destination that delivers to any Hogsend whether it is ours."""
+    """Decides whether a destination that delivers to any Hogsend belongs to this instance."""
 
     webhook_url: str
     secret: str | None
-    """None when unknown; a destination that carries a secret then belongs to another instance."""
+    """This instance's webhook secret. If None, a destination with any secret is not owned."""
     provisioned: Mapping[str, str]
-    """URLs this instance gave to destinations earlier, by destination id."""
+    """URLs that this instance set on destinations earlier, by destination id."""
     instances: InstanceProbe
 
-    async def is_ours(self, function: HogFunction) -> bool:
+    async def is_own(self, function: HogFunction) -> bool:
         """Whether this instance may change a destination.
 
-        An enabled destination with a foreign URL and a foreign secret works for another instance:
-        it is left alone, and its URL is not probed. One that carries our secret or none is left
-        alone when a Hogsend answers at its URL.
+        An enabled destination with another URL and another secret belongs to another instance; its
+        URL is not probed. An enabled destination with another URL and this instance's secret, or
+        none, belongs to another instance if a Hogsend responds at its URL.
         """
         url = function.input("url")
         if same_instance(url, self.webhook_url) or not function.enabled:
             return True
-        # Only with the URL we gave it: with any other, another instance has taken it over.
+        # Only with the URL that this instance set: otherwise another instance has taken it over.
         if self.provisioned.get(function.id) == url:
             return True
         if is_placeholder(url) or is_loopback(url):
             return True
-        carried = [value for value in header_values(function, SECRET_HEADER) if value]
-        if carried and self.secret not in carried:
+        secrets = [value for value in header_values(function, SECRET_HEADER) if value]
+        if secrets and self.secret not in secrets:
             return False
         instance = instance_url(url)
         return instance is None or not await self.instances.is_live(instance)

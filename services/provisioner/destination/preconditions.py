@@ -1,4 +1,4 @@
-"""What must hold before the first request to PostHog, in the order of contract 1.2."""
+"""Preconditions of the first request to PostHog, in the order of contract 1.2."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from services.provisioner.destination.errors import (
 def require(
     bearer: TokenReply, private_host: str | None, public_url: str, *, placeholder: bool
 ) -> str:
-    """Return the host to provision at.
+    """Check the preconditions, and return the host to provision at.
 
-    The last precondition, the webhook secret, is checked by `WebhookSecrets`: minting one needs the
-    provisioning lock.
+    The last precondition, a webhook secret, is checked by `WebhookSecrets`, because minting one
+    needs the provisioning lock.
 
     Raises:
-        ProvisioningError: a precondition does not hold; the first one in order is named.
+        ProvisioningError: the first precondition in order that does not hold.
     """
     if not bearer.token:
         raise precondition_failed(NO_CREDENTIAL)
@@ -40,23 +40,26 @@ def require(
     return private_host
 
 
-def check_project(configured: str | None, bearer: TokenReply, host: str, asked: str | None) -> None:
-    """Require that a project may be chosen, and that the grant reaches it.
+def check_project(
+    configured: str | None, bearer: TokenReply, host: str, requested: str | None
+) -> None:
+    """Check that the requested project can be chosen, and that the grant covers it.
 
     Raises:
-        ProvisioningError: it is another one than what decides already, or not in the grant.
+        ProvisioningError: the settings or the grant determine another project, or the grant does
+            not cover the requested one.
     """
-    if asked is None:
+    if requested is None:
         return
-    choice = choose_project(configured, bearer, host, asked)
-    if choice.id != asked:
-        decided = {
+    choice = choose_project(configured, bearer, host, requested)
+    if choice.id != requested:
+        decided_by = {
             "POSTHOG_PROJECT_ID": "POSTHOG_PROJECT_ID",
             "grant": "The grant, which covers no other one,",
         }[choice.source]
         raise precondition_failed(
             PROJECT_NOT_OPEN,
-            f"{decided} says project {choice.id}, so project {asked} cannot be chosen.",
+            f"{decided_by} says project {choice.id}, so project {requested} cannot be chosen.",
             "Leave the project out, unset POSTHOG_PROJECT_ID, or connect again and grant access "
             "to the project that is meant.",
         )

@@ -1,4 +1,4 @@
-"""What is stored of the provisioned project: its capture key, id and host (contract 1.2)."""
+"""Stores the provisioned project: its capture key, id and host (contract 1.2)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ log = structlog.get_logger(__name__)
 
 
 async def save(credentials: DerivedStore, project: Project, private_host: str) -> None:
-    """Merge the project into the stored derived payload; does nothing without an `api_token`.
+    """Merge the project into the stored derived payload; no effect without an `api_token`.
 
-    Saving never fails a run: PostHog delivers without it, and the next run tries again. An
-    unreadable row is not overwritten. It may hold a minted secret, which becomes readable again
-    once the sealing secret of its time is configured.
+    A failure to save does not fail the run: PostHog delivers without the record, and the next run
+    tries again. An unreadable payload is not overwritten: it may contain a minted secret, which can
+    be read again once its sealing secret is configured.
 
     Raises:
-        GrantReplaced: the project is that of another grant than the stored one.
+        GrantReplaced: the stored grant is not the one that the project belongs to.
     """
     if project.api_token is None:
         return
@@ -38,7 +38,7 @@ async def save(credentials: DerivedStore, project: Project, private_host: str) -
             project_id=project.id,
             private_host=private_host,
         )
-        # Each write publishes a credential event, after which every consumer asks again.
+        # Each write publishes a credential change, after which every service reads it again.
         if after != before:
             await credentials.store_derived(after)
     except GrantReplaced:

@@ -1,4 +1,4 @@
-"""One provisioning run from request to reply: preconditions, lock, secret, PostHog."""
+"""Runs provisioning: checks preconditions, locks, obtains secrets, and updates PostHog."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from hogsend.contract.errors import GrantReplaced, HogsendError, InvalidRequest,
 from hogsend.contract.provisioning import Provisioned, ProvisionLoop, ProvisionReply
 from hogsend.posthog.api import Transport
 from hogsend.posthog.project_choice import choose_project
-from services.provisioner.credentials import Credentials, HeldGrant
+from services.provisioner.credentials import Credentials, PinnedGrant
 from services.provisioner.destination import desired, preconditions, project_record
 from services.provisioner.destination.desired import Desired
 from services.provisioner.destination.errors import (
     ProvisioningError,
     cannot_rotate,
     grant_replaced,
-    while_not_refreshed,
+    with_refresh_reason,
 )
 from services.provisioner.destination.instance_probe import InstanceProbe
 from services.provisioner.destination.reconcile import Reconciliation
@@ -33,20 +33,20 @@ from services.provisioner.destination.webhook_secret import WebhookSecrets
 log = structlog.get_logger(__name__)
 
 RUN_SECONDS = 50.0
-"""Longest a run may take, its wait for the lock included; below the endpoint's deadline."""
+"""Time limit of a run, including its wait for the lock; below the endpoint's deadline."""
 
 PATIENCE_SECONDS = 5.0
-"""How long one request waits at most when PostHog limits requests and says for how long."""
+"""Longest wait of one request for the `Retry-After` of a rate limit."""
 
-MAX_AT_ONCE = 8
-"""Runs that may be active or waiting in one process; further requests are refused."""
+MAX_CONCURRENT = 8
+"""Limit of active and waiting runs in one process; further requests are refused."""
 
 RUNS = Counter("hogsend_provisioner_runs", "Provisioning runs, by how they ended", ["outcome"])
 
 
 @dataclass(frozen=True)
 class Instance:
-    """Configuration of this instance: which PostHog to provision, and where it delivers."""
+    """Configuration: the PostHog and project to provision, and this instance's public URL."""
 
     private_host: str | None
     project_id: str | None
@@ -72,8 +72,8 @@ class Provisioning:
         self._signing = signing
         self._store = store
         self._http = http
-        # Runs of this process queue here, so that a waiting run holds no database connection.
-        self._one_at_a_time = asyncio.Lock()
+        # Taken before the database lock, so that a waiting run holds no database connection.
+        self._local_lock = asyncio.Lock()
         self._active = 0
 
     async def run(self, request: ProvisionLoop) -> ProvisionReply:
@@ -85,7 +85,7 @@ class Provisioning:
         outcome = HogsendError.code
         self._active += 1
         try:
-            if self._active > MAX_AT_ONCE:
+            if self._active > MAX_CONCURRENT:
                 raise Unavailable("too many provisioning runs at once; try again")
             async with asyncio.timeout(RUN_SECONDS):
                 try:
@@ -125,12 +125,13 @@ class Provisioning:
             bearer, instance.private_host, instance.public_url, placeholder=placeholder
         )
         preconditions.check_project(instance.project_id, bearer, host, request.project_id)
-        grant = HeldGrant(self._credentials, bearer)
-        secrets, signing = self._secrets.kept_in(grant), self._signing.kept_in(grant)
-        async with self._one_at_a_time, self._store.lock() as lock:
+        grant = PinnedGrant(self._credentials, bearer)
+        secrets, signing = self._secrets.with_store(grant), self._signing.with_store(grant)
+        async with self._local_lock, self._store.lock() as lock:
             secret = await secrets.obtain()
+            # Secrets that are removed from PostHog's error messages.
             hidden = [secret]
-            wanted = (
+            desired_state = (
                 desired.placeholder(secret)
                 if placeholder
                 else desired.live(instance.public_url, secret)
@@ -140,23 +141,35 @@ class Provisioning:
                 nonlocal bearer
                 try:
                     return await self._attempt(
-                        bearer, host, wanted, lock, request=request, grant=grant, hidden=hidden
+                        bearer,
+                        host,
+                        desired_state,
+                        lock,
+                        request=request,
+                        grant=grant,
+                        hidden=hidden,
                     )
                 except ProvisioningError as error:
-                    bearer = await self._fresh_bearer(bearer, error)
+                    bearer = await self._replacement_bearer(bearer, error)
                 log.info("PostHog refused the token; starting over with a fresh one")
                 try:
                     return await self._attempt(
-                        bearer, host, wanted, lock, request=request, grant=grant, hidden=hidden
+                        bearer,
+                        host,
+                        desired_state,
+                        lock,
+                        request=request,
+                        grant=grant,
+                        hidden=hidden,
                     )
                 except ProvisioningError as error:
-                    raise while_not_refreshed(error, bearer.not_refreshed) from error
+                    raise with_refresh_reason(error, bearer.not_refreshed) from error
 
             provisioned = await attempt()
             if request.rotate_webhook_secret:
-                # PostHog sends the present secret now, so that is the one to accept beside the new.
+                # PostHog now sends the present secret, which stays accepted as the previous one.
                 hidden.append(await secrets.rotate())
-                wanted = desired.live(instance.public_url, hidden[-1])
+                desired_state = desired.live(instance.public_url, hidden[-1])
                 provisioned = await attempt()
             if not placeholder:
                 await secrets.settle()
@@ -166,33 +179,33 @@ class Provisioning:
                 raise cannot_rotate(
                     provisioned.unsigned_because, configured=signing.configured is not None
                 )
-            # PostHog signs with the present key now, so that is the one to keep beside the new one.
+            # PostHog now signs with the present key, which stays accepted as the previous one.
             await signing.rotate()
             return await attempt()
 
-    async def _fresh_bearer(self, bearer: TokenReply, error: ProvisioningError) -> TokenReply:
-        """Give a bearer in place of one that PostHog refused.
+    async def _replacement_bearer(self, bearer: TokenReply, error: ProvisioningError) -> TokenReply:
+        """Return a bearer in place of one that PostHog rejected.
 
         Raises:
-            ProvisioningError: there is none; `error`, if nothing else is known.
+            ProvisioningError: there is no other bearer; `error` with the reason, if one is known.
             Unavailable: the credentials service is down.
         """
         if error.refusal.code != "unauthorized" or bearer.source != "oauth":
-            raise while_not_refreshed(error, bearer.not_refreshed)
+            raise with_refresh_reason(error, bearer.not_refreshed)
         fresh = await self._credentials.replace_bearer(bearer.token or "")
         if not fresh.token or fresh.token == bearer.token:
-            raise while_not_refreshed(error, fresh.not_refreshed)
+            raise with_refresh_reason(error, fresh.not_refreshed)
         return fresh
 
     async def _attempt(
         self,
         bearer: TokenReply,
         host: str,
-        wanted: Desired,
+        desired_state: Desired,
         lock: ProvisioningLock,
         *,
         request: ProvisionLoop,
-        grant: HeldGrant,
+        grant: PinnedGrant,
         hidden: Sequence[str],
     ) -> Provisioned:
         transport = Transport(
@@ -202,12 +215,12 @@ class Provisioning:
         reconciliation = Reconciliation(
             transport,
             host,
-            wanted,
+            desired_state,
             InstanceProbe(self._http),
             choice,
             grant=grant,
-            signing_secrets=self._signing.kept_in(grant),
-            signatures_required=request.signatures_required and wanted.enabled,
+            signing_secrets=self._signing.with_store(grant),
+            signatures_required=request.signatures_required and desired_state.enabled,
         )
         project = await reconciliation.project()
         await project_record.save(grant, project, host)

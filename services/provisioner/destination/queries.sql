@@ -1,9 +1,9 @@
 -- name: provisioned(project)
--- Read the URL each destination of a project was given.
+-- The URLs that this instance set on a project's destinations.
 SELECT hog_function_id, webhook_url FROM destinations WHERE project_id = :project;
 
--- name: remember(project, hog_function, webhook_url)!
--- Record which URL a destination was given.
+-- name: record(project, hog_function, webhook_url)!
+-- Record the URL that this instance set on a destination.
 INSERT INTO destinations (project_id, hog_function_id, webhook_url)
 VALUES (:project, :hog_function, :webhook_url)
 ON CONFLICT (project_id, hog_function_id) DO UPDATE

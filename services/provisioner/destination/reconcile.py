@@ -1,4 +1,4 @@
-"""Reconciles the destination in PostHog: find ours, leave others alone, write if it drifted."""
+"""Reconciles this instance's destination in PostHog; other instances' are not changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hogsend.posthog.api import (
     Transport,
 )
 from hogsend.posthog.project_choice import ProjectChoice
-from services.provisioner.credentials import HeldGrant
+from services.provisioner.credentials import PinnedGrant
 from services.provisioner.destination import desired as bodies
 from services.provisioner.destination import signing
 from services.provisioner.destination.candidates import candidates
@@ -52,7 +52,7 @@ def dashboard_url(private_host: str, project_id: str, hog_function_id: str) -> s
 class Reconciliation:
     """One run against PostHog (contract 2.2).
 
-    Every method raises `ProvisioningError`, and `GrantReplaced` when the grant is another one now.
+    Every method raises `ProvisioningError`, and `GrantReplaced` when the grant was replaced.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Reconciliation:
         instances: InstanceProbe,
         choice: ProjectChoice,
         *,
-        grant: HeldGrant,
+        grant: PinnedGrant,
         signing_secrets: SigningSecrets,
         signatures_required: bool = False,
     ) -> None:
@@ -77,7 +77,7 @@ class Reconciliation:
         self._signatures_required = signatures_required
 
     async def project(self) -> Project:
-        """Read the chosen project. It is read even when its id is known, for its `api_token`."""
+        """Read the chosen project, even if its id is known: its `api_token` is needed."""
         if not self._desired.secret:
             raise missing_secret()
         with self._during(Step.PROJECT):
@@ -96,16 +96,16 @@ class Reconciliation:
             self._instances,
         )
         others: list[Destination] = []
-        known = ownership.provisioned.keys()
-        async with aclosing(candidates(functions, self._during, known)) as found:
-            async for function in found:
+        provisioned = ownership.provisioned.keys()
+        async with aclosing(candidates(functions, self._during, provisioned)) as destinations:
+            async for function in destinations:
                 if not self._desired.enabled:
-                    # A placeholder never replaces a destination that exists already.
+                    # A placeholder never replaces an existing destination.
                     url = redacted_url(function.input("url"))
                     return self._result(
                         "unchanged", project_id, function.id, url=url, enabled=function.enabled
                     )
-                if await ownership.is_ours(function):
+                if await ownership.is_own(function):
                     action, unsigned = await self._adopt(functions, function, lock)
                     return await self._record(
                         action, project_id, function.id, others, lock, unsigned=unsigned
@@ -120,20 +120,20 @@ class Reconciliation:
         created = await self._create(functions, lock)
         unsigned = None
         if self._desired.enabled:
-            # What PostHog created says whether it can sign.
+            # Only the created destination shows whether it can sign.
             _, unsigned = await self._adopt(functions, created, lock, created=True)
         return await self._record(
             "created", project_id, created.id, others, lock, unsigned=unsigned
         )
 
     async def _create(self, functions: HogFunctions, lock: ProvisioningLock) -> HogFunction:
-        wanted = bodies.creation(self._desired)
+        body = bodies.creation(self._desired)
         if self._signatures_required:
-            # Enabled once it signs: what is delivered before would be refused.
-            wanted = msgspec.structs.replace(wanted, enabled=False)
+            # Enabled only once it signs: the gateway would refuse unsigned deliveries.
+            body = msgspec.structs.replace(body, enabled=False)
         await self._confirm(lock)
         with self._during(Step.COLLECTION):
-            created = await functions.create(wanted)
+            created = await functions.create(body)
         if created is None:
             raise no_function_id()
         return created
@@ -146,38 +146,39 @@ class Reconciliation:
         *,
         created: bool = False,
     ) -> tuple[Action, Unsigned | None]:
+        """Update a destination if it drifted; return the action, and why it does not sign."""
         secret = await self._signing_secret(function)
         drift = signing.find_drift(function, secret)
         if not created or self._signatures_required:
             drift += find_drift(function, self._desired.webhook_url, self._desired.secret)
         if not drift:
-            return "unchanged", signing.why_unsigned(function, secret)
+            return "unchanged", signing.unsigned_reason(function, secret)
         log.info("updating the destination", hog_function_id=function.id, because=drift)
-        wanted = msgspec.structs.replace(self._desired, signing_secret=secret)
+        desired = msgspec.structs.replace(self._desired, signing_secret=secret)
         await self._confirm(lock)
         with self._during(Step.FUNCTION):
-            await functions.change(function.id, bodies.changes(function, wanted))
-        return "updated", None if secret else signing.why_unsigned(function, None)
+            await functions.change(function.id, bodies.changes(function, desired))
+        return "updated", None if secret else signing.unsigned_reason(function, None)
 
     async def _confirm(self, lock: ProvisioningLock) -> None:
-        """Check that this run may still change something in PostHog."""
+        """Check that this run may still change PostHog: its grant and its lock are in force."""
         await self._grant.confirm()
         await lock.confirm()
 
     async def _signing_secret(self, function: HogFunction) -> str | None:
-        """Give the key to sign with; None where deliveries cannot be, or stay as they are.
+        """Return the key to sign with; None if the destination cannot sign or no key is available.
 
         Raises:
-            ProvisioningError: they have to be.
+            ProvisioningError: there is no such key, and signatures are required.
         """
-        offer = signing.offer_of(function)
+        support = signing.signing_support(function)
         secret = None
-        if offer in {signing.Offer.READY, signing.Offer.UPGRADE}:
+        if support in {signing.SigningSupport.READY, signing.SigningSupport.UPGRADE}:
             secret = await self._signing.obtain()
         if secret is not None:
             self._transport.hide(secret)
         elif self._signatures_required:
-            raise cannot_sign(signing.why_unsigned(function, None))
+            raise cannot_sign(signing.unsigned_reason(function, None))
         return secret
 
     async def _record(
@@ -190,7 +191,7 @@ class Reconciliation:
         *,
         unsigned: Unsigned | None,
     ) -> Provisioned:
-        await lock.remember(project_id, id, self._desired.webhook_url)
+        await lock.record(project_id, id, self._desired.webhook_url)
         if unsigned is None and self._desired.enabled:
             await self._signing.settle()
         return self._result(

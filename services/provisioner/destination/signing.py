@@ -1,9 +1,10 @@
-"""Signed deliveries: whether this PostHog can sign, and whether it does with the key known here.
+"""Signed deliveries: whether a destination can sign, and whether it signs with the known key.
 
-PostHog signs where a destination's program and inputs have `signing_secret`
-(PostHog/posthog#90307). A destination keeps the program it was created with, so one from before
-gets the template's of today, unless the team changed it. The key is a secret input, which PostHog
-never shows again: a header of the destination names it (`KEY_ID_HEADER`), so that drift is seen.
+A destination signs if its program and inputs have `signing_secret` (PostHog/posthog#90307). A
+destination keeps the program that it was created with, so an older one is upgraded to the current
+program of its template, unless the team changed the program. The key is a secret input, which
+PostHog never returns. So a header of the destination carries the key's id (`KEY_ID_HEADER`), by
+which drift is detected.
 """
 
 from __future__ import annotations
@@ -22,64 +23,68 @@ from services.provisioner.destination.drift import OTHER_KEY, has_canonical_sche
 SIGNING_INPUT = "signing_secret"
 
 
-class Offer(Enum):
-    """What a destination offers for signing."""
+class SigningSupport(Enum):
+    """Whether a destination can sign its deliveries."""
 
     NONE = auto()
-    """Its PostHog cannot sign."""
+    """This version of PostHog cannot sign."""
     CUSTOM = auto()
-    """Its PostHog can; the team changed its program, which does not."""
+    """PostHog can sign, but the team changed the destination's program, which does not."""
     UPGRADE = auto()
-    """It can, with the program of its template as it is today."""
+    """The destination can sign after an upgrade to the current program of its template."""
     READY = auto()
-    """It can as it is."""
+    """The destination's program can sign."""
 
 
-def offer_of(function: HogFunction) -> Offer:
-    """Tell what a destination offers."""
+def signing_support(function: HogFunction) -> SigningSupport:
+    """Determine whether a destination can sign."""
     is_current = has_canonical_schema(function)
     if is_current and _has_input(function.inputs_schema):
-        return Offer.READY
+        return SigningSupport.READY
     template = function.template
     if template is None or not template.code or not _has_input(template.inputs_schema):
-        return Offer.NONE
-    # One of the old CLI gets another program anyway (`legacy`).
-    return Offer.CUSTOM if is_current and _is_changed(function, template) else Offer.UPGRADE
+        return SigningSupport.NONE
+    # The program of a destination of the old CLI is replaced anyway (`legacy`).
+    return (
+        SigningSupport.CUSTOM
+        if is_current and _is_changed(function, template)
+        else SigningSupport.UPGRADE
+    )
 
 
 def find_drift(function: HogFunction, secret: str | None) -> list[str]:
-    """Name each difference from a destination that signs with `secret`, in words for an operator.
+    """Describe each difference from a destination that signs with `secret`, for an operator.
 
-    Nothing differs where it cannot sign, or where the key is not known.
+    Empty if the destination cannot sign, or `secret` is None.
     """
     if secret is None:
         return []
-    match offer_of(function):
-        case Offer.UPGRADE:
+    match signing_support(function):
+        case SigningSupport.UPGRADE:
             return ["its deliveries are not signed, which this PostHog has learnt since"]
-        case Offer.READY if not has_key(function):
+        case SigningSupport.READY if not has_key(function):
             return ["its deliveries are not signed"]
-        case Offer.READY if _named_keys(function) != {signing.key_id(secret)}:
+        case SigningSupport.READY if _named_keys(function) != {signing.key_id(secret)}:
             return [OTHER_KEY]
     return []
 
 
 def has_key(function: HogFunction) -> bool:
-    """Whether a destination has a signing key, which PostHog does not show."""
-    given = mapping(function.inputs.get(SIGNING_INPUT))
-    return given.get("secret") is True or bool(given.get("value"))
+    """Whether a destination has a signing key, whose value PostHog does not return."""
+    key = mapping(function.inputs.get(SIGNING_INPUT))
+    return key.get("secret") is True or bool(key.get("value"))
 
 
-def why_unsigned(function: HogFunction, secret: str | None) -> Unsigned | None:
-    """Tell why deliveries are not signed with a key that is known here; None when they are."""
-    match offer_of(function):
-        case Offer.NONE:
+def unsigned_reason(function: HogFunction, secret: str | None) -> Unsigned | None:
+    """Return why deliveries are not signed with `secret`; None if they are."""
+    match signing_support(function):
+        case SigningSupport.NONE:
             return "unsupported"
-        case Offer.CUSTOM:
+        case SigningSupport.CUSTOM:
             return "custom_program"
-        case Offer.UPGRADE:
+        case SigningSupport.UPGRADE:
             return "no_key" if secret is None else "not_provisioned"
-        case Offer.READY:
+        case SigningSupport.READY:
             if secret is None:
                 return "no_key"
             return "not_provisioned" if find_drift(function, secret) else None
@@ -94,10 +99,10 @@ def _named_keys(function: HogFunction) -> set[str]:
 
 
 def _is_changed(function: HogFunction, template: HogTemplate) -> bool:
-    """Whether the template's program would take something away that the team added.
+    """Whether the template's program would remove something that the team added.
 
-    It does not when each line of the destination's is in it: programs of the template have grown.
-    Numbers of statuses in them changed, too, which says nothing.
+    It would not if it contains each line of the destination's program: PostHog's changes to the
+    template only added lines. Numbers are ignored, because PostHog changed HTTP statuses in it.
     """
     if not _keys(function.inputs_schema) <= _keys(template.inputs_schema):
         return True

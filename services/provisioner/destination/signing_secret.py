@@ -1,4 +1,4 @@
-"""The key PostHog signs deliveries with: POSTHOG_SIGNING_SECRET, else a minted one (ADR 19)."""
+"""The key that PostHog signs deliveries with: configured, else minted (ADR 19)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ log = structlog.get_logger(__name__)
 
 
 class SigningSecrets(MintedSecrets):
-    """Finds the key that PostHog signs with, and mints one when none exists and `minting` is on."""
+    """The signing key, which is minted when none exists and minting is allowed."""
 
     async def obtain(self) -> str | None:
-        """Return the key, minting one if needed; a minted one is stored before it is returned.
+        """Return the key, minting it if needed; a minted key is stored before it is returned.
 
-        None when none can be had: minting is not allowed, what was stored cannot be read, or a key
-        is not kept. The caller holds the provisioning lock, so that only one run mints.
+        None when minting is not allowed, the stored payload is unreadable, or the minted key could
+        not be stored. The caller must hold the provisioning lock, so that only one run mints.
 
         Raises:
             Unavailable: the credentials service is down.
@@ -34,25 +34,25 @@ class SigningSecrets(MintedSecrets):
         return await self._mint(payload)
 
     async def rotate(self) -> None:
-        """Mint another key; the one before counts beside it, and its end is near after `settle`.
+        """Mint another key. The previous key stays accepted; `settle` sets when it expires.
 
-        Only after a run that left PostHog signing with the present one, so that no key that is in
-        use is forgotten.
+        Call this only after a run that made PostHog sign with the present key. Otherwise an even
+        older key could still be in use, and it would no longer be accepted.
 
         Raises:
-            Unavailable: the credentials service is down, or could not store it.
+            Unavailable: the credentials service is down, or could not store the key.
         """
         payload = await self._readable()
         if payload is None or not payload.signing_secret:
             return
-        if await self._mint(_replaced(payload)) is None:
+        if await self._mint(_with_previous(payload)) is None:
             raise Unavailable("the new signing key could not be stored; try again")
         log.info("a new signing key was minted")
 
     async def settle(self) -> None:
-        """Set an end to the key before, now that PostHog has the present one.
+        """Set when the previous key expires, after PostHog was given the present one.
 
-        A minted key is the key before, too, once the operator set one.
+        When the operator has configured a key, the minted one becomes the previous key.
 
         Raises:
             Unavailable: the credentials service is down.
@@ -62,20 +62,20 @@ class SigningSecrets(MintedSecrets):
             return
         secret = payload.signing_secret
         if self._configured and secret:
-            payload, secret = _replaced(payload), None
+            payload, secret = _with_previous(payload), None
         if payload.signing_secret_previous and payload.signing_previous_until is None:
-            ending = msgspec.structs.replace(
-                payload, signing_previous_until=self._end_of_previous()
+            settled = msgspec.structs.replace(
+                payload, signing_previous_until=self._previous_until()
             )
-            await self._store(ending, secret)
+            await self._store(settled, secret)
 
     async def _mint(self, payload: DerivedPayload) -> str | None:
         minted = await self._store(payload, signing.mint())
-        kept = await self._readable() if minted else None
-        if kept is not None and kept.signing_secret == minted:
+        stored = await self._readable() if minted else None
+        if stored is not None and stored.signing_secret == minted:
             return minted
         if minted:
-            # PostHog would sign with a key that no gateway can verify with.
+            # The key must not be given to PostHog: no gateway could verify its signatures.
             metrics.FAILURES.labels("signing_secret", "not_kept").inc()
             log.warning(
                 "a minted signing key was not kept, and is not used: the credentials service is "
@@ -101,7 +101,8 @@ class SigningSecrets(MintedSecrets):
         return secret
 
 
-def _replaced(payload: DerivedPayload) -> DerivedPayload:
+def _with_previous(payload: DerivedPayload) -> DerivedPayload:
+    """Make the present key of a payload its previous one."""
     return msgspec.structs.replace(
         payload,
         signing_secret_previous=payload.signing_secret,

@@ -1,4 +1,4 @@
-"""The provisioning lock over all replicas, and which destinations this instance provisioned."""
+"""The provisioning lock over all replicas, and the record of provisioned destinations."""
 
 from __future__ import annotations
 
@@ -14,38 +14,39 @@ from hogsend.service.locks import HeldLock, LockKey, LockScope, exclusive
 
 LOCK = LockKey.of_name("hogsend.provisioner")
 WAIT_SECONDS = 40.0
-"""Longest wait for the lock; shorter than a run may take, so that the answer names the cause."""
+"""Longest wait for the lock. Shorter than the time limit of a run, so that the error names the lock
+as the cause."""
 IDLE_SECONDS = 55.0
-"""PostgreSQL takes the lock from a process that sent it no statement for this long."""
+"""PostgreSQL releases the lock of a process that sent no statement for this long."""
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 
 
 class ProvisioningLock:
-    """The right to change destinations, held by one run at a time.
+    """The lock that allows one run at a time to change destinations.
 
-    What is recorded under it is committed when the run ends without an error.
+    Records made under the lock are committed when the run ends without an error.
     """
 
-    def __init__(self, held: HeldLock) -> None:
-        self._held = held
+    def __init__(self, lock: HeldLock) -> None:
+        self._lock = lock
 
     async def confirm(self) -> None:
         """Check that the lock is still held; call this before each change in PostHog.
 
         Raises:
-            Unavailable: PostgreSQL has taken the lock, for example after `IDLE_SECONDS`.
+            Unavailable: PostgreSQL has released the lock, for example after `IDLE_SECONDS`.
         """
-        await self._held.confirm()
+        await self._lock.confirm()
 
     async def provisioned(self, project: str) -> dict[str, str]:
-        """Return the URLs given to a project's destinations, by destination id."""
-        return await _provisioned(self._held.connection, project)
+        """Return the URLs that this instance set on a project's destinations, by destination id."""
+        return await _provisioned(self._lock.connection, project)
 
-    async def remember(self, project: str, hog_function: str, webhook_url: str) -> None:
-        """Record which URL a destination was given."""
-        await _queries.remember(
-            self._held.connection,
+    async def record(self, project: str, hog_function: str, webhook_url: str) -> None:
+        """Record the URL that this instance set on a destination."""
+        await _queries.record(
+            self._lock.connection,
             project=project,
             hog_function=hog_function,
             webhook_url=webhook_url,
@@ -60,10 +61,10 @@ class DestinationStore:
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[ProvisioningLock]:
-        """Hold the provisioning lock, which one run over all replicas can hold.
+        """Hold the provisioning lock, which one run over all replicas can hold, in a block.
 
         Raises:
-            Busy: another run held it for `WAIT_SECONDS`.
+            Busy: another run held the lock for `WAIT_SECONDS`.
         """
         async with exclusive(
             self._database,
@@ -73,15 +74,15 @@ class DestinationStore:
             idle_seconds=IDLE_SECONDS,
             busy="another provisioning run has not ended; try again",
             lost="this run lost its lock; try again",
-        ) as held:
-            yield ProvisioningLock(held)
+        ) as lock:
+            yield ProvisioningLock(lock)
 
     async def provisioned(self, project: str) -> dict[str, str]:
-        """Return the URLs given to a project's destinations, read without the lock."""
+        """Read the URLs of `ProvisioningLock.provisioned` without the lock."""
         async with self._database.acquire() as connection:
             return await _provisioned(connection, project)
 
 
 async def _provisioned(connection: Any, project: str) -> dict[str, str]:
-    found = _queries.provisioned(connection, project=project)
-    return {row["hog_function_id"]: row["webhook_url"] async for row in found}
+    rows = _queries.provisioned(connection, project=project)
+    return {row["hog_function_id"]: row["webhook_url"] async for row in rows}

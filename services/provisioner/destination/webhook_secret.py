@@ -1,4 +1,4 @@
-"""The secret PostHog's deliveries carry: the configured one, else a minted one (contract 1.2)."""
+"""The webhook secret of PostHog's deliveries: configured, else minted (contract 1.2)."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ SECRET_BYTES = 32
 
 
 class WebhookSecrets(MintedSecrets):
-    """Finds the webhook secret, and mints one when none exists and `minting` is allowed."""
+    """The webhook secret, which is minted when none exists and minting is allowed."""
 
     async def obtain(self) -> str:
-        """Return the secret, minting one if needed; a minted one is stored before it is returned.
+        """Return the secret, minting it if needed; a minted secret is stored before it is returned.
 
-        The caller holds the provisioning lock, so that only one run mints.
+        The caller must hold the provisioning lock, so that only one run mints.
 
         Raises:
-            ProvisioningError: no secret exists, and none can be minted and stored; or the
-                operator's is one that PostHog would not send as it is.
+            ProvisioningError: no secret exists, and none can be minted and stored; or PostHog would
+                not send the operator's secret unchanged.
             Unavailable: the credentials service is down.
         """
         if self._configured:
@@ -53,13 +53,13 @@ class WebhookSecrets(MintedSecrets):
             await self._readable()
 
     async def rotate(self) -> str:
-        """Mint another secret and return it; the one before is accepted, too, until `settle`.
+        """Mint another secret and return it. The previous secret stays accepted.
 
-        Only after a run that left PostHog sending the present one, so that no secret that is in
-        use is forgotten.
+        Call this only after a run that made PostHog send the present secret. Otherwise an even
+        older secret could still be in use, and it would no longer be accepted.
 
         Raises:
-            ProvisioningError: there is no minted secret, or it could not be stored.
+            ProvisioningError: the secret is configured, or a new one could not be stored.
             Unavailable: the credentials service is down.
         """
         self.check_rotation()
@@ -70,10 +70,10 @@ class WebhookSecrets(MintedSecrets):
         return await self._mint(replaced)
 
     def check_rotation(self) -> None:
-        """Check whether the secret is one that can be minted anew.
+        """Check that the secret can be rotated.
 
         Raises:
-            ProvisioningError: it is not.
+            ProvisioningError: the secret is configured, so only the operator can change it.
         """
         if self._configured:
             raise precondition_failed(
@@ -85,10 +85,10 @@ class WebhookSecrets(MintedSecrets):
             )
 
     async def settle(self) -> None:
-        """Set an end to the secret before, now that PostHog has the present one.
+        """Set when the previous secret expires, after PostHog was given the present one.
 
         Raises:
-            HogsendError: it could not be stored, or the credentials service is down.
+            HogsendError: the time could not be stored, or the credentials service is down.
         """
         if self._configured:
             return
@@ -97,11 +97,16 @@ class WebhookSecrets(MintedSecrets):
             return
         if payload.webhook_previous_until is None:
             await self._credentials.store_derived(
-                msgspec.structs.replace(payload, webhook_previous_until=self._end_of_previous())
+                msgspec.structs.replace(payload, webhook_previous_until=self._previous_until())
             )
 
     async def _readable(self) -> DerivedPayload:
-        """Return the stored payload if it holds a secret, or if one may be minted into it."""
+        """Return the stored payload.
+
+        Raises:
+            ProvisioningError: the payload is unreadable, or it has no secret and none may be
+                minted.
+        """
         stored = await self._credentials.derived()
         if stored.state == "unreadable":
             raise _missing(

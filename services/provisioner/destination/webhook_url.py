@@ -1,4 +1,4 @@
-"""The URL PostHog delivers to, and how URLs of destinations are compared (contract 2.2, 2.3)."""
+"""The URL that PostHog delivers to, and comparisons of destinations' URLs (contract 2.2, 2.3)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PLACEHOLDER_URL = f"https://{PLACEHOLDER_HOST}{WEBHOOK_PATH}"
 
 
 def webhook_url(public_url: str) -> str:
-    """Return the URL PostHog delivers to; a path prefix of `public_url` is kept."""
+    """Return the URL that PostHog delivers to; a path prefix of `public_url` is kept."""
     return f"{public_url.rstrip('/')}{WEBHOOK_PATH}"
 
 
@@ -29,18 +29,22 @@ def is_placeholder(url: Any) -> bool:
 
 
 def same_instance(url: Any, other: str) -> bool:
-    """Whether two URLs name one instance; the scheme is not compared."""
-    ours, theirs = _split(url), _split(other)
-    if ours is None or theirs is None:
+    """Whether two URLs have the same host, port and path; the scheme is not compared."""
+    first, second = _split(url), _split(other)
+    if first is None or second is None:
         return False
     try:
-        return (ours.hostname, ours.port, ours.path) == (theirs.hostname, theirs.port, theirs.path)
+        return (first.hostname, first.port, first.path) == (
+            second.hostname,
+            second.port,
+            second.path,
+        )
     except ValueError:
         return False
 
 
 def instance_url(url: str) -> str | None:
-    """Base URL of the instance a destination delivers to, without credentials; None if invalid."""
+    """Return the base URL of a destination's instance, without credentials; None if invalid."""
     parts = _split(url)
     if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
         return None
@@ -49,7 +53,7 @@ def instance_url(url: str) -> str | None:
 
 
 def redacted_url(url: Any) -> str:
-    """Return `url` without credentials and query, which can hold a secret."""
+    """Return `url` without credentials and query, which may contain a secret."""
     parts = _split(url)
     return "" if parts is None else urlunsplit((parts.scheme, _host(parts), parts.path, "", ""))
 

@@ -1,1 +1,1 @@
-"""Diagnosis of the integration, part by part; it changes nothing."""
+"""Diagnosis of the integration with PostHog, part by part. It changes nothing."""

@@ -1,4 +1,4 @@
-"""The state of our destination in PostHog, found by the rules of provisioning but only read."""
+"""Determines the state of this instance's destination in PostHog, without changing it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hogsend.posthog.api.hog_functions import WatcherState
 from hogsend.posthog.exchange import MAX_DETAIL
 from services.provisioner.destination import signing
 from services.provisioner.destination.candidates import candidates
-from services.provisioner.destination.drift import STOPS, find_drift
+from services.provisioner.destination.drift import STOPPING, find_drift
 from services.provisioner.destination.errors import IN_POSTHOG_REMEDY, Step
 from services.provisioner.destination.ownership import Ownership
 from services.provisioner.destination.reconcile import dashboard_url
@@ -43,40 +43,45 @@ class DestinationProbe:
         """Probe a project.
 
         Args:
-            private_host: PostHog's address, for links.
+            private_host: PostHog's host, for links.
             project_id: the project.
-            ownership: tells which destinations are ours.
+            ownership: decides which destinations belong to this instance.
             signing_secret: the key to sign with, if there is one.
-            secrets_known: False while what was minted cannot be read, and so not be compared.
-            expected: whether a destination was set up for the connection; None when not known.
+            secrets_known: False if the minted secrets could not be read, so that the destination's
+                cannot be compared.
+            expected: whether a destination was provisioned for the connection; None when unknown.
         """
         self._host = private_host
         self._project_id = project_id
         self._ownership = ownership
         self._signing_secret = signing_secret
         self._secrets_known = secrets_known
-        # What was set up and is gone has stopped; what never was may be meant.
+        # A missing destination counts as stopped only if it was provisioned before. Otherwise the
+        # operator may not want one.
         self._expected = expected
         self.step = Step.COLLECTION
-        """The request under way; it decides what a `PostHogError` means."""
+        """The current request, which determines the meaning of a `PostHogError`."""
         self.live: DestinationFinding | None = None
-        """Ours as soon as it was found to be live, while others are still looked at."""
+        """The live destination of this instance. Set before `find` returns, so that it is known
+        when a later request fails."""
 
     async def find(self, functions: HogFunctions) -> DestinationFinding:
-        """Describe our destination; a live one takes precedence over all others, which are listed.
+        """Describe this instance's destination, and list the others.
+
+        If there are several, a live one is described.
 
         Raises:
             PostHogError: PostHog refused a request or could not be reached.
         """
-        ours: DestinationFinding | None = None
-        elsewhere: HogFunction | None = None
+        own: DestinationFinding | None = None
+        foreign: HogFunction | None = None
         others: list[Destination] = []
         enabled: list[Destination] = []
-        known = self._ownership.provisioned.keys()
-        async with aclosing(candidates(functions, self._during, known)) as found:
-            async for function in found:
-                if not await self._ownership.is_ours(function):
-                    elsewhere = elsewhere or function
+        provisioned = self._ownership.provisioned.keys()
+        async with aclosing(candidates(functions, self._during, provisioned)) as destinations:
+            async for function in destinations:
+                if not await self._ownership.is_own(function):
+                    foreign = foreign or function
                     others.append(self._listed(function))
                     continue
                 if function.enabled:
@@ -84,23 +89,27 @@ class DestinationProbe:
                 finding = self._describe(function)
                 if finding.state == "live":
                     self.live = self.live or finding
-                ours = ours or finding
-        if (best := self.live or ours) is not None:
-            further = [one for one in enabled if one.hog_function_id != best.hog_function_id]
-            return msgspec.structs.replace(best, others=others, duplicates=further)
-        if elsewhere is not None:
+                own = own or finding
+        if (best := self.live or own) is not None:
+            duplicates = [
+                destination
+                for destination in enabled
+                if destination.hog_function_id != best.hog_function_id
+            ]
+            return msgspec.structs.replace(best, others=others, duplicates=duplicates)
+        if foreign is not None:
             return self._finding(
-                elsewhere,
+                foreign,
                 "elsewhere",
                 "The project's destination delivers to another Hogsend instance; this one has "
                 "none.",
                 stopped=self._expected,
             )
-        gone = "The destination that was set up here is gone: " if self._expected else ""
+        cause = "The destination that was set up here is gone: " if self._expected else ""
         return DestinationFinding(
             state="missing",
             stopped=self._expected,
-            detail=f"{gone}PostHog has no destination that delivers here.",
+            detail=f"{cause}PostHog has no destination that delivers here.",
             remediation=PROVISION,
         )
 
@@ -122,15 +131,15 @@ class DestinationProbe:
         if not drift and function.watcher_state is WatcherState.DEGRADED:
             detail = "PostHog has degraded the destination: events arrive late, since deliveries "
             return self._finding(function, "degraded", detail + "failed or were slow.", RECOVER)
-        stopped: bool | None = function.enabled and not STOPS.isdisjoint(drift)
+        stopped: bool | None = function.enabled and not STOPPING.isdisjoint(drift)
         if not stopped and not self._secrets_known:
             stopped = None
         if not drift:
             return self._finding(function, "live", None, None, stopped=stopped)
         detail, remedy = f"The destination has drifted: {', '.join(drift)}.", PROVISION
-        if not function.filters_compile and (why := function.filters.get("bytecode_error")):
-            detail += f" PostHog says: {str(why)[:MAX_DETAIL]}"
-            # Saving them again, by itself, ends as it did before.
+        if not function.filters_compile and (error := function.filters.get("bytecode_error")):
+            detail += f" PostHog says: {str(error)[:MAX_DETAIL]}"
+            # Provisioning again would not help: PostHog would fail to compile the filters again.
             remedy = IN_POSTHOG_REMEDY
         return self._finding(
             function,
@@ -164,12 +173,12 @@ class DestinationProbe:
         *,
         stopped: bool | None = False,
     ) -> DestinationFinding:
-        unsigned = signing.why_unsigned(function, self._signing_secret)
+        reason = signing.unsigned_reason(function, self._signing_secret)
         return DestinationFinding(
             state=state,
             stopped=stopped,
-            signed=None if state == "elsewhere" else unsigned is None,
-            unsigned_because=None if state == "elsewhere" else unsigned,
+            signed=None if state == "elsewhere" else reason is None,
+            unsigned_because=None if state == "elsewhere" else reason,
             hog_function_id=function.id,
             webhook_url=redacted_url(function.input("url")),
             dashboard_url=dashboard_url(self._host, self._project_id, function.id),

@@ -1,4 +1,4 @@
-"""Diagnoses the whole integration. A failing dependency hides only the findings that need it."""
+"""Diagnoses the whole integration. A failing dependency hides only findings that need it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from hogsend.service import metrics
 from hogsend.service.shared_read import SharedRead
 from services.provisioner.credentials import Credentials
 from services.provisioner.destination.errors import (
-    AGAIN,
     DISCOVERY_REMEDY,
     NOT_REFRESHED_DETAIL,
     NOT_REFRESHED_REMEDY,
+    RERUN,
     RETRY_REMEDY,
     Step,
     describe,
@@ -42,15 +42,15 @@ from services.provisioner.diagnosis.missing_project import MissingProject
 
 log = structlog.get_logger(__name__)
 
-# They apply one after another; their sum stays below the endpoint's deadline of 20 s. The project
-# is read once: before the rest, or after it.
+# Time limits of successive steps; their sum is below the endpoint's deadline of 20 s. The project
+# is read once: before the other requests to PostHog, or after them.
 BEARER_SECONDS = 5.0
 PROJECT_SECONDS = 4.0
 STORE_SECONDS = 2.0
 DESTINATION_SECONDS = 6.0
 NOT_FOUND = 404
 
-Answer = TypeVar("Answer")
+Reply = TypeVar("Reply")
 
 
 class Diagnostics:
@@ -74,11 +74,11 @@ class Diagnostics:
         self._http = http
 
     async def run(self) -> Diagnosis:
-        """Check every part and report what an operator may have to act on."""
+        """Check every part, and report each with a remediation where an operator has to act."""
         status, bearer, derived = await asyncio.gather(
-            _answer(self._credentials.status()),
-            _answer(self._bearer()),
-            _answer(self._credentials.derived()),
+            _reply_or_error(self._credentials.status()),
+            _reply_or_error(self._bearer()),
+            _reply_or_error(self._credentials.derived()),
         )
         minted = derived.payload if isinstance(derived, DerivedReply) else None
         reads, destination, transport = await self._ask_posthog(
@@ -102,13 +102,13 @@ class Diagnostics:
         )
 
     async def _bearer(self) -> TokenReply:
-        """The bearer a request would have now.
+        """Return the bearer that a request would use now.
 
-        A token that PostHog refused is replaced once a minute at most, and until then nothing is
-        used: whether PostHog still refuses it is what a diagnosis is asked for.
+        If the cache has none because PostHog rejected the token, the stored one is requested: a
+        diagnosis has to check whether PostHog still rejects it.
 
         Raises:
-            Unavailable: the credentials service is down, or did not answer in time.
+            Unavailable: the credentials service is down, or did not reply in time.
         """
         try:
             async with asyncio.timeout(BEARER_SECONDS):
@@ -131,10 +131,10 @@ class Diagnostics:
         *,
         connected: bool | None,
     ) -> tuple[ReadsFinding, DestinationFinding, Transport | None]:
-        """Both, and what PostHog was asked over."""
+        """Check person reads and the destination; also return the transport, if one was used."""
         if isinstance(bearer, HogsendError):
-            down = findings.unanswered(bearer)
-            return _reads("unknown", "none", *down), _unknown(*down), None
+            unanswered = findings.unanswered(bearer)
+            return _reads("unknown", "none", *unanswered), _unknown(*unanswered), None
         if not bearer.token:
             no_bearer = (
                 (f"{NOT_REFRESHED_DETAIL}: {bearer.not_refreshed}.", NOT_REFRESHED_REMEDY)
@@ -152,7 +152,7 @@ class Diagnostics:
                 "Set POSTHOG_HOST, or POSTHOG_API_KEY alone for PostHog's US cloud.",
             )
             return _reads("unknown", bearer.source, *no_host), _unknown(*no_host), None
-        secrets = [one for one in (secret, signing_secret) if one]
+        secrets = [value for value in (secret, signing_secret) if value]
         transport = Transport(self._http, host, bearer.token, secrets=secrets)
         choice = choose_project(self._instance.project_id, bearer, host)
         try:
@@ -196,8 +196,8 @@ class Diagnostics:
         try:
             await Persons(transport, project_id).check_readable()
         except PostHogError as error:
-            if (gone := await missing.explains(error)) is not None:
-                return _reads("failing", bearer.source, gone.detail, gone.remediation)
+            if (refusal := await missing.explains(error)) is not None:
+                return _reads("failing", bearer.source, refusal.detail, refusal.remediation)
             return _failing(bearer, error, choice)
         return _reads("working", bearer.source)
 
@@ -228,8 +228,8 @@ class Diagnostics:
             async with asyncio.timeout(DESTINATION_SECONDS):
                 return await probe.find(HogFunctions(transport, project_id))
         except PostHogError as error:
-            gone = await missing.explains(error) if probe.step is Step.COLLECTION else None
-            refusal = gone or from_posthog(error, probe.step, url, choice).refusal
+            refusal = await missing.explains(error) if probe.step is Step.COLLECTION else None
+            refusal = refusal or from_posthog(error, probe.step, url, choice).refusal
             return probe.live or _unknown(refusal.detail, refusal.remediation)
         except TimeoutError:
             return probe.live or _unknown(
@@ -238,19 +238,19 @@ class Diagnostics:
             )
 
     async def _provisioned(self, project_id: str) -> dict[str, str] | None:
-        reading = SharedRead(lambda: _answer(self._store.provisioned(project_id)))
-        found = await reading.result(STORE_SECONDS)
-        return None if isinstance(found, HogsendError) else found
+        reading = SharedRead(lambda: _reply_or_error(self._store.provisioned(project_id)))
+        provisioned = await reading.result(STORE_SECONDS)
+        return None if isinstance(provisioned, HogsendError) else provisioned
 
 
 def _is_expected(connected: bool | None, provisioned: Mapping[str, str] | None) -> bool | None:
-    """Whether a destination was set up for the connection there is; None when not known."""
+    """Whether a destination was provisioned for the current connection; None when unknown."""
     if connected and provisioned is not None:
         return bool(provisioned)
     return False if connected is False else None
 
 
-async def _answer(request: Awaitable[Answer]) -> Answer | HogsendError:
+async def _reply_or_error(request: Awaitable[Reply]) -> Reply | HogsendError:
     try:
         return await request
     except HogsendError as error:
@@ -261,8 +261,8 @@ async def _answer(request: Awaitable[Answer]) -> Answer | HogsendError:
 
 def _failing(bearer: TokenReply, error: PostHogError, choice: ProjectChoice) -> ReadsFinding:
     if error.status in DENIED and not choice.is_covered:
-        said = f"{choice.mismatch} {describe(error)}"
-        return _reads("failing", bearer.source, said, choice.remedy)
+        detail = f"{choice.mismatch} {describe(error)}"
+        return _reads("failing", bearer.source, detail, choice.remedy)
     is_discovery = error.status in {None, NOT_FOUND} and choice.source != "grant"
     remedy = remedy_of(error, choice) or (DISCOVERY_REMEDY if is_discovery else RETRY_REMEDY)
     return _reads("failing", bearer.source, describe(error), remedy)
@@ -286,5 +286,5 @@ def _unknown(detail: str | None, remediation: str | None) -> DestinationFinding:
 
 
 def _to_diagnose_again(remediation: str | None) -> str | None:
-    # The same failure of a run is followed by another run.
-    return remediation.replace(AGAIN, "then run `hogsend doctor` again.") if remediation else None
+    # The remedies are written for provisioning, after which it is run again.
+    return remediation.replace(RERUN, "then run `hogsend doctor` again.") if remediation else None

@@ -1,4 +1,4 @@
-"""Dry run: whether provisioning would be refused, checked without provisioning."""
+"""Dry run: checks whether provisioning would be refused, without provisioning."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ log = structlog.get_logger(__name__)
 WRITE_SCOPE = "hog_function:write"
 MISSING_SCOPE = "missing-scope"
 
-# The contract's 409 bodies carry only a code for these; a diagnosis also has words.
-WORDS = {
+# The 409 bodies of the contract have only a code for these refusals. A diagnosis needs a text.
+TEXTS = {
     NO_CREDENTIAL: (
         "There is neither a usable OAuth credential nor a personal API key.",
         (
@@ -48,13 +48,13 @@ async def dry_run(
     status: CredentialStatus | HogsendError,
     secrets: WebhookSecrets,
 ) -> ProvisioningFinding:
-    """Check the preconditions of a run in their order.
+    """Check the preconditions of a provisioning run in their order.
 
     Args:
-        instance: what would be provisioned.
-        bearer: the bearer a run would use; an error when the credentials service was not heard.
-        status: the stored credential; an error when the credentials service was not heard.
-        secrets: where a run would get the webhook secret.
+        instance: the configuration that would be provisioned.
+        bearer: the bearer that a run would use; an error if the credentials service did not reply.
+        status: the stored credential; an error if the credentials service did not reply.
+        secrets: the source of the webhook secret.
     """
     if isinstance(bearer, HogsendError):
         return _unknown(bearer)
@@ -69,7 +69,7 @@ async def dry_run(
         metrics.FAILURES.labels("diagnosis", error.code).inc()
         log.debug("webhook secret could not be checked", reason=str(error))
         return _unknown(error)
-    # The scopes of a personal key are known to PostHog only.
+    # The scopes of a personal API key are known only to PostHog.
     if bearer.source == "oauth" and WRITE_SCOPE not in status.scopes:
         return ProvisioningFinding(
             state="refused",
@@ -81,7 +81,7 @@ async def dry_run(
 
 
 def _refused(refusal: Refusal, bearer: TokenReply) -> ProvisioningFinding:
-    detail, remediation = WORDS.get(refusal.code, (refusal.detail, refusal.remediation))
+    detail, remediation = TEXTS.get(refusal.code, (refusal.detail, refusal.remediation))
     if refusal.code == NO_CREDENTIAL and bearer.not_refreshed:
         detail = f"{NOT_REFRESHED_DETAIL}: {bearer.not_refreshed}."
         remediation = NOT_REFRESHED_REMEDY

@@ -1,4 +1,4 @@
-"""Findings that need no request to PostHog, each with its remediation."""
+"""Findings of a diagnosis that need no request to PostHog, each with its remediation."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ READ_OR_FORGET = (
 
 
 def unanswered(error: HogsendError) -> tuple[str, str]:
-    """Say why the credentials service was not heard, and what to do."""
+    """Return why the credentials service did not reply, and the remediation."""
     if isinstance(error, Forbidden):
         return sentence(str(error)), f"{sentence(error.fix)} {CHECK_SERVICE}"
     return SERVICE_DOWN, CHECK_SERVICE
 
 
 def credential(status: CredentialStatus | HogsendError) -> CredentialFinding:
-    """Assess the stored OAuth grant; `status` is an error when the service was not heard."""
+    """Assess the stored OAuth grant; `status` is an error if the service did not reply."""
     if isinstance(status, HogsendError):
         detail, remediation = unanswered(status)
         return CredentialFinding(state="unknown", detail=detail, remediation=remediation)
@@ -34,9 +34,9 @@ def credential(status: CredentialStatus | HogsendError) -> CredentialFinding:
             state="unreadable",
             detail="The stored credential cannot be decrypted. BETTER_AUTH_SECRET was probably "
             "rotated.",
-            # Connecting replaces the grant only, and never a webhook secret that was minted.
+            # Connecting again would replace the grant, but not an unreadable minted secret.
             remediation=READ_OR_FORGET
-            if _lost_minted(status)
+            if _is_minted_unreadable(status)
             else "Put the earlier secret into BETTER_AUTH_SECRET_PREVIOUS, or run `hogsend connect "
             "posthog` again.",
         )
@@ -75,15 +75,15 @@ def credential(status: CredentialStatus | HogsendError) -> CredentialFinding:
 def webhook_secret(status: CredentialStatus | HogsendError, *, configured: bool) -> SecretFinding:
     """Assess the secret that PostHog's deliveries must carry."""
     if configured:
-        lost = isinstance(status, CredentialStatus) and _lost_minted(status)
+        is_unreadable = isinstance(status, CredentialStatus) and _is_minted_unreadable(status)
         return SecretFinding(
             state="present",
             source="environment",
             detail="What an earlier connection stored, the project's key included, cannot be "
             "decrypted."
-            if lost
+            if is_unreadable
             else None,
-            remediation=READ_OR_FORGET if lost else None,
+            remediation=READ_OR_FORGET if is_unreadable else None,
         )
     if isinstance(status, HogsendError):
         detail, remediation = unanswered(status)
@@ -111,14 +111,14 @@ def webhook_secret(status: CredentialStatus | HogsendError, *, configured: bool)
 
 
 def scope_gap(status: CredentialStatus | HogsendError) -> list[str]:
-    """List the scopes the stored grant lacks; empty without a readable grant."""
+    """List the scopes that the stored grant lacks; empty without a readable grant."""
     if isinstance(status, HogsendError) or status.oauth != "present":
         return []
     return scopes.missing(status.scopes)
 
 
 def public_url(url: str) -> PublicUrlFinding:
-    """Assess the URL PostHog is told to deliver to."""
+    """Assess the URL that PostHog delivers to."""
     if not is_loopback(url):
         return PublicUrlFinding(url=url, loopback=False)
     return PublicUrlFinding(
@@ -130,5 +130,5 @@ def public_url(url: str) -> PublicUrlFinding:
     )
 
 
-def _lost_minted(status: CredentialStatus) -> bool:
+def _is_minted_unreadable(status: CredentialStatus) -> bool:
     return status.webhook_secret == "unreadable"  # noqa: S105 - a state

@@ -1,4 +1,4 @@
-"""Whether what PostHog does not find is not there, or the project is not that it would be in."""
+"""Determines whether a 404 of PostHog means that the whole project is missing."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from services.provisioner.destination.errors import Step, from_posthog
 
 
 class MissingProject:
-    """Reads the project of a diagnosis, once, and only when something in it is not found."""
+    """Reads the project of a diagnosis once, and only after PostHog returned a 404 for it."""
 
     def __init__(self, transport: Transport, choice: ProjectChoice, seconds: float) -> None:
-        """Ask over `transport`, `seconds` at most."""
+        """Read over `transport`, within `seconds`."""
         self._transport = transport
         self._choice = choice
         self._seconds = seconds
         self._reading: asyncio.Task[Refusal | None] | None = None
 
     async def explains(self, error: PostHogError) -> Refusal | None:
-        """Say that the project is not found either; None where that is not why `error` came."""
-        # A project that PostHog chose was read for its id a moment ago.
+        """Return a refusal if `error` occurred because the project is missing; else None."""
+        # Without a chosen id, the project's id was read from PostHog a moment ago, so it exists.
         if error.status != httpx.codes.NOT_FOUND or self._choice.id is None:
             return None
         if self._reading is None:

@@ -293,7 +293,7 @@ async def test_a_token_that_expires_while_posthog_cannot_refresh_it_is_waited_fo
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(runner, "FAILED_SECONDS", 0.1)
+    monkeypatch.setattr(runner, "FAILURE_SECONDS", 0.1)
     begin, run = asyncio.Event(), runner.BackfillRunner.run
 
     async def once_begun(self: runner.BackfillRunner) -> Never:
@@ -342,7 +342,7 @@ async def test_an_error_page_with_a_nul_is_kept_as_the_reason(
     async def fail(self: Any, *args: Any) -> Any:
         raise PostHogError("B\0a\0d", status)
 
-    monkeypatch.setattr(runner, "FAILED_SECONDS", 0.05)
+    monkeypatch.setattr(runner, "FAILURE_SECONDS", 0.05)
     monkeypatch.setattr(queries.Queries, "page", fail)
     async with stack.provisioner():
         assert (await stack.start()).is_success
@@ -361,7 +361,7 @@ async def test_an_event_that_is_too_large_by_itself_is_left_out(
 ) -> None:
     monkeypatch.setattr(queries, "MAX_RESPONSE_BYTES", 10_000)
     monkeypatch.setattr(runner, "PAGE_EVENTS", 4)
-    monkeypatch.setattr(runner, "FAILED_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "FAILURE_SECONDS", 0.0)
     huge = "0199b000-0000-7000-8000-000000000001"
     event = {"event": "signed_up", "distinct_id": "u_1", "properties": {}}
     batch = [
@@ -494,7 +494,7 @@ async def test_a_backfill_goes_on_with_its_own_project_only(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "PAGE_EVENTS", 4)
-    monkeypatch.setattr(runner, "FAILED_SECONDS", 0.05)
+    monkeypatch.setattr(runner, "FAILURE_SECONDS", 0.05)
     await capture(stack.posthog, 10)
     instance, asked = stack.posthog.instance, 0
 

@@ -167,7 +167,7 @@ class FakeLock(ProvisioningLock):
     async def provisioned(self, project: str) -> dict[str, str]:
         return dict(self._store.urls.get(project, {}))
 
-    async def remember(self, project: str, hog_function: str, webhook_url: str) -> None:
+    async def record(self, project: str, hog_function: str, webhook_url: str) -> None:
         self._store.urls.setdefault(project, {})[hog_function] = webhook_url
 
 

@@ -18,14 +18,14 @@ from hogsend.posthog.api.queries import EventRange, Page
 from hogsend.posthog.errors import PostHogResponseTooLarge, PostHogTimeout, PostHogUnreachable
 from hogsend.posthog.project_choice import ProjectChoice
 from services.provisioner.backfill import runner as runner_module
-from services.provisioner.backfill.posthog_events import Refused, lasting
+from services.provisioner.backfill.posthog_events import Refused, permanent_refusal
 from services.provisioner.backfill.runner import (
-    FAILED_SECONDS,
-    LIMITED_SECONDS,
+    FAILURE_SECONDS,
     PAGE_EVENTS,
+    RATE_LIMIT_SECONDS,
     BackfillRunner,
 )
-from services.provisioner.backfill.span import LEAST, Span
+from services.provisioner.backfill.span import MIN_LENGTH, Span
 from services.provisioner.backfill.store import Job
 
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -69,13 +69,13 @@ class FakeStore:
     ) -> None:
         self.ended.append((state, remediation))
 
-    async def receive(self, job: Job) -> Job:
+    async def set_received_at(self, job: Job) -> Job:
         return job
 
     async def advance(
-        self, _job: Job, to: Any, read: int, done: PastStored, *, left_out: str | None = None
+        self, _job: Job, to: Any, read: int, result: PastStored, *, left_out: str | None = None
     ) -> bool:
-        self.positions.append((to, read, done))
+        self.positions.append((to, read, result))
         if left_out is not None:
             self.left_out.append(left_out)
         return self._moves
@@ -90,13 +90,13 @@ class FakePostHog:
         self.position: tuple[datetime, str] | None = (THEN, "huge")
         self._answers = list(answers)
 
-    async def ask(
-        self, question: Callable[[FakePostHog], Awaitable[Any]], project: str | None
+    async def query(
+        self, call: Callable[[FakePostHog], Awaitable[Any]], project: str | None
     ) -> Any:
         assert project == JOB.project
-        return await question(self)
+        return await call(self)
 
-    async def page(self, _wanted: Any, limit: int) -> Page:
+    async def page(self, _events: Any, limit: int) -> Page:
         self.limits.append(limit)
         # The last answer is repeated.
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
@@ -104,7 +104,7 @@ class FakePostHog:
             raise answer
         return answer
 
-    async def next_position(self, _wanted: Any) -> tuple[datetime, str] | None:
+    async def next_position(self, _events: Any) -> tuple[datetime, str] | None:
         return self.position
 
 
@@ -139,9 +139,9 @@ def running(
     ("error", "seconds"),
     [
         (PostHogError("limited", 429, retry_after=7), 7),
-        (PostHogError("limited", 429), LIMITED_SECONDS),
-        (PostHogError("away", 503), FAILED_SECONDS),
-        (PostHogTimeout("slow"), FAILED_SECONDS),
+        (PostHogError("limited", 429), RATE_LIMIT_SECONDS),
+        (PostHogError("away", 503), FAILURE_SECONDS),
+        (PostHogTimeout("slow"), FAILURE_SECONDS),
     ],
 )
 async def test_it_waits_as_long_as_posthog_asks(error: PostHogError, seconds: float) -> None:
@@ -197,7 +197,7 @@ async def test_a_page_that_worked_is_followed_by_one_twice_as_long() -> None:
 def alone(posthog: FakePostHog, store: FakeStore) -> BackfillRunner:
     """A runner whose pages are down to one event."""
     runner = BackfillRunner(store, posthog, FakeLink())  # type: ignore[arg-type]
-    runner._paged, runner._page_events, runner._span = JOB.id, 1, Span(JOB, PAGE_EVENTS)
+    runner._adapted_to, runner._page_events, runner._span = JOB.id, 1, Span(JOB, PAGE_EVENTS)
     return runner
 
 
@@ -226,14 +226,14 @@ async def test_one_event_that_takes_posthog_too_long_is_waited_for() -> None:
     posthog, store = FakePostHog(PostHogTimeout("slow")), FakeStore()
     runner = alone(posthog, store)
     await runner._step(JOB)
-    assert (store.positions, store.waited, runner._page_events) == ([], [FAILED_SECONDS], 1)
+    assert (store.positions, store.waited, runner._page_events) == ([], [FAILURE_SECONDS], 1)
 
 
 async def test_a_row_that_is_no_event_ends_with_a_longer_page() -> None:
     posthog, store = FakePostHog(Page([], 1)), FakeStore()
     runner = alone(posthog, store)
     await runner._step(JOB)
-    assert (store.waited, store.ended, runner._page_events) == ([FAILED_SECONDS], [], 2)
+    assert (store.waited, store.ended, runner._page_events) == ([FAILURE_SECONDS], [], 2)
 
 
 async def test_another_backfill_begins_with_whole_pages() -> None:
@@ -291,8 +291,8 @@ class SlowPostHog:
         self.asked: list[EventRange] = []
         self._most = most
 
-    async def ask(self, question: Callable[[SlowPostHog], Awaitable[Any]], _project: str) -> Any:
-        return await question(self)
+    async def query(self, call: Callable[[SlowPostHog], Awaitable[Any]], _project: str) -> Any:
+        return await call(self)
 
     async def page(self, wanted: EventRange, limit: int) -> Page:
         self.asked.append(wanted)
@@ -359,27 +359,27 @@ async def test_posthog_is_never_asked_for_much_more_time_than_a_page_is_of(
 def test_a_time_is_never_shorter_than_a_minute_nor_longer_than_the_whole() -> None:
     job = msgspec.structs.replace(JOB, until=THEN + DAY, total=10 * PAGE_EVENTS)
     span = Span(job, PAGE_EVENTS)
-    assert span.of(job).until == THEN + DAY / 10
+    assert span.next_range(job).until == THEN + DAY / 10
     for _ in range(20):
         span.shorten()
-    assert span.of(job).until == THEN + LEAST
+    assert span.next_range(job).until == THEN + MIN_LENGTH
     for _ in range(20):
-        span.fit(span.of(job), Page([], 0), 1)
-    assert span.of(job) == job.rest
+        span.adapt(span.next_range(job), Page([], 0), 1)
+    assert span.next_range(job) == job.remaining
 
 
 def test_a_full_page_of_little_time_makes_the_next_query_look_at_less() -> None:
     job = msgspec.structs.replace(JOB, until=THEN + DAY)
     span = Span(job, PAGE_EVENTS)
     last = msgspec.structs.replace(event("a"), timestamp=THEN + DAY / 24)
-    span.fit(span.of(job), Page([last], 0), 1)
-    assert span.of(job).until == THEN + DAY / 12
+    span.adapt(span.next_range(job), Page([last], 0), 1)
+    assert span.next_range(job).until == THEN + DAY / 12
 
 
 def test_all_times_there_are_may_be_asked_for() -> None:
     since = datetime(1, 1, 1, tzinfo=UTC)
     job = msgspec.structs.replace(JOB, since=since, total=2 * PAGE_EVENTS)
-    assert Span(job, PAGE_EVENTS).of(job).until == since + (THEN - since) / 2
+    assert Span(job, PAGE_EVENTS).next_range(job).until == since + (THEN - since) / 2
 
 
 @pytest.mark.parametrize(
@@ -395,19 +395,21 @@ def test_all_times_there_are_may_be_asked_for() -> None:
         (None, None),
     ],
 )
-def test_only_what_waiting_does_not_mend_is_lasting(status: int | None, code: str | None) -> None:
-    found = lasting(PostHogError("no", status), ProjectChoice("77", "POSTHOG_PROJECT_ID"))
+def test_only_what_waiting_does_not_mend_is_permanent(status: int | None, code: str | None) -> None:
+    found = permanent_refusal(PostHogError("no", status), ProjectChoice("77", "POSTHOG_PROJECT_ID"))
     assert (found.code if found else None) == code
     assert found is None or found.remediation
 
 
 def test_a_query_that_would_read_too_much_is_tried_for_less_time() -> None:
     error = PostHogError("no", 400, code="too_many_bytes")
-    assert lasting(error, ProjectChoice("77", "POSTHOG_PROJECT_ID")) is None
+    assert permanent_refusal(error, ProjectChoice("77", "POSTHOG_PROJECT_ID")) is None
 
 
 def test_a_project_that_is_gone_is_told_so() -> None:
-    found = lasting(PostHogError("Project not found.", 404), ProjectChoice("77", "grant", ["77"]))
+    found = permanent_refusal(
+        PostHogError("Project not found.", 404), ProjectChoice("77", "grant", ["77"])
+    )
     assert found is not None
     assert "Project 77 is gone" in (found.detail or "")
     assert "connect posthog` again" in (found.remediation or "")
@@ -415,7 +417,7 @@ def test_a_project_that_is_gone_is_told_so() -> None:
 
 def test_a_refusal_of_the_project_is_not_taken_for_a_missing_scope() -> None:
     detail = "API key does not have access to the requested project: ID 7."
-    found = lasting(PostHogError(detail, 403), ProjectChoice(None, "current"))
+    found = permanent_refusal(PostHogError(detail, 403), ProjectChoice(None, "current"))
     assert found is not None
     assert "POSTHOG_PROJECT_ID" in (found.remediation or "")
     assert "scope" not in (found.remediation or "")

@@ -62,7 +62,7 @@ async def test_without_an_answer_of_posthog_numbers_have_to_do(status: int) -> N
 
 
 async def test_a_posthog_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(granted_projects, "SECONDS", 0.01)
+    monkeypatch.setattr(granted_projects, "DEADLINE_SECONDS", 0.01)
     provisioner = granted(7, 8)
 
     async def hang(_: Recorded) -> None:
@@ -75,7 +75,7 @@ async def test_a_posthog_that_hangs_is_not_waited_for(monkeypatch: pytest.Monkey
 async def test_very_many_projects_are_not_all_asked_for() -> None:
     provisioner = granted(*range(1, 101))
     assert len(await names(provisioner)) == 100
-    assert len(provisioner.posthog.requests) == granted_projects.MOST_ASKED
+    assert len(provisioner.posthog.requests) == granted_projects.MAX_NAMED
 
 
 async def test_without_a_token_posthog_is_not_asked() -> None:

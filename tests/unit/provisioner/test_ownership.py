@@ -45,7 +45,7 @@ def function(
     return HogFunction(**{**values, **changes})
 
 
-async def is_ours(
+async def is_own(
     instance: FakeInstance,
     function: HogFunction,
     *,
@@ -53,21 +53,21 @@ async def is_ours(
     provisioned: dict[str, str] | None = None,
 ) -> bool:
     probe = InstanceProbe(http_to(Recorder(), {OTHER_HOST: instance}))
-    return await Ownership(WEBHOOK_URL, secret, provisioned or {}, probe).is_ours(function)
+    return await Ownership(WEBHOOK_URL, secret, provisioned or {}, probe).is_own(function)
 
 
 @pytest.mark.parametrize("secret", [SECRET, None, ""], ids=["our_secret", "no_header", "empty"])
 async def test_a_live_instance_keeps_a_destination_without_a_foreign_secret(
     instance: FakeInstance, secret: str | None
 ) -> None:
-    assert not await is_ours(instance, function(secret=secret))
+    assert not await is_own(instance, function(secret=secret))
     assert len(instance.seen) == 1
 
 
 @pytest.mark.parametrize("secret", [SECRET, None, ""], ids=["our_secret", "no_header", "empty"])
 async def test_without_a_live_instance_it_is_taken_over(secret: str | None) -> None:
     gone = FakeInstance(404)
-    assert await is_ours(gone, function(secret=secret))
+    assert await is_own(gone, function(secret=secret))
     assert len(gone.seen) == 1
 
 
@@ -76,16 +76,16 @@ async def test_another_secret_belongs_to_another_instance_that_is_not_probed(
     instance: FakeInstance, header: str
 ) -> None:
     carried = inputs(OTHER_URL, headers={"value": {header: OTHER_SECRET}})
-    assert not await is_ours(instance, function(inputs=carried))
+    assert not await is_own(instance, function(inputs=carried))
     assert instance.seen == []
 
 
 async def test_with_an_unknown_secret_of_ours_any_secret_is_another_instances(
     instance: FakeInstance,
 ) -> None:
-    assert not await is_ours(instance, function(secret=SECRET), secret=None)
+    assert not await is_own(instance, function(secret=SECRET), secret=None)
     assert instance.seen == []
-    assert await is_ours(FakeInstance(404), function(secret=None), secret=None)
+    assert await is_own(FakeInstance(404), function(secret=None), secret=None)
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ async def test_with_an_unknown_secret_of_ours_any_secret_is_another_instances(
 async def test_what_works_for_no_other_instance_is_ours_without_a_probe(
     instance: FakeInstance, theirs: HogFunction
 ) -> None:
-    assert await is_ours(instance, theirs)
+    assert await is_own(instance, theirs)
     assert instance.seen == []
 
 
 async def test_a_destination_as_we_provisioned_it_is_ours(instance: FakeInstance) -> None:
-    assert await is_ours(instance, function(), provisioned={"fn": OTHER_URL})
+    assert await is_own(instance, function(), provisioned={"fn": OTHER_URL})
     assert instance.seen == []
 
 
@@ -118,21 +118,21 @@ async def test_a_destination_as_we_provisioned_it_is_ours(instance: FakeInstance
 async def test_one_that_was_repointed_since_is_not(
     instance: FakeInstance, provisioned: dict[str, str]
 ) -> None:
-    assert not await is_ours(instance, function(), provisioned=provisioned)
+    assert not await is_own(instance, function(), provisioned=provisioned)
 
 
 @pytest.mark.parametrize(
     "url", ["ftp://other.example.com/v1/webhooks/posthog", "https://:8080/v1/webhooks/posthog"]
 )
 async def test_a_url_no_instance_can_answer_at_is_ours(instance: FakeInstance, url: str) -> None:
-    assert await is_ours(instance, function(url, None))
+    assert await is_own(instance, function(url, None))
     assert instance.seen == []
 
 
 async def test_odd_headers_carry_no_secret(instance: FakeInstance) -> None:
     odd: list[Any] = [None, {"secret": True}, {"value": []}, {"value": {"x-other": OTHER_SECRET}}]
     for headers in odd:
-        assert not await is_ours(
+        assert not await is_own(
             instance, function(inputs={**inputs(OTHER_URL), "headers": headers})
         )
     assert len(instance.seen) == 4
@@ -143,6 +143,6 @@ async def test_our_secret_counts_under_each_spelling_of_its_header(
 ) -> None:
     both = {"X-PostHog-Webhook-Secret": OTHER_SECRET, "x-posthog-webhook-secret": SECRET}
     carried = {**inputs(OTHER_URL), "headers": {"value": both}}
-    assert await is_ours(FakeInstance(404), function(inputs=carried))
-    assert not await is_ours(instance, function(inputs=carried))
+    assert await is_own(FakeInstance(404), function(inputs=carried))
+    assert not await is_own(instance, function(inputs=carried))
     assert len(instance.seen) == 1

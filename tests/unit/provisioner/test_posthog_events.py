@@ -36,7 +36,7 @@ class Asked:
         self.events = PostHogEvents(instance, self.credentials, http)
 
     async def count(self) -> int:
-        return await self.events.ask(lambda queries: queries.count(JANUARY))
+        return await self.events.query(lambda queries: queries.count(JANUARY))
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         if request.headers["Authorization"].removeprefix("Bearer ") in self._accepted:
@@ -105,7 +105,7 @@ async def test_only_the_project_is_asked_that_is_meant() -> None:
     asked = Asked("pha_a")
 
     async def count(project: str) -> int:
-        return await asked.events.ask(lambda queries: queries.count(JANUARY), project)
+        return await asked.events.query(lambda queries: queries.count(JANUARY), project)
 
     assert await count(f"{POSTHOG_URL}/project/1") == 7
     for other in (f"{POSTHOG_URL}/project/2", "https://other.example/project/1"):

@@ -20,7 +20,7 @@ from hogsend.contract.provisioning import (
     Refusal,
 )
 from hogsend.contract.webhooks import SECRET_HEADER
-from services.provisioner.credentials import HeldGrant
+from services.provisioner.credentials import PinnedGrant
 from services.provisioner.destination import provisioning, store
 from services.provisioner.destination.signing_secret import SigningSecrets
 from services.provisioner.destination.webhook_secret import WebhookSecrets
@@ -228,13 +228,13 @@ async def test_a_run_writes_nothing_once_another_grant_is_connected(
 @pytest.mark.parametrize("secret", ["webhook", "signing"])
 async def test_nothing_is_minted_beside_another_grant(secret: str) -> None:
     provisioner = compose(secret=None if secret == "webhook" else SECRET)
-    grant = HeldGrant(provisioner.credentials, provisioner.credentials.token)
+    grant = PinnedGrant(provisioner.credentials, provisioner.credentials.token)
     provisioner.credentials.grant = msgspec.structs.replace(
         provisioner.credentials.grant, generation=2
     )
     minting = SigningSecrets if secret == "signing" else WebhookSecrets
     with pytest.raises(GrantReplaced):
-        await minting(provisioner.credentials, None, minting=True).kept_in(grant).obtain()
+        await minting(provisioner.credentials, None, minting=True).with_store(grant).obtain()
     assert provisioner.credentials.stored == []
 
 
@@ -361,7 +361,7 @@ async def test_too_many_runs_at_once_are_refused() -> None:
         await going_on.wait()
 
     provisioner.posthog.before = hang
-    runs = [asyncio.create_task(run(provisioner)) for _ in range(provisioning.MAX_AT_ONCE)]
+    runs = [asyncio.create_task(run(provisioner)) for _ in range(provisioning.MAX_CONCURRENT)]
     await eventually(lambda: provisioner.posthog.requests)
     with pytest.raises(Unavailable, match="too many"):
         await run(provisioner)

@@ -10,7 +10,7 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.provisioning import Destination, Provisioned
 from hogsend.posthog.api import Transport
 from hogsend.posthog.project_choice import ProjectChoice
-from services.provisioner.credentials import HeldGrant
+from services.provisioner.credentials import PinnedGrant
 from services.provisioner.destination import desired
 from services.provisioner.destination.desired import Desired
 from services.provisioner.destination.errors import ProvisioningError
@@ -70,7 +70,7 @@ class Run:
             wanted,
             InstanceProbe(http),
             choice,
-            grant=HeldGrant(credentials, credentials.token),
+            grant=PinnedGrant(credentials, credentials.token),
             signing_secrets=SigningSecrets(credentials, None, minting=True),
         )
         project = await reconciliation.project()
