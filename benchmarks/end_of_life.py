@@ -15,7 +15,7 @@ from benchmarks.processes import cpu_seconds
 from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
 from hogsend.service.tasks import cancel_all
-from services.ingest.event_table.partitions import TablePartitions, listed
+from services.ingest.event_table.partitions import TablePartitions, list_partitions
 from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
@@ -43,10 +43,10 @@ async def measure(database: Database, connection: Any) -> None:
     writing = asyncio.create_task(writer.write())
     await asyncio.sleep(ALONE_SECONDS)
     alone = writer.taken_waits()
-    before = await listed(connection)
+    before = await list_partitions(connection)
     dropped = await _spent(lambda: _drop(table))
     meanwhile = writer.taken_waits()
-    left = {one.name for one in await listed(connection)}
+    left = {one.name for one in await list_partitions(connection)}
     gone = [one for one in before if one.name not in left]
     sizes.append(await _sizes(connection))
     _, keys = EventTable(database, retention_days=KEPT_DAYS).retentions()

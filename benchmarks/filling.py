@@ -15,7 +15,7 @@ import asyncpg
 
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
-from services.ingest.event_table.partitions import TablePartitions, listed
+from services.ingest.event_table.partitions import TablePartitions, list_partitions
 
 DAYS = 360
 """Days that the events are spread over."""
@@ -39,7 +39,7 @@ INSERT INTO contact_keys (kind, digest, value, contact_id)
 SELECT kind, sha256(convert_to(value, 'UTF8')), value, id
 FROM filled, LATERAL (VALUES ('external', external_id), ('email', email)) AS key (kind, value)
 """
-# The digest is `known_events.digest_of`, which tests compare it with.
+# The digest is `event_keys.digest_of`, which tests compare it with.
 _EVENTS = """
 WITH filled AS (
     INSERT INTO events
@@ -108,7 +108,7 @@ async def make_partitions(database: Database) -> None:
     """Make room for events of all the days, and of the next, as if they had come one by one."""
     today = datetime.now(UTC)
     days = range(-1, DAYS + 1)
-    await TablePartitions(database).make_room([today - timedelta(days=day) for day in days])
+    await TablePartitions(database).ensure_partitions([today - timedelta(days=day) for day in days])
 
 
 async def grow(connection: Any, begin: int, end: int, contacts: int, largest: int) -> None:
@@ -119,7 +119,7 @@ async def grow(connection: Any, begin: int, end: int, contacts: int, largest: in
     since, until = (now - timedelta(days=DAYS * (1 - n / largest)) for n in (begin, end))
     partitions = [
         one.name
-        for one in await listed(connection)
+        for one in await list_partitions(connection)
         # What is filled is received a second later than it happened.
         if one.begins <= until + timedelta(seconds=1) and one.ends > since
     ]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from math import ceil
 from typing import NamedTuple
 
-from services.ingest.event_table.partitions import days_of_a_partition
+from services.ingest.event_table.partitions import partition_days
 
 EVENTS_A_DAY = 1_000_000_000
 PEAK = 3
@@ -85,7 +85,7 @@ def cores() -> dict[str, float]:
 
 def held_days(kept_days: int) -> int:
     """How many days of events there are at most: one day's go with the last of its partition."""
-    return kept_days + days_of_a_partition(kept_days)
+    return kept_days + partition_days(kept_days)
 
 
 def machines(kept_days: int = KEPT_DAYS) -> list[Machines]:

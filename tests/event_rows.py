@@ -14,7 +14,7 @@ _CENTURY = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 async def create_partition(connection: Any) -> None:
     """Create one partition of `events` for all rows that a test inserts into a new database."""
-    await partitions.make(connection, *_CENTURY)
+    await partitions.create_partition(connection, *_CENTURY)
 
 
 def statuses(outcomes: Iterable[Outcome]) -> list[Status]:

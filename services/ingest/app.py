@@ -132,7 +132,7 @@ def create_app(
             EngagementRetention(broker.link, KnownReaders(broker.link, database)).keep_trimmed,
             eraser.start_forever,
             eraser.sweep_forever,
-            table.keep,
+            table.maintain_forever,
             *(retention.keep_swept for retention in table.retentions()),
             *(index.keep_built for index in (contact_index(database), *search_indexes(database))),
             event_replayer.tidy_forever,

@@ -1,1 +1,1 @@
-"""Contacts: who an event belongs to, and what is known about them."""
+"""Contacts: finds the person an event belongs to, and stores what is known about each person."""

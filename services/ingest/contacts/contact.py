@@ -1,12 +1,13 @@
-"""A contact: what is known about one person, and since when.
+"""A contact: what is known about one person.
 
 Email and every property are last-writer-wins registers. A register's version is the effective
-time of the event that wrote it, and that event's id to order events of the same moment; the greater
+time of the event that wrote it, and that event's id to order events of the same time; the greater
 version wins. So neither the order in which events arrive nor their repetition changes the result.
 A removed property keeps its version. Without it, an older event that arrives late would restore the
 property.
 
-Most events say what is known already, which changes nothing but versions: the contact is restated.
+Most events repeat values that are stored already, which changes nothing but versions. If an event
+repeats all of them, the contact is restated: it has one version for all its registers.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from hogsend.contract.base import Properties
 from services.ingest.incoming_event import IncomingEvent
 
 Version: TypeAlias = tuple[int, str]
-"""Microseconds since 1970 (UTC), and what tells events of one moment apart."""
+"""Microseconds since 1970 (UTC), and the event's id, which orders events of the same time."""
 
 EXTERNAL = "external"
 EMAIL = "email"
 ROW = "row"
 
 UNKNOWN: Version = 0, ""
-"""Version of what no event said: everything that one says is newer."""
+"""Version of a value that no event wrote; any event's version is greater."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -39,14 +40,14 @@ _sorted_json = msgspec.json.Encoder(order="sorted").encode
 
 
 class Key(NamedTuple):
-    """An identifier that leads to a contact; `kind` is `external`, `email` or `row`."""
+    """An identifier of a contact; `kind` is `external`, `email` or `row`."""
 
     kind: str
     value: str
 
 
 def sides(merge_id: int) -> tuple[str, str]:
-    """Both sides of a merge's mark: the survivor's, and that of the contact split from it."""
+    """The two sides of an undone merge's mark: the survivor's, and the split contact's."""
     return f"{merge_id}+", f"{merge_id}-"
 
 
@@ -56,17 +57,17 @@ def opposite(side: str) -> str:
 
 
 def canonical_key(external_id: str | None, id: UUID) -> str:
-    """The key that other services know a contact by (contract 5.5)."""
+    """The key by which other services identify a contact (contract 5.5)."""
     return external_id if external_id is not None else str(id)
 
 
 def version_of(event: IncomingEvent) -> Version:
-    """Version of everything that `event` says about its person."""
+    """The version of all values that `event` writes."""
     return version_at(event.effective_at, event.ref.id)
 
 
 def version_at(moment: datetime, event_id: str) -> Version:
-    """Version of what an event said at a moment."""
+    """The version of the values that an event at a time writes."""
     return (moment - _EPOCH) // _MICROSECOND, event_id
 
 
@@ -76,12 +77,13 @@ def moment_of(version: Version) -> datetime:
 
 
 class Change(IntEnum):
-    """What an event changes about the address and the properties of a contact."""
+    """What an event changes of the address and the properties of a contact."""
 
     NOTHING = 0
     VERSIONS = 1
-    """What it says is known, and is said last by this event now."""
+    """The event repeats stored values; their versions are now its own."""
     VALUES = 2
+    """The event changes values."""
 
 
 class Contact(msgspec.Struct, kw_only=True):
@@ -94,42 +96,42 @@ class Contact(msgspec.Struct, kw_only=True):
     first_seen_at: datetime
     last_seen_at: datetime
     external_id: str | None = None
-    """The first external id it got; later ones are keys only."""
+    """The contact's first external id; later ones are keys only."""
     email: str | None = None
     email_version: Version | None = None
     properties: Properties = {}
     timezone: str | None = None
-    """IANA zone; never overwritten once it is known."""
+    """IANA zone; never overwritten."""
     versions: dict[str, Version] = {}
     """Versions of the properties, removed ones included."""
     kept_apart: list[str] = []
-    """Sides of the marks of merges that an operator undid, see `is_kept_apart_from`."""
+    """Sides of the marks of merges that an operator undid; see `is_kept_apart_from`."""
 
     def __post_init__(self) -> None:
-        """Give what an operator wrote into the table a version."""
+        """Give properties without a version one: an operator wrote them into the table."""
         if not self.properties.keys() <= self.versions.keys():
             self.versions = {**dict.fromkeys(self.properties, UNKNOWN), **self.versions}
 
     @property
     def canonical_key(self) -> str:
-        """The key that other services know this contact by (contract 5.5)."""
+        """The key by which other services identify this contact (contract 5.5)."""
         return canonical_key(self.external_id, self.id)
 
     def copy(self) -> Contact:
-        """The contact as it is now; values of properties never change and are shared."""
+        """Copy the contact; the values of properties are shared, because they are never changed."""
         return msgspec.structs.replace(
             self, properties=dict(self.properties), versions=dict(self.versions)
         )
 
     def apply(self, event: IncomingEvent, *, email: bool = True) -> Change:
-        """Write everything in `event` that is newer than what is known.
+        """Write the values of `event` that are newer than the stored ones.
 
         Args:
-            event: one of this contact's.
-            email: whether its address is this contact's, too.
+            event: an event of this contact.
+            email: whether the event's address is this contact's.
 
         Returns:
-            What became of the address and the properties.
+            What the event changed of the address and the properties.
         """
         version = version_of(event)
         change = Change.NOTHING
@@ -144,21 +146,21 @@ class Contact(msgspec.Struct, kw_only=True):
         return change
 
     def restate(self, version: Version) -> None:
-        """Take an event for the last that said all of what is known, as it is."""
+        """Raise the versions of the address and all properties to `version`, if it is greater."""
         for name in self.properties:
             self.versions[name] = max(self.versions[name], version)
         if self.email_version is not None:
             self.email_version = max(self.email_version, version)
 
-    def restated(self) -> Version | None:
-        """The version of the address and of every property, if they all have the same one."""
+    def common_version(self) -> Version | None:
+        """Return the version of the address and all properties; None unless they have the same."""
         versions = {self.versions[name] for name in self.properties}
         if self.email_version is not None:
             versions.add(self.email_version)
         return versions.pop() if len(versions) == 1 else None
 
     def merge(self, other: Contact) -> None:
-        """Write everything of `other` that is newer than what is known."""
+        """Write the values of `other` that are newer than this contact's."""
         if other.email is not None and other.email_version is not None:
             self._write_email(other.email, other.email_version)
         for name, version in other.versions.items():
@@ -169,9 +171,10 @@ class Contact(msgspec.Struct, kw_only=True):
         self.last_seen_at = max(self.last_seen_at, other.last_seen_at)
 
     def is_kept_apart_from(self, other: Contact) -> bool:
-        """Whether an operator said that the two are different people.
+        """Whether an operator decided, by undoing a merge, that the two are different people.
 
-        Merges hand marks on, so that it also holds for whom either is part of by now.
+        A merge combines the marks of both contacts. So the decision also applies to contacts into
+        which either of the two was merged later.
         """
         return any(opposite(side) in other.kept_apart for side in self.kept_apart)
 
@@ -190,13 +193,13 @@ class Contact(msgspec.Struct, kw_only=True):
         return change
 
     def _write(self, name: str, value: object, version: Version) -> Change:
-        known = self.versions.get(name)
-        if known is not None and version <= known:
+        existing = self.versions.get(name)
+        if existing is not None and version <= existing:
             return Change.NOTHING
         self.versions[name] = version
         if value is None:
             self.properties.pop(name, None)
-            # Also of what was gone before: its version is in no other place.
+            # Also if the property did not exist: its version is stored nowhere else.
             return Change.VALUES
         if name in self.properties and _is_same(self.properties[name], value):
             return Change.VERSIONS
@@ -205,7 +208,7 @@ class Contact(msgspec.Struct, kw_only=True):
 
 
 def _is_same(one: object, other: object) -> bool:
-    """Whether two values are the same JSON; Python takes 1, 1.0 and true for equal."""
+    """Whether two values are the same JSON; in Python 1, 1.0 and true are equal."""
     if one.__class__ is not other.__class__ or one != other:
         return False
     return one.__class__ not in _CONTAINERS or _sorted_json(one) == _sorted_json(other)

@@ -1,4 +1,4 @@
-"""Whose event is it? Finds, creates and merges the contacts of a batch, in memory."""
+"""Resolves events to contacts: finds, creates and merges the contacts of a batch, in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROW_ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECA
 
 
 def keys_of(event: IncomingEvent) -> list[Key]:
-    """Every key that may lead to the contact of `event`."""
+    """Return every key by which the contact of `event` may be found."""
     keys = keys_of_user(event.user_id)
     if event.email is not None:
         keys.append(Key(EMAIL, event.email))
@@ -24,7 +24,7 @@ def keys_of(event: IncomingEvent) -> list[Key]:
 
 
 def keys_of_user(user_id: str) -> list[Key]:
-    """Every key that a user id may be, in order of precedence; empty for an id of no person."""
+    """Return the keys for a user id, in order of precedence; none if it identifies no person."""
     if contact_user_id(user_id) is None:
         return []
     keys = [Key(EXTERNAL, user_id)]
@@ -34,25 +34,25 @@ def keys_of_user(user_id: str) -> list[Key]:
 
 
 class Merged(NamedTuple):
-    """Two contacts at the moment at which they became one."""
+    """Two contacts, as they were when they were merged."""
 
     loser: Contact
     survivor: Contact
     parts: Sequence[UUID]
-    """The loser, and whom the batch had merged into it; their stored keys are the loser's."""
+    """The loser, and the contacts that the batch had merged into it; their stored keys are its."""
     new_keys: Sequence[Key]
-    """Keys that the batch had given to any of them."""
+    """Keys that the batch had added to any of these."""
 
 
 class IdentityResolver:
     """The contacts of a batch, and what the batch changes about them."""
 
     def __init__(self, contacts: Iterable[Contact], owners: Mapping[Key, UUID]) -> None:
-        """Start from what is stored.
+        """Start from the stored contacts.
 
         Args:
-            contacts: every contact that `owners` names.
-            owners: the contact each key of the batch leads to; keys without a contact are absent.
+            contacts: every contact in `owners`.
+            owners: the contact of each key in the batch; keys without a contact are absent.
         """
         self._contacts = {contact.id: contact for contact in contacts}
         self._owners = dict(owners)
@@ -67,8 +67,9 @@ class IdentityResolver:
         """Apply `event` to its contact, which is created or merged as needed.
 
         Returns:
-            An id for `survivor`: a later event may merge the contact into another. None for an
-            event without a person: neither its user id nor its email may be a key.
+            The contact's id, to be passed to `survivor`: a later event may merge the contact into
+            another. None for an event without a person: neither its user id nor its email may be a
+            key.
         """
         user_id, email = event.contact_user_id, event.email
         if user_id is None and email is None:
@@ -80,7 +81,8 @@ class IdentityResolver:
         email_is_own = True
         if external is not None and addressed is not None and external is not addressed:
             if external.is_kept_apart_from(addressed):
-                # The user id says who did it; the address stays with the one it was left to.
+                # The user id identifies the person. The address stays with the contact that got it
+                # when the merge was undone.
                 contact, email_is_own = external, False
             else:
                 contact = self._merge(external, addressed)
@@ -90,10 +92,10 @@ class IdentityResolver:
             self._add_key(by_user_id, contact)
             if contact.external_id is None:
                 contact.external_id = user_id
-                self._note(contact, Change.VALUES)
+                self._record_change(contact, Change.VALUES)
         if by_email is not None:
             self._add_key(by_email, contact)
-        self._note(contact, contact.apply(event, email=email_is_own))
+        self._record_change(contact, contact.apply(event, email=email_is_own))
         return contact.id
 
     def survivor(self, id: UUID) -> Contact:
@@ -102,36 +104,36 @@ class IdentityResolver:
             id = self._merged[id]
         return self._contacts[id]
 
-    def written(self) -> tuple[list[Contact], list[tuple[Contact, Version | None]]]:
-        """Contacts to write, each list in order of their ids.
+    def changed(self) -> tuple[list[Contact], list[tuple[Contact, Version | None]]]:
+        """Return the contacts that the batch changed, each list in order of their ids.
 
         Returns:
-            Those to write whole, and those that were only seen again, each with the version that
-            all of it has now, or None where versions are what they were.
+            Contacts to be written in full, and contacts that were only seen again. The latter have
+            the version that all their registers have now, or None if no version changed.
         """
-        whole: list[Contact] = []
+        full: list[Contact] = []
         seen: list[tuple[Contact, Version | None]] = []
         for id in sorted(self._changes.keys() - self._merged.keys()):
             contact, change = self._contacts[id], self._changes[id]
-            version = contact.restated() if change is Change.VERSIONS else None
+            version = contact.common_version() if change is Change.VERSIONS else None
             if change is Change.NOTHING or version is not None:
                 seen.append((contact, version))
             else:
-                whole.append(contact)
-        return whole, seen
+                full.append(contact)
+        return full, seen
 
     def new_keys(self) -> dict[Key, UUID]:
-        """Keys that are not stored yet, and their contacts."""
+        """Return the keys that are not stored yet, with their contacts."""
         return {key: self.survivor(self._owners[key]).id for key in self._new_keys}
 
     def merged(self) -> dict[UUID, UUID]:
-        """Contacts that were merged into another, and the contact that survives."""
+        """Return the contacts that were merged into another, with the contacts that survive."""
         return {id: self.survivor(id).id for id in self._merged}
 
     def merges(self) -> Sequence[Merged]:
-        """Every merge of the batch, in order, as if each had been a batch of its own.
+        """Return every merge of the batch, in order, as if each had been a batch of its own.
 
-        So an operator can take apart whom one batch made and merged, too.
+        So an operator can also undo a merge of contacts that the same batch created.
         """
         return self._merges
 
@@ -151,7 +153,7 @@ class IdentityResolver:
             self._new_keys.add(key)
             self._gained[contact.id].append(key)
 
-    def _note(self, contact: Contact, change: Change) -> None:
+    def _record_change(self, contact: Contact, change: Change) -> None:
         if change >= self._changes.get(contact.id, Change.NOTHING):
             self._changes[contact.id] = change
 
@@ -164,19 +166,19 @@ class IdentityResolver:
             last_seen_at=event.effective_at,
         )
         self._contacts[contact.id] = contact
-        self._note(contact, Change.VALUES)
+        self._record_change(contact, Change.VALUES)
         return contact
 
-    def _merge(self, one: Contact, other: Contact) -> Contact:
-        if one.takes_precedence_over(other):
-            survivor, loser = one, other
+    def _merge(self, first: Contact, second: Contact) -> Contact:
+        if first.takes_precedence_over(second):
+            survivor, loser = first, second
         else:
-            survivor, loser = other, one
+            survivor, loser = second, first
         parts, gained = [loser.id, *self._parts[loser.id]], self._gained[loser.id]
-        # The loser stays as it is: nothing leads to it any more.
+        # The loser need not be copied: no key leads to it any more, so it does not change.
         self._merges.append(Merged(loser, survivor.copy(), parts, gained))
         survivor.merge(loser)
-        self._note(survivor, Change.VALUES)
+        self._record_change(survivor, Change.VALUES)
         self._merged[loser.id] = survivor.id
         row = Key(ROW, str(loser.id))
         self._owners[row] = survivor.id

@@ -1,4 +1,4 @@
-"""Merges of contacts: shown to operators, and undone (correction C5)."""
+"""Lists the merges of contacts for operators, and undoes them (correction C5)."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ _decode_keys = msgspec.json.Decoder(list[ContactKey]).decode
 
 
 class ContactMerges:
-    """Contacts with the merges they come from. Raises `Unavailable` without PostgreSQL."""
+    """Contacts with their merges. Raises `Unavailable` while PostgreSQL is unavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def find(self, key: str) -> ContactList:
-        """Contacts that a text leads to as user id, row id or email, in this order."""
+        """Return the contacts with a text as user id, row id or email, in this order."""
         async with self._database.acquire(snapshot=True) as connection:
             return await _details(connection, await ids_of(connection, key))
 
     async def split(self, merge_id: int) -> ContactList:
-        """Undo a merge; one that is undone already stays as it is.
+        """Undo a merge; does nothing if it is undone already.
 
         Returns:
-            The contact that survived, and the one that is a contact again, as they are now.
+            The survivor of the merge and the contact that was split from it, as they are now.
 
         Raises:
-            NotFound: there is no such merge.
-            Unavailable: the contact has so many events that this takes longer than one request
-                may; the same again goes on.
+            NotFound: the merge does not exist.
+            Unavailable: the contact has so many events that moving them takes longer than one
+                request may; the next request continues.
         """
         await move_events(self._database, merge_id)
-        return await storage.unless_changing(lambda: self._split(merge_id))
+        return await storage.retry_conflicts(lambda: self._split(merge_id))
 
     async def _split(self, merge_id: int) -> ContactList:
         async with self._database.acquire() as connection, connection.transaction():
@@ -71,24 +71,24 @@ class ContactMerges:
         loser: UUID = merge["loser"]
         current = await storage.lock_owner(connection, loser)
         if current is None:
-            # An erasure has not come to the merge's record yet.
+            # The contact was erased, and the erasure is about to delete the merge's record.
             raise storage.ContactsMoved
         record = _record(merge)
         keys = [Key(key.kind, key.value) for key in record.keys]
         others = [
             _record(row)
-            async for row in _queries.parts(connection, survivor=record.survivor_id)
+            async for row in _queries.related_merges(connection, survivor=record.survivor_id)
             if row["id"] != record.id
         ]
         changed = undo(current, record, others)
         await storage.write(connection, [current, record.loser])
-        for one in changed:
+        for other in changed:
             await _queries.rewrite_merge(
                 connection,
-                id=one.id,
-                loser_before=_encode(one.loser).decode(),
-                survivor_before=_encode(one.survivor).decode() if one.survivor else None,
-                loser_keys=_encode(one.keys).decode(),
+                id=other.id,
+                loser_before=_encode(other.loser).decode(),
+                survivor_before=_encode(other.survivor).decode() if other.survivor else None,
+                loser_keys=_encode(other.keys).decode(),
             )
         await _queries.move_keys_back(
             connection,
@@ -97,11 +97,11 @@ class ContactMerges:
             current=current.id,
             loser=loser,
         )
-        await _queries.forget_row_key(connection, digest=storage.digest(Key(ROW, str(loser))))
-        # Most were moved before; these came in meanwhile.
+        await _queries.delete_row_key(connection, digest=storage.digest(Key(ROW, str(loser))))
+        # Most events were moved before this transaction; these arrived meanwhile.
         await _queries.move_events(
             connection,
-            contacts=[current.id, record.survivor_id, *(one.survivor_id for one in others)],
+            contacts=[current.id, record.survivor_id, *(other.survivor_id for other in others)],
             user_ids=[key.value for key in keys if key.kind == EXTERNAL],
             loser=loser,
         )

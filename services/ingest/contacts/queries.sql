@@ -1,27 +1,28 @@
 -- name: lock_stripes(stripes)!
--- Take the stripes of contact keys, in order, until the transaction ends; 7236 is ingest's class.
+-- Acquire the advisory locks of contact keys, in order, until the transaction ends; 7236 is ingest's class
+-- of locks.
 SELECT pg_advisory_xact_lock(7236, stripe)
 FROM unnest(:stripes::int[]) AS stripe;
 
 -- name: owners(kinds, digests, row_ids)
--- Contacts that keys lead to, each with its key's place; those that are alive, by their ids, which are
--- keys as well; and keys of erased persons, with the time. The limits make it one look-up in an index
--- for each key, whatever the planner takes the tables for.
-SELECT place, found.contact_id, NULL::timestamptz AS erased_at
-FROM unnest(:kinds::text[], :digests::bytea[]) WITH ORDINALITY AS wanted (kind, digest, place)
+-- The contacts of keys, each with its key's position; contacts by their own ids, which are keys as well; and
+-- keys of erased people, with the time. LIMIT 1 makes each a look-up in an index, whatever size the planner
+-- assumes for the tables.
+SELECT place, owner.contact_id, NULL::timestamptz AS erased_at
+FROM unnest(:kinds::text[], :digests::bytea[]) WITH ORDINALITY AS given (kind, digest, place)
 CROSS JOIN LATERAL (
     SELECT contact_id FROM contact_keys
-    WHERE kind = wanted.kind AND digest = wanted.digest LIMIT 1
-) AS found
+    WHERE kind = given.kind AND digest = given.digest LIMIT 1
+) AS owner
 UNION ALL
-SELECT NULL, alive.id, NULL FROM unnest(:row_ids::uuid[]) AS wanted (id)
-CROSS JOIN LATERAL (SELECT id FROM contacts WHERE id = wanted.id LIMIT 1) AS alive
+SELECT NULL, existing.id, NULL FROM unnest(:row_ids::uuid[]) AS given (id)
+CROSS JOIN LATERAL (SELECT id FROM contacts WHERE id = given.id LIMIT 1) AS existing
 UNION ALL
 SELECT place, NULL, erased.erased_at
-FROM unnest(:kinds::text[], :digests::bytea[]) WITH ORDINALITY AS wanted (kind, digest, place)
+FROM unnest(:kinds::text[], :digests::bytea[]) WITH ORDINALITY AS given (kind, digest, place)
 CROSS JOIN LATERAL (
     SELECT erased_at FROM erased_keys
-    WHERE kind = wanted.kind AND digest = wanted.digest LIMIT 1
+    WHERE kind = given.kind AND digest = given.digest LIMIT 1
 ) AS erased;
 
 -- name: lock_contacts(ids)
@@ -31,8 +32,8 @@ SELECT id, source, created_at, external_id, email, email_version, properties, ti
 FROM contacts WHERE id = ANY(:ids::uuid[]) ORDER BY id FOR UPDATE;
 
 -- name: save_contacts(contacts)!
--- Insert contacts, or replace everything about them that can change; one text costs the client far
--- less than ten arrays.
+-- Insert contacts, or replace all their columns that can change. One JSON text costs the client far less than
+-- ten arrays.
 INSERT INTO contacts AS stored (id, source, created_at, external_id, email, email_version,
     properties, timezone, versions, kept_apart, first_seen_at, last_seen_at)
 SELECT id, source, created_at, external_id, email, email_version,
@@ -48,9 +49,9 @@ ON CONFLICT (id) DO UPDATE SET
     first_seen_at = excluded.first_seen_at, last_seen_at = excluded.last_seen_at,
     restated_at = NULL, restated_by = NULL;
 
--- name: see_contacts(ids, first_seen_at, last_seen_at, restated_at, restated_by)!
--- Write of contacts that an event said what is known of them, or nothing; see migration 0019. They are
--- locked, and stay where they are. Limit: see `stored_events`.
+-- name: mark_seen(ids, first_seen_at, last_seen_at, restated_at, restated_by)!
+-- Update contacts that an event repeated or only saw, without their values; see migration 0019. The rows are
+-- locked, so their ctid stays valid. For LIMIT 1 see `stored_events`.
 UPDATE contacts AS contact SET first_seen_at = seen.first_at, last_seen_at = seen.last_at,
     restated_at = coalesce(seen.restated_at, contact.restated_at),
     restated_by = coalesce(seen.restated_by, contact.restated_by), updated_at = now()
@@ -61,13 +62,13 @@ CROSS JOIN LATERAL (SELECT ctid FROM contacts WHERE id = seen.id LIMIT 1) AS pla
 WHERE contact.ctid = place.ctid;
 
 -- name: save_keys(kinds, digests, key_values, contact_ids)!
--- Insert keys that led to no contact before.
+-- Insert new keys.
 INSERT INTO contact_keys (kind, digest, value, contact_id)
 SELECT * FROM unnest(:kinds::text[], :digests::bytea[], :key_values::text[], :contact_ids::uuid[]);
 
 -- name: record_merge(loser, survivor, loser_before, survivor_before, parts, kinds, key_values)!
--- Keep what two contacts and their keys were before they were merged; keys that the batch itself made are
--- not stored yet.
+-- Record two contacts and the loser's keys as they were before a merge. Keys that the batch itself added are
+-- given, because they are not stored yet.
 INSERT INTO contact_merges (loser, survivor, loser_before, survivor_before, loser_keys)
 SELECT :loser::uuid, :survivor::uuid, :loser_before::jsonb, :survivor_before::jsonb, (
     SELECT coalesce(jsonb_agg(jsonb_build_object('kind', kind, 'value', value)), '[]') FROM (
@@ -77,21 +78,21 @@ SELECT :loser::uuid, :survivor::uuid, :loser_before::jsonb, :survivor_before::js
     ) AS key);
 
 -- name: move_keys(losers, survivors)!
--- Point every key of merged contacts to the contact that survives.
+-- Move all keys of merged contacts to the contacts that survive.
 UPDATE contact_keys AS key SET contact_id = merged.survivor
 FROM unnest(:losers::uuid[], :survivors::uuid[]) AS merged (loser, survivor)
 WHERE key.contact_id = merged.loser;
 
 -- name: delete_contacts(ids)!
--- Remove contacts that were merged into another.
+-- Delete contacts that were merged into another.
 DELETE FROM contacts WHERE id = ANY(:ids::uuid[]);
 
 -- name: contact(ids)^
--- One contact, the first in order of the ids given.
+-- One contact: the first that exists, in the order of the ids.
 SELECT id, external_id, email, properties, timezone
 FROM contacts WHERE id = ANY(:ids::uuid[]) ORDER BY array_position(:ids::uuid[], id) LIMIT 1;
 
 -- name: fill_timezone(id, timezone)!
--- Give a contact a time zone, unless it has one.
+-- Set the time zone of a contact without one.
 UPDATE contacts SET timezone = :timezone, updated_at = now()
 WHERE id = :id AND timezone IS NULL;

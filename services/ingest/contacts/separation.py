@@ -1,4 +1,4 @@
-"""Takes two people apart who were merged: what each of them is afterwards."""
+"""Splits two people who were merged: computes both contacts as they are afterwards."""
 
 from __future__ import annotations
 
@@ -19,50 +19,51 @@ class MergeRecord(msgspec.Struct):
     survivor_id: UUID
     loser: Contact
     survivor: Contact | None
-    """None in a record of the first version, where the survivor came into being with the merge."""
+    """None in a record of the first version, if the survivor was created with the merge."""
     keys: list[ContactKey]
-    """What led to the loser."""
+    """The keys of the loser."""
 
 
 def undo(current: Contact, merge: MergeRecord, others: Sequence[MergeRecord]) -> list[MergeRecord]:
-    """Make of one contact the two that it was before a merge.
+    """Split one contact into the two that it was before a merge.
 
-    What both were told since the merge stays with `current`: it cannot be known whose it was.
+    Values that events wrote since the merge stay with `current`, because it is unknown whose they
+    are.
 
     Args:
-        current: the contact as it is now; changed.
-        merge: what is undone; its loser gets its mark and is a contact again.
+        current: the contact as it is now; it is changed.
+        merge: the merge that is undone; its loser gets a mark and is a contact again.
         others: every other merge into a contact that is part of `current`.
 
     Returns:
-        Those of `others` that said something of the loser, changed. Undone later, they must not
-        bring it back.
+        The records among `others` that contained values of the loser, without them. Otherwise
+        undoing one of these merges later would restore the values.
     """
     split = merge.loser
     addresses = {key.value for key in merge.keys if key.kind == EMAIL}
     taken = {(key.kind, key.value) for key in merge.keys} | {(ROW, str(split.id))}
-    made_of: defaultdict[UUID, list[Contact]] = defaultdict(list)
-    """What each contact was made of at that merge, without `split`."""
+    parts_of: defaultdict[UUID, list[Contact]] = defaultdict(list)
+    """The contacts that each contact consisted of at the record's time, without `split`."""
     holders: set[UUID] = set()
-    """Contacts that `split` was part of at that merge."""
+    """Contacts that `split` was part of at the record's time."""
     changed = []
-    for one in sorted([merge, *others], key=lambda record: record.id):
-        before, known = one.survivor, made_of[one.survivor_id]
-        if one is not merge:
-            if before is not None and one.survivor_id in holders:
-                _separate(before, split, known, merge.id, addresses)
-            if one.loser.id in holders:
-                _separate(one.loser, split, made_of[one.loser.id], merge.id, addresses)
-                one.keys = [key for key in one.keys if (key.kind, key.value) not in taken]
-            if not holders.isdisjoint((one.survivor_id, one.loser.id)):
-                changed.append(one)
+    for record in sorted([merge, *others], key=lambda record: record.id):
+        before, parts = record.survivor, parts_of[record.survivor_id]
+        if record is not merge:
+            if before is not None and record.survivor_id in holders:
+                _separate(before, split, parts, merge.id, addresses)
+            if record.loser.id in holders:
+                _separate(record.loser, split, parts_of[record.loser.id], merge.id, addresses)
+                record.keys = [key for key in record.keys if (key.kind, key.value) not in taken]
+            if not holders.isdisjoint((record.survivor_id, record.loser.id)):
+                changed.append(record)
         if before is not None:
-            known.append(before)
-        if one is not merge:
-            known.append(one.loser)
-        if one is merge or one.loser.id in holders:
-            holders.add(one.survivor_id)
-    _separate(current, split, made_of[current.id], merge.id, addresses)
+            parts.append(before)
+        if record is not merge:
+            parts.append(record.loser)
+        if record is merge or record.loser.id in holders:
+            holders.add(record.survivor_id)
+    _separate(current, split, parts_of[current.id], merge.id, addresses)
     return changed
 
 
@@ -73,41 +74,46 @@ def _separate(
     merge_id: int,
     addresses: Collection[str],
 ) -> None:
-    """Take back from a contact what only `split`, whom these addresses lead to, told it.
+    """Remove from a contact the values that it has only from `split`.
 
-    `others` are the rest of what it is made of, those first that were part of it first.
+    Args:
+        current: the contact; it is changed.
+        split: the contact that is split from it.
+        others: the other contacts that it consists of, in the order in which they were merged.
+        merge_id: the merge that is undone.
+        addresses: the addresses that are keys of `split`.
     """
     for name, version in split.versions.items():
         if current.versions.get(name) == version:
-            _restore(current, name, _known_before(name, version, others))
+            _restore(current, name, _latest_source(name, version, others))
 
-    def is_taken(one: Contact) -> bool:
-        # An address leads to one contact only, whichever of them had it last.
-        return one.email in addresses or one.email_version == split.email_version
+    def has_split_email(contact: Contact) -> bool:
+        # An address is a key of one contact only, whichever contact had it last.
+        return contact.email in addresses or contact.email_version == split.email_version
 
-    if current.email_version is not None and is_taken(current):
+    if current.email_version is not None and has_split_email(current):
         emails = [
-            (one.email_version, one.email)
-            for one in others
-            if one.email_version is not None and not is_taken(one)
+            (other.email_version, other.email)
+            for other in others
+            if other.email_version is not None and not has_split_email(other)
         ]
         current.email_version, current.email = max(emails, default=(None, None))
     if split.timezone is not None and current.timezone == split.timezone:
-        current.timezone = next((one.timezone for one in others if one.timezone), None)
+        current.timezone = next((other.timezone for other in others if other.timezone), None)
     if others and current.first_seen_at == split.first_seen_at:
-        current.first_seen_at = min(one.first_seen_at for one in others)
+        current.first_seen_at = min(other.first_seen_at for other in others)
     if others and current.last_seen_at == split.last_seen_at:
-        current.last_seen_at = max(one.last_seen_at for one in others)
-    kept, taken = sides(merge_id)
-    handed_on = set(split.kept_apart).difference(*(one.kept_apart for one in others))
-    current.kept_apart = sorted(set(current.kept_apart) - handed_on | {kept})
-    split.kept_apart = sorted({*split.kept_apart, taken})
+        current.last_seen_at = max(other.last_seen_at for other in others)
+    current_side, split_side = sides(merge_id)
+    marks_of_split = set(split.kept_apart).difference(*(other.kept_apart for other in others))
+    current.kept_apart = sorted(set(current.kept_apart) - marks_of_split | {current_side})
+    split.kept_apart = sorted({*split.kept_apart, split_side})
 
 
-def _known_before(name: str, than: Version, others: Sequence[Contact]) -> Contact | None:
-    """The other contact that knows most recently about a property."""
-    known = [one for one in others if one.versions.get(name, than) != than]
-    return max(known, key=lambda one: one.versions[name], default=None)
+def _latest_source(name: str, version: Version, others: Sequence[Contact]) -> Contact | None:
+    """The contact among `others` with the latest version of a property, except `version`."""
+    sources = [other for other in others if other.versions.get(name, version) != version]
+    return max(sources, key=lambda other: other.versions[name], default=None)
 
 
 def _restore(current: Contact, name: str, source: Contact | None) -> None:

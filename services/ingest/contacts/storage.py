@@ -1,7 +1,7 @@
-"""The contacts of a batch in PostgreSQL, inside the transaction that stores the batch.
+"""Reads, locks and writes the contacts of a batch, within the transaction that stores the batch.
 
-`lock` comes first and `save` last, and nothing else may write contacts. See `events.store` for the
-order in which locks are taken.
+`lock` is called first and `save` last, and nothing in between may write contacts. `events.store`
+describes the order in which locks are acquired.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from services.ingest.contacts.identity_resolution import IdentityResolver, Merge
 from services.ingest.incoming_event import IncomingEvent
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
-# Of many rows each costs a turn of aiosql's generators, as much as PostgreSQL's protocol.
+# Used without aiosql: its generators cost as much for each row as PostgreSQL's protocol.
 _OWNERS, _LOCK = _queries.owners.sql, _queries.lock_contacts.sql
 _RECORD_MERGE = _queries.record_merge.sql
 
@@ -45,25 +45,24 @@ _Changed = TypeVar("_Changed")
 _ATTEMPTS = 5
 
 LOCK_STRIPES = 1024
-"""Advisory locks that all contact keys share; one for each key could fill PostgreSQL's lock table.
-
-Keys that share one only wait for each other.
+"""Number of advisory locks that all contact keys share. One lock for each key could fill
+PostgreSQL's lock table. Keys that share a lock wait for each other unnecessarily, nothing else.
 """
 
 
 class ContactsMoved(Exception):
-    """Another transaction merged a contact while this one waited for its row; start again."""
+    """Another transaction merged or split a contact while this one waited for its row; retry."""
 
 
 CONFLICTS = (ContactsMoved, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
-"""What ends a transaction that changes contacts because of another one; start it again."""
+"""Errors that end a transaction because another one changes the same contacts; retry it."""
 
 
-async def unless_changing(change: Callable[[], Awaitable[_Changed]]) -> _Changed:
-    """Do what an operator asked for, again when another transaction is why it ended.
+async def retry_conflicts(change: Callable[[], Awaitable[_Changed]]) -> _Changed:
+    """Do a change that an operator requested; retry it after a conflict with another transaction.
 
     Raises:
-        Unavailable: others change the same contacts all the time.
+        Unavailable: other transactions kept changing the same contacts.
     """
     try:
         async for attempt in stamina.retry_context(
@@ -77,7 +76,7 @@ async def unless_changing(change: Callable[[], Awaitable[_Changed]]) -> _Changed
 
 
 def digests_of(events: Sequence[IncomingEvent]) -> dict[Key, bytes]:
-    """Every key that may lead to the contact of one of `events`, with its digest."""
+    """Return every key by which the contact of one of `events` may be found, with its digest."""
     keys = dict.fromkeys(key for event in events for key in keys_of(event))
     return {key: digest(key) for key in keys}
 
@@ -85,60 +84,61 @@ def digests_of(events: Sequence[IncomingEvent]) -> dict[Key, bytes]:
 async def lock(
     connection: Any, digests: Mapping[Key, bytes]
 ) -> tuple[IdentityResolver, dict[Key, datetime]]:
-    """Lock the contacts that keys lead to, and every key without a contact.
+    """Lock the contacts of keys, and every key without a contact.
 
     Returns:
-        The contacts, and those keys that belonged to an erased person, with when that was. An
-        erasure removes the contact it locks, so what was read before the lock holds after it.
+        The contacts, and the keys of erased people with the time of the erasure. These need not be
+        read again after the lock: an erasure deletes the contact that it locks.
 
     Raises:
         ContactsMoved: roll back and try again.
     """
-    found, erased = await _look_up(connection, digests)
-    # A row id is a random uuid of ours: no transaction is about to give one to a new contact.
-    missing = [digests[key] for key in digests.keys() - found.keys() if key.kind != ROW]
+    owner_of, erased = await _look_up(connection, digests)
+    # A row id is a random uuid that Hogsend generated: no transaction creates a contact for one.
+    missing = [digests[key] for key in digests.keys() - owner_of.keys() if key.kind != ROW]
     if missing:
         # A key without a contact has no row to lock, so two transactions could both create its
-        # contact. The stripe's advisory lock decides which one does. The one that waited asks
-        # again, because by then the other may have created it.
+        # contact. The stripe's advisory lock decides which one does. The one that waited looks the
+        # key up again, because the other may have created the contact by then.
         await _queries.lock_stripes(connection, stripes=stripes(missing))
-        found, erased = await _look_up(connection, digests)
-    ids = sorted(set(found.values()))
+        owner_of, erased = await _look_up(connection, digests)
+    ids = sorted(set(owner_of.values()))
     contacts = [_contact(row) for row in await connection.fetch(_LOCK, ids)]
     if len(contacts) < len(ids):
-        # A merge deletes the row of the contact that does not survive. Its keys have led elsewhere
-        # since, and the transaction's snapshot of `found` is out of date.
+        # A merge deleted the row of a contact that did not survive. Its keys have another owner
+        # now, and `owner_of` is out of date.
         raise ContactsMoved
     was_split = any(contact.kept_apart for contact in contacts)
-    if was_split and await owners(connection, digests) != found:
-        # A split moves keys away from a contact that stays.
+    if was_split and await owners(connection, digests) != owner_of:
+        # A split moves keys away from a contact that continues to exist.
         raise ContactsMoved
-    return IdentityResolver(contacts, found), erased
+    return IdentityResolver(contacts, owner_of), erased
 
 
 async def lock_owner(connection: Any, id: UUID) -> Contact | None:
-    """Lock the contact that a contact's id leads to by now; None if there is none.
+    """Lock the contact that has a contact's id as a key now; None if it does not exist.
 
     Raises:
-        ContactsMoved: it leads to another one meanwhile; roll back and try again.
+        ContactsMoved: the id got another owner meanwhile; roll back and try again.
     """
-    if (found := await owner(connection, id)) is None:
+    if (owner_id := await owner(connection, id)) is None:
         return None
-    rows = await connection.fetch(_LOCK, [found])
-    # A merge removes the contact that was waited for. A split leaves it, and takes the id from it.
-    if not rows or await owner(connection, id) != found:
+    rows = await connection.fetch(_LOCK, [owner_id])
+    # While this transaction waited, a merge may have deleted the contact, or a split taken the id
+    # from it.
+    if not rows or await owner(connection, id) != owner_id:
         raise ContactsMoved
     return _contact(rows[0])
 
 
 async def write(connection: Any, contacts: Sequence[Contact]) -> None:
-    """Write contacts that are locked, or that do not exist yet, in order of their ids."""
+    """Write contacts that are locked or that do not exist yet, in order of their ids."""
     ordered = sorted(contacts, key=lambda contact: contact.id)
     await _queries.save_contacts(connection, contacts=_encode(ordered).decode())
 
 
-async def _see(connection: Any, seen: Sequence[tuple[Contact, Version | None]]) -> None:
-    await _queries.see_contacts(
+async def _mark_seen(connection: Any, seen: Sequence[tuple[Contact, Version | None]]) -> None:
+    await _queries.mark_seen(
         connection,
         ids=[contact.id for contact, _ in seen],
         first_seen_at=[contact.first_seen_at for contact, _ in seen],
@@ -149,22 +149,22 @@ async def _see(connection: Any, seen: Sequence[tuple[Contact, Version | None]]) 
 
 
 async def save(connection: Any, resolver: IdentityResolver, digests: Mapping[Key, bytes]) -> None:
-    """Write what `resolver` changed; the digests are those that `lock` got."""
+    """Write the changes of `resolver`; `digests` are those that were passed to `lock`."""
     if merged := resolver.merged():
         losers, survivors = list(merged), list(merged.values())
-        # First: afterwards the keys are those of one person. One by one: a contact that many are
-        # merged into may be large, and is written with each.
+        # Before the keys are moved, because a record contains the loser's keys. One by one: each
+        # record contains the survivor, which may be large.
         await connection.executemany(_RECORD_MERGE, map(_record, resolver.merges()))
-    whole, seen = resolver.written()
-    if whole:
-        await write(connection, whole)
+    full, seen = resolver.changed()
+    if full:
+        await write(connection, full)
     if seen:
-        await _see(connection, seen)
+        await _mark_seen(connection, seen)
     if new_keys := resolver.new_keys():
         await _queries.save_keys(
             connection,
             kinds=[key.kind for key in new_keys],
-            # No event names the key that a merge creates, the row id of the contact that is gone.
+            # A merge creates a key that is in no event: the id of the contact that was merged.
             digests=[digests.get(key) or digest(key) for key in new_keys],
             key_values=[key.value for key in new_keys],
             contact_ids=list(new_keys.values()),
@@ -177,7 +177,7 @@ async def save(connection: Any, resolver: IdentityResolver, digests: Mapping[Key
 def _record(merge: Merged) -> tuple[object, ...]:
     return (
         *(merge.loser.id, merge.survivor.id),
-        *(_encode(one).decode() for one in (merge.loser, merge.survivor)),
+        *(_encode(contact).decode() for contact in (merge.loser, merge.survivor)),
         merge.parts,
         [key.kind for key in merge.new_keys],
         [key.value for key in merge.new_keys],
@@ -185,19 +185,19 @@ def _record(merge: Merged) -> tuple[object, ...]:
 
 
 async def owners(connection: Any, digests: Mapping[Key, bytes]) -> dict[Key, UUID]:
-    """The contacts that keys, given with their digests, lead to."""
-    found, _ = await _look_up(connection, digests)
-    return found
+    """Return the contacts of keys, which are given with their digests."""
+    owner_of, _ = await _look_up(connection, digests)
+    return owner_of
 
 
 async def erased(connection: Any, digests: Mapping[Key, bytes]) -> dict[Key, datetime]:
-    """Those keys, given with their digests, that belonged to an erased person; with when."""
-    _, found = await _look_up(connection, digests)
-    return found
+    """Return the keys of erased people among `digests`, with the time of the erasure."""
+    _, erased_at = await _look_up(connection, digests)
+    return erased_at
 
 
 async def owner(connection: Any, id: UUID) -> UUID | None:
-    """The contact that a contact's id leads to by now."""
+    """Return the contact with this id, or the one it was merged into; None if neither exists."""
     key = Key(ROW, str(id))
     return (await owners(connection, {key: digest(key)})).get(key)
 
@@ -206,9 +206,9 @@ async def _look_up(
     connection: Any, digests: Mapping[Key, bytes]
 ) -> tuple[dict[Key, UUID], dict[Key, datetime]]:
     keys = list(digests)
-    found: dict[Key, UUID] = {}
+    owner_of: dict[Key, UUID] = {}
     erased: dict[Key, datetime] = {}
-    alive: dict[Key, UUID] = {}
+    by_own_id: dict[Key, UUID] = {}
     for place, contact_id, erased_at in await connection.fetch(
         _OWNERS,
         [key.kind for key in keys],
@@ -216,21 +216,21 @@ async def _look_up(
         [UUID(key.value) for key in keys if key.kind == ROW],
     ):
         if place is None:
-            alive[Key(ROW, str(contact_id))] = contact_id
+            by_own_id[Key(ROW, str(contact_id))] = contact_id
         elif contact_id is None:
             erased[keys[place - 1]] = erased_at
         else:
-            found[keys[place - 1]] = contact_id
-    return found | alive, erased
+            owner_of[keys[place - 1]] = contact_id
+    return owner_of | by_own_id, erased
 
 
 def digest(key: Key) -> bytes:
-    """The SHA-256 that a key is stored and found by; its text may be too long for an index."""
+    """The SHA-256 by which a key is stored and found; its text may be too long for an index."""
     return hashlib.sha256(key.value.encode()).digest()
 
 
 def stripes(digests: Iterable[bytes]) -> list[int]:
-    """Numbers of the advisory locks of keys, in the order in which they are taken."""
+    """The numbers of the keys' advisory locks, in the order in which they are acquired."""
     return sorted({int.from_bytes(digest[:4], "big") % LOCK_STRIPES for digest in digests})
 
 

@@ -20,8 +20,8 @@ from hogsend.service.database import Database
 from services.ingest.contacts import storage
 from services.ingest.contacts.contact import EXTERNAL, ROW, Key
 from services.ingest.erasure.person import Person
-from services.ingest.event_table import known_events
-from services.ingest.event_table.partitions import Partition, listed
+from services.ingest.event_table import event_keys
+from services.ingest.event_table.partitions import Partition, list_partitions
 from services.ingest.incoming_event import EventKey
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
@@ -66,7 +66,7 @@ class ErasureJobs:
         Raises:
             NotFound: no contact has this id, and no erased contact had it.
         """
-        row = await storage.unless_changing(lambda: self._request(contact_id))
+        row = await storage.retry_conflicts(lambda: self._request(contact_id))
         if row is None:
             raise NotFound(f"there is no contact {contact_id}; `hogsend contacts show` finds some")
         return _to_erasure(row)
@@ -125,7 +125,7 @@ class ErasureJobs:
             Their number. Each transaction records its part with the job.
         """
         async with self._database.acquire() as connection:
-            partitions = await listed(connection)
+            partitions = await list_partitions(connection)
         deleted = 0
         for partition in partitions:
             while count := await self._delete_batch(job, partition):
@@ -142,7 +142,7 @@ class ErasureJobs:
                 timeout=DELETE_SECONDS,
             )
             if rows:
-                await known_events.forget(connection, [EventKey(*row[1:]) for row in rows])
+                await event_keys.forget(connection, [EventKey(*row[1:]) for row in rows])
                 await _queries.delete_events(
                     connection,
                     relation=partition.relation,

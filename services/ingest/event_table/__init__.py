@@ -1,1 +1,1 @@
-"""The table of events: its partitions, what makes an event known, and their upkeep."""
+"""The table of events: its partitions, and the keys by which a stored event is recognised."""

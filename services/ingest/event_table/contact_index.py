@@ -1,6 +1,6 @@
-"""The index that finds the events of one person in the table from before there were partitions.
+"""The index on the contact in the table of events from before partitions existed.
 
-Migration 0015 makes it where there are few; partitions are made with theirs.
+Migration 0015 creates it if the table is small. Partitions are created with an index of their own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from services.ingest.event_table.partitions import UNPARTITIONED
 
 
 def contact_index(database: Database) -> BackgroundIndex:
-    """Describe it as the migration does."""
+    """Return the index, as in the migration."""
     return BackgroundIndex(
         database, name="events_of_contact", table=UNPARTITIONED, columns="contact_id"
     )

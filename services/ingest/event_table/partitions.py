@@ -1,7 +1,8 @@
-"""Partitions of the table of events, by the time of their receipt.
+"""Partitions of the table of events, by time of receipt.
 
-They are made some time ahead, and for any other time when an event of it comes, so that every event
-has a place. A partition whose events are all too old is dropped whole. See docs/adr/0033.
+Partitions are created some time ahead, and for any other time when an event of that time arrives.
+So every event has a partition. A partition whose events are all past retention is dropped as a
+whole. See docs/adr/0033.
 """
 
 from __future__ import annotations
@@ -27,114 +28,120 @@ _queries: Any = aiosql.from_path(Path(__file__).with_name("partitions.sql"), "as
 _CREATE = Path(__file__).with_name("new_partition.sql").read_text(encoding="utf-8")
 
 UNPARTITIONED = "events_unpartitioned"
-"""The table from before there were partitions (migration 0020), and a partition itself."""
+"""The table from before partitions existed; since migration 0020 it is a partition, too."""
 UNTIL = f"{UNPARTITIONED}_until_"
-"""How the constraint is called that is to be its end; then follows the day."""
+"""Prefix of the name of the constraint that gives this table an end; the day follows."""
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 LATEST = datetime.max.replace(tzinfo=UTC)
 PARTITIONS_KEPT = 30
-"""How many partitions the days that events are kept are divided into."""
+"""The time for which events are kept is divided into so many partitions."""
 DAYS_WITHOUT_RETENTION = 30
+"""Days of a partition if events are kept forever."""
 LEAST_AHEAD = timedelta(days=8)
-"""How far ahead partitions are made. The version before makes none, and may be back for a while."""
+"""How far ahead partitions are created at least. The previous version creates none, and may run
+again for a while after a rollback."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Partition(msgspec.Struct, frozen=True):
-    """One table of events: those received from `begins` until before `ends`."""
+    """A partition: the events received at `begins` or later, and before `ends`."""
 
     relation: int
-    """PostgreSQL's number of the table, which is never used again."""
+    """OID of the table."""
     name: str
     begins: datetime
     ends: datetime
     expected_rows: int
-    """By PostgreSQL's estimate."""
+    """Number of rows by PostgreSQL's estimate."""
     blocks: int
-    """How many blocks it fills."""
+    """Size in blocks."""
 
     @property
     def is_unbounded(self) -> bool:
-        """Whether it is still the only one, whatever the time."""
+        """Whether it has no end: it is the table from before partitions existed, without bounds."""
         return self.ends == LATEST
 
-    def holds(self, moment: datetime) -> bool:
-        """Whether an event that is received at `moment` lies in it."""
+    def contains(self, moment: datetime) -> bool:
+        """Whether an event that was received at `moment` belongs to this partition."""
         return self.begins <= moment < self.ends
 
 
 class TablePartitions:
-    """The partitions there are. Every method raises `Unavailable` without PostgreSQL."""
+    """Creates and drops partitions. Raises `Unavailable` while PostgreSQL is unavailable."""
 
     def __init__(self, database: Database, *, retention_days: int = 0) -> None:
-        """Use `database`; events are kept for some days, or with 0 for ever."""
+        """Use `database`; events are kept for `retention_days`, or forever if that is 0."""
         self._database = database
         self._retention_days = retention_days
-        self._width = timedelta(days=days_of_a_partition(retention_days))
+        self._width = timedelta(days=partition_days(retention_days))
 
-    async def gone_before(self) -> datetime:
-        """Before when no event is left that only its key makes known."""
+    async def keys_needed_since(self) -> datetime:
+        """The time of receipt before which keys are not needed, because no event has one.
+
+        Events of the table from before partitions existed are found by its own unique index.
+        """
         async with self._database.acquire() as connection:
-            partitions = await listed(connection)
-        # The table from before there were partitions knows its events by an index of its own.
+            partitions = await list_partitions(connection)
         begins = [one.begins for one in partitions if one.name != UNPARTITIONED]
         return min([self._oldest(), *begins])
 
     async def make_ahead(self) -> None:
-        """Make the partitions from now on, a partition's width ahead, `LEAST_AHEAD` at least.
+        """Create the partitions for now and for one partition's width ahead, or `LEAST_AHEAD`.
 
         Raises:
-            Unavailable: also while another transaction keeps the table from being changed.
+            Unavailable: also while another transaction locks the table.
             asyncpg.PostgresError: PostgreSQL refuses.
         """
         moment = datetime.now(UTC)
         until = moment + max(self._width, LEAST_AHEAD)
-        async with changing(self._database) as connection:
-            partitions = await listed(connection)
+        async with partition_change(self._database) as connection:
+            partitions = await list_partitions(connection)
             while moment <= until:
-                moment = (await self._made(connection, moment, partitions)).ends
+                moment = (await self._partition_for(connection, moment, partitions)).ends
 
-    async def make_room(self, moments: Iterable[datetime]) -> None:
-        """Make sure that events received at `moments` have a partition.
+    async def ensure_partitions(self, moments: Iterable[datetime]) -> None:
+        """Create missing partitions for events received at `moments`.
 
         Raises:
-            Unavailable: also while another transaction keeps the table from being changed.
+            Unavailable: also while another transaction locks the table.
             asyncpg.PostgresError: PostgreSQL refuses.
         """
-        async with changing(self._database) as connection:
-            partitions = await listed(connection)
+        async with partition_change(self._database) as connection:
+            partitions = await list_partitions(connection)
             for moment in moments:
-                await self._made(connection, moment, partitions)
+                await self._partition_for(connection, moment, partitions)
 
-    async def _made(
+    async def _partition_for(
         self, connection: Any, moment: datetime, partitions: list[Partition]
     ) -> Partition:
-        """Find the partition of a moment among all, or make it, and list them anew."""
-        if not any(one.holds(moment) for one in partitions):
-            await make(connection, *gap(moment, self._width, partitions))
-            partitions[:] = await listed(connection)
-        return next(one for one in partitions if one.holds(moment))
+        """Return the partition of a time; if it is missing, create it and update `partitions`."""
+        if not any(one.contains(moment) for one in partitions):
+            await create_partition(connection, *free_span(moment, self._width, partitions))
+            partitions[:] = await list_partitions(connection)
+        return next(one for one in partitions if one.contains(moment))
 
     async def drop_old(self) -> int:
-        """Drop partitions whose events are all older than they are kept.
+        """Drop the partitions whose events are all past retention.
 
-        No statement waits longer than half a second for one. One that cannot be dropped does not
-        keep the others.
+        Other statements wait at most half a second for a partition that is being dropped. If one
+        cannot be dropped, the others are dropped nevertheless.
 
         Returns:
             How many were dropped.
 
         Raises:
-            Unavailable: other transactions used the events all that time; try again.
-            asyncpg.PostgresError: PostgreSQL refuses, as when something depends on a partition.
+            Unavailable: other transactions kept using the events; try again.
+            asyncpg.PostgresError: PostgreSQL refuses, for example because another object depends on
+                a partition.
         """
         if not self._retention_days:
             return 0
         async with self._database.acquire() as connection:
-            # By two clocks: nothing brings back what is dropped by one that is wrong.
-            there = await _queries.days_ago(connection, days=self._retention_days)
-            oldest = min(self._oldest(), there)
-            old = [one for one in await listed(connection) if one.ends <= oldest]
+            # By PostgreSQL's clock and this machine's: if one is wrong, too much would be dropped
+            # for good.
+            by_postgresql = await _queries.days_ago(connection, days=self._retention_days)
+            oldest = min(self._oldest(), by_postgresql)
+            old = [one for one in await list_partitions(connection) if one.ends <= oldest]
         refusal: Exception | None = None
         for partition in old:
             try:
@@ -149,11 +156,13 @@ class TablePartitions:
         return datetime.now(UTC) - timedelta(days=self._retention_days)
 
     async def _drop(self, partition: Partition) -> None:
-        async with changing(self._database) as connection:
-            if partition.relation not in {one.relation for one in await listed(connection)}:
+        async with partition_change(self._database) as connection:
+            if partition.relation not in {
+                one.relation for one in await list_partitions(connection)
+            }:
                 # Another replica was quicker.
                 return
-            await _queries.keep_from_sweep(connection, name=partition.name)
+            await _queries.wait_for_sweep(connection, name=partition.name)
             await connection.execute(f"DROP TABLE {partition.name}")
         metrics.RETENTION_DELETED.labels("events").inc(partition.expected_rows)
         log.info(
@@ -164,20 +173,20 @@ class TablePartitions:
         )
 
 
-def days_of_a_partition(retention_days: int) -> int:
-    """How many days a new partition is for."""
+def partition_days(retention_days: int) -> int:
+    """The number of days of a new partition."""
     if not retention_days:
         return DAYS_WITHOUT_RETENTION
     return -(-retention_days // PARTITIONS_KEPT)
 
 
-def gap(
+def free_span(
     moment: datetime, width: timedelta, partitions: Sequence[Partition]
 ) -> tuple[datetime, datetime]:
-    """Say from when until when a partition for `moment` can be; none of `partitions` holds it.
+    """Return the start and end of a new partition for `moment`, which no partition contains.
 
-    Partitions begin at multiples of their width since 1970, unless others that were made with
-    another width are in the way.
+    Partitions start at multiples of their width since 1970. If partitions of another width overlap,
+    the new one is shorter.
     """
     begins = moment - (moment - _EPOCH) % width
     ends = begins + width
@@ -190,11 +199,13 @@ def gap(
 
 
 @asynccontextmanager
-async def changing(database: Database) -> AsyncIterator[Any]:
-    """A transaction that alone changes partitions, and waits only briefly for each of its locks.
+async def partition_change(database: Database) -> AsyncIterator[Any]:
+    """Start a transaction that changes partitions; only one runs at a time.
+
+    It waits only briefly for each lock, because other statements wait after it.
 
     Raises:
-        Unavailable: a lock was not to be had, or PostgreSQL is not available.
+        Unavailable: a lock was not free, or PostgreSQL is unavailable.
     """
     async with database.acquire() as connection, connection.transaction():
         await _queries.lock_partitions(connection)
@@ -202,8 +213,8 @@ async def changing(database: Database) -> AsyncIterator[Any]:
         yield connection
 
 
-async def listed(connection: Any) -> list[Partition]:
-    """All partitions, in the order of time."""
+async def list_partitions(connection: Any) -> list[Partition]:
+    """Return all partitions in order of time."""
     return [
         Partition(
             relation=row["relation"],
@@ -217,18 +228,18 @@ async def listed(connection: Any) -> list[Partition]:
     ]
 
 
-async def make(connection: Any, begins: datetime, ends: datetime) -> None:
-    """Make a partition; no reader or writer waits for it, and none sees it before the commit."""
+async def create_partition(connection: Any, begins: datetime, ends: datetime) -> None:
+    """Create a partition; readers and writers do not wait, and see it after the commit."""
     day = begins.date().isoformat().replace("-", "")
     name = f"events_{day}"
     await connection.execute(
         _CREATE.format(name=name, begins=begins.isoformat(), ends=ends.isoformat())
     )
-    log.info("a partition for events was made", partition=name, ends=ends.isoformat())
+    log.info("a partition for events was created", partition=name, ends=ends.isoformat())
 
 
 def has_no_partition(error: asyncpg.PostgresError) -> bool:
-    """Whether PostgreSQL refused an event because there is no place for its time of receipt."""
+    """Whether PostgreSQL rejected an event because no partition contains its time of receipt."""
     if not isinstance(error, asyncpg.CheckViolationError):
         return False
     constraint = getattr(error, "constraint_name", None)

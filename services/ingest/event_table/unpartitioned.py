@@ -1,9 +1,9 @@
-"""Bounds the table of events from before there were partitions, while events are written to it.
+"""Gives the table of events from before partitions existed an end, while events are written to it.
 
-Migration 0020 made it the default partition, and while there is one that large, no other can be
-made without reading all of it. So it is given an end, some time ahead: a constraint that counts for
-new rows at once, and for the others when PostgreSQL has read them, while more are written. Then it
-becomes the partition of everything until then.
+Migration 0020 made it the default partition. As long as there is a default partition, PostgreSQL
+reads all of it whenever another partition is created. So the table gets an end, some time ahead, in
+three steps: a constraint that holds for new rows at once; its validation, in which PostgreSQL reads
+the table while events are written; and the attachment as the partition of all times until the end.
 """
 
 from __future__ import annotations
@@ -18,46 +18,51 @@ import structlog
 
 from hogsend.service.database import Database
 from hogsend.service.postgres_server import lift_time_limits
-from services.ingest.event_table.partitions import UNPARTITIONED, UNTIL, changing, listed
+from services.ingest.event_table.partitions import (
+    UNPARTITIONED,
+    UNTIL,
+    list_partitions,
+    partition_change,
+)
 
 log = structlog.get_logger(__name__)
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("partitions.sql"), "asyncpg")
 
 AHEAD = timedelta(days=7)
-"""From now to the end of the table, at least. Replicas of the version before write no keys beside
-the table, whose own index knows their events: they should be gone by then."""
-LEFT = timedelta(days=3)
-"""What must be left until the end for what is still to be done. While PostgreSQL reads the table,
-or another transaction uses it, the end cannot be put off, and events behind it would wait."""
+"""From now to the end of the table, at least. Replicas of the previous version write no keys: their
+events are only known by the table's own index, so they should have ended by then."""
+MIN_REMAINING = timedelta(days=3)
+"""If less time remains until the end, the end is postponed first. It cannot be postponed while
+PostgreSQL reads the table or another transaction uses it, and events after the end would wait."""
 
 
 class Unpartitioned:
-    """The table, as long as it has no bounds. Methods raise `Unavailable` without PostgreSQL."""
+    """The table without an end. Raises `Unavailable` while PostgreSQL is unavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def bound(self) -> bool:
-        """Give it an end.
+        """Give the table an end.
 
         Returns:
-            Whether there is nothing left to do; otherwise try again.
+            Whether the table has an end; otherwise try again.
 
         Raises:
-            Unavailable: also while another transaction keeps the table from being changed.
+            Unavailable: also while another transaction locks the table.
             asyncpg.PostgresError: PostgreSQL refuses.
         """
         async with self._database.acquire() as connection:
             if not await _is_unbounded(connection):
                 return True
-        end = await self._announced_end()
+        end = await self._constrain()
         if await self._validate(end):
             return await self._attach(end)
         return False
 
     async def _validate(self, end: datetime) -> bool:
-        """Have PostgreSQL read the table; False when that has to be begun anew."""
+        """Validate the constraint, for which PostgreSQL reads the table; False to start again."""
         table = f'"{self._database.schema}".{UNPARTITIONED}'
         async with self._database.outside_transactions() as connection:
             try:
@@ -67,31 +72,39 @@ class Unpartitioned:
                         f"ALTER TABLE {table} VALIDATE CONSTRAINT {_constraint(end)}"
                     )
             except asyncpg.UndefinedObjectError:
-                # Another replica was quicker, or began anew.
+                # Another replica has finished, or started again.
                 return False
             except asyncpg.CheckViolationError:
-                # Nothing ran for days, and then events came before the end was put off.
+                # No replica ran for days, and then events after the end were stored before the end
+                # was postponed.
                 newest = await connection.fetchval(f"SELECT max(received_at) FROM {table}")  # noqa: S608
-                await self._announced_end(after=newest)
+                await self._constrain(after=newest)
                 return False
         return True
 
-    async def free(self) -> None:
-        """Take its constraint back, for an event that is received after the end."""
-        async with changing(self._database) as connection:
+    async def remove_constraint(self) -> None:
+        """Drop the constraint, so that an event that is received after the end can be stored."""
+        async with partition_change(self._database) as connection:
             constraint = await _queries.bound(connection)
             if constraint and await _is_unbounded(connection):
                 await _drop_constraint(connection, constraint["name"])
 
-    async def _announced_end(self, after: datetime | None = None) -> datetime:
-        """When it is to end, which new rows have to be before."""
+    async def _constrain(self, after: datetime | None = None) -> datetime:
+        """Add the constraint that new rows are before the end, or keep the existing one.
+
+        Args:
+            after: a time after which the end must be.
+
+        Returns:
+            The end.
+        """
         now = datetime.now(UTC)
         after = after or now
-        async with changing(self._database) as connection:
+        async with partition_change(self._database) as connection:
             constraint = await _queries.bound(connection)
             if constraint is not None:
                 end = _end_of(constraint["name"])
-                if end - now > LEFT and end > after:
+                if end - now > MIN_REMAINING and end > after:
                     return end
                 await _drop_constraint(connection, constraint["name"])
             end = _midnight_after(max(now, after) + AHEAD)
@@ -99,11 +112,11 @@ class Unpartitioned:
                 f"ALTER TABLE {UNPARTITIONED} ADD CONSTRAINT {_constraint(end)} "
                 f"CHECK (received_at < '{end.isoformat()}') NOT VALID"
             )
-        log.info("the events' table is looked through to be given bounds", end=end.isoformat())
+        log.info("the events' table is read to be given an end", end=end.isoformat())
         return end
 
     async def _attach(self, end: datetime) -> bool:
-        async with changing(self._database) as connection:
+        async with partition_change(self._database) as connection:
             if not await _is_unbounded(connection):
                 return True
             constraint = await _queries.bound(connection)
@@ -112,9 +125,9 @@ class Unpartitioned:
                 or constraint["name"] != _constraint(end)
                 or not constraint["is_valid"]
             ):
-                # Another replica began anew.
+                # Another replica started again.
                 return False
-            # PostgreSQL reads no row: the constraint says that all of them are before the end.
+            # PostgreSQL reads no rows: by the constraint all of them are before the end.
             await connection.execute(
                 f"ALTER TABLE events DETACH PARTITION {UNPARTITIONED}; "
                 f"ALTER TABLE events ATTACH PARTITION {UNPARTITIONED} "
@@ -126,8 +139,8 @@ class Unpartitioned:
 
 
 async def _is_unbounded(connection: Any) -> bool:
-    found = await listed(connection)
-    return any(one.name == UNPARTITIONED and one.is_unbounded for one in found)
+    partitions = await list_partitions(connection)
+    return any(one.name == UNPARTITIONED and one.is_unbounded for one in partitions)
 
 
 async def _drop_constraint(connection: Any, name: str) -> None:

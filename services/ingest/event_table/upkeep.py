@@ -1,4 +1,4 @@
-"""Keeps the table of events in partitions: made ahead and on demand, and dropped when old."""
+"""Maintains the partitions of the table of events: creates them ahead and drops old ones."""
 
 from __future__ import annotations
 
@@ -14,55 +14,55 @@ from hogsend.contract.errors import Unavailable
 from hogsend.service import metrics
 from hogsend.service.database import Database
 from hogsend.service.retention import Retention
-from services.ingest.event_table.known_events import KnownEvents
+from services.ingest.event_table.event_keys import EventKeys
 from services.ingest.event_table.partitions import UNPARTITIONED, TablePartitions
 from services.ingest.event_table.unpartitioned import Unpartitioned
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 600.0
+INTERVAL_SECONDS = 600.0
 RETRY_SECONDS = 60.0
 START_SECONDS = 1.0
-"""From one attempt to the next until the first has succeeded: PostgreSQL may not be there yet."""
+"""Pause between attempts until the first succeeds: PostgreSQL may not be available yet."""
 
 
 class EventTable:
-    """The table of events; every replica looks after it, and one at a time changes it."""
+    """The table of events. Every replica maintains it; only one at a time changes it."""
 
     def __init__(self, database: Database, *, retention_days: int = 0) -> None:
-        """Use `database`; events are kept for some days, or with 0 for ever."""
+        """Use `database`; events are kept for `retention_days`, or forever if that is 0."""
         self._database = database
         self._retention_days = retention_days
         self._partitions = TablePartitions(database, retention_days=retention_days)
         self._unpartitioned = Unpartitioned(database)
-        self.known = KnownEvents()
+        self.keys = EventKeys()
 
     def retentions(self) -> list[Retention]:
-        """What deletes by row: events from before there were partitions, and keys of old events."""
+        """The retentions by row: events from before partitions existed, and keys of old events."""
         swept = partial(Retention, self._database, column="received_at", days=self._retention_days)
-        return [swept(UNPARTITIONED), swept("event_keys", end=self._partitions.gone_before)]
+        return [swept(UNPARTITIONED), swept("event_keys", end=self._partitions.keys_needed_since)]
 
-    async def make_room(self, moments: Iterable[datetime]) -> None:
-        """Make sure that events received at `moments` can be stored.
+    async def ensure_partitions(self, moments: Iterable[datetime]) -> None:
+        """Make it possible to store events received at `moments`.
 
         Raises:
-            Unavailable: PostgreSQL is not available.
+            Unavailable: PostgreSQL is unavailable.
             asyncpg.PostgresError: PostgreSQL refuses.
         """
-        await self._unpartitioned.free()
-        await self._partitions.make_room(moments)
+        await self._unpartitioned.remove_constraint()
+        await self._partitions.ensure_partitions(moments)
 
-    async def keep(self) -> None:
-        """Look after the table; never ends."""
+    async def maintain_forever(self) -> None:
+        """Maintain the table regularly; never ends."""
         retry = START_SECONDS
         while True:
             pause = retry
             try:
-                is_done = await self.look()
+                is_done = await self.maintain()
                 retry = RETRY_SECONDS
-                pause = LOOK_SECONDS if is_done else RETRY_SECONDS
+                pause = INTERVAL_SECONDS if is_done else RETRY_SECONDS
             except Unavailable as error:
-                _say_why(error)
+                _log_failure(error)
                 if isinstance(error.__cause__, asyncpg.PostgresError):
                     pause = RETRY_SECONDS
             except asyncpg.PostgresError as error:
@@ -71,30 +71,29 @@ class EventTable:
                 pause = RETRY_SECONDS
             await asyncio.sleep(pause)
 
-    async def look(self) -> bool:
-        """Do what there is to do.
+    async def maintain(self) -> bool:
+        """Bound the old table, create partitions ahead, and drop old ones.
 
         Returns:
-            Whether all of it was done; otherwise try again soon.
+            Whether everything is done; otherwise try again soon.
 
         Raises:
-            Unavailable: PostgreSQL is not available, or other transactions use the table all the
-                time.
+            Unavailable: PostgreSQL is unavailable, or other transactions kept using the table.
             asyncpg.PostgresError: PostgreSQL refuses.
         """
         is_bounded = await self._unpartitioned.bound()
         await self._partitions.make_ahead()
         await self._partitions.drop_old()
         async with self._database.acquire() as connection:
-            await self.known.look_up_bounds(connection)
+            await self.keys.read_bounds(connection)
         return is_bounded
 
 
-def _say_why(error: Unavailable) -> None:
-    """Log why partitions are not looked at; an operator can end what is in the way."""
+def _log_failure(error: Unavailable) -> None:
+    """Log why the partitions are not maintained; an operator can end a blocking transaction."""
     metrics.FAILURES.labels("partitions", error.code).inc()
     if not isinstance(error.__cause__, asyncpg.LockNotAvailableError):
-        log.debug("the events' partitions are looked at later", reason=str(error))
+        log.debug("the events' partitions cannot be maintained yet", reason=str(error))
         return
     log.warning(
         "the events' partitions cannot be changed while a transaction uses them; it is tried again",

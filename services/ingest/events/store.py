@@ -25,7 +25,7 @@ from hogsend.service.dead_letters import Unprocessable
 from services.ingest.contacts import storage as contacts
 from services.ingest.erasure.freshness import is_stale
 from services.ingest.erasure.tombstones import is_erased
-from services.ingest.event_table.known_events import Stored, digest_of, is_of_unkeyed
+from services.ingest.event_table.event_keys import Stored, digest_of, is_of_unkeyed
 from services.ingest.event_table.partitions import has_no_partition
 from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.outcome import Outcome, Rejected, Saved, Status
@@ -138,11 +138,11 @@ class EventStore:
         Raises the error again if it has another cause.
         """
         if has_no_partition(error):
-            await self._table.make_room({event.received_at for event in events})
+            await self._table.ensure_partitions({event.received_at for event in events})
         elif is_of_unkeyed(error):
             # A replica of the previous version stored an event meanwhile. An event without a person
             # has no lock.
-            self._table.known.forget_bounds()
+            self._table.keys.clear_bounds()
         else:
             raise error
 
@@ -165,7 +165,7 @@ class EventStore:
             resolver, erased = await contacts.lock(connection, contact_digests)
             # Read after the contacts are locked. Otherwise another replica could store the same
             # events after they were read as missing, and the insert would fail.
-            stored = await self._table.known.find(
+            stored = await self._table.keys.find(
                 connection, dict(zip(digests, events, strict=True))
             )
             for digest, event in zip(digests, events, strict=True):
@@ -178,7 +178,7 @@ class EventStore:
                     taken_over[digest] = event
             if new:
                 await contacts.save(connection, resolver, contact_digests)
-                await self._table.known.remember(connection, {one: new[one][0] for one in new})
+                await self._table.keys.remember(connection, {one: new[one][0] for one in new})
                 await _insert(connection, new)
             await self._take_over(connection, taken_over, stored)
 
@@ -212,7 +212,7 @@ class EventStore:
             received_at=[event.received_at for event in events.values()],
             queued_at=[event.queued_at for event in events.values()],
         )
-        await self._table.known.move(connection, events)
+        await self._table.keys.move(connection, events)
 
 
 def _is_conflict(error: Exception) -> bool:

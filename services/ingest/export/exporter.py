@@ -26,7 +26,7 @@ from services.ingest.contacts.contact import ROW, Key
 from services.ingest.contacts.storage import owner
 from services.ingest.erasure import sweep
 from services.ingest.erasure.person import Person
-from services.ingest.event_table.partitions import listed
+from services.ingest.event_table.partitions import list_partitions
 from services.ingest.export import items
 from services.ingest.pages import read_rows
 from services.ingest.queries import load
@@ -180,7 +180,9 @@ class Exporter:
         self, connection: Any, subject: _DataSubject, request: ExportContact
     ) -> ExportPage:
         position = _parse_position(request.after)
-        partitions = [partition for partition in await listed(connection) if partition.blocks]
+        partitions = [
+            partition for partition in await list_partitions(connection) if partition.blocks
+        ]
         counted, remaining = 0, PAGE_BLOCKS
         for partition in partitions:
             day = partition.begins.date()

@@ -17,7 +17,7 @@ from services.ingest.app import MIGRATIONS
 from services.ingest.contacts.search import search_indexes
 from services.ingest.erasure import jobs
 from services.ingest.event_table.contact_index import contact_index
-from services.ingest.event_table.partitions import listed
+from services.ingest.event_table.partitions import list_partitions
 from tests.older_schema import migrate_to
 from tests.pgbouncer import PROGRAM, pgbouncer
 from tests.waiting import eventually
@@ -200,7 +200,7 @@ async def test_a_person_is_erased_by_it(database: Database) -> None:
     async with database.acquire() as connection:
         await connection.execute(EVENT, "a", 2_000)
         await connection.execute("ANALYZE events_unpartitioned")
-        (partition,) = await listed(connection)
+        (partition,) = await list_partitions(connection)
         plan = await connection.fetchval(
             f"EXPLAIN (FORMAT JSON) {jobs._queries.lock_events.sql}",
             [UUID(int=1), UUID(int=2)],

@@ -23,8 +23,8 @@ from services.ingest.app import MIGRATIONS
 from services.ingest.erasure.jobs import ErasureJobs, Job
 from services.ingest.erasure.person import Person
 from services.ingest.event_table import partitions, upkeep
-from services.ingest.event_table.known_events import digest_of
-from services.ingest.event_table.partitions import Partition, TablePartitions, listed
+from services.ingest.event_table.event_keys import digest_of
+from services.ingest.event_table.partitions import Partition, TablePartitions, list_partitions
 from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.listing import EventList
 from services.ingest.events.outcome import Saved, Status
@@ -83,7 +83,7 @@ async def test_an_event_of_any_time_finds_a_place(database: Database, rows: Any)
     assert statuses(await store.save(events)) == [Status.REDELIVERED] * 4
     page = await EventList(database).page(ListEvents())
     assert [event.received_at for event in page.events] == sorted(at, reverse=True)
-    for partition in await listed(rows):
+    for partition in await list_partitions(rows):
         assert partition.ends - partition.begins == timedelta(days=30)
 
 
@@ -94,11 +94,11 @@ async def test_partitions_are_listed_once_for_all_events_of_a_batch(
 
     async def counted(connection: Any) -> list[Partition]:
         listings.append(connection)
-        return await listed(connection)
+        return await list_partitions(connection)
 
-    monkeypatch.setattr(partitions, "listed", counted)
+    monkeypatch.setattr(partitions, "list_partitions", counted)
     moments = [ago(number / 1000) for number in range(100)]
-    await TablePartitions(database).make_room(moments)
+    await TablePartitions(database).ensure_partitions(moments)
     assert len(listings) == 2
 
 
@@ -117,19 +117,21 @@ async def test_partitions_are_made_ahead_and_go_on_where_others_of_another_width
     database: Database, rows: Any
 ) -> None:
     await TablePartitions(database).make_ahead()
-    (this, following) = await listed(rows)
+    (this, following) = await list_partitions(rows)
     now = datetime.now(UTC)
-    assert this.holds(now)
+    assert this.contains(now)
     assert following.begins == this.ends
     # Retention was set: days instead of months.
     daily = TablePartitions(database, retention_days=7)
-    await daily.make_room([following.ends + timedelta(days=3), this.begins - timedelta(hours=1)])
-    before, *_, after = await listed(rows)
+    await daily.ensure_partitions(
+        [following.ends + timedelta(days=3), this.begins - timedelta(hours=1)]
+    )
+    before, *_, after = await list_partitions(rows)
     assert before.ends == this.begins
     assert before.ends - before.begins == after.ends - after.begins == timedelta(days=1)
     # And taken back: the month ends where the days begin.
-    await TablePartitions(database).make_room([following.ends + timedelta(hours=1)])
-    *_, month, last = await listed(rows)
+    await TablePartitions(database).ensure_partitions([following.ends + timedelta(hours=1)])
+    *_, month, last = await list_partitions(rows)
     assert (month.begins, month.ends) == (following.ends, after.begins)
     assert last == after
 
@@ -169,7 +171,7 @@ async def test_old_partitions_are_dropped_whole_and_their_keys_follow(
     table = EventTable(database, retention_days=7)
     before = metrics.RETENTION_DELETED.labels("events")._value.get()
     with capture_logs() as logged:
-        assert await table.look()
+        assert await table.maintain()
     kept = {int(id) for (id,) in await rows.fetch("SELECT id FROM events")}
     assert set(range(7)) <= kept <= set(range(9))
     dropped = [line for line in logged if line["event"] == "old events dropped"]
@@ -191,7 +193,7 @@ async def test_an_event_that_was_dropped_is_a_new_one_though_its_key_is_not_swep
     table = EventTable(database, retention_days=7)
     store = EventStore(database, table)
     await store.save([incoming("1", ago(20), backfilled=backfilled), incoming("2")])
-    await table.look()
+    await table.maintain()
     assert await rows.fetchval("SELECT array_agg(id) FROM events") == ["2"]
     assert await rows.fetchval("SELECT count(*) FROM event_keys") == 2
     again = [incoming("1"), incoming("1", ago(1)), incoming("2", ago(1))]
@@ -206,7 +208,7 @@ async def test_a_key_stays_as_long_as_a_partition_of_another_width_does(
     await store_of(database).save(events)
     # A month each until now, days from now on.
     table = EventTable(database, retention_days=7)
-    await table.look()
+    await table.maintain()
     _, keys = table.retentions()
     await keys.sweep()
     kept = {id for (id,) in await rows.fetch("SELECT id FROM events")}
@@ -220,7 +222,7 @@ async def test_a_key_stays_as_long_as_a_partition_of_another_width_does(
 
 async def test_nothing_is_dropped_by_default(database: Database, rows: Any) -> None:
     await store_of(database).save([incoming("old", ago(4000))])
-    await EventTable(database).look()
+    await EventTable(database).maintain()
     assert await rows.fetchval("SELECT count(*) FROM events") == 1
 
 
@@ -233,9 +235,9 @@ async def test_whoever_stores_does_not_wait_for_a_drop_that_waits(
     async with rows.transaction():
         await rows.fetch("SELECT FROM events")
         with pytest.raises(Unavailable):
-            await table.look()
+            await table.maintain()
         assert statuses(await store.save([incoming("2")])) == [Status.STORED]
-    assert await table.look()
+    assert await table.maintain()
     assert await rows.fetchval("SELECT count(*) FROM events WHERE id = 'old'") == 0
 
 
@@ -248,7 +250,7 @@ async def test_an_event_that_comes_as_it_happened_moves_from_its_backfills_parti
     assert statuses(await store.save([live])) == [Status.REDELIVERED]
     row = await rows.fetchrow("SELECT tableoid, received_at, backfilled FROM events")
     assert (row["received_at"], row["backfilled"]) == (NOW, False)
-    (partition,) = [one for one in await listed(rows) if one.holds(NOW)]
+    (partition,) = [one for one in await list_partitions(rows) if one.contains(NOW)]
     assert row["tableoid"] == partition.relation
     assert await rows.fetchval("SELECT received_at FROM event_keys") == NOW
     assert statuses(await store.save([live, incoming("1", ago(1))])) == [
@@ -301,11 +303,11 @@ async def test_a_page_reads_of_each_partition_no_more_than_it_shows(
 async def test_it_is_looked_after_again_and_again_whatever_happens(
     database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("LOOK_SECONDS", "RETRY_SECONDS"):
+    for name in ("INTERVAL_SECONDS", "RETRY_SECONDS"):
         monkeypatch.setattr(upkeep, name, 0.01)
     await rows.execute("ALTER TABLE events RENAME TO gone; CREATE TABLE events (LIKE gone)")
     counted = metrics.FAILURES.labels("partitions", "WrongObjectTypeError")
-    keeping = asyncio.create_task(EventTable(database).keep())
+    keeping = asyncio.create_task(EventTable(database).maintain_forever())
 
     async def failed() -> bool:
         return bool(counted._value.get())
@@ -314,7 +316,7 @@ async def test_it_is_looked_after_again_and_again_whatever_happens(
     await rows.execute("DROP TABLE events; ALTER TABLE gone RENAME TO events")
 
     async def made() -> bool:
-        return len(await listed(rows)) == 2
+        return len(await list_partitions(rows)) == 2
 
     await eventually(made)
     keeping.cancel()
@@ -324,11 +326,11 @@ async def test_a_partition_that_is_being_dropped_is_not_taken_for_one_without_bo
     database: Database, rows: Any
 ) -> None:
     await store_of(database, days=7).save([incoming("old", ago(20)), incoming("1")])
-    first, *_ = await listed(rows)
+    first, *_ = await list_partitions(rows)
     async with rows.transaction():
         await rows.execute(f"DROP TABLE {first.name}")
         async with database.acquire() as connection:
-            listing = asyncio.create_task(listed(connection))
+            listing = asyncio.create_task(list_partitions(connection))
             await waiting_for_a_lock(rows)
     assert first.name not in {one.name for one in await listing}
     assert not any(one.is_unbounded for one in await listing)
@@ -338,16 +340,16 @@ async def test_an_event_whose_partition_goes_again_is_tried_again(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = EventTable(database, retention_days=7)
-    make_room = table.make_room
+    ensure_partitions = table.ensure_partitions
 
     async def made_and_dropped(moments: Any) -> None:
-        await make_room(moments)
+        await ensure_partitions(moments)
         await TablePartitions(database, retention_days=7).drop_old()
 
     store = EventStore(database, table)
     with monkeypatch.context() as patched:
-        patched.setattr(table, "make_room", made_and_dropped)
-        with pytest.raises(Unavailable, match="gone again"):
+        patched.setattr(table, "ensure_partitions", made_and_dropped)
+        with pytest.raises(Unavailable, match="was dropped"):
             await store.save([incoming("letter", ago(30))])
     assert statuses(await store.save([incoming("letter", ago(30))])) == [Status.STORED]
 
@@ -355,8 +357,8 @@ async def test_an_event_whose_partition_goes_again_is_tried_again(
 async def test_partitions_ahead_have_no_holes_between_them(database: Database, rows: Any) -> None:
     for days in (30, 0, 400):
         await TablePartitions(database, retention_days=days).make_ahead()
-    partitions = await listed(rows)
-    assert partitions[0].holds(datetime.now(UTC))
+    partitions = await list_partitions(rows)
+    assert partitions[0].contains(datetime.now(UTC))
     for one, following in pairwise(partitions):
         assert one.ends == following.begins
     assert partitions[-1].ends > datetime.now(UTC) + timedelta(days=30)
@@ -367,10 +369,10 @@ async def test_one_partition_that_cannot_be_dropped_keeps_no_other(
     database: Database, rows: Any
 ) -> None:
     await store_of(database, days=7).save([incoming(str(days), ago(days)) for days in (9, 20, 30)])
-    first, *_ = await listed(rows)
+    first, *_ = await list_partitions(rows)
     await rows.execute(f"CREATE VIEW seen AS TABLE {first.name}")
     with pytest.raises(asyncpg.DependentObjectsStillExistError):
-        await EventTable(database, retention_days=7).look()
+        await EventTable(database, retention_days=7).maintain()
     assert await rows.fetchval("SELECT array_agg(id) FROM events") == ["30"]
 
 
@@ -400,7 +402,7 @@ async def test_a_key_of_an_event_that_comes_during_a_sweep_stays(
 ) -> None:
     table = EventTable(database, retention_days=7)
     store = EventStore(database, table)
-    await table.look()
+    await table.maintain()
     letter = incoming("letter", ago(30))
     _, keys = table.retentions()
     delete = keys._delete
@@ -442,7 +444,7 @@ async def test_partitions_are_made_and_dropped_behind_a_pooler(
         pooled = Database(url, "ingest", MIGRATIONS, pool_size=2)
         await pooled.connect()
         await store_of(pooled, days=7).save([incoming("old", ago(20)), incoming("1")])
-        assert await EventTable(pooled, retention_days=7).look()
+        assert await EventTable(pooled, retention_days=7).maintain()
         await pooled.close()
     assert [id for (id,) in await rows.fetch("SELECT id FROM events")] == ["1"]
 
@@ -480,10 +482,10 @@ async def test_they_are_found_however_the_database_writes_moments(written_otherw
     """`IST` is the time of India, and before version 18 PostgreSQL reads it as that of Israel."""
     database = Database(written_otherwise, "ingest", MIGRATIONS, pool_size=2)
     await database.connect()
-    await EventTable(database).look()
+    await EventTable(database).maintain()
     async with database.acquire() as connection:
-        found = await listed(connection)
+        found = await list_partitions(connection)
         assert str(await connection.fetchval("SHOW datestyle")).startswith("ISO")
     assert all(one.begins.hour == 0 == one.ends.hour for one in found)
-    assert any(one.holds(datetime.now(UTC)) for one in found)
+    assert any(one.contains(datetime.now(UTC)) for one in found)
     await database.close()

@@ -23,9 +23,9 @@ from hogsend.service.migrations import MigrationFailed, migrate
 from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.retention import Retention
 from services.ingest.app import MIGRATIONS
-from services.ingest.event_table import known_events, partitions
+from services.ingest.event_table import event_keys, partitions
 from services.ingest.event_table import unpartitioned as module
-from services.ingest.event_table.partitions import EARLIEST, LATEST, UNPARTITIONED, listed
+from services.ingest.event_table.partitions import EARLIEST, LATEST, UNPARTITIONED, list_partitions
 from services.ingest.event_table.unpartitioned import Unpartitioned
 from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.listing import EventList
@@ -102,11 +102,11 @@ async def nothing(_: Database, __: Any) -> None:
 
 
 async def bounded(database: Database, _: Any) -> None:
-    assert await EventTable(database).look()
+    assert await EventTable(database).maintain()
 
 
 async def half_way(database: Database, _: Any) -> None:
-    await Unpartitioned(database)._announced_end()
+    await Unpartitioned(database)._constrain()
 
 
 @pytest.mark.parametrize("so_far", [nothing, half_way, bounded])
@@ -171,10 +171,10 @@ async def test_an_event_of_before_that_comes_as_it_happened_gets_a_key(
 async def test_it_becomes_the_partition_of_everything_until_a_week_from_now(
     database: Database, rows: Any
 ) -> None:
-    (before,) = await listed(rows)
+    (before,) = await list_partitions(rows)
     assert (before.name, before.ends) == (UNPARTITIONED, LATEST)
-    assert await EventTable(database).look()
-    first, *_ = await listed(rows)
+    assert await EventTable(database).maintain()
+    first, *_ = await list_partitions(rows)
     assert first.name == UNPARTITIONED
     assert first.relation == before.relation
     now = datetime.now(UTC)
@@ -189,7 +189,7 @@ async def test_it_becomes_the_partition_of_everything_until_a_week_from_now(
     # What comes later lies elsewhere, and nothing is left to do.
     store = store_of(database)
     assert statuses(await store.save([incoming("later", first.ends)])) == [Status.STORED]
-    assert await EventTable(database).look()
+    assert await EventTable(database).maintain()
     assert await rows.fetchval("SELECT count(*) FROM events_unpartitioned") == ROWS
 
 
@@ -197,23 +197,23 @@ async def test_only_what_has_no_keys_is_looked_through_for_them(
     database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    stored = known_events._stored
+    stored = event_keys._find_stored
 
     async def noted(connection: Any, wanted: Any) -> Any:
         asked.extend(before.date().isoformat() for *_, before in wanted)
         return await stored(connection, wanted)
 
-    monkeypatch.setattr(known_events, "_stored", noted)
+    monkeypatch.setattr(event_keys, "_find_stored", noted)
     table = EventTable(database)
     store = EventStore(database, table)
     await store.save([incoming("1")])
     assert asked == [LATEST.date().isoformat()]
-    await table.look()
+    await table.maintain()
     await store.save([incoming("2")])
-    first, *_ = await listed(rows)
+    first, *_ = await list_partitions(rows)
     assert asked[1:] == [first.ends.date().isoformat()]
     await rows.execute("DROP TABLE events_unpartitioned")
-    await table.look()
+    await table.maintain()
     await store.save([incoming("3")])
     assert len(asked) == 2
 
@@ -235,10 +235,10 @@ async def test_whoever_reads_is_waited_for_only_briefly(database: Database, rows
     async with rows.transaction():
         await rows.fetch("SELECT FROM events")
         with pytest.raises(Unavailable):
-            await EventTable(database).look()
+            await EventTable(database).maintain()
         assert statuses(await store_of(database).save([incoming("new")])) == [Status.STORED]
         with capture_logs() as logged:
-            keeping = asyncio.create_task(EventTable(database).keep())
+            keeping = asyncio.create_task(EventTable(database).maintain_forever())
 
             async def was_said() -> bool:
                 return any("fix" in line for line in logged)
@@ -248,17 +248,17 @@ async def test_whoever_reads_is_waited_for_only_briefly(database: Database, rows
         (line,) = [line for line in logged if "fix" in line]
         assert line["log_level"] == "warning"
         assert "pg_stat_activity" in line["fix"]
-    assert await EventTable(database).look()
+    assert await EventTable(database).maintain()
 
 
 async def test_replicas_bound_it_once(database: Database, rows: Any) -> None:
     looked = await asyncio.gather(
-        *(EventTable(database).look() for _ in range(4)), return_exceptions=True
+        *(EventTable(database).maintain() for _ in range(4)), return_exceptions=True
     )
     assert True in looked
     assert all(one in {True, False} or isinstance(one, Unavailable) for one in looked)
-    assert await EventTable(database).look()
-    assert [one.name for one in await listed(rows)].count(UNPARTITIONED) == 1
+    assert await EventTable(database).maintain()
+    assert [one.name for one in await list_partitions(rows)].count(UNPARTITIONED) == 1
 
 
 async def test_an_event_after_an_end_that_was_never_reached_is_stored(
@@ -270,10 +270,10 @@ async def test_an_event_after_an_end_that_was_never_reached_is_stored(
     late = incoming("late", datetime.now(UTC) + timedelta(days=50))
     assert statuses(await store.save([late, incoming("now")])) == [Status.STORED] * 2
     # The end that is found then is after it.
-    looked = [await EventTable(database).look() for _ in range(2)]
+    looked = [await EventTable(database).maintain() for _ in range(2)]
     assert looked == [False, True]
-    first, *_ = await listed(rows)
-    assert first.holds(late.received_at)
+    first, *_ = await list_partitions(rows)
+    assert first.contains(late.received_at)
     assert await rows.fetchval("SELECT count(*) FROM events") == ROWS + 2
 
 
@@ -281,10 +281,10 @@ async def test_an_end_that_is_too_near_is_put_off(
     database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await half_way(database, rows)
-    monkeypatch.setattr(module, "LEFT", timedelta(days=9))
+    monkeypatch.setattr(module, "MIN_REMAINING", timedelta(days=9))
     monkeypatch.setattr(module, "AHEAD", timedelta(days=19))
-    assert await EventTable(database).look()
-    first, *_ = await listed(rows)
+    assert await EventTable(database).maintain()
+    first, *_ = await list_partitions(rows)
     assert first.ends > datetime.now(UTC) + timedelta(days=19)
 
 
@@ -292,7 +292,7 @@ async def test_it_is_swept_by_row_and_dropped_when_all_of_it_is_old(
     database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = EventTable(database, retention_days=7)
-    assert await table.look()
+    assert await table.maintain()
     swept = Retention(database, UNPARTITIONED, column="received_at", days=7)
     assert await swept.sweep() == ROWS - 7 + 1
     assert await rows.fetchval("SELECT count(*) FROM events") == 6
@@ -302,8 +302,8 @@ async def test_it_is_swept_by_row_and_dropped_when_all_of_it_is_old(
     monkeypatch.setattr(partitions, "datetime", SimpleNamespace(now=lambda _: later))
     by_postgresql = AsyncMock(return_value=later - timedelta(days=7))
     monkeypatch.setattr(partitions._queries, "days_ago", by_postgresql)
-    assert await table.look()
-    assert UNPARTITIONED not in {one.name for one in await listed(rows)}
+    assert await table.maintain()
+    assert UNPARTITIONED not in {one.name for one in await list_partitions(rows)}
     assert await swept.sweep() == 0
     assert statuses(await store_of(database).save([incoming("old 1")])) == [Status.STORED]
 
@@ -329,7 +329,7 @@ async def test_events_of_a_backup_that_is_restored_beside_are_known(
 ) -> None:
     table = EventTable(database)
     # As long as this database was another one.
-    table.known._unkeyed_until = EARLIEST
+    table.keys._unkeyed_until = EARLIEST
     store = EventStore(database, table)
     assert statuses(await store.save([old(1)])) == [Status.KNOWN]
     assert statuses(await store.save([old(2), incoming("new")])) == [Status.KNOWN, Status.STORED]
@@ -349,7 +349,7 @@ async def test_an_event_that_the_version_before_moved_has_its_contact(
 
 async def test_keys_go_while_the_table_of_before_is_there(database: Database, rows: Any) -> None:
     table = EventTable(database, retention_days=7)
-    await table.look()
+    await table.maintain()
     await rows.execute("INSERT INTO event_keys VALUES ('gone', now() - interval '9 days')")
     _, keys = table.retentions()
     assert await keys.sweep() == 1
@@ -361,7 +361,7 @@ async def test_a_time_limit_of_the_address_is_not_for_reading_the_table(
     options = "options=-c%20statement_timeout%3D1s"
     between = "&" if "?" in database_url else "?"
     limited = Database(f"{database_url}{between}{options}", "ingest", MIGRATIONS, pool_size=1)
-    end = await Unpartitioned(database)._announced_end()
+    end = await Unpartitioned(database)._constrain()
     # Behind a pooler the session cannot have another limit.
     limited._pool, limited._is_behind_pooler = database._pool, True
     async with limited.outside_transactions() as connection:
@@ -428,7 +428,7 @@ async def test_a_new_database_has_no_such_table_whichever_replica_makes_which_pa
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=1)
     await database.connect()
     async with database.acquire() as connection:
-        assert await listed(connection) == []
+        assert await list_partitions(connection) == []
     assert await Unpartitioned(database).bound()
     await database.close()
 
@@ -440,7 +440,7 @@ async def test_it_is_bounded_behind_a_pooler(
     async with pgbouncer(database_url, "transaction", tmp_path) as url:
         pooled = Database(url, "ingest", MIGRATIONS, pool_size=2)
         await pooled.connect()
-        assert await EventTable(pooled).look()
+        assert await EventTable(pooled).maintain()
         await pooled.close()
-    first, *_ = await listed(rows)
+    first, *_ = await list_partitions(rows)
     assert first.ends < LATEST

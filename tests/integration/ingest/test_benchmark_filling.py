@@ -13,7 +13,7 @@ from benchmarks import filling
 from benchmarks.ids import new_id
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
-from services.ingest.event_table.known_events import digest_of
+from services.ingest.event_table.event_keys import digest_of
 from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore

@@ -284,8 +284,8 @@ async def test_a_split_of_many_events_goes_on_where_it_ended(
 ) -> None:
     await people.share()
     await people.events.save([said("ben") for _ in range(7)] + [said("anna")])
-    monkeypatch.setattr(moving, "FOUND_AT_ONCE", 3)
-    monkeypatch.setattr(moving, "MOVED_AT_ONCE", 2)
+    monkeypatch.setattr(moving, "MAX_FOUND", 3)
+    monkeypatch.setattr(moving, "MAX_MOVED", 2)
     times = itertools.count(0.0)
     monkeypatch.setattr(moving, "time", SimpleNamespace(monotonic=lambda: next(times)))
     # Each look at the clock takes a second.

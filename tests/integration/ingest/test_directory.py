@@ -485,7 +485,7 @@ async def test_an_overview_of_many_is_estimated_and_says_so(people: People) -> N
 async def test_an_overview_of_many_emails_looks_at_the_latest_and_says_so(
     people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reported, "LOOKED_AT", 500)
+    monkeypatch.setattr(reported, "MAX_READ", 500)
     monkeypatch.setattr(reported, "EXACT_MAILS", 4_000)
     async with people.database.acquire() as connection:
         for statement in (CROWD, "DELETE FROM events", MAILS, "ANALYZE contacts, events"):

@@ -24,7 +24,7 @@ from services.ingest.contacts.merges import ContactMerges
 from services.ingest.contacts.storage import digest, stripes
 from services.ingest.erasure.freshness import FRESH_SECONDS
 from services.ingest.erasure.jobs import ErasureJobs
-from services.ingest.event_table.known_events import digest_of
+from services.ingest.event_table.event_keys import digest_of
 from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.listing import EventList
 from services.ingest.events.outcome import Saved, Status

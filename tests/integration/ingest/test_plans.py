@@ -16,7 +16,7 @@ import pytest
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
 from services.ingest.contacts import merges, storage
-from services.ingest.event_table import known_events
+from services.ingest.event_table import event_keys
 from services.ingest.event_table.upkeep import EventTable
 from services.ingest.export import exporter
 
@@ -32,13 +32,13 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 @pytest.mark.parametrize(
     "query",
     [
-        known_events._queries.known,
-        known_events._queries.stored_events,
+        event_keys._queries.received_at_of,
+        event_keys._queries.stored_events,
         merges._queries.details,
         exporter._queries.keys,
         storage._queries.owners,
         storage._queries.lock_contacts,
-        storage._queries.see_contacts,
+        storage._queries.mark_seen,
     ],
     ids=[
         "known events",
@@ -53,7 +53,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 async def test_a_plan_made_for_empty_tables_reads_none_of_them_whole(
     database: Database, query: Any
 ) -> None:
-    await EventTable(database).look()
+    await EventTable(database).maintain()
     async with database.acquire() as connection:
         for table in ("events", "event_keys", "contacts", "contact_keys", "erased_keys"):
             await connection.execute(f"VACUUM ANALYZE {table}")

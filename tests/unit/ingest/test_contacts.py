@@ -54,7 +54,7 @@ class Memory:
         owners |= {key: rows[key] for key in wanted if key in rows}
         resolver = IdentityResolver(map(self.load, set(owners.values())), owners)
         attached = [resolver.resolve(one) for one in batch]
-        self.save(*resolver.written())
+        self.save(*resolver.changed())
         merged = resolver.merged()
         self.keys = {key: merged.get(id, id) for key, id in self.keys.items()}
         self.keys |= resolver.new_keys()

@@ -69,7 +69,7 @@ class Ledger:
                     [key._asdict() for key in [*stored, *merge.new_keys]], list[ContactKey]
                 ),
             )
-        whole, seen = resolver.written()
+        whole, seen = resolver.changed()
         self.contacts |= {one.id: one for one in [*whole, *(contact for contact, _ in seen)]}
         self.keys |= resolver.new_keys()
         for loser, survivor in resolver.merged().items():
