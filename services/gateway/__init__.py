@@ -1,1 +1,1 @@
-"""Gateway: every HTTP route, the webhook queue, and a spool for when NATS is down."""
+"""The gateway service: all HTTP routes, and the webhook queue with its spool."""

@@ -1,4 +1,4 @@
-"""What can be set for the gateway."""
+"""The settings of the gateway."""
 
 from __future__ import annotations
 
@@ -36,45 +36,45 @@ class GatewaySettings(Settings):
     gateway_port: Port = Field(3002, description="Port the gateway listens on.")
     gateway_share_port: bool = Field(
         default=False,
-        description="Whether several gateways may listen on one port of one machine (Linux gives "
-        "each its part). Otherwise the second one does not start.",
+        description="Whether several gateways may listen on one port of one machine. Linux then "
+        "distributes connections among them. Otherwise the second gateway does not start.",
     )
     gateway_workers: Annotated[int, Field(ge=1, le=64)] = Field(
         1,
-        description="Processes that accept from the gateway's port, one for each core it is to "
-        "use. They share `GATEWAY_MAX_CONNECTIONS`, `SPOOL_MAX_BYTES` and the limits of keys; "
-        "each has its own connection to NATS, and 64 MiB for the bodies of requests.",
+        description="Processes that serve the gateway's port, one for each core it should use. "
+        "They share `GATEWAY_MAX_CONNECTIONS`, `SPOOL_MAX_BYTES` and the rate limits of keys. Each "
+        "has its own connection to NATS, and 64 MiB for request bodies.",
     )
     gateway_liveness_port: OptionalPort = Field(
         0,
-        description="Port that answers `/livez` and nothing else, also while all connections are "
-        "taken: for a supervisor's liveness probe, not for the public. 0 is none.",
+        description="Port that serves only `/livez`, also while all connections of the main port "
+        "are in use. It is for a supervisor's liveness probe, not for the public. 0 turns it off.",
     )
     gateway_max_connections: Annotated[int, Field(ge=16)] = Field(
         12288,
-        description="Connections that are open at the same time, idle ones included; more wait. "
-        "The limit for open files is raised for it as far as the system allows.",
+        description="Concurrent connections, including idle ones. Further connections wait. The "
+        "limit for open files is raised for them as far as the system allows.",
     )
     console: bool | None = Field(
         None,
         description="Whether the gateway serves the console at `/console`, where operators sign in "
-        "with a key. Unset, only while it listens on loopback.",
+        "with a key. If unset, it does so only while it listens on loopback.",
     )
     admin_api_key: HeaderSecret | None = Field(
         None,
-        description="Bearer for `/v1/admin/*`. Unset, every admin request is 401; "
-        "`make up` generates one.",
+        description="Bearer token for `/v1/admin/*`. If unset, every admin request is answered "
+        "401. `make up` generates one.",
     )
     admin_read_api_key: HeaderSecret | None = Field(
         None,
-        description="Bearer that may only read: events, contacts, dead letters, destinations, "
-        "backfills, capabilities, the diagnosis and metrics. Whatever changes something, exports a "
-        "person, or concerns credentials or the audit trail answers it 403.",
+        description="Bearer token that may only read: events, contacts, dead letters, "
+        "destinations, backfills, capabilities, the diagnosis and metrics. Requests that change "
+        "something, export a person, or concern credentials or the audit trail are answered 403.",
     )
     ingest_api_key: HeaderSecret | None = Field(
         None,
-        description="Bearer that may only report events (`POST /v1/events`) and contacts "
-        "(`PUT /v1/contacts`), and evaluate flags; `ADMIN_API_KEY` may, too.",
+        description="Bearer token that may only report events (`POST /v1/events`) and contacts "
+        "(`PUT /v1/contacts`), and evaluate flags. `ADMIN_API_KEY` may do so as well.",
     )
     admin_api_key_previous: PreviousKeys = Field(
         (),
@@ -103,69 +103,74 @@ class GatewaySettings(Settings):
     )
     webhook_signatures: AnyCase[Literal["verify", "required"]] = Field(
         "verify",
-        description="`required` refuses webhooks that are not signed, and provisioning where "
-        "PostHog cannot sign. A signature that is wrong is always refused.",
+        description="`required` refuses webhooks that are not signed, and refuses to provision a "
+        "PostHog that cannot sign. Wrong signatures are always refused.",
     )
     admin_failed_key_limit: Annotated[int, Field(ge=1)] = Field(
         30,
-        description="Wrong keys a minute from one address, or of one value; more are answered 429 "
-        "until the minute is over. A right key is never refused for them.",
+        description="Requests a minute with wrong keys, from one address or with one key. Further "
+        "ones are answered 429 until the minute is over. Valid keys are never refused for it.",
     )
     trusted_proxies: CommaSeparated = Field(
         (),
         description="Addresses and networks (`10.0.0.0/8`) of proxies in front of the gateway, "
-        "separated by commas. What they say in `X-Forwarded-For` or `Forwarded` is the client's "
-        "address, for limits, the audit trail and logs.",
+        "separated by commas. Their headers `X-Forwarded-For` or `Forwarded` give the client's "
+        "address for limits, the audit trail and logs.",
     )
     admin_rate_limit: Annotated[int, Field(ge=1)] = Field(
-        100, description="Admin requests a minute and key; more answer 429."
+        100,
+        description="Admin requests a minute for all keys of one scope together. Further ones are "
+        "answered 429.",
     )
     http_request_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = Field(
         65,
-        description="Seconds a request's headers may take to arrive, and its body; idle "
-        "connections are closed after as long. Longer than the 60 s load balancers keep theirs.",
+        description="Seconds in which a request's headers, and then its body, must arrive. Idle "
+        "connections are closed after the same time. The default is longer than the 60 s after "
+        "which load balancers close idle connections.",
     )
     webhook_open: bool | None = Field(
         None,
-        description="Whether webhooks are accepted from every sender while there is no secret. "
-        "Unset, they are until there is a first secret, and never again. A deployment sets "
+        description="Whether webhooks are accepted from every sender while there is no secret. If "
+        "unset, they are until there is a first secret, and never again. A deployment sets "
         "`false`.",
     )
     webhook_max_bytes: Annotated[int, Field(ge=1024)] = Field(
         4 * MIB,
-        description="Largest webhook body in bytes; larger ones answer 413. `max_payload` of NATS "
-        "has to be 4 KiB larger; where it is not, it is the limit.",
+        description="Limit for a webhook's body in bytes; larger webhooks are answered 413. "
+        "`max_payload` of NATS must be 4 KiB larger, or else it is the limit.",
     )
     webhook_ack_timeout_ms: Annotated[int, Field(ge=1, le=5000)] = Field(
         50,
-        description="Milliseconds JetStream may take to acknowledge before a webhook is spooled; "
-        "what the gateway itself is late by is not counted.",
+        description="Milliseconds in which JetStream must acknowledge a webhook; otherwise it is "
+        "spooled. Delays of the gateway itself are not counted.",
     )
     operator_webhook_url: Url | None = Field(
         None,
-        description="URL that gets a notice when something needs an operator, and when it is over "
-        "(docs/operator-webhook.md). It may be inside the network.",
+        description="URL that receives a notice when a problem needs an operator, and when it is "
+        "resolved (docs/operator-webhook.md). It may be inside the network.",
     )
     operator_webhook_secret: SigningSecret | None = Field(
         None,
-        description="Key those requests are signed with (Standard Webhooks): base64 of at least "
-        "24 bytes, with or without `whsec_`.",
+        description="Key that signs the requests to `OPERATOR_WEBHOOK_URL` (Standard Webhooks): "
+        "base64 of at least 24 bytes, with or without `whsec_`.",
     )
     operator_webhook_failing_seconds: Annotated[float, Field(ge=0)] = Field(
-        600, description="Seconds a destination fails before `OPERATOR_WEBHOOK_URL` is told."
+        600,
+        description="Seconds for which a destination must fail before `OPERATOR_WEBHOOK_URL` is "
+        "notified.",
     )
     spool_dir: FilePath = Field(
         Path(".hogsend/spool"),
-        description="Directory for webhooks accepted while NATS is down. It should outlive "
-        "the gateway.",
+        description="Directory for webhooks accepted while NATS is down. It must survive restarts "
+        "of the gateway.",
     )
     spool_max_bytes: Annotated[int, Field(ge=0)] = Field(
-        256 * MIB, description="Bytes of webhooks the spool holds; 0 turns it off."
+        256 * MIB, description="Limit for the spool in bytes; 0 turns the spool off."
     )
 
     @property
     def listening_url(self) -> str:
-        """Where it listens, for the log."""
+        """URL of the listening address, for the log."""
         return f"http://{host_and_port(self.gateway_host, self.gateway_port)}"
 
     @property
@@ -186,10 +191,10 @@ class GatewaySettings(Settings):
             "ADMIN_READ_API_KEY": (self.admin_read_api_key, *self.admin_read_api_key_previous),
             "INGEST_API_KEY": (self.ingest_api_key, *self.ingest_api_key_previous),
         }
-        for (one, keys), (other, others) in combinations(scopes.items(), 2):
-            if set(filter(None, keys)) & set(filter(None, others)):
-                # A client that was given the lesser key could do what the other may.
-                raise ValueError(f"{other} is {one}, too; write a key of its own")
+        for (name, keys), (other_name, other_keys) in combinations(scopes.items(), 2):
+            if set(filter(None, keys)) & set(filter(None, other_keys)):
+                # A client that was given the key for the lesser scope would have both scopes.
+                raise ValueError(f"{other_name} has the value of {name}; give it another value")
         return self
 
     @field_validator("trusted_proxies")

@@ -1,1 +1,1 @@
-"""What all services did in the last hour, asked over the bus and kept in memory."""
+"""The activity of all services in the last hour, queried over the bus and kept in memory."""

@@ -1,4 +1,4 @@
-"""What `GET /v1/admin/activity` says."""
+"""The body of `GET /v1/admin/activity`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What was measured at one time; None for what no service reported on. Rates are a second."""
+    """Measurements at one time. Rates are per second. None means that it is not known."""
 
     webhooks: float | None = None
     """Webhooks accepted."""
@@ -17,34 +17,34 @@ class Point(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     stored: float | None = None
     """Events stored for the first time."""
     duplicates: float | None = None
-    """Messages whose event was stored already."""
+    """Messages whose event was already stored."""
     announced: float | None = None
-    """Events published, repeats included."""
+    """Events published, including repeats."""
     dead_letters: float | None = None
-    """Messages that ingest replaced by a dead letter."""
+    """Messages that ingest could not process and stored as dead letters."""
     delivered: float | None = None
-    """Events taken by a destination; one that two take counts twice."""
+    """Events accepted by a destination. An event that two destinations accept counts twice."""
     failed: float | None = None
-    """Events that a destination was given up for."""
+    """Events whose delivery to a destination was abandoned."""
     retried: float | None = None
-    """Events sent again after a failure."""
+    """Events sent to a destination again after a failure."""
     p50_seconds: float | None = None
-    """From receipt to announcement, the median; None as well while nothing is announced."""
+    """Median time from receipt to announcement. None also while nothing is announced."""
     p99_seconds: float | None = None
-    """The same, which one of a hundred exceeds."""
+    """99th percentile of the time from receipt to announcement."""
     spooled: int | None = None
     """Webhooks in the spool."""
     spool_bytes: int | None = None
     waiting: int | None = None
     """Webhooks that wait for ingest."""
     waited_seconds: float | None = None
-    """How long the oldest of them has waited."""
+    """Age of the oldest webhook that waits for ingest."""
     undelivered: int | None = None
     """Events that wait for a destination."""
 
 
 class Series(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The same over time: as many entries in each list, the earliest first."""
+    """The fields of `Point` over time. All lists have the same length, the oldest entry first."""
 
     webhooks: list[float | None]
     refused: list[float | None]
@@ -65,7 +65,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Instances(msgspec.Struct, frozen=True, kw_only=True):
-    """Processes that answered last."""
+    """Number of processes of each service that replied to the latest query."""
 
     gateway: int = 0
     ingest: int = 0
@@ -73,14 +73,14 @@ class Instances(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ActivityReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What the services did, as this gateway has seen it since it started."""
+    """The activity of the services, as measured by this gateway since it started."""
 
     at: datetime | None
-    """When they were asked last; null before the first time."""
+    """Time of the latest query; null before the first one."""
     every_seconds: float
-    """From one entry of `series` to the next."""
+    """Interval between the entries of `series`."""
     since: datetime | None
-    """Time of the first entry, an hour ago at most."""
+    """Time of the first entry, at most an hour ago."""
     instances: Instances
     latest: Point
     series: Series

@@ -1,6 +1,6 @@
-"""Asks every process what it did, again and again, and keeps an hour of that in memory.
+"""Queries the activity of all processes periodically, and keeps the last hour in memory.
 
-Each gateway asks for itself, and asks the other gateways, too: what it says is about all of them.
+Each gateway also queries the other gateways, so the log of each gateway covers all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hogsend.service.activity import level, total
 from hogsend.service.discovery import Stats
 from hogsend.transport.connection import Connection
 from services.gateway.activity.documents import ActivityReport, Instances, Point, Series
-from services.gateway.activity.rates import Answer, Asking, point
+from services.gateway.activity.rates import Reply, Snapshot, point
 from services.gateway.webhooks.refusals import REFUSED
 from services.gateway.webhooks.spool.spool import BYTES, WAITING
 from services.gateway.webhooks.webhook_queue import ACCEPTED
@@ -30,19 +30,19 @@ from services.gateway.webhooks.webhook_queue import ACCEPTED
 log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 10.0
-KEPT = 360
-"""Points: an hour of them."""
-ANSWER_SECONDS = 1.0
-"""How long processes may take to answer."""
+MAX_POINTS = 360
+"""Points of one hour."""
+REPLY_SECONDS = 1.0
+"""Time in which processes must reply."""
 REFUSED_SECONDS = 300.0
-"""How long a server that refuses to let the gateway ask is left alone."""
+"""Pause after a NATS server that does not permit the query."""
 
 _decode = msgspec.json.Decoder(Stats).decode
 _STARTED = datetime.now(UTC)
 
 
 def gateway_activity() -> Activity:
-    """Say what this process did."""
+    """Return the activity of this process."""
     return Activity(
         gateway=GatewayActivity(
             webhooks=total(ACCEPTED),
@@ -54,71 +54,72 @@ def gateway_activity() -> Activity:
 
 
 class ActivityLog:
-    """What was answered last, and the points of an hour."""
+    """The latest snapshot, and the points of the last hour."""
 
     def __init__(
         self,
         bus: Connection,
         *,
-        seconds: float = ANSWER_SECONDS,
+        seconds: float = REPLY_SECONDS,
         own: Callable[[], Activity] = gateway_activity,
     ) -> None:
-        """Prepare to ask.
+        """Prepare the queries.
 
         Args:
-            bus: where everybody is asked.
-            seconds: how long they may take.
-            own: what this gateway did, which is known without a bus.
+            bus: connection to all processes.
+            seconds: time in which they must reply.
+            own: returns the activity of this process, which needs no query.
         """
         self._bus = bus
         self._seconds = seconds
         self._own = own
-        self._last: Asking | None = None
-        self._points = deque[tuple[int, Point]](maxlen=KEPT)
+        self._last: Snapshot | None = None
+        self._points = deque[tuple[int, Point]](maxlen=MAX_POINTS)
+        """Points and their slots. A slot is a time divided by `EVERY_SECONDS`."""
         self._not_before = 0.0
 
     async def keep(self, instance: str) -> None:
-        """Ask until cancelled; `instance` is the id that this process answers with itself."""
+        """Query until cancelled. `instance` is this process's id on the bus."""
         while True:
-            await self.ask(instance, datetime.now(UTC))
+            await self.query(instance, datetime.now(UTC))
             await asyncio.sleep(EVERY_SECONDS - time.time() % EVERY_SECONDS)
 
-    async def ask(self, instance: str, at: datetime) -> None:
-        """Ask everybody once."""
-        answers = {
-            **await self._everybody(),
-            instance: Answer(_STARTED, self._own()),
+    async def query(self, instance: str, at: datetime) -> None:
+        """Query all processes once, and add a point."""
+        replies = {
+            **await self._replies(),
+            instance: Reply(_STARTED, self._own()),
         }
-        asking = Asking(at, time.monotonic(), answers)
-        place = round(at.timestamp() / EVERY_SECONDS)
-        while self._points and self._points[-1][0] >= place:
-            # The clock was set back, or a pause was a little too short.
+        snapshot = Snapshot(at, time.monotonic(), replies)
+        slot = round(at.timestamp() / EVERY_SECONDS)
+        while self._points and self._points[-1][0] >= slot:
+            # The clock was set back, or the sleep was slightly too short.
             self._points.pop()
-        self._points.append((place, point(self._last, asking)))
-        self._last = asking
+        self._points.append((slot, point(self._last, snapshot)))
+        self._last = snapshot
 
     def report(self) -> ActivityReport:
-        """Say what is known."""
+        """Return the latest point and the series of the last hour."""
         last = self._points[-1] if self._points else None
-        known = dict(self._points)
-        places: range | list[int] = []
+        by_slot = dict(self._points)
+        slots: range | list[int] = []
         if last is not None:
-            places = range(max(self._points[0][0], last[0] - KEPT + 1), last[0] + 1)
-        points = [known.get(place) for place in places]
+            slots = range(max(self._points[0][0], last[0] - MAX_POINTS + 1), last[0] + 1)
+        points = [by_slot.get(slot) for slot in slots]
         series = {
-            name: [getattr(one, name) if one is not None else None for one in points]
+            name: [getattr(entry, name) if entry is not None else None for entry in points]
             for name in Series.__struct_fields__
         }
         return ActivityReport(
             at=self._last.at if self._last is not None else None,
             every_seconds=EVERY_SECONDS,
-            since=datetime.fromtimestamp(places[0] * EVERY_SECONDS, UTC) if places else None,
+            since=datetime.fromtimestamp(slots[0] * EVERY_SECONDS, UTC) if slots else None,
             instances=self._last.instances if self._last is not None else Instances(),
             latest=last[1] if last is not None else Point(),
             series=Series(**series),
         )
 
-    async def _everybody(self) -> Mapping[str, Answer]:
+    async def _replies(self) -> Mapping[str, Reply]:
         if time.monotonic() < self._not_before:
             return {}
         try:
@@ -136,13 +137,13 @@ class ActivityLog:
                 fix=error.fix,
             )
             return {}
-        answers = {}
+        replies = {}
         for body in bodies:
             try:
                 stats = _decode(body)
             except NOT_JSON:
-                # Others answer there as they like.
+                # The subject is shared by all NATS services, and other products reply as well.
                 continue
             if stats.data is not None:
-                answers[stats.id] = Answer(stats.started, stats.data)
-        return answers
+                replies[stats.id] = Reply(stats.started, stats.data)
+        return replies

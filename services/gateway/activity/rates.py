@@ -1,4 +1,7 @@
-"""Rates between two askings. What is not known for every process of a service is not known."""
+"""Computes rates between two snapshots.
+
+The rate of a service is known only if it is known for each of its processes.
+"""
 
 from __future__ import annotations
 
@@ -14,33 +17,34 @@ from hogsend.contract.activity import (
 )
 from services.gateway.activity.documents import Instances, Point
 
-CLOCKS_DIFFER = timedelta(seconds=2)
+CLOCK_TOLERANCE = timedelta(seconds=2)
+"""How much the clocks of two machines may differ."""
 
 Part = TypeVar("Part")
 Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one process said: everything since it started."""
+class Reply:
+    """The activity of one process since it started."""
 
     started: datetime
     activity: Activity
 
 
 @dataclass(frozen=True)
-class Asking:
-    """Who answered what at one time."""
+class Snapshot:
+    """The replies of all processes to one query."""
 
     at: datetime
     clock: float
-    """The same in seconds of a monotonic clock."""
-    answers: Mapping[str, Answer]
-    """By process."""
+    """The same time by a monotonic clock, in seconds."""
+    replies: Mapping[str, Reply]
+    """By the id of the process."""
 
     @property
     def instances(self) -> Instances:
-        """How many processes of each service answered."""
+        """Number of processes of each service that replied."""
         return Instances(
             gateway=len(_parts(self, lambda activity: activity.gateway)),
             ingest=len(_parts(self, lambda activity: activity.ingest)),
@@ -48,8 +52,8 @@ class Asking:
         )
 
 
-def point(before: Asking | None, now: Asking) -> Point:
-    """Compare an asking with the one before it."""
+def point(before: Snapshot | None, now: Snapshot) -> Point:
+    """Compute the measurements of a snapshot, and its rates since the previous one."""
     gateway = _Compared.of(before, now, lambda activity: activity.gateway)
     ingest = _Compared.of(before, now, lambda activity: activity.ingest)
     analytics = _Compared.of(before, now, lambda activity: activity.analytics)
@@ -64,7 +68,7 @@ def point(before: Asking | None, now: Asking) -> Point:
         dead_letters=ingest.rate(lambda part: part.dead_letters),
         p50_seconds=_quantile(0.5, ingest),
         p99_seconds=_quantile(0.99, ingest),
-        # Every replica looks at the same queue.
+        # All replicas report on the same queue.
         waiting=ingest.joined(lambda part: part.waiting, max),
         waited_seconds=ingest.joined(lambda part: part.waited_seconds, max),
         delivered=analytics.rate(lambda part: part.delivered),
@@ -75,7 +79,7 @@ def point(before: Asking | None, now: Asking) -> Point:
 
 
 class _Compared(Generic[Part]):
-    """The processes of one service at two times."""
+    """The processes of one service in two snapshots."""
 
     def __init__(
         self,
@@ -89,46 +93,51 @@ class _Compared(Generic[Part]):
 
     @classmethod
     def of(
-        cls, before: Asking | None, now: Asking, part: Callable[[Activity], Part | None]
+        cls, before: Snapshot | None, now: Snapshot, part: Callable[[Activity], Part | None]
     ) -> _Compared[Part]:
-        """Find them; a process that is silent now makes the sum of the others too small."""
-        answered = _parts(now, part)
-        earlier = _parts(before, part) if before is not None else {}
-        if not answered or earlier.keys() - answered.keys():
+        """Pair the processes of both snapshots.
+
+        If a process replied before but not now, nothing is known: a sum without it would be too
+        small.
+        """
+        current = _parts(now, part)
+        previous = _parts(before, part) if before is not None else {}
+        if not current or previous.keys() - current.keys():
             return cls([], None, 1)
-        levels = list(answered.values())
+        levels = list(current.values())
         if before is None:
             return cls(levels, None, 1)
-        recent = before.at - CLOCKS_DIFFER
-        # One that was there and did not answer counts again from its next answer on.
+        recent = before.at - CLOCK_TOLERANCE
+        # A process that ran before but did not reply has no previous count, so no rate is known.
         if any(
-            process not in earlier and now.answers[process].started < recent for process in answered
+            process not in previous and now.replies[process].started < recent for process in current
         ):
             return cls(levels, None, 1)
-        pairs = [(earlier.get(process), activity) for process, activity in answered.items()]
+        pairs = [(previous.get(process), activity) for process, activity in current.items()]
         return cls(levels, pairs, now.clock - before.clock)
 
     def joined(
         self, value: Callable[[Part], Number], join: Callable[[list[Number]], Number]
     ) -> Number | None:
-        """Join a value of every process."""
+        """Combine a value of all processes by `join`, such as their sum."""
         return join([value(part) for part in self._levels]) if self._levels else None
 
     def rate(self, count: Callable[[Part], int]) -> float | None:
-        """How often something was counted in a second."""
+        """Return the rate of a counter per second, summed over all processes."""
         if self.pairs is None:
             return None
-        grown = sum(count(now) - (count(before) if before else 0) for before, now in self.pairs)
-        return round(grown / self._seconds, 3)
+        increase = sum(count(now) - (count(before) if before else 0) for before, now in self.pairs)
+        return round(increase / self._seconds, 3)
 
 
-def _parts(asking: Asking, part: Callable[[Activity], Part | None]) -> dict[str, Part]:
-    found = {process: part(answer.activity) for process, answer in asking.answers.items()}
-    return {process: one for process, one in found.items() if one is not None}
+def _parts(snapshot: Snapshot, part: Callable[[Activity], Part | None]) -> dict[str, Part]:
+    """Return the activity of the processes of one service."""
+    parts = {process: part(reply.activity) for process, reply in snapshot.replies.items()}
+    return {process: activity for process, activity in parts.items() if activity is not None}
 
 
 def _quantile(share: float, ingest: _Compared[IngestActivity]) -> float | None:
-    """Estimate, as Prometheus does, within the bucket that holds it."""
+    """Estimate a quantile like Prometheus, by linear interpolation within its bucket."""
     if ingest.pairs is None:
         return None
     bounds = ingest.pairs[0][1].announced_seconds.bounds
@@ -137,18 +146,20 @@ def _quantile(share: float, ingest: _Compared[IngestActivity]) -> float | None:
         for sign, activity in ((1, now), (-1, before)):
             if activity is None:
                 continue
-            seen = activity.announced_seconds
-            if seen.bounds != bounds or len(seen.counts) != len(counts):
-                # Replicas of two versions.
+            histogram = activity.announced_seconds
+            if histogram.bounds != bounds or len(histogram.counts) != len(counts):
+                # Replicas of two versions have different buckets.
                 return None
-            counts = [count + sign * one for count, one in zip(counts, seen.counts, strict=True)]
-    return _within(bounds, counts, share * counts[-1]) if counts[-1] > 0 else None
+            counts = [
+                count + sign * added for count, added in zip(counts, histogram.counts, strict=True)
+            ]
+    return _interpolated(bounds, counts, share * counts[-1]) if counts[-1] > 0 else None
 
 
-def _within(bounds: Sequence[float], counts: Sequence[int], rank: float) -> float:
+def _interpolated(bounds: Sequence[float], counts: Sequence[int], rank: float) -> float:
     edges = zip([0.0, *bounds], [0, *counts], strict=False)
     for (low, below), (high, upto) in pairwise(edges):
         if upto >= rank:
             return round(low + (high - low) * (rank - below) / max(upto - below, 1), 4)
-    # Longer than all bounds.
+    # Above the highest bound.
     return bounds[-1] if bounds else 0.0

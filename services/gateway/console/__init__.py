@@ -1,1 +1,1 @@
-"""The console: pages for a browser, of which nothing is loaded from elsewhere."""
+"""The console: a web page for operators. It loads nothing from other hosts."""

@@ -1,4 +1,4 @@
-"""The cookie that marks the browser in which connecting began: no other may finish it."""
+"""The cookie that binds an authorization to the browser that started it."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from services.gateway.sessions import set_cookie
 
 PLAIN = "hogsend_connect"
 SECURE = "__Host-hogsend_connect"
-"""Name of the cookie where the console is reached over https."""
+"""Name of the cookie when the console is reached over https."""
 
 SECONDS = 10 * 60
-MARK_BYTES = 32
-_MARK = re.compile(r"[A-Za-z0-9_-]{43}")
+TOKEN_BYTES = 32
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
-def mark_of(cookies: Mapping[str, str]) -> str | None:
-    """What marks this browser as one that began to connect; None without a mark of ours."""
+def token_of(cookies: Mapping[str, str]) -> str | None:
+    """Return the token in this browser's cookie, or None."""
     for name in (SECURE, PLAIN):
         value = cookies.get(name, "")
-        if _MARK.fullmatch(value):
+        if _TOKEN.fullmatch(value):
             return value
     return None
 
 
-def new_mark() -> str:
-    """Make one."""
-    return secrets.token_urlsafe(MARK_BYTES)
+def new_token() -> str:
+    """Return a random token."""
+    return secrets.token_urlsafe(TOKEN_BYTES)
 
 
-def cookie_with(mark: str, *, secure: bool) -> str:
-    """Give the `Set-Cookie` header that marks a browser."""
-    return set_cookie(SECURE if secure else PLAIN, mark, SECONDS)
+def cookie_with(token: str, *, secure: bool) -> str:
+    """Return the value of a `Set-Cookie` header with this token."""
+    return set_cookie(SECURE if secure else PLAIN, token, SECONDS)
 
 
-def digest_of(mark: str) -> str:
-    """Give what the credentials service knows a browser by."""
-    return hashlib.sha256(mark.encode()).hexdigest()
+def digest_of(token: str) -> str:
+    """Return the digest by which the credentials service identifies the browser."""
+    return hashlib.sha256(token.encode()).hexdigest()

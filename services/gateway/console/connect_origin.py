@@ -1,4 +1,4 @@
-"""Where the console has to be open, so that PostHog comes back to it (docs/adr/0026)."""
+"""Finds the origin at which the console must be open to connect PostHog (docs/adr/0026)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from hogsend.urls import is_absolute_url, is_loopback
 
 
 def console_origin(public_url: str, host: str, posthog: str | None) -> str | None:
-    """Give the origin; None where PostHog would not come back.
+    """Return the origin, or None if PostHog would not redirect to this console.
 
-    PostHog fetches the client document from there: over https, from the internet. A PostHog on this
-    machine reaches what only this machine reaches.
+    PostHog fetches the OAuth client document from this origin, so it must be reachable from the
+    internet over https. A PostHog on this machine can also use an origin on loopback.
 
     Args:
-        public_url: `API_PUBLIC_URL`.
-        host: `Host` of the request.
-        posthog: PostHog's app host, as far as it is known.
+        public_url: the setting `API_PUBLIC_URL`.
+        host: the request's header `Host`.
+        posthog: PostHog's app host, if known.
     """
     here = f"http://{host}"
     if posthog is not None and is_loopback(posthog) and is_absolute_url(here) and is_loopback(here):
@@ -25,14 +25,14 @@ def console_origin(public_url: str, host: str, posthog: str | None) -> str | Non
     parts = urlsplit(public_url)
     if parts.scheme != "https" or is_loopback(public_url) or console_callback(public_url) is None:
         return None
-    # Browsers leave the usual port out.
+    # Browsers omit the default port from an origin.
     return f"https://{parts.netloc.removesuffix(':443')}"
 
 
-def why_none(public_url: str) -> str:
-    """Say why there is no such origin."""
+def why_no_origin(public_url: str) -> str:
+    """Return the explanation of why there is no such origin."""
     return (
-        f"API_PUBLIC_URL is {public_url}. PostHog asks there who is connecting, over https and "
-        "from the internet, and comes back there: it has to be the https address of this server, "
-        "without a path."
+        f"API_PUBLIC_URL is {public_url}. PostHog fetches the description of this client from "
+        "there, over https and from the internet, and redirects the browser to it: it has to be "
+        "the https address of this server, without a path."
     )

@@ -1,7 +1,8 @@
-"""`/console/connect`: PostHog's consent, asked for in the browser (docs/adr/0026).
+"""`/console/connect`: connects PostHog with OAuth in the browser (docs/adr/0026).
 
-The gateway hands on what the browser brings. Verifier, exchange and tokens are the credentials
-service's; nothing of them is in a page, an address or a cookie.
+The gateway only passes on the code with which PostHog redirects the browser. The credentials
+service has the PKCE verifier, exchanges the code, and stores the tokens. None of these is ever in a
+page, a URL or a cookie.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from hogsend.transport.connection import Connection
 from hogsend.urls import is_loopback
 from services.gateway.auth import admin_only, admin_or_reader, check_own_page
 from services.gateway.console import connect_cookie
-from services.gateway.console.connect_origin import console_origin, why_none
+from services.gateway.console.connect_origin import console_origin, why_no_origin
 from services.gateway.console.pages import page
 from services.gateway.error_responses import RefusalBody, refusal_response
 from services.gateway.timestamps import format_milliseconds
@@ -42,49 +43,49 @@ Short = Annotated[str, msgspec.Meta(max_length=4096)]
 
 
 class Connecting(msgspec.Struct, frozen=True, rename="camel"):
-    """How PostHog can be connected in a browser."""
+    """Whether and how PostHog can be connected in the browser."""
 
     origin: str | None
-    """Where the console has to be open for it; None where PostHog would not come back to it."""
+    """Origin at which the console must be open. None if PostHog would not redirect to it."""
     reason: str | None
-    """Why there is none."""
+    """Why there is no origin."""
     private_host: str | None
-    """PostHog's app host; None where a region has to be chosen."""
+    """PostHog's app host. None if the operator must choose a region."""
     host_explicit: bool
-    """Whether the operator named it."""
+    """Whether the host was configured."""
     project_id: str | None
-    """`POSTHOG_PROJECT_ID`: with it there is no project to choose."""
+    """`POSTHOG_PROJECT_ID`. If set, no project has to be chosen."""
     is_local: bool
-    """Whether PostHog cannot deliver here: only this machine reaches `API_PUBLIC_URL`."""
+    """Whether PostHog cannot deliver here, because `API_PUBLIC_URL` is on loopback."""
 
 
 class Begin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which PostHog, where the server does not know."""
+    """The region of PostHog Cloud, if no host is configured."""
 
     region: Literal["eu", "us"] | None = None
 
 
 class Begun(msgspec.Struct, frozen=True, rename="camel"):
-    """The consent page to open."""
+    """The consent page that the browser must open."""
 
     authorize_url: str
     expires_at: str
 
 
 class Finish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What PostHog sent the browser back with."""
+    """The query parameters with which PostHog redirected the browser."""
 
     state: Short = ""
     code: Short | None = None
     error: Short | None = None
 
     def __repr__(self) -> str:
-        """Show nothing of it."""
+        """Hide the code."""
         return "Finish(...)"
 
 
 class Connected(msgspec.Struct, frozen=True, rename="camel"):
-    """The stored credential; no token."""
+    """The stored credential, without tokens."""
 
     scopes: list[str]
     missing_scopes: list[str]
@@ -98,12 +99,12 @@ async def get_connecting(
     posthog: NamedDependency[PostHogSettings],
     public: NamedDependency[PublicUrlSettings],
 ) -> Connecting:
-    """Say whether PostHog can be connected in this browser."""
+    """Return whether and how PostHog can be connected in this browser."""
     host = request.headers.get("host", "")
     origin = console_origin(public.api_public_url, host, posthog.private_host)
     return Connecting(
         origin=origin,
-        reason=None if origin else why_none(public.api_public_url),
+        reason=None if origin else why_no_origin(public.api_public_url),
         private_host=posthog.private_host,
         host_explicit=posthog.host_explicit,
         project_id=posthog.posthog_project_id,
@@ -113,11 +114,11 @@ async def get_connecting(
 
 @get("/console/connect/projects", guards=[admin_or_reader], include_in_schema=False)
 async def get_projects(bus: NamedDependency[Connection]) -> GrantedProjects:
-    """List the projects that the grant covers, with their names.
+    """List the projects that the OAuth grant covers, with their names.
 
     Raises:
-        Unavailable: the provisioner is not there (503).
-        Forbidden: NATS has the configuration of an earlier version (503).
+        Unavailable: the provisioner does not reply (503).
+        Forbidden: NATS has the permissions of an earlier version (503).
     """
     return await bus.request(PROVISIONER_PROJECTS, Empty())
 
@@ -131,40 +132,42 @@ async def begin(
     posthog: NamedDependency[PostHogSettings],
     public: NamedDependency[PublicUrlSettings],
 ) -> Response[Begun | RefusalBody]:
-    """Prepare the consent page, and mark this browser as the one that may come back.
+    """Start an authorization, and bind it to this browser with a cookie.
 
     Raises:
-        PermissionDeniedException: the request is not from the console's pages (403).
-        InvalidRequest: the region is missing, or not to be chosen (400).
-        Unavailable: the credentials service is not there (503).
+        PermissionDeniedException: the request was not sent by the console's pages (403).
+        InvalidRequest: the region is missing, or given although a host is configured (400).
+        Unavailable: the credentials service does not reply (503).
     """
     check_own_page(request)
     host = request.headers.get("host", "")
     origin = console_origin(public.api_public_url, host, posthog.private_host)
     callback = console_callback(origin) if origin else None
     if origin is None or callback is None:
-        return _precondition("no_callback", why_none(public.api_public_url), COMMAND)
+        return _precondition("no_callback", why_no_origin(public.api_public_url), COMMAND)
     if request.headers["origin"].lower() != origin.lower():
         return _precondition(
-            "elsewhere", f"PostHog comes back to {origin}.", f"Open {origin}/console there."
+            "elsewhere",
+            f"PostHog redirects to {origin}, which is another address than this page's.",
+            f"Open {origin}/console, and connect there.",
         )
-    mark = connect_cookie.mark_of(request.cookies) or connect_cookie.new_mark()
-    wanted = BeginAuthorization(
+    token = connect_cookie.token_of(request.cookies) or connect_cookie.new_token()
+    authorization = BeginAuthorization(
         provider_id=POSTHOG,
         private_host=_host(posthog, data.region),
         client_id=f"{origin}{OWN_PATH}",
         redirect_uri=callback,
-        browser_sha256=connect_cookie.digest_of(mark),
+        browser_sha256=connect_cookie.digest_of(token),
     )
     try:
-        begun = await bus.request(CREDENTIALS_AUTHORIZE, wanted)
+        started = await bus.request(CREDENTIALS_AUTHORIZE, authorization)
     except Forbidden:
         return _precondition("not_permitted", NOT_PERMITTED, COMMAND)
-    if begun.authorize_url is None or begun.expires_at is None:
-        return _of(begun.refusal)
-    cookie = connect_cookie.cookie_with(mark, secure=origin.startswith("https:"))
+    if started.authorize_url is None or started.expires_at is None:
+        return _refusal(started.refusal)
+    cookie = connect_cookie.cookie_with(token, secure=origin.startswith("https:"))
     return Response(
-        Begun(begun.authorize_url, format_milliseconds(begun.expires_at)),
+        Begun(started.authorize_url, format_milliseconds(started.expires_at)),
         media_type=MediaType.JSON,
         headers={"Set-Cookie": cookie},
     )
@@ -172,44 +175,45 @@ async def begin(
 
 @get(CONSOLE_CALLBACK, include_in_schema=False)
 async def get_callback() -> Response[bytes]:
-    """Give the console's page, whose script takes PostHog's answer out of the address.
+    """Return the console's page, whose script reads the code from the URL and sends it to `finish`.
 
-    The browser brings no session here: the page asks in its own name.
+    The redirect from PostHog carries no session cookie (`SameSite=Strict`). The page's own requests
+    do.
     """
-    return page(cache="no-store")
+    return page(cache_control="no-store")
 
 
 @post("/console/connect/finish", guards=[admin_only], status_code=200, include_in_schema=False)
 async def finish(
     data: JSONBody[Finish], request: Request[Any, Any, Any], bus: NamedDependency[Connection]
 ) -> Response[Connected | RefusalBody]:
-    """Have PostHog's answer exchanged and stored, if this browser asked for it.
+    """Have the code exchanged for tokens and stored, if this browser started the authorization.
 
     Raises:
-        PermissionDeniedException: the request is not from the console's pages (403).
-        Unavailable: the credentials service is not there (503).
+        PermissionDeniedException: the request was not sent by the console's pages (403).
+        Unavailable: the credentials service does not reply (503).
     """
     check_own_page(request)
-    finished = await bus.request(
+    reply = await bus.request(
         CREDENTIALS_FINISH_AUTHORIZATION,
         FinishAuthorization(
             provider_id=POSTHOG,
             state=data.state,
-            browser_sha256=connect_cookie.digest_of(connect_cookie.mark_of(request.cookies) or ""),
+            browser_sha256=connect_cookie.digest_of(connect_cookie.token_of(request.cookies) or ""),
             code=data.code,
             error=data.error,
         ),
     )
-    if finished.credential is None:
-        return _of(finished.refusal)
-    return Response(_connected(finished.credential), media_type=MediaType.JSON)
+    if reply.credential is None:
+        return _refusal(reply.refusal)
+    return Response(_connected(reply.credential), media_type=MediaType.JSON)
 
 
 NOT_PERMITTED = (
-    "The NATS server has the configuration of an earlier version, which does not let this gateway "
-    "ask for it."
+    "The NATS server has the permissions of an earlier version, which do not allow the gateway to "
+    "connect PostHog."
 )
-COMMAND = "Use `hogsend connect posthog`, which PostHog answers on your own machine."
+COMMAND = "Use `hogsend connect posthog`, for which PostHog redirects to your own machine."
 
 
 def _host(posthog: PostHogSettings, region: str | None) -> str:
@@ -219,7 +223,7 @@ def _host(posthog: PostHogSettings, region: str | None) -> str:
         return posthog.private_host
     if region is None:
         raise InvalidRequest("region: choose eu or us, or set POSTHOG_HOST on the server")
-    # Any other host has to be named by the operator, not in a page (docs/adr/0026).
+    # Any other host must be configured on the server, not chosen in a page (docs/adr/0026).
     return REGIONS[region]
 
 
@@ -232,10 +236,10 @@ def _connected(stored: CredentialMeta) -> Connected:
     )
 
 
-def _of(refusal: AuthorizationRefusal | None) -> Response[Any]:
+def _refusal(refusal: AuthorizationRefusal | None) -> Response[Any]:
     if refusal is None:
         return refusal_response(None)
-    # What PostHog refused is 502, as for provisioning; the rest is about this browser.
+    # These two are problems of this browser (409). The others are PostHog's (502).
     if refusal.code in {"authorization_expired", "state_mismatch"}:
         return _precondition(refusal.code, refusal.detail, refusal.remediation)
     return refusal_response(Refusal("posthog", refusal.code, refusal.detail, refusal.remediation))

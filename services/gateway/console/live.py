@@ -1,7 +1,8 @@
-"""Events as they are announced, for pages of the console that show them.
+"""Streams announced events to pages of the console, as server-sent events.
 
-Without a watcher the gateway hears nothing. Each watcher has a small buffer that is sent four times
-a second; what does not fit is counted and left out, so a stream costs the same at any rate.
+The gateway subscribes to events only while a page watches. Each page has a small buffer that is
+sent four times a second. Events that do not fit are counted and skipped, so the cost of a stream
+does not depend on the rate of events.
 """
 
 from __future__ import annotations
@@ -24,24 +25,24 @@ from hogsend.transport.connection import Connection
 
 log = structlog.get_logger(__name__)
 
-MOST_WATCHERS = 16
-"""Streams of one gateway at the same time."""
-EVERY_SECONDS = 0.25
-MOST_EVENTS = 40
-"""Events a watcher is sent at a time."""
-MOST_CHARACTERS = 100
-"""Of a name, an id or a user id: more is not shown in a list."""
-LIVES_SECONDS = 300.0
-"""A stream ends after as long; the browser asks for another, and its session is looked at again."""
+MAX_WATCHERS = 16
+"""Concurrent streams of one gateway."""
+SEND_SECONDS = 0.25
+MAX_EVENTS = 40
+"""Events that are sent to a watcher at a time."""
+MAX_CHARACTERS = 100
+"""Limit for a name, an id or a user id. The rest is clipped, because the page shows a list."""
+STREAM_SECONDS = 300.0
+"""Duration of a stream. The browser then opens another one, and its session is checked again."""
 PULSE_SECONDS = 15.0
-"""How often a stream without events says something, so that nothing between closes it, and the page
-knows that the gateway is there."""
+"""Interval of pulses on a stream without events. They keep proxies from closing the connection, and
+show the page that the gateway is alive."""
 CLOSE_SECONDS = 1.0
-"""How long a gateway that stops waits for clients to take the end of their streams."""
+"""Time in which a stopping gateway waits until clients have received the end of their streams."""
 PENDING_BYTES = 16 * 1024 * 1024
-"""Announcements that wait in this process; more are dropped by nats-py."""
+"""Byte limit of the subscription's pending queue. Beyond it nats-py drops messages."""
 
-# Without data a browser does not hand an event to the page.
+# A browser does not dispatch an event without data to the page.
 _PULSE = b"event: pulse\ndata: nothing new\n\n"
 _UP = b"event: bus\ndata: up\n\n"
 _DOWN = b"event: bus\ndata: down\n\n"
@@ -50,19 +51,19 @@ _decode = msgspec.json.Decoder(EventBase).decode
 
 
 class TooManyWatchers(Exception):
-    """There are as many streams as this gateway gives."""
+    """`MAX_WATCHERS` streams are open already."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Filters, which match exactly; None means any."""
+class EventFilter:
+    """Filters that match exactly. None matches any value."""
 
     event: str | None = None
     user_id: str | None = None
     source: str | None = None
 
-    def take(self, event: EventBase) -> bool:
-        """Whether an event is one of them."""
+    def matches(self, event: EventBase) -> bool:
+        """Whether an event matches all filters."""
         return (
             self.event in {None, event.event}
             and self.user_id in {None, event.user_id}
@@ -71,51 +72,55 @@ class Wanted:
 
 
 class _Batch(msgspec.Struct, frozen=True):
-    """What a watcher is sent at a time."""
+    """The data of one server-sent event."""
 
     events: list[EventBase]
     skipped: int
-    """Events that matched and are not among them: there were too many."""
+    """Number of further events that matched but did not fit."""
 
 
 @dataclass(eq=False)
 class _Watcher:
-    wanted: Wanted
+    """A page that watches events, and the events to send to it next."""
+
+    filters: EventFilter
     events: list[EventBase] = field(default_factory=list)
     skipped: int = 0
 
-    def hear(self, event: EventBase) -> None:
-        if not self.wanted.take(event):
+    def add(self, event: EventBase) -> None:
+        if not self.filters.matches(event):
             return
-        if len(self.events) < MOST_EVENTS:
+        if len(self.events) < MAX_EVENTS:
             self.events.append(_clipped(event))
         else:
             self.skipped += 1
 
-    def taken(self) -> bytes:
+    def take_batch(self) -> bytes:
         batch = _Batch(self.events, self.skipped)
         self.events, self.skipped = [], 0
         return b"data: %s\n\n" % msgspec.json.encode(batch)
 
 
 class LiveEvents:
-    """Who watches, and the one subscription they share."""
+    """The pages that watch events, and the one NATS subscription that they share."""
 
-    def __init__(self, bus: Connection, every_seconds: float = EVERY_SECONDS) -> None:
+    def __init__(self, bus: Connection, every_seconds: float = SEND_SECONDS) -> None:
         self._bus = bus
         self._every_seconds = every_seconds
         self._watchers: set[_Watcher] = set()
         self._unsubscribe: Callable[[], Awaitable[None]] | None = None
-        self._changing = asyncio.Lock()
+        self._subscription_lock = asyncio.Lock()
         self._stopped = asyncio.Event()
         self._open = 0
+        """Responses with a stream that are not completely sent."""
         self._all_sent = asyncio.Event()
         self._all_sent.set()
 
     async def close(self) -> None:
-        """End every stream and wait until that is sent; give no more.
+        """End every stream, wait until the ends are sent, and start no more streams.
 
-        Granian does not send the end of a stream once it stops, and waits for it in vain.
+        Call this before Granian stops. A stopping Granian no longer sends the end of a stream, but
+        still waits for it.
         """
         self._stopped.set()
         with contextlib.suppress(TimeoutError):
@@ -123,25 +128,26 @@ class LiveEvents:
                 await self._all_sent.wait()
 
     async def sent(self) -> None:
-        """Count a response as sent, with the stream of `watch` in it."""
+        """Record that a response with a stream of `watch` was sent to its end."""
         self._open -= 1
         if self._open <= 0:
             self._all_sent.set()
 
-    async def watch(self, wanted: Wanted) -> AsyncIterator[bytes]:
-        """Begin a stream of server-sent events.
+    async def watch(self, filters: EventFilter) -> AsyncIterator[bytes]:
+        """Start a stream of server-sent events.
 
         Raises:
-            TooManyWatchers: there are too many.
-            Unavailable: NATS is not there, refuses to let the gateway hear of events, or the
-                gateway stops.
+            TooManyWatchers: `MAX_WATCHERS` streams are open already.
+            Unavailable: NATS is unavailable, does not permit the subscription, or the gateway is
+                stopping.
         """
         if self._stopped.is_set():
-            raise Unavailable("the gateway stops")
-        if len(self._watchers) >= MOST_WATCHERS:
+            raise Unavailable("the gateway is stopping")
+        if len(self._watchers) >= MAX_WATCHERS:
             raise TooManyWatchers
-        stream = self._stream(_Watcher(wanted))
-        # One that has begun ends, whatever becomes of the request: else it would always count.
+        stream = self._stream(_Watcher(filters))
+        # The generator is started here, so that its `finally` runs even if the request is
+        # cancelled. Otherwise the watcher would count as open for the rest of the process.
         await anext(stream)
         self._open += 1
         self._all_sent.clear()
@@ -153,25 +159,25 @@ class LiveEvents:
         try:
             await self._subscribe()
             yield b""
-            # Said at once, so that the browser knows that it is connected.
+            # Sent at once, so that the browser reports the connection as open.
             yield b"retry: 1000\n\n"
-            said = now()
-            ends = said + LIVES_SECONDS
+            last_sent_at = now()
+            ends_at = last_sent_at + STREAM_SECONDS
             connected = True
-            while now() < ends and not await self._stops_within(self._every_seconds):
+            while now() < ends_at and not await self._stops_within(self._every_seconds):
                 if connected != self._bus.connected:
                     connected = self._bus.connected
-                    said = now()
+                    last_sent_at = now()
                     yield _UP if connected else _DOWN
                 if watcher.events:
-                    said = now()
-                    yield watcher.taken()
-                elif now() - said >= PULSE_SECONDS:
-                    said = now()
+                    last_sent_at = now()
+                    yield watcher.take_batch()
+                elif now() - last_sent_at >= PULSE_SECONDS:
+                    last_sent_at = now()
                     yield _PULSE
         finally:
             self._watchers.discard(watcher)
-            # In a task of its own: this one may be cancelled already.
+            # In a separate task, because this one may be cancelled already.
             run_in_background(self._unsubscribe_without_watchers())
 
     async def _stops_within(self, seconds: float) -> bool:
@@ -182,33 +188,33 @@ class LiveEvents:
             return False
 
     async def _subscribe(self) -> None:
-        async with self._changing:
+        async with self._subscription_lock:
             if self._unsubscribe is None:
                 self._unsubscribe = await self._bus.listen(
-                    EVENT_ANNOUNCED.subject, self._heard, pending_bytes=PENDING_BYTES
+                    EVENT_ANNOUNCED.subject, self._on_event, pending_bytes=PENDING_BYTES
                 )
 
     async def _unsubscribe_without_watchers(self) -> None:
-        async with self._changing:
+        async with self._subscription_lock:
             if not self._watchers and self._unsubscribe is not None:
                 unsubscribe, self._unsubscribe = self._unsubscribe, None
                 await unsubscribe()
 
-    async def _heard(self, message: Msg) -> None:
+    async def _on_event(self, message: Msg) -> None:
         try:
             event = _decode(message.data)
         except NOT_JSON as error:
-            # Of another version; the list of stored events has it.
+            # An announcement of another version. The list of stored events contains the event.
             metrics.FAILURES.labels("live", type(error).__name__).inc()
             log.debug("an announcement is not shown live", reason=str(error))
             return
         for watcher in self._watchers:
-            watcher.hear(event)
+            watcher.add(event)
 
 
 def _clipped(event: EventBase) -> EventBase:
     def clip(text: str) -> str:
-        return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}\u2026"
+        return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}\u2026"
 
     return msgspec.structs.replace(
         event,

@@ -1,7 +1,7 @@
-"""`GET /console`: the page, and the files it loads; `/console/session`: signing in and out.
+"""`GET /console`: the page and its files. `/console/session`: signing in and out.
 
-The page holds no data. It asks the routes that everybody asks, with the cookie of its session.
-Why it is plain HTML and modules of our own: docs/adr/0018-console.md.
+The page contains no data. It requests the same admin routes as other clients, with a session
+cookie. docs/adr/0018-console.md explains why it is plain HTML without a framework.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from services.gateway.auth import (
 )
 from services.gateway.body_budget import SMALL_BYTES
 from services.gateway.console import connect_cookie
-from services.gateway.console.live import LiveEvents, TooManyWatchers, Wanted
+from services.gateway.console.live import EventFilter, LiveEvents, TooManyWatchers
 from services.gateway.request_timeouts import BODY_LIMIT_STATE
 from services.gateway.response_headers import RETRY_AFTER
 
@@ -54,7 +54,7 @@ _MEDIA_TYPES = {
 }
 _COOKIES = (sessions.SECURE, sessions.PLAIN, connect_cookie.SECURE, connect_cookie.PLAIN)
 _HEADERS = {
-    # Neither inline script nor inline style, and nothing from elsewhere.
+    # No inline scripts or styles, and nothing from other origins.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-cache",
@@ -63,22 +63,22 @@ _HEADERS = {
 
 @get("/console", include_in_schema=False)
 async def get_console() -> Response[bytes]:
-    """Give the page; it is the same for everybody."""
+    """Return the page, which is the same for all users."""
     return page()
 
 
-def page(cache: str = "no-cache") -> Response[bytes]:
-    """The console's page, with its policy and with `Cache-Control` as given."""
-    headers = {**_HEADERS, "Cache-Control": cache}
+def page(cache_control: str = "no-cache") -> Response[bytes]:
+    """Return the console's page, with its content security policy and this `Cache-Control`."""
+    headers = {**_HEADERS, "Cache-Control": cache_control}
     return Response(_content(_PAGE), media_type="text/html", headers=headers)
 
 
 @get("/console/{name:str}", include_in_schema=False)
 async def get_console_file(name: FromPath[str]) -> Response[bytes]:
-    """Give what the page loads.
+    """Return a script or stylesheet of the page.
 
     Raises:
-        NotFoundException: it loads no such file (404).
+        NotFoundException: the page has no such file (404).
     """
     if name not in _MEDIA_TYPES:
         raise NotFoundException
@@ -91,52 +91,56 @@ class SignIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str
 
     def __repr__(self) -> str:
-        """Show nothing of it."""
+        """Hide the key."""
         return "SignIn(...)"
 
 
 class Session(msgspec.Struct, frozen=True):
-    """What a session may do."""
+    """The permissions of a session."""
 
     scope: Literal["full-admin", "read"]
 
 
 @get("/console/session", guards=[admin_or_reader], include_in_schema=False)
 async def get_session(request: Request[Any, Any, Any]) -> Session:
-    """Say whether this browser is signed in, and what it may do."""
+    """Return this browser's session. The guard answers 401 if it is not signed in."""
     scope = request.state[ADMIN_STATE].removeprefix("console:")
     return Session("read" if scope == Scope.READ.value else "full-admin")
 
 
-async def anybodys_body(
+async def unauthenticated_body(
     connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler
 ) -> None:
-    """Guard of a route that reads a body without a key: it takes no memory that others wait for."""
+    """Guard of a route that reads a body before a key is checked: it limits the body's size.
+
+    Clients without a key must not occupy memory for which other requests wait.
+    """
     connection.scope["state"][BODY_LIMIT_STATE] = SMALL_BYTES
 
 
 @post(
     "/console/session",
-    guards=[anybodys_body],
+    guards=[unauthenticated_body],
     request_max_body_size=SMALL_BYTES,
     status_code=200,
     include_in_schema=False,
 )
 async def sign_in(data: JSONBody[SignIn], request: Request[Any, Any, Any]) -> Response[Session]:
-    """Give a cookie for a key.
+    """Sign in with a key: start a session, and set its cookie.
 
     Raises:
         NotAuthorizedException: the key is unknown, or was replaced (401).
-        PermissionDeniedException: it may only report events, or a page of others asks (403).
-        TooManyRequestsException: it is one of many wrong ones (429).
+        PermissionDeniedException: it is an ingest key, or a page of another origin sent the
+            request (403).
+        TooManyRequestsException: there were too many wrong keys (429).
     """
     check_own_page(request)
     keys: AdminKeys = request.app.state.admin_keys
-    found = keys.sign_in(data.key)
-    if found is None:
+    grant = keys.sign_in(data.key)
+    if grant is None:
         count_failure(request, data.key)
         raise NotAuthorizedException("This key is not known")
-    scope, cookie = found
+    scope, cookie = grant
     request.state[ADMIN_STATE] = f"console:{scope.value}"
     if scope is Scope.INGEST:
         raise PermissionDeniedException("This key may only report events")
@@ -145,18 +149,19 @@ async def sign_in(data: JSONBody[SignIn], request: Request[Any, Any, Any]) -> Re
     is_secure = request.headers["origin"].startswith("https:")
     name = sessions.SECURE if is_secure else sessions.PLAIN
     request.state[SESSION_STATE] = [sessions.set_cookie(name, cookie)]
-    shown = Session("read" if scope is Scope.READ else "full-admin")
-    return Response(shown, media_type=MediaType.JSON)
+    session = Session("read" if scope is Scope.READ else "full-admin")
+    return Response(session, media_type=MediaType.JSON)
 
 
 @delete("/console/session", status_code=204, include_in_schema=False)
 async def sign_out(request: Request[Any, Any, Any]) -> None:
-    """Take the cookies away; a copy of one stays valid until the key is replaced or it ends.
+    """Delete the cookies. A copy of the session cookie stays valid until it expires.
 
-    What was begun with PostHog in this session is not finished in the next one.
+    This includes the cookie of a connection to PostHog that is in progress, so that another user
+    of the browser cannot finish it.
     """
     check_own_page(request)
-    # A browser that came by http and by https has two of each.
+    # A browser that used both http and https has two cookies of each kind.
     request.state[SESSION_STATE] = [sessions.set_cookie(name, "", 0) for name in _COOKIES]
 
 
@@ -167,20 +172,22 @@ async def watch_events(
     user_id: Annotated[str | None, QueryParameter(name="userId", max_length=4096)] = None,
     source: Filter = None,
 ) -> Stream:
-    """Send events as they are announced, as server-sent events.
+    """Stream events as they are announced, as server-sent events.
 
     Raises:
-        TooManyRequestsException: many watch already (429).
-        Unavailable: NATS is not there (503).
+        TooManyRequestsException: too many streams are open (429).
+        Unavailable: NATS is unavailable (503).
     """
-    wanted = Wanted(event=_announced(event), user_id=_announced(user_id), source=_announced(source))
+    filters = EventFilter(
+        event=_announced(event), user_id=_announced(user_id), source=_announced(source)
+    )
     try:
-        stream = await live.watch(wanted)
+        stream = await live.watch(filters)
     except TooManyWatchers:
         raise TooManyRequestsException(
             "Too many pages are watching events already", headers={**RETRY_AFTER}
         ) from None
-    # Proxies that would collect the answer are asked not to.
+    # X-Accel-Buffering: proxies such as nginx must not buffer the stream.
     return Stream(
         stream,
         media_type="text/event-stream",
@@ -190,7 +197,7 @@ async def watch_events(
 
 
 def _announced(filter: str | None) -> str | None:
-    """A filter as announced events have it; they have no NUL, which PostgreSQL cannot store."""
+    """Remove NUL from a filter. It is removed from events, too: PostgreSQL cannot store it."""
     return text_without_nul(filter) if filter else None
 
 

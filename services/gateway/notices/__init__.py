@@ -1,1 +1,1 @@
-"""The operator's webhook: problems are told, not only shown (docs/operator-webhook.md)."""
+"""Notices of problems, sent to the operator's webhook (docs/operator-webhook.md)."""

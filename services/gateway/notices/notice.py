@@ -1,4 +1,4 @@
-"""What is sent to the operator's webhook."""
+"""Notices: the bodies of requests to the operator's webhook."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from hogsend.contract.notices import NoticeKind, NoticeState
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What is wrong with one subject, as an operator reads it. Never a secret."""
+    """A problem of one subject, described for an operator. It contains no secrets."""
 
     detail: str
     remediation: str
 
 
 class NoticeData(msgspec.Struct, frozen=True, rename="camel"):
-    """A problem, or its end."""
+    """The start or the end of a problem."""
 
     state: NoticeState
     subject: str
-    """Which provider, destination or gateway it is about."""
+    """The provider, destination or gateway that has the problem."""
     detail: str
     remediation: str | None = None
-    """What to do; null when it is over."""
+    """What the operator should do; null for the end of a problem."""
 
 
 class Notice(msgspec.Struct, frozen=True, rename="camel"):
@@ -32,24 +32,24 @@ class Notice(msgspec.Struct, frozen=True, rename="camel"):
 
     type: NoticeKind
     timestamp: datetime
-    """When it was found."""
+    """When the gateway found the problem or its end."""
     data: NoticeData
 
 
 def raised(kind: NoticeKind, subject: str, problem: Problem, at: datetime) -> Notice:
-    """Say that there is a problem."""
+    """Return the notice of a problem's start."""
     return Notice(kind, at, NoticeData("raised", subject, problem.detail, problem.remediation))
 
 
 def resolved(kind: NoticeKind, subject: str, at: datetime) -> Notice:
-    """Say that a problem is over."""
-    return Notice(kind, at, NoticeData("resolved", subject, _OVER[kind]))
+    """Return the notice of a problem's end."""
+    return Notice(kind, at, NoticeData("resolved", subject, _RESOLVED[kind]))
 
 
-_OVER: dict[NoticeKind, str] = {
+_RESOLVED: dict[NoticeKind, str] = {
     "credential.needs_reconnect": "The credential works again.",
     "dead_letters.waiting": "No dead letter waits any more.",
     "destination.failing": "Events are delivered again.",
-    "destination.disabled": "PostHog delivers here again, or is not connected any more.",
+    "destination.disabled": "PostHog delivers here again, or was disconnected.",
     "spool.in_use": "The spool is empty: webhooks go to JetStream again.",
 }

@@ -1,4 +1,4 @@
-"""The operator's webhook as OpenAPI describes it: a request that we make."""
+"""The OpenAPI description of the operator's webhook, a request that the gateway sends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOTICE = Schema(
     type=OpenAPIType.OBJECT,
     required=["type", "timestamp", "data"],
     properties={
-        # Not an enum: a later version has further ones.
+        # Not an enum, because later versions may add kinds.
         "type": Schema(type=OpenAPIType.STRING, examples=list(get_args(NoticeKind))),
         "timestamp": Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME),
         "data": Schema(
@@ -54,7 +54,7 @@ WEBHOOKS: dict[str, PathItem] = {
         post=Operation(
             operation_id="operatorNotice",
             tags=["Operator"],
-            summary="Tell the operator of a problem, or of its end",
+            summary="Notify the operator that a problem started or ended",
             description="Sent to `OPERATOR_WEBHOOK_URL`, signed by Standard Webhooks "
             "(docs/operator-webhook.md).",
             request_body=RequestBody(
@@ -65,7 +65,9 @@ WEBHOOKS: dict[str, PathItem] = {
                     )
                 },
             ),
-            responses={"2XX": OpenAPIResponse(description="Taken; anything else is retried.")},
+            responses={
+                "2XX": OpenAPIResponse(description="Accepted. Any other response is retried.")
+            },
         )
     )
 }

@@ -1,4 +1,4 @@
-"""Notices that are not delivered yet, in one file beside the spool: they outlive the gateway."""
+"""Notices that are not delivered yet, in a file in `SPOOL_DIR`, so that they survive a restart."""
 
 from __future__ import annotations
 
@@ -19,33 +19,35 @@ from services.gateway.notices.notice import Notice
 
 log = structlog.get_logger(__name__)
 
-MOST = 200
-"""Notices that wait at most; the oldest is given up for one more."""
+MAX_PENDING = 200
+"""Limit for pending notices. Beyond it the oldest one is dropped."""
 NAME = "operator-notices.json"
 
 WAITING = Gauge("hogsend_operator_notices_waiting", "Notices the operator's webhook has not taken")
 
 
-class Waiting(msgspec.Struct):
-    """A notice on its way."""
+class PendingNotice(msgspec.Struct):
+    """A notice that is not delivered yet."""
 
     id: UUID
     notice: Notice
     claimed: bool
-    """Whether this gateway is the one that tells it; until then nothing is sent."""
+    """Whether this gateway's claim was granted. Only then the notice is sent."""
     attempts: int = 0
     due_at: float = 0.0
     """Unix time of the next attempt."""
 
 
 class _Content(msgspec.Struct):
-    waiting: list[Waiting] = []
-    told_here: list[str] = []
-    """Problems of this gateway alone that were told and are not over."""
+    """Content of the file."""
+
+    pending: list[PendingNotice] = msgspec.field(default_factory=list, name="waiting")
+    reported_here: list[str] = msgspec.field(default_factory=list, name="told_here")
+    """Problems of this gateway alone that were reported and are not resolved."""
 
 
 class Outbox:
-    """The notices of the gateways that share one directory: one of them has it open at a time."""
+    """The pending notices. Of gateways that share a directory, one has the file locked."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -56,15 +58,15 @@ class Outbox:
         self._saving = asyncio.Lock()
 
     def open(self) -> bool:
-        """Take the file for this process and read it; False while another process has it.
+        """Lock and read the file. Return False if another process has locked it.
 
-        A directory that cannot be used is no reason to tell nothing: then it is kept in memory.
+        If the directory cannot be used, notices are kept in memory only.
         """
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            self._say_not_kept(error)
+            self._log_not_stored(error)
             return True
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,9 +74,9 @@ class Outbox:
             os.close(lock)
             return False
         except OSError as error:
-            # Not every file system has locks.
+            # Not every file system supports locks.
             os.close(lock)
-            self._say_not_kept(error)
+            self._log_not_stored(error)
             return True
         self._lock = lock
         try:
@@ -84,48 +86,48 @@ class Outbox:
         except (OSError, *NOT_JSON) as error:
             metrics.FAILURES.labels("notices", "unreadable").inc()
             log.warning("notices to the operator are lost", reason=str(error))
-        WAITING.set(len(self._content.waiting))
+        WAITING.set(len(self._content.pending))
         return True
 
     def close(self) -> None:
-        """Let another process have the file."""
+        """Release the lock, so that another process may open the file."""
         if self._lock is not None:
             with suppress(OSError):
                 os.close(self._lock)
             self._lock = None
 
     @property
-    def waiting(self) -> list[Waiting]:
-        """What waits, oldest first."""
-        return list(self._content.waiting)
+    def pending(self) -> list[PendingNotice]:
+        """The pending notices, oldest first."""
+        return list(self._content.pending)
 
     @property
-    def told_here(self) -> set[str]:
-        """Problems of this gateway alone that were told and are not over."""
-        return set(self._content.told_here)
+    def reported_here(self) -> set[str]:
+        """Problems of this gateway alone that were reported and are not resolved."""
+        return set(self._content.reported_here)
 
-    async def add(self, waiting: Waiting, *, told_here: set[str] | None = None) -> None:
-        """Keep a notice, and what it changes of `told_here`."""
-        self._content.waiting.append(waiting)
-        if told_here is not None:
-            self._content.told_here = sorted(told_here)
-        while len(self._content.waiting) > MOST:
-            given_up = self._content.waiting.pop(0)
+    async def add(self, notice: PendingNotice, *, reported_here: set[str] | None = None) -> None:
+        """Add a notice, replace `reported_here` if given, and save both at once."""
+        self._content.pending.append(notice)
+        if reported_here is not None:
+            self._content.reported_here = sorted(reported_here)
+        while len(self._content.pending) > MAX_PENDING:
+            dropped = self._content.pending.pop(0)
             metrics.FAILURES.labels("notices", "too_many").inc()
             log.warning(
-                "a notice to the operator was dropped: too many are waiting", id=str(given_up.id)
+                "a notice to the operator was dropped: too many are waiting", id=str(dropped.id)
             )
         await self.save()
 
-    async def remove(self, waiting: Waiting) -> None:
-        """Forget a notice."""
-        if waiting in self._content.waiting:
-            self._content.waiting.remove(waiting)
+    async def remove(self, notice: PendingNotice) -> None:
+        """Remove a notice that was delivered, abandoned, or claimed by another gateway."""
+        if notice in self._content.pending:
+            self._content.pending.remove(notice)
         await self.save()
 
     async def save(self) -> None:
-        """Write everything down; a disk that fails is logged."""
-        WAITING.set(len(self._content.waiting))
+        """Write the file. Disk errors are logged, not raised."""
+        WAITING.set(len(self._content.pending))
         self._changed.set()
         if self._lock is None:
             return
@@ -133,16 +135,16 @@ class Outbox:
             try:
                 await asyncio.to_thread(_write, self._path, msgspec.json.encode(self._content))
             except OSError as error:
-                self._say_not_kept(error)
+                self._log_not_stored(error)
 
-    async def changed(self, within: float | None) -> None:
-        """Wait until something changes, or for `within` seconds."""
+    async def wait_for_change(self, within: float | None) -> None:
+        """Wait until the outbox changes, or for `within` seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._changed.wait()
         self._changed.clear()
 
-    def _say_not_kept(self, error: OSError) -> None:
+    def _log_not_stored(self, error: OSError) -> None:
         metrics.FAILURES.labels("notices", "not_kept").inc()
         log.warning("notices to the operator would not survive a restart", reason=str(error))
 

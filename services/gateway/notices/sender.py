@@ -1,4 +1,4 @@
-"""Sends notices to the operator's webhook, signed by Standard Webhooks, until it takes them."""
+"""Sends notices to the operator's webhook, signed by Standard Webhooks, until it accepts them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from standardwebhooks.webhooks import Webhook
 from hogsend.posthog.retry_after import MAX_SECONDS as LONGEST_RETRY_AFTER_SECONDS
 from hogsend.posthog.retry_after import retry_after_seconds
 from hogsend.service.http import NOT_POSTHOG
-from services.gateway.notices.outbox import Outbox, Waiting
+from services.gateway.notices.outbox import Outbox, PendingNotice
 
 log = structlog.get_logger(__name__)
 
@@ -25,14 +25,14 @@ REQUEST_SECONDS = 10.0
 FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 900.0
 LONGEST_PAUSE_SECONDS = max(LONGEST_RETRY_SECONDS, LONGEST_RETRY_AFTER_SECONDS)
-GIVEN_UP_SECONDS = 3 * 24 * 3600.0
-"""A notice that old is not tried again."""
+MAX_AGE_SECONDS = 3 * 24 * 3600.0
+"""Age at which a notice is abandoned."""
 SPACING_SECONDS = 1.0
-"""Between two requests: a receiver is never flooded."""
+"""Pause between two requests, so that a receiver is never flooded."""
 
 NOTICES = Counter(
     "hogsend_operator_notices",
-    "Attempts to tell the operator's webhook, by kind and outcome",
+    "Attempts to notify the operator's webhook, by kind and outcome",
     ["kind", "outcome"],
 )
 
@@ -40,7 +40,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class NoticeSender:
-    """Delivers what waits in an outbox, at least once, and in order what is about one subject."""
+    """Delivers the notices of an outbox at least once, and those of one subject in order."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class NoticeSender:
         now: Callable[[], float] = time.time,
         spacing: float = SPACING_SECONDS,
     ) -> None:
-        """Sign with `key`, and send to `url`."""
+        """Send to `url`, signed with `key`."""
         self._outbox = outbox
         self._http = http
         self._url = url
@@ -61,76 +61,81 @@ class NoticeSender:
         self._spacing = spacing
 
     async def run(self) -> Never:
-        """Send what is due; never ends."""
+        """Send notices when they are due, until cancelled."""
         while True:
-            await self._outbox.changed(await self.send_due())
+            await self._outbox.wait_for_change(await self.send_due())
 
     async def send_due(self) -> float | None:
-        """Send what is due; returns in how many seconds more is, None when nothing waits."""
-        for waiting in self._next():
-            if not self._seconds_until_due(waiting):
-                await self._send(waiting)
+        """Send the notices that are due.
+
+        Returns:
+            Seconds until the next notice is due, or None if no notice is pending.
+        """
+        for pending in self._next():
+            if not self._seconds_until_due(pending):
+                await self._send(pending)
                 await asyncio.sleep(self._spacing)
         return min(map(self._seconds_until_due, self._next()), default=None)
 
-    def _seconds_until_due(self, waiting: Waiting) -> float:
-        seconds = waiting.due_at - self._now()
-        # No pause is that long: the clock was set back.
+    def _seconds_until_due(self, pending: PendingNotice) -> float:
+        seconds = pending.due_at - self._now()
+        # No pause is longer than that, so the clock was set back.
         return max(0.0, seconds) if seconds <= LONGEST_PAUSE_SECONDS else 0.0
 
-    def _next(self) -> list[Waiting]:
-        """The oldest notice of each subject."""
-        # Heard after its end, a problem would seem to go on.
-        oldest: dict[tuple[str, str], Waiting] = {}
-        for waiting in self._outbox.waiting:
-            oldest.setdefault((waiting.notice.type, waiting.notice.data.subject), waiting)
-        return [waiting for waiting in oldest.values() if waiting.claimed]
+    def _next(self) -> list[PendingNotice]:
+        """Return the oldest notice of each subject, if it is claimed."""
+        # Only the oldest: if the end of a problem arrived before its start, it would seem to last.
+        oldest: dict[tuple[str, str], PendingNotice] = {}
+        for pending in self._outbox.pending:
+            oldest.setdefault((pending.notice.type, pending.notice.data.subject), pending)
+        return [pending for pending in oldest.values() if pending.claimed]
 
-    async def _send(self, waiting: Waiting) -> None:
-        body, kind = _encode(waiting.notice), waiting.notice.type
+    async def _send(self, pending: PendingNotice) -> None:
+        body, kind = _encode(pending.notice), pending.notice.type
         at = datetime.fromtimestamp(int(self._now()), UTC)
         headers = {
             "content-type": "application/json",
-            "webhook-id": str(waiting.id),
+            "webhook-id": str(pending.id),
             "webhook-timestamp": str(int(at.timestamp())),
-            "webhook-signature": self._webhook.sign(str(waiting.id), at, body.decode()),
+            "webhook-signature": self._webhook.sign(str(pending.id), at, body.decode()),
         }
-        problem, wait = None, None
+        failure, retry_after = None, None
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
-                # Its body says nothing that is needed, and may have no end.
+                # The response's body is not read: it is not needed, and may be endless.
                 async with self._http.stream(
                     "POST", self._url, content=body, headers=headers, extensions=NOT_POSTHOG
-                ) as answer:
+                ) as response:
                     pass
-            if not answer.is_success:
-                problem = f"HTTP {answer.status_code}"
-                wait = retry_after_seconds(answer.headers.get("retry-after"), datetime.now(UTC))
+            if not response.is_success:
+                failure = f"HTTP {response.status_code}"
+                retry_after = retry_after_seconds(
+                    response.headers.get("retry-after"), datetime.now(UTC)
+                )
         except TimeoutError:
-            problem = f"no answer within {REQUEST_SECONDS:g} s"
+            failure = f"no response within {REQUEST_SECONDS:g} s"
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            # Its text may repeat the URL, which may hold a token.
-            problem = type(error).__name__
-        if problem is None:
+            # The error's text is not logged: it may contain the URL, and the URL may have a token.
+            failure = type(error).__name__
+        if failure is None:
             NOTICES.labels(kind, "delivered").inc()
-            await self._outbox.remove(waiting)
+            await self._outbox.remove(pending)
             return
-        waiting.attempts += 1
-        if self._now() - waiting.notice.timestamp.timestamp() > GIVEN_UP_SECONDS:
+        pending.attempts += 1
+        if self._now() - pending.notice.timestamp.timestamp() > MAX_AGE_SECONDS:
             NOTICES.labels(kind, "given_up").inc()
-            log.error("the operator's webhook never accepted a notice", kind=kind, reason=problem)
-            await self._outbox.remove(waiting)
+            log.error("the operator's webhook never accepted a notice", kind=kind, reason=failure)
+            await self._outbox.remove(pending)
             return
         NOTICES.labels(kind, "retried").inc()
-        pause = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(waiting.attempts - 1, 20))
-        waiting.due_at = self._now() + max(pause, wait or 0.0)
-        say = log.warning if waiting.attempts == 1 else log.debug
-        say(
+        pause = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(pending.attempts - 1, 20))
+        pending.due_at = self._now() + max(pause, retry_after or 0.0)
+        log_at = log.warning if pending.attempts == 1 else log.debug
+        log_at(
             "the operator's webhook did not accept a notice",
             kind=kind,
-            reason=problem,
-            attempts=waiting.attempts,
-            fix="OPERATOR_WEBHOOK_URL has to answer 2xx; a host that is not public is allowed by "
-            "being named there",
+            reason=failure,
+            attempts=pending.attempts,
+            fix="OPERATOR_WEBHOOK_URL must answer 2xx. Its host may be inside the network",
         )
         await self._outbox.save()

@@ -1,4 +1,4 @@
-"""Looks for problems, and has each told once when it comes and once when it goes."""
+"""Checks for problems, and queues one notice when a problem starts and one when it ends."""
 
 from __future__ import annotations
 
@@ -17,22 +17,27 @@ from hogsend.service.metrics import FAILURES
 from hogsend.service.tasks import cancel_all
 from hogsend.transport.connection import Connection
 from services.gateway.notices.notice import Notice, Problem, raised, resolved
-from services.gateway.notices.outbox import Outbox, Waiting
+from services.gateway.notices.outbox import Outbox, PendingNotice
 from services.gateway.notices.sender import NoticeSender
 from services.gateway.notices.watches import Watch
 
 log = structlog.get_logger(__name__)
 
 OPEN_SECONDS = 5.0
-"""How often a gateway tries to get the outbox that another one of its machine has."""
+"""Interval at which a gateway tries to open the outbox that another gateway has locked."""
 
 
 class NoticeWatcher:
-    """Compares what is with what was told.
+    """Compares the current problems with those that were reported, and queues notices.
 
-    Of several gateways one tells a problem they all see: which one ingest decides (ADR 23). What
-    is in the outbox and not decided is asked again under its id, so a crash in between loses
-    nothing.
+    If several gateways find the same problem, ingest decides which one sends the notice: each
+    claims it, and one claim is granted (ADR 23).
+
+    Invariant: a notice is in the outbox before it is claimed, and is claimed again until ingest
+    decides.
+    Why: the claim has the id of the notice, so repeating it has the same outcome.
+    Without it: a crash between claim and delivery would lose the notice, because ingest would
+    refuse every other claim.
     """
 
     def __init__(
@@ -44,10 +49,10 @@ class NoticeWatcher:
         self._sender = sender
 
     async def run(self) -> None:
-        """Look and tell; never ends."""
-        while not await asyncio.to_thread(self._outbox.open):  # noqa: ASYNC110 - a lock of a file
+        """Run all checks, and the sender, until cancelled."""
+        while not await asyncio.to_thread(self._outbox.open):  # noqa: ASYNC110 - a file lock
             await asyncio.sleep(OPEN_SECONDS)
-        tasks = [asyncio.create_task(self._keep_looking(watch)) for watch in self._watched]
+        tasks = [asyncio.create_task(self._keep_checking(watch)) for watch in self._watched]
         tasks.append(asyncio.create_task(self._sender.run()))
         try:
             await asyncio.gather(*tasks)
@@ -55,76 +60,84 @@ class NoticeWatcher:
             await cancel_all(*tasks)
             self._outbox.close()
 
-    async def look(self, watch: Watch) -> None:
-        """Look once, and have told what changed."""
+    async def check(self, watch: Watch) -> None:
+        """Run one check, and queue notices of what changed."""
         if not watch.local:
             await self._claim_again(watch)
-            if self._undecided(watch):
+            if self._unclaimed(watch):
                 return
-        found = await watch.look()
-        if found is None:
+        problems = await watch.check()
+        if problems is None:
             return
         if watch.local:
-            await self._tell_here(watch, found)
+            await self._report_local(watch, problems)
             return
         try:
-            told = (await self._bus.request(INGEST_TOLD, Empty())).problems
+            reported = (await self._bus.request(INGEST_TOLD, Empty())).problems
         except HogsendError as error:
             FAILURES.labels("notices", error.code).inc()
-            log.debug("it is not known what was told", kind=watch.kind, reason=str(error))
+            log.debug("the reported problems are not known", kind=watch.kind, reason=str(error))
             return
-        known = [one.subject for one in told if one.kind == watch.kind]
-        for notice in _changes(watch, found, known):
-            waiting = Waiting(uuid4(), notice, claimed=False)
-            await self._outbox.add(waiting)
-            await self._claim(waiting)
+        subjects = [problem.subject for problem in reported if problem.kind == watch.kind]
+        for notice in _changes(watch, problems, subjects):
+            pending = PendingNotice(uuid4(), notice, claimed=False)
+            await self._outbox.add(pending)
+            await self._claim(pending)
 
-    async def _keep_looking(self, watch: Watch) -> Never:
+    async def _keep_checking(self, watch: Watch) -> Never:
         while True:
-            await self.look(watch)
+            await self.check(watch)
             await asyncio.sleep(watch.seconds)
 
-    async def _tell_here(self, watch: Watch, found: Mapping[str, Problem]) -> None:
-        known = self._outbox.told_here
-        for notice in _changes(watch, found, known):
+    async def _report_local(self, watch: Watch, problems: Mapping[str, Problem]) -> None:
+        reported = self._outbox.reported_here
+        for notice in _changes(watch, problems, reported):
             subject = notice.data.subject
-            known = known | {subject} if notice.data.state == "raised" else known - {subject}
-            await self._outbox.add(Waiting(uuid4(), notice, claimed=True), told_here=known)
+            is_raised = notice.data.state == "raised"
+            reported = reported | {subject} if is_raised else reported - {subject}
+            pending = PendingNotice(uuid4(), notice, claimed=True)
+            await self._outbox.add(pending, reported_here=reported)
 
-    def _undecided(self, watch: Watch) -> list[Waiting]:
+    def _unclaimed(self, watch: Watch) -> list[PendingNotice]:
         return [
-            waiting
-            for waiting in self._outbox.waiting
-            if not waiting.claimed and waiting.notice.type == watch.kind
+            pending
+            for pending in self._outbox.pending
+            if not pending.claimed and pending.notice.type == watch.kind
         ]
 
     async def _claim_again(self, watch: Watch) -> None:
-        for waiting in self._undecided(watch):
-            await self._claim(waiting)
+        for pending in self._unclaimed(watch):
+            await self._claim(pending)
 
-    async def _claim(self, waiting: Waiting) -> None:
-        notice = waiting.notice
-        wanted = ClaimNotice(
-            id=waiting.id,
+    async def _claim(self, pending: PendingNotice) -> None:
+        notice = pending.notice
+        claim = ClaimNotice(
+            id=pending.id,
             kind=notice.type,
             subject=notice.data.subject,
             state=notice.data.state,
         )
         try:
-            outcome = (await self._bus.request(INGEST_CLAIM_NOTICE, wanted)).outcome
+            outcome = (await self._bus.request(INGEST_CLAIM_NOTICE, claim)).outcome
         except HogsendError as error:
             FAILURES.labels("notices", error.code).inc()
-            log.debug("a notice waits to be claimed", id=str(waiting.id), reason=str(error))
+            log.debug("a notice waits to be claimed", id=str(pending.id), reason=str(error))
             return
         if outcome == "claimed":
-            waiting.claimed = True
+            pending.claimed = True
             await self._outbox.save()
         else:
-            # Told by another gateway, or to be seen again at the next look.
-            await self._outbox.remove(waiting)
+            # Another gateway sends it, or the next check finds the problem again.
+            await self._outbox.remove(pending)
 
 
-def _changes(watch: Watch, found: Mapping[str, Problem], told: Iterable[str]) -> list[Notice]:
-    now, known = datetime.now(UTC), set(told)
-    came = [raised(watch.kind, one, found[one], now) for one in sorted(found.keys() - known)]
-    return came + [resolved(watch.kind, one, now) for one in sorted(known - found.keys())]
+def _changes(
+    watch: Watch, problems: Mapping[str, Problem], reported: Iterable[str]
+) -> list[Notice]:
+    """Return notices of problems that are not reported yet, and of reported ones that ended."""
+    now, before = datetime.now(UTC), set(reported)
+    started = sorted(problems.keys() - before)
+    ended = sorted(before - problems.keys())
+    return [raised(watch.kind, subject, problems[subject], now) for subject in started] + [
+        resolved(watch.kind, subject, now) for subject in ended
+    ]

@@ -1,4 +1,4 @@
-"""The problems that are looked for, each by asking a service. None: it did not answer."""
+"""The checks for problems. Each one queries the service that knows about the problem."""
 
 from __future__ import annotations
 
@@ -24,101 +24,101 @@ from services.gateway.workers.link import Workers
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 15.0
+CHECK_SECONDS = 15.0
 POSTHOG_SECONDS = 120.0
-"""How often PostHog is asked how it does with the destination; it counts requests."""
+"""Interval of the checks that send requests to PostHog, which count to its rate limit."""
 SPOOL_SECONDS = 5.0
-"""How often a gateway looks at its own spool."""
+"""Interval of the checks of the gateway's own spool."""
 
-Found = Mapping[str, Problem] | None
-"""Every problem of a kind, by subject; None when that cannot be known now."""
+Problems = Mapping[str, Problem] | None
+"""All current problems of one kind, by subject. None if they are not known now."""
 
 SLOWED = "PostHog slowed the destination down: deliveries fail or are slow, and events arrive late."
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Looks for problems of one kind."""
+    """A periodic check for problems of one kind."""
 
     kind: NoticeKind
     seconds: float
-    """How long between two looks."""
-    ask: Callable[[], Awaitable[Found]]
-    """Asks the service that knows; raises `HogsendError` when that does not answer."""
+    """Interval of the check."""
+    query: Callable[[], Awaitable[Problems]]
+    """Queries the service that knows. Raises `HogsendError` if it does not reply."""
     local: bool = False
-    """Whether it concerns this gateway alone, and is told without asking anybody."""
+    """Whether the problem concerns only this gateway. Its notices then need no claim by ingest."""
 
-    async def look(self) -> Found:
-        """Ask what there is; None when there is no answer."""
+    async def check(self) -> Problems:
+        """Return the current problems, or None if the service does not reply."""
         try:
-            return await self.ask()
+            return await self.query()
         except HogsendError as error:
             FAILURES.labels("notices", error.code).inc()
-            log.debug("problems cannot be looked for", kind=self.kind, reason=str(error))
+            log.debug("a check for problems failed", kind=self.kind, reason=str(error))
             return None
 
 
 def watches(bus: Connection, workers: Workers, *, failing_seconds: float) -> list[Watch]:
-    """Everything that is told."""
+    """Return all checks."""
     return [
-        Watch("spool.in_use", SPOOL_SECONDS, Lasting(partial(_spool, workers)).look, local=True),
-        Watch("credential.needs_reconnect", LOOK_SECONDS, partial(_credential, bus)),
-        Watch("dead_letters.waiting", LOOK_SECONDS, partial(_dead_letters, bus)),
-        Watch("destination.failing", LOOK_SECONDS, partial(_failing, bus, failing_seconds)),
-        Watch("destination.disabled", POSTHOG_SECONDS, Lasting(partial(_disabled, bus)).look),
+        Watch("spool.in_use", SPOOL_SECONDS, Lasting(partial(_spool, workers)).check, local=True),
+        Watch("credential.needs_reconnect", CHECK_SECONDS, partial(_credential, bus)),
+        Watch("dead_letters.waiting", CHECK_SECONDS, partial(_dead_letters, bus)),
+        Watch("destination.failing", CHECK_SECONDS, partial(_failing, bus, failing_seconds)),
+        Watch("destination.disabled", POSTHOG_SECONDS, Lasting(partial(_disabled, bus)).check),
     ]
 
 
 class Lasting:
-    """A problem at two looks in a row; at the first one it is not known whether it lasts.
+    """Reports a problem only if two checks in a row find it.
 
-    One slow acknowledgement fills and empties a spool, and a destination sends another secret than
-    ours for as long as it takes to change it.
+    A single slow acknowledgement makes the gateway use its spool for a moment. And while a webhook
+    secret is changed, the destination in PostHog has another secret for a moment.
     """
 
-    def __init__(self, ask: Callable[[], Awaitable[Found]]) -> None:
-        """Ask `ask`, which finds one problem at most."""
-        self._ask = ask
+    def __init__(self, query: Callable[[], Awaitable[Problems]]) -> None:
+        """Wrap `query`, which returns at most one problem."""
+        self._query = query
         self._was_found = False
 
-    async def look(self) -> Found:
-        """Look at it."""
-        found = await self._ask()
-        if found is None:
+    async def check(self) -> Problems:
+        """Return the problem if it lasts; None after the first check that finds it."""
+        problems = await self._query()
+        if problems is None:
             return None
-        was_found, self._was_found = self._was_found, bool(found)
-        # One from before this process began may have been told: it is not over, either.
-        return found if was_found or not found else None
+        was_found, self._was_found = self._was_found, bool(problems)
+        # None rather than empty: a notice that was sent before a restart must not be resolved.
+        return problems if was_found or not problems else None
 
 
-async def _spool(workers: Workers) -> Found:
+async def _spool(workers: Workers) -> Problems:
     waiting = await workers.waiting()
     if not waiting:
         return None if waiting is None else {}
-    detail = f"JetStream does not take webhooks: {waiting} wait in the spool."
-    remedy = "Look at NATS: docs/runbooks/HogsendSpoolUsed.md."
+    detail = f"JetStream does not accept webhooks: {waiting} wait in the spool."
+    remedy = "Check NATS: docs/runbooks/HogsendSpoolUsed.md."
     return {socket.gethostname(): Problem(detail, remedy)}
 
 
-async def _credential(bus: Connection) -> Found:
+async def _credential(bus: Connection) -> Problems:
     status = await bus.request(CREDENTIALS_STATUS, ProviderRef(provider_id=POSTHOG))
     if status.oauth == "unreadable":
         detail = "The stored OAuth credential cannot be unsealed."
         return {POSTHOG: Problem(detail, "Restore BETTER_AUTH_SECRET, or connect again.")}
     if status.webhook_secret == "unreadable":  # noqa: S105 - a state
-        detail = "What was minted when PostHog was connected cannot be unsealed."
+        detail = "The secrets that were minted when PostHog was connected cannot be unsealed."
         remedy = (
             "Restore BETTER_AUTH_SECRET; or run `hogsend disconnect posthog`, then `hogsend "
             "connect posthog`."
         )
         return {POSTHOG: Problem(detail, remedy)}
     if status.needs_reconnect:
-        detail = "PostHog takes the stored OAuth credential no longer."
+        detail = "PostHog no longer accepts the stored OAuth credential."
         return {POSTHOG: Problem(detail, "Run `hogsend connect posthog`.")}
     return {}
 
 
-async def _dead_letters(bus: Connection) -> Found:
+async def _dead_letters(bus: Connection) -> Problems:
     total = (await bus.request(INGEST_DEAD_LETTERS, ListDeadLetters(limit=1))).total
     if not total:
         return {}
@@ -130,21 +130,22 @@ async def _dead_letters(bus: Connection) -> Found:
     return {"dead-letters": Problem(detail, "Run `hogsend dlq list`.")}
 
 
-async def _failing(bus: Connection, seconds: float) -> Found:
+async def _failing(bus: Connection, seconds: float) -> Problems:
     failing = (await bus.request(ANALYTICS_FAILING, Empty())).failing
     now = datetime.now(UTC)
     return {
-        one.subject: Problem(
-            f"PostHog has taken no event of {one.subject} since {one.since:%Y-%m-%dT%H:%M:%SZ}.",
-            _remedy_for(one.subject),
+        delivery.subject: Problem(
+            f"PostHog has accepted no event of {delivery.subject} since "
+            f"{delivery.since:%Y-%m-%dT%H:%M:%SZ}.",
+            _remedy_for(delivery.subject),
         )
-        for one in failing
-        if (now - one.since).total_seconds() >= seconds
+        for delivery in failing
+        if (now - delivery.since).total_seconds() >= seconds
     }
 
 
 def _remedy_for(subject: str) -> str:
-    """A destination has a history of deliveries; the mirror and other consumers have none."""
+    """Return how to find the cause. Only destinations, whose ids are UUIDs, have a history."""
     try:
         UUID(subject)
     except ValueError:
@@ -152,14 +153,17 @@ def _remedy_for(subject: str) -> str:
     return f"Look at its deliveries: GET /v1/admin/webhooks/{subject}/deliveries."
 
 
-async def _disabled(bus: Connection) -> Found:
+async def _disabled(bus: Connection) -> Problems:
     diagnosis = await bus.request(PROVISIONER_DIAGNOSE, Empty())
-    found = diagnosis.destination
+    finding = diagnosis.destination
     if diagnosis.credential.state == "absent" and diagnosis.person_reads.state == "off":
-        # PostHog is not connected any more, and cannot be asked.
+        # PostHog was disconnected, so its destination cannot be checked, and no longer matters.
         return {}
-    if found.state not in {"disabled", "disabled_by_posthog", "degraded"} and not found.stopped:
-        return None if found.state == "unknown" or found.stopped is None else {}
-    detail = SLOWED if found.state == "degraded" else found.detail or "It delivers no more."
-    # One that is deleted after it was disabled is the same problem, and not the end of one.
-    return {POSTHOG: Problem(detail, found.remediation or "Run `hogsend doctor`.")}
+    if finding.state not in {"disabled", "disabled_by_posthog", "degraded"} and not finding.stopped:
+        return None if finding.state == "unknown" or finding.stopped is None else {}
+    detail = (
+        SLOWED if finding.state == "degraded" else finding.detail or "It does not deliver any more."
+    )
+    # The same subject for all states: a destination that is deleted after it was disabled is still
+    # the same problem.
+    return {POSTHOG: Problem(detail, finding.remediation or "Run `hogsend doctor`.")}

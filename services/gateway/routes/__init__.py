@@ -1,1 +1,1 @@
-"""One module per resource: a route asks the bus and maps the reply, nothing else."""
+"""HTTP routes, one module per resource. A route sends a request over NATS and maps the reply."""

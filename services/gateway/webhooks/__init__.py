@@ -1,1 +1,1 @@
-"""Webhooks: checked, then made durable in JetStream or in the spool."""
+"""PostHog's webhooks: checks them, and makes them durable in JetStream or in the spool."""

@@ -1,1 +1,1 @@
-"""Several gateway processes on one port: a parent, and `GATEWAY_WORKERS` of them."""
+"""Several gateway processes on one port: a parent process and `GATEWAY_WORKERS` workers."""

@@ -95,7 +95,7 @@ async def stack(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Stack]:
-    for name in ("LOOK_SECONDS", "POSTHOG_SECONDS"):
+    for name in ("CHECK_SECONDS", "POSTHOG_SECONDS"):
         monkeypatch.setattr(watches, name, 0.25)
     monkeypatch.setattr(operator_webhook, "NoticeSender", partial(NoticeSender, spacing=0))
     operator = Operator()

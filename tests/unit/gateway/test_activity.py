@@ -20,7 +20,7 @@ from hogsend.service.discovery import Stats
 from services.gateway.activity import log
 from services.gateway.activity.documents import ActivityReport
 from services.gateway.activity.log import ActivityLog, gateway_activity
-from services.gateway.activity.rates import Answer, Asking, point
+from services.gateway.activity.rates import Reply, Snapshot, point
 from services.ingest.metrics import activity as ingest_activity
 from tests.unit.gateway.fakes import INGEST_KEY, READ_KEY, FakeGateway, bearer
 
@@ -52,11 +52,11 @@ def gateway_did(webhooks: int) -> Activity:
     )
 
 
-def asking(seconds: float, *, started: datetime = AT, **answers: Activity) -> Asking:
-    return Asking(
+def asking(seconds: float, *, started: datetime = AT, **answers: Activity) -> Snapshot:
+    return Snapshot(
         AT + timedelta(seconds=seconds),
         seconds,
-        {process: Answer(started, activity) for process, activity in answers.items()},
+        {process: Reply(started, activity) for process, activity in answers.items()},
     )
 
 
@@ -171,12 +171,12 @@ async def test_this_gateway_counts_once_and_is_known_without_nats(
     services: Services, activity: ActivityLog
 ) -> None:
     services.running = {"me": gateway_did(100), "i": ingest(waiting=3), "old": None}
-    await activity.ask("me", AT)
+    await activity.query("me", AT)
     found = activity.report()
     assert (found.instances.gateway, found.instances.ingest) == (1, 1)
     assert (found.latest.spooled, found.latest.waiting) == (2, 3)
     services.fails = Unavailable("NATS is not connected")
-    await activity.ask("me", AT + timedelta(seconds=10))
+    await activity.query("me", AT + timedelta(seconds=10))
     found = activity.report()
     assert (found.latest.spooled, found.latest.webhooks, found.latest.waiting) == (2, 0, None)
     assert found.series.waiting == [3, None]
@@ -187,24 +187,24 @@ async def test_a_server_that_refuses_is_not_asked_again_and_again(
 ) -> None:
     services.fails = Forbidden("no")
     for second in range(3):
-        await activity.ask("me", AT + timedelta(seconds=second * 10))
+        await activity.query("me", AT + timedelta(seconds=second * 10))
     assert services.asked == 1
     assert len(activity.report().series.spooled) == 3
 
 
 async def test_an_hour_is_kept_and_what_was_missed_is_unknown(activity: ActivityLog) -> None:
     for place in (0, 1, 4):
-        await activity.ask("me", AT + timedelta(seconds=place * 10))
+        await activity.query("me", AT + timedelta(seconds=place * 10))
     found = activity.report()
     assert found.since == AT
     assert found.series.spooled == [2, 2, None, None, 2]
     for place in range(5, 500):
-        await activity.ask("me", AT + timedelta(seconds=place * 10))
+        await activity.query("me", AT + timedelta(seconds=place * 10))
     found = activity.report()
-    assert len(found.series.spooled) == log.KEPT == 360
+    assert len(found.series.spooled) == log.MAX_POINTS == 360
     assert found.since == AT + timedelta(seconds=1400)
     # After a pause of hours nothing of before it is of the last hour.
-    await activity.ask("me", AT + timedelta(hours=9))
+    await activity.query("me", AT + timedelta(hours=9))
     assert activity.report().series.spooled == [*[None] * 359, 2]
 
 
@@ -212,7 +212,7 @@ async def test_a_clock_that_was_set_back_leaves_one_entry_for_each_time(
     activity: ActivityLog,
 ) -> None:
     for place in (0, 5, 6, 2):
-        await activity.ask("me", AT + timedelta(seconds=place * 10))
+        await activity.query("me", AT + timedelta(seconds=place * 10))
     assert activity.report().series.spooled == [2, None, 2]
 
 

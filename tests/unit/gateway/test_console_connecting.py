@@ -42,7 +42,7 @@ from hogsend.contract.provisioning import (
     Refusal,
 )
 from hogsend.service import tracing
-from services.gateway.console.connect_cookie import PLAIN, SECURE, mark_of
+from services.gateway.console.connect_cookie import PLAIN, SECURE, token_of
 from services.gateway.console.connect_origin import console_origin
 from services.gateway.sessions import HEADER
 from services.gateway.tracing import with_traces
@@ -354,8 +354,8 @@ async def test_the_span_of_a_request_holds_no_query(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_mark_is_ours_by_its_form() -> None:
-    assert mark_of({PLAIN: "a" * 43}) == "a" * 43
-    assert mark_of({SECURE: "a" * 42, PLAIN: "a" * 43 + "\n"}) is None
+    assert token_of({PLAIN: "a" * 43}) == "a" * 43
+    assert token_of({SECURE: "a" * 42, PLAIN: "a" * 43 + "\n"}) is None
 
 
 async def test_without_a_console_none_of_it_is_there() -> None:

@@ -15,7 +15,7 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import Event
 from services.gateway.body_budget import IN_MEMORY
 from services.gateway.console import live
-from services.gateway.console.live import MOST_EVENTS, MOST_WATCHERS, LiveEvents, Wanted
+from services.gateway.console.live import MAX_EVENTS, MAX_WATCHERS, EventFilter, LiveEvents
 from tests.unit.gateway.fakes import INGEST_KEY, FakeGateway, bearer, fake_gateway
 from tests.waiting import eventually
 
@@ -76,8 +76,8 @@ def events(bus: Bus) -> LiveEvents:
     return LiveEvents(served, every_seconds=0.001)
 
 
-async def begun(events: LiveEvents, wanted: Wanted | None = None) -> AsyncIterator[bytes]:
-    stream = await events.watch(wanted or Wanted())
+async def begun(events: LiveEvents, wanted: EventFilter | None = None) -> AsyncIterator[bytes]:
+    stream = await events.watch(wanted or EventFilter())
     assert await anext(stream) == b"retry: 1000\n\n"
     return stream
 
@@ -92,7 +92,7 @@ async def batch(stream: AsyncIterator[bytes]) -> Any:
 async def test_a_watcher_is_sent_what_it_wants_without_properties(
     bus: Bus, events: LiveEvents
 ) -> None:
-    stream = await begun(events, Wanted(event="signed_up", user_id="ada", source="posthog"))
+    stream = await begun(events, EventFilter(event="signed_up", user_id="ada", source="posthog"))
     await bus.announce()
     await bus.announce("other")
     await bus.announce(user_id="ben")
@@ -107,10 +107,10 @@ async def test_what_is_too_much_is_counted_and_what_is_long_is_cut(
     bus: Bus, events: LiveEvents
 ) -> None:
     stream = await begun(events)
-    await bus.announce("x" * 1_000_000, times=MOST_EVENTS + 7)
+    await bus.announce("x" * 1_000_000, times=MAX_EVENTS + 7)
     found = await batch(stream)
-    assert (len(found["events"]), found["skipped"]) == (MOST_EVENTS, 7)
-    assert found["events"][0]["event"] == "x" * live.MOST_CHARACTERS + "…"
+    assert (len(found["events"]), found["skipped"]) == (MAX_EVENTS, 7)
+    assert found["events"][0]["event"] == "x" * live.MAX_CHARACTERS + "…"
     await bus.announce()
     assert (await batch(stream))["skipped"] == 0
 
@@ -130,7 +130,7 @@ async def test_a_request_that_is_given_up_leaves_nothing_behind(
     bus: Bus, events: LiveEvents
 ) -> None:
     async def watch() -> None:
-        async for _ in await events.watch(Wanted()):
+        async for _ in await events.watch(EventFilter()):
             pass
 
     request = asyncio.create_task(watch())
@@ -143,14 +143,14 @@ async def test_a_request_that_is_given_up_leaves_nothing_behind(
 async def test_a_stream_that_nobody_reads_counts_until_it_is_forgotten(
     bus: Bus, events: LiveEvents
 ) -> None:
-    await events.watch(Wanted())
+    await events.watch(EventFilter())
     await eventually(lambda: bus.heard == [])
 
 
 async def test_there_are_only_so_many_watchers(bus: Bus, events: LiveEvents) -> None:
-    streams = [await begun(events) for _ in range(MOST_WATCHERS)]
+    streams = [await begun(events) for _ in range(MAX_WATCHERS)]
     with pytest.raises(live.TooManyWatchers):
-        await events.watch(Wanted())
+        await events.watch(EventFilter())
     await streams.pop().aclose()  # type: ignore[attr-defined]
     streams.append(await begun(events))
 
@@ -159,9 +159,9 @@ async def test_without_nats_there_is_no_stream_and_none_is_counted(
     bus: Bus, events: LiveEvents
 ) -> None:
     bus.fails = True
-    for _ in range(MOST_WATCHERS + 1):
+    for _ in range(MAX_WATCHERS + 1):
         with pytest.raises(Unavailable):
-            await events.watch(Wanted())
+            await events.watch(EventFilter())
     bus.fails = False
     await begun(events)
 
@@ -182,7 +182,7 @@ async def test_streams_end_when_the_gateway_stops(bus: Bus, events: LiveEvents) 
     await events.sent()
     await closing
     with pytest.raises(Unavailable):
-        await events.watch(Wanted())
+        await events.watch(EventFilter())
 
 
 async def test_a_silent_stream_says_so_and_an_old_one_ends(
@@ -191,7 +191,7 @@ async def test_a_silent_stream_says_so_and_an_old_one_ends(
     monkeypatch.setattr(live, "PULSE_SECONDS", 0.0)
     stream = await begun(events)
     assert await anext(stream) == b"event: pulse\ndata: nothing new\n\n"
-    monkeypatch.setattr(live, "LIVES_SECONDS", 0.0)
+    monkeypatch.setattr(live, "STREAM_SECONDS", 0.0)
     assert [piece async for piece in await begun(events)] == []
 
 

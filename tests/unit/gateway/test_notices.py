@@ -47,10 +47,10 @@ from hogsend.service.tasks import cancel_all
 from services.gateway.notices import watcher
 from services.gateway.notices.notice import Notice, Problem, raised, resolved
 from services.gateway.notices.openapi import WEBHOOKS
-from services.gateway.notices.outbox import MOST, NAME, Outbox, Waiting
-from services.gateway.notices.sender import FIRST_RETRY_SECONDS, GIVEN_UP_SECONDS, NoticeSender
+from services.gateway.notices.outbox import MAX_PENDING, NAME, Outbox, PendingNotice
+from services.gateway.notices.sender import FIRST_RETRY_SECONDS, MAX_AGE_SECONDS, NoticeSender
 from services.gateway.notices.watcher import NoticeWatcher
-from services.gateway.notices.watches import Found, Watch, watches
+from services.gateway.notices.watches import Problems, Watch, watches
 from services.gateway.settings import GatewaySettings
 from tests.ports import free_port
 from tests.unit.gateway.fakes import FakeConnection
@@ -85,8 +85,10 @@ class Receiver:
         )
 
 
-def waiting(*, claimed: bool = True) -> Waiting:
-    return Waiting(uuid4(), raised("dead_letters.waiting", "dead-letters", PROBLEM, AT), claimed)
+def waiting(*, claimed: bool = True) -> PendingNotice:
+    return PendingNotice(
+        uuid4(), raised("dead_letters.waiting", "dead-letters", PROBLEM, AT), claimed
+    )
 
 
 def opened(directory: Path) -> Outbox:
@@ -96,7 +98,7 @@ def opened(directory: Path) -> Outbox:
 
 
 def told(outbox: Outbox) -> list[tuple[str, str, bool]]:
-    return [(one.notice.data.subject, one.notice.data.state, one.claimed) for one in outbox.waiting]
+    return [(one.notice.data.subject, one.notice.data.state, one.claimed) for one in outbox.pending]
 
 
 async def test_a_notice_is_signed_by_standard_webhooks(tmp_path: Path) -> None:
@@ -112,11 +114,11 @@ async def test_a_notice_is_signed_by_standard_webhooks(tmp_path: Path) -> None:
     assert b"hidden" not in request.content
     assert request.extensions.items() >= NOT_POSTHOG.items()
     outbox.close()
-    assert opened(tmp_path).waiting == []
+    assert opened(tmp_path).pending == []
 
 
-def about(subject: str) -> Waiting:
-    return Waiting(uuid4(), raised("destination.failing", subject, PROBLEM, AT), claimed=True)
+def about(subject: str) -> PendingNotice:
+    return PendingNotice(uuid4(), raised("destination.failing", subject, PROBLEM, AT), claimed=True)
 
 
 def attempts(outcome: str) -> float:
@@ -131,7 +133,7 @@ async def test_attempts_are_counted_by_their_outcome(tmp_path: Path) -> None:
     sender = receiver.sender(outbox)
     await outbox.add(waiting())
     await sender.send_due()
-    receiver.now += GIVEN_UP_SECONDS + 1
+    receiver.now += MAX_AGE_SECONDS + 1
     await sender.send_due()
     await outbox.add(waiting())
     await sender.send_due()
@@ -165,7 +167,7 @@ async def test_a_receiver_that_does_not_answer_is_asked_again() -> None:
     async with httpx.AsyncClient(transport=httpx.MockTransport(silent)) as http:
         sender = NoticeSender(outbox, http, url=URL, key=key_of(SECRET), now=lambda: 0.0)
         assert await sender.send_due() == FIRST_RETRY_SECONDS
-    assert [one.attempts for one in outbox.waiting] == [1]
+    assert [one.attempts for one in outbox.pending] == [1]
 
 
 async def test_the_next_attempt_is_the_soonest_of_all(tmp_path: Path) -> None:
@@ -223,9 +225,9 @@ async def test_that_a_problem_is_over_is_not_told_before_the_problem(tmp_path: P
     await outbox.add(waiting())
     assert await sender.send_due() == 5
     over = resolved("dead_letters.waiting", "dead-letters", AT)
-    await outbox.add(Waiting(uuid4(), over, claimed=True))
+    await outbox.add(PendingNotice(uuid4(), over, claimed=True))
     other = raised("destination.failing", "d-1", PROBLEM, AT)
-    await outbox.add(Waiting(uuid4(), other, claimed=True))
+    await outbox.add(PendingNotice(uuid4(), other, claimed=True))
     assert await sender.send_due() == 5
     receiver.now += 5
     while await sender.send_due() is not None:
@@ -245,10 +247,10 @@ async def test_a_notice_survives_a_restart_and_is_given_up_after_days(tmp_path: 
     await receiver.sender(outbox).send_due()
     outbox.close()
     again = opened(tmp_path)
-    assert [one.attempts for one in again.waiting] == [1]
-    receiver.now += GIVEN_UP_SECONDS + 1
+    assert [one.attempts for one in again.pending] == [1]
+    receiver.now += MAX_AGE_SECONDS + 1
     assert await receiver.sender(again).send_due() is None
-    assert again.waiting == []
+    assert again.pending == []
 
 
 async def test_what_no_gateway_has_claimed_is_not_sent(tmp_path: Path) -> None:
@@ -275,17 +277,17 @@ async def test_without_locks_an_outbox_is_kept_in_memory(
         assert outbox.open()
     assert [line["reason"] for line in lines] == [str(no_locks)]
     await outbox.add(kept := waiting())
-    assert outbox.waiting == [kept]
+    assert outbox.pending == [kept]
 
 
 async def test_an_outbox_gives_up_the_oldest_for_one_more(tmp_path: Path) -> None:
-    outbox, notices = Outbox(tmp_path), [waiting() for _ in range(MOST + 3)]
+    outbox, notices = Outbox(tmp_path), [waiting() for _ in range(MAX_PENDING + 3)]
     for one in notices:
         await outbox.add(one)
-    assert outbox.waiting == notices[3:]
+    assert outbox.pending == notices[3:]
     # Its delivery may have been under way.
     await outbox.remove(notices[0])
-    assert outbox.waiting == notices[3:]
+    assert outbox.pending == notices[3:]
 
 
 async def test_a_process_that_cannot_have_the_outbox_keeps_no_file_open(
@@ -315,7 +317,7 @@ async def test_what_was_closed_leaves_the_file_to_the_next_process(tmp_path: Pat
     first.close()
     assert not Outbox(tmp_path).open()
     second.close()
-    assert opened(tmp_path).waiting == [kept]
+    assert opened(tmp_path).pending == [kept]
 
 
 async def test_an_outbox_makes_its_directory(tmp_path: Path) -> None:
@@ -323,34 +325,34 @@ async def test_an_outbox_makes_its_directory(tmp_path: Path) -> None:
     outbox = opened(directory)
     await outbox.add(kept := waiting())
     outbox.close()
-    assert opened(directory).waiting == [kept]
+    assert opened(directory).pending == [kept]
 
 
 @on_virtual_time
 async def test_a_change_of_the_outbox_ends_one_wait_for_it() -> None:
     outbox = Outbox(Path("/nowhere"))
-    waiting_for = asyncio.create_task(outbox.changed(None))
+    waiting_for = asyncio.create_task(outbox.wait_for_change(None))
     await settle()
     assert not waiting_for.done()
     await outbox.add(waiting())
     await waiting_for
-    await outbox.changed(5)
+    await outbox.wait_for_change(5)
     assert now() == 5
 
 
 async def test_a_damaged_or_unwritable_outbox_still_tells(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"{")
-    assert opened(tmp_path).waiting == []
+    assert opened(tmp_path).pending == []
     unreadable = tmp_path / "unreadable"
     (unreadable / NAME).mkdir(parents=True)
     outbox = opened(unreadable)
     await outbox.add(waiting())
-    assert len(outbox.waiting) == 1
+    assert len(outbox.pending) == 1
     file = tmp_path / "file"
     file.touch()
     outbox = opened(file / "below")
     await outbox.add(waiting())
-    assert len(outbox.waiting) == 1
+    assert len(outbox.pending) == 1
 
 
 class Looking:
@@ -359,7 +361,7 @@ class Looking:
     def __init__(self, directory: Path, *, local: bool = False) -> None:
         self.bus = FakeConnection()
         self.outbox = opened(directory)
-        self.found: Found = {}
+        self.found: Problems = {}
         self.watch = Watch("dead_letters.waiting", 1, self._look, local=local)
         self.watcher = NoticeWatcher(
             self.bus, self.outbox, [self.watch], Receiver().sender(self.outbox)
@@ -367,7 +369,7 @@ class Looking:
         self.is_told()
         self.claims("claimed")
 
-    async def _look(self) -> Found:
+    async def _look(self) -> Problems:
         return self.found
 
     def is_told(self, *subjects: str) -> None:
@@ -377,18 +379,18 @@ class Looking:
     def claims(self, outcome: Any) -> None:
         self.bus.answer(INGEST_CLAIM_NOTICE, ClaimedNotice(outcome))
 
-    async def look(self) -> None:
-        await self.watcher.look(self.watch)
+    async def check(self) -> None:
+        await self.watcher.check(self.watch)
 
 
 async def test_a_problem_is_told_when_it_comes_and_when_it_goes(tmp_path: Path) -> None:
     looking = Looking(tmp_path)
     looking.found = {"a": PROBLEM}
-    await looking.look()
+    await looking.check()
     looking.is_told("a")
-    await looking.look()
+    await looking.check()
     looking.found = {}
-    await looking.look()
+    await looking.check()
     assert told(looking.outbox) == [("a", "raised", True), ("a", "resolved", True)]
 
 
@@ -397,7 +399,7 @@ async def test_what_another_gateway_tells_is_not_told_twice(tmp_path: Path, outc
     looking = Looking(tmp_path)
     looking.claims(outcome)
     looking.found = {"a": PROBLEM}
-    await looking.look()
+    await looking.check()
     assert told(looking.outbox) == []
 
 
@@ -405,20 +407,20 @@ async def test_a_problem_that_is_not_decided_yet_is_not_found_twice(tmp_path: Pa
     looking = Looking(tmp_path)
     looking.found = {"a": PROBLEM}
     del looking.bus.replies[INGEST_CLAIM_NOTICE.subject]
-    await looking.look()
-    await looking.look()
+    await looking.check()
+    await looking.check()
     assert told(looking.outbox) == [("a", "raised", False)]
     # It holds up nothing of another kind.
     other = Watch("destination.failing", 1, looking._look)
-    await looking.watcher.look(other)
-    assert len(looking.outbox.waiting) == 2
+    await looking.watcher.check(other)
+    assert len(looking.outbox.pending) == 2
 
 
 async def test_while_it_is_not_known_what_was_told_nothing_is(tmp_path: Path) -> None:
     looking = Looking(tmp_path)
     looking.found = {"a": PROBLEM}
     del looking.bus.replies[INGEST_TOLD.subject]
-    await looking.look()
+    await looking.check()
     assert told(looking.outbox) == []
 
 
@@ -426,7 +428,7 @@ async def test_a_problem_of_this_gateway_is_told_each_time_it_comes(tmp_path: Pa
     looking = Looking(tmp_path, local=True)
     for found in ({"host": PROBLEM}, {}, {"host": PROBLEM}):
         looking.found = found
-        await looking.look()
+        await looking.check()
     states = [state for _, state, _ in told(looking.outbox)]
     assert states == ["raised", "resolved", "raised"]
 
@@ -447,7 +449,7 @@ async def test_another_gateway_tells_once_the_one_that_does_has_ended(
         async def look(_watch: Watch) -> None:
             looks.append(name)
 
-        monkeypatch.setattr(looking.watcher, "look", look)
+        monkeypatch.setattr(looking.watcher, "check", look)
 
     noting(first, "first")
     noting(second, "second")
@@ -467,7 +469,7 @@ async def test_what_is_not_known_changes_nothing(tmp_path: Path) -> None:
     looking = Looking(tmp_path)
     looking.is_told("a")
     looking.found = None
-    await looking.look()
+    await looking.check()
     assert told(looking.outbox) == []
 
 
@@ -475,14 +477,14 @@ async def test_a_claim_whose_answer_was_lost_is_asked_again_under_its_id(tmp_pat
     looking = Looking(tmp_path)
     looking.found = {"a": PROBLEM}
     del looking.bus.replies[INGEST_CLAIM_NOTICE.subject]
-    await looking.look()
-    await looking.look()
+    await looking.check()
+    await looking.check()
     assert told(looking.outbox) == [("a", "raised", False)]
     looking.outbox.close()
     again = Looking(tmp_path)
     again.is_told("a")
     again.found = {"a": PROBLEM}
-    await again.look()
+    await again.check()
     assert told(again.outbox) == [("a", "raised", True)]
 
 
@@ -490,12 +492,12 @@ async def test_the_spool_is_told_of_without_any_service(tmp_path: Path) -> None:
     looking = Looking(tmp_path, local=True)
     looking.bus.replies.clear()
     looking.found = {"host": PROBLEM}
-    await looking.look()
-    await looking.look()
+    await looking.check()
+    await looking.check()
     looking.outbox.close()
     again = Looking(tmp_path, local=True)
     again.bus.replies.clear()
-    await again.look()
+    await again.check()
     assert told(again.outbox) == [("host", "raised", True), ("host", "resolved", True)]
 
 
@@ -509,8 +511,8 @@ class Services:
             watch.kind: watch for watch in watches(self.bus, self.workers, failing_seconds=600)
         }
 
-    async def look(self, kind: Any) -> Found:
-        return await self.watches[kind].look()
+    async def check(self, kind: Any) -> Problems:
+        return await self.watches[kind].check()
 
 
 @pytest.fixture
@@ -522,9 +524,9 @@ def services() -> Services:
 async def test_a_spool_that_is_used_for_a_moment_is_not_told_of(
     services: Services, waiting: int
 ) -> None:
-    async def look(now: int | None) -> Found:
+    async def look(now: int | None) -> Problems:
         services.workers.waiting = AsyncMock(return_value=now)
-        return await services.look("spool.in_use")
+        return await services.check("spool.in_use")
 
     # Nor is what was told by a process before this one taken for over.
     assert await look(waiting) is None
@@ -544,7 +546,7 @@ KINDS = (
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_service_that_does_not_answer_is_not_known(services: Services, kind: str) -> None:
-    assert await services.look(kind) is None
+    assert await services.check(kind) is None
 
 
 @pytest.mark.parametrize(
@@ -565,7 +567,7 @@ async def test_a_credential_that_needs_the_operator(
         version=1, oauth=oauth, scopes=[], webhook_secret=minted, needs_reconnect=needs
     )
     services.bus.answer(CREDENTIALS_STATUS, status)
-    found = await services.look("credential.needs_reconnect")
+    found = await services.check("credential.needs_reconnect")
     # None would say that it is not known, and the problem would never be over.
     assert found is not None
     assert bool(found) is there
@@ -573,12 +575,12 @@ async def test_a_credential_that_needs_the_operator(
 
 async def test_dead_letters_that_wait(services: Services) -> None:
     services.bus.answer(INGEST_DEAD_LETTERS, DeadLetterPage(dead_letters=[], total=0))
-    assert await services.look("dead_letters.waiting") == {}
+    assert await services.check("dead_letters.waiting") == {}
     services.bus.answer(INGEST_DEAD_LETTERS, DeadLetterPage(dead_letters=[], total=3))
-    found = await services.look("dead_letters.waiting") or {}
+    found = await services.check("dead_letters.waiting") or {}
     assert found["dead-letters"].detail.startswith("3 messages could")
     services.bus.answer(INGEST_DEAD_LETTERS, DeadLetterPage(dead_letters=[], total=1))
-    found = await services.look("dead_letters.waiting") or {}
+    found = await services.check("dead_letters.waiting") or {}
     assert found["dead-letters"].detail.startswith("1 message could")
 
 
@@ -591,7 +593,7 @@ async def test_a_destination_counts_as_failing_after_a_while(services: Services)
         FailingDelivery("short", now - timedelta(seconds=300)),
     ]
     services.bus.answer(ANALYTICS_FAILING, FailingDeliveries(failing))
-    found = await services.look("destination.failing") or {}
+    found = await services.check("destination.failing") or {}
     assert found.keys() == {destination, "mirror"}
     # What is to be done can be done as it is written: only destinations have a history.
     assert f"/v1/admin/webhooks/{destination}/deliveries" in (found[destination].remediation or "")
@@ -634,7 +636,7 @@ async def test_a_destination_that_delivers_late_or_no_more(
     services: Services, found: DestinationFinding, expected: set[str] | None
 ) -> None:
     services.bus.answer(PROVISIONER_DIAGNOSE, diagnosed(found))
-    first, second = [await services.look("destination.disabled") for _ in range(2)]
+    first, second = [await services.check("destination.disabled") for _ in range(2)]
     assert (None if second is None else set(second)) == expected
     # Its webhook secret may just be changed.
     assert first == (None if expected else second)
@@ -649,7 +651,7 @@ async def test_a_problem_of_the_destination_is_over_when_posthog_is_disconnected
 ) -> None:
     unknown = DestinationFinding(state="unknown")
     services.bus.answer(PROVISIONER_DIAGNOSE, diagnosed(unknown, credential, reads))
-    assert await services.look("destination.disabled") == ({} if is_over else None)
+    assert await services.check("destination.disabled") == ({} if is_over else None)
 
 
 def test_a_url_needs_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -692,9 +694,9 @@ async def test_the_receiver_of_the_documentation_takes_what_is_signed(
             await outbox.add(waiting())
             transport = httpx.AsyncHTTPTransport(retries=5)
             async with httpx.AsyncClient(transport=transport) as http:
-                while outbox.waiting:
+                while outbox.pending:
                     sender = NoticeSender(outbox, http, url=url, key=key_of(SECRET), spacing=0)
-                    for one in outbox.waiting:
+                    for one in outbox.pending:
                         one.due_at = 0
                     await sender.send_due()
                 refused = await http.post(url, content=b"{}")
