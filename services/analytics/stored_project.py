@@ -28,11 +28,6 @@ class StoredProject:
         self._reply = watcher.watch("project", self._ask, eager=True, on_value=self._answered)
         watcher.on_change(self._changed)
 
-    @property
-    def held(self) -> ProjectReply | None:
-        """The latest reply of the credentials service; None before the first."""
-        return self._reply.value
-
     async def get(self) -> ProjectReply:
         """Return the stored project.
 
@@ -40,9 +35,9 @@ class StoredProject:
             HogsendError: the cached project is outdated, and the credentials service cannot be
                 reached.
         """
-        held = self._reply.value
-        if held is not None and not self._is_outdated:
-            return held
+        cached = self._reply.value
+        if cached is not None and not self._is_outdated:
+            return cached
         return await self._reply.refresh()
 
     async def _ask(self) -> ProjectReply:
