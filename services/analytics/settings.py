@@ -14,10 +14,10 @@ _YEAR_MS = 365 * 24 * 60 * 60 * 1000
 
 
 class AnalyticsSettings(Settings):
-    """Analytics: person reads, and what flows back into PostHog."""
+    """Analytics: person reads, and events that are sent to PostHog."""
 
     default_timezone: str = Field(
-        "UTC", description="IANA time zone of people whose own is not known."
+        "UTC", description="IANA time zone of persons without a known time zone."
     )
     enable_posthog_destination: bool = Field(
         default=False,
@@ -36,29 +36,30 @@ class AnalyticsSettings(Settings):
         (), description="Names of events not to mirror, separated by commas."
     )
     outbound_webhook_max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
-        8, description="Attempts to deliver an event before it is set aside as a dead letter."
+        8, description="Attempts to deliver an event before it becomes a dead letter."
     )
     outbound_webhook_timeout_ms: Annotated[int, Field(ge=1, le=300_000)] = Field(
-        15_000, description="Milliseconds one delivery may take."
+        15_000, description="Time limit of one delivery, in milliseconds."
     )
     outbound_webhook_base_delay_ms: Annotated[int, Field(ge=1, le=_YEAR_MS)] = Field(
         5_000,
-        description="Milliseconds that every attempt doubles: twice as many before the second, "
-        "four times as many before the third, and so on.",
+        description="Base of the delay between attempts, in milliseconds: twice this before the "
+        "second attempt, four times before the third, and so on.",
     )
     outbound_webhook_max_delay_ms: Annotated[int, Field(ge=1, le=_YEAR_MS)] = Field(
         21_600_000,
-        description="Longest delay between two attempts, in milliseconds. No event is tried for "
-        "longer than that in all.",
+        description="Longest delay between two attempts, in milliseconds; also the longest time "
+        "from the first attempt of an event to its last.",
     )
     delivery_retention_days: RetentionDays = Field(
         0,
-        description="Days that the outcome of a delivery is kept; 0 is until there are 1,000 newer "
-        "ones of its destination.",
+        description="Days that outcomes of deliveries are kept, at most the newest 1,000 of each "
+        "destination; 0 sets no time limit.",
     )
 
     max_destinations: Annotated[int, Field(ge=1, le=500)] = Field(
-        50, description="Destinations there may be; each holds engagement and takes memory."
+        50,
+        description="Limit of destinations; each takes memory, and keeps its engagement on disk.",
     )
 
     @field_validator("default_timezone")

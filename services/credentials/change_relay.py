@@ -124,7 +124,7 @@ class ChangeRelay:
                 pending.
         """
         if await self._stream.has_lost_change(await self._store.published_versions()):
-            log.warning("the last credential changes are gone from their stream: published again")
+            log.warning("the stream has lost the last credential changes; they are published again")
             await self._store.mark_all_pending()
         for provider in await self._store.pending_changes():
             await self.relay(provider)

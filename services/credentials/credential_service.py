@@ -208,7 +208,7 @@ class CredentialService:
             if saved is None:
                 continue
             if is_dropped:
-                log.info("the stored project is not one of the new grant's: forgotten")
+                log.info("the stored project was deleted: it does not belong to the new grant")
             return saved
 
     def _grant_origin(self, rows: Rows) -> str | None:

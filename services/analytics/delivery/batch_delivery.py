@@ -30,8 +30,8 @@ log = structlog.get_logger(__name__)
 POSTPONE_SECONDS = 5.0
 """Delay before the next attempt after a failure that is not PostHog's."""
 DELETED_CHECK_SECONDS = 20.0
-"""An event whose presence in its stream was last confirmed longer ago is looked up there before it
-is sent. If it was deleted, as by an erasure, it is not sent."""
+"""Before an event is sent, it is looked up in its stream, unless that was done more recently. If it
+was deleted there, as by an erasure, it is not sent."""
 DEAD_LETTER_CHECK_SECONDS = 1.0
 """Like `DELETED_CHECK_SECONDS`, before an event becomes a dead letter. An attempt may take minutes,
 and an erasure deletes dead letters for the last time one minute after it started."""

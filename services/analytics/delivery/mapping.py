@@ -186,8 +186,8 @@ def _make(
 ) -> Captured:
     if len(distinct_id) > MAX_DISTINCT_ID:
         raise NoIdentity(
-            f"an id of {len(distinct_id)} characters; PostHog cuts off what exceeds "
-            f"{MAX_DISTINCT_ID}, and would take it for another person's"
+            f"an id of {len(distinct_id)} characters; PostHog truncates ids to {MAX_DISTINCT_ID}, "
+            "and could take the event for another person's"
         )
     return Captured(
         uuid=uuid,

@@ -95,7 +95,7 @@ class Settlement:
             )
         except HogsendError as error:
             FAILURES.labels("delivery_dead_letter", error.code).inc()
-            log.warning("dead letter not kept", source=source.name, reason=str(error))
+            log.warning("dead letter not published", source=source.name, reason=str(error))
             return False
         DEAD_LETTERS.labels(source.name, source.destination_id, why.reason).inc()
         return True
@@ -135,7 +135,7 @@ class RecentPlaces:
         return place in self._places
 
     def add(self, place: Place) -> None:
-        """Remember a place, and forget the oldest one beyond the capacity."""
+        """Add a place, and remove the oldest beyond the capacity."""
         if place in self._places:
             return
         self._places.add(place)

@@ -187,8 +187,8 @@ class Authorizations:
         if not hmac.compare_digest(authorization.browser_sha256, callback.browser_sha256):
             raise _Refused(
                 "state_mismatch",
-                "This answer belongs to a connection that was begun in another browser, or before "
-                "you signed out; nothing was connected.",
+                "This connection was started in another browser, or before you signed out; nothing "
+                "was connected.",
                 CONNECT_AGAIN,
             )
         return authorization
@@ -199,7 +199,7 @@ class Authorizations:
         if callback.error is not None:
             raise _declined(callback.error)
         if not callback.code:
-            raise _Refused("exchange_failed", "PostHog's answer carried no code.", CONNECT_AGAIN)
+            raise _Refused("exchange_failed", "PostHog's redirect had no code.", CONNECT_AGAIN)
         try:
             tokens = await self._server.tokens(
                 callback.code,
@@ -270,8 +270,8 @@ def _declined(error: str) -> _Refused:
 def _expired() -> _Refused:
     return _Refused(
         "authorization_expired",
-        "This answer was used before, or came more than ten minutes after connecting began; "
-        "nothing was connected.",
+        "PostHog's redirect was used before, or arrived more than ten minutes after connecting "
+        "started; nothing was connected.",
         CONNECT_AGAIN,
     )
 

@@ -25,7 +25,7 @@ from services.provisioner.destination.provisioning import Instance
 SCOPE_REMEDY = (
     "The credential lacks the scope query:read. Run `hogsend connect posthog` again and grant it; "
     "for a personal API key, edit its scopes in PostHog. Then run `hogsend backfill` again: it "
-    "goes on where it ended."
+    "continues where it ended."
 )
 CREDENTIAL_REMEDY = (
     "Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY to a key with query:read."
@@ -123,8 +123,8 @@ def _project_changed(required: str, connected: str) -> Refused:
     return _precondition(
         PROJECT_CHANGED,
         f"It reads {required}, and {connected} is connected now.",
-        "Run `hogsend backfill` again for the project that is connected now; where the other one "
-        "is connected again, the same command goes on with this one.",
+        "Run `hogsend backfill` again for the project that is connected now. Once the other one is "
+        "connected again, the same command resumes this backfill.",
     )
 
 

@@ -124,7 +124,7 @@ class BackfillRunner:
         self._page_events = min(PAGE_EVENTS, limit * 2)
         # The next attempt reads a longer page, in which a readable event may follow.
         if page.unreadable and not page.events:
-            raise PostHogError("no row of PostHog's answer is an event")
+            raise PostHogError("no row in PostHog's response is an event")
         if (received := await self._store.set_received_at(job)) is None:
             return
         job = received
@@ -135,7 +135,7 @@ class BackfillRunner:
                 return
             job = msgspec.structs.replace(job, position_at=last[0], position_uuid=last[1])
         if page.unreadable:
-            log.warning("rows of PostHog's answer are not events", rows=page.unreadable)
+            log.warning("rows in PostHog's response are not events", rows=page.unreadable)
             EVENTS.labels("unreadable").inc(page.unreadable)
         if page.events:
             return
@@ -173,7 +173,7 @@ class BackfillRunner:
             if is_heavy and self._span is not None:
                 self._span.shorten()
             seconds = FAILURE_SECONDS if error.retry_after is None else error.retry_after
-            remedy = "It goes on by itself when PostHog works again."
+            remedy = "It continues by itself once PostHog works again."
         log.warning("the backfill waits for PostHog", seconds=seconds, reason=str(error))
         await self._store.wait(job, seconds, describe(error), remedy)
 

@@ -55,7 +55,7 @@ UNREACHABLE_REMEDY = (
     "Check POSTHOG_HOST and POSTHOG_PRIVATE_HOST, and that DNS, proxy and firewall let the "
     f"provisioner reach PostHog there; {RERUN}"
 )
-IN_POSTHOG_REMEDY = f"Open the destination in PostHog, and change there what that says; {RERUN}"
+IN_POSTHOG_REMEDY = f"Open the destination in PostHog, and fix there what the detail names; {RERUN}"
 REDIRECT_REMEDY = (
     "PostHog is at another address: set POSTHOG_PRIVATE_HOST to the one that it redirects to; "
     f"{RERUN}"
@@ -183,7 +183,9 @@ def missing_secret() -> ProvisioningError:
 def no_project_id() -> ProvisioningError:
     """PostHog's response for the project has no id."""
     return _posthog_error(
-        "project-discovery-failed", "PostHog's project answer carries no id.", DISCOVERY_REMEDY
+        "project-discovery-failed",
+        "PostHog's response for the project has no id.",
+        DISCOVERY_REMEDY,
     )
 
 

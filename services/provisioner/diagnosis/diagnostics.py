@@ -181,7 +181,7 @@ class Diagnostics:
             return choice.id
         project = await Projects(transport).get(None, seconds=PROJECT_SECONDS)
         if project.id is None:
-            raise PostHogError("PostHog's project answer carries no id")
+            raise PostHogError("PostHog's response for the project has no id")
         return project.id
 
     async def _check_reads(

@@ -110,7 +110,7 @@ def test_what_an_operator_made_of_the_destination_is_changed_in_posthog(
 
 TIMEOUT = PostHogTimeout("PostHog did not answer within 4 s")
 UNREACHABLE = PostHogUnreachable("PostHog cannot be reached: connection refused")
-NO_ID = PostHogError("PostHog's project answer carries no id")
+NO_ID = PostHogError("PostHog's response for the project has no id")
 CAUSES = [
     # What there was no answer to is not mended by naming the project.
     (TIMEOUT, ["did not answer in time", "Nothing has to be set"], ["POSTHOG_PROJECT_ID"]),
