@@ -38,7 +38,7 @@ LIST_SECONDS = 1.0
 
 
 class AuditTrail:
-    """Entries of the audit trail. `page` raises `Unavailable` without PostgreSQL."""
+    """Stores and lists entries. `page` raises `Unavailable` while PostgreSQL is unavailable."""
 
     def __init__(self, database: Database, dead_letters: DeadLetters) -> None:
         self._database = database

@@ -40,10 +40,10 @@ class KnownReaders:
             Unavailable: also if a durable is missing and analytics is unavailable.
         """
         async with self._database.transaction() as connection:
-            known = {row["durable"] async for row in _queries.readers(connection)}
-            if new := sorted(set(present) - known):
+            seen = {row["durable"] async for row in _queries.readers(connection)}
+            if new := sorted(set(present) - seen):
                 await _queries.remember(connection, durables=new)
-        missing = known - set(present)
+        missing = seen - set(present)
         if not missing:
             return set()
         used = set((await self._link.request(ANALYTICS_ENGAGEMENT_READERS, Empty())).durables)

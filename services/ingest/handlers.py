@@ -306,9 +306,9 @@ async def purge(request: PurgeDeadLetters, admin: Injected[DeadLetterAdmin]) -> 
 
 
 @router.endpoint(INGEST_TOLD)
-async def told(_request: Empty, claims: Injected[NoticeClaims]) -> ToldProblems:
+async def notified_problems(_request: Empty, claims: Injected[NoticeClaims]) -> ToldProblems:
     """List the problems that the operator was notified of."""
-    return await claims.told()
+    return await claims.notified()
 
 
 @router.endpoint(INGEST_CLAIM_NOTICE)

@@ -25,7 +25,7 @@ class NoticeClaims:
         self._database = database
         self._pause = pause
 
-    async def told(self) -> ToldProblems:
+    async def notified(self) -> ToldProblems:
         """List the problems that the operator was notified of and that are not resolved."""
         async with self._database.acquire() as connection:
             return ToldProblems([Told(**dict(row)) async for row in _queries.raised(connection)])
@@ -46,7 +46,7 @@ class NoticeClaims:
                 await _queries.forget_old(connection)
             if claimed:
                 return ClaimedNotice("claimed")
-            last = await _queries.told(connection, **about)
+            last = await _queries.last_notice(connection, **about)
         if last is None:
             return ClaimedNotice("told")
         if last["id"] == request.id and last["state"] == request.state:

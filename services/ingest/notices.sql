@@ -4,9 +4,9 @@ SELECT kind, subject FROM notices WHERE state = 'raised' ORDER BY kind, subject;
 
 -- name: raise_notice(kind, subject, id, pause)$
 -- Record the notice that a problem exists, unless it is recorded already or was resolved a moment ago.
-INSERT INTO notices AS told (kind, subject, state, id) VALUES (:kind, :subject, 'raised', :id)
+INSERT INTO notices AS last (kind, subject, state, id) VALUES (:kind, :subject, 'raised', :id)
 ON CONFLICT (kind, subject) DO UPDATE SET state = 'raised', id = excluded.id, told_at = now()
-WHERE told.state = 'resolved' AND told.told_at <= now() - :pause::interval
+WHERE last.state = 'resolved' AND last.told_at <= now() - :pause::interval
 RETURNING true;
 
 -- name: resolve_notice(kind, subject, id)$
@@ -15,7 +15,7 @@ UPDATE notices SET state = 'resolved', id = :id, told_at = now()
 WHERE kind = :kind AND subject = :subject AND state = 'raised'
 RETURNING true;
 
--- name: told(kind, subject)^
+-- name: last_notice(kind, subject)^
 -- The last notice about a problem.
 SELECT state, id FROM notices WHERE kind = :kind AND subject = :subject;
 

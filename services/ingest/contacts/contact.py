@@ -52,7 +52,7 @@ def sides(merge_id: int) -> tuple[str, str]:
 
 
 def opposite(side: str) -> str:
-    """The other side of the same mark."""
+    """Return the other side of the mark that a side belongs to."""
     return f"{side[:-1]}{'-' if side.endswith('+') else '+'}"
 
 
@@ -87,7 +87,7 @@ class Change(IntEnum):
 
 
 class Contact(msgspec.Struct, kw_only=True):
-    """One person. Changes only through `apply` and `merge`."""
+    """One person. Events change a contact through `apply`, merges through `merge`."""
 
     id: UUID
     source: str

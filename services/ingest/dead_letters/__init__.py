@@ -1,1 +1,1 @@
-"""Dead letters: published, listed, replayed, purged."""
+"""Dead letters: publishes, lists, replays and purges them."""

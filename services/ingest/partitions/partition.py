@@ -1,4 +1,4 @@
-"""One replica's share of one partition: asks for it, consumes it in order, and releases it."""
+"""Requests one partition for a replica, consumes it in order, and releases it."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ async def test_nothing_is_said_of_our_own_configuration(servers: Servers) -> Non
         with capture_logs() as logs:
             await connection.close()
             await warn_of_shared_account(connection)
-    assert [line["event"] for line in logs] == ["the NATS account is not known"]
+    assert [line["event"] for line in logs] == ["the NATS account of this connection is unknown"]
 
 
 @pytest.mark.parametrize("credentials", ["", "ingest:hunter2@", "token@"])

@@ -41,7 +41,7 @@ async def test_one_of_many_gateways_tells_a_problem_and_its_end(database: Databa
     for state, known in rounds:
         asked = await asyncio.gather(*(claim(claims, state) for _ in range(4)))
         assert sorted(asked) == ["claimed", "told", "told", "told"]
-        assert (await claims.told()).problems == known
+        assert (await claims.notified()).problems == known
 
 
 async def test_the_same_notice_is_claimed_again_after_a_crash(database: Database) -> None:
