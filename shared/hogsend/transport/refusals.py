@@ -70,8 +70,8 @@ class Refusals:
         if self.is_inbox_refused:
             inbox = f"{inbox_prefix(self._user)}.>"
             return Forbidden(
-                f"this NATS user may not subscribe to {inbox}, where {str(self._user)!r} "
-                "is answered"
+                f"this NATS user may not subscribe to {inbox}, where {str(self._user)!r} receives "
+                "replies"
             )
         return Forbidden(f"NATS user {str(self._user)!r} may not publish to {subject}")
 

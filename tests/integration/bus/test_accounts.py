@@ -1,4 +1,4 @@
-"""What JetStream answers to somebody else's service reaches nothing of ours, whatever its reply."""
+"""Replies of JetStream to other people's services reach no stream or consumer of Hogsend."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ STORES = (
 
 @pytest.fixture
 async def operator(servers: Servers) -> AsyncIterator[Connection]:
-    """Every stream with a message, and a durable of others and of ours on EVENTS."""
+    """Every stream has a message; EVENTS has a durable of Hogsend's and one of another service."""
     async with consumers_of_others(servers), connected(servers, User.OPERATOR) as operator:
         for owner in {stream.owner for stream in STREAMS.values()}:
             async with connected(servers, owner) as service:
@@ -61,18 +61,18 @@ async def operator(servers: Servers) -> AsyncIterator[Connection]:
 
 
 async def state(operator: Connection) -> dict[str, Any]:
-    """What there is, and what is on its way to a consumer other than `mine`."""
-    found: dict[str, Any] = {}
+    """Messages of the streams, and pending messages of the consumers other than `mine`."""
+    current: dict[str, Any] = {}
     for info in await operator.js.streams_info():
-        found[str(info.config.name)] = (info.state.messages, info.state.last_seq)
+        current[str(info.config.name)] = (info.state.messages, info.state.last_seq)
     for consumer in await operator.js.consumers_info(StreamName.EVENTS):
         taken = consumer.num_ack_pending if consumer.name == MIRROR else 0
-        found[f"EVENTS {consumer.name}"] = (taken, consumer.num_waiting)
-    return found
+        current[f"EVENTS {consumer.name}"] = (taken, consumer.num_waiting)
+    return current
 
 
 def forbidden_to(user: User) -> list[str]:
-    """Replies that would be more than what a user may ask and publish itself."""
+    """Reply subjects that a user may not publish to itself."""
     may = permissions(user).publish
     return [
         reply
@@ -81,11 +81,11 @@ def forbidden_to(user: User) -> list[str]:
     ]
 
 
-async def have_everything_answered(connection: Connection, reply: str) -> None:
-    """Ask JetStream and ingest in every way that is answered, on `reply`."""
+async def send_every_request(connection: Connection, reply: str) -> None:
+    """Send every request that JetStream or ingest replies to, with the reply subject `reply`."""
     durable = await connection.js.pull_subscribe_bind("mine", StreamName.EVENTS)
     (event,) = await durable.fetch(1, timeout=PATIENCE_SECONDS)
-    for asked, body in (
+    for subject, body in (
         # With an event.
         (event.reply, b"-NAK"),
         (PULLED, b'{"batch":1,"no_wait":true}'),
@@ -99,14 +99,14 @@ async def have_everything_answered(connection: Connection, reply: str) -> None:
         (f"{API}.STREAM.NAMES", b""),
         (f"{API}.CONSUMER.CREATE.EVENTS.x", b"{}"),
     ):
-        await connection.client.publish(asked, body, reply=reply)
+        await connection.client.publish(subject, body, reply=reply)
     # Asked after them: what they would have done has happened.
     await connection.request_raw(f"{API}.STREAM.INFO.EVENTS", b"", seconds=PATIENCE_SECONDS)
     await connection.request_raw(f"{API}.CONSUMER.CREATE.EVENTS.x", b"{}", seconds=PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("user", OTHERS)
-async def test_an_answer_of_jetstreams_reaches_no_stream_and_no_consumer(
+async def test_a_reply_of_jetstream_reaches_no_stream_and_no_consumer(
     servers: Servers, operator: Connection, user: User
 ) -> None:
     reached: dict[str, Any] = {}
@@ -114,7 +114,7 @@ async def test_an_answer_of_jetstreams_reaches_no_stream_and_no_consumer(
         for reply in forbidden_to(user):
             await operator.publish("hogsend.events.x", b"{}", {})
             before = await state(operator)
-            await have_everything_answered(connection, reply)
+            await send_every_request(connection, reply)
             await operator.flush()
             if (after := await state(operator)) != before:
                 reached[reply] = after
@@ -122,7 +122,7 @@ async def test_an_answer_of_jetstreams_reaches_no_stream_and_no_consumer(
 
 
 @pytest.mark.parametrize("user", OTHERS)
-def test_an_account_of_others_has_what_its_user_may_do_and_no_streams(user: User) -> None:
+def test_another_services_account_imports_its_permissions_and_no_streams(user: User) -> None:
     taken = imports(user)
     assert {one.account for each in taken for one in (each.service, each.stream) if one} == {OWN}
     exported = {(one.service, one.stream) for one in exports() if account_of(user) in one.accounts}
@@ -131,13 +131,13 @@ def test_an_account_of_others_has_what_its_user_may_do_and_no_streams(user: User
         for each in taken
     }
     answered = {one.service for one in exports() if account_of(user) in one.accounts}
-    asked = {one.subject for one in endpoints() if user in one.callers}
-    assert asked <= answered
+    requests = {one.subject for one in endpoints() if user in one.callers}
+    assert requests <= answered
     for reached in answered - {None}:
         assert reached is not None
         for verb in ("PURGE", "DELETE", "UPDATE", "CREATE", "RESTORE", "SNAPSHOT"):
             assert not reached.startswith(f"{API}.STREAM.{verb}")
             assert not reached.startswith(f"{API}.CONSUMER.{verb}")
-    heard = {one.stream for one in exports() if account_of(user) in one.accounts and one.stream}
-    inboxes = {one for one in heard if one.startswith("_INBOX")}
+    imported = {one.stream for one in exports() if account_of(user) in one.accounts and one.stream}
+    inboxes = {one for one in imported if one.startswith("_INBOX")}
     assert inboxes == {f"{inbox_prefix(user)}.>"}

@@ -1,4 +1,4 @@
-"""A batch of many large messages is bounded in bytes, and nothing of it is left behind."""
+"""A batch of large messages is limited in bytes, and no message of it is lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.integration.harness import connected
 from tests.servers import Servers
 
 
-async def test_a_batch_of_large_messages_comes_in_parts(
+async def test_a_batch_of_large_messages_is_split(
     servers: Servers, fresh_bus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pull, "BATCH_BYTES", 1)
@@ -28,12 +28,12 @@ async def test_a_batch_of_large_messages_comes_in_parts(
                 large = OutgoingMessage("hogsend.events.e", b"x" * size, {"Nats-Msg-Id": str(id)})
                 await ingest.publisher.publish(large, within=10)
         config = ConsumerConfig(durable_name="large", max_ack_pending=100)
-        found: list[int] = []
+        sizes: list[int] = []
         async for batch in Consumer(operator, StreamName.EVENTS, config, batch=100).batches():
             assert sum(len(message.data) for message in batch) <= most
-            found.append(len(batch))
+            sizes.append(len(batch))
             for message in batch:
                 await message.ack()
-            if sum(found) == sent:
+            if sum(sizes) == sent:
                 break
-    assert len(found) > 1
+    assert len(sizes) > 1

@@ -1,4 +1,4 @@
-"""The recipes of docs/bus.md for stock clients, with what `subscriber.env` says."""
+"""The recipes of docs/bus.md for stock clients, with the variables of `subscriber.env`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.servers import Servers, _password
 ROOT = Path(__file__).parents[3]
 RECIPES = ROOT / "docs" / "examples" / "clients"
 NODE_MODULES = ROOT / "tests" / "nats_js" / "node_modules"
-SAID = [
+OUTPUT = [
     "stream: EVENTS",
     "durable: u_1",
     "unnamed: hogsend.events.signed_up",
@@ -52,13 +52,13 @@ async def bus(servers: Servers, fresh_bus: None) -> AsyncIterator[None]:
 
 
 def subscriber_env(servers: Servers, user: User) -> dict[str, str]:
-    """What the file of that name gives a shell."""
+    """Return the variables of the file of that name."""
     text = nats.given_apart(user, _password(user), f"127.0.0.1:{servers.nats_port}")
     given = {name: str(value) for name, value in dotenv_values(stream=StringIO(text)).items()}
     return {"PATH": os.environ["PATH"], **given}
 
 
-async def said(*command: str, environment: dict[str, str], directory: Path) -> list[str]:
+async def output_of(*command: str, environment: dict[str, str], directory: Path) -> list[str]:
     process = await asyncio.create_subprocess_exec(
         *command,
         env=environment,
@@ -79,7 +79,10 @@ async def said(*command: str, environment: dict[str, str], directory: Path) -> l
 async def test_nats_py(servers: Servers, bus: None, tmp_path: Path, user: User) -> None:
     recipe = str(RECIPES / "nats_py.py")
     environment = subscriber_env(servers, user)
-    assert await said(sys.executable, recipe, environment=environment, directory=tmp_path) == SAID
+    assert (
+        await output_of(sys.executable, recipe, environment=environment, directory=tmp_path)
+        == OUTPUT
+    )
 
 
 @needs_node_tools(NODE_MODULES.parent)
@@ -87,8 +90,8 @@ async def test_nats_js(servers: Servers, bus: None, tmp_path: Path) -> None:
     shutil.copy(RECIPES / "nats_js.mjs", tmp_path)
     (tmp_path / "node_modules").symlink_to(NODE_MODULES)
     environment = subscriber_env(servers, User.SUBSCRIBER)
-    found = await said("node", "nats_js.mjs", environment=environment, directory=tmp_path)
-    assert found == SAID
+    lines = await output_of("node", "nats_js.mjs", environment=environment, directory=tmp_path)
+    assert lines == OUTPUT
     async with connected(servers, User.OPERATOR) as operator:
         left = await operator.js.consumers_info(StreamName.EVENTS)
     assert "mailer-js" in [info.name for info in left]
@@ -108,8 +111,8 @@ async def test_nats_go(servers: Servers, bus: None, tmp_path: Path) -> None:
     finally:
         process.kill()
         await process.wait()
-    found = [line.decode().partition(": ") for line in lines]
-    messages = sorted(((kind, msgspec.json.decode(body)) for kind, _, body in found), key=str)
+    parsed = [line.decode().partition(": ") for line in lines]
+    messages = sorted(((kind, msgspec.json.decode(body)) for kind, _, body in parsed), key=str)
     assert messages == [
         ("credential", {"provider": "posthog", "version": 2}),
         ("event", {"userId": "u_1"}),
@@ -118,7 +121,7 @@ async def test_nats_go(servers: Servers, bus: None, tmp_path: Path) -> None:
 
 
 async def built(directory: Path) -> Path:
-    """The recipe in Go; skips the test where its library cannot be had."""
+    """Build the recipe in Go; skips the test where its library cannot be downloaded."""
     shutil.copy(RECIPES / "nats_go.go", directory / "main.go")
     (directory / "go.mod").write_text("module recipe\n\ngo 1.25\n")
     for arguments in (("build", "-o", "recipe"), ("mod", "tidy"), ("build", "-o", "recipe")):

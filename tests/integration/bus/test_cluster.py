@@ -1,4 +1,4 @@
-"""Subscribers of three NATS servers, while some of these are away."""
+"""Subscribers of a cluster of three NATS servers, some of which are down."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ async def cluster() -> AsyncIterator[NatsCluster]:
 
 
 async def only_consumer(bus: Connection) -> str | None:
-    """The server that leads the only consumer of events; None without one."""
-    found = await bus.js.consumers_info(StreamName.EVENTS)
-    return found[0].cluster.leader if found and found[0].cluster else None
+    """Return the server that leads the only consumer of events; None without a consumer."""
+    consumers = await bus.js.consumers_info(StreamName.EVENTS)
+    return consumers[0].cluster.leader if consumers and consumers[0].cluster else None
 
 
-async def test_a_subscriber_without_a_durable_goes_on_without_the_server_of_its_consumer(
+async def test_a_subscriber_without_a_durable_continues_when_the_server_of_its_consumer_is_down(
     cluster: NatsCluster,
 ) -> None:
     async with two_sides(cluster) as (ingest, subscriber):
@@ -55,7 +55,7 @@ async def test_a_subscriber_without_a_durable_goes_on_without_the_server_of_its_
 
 
 async def is_announced(bus: Connection, id: str) -> bool:
-    """Announce an event; whether JetStream has it."""
+    """Publish an event; returns whether JetStream has stored it."""
     try:
         await announce(bus, id)
     except Exception:  # noqa: BLE001 - a leader is elected meanwhile

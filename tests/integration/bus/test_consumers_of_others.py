@@ -1,4 +1,4 @@
-"""What others may do with consumers: all that concerns themselves, and nothing else."""
+"""Permissions of other people's services on consumers: their own, and no others."""
 
 from __future__ import annotations
 
@@ -55,38 +55,38 @@ async def operator(servers: Servers) -> AsyncIterator[Connection]:
 
 
 async def existing(operator: Connection) -> dict[str, Any]:
-    found = {}
+    configs = {}
     for stream in (StreamName.EVENTS, StreamName.ENGAGEMENT, StreamName.WEBHOOKS):
         for info in await operator.js.consumers_info(stream):
-            found[f"{stream} {info.name}"] = (info.config.as_dict(), info.num_ack_pending)
-    return found
+            configs[f"{stream} {info.name}"] = (info.config.as_dict(), info.num_ack_pending)
+    return configs
 
 
 def attempts(api: str, stream: StreamName) -> dict[str, dict[str, Any]]:
-    """Requests that would change what belongs to somebody else, or speak in Hogsend's name."""
-    asked: dict[str, dict[str, Any]] = {}
+    """Requests that would change consumers of other services, or publish in Hogsend's name."""
+    requests: dict[str, dict[str, Any]] = {}
 
     def create(name: str, config: dict[str, Any], action: str | None = None) -> None:
         head = f"{api}.CONSUMER"
         head_of_body = {"stream_name": stream} | ({} if action is None else {"action": action})
         durable = {**head_of_body, "config": {"durable_name": name, **config}}
         body = {**head_of_body, "config": {"name": name, **config}}
-        asked[f"{head}.CREATE.{stream}.{name} {len(asked)}"] = body
-        asked[f"{head}.CREATE.{stream} {len(asked)}"] = body
-        asked[f"{head}.DURABLE.CREATE.{stream}.{name} {len(asked)}"] = durable
+        requests[f"{head}.CREATE.{stream}.{name} {len(requests)}"] = body
+        requests[f"{head}.CREATE.{stream} {len(requests)}"] = body
+        requests[f"{head}.DURABLE.CREATE.{stream}.{name} {len(requests)}"] = durable
 
     for target in TARGETS:
         create("zz", {"deliver_subject": target, "deliver_group": "ingest", "ack_policy": "none"})
     for name in ("somebodys", MIRROR):
         for action in (None, "", "create", "update"):
             create(name, {"filter_subject": "hogsend.events.no", "durable_name": name}, action)
-        asked[f"{api}.CONSUMER.DELETE.{stream}.{name}"] = {}
-    return asked
+        requests[f"{api}.CONSUMER.DELETE.{stream}.{name}"] = {}
+    return requests
 
 
 @pytest.mark.parametrize("api", [API, OWN_API])
 @pytest.mark.parametrize("user", SERVICES)
-async def test_nobody_reaches_what_is_not_its_own(
+async def test_a_service_cannot_change_consumers_of_others(
     servers: Servers, operator: Connection, user: User, api: str
 ) -> None:
     before = await existing(operator)
@@ -102,11 +102,11 @@ async def test_nobody_reaches_what_is_not_its_own(
             return "error" in msgspec.json.decode(answer.data)
 
         for stream in streams:
-            asked = attempts(api, stream)
+            requests = attempts(api, stream)
             results = await asyncio.gather(
-                *(refused(subject.partition(" ")[0], body) for subject, body in asked.items())
+                *(refused(subject.partition(" ")[0], body) for subject, body in requests.items())
             )
-            assert [name for name, no in zip(asked, results, strict=True) if not no] == []
+            assert [name for name, no in zip(requests, results, strict=True) if not no] == []
         if user is not User.ANALYTICS:
             subject = f"{api}.CONSUMER.MSG.NEXT.EVENTS.{MIRROR}"
             with pytest.raises(Forbidden):
@@ -115,7 +115,7 @@ async def test_nobody_reaches_what_is_not_its_own(
 
 
 @pytest.mark.parametrize("user", OTHERS)
-async def test_stock_clients_make_what_concerns_themselves(
+async def test_stock_clients_create_their_own_consumers(
     servers: Servers, operator: Connection, user: User
 ) -> None:
     for id in range(3):
@@ -147,13 +147,13 @@ async def test_stock_clients_make_what_concerns_themselves(
 
 
 @pytest.mark.parametrize("header", [None, "Nats-Trace-Dest"])
-async def test_an_answer_goes_to_an_inbox_and_nowhere_else(
+async def test_a_reply_is_sent_only_to_an_inbox(
     servers: Servers, operator: Connection, header: str | None
 ) -> None:
-    heard: list[str] = []
+    received: list[str] = []
 
     async def hear(message: Msg) -> None:
-        heard.append(message.subject)
+        received.append(message.subject)
 
     # What ingest may publish to, and who asks it for a consumer may not.
     targets = ("hogsend.webhooks.posthog", "hogsend.events.x", "hogsend.deadletter.EVENTS")
@@ -170,10 +170,10 @@ async def test_an_answer_goes_to_an_inbox_and_nowhere_else(
     # See `Connection.flush`.
     for _ in range(2):
         await operator.client.flush()
-    assert heard == []
+    assert received == []
 
 
-async def test_the_number_of_consumers_is_bounded(
+async def test_the_number_of_consumers_is_limited(
     servers: Servers, operator: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(requests, "MAX_CONSUMERS", 2)
@@ -184,22 +184,22 @@ async def test_the_number_of_consumers_is_bounded(
         assert again.name == "somebodys"
 
 
-async def _nobody_answers(connection: Connection) -> bool:
+async def _has_no_responder(connection: Connection) -> bool:
     try:
         await connection.request_raw(f"{API}.CONSUMER.CREATE.EVENTS.x", b"{}", seconds=1)
     except nats.errors.NoRespondersError:
         return True
     except nats.errors.TimeoutError:
-        # The server has not heard yet that ingest has gone.
+        # The server has not noticed yet that ingest has disconnected.
         pass
     return False
 
 
-async def test_a_durable_that_exists_is_read_while_ingest_is_away(servers: Servers) -> None:
+async def test_an_existing_durable_is_read_while_ingest_is_down(servers: Servers) -> None:
     async with connected(servers, User.SUBSCRIBER) as connection:
         async with consumers_of_others(servers):
             await connection.js.add_consumer(StreamName.EVENTS, SOMEBODYS)
-        await eventually(partial(_nobody_answers, connection))
+        await eventually(partial(_has_no_responder, connection))
         events = Client(connection).events(durable="somebodys")
         waiting = asyncio.ensure_future(anext(events))
         async with connected(servers, User.INGEST) as ingest:
@@ -222,5 +222,5 @@ async def test_an_operator_deletes_a_durable(
         await asyncio.to_thread(consumers.delete, "EVENTS", "some bodys", nats_url=address)
     capsys.readouterr()
     await asyncio.to_thread(consumers.list_, nats_url=address, json=True)
-    told = msgspec.json.decode(capsys.readouterr().out)
-    assert [one["name"] for one in told["consumers"]] == [MIRROR]
+    listed = msgspec.json.decode(capsys.readouterr().out)
+    assert [one["name"] for one in listed["consumers"]] == [MIRROR]

@@ -1,4 +1,4 @@
-"""Other people's FastStream apps: events and credential changes, typed, acknowledged, kept."""
+"""FastStream apps of other people's services: events and credential changes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.waiting import PATIENCE_SECONDS, eventually
 pytestmark = pytest.mark.usefixtures("fresh_bus")
 
 SOON = PullSub(timeout=0.2)
-"""Stops as soon as an app does; FastStream's own asks for five seconds at a time."""
+"""Stops as soon as the app does; FastStream's own pull requests last five seconds."""
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
@@ -60,9 +60,9 @@ def event(id: str, name: str = "signed_up", plan: object = "pro") -> Event:
     )
 
 
-async def announce(ingest: Connection, happened: Event) -> None:
-    headers = message_headers(id=happened.id, source="ingest", type="event", time=NOW)
-    await ingest.publish(subjects.event(happened.event), msgspec.json.encode(happened), headers)
+async def announce(ingest: Connection, event: Event) -> None:
+    headers = message_headers(id=event.id, source="ingest", type="event", time=NOW)
+    await ingest.publish(subjects.event(event.event), msgspec.json.encode(event), headers)
 
 
 @pytest.fixture
@@ -81,14 +81,14 @@ def broker_of(servers: Servers) -> HogsendBroker:
     return HogsendBroker(servers.nats_url(User.SUBSCRIBER), logger=None)
 
 
-async def test_events_of_one_name_are_handed_over_typed_and_once(
+async def test_a_handler_gets_typed_events_of_its_name_once(
     servers: Servers, ingest: Connection
 ) -> None:
     broker, got = broker_of(servers), list[Event]()
 
     @broker.events("signed_up", durable="mailer")
-    async def welcome(happened: Event) -> None:
-        got.append(happened)
+    async def welcome(event: Event) -> None:
+        got.append(event)
 
     await announce(ingest, event("1"))
     await announce(ingest, event("other", "elsewhere"))
@@ -104,7 +104,7 @@ async def test_events_of_one_name_are_handed_over_typed_and_once(
         await eventually(acknowledged)
 
 
-async def test_an_app_that_stops_leaves_no_consumer_that_is_not_durable(
+async def test_a_stopped_app_leaves_no_ephemeral_consumer(
     servers: Servers, ingest: Connection
 ) -> None:
     async def consumers() -> list[str]:
@@ -113,12 +113,12 @@ async def test_an_app_that_stops_leaves_no_consumer_that_is_not_durable(
     broker, got = broker_of(servers), list[Event]()
 
     @broker.events("signed_up", durable="mailer")
-    async def kept(happened: Event) -> None:
-        got.append(happened)
+    async def kept(event: Event) -> None:
+        got.append(event)
 
     @broker.events("signed_up")
-    async def passing(happened: Event) -> None:
-        got.append(happened)
+    async def passing(event: Event) -> None:
+        got.append(event)
 
     async with running(broker):
         await announce(ingest, event("1"))
@@ -133,8 +133,8 @@ async def test_faststreams_own_pull_subscribers_work_on_it(
     broker, router, got = broker_of(servers), NatsRouter(), list[Event]()
 
     @broker.subscriber("hogsend.events.*", stream="EVENTS", durable="own", pull_sub=SOON)
-    async def one(happened: Event) -> None:
-        got.append(happened)
+    async def one(event: Event) -> None:
+        got.append(event)
 
     @router.subscriber(
         "hogsend.events.signed_up",
@@ -142,8 +142,8 @@ async def test_faststreams_own_pull_subscribers_work_on_it(
         durable="own-batch",
         pull_sub=PullSub(batch_size=5, batch=True, timeout=0.2),
     )
-    async def several(happened: list[Event]) -> None:
-        got.extend(happened)
+    async def several(event: list[Event]) -> None:
+        got.extend(event)
 
     broker.include_router(router)
     async with running(broker):
@@ -151,7 +151,7 @@ async def test_faststreams_own_pull_subscribers_work_on_it(
         await eventually(lambda: got == [event("1"), event("1")])
 
 
-async def test_a_broker_of_faststreams_own_is_given_the_inbox_and_no_stream_to_make(
+async def test_faststreams_own_subscribers_use_the_users_inbox_and_create_no_stream(
     servers: Servers, ingest: Connection
 ) -> None:
     url = urlsplit(servers.nats_url(User.SUBSCRIBER))
@@ -184,17 +184,17 @@ async def test_an_app_does_not_start_on_a_durable_that_reads_other_events(
     mailer, got = broker_of(servers), list[str]()
 
     @mailer.events(["signed_up", "invoice.paid"], durable="mailer")
-    async def welcome(happened: Event) -> None:
-        got.append(happened.id)
+    async def welcome(event: Event) -> None:
+        got.append(event.id)
 
     async with running(mailer):
         other = broker_of(servers)
 
         @other.events("page_viewed")
-        async def watch(happened: Event) -> None: ...
+        async def watch(event: Event) -> None: ...
 
         @other.events("page_viewed", durable="mailer")
-        async def count(happened: Event) -> None: ...
+        async def count(event: Event) -> None: ...
 
         with pytest.raises(ConsumerConflict, match="page_viewed"):
             async with running(other):
@@ -208,13 +208,13 @@ async def test_an_app_does_not_start_on_a_durable_that_reads_other_events(
 
 
 @pytest.mark.parametrize("by_scope", [False, True])
-async def test_an_app_whose_start_is_cancelled_leaves_nothing(
+async def test_a_cancelled_start_leaves_no_consumer(
     servers: Servers, ingest: Connection, monkeypatch: pytest.MonkeyPatch, by_scope: bool
 ) -> None:
     broker, nearly_started = broker_of(servers), asyncio.Event()
 
     @broker.events("signed_up")
-    async def welcome(happened: Event) -> None: ...
+    async def welcome(event: Event) -> None: ...
 
     async def never_ends(_broker: HogsendBroker) -> None:
         nearly_started.set()
@@ -238,7 +238,7 @@ async def test_an_app_whose_start_is_cancelled_leaves_nothing(
     assert not broker.link.connected
 
 
-async def test_a_handler_whose_durable_was_taken_waits_until_it_is_given_back(
+async def test_a_handler_whose_durable_conflicts_waits_until_the_conflict_ends(
     servers: Servers,
     ingest: Connection,
     monkeypatch: pytest.MonkeyPatch,
@@ -248,11 +248,15 @@ async def test_a_handler_whose_durable_was_taken_waits_until_it_is_given_back(
     broker, got = broker_of(servers), list[str]()
 
     @broker.events("signed_up", durable="mailer")
-    async def welcome(happened: Event) -> None:
-        got.append(happened.id)
+    async def welcome(event: Event) -> None:
+        got.append(event.id)
 
     def refusals() -> list[str]:
-        return [said for said in caplog.messages if "EVENTS cannot be read: the durable" in said]
+        return [
+            message
+            for message in caplog.messages
+            if "EVENTS cannot be read: the durable" in message
+        ]
 
     async with (
         running(broker),
@@ -263,7 +267,7 @@ async def test_a_handler_whose_durable_was_taken_waits_until_it_is_given_back(
         await js.delete_consumer(StreamName.EVENTS, "mailer")
         await ensure_consumer(another, StreamName.EVENTS, events_consumer("page_viewed", "mailer"))
         await eventually(lambda: len(refusals()) == 2)
-        # The task that reads is the first one still: FastStream has not begun another.
+        # The task that reads is the first one still: FastStream has not started another.
         [reading] = broker.subscribers
         assert isinstance(reading, subscriber.ConsumerSubscriber)
         assert len(reading.tasks) == 1
@@ -279,7 +283,7 @@ async def unacknowledged(servers: Servers) -> int:
 
 
 @pytest.mark.parametrize("error", [ValueError("first time"), SkipMessage(), NackMessage()])
-async def test_an_event_whose_handler_failed_comes_again(
+async def test_an_event_whose_handler_failed_is_redelivered(
     servers: Servers, ingest: Connection, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     broker, seen, delays = broker_of(servers), list[str](), list[object]()
@@ -292,8 +296,8 @@ async def test_an_event_whose_handler_failed_comes_again(
     monkeypatch.setattr(Msg, "nak", give_back_soon)
 
     @broker.events("signed_up", durable="mailer")
-    async def welcome(happened: Event) -> None:
-        seen.append(happened.id)
+    async def welcome(event: Event) -> None:
+        seen.append(event.id)
         if len(seen) == 1:
             raise error
 
@@ -304,7 +308,7 @@ async def test_an_event_whose_handler_failed_comes_again(
     assert delays == [subscriber.RETRY_SECONDS]
 
 
-async def test_a_handler_that_met_a_cancelled_task_has_failed_and_others_go_on(
+async def test_a_handler_that_awaits_a_cancelled_task_has_failed_and_others_continue(
     servers: Servers, ingest: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscriber, "RETRY_SECONDS", 0.1)
@@ -312,8 +316,8 @@ async def test_a_handler_that_met_a_cancelled_task_has_failed_and_others_go_on(
     broker, got = broker_of(servers), list[str]()
 
     @broker.events("signed_up", durable="mailer")
-    async def welcome(happened: Event) -> None:
-        got.append(happened.id)
+    async def welcome(event: Event) -> None:
+        got.append(event.id)
         if len(got) == 1:
             task = asyncio.create_task(asyncio.sleep(0))
             task.cancel()
@@ -325,23 +329,23 @@ async def test_a_handler_that_met_a_cancelled_task_has_failed_and_others_go_on(
         await eventually(lambda: sorted(got) == ["1", "1", "2"])
 
 
-async def test_a_handler_may_end_its_subscriber(
+async def test_a_handler_can_stop_its_subscriber(
     servers: Servers, ingest: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ConsumedMessage.nack, "__defaults__", (0.1,))
     broker, got = broker_of(servers), list[str]()
 
     @broker.events("signed_up", durable="mailer")
-    async def welcome(happened: Event) -> None:
-        got.append(happened.id)
+    async def welcome(event: Event) -> None:
+        got.append(event.id)
         raise StopConsume
 
     # Here: FastStream keeps subscribers in no order.
     [welcoming] = broker.subscribers
 
     @broker.events("invoice.paid", durable="biller")
-    async def bill(happened: Event) -> None:
-        got.append(happened.id)
+    async def bill(event: Event) -> None:
+        got.append(event.id)
 
     async with running(broker):
         await announce(ingest, event("1"))
@@ -353,21 +357,21 @@ async def test_a_handler_may_end_its_subscriber(
     replica = broker_of(servers)
 
     @replica.events("signed_up", durable="mailer")
-    async def welcome_too(happened: Event) -> None:
-        got.append(happened.id)
+    async def welcome_too(event: Event) -> None:
+        got.append(event.id)
 
     async with running(replica):
         await eventually(lambda: sorted(got[2:]) == ["1", "2"])
 
 
 @pytest.mark.parametrize("durable", ["mailer", None])
-async def test_a_handler_may_end_the_app(
+async def test_a_handler_can_stop_the_app(
     servers: Servers, ingest: Connection, durable: str | None
 ) -> None:
     broker, started = broker_of(servers), asyncio.Event()
 
     @broker.events("signed_up", durable=durable)
-    async def welcome(happened: Event) -> None:
+    async def welcome(event: Event) -> None:
         raise SystemExit
 
     app = FastStream(broker, logger=None, after_startup=[started.set])
@@ -378,11 +382,11 @@ async def test_a_handler_may_end_the_app(
         await running
 
 
-async def test_a_broker_that_never_started_is_stopped(servers: Servers) -> None:
+async def test_a_broker_that_never_started_can_be_stopped(servers: Servers) -> None:
     await broker_of(servers).stop()
 
 
-async def test_a_broker_whose_scope_is_cancelled_leaves_no_handler_that_goes_on(
+async def test_no_handler_continues_after_the_scope_of_its_broker_is_cancelled(
     servers: Servers, ingest: Connection
 ) -> None:
     broker, has_ended = broker_of(servers), asyncio.Event()
@@ -391,7 +395,7 @@ async def test_a_broker_whose_scope_is_cancelled_leaves_no_handler_that_goes_on(
     with anyio.CancelScope() as scope:
 
         @broker.events("signed_up", durable="slow")
-        async def welcome(happened: Event) -> None:
+        async def welcome(event: Event) -> None:
             scope.cancel()
             try:
                 await asyncio.Event().wait()
@@ -412,7 +416,7 @@ async def test_a_subscriber_that_cannot_stop_leaves_no_connection(
     broker = broker_of(servers)
 
     @broker.events("signed_up")
-    async def welcome(happened: Event) -> None: ...
+    async def welcome(event: Event) -> None: ...
 
     async def fail(_subscriber: subscriber.ConsumerSubscriber) -> None:
         raise OSError
@@ -426,7 +430,7 @@ async def test_a_subscriber_that_cannot_stop_leaves_no_connection(
     await broker.stop()
 
 
-async def test_what_was_not_finished_at_a_stop_goes_to_the_next_replica(
+async def test_an_event_not_handled_before_a_stop_goes_to_another_replica(
     servers: Servers, ingest: Connection
 ) -> None:
     began = asyncio.Event()
@@ -434,7 +438,7 @@ async def test_what_was_not_finished_at_a_stop_goes_to_the_next_replica(
     broker.config.broker_config.graceful_timeout = 0.1
 
     @broker.events("signed_up", durable="mailer")
-    async def hang(happened: Event) -> None:
+    async def hang(event: Event) -> None:
         began.set()
         await asyncio.Event().wait()
 
@@ -444,20 +448,20 @@ async def test_what_was_not_finished_at_a_stop_goes_to_the_next_replica(
     other, got = broker_of(servers), list[str]()
 
     @other.events("signed_up", durable="mailer")
-    async def welcome(happened: Event) -> None:
-        got.append(happened.id)
+    async def welcome(event: Event) -> None:
+        got.append(event.id)
 
     async with running(other):
         # Far sooner than JetStream's ack_wait of 30 seconds.
         await eventually(lambda: got == ["1"])
 
 
-async def test_a_deleted_consumer_is_made_again(servers: Servers, ingest: Connection) -> None:
+async def test_a_deleted_consumer_is_recreated(servers: Servers, ingest: Connection) -> None:
     broker, got = broker_of(servers), list[str]()
 
     @broker.events("signed_up", durable="mailer")
-    async def welcome(happened: Event) -> None:
-        got.append(happened.id)
+    async def welcome(event: Event) -> None:
+        got.append(event.id)
 
     async with running(broker), connected(servers, User.OPERATOR) as operator:
         await announce(ingest, event("1"))
@@ -468,7 +472,7 @@ async def test_a_deleted_consumer_is_made_again(servers: Servers, ingest: Connec
         await eventually(lambda: "2" in got)
 
 
-async def test_credential_changes_begin_with_the_current_state(
+async def test_credential_changes_start_with_the_current_state(
     servers: Servers, ingest: Connection
 ) -> None:
     async with (
@@ -480,9 +484,9 @@ async def test_credential_changes_begin_with_the_current_state(
         broker, got = broker_of(servers), list[int]()
 
         @broker.credential_changes("posthog")
-        async def changed(heard: CredentialChanged) -> None:
-            got.append(heard.version)
-            if heard.version == 9:
+        async def changed(change: CredentialChanged) -> None:
+            got.append(change.version)
+            if change.version == 9:
                 raise StopConsume
 
         async def nobody_follows() -> bool:
@@ -499,7 +503,7 @@ async def test_credential_changes_begin_with_the_current_state(
         assert got == [7, 8, 9]
 
 
-async def test_a_server_that_has_forgotten_who_hears_of_credentials_is_asked_again(
+async def test_a_lost_consumer_of_credential_changes_is_recreated(
     servers: Servers, ingest: Connection
 ) -> None:
     async with (
@@ -511,8 +515,8 @@ async def test_a_server_that_has_forgotten_who_hears_of_credentials_is_asked_aga
         broker, got = broker_of(servers), list[int]()
 
         @broker.credential_changes("posthog")
-        async def changed(heard: CredentialChanged) -> None:
-            got.append(heard.version)
+        async def changed(change: CredentialChanged) -> None:
+            got.append(change.version)
 
         async with running(broker):
             await eventually(lambda: got == [7])
@@ -550,8 +554,8 @@ async def test_a_handler_is_called_without_a_server_by_faststreams_test_broker()
     broker, got = HogsendBroker("nats://nowhere:4222", logger=None), list[Event]()
 
     @broker.events("signed_up", durable="mailer")
-    async def welcome(happened: Event) -> None:
-        got.append(happened)
+    async def welcome(event: Event) -> None:
+        got.append(event)
 
     async with TestNatsBroker(broker):
         await broker.publish(event("1"), subjects.event("signed_up"))
@@ -563,14 +567,14 @@ class Exact(msgspec.Struct):
     price: Decimal
 
 
-async def test_a_typed_event_is_the_one_that_the_library_reads() -> None:
+async def test_a_typed_event_is_decoded_by_the_library() -> None:
     broker = HogsendBroker("nats://nowhere:4222", logger=None)
     got = list[TypedEvent[Exact]]()
 
     @broker.events("signed_up")
-    async def welcome(happened: TypedEvent[Exact]) -> None:
-        got.append(happened)
-        if happened.id == "1":
+    async def welcome(event: TypedEvent[Exact]) -> None:
+        got.append(event)
+        if event.id == "1":
             # In the midst of another one.
             await send("2", b'"free"')
 
@@ -585,45 +589,45 @@ async def test_a_typed_event_is_the_one_that_the_library_reads() -> None:
     assert read == [("1", b'{"of": 1e400}', "1.10"), ("2", b'"free"', "1.10")]
 
 
-async def test_handlers_of_several_names_and_of_other_shapes_are_called_by_it_too() -> None:
+async def test_the_test_broker_calls_handlers_of_several_names_and_of_undecodable_events() -> None:
     broker = HogsendBroker("nats://nowhere:4222", logger=None)
-    got, told, heard = list[str](), list[str](), list[int]()
+    got, undecodable, versions = list[str](), list[str](), list[int]()
 
     @broker.events(
         ["signed_up", "plan.changed"],
         durable="mailer",
-        undecodable=lambda error: told.append(f"{error.id} {error.path}"),
+        undecodable=lambda error: undecodable.append(f"{error.id} {error.path}"),
     )
-    async def welcome(happened: TypedEvent[Plan]) -> None:
-        got.append(happened.id)
-        if happened.id == "2":
+    async def welcome(event: TypedEvent[Plan]) -> None:
+        got.append(event.id)
+        if event.id == "2":
             raise ValueError("the handler's")
 
     @broker.credential_changes("posthog")
     async def changed(change: CredentialChanged) -> None:
-        heard.append(change.version)
+        versions.append(change.version)
 
     async with TestNatsBroker(broker):
-        for happened in (event("1"), event("3", plan=3), event("4", "elsewhere")):
-            await broker.publish(happened, subjects.event(happened.event))
+        for sent in (event("1"), event("3", plan=3), event("4", "elsewhere")):
+            await broker.publish(sent, subjects.event(sent.event))
         with pytest.raises(ValueError, match="the handler's"):
             await broker.publish(event("2", "plan.changed"), subjects.event("plan.changed"))
         for version in (7, 7, 8):
             await broker.publish(credential(version), subjects.credential_changed("posthog"))
-    assert (got, told) == (["1", "2"], ["3 properties.plan"])
+    assert (got, undecodable) == (["1", "2"], ["3 properties.plan"])
     # None twice, as on a server.
-    assert heard == [7, 8]
+    assert versions == [7, 8]
 
 
 @pytest.mark.parametrize("is_above", [True, False])
 async def test_a_handler_may_have_other_decorators_above_and_below(is_above: bool) -> None:
     broker = HogsendBroker("nats://nowhere:4222", logger=None)
-    published, told = list[str](), list[str]()
-    events = broker.events("signed_up", undecodable=lambda error: told.append(error.id))
+    published, undecodable = list[str](), list[str]()
+    events = broker.events("signed_up", undecodable=lambda error: undecodable.append(error.id))
     publisher = broker.publisher("welcomed")
 
-    async def welcome(happened: TypedEvent[Plan]) -> str:
-        return happened.id
+    async def welcome(event: TypedEvent[Plan]) -> str:
+        return event.id
 
     handler: Any = publisher(events(welcome)) if is_above else events(publisher(welcome))
 
@@ -632,10 +636,10 @@ async def test_a_handler_may_have_other_decorators_above_and_below(is_above: boo
         published.append(id)
 
     async with TestNatsBroker(broker):
-        for happened in (event("1"), event("2", plan=2)):
-            await broker.publish(happened, subjects.event(happened.event))
+        for sent in (event("1"), event("2", plan=2)):
+            await broker.publish(sent, subjects.event(sent.event))
         handler.mock.assert_called_once()
-    assert (published, told) == (["1"], ["2"])
+    assert (published, undecodable) == (["1"], ["2"])
 
 
 async def test_the_client_shares_the_connection(servers: Servers, ingest: Connection) -> None:
@@ -646,14 +650,14 @@ async def test_the_client_shares_the_connection(servers: Servers, ingest: Connec
     assert info.state.messages == 1
 
 
-async def test_a_broker_that_was_stopped_starts_again_in_whatever_event_loop(
+async def test_a_stopped_broker_can_start_again_in_another_event_loop(
     servers: Servers, ingest: Connection
 ) -> None:
     broker, got = HogsendBroker(servers.nats_url(User.APP), logger=None), list[str]()
 
     @broker.events("signed_up", durable="mailer")
-    async def welcome(happened: Event) -> None:
-        got.append(happened.id)
+    async def welcome(event: Event) -> None:
+        got.append(event.id)
 
     async def life(number: str) -> None:
         report = broker.hogsend.engagement.report
@@ -687,22 +691,22 @@ async def test_a_broker_that_was_stopped_starts_again_in_whatever_event_loop(
 
 
 @pytest.mark.parametrize("is_told", [True, False])
-async def test_events_of_another_shape_do_not_reach_a_typed_handler(
+async def test_an_undecodable_event_is_not_passed_to_a_typed_handler(
     servers: Servers,
     ingest: Connection,
     is_told: bool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    broker, got, told = broker_of(servers), list[TypedEvent[Plan]](), list[str]()
+    broker, got, undecodable = broker_of(servers), list[TypedEvent[Plan]](), list[str]()
 
     async def keep(error: CannotDecode) -> None:
-        told.append(f"{error.id} {error.path}")
-        if len(told) == 1:
+        undecodable.append(f"{error.id} {error.path}")
+        if len(undecodable) == 1:
             raise RuntimeError("the app's own fault")
 
     @broker.events("signed_up", durable="mailer", undecodable=keep if is_told else None)
-    async def welcome(happened: TypedEvent[Plan]) -> None:
-        got.append(happened)
+    async def welcome(event: TypedEvent[Plan]) -> None:
+        got.append(event)
 
     for id, plan in (("1", 1), ("2", "pro"), ("3", None), ("4", "free")):
         await announce(ingest, event(id, plan=plan))
@@ -720,4 +724,4 @@ async def test_events_of_another_shape_do_not_reach_a_typed_handler(
             return await unacknowledged(servers) == left
 
         await eventually(are_left)
-        assert told == (["1 properties.plan", "3 properties.plan"] if is_told else [])
+        assert undecodable == (["1 properties.plan", "3 properties.plan"] if is_told else [])

@@ -1,4 +1,4 @@
-"""What `Client.credential_changes` promises: nobody misses the last change, or hears it twice."""
+"""`Client.credential_changes` returns the last change after any loss, and none twice."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from tests.waiting import PATIENCE_SECONDS, eventually
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
 
-class Announcing:
-    """Announces changes, and knows what JetStream thinks of who follows them."""
+class Announcer:
+    """Publishes changes, and reads the state of the consumers that follow them."""
 
     def __init__(self, credentials: Connection, operator: Connection) -> None:
         self._credentials = credentials
@@ -54,72 +54,72 @@ class Announcing:
         await self._credentials.publish(subject, msgspec.json.encode(changed), headers)
 
     async def followers(self) -> list[str]:
-        """Names of the consumers that follow."""
+        """Return the names of the consumers that follow the changes."""
         followers = await self._operator.js.consumers_info(StreamName.CREDENTIALS)
         return [str(one.name) for one in followers]
 
     async def delivered(self) -> list[int]:
-        """How many changes each follower was sent."""
+        """Return how many changes were delivered to each consumer."""
         followers = await self._operator.js.consumers_info(StreamName.CREDENTIALS)
         return [one.delivered.consumer_seq for one in followers if one.delivered]
 
 
 @asynccontextmanager
-async def announcing(servers: Servers) -> AsyncIterator[Announcing]:
+async def announcing(servers: Servers) -> AsyncIterator[Announcer]:
     async with (
         consumers_of_others(servers),
         connected(servers, User.CREDENTIALS) as credentials,
         connected(servers, User.OPERATOR) as operator,
     ):
         await streams.reconcile(credentials.js, User.CREDENTIALS)
-        yield Announcing(credentials, operator)
+        yield Announcer(credentials, operator)
 
 
 @pytest.fixture
-async def changes(servers: Servers, fresh_bus: None) -> AsyncIterator[Announcing]:
+async def changes(servers: Servers, fresh_bus: None) -> AsyncIterator[Announcer]:
     async with announcing(servers) as running:
         yield running
 
 
-async def heard(following: CredentialChanges) -> int:
+async def next_version(following: CredentialChanges) -> int:
     return (await asyncio.wait_for(anext(following), PATIENCE_SECONDS)).version
 
 
-async def _is(found: Callable[[], Awaitable[list[int]]], wanted: list[int]) -> bool:
-    return await found() == wanted
+async def _returns(read: Callable[[], Awaitable[list[int]]], expected: list[int]) -> bool:
+    return await read() == expected
 
 
 def socket_of(connection: Connection) -> Any:
-    """The connection's socket, as asyncio has it."""
+    """Return the connection's socket."""
     return connection.client._transport._io_writer.transport  # type: ignore[union-attr]
 
 
-async def test_a_change_that_was_lost_on_its_way_is_heard_after_it(
-    servers: Servers, changes: Announcing
+async def test_a_change_lost_in_transit_is_received_after_the_reconnect(
+    servers: Servers, changes: Announcer
 ) -> None:
     async with connected(servers, User.SUBSCRIBER) as subscriber:
         following = Client(subscriber).credential_changes("posthog")
         await changes.change(1)
-        assert await heard(following) == 1
+        assert await next_version(following) == 1
         socket = socket_of(subscriber)
         socket.pause_reading()
         await changes.change(2)
         # The server has sent it, to a connection that breaks before anybody has read it.
-        await eventually(lambda: _is(changes.delivered, [2]))
+        await eventually(lambda: _returns(changes.delivered, [2]))
         socket.abort()
-        assert await heard(following) == 2
+        assert await next_version(following) == 2
         await changes.change(3)
-        assert await heard(following) == 3
+        assert await next_version(following) == 3
 
 
-async def test_a_handler_hears_nothing_twice_after_a_broken_connection(
-    servers: Servers, changes: Announcing
+async def test_a_handler_gets_no_change_twice_after_a_broken_connection(
+    servers: Servers, changes: Announcer
 ) -> None:
     broker, got = HogsendBroker(servers.nats_url(User.SUBSCRIBER)), list[int]()
 
     @broker.credential_changes("posthog")
-    async def changed(heard: CredentialChanged) -> None:
-        got.append(heard.version)
+    async def changed(change: CredentialChanged) -> None:
+        got.append(change.version)
 
     await broker.start()
     await changes.change(1)
@@ -138,12 +138,12 @@ async def test_a_handler_hears_nothing_twice_after_a_broken_connection(
     assert got == [1, 2]
 
 
-async def test_a_wait_cut_short_loses_no_change(servers: Servers, changes: Announcing) -> None:
+async def test_a_cancelled_wait_loses_no_change(servers: Servers, changes: Announcer) -> None:
     async with connected(servers, User.SUBSCRIBER) as subscriber:
         following = Client(subscriber).credential_changes("posthog")
         await changes.change(1)
         for version in range(1, 6):
-            assert await heard(following) == version
+            assert await next_version(following) == version
             waiting = asyncio.ensure_future(anext(following))
             await asyncio.sleep(0)
             waiting.cancel()
@@ -151,40 +151,40 @@ async def test_a_wait_cut_short_loses_no_change(servers: Servers, changes: Annou
             await changes.change(version + 1)
 
 
-async def test_the_last_of_many_changes_at_once_is_heard(
-    servers: Servers, changes: Announcing
+async def test_the_last_of_many_changes_at_once_is_received(
+    servers: Servers, changes: Announcer
 ) -> None:
     async with connected(servers, User.SUBSCRIBER) as subscriber:
         following = Client(subscriber).credential_changes("posthog")
         await changes.change(0)
-        assert await heard(following) == 0
+        assert await next_version(following) == 0
         # More than one request brings.
         for version in range(1, 101):
             await changes.change(version)
-        versions = [await heard(following)]
+        versions = [await next_version(following)]
         while versions[-1] != 100:
-            versions.append(await heard(following))
+            versions.append(await next_version(following))
         # The stream keeps the last change alone: those between may have gone by.
         assert versions == sorted(set(versions))
 
 
-async def test_who_stops_iterating_leaves_no_subscription(
-    servers: Servers, changes: Announcing
+async def test_a_dropped_iterator_leaves_no_subscription(
+    servers: Servers, changes: Announcer
 ) -> None:
     async with connected(servers, User.SUBSCRIBER) as subscriber:
         following = Client(subscriber).credential_changes("posthog")
         await changes.change(1)
-        assert await heard(following) == 1
+        assert await next_version(following) == 1
         listening = len(subscriber.client._subs)
         del following
         gc.collect()
         await eventually(lambda: len(subscriber.client._subs) == listening - 1)
-        await eventually(lambda: _is(changes.delivered, []))
+        await eventually(lambda: _returns(changes.delivered, []))
 
 
-async def test_who_is_closed_leaves_no_consumer(servers: Servers, changes: Announcing) -> None:
+async def test_a_closed_client_leaves_no_consumer(servers: Servers, changes: Announcer) -> None:
     async with connected(servers, User.SUBSCRIBER) as subscriber:
         following = Client(subscriber).credential_changes("posthog")
         await changes.change(1)
-        assert await heard(following) == 1
+        assert await next_version(following) == 1
     assert await changes.delivered() == []

@@ -1,4 +1,4 @@
-"""A NATS server that is not configured by us: no mappings, and permissions as people have them."""
+"""A NATS server without Hogsend's configuration: no mappings, and other permissions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ AS_BEFORE = {
     "publish": ["hogsend.events.*", f"{API}.>", "$JS.ACK.>"],
     "subscribe": [f"{inbox_prefix(User.INGEST)}.>"],
 }
-"""What the version before was granted, as far as this test goes."""
+"""Permissions of the version before, as far as these tests need them."""
 EVERYTHING = {"publish": [">"], "subscribe": [">"]}
 
 
@@ -45,7 +45,7 @@ EVERYTHING = {"publish": [">"], "subscribe": [">"]}
 async def own_server(
     directory: Path, permissions: dict[str, Any], *, jetstream: bool = True
 ) -> AsyncIterator[Connection]:
-    """A server of the operator's, and ingest's connection to it."""
+    """Run a server of the operator's, and connect to it as ingest."""
     port = free_port()
     users = [{"user": User.INGEST, "password": "p", "permissions": permissions}]
     config: dict[str, Any] = {
@@ -73,7 +73,7 @@ def _started(config: Path) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize("permissions", [EVERYTHING, AS_BEFORE])
-async def test_consumers_are_made_as_jetstream_has_it(
+async def test_consumers_are_created_with_jetstreams_own_api(
     tmp_path: Path, permissions: dict[str, Any]
 ) -> None:
     async with own_server(tmp_path, permissions) as connection:
@@ -94,7 +94,7 @@ async def test_consumers_are_made_as_jetstream_has_it(
 
 
 @pytest.mark.parametrize("permissions", [EVERYTHING, AS_BEFORE])
-async def test_an_account_that_everybody_shares_is_said_at_the_start(
+async def test_an_account_shared_with_other_services_is_logged_at_the_start(
     tmp_path: Path, permissions: dict[str, Any]
 ) -> None:
     async with own_server(tmp_path, permissions) as connection:
@@ -105,7 +105,7 @@ async def test_an_account_that_everybody_shares_is_said_at_the_start(
     assert "docs/deploy.md" in line["fix"]
 
 
-async def test_nothing_is_said_of_our_own_configuration(servers: Servers) -> None:
+async def test_nothing_is_logged_with_hogsends_configuration(servers: Servers) -> None:
     async with connected(servers, User.INGEST) as connection:
         with capture_logs() as logs:
             await warn_of_shared_account(connection)
@@ -117,7 +117,7 @@ async def test_nothing_is_said_of_our_own_configuration(servers: Servers) -> Non
 
 
 @pytest.mark.parametrize("credentials", ["", "ingest:hunter2@", "token@"])
-async def test_up_says_that_services_are_refused_before_it_starts_them(
+async def test_up_reports_refused_services_before_it_starts_them(
     tmp_path: Path, credentials: str
 ) -> None:
     async with own_server(tmp_path, EVERYTHING) as connection:
@@ -130,14 +130,14 @@ async def test_up_says_that_services_are_refused_before_it_starts_them(
         await require_nats_access(BusSettings(nats_url=connection.addresses[0]))
 
 
-async def test_up_says_that_a_server_offers_no_tls(tmp_path: Path) -> None:
+async def test_up_reports_a_server_without_tls(tmp_path: Path) -> None:
     async with own_server(tmp_path, EVERYTHING) as connection:
         url = connection.addresses[0].replace("nats://", "tls://")
         with pytest.raises(CommandError, match="does not offer it"):
             await require_nats_access(BusSettings(nats_url=url))
 
 
-async def test_a_server_without_jetstream_is_named_as_the_reason(tmp_path: Path) -> None:
+async def test_up_reports_a_server_without_jetstream(tmp_path: Path) -> None:
     async with own_server(tmp_path, EVERYTHING, jetstream=False) as connection:
         with pytest.raises(CommandError, match="has no JetStream") as raised:
             await require_nats_access(BusSettings(nats_url=connection.addresses[0]))
@@ -150,6 +150,6 @@ async def test_a_server_without_jetstream_is_named_as_the_reason(tmp_path: Path)
             await connection.js.stream_info(StreamName.EVENTS)
 
 
-async def test_a_user_who_may_not_ask_about_jetstream_is_let_in(tmp_path: Path) -> None:
+async def test_a_user_without_permission_for_jetstreams_info_is_accepted(tmp_path: Path) -> None:
     async with own_server(tmp_path, AS_BEFORE) as connection:
         await require_nats_access(BusSettings(nats_url=connection.addresses[0]))

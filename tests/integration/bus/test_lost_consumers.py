@@ -1,4 +1,4 @@
-"""A consumer that is deleted is made again where it had been."""
+"""A deleted consumer is recreated at its position."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def operator(servers: Servers, fresh_bus: None) -> AsyncIterator[Connectio
 
 
 class Reader:
-    """Reads and acknowledges until the end of the block."""
+    """Reads and acknowledges messages until the end of the block."""
 
     def __init__(self, connection: Connection) -> None:
         self.read: list[bytes] = []
@@ -71,7 +71,7 @@ async def lose(operator: Connection) -> None:
     await operator.js.delete_consumer(STREAM, str(NEW.durable_name))
 
 
-async def test_nothing_is_missed_that_came_while_it_was_gone(
+async def test_no_message_is_missed_that_was_published_while_the_consumer_was_deleted(
     servers: Servers, operator: Connection
 ) -> None:
     await operator.js.publish(OPENED, b"before")
@@ -89,7 +89,7 @@ async def test_nothing_is_missed_that_came_while_it_was_gone(
     assert info.config.max_ack_pending == 7
 
 
-async def test_positions_of_a_stream_that_is_gone_do_not_count_for_the_next(
+async def test_a_position_of_a_deleted_stream_does_not_count_for_its_successor(
     servers: Servers, operator: Connection
 ) -> None:
     async with connected(servers, User.ANALYTICS) as analytics:

@@ -1,4 +1,4 @@
-"""Every NATS user tries everything: what it may do is what the matrix says, and nothing else."""
+"""Every NATS user has exactly the permissions of the matrix."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ SERVICES = [user for user in User if user is not User.OPERATOR]
 
 
 def role(user: User) -> User:
-    """The user whose permissions a deprecated one shares."""
+    """Return the user whose permissions a deprecated one shares."""
     return DEPRECATED_USERS.get(user, user)
 
 
 @asynccontextmanager
 async def trying(servers: Servers, user: User) -> AsyncIterator[tuple[Client, set[str]]]:
-    """A client of a user, and every subject it was refused."""
+    """Connect as a user; yields its client and the subjects that it was refused."""
     refused: set[str] = set()
 
     async def note(error: Exception) -> None:
@@ -67,12 +67,12 @@ async def _flush(client: Client) -> None:
 
 
 def concrete(subject: str) -> str:
-    """One subject that a pattern stands for."""
+    """Return a subject that matches a pattern."""
     return subject.replace("*", "x").replace(">", "x.y")
 
 
 async def published(servers: Servers, user: User, subjects: set[str]) -> set[str]:
-    """Subjects that a user may publish to."""
+    """Return the subjects that a user may publish to."""
     async with trying(servers, user) as (client, refused):
         for subject in sorted(subjects):
             await client.publish(subject, b"")
@@ -81,7 +81,7 @@ async def published(servers: Servers, user: User, subjects: set[str]) -> set[str
 
 
 async def subscribed(servers: Servers, user: User, subjects: set[str]) -> set[str]:
-    """Subjects that a user may subscribe to."""
+    """Return the subjects that a user may subscribe to."""
     async with trying(servers, user) as (client, refused):
         for subject in sorted(subjects):
             await client.subscribe(subject)
@@ -90,7 +90,7 @@ async def subscribed(servers: Servers, user: User, subjects: set[str]) -> set[st
 
 
 @pytest.mark.parametrize("user", SERVICES)
-async def test_a_user_publishes_and_asks_only_what_is_its_own(servers: Servers, user: User) -> None:
+async def test_a_user_publishes_and_requests_only_what_it_may(servers: Servers, user: User) -> None:
     every = {concrete(channel.subject): role(user) in channel.publishers for channel in channels()}
     every |= {endpoint.subject: role(user) in endpoint.callers for endpoint in endpoints()}
     assert await published(servers, user, set(every)) == {
@@ -99,7 +99,7 @@ async def test_a_user_publishes_and_asks_only_what_is_its_own(servers: Servers, 
 
 
 @pytest.mark.parametrize("user", SERVICES)
-async def test_a_user_hears_only_what_is_its_own(servers: Servers, user: User) -> None:
+async def test_a_user_subscribes_only_to_what_it_may(servers: Servers, user: User) -> None:
     every = {channel.subject: role(user) in channel.subscribers for channel in channels()}
     every |= {endpoint.subject: user == endpoint.service for endpoint in endpoints()}
     every |= {f"{inbox_prefix(other)}.>": user == other for other in User}
@@ -110,7 +110,7 @@ async def test_a_user_hears_only_what_is_its_own(servers: Servers, user: User) -
 
 
 @pytest.mark.parametrize("user", SERVICES)
-async def test_a_user_answers_only_those_who_may_ask_it(servers: Servers, user: User) -> None:
+async def test_a_user_replies_only_to_its_callers(servers: Servers, user: User) -> None:
     asking = {
         caller
         for endpoint in endpoints()
@@ -189,7 +189,7 @@ async def test_a_user_reaches_only_its_own_consumers(
                 read = False
             every[f"{api}.CONSUMER.INFO.{stream}.{name}"] = read or looked_at
             every[f"{api}.CONSUMER.MSG.NEXT.{stream}.{name}"] = read
-            # Through ingest, which looks at what is asked, or as a service of ours.
+            # Through ingest, which checks the request, or as a service of ours.
             asked = stream in others and api == API
             made = asked or mine or looked_at
             every[f"{api}.CONSUMER.CREATE.{stream}.{name}.hogsend.x"] = made
@@ -208,25 +208,25 @@ async def test_the_operator_asks_for_no_secret_and_hears_no_request(servers: Ser
     assert await published(servers, User.OPERATOR, set(every)) == {
         subject for subject, allowed in every.items() if allowed
     }
-    heard = {channel.subject: True for channel in channels()}
-    heard |= {endpoint.subject: False for endpoint in endpoints()}
-    heard |= {f"{inbox_prefix(other)}.>": other is User.OPERATOR for other in User}
-    heard |= {">": False, "hogsend.>": False, "hogsend.rpc.>": False, "$SYS.>": False}
-    assert await subscribed(servers, User.OPERATOR, set(heard)) == {
-        subject for subject, allowed in heard.items() if allowed
+    expected = {channel.subject: True for channel in channels()}
+    expected |= {endpoint.subject: False for endpoint in endpoints()}
+    expected |= {f"{inbox_prefix(other)}.>": other is User.OPERATOR for other in User}
+    expected |= {">": False, "hogsend.>": False, "hogsend.rpc.>": False, "$SYS.>": False}
+    assert await subscribed(servers, User.OPERATOR, set(expected)) == {
+        subject for subject, allowed in expected.items() if allowed
     }
 
 
 async def test_only_who_calls_posthog_may_ask_for_a_token(servers: Servers) -> None:
     asked = {CREDENTIALS_TOKEN.subject, CREDENTIALS_GET_DERIVED.subject}
-    found = {user: await published(servers, user, asked) for user in User}
-    assert {user for user, may in found.items() if CREDENTIALS_TOKEN.subject in may} == {
+    allowed_by_user = {user: await published(servers, user, asked) for user in User}
+    assert {user for user, may in allowed_by_user.items() if CREDENTIALS_TOKEN.subject in may} == {
         User.PROVISIONER,
         User.ANALYTICS,
     }
-    assert {user for user, may in found.items() if CREDENTIALS_GET_DERIVED.subject in may} == {
-        User.PROVISIONER
-    }
+    assert {
+        user for user, may in allowed_by_user.items() if CREDENTIALS_GET_DERIVED.subject in may
+    } == {User.PROVISIONER}
 
 
 async def test_other_peoples_services_hear_events_and_credential_changes_only(

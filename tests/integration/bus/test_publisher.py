@@ -49,13 +49,13 @@ async def reconfigure(operator: Connection, **changes: object) -> None:
 
 async def ids_on_the_bus(operator: Connection) -> list[str]:
     info = await operator.js.stream_info(StreamName.EVENTS)
-    found = []
+    ids = []
     for sequence in range(1, info.state.last_seq + 1):
         message = await operator.js.get_msg(StreamName.EVENTS, sequence)
         assert message.headers is not None
         assert set(message.headers) == {"Nats-Msg-Id", "n"}
-        found.append(message.headers["Nats-Msg-Id"])
-    return found
+        ids.append(message.headers["Nats-Msg-Id"])
+    return ids
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ async def test_concurrent_callers_keep_the_order_of_their_calls(
 
 
 @pytest.mark.parametrize("position", range(4))
-async def test_what_is_too_large_for_the_stream_is_told_apart(
+async def test_a_message_too_large_for_the_stream_has_its_own_outcome(
     ingest: Connection, operator: Connection, position: int
 ) -> None:
     await reconfigure(operator, max_msg_size=200)
@@ -98,7 +98,7 @@ async def test_what_is_too_large_for_the_stream_is_told_apart(
     assert set(await ids_on_the_bus(operator)) == {"0", "1", "2", "3"} - {str(position)}
 
 
-async def test_headers_that_are_too_large_are_told_apart(
+async def test_headers_that_are_too_large_have_their_own_outcome(
     ingest: Connection, operator: Connection
 ) -> None:
     messages = outgoing(range(3))
@@ -108,7 +108,7 @@ async def test_headers_that_are_too_large_are_told_apart(
     assert await ids_on_the_bus(operator) == ["0", "2"]
 
 
-async def test_what_is_too_large_for_the_server_is_never_sent(
+async def test_a_message_too_large_for_the_server_is_not_sent(
     ingest: Connection, operator: Connection
 ) -> None:
     messages = [*outgoing([1]), *outgoing([2], size=ingest.max_payload), *outgoing([3])]
@@ -143,7 +143,7 @@ async def test_nothing_is_sent_while_not_connected(ingest: Connection) -> None:
         await ingest.publisher.publish(*outgoing([1]))
 
 
-async def test_a_batch_is_acknowledged_once_and_is_off_its_queue(
+async def test_an_acknowledged_batch_is_not_redelivered(
     ingest: Connection, operator: Connection
 ) -> None:
     for number in range(3):
@@ -165,7 +165,7 @@ async def test_a_batch_is_acknowledged_once_and_is_off_its_queue(
     await ingest.publisher.acknowledge([])
 
 
-async def test_what_a_closed_connection_cannot_acknowledge_stays_unacknowledged(
+async def test_messages_of_a_closed_connection_stay_unacknowledged(
     ingest: Connection, operator: Connection
 ) -> None:
     await operator.js.publish("hogsend.webhooks.posthog", b"1")

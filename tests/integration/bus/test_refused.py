@@ -1,4 +1,4 @@
-"""What a NATS user may not do is said at once, and never after a deadline."""
+"""A call that a NATS user has no permission for fails at once, not after its deadline."""
 
 from __future__ import annotations
 
@@ -43,45 +43,45 @@ LONG = 60.0
 Call = Callable[[Connection], Awaitable[object]]
 
 
-async def asks(connection: Connection) -> None:
+async def request(connection: Connection) -> None:
     await connection.request(CREDENTIALS_STATUS, ProviderRef(provider_id="posthog"), deadline=LONG)
 
 
-async def publishes(connection: Connection) -> None:
+async def publish(connection: Connection) -> None:
     await connection.publish("hogsend.webhooks.posthog", b"{}", {}, within=LONG)
 
 
-async def consumes(connection: Connection) -> None:
+async def read_events(connection: Connection) -> None:
     await anext(Client(connection).events(durable="mine"))
 
 
-async def makes_a_consumer(connection: Connection) -> None:
+async def create_consumer(connection: Connection) -> None:
     config = ConsumerConfig(durable_name="mine", deliver_subject="hogsend.rpc.ingest.purge")
     await Consumer(connection, StreamName.EVENTS, config, batch=1, adjust=False).ensure()
 
 
-async def reads_another_stream(connection: Connection) -> None:
+async def read_another_stream(connection: Connection) -> None:
     config = ConsumerConfig(durable_name="mine")
     await Consumer(connection, StreamName.WEBHOOKS, config, batch=1, adjust=False).ensure()
 
 
-async def reads_messages(connection: Connection) -> None:
+async def read_messages(connection: Connection) -> None:
     await read_batch(connection, StreamName.DEADLETTER, first=1)
 
 
-async def deletes_a_message(connection: Connection) -> None:
+async def delete_a_message(connection: Connection) -> None:
     await delete_message(connection, StreamName.DEADLETTER, 1)
 
 
-async def looks_at_dead_letters(connection: Connection) -> None:
+async def read_dead_letters(connection: Connection) -> None:
     await DeadLetterStream(connection).extent()
 
 
-async def looks_for_durables(connection: Connection) -> None:
+async def list_durables(connection: Connection) -> None:
     await ReplayConsumers(connection).filters("mine")
 
 
-async def looks_at_a_durable(connection: Connection) -> None:
+async def read_a_durable(connection: Connection) -> None:
     await ReplayConsumers(connection).delete_acknowledged(MIRROR)
 
 
@@ -94,9 +94,9 @@ async def ingest(servers: Servers) -> AsyncIterator[None]:
 @pytest.mark.parametrize(
     "call",
     [
-        *(asks, publishes, makes_a_consumer, reads_another_stream),
-        *(reads_messages, deletes_a_message, looks_at_dead_letters, looks_for_durables),
-        looks_at_a_durable,
+        *(request, publish, create_consumer, read_another_stream),
+        *(read_messages, delete_a_message, read_dead_letters, list_durables),
+        read_a_durable,
     ],
 )
 async def test_a_refusal_is_a_typed_error_at_once(servers: Servers, call: Call) -> None:
@@ -119,7 +119,7 @@ async def test_a_refused_request_of_nats_pys_jetstream_fails_at_once(
                 await js.delete_stream(StreamName.PERSONS)
 
 
-async def test_an_app_ends_where_its_password_is_refused(servers: Servers) -> None:
+async def test_an_app_does_not_start_with_a_wrong_password(servers: Servers) -> None:
     right = servers.nats_url(User.SUBSCRIBER)
     host = right.rpartition("@")[2]
     for wrong, said in ((f"nats://subscriber:wrong@{host}", "another"), (host, "app.env")):
@@ -127,18 +127,20 @@ async def test_an_app_ends_where_its_password_is_refused(servers: Servers) -> No
 
         @broker.events("signed_up")
         async def handle(event: Event) -> None:
-            """Nothing comes."""
+            """Not called."""
 
         async with asyncio.timeout(LONG / 4):
-            # It may be tried again, and says the same.
+            # A second start fails in the same way.
             for _ in range(2):
                 with pytest.raises(Forbidden, match=f"refuses user 'subscriber'.*{said}"):
                     await broker.start()
 
 
-@pytest.mark.parametrize("call", [asks, publishes, consumes, reads_messages, deletes_a_message])
-async def test_a_user_that_hears_no_answers_is_told_so(servers: Servers, call: Call) -> None:
-    """It goes by another name than its own, and its inbox is somebody else's."""
+@pytest.mark.parametrize("call", [request, publish, read_events, read_messages, delete_a_message])
+async def test_a_user_without_permission_for_its_inbox_gets_a_typed_error(
+    servers: Servers, call: Call
+) -> None:
+    """The inbox is that of the connection's user, who is not the NATS user that logs in."""
     connection = Connection("somebody", servers.nats_url(User.GATEWAY))
     await connection.open()
     try:
@@ -150,7 +152,7 @@ async def test_a_user_that_hears_no_answers_is_told_so(servers: Servers, call: C
         await connection.close()
 
 
-async def test_a_refused_subscription_is_asked_for_until_it_is_granted(
+async def test_a_refused_subscription_is_retried_until_it_is_granted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resubscriber, "RETRY_SECONDS", 0.2)
@@ -178,7 +180,7 @@ async def test_a_refused_subscription_is_asked_for_until_it_is_granted(
 
     async def refused_again() -> None:
         told.clear()
-        # There are two subscriptions, of which each was asked for more than once.
+        # There are two subscriptions, each of which was retried.
         await eventually(lambda: told.count("error") > 2 * 2)
         assert not await answers()
 
@@ -188,7 +190,7 @@ async def test_a_refused_subscription_is_asked_for_until_it_is_granted(
         process.send_signal(signal.SIGHUP)
         await eventually(answers)
         await eventually(lambda: missed)
-        # What else uses the connection went on.
+        # The connection was kept.
         assert "disconnected" not in told
 
     write("nothing")
@@ -216,7 +218,7 @@ async def test_a_refused_subscription_is_asked_for_until_it_is_granted(
         process.wait(60)
 
 
-async def test_an_app_that_may_not_hear_what_it_handles_does_not_start(servers: Servers) -> None:
+async def test_an_app_with_a_refused_subscription_does_not_start(servers: Servers) -> None:
     broker = HogsendBroker(servers.nats_url(User.SUBSCRIBER), logger=None)
 
     @broker.subscriber("hogsend.engagement.>")

@@ -1,4 +1,4 @@
-"""Passwords that `deploy/generate_secrets.py` changes, with the servers that know them."""
+"""Password rotation with `deploy/generate_secrets.py`, on real servers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def generate(directory: Path, *more: str) -> None:
 
 @asynccontextmanager
 async def nats_of(secrets: Path, directory: Path) -> AsyncIterator[int]:
-    """A server with the deployment's configuration, as a container has it."""
+    """Run a server with the deployment's configuration, as in a container."""
     etc = directory / "etc"
     (etc / "secrets").mkdir(parents=True, exist_ok=True)
     for name in ("passwords.conf", "cluster.conf"):
@@ -63,7 +63,7 @@ async def nats_of(secrets: Path, directory: Path) -> AsyncIterator[int]:
         await process.wait()
 
 
-async def gets_in(port: int, user: str, password: str) -> bool:
+async def can_log_in(port: int, user: str, password: str) -> bool:
     async def ignore(_error: Exception) -> None:
         """The refusal is raised, too."""
 
@@ -79,7 +79,7 @@ async def gets_in(port: int, user: str, password: str) -> bool:
     return True
 
 
-async def test_a_users_password_of_nats_is_changed_twice(tmp_path: Path) -> None:
+async def test_a_nats_password_can_be_rotated_twice(tmp_path: Path) -> None:
     secrets = tmp_path / "secrets"
     generate(secrets)
     file, other = (secrets / user / "nats_password" for user in (User.GATEWAY, User.INGEST))
@@ -87,16 +87,16 @@ async def test_a_users_password_of_nats_is_changed_twice(tmp_path: Path) -> None
     for _ in range(3):
         word = file.read_text().strip()
         async with nats_of(secrets, tmp_path) as port:
-            assert await gets_in(port, User.GATEWAY, word)
-            assert await gets_in(port, User.INGEST, other.read_text().strip())
+            assert await can_log_in(port, User.GATEWAY, word)
+            assert await can_log_in(port, User.INGEST, other.read_text().strip())
             for gone in earlier:
-                assert not await gets_in(port, User.GATEWAY, gone)
+                assert not await can_log_in(port, User.GATEWAY, gone)
         earlier.append(word)
         generate(secrets, "--rotate", "nats/gateway")
 
 
 @pytest.mark.parametrize("role", ["ingest", "postgres"])
-async def test_a_password_of_postgresql_is_changed_twice(
+async def test_a_postgresql_password_can_be_rotated_twice(
     servers: Servers, tmp_path: Path, role: str
 ) -> None:
     secrets = tmp_path / "secrets"

@@ -1,4 +1,4 @@
-"""The account that has the streams: moved into after an upgrade, and full."""
+"""The account of the streams: the move into it at an upgrade, and its storage limit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.waiting import eventually
 
 
 def earlier_config(file: Path, *, port: int, store: Path) -> None:
-    """Everybody in one account, as up to 0.1.0."""
+    """All users in one account, as up to 0.1.0."""
     operator = User.OPERATOR
     user = {
         "user": operator,
@@ -44,7 +44,7 @@ def earlier_config(file: Path, *, port: int, store: Path) -> None:
 
 @asynccontextmanager
 async def operator(config: Path, port: int) -> AsyncIterator[Connection]:
-    """Run a server, and be connected to it."""
+    """Run a server, and connect to it."""
     with subprocess.Popen(nats.command(config), stderr=subprocess.DEVNULL) as process:  # noqa: ASYNC220
         try:
             await eventually(lambda: _listens(port))
@@ -81,7 +81,7 @@ async def test_streams_and_positions_survive_the_upgrade(tmp_path: Path) -> None
     stream_account.adopt(store)
 
 
-async def test_a_full_account_is_full_and_refuses_nothing_for_ever(tmp_path: Path) -> None:
+async def test_a_full_account_accepts_messages_again_once_there_is_storage(tmp_path: Path) -> None:
     port, config = free_port(), tmp_path / "nats.conf"
     passwords = {user: _password(user) for user in User}
     nats.write_config(config, port=port, store=tmp_path / "nats", passwords=passwords)
@@ -101,7 +101,7 @@ async def test_a_full_account_is_full_and_refuses_nothing_for_ever(tmp_path: Pat
         await bus.publish("hogsend.events.x", b"x" * 90_000, {})
 
 
-async def test_streams_become_smaller_when_they_may_take_less(tmp_path: Path) -> None:
+async def test_streams_shrink_to_a_lower_limit(tmp_path: Path) -> None:
     port, config, store = free_port(), tmp_path / "nats.conf", tmp_path / "nats"
     passwords = {user: _password(user) for user in User}
     small = Limits(max_bytes=64 * MIB)
@@ -115,7 +115,7 @@ async def test_streams_become_smaller_when_they_may_take_less(tmp_path: Path) ->
     assert found.config.max_bytes == small.max_bytes
 
 
-def test_streams_of_two_versions_are_not_mixed(tmp_path: Path) -> None:
+def test_streams_of_two_versions_are_refused(tmp_path: Path) -> None:
     stream_account.adopt(tmp_path)
     for account in ("$G", "HOGSEND"):
         (tmp_path / "jetstream" / account).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Streams that are gone are made again; those that are there stay as they are."""
+"""Missing streams are created; existing ones are not changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.waiting import eventually
 OPENED = f"{subjects.ENGAGEMENT}.email.opened"
 
 
-async def test_only_what_is_gone_is_made(servers: Servers, fresh_bus: None) -> None:
+async def test_only_missing_streams_are_created(servers: Servers, fresh_bus: None) -> None:
     async with (
         connected(servers, User.INGEST) as bus,
         connected(servers, User.OPERATOR) as operator,
@@ -48,9 +48,7 @@ async def test_only_what_is_gone_is_made(servers: Servers, fresh_bus: None) -> N
         )
 
 
-async def test_an_operator_says_how_large_streams_may_become(
-    servers: Servers, fresh_bus: None
-) -> None:
+async def test_an_operator_limits_the_size_of_streams(servers: Servers, fresh_bus: None) -> None:
     small = Limits(max_bytes=64 * stream_declarations.MIB)
     async with (
         connected(servers, User.INGEST) as bus,
@@ -69,7 +67,7 @@ async def test_an_operator_says_how_large_streams_may_become(
     }
 
 
-async def test_a_server_with_too_little_room_is_named_as_the_reason(
+async def test_a_server_with_too_little_storage_is_reported(
     servers: Servers, fresh_bus: None
 ) -> None:
     async with connected(servers, User.INGEST) as bus:
@@ -82,7 +80,7 @@ async def test_a_server_with_too_little_room_is_named_as_the_reason(
     assert streams.hint(NotFoundError(code=404, err_code=10059)) is None
 
 
-def test_the_embedded_server_has_room_for_every_stream() -> None:
+def test_the_embedded_server_has_storage_for_every_stream() -> None:
     for limits in (stream_declarations.DEFAULT_LIMITS, Limits(replicas=3, max_bytes=2**40)):
         declared = [
             limits.applied_to(stream.config).max_bytes or 0
@@ -91,7 +89,7 @@ def test_the_embedded_server_has_room_for_every_stream() -> None:
         assert sum(declared) < limits.total_bytes() < nats.max_file_store(limits)
 
 
-async def test_a_stream_that_the_version_before_kept_by_interest_keeps_its_reports(
+async def test_a_stream_with_interest_retention_of_the_version_before_keeps_its_reports(
     servers: Servers, fresh_bus: None
 ) -> None:
     async with (
@@ -109,7 +107,7 @@ async def test_a_stream_that_the_version_before_kept_by_interest_keeps_its_repor
         assert (found.config.retention, found.state.messages) == (RetentionPolicy.LIMITS, 1)
 
 
-async def test_copies_that_a_reader_had_put_into_other_streams_are_deleted(
+async def test_messages_that_jetstream_copied_into_other_streams_are_deleted(
     servers: Servers, fresh_bus: None
 ) -> None:
     async with (
@@ -140,7 +138,7 @@ async def test_copies_that_a_reader_had_put_into_other_streams_are_deleted(
         assert (await operator.js.stream_info(StreamName.EVENTS)).state.messages == 3
 
 
-async def test_what_jetstream_stores_in_all_is_measured_with_streams_of_others(
+async def test_the_measured_storage_includes_streams_of_others(
     servers: Servers, fresh_bus: None
 ) -> None:
     async with (
@@ -158,7 +156,7 @@ async def test_what_jetstream_stores_in_all_is_measured_with_streams_of_others(
         assert jetstream_disk.LIMIT.labels("file")._value.get() > reserved
 
 
-async def test_the_oldest_webhook_has_an_age_before_anybody_reads_it(
+async def test_the_oldest_webhook_has_an_age_before_it_is_read(
     servers: Servers, fresh_bus: None
 ) -> None:
     def arrived() -> float | None:

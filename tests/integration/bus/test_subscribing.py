@@ -1,4 +1,4 @@
-"""What `Client.events` promises a handler: its event stays its own, and no wait is lost."""
+"""`Client.events`: an event stays with its handler, and a cancelled wait loses no event."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DURABLE = "slow"
 
 @asynccontextmanager
 async def two_sides(servers: Servers) -> AsyncIterator[tuple[Connection, Connection]]:
-    """Who announces events, and a subscriber."""
+    """Connect as ingest, which publishes events, and as a subscriber."""
     async with (
         consumers_of_others(servers),
         connected(servers, User.INGEST) as ingest,
@@ -73,36 +73,36 @@ async def announce(
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[Msg]:
-    """The messages that JetStream was told to wait for, each time."""
-    told: list[Msg] = []
+def heartbeats(monkeypatch: pytest.MonkeyPatch) -> list[Msg]:
+    """The messages of all heartbeats, in order."""
+    heartbeats: list[Msg] = []
     in_progress = Msg.in_progress
 
     async def tell(self: Msg) -> None:
         await in_progress(self)
-        told.append(self)
+        heartbeats.append(self)
 
     monkeypatch.setattr(Msg, "in_progress", tell)
-    return told
+    return heartbeats
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch, told: list[Msg]) -> list[Msg]:
-    """A JetStream that waits for five seconds; gives what it was told to wait for."""
+def short_ack_wait(monkeypatch: pytest.MonkeyPatch, heartbeats: list[Msg]) -> list[Msg]:
+    """Use an `ack_wait` of five seconds; returns the messages of all heartbeats."""
     monkeypatch.setattr(subscriptions, "ACK_WAIT_SECONDS", 5.0)
     monkeypatch.setattr(consumer, "HEARTBEAT_SECONDS", 0.2)
-    return told
+    return heartbeats
 
 
-async def test_a_slow_handler_keeps_its_event(
-    servers: Servers, fresh_bus: None, impatient: list[Msg]
+async def test_an_event_is_not_redelivered_while_its_handler_runs(
+    servers: Servers, fresh_bus: None, short_ack_wait: list[Msg]
 ) -> None:
     async with two_sides(servers) as (ingest, subscriber):
         await announce(ingest, "1")
         events = Client(subscriber).events(durable=DURABLE)
         assert (await anext(events)).id == "1"
         # Longer than JetStream waits.
-        await eventually(lambda: len(impatient) >= 30)
+        await eventually(lambda: len(short_ack_wait) >= 30)
         info = await subscriber.js.consumer_info(StreamName.EVENTS, DURABLE)
         assert (info.num_redelivered, info.num_ack_pending) == (0, 1)
         await announce(ingest, "2")
@@ -110,8 +110,8 @@ async def test_a_slow_handler_keeps_its_event(
 
 
 @pytest.mark.parametrize("how", [{"ack_wait": 1.5}, {"backoff": [1.5, 3.0], "max_deliver": 9}])
-async def test_a_durable_that_waits_for_less_hears_of_a_slow_handlers_event_in_time(
-    servers: Servers, fresh_bus: None, told: list[Msg], how: dict[str, Any]
+async def test_heartbeats_follow_the_ack_wait_of_an_existing_durable(
+    servers: Servers, fresh_bus: None, heartbeats: list[Msg], how: dict[str, Any]
 ) -> None:
     async with (
         two_sides(servers) as (ingest, subscriber),
@@ -124,13 +124,13 @@ async def test_a_durable_that_waits_for_less_hears_of_a_slow_handlers_event_in_t
         events = Client(subscriber).events("signed_up", durable=DURABLE)
         assert (await anext(events)).id == "1"
         # Longer than JetStream waits.
-        await eventually(lambda: len(told) >= 4)
+        await eventually(lambda: len(heartbeats) >= 4)
         info = await operator.js.consumer_info(StreamName.EVENTS, DURABLE)
         assert (info.num_redelivered, info.num_ack_pending) == (0, 1)
 
 
-async def test_who_stops_iterating_holds_nothing_back(
-    servers: Servers, fresh_bus: None, impatient: list[Msg]
+async def test_a_dropped_iterator_releases_its_event(
+    servers: Servers, fresh_bus: None, short_ack_wait: list[Msg]
 ) -> None:
     async with two_sides(servers) as (ingest, subscriber):
         await announce(ingest, "1")
@@ -145,7 +145,7 @@ async def test_who_stops_iterating_holds_nothing_back(
 
 
 @pytest.mark.parametrize("how", ["client closed", "iterator closed", "stopped"])
-async def test_what_comes_while_a_subscriber_stops_is_given_to_another(
+async def test_an_event_that_arrives_during_a_stop_goes_to_another_replica(
     servers: Servers, fresh_bus: None, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     # Not what JetStream gives again by itself.
@@ -188,7 +188,7 @@ async def test_what_comes_while_a_subscriber_stops_is_given_to_another(
         assert found.id == "1"
 
 
-async def test_a_loop_that_is_stopped_finishes_its_event_and_takes_no_other(
+async def test_a_stopped_loop_finishes_its_event_and_gets_no_other(
     servers: Servers, fresh_bus: None
 ) -> None:
     async with two_sides(servers) as (ingest, subscriber):
@@ -211,7 +211,7 @@ async def test_a_loop_that_is_stopped_finishes_its_event_and_takes_no_other(
         assert info.num_pending == 1
 
 
-async def test_a_loop_is_stopped_while_nats_is_away(servers: Servers, fresh_bus: None) -> None:
+async def test_a_loop_can_be_stopped_while_nats_is_down(servers: Servers, fresh_bus: None) -> None:
     async with two_sides(servers) as (ingest, subscriber):
         await announce(ingest, "1")
         client = Client(subscriber)
@@ -226,7 +226,7 @@ async def test_a_loop_is_stopped_while_nats_is_away(servers: Servers, fresh_bus:
         assert (read, heard) == ([], [])
 
 
-async def test_who_leaves_leaves_no_consumer_behind(servers: Servers, fresh_bus: None) -> None:
+async def test_a_dropped_iterator_leaves_no_consumer(servers: Servers, fresh_bus: None) -> None:
     async with two_sides(servers) as (ingest, subscriber):
 
         async def left() -> list[str]:
@@ -270,7 +270,7 @@ async def test_a_loop_without_a_durable_misses_nothing_when_its_consumer_is_lost
         assert found.id == "2"
 
 
-async def test_a_loop_without_a_durable_reads_all_of_another_stream(
+async def test_a_loop_without_a_durable_reads_all_events_of_a_recreated_stream(
     servers: Servers, fresh_bus: None
 ) -> None:
     async with (
@@ -289,7 +289,7 @@ async def test_a_loop_without_a_durable_reads_all_of_another_stream(
         assert (await asyncio.wait_for(anext(events), PATIENCE_SECONDS)).id == "4"
 
 
-async def test_who_leaves_leaves_no_task_behind(
+async def test_a_closed_iterator_leaves_no_task(
     servers: Servers, fresh_bus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with two_sides(servers) as (_, subscriber):
@@ -310,7 +310,7 @@ async def test_who_leaves_leaves_no_task_behind(
         await eventually(lambda: all(task and task.done() for task in tasks))
 
 
-async def test_an_event_in_hand_is_given_back_when_the_client_is_closed(
+async def test_an_unacknowledged_event_is_released_when_the_client_is_closed(
     servers: Servers, fresh_bus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscriptions, "ACK_WAIT_SECONDS", 1000.0)
@@ -327,10 +327,10 @@ async def test_an_event_in_hand_is_given_back_when_the_client_is_closed(
         assert await _rest(events) == []
 
 
-async def test_an_event_in_hand_is_given_back_when_the_clients_scope_is_cancelled(
+async def test_an_unacknowledged_event_is_released_when_the_clients_scope_is_cancelled(
     servers: Servers, fresh_bus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A scope of anyio's cancels what closes the client, too."""
+    """A cancelled scope of anyio also cancels the close of the client."""
     monkeypatch.setattr(sequential_reader, "REDELIVERY_SECONDS", 0)
     monkeypatch.setattr(subscriptions, "ACK_WAIT_SECONDS", 1000.0)
     async with two_sides(servers) as (ingest, subscriber):
@@ -346,7 +346,7 @@ async def test_an_event_in_hand_is_given_back_when_the_clients_scope_is_cancelle
         assert await _rest(events) == []
 
 
-async def test_a_wait_cut_short_is_taken_up_again(servers: Servers, fresh_bus: None) -> None:
+async def test_a_cancelled_wait_can_be_repeated(servers: Servers, fresh_bus: None) -> None:
     async with (
         two_sides(servers) as (ingest, subscriber),
         connected(servers, User.OPERATOR) as operator,
@@ -403,7 +403,7 @@ async def test_loops_end_when_the_client_is_closed(servers: Servers, fresh_bus: 
             assert await asyncio.gather(*ended) == [[]] * 5
 
 
-async def test_a_client_is_closed_whose_connection_was_lost_a_moment_ago(
+async def test_a_client_can_be_closed_right_after_its_connection_was_lost(
     servers: Servers, fresh_bus: None
 ) -> None:
     async with two_sides(servers) as (_, subscriber):
@@ -427,25 +427,25 @@ async def test_a_loop_ends_when_nats_pys_client_is_closed(
             assert await ended == []
 
 
-async def test_a_loop_goes_on_after_an_error_of_the_servers(
+async def test_a_loop_continues_after_an_error_of_the_server(
     servers: Servers, fresh_bus: None
 ) -> None:
     async with two_sides(servers) as (ingest, subscriber):
-        told = list[str]()
-        subscriber.observe = lambda what, detail: told.append(f"{what} {detail}")
+        reported = list[str]()
+        subscriber.observe = lambda what, detail: reported.append(f"{what} {detail}")
         events = Client(subscriber).events(durable=DURABLE)
         await announce(ingest, "1")
         assert (await anext(events)).id == "1"
         # It answers what it does not know with an error, and closes the connection.
         await subscriber.client._send_command(b"NONSENSE\r\n")
         await subscriber.client._flush_pending()
-        await eventually(lambda: "reconnected " in told)
-        assert any("unknown protocol operation" in one for one in told)
+        await eventually(lambda: "reconnected " in reported)
+        assert any("unknown protocol operation" in one for one in reported)
         await announce(ingest, "2")
         assert (await asyncio.wait_for(anext(events), PATIENCE_SECONDS)).id == "2"
 
 
-async def test_an_iterator_is_one_tasks(servers: Servers, fresh_bus: None) -> None:
+async def test_an_iterator_belongs_to_one_task(servers: Servers, fresh_bus: None) -> None:
     async with two_sides(servers) as (ingest, subscriber):
         client = Client(subscriber)
         for iterator in (client.events(durable=DURABLE), client.credential_changes()):
@@ -511,7 +511,9 @@ async def test_several_names_are_one_durable_in_any_order(
         assert (await waiting).id == "5"
 
 
-async def test_a_durable_that_pushes_is_left_alone(servers: Servers, fresh_bus: None) -> None:
+async def test_a_push_consumer_is_a_conflict_and_not_changed(
+    servers: Servers, fresh_bus: None
+) -> None:
     async with two_sides(servers) as (_, subscriber), connected(servers, User.OPERATOR) as people:
         pushing = ConsumerConfig(
             durable_name=DURABLE,
@@ -524,7 +526,7 @@ async def test_a_durable_that_pushes_is_left_alone(servers: Servers, fresh_bus: 
             await anext(Client(subscriber).events("signed_up", durable=DURABLE))
 
 
-async def test_a_user_that_may_not_read_events_is_told_so(
+async def test_a_user_without_permission_for_events_gets_a_typed_error(
     servers: Servers, fresh_bus: None
 ) -> None:
     async with two_sides(servers), connected(servers, User.GATEWAY) as gateway:
@@ -532,7 +534,7 @@ async def test_a_user_that_may_not_read_events_is_told_so(
             await anext(Client(gateway).events("signed_up"))
 
 
-async def test_an_answer_of_jetstreams_in_a_stream_stops_no_reader(
+async def test_a_reply_of_jetstream_in_a_stream_stops_no_reader(
     servers: Servers, fresh_bus: None
 ) -> None:
     async with (
@@ -561,7 +563,7 @@ async def test_an_answer_of_jetstreams_in_a_stream_stops_no_reader(
         waiting.cancel()
 
 
-async def test_a_subscriber_that_writes_is_told_at_once(servers: Servers, fresh_bus: None) -> None:
+async def test_a_write_without_permission_fails_at_once(servers: Servers, fresh_bus: None) -> None:
     async with two_sides(servers) as (_, subscriber):
         client = Client(subscriber)
         with pytest.raises(Forbidden, match="'subscriber' may not publish to"):
@@ -589,7 +591,7 @@ async def test_a_password_in_an_address_is_decoded(servers: Servers, fresh_bus: 
         await subscriber.close()
 
 
-async def test_who_gives_up_connecting_leaves_no_connection(
+async def test_a_cancelled_connect_leaves_no_connection(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = list[Connection]()
@@ -611,7 +613,7 @@ async def test_who_gives_up_connecting_leaves_no_connection(
     assert opened[0].client.is_closed
 
 
-async def test_a_wrong_password_is_said_to_be_wrong(servers: Servers, fresh_bus: None) -> None:
+async def test_a_wrong_password_is_reported(servers: Servers, fresh_bus: None) -> None:
     url = servers.nats_url(User.SUBSCRIBER)
     scheme, _, rest = url.partition("://")
     place = rest.rpartition("@")[2]
@@ -624,7 +626,7 @@ async def test_a_wrong_password_is_said_to_be_wrong(servers: Servers, fresh_bus:
         assert "wrong" not in str(raised.value)
 
 
-async def test_an_event_of_another_shape_is_an_error_and_the_loop_goes_on(
+async def test_an_undecodable_event_is_an_error_and_the_loop_continues(
     servers: Servers, fresh_bus: None
 ) -> None:
     async with two_sides(servers) as (ingest, subscriber):
@@ -635,49 +637,49 @@ async def test_an_event_of_another_shape_is_an_error_and_the_loop_goes_on(
         with pytest.raises(CannotDecode, match="'signed_up' 2 is no Plan") as refused:
             await anext(events)
         assert refused.value.event is not None
-        assert await held(servers) == 1, "it is not done before the next one is asked for"
+        assert await unacknowledged(servers) == 1, "it is not done before the next one is asked for"
         assert (await anext(events)).properties == Plan(3)
-        assert await held(servers) == 1
+        assert await unacknowledged(servers) == 1
 
 
-async def test_whoever_is_told_of_such_events_sees_the_others_only(
+async def test_undecodable_events_go_to_their_handler_only(
     servers: Servers, fresh_bus: None
 ) -> None:
     async with two_sides(servers) as (ingest, subscriber):
         for id, seats in (("1", "one"), ("2", None), ("3", 3), ("4", "four"), ("5", 5)):
             await announce(ingest, id, properties={"seats": seats})
-        told: list[str] = []
+        reported: list[str] = []
 
         async def keep(error: CannotDecode) -> None:
-            told.append(f"{error.id} {error.path}")
-            if told.count("4 properties.seats") == 1:
+            reported.append(f"{error.id} {error.path}")
+            if reported.count("4 properties.seats") == 1:
                 raise RuntimeError
 
         events = Client(subscriber).events(
             "signed_up", durable=DURABLE, type=Plan, undecodable=keep
         )
         assert (await anext(events)).id == "3"
-        assert told == ["1 properties.seats", "2 properties.seats"]
+        assert reported == ["1 properties.seats", "2 properties.seats"]
         with pytest.raises(RuntimeError):
             await anext(events)
-        assert await held(servers) == 1
+        assert await unacknowledged(servers) == 1
         assert (await anext(events)).id == "5"
-        assert told[2:] == ["4 properties.seats"] * 2
+        assert reported[2:] == ["4 properties.seats"] * 2
 
 
-async def test_who_is_cancelled_while_told_of_such_an_event_is_told_again(
+async def test_a_cancelled_handler_of_undecodable_events_is_called_again(
     servers: Servers, fresh_bus: None
 ) -> None:
     async with two_sides(servers) as (ingest, subscriber):
         for id, seats in (("1", "one"), ("2", 2)):
             await announce(ingest, id, properties={"seats": seats})
-        told: list[str] = []
+        reported: list[str] = []
         is_told, may_return = asyncio.Event(), asyncio.Event()
 
         async def keep(error: CannotDecode) -> None:
             is_told.set()
             await may_return.wait()
-            told.append(error.id)
+            reported.append(error.id)
 
         events = Client(subscriber).events(
             "signed_up", durable=DURABLE, type=Plan, undecodable=keep
@@ -686,14 +688,14 @@ async def test_who_is_cancelled_while_told_of_such_an_event_is_told_again(
         await is_told.wait()
         waiting.cancel()
         await asyncio.wait({waiting})
-        assert await held(servers) == 1
+        assert await unacknowledged(servers) == 1
         may_return.set()
         assert (await anext(events)).id == "2"
-        assert told == ["1"]
+        assert reported == ["1"]
 
 
-async def held(servers: Servers) -> int:
-    """How many events are handed out and not done."""
+async def unacknowledged(servers: Servers) -> int:
+    """Return how many events are delivered and not acknowledged."""
     async with connected(servers, User.OPERATOR) as operator:
         info = await operator.js.consumer_info(StreamName.EVENTS, DURABLE)
         return int(info.num_ack_pending or 0)

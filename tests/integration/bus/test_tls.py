@@ -1,4 +1,4 @@
-"""TLS to NATS and to PostgreSQL, by configuration: verified, and never without it."""
+"""TLS to NATS and PostgreSQL: certificates are verified, and required TLS is never skipped."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pki(tmp_path: Path) -> Pki:
 
 @dataclass(frozen=True)
 class NatsWithTls:
-    """A server that demands TLS."""
+    """A NATS server that requires TLS."""
 
     port: int
     log: Path
@@ -56,7 +56,7 @@ class NatsWithTls:
 async def nats_with_tls(
     pki: Pki, directory: Path, *, verify: bool = False
 ) -> AsyncIterator[NatsWithTls]:
-    """A server that demands TLS, and with `verify` a certificate of its clients too."""
+    """Run a server that requires TLS, and with `verify` also client certificates."""
     port, config = free_port(), directory / "nats.conf"
     passwords = {user: _password(user) for user in User}
     nats_server.write_config(config, port=port, store=directory / "js", passwords=passwords)
@@ -95,7 +95,7 @@ def link(settings: BusSettings) -> Connection:
     return service_broker(User.INGEST, settings).link
 
 
-async def can_talk(bus: Connection) -> bool:
+async def is_connected(bus: Connection) -> bool:
     try:
         await asyncio.wait_for(bus.open(), PATIENCE_SECONDS)
         await bus.flush()
@@ -104,8 +104,8 @@ async def can_talk(bus: Connection) -> bool:
     return True
 
 
-async def stays_out(bus: Connection, refused: Callable[[], int]) -> bool:
-    """Whether it is refused, goes on trying, and is refused in the same way."""
+async def is_refused_repeatedly(bus: Connection, refused: Callable[[], int]) -> bool:
+    """Return whether the connection is refused, retries, and is refused again."""
     before, opening = refused(), asyncio.create_task(bus.open())
     try:
         await eventually(lambda: opening.done() or refused() >= before + 2)
@@ -116,29 +116,33 @@ async def stays_out(bus: Connection, refused: Callable[[], int]) -> bool:
         await bus.close()
 
 
-async def test_a_service_talks_to_nats_over_tls(pki: Pki, tmp_path: Path) -> None:
+async def test_a_service_connects_to_nats_over_tls(pki: Pki, tmp_path: Path) -> None:
     async with nats_with_tls(pki, tmp_path) as server:
-        assert await can_talk(link(settings(server.port, nats_tls_ca=pki.ca)))
+        assert await is_connected(link(settings(server.port, nats_tls_ca=pki.ca)))
 
 
-async def test_a_server_nobody_vouches_for_is_not_talked_to(pki: Pki, tmp_path: Path) -> None:
+async def test_a_server_with_an_untrusted_certificate_is_refused(pki: Pki, tmp_path: Path) -> None:
     other = make_pki(tmp_path / "other")
     async with nats_with_tls(pki, tmp_path) as server:
         stranger = link(settings(server.port, nats_tls_ca=other.ca))
-        assert await stays_out(stranger, server.refused)
+        assert await is_refused_repeatedly(stranger, server.refused)
         # The system's authorities do not vouch for it either.
         bare = link(settings(server.port, nats_url=f"tls://127.0.0.1:{server.port}"))
-        assert await stays_out(bare, server.refused)
+        assert await is_refused_repeatedly(bare, server.refused)
 
 
-async def test_a_client_certificate_is_shown_when_it_is_asked_for(pki: Pki, tmp_path: Path) -> None:
+async def test_a_client_certificate_is_sent_to_a_server_that_requires_one(
+    pki: Pki, tmp_path: Path
+) -> None:
     async with nats_with_tls(pki, tmp_path, verify=True) as server:
         own = {"nats_tls_cert": pki.certificate, "nats_tls_key": pki.key}
-        assert await can_talk(link(settings(server.port, nats_tls_ca=pki.ca, **own)))
-        assert await stays_out(link(settings(server.port, nats_tls_ca=pki.ca)), server.refused)
+        assert await is_connected(link(settings(server.port, nats_tls_ca=pki.ca, **own)))
+        assert await is_refused_repeatedly(
+            link(settings(server.port, nats_tls_ca=pki.ca)), server.refused
+        )
 
 
-async def test_somebody_elses_service_connects_with_the_authority_alone(
+async def test_a_service_of_other_people_connects_with_the_authority_alone(
     pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NATS_TLS_CA", str(pki.ca))
@@ -149,7 +153,7 @@ async def test_somebody_elses_service_connects_with_the_authority_alone(
 
 
 @pytest.mark.parametrize("scheme", ["tls", "nats"])
-async def test_no_password_is_sent_to_a_server_that_offers_no_tls(
+async def test_no_password_is_sent_to_a_server_without_tls(
     scheme: str, pki: Pki, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(pki.ca))
@@ -172,7 +176,7 @@ async def test_no_password_is_sent_to_a_server_that_offers_no_tls(
                 **({"nats_tls_ca": ca} if ca else {}),
             ),
         )
-        assert await stays_out(bus, lambda: len(said))
+        assert await is_refused_repeatedly(bus, lambda: len(said))
     assert set(said) == {b""}
 
 
@@ -181,7 +185,7 @@ SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 
 @contextlib.contextmanager
 def postgres_on_tcp(url: str, pki: Pki | None) -> Iterator[int]:
-    """PostgreSQL behind TLS, and only behind TLS; without a PKI, behind none.
+    """Run PostgreSQL with TLS only; without a PKI, without TLS.
 
     The embedded build has no TLS, and listens on a Unix socket, where TLS is never asked for.
     """
@@ -227,14 +231,14 @@ def postgres_on_tcp(url: str, pki: Pki | None) -> Iterator[int]:
 
 @pytest.fixture
 def tls_only(pki: Pki, servers: Servers, database_url: str) -> Iterator[str]:
-    """The address of a PostgreSQL that requires TLS, without a word on it."""
+    """Address of a PostgreSQL that requires TLS; the address does not mention TLS."""
     with postgres_on_tcp(database_url, pki) as port:
         yield _address(database_url, port)
 
 
 @pytest.fixture
 def without_tls(servers: Servers, database_url: str) -> Iterator[str]:
-    """The address of a PostgreSQL that has no TLS, without a word on it."""
+    """Address of a PostgreSQL without TLS; the address does not mention TLS."""
     with postgres_on_tcp(database_url, None) as port:
         yield _address(database_url, port)
 
@@ -259,7 +263,7 @@ async def test_postgresql_over_tls_verified(tls_only: str, pki: Pki, tmp_path: P
         await migrate(PostgresAddress.parse(impostor), "credentials", MIGRATIONS)
 
 
-async def test_a_mode_of_the_environment_counts_for_migrations_too(
+async def test_the_ssl_mode_of_the_environment_applies_to_migrations(
     without_tls: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGSSLMODE", "require")
