@@ -1,4 +1,4 @@
-"""Addresses of managed servers, for migrations and queries alike, against a real PostgreSQL."""
+"""Connection URIs of managed services work for migrations and queries with a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PASSWORD = "p@s#s/w:rd?%41"
 
 @pytest.fixture
 async def owner(servers: Servers, database_url: str) -> AsyncIterator[tuple[str, int]]:
-    """User, password and database of a server on TCP, as in an address; and the port."""
+    """A server on TCP: a format string of its address, and its port."""
     connection = await asyncpg.connect(database_url)
     name = await connection.fetchval("SELECT current_database()")
     await connection.execute(f"CREATE ROLE managed LOGIN SUPERUSER PASSWORD '{PASSWORD}'")
@@ -36,7 +36,7 @@ async def owner(servers: Servers, database_url: str) -> AsyncIterator[tuple[str,
 
 
 async def is_used(url: str) -> str:
-    """Migrate and connect as a service does; gives the name the server knows it by."""
+    """Migrate and connect as a service does, and return the server's `application_name`."""
     database = Database(url, "credentials", MIGRATIONS, pool_size=2)
     await asyncio.wait_for(database.connect(), PATIENCE_SECONDS)
     try:
@@ -47,7 +47,7 @@ async def is_used(url: str) -> str:
         await database.close()
 
 
-async def test_what_managed_servers_give_works_as_it_is(owner: tuple[str, int]) -> None:
+async def test_the_uri_of_a_managed_service_works_unchanged(owner: tuple[str, int]) -> None:
     place, port = owner
     parameters = (
         "?channel_binding=prefer&connect_timeout=10&keepalives=1&keepalives_idle=30"
@@ -57,7 +57,7 @@ async def test_what_managed_servers_give_works_as_it_is(owner: tuple[str, int]) 
     assert await is_used(f"postgresql://{place.format(f'127.0.0.1:{port}')}{parameters}") == "mine"
 
 
-async def test_of_several_hosts_the_one_that_answers_is_used(owner: tuple[str, int]) -> None:
+async def test_the_host_that_responds_is_used_of_several(owner: tuple[str, int]) -> None:
     place, port = owner
     hosts = f"127.0.0.1:{free_port()},127.0.0.1:{port}"
     await is_used(f"postgresql://{place.format(hosts)}?target_session_attrs=primary")

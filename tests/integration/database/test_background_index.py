@@ -1,4 +1,4 @@
-"""The index by contact: at once on a small table, and beside the work on a large one."""
+"""The index by contact: created at once on a small table, in the background on a large one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VALID = """
 SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('ingest.events_of_contact')
 """
 BLOCKS = 8_300
-"""A little over 64 MiB, with a row in each."""
+"""Blocks with a row each: a little over 64 MiB."""
 LARGE = """
 INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, received_at)
 SELECT 'posthog', n, 'e', 'u', gen_random_uuid(), to_jsonb(repeat('x', 5000)), now(), now()
@@ -47,7 +47,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def database(database_url: str, tmp_path: Path) -> AsyncIterator[Database]:
-    """As an upgrade leaves it, with one event in the table from before there were partitions."""
+    """An upgraded database, with one event in the unpartitioned table of earlier versions."""
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=4)
     await migrate_to(database_url, "ingest", MIGRATIONS, 19, tmp_path)
     connection = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
@@ -95,17 +95,17 @@ async def test_the_migration_leaves_a_large_table_to_the_service(
     await connection.close()
 
 
-async def test_a_table_that_is_gone_needs_no_index(database: Database) -> None:
+async def test_a_missing_table_needs_no_index(database: Database) -> None:
     async with database.acquire() as connection:
         await connection.execute("DROP TABLE events_unpartitioned")
     await contact_index(database).keep_built()
     assert await is_valid(database) is None
 
 
-async def test_events_are_stored_while_it_is_built(database: Database) -> None:
+async def test_events_are_stored_while_the_index_is_built(database: Database) -> None:
     await drop(database)
     async with database.acquire() as open_connection:
-        # It waits for transactions that began before it.
+        # Building waits for transactions that started before it.
         transaction = open_connection.transaction()
         await transaction.start()
         await open_connection.execute(EVENT, "before", 1)
@@ -121,7 +121,7 @@ async def test_events_are_stored_while_it_is_built(database: Database) -> None:
     assert await is_valid(database)
 
 
-async def test_what_an_interrupted_attempt_left_is_made_anew(database: Database) -> None:
+async def test_an_invalid_index_of_an_interrupted_build_is_rebuilt(database: Database) -> None:
     async with database.acquire() as connection:
         await connection.execute(
             "UPDATE pg_index SET indisvalid = false"
@@ -131,7 +131,9 @@ async def test_what_an_interrupted_attempt_left_is_made_anew(database: Database)
     assert await is_valid(database)
 
 
-async def test_a_stop_interrupts_it_and_the_next_start_goes_on(database: Database) -> None:
+async def test_a_build_that_a_stop_interrupted_is_repeated(
+    database: Database,
+) -> None:
     await drop(database)
     async with database.acquire() as open_connection, open_connection.transaction():
         await open_connection.execute(EVENT, "before", 1)
@@ -149,7 +151,7 @@ async def test_a_stop_interrupts_it_and_the_next_start_goes_on(database: Databas
     assert await is_valid(database)
 
 
-async def test_a_time_limit_of_the_address_is_not_for_building_it(
+async def test_a_time_limit_of_the_address_does_not_apply_to_the_build(
     database: Database, database_url: str
 ) -> None:
     await drop(database)
@@ -176,7 +178,7 @@ async def test_a_time_limit_of_the_address_is_not_for_building_it(
     await limited.close()
 
 
-async def test_it_waits_for_the_migrations(database_url: str) -> None:
+async def test_the_build_waits_for_the_migrations(database_url: str) -> None:
     unconnected = Database(database_url, "ingest", MIGRATIONS, pool_size=1)
     with pytest.raises(Unavailable):
         async with unconnected.outside_transactions():
@@ -184,7 +186,7 @@ async def test_it_waits_for_the_migrations(database_url: str) -> None:
 
 
 @pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer")
-async def test_it_is_built_behind_a_pooler(
+async def test_the_index_is_built_behind_a_pooler(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:
     await drop(database)
@@ -196,7 +198,7 @@ async def test_it_is_built_behind_a_pooler(
     assert await is_valid(database)
 
 
-async def test_a_person_is_erased_by_it(database: Database) -> None:
+async def test_erasing_a_person_uses_the_index(database: Database) -> None:
     async with database.acquire() as connection:
         await connection.execute(EVENT, "a", 2_000)
         await connection.execute("ANALYZE events_unpartitioned")
@@ -209,7 +211,7 @@ async def test_a_person_is_erased_by_it(database: Database) -> None:
     assert "events_of_contact" in plan
 
 
-async def test_a_search_is_helped_by_the_same_indexes_however_they_are_made(
+async def test_the_service_and_the_migration_create_the_same_search_indexes(
     database: Database,
 ) -> None:
     defined = (

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: each service has a role of its own, also where an older version ran."""
+"""The embedded PostgreSQL has a role for each service, also after an upgrade."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def run(url: str, statement: str) -> None:
         await connection.close()
 
 
-async def test_what_the_superuser_made_becomes_the_services_own() -> None:
+async def test_the_superusers_objects_become_the_services_own() -> None:
     directory = Path(tempfile.mkdtemp(prefix="hogsend-roles-"))
     home = DataDirectory(directory)
     older = OpenPostgres(home.path / "postgres")
@@ -73,7 +73,7 @@ async def test_what_the_superuser_made_becomes_the_services_own() -> None:
                     check=True,
                 )
                 assert int(done.stdout) >= 1
-            # A secret that is made anew is in force at the next start.
+            # A secret that is generated again is used from the next start on.
             home.secret_file("postgres-ingest").unlink()
         for log in home.logs.iterdir():
             assert home.secret("postgres-superuser") not in log.read_text()

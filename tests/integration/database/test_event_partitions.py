@@ -1,4 +1,4 @@
-"""Events in partitions by the time of their receipt: made, found again, and dropped."""
+"""Events in partitions by time of receipt: partitions are created, searched and dropped."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def rows(database: Database, database_url: str) -> AsyncIterator[Any]:
-    """A connection of somebody else's."""
+    """A separate connection, outside of the service's pool."""
     connection = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
     yield connection
     await connection.close()
@@ -74,7 +74,7 @@ async def names(rows: Any) -> list[str]:
     return [name for (name,) in await rows.fetch(NAMES)]
 
 
-async def test_an_event_of_any_time_finds_a_place(database: Database, rows: Any) -> None:
+async def test_an_event_of_any_time_has_a_partition(database: Database, rows: Any) -> None:
     store = store_of(database)
     at = [ago(400), NOW, ago(-40), datetime(1999, 12, 31, tzinfo=UTC)]
     events = [incoming(str(number), moment) for number, moment in enumerate(at)]
@@ -102,7 +102,7 @@ async def test_partitions_are_listed_once_for_all_events_of_a_batch(
     assert len(listings) == 2
 
 
-async def test_replicas_make_each_partition_once(database: Database, rows: Any) -> None:
+async def test_replicas_create_each_partition_once(database: Database, rows: Any) -> None:
     replicas = [store_of(database) for _ in range(4)]
     batches = [[incoming(f"{n} {days}", ago(days)) for days in range(0, 90, 10)] for n in range(4)]
     for outcomes in await asyncio.gather(
@@ -113,7 +113,7 @@ async def test_replicas_make_each_partition_once(database: Database, rows: Any) 
     assert await rows.fetchval("SELECT count(*) FROM events") == 36
 
 
-async def test_partitions_are_made_ahead_and_go_on_where_others_of_another_width_end(
+async def test_partitions_are_created_ahead_and_continue_after_those_of_another_width(
     database: Database, rows: Any
 ) -> None:
     await TablePartitions(database).make_ahead()
@@ -121,7 +121,7 @@ async def test_partitions_are_made_ahead_and_go_on_where_others_of_another_width
     now = datetime.now(UTC)
     assert this.contains(now)
     assert following.begins == this.ends
-    # Retention was set: days instead of months.
+    # With retention, a partition has a day instead of a month.
     daily = TablePartitions(database, retention_days=7)
     await daily.ensure_partitions(
         [following.ends + timedelta(days=3), this.begins - timedelta(hours=1)]
@@ -129,14 +129,14 @@ async def test_partitions_are_made_ahead_and_go_on_where_others_of_another_width
     before, *_, after = await list_partitions(rows)
     assert before.ends == this.begins
     assert before.ends - before.begins == after.ends - after.begins == timedelta(days=1)
-    # And taken back: the month ends where the days begin.
+    # And removed again: the month ends where the days start.
     await TablePartitions(database).ensure_partitions([following.ends + timedelta(hours=1)])
     *_, month, last = await list_partitions(rows)
     assert (month.begins, month.ends) == (following.ends, after.begins)
     assert last == after
 
 
-async def test_an_operators_constraint_and_index_are_those_of_new_partitions_too(
+async def test_new_partitions_inherit_an_operators_constraint_and_index(
     database: Database, rows: Any
 ) -> None:
     await rows.execute("ALTER TABLE events ADD CHECK (event <> 'refused')")
@@ -147,7 +147,7 @@ async def test_an_operators_constraint_and_index_are_those_of_new_partitions_too
     assert not isinstance(refused, Saved)
 
 
-async def test_what_cannot_be_made_is_tried_again_and_no_event_is_refused(
+async def test_an_event_is_stored_once_its_partition_can_be_created(
     database: Database, rows: Any
 ) -> None:
     store = store_of(database)
@@ -161,7 +161,7 @@ async def test_what_cannot_be_made_is_tried_again_and_no_event_is_refused(
     assert statuses(await store.save([incoming("1")])) == [Status.STORED]
 
 
-async def test_old_partitions_are_dropped_whole_and_their_keys_follow(
+async def test_old_partitions_are_dropped_and_their_keys_are_swept(
     database: Database, rows: Any
 ) -> None:
     store = store_of(database, days=7)
@@ -179,7 +179,7 @@ async def test_old_partitions_are_dropped_whole_and_their_keys_follow(
     assert all((line["rows"], line["days"]) == (1, 7) for line in dropped)
     counted = metrics.RETENTION_DELETED.labels("events")._value.get() - before
     assert counted == len(dropped)
-    # One that is known is not stored anew as long as its event may be there.
+    # A duplicate is not stored again as long as its event may exist.
     _, keys = table.retentions()
     assert await keys.sweep() == 12 - len(kept)
     again = await store.save([event for event in events if int(event.ref.id) in kept])
@@ -187,7 +187,7 @@ async def test_old_partitions_are_dropped_whole_and_their_keys_follow(
 
 
 @pytest.mark.parametrize("backfilled", [False, True])
-async def test_an_event_that_was_dropped_is_a_new_one_though_its_key_is_not_swept_yet(
+async def test_an_event_whose_partition_was_dropped_is_new_before_its_key_is_swept(
     database: Database, rows: Any, backfilled: bool
 ) -> None:
     table = EventTable(database, retention_days=7)
@@ -201,12 +201,12 @@ async def test_an_event_that_was_dropped_is_a_new_one_though_its_key_is_not_swep
     assert await rows.fetchval("SELECT count(*) FROM event_keys WHERE received_at = $1", NOW) == 2
 
 
-async def test_a_key_stays_as_long_as_a_partition_of_another_width_does(
+async def test_a_key_stays_as_long_as_its_partition_of_another_width(
     database: Database, rows: Any
 ) -> None:
     events = [incoming(str(days), ago(days)) for days in range(0, 60, 5)]
     await store_of(database).save(events)
-    # A month each until now, days from now on.
+    # Partitions have a month each before, and a day each from now on.
     table = EventTable(database, retention_days=7)
     await table.maintain()
     _, keys = table.retentions()
@@ -226,7 +226,7 @@ async def test_nothing_is_dropped_by_default(database: Database, rows: Any) -> N
     assert await rows.fetchval("SELECT count(*) FROM events") == 1
 
 
-async def test_whoever_stores_does_not_wait_for_a_drop_that_waits(
+async def test_storing_events_does_not_wait_for_a_blocked_drop(
     database: Database, rows: Any
 ) -> None:
     store = store_of(database, days=7)
@@ -241,7 +241,7 @@ async def test_whoever_stores_does_not_wait_for_a_drop_that_waits(
     assert await rows.fetchval("SELECT count(*) FROM events WHERE id = 'old'") == 0
 
 
-async def test_an_event_that_comes_as_it_happened_moves_from_its_backfills_partition(
+async def test_a_live_event_moves_out_of_the_partition_of_its_backfilled_copy(
     database: Database, rows: Any
 ) -> None:
     store = store_of(database)
@@ -281,7 +281,7 @@ async def test_a_person_is_erased_from_every_partition_with_the_keys(
     assert kept == {digest_of(incoming(f"ben {n}", user_id="ben").key) for n in range(3)}
 
 
-async def test_a_page_reads_of_each_partition_no_more_than_it_shows(
+async def test_a_page_reads_at_most_its_size_from_each_partition(
     database: Database, rows: Any
 ) -> None:
     store = store_of(database)
@@ -300,7 +300,7 @@ async def test_a_page_reads_of_each_partition_no_more_than_it_shows(
     assert [moments[id] for id in seen] == sorted(moments.values(), reverse=True)
 
 
-async def test_it_is_looked_after_again_and_again_whatever_happens(
+async def test_upkeep_is_repeated_whatever_fails(
     database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("INTERVAL_SECONDS", "RETRY_SECONDS"):
@@ -322,7 +322,7 @@ async def test_it_is_looked_after_again_and_again_whatever_happens(
     keeping.cancel()
 
 
-async def test_a_partition_that_is_being_dropped_is_not_taken_for_one_without_bounds(
+async def test_a_partition_that_is_being_dropped_is_not_listed_as_one_without_bounds(
     database: Database, rows: Any
 ) -> None:
     await store_of(database, days=7).save([incoming("old", ago(20)), incoming("1")])
@@ -336,7 +336,7 @@ async def test_a_partition_that_is_being_dropped_is_not_taken_for_one_without_bo
     assert not any(one.is_unbounded for one in await listing)
 
 
-async def test_an_event_whose_partition_goes_again_is_tried_again(
+async def test_storing_an_event_is_retried_when_its_partition_was_dropped(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = EventTable(database, retention_days=7)
@@ -354,7 +354,7 @@ async def test_an_event_whose_partition_goes_again_is_tried_again(
     assert statuses(await store.save([incoming("letter", ago(30))])) == [Status.STORED]
 
 
-async def test_partitions_ahead_have_no_holes_between_them(database: Database, rows: Any) -> None:
+async def test_partitions_ahead_have_no_gaps(database: Database, rows: Any) -> None:
     for days in (30, 0, 400):
         await TablePartitions(database, retention_days=days).make_ahead()
     partitions = await list_partitions(rows)
@@ -365,7 +365,7 @@ async def test_partitions_ahead_have_no_holes_between_them(database: Database, r
     assert len(partitions) >= 10
 
 
-async def test_one_partition_that_cannot_be_dropped_keeps_no_other(
+async def test_a_partition_that_cannot_be_dropped_does_not_keep_others(
     database: Database, rows: Any
 ) -> None:
     await store_of(database, days=7).save([incoming(str(days), ago(days)) for days in (9, 20, 30)])
@@ -376,7 +376,7 @@ async def test_one_partition_that_cannot_be_dropped_keeps_no_other(
     assert await rows.fetchval("SELECT array_agg(id) FROM events") == ["30"]
 
 
-async def test_a_replica_whose_clock_is_ahead_drops_nothing_too_early(
+async def test_a_replica_with_a_fast_clock_drops_nothing_too_early(
     database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store_of(database, days=7).save([incoming(str(days), ago(days)) for days in (1, 30)])
@@ -385,7 +385,7 @@ async def test_a_replica_whose_clock_is_ahead_drops_nothing_too_early(
     assert await rows.fetchval("SELECT array_agg(id) FROM events") == ["1"]
 
 
-async def test_what_is_dropped_is_counted_once(database: Database, rows: Any) -> None:
+async def test_dropped_rows_are_counted_once(database: Database, rows: Any) -> None:
     await store_of(database, days=7).save([incoming(str(n), ago(20)) for n in range(50)])
     await rows.execute("ANALYZE events")
     counted = metrics.RETENTION_DELETED.labels("events")._value
@@ -397,7 +397,7 @@ async def test_what_is_dropped_is_counted_once(database: Database, rows: Any) ->
     assert counted.get() == before + 50
 
 
-async def test_a_key_of_an_event_that_comes_during_a_sweep_stays(
+async def test_a_sweep_keeps_the_key_of_an_event_that_arrives_meanwhile(
     database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = EventTable(database, retention_days=7)
@@ -423,7 +423,7 @@ async def test_a_key_of_an_event_that_comes_during_a_sweep_stays(
     assert statuses(await store.save([letter])) == [Status.REDELIVERED]
 
 
-async def test_somebody_who_changes_the_table_all_the_time_is_not_waited_for(
+async def test_a_lock_on_the_table_delays_only_events_that_need_a_new_partition(
     database: Database, rows: Any
 ) -> None:
     store = store_of(database)
@@ -437,7 +437,7 @@ async def test_somebody_who_changes_the_table_all_the_time_is_not_waited_for(
 
 
 @pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer")
-async def test_partitions_are_made_and_dropped_behind_a_pooler(
+async def test_partitions_are_created_and_dropped_behind_a_pooler(
     database: Database, database_url: str, rows: Any, tmp_path: Path
 ) -> None:
     async with pgbouncer(database_url, "transaction", tmp_path) as url:
@@ -457,10 +457,10 @@ async def test_partitions_are_made_and_dropped_behind_a_pooler(
         ),
     ]
 )
-async def written_otherwise(
+async def other_date_style(
     database_url: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[str]:
-    """The address of a database that writes moments as an operator likes them."""
+    """The address of a database with another date style and time zone."""
     owner = await asyncpg.connect(database_url)
     name = await owner.fetchval("SELECT current_database()")
     await owner.execute(
@@ -478,9 +478,11 @@ async def written_otherwise(
         await owner.close()
 
 
-async def test_they_are_found_however_the_database_writes_moments(written_otherwise: str) -> None:
-    """`IST` is the time of India, and before version 18 PostgreSQL reads it as that of Israel."""
-    database = Database(written_otherwise, "ingest", MIGRATIONS, pool_size=2)
+async def test_partitions_are_found_with_any_date_style(
+    other_date_style: str,
+) -> None:
+    """`IST` is India's time zone; before version 18 PostgreSQL reads it as that of Israel."""
+    database = Database(other_date_style, "ingest", MIGRATIONS, pool_size=2)
     await database.connect()
     await EventTable(database).maintain()
     async with database.acquire() as connection:

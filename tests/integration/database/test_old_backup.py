@@ -31,7 +31,7 @@ PASSPHRASE = "correct horse battery staple"
 pytestmark = pytest.mark.usefixtures("fresh_bus")
 
 
-async def test_a_backup_of_format_1_is_restored_upgraded_and_goes_on(
+async def test_a_backup_of_format_1_is_restored_and_upgraded(
     servers: Servers, database_url: str, tmp_path: Path
 ) -> None:
     saved = shutil.copytree(SAVED, tmp_path / "saved")
@@ -57,7 +57,7 @@ async def test_a_backup_of_format_1_is_restored_upgraded_and_goes_on(
         async def all_are_there() -> bool:
             return await stored() == wanted
 
-        # Those that waited were in ingest's hand, and come again once its 30 s are over.
+        # The queued messages were in flight at ingest, and are redelivered after its `ack_wait`.
         await eventually(all_are_there, 60)
         letters = await operator.js.stream_info(StreamName.DEADLETTER)
         assert letters.state.messages == 1
@@ -69,7 +69,7 @@ async def test_a_backup_of_format_1_is_restored_upgraded_and_goes_on(
             return destination_durable(kept.id) in {one.name for one in found}
 
         await eventually(is_read)
-        # Retention by interest, as that version had it, forgets what it takes for nobody.
+        # With that version's interest retention, messages without a consumer are not stored.
         engagement = await operator.js.stream_info(StreamName.ENGAGEMENT)
         assert engagement.config.retention == RetentionPolicy.LIMITS
     await rows.close()

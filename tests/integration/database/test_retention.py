@@ -1,4 +1,4 @@
-"""Old rows are deleted a little at a time, and nobody waits for it."""
+"""Old rows are deleted in small transactions that block nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def kept(database: Database, days: int) -> Retention:
 
 
 def clock_ahead(*, days: int) -> type[datetime]:
-    """What a replica takes for `datetime` whose clock is wrong."""
+    """Return a `datetime` class for a replica whose clock is ahead."""
 
     class Ahead(datetime):
         @classmethod
@@ -53,7 +53,7 @@ def clock_ahead(*, days: int) -> type[datetime]:
 
 
 async def ages(database: Database) -> list[int]:
-    """Days since receipt, of what is there."""
+    """Return the distinct ages of the rows, in days since receipt."""
     async with database.acquire() as connection:
         rows = await connection.fetch(
             "SELECT DISTINCT extract(day FROM now() - received_at)::int AS age FROM kept"
@@ -61,7 +61,7 @@ async def ages(database: Database) -> list[int]:
     return sorted(row["age"] for row in rows)
 
 
-async def test_what_was_received_too_long_ago_is_deleted_whenever_it_happened(
+async def test_rows_are_deleted_by_time_of_receipt_and_not_of_occurrence(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "BLOCKS", 8)
@@ -87,7 +87,7 @@ async def test_a_clock_that_is_ahead_deletes_nothing_too_early(
     assert await ages(database) == [0, 10]
 
 
-async def test_neither_new_events_nor_changes_of_recent_ones_wait_for_a_sweep(
+async def test_inserts_and_updates_of_recent_rows_do_not_wait_for_a_sweep(
     database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "BLOCKS", 1)
@@ -117,7 +117,7 @@ async def test_one_replica_sweeps_at_a_time(database: Database) -> None:
     assert await kept(database, 15).sweep() == 4
 
 
-async def test_every_block_is_swept_by_its_place(database: Database) -> None:
+async def test_a_sweep_reads_blocks_by_tuple_id(database: Database) -> None:
     async with database.acquire() as connection:
         await connection.execute(ROWS, 2000)
         await connection.execute("ANALYZE kept")
@@ -128,7 +128,7 @@ async def test_every_block_is_swept_by_its_place(database: Database) -> None:
     assert "Tid Range Scan" in str(plan)
 
 
-async def test_nothing_is_deleted_by_default_and_without_postgresql_it_is_tried_later(
+async def test_nothing_is_deleted_by_default_or_without_postgresql(
     database: Database, database_url: str
 ) -> None:
     async with database.acquire() as connection:
@@ -140,17 +140,17 @@ async def test_nothing_is_deleted_by_default_and_without_postgresql_it_is_tried_
         await kept(apart, 15).sweep()
 
 
-async def test_a_table_that_is_gone_is_let_be(database: Database) -> None:
+async def test_a_missing_table_is_skipped(database: Database) -> None:
     async with database.acquire() as connection:
         await connection.execute("DROP TABLE kept")
     assert await kept(database, 15).sweep() == 0
-    # It went after it was looked at.
+    # Also when it was dropped after the sweep had started.
     assert await kept(database, 15)._delete(0, 1, datetime.now(UTC)) == retention._OTHER_REPLICA
     async with database.acquire() as connection:
         assert await connection.fetchval("SELECT 1") == 1
 
 
-async def test_the_audit_trail_and_deliveries_have_columns_to_go_by(
+async def test_old_audit_entries_and_deliveries_are_deleted(
     database: Database, database_url: str
 ) -> None:
     async with database.acquire() as connection:

@@ -1,4 +1,4 @@
-"""The table of events from before there were partitions: it stays, and gets bounds meanwhile."""
+"""The unpartitioned table of earlier versions: it is kept, and becomes a partition with bounds."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.postgres_locks import waiting_for_a_lock
 from tests.waiting import eventually
 
 BEFORE = 19
-"""The last migration before there were partitions."""
+"""Number of the last migration without partitions."""
 OLD = """
 INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, received_at)
 SELECT 'posthog', 'old ' || n, 'e', 'anna', '00000000-0000-0000-0000-000000000000', '{}',
@@ -61,14 +61,14 @@ COLUMNS_BEFORE = (
 
 
 async def of_before(url: str, directory: Path) -> Any:
-    """Connect to a new database of the version before."""
+    """Connect to a new database with the schema of the previous version."""
     await migrate_to(url, "ingest", MIGRATIONS, BEFORE, directory)
     return await asyncpg.connect(url, server_settings={"search_path": "ingest"})
 
 
 @pytest.fixture
 async def rows(database_url: str, tmp_path: Path) -> AsyncIterator[Any]:
-    """Somebody else's connection to a database of the version before, with events in it."""
+    """A separate connection to a database of the previous version that contains events."""
     connection = await of_before(database_url, tmp_path)
     await connection.execute(OLD, ROWS)
     yield connection
@@ -77,7 +77,7 @@ async def rows(database_url: str, tmp_path: Path) -> AsyncIterator[Any]:
 
 @pytest.fixture
 async def database(rows: Any, database_url: str) -> AsyncIterator[Database]:
-    """The same, upgraded."""
+    """The database of `rows`, upgraded to this version."""
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=4)
     await database.connect()
     yield database
@@ -88,7 +88,7 @@ def store_of(database: Database) -> EventStore:
     return EventStore(database, EventTable(database))
 
 
-def of_the_version_before(id: str, at: datetime) -> tuple[object, ...]:
+def row_of_the_previous_version(id: str, at: datetime) -> tuple[object, ...]:
     nobody = "00000000-0000-0000-0000-000000000000"
     return ("posthog", id, "e", "anna", nobody, "{}", at, at, None, False, None)
 
@@ -110,7 +110,7 @@ async def half_way(database: Database, _: Any) -> None:
 
 
 @pytest.mark.parametrize("so_far", [nothing, half_way, bounded])
-async def test_events_of_before_are_known_listed_and_erased_however_far_it_is(
+async def test_old_events_are_deduplicated_listed_and_erased_at_every_stage(
     database: Database, rows: Any, so_far: Callable[[Database, Any], Awaitable[None]]
 ) -> None:
     await so_far(database, rows)
@@ -132,29 +132,29 @@ async def test_events_of_before_are_known_listed_and_erased_however_far_it_is(
 
 
 @pytest.mark.parametrize("so_far", [nothing, half_way, bounded])
-async def test_the_version_before_goes_on_beside(
+async def test_the_previous_version_still_works_beside_this_one(
     database: Database, rows: Any, so_far: Callable[[Database, Any], Awaitable[None]]
 ) -> None:
     await so_far(database, rows)
     store = store_of(database)
     await store.save([incoming("new")])
-    # It knows what the new version stored, and the new version what it stores.
+    # Each version recognises duplicates of events that the other one stored.
     for id in ("new", "old 1"):
         assert await rows.fetchval(KNOWN_BEFORE, "posthog", id) is not None
     at = datetime.now(UTC)
     await rows.copy_records_to_table(
-        "events", columns=COLUMNS_BEFORE, records=[of_the_version_before("beside", at)]
+        "events", columns=COLUMNS_BEFORE, records=[row_of_the_previous_version("beside", at)]
     )
     again = incoming("beside")
     assert statuses(await store.save([again])) == [Status.KNOWN]
     with pytest.raises(asyncpg.UniqueViolationError):
         await rows.copy_records_to_table(
-            "events", columns=COLUMNS_BEFORE, records=[of_the_version_before("new", at)]
+            "events", columns=COLUMNS_BEFORE, records=[row_of_the_previous_version("new", at)]
         )
     assert await rows.fetchval("SELECT count(*) FROM events") == ROWS + 2
 
 
-async def test_an_event_of_before_that_comes_as_it_happened_gets_a_key(
+async def test_an_old_backfilled_event_gets_a_key_when_it_arrives_live(
     database: Database, rows: Any
 ) -> None:
     await rows.execute("UPDATE events SET backfilled = true")
@@ -168,7 +168,7 @@ async def test_an_event_of_before_that_comes_as_it_happened_gets_a_key(
     assert await rows.fetchval("SELECT count(*) FROM events") == ROWS
 
 
-async def test_it_becomes_the_partition_of_everything_until_a_week_from_now(
+async def test_the_table_becomes_the_partition_up_to_a_week_from_now(
     database: Database, rows: Any
 ) -> None:
     (before,) = await list_partitions(rows)
@@ -186,14 +186,14 @@ async def test_it_becomes_the_partition_of_everything_until_a_week_from_now(
         )
         == 0
     )
-    # What comes later lies elsewhere, and nothing is left to do.
+    # Later events go to other partitions, and there is nothing more to do.
     store = store_of(database)
     assert statuses(await store.save([incoming("later", first.ends)])) == [Status.STORED]
     assert await EventTable(database).maintain()
     assert await rows.fetchval("SELECT count(*) FROM events_unpartitioned") == ROWS
 
 
-async def test_only_what_has_no_keys_is_looked_through_for_them(
+async def test_only_the_time_without_keys_is_searched(
     database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -218,8 +218,8 @@ async def test_only_what_has_no_keys_is_looked_through_for_them(
     assert len(asked) == 2
 
 
-async def test_nobody_waits_while_it_is_read(database: Database, rows: Any) -> None:
-    # Validation waits for this lock; so would whoever needs more than it does.
+async def test_nothing_waits_while_the_table_is_validated(database: Database, rows: Any) -> None:
+    # Validation waits for this lock, as would any statement that needs a stronger one.
     async with rows.transaction():
         await half_way(database, rows)
         await rows.execute(f"LOCK TABLE {UNPARTITIONED} IN SHARE UPDATE EXCLUSIVE MODE")
@@ -231,7 +231,7 @@ async def test_nobody_waits_while_it_is_read(database: Database, rows: Any) -> N
     assert await looking
 
 
-async def test_whoever_reads_is_waited_for_only_briefly(database: Database, rows: Any) -> None:
+async def test_attaching_waits_only_briefly_for_readers(database: Database, rows: Any) -> None:
     async with rows.transaction():
         await rows.fetch("SELECT FROM events")
         with pytest.raises(Unavailable):
@@ -251,7 +251,7 @@ async def test_whoever_reads_is_waited_for_only_briefly(database: Database, rows
     assert await EventTable(database).maintain()
 
 
-async def test_replicas_bound_it_once(database: Database, rows: Any) -> None:
+async def test_concurrent_replicas_set_the_bounds_once(database: Database, rows: Any) -> None:
     looked = await asyncio.gather(
         *(EventTable(database).maintain() for _ in range(4)), return_exceptions=True
     )
@@ -261,10 +261,10 @@ async def test_replicas_bound_it_once(database: Database, rows: Any) -> None:
     assert [one.name for one in await list_partitions(rows)].count(UNPARTITIONED) == 1
 
 
-async def test_an_event_after_an_end_that_was_never_reached_is_stored(
+async def test_an_event_after_the_end_of_an_interrupted_attempt_is_stored(
     database: Database, rows: Any
 ) -> None:
-    # Begun, and then nothing ran for days.
+    # The attempt was interrupted, and no service ran for days.
     await half_way(database, rows)
     store = store_of(database)
     late = incoming("late", datetime.now(UTC) + timedelta(days=50))
@@ -277,7 +277,7 @@ async def test_an_event_after_an_end_that_was_never_reached_is_stored(
     assert await rows.fetchval("SELECT count(*) FROM events") == ROWS + 2
 
 
-async def test_an_end_that_is_too_near_is_put_off(
+async def test_an_end_that_is_too_near_is_postponed(
     database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await half_way(database, rows)
@@ -288,7 +288,7 @@ async def test_an_end_that_is_too_near_is_put_off(
     assert first.ends > datetime.now(UTC) + timedelta(days=19)
 
 
-async def test_it_is_swept_by_row_and_dropped_when_all_of_it_is_old(
+async def test_the_table_is_swept_by_row_and_dropped_when_all_rows_are_old(
     database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = EventTable(database, retention_days=7)
@@ -297,7 +297,7 @@ async def test_it_is_swept_by_row_and_dropped_when_all_of_it_is_old(
     assert await swept.sweep() == ROWS - 7 + 1
     assert await rows.fetchval("SELECT count(*) FROM events") == 6
 
-    # By both clocks, of the replica and of PostgreSQL.
+    # According to both clocks, the replica's and PostgreSQL's.
     later = datetime.now(UTC) + timedelta(days=30)
     monkeypatch.setattr(partitions, "datetime", SimpleNamespace(now=lambda _: later))
     by_postgresql = AsyncMock(return_value=later - timedelta(days=7))
@@ -308,11 +308,11 @@ async def test_it_is_swept_by_row_and_dropped_when_all_of_it_is_old(
     assert statuses(await store_of(database).save([incoming("old 1")])) == [Status.STORED]
 
 
-async def test_one_of_nobody_that_the_version_before_stores_meanwhile_is_known(
+async def test_an_event_without_contact_that_the_previous_version_stores_is_recognised(
     database: Database, rows: Any
 ) -> None:
-    # Nothing is locked for it.
-    row = list(of_the_version_before("nobody's", datetime.now(UTC)))
+    # No contact is locked for such an event.
+    row = list(row_of_the_previous_version("nobody's", datetime.now(UTC)))
     row[3] = ""
     store = store_of(database)
     beside = rows.transaction()
@@ -324,7 +324,7 @@ async def test_one_of_nobody_that_the_version_before_stores_meanwhile_is_known(
     assert statuses(await saving) == [Status.KNOWN]
 
 
-async def test_events_of_a_backup_that_is_restored_beside_are_known(
+async def test_events_of_a_backup_restored_into_the_table_are_recognised(
     database: Database, rows: Any
 ) -> None:
     table = EventTable(database)
@@ -335,7 +335,7 @@ async def test_events_of_a_backup_that_is_restored_beside_are_known(
     assert statuses(await store.save([old(2), incoming("new")])) == [Status.KNOWN, Status.STORED]
 
 
-async def test_an_event_that_the_version_before_moved_has_its_contact(
+async def test_an_event_that_the_previous_version_moved_has_its_contact(
     database: Database, rows: Any
 ) -> None:
     store = store_of(database)
@@ -347,7 +347,7 @@ async def test_an_event_that_the_version_before_moved_has_its_contact(
     assert await store.save([live]) == [Saved(Status.REDELIVERED, "anna")]
 
 
-async def test_keys_go_while_the_table_of_before_is_there(database: Database, rows: Any) -> None:
+async def test_keys_are_swept_while_that_table_exists(database: Database, rows: Any) -> None:
     table = EventTable(database, retention_days=7)
     await table.maintain()
     await rows.execute("INSERT INTO event_keys VALUES ('gone', now() - interval '9 days')")
@@ -355,7 +355,7 @@ async def test_keys_go_while_the_table_of_before_is_there(database: Database, ro
     assert await keys.sweep() == 1
 
 
-async def test_a_time_limit_of_the_address_is_not_for_reading_the_table(
+async def test_a_time_limit_of_the_address_does_not_apply_to_validating_the_table(
     database: Database, database_url: str, rows: Any
 ) -> None:
     options = "options=-c%20statement_timeout%3D1s"
@@ -383,7 +383,7 @@ async def test_a_time_limit_of_the_address_is_not_for_reading_the_table(
     assert await validating
 
 
-async def test_who_may_read_the_events_still_may(database_url: str, tmp_path: Path) -> None:
+async def test_privileges_to_read_events_are_kept(database_url: str, tmp_path: Path) -> None:
     connection = await of_before(database_url, tmp_path)
     role = f"reader_{uuid4().hex}"
     await connection.execute(f"CREATE ROLE {role}; GRANT SELECT ON events TO {role}")
@@ -399,7 +399,7 @@ async def test_who_may_read_the_events_still_may(database_url: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("also", ["SELECT 1", "CREATE VIEW counted AS TABLE events"])
-async def test_an_empty_table_stays_where_the_version_before_may_run(
+async def test_an_empty_table_is_kept_while_the_previous_version_may_run(
     database_url: str, tmp_path: Path, also: str
 ) -> None:
     connection = await of_before(database_url, tmp_path)
@@ -409,17 +409,17 @@ async def test_an_empty_table_stays_where_the_version_before_may_run(
     await connection.copy_records_to_table(
         "events",
         columns=COLUMNS_BEFORE,
-        records=[of_the_version_before("beside", datetime.now(UTC))],
+        records=[row_of_the_previous_version("beside", datetime.now(UTC))],
     )
     assert statuses(await store_of(database).save([incoming("beside")])) == [Status.KNOWN]
     await connection.close()
     await database.close()
 
 
-async def test_a_new_database_has_no_such_table_whichever_replica_makes_which_part(
+async def test_a_new_database_has_no_such_table_however_replicas_share_the_migrations(
     database_url: str, tmp_path: Path
 ) -> None:
-    # One was killed after some migrations, which knew of all.
+    # A replica of this version was killed after some of its migrations.
     for file in sorted(MIGRATIONS.glob("*.sql")):
         shutil.copy(file, tmp_path)
     (tmp_path / "0008_contacts_kept_apart.sql").write_text("-- migrate:up\nSELECT nothing;\n")
@@ -434,7 +434,7 @@ async def test_a_new_database_has_no_such_table_whichever_replica_makes_which_pa
 
 
 @pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer")
-async def test_it_is_bounded_behind_a_pooler(
+async def test_the_table_gets_bounds_behind_a_pooler(
     database: Database, database_url: str, rows: Any, tmp_path: Path
 ) -> None:
     async with pgbouncer(database_url, "transaction", tmp_path) as url:

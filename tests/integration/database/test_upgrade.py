@@ -1,4 +1,4 @@
-"""Schemas only go forward, with the rows that are there, beside services of the version before."""
+"""Migrations keep existing rows, and work beside services of the previous version."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CONTACT = UUID("00000000-0000-0000-0000-000000000001")
 
 REPLACED = {"0020_events_in_partitions.sql": ["RENAME", "DROP"]}
-"""What goes and leaves another in its place: `events`, which holds the table it was. That services
-of the version before go on with it is in `test_unpartitioned`."""
+"""Migrations that replace something: here `events`, of which the old table becomes a part.
+`test_unpartitioned` tests that services of the previous version still work with it."""
 
-# One row of what the first version of each service wrote, for tables later versions read.
+# Rows as the first version of each service wrote them, in tables that later versions read.
 ROWS = {
     User.INGEST: f"""
         INSERT INTO ingest.contacts (id, source, external_id, email, properties, versions,
@@ -75,7 +75,7 @@ def database(url: str, service: User, resolver: Path) -> Database:
 
 
 async def tables(url: str, schema: str) -> dict[str, list[dict[str, Any]]]:
-    """Every row of every table but the migrations' own."""
+    """Return all rows of all tables except `schema_migrations`."""
     connection = await asyncpg.connect(url)
     try:
         names = await connection.fetch(
@@ -97,16 +97,16 @@ def test_migrations_only_go_forward(service: User) -> None:
     for file in migrations(service):
         text = file.read_text()
         assert text.rpartition("-- migrate:down\n")[2].strip() == "-- Forward only.", file
-        # What a service of the version before still reads and writes must stay as it is. Without an
-        # index it is slower, without a constraint it writes what it wrote, and nothing else.
-        taken_away = re.findall(
+        # Services of the previous version must still be able to read and write. Dropping an index
+        # makes them slower at most, and dropping a constraint does not affect their writes.
+        removed = re.findall(
             r"\b(DROP(?! INDEX| CONSTRAINT)|RENAME|SET NOT NULL|ALTER COLUMN \w+ TYPE)\b", text
         )
-        assert taken_away == REPLACED.get(file.name, []), file
+        assert removed == REPLACED.get(file.name, []), file
 
 
 @pytest.mark.parametrize("service", [User.INGEST, User.CREDENTIALS])
-async def test_every_older_schema_with_rows_in_it_is_brought_up_to_date(
+async def test_every_older_schema_with_rows_is_upgraded(
     service: User, database_url: str, tmp_path: Path
 ) -> None:
     files = migrations(service)
@@ -135,7 +135,7 @@ async def fill(url: str, service: User) -> None:
 
 
 async def upgraded(url: str, service: User, directory: Path) -> Database:
-    """The first version's database with its rows, opened by today's."""
+    """Open a database of the first version, with its rows, with the current version."""
     await migrate_to(url, service, SERVICES / service / "migrations", 1, directory)
     await fill(url, service)
     opened = database(url, service, migrations(service)[0].parent)
@@ -143,9 +143,7 @@ async def upgraded(url: str, service: User, directory: Path) -> Database:
     return opened
 
 
-async def test_ingest_goes_on_with_the_first_versions_rows(
-    database_url: str, tmp_path: Path
-) -> None:
+async def test_ingest_works_with_the_first_versions_rows(database_url: str, tmp_path: Path) -> None:
     opened = await upgraded(database_url, User.INGEST, tmp_path)
     store = EventStore(opened, EventTable(opened))
     again = IncomingEvent(
@@ -165,7 +163,7 @@ async def test_ingest_goes_on_with_the_first_versions_rows(
     page = await EventList(opened).page(ListEvents())
     assert [(event.id, event.contact_key) for event in page.events] == [("old-1", "u_1")]
     async with opened.acquire() as connection:
-        # Not the time of the migration.
+        # It is not set to the time of the migration.
         assert await connection.fetchval("SELECT stored_at FROM events") is None
     await opened.close()
 
@@ -173,7 +171,7 @@ async def test_ingest_goes_on_with_the_first_versions_rows(
 async def test_emails_of_the_first_version_become_keys_in_one_form(
     database_url: str, tmp_path: Path
 ) -> None:
-    """The second spelling of an address is one contact with the first; placeholders are no keys."""
+    """Two spellings of an address become one contact; placeholders are not keys."""
     await migrate_to(database_url, User.INGEST, SERVICES / "ingest/migrations", 1, tmp_path)
     connection = await asyncpg.connect(database_url)
     ids = [UUID(int=number) for number in range(2, 8)]
@@ -215,7 +213,7 @@ async def test_emails_of_the_first_version_become_keys_in_one_form(
     await connection.close()
 
 
-async def test_merges_that_were_undone_say_nothing_of_people_any_more(
+async def test_undone_merges_contain_no_personal_data_any_more(
     database_url: str, tmp_path: Path
 ) -> None:
     migrations = SERVICES / "ingest/migrations"
@@ -243,7 +241,7 @@ async def test_merges_that_were_undone_say_nothing_of_people_any_more(
     ],
     ids=["statement", "rows"],
 )
-async def test_a_service_does_not_wait_for_a_migration_that_cannot_succeed(
+async def test_a_migration_that_cannot_succeed_is_not_retried(
     database_url: str, tmp_path: Path, sql: str, reason: str
 ) -> None:
     for file in migrations(User.INGEST):
@@ -253,7 +251,7 @@ async def test_a_service_does_not_wait_for_a_migration_that_cannot_succeed(
     opened = database(database_url, User.INGEST, tmp_path)
     with pytest.raises(CannotStart, match=f"schema ingest failed: 9000_broken.sql: .*{reason}"):
         await opened.keep_connected()
-    # Nothing of it is kept, so that a mended one goes on from there.
+    # It was rolled back, so that a corrected one can be applied.
     last.write_text("-- migrate:up\nCREATE TABLE ingest.made (id int);\n")
     await opened.connect()
     assert (await opened.health())[1].pending == []
@@ -263,7 +261,7 @@ async def test_a_service_does_not_wait_for_a_migration_that_cannot_succeed(
 LIMITS = ("statement_timeout", "lock_timeout", "transaction_timeout")
 
 
-async def test_time_limits_of_the_address_are_not_for_migrations(
+async def test_time_limits_of_the_address_do_not_apply_to_migrations(
     database_url: str, tmp_path: Path
 ) -> None:
     (tmp_path / "1_limits.sql").write_text(
@@ -301,10 +299,10 @@ async def test_a_server_that_is_too_old_is_refused(
         await database(database_url, User.CREDENTIALS, tmp_path).connect()
 
 
-async def test_a_migration_that_meets_a_passing_error_is_tried_again(
+async def test_a_migration_that_fails_for_a_temporary_reason_is_retried(
     database_url: str, tmp_path: Path
 ) -> None:
-    """Such as a deadlock with a replica of the version before."""
+    """For example after a deadlock with a replica of the previous version."""
     (tmp_path / "1_unlucky.sql").write_text(
         "-- migrate:up\nDO $$ BEGIN RAISE deadlock_detected; END $$;\n"
     )
@@ -315,7 +313,7 @@ async def test_a_migration_that_meets_a_passing_error_is_tried_again(
         await opened._open()
 
 
-async def test_tables_of_a_newer_version_are_used_and_named(
+async def test_a_schema_of_a_newer_version_is_used_and_its_migrations_are_logged(
     database_url: str, tmp_path: Path
 ) -> None:
     (*older, newest) = migrations(User.INGEST)
@@ -344,13 +342,13 @@ async def test_a_frozen_migration_blocks_the_other_replicas_only_for_a_while(
     address = PostgresAddress.parse(database_url)
     apply, is_frozen = migrations_module._apply, asyncio.Event()
 
-    async def stand_still(connection: Any, schema: str, migration: Any) -> None:
+    async def freeze(connection: Any, schema: str, migration: Any) -> None:
         await apply(connection, schema, migration)
         is_frozen.set()
         await asyncio.Event().wait()
 
     with monkeypatch.context() as patched:
-        patched.setattr(migrations_module, "_apply", stand_still)
+        patched.setattr(migrations_module, "_apply", freeze)
         frozen = asyncio.create_task(migrate(address, User.INGEST, directory))
         await is_frozen.wait()
     await migrate(address, User.INGEST, directory)
