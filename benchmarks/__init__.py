@@ -1,1 +1,1 @@
-"""Every figure the README quotes, measured side by side in one run: `make bench`."""
+"""Benchmarks of Hogsend, measured in one run: `make bench`."""

@@ -1,10 +1,9 @@
-"""Runs everything and prints a table, then the same as JSON: `python -m benchmarks`.
+"""Runs all benchmarks, and prints a table and the same as JSON: `python -m benchmarks`.
 
-With the names of parts, for example `python -m benchmarks bearers persons`, only those. `--report`
-writes `docs/benchmarks.md` instead of printing, `--readme` the README's table.
+Names of parts select single benchmarks, for example `python -m benchmarks bearers persons`.
+`--report` writes `docs/benchmarks.md` instead of printing, and `--readme` the README's table.
 
-What the services and servers say, and what is logged here, goes to a file: the screen shows how far
-the run is.
+The output and logs of all processes go to a file. The screen shows the progress of the run.
 """
 
 from __future__ import annotations
@@ -65,38 +64,38 @@ ON_SERVERS: Mapping[str, Callable[[Servers], Awaitable[list[Figure]]]] = {
     "crowd": crowd.measure,
 }
 ALONE: Mapping[str, Part] = {"syncing": syncing.measure, "stack": stack.measure}
-"""They start servers of their own, and measure best where no others run."""
+"""Parts that start their own servers. They run last, when no other servers run."""
 PARTS = (*ON_BUS, *ON_SERVERS, *ALONE)
 FLAGS = ("--report", "--readme")
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 
 
-async def measure(progress: Progress, wanted: Sequence[str] = ()) -> list[report.Part]:
-    """Measure what is wanted, or everything, one after the other, on servers of this run's own."""
+async def measure(progress: Progress, selected: Sequence[str] = ()) -> list[report.Part]:
+    """Run the selected parts one after the other, or all of them, on newly started servers."""
     async with running_servers() as servers:
         operator = Connection(User.OPERATOR, servers.nats_url(User.OPERATOR))
         await operator.open()
         on_bus = {name: partial(part, servers, operator) for name, part in ON_BUS.items()}
         on_servers = {name: partial(part, servers) for name, part in ON_SERVERS.items()}
-        found = await _run({**on_bus, **on_servers}, wanted, progress)
+        results = await _run({**on_bus, **on_servers}, selected, progress)
         await operator.close()
-    return found + await _run(ALONE, wanted, progress)
+    return results + await _run(ALONE, selected, progress)
 
 
 async def _run(
-    parts: Mapping[str, Part], wanted: Sequence[str], progress: Progress
+    parts: Mapping[str, Part], selected: Sequence[str], progress: Progress
 ) -> list[report.Part]:
-    found = []
+    results = []
     for name, part in parts.items():
-        if wanted and name not in wanted:
+        if selected and name not in selected:
             continue
         progress(f"{name} ... ")
-        begun = time.perf_counter()
+        started = time.perf_counter()
         figures = await part()
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - started
         progress(f"{seconds:.0f} s\n")
-        found.append(report.Part(name, figures, seconds))
-    return found
+        results.append(report.Part(name, figures, seconds))
+    return results
 
 
 def table(figures: Sequence[Figure]) -> str:
@@ -108,7 +107,7 @@ def table(figures: Sequence[Figure]) -> str:
 
 
 def main() -> int:
-    """Run, print, and with `--readme` put the table into the README."""
+    """Run the benchmarks, and print or write the results."""
     if shutil.which("wrk") is None:
         print("error: the benchmarks need wrk\n  fix: apt-get install wrk", file=sys.stderr)
         return 1
@@ -118,12 +117,12 @@ def main() -> int:
         print(f"error: {' '.join(unknown)} is not known\n  fix: {fix}", file=sys.stderr)
         return 2
     measured_on = machine()
-    # As the services do, some of which run in this process.
+    # Some services run in this process, so it needs their configuration of the garbage collector.
     garbage_collection.configure()
     with quiet(LOG) as screen:
         try:
             parts = run_to_end(measure(screen.write, names))
-        except Exception:  # noqa: BLE001 - whatever it was, the screen says where to look
+        except Exception:  # noqa: BLE001 - the screen names the log with the traceback
             screen.write(f"failed; see {LOG}\n")
             traceback.print_exc()
             return 1

@@ -1,4 +1,4 @@
-"""Bearers resolved by the credentials service, beside requests that are echoed."""
+"""Rate of token requests that the service `credentials` serves, compared with an echo service."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.servers import Servers
 from tests.waiting import eventually
 
 REQUESTS = 4000
-ASKING = 32
+CONCURRENCY = 32
 ROUNDS = 3
 
 
 async def measure(servers: Servers) -> list[Figure]:
-    """Ask in turns: the real service, then the echo, several times over."""
+    """Measure the real service and the echo in turn, several rounds."""
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(servers.fresh_database())
         bus = Connection(User.PROVISIONER, servers.nats_url(User.PROVISIONER))
@@ -40,7 +40,7 @@ async def measure(servers: Servers) -> list[Figure]:
                 "-m", "benchmarks.bearer_echo", NATS_URL=servers.nats_url(User.CREDENTIALS)
             ):
                 echo.append(await _rate(bus))
-    ratio = median([one / other for one, other in zip(real, echo, strict=True)])
+    ratio = median([rate / base for rate, base in zip(real, echo, strict=True)])
     return [
         Figure(
             "bearers resolved / requests echoed",
@@ -49,7 +49,7 @@ async def measure(servers: Servers) -> list[Figure]:
             details={
                 "bearers_per_second": round(median(real)),
                 "echoes_per_second": round(median(echo)),
-                "asking": ASKING,
+                "asking": CONCURRENCY,
             },
         )
     ]
@@ -62,12 +62,12 @@ async def _store(servers: Servers) -> None:
         ) as http:
 
             async def stored() -> bool:
-                answer = await http.put(
+                response = await http.put(
                     "/v1/admin/provider-credentials/posthog",
                     json={"payload": GRANT},
                     headers={"Authorization": f"Bearer {ADMIN_KEY}"},
                 )
-                return answer.is_success
+                return response.is_success
 
             await eventually(stored, 30)
 
@@ -75,19 +75,19 @@ async def _store(servers: Servers) -> None:
 async def _rate(bus: Connection) -> float:
     request = TokenRequest(provider_id="posthog")
 
-    async def answered() -> bool:
+    async def replies() -> bool:
         try:
             return (await bus.request(CREDENTIALS_TOKEN, request)).source == "oauth"
         except Unavailable:
             return False
 
-    await eventually(answered, 30)
+    await eventually(replies, 30)
 
-    async def ask() -> None:
-        for _ in range(REQUESTS // ASKING):
+    async def send_requests() -> None:
+        for _ in range(REQUESTS // CONCURRENCY):
             await bus.request(CREDENTIALS_TOKEN, request)
 
-    await ask()
+    await send_requests()
     started = time.perf_counter()
-    await asyncio.gather(*(ask() for _ in range(ASKING)))
+    await asyncio.gather(*(send_requests() for _ in range(CONCURRENCY)))
     return REQUESTS / (time.perf_counter() - started)

@@ -1,6 +1,6 @@
-"""Sends events over the bus: `python -m benchmarks.bus_sender EVENTS PEOPLE`, NATS_URL set.
+"""Captures events over the bus: `python -m benchmarks.bus_sender EVENTS PEOPLE`, NATS_URL set.
 
-It prints `ready` and waits for a line before it sends, so that starting up is not measured.
+It prints `ready` and waits for a line before it sends, so that its start is not measured.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import uvloop
 
 import hogsend
 
-TOGETHER = 64
+CONCURRENCY = 64
 
 
 async def main() -> None:
-    """Capture, several events at a time; each is durable before the next of its task."""
+    """Capture events in several tasks. A task waits until an event is durable before the next."""
     events, people = map(int, sys.argv[1:])
     numbers = iter(range(events))
     async with hogsend.connect() as bus:
 
-        async def some() -> None:
+        async def capture_events() -> None:
             for number in numbers:
                 await bus.capture(
                     "feature.used",
@@ -31,7 +31,7 @@ async def main() -> None:
 
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
-        await asyncio.gather(*(some() for _ in range(TOGETHER)))
+        await asyncio.gather(*(capture_events() for _ in range(CONCURRENCY)))
         print("sent", flush=True)
         await asyncio.to_thread(sys.stdin.read)
 

@@ -1,4 +1,4 @@
-"""Events delivered to the sandbox by us and by the published `posthog` package, in turns."""
+"""Rate of events delivered to the sandbox, by Hogsend and by the published `posthog` package."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ MIB = 1024 * 1024
 
 
 async def measure(servers: Servers) -> list[Figure]:
-    """Send the same events in turns: with PostHog's own package, then through the bus."""
-    ours, theirs, memory, package_memory = [], [], [], []
+    """Send the same events in turn: with PostHog's own package, and through the bus."""
+    rates, package_rates, memory, package_memory = [], [], [], []
     for _ in range(ROUNDS):
         async with _sandbox() as posthog:
-            rate, held = await _rate(posthog, "benchmarks.sdk_sender", *_sdk(posthog))
-            theirs.append(rate)
-            package_memory.append(held)
+            rate, resident = await _rate(posthog, "benchmarks.sdk_sender", *_sdk(posthog))
+            package_rates.append(rate)
+            package_memory.append(resident)
         async with (
             _sandbox() as posthog,
             servers.fresh_database() as database,
@@ -46,20 +46,20 @@ async def measure(servers: Servers) -> list[Figure]:
                 POSTHOG_HOST=str(posthog.base_url),
             ) as analytics,
         ):
-            member = servers.nats_url(User.APP)
-            await _until_it_sends(member, posthog)
-            rate, _ = await _rate(posthog, "benchmarks.bus_sender", NATS_URL=member)
-            ours.append(rate)
+            app_url = servers.nats_url(User.APP)
+            await _wait_until_delivering(app_url, posthog)
+            rate, _ = await _rate(posthog, "benchmarks.bus_sender", NATS_URL=app_url)
+            rates.append(rate)
             memory.append(psutil.Process(analytics.pid).memory_info().rss / MIB)
-    ratio = median([one / other for one, other in zip(ours, theirs, strict=True)])
+    ratio = median([rate / base for rate, base in zip(rates, package_rates, strict=True)])
     return [
         Figure(
             "events delivered to PostHog / by the `posthog` package",
             f"{ratio:.2f}",
             ">= 1.50",
             {
-                "events_per_second": round(median(ours)),
-                "package_events_per_second": round(median(theirs)),
+                "events_per_second": round(median(rates)),
+                "package_events_per_second": round(median(package_rates)),
                 "analytics_mib": round(median(memory)),
                 "process_with_package_mib": round(median(package_memory)),
             },
@@ -83,16 +83,16 @@ async def _sandbox() -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def _rate(
-    posthog: httpx.AsyncClient, sender: str, *arguments: str, **given: str
+    posthog: httpx.AsyncClient, sender: str, *arguments: str, **variables: str
 ) -> tuple[float, float]:
-    """Events a second, until the sandbox has the last one, and MiB the sender holds."""
+    """Events a second, until the sandbox has the last one, and memory of the sender in MiB."""
     command = ("-m", sender, *arguments, str(EVENTS), str(PEOPLE))
     sending = await asyncio.create_subprocess_exec(
         sys.executable,
         *command,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env=environment(**given),
+        env=environment(**variables),
         cwd=ROOT,
     )
     assert sending.stdin is not None
@@ -103,15 +103,15 @@ async def _rate(
     sending.stdin.write(b"go\n")
     await eventually(lambda: _captured(posthog, before + EVENTS), 120)
     elapsed = time.perf_counter() - started
-    held = psutil.Process(sending.pid).memory_info().rss / MIB
+    resident = psutil.Process(sending.pid).memory_info().rss / MIB
     sending.stdin.close()
     await sending.wait()
-    return EVENTS / elapsed, held
+    return EVENTS / elapsed, resident
 
 
-async def _until_it_sends(member: str, posthog: httpx.AsyncClient) -> None:
-    """Starting is measured elsewhere, and a program that sends by itself has none of it."""
-    async with hogsend.connect(member) as bus:
+async def _wait_until_delivering(app_url: str, posthog: httpx.AsyncClient) -> None:
+    """Wait until analytics delivers events, so that its start is not measured."""
+    async with hogsend.connect(app_url) as bus:
 
         async def queued() -> bool:
             try:
@@ -124,9 +124,9 @@ async def _until_it_sends(member: str, posthog: httpx.AsyncClient) -> None:
     await eventually(lambda: _captured(posthog, 1), 30)
 
 
-async def _captured(http: httpx.AsyncClient, least: int) -> bool:
+async def _captured(http: httpx.AsyncClient, expected: int) -> bool:
     try:
-        return await _count(http) >= least
+        return await _count(http) >= expected
     except (httpx.HTTPError, ValueError):
         return False
 

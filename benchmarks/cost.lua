@@ -1,15 +1,15 @@
--- Webhooks as PostHog sends them, of many people, each with a new uuid of version 7: it begins with
--- its time in milliseconds, here as if one came in each.
+-- Webhooks in PostHog's format, of many people. Each has a new uuid of version 7, which starts with a
+-- time in milliseconds; the time advances by one millisecond for each webhook.
 local number = 0
 local people = tonumber(os.getenv("PEOPLE"))
 local keyed = os.getenv("KEYED") == "1"
-local begun = os.time() * 1000
+local started = os.time() * 1000
 local run = string.format("7%03x-8%03x", math.random(0, 4095), math.random(0, 4095))
 
 request = function()
   number = number + 1
   local person = number % people
-  local time = begun + number
+  local time = started + number
   local id = string.format("%08x-%04x-%s-%012x", math.floor(time / 65536), time % 65536, run, number)
   local body = '{"event":{"uuid":"' .. id .. '","event":"$pageview","distinct_id":"u_'
     .. person .. '","properties":{"$lib":"web","plan":"free",'

@@ -1,7 +1,7 @@
 """CPU time that each process spends on one webhook, from the request to the row and the event.
 
-Rates depend on what else a machine does and on how many cores it has; what an event costs hardly
-does. So this is the figure to compare versions by.
+Rates depend on the other load of a machine and on its cores. CPU time hardly does, so it is the
+figure to compare versions by.
 """
 
 from __future__ import annotations
@@ -37,87 +37,97 @@ PEOPLE = 4_000
 CONNECTIONS = 32
 ROUNDS = 3
 SCRIPT = Path(__file__).with_name("cost.lua")
-OURS = ("gateway", "ingest", "nats-server", "postgres")
-PEER = ("fastapi_receiver", "jetstream_consumer", "nats-server", "postgres")
+HOGSEND_PROCESSES = ("gateway", "ingest", "nats-server", "postgres")
+PEER_PROCESSES = ("fastapi_receiver", "jetstream_consumer", "nats-server", "postgres")
 PATH = "/v1/webhooks/posthog"
 SECRET = "bench-secret"  # noqa: S105 - guards nothing real
 MICROSECONDS = 1e6
 
 Seconds = Mapping[str, float]
-"""CPU seconds by process."""
+"""CPU seconds by name of the process."""
 Details = dict[str, float]
 
 
 async def measure(servers: Servers, bus: Connection) -> list[Figure]:
-    """Post webhooks to Hogsend and to its peer in turn, each time to an empty database."""
+    """Post webhooks to Hogsend and to a peer in turn, each time with an empty database."""
     await streams.reconcile(bus.js, User.INGEST)
-    ours, peers = [], []
+    rounds, peers = [], []
     for _ in range(ROUNDS):
-        ours.append(await one_round(hogsend(servers, bus), OURS))
-        peers.append(await one_round(jetstream_receiver(servers), PEER))
-    ratio = median([one.together / peer.together for one, peer in zip(ours, peers, strict=True)])
+        rounds.append(await one_round(hogsend(servers, bus), HOGSEND_PROCESSES))
+        peers.append(await one_round(jetstream_receiver(servers), PEER_PROCESSES))
+    ratio = median([own.together / peer.together for own, peer in zip(rounds, peers, strict=True)])
     return [
         Figure(
             "CPU of a webhook, all processes / FastAPI + JetStream + a consumer that inserts",
             f"{ratio:.2f}",
             "<= 0.65",
-            _described(ours, OURS) | _described(peers, PEER, "peer_"),
+            _details(rounds, HOGSEND_PROCESSES) | _details(peers, PEER_PROCESSES, "peer_"),
         )
     ]
 
 
-def _described(rounds: Sequence[Round], processes: Sequence[str], prefix: str = "") -> Details:
-    costs = {name: median([one.cost[name] for one in rounds]) for name in processes}
-    found = {
-        "us_together": median([one.together for one in rounds]),
+def _details(rounds: Sequence[Round], processes: Sequence[str], prefix: str = "") -> Details:
+    costs = {name: median([round.cost[name] for round in rounds]) for name in processes}
+    medians = {
+        "us_together": median([round.together for round in rounds]),
         **{f"us_{name.replace('-', '_')}": cost for name, cost in costs.items()},
-        "answered_per_second": median([one.answered for one in rounds]),
-        "stored_per_second": median([one.stored for one in rounds]),
+        "answered_per_second": median([round.answered for round in rounds]),
+        "stored_per_second": median([round.stored for round in rounds]),
     }
-    p99 = {f"{prefix}p99_ms": median([one.p99 for one in rounds])}
-    return {f"{prefix}{name}": round(value) for name, value in found.items()} | p99
+    p99 = {f"{prefix}p99_ms": median([round.p99 for round in rounds])}
+    return {f"{prefix}{name}": round(value) for name, value in medians.items()} | p99
 
 
 class Round:
-    """What one round found."""
+    """The results of one round."""
 
     def __init__(self, output: str, spent: Seconds, seconds: float) -> None:
-        self.webhooks = int(_found(r"(\d+) requests in", output)[0])
-        self.cost = {name: each / self.webhooks * MICROSECONDS for name, each in spent.items()}
+        """Evaluate a round.
+
+        Args:
+            output: the output of wrk.
+            spent: CPU seconds that each process spent.
+            seconds: duration until the last webhook was stored.
+        """
+        self.webhooks = int(_search(r"(\d+) requests in", output)[0])
+        self.cost = {name: cpu / self.webhooks * MICROSECONDS for name, cpu in spent.items()}
         """CPU microseconds a webhook, by process."""
         self.together = sum(self.cost.values())
-        self.answered = float(_found(r"Requests/sec:\s+([\d.]+)", output)[0])
+        self.answered = float(_search(r"Requests/sec:\s+([\d.]+)", output)[0])
+        """Responses a second."""
         self.stored = self.webhooks / seconds
-        slowest, unit = _found(r"99%\s+([\d.]+)(us|ms|s)", output)
-        self.p99 = float(slowest) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
+        """Stored webhooks a second."""
+        p99, unit = _search(r"99%\s+([\d.]+)(us|ms|s)", output)
+        self.p99 = float(p99) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
+        """99th percentile of the response time, in milliseconds."""
 
 
 class Setup(NamedTuple):
-    """A receiver of webhooks that runs."""
+    """A running receiver of webhooks."""
 
     url: str
     is_stored: Callable[[], Awaitable[bool]]
-    """Whether everything that was accepted has been dealt with and acknowledged."""
+    """Whether all accepted webhooks are processed and acknowledged."""
     keyed: bool = False
-    """Whether it knows a repeated webhook by the header `idempotency-key`."""
+    """Whether it recognizes a repeated webhook by the header `idempotency-key`."""
 
 
 async def one_round(setup: AbstractAsyncContextManager[Setup], processes: Sequence[str]) -> Round:
-    """Post for `ROUND_SECONDS`, and wait until all of it is stored."""
+    """Post webhooks for `ROUND_SECONDS`, and wait until all of them are stored."""
     async with setup as receiver:
         await warm(receiver)
         before = _spent(processes)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         output = await _post(receiver)
         await eventually(receiver.is_stored, 300)
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - started
         after = _spent(processes)
     return Round(output, {name: after[name] - before[name] for name in processes}, seconds)
 
 
 @asynccontextmanager
 async def hogsend(servers: Servers, bus: Connection) -> AsyncIterator[Setup]:
-    """A gateway and ingest, on an empty database."""
+    """Run a gateway and ingest with an empty database."""
     await bus.js.purge_stream(StreamName.WEBHOOKS)
     with tempfile.TemporaryDirectory() as directory:
         async with (
@@ -135,7 +145,7 @@ async def hogsend(servers: Servers, bus: Connection) -> AsyncIterator[Setup]:
 
 @asynccontextmanager
 async def jetstream_receiver(servers: Servers) -> AsyncIterator[Setup]:
-    """What most would write: FastAPI publishes to JetStream, and a consumer inserts."""
+    """Run the peer: FastAPI publishes webhooks to JetStream, and a consumer inserts them."""
     port, bus_port = free_port(), free_port()
     bus_url = f"nats://127.0.0.1:{bus_port}"
     with tempfile.TemporaryDirectory() as directory:
@@ -150,7 +160,7 @@ async def jetstream_receiver(servers: Servers) -> AsyncIterator[Setup]:
         bus = Connection("benchmark", bus_url)
         await bus.open()
         js = bus.js
-        # As ours is kept: what is acknowledged is deleted.
+        # The same retention as Hogsend's stream: acknowledged messages are deleted.
         await js.add_stream(
             name="WEBHOOKS", subjects=["webhooks.>"], retention=RetentionPolicy.WORK_QUEUE
         )
@@ -177,18 +187,18 @@ async def jetstream_receiver(servers: Servers) -> AsyncIterator[Setup]:
 
 
 async def warm(receiver: Setup) -> None:
-    """Wait until a webhook has gone all the way: starting is measured elsewhere."""
+    """Wait until a first webhook is stored, so that the start is not measured."""
     event = {"uuid": "warm", "event": "warm", "distinct_id": "u", "properties": {}}
     webhook = {"event": {**event, "timestamp": "2026-06-01T12:00:00Z"}, "person": {}}
 
     async def accepted() -> bool:
         try:
-            answer = await http.post(
+            response = await http.post(
                 receiver.url, json=webhook, headers={"x-posthog-webhook-secret": SECRET}
             )
         except httpx.HTTPError:
             return False
-        return answer.is_success
+        return response.is_success
 
     async with httpx.AsyncClient() as http:
         await eventually(accepted, START_SECONDS)
@@ -221,12 +231,12 @@ async def _post(receiver: Setup) -> str:
 
 
 def _spent(processes: Sequence[str]) -> Seconds:
-    """CPU time of this run's servers and services; PostgreSQL's is that of all its backends."""
+    """CPU time of this run's servers and services. PostgreSQL includes all of its backends."""
     return {name: cpu_seconds(name) for name in processes}
 
 
-def _found(pattern: str, output: str) -> Sequence[str]:
-    found = re.search(pattern, output)
-    if found is None:
+def _search(pattern: str, output: str) -> Sequence[str]:
+    match = re.search(pattern, output)
+    if match is None:
         raise RuntimeError(output)
-    return found.groups()
+    return match.groups()

@@ -1,7 +1,7 @@
-"""Webhooks beside ten thousand connections that do nothing, or next to nothing.
+"""Webhooks to a gateway that also has ten thousand idle connections.
 
-Most say nothing at all. Of every fifty, one stops in the middle of its headers, one in the middle
-of its body, and one asks twice for a large answer that it never reads.
+Most of these send nothing. Of every fifty, one stops in the middle of its headers, one in the
+middle of its body, and one requests a large response twice and never reads it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ CONNECTIONS = 10_000
 WEBHOOKS_A_SECOND = 500
 SECONDS = 20
 KEPT_ALIVE = 24
-"""Connections over which webhooks come, as from a proxy; every tenth webhook has one of its own."""
-SECRET = "bench"  # noqa: S105 - keeps nothing
+"""Kept-alive connections that send webhooks, like a proxy. Every tenth webhook uses a new one."""
+SECRET = "bench"  # noqa: S105 - guards nothing real
 
 _HEAD = (
     b"POST /v1/webhooks/posthog HTTP/1.1\r\nHost: x\r\nx-posthog-webhook-secret: bench\r\n"
@@ -41,7 +41,7 @@ _IDLERS = (
 
 
 async def measure(servers: Servers) -> list[Figure]:
-    """Post webhooks and ask for `/livez` while the crowd stands around."""
+    """Post webhooks and request `/livez` while the idle connections are open."""
     _raise_limit()
     program = ("-m", "cli.main", "serve", "gateway")
     with tempfile.TemporaryDirectory() as directory:
@@ -50,19 +50,19 @@ async def measure(servers: Servers) -> list[Figure]:
         ) as http:
             port = http.base_url.port or 0
             with _crowd(port) as crowd:
-                answers, times, alive = await _post(port)
+                responses, times, livez_times = await _post(port)
             idle = len(crowd)
-    refused = sum(count for status, count in answers.items() if status != HTTPStatus.OK)
+    refused = sum(count for status, count in responses.items() if status != HTTPStatus.OK)
     return [
         Figure(
             f"webhooks refused at {WEBHOOKS_A_SECOND}/s beside {idle:,} idle connections",
-            f"{refused} of {sum(answers.values()):,}",
+            f"{refused} of {sum(responses.values()):,}",
             "<1",
             {
-                **{f"answered {status}": float(count) for status, count in answers.items()},
+                **{f"answered {status}": float(count) for status, count in responses.items()},
                 "p50_ms": round(percentile(times, 0.5) * 1000, 1),
                 "p99_ms": round(percentile(times, 0.99) * 1000, 1),
-                "livez_max_ms": round(max(alive) * 1000, 1),
+                "livez_max_ms": round(max(livez_times) * 1000, 1),
             },
         )
     ]
@@ -82,21 +82,22 @@ def _crowd(port: int) -> Iterator[list[socket.socket]]:
     crowd: list[socket.socket] = []
     try:
         for number in range(CONNECTIONS):
-            one = socket.create_connection(("127.0.0.1", port), timeout=10)
-            crowd.append(one)
-            # It never reads: nothing more than this fits.
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
-            one.sendall(_IDLERS[number % len(_IDLERS)])
+            connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+            crowd.append(connection)
+            # A small receive buffer, so that an unread response blocks the gateway's writes.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            connection.sendall(_IDLERS[number % len(_IDLERS)])
         yield crowd
     finally:
-        for one in crowd:
-            one.close()
+        for connection in crowd:
+            connection.close()
 
 
 async def _post(port: int) -> tuple[Counter[int], list[float], list[float]]:
-    answers: Counter[int] = Counter()
+    """Post webhooks; returns the number of each status, response times, and those of `/livez`."""
+    responses: Counter[int] = Counter()
     times: list[float] = []
-    alive: list[float] = []
+    livez_times: list[float] = []
     free: asyncio.Queue[_Client] = asyncio.Queue()
     for _ in range(KEPT_ALIVE):
         free.put_nowait(_Client(port))
@@ -108,44 +109,45 @@ async def _post(port: int) -> tuple[Counter[int], list[float], list[float]]:
             % (number, number % 4000)
         )
         request = _HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
-        alone = number % 10 == 0
-        client = _Client(port) if alone else await free.get()
-        answers[await client.ask(request)] += 1
+        is_new = number % 10 == 0
+        client = _Client(port) if is_new else await free.get()
+        responses[await client.send(request)] += 1
         times.append(time.perf_counter() - started)
-        if alone:
+        if is_new:
             client.close()
         else:
             free.put_nowait(client)
 
-    async def live() -> None:
+    async def check_livez() -> None:
         while True:
             started = time.perf_counter()
             client = _Client(port)
-            if await client.ask(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n") != HTTPStatus.OK:
-                answers[0] += 1
+            if await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n") != HTTPStatus.OK:
+                responses[0] += 1
             client.close()
-            alive.append(time.perf_counter() - started)
+            livez_times.append(time.perf_counter() - started)
             await asyncio.sleep(0.2)
 
-    living = asyncio.create_task(live())
-    begun = time.perf_counter()
+    checking = asyncio.create_task(check_livez())
+    started_at = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for number in range(WEBHOOKS_A_SECOND * SECONDS):
-            await asyncio.sleep(max(0, begun + number / WEBHOOKS_A_SECOND - time.perf_counter()))
+            due = started_at + number / WEBHOOKS_A_SECOND
+            await asyncio.sleep(max(0, due - time.perf_counter()))
             group.create_task(post(number))
-    living.cancel()
-    return answers, times, alive
+    checking.cancel()
+    return responses, times, livez_times
 
 
 class _Client:
-    """One connection, opened when it is needed."""
+    """One connection, which is opened at the first request."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, request: bytes) -> int:
-        """Send, and give the status; 0 without an answer."""
+    async def send(self, request: bytes) -> int:
+        """Send a request and return the status of the response; 0 without a response."""
         try:
             async with asyncio.timeout(30):
                 if self._streams is None:

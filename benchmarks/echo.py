@@ -1,4 +1,4 @@
-"""Answer one endpoint with the same reply always: what the chassis and NATS alone make of it."""
+"""Serves an endpoint with a constant reply, to measure the service chassis and NATS alone."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Request = TypeVar("Request", bound=Message)
 Reply = TypeVar("Reply", bound=Message)
 
 
-async def answer_always(endpoint: Endpoint[Request, Reply], reply: Reply) -> None:
-    """Serve until SIGTERM, as the endpoint's own service would."""
+async def serve_constant_reply(endpoint: Endpoint[Request, Reply], reply: Reply) -> None:
+    """Serve an endpoint until SIGTERM, in the same way as its service."""
     garbage_collection.configure()
     router = ServiceRouter()
 
     @router.endpoint(endpoint)
-    async def answer(_request: Message) -> Reply:
+    async def reply_always(_request: Message) -> Reply:
         return reply
 
     broker = service_broker(endpoint.service, BusSettings(nats_url=os.environ["NATS_URL"]))

@@ -1,4 +1,4 @@
-"""What becomes of old events: their partitions are dropped, and then their keys are swept."""
+"""Duration of deleting old events: dropping their partitions, then deleting their keys."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from services.ingest.incoming_event import EventRef, IncomingEvent
 
 KEPT_DAYS = DAYS * 5 // 6
 ALONE_SECONDS = 3.0
-"""How long the writer is watched before anything is dropped."""
+"""Duration of the measurement of the writer before anything is dropped."""
 PAUSE_SECONDS = 0.1
-"""Before another attempt, when writers kept the table from being changed. Ingest waits longer."""
+"""Pause before another attempt if writers held a lock on the table. Ingest waits longer."""
 EVENTS = 100
-"""In one transaction of the writer."""
+"""Events in one transaction of the writer."""
 
 _EVENT_BYTES = """
 SELECT coalesce(sum(pg_total_relation_size(relid)), 0)::bigint
@@ -36,7 +36,7 @@ _KEY_BYTES = "SELECT pg_total_relation_size('event_keys')"
 
 
 async def measure(database: Database, connection: Any) -> None:
-    """Let go of about the oldest sixth, and print what that takes."""
+    """Delete about the oldest sixth of the events, and print the duration and CPU time."""
     table = TablePartitions(database, retention_days=KEPT_DAYS)
     sizes = [await _sizes(connection)]
     writer = _Writer(database)
@@ -46,8 +46,8 @@ async def measure(database: Database, connection: Any) -> None:
     before = await list_partitions(connection)
     dropped = await _spent(lambda: _drop(table))
     meanwhile = writer.taken_waits()
-    left = {one.name for one in await list_partitions(connection)}
-    gone = [one for one in before if one.name not in left]
+    remaining = {partition.name for partition in await list_partitions(connection)}
+    deleted = [partition for partition in before if partition.name not in remaining]
     sizes.append(await _sizes(connection))
     _, keys = EventTable(database, retention_days=KEPT_DAYS).retentions()
     writer.taken_waits()
@@ -57,22 +57,21 @@ async def measure(database: Database, connection: Any) -> None:
     vacuumed = await _spent(lambda: connection.execute("VACUUM ANALYZE event_keys"))
     sizes.append(await _sizes(connection))
     print(
-        f"{len(gone)} partitions of about {sum(one.expected_rows for one in gone):,} events, all "
-        f"of them older than {KEPT_DAYS} days, dropped in {dropped} and {dropped.found} attempts; "
-        f"{swept.found:,} keys of theirs deleted in {swept}, and vacuumed "
-        f"in {vacuumed}. "
-        f"Longest wait of who stored {EVENTS} events at a time: {max(meanwhile):,.0f} ms while "
+        f"{len(deleted)} partitions of about {sum(p.expected_rows for p in deleted):,} events, all "
+        f"older than {KEPT_DAYS} days, dropped in {dropped} and {dropped.result} attempts; "
+        f"their {swept.result:,} keys deleted in {swept}, and vacuumed in {vacuumed}. "
+        f"Longest transaction of a writer of {EVENTS} events: {max(meanwhile):,.0f} ms while "
         f"partitions were dropped, {max(sweeping):,.0f} ms while keys were deleted, "
-        f"{max(alone):,.0f} ms before (there the median was {percentile(alone, 0.5):,.1f} ms)."
+        f"{max(alone):,.0f} ms before (with a median of {percentile(alone, 0.5):,.1f} ms)."
     )
     for name, size in zip(("before", "after the drop", "at the end"), sizes, strict=True):
         print(f"{name}: events and indexes {size[0]:,.0f} MiB, keys and index {size[1]:,.0f} MiB")
 
 
 class _Spent(NamedTuple):
-    """What something returned, and took."""
+    """The result of an operation, with its duration and PostgreSQL's CPU seconds."""
 
-    found: Any
+    result: Any
     seconds: float
     cpu: float
 
@@ -81,22 +80,22 @@ class _Spent(NamedTuple):
 
 
 async def _spent(do: Callable[[], Awaitable[object]]) -> _Spent:
-    spent, begun = cpu_seconds("postgres"), time.perf_counter()
-    found = await do()
-    seconds = time.perf_counter() - begun
-    return _Spent(found, seconds, cpu_seconds("postgres") - spent)
+    spent, started = cpu_seconds("postgres"), time.perf_counter()
+    result = await do()
+    seconds = time.perf_counter() - started
+    return _Spent(result, seconds, cpu_seconds("postgres") - spent)
 
 
 class _Writer:
-    """Stores events as ingest does, one transaction after the other."""
+    """Stores events like ingest, one transaction after the other."""
 
     def __init__(self, database: Database) -> None:
         self._store = EventStore(database, EventTable(database))
         self._waits: list[float] = []
-        self._begun = time.perf_counter()
+        self._started = time.perf_counter()
 
     async def write(self) -> None:
-        """Store until cancelled."""
+        """Store events until cancelled."""
         while True:
             now = datetime.now(UTC)
             events = [
@@ -112,19 +111,19 @@ class _Writer:
                 )
                 for number in range(EVENTS)
             ]
-            self._begun = time.perf_counter()
+            self._started = time.perf_counter()
             await self._store.save(events)
-            self._waits.append((time.perf_counter() - self._begun) * 1000)
+            self._waits.append((time.perf_counter() - self._started) * 1000)
 
     def taken_waits(self) -> list[float]:
-        """Milliseconds of each transaction since this was asked last, the one at work included."""
-        waits = [*self._waits, (time.perf_counter() - self._begun) * 1000]
+        """Milliseconds of each transaction since the last call, including the running one."""
+        waits = [*self._waits, (time.perf_counter() - self._started) * 1000]
         self._waits.clear()
         return waits
 
 
 async def _drop(table: TablePartitions) -> int:
-    """Drop what is old; returns how many attempts it took."""
+    """Drop old partitions, and return the number of attempts."""
     attempts = 1
     while True:
         try:

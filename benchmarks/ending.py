@@ -1,4 +1,4 @@
-"""How a run of benchmarks ends early: with everything it started."""
+"""Runs benchmarks so that SIGTERM stops their servers and services first."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ T = TypeVar("T")
 
 
 def run_to_end(measuring: Coroutine[Any, Any, T]) -> T:
-    """Run to the end. SIGTERM ends it as Ctrl-C does: servers and services are stopped first.
+    """Run a coroutine. SIGTERM cancels it like Ctrl-C, so that it can stop what it started.
 
     Raises:
-        SystemExit: SIGTERM ended it.
+        SystemExit: SIGTERM cancelled the coroutine.
     """
     try:
-        return uvloop.run(_until_told(measuring))
+        return uvloop.run(_cancelled_by_sigterm(measuring))
     except asyncio.CancelledError:
         sys.exit(128 + signal.SIGTERM)
 
 
-async def _until_told(measuring: Coroutine[Any, Any, T]) -> T:
+async def _cancelled_by_sigterm(measuring: Coroutine[Any, Any, T]) -> T:
     task = asyncio.ensure_future(measuring)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await task

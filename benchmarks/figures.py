@@ -1,4 +1,4 @@
-"""What a benchmark found."""
+"""Results of benchmarks, and statistics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of the table; `goal` is the least, or with a leading `<` the most, it should be."""
+    """One row of the table of results. `goal` is a minimum, or with a leading `<` a maximum."""
 
     name: str
     value: str
@@ -18,11 +18,11 @@ class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def median(values: Sequence[float]) -> float:
-    """Middle value, so that one disturbed round does not decide."""
+    """The median, on which a single disturbed round has little effect."""
     return statistics.median(values)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Value that `share` (0 to 1) of all values do not exceed."""
+    """The value that a `share` (0 to 1) of all values do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]

@@ -1,8 +1,8 @@
-"""Contacts and events by the million, as ingest would have stored them, written by PostgreSQL.
+"""Fills a database with millions of contacts and events, in the form in which ingest stores them.
 
-Events are spread evenly over `DAYS` of receipt, and so over the partitions that they would lie in.
-Their ids are UUIDs of version 7 and of the event's own time, as PostHog's are, so that their keys
-lie in the index as they would: those of one time together.
+SQL generates the rows. Events are spread evenly over `DAYS` of receipt, and so over partitions.
+Like PostHog's, their ids are UUIDs of version 7 with the event's time, so that keys of the same
+time are next to each other in the index.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from services.ingest.event_table.partitions import TablePartitions, list_partiti
 DAYS = 360
 """Days that the events are spread over."""
 
-# As the events that are stored describe them: nearly every event is of a known person.
+# Each contact has the values that its events would have given it.
 _CONTACTS = """
 WITH filled AS (
     INSERT INTO contacts (id, source, external_id, email, email_version, properties, versions,
@@ -68,7 +68,7 @@ FROM filled
 _INDEXES = """
 SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'ingest' AND tablename = ANY($1)
 """
-_GIVE_BACK = """
+_SET_OWNER = """
 DO $$
 DECLARE
     one record;
@@ -85,7 +85,7 @@ _CHUNK = 500_000
 
 
 async def fill(database: Database, connection: Any, events: int, contacts: int) -> None:
-    """Put so many contacts and events into an empty database."""
+    """Add contacts and events to an empty database."""
     await connection.execute(_CONTACTS, contacts)
     await connection.execute("VACUUM ANALYZE contacts, contact_keys")
     await make_partitions(database)
@@ -98,32 +98,40 @@ async def fill_stack(url: str, events: int, contacts: int) -> None:
     await database.connect()
     connection = await asyncpg.connect(url, server_settings={"search_path": "ingest"})
     await fill(database, connection, events, contacts)
-    # The user that fills may be another than the service's, which drops them one day.
-    await connection.execute(_GIVE_BACK)
+    # New partitions belong to the user of this connection, but ingest has to drop them later.
+    await connection.execute(_SET_OWNER)
     await connection.close()
     await database.close()
 
 
 async def make_partitions(database: Database) -> None:
-    """Make room for events of all the days, and of the next, as if they had come one by one."""
+    """Create the partitions for the events of all days, and of the next day."""
     today = datetime.now(UTC)
     days = range(-1, DAYS + 1)
     await TablePartitions(database).ensure_partitions([today - timedelta(days=day) for day in days])
 
 
 async def grow(connection: Any, begin: int, end: int, contacts: int, largest: int) -> None:
-    """Add events from the number `begin` until before `end`, of `largest` that there will be."""
+    """Add the events with the numbers from `begin` to before `end`.
+
+    Args:
+        connection: connection to the database.
+        begin: number of the first event.
+        end: number after that of the last event.
+        contacts: number of contacts.
+        largest: final number of events, over which `DAYS` are spread.
+    """
     if begin == end:
         return
     now = datetime.now(UTC)
     since, until = (now - timedelta(days=DAYS * (1 - n / largest)) for n in (begin, end))
     partitions = [
-        one.name
-        for one in await list_partitions(connection)
-        # What is filled is received a second later than it happened.
-        if one.begins <= until + timedelta(seconds=1) and one.ends > since
+        partition.name
+        for partition in await list_partitions(connection)
+        # The generated events are received a second after they happened.
+        if partition.begins <= until + timedelta(seconds=1) and partition.ends > since
     ]
-    # Made anew from all rows: entry by entry they took most of an hour on a busy machine.
+    # Indexes are rebuilt at the end: updating them for each row took nearly an hour.
     indexes = await connection.fetch(_INDEXES, partitions)
     for index in indexes:
         await connection.execute(f"DROP INDEX {index['indexname']}")
@@ -135,5 +143,5 @@ async def grow(connection: Any, begin: int, end: int, contacts: int, largest: in
     for index in indexes:
         await connection.execute(index["indexdef"])
     await connection.execute("VACUUM ANALYZE events, event_keys")
-    # What was written is on disk before anything is measured.
+    # All pages must be on disk before the measurement starts.
     await connection.execute("CHECKPOINT")

@@ -1,9 +1,9 @@
 """Bytes that an event takes in JetStream and in PostgreSQL: `python -m benchmarks.footprint`.
 
-Bytes depend on what is sent and hardly on the machine, so `docs/scale.md` builds on them. Two
-events are stored, the short one of the other benchmarks and a page view with what posthog-js sends
-along, each in a database of its own. `--index COLUMN` measures another index on the events, in turn
-with a table that has none, and what it costs PostgreSQL in CPU time.
+Bytes hardly depend on the machine, so `docs/scale.md` is based on them. Two kinds of events are
+measured, each in a new database: the short one of the other benchmarks, and a page view with the
+properties of posthog-js. `--index COLUMN` measures the size and PostgreSQL's CPU time of another
+index on the events, in turn with a table without it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ EVENTS = 20_000
 PEOPLE = 5_000
 IN_FLIGHT = 500
 ROUNDS = 3
-"""Of each table, when an index is measured."""
+"""Rounds with and without the index, if an index is measured."""
 
 _BROWSER: Mapping[str, object] = {
     "$os": "Mac OS X",
@@ -83,11 +83,11 @@ def _webhook(number: int, properties: Mapping[str, object]) -> bytes:
         "event": "$pageview",
         "distinct_id": f"u_{person}",
         "properties": {**properties, "number": number},
-        # Each its own, as its time of receipt: entries of one moment would share bytes of an index.
+        # Different times: PostgreSQL would deduplicate index entries of the same time.
         "timestamp": f"{now}Z",
     }
-    known = {"email": f"u{person}@example.com", "plan": "pro", "$geoip_country_code": "GB"}
-    return json.dumps({"event": event, "person": {"properties": known}}).encode()
+    traits = {"email": f"u{person}@example.com", "plan": "pro", "$geoip_country_code": "GB"}
+    return json.dumps({"event": event, "person": {"properties": traits}}).encode()
 
 
 def _short(number: int) -> bytes:
@@ -100,7 +100,7 @@ def _page_view(number: int) -> bytes:
 
 SAMPLES: Mapping[str, Callable[[int], bytes]] = {"short": _short, "page view": _page_view}
 
-# Of the partitions that events came to: one that was made ahead has only the beginnings of files.
+# Only partitions with events: those created in advance are empty.
 _TABLES = """
 SELECT sum(pg_table_size(relid))::float8 AS "row",
     sum(pg_indexes_size(relid))::float8 AS "its indexes",
@@ -116,12 +116,12 @@ _WAL = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
 
 
 class Run(NamedTuple):
-    """What storing one sample took, for each event."""
+    """The cost of storing one sample, for each event."""
 
     sizes: dict[str, float]
-    """Bytes, by where they are."""
+    """Bytes, by place."""
     postgres_us: float
-    """CPU microseconds."""
+    """CPU microseconds of PostgreSQL."""
 
 
 async def run(
@@ -137,8 +137,8 @@ async def run(
         admin = await asyncpg.connect(url, server_settings={"search_path": "ingest"})
         if index is not None:
             await admin.execute(f"CREATE INDEX measured ON events ({index})")
-        # Every page is new here, so none is logged whole that already was: that comes on top, once
-        # a page and checkpoint.
+        # In a new database all pages are new, so no full-page images are logged. In production they
+        # add one image for each changed page and checkpoint.
         await admin.execute("CHECKPOINT")
         await _publish(operator, body)
         waiting = await _bytes_of(operator, StreamName.WEBHOOKS)
@@ -163,7 +163,7 @@ async def run(
 
 
 async def _wal_again(admin: Any, table: str, like: str) -> float:
-    """Write the rows of a table to another one with the indexes of `like`, and nothing else."""
+    """Bytes of log for copying a table's rows to a new table with the indexes of `like`."""
     await admin.execute(f"CREATE TABLE again (LIKE {like} INCLUDING ALL)")
     before = await admin.fetchval(_WAL)
     await admin.execute(f"INSERT INTO again SELECT * FROM {table}")  # noqa: S608 - our own names
@@ -196,7 +196,7 @@ async def _divided(admin: Any, query: str) -> dict[str, float]:
 
 
 async def measure(index: str | None, progress: Callable[[str], object]) -> str:
-    """Measure, and write a table."""
+    """Measure, and return the results as a Markdown table."""
     async with running_servers() as servers:
         admin = await asyncpg.connect(servers.postgres_url)
         await admin.execute("ALTER SYSTEM SET full_page_writes = on")
@@ -208,11 +208,11 @@ async def measure(index: str | None, progress: Callable[[str], object]) -> str:
         try:
             if index is not None:
                 return await _with_and_without(servers, operator, index, progress)
-            found = {}
+            sizes = {}
             for name, body in SAMPLES.items():
                 progress(f"{name} ...\n")
-                found[name] = (await run(servers, operator, body)).sizes
-            return _table(found)
+                sizes[name] = (await run(servers, operator, body)).sizes
+            return _table(sizes)
         finally:
             await operator.close()
 
@@ -220,49 +220,49 @@ async def measure(index: str | None, progress: Callable[[str], object]) -> str:
 async def _with_and_without(
     servers: Servers, operator: Connection, index: str, progress: Callable[[str], object]
 ) -> str:
-    without, having = [], []
+    without_index, with_index = [], []
     for number in range(ROUNDS):
         progress(f"round {number + 1} of {ROUNDS} ...\n")
-        without.append(await run(servers, operator, _page_view))
-        having.append(await run(servers, operator, _page_view, index))
+        without_index.append(await run(servers, operator, _page_view))
+        with_index.append(await run(servers, operator, _page_view, index))
     rows = [
         (
             "PostgreSQL, us of CPU",
-            [one.postgres_us for one in without],
-            [one.postgres_us for one in having],
+            [run.postgres_us for run in without_index],
+            [run.postgres_us for run in with_index],
         )
     ]
     rows += [
         (
             f"{name}, bytes",
-            [one.sizes[name] for one in without],
-            [one.sizes[name] for one in having],
+            [run.sizes[name] for run in without_index],
+            [run.sizes[name] for run in with_index],
         )
         for name in ("its indexes", "write-ahead log")
     ]
     lines = [f"| an event | without | with ({index}) | ratio |", "|---|---|---|---|"]
     for name, before, after in rows:
-        ratio = median([one / base for one, base in zip(after, before, strict=True)])
+        ratio = median([value / base for value, base in zip(after, before, strict=True)])
         lines.append(f"| {name} | {median(before):.0f} | {median(after):.0f} | {ratio:.2f} |")
     return "\n".join(lines)
 
 
-def _table(found: Mapping[str, Mapping[str, float]]) -> str:
-    names = list(found)
+def _table(sizes: Mapping[str, Mapping[str, float]]) -> str:
+    names = list(sizes)
     lines = [f"| bytes an event | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
-    for row in found[names[0]]:
-        cells = " | ".join(f"{found[name][row]:,.0f}" for name in names)
+    for row in sizes[names[0]]:
+        cells = " | ".join(f"{sizes[name][row]:,.0f}" for name in names)
         lines.append(f"| {row} | {cells} |")
     return "\n".join(lines)
 
 
 def main() -> int:
-    """Read what to measure, and print the table."""
+    """Parse the arguments, measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--index", metavar="COLUMN", help="measure another index on the events")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with quiet(LOG) as screen:
-        table = run_to_end(measure(given.index, screen.write))
+        table = run_to_end(measure(arguments.index, screen.write))
     print(table)
     return 0
 

@@ -1,4 +1,4 @@
-"""The gateway as it is, and beside its routes one that echoes the body: the same process."""
+"""The gateway with an additional route that echoes the body, in the same process."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from services.gateway import api, app, process
 
 @post("/echo", status_code=200)
 async def echo(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Answer with the body."""
+    """Respond with the body of the request."""
     return Response(await request.body(), media_type="application/json")
 
 
 def build_with_echo(*parts: Any, **more: Any) -> Litestar:
-    """Build the gateway and add the echo."""
+    """Build the gateway and add the route `/echo`."""
     litestar = api.build(*parts, **more)
     litestar.register(echo)
     return litestar
@@ -25,5 +25,5 @@ def build_with_echo(*parts: Any, **more: Any) -> Litestar:
 
 if __name__ == "__main__":
     vars(app)["build"] = build_with_echo
-    # As it is started otherwise, with Python's garbage collector as it is there.
+    # The entry point of the real gateway, which also configures the garbage collector.
     uvloop.run(process.run())

@@ -1,16 +1,16 @@
-"""How storing and reading hold up as the tables grow: `python -m benchmarks.growth [EVENTS ...]`.
+"""Speed of storing and reading as the tables grow: `python -m benchmarks.growth [EVENTS ...]`.
 
-Fills a database of its own up to each number of events, with a million contacts (or `--contacts`),
-and prints a table: rows stored a second, the 99th percentile of pages and look-ups, and how long it
-takes to count and to delete everything of one person, in milliseconds, each with its ratio to the
-first line, and after the comma the CPU milliseconds that PostgreSQL spent on one. The latter barely
-depend on what else the machine does. Rows are stored in turn with a database that has 4,000
-contacts and no event, and the ratio is to that one: once by the same 4,000 people, once by anybody.
-Then the partitions older than five sixths of the time are dropped while events are stored,
-and the keys of their events deleted.
+Fills a new database up to each number of events, with a million contacts (or `--contacts`), and
+prints a table with a row for each number: rows stored a second, the 99th percentile of pages and
+lookups, and the duration of counting and deleting all events of one person, in milliseconds. Each
+value has its ratio to the first row, and after the comma PostgreSQL's CPU milliseconds for one
+operation, which barely depend on the other load of the machine. Storing is measured in turn with a
+database that has 4,000 contacts and no events, to which its ratio refers: once for the same 4,000
+people, once for random ones. At the end, partitions older than five sixths of the time are dropped
+while events are stored, and the keys of their events are deleted.
 
-With `--fill URL` it fills the database of a stack that `hogsend up` runs, for
-`python -m benchmarks.views` and for what else is to be seen there, and measures nothing.
+`--fill URL` only fills the database of a stack that `hogsend up` runs, for example for
+`python -m benchmarks.views`.
 """
 
 from __future__ import annotations
@@ -52,24 +52,24 @@ from tests.servers import Servers, running_servers
 
 SIZES = (0, 1_000_000, 3_000_000, 10_000_000)
 CONTACTS = 1_000_000
-LOOKS = 300
-"""Pages and look-ups of each kind."""
-STORED = 3
+READS = 300
+"""Number of pages and lookups of each kind."""
+STORE_ROUNDS = 3
 """Rounds of storing 20,000 rows, of each kind."""
 PEOPLE = 3
-"""People whose events are counted, and then deleted."""
+"""Number of people whose events are counted, and then deleted."""
 
 
 class _Measured(NamedTuple):
-    """What one thing took, in milliseconds, or what was reached a second."""
+    """Duration of one operation in milliseconds, or operations a second."""
 
     value: float
     postgres_ms: float
-    """CPU time that PostgreSQL spent on one, which barely depends on what else the machine does."""
+    """PostgreSQL's CPU time for one, which barely depends on the other load of the machine."""
 
 
-class _Against(NamedTuple):
-    """The same, with ratios to what it was compared with in turn."""
+class _Compared(NamedTuple):
+    """A measurement with its ratios to the empty database, which was measured in turn."""
 
     value: float
     postgres_ms: float
@@ -77,22 +77,22 @@ class _Against(NamedTuple):
     cpu_ratio: float
 
 
-async def _measured(count: int, share: float, look: Callable[[], Awaitable[object]]) -> _Measured:
-    """Do something `count` times, and give a percentile."""
-    taken = []
+async def _measured(count: int, share: float, read: Callable[[], Awaitable[object]]) -> _Measured:
+    """Run an operation `count` times, and return the percentile `share` of its duration."""
+    durations = []
     spent = cpu_seconds("postgres")
     for _ in range(count):
-        begun = time.perf_counter()
-        # One that is given up for taking too long took that long; a busy machine ends no run.
+        started = time.perf_counter()
+        # A timeout counts with its duration, so that a busy machine does not abort the run.
         with contextlib.suppress(Unavailable):
-            await look()
-        taken.append((time.perf_counter() - begun) * 1000)
+            await read()
+        durations.append((time.perf_counter() - started) * 1000)
     spent = cpu_seconds("postgres") - spent
-    return _Measured(percentile(taken, share), spent / count * 1000)
+    return _Measured(percentile(durations, share), spent / count * 1000)
 
 
-async def _p99(look: Callable[[], Awaitable[object]]) -> _Measured:
-    return await _measured(LOOKS, 0.99, look)
+async def _p99(read: Callable[[], Awaitable[object]]) -> _Measured:
+    return await _measured(READS, 0.99, read)
 
 
 async def _read(database: Database, contacts: int) -> dict[str, _Measured]:
@@ -103,14 +103,14 @@ async def _read(database: Database, contacts: int) -> dict[str, _Measured]:
     def person() -> str:
         return f"u_{draw.randrange(contacts)}"
 
-    async def anywhere() -> None:
+    async def random_pages() -> None:
         to = now - timedelta(days=draw.random() * DAYS)
         page = await events.page(ListEvents(occurred_to=to))
         await events.page(ListEvents(before=page.next_before))
 
     return {
         "first page": await _p99(lambda: events.page(ListEvents())),
-        "two pages from anywhere": await _p99(anywhere),
+        "two pages from anywhere": await _p99(random_pages),
         "page of a frequent event": await _p99(lambda: events.page(ListEvents(event="e7"))),
         "page of a rare event": await _p99(lambda: events.page(ListEvents(event="rare"))),
         "page of a person": await _p99(lambda: events.page(ListEvents(user_id=person()))),
@@ -121,7 +121,7 @@ async def _read(database: Database, contacts: int) -> dict[str, _Measured]:
 async def _whole_people(
     database: Database, operator: Connection, contacts: int
 ) -> dict[str, _Measured]:
-    """Count all events of a person, as before an erasure, and delete them."""
+    """Count all events of a person, like the preview of an erasure, and delete them."""
     jobs, exporter = ErasureJobs(database), Exporter(database, operator)
     draw = random.Random(2)  # noqa: S311 - the same people each time, not a secret
     people = [
@@ -130,9 +130,9 @@ async def _whole_people(
     counted, deleted = iter(people), iter(people)
 
     async def count() -> None:
-        wanted = ExportContact(contact_id=next(counted), part="events", only_count=True)
-        while (page := await exporter.page(wanted)).next is not None:
-            wanted = msgspec.structs.replace(wanted, after=page.next)
+        request = ExportContact(contact_id=next(counted), part="events", only_count=True)
+        while (page := await exporter.page(request)).next is not None:
+            request = msgspec.structs.replace(request, after=page.next)
 
     return {
         "count of a person's events": await _measured(PEOPLE, 0.5, count),
@@ -153,8 +153,8 @@ def _erasure_of(contact: UUID) -> Job:
     )
 
 
-class _Stored:
-    """Rates of storing, and of storing the same in a database without events beside it."""
+class _StoreRates:
+    """Measures the rate of storing, in turn with a database without events."""
 
     def __init__(self, servers: Servers, operator: Connection, full: str, empty: str) -> None:
         self._servers = servers
@@ -164,28 +164,28 @@ class _Stored:
         self._batch = IngestSettings().ingest_batch_size
 
     async def warm(self) -> None:
-        """Let either database know the few people, as it does from then on."""
+        """Create the contacts of the few people in both databases."""
         for url in (self._empty, self._full):
-            await self._one(url, _few)
+            await self._store(url, _few)
 
-    async def measured(self, size: int, contacts: int) -> dict[str, _Against]:
-        """Store rows of few people and of anybody, in turn with the empty database."""
+    async def measured(self, size: int, contacts: int) -> dict[str, _Compared]:
+        """Store rows of few people and of random people, in turn with the empty database."""
         draw = random.Random(size)  # noqa: S311 - not a secret
 
-        def anybody(_: int) -> int:
+        def random_person(_: int) -> int:
             return draw.randrange(contacts)
 
-        empty, few, any_ = [], [], []
-        for _ in range(STORED):
-            empty.append(await self._one(self._empty, _few))
-            few.append(await self._one(self._full, _few))
-            any_.append(await self._one(self._full, anybody))
+        empty, few, of_random = [], [], []
+        for _ in range(STORE_ROUNDS):
+            empty.append(await self._store(self._empty, _few))
+            few.append(await self._store(self._full, _few))
+            of_random.append(await self._store(self._full, random_person))
         return {
-            "rows stored a second": _against(few, empty),
-            "of anybody": _against(any_, empty),
+            "rows stored a second": _compared(few, empty),
+            "of anybody": _compared(of_random, empty),
         }
 
-    async def _one(self, url: str, person: Callable[[int], int]) -> _Measured:
+    async def _store(self, url: str, person: Callable[[int], int]) -> _Measured:
         await ingest.publish(self._operator, person)
         before = cpu_seconds("postgres")
         rate = await ingest.store(self._servers, url, self._operator, self._batch)
@@ -196,18 +196,18 @@ def _few(number: int) -> int:
     return number % ingest.PEOPLE
 
 
-def _against(rounds: Sequence[_Measured], empty: Sequence[_Measured]) -> _Against:
+def _compared(rounds: Sequence[_Measured], empty: Sequence[_Measured]) -> _Compared:
     pairs = list(zip(rounds, empty, strict=True))
-    return _Against(
-        median([one.value for one in rounds]),
-        median([one.postgres_ms for one in rounds]),
-        median([one.value / base.value for one, base in pairs]),
-        median([one.postgres_ms / base.postgres_ms for one, base in pairs]),
+    return _Compared(
+        median([measured.value for measured in rounds]),
+        median([measured.postgres_ms for measured in rounds]),
+        median([measured.value / base.value for measured, base in pairs]),
+        median([measured.postgres_ms / base.postgres_ms for measured, base in pairs]),
     )
 
 
 async def measure(sizes: Sequence[int], contacts: int) -> None:
-    """Fill, measure and print."""
+    """Fill the database up to each size, measure, and print the table."""
     async with (
         running_servers() as servers,
         servers.fresh_database() as url,
@@ -219,58 +219,58 @@ async def measure(sizes: Sequence[int], contacts: int) -> None:
         await operator.js.purge_stream(StreamName.WEBHOOKS)
         database = Database(url, "ingest", MIGRATIONS, pool_size=8)
         await database.connect()
-        emptied = Database(empty_url, "ingest", MIGRATIONS, pool_size=1)
-        await emptied.connect()
+        empty_database = Database(empty_url, "ingest", MIGRATIONS, pool_size=1)
+        await empty_database.connect()
         await fill_stack(empty_url, 0, ingest.PEOPLE)
         filling = await asyncpg.connect(url, server_settings={"search_path": "ingest"})
         await fill(database, filling, 0, contacts)
-        storing = _Stored(servers, operator, url, empty_url)
+        storing = _StoreRates(servers, operator, url, empty_url)
         await storing.warm()
         base: dict[str, _Measured] = {}
         filled = 0
         for size in sizes:
             await grow(filling, filled, size, contacts, max(sizes))
             filled = size
-            found = await _read(database, contacts)
-            found |= await _whole_people(database, operator, contacts)
-            async with emptied.acquire() as connection:
+            reads = await _read(database, contacts)
+            reads |= await _whole_people(database, operator, contacts)
+            async with empty_database.acquire() as connection:
                 await connection.execute("TRUNCATE events, event_keys")
             stored = await storing.measured(size, contacts)
             if not base:
-                base = found
-                names = [*found, *stored]
+                base = reads
+                names = [*reads, *stored]
                 print(f"| events | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
             cells = [
-                f"{one.value:.3g} ({one.value / base[name].value:.2f}), {one.postgres_ms:.3g}"
-                for name, one in found.items()
+                f"{read.value:.3g} ({read.value / base[name].value:.2f}), {read.postgres_ms:.3g}"
+                for name, read in reads.items()
             ]
             cells += [
-                f"{one.value:.3g} ({one.ratio:.2f}), {one.postgres_ms:.3g} ({one.cpu_ratio:.2f})"
-                for one in stored.values()
+                f"{row.value:.3g} ({row.ratio:.2f}), {row.postgres_ms:.3g} ({row.cpu_ratio:.2f})"
+                for row in stored.values()
             ]
             print(f"| {size:,} | {' | '.join(cells)} |", flush=True)
         print(
-            f"\nReads in ms (p99 of {LOOKS}; of a person's events the median of {PEOPLE}), "
-            f"{contacts:,} contacts. Stored rows against an empty database in turn."
+            f"\nReads in ms (p99 of {READS}; of a person's events the median of {PEOPLE}), "
+            f"{contacts:,} contacts. Storing is compared with an empty database."
         )
         await end_of_life.measure(database, filling)
         await filling.close()
         await database.close()
-        await emptied.close()
+        await empty_database.close()
         await operator.close()
 
 
 def main() -> int:
-    """Read the sizes, and run."""
+    """Parse the arguments, and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("events", nargs="*", type=int, default=list(SIZES))
     parser.add_argument("--contacts", type=int, default=CONTACTS)
-    parser.add_argument("--fill", metavar="URL", help="of the database to fill, and nothing else")
-    given = parser.parse_args()
-    if given.fill:
-        run_to_end(fill_stack(given.fill, max(given.events), given.contacts))
+    parser.add_argument("--fill", metavar="URL", help="only fill the database at this URL")
+    arguments = parser.parse_args()
+    if arguments.fill:
+        run_to_end(fill_stack(arguments.fill, max(arguments.events), arguments.contacts))
     else:
-        run_to_end(measure(sorted(given.events), given.contacts))
+        run_to_end(measure(sorted(arguments.events), arguments.contacts))
     return 0
 
 

@@ -1,6 +1,7 @@
-"""Rows stored a second, over what the same messages take without ingest.
+"""Rows that ingest stores a second, compared with handling the same messages without ingest.
 
-Once they are only pulled and acknowledged, and once they go straight down: see `ingest_floor`.
+There are two comparisons: only pulling and acknowledging the messages, and inserting and publishing
+them without contacts and deduplication (`ingest_floor`).
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ IN_FLIGHT = 500
 
 
 async def measure(servers: Servers, operator: Connection) -> list[Figure]:
-    """Alternate ingest with each of the two, on the same messages under new ids."""
+    """Measure ingest in turn with each comparison, with the same messages under new ids."""
     await streams.reconcile(operator.js, User.INGEST)
     await operator.js.purge_stream(StreamName.WEBHOOKS)
     batch = IngestSettings().ingest_batch_size
     pulled = await _in_turn(servers, operator, batch, _pull_and_acknowledge)
-    straight = await _in_turn(servers, operator, batch, _straight_down)
+    floor = await _in_turn(servers, operator, batch, _insert_and_publish)
     return [
         Figure(
             "ingest rows / messages pulled and acknowledged",
@@ -53,54 +54,57 @@ async def measure(servers: Servers, operator: Connection) -> list[Figure]:
             ">= 0.50",
             {
                 "rows_per_second": round(median(pulled.stored)),
-                "pulled_per_second": round(median(pulled.others)),
+                "pulled_per_second": round(median(pulled.compared)),
                 "batch": batch,
                 "people": PEOPLE,
             },
         ),
         Figure(
             "ingest rows / rows that go straight down, without contacts and deduplication",
-            f"{straight.ratio:.2f}",
+            f"{floor.ratio:.2f}",
             ">= 0.60",
             {
-                "rows_per_second": round(median(straight.stored)),
-                "straight_per_second": round(median(straight.others)),
+                "rows_per_second": round(median(floor.stored)),
+                "straight_per_second": round(median(floor.compared)),
             },
         ),
     ]
 
 
 class _InTurn(NamedTuple):
-    """Rows and what they are compared with, a second, round by round."""
+    """Rates a second of ingest and of the comparison, by round."""
 
     stored: list[float]
-    others: list[float]
+    compared: list[float]
 
     @property
     def ratio(self) -> float:
-        """The median of the rounds' own."""
-        return median([one / base for one, base in zip(self.stored, self.others, strict=True)])
+        """The median of the ratios of all rounds."""
+        return median([rate / base for rate, base in zip(self.stored, self.compared, strict=True)])
 
 
-Other = Callable[[Connection, str, Connection, int], Awaitable[float]]
-"""Takes ingest's connection, the database's address, the operator's connection and the batch."""
+Comparison = Callable[[Connection, str, Connection, int], Awaitable[float]]
+"""Called with ingest's connection, the database's URL, the operator's connection and the batch
+size. Returns messages a second."""
 
 
-async def _in_turn(servers: Servers, operator: Connection, batch: int, other: Other) -> _InTurn:
-    found = _InTurn([], [])
+async def _in_turn(
+    servers: Servers, operator: Connection, batch: int, comparison: Comparison
+) -> _InTurn:
+    rates = _InTurn([], [])
     async with servers.fresh_database() as url:
         for _ in range(ROUNDS):
             await publish(operator)
             async with _connected(servers) as bus:
-                found.others.append(await other(bus, url, operator, batch))
+                rates.compared.append(await comparison(bus, url, operator, batch))
             await publish(operator)
-            found.stored.append(await store(servers, url, operator, batch))
-    return found
+            rates.stored.append(await store(servers, url, operator, batch))
+    return rates
 
 
 @asynccontextmanager
 async def _connected(servers: Servers) -> AsyncIterator[Connection]:
-    # A connection for each measurement: an idle pull of the one before would take messages.
+    # A new connection for each measurement: an open pull request of the last would take messages.
     bus = Connection(User.INGEST, servers.nats_url(User.INGEST))
     await bus.open()
     yield bus
@@ -110,7 +114,7 @@ async def _connected(servers: Servers) -> AsyncIterator[Connection]:
 async def publish(
     operator: Connection, person: Callable[[int], int] = lambda number: number % PEOPLE
 ) -> None:
-    """Queue the messages of a run, under new ids like PostHog's; `person` says whose each is."""
+    """Queue the messages of a run with new ids. `person` maps a message's number to its person."""
     now = format_time(datetime.now(UTC))
     for start in range(0, MESSAGES, IN_FLIGHT):
         await asyncio.gather(
@@ -143,7 +147,7 @@ async def _pull_and_acknowledge(
     bus: Connection, _url: str, _operator: Connection, batch: int
 ) -> float:
     seen = 0
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     source = Consumer(bus, StreamName.WEBHOOKS, INGEST_CONSUMER, batch=batch)
     async for messages in source.batches():
         for message in messages:
@@ -151,34 +155,34 @@ async def _pull_and_acknowledge(
         seen += len(messages)
         if seen >= MESSAGES:
             break
-    elapsed = time.perf_counter() - begun
+    elapsed = time.perf_counter() - started_at
     await bus.flush()
     return MESSAGES / elapsed
 
 
-async def _straight_down(bus: Connection, url: str, operator: Connection, batch: int) -> float:
+async def _insert_and_publish(bus: Connection, url: str, operator: Connection, batch: int) -> float:
     async with asyncpg.create_pool(url, min_size=ingest_floor.WORKERS) as pool:
         await pool.execute(ingest_floor.TABLE)
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         consuming = asyncio.create_task(ingest_floor.consume(bus, pool, INGEST_CONSUMER, batch))
-        await _drained(operator)
-        elapsed = time.perf_counter() - begun
+        await _wait_until_empty(operator)
+        elapsed = time.perf_counter() - started_at
         await cancel_all(consuming)
     return MESSAGES / elapsed
 
 
-async def _drained(operator: Connection) -> None:
+async def _wait_until_empty(operator: Connection) -> None:
     while (await operator.js.stream_info(StreamName.WEBHOOKS)).state.messages:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
 
 
 async def store(servers: Servers, url: str, operator: Connection, batch: int) -> float:
-    """Store what is queued, and return the rows stored a second."""
+    """Let ingest store the queued messages, and return the rows stored a second."""
     broker = ServiceBroker(User.INGEST, Connection(User.INGEST, servers.nats_url(User.INGEST)))
     database = Database(url, "ingest", MIGRATIONS, pool_size=8)
     await database.connect()
     async with started(create_app(broker, database, batch_size=batch)):
-        begun = time.perf_counter()
-        await _drained(operator)
-        elapsed = time.perf_counter() - begun
+        started_at = time.perf_counter()
+        await _wait_until_empty(operator)
+        elapsed = time.perf_counter() - started_at
     return MESSAGES / elapsed

@@ -1,11 +1,11 @@
-"""How long one webhook takes, at several parts of what the machine can do.
+"""Latency of a webhook, at several fractions of the machine's capacity.
 
-Webhooks are posted when they are due, however long those before take, and timed from then on: a
-receiver that stalls is late for everything that would have come meanwhile.
+Webhooks are posted at fixed times, whether or not earlier ones have a response, and their latency
+counts from these times. So if the receiver stalls, all webhooks that are due meanwhile are late.
 
-A percentile near the end is whatever else the machine did in one moment. So each load is measured
-several times, in turn, each figure is the median of them, and beside it stand how late this process
-itself was and how much of the machine's CPU others had.
+A high percentile depends on the other load of the machine at one moment. Therefore each load is
+measured several times, in turn, and each figure is the median. The details contain the delay of
+this process itself, and the share of CPU time of other processes.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 
 from nats.aio.msg import Msg
 
-from benchmarks.cost import OURS, SECRET, hogsend, one_round, warm
+from benchmarks.cost import HOGSEND_PROCESSES, SECRET, hogsend, one_round, warm
 from benchmarks.figures import Figure, median, percentile
-from benchmarks.others import Others
+from benchmarks.other_processes import OtherProcesses
 from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.transport.connection import Connection
@@ -28,7 +28,7 @@ from tests.servers import Servers
 from tests.waiting import eventually
 
 LOADS = (0.10, 0.50, 0.80)
-"""Parts of the capacity that is measured in the same run."""
+"""Fractions of the capacity, which is measured in the same run."""
 SECONDS = 3
 ROUNDS = 3
 TICK_SECONDS = 0.001
@@ -42,45 +42,45 @@ _NUMBER = re.compile(rb'"latency-(\d+)-(\d+)"')
 
 
 async def measure(servers: Servers, bus: Connection) -> list[Figure]:
-    """Find the capacity, then post at each part of it."""
+    """Measure the capacity, then the latency at each fraction of it."""
     await streams.reconcile(bus.js, User.INGEST)
-    capacity = (await one_round(hogsend(servers, bus), OURS)).stored
+    capacity = (await one_round(hogsend(servers, bus), HOGSEND_PROCESSES)).stored
     async with hogsend(servers, bus) as receiver:
         await warm(receiver)
-        bare = await _round_trip(bus)
-        found: dict[float, list[_Paced]] = {load: [] for load in LOADS}
+        round_trip = await _round_trip(bus)
+        results: dict[float, list[_Paced]] = {load: [] for load in LOADS}
         for _ in range(ROUNDS):
-            for load, rounds in found.items():
-                run = sum(map(len, found.values()))
+            for load, rounds in results.items():
+                run = sum(map(len, results.values()))
                 paced = _Paced(receiver.url, run, max(1, round(capacity * load)))
                 subscription = await bus.client.subscribe("hogsend.events.>", cb=paced.on_event)
                 await bus.flush()
-                with Others() as others:
+                with OtherProcesses() as others:
                     await paced.run()
                     await eventually(receiver.is_stored, 60)
                     await eventually(paced.is_complete, 10)
-                paced.others = others.share
+                paced.others = others.cpu_share
                 await subscription.unsubscribe()
                 rounds.append(paced)
-    return [_figure(load, rounds, bare) for load, rounds in found.items()]
+    return [_figure(load, rounds, round_trip) for load, rounds in results.items()]
 
 
-def _figure(load: float, rounds: Sequence[_Paced], bare: float) -> Figure:
+def _figure(load: float, rounds: Sequence[_Paced], round_trip: float) -> Figure:
     details = {
         "webhooks_per_second": float(rounds[0].rate),
-        "round_trip_ms": round(bare * 1000, 2),
+        "round_trip_ms": round(round_trip * 1000, 2),
         "own_delay_p99_ms": round(
-            median([percentile(one.own_delays, 0.99) for one in rounds]) * 1000, 1
+            median([percentile(paced.own_delays, 0.99) for paced in rounds]) * 1000, 1
         ),
-        "cpu_of_others_percent": round(median([one.others for one in rounds]) * 100),
+        "cpu_of_others_percent": round(median([paced.others for paced in rounds]) * 100),
     }
     for name, share in PERCENTILES.items():
-        one = median([percentile(list(paced.answered.values()), share) for paced in rounds])
-        other = median([percentile(list(paced.held.values()), share) for paced in rounds])
-        details[f"answered_{name}_ms"] = round(one * 1000, 1)
-        details[f"subscriber_{name}_ms"] = round(other * 1000, 1)
-        details[f"answered_{name}_round_trips"] = round(one / bare, 1)
-        details[f"subscriber_{name}_round_trips"] = round(other / bare, 1)
+        response = median([percentile(list(paced.responded.values()), share) for paced in rounds])
+        event = median([percentile(list(paced.received.values()), share) for paced in rounds])
+        details[f"answered_{name}_ms"] = round(response * 1000, 1)
+        details[f"subscriber_{name}_ms"] = round(event * 1000, 1)
+        details[f"answered_{name}_round_trips"] = round(response / round_trip, 1)
+        details[f"subscriber_{name}_round_trips"] = round(event / round_trip, 1)
     return Figure(
         f"ms from POST to the answer / to `hogsend.events.>`, p99 at {load:.0%} of capacity",
         f"{details['answered_p99_ms']} / {details['subscriber_p99_ms']}",
@@ -90,33 +90,34 @@ def _figure(load: float, rounds: Sequence[_Paced], bare: float) -> Figure:
 
 
 async def _round_trip(bus: Connection) -> float:
-    found = []
+    times = []
     for _ in range(ROUND_TRIPS):
         started = time.perf_counter()
         await bus.flush()
-        found.append(time.perf_counter() - started)
-    return percentile(found, 0.50)
+        times.append(time.perf_counter() - started)
+    return percentile(times, 0.50)
 
 
 class _Paced:
-    """Posts webhooks at a rate, on connections that are kept open."""
+    """Posts webhooks at a constant rate, over connections that are kept open."""
 
     def __init__(self, url: str, run: int, rate: int) -> None:
         self.rate = rate
-        self.answered: dict[int, float] = {}
-        """Seconds from when each webhook was due."""
-        self.held: dict[int, float] = {}
+        self.responded: dict[int, float] = {}
+        """Seconds from the due time of each webhook to its response."""
+        self.received: dict[int, float] = {}
+        """Seconds from the due time of each webhook to its event at the subscriber."""
         self.own_delays: list[float] = []
-        """By how many seconds this process woke later than it wanted to, every millisecond."""
+        """Delays of this process's event loop in seconds, sampled every millisecond."""
         self.others = 0.0
-        """See `Others.share`."""
+        """See `OtherProcesses.cpu_share`."""
         self._address = urlsplit(url)
         self._run = run
         self._due: list[float] = []
         self._free: asyncio.Queue[_Client] = asyncio.Queue()
 
     async def run(self) -> None:
-        """Post for `SECONDS`, and wait for every answer.
+        """Post for `SECONDS`, and wait for all responses.
 
         Raises:
             RuntimeError: a webhook was not accepted.
@@ -124,44 +125,44 @@ class _Paced:
         clients = [await _Client.connected(self._address.netloc) for _ in range(CONNECTIONS)]
         for client in clients:
             self._free.put_nowait(client)
-        begun = time.perf_counter() + 0.1
-        self._due = [begun + number / self.rate for number in range(self.rate * SECONDS)]
-        looking = asyncio.create_task(self._look_at_itself())
+        started_at = time.perf_counter() + 0.1
+        self._due = [started_at + number / self.rate for number in range(self.rate * SECONDS)]
+        sampling = asyncio.create_task(self._sample_own_delay())
         async with asyncio.TaskGroup() as posting:
             for number, due in enumerate(self._due):
                 if (wait := due - time.perf_counter()) > 0:
                     await asyncio.sleep(wait)
                 posting.create_task(self._post(number))
-        looking.cancel()
+        sampling.cancel()
         for client in clients:
             client.close()
 
-    async def _look_at_itself(self) -> None:
+    async def _sample_own_delay(self) -> None:
         while True:
-            wanted = time.perf_counter() + TICK_SECONDS
+            due = time.perf_counter() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
-            self.own_delays.append(time.perf_counter() - wanted)
+            self.own_delays.append(time.perf_counter() - due)
 
     async def on_event(self, message: Msg) -> None:
-        """Note when an event came."""
-        found = _NUMBER.search(message.data)
-        if found is not None and int(found[1]) == self._run:
-            number = int(found[2])
-            self.held.setdefault(number, time.perf_counter() - self._due[number])
+        """Record when an event was received."""
+        match = _NUMBER.search(message.data)
+        if match is not None and int(match[1]) == self._run:
+            number = int(match[2])
+            self.received.setdefault(number, time.perf_counter() - self._due[number])
 
     async def is_complete(self) -> bool:
-        """Whether every event has come."""
-        return len(self.held) == len(self._due)
+        """Whether all events were received."""
+        return len(self.received) == len(self._due)
 
     async def _post(self, number: int) -> None:
         client = await self._free.get()
         await client.post(_request(self._address.netloc, self._address.path, self._run, number))
-        self.answered[number] = time.perf_counter() - self._due[number]
+        self.responded[number] = time.perf_counter() - self._due[number]
         self._free.put_nowait(client)
 
 
 class _Client:
-    """One connection that posts one webhook at a time, for far less than a library would take."""
+    """One connection that posts one webhook at a time, with far less CPU than an HTTP library."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer

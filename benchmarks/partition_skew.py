@@ -1,9 +1,9 @@
-"""How uneven partitions by person become: `python -m benchmarks.partition_skew`.
+"""Load differences between partitions by person: `python -m benchmarks.partition_skew`.
 
-A million people cause events as Zipf's law says: the n-th busiest as many as the first divided by
-n to the power of an exponent. Each person belongs to one partition, by the CRC-32 of the id, as in
-`hogsend.contract.partitions`. What is computed is each partition's share of all events, so nothing
-is drawn but the ids, by a seed. Writes the plot of `docs/scale.md`, too.
+A million people cause events by Zipf's law: the n-th busiest person causes as many as the busiest
+divided by n to the power of an exponent. The CRC-32 of a person's id selects the partition, as in
+`hogsend.contract.partitions`. Each partition's share of all events is computed exactly; only the
+ids are random, with a fixed seed. Also writes the plot of `docs/scale.md`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ PEOPLE = 1_000_000
 EXPONENTS = (0.8, 0.9, 1.0, 1.1, 1.2)
 PARTITIONS = (8, 16, 64, 256)
 REPLICAS = 8
-"""Ingest processes that the partitions are given to."""
+"""Number of ingest processes that consume the partitions."""
 SEED = 1
 DRAWS = 3
-"""Populations, of which the median is told."""
+"""Number of populations; results are the median of them."""
 
 
 class Skew(NamedTuple):
-    """How uneven one number of partitions is, for one exponent."""
+    """The skew of one number of partitions, for one exponent."""
 
     exponent: float
     partitions: int
@@ -39,73 +39,73 @@ class Skew(NamedTuple):
     hottest: float
     """Share of the hottest partition, as a multiple of the mean."""
     hottest_replica: float
-    """The same for `REPLICAS` processes, if partitions were given to them by their load."""
+    """The same for the hottest of `REPLICAS` processes, if partitions are assigned by load."""
 
 
 def weights(people: int, exponent: float) -> list[float]:
     """Each person's share of all events, the busiest first."""
-    each = [rank**-exponent for rank in range(1, people + 1)]
-    together = sum(each)
-    return [one / together for one in each]
+    events = [rank**-exponent for rank in range(1, people + 1)]
+    total = sum(events)
+    return [count / total for count in events]
 
 
-def shares(hashes: Sequence[int], each: Sequence[float], partitions: int) -> list[float]:
+def shares(hashes: Sequence[int], weights: Sequence[float], partitions: int) -> list[float]:
     """Each partition's share of all events."""
-    found = [0.0] * partitions
-    for hashed, weight in zip(hashes, each, strict=True):
-        found[hashed % partitions] += weight
-    return found
+    loads = [0.0] * partitions
+    for hashed, weight in zip(hashes, weights, strict=True):
+        loads[hashed % partitions] += weight
+    return loads
 
 
-def given_out(load: Sequence[float], replicas: int) -> list[float]:
-    """Load of each replica, when the heaviest partition goes to the one with the least first."""
-    found = [0.0] * min(replicas, len(load))
-    for one in sorted(load, reverse=True):
-        found[found.index(min(found))] += one
-    return found
+def assigned(partition_loads: Sequence[float], replicas: int) -> list[float]:
+    """Load of each replica, if the heaviest partition is assigned to the least loaded one first."""
+    loads = [0.0] * min(replicas, len(partition_loads))
+    for load in sorted(partition_loads, reverse=True):
+        loads[loads.index(min(loads))] += load
+    return loads
 
 
 def simulate(people: int = PEOPLE, seed: int = SEED) -> list[Skew]:
-    """Compute every combination."""
+    """Compute the skew of every combination of exponent and partitions."""
     drawn = random.Random(seed)  # noqa: S311 - the same people each time, not a secret
     populations = [[crc32(drawn.randbytes(16)) for _ in range(people)] for _ in range(DRAWS)]
-    found = []
+    results = []
     for exponent in EXPONENTS:
-        each = weights(people, exponent)
+        by_person = weights(people, exponent)
         for partitions in PARTITIONS:
-            loads = [shares(hashes, each, partitions) for hashes in populations]
-            replicas = [given_out(load, REPLICAS) for load in loads]
-            found.append(
+            loads = [shares(hashes, by_person, partitions) for hashes in populations]
+            replicas = [assigned(load, REPLICAS) for load in loads]
+            results.append(
                 Skew(
                     exponent,
                     partitions,
-                    each[0],
+                    by_person[0],
                     median([max(load) * partitions for load in loads]),
                     median([max(load) * len(load) for load in replicas]),
                 )
             )
-    return found
+    return results
 
 
-def table(found: Sequence[Skew]) -> str:
-    """Write the results in Markdown, a line for each exponent."""
+def table(results: Sequence[Skew]) -> str:
+    """Format the results as a Markdown table with a row for each exponent."""
     heads = [f"{partitions} partitions" for partitions in PARTITIONS]
     lines = [
         f"| exponent | busiest person | {' | '.join(heads)} |",
         f"|---|---|{'---|' * len(heads)}",
     ]
     for exponent in EXPONENTS:
-        row = [one for one in found if one.exponent == exponent]
-        cells = " | ".join(f"{one.hottest:.2f} ({one.hottest_replica:.2f})" for one in row)
+        row = [skew for skew in results if skew.exponent == exponent]
+        cells = " | ".join(f"{skew.hottest:.2f} ({skew.hottest_replica:.2f})" for skew in row)
         lines.append(f"| {exponent} | {row[0].busiest_person:.1%} | {cells} |")
     return "\n".join(lines)
 
 
-def plot(found: Sequence[Skew]) -> str:
-    """Draw the hottest partition of each combination."""
+def plot(results: Sequence[Skew]) -> str:
+    """Draw the load of the hottest partition of each combination."""
     values = [
-        Bar(f"exponent {one.exponent}, {one.partitions} partitions", round(one.hottest, 2))
-        for one in found
+        Bar(f"exponent {skew.exponent}, {skew.partitions} partitions", round(skew.hottest, 2))
+        for skew in results
     ]
     return bars("Events of the hottest partition", "times the mean", values)
 
@@ -115,12 +115,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--people", type=int, default=PEOPLE)
-    given = parser.parse_args()
-    found = simulate(given.people, given.seed)
-    print(table(found))
-    if (given.seed, given.people) == (SEED, PEOPLE):
+    arguments = parser.parse_args()
+    results = simulate(arguments.people, arguments.seed)
+    print(table(results))
+    if (arguments.seed, arguments.people) == (SEED, PEOPLE):
         (DOCS / PLOTS).mkdir(parents=True, exist_ok=True)
-        (DOCS / PLOTS / "partition-skew.svg").write_text(plot(found))
+        (DOCS / PLOTS / "partition-skew.svg").write_text(plot(results))
     return 0
 
 

@@ -1,12 +1,12 @@
-"""Answers requests for persons with the same one always: what NATS alone makes of them."""
+"""Replies to person requests with a constant person, to measure NATS and the chassis alone."""
 
 from __future__ import annotations
 
 import uvloop
 
-from benchmarks.echo import answer_always
+from benchmarks.echo import serve_constant_reply
 from benchmarks.persons import PROPERTIES
 from hogsend.contract.persons import ANALYTICS_PERSON, Person
 
 if __name__ == "__main__":
-    uvloop.run(answer_always(ANALYTICS_PERSON, Person(PROPERTIES)))
+    uvloop.run(serve_constant_reply(ANALYTICS_PERSON, Person(PROPERTIES)))

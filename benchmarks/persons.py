@@ -1,4 +1,4 @@
-"""Persons read from a warm cache, beside requests that are echoed."""
+"""Rate of persons read from analytics' warm cache, compared with an echo service."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.servers import Servers
 from tests.waiting import eventually
 
 REQUESTS = 8000
-ASKING = 32
+CONCURRENCY = 32
 PEOPLE = 500
 ROUNDS = 3
 PROPERTIES: dict[str, Any] = {
@@ -33,7 +33,7 @@ PROPERTIES: dict[str, Any] = {
 
 
 async def measure(servers: Servers) -> list[Figure]:
-    """Ask in turns: analytics, then the echo, several times over."""
+    """Measure analytics and the echo in turn, several rounds."""
     real, echo = [], []
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(servers.fresh_database())
@@ -55,7 +55,7 @@ async def measure(servers: Servers) -> list[Figure]:
                 real.append(await _rate(bus))
             async with process("-m", "benchmarks.person_echo", **nats):
                 echo.append(await _rate(bus))
-    ratio = median([one / other for one, other in zip(real, echo, strict=True)])
+    ratio = median([rate / base for rate, base in zip(real, echo, strict=True)])
     return [
         Figure(
             "persons read, cache warm / requests echoed",
@@ -64,7 +64,7 @@ async def measure(servers: Servers) -> list[Figure]:
             {
                 "persons_per_second": round(median(real)),
                 "echoes_per_second": round(median(echo)),
-                "asking": ASKING,
+                "asking": CONCURRENCY,
             },
         )
     ]
@@ -83,10 +83,10 @@ async def _rate(bus: Connection) -> float:
     for request in requests:
         await eventually(partial(read, request), 30)
 
-    async def ask(first: int) -> None:
-        for number in range(first, REQUESTS, ASKING):
+    async def send_requests(first: int) -> None:
+        for number in range(first, REQUESTS, CONCURRENCY):
             await bus.request(ANALYTICS_PERSON, requests[number % PEOPLE])
 
     started = time.perf_counter()
-    await asyncio.gather(*(ask(first) for first in range(ASKING)))
+    await asyncio.gather(*(send_requests(first) for first in range(CONCURRENCY)))
     return REQUESTS / (time.perf_counter() - started)

@@ -1,7 +1,7 @@
-"""The sums of `docs/scale.md`: what a number of events a day takes in cores, bytes and money.
+"""The calculations of `docs/scale.md`: cores, bytes and cost of a number of events a day.
 
-What was measured is named with the command that measures it; prices are assumptions. Change either
-here, and `make generate` writes the page's tables anew.
+Measured constants name the command that measures them. Prices are assumptions. After a change,
+`make generate` writes the page's tables again.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from services.ingest.event_table.partitions import partition_days
 
 EVENTS_A_DAY = 1_000_000_000
 PEAK = 3
-"""The busiest seconds of a day, as a multiple of its mean."""
+"""Rate in the busiest seconds of a day, as a multiple of the mean."""
 BUSY = 0.6
-"""Share of its cores that a machine uses at the peak; the rest is for repetitions and restarts."""
+"""Share of its cores that a machine uses at the peak. The rest is for retries and restarts."""
 
 CPU_US = {"gateway": 339, "NATS": 115, "ingest": 289, "PostgreSQL": 144}
 """CPU microseconds of a webhook, on a busy machine: `python -m benchmarks cost`, 2026-11-26."""
 WEBHOOK_BYTES, EVENT_BYTES = 1_518, 1_809
-"""A page view in WEBHOOKS and in EVENTS: `python -m benchmarks.footprint`, as all bytes here."""
+"""A page view in WEBHOOKS and in EVENTS. All sizes are from `python -m benchmarks.footprint`."""
 ROW_BYTES, INDEX_BYTES, KEY_BYTES = 1_368, 367, 109
-"""A page view's row, its entries in the indexes of its partition, and its key with the key's."""
+"""A page view's row, its entries in the partition's indexes, and its key with its index entry."""
 STORED_BYTES = ROW_BYTES + INDEX_BYTES + KEY_BYTES
 EVENT_WAL_BYTES, CONTACT_WAL_BYTES = 2_219, 701
-"""Write-ahead log of a page view's row and its key, and of its person's row."""
+"""Write-ahead log of a page view's row and key, and of its contact's row."""
 PERSON_BYTES = 2_364
 STREAM_PUBLISHES = 7_674
 """Acknowledged publishes a second of one stream with three copies: `benchmarks syncing`."""
 
 PEOPLE = 50_000_000
 COPIES = 3
-"""Of each stream."""
+"""Replicas of each stream."""
 SERVERS = 2
-"""Of each database: a primary and a standby."""
+"""Servers of each database: a primary and a standby."""
 SHARDS = 8
-"""Databases that the events are spread over."""
+"""Databases that the events are distributed over."""
 WEBHOOK_HOURS, EVENT_HOURS = 1, 24
-"""How long PostgreSQL, and a subscriber, may be away, at the mean rate."""
+"""Hours that PostgreSQL, and a subscriber, may be unavailable, at the mean rate."""
 KEPT_DAYS = 30
 """`EVENT_RETENTION_DAYS`."""
 WAL_DAYS = 2
-"""How far back a backup can be rolled forward to any moment."""
+"""Days of write-ahead log in the backup, for point-in-time recovery."""
 SPARE = 1.25
-"""Disks, as a multiple of what is on them."""
+"""Size of a disk, as a multiple of its contents."""
 
 VCPU, GIB_OF_MEMORY, GB_OF_DISK, GB_OF_BACKUP, GB_BETWEEN_ZONES = 15.0, 2.0, 0.08, 0.02, 0.01
-"""Assumed prices in US dollars a month; of traffic, a GB."""
+"""Assumed prices in US dollars a month, and for traffic in US dollars a GB."""
 
 _SECONDS = 86_400
 _TB = 1e12
@@ -63,13 +63,13 @@ class Machines(NamedTuple):
     vcpu: int
     memory_gib: int
     disk_tb: float
-    """Of each."""
+    """Disk of each machine."""
 
     @property
     def price(self) -> float:
-        """Dollars a month, for all of them."""
-        each = self.vcpu * VCPU + self.memory_gib * GIB_OF_MEMORY + self.disk_tb * 1000 * GB_OF_DISK
-        return self.number * each
+        """Dollars a month for all of these machines."""
+        disk = self.disk_tb * 1000 * GB_OF_DISK
+        return self.number * (self.vcpu * VCPU + self.memory_gib * GIB_OF_MEMORY + disk)
 
 
 MEAN = EVENTS_A_DAY / _SECONDS
@@ -78,18 +78,18 @@ PEAK_RATE = MEAN * PEAK
 
 
 def cores() -> dict[str, float]:
-    """Cores that are busy at the peak; each copy of a stream is counted as a whole one."""
+    """Busy cores at the peak. Each replica of a stream is assumed to cost as much as the leader."""
     copies = {"NATS": COPIES}
     return {name: PEAK_RATE * us * copies.get(name, 1) / 1e6 for name, us in CPU_US.items()}
 
 
 def held_days(kept_days: int) -> int:
-    """How many days of events there are at most: one day's go with the last of its partition."""
+    """Maximum number of days of stored events: a day's are dropped with their whole partition."""
     return kept_days + partition_days(kept_days)
 
 
 def machines(kept_days: int = KEPT_DAYS) -> list[Machines]:
-    """What to rent."""
+    """The machines to rent."""
     busy = cores()
     waiting = MEAN * 3600 * (WEBHOOK_BYTES * WEBHOOK_HOURS + EVENT_BYTES * EVENT_HOURS)
     events = EVENTS_A_DAY * held_days(kept_days) * STORED_BYTES
@@ -106,14 +106,14 @@ def machines(kept_days: int = KEPT_DAYS) -> list[Machines]:
 
 
 def backups_tb(kept_days: int = KEPT_DAYS) -> float:
-    """Object storage: one copy of everything, and the write-ahead log."""
+    """Object storage for a copy of all data and the write-ahead log, in TB."""
     rows = EVENTS_A_DAY * held_days(kept_days) * STORED_BYTES + PEOPLE * PERSON_BYTES
     log = EVENTS_A_DAY * WAL_DAYS * (EVENT_WAL_BYTES + CONTACT_WAL_BYTES)
     return (rows + log) / _TB
 
 
 def traffic_tb() -> float:
-    """What crosses zones in a month, with everything spread evenly over three."""
+    """Traffic between zones in a month, with everything distributed evenly over three zones."""
     webhooks = WEBHOOK_BYTES * (COPIES + 1)
     events = EVENT_BYTES * (COPIES + 1)
     rows = ROW_BYTES + (EVENT_WAL_BYTES + CONTACT_WAL_BYTES) * (SERVERS - 1)
@@ -122,7 +122,7 @@ def traffic_tb() -> float:
 
 def monthly(kept_days: int = KEPT_DAYS) -> float:
     """Dollars a month for everything."""
-    rented = sum(one.price for one in machines(kept_days))
+    rented = sum(machine.price for machine in machines(kept_days))
     return (
         rented
         + backups_tb(kept_days) * 1000 * GB_OF_BACKUP
@@ -131,14 +131,14 @@ def monthly(kept_days: int = KEPT_DAYS) -> float:
 
 
 def load() -> str:
-    """What has to be carried, as a table."""
+    """The load of the system, as a Markdown table."""
     logged = EVENT_WAL_BYTES + CONTACT_WAL_BYTES
     rows = [
         ("events a second", MEAN, PEAK_RATE),
         ("MB/s into WEBHOOKS", MEAN * WEBHOOK_BYTES / 1e6, PEAK_RATE * WEBHOOK_BYTES / 1e6),
         ("MB/s into EVENTS", MEAN * EVENT_BYTES / 1e6, PEAK_RATE * EVENT_BYTES / 1e6),
         ("MB/s of write-ahead log", MEAN * logged / 1e6, PEAK_RATE * logged / 1e6),
-        *((f"busy cores, {name}", each / PEAK, each) for name, each in cores().items()),
+        *((f"busy cores, {name}", busy / PEAK, busy) for name, busy in cores().items()),
     ]
     return _table(
         ("", "mean", "peak"), ((name, _number(mean), _number(peak)) for name, mean, peak in rows)
@@ -146,17 +146,17 @@ def load() -> str:
 
 
 def bill() -> str:
-    """Machines and their price, as a table."""
+    """Machines and their prices, as a Markdown table."""
     rows = [
         (
-            one.use,
-            str(one.number),
-            str(one.vcpu),
-            f"{one.memory_gib} GiB",
-            f"{one.disk_tb:g} TB" if one.disk_tb else "",
-            f"{one.price:,.0f}",
+            machine.use,
+            str(machine.number),
+            str(machine.vcpu),
+            f"{machine.memory_gib} GiB",
+            f"{machine.disk_tb:g} TB" if machine.disk_tb else "",
+            f"{machine.price:,.0f}",
         )
-        for one in machines()
+        for machine in machines()
     ]
     backups, traffic = backups_tb(), traffic_tb()
     rows += [
@@ -175,7 +175,7 @@ def bill() -> str:
 
 
 def retention() -> str:
-    """What keeping events longer costs, as a table."""
+    """The cost by number of days that events are kept, as a Markdown table."""
     return _table(
         ("days kept", "disk of each of the event databases", "USD a month"),
         (
@@ -186,7 +186,7 @@ def retention() -> str:
 
 
 def streams() -> int:
-    """Into how many streams each of WEBHOOKS and EVENTS has to be divided."""
+    """Number of streams into which each of WEBHOOKS and EVENTS has to be divided."""
     return ceil(PEAK_RATE / STREAM_PUBLISHES)
 
 
@@ -194,17 +194,17 @@ TABLES = {"load": load, "bill": bill, "retention": retention}
 
 
 def _enough(busy: float, vcpu: int) -> int:
-    """Machines that carry so many busy cores while one of them is down."""
+    """Number of machines for `busy` cores, while one of them is unavailable."""
     return ceil(busy / BUSY / vcpu) + 1
 
 
 def _tb(size: float) -> float:
-    """Round a disk up to a tenth of a TB, with room to spare."""
+    """Disk for `size` bytes with spare space, rounded up to a tenth of a TB."""
     return ceil(size * SPARE / _TB * 10) / 10
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"  # noqa: PLR2004 - digits that tell
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"  # noqa: PLR2004 - two digits
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""Bars as SVG, for `docs/benchmarks.md`."""
+"""Bar charts as SVG, for `docs/benchmarks.md`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ COLOUR = "#4c72b0"
 
 
 class Bar(NamedTuple):
-    """One bar, with what it stands for."""
+    """One bar of a chart."""
 
     label: str
     value: float
 
 
 def bars(title: str, unit: str, values: Sequence[Bar]) -> str:
-    """Draw horizontal bars from zero to the largest value, each with its number beside it."""
-    most = max((bar.value for bar in values), default=0) or 1
+    """Draw horizontal bars from zero to the largest value, each with its number."""
+    largest = max((bar.value for bar in values), default=0) or 1
     height = HEAD + len(values) * (BAR + GAP)
     opening = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
@@ -32,7 +32,7 @@ def bars(title: str, unit: str, values: Sequence[Bar]) -> str:
     ]
     for number, bar in enumerate(values):
         top = HEAD + number * (BAR + GAP)
-        length = bar.value / most * (WIDTH - LABEL - VALUE)
+        length = bar.value / largest * (WIDTH - LABEL - VALUE)
         middle = top + BAR - 5
         lines += [
             f'<text x="{LABEL - 8}" y="{middle}" text-anchor="end">{escape(bar.label)}</text>',

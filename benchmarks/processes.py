@@ -1,4 +1,4 @@
-"""Services in processes of their own, on the run's servers."""
+"""Starts services as separate processes, on the servers of the run."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tests.waiting import eventually
 ROOT = Path(__file__).parents[1]
 ADMIN_KEY = "k-bench"
 START_SECONDS = 120
-"""Longest time a service may take to start, on a machine that does much else."""
+"""Maximum seconds a service may take to start, on a busy machine."""
 
 
-def environment(**given: str) -> dict[str, str]:
-    """Take this environment without Hogsend's settings, and `given`."""
-    known = {name for group in ALL_SETTINGS for name in group.environment_names()}
-    clean = {name: value for name, value in os.environ.items() if name not in known}
-    return {**clean, "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "LOG_LEVEL": "warning", **given}
+def environment(**variables: str) -> dict[str, str]:
+    """The environment of this process without Hogsend's settings, with the given variables."""
+    settings = {name for group in ALL_SETTINGS for name in group.environment_names()}
+    clean = {name: value for name, value in os.environ.items() if name not in settings}
+    return {**clean, "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "LOG_LEVEL": "warning", **variables}
 
 
 def service_name(process: psutil.Process) -> str:
-    """What a process is: the service it serves, the module it runs, or else its program."""
+    """Name of a process: its service, else the module it runs, else its program."""
     line = process.cmdline()
     if len(line) > 1 and line[-2] == "serve":
         return line[-1]
@@ -42,29 +42,32 @@ def service_name(process: psutil.Process) -> str:
 
 
 def cpu_seconds(name: str) -> float:
-    """CPU time of those of this run's processes that are `name`, with their children's."""
+    """CPU time of the run's processes with this name, including their children."""
     while True:
         try:
             return sum(
-                _spent(one) for one in psutil.Process().children() if service_name(one) == name
+                _spent(child)
+                for child in psutil.Process().children()
+                if service_name(child) == name
             )
         except psutil.NoSuchProcess:
-            # One ended while it was read; now its parent has its time.
+            # A process ended meanwhile. Its time is now counted in its parent's: read again.
             continue
 
 
 def _spent(process: psutil.Process) -> float:
-    times = [one.cpu_times() for one in [process, *process.children(recursive=True)]]
-    # A backend of PostgreSQL that has ended counts with its parent.
+    family = [process, *process.children(recursive=True)]
+    times = [member.cpu_times() for member in family]
+    # The time of PostgreSQL's backends that have ended is in their parent's.
     ended = times[0].children_user + times[0].children_system
-    return ended + sum(one.user + one.system for one in times)
+    return ended + sum(cpu.user + cpu.system for cpu in times)
 
 
 @asynccontextmanager
-async def process(*command: str, **given: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def process(*command: str, **variables: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run a Python program until the block ends."""
     running = await asyncio.create_subprocess_exec(
-        sys.executable, *command, env=environment(**given), cwd=ROOT
+        sys.executable, *command, env=environment(**variables), cwd=ROOT
     )
     try:
         yield running
@@ -76,20 +79,20 @@ async def process(*command: str, **given: str) -> AsyncIterator[asyncio.subproce
 
 @asynccontextmanager
 async def gateway(
-    servers: Servers, directory: Path, program: Sequence[str], **given: str
+    servers: Servers, directory: Path, program: Sequence[str], **variables: str
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A gateway that is ready for webhooks."""
+    """Run a gateway, and wait until it is ready for webhooks."""
     port = free_port()
-    variables = {
+    settings = {
         "NATS_URL": servers.nats_url(User.GATEWAY),
         "GATEWAY_PORT": str(port),
         "SPOOL_DIR": str(directory / "spool"),
         "ADMIN_API_KEY": ADMIN_KEY,
         "ADMIN_RATE_LIMIT": "1000000",
-        **given,
+        **variables,
     }
     async with (
-        process(*program, **variables),
+        process(*program, **settings),
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
     ):
         await eventually(lambda: _ready(http), START_SECONDS)
@@ -97,8 +100,8 @@ async def gateway(
 
 
 @asynccontextmanager
-async def credentials(servers: Servers, database_url: str, **given: str) -> AsyncIterator[None]:
-    """A credentials service."""
+async def credentials(servers: Servers, database_url: str, **variables: str) -> AsyncIterator[None]:
+    """Run the service `credentials`."""
     async with process(
         "-m",
         "cli.main",
@@ -107,16 +110,15 @@ async def credentials(servers: Servers, database_url: str, **given: str) -> Asyn
         NATS_URL=servers.nats_url(User.CREDENTIALS),
         DATABASE_URL=database_url,
         BETTER_AUTH_SECRET="bench",  # noqa: S106 - seals nothing real
-        **given,
+        **variables,
     ):
         yield
 
 
 @asynccontextmanager
 async def ingest(servers: Servers, database_url: str) -> AsyncIterator[None]:
-    """An ingest service, which makes the consumers of subscribers."""
-    address = servers.nats_url(User.INGEST)
-    variables = {"NATS_URL": address, "DATABASE_URL": database_url}
+    """Run the service `ingest`, which also creates the consumers of subscribers."""
+    variables = {"NATS_URL": servers.nats_url(User.INGEST), "DATABASE_URL": database_url}
     async with process("-m", "cli.main", "serve", "ingest", **variables):
         yield
 

@@ -1,8 +1,8 @@
-"""From the PUT of a credential until the last of a few, and of many, consumers holds it.
+"""Time from the PUT of a credential until the last of a few, and of many, consumers received it.
 
-All consumers are in this process, each on a connection of its own, so that the last of many waits
-for what all the others do with the change before it. In services of their own they do that at the
-same time: what one takes, here and of the server, is beside the figure.
+All consumers are in this process, each with its own connection. So the last of many waits until the
+others have processed the change, which separate services would do at the same time. The details
+contain the CPU time of one consumer, here and in nats-server.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ GRANT = {
 
 
 async def measure(servers: Servers) -> list[Figure]:
-    """Change a credential again and again; compare with a bare round trip to the server."""
+    """Change a credential repeatedly, and compare with a round trip to nats-server."""
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = await stack.enter_async_context(servers.fresh_database())
@@ -58,21 +58,23 @@ async def measure(servers: Servers) -> list[Figure]:
 
 
 class _Followed(NamedTuple):
-    """What changes took with so many consumers; times in seconds, one of each change."""
+    """Times of all changes in seconds, with a number of consumers."""
 
     consumers: int
-    held: list[float]
-    answered: list[float]
+    received: list[float]
+    """Until the last consumer received the change."""
+    responded: list[float]
+    """Until the response to the PUT."""
     round_trips: list[float]
     own_us: float
-    """CPU microseconds of this process a change."""
+    """CPU microseconds of this process for a change."""
     server_us: float
-    """The same of nats-server."""
+    """CPU microseconds of nats-server for a change."""
 
 
 async def _followed_by(consumers: int, servers: Servers, http: httpx.AsyncClient) -> _Followed:
-    """Change the credential with so many consumers, each on a connection of its own."""
-    held, answered, round_trips = [], [], []
+    """Change the credential repeatedly, with a number of consumers on separate connections."""
+    received, responded, round_trips = [], [], []
     own = server = 0.0
     async with AsyncExitStack() as stack:
         buses = [
@@ -93,13 +95,13 @@ async def _followed_by(consumers: int, servers: Servers, http: httpx.AsyncClient
             waiting = [asyncio.ensure_future(_next(follower)) for follower in followers]
             started = time.perf_counter()
             await _put(http)
-            answered.append(time.perf_counter() - started)
-            held.append(max(await asyncio.gather(*waiting)) - started)
+            responded.append(time.perf_counter() - started)
+            received.append(max(await asyncio.gather(*waiting)) - started)
         own, server = time.process_time() - own, cpu_seconds("nats-server") - server
     return _Followed(
         consumers,
-        held[WARM_UP:],
-        answered[WARM_UP:],
+        received[WARM_UP:],
+        responded[WARM_UP:],
         round_trips[WARM_UP:],
         own / CHANGES * MICROSECONDS,
         server / CHANGES * MICROSECONDS,
@@ -113,8 +115,8 @@ def _figures(followed: _Followed, each: dict[str, float]) -> list[Figure]:
             f"holds it / NATS round trip, {name}",
             goal,
             {
-                "held_ms": percentile(followed.held, share),
-                "answered_ms": percentile(followed.answered, share),
+                "held_ms": percentile(followed.received, share),
+                "answered_ms": percentile(followed.responded, share),
                 "round_trip_ms": percentile(followed.round_trips, share),
             },
             each,
@@ -124,16 +126,16 @@ def _figures(followed: _Followed, each: dict[str, float]) -> list[Figure]:
 
 
 async def _put(http: httpx.AsyncClient) -> None:
-    answer = await http.put(
+    response = await http.put(
         "/v1/admin/provider-credentials/posthog",
         json={"payload": GRANT},
         headers={"Authorization": f"Bearer {ADMIN_KEY}"},
     )
-    answer.raise_for_status()
+    response.raise_for_status()
 
 
 async def _next(changes: CredentialChanges) -> float:
-    """Wait for a change, and tell when it came."""
+    """Wait for a change, and return the time at which it was received."""
     await anext(changes)
     return time.perf_counter()
 

@@ -1,4 +1,4 @@
-"""`docs/benchmarks.md`: what was measured, on which machine, and how to measure it again."""
+"""Writes `docs/benchmarks.md`: the results, the machine, and the command of each measurement."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ _PERCENTILES = ("p50", "p99", "p99.9")
 
 
 class Part(msgspec.Struct, frozen=True):
-    """What one part of the run found."""
+    """The results of one part of the run."""
 
     name: str
     figures: list[Figure]
     seconds: float
-    """How long it took."""
+    """Duration of the part."""
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """What it was measured on."""
+    """The machine of the measurement."""
 
     cores: int
     memory_gib: float
     system: str
     python: str
     load: float
-    """Processes that wanted a core in the minute before the run."""
+    """Load average of the minute before the run."""
 
 
 def machine() -> Machine:
-    """Look at this one."""
+    """Describe this machine."""
     return Machine(
         cores=psutil.cpu_count() or 1,
         memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
@@ -69,7 +69,7 @@ def page(parts: Sequence[Part], measured_on: Machine, plots: Sequence[str]) -> s
         "sides of a ratio were measured alternately, so ratios transfer to other machines better",
         "than rates do.",
         "",
-        _described(measured_on, sum(part.seconds for part in parts)),
+        _machine_text(measured_on, sum(part.seconds for part in parts)),
         "",
         "| figure | value | goal | command |",
         "|---|---|---|---|",
@@ -98,7 +98,7 @@ def page(parts: Sequence[Part], measured_on: Machine, plots: Sequence[str]) -> s
 
 
 def _plots(parts: Sequence[Part]) -> Mapping[str, tuple[str, str, list[Bar]]]:
-    """Give the plots that the figures are enough for: title, unit and bars, by file name."""
+    """Title, unit and bars of each plot, by file name. Plots without figures are omitted."""
     figures = {part.name: part.figures for part in parts}
     plots = {}
     costs = [
@@ -121,7 +121,7 @@ def _plots(parts: Sequence[Part]) -> Mapping[str, tuple[str, str, list[Bar]]]:
     return plots
 
 
-def _described(on: Machine, seconds: float) -> str:
+def _machine_text(on: Machine, seconds: float) -> str:
     busy = " (busy: rates and latencies are worse than on a quiet machine)"
     return (
         f"Measured on {datetime.now(UTC):%Y-%m-%d} in {seconds:.0f} s: {on.cores} cores, "

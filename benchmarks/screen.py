@@ -1,4 +1,4 @@
-"""A screen that shows how far a run is, and nothing that its processes say."""
+"""Redirects the output of a run to a file, so that the screen shows only its progress."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from typing import TextIO
 
 LOG = Path(__file__).parents[1] / "dist" / "benchmarks.log"
 STREAMS = (1, 2)
-"""Descriptors of standard output and error, which every process that is started inherits."""
+"""File descriptors of standard output and error, which child processes inherit."""
 
 
 @contextmanager
 def quiet(log: Path) -> Iterator[TextIO]:
-    """Send what this process and its children write to a file; gives standard error as it was."""
+    """Redirect the output of this process and its children to a file during the block.
+
+    Yields the original standard error.
+    """
     log.parent.mkdir(exist_ok=True)
     sys.stdout.flush()
-    kept = {number: os.dup(number) for number in STREAMS}
+    saved = {number: os.dup(number) for number in STREAMS}
     with log.open("w") as file, os.fdopen(os.dup(2), "w") as screen:
         screen.reconfigure(write_through=True)
         for number in STREAMS:
@@ -29,6 +32,6 @@ def quiet(log: Path) -> Iterator[TextIO]:
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
-            for number, descriptor in kept.items():
+            for number, descriptor in saved.items():
                 os.dup2(descriptor, number)
                 os.close(descriptor)

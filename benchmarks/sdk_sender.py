@@ -1,7 +1,7 @@
-"""Sends events with PostHog's own package, as `python -m benchmarks.sdk_sender`.
+"""Captures events with the package `posthog`: `python -m benchmarks.sdk_sender`.
 
-Given a host, a key and how many events and people, it prints `ready` and waits for a line
-before it sends, so that starting up is not measured.
+The arguments are host, key, number of events and number of people. It prints `ready` and waits for
+a line before it sends, so that its start is not measured.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from posthog import Posthog
 
 
 def main() -> None:
-    """Capture, flush, and stay until stdin closes."""
+    """Capture the events, flush, and wait until stdin is closed."""
     host, key, events, people = sys.argv[1:]
     client = Posthog(key, host=host, gzip=True, max_queue_size=int(events) + 1)
     print("ready", flush=True)

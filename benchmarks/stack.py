@@ -1,4 +1,4 @@
-"""Seconds until `hogsend up` is ready, and what each process holds in memory."""
+"""Seconds until `hogsend up` is ready, and the memory of each process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MIB = 1024 * 1024
 
 
 async def measure() -> list[Figure]:
-    """Start the stack twice: on an empty directory, and again on what it left."""
+    """Start the stack twice: in an empty directory, and again in the same one."""
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory) / "home"
         first, _ = await _start(home)
@@ -57,7 +57,7 @@ async def _start(home: Path) -> tuple[float, dict[str, int]]:
     for child in psutil.Process(process.pid).children():
         name = service_name(child)
         family = [child, *child.children(recursive=True)]
-        memory[name] = round(sum(one.memory_full_info().pss for one in family) / MIB)
+        memory[name] = round(sum(member.memory_full_info().pss for member in family) / MIB)
     process.terminate()
     await process.wait()
     return elapsed, memory

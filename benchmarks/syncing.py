@@ -1,4 +1,4 @@
-"""What JetStream's sync interval costs: acknowledged publishes a second, by how they are kept."""
+"""Acknowledged publishes a second, by JetStream's sync interval, and with three replicas."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ ROUND_SECONDS = 1.5
 IN_FLIGHT = 64
 BODY = b"x" * 1024
 SUBJECT = "hogsend.webhooks.bench"
-"""One that the operator may publish on; these servers have no other stream that takes it."""
+"""A subject that the operator may publish on. These servers have no other stream for it."""
 PASSWORDS = dict.fromkeys(User, "password")
 NODES = 3
 
 
 async def measure() -> list[Figure]:
-    """Publish to four setups in turn, so that whatever else the machine does meets all of them."""
+    """Publish to four setups in turn, so that other load of the machine affects all of them."""
     async with AsyncExitStack() as stack:
         setups = {
             interval: await stack.enter_async_context(_single(interval))
@@ -45,33 +45,34 @@ async def measure() -> list[Figure]:
         for _ in range(ROUNDS):
             for name, js in setups.items():
                 rates[name].append(await _publish(js))
-    found = {name: median(rate) for name, rate in rates.items()}
-    base = found["2m"]
-    ratios = (f"{name} {rate / base:.2f}" for name, rate in found.items() if name != "2m")
+    medians = {name: median(rate) for name, rate in rates.items()}
+    base = medians["2m"]
+    ratios = (f"{name} {rate / base:.2f}" for name, rate in medians.items() if name != "2m")
     return [
         Figure(
             "acknowledged publishes, by sync interval / at nats-server's default of 2m",
             ", ".join(ratios),
             details={
-                f"{name.replace(' ', '_')}_per_second": round(rate) for name, rate in found.items()
+                f"{name.replace(' ', '_')}_per_second": round(rate)
+                for name, rate in medians.items()
             },
         )
     ]
 
 
 async def _publish(js: JetStreamContext) -> float:
-    ends = time.perf_counter() + ROUND_SECONDS
-    done = 0
+    deadline = time.perf_counter() + ROUND_SECONDS
+    published = 0
 
     async def worker() -> None:
-        nonlocal done
-        while time.perf_counter() < ends:
+        nonlocal published
+        while time.perf_counter() < deadline:
             await js.publish(SUBJECT, BODY)
-            done += 1
+            published += 1
 
     started = time.perf_counter()
     await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
-    return done / (time.perf_counter() - started)
+    return published / (time.perf_counter() - started)
 
 
 @asynccontextmanager
@@ -90,13 +91,13 @@ async def _cluster() -> AsyncIterator[JetStreamContext]:
         configs = []
         for number, (port, route) in enumerate(ports):
             config = _config(Path(directory), f"n{number}", port, nats_server.CLUSTER_SYNC_INTERVAL)
-            told = json.loads(config.read_text())
-            told["cluster"] = {
+            settings = json.loads(config.read_text())
+            settings["cluster"] = {
                 "name": "bench",
                 "listen": f"127.0.0.1:{route}",
                 "routes": [f"nats-route://127.0.0.1:{other}" for _, other in ports],
             }
-            config.write_text(json.dumps(told))
+            config.write_text(json.dumps(settings))
             configs.append(config)
         async with _running(configs), _stream(ports[0][0], NODES) as js:
             yield js
@@ -105,12 +106,12 @@ async def _cluster() -> AsyncIterator[JetStreamContext]:
 def _config(directory: Path, name: str, port: int, interval: str) -> Path:
     config = directory / f"{name}.conf"
     nats_server.write_config(config, port=port, store=directory / name, passwords=PASSWORDS)
-    told = json.loads(config.read_text())
-    told["jetstream"]["sync_interval"] = interval
-    told["server_name"] = name
-    # With several servers an account's limit would count every copy.
-    told["accounts"][OWN]["jetstream"] = "enabled"
-    config.write_text(json.dumps(told))
+    settings = json.loads(config.read_text())
+    settings["jetstream"]["sync_interval"] = interval
+    settings["server_name"] = name
+    # No account limit: in a cluster it would count every replica.
+    settings["accounts"][OWN]["jetstream"] = "enabled"
+    config.write_text(json.dumps(settings))
     return config
 
 
@@ -134,7 +135,7 @@ async def _stream(port: int, replicas: int) -> AsyncIterator[JetStreamContext]:
     bus = Connection(User.OPERATOR, nats_server.url(User.OPERATOR, "password", port))
     await bus.open()
 
-    async def made() -> bool:
+    async def created() -> bool:
         try:
             await bus.js.add_stream(
                 name="BENCH",
@@ -147,7 +148,7 @@ async def _stream(port: int, replicas: int) -> AsyncIterator[JetStreamContext]:
         return True
 
     try:
-        await eventually(made, 60)
+        await eventually(created, 60)
         yield bus.js
     finally:
         await bus.close()

@@ -1,4 +1,4 @@
--- A webhook as PostHog sends it, with a new uuid each time.
+-- A webhook in PostHog's format, with a new uuid each time.
 local number = 0
 local run = string.format("%x-%x", os.time(), math.random(1, 2 ^ 31))
 local head = '{"event":{"uuid":"' .. run .. "-"

@@ -1,4 +1,4 @@
-"""Webhooks answered a second, over an echo route in the same process."""
+"""Rate of webhooks that the gateway answers, compared with an echo route in the same process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCRIPT = Path(__file__).with_name("webhooks.lua")
 
 
 async def measure(servers: Servers, bus: Connection) -> list[Figure]:
-    """Alternate between the two routes, so that both see the same machine."""
+    """Measure the two routes in turn, so that other load of the machine affects both."""
     await streams.reconcile(bus.js, User.INGEST)
     echo, webhooks, p99 = [], [], []
     with tempfile.TemporaryDirectory() as directory:
@@ -55,7 +55,7 @@ async def measure(servers: Servers, bus: Connection) -> list[Figure]:
 
 
 async def wrk(url: str, connections: int = CONNECTIONS) -> tuple[float, float]:
-    """Post for `ROUND_SECONDS`: answers a second, and the slowest but one in a hundred in ms."""
+    """Post for `ROUND_SECONDS`; returns responses a second, and the 99th percentile in ms."""
     process = await asyncio.create_subprocess_exec(
         *("wrk", "-t1", f"-c{connections}", f"-d{ROUND_SECONDS}s", "--latency"),
         *("-s", str(SCRIPT), url.replace("//v1", "/v1").replace("//echo", "/echo")),

@@ -1,8 +1,8 @@
-"""Webhooks answered by a gateway of two workers, beside one of a single process, in turn.
+"""Rate and CPU time of webhooks in a gateway with two workers, compared with a single process.
 
-How much more a second one answers says something only where cores are free: wrk and nats-server
-take one, each worker most of another. What a webhook costs with one and with two says on any
-machine whether the second one is in the way of the first.
+The rate is only meaningful with enough free cores: wrk and nats-server use one, and each worker
+most of another. The CPU time of a webhook shows on any machine whether two workers slow each other
+down.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tests.waiting import eventually
 ROUNDS = 3
 WORKERS = (1, 2)
 FREE_CORES = 4
-"""With fewer, two workers, nats-server and wrk want the same cores."""
+"""With fewer cores, two workers, nats-server and wrk compete for them."""
 
 
 async def measure(servers: Servers, bus: Connection) -> list[Figure]:
-    """Alternate between the two gateways, so that both see the same machine."""
+    """Measure the two gateways in turn, so that other load of the machine affects both."""
     await streams.reconcile(bus.js, User.INGEST)
     rates: dict[int, list[float]] = {workers: [] for workers in WORKERS}
     costs: dict[int, list[float]] = {workers: [] for workers in WORKERS}
@@ -52,7 +52,8 @@ async def measure(servers: Servers, bus: Connection) -> list[Figure]:
         for _ in range(ROUNDS):
             for workers, http in gateways.items():
                 before = _spent(http)
-                # As many for each worker: fewer at a time are published together at more cost.
+                # The same number of connections for each worker: with fewer, fewer webhooks are
+                # published together, which costs more CPU.
                 url = f"{http.base_url}/v1/webhooks/posthog"
                 rate, _ = await wrk(url, CONNECTIONS * workers)
                 rates[workers].append(rate)
@@ -80,17 +81,17 @@ async def measure(servers: Servers, bus: Connection) -> list[Figure]:
 
 async def _all_serve(http: httpx.AsyncClient, workers: int) -> None:
     async def all_up() -> bool:
-        found = (await http.get("/v1/health")).json()["services"]["gateway"]
-        return int(found.get("workersUp", 1)) == workers
+        health = (await http.get("/v1/health")).json()["services"]["gateway"]
+        return int(health.get("workersUp", 1)) == workers
 
     await eventually(all_up, 30)
 
 
 def _spent(http: httpx.AsyncClient) -> float:
     """CPU seconds of a gateway's processes so far."""
-    ours = [
+    processes = [
         process
         for process in psutil.Process().children(recursive=True)
         if process.environ().get("GATEWAY_PORT") == str(http.base_url.port)
     ]
-    return sum(sum(process.cpu_times()[:2]) for process in ours)
+    return sum(sum(process.cpu_times()[:2]) for process in processes)

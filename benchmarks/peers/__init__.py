@@ -1,1 +1,1 @@
-"""What a user would write instead, in a few lines each, to measure Hogsend beside it."""
+"""Alternatives to Hogsend in a few lines each, to compare Hogsend with them."""

@@ -1,7 +1,7 @@
-"""Hogsend beside what would be used instead, in turn: `python -m benchmarks.peers [--rounds N]`.
+"""Compares Hogsend with alternatives: `python -m benchmarks.peers [--rounds N]`.
 
-Each gets the same webhooks on an empty database, round after round, and what they say is compared
-by the median. Writes `docs/peers.md`. What is not installed is named there and left out.
+Each gets the same webhooks with an empty database, in turn, for several rounds. Writes the medians
+to `docs/peers.md`. Alternatives that are not installed are listed there without results.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ PEERS = (
     Peer(
         "Hogsend",
         cost.hogsend,
-        cost.OURS,
+        cost.HOGSEND_PROCESSES,
         "stored by JetStream, synced to disk within 10 s; otherwise synced in the gateway's spool",
         "by the event's key, as long as the event is stored",
         "200; the spool holds 256 MiB",
@@ -60,7 +60,7 @@ PEERS = (
     Peer(
         "FastAPI, JetStream, a consumer that inserts",
         lambda servers, _: cost.jetstream_receiver(servers),
-        cost.PEER,
+        cost.PEER_PROCESSES,
         "stored by JetStream, synced to disk within 10 s",
         "by id, as long as the row is stored",
         "500 without NATS; without PostgreSQL the consumer exits",
@@ -95,12 +95,12 @@ PEERS = (
     ),
 )
 
-Found = Mapping[str, Sequence[Round]]
+Results = Mapping[str, Sequence[Round]]
 
 
-async def measure(rounds: int, progress: Callable[[str], object]) -> tuple[Found, dict[str, str]]:
-    """Run every peer in turn; returns their rounds, and why others were left out."""
-    found: dict[str, list[Round]] = {}
+async def measure(rounds: int, progress: Callable[[str], object]) -> tuple[Results, dict[str, str]]:
+    """Measure all peers in turn. Returns their rounds, and the reasons why some are missing."""
+    results: dict[str, list[Round]] = {}
     missing: dict[str, str] = {}
     async with running_servers() as servers:
         bus = Connection(User.OPERATOR, servers.nats_url(User.OPERATOR))
@@ -113,19 +113,19 @@ async def measure(rounds: int, progress: Callable[[str], object]) -> tuple[Found
                     continue
                 progress(f"| {peer.name} ")
                 try:
-                    one = await cost.one_round(peer.setup(servers, bus), peer.processes)
+                    result = await cost.one_round(peer.setup(servers, bus), peer.processes)
                 except setups.NotInstalled as error:
                     missing[peer.name] = str(error)
                 else:
-                    found.setdefault(peer.name, []).append(one)
+                    results.setdefault(peer.name, []).append(result)
             progress("\n")
         await bus.close()
-    return found, missing
+    return results, missing
 
 
-def page(found: Found, missing: Mapping[str, str], on: Machine, today: str) -> str:
-    """Write the page in Markdown."""
-    rounds = max(map(len, found.values()), default=0)
+def page(results: Results, missing: Mapping[str, str], on: Machine, today: str) -> str:
+    """The page as Markdown."""
+    rounds = max(map(len, results.values()), default=0)
     described = (
         "Read this page if you wonder what Hogsend costs compared with a receiver that you could "
         "write or install yourself. Each program received the same webhooks of "
@@ -149,7 +149,7 @@ def page(found: Found, missing: Mapping[str, str], on: Machine, today: str) -> s
         *("# Compared with alternatives", "", described, "", measured, ""),
         "| | CPU us a webhook | by process | answered/s | stored/s | p99 ms |",
         "|---|---|---|---|---|---|",
-        *(_row(peer, found[peer.name]) for peer in PEERS if peer.name in found),
+        *(_row(peer, results[peer.name]) for peer in PEERS if peer.name in results),
         *(f"| {name} | not measured: {why} | | | | |" for name, why in missing.items()),
         *("", "The programs do not do the same work:", ""),
         "| | a success response means | recognises repeats | during an outage | besides a row |",
@@ -161,36 +161,36 @@ def page(found: Found, missing: Mapping[str, str], on: Machine, today: str) -> s
 
 def _row(peer: Peer, rounds: Sequence[Round]) -> str:
     parts = ", ".join(
-        f"{name.replace('_', ' ')} {median([one.cost[name] for one in rounds]):.0f}"
+        f"{name.replace('_', ' ')} {median([round.cost[name] for round in rounds]):.0f}"
         for name in peer.processes
     )
-    together = median([one.together for one in rounds])
-    answered = median([one.answered for one in rounds])
-    stored = median([one.stored for one in rounds])
-    p99 = median([one.p99 for one in rounds])
+    together = median([round.together for round in rounds])
+    answered = median([round.answered for round in rounds])
+    stored = median([round.stored for round in rounds])
+    p99 = median([round.p99 for round in rounds])
     return (
         f"| {peer.name} | {together:.0f} | {parts} | {answered:,.0f} | {stored:,.0f} | {p99:.0f} |"
     )
 
 
 def main() -> int:
-    """Measure, and write the page."""
+    """Measure all peers, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     if shutil.which("wrk") is None:
         print("error: the benchmarks need wrk\n  fix: apt-get install wrk", file=sys.stderr)
         return 1
     measured_on = machine()
     with quiet(LOG) as screen:
         try:
-            found, missing = run_to_end(measure(given.rounds, screen.write))
-        except Exception:  # noqa: BLE001 - whatever it was, the screen says where to look
+            results, missing = run_to_end(measure(arguments.rounds, screen.write))
+        except Exception:  # noqa: BLE001 - the screen names the log with the traceback
             screen.write(f"failed; see {LOG}\n")
             traceback.print_exc()
             return 1
     (DOCS / "peers.md").write_text(
-        page(found, missing, measured_on, f"{datetime.now(UTC):%Y-%m-%d}")
+        page(results, missing, measured_on, f"{datetime.now(UTC):%Y-%m-%d}")
     )
     for name, why in missing.items():
         print(f"{name} was left out: {why}", file=sys.stderr)

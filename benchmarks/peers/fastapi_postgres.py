@@ -1,7 +1,7 @@
 """A webhook receiver on FastAPI that inserts a row in each request.
 
-Durable before the answer, each event once by its id. While PostgreSQL is down it answers 500, and
-what it answered so is PostHog's to repeat. It knows no contacts, and announces nothing.
+An event is durable before the response, and stored once by its id. While PostgreSQL is down the
+response is 500, and PostHog has to retry. It has no contacts, and publishes nothing.
 """
 
 from __future__ import annotations

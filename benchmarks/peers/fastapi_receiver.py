@@ -1,7 +1,7 @@
 """A webhook receiver on FastAPI that publishes to JetStream.
 
-Durable before the answer, deduplicated by JetStream for two minutes. While NATS is down it answers
-500, and what it answered so is PostHog's to repeat.
+An event is durable before the response, and JetStream deduplicates it for two minutes. While NATS
+is down the response is 500, and PostHog has to retry.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 
 class Event(BaseModel):
-    """What PostHog says of the event."""
+    """The event of a webhook."""
 
     uuid: str
     event: str
@@ -29,7 +29,7 @@ class Event(BaseModel):
 
 
 class Webhook(BaseModel):
-    """What PostHog posts."""
+    """The body of PostHog's webhook."""
 
     event: Event
     person: dict[str, Any]

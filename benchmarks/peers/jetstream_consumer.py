@@ -1,6 +1,6 @@
-"""A consumer that inserts what the receiver published, a few hundred rows at a time.
+"""A consumer that inserts the events that the receiver published, a few hundred rows at a time.
 
-Each event once, by its id. It knows no contacts, and announces nothing.
+An event is stored once by its id. It has no contacts, and publishes nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BATCH = 500
 
 
 class Event(msgspec.Struct):
-    """What is kept of an event in columns."""
+    """The fields of an event that are stored in columns."""
 
     uuid: str
     event: str
@@ -25,13 +25,13 @@ class Event(msgspec.Struct):
 
 
 class Webhook(msgspec.Struct):
-    """What PostHog posts."""
+    """The body of PostHog's webhook."""
 
     event: Event
 
 
 async def main() -> None:
-    """Consume for ever."""
+    """Consume events until the process ends."""
     pool = await asyncpg.create_pool(os.environ["DATABASE_URL"])
     await pool.execute(
         "CREATE TABLE IF NOT EXISTS peer_events"

@@ -1,7 +1,7 @@
-"""n8n: a workflow that begins with a webhook, answers at once, and keeps its executions.
+"""n8n: a workflow that starts with a webhook, responds at once, and stores its executions.
 
-It keeps them in PostgreSQL of the run, as n8n's own documentation has it for more than trying it
-out; that is what a webhook's row is here.
+It stores them in the run's PostgreSQL, as n8n's documentation recommends for production. An
+execution takes the place of a webhook's row.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CREDENTIAL = {
     "type": "httpHeaderAuth",
     "data": {"name": "x-posthog-webhook-secret", "value": SECRET},
 }
-_ALONE = {
+_OFFLINE = {
     "DO_NOT_TRACK": "1",
     "N8N_DIAGNOSTICS_ENABLED": "false",
     "N8N_VERSION_NOTIFICATIONS_ENABLED": "false",
@@ -47,24 +47,24 @@ _ALONE = {
     "N8N_DISABLE_UI": "true",
     "N8N_LOG_LEVEL": "warn",
 }
-"""It asks no server on the internet for anything."""
+"""Settings that prevent requests to the internet."""
 _EXPRESSIONS = {"N8N_EXPRESSION_ENGINE": "legacy"}
-"""In its own process: with n8n's default, an isolate for each execution, this workflow answered 12
-webhooks a second where it answers 70 to 100 so."""
+"""Evaluates expressions in n8n's process. With n8n's default, an isolate for each execution, this
+workflow answered 12 webhooks a second instead of 70 to 100."""
 _CONNECTIONS = 10
-"""To PostgreSQL, as FastAPI has with asyncpg; n8n's default is 2."""
+"""Connections to PostgreSQL, as many as FastAPI has with asyncpg; n8n's default is 2."""
 WARM_UP = 20
-"""Rounds of webhooks before it is measured: its first hundreds take several times as long."""
+"""Rounds of webhooks before the measurement: the first hundreds take several times as long."""
 _UNFINISHED = "SELECT count(*) FROM execution_entity WHERE status IN ('new', 'running', 'waiting')"
 
 
 @asynccontextmanager
 async def n8n_receiver(servers: Servers) -> AsyncIterator[Setup]:
-    """n8n with one workflow.
+    """Run n8n with one workflow.
 
     Raises:
         NotInstalled: the packages are missing.
-        RuntimeError: n8n did not take the workflow.
+        RuntimeError: n8n could not import the workflow.
     """
     if not (_NODE.exists() and _N8N.exists()):
         raise NotInstalled("`make n8n` installs it")
@@ -73,7 +73,7 @@ async def n8n_receiver(servers: Servers) -> AsyncIterator[Setup]:
         database = await stack.enter_async_context(servers.fresh_database())
         port = free_port()
         variables = {
-            **_ALONE,
+            **_OFFLINE,
             **_EXPRESSIONS,
             **_postgres(database),
             "NODE_ENV": "production",
@@ -84,9 +84,9 @@ async def n8n_receiver(servers: Servers) -> AsyncIterator[Setup]:
         }
         credential = home / "credential.json"
         credential.write_bytes(msgspec.json.encode([_CREDENTIAL]))
-        await _told(variables, "import:credentials", f"--input={credential}")
-        await _told(variables, "import:workflow", f"--input={WORKFLOW}")
-        await _told(variables, "publish:workflow", f"--id={_WORKFLOW_ID}")
+        await _run_command(variables, "import:credentials", f"--input={credential}")
+        await _run_command(variables, "import:workflow", f"--input={WORKFLOW}")
+        await _run_command(variables, "publish:workflow", f"--id={_WORKFLOW_ID}")
         await stack.enter_async_context(program(str(_NODE), str(_N8N), "start", **variables))
         connection = await asyncpg.connect(database)
         stack.push_async_callback(connection.close)
@@ -100,11 +100,11 @@ async def n8n_receiver(servers: Servers) -> AsyncIterator[Setup]:
 
         async def is_active() -> bool:
             try:
-                answer = await post()
+                response = await post()
             except httpx.HTTPError:
                 return False
-            # While it starts it answers every request with 200, and a page that asks for patience.
-            return answer.is_success and "Workflow was started" in answer.text
+            # While n8n starts it responds to every request with 200 and a waiting page.
+            return response.is_success and "Workflow was started" in response.text
 
         async def is_stored() -> bool:
             return bool(await connection.fetchval(_UNFINISHED) == 0)
@@ -117,7 +117,7 @@ async def n8n_receiver(servers: Servers) -> AsyncIterator[Setup]:
 
 
 def _postgres(database: str) -> dict[str, str]:
-    """n8n's settings for an address; its host may be the directory of a socket."""
+    """n8n's settings for a database URL, whose host may be the directory of a socket."""
     address = urlsplit(database)
     (host,) = parse_qs(address.query).get("host", [address.hostname or ""])
     return {
@@ -131,7 +131,7 @@ def _postgres(database: str) -> dict[str, str]:
     }
 
 
-async def _told(variables: Mapping[str, str], *command: str) -> None:
+async def _run_command(variables: Mapping[str, str], *command: str) -> None:
     running = await asyncio.create_subprocess_exec(
         *(str(_NODE), str(_N8N), *command), env={**os.environ, **variables}
     )

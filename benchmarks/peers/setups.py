@@ -1,4 +1,4 @@
-"""Peers that run: servers of their own where they need them, on PostgreSQL of the run."""
+"""Starts peers, with their own servers if they need any, and with the run's PostgreSQL."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _UNFINISHED = "SELECT count(*) AS unfinished FROM sys_invocation WHERE status <>
 
 
 class NotInstalled(Exception):
-    """A peer is not on this machine; the message says how it gets there."""
+    """A peer is not installed. The message states how to install it."""
 
 
 @asynccontextmanager
 async def postgres_receiver(servers: Servers) -> AsyncIterator[Setup]:
-    """FastAPI that inserts a row in each request."""
+    """Run FastAPI, which inserts a row in each request."""
 
     async def is_stored() -> bool:
         return True
@@ -50,7 +50,7 @@ async def postgres_receiver(servers: Servers) -> AsyncIterator[Setup]:
 
 @asynccontextmanager
 async def restate_receiver(servers: Servers) -> AsyncIterator[Setup]:
-    """Restate's server, and a handler in its own JavaScript library that inserts a row.
+    """Run Restate's server, and a handler in its JavaScript library that inserts a row.
 
     Raises:
         NotInstalled: the packages are missing.
@@ -91,22 +91,22 @@ async def restate_receiver(servers: Servers) -> AsyncIterator[Setup]:
 
         async def is_registered() -> bool:
             try:
-                answer = await http.post(
+                response = await http.post(
                     "/deployments", json={"uri": f"http://127.0.0.1:{handler}"}, timeout=10
                 )
             except httpx.HTTPError:
                 return False
-            return answer.is_success
+            return response.is_success
 
         async def is_stored() -> bool:
-            answer = await http.post(
+            response = await http.post(
                 "/query",
                 json={"query": _UNFINISHED},
                 headers={"Accept": "application/json"},
                 timeout=60,
             )
-            answer.raise_for_status()
-            (row,) = answer.json()["rows"]
+            response.raise_for_status()
+            (row,) = response.json()["rows"]
             return bool(row["unfinished"] == 0)
 
         await eventually(is_registered, START_SECONDS)
@@ -114,9 +114,9 @@ async def restate_receiver(servers: Servers) -> AsyncIterator[Setup]:
 
 
 @asynccontextmanager
-async def program(*command: str, **given: str) -> AsyncIterator[None]:
-    """Run a program that is not ours until the block ends."""
-    running = await asyncio.create_subprocess_exec(*command, env={**os.environ, **given})
+async def program(*command: str, **variables: str) -> AsyncIterator[None]:
+    """Run an external program until the block ends."""
+    running = await asyncio.create_subprocess_exec(*command, env={**os.environ, **variables})
     try:
         yield
     finally:

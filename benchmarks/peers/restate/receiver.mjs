@@ -1,10 +1,10 @@
-// A webhook receiver on Restate: its server logs the webhook, answers, and calls this handler until it
-// has inserted a row. Each webhook once by its idempotency key, and each row once by its id. It knows no
-// contacts, and announces nothing.
+// A webhook receiver on Restate. Restate's server stores the webhook, responds, and calls this handler
+// until it succeeds. A webhook is processed once by its idempotency key, and stored once by its id. It has
+// no contacts, and publishes nothing.
 import * as restate from "@restatedev/restate-sdk";
 import pg from "pg";
 
-// Restate's library needs it, and Node.js has it since version 22.
+// Restate's library needs this function, which Node.js has since version 22.
 Promise.withResolvers ??= () => {
   const all = {};
   all.promise = new Promise((resolve, reject) => Object.assign(all, { resolve, reject }));
@@ -20,7 +20,7 @@ const webhooks = restate.service({
   name: "webhooks",
   handlers: {
     posthog: async (context, webhook) => {
-      // The answer was given before: what is wrong here is accepted, and then dropped.
+      // Restate has already responded: a webhook with a wrong secret was accepted, and is dropped here.
       if (context.request().headers.get("x-posthog-webhook-secret") !== process.env.SECRET) {
         throw new restate.TerminalError("unauthorized", { errorCode: 401 });
       }

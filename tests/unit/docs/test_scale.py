@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import plan
-from benchmarks.partition_skew import given_out, shares, simulate, weights
+from benchmarks.partition_skew import assigned, shares, simulate, weights
 from docs.generators import scale
 
 
@@ -42,7 +42,7 @@ def test_the_busiest_person_is_the_busiest_by_the_exponent() -> None:
 
 
 def test_partitions_go_to_whoever_has_least() -> None:
-    assert given_out([5, 1, 4, 2], 2) == [6, 6]
+    assert assigned([5, 1, 4, 2], 2) == [6, 6]
 
 
 def test_more_partitions_do_not_divide_a_person() -> None:
