@@ -150,7 +150,7 @@ class ConsumerSubscriber(PullStreamSubscriber):
         self.add_task(self._retry_when_refused, func_args=(self._consume, link, source))
 
     async def _retry_when_refused(self, read: Callable[..., Awaitable[None]], *args: Any) -> None:
-        """Read until the end, and again after `RETRY_SECONDS` when NATS or Hogsend refuses it."""
+        """Run `read` until it returns, and run it again `RETRY_SECONDS` after a refusal."""
         while True:
             try:
                 await read(*args)

@@ -133,6 +133,7 @@ class _Reading:
         # A task of its own, as its caller may be cancelled. The server creates the consumer all the
         # same, and would keep it for minutes if it was not deleted.
         self._opening = run_in_background(self._open())
+        self._opening.add_done_callback(_retrieve_error)
         connection.add_close_hook(self.close)
 
     async def opened(self) -> Pull:
@@ -150,8 +151,6 @@ class _Reading:
         """Stop reading and delete the consumer, also while it is being created."""
         self._connection.remove_close_hook(self.close)
         await asyncio.wait({self._opening})
-        # Marks the error as retrieved: asyncio logs one that is not.
-        self._opening.exception()
         if self.pull is not None:
             await self.pull.stop()
         if self._name is not None:
@@ -164,6 +163,12 @@ class _Reading:
         await pull.start()
         self.pull = pull
         return pull
+
+
+def _retrieve_error(task: asyncio.Task[Pull]) -> None:
+    """Mark a task's error as retrieved: asyncio logs one that is not, also after a cancellation."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _close_soon(loop: asyncio.AbstractEventLoop, reading: _Reading) -> None:

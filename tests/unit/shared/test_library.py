@@ -1,4 +1,4 @@
-"""The library as others install it."""
+"""The library as other people install it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import pytest
 import hogsend
 from hogsend.client.first_connection import ConnectionLog
 
-OUR_OWN = ("pydantic", "structlog", "prometheus_client", "cryptography", "asyncpg", "litestar")
+SERVICE_DEPENDENCIES = (
+    "pydantic",
+    "structlog",
+    "prometheus_client",
+    "cryptography",
+    "asyncpg",
+    "litestar",
+)
 
 
 def test_subscribing_needs_nothing_but_nats_and_msgspec() -> None:
@@ -19,7 +26,7 @@ def test_subscribing_needs_nothing_but_nats_and_msgspec() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert {"nats", "msgspec"} <= loaded
-    assert not loaded & set(OUR_OWN)
+    assert not loaded & set(SERVICE_DEPENDENCIES)
 
 
 LIGHT = """
@@ -53,21 +60,21 @@ def test_a_light_install_imports_everything_but_the_extras() -> None:
     assert {"hogsend.client.client", "hogsend.transport.consumer"} <= set(done.stdout.split())
 
 
-def test_everything_that_is_promised_is_exported() -> None:
-    promised = {"Condition", "CredentialChanged", "Event", "Forbidden", "InvalidRequest"}
-    assert promised | {"Client", "connect", "next_moment", "Unavailable"} <= set(hogsend.__all__)
+def test_the_documented_names_are_exported() -> None:
+    documented = {"Condition", "CredentialChanged", "Event", "Forbidden", "InvalidRequest"}
+    assert documented | {"Client", "connect", "next_moment", "Unavailable"} <= set(hogsend.__all__)
     assert all(hasattr(hogsend, name) for name in hogsend.__all__)
 
 
-def test_of_a_connections_errors_the_last_one_is_kept_and_each_is_logged(
+def test_the_last_error_of_a_connection_is_kept_and_each_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    heard = ConnectionLog(logging.getLogger("hogsend.client.client"))
+    events = ConnectionLog(logging.getLogger("hogsend.client.client"))
     for number in range(3):
-        heard("error", f"failure {number}")
-    assert heard.last_error == "failure 2"
-    assert not [kept for kept in vars(heard).values() if "failure 1" in str(kept)]
-    assert not heard.refused.is_set()
+        events("error", f"failure {number}")
+    assert events.last_error == "failure 2"
+    assert not [value for value in vars(events).values() if "failure 1" in str(value)]
+    assert not events.refused.is_set()
     assert caplog.messages == ["NATS: failure 0", "NATS: failure 1", "NATS: failure 2"]
 
 
