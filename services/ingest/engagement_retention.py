@@ -43,7 +43,7 @@ class Readers(Protocol):
         """Return the consumers that do not exist now, but will be created again.
 
         Raises:
-            Unavailable: it is unknown now.
+            Unavailable: this cannot be found out now.
         """
 
 

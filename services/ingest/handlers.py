@@ -218,7 +218,7 @@ async def contact(request: ContactRef, contacts: Injected[ContactStore]) -> Cont
 
 @router.endpoint(INGEST_CONTACTS)
 async def contacts(request: FindContacts, merges: Injected[ContactMerges]) -> ContactList:
-    """Find contacts, with the merges that they are the result of."""
+    """Find contacts, with the merges into each of them."""
     return await merges.find(request.key)
 
 

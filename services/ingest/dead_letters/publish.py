@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 TOO_LARGE = "too_large_for_bus"
 RETRY_SECONDS = 30.0
-"""A message without a dead letter is redelivered after this long."""
+"""A message whose dead letter could not be published is redelivered after this time."""
 
 
 class Failure(msgspec.Struct, frozen=True):

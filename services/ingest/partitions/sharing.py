@@ -3,6 +3,9 @@
 No replica assigns partitions. A replica with less than its share requests every partition, and
 JetStream gives it the free ones. A replica with more than its share releases as many as others
 request. Replicas count each other by their replies to NATS' service discovery (`$SRV.PING`).
+
+The gateway gives a webhook the slot of its person, the last token of its subject, if there are
+several partitions. Each partition consumes some of the slots.
 """
 
 from __future__ import annotations
@@ -132,9 +135,9 @@ class Partitions:
         """
         await self._wait_until_running()
         if self._count == 1:
-            await self._wait_for_slotted()
+            await self._wait_for_webhooks_with_slot()
         else:
-            await self._wait_for_unslotted_settled()
+            await self._wait_for_older_webhooks()
             await self._take_over()
         self._tasks = [asyncio.create_task(partition.run()) for partition in self._partitions]
         try:
@@ -164,7 +167,7 @@ class Partitions:
         while not (self._broker.running and self._link.connected):  # noqa: ASYNC110 - no event
             await asyncio.sleep(self._pace.round / 10)
 
-    async def _wait_for_slotted(self) -> None:
+    async def _wait_for_webhooks_with_slot(self) -> None:
         """Wait until there are webhooks with a slot: they were queued with several partitions."""
         while True:
             try:
@@ -176,7 +179,7 @@ class Partitions:
                 _log_failure("webhooks of other partitions cannot be checked", error)
             await asyncio.sleep(self._pace.idle)
 
-    async def _wait_for_unslotted_settled(self) -> None:
+    async def _wait_for_older_webhooks(self) -> None:
         """Wait until the webhooks that were queued without a slot before the start are settled.
 
         They are older than webhooks with a slot, so their events come first.
@@ -185,15 +188,15 @@ class Partitions:
         while True:
             try:
                 # Not the consumer's `num_pending`: it lacks messages that have just been stored.
-                unslotted = await self._link.js.stream_info(
+                without_slot = await self._link.js.stream_info(
                     StreamName.WEBHOOKS, INGEST_CONSUMER.filter_subject
                 )
                 if until is None:
-                    until = unslotted.state.last_seq
+                    until = without_slot.state.last_seq
                 name = str(INGEST_CONSUMER.durable_name)
                 info = await self._link.js.consumer_info(StreamName.WEBHOOKS, name)
                 settled = info.ack_floor.stream_seq if info.ack_floor else 0
-                if settled >= until or not unslotted.state.subjects:
+                if settled >= until or not without_slot.state.subjects:
                     return
             except UNREACHABLE as error:
                 _log_failure("webhooks without a partition cannot be checked", error)

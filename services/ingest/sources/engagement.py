@@ -33,7 +33,7 @@ RECORDER = "ingest"
 """Source (`ce-source`) of engagement that ingest itself publishes after it has stored the event."""
 
 UNRECORDED = frozenset({"webhook.test", "impact.digest"})
-"""Types that are about no person. They are not stored, and go to destinations only."""
+"""Types that are about no person. Ingest does not store them; destinations may use them."""
 
 _CONTACT = "contact."
 FULL_CONTACT = frozenset({"contact.created", "contact.updated"})

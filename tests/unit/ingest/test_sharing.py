@@ -27,5 +27,5 @@ async def test_it_waits_for_a_webhook_that_its_consumer_does_not_count_yet() -> 
     subscriber: Any = Mock(batch=500)
     partitions = Partitions(broker, subscriber, 2, pace=Pace(round=0), limits=Limits())
     async with asyncio.timeout(60):
-        await partitions._wait_for_unslotted_settled()
+        await partitions._wait_for_older_webhooks()
     assert link.js.stream_info.await_count == 3
