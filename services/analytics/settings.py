@@ -21,19 +21,19 @@ class AnalyticsSettings(Settings):
     )
     enable_posthog_destination: bool = Field(
         default=False,
-        description="Whether a PostHog destination for the email funnel and contact changes is "
-        "created automatically, given a project key.",
+        description="Whether a PostHog destination for events of the email funnel and for contact "
+        "changes is created automatically. It needs a project key.",
     )
     analytics_event_mirror: bool = Field(
         default=False,
-        description="Whether events reported to Hogsend are captured in PostHog too; those from "
-        "PostHog never are.",
+        description="Whether events that are reported to Hogsend are also captured in PostHog. "
+        "Events that came from PostHog never are.",
     )
     analytics_event_mirror_allow: CommaSeparated = Field(
-        (), description="Names of the only events to mirror, separated by commas; all when empty."
+        (), description="Names of the events to mirror, separated by commas. If empty, all are."
     )
     analytics_event_mirror_deny: CommaSeparated = Field(
-        (), description="Names of events not to mirror, separated by commas."
+        (), description="Names of events that are not mirrored, separated by commas."
     )
     outbound_webhook_max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
         8, description="Attempts to deliver an event before it becomes a dead letter."

@@ -9,19 +9,20 @@ from hogsend.service.settings.types import PreviousSecrets
 
 
 class SealingSettings(Settings):
-    """Sealing of stored credentials."""
+    """Sealing: the encryption of stored credentials."""
 
     # Not trimmed: the key is derived from the exact bytes, and a trimmed secret could not unseal
     # what an earlier version sealed.
     exact = frozenset({"better_auth_secret"})
 
     better_auth_secret: SecretStr = Field(
-        description="Seals stored credentials; rotating it makes them unreadable, unless the old "
-        "one is in `BETTER_AUTH_SECRET_PREVIOUS`. Required by the credentials service; `make up` "
-        "generates one."
+        description="Secret that encrypts stored credentials. The credentials service requires it; "
+        "`make up` generates one. When you change it, move the old one to "
+        "`BETTER_AUTH_SECRET_PREVIOUS`: without it, stored credentials cannot be read any more."
     )
     better_auth_secret_previous: PreviousSecrets = Field(
         (),
         description="Earlier `BETTER_AUTH_SECRET`s, separated by commas, or a JSON list if one "
-        "contains a comma. What they sealed is still read, and is sealed with the current one.",
+        "contains a comma. Credentials that they encrypted can still be read, and are encrypted "
+        "again with the current one.",
     )

@@ -12,7 +12,7 @@ class ProvisionerSettings(Settings):
 
     posthog_mint_webhook_secret: bool = Field(
         default=True,
-        description="Whether provisioning generates a webhook secret when none is set; "
-        "`false` answers `webhook_secret_missing` instead. The same for the signing key, without "
-        "which deliveries are not signed.",
+        description="Whether provisioning generates a webhook secret and a signing key if these "
+        "are not set. With `false`, it fails with `webhook_secret_missing` without a secret, and "
+        "PostHog does not sign webhooks without a signing key.",
     )
