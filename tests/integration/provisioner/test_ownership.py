@@ -7,7 +7,7 @@ from tests.integration.provisioner.conftest import Start
 from tests.integration.provisioner.driver import WITH_SECRET
 
 
-async def test_ours_is_known_again_when_url_and_secret_both_change(start: Start) -> None:
+async def test_the_own_destination_is_recognized_when_url_and_secret_change(start: Start) -> None:
     async with start(environment=WITH_SECRET, public_url=f"https://{OTHER_HOST}") as driver:
         driver.posthog.add("theirs", **compliant(inputs=inputs("https://x.example/hook")))
         first = (await driver.provision()).json()

@@ -1,4 +1,4 @@
-"""What delivery stands on, in memory: a stream, PostHog's capture API, dead letters, a history."""
+"""Dependencies of delivery in memory: a stream, PostHog's capture API, dead letters, a history."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from tests import virtual_time
 
 
 async def no_destinations() -> Sequence[Source]:
-    """There are none."""
+    """Read destinations when there are none."""
     return ()
 
 
 def write_recorder(project_key: ProjectKey) -> WriteRecorder:
-    """Writes that nobody reads."""
+    """Create a recorder whose writes are not read."""
     return WriteRecorder(OwnWrites(), project_key, (), DestinationCache(no_destinations))
 
 
 class FakeCaptureSubscription:
-    """Whether this replica listens to captured events."""
+    """The subscription to captured events, which a test can inspect."""
 
     def __init__(self) -> None:
         self.receives_captures = True
@@ -58,7 +58,7 @@ PROJECT = Project("phc_test", "https://posthog.test")
 
 @dataclass(frozen=True)
 class Fact:
-    """Something that happened, in the order in which it did."""
+    """An entry of a journal, which tests compare to check the order of operations."""
 
     what: str
     position: int = 0
@@ -66,7 +66,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A message that was set aside."""
+    """A published dead letter."""
 
     position: int
     reason: str
@@ -77,7 +77,7 @@ class DeadLetter:
 
 @dataclass
 class FakeStream:
-    """What a stream hears about its messages."""
+    """Records what happens to the messages of a stream."""
 
     journal: list[Fact] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
@@ -86,39 +86,39 @@ class FakeStream:
 
 @dataclass
 class FakeMessage:
-    """A message whose stream remembers what it hears about it."""
+    """A message that records acknowledgements and dead letters in its stream."""
 
     position: int
     subject: str = "hogsend.test.event"
     body: bytes = b"{}"
     headers: Mapping[str, str] = field(default_factory=dict)
     deliveries: int = 1
-    told: FakeStream = field(default_factory=FakeStream)
+    stream: FakeStream = field(default_factory=FakeStream)
     broken: bool = False
-    """Whether the broker cannot be told that it is acknowledged."""
+    """Whether acknowledging fails, as while the broker is not connected."""
     durable: str = "test"
     queued_at: datetime = QUEUED_AT
     pending: int = 0
     acks: int = 0
-    given_back: list[float] = field(default_factory=list)
-    """After how many seconds it was to come again, each time."""
+    naks: list[float] = field(default_factory=list)
+    """Delay of each nak, in seconds."""
 
     async def ack(self) -> None:
         if self.broken:
             raise Unavailable("the broker is not connected")
         self.acks += 1
-        self.told.journal.append(Fact("ack", self.position))
+        self.stream.journal.append(Fact("ack", self.position))
 
     async def nak(self, seconds: float) -> None:
-        self.given_back.append(seconds)
+        self.naks.append(seconds)
 
     async def publish_dead_letter(
         self, why: Unprocessable, *, attempts: int, headers: Mapping[str, str]
     ) -> None:
-        if not self.told.takes_dead_letters:
+        if not self.stream.takes_dead_letters:
             raise Unavailable("the stream of dead letters is full")
         letter = DeadLetter(self.position, why.reason, str(why), attempts, headers)
-        self.told.dead_letters.append(letter)
+        self.stream.dead_letters.append(letter)
 
 
 def event(position: int, person: str, name: str = "e", **more: Any) -> FakeMessage:
@@ -129,10 +129,10 @@ def event(position: int, person: str, name: str = "e", **more: Any) -> FakeMessa
 
 @dataclass
 class FakeConsumer:
-    """A durable consumer; tests hand its messages to the sender themselves."""
+    """A durable consumer; tests pass its messages to the sender themselves."""
 
-    left_over: int = 0
-    """Messages the previous leader left unacknowledged."""
+    unacknowledged: int = 0
+    """Number of messages that the previous leader left unacknowledged."""
     refusals: int = 0
     """How often it cannot be created."""
     runs: bool = False
@@ -140,18 +140,18 @@ class FakeConsumer:
     failure: asyncio.Event = field(default_factory=asyncio.Event)
     """Makes it fail once, as only a defect would."""
     erased: set[int] = field(default_factory=set)
-    """Positions that its stream has no more."""
-    knows_erased: bool = True
-    """Whether it can be asked for them."""
+    """Positions of messages that were deleted from the stream."""
+    reports_erased: bool = True
+    """Whether `find_deleted` works."""
 
     async def create(self) -> int:
         if self.refusals:
             self.refusals -= 1
             raise Unavailable("there is no such stream")
-        return self.left_over
+        return self.unacknowledged
 
     async def find_deleted(self, places: Collection[Place]) -> Collection[Place]:
-        if not self.knows_erased:
+        if not self.reports_erased:
             raise Unavailable("the broker is not connected")
         return [place for place in places if place[0] in self.erased]
 
@@ -163,7 +163,7 @@ class FakeConsumer:
             raise ValueError("a defect")
         finally:
             self.runs = False
-            self.journal.append(Fact("gave back"))
+            self.journal.append(Fact("nak'ed"))
 
 
 @dataclass
@@ -204,19 +204,19 @@ Judge = Callable[[list[str]], CaptureError | None]
 
 @dataclass
 class FakeCapture:
-    """PostHog's capture API: takes every batch that `judge` says nothing about."""
+    """PostHog's capture API: accepts every batch for which `judge` returns no error."""
 
     judge: Judge = lambda _names: None
     attempts: list[list[str]] = field(default_factory=list)
     """Names of the events of every request."""
     times: list[float] = field(default_factory=list)
-    """When each request came."""
+    """When each request arrived."""
     taken: list[tuple[str, str]] = field(default_factory=list)
-    """Person and name of every event that was taken, repeats included."""
+    """Person and name of every accepted event, including duplicates."""
     projects: list[tuple[str, str]] = field(default_factory=list)
     """Host and key of every request."""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
-    """Nothing is answered while it is clear."""
+    """While it is cleared, no request is answered."""
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -235,7 +235,7 @@ class FakeCapture:
         return 200
 
     def of(self, person: str) -> list[str]:
-        """Names of the events taken of one person, in order."""
+        """Names of the accepted events of one person, in order."""
         return [name for distinct_id, name in self.taken if distinct_id == person]
 
 
@@ -249,51 +249,51 @@ class FakeSource(Source):
     def __init__(self, journal: list[Fact]) -> None:
         self.journal = journal
         self.history: list[Outcome] = []
-        self.answers: Project | HogsendError | Unprocessable | None = PROJECT
-        """What `project` gives or raises."""
+        self.project_result: Project | HogsendError | Unprocessable | None = PROJECT
+        """The result of `project`, or the error that it raises."""
         self.history_fails: Exception | None = None
         self.history_hangs = False
         self.only: set[str] | None = None
-        """Names that are wanted; None is all of them."""
+        """Names of the events to send; None for all."""
         self.stored: tuple[int, set[str] | None] = (0, None)
-        """What an operator has stored: a revision, and `only`."""
+        """The stored configuration: a revision, and `only`."""
         self._revision = 0
-        self.unknown = 0
-        """How often what is stored cannot be looked at."""
+        self.refresh_failures = 0
+        """How many of the next calls of `refresh` fail."""
 
     @property
     def revision(self) -> object:
         return self._revision
 
     async def refresh(self) -> None:
-        if self.unknown:
-            self.unknown -= 1
+        if self.refresh_failures:
+            self.refresh_failures -= 1
             raise Unavailable("PostgreSQL is not available")
         self._revision, self.only = self.stored
 
     def read(self, message: ReadableMessage) -> Captured | None:
-        found = msgspec.json.decode(message.body, type=dict[str, str])
-        if "person" not in found:
+        event = msgspec.json.decode(message.body, type=dict[str, str])
+        if "person" not in event:
             return None
-        if self.only is not None and found["name"] not in self.only:
+        if self.only is not None and event["name"] not in self.only:
             return None
-        match found["name"]:
+        match event["name"]:
             case "malformed":
                 raise Unprocessable("malformed", "not an event")
             case "skipped":
                 raise Skipped
         return Captured(
             uuid=UUID(int=message.position),
-            event=found["name"],
-            distinct_id=found["person"],
+            event=event["name"],
+            distinct_id=event["person"],
             timestamp=message.queued_at,
             properties={},
         )
 
     async def project(self) -> Project | None:
-        if isinstance(self.answers, Exception):
-            raise self.answers
-        return self.answers
+        if isinstance(self.project_result, Exception):
+            raise self.project_result
+        return self.project_result
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:
         if self.history_hangs:

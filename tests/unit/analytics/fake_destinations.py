@@ -57,12 +57,12 @@ class FakeStore(DestinationStore):
         self.history: dict[UUID, list[Outcome]] = {}
         self.down = False
         self.frozen = False
-        """Whether it answers nothing, for as long as PostgreSQL may take."""
-        self.asked = 0
-        """How often for all of them."""
+        """Whether reads hang until the command timeout of PostgreSQL."""
+        self.reads = 0
+        """Number of reads of all destinations."""
 
     async def all(self) -> list[Destination]:
-        self.asked += 1
+        self.reads += 1
         if self.frozen:
             await asyncio.sleep(COMMAND_SECONDS)
             self.down = True

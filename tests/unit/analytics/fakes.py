@@ -1,4 +1,4 @@
-"""What analytics asks, in memory: the bus, and PostHog's private API."""
+"""Dependencies of analytics in memory: the bus, and PostHog's private API."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ class FakeLink(Connection):
 
     def __init__(self) -> None:
         super().__init__(User.ANALYTICS, "nats://127.0.0.1:4222")
-        self.answers: dict[str, Answer] = {}
-        """What is answered, by subject; everything else is unavailable."""
-        self.asked: list[str] = []
+        self.replies: dict[str, Answer] = {}
+        """Functions that return the reply, by subject; other subjects are unavailable."""
+        self.requested: list[str] = []
         self.published: list[Published] = []
-        self.refuses: HogsendError | None = None
-        """What publishing raises."""
+        self.publish_error: HogsendError | None = None
+        """The error that publishing raises."""
         self.gate: asyncio.Event | None = None
-        """Replies that are there already arrive when it is set."""
+        """If not None, replies arrive when it is set."""
 
     def answer(self, endpoint: Endpoint[Any, Any], answer: Answer) -> None:
-        """Answer an endpoint."""
-        self.answers[endpoint.subject] = answer
+        """Set the function that returns an endpoint's reply."""
+        self.replies[endpoint.subject] = answer
 
     async def request(
         self,
@@ -67,10 +67,10 @@ class FakeLink(Connection):
         deadline: float | None = None,  # noqa: ARG002 - as the connection has it
         headers: dict[str, str] | None = None,  # noqa: ARG002
     ) -> Reply:
-        self.asked.append(endpoint.subject)
-        if endpoint.subject not in self.answers:
+        self.requested.append(endpoint.subject)
+        if endpoint.subject not in self.replies:
             raise Unavailable(f"the {endpoint.service} service is not running")
-        reply: Reply = self.answers[endpoint.subject](message)
+        reply: Reply = self.replies[endpoint.subject](message)
         if self.gate is not None:
             await self.gate.wait()
         return reply
@@ -83,8 +83,8 @@ class FakeLink(Connection):
         *,
         within: float = 2.0,  # noqa: ARG002 - as the connection has it
     ) -> None:
-        if self.refuses is not None:
-            raise self.refuses
+        if self.publish_error is not None:
+            raise self.publish_error
         self.published.append(Published(subject, body, headers))
 
 
@@ -99,9 +99,9 @@ class FakeCredentials:
     project: ProjectReply = field(default_factory=lambda: ProjectReply(1, "absent"))
     scoped_teams: list[int] = field(default_factory=list)
     not_refreshed: str | None = None
-    """Why the grant gives no token at the moment."""
+    """Why the grant has no token at the moment."""
     instead: list[str] = field(default_factory=list)
-    """Tokens to give instead of ones that were refused."""
+    """Tokens to return in place of rejected ones."""
 
     def __post_init__(self) -> None:
         self.link.answer(CREDENTIALS_TOKEN, self._give_token)
@@ -122,7 +122,7 @@ class FakeCredentials:
         )
 
     def change(self, token: str | None, change: Change = "stored") -> CredentialChanged:
-        """Change the credential; gives the event that announces it."""
+        """Change the credential, and return the event of the change."""
         self.version += 1
         self.token = token
         return CredentialChanged(
@@ -141,13 +141,13 @@ class FakeCredentials:
 class FakePersons:
     """Persons by distinct id."""
 
-    known: dict[str, dict[str, Any]] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    by_id: dict[str, dict[str, Any]] = field(default_factory=dict)
+    requested: list[str] = field(default_factory=list)
 
     async def properties(self, distinct_id: str) -> dict[str, Any]:
-        self.asked.append(distinct_id)
+        self.requested.append(distinct_id)
         await asyncio.sleep(0)
-        return self.known.get(distinct_id, {})
+        return self.by_id.get(distinct_id, {})
 
     async def properties_of_all(
         self,
@@ -162,14 +162,14 @@ class FakePersons:
 class FakeContacts:
     """Contacts by user id."""
 
-    known: dict[str, Contact] = field(default_factory=dict)
+    by_id: dict[str, Contact] = field(default_factory=dict)
     filled: list[tuple[str, str]] = field(default_factory=list)
     down: bool = False
 
     async def get(self, user_id: str) -> Contact:
         if self.down:
             raise Unavailable("the ingest service is not running")
-        return self.known.get(user_id, Contact())
+        return self.by_id.get(user_id, Contact())
 
     async def get_or_empty(self, user_id: str) -> Contact:
         return Contact() if self.down else await self.get(user_id)
@@ -187,23 +187,23 @@ class FakePostHog:
     refuses_project: str | None = None
     """Why the project may not be read: the detail of a 403."""
     accepts: set[str] | None = None
-    """Bearers that are let in; None lets every one in."""
+    """Bearers that are accepted; None accepts all."""
     body: bytes | None = None
-    """Answered instead of a person."""
+    """Returned instead of a person."""
     status: int = 200
-    """Answered to reads of persons."""
+    """Status of responses to reads of persons."""
     retry_after: str | None = None
-    """Told with such a status."""
+    """`Retry-After` of a response with another status than 200."""
     refusals: list[tuple[int, str]] = field(default_factory=list)
-    """Status and `Retry-After` of the next answers to reads of persons."""
+    """Status and `Retry-After` of the next responses to reads of persons."""
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     """Host, path with query, and bearer of every request."""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
-    """Nothing is answered while it is clear."""
-    takes: float = 0.0
-    """Seconds until each answer."""
-    most: int = 0
-    """Requests that it had at the same time."""
+    """While it is cleared, no request is answered."""
+    delay_seconds: float = 0.0
+    """Delay of each response."""
+    max_concurrent: int = 0
+    """Largest number of concurrent requests."""
     _now: int = 0
 
     def __post_init__(self) -> None:
@@ -211,7 +211,7 @@ class FakePostHog:
 
     @property
     def http(self) -> httpx.AsyncClient:
-        """A client that reaches it under every host."""
+        """A client that reaches this PostHog under every host."""
         return httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
 
     @property
@@ -221,7 +221,7 @@ class FakePostHog:
 
     @property
     def discoveries(self) -> int:
-        """How often it was asked which project a bearer belongs to."""
+        """Number of requests for the project that a bearer belongs to."""
         return self.paths.count("/api/projects/@current/")
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
@@ -229,10 +229,10 @@ class FakePostHog:
         host = f"{request.url.scheme}://{request.url.netloc.decode()}"
         self.requests.append((host, request.url.raw_path.decode(), bearer))
         self._now += 1
-        self.most = max(self.most, self._now)
+        self.max_concurrent = max(self.max_concurrent, self._now)
         try:
             await self.gate.wait()
-            await asyncio.sleep(self.takes)
+            await asyncio.sleep(self.delay_seconds)
         finally:
             self._now -= 1
         if self.accepts is not None and bearer not in self.accepts:

@@ -1,4 +1,4 @@
-"""Which rows of the degradation table work, and why the others do not."""
+"""Which capabilities work, and why the others do not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STORED_KEY = ProjectReply(1, "present", project_api_key="phc_1")
 
 
 class Instance:
-    """An instance, and what it reports."""
+    """An instance, and its report of capabilities."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Instance:
         settings = PostHogSettings.model_validate({"posthog_api_key": key})
         project = StoredProject(self.link, watcher)
         self.answer: httpx.Response | Exception = httpx.Response(200, json={"results": []})
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         bearers = BearerCache(self.link, watcher)
         access = PersonAccess(
             bearers,
@@ -62,20 +62,20 @@ class Instance:
         )
 
     async def rows(self) -> dict[str, Capability]:
-        """Rows by name; each one that is off says what to do."""
+        """Capabilities by name; each that is off has a remediation."""
         found = (await self._report.capabilities()).capabilities
         assert all(row.reason for row in found)
         assert all(row.remediation for row in found if row.state != "on")
         return {row.name: row for row in found}
 
     async def _posthog(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request.url.path)
+        self.requested.append(request.url.path)
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
     async def states(self) -> dict[str, str]:
-        """State of every row."""
+        """State of each capability, by name."""
         return {name: row.state for name, row in (await self.rows()).items()}
 
 
@@ -109,7 +109,7 @@ async def test_a_connected_project_is_enough() -> None:
 
 
 @on_virtual_time
-async def test_events_that_wait_for_a_project_are_told_of() -> None:
+async def test_events_that_wait_for_a_project_are_reported() -> None:
     connected = ProjectReply(1, "absent", connected_at=datetime.now(UTC))
     rows = await Instance(DEFAULT, key=None, project=connected, token="pha_1").rows()
     for name in ("eventCapture", "personWrites", "engagementOut"):
@@ -125,12 +125,12 @@ async def test_events_that_wait_for_a_project_are_told_of() -> None:
         ([DEFAULT], "phc_env", True, "on"),
         ([DEFAULT], "phc_env", False, "off"),
         ([DEFAULT], None, True, "off"),
-        # One that an operator created works without being enabled, and with a key of its own
-        # without any other.
+        # A destination that an operator created works without ENABLE_POSTHOG_DESTINATION, and with
+        # its own key without a project key.
         ([destination()], "phc_env", False, "on"),
         ([destination()], None, False, "off"),
         ([OWN_KEY], None, False, "on"),
-        # Paused ones do not count.
+        # Paused destinations do not count.
         ([destination(disabled=True)], "phc_env", True, "off"),
         ([destination(given={"apiKey": "phc_own"}, disabled=True)], None, True, "off"),
         # Not created yet.
@@ -148,7 +148,7 @@ async def test_engagement_needs_a_destination_that_can_send(
 @on_virtual_time
 async def test_without_the_credentials_service_only_what_it_knows_is_unknown() -> None:
     instance = Instance(OWN_KEY, key=None)
-    instance.link.answers.clear()
+    instance.link.replies.clear()
     assert await instance.states() == {
         "eventCapture": "unknown",
         "personWrites": "unknown",
@@ -158,13 +158,13 @@ async def test_without_the_credentials_service_only_what_it_knows_is_unknown() -
 
 
 @on_virtual_time
-async def test_what_nats_forbids_to_ask_the_credentials_service_is_said_to_be_forbidden() -> None:
+async def test_a_request_that_nats_forbids_is_reported_as_forbidden() -> None:
     instance = Instance(OWN_KEY, key=None)
 
     def forbid(_message: object) -> Any:
         raise Forbidden("no permission")
 
-    instance.link.answers = dict.fromkeys(instance.link.answers, forbid)
+    instance.link.replies = dict.fromkeys(instance.link.replies, forbid)
     rows = await instance.rows()
     for name in ("eventCapture", "personWrites", "personReads"):
         assert (rows[name].state, rows[name].reason) == ("unknown", "No permission.")
@@ -190,7 +190,7 @@ async def test_a_frozen_postgresql_leaves_only_engagement_unknown_in_time() -> N
         assert now() - began < ANALYTICS_CAPABILITIES.deadline
         assert states.pop("engagementOut") == "unknown"
         assert set(states.values()) == {"on"}
-    assert instance.store.asked == 1
+    assert instance.store.reads == 1
 
 
 @pytest.mark.parametrize(
@@ -207,25 +207,25 @@ async def test_a_frozen_postgresql_leaves_only_engagement_unknown_in_time() -> N
     ids=lambda value: getattr(value, "status_code", None),
 )
 @on_virtual_time
-async def test_reads_are_on_only_when_posthog_gives_a_person(
+async def test_reads_are_on_only_when_posthog_returns_a_person(
     answer: httpx.Response | Exception, state: str, said: str
 ) -> None:
     instance = Instance(DEFAULT, token="pha_1")
     instance.answer = answer
     row = (await instance.rows())["personReads"]
     assert (row.state, said in row.reason) == (state, True)
-    assert set(instance.asked) == {"/api/projects/4242/persons/"}
+    assert set(instance.requested) == {"/api/projects/4242/persons/"}
 
 
 @on_virtual_time
 async def test_without_a_bearer_posthog_is_not_asked() -> None:
     instance = Instance(DEFAULT)
     assert (await instance.states())["personReads"] == "off"
-    assert instance.asked == []
+    assert instance.requested == []
 
 
 @on_virtual_time
-async def test_a_grant_that_is_not_refreshed_at_the_moment_is_not_a_missing_one() -> None:
+async def test_a_grant_that_waits_for_its_refresh_is_not_reported_as_missing() -> None:
     instance = Instance(DEFAULT, not_refreshed="HTTP 503")
     row = (await instance.rows())["personReads"]
     assert row.state == "off"

@@ -84,7 +84,7 @@ def test_case_107_operators(property: str, operator: Any, value: Any, expected: 
     assert holds(Condition(property=property, operator=operator, value=value), BAG) is expected
 
 
-def test_a_comparison_needs_something_to_compare_with() -> None:
+def test_a_comparison_needs_a_value() -> None:
     with pytest.raises(InvalidRequest, match="'plan' has no value to gt with"):
         check(Condition(property="plan", operator="gt"))
     check(Condition(property="plan", operator="exists"))
@@ -94,7 +94,7 @@ def test_a_comparison_needs_something_to_compare_with() -> None:
 PRO = [Condition(property="plan", operator="eq", value="pro")]
 
 
-async def test_conditions_look_at_the_person_and_else_at_the_contact() -> None:
+async def test_conditions_use_the_contact_if_the_person_has_no_properties() -> None:
     persons = FakePersons({"person": {"plan": "pro"}, "other": {"plan": "free"}})
     contacts = FakeContacts(
         {user: Contact(properties={"plan": "pro"}) for user in ("contact", "other")}
@@ -106,18 +106,18 @@ async def test_conditions_look_at_the_person_and_else_at_the_contact() -> None:
     assert results == [True, True, False, False]
 
 
-async def test_all_conditions_must_hold_and_none_always_do() -> None:
+async def test_all_conditions_must_hold_and_an_empty_list_holds() -> None:
     conditions = Conditions(FakePersons({"u": {"plan": "pro"}}), FakeContacts())
     missing = Condition(property="plan", operator="not_exists")
     queries = [ConditionQuery("u", PRO), ConditionQuery("u", [*PRO, missing])]
     assert await conditions.evaluate(queries) == [True, False]
-    # Nothing needs to be known then.
+    # No person has to be read for an empty list.
     persons = FakePersons()
     assert await Conditions(persons, FakeContacts()).evaluate([ConditionQuery("u", [])]) == [True]
-    assert persons.asked == []
+    assert persons.requested == []
 
 
-async def test_without_ingest_there_is_no_guess() -> None:
+async def test_without_ingest_the_evaluation_fails() -> None:
     conditions = Conditions(FakePersons({"u": {"plan": "pro"}}), FakeContacts(down=True))
     assert await conditions.evaluate([ConditionQuery("u", PRO)]) == [True]
     with pytest.raises(Unavailable):
@@ -135,11 +135,11 @@ def test_too_many_queries_are_refused_and_nothing_is_read() -> None:
 
 async def test_a_person_is_looked_up_once_and_contacts_a_few_at_a_time() -> None:
     class Counting(FakeContacts):
-        now, most, asked = 0, 0, 0
+        now, max_concurrent, requests = 0, 0, 0
 
         async def get(self, user_id: str) -> Contact:
-            self.now, self.asked = self.now + 1, self.asked + 1
-            self.most = max(self.most, self.now)
+            self.now, self.requests = self.now + 1, self.requests + 1
+            self.max_concurrent = max(self.max_concurrent, self.now)
             try:
                 await asyncio.sleep(0)
                 return await super().get(user_id)
@@ -149,8 +149,8 @@ async def test_a_person_is_looked_up_once_and_contacts_a_few_at_a_time() -> None
     persons, contacts = FakePersons(), Counting()
     queries = [ConditionQuery(f"u_{number}", PRO) for number in range(100)] * 2
     assert await Conditions(persons, contacts).evaluate(queries) == [False] * 200
-    assert (len(persons.asked), contacts.asked) == (100, 100)
-    assert contacts.most == MAX_CONCURRENT_CONTACTS
+    assert (len(persons.requested), contacts.requests) == (100, 100)
+    assert contacts.max_concurrent == MAX_CONCURRENT_CONTACTS
 
 
 @on_virtual_time
@@ -169,9 +169,9 @@ async def test_while_posthog_hangs_the_contacts_decide_before_the_deadline() -> 
 
 
 @on_virtual_time
-async def test_while_posthog_is_slow_too() -> None:
+async def test_while_posthog_is_slow_the_contacts_decide_too() -> None:
     posthog = reading()
-    posthog.posthog.takes = 4
+    posthog.posthog.delay_seconds = 4
     contacts = FakeContacts({"u_999": Contact(properties={"plan": "pro"})})
     posthog.posthog.persons["u_0"] = {"plan": "pro"}
     queries = [ConditionQuery(f"u_{number}", PRO) for number in range(MAX_QUERIES)]

@@ -1,4 +1,4 @@
-"""Contacts, as ingest knows them."""
+"""Reading contacts from ingest."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_a_time_zone_is_filled_in_the_background_and_may_fail() -> None:
 
 
 @on_virtual_time
-async def test_a_contact_is_asked_for_by_user_id() -> None:
+async def test_a_contact_is_requested_by_user_id() -> None:
     link = FakeLink()
     link.answer(INGEST_CONTACT, lambda request: Contact(contact_key=f"key of {request.user_id}"))
     assert (await Contacts(link).get("u_1")).contact_key == "key of u_1"

@@ -68,9 +68,9 @@ async def test_nothing_is_created_unless_it_is_enabled() -> None:
 async def test_it_waits_for_the_credentials_service_and_for_postgresql() -> None:
     instance = Instance()
     instance.connect()
-    answers, instance.link.answers = instance.link.answers, {}
+    replies, instance.link.replies = instance.link.replies, {}
     assert not await instance.default().ensure()
-    instance.link.answers = answers
+    instance.link.replies = replies
     instance.store.down = True
     assert not await instance.default().ensure()
     instance.store.down = False
@@ -78,7 +78,7 @@ async def test_it_waits_for_the_credentials_service_and_for_postgresql() -> None
 
 
 @pytest.mark.parametrize("kept", [False, "true", None])
-def test_cases_127_and_128_what_is_missing_is_added_and_what_was_chosen_stays(kept: Any) -> None:
+def test_cases_127_and_128_missing_defaults_are_added_and_chosen_values_stay(kept: Any) -> None:
     given = {} if kept is None else {"syncPersons": kept}
     stored = destination(
         event_types=["email.replied", "email.sent"], given=given, disabled=True, is_default=True

@@ -29,7 +29,7 @@ CONFIG = {"apiKey": "phc_own", "syncPersons": True, "note": "kept"}
 
 
 class FakeConsumers:
-    """Which destinations engagement is kept for."""
+    """The consumers of destinations, in memory."""
 
     def __init__(self) -> None:
         self.kept_for: set[UUID] = set()
@@ -49,7 +49,7 @@ class FakeConsumers:
 
 
 class Managed:
-    """The service with everything it stands on."""
+    """The service with fakes of all its dependencies."""
 
     def __init__(self) -> None:
         self.link = FakeLink()
@@ -65,7 +65,7 @@ class Managed:
         )
 
     async def create(self, **changes: Any) -> str:
-        """Create a destination; gives its id."""
+        """Create a destination, and return its id."""
         new: dict[str, Any] = {
             "url": "posthog://capture",
             "event_types": ["email.opened"],
@@ -75,7 +75,7 @@ class Managed:
         return (await self.service.create(CreateDestination(**new))).id
 
     async def change(self, id: str, **changes: Any) -> Any:
-        """Change a destination; gives it as it is shown."""
+        """Change a destination, and return it as the API shows it."""
         return await self.service.change(ChangeDestination(id=id, **changes))
 
 
@@ -126,7 +126,7 @@ async def test_a_destination_without_a_consumer_is_not_created(managed: Managed)
         {"config": {"eventNames": {"email.sent": 5}}},
     ],
 )
-async def test_what_could_never_work_is_refused_and_changes_nothing(
+async def test_an_invalid_destination_is_refused_and_changes_nothing(
     managed: Managed, changes: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:
@@ -147,7 +147,7 @@ async def test_a_host_that_is_not_public_may_be_allowed(managed: Managed) -> Non
     assert managed.store.rows[UUID(id)].config.host == "http://allowed.internal:8000"
 
 
-async def test_a_change_keeps_what_it_does_not_name(managed: Managed) -> None:
+async def test_a_change_keeps_the_other_fields(managed: Managed) -> None:
     id = await managed.create(description="first")
     changed = await managed.change(id, event_types=["email.sent", "email.sent"])
     assert (changed.event_types, changed.description) == (["email.sent"], "first")
@@ -186,12 +186,12 @@ HOST = {"host": "https://one.example", "apiKey": "phc_one"}
         (HOST, {"host": "https://one.example.two.example"}),
         (HOST, {"host": None}),
         (CONFIG, {"host": "https://two.example"}),
-        # The instance's key is a key, too.
+        # The instance's key must not be sent to another host either.
         ({}, {"host": "https://two.example"}),
         (HOST, {"apiKey": None}),
     ],
 )
-async def test_a_key_never_goes_to_a_host_it_was_not_given_for(
+async def test_a_key_is_never_sent_to_another_host(
     managed: Managed, stored: dict[str, Any], patch: dict[str, Any]
 ) -> None:
     id = await managed.create(config=stored)
@@ -220,13 +220,13 @@ async def test_a_host_may_change_with_its_key_or_stay_the_same(
     assert changed.config.get("host") == patch["host"]
 
 
-async def test_a_new_destination_elsewhere_needs_a_key_of_its_own(managed: Managed) -> None:
+async def test_a_new_destination_at_another_host_needs_its_own_key(managed: Managed) -> None:
     for config in ({"host": "https://two.example"}, {"host": "https://x.y", "apiKey": "***"}):
         with pytest.raises(InvalidRequest, match="apiKey"):
             await managed.create(config=config)
 
 
-async def test_a_deleted_destination_leaves_nothing_behind(managed: Managed) -> None:
+async def test_a_deleted_destination_leaves_no_consumer(managed: Managed) -> None:
     id = await managed.create()
     await managed.service.delete(DestinationRef(id))
     assert (managed.store.rows, managed.consumers.kept_for) == ({}, set())
@@ -250,7 +250,7 @@ async def test_case_147_a_test_event_is_addressed_to_one_destination(managed: Ma
     assert (event.data["userId"], event.data["to"]) == (f"test_{id}", "test@example.com")
 
 
-async def test_a_page_of_history_is_one_destinations(managed: Managed) -> None:
+async def test_a_page_of_history_is_of_one_destination(managed: Managed) -> None:
     id = await managed.create()
     sent = Outcome(event_id="0", event_type="email.opened", status="delivered", attempts=1)
     skipped = Outcome(event_id="1", event_type="contact.deleted", status="skipped", attempts=1)
@@ -260,7 +260,7 @@ async def test_a_page_of_history_is_one_destinations(managed: Managed) -> None:
 
 
 @pytest.mark.parametrize("id", ["6d115535-9511-4c99-a8a7-ede0764c2554", "7", ""])
-async def test_what_does_not_exist_is_not_found(managed: Managed, id: str) -> None:
+async def test_a_destination_that_does_not_exist_is_not_found(managed: Managed, id: str) -> None:
     reference = DestinationRef(id)
     for call in (managed.service.get, managed.service.delete, managed.service.test):
         with pytest.raises(NotFound, match="Webhook endpoint not found"):
@@ -283,7 +283,7 @@ NUL_IN = [
 
 
 @pytest.mark.parametrize(("fields", "name"), NUL_IN)
-async def test_a_nul_is_refused_by_the_name_of_its_field(
+async def test_a_nul_is_refused_with_the_name_of_its_field(
     managed: Managed, fields: dict[str, Any], name: str
 ) -> None:
     made = await managed.service.create(

@@ -1,4 +1,4 @@
-"""What becomes of a batch that PostHog did not take (contract 6.5)."""
+"""The retry of a batch that PostHog did not accept (contract 6.5)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_content_that_posthog_refuses_is_sent_again_at_once_in_halves(status: in
     assert [(one.max_batch, one.due_at, one.attempts) for one in entries] == [(2, 0.0, 0)] * 5
 
 
-def test_a_refused_event_that_was_alone_is_given_up() -> None:
+def test_an_event_that_is_refused_alone_is_abandoned() -> None:
     entries = batch(1)
     assert plan_retry(entries, CaptureError("no", 400), POLICY, NOW) == entries
     assert entries[0].attempts == 1
@@ -49,16 +49,16 @@ def test_a_refusal_that_is_not_about_content_is_tried_once_more(status: int) -> 
 
 
 def test_a_refusal_after_an_outage_is_tried_once_more() -> None:
-    """What is in front of PostHog while it is replaced answers 502, and then its own 404."""
+    """While PostHog is replaced, a proxy returns 502, and then its own 404."""
     entries = batch(1, attempts=3)
     assert plan_retry(entries, CaptureError("no", 404), POLICY, NOW) == []
     assert plan_retry(entries, CaptureError("HTTP 502", 502), POLICY, NOW) == []
     assert plan_retry(entries, CaptureError("no", 404), POLICY, NOW) == entries
-    # No dead letter could be kept then, and PostHog is away again.
+    # The dead letter could not be stored, and PostHog is unavailable again.
     assert plan_retry(entries, CaptureError("HTTP 502", 502), POLICY, NOW) == []
 
 
-def test_no_refusal_is_tried_more_often_than_the_operator_wants() -> None:
+def test_a_refusal_is_not_retried_beyond_the_configured_attempts() -> None:
     entries, once = batch(1), RetryPolicy(max_attempts=1)
     assert plan_retry(entries, CaptureError("no", 404), once, NOW) == entries
 
@@ -71,7 +71,7 @@ def test_a_batch_that_fails_again_and_again_is_halved() -> None:
     assert {entry.max_batch for entry in old} == {2}
 
 
-def test_only_the_events_whose_attempts_are_used_up_are_given_up() -> None:
+def test_only_events_without_attempts_left_are_abandoned() -> None:
     fresh, old = batch(1), batch(2, attempts=7)[1:]
     assert plan_retry([*fresh, *old], CaptureError("HTTP 500", 500), POLICY, NOW) == old
 

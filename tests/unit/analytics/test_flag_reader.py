@@ -42,9 +42,9 @@ class Evaluated:
         self.answer = httpx.Response(200, json={"flags": flags, "requestId": "r_1"})
         self.requests: list[httpx.Request] = []
         self.refusals: list[httpx.Response] = []
-        """Answered first, in this order."""
+        """The first responses, in this order."""
         self.gate = asyncio.Event()
-        """Nothing is answered while it is clear."""
+        """While it is cleared, no request is answered."""
         self.gate.set()
         self.link = FakeLink()
         FakeCredentials(self.link)
@@ -54,13 +54,13 @@ class Evaluated:
         self.reader = FlagReader(self.link, key, http)
 
     async def flags(self, **wanted: Any) -> Flags:
-        """Evaluate for `u_1`, and let what follows happen."""
+        """Evaluate for `u_1`, and let background tasks run."""
         found = await self.reader.evaluate(GetFlags(distinct_id="u_1", **wanted))
         await settle()
         return found
 
     def calls(self) -> list[Capture]:
-        """What PostHog is told about evaluations."""
+        """The published `$feature_flag_called` events."""
         return [msgspec.json.decode(one.body, type=Capture) for one in self.link.published]
 
     async def _evaluate(self, request: httpx.Request) -> httpx.Response:
@@ -70,16 +70,16 @@ class Evaluated:
 
 
 @on_virtual_time
-async def test_case_108_without_a_project_key_nothing_is_known_and_nothing_is_asked() -> None:
+async def test_case_108_without_a_project_key_there_are_no_flags_and_no_request() -> None:
     evaluated = Evaluated({"beta": flag()})
     assert await evaluated.flags(keys=["beta"]) == Flags()
     assert evaluated.requests == []
 
 
 @on_virtual_time
-async def test_without_the_credentials_service_nothing_is_known() -> None:
+async def test_without_the_credentials_service_there_are_no_flags() -> None:
     evaluated = Evaluated({"beta": flag()})
-    evaluated.link.answers.clear()
+    evaluated.link.replies.clear()
     assert await evaluated.flags() == Flags()
 
 
@@ -105,7 +105,7 @@ async def test_flags_have_their_values_and_payloads() -> None:
 
 
 @on_virtual_time
-async def test_posthog_is_asked_with_the_key_and_what_is_known() -> None:
+async def test_the_request_has_the_key_and_the_known_properties() -> None:
     evaluated = Evaluated({}, **KEY)
     await evaluated.flags(keys=["beta"], groups={"company": "c_1"}, person_properties={"a": 1})
     (request,) = evaluated.requests
@@ -123,7 +123,7 @@ async def test_posthog_is_asked_with_the_key_and_what_is_known() -> None:
 
 
 @on_virtual_time
-async def test_that_a_flag_was_asked_for_is_reported_once() -> None:
+async def test_a_flag_call_is_reported_once() -> None:
     evaluated = Evaluated({"beta": flag("blue"), "other": flag()}, **KEY)
     for _ in range(3):
         found = await evaluated.flags(keys=["beta", "unknown"], groups={"company": "c_1"})
@@ -156,9 +156,9 @@ async def test_another_value_is_reported_again() -> None:
 
 
 @on_virtual_time
-async def test_a_report_that_cannot_be_published_costs_nothing() -> None:
+async def test_a_report_that_cannot_be_published_does_not_fail_the_evaluation() -> None:
     evaluated = Evaluated({"beta": flag()}, **KEY)
-    evaluated.link.refuses = Unavailable("NATS is not connected")
+    evaluated.link.publish_error = Unavailable("NATS is not connected")
     assert (await evaluated.flags(keys=["beta"])).values == {"beta": True}
 
 
@@ -172,7 +172,7 @@ async def test_a_report_that_cannot_be_published_costs_nothing() -> None:
     ],
 )
 @on_virtual_time
-async def test_a_posthog_that_does_not_answer_with_flags_says_nothing(
+async def test_a_response_without_flags_gives_no_flags(
     answer: httpx.Response,
 ) -> None:
     evaluated = Evaluated({}, **KEY)
@@ -182,7 +182,7 @@ async def test_a_posthog_that_does_not_answer_with_flags_says_nothing(
 
 @pytest.mark.parametrize("status", [429, 503])
 @on_virtual_time
-async def test_posthog_is_not_asked_again_before_the_time_it_named(status: int) -> None:
+async def test_posthog_is_not_called_before_its_retry_after(status: int) -> None:
     evaluated = Evaluated({"beta": flag()}, **KEY)
     willing = evaluated.answer
     evaluated.answer = httpx.Response(status, headers={"Retry-After": "30"})
@@ -201,7 +201,7 @@ async def test_a_shorter_pause_does_not_end_a_longer_one() -> None:
     evaluated.gate.clear()
     reads = [asyncio.create_task(evaluated.flags()) for _ in range(2)]
     await settle()
-    # Both asked before either was refused; they are answered in this order.
+    # Both requests were sent before either was refused; the responses arrive in this order.
     evaluated.refusals = [
         httpx.Response(429, headers={"Retry-After": "60"}),
         httpx.Response(503, headers={"Retry-After": "1"}),
@@ -216,7 +216,7 @@ async def test_a_shorter_pause_does_not_end_a_longer_one() -> None:
 
 
 @on_virtual_time
-async def test_without_retry_after_the_next_read_asks_again() -> None:
+async def test_without_retry_after_the_next_evaluation_calls_posthog() -> None:
     evaluated = Evaluated({"beta": flag()}, **KEY)
     willing = evaluated.answer
     evaluated.answer = httpx.Response(503)

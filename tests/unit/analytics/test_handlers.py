@@ -108,12 +108,14 @@ async def broker(link: FakeLink) -> AsyncIterator[ServiceBroker]:
         yield composed_broker
 
 
-async def test_every_endpoint_of_the_contract_is_answered(broker: ServiceBroker) -> None:
+async def test_every_endpoint_of_the_contract_has_a_handler(broker: ServiceBroker) -> None:
     ours = {endpoint.subject for endpoint in endpoints() if endpoint.service == User.ANALYTICS}
     assert {endpoint.subject for endpoint in broker.endpoints} == ours
 
 
-async def test_without_anything_reads_are_empty_and_nothing_fails(broker: ServiceBroker) -> None:
+async def test_without_configuration_reads_are_empty_and_nothing_fails(
+    broker: ServiceBroker,
+) -> None:
     assert (await ask(broker, ANALYTICS_PERSON, GetPerson("u_1"))).properties == {}
     assert await ask(broker, ANALYTICS_FLAGS, GetFlags(distinct_id="u_1")) == Flags()
     zone = await ask(broker, ANALYTICS_TIMEZONE, GetTimezone("u_1", default="Asia/Tokyo"))
@@ -146,7 +148,7 @@ async def test_a_wrong_condition_is_a_typed_error(
 
 
 @pytest.mark.parametrize("distinct_id", ["", " ", "x" * 201])
-async def test_what_cannot_be_a_distinct_id_is_a_typed_error(
+async def test_an_invalid_distinct_id_is_a_typed_error(
     broker: ServiceBroker, distinct_id: str
 ) -> None:
     with pytest.raises(InvalidRequest):
@@ -189,7 +191,7 @@ async def test_a_destination_is_created_changed_tested_and_deleted(
         {"config": []},
     ],
 )
-async def test_a_destination_that_is_none_is_a_typed_error(
+async def test_a_missing_destination_is_a_typed_error(
     broker: ServiceBroker, changes: dict[str, Any]
 ) -> None:
     new = {"url": "posthog://capture", "eventTypes": ["email.opened"], **changes}
@@ -205,14 +207,14 @@ async def test_without_postgresql_destinations_are_unavailable(link: FakeLink) -
             await ask(broker, ANALYTICS_LIST_DESTINATIONS, ListDestinations())
 
 
-async def test_the_service_reports_on_itself(broker: ServiceBroker) -> None:
+async def test_the_service_reports_health_and_capabilities(broker: ServiceBroker) -> None:
     rows = (await ask(broker, ANALYTICS_CAPABILITIES, Empty())).capabilities
     assert {row.state for row in rows} == {"unknown"}
     health = await ask(broker, ANALYTICS_HEALTH, Empty())
     assert (health.service, health.database.status) == ("analytics", "down")
 
 
-async def test_a_credential_change_is_heard(link: FakeLink) -> None:
+async def test_a_credential_change_reaches_the_watcher(link: FakeLink) -> None:
     broker, watcher = composed(link), CredentialWatcher("posthog")
     heard: list[CredentialChanged | None] = []
     watcher.on_change(heard.append)
@@ -244,9 +246,9 @@ async def test_an_erased_person_is_forgotten(link: FakeLink) -> None:
 
 async def test_a_reconnection_counts_as_a_credential_change(link: FakeLink) -> None:
     composed(link)
-    assert CREDENTIALS_TOKEN.subject not in link.asked
+    assert CREDENTIALS_TOKEN.subject not in link.requested
     await link._on_reconnect()
-    await eventually(lambda: CREDENTIALS_TOKEN.subject in link.asked)
+    await eventually(lambda: CREDENTIALS_TOKEN.subject in link.requested)
 
 
 @dataclass(frozen=True)

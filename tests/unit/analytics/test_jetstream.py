@@ -1,4 +1,4 @@
-"""A message of JetStream, as delivery takes it."""
+"""A message of JetStream, as delivery handles it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FakeClient:
 
 
 class FakePublisher(Publisher):
-    """Keeps what is published, up to a size."""
+    """Accepts published messages up to a size."""
 
     def __init__(self, limit: int = 1_000_000) -> None:
         self.limit = limit
@@ -58,7 +58,7 @@ def message(
     return made
 
 
-def test_it_knows_where_it_comes_from() -> None:
+def test_it_has_its_stream_position_and_consumer() -> None:
     found = message(FakeClient())
     assert (found.durable, found.deliveries, found.position, found.pending) == (
         "destination-1",
@@ -82,29 +82,29 @@ async def test_it_is_acknowledged_once() -> None:
     assert client.published == [(REPLY, b"")]
 
 
-@pytest.mark.parametrize("told", [JetStreamMessage.ack, lambda found: found.nak(5)])
-async def test_what_jetstream_cannot_be_told_about_comes_again(
-    told: Callable[[JetStreamMessage], Awaitable[None]],
+@pytest.mark.parametrize("settle", [JetStreamMessage.ack, lambda found: found.nak(5)])
+async def test_a_message_whose_ack_or_nak_fails_is_redelivered(
+    settle: Callable[[JetStreamMessage], Awaitable[None]],
 ) -> None:
-    """Kept in hand, its heartbeats would keep JetStream from delivering it again."""
+    """Otherwise its heartbeats would prevent JetStream from redelivering it."""
     client = FakeClient()
     found = message(client)
     in_flight = InFlightMessages(FakeLink(), lambda _what, _error: None)
     in_flight.add([found._message])
     client.broken = True
     with pytest.raises(Unavailable):
-        await told(found)
+        await settle(found)
     assert len(in_flight) == 0
 
 
-async def test_it_is_given_back() -> None:
+async def test_it_is_naked_with_a_delay() -> None:
     client = FakeClient()
     await message(client).nak(5)
     assert client.published == [(REPLY, b'-NAK {"delay": 5000000000}')]
 
 
 NO_GZIP = hashlib.shake_128(b"").digest(5000)
-"""Bytes that nothing compresses."""
+"""Bytes that cannot be compressed."""
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ NO_GZIP = hashlib.shake_128(b"").digest(5000)
     ],
     ids=["in base64", "as it is", "compressed", "not at all"],
 )
-async def test_a_dead_letter_is_kept_with_its_body_if_the_bus_takes_that_in_any_way(
+async def test_a_dead_letter_keeps_its_body_if_any_encoding_of_it_fits(
     limit: int, body: bytes, kept: bytes
 ) -> None:
     publisher = FakePublisher(limit)
@@ -131,7 +131,7 @@ async def test_a_dead_letter_is_kept_with_its_body_if_the_bus_takes_that_in_any_
         2,
     )
     assert letter.headers["Hogsend-Destination"] == "1"
-    # A replay is about what happened then.
+    # A replayed message keeps its time of receipt.
     assert letter.headers[RECEIVED_AT] == format_time(found.queued_at)
 
 

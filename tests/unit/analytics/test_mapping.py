@@ -124,8 +124,8 @@ def test_an_address_is_one_person_however_it_is_written(
     assert captured("email.opened", userId="Ada@Example.COM").distinct_id == "Ada@Example.COM"
 
 
-def test_an_id_that_names_no_person_gives_way_to_what_does() -> None:
-    """Otherwise a person of everybody without an id is given what is known about each."""
+def test_a_placeholder_id_is_replaced_by_one_that_names_a_person() -> None:
+    """Otherwise all users without an id would share one person in PostHog."""
     opened = captured("email.opened", userId="null", to="a@b.com")
     assert opened.distinct_id == "a@b.com"
     assert captured("email.opened", userId="null", anonymousId="anon-1").distinct_id == "anon-1"
@@ -188,12 +188,12 @@ def test_control_group_and_holdout_are_person_properties() -> None:
     assert mapped("journey.heldout", config(syncPersons=False), userId="u_1", journeyId="j") is None
 
 
-def test_our_library_name_wins_over_a_property_of_that_name() -> None:
+def test_the_library_name_replaces_a_property_of_that_name() -> None:
     found = captured("email.opened", None, userId="u_1", **{"$lib": "web"})
     assert found.properties["$lib"] == "hogsend"
 
 
-def test_an_event_of_nobody_is_refused() -> None:
+def test_an_event_without_a_person_is_refused() -> None:
     with pytest.raises(NoIdentity):
         mapped("email.opened", userId="", to=None)
     with pytest.raises(NoIdentity):
@@ -206,7 +206,7 @@ def test_repeats_carry_the_same_uuid() -> None:
     assert mapping.event_uuid("order-17") != mapping.event_uuid("order-18")
 
 
-def test_buckets_that_ask_for_it_are_mirrored() -> None:
+def test_buckets_with_sync_to_posthog_are_mirrored() -> None:
     entered = mapping.bucket(
         happened("bucket.entered", bucketId="vip", userId="u_1", syncToPostHog=True)
     )
@@ -219,7 +219,7 @@ def test_buckets_that_ask_for_it_are_mirrored() -> None:
     assert mapping.bucket(happened("bucket.left", bucketId="vip", userId="u_1")) is None
 
 
-def test_case_101_a_person_write_is_one_set_with_what_was_given() -> None:
+def test_case_101_a_person_write_is_one_set_event_with_its_operations() -> None:
     wanted = SetPerson(distinct_id="u", set={"a": 1}, set_once={"b": 2}, unset=["c"])
     found = mapping.set_person(wanted, UUID_GIVEN, LATER)
     assert found is not None
@@ -236,18 +236,18 @@ def test_case_101_a_person_write_is_one_set_with_what_was_given() -> None:
     [
         *(("u", "u"), ("", "a"), ("u", ""), (" ", "a"), ("u", "\ufeff")),
         *(("u", "undefined"), ("NULL", "a"), ("u", "'null'"), ("u", "[object Object]")),
-        # Those PostHog itself would merge.
+        # Ids that PostHog itself would merge.
         *(("u", "[object Promise]"), ("<nil>", "a"), ("u", "{{ anonymous_id }}"), ("u", "user_id")),
     ],
 )
-def test_case_102_an_alias_of_nobody_is_not_sent(one: str, other: str) -> None:
+def test_case_102_an_alias_of_a_placeholder_id_is_not_sent(one: str, other: str) -> None:
     assert mapping.alias(Alias(distinct_id=one, alias=other), UUID_GIVEN, AT) is None
 
 
 @pytest.mark.parametrize(
     "id", ["null", "undefined", "0", "[object Object]", "{{ user.id }}", "\ufeff"]
 )
-def test_properties_of_nobody_are_not_written(id: str) -> None:
+def test_properties_of_a_placeholder_id_are_not_written(id: str) -> None:
     assert mapping.set_person(SetPerson(distinct_id=id, set={"a": 1}), UUID_GIVEN, AT) is None
 
 

@@ -37,7 +37,7 @@ def test_events_wait_while_an_earlier_one_of_their_key_is_in_flight() -> None:
     assert positions(queue.take(0, 10)) == [4]
 
 
-def test_events_wait_while_an_earlier_one_of_their_key_is_delayed_and_other_keys_go_on() -> None:
+def test_events_wait_for_a_delayed_one_of_their_key_and_other_keys_do_not() -> None:
     queue = filled("a", "b", "a")
     (first, other, _) = group = queue.take(0, 10)
     queue.remove([other])
@@ -74,8 +74,8 @@ def test_a_batch_is_bounded_in_bytes_but_one_large_event_goes_alone() -> None:
     assert positions(queue.take(0, 10)) == [1]
 
 
-def test_its_bytes_are_those_of_what_is_queued_now() -> None:
-    """They bound what is read ahead: an excess that stays would end all reading."""
+def test_its_bytes_are_those_of_the_queued_events() -> None:
+    """They limit how much is pulled: if they only grew, nothing more would be pulled."""
     queue = filled("a", "b")
     first, _ = group = queue.take(0, 10)
     queue.rewrite(first, b"x" * 50, 2)
@@ -92,7 +92,7 @@ def test_a_redelivered_event_is_not_queued_twice() -> None:
     assert len(queue) == 1
 
 
-def test_an_event_of_a_stream_that_was_made_anew_is_another_one() -> None:
+def test_an_event_of_a_recreated_stream_is_another_event() -> None:
     queue: OrderedQueue[None] = OrderedQueue()
     before, since = entry(0, "a"), entry(0, "a")
     before.queued_at, since.queued_at = QUEUED_AT, QUEUED_AT + timedelta(days=1)
@@ -118,13 +118,13 @@ def taken(queue: OrderedQueue[None], *entries: Entry[None]) -> list[int]:
     return positions(group)
 
 
-def test_an_event_goes_behind_those_of_the_stream_before_it_of_the_same_name() -> None:
+def test_an_event_is_sent_after_those_of_the_earlier_stream_of_the_same_name() -> None:
     queue: OrderedQueue[None] = OrderedQueue()
     assert taken(queue, at(5000, 20), at(2, 3601), at(4999, 10), at(1, 3600)) == [4999, 5000, 1, 2]
-    # What is known of a stream outlives what is queued of it; another one may be lost, too.
+    # The queue remembers a stream after its entries are removed; the next stream may be lost, too.
     later = at(7, 3700), at(6, 3650), at(3, 7200), at(4998, 9)
     assert taken(queue, *later) == [4998, 6, 7, 3]
-    # It may overtake what it has lost.
+    # It may overtake messages that the stream has lost.
     assert taken(queue, at(9000, 9000), at(8999, 8000)) == [8999, 9000]
 
 

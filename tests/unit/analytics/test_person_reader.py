@@ -111,7 +111,7 @@ async def test_that_persons_cannot_be_read_is_logged_once_as_soon_as_it_is_known
 ) -> None:
     world = reading()
     world.credentials.token = None
-    answer = world.link.answers.pop(CREDENTIALS_TOKEN.subject)
+    answer = world.link.replies.pop(CREDENTIALS_TOKEN.subject)
     logging = asyncio.create_task(world.persons.log_when_off())
     await asyncio.sleep(10)
     assert not logging.done()
@@ -225,7 +225,7 @@ async def test_after_a_reconnection_neither_persons_nor_the_project_are_taken_fo
 
 
 @on_virtual_time
-async def test_a_lost_event_is_made_up_for_by_the_next_revalidation() -> None:
+async def test_the_next_revalidation_compensates_for_a_lost_event() -> None:
     world = reading()
     world.posthog.persons["u_1"] = PLAN
     revalidating = asyncio.create_task(world.watcher.revalidate())
@@ -403,10 +403,10 @@ async def test_many_who_ask_at_once_do_not_wait_for_one_another_while_posthog_ha
 async def test_one_slow_answer_keeps_nobody_else_from_being_read() -> None:
     world = reading(posthog_private_host=HOST, posthog_project_id="7")
     world.posthog.persons |= {"u_2": PLAN, "u_3": PLAN}
-    world.posthog.takes = DEADLINE_SECONDS + 1
+    world.posthog.delay_seconds = DEADLINE_SECONDS + 1
     slow = asyncio.create_task(world.persons.properties("u_1"))
     await settle()
-    world.posthog.takes = 1
+    world.posthog.delay_seconds = 1
     assert await world.persons.properties("u_2") == PLAN
     assert await slow == {}
     assert await world.persons.properties("u_3") == PLAN
@@ -437,17 +437,17 @@ async def test_several_persons_are_read_a_few_at_a_time_and_within_one_deadline(
         noted += 1
 
     world.writes.wait_before_reads(catch_up)
-    world.posthog.takes = 3
+    world.posthog.delay_seconds = 3
     found = await world.persons.properties_of_all(people, seconds=7)
     assert now() - asked_at == 7
     # Two rounds, and who is kept.
     in_time = {*people[: 2 * MAX_CONCURRENT_READS], "u_199"}
     assert found == [{"is": person} if person in in_time else {} for person in people]
-    assert (world.posthog.most, noted) == (MAX_CONCURRENT_READS, 1)
+    assert (world.posthog.max_concurrent, noted) == (MAX_CONCURRENT_READS, 1)
     # What was asked for is read, all the same; nobody else was asked for.
     await asyncio.sleep(3)
     assert len(world.posthog.requests) == 1 + 3 * MAX_CONCURRENT_READS
-    world.posthog.takes = 0
+    world.posthog.delay_seconds = 0
     assert await world.persons.properties_of_all(people, seconds=7) == [
         {"is": person} for person in people
     ]
@@ -456,7 +456,7 @@ async def test_several_persons_are_read_a_few_at_a_time_and_within_one_deadline(
 @on_virtual_time
 async def test_without_the_credentials_service_a_read_is_empty() -> None:
     world = reading()
-    world.link.answers.clear()
+    world.link.replies.clear()
     assert await world.persons.properties("u_42") == {}
     assert world.posthog.requests == []
 
@@ -704,7 +704,7 @@ async def test_a_shorter_pause_does_not_end_a_longer_one() -> None:
 
 
 @on_virtual_time
-async def test_another_credential_need_not_wait() -> None:
+async def test_another_credential_ends_the_pause() -> None:
     world = reading()
     world.posthog.status, world.posthog.retry_after = 429, "3000"
     assert await world.persons.properties("u_43") == {}
@@ -714,7 +714,7 @@ async def test_another_credential_need_not_wait() -> None:
 
 
 @on_virtual_time
-async def test_trials_are_shared_and_their_outcome_is_given_for_five_seconds() -> None:
+async def test_trials_are_shared_and_their_outcome_is_cached_for_five_seconds() -> None:
     world = reading(posthog_private_host=HOST, posthog_project_id="4242")
     world.posthog.gate.clear()
     trials = [asyncio.create_task(world.trial.outcome()) for _ in range(5)]
@@ -736,7 +736,7 @@ async def test_trials_are_shared_and_their_outcome_is_given_for_five_seconds() -
 
 
 @on_virtual_time
-async def test_a_trial_that_nobody_waits_for_any_more_serves_the_next() -> None:
+async def test_a_trial_whose_caller_was_cancelled_serves_the_next_caller() -> None:
     world = reading(posthog_private_host=HOST, posthog_project_id="4242")
     world.posthog.gate.clear()
     gone = asyncio.create_task(world.trial.outcome())

@@ -119,7 +119,7 @@ async def test_each_destination_has_a_sender_while_it_exists() -> None:
 
 
 @on_virtual_time
-async def test_a_changed_destination_is_sent_to_as_it_is_now() -> None:
+async def test_a_changed_destination_is_used_at_once() -> None:
     stored = destination()
     durable = destination_durable(stored.id)
     replica = Replica(stored)
@@ -134,7 +134,7 @@ async def test_a_changed_destination_is_sent_to_as_it_is_now() -> None:
 
 
 @on_virtual_time
-async def test_consumers_of_destinations_that_are_gone_are_deleted_and_no_others() -> None:
+async def test_only_consumers_of_deleted_destinations_are_deleted() -> None:
     kept = destination()
     replica = Replica(kept)
     orphans = {"destination-gone", destination_durable(destination().id)}
@@ -152,7 +152,7 @@ async def test_a_destination_that_is_created_meanwhile_keeps_its_consumer() -> N
 
     class Streams(FakeStreams):
         async def durables(self, stream: StreamName) -> Collection[str]:
-            # Another replica answers the request: it stores the row, then makes the consumer.
+            # Another replica handles the request: it stores the row, then creates the consumer.
             replica.store.rows[created.id] = created
             self.existing.add(consumer)
             return await super().durables(stream)
@@ -166,7 +166,7 @@ async def test_a_destination_that_is_created_meanwhile_keeps_its_consumer() -> N
 
 
 @on_virtual_time
-async def test_senders_go_on_while_destinations_cannot_be_read() -> None:
+async def test_senders_continue_while_destinations_cannot_be_read() -> None:
     stored = destination()
     replica = Replica(stored)
     async with replica.running():
@@ -185,7 +185,7 @@ async def test_the_default_destination_is_created_and_sent_to() -> None:
 
 
 @on_virtual_time
-async def test_one_destination_in_trouble_does_not_hold_up_another() -> None:
+async def test_a_failing_destination_does_not_delay_another() -> None:
     broken, working = destination(given={"apiKey": "phc_broken"}), destination()
     replica = Replica(broken, working)
     async with replica.running():
@@ -209,12 +209,12 @@ async def test_a_sender_that_fails_starts_again(capsys: pytest.CaptureFixture[st
         assert not consumer.runs
         await asyncio.sleep(2)
         assert consumer.runs
-    # Where to depends on whether a test before has set up the log of services.
+    # The log goes to stdout or stderr, depending on whether an earlier test configured logging.
     assert "sender failed and is restarted" in "".join(capsys.readouterr())
 
 
 @on_virtual_time
-async def test_messages_without_a_sender_are_left_to_be_given_back() -> None:
+async def test_messages_without_a_sender_are_left_to_be_naked() -> None:
     message = FakeMessage(1, durable="persons")
     await Replica().delivery.enqueue([message])
     assert message.acks == 0
@@ -233,9 +233,7 @@ async def test_positions_are_saved_every_second_and_at_the_end() -> None:
 
 
 @on_virtual_time
-async def test_captured_events_are_heard_while_posthog_takes_none_and_few_more_can_be_read() -> (
-    None
-):
+async def test_captured_events_are_subscribed_to_while_posthog_accepts_none() -> None:
     replica, captures = Replica(), FakeCaptureSubscription()
     replica.recorder.use_captures(captures)
     replica.capture.gate.clear()

@@ -1,4 +1,4 @@
-"""When nothing may be sent at all."""
+"""When sending is blocked."""
 
 from __future__ import annotations
 

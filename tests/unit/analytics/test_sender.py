@@ -43,13 +43,13 @@ BAD_KEY = CaptureError("HTTP 401: no", 401)
 
 @dataclass
 class Delivery:
-    """A sender with everything it stands on."""
+    """A sender with fakes of all its dependencies."""
 
     stream: FakeStream = field(default_factory=FakeStream)
     capture: FakeCapture = field(default_factory=FakeCapture)
     policy: RetryPolicy = field(default_factory=RetryPolicy)
-    heard: list[str] = field(default_factory=list)
-    """How attempts ended."""
+    results: list[str] = field(default_factory=list)
+    """Results of attempts."""
     attempts: list[Attempt] = field(default_factory=list)
     """Those that failed."""
 
@@ -60,18 +60,18 @@ class Delivery:
         self.sender = Sender(self.source, self.consumer, self.capture, self.policy, self)
 
     async def failed(self, durable: str, attempt: Attempt) -> None:
-        self.heard.append(f"{durable} failed")
+        self.results.append(f"{durable} failed")
         self.attempts.append(attempt)
 
     async def worked(self, durable: str) -> None:
-        self.heard.append(f"{durable} worked")
+        self.results.append(f"{durable} worked")
 
     def event(self, position: int, person: str, name: str = "e", **more: Any) -> FakeMessage:
         """A message of this delivery's stream."""
-        return event(position, person, name, told=self.stream, **more)
+        return event(position, person, name, stream=self.stream, **more)
 
     async def deliver(self, *messages: FakeMessage) -> None:
-        """Deliver a batch, and let it be worked on."""
+        """Enqueue a batch, and let the sender run."""
         await self.sender.enqueue(messages)
         await settle()
 
@@ -102,7 +102,7 @@ async def test_events_are_sent_together_and_acknowledged(delivery: Delivery) -> 
 
 
 @on_virtual_time
-async def test_how_long_the_oldest_event_waits_is_measured_until_it_is_sent(
+async def test_the_age_of_the_oldest_event_is_measured_until_it_is_sent(
     delivery: Delivery,
 ) -> None:
     first, second = delivery.event(1, "u_1"), delivery.event(2, "u_2")
@@ -121,7 +121,7 @@ async def test_how_long_the_oldest_event_waits_is_measured_until_it_is_sent(
 
 
 @on_virtual_time
-async def test_a_request_holds_no_more_than_a_batch(delivery: Delivery) -> None:
+async def test_a_request_has_at_most_one_batch(delivery: Delivery) -> None:
     async with delivery.running():
         await delivery.deliver(*(delivery.event(n, f"u_{n}") for n in range(MAX_BATCH + 1)))
         assert [len(names) for names in delivery.capture.attempts] == [MAX_BATCH, 1]
@@ -131,24 +131,24 @@ async def test_a_request_holds_no_more_than_a_batch(delivery: Delivery) -> None:
 async def test_case_143_the_outcome_is_recorded_before_the_message_is_acknowledged(
     delivery: Delivery,
 ) -> None:
-    delivery.source.answers = None
+    delivery.source.project_result = None
     async with delivery.running():
         await delivery.deliver(delivery.event(1, "u_1"))
         assert delivery.source.statuses() == [("1", "discarded", 0)]
-        delivery.source.answers = Unprocessable("not_configured", "no apiKey")
+        delivery.source.project_result = Unprocessable("not_configured", "no apiKey")
         await delivery.deliver(delivery.event(2, "u_1"))
         await delivery.deliver(delivery.event(3, "u_1", "skipped"))
     assert delivery.journal == [
         *(Fact("record"), Fact("ack", 1)),
         *(Fact("record"), Fact("ack", 2)),
         *(Fact("record"), Fact("ack", 3)),
-        Fact("gave back"),
+        Fact("nak'ed"),
     ]
     assert delivery.source.statuses()[1:] == [("2", "failed", 1), ("3", "skipped", 1)]
 
 
 @on_virtual_time
-async def test_a_change_counts_for_the_next_message(delivery: Delivery) -> None:
+async def test_a_configuration_change_applies_to_the_next_message(delivery: Delivery) -> None:
     delivery.source.stored = (1, set())
     async with delivery.running():
         await delivery.deliver(delivery.event(1, "u_1", "a"))
@@ -160,12 +160,12 @@ async def test_a_change_counts_for_the_next_message(delivery: Delivery) -> None:
 
 
 @on_virtual_time
-async def test_a_change_counts_for_the_next_attempt(delivery: Delivery) -> None:
+async def test_a_configuration_change_applies_to_the_next_attempt(delivery: Delivery) -> None:
     delivery.capture.judge = lambda _names: BUSY
     async with delivery.running():
         await delivery.deliver(delivery.event(1, "u_1", "a"), delivery.event(2, "u_2", "b"))
         assert delivery.capture.attempts == [["a", "b"]]
-        # An operator does not want `a` any more; it waits for its next attempt by then.
+        # The new configuration excludes `a`, which waits for its next attempt.
         delivery.source.stored = (1, {"b"})
         delivery.capture.judge = lambda _names: None
         await asyncio.sleep(60)
@@ -174,7 +174,7 @@ async def test_a_change_counts_for_the_next_attempt(delivery: Delivery) -> None:
 
 
 @on_virtual_time
-async def test_what_was_erased_while_it_waited_is_neither_sent_nor_kept_as_a_dead_letter(
+async def test_an_event_erased_while_queued_is_neither_sent_nor_a_dead_letter(
     delivery: Delivery,
 ) -> None:
     erased, behind = delivery.event(1, "u_1"), delivery.event(2, "u_1", "behind")
@@ -196,7 +196,7 @@ async def test_what_was_erased_while_it_waited_is_neither_sent_nor_kept_as_a_dea
 
 @on_virtual_time
 @pytest.mark.parametrize(("erased", "letters"), [({1}, []), ({2}, [1])])
-async def test_what_was_erased_during_its_last_attempt_is_not_kept_as_a_dead_letter(
+async def test_an_event_erased_during_its_last_attempt_is_no_dead_letter(
     delivery: Delivery, erased: set[int], letters: list[int]
 ) -> None:
     message = delivery.event(1, "u_1")
@@ -204,7 +204,7 @@ async def test_what_was_erased_during_its_last_attempt_is_not_kept_as_a_dead_let
     delivery.capture.gate.clear()
     async with delivery.running():
         await delivery.deliver(message)
-        # As long as OUTBOUND_WEBHOOK_TIMEOUT_MS may let it take.
+        # The longest time that OUTBOUND_WEBHOOK_TIMEOUT_MS allows.
         await asyncio.sleep(300)
         delivery.consumer.erased = erased
         delivery.capture.gate.set()
@@ -216,21 +216,21 @@ async def test_what_was_erased_during_its_last_attempt_is_not_kept_as_a_dead_let
 
 
 @on_virtual_time
-async def test_what_was_erased_while_postgresql_was_away_is_not_sent(delivery: Delivery) -> None:
+async def test_an_event_erased_while_postgresql_was_down_is_not_sent(delivery: Delivery) -> None:
     erased = delivery.event(1, "u_1")
     delivery.consumer.erased = {1}
-    delivery.source.unknown = 100
+    delivery.source.refresh_failures = 100
     async with delivery.running():
         await delivery.sender.enqueue([erased, delivery.event(2, "u_2")])
         await settle()
-    assert not delivery.source.unknown
+    assert not delivery.source.refresh_failures
     assert delivery.capture.taken == [("u_2", "e")]
     assert erased.acks == 1
 
 
 @on_virtual_time
-async def test_while_it_is_not_known_what_was_erased_events_are_sent(delivery: Delivery) -> None:
-    delivery.consumer.knows_erased = False
+async def test_events_are_sent_while_erasures_cannot_be_checked(delivery: Delivery) -> None:
+    delivery.consumer.reports_erased = False
     delivery.capture.judge = lambda _names: UNREACHABLE
     async with delivery.running():
         await delivery.deliver(delivery.event(1, "u_1"))
@@ -241,7 +241,7 @@ async def test_while_it_is_not_known_what_was_erased_events_are_sent(delivery: D
 
 
 @on_virtual_time
-async def test_nothing_is_asked_of_posthog_when_nothing_is_wanted_any_more(
+async def test_no_request_is_sent_when_the_whole_batch_is_discarded(
     delivery: Delivery,
 ) -> None:
     delivery.capture.judge = lambda _names: BUSY
@@ -254,11 +254,11 @@ async def test_nothing_is_asked_of_posthog_when_nothing_is_wanted_any_more(
 
 
 @on_virtual_time
-async def test_nothing_is_sent_while_it_is_not_known_what_an_operator_wants(
+async def test_nothing_is_sent_while_the_configuration_cannot_be_read(
     delivery: Delivery,
 ) -> None:
     async with delivery.running():
-        delivery.source.unknown = 3
+        delivery.source.refresh_failures = 3
         delivery.source.stored = (1, set())
         await delivery.deliver(delivery.event(1, "u_1", "a"))
         await asyncio.sleep(60)
@@ -269,7 +269,7 @@ async def test_nothing_is_sent_while_it_is_not_known_what_an_operator_wants(
     "error", [Unavailable("PostgreSQL is not available"), InvalidRequest("cannot hold this")]
 )
 @on_virtual_time
-async def test_a_history_that_cannot_be_written_costs_no_delivery(
+async def test_a_history_that_cannot_be_written_does_not_fail_delivery(
     delivery: Delivery, error: Exception
 ) -> None:
     delivery.source.history_fails = error
@@ -282,7 +282,7 @@ async def test_a_history_that_cannot_be_written_costs_no_delivery(
 
 
 @on_virtual_time
-async def test_a_history_that_hangs_delays_the_acknowledgement_only_for_a_moment(
+async def test_a_history_that_hangs_delays_the_acknowledgement_briefly(
     delivery: Delivery,
 ) -> None:
     delivery.source.history_hangs = True
@@ -304,11 +304,11 @@ async def test_a_stop_waits_for_the_acknowledgement_of_what_posthog_has(
         await delivery.deliver(message)
         await cancel_all(sender)
     assert sender.cancelled()
-    assert delivery.journal == [Fact("ack", 1), Fact("gave back")]
+    assert delivery.journal == [Fact("ack", 1), Fact("nak'ed")]
 
 
 @on_virtual_time
-async def test_later_events_of_a_person_wait_for_the_first_and_other_people_go_on(
+async def test_later_events_of_a_person_wait_for_the_first_and_others_do_not(
     delivery: Delivery,
 ) -> None:
     delivery.capture.judge = lambda names: BUSY if "stuck" in names else None
@@ -340,7 +340,7 @@ async def test_case_142_a_failure_that_may_pass_is_tried_again_with_growing_dela
 
 
 @on_virtual_time
-async def test_case_140_the_last_attempt_makes_a_dead_letter_that_says_where(
+async def test_case_140_the_last_attempt_makes_a_dead_letter_that_names_the_url(
     delivery: Delivery,
 ) -> None:
     delivery.capture.judge = lambda _names: BUSY
@@ -389,7 +389,9 @@ async def test_an_event_that_makes_posthog_fail_is_found_and_its_neighbours_are_
 
 
 @on_virtual_time
-async def test_a_key_refused_twice_sets_the_whole_batch_aside(delivery: Delivery) -> None:
+async def test_a_key_refused_twice_makes_dead_letters_of_the_whole_batch(
+    delivery: Delivery,
+) -> None:
     delivery.capture.judge = lambda _names: BAD_KEY
     async with delivery.running():
         await delivery.deliver(*(delivery.event(n, f"u_{n}") for n in range(4)))
@@ -430,7 +432,7 @@ async def test_retry_after_pauses_no_longer_than_an_event_is_tried(delivery: Del
 async def test_without_a_project_events_are_discarded_without_a_request(
     delivery: Delivery,
 ) -> None:
-    delivery.source.answers = None
+    delivery.source.project_result = None
     message = delivery.event(1, "u_1")
     async with delivery.running():
         await delivery.deliver(message)
@@ -439,8 +441,8 @@ async def test_without_a_project_events_are_discarded_without_a_request(
 
 
 @on_virtual_time
-async def test_while_the_project_is_not_known_nothing_is_discarded(delivery: Delivery) -> None:
-    delivery.source.answers = Unavailable("the credentials service is not running")
+async def test_while_the_project_is_unknown_no_event_is_discarded(delivery: Delivery) -> None:
+    delivery.source.project_result = Unavailable("the credentials service is not running")
     message = delivery.event(1, "u_1")
     async with delivery.running():
         with capture_logs() as logs:
@@ -448,7 +450,7 @@ async def test_while_the_project_is_not_known_nothing_is_discarded(delivery: Del
             await asyncio.sleep(30)
         assert not message.acks
         assert [line["reason"] for line in logs] == ["the credentials service is not running"]
-        delivery.source.answers = FakeSource([]).answers
+        delivery.source.project_result = FakeSource([]).project_result
         await asyncio.sleep(10)
         assert delivery.capture.of("u_1") == ["e"]
 
@@ -457,7 +459,9 @@ async def test_while_the_project_is_not_known_nothing_is_discarded(delivery: Del
 async def test_case_141_a_configuration_that_cannot_work_makes_a_dead_letter_and_no_request(
     delivery: Delivery,
 ) -> None:
-    delivery.source.answers = Unprocessable("not_configured", "the destination has no apiKey")
+    delivery.source.project_result = Unprocessable(
+        "not_configured", "the destination has no apiKey"
+    )
     async with delivery.running():
         await delivery.deliver(delivery.event(1, "u_1"))
         (letter,) = delivery.stream.dead_letters
@@ -466,9 +470,11 @@ async def test_case_141_a_configuration_that_cannot_work_makes_a_dead_letter_and
 
 
 @on_virtual_time
-async def test_an_unreadable_message_is_a_dead_letter_and_others_go_on(delivery: Delivery) -> None:
+async def test_an_unreadable_message_is_a_dead_letter_and_others_are_sent(
+    delivery: Delivery,
+) -> None:
     bad = delivery.event(1, "u_1", "malformed")
-    stray = FakeMessage(2, told=delivery.stream)
+    stray = FakeMessage(2, stream=delivery.stream)
     async with delivery.running():
         await delivery.deliver(bad, stray, delivery.event(3, "u_1", "good"))
         assert [letter.reason for letter in delivery.stream.dead_letters] == ["malformed"]
@@ -477,7 +483,7 @@ async def test_an_unreadable_message_is_a_dead_letter_and_others_go_on(delivery:
 
 
 @on_virtual_time
-async def test_what_cannot_be_kept_as_a_dead_letter_is_not_acknowledged(
+async def test_a_message_without_a_stored_dead_letter_is_not_acknowledged(
     delivery: Delivery,
 ) -> None:
     delivery.stream.takes_dead_letters = False
@@ -489,7 +495,7 @@ async def test_what_cannot_be_kept_as_a_dead_letter_is_not_acknowledged(
         await asyncio.sleep(20)
         assert [message.acks for message in (unreadable, *refused)] == [0, 0, 0]
         # The others wait in the queue.
-        assert [message.given_back for message in (unreadable, *refused)] == [[5.0], [], []]
+        assert [message.naks for message in (unreadable, *refused)] == [[5.0], [], []]
         assert delivery.source.history == []
         delivery.stream.takes_dead_letters = True
         await asyncio.sleep(10)
@@ -500,7 +506,7 @@ async def test_what_cannot_be_kept_as_a_dead_letter_is_not_acknowledged(
 async def test_nothing_overtakes_what_the_previous_leader_left_unacknowledged(
     delivery: Delivery,
 ) -> None:
-    delivery.consumer.left_over = 1
+    delivery.consumer.unacknowledged = 1
     async with delivery.running():
         await delivery.deliver(delivery.event(8, "u_1", "newer"), delivery.event(9, "u_2"))
         await asyncio.sleep(ACK_WAIT_SECONDS - 1)
@@ -510,8 +516,8 @@ async def test_nothing_overtakes_what_the_previous_leader_left_unacknowledged(
 
 
 @on_virtual_time
-async def test_the_same_redelivery_twice_does_not_stand_for_two(delivery: Delivery) -> None:
-    delivery.consumer.left_over = 2
+async def test_the_same_redelivery_twice_counts_once(delivery: Delivery) -> None:
+    delivery.consumer.unacknowledged = 2
     async with delivery.running():
         for _ in range(2):
             await delivery.deliver(delivery.event(6, "u_2", deliveries=2))
@@ -524,7 +530,7 @@ async def test_sending_begins_after_the_ack_wait_when_nothing_is_redelivered(
     delivery: Delivery,
 ) -> None:
     # The previous leader acknowledged in its last moment.
-    delivery.consumer.left_over = 3
+    delivery.consumer.unacknowledged = 3
     async with delivery.running():
         await delivery.deliver(delivery.event(9, "u_1"))
         await asyncio.sleep(ACK_WAIT_SECONDS)
@@ -547,8 +553,8 @@ async def test_an_event_is_not_sent_again_when_only_its_acknowledgement_was_lost
 
 
 @on_virtual_time
-async def test_events_of_a_stream_that_was_made_anew_are_no_repeats(delivery: Delivery) -> None:
-    """It counts from 1 again, while this process remembers what it sent from there."""
+async def test_events_of_a_recreated_stream_are_no_duplicates(delivery: Delivery) -> None:
+    """Its positions start at 1 again, while this process remembers the settled positions."""
     before = delivery.event(1, "u_1", name="before")
     since = delivery.event(1, "u_1", name="since", queued_at=before.queued_at + timedelta(days=1))
     async with delivery.running():
@@ -558,7 +564,7 @@ async def test_events_of_a_stream_that_was_made_anew_are_no_repeats(delivery: De
 
 
 @on_virtual_time
-async def test_a_lost_acknowledgement_keeps_no_other_from_being_sent(delivery: Delivery) -> None:
+async def test_a_lost_acknowledgement_does_not_prevent_others(delivery: Delivery) -> None:
     lost, other = delivery.event(1, "u_1", broken=True), delivery.event(2, "u_2")
     async with delivery.running():
         await delivery.deliver(lost, other)
@@ -575,12 +581,12 @@ async def test_a_redelivered_event_that_still_waits_is_sent_once(delivery: Deliv
         delivery.capture.judge = lambda _names: None
         await asyncio.sleep(60)
         assert delivery.capture.of("u_1") == ["e"]
-        # The newer delivery is the one that counts for the broker.
+        # Only the newer delivery can be acknowledged.
         assert (first.acks, again.acks) == (0, 1)
 
 
 @on_virtual_time
-async def test_a_stop_leaves_what_posthog_does_not_have_to_be_given_back(
+async def test_a_stop_leaves_unsent_messages_to_be_naked(
     delivery: Delivery,
 ) -> None:
     delivery.capture.gate.clear()
@@ -588,7 +594,7 @@ async def test_a_stop_leaves_what_posthog_does_not_have_to_be_given_back(
         await delivery.deliver(*(delivery.event(n, f"u_{n % 2}") for n in range(4)))
         await cancel_all(sender)
         assert sender.cancelled()
-    assert delivery.journal == [Fact("gave back")]
+    assert delivery.journal == [Fact("nak'ed")]
 
 
 @on_virtual_time
@@ -608,7 +614,7 @@ async def test_a_sender_waits_until_its_stream_exists(delivery: Delivery) -> Non
 
 
 @on_virtual_time
-async def test_no_more_is_taken_than_memory_is_meant_to_hold() -> None:
+async def test_no_more_is_pulled_than_the_byte_limit_of_the_queue() -> None:
     count, size = 40, MAX_QUEUED_BYTES // 10
     delivery = Delivery()
     delivery.capture.judge = lambda _names: UNREACHABLE
@@ -623,7 +629,7 @@ async def test_no_more_is_taken_than_memory_is_meant_to_hold() -> None:
     async with delivery.running():
         pulling = asyncio.create_task(pull())
         await asyncio.sleep(100)
-        # The one that fills it up is queued, and waits for room before it returns.
+        # The call that fills the queue returns only once the queue has capacity.
         assert taken == MAX_QUEUED_BYTES // size - 1
         delivery.capture.judge = lambda _names: None
         await pulling
@@ -632,14 +638,14 @@ async def test_no_more_is_taken_than_memory_is_meant_to_hold() -> None:
 
 
 @on_virtual_time
-async def test_it_is_heard_how_attempts_end_except_for_what_events_contain(
+async def test_results_of_attempts_are_reported_except_refused_content(
     delivery: Delivery,
 ) -> None:
     async with delivery.running():
         for position, error in enumerate((BAD_KEY, BAD_CONTENT, UNREACHABLE), 1):
             delivery.capture.judge = lambda _names, error=error: error  # type: ignore[misc]
             await delivery.deliver(delivery.event(position, f"u_{position}"))
-        assert delivery.heard == ["test failed", "test failed"]
+        assert delivery.results == ["test failed", "test failed"]
         assert [(one.attempts, one.response_status, one.error) for one in delivery.attempts] == [
             (1, 401, "HTTP 401: no"),
             (1, None, "PostHog cannot be reached (ConnectError)"),
@@ -647,16 +653,16 @@ async def test_it_is_heard_how_attempts_end_except_for_what_events_contain(
         assert [one.next_seconds for one in delivery.attempts] == pytest.approx([12.5] * 2, abs=2.5)
         delivery.capture.judge = lambda _names: BAD_KEY
         await asyncio.sleep(20)
-        # The one that could not reach PostHog was refused once only.
+        # Only one attempt could not reach PostHog.
         (last,) = (one for one in delivery.attempts if one.next_seconds is None)
         assert last.attempts == 2
         delivery.capture.judge = lambda _names: None
         await delivery.deliver(delivery.event(4, "u_4"))
-        assert delivery.heard[-1] == "test worked"
+        assert delivery.results[-1] == "test worked"
 
 
 @on_virtual_time
-async def test_each_destination_is_measured_for_itself_and_forgotten_when_it_ends(
+async def test_each_destination_has_its_own_series_until_it_ends(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FakeSource, "destination_id", "d-1")

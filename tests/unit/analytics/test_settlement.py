@@ -1,4 +1,4 @@
-"""Which settled places are remembered, and what an outcome is recorded of."""
+"""Which settled places are remembered, and which event id an outcome has."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def recorded_as(message: FakeMessage) -> str:
     return outcome_of(message, "delivered", attempts=1).event_id
 
 
-def test_an_outcome_is_of_the_event_that_the_message_says() -> None:
-    """A position says nothing of an event, and a stream that is made anew has it again."""
+def test_an_outcome_has_the_event_id_of_the_message() -> None:
+    """A position does not identify an event: a recreated stream has the same positions again."""
     body = b'{"data":{"to":"a@b.com"},"id":"open-1"}'
     published = FakeMessage(7, SUBJECT, body, {"Nats-Msg-Id": "m-1"})
     assert recorded_as(published) == "m-1"

@@ -1,4 +1,4 @@
-"""Work that a stop must not interrupt."""
+"""Work that runs to its end although its task is cancelled."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from tests.virtual_time import now, on_virtual_time
 
 
 @on_virtual_time
-async def test_cancelled_twice_the_work_is_finished_and_the_cancellation_still_takes_effect() -> (
-    None
-):
+async def test_work_that_is_cancelled_twice_finishes_before_the_cancellation() -> None:
     finished = []
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""What each source captures, where, and what it leaves alone."""
+"""Which events each source captures, in which project, and which messages it ignores."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class TestPersons:
     def test_without_a_time_it_is_when_the_message_was_queued(self) -> None:
         event = {"distinctId": "u_1", "event": "upgraded"}
         assert captured(self.source, "persons.capture", event).timestamp == QUEUED_AT
-        # A dead letter that is replayed says when that was.
+        # A replayed dead letter has the time of receipt in a header.
         first = QUEUED_AT - timedelta(days=1)
         replayed = FakeMessage(
             7,
@@ -105,7 +105,7 @@ class TestPersons:
         uuids = [
             uuid_of(self.source, verb),
             uuid_of(self.source, verb, position=8),
-            # A stream that was made anew.
+            # A recreated stream.
             uuid_of(self.source, verb, queued_at=QUEUED_AT + timedelta(days=1)),
             uuid_of(self.source, verb, headers={MESSAGE_ID: "order-42"}),
             uuid_of(self.source, verb, headers={MESSAGE_ID: "order-43"}),
@@ -115,7 +115,7 @@ class TestPersons:
         # The message's id stays the same when it is published again, and when it is replayed.
         again = {ORIGINAL_ID: "order-42", MESSAGE_ID: "replay:1"}
         assert uuid_of(self.source, verb, position=9, headers=again) == uuids[3]
-        # A dead letter of a message that had none says where it was first.
+        # A dead letter of a message without an id has the original position.
         place = {ORIGINAL_ID: position_id(7, QUEUED_AT), MESSAGE_ID: "replay:2"}
         assert uuid_of(self.source, verb, position=9, headers=place) == uuids[0]
         later = QUEUED_AT + timedelta(days=1)
@@ -144,7 +144,7 @@ class TestPersons:
             ("2026-01-02T03:04:05", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
             (" 2026-01-02 ", datetime(2026, 1, 2, tzinfo=UTC)),
             ("2016-12-31T23:59:60Z", datetime(2017, 1, 1, tzinfo=UTC)),
-            # What not everybody can hold is the time of receipt.
+            # A time out of range is replaced by the time of receipt.
             ("0001-01-01T00:00:00Z", QUEUED_AT),
             ("0001-01-01T00:00:00+14:00", QUEUED_AT),
             ("9999-12-31T23:59:59-14:00", QUEUED_AT),

@@ -1,4 +1,4 @@
-"""The project key and the private host, which follow the stored project."""
+"""The project key and the private host, which depend on the stored project."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NEW = ProjectReply(2, "present", project_api_key="phc_new", private_host="https:
 
 
 class Stored:
-    """A stored project, and what follows it."""
+    """A stored project, with the project key and private host that depend on it."""
 
     def __init__(self, **posthog: Any) -> None:
         self.link = FakeLink()
@@ -44,20 +44,20 @@ class Stored:
 
 
 @on_virtual_time
-async def test_the_environment_wins_and_nothing_is_asked() -> None:
+async def test_the_environment_takes_precedence_without_a_request() -> None:
     stored = Stored(posthog_api_key="phc_env", posthog_host="https://eu.i.posthog.com/")
     assert stored.key.from_environment
     assert await stored.key.project() == Project("phc_env", "https://eu.i.posthog.com")
     assert await stored.host.find() == "https://eu.posthog.com"
-    assert stored.link.asked == []
+    assert stored.link.requested == []
 
 
 @on_virtual_time
-async def test_the_stored_project_is_asked_for_once() -> None:
+async def test_the_stored_project_is_requested_once() -> None:
     stored = Stored()
     for _ in range(3):
         assert await stored.found() == ("phc_old", "https://old.example.com")
-    assert stored.link.asked == [CREDENTIALS_PROJECT.subject]
+    assert stored.link.requested == [CREDENTIALS_PROJECT.subject]
     assert not stored.key.from_environment
 
 
@@ -71,7 +71,7 @@ async def test_the_stored_project_is_asked_for_once() -> None:
     ],
 )
 @on_virtual_time
-async def test_events_go_where_the_operator_says_or_else_where_the_project_is(
+async def test_events_go_to_the_configured_host_or_else_to_the_projects(
     private_host: str | None, configured: str | None, host: str
 ) -> None:
     stored = Stored(posthog_host=configured)
@@ -118,7 +118,7 @@ async def test_events_wait_for_a_project_after_posthog_was_connected(
     stored = Stored()
     connected_at = datetime.now(UTC) - timedelta(seconds=seconds)
     stored.credentials.project = ProjectReply(1, "absent", connected_at=connected_at)
-    # Nobody else does: flags have to be answered now.
+    # Only events wait: flags have to be evaluated now.
     assert await stored.key.project() is None
     mirrors = AnalyticsSettings(analytics_event_mirror=True)
     for source in built_in_sources(stored.key, mirrors):
@@ -135,7 +135,7 @@ async def test_events_wait_for_a_project_after_posthog_was_connected(
 
 
 @on_virtual_time
-async def test_a_change_is_followed() -> None:
+async def test_a_credential_change_refreshes_the_project() -> None:
     stored = Stored()
     await stored.found()
     stored.credentials.project = NEW
@@ -144,7 +144,7 @@ async def test_a_change_is_followed() -> None:
 
 
 @on_virtual_time
-async def test_after_a_reconnection_nothing_is_taken_for_granted() -> None:
+async def test_after_a_reconnection_the_project_is_requested_again() -> None:
     stored = Stored()
     await stored.found()
     stored.credentials.project = NEW
@@ -153,14 +153,14 @@ async def test_after_a_reconnection_nothing_is_taken_for_granted() -> None:
 
 
 @on_virtual_time
-async def test_an_answer_that_a_change_overtook_is_given_once_and_asked_for_again() -> None:
+async def test_a_reply_that_a_change_overtook_is_returned_once_and_refreshed() -> None:
     stored = Stored()
     stored.link.gate = gate = asyncio.Event()
     asking = asyncio.create_task(stored.key.project())
     await settle()
     stored.watcher.changed(stored.credentials.change("pha_2"))
-    # The question that the change causes is in vain.
-    stored.link.answers.clear()
+    # The request that the change causes fails.
+    stored.link.replies.clear()
     await settle()
     gate.set()
     assert (await asking) == Project("phc_old", "https://old.example.com")
@@ -171,7 +171,7 @@ async def test_an_answer_that_a_change_overtook_is_given_once_and_asked_for_agai
 
 
 @on_virtual_time
-async def test_a_lost_event_is_made_up_for_by_the_next_revalidation() -> None:
+async def test_the_next_revalidation_compensates_for_a_lost_event() -> None:
     stored = Stored()
     revalidating = asyncio.create_task(stored.watcher.revalidate())
     await stored.found()
@@ -182,10 +182,10 @@ async def test_a_lost_event_is_made_up_for_by_the_next_revalidation() -> None:
 
 
 @on_virtual_time
-async def test_without_the_credentials_service_what_is_known_stays_valid_until_a_change() -> None:
+async def test_without_the_credentials_service_the_cache_is_valid_until_a_change() -> None:
     stored = Stored()
     await stored.found()
-    stored.link.answers.clear()
+    stored.link.replies.clear()
     await asyncio.sleep(600)
     assert await stored.found() == ("phc_old", "https://old.example.com")
     stored.watcher.changed(stored.credentials.change("pha_2"))

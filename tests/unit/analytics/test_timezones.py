@@ -19,7 +19,7 @@ CONTACT = Contact(contact_key="c_1", timezone="Asia/Seoul", properties={"timezon
 
 @dataclass
 class Known:
-    """What is known about the person `u_1`."""
+    """The person and the contact `u_1`."""
 
     persons: FakePersons = field(default_factory=FakePersons)
     contacts: FakeContacts = field(default_factory=FakeContacts)
@@ -66,10 +66,10 @@ async def test_the_callers_default_precedes_the_operators() -> None:
     assert await known({}).find(default="Mars/Olympus") == ("Europe/Madrid", "default")
 
 
-async def test_an_explicit_time_zone_wins_and_nothing_is_asked() -> None:
+async def test_an_explicit_time_zone_takes_precedence_without_a_request() -> None:
     person = known(EVERYTHING, CONTACT)
     assert await person.find(explicit="africa/cairo") == ("Africa/Cairo", "explicit")
-    assert person.persons.asked == []
+    assert person.persons.requested == []
 
 
 async def test_case_104_an_invalid_time_zone_is_skipped_with_one_warning(

@@ -1,4 +1,4 @@
-"""A replica listens to captured events once, or not at all."""
+"""A replica has at most one subscription to captured events."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tests.virtual_time import on_virtual_time, settle
 
 
 @on_virtual_time
-async def test_who_begins_to_listen_twice_at_once_subscribes_once() -> None:
+async def test_concurrent_calls_subscribe_once() -> None:
     sent = asyncio.Event()
-    taken, left = AsyncMock(), AsyncMock()
+    subscribed, unsubscribed = AsyncMock(), AsyncMock()
 
     async def subscribe(_subject: str, **_options: object) -> object:
-        # As nats-py does while its buffer is over its limit.
+        # nats-py waits like this while its send buffer is over its limit.
         await sent.wait()
-        await taken()
-        return SimpleNamespace(unsubscribe=left)
+        await subscribed()
+        return SimpleNamespace(unsubscribe=unsubscribed)
 
     client = SimpleNamespace(subscribe=subscribe, max_payload=0)
     link = SimpleNamespace(client=client, on_reconnect=lambda _hook: None)
@@ -30,4 +30,4 @@ async def test_who_begins_to_listen_twice_at_once_subscribes_once() -> None:
     sent.set()
     await both
     await listener.unsubscribe_from_captures()
-    assert (taken.await_count, left.await_count) == (1, 1)
+    assert (subscribed.await_count, unsubscribed.await_count) == (1, 1)

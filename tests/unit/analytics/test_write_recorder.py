@@ -1,4 +1,4 @@
-"""Every write to a person is heard in every replica, and counts where it goes to what is read."""
+"""Every replica records writes to persons of the project that it reads."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ALL = ["contact.updated", "contact.unsubscribed", "contact.control_group", "jour
 
 
 class World:
-    """What one replica hears."""
+    """The recorder of one replica, with fakes of its dependencies."""
 
     def __init__(self, *stored: Destination, key: str | None = KEY, **settings: Any) -> None:
         self.link = FakeLink()
@@ -65,14 +65,14 @@ class World:
             for one in await self.store.all()
         ]
 
-    async def hear(self, subject: str, body: Any, **headers: str) -> None:
+    async def receive(self, subject: str, body: Any, **headers: str) -> None:
         raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
         await self.recorder.record(
             PublishedMessage(f"hogsend.{subject}", headers, raw, datetime.now(UTC))
         )
 
     def seen(self, distinct_id: str = "u_42") -> dict[str, Any]:
-        """What a read gives for a person that PostHog knows as `PERSON`."""
+        """The properties that a read returns for a person that PostHog returns as `PERSON`."""
         return self.writes.overlay(distinct_id, dict(PERSON))
 
 
@@ -130,7 +130,7 @@ CAPTURED = {"distinctId": "u_42", "event": "upgraded", "properties": {}}
             {"data": {"userId": "u_42", "journeyId": "j"}},
             PERSON | {"hogsend_holdout_j": True},
         ),
-        # What a destination has not subscribed to, and what cannot be read.
+        # A type that the destination has not subscribed to, and malformed messages.
         ("engagement.contact.created", {"data": {"id": "u_42", "properties": {"a": 1}}}, PERSON),
         ("engagement.contact.updated", {"data": {"properties": {"a": 1}}}, PERSON),
         ("engagement.contact.updated", b"{", PERSON),
@@ -140,11 +140,11 @@ CAPTURED = {"distinctId": "u_42", "event": "upgraded", "properties": {}}
         ("persons.nonsense", {"$set": {}}, PERSON),
     ],
 )
-async def test_a_write_is_seen_as_soon_as_it_is_published(
+async def test_a_write_is_visible_once_it_is_published(
     subject: str, body: Any, seen: dict[str, Any]
 ) -> None:
     world = World(syncing())
-    await world.hear(subject, body)
+    await world.receive(subject, body)
     assert world.seen() == seen
 
 
@@ -157,7 +157,7 @@ UPDATED = {"data": {"externalId": "u_42", "properties": {"plan": "pro"}}}
     [
         (syncing(), True),
         (syncing(given={"apiKey": KEY}), True),
-        # Another project's persons are not those that are read.
+        # Writes to another project do not affect the persons that are read.
         (syncing(given={"apiKey": "phc_other"}), False),
         (syncing(given={"syncPersons": False}), False),
         (syncing(event_types=["email.opened"]), False),
@@ -165,50 +165,52 @@ UPDATED = {"data": {"externalId": "u_42", "properties": {"plan": "pro"}}}
         (syncing(is_default=True), False),
     ],
 )
-async def test_only_what_a_destination_sends_to_the_instances_project_counts(
+async def test_only_writes_of_destinations_in_the_instances_project_count(
     sent_to: Destination, is_seen: bool
 ) -> None:
     world = World(sent_to)
-    await world.hear("engagement.contact.updated", UPDATED)
+    await world.receive("engagement.contact.updated", UPDATED)
     assert (world.seen() == {"plan": "pro"}) == is_seen
 
 
 @on_virtual_time
 async def test_a_message_for_one_destination_is_not_for_others() -> None:
     world = World(syncing())
-    await world.hear("engagement.contact.updated", UPDATED, **{"Hogsend-Destination": "other"})
+    await world.receive("engagement.contact.updated", UPDATED, **{"Hogsend-Destination": "other"})
     assert world.seen() == PERSON
 
 
 @on_virtual_time
 async def test_without_a_project_key_nothing_is_written() -> None:
     world = World(syncing(given={"apiKey": "phc_other"}), key=None)
-    await world.hear("persons.set", {"distinctId": "u_42", "set": {"plan": "pro"}})
-    await world.hear("engagement.contact.updated", UPDATED)
+    await world.receive("persons.set", {"distinctId": "u_42", "set": {"plan": "pro"}})
+    await world.receive("engagement.contact.updated", UPDATED)
     assert world.seen() == PERSON
 
 
 @on_virtual_time
-async def test_while_nobody_knows_the_project_a_write_counts() -> None:
+async def test_while_the_project_is_unknown_a_write_counts() -> None:
     world = World()
-    world.link.answers.clear()
-    await world.hear("persons.set", {"distinctId": "u_42", "set": {"plan": "pro"}})
+    world.link.replies.clear()
+    await world.receive("persons.set", {"distinctId": "u_42", "set": {"plan": "pro"}})
     assert world.seen() == {"plan": "pro"}
 
 
 @on_virtual_time
-async def test_without_postgresql_the_destinations_of_before_count() -> None:
+async def test_without_postgresql_the_cached_destinations_count() -> None:
     world = World(syncing())
-    await world.hear("engagement.contact.updated", {"data": {"id": "u_1", "properties": {"a": 1}}})
+    await world.receive(
+        "engagement.contact.updated", {"data": {"id": "u_1", "properties": {"a": 1}}}
+    )
     world.store.down = True
     with pytest.raises(Unavailable):
         await world.store.all()
-    await world.hear("engagement.contact.updated", UPDATED)
+    await world.receive("engagement.contact.updated", UPDATED)
     assert world.seen() == {"plan": "pro"}
 
 
 @on_virtual_time
-async def test_a_frozen_postgresql_is_not_waited_for_long_and_asked_once() -> None:
+async def test_a_frozen_postgresql_is_read_once_with_a_short_wait() -> None:
     asked, thaw = 0, asyncio.Event()
 
     async def read() -> list[Source]:
@@ -229,7 +231,7 @@ async def test_a_frozen_postgresql_is_not_waited_for_long_and_asked_once() -> No
 
 @on_virtual_time
 @pytest.mark.parametrize("mirrors", [True, False])
-async def test_mirrored_events_are_heard_where_they_are_mirrored(mirrors: bool) -> None:
+async def test_mirrored_events_are_recorded_if_the_mirror_is_on(mirrors: bool) -> None:
     world = World(analytics_event_mirror=mirrors)
     assert ("hogsend.events.*" in world.recorder.subjects) == mirrors
     event = {
@@ -242,12 +244,12 @@ async def test_mirrored_events_are_heard_where_they_are_mirrored(mirrors: bool) 
         "receivedAt": "2026-06-13T04:00:00Z",
         "properties": {"$set": {"city": "Oslo"}},
     }
-    await world.hear("events.moved", event)
+    await world.receive("events.moved", event)
     assert world.seen() == (PERSON | {"city": "Oslo"} if mirrors else PERSON)
 
 
 @on_virtual_time
-async def test_what_was_published_before_is_noted_by_the_replica_that_sends_it() -> None:
+async def test_a_write_before_the_subscription_is_recorded_by_the_sending_replica() -> None:
     world = World()
     started = datetime.now(UTC)
     world.recorder.mark_subscribed()
@@ -263,11 +265,11 @@ async def test_what_was_published_before_is_noted_by_the_replica_that_sends_it()
 
 
 @on_virtual_time
-async def test_what_is_heard_is_not_taken_for_what_its_stream_has_at_some_place() -> None:
+async def test_a_received_write_is_not_confused_with_a_stream_position() -> None:
     world = World()
     subject = "engagement.bucket.entered"
     heard = {"bucketId": "heard", "userId": "u_42", "syncToPostHog": True}
-    await world.hear(subject, {"data": heard})
+    await world.receive(subject, {"data": heard})
     before = abs(PublishedMessage("", {}, b"", datetime.now(UTC)).position) - 1
     body = msgspec.json.encode({"data": {**heard, "bucketId": "sent"}})
     await world.recorder.record_missed(
@@ -276,7 +278,7 @@ async def test_what_is_heard_is_not_taken_for_what_its_stream_has_at_some_place(
     assert world.seen() == PERSON | {"hogsend_bucket_heard": True, "hogsend_bucket_sent": True}
 
 
-def test_this_service_may_listen_where_writes_are_published() -> None:
+def test_nats_permits_the_subscriptions_to_writes() -> None:
     allowed = permissions(User.ANALYTICS).subscribe
     for subject in World(analytics_event_mirror=True).recorder.subjects:
         assert any(subjects.covers(pattern, subject) for pattern in allowed), subject
@@ -285,7 +287,7 @@ def test_this_service_may_listen_where_writes_are_published() -> None:
 def captured(
     *, age: float, user: str = "u_42", plan: str = "pro", position: int = 1
 ) -> FakeMessage:
-    """A captured event, as it is read from its stream so many seconds after it was published."""
+    """A captured event that is read from its stream `age` seconds after it was published."""
     body = msgspec.json.encode(
         {"distinctId": user, "event": "upgraded", "properties": {"$set": {"plan": plan}}}
     )
@@ -294,18 +296,18 @@ def captured(
 
 
 @on_virtual_time
-async def test_who_sends_captured_events_reads_them_from_their_stream_alone() -> None:
+async def test_the_sending_replica_reads_captured_events_from_their_stream_only() -> None:
     world, captures = World(), FakeCaptureSubscription()
     world.recorder.use_captures(captures)
     world.recorder.mark_subscribed()
     world.recorder._subscribed_at -= timedelta(hours=1)
     await world.recorder.record_missed([captured(age=0)])
-    # It had been heard when it was published.
+    # The replica was still subscribed when the event was published.
     assert (captures.receives_captures, world.seen()) == (False, PERSON)
     await world.recorder.record_missed([captured(age=0)])
     assert world.seen() == {"plan": "pro"}
 
-    # Behind, it could be asked for a person before it has read what was set.
+    # With a lag, a person could be read before the event that changes it.
     await world.recorder.record_missed([captured(age=60, user="u_43")])
     assert (captures.receives_captures, world.seen("u_43")) == (True, {"plan": "pro"})
 
@@ -316,7 +318,7 @@ async def test_who_sends_captured_events_reads_them_from_their_stream_alone() ->
 
 
 @on_virtual_time
-async def test_a_read_waits_for_what_was_captured_before_it() -> None:
+async def test_a_read_waits_for_events_captured_before_it() -> None:
     world, captures = World(), FakeCaptureSubscription()
     world.recorder.use_captures(captures)
     await world.writes.wait_until_recorded()
@@ -330,7 +332,7 @@ async def test_a_read_waits_for_what_was_captured_before_it() -> None:
     await world.recorder.record_missed([captured(age=0, position=7, plan="max")])
     await reading
     assert world.seen() == {"plan": "max"}
-    # It is read nonetheless while the stream cannot be, or nobody knows its end.
+    # A read does not fail while the stream is not read, or its end is unknown.
     captures.last = 8
     await world.writes.wait_until_recorded()
     captures.last = None
@@ -338,7 +340,7 @@ async def test_a_read_waits_for_what_was_captured_before_it() -> None:
 
 
 @on_virtual_time
-async def test_a_read_waits_for_what_was_captured_in_a_stream_that_was_made_anew() -> None:
+async def test_a_read_waits_for_events_captured_in_a_recreated_stream() -> None:
     world, captures = World(), FakeCaptureSubscription()
     world.recorder.use_captures(captures)
     await world.recorder.record_missed([captured(age=0, position=1000)])
@@ -350,7 +352,7 @@ async def test_a_read_waits_for_what_was_captured_in_a_stream_that_was_made_anew
         await world.recorder.record_missed([captured(age=0, position=position, plan=plan)])
         await reading
         assert world.seen() == {"plan": plan}
-    # What comes once more is no such stream.
+    # A redelivered message is not taken for a recreated stream.
     await world.recorder.record_missed([captured(age=1, position=1)])
     began = now()
     await world.writes.wait_until_recorded()
@@ -358,20 +360,20 @@ async def test_a_read_waits_for_what_was_captured_in_a_stream_that_was_made_anew
 
 
 @on_virtual_time
-async def test_what_was_captured_while_its_reader_fell_behind_is_noted_when_it_is_read() -> None:
+async def test_events_captured_while_the_reader_lagged_are_recorded_when_read() -> None:
     world, captures = World(), FakeCaptureSubscription()
     world.recorder.use_captures(captures)
     world.recorder.mark_subscribed()
     world.recorder._subscribed_at -= timedelta(hours=1)
     await world.recorder.record_missed([captured(age=0)])
     await world.recorder.record_missed([captured(age=60)])
-    # Published before that, and so neither heard nor read until now.
+    # Published before the subscription, and not read from the stream until now.
     await world.recorder.record_missed([captured(age=30, user="u_43")])
     assert world.seen("u_43") == {"plan": "pro"}
 
 
 @on_virtual_time
-async def test_only_one_read_waits_for_a_stream_that_is_not_read_on() -> None:
+async def test_only_one_read_waits_for_a_stream_that_is_no_longer_read() -> None:
     world, captures = World(), FakeCaptureSubscription()
     world.recorder.use_captures(captures)
     await world.recorder.record_missed([captured(age=0)])
@@ -381,6 +383,6 @@ async def test_only_one_read_waits_for_a_stream_that_is_not_read_on() -> None:
         await world.writes.wait_until_recorded()
         assert now() - began == waited
     assert captures.receives_captures
-    # What was captured meanwhile counts once it is read.
+    # An event that was captured meanwhile is recorded once it is read.
     await world.recorder.record_missed([captured(age=0, user="u_43", position=2)])
     assert world.seen("u_43") == {"plan": "pro"}

@@ -58,7 +58,7 @@ def refused(finished: AuthorizationFinished | AuthorizationBegun) -> str:
     return finished.refusal.code
 
 
-async def test_the_verifier_stays_here_and_the_grant_is_stored_as_the_command_stores_it(
+async def test_the_verifier_is_never_sent_to_the_browser_and_the_grant_is_stored(
     driver: Driver, replica: Replica
 ) -> None:
     begun = await begin(replica)
@@ -85,7 +85,7 @@ async def test_the_verifier_stays_here_and_the_grant_is_stored_as_the_command_st
         assert "pha_" not in told
 
 
-async def test_an_answer_counts_once_even_at_the_same_time(
+async def test_a_callback_is_accepted_once_even_concurrently(
     driver: Driver, replica: Replica
 ) -> None:
     known = await state(replica)
@@ -100,7 +100,7 @@ async def test_two_tabs_do_not_disturb_each_other(replica: Replica) -> None:
     assert (await finish(replica, first)).credential is not None
 
 
-async def test_an_answer_to_nothing_that_was_begun_here_connects_nothing(
+async def test_a_callback_with_an_unknown_state_connects_nothing(
     driver: Driver, replica: Replica
 ) -> None:
     await state(replica)
@@ -110,7 +110,7 @@ async def test_an_answer_to_nothing_that_was_begun_here_connects_nothing(
     assert all(request.method == "GET" for request in driver.posthog.asked)
 
 
-async def test_an_answer_in_another_browser_connects_nothing_and_ends_it(
+async def test_a_callback_in_another_browser_connects_nothing_and_ends_it(
     driver: Driver, replica: Replica
 ) -> None:
     known = await state(replica)
@@ -119,7 +119,7 @@ async def test_an_answer_in_another_browser_connects_nothing_and_ends_it(
     assert await driver.stored() is None
 
 
-async def test_after_ten_minutes_an_answer_is_too_late_and_its_row_goes(
+async def test_after_ten_minutes_a_callback_is_refused_and_its_row_is_deleted(
     driver: Driver, replica: Replica
 ) -> None:
     first, second = await state(replica), await state(replica)
@@ -133,7 +133,7 @@ async def test_after_ten_minutes_an_answer_is_too_late_and_its_row_goes(
     assert len(driver.waiting.rows) == 1
 
 
-async def test_what_another_secret_sealed_counts_as_expired(
+async def test_an_authorization_sealed_with_another_secret_counts_as_expired(
     driver: Driver, replica: Replica
 ) -> None:
     known = await state(driver.replica(secret="gone"))
@@ -155,7 +155,7 @@ async def test_what_another_secret_sealed_counts_as_expired(
         ("", "exchange_failed", "no readable error"),
     ],
 )
-async def test_every_error_of_posthogs_is_a_sentence(
+async def test_every_error_of_posthog_is_explained(
     driver: Driver, replica: Replica, error: str, code: str, told: str
 ) -> None:
     known = await state(replica)
@@ -181,7 +181,7 @@ async def test_every_error_of_posthogs_is_a_sentence(
         (200, b"x" * 100_000, "Connect again"),
     ],
 )
-async def test_an_exchange_that_fails_stores_nothing_and_tells_no_secret(
+async def test_a_failed_exchange_stores_nothing_and_shows_no_secret(
     driver: Driver, replica: Replica, status: int, body: Any, told: str
 ) -> None:
     known = await state(replica)
@@ -195,7 +195,7 @@ async def test_an_exchange_that_fails_stores_nothing_and_tells_no_secret(
     assert await driver.stored() is None
 
 
-async def test_a_token_that_cannot_be_used_is_told_as_posthogs(
+async def test_an_unusable_token_is_reported_as_posthogs_fault(
     driver: Driver, replica: Replica
 ) -> None:
     assert isinstance(driver.posthog.tokens, dict)
@@ -206,7 +206,7 @@ async def test_a_token_that_cannot_be_used_is_told_as_posthogs(
     assert await driver.stored() is None
 
 
-async def test_a_server_that_repeats_the_code_as_its_error_does_not_make_it_known(
+async def test_a_code_that_the_server_repeats_as_its_error_is_not_shown(
     driver: Driver, replica: Replica
 ) -> None:
     driver.posthog.answered, driver.posthog.tokens = 400, {"error": "letters_only"}
@@ -215,7 +215,7 @@ async def test_a_server_that_repeats_the_code_as_its_error_does_not_make_it_know
     assert "letters_only" not in repr(finished)
 
 
-async def test_an_answer_without_a_code_is_not_exchanged(driver: Driver, replica: Replica) -> None:
+async def test_a_callback_without_a_code_is_not_exchanged(driver: Driver, replica: Replica) -> None:
     for code in (None, ""):
         finished = await finish(replica, await state(replica), code=code)
         assert refused(finished) == "exchange_failed"
@@ -276,7 +276,7 @@ async def test_endpoints_inside_the_network_are_not_called(
     assert "OUTBOUND_ALLOW" in begun.refusal.detail
 
 
-async def test_a_posthog_without_an_oauth_server_is_told_with_the_way_that_is_left(
+async def test_a_posthog_without_an_oauth_server_is_refused_with_the_alternative(
     driver: Driver, replica: Replica
 ) -> None:
     driver.posthog.found = 404
@@ -286,7 +286,7 @@ async def test_a_posthog_without_an_oauth_server_is_told_with_the_way_that_is_le
     assert "POSTHOG_PERSONAL_API_KEY" in begun.refusal.remediation
 
 
-async def test_a_posthog_that_takes_no_client_documents_is_told_before_its_page_is_shown(
+async def test_a_posthog_without_client_documents_is_refused_before_consent(
     driver: Driver, replica: Replica
 ) -> None:
     del driver.posthog.document["client_id_metadata_document_supported"]
@@ -298,7 +298,9 @@ async def test_a_posthog_that_takes_no_client_documents_is_told_before_its_page_
     assert driver.waiting.rows == {}
 
 
-async def test_a_posthog_that_does_not_answer_is_told(driver: Driver, replica: Replica) -> None:
+async def test_a_posthog_that_does_not_respond_is_reported(
+    driver: Driver, replica: Replica
+) -> None:
     driver.posthog.found = 520
     assert refused(await begin(replica)) == "discovery_failed"
 
@@ -306,7 +308,7 @@ async def test_a_posthog_that_does_not_answer_is_told(driver: Driver, replica: R
     assert refused(await begin(replica)) == "discovery_failed"
 
 
-async def test_without_postgresql_nothing_is_begun_or_finished(
+async def test_without_postgresql_nothing_is_started_or_finished(
     driver: Driver, replica: Replica
 ) -> None:
     known = await state(replica)

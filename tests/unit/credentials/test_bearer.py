@@ -51,7 +51,7 @@ def cache(driver: Driver, link: Link, watcher: CredentialWatcher) -> BearerCache
     return BearerCache(link, watcher, driver.clock)
 
 
-async def test_case_77_a_token_with_hours_left_is_asked_for_once(
+async def test_case_77_a_token_with_hours_left_is_requested_once(
     driver: Driver, link: Link, cache: BearerCache
 ) -> None:
     await driver.put(driver.grant(left=10 * 3600))
@@ -61,7 +61,7 @@ async def test_case_77_a_token_with_hours_left_is_asked_for_once(
     assert driver.endpoint.asked == []
 
 
-async def test_case_86_absence_is_remembered_until_something_is_stored(
+async def test_case_86_absence_is_cached_until_a_credential_is_stored(
     driver: Driver, link: Link, cache: BearerCache
 ) -> None:
     with capture_logs() as logs:
@@ -77,7 +77,7 @@ async def test_case_86_absence_is_remembered_until_something_is_stored(
     assert (await cache.token()).token == "pha_0"
 
 
-async def test_case_86_and_at_once_when_its_event_arrives(
+async def test_case_86_absence_ends_at_once_when_the_event_arrives(
     driver: Driver, replica: Replica, watcher: CredentialWatcher, cache: BearerCache
 ) -> None:
     assert (await cache.token()).source == "none"
@@ -88,7 +88,7 @@ async def test_case_86_and_at_once_when_its_event_arrives(
     assert (await cache.token()).token == "pha_0"
 
 
-async def test_a_token_that_is_about_to_expire_is_asked_for_again(
+async def test_a_token_that_is_about_to_expire_is_requested_again(
     driver: Driver, link: Link, cache: BearerCache
 ) -> None:
     await driver.put(driver.grant(left=80))

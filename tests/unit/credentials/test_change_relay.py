@@ -124,7 +124,7 @@ async def test_a_change_after_one_of_the_same_process_needs_no_lock(
     assert driver.stream.changes[-1].expires_at == driver.grant(left=7200).expires_at
 
 
-async def test_what_cannot_be_marked_as_published_is_published_again(
+async def test_a_change_that_cannot_be_marked_as_published_is_published_again(
     driver: Driver, replica: Replica
 ) -> None:
     await replica.credentials.put_oauth("posthog", driver.grant(left=3600))
@@ -142,9 +142,7 @@ async def test_what_cannot_be_marked_as_published_is_published_again(
     assert published(driver) == [("posthog", 1), ("posthog", 2), ("posthog", 2)]
 
 
-async def test_changes_at_the_same_time_are_published_in_order(
-    driver: Driver, replica: Replica
-) -> None:
+async def test_concurrent_changes_are_published_in_order(driver: Driver, replica: Replica) -> None:
     await replica.credentials.put_oauth("posthog", driver.grant(left=3600))
     replicas = [replica, driver.replica(), replica, driver.replica()]
     await asyncio.gather(

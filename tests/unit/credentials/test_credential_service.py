@@ -60,7 +60,7 @@ async def test_a_grant_replaces_one_that_cannot_be_read(driver: Driver, replica:
         ("https://me:word@us.posthog.com/oauth/token/", "user or password"),
     ],
 )
-async def test_a_refresh_token_is_not_sent_just_anywhere(
+async def test_a_refresh_token_is_sent_only_to_allowed_endpoints(
     driver: Driver, replica: Replica, endpoint: str, reason: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=reason):
@@ -101,7 +101,7 @@ async def test_the_derived_payload_is_replaced_as_a_whole(replica: Replica) -> N
     )
 
 
-async def test_only_a_digest_of_the_webhook_secret_is_given(replica: Replica) -> None:
+async def test_only_a_digest_of_the_webhook_secret_is_returned(replica: Replica) -> None:
     assert (await replica.credentials.webhook_secret("posthog")).state == "absent"
     await replica.credentials.put_derived("posthog", DERIVED)
     reply = await replica.credentials.webhook_secret("posthog")
@@ -144,7 +144,7 @@ async def test_a_version_does_not_come_back_after_a_deletion(
     assert versions == sorted(set(versions))
 
 
-async def test_the_status_tells_what_there_is_to_fall_back_to(driver: Driver) -> None:
+async def test_the_status_reports_the_personal_key(driver: Driver) -> None:
     await driver.put(driver.grant(left=3600))
     status = await driver.replica(personal_key="phx_1").credentials.status("posthog")
     assert status.personal_key
@@ -153,7 +153,7 @@ async def test_the_status_tells_what_there_is_to_fall_back_to(driver: Driver) ->
     assert not (await driver.replica().credentials.status("posthog")).personal_key
 
 
-async def test_the_project_is_given_with_the_grants_origin_and_without_the_secret(
+async def test_the_project_is_returned_with_the_grants_origin_and_without_secrets(
     driver: Driver, replica: Replica
 ) -> None:
     reply = await replica.credentials.project("posthog")
@@ -167,7 +167,7 @@ async def test_the_project_is_given_with_the_grants_origin_and_without_the_secre
     assert "minted" not in str(msgspec.to_builtins(reply))
 
 
-async def test_the_grants_origin_has_the_path_that_its_posthog_is_below(
+async def test_the_grants_origin_includes_the_path_prefix_of_its_posthog(
     driver: Driver, replica: Replica
 ) -> None:
     endpoint = "https://tools.example.com/posthog/oauth/token/"
@@ -206,7 +206,7 @@ INSIDE = "http://posthog.internal:8000"
         (f"{US}/one", f"{US}/one", f"{US}/two", [7], False),
     ],
 )
-async def test_a_project_that_is_not_the_new_grants_goes_with_the_old_one(
+async def test_a_project_of_the_old_grant_only_is_deleted_with_it(
     driver: Driver,
     before: str | None,
     host: str | None,
@@ -236,9 +236,7 @@ async def test_a_project_that_is_not_the_new_grants_goes_with_the_old_one(
     assert change.changed_kinds == (["oauth"] if stays else ["derived", "oauth"])
 
 
-async def test_a_project_that_no_grant_covered_is_not_the_old_ones(
-    driver: Driver, replica: Replica
-) -> None:
+async def test_a_project_that_no_grant_covered_is_kept(driver: Driver, replica: Replica) -> None:
     await replica.credentials.put_oauth("posthog", driver.grant(left=3600, scoped_teams=[8]))
     await replica.credentials.put_derived("posthog", DERIVED)
     await replica.credentials.put_oauth("posthog", driver.grant(left=7200, scoped_teams=[8]))
@@ -248,7 +246,7 @@ async def test_a_project_that_no_grant_covered_is_not_the_old_ones(
     assert derived.payload == DerivedPayload(webhook_secret="minted")
 
 
-async def test_a_secret_that_is_minted_meanwhile_is_not_lost_with_the_project(
+async def test_a_concurrently_minted_secret_is_kept_when_the_project_is_deleted(
     driver: Driver, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await replica.credentials.put_oauth("posthog", driver.grant(left=3600, scoped_teams=[7]))
@@ -268,7 +266,7 @@ async def test_a_secret_that_is_minted_meanwhile_is_not_lost_with_the_project(
     assert derived.payload == DerivedPayload(webhook_secret="second")
 
 
-async def test_a_project_that_is_stored_meanwhile_goes_with_its_grant(
+async def test_a_concurrently_stored_project_is_deleted_with_its_grant(
     driver: Driver, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await replica.credentials.put_oauth("posthog", driver.grant(left=3600, scoped_teams=[7]))
@@ -286,7 +284,7 @@ async def test_a_project_that_is_stored_meanwhile_goes_with_its_grant(
     assert derived.payload == DerivedPayload(webhook_secret="minted")
 
 
-async def test_what_was_derived_with_another_grant_is_not_stored(
+async def test_a_payload_derived_with_another_grant_is_not_stored(
     driver: Driver, replica: Replica
 ) -> None:
     await replica.credentials.put_oauth("posthog", driver.grant(left=3600, scoped_teams=[7]))

@@ -79,7 +79,7 @@ async def test_a_grant_is_put_described_and_deleted(broker: ServiceBroker, drive
     assert [change.change for change in driver.stream.changes] == ["stored", "deleted"]
 
 
-async def test_what_was_derived_is_given_to_each_service_as_far_as_it_needs_it(
+async def test_each_service_gets_only_its_part_of_the_derived_payload(
     broker: ServiceBroker,
 ) -> None:
     status = await ask(broker, CREDENTIALS_PUT_DERIVED, PutDerived("posthog", DERIVED))
@@ -100,9 +100,7 @@ async def test_a_rejected_token_is_refreshed(broker: ServiceBroker, driver: Driv
     assert (await ask(broker, CREDENTIALS_TOKEN, rejected)).token == "pha_1"
 
 
-async def test_an_error_crosses_the_bus_as_what_it_is(
-    broker: ServiceBroker, driver: Driver
-) -> None:
+async def test_an_error_keeps_its_type_over_the_bus(broker: ServiceBroker, driver: Driver) -> None:
     bad = driver.grant(left=3600, token_endpoint="http://us.posthog.com/oauth/token/")
     with pytest.raises(InvalidRequest, match="must be https"):
         await ask(broker, CREDENTIALS_PUT, PutCredential("posthog", bad))
@@ -116,12 +114,12 @@ async def test_an_error_crosses_the_bus_as_what_it_is(
         await ask(broker, CREDENTIALS_STATUS, POSTHOG)
 
 
-async def test_health_tells_that_the_database_is_down(broker: ServiceBroker) -> None:
+async def test_health_reports_that_the_database_is_down(broker: ServiceBroker) -> None:
     health = await ask(broker, CREDENTIALS_HEALTH, Empty())
     assert (health.service, health.database.status) == ("credentials", "down")
 
 
-async def test_the_gateway_is_given_the_signing_keys_and_nothing_else(
+async def test_the_gateway_gets_the_signing_keys_and_nothing_else(
     broker: ServiceBroker,
 ) -> None:
     until = datetime(2026, 1, 1, tzinfo=UTC)
@@ -143,6 +141,6 @@ async def test_the_gateway_is_given_the_signing_keys_and_nothing_else(
     assert (reply.state, reply.secret, reply.previous) == ("present", None, "whsec_before")
 
 
-def test_only_the_gateway_may_ask_for_the_signing_keys() -> None:
+def test_only_the_gateway_may_request_the_signing_keys() -> None:
     subject = CREDENTIALS_SIGNING_SECRET.subject
     assert [user for user in User if subject in permissions(user).publish] == [User.GATEWAY]

@@ -18,7 +18,7 @@ def state() -> list[str]:
 
 
 @pytest.mark.parametrize(("secret", "seen"), [("test-secret", "present"), ("lost", "unreadable")])
-async def test_a_grant_is_unsealed_once_and_not_at_every_look(
+async def test_a_grant_is_unsealed_once_and_not_at_every_measurement(
     driver: Driver, secret: str, seen: str
 ) -> None:
     sealer = Mock(wraps=driver.sealer)
@@ -37,7 +37,9 @@ async def test_a_grant_is_unsealed_once_and_not_at_every_look(
     assert EXPIRY.labels("posthog")._value.get() == expires_at
 
 
-async def test_what_was_minted_is_unreadable_although_a_new_grant_is_not(driver: Driver) -> None:
+async def test_unreadable_minted_secrets_are_reported_despite_a_readable_grant(
+    driver: Driver,
+) -> None:
     gauges = CredentialGauges(driver.store, driver.sealer, "posthog")
     before = driver.replica(secret="lost").credentials
     await before.put_derived("posthog", DerivedPayload(webhook_secret="minted"))

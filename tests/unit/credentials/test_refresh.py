@@ -71,7 +71,7 @@ async def test_case_78_a_refresh_is_due_sixty_seconds_before_expiry(
     assert len(driver.endpoint.asked) == refreshed
 
 
-async def test_a_grant_that_expired_before_all_time_is_refreshed(
+async def test_a_grant_that_expired_at_the_earliest_date_is_refreshed(
     driver: Driver, replica: Replica
 ) -> None:
     """Programs in Go write the first moment there is for a time that they do not know."""
@@ -91,7 +91,7 @@ async def test_case_82_two_callers_share_one_attempt(driver: Driver, replica: Re
     assert {reply.version for reply in replies} == {before + 1}
 
 
-async def test_an_attempt_goes_on_when_its_caller_is_cancelled(
+async def test_an_attempt_continues_when_its_caller_is_cancelled(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
@@ -152,7 +152,7 @@ async def test_cases_83_and_84_a_refused_refresh_backs_off_and_warns_once(
 
 
 @pytest.mark.parametrize("lifetime", [59, 1, 0])
-async def test_a_token_that_lives_short_is_used_until_it_ends_and_refreshed_once_a_minute(
+async def test_a_short_lived_token_is_used_until_it_expires_and_refreshed_once_a_minute(
     driver: Driver, lifetime: int
 ) -> None:
     await driver.put(driver.grant(left=-5))
@@ -171,7 +171,7 @@ async def test_a_token_that_lives_short_is_used_until_it_ends_and_refreshed_once
     assert driver.endpoint.asked == ["phr_0", "phr_1"]
 
 
-async def test_a_posthog_that_rejects_every_token_is_asked_for_one_a_minute(
+async def test_a_posthog_that_rejects_every_token_gets_one_refresh_a_minute(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=3600))
@@ -254,9 +254,7 @@ async def test_a_refresh_that_failed_was_not_interrupted(driver: Driver, replica
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3, 4])
-async def test_answers_lost_in_a_row_do_not_disconnect_the_customer(
-    driver: Driver, lost: int
-) -> None:
+async def test_consecutive_lost_responses_do_not_disconnect(driver: Driver, lost: int) -> None:
     """PostHog rotated at the first of them, and would take the token for stolen 120 s later."""
     posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
     await driver.put(driver.grant(left=30))
@@ -269,7 +267,7 @@ async def test_answers_lost_in_a_row_do_not_disconnect_the_customer(
     assert not posthog.revoked
 
 
-async def test_an_outage_in_which_every_answer_is_lost_ends_connected(driver: Driver) -> None:
+async def test_an_outage_in_which_every_response_is_lost_ends_connected(driver: Driver) -> None:
     """Whichever attempt it was that PostHog saw, several follow within its 120 s."""
     posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
     await driver.put(driver.grant(left=30))
@@ -293,7 +291,7 @@ async def test_an_outage_in_which_every_answer_is_lost_ends_connected(driver: Dr
     ],
     ids=str,
 )
-async def test_refusals_after_a_lost_answer_do_not_outrun_the_grace(
+async def test_refusals_after_a_lost_response_are_retried_within_the_grace_period(
     driver: Driver, refusal: RefreshFailed
 ) -> None:
     posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
@@ -311,7 +309,7 @@ async def test_refusals_after_a_lost_answer_do_not_outrun_the_grace(
     assert grant.refresh_token == "phr_1"
 
 
-async def test_after_the_grace_a_refusal_is_waited_for_as_always(driver: Driver) -> None:
+async def test_after_the_grace_period_a_refusal_has_its_usual_back_off(driver: Driver) -> None:
     posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
     await driver.put(driver.grant(left=30))
     posthog.losing = 1
@@ -326,7 +324,7 @@ async def test_after_the_grace_a_refusal_is_waited_for_as_always(driver: Driver)
     assert len(posthog.asked) == 2
 
 
-async def test_the_grace_is_counted_from_the_answer_that_was_lost_first(driver: Driver) -> None:
+async def test_the_grace_period_starts_with_the_first_lost_response(driver: Driver) -> None:
     posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
     await driver.put(driver.grant(left=30))
     posthog.losing = 1
@@ -342,7 +340,7 @@ async def test_the_grace_is_counted_from_the_answer_that_was_lost_first(driver: 
     assert len(posthog.asked) == asked
 
 
-async def test_a_kill_among_lost_answers_does_not_disconnect_either(driver: Driver) -> None:
+async def test_a_crash_among_lost_responses_does_not_disconnect(driver: Driver) -> None:
     posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
     await driver.put(driver.grant(left=30))
     posthog.losing = 2
@@ -362,7 +360,9 @@ async def test_a_kill_among_lost_answers_does_not_disconnect_either(driver: Driv
     assert not posthog.revoked
 
 
-async def test_a_crash_soon_after_lost_answers_is_repeated_at_once(driver: Driver) -> None:
+async def test_a_refresh_interrupted_soon_after_lost_responses_is_repeated_at_once(
+    driver: Driver,
+) -> None:
     """The last of them is longer ago than the pause of lost answers, and not than a refusal's."""
     await driver.put(driver.grant(left=30))
     driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", response_lost=True)
@@ -380,7 +380,7 @@ async def test_a_crash_soon_after_lost_answers_is_repeated_at_once(driver: Drive
     assert len(driver.endpoint.asked) == 4
 
 
-async def test_a_lost_answer_is_not_asked_for_before_its_pause(driver: Driver) -> None:
+async def test_a_lost_response_is_not_retried_before_its_back_off(driver: Driver) -> None:
     await driver.put(driver.grant(left=30))
     driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", response_lost=True)
     replicas = [driver.replica(), driver.replica()]
@@ -396,7 +396,7 @@ async def test_a_lost_answer_is_not_asked_for_before_its_pause(driver: Driver) -
     assert len(driver.endpoint.asked) == 2
 
 
-async def test_a_lost_answer_is_asked_for_though_the_token_looks_fresh(driver: Driver) -> None:
+async def test_a_lost_response_is_retried_though_the_token_looks_fresh(driver: Driver) -> None:
     """PostHog rejected the access token, and has rotated the other one when it was asked."""
     posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
     await driver.put(driver.grant(left=3600))
@@ -422,7 +422,7 @@ async def test_a_refusal_is_not_repeated_while_the_token_looks_fresh(
     assert len(driver.endpoint.asked) == 1
 
 
-async def test_once_the_grant_is_refused_an_answer_is_no_longer_lost(
+async def test_a_refused_grant_ends_the_retries_of_a_lost_response(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
@@ -468,7 +468,7 @@ async def test_another_failure_does_not_ask_to_connect_again(
     assert (status.needs_reconnect, status.refresh_error) == (False, "temporarily_unavailable")
 
 
-async def test_connecting_again_wins_over_a_refresh_under_way(
+async def test_connecting_again_takes_precedence_over_a_running_refresh(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
@@ -490,7 +490,7 @@ async def test_a_deleted_credential_does_not_come_back(driver: Driver, replica: 
     assert await driver.stored() is None
 
 
-async def test_storing_something_derived_does_not_cost_the_refreshed_token(
+async def test_storing_a_derived_payload_does_not_lose_the_refreshed_token(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
@@ -503,7 +503,9 @@ async def test_storing_something_derived_does_not_cost_the_refreshed_token(
     assert grant.access_token == "pha_1"
 
 
-async def test_case_87_a_siblings_refresh_is_adopted(driver: Driver, replica: Replica) -> None:
+async def test_case_87_the_refresh_of_another_replica_is_adopted(
+    driver: Driver, replica: Replica
+) -> None:
     await driver.put(driver.grant(left=30))
     assert (await driver.replica().ask()).token == "pha_1"
     assert (await replica.ask()).token == "pha_1"
@@ -529,7 +531,7 @@ async def test_case_90_a_refreshed_token_that_cannot_be_stored_is_used_and_saved
     assert replica.refresher.pending("posthog") is None
 
 
-async def test_a_database_that_fails_during_the_refresh_does_not_cost_the_rotated_token(
+async def test_a_database_failure_during_the_refresh_does_not_lose_the_token(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
@@ -549,7 +551,7 @@ async def test_a_database_that_fails_during_the_refresh_does_not_cost_the_rotate
     assert grant.refresh_token == "phr_1"
 
 
-async def test_a_sibling_does_not_ask_while_a_refreshed_grant_waits_to_be_stored(
+async def test_another_replica_does_not_refresh_while_a_grant_waits_to_be_stored(
     driver: Driver,
 ) -> None:
     """After 120 s PostHog would take the previous token for stolen, and revoke the grant."""
@@ -589,7 +591,7 @@ async def test_a_refresh_that_a_crash_interrupted_long_ago_is_repeated_after_a_p
     assert driver.endpoint.asked == ["phr_0", "phr_0"]
 
 
-async def test_a_replaced_grant_wins_over_one_that_could_not_be_stored(
+async def test_a_replaced_grant_takes_precedence_over_an_unsaved_one(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
@@ -682,7 +684,7 @@ async def test_a_refresh_is_published(driver: Driver, replica: Replica) -> None:
     assert change.expires_at == driver.clock.now + timedelta(hours=1)
 
 
-async def test_a_refresh_that_cannot_be_published_is_given_all_the_same(
+async def test_a_refresh_that_cannot_be_published_is_still_returned(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=59))
@@ -703,7 +705,7 @@ async def test_a_refresh_that_cannot_be_published_is_given_all_the_same(
         (300.0, True, 15),
     ],
 )
-async def test_a_refresh_waits_as_long_as_the_endpoint_asks_for(
+async def test_a_refresh_backs_off_as_long_as_retry_after(
     driver: Driver, asked: float | None, lost: bool, pause: int
 ) -> None:
     await driver.put(driver.grant(left=30))

@@ -25,13 +25,13 @@ def test_the_vector_of_appendix_a_unseals() -> None:
     assert Sealer("test-secret").unseal(VECTOR_SEALED) == VECTOR_PLAINTEXT
 
 
-def test_the_vector_of_appendix_a_is_what_we_seal() -> None:
+def test_sealing_gives_the_vector_of_appendix_a() -> None:
     with mock.patch("services.credentials.sealing.os.urandom", return_value=bytes(range(12))):
         assert Sealer("test-secret").seal(VECTOR_PLAINTEXT) == VECTOR_SEALED
 
 
 @given(st.text(min_size=1), st.binary())
-def test_what_was_sealed_comes_back(secret: str, plaintext: bytes) -> None:
+def test_a_sealed_text_unseals_to_its_plaintext(secret: str, plaintext: bytes) -> None:
     try:
         secret.encode()
     except UnicodeEncodeError:

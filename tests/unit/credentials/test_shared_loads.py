@@ -34,7 +34,7 @@ def asking(loads: SharedLoads, count: int) -> list[asyncio.Task[Snapshot]]:
     return [asyncio.create_task(loads.load("posthog")) for _ in range(count)]
 
 
-async def test_nobody_gets_a_read_that_began_before_it_asked() -> None:
+async def test_no_caller_gets_a_read_that_started_before_its_call() -> None:
     database = Database()
     loads = SharedLoads(database.load)
     first = asking(loads, 3)
@@ -57,7 +57,7 @@ async def test_providers_do_not_wait_for_one_another() -> None:
     assert (await one).version == 1
 
 
-async def test_who_gives_up_takes_the_read_from_nobody() -> None:
+async def test_a_cancelled_caller_does_not_cancel_the_read_of_others() -> None:
     database = Database()
     loads = SharedLoads(database.load)
     first, second = asking(loads, 2)
@@ -69,7 +69,7 @@ async def test_who_gives_up_takes_the_read_from_nobody() -> None:
         await first
 
 
-async def test_a_read_that_fails_fails_for_all_of_its_askers_and_no_later_one() -> None:
+async def test_a_failed_read_fails_for_its_callers_and_not_for_later_ones() -> None:
     database = Database()
     database.available = False
     database.answering.set()

@@ -67,7 +67,7 @@ async def test_case_79_the_refresh_is_one_form_without_authorization() -> None:
     assert asked.headers["content-type"] == "application/x-www-form-urlencoded"
 
 
-async def test_case_80_what_the_answer_brings_is_taken() -> None:
+async def test_case_80_fields_of_the_response_are_used() -> None:
     server = Server(
         answer={
             "access_token": "pha_new",
@@ -97,12 +97,12 @@ async def test_case_80_what_the_answer_brings_is_taken() -> None:
         {"scoped_teams": [True], "scope": "", "refresh_token": ""},
     ],
 )
-async def test_case_81_what_the_answer_leaves_out_is_kept(extra: dict[str, Any]) -> None:
+async def test_case_81_missing_fields_of_the_response_are_kept(extra: dict[str, Any]) -> None:
     server = Server(answer={"access_token": "pha_new", "expires_in": 60.5, **extra})
     assert await renew(server) == make_grant(CLOCK, left=60.5, access_token="pha_new")
 
 
-async def test_the_token_expires_that_long_after_it_was_asked_for() -> None:
+async def test_the_lifetime_of_the_token_starts_with_the_request() -> None:
     renewed = await renew(Server(answer={"access_token": "a", "expires_in": 3600}))
     assert renewed.expires_at == CLOCK.now + timedelta(hours=1)
 
@@ -126,7 +126,7 @@ async def test_the_token_expires_that_long_after_it_was_asked_for() -> None:
         (b"99999999999", 365 * 86_400),
     ],
 )
-async def test_an_odd_lifetime_never_costs_the_rotated_token(
+async def test_an_odd_lifetime_never_loses_the_rotated_token(
     expires_in: bytes, seconds: float
 ) -> None:
     body = b'{"access_token":"pha_1","refresh_token":"phr_1","expires_in":' + expires_in + b"}"
@@ -135,7 +135,7 @@ async def test_an_odd_lifetime_never_costs_the_rotated_token(
     assert renewed.expires_at == CLOCK.now + timedelta(seconds=seconds)
 
 
-async def test_an_answer_nested_without_end_is_a_refresh_that_failed(
+async def test_a_deeply_nested_response_is_a_failed_refresh(
     driver: Driver, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = Server(answer=NESTED)
@@ -147,7 +147,7 @@ async def test_an_answer_nested_without_end_is_a_refresh_that_failed(
     assert len(server.asked) == 1
 
 
-async def test_a_token_without_lifetime_is_taken_to_live_an_hour() -> None:
+async def test_a_token_without_lifetime_is_assumed_to_live_an_hour() -> None:
     renewed = await renew(Server(answer={"access_token": "a"}))
     assert renewed.expires_at == CLOCK.now + timedelta(hours=1)
 
@@ -177,7 +177,7 @@ async def test_a_token_without_lifetime_is_taken_to_live_an_hour() -> None:
         (200, b"x" * 1_000_000, "an answer without"),
     ],
 )
-async def test_an_answer_that_makes_no_sense_is_a_failure_and_names_no_token(
+async def test_a_malformed_response_is_a_failure_without_a_token_in_it(
     status: int, answer: Any, reason: str
 ) -> None:
     server = Server(status, answer)
@@ -220,7 +220,7 @@ async def test_a_redirect_within_the_origin_is_followed_with_the_same_form(
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("location", [*ELSEWHERE, GRANT.token_endpoint])
-async def test_no_other_redirect_and_none_without_end_is_followed(
+async def test_other_redirects_and_redirect_loops_are_not_followed(
     status: int, location: str
 ) -> None:
     asked: list[str] = []
@@ -249,7 +249,7 @@ async def test_no_other_redirect_and_none_without_end_is_followed(
         (429, None, None),
     ],
 )
-async def test_how_long_the_endpoint_asks_to_wait_is_told(
+async def test_the_retry_after_of_the_endpoint_is_reported(
     status: int, header: str | None, seconds: float | None
 ) -> None:
     def limit(_: httpx.Request) -> httpx.Response:
@@ -271,7 +271,9 @@ async def test_how_long_the_endpoint_asks_to_wait_is_told(
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_an_endpoint_that_does_not_answer_is_a_failure(error: Exception, reason: str) -> None:
+async def test_an_endpoint_that_does_not_respond_is_a_failure(
+    error: Exception, reason: str
+) -> None:
     def fail(_: httpx.Request) -> httpx.Response:
         raise error
 
@@ -306,7 +308,7 @@ async def test_an_endpoint_that_does_not_answer_is_a_failure(error: Exception, r
     ],
     ids=repr,
 )
-async def test_an_answer_is_lost_where_posthog_may_have_refreshed(
+async def test_a_response_is_lost_if_posthog_may_have_refreshed(
     answer: Exception | httpx.Response, lost: bool
 ) -> None:
     def answering(_: httpx.Request) -> httpx.Response:
@@ -331,14 +333,14 @@ class LongAnswer(httpx.AsyncByteStream):
             yield b"x" * MAX_BODY_BYTES
 
 
-async def test_an_answer_without_end_is_not_read_to_its_end() -> None:
+async def test_an_endless_response_is_not_read_to_its_end() -> None:
     answer = LongAnswer()
     with pytest.raises(RefreshFailed, match="an answer without"):
         await renew(lambda _: httpx.Response(200, stream=answer))
     assert answer.read == MAX_BODY_BYTES
 
 
-async def test_an_answer_that_does_not_come_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_response_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     async def hang(_: httpx.Request) -> httpx.Response:
         await asyncio.Event().wait()
         raise AssertionError

@@ -77,7 +77,7 @@ async def test_a_rejected_token_is_refreshed_however_fresh_it_is(
     assert len(driver.endpoint.asked) == 1
 
 
-async def test_a_rejected_token_is_not_given_again_when_refreshing_fails(
+async def test_a_rejected_token_is_not_returned_again_when_refreshing_fails(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=3600))
@@ -86,14 +86,14 @@ async def test_a_rejected_token_is_not_given_again_when_refreshing_fails(
     assert (await replica.ask()).token == "pha_0"
 
 
-async def test_without_the_database_nothing_is_known(driver: Driver) -> None:
+async def test_without_the_database_no_bearer_is_returned(driver: Driver) -> None:
     replica = driver.replica(personal_key="phx_fallback")
     driver.store.available = False
     with pytest.raises(Unavailable):
         await replica.ask()
 
 
-async def test_a_rejected_token_that_could_not_be_stored_is_not_given_again(
+async def test_a_rejected_token_that_could_not_be_stored_is_not_returned_again(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
@@ -128,7 +128,7 @@ async def test_case_89_an_undecryptable_row_is_no_credential(driver: Driver) -> 
     assert "sealed with another secret" in warning["reason"]
 
 
-async def test_a_bearer_says_which_projects_are_meant(driver: Driver) -> None:
+async def test_a_bearer_names_its_projects(driver: Driver) -> None:
     replica = driver.replica(personal_key="phx_fallback")
     assert (await replica.ask()).scoped_teams == []
     await driver.put(driver.grant(left=30, scoped_teams=[4242]))
@@ -145,7 +145,7 @@ async def test_a_bearer_says_which_projects_are_meant(driver: Driver) -> None:
     assert (reply.scoped_teams, reply.provisioned_project) == ([], None)
 
 
-async def test_a_bearer_says_since_when_its_grant_is_connected(driver: Driver) -> None:
+async def test_a_bearer_has_the_generation_of_its_grant(driver: Driver) -> None:
     replica = driver.replica()
     await driver.put(driver.grant(left=30))
     connected = (await driver.snapshot()).generation
@@ -168,7 +168,7 @@ async def test_a_bearer_says_since_when_its_grant_is_connected(driver: Driver) -
 
 
 @pytest.mark.parametrize("personal_key", [None, "phx_fallback"])
-async def test_a_grant_that_is_not_refreshed_at_the_moment_is_not_a_missing_one(
+async def test_a_grant_that_waits_for_its_refresh_is_not_reported_as_missing(
     driver: Driver, personal_key: str | None
 ) -> None:
     replica = driver.replica(personal_key=personal_key)

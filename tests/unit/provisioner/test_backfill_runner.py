@@ -144,7 +144,7 @@ def running(
         (PostHogTimeout("slow"), FAILURE_SECONDS),
     ],
 )
-async def test_it_waits_as_long_as_posthog_asks(error: PostHogError, seconds: float) -> None:
+async def test_it_pauses_as_long_as_posthog_asks(error: PostHogError, seconds: float) -> None:
     store = FakeStore()
     await running(error, store)._step(JOB)
     assert (store.waited, store.ended) == ([seconds], [])
@@ -170,7 +170,7 @@ async def pages(*answers: Exception | Page, jobs: list[Job] | None = None) -> li
         PostHogResponseTooLarge("large"),
     ],
 )
-async def test_a_page_that_posthog_cannot_give_is_halved(error: PostHogError) -> None:
+async def test_a_page_that_posthog_cannot_return_is_halved(error: PostHogError) -> None:
     assert await pages(error) == [PAGE_EVENTS, PAGE_EVENTS // 2]
 
 
@@ -184,7 +184,7 @@ async def test_a_page_that_posthog_cannot_give_is_halved(error: PostHogError) ->
         PostHogUnreachable("nothing listens there"),
     ],
 )
-async def test_what_does_not_depend_on_the_page_leaves_its_size(error: PostHogError) -> None:
+async def test_an_error_unrelated_to_the_page_keeps_its_size(error: PostHogError) -> None:
     assert await pages(*[error] * 3) == [PAGE_EVENTS] * 4
 
 
@@ -201,7 +201,7 @@ def alone(posthog: FakePostHog, store: FakeStore) -> BackfillRunner:
     return runner
 
 
-async def test_an_event_that_is_too_large_by_itself_is_left_out_and_counted() -> None:
+async def test_an_event_that_is_too_large_by_itself_is_skipped_and_counted() -> None:
     posthog, store = (
         FakePostHog(PostHogResponseTooLarge("large"), Page([event("a")], 0)),
         FakeStore(),
@@ -215,7 +215,7 @@ async def test_an_event_that_is_too_large_by_itself_is_left_out_and_counted() ->
     assert (posthog.limits, runner._page_events) == ([1, 1], 2)
 
 
-async def test_it_is_asked_again_where_the_event_that_was_too_large_is_gone() -> None:
+async def test_the_query_is_repeated_when_the_event_that_was_too_large_is_deleted() -> None:
     posthog, store = FakePostHog(PostHogResponseTooLarge("large")), FakeStore()
     posthog.position = None
     await alone(posthog, store)._step(JOB)
@@ -243,7 +243,7 @@ async def test_another_backfill_begins_with_whole_pages() -> None:
     assert limits == [PAGE_EVENTS, PAGE_EVENTS // 2, PAGE_EVENTS]
 
 
-async def test_what_only_an_operator_can_mend_ends_it_with_the_remedy() -> None:
+async def test_an_error_that_only_an_operator_can_fix_ends_it_with_the_remedy() -> None:
     store = FakeStore()
     refusal = Refusal(reason="posthog", code="missing-scope", remediation="grant it")
     await running(Refused(refusal), store)._step(JOB)
@@ -258,13 +258,13 @@ async def test_the_position_is_that_of_the_last_event_that_is_stored() -> None:
     assert store.ended == []
 
 
-async def test_an_event_that_nats_does_not_take_is_counted_and_the_rest_goes_on() -> None:
+async def test_an_event_too_large_for_nats_is_counted_and_the_others_are_stored() -> None:
     store, link = FakeStore(), FakeLink(max_payload=100)
     await running(Page([event("large", 300), event("b")], 0), store, link)._step(JOB)
     assert [done.rejected for _, _, done in store.positions] == [1, 0]
 
 
-async def test_it_stops_within_a_page_once_it_was_cancelled() -> None:
+async def test_a_cancelled_backfill_stops_within_a_page() -> None:
     store, link = FakeStore(moves=False), FakeLink(max_payload=100)
     await running(Page([event("a"), event("b")], 0), store, link)._step(JOB)
     assert link.requests == [1]
@@ -340,7 +340,7 @@ def everywhere(number: int, days: float, begin: float = 0) -> list[timedelta]:
         ([], 1),
     ],
 )
-async def test_posthog_is_never_asked_for_much_more_time_than_a_page_is_of(
+async def test_a_query_never_covers_much_more_time_than_a_page(
     monkeypatch: pytest.MonkeyPatch, moments: Sequence[timedelta], queries: int
 ) -> None:
     monkeypatch.setattr(runner_module, "PAGE_EVENTS", PAGE)
@@ -368,7 +368,7 @@ def test_a_time_is_never_shorter_than_a_minute_nor_longer_than_the_whole() -> No
     assert span.next_range(job) == job.remaining
 
 
-def test_a_full_page_of_little_time_makes_the_next_query_look_at_less() -> None:
+def test_a_full_page_shortens_the_next_query() -> None:
     job = msgspec.structs.replace(JOB, until=THEN + DAY)
     span = Span(job, PAGE_EVENTS)
     last = msgspec.structs.replace(event("a"), timestamp=THEN + DAY / 24)
@@ -376,7 +376,7 @@ def test_a_full_page_of_little_time_makes_the_next_query_look_at_less() -> None:
     assert span.next_range(job).until == THEN + DAY / 12
 
 
-def test_all_times_there_are_may_be_asked_for() -> None:
+def test_the_earliest_and_latest_times_can_be_queried() -> None:
     since = datetime(1, 1, 1, tzinfo=UTC)
     job = msgspec.structs.replace(JOB, since=since, total=2 * PAGE_EVENTS)
     assert Span(job, PAGE_EVENTS).next_range(job).until == since + (THEN - since) / 2
@@ -395,7 +395,7 @@ def test_all_times_there_are_may_be_asked_for() -> None:
         (None, None),
     ],
 )
-def test_only_what_waiting_does_not_mend_is_permanent(status: int | None, code: str | None) -> None:
+def test_only_errors_that_do_not_pass_are_permanent(status: int | None, code: str | None) -> None:
     found = permanent_refusal(PostHogError("no", status), ProjectChoice("77", "POSTHOG_PROJECT_ID"))
     assert (found.code if found else None) == code
     assert found is None or found.remediation
@@ -406,7 +406,7 @@ def test_a_query_that_would_read_too_much_is_tried_for_less_time() -> None:
     assert permanent_refusal(error, ProjectChoice("77", "POSTHOG_PROJECT_ID")) is None
 
 
-def test_a_project_that_is_gone_is_told_so() -> None:
+def test_a_deleted_project_is_reported() -> None:
     found = permanent_refusal(
         PostHogError("Project not found.", 404), ProjectChoice("77", "grant", ["77"])
     )

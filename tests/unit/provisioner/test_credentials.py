@@ -33,7 +33,7 @@ def credentials(link: FakeLink, watcher: CredentialWatcher) -> Credentials:
     return Credentials(link, watcher)
 
 
-async def test_a_run_asks_for_its_bearer_whatever_is_cached(
+async def test_a_run_requests_its_bearer_without_the_cache(
     credentials: Credentials, link: FakeLink
 ) -> None:
     assert (await credentials.cached_bearer(1)).token == "pha_1"
@@ -41,7 +41,7 @@ async def test_a_run_asks_for_its_bearer_whatever_is_cached(
     assert link.asked == [("token", TokenRequest(provider_id="posthog"))] * 2
 
 
-async def test_a_cached_bearer_is_asked_for_once_until_the_credential_changes(
+async def test_a_bearer_is_requested_once_until_the_credential_changes(
     credentials: Credentials, link: FakeLink, watcher: CredentialWatcher
 ) -> None:
     assert credentials.version is None
@@ -66,9 +66,7 @@ async def test_a_rejected_bearer_is_named_by_its_digest_and_replaced_in_the_cach
     assert "pha_1" not in str(link.asked)
 
 
-async def test_a_service_that_hangs_is_given_up_in_time(
-    credentials: Credentials, link: FakeLink
-) -> None:
+async def test_a_service_that_hangs_times_out(credentials: Credentials, link: FakeLink) -> None:
     link.hangs = True
     with pytest.raises(Unavailable, match="in time"):
         await credentials.cached_bearer(0.01)

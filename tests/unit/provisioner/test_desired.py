@@ -65,7 +65,7 @@ def test_a_placeholder_is_created_disabled() -> None:
     assert body["inputs"]["headers"]["value"] == OUR_HEADERS
 
 
-def test_case_56_a_change_keeps_what_is_the_operators() -> None:
+def test_case_56_a_change_keeps_the_operators_settings() -> None:
     patch = change(
         inputs=inputs(
             "https://old.example.com/v1/webhooks/posthog",
@@ -108,7 +108,7 @@ def test_a_filter_that_is_there_is_not_added_again() -> None:
     assert change(filters={"properties": [entry]})["filters"]["properties"] == [entry]
 
 
-def test_another_spelling_of_our_headers_is_replaced() -> None:
+def test_another_spelling_of_an_own_header_is_replaced() -> None:
     headers = {"X-PostHog-Webhook-Secret": "stale", "content-type": "text/plain"}
     patch = change(inputs=inputs(headers={"value": headers}))
     assert patch["inputs"]["headers"]["value"] == OUR_HEADERS
@@ -171,7 +171,7 @@ def test_no_repr_shows_the_secret() -> None:
         assert SECRET not in shown
 
 
-def test_other_inputs_go_back_as_they_are() -> None:
+def test_other_inputs_are_sent_back_unchanged() -> None:
     # PostHog replaces all inputs, and keeps the secret of one that is given back as it shows it.
     compiled = {"bytecode": ["_H", 1], "order": 3}
     patch = change(
@@ -185,7 +185,7 @@ def test_other_inputs_go_back_as_they_are() -> None:
     assert patch["inputs"]["headers"] == {"value": OUR_HEADERS}
 
 
-def test_what_posthog_compiles_of_filters_does_not_go_back() -> None:
+def test_compiled_fields_of_filters_are_not_sent_back() -> None:
     # It takes no null for some of it.
     compiled = {"bytecode": None, "bytecode_error": None, "transpiled": None}
     assert change(filters={**filters(), **compiled})["filters"] == filters()

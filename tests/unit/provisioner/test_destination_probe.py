@@ -101,7 +101,7 @@ async def test_each_state_names_its_reason_and_the_command(
         (None, "live", None, None),
     ],
 )
-async def test_what_posthog_made_of_a_failing_destination_is_told(
+async def test_the_state_of_a_destination_that_posthog_degraded_is_reported(
     posthog: Recorder, status: Any, state: str, named: str | None, remedy: str | None
 ) -> None:
     posthog.add("fn", **{**compliant(), "status": status})
@@ -128,7 +128,7 @@ async def test_filters_that_posthog_cannot_run_have_stopped_it(
     assert ("Open the destination in PostHog" in (found.remediation or "")) == (why is not None)
 
 
-async def test_a_destination_that_somebody_disabled_is_not_told_as_posthogs(
+async def test_a_destination_that_a_user_disabled_is_not_reported_as_posthogs(
     posthog: Recorder,
 ) -> None:
     posthog.add("fn", **{**compliant(enabled=False), "status": {"state": 3}})
@@ -141,7 +141,7 @@ async def test_a_live_instance_elsewhere_keeps_its_destination(posthog: Recorder
     assert (found.state, found.webhook_url) == ("elsewhere", OTHER_URL)
 
 
-async def test_a_live_one_is_found_behind_others(posthog: Recorder) -> None:
+async def test_a_live_destination_after_others_is_found(posthog: Recorder) -> None:
     posthog.add("theirs", **compliant(inputs=inputs(OTHER_URL, OTHER_SECRET)))
     posthog.add("old", **compliant(enabled=False))
     posthog.add("works", **compliant())
@@ -155,7 +155,7 @@ async def test_a_live_one_is_found_behind_others(posthog: Recorder) -> None:
     assert str(found.others[1].dashboard_url).endswith("/hog-former/configuration")
 
 
-async def test_further_enabled_ones_of_ours_are_listed(posthog: Recorder) -> None:
+async def test_further_enabled_own_destinations_are_listed(posthog: Recorder) -> None:
     posthog.add("copy", **compliant(inputs=inputs(f"{WEBHOOK_URL}?token=x", "stale")))
     posthog.add("works", **compliant())
     posthog.add("off", **compliant(enabled=False))
@@ -171,7 +171,7 @@ async def test_further_enabled_ones_of_ours_are_listed(posthog: Recorder) -> Non
     assert [one.hog_function_id for one in found.others] == ["theirs"]
 
 
-async def test_further_ones_are_listed_when_none_is_live(posthog: Recorder) -> None:
+async def test_further_destinations_are_listed_when_none_is_live(posthog: Recorder) -> None:
     posthog.add("first", **compliant(inputs=inputs(secret="stale")))
     posthog.add("second", **compliant(inputs=inputs(secret="older")))
     found = await finding(posthog)
@@ -179,7 +179,7 @@ async def test_further_ones_are_listed_when_none_is_live(posthog: Recorder) -> N
     assert [one.hog_function_id for one in found.duplicates] == ["second"]
 
 
-async def test_ours_stays_live_when_the_others_cannot_all_be_read(posthog: Recorder) -> None:
+async def test_the_own_destination_stays_live_when_others_cannot_be_read(posthog: Recorder) -> None:
     posthog.add("works", **compliant())
     posthog.add("broken", **compliant())
     posthog.refuse("GET", "/broken/", 500)
@@ -190,7 +190,7 @@ async def test_ours_stays_live_when_the_others_cannot_all_be_read(posthog: Recor
     assert looking.live.hog_function_id == "works"
 
 
-async def test_the_first_of_ours_counts_when_none_is_live(posthog: Recorder) -> None:
+async def test_the_first_own_destination_counts_when_none_is_live(posthog: Recorder) -> None:
     posthog.add("theirs", **compliant(inputs=inputs(OTHER_URL, OTHER_SECRET)))
     posthog.add("first", **compliant(filters={}))
     posthog.add("second", **compliant(enabled=False))

@@ -51,7 +51,7 @@ async def test_everything_works() -> None:
     assert trial in provisioner.posthog.lines()
 
 
-async def test_what_time_it_is_for_posthog_is_told_as_its_answers_say_it() -> None:
+async def test_posthogs_time_is_reported_from_its_responses() -> None:
     provisioner = working()
     assert (await diagnose(provisioner)).posthog_now is None
     said = {"Date": "Fri, 27 Nov 2026 19:06:18 GMT"}
@@ -96,7 +96,7 @@ async def test_a_project_that_the_grant_does_not_cover_fails_both_and_says_so() 
         assert "POSTHOG_PROJECT_ID to 77" in (finding.remediation or "")
 
 
-async def test_a_personal_key_that_does_not_reach_the_project_opened_last_is_told_so() -> None:
+async def test_a_personal_key_without_access_to_the_last_opened_project_is_reported() -> None:
     provisioner = compose()
     provisioner.credentials.token = TokenReply(source="personal_key", version=1, token="phx")
     detail = "API key does not have access to the requested project: ID 7."
@@ -129,7 +129,7 @@ async def test_nothing_is_connected() -> None:
     assert provisioner.posthog.requests == []
 
 
-async def test_a_grant_that_is_not_refreshed_at_the_moment_is_not_a_missing_one() -> None:
+async def test_a_grant_that_waits_for_its_refresh_is_not_reported_as_missing() -> None:
     provisioner = compose()
     provisioner.credentials.token = TokenReply(source="none", version=1, not_refreshed="HTTP 503")
     found = await diagnose(provisioner)
@@ -187,7 +187,7 @@ async def test_an_unreadable_secret_is_not_compared() -> None:
     )
 
 
-async def test_what_was_provisioned_is_ours_in_a_diagnosis_too() -> None:
+async def test_a_provisioned_destination_is_owned_in_a_diagnosis_too() -> None:
     provisioner = compose(instances={OTHER_HOST: FakeInstance()})
     provisioner.posthog.add("fn", **compliant(inputs=inputs(OTHER_URL, SECRET)))
     assert (await diagnose(provisioner)).destination.state == "elsewhere"
@@ -195,7 +195,7 @@ async def test_what_was_provisioned_is_ours_in_a_diagnosis_too() -> None:
     assert (await diagnose(provisioner)).destination.state == "drifted"
 
 
-async def test_a_destination_that_is_gone_has_stopped_while_its_project_is_connected() -> None:
+async def test_a_deleted_destination_has_stopped_while_its_project_is_connected() -> None:
     provisioner = compose()
     provisioner.credentials.holds(project_id="4242", webhook_secret="minted")
     found = (await diagnose(provisioner)).destination
@@ -218,7 +218,7 @@ async def test_a_destination_that_another_instance_took_over_has_stopped() -> No
     assert (found.state, found.stopped) == ("elsewhere", True)
 
 
-async def test_whether_a_destination_has_stopped_is_not_known_without_what_was_set_up() -> None:
+async def test_whether_a_destination_has_stopped_is_unknown_without_the_store() -> None:
     provisioner = compose()
     provisioner.credentials.holds(project_id="4242", webhook_secret="minted")
     provisioner.store.urls["4242"] = {"fn": WEBHOOK_URL}
@@ -230,7 +230,7 @@ async def test_whether_a_destination_has_stopped_is_not_known_without_what_was_s
     assert (await diagnose(provisioner)).destination.stopped is False
 
 
-async def test_whether_a_destination_has_stopped_is_not_known_without_what_was_minted() -> None:
+async def test_whether_a_destination_has_stopped_is_unknown_without_the_secrets() -> None:
     provisioner = compose(secret=None)
     provisioner.credentials.holds(webhook_secret="minted")
     provisioner.posthog.add("fn", **compliant(inputs=inputs(secret="another")))
@@ -262,7 +262,7 @@ async def test_without_the_credentials_service_the_rest_is_reported() -> None:
 
 
 @pytest.mark.parametrize("part", ["bearer", "derived", "status"])
-async def test_one_answer_that_is_missing_hides_only_its_part(part: str) -> None:
+async def test_a_missing_reply_hides_only_its_part(part: str) -> None:
     provisioner = working()
     provisioner.credentials.failures[part] = Unavailable("down")
     found = await diagnose(provisioner)
@@ -288,7 +288,7 @@ async def test_reads_that_fail_hide_nothing_else(status: int, named: str) -> Non
 
 
 @pytest.mark.parametrize("status", [429, 500])
-async def test_what_is_done_again_after_a_diagnosis_is_a_diagnosis(status: int) -> None:
+async def test_remedies_of_a_diagnosis_end_with_another_diagnosis(status: int) -> None:
     provisioner = working()
     provisioner.posthog.refuse("GET", "/", status, {"detail": "no"})
     found = await diagnose(provisioner)
@@ -296,7 +296,7 @@ async def test_what_is_done_again_after_a_diagnosis_is_a_diagnosis(status: int) 
         assert (finding.remediation or "").endswith("then run `hogsend doctor` again.")
 
 
-async def test_a_token_that_was_refused_a_moment_ago_is_tried_again() -> None:
+async def test_a_token_that_was_just_rejected_is_tried_again() -> None:
     """Without a refresh in its place nothing else uses it for a while."""
     provisioner = working()
     provisioner.credentials.cached = TokenReply(source="none", version=1)
@@ -333,7 +333,7 @@ async def test_without_a_hog_functions_api_the_manual_setup_is_named() -> None:
         ([], "77", "Set POSTHOG_PROJECT_ID"),
     ],
 )
-async def test_a_deleted_project_is_told_as_one_and_looked_at_once(
+async def test_a_deleted_project_is_reported_as_one_and_read_once(
     teams: list[int], configured: str | None, names: str
 ) -> None:
     provisioner = compose(project_id=configured)
@@ -349,7 +349,7 @@ async def test_a_deleted_project_is_told_as_one_and_looked_at_once(
     assert provisioner.posthog.lines().count("GET /api/projects/77/") == 1
 
 
-async def test_a_project_that_is_there_has_no_hog_functions_api() -> None:
+async def test_with_an_existing_project_the_hog_functions_api_is_missing() -> None:
     provisioner = compose(project_id="77")
     provisioner.posthog.refuse("GET", r"hog_functions/\?", 404)
     found = await diagnose(provisioner)

@@ -81,7 +81,7 @@ def test_filters_that_posthog_runs_are_no_drift(compiled: dict[str, Any]) -> Non
     assert drift(filters={**filters(), **compiled}) == []
 
 
-def test_a_body_that_says_that_it_is_of_hog_is_no_drift() -> None:
+def test_a_body_declared_as_hog_is_no_drift() -> None:
     assert drift(inputs=inputs(body={"value": BODY, "templating": "hog"})) == []
 
 
@@ -92,7 +92,7 @@ def test_several_differences_are_all_named() -> None:
 @pytest.mark.parametrize(
     "watcher_state", [WatcherState.UNKNOWN, WatcherState.DEGRADED, WatcherState.BLOCKED]
 )
-def test_what_saving_would_not_mend_is_no_drift(watcher_state: WatcherState) -> None:
+def test_a_state_that_an_update_would_not_fix_is_no_drift(watcher_state: WatcherState) -> None:
     assert drift(watcher_state=watcher_state) == []
 
 
@@ -121,7 +121,7 @@ def headers(**changes: Any) -> dict[str, Any]:
         ({"CONTENT-TYPE": "application/json"}, ["content type"]),
     ],
 )
-def test_a_second_spelling_of_our_headers_is_drift(
+def test_a_second_spelling_of_an_own_header_is_drift(
     added: dict[str, Any], differences: list[str]
 ) -> None:
     found = drift(inputs=headers(**added))
@@ -129,7 +129,7 @@ def test_a_second_spelling_of_our_headers_is_drift(
     assert all(named in said for named, said in zip(differences, found, strict=True))
 
 
-def test_two_secrets_are_drift_even_when_ours_is_not_known() -> None:
+def test_two_secrets_are_drift_even_when_the_own_one_is_unknown() -> None:
     assert drift(None, inputs=headers(**{"X-PostHog-Webhook-Secret": "old"}))
 
 

@@ -29,7 +29,7 @@ async def outcome(
     )
 
 
-async def test_nothing_is_in_the_way() -> None:
+async def test_provisioning_is_possible() -> None:
     provisioner = compose(secret=None)
     assert await outcome(provisioner) == ProvisioningFinding(state="possible")
     assert provisioner.credentials.stored == []
@@ -61,7 +61,7 @@ async def test_the_first_refusal_in_the_order_of_a_run_is_reported() -> None:
         (compose(secret=None, minting=False), None, "POSTHOG_WEBHOOK_SECRET"),
     ],
 )
-async def test_every_refusal_says_in_words_what_is_wrong_and_what_to_do(
+async def test_every_refusal_has_a_detail_and_a_remediation(
     provisioner: InMemoryProvisioner, bearer: TokenReply | None, remediation: str
 ) -> None:
     found = await outcome(provisioner, bearer)

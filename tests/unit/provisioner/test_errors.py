@@ -98,7 +98,7 @@ def test_a_remediation_names_what_to_do(step: Step, status: int, names: list[str
         (None, False),
     ],
 )
-def test_what_an_operator_made_of_the_destination_is_changed_in_posthog(
+def test_an_error_in_an_operators_change_is_fixed_in_posthog(
     attr: str | None, in_posthog: bool
 ) -> None:
     error = PostHogError("Invalid filter configuration: Cohort", 400, attr)
@@ -168,7 +168,7 @@ def test_case_67_a_function_without_an_id_is_an_api_error() -> None:
     assert refusal.remediation
 
 
-def test_a_failed_precondition_is_ours() -> None:
+def test_a_failed_precondition_is_a_refusal_of_this_instance() -> None:
     error = precondition_failed("code", "detail", "remediation")
     assert str(error) == "code"
     assert error.refusal.reason == "precondition"
@@ -255,7 +255,7 @@ def test_a_project_that_the_grant_does_not_cover_is_named_with_the_one_it_does(
         (ProjectChoice("77", "POSTHOG_PROJECT_ID"), "POSTHOG_PROJECT_ID", "connect posthog"),
     ],
 )
-def test_a_project_that_is_gone_is_mended_where_it_was_chosen(
+def test_a_deleted_project_is_fixed_where_it_was_chosen(
     choice: ProjectChoice, names: str, not_named: str
 ) -> None:
     error = PostHogError("Project not found.", 404)

@@ -76,13 +76,13 @@ def test_a_configured_secret_takes_precedence() -> None:
     assert (found.state, found.source, found.remediation) == ("present", "environment", None)
 
 
-def test_beside_a_configured_secret_what_is_lost_of_a_minted_one_is_told() -> None:
+def test_an_unreadable_minted_payload_is_reported_despite_a_configured_secret() -> None:
     found = findings.webhook_secret(status(webhook_secret="unreadable"), configured=True)
     assert (found.state, found.source) == ("present", "environment")
     assert "hogsend disconnect" in str(found.remediation)
 
 
-def test_connecting_again_is_not_said_to_be_enough_for_a_minted_secret() -> None:
+def test_connecting_again_is_no_remedy_for_an_unreadable_minted_secret() -> None:
     found = findings.credential(status(oauth="unreadable", webhook_secret="unreadable"))
     assert "`hogsend disconnect posthog`" in str(found.remediation)
     secret = findings.webhook_secret(status(webhook_secret="unreadable"), configured=False)

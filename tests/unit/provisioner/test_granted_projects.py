@@ -52,7 +52,7 @@ async def test_all_projects_are_listed_for_a_grant_that_is_not_limited_to_some()
 
 
 @pytest.mark.parametrize("status", [403, 500])
-async def test_without_an_answer_of_posthog_numbers_have_to_do(status: int) -> None:
+async def test_without_a_response_of_posthog_projects_have_no_names(status: int) -> None:
     provisioner = granted(7, 8)
     provisioner.posthog.refuse("GET", "/api/projects/", status)
     assert await names(provisioner) == [GrantedProject(id="7"), GrantedProject(id="8")]
@@ -72,7 +72,7 @@ async def test_a_posthog_that_hangs_is_not_waited_for(monkeypatch: pytest.Monkey
     assert await names(provisioner) == [GrantedProject(id="7"), GrantedProject(id="8")]
 
 
-async def test_very_many_projects_are_not_all_asked_for() -> None:
+async def test_the_names_of_only_some_projects_are_requested() -> None:
     provisioner = granted(*range(1, 101))
     assert len(await names(provisioner)) == 100
     assert len(provisioner.posthog.requests) == granted_projects.MAX_NAMED

@@ -90,7 +90,7 @@ def unconnected() -> Database:
     return Database("postgresql://127.0.0.1:1/none", "provisioner", MIGRATIONS, pool_size=1)
 
 
-def test_every_endpoint_of_the_contract_is_answered() -> None:
+def test_every_endpoint_of_the_contract_has_a_handler() -> None:
     declared = {one.subject for one in endpoints() if one.service is User.PROVISIONER}
     assert {one.subject for one in router.endpoints} == declared
 

@@ -24,7 +24,7 @@ def probe(**instances: FakeInstance) -> InstanceProbe:
 
 
 @pytest.mark.parametrize("base", [OTHER, f"{OTHER}/prefix", f"{OTHER}/prefix/"])
-async def test_a_hogsend_is_known_by_its_health_document(base: str) -> None:
+async def test_a_hogsend_is_recognized_by_its_health_document(base: str) -> None:
     other = FakeInstance()
     assert await probe(other=other).is_live(base)
     (request,) = other.seen
@@ -52,7 +52,7 @@ async def test_a_hogsend_is_known_by_its_health_document(base: str) -> None:
         *("odd_status", "too_large"),
     ],
 )
-async def test_another_answer_is_no_hogsend(answer: FakeInstance) -> None:
+async def test_another_response_is_no_hogsend(answer: FakeInstance) -> None:
     assert not await probe(other=answer).is_live(OTHER)
     assert len(answer.seen) == 1
 
@@ -69,7 +69,7 @@ async def test_a_host_that_cannot_be_reached_is_no_hogsend(base: str) -> None:
     assert not await probe().is_live(base)
 
 
-async def test_each_instance_is_asked_once() -> None:
+async def test_each_instance_is_probed_once() -> None:
     other, gone = FakeInstance(), FakeInstance(500)
     asked = probe(other=other, elsewhere=gone)
     for _ in range(3):

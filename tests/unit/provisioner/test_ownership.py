@@ -80,7 +80,7 @@ async def test_another_secret_belongs_to_another_instance_that_is_not_probed(
     assert instance.seen == []
 
 
-async def test_with_an_unknown_secret_of_ours_any_secret_is_another_instances(
+async def test_without_a_known_own_secret_any_secret_is_another_instances(
     instance: FakeInstance,
 ) -> None:
     assert not await is_own(instance, function(secret=SECRET), secret=None)
@@ -100,14 +100,14 @@ async def test_with_an_unknown_secret_of_ours_any_secret_is_another_instances(
     ],
     ids=["our_url", "our_url_over_http", "disabled", "placeholder", "localhost", "loopback"],
 )
-async def test_what_works_for_no_other_instance_is_ours_without_a_probe(
+async def test_a_destination_of_no_other_instance_is_owned_without_a_probe(
     instance: FakeInstance, theirs: HogFunction
 ) -> None:
     assert await is_own(instance, theirs)
     assert instance.seen == []
 
 
-async def test_a_destination_as_we_provisioned_it_is_ours(instance: FakeInstance) -> None:
+async def test_a_destination_with_its_provisioned_url_is_owned(instance: FakeInstance) -> None:
     assert await is_own(instance, function(), provisioned={"fn": OTHER_URL})
     assert instance.seen == []
 
@@ -115,7 +115,7 @@ async def test_a_destination_as_we_provisioned_it_is_ours(instance: FakeInstance
 @pytest.mark.parametrize(
     "provisioned", [{"fn": WEBHOOK_URL}, {"another": OTHER_URL}, {"fn": f"{OTHER_URL}?x=1"}]
 )
-async def test_one_that_was_repointed_since_is_not(
+async def test_a_destination_that_was_repointed_since_is_not_owned(
     instance: FakeInstance, provisioned: dict[str, str]
 ) -> None:
     assert not await is_own(instance, function(), provisioned=provisioned)
@@ -124,7 +124,9 @@ async def test_one_that_was_repointed_since_is_not(
 @pytest.mark.parametrize(
     "url", ["ftp://other.example.com/v1/webhooks/posthog", "https://:8080/v1/webhooks/posthog"]
 )
-async def test_a_url_no_instance_can_answer_at_is_ours(instance: FakeInstance, url: str) -> None:
+async def test_a_destination_with_an_unreachable_url_is_owned(
+    instance: FakeInstance, url: str
+) -> None:
     assert await is_own(instance, function(url, None))
     assert instance.seen == []
 
@@ -138,7 +140,7 @@ async def test_odd_headers_carry_no_secret(instance: FakeInstance) -> None:
     assert len(instance.seen) == 4
 
 
-async def test_our_secret_counts_under_each_spelling_of_its_header(
+async def test_the_own_secret_counts_under_each_spelling_of_its_header(
     instance: FakeInstance,
 ) -> None:
     both = {"X-PostHog-Webhook-Secret": OTHER_SECRET, "x-posthog-webhook-secret": SECRET}

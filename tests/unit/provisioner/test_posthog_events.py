@@ -53,7 +53,7 @@ async def test_a_grant_that_is_not_refreshed_yet_is_waited_for() -> None:
     assert await asked.count() == 7
 
 
-async def test_a_grant_that_does_not_come_back_is_not_waited_for() -> None:
+async def test_a_grant_that_must_be_reconnected_is_not_waited_for() -> None:
     asked = Asked()
     asked.credentials.token = NONE
     with pytest.raises(Refused) as raised:
@@ -77,7 +77,7 @@ async def test_a_refused_token_that_was_just_refreshed_is_not_waited_for() -> No
     assert raised.value.refusal.code == "unauthorized"
 
 
-async def test_a_personal_key_that_stands_in_may_lack_what_the_grant_has() -> None:
+async def test_a_personal_key_in_place_of_the_grant_may_lack_its_scopes() -> None:
     asked = Asked(status=403)
     asked.credentials.token = awaited(PERSONAL)
     with pytest.raises(PostHogError, match="not refreshed yet"):
@@ -88,7 +88,7 @@ async def test_a_personal_key_that_stands_in_may_lack_what_the_grant_has() -> No
     assert raised.value.refusal.code == "missing-scope"
 
 
-async def test_a_personal_key_that_stands_in_is_used_where_it_suffices() -> None:
+async def test_a_personal_key_in_place_of_the_grant_is_used_if_it_suffices() -> None:
     asked = Asked("phx_a")
     asked.credentials.token = PERSONAL
     assert await asked.count() == 7
@@ -101,7 +101,7 @@ async def test_a_refused_token_is_replaced_once() -> None:
     assert asked.credentials.rejected == ["pha_a"]
 
 
-async def test_only_the_project_is_asked_that_is_meant() -> None:
+async def test_only_the_required_project_is_queried() -> None:
     asked = Asked("pha_a")
 
     async def count(project: str) -> int:

@@ -61,7 +61,7 @@ def bearers(posthog: Recorder) -> list[str]:
     ]
 
 
-async def test_case_36_without_a_credential_nothing_is_asked() -> None:
+async def test_case_36_without_a_credential_no_request_is_sent() -> None:
     provisioner = compose(secret=None)
     provisioner.credentials.token = TokenReply(source="none", version=1)
     assert await refusal(provisioner) == Refusal(
@@ -167,7 +167,7 @@ async def test_case_46_a_placeholder_from_a_laptop() -> None:
     assert (body["enabled"], body["inputs"]["url"]["value"]) == (False, PLACEHOLDER_URL)
 
 
-async def test_a_run_again_writes_nothing_anywhere() -> None:
+async def test_a_repeated_run_writes_nothing() -> None:
     provisioner = compose(secret=None)
     await action(provisioner)
     written = len(provisioner.credentials.stored)
@@ -226,7 +226,7 @@ async def test_a_run_writes_nothing_once_another_grant_is_connected(
 
 
 @pytest.mark.parametrize("secret", ["webhook", "signing"])
-async def test_nothing_is_minted_beside_another_grant(secret: str) -> None:
+async def test_no_secret_is_minted_once_another_grant_is_stored(secret: str) -> None:
     provisioner = compose(secret=None if secret == "webhook" else SECRET)
     grant = PinnedGrant(provisioner.credentials, provisioner.credentials.token)
     provisioner.credentials.grant = msgspec.structs.replace(
@@ -268,7 +268,7 @@ async def test_a_grant_that_is_not_refreshed_at_the_moment_counts_as_none() -> N
 
 @pytest.mark.parametrize(("status", "code"), [(401, "unauthorized"), (403, "missing-scope")])
 @pytest.mark.parametrize("after_oauth", [True, False])
-async def test_a_personal_key_that_stands_in_may_lack_what_the_grant_has(
+async def test_a_personal_key_in_place_of_the_grant_may_lack_its_scopes(
     status: int, code: str, *, after_oauth: bool
 ) -> None:
     provisioner = compose()
@@ -348,7 +348,7 @@ async def test_runs_that_wait_in_one_process_hold_no_connection() -> None:
     assert provisioner.store.most_connections == 1
 
 
-def test_each_limit_leaves_time_to_name_what_ran_out() -> None:
+def test_inner_limits_end_before_outer_ones() -> None:
     assert store.WAIT_SECONDS < provisioning.RUN_SECONDS < store.IDLE_SECONDS
     assert PROVISIONER_PROVISION.deadline > store.IDLE_SECONDS
 
@@ -402,9 +402,7 @@ async def test_a_refused_token_is_refreshed_once_and_the_run_starts_over() -> No
     ],
     ids=["the_same", "none", "another"],
 )
-async def test_a_token_that_is_refused_again_is_not_tried_without_end(
-    fresh: TokenReply, requests: int
-) -> None:
+async def test_a_token_that_is_refused_again_ends_the_run(fresh: TokenReply, requests: int) -> None:
     provisioner = compose()
     provisioner.credentials.token = TokenReply(source="oauth", version=1, token="pha_old")
     provisioner.credentials.fresh = fresh

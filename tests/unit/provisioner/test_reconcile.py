@@ -126,7 +126,7 @@ async def test_case_54_a_configured_project(run: Run) -> None:
     assert all("/api/projects/77/" in line for line in others)
 
 
-async def test_the_answered_project_counts_and_not_the_configured_one(run: Run) -> None:
+async def test_the_project_of_the_response_is_used_and_not_the_configured_id(run: Run) -> None:
     run.posthog.project = {"id": 4242}
     result = await run(project_id="my-project")
     assert "/project/4242/" in result.dashboard_url
@@ -263,7 +263,9 @@ async def test_a_run_that_lost_its_lock_writes_nothing(run: Run, drifted: bool) 
 
 
 @pytest.mark.parametrize("existing", [{}, {"fn": {}}, {"fn": {"enabled": False}}])
-async def test_what_was_provisioned_is_remembered(run: Run, existing: dict[str, Any]) -> None:
+async def test_the_url_of_a_provisioned_destination_is_recorded(
+    run: Run, existing: dict[str, Any]
+) -> None:
     for id, changes in existing.items():
         run.posthog.add(id, **compliant(**changes))
     id = (await run()).hog_function_id
@@ -281,7 +283,7 @@ async def test_a_live_instances_destination_is_left_alone_and_named(run: Run) ->
     assert run.posthog.bodies("PATCH") == []
 
 
-async def test_ours_behind_another_instances_is_found(run: Run) -> None:
+async def test_the_own_destination_after_another_instances_is_found(run: Run) -> None:
     run.posthog.add("theirs", **compliant(inputs=inputs(OTHER_URL, OTHER_SECRET)))
     run.posthog.add("ours", **compliant())
     result = await run()
@@ -319,7 +321,7 @@ async def test_two_instances_do_not_fight(run: Run) -> None:
     assert run.posthog.functions["fn-1"]["inputs"] == taken
 
 
-async def test_ours_is_known_again_when_url_and_secret_both_change(run: Run) -> None:
+async def test_the_own_destination_is_recognized_when_url_and_secret_both_change(run: Run) -> None:
     run.instances[OTHER_HOST] = FakeInstance()
     assert (await run(desired.live(f"https://{OTHER_HOST}", SECRET))).webhook_url == OTHER_URL
     result = await run(desired.live(PUBLIC_URL, "rotated"))
@@ -339,7 +341,7 @@ async def test_ours_is_known_again_when_url_and_secret_both_change(run: Run) -> 
     ],
     ids=["live", "anothers", "ours", "disabled", "placeholder"],
 )
-async def test_a_placeholder_never_changes_what_is_there(
+async def test_a_placeholder_never_changes_an_existing_destination(
     run: Run, changes: dict[str, Any], enabled: bool, url: str
 ) -> None:
     run.instances[OTHER_HOST] = FakeInstance()

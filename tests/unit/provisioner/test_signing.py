@@ -120,7 +120,7 @@ async def test_a_created_destination_signs_with_a_minted_key_and_stays_as_it_is(
     assert len(loop.credentials.stored) == stored
 
 
-async def test_where_posthog_cannot_sign_nothing_is_minted_and_the_answer_says_so() -> None:
+async def test_if_posthog_cannot_sign_no_key_is_minted_and_the_reply_says_why() -> None:
     loop = await start(signing=False)
     for action in ("created", "unchanged"):
         result = await loop.run()
@@ -130,7 +130,7 @@ async def test_where_posthog_cannot_sign_nothing_is_minted_and_the_answer_says_s
     assert KEY_ID_HEADER not in loop.headers
 
 
-async def test_a_posthog_that_learnt_to_sign_is_made_to() -> None:
+async def test_a_destination_signs_after_posthog_was_upgraded() -> None:
     loop = await start(signing=False)
     await loop.run()
     loop.posthog.functions.signing = True
@@ -142,7 +142,7 @@ async def test_a_posthog_that_learnt_to_sign_is_made_to() -> None:
 
 
 @pytest.mark.parametrize("program", [OLDER_PROGRAM, legacy.HOG])
-async def test_earlier_programs_of_the_template_and_ours_are_replaced(program: str) -> None:
+async def test_earlier_programs_of_the_template_and_of_hogsend_are_replaced(program: str) -> None:
     loop = await start(signing=False)
     await loop.run()
     loop.function.hog = program
@@ -151,7 +151,7 @@ async def test_earlier_programs_of_the_template_and_ours_are_replaced(program: s
 
 
 @pytest.mark.parametrize("with_input", [False, True])
-async def test_a_program_that_somebody_changed_is_left_alone(with_input: bool) -> None:
+async def test_a_program_that_a_user_changed_is_not_replaced(with_input: bool) -> None:
     loop = await start(signing=False)
     await loop.run()
     function = loop.function
@@ -178,7 +178,7 @@ async def test_the_old_clis_destination_becomes_one_that_signs() -> None:
     assert (await loop.run()).action == "unchanged"
 
 
-async def test_the_operators_key_wins_and_ends_the_minted_one() -> None:
+async def test_the_operators_key_takes_precedence_and_expires_the_minted_one() -> None:
     loop = await start()
     await loop.run()
     minted = loop.minted
@@ -205,7 +205,7 @@ async def test_without_minting_only_the_operators_key_signs() -> None:
 
 
 @pytest.mark.parametrize("what", ["gone", "another", "twice"])
-async def test_a_key_that_was_changed_in_posthog_is_put_back(what: str) -> None:
+async def test_a_key_that_was_changed_in_posthog_is_restored(what: str) -> None:
     loop = await start()
     await loop.run()
     inputs = dict(loop.function.inputs)
@@ -309,7 +309,7 @@ async def test_a_rotation_that_posthog_refused_is_finished_before_the_next() -> 
     assert loop.key == payload.signing_secret
 
 
-async def test_a_rotation_whose_key_cannot_be_stored_is_not_said_to_be_done() -> None:
+async def test_a_rotation_whose_key_cannot_be_stored_fails() -> None:
     loop = await start()
     await loop.run()
     key = loop.key
@@ -320,7 +320,7 @@ async def test_a_rotation_whose_key_cannot_be_stored_is_not_said_to_be_done() ->
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["the operator's", "minted"])
-async def test_a_key_that_posthog_repeats_is_shown_to_nobody(
+async def test_a_key_that_posthog_repeats_is_not_shown(
     own: bool, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = await start(signing_secret=OPERATORS if own else None)
@@ -357,7 +357,7 @@ async def test_a_rotation_without_a_minted_key_is_refused(
     ("options", "said"),
     [({"signing": False}, "no signing secret"), ({"minting": False}, "POSTHOG_MINT")],
 )
-async def test_a_gateway_that_requires_signatures_is_given_nothing_unsigned(
+async def test_a_gateway_that_requires_signatures_gets_no_unsigned_deliveries(
     options: dict[str, Any], said: str
 ) -> None:
     loop = await start(**options)
@@ -371,7 +371,7 @@ async def test_a_gateway_that_requires_signatures_is_given_nothing_unsigned(
     assert loop.function.enabled
 
 
-async def test_what_must_be_signed_is_enabled_once_it_is() -> None:
+async def test_a_destination_that_must_sign_is_enabled_once_it_signs() -> None:
     loop = await start()
     result = await loop.run(signatures_required=True)
     assert (result.action, result.signed) == ("created", True)
@@ -379,7 +379,7 @@ async def test_what_must_be_signed_is_enabled_once_it_is() -> None:
     assert loop.key == loop.minted
 
 
-async def test_a_live_destination_that_cannot_sign_is_not_touched_where_it_must() -> None:
+async def test_a_live_destination_that_must_sign_and_cannot_is_not_changed() -> None:
     loop = await start(signing=False)
     await loop.run()
     loop.function.inputs["url"] = type(loop.function.inputs["url"])(

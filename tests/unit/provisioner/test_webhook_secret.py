@@ -38,7 +38,7 @@ async def refused(secrets: WebhookSecrets) -> ProvisioningError:
     return obtained.value
 
 
-async def test_case_42_a_configured_secret_is_neither_asked_for_nor_stored(
+async def test_case_42_a_configured_secret_is_neither_requested_nor_stored(
     credentials: FakeCredentials,
 ) -> None:
     credentials.goes_down()
@@ -81,7 +81,7 @@ async def test_two_secrets_differ() -> None:
     assert await secrets(FakeCredentials()).obtain() != await secrets(FakeCredentials()).obtain()
 
 
-async def test_minting_keeps_what_is_stored_beside_it(credentials: FakeCredentials) -> None:
+async def test_minting_keeps_the_rest_of_the_stored_payload(credentials: FakeCredentials) -> None:
     credentials.holds(project_api_key="phc_kept", project_id="7")
     minted = await secrets(credentials).obtain()
     assert credentials.stored == [
@@ -133,7 +133,7 @@ async def test_a_service_that_is_down_is_no_missing_secret(
         await secrets(credentials).obtain()
 
 
-async def test_a_rotation_keeps_the_secret_before_until_a_day_after_it_is_settled(
+async def test_a_rotation_keeps_the_previous_secret_for_a_day(
     credentials: FakeCredentials,
 ) -> None:
     credentials.holds(webhook_secret="first", project_id="7")
@@ -154,7 +154,7 @@ async def test_a_rotation_keeps_the_secret_before_until_a_day_after_it_is_settle
     )
 
 
-async def test_a_secret_of_the_operators_is_not_minted_anew(credentials: FakeCredentials) -> None:
+async def test_a_configured_secret_cannot_be_rotated(credentials: FakeCredentials) -> None:
     with pytest.raises(ProvisioningError) as error:
         await secrets(credentials, "env-secret").rotate()
     assert error.value.refusal.code == "webhook_secret_not_rotatable"

@@ -37,7 +37,7 @@ NO_URL: list[Any] = [
         ("http://10.0.0.1:8080", "http://10.0.0.1:8080/v1/webhooks/posthog"),
     ],
 )
-def test_it_is_under_the_public_url_with_its_prefix(public_url: str, url: str) -> None:
+def test_the_webhook_url_keeps_the_prefix_of_the_public_url(public_url: str, url: str) -> None:
     assert webhook_url(public_url) == url
 
 
@@ -115,5 +115,5 @@ def test_an_instance_is_at_the_url_without_path_and_credentials(url: str, base: 
         *((url, "") for url in NO_URL),
     ],
 )
-def test_a_url_is_shown_without_what_may_be_secret(url: Any, shown: str) -> None:
+def test_a_redacted_url_has_no_secret_parts(url: Any, shown: str) -> None:
     assert redacted_url(url) == shown
