@@ -21,7 +21,7 @@ from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.database import Database
 from hogsend.service.dead_letters import DeadLetters
 from hogsend.service.health import HealthReporter
-from hogsend.service.heartbeat import touch_forever
+from hogsend.service.heartbeat import touch_periodically
 from hogsend.service.http import http_client
 from hogsend.service.retention import Retention
 from hogsend.service.settings.shared import (
@@ -195,7 +195,9 @@ async def run() -> None:
             settings=settings,
             limits=nats.stream_limits,
             background=[
-                partial(touch_forever, observed.health_file),
-                Retention(database, "deliveries", column="finished_at", days=days).keep_swept,
+                partial(touch_periodically, observed.health_file),
+                Retention(
+                    database, "deliveries", column="finished_at", days=days
+                ).sweep_periodically,
             ],
         ).run()

@@ -18,7 +18,7 @@ from hogsend.service.app import service_app
 from hogsend.service.broker import ServiceBroker, service_broker
 from hogsend.service.database import Database
 from hogsend.service.health import HealthReporter
-from hogsend.service.heartbeat import touch_forever
+from hogsend.service.heartbeat import touch_periodically
 from hogsend.service.http import http_client
 from hogsend.service.retry import repeat_every
 from hogsend.service.settings.shared import (
@@ -166,7 +166,7 @@ async def run() -> None:
             personal_key=personal_key.get_secret_value() if personal_key else None,
         )
         background: list[Work] = [
-            partial(touch_forever, observed.health_file),
+            partial(touch_periodically, observed.health_file),
             partial(repeat_every, RELAY_SECONDS, parts.relay.relay_pending),
             parts.refresher.keep_fresh,
             partial(

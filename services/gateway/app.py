@@ -16,7 +16,7 @@ from hogsend.contract.users import User
 from hogsend.service import telemetry
 from hogsend.service.app import service_app
 from hogsend.service.broker import ServiceBroker, service_broker
-from hogsend.service.heartbeat import touch_forever
+from hogsend.service.heartbeat import touch_periodically
 from hogsend.service.settings.shared import (
     BusSettings,
     OutboundSettings,
@@ -144,7 +144,7 @@ async def run() -> None:
             server,
             parts,
             background=[
-                partial(touch_forever, observed.health_file),
+                partial(touch_periodically, observed.health_file),
                 partial(app.state.activity.keep, broker.instance),
                 parts.size.watch,
                 LivenessListener(settings.gateway_host, settings.gateway_liveness_port).serve,

@@ -15,7 +15,7 @@ from hogsend.service.broker import ServiceBroker, service_broker
 from hogsend.service.database import Database
 from hogsend.service.dead_letters import DeadLetters
 from hogsend.service.health import HealthReporter
-from hogsend.service.heartbeat import touch_forever
+from hogsend.service.heartbeat import touch_periodically
 from hogsend.service.retention import Retention
 from hogsend.service.settings.shared import (
     BusSettings,
@@ -133,8 +133,8 @@ def create_app(
             eraser.start_forever,
             eraser.sweep_forever,
             table.maintain_forever,
-            *(retention.keep_swept for retention in table.retentions()),
-            *(index.keep_built for index in (contact_index(database), *search_indexes(database))),
+            *(retention.sweep_periodically for retention in table.retentions()),
+            *(index.ensure_built for index in (contact_index(database), *search_indexes(database))),
             event_replayer.tidy_forever,
             lambda: jetstream_disk.measure_forever(broker.link),
             lambda: oldest_webhook.measure_forever(broker.link),
@@ -159,8 +159,8 @@ async def run() -> None:
             database,
             batch_size=settings.ingest_batch_size,
             background=[
-                lambda: touch_forever(telemetry_settings.health_file),
-                Retention(database, "audit", column="at", days=audit_days).keep_swept,
+                lambda: touch_periodically(telemetry_settings.health_file),
+                Retention(database, "audit", column="at", days=audit_days).sweep_periodically,
             ],
             limits=nats.stream_limits,
             partitions=partitions.ingest_partitions,

@@ -19,7 +19,7 @@ from hogsend.service.broker import ServiceBroker, service_broker
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.database import Database
 from hogsend.service.health import HealthReporter
-from hogsend.service.heartbeat import touch_forever
+from hogsend.service.heartbeat import touch_periodically
 from hogsend.service.http import http_client
 from hogsend.service.settings.shared import (
     BusSettings,
@@ -165,5 +165,5 @@ async def run() -> None:
             public=public,
             settings=ProvisionerSettings(),
         )
-        background: list[Work] = [partial(touch_forever, observed.health_file)]
+        background: list[Work] = [partial(touch_periodically, observed.health_file)]
         await create_app(broker, parts, background=background, limits=nats.stream_limits).run()

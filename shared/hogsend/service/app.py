@@ -67,7 +67,7 @@ def service_app(
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
-        with unhandled.counted():
+        with unhandled.reporting():
             try:
                 async with running(
                     [
@@ -165,7 +165,7 @@ async def _check_streams(broker: ServiceBroker, limits: Limits) -> None:
         if not broker.running or not broker.link.connected:
             continue
         try:
-            created = await streams.restore(broker.link.js, broker.user, limits)
+            created = await streams.recreate_missing(broker.link.js, broker.user, limits)
         except UNREACHABLE as error:
             metrics.FAILURES.labels("streams", type(error).__name__).inc()
             log.warning(

@@ -59,7 +59,7 @@ class BackgroundIndex:
             f'CREATE INDEX CONCURRENTLY IF NOT EXISTS "{name}" ON {self._table} ({columns})'
         )
 
-    async def keep_built(self) -> None:
+    async def ensure_built(self) -> None:
         """Build the index if it does not exist; retry until it does."""
         while True:
             try:

@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 TOUCH_SECONDS = 5.0
 
 
-async def touch_forever(file: Path | None) -> None:
+async def touch_periodically(file: Path | None) -> None:
     """Touch `file` every `TOUCH_SECONDS` until cancelled; returns at once if it is None.
 
     The file shows that the process itself works, not that NATS and PostgreSQL are available. A

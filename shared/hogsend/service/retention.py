@@ -69,7 +69,7 @@ class Retention:
             f"AND {column} < least($3, now() - make_interval(days => {days}))"
         )
 
-    async def keep_swept(self) -> None:
+    async def sweep_periodically(self) -> None:
         """Sweep every `SWEEP_SECONDS` until cancelled; returns at once when all rows are kept."""
         while self._days:
             pause = SWEEP_SECONDS

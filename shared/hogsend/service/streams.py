@@ -50,7 +50,7 @@ async def reconcile(js: JetStreamContext, owner: User, limits: Limits = DEFAULT_
             await _with_supported_fields(js.update_stream, config)
 
 
-async def restore(
+async def recreate_missing(
     js: JetStreamContext, owner: User, limits: Limits = DEFAULT_LIMITS
 ) -> list[StreamName]:
     """Create the missing streams of `owner`, and update the metrics of the existing ones.

@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 
 @contextmanager
-def counted() -> Iterator[None]:
+def reporting() -> Iterator[None]:
     """Count and log the unhandled errors of the running event loop during the block.
 
     asyncio's default handler only logs them.

@@ -100,7 +100,7 @@ async def test_a_position_of_a_deleted_stream_does_not_count_for_its_successor(
         await eventually(lambda: reader.has(b"4"))
         await operator.js.delete_stream(STREAM)
         async with connected(servers, User.INGEST) as ingest:
-            await streams.restore(ingest.js, User.INGEST)
+            await streams.recreate_missing(ingest.js, User.INGEST)
         await eventually(lambda: exists(operator))
         await operator.js.publish(OPENED, b"on the new one")
         await eventually(lambda: reader.has(b"on the new one"))

@@ -29,13 +29,13 @@ async def test_only_missing_streams_are_created(servers: Servers, fresh_bus: Non
         connected(servers, User.OPERATOR) as operator,
     ):
         await streams.reconcile(bus.js, User.INGEST)
-        assert await streams.restore(bus.js, User.INGEST) == []
+        assert await streams.recreate_missing(bus.js, User.INGEST) == []
 
         other = stream_declarations.STREAMS[StreamName.EVENTS].config.evolve(max_age=3600)
         await operator.js.update_stream(other)
         await operator.js.delete_stream(StreamName.WEBHOOKS)
         await operator.js.delete_stream(StreamName.ENGAGEMENT)
-        made = await streams.restore(bus.js, User.INGEST)
+        made = await streams.recreate_missing(bus.js, User.INGEST)
 
         assert set(made) == {StreamName.WEBHOOKS, StreamName.ENGAGEMENT}
         kept = await operator.js.stream_info(StreamName.EVENTS)

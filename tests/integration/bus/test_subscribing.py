@@ -284,7 +284,7 @@ async def test_a_loop_without_a_durable_reads_all_events_of_a_recreated_stream(
             await announce(ingest, id)
             assert (await waiting).id == id
         await operator.js.delete_stream(StreamName.EVENTS)
-        await streams.restore(ingest.js, User.INGEST)
+        await streams.recreate_missing(ingest.js, User.INGEST)
         await announce(ingest, "4")
         assert (await asyncio.wait_for(anext(events), PATIENCE_SECONDS)).id == "4"
 

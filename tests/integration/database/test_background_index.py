@@ -76,7 +76,7 @@ async def is_being_built(database: Database) -> bool:
 
 async def test_a_small_table_has_the_index_from_its_migration(database: Database) -> None:
     assert await is_valid(database)
-    await contact_index(database).keep_built()
+    await contact_index(database).ensure_built()
 
 
 async def test_the_migration_leaves_a_large_table_to_the_service(
@@ -98,7 +98,7 @@ async def test_the_migration_leaves_a_large_table_to_the_service(
 async def test_a_missing_table_needs_no_index(database: Database) -> None:
     async with database.acquire() as connection:
         await connection.execute("DROP TABLE events_unpartitioned")
-    await contact_index(database).keep_built()
+    await contact_index(database).ensure_built()
     assert await is_valid(database) is None
 
 
@@ -109,8 +109,8 @@ async def test_events_are_stored_while_the_index_is_built(database: Database) ->
         transaction = open_connection.transaction()
         await transaction.start()
         await open_connection.execute(EVENT, "before", 1)
-        building = asyncio.create_task(contact_index(database).keep_built())
-        other = asyncio.create_task(contact_index(database).keep_built())
+        building = asyncio.create_task(contact_index(database).ensure_built())
+        other = asyncio.create_task(contact_index(database).ensure_built())
         await eventually(lambda: is_being_built(database))
         async with database.acquire() as connection:
             await connection.execute(EVENT, "meanwhile", 1)
@@ -127,7 +127,7 @@ async def test_an_invalid_index_of_an_interrupted_build_is_rebuilt(database: Dat
             "UPDATE pg_index SET indisvalid = false"
             " WHERE indexrelid = 'ingest.events_of_contact'::regclass"
         )
-    await contact_index(database).keep_built()
+    await contact_index(database).ensure_built()
     assert await is_valid(database)
 
 
@@ -137,7 +137,7 @@ async def test_a_build_that_a_stop_interrupted_is_repeated(
     await drop(database)
     async with database.acquire() as open_connection, open_connection.transaction():
         await open_connection.execute(EVENT, "before", 1)
-        building = asyncio.create_task(contact_index(database).keep_built())
+        building = asyncio.create_task(contact_index(database).ensure_built())
         await eventually(lambda: is_being_built(database))
         building.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -147,7 +147,7 @@ async def test_a_build_that_a_stop_interrupted_is_repeated(
             return not await is_being_built(database)
 
         await eventually(has_stopped)
-    await contact_index(database).keep_built()
+    await contact_index(database).ensure_built()
     assert await is_valid(database)
 
 
@@ -171,7 +171,7 @@ async def test_a_time_limit_of_the_address_does_not_apply_to_the_build(
 
     async with database.acquire() as open_connection, open_connection.transaction():
         await open_connection.execute(EVENT, "before", 1)
-        building = asyncio.create_task(contact_index(limited).keep_built())
+        building = asyncio.create_task(contact_index(limited).ensure_built())
         await eventually(is_over_the_limits)
     await building
     assert await is_valid(database)
@@ -193,7 +193,7 @@ async def test_the_index_is_built_behind_a_pooler(
     async with pgbouncer(database_url, "transaction", tmp_path) as url:
         pooled = Database(url, "ingest", MIGRATIONS, pool_size=2)
         await pooled.connect()
-        await contact_index(pooled).keep_built()
+        await contact_index(pooled).ensure_built()
         await pooled.close()
     assert await is_valid(database)
 
@@ -222,7 +222,7 @@ async def test_the_service_and_the_migration_create_the_same_search_indexes(
         for name, _ in made:
             await connection.execute(f"DROP INDEX {name}")
     for one in search_indexes(database):
-        await one.keep_built()
+        await one.ensure_built()
     async with database.acquire() as connection:
         assert await connection.fetch(defined) == made
     assert [name for name, _ in made] == ["contacts_by_email_prefix", "contacts_by_user_prefix"]

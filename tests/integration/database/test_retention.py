@@ -133,7 +133,7 @@ async def test_nothing_is_deleted_by_default_or_without_postgresql(
 ) -> None:
     async with database.acquire() as connection:
         await connection.execute(ROWS, 8)
-    await kept(database, 0).keep_swept()
+    await kept(database, 0).sweep_periodically()
     assert await ages(database) == [0, 10, 20, 30]
     apart = Database(database_url, "ingest", ingest.MIGRATIONS, pool_size=1)
     with pytest.raises(Unavailable):

@@ -42,7 +42,7 @@ class Sweeps(Retention):
 )
 async def test_sweeps_are_repeated(error: Exception | None, second_sweep: float) -> None:
     sweeps = Sweeps(error)
-    sweeping = asyncio.create_task(sweeps.keep_swept())
+    sweeping = asyncio.create_task(sweeps.sweep_periodically())
     await asyncio.sleep(second_sweep + SWEEP_SECONDS + 1)
     assert sweeps.at == [0, second_sweep, second_sweep + SWEEP_SECONDS]
     await cancel_all(sweeping)
@@ -51,5 +51,5 @@ async def test_sweeps_are_repeated(error: Exception | None, second_sweep: float)
 @on_virtual_time
 async def test_without_a_number_of_days_there_are_no_sweeps() -> None:
     sweeps = Sweeps(days=0)
-    await sweeps.keep_swept()
+    await sweeps.sweep_periodically()
     assert sweeps.at == []

@@ -63,7 +63,7 @@ class Streams(FakeJetStream):
 async def test_an_existing_stream_is_measured_and_not_changed() -> None:
     state = SimpleNamespace(messages=3, bytes=400)
     js: Any = Streams(SimpleNamespace(state=state, config=StreamConfig(max_bytes=5000)))
-    assert await streams.restore(js, User.CREDENTIALS) == []
+    assert await streams.recreate_missing(js, User.CREDENTIALS) == []
     assert js.created == []
     gauges = (metrics.STREAM_MESSAGES, metrics.STREAM_BYTES, metrics.STREAM_LIMIT_BYTES)
     assert [gauge.labels("CREDENTIALS")._value.get() for gauge in gauges] == [3, 400, 5000]
@@ -84,17 +84,17 @@ def stream_metrics(stream: str) -> dict[str, float]:
 async def test_a_removed_limit_and_a_deleted_stream_leave_no_metrics() -> None:
     state = SimpleNamespace(messages=3, bytes=400)
     js: Any = Streams(SimpleNamespace(state=state, config=StreamConfig(max_bytes=5000)))
-    await streams.restore(js, User.CREDENTIALS)
+    await streams.recreate_missing(js, User.CREDENTIALS)
     assert stream_metrics("CREDENTIALS")["hogsend_stream_limit_bytes"] == 5000
 
     js.info.config = StreamConfig(max_bytes=-1)
-    await streams.restore(js, User.CREDENTIALS)
+    await streams.recreate_missing(js, User.CREDENTIALS)
     remaining = {"hogsend_stream_messages": 3, "hogsend_stream_bytes": 400}
     assert stream_metrics("CREDENTIALS") == remaining
 
     js.info, js.refusals, js.err_code = None, 1, 10047
     with pytest.raises(ServerError):
-        await streams.restore(js, User.CREDENTIALS)
+        await streams.recreate_missing(js, User.CREDENTIALS)
     assert stream_metrics("CREDENTIALS") == {}
 
 
@@ -104,7 +104,7 @@ async def test_only_a_stream_that_this_replica_created_is_reported_as_missing(
 ) -> None:
     js: Any = Streams()
     js.is_created_meanwhile = is_created_meanwhile
-    assert await streams.restore(js, User.CREDENTIALS) == (
+    assert await streams.recreate_missing(js, User.CREDENTIALS) == (
         [] if is_created_meanwhile else js.created
     )
     assert js.created == ([] if is_created_meanwhile else ["CREDENTIALS"])

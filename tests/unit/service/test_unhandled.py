@@ -23,7 +23,7 @@ async def fails_with(_token: str) -> None:
 
 async def test_an_error_of_a_task_that_is_not_awaited_is_counted_and_logged() -> None:
     before = counted("ZeroDivisionError")
-    with unhandled.counted(), capture_logs() as logs:
+    with unhandled.reporting(), capture_logs() as logs:
         task = asyncio.create_task(fails_with("pha_token"))
         await asyncio.wait({task})
         del task
@@ -48,7 +48,7 @@ async def test_a_dns_query_that_fails_after_its_connection_attempt_is_not_an_err
     """As with uvloop when connecting to a stopped container times out."""
     before, handled = counted("gaierror"), metrics.FAILURES.labels("name_lookup", "gaierror")
     handled_before = handled._value.get()
-    with unhandled.counted(), capture_logs() as logs:
+    with unhandled.reporting(), capture_logs() as logs:
         query = asyncio.get_running_loop().create_future()
         query.set_exception(socket.gaierror(-3, "Temporary failure in name resolution"))
         del query
@@ -66,7 +66,7 @@ async def test_a_dns_query_that_fails_after_its_connection_attempt_is_not_an_err
 
 async def test_an_error_of_a_callback_is_logged_without_its_arguments() -> None:
     before = counted("TypeError")
-    with unhandled.counted(), capture_logs() as logs:
+    with unhandled.reporting(), capture_logs() as logs:
         asyncio.get_running_loop().call_soon(operator.sub, "pha_token", "pha_token")
         await eventually(lambda: logs)
     assert counted("TypeError") == before + 1
@@ -76,6 +76,6 @@ async def test_an_error_of_a_callback_is_logged_without_its_arguments() -> None:
 async def test_the_previous_handler_is_restored_afterwards() -> None:
     loop = asyncio.get_running_loop()
     before = loop.get_exception_handler()
-    with unhandled.counted():
+    with unhandled.reporting():
         assert loop.get_exception_handler() is not before
     assert loop.get_exception_handler() is before

@@ -20,7 +20,7 @@ class Recorded:
     def __init__(self, _database: object, table: str, *, column: str, days: int) -> None:
         self.made.append((table, column, days))
 
-    async def keep_swept(self) -> None:
+    async def sweep_periodically(self) -> None:
         """Do nothing."""
 
 
@@ -63,9 +63,9 @@ async def test_a_service_keeps_each_table_for_as_long_as_is_set(
     monkeypatch.setattr(service.telemetry, "reporting", lambda *_: nullcontext())
     await service.run()
     assert Recorded.made == kept
-    assert [work for work in started if getattr(work, "__name__", "") == "keep_swept"] == started[
-        1:
-    ]
+    assert [
+        work for work in started if getattr(work, "__name__", "") == "sweep_periodically"
+    ] == started[1:]
     assert len(started) == 1 + len(kept)
 
 
