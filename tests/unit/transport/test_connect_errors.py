@@ -17,7 +17,7 @@ async def test_the_number_of_different_errors_is_limited(
 ) -> None:
     monkeypatch.setattr(connection, "MAX_CONNECT_ERRORS", 2)
     reported: list[str] = []
-    link = Connection("subscriber", "nats://a", observer=lambda _, what: reported.append(what))
+    link = Connection("subscriber", "nats://a", observer=lambda _, detail: reported.append(detail))
     for number in range(9):
         await link._on_error(OSError(f"attempt {number}"))
     assert reported == ["OSError: attempt 0", "OSError: attempt 1"]
@@ -31,7 +31,7 @@ async def test_an_error_of_repeated_attempts_to_connect_is_reported_once() -> No
     addresses = [f"nats://127.0.0.1:{free_port()}" for _ in range(3)]
     reported: list[str] = []
     link = Connection(
-        "subscriber", ",".join(addresses), observer=lambda _, what: reported.append(what)
+        "subscriber", ",".join(addresses), observer=lambda _, detail: reported.append(detail)
     )
     opening = asyncio.create_task(link.open())
     try:

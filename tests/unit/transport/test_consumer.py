@@ -106,7 +106,7 @@ async def test_a_failing_server_is_retried_after_a_pause_and_reported() -> None:
     waiting = asyncio.create_task(_next(reading(server).batches()))
     await asyncio.sleep(10)
     assert 2 < len(server.created) <= 1 + 10 / RETRY_SECONDS
-    assert [what for what, _ in server.reported] == ["error"]
+    assert [event for event, _ in server.reported] == ["error"]
     server.error = None
     await asyncio.sleep(1)
     event = server.event(1)

@@ -28,7 +28,7 @@ class Server(FakeConnection):
 
     def __init__(self) -> None:
         super().__init__()
-        self.observe = lambda what, detail: self.reported.append((what, detail))
+        self.observe = lambda event, detail: self.reported.append((event, detail))
         self.reported: list[tuple[str, str]] = []
         self.created: list[str] = []
         self.deleted: list[str] = []
@@ -216,7 +216,7 @@ async def test_a_failing_server_is_retried_after_a_pause_and_reported() -> None:
     follower, waiting = following(server)
     await asyncio.sleep(10)
     assert 2 < len(server.created) <= 1 + 10 / RETRY_SECONDS
-    assert [what for what, _ in server.reported] == ["error"]
+    assert [event for event, _ in server.reported] == ["error"]
     server.error = None
     await asyncio.sleep(1)
     change = server.change()

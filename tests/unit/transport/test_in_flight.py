@@ -19,7 +19,7 @@ HEARTBEAT = b"+WPI"
 
 
 class FakeConnection(Connection):
-    """A connection that notes what messages tell JetStream."""
+    """A connection that records the acknowledgements, naks and heartbeats of its messages."""
 
     def __init__(self) -> None:
         super().__init__("ingest", "nats://127.0.0.1:4222")
@@ -56,7 +56,7 @@ async def test_a_redelivered_message_is_tracked_once() -> None:
     heartbeats = asyncio.create_task(in_flight.send_heartbeats())
     await asyncio.sleep(4)
     assert connection.published == [(again.reply, HEARTBEAT)]
-    # Acknowledging the second delivery ends it; nothing of the first is left.
+    # The acknowledgement of the second delivery also ends the heartbeats of the first.
     await again.ack()
     await asyncio.sleep(3)
     assert connection.published == [(again.reply, HEARTBEAT), (again.reply, b"")]
@@ -92,7 +92,9 @@ async def test_acknowledged_messages_are_not_kept_until_the_next_heartbeat() -> 
 @on_virtual_time
 async def test_no_heartbeat_is_sent_on_a_closed_connection() -> None:
     connection, reported = FakeConnection(), list[str]()
-    in_flight = InFlightMessages(connection, lambda what, _error: reported.append(what), interval=3)
+    in_flight = InFlightMessages(
+        connection, lambda operation, _error: reported.append(operation), interval=3
+    )
     in_flight.add([connection.message(1)])
 
     async def closed(*_given: Any, **_more: Any) -> None:
@@ -151,7 +153,9 @@ async def test_messages_are_kept_alive_during_the_block_and_naked_at_its_end(
 @pytest.mark.parametrize("error", [nats.errors.Error(), ConnectionResetError()])
 async def test_a_failed_heartbeat_is_reported_and_heartbeats_continue(error: Exception) -> None:
     connection, reported = Failing(), list[str]()
-    in_flight = InFlightMessages(connection, lambda what, _error: reported.append(what), interval=3)
+    in_flight = InFlightMessages(
+        connection, lambda operation, _error: reported.append(operation), interval=3
+    )
     in_flight.add([message := connection.message(1)])
     connection.error = error
     heartbeats = asyncio.create_task(in_flight.send_heartbeats())
@@ -227,7 +231,9 @@ async def test_a_message_acknowledged_during_heartbeats_is_skipped() -> None:
 @pytest.mark.parametrize("error", [nats.errors.TimeoutError(), ConnectionResetError()])
 async def test_messages_whose_nak_failed_get_no_heartbeats(error: Exception) -> None:
     connection, reported = Failing(), list[str]()
-    in_flight = InFlightMessages(connection, lambda what, _error: reported.append(what), interval=3)
+    in_flight = InFlightMessages(
+        connection, lambda operation, _error: reported.append(operation), interval=3
+    )
     in_flight.add([connection.message(1)])
     heartbeats = asyncio.create_task(in_flight.send_heartbeats())
     connection.error = error

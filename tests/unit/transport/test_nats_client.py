@@ -84,7 +84,7 @@ async def test_connecting_ends_when_it_is_cancelled_as_an_attempt_ends(
     client = NatsClient()
 
     async def attempt_of_this(one: Client, *_: object) -> None:
-        # One that an earlier test left may be connecting, too.
+        # A client of an earlier test may still be connecting.
         if one is client:
             await attempt()
 

@@ -32,7 +32,7 @@ class FakeJetStream(Connection):
         super().__init__(
             "ingest",
             "nats://127.0.0.1:4222",
-            observer=lambda what, detail: self.reported.append(f"{what} {detail}"),
+            observer=lambda event, detail: self.reported.append(f"{event} {detail}"),
         )
         self.js = self  # type: ignore[assignment]
         self.error: Exception | None = FULL
