@@ -26,7 +26,7 @@ from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.client_document import console_callback
 from services.gateway.error_responses import refusal_response
 from tests.unit.gateway.fakes import INGEST_KEY, SECRET, FakeGateway, bearer, fake_gateway
-from tests.unit.shared.test_posthog import SEED_DOCUMENT
+from tests.unit.shared.test_posthog import SPECIFIED_DOCUMENT
 
 EVENTS = "/v1/admin/events"
 
@@ -283,7 +283,7 @@ def test_posthog_comes_back_over_https_or_on_this_machine(base: str, callback: s
 
 async def test_the_client_document_is_served(gateway: FakeGateway) -> None:
     answer = await gateway.http.get("/.well-known/hogsend-posthog-client.json")
-    assert answer.json() == SEED_DOCUMENT
+    assert answer.json() == SPECIFIED_DOCUMENT
     assert answer.headers["cache-control"] == "max-age=3600, public"
 
 

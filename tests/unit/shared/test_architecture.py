@@ -1,4 +1,4 @@
-"""The imports between modules and folders: no circles, and in the library no upward arrow."""
+"""Imports between modules and folders: none are circular, and the library's layers are kept."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ PACKAGES = {
     "cli": ROOT / "cli",
     "sandbox": ROOT / "sandbox",
 }
-LIBRARY_FLOORS = (
+LIBRARY_LAYERS = (
     {"_version", "contract", "urls"},
     {"posthog", "transport"},
     {"client"},
     {"faststream"},
     {"service"},
 )
-"""Rooms of the library, from the ground up. A room imports only those on floors below it.
+"""Packages and modules of the library, lowest layer first. Each imports only lower layers.
 
-`hogsend/__init__.py` stands above all of them: it re-exports what is public.
+`hogsend/__init__.py` is above all layers: it re-exports the public names.
 """
 
 Graph = Mapping[str, set[str]]
@@ -37,7 +37,7 @@ _DECODES = re.compile(r"json\.decode\(|\b_?decode\(")
 
 @cache
 def _modules() -> Mapping[str, Path]:
-    """Files of the repository, by module."""
+    """The files of the repository, by module name."""
     files = {
         ".".join((package, *file.relative_to(root).with_suffix("").parts)): file
         for package, root in PACKAGES.items()
@@ -48,7 +48,7 @@ def _modules() -> Mapping[str, Path]:
 
 @cache
 def _imports() -> Graph:
-    """Modules of the repository, each with those it imports anywhere in its text."""
+    """The modules that each module imports, at its top or inside a function."""
     modules = _modules()
     return {
         module: {target for target in _targets(file, modules.keys()) if target != module}
@@ -66,22 +66,22 @@ def _targets(file: Path, modules: Collection[str]) -> Iterator[str]:
                 yield submodule if submodule in modules else str(node.module)
 
 
-def _rooms(package: str) -> Graph:
-    """Folders and modules directly in `package`, each with those it imports."""
+def _child_imports(package: str) -> Graph:
+    """The folders and modules directly in `package`, each with the siblings that it imports."""
 
-    def room(module: str) -> str | None:
-        inside = module.removeprefix(f"{package}.")
-        return inside.partition(".")[0] if inside != module else None
+    def child_of(module: str) -> str | None:
+        path = module.removeprefix(f"{package}.")
+        return path.partition(".")[0] if path != module else None
 
     graph: dict[str, set[str]] = {}
     for module, targets in _imports().items():
-        if (own := room(module)) is not None:
-            others = {room(target) for target in targets} - {own, None}
-            graph.setdefault(own, set()).update(filter(None, others))
+        if (child := child_of(module)) is not None:
+            siblings = {child_of(target) for target in targets} - {child, None}
+            graph.setdefault(child, set()).update(filter(None, siblings))
     return graph
 
 
-def _circle(graph: Graph) -> list[str]:
+def _find_cycle(graph: Graph) -> list[str]:
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -90,50 +90,50 @@ def _circle(graph: Graph) -> list[str]:
 
 
 def _folders() -> list[str]:
-    # Without reading the files: every worker asks this before the first test.
+    # Uses file names only: every pytest worker calls this during collection.
     parents = {module.rpartition(".")[0] for module in _modules()}
     return sorted(parent for parent in parents if parent)
 
 
-def test_every_module_is_read() -> None:
+def test_the_import_graph_contains_every_module() -> None:
     assert len(_imports()) > 200
     assert "hogsend.contract.errors" in _imports()["sandbox.app"]
 
 
-def test_a_circle_is_found() -> None:
-    assert _circle({"a": {"b"}, "b": {"c"}, "c": {"a"}})
-    assert not _circle({"a": {"b", "c"}, "b": {"c"}})
+def test_an_import_cycle_is_detected() -> None:
+    assert _find_cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}})
+    assert not _find_cycle({"a": {"b", "c"}, "b": {"c"}})
 
 
-def test_no_modules_import_each_other() -> None:
-    assert _circle(_imports()) == []
+def test_no_module_imports_are_circular() -> None:
+    assert _find_cycle(_imports()) == []
 
 
 @pytest.mark.parametrize("folder", _folders())
-def test_no_folders_import_each_other(folder: str) -> None:
-    assert _circle(_rooms(folder)) == []
+def test_no_imports_between_the_children_of_a_folder_are_circular(folder: str) -> None:
+    assert _find_cycle(_child_imports(folder)) == []
 
 
-def test_the_library_imports_downward_only() -> None:
-    floors = {room: floor for floor, rooms in enumerate(LIBRARY_FLOORS) for room in rooms}
+def test_a_layer_of_the_library_imports_lower_layers_only() -> None:
+    layers = {name: layer for layer, names in enumerate(LIBRARY_LAYERS) for name in names}
     upward = [
-        f"{room} -> {target}"
-        for room, targets in _rooms("hogsend").items()
+        f"{name} -> {target}"
+        for name, targets in _child_imports("hogsend").items()
         for target in targets
-        if floors[target] >= floors[room]
+        if layers[target] >= layers[name]
     ]
     assert upward == []
 
 
-def test_one_place_makes_connections_to_nats() -> None:
-    """nats-py's own client hangs, or gives its password away, where ours does not."""
-    makers = {module for module, file in _modules().items() if _makes_client(file.read_text())}
-    assert makers == set()
-    own = ("benchmarks/" + file.name for file in (ROOT / "benchmarks").glob("*.py"))
-    assert [name for name in own if _makes_client((ROOT / name).read_text())] == []
+def test_no_module_creates_a_client_of_nats_py_itself() -> None:
+    """A client of nats-py can hang or reveal its password. `hogsend.transport` prevents both."""
+    modules = {module for module, file in _modules().items() if _makes_client(file.read_text())}
+    assert modules == set()
+    benchmarks = ("benchmarks/" + file.name for file in (ROOT / "benchmarks").glob("*.py"))
+    assert [name for name in benchmarks if _makes_client((ROOT / name).read_text())] == []
 
 
-def test_a_connection_of_nats_py_is_found() -> None:
+def test_a_client_of_nats_py_is_detected() -> None:
     assert _makes_client("import nats\nasync def f(): await nats.connect()")
     assert _makes_client("from nats.aio.client import Client\nclient = Client()")
     assert _makes_client("import nats.aio.client\nclient = nats.aio.client.Client()")
@@ -153,38 +153,42 @@ def _makes_client(code: str) -> bool:
     return bool(called & (imported | {"nats.connect", "nats.NATS", "nats.aio.client.Client"}))
 
 
-def test_one_constant_says_what_is_not_json() -> None:
-    """A shorter list of errors lets one through, and with it whoever sent such text."""
-    own = {
+def test_json_decoding_errors_are_caught_with_the_constant_not_json() -> None:
+    """A shorter list of errors misses some: invalid text from outside would then raise."""
+    places = {
         f"{module}:{line}"
         for module, file in _modules().items()
-        for line in _own_guards(file.read_text())
+        for line in _handlers_without_constant(file.read_text())
     }
-    assert own == set()
+    assert places == set()
 
 
-def test_a_guard_of_its_own_is_found() -> None:
-    guard = "try: msgspec.json.decode(b'')\nexcept {}: pass"
-    assert list(_own_guards(guard.format("msgspec.DecodeError"))) == [2]
-    assert list(_own_guards(guard.format("(OSError, msgspec.MsgspecError)"))) == [2]
-    assert not list(_own_guards(guard.format("NOT_JSON")))
-    assert not list(_own_guards("try: msgspec.convert(1, str)\nexcept msgspec.MsgspecError: pass"))
+def test_a_handler_that_names_errors_of_msgspec_is_detected() -> None:
+    code = "try: msgspec.json.decode(b'')\nexcept {}: pass"
+    assert list(_handlers_without_constant(code.format("msgspec.DecodeError"))) == [2]
+    assert list(_handlers_without_constant(code.format("(OSError, msgspec.MsgspecError)"))) == [2]
+    assert not list(_handlers_without_constant(code.format("NOT_JSON")))
+    assert not list(
+        _handlers_without_constant(
+            "try: msgspec.convert(1, str)\nexcept msgspec.MsgspecError: pass"
+        )
+    )
 
 
-def _own_guards(code: str) -> Iterator[int]:
-    """Lines that name msgspec's errors around decoding of JSON, in place of `NOT_JSON`."""
+def _handlers_without_constant(code: str) -> Iterator[int]:
+    """Lines that catch errors of msgspec by name, not with `NOT_JSON`, where JSON is decoded."""
     if "DecodeError" not in code and "MsgspecError" not in code:
         return
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Try) and _DECODES.search("".join(map(ast.unparse, node.body))):
             for handler in node.handlers:
-                named = ast.unparse(handler.type) if handler.type is not None else ""
-                if "msgspec.MsgspecError" in named or "msgspec.DecodeError" in named:
+                errors = ast.unparse(handler.type) if handler.type is not None else ""
+                if "msgspec.MsgspecError" in errors or "msgspec.DecodeError" in errors:
                     yield handler.lineno
 
 
 def test_no_service_imports_another() -> None:
-    assert {name: targets for name, targets in _rooms("services").items() if targets} == {}
+    assert {name: targets for name, targets in _child_imports("services").items() if targets} == {}
 
 
 @pytest.mark.parametrize(
@@ -195,7 +199,7 @@ def test_no_service_imports_another() -> None:
         ("sandbox", {"hogsend", "sandbox"}),
     ],
 )
-def test_nothing_imports_what_stands_above_it(package: str, allowed: set[str]) -> None:
+def test_a_package_imports_only_the_packages_allowed_to_it(package: str, allowed: set[str]) -> None:
     imported = {
         target.partition(".")[0]
         for module, targets in _imports().items()

@@ -1,4 +1,4 @@
-"""Headers: a time is always as long, in UTC, so that it sorts as text."""
+"""Times in headers: always in UTC and of the same length, so that they sort as text."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from hogsend.contract.headers import format_time
     ],
 )
 @pytest.mark.parametrize("hours", [-8, 0, 2])
-def test_a_time_has_all_six_digits_and_is_in_utc(microsecond: int, text: str, hours: int) -> None:
+def test_a_time_is_formatted_in_utc_with_six_fractional_digits(
+    microsecond: int, text: str, hours: int
+) -> None:
     moment = datetime(2026, 6, 1, 12, 0, 0, microsecond, tzinfo=UTC)
     assert format_time(moment) == text
     assert format_time(moment.astimezone(timezone(timedelta(hours=hours)))) == text
 
 
-def test_an_early_year_has_four_digits() -> None:
+def test_a_year_is_formatted_with_four_digits() -> None:
     assert format_time(datetime(1, 1, 1, tzinfo=UTC)) == "0001-01-01T00:00:00.000000Z"

@@ -1,4 +1,4 @@
-"""Which ids and addresses name somebody, and when two addresses are one."""
+"""Identities: which ids and addresses identify a person, and when two addresses are equal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hogsend.contract.identity import contact_email, contact_user_id, fold_email
     "text",
     ["mara@example.com", "Mara@Example.COM", "\ufeffmara@example.com", "\u00a0 mara@example.com\n"],
 )
-def test_every_spelling_of_an_address_is_one(text: str) -> None:
+def test_an_email_is_normalised_to_lower_case_without_surrounding_white_space(text: str) -> None:
     assert fold_email(text) == contact_email(text) == "mara@example.com"
 
 
@@ -23,7 +23,7 @@ def test_every_spelling_of_an_address_is_one(text: str) -> None:
         *("mailto:mara@example.com?subject=Hi", "<MAILTO:Mara@example.com?cc=a@b>"),
     ],
 )
-def test_an_address_is_found_where_a_mail_or_a_link_has_it(text: str) -> None:
+def test_a_contact_email_is_taken_out_of_a_mailbox_or_a_mailto_link(text: str) -> None:
     assert contact_email(text) == "mara@example.com"
 
 
@@ -47,7 +47,7 @@ def test_an_address_is_found_where_a_mail_or_a_link_has_it(text: str) -> None:
         *("<>", "Mara <>", "Mara <mara>", "a@b>", "<a@b", "<a@b> c", "a@b <c d@e>"),
     ],
 )
-def test_what_is_no_address_is_no_key(value: object) -> None:
+def test_a_value_that_is_no_address_is_no_contact_email(value: object) -> None:
     assert contact_email(value) is None
 
 
@@ -75,7 +75,7 @@ def test_what_is_no_address_is_no_key(value: object) -> None:
         *("", " ", "\t\n", "\ufeff", "''", '"null"', "'0'", ' "undefined" ', "`None`", "\"'id'\""),
     ],
 )
-def test_what_programs_write_for_nobody_is_no_key(id: str) -> None:
+def test_a_placeholder_for_a_missing_user_is_no_contact_user_id(id: str) -> None:
     assert contact_user_id(id) is None
 
 
@@ -101,10 +101,10 @@ def test_what_programs_write_for_nobody_is_no_key(id: str) -> None:
         "(u)",
     ],
 )
-def test_any_other_id_is_a_key_as_it_is(id: str) -> None:
+def test_any_other_id_is_the_contact_user_id_unchanged(id: str) -> None:
     assert contact_user_id(id) == id
 
 
 @pytest.mark.parametrize(("value", "blank"), [(None, True), ("\ufeff ", True), ("n/a", False)])
-def test_a_placeholder_is_not_blank(value: object, blank: bool) -> None:
+def test_only_a_missing_value_or_white_space_is_blank(value: object, blank: bool) -> None:
     assert is_blank(value) is blank

@@ -1,4 +1,4 @@
-"""What other people's services read stays readable when a later version says something new."""
+"""Messages that external services read stay readable when a later version adds values."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from hogsend.contract.persons import Timezone
 from hogsend.contract.registry import channels, endpoints
 from hogsend.contract.users import User
 
-OTHERS = {User.SUBSCRIBER, User.APP}
-READ_BY_OTHERS: dict[str, Any] = {
-    **{one.subject: one.message for one in channels() if OTHERS & {*one.subscribers}},
-    **{one.subject: one.reply for one in endpoints() if OTHERS & {*one.callers}},
+EXTERNAL_USERS = {User.SUBSCRIBER, User.APP}
+READ_EXTERNALLY: dict[str, Any] = {
+    **{c.subject: c.message for c in channels() if EXTERNAL_USERS & {*c.subscribers}},
+    **{e.subject: e.reply for e in endpoints() if EXTERNAL_USERS & {*e.callers}},
 }
 
 
-def closed(kind: Any, path: str) -> Iterator[str]:
-    """Fields that take certain values only."""
+def closed_fields(kind: Any, path: str) -> Iterator[str]:
+    """The paths of fields whose type allows a fixed set of values only."""
     if isinstance(kind, inspect.LiteralType | inspect.EnumType):
         yield path
     for field in getattr(kind, "fields", ()):
-        yield from closed(field.type, f"{path}.{field.encode_name}")
+        yield from closed_fields(field.type, f"{path}.{field.encode_name}")
     for name in ("type", "item_type", "key_type", "value_type"):
         if hasattr(kind, name):
-            yield from closed(getattr(kind, name), path)
-    for one in getattr(kind, "types", ()):
-        yield from closed(one, path)
+            yield from closed_fields(getattr(kind, name), path)
+    for member in getattr(kind, "types", ()):
+        yield from closed_fields(member, path)
 
 
-@pytest.mark.parametrize("subject", READ_BY_OTHERS)
-def test_no_field_that_others_read_takes_certain_values_only(subject: str) -> None:
-    assert [*closed(inspect.type_info(READ_BY_OTHERS[subject]), "")] == []
+@pytest.mark.parametrize("subject", READ_EXTERNALLY)
+def test_no_field_that_external_services_read_is_limited_to_fixed_values(subject: str) -> None:
+    assert [*closed_fields(inspect.type_info(READ_EXTERNALLY[subject]), "")] == []
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "body"),
     [
         (
             CredentialChanged,
@@ -59,9 +59,11 @@ def test_no_field_that_others_read_takes_certain_values_only(subject: str) -> No
         ),
         (Capabilities, {"capabilities": [{"name": "surveys", "state": "partly", "reason": "new"}]}),
         (Timezone, {"timezone": "Europe/Berlin", "source": "calendar"}),
-        # What one gateway stored, others read, also those of the version before.
+        # Gateways of different versions read each other's stored problems.
         (ToldProblems, {"problems": [{"kind": "disk.full", "subject": "gateway-1"}]}),
     ],
 )
-def test_what_a_later_version_says_is_read_as_it_is(kind: Any, said: dict[str, Any]) -> None:
-    assert msgspec.to_builtins(msgspec.convert(said, kind), str_keys=True) == said
+def test_values_that_a_later_version_adds_are_decoded_unchanged(
+    kind: Any, body: dict[str, Any]
+) -> None:
+    assert msgspec.to_builtins(msgspec.convert(body, kind), str_keys=True) == body

@@ -1,4 +1,4 @@
-"""The library as other people install it."""
+"""The library as users install it: what it imports, exports and logs."""
 
 from __future__ import annotations
 
@@ -21,30 +21,32 @@ SERVICE_DEPENDENCIES = (
 )
 
 
-def test_subscribing_needs_nothing_but_nats_and_msgspec() -> None:
+def test_importing_the_library_loads_none_of_the_services_dependencies() -> None:
     code = "import sys, hogsend; print(*{name.partition('.')[0] for name in sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded = set(process.stdout.split())
     assert {"nats", "msgspec"} <= loaded
     assert not loaded & set(SERVICE_DEPENDENCIES)
 
 
-LIGHT = """
+IMPORT_WITHOUT_EXTRAS = """
 import importlib, importlib.machinery, pkgutil, sys
 
-class Light(importlib.machinery.PathFinder):
+class Required(importlib.machinery.PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
         spec = super().find_spec(name, path, target)
-        light = name.partition(".")[0] in {"hogsend", "msgspec", "nats", "tzdata"}
-        if spec and not light and "site-packages" in (spec.origin or ""):
+        required = name.partition(".")[0] in {"hogsend", "msgspec", "nats", "tzdata"}
+        if spec and not required and "site-packages" in (spec.origin or ""):
             return None
         return spec
 
-sys.meta_path = [f for f in sys.meta_path if f is not importlib.machinery.PathFinder] + [Light]
+sys.meta_path = [f for f in sys.meta_path if f is not importlib.machinery.PathFinder] + [Required]
 import hogsend
 for module in pkgutil.walk_packages(hogsend.__path__, "hogsend."):
-    # Only pydantic itself asks for its schemas.
+    # Only pydantic imports the module with its schemas.
     extras = ("service", "faststream", "posthog", "contract.pydantic_schema")
     if not module.name.removeprefix("hogsend.").startswith(extras):
         importlib.import_module(module.name)
@@ -52,12 +54,12 @@ for module in pkgutil.walk_packages(hogsend.__path__, "hogsend."):
 """
 
 
-def test_a_light_install_imports_everything_but_the_extras() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LIGHT], capture_output=True, text=True, check=False
+def test_every_module_outside_the_extras_imports_with_the_required_packages_only() -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", IMPORT_WITHOUT_EXTRAS], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
-    assert {"hogsend.client.client", "hogsend.transport.consumer"} <= set(done.stdout.split())
+    assert process.returncode == 0, process.stderr
+    assert {"hogsend.client.client", "hogsend.transport.consumer"} <= set(process.stdout.split())
 
 
 def test_the_documented_names_are_exported() -> None:
@@ -66,19 +68,19 @@ def test_the_documented_names_are_exported() -> None:
     assert all(hasattr(hogsend, name) for name in hogsend.__all__)
 
 
-def test_the_last_error_of_a_connection_is_kept_and_each_is_logged(
+def test_a_connection_log_logs_every_error_and_keeps_the_last_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    events = ConnectionLog(logging.getLogger("hogsend.client.client"))
+    log = ConnectionLog(logging.getLogger("hogsend.client.client"))
     for number in range(3):
-        events("error", f"failure {number}")
-    assert events.last_error == "failure 2"
-    assert not [value for value in vars(events).values() if "failure 1" in str(value)]
-    assert not events.refused.is_set()
+        log("error", f"failure {number}")
+    assert log.last_error == "failure 2"
+    assert not [value for value in vars(log).values() if "failure 1" in str(value)]
+    assert not log.refused.is_set()
     assert caplog.messages == ["NATS: failure 0", "NATS: failure 1", "NATS: failure 2"]
 
 
-def test_the_clients_earlier_name_works_and_warns() -> None:
+def test_the_deprecated_name_of_the_client_works_and_warns() -> None:
     with pytest.warns(DeprecationWarning, match=r"hogsend\.Client"):
         assert hogsend.Bus is hogsend.Client
     with pytest.raises(AttributeError):

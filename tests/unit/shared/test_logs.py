@@ -1,4 +1,4 @@
-"""What every log line carries; in a process of its own, as logging is configured only once."""
+"""The fields of every log line. In a separate process: logging is configured once per process."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ log = structlog.get_logger()
 log.info("before")
 correlation_id.set("r-1")
 log.info("within")
-logging.getLogger("a.library").warning("theirs")
+logging.getLogger("a.library").warning("library")
 log.info("explicit", correlation_id="r-2")
 """
 
 
-def test_a_line_carries_the_correlation_id_of_its_context() -> None:
-    run = subprocess.run((sys.executable, "-c", PROGRAM), capture_output=True, check=True)
-    lines = [json.loads(line) for line in run.stderr.splitlines()]
+def test_a_log_line_has_the_correlation_id_of_its_context() -> None:
+    process = subprocess.run((sys.executable, "-c", PROGRAM), capture_output=True, check=True)
+    lines = [json.loads(line) for line in process.stderr.splitlines()]
     assert [line.get("correlation_id") for line in lines] == [None, "r-1", "r-1", "r-2"]
     assert {line["service"] for line in lines} == {"gateway"}

@@ -1,4 +1,4 @@
-"""Metrics that were renamed are exposed under both names."""
+"""Metrics: deprecated names, the port, and the labels of requests to PostHog."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RENAMED = [
 
 
 @pytest.mark.parametrize(("counter", "name", "deprecated"), RENAMED)
-def test_a_renamed_counter_is_exposed_under_its_deprecated_name_too(
+def test_a_renamed_counter_is_also_exposed_under_its_deprecated_name(
     counter: Counter, name: str, deprecated: str
 ) -> None:
     counter.inc(3)
@@ -38,14 +38,14 @@ def test_a_renamed_counter_is_exposed_under_its_deprecated_name_too(
     assert f"# TYPE {deprecated} counter" in lines
 
 
-def test_a_port_that_is_taken_does_not_end_the_service() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, capture_logs() as logs:
-        metrics.serve("127.0.0.1", taken.getsockname()[1])
+def test_a_service_continues_without_metrics_when_their_port_is_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, capture_logs() as logs:
+        metrics.serve("127.0.0.1", listener.getsockname()[1])
     assert [line["event"] for line in logs] == ["metrics are not served"]
 
 
-def test_no_metric_has_a_double_that_says_when_it_was_created() -> None:
-    metrics.RPC_SECONDS.labels("made", "up").observe(1)
+def test_no_metric_has_a_created_series() -> None:
+    metrics.RPC_SECONDS.labels("invented", "invented").observe(1)
     assert "_created" not in generate_latest(REGISTRY).decode()
 
 
@@ -61,9 +61,9 @@ def test_no_metric_has_a_double_that_says_when_it_was_created() -> None:
         ("https://elsewhere.example.com/u_42", None),
     ],
 )
-def test_requests_to_posthog_are_counted_by_area_and_those_to_others_not(
+def test_requests_to_posthog_are_labelled_by_area_and_other_requests_are_not_counted(
     url: str, area: str | None
 ) -> None:
     assert _area(httpx.Request("GET", url)) == area
-    # The operator's webhook and other instances may have any path.
+    # The operator's webhook and other instances of PostHog can have any path.
     assert _area(httpx.Request("GET", url, extensions=NOT_POSTHOG)) is None

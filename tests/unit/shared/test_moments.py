@@ -1,4 +1,4 @@
-"""Moments that everybody can hold; for the others the time of receipt is taken."""
+"""Moments: within the range of Python and PostgreSQL; otherwise the time of receipt is used."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ OUT_OF_RANGE = [
 
 
 @pytest.mark.parametrize("text", OUT_OF_RANGE)
-def test_a_moment_out_of_range_is_none(text: str) -> None:
+def test_a_time_out_of_range_is_parsed_as_none(text: str) -> None:
     assert parse_moment(text) is None
 
 
 @pytest.mark.parametrize("text", ["-infinity", "infinity", "", "2026-13-01T00:00:00Z", "1e9"])
-def test_what_is_no_time_is_an_error(text: str) -> None:
+def test_a_text_that_is_no_time_raises_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_moment(text)
 
 
 @pytest.mark.parametrize("text", ["2016-12-31T23:59:60Z", "2017-01-01T00:59:60+01:00"])
-def test_a_leap_second_is_the_first_second_after_it(text: str) -> None:
+def test_a_leap_second_is_parsed_as_the_second_after_it(text: str) -> None:
     assert parse_moment(text) == datetime(2017, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("text", "read"),
+    ("text", "moment"),
     [
         ("2026-07-01t10:00:00z", datetime(2026, 7, 1, 10, tzinfo=UTC)),
         ("2026-06-30T24:00:00Z", datetime(2026, 7, 1, tzinfo=UTC)),
@@ -47,12 +47,12 @@ def test_a_leap_second_is_the_first_second_after_it(text: str) -> None:
         ("2026-06-30T12:24:00Z", datetime(2026, 6, 30, 12, 24, tzinfo=UTC)),
     ],
 )
-def test_times_are_read_as_iso_8601_has_them(text: str, read: datetime) -> None:
-    assert parse_moment(text) == read
+def test_a_time_is_parsed_as_iso_8601_defines_it(text: str, moment: datetime) -> None:
+    assert parse_moment(text) == moment
 
 
 @pytest.mark.parametrize("text", ["2026-06-30T24:00:01Z", "2026-06-30T24:01Z", "2026-06-30T25:00Z"])
-def test_a_day_has_no_time_after_its_end(text: str) -> None:
+def test_a_time_after_the_end_of_the_day_raises_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"hour"):
         parse_moment(text)
 
@@ -63,9 +63,9 @@ def engagement(data: str, timestamp: str) -> Engagement:
 
 
 @pytest.mark.parametrize("text", OUT_OF_RANGE)
-def test_engagement_out_of_range_happened_when_it_was_queued(text: str) -> None:
+def test_engagement_with_a_time_out_of_range_gets_the_time_it_was_queued(text: str) -> None:
     assert engagement("", text).timestamp == NOW
 
 
-def test_half_a_character_in_engagement_is_replaced() -> None:
+def test_a_lone_surrogate_in_engagement_is_replaced() -> None:
     assert engagement(r"cut \ud83d", "2026-01-01T00:00:00Z").data == {"note": "cut \ufffd"}

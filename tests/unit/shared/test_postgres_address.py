@@ -1,4 +1,4 @@
-"""PostgreSQL addresses: what people paste, as asyncpg takes it, and what is refused."""
+"""PostgreSQL addresses: what is accepted, what asyncpg receives, and what is refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SECRET = "hunter2"
         ),
     ],
 )
-def test_an_address_is_read_as_libpq_reads_it(
+def test_an_address_is_parsed_as_by_libpq(
     url: str,
     hosts: list[tuple[str, int]],
     user: str | None,
@@ -44,11 +44,11 @@ def test_an_address_is_read_as_libpq_reads_it(
         password,
         database,
     )
-    # What is made of it says the same.
+    # The DSN parses to the same address.
     assert PostgresAddress.parse(address.dsn) == address
 
 
-def test_what_managed_servers_give_is_understood() -> None:
+def test_parameters_of_managed_servers_are_accepted() -> None:
     address = PostgresAddress.parse(
         "postgresql://u:p@ep-x.neon.example/db?sslmode=require&channel_binding=prefer"
         "&connect_timeout=10&keepalives=1&keepalives_idle=30&target_session_attrs=read-write"
@@ -60,27 +60,27 @@ def test_what_managed_servers_give_is_understood() -> None:
         "options": "-c statement_timeout=5s",
     }
     assert "sslmode=require" in address.dsn
-    # asyncpg would send what it does not know to the server.
+    # asyncpg would send parameters that it does not know to the server.
     for unknown in ("channel_binding", "keepalives", "gssencmode", "connect_timeout"):
         assert unknown not in address.dsn
     assert "target_session_attrs=read-write" in address.dsn
 
 
 @pytest.mark.parametrize("value", ["disable", "prefer", "Prefer"])
-def test_a_channel_binding_that_asks_for_nothing_is_dropped(value: str) -> None:
+def test_a_channel_binding_that_is_not_required_is_dropped(value: str) -> None:
     address = PostgresAddress.parse(f"postgresql://u:p@h/db?channel_binding={value}")
     assert address == PostgresAddress.parse("postgresql://u:p@h/db")
 
 
-def test_words_are_given_to_asyncpg_as_it_knows_them() -> None:
+def test_values_of_parameters_are_passed_to_asyncpg_in_lower_case() -> None:
     address = PostgresAddress.parse(
         "postgresql://u:p@h/db?sslmode=REQUIRE&target_session_attrs=Read-Write"
     )
     assert address.dsn.endswith("?sslmode=require&target_session_attrs=read-write")
 
 
-def test_asyncpg_still_cannot_bind_a_login_to_its_channel() -> None:
-    """Once it can, `channel_binding=require` need not be refused any more (decision 11)."""
+def test_asyncpg_does_not_support_channel_binding() -> None:
+    """Once asyncpg does, `channel_binding=require` can be accepted (decision 11)."""
     methods: list[object] = [*SCRAMAuthentication.AUTHENTICATION_METHODS]
     assert methods == [b"SCRAM-SHA-256"]
 
@@ -98,14 +98,14 @@ def test_asyncpg_still_cannot_bind_a_login_to_its_channel() -> None:
         ("postgresql://u:p@%2Fcloudsql%2Fp%3Ar%3Ai/db", "/cloudsql/p:r:i", "u"),
     ],
 )
-def test_addresses_of_providers_are_understood(url: str, host: str, user: str) -> None:
+def test_an_address_of_a_provider_is_parsed(url: str, host: str, user: str) -> None:
     address = PostgresAddress.parse(url)
     assert ([name for name, _ in address.hosts], address.user) == ([host], user)
     assert "pgbouncer" not in address.dsn.partition("?")[2]
 
 
 @pytest.mark.parametrize(
-    ("url", "says"),
+    ("url", "message"),
     [
         ("", "postgresql://"),
         ("mysql://u:hunter2@h/db", "postgresql://"),
@@ -130,19 +130,21 @@ def test_addresses_of_providers_are_understood(url: str, host: str, user: str) -
         ("postgresql://u:p@h,/db", "comma"),
     ],
 )
-def test_what_is_not_supported_is_named_and_nothing_of_the_password(url: str, says: str) -> None:
+def test_an_unsupported_address_is_refused_without_quoting_its_password(
+    url: str, message: str
+) -> None:
     with pytest.raises(ValueError, match=r".") as raised:
         PostgresAddress.parse(url)
-    assert says in str(raised.value)
+    assert message in str(raised.value)
     assert SECRET not in str(raised.value)
     assert raised.value.__cause__ is None
 
 
-def test_of_several_hosts_one_that_can_be_written_to_is_wanted() -> None:
+def test_an_address_with_several_hosts_requires_a_writable_server() -> None:
     address = PostgresAddress.parse("postgresql://u:p@a,b/db")
     assert "target_session_attrs=read-write" in address.dsn
     assert "target_session_attrs" not in PostgresAddress.parse("postgresql://u:p@a/db").dsn
 
 
-def test_its_text_shows_no_password() -> None:
+def test_the_repr_of_an_address_contains_no_password() -> None:
     assert SECRET not in repr(PostgresAddress.parse(f"postgresql://u:{SECRET}@h/db"))

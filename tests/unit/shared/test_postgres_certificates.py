@@ -1,4 +1,4 @@
-"""Certificates of a PostgreSQL address: what cannot be used is said at start, by its parameter."""
+"""Certificates of a PostgreSQL address: an unusable file is reported at start, by its parameter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hogsend.service.settings.shared import DatabaseSettings
 
 
 @pytest.fixture(autouse=True)
-def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def user_without_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user whose home directory has no certificate."""
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("MODE", "ROOTCERT", "CRL", "CERT", "KEY"):
@@ -21,13 +21,17 @@ def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["sslrootcert", "sslcrl", "sslcert", "sslkey"])
 @pytest.mark.parametrize("path", ["ca.pem", "", "."])
-def test_a_file_that_cannot_be_read_is_named(name: str, path: str, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported_by_its_parameter(
+    name: str, path: str, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=f"its {name} is not a file that can be read"):
         check_certificates({"sslmode": "require", name: str(tmp_path / path)})
 
 
 @pytest.mark.parametrize("name", ["sslrootcert", "sslcrl", "sslcert"])
-def test_a_file_that_holds_something_else_is_named(name: str, tmp_path: Path) -> None:
+def test_a_file_without_a_certificate_is_reported_by_its_parameter(
+    name: str, tmp_path: Path
+) -> None:
     file = tmp_path / "ca.pem"
     file.write_text("no certificate")
     with pytest.raises(ValueError, match=f"its {name}.* cannot be used") as raised:
@@ -36,7 +40,7 @@ def test_a_file_that_holds_something_else_is_named(name: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["sslrootcert", "sslcrl", "sslcert", "sslkey"])
-def test_a_file_that_the_environment_names_is_read_too(
+def test_a_file_named_by_a_variable_of_libpq_is_checked(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(f"PG{name.upper()}", str(tmp_path / "missing"))
@@ -47,13 +51,13 @@ def test_a_file_that_the_environment_names_is_read_too(
     if name != "sslkey":
         with pytest.raises(ValueError, match="cannot be used"):
             check_certificates({"sslmode": "require"})
-    # Nobody reads it.
+    # asyncpg does not read the file in these modes.
     check_certificates({"sslmode": "disable"})
     if name in {"sslrootcert", "sslcrl"}:
         check_certificates({})
 
 
-def test_the_mode_may_be_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ssl_mode_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGSSLMODE", "verify-full")
     with pytest.raises(ValueError, match="add sslrootcert="):
         check_certificates({})
@@ -61,18 +65,20 @@ def test_the_mode_may_be_the_environments(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])
-def test_who_is_to_be_verified_needs_a_certificate(mode: str) -> None:
+def test_a_verifying_ssl_mode_requires_a_root_certificate(mode: str) -> None:
     with pytest.raises(ValueError, match="add sslrootcert="):
         check_certificates({"sslmode": mode})
 
 
-def test_without_tls_no_file_is_read() -> None:
+def test_no_file_is_read_without_tls() -> None:
     check_certificates({"sslmode": "disable", "sslrootcert": "/nowhere"})
     check_certificates({"sslmode": "require"})
     check_certificates({})
 
 
-def test_a_service_says_so_before_it_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_root_certificate_stops_a_service_before_it_connects(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://u:p@h/db?sslmode=verify-full")
     with pytest.raises(ValidationError, match="sslmode=verify-full needs the certificate"):
         DatabaseSettings()

@@ -1,4 +1,4 @@
-"""Calls through the operator's proxy: which go there, and what is refused before it is asked."""
+"""Requests through a proxy: which ones use it, and which are refused before they reach it."""
 
 from __future__ import annotations
 
@@ -22,54 +22,54 @@ from hogsend.service.settings.problems import describe_problems
 from hogsend.service.settings.shared import OutboundSettings
 from hogsend.service.ssrf import AddressRefused, EgressPolicy
 
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 @dataclass
-class LoggingProxy:
-    """A proxy that answers itself, and logs the head of each request."""
+class RecordingProxy:
+    """A proxy that responds itself, and records the head of each request."""
 
     url: str = ""
-    answer: bytes = ANSWER
+    response: bytes = RESPONSE
     heads: list[list[str]] = field(default_factory=list)
 
     @property
-    def lines(self) -> list[str]:
+    def request_lines(self) -> list[str]:
         return [head[0] for head in self.heads]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         self.heads.append(head.strip().split("\r\n"))
-        writer.write(self.answer)
+        writer.write(self.response)
         await writer.drain()
         writer.close()
 
 
 @asynccontextmanager
-async def logging_proxy() -> AsyncIterator[LoggingProxy]:
-    proxy = LoggingProxy()
+async def recording_proxy() -> AsyncIterator[RecordingProxy]:
+    proxy = RecordingProxy()
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
         yield proxy
 
 
-async def test_plain_http_goes_to_the_proxy_with_its_password_and_no_other() -> None:
-    async with logging_proxy() as proxy:
-        given = proxy.url.replace("//", "//me:word@")
-        async with http_client(EgressPolicy(), proxies=Proxies.of(http=given)) as http:
-            answer = await http.get(
+async def test_a_plain_http_request_is_sent_to_the_proxy_with_the_proxys_password() -> None:
+    async with recording_proxy() as proxy:
+        url = proxy.url.replace("//", "//me:word@")
+        async with http_client(EgressPolicy(), proxies=Proxies.of(http=url)) as http:
+            response = await http.get(
                 "http://posthog.example/x", headers={"Authorization": "Bearer b"}
             )
-    assert answer.text == "ok"
-    assert proxy.lines == ["GET http://posthog.example/x HTTP/1.1"]
+    assert response.text == "ok"
+    assert proxy.request_lines == ["GET http://posthog.example/x HTTP/1.1"]
     word = base64.b64encode(b"me:word").decode()
     assert f"Proxy-Authorization: Basic {word}" in proxy.heads[0]
 
 
-async def test_https_goes_through_a_tunnel_that_sees_host_and_port_only() -> None:
-    async with logging_proxy() as proxy:
-        proxy.answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
+async def test_an_https_request_shows_the_proxy_only_the_host_and_port() -> None:
+    async with recording_proxy() as proxy:
+        proxy.response = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
         async with http_client(EgressPolicy(), proxies=Proxies.of(https=proxy.url)) as http:
             with pytest.raises(PostHogError, match="407"):
                 await exchange(
@@ -81,7 +81,7 @@ async def test_https_goes_through_a_tunnel_that_sees_host_and_port_only() -> Non
                     seconds=10,
                     max_bytes=1000,
                 )
-    assert proxy.lines == ["CONNECT posthog.example:443 HTTP/1.1"]
+    assert proxy.request_lines == ["CONNECT posthog.example:443 HTTP/1.1"]
     assert not [line for line in proxy.heads[0] if "phx_word" in line or "secret" in line]
 
 
@@ -91,13 +91,13 @@ async def test_https_goes_through_a_tunnel_that_sees_host_and_port_only() -> Non
         *("10.0.0.1", "169.254.169.254", "0x0a000001", "167772161", "[::ffff:10.0.0.1]"),
         *("metadata", "metadata.google.internal", "printer.local", "nas.lan.", "x.home.arpa"),
         "kubernetes.default.svc",
-        # Which some proxies read as addresses.
+        # Some proxies parse these texts as addresses.
         *("10.0.0.1.", "10%2e0.0.1", "10.0.0.1%00.example.com", "10.0.0.1..", "1.0x7f000001"),
     ],
 )
-async def test_what_is_inside_is_refused_before_the_proxy_is_asked(host: str) -> None:
+async def test_an_internal_host_is_refused_before_the_request_reaches_the_proxy(host: str) -> None:
     async with (
-        logging_proxy() as proxy,
+        recording_proxy() as proxy,
         http_client(EgressPolicy(), proxies=Proxies.of(http=proxy.url)) as http,
     ):
         with pytest.raises(AddressRefused, match="OUTBOUND_ALLOW"):
@@ -114,23 +114,25 @@ async def test_what_is_inside_is_refused_before_the_proxy_is_asked(host: str) ->
         ("http://10.1.2.3:8000/", "10.0.0.0/8"),
     ],
 )
-async def test_what_the_operator_allows_goes_through_it(url: str, allow: str) -> None:
-    async with logging_proxy() as proxy:
+async def test_an_internal_host_that_the_operator_allows_is_reached_through_the_proxy(
+    url: str, allow: str
+) -> None:
+    async with recording_proxy() as proxy:
         policy = EgressPolicy.of((allow,))
         async with http_client(policy, proxies=Proxies.of(http=proxy.url)) as http:
             assert (await http.get(url)).text == "ok"
-    assert proxy.lines == [f"GET {url} HTTP/1.1"]
+    assert proxy.request_lines == [f"GET {url} HTTP/1.1"]
 
 
-async def test_a_port_that_is_not_allowed_is_refused() -> None:
+async def test_another_port_of_an_allowed_host_is_refused() -> None:
     policy = EgressPolicy.of(("posthog.internal:8000",))
     async with http_client(policy, proxies=Proxies.of(http="http://127.0.0.1:9")) as http:
         with pytest.raises(AddressRefused):
             await http.get("http://posthog.internal:8001/")
 
 
-async def test_this_machine_is_called_without_a_proxy_and_by_its_own_rule() -> None:
-    async with logging_proxy() as here:
+async def test_the_local_machine_is_called_without_the_proxy_and_only_if_it_is_allowed() -> None:
+    async with recording_proxy() as here:
         async with http_client(
             EgressPolicy.of(("127.0.0.1",)), proxies=Proxies.of(http="http://127.0.0.1:9")
         ) as http:
@@ -138,7 +140,7 @@ async def test_this_machine_is_called_without_a_proxy_and_by_its_own_rule() -> N
         async with http_client(EgressPolicy(), proxies=Proxies.of(http=here.url)) as http:
             with pytest.raises(AddressRefused):
                 await http.get("http://localhost/")
-    assert here.lines == ["GET /x HTTP/1.1"]
+    assert here.request_lines == ["GET /x HTTP/1.1"]
 
 
 @pytest.mark.parametrize(
@@ -166,16 +168,16 @@ async def test_this_machine_is_called_without_a_proxy_and_by_its_own_rule() -> N
         ("", "https://a.example/", False),
     ],
 )
-def test_no_proxy_is_read_as_elsewhere(
+def test_no_proxy_lists_the_hosts_that_are_called_directly(
     no_proxy: str, url: str, direct: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", no_proxy)
-    found = OutboundSettings().proxies.to(httpx.URL(url))
-    assert found == (None if direct else "http://proxy.example:3128")
+    proxy = OutboundSettings().proxies.to(httpx.URL(url))
+    assert proxy == (None if direct else "http://proxy.example:3128")
 
 
-def test_each_scheme_has_its_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_scheme_has_its_own_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "one.example:3128")
     monkeypatch.setenv("ALL_PROXY", "http://two.example:3128")
     proxies = OutboundSettings().proxies
@@ -183,38 +185,38 @@ def test_each_scheme_has_its_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert proxies.to(httpx.URL("http://a.example/")) == "http://two.example:3128"
 
 
-@pytest.mark.parametrize("wrong", ["socks5://me:word@p.example:1", "http://", "ftp://word", "a b"])
-def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
-    wrong: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("value", ["socks5://me:word@p.example:1", "http://", "ftp://word", "a b"])
+def test_an_invalid_proxy_is_reported_without_its_password(
+    value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ALL_PROXY", wrong)
-    with pytest.raises(ValidationError) as refused:
+    monkeypatch.setenv("ALL_PROXY", value)
+    with pytest.raises(ValidationError) as raised:
         OutboundSettings()
-    (problem,) = describe_problems(refused.value)
+    (problem,) = describe_problems(raised.value)
     assert problem.startswith("ALL_PROXY: ")
     assert "word" not in problem.replace("password", "")
 
 
 @pytest.mark.parametrize("service", ["credentials", "provisioner", "analytics"])
-async def test_every_service_that_calls_out_uses_them(
+async def test_a_service_that_calls_posthog_uses_the_proxies(
     service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: list[Proxies | None] = []
+    received: list[Proxies | None] = []
 
-    class Known(Exception):
-        """The client was asked for."""
+    class Requested(Exception):
+        """The service requested its HTTP client."""
 
     def client(_policy: EgressPolicy, *, proxies: Proxies | None = None) -> Any:
-        given.append(proxies)
-        raise Known
+        received.append(proxies)
+        raise Requested
 
     app = importlib.import_module(f"services.{service}.app")
     monkeypatch.setattr(app, "http_client", client)
-    # It would set up the logs of this process, for all tests that follow.
+    # Would configure logging in this process, for all later tests.
     monkeypatch.setattr(app.telemetry, "reporting", lambda *_: nullcontext())
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("DATABASE_URL", "postgresql://u@127.0.0.1/x")
     monkeypatch.setenv("BETTER_AUTH_SECRET", "secret")
-    with pytest.raises(Known):
+    with pytest.raises(Requested):
         await app.run()
-    assert given == [Proxies(https="http://proxy.example:3128")]
+    assert received == [Proxies(https="http://proxy.example:3128")]

@@ -1,4 +1,4 @@
-"""Our messages in models of pydantic's, and so in the documents FastStream makes of an app."""
+"""Messages of the contract in pydantic models, which FastStream uses to describe an app."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from faststream.specification import AsyncAPI
 from hogsend import CredentialChanged, Event, TypedEvent
 from hogsend.faststream import HogsendBroker
 
-OURS = json.loads((Path(__file__).parents[3] / "docs" / "asyncapi.json").read_text())
+PUBLISHED = json.loads((Path(__file__).parents[3] / "docs" / "asyncapi.json").read_text())
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 
 
@@ -43,7 +43,7 @@ class Model(pydantic.BaseModel):
     typed: TypedEvent[Plan] | None = None
 
 
-def happened() -> Event:
+def event() -> Event:
     return Event(
         id="e-1",
         event="plan_changed",
@@ -60,16 +60,16 @@ def payloads(broker: HogsendBroker) -> dict[str, Any]:
     """The schema of each channel's message, as FastStream describes it."""
     document = json.loads(AsyncAPI(broker).to_specification().to_json())
     components = document["components"]
-    found = {}
+    schemas = {}
     for channel in document["channels"].values():
         (message,) = channel["messages"].values()
-        named = message["$ref"].rpartition("/")[2].replace("%2A", "*")
-        schema = components["messages"][named]["payload"]["$ref"].rpartition("/")[2]
-        found[channel["address"]] = components["schemas"][schema]
-    return found
+        name = message["$ref"].rpartition("/")[2].replace("%2A", "*")
+        schema = components["messages"][name]["payload"]["$ref"].rpartition("/")[2]
+        schemas[channel["address"]] = components["schemas"][schema]
+    return schemas
 
 
-def test_faststream_describes_an_app_that_handles_our_messages() -> None:
+def test_faststream_describes_an_app_that_handles_messages_of_the_contract() -> None:
     broker = HogsendBroker("nats://127.0.0.1:4222")
 
     @broker.events("plan_changed", durable="mailer")
@@ -84,16 +84,16 @@ def test_faststream_describes_an_app_that_handles_our_messages() -> None:
     @broker.subscriber("hogsend.events.*", stream="EVENTS", durable="own", pull_sub=True)
     async def own(event: Event) -> None: ...
 
-    found = payloads(broker)
+    schemas = payloads(broker)
     for address, message in (
         ("hogsend.events.plan_changed", "Event"),
         ("hogsend.events.*", "Event"),
         ("hogsend.credentials.posthog.changed", "CredentialChanged"),
     ):
-        ours = OURS["components"]["schemas"][message]
-        assert found[address]["properties"].keys() == ours["properties"].keys()
-        assert found[address]["required"] == ours["required"]
-    properties = found["hogsend.events.plan_ended"]["properties"]["properties"]
+        published = PUBLISHED["components"]["schemas"][message]
+        assert schemas[address]["properties"].keys() == published["properties"].keys()
+        assert schemas[address]["required"] == published["required"]
+    properties = schemas["hogsend.events.plan_ended"]["properties"]["properties"]
     seat = properties["properties"]["seats"]["items"]
     assert seat["properties"]["deputy"]["anyOf"] == [{"title": "Seat"}, {"type": "null"}]
     card, invoice = properties["properties"]["paid_by"]["anyOf"]
@@ -101,15 +101,15 @@ def test_faststream_describes_an_app_that_handles_our_messages() -> None:
     assert "discriminator" in invoice["properties"]
 
 
-def test_a_model_of_pydantics_reads_and_writes_them_as_the_bus_does() -> None:
-    body = msgspec.json.decode(msgspec.json.encode(happened()))
+def test_a_pydantic_model_reads_and_writes_messages_as_the_bus_does() -> None:
+    body = msgspec.json.decode(msgspec.json.encode(event()))
     properties = {
         "plan": "pro",
         "seats": [{"name": "ada", "deputy": None}],
         "paid_by": {"type": "Card", "number": "1"},
     }
     read = Model.model_validate({"event": body, "typed": {**body, "properties": properties}})
-    assert read.event == happened()
+    assert read.event == event()
     assert read.typed is not None
     assert read.typed.properties.paid_by == Card("1")
     assert Model(event=read.event, typed=read.typed) == read

@@ -1,4 +1,4 @@
-"""How long a service keeps rows is what its settings say."""
+"""Retention: services pass the configured number of days to what deletes old rows."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from services.analytics import app as analytics
 from services.ingest import app as ingest
 
 
-class Recorded:
-    """Stands in for `Retention`."""
+class RecordedRetention:
+    """Replaces `Retention`, and records its arguments."""
 
-    made: list[tuple[str, str, int]]
+    created: list[tuple[str, str, int]]
 
     def __init__(self, _database: object, table: str, *, column: str, days: int) -> None:
-        self.made.append((table, column, days))
+        self.created.append((table, column, days))
 
     async def sweep_periodically(self) -> None:
         """Do nothing."""
 
 
 class App:
-    """Stands in for the service, and ends at once."""
+    """Replaces the app of a service, and ends at once."""
 
     async def run(self) -> None:
         """Do nothing."""
 
 
 @pytest.mark.parametrize(
-    ("service", "environment", "kept"),
+    ("service", "environment", "expected"),
     [
         (ingest, {}, [("audit", "at", 0)]),
         (ingest, {"AUDIT_RETENTION_DAYS": "90"}, [("audit", "at", 90)]),
@@ -40,10 +40,10 @@ class App:
         (analytics, {"DELIVERY_RETENTION_DAYS": "30"}, [("deliveries", "finished_at", 30)]),
     ],
 )
-async def test_a_service_keeps_each_table_for_as_long_as_is_set(
+async def test_a_service_keeps_rows_for_the_configured_number_of_days(
     service: ModuleType,
     environment: dict[str, str],
-    kept: list[tuple[str, str, int]],
+    expected: list[tuple[str, str, int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     started: list[Any] = []
@@ -52,31 +52,30 @@ async def test_a_service_keeps_each_table_for_as_long_as_is_set(
         started.extend(background)
         return App()
 
-    Recorded.made = []
+    RecordedRetention.created = []
     monkeypatch.setenv("DATABASE_URL", "postgresql://localhost/hogsend")
     monkeypatch.setenv("METRICS_PORT", "0")
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(service, "Retention", Recorded)
+    monkeypatch.setattr(service, "Retention", RecordedRetention)
     monkeypatch.setattr(service, "create_app", create_app)
-    # It would set up the logs of this process, for all tests that follow.
+    # Would configure logging in this process, for all later tests.
     monkeypatch.setattr(service.telemetry, "reporting", lambda *_: nullcontext())
     await service.run()
-    assert Recorded.made == kept
-    assert [
-        work for work in started if getattr(work, "__name__", "") == "sweep_periodically"
-    ] == started[1:]
-    assert len(started) == 1 + len(kept)
+    assert RecordedRetention.created == expected
+    sweepers = [task for task in started if getattr(task, "__name__", "") == "sweep_periodically"]
+    assert sweepers == started[1:]
+    assert len(started) == 1 + len(expected)
 
 
 @pytest.mark.parametrize("days", [None, "400"])
-async def test_ingest_keeps_events_for_as_long_as_is_set(
+async def test_ingest_keeps_events_for_the_configured_number_of_days(
     monkeypatch: pytest.MonkeyPatch, days: str | None
 ) -> None:
-    told: list[object] = []
+    received: list[object] = []
 
     def create_app(*_: object, event_retention_days: int, **__: object) -> App:
-        told.append(event_retention_days)
+        received.append(event_retention_days)
         return App()
 
     monkeypatch.setenv("DATABASE_URL", "postgresql://localhost/hogsend")
@@ -86,4 +85,4 @@ async def test_ingest_keeps_events_for_as_long_as_is_set(
     monkeypatch.setattr(ingest, "create_app", create_app)
     monkeypatch.setattr("services.ingest.app.telemetry.reporting", lambda *_: nullcontext())
     await ingest.run()
-    assert told == [int(days or 0)]
+    assert received == [int(days or 0)]

@@ -1,4 +1,4 @@
-"""An operation is retried until its dependency is available, and that is visible meanwhile."""
+"""Retries: an operation is repeated until its dependency is available, with logs and metrics."""
 
 from __future__ import annotations
 
@@ -23,63 +23,64 @@ def without_pauses() -> Iterator[None]:
 
 
 class Dependency:
-    """Fails with each of `errors` in turn, then answers."""
+    """Raises each of `errors` in turn, then returns a result."""
 
     def __init__(self, *errors: Exception) -> None:
         self._errors = list(errors)
-        self.seen: list[str | None] = []
+        self.reasons: list[str | None] = []
+        """What `waiting_for` returned at each call."""
 
-    async def ask(self) -> str:
-        self.seen.append(waiting_for())
+    async def call(self) -> str:
+        self.reasons.append(waiting_for())
         if self._errors:
             raise self._errors.pop(0)
-        return "answer"
+        return "result"
 
 
 def retries(error: str) -> float:
-    labels = {"operation": f"{__name__}.Dependency.ask", "error": error}
+    labels = {"operation": f"{__name__}.Dependency.call", "error": error}
     return REGISTRY.get_sample_value("hogsend_retries_total", labels) or 0.0
 
 
-async def test_the_result_comes_with_the_number_of_attempts() -> None:
-    assert await retry_until_available(Dependency().ask) == ("answer", 1)
-    outcome = await retry_until_available(Dependency(*[Unavailable("away")] * 20).ask)
-    assert (outcome.result, outcome.attempts) == ("answer", 21)
+async def test_a_retried_operation_returns_its_result_and_the_number_of_attempts() -> None:
+    assert await retry_until_available(Dependency().call) == ("result", 1)
+    outcome = await retry_until_available(Dependency(*[Unavailable("down")] * 20).call)
+    assert (outcome.result, outcome.attempts) == ("result", 21)
 
 
-async def test_an_error_that_no_retry_can_mend_is_raised_at_once() -> None:
+async def test_a_permanent_error_is_raised_without_a_retry() -> None:
     dependency = Dependency(InvalidRequest("never"))
     with pytest.raises(InvalidRequest, match="never"):
-        await retry_until_available(dependency.ask)
-    assert len(dependency.seen) == 1
+        await retry_until_available(dependency.call)
+    assert len(dependency.reasons) == 1
     assert waiting_for() is None
 
 
-async def test_the_caller_says_which_errors_pass() -> None:
+async def test_the_caller_chooses_the_errors_that_are_retried() -> None:
     dependency = Dependency(OSError("connection refused"))
-    assert (await retry_until_available(dependency.ask, on=(OSError,))).attempts == 2
+    assert (await retry_until_available(dependency.call, on=(OSError,))).attempts == 2
     with pytest.raises(Unavailable):
-        await retry_until_available(Dependency(Unavailable("away")).ask, on=(OSError,))
+        await retry_until_available(Dependency(Unavailable("down")).call, on=(OSError,))
 
 
-async def test_what_an_operation_waits_for_is_known_until_it_succeeds() -> None:
+async def test_waiting_for_returns_the_last_error_until_the_operation_succeeds() -> None:
     dependency = Dependency(Unavailable("NATS is not connected"), Unavailable("no stream"))
-    await retry_until_available(dependency.ask)
-    assert dependency.seen == [None, "NATS is not connected", "no stream"]
+    await retry_until_available(dependency.call)
+    assert dependency.reasons == [None, "NATS is not connected", "no stream"]
     assert waiting_for() is None
 
 
-async def test_a_cancelled_operation_waits_no_more() -> None:
+async def test_a_cancelled_operation_no_longer_waits_for_a_dependency() -> None:
     failed = asyncio.Event()
 
-    async def ask() -> None:
+    async def fail() -> None:
         failed.set()
-        raise Unavailable("away")
+        raise Unavailable("down")
 
     with stamina.set_testing(False):
-        pending = asyncio.create_task(retry_until_available(ask))
+        pending = asyncio.create_task(retry_until_available(fail))
         await failed.wait()
-        assert waiting_for() == "away"
+        assert waiting_for() == "down"
         pending.cancel()
         await asyncio.wait({pending})
     assert waiting_for() is None
@@ -87,46 +88,46 @@ async def test_a_cancelled_operation_waits_no_more() -> None:
 
 async def test_a_periodic_action_is_retried_and_repeated_until_it_is_cancelled() -> None:
     done = asyncio.Event()
-    dependency = Dependency(Unavailable("away"))
+    dependency = Dependency(Unavailable("down"))
 
     async def twice() -> None:
-        await dependency.ask()
-        if len(dependency.seen) == 3:
+        await dependency.call()
+        if len(dependency.reasons) == 3:
             done.set()
 
     repeating = asyncio.create_task(repeat_every(0, twice))
     await done.wait()
     repeating.cancel()
     await asyncio.wait({repeating})
-    assert dependency.seen == [None, "away", None]
+    assert dependency.reasons == [None, "down", None]
 
 
-async def test_the_first_failure_is_a_warning_and_each_one_is_counted(
+async def test_the_first_failure_is_logged_as_a_warning_and_each_failure_is_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # What ran before in this process may have configured logging, which then is kept.
+    # An earlier test in this process may have configured logging, which the logger keeps.
     every_level = structlog.make_filtering_bound_logger("debug")
     monkeypatch.setattr(retry, "log", structlog.wrap_logger(None, wrapper_class=every_level))
     before = retries("Unavailable")
     with capture_logs() as logs:
-        await retry_until_available(Dependency(*[Unavailable("NATS is away")] * 3).ask)
+        await retry_until_available(Dependency(*[Unavailable("NATS is down")] * 3).call)
     assert [entry["log_level"] for entry in logs] == ["warning", "debug", "debug"]
-    assert logs[0]["reason"] == "NATS is away"
+    assert logs[0]["reason"] == "NATS is down"
     assert retries("Unavailable") == before + 3
 
 
-async def test_what_made_a_server_unavailable_is_named_and_not_quoted() -> None:
-    away = Unavailable("PostgreSQL is not available")
-    away.__cause__ = OSError("password=hunter2")
+async def test_the_cause_of_an_error_is_logged_by_its_class_without_its_text() -> None:
+    error = Unavailable("PostgreSQL is not available")
+    error.__cause__ = OSError("password=hunter2")
     with capture_logs() as logs:
-        await retry_until_available(Dependency(away).ask)
+        await retry_until_available(Dependency(error).call)
     assert logs[0]["cause"] == "OSError"
     assert "hunter2" not in str(logs)
 
 
-async def test_another_librarys_error_is_named_and_not_quoted() -> None:
+async def test_an_error_of_another_library_is_logged_by_its_class_without_its_text() -> None:
     dependency = Dependency(OSError("password=hunter2"))
     with capture_logs() as logs:
-        await retry_until_available(dependency.ask, on=(OSError,))
-    assert dependency.seen[1] == "OSError"
+        await retry_until_available(dependency.call, on=(OSError,))
+    assert dependency.reasons[1] == "OSError"
     assert "hunter2" not in str(logs)

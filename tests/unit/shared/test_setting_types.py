@@ -1,4 +1,4 @@
-"""What people paste into a setting: what is refused, and nothing of it repeated."""
+"""Types of settings: which values are refused, without quoting them, and which are accepted."""
 
 from __future__ import annotations
 
@@ -26,29 +26,23 @@ from hogsend.service.settings.types import (
 )
 
 ON_CLOUD = ("eu.posthog.com/project/1", "us.i.posthog.com/i/v0", "EU.I.posthog.com/static/array.js")
-ON_ANOTHER = ("ph.example/project/1/settings", "ph.example/batch/", "ph.example/ingest/i/v0/e")
+ON_ANOTHER_HOST = ("ph.example/project/1/settings", "ph.example/batch/", "ph.example/ingest/i/v0/e")
 TWO_KEYS = ("phc_a,phc_hunter2", "phc_a # hunter2")
 NOT_PERSONAL = ("phs_hunter2", "phr_hunter2", "phx_a hunter2")
 ODD_PORTS = ("3002.0", "3_002", "+3002", ":3002", "\u0663", "3002/tcp")
 
 
 @pytest.mark.parametrize(
-    ("type", "value", "says"),
+    ("type", "value", "message"),
     [
         *((HeaderSecret, value, "the word Bearer") for value in ("Bearer hunter2", "bearer hu")),
         (ProjectKey, "phx_hunter2", "begins with phc_"),
         (ProjectKey, "phs_hunter2", "begins with phc_"),
         *((ProjectKey, f"{prefix}_hunter2", "begins with phc_") for prefix in ("pha", "phr")),
-        *(
-            (ProjectKey, value, "more than one")
-            for value in ("phc_a,phc_hunter2", "phc_a # hunter2")
-        ),
-        *(
-            (PersonalKey, value, "phx_")
-            for value in ("phs_hunter2", "phr_hunter2", "phx_a hunter2")
-        ),
+        *((ProjectKey, value, "more than one") for value in TWO_KEYS),
+        *((PersonalKey, value, "phx_") for value in NOT_PERSONAL),
         *((PostHogUrl, f"https://{host}", "after the host") for host in ON_CLOUD),
-        *((PostHogUrl, f"https://{host}", "pages") for host in ON_ANOTHER),
+        *((PostHogUrl, f"https://{host}", "pages") for host in ON_ANOTHER_HOST),
         (PostHogUrl, "http://eu.i.posthog.com", "https"),
         *((PublicUrl, f"https://h{path}/v1/webhooks/posthog", "is added") for path in ("", "/p")),
         *((kind, value, "digits only") for kind in (Port, OptionalPort) for value in ODD_PORTS),
@@ -59,8 +53,10 @@ ODD_PORTS = ("3002.0", "3_002", "+3002", ":3002", "\u0663", "3002/tcp")
         *((ProjectId, value, "/project/") for value in ("1.0", "https://h/project/1", "\u0661")),
     ],
 )
-def test_what_was_pasted_wrongly_is_named(type: Any, value: str, says: str) -> None:
-    with pytest.raises(ValidationError, match=says) as raised:
+def test_a_wrong_value_is_refused_with_the_fix_and_without_quoting_it(
+    type: Any, value: str, message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message) as raised:
         TypeAdapter(type).validate_python(value)
     assert "hunter2" not in raised.value.errors()[0]["msg"]
 
@@ -72,16 +68,17 @@ def test_what_was_pasted_wrongly_is_named(type: Any, value: str, says: str) -> N
         *((PostHogUrl, f"https://{host}") for host in ("ph.example/ingest", "eu.posthog.com/")),
         (PostHogUrl, "http://posthog.internal:8000"),
         *((PublicUrl, f"https://h{path}") for path in ("", "/", "/api", "/hogsend/v1/")),
-        # From before PostHog's keys had prefixes.
+        # Older keys of PostHog have no prefix.
         *((kind, "sTMFPsFhdP1Ssg") for kind in (ProjectKey, PersonalKey)),
         (ProjectKey, "phc_x"),
         (PersonalKey, "phx_x"),
         (ProjectId, "4242"),
     ],
 )
-def test_what_may_be_meant_is_taken(type: Any, value: str) -> None:
-    taken = TypeAdapter(type).validate_python(value)
-    assert (taken if isinstance(taken, str) else taken.get_secret_value()) == value
+def test_a_plausible_value_is_accepted_unchanged(type: Any, value: str) -> None:
+    accepted = TypeAdapter(type).validate_python(value)
+    text = accepted if isinstance(accepted, str) else accepted.get_secret_value()
+    assert text == value
 
 
 @pytest.mark.parametrize(
@@ -97,7 +94,7 @@ def test_what_may_be_meant_is_taken(type: Any, value: str) -> None:
         ("DATABASE_URL", "{{ .database }}"),
     ],
 )
-def test_quotes_and_placeholders_are_named_whatever_the_setting(
+def test_a_quoted_value_or_a_placeholder_is_refused_for_any_setting(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -107,11 +104,11 @@ def test_quotes_and_placeholders_are_named_whatever_the_setting(
 
 
 @pytest.mark.parametrize("value", ['it"s', "$ecret", "${a}b", "a<b>", "<a"])
-def test_what_only_resembles_them_is_a_secret(value: str) -> None:
+def test_a_value_that_only_resembles_quotes_or_a_placeholder_is_accepted(value: str) -> None:
     check_written(value)
 
 
-def test_the_home_directory_is_meant_where_no_shell_puts_it(
+def test_a_tilde_at_the_start_of_a_path_is_expanded_to_the_home_directory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -119,14 +116,16 @@ def test_the_home_directory_is_meant_where_no_shell_puts_it(
     assert StackSettings().hogsend_home == hogsend_home() == tmp_path / ".hogsend"
 
 
-@pytest.mark.parametrize(("given", "read"), [("INFO", "info"), ("Warn", "warning")])
-def test_words_may_be_in_capitals(given: str, read: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOG_LEVEL", given)
-    assert TelemetrySettings().log_level == read
+@pytest.mark.parametrize(("value", "level"), [("INFO", "info"), ("Warn", "warning")])
+def test_a_log_level_is_accepted_in_any_case(
+    value: str, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOG_LEVEL", value)
+    assert TelemetrySettings().log_level == level
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "says"),
+    ("name", "value", "message"),
     [
         ("WEBHOOK_MAX_BYTES", "4MB", "digits only"),
         ("OPERATOR_WEBHOOK_FAILING_SECONDS", "10m", "not a number"),
@@ -144,11 +143,11 @@ def test_words_may_be_in_capitals(given: str, read: str, monkeypatch: pytest.Mon
         ("DATABASE_URL", "postgresql://h/d?schema=app", "search_path"),
     ],
 )
-def test_a_problem_says_what_to_write(
-    name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch
+def test_a_problem_with_a_setting_states_the_fix(
+    name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ADMIN_API_KEY", "the-admin-key")
     monkeypatch.setenv(name, value)
     (problem,) = problems()
-    assert re.search(says, problem)
+    assert re.search(message, problem)
     assert "hunter2" not in problem

@@ -1,4 +1,4 @@
-"""Settings: defaults, empty values, secrets, and the documents made from them."""
+"""Settings: defaults, empty values, bounds, secrets, files and deprecated names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REQUIRED = {"better_auth_secret": "s", "database_url": "postgresql://x"}
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for group in ALL_SETTINGS:
         for name in group.environment_names():
             monkeypatch.delenv(name, raising=False)
@@ -37,7 +37,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("group", ALL_SETTINGS)
-def test_every_setting_is_described_and_read_from_its_own_name(
+def test_every_setting_has_a_description_and_a_default_unless_it_is_required(
     group: type[Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, field in group.model_fields.items():
@@ -52,7 +52,7 @@ def test_every_setting_is_described_and_read_from_its_own_name(
 
 
 @pytest.mark.parametrize("group", ALL_SETTINGS)
-def test_an_empty_value_counts_as_unset(
+def test_a_setting_with_an_empty_value_has_its_default(
     group: type[Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, field in group.model_fields.items():
@@ -62,7 +62,7 @@ def test_an_empty_value_counts_as_unset(
             assert getattr(group(), name) == field.default
 
 
-def test_an_address_as_a_port_is_named_as_what_kubernetes_sets(
+def test_a_port_set_by_a_kubernetes_service_link_is_refused_with_the_fix(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("GATEWAY_PORT", "tcp://10.96.12.7:80")
@@ -141,7 +141,7 @@ def test_an_address_as_a_port_is_named_as_what_kubernetes_sets(
         ),
     ],
 )
-def test_a_value_out_of_bounds_stops_the_service(
+def test_an_invalid_value_is_refused_by_the_settings_name_without_quoting_it(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -158,7 +158,7 @@ def test_a_value_out_of_bounds_stops_the_service(
     assert "put should" not in problem
 
 
-SMALL = [
+LOWER_CASE = [
     (group, written, name.upper())
     for group, name, written in [
         (BusSettings, "nats_password", "nats_password"),
@@ -170,8 +170,8 @@ SMALL = [
 ]
 
 
-@pytest.mark.parametrize(("group", "written", "name"), SMALL)
-def test_a_name_in_small_letters_stops_a_service_which_says_what_to_write(
+@pytest.mark.parametrize(("group", "written", "name"), LOWER_CASE)
+def test_a_lower_case_variable_is_refused_with_the_name_to_write(
     group: type[Settings], written: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(written, "hidden")
@@ -182,8 +182,8 @@ def test_a_name_in_small_letters_stops_a_service_which_says_what_to_write(
     assert "hidden" not in problem
 
 
-@pytest.mark.parametrize(("group", "written", "name"), SMALL)
-def test_a_name_in_small_letters_is_somebody_elses_beside_ours(
+@pytest.mark.parametrize(("group", "written", "name"), LOWER_CASE)
+def test_a_lower_case_variable_is_ignored_when_the_upper_case_one_is_set(
     group: type[Settings], written: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "3003")
@@ -192,19 +192,19 @@ def test_a_name_in_small_letters_is_somebody_elses_beside_ours(
     assert group() == expected
 
 
-def test_proxies_have_names_in_small_letters_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", "http://small:3128")
+def test_proxies_are_also_read_from_lower_case_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://lower-case:3128")
     monkeypatch.setenv("no_proxy", "a.example,b.example")
-    read = OutboundSettings()
-    assert read.no_proxy == ("a.example", "b.example")
-    assert read.proxies.to(httpx.URL("https://posthog.example")) == "http://small:3128"
-    monkeypatch.setenv("HTTPS_PROXY", "http://capitals:3128")
-    found = OutboundSettings().proxies.to(httpx.URL("https://posthog.example"))
-    assert found == "http://capitals:3128"
+    settings = OutboundSettings()
+    assert settings.no_proxy == ("a.example", "b.example")
+    assert settings.proxies.to(httpx.URL("https://posthog.example")) == "http://lower-case:3128"
+    monkeypatch.setenv("HTTPS_PROXY", "http://upper-case:3128")
+    proxy = OutboundSettings().proxies.to(httpx.URL("https://posthog.example"))
+    assert proxy == "http://upper-case:3128"
 
 
 @pytest.mark.parametrize(
-    ("group", "name", "value", "read"),
+    ("group", "name", "value", "expected"),
     [
         (PostHogSettings, "POSTHOG_WEBHOOK_SECRET", "s3cret\n", "s3cret"),
         (PostHogSettings, "POSTHOG_HOST", "https://eu.i.posthog.com ", "https://eu.i.posthog.com"),
@@ -212,16 +212,16 @@ def test_proxies_have_names_in_small_letters_too(monkeypatch: pytest.MonkeyPatch
         (GatewaySettings, "GATEWAY_PORT", " 3003\r\n", 3003),
         (GatewaySettings, "ADMIN_API_KEY", "\tkey ", "key"),
         (BusSettings, "NATS_URL", " nats://h:4222\n", "nats://h:4222"),
-        # Its bytes are the key: trimmed, what is sealed with it would be unreadable.
+        # Its exact bytes are the key. A trimmed key could not decrypt the stored credentials.
         (SealingSettings, "BETTER_AUTH_SECRET", "s3cret\n", "s3cret\n"),
     ],
 )
-def test_white_space_that_nobody_sees_is_trimmed(
-    group: type[Settings], name: str, value: str, read: object, monkeypatch: pytest.MonkeyPatch
+def test_white_space_around_a_value_is_trimmed(
+    group: type[Settings], name: str, value: str, expected: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
-    found = getattr(group(), name.lower())
-    assert (found.get_secret_value() if isinstance(found, SecretStr) else found) == read
+    setting = getattr(group(), name.lower())
+    assert (setting.get_secret_value() if isinstance(setting, SecretStr) else setting) == expected
 
 
 @pytest.mark.parametrize(
@@ -231,34 +231,36 @@ def test_white_space_that_nobody_sees_is_trimmed(
         *("nats://u:p%40ss@h:4222", "nats://[::1]:4222", "wss://h:443", "nats://h:4222/"),
     ],
 )
-def test_an_address_of_nats_is_what_nats_py_takes(
+def test_every_form_of_address_that_nats_py_accepts_is_accepted(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NATS_URL", url)
     assert BusSettings().nats_url == url
 
 
-def test_a_stack_names_every_wrong_setting_and_not_what_it_generates(
+def test_a_stack_reports_every_invalid_setting_and_requires_no_generated_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert problems() == []
     monkeypatch.setenv("INGEST_BATCH_SIZE", "0")
     monkeypatch.setenv("DATABASE_URL", "mysql://u:hunter2@h/db")
     monkeypatch.setenv("POSTHOG_HOST", "eu.i.posthog.com")
-    found = problems()
-    assert sorted(line.partition(":")[0] for line in found) == [
+    lines = problems()
+    assert sorted(line.partition(":")[0] for line in lines) == [
         *("DATABASE_URL", "INGEST_BATCH_SIZE", "POSTHOG_HOST"),
     ]
-    assert "hunter2" not in "".join(found)
+    assert "hunter2" not in "".join(lines)
 
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 HIDDEN = "donotprintme" * 4
-"""Base64, as a signing secret has to be."""
+"""Valid base64, which a signing secret must be."""
 
 
-def test_every_key_and_secret_is_a_secret_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    marked = [
+def test_every_secret_setting_has_a_type_that_hides_its_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secrets = [
         name
         for group in ALL_SETTINGS
         for name, field in group.model_fields.items()
@@ -266,9 +268,9 @@ def test_every_key_and_secret_is_a_secret_type(monkeypatch: pytest.MonkeyPatch) 
         and field.annotation is not bool
         and name != "nats_tls_key"  # the path of a file
     ]
-    assert len(marked) == 20
-    for number, name in enumerate(marked):
-        # Addresses are checked to be some.
+    assert len(secrets) == 20
+    for number, name in enumerate(secrets):
+        # The value of a URL setting must be a URL.
         prefix = "postgresql://u:" if name == "database_url" else ""
         prefix = "http://u:" if name in PROXIES else prefix
         monkeypatch.setenv(name.upper(), f"{prefix}{HIDDEN}{number:04}{'@h' if prefix else ''}")
@@ -277,45 +279,45 @@ def test_every_key_and_secret_is_a_secret_type(monkeypatch: pytest.MonkeyPatch) 
         assert HIDDEN not in repr(values)
         for name, field in group.model_fields.items():
             value = getattr(values, name)
-            secret = isinstance(value, SecretStr) or "SecretStr" in str(field.annotation)
-            assert (name in marked) == secret
+            is_secret = isinstance(value, SecretStr) or "SecretStr" in str(field.annotation)
+            assert (name in secrets) == is_secret
 
 
 @pytest.mark.parametrize(
-    ("written", "read"),
+    ("value", "expected"),
     [
         ("older, oldest,", ["older", "oldest"]),
         ('["one, with a comma", "[other", " ", ""]', ["one, with a comma", "[other"]),
         ('  ["a,b"]', ["a,b"]),
     ],
 )
-def test_previous_secrets_are_a_list(
-    written: str, read: list[str], monkeypatch: pytest.MonkeyPatch
+def test_previous_secrets_are_separated_by_commas_or_a_json_array(
+    value: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BETTER_AUTH_SECRET", "new")
     for name in ("BETTER_AUTH_SECRET_PREVIOUS", "ADMIN_API_KEY_PREVIOUS"):
-        monkeypatch.setenv(name, written)
+        monkeypatch.setenv(name, value)
     secrets = SealingSettings().better_auth_secret_previous
-    assert [secret.get_secret_value() for secret in secrets] == read
+    assert [secret.get_secret_value() for secret in secrets] == expected
     keys = GatewaySettings().admin_api_key_previous
-    assert [key.get_secret_value() for key in keys] == read
+    assert [key.get_secret_value() for key in keys] == expected
 
 
-@pytest.mark.parametrize("written", ["[hidden", '["hidden"', "[hidden,b]", '["hidden", 1]', "[[]]"])
-def test_what_begins_as_a_list_and_is_none_is_refused_by_name(
-    written: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("value", ["[hidden", '["hidden"', "[hidden,b]", '["hidden", 1]', "[[]]"])
+def test_an_invalid_json_array_is_refused_by_the_settings_name(
+    value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ADMIN_API_KEY_PREVIOUS", written)
-    with pytest.raises(ValidationError) as refused:
+    monkeypatch.setenv("ADMIN_API_KEY_PREVIOUS", value)
+    with pytest.raises(ValidationError) as raised:
         GatewaySettings()
-    (problem,) = describe_problems(refused.value)
+    (problem,) = describe_problems(raised.value)
     assert "ADMIN_API_KEY_PREVIOUS" in problem
     assert "JSON" in problem
     assert "hidden" not in problem
 
 
 @pytest.mark.parametrize(
-    ("environment", "private", "explicit"),
+    ("environment", "private_host", "is_explicit"),
     [
         ({}, None, False),
         ({"POSTHOG_API_KEY": "phc_x"}, "https://us.posthog.com", False),
@@ -330,31 +332,35 @@ def test_what_begins_as_a_list_and_is_none_is_refused_by_name(
         ),
     ],
 )
-def test_the_private_host_follows_the_environment(
+def test_the_private_host_is_set_or_derived_from_the_ingestion_host(
     environment: dict[str, str],
-    private: str | None,
-    explicit: bool,
+    private_host: str | None,
+    is_explicit: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert PostHogSettings().private_host == private
-    assert PostHogSettings().host_explicit is explicit
+    assert PostHogSettings().private_host == private_host
+    assert PostHogSettings().host_explicit is is_explicit
 
 
-def test_secrets_may_be_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_is_read_from_a_file_unless_its_variable_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "nats_password").write_text("from-a-file\n")
-    read = BusSettings(_secrets_dir=tmp_path)
-    assert read.nats_password is not None
-    assert read.nats_password.get_secret_value() == "from-a-file"
+    settings = BusSettings(_secrets_dir=tmp_path)
+    assert settings.nats_password is not None
+    assert settings.nats_password.get_secret_value() == "from-a-file"
     monkeypatch.setenv("NATS_PASSWORD", "from-the-environment")
-    read = BusSettings(_secrets_dir=tmp_path)
-    assert read.nats_password is not None
-    assert read.nats_password.get_secret_value() == "from-the-environment"
+    settings = BusSettings(_secrets_dir=tmp_path)
+    assert settings.nats_password is not None
+    assert settings.nats_password.get_secret_value() == "from-the-environment"
 
 
 @pytest.mark.parametrize("name", ["nats_password", "health_file", "alive_file"])
-def test_a_file_with_a_secret_that_cannot_be_read_is_named(name: str, tmp_path: Path) -> None:
+def test_an_undecodable_secret_file_is_reported_without_quoting_it(
+    name: str, tmp_path: Path
+) -> None:
     (tmp_path / name).write_bytes(b"hidden\xff")
     group = BusSettings if name == "nats_password" else TelemetrySettings
     with pytest.raises(ValidationError) as raised:
@@ -380,7 +386,7 @@ RENAMED = [
 
 @pytest.mark.parametrize("renamed", RENAMED)
 @pytest.mark.parametrize("as_file", [False, True])
-def test_a_deprecated_name_is_read_until_the_new_one_is_set(
+def test_a_deprecated_name_is_read_until_the_new_name_is_set(
     renamed: Renamed, as_file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     group, deprecated, name, old, new = renamed
@@ -403,7 +409,7 @@ def test_a_deprecated_name_is_read_until_the_new_one_is_set(
 
 
 @pytest.mark.parametrize("renamed", RENAMED)
-def test_a_deprecated_name_is_warned_of_unless_it_repeats_the_new_one(
+def test_a_deprecated_name_causes_a_warning_unless_both_names_have_one_value(
     renamed: Renamed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     group, deprecated, name, old, new = renamed
@@ -419,7 +425,7 @@ def test_a_deprecated_name_is_warned_of_unless_it_repeats_the_new_one(
     assert deprecations(tmp_path) == []
 
 
-def test_each_deprecated_name_is_one_line_in_the_log(
+def test_each_deprecated_name_is_logged_once_as_a_warning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for renamed in RENAMED:
@@ -440,31 +446,31 @@ def test_each_deprecated_name_is_one_line_in_the_log(
 
 
 @pytest.mark.parametrize(
-    ("character", "written"),
+    ("character", "escaped"),
     [("/", "%2F"), ("?", "%3F"), ("#", "%23"), ("[", "%5B"), ("]", "%5D")],
 )
-def test_a_password_of_nats_that_breaks_its_address_is_named_as_what_does(
-    character: str, written: str, monkeypatch: pytest.MonkeyPatch
+def test_a_password_that_breaks_the_nats_address_is_reported_with_the_escape_to_write(
+    character: str, escaped: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NATS_URL", f"nats://a:b@nats-1,nats://u:7{character}hidden@nats:4222")
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ValidationError) as raised:
         BusSettings()
-    (problem,) = describe_problems(refused.value)
+    (problem,) = describe_problems(raised.value)
     assert "a password in it" in problem
-    assert written in problem
+    assert escaped in problem
     assert "hidden" not in problem
-    monkeypatch.setenv("NATS_URL", f"nats://a:b@nats-1,nats://u:7{written}hidden@nats:4222")
+    monkeypatch.setenv("NATS_URL", f"nats://a:b@nats-1,nats://u:7{escaped}hidden@nats:4222")
     assert BusSettings().nats_url
 
 
-@pytest.mark.parametrize("secret", ["pa,hidden", "4222,hidden", "1,2,hidden"])
-def test_a_comma_in_a_password_of_nats_does_not_make_two_addresses(
-    secret: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("password", ["pa,hidden", "4222,hidden", "1,2,hidden"])
+def test_an_unescaped_comma_in_the_nats_password_is_refused_with_its_escape(
+    password: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("NATS_URL", f"nats://gateway:{secret}@nats:4222")
-    with pytest.raises(ValidationError) as refused:
+    monkeypatch.setenv("NATS_URL", f"nats://gateway:{password}@nats:4222")
+    with pytest.raises(ValidationError) as raised:
         BusSettings()
-    (problem,) = describe_problems(refused.value)
+    (problem,) = describe_problems(raised.value)
     assert "NATS_URL" in problem
     assert "%2C" in problem
     assert "hidden" not in problem

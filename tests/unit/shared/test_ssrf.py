@@ -1,4 +1,4 @@
-"""Which addresses may be called."""
+"""The egress policy: which addresses the services may call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hogsend.service.settings.problems import describe_problems
 from hogsend.service.settings.shared import OutboundSettings
 from hogsend.service.ssrf import AllowedHost, EgressPolicy, is_public
 
-INSIDE = [
+INTERNAL = [
     "10.1.2.3",
     "172.16.0.1",
     "192.168.1.1",
@@ -47,16 +47,16 @@ INSIDE = [
     "100:0:0:1::1",
     "4000::1",
 ]
-OUTSIDE = ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+PUBLIC = ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
 
 
-@pytest.mark.parametrize("text", INSIDE)
-def test_addresses_inside_are_not_public(text: str) -> None:
+@pytest.mark.parametrize("text", INTERNAL)
+def test_an_internal_address_is_not_public(text: str) -> None:
     assert not is_public(ipaddress.ip_address(text))
 
 
-@pytest.mark.parametrize("text", OUTSIDE)
-def test_addresses_outside_are(text: str) -> None:
+@pytest.mark.parametrize("text", PUBLIC)
+def test_an_address_of_the_internet_is_public(text: str) -> None:
     assert is_public(ipaddress.ip_address(text))
 
 
@@ -75,15 +75,15 @@ def test_addresses_outside_are(text: str) -> None:
         ("posthog.internal:443", "posthog.internal", 80, "10.0.0.5", False),
     ],
 )
-def test_an_entry_allows_what_it_names(
+def test_an_entry_allows_only_the_network_or_host_and_port_that_it_names(
     entry: str, host: str, port: int, address: str, allowed: bool
 ) -> None:
-    rule = EgressPolicy.of((entry,))
-    assert rule.allows(host, port, ipaddress.ip_address(address)) is allowed
+    policy = EgressPolicy.of((entry,))
+    assert policy.allows(host, port, ipaddress.ip_address(address)) is allowed
 
 
 @pytest.mark.parametrize(
-    ("url", "named"),
+    ("url", "is_listed"),
     [
         ("http://posthog.internal:8000/oauth/token/", True),
         ("http://posthog.internal:8001/", False),
@@ -92,17 +92,17 @@ def test_an_entry_allows_what_it_names(
         ("http://evil.example/", False),
     ],
 )
-def test_only_what_is_named_is_named(url: str, named: bool) -> None:
-    assert EgressPolicy.of(("posthog.internal:8000", "10.0.0.0/8", "::/0")).names(url) is named
+def test_a_url_is_listed_if_an_entry_names_its_host_or_address(url: str, is_listed: bool) -> None:
+    assert EgressPolicy.of(("posthog.internal:8000", "10.0.0.0/8", "::/0")).names(url) is is_listed
 
 
-def test_the_operators_own_urls_allow_their_port_only() -> None:
-    rule = EgressPolicy.of((), "http://127.0.0.1:8010", None, "https://posthog.internal/prefix")
-    here = ipaddress.ip_address("127.0.0.1")
-    assert rule.allows("127.0.0.1", 8010, here)
-    assert not rule.allows("127.0.0.1", 4222, here)
-    assert rule.allows("posthog.internal", 443, ipaddress.ip_address("10.0.0.1"))
-    assert not rule.allows("posthog.internal", 80, ipaddress.ip_address("10.0.0.1"))
+def test_a_url_of_the_operator_allows_its_host_on_its_port_only() -> None:
+    policy = EgressPolicy.of((), "http://127.0.0.1:8010", None, "https://posthog.internal/prefix")
+    loopback = ipaddress.ip_address("127.0.0.1")
+    assert policy.allows("127.0.0.1", 8010, loopback)
+    assert not policy.allows("127.0.0.1", 4222, loopback)
+    assert policy.allows("posthog.internal", 443, ipaddress.ip_address("10.0.0.1"))
+    assert not policy.allows("posthog.internal", 80, ipaddress.ip_address("10.0.0.1"))
 
 
 @pytest.mark.parametrize(
@@ -118,31 +118,31 @@ def test_the_operators_own_urls_allow_their_port_only() -> None:
         "http://169.254.169.254./",
     ],
 )
-def test_written_addresses_are_refused_at_once_with_the_fix(url: str) -> None:
+def test_a_url_with_an_internal_address_is_refused_with_the_fix(url: str) -> None:
     with pytest.raises(InvalidRequest, match=r"host: .*OUTBOUND_ALLOW"):
         EgressPolicy().check(url, "host")
 
 
-def test_public_addresses_and_names_pass_the_text_check() -> None:
+def test_a_url_with_a_public_address_or_an_unresolved_name_is_accepted() -> None:
     for url in ("https://8.8.8.8/x", "https://us.posthog.com/x", "http://inside.example"):
         EgressPolicy().check(url, "host")
     EgressPolicy.of(("127.0.0.1:9",)).check("http://127.0.0.1:9", "host")
 
 
 @pytest.mark.parametrize("entry", ["http://a.b/", "a b/c", "10.0.0.0/99", "u@h", "h:99999", ":80"])
-def test_a_setting_that_means_nothing_is_refused(
+def test_an_invalid_entry_of_outbound_allow_is_refused(
     entry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ValueError, match=r"."):
         AllowedHost.parse(entry)
     monkeypatch.setenv("OUTBOUND_ALLOW", f"10.0.0.0/8, {entry}")
-    with pytest.raises(ValueError, match="outbound_allow") as refused:
+    with pytest.raises(ValueError, match="outbound_allow") as raised:
         OutboundSettings()
-    assert isinstance(refused.value, ValidationError)
-    assert describe_problems(refused.value)[0].startswith("OUTBOUND_ALLOW: ")
+    assert isinstance(raised.value, ValidationError)
+    assert describe_problems(raised.value)[0].startswith("OUTBOUND_ALLOW: ")
 
 
-def test_the_setting_is_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outbound_allow_is_a_list_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUTBOUND_ALLOW", "10.0.0.0/8, posthog.internal:8000")
     assert OutboundSettings().outbound_allow == ("10.0.0.0/8", "posthog.internal:8000")
     monkeypatch.delenv("OUTBOUND_ALLOW")

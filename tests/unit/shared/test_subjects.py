@@ -1,4 +1,4 @@
-"""Event names as subject tokens."""
+"""Subjects: event names as tokens, patterns and their intersections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ names = st.text(st.characters(exclude_categories=["Cs"]), max_size=120)
 
 
 @given(names)
-def test_every_name_becomes_one_token_of_printable_ascii(name: str) -> None:
+def test_an_event_name_is_escaped_to_one_token_of_printable_ascii(name: str) -> None:
     token = subjects.escape(name)
     assert token.isascii()
     assert token.isprintable()
@@ -21,15 +21,15 @@ def test_every_name_becomes_one_token_of_printable_ascii(name: str) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
-def test_a_name_that_fits_comes_back(name: str) -> None:
+def test_a_token_without_a_digest_is_unescaped_to_the_event_name(name: str) -> None:
     token = subjects.escape(name)
     if "~" not in token:
         assert subjects.unescape(token) == name
 
 
 @given(names, names)
-def test_different_names_never_share_a_token(one: str, other: str) -> None:
-    assert (subjects.escape(one) == subjects.escape(other)) == (one == other)
+def test_two_event_names_have_one_token_only_if_they_are_equal(first: str, second: str) -> None:
+    assert (subjects.escape(first) == subjects.escape(second)) == (first == second)
 
 
 @pytest.mark.parametrize(
@@ -44,25 +44,25 @@ def test_different_names_never_share_a_token(one: str, other: str) -> None:
         ("größe", "gr%C3%B6%C3%9Fe"),
     ],
 )
-def test_tokens_stay_readable(name: str, token: str) -> None:
+def test_a_token_keeps_readable_characters_and_escapes_others(name: str, token: str) -> None:
     assert subjects.escape(name) == token
     assert subjects.unescape(token) == name
 
 
-def test_long_names_that_differ_at_the_end_differ_in_their_digest() -> None:
-    one, other = (subjects.escape("é" * 500 + end) for end in "ab")
-    assert one != other
-    assert len(one) == len(other) <= subjects.MAX_TOKEN_BYTES
+def test_long_event_names_that_differ_at_the_end_have_different_tokens() -> None:
+    first, second = (subjects.escape("é" * 500 + end) for end in "ab")
+    assert first != second
+    assert len(first) == len(second) <= subjects.MAX_TOKEN_BYTES
 
 
 @pytest.mark.parametrize("token", ["a~" + "0" * 64, "a%2e", "a%4", "a b", "%41"])
-def test_a_token_escape_did_not_make_is_refused(token: str) -> None:
+def test_a_token_that_escape_cannot_return_is_refused(token: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         subjects.unescape(token)
 
 
 @given(names.filter(lambda name: len(name) > 1))
-def test_the_subject_of_copies_does_not_tell_whose_they_are(durable: str) -> None:
+def test_the_subject_of_replays_does_not_contain_the_name_of_the_durable(durable: str) -> None:
     subject = subjects.replay(durable)
     assert subjects.covers(f"{subjects.REPLAYS}.*", subject)
     assert subjects.is_literal(subject)
@@ -87,12 +87,14 @@ def test_the_subject_of_copies_does_not_tell_whose_they_are(durable: str) -> Non
         ("a.bc.*", "a.b.c", False),
     ],
 )
-def test_a_pattern_covers_a_subject(pattern: str, subject: str, is_covered: bool) -> None:
+def test_a_pattern_covers_the_subjects_that_it_matches(
+    pattern: str, subject: str, is_covered: bool
+) -> None:
     assert subjects.covers(pattern, subject) is is_covered
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "both"),
+    ("first", "second", "intersection"),
     [
         (">", "a.*", "a.*"),
         ("a.>", "*.b.>", "a.b.>"),
@@ -103,12 +105,14 @@ def test_a_pattern_covers_a_subject(pattern: str, subject: str, is_covered: bool
         ("a.*.>", "a.b.*.x", "a.b.*.x"),
     ],
 )
-def test_two_patterns_have_in_common_what_both_get(one: str, other: str, both: str | None) -> None:
-    assert subjects.intersection(one, other) == both
-    assert subjects.intersection(other, one) == both
+def test_the_intersection_of_two_patterns_matches_what_both_match(
+    first: str, second: str, intersection: str | None
+) -> None:
+    assert subjects.intersection(first, second) == intersection
+    assert subjects.intersection(second, first) == intersection
 
 
 @pytest.mark.parametrize("subject", ["", "a.", ".a", "a..b", "a.*", "a.>", "a b", "a\r\nPUB x"])
-def test_no_message_lies_on_a_pattern_or_a_broken_subject(subject: str) -> None:
+def test_a_pattern_or_a_malformed_subject_is_not_literal(subject: str) -> None:
     assert not subjects.is_literal(subject)
     assert subjects.is_literal("a.b")

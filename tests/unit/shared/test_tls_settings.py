@@ -1,4 +1,4 @@
-"""Files for TLS to NATS: what is of no use is said before anything starts, by its setting."""
+"""TLS files for NATS: an unusable file is reported at start, by its setting."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from hogsend.service.settings.shared import BusSettings
 from tests.pki import Pki, make_pki
 
 NAMES = ("NATS_TLS_CA", "NATS_TLS_CERT", "NATS_TLS_KEY")
-Given = dict[str, str]
+Variables = dict[str, str]
+"""A word for the file that each variable names, as `make_files` returns it."""
 
-
-LOADING = (
+LOAD_CERTIFICATE = (
     "import sys; from hogsend.transport.tls import client_context; "
     "client_context(None, *sys.argv[1:])"
 )
@@ -36,18 +36,18 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 
 
 @pytest.fixture(autouse=True)
-def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_settings_of_nats(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NATS_URL", *NAMES):
         monkeypatch.delenv(name, raising=False)
 
 
-def files(pki: Pki, directory: Path) -> dict[str, str]:
-    """What a setting may name, by a word for it."""
+def make_files(pki: Pki, directory: Path) -> dict[str, str]:
+    """Create the files that settings name; return their paths by a word for each."""
     text = directory / "text.pem"
     text.write_text("no certificate")
-    locked = directory / "locked.pem"
+    encrypted = directory / "encrypted.pem"
     key = serialization.load_pem_private_key(pki.key.read_bytes(), None)
-    locked.write_bytes(
+    encrypted.write_bytes(
         key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -64,13 +64,13 @@ def files(pki: Pki, directory: Path) -> dict[str, str]:
         "authority": str(pki.ca),
         "certificate": str(pki.certificate),
         "key": str(pki.key),
-        "locked": str(locked),
+        "encrypted": str(encrypted),
         "both": str(both),
         "other": str(other.key),
     }
 
 
-WRONG = [
+UNUSABLE = [
     ({"NATS_TLS_CA": "missing"}, "NATS_TLS_CA: it is not a file that can be read"),
     ({"NATS_TLS_CA": "directory"}, "NATS_TLS_CA: it is not a file that can be read"),
     ({"NATS_TLS_CA": "text"}, "NATS_TLS_CA: what it names holds no certificate"),
@@ -88,11 +88,11 @@ WRONG = [
         "NATS_TLS_KEY: it is not the key of the certificate",
     ),
     (
-        {"NATS_TLS_CERT": "certificate", "NATS_TLS_KEY": "locked"},
+        {"NATS_TLS_CERT": "certificate", "NATS_TLS_KEY": "encrypted"},
         "NATS_TLS_KEY: it is not the key of the certificate",
     ),
 ]
-RIGHT: list[Given] = [
+USABLE: list[Variables] = [
     {"NATS_TLS_CA": "authority"},
     {"NATS_TLS_CERT": "both"},
     {"NATS_TLS_CERT": "certificate", "NATS_TLS_KEY": "key"},
@@ -100,61 +100,67 @@ RIGHT: list[Given] = [
 ]
 
 
-def give(given: Given, pki: Pki, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = files(pki, directory)
-    for name, word in given.items():
-        monkeypatch.setenv(name, known[word])
-
-
-@pytest.mark.parametrize(("given", "said"), WRONG)
-def test_a_file_that_is_of_no_use_stops_everything_that_would_use_it(
-    given: Given, said: str, pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def set_variables(
+    variables: Variables, pki: Pki, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    give(given, pki, tmp_path, monkeypatch)
+    files = make_files(pki, directory)
+    for name, word in variables.items():
+        monkeypatch.setenv(name, files[word])
+
+
+@pytest.mark.parametrize(("variables", "message"), UNUSABLE)
+def test_an_unusable_file_is_refused_by_services_the_library_and_the_command(
+    variables: Variables, message: str, pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_variables(variables, pki, tmp_path, monkeypatch)
     (problem,) = problems()
-    assert problem.startswith(said)
-    with pytest.raises(InvalidRequest, match=said):
+    assert problem.startswith(message)
+    with pytest.raises(InvalidRequest, match=message):
         tls_from_environment()
     for address in (operator_address, subscriber_address):
-        with pytest.raises(CommandError, match=said):
+        with pytest.raises(CommandError, match=message):
             address(None)
 
 
-def test_nobody_is_asked_for_the_password_of_a_key(pki: Pki, tmp_path: Path) -> None:
-    known = files(pki, tmp_path)
+def test_openssl_does_not_prompt_for_the_password_of_an_encrypted_key(
+    pki: Pki, tmp_path: Path
+) -> None:
+    files = make_files(pki, tmp_path)
     child, terminal = pty.fork()
     if child == 0:
-        arguments = [known["certificate"], known["locked"]]
-        os.execv(sys.executable, [sys.executable, "-c", LOADING, *arguments])  # noqa: S606
-    said = b""
-    # Whoever asks waits: then nothing more is read.
+        arguments = [files["certificate"], files["encrypted"]]
+        os.execv(sys.executable, [sys.executable, "-c", LOAD_CERTIFICATE, *arguments])  # noqa: S606
+    output = b""
+    # A prompt would wait for input, and reading until the end would not return.
     with suppress(OSError):
-        while b"pass phrase" not in said and (more := os.read(terminal, 4096)):
-            said += more
+        while b"pass phrase" not in output and (more := os.read(terminal, 4096)):
+            output += more
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     os.close(terminal)
-    assert b"SSLError" in said
-    assert b"pass phrase" not in said
+    assert b"SSLError" in output
+    assert b"pass phrase" not in output
 
 
-@pytest.mark.parametrize("given", RIGHT)
-def test_files_that_belong_together_are_taken(
-    given: Given, pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("variables", USABLE)
+def test_files_that_belong_together_are_accepted(
+    variables: Variables, pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    give(given, pki, tmp_path, monkeypatch)
+    set_variables(variables, pki, tmp_path, monkeypatch)
     assert problems() == []
     assert tls_from_environment() is not None
 
 
-def test_without_any_nothing_insists_on_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tls_is_not_required_when_no_file_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in NAMES:
         monkeypatch.setenv(name, " ")
     assert tls_from_environment() is None
     assert BusSettings().nats_tls_ca is None
 
 
-def test_the_library_reads_paths_as_services_do(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_library_expands_paths_as_the_services_do(
+    pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(pki.ca.parent))
     monkeypatch.setenv("NATS_TLS_CA", f" ~/{pki.ca.name}\n")
     assert tls_from_environment() is not None

@@ -1,4 +1,4 @@
-"""Where this machine reaches what listens at an address."""
+"""`reached_at`: the address at which this machine connects to a local listener."""
 
 from __future__ import annotations
 
@@ -29,21 +29,23 @@ REACHED = {
 
 
 @pytest.mark.parametrize(("host", "reached"), REACHED.items())
-def test_every_address_of_this_machine_is_reached_at_loopback(host: str, reached: str) -> None:
+def test_a_listener_on_all_addresses_is_reached_at_the_loopback_address(
+    host: str, reached: str
+) -> None:
     assert reached_at(host, 3002) == reached
 
 
 @pytest.mark.parametrize("host", [host for host in REACHED if host])
-def test_the_stack_and_its_stand_in_reach_the_gateway_where_it_listens(
+def test_the_stack_and_the_stand_in_connect_to_the_host_on_which_the_gateway_listens(
     host: str, tmp_path: Path
 ) -> None:
     home = DataDirectory(tmp_path / "home")
     gateway = GatewaySettings(gateway_host=host, gateway_port=3002)
-    supervisor = Supervisor(home.logs, lambda _name, _what: None)
+    supervisor = Supervisor(home.logs, lambda _name, _text: None)
     assert Stack(home, gateway, StackSettings(), supervisor).base_url == f"http://{REACHED[host]}"
     stand_in = StandIn(8010, 3002, gateway_host=host)
     command = stand_in.program("", tmp_path).command
-    (given,) = [word for word in command if "=" in word]
-    assert given == f"hogsend.test={REACHED[host]}"
-    assert (Resolve.parse(given),) == stand_in.options.resolve
+    (resolve,) = [word for word in command if "=" in word]
+    assert resolve == f"hogsend.test={REACHED[host]}"
+    assert (Resolve.parse(resolve),) == stand_in.options.resolve
     assert Options(host=host, port=3002).url == f"http://{REACHED[host]}"

@@ -1,4 +1,4 @@
-"""The version is written once, and everything that names it reads it there."""
+"""The version: written in one file, and read from there by packages, commands and documents."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("project", [ROOT, ROOT / "shared"])
-def test_both_packages_are_built_with_the_librarys_version(project: Path) -> None:
-    read = tomllib.loads((project / "pyproject.toml").read_text())
-    assert read["project"]["dynamic"] == ["version"]
-    source = (project / read["tool"]["hatch"]["version"]["path"]).resolve()
+def test_both_packages_have_the_version_of_the_library(project: Path) -> None:
+    metadata = tomllib.loads((project / "pyproject.toml").read_text())
+    assert metadata["project"]["dynamic"] == ["version"]
+    source = (project / metadata["tool"]["hatch"]["version"]["path"]).resolve()
     assert source == ROOT / "shared" / "hogsend" / "_version.py"
     assert f'__version__ = "{hogsend.__version__}"' in source.read_text()
 
 
-def test_the_command_says_the_librarys_version() -> None:
+def test_the_command_prints_the_version_of_the_library() -> None:
     command = [sys.executable, "-m", "cli.main", "--version"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    assert said.strip() == hogsend.__version__
+    output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert output.strip() == hogsend.__version__
 
 
-def test_the_asyncapi_document_says_the_librarys_version() -> None:
+def test_the_asyncapi_document_has_the_version_of_the_library() -> None:
     document = json.loads((ROOT / "docs" / "asyncapi.json").read_text())
     assert document["info"]["version"] == hogsend.__version__
 

@@ -1,4 +1,4 @@
-"""What documents say of types and links is so."""
+"""The documentation: every type of engagement is listed, and every link has a target."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")]
 )
 LINK = re.compile(r"\]\((?![a-z]+:)([^)#\s]*)(?:#([^)\s]+))?\)")
-IN_CODE = re.compile(r"\b((?:docs/[\w/-]+|README|SECURITY|CONTRIBUTING)\.md)#([\w-]+)")
+LINK_IN_CODE = re.compile(r"\b((?:docs/[\w/-]+|README|SECURITY|CONTRIBUTING)\.md)#([\w-]+)")
 HEADING = re.compile(r"^#{1,6} +(.+?)(?: +#+)?$", re.MULTILINE)
-FENCED = re.compile(r"^( *)(```+|~~~+).*?^\1\2", re.MULTILINE | re.DOTALL)
+CODE_BLOCK = re.compile(r"^( *)(```+|~~~+).*?^\1\2", re.MULTILINE | re.DOTALL)
 
 
 def test_every_type_of_engagement_is_documented() -> None:
@@ -26,25 +26,25 @@ def test_every_type_of_engagement_is_documented() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_has_a_target(page: Path) -> None:
     for target, anchor in LINK.findall(page.read_text()):
-        leads_to = page.parent / target if target else page
-        assert leads_to.exists(), target
-        if anchor and leads_to.suffix == ".md":
-            assert anchor in anchors(leads_to.read_text()), f"{target}#{anchor}"
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        if anchor and file.suffix == ".md":
+            assert anchor in anchors(file.read_text()), f"{target}#{anchor}"
 
 
-def test_an_anchor_that_code_names_is_there() -> None:
-    named = {
-        found.groups()
+def test_every_anchor_that_code_names_exists() -> None:
+    links = {
+        link.groups()
         for root in ("cli", "services", "shared", "sandbox", "deploy")
         for file in (ROOT / root).rglob("*")
         if file.suffix in {".py", ".yaml", ".html", ".js", ".mjs"}
-        for found in IN_CODE.finditer(file.read_text())
+        for link in LINK_IN_CODE.finditer(file.read_text())
     }
     assert {
         f"{page}#{anchor}"
-        for page, anchor in named
+        for page, anchor in links
         if anchor not in anchors((ROOT / page).read_text())
     } == set()
 
@@ -65,14 +65,14 @@ def test_anchors_are_made_as_github_makes_them(heading: str, anchor: str) -> Non
 
 
 def anchors(page: str) -> set[str]:
-    """Anchors of a page's headings, by the rule of GitHub's html-pipeline, and of its HTML."""
+    """The anchors in a page's HTML and of its headings, as GitHub's html-pipeline makes them."""
     seen: Counter[str] = Counter()
-    found = set(re.findall(r'<a (?:id|name)="([^"]+)"', page))
-    for heading in HEADING.findall(FENCED.sub("", page)):
+    names = set(re.findall(r'<a (?:id|name)="([^"]+)"', page))
+    for heading in HEADING.findall(CODE_BLOCK.sub("", page)):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
-        # What is emphasised loses its marks; an underscore inside a word is a part of it.
+        # Marks of emphasis are removed; an underscore inside a word is kept.
         text = re.sub(r"[`*]|\b_|_\b", "", text) if "`" not in text else re.sub(r"[`*]", "", text)
         anchor = re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-")
-        found.add(f"{anchor}-{seen[anchor]}" if seen[anchor] else anchor)
+        names.add(f"{anchor}-{seen[anchor]}" if seen[anchor] else anchor)
         seen[anchor] += 1
-    return found
+    return names
