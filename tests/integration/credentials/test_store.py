@@ -164,7 +164,7 @@ async def test_a_refresh_is_remembered_from_its_start_to_its_failure(
             assert (state.failures, state.reason, state.needs_reconnect) == (failures, "why", True)
 
 
-async def test_a_lost_answer_is_neither_a_refusal_nor_a_crash(
+async def test_a_lost_response_is_neither_a_refusal_nor_a_crash(
     store: CredentialStore,
 ) -> None:
     row = (await store.save("posthog", "oauth", "a")).row

@@ -45,15 +45,15 @@ class Replica:
     resolver: TokenResolver
     rotation: KeyRotation
 
-    async def ask(self, rejected_sha256: str | None = None) -> TokenReply:
-        """Ask for PostHog's bearer."""
+    async def token(self, rejected_sha256: str | None = None) -> TokenReply:
+        """Request PostHog's bearer."""
         return await self.resolver.resolve(
             TokenRequest(provider_id="posthog", rejected_sha256=rejected_sha256)
         )
 
 
 class Driver:
-    """What a test works with: one database, one token endpoint, one stream, and replicas."""
+    """The environment of a test: one database, one token endpoint, one stream, and replicas."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -70,7 +70,7 @@ class Driver:
         previous: Sequence[str] = (),
         personal_key: str | None = None,
     ) -> Replica:
-        """Make a replica with secrets of its own."""
+        """Create a replica with its own secrets."""
         sealer = Sealer(secret, previous)
         payloads = PayloadSealer(sealer)
         relay = ChangeRelay(self.store, payloads, self.stream)
@@ -92,7 +92,7 @@ class Driver:
         )
 
     def grant(self, *, left: float, **changes: Any) -> OAuthPayload:
-        """Make a grant with so many seconds of its access token left."""
+        """Create a grant whose access token expires in `left` seconds."""
         return make_grant(self.clock, left=left, **changes)
 
     async def put(self, grant: OAuthPayload) -> None:

@@ -42,7 +42,7 @@ class Clock:
         return self.now
 
     def seconds(self) -> float:
-        """Tell it as a loop does."""
+        """Return the time as an event loop does."""
         return self.now.timestamp()
 
     def advance(self, seconds: float) -> None:
@@ -51,7 +51,7 @@ class Clock:
 
 @dataclass
 class _Provider:
-    """What the database holds for one provider."""
+    """The rows of the database for one provider."""
 
     rows: Rows = field(default_factory=dict)
     version: int = 0
@@ -61,7 +61,7 @@ class _Provider:
     changed_kinds: list[Kind] = field(default_factory=list)
     changed_at: datetime = START
     refreshed: datetime | None = None
-    """`updated_at` of the grant that `refresh` is about."""
+    """`updated_at` of the grant that `refresh` belongs to."""
     refresh: RefreshState | None = None
     refreshing: asyncio.Lock = field(default_factory=asyncio.Lock)
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -80,17 +80,17 @@ class MemoryStore(CredentialStore):
         self.busy = False
         """Whether another replica holds every refresh lock for too long."""
         self.lock_requests = 0
-        """Number of times a refresh lock was asked for, each of which takes up a connection."""
+        """Number of requests for a refresh lock, each of which takes a connection."""
 
     async def save(self, provider: str, kind: Kind, payload: str) -> Saved:
-        found = self._of(provider)
+        stored = self._of(provider)
         now = self._tick()
-        before = found.rows.get(kind)
+        before = stored.rows.get(kind)
         row = SealedRow(kind, payload, before.created_at if before else now, now)
-        found.rows[kind] = row
-        is_first = not found.version
-        self._bump(found, "stored", [kind])
-        return Saved(row, None if is_first else self._change(found))
+        stored.rows[kind] = row
+        is_first = not stored.version
+        self._bump(stored, "stored", [kind])
+        return Saved(row, None if is_first else self._change(stored))
 
     async def save_derived(self, provider: str, payload: str, *, generation: int) -> Saved | None:
         if self._of(provider).generation != generation:
@@ -100,72 +100,74 @@ class MemoryStore(CredentialStore):
     async def save_grant(
         self, provider: str, grant: str, derived: str | None, *, version: int
     ) -> Saved | None:
-        found = self._of(provider)
-        if found.version != version:
+        stored = self._of(provider)
+        if stored.version != version:
             return None
         if derived is None:
             return await self.save(provider, "oauth", grant)
-        found.rows["derived"] = msgspec.structs.replace(
-            found.rows["derived"], payload=derived, updated_at=self._tick()
+        stored.rows["derived"] = msgspec.structs.replace(
+            stored.rows["derived"], payload=derived, updated_at=self._tick()
         )
         saved = await self.save(provider, "oauth", grant)
-        found.changed_kinds = ["derived", "oauth"]
-        return Saved(saved.row, self._change(found))
+        stored.changed_kinds = ["derived", "oauth"]
+        return Saved(saved.row, self._change(stored))
 
     async def load(self, provider: str) -> Snapshot:
         return self._snapshot(self._of(provider))
 
     async def delete(self, provider: str) -> bool:
-        found = self._of(provider)
-        kinds = sorted(found.rows)
+        stored = self._of(provider)
+        kinds = sorted(stored.rows)
         if kinds:
-            found.rows.clear()
-            self._bump(found, "deleted", kinds)
+            stored.rows.clear()
+            self._bump(stored, "deleted", kinds)
         return bool(kinds)
 
     @asynccontextmanager
     async def refresh_lock(self, provider: str) -> AsyncIterator[RefreshLock]:
-        found = self._of(provider)
+        stored = self._of(provider)
         self.lock_requests += 1
         if self.busy:
             raise Unavailable("another replica's refresh does not end")
-        async with found.refreshing:
-            yield MemoryRefreshLock(self, found)
+        async with stored.refreshing:
+            yield MemoryRefreshLock(self, stored)
 
     async def granted_providers(self) -> list[str]:
         self._check()
-        return sorted(name for name, found in self._providers.items() if "oauth" in found.rows)
+        return sorted(name for name, stored in self._providers.items() if "oauth" in stored.rows)
 
     async def all_rows(self) -> list[tuple[str, SealedRow]]:
         self._check()
         return [
-            (name, row) for name, found in self._providers.items() for row in found.rows.values()
+            (name, row) for name, stored in self._providers.items() for row in stored.rows.values()
         ]
 
     async def reseal(self, provider: str, row: SealedRow, payload: str) -> None:
-        found = self._of(provider)
-        current = found.rows.get(row.kind)
+        stored = self._of(provider)
+        current = stored.rows.get(row.kind)
         if current is not None and current.payload == row.payload:
-            found.rows[row.kind] = msgspec.structs.replace(current, payload=payload)
+            stored.rows[row.kind] = msgspec.structs.replace(current, payload=payload)
 
     async def pending_changes(self) -> list[str]:
         self._check()
-        return [name for name, found in self._providers.items() if found.published < found.version]
+        return [
+            name for name, stored in self._providers.items() if stored.published < stored.version
+        ]
 
     @asynccontextmanager
     async def pending_change(self, provider: str) -> AsyncIterator[PendingChange | None]:
-        found = self._of(provider)
-        async with found.publishing:
-            if found.published >= found.version:
+        stored = self._of(provider)
+        async with stored.publishing:
+            if stored.published >= stored.version:
                 yield None
                 return
-            pending = self._change(found)
+            pending = self._change(stored)
             yield pending
-            found.published = max(found.published, pending.version)
+            stored.published = max(stored.published, pending.version)
 
     async def mark_published(self, provider: str, version: int) -> None:
-        found = self._of(provider)
-        found.published = max(found.published, version)
+        stored = self._of(provider)
+        stored.published = max(stored.published, version)
 
     async def published_versions(self) -> dict[str, int]:
         self._check()
@@ -173,8 +175,8 @@ class MemoryStore(CredentialStore):
 
     async def mark_all_pending(self) -> None:
         self._check()
-        for found in self._providers.values():
-            found.published = 0
+        for stored in self._providers.values():
+            stored.published = 0
 
     def _check(self) -> None:
         if not self.available:
@@ -189,49 +191,49 @@ class MemoryStore(CredentialStore):
         self._ticks += 1
         return self._now() + timedelta(microseconds=self._ticks)
 
-    def _bump(self, found: _Provider, change: Change, kinds: list[Kind]) -> None:
-        found.version += 1
-        found.change, found.changed_kinds, found.changed_at = change, kinds, self._now()
+    def _bump(self, stored: _Provider, change: Change, kinds: list[Kind]) -> None:
+        stored.version += 1
+        stored.change, stored.changed_kinds, stored.changed_at = change, kinds, self._now()
         if change == "deleted" or (change == "stored" and kinds == ["oauth"]):
-            found.generation = found.version
+            stored.generation = stored.version
 
-    def _change(self, found: _Provider) -> PendingChange:
+    def _change(self, stored: _Provider) -> PendingChange:
         return PendingChange(
-            version=found.version,
-            change=found.change,
-            changed_kinds=found.changed_kinds,
-            changed_at=found.changed_at,
-            rows=dict(found.rows),
+            version=stored.version,
+            change=stored.change,
+            changed_kinds=stored.changed_kinds,
+            changed_at=stored.changed_at,
+            rows=dict(stored.rows),
         )
 
-    def _snapshot(self, found: _Provider) -> Snapshot:
-        grant = found.rows.get("oauth")
-        current = grant is not None and found.refreshed == grant.updated_at
+    def _snapshot(self, stored: _Provider) -> Snapshot:
+        grant = stored.rows.get("oauth")
+        current = grant is not None and stored.refreshed == grant.updated_at
         return Snapshot(
-            found.version,
-            dict(found.rows),
-            found.refresh if current else None,
-            found.change if found.version else None,
-            found.generation,
+            stored.version,
+            dict(stored.rows),
+            stored.refresh if current else None,
+            stored.change if stored.version else None,
+            stored.generation,
         )
 
 
 class MemoryRefreshLock(RefreshLock):
     """The steps of one refresh."""
 
-    def __init__(self, store: MemoryStore, found: _Provider) -> None:
+    def __init__(self, store: MemoryStore, stored: _Provider) -> None:
         self._store = store
-        self._found = found
+        self._stored = stored
 
     async def load(self) -> Snapshot:
         self._store._check()
-        return self._store._snapshot(self._found)
+        return self._store._snapshot(self._stored)
 
     async def record_start(self, replaced: SealedRow, now: datetime) -> None:
         self._store._check()
-        before = self._found.refresh if self._found.refreshed == replaced.updated_at else None
-        self._found.refreshed = replaced.updated_at
-        self._found.refresh = (
+        before = self._stored.refresh if self._stored.refreshed == replaced.updated_at else None
+        self._stored.refreshed = replaced.updated_at
+        self._stored.refresh = (
             msgspec.structs.replace(before, started_at=now)
             if before
             else RefreshState(now, None, 0, None, needs_reconnect=False)
@@ -241,14 +243,14 @@ class MemoryRefreshLock(RefreshLock):
         self._store._check()
         if self._store.refuses_grants:
             raise Unavailable("PostgreSQL refuses the grant: DiskFullError")
-        current = self._found.rows.get("oauth")
+        current = self._stored.rows.get("oauth")
         if current is None or current.updated_at != replaced.updated_at:
             return None
-        self._found.rows["oauth"] = msgspec.structs.replace(
+        self._stored.rows["oauth"] = msgspec.structs.replace(
             current, payload=payload, updated_at=self._store._tick()
         )
-        self._store._bump(self._found, "refreshed", ["oauth"])
-        return self._found.version
+        self._store._bump(self._stored, "refreshed", ["oauth"])
+        return self._stored.version
 
     async def record_failure(
         self,
@@ -260,34 +262,34 @@ class MemoryRefreshLock(RefreshLock):
         response_lost: bool = False,
     ) -> int:
         self._store._check()
-        if self._found.refresh is None or self._found.refreshed != replaced.updated_at:
+        if self._stored.refresh is None or self._stored.refreshed != replaced.updated_at:
             return 0
-        failures = self._found.refresh.failures + 1
-        started_at = self._found.refresh.started_at if response_lost else None
-        self._found.refresh = RefreshState(started_at, now, failures, reason, needs_reconnect)
+        failures = self._stored.refresh.failures + 1
+        started_at = self._stored.refresh.started_at if response_lost else None
+        self._stored.refresh = RefreshState(started_at, now, failures, reason, needs_reconnect)
         return failures
 
 
 class FakeTokenEndpoint(TokenEndpoint):
-    """Rotates: the n-th answer holds `pha_n`, `phr_n` and `lifetime`."""
+    """Rotates the tokens: the n-th response has `pha_n`, `phr_n` and `lifetime`."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         """The refresh tokens that were used."""
         self.lifetime = timedelta(hours=1)
-        """How long each token lives."""
+        """Lifetime of each token."""
         self.failure: RefreshFailed | None = None
-        self.answering = asyncio.Event()
-        """Cleared, it holds every answer back."""
-        self.answering.set()
+        self.responding = asyncio.Event()
+        """While it is cleared, no request is answered."""
+        self.responding.set()
         self.arrived = asyncio.Event()
         """Set once a request has arrived."""
 
     async def renew(self, grant: OAuthPayload, now: datetime) -> OAuthPayload:
-        self.asked.append(grant.refresh_token)
-        number = len(self.asked)
+        self.requests.append(grant.refresh_token)
+        number = len(self.requests)
         self.arrived.set()
-        await self.answering.wait()
+        await self.responding.wait()
         if self.failure is not None:
             raise self.failure
         return msgspec.structs.replace(
@@ -299,7 +301,7 @@ class FakeTokenEndpoint(TokenEndpoint):
 
 
 class ReuseDetectingEndpoint(FakeTokenEndpoint):
-    """Rotates as django-oauth-toolkit does: a token is good for 120 s more, then it is stolen."""
+    """Rotates like django-oauth-toolkit: use of a rotated token after 120 s revokes the grant."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
@@ -307,11 +309,11 @@ class ReuseDetectingEndpoint(FakeTokenEndpoint):
         self._generation = 0
         self._rotated_at = START
         self.losing = 0
-        """How many of the next answers are lost, each after the 10 s that are waited for it."""
+        """How many of the next responses are lost, each after the 10 s of the timeout."""
         self.revoked = False
 
     async def renew(self, grant: OAuthPayload, now: datetime) -> OAuthPayload:
-        self.asked.append(grant.refresh_token)
+        self.requests.append(grant.refresh_token)
         self.arrived.set()
         if self.failure is not None:
             raise self.failure
@@ -322,7 +324,7 @@ class ReuseDetectingEndpoint(FakeTokenEndpoint):
             self.revoked = True
         if self.revoked:
             raise RefreshFailed("invalid_grant")
-        await self.answering.wait()
+        await self.responding.wait()
         if self.losing:
             self.losing -= 1
             self._clock.advance(10)
@@ -336,13 +338,13 @@ class ReuseDetectingEndpoint(FakeTokenEndpoint):
 
 
 class MemoryStream:
-    """Keeps published changes."""
+    """A stream of changes in memory."""
 
     def __init__(self) -> None:
         self.changes: list[CredentialChanged] = []
         self.available = True
         self.accepting = asyncio.Event()
-        """Cleared, it holds every confirmation back."""
+        """While it is cleared, no publication is acknowledged."""
         self.accepting.set()
         self.arrived = asyncio.Event()
         """Set once a change has arrived."""
@@ -355,15 +357,15 @@ class MemoryStream:
         self.changes.append(change)
 
     async def publish_next(self, change: CredentialChanged) -> bool:
-        """As JetStream: with a sequence that another message has taken the place of, it refuses."""
-        if not any(one.provider == change.provider for one in self.changes):
+        """Refuse, like JetStream, if another message follows the expected last sequence."""
+        if not any(published.provider == change.provider for published in self.changes):
             return False
-        known = self.changes[-1]
+        expected = self.changes[-1]
         self.arrived.set()
         await self.accepting.wait()
         if not self.available:
             raise Unavailable("NATS is not connected")
-        if self.changes[-1] is not known:
+        if self.changes[-1] is not expected:
             return False
         self.changes.append(change)
         return True
@@ -371,12 +373,12 @@ class MemoryStream:
     async def has_lost_change(self, published: Mapping[str, int]) -> bool:
         if not self.available:
             raise Unavailable("NATS is not connected")
-        kept = {change.provider: change.version for change in self.changes}
-        return any(kept.get(provider, 0) < version for provider, version in published.items())
+        latest = {change.provider: change.version for change in self.changes}
+        return any(latest.get(provider, 0) < version for provider, version in published.items())
 
 
 class MemoryAuthorizations(AuthorizationStore):
-    """Behaves as PostgreSQL does; the console's test in `tests/integration` asks the real one."""
+    """Behaves like PostgreSQL; the console's test in `tests/integration` uses the real one."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], PendingAuthorization] = {}
@@ -409,9 +411,9 @@ class FakeAuthorizationServer:
             "registration_endpoint": f"{EU}/oauth/register/",
             "client_id_metadata_document_supported": True,
         }
-        self.found = 200
+        self.discovery_status = 200
         self.unreachable = False
-        self.answered = 200
+        self.token_status = 200
         self.tokens: dict[str, Any] | bytes = {
             "access_token": "pha_1",
             "refresh_token": "phr_1",
@@ -419,17 +421,17 @@ class FakeAuthorizationServer:
             "scope": "person:read project:read",
             "scoped_teams": [7],
         }
-        self.asked: list[httpx.Request] = []
+        self.requests: list[httpx.Request] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request)
+        self.requests.append(request)
         if self.unreachable:
             raise httpx.ReadTimeout("too slow")
         if request.method == "GET":
-            return httpx.Response(self.found, json=self.document)
+            return httpx.Response(self.discovery_status, json=self.document)
         if isinstance(self.tokens, bytes):
-            return httpx.Response(self.answered, content=self.tokens)
-        return httpx.Response(self.answered, json=self.tokens)
+            return httpx.Response(self.token_status, content=self.tokens)
+        return httpx.Response(self.token_status, json=self.tokens)
 
 
 def make_grant(clock: Clock, *, left: float, **changes: Any) -> OAuthPayload:

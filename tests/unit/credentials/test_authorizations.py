@@ -1,4 +1,4 @@
-"""Connecting in a browser: what an answer has to bring, and what each failure is called."""
+"""Connecting in a browser: the requirements on a callback, and the code of each failure."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def begin(replica: Replica, host: str = EU) -> AuthorizationBegun:
 
 
 async def state(replica: Replica) -> str:
-    """Begin, and take the state out of the consent page's address."""
+    """Start an authorization, and return the state in the URL of the consent page."""
     begun = await begin(replica)
     assert begun.authorize_url is not None
     return parse_qs(urlsplit(begun.authorize_url).query)["state"][0]
@@ -64,16 +64,16 @@ async def test_the_verifier_is_never_sent_to_the_browser_and_the_grant_is_stored
     begun = await begin(replica)
     assert begun.authorize_url is not None
     address = urlsplit(begun.authorize_url)
-    asked = dict(parse_qsl(address.query))
+    query = dict(parse_qsl(address.query))
     assert f"{address.scheme}://{address.netloc}{address.path}" == f"{EU}/oauth/authorize/"
-    assert (asked["client_id"], asked["redirect_uri"]) == (CLIENT, REDIRECT)
-    assert asked["state"] not in repr(driver.waiting.rows)
-    finished = await finish(replica, asked["state"])
+    assert (query["client_id"], query["redirect_uri"]) == (CLIENT, REDIRECT)
+    assert query["state"] not in repr(driver.waiting.rows)
+    finished = await finish(replica, query["state"])
     assert finished.credential is not None
     assert finished.credential.scoped_teams == [7]
-    form = dict(parse_qsl(driver.posthog.asked[-1].content.decode()))
+    form = dict(parse_qsl(driver.posthog.requests[-1].content.decode()))
     assert (form["code"], form["redirect_uri"], form["client_id"]) == ("c0de", REDIRECT, CLIENT)
-    assert PkceSession(verifier=form["code_verifier"]).challenge == asked["code_challenge"]
+    assert PkceSession(verifier=form["code_verifier"]).challenge == query["code_challenge"]
     assert form["code_verifier"] not in begun.authorize_url
     stored = await driver.stored()
     assert stored is not None
@@ -81,7 +81,7 @@ async def test_the_verifier_is_never_sent_to_the_browser_and_the_grant_is_stored
     assert (stored.client_id, stored.token_endpoint) == (CLIENT, f"{EU}/oauth/token/")
     assert [change.change for change in driver.stream.changes] == ["stored"]
     for told in (repr(begun), repr(finished), repr(FinishAuthorization("posthog", "s", BROWSER))):
-        assert asked["state"] not in told
+        assert query["state"] not in told
         assert "pha_" not in told
 
 
@@ -107,7 +107,7 @@ async def test_a_callback_with_an_unknown_state_connects_nothing(
     for unknown in ("", "0" * 22, "\ud800"):
         assert refused(await finish(replica, unknown)) == "authorization_expired"
     assert await driver.stored() is None
-    assert all(request.method == "GET" for request in driver.posthog.asked)
+    assert all(request.method == "GET" for request in driver.posthog.requests)
 
 
 async def test_a_callback_in_another_browser_connects_nothing_and_ends_it(
@@ -185,7 +185,7 @@ async def test_a_failed_exchange_stores_nothing_and_shows_no_secret(
     driver: Driver, replica: Replica, status: int, body: Any, told: str
 ) -> None:
     known = await state(replica)
-    driver.posthog.answered, driver.posthog.tokens = status, body
+    driver.posthog.token_status, driver.posthog.tokens = status, body
     finished = await finish(replica, known)
     assert refused(finished) == "exchange_failed"
     assert finished.refusal is not None
@@ -209,7 +209,7 @@ async def test_an_unusable_token_is_reported_as_posthogs_fault(
 async def test_a_code_that_the_server_repeats_as_its_error_is_not_shown(
     driver: Driver, replica: Replica
 ) -> None:
-    driver.posthog.answered, driver.posthog.tokens = 400, {"error": "letters_only"}
+    driver.posthog.token_status, driver.posthog.tokens = 400, {"error": "letters_only"}
     finished = await finish(replica, await state(replica), code="letters_only")
     assert refused(finished) == "exchange_failed"
     assert "letters_only" not in repr(finished)
@@ -219,7 +219,7 @@ async def test_a_callback_without_a_code_is_not_exchanged(driver: Driver, replic
     for code in (None, ""):
         finished = await finish(replica, await state(replica), code=code)
         assert refused(finished) == "exchange_failed"
-    assert all(request.method == "GET" for request in driver.posthog.asked)
+    assert all(request.method == "GET" for request in driver.posthog.requests)
 
 
 async def test_a_grant_without_any_scope_does_not_replace_one_that_works(
@@ -279,7 +279,7 @@ async def test_endpoints_inside_the_network_are_not_called(
 async def test_a_posthog_without_an_oauth_server_is_refused_with_the_alternative(
     driver: Driver, replica: Replica
 ) -> None:
-    driver.posthog.found = 404
+    driver.posthog.discovery_status = 404
     begun = await begin(replica)
     assert refused(begun) == "oauth_unsupported"
     assert begun.refusal is not None
@@ -301,7 +301,7 @@ async def test_a_posthog_without_client_documents_is_refused_before_consent(
 async def test_a_posthog_that_does_not_respond_is_reported(
     driver: Driver, replica: Replica
 ) -> None:
-    driver.posthog.found = 520
+    driver.posthog.discovery_status = 520
     assert refused(await begin(replica)) == "discovery_failed"
 
     driver.posthog.unreachable = True

@@ -20,17 +20,17 @@ from tests.unit.credentials.conftest import Driver, Replica
 
 
 class Link(Connection):
-    """Asks a replica in this process, and counts how often."""
+    """Sends requests to a replica in this process, and counts them."""
 
     def __init__(self, replica: Replica) -> None:
         super().__init__("provisioner", "nats://127.0.0.1:4222")
         self._replica = replica
-        self.asked = 0
+        self.requests = 0
 
     async def request(
         self, endpoint: Endpoint[Request, Reply], message: Request, **_options: Any
     ) -> Reply:
-        self.asked += 1
+        self.requests += 1
         assert endpoint.subject == CREDENTIALS_TOKEN.subject
         assert isinstance(message, TokenRequest)
         return cast("Reply", await self._replica.resolver.resolve(message))
@@ -57,8 +57,8 @@ async def test_case_77_a_token_with_hours_left_is_requested_once(
     await driver.put(driver.grant(left=10 * 3600))
     assert (await cache.token()).token == "pha_0"
     assert (await cache.token()).token == "pha_0"
-    assert link.asked == 1
-    assert driver.endpoint.asked == []
+    assert link.requests == 1
+    assert driver.endpoint.requests == []
 
 
 async def test_case_86_absence_is_cached_until_a_credential_is_stored(
@@ -68,7 +68,7 @@ async def test_case_86_absence_is_cached_until_a_credential_is_stored(
         assert (await cache.token()).source == "none"
         driver.clock.advance(29)
         assert (await cache.token()).source == "none"
-    assert link.asked == 1
+    assert link.requests == 1
     assert [entry for entry in logs if entry["log_level"] == "warning"] == []
     # The event of this change is lost.
     await driver.put(driver.grant(left=3600))
@@ -95,4 +95,4 @@ async def test_a_token_that_is_about_to_expire_is_requested_again(
     assert (await cache.token()).token == "pha_0"
     driver.clock.advance(20)
     assert (await cache.token()).token == "pha_1"
-    assert link.asked == 2
+    assert link.requests == 2

@@ -1,4 +1,4 @@
-"""What may be stored, and what is told of it: never a token."""
+"""Which credentials may be stored, and how they are described: never with a token."""
 
 from __future__ import annotations
 
@@ -187,18 +187,18 @@ INSIDE = "http://posthog.internal:8000"
         (US, US, US, [7], True),
         (US, US, US, [6, 7], True),
         (US, US, US, [8], False),
-        # Not limited to some: it may well reach that project.
+        # A grant that is not limited to some projects may cover the stored one.
         (US, US, US, [], True),
         (US, US, EU, [7], False),
         (US, US, EU, [], False),
         (US, f"{US}/", US, [7], True),
-        # Under another address than the one it gives for itself.
+        # The host differs from PostHog's own URL.
         (US, INSIDE, US, [7], True),
         (US, INSIDE, EU, [7], False),
-        # It came from no grant (case 24).
+        # The project belongs to no grant (case 24).
         (None, US, US, [8], True),
         (None, US, EU, [7], True),
-        # It was stored while the new PostHog was called.
+        # The project was stored for the new PostHog already.
         (US, EU, EU, [7], True),
         (US, EU, EU, [8], False),
         (US, None, US, [7], True),

@@ -1,4 +1,4 @@
-"""Every request the service answers, through FastStream's test broker and without a server."""
+"""Every endpoint of the service, over FastStream's test broker and without a server."""
 
 from __future__ import annotations
 

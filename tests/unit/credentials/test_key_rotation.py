@@ -19,16 +19,16 @@ async def test_a_previous_secret_unseals_and_its_rows_move_to_the_current_one(
     before = await driver.snapshot()
 
     rotating = driver.replica(secret="new", previous=["older", "old"])
-    assert (await rotating.ask()).token == "pha_0"
+    assert (await rotating.token()).token == "pha_0"
     assert await rotating.rotation.rotate() == 2
     assert await rotating.rotation.rotate() == 0
 
     new = driver.replica(secret="new")
-    assert (await new.ask()).token == "pha_0"
+    assert (await new.token()).token == "pha_0"
     derived = await new.credentials.derived("posthog")
     assert derived.payload == DerivedPayload(webhook_secret="minted")
     after = await driver.snapshot()
-    # For subscribers and for refreshes nothing has changed.
+    # Subscribers and refreshes are not affected.
     assert after.version == before.version
     assert after.rows["oauth"].updated_at == before.rows["oauth"].updated_at
     assert after.rows["oauth"].payload != before.rows["oauth"].payload
@@ -41,13 +41,13 @@ async def test_two_replicas_change_the_secret_twice_and_read_everything_througho
 
     async def everyone_reads(*replicas: Replica) -> None:
         for replica in replicas:
-            # Each seals, and every other one reads it.
+            # Each replica seals, and every other replica unseals.
             await replica.credentials.put_oauth("posthog", driver.grant(left=3600))
             derived = DerivedPayload(webhook_secret="minted")
             await replica.credentials.put_derived("posthog", derived)
             await replica.rotation.rotate()
             for other in replicas:
-                assert (await other.ask()).token == "pha_0"
+                assert (await other.token()).token == "pha_0"
                 assert (await other.credentials.derived("posthog")).payload == derived
                 assert (await other.credentials.status("posthog")).webhook_secret == "present"
 
@@ -77,7 +77,7 @@ async def test_a_row_that_changed_meanwhile_is_not_overwritten(driver: Driver) -
     current = driver.replica(secret="new", previous=["old"])
     await current.credentials.put_oauth("posthog", driver.grant(left=3600))
     await driver.store.reseal(provider, row, "an outdated payload")
-    assert (await current.ask()).expires_at == driver.grant(left=3600).expires_at
+    assert (await current.token()).expires_at == driver.grant(left=3600).expires_at
 
 
 async def test_rotation_waits_for_the_database(driver: Driver) -> None:

@@ -1,4 +1,4 @@
-"""The gauges say what is true of the grant, and do not unseal it at every look."""
+"""The gauges report the state of the grant without unsealing it at every measurement."""
 
 from __future__ import annotations
 

@@ -32,30 +32,30 @@ def warnings(logs: list[Any]) -> list[Any]:
 
 
 async def under_way(driver: Driver, replica: Replica, rejected: str | None = None) -> Any:
-    """Start a refresh that the token endpoint does not answer yet."""
-    driver.endpoint.answering.clear()
-    asking = asyncio.create_task(replica.ask(rejected))
+    """Start a refresh whose response does not arrive yet."""
+    driver.endpoint.responding.clear()
+    pending = asyncio.create_task(replica.token(rejected))
     await driver.endpoint.arrived.wait()
-    return asking
+    return pending
 
 
-async def crash(replica: Replica, asking: asyncio.Task[Any]) -> None:
-    """End a replica in the middle of a refresh, so that only the database remembers."""
+async def crash(replica: Replica, pending: asyncio.Task[Any]) -> None:
+    """End a replica during a refresh; only the database has a record of it."""
     replica.refresher._running["posthog"].cancel()
     with suppress(asyncio.CancelledError):
-        await asking
+        await pending
 
 
 async def check_until(
-    driver: Driver, replicas: Sequence[Replica], asked: Sequence[str], times: int
+    driver: Driver, replicas: Sequence[Replica], requests: Sequence[str], times: int
 ) -> None:
-    """Let the replicas check, in turn and at their own pace, until so many requests were made."""
-    for turn in range(10_000):
-        await replicas[turn % len(replicas)].refresher.refresh_due()
-        if len(asked) >= times:
+    """Run the replicas' periodic checks in turn, until the endpoint got `times` requests."""
+    for number in range(10_000):
+        await replicas[number % len(replicas)].refresher.refresh_due()
+        if len(requests) >= times:
             return
         driver.clock.advance(CHECK_SECONDS / len(replicas))
-    raise AssertionError("they stopped asking")
+    raise AssertionError("they stopped pending")
 
 
 @pytest.mark.parametrize(("left", "refreshed"), [(61, False), (60, True), (59, True)])
@@ -67,26 +67,26 @@ async def test_case_78_a_refresh_is_due_sixty_seconds_before_expiry(
     grant = await driver.stored()
     assert grant is not None
     assert grant.access_token == ("pha_1" if refreshed else "pha_0")
-    assert (await replica.ask()).token == grant.access_token
-    assert len(driver.endpoint.asked) == refreshed
+    assert (await replica.token()).token == grant.access_token
+    assert len(driver.endpoint.requests) == refreshed
 
 
 async def test_a_grant_that_expired_at_the_earliest_date_is_refreshed(
     driver: Driver, replica: Replica
 ) -> None:
-    """Programs in Go write the first moment there is for a time that they do not know."""
+    """Programs in Go write the earliest date for an unknown time."""
     first = datetime(1, 1, 1, tzinfo=UTC)
     await driver.put(msgspec.structs.replace(driver.grant(left=0), expires_at=first))
     await replica.refresher.refresh_due()
-    assert (await replica.ask()).token == "pha_1"
+    assert (await replica.token()).token == "pha_1"
 
 
 async def test_case_82_two_callers_share_one_attempt(driver: Driver, replica: Replica) -> None:
     await driver.put(driver.grant(left=-5))
     before = (await driver.snapshot()).version
-    replies = await asyncio.gather(replica.ask(), replica.ask())
+    replies = await asyncio.gather(replica.token(), replica.token())
     assert {reply.token for reply in replies} == {"pha_1"}
-    assert len(driver.endpoint.asked) == 1
+    assert len(driver.endpoint.requests) == 1
     assert driver.store.lock_requests == 1
     assert {reply.version for reply in replies} == {before + 1}
 
@@ -95,11 +95,11 @@ async def test_an_attempt_continues_when_its_caller_is_cancelled(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
-    asking = await under_way(driver, replica)
-    asking.cancel()
+    pending = await under_way(driver, replica)
+    pending.cancel()
     finishing = asyncio.create_task(replica.refresher.finish())
-    await asyncio.wait({asking})
-    driver.endpoint.answering.set()
+    await asyncio.wait({pending})
+    driver.endpoint.responding.set()
     await finishing
     grant = await driver.stored()
     assert grant is not None
@@ -108,9 +108,9 @@ async def test_an_attempt_continues_when_its_caller_is_cancelled(
 
 async def test_replicas_wait_for_one_another_and_refresh_once(driver: Driver) -> None:
     await driver.put(driver.grant(left=30))
-    replies = await asyncio.gather(*(driver.replica().ask() for _ in range(10)))
+    replies = await asyncio.gather(*(driver.replica().token() for _ in range(10)))
     assert {reply.token for reply in replies} == {"pha_1"}
-    assert driver.endpoint.asked == ["phr_0"]
+    assert driver.endpoint.requests == ["phr_0"]
 
 
 async def test_cases_83_and_84_a_refused_refresh_backs_off_and_warns_once(
@@ -119,34 +119,34 @@ async def test_cases_83_and_84_a_refused_refresh_backs_off_and_warns_once(
     await driver.put(driver.grant(left=-5))
     driver.endpoint.failure = RefreshFailed("invalid_grant")
     with capture_logs() as logs:
-        reply = await replica.ask()
+        reply = await replica.token()
     assert (reply.source, reply.token) == ("none", None)
     (warning,) = warnings(logs)
     assert "invalid_grant" in warning["event"]
     assert "hogsend connect posthog" in warning["event"]
 
     with capture_logs() as logs:
-        assert (await replica.ask()).source == "none"
+        assert (await replica.token()).source == "none"
         driver.clock.advance(59)
-        assert (await replica.ask()).source == "none"
-    assert len(driver.endpoint.asked) == 1
+        assert (await replica.token()).source == "none"
+    assert len(driver.endpoint.requests) == 1
     assert warnings(logs) == []
 
     driver.clock.advance(1)
     with capture_logs() as logs:
-        await replica.ask()
-        await replica.ask()
-    assert len(driver.endpoint.asked) == 2
+        await replica.token()
+        await replica.token()
+    assert len(driver.endpoint.requests) == 2
     assert warnings(logs) == []
     assert [entry for entry in logs if entry["log_level"] == "debug"]
 
     driver.clock.advance(60)
     driver.endpoint.failure = None
-    assert (await replica.ask()).token == "pha_3"
+    assert (await replica.token()).token == "pha_3"
     driver.clock.advance(3600)
     driver.endpoint.failure = RefreshFailed("HTTP 503")
     with capture_logs() as logs:
-        await replica.ask()
+        await replica.token()
     (warning,) = warnings(logs)
     assert "HTTP 503" in warning["event"]
 
@@ -161,14 +161,14 @@ async def test_a_short_lived_token_is_used_until_it_expires_and_refreshed_once_a
     for second in range(60):
         for replica in replicas:
             await replica.refresher.refresh_due()
-            token = (await replica.ask()).token
+            token = (await replica.token()).token
             assert token == ("pha_1" if second < lifetime else None)
         driver.clock.advance(1)
-    assert driver.endpoint.asked == ["phr_0"]
+    assert driver.endpoint.requests == ["phr_0"]
     driver.clock.advance(1)
     await replicas[0].refresher.refresh_due()
-    await replicas[1].ask()
-    assert driver.endpoint.asked == ["phr_0", "phr_1"]
+    await replicas[1].token()
+    assert driver.endpoint.requests == ["phr_0", "phr_1"]
 
 
 async def test_a_posthog_that_rejects_every_token_gets_one_refresh_a_minute(
@@ -177,11 +177,11 @@ async def test_a_posthog_that_rejects_every_token_gets_one_refresh_a_minute(
     await driver.put(driver.grant(left=3600))
     rejected = "pha_0"
     for _ in range(20):
-        token = (await replica.ask(digest(rejected))).token
+        token = (await replica.token(digest(rejected))).token
         rejected = token or rejected
-    assert driver.endpoint.asked == ["phr_0"]
+    assert driver.endpoint.requests == ["phr_0"]
     driver.clock.advance(61)
-    assert (await replica.ask(digest("pha_1"))).token == "pha_2"
+    assert (await replica.token(digest("pha_1"))).token == "pha_2"
 
 
 async def test_replicas_back_off_together(driver: Driver) -> None:
@@ -189,10 +189,10 @@ async def test_replicas_back_off_together(driver: Driver) -> None:
     driver.endpoint.failure = RefreshFailed("HTTP 503")
     for _ in range(3):
         replica = driver.replica()
-        await replica.ask(digest("pha_0"))
+        await replica.token(digest("pha_0"))
         await replica.refresher.refresh_due()
-    assert len(driver.endpoint.asked) == 1
-    # The periodic check does not even ask for the lock meanwhile.
+    assert len(driver.endpoint.requests) == 1
+    # The periodic check does not even request the lock meanwhile.
     assert driver.store.lock_requests == 3
 
 
@@ -201,9 +201,9 @@ async def test_a_refresh_that_a_crash_interrupted_is_repeated_at_once(
 ) -> None:
     await driver.put(driver.grant(left=30))
     await crash(replica, await under_way(driver, replica))
-    driver.endpoint.answering.set()
+    driver.endpoint.responding.set()
     await driver.replica().refresher.repeat_interrupted()
-    assert driver.endpoint.asked == ["phr_0", "phr_0"]
+    assert driver.endpoint.requests == ["phr_0", "phr_0"]
     grant = await driver.stored()
     assert grant is not None
     assert grant.refresh_token == "phr_2"
@@ -214,53 +214,53 @@ async def test_an_interrupted_refresh_is_repeated_though_the_token_looks_fresh(
 ) -> None:
     await driver.put(driver.grant(left=3600))
     await crash(replica, await under_way(driver, replica, digest("pha_0")))
-    driver.endpoint.answering.set()
+    driver.endpoint.responding.set()
     await driver.replica().refresher.refresh_due()
-    assert driver.endpoint.asked == ["phr_0", "phr_0"]
+    assert driver.endpoint.requests == ["phr_0", "phr_0"]
 
 
 async def test_a_start_by_a_clock_that_is_ahead_does_not_end_the_back_off(
     driver: Driver, replica: Replica
 ) -> None:
-    """Without it, whoever asks for a token asks PostHog, until this clock has caught up."""
+    """Otherwise every request for a token would refresh until this replica's clock caught up."""
     driver.clock.advance(300)
     await driver.put(driver.grant(left=-300))
     await crash(replica, await under_way(driver, replica))
     driver.clock.advance(-300)
-    driver.endpoint.answering.set()
+    driver.endpoint.responding.set()
     driver.endpoint.failure = RefreshFailed("no answer (ConnectError)")
     other = driver.replica()
     await other.refresher.repeat_interrupted()
-    asked = len(driver.endpoint.asked)
-    assert asked == 2
+    count = len(driver.endpoint.requests)
+    assert count == 2
     for _ in range(3):
-        await other.ask()
+        await other.token()
         await other.refresher.refresh_due()
-    assert len(driver.endpoint.asked) == asked
+    assert len(driver.endpoint.requests) == count
     driver.clock.advance(LOST_BACK_OFF.total_seconds())
     await other.refresher.refresh_due()
-    assert len(driver.endpoint.asked) == asked + 1
+    assert len(driver.endpoint.requests) == count + 1
 
 
 async def test_a_refresh_that_failed_was_not_interrupted(driver: Driver, replica: Replica) -> None:
     await driver.put(driver.grant(left=30))
     driver.endpoint.failure = RefreshFailed("HTTP 503")
-    await replica.ask()
+    await replica.token()
     driver.clock.advance(60)
     await replica.refresher.repeat_interrupted()
-    assert len(driver.endpoint.asked) == 1
+    assert len(driver.endpoint.requests) == 1
     await replica.refresher.refresh_due()
-    assert len(driver.endpoint.asked) == 2
+    assert len(driver.endpoint.requests) == 2
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3, 4])
 async def test_consecutive_lost_responses_do_not_disconnect(driver: Driver, lost: int) -> None:
-    """PostHog rotated at the first of them, and would take the token for stolen 120 s later."""
+    """PostHog rotated at the first attempt, and would revoke the grant for a use after 120 s."""
     posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
     await driver.put(driver.grant(left=30))
     posthog.losing = lost
     replicas = [driver.replica(), driver.replica(), driver.replica()]
-    await check_until(driver, replicas, posthog.asked, lost + 1)
+    await check_until(driver, replicas, posthog.requests, lost + 1)
     grant = await driver.stored()
     assert grant is not None
     assert grant.refresh_token == "phr_1"
@@ -268,16 +268,16 @@ async def test_consecutive_lost_responses_do_not_disconnect(driver: Driver, lost
 
 
 async def test_an_outage_in_which_every_response_is_lost_ends_connected(driver: Driver) -> None:
-    """Whichever attempt it was that PostHog saw, several follow within its 120 s."""
+    """Whichever attempt reached PostHog, several follow within its 120 s."""
     posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
     await driver.put(driver.grant(left=30))
     replicas = [driver.replica(), driver.replica()]
     driver.endpoint = FakeTokenEndpoint()
     driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", response_lost=True)
     away = [driver.replica(), driver.replica()]
-    await check_until(driver, away, driver.endpoint.asked, 20)
+    await check_until(driver, away, driver.endpoint.requests, 20)
     posthog.losing = 2
-    await check_until(driver, replicas, posthog.asked, 3)
+    await check_until(driver, replicas, posthog.requests, 3)
     assert not posthog.revoked
     assert not (await replicas[0].credentials.status("posthog")).needs_reconnect
 
@@ -298,11 +298,11 @@ async def test_refusals_after_a_lost_response_are_retried_within_the_grace_perio
     await driver.put(driver.grant(left=30))
     posthog.losing = 1
     replicas = [driver.replica(), driver.replica()]
-    await check_until(driver, replicas, posthog.asked, 1)
+    await check_until(driver, replicas, posthog.requests, 1)
     posthog.failure = refusal
-    await check_until(driver, replicas, posthog.asked, 6)
+    await check_until(driver, replicas, posthog.requests, 6)
     posthog.failure = None
-    await check_until(driver, replicas, posthog.asked, 7)
+    await check_until(driver, replicas, posthog.requests, 7)
     assert not posthog.revoked
     grant = await driver.stored()
     assert grant is not None
@@ -318,10 +318,10 @@ async def test_after_the_grace_period_a_refusal_has_its_usual_back_off(driver: D
     posthog.failure = RefreshFailed("HTTP 503")
     driver.clock.advance(GRACE.total_seconds())
     await replica.refresher.refresh_due()
-    assert len(posthog.asked) == 2
+    assert len(posthog.requests) == 2
     driver.clock.advance(59)
     await replica.refresher.refresh_due()
-    assert len(posthog.asked) == 2
+    assert len(posthog.requests) == 2
 
 
 async def test_the_grace_period_starts_with_the_first_lost_response(driver: Driver) -> None:
@@ -334,10 +334,10 @@ async def test_the_grace_period_starts_with_the_first_lost_response(driver: Driv
     for _ in range(GRACE // LOST_BACK_OFF + 1):
         driver.clock.advance(LOST_BACK_OFF.total_seconds())
         await replica.refresher.refresh_due()
-    asked = len(posthog.asked)
+    count = len(posthog.requests)
     driver.clock.advance(3000)
     await replica.refresher.refresh_due()
-    assert len(posthog.asked) == asked
+    assert len(posthog.requests) == count
 
 
 async def test_a_crash_among_lost_responses_does_not_disconnect(driver: Driver) -> None:
@@ -345,15 +345,15 @@ async def test_a_crash_among_lost_responses_does_not_disconnect(driver: Driver) 
     await driver.put(driver.grant(left=30))
     posthog.losing = 2
     replicas = [driver.replica(), driver.replica()]
-    await check_until(driver, replicas, posthog.asked, 1)
+    await check_until(driver, replicas, posthog.requests, 1)
     driver.clock.advance(LOST_BACK_OFF.total_seconds())
     posthog.arrived.clear()
     await crash(replicas[0], await under_way(driver, replicas[0]))
-    posthog.answering.set()
-    # The one that is left repeats at once what the crash cut off, then what was lost.
+    posthog.responding.set()
+    # The remaining replica repeats the interrupted refresh at once, then the lost one.
     await replicas[1].refresher.refresh_due()
-    assert len(posthog.asked) == 3
-    await check_until(driver, [replicas[1]], posthog.asked, 4)
+    assert len(posthog.requests) == 3
+    await check_until(driver, [replicas[1]], posthog.requests, 4)
     grant = await driver.stored()
     assert grant is not None
     assert grant.refresh_token == "phr_1"
@@ -363,21 +363,21 @@ async def test_a_crash_among_lost_responses_does_not_disconnect(driver: Driver) 
 async def test_a_refresh_interrupted_soon_after_lost_responses_is_repeated_at_once(
     driver: Driver,
 ) -> None:
-    """The last of them is longer ago than the pause of lost answers, and not than a refusal's."""
+    """The last lost response is older than its own back-off, but not than that of a refusal."""
     await driver.put(driver.grant(left=30))
     driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", response_lost=True)
     replica = driver.replica()
     await replica.refresher.refresh_due()
     driver.clock.advance(GRACE.total_seconds() - 1)
     await replica.refresher.refresh_due()
-    assert len(driver.endpoint.asked) == 2
+    assert len(driver.endpoint.requests) == 2
     driver.endpoint.failure = None
     driver.clock.advance(LOST_BACK_OFF.total_seconds())
     driver.endpoint.arrived.clear()
     await crash(replica, await under_way(driver, replica))
-    driver.endpoint.answering.set()
+    driver.endpoint.responding.set()
     await driver.replica().refresher.refresh_due()
-    assert len(driver.endpoint.asked) == 4
+    assert len(driver.endpoint.requests) == 4
 
 
 async def test_a_lost_response_is_not_retried_before_its_back_off(driver: Driver) -> None:
@@ -385,25 +385,25 @@ async def test_a_lost_response_is_not_retried_before_its_back_off(driver: Driver
     driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", response_lost=True)
     replicas = [driver.replica(), driver.replica()]
     for _ in range(3):
-        await replicas[0].ask(digest("pha_0"))
+        await replicas[0].token(digest("pha_0"))
         await replicas[1].refresher.refresh_due()
         await driver.replica().refresher.repeat_interrupted()
-    assert len(driver.endpoint.asked) == 1
+    assert len(driver.endpoint.requests) == 1
     driver.clock.advance(LOST_BACK_OFF.total_seconds())
-    # Though the access token has not ended: PostHog may have revoked it.
+    # Even though the access token has not expired: PostHog may have revoked it.
     driver.endpoint.failure = None
     await replicas[1].refresher.refresh_due()
-    assert len(driver.endpoint.asked) == 2
+    assert len(driver.endpoint.requests) == 2
 
 
 async def test_a_lost_response_is_retried_though_the_token_looks_fresh(driver: Driver) -> None:
-    """PostHog rejected the access token, and has rotated the other one when it was asked."""
+    """PostHog rejected the access token, and rotated the refresh token in the lost attempt."""
     posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
     await driver.put(driver.grant(left=3600))
     posthog.losing = 1
     replica = driver.replica()
-    await replica.ask(digest("pha_0"))
-    await check_until(driver, [replica], posthog.asked, 2)
+    await replica.token(digest("pha_0"))
+    await check_until(driver, [replica], posthog.requests, 2)
     grant = await driver.stored()
     assert grant is not None
     assert grant.refresh_token == "phr_1"
@@ -415,11 +415,11 @@ async def test_a_refusal_is_not_repeated_while_the_token_looks_fresh(
 ) -> None:
     await driver.put(driver.grant(left=3600))
     driver.endpoint.failure = RefreshFailed("HTTP 503")
-    await replica.ask(digest("pha_0"))
+    await replica.token(digest("pha_0"))
     driver.clock.advance(600)
     await replica.refresher.refresh_due()
-    await replica.ask()
-    assert len(driver.endpoint.asked) == 1
+    await replica.token()
+    assert len(driver.endpoint.requests) == 1
 
 
 async def test_a_refused_grant_ends_the_retries_of_a_lost_response(
@@ -427,13 +427,13 @@ async def test_a_refused_grant_ends_the_retries_of_a_lost_response(
 ) -> None:
     await driver.put(driver.grant(left=30))
     driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", response_lost=True)
-    await replica.ask()
+    await replica.token()
     driver.clock.advance(LOST_BACK_OFF.total_seconds())
     driver.endpoint.failure = RefreshFailed("invalid_grant")
-    await replica.ask()
+    await replica.token()
     driver.clock.advance(LOST_BACK_OFF.total_seconds())
-    await replica.ask()
-    assert len(driver.endpoint.asked) == 2
+    await replica.token()
+    assert len(driver.endpoint.requests) == 2
 
 
 @pytest.mark.parametrize("code", ["invalid_grant", "invalid_client", "unauthorized_client"])
@@ -442,20 +442,20 @@ async def test_a_refused_grant_asks_to_connect_again_and_is_not_retried_by_itsel
 ) -> None:
     await driver.put(driver.grant(left=30))
     driver.endpoint.failure = RefreshFailed(code)
-    await replica.ask()
+    await replica.token()
     status = await replica.credentials.status("posthog")
     assert (status.needs_reconnect, status.refresh_error) == (True, code)
     assert (await replica.credentials.meta("posthog")).needs_reconnect
     driver.clock.advance(3600)
     await replica.refresher.refresh_due()
     await replica.refresher.repeat_interrupted()
-    assert len(driver.endpoint.asked) == 1
+    assert len(driver.endpoint.requests) == 1
 
     await driver.put(driver.grant(left=30))
     assert not (await replica.credentials.status("posthog")).needs_reconnect
     driver.endpoint.failure = None
     await replica.refresher.refresh_due()
-    assert len(driver.endpoint.asked) == 2
+    assert len(driver.endpoint.requests) == 2
 
 
 async def test_another_failure_does_not_ask_to_connect_again(
@@ -463,7 +463,7 @@ async def test_another_failure_does_not_ask_to_connect_again(
 ) -> None:
     await driver.put(driver.grant(left=30))
     driver.endpoint.failure = RefreshFailed("temporarily_unavailable")
-    await replica.ask()
+    await replica.token()
     status = await replica.credentials.status("posthog")
     assert (status.needs_reconnect, status.refresh_error) == (False, "temporarily_unavailable")
 
@@ -472,21 +472,21 @@ async def test_connecting_again_takes_precedence_over_a_running_refresh(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
-    asking = await under_way(driver, replica)
+    pending = await under_way(driver, replica)
     again = driver.grant(left=3600, access_token="pha_again", refresh_token="phr_again")
     await driver.put(again)
-    driver.endpoint.answering.set()
-    assert (await asking).token == "pha_again"
+    driver.endpoint.responding.set()
+    assert (await pending).token == "pha_again"
     assert await driver.stored() == again
     assert replica.refresher.pending("posthog") is None
 
 
 async def test_a_deleted_credential_does_not_come_back(driver: Driver, replica: Replica) -> None:
     await driver.put(driver.grant(left=30))
-    asking = await under_way(driver, replica)
+    pending = await under_way(driver, replica)
     await driver.store.delete("posthog")
-    driver.endpoint.answering.set()
-    assert (await asking).source == "none"
+    driver.endpoint.responding.set()
+    assert (await pending).source == "none"
     assert await driver.stored() is None
 
 
@@ -494,10 +494,10 @@ async def test_storing_a_derived_payload_does_not_lose_the_refreshed_token(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
-    asking = await under_way(driver, replica)
+    pending = await under_way(driver, replica)
     await replica.credentials.put_derived("posthog", DerivedPayload(webhook_secret="s"))
-    driver.endpoint.answering.set()
-    assert (await asking).token == "pha_1"
+    driver.endpoint.responding.set()
+    assert (await pending).token == "pha_1"
     grant = await driver.stored()
     assert grant is not None
     assert grant.access_token == "pha_1"
@@ -507,9 +507,9 @@ async def test_case_87_the_refresh_of_another_replica_is_adopted(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
-    assert (await driver.replica().ask()).token == "pha_1"
-    assert (await replica.ask()).token == "pha_1"
-    assert len(driver.endpoint.asked) == 1
+    assert (await driver.replica().token()).token == "pha_1"
+    assert (await replica.token()).token == "pha_1"
+    assert len(driver.endpoint.requests) == 1
 
 
 async def test_case_90_a_refreshed_token_that_cannot_be_stored_is_used_and_saved_later(
@@ -518,16 +518,16 @@ async def test_case_90_a_refreshed_token_that_cannot_be_stored_is_used_and_saved
     await driver.put(driver.grant(left=-5))
     driver.store.refuses_grants = True
     with capture_logs() as logs:
-        assert (await replica.ask()).token == "pha_1"
+        assert (await replica.token()).token == "pha_1"
     assert "kept in memory" in warnings(logs)[0]["event"]
-    assert (await replica.ask()).token == "pha_1"
+    assert (await replica.token()).token == "pha_1"
     assert await driver.stored() == driver.grant(left=-5)
     driver.store.refuses_grants = False
     await replica.refresher.refresh_due()
     grant = await driver.stored()
     assert grant is not None
     assert (grant.access_token, grant.refresh_token) == ("pha_1", "phr_1")
-    assert driver.endpoint.asked == ["phr_0"]
+    assert driver.endpoint.requests == ["phr_0"]
     assert replica.refresher.pending("posthog") is None
 
 
@@ -535,15 +535,15 @@ async def test_a_database_failure_during_the_refresh_does_not_lose_the_token(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
-    asking = await under_way(driver, replica)
+    pending = await under_way(driver, replica)
     driver.store.available = False
-    driver.endpoint.answering.set()
-    assert (await asking).token == "pha_1"
-    # Nothing can be read, so the token comes from memory until it expires.
-    assert (await replica.ask()).token == "pha_1"
+    driver.endpoint.responding.set()
+    assert (await pending).token == "pha_1"
+    # Nothing can be read, so the token in memory is used until it expires.
+    assert (await replica.token()).token == "pha_1"
     driver.clock.advance(3600)
     with pytest.raises(Unavailable):
-        await replica.ask()
+        await replica.token()
     driver.store.available = True
     await replica.refresher.repeat_interrupted()
     grant = await driver.stored()
@@ -554,15 +554,15 @@ async def test_a_database_failure_during_the_refresh_does_not_lose_the_token(
 async def test_another_replica_does_not_refresh_while_a_grant_waits_to_be_stored(
     driver: Driver,
 ) -> None:
-    """After 120 s PostHog would take the previous token for stolen, and revoke the grant."""
+    """After 120 s, a use of the previous token would make PostHog revoke the grant."""
     posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
     await driver.put(driver.grant(left=30))
     holder, sibling = driver.replica(), driver.replica()
     driver.store.refuses_grants = True
-    assert (await holder.ask()).token == "pha_1"
+    assert (await holder.token()).token == "pha_1"
     driver.clock.advance(GRACE.total_seconds())
     driver.store.refuses_grants = False
-    # The sibling is the first to see that PostgreSQL takes writes again.
+    # The other replica is the first to notice that PostgreSQL accepts writes again.
     for _ in range(3):
         await sibling.refresher.refresh_due()
     await sibling.refresher.repeat_interrupted()
@@ -571,8 +571,8 @@ async def test_another_replica_does_not_refresh_while_a_grant_waits_to_be_stored
     grant = await driver.stored()
     assert grant is not None
     assert grant.refresh_token == "phr_1"
-    assert (len(posthog.asked), posthog.revoked) == (1, False)
-    assert (await sibling.ask()).token == "pha_1"
+    assert (len(posthog.requests), posthog.revoked) == (1, False)
+    assert (await sibling.token()).token == "pha_1"
 
 
 async def test_a_refresh_that_a_crash_interrupted_long_ago_is_repeated_after_a_pause(
@@ -580,15 +580,15 @@ async def test_a_refresh_that_a_crash_interrupted_long_ago_is_repeated_after_a_p
 ) -> None:
     await driver.put(driver.grant(left=30))
     await crash(replica, await under_way(driver, replica))
-    driver.endpoint.answering.set()
+    driver.endpoint.responding.set()
     driver.clock.advance(GRACE.total_seconds())
     other = driver.replica()
     await other.refresher.repeat_interrupted()
     await other.refresher.refresh_due()
-    assert driver.endpoint.asked == ["phr_0"]
+    assert driver.endpoint.requests == ["phr_0"]
     driver.clock.advance(BACK_OFF.total_seconds())
     await other.refresher.refresh_due()
-    assert driver.endpoint.asked == ["phr_0", "phr_0"]
+    assert driver.endpoint.requests == ["phr_0", "phr_0"]
 
 
 async def test_a_replaced_grant_takes_precedence_over_an_unsaved_one(
@@ -596,11 +596,11 @@ async def test_a_replaced_grant_takes_precedence_over_an_unsaved_one(
 ) -> None:
     await driver.put(driver.grant(left=30))
     driver.store.refuses_grants = True
-    assert (await replica.ask()).token == "pha_1"
+    assert (await replica.token()).token == "pha_1"
     driver.store.refuses_grants = False
     again = driver.grant(left=3600, access_token="pha_again", refresh_token="phr_again")
     await driver.put(again)
-    assert (await replica.ask()).token == "pha_again"
+    assert (await replica.token()).token == "pha_again"
     assert await driver.stored() == again
     assert replica.refresher.pending("posthog") is None
 
@@ -610,11 +610,11 @@ async def test_a_replaced_grant_that_is_due_is_refreshed_in_the_same_attempt(
 ) -> None:
     await driver.put(driver.grant(left=30))
     driver.store.refuses_grants = True
-    assert (await replica.ask()).token == "pha_1"
+    assert (await replica.token()).token == "pha_1"
     driver.store.refuses_grants = False
     await driver.put(driver.grant(left=-5, refresh_token="phr_again"))
-    assert (await replica.ask()).token == "pha_2"
-    assert driver.endpoint.asked == ["phr_0", "phr_again"]
+    assert (await replica.token()).token == "pha_2"
+    assert driver.endpoint.requests == ["phr_0", "phr_again"]
 
 
 async def test_a_grant_that_could_not_be_stored_is_dropped_with_a_deleted_credential(
@@ -622,7 +622,7 @@ async def test_a_grant_that_could_not_be_stored_is_dropped_with_a_deleted_creden
 ) -> None:
     await driver.put(driver.grant(left=30))
     driver.store.refuses_grants = True
-    await replica.ask()
+    await replica.token()
     driver.store.refuses_grants = False
     await driver.store.delete("posthog")
     assert await replica.refresher.refresh("posthog") is None
@@ -635,17 +635,17 @@ async def test_an_idle_grant_is_refreshed_before_its_refresh_token_ends(
     await driver.put(driver.grant(left=timedelta(days=40).total_seconds()))
     driver.clock.advance(IDLE.total_seconds())
     await replica.refresher.refresh_due()
-    assert driver.endpoint.asked == []
+    assert driver.endpoint.requests == []
     driver.clock.advance(1)
     await replica.refresher.refresh_due()
-    assert driver.endpoint.asked == ["phr_0"]
+    assert driver.endpoint.requests == ["phr_0"]
 
 
 async def test_case_91_starting_up_does_not_refresh(driver: Driver, replica: Replica) -> None:
     await driver.put(driver.grant(left=-5))
     await replica.refresher.repeat_interrupted()
     assert (await replica.credentials.status("posthog")).oauth == "present"
-    assert driver.endpoint.asked == []
+    assert driver.endpoint.requests == []
 
 
 async def test_grants_are_checked_again_and_again_once_interrupted_refreshes_are_repeated(
@@ -677,7 +677,7 @@ async def test_grants_are_checked_again_and_again_once_interrupted_refreshes_are
 
 async def test_a_refresh_is_published(driver: Driver, replica: Replica) -> None:
     await driver.put(driver.grant(left=59))
-    reply = await replica.ask()
+    reply = await replica.token()
     (change,) = driver.stream.changes
     assert (change.change, change.changed_kinds) == ("refreshed", ["oauth"])
     assert change.version == reply.version
@@ -689,34 +689,36 @@ async def test_a_refresh_that_cannot_be_published_is_still_returned(
 ) -> None:
     await driver.put(driver.grant(left=59))
     driver.stream.available = False
-    assert (await replica.ask()).token == "pha_1"
+    assert (await replica.token()).token == "pha_1"
     driver.stream.available = True
     await replica.relay.relay_pending()
     assert [change.change for change in driver.stream.changes] == ["refreshed"]
 
 
 @pytest.mark.parametrize(
-    ("asked", "lost", "pause"),
+    ("retry_after", "response_lost", "pause"),
     [
         (None, False, 60),
         (7.0, False, 60),
         (300.0, False, 300),
-        # The old token works for 120 s only.
+        # PostHog accepts the previous token for 120 s only.
         (300.0, True, 15),
     ],
 )
 async def test_a_refresh_backs_off_as_long_as_retry_after(
-    driver: Driver, asked: float | None, lost: bool, pause: int
+    driver: Driver, retry_after: float | None, response_lost: bool, pause: int
 ) -> None:
     await driver.put(driver.grant(left=30))
-    driver.endpoint.failure = RefreshFailed("HTTP 429", retry_after=asked, response_lost=lost)
+    driver.endpoint.failure = RefreshFailed(
+        "HTTP 429", retry_after=retry_after, response_lost=response_lost
+    )
     replicas = [driver.replica(), driver.replica()]
     await replicas[0].refresher.refresh_due()
     driver.clock.advance(pause - 1)
     for replica in replicas:
         await replica.refresher.refresh_due()
         await replica.refresher.refresh("posthog")
-    assert len(driver.endpoint.asked) == 1
+    assert len(driver.endpoint.requests) == 1
     driver.clock.advance(1)
     await replicas[1].refresher.refresh_due()
-    assert len(driver.endpoint.asked) == 2
+    assert len(driver.endpoint.requests) == 2

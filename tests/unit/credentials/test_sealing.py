@@ -1,4 +1,4 @@
-"""Sealing: the contract's vector, and what must never unseal."""
+"""Sealing: the contract's test vector, and texts that must never unseal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The refresh request, and every answer to it. Acceptance cases 79 to 81."""
+"""The refresh request, and every kind of response. Acceptance cases 79 to 81."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ CLOCK = Clock()
 GRANT = make_grant(CLOCK, left=-5)
 DEEP = b"[" * 30_000 + b"]" * 30_000
 NESTED = b'{"access_token":"a","error":"invalid_grant","scope":%b}' % DEEP
-"""Deeper than Python reads."""
+"""Nested deeper than Python's parser accepts."""
 
 
 class Server:
-    """Answers every request with one answer, and remembers what was asked."""
+    """Answers every request with the same response, and records the requests."""
 
     def __init__(self, status: int = 200, answer: dict[str, Any] | bytes = b"") -> None:
         self.status = status
         self.answer = answer
-        self.asked: list[httpx.Request] = []
+        self.requests: list[httpx.Request] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request)
+        self.requests.append(request)
         if isinstance(self.answer, bytes):
             headers = (
                 {"Location": "https://elsewhere.example/"} if self.status in {302, 307, 308} else {}
@@ -55,16 +55,16 @@ async def renew(handler: Any) -> OAuthPayload:
 async def test_case_79_the_refresh_is_one_form_without_authorization() -> None:
     server = Server(answer={"access_token": "pha_1", "expires_in": 3600})
     await renew(server)
-    (asked,) = server.asked
-    assert (asked.method, str(asked.url)) == ("POST", GRANT.token_endpoint)
-    assert dict(parse_qsl(asked.content.decode())) == {
+    (request,) = server.requests
+    assert (request.method, str(request.url)) == ("POST", GRANT.token_endpoint)
+    assert dict(parse_qsl(request.content.decode())) == {
         "grant_type": "refresh_token",
         "refresh_token": "phr_0",
         "client_id": GRANT.client_id,
     }
-    assert "authorization" not in asked.headers
-    assert asked.headers["accept"] == "application/json"
-    assert asked.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert "authorization" not in request.headers
+    assert request.headers["accept"] == "application/json"
+    assert request.headers["content-type"] == "application/x-www-form-urlencoded"
 
 
 async def test_case_80_fields_of_the_response_are_used() -> None:
@@ -143,8 +143,8 @@ async def test_a_deeply_nested_response_is_a_failed_refresh(
         monkeypatch.setattr(driver.endpoint, "renew", TokenEndpoint(http).renew)
         await driver.put(driver.grant(left=59))
         await replica.refresher.refresh_due()
-        assert (await replica.ask()).token == "pha_0"
-    assert len(server.asked) == 1
+        assert (await replica.token()).token == "pha_0"
+    assert len(server.requests) == 1
 
 
 async def test_a_token_without_lifetime_is_assumed_to_live_an_hour() -> None:
@@ -183,7 +183,7 @@ async def test_a_malformed_response_is_a_failure_without_a_token_in_it(
     server = Server(status, answer)
     with pytest.raises(RefreshFailed, match=reason) as failure:
         await renew(server)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
     for token in ("pha_", "phr_"):
         assert token not in str(failure.value)
     assert failure.value.needs_reconnect == (reason in {"invalid_grant", "invalid_client"})
@@ -203,16 +203,16 @@ ELSEWHERE = [
 async def test_a_redirect_within_the_origin_is_followed_with_the_same_form(
     status: int, location: str
 ) -> None:
-    asked: list[httpx.Request] = []
+    requests: list[httpx.Request] = []
 
     def moved(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
-        if len(asked) == 1:
+        requests.append(request)
+        if len(requests) == 1:
             return httpx.Response(status, headers={"Location": location})
         return httpx.Response(200, json={"access_token": "pha_1", "expires_in": 3600})
 
     assert (await renew(moved)).access_token == "pha_1"
-    first, second = asked
+    first, second = requests
     assert second.method == "POST"
     assert second.content == first.content
     assert str(second.url) == str(first.url.join(location))
@@ -322,7 +322,7 @@ async def test_a_response_is_lost_if_posthog_may_have_refreshed(
 
 
 class LongAnswer(httpx.AsyncByteStream):
-    """Counts how much of it is read."""
+    """Counts how many bytes are read."""
 
     def __init__(self) -> None:
         self.read = 0
@@ -351,7 +351,7 @@ async def test_a_missing_response_is_a_failure(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_a_refusal_that_repeats_the_refresh_token_does_not_show_it() -> None:
-    """Not every PostHog's tokens begin as PostHog's own do."""
+    """Tokens of a self-hosted PostHog may have another prefix than PostHog Cloud's."""
     grant = make_grant(CLOCK, left=-5, refresh_token="only_letters")
     server = Server(400, {"error": "bad_only_letters"})
     async with httpx.AsyncClient(transport=httpx.MockTransport(server)) as http:

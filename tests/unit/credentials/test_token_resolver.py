@@ -1,4 +1,4 @@
-"""Which bearer is given: the OAuth grant, else the personal key, else none."""
+"""Which bearer is returned: the OAuth grant's, else the personal API key, else none."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def warnings(logs: list[Any]) -> list[Any]:
 
 async def test_the_grant_comes_before_the_personal_key(driver: Driver) -> None:
     replica = driver.replica(personal_key="phx_fallback")
-    reply = await replica.ask()
+    reply = await replica.token()
     assert (reply.source, reply.token, reply.expires_at) == ("personal_key", "phx_fallback", None)
     grant = driver.grant(left=3600)
     await driver.put(grant)
-    reply = await replica.ask()
+    reply = await replica.token()
     assert (reply.source, reply.token, reply.expires_at) == ("oauth", "pha_0", grant.expires_at)
     await driver.store.delete("posthog")
-    assert (await replica.ask()).source == "personal_key"
+    assert (await replica.token()).source == "personal_key"
 
 
 async def test_without_either_there_is_no_token(replica: Replica) -> None:
-    reply = await replica.ask()
+    reply = await replica.token()
     assert (reply.source, reply.token, reply.version) == ("none", None, 0)
 
 
@@ -42,18 +42,18 @@ async def test_case_85_the_old_token_is_used_until_it_really_expires(
 ) -> None:
     await driver.put(driver.grant(left=30))
     driver.endpoint.failure = RefreshFailed("HTTP 500")
-    assert (await replica.ask()).token == "pha_0"
+    assert (await replica.token()).token == "pha_0"
     driver.clock.advance(30)
-    assert (await replica.ask()).source == "none"
+    assert (await replica.token()).source == "none"
 
 
 async def test_case_85_then_the_personal_key_is_used(driver: Driver) -> None:
     replica = driver.replica(personal_key="phx_fallback")
     await driver.put(driver.grant(left=30))
     driver.endpoint.failure = RefreshFailed("HTTP 500")
-    assert (await replica.ask()).source == "oauth"
+    assert (await replica.token()).source == "oauth"
     driver.clock.advance(31)
-    reply = await replica.ask()
+    reply = await replica.token()
     assert (reply.source, reply.token) == ("personal_key", "phx_fallback")
 
 
@@ -62,19 +62,19 @@ async def test_the_old_token_is_used_while_another_replicas_refresh_does_not_end
 ) -> None:
     await driver.put(driver.grant(left=30))
     driver.store.busy = True
-    assert (await replica.ask()).token == "pha_0"
+    assert (await replica.token()).token == "pha_0"
     driver.clock.advance(31)
-    assert (await replica.ask()).source == "none"
+    assert (await replica.token()).source == "none"
 
 
 async def test_a_rejected_token_is_refreshed_however_fresh_it_is(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=3600))
-    assert (await replica.ask(digest("pha_0"))).token == "pha_1"
-    # A late complaint about the same token gets the new one.
-    assert (await replica.ask(digest("pha_0"))).token == "pha_1"
-    assert len(driver.endpoint.asked) == 1
+    assert (await replica.token(digest("pha_0"))).token == "pha_1"
+    # A later report of the same rejected token gets the new one.
+    assert (await replica.token(digest("pha_0"))).token == "pha_1"
+    assert len(driver.endpoint.requests) == 1
 
 
 async def test_a_rejected_token_is_not_returned_again_when_refreshing_fails(
@@ -82,15 +82,15 @@ async def test_a_rejected_token_is_not_returned_again_when_refreshing_fails(
 ) -> None:
     await driver.put(driver.grant(left=3600))
     driver.endpoint.failure = RefreshFailed("HTTP 500")
-    assert (await replica.ask(digest("pha_0"))).source == "none"
-    assert (await replica.ask()).token == "pha_0"
+    assert (await replica.token(digest("pha_0"))).source == "none"
+    assert (await replica.token()).token == "pha_0"
 
 
 async def test_without_the_database_no_bearer_is_returned(driver: Driver) -> None:
     replica = driver.replica(personal_key="phx_fallback")
     driver.store.available = False
     with pytest.raises(Unavailable):
-        await replica.ask()
+        await replica.token()
 
 
 async def test_a_rejected_token_that_could_not_be_stored_is_not_returned_again(
@@ -98,10 +98,10 @@ async def test_a_rejected_token_that_could_not_be_stored_is_not_returned_again(
 ) -> None:
     await driver.put(driver.grant(left=30))
     driver.store.refuses_grants = True
-    assert (await replica.ask()).token == "pha_1"
+    assert (await replica.token()).token == "pha_1"
     driver.store.available = False
     with pytest.raises(Unavailable):
-        await replica.ask(digest("pha_1"))
+        await replica.token(digest("pha_1"))
 
 
 @pytest.mark.parametrize(
@@ -112,36 +112,36 @@ async def test_case_88_a_malformed_payload_is_no_credential(
 ) -> None:
     await driver.store.save("posthog", "oauth", Sealer(SECRET).seal(payload))
     with capture_logs() as logs:
-        assert (await replica.ask()).source == "none"
-        assert (await replica.ask()).source == "none"
+        assert (await replica.token()).source == "none"
+        assert (await replica.token()).source == "none"
     assert len(warnings(logs)) == 1
     assert "pha_0" not in str(logs)
-    assert driver.endpoint.asked == []
+    assert driver.endpoint.requests == []
 
 
 async def test_case_89_an_undecryptable_row_is_no_credential(driver: Driver) -> None:
     await driver.put(driver.grant(left=3600))
     replica = driver.replica(secret="new", personal_key="phx_fallback")
     with capture_logs() as logs:
-        assert (await replica.ask()).source == "personal_key"
+        assert (await replica.token()).source == "personal_key"
     (warning,) = warnings(logs)
     assert "sealed with another secret" in warning["reason"]
 
 
 async def test_a_bearer_names_its_projects(driver: Driver) -> None:
     replica = driver.replica(personal_key="phx_fallback")
-    assert (await replica.ask()).scoped_teams == []
+    assert (await replica.token()).scoped_teams == []
     await driver.put(driver.grant(left=30, scoped_teams=[4242]))
     derived = DerivedPayload(project_id="55", private_host="https://eu.posthog.com")
     await driver.store.save("posthog", "derived", driver.sealer.seal(derived))
     driver.endpoint.failure = RefreshFailed("HTTP 500")
     for source, seconds in (("oauth", 0), ("personal_key", 31)):
         driver.clock.advance(seconds)
-        reply = await replica.ask()
+        reply = await replica.token()
         assert (reply.source, reply.scoped_teams) == (source, [4242])
         assert reply.provisioned_project == ProvisionedProject("55", "https://eu.posthog.com")
     await driver.store.delete("posthog")
-    reply = await replica.ask()
+    reply = await replica.token()
     assert (reply.scoped_teams, reply.provisioned_project) == ([], None)
 
 
@@ -150,19 +150,19 @@ async def test_a_bearer_has_the_generation_of_its_grant(driver: Driver) -> None:
     await driver.put(driver.grant(left=30))
     connected = (await driver.snapshot()).generation
     assert connected
-    refreshed = await replica.ask()
+    refreshed = await replica.token()
     assert (refreshed.token, refreshed.generation) == ("pha_1", connected)
     assert refreshed.version > connected
     driver.clock.advance(3600)
     driver.endpoint.failure = RefreshFailed("HTTP 500")
     driver.endpoint.arrived.clear()
-    driver.endpoint.answering.clear()
-    asked = asyncio.create_task(replica.ask())
+    driver.endpoint.responding.clear()
+    asked = asyncio.create_task(replica.token())
     await driver.endpoint.arrived.wait()
     await driver.put(driver.grant(left=3600))
-    # Whoever asks now is told of the new one; who asked before goes on with the one before.
-    again = (await replica.ask()).generation
-    driver.endpoint.answering.set()
+    # Later requests get the new generation; an earlier reply keeps the previous one.
+    again = (await replica.token()).generation
+    driver.endpoint.responding.set()
     assert (await asked).generation == connected
     assert again == (await driver.snapshot()).generation != connected
 
@@ -172,16 +172,16 @@ async def test_a_grant_that_waits_for_its_refresh_is_not_reported_as_missing(
     driver: Driver, personal_key: str | None
 ) -> None:
     replica = driver.replica(personal_key=personal_key)
-    assert (await replica.ask()).not_refreshed is None
+    assert (await replica.token()).not_refreshed is None
     await driver.put(driver.grant(left=61))
-    assert (await replica.ask()).not_refreshed is None
+    assert (await replica.token()).not_refreshed is None
     driver.endpoint.failure = RefreshFailed("HTTP 503")
     driver.clock.advance(61)
-    reply = await replica.ask()
+    reply = await replica.token()
     assert (reply.token, reply.not_refreshed) == (personal_key, "HTTP 503")
     driver.clock.advance(60)
     driver.endpoint.failure = RefreshFailed("invalid_grant")
-    reply = await replica.ask()
+    reply = await replica.token()
     assert (reply.token, reply.not_refreshed) == (personal_key, None)
 
 
@@ -190,18 +190,18 @@ async def test_a_grant_that_another_replica_refreshes_is_not_a_missing_one(
 ) -> None:
     await driver.put(driver.grant(left=0))
     driver.store.busy = True
-    assert (await replica.ask()).not_refreshed
+    assert (await replica.token()).not_refreshed
 
 
 async def test_a_token_that_posthog_refuses_is_not_refreshed_only_after_a_failure(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
-    assert (await replica.ask()).token == "pha_1"
-    # Refreshed a moment ago: PostHog refuses this grant, and another refresh changes nothing.
-    reply = await replica.ask(digest("pha_1"))
+    assert (await replica.token()).token == "pha_1"
+    # Refreshed a moment ago: PostHog refuses this grant, and another refresh would not help.
+    reply = await replica.token(digest("pha_1"))
     assert (reply.source, reply.not_refreshed) == ("none", None)
     driver.clock.advance(61)
     driver.endpoint.failure = RefreshFailed("HTTP 503")
-    reply = await replica.ask(digest("pha_1"))
+    reply = await replica.token(digest("pha_1"))
     assert (reply.source, reply.not_refreshed) == ("none", "HTTP 503")

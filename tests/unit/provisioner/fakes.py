@@ -1,6 +1,6 @@
-"""The provisioner's domain in memory: real code, fake neighbours, no server.
+"""The provisioner in memory: its real code over fake dependencies, without a server.
 
-PostHog is the recorder of the integration tests, reached without a socket.
+PostHog is the recorder of the integration tests, called without a socket.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ HEALTH = {"status": "healthy", "components": {"database": {"status": "up"}}}
 
 
 class FakeLink(Connection):
-    """A connection to a credentials service that answers with the next version each time."""
+    """A connection to a credentials service whose version grows with each reply."""
 
     def __init__(self) -> None:
         super().__init__(User.PROVISIONER, "nats://127.0.0.1:4222")
-        self.asked: list[tuple[str, Any]] = []
+        self.requests: list[tuple[str, Any]] = []
         self.hangs = False
 
     async def request(
@@ -58,10 +58,10 @@ class FakeLink(Connection):
         message: Request,
         **_options: Any,
     ) -> Reply:
-        self.asked.append((endpoint.verb, message))
+        self.requests.append((endpoint.verb, message))
         if self.hangs:
             await asyncio.Event().wait()
-        version = len(self.asked)
+        version = len(self.requests)
         token = f"pha_{version}"
         replies: dict[str, Any] = {
             CREDENTIALS_TOKEN.verb: TokenReply(
@@ -80,14 +80,14 @@ class FakeLink(Connection):
 
 
 class FakeCredentials(Credentials):
-    """A credentials service in memory; `failures` makes a method raise."""
+    """A credentials service in memory; a method raises its error in `failures`."""
 
     def __init__(self) -> None:
         self.token: TokenReply = TokenReply(source="oauth", version=1, token="pha_a", generation=1)
         self.fresh: TokenReply = self.token
-        """Answer to a request that names a rejected token."""
+        """Reply to a request that names a rejected token."""
         self.cached: TokenReply | None = None
-        """What is cached of the bearer; None when that is the bearer."""
+        """The cached bearer; None if it is `token`."""
         self.grant = CredentialStatus(
             version=1,
             oauth="present",
@@ -145,7 +145,7 @@ class FakeCredentials(Credentials):
         return self.grant
 
     def goes_down(self) -> None:
-        """Answer nothing any more."""
+        """Make every method fail."""
         down = Unavailable("the credentials service is not running")
         self.failures = dict.fromkeys(("bearer", "derived", "store_derived", "status"), down)
 
@@ -176,14 +176,14 @@ class FakeStore(DestinationStore):
 
     def __init__(self) -> None:
         self.urls: dict[str, dict[str, str]] = {}
-        """URLs given to destinations, by project and destination."""
+        """URLs set on destinations, by project and destination."""
         self.is_down = False
         self.is_frozen = False
-        """Whether it never answers."""
+        """Whether reads hang."""
         self.lock_is_lost = False
         self.connections = 0
-        """Connections that runs hold now, waiting for the lock or holding it."""
-        self.most_connections = 0
+        """Connections of runs that wait for the lock or hold it."""
+        self.max_connections = 0
         self._lock = asyncio.Lock()
 
     @property
@@ -195,7 +195,7 @@ class FakeStore(DestinationStore):
     async def lock(self) -> AsyncIterator[ProvisioningLock]:
         self._fail()
         self.connections += 1
-        self.most_connections = max(self.most_connections, self.connections)
+        self.max_connections = max(self.max_connections, self.connections)
         try:
             async with self._lock:
                 yield FakeLock(self)
@@ -214,25 +214,25 @@ class FakeStore(DestinationStore):
 
 
 class FakeInstance:
-    """What answers at another Hogsend's host, and the requests it saw."""
+    """The server at another Hogsend's host, and the requests that it received."""
 
     def __init__(self, status: int = 200, body: Any = HEALTH, location: str | None = None) -> None:
         self._status = status
         self._content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self._headers = {} if location is None else {"location": location}
-        self.seen: list[httpx.Request] = []
+        self.requests: list[httpx.Request] = []
 
     def transport(self) -> httpx.AsyncBaseTransport:
-        """Reach it without a socket."""
+        """Create a transport that calls this server without a socket."""
         return httpx.MockTransport(self._answer)
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
-        self.seen.append(request)
+        self.requests.append(request)
         return httpx.Response(self._status, content=self._content, headers=self._headers)
 
 
 class Hosts(httpx.AsyncBaseTransport):
-    """The hosts that answer; every other is unreachable."""
+    """A transport that reaches the given hosts only."""
 
     def __init__(self, hosts: Mapping[str, httpx.AsyncBaseTransport]) -> None:
         self._hosts = hosts
@@ -254,7 +254,7 @@ def http_to(
 
 @dataclass
 class InMemoryProvisioner:
-    """The provisioner with everything around it."""
+    """The provisioner with its fake dependencies."""
 
     posthog: Recorder
     credentials: FakeCredentials
@@ -266,7 +266,7 @@ class InMemoryProvisioner:
     diagnostics: Diagnostics
 
     def another_run(self, **changes: Any) -> InMemoryProvisioner:
-        """Compose another provisioner over the same neighbours."""
+        """Compose another provisioner over the same dependencies."""
         return compose(self.posthog, self.credentials, self.store, **changes)
 
 

@@ -1,4 +1,4 @@
-"""The backfill's runner: when it waits, for how long, and when it gives up."""
+"""The backfill's runner: when it pauses, for how long, and when it fails."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ JOB = Job(
 
 
 class FakeStore:
-    """Keeps what the runner says."""
+    """Records the calls of the runner."""
 
     def __init__(self, *, moves: bool = True) -> None:
         self.waited: list[float] = []
@@ -82,11 +82,11 @@ class FakeStore:
 
 
 class FakePostHog:
-    """Answers with an error or a page."""
+    """Returns a page or raises an error for each query."""
 
     def __init__(self, *answers: Exception | Page) -> None:
         self.limits: list[int] = []
-        """How many events each page was asked for."""
+        """Limit of events of each query."""
         self.position: tuple[datetime, str] | None = (THEN, "huge")
         self._answers = list(answers)
 
@@ -98,7 +98,7 @@ class FakePostHog:
 
     async def page(self, _events: Any, limit: int) -> Page:
         self.limits.append(limit)
-        # The last answer is repeated.
+        # The last result is repeated.
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, Exception):
             raise answer
@@ -109,7 +109,7 @@ class FakePostHog:
 
 
 class FakeLink:
-    """Ingest, which stores everything but what is too large."""
+    """Ingest, which stores every event except one that is too large."""
 
     def __init__(self, max_payload: int = 1024 * 1024) -> None:
         self.max_payload = max_payload
@@ -151,7 +151,7 @@ async def test_it_pauses_as_long_as_posthog_asks(error: PostHogError, seconds: f
 
 
 async def pages(*answers: Exception | Page, jobs: list[Job] | None = None) -> list[int]:
-    """How many events are asked for, with these answers, and once after them."""
+    """Return the limits of the queries with these results, and of the query after them."""
     posthog = FakePostHog(*answers, Page([], 0))
     runner = BackfillRunner(FakeStore(), posthog, FakeLink())  # type: ignore[arg-type]
     for job in jobs or [JOB] * (len(answers) + 1):
@@ -195,7 +195,7 @@ async def test_a_page_that_worked_is_followed_by_one_twice_as_long() -> None:
 
 
 def alone(posthog: FakePostHog, store: FakeStore) -> BackfillRunner:
-    """A runner whose pages are down to one event."""
+    """A runner whose page size has shrunk to one event."""
     runner = BackfillRunner(store, posthog, FakeLink())  # type: ignore[arg-type]
     runner._adapted_to, runner._page_events, runner._span = JOB.id, 1, Span(JOB, PAGE_EVENTS)
     return runner
@@ -281,31 +281,31 @@ DAY = timedelta(days=1)
 
 
 class SlowPostHog:
-    """Reads all events of the times that are asked for, and ends a query that is too much."""
+    """Reads all events in the time range of a query, and fails if there are too many."""
 
-    def __init__(self, moments: Sequence[timedelta], most: int) -> None:
+    def __init__(self, moments: Sequence[timedelta], max_events: int) -> None:
         self.events = [
             msgspec.structs.replace(event(f"{number:05}"), timestamp=THEN + moment)
             for number, moment in enumerate(sorted(moments))
         ]
-        self.asked: list[EventRange] = []
-        self._most = most
+        self.queried: list[EventRange] = []
+        self._max_events = max_events
 
     async def query(self, call: Callable[[SlowPostHog], Awaitable[Any]], _project: str) -> Any:
         return await call(self)
 
-    async def page(self, wanted: EventRange, limit: int) -> Page:
-        self.asked.append(wanted)
-        after = wanted.after or (wanted.since, "")
-        found = [one for one in self.events if after[0] <= one.timestamp < wanted.until]
-        if len(found) > self._most:
+    async def page(self, queried: EventRange, limit: int) -> Page:
+        self.queried.append(queried)
+        after = queried.after or (queried.since, "")
+        in_range = [event for event in self.events if after[0] <= event.timestamp < queried.until]
+        if len(in_range) > self._max_events:
             raise PostHogTimeout("slow")
-        rest = [one for one in found if (one.timestamp, one.uuid) > after]
-        return Page(rest[:limit], 0)
+        remaining = [event for event in in_range if (event.timestamp, event.uuid) > after]
+        return Page(remaining[:limit], 0)
 
 
 class MovingStore(FakeStore):
-    """Keeps the backfill, too."""
+    """Stores the backfill, with its position, too."""
 
     def __init__(self, job: Job) -> None:
         super().__init__()
@@ -329,13 +329,13 @@ def everywhere(number: int, days: float, begin: float = 0) -> list[timedelta]:
 @pytest.mark.parametrize(
     ("moments", "queries"),
     [
-        # As many pages as there have to be, and a last one that is empty.
+        # The necessary number of pages, and a last one that is empty.
         (everywhere(2000, 365), 45),
-        # Most on one day, after a time without any.
+        # Most events on one day, after a time without events.
         (everywhere(100, 100) + everywhere(1900, 1, begin=300), 70),
-        # All at once.
+        # Many events at the same time.
         ([DAY * 200] * 160 + everywhere(400, 365), 35),
-        # Few enough for one query.
+        # Few enough events for one query.
         (everywhere(PAGE - 1, 365), 2),
         ([], 1),
     ],
@@ -344,16 +344,16 @@ async def test_a_query_never_covers_much_more_time_than_a_page(
     monkeypatch: pytest.MonkeyPatch, moments: Sequence[timedelta], queries: int
 ) -> None:
     monkeypatch.setattr(runner_module, "PAGE_EVENTS", PAGE)
-    posthog = SlowPostHog(moments, most=PAGE * 4)
+    posthog = SlowPostHog(moments, max_events=PAGE * 4)
     store = MovingStore(
         msgspec.structs.replace(JOB, until=THEN + DAY * 365, total=len(posthog.events))
     )
     runner = BackfillRunner(store, posthog, FakeLink())  # type: ignore[arg-type]
     while not store.ended:
         await runner._step(store.job)
-        assert len(posthog.asked) <= queries
+        assert len(posthog.queried) <= queries
     assert (store.ended, store.job.read) == ([("finished", None)], len(moments))
-    assert posthog.asked[-1].until == store.job.until
+    assert posthog.queried[-1].until == store.job.until
 
 
 def test_a_time_is_never_shorter_than_a_minute_nor_longer_than_the_whole() -> None:

@@ -19,7 +19,7 @@ COLLECTION = "/api/projects/4242/hog_functions/"
 
 
 class Run:
-    """One pass over the candidates, with the steps it went through."""
+    """One iteration over the candidates, with the steps of its requests."""
 
     def __init__(self, posthog: Recorder) -> None:
         self.steps: list[Step] = []

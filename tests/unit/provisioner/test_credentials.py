@@ -1,4 +1,4 @@
-"""The provisioner's client of the credentials service: what it asks, and when it asks again."""
+"""The provisioner's client of the credentials service: its requests, and its cache."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_a_run_requests_its_bearer_without_the_cache(
 ) -> None:
     assert (await credentials.cached_bearer(1)).token == "pha_1"
     assert (await credentials.bearer()).token == "pha_2"
-    assert link.asked == [("token", TokenRequest(provider_id="posthog"))] * 2
+    assert link.requests == [("token", TokenRequest(provider_id="posthog"))] * 2
 
 
 async def test_a_bearer_is_requested_once_until_the_credential_changes(
@@ -58,12 +58,12 @@ async def test_a_rejected_bearer_is_named_by_its_digest_and_replaced_in_the_cach
 ) -> None:
     await credentials.cached_bearer(1)
     assert (await credentials.replace_bearer("pha_1")).token == "pha_2"
-    assert link.asked[-1] == (
+    assert link.requests[-1] == (
         "token",
         TokenRequest(provider_id="posthog", rejected_sha256=token_digest("pha_1")),
     )
     assert (await credentials.cached_bearer(1)).token == "pha_2"
-    assert "pha_1" not in str(link.asked)
+    assert "pha_1" not in str(link.requests)
 
 
 async def test_a_service_that_hangs_times_out(credentials: Credentials, link: FakeLink) -> None:
@@ -79,7 +79,7 @@ async def test_derived_payload_and_status_are_posthogs(
     assert (await credentials.derived()).state == "absent"
     assert (await credentials.status()).oauth == "present"
     await credentials.store_derived(payload)
-    assert link.asked == [
+    assert link.requests == [
         ("get-derived", ProviderRef(provider_id="posthog")),
         ("status", ProviderRef(provider_id="posthog")),
         ("put-derived", PutDerived(provider_id="posthog", payload=payload)),

@@ -1,4 +1,4 @@
-"""The bodies that create and change a destination (contract 2.4 and 2.5)."""
+"""The request bodies that create and change a destination (contract 2.4 and 2.5)."""
 
 from __future__ import annotations
 
@@ -172,7 +172,8 @@ def test_no_repr_shows_the_secret() -> None:
 
 
 def test_other_inputs_are_sent_back_unchanged() -> None:
-    # PostHog replaces all inputs, and keeps the secret of one that is given back as it shows it.
+    # PostHog replaces all inputs. A secret input that is sent back as it was returned keeps its
+    # value.
     compiled = {"bytecode": ["_H", 1], "order": 3}
     patch = change(
         inputs=inputs(
@@ -186,7 +187,7 @@ def test_other_inputs_are_sent_back_unchanged() -> None:
 
 
 def test_compiled_fields_of_filters_are_not_sent_back() -> None:
-    # It takes no null for some of it.
+    # PostHog accepts no null for some of these fields.
     compiled = {"bytecode": None, "bytecode_error": None, "transpiled": None}
     assert change(filters={**filters(), **compiled})["filters"] == filters()
 

@@ -1,4 +1,4 @@
-"""The state of our destination in PostHog; the probe never writes."""
+"""The state of this instance's destination in PostHog; the probe never writes."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ async def test_filters_that_posthog_cannot_run_have_stopped_it(
     assert (f"PostHog says: {(why or '')[:200]}" in (found.detail or "")) == (why is not None)
     assert len(found.detail or "") < 400
     assert "--provision-only" in (found.remediation or "")
-    # Before PostHog/posthog#102960 they are saved as they are, and a run looks well.
+    # Before PostHog/posthog#102960, such filters are saved, and a run seems to succeed.
     assert ("Open the destination in PostHog" in (found.remediation or "")) == (why is not None)
 
 

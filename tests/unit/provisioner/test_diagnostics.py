@@ -46,7 +46,7 @@ async def test_everything_works() -> None:
     assert found.scope_gap == []
     assert found.public_url.loopback is False
     assert found.provisioning.state == "possible"
-    # By distinct id, as persons are read: a list of all takes PostHog long where they are many.
+    # By distinct id, as persons are read: PostHog takes long to list many persons.
     trial = f"GET /api/projects/4242/persons/?distinct_id={persons.UNKNOWN_ID}"
     assert trial in provisioner.posthog.lines()
 
@@ -58,7 +58,7 @@ async def test_posthogs_time_is_reported_from_its_responses() -> None:
     provisioner.posthog.refuse("GET", "/persons/", 403, **said)
     found = (await diagnose(provisioner)).posthog_now
     assert found is not None
-    # With the time that has passed since the answer.
+    # Plus the time since the response.
     assert 0 < (found - datetime(2026, 11, 27, 19, 6, 18, tzinfo=UTC)).total_seconds() < 60
     provisioner = working()
     provisioner.posthog.refuse("GET", "/persons/", 403, Date="yesterday")
@@ -204,7 +204,7 @@ async def test_a_deleted_destination_has_stopped_while_its_project_is_connected(
     found = (await diagnose(provisioner)).destination
     assert (found.state, found.stopped) == ("missing", True)
     assert "is gone" in (found.detail or "")
-    # Disconnecting takes back what a connection stored: the destination may be deleted then.
+    # Disconnecting deletes what was stored for the connection; then no destination is expected.
     provisioner.credentials.derived_reply = DerivedReply(version=2, state="absent")
     assert (await diagnose(provisioner)).destination.stopped is False
 
@@ -224,7 +224,7 @@ async def test_whether_a_destination_has_stopped_is_unknown_without_the_store() 
     provisioner.store.urls["4242"] = {"fn": WEBHOOK_URL}
     provisioner.store.is_down = True
     found = (await diagnose(provisioner)).destination
-    # False would tell the operator that the destination is there again.
+    # False would report that the destination exists again.
     assert (found.state, found.stopped) == ("missing", None)
     provisioner.credentials.derived_reply = DerivedReply(version=2, state="absent")
     assert (await diagnose(provisioner)).destination.stopped is False
@@ -235,7 +235,7 @@ async def test_whether_a_destination_has_stopped_is_unknown_without_the_secrets(
     provisioner.credentials.holds(webhook_secret="minted")
     provisioner.posthog.add("fn", **compliant(inputs=inputs(secret="another")))
     assert (await diagnose(provisioner)).destination.stopped is True
-    # The token is cached, so that PostHog is asked all the same.
+    # The token is cached, so PostHog is still called.
     provisioner.credentials.failures["derived"] = Unavailable("down")
     assert (await diagnose(provisioner)).destination.stopped is None
     provisioner.posthog.add("fn", **compliant(inputs=inputs(OTHER_URL, "another")))
@@ -297,7 +297,7 @@ async def test_remedies_of_a_diagnosis_end_with_another_diagnosis(status: int) -
 
 
 async def test_a_token_that_was_just_rejected_is_tried_again() -> None:
-    """Without a refresh in its place nothing else uses it for a while."""
+    """Until it is refreshed, other requests do not use it for a while."""
     provisioner = working()
     provisioner.credentials.cached = TokenReply(source="none", version=1)
     assert (await diagnose(provisioner)).person_reads.state == "working"

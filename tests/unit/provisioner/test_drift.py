@@ -73,7 +73,7 @@ def test_each_difference_is_named_alone(changes: dict[str, Any], difference: str
     "compiled",
     [
         {"bytecode": ["_H", 1, 29]},
-        # Delivered by those that compiled before (PostHog/posthog#103744).
+        # Such filters still deliver if they compiled earlier (PostHog/posthog#103744).
         {"bytecode": ["_H", 1, 29], "bytecode_error": "Cohort"},
     ],
 )

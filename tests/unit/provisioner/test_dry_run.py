@@ -1,4 +1,4 @@
-"""Dry run: whether provisioning would be refused, and what to do about it."""
+"""Dry run: whether provisioning would be refused, with the remediation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PostHog's refusals as the contract's codes, with what an operator does about each (2.7)."""
+"""PostHog's refusals as the contract's codes, each with a remediation (2.7)."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ TIMEOUT = PostHogTimeout("PostHog did not answer within 4 s")
 UNREACHABLE = PostHogUnreachable("PostHog cannot be reached: connection refused")
 NO_ID = PostHogError("PostHog's response for the project has no id")
 CAUSES = [
-    # What there was no answer to is not mended by naming the project.
+    # Naming the project does not help when PostHog did not respond.
     (TIMEOUT, ["did not answer in time", "Nothing has to be set"], ["POSTHOG_PROJECT_ID"]),
     (UNREACHABLE, ["POSTHOG_HOST", "DNS", "firewall"], ["POSTHOG_PROJECT_ID", "scope"]),
     (PostHogError("x", 401), ["hogsend connect posthog"], ["POSTHOG_PROJECT_ID"]),
@@ -241,7 +241,7 @@ def test_a_project_that_the_grant_does_not_cover_is_named_with_the_one_it_does(
     assert "POSTHOG_PROJECT_ID is 99, but the grant covers project 4242." in (refusal.detail or "")
     assert "said" in (refusal.detail or "")
     assert "POSTHOG_PROJECT_ID to 4242" in (refusal.remediation or "")
-    # Whatever else PostHog answers has another reason.
+    # Other statuses have another cause.
     other = from_posthog(PostHogError("said", 500), step, WEBHOOK_URL, choice).refusal
     assert "grant" not in (other.detail or "")
 

@@ -1,4 +1,4 @@
-"""Findings that need no request to PostHog, each with what to do about it."""
+"""Findings that need no request to PostHog, each with its remediation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of the projects that a grant covers: as far as PostHog says them."""
+"""The projects that a grant covers, with their names if PostHog returns them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_each_project_of_a_grant_is_named() -> None:
     provisioner = granted(7, 8, 9)
     provisioner.posthog.refuse("GET", "/api/projects/7/", 200, {"id": 7, "name": "Shop"})
     provisioner.posthog.refuse("GET", "/api/projects/8/", 200, {"id": 8, "name": ["?"]})
-    # One that is gone hides no other.
+    # A deleted project does not hide the others.
     provisioner.posthog.refuse("GET", "/api/projects/9/", 404, {"detail": "Not found."})
     assert await names(provisioner) == [
         GrantedProject(id="7", name="Shop"),

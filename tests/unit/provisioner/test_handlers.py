@@ -134,7 +134,7 @@ async def test_a_dependency_that_is_down_is_a_typed_error(
 
 
 async def test_the_projects_of_the_grant_are_listed(broker: ServiceBroker) -> None:
-    # A grant that names none, and a PostHog that lists none.
+    # The grant names no project, and PostHog lists none.
     assert (await ask(broker, PROVISIONER_PROJECTS, Empty())).projects == []
 
 

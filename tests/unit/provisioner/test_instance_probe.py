@@ -1,4 +1,4 @@
-"""Whether a Hogsend answers at a URL."""
+"""Whether a Hogsend responds at a URL."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def probe(**instances: FakeInstance) -> InstanceProbe:
 async def test_a_hogsend_is_recognized_by_its_health_document(base: str) -> None:
     other = FakeInstance()
     assert await probe(other=other).is_live(base)
-    (request,) = other.seen
+    (request,) = other.requests
     assert request.method == "GET"
     assert request.url.path == f"{base.removeprefix(OTHER).rstrip('/')}/v1/health"
     assert not {"authorization", "cookie"} & set(request.headers)
@@ -54,14 +54,14 @@ async def test_a_hogsend_is_recognized_by_its_health_document(base: str) -> None
 )
 async def test_another_response_is_no_hogsend(answer: FakeInstance) -> None:
     assert not await probe(other=answer).is_live(OTHER)
-    assert len(answer.seen) == 1
+    assert len(answer.requests) == 1
 
 
 async def test_a_redirect_is_not_followed() -> None:
     elsewhere = FakeInstance()
     other = FakeInstance(302, HEALTH, location="https://elsewhere.example/v1/health")
     assert not await probe(other=other, elsewhere=elsewhere).is_live(OTHER)
-    assert elsewhere.seen == []
+    assert elsewhere.requests == []
 
 
 @pytest.mark.parametrize("base", ["https://gone.example", "https://a b", "http://[bad", ""])
@@ -75,7 +75,7 @@ async def test_each_instance_is_probed_once() -> None:
     for _ in range(3):
         assert await asked.is_live(OTHER)
         assert not await asked.is_live("https://elsewhere.example")
-    assert (len(other.seen), len(gone.seen)) == (1, 1)
+    assert (len(other.requests), len(gone.requests)) == (1, 1)
 
 
 async def test_a_host_that_hangs_is_no_hogsend(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,14 +61,14 @@ async def test_a_live_instance_keeps_a_destination_without_a_foreign_secret(
     instance: FakeInstance, secret: str | None
 ) -> None:
     assert not await is_own(instance, function(secret=secret))
-    assert len(instance.seen) == 1
+    assert len(instance.requests) == 1
 
 
 @pytest.mark.parametrize("secret", [SECRET, None, ""], ids=["our_secret", "no_header", "empty"])
 async def test_without_a_live_instance_it_is_taken_over(secret: str | None) -> None:
     gone = FakeInstance(404)
     assert await is_own(gone, function(secret=secret))
-    assert len(gone.seen) == 1
+    assert len(gone.requests) == 1
 
 
 @pytest.mark.parametrize("header", ["x-posthog-webhook-secret", "X-PostHog-Webhook-Secret"])
@@ -77,14 +77,14 @@ async def test_another_secret_belongs_to_another_instance_that_is_not_probed(
 ) -> None:
     carried = inputs(OTHER_URL, headers={"value": {header: OTHER_SECRET}})
     assert not await is_own(instance, function(inputs=carried))
-    assert instance.seen == []
+    assert instance.requests == []
 
 
 async def test_without_a_known_own_secret_any_secret_is_another_instances(
     instance: FakeInstance,
 ) -> None:
     assert not await is_own(instance, function(secret=SECRET), secret=None)
-    assert instance.seen == []
+    assert instance.requests == []
     assert await is_own(FakeInstance(404), function(secret=None), secret=None)
 
 
@@ -104,12 +104,12 @@ async def test_a_destination_of_no_other_instance_is_owned_without_a_probe(
     instance: FakeInstance, theirs: HogFunction
 ) -> None:
     assert await is_own(instance, theirs)
-    assert instance.seen == []
+    assert instance.requests == []
 
 
 async def test_a_destination_with_its_provisioned_url_is_owned(instance: FakeInstance) -> None:
     assert await is_own(instance, function(), provisioned={"fn": OTHER_URL})
-    assert instance.seen == []
+    assert instance.requests == []
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ async def test_a_destination_with_an_unreachable_url_is_owned(
     instance: FakeInstance, url: str
 ) -> None:
     assert await is_own(instance, function(url, None))
-    assert instance.seen == []
+    assert instance.requests == []
 
 
 async def test_odd_headers_carry_no_secret(instance: FakeInstance) -> None:
@@ -137,7 +137,7 @@ async def test_odd_headers_carry_no_secret(instance: FakeInstance) -> None:
         assert not await is_own(
             instance, function(inputs={**inputs(OTHER_URL), "headers": headers})
         )
-    assert len(instance.seen) == 4
+    assert len(instance.requests) == 4
 
 
 async def test_the_own_secret_counts_under_each_spelling_of_its_header(
@@ -147,4 +147,4 @@ async def test_the_own_secret_counts_under_each_spelling_of_its_header(
     carried = {**inputs(OTHER_URL), "headers": {"value": both}}
     assert await is_own(FakeInstance(404), function(inputs=carried))
     assert not await is_own(instance, function(inputs=carried))
-    assert len(instance.seen) == 1
+    assert len(instance.requests) == 1

@@ -1,4 +1,4 @@
-"""With which credential a backfill asks PostHog, and when it waits for one."""
+"""Which credential a backfill queries PostHog with, and when it waits for one."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ JANUARY = EventRange(since=datetime(2026, 1, 1, tzinfo=UTC), until=datetime(2026
 
 
 def awaited(reply: TokenReply) -> TokenReply:
-    """The same, given because a grant is not refreshed at the moment."""
+    """The reply that is used instead while the grant is not refreshed."""
     return msgspec.structs.replace(reply, not_refreshed="the token endpoint answered 503")
 
 
 class Asked:
-    """PostHog, which takes some bearers and answers others with a status."""
+    """A PostHog that accepts some bearers, and returns a status for others."""
 
     def __init__(self, *accepted: str, status: int = 401) -> None:
         self.credentials = FakeCredentials()

@@ -1,4 +1,4 @@
-"""What must hold before the first request to PostHog, and in which order (contract 1.2)."""
+"""The preconditions of the first request to PostHog, and their order (contract 1.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is stored of the provisioned project (contract 1.2, step 7)."""
+"""The stored record of the provisioned project (contract 1.2, step 7)."""
 
 from __future__ import annotations
 

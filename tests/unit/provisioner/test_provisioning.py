@@ -207,7 +207,7 @@ async def test_a_run_writes_nothing_once_another_grant_is_connected(
     async def connect_again(request: Recorded) -> None:
         if re.match(during, f"{request.method} {request.path}"):
             credentials = provisioner.credentials
-            # The credentials service forgets the project of the grant before.
+            # The credentials service deletes the project of the previous grant.
             credentials.grant = msgspec.structs.replace(credentials.grant, generation=2)
             credentials.holds(webhook_secret="minted")
 
@@ -251,7 +251,7 @@ async def test_a_grant_that_is_not_refreshed_at_the_moment_counts_as_none() -> N
     provisioner = compose()
     none = TokenReply(source="none", version=1, not_refreshed=NOT_REFRESHED)
     provisioner.credentials.token = none
-    # The body has the code alone (contract 1.2); the diagnosis says why.
+    # The body has only the code (contract 1.2); the diagnosis has the reason.
     assert await refusal(provisioner) == Refusal(
         reason="precondition", code="no_posthog_credential"
     )
@@ -312,7 +312,7 @@ async def test_case_48_no_outcome_shows_a_secret(
     if minted:
         provisioner.credentials.holds(webhook_secret="minted-secret")
     for method, path, status in OUTCOMES[outcome]:
-        # PostHog may repeat whatever it was sent.
+        # PostHog may repeat any part of a request in its response.
         said = f"pha_a {SECRET} minted-secret " * 20
         provisioner.posthog.refuse(method, path, status, {"detail": said})
     reply = await run(provisioner)
@@ -325,7 +325,7 @@ async def test_case_48_no_outcome_shows_a_secret(
 
 
 async def at_once(provisioner: InMemoryProvisioner, runs: int) -> list[str]:
-    """Start runs while PostHog does not answer the first request of the first one."""
+    """Start several runs while the first request of the first run is not answered."""
     going_on = asyncio.Event()
 
     async def hang(_request: Recorded) -> None:
@@ -345,7 +345,7 @@ async def test_runs_at_once_create_one_destination() -> None:
 async def test_runs_that_wait_in_one_process_hold_no_connection() -> None:
     provisioner = compose()
     await at_once(provisioner, 5)
-    assert provisioner.store.most_connections == 1
+    assert provisioner.store.max_connections == 1
 
 
 def test_inner_limits_end_before_outer_ones() -> None:

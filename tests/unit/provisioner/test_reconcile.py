@@ -1,4 +1,4 @@
-"""One run against PostHog: what is sent, in which order, and what its answers become (12.4)."""
+"""One run against PostHog: its requests, their order, and the results of responses (12.4)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ PLACEHOLDER = desired.placeholder(SECRET)
 
 
 class Run:
-    """Runs against one PostHog, with one memory and other instances around."""
+    """Runs against one PostHog with one store, and with other instances."""
 
     def __init__(self) -> None:
         self.posthog = Recorder(url=POSTHOG_URL)
@@ -78,7 +78,7 @@ class Run:
             return await reconciliation.run(project.id or "", lock)
 
     async def refused(self, **options: Any) -> tuple[str, str]:
-        """Code and detail of a run that must be refused."""
+        """Return the code and detail of a run that must be refused."""
         with pytest.raises(ProvisioningError) as raised:
             await self(**options)
         refusal = raised.value.refusal
@@ -295,7 +295,7 @@ async def test_a_former_instances_destination_that_was_disabled_is_no_second_one
     run.posthog.add("former", **compliant(inputs=inputs(OTHER_URL, OTHER_SECRET)))
     ours = await run()
     assert [one.hog_function_id for one in ours.other_instances] == ["former"]
-    # As the operator was told.
+    # As the documentation tells operators to do.
     run.posthog.functions["former"]["enabled"] = False
     again = await run()
     assert (again.action, again.hog_function_id) == ("unchanged", ours.hog_function_id)
@@ -312,7 +312,7 @@ async def test_a_former_instances_destination_is_adopted_with_its_secret(run: Ru
 async def test_two_instances_do_not_fight(run: Run) -> None:
     run.instances[OTHER_HOST] = FakeInstance()
     first = await run()
-    # Another instance takes ours over, as upstream's Hogsend does.
+    # Another instance takes over the destination, as upstream's Hogsend does.
     taken = inputs(OTHER_URL, OTHER_SECRET)
     run.posthog.functions["fn-1"]["inputs"] = taken
     second, third = await run(), await run()
@@ -327,7 +327,7 @@ async def test_the_own_destination_is_recognized_when_url_and_secret_both_change
     result = await run(desired.live(PUBLIC_URL, "rotated"))
     assert (result.action, result.hog_function_id) == ("updated", "fn-1")
     assert result.webhook_url == WEBHOOK_URL
-    assert run.instances[OTHER_HOST].seen == []
+    assert run.instances[OTHER_HOST].requests == []
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ async def test_a_placeholder_never_changes_an_existing_destination(
     assert (result.action, result.hog_function_id) == ("unchanged", "theirs")
     assert (result.enabled, result.webhook_url) == (enabled, url)
     assert {request.method for request in run.posthog.requests} == {"GET"}
-    assert run.instances[OTHER_HOST].seen == []
+    assert run.instances[OTHER_HOST].requests == []
     assert run.store.urls == {}
 
 

@@ -42,7 +42,7 @@ if (answer.status >= 400) { throw Error(f'Webhook answered {answer.status}: {ans
 
 @cache
 def stand_in() -> tuple[Instance, Any]:
-    """One for all tests, for it takes long to make."""
+    """Shared by all tests, because creating it takes long."""
     instance = Instance(Options())
     return instance, app_of(instance)
 
@@ -272,7 +272,7 @@ async def test_a_rotation_keeps_the_key_in_use_until_a_day_after_posthog_has_the
     assert (result.action, result.signed) == ("updated", True)
     assert loop.key == loop.minted != first
     (during,) = seen
-    # Gateways know both before PostHog signs with the new one.
+    # Gateways have both keys before PostHog signs with the new one.
     assert (during.signing_secret, during.signing_secret_previous) == (loop.key, first)
     assert during.signing_previous_until is None
     after = loop.credentials.derived_reply.payload
@@ -284,7 +284,7 @@ async def test_a_rotation_keeps_the_key_in_use_until_a_day_after_posthog_has_the
 async def test_a_rotation_that_posthog_refused_is_finished_before_the_next() -> None:
     loop = await start()
     await loop.run()
-    # One before it has been replaced, and has its end.
+    # An even earlier key was replaced, and has an expiry.
     await loop.run(rotate_signing_key=True)
     first = loop.key
     change, refusals = loop.posthog.functions.update, [RuntimeError("PostHog is ill")]
@@ -304,7 +304,7 @@ async def test_a_rotation_that_posthog_refused_is_finished_before_the_next() -> 
     await loop.run(rotate_signing_key=True)
     payload = loop.credentials.derived_reply.payload
     assert payload is not None
-    # The one that PostHog had in between is the one before, not the one that it never had longer.
+    # PostHog got the second key when this run started, so that key is the previous one now.
     assert payload.signing_secret_previous == second
     assert loop.key == payload.signing_secret
 
@@ -366,7 +366,7 @@ async def test_a_gateway_that_requires_signatures_gets_no_unsigned_deliveries(
         assert code == "webhook_signatures_unsupported"
         assert said in detail
         assert not loop.function.enabled
-    # Where it is not required, the same one is used.
+    # Without required signatures, the same destination is used.
     assert (await loop.run()).action == "updated"
     assert loop.function.enabled
 

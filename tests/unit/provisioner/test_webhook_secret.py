@@ -1,4 +1,4 @@
-"""The secret PostHog's deliveries carry: configured, minted earlier, or minted now (1.2)."""
+"""The webhook secret of deliveries: configured, minted earlier, or minted now (1.2)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def secrets(
 
 
 async def refused(secrets: WebhookSecrets) -> ProvisioningError:
-    """Give the error that both methods must raise."""
+    """Return the error that both methods must raise."""
     with pytest.raises(ProvisioningError) as checked:
         await secrets.check()
     with pytest.raises(ProvisioningError) as obtained:

@@ -1,4 +1,4 @@
-"""The URL PostHog delivers to, and what is read from the URLs of other destinations."""
+"""The URL that PostHog delivers to, and comparisons with the URLs of other destinations."""
 
 from __future__ import annotations
 
