@@ -58,7 +58,7 @@ DENIED_LOG_SECONDS = 60.0
 NOT_AVAILABLE = "PostgreSQL is not available"
 
 _PERMISSION_FIX = (
-    "make the role of DATABASE_URL the owner of the schema and of all that is in it again"
+    "make the role in DATABASE_URL the owner of the schema and of all objects in it again"
 )
 
 

@@ -1,4 +1,4 @@
-"""Dead letters: messages that fail for good, stored with their body so they can be replayed."""
+"""Dead letters: messages that no retry could process, stored so that they can be replayed."""
 
 from __future__ import annotations
 

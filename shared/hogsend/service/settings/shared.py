@@ -1,9 +1,9 @@
 """The settings that several services share.
 
 Each setting is declared once, with its name, default and description. The settings of one service
-are in its `settings.py`. `make generate` writes `.env.example` and docs/settings.md from all of
-them, and a test fails when these files are not up to date. An empty value counts as unset. Secrets
-are `SecretStr`, whose `repr` hides their value.
+are in its `settings.py`. `make generate` writes `.env.example`, docs/settings.md and the table in
+the README from all of them, and a test fails when these are not up to date. An empty value counts
+as unset. Secrets are `SecretStr`, whose `repr` hides their value.
 """
 
 from __future__ import annotations
