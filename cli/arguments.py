@@ -1,4 +1,7 @@
-"""Arguments that name what a command is about: one that is blank is a variable that is not set."""
+"""Types of arguments that refuse a blank value.
+
+A blank argument usually comes from a shell variable that is not set.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,19 @@ from typing import Annotated
 from cyclopts import Parameter, Token
 
 
-def _not_blank(_type: object, value: str | None) -> None:
+def _refuse_blank(_type: object, value: str | None) -> None:
     if value is not None and not value.strip():
         raise ValueError("It is blank.")
 
 
 def _directory(_type: object, tokens: Sequence[Token]) -> Path:
-    # `Path` takes an empty text for the current directory.
+    # `Path("")` is the current directory.
     if not tokens[0].value.strip():
         raise ValueError("The name of the directory is blank.")
     return Path(tokens[0].value)
 
 
-Name = Annotated[str, Parameter(validator=_not_blank)]
-NameIfAny = Annotated[str | None, Parameter(validator=_not_blank)]
-"""One that is looked up where it is not given: blank, a command would be about another server."""
+Name = Annotated[str, Parameter(validator=_refuse_blank)]
+OptionalName = Annotated[str | None, Parameter(validator=_refuse_blank)]
+"""A name with a default, for example --url. A blank value must not silently select the default."""
 Directory = Annotated[Path, Parameter(converter=_directory)]

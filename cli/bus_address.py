@@ -1,4 +1,4 @@
-"""The address of NATS, with the user that a command needs there."""
+"""The NATS URL of a command, with the NATS user that the command needs."""
 
 from __future__ import annotations
 
@@ -11,41 +11,43 @@ from hogsend.client.address import tls_from_environment
 from hogsend.contract.errors import InvalidRequest
 
 SUBSCRIBER, OPERATOR = "subscriber.env", "operator.env"
-"""Files that `hogsend up` writes into HOGSEND_HOME, each with the address for one user."""
+"""Files that `hogsend up` writes into HOGSEND_HOME, each with the NATS URL of one user."""
 
 
 def subscriber_address(nats_url: str | None) -> str:
-    """Look up where events are read: in the flag, the environment, and the stack's file.
+    """Return the NATS URL for reading events: the flag, else NATS_URL, else the stack's file.
 
     Raises:
-        CommandError: there is none, or a file with which to reach it is of no use.
+        CommandError: none of them has a URL, or a TLS setting of NATS is invalid.
     """
-    if found := _given(nats_url, SUBSCRIBER):
-        return found
+    if url := _configured_url(nats_url, SUBSCRIBER):
+        return url
     file = environment.hogsend_home() / SUBSCRIBER
     raise CommandError(
-        "the address of NATS is not known",
-        f"start the stack with `hogsend up`, which writes it into {file}, or set NATS_URL",
+        "the NATS URL is not known",
+        f"start the stack with `hogsend up`, which writes it into {file}; or set NATS_URL",
     )
 
 
 def operator_address(nats_url: str | None) -> str | None:
-    """Look up where streams are administered, in the same places; None is NATS' usual address.
+    """Return the NATS URL of the operator: the flag, else NATS_URL, else the stack's file.
+
+    None stands for nats-py's default address.
 
     Raises:
-        CommandError: a file with which to reach it is of no use.
+        CommandError: a TLS setting of NATS is invalid.
     """
-    return _given(nats_url, OPERATOR)
+    return _configured_url(nats_url, OPERATOR)
 
 
-def _given(nats_url: str | None, name: str) -> str | None:
+def _configured_url(nats_url: str | None, file_name: str) -> str | None:
     try:
         tls_from_environment()
     except InvalidRequest as error:
         raise CommandError(
             str(error), "correct that setting, or unset it", exit_code=ExitCode.USAGE
         ) from None
-    if found := nats_url or environment.first("NATS_URL"):
-        return found
-    file = environment.hogsend_home() / name
+    if url := nats_url or environment.first("NATS_URL"):
+        return url
+    file = environment.hogsend_home() / file_name
     return dotenv_values(file).get("NATS_URL") if file.is_file() else None

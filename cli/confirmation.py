@@ -1,4 +1,4 @@
-"""Ask before something is done that cannot be undone."""
+"""Confirmation of commands that delete something permanently."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ from cli.redaction import printable
 from cli.terminal import Terminal
 
 
-def require_terminal(what: str, *, json: bool) -> None:
-    """Check that a question can be asked.
+def require_terminal(action: str, *, json: bool) -> None:
+    """Check that the user can be asked for confirmation.
+
+    Args:
+        action: what needs the confirmation, for example "an erasure".
+        json: whether the command prints JSON; then it never asks.
 
     Raises:
-        CommandError: it cannot, and `what` asks one, for example "an erasure".
+        CommandError: stdin or stdout is not a terminal, or `--json` is given.
     """
     if not Terminal(json=json).interactive:
         raise CommandError(
-            f"{what} asks first, and there is no terminal to ask on",
-            "add --yes",
+            f"{action} needs a confirmation, and there is no terminal to ask on",
+            "add --yes to confirm it",
             exit_code=ExitCode.USAGE,
         )
 
 
-def confirmed(question: str) -> bool:
-    """Ask a question on the terminal; anything but yes is no."""
+def confirm(question: str) -> bool:
+    """Ask a question on the terminal; any answer but `y` or `yes` means no."""
     out.print(f"{printable(question)} [y/N] ", end="", markup=False, soft_wrap=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}

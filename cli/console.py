@@ -12,19 +12,19 @@ from rich.text import Text
 from cli.redaction import printable, printable_json
 
 MIN_WIDTH = 40
-"""Columns below which a table would be cut off; the terminal wraps what is wider than itself."""
+"""Narrower terminals get output of this width, in columns, and wrap the lines themselves."""
 
 
 class _Console(Console):
-    """A console that leaves a closed pipe to the command instead of ending the process."""
+    """A console that raises `BrokenPipeError` instead of ending the process."""
 
     def on_broken_pipe(self) -> NoReturn:
-        """Raise what was raised; called while it is handled."""
+        """Raise the error again; rich calls this while it handles the error."""
         raise  # noqa: PLE0704 - rich calls this inside its `except BrokenPipeError`
 
     @property
     def size(self) -> ConsoleDimensions:
-        """Columns and lines; one that is not set up yet says 0, and would be shown nothing."""
+        """Columns and lines. A terminal that is not set up yet reports 0 columns."""
         width, height = super().size
         return ConsoleDimensions(max(width, MIN_WIDTH), height)
 
@@ -36,16 +36,16 @@ class _Console(Console):
 out = _Console(highlight=False)
 err = _Console(stderr=True, highlight=False)
 
-_json_begun = False
+_json_started = False
 
 
-def counted(number: int, noun: str) -> str:
-    """A number of things, whose noun takes an `s`."""
+def quantity(number: int, noun: str) -> str:
+    """Return a number with its noun, for example "3 events". The plural takes an `s`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def print_error(problem: str, fix: str) -> None:
-    """Print what is wrong and how to fix it, on stderr."""
+    """Print an error and its fix on stderr."""
     err.print(Text.assemble(("error: ", "bold red"), printable(problem)), soft_wrap=True)
     err.print(Text.assemble(("  fix: ", "bold"), printable(fix)), soft_wrap=True)
 
@@ -56,24 +56,24 @@ def print_json(document: msgspec.Struct) -> None:
 
 
 def print_json_text(document: str) -> None:
-    """Print one JSON document, encoded already, on stdout."""
-    json_begins()
+    """Print an encoded JSON document on stdout."""
+    mark_json_started()
     text = printable_json(document.strip(), sys.stdout.encoding or "utf-8")
     print(text, flush=True)  # noqa: T201 - rich would wrap it
 
 
-def json_begins() -> None:
-    """Say that a document is written to stdout, at once or piece by piece: none other follows."""
-    global _json_begun  # noqa: PLW0603 - one a process, as stdout is
-    _json_begun = True
+def mark_json_started() -> None:
+    """Record that this run writes its JSON document to stdout, so that no second one follows."""
+    global _json_started  # noqa: PLW0603 - one a process, as stdout is
+    _json_started = True
 
 
-def json_printed() -> bool:
+def is_json_started() -> bool:
     """Whether this run has printed its JSON document, or a part of it."""
-    return _json_begun
+    return _json_started
 
 
-def forget_output() -> None:
-    """Begin a run: nothing is printed yet."""
-    global _json_begun  # noqa: PLW0603
-    _json_begun = False
+def reset_output() -> None:
+    """Start a run that has printed nothing yet. Tests run several commands in one process."""
+    global _json_started  # noqa: PLW0603
+    _json_started = False

@@ -1,4 +1,4 @@
-"""Errors that end a command: a sentence, and what to do about it."""
+"""Errors that end a command: each has a problem and its fix."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from cli.exit_codes import ExitCode
 
 
 class CommandError(Exception):
-    """Ends a command. `cli.failures` prints it, for a person or as JSON, and never a traceback."""
+    """Ends a command. `cli.failures` prints it as text or JSON, without a traceback."""
 
     def __init__(self, problem: str, fix: str, *, exit_code: ExitCode = ExitCode.FAILED) -> None:
-        """Say what is wrong, what to do about it, and how the command exits."""
+        """Create the error.
+
+        Args:
+            problem: what is wrong.
+            fix: what the user can do about it.
+            exit_code: of the command.
+        """
         super().__init__(problem)
         self.fix = fix
         self.exit_code = exit_code
@@ -23,7 +29,7 @@ class CommandError(Exception):
 
 
 class CommandFailed(msgspec.Struct, frozen=True):
-    """What `--json` prints when a command could not do its work at all."""
+    """The JSON document of a command that failed."""
 
     error: str
     fix: str

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """How a command ended."""
+    """Exit code of a command."""
 
     OK = 0
     FAILED = 1
@@ -16,17 +16,17 @@ class ExitCode(IntEnum):
 
 
 MEANINGS: dict[ExitCode, str] = {
-    ExitCode.OK: "done, or ended by Ctrl-C where a command goes on until then; for `status` and "
-    "`doctor`: everything is healthy",
-    ExitCode.FAILED: "not done, or only a part of it; for `status` and `doctor`: not healthy",
-    ExitCode.USAGE: "used wrongly, or a setting is wrong; nothing was done (`connect`, as "
-    "Hogsend's own, ends with 1 where its options could be read)",
-    ExitCode.INTERRUPTED: "Ctrl-C ended it before it was done",
-    ExitCode.CLOSED_PIPE: "what read its output stopped reading, as `head` does",
+    ExitCode.OK: "success, including Ctrl-C of a command that runs until then; for `status` and "
+    "`doctor`: the server is healthy",
+    ExitCode.FAILED: "failed, or only partly done; for `status` and `doctor`: not healthy",
+    ExitCode.USAGE: "wrong usage or an invalid setting; nothing was done (`connect` exits with 1 "
+    "for invalid values of its options)",
+    ExitCode.INTERRUPTED: "interrupted by Ctrl-C before it was done",
+    ExitCode.CLOSED_PIPE: "the program that reads the output closed the pipe, as `head` does",
 }
 
 
 def table() -> str:
-    """Return the table as Markdown."""
+    """Return the exit codes and their meanings as a Markdown table."""
     rows = [f"| {code.value} | {meaning} |" for code, meaning in MEANINGS.items()]
     return "\n".join(["| exit code | meaning |", "|---|---|", *rows])

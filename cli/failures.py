@@ -1,4 +1,4 @@
-"""The one place where a command that failed says so: `error:` and `fix:`, or one JSON document."""
+"""Reports every failure of a command in one form: `error:` and `fix:`, or one JSON document."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 
 from cyclopts import CycloptsError
 
-from cli.console import json_printed, print_error, print_json
+from cli.console import is_json_started, print_error, print_json
 from cli.errors import CommandError, CommandFailed
 from cli.exit_codes import ExitCode
 
 TRACEBACK = "HOGSEND_TRACEBACK"
-"""Environment variable that shows the traceback of whatever ends a command."""
+"""Environment variable that makes a failed command raise its error with a traceback."""
 
-_WANTING_JSON = frozenset({"--json", "--json=true", "--json=yes", "--json=1"})
+_JSON_FLAGS = frozenset({"--json", "--json=true", "--json=yes", "--json=1"})
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 _UNCONVERTED = re.compile(r'unable to convert "(.*)" into (\w+)', re.DOTALL)
 _CLASS_NAMES = re.compile(
@@ -26,12 +26,12 @@ _NOT_LISTENING = re.compile(r"Connect call failed \('([^']*)', (\d+)[^)]*\)")
 _UNUSED = re.compile(r"Unused Tokens: \[(.*)\]\.?", re.DOTALL)
 
 
-def guarded(command: Callable[[], object], tokens: Sequence[str]) -> int:
-    """Run a command and return its exit code, whatever happens.
+def run_guarded(command: Callable[[], object], tokens: Sequence[str]) -> int:
+    """Run a command, report its failure if it fails, and return its exit code.
 
     Args:
-        command: returns its exit code.
-        tokens: what it was called with.
+        command: the command; it returns its exit code.
+        tokens: its command line.
     """
     try:
         code = command()
@@ -51,93 +51,96 @@ def _as_command_error(error: BaseException, tokens: Sequence[str]) -> CommandErr
         case CommandError():
             return error
         case CycloptsError():
-            return _usage(error, tokens)
+            return _usage_error(error, tokens)
         case KeyboardInterrupt():
             return CommandError("interrupted", "run it again", exit_code=ExitCode.INTERRUPTED)
         case UnicodeEncodeError():
             return CommandError(
-                "an argument, or a setting, is no text in UTF-8",
-                "write it in UTF-8, where LANG is such a locale, for example C.UTF-8",
+                "an argument or a setting is not UTF-8 text",
+                "write it in UTF-8, with a UTF-8 locale in LANG, for example C.UTF-8",
                 exit_code=ExitCode.USAGE,
             )
         case OSError():
-            return _from_system(error)
-    return _fault(error)
+            return _system_error(error)
+    return _unexpected_error(error)
 
 
 def wants_json(tokens: Sequence[str]) -> bool:
-    """Whether a command line asks for JSON, even one that cannot be parsed otherwise."""
-    return any(word.lower() in _WANTING_JSON for word in tokens)
+    """Whether a command line has `--json`, also if it cannot be parsed."""
+    return any(token.lower() in _JSON_FLAGS for token in tokens)
 
 
 def _report(error: CommandError, *, as_json: bool) -> int:
-    problem, fix = _plain(error.problem), _plain(error.fix)
+    problem, fix = _readable(error.problem), _readable(error.fix)
     try:
-        # A command that had printed its document, and failed after that, has no second one.
-        if as_json and not json_printed():
+        # A command that failed after it had printed its document must not print a second one.
+        if as_json and not is_json_started():
             print_json(CommandFailed(problem, fix))
         else:
             print_error(problem, fix)
     except OSError:
-        # There is nowhere left to say it: the exit code does.
+        # stderr is closed too: only the exit code is left to report the failure.
         pass
-    # What stdout did not take may still be in its buffer.
+    # stdout may still have buffered output that it could not write.
     _discard_output()
     return error.exit_code
 
 
-def _plain(text: str) -> str:
-    """Leave out the names of Python's classes, with which libraries begin their texts.
+def _readable(text: str) -> str:
+    """Remove the names of Python classes that libraries put into their error texts.
 
-    What is no text is escaped: arguments and names of files can be any bytes.
+    Invalid UTF-8 is escaped: arguments and file names can be any bytes.
     """
     text = text.encode(errors="backslashreplace").decode()
     named = _NOT_LISTENING.sub(r"nothing listens at \1:\2", text)
     return _CLASS_NAMES.sub("", named).replace(" ()", "")
 
 
-def _usage(error: CycloptsError, tokens: Sequence[str]) -> CommandError:
+def _usage_error(error: CycloptsError, tokens: Sequence[str]) -> CommandError:
     text = _UNCONVERTED.sub(
-        lambda found: f'"{found[1]}" is not {_KINDS.get(found[2], "of the form it must have")}',
+        lambda match: f'"{match[1]}" is not {_KINDS.get(match[2], "in the required format")}',
         str(error),
     )
-    text = _UNUSED.sub(lambda found: f"unexpected arguments: {found[1]}", text)
+    text = _UNUSED.sub(lambda match: f"unexpected arguments: {match[1]}", text)
     words: list[str] = []
     for token in tokens:
         if not re.fullmatch(r"[a-z]+", token):
             break
         words.append(token)
-    known = [*(error.command_chain or ())] or ([] if text.startswith("Unknown command") else words)
-    asked = " ".join(["hogsend", *known, "--help"])
-    return CommandError(text, f"`{asked}` shows how it is used", exit_code=ExitCode.USAGE)
+    command = [*(error.command_chain or ())] or (
+        [] if text.startswith("Unknown command") else words
+    )
+    help_command = " ".join(["hogsend", *command, "--help"])
+    return CommandError(text, f"see `{help_command}`", exit_code=ExitCode.USAGE)
 
 
-def _from_system(error: OSError) -> CommandError:
-    said = error.strerror or "the operating system refused"
+def _system_error(error: OSError) -> CommandError:
+    problem = error.strerror or "the operating system refused"
     if error.filename is not None:
         name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
         return CommandError(
-            f"{name or 'a file'}: {said}",
-            "name a file or directory that this user may use, on a disk with room",
+            f"{name or 'a file'}: {problem}",
+            "use a file or directory that this user may access, on a disk with free space",
         )
-    return CommandError(said, "check that the disk has room and the machine has memory left")
+    return CommandError(problem, "check that the disk has free space and the machine free memory")
 
 
-def _fault(error: BaseException) -> CommandError:
+def _unexpected_error(error: BaseException) -> CommandError:
     return CommandError(
-        f"a fault of the command itself: {error}"
-        if str(error)
-        else "a fault of the command itself",
-        f"report it, with what it prints when {TRACEBACK}=1 is set",
+        f"a bug in this command: {error}" if str(error) else "a bug in this command",
+        f"report it with the output of the same command after `export {TRACEBACK}=1`",
     )
 
 
 def _discard_output() -> None:
-    """Point stdout and stderr nowhere if they take nothing: Python flushes them at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    """Redirect stdout and stderr to /dev/null if they are closed.
+
+    Python flushes both when it exits, and would print an error about the closed pipe.
+    """
+    devnull = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):
-            os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+            os.dup2(devnull, stream.fileno())
+    os.close(devnull)

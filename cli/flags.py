@@ -1,4 +1,4 @@
-"""Options that several commands have in the same way."""
+"""Types of options that several commands share."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from typing import Annotated
 from cyclopts import Parameter
 
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
-"""Given or not: there is no `--no-...`."""
+"""A boolean option without a `--no-...` form."""

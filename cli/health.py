@@ -1,4 +1,4 @@
-"""The health document of a Hogsend server, ours or upstream's (contract 8.6)."""
+"""The health document of a Hogsend server: this project's, or upstream's (contract 8.6)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Part(msgspec.Struct, frozen=True, rename="camel"):
-    """A dependency or service, as the gateway sees it."""
+    """Health of a dependency or service, as the gateway reports it."""
 
     status: str
     latency_ms: float | None = None
@@ -14,29 +14,29 @@ class Part(msgspec.Struct, frozen=True, rename="camel"):
     database: str | None = None
     """Status of the service's database, as the service reports it."""
     waits_for: str | None = None
-    """The dependency that a service is waiting for."""
+    """The dependency that a service waits for, or a sentence with the reason."""
     problems: list[str] | None = None
-    """What an operator has to see to, although it works."""
+    """Problems that need the operator's attention although the part is up."""
     webhook_limit_bytes: int | None = None
-    """Largest webhook the bus takes, where that is less than the server is configured for."""
+    """Largest webhook that NATS accepts, if that is less than WEBHOOK_MAX_BYTES."""
     workers: int | None = None
-    """Processes of the gateway that should run, where it is more than one."""
+    """Number of gateway worker processes that should run, if more than one."""
     workers_up: int | None = None
-    """How many of them answer."""
+    """Number of gateway worker processes that respond."""
 
     @property
-    def workers_said(self) -> str:
-        """How many of its processes run; empty where it is one."""
+    def workers_summary(self) -> str:
+        """How many worker processes run; empty for a single process."""
         return f"{self.workers_up or 0} of {self.workers} workers" if self.workers else ""
 
     @property
     def lacks_workers(self) -> bool:
-        """Whether fewer of its processes run than should."""
+        """Whether fewer worker processes run than should."""
         return (self.workers_up or 0) < (self.workers or 0)
 
 
 class Components(msgspec.Struct, frozen=True):
-    """Dependencies of the server. Upstream has no bus, and may have no worker."""
+    """Dependencies of the server. Upstream has no `bus`, and may have no `worker`."""
 
     database: Part
     redis: Part
@@ -45,12 +45,12 @@ class Components(msgspec.Struct, frozen=True):
 
 
 class Track(msgspec.Struct, frozen=True, rename="camel"):
-    """Migrations of one track."""
+    """Migrations of one schema."""
 
     in_sync: bool
     pending: list[str]
     applied: str | None = None
-    """Newest one; None while no service could check."""
+    """Newest applied migration; None while no service could check."""
 
 
 class Schema(msgspec.Struct, frozen=True):
@@ -67,7 +67,7 @@ class ProviderHealth(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """The fields that `doctor` and `status` use."""
+    """The fields of the health document that `doctor` and `status` use."""
 
     status: str
     uptime: float
@@ -79,10 +79,14 @@ class Health(msgspec.Struct, frozen=True):
 
 
 def parts(health: Health) -> dict[str, Part]:
-    """Return every part by name; our gateway's `redis` repeats its bus and is left out."""
-    seen = health.components
-    named = {"bus": seen.bus} if seen.bus else {"redis": seen.redis}
-    named["database"] = seen.database
-    if seen.worker and not health.services:
-        named["worker"] = seen.worker
-    return {**named, **health.services}
+    """Return every part by name.
+
+    A server with a `bus` repeats its status as `redis` for upstream's clients, so `redis` is left
+    out there.
+    """
+    components = health.components
+    by_name = {"bus": components.bus} if components.bus else {"redis": components.redis}
+    by_name["database"] = components.database
+    if components.worker and not health.services:
+        by_name["worker"] = components.worker
+    return {**by_name, **health.services}

@@ -12,13 +12,13 @@ import msgspec
 from cyclopts import App
 
 from cli import environment
-from cli.console import forget_output, out
+from cli.console import out, reset_output
 from cli.exit_codes import table
-from cli.failures import guarded
+from cli.failures import run_guarded
 
 
 class Command(msgspec.Struct, frozen=True):
-    """Where a command is, and its line in the list of commands."""
+    """The import path of a command, and its line in `hogsend --help`."""
 
     path: str
     summary: str
@@ -26,58 +26,59 @@ class Command(msgspec.Struct, frozen=True):
 
 COMMANDS = {
     "up": Command("cli.commands.up:up", "Run the whole stack on this machine."),
-    "demo": Command(
-        "cli.commands.demo:demo", "Connect to a stand-in for PostHog and follow an event."
-    ),
+    "demo": Command("cli.commands.demo:demo", "Run a stack and the sandbox, and follow an event."),
     "serve": Command("cli.commands.serve:serve", "Run one service in the foreground."),
     "connect": Command("cli.commands.connect:connect", "Connect a PostHog project over OAuth."),
     "disconnect": Command(
-        "cli.commands.disconnect:disconnect", "Delete the credential of a connected project."
+        "cli.commands.disconnect:disconnect", "Delete the credential of the PostHog project."
     ),
-    "doctor": Command("cli.commands.doctor:doctor", "Examine a server and its PostHog side."),
-    "status": Command("cli.commands.status:status", "Show the health of a running stack."),
+    "doctor": Command(
+        "cli.commands.doctor:doctor", "Check a server and its connection to PostHog."
+    ),
+    "status": Command("cli.commands.status:status", "Show the health of a server."),
     "events": Command("cli.commands.events:app", "List, show, send, follow and replay events."),
-    "backfill": Command("cli.commands.backfill:app", "Bring events from before the connection."),
+    "backfill": Command(
+        "cli.commands.backfill:app", "Import past events from PostHog; show and cancel backfills."
+    ),
     "contacts": Command(
         "cli.commands.contacts:app",
         "List and show contacts, undo a merge, export and erase a person.",
     ),
     "destinations": Command(
-        "cli.commands.destinations:app", "Look at, pause, test and delete destinations."
+        "cli.commands.destinations:app",
+        "List, show, pause, resume, test and delete destinations.",
     ),
     "dlq": Command(
-        "cli.commands.dlq:app", "Look at messages that could not be processed, and replay them."
+        "cli.commands.dlq:app",
+        "List, show, replay and purge dead letters, which are messages that failed.",
     ),
-    "audit": Command("cli.commands.audit:audit", "List what administrators changed."),
+    "audit": Command("cli.commands.audit:audit", "List requests that administrators made."),
     "consumers": Command(
-        "cli.commands.consumers:app", "Look at and delete the consumers of events and changes."
+        "cli.commands.consumers:app", "List and delete JetStream consumers of subscribers."
     ),
     "backup": Command(
         "cli.commands.backup:backup", "Back up streams, PostgreSQL, settings and secrets."
     ),
-    "restore": Command(
-        "cli.commands.backup:restore", "Restore a backup where there is no stack yet."
-    ),
+    "restore": Command("cli.commands.backup:restore", "Restore a backup into a new stack."),
     "streams": Command(
-        "cli.commands.streams:app", "Back up JetStream's streams to files, and restore them."
+        "cli.commands.streams:app", "Back up only the JetStream streams, and restore them."
     ),
     "spool": Command(
-        "cli.commands.spool:app", "Look into files that a gateway's spool has set aside."
+        "cli.commands.spool:app", "Read damaged files that a gateway's spool has set aside."
     ),
     "compose": Command(
-        "cli.commands.compose:app", "Check, change and upgrade a deployment with Compose."
+        "cli.commands.compose:app",
+        "Check, change, upgrade, back up and restore a deployment with Compose.",
     ),
-    "sandbox": Command(
-        "cli.commands.sandbox:sandbox", "Run a stand-in for PostHog on this machine."
-    ),
+    "sandbox": Command("cli.commands.sandbox:sandbox", "Run the sandbox, a stand-in for PostHog."),
     "completion": Command(
-        "cli.commands.completion:completion", "Complete commands and options in a shell."
+        "cli.commands.completion:completion", "Print a completion script for a shell."
     ),
 }
 
 
 def _version() -> str:
-    # Only when asked for: importing the library takes as long as all else here.
+    # Imported only when needed: importing the library takes as long as everything else here.
     from hogsend import __version__  # noqa: PLC0415
 
     return __version__
@@ -87,8 +88,8 @@ def application(*documented: str) -> App:
     """Build the command line.
 
     Args:
-        documented: commands that show their docstrings. Only these are imported to do so; the
-            others have their line in the list of commands.
+        documented: commands to import for their docstrings. The others show their line of
+            `COMMANDS`, without an import, which keeps the start fast.
     """
     app = App(
         name="hogsend",
@@ -111,34 +112,34 @@ def application(*documented: str) -> App:
 
 
 def run(tokens: Sequence[str]) -> int:
-    """Run a command, print whatever goes wrong, and return the exit code (`cli.exit_codes`)."""
-    forget_output()
-    # The library's log is for services; a command says itself what went wrong.
+    """Run a command, print its error if it fails, and return the exit code (`cli.exit_codes`)."""
+    reset_output()
+    # The library's log is for services; a command prints its own errors.
     logging.getLogger("hogsend").addHandler(logging.NullHandler())
 
     def command() -> object:
         environment.load_file()
         return application(*(name for name in tokens[:1] if name in COMMANDS))(tokens)
 
-    return guarded(command, tokens)
+    return run_guarded(command, tokens)
 
 
 def open_missing_streams() -> None:
-    """Open what this process was started without of stdin, stdout and stderr: as `/dev/null`.
+    """Open /dev/null for each of stdin, stdout and stderr that this process was started without.
 
-    Otherwise the next file that is opened would take its place, and get what is printed.
+    Otherwise the next file that is opened would get its descriptor, and the output with it.
     """
     for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             try:
                 os.fstat(descriptor)
             except OSError:
-                os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+                os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor
             setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115
 
 
-def escape_what_cannot_be_encoded() -> None:
-    """Print what a terminal's encoding has no code for as its number, as Python does on stderr."""
+def escape_unencodable_output() -> None:
+    """Escape characters that the terminal's encoding lacks, as Python does on stderr."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -147,10 +148,10 @@ def escape_what_cannot_be_encoded() -> None:
 def main() -> None:
     """Run the command that this process was started for."""
     open_missing_streams()
-    escape_what_cannot_be_encoded()
+    escape_unencodable_output()
     code = run(sys.argv[1:])
     if "granian" in sys.modules:
-        # The stand-in for PostHog served HTTP; nothing else needs the library to end.
+        # The sandbox served HTTP, and granian's threads would keep the process alive.
         from hogsend.service.process_end import end_process  # noqa: PLC0415
 
         end_process(code)

@@ -1,4 +1,4 @@
-"""NATS as its operator: for what only that user may do."""
+"""A connection to NATS as its operator, for actions that only this NATS user may perform."""
 
 from __future__ import annotations
 
@@ -15,28 +15,32 @@ from hogsend.transport.errors import UNREACHABLE
 
 ANSWER_SECONDS = 5.0
 
-_FIX = "start the stack, or set NATS_URL as in operator.env"
+_FIX = "start the stack, or set NATS_URL to the one in operator.env"
 
 
 @asynccontextmanager
 async def operator_bus(url: str | None) -> AsyncIterator[Connection]:
-    """Connect, and see that the address is the operator's.
+    """Connect as the operator.
+
+    Args:
+        url: NATS URL with the operator's user; None for nats-py's default address.
 
     Raises:
-        CommandError: it is not, or NATS or its JetStream does not answer.
+        CommandError: NATS or JetStream does not reply, or the user is not the operator.
     """
     try:
         async with hogsend.connect(url, user=User.OPERATOR) as bus:
-            await _be_answered(bus.connection)
+            await _require_operator(bus.connection)
             yield bus.connection
     except HogsendError as error:
         raise CommandError(str(error), _FIX) from error
 
 
-async def _be_answered(connection: Connection) -> None:
-    # Only the operator may ask that. Without asking, another user would wait for the first answer.
+async def _require_operator(connection: Connection) -> None:
+    # Only the operator may send this request. NATS does not reply to another user's requests, so
+    # without this check the first real request of the command would time out instead.
     subject = f"$JS.API.STREAM.INFO.{StreamName.DEADLETTER}"
     try:
         await connection.request_raw(subject, b"", seconds=ANSWER_SECONDS)
     except UNREACHABLE as error:
-        raise CommandError("JetStream does not answer", _FIX) from error
+        raise CommandError("JetStream does not reply", _FIX) from error

@@ -1,4 +1,4 @@
-"""The process of the `hogsend` command, from its first moment on."""
+"""Entry point of the `hogsend` command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cli.exit_codes import ExitCode
 
 
 def main() -> None:
-    """Run the command; Ctrl-C while it is still being loaded ends it without a traceback."""
+    """Run the command. Ctrl-C during the imports ends it without a traceback."""
     try:
         from cli import main as command  # noqa: PLC0415
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What `hogsend up` prints once everything runs."""
+"""The summary that `hogsend up` prints once everything runs."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
     subscriber_env_file: str | None
     app_env_file: str | None
     member_env_file: str | None
-    """Deprecated: the same for the NATS user's earlier name."""
+    """Deprecated: the file under the earlier name of the NATS user."""
     logs: str
     webhook_open: bool
     """Whether the gateway accepts webhooks without a secret."""
     webhook_closed: bool = False
-    """Whether it refuses every webhook, because there was a secret and there is none now."""
+    """Whether the gateway refuses every webhook, because it had a secret once and has none now."""
     webhook_secret_set: bool = False
-    """Whether `POSTHOG_WEBHOOK_SECRET` is set. A minted secret is known to PostHog alone."""
+    """Whether `POSTHOG_WEBHOOK_SECRET` is set. Only PostHog knows a minted secret."""
     credential_unreadable: bool = False
-    """Whether what is stored for PostHog was sealed with another `BETTER_AUTH_SECRET`."""
+    """Whether the stored credential was sealed with another `BETTER_AUTH_SECRET`."""
     posthog: str | None = None
-    """URL of the sandbox beside it, if there is one."""
+    """URL of the sandbox, if it runs with the stack."""
     console: str | None = None
-    """URL of the console, unless `CONSOLE` or the gateway's address hides it."""
+    """URL of the console; None where `CONSOLE` or the gateway's address turns it off."""
 
 
 def show(summary: Summary, next_steps: Mapping[str, str] | None = None) -> None:
-    """Print it for a person.
+    """Print the summary as text.
 
     Args:
-        summary: what runs where.
-        next_steps: shell commands to try, by what they are for; if None, one that sends an event.
+        summary: the running stack.
+        next_steps: shell commands to try, by their purpose; None for one that sends an event.
     """
     rows = {
         "gateway": summary.gateway,
@@ -53,7 +53,7 @@ def show(summary: Summary, next_steps: Mapping[str, str] | None = None) -> None:
         "API docs": summary.docs,
         "NATS": summary.nats,
         "PostgreSQL": summary.database,
-        "PostHog": f"{summary.posthog}, a stand-in; it forgets everything when it stops"
+        "PostHog": f"{summary.posthog}, the sandbox; it forgets everything when it stops"
         if summary.posthog
         else None,
         "admin key": f"in {summary.admin_key_file}"
@@ -66,30 +66,31 @@ def show(summary: Summary, next_steps: Mapping[str, str] | None = None) -> None:
         "logs": summary.logs,
     }
     out.print("[bold green]Hogsend is up[/]\n")
-    # No frame and no wrapping, so that lines can be copied.
+    # Without a frame and without wrapping, so that lines can be copied.
     for name, value in rows.items():
         if value:
             out.print(f"  [bold]{name:<11}[/]{value}", soft_wrap=True)
     if summary.webhook_open:
         out.print(
             "\n[bold yellow]The webhook is open:[/] anyone who reaches the gateway can post "
-            "events. Connecting PostHog closes it, and so does POSTHOG_WEBHOOK_SECRET.",
+            "events. Connect PostHog or set POSTHOG_WEBHOOK_SECRET to close it.",
             soft_wrap=True,
         )
     if summary.webhook_closed:
         out.print(
-            "\n[bold yellow]The webhook is closed:[/] there is no secret, though there was one, or "
-            "WEBHOOK_OPEN is false. Connect PostHog or set POSTHOG_WEBHOOK_SECRET; "
-            "WEBHOOK_OPEN=true accepts webhooks from everybody.",
+            "\n[bold yellow]The webhook is closed:[/] every webhook is refused, since there is no "
+            "webhook secret, and there was one before or WEBHOOK_OPEN is false. Connect PostHog or "
+            "set POSTHOG_WEBHOOK_SECRET; or set WEBHOOK_OPEN=true to accept webhooks from any "
+            "sender.",
             soft_wrap=True,
         )
     if summary.credential_unreadable:
-        command, server = keyed_command(summary), f"--url {summary.gateway}"
+        command, server = command_with_admin_key(summary), f"--url {summary.gateway}"
         out.print(
-            "\n[bold red]What is stored for PostHog cannot be read:[/] BETTER_AUTH_SECRET is not "
-            "the one it was sealed with. Persons are not read, and webhooks that need the minted "
-            "secret are answered 503. Put the earlier secret into BETTER_AUTH_SECRET_PREVIOUS and "
-            "start again; or forget what is stored, and connect again:\n",
+            "\n[bold red]The stored credential for PostHog cannot be read:[/] it was sealed with "
+            "another BETTER_AUTH_SECRET. Persons are not read, and webhooks that need the minted "
+            "secret get a 503. Set BETTER_AUTH_SECRET_PREVIOUS to the earlier secret and start "
+            "again; or delete the credential and connect again:\n",
             soft_wrap=True,
         )
         out.print(
@@ -106,29 +107,28 @@ def show(summary: Summary, next_steps: Mapping[str, str] | None = None) -> None:
 def _next_steps(summary: Summary) -> dict[str, str]:
     if summary.webhook_open or summary.webhook_secret_set:
         return {"Post an event, as PostHog would:": sample(summary)}
-    # PostHog alone can post a webhook.
-    send = "events send signed_up --user u_42 --email ada@example.com"
-    return {
-        "Send an event of your own:": f"{keyed_command(summary)} {send} --url {summary.gateway}"
-    }
+    # Only PostHog knows the webhook secret.
+    command, server = command_with_admin_key(summary), f"--url {summary.gateway}"
+    send = f"{command} events send signed_up --user u_42 --email ada@example.com {server}"
+    return {"Send an event of your own:": send}
 
 
-def keyed_command(summary: Summary) -> str:
-    """Return the command with the admin key, as it can be typed in another terminal."""
+def command_with_admin_key(summary: Summary) -> str:
+    """Return the `hogsend` command with its admin key, to be pasted into another terminal."""
     file = summary.admin_key_file
-    # In the environment: a process list shows arguments.
+    # The key is passed in the environment, since other users can see a process' arguments.
     key = f'HOGSEND_ADMIN_KEY="$(cat {file})" ' if file else ""
-    return f"{key}{typed_command()}"
+    return f"{key}{shell_command()}"
 
 
-def typed_command() -> str:
-    """Return the command as it can be typed: with its path unless PATH finds it."""
-    beside_python = Path(sys.executable).with_name("hogsend")
-    return "hogsend" if shutil.which("hogsend") else str(beside_python)
+def shell_command() -> str:
+    """Return `hogsend`, or its absolute path if it is not in PATH."""
+    installed = Path(sys.executable).with_name("hogsend")
+    return "hogsend" if shutil.which("hogsend") else str(installed)
 
 
 def sample(summary: Summary) -> str:
-    """Return a shell command that posts a webhook; refers to the secret by variable."""
+    """Return a shell command that posts a webhook, with the secret as a shell variable."""
     header = "" if summary.webhook_open else f'-H "{SECRET_HEADER}: $POSTHOG_WEBHOOK_SECRET" '
     return (
         f"  curl {summary.gateway}{WEBHOOK_PATH} {header}-d "

@@ -1,4 +1,4 @@
-"""Print rows: as a table on a terminal, as lines of tab-separated columns elsewhere."""
+"""Print rows: as a table on a terminal, as tab-separated lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from cli.console import counted, err, out
+from cli.console import err, out, quantity
 from cli.redaction import printable
 from cli.terminal import print_hanging
 
@@ -22,10 +22,10 @@ def print_rows(
     """Print rows on stdout.
 
     Args:
-        headings: of the table's columns. The last column is cut off where a terminal ends, unless
-            that is before it: such a terminal wraps all lines.
+        headings: of the table's columns. The last column is truncated to the terminal's width; on
+            a terminal that is too narrow for the other columns nothing is truncated.
         rows: of the table.
-        piped: what is printed elsewhere than on a terminal, where it has more columns.
+        piped: rows for output that is not a terminal, where they have more columns than `rows`.
     """
     if out.is_terminal:
         _print_table(headings, [_on_one_line(row) for row in rows])
@@ -35,13 +35,13 @@ def print_rows(
 
 
 def print_line(cells: Row) -> None:
-    """Print one row at once, its columns separated by tabs."""
-    # rich would expand the tabs.
+    """Print one row, its columns separated by tabs, and flush."""
+    # Not through rich, which expands tabs.
     out.file.write("\t".join(_on_one_line(cells)) + "\n")
     out.file.flush()
 
 
-def print_rest(
+def print_page_footer(
     shown: int,
     total: int,
     noun: str,
@@ -50,24 +50,24 @@ def print_rest(
     before: str | int | None,
     estimated: bool = False,
 ) -> None:
-    """Print on stderr how many there are, and how to get the next page.
+    """Print on stderr how many rows exist, and how to get the next page.
 
     Args:
-        shown: rows of this page.
-        total: of all pages.
-        noun: what one row is, in the singular.
-        first: whether it is the first page.
-        before: the position of the next page; None on the last.
-        estimated: whether `total` is.
+        shown: number of rows on this page.
+        total: number of rows on all pages.
+        noun: singular noun for a row.
+        first: whether this is the first page.
+        before: position of the next page; None on the last page.
+        estimated: whether `total` is an estimate.
     """
-    all_of_them = f"about {total:,} {noun}s" if estimated else counted(total, noun)
+    of_total = f"about {total:,} {noun}s" if estimated else quantity(total, noun)
     gap = "\n" if shown else ""
     if before is not None:
-        text = f"{shown} of {all_of_them}; older ones: --before {before}"
+        text = f"{shown} of {of_total}; next page: --before {before}"
     elif first:
-        text = f"{counted(shown, noun)} in all" if shown else f"no {noun} matches"
+        text = f"{quantity(shown, noun)} in all" if shown else f"no {noun} matches"
     else:
-        text = f"{shown} of {all_of_them}; there are no older ones"
+        text = f"{shown} of {of_total}; this is the last page"
     print_hanging(err, (gap, ""), text)
 
 
@@ -76,14 +76,14 @@ def _on_one_line(cells: Row) -> list[str]:
 
 
 def _print_table(headings: Row, rows: Sequence[Row]) -> None:
-    # A table of rich's is never wider than the terminal: whole columns would be missing.
+    # Not rich's table, which drops whole columns on a narrow terminal.
     widths = [max(map(cell_len, column)) for column in zip(headings, *rows, strict=True)]
-    room = out.width - sum(widths[:-1]) - len(_GAP) * (len(widths) - 1)
+    last_width = out.width - sum(widths[:-1]) - len(_GAP) * (len(widths) - 1)
     for number, row in enumerate([headings, *rows]):
         *cells, text = row
         last = Text(text)
-        if room >= cell_len(headings[-1]):
-            last.truncate(room, overflow="ellipsis")
+        if last_width >= cell_len(headings[-1]):
+            last.truncate(last_width, overflow="ellipsis")
         padded = (set_cell_size(cell, width) for cell, width in zip(cells, widths, strict=False))
         line = Text(_GAP).join([*map(Text, padded), last])
         out.print(line, style=None if number else "bold", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Progress, notes and warnings while a command runs. Its result is printed by its `report`."""
+"""Progress, notes and warnings while a command runs. Its `report` module prints the result."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class Terminal:
 
     @property
     def interactive(self) -> bool:
-        """Whether a person can be asked: stdin and stdout are terminals, and no JSON is wanted."""
+        """Whether the user can answer questions: on a terminal, and without `--json`."""
         return not self._json and out.is_terminal and sys.stdin.isatty()
 
     def step(self, text: str) -> None:
-        """Print what was done or comes next; nothing with JSON."""
+        """Print a step that was done or comes next; nothing with JSON."""
         if not self._json:
             self._line(("• ", "dim"), text)
 
     def note(self, text: str) -> None:
-        """Print a note that needs no action now; nothing with JSON."""
+        """Print a note that needs no immediate action; nothing with JSON."""
         if not self._json:
             self._line(("note: ", "bold yellow"), text)
 
@@ -45,7 +45,7 @@ class Terminal:
         """Warn when the admin key would cross a network unencrypted."""
         if address.is_plaintext and address.admin_key is not None:
             self.warn(
-                f"{address.base_url} is plain http: the admin key travels unencrypted; use https"
+                f"{address.base_url} is plain http: the admin key is sent unencrypted; use https"
             )
 
     def show_url(self, url: str) -> None:
@@ -70,12 +70,12 @@ class Terminal:
 
 
 def print_hanging(console: Console, mark: tuple[str, str], text: str) -> None:
-    """Print `text` after a mark, with further lines indented to align with the first."""
+    """Print `text` after a mark, and indent the following lines to align with the first."""
     word, style = mark
     indent = " " * len(word)
     lines = printable(text).split("\n")
     if console.is_terminal:
-        # In files and pipes, lines are not wrapped.
+        # Lines are wrapped on a terminal only, not in files and pipes.
         lines = [piece for line in lines for piece in _wrapped(line, console.width - len(indent))]
     first, *more = lines
     console.print(Text.assemble((word, style), first), soft_wrap=True)
@@ -84,7 +84,7 @@ def print_hanging(console: Console, mark: tuple[str, str], text: str) -> None:
 
 
 def _wrapped(line: str, width: int) -> list[str]:
-    # A word longer than a line is most likely a URL: it must not be broken.
+    # A word longer than a line is most likely a URL, which must stay whole to be copied.
     return textwrap.wrap(line, max(width, 20), break_long_words=False, break_on_hyphens=False) or [
         ""
     ]

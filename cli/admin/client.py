@@ -1,4 +1,4 @@
-"""Client for the admin routes of a Hogsend server, ours or upstream's (contract 0.1 and 1)."""
+"""Client for the admin routes of a Hogsend server, this project's or upstream's (contract 1)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from cli.admin.messages import (
     DeliveryQuery,
     EventQuery,
     EventReplay,
-    EventWay,
+    EventTrace,
     Grant,
     NewBackfill,
     Provisioning,
     SentEvent,
     StoreRequest,
 )
-from cli.no_answer import why_no_answer
+from cli.http_failure import failure_reason
 from hogsend.contract.audit import AuditPage
 from hogsend.contract.backfills import Backfill, BackfillList
 from hogsend.contract.contacts import ContactList, Erasure, ErasurePreview
@@ -44,20 +44,18 @@ from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.replays import EventsReplayed
 
 Rotated = Literal["rotateSigningKey", "rotateWebhookSecret"]
-Turn = Literal["pause", "resume"]
+Switch = Literal["pause", "resume"]
 
 HEALTH_SECONDS = 6.0
-"""The server waits no longer than two seconds for each answer about its health or configuration."""
+"""Timeout for health and configuration. The server waits at most two seconds for each service."""
 BACKFILL_SECONDS = 90.0
-"""PostHog counts the events first."""
+"""Timeout for starting a backfill: PostHog counts the events first."""
 PROVISION_SECONDS = 120.0
-"""Provisioning reads several pages of PostHog's API, each with its own deadline."""
-
-LOOK_SECONDS = 300.0
-"""Events and streams are looked through as a whole."""
-
+"""Timeout for provisioning, which reads several pages of PostHog's API."""
+SCAN_SECONDS = 300.0
+"""Timeout for exports and previews of an erasure, which scan all events and streams."""
 REPLAY_SECONDS = 120.0
-"""The server stops earlier by itself and reports that there is more."""
+"""Timeout for replays. The server stops earlier by itself and reports that more remains."""
 
 CONNECT_INFO = "/v1/admin/analytics/connect-info"
 DIAGNOSIS = "/v1/admin/analytics/diagnosis"
@@ -71,17 +69,17 @@ DESTINATIONS = "/v1/admin/webhooks"
 EVENTS = "/v1/admin/events"
 RECORD = "/v1/events"
 COMPLETE = b'"complete":true}\n'
-"""How an export ends that is whole."""
+"""The last bytes of a complete export."""
 
 
 class AdminClient(AdminConnection):
-    """The routes of one server, each as a method."""
+    """The admin routes of one server, each as a method."""
 
     def health(self) -> bytes:
-        """Return the health document, undecoded; sent without the admin key (contract 8.6).
+        """Return the undecoded health document; requested without the admin key (contract 8.6).
 
         Raises:
-            AdminError: no answer, or not a 2xx.
+            AdminError: no response, or not a 2xx.
         """
         return self._ask("GET", "/v1/health", admin=False, timeout=HEALTH_SECONDS)
 
@@ -89,102 +87,112 @@ class AdminClient(AdminConnection):
         """Return the server's PostHog configuration, decoded and undecoded.
 
         Raises:
-            AdminError: no answer, not a 2xx, or not what a Hogsend server answers.
+            AdminError: no response, not a 2xx, or not the document of a Hogsend server.
         """
-        answer = self._ask("GET", CONNECT_INFO, timeout=HEALTH_SECONDS)
-        return self._decode(answer, ConnectInfo), answer
+        response = self._ask("GET", CONNECT_INFO, timeout=HEALTH_SECONDS)
+        return self._decode(response, ConnectInfo), response
 
     def diagnosis(self) -> bytes:
-        """Return the server's own diagnosis of its PostHog side, undecoded.
+        """Return the server's diagnosis of its connection to PostHog, undecoded.
 
         Raises:
-            AdminError: no answer or not a 2xx; 404 from a server without this route.
+            AdminError: no response or not a 2xx; 404 from a server without this route.
         """
         return self._ask("GET", DIAGNOSIS)
 
     def store(self, grant: Grant) -> None:
-        """Store a credential in place of the current one.
+        """Store a credential; it replaces the current one.
 
         Raises:
-            AdminError: it was not stored.
+            AdminError: the credential was not stored.
         """
         self._ask("PUT", CREDENTIAL, msgspec.json.encode(StoreRequest("oauth", grant)))
 
     def credential(self) -> None:
-        """Ask for the stored credential's description.
+        """Check that a readable credential is stored.
 
         Raises:
-            AdminError: 404 when there is none, 409 when it cannot be read; `code` says why.
+            AdminError: 404 if none is stored, 409 if it cannot be read; `code` has the reason.
         """
         self._ask("GET", CREDENTIAL)
 
     def disconnect(self) -> Deleted:
-        """Delete the credential, and what was derived from it.
+        """Delete the credential and the secrets derived from it.
 
         Raises:
-            AdminError: 404 when there is none; or it was not deleted.
+            AdminError: 404 if none is stored; or it was not deleted.
         """
         return self._decode(self._ask("DELETE", CREDENTIAL), Deleted)
 
     def provision(
         self, *, placeholder: bool = False, rotate: Collection[Rotated] = ()
     ) -> Provisioning:
-        """Create or repair PostHog's webhook destination; `rotate` changes secrets of it.
+        """Create or repair the webhook destination in PostHog.
+
+        Args:
+            placeholder: create it disabled, for a server that PostHog cannot reach yet.
+            rotate: secrets of the destination to replace by new ones.
 
         Raises:
-            AdminError: it failed; `detail` and `remediation` say what PostHog answered.
+            AdminError: provisioning failed; `detail` and `remediation` have PostHog's reason.
         """
         path = f"{PROVISION}?placeholder=true" if placeholder else PROVISION
         if rotate:
             path = f"{PROVISION}?{'&'.join(f'{one}=true' for one in rotate)}"
-        answer = self._ask("POST", path, b"{}", timeout=PROVISION_SECONDS)
+        response = self._ask("POST", path, b"{}", timeout=PROVISION_SECONDS)
         try:
-            return msgspec.json.decode(answer, type=Provisioning)
+            return msgspec.json.decode(response, type=Provisioning)
         except NOT_JSON:
             return Provisioning()
 
-    def count_backfill(self, wanted: NewBackfill) -> BackfillCount:
-        """Count what a backfill would read; raises as `provision`."""
-        return self._decode(self._begin(f"{BACKFILLS}/count", wanted), BackfillCount)
+    def count_backfill(self, new_backfill: NewBackfill) -> BackfillCount:
+        """Count the events that a backfill would read; raises as `provision`."""
+        return self._decode(self._post_backfill(f"{BACKFILLS}/count", new_backfill), BackfillCount)
 
-    def start_backfill(self, wanted: NewBackfill) -> Backfill:
-        """Start a backfill, or go on with one; raises as `provision`."""
-        return self._decode(self._begin(BACKFILLS, wanted), Backfill)
+    def start_backfill(self, new_backfill: NewBackfill) -> Backfill:
+        """Start a backfill, or continue an unfinished one; raises as `provision`."""
+        return self._decode(self._post_backfill(BACKFILLS, new_backfill), Backfill)
 
     def backfills(self) -> BackfillList:
-        """Return the latest backfills, the latest first; raises as `dead_letters`."""
+        """Return the latest backfills, newest first; raises as `dead_letters`."""
         return self._decode(self._ask("GET", BACKFILLS), BackfillList)
 
     def cancel_backfill(self, id: str) -> Backfill:
-        """Stop a backfill; raises as `dead_letters`, 404 if there is none."""
+        """Cancel a backfill; raises as `dead_letters`, 404 if it does not exist."""
         return self._decode(self._ask("POST", f"{BACKFILLS}/{id}/cancel"), Backfill)
 
-    def _begin(self, path: str, wanted: NewBackfill) -> bytes:
-        body = msgspec.json.encode(wanted)
+    def _post_backfill(self, path: str, new_backfill: NewBackfill) -> bytes:
+        body = msgspec.json.encode(new_backfill)
         return self._ask("POST", path, body, timeout=BACKFILL_SECONDS)
 
     def contact_page(self, query: ContactQuery) -> ContactPage:
         """Return a page of contacts; raises as `dead_letters`."""
-        given = urlencode(msgspec.to_builtins(query))
-        return self._decode(self._ask("GET", f"{CONTACTS}?{given}"), ContactPage)
+        parameters = urlencode(msgspec.to_builtins(query))
+        return self._decode(self._ask("GET", f"{CONTACTS}?{parameters}"), ContactPage)
 
     def contacts(self, key: str) -> ContactList:
-        """Return the contacts that a text leads to; raises as `dead_letters`."""
+        """Return the contacts with a user id, email address or contact id.
+
+        Raises as `dead_letters`.
+        """
         return self._decode(self._ask("GET", f"{CONTACTS}?{urlencode({'key': key})}"), ContactList)
 
     def split_contacts(self, merge: int) -> ContactList:
-        """Undo a merge and return both contacts; raises as `dead_letters`, 404 if there is none."""
+        """Undo a merge and return both contacts.
+
+        Raises as `dead_letters`, 404 if there is no such merge.
+        """
         return self._decode(
             self._ask("POST", f"{CONTACTS}/merges/{merge}/split", timeout=REPLAY_SECONDS),
             ContactList,
         )
 
     def erase_contact(self, contact_id: str, *, posthog: bool = False) -> Erasure:
-        """Erase a contact by its id, with `posthog` there first.
+        """Erase a contact by its id; with `posthog`, delete the person in PostHog first.
 
         Raises:
-            AdminError: as for `dead_letters`; 404 if there is none, 409 or 502 with what to do if
-                PostHog was not asked or refused.
+            AdminError: as for `dead_letters`; 404 if there is no such contact; 409 or 502, with a
+                remediation, if PostHog could not be reached or refused.
         """
         path = f"{CONTACTS}/{quote(contact_id, safe='')}"
         if posthog:
@@ -192,31 +200,34 @@ class AdminClient(AdminConnection):
         return self._decode(self._ask("DELETE", path, timeout=BACKFILL_SECONDS), Erasure)
 
     def preview_erasure(self, contact_id: str) -> ErasurePreview:
-        """Count what an erasure would take; raises as `dead_letters`, 404 if there is none."""
+        """Count what an erasure would delete.
+
+        Raises as `dead_letters`, 404 if there is no such contact.
+        """
         path = f"{CONTACTS}/{quote(contact_id, safe='')}/erasure"
-        return self._decode(self._ask("GET", path, timeout=LOOK_SECONDS), ErasurePreview)
+        return self._decode(self._ask("GET", path, timeout=SCAN_SECONDS), ErasurePreview)
 
     def export_contact(self, contact_id: str, write: Callable[[bytes], object]) -> None:
-        """Write everything about a contact, piece by piece as it comes.
+        """Stream everything about a contact to `write`, chunk by chunk.
 
         Raises:
-            AdminError: there is no such contact, or what was written is not complete.
+            AdminError: there is no such contact, or the export ended before it was complete.
         """
         path = f"{CONTACTS}/{quote(contact_id, safe='')}/export"
         end = b""
         try:
-            for piece in self._pieces(path, timeout=LOOK_SECONDS):
-                write(piece)
-                end = (end + piece)[-len(COMPLETE) :]
+            for chunk in self._stream(path, timeout=SCAN_SECONDS):
+                write(chunk)
+                end = (end + chunk)[-len(COMPLETE) :]
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise AdminError(
-                f"the export is incomplete ({why_no_answer(error)})",
-                "run it again; the log of the gateway says what happened",
+                f"the export is incomplete ({failure_reason(error)})",
+                "run it again; the gateway's log has the reason",
             ) from None
         if end != COMPLETE:
             raise AdminError(
                 "the export is incomplete",
-                "run it again; the log of the gateway says what happened",
+                "run it again; the gateway's log has the reason",
             )
 
     def dead_letters(
@@ -225,81 +236,85 @@ class AdminClient(AdminConnection):
         """Return a page of dead letters, newest first.
 
         Raises:
-            AdminError: no answer, not a 2xx, or not what a Hogsend server answers.
+            AdminError: no response, not a 2xx, or not the document of a Hogsend server.
         """
         query = {"stream": stream, "reason": reason, "limit": limit, "before": before}
-        given = urlencode({name: value for name, value in query.items() if value is not None})
-        return self._decode(self._ask("GET", f"{DEAD_LETTERS}?{given}"), DeadLetterPage)
+        parameters = urlencode({name: value for name, value in query.items() if value is not None})
+        return self._decode(self._ask("GET", f"{DEAD_LETTERS}?{parameters}"), DeadLetterPage)
 
     def dead_letter(self, sequence: int) -> ListedDeadLetter:
-        """Return one dead letter with its message; raises as `dead_letters`, 404 if it is gone."""
+        """Return one dead letter with its message.
+
+        Raises as `dead_letters`, 404 if it does not exist.
+        """
         return self._decode(self._ask("GET", f"{DEAD_LETTERS}/{sequence}"), ListedDeadLetter)
 
     def change_dead_letters(
         self, action: Literal["replay", "purge"], selection: bytes
     ) -> DeadLettersDone:
         """Replay or purge dead letters selected by a JSON document; raises as `dead_letters`."""
-        answer = self._ask("POST", f"{DEAD_LETTERS}/{action}", selection, timeout=REPLAY_SECONDS)
-        return self._decode(answer, DeadLettersDone)
+        response = self._ask("POST", f"{DEAD_LETTERS}/{action}", selection, timeout=REPLAY_SECONDS)
+        return self._decode(response, DeadLettersDone)
 
     def audit(self, query: AuditQuery) -> AuditPage:
-        """Return a page of the audit trail, the latest first; raises as `dead_letters`."""
-        given = urlencode(msgspec.to_builtins(query))
-        return self._decode(self._ask("GET", f"{AUDIT}?{given}"), AuditPage)
+        """Return a page of the audit trail, newest first; raises as `dead_letters`."""
+        parameters = urlencode(msgspec.to_builtins(query))
+        return self._decode(self._ask("GET", f"{AUDIT}?{parameters}"), AuditPage)
 
     def destinations(self, limit: int, offset: int) -> DestinationPage:
-        """Return a page of destinations, the newest first; raises as `dead_letters`."""
-        given = urlencode({"limit": limit, "offset": offset})
-        return self._decode(self._ask("GET", f"{DESTINATIONS}?{given}"), DestinationPage)
+        """Return a page of destinations, newest first; raises as `dead_letters`."""
+        parameters = urlencode({"limit": limit, "offset": offset})
+        return self._decode(self._ask("GET", f"{DESTINATIONS}?{parameters}"), DestinationPage)
 
     def destination(self, id: str) -> OutboundDestination:
-        """Return a destination; raises as `dead_letters`, 404 if there is none."""
-        return self._decode(self._ask("GET", _destination(id)), OutboundDestination)
+        """Return a destination; raises as `dead_letters`, 404 if it does not exist."""
+        return self._decode(self._ask("GET", _destination_path(id)), OutboundDestination)
 
     def deliveries(self, id: str, query: DeliveryQuery) -> DeliveryPage:
-        """Return what became of a destination's events; raises as `destination`."""
-        given = urlencode(msgspec.to_builtins(query))
+        """Return a page of a destination's deliveries, newest first; raises as `destination`."""
+        parameters = urlencode(msgspec.to_builtins(query))
         return self._decode(
-            self._ask("GET", f"{_destination(id)}/deliveries?{given}"), DeliveryPage
+            self._ask("GET", f"{_destination_path(id)}/deliveries?{parameters}"), DeliveryPage
         )
 
-    def turn_destination(self, id: str, turn: Turn) -> OutboundDestination:
+    def switch_destination(self, id: str, switch: Switch) -> OutboundDestination:
         """Pause or resume a destination; raises as `destination`."""
-        return self._decode(self._ask("POST", f"{_destination(id)}/{turn}"), OutboundDestination)
+        path = f"{_destination_path(id)}/{switch}"
+        return self._decode(self._ask("POST", path), OutboundDestination)
 
     def test_destination(self, id: str) -> TestQueued:
         """Send a test event to one destination; raises as `destination`."""
-        return self._decode(self._ask("POST", f"{_destination(id)}/test"), TestQueued)
+        return self._decode(self._ask("POST", f"{_destination_path(id)}/test"), TestQueued)
 
     def delete_destination(self, id: str) -> Deleted:
         """Delete a destination and its history; raises as `destination`."""
-        return self._decode(self._ask("DELETE", _destination(id)), Deleted)
+        return self._decode(self._ask("DELETE", _destination_path(id)), Deleted)
 
     def events(self, query: EventQuery) -> EventPage:
-        """Return a page of events, the latest first; raises as `dead_letters`."""
-        given = urlencode(msgspec.to_builtins(query))
-        return self._decode(self._ask("GET", f"{EVENTS}?{given}"), EventPage)
+        """Return a page of events, newest first; raises as `dead_letters`."""
+        parameters = urlencode(msgspec.to_builtins(query))
+        return self._decode(self._ask("GET", f"{EVENTS}?{parameters}"), EventPage)
 
-    def event_way(self, event: StoredEvent) -> EventWay:
-        """Return what became of an event; raises as `dead_letters`, 404 if it is gone."""
-        known_by = {
+    def event_trace(self, event: StoredEvent) -> EventTrace:
+        """Return an event's way through Hogsend; raises as `dead_letters`, 404 if it is deleted."""
+        key = {
             "source": event.source,
             "id": event.id,
             "event": event.event,
             "userId": event.user_id,
         }
-        return self._decode(self._ask("GET", f"{EVENTS}/trace?{urlencode(known_by)}"), EventWay)
+        return self._decode(self._ask("GET", f"{EVENTS}/trace?{urlencode(key)}"), EventTrace)
 
-    def replay_events(self, wanted: EventReplay) -> EventsReplayed:
-        """Give a durable a part of what it gets again; raises as `dead_letters`."""
-        body = msgspec.json.encode(wanted)
-        answer = self._ask("POST", f"{EVENTS}/replay", body, timeout=REPLAY_SECONDS)
-        return self._decode(answer, EventsReplayed)
+    def replay_events(self, replay: EventReplay) -> EventsReplayed:
+        """Replay the next batch of events to a durable consumer; raises as `dead_letters`."""
+        body = msgspec.json.encode(replay)
+        response = self._ask("POST", f"{EVENTS}/replay", body, timeout=REPLAY_SECONDS)
+        return self._decode(response, EventsReplayed)
 
     def send_event(self, event: SentEvent) -> Recorded:
-        """Store an event and announce it; raises as `dead_letters`."""
+        """Store an event and publish it to subscribers; raises as `dead_letters`."""
         return self._decode(self._ask("POST", RECORD, msgspec.json.encode(event)), Recorded)
 
 
-def _destination(id: str) -> str:
+def _destination_path(id: str) -> str:
     return f"{DESTINATIONS}/{quote(id, safe='')}"

@@ -1,4 +1,4 @@
-"""Errors of a server that refuses a request or does not answer it (contract 0.1)."""
+"""Errors of a server that refuses a request or does not respond (contract 0.1)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from cli.exit_codes import ExitCode
 from cli.server_address import ServerAddress, admin_key_hint
 from hogsend.contract.json_text import NOT_JSON
 
-_OF_A_PATTERN = re.compile(r"Expected `str` matching regex .*", re.DOTALL)
-"""A pattern tells its reader less than the name of the field."""
+_PATTERN_MISMATCH = re.compile(r"Expected `str` matching regex .*", re.DOTALL)
+"""An issue whose regular expression is left out: the field's name says more."""
 
 
 class _Invalid(msgspec.Struct, frozen=True):
@@ -27,14 +27,14 @@ class _Issue(msgspec.Struct, frozen=True):
     path: list[str | int] = []
 
     def __str__(self) -> str:
-        said = _OF_A_PATTERN.sub("not of the form it must have", self.message)
-        return f"{'.'.join(map(str, self.path))}: {said}" if self.path else said
+        message = _PATTERN_MISMATCH.sub("not in the required format", self.message)
+        return f"{'.'.join(map(str, self.path))}: {message}" if self.path else message
 
 
 class AdminError(CommandError):
-    """The server refused or did not answer; the text is that of upstream's CLI (contract 0.1).
+    """The server refused or did not respond. The text is that of upstream's CLI (contract 0.1).
 
-    A command that lets it pass ends with its `problem`, which includes the server's `detail`.
+    A command that does not catch it ends with its `problem`, which includes the server's `detail`.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class AdminError(CommandError):
         detail: str | None = None,
         remediation: str | None = None,
     ) -> None:
-        wrongly = status == HTTPStatus.BAD_REQUEST
-        super().__init__(text, fix, exit_code=ExitCode.USAGE if wrongly else ExitCode.FAILED)
+        exit_code = ExitCode.USAGE if status == HTTPStatus.BAD_REQUEST else ExitCode.FAILED
+        super().__init__(text, fix, exit_code=exit_code)
         self.status = status
         self.code = code
         self.detail = detail
@@ -56,14 +56,14 @@ class AdminError(CommandError):
 
     @property
     def problem(self) -> str:
-        """What the server answered, in all its words."""
+        """The text of the error, followed by the server's `detail`."""
         return f"{self}: {self.detail}" if self.detail else str(self)
 
 
-def error_from(answer: httpx.Response, address: ServerAddress) -> AdminError:
-    """Read a refusal."""
+def error_from(response: httpx.Response, address: ServerAddress) -> AdminError:
+    """Return the error of a response that is not a 2xx."""
     try:
-        body: Any = msgspec.json.decode(answer.content)
+        body: Any = msgspec.json.decode(response.content)
     except NOT_JSON:
         body = None
     document = body if isinstance(body, dict) else {}
@@ -74,14 +74,14 @@ def error_from(answer: httpx.Response, address: ServerAddress) -> AdminError:
     if detail is None:
         detail = _issues(document.get("error"))
     problem = (
-        f"{answer.status_code}: {code}"
+        f"{response.status_code}: {code}"
         if code is not None
-        else f"request failed with status {answer.status_code}"
+        else f"request failed with status {response.status_code}"
     )
     return AdminError(
         problem,
-        remediation or _fix(answer.status_code, address),
-        status=answer.status_code,
+        remediation or _fix(response.status_code, address),
+        status=response.status_code,
         code=code,
         detail=detail,
         remediation=remediation,
@@ -89,28 +89,28 @@ def error_from(answer: httpx.Response, address: ServerAddress) -> AdminError:
 
 
 _FIXES = {
-    HTTPStatus.NOT_FOUND: "check the name or number, and that --url is a Hogsend server of this "
-    "version",
+    HTTPStatus.NOT_FOUND: "check the name, id or number, and that --url is a Hogsend server of "
+    "this version",
     HTTPStatus.TOO_MANY_REQUESTS: "wait a minute, then run it again",
     HTTPStatus.INTERNAL_SERVER_ERROR: "see the gateway's log (.hogsend/logs/gateway.log), and "
     "report it",
 }
-_UNAVAILABLE = "run `hogsend status`, which names what is not up, then run it again"
-_REDIRECTED = "give the address of the server itself with --url: redirects are not followed"
+_UNAVAILABLE = "run `hogsend status` to see what is down, start it, then run this command again"
+_REDIRECTED = "pass the URL that the server redirects to as --url: redirects are not followed"
 
 
 def _fix(status: int, address: ServerAddress) -> str:
-    """Return what to do about a refusal for which the server itself has no remedy."""
+    """Return the fix for a refusal that has no remediation by the server."""
     if status == HTTPStatus.UNAUTHORIZED:
         return admin_key_hint(address)
     if status == HTTPStatus.FORBIDDEN:
-        return f"this key may not do that; {admin_key_hint(address)}"
+        return f"use a key with permission for this; {admin_key_hint(address)}"
     if status in _FIXES:
         return _FIXES[HTTPStatus(status)]
     if status > HTTPStatus.INTERNAL_SERVER_ERROR:
         return _UNAVAILABLE
     return (
-        "correct the option or value that it names"
+        "correct the option or value that the error names"
         if status >= HTTPStatus.BAD_REQUEST
         else _REDIRECTED
     )
@@ -119,8 +119,8 @@ def _fix(status: int, address: ServerAddress) -> str:
 def _issues(error: object) -> str | None:
     """Join the issues inside a `ZodError` (contract 0.1)."""
     try:
-        found = msgspec.convert(error, _Invalid)
-        issues = msgspec.json.decode(found.message, type=list[_Issue])
+        invalid = msgspec.convert(error, _Invalid)
+        issues = msgspec.json.decode(invalid.message, type=list[_Issue])
     except NOT_JSON:
         return None
     return "; ".join(map(str, issues)) or None

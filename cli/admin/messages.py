@@ -1,4 +1,4 @@
-"""Requests and answers of the admin routes, as far as the CLI needs them."""
+"""Requests and responses of the admin routes that the CLI needs and the contract lacks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hogsend.contract.events import Announcement, StoredEvent
 
 
 class ConnectInfo(msgspec.Struct, frozen=True, rename="camel"):
-    """The fields of connect-info that the CLI needs; older servers lack those with a default."""
+    """The fields of connect-info that the CLI needs. Older servers omit those with a default."""
 
     private_host: str | None
     api_public_url: str
@@ -28,7 +28,7 @@ class ConnectInfo(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class OtherDestination(msgspec.Struct, frozen=True, rename="camel"):
-    """A destination in the same project that delivers to another instance."""
+    """A webhook destination in the same PostHog project that delivers to another server."""
 
     hog_function_id: str
     webhook_url: str
@@ -36,7 +36,7 @@ class OtherDestination(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Provisioning(msgspec.Struct, frozen=True, rename="camel"):
-    """The answer of provision-loop; no field is required (contract 1.2)."""
+    """The response of provision-loop; no field is required (contract 1.2)."""
 
     created: bool | None = None
     hog_function_id: str | None = None
@@ -49,7 +49,7 @@ class Provisioning(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The credential as it is stored (contract 1.3). Its `repr` shows no token."""
+    """The credential to store (contract 1.3). Its `repr` shows no token."""
 
     access_token: str
     refresh_token: str
@@ -79,7 +79,7 @@ class EventQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
 
 
 class ContactQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """Which contacts, the newest first; None means any."""
+    """Filters of the contact list; None means any."""
 
     order: Literal["created"]
     search: str | None = None
@@ -97,7 +97,7 @@ class AuditQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
 
 
 class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """Which of a destination's deliveries; None means any."""
+    """Filters of a destination's deliveries; None means any."""
 
     status: DeliveryStatus | None = None
     limit: int | None = None
@@ -105,14 +105,14 @@ class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel", o
 
 
 class DestinationHistory(msgspec.Struct, frozen=True):
-    """A destination and what became of its events, as `hogsend destinations show` prints them."""
+    """A destination and its deliveries: the JSON document of `hogsend destinations show`."""
 
     destination: OutboundDestination
     history: DeliveryPage
 
 
-class EventWay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One event, and what became of it."""
+class EventTrace(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One event, and its way through Hogsend."""
 
     event: StoredEvent
     correlation_id: str | None
@@ -120,13 +120,13 @@ class EventWay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     stored_at: datetime | None = None
     announcement: Announcement
     deliveries: list[EventDelivery] | None
-    """None: the server could not tell."""
+    """None if analytics did not reply to the server."""
 
 
-class EventWays(msgspec.Struct, frozen=True):
-    """Events of one id, as `hogsend events show --json` prints them."""
+class EventTraces(msgspec.Struct, frozen=True):
+    """Events with the same id: the JSON document of `hogsend events show`."""
 
-    events: list[EventWay]
+    events: list[EventTrace]
 
 
 class SentEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -142,7 +142,7 @@ class SentEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
 
 
 class EventReplay(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """Which events a durable gets again."""
+    """The events to replay, and the durable consumer that receives them."""
 
     to: str
     since: str
@@ -152,7 +152,7 @@ class EventReplay(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
 
 
 class NewBackfill(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """Which events of the past are wanted."""
+    """A backfill to start: the events to import."""
 
     since: str
     until: str | None = None
@@ -161,13 +161,13 @@ class NewBackfill(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
 
 
 class BackfillCount(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a dry run counted."""
+    """The result of a dry run of a backfill."""
 
     count: int
 
 
 class StoreRequest(msgspec.Struct, frozen=True):
-    """The body that stores a credential."""
+    """The request body that stores a credential."""
 
     kind: str
     payload: Grant

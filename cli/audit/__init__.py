@@ -1,1 +1,1 @@
-"""What `hogsend audit` prints."""
+"""The output of `hogsend audit`."""

@@ -1,1 +1,1 @@
-"""Backfills on the terminal."""
+"""The output of `hogsend backfill`."""

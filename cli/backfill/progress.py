@@ -1,4 +1,4 @@
-"""Follows a backfill until it ends: a bar on a terminal, nothing elsewhere."""
+"""Follows a backfill until it ends, with a progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cli.admin.client import AdminClient
 from cli.admin.errors import AdminError
-from cli.backfill.report import line_of
+from cli.backfill.report import status_line
 from cli.console import err
 from cli.errors import CommandError
 from cli.redaction import printable
 from hogsend.contract.backfills import Backfill
 
-ASK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
 
 def follow(
     client: AdminClient, started: Backfill, pause: Callable[[float], None] = time.sleep
 ) -> Backfill:
-    """Return the backfill once it no longer runs.
+    """Poll a backfill until it ends, and return it.
 
-    A server that does not answer is asked again: the backfill goes on by itself when it is back.
+    Polling continues while the server does not respond: the server continues the backfill when it
+    is back.
 
     Raises:
-        CommandError: the server knows it no more.
+        CommandError: the server refuses, or no longer lists the backfill.
     """
-    found = started
+    backfill = started
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -38,27 +39,28 @@ def follow(
         disable=not err.is_terminal,
         transient=True,
     ) as progress:
-        task = progress.add_task(line_of(found), total=max(found.total, found.read))
-        while found.state == "running":
-            pause(ASK_SECONDS)
+        task = progress.add_task(status_line(backfill), total=max(backfill.total, backfill.read))
+        while backfill.state == "running":
+            pause(POLL_SECONDS)
             try:
-                found = _one(client, started.id)
+                backfill = _fetch(client, started.id)
             except AdminError as error:
                 if error.status is not None and error.status < 500:  # noqa: PLR2004
                     raise
-                progress.update(task, description=_waits(error))
+                waiting = printable(f"waiting for the server: {error.problem}")
+                progress.update(task, description=waiting)
                 continue
-            total = max(found.total, found.read)
-            progress.update(task, description=line_of(found), completed=found.read, total=total)
-    return found
+            progress.update(
+                task,
+                description=status_line(backfill),
+                completed=backfill.read,
+                total=max(backfill.total, backfill.read),
+            )
+    return backfill
 
 
-def _waits(error: AdminError) -> str:
-    return printable(f"waits for the server: {error.problem}")
-
-
-def _one(client: AdminClient, id: str) -> Backfill:
-    for one in client.backfills().backfills:
-        if one.id == id:
-            return one
-    raise CommandError("the server has forgotten this backfill", "start it again")
+def _fetch(client: AdminClient, id: str) -> Backfill:
+    for backfill in client.backfills().backfills:
+        if backfill.id == id:
+            return backfill
+    raise CommandError("the server no longer lists this backfill", "start it again")

@@ -8,30 +8,30 @@ from cli.terminal import print_hanging
 from hogsend.contract.backfills import Backfill
 
 
-def line_of(found: Backfill) -> str:
-    """In a few words, what it does now."""
-    if found.state != "running":
-        return found.state
-    if found.detail:
-        return f"waits: {printable(found.detail)}"
-    return f"at {found.position:%Y-%m-%d %H:%M}" if found.position else "running"
+def status_line(backfill: Backfill) -> str:
+    """Return the state of a backfill in a few words, for the progress bar."""
+    if backfill.state != "running":
+        return backfill.state
+    if backfill.detail:
+        return f"waiting: {printable(backfill.detail)}"
+    return f"at {backfill.position:%Y-%m-%d %H:%M}" if backfill.position else "running"
 
 
-def show(found: Backfill) -> None:
-    """Print a backfill."""
-    names = f", only {', '.join(found.events)}" if found.events else ""
-    span = f"{found.since:%Y-%m-%dT%H:%M:%SZ} to {found.until:%Y-%m-%dT%H:%M:%SZ}"
-    print_hanging(out, (f"{found.state} ", "bold"), f"events of {span}{names}")
+def show(backfill: Backfill) -> None:
+    """Print a backfill: its events, counts, problem and fix."""
+    names = f", only {', '.join(backfill.events)}" if backfill.events else ""
+    span = f"{backfill.since:%Y-%m-%dT%H:%M:%SZ} to {backfill.until:%Y-%m-%dT%H:%M:%SZ}"
+    print_hanging(out, (f"{backfill.state} ", "bold"), f"events from {span}{names}")
     counts = (
-        f"{found.read} of {found.total} read: {found.stored} stored, {found.known} known already, "
-        f"{found.rejected} not to be stored"
+        f"{backfill.read} of {backfill.total} read: {backfill.stored} stored, "
+        f"{backfill.known} already stored, {backfill.rejected} rejected"
     )
     print_hanging(out, ("  ", ""), counts)
-    told = "subscribers heard of those" if found.announce else "subscribers heard of none"
-    print_hanging(out, ("  ", ""), told)
-    if found.left_out:
-        print_hanging(out, ("  ", ""), found.left_out)
-    if found.detail:
-        print_hanging(out, ("  ", ""), found.detail)
-    if found.remediation:
-        print_hanging(out, ("  fix: ", "bold"), found.remediation)
+    published = "published" if backfill.announce else "not published"
+    print_hanging(out, ("  ", ""), f"new events were {published} to subscribers")
+    if backfill.left_out:
+        print_hanging(out, ("  ", ""), backfill.left_out)
+    if backfill.detail:
+        print_hanging(out, ("  ", ""), backfill.detail)
+    if backfill.remediation:
+        print_hanging(out, ("  fix: ", "bold"), backfill.remediation)

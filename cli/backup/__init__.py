@@ -1,1 +1,1 @@
-"""Backup of streams to files and restore, in the layout of `nats stream backup`."""
+"""Backup and restore: of the streams only, or of a whole deployment as an encrypted archive."""

@@ -1,4 +1,4 @@
-"""Ctrl-C while something holds the event loop up."""
+"""Ctrl-C during blocking calls inside the event loop."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from contextlib import contextmanager
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise `KeyboardInterrupt` in the block, as soon as Ctrl-C is pressed.
+    """Make Ctrl-C raise `KeyboardInterrupt` in the block at once.
 
-    asyncio would cancel the task, which ends it when the block is done, and would end what cleans
-    up behind the block, too.
+    Under asyncio's own handler Ctrl-C cancels the task. The cancellation would only take effect
+    after the block, and would then also interrupt the cleanup that follows the block.
     """
-    earlier = signal.getsignal(signal.SIGINT)
-    if not callable(earlier):
-        # It is ignored, as by what a shell has started in the background.
+    previous = signal.getsignal(signal.SIGINT)
+    if not callable(previous):
+        # SIGINT is ignored, as in a process that a shell has started in the background.
         yield
         return
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, earlier)
+        signal.signal(signal.SIGINT, previous)

@@ -1,4 +1,4 @@
-"""The stack of `hogsend up`, backed up while it runs and restored where there is none."""
+"""Backup of the running local stack, and restore into a new one or into external servers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import asyncpg
 from dotenv import dotenv_values
 from nats.aio.client import Client
 
-from cli.backup import own_postgres, postgres_tools
-from cli.backup.whole import Kind
+from cli.backup import external_postgres, postgres_tools
+from cli.backup.archive import Kind
 from cli.environment import FILE
 from cli.errors import CommandError
 from cli.operator_bus import operator_bus
-from cli.server_address import own_url
-from cli.stack import nats, stand_in
+from cli.server_address import local_gateway_url
+from cli.stack import local_sandbox, nats
 from cli.stack.data_directory import DataDirectory, write_private
 from cli.stack.environment import minimal_environment
 from cli.stack.postgres import EmbeddedPostgres
@@ -32,28 +32,28 @@ from services.gateway.webhooks.secret_memory import CLOSED_FILE
 SETTINGS = "env"
 """Name of `.env` in a backup."""
 SECRETS = "secrets"
-MARKS = (f"spool/{CLOSED_FILE}", stand_in.MARK)
-"""Empty files of a data directory, each of which states something by being there: the webhook was
-closed, or the stored credential is one of the sandbox."""
+MARKS = (f"spool/{CLOSED_FILE}", local_sandbox.MARK)
+"""Empty marker files of a data directory: the gateway refuses webhooks while it has no webhook
+secret; the stored credential is one of the sandbox."""
 
 
 class LocalSource:
-    """A running stack: its data directory, and the servers of the operator's own if it has any."""
+    """A running local stack: its data directory, and external servers if it uses any."""
 
     kind: Kind = "local"
 
     def __init__(self, home: Path) -> None:
-        """Back up the stack of a data directory.
+        """Back up the stack with the data directory `home`.
 
         Raises:
-            CommandError: there is none.
+            CommandError: there is no stack in it.
         """
         self._home = home.expanduser().resolve()
         if not (self._home / SECRETS).is_dir():
             raise CommandError(
                 f"there is no stack in {self._home}",
-                "set HOGSEND_HOME to the directory of a stack; with Compose it is "
-                "`hogsend compose backup`",
+                "set HOGSEND_HOME to the data directory of a stack; for a deployment with Compose "
+                "use `hogsend compose backup`",
             )
 
     @asynccontextmanager
@@ -65,8 +65,8 @@ class LocalSource:
             yield connection.client
 
     async def gateways(self) -> Sequence[str]:
-        """The one gateway."""
-        return [own_url()]
+        """Return the URL of the gateway."""
+        return [local_gateway_url()]
 
     def dump(self, file: Path) -> None:
         """Write a dump of PostgreSQL."""
@@ -74,7 +74,7 @@ class LocalSource:
         postgres_tools.run(postgres_tools.DUMP, url, f"--file={file}")
 
     def files(self) -> Mapping[str, Path]:
-        """Generated secrets, `.env`, and the marks of the data directory."""
+        """Return the generated secrets, `.env`, and the marker files of the data directory."""
         secrets = self._home / SECRETS
         files = {
             f"{SECRETS}/{file.relative_to(secrets)}": file
@@ -88,21 +88,25 @@ class LocalSource:
 
 
 class LocalTarget:
-    """A data directory that does not exist yet. It is there only once everything is restored."""
+    """A data directory that does not exist yet. It appears once everything is restored."""
 
     kind: Kind = "local"
 
     def __init__(self, home: Path, port: int) -> None:
-        """Restore into `home`, with NATS at `port` meanwhile."""
+        """Restore into `home`; NATS listens on `port` during the restore."""
         self._final = home.expanduser().resolve()
         self._fresh = self._final.with_name(f"{self._final.name}.restoring")
         self.work = self._final.with_name(f"{self._final.name}.opened")
         self._port = port
         self.notes: list[str] = []
-        """What the operator should know."""
+        """Notes for the operator."""
 
     def require_empty(self) -> None:
-        """Check that there is no stack here."""
+        """Check that the data directory is missing or empty.
+
+        Raises:
+            CommandError: it is not, or cannot be replaced, or only one external server is set.
+        """
         if self._final.exists() and not self._final.is_dir():
             raise CommandError(
                 f"{self._final} is not a directory",
@@ -114,7 +118,7 @@ class LocalTarget:
                 "set HOGSEND_HOME to a directory that does not exist",
             )
         if self._final.is_mount():
-            # It gets its name last, and nothing can be put in the place of a mount.
+            # The restored directory is renamed to its final name, which a mount point prevents.
             raise CommandError(
                 f"{self._final} is a mount point, which cannot be replaced",
                 "set HOGSEND_HOME to a directory in it that does not exist, here and for "
@@ -123,20 +127,22 @@ class LocalTarget:
         for setting, other in (("NATS_URL", "DATABASE_URL"), ("DATABASE_URL", "NATS_URL")):
             if os.environ.get(setting):
                 raise CommandError(
-                    f"{setting} names a server of your own, and {other} none",
-                    f"set {other}, too, to restore to servers of your own; or unset {setting}",
+                    f"{setting} is set, but {other} is not",
+                    f"set {other} too, to restore to servers of your own; or unset {setting}",
                 )
         shutil.rmtree(self._fresh, ignore_errors=True)
 
     def restore_files(self, files: Path) -> None:
-        """Put the secrets into the data directory, and `.env` here unless there is one.
+        """Restore the secrets into the data directory, and `.env` into the working directory.
+
+        An existing `.env` is kept, and the restored one is written to `env.restored` instead.
 
         Raises:
-            CommandError: with that `.env`, `hogsend up` would not use what is restored.
+            CommandError: with the restored `.env`, `hogsend up` would not use the restored data.
         """
-        self._require_used_by(files / SETTINGS)
+        self._require_restored_home(files / SETTINGS)
         home = DataDirectory(self._fresh)
-        # Before anything is in it: a copy has the mode of what it copies only when it is complete.
+        # Created private before the copy: `copytree` sets the mode only after it has copied.
         (home.path / SECRETS).mkdir(mode=0o700)
         shutil.copytree(files / SECRETS, home.path / SECRETS, dirs_exist_ok=True)
         _restore_marks(files, home.path)
@@ -149,32 +155,35 @@ class LocalTarget:
         elif here.read_bytes() != saved.read_bytes():
             write_private(home.path / "env.restored", saved.read_bytes())
             self.notes.append(
-                f"./.env is kept as it is; the one of the backup is {self._final}/env.restored"
+                f"./.env was left unchanged; the .env of the backup is {self._final}/env.restored"
             )
 
-    def _require_used_by(self, saved: Path) -> None:
-        """Check that `.env` as saved leads to what is restored, if it is to be the one here."""
+    def _require_restored_home(self, saved: Path) -> None:
+        """Check that the `.env` of the backup leads `hogsend up` to the restored data.
+
+        An existing `.env` is not replaced, so the one of the backup does not matter then.
+        """
         if Path(FILE).exists():
             return
         values = dotenv_values(saved)
         home = values.get("HOGSEND_HOME")
-        elsewhere = [name for name in ("NATS_URL", "DATABASE_URL") if values.get(name)]
+        conflicting = [name for name in ("NATS_URL", "DATABASE_URL") if values.get(name)]
         if home and Path(home.strip()).expanduser().resolve() != self._final:
-            elsewhere.append("HOGSEND_HOME")
-        for name in elsewhere:
+            conflicting.append("HOGSEND_HOME")
+        for name in conflicting:
             if not os.environ.get(name):
                 raise CommandError(
-                    f"the backup has {name} in .env, and it is not set here: `hogsend up` would "
-                    f"not use what is restored to {self._final}",
-                    f"set {name} for this command; or make a .env here that does not set it, "
-                    "which is kept",
+                    f"the .env of the backup sets {name}, so `hogsend up` would not use the data "
+                    f"restored to {self._final}",
+                    f"set {name} for this command; or create a .env here that does not set it: an "
+                    "existing .env is kept",
                 )
 
     @asynccontextmanager
     async def servers(self) -> AsyncIterator[Client]:
-        """Run NATS and PostgreSQL on the new directory; gives it its name at the end."""
+        """Run NATS and PostgreSQL on the new directory; rename it to its final name at the end."""
         home = DataDirectory(self._fresh)
-        supervisor = Supervisor(home.logs, lambda _name, _what: None)
+        supervisor = Supervisor(home.logs, lambda _name, _event: None)
         database = EmbeddedPostgres(home.path / "postgres", home.secret)
         passwords = {user: home.secret(f"nats-{user}") for user in User}
         config = home.path / "nats.conf"
@@ -203,7 +212,7 @@ class LocalTarget:
         self._fresh.rename(self._final)
 
     def copies(self) -> int | None:
-        """As many as there are servers: one."""
+        """Return 1, for the single NATS server."""
         return 1
 
     def load(self, dump: Path) -> None:
@@ -211,43 +220,47 @@ class LocalTarget:
         postgres_tools.run(postgres_tools.RESTORE, _superuser_url(self._fresh), str(dump))
 
     def analyze(self) -> None:
-        """Have the new PostgreSQL gather statistics."""
+        """Make the new PostgreSQL gather statistics."""
         postgres_tools.run(postgres_tools.ANALYZE, _superuser_url(self._fresh))
 
 
 class ServersTarget:
-    """Servers of the operator's own, in `NATS_URL` and `DATABASE_URL`, both empty."""
+    """Empty external servers, those in `NATS_URL` and `DATABASE_URL`."""
 
     kind: Kind = "local"
 
     def __init__(self, home: Path, nats_url: str, database_url: str) -> None:
-        """Restore to these servers, with the secrets in `home`."""
+        """Restore to these servers, and the secrets into the data directory `home`."""
         self._home = home.expanduser().resolve()
         self._secrets = self._home / SECRETS
-        # In it and not beside it: only it need be writable, for the secrets.
+        # Inside `home`, which must be writable for the secrets; its parent need not be.
         self.work = self._home / "restore.opened"
         self._nats_url = nats_url
         self._database_url = database_url
         self.notes: list[str] = []
-        """What the operator should know."""
+        """Notes for the operator."""
 
     def require_empty(self) -> None:
-        """Check that the database has nothing of ours; NATS is looked at later."""
+        """Check that the database has no schema of Hogsend; `servers` checks NATS later.
+
+        Raises:
+            CommandError: it has one, or PostgreSQL does not respond.
+        """
         try:
-            found = asyncio.run(_schemas(self._database_url))
+            schemas = asyncio.run(_existing_schemas(self._database_url))
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise CommandError(
-                "PostgreSQL does not answer at DATABASE_URL, or refuses the password",
+                "PostgreSQL at DATABASE_URL does not respond, or refuses the password",
                 "start it, or correct DATABASE_URL",
             ) from error
-        if found:
+        if schemas:
             raise CommandError(
-                f"there are data in PostgreSQL already: {', '.join(found)}",
+                f"the database has schemas of Hogsend already: {', '.join(schemas)}",
                 "restore into an empty database, before any service is started",
             )
 
     def restore_files(self, files: Path) -> None:
-        """Write the secrets, unless others are there, and the marks of the data directory."""
+        """Write the missing secrets and marker files; existing secrets are kept."""
         for saved in (files / SECRETS).rglob("*"):
             file = self._secrets / saved.relative_to(files / SECRETS)
             if not saved.is_file():
@@ -256,31 +269,35 @@ class ServersTarget:
                 file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 write_private(file, saved.read_bytes())
             elif file.read_bytes() != saved.read_bytes():
-                self.notes.append(f"{file} is kept as it is; the backup has another")
+                self.notes.append(f"{file} was left unchanged; the backup has another one")
         _restore_marks(files, self._home)
 
     @asynccontextmanager
     async def servers(self) -> AsyncIterator[Client]:
-        """Connect to NATS as the operator, and find it empty."""
+        """Connect to NATS as the operator, and check that it has no streams.
+
+        Raises:
+            CommandError: it has some.
+        """
         async with operator_bus(self._nats_url) as connection:
             client = connection.client
             if (await client.jetstream().account_info()).streams:
                 raise CommandError(
-                    "there are streams in NATS already",
+                    "NATS has streams already",
                     "restore into a NATS without streams, before any service is started",
                 )
             yield client
 
     def copies(self) -> int | None:
-        """As many as NATS_REPLICAS says."""
+        """Return NATS_REPLICAS."""
         return BusSettings().stream_limits.replicas
 
     def load(self, dump: Path) -> None:
         """Load a dump into PostgreSQL."""
-        own_postgres.restore(dump, self._database_url)
+        external_postgres.restore(dump, self._database_url)
 
     def analyze(self) -> None:
-        """Have PostgreSQL gather statistics."""
+        """Make PostgreSQL gather statistics."""
         postgres_tools.run(postgres_tools.ANALYZE, self._database_url)
 
 
@@ -291,7 +308,7 @@ def _restore_marks(files: Path, home: Path) -> None:
             (home / mark).touch(mode=0o600)
 
 
-async def _schemas(url: str) -> list[str]:
+async def _existing_schemas(url: str) -> list[str]:
     connection = await asyncpg.connect(url, timeout=10)
     try:
         return [row[0] for row in await connection.fetch(postgres_tools.EXISTING)]

@@ -1,4 +1,4 @@
-"""What `backup` and `restore` print."""
+"""The output of `backup` and `restore`."""
 
 from __future__ import annotations
 
@@ -8,62 +8,73 @@ from pathlib import Path
 
 import msgspec
 
-from cli.backup.streams import Done, Progress
-from cli.backup.whole import Manifest
-from cli.console import counted, err, out, print_json
+from cli.backup.archive import Manifest
+from cli.backup.streams import Progress, StreamResult
+from cli.console import err, out, print_json, quantity
 from cli.terminal import print_hanging
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What `--json` prints."""
+    """The JSON document of `backup` and `restore`."""
 
     directory: str
     manifest: Manifest
 
 
 @contextmanager
-def shown(what: str) -> Iterator[Progress]:
-    """Show what is being saved or restored."""
-    with err.status(what) as status:
+def show_progress(action: str) -> Iterator[Progress]:
+    """Show the progress of `action`, for example "saving"."""
+    with err.status(action) as status:
 
         def progress(part: str, size: int) -> None:
             amount = f", {size / 1024 / 1024:.1f} MiB" if size else ""
-            status.update(f"{what} {part}{amount}")
+            status.update(f"{action} {part}{amount}")
 
         yield progress
 
 
-def report(manifest: Manifest, directory: Path, what: str, *, json: bool) -> int:
-    """Print what is in a backup, and what is not."""
+def report(manifest: Manifest, directory: Path, action: str, *, json: bool) -> int:
+    """Print the content of a backup, and what it lacks.
+
+    Args:
+        manifest: of the backup.
+        directory: of the backup.
+        action: "saved to" or "restored from".
+        json: whether to print JSON.
+    """
     if manifest.spooled != 0:
-        left = "whatever waited" if manifest.spooled is None else f"{manifest.spooled} webhooks"
-        why = "a gateway did not say how much; " if manifest.spooled is None else ""
+        missing = (
+            "Webhooks that wait in a gateway's spool are not in the backup; a gateway did not "
+            "report how many"
+            if manifest.spooled is None
+            else f"{manifest.spooled} webhooks in a gateway's spool are not in the backup"
+        )
         err.print(
-            f"[yellow]note:[/] {left} in a gateway's spool is not in the backup ({why}`/readyz` "
-            "has `spooled`). Keep the spool, or back up again once it is empty",
+            f"[yellow]note:[/] {missing} (`spooled` of its `/readyz`). Keep the spool, or back up "
+            "again once it is empty",
             soft_wrap=True,
         )
     if json:
         print_json(Report(str(directory), manifest))
         return 0
-    for one in manifest.streams:
-        show_stream(one)
+    for result in manifest.streams:
+        show_stream(result)
     out.print(
-        f"{counted(len(manifest.streams), 'stream')}, PostgreSQL and "
-        f"{counted(len(manifest.files), 'file')} with "
-        f"settings and secrets {what} {directory}",
+        f"{quantity(len(manifest.streams), 'stream')}, PostgreSQL and "
+        f"{quantity(len(manifest.files), 'file')} with "
+        f"settings and secrets {action} {directory}",
         soft_wrap=True,
     )
     return 0
 
 
 def show_notes(notes: Sequence[str]) -> None:
-    """Print on stderr what the operator should know once a backup is restored."""
+    """Print the notes of a restore on stderr."""
     for note in notes:
         print_hanging(err, ("note: ", "bold yellow"), note)
 
 
-def show_stream(done: Done) -> None:
-    """Print how much of a stream was saved or restored."""
-    messages = counted(done.messages, "message")
-    out.print(f"{done.stream:<12}{messages:>18}{done.bytes / 1024:>11.1f} KiB")
+def show_stream(result: StreamResult) -> None:
+    """Print the number of messages and bytes of a stream that was saved or restored."""
+    messages = quantity(result.messages, "message")
+    out.print(f"{result.stream:<12}{messages:>18}{result.bytes / 1024:>11.1f} KiB")

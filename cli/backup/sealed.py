@@ -1,8 +1,9 @@
-"""Files sealed in the format of age (age-encryption.org), which `age` itself opens, too.
+"""Sealed archives: tar files encrypted with age (age-encryption.org), readable by `age` itself.
 
-A backup is two files. `backup.age` is for a key that was made for it alone; `key.age` is that key,
-for a passphrase. `age -d -i key.age backup.age | tar -x` reads them without Hogsend. With a
-recipient of the operator's own (`age1...`) there is no `key.age`.
+A backup has two files. `backup.age` is the archive, encrypted for a key that was generated for
+this backup. `key.age` is that key, encrypted with the passphrase. Without Hogsend,
+`age -d -i key.age backup.age | tar -x` unpacks them. A backup for a recipient (`age1...`) has no
+`key.age`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import stamina
 CONTENT = "backup.age"
 KEY = "key.age"
 OPENING_SECONDS = 60.0
-"""How long opening `key.age` is tried on a machine that seems to be too slow for it."""
+"""How long to retry opening `key.age` while age finds the machine too slow for it."""
 
 
 class SealError(Exception):
@@ -36,22 +37,22 @@ class SealError(Exception):
 def sealing(
     directory: Path, *, passphrase: str | None, recipient: str | None
 ) -> Iterator[tarfile.TarFile]:
-    """Write a sealed archive; files are added to what this gives.
+    """Write a sealed archive; the caller adds files to the tar file that this yields.
 
     Args:
-        directory: where to, without an archive in it.
-        passphrase: what opens it, or
-        recipient: the public key of who may.
+        directory: the target directory, without an archive in it.
+        passphrase: the passphrase to seal it with; or
+        recipient: the age public key to seal it for.
 
     Raises:
-        SealError: the recipient is none, or sealing fails.
+        SealError: the recipient is not an age public key, or sealing fails.
     """
     if recipient is not None:
         try:
             public = pyrage.x25519.Recipient.from_str(recipient)
         except pyrage.RecipientError as error:
             raise SealError(
-                "the recipient is not a public key of age", "give one that begins with age1"
+                "the recipient is not an age public key", "pass a key that starts with age1"
             ) from error
     else:
         identity = pyrage.x25519.Identity.generate()
@@ -66,7 +67,7 @@ def sealing(
             with os.fdopen(reading, "rb") as plain:
                 try:
                     pyrage.encrypt_io(plain, sealed, [public])
-                except Exception as error:  # noqa: BLE001 - raised again by who waits
+                except Exception as error:  # noqa: BLE001 - raised again after the join
                     failures.append(error)
 
         thread = threading.Thread(target=seal)
@@ -83,9 +84,9 @@ def sealing(
         finally:
             thread.join()
         if failures:
-            raise SealError("the backup cannot be written", "make room on the disk") from failures[
-                0
-            ]
+            raise SealError(
+                "the backup cannot be written", "free space on its disk, then run it again"
+            ) from failures[0]
         sealed.flush()
         os.fsync(sealed.fileno())
 
@@ -94,13 +95,13 @@ def unseal(directory: Path, target: Path, *, passphrase: str | None, identity: s
     """Unpack a sealed archive into a directory that only its owner can read.
 
     Args:
-        directory: where `sealing` wrote.
+        directory: the directory that `sealing` wrote to.
         target: an empty directory.
-        passphrase: what opens `key.age`, or
+        passphrase: the passphrase of `key.age`; or
         identity: the private key of the recipient.
 
     Raises:
-        SealError: it is no backup, damaged, or sealed for another passphrase or key.
+        SealError: it is not a backup, is damaged, or was sealed with another passphrase or key.
     """
     try:
         text = identity if identity is not None else _key(directory, passphrase or "")
@@ -108,7 +109,7 @@ def unseal(directory: Path, target: Path, *, passphrase: str | None, identity: s
     except (pyrage.DecryptError, pyrage.IdentityError) as error:
         raise SealError(
             "the passphrase or key does not open this backup",
-            "give the one that it was made with",
+            "use the passphrase or key that it was made with",
         ) from error
     reading, writing = os.pipe()
     failures: list[Exception] = []
@@ -118,7 +119,7 @@ def unseal(directory: Path, target: Path, *, passphrase: str | None, identity: s
             try:
                 with (directory / CONTENT).open("rb") as sealed:
                     pyrage.decrypt_io(sealed, plain, [private])
-            except Exception as error:  # noqa: BLE001 - raised again by who waits
+            except Exception as error:  # noqa: BLE001 - raised again after the join
                 failures.append(error)
 
     thread = threading.Thread(target=open_)
@@ -128,10 +129,10 @@ def unseal(directory: Path, target: Path, *, passphrase: str | None, identity: s
             try:
                 _extract(plain, target)
             except (tarfile.TarError, FileExistsError) as error:
-                # A file that is there twice, or below another file, is none of ours either.
+                # FileExistsError: a file occurs twice, or below another file, as in no backup.
                 failures.append(error)
             while plain.read(1024 * 1024):
-                # What follows the end of the archive; without it the writer would wait for ever.
+                # Drains bytes after the end of the archive, so that the writing thread can end.
                 pass
     finally:
         thread.join()
@@ -147,10 +148,10 @@ def _key(directory: Path, passphrase: str) -> str:
     except FileNotFoundError as error:
         raise SealError(
             f"there is no {KEY} in {directory}",
-            "give the directory of a backup, or --identity if it is sealed for a key of yours",
+            "pass the directory of a backup; add --identity if it was made with --recipient",
         ) from error
     try:
-        # How slow this machine is, age measures each time: one that is busy may soon be less so.
+        # age measures the speed of the machine at each attempt, and a busy machine may recover.
         for attempt in stamina.retry_context(
             on=_seems_too_slow, attempts=None, timeout=OPENING_SECONDS
         ):
@@ -161,14 +162,14 @@ def _key(directory: Path, passphrase: str) -> str:
         if not _seems_too_slow(error):
             raise
         raise SealError(
-            f"this machine seems to be too busy, or too slow, to open {KEY}",
-            "run it again when less runs here, or open it with age, as in `age -d "
-            f"{directory / KEY} > key.txt`, and give --identity key.txt",
+            f"this machine seems to be too busy or too slow to open {KEY}",
+            f"run it again when the machine is less busy; or run `age -d {directory / KEY} > "
+            "key.txt` and pass --identity key.txt",
         ) from error
 
 
 def _seems_too_slow(error: Exception) -> bool:
-    """Whether age refused because opening would take 16 times as long as sealing was to take."""
+    """Whether age refused because it estimates that opening takes 16 times as long as sealing."""
     return "Excessive work parameter" in str(error)
 
 
@@ -178,7 +179,7 @@ def _extract(plain: IO[bytes], target: Path) -> None:
             name = PurePosixPath(member.name)
             content = archive.extractfile(member) if member.isfile() else None
             if content is None or name.is_absolute() or ".." in name.parts:
-                raise tarfile.TarError(f"{member.name} does not belong into a backup")
+                raise tarfile.TarError(f"{member.name} does not belong in a backup")
             file = target / name
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with _private(file) as written:
@@ -192,5 +193,9 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def _private(file: Path) -> IO[bytes]:
-    """Create a file that only its owner can read, and that was not there."""
+    """Create a new file that only its owner can read.
+
+    Raises:
+        FileExistsError: it exists.
+    """
     return os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")

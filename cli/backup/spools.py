@@ -1,4 +1,4 @@
-"""Webhooks that wait in the spools of gateways, which no backup has."""
+"""Webhooks in the spools of gateways, which a backup does not include."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ from collections.abc import Sequence
 import httpx
 
 from cli.backup.streams import Progress
-from cli.own_http import own_http
+from cli.local_http import local_http
 
-ANSWER_SECONDS = 5.0
+RESPONSE_SECONDS = 5.0
 POLL_SECONDS = 0.5
 POLLS = 60
-"""A spool drains within moments of NATS' return."""
+"""Number of polls. A spool normally drains within seconds once NATS is up."""
 
 
-async def waited_for(
+async def wait_until_drained(
     addresses: Sequence[str], progress: Progress, *, polls: int = POLLS
 ) -> int | None:
-    """Wait until the spools of these gateways are empty.
+    """Wait until the spools of these gateways are empty, for at most `polls` polls.
 
     Returns:
-        How many webhooks are left; None when a gateway does not say.
+        Number of webhooks that remain; None if a gateway does not report it.
     """
-    left: int | None = None
-    async with own_http(timeout=ANSWER_SECONDS) as http:
+    remaining: int | None = None
+    async with local_http(timeout=RESPONSE_SECONDS) as http:
         for attempt in range(polls):
             if attempt:
                 await asyncio.sleep(POLL_SECONDS)
-            found = [await spooled(http, address) for address in addresses]
-            waiting = sum(one for one in found if one is not None)
-            left = None if None in found else waiting
-            # Those that say so are waited for, whatever another one does.
+            counts = [await spooled_webhooks(http, address) for address in addresses]
+            waiting = sum(count for count in counts if count is not None)
+            remaining = None if None in counts else waiting
+            # A gateway that does not report its count does not end the wait for the others.
             if not waiting:
-                return left
-            progress(f"what waits in the spool: {waiting}", 0)
-    return left
+                return remaining
+            progress(f"waiting for the spool: {waiting}", 0)
+    return remaining
 
 
-async def spooled(http: httpx.AsyncClient, address: str = "") -> int | None:
-    """Ask a gateway how many webhooks are in its spool; None while it does not say.
+async def spooled_webhooks(http: httpx.AsyncClient, address: str = "") -> int | None:
+    """Return the number of webhooks in a gateway's spool; None if it does not report it.
 
     Args:
-        http: the client, which may know the address.
-        address: where the gateway is.
+        http: the client.
+        address: URL of the gateway; empty if the client has it as its base URL.
     """
     try:
         return int((await http.get(f"{address}/readyz")).json()["spooled"])

@@ -1,6 +1,6 @@
-"""Snapshot and restore of JetStream streams, consumers included (NATS ADR-43's API).
+"""Snapshot and restore of JetStream streams with their consumers (API of NATS ADR-43).
 
-The files are those of `nats stream backup`, so either tool restores what the other saved:
+The files have the format of `nats stream backup`, so either tool restores the other's backups:
 `<stream>/backup.json` has configuration and state, `<stream>/stream.tar.s2` the content.
 """
 
@@ -21,10 +21,11 @@ from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.streams import StreamName
 
 CHUNK_BYTES = 128 * 1024
-ANSWER_SECONDS = 30.0
-"""Seconds the server may take for one answer or chunk."""
+REPLY_SECONDS = 30.0
+"""Timeout of a request to JetStream, and of one chunk."""
 
 SAVE_ATTEMPTS = 3
+"""Attempts to save all streams without a replay of dead letters meanwhile."""
 UPLOAD_ATTEMPTS = 100
 UPLOAD_PAUSE_SECONDS = 0.1
 SAVING_ORDER = (
@@ -36,18 +37,20 @@ SAVING_ORDER = (
     StreamName.CREDENTIALS,
     StreamName.DEADLETTER,
 )
-"""From where messages come in to where they end: what ingest takes from WEBHOOKS and
-ENGAGEMENT it publishes to EVENTS and PERSONS, and what cannot be processed goes to DEADLETTER."""
+"""In the direction of the messages: ingest consumes WEBHOOKS and ENGAGEMENT and publishes to EVENTS
+and PERSONS, and messages that cannot be processed go to DEADLETTER."""
 
 _END_OF_FILE = "204"
+"""Status header that ends a snapshot."""
 _NOT_FOUND = 10059
+"""JetStream's error code for a stream that does not exist."""
 
 Progress = Callable[[str, int], None]
-"""Called with a stream and the number of bytes done."""
+"""Called with the name of a stream and the number of bytes transferred so far."""
 
 
 class StreamError(Exception):
-    """The server refused, or a backup is not readable. The text is safe to print."""
+    """NATS refused, or a backup is not readable. The text is safe to print."""
 
     def __init__(self, problem: str, fix: str = "see NATS' log, then run it again") -> None:
         super().__init__(problem)
@@ -66,24 +69,24 @@ class Saved(msgspec.Struct, frozen=True):
         return int(self.state.get("messages", 0))
 
 
-class Done(msgspec.Struct, frozen=True):
-    """One stream that was saved or restored."""
+class StreamResult(msgspec.Struct, frozen=True):
+    """A stream that was saved or restored."""
 
     stream: str
     messages: int
     bytes: int
 
 
-class _Problem(msgspec.Struct, frozen=True):
+class _Error(msgspec.Struct, frozen=True):
     description: str
     err_code: int = 0
 
 
-class _Answer(msgspec.Struct, frozen=True):
+class _Reply(msgspec.Struct, frozen=True):
     config: dict[str, Any] = {}
     state: dict[str, Any] = {}
     deliver_subject: str = ""
-    error: _Problem | None = None
+    error: _Error | None = None
 
 
 class _Snapshot(msgspec.Struct, frozen=True):
@@ -93,25 +96,27 @@ class _Snapshot(msgspec.Struct, frozen=True):
     jsck: bool = True
 
 
-async def save(client: Client, stream: str, directory: Path, progress: Progress) -> Done | None:
+async def save(
+    client: Client, stream: str, directory: Path, progress: Progress
+) -> StreamResult | None:
     """Save a stream; returns None if it does not exist.
 
     Args:
-        client: connected as a user that may use JetStream's API, the operator.
-        stream: its name.
-        directory: target, without an earlier backup.
+        client: connected as the operator.
+        stream: name of the stream.
+        directory: target directory, without an earlier backup.
         progress: called for every chunk.
 
     Raises:
-        StreamError: the server refuses, or stops sending.
+        StreamError: NATS refuses, or stops sending.
     """
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox)
-    answer = await _ask(client, f"$JS.API.STREAM.SNAPSHOT.{stream}", _Snapshot(inbox))
-    if answer.error is not None:
-        if answer.error.err_code == _NOT_FOUND:
+    reply = await _call(client, f"$JS.API.STREAM.SNAPSHOT.{stream}", _Snapshot(inbox))
+    if reply.error is not None:
+        if reply.error.err_code == _NOT_FOUND:
             return None
-        raise StreamError(f"{stream}: {answer.error.description}")
+        raise StreamError(f"{stream}: {reply.error.description}")
     target = directory / stream
     target.mkdir(parents=True, exist_ok=True, mode=0o700)
     part, size = target / "stream.tar.s2.part", 0
@@ -121,29 +126,29 @@ async def save(client: Client, stream: str, directory: Path, progress: Progress)
             file.write(chunk.data)
             size += len(chunk.data)
             progress(stream, size)
-            # Flow control: the server waits for it after a few chunks.
+            # Flow control: the server pauses after a few chunks until it gets this reply.
             if chunk.reply:
                 await client.publish(chunk.reply)
     await subscription.unsubscribe()
-    saved = Saved(answer.config, answer.state)
+    saved = Saved(reply.config, reply.state)
     part.replace(target / "stream.tar.s2")
     write_private(target / "backup.json", msgspec.json.encode(saved).decode())
-    return Done(stream, saved.messages, size)
+    return StreamResult(stream, saved.messages, size)
 
 
 async def restore(
     client: Client, source: Path, progress: Progress, *, copies: int | None = None
-) -> Done:
-    """Restore a saved stream; it must not exist.
+) -> StreamResult:
+    """Restore a saved stream, which must not exist in NATS.
 
     Args:
-        client: connected as a user that may use JetStream's API, the operator.
+        client: connected as the operator.
         source: directory of one stream in a backup.
         progress: called for every chunk.
-        copies: on how many servers, where that is another number than when it was saved.
+        copies: number of replicas; None for as many as the saved stream had.
 
     Raises:
-        StreamError: it exists, the backup is not readable, or the server refuses it.
+        StreamError: the stream exists, the backup is not readable, or NATS refuses it.
     """
     stream = source.name
     try:
@@ -156,77 +161,79 @@ async def restore(
     if copies is not None:
         saved = msgspec.structs.replace(saved, config={**saved.config, "num_replicas": copies})
     with content:
-        answer = await _ask(client, f"$JS.API.STREAM.RESTORE.{stream}", saved)
-        if answer.error is not None:
+        reply = await _call(client, f"$JS.API.STREAM.RESTORE.{stream}", saved)
+        if reply.error is not None:
             fix = "restore into a NATS without streams, before any service is started"
-            raise StreamError(f"{stream}: {answer.error.description}", fix)
+            raise StreamError(f"{stream}: {reply.error.description}", fix)
         size = 0
         for chunk in _chunks(content):
-            await _upload(client, answer.deliver_subject, chunk)
+            await _upload(client, reply.deliver_subject, chunk)
             size += len(chunk)
             progress(stream, size)
-        # An empty chunk ends the upload; only its answer has a body.
-        ended = _decode(await _upload(client, answer.deliver_subject, b""))
-    if ended.error is not None:
-        raise StreamError(f"{stream}: {ended.error.description}")
-    return Done(stream, int(ended.state.get("messages", saved.messages)), size)
+        # An empty chunk ends the upload; only its reply has a body.
+        result = _decode(await _upload(client, reply.deliver_subject, b""))
+    if result.error is not None:
+        raise StreamError(f"{stream}: {result.error.description}")
+    return StreamResult(stream, int(result.state.get("messages", saved.messages)), size)
 
 
 async def restore_all(
     client: Client, directory: Path, progress: Progress, *, copies: int | None = None
-) -> list[Done]:
-    """Restore every stream of a backup, or none: what was restored before a failure is removed.
+) -> list[StreamResult]:
+    """Restore every stream of a backup, or none: a failure deletes those restored before it.
 
     Raises:
         StreamError: see `restore`; or there is no backup.
     """
-    done: list[Done] = []
+    restored: list[StreamResult] = []
     try:
         for source in saved_streams(directory):
-            one = await restore(client, source, progress, copies=copies)
-            done.append(one)
+            result = await restore(client, source, progress, copies=copies)
+            restored.append(result)
     except BaseException:
-        for one in done:
-            await delete(client, one.stream)
+        for result in restored:
+            await delete(client, result.stream)
         raise
-    return done
+    return restored
 
 
 async def delete(client: Client, stream: str) -> None:
-    """Delete a stream, if there is one.
+    """Delete a stream if it exists.
 
     Raises:
-        StreamError: the server refuses.
+        StreamError: NATS refuses.
     """
-    answer = _decode(await _request(client, f"$JS.API.STREAM.DELETE.{stream}", b""))
-    if answer.error is not None and answer.error.err_code != _NOT_FOUND:
-        raise StreamError(f"{stream}: {answer.error.description}")
+    reply = _decode(await _request(client, f"$JS.API.STREAM.DELETE.{stream}", b""))
+    if reply.error is not None and reply.error.err_code != _NOT_FOUND:
+        raise StreamError(f"{stream}: {reply.error.description}")
 
 
-async def save_all(client: Client, directory: Path, progress: Progress) -> list[Done]:
-    """Save every stream, so that nothing is missing that was accepted before this began.
+async def save_all(client: Client, directory: Path, progress: Progress) -> list[StreamResult]:
+    """Save every stream, with every message that was accepted before this call.
 
-    Those that messages come from are saved before those that they go to, and PostgreSQL has to be
-    saved after all: what moves on meanwhile is then in both, and is recognised by its id. Only a
-    replayed dead letter goes the other way; when one was, all are saved again.
+    Streams are saved in the direction of the messages, and PostgreSQL must be saved after all of
+    them. A message that moves on during the backup is then saved twice instead of never, and its id
+    identifies it as a duplicate. Only a replayed dead letter moves in the other direction. If one
+    was replayed meanwhile, all streams are saved again.
 
     Raises:
         StreamError: see `save`.
     """
     for _ in range(SAVE_ATTEMPTS):
-        before = await _removed(client, StreamName.DEADLETTER)
-        done = [await save(client, name, directory, progress) for name in SAVING_ORDER]
-        if await _removed(client, StreamName.DEADLETTER) == before:
-            return [one for one in done if one is not None]
+        removed_before = await _removed(client, StreamName.DEADLETTER)
+        results = [await save(client, name, directory, progress) for name in SAVING_ORDER]
+        if await _removed(client, StreamName.DEADLETTER) == removed_before:
+            return [result for result in results if result is not None]
     raise StreamError(
-        "dead letters were replayed while the streams were saved", "run it again when that is over"
+        "dead letters were replayed while the streams were saved",
+        "run it again once the replay has ended",
     )
 
 
 async def _removed(client: Client, stream: str) -> int:
-    """How many messages have left a stream so far."""
-    answer = _decode(await _request(client, f"$JS.API.STREAM.INFO.{stream}", b""))
-    return int(answer.state.get("last_seq", 0)) - int(answer.state.get("messages", 0))
+    """Return how many messages have been removed from a stream so far."""
+    reply = _decode(await _request(client, f"$JS.API.STREAM.INFO.{stream}", b""))
+    return int(reply.state.get("last_seq", 0)) - int(reply.state.get("messages", 0))
 
 
 def saved_streams(directory: Path) -> Sequence[Path]:
@@ -241,42 +248,46 @@ def _chunks(file: Any) -> Iterator[bytes]:
 
 async def _next(subscription: Any, stream: str) -> Msg | None:
     try:
-        message: Msg = await subscription.next_msg(timeout=ANSWER_SECONDS)
+        message: Msg = await subscription.next_msg(timeout=REPLY_SECONDS)
     except (nats.errors.Error, TimeoutError) as error:
-        raise StreamError(f"{stream}: the server stopped sending") from error
+        raise StreamError(f"{stream}: NATS stopped sending the snapshot") from error
     if message.data:
         return message
     status = (message.headers or {}).get("Status", _END_OF_FILE)
     if status != _END_OF_FILE:
-        described = (message.headers or {}).get("Description", status)
-        raise StreamError(f"{stream}: {described}")
+        description = (message.headers or {}).get("Description", status)
+        raise StreamError(f"{stream}: {description}")
     return None
 
 
-async def _ask(client: Client, subject: str, body: msgspec.Struct) -> _Answer:
+async def _call(client: Client, subject: str, body: msgspec.Struct) -> _Reply:
     return _decode(await _request(client, subject, msgspec.json.encode(body)))
 
 
 async def _upload(client: Client, subject: str, chunk: bytes) -> bytes:
-    """Send a part of a stream, which in a cluster may be for a server that is not known yet."""
+    """Send a chunk of a stream.
+
+    In a cluster, the server that receives the chunks may be another one, and its subscription takes
+    a moment to reach this server. Until then there are no responders.
+    """
     for _ in range(UPLOAD_ATTEMPTS):
         try:
-            return bytes((await client.request(subject, chunk, timeout=ANSWER_SECONDS)).data)
+            return bytes((await client.request(subject, chunk, timeout=REPLY_SECONDS)).data)
         except nats.errors.NoRespondersError:
             await asyncio.sleep(UPLOAD_PAUSE_SECONDS)
         except (TimeoutError, nats.errors.Error):
             break
-    raise StreamError("the server stopped accepting the stream")
+    raise StreamError("NATS stopped accepting the stream")
 
 
 async def _request(client: Client, subject: str, body: bytes) -> bytes:
     try:
-        return bytes((await client.request(subject, body, timeout=ANSWER_SECONDS)).data)
+        return bytes((await client.request(subject, body, timeout=REPLY_SECONDS)).data)
     except (TimeoutError, nats.errors.Error) as error:
         raise StreamError(
-            "JetStream does not answer", "start NATS, or set NATS_URL as in operator.env"
+            "JetStream does not reply", "start NATS, or set NATS_URL to the one in operator.env"
         ) from error
 
 
-def _decode(answer: bytes) -> _Answer:
-    return msgspec.json.decode(answer or b"{}", type=_Answer)
+def _decode(reply: bytes) -> _Reply:
+    return msgspec.json.decode(reply or b"{}", type=_Reply)

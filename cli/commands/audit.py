@@ -1,4 +1,4 @@
-"""`hogsend audit`: list what administrators changed; see `docs/admin.md`."""
+"""`hogsend audit`: list the audit trail; see `docs/admin.md`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from cli.admin.messages import AuditQuery
-from cli.asking import DEFAULT_SERVER, Server, ask
 from cli.audit import report
 from cli.console import print_json
 from cli.exit_codes import ExitCode
+from cli.server_options import DEFAULT_SERVER, Server, request
 
 
 def audit(
@@ -22,26 +22,26 @@ def audit(
     before: str | None = None,
     server: Server = DEFAULT_SERVER,
 ) -> int:
-    """List requests that may have changed something, the latest first.
+    """List the admin requests that may have changed something, newest first.
 
-    In a pipe every entry is one line, its columns separated by tabs, with the address it came from
-    and the request's id at the end.
+    In a pipe each request is one line with columns separated by tabs. The last two columns, the
+    client's address and the request id, are printed in pipes only.
 
     Parameters
     ----------
     action
-        Only this action, for example provider-credentials.put.
+        Only requests with this action, for example provider-credentials.put.
     actor
-        Only those of this actor, for example full-admin or nats:operator.
+        Only requests of this actor, for example full-admin or nats:operator.
     limit
-        How many at most.
+        Maximum number of requests to list.
     before
-        The position that the previous page printed.
+        Continue a list: the position that the previous page printed.
     server
         The server, and the output format.
     """
-    wanted = AuditQuery(action=action, actor=actor, limit=limit, before=before)
-    page = ask(server, lambda client: client.audit(wanted))
+    query = AuditQuery(action=action, actor=actor, limit=limit, before=before)
+    page = request(server, lambda client: client.audit(query))
     if server.json:
         print_json(page)
     else:

@@ -1,4 +1,4 @@
-"""`hogsend backfill`: bring events from before the connection; see `docs/backfill.md`."""
+"""`hogsend backfill`: import past events from PostHog; see `docs/backfill.md`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from cyclopts import App, Parameter
 
 from cli.admin.client import AdminClient
 from cli.admin.messages import NewBackfill
-from cli.asking import DEFAULT_SERVER, Server, ask, moment
 from cli.backfill import report
 from cli.backfill.progress import follow
 from cli.console import err, out, print_json
@@ -16,10 +15,14 @@ from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.flags import Flag
 from cli.server_address import resolve
+from cli.server_options import DEFAULT_SERVER, Server, request, timestamp
 from cli.terminal import print_hanging
 from hogsend.contract.backfills import Backfill, BackfillList
 
-app = App(name="backfill", help="Bring events from before the connection.")
+app = App(
+    name="backfill",
+    help="Import past events from PostHog; show and cancel backfills.",
+)
 
 
 @app.command
@@ -33,68 +36,69 @@ def posthog(
     detach: Flag = False,
     server: Server = DEFAULT_SERVER,
 ) -> int:
-    """Bring events that PostHog has and that are not here, in order of time.
+    """Import events that PostHog has and this server does not, oldest first.
 
-    The server does it: Ctrl-C only ends the watching, and the same command goes on with a backfill
-    that did not finish. Exits with 1 unless it finished.
+    The server runs the backfill. Ctrl-C stops only the progress display. Running the same command
+    again continues a backfill that did not finish. Exits with 1 unless the backfill finished.
 
     Parameters
     ----------
     since
-        Events that happened then or later: 2026-01-01 (UTC), or 2026-01-01T00:00:00Z.
+        Import events that happened at this time or later: 2026-01-01 (UTC), or
+        2026-01-01T00:00:00Z.
     until
-        Only events that happened before; by default now.
+        Import events that happened before this time. Default: now.
     event
-        Only those of this name; can be given several times.
+        Only events of this name. Can be repeated.
     announce
-        Tell subscribers of events that are new here; without it they are only stored.
+        Publish the imported events to subscribers. Without it they are only stored.
     dry_run
-        Only count them.
+        Only count the events.
     detach
-        Start it without following its progress.
+        Start the backfill without showing its progress.
     server
         The server, and the output format.
     """
-    wanted = NewBackfill(
-        since=moment(since),
-        until=None if until is None else moment(until),
+    new_backfill = NewBackfill(
+        since=timestamp(since),
+        until=None if until is None else timestamp(until),
         events=sorted(set(event or [])),
         announce=announce,
     )
     if dry_run:
-        counted = ask(server, lambda client: client.count_backfill(wanted))
+        preview = request(server, lambda client: client.count_backfill(new_backfill))
         if server.json:
-            print_json(counted)
+            print_json(preview)
         else:
-            out.print(f"{counted.count} events in PostHog; nothing was started")
+            out.print(f"{preview.count} events in PostHog; nothing was started")
         return ExitCode.OK
-    started = ask(server, lambda client: client.start_backfill(wanted))
-    return _print(started if detach else _watched(server, started), server, detached=detach)
+    started = request(server, lambda client: client.start_backfill(new_backfill))
+    return _print(started if detach else _watch(server, started), server, detached=detach)
 
 
 @app.command
 def status(*, server: Server = DEFAULT_SERVER) -> int:
-    """List the latest backfills, the latest first.
+    """List the latest backfills, newest first.
 
     Parameters
     ----------
     server
         The server, and the output format.
     """
-    found = ask(server, lambda client: client.backfills())
+    latest = request(server, lambda client: client.backfills())
     if server.json:
-        print_json(found)
+        print_json(latest)
         return ExitCode.OK
-    for one in found.backfills:
-        report.show(one)
-    if not found.backfills:
+    for backfill in latest.backfills:
+        report.show(backfill)
+    if not latest.backfills:
         out.print("no backfill was started yet")
     return ExitCode.OK
 
 
 @app.command
 def cancel(*, server: Server = DEFAULT_SERVER) -> int:
-    """Stop the backfill that runs; what it brought stays.
+    """Cancel the running backfill; events that it has imported stay.
 
     Parameters
     ----------
@@ -102,25 +106,27 @@ def cancel(*, server: Server = DEFAULT_SERVER) -> int:
         The server, and the output format.
     """
 
-    def stop(client: AdminClient) -> Backfill | None:
+    def cancel_running(client: AdminClient) -> Backfill | None:
         running = _running(client.backfills())
         return None if running is None else client.cancel_backfill(running.id)
 
-    stopped = ask(server, stop)
-    if stopped is None:
-        raise CommandError("no backfill runs", "`hogsend backfill status` shows those that ended")
+    cancelled = request(server, cancel_running)
+    if cancelled is None:
+        raise CommandError(
+            "no backfill is running", "`hogsend backfill status` lists the latest ones"
+        )
     if server.json:
-        print_json(stopped)
+        print_json(cancelled)
     else:
-        report.show(stopped)
+        report.show(cancelled)
     return ExitCode.OK
 
 
-def _running(found: BackfillList) -> Backfill | None:
-    return next((one for one in found.backfills if one.state == "running"), None)
+def _running(latest: BackfillList) -> Backfill | None:
+    return next((one for one in latest.backfills if one.state == "running"), None)
 
 
-def _watched(server: Server, started: Backfill) -> Backfill:
+def _watch(server: Server, started: Backfill) -> Backfill:
     with AdminClient(resolve(server.url, server.admin_key)) as client:
         try:
             return follow(client, started)
@@ -128,16 +134,16 @@ def _watched(server: Server, started: Backfill) -> Backfill:
             print_hanging(
                 err,
                 ("note: ", "bold yellow"),
-                "the backfill goes on; `hogsend backfill status` shows it, and "
-                "`hogsend backfill cancel` stops it",
+                "the backfill continues on the server; `hogsend backfill status` shows it, and "
+                "`hogsend backfill cancel` cancels it",
             )
             raise
 
 
-def _print(found: Backfill, server: Server, *, detached: bool) -> int:
+def _print(backfill: Backfill, server: Server, *, detached: bool) -> int:
     if server.json:
-        print_json(found)
+        print_json(backfill)
     else:
-        report.show(found)
-    is_well = found.state == "finished" or (detached and found.state == "running")
-    return ExitCode.OK if is_well else ExitCode.FAILED
+        report.show(backfill)
+    is_success = backfill.state == "finished" or (detached and backfill.state == "running")
+    return ExitCode.OK if is_success else ExitCode.FAILED

@@ -1,4 +1,4 @@
-"""`hogsend backup` and `hogsend restore`: the stack of `hogsend up`, as one sealed archive."""
+"""`hogsend backup` and `hogsend restore`: the local stack as one encrypted archive."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 from cli.arguments import Directory
-from cli.backup.asking import opening_key, sealing_key
+from cli.backup.archive import create_backup, restore_backup
 from cli.backup.local import LocalSource, LocalTarget, ServersTarget
-from cli.backup.report import report, show_notes, shown
-from cli.backup.whole import back_up, bring_back
+from cli.backup.passphrase import opening_key, sealing_key
+from cli.backup.report import report, show_notes, show_progress
 from cli.flags import Flag
 from cli.stack.ports import require_free
 from cli.stack.settings import StackSettings
@@ -24,28 +24,30 @@ def backup(
     passphrase_file: Path | None = None,
     json: Flag = False,
 ) -> int:
-    """Back up streams, PostgreSQL, settings and secrets while everything runs.
+    """Back up streams, PostgreSQL, settings and secrets while the stack runs.
 
-    Everything that was accepted before it began is in it, but for webhooks that wait in the spool
-    of a gateway: it waits for these, and says how many are left. It is sealed in the format of age,
-    for a passphrase or a public key; only its owner can read the files. It overwrites nothing. With
-    NATS_URL, as the operator, and DATABASE_URL it saves from these servers.
+    The backup has everything that was accepted before it started, except webhooks in the gateway's
+    spool: the command first waits until the spool is empty, and reports how many webhooks remain
+    after 30 seconds. The backup is encrypted with age, for a passphrase or a public key, and only
+    its owner can read the files. Nothing is overwritten.
+
+    If NATS_URL (with the operator's user) and DATABASE_URL are set, these servers are backed up.
 
     Parameters
     ----------
     directory
         New directory to write to.
     recipient
-        age public key (age1...) to seal it for, instead of a passphrase.
+        age public key (age1...) to encrypt for, instead of a passphrase.
     passphrase_file
-        File with the passphrase. Without it, it is HOGSEND_BACKUP_PASSPHRASE, or asked for.
+        File with the passphrase. Default: HOGSEND_BACKUP_PASSPHRASE, else a prompt.
     json
         Print one JSON document on stdout and nothing else.
     """
     source = LocalSource(StackSettings().hogsend_home)
     key = sealing_key(passphrase_file, recipient)
-    with shown("saving") as progress:
-        manifest = asyncio.run(back_up(source, directory, key, progress))
+    with show_progress("saving") as progress:
+        manifest = asyncio.run(create_backup(source, directory, key, progress))
     return report(manifest, directory, "saved to", json=json)
 
 
@@ -57,19 +59,20 @@ def restore(
     passphrase_file: Path | None = None,
     json: Flag = False,
 ) -> int:
-    """Restore a backup where there is no stack yet.
+    """Restore a backup into a new stack: HOGSEND_HOME must be empty.
 
-    `hogsend up` starts it afterwards. With NATS_URL and DATABASE_URL it fills these servers, which
-    must be empty, and puts secrets that are missing into HOGSEND_HOME.
+    Start the stack with `hogsend up` afterwards. If NATS_URL and DATABASE_URL are set, the backup
+    is restored to these servers, which must be empty, and missing secrets are written into
+    HOGSEND_HOME.
 
     Parameters
     ----------
     directory
         Directory that `hogsend backup` wrote.
     identity
-        File with the age private key to open it with, instead of a passphrase.
+        File with the age private key, for a backup that was made with --recipient.
     passphrase_file
-        File with the passphrase. Without it, it is HOGSEND_BACKUP_PASSPHRASE, or asked for.
+        File with the passphrase. Default: HOGSEND_BACKUP_PASSPHRASE, else a prompt.
     json
         Print one JSON document on stdout and nothing else.
     """
@@ -80,11 +83,12 @@ def restore(
         target = ServersTarget(settings.hogsend_home, nats_url, database_url)
     else:
         target = LocalTarget(settings.hogsend_home, settings.nats_port)
-        # First: a stack that runs here has the port.
+        # Checked before the port, which a stack that runs here holds: "there is a stack already"
+        # is the more helpful error.
         target.require_empty()
         require_free("127.0.0.1", settings.nats_port, "NATS_PORT", "NATS")
     key = opening_key(passphrase_file, identity)
-    with shown("restoring") as progress:
-        manifest = asyncio.run(bring_back(target, directory, key, progress))
+    with show_progress("restoring") as progress:
+        manifest = asyncio.run(restore_backup(target, directory, key, progress))
     show_notes(target.notes)
     return report(manifest, directory, "restored from", json=json)

@@ -1,4 +1,4 @@
-"""`hogsend completion`: complete commands and options in a shell."""
+"""`hogsend completion`: print a completion script for a shell."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from cli import main
 
 
 def completion(shell: Literal["bash", "zsh", "fish"]) -> None:
-    """Print a script with which a shell completes commands and options.
+    """Print a script that completes commands and options in a shell.
 
-    For bash: `hogsend completion bash > ~/.hogsend-completion`, and `source ~/.hogsend-completion`
-    in `~/.bashrc`. For zsh, save it as `_hogsend` in a directory of `$fpath`; for fish, as
-    `~/.config/fish/completions/hogsend.fish`.
+    For bash, save it with `hogsend completion bash > ~/.hogsend-completion`, and add
+    `source ~/.hogsend-completion` to `~/.bashrc`. For zsh, save it as `_hogsend` in a directory of
+    `$fpath`. For fish, save it as `~/.config/fish/completions/hogsend.fish`.
 
     Parameters
     ----------
     shell
-        The shell it is for.
+        The shell to complete in.
     """
     app = main.application(*main.COMMANDS)
-    # For bash and fish a word that is a command anywhere, as in `backfill posthog`, is one
-    # everywhere: after `connect posthog` they would complete nothing.
+    # The scripts for bash and fish treat every word that is a command somewhere, like `posthog` in
+    # `backfill posthog`, as a command everywhere. Without this they would complete nothing after
+    # `connect posthog`.
     app["connect"].command(main.COMMANDS["connect"].path, name="posthog")
-    # Not through rich: it would wrap lines, and take brackets for markup.
+    # Not through rich, which wraps lines and reads brackets as markup.
     sys.stdout.write(app.generate_completion(prog_name="hogsend", shell=shell))

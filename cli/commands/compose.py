@@ -1,4 +1,4 @@
-"""`hogsend compose`: a deployment with Compose, in the directory of `compose.yaml`."""
+"""`hogsend compose`: manage a deployment with Compose, in the directory of `compose.yaml`."""
 
 from __future__ import annotations
 
@@ -10,32 +10,35 @@ import msgspec
 from cyclopts import App
 
 from cli.arguments import Directory
-from cli.backup.asking import opening_key, sealing_key
-from cli.backup.report import report, show_notes, shown
-from cli.backup.whole import back_up, bring_back
+from cli.backup.archive import create_backup, restore_backup
+from cli.backup.passphrase import opening_key, sealing_key
+from cli.backup.report import report, show_notes, show_progress
 from cli.console import err, out, print_json
-from cli.deployment import checking
+from cli.deployment import env_check
 from cli.deployment.backup import ComposeSource, ComposeTarget
 from cli.deployment.compose import deployment_in
 from cli.deployment.layout import Layout
-from cli.deployment.moving import Move
-from cli.deployment.upgrading import Replaced, Upgrade
+from cli.deployment.layout_move import Move
+from cli.deployment.rolling_upgrade import Replaced, Upgrade
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.flags import Flag
 from cli.stack.settings import problems
 
-app = App(name="compose", help="Check, change and upgrade a deployment with Compose.")
+app = App(
+    name="compose",
+    help="Check, change, upgrade, back up and restore a deployment with Compose.",
+)
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """What `compose check --json` prints."""
+    """The JSON document of `compose check`."""
 
     ok: bool = True
 
 
 class Upgraded(msgspec.Struct, frozen=True):
-    """What `compose upgrade --json` prints."""
+    """The JSON document of `compose upgrade`."""
 
     replaced: list[Replaced]
 
@@ -45,47 +48,47 @@ HERE = Path()
 
 @app.command
 def check(*, json: Flag = False) -> int:
-    """Check what .env says, before anything starts.
+    """Check the settings in .env before the deployment starts.
 
-    Settings that containers would not get are refused, and so are wrong values and layouts that
-    contradict themselves. `docker compose up` runs this first, as the service `settings`, and
-    `docker compose logs settings` shows what it says.
+    Refuses settings that no container would receive, invalid values, and layout settings that
+    contradict each other. `docker compose up` runs this check first, as the service `settings`;
+    `docker compose logs settings` shows its output.
 
     Parameters
     ----------
     json
         Print one JSON document on stdout and nothing else.
     """
-    wrong = [
-        *checking.ignored(os.environ),
-        *(checking.disagreements(os.environ) if os.environ.get("SEEN_NATS_CONFIG") else []),
+    found = [
+        *env_check.ignored(os.environ),
+        *(env_check.disagreements(os.environ) if os.environ.get("SEEN_NATS_CONFIG") else []),
         *problems(),
     ]
-    if wrong:
+    if found:
         raise CommandError(
-            "\n       ".join(wrong), "change it in .env, and start again", exit_code=ExitCode.USAGE
+            "\n       ".join(found), "correct .env, then start again", exit_code=ExitCode.USAGE
         )
     if json:
         print_json(Checked())
     else:
-        out.print("the settings are in order")
+        out.print("the settings are valid")
     return 0
 
 
 @app.command
 def layout(layout: Layout, /, *, deployment: Directory = HERE, json: Flag = False) -> int:
-    """Choose between one NATS server (single) and three (cluster, with two of each service).
+    """Change the layout: one NATS server (single), or three and two of each service (cluster).
 
-    Writes the layout into `.env`. Where there are streams already, they move along: they are saved,
-    and restored on the servers of the new layout. Webhooks are accepted all the while. One that was
-    interrupted goes on when it is run again.
+    Writes the layout into `.env`. Existing streams are saved and restored on the NATS servers of
+    the new layout; the gateways accept webhooks meanwhile. If the command was interrupted, run it
+    again to continue.
 
     Parameters
     ----------
     layout
-        single or cluster.
+        The new layout: single or cluster.
     deployment
-        Directory of compose.yaml.
+        Directory with compose.yaml.
     json
         Print one JSON document on stdout and nothing else.
     """
@@ -94,13 +97,13 @@ def layout(layout: Layout, /, *, deployment: Directory = HERE, json: Flag = Fals
         print_json(moved)
         return 0
     if moved.backup is None:
-        out.print(f"the layout is {layout}; `docker compose up -d` starts it")
+        out.print(f"the layout is {layout}; start it with `docker compose up -d`")
         return 0
     for one in moved.streams:
         out.print(f"{one.stream:<12}{one.messages:>9} messages")
     out.print(
-        f"the layout is {layout}; the streams as they were are in {moved.backup}, and in the "
-        "volumes of NATS: remove them when all is well",
+        f"the layout is {layout}. The previous streams are kept in {moved.backup} and in the "
+        "volumes of NATS: remove both once everything works",
         soft_wrap=True,
     )
     return 0
@@ -108,17 +111,17 @@ def layout(layout: Layout, /, *, deployment: Directory = HERE, json: Flag = Fals
 
 @app.command
 def upgrade(*, build: bool = True, deployment: Directory = HERE, json: Flag = False) -> int:
-    """Replace one container after the other by one of the current version.
+    """Upgrade the deployment: replace its containers one after the other.
 
-    The next is only replaced when the one before works. With two gateways, behind a proxy that asks
-    the second while the first restarts, no webhook is refused.
+    A container is replaced only once the previous one is healthy. No webhook is refused if there
+    are two gateways behind a proxy that sends requests to the second while the first restarts.
 
     Parameters
     ----------
     build
-        Build the image of this checkout first; --no-build takes the one in HOGSEND_IMAGE.
+        Build the image from this checkout first. --no-build uses the image in HOGSEND_IMAGE.
     deployment
-        Directory of compose.yaml.
+        Directory with compose.yaml.
     json
         Print one JSON document on stdout and nothing else.
     """
@@ -141,29 +144,30 @@ def backup(
     deployment: Directory = HERE,
     json: Flag = False,
 ) -> int:
-    """Back up streams, PostgreSQL, settings and secrets while everything runs.
+    """Back up streams, PostgreSQL, settings and secrets while the deployment runs.
 
-    Everything that was accepted before it began is in it, but for webhooks that wait in the spool
-    of a gateway: it waits for these, and says how many are left. It is sealed in the format of age,
-    for a passphrase or a public key; only its owner can read the files. It overwrites nothing.
+    The backup has everything that was accepted before it started, except webhooks in a gateway's
+    spool: the command first waits until the spools are empty, and reports how many webhooks remain
+    after 30 seconds. The backup is encrypted with age, for a passphrase or a public key, and only
+    its owner can read the files. Nothing is overwritten.
 
     Parameters
     ----------
     directory
         New directory to write to.
     recipient
-        age public key (age1...) to seal it for, instead of a passphrase.
+        age public key (age1...) to encrypt for, instead of a passphrase.
     passphrase_file
-        File with the passphrase. Without it, it is HOGSEND_BACKUP_PASSPHRASE, or asked for.
+        File with the passphrase. Default: HOGSEND_BACKUP_PASSPHRASE, else a prompt.
     deployment
-        Directory of compose.yaml.
+        Directory with compose.yaml.
     json
         Print one JSON document on stdout and nothing else.
     """
     source = ComposeSource(deployment_in(deployment))
     key = sealing_key(passphrase_file, recipient)
-    with shown("saving") as progress:
-        manifest = asyncio.run(back_up(source, directory, key, progress))
+    with show_progress("saving") as progress:
+        manifest = asyncio.run(create_backup(source, directory, key, progress))
     return report(manifest, directory, "saved to", json=json)
 
 
@@ -177,27 +181,27 @@ def restore(
     deployment: Directory = HERE,
     json: Flag = False,
 ) -> int:
-    """Restore a backup where no service has run yet.
+    """Restore a backup into a new deployment, whose volumes must be empty.
 
-    NATS and PostgreSQL run afterwards; `docker compose up -d` starts the rest. Secrets and .env
-    come from the backup, the layout included.
+    Restores .env with the layout, and the secrets, then starts NATS and PostgreSQL and fills them.
+    Start the services with `docker compose up -d` afterwards.
 
     Parameters
     ----------
     directory
         Directory that `hogsend compose backup` wrote.
     identity
-        File with the age private key to open it with, instead of a passphrase.
+        File with the age private key, for a backup that was made with --recipient.
     passphrase_file
-        File with the passphrase. Without it, it is HOGSEND_BACKUP_PASSPHRASE, or asked for.
+        File with the passphrase. Default: HOGSEND_BACKUP_PASSPHRASE, else a prompt.
     deployment
-        Directory of compose.yaml.
+        Directory with compose.yaml.
     json
         Print one JSON document on stdout and nothing else.
     """
     target = ComposeTarget(deployment_in(deployment))
     key = opening_key(passphrase_file, identity)
-    with shown("restoring") as progress:
-        manifest = asyncio.run(bring_back(target, directory, key, progress))
+    with show_progress("restoring") as progress:
+        manifest = asyncio.run(restore_backup(target, directory, key, progress))
     show_notes(target.notes)
     return report(manifest, directory, "restored from", json=json)

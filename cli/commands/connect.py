@@ -1,11 +1,11 @@
-"""`hogsend connect posthog`: give a Hogsend server access to a PostHog project."""
+"""`hogsend connect posthog`: connect a Hogsend server to a PostHog project."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 from cli.admin.client import AdminClient, Rotated
-from cli.arguments import NameIfAny
+from cli.arguments import OptionalName
 from cli.connect import flow, report
 from cli.connect.region import Dismissed
 from cli.connect.results import Connected, ConnectError, failure
@@ -18,12 +18,12 @@ from cli.terminal import Terminal
 from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.urls import is_absolute_url
 
-DAY = 86_400.0
+DAY_SECONDS = 86_400.0
 PROVIDERS = ("posthog",)
 
 
 def connect(
-    provider: NameIfAny = None,
+    provider: OptionalName = None,
     /,
     *,
     posthog_host: str | None = None,
@@ -34,53 +34,56 @@ def connect(
     no_browser: Flag = False,
     client_id: str = CLIENT_ID,
     timeout: float = 300.0,
-    url: NameIfAny = None,
+    url: OptionalName = None,
     admin_key: str | None = None,
     json: Flag = False,
 ) -> int:
-    """Connect a PostHog project: consent in the browser, then its events are delivered here.
+    """Connect a PostHog project, so that PostHog delivers its events to this server.
 
-    Exits with 0 when connected, 1 when not, 130 after Ctrl-C. docs/connect.md lists every verdict.
+    Opens a browser for consent over OAuth, stores the credential on the server, and creates the
+    webhook destination in PostHog. Exits with 0 when connected, 1 when not, and 130 after Ctrl-C.
+    docs/connect.md lists every verdict.
 
     Parameters
     ----------
     provider
         What to connect: posthog.
     posthog_host
-        Address of PostHog's app, or eu or us; used when the server does not know it.
+        URL of PostHog's app, or eu or us. Used only if the server has no PostHog host configured.
     provision_only
-        Do not ask for consent; only create or repair the webhook destination.
+        Skip the consent; only create or repair the webhook destination in PostHog.
     no_provision
-        Stop once the credential is stored.
+        Only store the credential; do not create the webhook destination.
     rotate_signing_key
-        With --provision-only: make PostHog sign with a new key; the old one is valid for a day.
+        With --provision-only: sign webhooks with a new key. The previous one stays valid for a day.
     rotate_webhook_secret
-        With --provision-only: make PostHog send a new secret; the old one is valid for a day.
+        With --provision-only: use a new webhook secret. The previous one stays valid for a day.
     no_browser
-        Print the address to open instead of opening a browser.
+        Print the URL to open instead of opening a browser.
     client_id
-        Address of the OAuth client document PostHog fetches.
+        URL of the OAuth client document that PostHog fetches.
     timeout
         Seconds to wait for consent.
     url
-        Address of the Hogsend server; HOGSEND_API_URL, else the one `hogsend up` runs here.
+        URL of the Hogsend server. Default: HOGSEND_API_URL, else the server that `hogsend up`
+        runs on this machine.
     admin_key
-        Its admin key; HOGSEND_ADMIN_KEY or ADMIN_API_KEY, in the environment or ./.env, else
-        the one that `hogsend up` made here.
+        Admin key of the server. Default: HOGSEND_ADMIN_KEY or ADMIN_API_KEY from the environment
+        or ./.env, else the key that `hogsend up` generated in HOGSEND_HOME.
     json
         Print one JSON document on stdout and nothing else.
     """
     terminal = Terminal(json=json)
     try:
         _check(provider, client_id, timeout, both=provision_only and no_provision)
-        chosen: dict[Rotated, bool] = {
+        rotations: dict[Rotated, bool] = {
             "rotateSigningKey": rotate_signing_key,
             "rotateWebhookSecret": rotate_webhook_secret,
         }
-        if any(chosen.values()) and not provision_only:
+        if any(rotations.values()) and not provision_only:
             option = "--rotate-signing-key" if rotate_signing_key else "--rotate-webhook-secret"
             raise CommandError(
-                f"{option} needs --provision-only", "pass both: nothing else is changed"
+                f"{option} needs --provision-only", f"add --provision-only to {option}"
             )
         address = _server_address(url, admin_key)
         options = flow.Options(
@@ -90,7 +93,7 @@ def connect(
             browser=not no_browser,
             consent_seconds=timeout,
         )
-        rotated = [name for name, wanted in chosen.items() if wanted]
+        rotated = [name for name, is_chosen in rotations.items() if is_chosen]
         result = _run(
             address,
             options,
@@ -108,7 +111,7 @@ def connect(
     except KeyboardInterrupt:
         raise CommandError(
             "interrupted",
-            "nothing is left running here; run it again",
+            "nothing keeps running on this machine; run the command again",
             exit_code=ExitCode.INTERRUPTED,
         ) from None
     if json:
@@ -120,18 +123,22 @@ def connect(
 
 def _check(provider: str | None, client_id: str, timeout: float, *, both: bool) -> None:
     if provider is None:
-        raise CommandError("nothing to connect was named", "hogsend connect posthog")
+        raise CommandError("the provider is missing", "run `hogsend connect posthog`")
     if provider not in PROVIDERS:
-        raise CommandError(f"{provider} cannot be connected", "hogsend connect posthog")
+        raise CommandError(f"unknown provider {provider}", "run `hogsend connect posthog`")
     if both:
-        raise CommandError("--provision-only and --no-provision exclude each other", "pass one")
+        raise CommandError(
+            "--provision-only and --no-provision exclude each other", "pass only one of them"
+        )
     if not is_absolute_url(client_id):
         raise CommandError(
-            f"--client-id {client_id} is not an absolute URL", "give the document's address"
+            f"--client-id {client_id} is not an absolute URL",
+            "pass the URL of the OAuth client document, or leave the option out",
         )
-    if not 0 < timeout <= DAY:
+    if not 0 < timeout <= DAY_SECONDS:
         raise CommandError(
-            "--timeout must be more than 0 seconds, and at most a day", "for example --timeout 300"
+            "--timeout must be more than 0 and at most 86400 seconds (a day)",
+            "for example --timeout 300",
         )
 
 
@@ -155,7 +162,7 @@ def _run(
 ) -> Connected:
     if address.is_plaintext:
         terminal.warn(
-            f"{address.base_url} is plain http: the admin key and PostHog's tokens would travel "
+            f"{address.base_url} is plain http: the admin key and PostHog's tokens are sent "
             "unencrypted; use https"
         )
     with AdminClient(address) as client:

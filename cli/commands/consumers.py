@@ -1,4 +1,4 @@
-"""`hogsend consumers`: look at and delete the consumers of events and credential changes."""
+"""`hogsend consumers`: list and delete the JetStream consumers of subscribers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo
 from rich.text import Text
 
-from cli.arguments import Name, NameIfAny
+from cli.arguments import Name, OptionalName
 from cli.bus_address import operator_address
-from cli.console import counted, out, print_json
+from cli.console import out, print_json, quantity
 from cli.errors import CommandError
 from cli.flags import Flag
 from cli.operator_bus import operator_bus
@@ -24,99 +24,102 @@ from cli.redaction import printable
 from hogsend.contract.consumers import STREAMS_OF_OTHERS, reserved
 from hogsend.contract.streams import StreamName
 
-SEE_LIST = "`hogsend consumers list` shows what there is"
+SEE_LIST = "see `hogsend consumers list`"
 
-app = App(name="consumers", help="Look at and delete the consumers of events and changes.")
+app = App(name="consumers", help="List and delete JetStream consumers of subscribers.")
 
 
-class Found(msgspec.Struct, frozen=True):
-    """A consumer."""
+class Consumer(msgspec.Struct, frozen=True):
+    """A JetStream consumer of a subscriber."""
 
     stream: str
     name: str
     durable: bool
     filters: list[str]
     waiting: int
-    """Messages it has not delivered yet."""
+    """Messages that the consumer has not delivered yet."""
     unacknowledged: int
 
 
 class Consumers(msgspec.Struct, frozen=True):
-    """What `--json` prints for `list`."""
+    """The JSON document of `list`."""
 
-    consumers: list[Found]
+    consumers: list[Consumer]
 
 
 class Deleted(msgspec.Struct, frozen=True):
-    """What `--json` prints for `delete`."""
+    """The JSON document of `delete`."""
 
     stream: str
     deleted: str
 
 
 @app.command(name="list")
-def list_(*, nats_url: NameIfAny = None, json: Flag = False) -> int:
-    """List the consumers of events and credential changes.
+def list_(*, nats_url: OptionalName = None, json: Flag = False) -> int:
+    """List the JetStream consumers that subscribers have on the streams EVENTS and CREDENTIALS.
 
     Parameters
     ----------
     nats_url
-        Address of NATS with the operator's user; NATS_URL, else .hogsend/operator.env.
+        NATS URL with the operator's user. Default: NATS_URL, else the one in
+        .hogsend/operator.env.
     json
         Print one JSON document on stdout and nothing else.
     """
 
-    async def run() -> list[Found]:
+    async def run() -> list[Consumer]:
         async with _jetstream(nats_url, StreamName.EVENTS) as js:
-            return [one for stream in STREAMS_OF_OTHERS for one in await _of(js, stream)]
+            return [one for stream in STREAMS_OF_OTHERS for one in await _consumers(js, stream)]
 
-    found = asyncio.run(run())
+    consumers = asyncio.run(run())
     if json:
-        print_json(Consumers(found))
+        print_json(Consumers(consumers))
         return 0
-    show(found)
+    show(consumers)
     return 0
 
 
-def show(found: list[Found]) -> None:
-    """Print a line for each consumer. Its name and filters are another service's words."""
-    for one in found:
-        kind = "durable" if one.durable else "passing"
+def show(consumers: list[Consumer]) -> None:
+    """Print a line for each consumer. Subscribers choose the names and filters."""
+    for one in consumers:
+        kind = "durable" if one.durable else "ephemeral"
         line = (
-            f"{one.stream:<12}{one.name:<28}{kind:<9}{one.waiting:>9} waiting"
+            f"{one.stream:<12}{one.name:<28}{kind:<10}{one.waiting:>9} waiting"
             f"{one.unacknowledged:>7} unacknowledged  {', '.join(one.filters)}"
         )
         out.print(Text(printable(line)), soft_wrap=True)
-    out.print(counted(len(found), "consumer"))
+    out.print(quantity(len(consumers), "consumer"))
 
 
 @app.command
-def delete(stream: str, name: Name, *, nats_url: NameIfAny = None, json: Flag = False) -> int:
-    """Delete a consumer and its position.
+def delete(stream: str, name: Name, *, nats_url: OptionalName = None, json: Flag = False) -> int:
+    """Delete a subscriber's consumer, and with it its position in the stream.
 
-    A subscriber that still runs makes its durable again, and receives every event that the stream
-    still has. Only an operator may delete a durable: NATS cannot tell which service it belongs to.
+    Stop the subscriber first: one that runs creates its durable consumer again, and then receives
+    every event that the stream still has. Only the operator may delete consumers, since NATS does
+    not know which subscriber one belongs to.
 
     Parameters
     ----------
     stream
-        EVENTS or CREDENTIALS.
+        Stream of the consumer: EVENTS or CREDENTIALS.
     name
-        The consumer's name, as `list` shows it.
+        Name of the consumer, as `list` shows it.
     nats_url
-        Address of NATS with the operator's user; NATS_URL, else .hogsend/operator.env.
+        NATS URL with the operator's user. Default: NATS_URL, else the one in
+        .hogsend/operator.env.
     json
         Print one JSON document on stdout and nothing else.
     """
     if stream not in STREAMS_OF_OTHERS:
         raise CommandError(
-            f"{stream!r} is not a stream that other services read",
+            f"{stream!r} is not a stream that subscribers read",
             f"use {' or '.join(STREAMS_OF_OTHERS)}",
         )
     if name in reserved(StreamName(stream)):
         raise CommandError(
-            f"{name!r} is Hogsend's own consumer, and would lose events",
-            "leave it; analytics deletes it when ANALYTICS_EVENT_MIRROR is switched off",
+            f"{name!r} is Hogsend's own consumer; deleting it would lose events",
+            "keep it; analytics deletes it itself when ANALYTICS_EVENT_MIRROR is false",
         )
 
     async def run() -> None:
@@ -125,14 +128,14 @@ def delete(stream: str, name: Name, *, nats_url: NameIfAny = None, json: Flag = 
                 await js.delete_consumer(stream, name)
             except ValueError:
                 raise CommandError(
-                    f"no consumer can be called {printable(name)!r}", SEE_LIST
+                    f"{printable(name)!r} is not a valid consumer name", SEE_LIST
                 ) from None
 
     asyncio.run(run())
     if json:
         print_json(Deleted(stream, name))
         return 0
-    out.print(Text(printable(f"{name} of {stream} deleted")))
+    out.print(Text(printable(f"deleted {name} of {stream}")))
     return 0
 
 
@@ -147,21 +150,23 @@ async def _jetstream(nats_url: str | None, stream: str) -> AsyncIterator[JetStre
             SEE_LIST,
         ) from error
     except (nats.errors.Error, TimeoutError) as error:
-        raise CommandError("JetStream does not answer", "start NATS, then run it again") from error
+        raise CommandError(
+            "JetStream does not reply", "start NATS, then run the command again"
+        ) from error
 
 
-async def _of(js: JetStreamContext, stream: StreamName) -> list[Found]:
+async def _consumers(js: JetStreamContext, stream: StreamName) -> list[Consumer]:
     try:
-        return [_found(stream, info) for info in await js.consumers_info(stream)]
+        return [_consumer(stream, info) for info in await js.consumers_info(stream)]
     except nats.js.errors.NotFoundError:
-        # Its service has not made it yet.
+        # The service that owns the stream has not created it yet.
         return []
 
 
-def _found(stream: str, info: ConsumerInfo) -> Found:
+def _consumer(stream: str, info: ConsumerInfo) -> Consumer:
     config = info.config
     filters = config.filter_subjects or ([config.filter_subject] if config.filter_subject else [])
-    return Found(
+    return Consumer(
         stream=stream,
         name=info.name,
         durable=bool(config.durable_name),

@@ -1,4 +1,4 @@
-"""`hogsend contacts`: look at contacts, undo a merge, export and erase; see `docs/contacts.md`."""
+"""`hogsend contacts`: show contacts, undo merges, export and erase; see `docs/contacts.md`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from cyclopts.validators import Number
 
 from cli.admin.messages import ContactQuery
 from cli.arguments import Name
-from cli.asking import DEFAULT_SERVER, Server, ask
-from cli.confirmation import confirmed, require_terminal
-from cli.console import json_begins, out, print_json
+from cli.confirmation import confirm, require_terminal
+from cli.console import mark_json_started, out, print_json
 from cli.contacts import report
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.flags import Flag
 from cli.redaction import printable
+from cli.server_options import DEFAULT_SERVER, Server, request
 from cli.terminal import print_hanging
 from hogsend.contract.contacts import ContactDetails, ContactList
 
@@ -34,7 +34,7 @@ app = App(name="contacts", help="List and show contacts, undo a merge, export an
 
 
 class Exported(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an export was written to."""
+    """The JSON document of an export to a file."""
 
     output: str
     bytes: int
@@ -50,21 +50,23 @@ def list_(
 ) -> int:
     """List contacts, newest first.
 
-    In a pipe every contact is one line, its columns separated by tabs, its id at the end.
+    In a pipe each contact is one line with columns separated by tabs. The last column, the
+    contact's id, is printed in pipes only.
 
     Parameters
     ----------
     search
-        What the email address, the first user id or the contact's id begins with, in any case.
+        Only contacts whose email address, first user id or contact id starts with this text,
+        ignoring case.
     limit
-        How many at most.
+        Maximum number of contacts to list.
     before
-        The position that the previous page printed.
+        Continue a list: the position that the previous page printed.
     server
         The server, and the output format.
     """
-    wanted = ContactQuery(order="created", search=search, limit=limit, before=before)
-    page = ask(server, lambda client: client.contact_page(wanted))
+    query = ContactQuery(order="created", search=search, limit=limit, before=before)
+    page = request(server, lambda client: client.contact_page(query))
     if server.json:
         print_json(page)
     else:
@@ -74,39 +76,39 @@ def list_(
 
 @app.command
 def show(key: Name, *, server: Server = DEFAULT_SERVER) -> int:
-    """Show a contact, what it is known by, and the merges it comes from; exits with 1 without one.
+    """Show a contact with its keys and the merges it comes from; exits with 1 if there is none.
 
     Parameters
     ----------
     key
-        A user id, an email address, or the id of a contact.
+        User id, email address, or id of the contact.
     server
         The server, and the output format.
     """
-    found = ask(server, lambda client: client.contacts(key))
-    if not found.contacts:
+    matches = request(server, lambda client: client.contacts(key))
+    if not matches.contacts:
         raise CommandError(
-            f'no contact is known as "{printable(key)}"',
-            "give a user id, an email address or a contact's id; `hogsend events list` shows some",
+            f'no contact has the key "{printable(key)}"',
+            "give a user id, an email address or a contact's id; see `hogsend contacts list`",
         )
-    _print(found, server)
+    _print(matches, server)
     return ExitCode.OK
 
 
 @app.command
 def split(merge: Merge, *, server: Server = DEFAULT_SERVER) -> int:
-    """Undo a merge: two contacts again, which no event merges any more.
+    """Undo a merge: split one contact into two, and keep later events from merging them again.
 
-    A merge that is undone already stays as it is. Prints both contacts.
+    Prints both contacts. A merge that was undone before is left unchanged.
 
     Parameters
     ----------
     merge
-        Number of the merge, as `show` prints it.
+        Number of the merge, as `hogsend contacts show` prints it.
     server
         The server, and the output format.
     """
-    _print(ask(server, lambda client: client.split_contacts(merge)), server)
+    _print(request(server, lambda client: client.split_contacts(merge)), server)
     return ExitCode.OK
 
 
@@ -119,20 +121,20 @@ def erase(
     dry_run: Flag = False,
     server: Server = DEFAULT_SERVER,
 ) -> int:
-    """Erase everything about a person, here and on every stream, for ever; asks first.
+    """Permanently erase everything about a person, after a confirmation.
 
-    The contact is gone at once, its events and messages within some minutes. Erasing by the
-    contact's id once more says how far it is.
+    Deletes the contact at once, and its events and its messages on all streams within minutes. To
+    see the progress, run the command again with the contact's id.
 
     Parameters
     ----------
     key
-        A user id, an email address, or the id of a contact.
+        User id, email address, or id of the contact.
     yes
-        Do not ask.
+        Skip the confirmation.
     posthog
-        Delete the person in PostHog first, with their events and recordings; if it refuses,
-        nothing is erased here.
+        First delete the person in PostHog, with their events and recordings. If PostHog refuses,
+        nothing is erased.
     dry_run
         Only count what would be erased.
     server
@@ -140,19 +142,20 @@ def erase(
     """
     if not yes and not dry_run:
         require_terminal("an erasure", json=server.json)
-    found = _one(key, server)
+    contact = _find(key, server)
+    # An erased contact is not found any more, but its id still names its erasure.
+    contact_id = contact.id if contact else key
     if dry_run:
-        preview = ask(server, lambda client: client.preview_erasure(found.id if found else key))
+        preview = request(server, lambda client: client.preview_erasure(contact_id))
         if server.json:
             print_json(preview)
         else:
             report.show_preview(preview)
         return ExitCode.OK
-    if found and not yes and not _confirmed(found):
+    if contact and not yes and not _is_confirmed(contact):
         print_hanging(out, ("", ""), "nothing was erased")
         return ExitCode.FAILED
-    contact_id = found.id if found else key
-    erasure = ask(server, lambda client: client.erase_contact(contact_id, posthog=posthog))
+    erasure = request(server, lambda client: client.erase_contact(contact_id, posthog=posthog))
     if server.json:
         print_json(erasure)
     else:
@@ -167,35 +170,35 @@ def export(
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     server: Server = DEFAULT_SERVER,
 ) -> int:
-    """Write everything about a person as one JSON document: on stdout, or into a file.
+    """Write everything about a person as one JSON document, to stdout or to a file.
 
-    The contact, what leads to it, its merges, events, messages on every stream, dead letters
-    included, and what the audit trail says of it. The file is readable for you alone, and is there
-    only when it is complete.
+    The document has the contact with its keys and merges, its events, its messages on all streams
+    and in dead letters, and its entries in the audit trail. A file is readable only by you, and is
+    created only once the export is complete.
 
     Parameters
     ----------
     key
-        A user id, an email address, or the id of a contact.
+        User id, email address, or id of the contact.
     output
-        The file to write; one that exists is replaced, a device or a pipe is written to.
+        File to write. An existing file is replaced; a device or a named pipe is written to.
     server
         The server, and the output format.
     """
-    found = _one(key, server)
-    contact_id = found.id if found else key
+    contact = _find(key, server)
+    contact_id = contact.id if contact else key
     if output is None:
-        json_begins()
+        mark_json_started()
         sys.stdout.flush()
         write = sys.stdout.buffer.write
-        ask(server, lambda client: client.export_contact(contact_id, write))
+        request(server, lambda client: client.export_contact(contact_id, write))
         sys.stdout.buffer.flush()
         return ExitCode.OK
     try:
-        size = _exported_to(output, contact_id, server)
+        size = _export_to(output, contact_id, server)
     except OSError as error:
         raise CommandError(
-            f"{output} cannot be written ({error.strerror})", "name another file with --output"
+            f"{output} cannot be written ({error.strerror})", "pass another file as --output"
         ) from None
     if server.json:
         print_json(Exported(output=str(output), bytes=size))
@@ -204,9 +207,9 @@ def export(
     return ExitCode.OK
 
 
-def _exported_to(output: Path, contact_id: str, server: Server) -> int:
+def _export_to(output: Path, contact_id: str, server: Server) -> int:
     if output.exists() and not output.is_file():
-        # A device or a pipe is written to: a file in its place would be something else.
+        # Its reader waits on the device or pipe itself, so it must not be replaced by a file.
         with output.open("wb") as device:
             return _write_export(device, contact_id, server)
     target = Path(os.path.realpath(output))
@@ -225,42 +228,44 @@ def _exported_to(output: Path, contact_id: str, server: Server) -> int:
 def _write_export(file: BinaryIO, contact_id: str, server: Server) -> int:
     size = 0
 
-    def write(part: bytes) -> None:
+    def write(chunk: bytes) -> None:
         nonlocal size
-        size += file.write(part)
+        size += file.write(chunk)
 
-    ask(server, lambda client: client.export_contact(contact_id, write))
+    request(server, lambda client: client.export_contact(contact_id, write))
     return size
 
 
-def _one(key: str, server: Server) -> ContactDetails | None:
-    """The contact that is meant; None when `key` may be the id of one that is no more.
+def _find(key: str, server: Server) -> ContactDetails | None:
+    """Return the contact with this key; None if `key` has the form of a contact's id.
+
+    The id of an erased contact leads to no contact, and still names its erasure.
 
     Raises:
-        CommandError: it leads to none, or to several.
+        CommandError: no contact or several contacts have this key.
     """
-    found = ask(server, lambda client: client.contacts(key)).contacts
-    if len(found) > 1:
-        ids = ", ".join(contact.id for contact in found)
+    matches = request(server, lambda client: client.contacts(key)).contacts
+    if len(matches) > 1:
+        ids = ", ".join(contact.id for contact in matches)
         raise CommandError(
-            f"{printable(key)} leads to {len(found)} contacts",
+            f"{len(matches)} contacts have the key {printable(key)}",
             f"give the id of one of them: {ids}",
         )
-    if not found and not _CONTACT_ID.fullmatch(key):
+    if not matches and not _CONTACT_ID.fullmatch(key):
         raise CommandError(
-            f'no contact is known as "{printable(key)}"',
-            "give a user id, an email address, or the id of a contact, erased or not",
+            f'no contact has the key "{printable(key)}"',
+            "give a user id, an email address or a contact's id; see `hogsend contacts list`",
         )
-    return found[0] if found else None
+    return matches[0] if matches else None
 
 
-def _confirmed(contact: ContactDetails) -> bool:
-    who = f"{contact.contact_key} ({contact.id})"
-    return confirmed(f"Erase {who} and everything about them for ever?")
+def _is_confirmed(contact: ContactDetails) -> bool:
+    name = f"{contact.contact_key} ({contact.id})"
+    return confirm(f"Permanently erase {name} and everything about this person?")
 
 
-def _print(found: ContactList, server: Server) -> None:
+def _print(contacts: ContactList, server: Server) -> None:
     if server.json:
-        print_json(found)
+        print_json(contacts)
     else:
-        report.show(found)
+        report.show(contacts)

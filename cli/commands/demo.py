@@ -1,4 +1,4 @@
-"""`hogsend demo`: run the stack with a PostHog, connect them, and follow an event."""
+"""`hogsend demo`: run a stack with the sandbox, connect them, and follow an event."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ from cli.exit_codes import ExitCode
 from cli.flags import Flag
 from cli.stack import local, startup
 from cli.stack.data_directory import DataDirectory
+from cli.stack.local_sandbox import PORT
 from cli.stack.ports import free_or_any
 from cli.stack.settings import ALL_SETTINGS, StackSettings, problems
 from cli.stack.stack import Stack
-from cli.stack.stand_in import PORT
-from cli.summary import Summary, typed_command
+from cli.summary import Summary, shell_command
 from hogsend.service.settings.shared import TelemetrySettings
 from services.gateway.settings import GatewaySettings
 
 
 def demo(*, json: Flag = False) -> int:
-    """Connect to a PostHog on this machine; watch an event arrive and a token being refreshed.
+    """Run a stack with the sandbox, a stand-in for PostHog, and follow an event through both.
 
-    Starts everything it needs, on free ports and with its own data in HOGSEND_HOME/demo; sends
-    nothing to any other machine. On a terminal it then keeps running until Ctrl-C.
+    Connects over OAuth, captures an event and shows it arrive, reports an event back, and waits for
+    the access token to be refreshed. Uses free ports and its own data in HOGSEND_HOME/demo, and
+    sends nothing to any other machine. On a terminal it then keeps running until Ctrl-C.
 
     Parameters
     ----------
     json
         Print one JSON document with the measurements, and exit.
     """
-    if wrong := problems():
+    if found := problems():
         raise CommandError(
-            "\n       ".join(wrong),
-            "see .env.example for every setting",
+            "\n       ".join(found),
+            "correct it in .env or the environment; .env.example lists every setting",
             exit_code=ExitCode.USAGE,
         )
-    wanted, stack_settings = GatewaySettings(), StackSettings()
-    posthog = _configure(wanted, stack_settings)
+    posthog = _configure(GatewaySettings(), StackSettings())
     gateway, stack_settings = GatewaySettings(), StackSettings()
     home = DataDirectory(stack_settings.hogsend_home)
-    stays = sys.stdout.isatty() and not json
+    keeps_running = sys.stdout.isatty() and not json
 
     async def on_ready(stack: Stack, summary: Summary) -> bool:
         if not json:
             out.print(
-                "\n[bold]Hogsend, with a PostHog stand-in beside it.[/] "
+                "\n[bold]Hogsend, with the sandbox, a stand-in for PostHog.[/] "
                 "Everything below happens on this machine."
             )
-        measured = await Scenario(stack, posthog, quiet=json).run()
+        measurements = await Scenario(stack, posthog, quiet=json).run()
         if json:
-            print_json(measured)
+            print_json(measurements)
         else:
-            _invite(summary, posthog, stays=stays)
-        return stays
+            _show_next_steps(summary, posthog, keeps_running=keeps_running)
+        return keeps_running
 
     async def run() -> None:
         try:
@@ -66,7 +66,7 @@ def demo(*, json: Flag = False) -> int:
                 gateway,
                 stack_settings,
                 on_ready,
-                beside=[posthog.program(startup.PYTHONPATH, home.path)],
+                extra_programs=[posthog.program(startup.PYTHONPATH, home.path)],
                 directory=home.path,
             )
         finally:
@@ -78,19 +78,19 @@ def demo(*, json: Flag = False) -> int:
     return 0
 
 
-def _configure(wanted: GatewaySettings, stack_settings: StackSettings) -> DemoPostHog:
-    """Replace the operator's settings by the demo's, so that it touches nothing of theirs."""
-    gateway_port = free_or_any(wanted.gateway_port)
+def _configure(gateway: GatewaySettings, stack_settings: StackSettings) -> DemoPostHog:
+    """Replace the operator's settings by the demo's, so that the demo changes no data of theirs."""
+    gateway_port = free_or_any(gateway.gateway_port)
     nats_port = free_or_any(stack_settings.nats_port)
     posthog = DemoPostHog(free_or_any(PORT), gateway_port)
-    theirs = {
+    operator_settings = {
         name
         for group in ALL_SETTINGS
         if group is not TelemetrySettings
         for name in group.environment_names()
     }
-    # In whatever case: a service refuses names that are not in capitals.
-    for name in [name for name in os.environ if name.upper() in theirs]:
+    # Case-insensitive, because services refuse to start with a setting in lower case.
+    for name in [name for name in os.environ if name.upper() in operator_settings]:
         del os.environ[name]
     os.environ.update(
         posthog.settings,
@@ -101,11 +101,9 @@ def _configure(wanted: GatewaySettings, stack_settings: StackSettings) -> DemoPo
     return posthog
 
 
-def _invite(summary: Summary, posthog: DemoPostHog, *, stays: bool) -> None:
-    if not stays:
-        out.print(
-            "\n[bold green]That was the whole loop.[/] On a terminal it would keep running now."
-        )
+def _show_next_steps(summary: Summary, posthog: DemoPostHog, *, keeps_running: bool) -> None:
+    if not keeps_running:
+        out.print("\n[bold green]That was the whole loop.[/] On a terminal the demo keeps running.")
         return
     lines = {
         "capture": posthog.curl(EVENT, "u_43"),
@@ -116,11 +114,11 @@ def _invite(summary: Summary, posthog: DemoPostHog, *, stays: bool) -> None:
         "events": f"printf 'Authorization: Bearer %s' \"$(cat {summary.admin_key_file})\" | "
         f"curl -H @- {summary.gateway}/v1/admin/events",
         "diagnose": f'HOGSEND_ADMIN_KEY="$(cat {summary.admin_key_file})" '
-        f"{typed_command()} doctor --url {summary.gateway}",
+        f"{shell_command()} doctor --url {summary.gateway}",
         "PostHog": f"{posthog.options.url}/_sandbox/state",
         "logs": summary.logs,
     }
-    out.print("\n[bold green]That was the whole loop, and it keeps running.[/] Try:\n")
+    out.print("\n[bold green]That was the whole loop. The stack keeps running.[/] Try:\n")
     for name, line in lines.items():
         out.print(f"  [bold]{name:<11}[/]", end="")
         out.print(line, soft_wrap=True, markup=False)

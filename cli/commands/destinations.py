@@ -1,4 +1,4 @@
-"""`hogsend destinations`: look at, pause, test and delete them; see `docs/destinations.md`."""
+"""`hogsend destinations`: list, pause, test and delete them; see `docs/destinations.md`."""
 
 from __future__ import annotations
 
@@ -7,35 +7,37 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from cli.admin.client import AdminClient, Turn
+from cli.admin.client import AdminClient, Switch
 from cli.admin.messages import DeliveryQuery, DestinationHistory
 from cli.arguments import Name
-from cli.asking import DEFAULT_SERVER, Server, ask
-from cli.confirmation import confirmed, require_terminal
+from cli.confirmation import confirm, require_terminal
 from cli.console import out, print_json
 from cli.destinations import report
 from cli.exit_codes import ExitCode
 from cli.flags import Flag
+from cli.server_options import DEFAULT_SERVER, Server, request
 from cli.terminal import print_hanging
 from hogsend.contract.destinations import DeliveryStatus
 
-Limit = Annotated[int, Parameter(validator=Number(gte=1, lte=100), help="How many at most.")]
+Limit = Annotated[
+    int, Parameter(validator=Number(gte=1, lte=100), help="Maximum number of rows to list.")
+]
 Offset = Annotated[
     int,
     Parameter(
         validator=Number(gte=0, lte=1_000_000),
-        help="How many to leave out, to continue after a page.",
+        help="Continue a list: the number of rows to skip.",
     ),
 ]
 Id = Annotated[Name, Parameter(help="Id of the destination, as `list` shows it.")]
 
-app = App(name="destinations", help="Look at, pause, test and delete destinations.")
+app = App(name="destinations", help="List, show, pause, resume, test and delete destinations.")
 
 
 @app.command(name="list")
 def list_(*, limit: Limit = 50, offset: Offset = 0, server: Server = DEFAULT_SERVER) -> int:
-    """List destinations, newest first."""
-    page = ask(server, lambda client: client.destinations(limit, offset))
+    """List the destinations that events are delivered to, newest first."""
+    page = request(server, lambda client: client.destinations(limit, offset))
     if server.json:
         print_json(page)
     else:
@@ -48,46 +50,46 @@ def show(
     id: Id,
     *,
     status: Annotated[
-        DeliveryStatus | None, Parameter(help="Only deliveries that ended like this.")
+        DeliveryStatus | None, Parameter(help="Only deliveries with this outcome.")
     ] = None,
     limit: Limit = 20,
     offset: Offset = 0,
     server: Server = DEFAULT_SERVER,
 ) -> int:
-    """Show a destination, what it fails at, and what became of its latest events."""
-    wanted = DeliveryQuery(status=status, limit=limit, offset=offset)
+    """Show a destination, its current failure if it has one, and its latest deliveries."""
+    query = DeliveryQuery(status=status, limit=limit, offset=offset)
 
-    def history(client: AdminClient) -> DestinationHistory:
-        return DestinationHistory(client.destination(id), client.deliveries(id, wanted))
+    def fetch(client: AdminClient) -> DestinationHistory:
+        return DestinationHistory(client.destination(id), client.deliveries(id, query))
 
-    found = ask(server, history)
+    history = request(server, fetch)
     if server.json:
-        print_json(found)
+        print_json(history)
     else:
-        report.show(found)
+        report.show(history)
     return ExitCode.OK
 
 
 @app.command
 def pause(id: Id, *, server: Server = DEFAULT_SERVER) -> int:
-    """Discard a destination's events until it is resumed, also those that wait for an attempt."""
-    return _turn(id, "pause", server)
+    """Pause a destination: discard its events until it is resumed, waiting retries included."""
+    return _switch(id, "pause", server)
 
 
 @app.command
 def resume(id: Id, *, server: Server = DEFAULT_SERVER) -> int:
-    """Send events to a paused destination again, from now on."""
-    return _turn(id, "resume", server)
+    """Resume a paused destination: deliver the events that arrive from now on."""
+    return _switch(id, "resume", server)
 
 
 @app.command(name="test")
 def send_test(id: Id, *, server: Server = DEFAULT_SERVER) -> int:
-    """Send webhook.test to one destination only; `show` says what became of it."""
-    queued = ask(server, lambda client: client.test_destination(id))
+    """Send the event webhook.test to this destination only; `show` lists its delivery."""
+    queued = request(server, lambda client: client.test_destination(id))
     if server.json:
         print_json(queued)
     else:
-        text = f"{queued.event_type}; `hogsend destinations show {id}` says what became of it"
+        text = f"{queued.event_type}; `hogsend destinations show {id}` lists its delivery"
         print_hanging(out, ("queued ", "bold green"), text)
     return ExitCode.OK
 
@@ -96,17 +98,18 @@ def send_test(id: Id, *, server: Server = DEFAULT_SERVER) -> int:
 def delete(
     id: Id,
     *,
-    yes: Annotated[Flag, Parameter(help="Do not ask.")] = False,
+    yes: Annotated[Flag, Parameter(help="Skip the confirmation.")] = False,
     server: Server = DEFAULT_SERVER,
 ) -> int:
-    """Delete a destination, its history, and the events that wait for it; asks first."""
+    """Delete a destination, its history and its waiting events, after a confirmation."""
     if not yes:
         require_terminal("deleting a destination", json=server.json)
-        found = ask(server, lambda client: client.destination(id))
-        if not confirmed(f"Delete {report.name(found)} ({id}), its history and what waits for it?"):
+        destination = request(server, lambda client: client.destination(id))
+        name = report.name(destination)
+        if not confirm(f"Delete {name} ({id}), its history and its waiting events?"):
             print_hanging(out, ("", ""), "nothing was deleted")
             return ExitCode.FAILED
-    deleted = ask(server, lambda client: client.delete_destination(id))
+    deleted = request(server, lambda client: client.delete_destination(id))
     if server.json:
         print_json(deleted)
     else:
@@ -114,8 +117,8 @@ def delete(
     return ExitCode.OK
 
 
-def _turn(id: str, turn: Turn, server: Server) -> int:
-    changed = ask(server, lambda client: client.turn_destination(id, turn))
+def _switch(id: str, switch: Switch, server: Server) -> int:
+    changed = request(server, lambda client: client.switch_destination(id, switch))
     if server.json:
         print_json(changed)
     else:

@@ -1,4 +1,4 @@
-"""`hogsend disconnect posthog`: take the credential of a PostHog project away again."""
+"""`hogsend disconnect posthog`: delete the credential of the connected PostHog project."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from http import HTTPStatus
 from typing import Literal
 
 from cli.admin.errors import AdminError
-from cli.asking import DEFAULT_SERVER, Server, ask
-from cli.confirmation import confirmed, require_terminal
+from cli.confirmation import confirm, require_terminal
 from cli.console import out, print_json
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.flags import Flag
 from cli.server_address import resolve
+from cli.server_options import DEFAULT_SERVER, Server, request
 from cli.terminal import print_hanging
 
 _QUESTION = (
-    "Delete the credential and the webhook secret that was made for it? Webhooks are refused until "
-    "PostHog is connected again, unless POSTHOG_WEBHOOK_SECRET is set."
+    "Delete the credential and its webhook secret? Webhooks are refused until PostHog is connected "
+    "again, unless POSTHOG_WEBHOOK_SECRET is set."
 )
 
 
@@ -28,34 +28,34 @@ def disconnect(
     yes: Flag = False,
     server: Server = DEFAULT_SERVER,
 ) -> int:
-    """Delete the credential of a connected project and the secret made for it; asks first.
+    """Delete the credential of the PostHog project and its webhook secret, after a confirmation.
 
-    The destination in PostHog stays; delete or disable it there. Exits with 1 when no project is
-    connected.
+    The webhook destination in PostHog stays; delete or disable it there. Exits with 1 if no project
+    is connected.
 
     Parameters
     ----------
     provider
         What to disconnect: posthog.
     yes
-        Do not ask.
+        Skip the confirmation.
     server
         The server, and the output format.
     """
     if not yes:
         require_terminal("disconnecting", json=server.json)
-        if not confirmed(_QUESTION):
+        if not confirm(_QUESTION):
             print_hanging(out, ("", ""), "nothing was deleted")
             return ExitCode.FAILED
     try:
-        deleted = ask(server, lambda client: client.disconnect())
+        deleted = request(server, lambda client: client.disconnect())
     except AdminError as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
         base_url = resolve(server.url, server.admin_key).base_url
         raise CommandError(
-            f"{base_url} has no credential of {provider}",
-            f"`hogsend connect {provider}` stores one",
+            f"no credential of {provider} is stored at {base_url}",
+            f"nothing to do; `hogsend connect {provider}` stores one",
         ) from None
     if server.json:
         print_json(deleted)

@@ -9,37 +9,40 @@ import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from cli.asking import DEFAULT_SERVER, Server, ask
-from cli.confirmation import confirmed, require_terminal
+from cli.confirmation import confirm, require_terminal
 from cli.console import out, print_json
 from cli.deadletters import report
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.flags import Flag
 from cli.server_address import resolve
+from cli.server_options import DEFAULT_SERVER, Server, request
 from cli.terminal import print_hanging
 from hogsend.contract.dead_letters import DeadLettersDone
 
 _POSITIVE = Number(gte=1, lt=2**63)
 Sequence = Annotated[
-    int, Parameter(validator=_POSITIVE, help="Number of one dead letter, as `list` shows it.")
+    int, Parameter(validator=_POSITIVE, help="Number of the dead letter, as `list` shows it.")
 ]
-Everything = Annotated[Flag, Parameter(help="Every dead letter.")]
+All = Annotated[Flag, Parameter(help="Select every dead letter.")]
 
-app = App(name="dlq", help="Look at messages that could not be processed, and replay them.")
+app = App(
+    name="dlq",
+    help="List, show, replay and purge dead letters, which are messages that failed.",
+)
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Filter:
-    """A filter of dead letters.
+    """Filter of dead letters.
 
     Parameters
     ----------
     stream
-        Only those from this stream, for example WEBHOOKS.
+        Only dead letters from this stream, for example WEBHOOKS.
     reason
-        Only those with this reason, for example malformed.
+        Only dead letters with this reason, for example malformed.
     """
 
     stream: str | None = None
@@ -47,7 +50,7 @@ class Filter:
 
 
 class Selection(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The letters to replay or purge, as the server expects it."""
+    """The dead letters to replay or purge, as the server expects it."""
 
     sequence: int | None = None
     stream: str | None = None
@@ -60,16 +63,24 @@ def list_(
     *,
     filter: Filter = Filter(),
     limit: Annotated[
-        int, Parameter(validator=Number(gte=1, lte=100), help="How many at most.")
+        int,
+        Parameter(validator=Number(gte=1, lte=100), help="Maximum number of dead letters to list."),
     ] = 50,
     before: Annotated[
         int | None,
-        Parameter(validator=_POSITIVE, help="Only older ones, to continue after a page."),
+        Parameter(
+            validator=_POSITIVE,
+            help="Continue a list: the position that the previous page printed.",
+        ),
     ] = None,
     server: Server = DEFAULT_SERVER,
 ) -> int:
-    """List dead letters, newest first."""
-    page = ask(
+    """List dead letters, newest first.
+
+    In a pipe each dead letter is one line with columns separated by tabs. Its attempts and its size
+    in bytes are printed in pipes only.
+    """
+    page = request(
         server, lambda client: client.dead_letters(filter.stream, filter.reason, limit, before)
     )
     if server.json:
@@ -84,7 +95,7 @@ def list_(
 @app.command
 def show(sequence: Sequence, *, server: Server = DEFAULT_SERVER) -> int:
     """Show one dead letter and its message."""
-    letter = ask(server, lambda client: client.dead_letter(sequence))
+    letter = request(server, lambda client: client.dead_letter(sequence))
     if server.json:
         print_json(letter)
     else:
@@ -97,10 +108,10 @@ def replay(
     sequence: Sequence | None = None,
     *,
     filter: Filter = Filter(),
-    all: Everything = False,
+    all: All = False,
     server: Server = DEFAULT_SERVER,
 ) -> int:
-    """Publish dead letters to their streams again; exits with 1 when some could not be.
+    """Publish dead letters to their streams again; exits with 1 if some were not replayed.
 
     A message that fails again becomes a new dead letter.
     """
@@ -114,25 +125,25 @@ def purge(
     sequence: Sequence | None = None,
     *,
     filter: Filter = Filter(),
-    all: Everything = False,
-    yes: Annotated[Flag, Parameter(help="Do not ask.")] = False,
+    all: All = False,
+    yes: Annotated[Flag, Parameter(help="Skip the confirmation.")] = False,
     server: Server = DEFAULT_SERVER,
 ) -> int:
-    """Delete dead letters and their messages permanently; asks first."""
+    """Permanently delete dead letters and their messages, after a confirmation."""
     selection = Selection(sequence, filter.stream, filter.reason, all)
     _require_unambiguous(selection)
     if not yes:
         require_terminal("a purge", json=server.json)
         count = _matching(server, selection)
-        if count and not confirmed(f"Delete {report.letters(count)} permanently?"):
+        if count and not confirm(f"Permanently delete {report.letters(count)}?"):
             print_hanging(out, ("", ""), "nothing was purged")
             return 1
     return _change(server, "purge", selection)
 
 
 def _change(server: Server, action: Literal["replay", "purge"], selection: Selection) -> int:
-    wanted = msgspec.json.encode(selection)
-    done = ask(server, lambda client: client.change_dead_letters(action, wanted))
+    body = msgspec.json.encode(selection)
+    done = request(server, lambda client: client.change_dead_letters(action, body))
     if server.json:
         print_json(done)
     else:
@@ -145,19 +156,24 @@ def _is_complete(done: DeadLettersDone) -> bool:
 
 
 def _require_unambiguous(selection: Selection) -> None:
-    """Check that a filter or `--all` is given, and not both."""
+    """Check that either a filter or `--all` is given."""
     filtered = (selection.sequence, selection.stream, selection.reason) != (None, None, None)
     if filtered == selection.all:
         raise CommandError(
-            "it is not clear which dead letters are meant",
-            "give a sequence, --stream or --reason, or --all alone",
+            "no dead letters are selected"
+            if not filtered
+            else "--all cannot be combined with a sequence, --stream or --reason",
+            "give a sequence, --stream or --reason; or only --all",
             exit_code=ExitCode.USAGE,
         )
 
 
 def _matching(server: Server, selection: Selection) -> int:
     if selection.sequence is not None:
-        ask(server, lambda client: client.dead_letter(selection.sequence or 0))
+        # Fails with a 404 if there is no such dead letter.
+        request(server, lambda client: client.dead_letter(selection.sequence or 0))
         return 1
-    page = ask(server, lambda client: client.dead_letters(selection.stream, selection.reason, 1))
+    page = request(
+        server, lambda client: client.dead_letters(selection.stream, selection.reason, 1)
+    )
     return page.total

@@ -1,9 +1,8 @@
-"""`hogsend doctor`: check a server and its PostHog side, and say how to fix what is wrong."""
+"""`hogsend doctor`: check a server and its connection to PostHog, and print how to fix problems."""
 
 from __future__ import annotations
 
 from cli.admin.client import AdminClient
-from cli.asking import DEFAULT_SERVER, Server
 from cli.console import print_json
 from cli.doctor import report
 from cli.doctor.checks import Verdict
@@ -11,15 +10,16 @@ from cli.doctor.examination import Unreachable, examine
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.server_address import resolve
+from cli.server_options import DEFAULT_SERVER, Server
 from cli.terminal import Terminal
 
 
 def doctor(*, server: Server = DEFAULT_SERVER) -> int:
-    """Examine a server; exits with 0 when it is healthy, 1 when not.
+    """Check a server and its connection to PostHog; exits with 0 if healthy, else with 1.
 
-    Health needs no key. With an admin key, the server is also asked about its PostHog side:
-    credential, person reads, webhook secret, destination, signatures, scopes, public URL. It also
-    counts dead letters.
+    The health of the server needs no key. With the admin key, the command also checks the
+    connection to PostHog (credential, scopes, person reads, webhook secret, webhook destination,
+    signatures, public URL) and counts dead letters.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def doctor(*, server: Server = DEFAULT_SERVER) -> int:
     terminal = Terminal(json=server.json)
     terminal.warn_of_plaintext(address)
     try:
-        with AdminClient(address) as client, terminal.busy(f"asking {address.base_url}"):
+        with AdminClient(address) as client, terminal.busy(f"checking {address.base_url}"):
             examination = examine(client, address)
     except Unreachable as error:
         if not server.json:

@@ -10,17 +10,17 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from cli.admin.client import AdminClient
-from cli.admin.messages import EventQuery, EventReplay, EventWay, EventWays, SentEvent
-from cli.arguments import Name, NameIfAny
-from cli.asking import DEFAULT_SERVER, Server, ask, moment
+from cli.admin.messages import EventQuery, EventReplay, EventTrace, EventTraces, SentEvent
+from cli.arguments import Name, OptionalName
 from cli.bus_address import subscriber_address
 from cli.console import print_json
 from cli.errors import CommandError
-from cli.events import following, report, way
-from cli.events.replaying import Replayed, replayed
+from cli.events import following, report, trace
+from cli.events.replaying import ReplayProgress, replay_all
 from cli.exit_codes import ExitCode
 from cli.flags import Flag
 from cli.server_address import resolve
+from cli.server_options import DEFAULT_SERVER, Server, request, timestamp
 from cli.terminal import Terminal
 from hogsend.contract.events import Event
 from hogsend.contract.json_text import NOT_JSON
@@ -29,27 +29,27 @@ from hogsend.contract.json_text import NOT_JSON
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Filters:
-    """Which events of a name.
+    """Filter of events by user and source.
 
     Parameters
     ----------
     user
-        Only those of this user id, as it was sent.
+        Only events of this user id, exactly as it was sent.
     source
-        Only those from this source: posthog, or hogsend for those that were sent here.
+        Only events from this source: posthog, or hogsend for events that were sent to Hogsend.
     """
 
     user: str | None = None
     source: str | None = None
 
-    def take(self, found: Event) -> bool:
-        """Whether an event is one of them."""
-        return self.user in {None, found.user_id} and self.source in {None, found.source}
+    def match(self, event: Event) -> bool:
+        """Whether an event passes the filter."""
+        return self.user in {None, event.user_id} and self.source in {None, event.source}
 
 
 ANY = Filters()
-MOST_SHOWN = 20
-"""Events of one id."""
+MAX_SHOWN = 20
+"""Number of events with the same id that `show` prints."""
 
 app = App(name="events", help="List, show, send, follow and replay events.")
 
@@ -58,7 +58,7 @@ app = App(name="events", help="List, show, send, follow and replay events.")
 def list_(
     *,
     event: str | None = None,
-    which: Filters = ANY,
+    filters: Filters = ANY,
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     to: str | None = None,
     limit: Annotated[int, Parameter(validator=Number(gte=1, lte=100))] = 50,
@@ -66,40 +66,41 @@ def list_(
     before: str | None = None,
     server: Server = DEFAULT_SERVER,
 ) -> int:
-    """List stored events, the latest that happened first.
+    """List stored events, newest first by the time they happened.
 
-    In a pipe every event is one line, its columns separated by tabs.
+    In a pipe each event is one line with columns separated by tabs. The last column, the event's
+    id, is printed in pipes only.
 
     Parameters
     ----------
     event
-        Only those of this name.
-    which
-        Which of them.
+        Only events of this name.
+    filters
+        Filter by user and source.
     from_
-        Only those that happened then or later: a day, or a moment as 2026-01-01T00:00:00Z.
+        Only events that happened at this time or later: 2026-01-01 (UTC), or 2026-01-01T00:00:00Z.
     to
-        Only those that happened then or earlier.
+        Only events that happened at this time or earlier.
     limit
-        How many at most.
+        Maximum number of events to list.
     offset
-        How many to leave out, to continue after a page.
+        Continue a list: the number of events to skip.
     before
-        The position that the previous page printed; faster than --offset in long lists.
+        Continue a list: the position that the previous page printed. Faster than --offset.
     server
         The server, and the output format.
     """
-    wanted = EventQuery(
+    query = EventQuery(
         event=event,
-        user_id=which.user,
-        source=which.source,
-        from_=from_ and moment(from_),
-        to=to and moment(to),
+        user_id=filters.user,
+        source=filters.source,
+        from_=from_ and timestamp(from_),
+        to=to and timestamp(to),
         limit=limit,
         offset=offset,
         before=before,
     )
-    page = ask(server, lambda client: client.events(wanted))
+    page = request(server, lambda client: client.events(query))
     if server.json:
         print_json(page)
     else:
@@ -113,42 +114,46 @@ def show(
     id: Name,
     *,
     event: str | None = None,
-    which: Filters = ANY,
+    filters: Filters = ANY,
     server: Server = DEFAULT_SERVER,
 ) -> int:
-    """Show what became of an event: received, queued, stored, announced, delivered, with times.
+    """Show when an event was received, queued, stored, announced and delivered.
 
-    More than one may have an id, in several sources or of several users; each of them is shown.
+    Announced means published to subscribers, delivered means sent to a destination.
+
+    Several events may have the same id, from other sources or of other users; all are shown.
 
     Parameters
     ----------
     id
-        Id of the event: the last column of `hogsend events list` when piped.
+        Id of the event: the last column that `hogsend events list` prints in a pipe.
     event
-        Only one of this name.
-    which
-        Which of them.
+        Only events of this name.
+    filters
+        Filter by user and source.
     server
         The server, and the output format.
     """
-    wanted = EventQuery(
-        id=id, event=event, user_id=which.user, source=which.source, limit=MOST_SHOWN
+    query = EventQuery(
+        id=id, event=event, user_id=filters.user, source=filters.source, limit=MAX_SHOWN
     )
 
-    def ways(client: AdminClient) -> list[EventWay]:
-        return [client.event_way(found) for found in client.events(wanted).events]
+    def fetch(client: AdminClient) -> list[EventTrace]:
+        return [client.event_trace(match) for match in client.events(query).events]
 
-    found = ask(server, ways)
-    if not found:
+    traces = request(server, fetch)
+    if not traces:
         raise CommandError(
-            f"no event has the id {id!r}" if which == ANY and event is None else "no event matches",
+            f"no event has the id {id!r}"
+            if filters == ANY and event is None
+            else "no event matches",
             "see `hogsend events list`; events are deleted after EVENT_RETENTION_DAYS",
         )
     if server.json:
-        print_json(EventWays(found))
+        print_json(EventTraces(traces))
     else:
-        for one in found:
-            way.show(one)
+        for one in traces:
+            trace.show(one)
     return ExitCode.OK
 
 
@@ -164,24 +169,24 @@ def send(
     timestamp: str | None = None,
     server: Server = DEFAULT_SERVER,
 ) -> int:
-    """Send an event to Hogsend; it is stored and announced when this ends.
+    """Send an event to Hogsend, which stores it and publishes it to subscribers.
 
     Parameters
     ----------
     name
-        What happened, for example signed_up.
+        Name of the event, for example signed_up.
     user
-        Id of the user it belongs to; this or --email is required.
+        User id. This or --email is required.
     email
-        Email address of that user.
+        Email address of the user.
     properties
         Properties of the event, a JSON object.
     contact_properties
-        Properties of the contact, a JSON object.
+        Properties to set on the contact, a JSON object.
     key
-        Idempotency key: an event that is sent again with the same key is stored once.
+        Idempotency key: events sent with the same key are stored once.
     timestamp
-        When it happened, for example 2026-01-01T00:00:00Z; by default now.
+        When the event happened, for example 2026-01-01T00:00:00Z. Default: now.
     server
         The server, and the output format.
     """
@@ -198,7 +203,7 @@ def send(
         idempotency_key=key,
         timestamp=timestamp,
     )
-    sent = ask(server, lambda client: client.send_event(event))
+    sent = request(server, lambda client: client.send_event(event))
     if server.json:
         print_json(sent)
     else:
@@ -210,29 +215,30 @@ def send(
 def follow(
     event: str | None = None,
     *,
-    which: Filters = ANY,
-    nats_url: NameIfAny = None,
+    filters: Filters = ANY,
+    nats_url: OptionalName = None,
     json: Flag = False,
 ) -> int:
-    """Print events as they arrive, from now on, until Ctrl-C.
+    """Print events as they arrive, until Ctrl-C.
 
-    Reads them from NATS, as a service of your own would; each is one line.
+    Subscribes to them on NATS, as a service of yours does. Each event is one line.
 
     Parameters
     ----------
     event
-        Only those of this name.
-    which
-        Which of them.
+        Only events of this name.
+    filters
+        Filter by user and source.
     nats_url
-        Address of NATS with a user that may read events; NATS_URL, else .hogsend/subscriber.env.
+        NATS URL with a user that may read events. Default: NATS_URL, else the one in
+        .hogsend/subscriber.env.
     json
-        Print every event as one JSON document on a line of its own.
+        Print each event as a JSON document on one line.
     """
 
-    def print_one(found: Event) -> None:
-        if which.take(found):
-            (print_json if json else report.show_line)(found)
+    def print_one(received: Event) -> None:
+        if filters.match(received):
+            (print_json if json else report.show_line)(received)
 
     following.follow(subscriber_address(nats_url), event, print_one)
     return ExitCode.OK
@@ -248,47 +254,48 @@ def replay(
     after: str | None = None,
     server: Server = DEFAULT_SERVER,
 ) -> int:
-    """Deliver events to one subscriber again, oldest first; no other subscriber receives them.
+    """Deliver past events to one subscriber again, oldest first; other subscribers get none.
 
-    Ends when the subscriber was given all of them. It gets no more than 10,000 ahead of what it
-    acknowledges, so this waits for it. Each carries the header Hogsend-Replay.
+    Ends when all events are sent to the subscriber. At most 10,000 of them may be unacknowledged,
+    so the command waits while the subscriber catches up. Each event has the header Hogsend-Replay.
 
     Parameters
     ----------
     to
-        The subscriber's durable on EVENTS, as `hogsend consumers list` shows it.
+        The subscriber's durable consumer on EVENTS, as `hogsend consumers list` shows it.
     since
-        Events that happened then or later: 2026-01-01 (UTC), or 2026-01-01T10:00:00Z.
+        Replay events that happened at this time or later: 2026-01-01 (UTC), or
+        2026-01-01T10:00:00Z.
     until
-        Only events that happened before; by default now.
+        Replay events that happened before this time. Default: now.
     dry_run
-        Only count them.
+        Only count the events.
     after
-        The position that an interrupted replay printed, to continue there.
+        Continue an interrupted replay: the position that it printed.
     server
         The server, and the output format.
     """
-    wanted = EventReplay(
+    replay_request = EventReplay(
         to=to,
-        since=moment(since),
-        until=None if until is None else moment(until),
+        since=timestamp(since),
+        until=None if until is None else timestamp(until),
         after=after,
         dry_run=dry_run,
     )
     address = resolve(server.url, server.admin_key)
     Terminal(json=server.json).warn_of_plaintext(address)
-    so_far = Replayed(to, dry_run=dry_run)
+    progress = ReplayProgress(to, dry_run=dry_run)
     with AdminClient(address) as client:
         try:
-            replayed(client, wanted, so_far)
+            replay_all(client, replay_request, progress)
         except KeyboardInterrupt:
-            if so_far.after is not None and not dry_run:
-                report.show_interrupted(so_far)
+            if progress.after is not None and not dry_run:
+                report.show_interrupted(progress)
             raise
     if server.json:
-        print_json(so_far)
+        print_json(progress)
     else:
-        report.show_replayed(so_far)
+        report.show_replayed(progress)
     return ExitCode.OK
 
 

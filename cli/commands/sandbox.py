@@ -1,4 +1,4 @@
-"""`hogsend sandbox`: run a stand-in for PostHog on this machine."""
+"""`hogsend sandbox`: run the sandbox, a stand-in for PostHog, on this machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Seconds = Annotated[int, Parameter(validator=Number(gte=1))]
 
 
 class Summary(msgspec.Struct, frozen=True, rename="camel"):
-    """Address and keys of a sandbox. The keys work nowhere else."""
+    """URL and keys of a sandbox, as a JSON document. The keys are valid in this sandbox only."""
 
     url: str
     project_id: int
@@ -63,50 +63,52 @@ def sandbox(
     backoff_seconds: Annotated[float, Parameter(validator=Number(gte=0))] = DEFAULT.backoff_seconds,
     json: Flag = False,
 ) -> int:
-    """Run a stand-in for PostHog until Ctrl-C; stores nothing. See docs/sandbox.md.
+    """Run the sandbox, a stand-in for PostHog, until Ctrl-C. See docs/sandbox.md.
+
+    The sandbox keeps everything in memory and forgets it when it stops.
 
     Parameters
     ----------
     host
-        Address to listen on.
+        IP address to listen on.
     port
         Port to listen on.
     public_url
-        URL in metadata and links, if it differs from the address listened on.
+        URL in metadata and links, if it differs from the listen address.
     auto_consent
-        Answer authorization requests at once, without a consent page.
+        Grant authorization requests at once, without a consent page.
     allow_http_clients
-        Accept OAuth client documents over http on this machine. PostHog would not.
+        Accept OAuth client documents over http on this machine. PostHog refuses them.
     fetch_documents
-        Fetch Hogsend's client document too, instead of using the library's copy.
+        Fetch Hogsend's OAuth client document too, instead of using the copy in the library.
     project_id
-        Id of the only project.
+        Id of the project.
     project_key
-        Its API key.
+        API key of the project.
     personal_key
-        The only personal API key.
+        Personal API key.
     flags_key
-        The project's secure key for feature flags, for local evaluation.
+        Secure API key for feature flags, for local evaluation.
     personal_key_scopes
-        Scopes of the personal key, separated by spaces.
+        Scopes of the personal API key, separated by spaces.
     token_seconds
-        Seconds an access token is valid.
+        Lifetime of an access token, in seconds.
     grace_seconds
-        Seconds a rotated refresh token is still valid.
+        How long a rotated refresh token stays valid, in seconds.
     keep_refresh_tokens
         Do not rotate refresh tokens, like current PostHog for clients with a client document.
     free_plan
         Simulate an organization without the data-pipelines add-on.
     without_signing
-        Behave like a PostHog that cannot sign webhooks yet.
+        Simulate an older PostHog that cannot sign webhooks.
     resolve
-        HOST=ADDR:PORT: deliver webhooks for HOST there. Can be repeated.
+        HOST=ADDRESS:PORT: deliver webhooks for HOST to that address. Can be repeated.
     deliver_anywhere
         Deliver webhooks to any host, not only to this machine.
     backoff_seconds
-        Base delay, in seconds, between attempts to deliver.
+        Base delay between delivery attempts, in seconds.
     json
-        Print one JSON document once it listens, and nothing else on stdout.
+        Print one JSON document on stdout once the sandbox listens, and nothing else.
     """
     try:
         routes = tuple(Resolve.parse(one) for one in resolve or ())
@@ -142,7 +144,7 @@ def sandbox(
     try:
         asyncio.run(_run(options, json=json))
     except CannotStart as error:
-        raise CommandError(str(error), "give another --host or --port") from error
+        raise CommandError(str(error), "pass another --host or --port") from error
     return 0
 
 
@@ -167,7 +169,11 @@ def _show(options: Options, *, json: bool) -> None:
         state=f"{url}/_sandbox/state",
     )
     if not _only_this_machine(options.host):
-        err.print("[yellow]warning:[/] its keys are public: anyone who can reach it can use it")
+        err.print(
+            f"[yellow]warning:[/] the sandbox listens on {options.host}, and its keys are public: "
+            "anyone who can reach it can use it",
+            soft_wrap=True,
+        )
     if json:
         print_json(summary)
         return
@@ -176,15 +182,15 @@ def _show(options: Options, *, json: bool) -> None:
         | {"properties": {"$is_identified": True, "$set": {"email": "u@example.com"}}}
     )
     out.print(
-        f"[bold]PostHog sandbox[/] on {url}: a stand-in, not PostHog; nothing is stored\n\n"
-        "Set\n"
+        f"[bold]PostHog sandbox[/] on {url}: a stand-in for PostHog; nothing is stored\n\n"
+        "Settings for a Hogsend server that uses it\n"
         f"  POSTHOG_HOST={url}\n"
         f"  POSTHOG_API_KEY={options.project_key}\n"
         f"  POSTHOG_PERSONAL_API_KEY={options.personal_key}  [dim](or connect over OAuth)[/]\n\n"
         "Capture an event\n"
         f"  curl {url}/i/v0/e/ -H 'Content-Type: application/json' \\\n"
         f"    -d '{event}'\n\n"
-        f"Look inside: {summary.state}\n"
+        f"Its state: {summary.state}\n"
         "Ctrl-C stops it.",
         soft_wrap=True,
     )

@@ -1,4 +1,4 @@
-"""`hogsend serve <service>`: one service, for a container or a supervisor."""
+"""`hogsend serve <service>`: run one service, for a container or a supervisor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cli.stack.service_command import service_command
 
 
 class Service(StrEnum):
-    """The services."""
+    """Names of the services."""
 
     GATEWAY = "gateway"
     CREDENTIALS = "credentials"
@@ -25,8 +25,10 @@ def serve(service: Service) -> Never:
     Parameters
     ----------
     service
-        The service. Its settings come from the environment and `./.env`; see `.env.example`.
+        The service to run. It reads its settings from the environment and `./.env`;
+        `.env.example` lists them.
     """
-    # This process becomes the service, which has no use for the command line's libraries.
+    # Replaces this process, so that the service does not keep the command line's libraries in
+    # memory.
     command = service_command(service)
     os.execv(command[0], command)  # noqa: S606 - no shell is wanted

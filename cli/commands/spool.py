@@ -1,4 +1,4 @@
-"""`hogsend spool`: what a damaged file of a gateway's spool still holds; see docs/durability.md."""
+"""`hogsend spool`: read damaged files of a gateway's spool; see docs/durability.md."""
 
 from __future__ import annotations
 
@@ -12,26 +12,25 @@ from cli.errors import CommandError
 from cli.flags import Flag
 from services.gateway.webhooks.spool.salvage import salvage
 
-app = App(name="spool", help="Look into files that a gateway's spool has set aside.")
+app = App(name="spool", help="Read damaged files that a gateway's spool has set aside.")
 
 
 @app.command
 def read(file: Path, *more: Path, json: Flag = False) -> int:  # noqa: ARG001 - of errors
-    """Print what files of the spool still hold: one line of JSON for each piece.
+    """Print the readable content of damaged spool files, one JSON document a line.
 
-    Each line has the file's name as `file`. Webhooks that are whole are `"found": "webhook"`, with
-    `"published": true` when they are in JetStream already. Bytes that are no whole webhook are
-    `"found": "damage"`, with whatever of them is text.
+    Each line names its file as `file`. A complete webhook has `"found": "webhook"`, and
+    `"published": true` if JetStream has it already. Other bytes have `"found": "damage"`, with the
+    part of them that is text.
 
     Parameters
     ----------
     file
-        A file of SPOOL_DIR/set-aside. It keeps the name the gateway gave it, which is needed to
-        check it.
+        A file in SPOOL_DIR/set-aside. Keep its original name, which is needed for its checksums.
     more
-        More such files.
+        Further files.
     json
-        Print an error as JSON, too.
+        Print errors as JSON too.
     """
     encoder = msgspec.json.Encoder()
     for path in (file, *more):
@@ -41,7 +40,7 @@ def read(file: Path, *more: Path, json: Flag = False) -> int:  # noqa: ARG001 - 
                 sys.stdout.buffer.write(encoder.encode(line) + b"\n")
         except OSError as error:
             raise CommandError(
-                f"{path} cannot be read ({error.strerror})", "name a file of SPOOL_DIR/set-aside"
+                f"{path} cannot be read ({error.strerror})", "pass a file in SPOOL_DIR/set-aside"
             ) from error
     sys.stdout.buffer.flush()
     return 0

@@ -1,4 +1,4 @@
-"""`hogsend status`: show the health of a running stack."""
+"""`hogsend status`: show the health of a server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.text import Text
 
 from cli.admin.client import AdminClient
 from cli.admin.errors import AdminError
-from cli.arguments import NameIfAny
+from cli.arguments import OptionalName
 from cli.console import out, print_error, print_json, print_json_text
 from cli.doctor.checks import (
     Check,
@@ -35,38 +35,39 @@ from cli.server_address import ServerAddress, resolve
 from hogsend.contract.json_text import NOT_JSON
 
 pause = time.sleep
-"""Waits between two looks."""
+"""Waits between two requests of `--watch`."""
 
 _COLOURS = {"up": "green", "down": "red"}
 
 
 def status(
     *,
-    url: NameIfAny = None,
+    url: OptionalName = None,
     watch: Flag = False,
     every: Annotated[float, Parameter(validator=Number(gte=0.5))] = 2.0,
     json: Flag = False,
 ) -> int:
-    """Show the health of a running stack; exits with 1 unless it is healthy.
+    """Show the health of a server: its NATS, PostgreSQL and services; exits with 1 if unhealthy.
 
-    What no service reported on is unknown. The hints below the table say what to do;
-    `hogsend doctor` looks at PostHog's side too.
+    Problems are explained below the table. `hogsend doctor` also checks the connection to PostHog.
 
     Parameters
     ----------
     url
-        Address of the gateway; HOGSEND_API_URL, else the one `hogsend up` runs here.
+        URL of the Hogsend server. Default: HOGSEND_API_URL, else the server that `hogsend up`
+        runs on this machine.
     watch
-        Look again and again until Ctrl-C, also while the gateway cannot be reached; then exit with
-        what the last look found.
+        Update until Ctrl-C, also while the server cannot be reached. The exit code is that of the
+        last update.
     every
-        Seconds between two updates with `--watch`.
+        Seconds between two updates with --watch.
     json
-        Print the gateway's answer, one JSON document, and nothing else; with `--watch`, one a line.
+        Print the health document of the server and nothing else; with --watch, one document a
+        line.
     """
     address = resolve(url, None)
     if not watch:
-        return _print(_look(address), json=json)
+        return _print(_probe(address), json=json)
     if json or not out.is_terminal:
         return _follow(address, every, json=json)
     with out.screen():
@@ -76,8 +77,8 @@ def status(
     return _print(last, json=False) if last else 1
 
 
-class Look(NamedTuple):
-    """What the gateway said at one moment."""
+class Probe(NamedTuple):
+    """The health that a server reported at one time."""
 
     base: str
     document: bytes
@@ -85,87 +86,87 @@ class Look(NamedTuple):
 
     @property
     def checks(self) -> list[Check]:
-        """What is well, and what is not."""
+        """The health as checks, with and without problems."""
         return [*health_checks(self.health), *credential_checks(self.health)]
 
     @property
     def exit_code(self) -> int:
-        """0 for a healthy stack."""
+        """0 for a healthy server, else 1."""
         return 0 if verdict_of(self.health, self.checks) is Verdict.OK else 1
 
 
-def _look(address: ServerAddress) -> Look:
+def _probe(address: ServerAddress) -> Probe:
     try:
         with AdminClient(address) as client:
             document = client.health()
         health = msgspec.json.decode(document, type=Health)
     except AdminError as error:
         raise CommandError(
-            f"no health from {address.base_url}: {error.problem}", error.fix
+            f"no health document from {address.base_url}: {error.problem}", error.fix
         ) from error
     except NOT_JSON as error:
         raise CommandError(
-            f"{address.base_url} answered, but not with Hogsend's health document ({error})",
-            "give the address of a Hogsend server with --url",
+            f"{address.base_url} did not reply with Hogsend's health document ({error})",
+            "pass the URL of a Hogsend server as --url",
         ) from error
-    return Look(address.base_url, document, health)
+    return Probe(address.base_url, document, health)
 
 
-def _print(look: Look, *, json: bool) -> int:
+def _print(probe: Probe, *, json: bool) -> int:
     if json:
-        print_json_text(look.document.decode())
-        return look.exit_code
-    out.print(_table(look.base, look.health))
-    for check in look.checks:
+        print_json_text(probe.document.decode())
+        return probe.exit_code
+    out.print(_table(probe.base, probe.health))
+    for check in probe.checks:
         if not check.is_well:
             show_check(check)
-    return look.exit_code
+    return probe.exit_code
 
 
-def _looks(address: ServerAddress, every: float) -> Iterator[Look | CommandError]:
-    """Look again and again; a gateway that cannot be reached is worth looking at again."""
+def _probes(address: ServerAddress, every: float) -> Iterator[Probe | CommandError]:
+    """Probe the server repeatedly. A server that cannot be reached yields the error."""
     while True:
-        look: Look | CommandError
+        probe: Probe | CommandError
         try:
-            look = _look(address)
+            probe = _probe(address)
         except CommandError as error:
-            look = error
-        yield look
+            probe = error
+        yield probe
         pause(every)
 
 
 def _follow(address: ServerAddress, every: float, *, json: bool) -> int:
-    """Print one look after the other, for a file or a program."""
+    """Print every probe below the one before, for a file or a program."""
     code = 1
-    # Ctrl-C is how a watch ends, whatever it does just then.
+    # Ctrl-C ends a watch at any time and is no failure.
     with suppress(KeyboardInterrupt):
-        for look in _looks(address, every):
-            if isinstance(look, CommandError):
+        for probe in _probes(address, every):
+            if isinstance(probe, CommandError):
                 code = 1
                 if json:
-                    print_json(CommandFailed(look.problem, look.fix))
+                    print_json(CommandFailed(probe.problem, probe.fix))
                 else:
-                    print_error(look.problem, look.fix)
+                    print_error(probe.problem, probe.fix)
             elif json:
-                code = look.exit_code
-                print_json_text(msgspec.json.format(look.document, indent=-1).decode())
+                code = probe.exit_code
+                print_json_text(msgspec.json.format(probe.document, indent=-1).decode())
             else:
-                code = _print(look, json=False)
+                code = _print(probe, json=False)
     return code
 
 
-def _redraw(address: ServerAddress, every: float) -> Look | CommandError | None:
-    """Show each look where the one before was, on a screen of its own."""
+def _redraw(address: ServerAddress, every: float) -> Probe | CommandError | None:
+    """Show each probe in place of the one before; return the last one."""
     last = None
     with suppress(KeyboardInterrupt):
-        for last in _looks(address, every):
+        for last in _probes(address, every):
             out.clear()
             if isinstance(last, CommandError):
                 print_error(last.problem, last.fix)
             else:
                 _print(last, json=False)
             at = datetime.now().astimezone()
-            out.print(f"[dim]{at:%H:%M:%S}, again every {every:g} s; Ctrl-C ends it[/]")
+            out.print(f"[dim]{at:%H:%M:%S}, updated every {every:g} s; Ctrl-C ends it[/]")
     return last
 
 
@@ -187,5 +188,5 @@ def _table(base: str, health: Health) -> Table:
 
 
 def _state(part: Part) -> str:
-    waiting = f"waits: {part.waits_for}" if part.waits_for else ""
-    return ", ".join(fact for fact in (part.status, waiting, part.workers_said) if fact)
+    waiting = f"waiting: {part.waits_for}" if part.waits_for else ""
+    return ", ".join(fact for fact in (part.status, waiting, part.workers_summary) if fact)

@@ -1,4 +1,4 @@
-"""`hogsend streams`: back up JetStream's streams to files, and restore them."""
+"""`hogsend streams`: back up only the JetStream streams, and restore them."""
 
 from __future__ import annotations
 
@@ -12,105 +12,108 @@ from cyclopts import App
 from nats.aio.client import Client
 from rich.status import Status
 
-from cli.arguments import Directory, NameIfAny
+from cli.arguments import Directory, OptionalName
 from cli.backup import streams
 from cli.backup.report import show_stream
-from cli.backup.streams import Done, StreamError
+from cli.backup.streams import StreamError, StreamResult
 from cli.bus_address import operator_address
-from cli.console import counted, err, out, print_json
+from cli.console import err, out, print_json, quantity
 from cli.errors import CommandError
 from cli.flags import Flag
 from cli.operator_bus import operator_bus
 
-app = App(name="streams", help="Back up JetStream's streams to files, and restore them.")
+app = App(name="streams", help="Back up only the JetStream streams, and restore them.")
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What `--json` prints."""
+    """The JSON document of both commands."""
 
     directory: str
-    streams: list[Done]
+    streams: list[StreamResult]
 
 
 @app.command
-def backup(directory: Directory, *, nats_url: NameIfAny = None, json: Flag = False) -> int:
-    """Back up every stream with the positions of its consumers.
+def backup(directory: Directory, *, nats_url: OptionalName = None, json: Flag = False) -> int:
+    """Back up all streams, with the positions of their consumers, unencrypted.
 
-    An earlier backup is never overwritten. Back up PostgreSQL with pg_dump after the streams; see
-    docs/deploy.md.
+    For servers of your own: `hogsend backup` and `hogsend compose backup` also save PostgreSQL and
+    the secrets. Back up PostgreSQL with pg_dump after the streams; see docs/deploy.md.
 
     Parameters
     ----------
     directory
-        Target directory, without a backup in it; created if it is missing.
+        Directory to write to. It must not have a backup in it, and is created if it is missing.
     nats_url
-        Address of NATS with the operator's user; NATS_URL, else .hogsend/operator.env.
+        NATS URL with the operator's user. Default: NATS_URL, else the one in
+        .hogsend/operator.env.
     json
         Print one JSON document on stdout and nothing else.
     """
     if streams.saved_streams(directory):
         raise CommandError(
-            f"there is a backup in {directory} already, which is not overwritten",
-            "give a new directory, for example one named by the date",
+            f"{directory} has a backup already, which is not overwritten",
+            "pass a new directory, for example one named by the date",
         )
 
-    async def run() -> list[Done]:
-        async with _working("saving", nats_url) as (client, progress):
+    async def run() -> list[StreamResult]:
+        async with _operator_client("saving", nats_url) as (client, progress):
             return await streams.save_all(client, directory, progress)
 
     return _report(asyncio.run(run()), directory, "saved to", json=json)
 
 
 @app.command
-def restore(directory: Directory, *, nats_url: NameIfAny = None, json: Flag = False) -> int:
-    """Restore every stream of a backup. Run it before any service is started.
+def restore(directory: Directory, *, nats_url: OptionalName = None, json: Flag = False) -> int:
+    """Restore all streams of a backup into a NATS without streams, before any service starts.
 
     Parameters
     ----------
     directory
-        Directory that `backup` wrote.
+        Directory that `hogsend streams backup` wrote.
     nats_url
-        Address of NATS with the operator's user; NATS_URL, else .hogsend/operator.env.
+        NATS URL with the operator's user. Default: NATS_URL, else the one in
+        .hogsend/operator.env.
     json
         Print one JSON document on stdout and nothing else.
     """
     if not streams.saved_streams(directory):
         raise CommandError(
             f"there is no backup in {directory}",
-            "give the directory that `hogsend streams backup` wrote",
+            "pass the directory that `hogsend streams backup` wrote",
         )
 
-    async def run() -> list[Done]:
-        async with _working("restoring", nats_url) as (client, progress):
+    async def run() -> list[StreamResult]:
+        async with _operator_client("restoring", nats_url) as (client, progress):
             return await streams.restore_all(client, directory, progress)
 
     return _report(asyncio.run(run()), directory, "restored from", json=json)
 
 
 @asynccontextmanager
-async def _working(
-    what: str, nats_url: str | None
+async def _operator_client(
+    action: str, nats_url: str | None
 ) -> AsyncIterator[tuple[Client, streams.Progress]]:
+    """Connect as the operator, and show the progress of `action`, for example "saving"."""
     try:
-        with err.status(what) as status:
+        with err.status(action) as status:
             async with operator_bus(operator_address(nats_url)) as connection:
-                yield connection.client, _shown(what, status)
+                yield connection.client, _progress(action, status)
     except StreamError as error:
         raise CommandError(str(error), error.fix) from error
 
 
-def _shown(what: str, status: Status) -> streams.Progress:
-    def progress(stream: str, size: int) -> None:
-        status.update(f"{what} {stream}, {size / 1024 / 1024:.1f} MiB")
+def _progress(action: str, status: Status) -> streams.Progress:
+    def update(stream: str, size: int) -> None:
+        status.update(f"{action} {stream}, {size / 1024 / 1024:.1f} MiB")
 
-    return progress
+    return update
 
 
-def _report(done: list[Done], directory: Path, what: str, *, json: bool) -> int:
+def _report(results: list[StreamResult], directory: Path, action: str, *, json: bool) -> int:
     if json:
-        print_json(Report(str(directory), done))
+        print_json(Report(str(directory), results))
         return 0
-    for one in done:
-        show_stream(one)
-    out.print(f"{counted(len(done), 'stream')} {what} {directory}")
+    for result in results:
+        show_stream(result)
+    out.print(f"{quantity(len(results), 'stream')} {action} {directory}")
     return 0

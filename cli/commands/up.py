@@ -15,12 +15,12 @@ from cli.exit_codes import ExitCode
 from cli.flags import Flag
 from cli.stack import local, startup
 from cli.stack.data_directory import DataDirectory
+from cli.stack.local_sandbox import PORT, LocalSandbox, SandboxCredential
 from cli.stack.ports import require_free
 from cli.stack.readiness import is_listening, wait_until_ready
 from cli.stack.settings import StackSettings, problems
 from cli.stack.stack import Stack
-from cli.stack.stand_in import PORT, EarlierCredential, StandIn
-from cli.summary import Summary, keyed_command, show
+from cli.summary import Summary, command_with_admin_key, show
 from hogsend.service.settings.base import deprecations
 from services.gateway.settings import GatewaySettings
 
@@ -28,28 +28,28 @@ Port = Annotated[int, Parameter(validator=Number(gte=1, lte=65535))]
 
 
 def up(*, sandbox: Flag = False, sandbox_port: Port = PORT, json: Flag = False) -> int:
-    """Start everything on this machine and keep it running until Ctrl-C.
+    """Run the whole stack on this machine until Ctrl-C.
 
-    Starts NATS and PostgreSQL unless NATS_URL and DATABASE_URL are set, then the services. Data,
-    generated secrets and logs are kept in HOGSEND_HOME (./.hogsend).
+    Starts NATS unless NATS_URL is set, PostgreSQL unless DATABASE_URL is set, then all services.
+    Data, generated secrets and logs are kept in HOGSEND_HOME (default: ./.hogsend).
 
-    With --sandbox, a stand-in for PostHog runs beside it, and the stack is set up for that one, so
-    that `hogsend connect posthog` works at once. It replaces POSTHOG_HOST, POSTHOG_API_KEY and
-    API_PUBLIC_URL for this run; see docs/sandbox.md.
+    With --sandbox, the sandbox, a stand-in for PostHog, runs with the stack, and
+    `hogsend connect posthog` connects to it. Its POSTHOG_HOST, POSTHOG_API_KEY and API_PUBLIC_URL
+    replace yours for this run; see docs/sandbox.md.
 
     Parameters
     ----------
     sandbox
-        Run a stand-in for PostHog too, and use it.
+        Run the sandbox too, and use it as PostHog.
     sandbox_port
-        Port of the stand-in.
+        Port of the sandbox.
     json
-        Print one JSON document when everything is ready, and nothing else on stdout.
+        Print one JSON document on stdout once everything is ready, and nothing else.
     """
-    if wrong := problems():
+    if found := problems():
         raise CommandError(
-            "\n       ".join(wrong),
-            "see .env.example for every setting",
+            "\n       ".join(found),
+            "correct it in .env or the environment; .env.example lists every setting",
             exit_code=ExitCode.USAGE,
         )
     gateway, settings = GatewaySettings(), StackSettings()
@@ -58,47 +58,57 @@ def up(*, sandbox: Flag = False, sandbox_port: Port = PORT, json: Flag = False) 
     home = DataDirectory(settings.hogsend_home)
     with home.locked():
         local.require_ports(gateway, settings)
-        stand_in = None
+        local_sandbox = None
         if sandbox:
             require_free("127.0.0.1", sandbox_port, "--sandbox-port", "the sandbox")
-            stand_in = StandIn(
+            local_sandbox = LocalSandbox(
                 sandbox_port, gateway.gateway_port, gateway_host=gateway.gateway_host
             )
-            stand_in.use()
+            local_sandbox.use()
 
         async def on_ready(stack: Stack, summary: Summary) -> bool:
-            if stand_in is not None:
+            if local_sandbox is not None:
                 await wait_until_ready(
                     stack.supervisor, "sandbox", lambda: is_listening(sandbox_port)
                 )
-            if await EarlierCredential(stack).forget(sandbox=sandbox):
+            if await SandboxCredential(stack).forget(sandbox=sandbox):
                 summary = await local.summarize(stack)
-            if stand_in is not None:
-                summary = msgspec.structs.replace(summary, posthog=stand_in.options.url)
+            if local_sandbox is not None:
+                summary = msgspec.structs.replace(summary, posthog=local_sandbox.options.url)
             if json:
                 print_json(summary)
             else:
-                show(summary, _tour(summary, stand_in) if stand_in else None)
+                show(summary, _next_steps(summary, local_sandbox) if local_sandbox else None)
             return True
 
-        beside = [stand_in.program(startup.PYTHONPATH, home.path)] if stand_in else []
-        # Settings of `.env` are in the environment by now: a service that read the file too would
-        # find those for another PostHog.
-        directory = home.path if stand_in else None
+        extra_programs = []
+        directory = None
+        if local_sandbox is not None:
+            extra_programs = [local_sandbox.program(startup.PYTHONPATH, home.path)]
+            # The services run in the data directory, since each reads `.env` of its working
+            # directory: here that file may have the settings for another PostHog.
+            directory = home.path
         asyncio.run(
-            local.run(home, gateway, settings, on_ready, beside=beside, directory=directory)
+            local.run(
+                home,
+                gateway,
+                settings,
+                on_ready,
+                extra_programs=extra_programs,
+                directory=directory,
+            )
         )
     err.print("[dim]stopped; data is kept in[/] " + str(home.path))
     return 0
 
 
-def _tour(summary: Summary, stand_in: StandIn) -> dict[str, str]:
-    """What to do next, in another terminal, with the command for it."""
-    command, server = keyed_command(summary), f"--url {summary.gateway}"
+def _next_steps(summary: Summary, local_sandbox: LocalSandbox) -> dict[str, str]:
+    """Shell commands to try in another terminal, by their purpose."""
+    command, server = command_with_admin_key(summary), f"--url {summary.gateway}"
     return {
-        "In another terminal, connect it:": f"{command} connect posthog {server}",
-        "Then capture an event in it, which it delivers here:": stand_in.curl(
+        "In another terminal, connect the sandbox:": f"{command} connect posthog {server}",
+        "Capture an event in the sandbox, which delivers it to Hogsend:": local_sandbox.curl(
             "signed_up", "u_42", "ada@example.com"
         ),
-        "And see it arrive:": f"{command} events list {server}",
+        "List the events that arrived:": f"{command} events list {server}",
     }

@@ -1,4 +1,4 @@
-"""`hogsend connect posthog`: the command line's half of the OAuth flow (contract 3 and 8).
+"""`hogsend connect posthog`: the OAuth flow on the command line (contract 3 and 8).
 
-`flow` runs the steps in order; each of the other modules is one step or what it needs.
+`flow` runs the steps in order. Each of the other modules is one step, or a part that it needs.
 """

@@ -1,4 +1,4 @@
-"""Consent in the browser, and its exchange for a grant (contract 3.3 and 3.4)."""
+"""Consent in the browser, and the exchange of its code for a grant (contract 3.3 and 3.4)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hogsend.posthog.oauth_discovery import Endpoints
 from hogsend.posthog.pkce import PkceSession, authorize_url
 
 CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
-"""What Docker and Podman put into a container; Kubernetes sets a variable."""
+"""Files that Docker and Podman create in every container. Kubernetes sets a variable instead."""
 
 
 async def obtain_grant(
@@ -27,19 +27,19 @@ async def obtain_grant(
     browser: bool,
     consent_seconds: float,
 ) -> Grant:
-    """Ask for consent, wait for the answer, exchange its code for tokens.
+    """Ask for consent in the browser, wait for the callback, and exchange its code for tokens.
 
-    The loopback server runs until the exchange is done, to answer a browser that reloads the page.
+    The loopback server runs until the exchange is done, so that reloading the page works.
 
     Args:
         endpoints: of PostHog's OAuth server.
-        client_id: address of the client document.
-        terminal: shows the address to open, and progress.
+        client_id: URL of the client document.
+        terminal: shows the URL to open, and the progress.
         browser: whether to open a browser.
         consent_seconds: how long to wait for consent.
 
     Raises:
-        ConnectError: no port is free, consent is denied or does not come in time, its state is
+        ConnectError: no port is free, consent is denied or does not arrive in time, its `state` is
             wrong, or the exchange fails.
     """
     session = PkceSession()
@@ -52,7 +52,7 @@ async def obtain_grant(
         )
         await _show(url, listener.port, terminal, browser=browser)
         with terminal.busy(
-            f"waiting for your answer in the browser, at most {consent_seconds:g} s"
+            f"waiting for your consent in the browser, at most {consent_seconds:g} s"
         ):
             code = await listener.code(consent_seconds)
         terminal.step("access granted; exchanging the code for tokens")
@@ -74,26 +74,27 @@ async def _show(url: str, port: int, terminal: Terminal, *, browser: bool) -> No
         return
     if browser:
         terminal.warn("no browser could be opened on this machine")
-    terminal.explain("Open this address in a browser and approve the request:")
+    terminal.explain("Open this URL in a browser and approve the request:")
     terminal.show_url(url)
-    terminal.explain(_way_back(port))
+    terminal.explain(_redirect_instructions(port))
 
 
-def _way_back(port: int) -> str:
-    # Under ssh, the third field is the address under which the user reached this machine.
+def _redirect_instructions(port: int) -> str:
+    """Explain how a browser on another machine reaches the loopback server."""
+    # The third of four fields is the address at which the SSH client reached this machine.
     connection = os.environ.get("SSH_CONNECTION", "").split()
     is_ssh = len(connection) == 4  # noqa: PLR2004 - its four fields
     if not is_ssh and _is_container():
         return (
-            f"PostHog's answer comes back to {HOST}:{port} in this container, which a browser "
-            "outside of it does not reach, unless the container has the network of its host. "
-            "Press Ctrl-C then, and run `hogsend connect posthog --url <address of the gateway>` "
-            "on the machine with the browser.\n"
+            f"PostHog then redirects the browser to {HOST}:{port} in this container. A browser "
+            "outside the container cannot reach it, unless the container uses the network of its "
+            "host. If so, press Ctrl-C and run `hogsend connect posthog --url <URL of the "
+            "gateway>` on the machine with the browser.\n"
         )
     return (
-        f"PostHog's answer comes back to {HOST}:{port} on this machine. If the browser runs on "
-        "another one, first run there:\n\n  "
-        f"{_forwarding(port, connection[2] if is_ssh else socket.gethostname())}\n"
+        f"PostHog then redirects the browser to {HOST}:{port} on this machine. If the browser runs "
+        "on another machine, first run there:\n\n  "
+        f"{_ssh_command(port, connection[2] if is_ssh else socket.gethostname())}\n"
     )
 
 
@@ -101,13 +102,13 @@ def _is_container() -> bool:
     return "KUBERNETES_SERVICE_HOST" in os.environ or any(mark.exists() for mark in CONTAINER_MARKS)
 
 
-def _forwarding(port: int, here: str) -> str:
-    return f"ssh -N -L {port}:{HOST}:{port} {_user_at()}{here}"
+def _ssh_command(port: int, host: str) -> str:
+    return f"ssh -N -L {port}:{HOST}:{port} {_user_prefix()}{host}"
 
 
-def _user_at() -> str:
+def _user_prefix() -> str:
     try:
         return f"{getpass.getuser()}@"
     except (KeyError, OSError):
-        # In a container that runs as a number there is no name for it.
+        # A container that runs as a numeric user id has no user name.
         return ""

@@ -1,4 +1,4 @@
-"""Open the operator's browser, or find that there is none."""
+"""Opens the operator's browser, if the machine has one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ _OPEN = "import sys, webbrowser; sys.exit(not webbrowser.open(sys.argv[1]))"
 
 
 async def open_browser(url: str) -> bool:
-    """Open `url` in a browser; False if this machine has none.
+    """Open `url` in a browser; return False if this machine has none.
 
-    `BROWSER` chooses one, as for Python's `webbrowser`. It runs in a separate process and session,
-    because a browser may stay in the foreground and must not write to our output or get our Ctrl-C.
+    `BROWSER` chooses the browser, as for Python's `webbrowser`. The browser runs in a separate
+    process and session, because it may stay in the foreground, and must not write to the command's
+    output or receive its Ctrl-C.
     """
     if not _has_screen():
         return False
-    # Without TERM, `webbrowser` does not fall back to a text browser, which has no terminal here.
+    # Without TERM, `webbrowser` does not fall back to a text browser, which would need a terminal.
     environment = {name: value for name, value in os.environ.items() if name != "TERM"}
     try:
         opener = subprocess.Popen(  # noqa: ASYNC220 - does not wait
@@ -36,7 +37,7 @@ async def open_browser(url: str) -> bool:
     deadline = asyncio.get_running_loop().time() + OPEN_SECONDS
     while opener.poll() is None:
         if asyncio.get_running_loop().time() > deadline:
-            return True  # a browser in the foreground
+            return True  # the browser stays in the foreground
         await asyncio.sleep(POLL_SECONDS)
     return opener.returncode == 0
 

@@ -1,4 +1,4 @@
-"""How to answer a request to the loopback server (contract 3.3), without any I/O."""
+"""Decides the response to a request to the loopback server (contract 3.3), without any I/O."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_FIELDS = 32
 
 @dataclass(frozen=True)
 class Request:
-    """Request line and Host header of an HTTP request."""
+    """The request line and Host header of an HTTP request."""
 
     method: str
     target: str
@@ -33,20 +33,27 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The first callback, which ends the wait: with a code, or with the reason for none."""
+class Callback:
+    """The first callback, which ends the wait: with a code, or with an error."""
 
     reply: Reply
     outcome: str | ConnectError = field(repr=False)
 
 
-def handle_callback(request: Request, *, port: int, state: str, answered: bool) -> Reply | Answer:
-    """Decide on a request: with a `Reply` the wait goes on, an `Answer` ends it."""
+def handle_callback(request: Request, *, port: int, state: str, answered: bool) -> Reply | Callback:
+    """Decide the response to a request: a `Callback` ends the wait, a `Reply` does not.
+
+    Args:
+        request: the request.
+        port: the port of the loopback server.
+        state: the `state` that the callback must have.
+        answered: whether there was a callback before.
+    """
     if request.host != f"127.0.0.1:{port}":
         # DNS rebinding: a foreign page whose name now resolves to this machine.
-        return Reply(403, "This server answers to 127.0.0.1 only.\n")
+        return Reply(403, "This server accepts requests for 127.0.0.1 only.\n")
     if request.method != "GET":
-        return Reply(405, "Only GET is answered here.\n")
+        return Reply(405, "This server accepts GET requests only.\n")
     try:
         parts = urlsplit(request.target)
         fields = parse_qs(parts.query, keep_blank_values=True, max_num_fields=MAX_FIELDS)
@@ -55,50 +62,48 @@ def handle_callback(request: Request, *, port: int, state: str, answered: bool) 
     if parts.scheme or parts.netloc or parts.path != PATH:
         return Reply(404, "Not found.\n")
     if answered:
-        return Reply(410, "This sign-in is already answered. Return to your terminal.\n")
+        return Reply(410, "This sign-in is complete. Return to your terminal.\n")
     return _read_callback(fields, state)
 
 
-def _read_callback(fields: dict[str, list[str]], state: str) -> Answer:
+def _read_callback(fields: dict[str, list[str]], state: str) -> Callback:
     error = _only(fields, "error")
     if error == "access_denied":
-        return Answer(
+        return Callback(
             Reply(200, pages.error_page("Access declined", "Nothing was connected."), html=True),
             ConnectError(
                 Verdict.CONSENT_DENIED,
                 "access was declined in PostHog",
-                hint="run `hogsend connect posthog` again and approve it; you need to be a member "
-                "of the project",
+                hint="run `hogsend connect posthog` again and approve the request, as a member of "
+                "the project",
             ),
         )
     if "error" in fields:
         page = pages.error_page("PostHog reported an error", "Nothing was connected.")
         problem = f"PostHog refused to authorize: {error_code(error, state)}"
-        return Answer(Reply(200, page, html=True), ConnectError(Verdict.EXCHANGE_FAILED, problem))
+        return Callback(Reply(200, page, html=True), ConnectError(Verdict.EXCHANGE_FAILED, problem))
     if not hmac.compare_digest(_only(fields, "state").encode(), state.encode()):
-        return Answer(
+        return Callback(
             Reply(
                 400,
-                pages.error_page(
-                    "This answer belongs to another sign-in", "Nothing was connected."
-                ),
+                pages.error_page("This page belongs to another sign-in", "Nothing was connected."),
                 html=True,
             ),
             ConnectError(
                 Verdict.STATE_MISMATCH,
-                "the answer in the browser does not belong to this run; nothing was stored",
+                "the callback from the browser does not belong to this run; nothing was stored",
                 hint="close older PostHog tabs and run `hogsend connect posthog` again",
             ),
         )
     code = _only(fields, "code")
     if not code:
-        page = pages.error_page("The answer is incomplete", "Nothing was connected.")
-        problem = "PostHog's answer carried no authorization code"
-        return Answer(Reply(400, page, html=True), ConnectError(Verdict.EXCHANGE_FAILED, problem))
+        page = pages.error_page("The redirect is incomplete", "Nothing was connected.")
+        problem = "PostHog's redirect has no authorization code"
+        return Callback(Reply(400, page, html=True), ConnectError(Verdict.EXCHANGE_FAILED, problem))
     page = pages.success_page(
-        "Access granted", "Your terminal is finishing the connection and shows how it went."
+        "Access granted", "Your terminal completes the connection and shows the result."
     )
-    return Answer(Reply(200, page, html=True), code)
+    return Callback(Reply(200, page, html=True), code)
 
 
 def _only(fields: dict[str, list[str]], name: str) -> str:

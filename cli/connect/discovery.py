@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import httpx
 
 from cli.connect.results import ConnectError, Verdict
-from cli.no_answer import why_no_answer
+from cli.http_failure import failure_reason
 from hogsend.posthog.oauth_discovery import (
     PATH,
     DiscoveryFailed,
@@ -27,23 +27,23 @@ from hogsend.urls import is_loopback
 
 DISCOVERY_SECONDS = 10.0
 MAX_BYTES = 256 * 1024
-"""A longer answer is no discovery document; another server's may have no end."""
+"""A discovery document is shorter. The response of another kind of server may be endless."""
 
-NAMED_HERE = "check the address that you gave, and that this machine reaches it"
-NAMED_BY_SERVER = (
-    "check POSTHOG_PRIVATE_HOST (or POSTHOG_HOST) on the server, which names it. This machine has "
-    "to reach it, too: where only the server does, run `hogsend connect posthog` there, or with a "
-    "personal API key on the server `hogsend connect posthog --provision-only`"
+HINT_FOR_OPTION = "check --posthog-host, and that this machine can reach it"
+HINT_FOR_SERVER = (
+    "check POSTHOG_PRIVATE_HOST (or POSTHOG_HOST) on the server. This machine must reach that "
+    "host too. If only the server reaches it, run `hogsend connect posthog` on the server, or set "
+    "a personal API key there and run `hogsend connect posthog --provision-only`"
 )
 PERSONAL_KEY_STEPS = """\
 A personal API key can be used instead of OAuth:
-1. In PostHog, under Settings, User, Personal API keys: create a key for your project alone with \
+1. In PostHog, under Settings, User, Personal API keys: create a key for your project only, with \
 the scopes person:read and project:read. Add person:write, and hog_function:write if \
 `--provision-only` is to create the webhook destination. Do not choose "All access".
-2. Set POSTHOG_PERSONAL_API_KEY to that key on your Hogsend server, for every one of its services.
-3. Restart or redeploy it. Person reads use the key from then on, and so does \
-`hogsend connect posthog --provision-only`."""
-UPGRADE = "Or upgrade PostHog, and run this again."
+2. Set POSTHOG_PERSONAL_API_KEY to that key for all services of your Hogsend server.
+3. Restart or redeploy them. They then use the key for person reads, and \
+`hogsend connect posthog --provision-only` uses it too."""
+UPGRADE = "Or upgrade PostHog and run this command again."
 
 
 def discover(
@@ -51,29 +51,29 @@ def discover(
     allow: Iterable[str] = (),
     *,
     is_registered: bool = False,
-    hint: str = NAMED_HERE,
+    hint: str = HINT_FOR_OPTION,
 ) -> Endpoints:
     """Fetch the discovery document. Follows a redirect only to the same path with a slash.
 
     Args:
-        private_host: PostHog's app host, which the operator named.
-        allow: further hosts that may be called by plain http, as `OUTBOUND_ALLOW` lists them.
-        is_registered: whether the operator named a client, which PostHog may know already.
-        hint: what to do where there is no answer, or none that can be used.
+        private_host: PostHog's app host, as configured by the operator.
+        allow: further hosts that plain http is allowed for, as listed in `OUTBOUND_ALLOW`.
+        is_registered: whether `--client-id` was given; PostHog may know such a client already.
+        hint: fix for a failed discovery.
 
     Raises:
-        ConnectError: `oauth_unsupported` if there is none, or none that takes the client's
-            document; else `discovery_failed`.
+        ConnectError: `oauth_unsupported` if PostHog has no OAuth server, or one that does not
+            accept client documents; else `discovery_failed`.
     """
-    # A host that is named with https is not to be called without.
+    # Plain http is allowed only for a host that the operator configured with http.
     plain = private_host if private_host.lower().startswith("http:") else None
-    named = EgressPolicy.of(allow, plain)
+    policy = EgressPolicy.of(allow, plain)
     try:
-        answer = _get(f"{private_host}{PATH}")
-        if answer.with_slash is not None:
-            answer = _get(answer.with_slash)
-        endpoints = read_endpoints(answer)
-        _check(endpoints, named)
+        document = _get(f"{private_host}{PATH}")
+        if document.with_slash is not None:
+            document = _get(document.with_slash)
+        endpoints = read_endpoints(document)
+        _check(endpoints, policy)
         if not is_registered:
             check_client_documents(endpoints)
     except NoClientDocuments as error:
@@ -93,28 +93,28 @@ def discover(
     return endpoints
 
 
-def _check(endpoints: Endpoints, named: EgressPolicy) -> None:
+def _check(endpoints: Endpoints, policy: EgressPolicy) -> None:
     for name in ("authorization_endpoint", "token_endpoint"):
-        check_endpoint(name, getattr(endpoints, name), named.names)
-    # Else a host that is not PostHog has consent given at PostHog and the code sent to itself
-    # (RFC 9700, 4.4).
+        check_endpoint(name, getattr(endpoints, name), policy.names)
+    # Prevents a mix-up attack (RFC 9700, 4.4): a malicious host could name PostHog for consent and
+    # itself for the token request, and so receive PostHog's code.
     if not same_origin(endpoints.authorization_endpoint, endpoints.token_endpoint):
         raise DiscoveryFailed(
-            f"consent is given at {endpoints.authorization_endpoint}, and its code would be sent "
-            f"to another host: {endpoints.token_endpoint}"
+            f"the authorization endpoint {endpoints.authorization_endpoint} and the token endpoint "
+            f"{endpoints.token_endpoint} are on different hosts"
         )
 
 
 def _get(url: str) -> DiscoveryResponse:
     try:
-        return asyncio.run(_ask(url))
+        return asyncio.run(_fetch(url))
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
-        raise DiscoveryFailed(f"no answer from {url} ({why_no_answer(error)})") from None
+        raise DiscoveryFailed(f"no response from {url} ({failure_reason(error)})") from None
 
 
-async def _ask(url: str) -> DiscoveryResponse:
+async def _fetch(url: str) -> DiscoveryResponse:
     async with (
-        # Of the whole answer: httpx would wait as long for each of its bytes.
+        # For the whole response: httpx's own timeout applies to each read.
         asyncio.timeout(DISCOVERY_SECONDS),
         httpx.AsyncClient(timeout=None, trust_env=not is_loopback(url)) as http,  # noqa: S113
         http.stream(
@@ -122,14 +122,14 @@ async def _ask(url: str) -> DiscoveryResponse:
             url,
             headers={"Accept": "application/json", **ACCEPTED},
             follow_redirects=False,
-        ) as answer,
+        ) as response,
     ):
-        # All of a document, enough of a page to know it for one.
-        content = await read_prefix(answer, MAX_BYTES)
+        # The limit has space for a whole document, and enough of an HTML page to recognize it.
+        content = await read_prefix(response, MAX_BYTES)
     return DiscoveryResponse(
         url=url,
-        status=answer.status_code,
+        status=response.status_code,
         content=content,
-        content_type=answer.headers.get("content-type", ""),
-        location=answer.headers.get("location", ""),
+        content_type=response.headers.get("content-type", ""),
+        location=response.headers.get("location", ""),
     )

@@ -1,4 +1,4 @@
-"""Exchange of the authorization code for tokens (RFC 6749, 4.1.3; contract 3.4)."""
+"""Exchange of an authorization code for tokens (RFC 6749, 4.1.3; contract 3.4)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import httpx
 from cli.admin.messages import Grant
 from cli.connect.oauth_errors import NO_READABLE_ERROR
 from cli.connect.results import ConnectError, Verdict
-from cli.no_answer import why_no_answer
+from cli.http_failure import failure_reason
 from hogsend.posthog.code_exchange import (
     FORM_HEADERS,
     UnusableResponse,
@@ -31,19 +31,19 @@ MAX_BYTES = 64 * 1024
 async def exchange(
     code: str, session: PkceSession, *, token_endpoint: str, redirect_uri: str, client_id: str
 ) -> Grant:
-    """Exchange a code for a grant.
+    """Exchange an authorization code for a grant.
 
     Raises:
-        ConnectError: `exchange_failed`; contains neither the code, the verifier nor a token.
+        ConnectError: `exchange_failed`. Its text has neither the code, the verifier nor a token.
     """
     form = code_form(code, session.verifier, redirect_uri=redirect_uri, client_id=client_id)
     try:
         async with (
-            # Of the whole answer: httpx would wait as long for each of its bytes.
+            # For the whole response: httpx's own timeout applies to each read.
             asyncio.timeout(EXCHANGE_SECONDS),
             httpx.AsyncClient(timeout=None, trust_env=not is_loopback(token_endpoint)) as http,  # noqa: S113
         ):
-            answer = await follow(
+            response = await follow(
                 http,
                 "POST",
                 token_endpoint,
@@ -52,14 +52,14 @@ async def exchange(
                 max_bytes=MAX_BYTES,
             )
     except ResponseTooLarge:
-        raise _failed(f"{token_endpoint} answered at too great a length") from None
+        raise _failed(f"the response of {token_endpoint} is too large") from None
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
-        raise _failed(f"no answer from {token_endpoint} ({why_no_answer(error)})") from None
-    if not httpx.codes.is_success(answer.status):
-        reason = refusal_code(answer.content, code, session.verifier, session.state)
-        raise _failed(f"{token_endpoint} answered {answer.status}: {reason or NO_READABLE_ERROR}")
+        raise _failed(f"no response from {token_endpoint} ({failure_reason(error)})") from None
+    if not httpx.codes.is_success(response.status):
+        reason = refusal_code(response.content, code, session.verifier, session.state)
+        raise _failed(f"{token_endpoint} answered {response.status}: {reason or NO_READABLE_ERROR}")
     try:
-        tokens = read_tokens(answer.content)
+        tokens = read_tokens(response.content)
     except UnusableResponse as error:
         raise _failed(f"{token_endpoint} answered {error}") from None
     return Grant(
@@ -74,13 +74,13 @@ async def exchange(
     )
 
 
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _iso(time: datetime) -> str:
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _failed(problem: str) -> ConnectError:
     return ConnectError(
         Verdict.EXCHANGE_FAILED,
         f"the sign-in could not be completed: {problem}",
-        hint="run `hogsend connect posthog` again; a code works once, and only for a minute",
+        hint="run `hogsend connect posthog` again; a code can be used once, within a minute",
     )

@@ -15,7 +15,7 @@ from cli.admin.errors import AdminError
 from cli.admin.messages import ConnectInfo, Grant
 from cli.connect import region
 from cli.connect.authorize import obtain_grant
-from cli.connect.discovery import NAMED_BY_SERVER, NAMED_HERE, discover
+from cli.connect.discovery import HINT_FOR_OPTION, HINT_FOR_SERVER, discover
 from cli.connect.results import (
     Connected,
     ConnectError,
@@ -38,16 +38,16 @@ from hogsend.urls import is_loopback
 NO_CREDENTIAL = "no_posthog_credential"
 CONFLICT = 409
 _FIXES = {
-    NO_CREDENTIAL: "run `hogsend doctor`: it says why the stored credential cannot be used",
-    "posthog_not_configured": region.SET_IT,
+    NO_CREDENTIAL: "run `hogsend doctor` to see why the stored credential cannot be used",
+    "posthog_not_configured": region.SET_HOST,
     "webhook_secret_missing": "set POSTHOG_WEBHOOK_SECRET on the server and restart it",
 }
-"""What to do about codes that come without a remediation (contract 1.2)."""
+"""Fixes for error codes that have no remediation by the server (contract 1.2)."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options of the command."""
+    """Options of `hogsend connect`."""
 
     client_id: str
     posthog_host: str | None = None
@@ -60,19 +60,22 @@ class Options:
 def connect(client: AdminClient, instance: str, options: Options, terminal: Terminal) -> Connected:
     """Obtain consent, store the credential, provision the webhook destination.
 
-    Once the credential is stored, the command succeeds: a failure to provision is reported in the
+    The command succeeds once the credential is stored. A failure to provision is part of the
     result.
 
     Raises:
-        ConnectError: a step before that failed.
-        AdminError: the server did not tell its configuration.
+        ConnectError: a step failed before the credential was stored.
+        AdminError: the server did not return its configuration.
         Dismissed: the user dismissed a question.
     """
     info = _fetch_connect_info(client, terminal)
     private_host = region.choose(info, options.posthog_host, terminal)
     if info.personal_key_configured is True:
-        terminal.note("the server has a personal API key; once connected, OAuth takes precedence")
-    hint = NAMED_HERE if info.private_host is None else NAMED_BY_SERVER
+        terminal.note(
+            "the server has a personal API key; once connected, it uses the OAuth credential "
+            "instead"
+        )
+    hint = HINT_FOR_OPTION if info.private_host is None else HINT_FOR_SERVER
     endpoints = _discover(private_host, options.client_id, terminal, hint)
     grant = asyncio.run(
         obtain_grant(
@@ -109,20 +112,19 @@ def provision_only(
     *,
     rotate: Collection[Rotated] = (),
 ) -> Connected:
-    """Provision the webhook destination with the credential the server already has.
+    """Provision the webhook destination with the credential that the server already has.
 
     Raises:
-        ConnectError: provisioning failed, or PostHog could not reach the server's public URL.
-        AdminError: the server did not tell its configuration.
+        ConnectError: provisioning failed, or PostHog cannot reach the server's public URL.
+        AdminError: the server did not return its configuration.
     """
     info = _fetch_connect_info(client, terminal)
     if is_loopback(info.api_public_url):
         raise ConnectError(
             Verdict.API_PUBLIC_URL_UNREACHABLE,
-            f"PostHog cannot deliver to {info.api_public_url}: only its own machine reaches it",
-            hint="run it against the deployed server: "
-            "`hogsend connect posthog --provision-only --url https://<your host>`, with "
-            "API_PUBLIC_URL set there",
+            f"PostHog cannot deliver to {info.api_public_url}, a loopback address",
+            hint="set API_PUBLIC_URL on the deployed server, and run "
+            "`hogsend connect posthog --provision-only --url https://<your host>`",
         )
     try:
         provisioned = _provision(client, terminal, rotate=rotate)
@@ -137,7 +139,7 @@ def provision_only(
 
 
 def _fetch_connect_info(client: AdminClient, terminal: Terminal) -> ConnectInfo:
-    with terminal.busy("asking the server for its configuration"):
+    with terminal.busy("reading the configuration of the server"):
         info, _ = client.connect_info()
     return info
 
@@ -149,15 +151,15 @@ def _discover(private_host: str, client_id: str, terminal: Terminal, hint: str) 
         )
     terminal.step(f"found the OAuth server of {private_host}")
     if not same_origin(endpoints.issuer, private_host):
-        terminal.warn(f"its issuer is {endpoints.issuer}, which is not {private_host}")
+        terminal.warn(f"its issuer is another host: {endpoints.issuer}")
     if endpoints.token_endpoint.startswith("http://") and not is_loopback(endpoints.token_endpoint):
-        terminal.warn(f"{endpoints.token_endpoint} is plain http: tokens travel unencrypted")
+        terminal.warn(f"{endpoints.token_endpoint} is plain http: tokens are sent unencrypted")
     return endpoints
 
 
 def _allowed_hosts() -> list[str]:
-    given = environment.first("OUTBOUND_ALLOW") or ""
-    entries = [entry.strip() for entry in given.split(",") if entry.strip()]
+    value = environment.first("OUTBOUND_ALLOW") or ""
+    entries = [entry.strip() for entry in value.split(",") if entry.strip()]
     for entry in entries:
         try:
             AllowedHost.parse(entry)
@@ -169,13 +171,13 @@ def _allowed_hosts() -> list[str]:
 
 
 def _require_a_scope(grant: Grant) -> None:
-    # Every request with it would be refused; stored, it would replace one that works.
+    # A grant without scopes is useless, and storing it would replace a credential that works.
     if len(scopes.missing(grant.scopes)) == len(scopes.SCOPES):
         raise ConnectError(
             Verdict.EXCHANGE_FAILED,
-            "PostHog granted none of the scopes that Hogsend asks for; nothing was stored",
-            hint="run `hogsend connect posthog` again and leave every scope ticked, as an "
-            "administrator of the project",
+            "PostHog granted none of the scopes that Hogsend requests; nothing was stored",
+            hint="run `hogsend connect posthog` again as an administrator of the project, and "
+            "leave every scope ticked",
         )
 
 
@@ -185,7 +187,7 @@ def _store(client: AdminClient, grant: Grant, terminal: Terminal) -> None:
             client.store(grant)
     except AdminError as refused:
         secrets = (grant.access_token, grant.refresh_token)
-        hints = [_fix(refused), "nothing is kept on this machine; run this again after that"]
+        hints = [_fix(refused), "then run this command again; nothing is kept on this machine"]
         raise ConnectError(
             Verdict.STORE_FAILED,
             redact(f"the credential could not be stored: {refused}", *secrets),
@@ -193,14 +195,14 @@ def _store(client: AdminClient, grant: Grant, terminal: Terminal) -> None:
             detail=redact(refused.detail or "", *secrets),
             remediation=redact(refused.remediation or "", *secrets),
         ) from None
-    terminal.step("the server stored the credential, sealed")
+    terminal.step("the server stored the credential, encrypted")
 
 
 def _note_missing_scopes(grant: Grant, terminal: Terminal) -> None:
-    if lacking := scopes.missing(grant.scopes):
+    if missing := scopes.missing(grant.scopes):
         terminal.note(
-            f"PostHog granted fewer scopes than requested; missing: {', '.join(lacking)}. What "
-            "needs them stays off until you connect again and grant them."
+            f"PostHog granted fewer scopes than requested; missing: {', '.join(missing)}. Features "
+            "that need them stay off until you connect again and grant them."
         )
 
 
@@ -226,13 +228,13 @@ def _provision_placeholder(
     client: AdminClient, info: ConnectInfo, terminal: Terminal
 ) -> Provisioned | Skipped:
     terminal.note(
-        f"PostHog cannot deliver to {info.api_public_url}, which only this machine reaches. Once "
-        "the server is deployed, run `hogsend connect posthog --provision-only --url <its URL>`."
+        f"PostHog cannot deliver to {info.api_public_url}, a loopback address. Once the server is "
+        "deployed, run `hogsend connect posthog --provision-only --url <its URL>`."
     )
     try:
         return _provision(client, terminal, placeholder=True)
     except AdminError as refused:
-        terminal.note(f"no disabled placeholder destination was left in PostHog either ({refused})")
+        terminal.note(f"a disabled destination could not be prepared in PostHog either ({refused})")
         return Skipped(skipped="api_public_url_unreachable")
 
 
@@ -250,18 +252,21 @@ def _provision(
 
 
 def _without_credential(client: AdminClient, refused: AdminError) -> ConnectError:
-    """Why no credential can be used: none is stored, or the stored one cannot be used."""
+    """Return the error for a missing credential, or for a stored one that is unusable."""
     hint = "run `hogsend connect posthog` first, or set POSTHOG_PERSONAL_API_KEY on the server"
     detail = refused.detail
     try:
         client.credential()
     except AdminError as error:
         if error.status == CONFLICT:
-            hint = "make the stored credential readable, or delete it and connect again"
+            hint = (
+                "set BETTER_AUTH_SECRET_PREVIOUS to the secret that sealed the credential; or run "
+                "`hogsend disconnect posthog` and connect again"
+            )
             detail = error.code
     else:
-        hint = "run `hogsend doctor`: it says why, and whether you have to connect again"
-        detail = "a credential is stored, and PostHog does not renew its token at the moment"
+        hint = "run `hogsend doctor` to see the reason, and whether you have to connect again"
+        detail = "a credential is stored, but PostHog does not refresh its token at the moment"
     return ConnectError(
         Verdict.NO_CREDENTIAL,
         str(refused),
@@ -284,5 +289,5 @@ def _as_failure(client: AdminClient, refused: AdminError) -> ConnectError:
 
 
 def _fix(refused: AdminError) -> str | None:
-    """What to do about a refusal; None where the server says so itself."""
+    """Return the fix for a refusal; None if the server sent a remediation."""
     return None if refused.remediation else _FIXES.get(refused.code or "", refused.fix)

@@ -1,7 +1,7 @@
-"""The loopback HTTP server that waits for the browser (RFC 8252, 7.3; contract 3.3).
+"""The loopback HTTP server that receives the OAuth callback (RFC 8252, 7.3; contract 3.3).
 
-Connections are served concurrently and limited in time and size, so that one that never completes
-its request cannot delay the callback.
+Connections are served concurrently, with limits on time and size, so that an incomplete request
+cannot delay the callback.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
 
-from cli.connect.callback import Answer, Reply, Request, handle_callback
+from cli.connect.callback import Callback, Reply, Request, handle_callback
 from cli.connect.results import ConnectError, Verdict
 from hogsend.posthog.client_document import CALLBACK_PORTS
 
@@ -19,7 +19,7 @@ HOST = "127.0.0.1"
 HEAD_BYTES = 16 * 1024
 HEAD_SECONDS = 10.0
 MAX_CONNECTIONS = 32
-"""With more, the oldest is closed: the browser's is most likely the newest."""
+"""Beyond this number the oldest connection is closed, since the browser's is likely the newest."""
 
 _HEADERS = (
     "Cache-Control: no-store",
@@ -36,7 +36,7 @@ class Listener:
 
     def __init__(self, state: str) -> None:
         self._state = state
-        self._answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._callback: asyncio.Future[Callback] = asyncio.get_running_loop().create_future()
         self._answered = False
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
@@ -44,14 +44,14 @@ class Listener:
 
     @property
     def redirect_uri(self) -> str:
-        """Redirect URI to give to PostHog; one of the client document's."""
+        """Redirect URI for PostHog; the client document lists one for each callback port."""
         return f"http://{HOST}:{self.port}/callback"
 
     async def bind(self, ports: Sequence[int]) -> None:
         """Listen on the first free port.
 
         Raises:
-            ConnectError: `port_unavailable`, all are taken.
+            ConnectError: `port_unavailable`: no port is free.
         """
         for port in ports:
             self.port = port
@@ -60,33 +60,33 @@ class Listener:
             except OSError:
                 continue
             return
-        named = ", ".join(str(port) for port in ports)
+        port_list = ", ".join(str(port) for port in ports)
         raise ConnectError(
             Verdict.PORT_UNAVAILABLE,
-            f"ports {named} on {HOST} are all taken",
-            hint="PostHog sends the browser back to one of them: free one (`ss -ltnp` shows what "
-            "holds it), perhaps another `hogsend connect` that still waits",
+            f"ports {port_list} on {HOST} are all in use",
+            hint="free one of them: `ss -ltnp` shows the processes, perhaps another `hogsend "
+            "connect` that still waits. PostHog redirects the browser to one of these ports",
         )
 
     async def code(self, seconds: float) -> str:
         """Wait for the first callback and return its authorization code.
 
         Raises:
-            ConnectError: it has no code, or none came within `seconds`.
+            ConnectError: the callback has no code, or none arrived within `seconds`.
         """
         try:
             async with asyncio.timeout(seconds):
-                answer = await asyncio.shield(self._answer)
+                callback = await asyncio.shield(self._callback)
         except TimeoutError:
             raise ConnectError(
                 Verdict.CALLBACK_TIMEOUT,
-                f"the request was not answered in the browser within {seconds:g} seconds",
-                hint="run it again and approve the request in PostHog; `--timeout` gives more "
-                "time, `--no-browser` prints the address to open",
+                f"the request was not approved in the browser within {seconds:g} seconds",
+                hint="run it again and approve the request in PostHog; `--timeout` allows more "
+                "time, `--no-browser` prints the URL to open",
             ) from None
-        if isinstance(answer.outcome, ConnectError):
-            raise answer.outcome
-        return answer.outcome
+        if isinstance(callback.outcome, ConnectError):
+            raise callback.outcome
+        return callback.outcome
 
     async def close(self) -> None:
         """Stop listening and close open connections."""
@@ -94,19 +94,20 @@ class Listener:
             self._server.close()
         tasks = [task for task in self._open.values() if task is not None]
         for writer in self._open:
-            # Each task ends as if its client were gone. One that is cancelled has asyncio of Python
-            # 3.11 print a traceback, and browsers leave connections open that they do not use.
+            # Aborting ends each task as if its client had disconnected. Cancelling it instead makes
+            # asyncio of Python 3.11 print a traceback, also for connections that browsers keep open
+            # unused.
             writer.transport.abort()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._make_room()
+        self._close_oldest()
         self._open[writer] = asyncio.current_task()
         try:
             async with asyncio.timeout(HEAD_SECONDS):
                 await self._reply_to(reader, writer)
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
-            pass  # the client is gone or did not complete its request
+            pass  # the client disconnected or did not complete its request
         finally:
             self._open.pop(writer, None)
             writer.close()
@@ -131,11 +132,12 @@ class Listener:
         try:
             await _send(writer, decision.reply)
         finally:
-            # Only now: `code` returning must not cut off the page. Also if the browser is gone.
-            if not self._answer.done():
-                self._answer.set_result(decision)
+            # After the page is sent, because `code` returns now and the server then closes. Also
+            # if the browser disconnected, since the code is valid all the same.
+            if not self._callback.done():
+                self._callback.set_result(decision)
 
-    def _make_room(self) -> None:
+    def _close_oldest(self) -> None:
         while len(self._open) >= MAX_CONNECTIONS:
             oldest = next(iter(self._open))
             self._open.pop(oldest)
@@ -144,7 +146,7 @@ class Listener:
 
 @contextlib.asynccontextmanager
 async def listening(state: str, ports: Sequence[int] | None = None) -> AsyncIterator[Listener]:
-    """Listen on the first free port while in the block.
+    """Listen on the first free port during the block.
 
     Raises:
         ConnectError: `port_unavailable`.

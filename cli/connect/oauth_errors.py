@@ -1,4 +1,4 @@
-"""What PostHog's OAuth server names as an error, safe to print."""
+"""Error codes of PostHog's OAuth server, made safe to print."""
 
 from __future__ import annotations
 

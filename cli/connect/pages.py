@@ -1,4 +1,4 @@
-"""The pages the browser shows after consent. They contain nothing from the request."""
+"""The pages that the browser shows after the callback. They contain nothing from the request."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ p {{ margin: 0 0 .5rem; }}
 
 
 def success_page(title: str, text: str) -> str:
-    """Render the page for consent that was given."""
+    """Render the page after a granted consent."""
     return _PAGE.format(title=escape(title), text=escape(text), colour="#2da44e")
 
 
 def error_page(title: str, text: str) -> str:
-    """Render the page for an answer that ends the run."""
+    """Render the page after a failed callback."""
     return _PAGE.format(title=escape(title), text=escape(text), colour="#cf222e")

@@ -1,4 +1,4 @@
-"""Which PostHog to connect to (contract 8.3, step 2)."""
+"""Chooses the PostHog host to connect to (contract 8.3, step 2)."""
 
 from __future__ import annotations
 
@@ -11,31 +11,33 @@ from cli.terminal import Terminal
 from hogsend.posthog.hosts import REGIONS, check_host, private_host
 from hogsend.urls import is_absolute_url, is_loopback
 
-SET_IT = (
+SET_HOST = (
     "set POSTHOG_HOST (EU: https://eu.i.posthog.com, US: https://us.i.posthog.com) or "
     "POSTHOG_PRIVATE_HOST on the server and restart it"
 )
 
 
 class Dismissed(Exception):
-    """The user answered a question with Ctrl-C or Ctrl-D."""
+    """The user dismissed a question with Ctrl-C or Ctrl-D."""
 
 
 def choose(info: ConnectInfo, flag: str | None, terminal: Terminal) -> str:
-    """Determine PostHog's app host, without a trailing slash; asks only on a terminal.
+    """Return the URL of PostHog's app, without a trailing slash. Asks only on a terminal.
 
     Args:
-        info: how the server is configured, which decides.
-        flag: `--posthog-host`, used if the server does not know: a host, or `eu` or `us`.
-        terminal: where to ask and warn.
+        info: the server's configuration, which takes precedence.
+        flag: `--posthog-host`, for a server without a configured host: a URL, or `eu` or `us`.
+        terminal: for questions and warnings.
 
     Raises:
-        ConnectError: `not_configured`, the host is unknown or not a URL.
+        ConnectError: `not_configured`: there is no host, or it is not a URL.
         Dismissed: the user dismissed the question.
     """
     if info.private_host is not None:
         if flag is not None:
-            terminal.note(f"--posthog-host is not used: the server says {info.private_host}")
+            terminal.note(
+                f"--posthog-host is ignored: the server is configured for {info.private_host}"
+            )
         if info.host_explicit is False:
             _accept_default(info.private_host, terminal)
         return info.private_host.rstrip("/")
@@ -43,13 +45,13 @@ def choose(info: ConnectInfo, flag: str | None, terminal: Terminal) -> str:
     host = private_host(REGIONS.get(host.lower(), host))
     _check(host)
     if host.lower().startswith("http:") and not is_loopback(host):
-        terminal.warn(f"{host} is plain http: credentials travel unencrypted")
+        terminal.warn(f"{host} is plain http: credentials are sent unencrypted")
     return host
 
 
 def _check(host: str) -> None:
-    problem = f"{host or 'nothing'} is not the address of a PostHog"
-    hint = f"give its app host, for example --posthog-host {REGIONS['eu']}"
+    problem = f"'{host}' is not the URL of a PostHog"
+    hint = f"pass the URL of PostHog's app, for example --posthog-host {REGIONS['eu']}"
     if not (is_absolute_url(host) and host.lower().startswith(("http://", "https://"))):
         raise ConnectError(Verdict.NOT_CONFIGURED, problem, hint=hint)
     try:
@@ -61,7 +63,8 @@ def _check(host: str) -> None:
 def _accept_default(host: str, terminal: Terminal) -> None:
     if not terminal.interactive:
         terminal.warn(
-            f"the server has no PostHog host configured, so {host} is used; to change it, {SET_IT}"
+            f"the server has no PostHog host configured, so {host} is used; to change it, "
+            f"{SET_HOST}"
         )
         return
     try:
@@ -71,7 +74,7 @@ def _accept_default(host: str, terminal: Terminal) -> None:
     except (KeyboardInterrupt, EOFError):
         raise Dismissed from None
     if not agreed:
-        raise ConnectError(Verdict.NOT_CONFIGURED, f"{host} was declined", hint=SET_IT)
+        raise ConnectError(Verdict.NOT_CONFIGURED, f"{host} was declined", hint=SET_HOST)
 
 
 def _ask(terminal: Terminal) -> str:
@@ -79,7 +82,7 @@ def _ask(terminal: Terminal) -> str:
         raise ConnectError(
             Verdict.NOT_CONFIGURED,
             "the server has no PostHog host configured",
-            hint=f"pass --posthog-host, or {SET_IT}",
+            hint=f"pass --posthog-host, or {SET_HOST}",
         )
     try:
         picked = Prompt.ask(
@@ -89,7 +92,7 @@ def _ask(terminal: Terminal) -> str:
             console=out,
         )
         if picked == "custom":
-            return Prompt.ask("Address of its app, for example https://ph.example.com", console=out)
+            return Prompt.ask("URL of its app, for example https://ph.example.com", console=out)
     except (KeyboardInterrupt, EOFError):
         raise Dismissed from None
     return picked

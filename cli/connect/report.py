@@ -1,4 +1,4 @@
-"""The result of `hogsend connect`, printed for a person."""
+"""Prints the result of `hogsend connect` as text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cli.console import err, out
 from cli.redaction import printable
 from cli.terminal import print_hanging
 
-AGAIN = "run `hogsend connect posthog` again; `hogsend doctor` says what works"
+AGAIN = "run `hogsend connect posthog` again; `hogsend doctor` checks the connection"
 RERUN = "then run `hogsend connect posthog --provision-only`"
 
 
@@ -24,7 +24,7 @@ _ROTATED: dict[Rotated, str] = {
 
 
 def show(result: Connected, rotated: Collection[Rotated] = ()) -> None:
-    """Print a success on stdout: the credential, the destination, what was rotated."""
+    """Print a success on stdout: the credential, the destination, and the rotated secrets."""
     provision = result.provision
     if isinstance(provision, NotProvisioned):
         out.print(
@@ -39,31 +39,31 @@ def show(result: Connected, rotated: Collection[Rotated] = ()) -> None:
     out.print()
     connected = result.verdict is Verdict.CONNECTED
     out.print(Text(_headline(result), "bold green" if connected else "bold yellow"), soft_wrap=True)
-    new = "a new one; the one before is valid for a day"
-    rows = _rows(result) | {_ROTATED[one]: new for one in rotated}
+    rotation = "replaced; the previous one stays valid for a day"
+    rows = _rows(result) | {_ROTATED[one]: rotation for one in rotated}
     for name, value in rows.items():
         # Not wrapped, so that values can be copied.
         line = Text.assemble((f"  {name:<12}", "bold"), printable(value))
         out.print(line, soft_wrap=True)
     if isinstance(provision, Provisioned) and isinstance(provision.other_instances, list):
         for other in provision.other_instances:
-            _show_other(other)
+            _show_other_destination(other)
 
 
-def _show_other(other: OtherDestination) -> None:
+def _show_other_destination(other: OtherDestination) -> None:
     out.print()
     print_hanging(
         out,
         ("note: ", "yellow"),
-        f"another destination in this project delivers to {other.webhook_url}. If that instance "
-        "is no more, disable the destination in PostHog, or adopt it (docs/connect.md)",
+        f"another destination in this project delivers to {other.webhook_url}. If that server no "
+        "longer exists, disable the destination in PostHog, or adopt it (docs/connect.md)",
     )
     page = printable(other.dashboard_url or other.hog_function_id)
     out.print(Text(f"      {page}"), soft_wrap=True)
 
 
 def show_failure(failed: Failed) -> None:
-    """Print a failure on stderr: the problem, PostHog's own words for it, the fix."""
+    """Print a failure on stderr: the problem, PostHog's detail, and the fix."""
     print_hanging(err, ("error: ", "bold red"), f"{failed.verdict}: {failed.error}")
     if isinstance(failed.detail, str):
         print_hanging(err, ("       ", ""), failed.detail)
@@ -75,7 +75,7 @@ def _headline(result: Connected) -> str:
     if result.verdict is Verdict.CONNECTED:
         return "Connected to PostHog"
     if isinstance(result.provision, Skipped) and result.provision.skipped == "no_provision_flag":
-        return "Connected; the webhook destination was left alone"
+        return "Connected; the webhook destination was left unchanged"
     if isinstance(result.provision, NotProvisioned):
         return "Connected, but the webhook destination could not be provisioned"
     return "Connected, but PostHog cannot deliver to this server yet"
@@ -86,30 +86,30 @@ def _rows(result: Connected) -> dict[str, str]:
     if result.posthog is not None:
         rows["PostHog"] = result.posthog.private_host
         teams = ", ".join(str(team) for team in result.posthog.scoped_teams)
-        rows["project"] = teams or "not limited to one"
+        rows["project"] = teams or "not limited to one project"
     if isinstance(result.credential.expires_at, str):
-        rows["token until"] = f"{result.credential.expires_at}, renewed by the server"
+        rows["token until"] = f"{result.credential.expires_at}, refreshed by the server"
     if isinstance(result.provision, Provisioned):
         rows |= _destination(result.provision)
     return rows
 
 
 def _destination(provision: Provisioned) -> dict[str, str]:
-    state = "created" if provision.created is True else "already there, up to date"
+    state = "created" if provision.created is True else "exists, up to date"
     if provision.enabled is False:
-        state += "; disabled until a public URL is known"
+        state += "; disabled until API_PUBLIC_URL is public"
     signed = _signed(provision)
     return {
         "destination": f"{provision.hog_function_id or '(unknown)'}, {state}",
         "delivers to": provision.webhook_url or "(unknown)",
-        "look at it": provision.dashboard_url or "(unknown)",
+        "in PostHog": provision.dashboard_url or "(unknown)",
         **({} if signed is None else {"signed": signed}),
     }
 
 
 _UNSIGNED = {
-    "unsupported": "this PostHog cannot sign",
-    "custom_program": "the destination's program was changed in PostHog",
+    "unsupported": "this version of PostHog cannot sign webhooks",
+    "custom_program": "the destination's code was changed in PostHog",
     "no_key": "there is no signing key",
 }
 
@@ -119,5 +119,5 @@ def _signed(provision: Provisioned) -> str | None:
         return None
     if provision.signed:
         return "yes, every delivery"
-    because = provision.unsigned_because
-    return f"no: {_UNSIGNED.get(because, because)}" if isinstance(because, str) else "no"
+    reason = provision.unsigned_because
+    return f"no: {_UNSIGNED.get(reason, reason)}" if isinstance(reason, str) else "no"

@@ -1,4 +1,4 @@
-"""The results of `hogsend connect`, and the documents `--json` prints (contract 8.4 and 8.5)."""
+"""The results of `hogsend connect`, which are its JSON documents (contract 8.4 and 8.5)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cli.admin.messages import OtherDestination
 
 
 class Verdict(StrEnum):
-    """The result in one word. Scripts rely on these names."""
+    """The result as one word. Scripts rely on these names."""
 
     CONNECTED = "connected"
     CONNECTED_NO_PROVISION = "connected_no_provision"
@@ -31,7 +31,7 @@ class Verdict(StrEnum):
 
 
 class ConnectError(Exception):
-    """A step failed, and with it the command. The text is safe to print."""
+    """A step failed, which ends the command. The text is safe to print."""
 
     def __init__(
         self,
@@ -50,11 +50,11 @@ class ConnectError(Exception):
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Base of the documents. Absent keys are `UNSET`, never null."""
+    """Base of the JSON documents. An absent field is `UNSET` and left out, never null."""
 
 
 class PostHogSide(Document, frozen=True, kw_only=True):
-    """The PostHog that granted access, and what it granted."""
+    """The PostHog that granted access, and the granted scopes."""
 
     private_host: str
     issuer: str
@@ -72,7 +72,7 @@ class StoredCredential(Document, frozen=True, kw_only=True):
 
 
 class Provisioned(Document, frozen=True, kw_only=True):
-    """The webhook destination in PostHog is in place. Fields that the server omits are absent."""
+    """The webhook destination exists in PostHog. Fields that the server omits are absent."""
 
     attempted: bool = True
     ok: bool = True
@@ -82,15 +82,16 @@ class Provisioned(Document, frozen=True, kw_only=True):
     enabled: bool | UnsetType = UNSET
     dashboard_url: str | UnsetType = UNSET
     other_instances: list[OtherDestination] | UnsetType = UNSET
-    """Left alone: they deliver to another instance, or to one that is no more."""
+    """Destinations that deliver to other URLs, which were left unchanged."""
     signed: bool | UnsetType = UNSET
     unsigned_because: str | UnsetType = UNSET
 
 
 class NotProvisioned(Document, frozen=True, kw_only=True):
-    """Provisioning failed. `detail` and `remediation` are the server's sentences.
+    """Provisioning failed.
 
-    `hint` is the command's, where the server has no remediation.
+    `detail` and `remediation` are texts of the server. `hint` is the command's fix, for a failure
+    without a remediation.
     """
 
     attempted: bool = True
@@ -102,14 +103,14 @@ class NotProvisioned(Document, frozen=True, kw_only=True):
 
 
 class Skipped(Document, frozen=True, kw_only=True):
-    """No destination that delivers was provisioned."""
+    """No destination that delivers events was provisioned."""
 
     attempted: bool = False
     skipped: Literal["no_provision_flag", "api_public_url_unreachable"]
 
 
 class Connected(Document, frozen=True, kw_only=True):
-    """Success: a credential is stored, by this run or before it."""
+    """Success: a credential is stored, by this run or an earlier one."""
 
     ok: bool = True
     verdict: Verdict

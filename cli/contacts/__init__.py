@@ -1,1 +1,1 @@
-"""Contacts on the terminal."""
+"""The output of `hogsend contacts`."""

@@ -1,1 +1,1 @@
-"""`hogsend dlq`: output of dead letters."""
+"""The output of `hogsend dlq`."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from cli.console import err, out
+from cli.console import err, out, quantity
 from cli.redaction import printable
-from cli.table import print_rest, print_rows
+from cli.table import print_page_footer, print_rows
 from cli.terminal import print_hanging
 from hogsend.contract.dead_letters import DeadLetterPage, DeadLettersDone, ListedDeadLetter
 
@@ -16,20 +16,27 @@ _DONE = {"replay": "replayed", "purge": "purged"}
 
 
 def show_page(page: DeadLetterPage, base_url: str, *, filtered: bool, first: bool) -> None:
-    """Print a page of letters, and how to get the next page."""
+    """Print a page of dead letters, and how to get the next page.
+
+    Args:
+        page: the page.
+        base_url: URL of the server.
+        filtered: whether the page was requested with a filter.
+        first: whether it is the first page.
+    """
     if not page.dead_letters:
-        print_hanging(err, ("", ""), _nothing(page, base_url, filtered=filtered, first=first))
+        print_hanging(err, ("", ""), _empty_page(page, base_url, filtered=filtered, first=first))
         return
     piped = [_cells(letter) for letter in page.dead_letters]
-    # Attempts and size are only in `show`: 80 columns have no room for them.
+    # Attempts and size do not fit into 80 columns; `show` prints them.
     rows = [[*cells[:_NARROW], cells[-1]] for cells in piped]
     print_rows(_HEADINGS, rows, piped=piped)
     shown = len(page.dead_letters)
-    print_rest(shown, page.total, "dead letter", first=first, before=page.next_before)
+    print_page_footer(shown, page.total, "dead letter", first=first, before=page.next_before)
 
 
 def show_letter(letter: ListedDeadLetter) -> None:
-    """Print one letter with its message."""
+    """Print one dead letter with its message."""
     rows = {
         "sequence": str(letter.sequence),
         "failed at": _time(letter),
@@ -47,7 +54,9 @@ def show_letter(letter: ListedDeadLetter) -> None:
         return
     out.print(Text(f"\n{printable(letter.body or '')}"), soft_wrap=True)
     if letter.cut:
-        print_hanging(err, ("note: ", "bold yellow"), "truncated: the message is too large to show")
+        print_hanging(
+            err, ("note: ", "bold yellow"), "the message is truncated: it is too large to show"
+        )
 
 
 def show_done(done: DeadLettersDone, action: str) -> None:
@@ -56,20 +65,22 @@ def show_done(done: DeadLettersDone, action: str) -> None:
         out, (f"{_DONE[action]} ", "bold green" if done.count else ""), letters(done.count)
     )
     for kept in done.kept:
-        which = f"{letters(kept.count)}, the oldest is {kept.first_sequence}: "
-        print_hanging(out, ("kept ", "bold yellow"), f"{which}{kept.detail} ({kept.reason})")
+        count = f"{letters(kept.count)}, the oldest is {kept.first_sequence}: "
+        print_hanging(out, ("kept ", "bold yellow"), f"{count}{kept.detail} ({kept.reason})")
     if done.more:
-        print_hanging(out, ("note: ", "bold yellow"), "stopped early; run it again for the rest")
+        print_hanging(
+            out, ("note: ", "bold yellow"), "stopped early; run it again for the remaining ones"
+        )
 
 
 def letters(count: int) -> str:
-    """Format a number of dead letters."""
-    return f"{count} dead letter{'' if count == 1 else 's'}"
+    """Return a number of dead letters as text."""
+    return quantity(count, "dead letter")
 
 
-def _nothing(page: DeadLetterPage, base_url: str, *, filtered: bool, first: bool) -> str:
+def _empty_page(page: DeadLetterPage, base_url: str, *, filtered: bool, first: bool) -> str:
     if not first:
-        return f"no older ones; {letters(page.total)} in all"
+        return f"no further dead letters; {letters(page.total)} in all"
     if filtered:
         return f"no dead letter at {base_url} matches"
     return f"no dead letters at {base_url}"

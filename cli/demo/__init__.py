@@ -1,1 +1,1 @@
-"""`hogsend demo`: the whole loop against a PostHog on this machine, step by step."""
+"""`hogsend demo`: the whole loop between a stack and the sandbox, step by step."""

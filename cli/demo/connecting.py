@@ -1,4 +1,4 @@
-"""Run `hogsend connect posthog` as a user would, with a browser that consents at once."""
+"""Runs `hogsend connect posthog` as a user does, with a browser that consents at once."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 import msgspec
 
 from cli.errors import CommandError
-from cli.own_http import own_http
+from cli.local_http import local_http
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.posthog.client_document import OWN_PATH
 
-_LOGS = "see the logs in .hogsend/demo/logs, and report it: the demo should always connect"
+_FIX = "see the logs in .hogsend/demo/logs and report it: the demo should always connect"
 _URL = re.compile(r"https?://\S+/oauth/authorize\S*")
 
 
 class Provision(msgspec.Struct, frozen=True, rename="camel"):
-    """The outcome of provisioning."""
+    """The result of provisioning."""
 
     ok: bool = False
     error: str | None = None
@@ -30,7 +30,7 @@ class Provision(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Connected(msgspec.Struct, frozen=True):
-    """The fields of the command's JSON document that the demo shows."""
+    """The fields of the JSON document of `hogsend connect` that the demo shows."""
 
     verdict: str
     ok: bool
@@ -39,7 +39,7 @@ class Connected(msgspec.Struct, frozen=True):
 
 
 def command(gateway: str) -> list[str]:
-    """Return the arguments; the client document is the gateway's own, so no internet is needed."""
+    """Return the arguments. The gateway serves the client document, so no internet is needed."""
     return [
         *("connect", "posthog", "--url", gateway),
         *("--client-id", f"{gateway}{OWN_PATH}", "--no-browser", "--json"),
@@ -47,10 +47,10 @@ def command(gateway: str) -> list[str]:
 
 
 async def connect(gateway: str, environment: Mapping[str, str], directory: Path) -> Connected:
-    """Run the command until it ends.
+    """Run `hogsend connect posthog` until it ends.
 
     Raises:
-        CommandError: it did not connect.
+        CommandError: it did not connect, or did not create the webhook destination.
     """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cli.main", *command(gateway)),
@@ -60,7 +60,7 @@ async def connect(gateway: str, environment: Mapping[str, str], directory: Path)
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        errors, document = await asyncio.gather(_consent(process), _read(process.stdout))
+        stderr, document = await asyncio.gather(_consent(process), _read(process.stdout))
         await process.wait()
     finally:
         if process.returncode is None:
@@ -69,25 +69,25 @@ async def connect(gateway: str, environment: Mapping[str, str], directory: Path)
     try:
         connected = msgspec.json.decode(document, type=Connected)
     except NOT_JSON:
-        raise CommandError(f"connecting failed: {errors.strip() or 'no output'}", _LOGS) from None
+        raise CommandError(f"connecting failed: {stderr.strip() or 'no output'}", _FIX) from None
     if not (connected.ok and connected.provision.ok):
         reason = connected.error or connected.provision.error
-        raise CommandError(f"connecting ended with {connected.verdict} ({reason})", _LOGS)
+        raise CommandError(f"connecting ended with {connected.verdict} ({reason})", _FIX)
     return connected
 
 
 async def _consent(process: asyncio.subprocess.Process) -> str:
-    """Open the authorize URL once it is printed, and return everything on stderr."""
-    printed = ""
-    opened = False
+    """Open the authorization URL once it is printed, and return everything on stderr."""
+    stderr = ""
+    is_opened = False
     while process.stderr is not None and (line := await process.stderr.readline()):
-        printed += line.decode(errors="replace")
-        url = _URL.search(printed)
-        if url is not None and not opened:
-            opened = True
-            async with own_http(follow_redirects=True, timeout=10.0) as browser:
+        stderr += line.decode(errors="replace")
+        url = _URL.search(stderr)
+        if url is not None and not is_opened:
+            is_opened = True
+            async with local_http(follow_redirects=True, timeout=10.0) as browser:
                 await browser.get(url.group())
-    return printed
+    return stderr
 
 
 async def _read(stream: asyncio.StreamReader | None) -> bytes:

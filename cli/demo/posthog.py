@@ -1,4 +1,4 @@
-"""The demo's PostHog: the sandbox as a program, and a client for it."""
+"""The demo's PostHog: the sandbox as a program, and a client of it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import uuid
 
 import msgspec
 
-from cli.own_http import own_http
-from cli.stack.stand_in import StandIn
+from cli.local_http import local_http
+from cli.stack.local_sandbox import LocalSandbox
 
 TOKEN_SECONDS = 75
-"""Short, so that the refresh 60 s before expiry happens during the demo."""
+"""Lifetime of an access token. Its refresh, 60 s before expiry, then happens during the demo."""
 
 
 class _Attempt(msgspec.Struct, frozen=True):
@@ -34,24 +34,24 @@ class _State(msgspec.Struct, frozen=True):
     events: list[_Captured]
 
 
-class DemoPostHog(StandIn):
-    """A sandbox PostHog whose tokens end soon, and a client for it."""
+class DemoPostHog(LocalSandbox):
+    """A sandbox with short-lived tokens, and a client of it."""
 
     def __init__(self, port: int, gateway_port: int) -> None:
-        """Configure it to listen on `port` and to deliver to the gateway."""
+        """Configure the sandbox to listen on `port` and to deliver to the gateway."""
         super().__init__(port, gateway_port, token_seconds=TOKEN_SECONDS)
-        self._http = own_http(self.options.url)
+        self._http = local_http(self.options.url)
 
     async def capture(self, event: str, distinct_id: str, email: str) -> str:
-        """Capture an event of an identified person and return its uuid."""
+        """Capture an event of an identified person and return its UUID."""
         event_uuid = str(uuid.uuid4())
         body = self.event(event, distinct_id, email) | {"uuid": event_uuid}
-        answer = await self._http.post("/i/v0/e/", json=body)
-        answer.raise_for_status()
+        response = await self._http.post("/i/v0/e/", json=body)
+        response.raise_for_status()
         return event_uuid
 
     async def wait_for_delivery(self, event_uuid: str) -> float:
-        """Wait until an event is delivered; return how long the gateway took to answer, in ms."""
+        """Wait until an event is delivered; return the gateway's response time in milliseconds."""
         while True:
             for delivery in (await self._state()).deliveries:
                 if delivery.event_uuid == event_uuid and delivery.outcome == "delivered":
@@ -59,10 +59,10 @@ class DemoPostHog(StandIn):
             await asyncio.sleep(0.02)
 
     async def wait_for_capture(self, event: str, distinct_id: str) -> None:
-        """Wait until PostHog has captured an event of a person."""
-        wanted = _Captured(event, distinct_id)
+        """Wait until the sandbox has captured an event of a person."""
+        captured = _Captured(event, distinct_id)
         while True:
-            if wanted in (await self._state()).events:
+            if captured in (await self._state()).events:
                 return
             await asyncio.sleep(0.02)
 

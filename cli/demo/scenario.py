@@ -1,4 +1,4 @@
-"""The steps of the demo, and what it measures."""
+"""The steps of the demo, and its measurements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cli.console import out
 from cli.demo import connecting
 from cli.demo.posthog import DemoPostHog
 from cli.errors import CommandError
-from cli.own_http import own_http
+from cli.local_http import local_http
 from cli.stack.stack import Stack
 from hogsend.client.subscriptions import CredentialChanges
 from hogsend.contract.capabilities import Capabilities
@@ -28,11 +28,11 @@ OPENED = "email.opened"
 ARRIVAL_SECONDS = 20.0
 REFRESH_SECONDS = 40.0
 CONSUMERS = ("gateway", "provisioner", "analytics")
-"""Services that use the credential and report in health which version they hold."""
+"""Services that use the credential and report in the health document which version they have."""
 
 
 class ArrivalTimes(msgspec.Struct, frozen=True, rename="camel"):
-    """Milliseconds from the capture in PostHog until the event arrived."""
+    """Milliseconds from the start of the capture until the event reached each part."""
 
     captured: float
     gateway: float
@@ -41,21 +41,21 @@ class ArrivalTimes(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ReturnTimes(msgspec.Struct, frozen=True, rename="camel"):
-    """Milliseconds from a service's report until PostHog had it, and for a person read."""
+    """Milliseconds from a service's report until PostHog captured it, and for a person read."""
 
     engagement: float
     person: float
 
 
 class RefreshTimes(msgspec.Struct, frozen=True, rename="camel"):
-    """The version after a refresh, and milliseconds from its event until each consumer had it."""
+    """The credential's version after a refresh, and milliseconds until each service used it."""
 
     version: int
     consumers: dict[str, float]
 
 
 class Measurements(msgspec.Struct, frozen=True, rename="camel"):
-    """What the demo measured; `--json` prints it."""
+    """The measurements of the demo: its JSON document."""
 
     verdict: str
     hog_function_id: str | None
@@ -69,11 +69,11 @@ class Scenario:
     """Connects PostHog and follows one event from there to a service and back."""
 
     def __init__(self, stack: Stack, posthog: DemoPostHog, *, quiet: bool) -> None:
-        """Use a running stack with `posthog` beside it; print nothing if `quiet`."""
+        """Run in a running stack with the sandbox `posthog`; print nothing if `quiet`."""
         self._console = Console(quiet=True) if quiet else out
         self._stack = stack
         self._posthog = posthog
-        self._admin = own_http(stack.base_url, key=stack.admin_key)
+        self._admin = local_http(stack.base_url, key=stack.admin_key)
 
     async def run(self) -> Measurements:
         """Connect, capture an event, report engagement, wait for a token refresh.
@@ -82,7 +82,7 @@ class Scenario:
             CommandError: a step failed.
         """
         async with hogsend.connect(self._stack.nats_url(User.SUBSCRIBER)) as client:
-            # The credential of an earlier demo belongs to a sandbox that no longer runs.
+            # An earlier demo's credential belongs to a sandbox that no longer runs.
             await self._admin.delete("/v1/admin/provider-credentials/posthog")
             changes = client.credential_changes("posthog")
             connected = await self._connect()
@@ -119,12 +119,12 @@ class Scenario:
         return connected
 
     def _stack_environment(self) -> dict[str, str]:
-        (sandbox,) = self._stack.beside
+        (sandbox,) = self._stack.extra_programs
         return dict(sandbox.environment)
 
     async def _capture(self, client: hogsend.Client) -> tuple[Event, ArrivalTimes]:
         self._step(2, "Capture", f"{EVENT} of {EMAIL}, sent to PostHog")
-        began, started = datetime.now(UTC), time.perf_counter()
+        started_at, started = datetime.now(UTC), time.perf_counter()
         event_uuid = await self._posthog.capture(EVENT, "u_42", EMAIL)
         captured = _elapsed_ms(started)
         try:
@@ -133,16 +133,16 @@ class Scenario:
                 on_nats = _elapsed_ms(started)
                 await self._wait_until_stored(event_uuid)
                 in_postgres = _elapsed_ms(started)
-                answered = await self._posthog.wait_for_delivery(event_uuid)
+                response_ms = await self._posthog.wait_for_delivery(event_uuid)
         except TimeoutError:
             raise CommandError(
                 f"the event did not arrive within {ARRIVAL_SECONDS:.0f} s",
-                f"look at the logs in {self._stack.home.logs}",
+                f"see the logs in {self._stack.home.logs}",
             ) from None
-        at_gateway = (event.received_at - began).total_seconds() * 1000
+        at_gateway = (event.received_at - started_at).total_seconds() * 1000
         self._report("PostHog", "has captured it", captured)
         self._report(
-            "HTTP", f"POST /v1/webhooks/posthog, answered 200 in {answered:.0f} ms", at_gateway
+            "HTTP", f"POST /v1/webhooks/posthog, answered 200 in {response_ms:.0f} ms", at_gateway
         )
         self._report("NATS", f"hogsend.events.{event.event}, user {event.user_id}", on_nats)
         self._report("PostgreSQL", f"a row, contact {event.email}", in_postgres)
@@ -159,33 +159,34 @@ class Scenario:
                 await self._wait_for_engagement_out()
                 started = time.perf_counter()
                 person = await client.persons.get(user)
-                read = _elapsed_ms(started)
-                self._report("persons.get", f"plan {person.get('plan')}, from PostHog", read)
+                person_ms = _elapsed_ms(started)
+                self._report("persons.get", f"plan {person.get('plan')}, from PostHog", person_ms)
                 started = time.perf_counter()
                 await client.engagement.report(OPENED, {"userId": user, "to": event.email})
                 self._report("report", f"hogsend.engagement.{OPENED}", _elapsed_ms(started))
                 await self._posthog.wait_for_capture(OPENED, user)
-                back = _elapsed_ms(started)
-                self._report("PostHog", f"has captured {OPENED} on the same person", back)
+                engagement_ms = _elapsed_ms(started)
+                text = f"has captured {OPENED} on the same person"
+                self._report("PostHog", text, engagement_ms)
         except TimeoutError:
             raise CommandError(
-                f"PostHog did not get the report within {ARRIVAL_SECONDS:.0f} s",
-                f"look at {self._stack.home.logs}/analytics.log",
+                f"PostHog did not receive the report within {ARRIVAL_SECONDS:.0f} s",
+                f"see {self._stack.home.logs}/analytics.log",
             ) from None
-        return ReturnTimes(back, read)
+        return ReturnTimes(engagement_ms, person_ms)
 
     async def _wait_for_engagement_out(self) -> None:
         while True:
-            answer = await self._admin.get("/v1/admin/capabilities")
-            rows = msgspec.json.decode(answer.content, type=Capabilities).capabilities
+            response = await self._admin.get("/v1/admin/capabilities")
+            rows = msgspec.json.decode(response.content, type=Capabilities).capabilities
             if any(row.name == "engagementOut" and row.state == "on" for row in rows):
                 return
             await asyncio.sleep(0.2)
 
     async def _wait_until_stored(self, event_uuid: str) -> None:
         while True:
-            answer = await self._admin.get("/v1/admin/events", params={"event": EVENT})
-            if event_uuid in answer.text:
+            response = await self._admin.get("/v1/admin/events", params={"event": EVENT})
+            if event_uuid in response.text:
                 return
             await asyncio.sleep(0.1)
 
@@ -204,34 +205,34 @@ class Scenario:
                 self._report("credentials", f"refreshed and stored, version {change.version}")
                 consumers = {"this terminal": 0.0}
                 waiting = set(CONSUMERS)
-                async with own_http(self._stack.base_url) as http:
+                async with local_http(self._stack.base_url) as http:
                     while waiting:
                         services = (await http.get("/v1/health")).json()["services"]
                         for name in sorted(waiting):
-                            held = services[name].get("credentialVersion") or 0
-                            if held >= change.version:
+                            version = services[name].get("credentialVersion") or 0
+                            if version >= change.version:
                                 waiting.discard(name)
                                 consumers[name] = _elapsed_ms(received)
         except TimeoutError:
             raise CommandError(
-                f"no refresh reached every consumer within {REFRESH_SECONDS:.0f} s",
-                f"look at {self._stack.home.logs}/credentials.log",
+                f"not every service used a refreshed token within {REFRESH_SECONDS:.0f} s",
+                f"see {self._stack.home.logs}/credentials.log",
             ) from None
         for name, took in consumers.items():
             self._report(name, f"uses version {change.version}", took)
         return RefreshTimes(change.version, consumers)
 
-    def _step(self, number: int, name: str, what: str) -> None:
-        self._console.print(f"\n[bold cyan]{number} {name}[/]  {what}", soft_wrap=True)
+    def _step(self, number: int, name: str, text: str) -> None:
+        self._console.print(f"\n[bold cyan]{number} {name}[/]  {text}", soft_wrap=True)
 
-    def _report(self, name: str, what: str, took: float | None = None) -> None:
-        """Print one thing that happened, and how long after the start of its step."""
-        when = f"{took:7.1f} ms" if took is not None else " " * 10
-        self._console.print(f"  [dim]{when}[/]  [bold]{name:<13}[/] {what}", soft_wrap=True)
+    def _report(self, name: str, text: str, took: float | None = None) -> None:
+        """Print an outcome, with the milliseconds since the start of its measurement."""
+        duration = f"{took:7.1f} ms" if took is not None else " " * 10
+        self._console.print(f"  [dim]{duration}[/]  [bold]{name:<13}[/] {text}", soft_wrap=True)
 
 
 async def _wait_for_event(client: hogsend.Client, event_id: str) -> Event:
-    # A durable consumer also gets events from before it was created.
+    # A durable consumer also receives events that were published before it was created.
     async for event in client.events(EVENT, durable="hogsend-demo"):
         if event.id == event_id:
             return event

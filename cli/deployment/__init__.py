@@ -1,1 +1,1 @@
-"""The stack on a container engine: what `.env` says, its layout, upgrades, backups."""
+"""A deployment with Compose: checks of `.env`, its layout, upgrades and backups."""

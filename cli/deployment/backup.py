@@ -1,4 +1,4 @@
-"""A deployment with Compose, backed up while it runs and restored into empty volumes."""
+"""Backup of a running deployment with Compose, and restore into empty volumes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nats.aio.client import Client
 
 from cli import environment
 from cli.backup import postgres_tools
-from cli.backup.whole import Kind
+from cli.backup.archive import Kind
 from cli.deployment import ownership, servers
 from cli.deployment.compose import Compose
 from cli.deployment.env_file import EnvFile
@@ -25,16 +25,16 @@ _AS_POSTGRES = ("exec", "-T", "postgres")
 _DATABASE = ("--username=postgres", "--dbname=hogsend")
 READY_ATTEMPTS = 120
 _PROJECT = "COMPOSE_PROJECT_NAME"
-"""What Compose calls a deployment, and finds its containers and volumes by."""
+"""Compose's name of a deployment, by which it finds the containers and volumes."""
 
 
 class ComposeSource:
-    """A running deployment."""
+    """A running deployment to back up."""
 
     kind: Kind = "compose"
 
     def __init__(self, compose: Compose) -> None:
-        """Back up a deployment."""
+        """Back up the deployment of `compose`."""
         self._compose = compose
 
     @asynccontextmanager
@@ -42,7 +42,7 @@ class ComposeSource:
         """Connect to NATS as the operator.
 
         Raises:
-            CommandError: services use another NATS, or another PostgreSQL.
+            CommandError: the services use an external NATS or PostgreSQL.
         """
         ownership.require_nats(self._compose)
         ownership.require_postgres(self._compose)
@@ -50,26 +50,26 @@ class ComposeSource:
             yield client
 
     async def gateways(self) -> Sequence[str]:
-        """The gateway, and the second one if it runs."""
+        """Return the URLs of the gateway, and of the second one if it runs."""
         running = await asyncio.to_thread(self._compose.running)
-        wanted = ["gateway", *(name for name in running if name == "gateway-2")]
-        return [await asyncio.to_thread(self._address, name) for name in wanted]
+        names = ["gateway", *(name for name in running if name == "gateway-2")]
+        return [await asyncio.to_thread(self._address, name) for name in names]
 
     def _address(self, gateway: str) -> str:
         try:
             return f"http://{self._compose.published(gateway, 3002)}"
         except CommandError:
-            # It does not run, so what is in its spool is not known.
+            # It does not run. The empty address makes the content of its spool unknown.
             return ""
 
     def dump(self, file: Path) -> None:
-        """Write a dump, by pg_dump of the server's own version."""
-        with file.open("wb") as written:
+        """Write a dump with pg_dump in the container, which has the server's version."""
+        with file.open("wb") as output:
             file.chmod(0o600)
-            self._compose.run(*_AS_POSTGRES, *postgres_tools.DUMP, *_DATABASE, stdout=written)
+            self._compose.run(*_AS_POSTGRES, *postgres_tools.DUMP, *_DATABASE, stdout=output)
 
     def files(self) -> Mapping[str, Path]:
-        """Everything in deploy/secrets, and `.env`."""
+        """Return the files in deploy/secrets, and `.env`."""
         secrets = self._compose.secrets
         files = {
             f"{SECRETS}/{file.relative_to(secrets)}": file
@@ -82,57 +82,68 @@ class ComposeSource:
 
 
 class ComposeTarget:
-    """A deployment without secrets and volumes."""
+    """A deployment to restore to, without secrets and volumes."""
 
     kind: Kind = "compose"
 
     def __init__(self, compose: Compose) -> None:
-        """Restore a deployment."""
+        """Restore the deployment of `compose`."""
         self._compose = compose
         self.work = compose.secrets.with_name(f"{compose.secrets.name}.opened")
         self.notes: list[str] = []
-        """What the operator should know."""
+        """Notes for the operator."""
 
     def require_empty(self) -> None:
-        """Check that nothing of it runs. What is on its volumes shows once NATS is started."""
+        """Check that none of its containers run. `servers` checks the volumes later.
+
+        Raises:
+            CommandError: some run.
+        """
         if running := self._compose.running():
             raise CommandError(
-                f"{', '.join(running)} of this deployment run already",
-                "restore on an empty machine, or stop them first: docker compose down",
+                f"services of this deployment are running: {', '.join(running)}",
+                "restore on an empty machine, or stop them first with `docker compose down`",
             )
 
     def restore_files(self, files: Path) -> None:
-        """Put secrets and `.env` where they belong, unless others are there.
+        """Copy the secrets and `.env` to their places.
 
         Raises:
-            CommandError: others are there, or a deployment has the name that `.env` gives.
+            CommandError: a file exists with another content, or another deployment has the name
+                that the restored `.env` sets.
         """
-        self._require_own_name(files / SETTINGS)
-        wanted = {
+        self._require_free_name(files / SETTINGS)
+        restored = {
             self._compose.secrets / file.relative_to(files / SECRETS): file
             for file in (files / SECRETS).rglob("*")
             if file.is_file()
         }
         if (files / SETTINGS).exists():
-            wanted[self._compose.env_file.path] = files / SETTINGS
-        for file, saved in wanted.items():
+            restored[self._compose.env_file.path] = files / SETTINGS
+        for file, saved in restored.items():
             if file.exists() and file.read_bytes() not in {b"", saved.read_bytes()}:
                 raise CommandError(
-                    f"{file} differs from the one in the backup",
-                    "restore on an empty machine, or move .env and deploy/secrets away first",
+                    f"{file} exists and differs from the one in the backup",
+                    "restore on an empty machine, or first move .env and deploy/secrets to another "
+                    "place",
                 )
         self._compose.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._compose.secrets.chmod(0o700)
-        for file, saved in wanted.items():
+        for file, saved in restored.items():
             file.parent.mkdir(parents=True, exist_ok=True)
             write_private(file, saved.read_bytes())
             if file != self._compose.env_file.path:
-                # As generate_secrets.py: containers run as other users; the directory is closed.
+                # World-readable, as generate_secrets.py writes them, because containers run as
+                # other users. The directory keeps other users of the machine out.
                 file.chmod(0o444)
 
     @asynccontextmanager
     async def servers(self) -> AsyncIterator[Client]:
-        """Start NATS and PostgreSQL, and find both empty."""
+        """Start NATS and PostgreSQL, and check that both are empty.
+
+        Raises:
+            CommandError: one of them has data.
+        """
         self._compose.run("up", "-d", *self._layout.servers, "postgres")
         self._require_empty_database()
         async with servers.operator(self._compose) as client:
@@ -140,42 +151,42 @@ class ComposeTarget:
                 raise _not_empty("NATS")
             yield client
 
-    def _require_own_name(self, settings: Path) -> None:
-        """Check that `.env` as saved does not make this directory that of another deployment.
+    def _require_free_name(self, settings: Path) -> None:
+        """Check that the `.env` of the backup does not have the name of another deployment.
 
-        Its containers would be replaced, and its volumes be taken for those of this one.
+        Otherwise Compose would replace the other deployment's containers, and use its volumes.
         """
         name = EnvFile(settings).values().get(_PROJECT)
         if not name or environment.without_file().get(_PROJECT):
             return
         if name == self._compose.env_file.values().get(_PROJECT):
-            # It has been this one's before.
+            # This deployment has that name already.
             return
         if services := self._compose.services_of(name):
             raise CommandError(
-                f"there is a deployment {name} already, with {', '.join(services)}, and the backup "
-                f"has its name: {_PROJECT} in .env",
-                f"restore on an empty machine, or under another name, with {_PROJECT} in the "
+                f"another deployment has the name {name}, which {_PROJECT} in the backup's .env "
+                f"sets; its services: {', '.join(services)}",
+                f"restore on an empty machine, or under another name: set {_PROJECT} in the "
                 "environment of this command and of every later one",
             )
 
     def copies(self) -> int | None:
-        """As many as the layout has servers."""
+        """Return the number of NATS servers of the layout."""
         return self._layout.copies
 
     def load(self, dump: Path) -> None:
-        """Load a dump, by pg_restore of the server's own version."""
-        with dump.open("rb") as read:
-            self._compose.run(*_AS_POSTGRES, *postgres_tools.RESTORE, *_DATABASE, stdin=read)
+        """Load a dump with pg_restore in the container, which has the server's version."""
+        with dump.open("rb") as content:
+            self._compose.run(*_AS_POSTGRES, *postgres_tools.RESTORE, *_DATABASE, stdin=content)
 
     def analyze(self) -> None:
-        """Have PostgreSQL gather statistics."""
+        """Make PostgreSQL gather statistics."""
         self._compose.run(*_AS_POSTGRES, *postgres_tools.ANALYZE, *_DATABASE)
 
     @property
     def _layout(self) -> Layout:
-        named = self._compose.env_file.values().get("NATS_CONFIG", "")
-        return Layout.named(named) or Layout.SINGLE
+        config = self._compose.env_file.values().get("NATS_CONFIG", "")
+        return Layout.named(config) or Layout.SINGLE
 
     def _require_empty_database(self) -> None:
         query = ("psql", *_DATABASE, "-At", "-c", postgres_tools.EXISTING)
@@ -192,9 +203,9 @@ _UNTIL_READY = (
 )
 
 
-def _not_empty(what: str) -> CommandError:
+def _not_empty(server: str) -> CommandError:
     return CommandError(
-        f"there are data in {what} already",
-        "restore on an empty machine. If they are of a restore that was interrupted, "
-        "`docker compose down --volumes` removes them",
+        f"the volume of {server} has data already",
+        "restore on an empty machine. If the data are of an interrupted restore, remove them with "
+        "`docker compose down --volumes`",
     )

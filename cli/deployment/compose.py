@@ -17,25 +17,24 @@ from cli.exit_codes import ExitCode
 from hogsend.urls import reached_at
 
 COMMAND = "HOGSEND_COMPOSE"
-"""Environment variable with the command to use, for example `docker-compose`."""
+"""Environment variable with the Compose command to use, for example `docker-compose`."""
 _COMMAND = "docker compose"
 _SETTINGS_REFUSED = 'service "settings" didn\'t complete successfully'
-"""What Compose prints where .env is wrong; why, only the log of that service says."""
-_AS_IT_SAYS = "do what it says"
-_NAMED = "Docker Compose version"
-"""What Compose 2 and newer call themselves; a build of one's own has no number behind it."""
+"""Output of Compose for an invalid .env. Only the log of the service `settings` has the reason."""
+_VERSION_LINE = "Docker Compose version"
+"""First words of `version` of Compose 2 and newer. Custom builds print no number after them."""
 _INTERRUPTED = (ExitCode.INTERRUPTED, -signal.SIGINT)
-"""What a command ends with after Ctrl-C, which it may handle or not."""
+"""Return codes after Ctrl-C, of a command that handles SIGINT and of one that does not."""
 
 
 class Compose:
-    """One deployment: its directory, and its engine by way of Compose."""
+    """One deployment: its directory, and commands of Compose on it."""
 
     def __init__(self, directory: Path) -> None:
         """Use the deployment in `directory`.
 
         Raises:
-            CommandError: there is none.
+            CommandError: there is no compose.yaml in it.
         """
         self.directory = directory.resolve()
         self.env_file = EnvFile(self.directory / ".env")
@@ -43,7 +42,7 @@ class Compose:
         if not (self.directory / "compose.yaml").is_file():
             raise CommandError(
                 f"there is no compose.yaml in {self.directory}",
-                "run it in the directory of Hogsend, or give that as --deployment",
+                "run the command in Hogsend's directory, or pass that directory as --deployment",
             )
 
     def run(
@@ -53,19 +52,19 @@ class Compose:
         stdin: IO[bytes] | None = None,
         stdout: IO[bytes] | None = None,
     ) -> str:
-        """Run a command of Compose and return what it prints.
+        """Run a command of Compose and return its output.
 
         Args:
             arguments: for example `up`, `-d`.
-            extra: variables that win over `.env`, for this command.
+            extra: environment variables for this command, which take precedence over `.env`.
             stdin: file to read from.
-            stdout: file to write to; what it prints is returned without one.
+            stdout: file to write the output to; the returned output is then empty.
 
         Raises:
-            CommandError: it fails, or there is no such command.
-            KeyboardInterrupt: Ctrl-C has ended it.
+            CommandError: the command fails, or Compose is not installed.
+            KeyboardInterrupt: Ctrl-C ended the command.
         """
-        # Compose refuses to do anything without it.
+        # Compose fails without the file.
         self.env_file.create()
         command = [*shlex.split(os.environ.get(COMMAND, _COMMAND)), *arguments]
         try:
@@ -85,68 +84,71 @@ class Compose:
                 f"install Docker with its Compose plugin, or set {COMMAND}",
             ) from error
         if done.returncode in _INTERRUPTED:
-            # Ctrl-C, which Compose was told before us.
+            # Compose received the Ctrl-C before this process did.
             raise KeyboardInterrupt
         if done.returncode:
             lines = done.stderr.decode(errors="replace").strip().splitlines()[-8:]
-            said = "\n  ".join([f"{' '.join(command)} failed:", *lines])
-            refused = _SETTINGS_REFUSED in said
-            fix = "change .env as `docker compose logs settings` says" if refused else _AS_IT_SAYS
-            raise CommandError(said, f"{fix}, then run this command again")
+            problem = "\n  ".join([f"{' '.join(command)} failed:", *lines])
+            fix = (
+                "correct .env: `docker compose logs settings` has the problem"
+                if _SETTINGS_REFUSED in problem
+                else "fix the problem that Compose reports"
+            )
+            raise CommandError(problem, f"{fix}; then run this command again")
         return (done.stdout or b"").decode(errors="replace").strip()
 
     def require_version(self) -> None:
-        """Check that the command is Compose, and new enough.
+        """Check that the command is Docker's Compose 2 or newer.
 
         Raises:
-            CommandError: it is older, or another program that reads the same files, such as
-                podman-compose: what that prints would be taken for what Compose says.
+            CommandError: it is older, or another program for the same files such as
+                podman-compose, whose output this module would misread.
         """
-        said = self.run("version")
-        if _NAMED not in said:
+        output = self.run("version")
+        if _VERSION_LINE not in output:
             command = os.environ.get(COMMAND, _COMMAND)
-            first = next(iter(said.splitlines()), "it names no version")
+            first_line = next(iter(output.splitlines()), "it prints no version")
             raise CommandError(
-                f"{command} is not Compose 2 or newer: {first}",
-                f"set {COMMAND} to Docker's Compose; it works with podman, too: DOCKER_HOST is "
-                "podman's socket then",
+                f"{command} is not Compose 2 or newer: {first_line}",
+                f"set {COMMAND} to Docker's Compose. To use it with podman, set DOCKER_HOST to "
+                "podman's socket",
             )
 
     def services(self, *profiles: str) -> list[str]:
-        """Names of the services, those of profiles included."""
-        chosen = [word for profile in profiles for word in ("--profile", profile)]
-        return self.run(*chosen, "config", "--services").split()
+        """Return the names of the services, including those of `profiles`."""
+        options = [word for profile in profiles for word in ("--profile", profile)]
+        return self.run(*options, "config", "--services").split()
 
     def published(self, service: str, port: int) -> str:
-        """Where a container's port is reached from this machine, as `host:port`.
+        """Return the address of a container's port on this machine, as `host:port`.
 
         Raises:
-            CommandError: the service does not run, or publishes no such port.
+            CommandError: the service does not run, or does not publish the port.
         """
-        found = self.run("--profile", "cluster", "port", service, str(port))
-        host, _, number = found.rpartition(":")
+        address = self.run("--profile", "cluster", "port", service, str(port))
+        host, _, number = address.rpartition(":")
         return reached_at(host.strip("[]"), number)
 
     def running(self) -> list[str]:
-        """Names of the services that run."""
+        """Return the names of the running services."""
         return self.run("--profile", "cluster", "ps", "--services", "--status", "running").split()
 
     def services_of(self, project: str) -> list[str]:
-        """Names of the services that a deployment has containers of, running or not.
+        """Return the names of the services that have containers in a deployment, running or not.
 
         Args:
             project: Compose's name of the deployment.
         """
-        asked = ("--profile", "cluster", "ps", "--all", "--services")
-        return self.run("--project-name", project, *asked).split()
+        arguments = ("--profile", "cluster", "ps", "--all", "--services")
+        return self.run("--project-name", project, *arguments).split()
 
 
 def deployment_in(directory: Path) -> Compose:
-    """Use the deployment in `directory`.
+    """Return the deployment in `directory`.
 
     Raises:
-        CommandError: there is none, or no Compose that can do what is wanted of it.
+        CommandError: there is no compose.yaml in it, or Compose is missing or too old.
     """
-    found = Compose(directory)
-    found.require_version()
-    return found
+    deployment = Compose(directory)
+    deployment.require_version()
+    return deployment

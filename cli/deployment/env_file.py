@@ -1,4 +1,4 @@
-"""`.env` beside `compose.yaml`: read, and changed without touching what else is in it."""
+"""Reads and edits the `.env` of a deployment, keeping its other lines."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from cli.environment import ENCODING
 from cli.stack.data_directory import write_private
 
 _ASSIGNMENT = re.compile(r"^(\s*(?:export\s+)?([A-Za-z_]\w*)\s*)[=:]")
-"""Compose reads `NAME: value` too."""
+"""An assignment as Compose reads it, which includes `NAME: value`."""
 
 
 class EnvFile:
-    """The file; one that is missing is empty."""
+    """A `.env` file. A missing file counts as empty."""
 
     def __init__(self, path: Path) -> None:
         """Read and write `path`."""
         self.path = path
 
     def values(self) -> dict[str, str]:
-        """What it sets; an empty value counts as unset."""
+        """Return the variables that the file sets; an empty value counts as unset."""
         lines = "".join(map(_assignment, parse_stream(io.StringIO(self._text()))))
-        found = dotenv_values(stream=io.StringIO(lines))
-        return {name: value for name, value in found.items() if value}
+        values = dotenv_values(stream=io.StringIO(lines))
+        return {name: value for name, value in values.items() if value}
 
     def create(self) -> None:
-        """Make an empty one, unless there is one."""
+        """Create an empty file if it is missing."""
         if not self.path.exists():
             self.path.touch(mode=0o600)
 
     def change(self, values: Mapping[str, str | None]) -> None:
-        """Set variables, or remove those that are None. All other lines stay as they are.
+        """Set variables, or remove those that are None. All other lines stay unchanged.
 
-        What a link leads to is changed, and the link stays.
+        If the file is a symbolic link, its target is changed.
         """
         text = self._text()
-        # As Compose reads it: a page break ends no line.
-        kept = text.removesuffix("\n").split("\n") if text else []
-        lines = [line for line in kept if _name(line) not in values]
+        # Not `splitlines`, which also splits at form feeds; Compose does not.
+        present = text.removesuffix("\n").split("\n") if text else []
+        lines = [line for line in present if _name(line) not in values]
         lines += [f"{name}={value}" for name, value in values.items() if value is not None]
         write_private(self.path.resolve(), "".join(f"{line}\n" for line in lines))
 
@@ -52,11 +52,11 @@ class EnvFile:
 
 
 def _assignment(binding: Binding) -> str:
-    """What dotenv found, as it is written; where it found no value, with the one of Compose."""
-    written = binding.original.string
-    return written if binding.value is not None else _ASSIGNMENT.sub(r"\1=", written)
+    """Return the text of an assignment, with `NAME: value` rewritten to `NAME=value` for dotenv."""
+    text = binding.original.string
+    return text if binding.value is not None else _ASSIGNMENT.sub(r"\1=", text)
 
 
 def _name(line: str) -> str | None:
-    found = _ASSIGNMENT.match(line)
-    return found[2] if found else None
+    assignment = _ASSIGNMENT.match(line)
+    return assignment[2] if assignment else None

@@ -1,4 +1,4 @@
-"""The layouts of a deployment with Compose, and the lines of `.env` that choose one."""
+"""The layouts of a deployment with Compose, and the lines of `.env` that select one."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from urllib.parse import urlsplit
 
 
 class Layout(StrEnum):
-    """How many servers there are of NATS, and how many of each service."""
+    """The number of NATS servers, and of replicas of each service."""
 
     SINGLE = "single"
-    """One of everything."""
+    """One NATS server, and one of each service."""
     CLUSTER = "cluster"
     """Three NATS servers with every stream on each, and two of each service."""
 
     @classmethod
     def named(cls, text: str) -> Layout | None:
-        """The layout that NATS_CONFIG names, or that a server has marked its data with."""
+        """Return the layout of a NATS_CONFIG, or of the mark in a server's data; else None."""
         if text == SHARED_ACCOUNT:
             return cls.CLUSTER
         name = text.removesuffix(ACCOUNTS)
@@ -26,40 +26,40 @@ class Layout(StrEnum):
 
     @property
     def config(self) -> str:
-        """What NATS_CONFIG says: which configuration its servers start with."""
+        """NATS_CONFIG of the layout: the configuration that its servers start with."""
         return self.mark if self is Layout.CLUSTER else self.value
 
     @property
     def mark(self) -> str:
-        """What its servers mark their data with."""
+        """The mark that its servers write into their data."""
         return f"{self}{ACCOUNTS}"
 
     @property
     def servers(self) -> Sequence[str]:
-        """The NATS servers, by the names that `compose.yaml` gives them."""
+        """Names of the NATS servers in `compose.yaml`."""
         return SERVERS[: self.copies]
 
     @property
     def copies(self) -> int:
-        """How many copies of every stream there are."""
+        """Number of replicas of every stream."""
         return 3 if self is Layout.CLUSTER else 1
 
     @property
     def nats_url(self) -> str:
-        """Where services find NATS."""
+        """NATS URL of the services."""
         return ",".join(f"nats://{server}:4222" for server in self.servers)
 
     def lines(self, profiles: str) -> Mapping[str, str | None]:
-        """What `.env` says in this layout; None where it says nothing.
+        """Return the variables of `.env` in this layout; None for a variable to remove.
 
         Args:
-            profiles: `COMPOSE_PROFILES` as it is, of which those of others are kept.
+            profiles: the current `COMPOSE_PROFILES`, whose other profiles are kept.
         """
-        kept = [one for one in profiles.split(",") if one and one != Layout.CLUSTER]
+        others = [one for one in profiles.split(",") if one and one != Layout.CLUSTER]
         if self is Layout.SINGLE:
-            return {**dict.fromkeys(VARIABLES), "COMPOSE_PROFILES": ",".join(kept) or None}
+            return {**dict.fromkeys(VARIABLES), "COMPOSE_PROFILES": ",".join(others) or None}
         return {
-            "COMPOSE_PROFILES": ",".join([*kept, self]),
+            "COMPOSE_PROFILES": ",".join([*others, self]),
             "NATS_CONFIG": self.config,
             "NATS_REPLICAS": str(self.copies),
             "HOGSEND_NATS_URL": self.nats_url,
@@ -67,19 +67,19 @@ class Layout(StrEnum):
 
 
 SHARED_ACCOUNT = "cluster"
-"""A cluster from before other people's services had NATS accounts of their own."""
+"""NATS_CONFIG of a cluster of an earlier version, in which all NATS users share one account."""
 ACCOUNTS = "-accounts"
-"""Ends the name of a layout in which they have."""
+"""Suffix of a layout in which each user outside Hogsend has its own account."""
 SERVERS = ("nats", "nats-2", "nats-3")
-DOOR = "door"
-"""Has the port that two gateways share (deploy/shared-port.yaml); it is not replaced with them."""
+SHARED_PORT = "door"
+"""Service that holds the port which two gateways share (deploy/shared-port.yaml)."""
 VARIABLES = ("COMPOSE_PROFILES", "NATS_CONFIG", "NATS_REPLICAS", "HOGSEND_NATS_URL")
-"""What chooses the layout, and goes together."""
+"""The variables that select the layout. They must agree with each other."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The four variables, as Compose has read them."""
+    """The values of the four variables, as Compose has read them."""
 
     profiles: str
     config: str
@@ -87,16 +87,16 @@ class Chosen:
     nats_url: str
 
     def problem(self) -> str | None:
-        """Say where they do not go together; None when they do."""
+        """Return how they contradict each other; None if they agree."""
         hosts = {urlsplit(url.strip()).hostname or "" for url in self.nats_url.split(",")}
         layout = Layout.named(self.config)
         if layout is None:
             return (
-                f"NATS_CONFIG is {self.config}, and the layouts are "
-                f"{Layout.SINGLE.config} and {Layout.CLUSTER.config}"
+                f"NATS_CONFIG is {self.config}, but must be "
+                f"{Layout.SINGLE.config} or {Layout.CLUSTER.config}"
             )
         if not hosts & set(SERVERS):
-            # Servers of the operator's own; how many copies they can hold is theirs to say.
+            # External NATS servers, for which the operator chooses the number of replicas.
             return None
         clustered = Layout.CLUSTER in self.profiles.split(",")
         if (
@@ -105,7 +105,7 @@ class Chosen:
             or self.replicas != str(layout.copies)
         ):
             return (
-                f"{', '.join(VARIABLES)} are not those of one layout: some say one NATS server, "
-                "some three"
+                f"{', '.join(VARIABLES)} contradict each other: some are for one NATS server, some "
+                "for three"
             )
         return None

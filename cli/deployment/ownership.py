@@ -1,7 +1,7 @@
-"""Whether services use the servers that `compose.yaml` runs, or some of the operator's own.
+"""Checks that the services use the NATS and PostgreSQL of `compose.yaml`, not external ones.
 
-What this command saves and moves is in the servers of `compose.yaml`. Where services use others,
-these are empty, or hold what was left behind in them.
+Backups and moves of the layout handle the data in the servers of `compose.yaml`. If the services
+use external servers, those of `compose.yaml` are empty or have outdated data.
 """
 
 from __future__ import annotations
@@ -19,54 +19,55 @@ _SESSIONS = (
     "SELECT DISTINCT usename FROM pg_stat_activity "
     "WHERE usename = ANY ('{credentials,ingest,provisioner,analytics}')"
 )
-_PARTS = (
-    "save them by themselves: `hogsend streams backup` with NATS_URL, and pg_dump "
+_BACK_UP_SEPARATELY = (
+    "back them up separately: `hogsend streams backup` with NATS_URL, and pg_dump "
     '(docs/deploy.md, at the end of "Backup and restore")'
 )
 
 
-def require_nats(compose: Compose, fix: str = _PARTS) -> None:
-    """Check that services use the NATS servers of `compose.yaml`.
+def require_nats(compose: Compose, fix: str = _BACK_UP_SEPARATELY) -> None:
+    """Check that the services use the NATS servers of `compose.yaml`.
 
     Raises:
-        CommandError: HOGSEND_NATS_URL names others.
+        CommandError: HOGSEND_NATS_URL has only other servers.
     """
     urls = compose.env_file.values().get("HOGSEND_NATS_URL", "nats://nats:4222").split(",")
     hosts = {urlsplit(url.strip()).hostname or "" for url in urls}
     if not hosts & set(SERVERS):
         raise CommandError(
-            "the streams are on NATS servers of your own, those of HOGSEND_NATS_URL, and not on "
-            "those of compose.yaml",
+            "the streams are on the NATS servers in HOGSEND_NATS_URL, not on those of compose.yaml",
             fix,
         )
 
 
 def require_postgres(compose: Compose) -> None:
-    """Check that services use the PostgreSQL of `compose.yaml`, which may be through a pooler.
+    """Check that the services use the PostgreSQL of `compose.yaml`, directly or through a pooler.
 
     Raises:
-        CommandError: the address of one names another, and it is not connected to this one.
+        CommandError: the URL of a service has another host, and the service has no session on the
+            PostgreSQL of `compose.yaml`.
     """
-    elsewhere = {service: hosts for service in SCHEMAS if (hosts := _hosts(compose, service))}
-    if not elsewhere:
+    external = {
+        service: hosts for service in SCHEMAS if (hosts := _external_hosts(compose, service))
+    }
+    if not external:
         return
     query = ("psql", "--username=postgres", "--dbname=hogsend", "-At", "-c", _SESSIONS)
     connected = compose.run("exec", "-T", POSTGRES, *query).split()
-    for service, hosts in elsewhere.items():
+    for service, hosts in external.items():
         if service not in connected:
             raise CommandError(
-                f"{service} uses the PostgreSQL at {', '.join(hosts)}, and not the one of "
-                "compose.yaml",
-                _PARTS,
+                f"{service} uses the PostgreSQL at {', '.join(hosts)}, not the one of compose.yaml",
+                _BACK_UP_SEPARATELY,
             )
 
 
-def _hosts(compose: Compose, service: str) -> list[str]:
-    """Where a service's PostgreSQL is, unless it is the one of `compose.yaml`."""
+def _external_hosts(compose: Compose, service: str) -> list[str]:
+    """Return the hosts in a service's database URL other than the one of `compose.yaml`."""
     try:
         url = (compose.secrets / service / "database_url").read_text().strip()
         hosts = PostgresAddress.parse(url).hosts
     except (OSError, ValueError):
-        # The service would not start with it either, and says why.
+        # The service does not start with it either, and reports the reason.
         return []
     return [host for host, _ in hosts if host != POSTGRES]

@@ -1,4 +1,4 @@
-"""The NATS servers of a deployment, reached from this machine as the operator."""
+"""Connects to the NATS servers of a deployment from this machine, as the operator."""
 
 from __future__ import annotations
 
@@ -19,58 +19,59 @@ from hogsend.contract.users import User
 
 EVERYDAY_PORT = 4222
 MOVING_PORT = 14222
-"""Where NATS listens while its streams are moved: no service looks there, and so the gateway keeps
-what it accepts in its spool."""
+"""Port of NATS while its streams are moved. No service connects to it, so the gateways keep the
+webhooks that they accept in their spools."""
 MOVING: Mapping[str, str] = {
     "NATS_CLIENT_PORT": str(MOVING_PORT),
     "NATS_PUBLISH": f"127.0.0.1:{MOVING_PORT}",
 }
 ATTEMPTS = 240
-"""How often a server is asked whether JetStream is ready, before it counts as away."""
+"""Number of attempts until JetStream replies."""
 POLL_SECONDS = 0.5
 
 
 @asynccontextmanager
 async def operator(compose: Compose, *, port: int = EVERYDAY_PORT) -> AsyncIterator[Client]:
-    """Connect as the operator, once JetStream answers.
+    """Connect as the operator, once JetStream replies.
 
     Args:
         compose: the deployment.
-        port: where the servers listen inside their containers.
+        port: port of the servers inside their containers.
 
     Raises:
-        CommandError: it does not answer, or refuses the operator's password.
+        CommandError: JetStream does not reply in time, or NATS refuses the operator's password.
     """
     url = _url(compose, port)
     for _ in range(ATTEMPTS):
-        async with AsyncExitStack() as closed_after:
-            if bus := await _connected(url, closed_after):
+        async with AsyncExitStack() as exit_stack:
+            if bus := await _try_to_connect(url, exit_stack):
                 yield bus.connection.client
                 return
         await asyncio.sleep(POLL_SECONDS)
     raise CommandError(
-        "NATS does not answer, or has no JetStream", "look into `docker compose logs nats`"
+        "NATS does not reply, or has no JetStream", "see the log: `docker compose logs nats`"
     )
 
 
-async def _connected(url: str, closed_after: AsyncExitStack) -> hogsend.Client | None:
-    """Connect and ask JetStream; None while it does not answer.
+async def _try_to_connect(url: str, exit_stack: AsyncExitStack) -> hogsend.Client | None:
+    """Connect and send a request to JetStream; return None if it does not reply yet.
 
     Raises:
-        CommandError: NATS refuses the password, which waiting does not make right.
+        CommandError: NATS refuses the password, so waiting would not help.
     """
-    # What `.env` says of TLS is about NATS servers of the operator's own, with paths in containers.
+    # Without TLS: its settings in `.env` are for external servers, with paths inside containers.
     connecting = hogsend.connect(url, user=User.OPERATOR, tls=False, wait=2.0)
     try:
-        bus = await closed_after.enter_async_context(connecting)
+        bus = await exit_stack.enter_async_context(connecting)
     except Forbidden as error:
         raise CommandError(
             "NATS refuses the password in deploy/secrets/operator/nats_password: it runs with "
             "another one",
-            "if the password was changed, `hogsend compose upgrade` starts NATS with it",
+            "if the password was changed, run `hogsend compose upgrade`, which restarts NATS with "
+            "it",
         ) from error
     except Unavailable:
-        # Not there yet: a container that has just been started.
+        # The container was just started.
         return None
     return bus if await _is_ready(bus) else None
 
@@ -81,7 +82,8 @@ def _url(compose: Compose, port: int) -> str:
         password = file.read_text().strip()
     except OSError as error:
         raise CommandError(
-            f"{file} cannot be read ({error.strerror})", "run python3 deploy/generate_secrets.py"
+            f"{file} cannot be read ({error.strerror})",
+            "run `python3 deploy/generate_secrets.py`",
         ) from error
     return f"nats://{User.OPERATOR}:{quote(password, safe='')}@{compose.published('nats', port)}"
 

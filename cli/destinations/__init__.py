@@ -1,1 +1,1 @@
-"""What `hogsend destinations` prints."""
+"""The output of `hogsend destinations`."""

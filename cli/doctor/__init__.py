@@ -1,1 +1,1 @@
-"""`hogsend doctor`: what a server says of itself and of its PostHog side, and what to do."""
+"""`hogsend doctor`: checks a server and its connection to PostHog, and prints fixes."""

@@ -1,4 +1,4 @@
-"""The checks of the report, and those that follow from the server's health (contract 8.6)."""
+"""The checks of the report, and the checks of the health document (contract 8.6)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from enum import StrEnum
 import msgspec
 
 from cli.doctor.remedies import (
-    COPIES_REMEDY,
+    REPLICAS_REMEDY,
     SIZE_REMEDY,
-    UNASKED,
+    UNKNOWN_REMEDY,
     WORKERS_REMEDY,
     remedy,
-    too_small,
+    webhook_limit_warning,
 )
 from cli.health import Health, Part, Track, parts
 
 
 class Mark(StrEnum):
-    """The outcome of a check. A problem, or an unknown outcome, changes the exit code."""
+    """The outcome of a check. A problem or an unknown outcome makes the exit code 1."""
 
     OK = "ok"
     NOTE = "note"
@@ -28,38 +28,38 @@ class Mark(StrEnum):
 
 
 class Verdict(StrEnum):
-    """The result in one word. Scripts rely on these names."""
+    """The result as one word. Scripts rely on these names."""
 
     OK = "ok"
     DEGRADED = "degraded"
     MIGRATION_PENDING = "migration_pending"
     UNAUTHORIZED = "unauthorized"
-    """The server works, but refused the admin key: its PostHog side was not examined."""
+    """The server works but refused the admin key, so its connection to PostHog was not checked."""
     UNREACHABLE = "unreachable"
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One line of the report, with the lines below it."""
+    """One line of the report, with indented lines below it."""
 
     mark: Mark
     name: str
     text: str
     below: tuple[str | None, ...] = ()
-    """Detail, then remediation; None is left out."""
+    """The lines below: detail, then remediation. None is skipped."""
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing about it keeps the server from being ok."""
+        """Whether the check allows the verdict `ok`."""
         return self.mark in {Mark.OK, Mark.NOTE}
 
 
 _CREDENTIAL_REMEDIES = {
     "needs_reconnect": "run `hogsend connect {provider}` again",
-    "unreadable": "put the earlier secret into BETTER_AUTH_SECRET_PREVIOUS; or run "
+    "unreadable": "set BETTER_AUTH_SECRET_PREVIOUS to the earlier secret; or run "
     "`hogsend disconnect {provider}`, then `hogsend connect {provider}`",
-    "unknown": "the credentials service alone knows: start it, or what it needs",
+    "unknown": "start the credentials service, which knows the state, or what it waits for",
 }
-"""What to do about a credential, by its state; about any other state there is nothing to do."""
+"""Fixes for a credential, by its state. Other states need no fix."""
 
 _STATUS = {
     "healthy": Verdict.OK,
@@ -69,7 +69,10 @@ _STATUS = {
 
 
 def verdict_of(health: Health, checks: Sequence[Check], *, key_refused: bool = False) -> Verdict:
-    """Verdict on a server that answered; a problem that its health does not know counts too."""
+    """Return the verdict on a server that responded.
+
+    A failed check makes it `degraded` even if the health document itself reports no problem.
+    """
     verdict = _STATUS.get(health.status, Verdict.DEGRADED)
     if verdict is not Verdict.OK:
         return verdict
@@ -79,7 +82,7 @@ def verdict_of(health: Health, checks: Sequence[Check], *, key_refused: bool = F
 
 
 def health_checks(health: Health) -> list[Check]:
-    """Check every component and service, then the migrations."""
+    """Return the checks of every component and service, then of the migrations."""
     checks = [_part(name, part) for name, part in parts(health).items()]
     tracks = ((health.schema.engine, "schema"), (health.schema.client, "client schema"))
     checks += [check for track, name in tracks if (check := _schema(track, name)) is not None]
@@ -89,22 +92,23 @@ def health_checks(health: Health) -> list[Check]:
 
 
 def _schema(track: Track, name: str) -> Check | None:
-    fix = "start the new version of every service; each applies its own migrations"
+    fix = "start the new version of every service: each applies its own migrations"
     if track.pending:
         return Check(Mark.PROBLEM, name, f"migrations pending: {', '.join(track.pending)}", (fix,))
     if track.in_sync:
         return None
     if track.applied is None:
-        return Check(Mark.UNKNOWN, name, "no service could check", ("see what is not up above",))
-    return Check(Mark.PROBLEM, name, "migrations pending: it is behind", (fix,))
+        below = ("start the parts that are not up above",)
+        return Check(Mark.UNKNOWN, name, "no service could check it", below)
+    return Check(Mark.PROBLEM, name, "migrations pending: the schema is behind", (fix,))
 
 
 def credential_checks(health: Health) -> list[Check]:
-    """Check the credentials in the health document; only those with a problem are listed."""
+    """Return the checks of credentials in the health document that have a problem."""
     service = health.services.get("credentials")
     remedies = dict(_CREDENTIAL_REMEDIES)
     if service is not None and service.status == "unknown":
-        remedies["unknown"] = UNASKED
+        remedies["unknown"] = UNKNOWN_REMEDY
     return [
         Check(
             Mark.UNKNOWN if credential.state == "unknown" else Mark.PROBLEM,
@@ -124,15 +128,15 @@ def _part(name: str, part: Part) -> Check:
         f"up for {duration(part.uptime)}" if part.uptime is not None else "",
         f"database {part.database}" if part.database not in {None, "up"} else "",
         f"waiting: {part.waits_for}" if part.waits_for else "",
-        part.workers_said,
+        part.workers_summary,
     ]
     text = ", ".join(fact for fact in facts if fact)
-    below = [*part.problems, COPIES_REMEDY] if part.problems else []
+    below = [*part.problems, REPLICAS_REMEDY] if part.problems else []
     if part.webhook_limit_bytes is not None:
-        below += [too_small(part.webhook_limit_bytes), SIZE_REMEDY]
+        below += [webhook_limit_warning(part.webhook_limit_bytes), SIZE_REMEDY]
     if below:
-        away = () if part.status == "up" else (remedy(name, part),)
-        return Check(Mark.PROBLEM, name, text, (*below, *away))
+        down = () if part.status == "up" else (remedy(name, part),)
+        return Check(Mark.PROBLEM, name, text, (*below, *down))
     if part.status == "up" and part.lacks_workers:
         return Check(Mark.PROBLEM, name, text, (WORKERS_REMEDY,))
     if part.status == "up" and part.database in {None, "up"}:
@@ -145,7 +149,7 @@ def _part(name: str, part: Part) -> Check:
 
 
 def duration(seconds: float) -> str:
-    """Format a duration, rounded to its unit."""
+    """Return a duration as text, in the largest unit that it has at least two of."""
     minutes, hours, days = seconds / 60, seconds / 3600, seconds / 86400
     if days >= 2:  # noqa: PLR2004
         return f"{days:.0f} days"

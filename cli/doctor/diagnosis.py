@@ -1,6 +1,6 @@
-"""The server's diagnosis of its PostHog side, as checks.
+"""The server's diagnosis of its connection to PostHog, as checks.
 
-`detail` and `remediation` are the server's sentences and are printed unchanged.
+`detail` and `remediation` are texts of the server and are printed unchanged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cli.doctor.checks import Check, Mark
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A part of the diagnosis. A state that is not known here is shown as a problem."""
+    """A part of the diagnosis. A state that this version does not know is shown as a problem."""
 
     detail: str | None = None
     remediation: str | None = None
@@ -30,14 +30,14 @@ class Credential(Finding, frozen=True, kw_only=True):
 
 
 class PersonReads(Finding, frozen=True, kw_only=True):
-    """Whether persons can be read, and with which credential."""
+    """Whether Hogsend can read persons from PostHog, and with which credential."""
 
     state: str
     through: str = "none"
 
 
 class WebhookSecret(Finding, frozen=True, kw_only=True):
-    """The secret PostHog's webhooks must carry."""
+    """The secret that PostHog's webhooks must have."""
 
     state: str
     source: str = "none"
@@ -48,7 +48,7 @@ class Destination(Finding, frozen=True, kw_only=True):
 
     state: str
     stopped: bool = False
-    """Whether it delivered, and does not any more; earlier servers do not tell."""
+    """Whether it delivered before and stopped. Earlier servers do not report it."""
     hog_function_id: str | None = None
     webhook_url: str | None = None
     dashboard_url: str | None = None
@@ -57,14 +57,14 @@ class Destination(Finding, frozen=True, kw_only=True):
 
 
 class Signatures(Finding, frozen=True, kw_only=True):
-    """Whether deliveries are signed, and have to be."""
+    """Whether webhooks are signed, and whether a signature is required."""
 
     state: str
     required: bool = False
 
 
 class PublicUrl(Finding, frozen=True, kw_only=True):
-    """The URL to which PostHog delivers."""
+    """The server's public URL, which PostHog delivers to."""
 
     url: str
     loopback: bool = False
@@ -81,24 +81,24 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     scope_gap: tuple[str, ...] = ()
     public_url: PublicUrl
     signatures: Signatures | None = None
-    """None from an earlier server."""
+    """None from a server of an earlier version."""
 
 
 _THROUGH = {"oauth": "the OAuth credential", "personal_key": "the personal API key"}
 
 
-_LOOK = "see the log of the provisioner service (.hogsend/logs/provisioner.log)"
-"""What is left to say about a problem for which the server has no sentence."""
+_DEFAULT_FIX = "see the log of the provisioner service (.hogsend/logs/provisioner.log)"
+"""Fix for a problem that has neither a detail nor a remediation by the server."""
 
 _NO_SCOPES = {
-    "absent": "no grant to check",
+    "absent": "none, without an OAuth credential",
     "needs_reconnect": "none, until PostHog is connected again",
-    "unreadable": "unknown, as the credential cannot be read",
-    "unknown": "unknown, as the credential is",
+    "unreadable": "unknown, because the credential cannot be read",
+    "unknown": "unknown, because the credential's state is unknown",
 }
 
-# Marks of states, by part; every other state is a problem. A note is something that an operator may
-# have meant: nothing that was there has stopped working.
+# Marks by state, for each part. Any other state is a problem. A state that the operator may intend,
+# such as not being connected yet, is only a note.
 _READS = {"working": Mark.OK, "off": Mark.NOTE, "unknown": Mark.UNKNOWN}
 _SECRET = {"present": Mark.OK, "absent": Mark.NOTE, "unknown": Mark.UNKNOWN}
 _CREDENTIAL = {"present": Mark.OK, "absent": Mark.NOTE, "unknown": Mark.UNKNOWN}
@@ -112,115 +112,118 @@ _DESTINATION = {
 }
 
 
-def diagnosis_checks(found: Diagnosis) -> list[Check]:
+def diagnosis_checks(diagnosis: Diagnosis) -> list[Check]:
     """Turn a diagnosis into checks."""
-    # PostHog was not asked, since its address or a credential is missing: other lines tell that.
-    unconnected = found.private_host is None or found.person_reads.state == "off"
+    # Without a host or a credential PostHog was not queried, which is why states are unknown. Other
+    # lines report that.
+    is_unconnected = diagnosis.private_host is None or diagnosis.person_reads.state == "off"
+    secret, public_url = diagnosis.webhook_secret, diagnosis.public_url
     return [
         Check(
-            Mark.OK if found.private_host else Mark.NOTE,
+            Mark.OK if diagnosis.private_host else Mark.NOTE,
             "PostHog",
-            found.private_host or "no host is configured",
+            diagnosis.private_host or "no host is configured",
         ),
-        _credential(found.credential),
-        _scope_gap(found),
-        _person_reads(found.person_reads, unconnected=unconnected),
-        _line(
-            found.webhook_secret,
+        _credential(diagnosis.credential),
+        _scopes(diagnosis),
+        _person_reads(diagnosis.person_reads, is_unconnected=is_unconnected),
+        _check(
+            secret,
             "webhook secret",
-            _with(_words(found.webhook_secret.state), found.webhook_secret.source),
-            _SECRET.get(found.webhook_secret.state, Mark.PROBLEM),
+            _join(_words(secret.state), secret.source),
+            _SECRET.get(secret.state, Mark.PROBLEM),
         ),
-        _destination(found.destination, unconnected=unconnected),
-        *map(_duplicate, found.destination.duplicates),
-        *map(_other_destination, found.destination.others),
-        *([_signatures(found.signatures)] if found.signatures is not None else []),
-        _line(
-            found.public_url,
+        _destination(diagnosis.destination, is_unconnected=is_unconnected),
+        *map(_duplicate, diagnosis.destination.duplicates),
+        *map(_other_destination, diagnosis.destination.others),
+        *([_signatures(diagnosis.signatures)] if diagnosis.signatures is not None else []),
+        _check(
+            public_url,
             "public URL",
-            f"{found.public_url.url}, which only its own machine reaches"
-            if found.public_url.loopback
-            else found.public_url.url,
-            Mark.NOTE if found.public_url.loopback else Mark.OK,
+            f"{public_url.url}, a loopback address" if public_url.loopback else public_url.url,
+            Mark.NOTE if public_url.loopback else Mark.OK,
         ),
     ]
 
 
-def _credential(found: Credential) -> Check:
-    text = _words(found.state)
-    if found.expires_at is not None:
-        text += f", token {_until(found.expires_at)}"
-    if found.refresh_failing:
+def _credential(credential: Credential) -> Check:
+    text = _words(credential.state)
+    if credential.expires_at is not None:
+        text += f", token {_expiry(credential.expires_at)}"
+    if credential.refresh_failing:
         text += ", refresh is failing"
-    mark = _CREDENTIAL.get(found.state, Mark.PROBLEM)
-    if mark is Mark.OK and found.refresh_failing:
-        mark = Mark.NOTE  # the token it holds works until it expires
-    return _line(found, "OAuth credential", text, mark)
+    mark = _CREDENTIAL.get(credential.state, Mark.PROBLEM)
+    if mark is Mark.OK and credential.refresh_failing:
+        mark = Mark.NOTE  # the current token is valid until it expires
+    return _check(credential, "OAuth credential", text, mark)
 
 
-def _until(expires_at: str) -> str:
+def _expiry(expires_at: str) -> str:
     try:
-        is_over = datetime.fromisoformat(expires_at) <= datetime.now(UTC)
+        is_expired = datetime.fromisoformat(expires_at) <= datetime.now(UTC)
     except (ValueError, TypeError):
-        # Not a time, or one without a zone: said as it is.
-        is_over = False
-    return f"expired at {expires_at}" if is_over else f"valid until {expires_at}"
+        # Not a timestamp, or one without an offset: printed unchanged.
+        is_expired = False
+    return f"expired at {expires_at}" if is_expired else f"valid until {expires_at}"
 
 
-def _scope_gap(found: Diagnosis) -> Check:
-    if found.scope_gap:
-        return missing_scopes(found.scope_gap)
-    if found.credential.state == "present":
+def _scopes(diagnosis: Diagnosis) -> Check:
+    if diagnosis.scope_gap:
+        return missing_scopes(diagnosis.scope_gap)
+    state = diagnosis.credential.state
+    if state == "present":
         return Check(Mark.OK, "scopes", "all granted")
-    return Check(Mark.NOTE, "scopes", _NO_SCOPES.get(found.credential.state, "not checked"))
+    return Check(Mark.NOTE, "scopes", _NO_SCOPES.get(state, "not checked"))
 
 
-def missing_scopes(gap: tuple[str, ...]) -> Check:
-    """Check for scopes that the stored grant lacks."""
+def missing_scopes(missing: tuple[str, ...]) -> Check:
+    """Return the check for scopes that the stored grant lacks."""
     return Check(
         Mark.NOTE,
         "scopes",
-        f"not granted: {', '.join(gap)}",
+        f"not granted: {', '.join(missing)}",
         ("run `hogsend connect posthog` again and approve them, if you need them",),
     )
 
 
-def _person_reads(found: PersonReads, *, unconnected: bool) -> Check:
-    text = _with(
-        _words(found.state),
-        f"through {_THROUGH[found.through]}" if found.through in _THROUGH else "",
+def _person_reads(reads: PersonReads, *, is_unconnected: bool) -> Check:
+    text = _join(
+        _words(reads.state),
+        f"through {_THROUGH[reads.through]}" if reads.through in _THROUGH else "",
     )
-    mark = _READS.get(found.state, Mark.PROBLEM)
-    return _line(found, "person reads", text, _unless(mark, unconnected=unconnected))
+    mark = _soften(_READS.get(reads.state, Mark.PROBLEM), is_unconnected=is_unconnected)
+    return _check(reads, "person reads", text, mark)
 
 
-def _destination(found: Destination, *, unconnected: bool) -> Check:
-    mark = _unless(_DESTINATION.get(found.state, Mark.PROBLEM), unconnected=unconnected)
-    if found.stopped:
+def _destination(destination: Destination, *, is_unconnected: bool) -> Check:
+    mark = _DESTINATION.get(destination.state, Mark.PROBLEM)
+    mark = _soften(mark, is_unconnected=is_unconnected)
+    if destination.stopped:
         mark = Mark.PROBLEM
-    text = _with(_words(found.state), found.webhook_url)
-    return _line(found, "destination", text, mark, found.dashboard_url)
+    text = _join(_words(destination.state), destination.webhook_url)
+    return _check(destination, "destination", text, mark, destination.dashboard_url)
 
 
-def _signatures(found: Signatures) -> Check:
-    # Why PostHog could not be asked is told on the destination's line.
-    mark = {
-        "signed": Mark.NOTE if found.detail else Mark.OK,
+def _signatures(signatures: Signatures) -> Check:
+    # An unknown state is only a note: the destination's line has the reason.
+    marks = {
+        "signed": Mark.NOTE if signatures.detail else Mark.OK,
         "unsigned": Mark.NOTE,
         "unknown": Mark.NOTE,
     }
-    text = _with(found.state, "and only signed webhooks are accepted" if found.required else None)
-    return _line(found, "signatures", text, mark.get(found.state, Mark.PROBLEM))
+    requirement = "and only signed webhooks are accepted" if signatures.required else None
+    text = _join(signatures.state, requirement)
+    return _check(signatures, "signatures", text, marks.get(signatures.state, Mark.PROBLEM))
 
 
-def _duplicate(further: OtherDestination) -> Check:
+def _duplicate(duplicate: OtherDestination) -> Check:
     return Check(
         Mark.NOTE,
-        "a further one",
-        f"of this instance is enabled, too: {further.webhook_url}",
+        "destination",
+        f"another one of this server is enabled too: {duplicate.webhook_url}",
         (
-            further.dashboard_url,
-            "disable or delete all but one in PostHog: the others repeat what it delivers",
+            duplicate.dashboard_url,
+            "disable or delete all but one in PostHog: each delivers the same events",
         ),
     )
 
@@ -228,24 +231,26 @@ def _duplicate(further: OtherDestination) -> Check:
 def _other_destination(other: OtherDestination) -> Check:
     return Check(
         Mark.NOTE,
-        "another one",
-        f"delivers to {other.webhook_url}",
+        "destination",
+        f"another one delivers to {other.webhook_url}",
         (
             other.dashboard_url,
-            "if that instance is no more, disable it in PostHog, or adopt it (docs/connect.md)",
+            "if that server no longer exists, disable it in PostHog, or adopt it (docs/connect.md)",
         ),
     )
 
 
-def _unless(mark: Mark, *, unconnected: bool) -> Mark:
-    return Mark.NOTE if mark is Mark.UNKNOWN and unconnected else mark
+def _soften(mark: Mark, *, is_unconnected: bool) -> Mark:
+    """Return a note for an unknown state of a server that is not connected to PostHog."""
+    return Mark.NOTE if mark is Mark.UNKNOWN and is_unconnected else mark
 
 
-def _line(finding: Finding, name: str, text: str, mark: Mark, *above: str | None) -> Check:
+def _check(finding: Finding, name: str, text: str, mark: Mark, *above: str | None) -> Check:
+    """Return the check of a finding, with `above` before its detail and remediation."""
     below = (*above, finding.detail, finding.remediation)
     check = Check(mark, name, text, below)
     if not check.is_well and not (finding.detail or finding.remediation):
-        return Check(mark, name, text, (*below, _LOOK))
+        return Check(mark, name, text, (*below, _DEFAULT_FIX))
     return check
 
 
@@ -253,5 +258,5 @@ def _words(state: str) -> str:
     return state.replace("_", " ")
 
 
-def _with(state: str, more: str | None) -> str:
-    return f"{state}, {more}" if more and more != "none" else state
+def _join(state: str, addition: str | None) -> str:
+    return f"{state}, {addition}" if addition and addition != "none" else state

@@ -1,4 +1,4 @@
-"""Ask the server for its health and, with an admin key, for its PostHog side (contract 8.6)."""
+"""Requests the server's health and, with the admin key, its diagnosis (contract 8.6)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from cli import environment
 from cli.admin.client import AdminClient
 from cli.admin.errors import AdminError
 from cli.admin.messages import ConnectInfo
+from cli.console import quantity
 from cli.doctor.checks import (
     Check,
     Mark,
@@ -25,12 +26,13 @@ from cli.server_address import ServerAddress, admin_key_hint
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.urls import is_loopback
 
+_FIX_ABOVE = "fix the problems above, then run this command again"
 NOT_FOUND = 404
-REFUSED_KEY = (401, 403)
+KEY_REFUSED = (401, 403)
 
 
 class Unreachable(Exception):
-    """The server did not answer, or not with a health document."""
+    """The server did not respond, or not with a health document."""
 
     def __init__(self, problem: str, fix: str) -> None:
         super().__init__(problem)
@@ -39,19 +41,19 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True)
 class Analytics:
-    """The PostHog side: checks for the report, and the server's answer, undecoded."""
+    """The connection to PostHog: checks for the report, and the server's undecoded response."""
 
     checks: list[Check]
     credential_state: str | None = None
-    answer: Raw | UnsetType = UNSET
-    knows_person_reads: bool = False
+    response: Raw | UnsetType = UNSET
+    has_person_reads: bool = False
     """Whether the server reported on person reads."""
     key_refused: bool = False
 
 
 @dataclass(frozen=True)
 class Examination:
-    """The result of `doctor` for a server that answered."""
+    """The result of `doctor` for a server that responded."""
 
     verdict: Verdict
     checks: list[Check]
@@ -59,21 +61,21 @@ class Examination:
     health_document: Raw
     analytics: Raw | UnsetType
     dead_letters: int | None
-    """How many wait; None where that is not known."""
+    """Number of dead letters; None if it is unknown."""
 
 
 class _Partial(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What the JSON report contains when there is no diagnosis."""
+    """The part of the JSON document about PostHog, for a server without a diagnosis."""
 
     connect_info: Raw | UnsetType = UNSET
     error: str | UnsetType = UNSET
 
 
 def examine(client: AdminClient, address: ServerAddress) -> Examination:
-    """Ask for everything that the admin key, if there is one, gives access to.
+    """Request the health and, as far as the admin key permits, everything else.
 
     Raises:
-        Unreachable: there is no health document.
+        Unreachable: the server did not respond with a health document.
     """
     try:
         document = client.health()
@@ -82,35 +84,35 @@ def examine(client: AdminClient, address: ServerAddress) -> Examination:
         raise Unreachable(error.problem, error.fix) from None
     except NOT_JSON as error:
         raise Unreachable(
-            f"{address.base_url} answered, but not with Hogsend's health document ({error})",
-            "give the address of a Hogsend server with --url",
+            f"{address.base_url} did not reply with Hogsend's health document ({error})",
+            "pass the URL of a Hogsend server as --url",
         ) from None
     analytics = _analytics(client, address)
     checks = health_checks(health)
     if analytics.credential_state is None:
         checks += credential_checks(health)
     checks += analytics.checks
-    waiting = None
-    if analytics.knows_person_reads and analytics.credential_state is not None:
-        check, waiting = _dead_letters(client)
+    dead_letters = None
+    if analytics.has_person_reads and analytics.credential_state is not None:
+        check, dead_letters = _dead_letters(client)
         checks.append(check)
-    if not analytics.knows_person_reads:
+    if not analytics.has_person_reads:
         checks += _local_hint()
     verdict = verdict_of(health, checks, key_refused=analytics.key_refused)
-    return Examination(verdict, checks, health, Raw(document), analytics.answer, waiting)
+    return Examination(verdict, checks, health, Raw(document), analytics.response, dead_letters)
 
 
 def _analytics(client: AdminClient, address: ServerAddress) -> Analytics:
     if address.admin_key is None:
-        text = "not asked: no admin key"
-        fix = f"{admin_key_hint(address)}; then the rest is shown too"
+        text = "not checked: no admin key"
+        fix = f"{admin_key_hint(address)}; then run this command again"
         return Analytics([Check(Mark.NOTE, "PostHog", text, (fix,))])
     try:
         info, raw_info = client.connect_info()
     except AdminError as error:
-        answer = Raw(msgspec.json.encode(_Partial(error=str(error))))
+        response = Raw(msgspec.json.encode(_Partial(error=str(error))))
         return Analytics(
-            [_refused(error, address)], answer=answer, key_refused=error.status in REFUSED_KEY
+            [_refused(error, address)], response=response, key_refused=error.status in KEY_REFUSED
         )
     key_refused = False
     try:
@@ -118,48 +120,48 @@ def _analytics(client: AdminClient, address: ServerAddress) -> Analytics:
         diagnosis = msgspec.json.decode(document, type=Diagnosis)
     except AdminError as error:
         problem = _no_diagnosis() if error.status == NOT_FOUND else _refused(error, address)
-        key_refused = error.status in REFUSED_KEY
+        key_refused = error.status in KEY_REFUSED
     except NOT_JSON as error:
         problem = Check(
             Mark.UNKNOWN,
             "PostHog",
             f"the server's diagnosis cannot be read ({error})",
-            ("use the `hogsend` of the server's version, or look for a proxy that answers for it",),
+            ("use the `hogsend` of the server's version, or check for a proxy in between",),
         )
     else:
         return Analytics(
             diagnosis_checks(diagnosis),
             diagnosis.credential.state,
             Raw(document),
-            knows_person_reads=True,
+            has_person_reads=True,
         )
-    answer = Raw(msgspec.json.encode(_Partial(Raw(raw_info))))
-    known = info.personal_key_configured is True or bool(info.scope_gap)
     return Analytics(
         [*_connect_info_checks(info), problem],
-        answer=answer,
-        knows_person_reads=known,
+        response=Raw(msgspec.json.encode(_Partial(Raw(raw_info)))),
+        has_person_reads=info.personal_key_configured is True or bool(info.scope_gap),
         key_refused=key_refused,
     )
 
 
 def _dead_letters(client: AdminClient) -> tuple[Check, int | None]:
-    """Check for messages that wait for an operator. They stop nothing, so it is a note."""
+    """Return the check of dead letters, and their number.
+
+    Dead letters wait for the operator and block nothing else, so they are only a note.
+    """
     name = "dead letters"
     try:
-        waiting = client.dead_letters(None, None, 1).total
+        count = client.dead_letters(None, None, 1).total
     except AdminError as error:
         text = f"not counted: {error}"
-        return Check(Mark.NOTE, name, text, ("mend what is not up above, then ask again",)), None
-    if not waiting:
+        return Check(Mark.NOTE, name, text, (_FIX_ABOVE,)), None
+    if not count:
         return Check(Mark.OK, name, "none"), 0
-    text = (
-        "a message could not be processed and waits"
-        if waiting == 1
-        else f"{waiting} messages could not be processed and wait"
+    text = f"{quantity(count, 'message')} could not be processed"
+    fix = (
+        "`hogsend dlq list` shows the reasons; fix the cause, then run `hogsend dlq replay` or "
+        "`hogsend dlq purge`"
     )
-    fix = "`hogsend dlq list` shows why; mend the cause, then `hogsend dlq replay`, or purge them"
-    return Check(Mark.NOTE, name, text, (fix,)), waiting
+    return Check(Mark.NOTE, name, text, (fix,)), count
 
 
 def _connect_info_checks(info: ConnectInfo) -> list[Check]:
@@ -179,8 +181,8 @@ def _connect_info_checks(info: ConnectInfo) -> list[Check]:
     if info.scope_gap:
         checks.append(missing_scopes(info.scope_gap))
     if is_loopback(info.api_public_url):
-        text = f"{info.api_public_url}, which only its own machine reaches"
-        fix = "set API_PUBLIC_URL to the address PostHog can reach"
+        text = f"{info.api_public_url}, a loopback address"
+        fix = "set API_PUBLIC_URL to a URL that PostHog can reach"
         checks.append(Check(Mark.NOTE, "public URL", text, (fix,)))
     else:
         checks.append(Check(Mark.OK, "public URL", info.api_public_url))
@@ -191,21 +193,20 @@ def _no_diagnosis() -> Check:
     return Check(
         Mark.NOTE,
         "more",
-        "this server has no diagnosis, so person reads and the destination were not checked",
+        "person reads and the webhook destination were not checked: the server has no diagnosis",
     )
 
 
 def _refused(error: AdminError, address: ServerAddress) -> Check:
-    text = f"the server did not say: {error}"
-    if error.status in REFUSED_KEY:
-        fix = "the admin key is not this server's ADMIN_API_KEY, or may not do this; "
-        return Check(Mark.PROBLEM, "admin key", text, (fix + admin_key_hint(address),))
-    fix = error.remediation or "mend what is not up above, then ask again"
-    return Check(Mark.UNKNOWN, "PostHog", text, (error.detail, fix))
+    text = f"the server refused the request: {error}"
+    if error.status in KEY_REFUSED:
+        reason = "the admin key is not this server's ADMIN_API_KEY, or may not read this"
+        return Check(Mark.PROBLEM, "admin key", text, (reason, admin_key_hint(address)))
+    return Check(Mark.UNKNOWN, "PostHog", text, (error.detail, error.remediation or _FIX_ABOVE))
 
 
 def _local_hint() -> list[Check]:
-    # Upstream's heuristic (contract 8.6, D-7), for servers that do not report it.
+    # Upstream's heuristic (contract 8.6, D-7), for servers that do not report on person reads.
     first = environment.first
     if not first("POSTHOG_API_KEY") or first("POSTHOG_PERSONAL_API_KEY"):
         return []
@@ -213,7 +214,7 @@ def _local_hint() -> list[Check]:
         Check(
             Mark.NOTE,
             "person reads",
-            "off, judging by this directory: POSTHOG_API_KEY is set, which can never read",
+            "off, judging by the settings here: POSTHOG_API_KEY alone cannot read persons",
             ("run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY on the server",),
         )
     ]

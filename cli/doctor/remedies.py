@@ -1,72 +1,72 @@
-"""What to do about a part of the server that is not up."""
+"""Fixes for parts of the server that are not up."""
 
 from __future__ import annotations
 
 from cli.health import Part
 
 _COMPONENTS = {
-    "bus": "start NATS, or see in its log why JetStream takes nothing; until then the gateway "
+    "bus": "start NATS, or see its log for why JetStream is unavailable; until then the gateway "
     "keeps webhooks in its spool",
     "redis": "start Redis, or correct the server's REDIS_URL",
-    "database": "start PostgreSQL, or correct DATABASE_URL; the services go on by themselves",
+    "database": "start PostgreSQL, or correct DATABASE_URL; the services then reconnect",
     "worker": "start the server's worker",
 }
-_WAITED_FOR = {
-    "webhook secret": "every webhook is answered 503: start the credentials service, and ask "
-    "`hogsend doctor` with the admin key whether there is a secret that can be read",
-    "new webhook secret": "every webhook is answered 503, since there was a secret and there is "
-    "none: run `hogsend connect posthog`, or set POSTHOG_WEBHOOK_SECRET; WEBHOOK_OPEN=true accepts "
-    "webhooks from everybody",
-    "readable webhook secret": "every webhook is answered 503: put the earlier secret into "
-    "BETTER_AUTH_SECRET_PREVIOUS; or run `hogsend disconnect posthog`, then `hogsend connect "
-    "posthog`",
-    "spool": "every webhook is answered 503: start NATS, or set SPOOL_MAX_BYTES so that webhooks "
-    "are kept until it is back",
-    "room in the spool": "webhooks are answered 429, which PostHog tries again for a while only: "
-    "mend what keeps JetStream from taking them (`bus` above); until then make room on the disk of "
-    "the spool, or raise SPOOL_MAX_BYTES and restart the gateway",
+_WAITING = {
+    "webhook secret": "every webhook gets a 503: start the credentials service; `hogsend doctor` "
+    "with the admin key then shows whether there is a readable secret",
+    "new webhook secret": "every webhook gets a 503, since there was a webhook secret and there is "
+    "none now: run `hogsend connect posthog`, or set POSTHOG_WEBHOOK_SECRET; or set "
+    "WEBHOOK_OPEN=true to accept webhooks from any sender",
+    "readable webhook secret": "every webhook gets a 503: set BETTER_AUTH_SECRET_PREVIOUS to the "
+    "earlier secret; or run `hogsend disconnect posthog`, then `hogsend connect posthog`",
+    "spool": "every webhook gets a 503: start NATS; or set SPOOL_MAX_BYTES, so that webhooks are "
+    "spooled until NATS is back",
+    "room in the spool": "webhooks get a 429, which PostHog retries for a limited time: fix `bus` "
+    "above, so that JetStream accepts them; until then free space on the disk of the spool, or "
+    "raise SPOOL_MAX_BYTES and restart the gateway",
 }
-COPIES_REMEDY = (
-    "start every NATS server, with NATS_URL, NATS_REPLICAS and the servers of one layout "
-    "(docs/deploy.md); copies that are missing are made by themselves"
+"""Fixes for a service that waits, by what the health document says it waits for."""
+REPLICAS_REMEDY = (
+    "start every NATS server, with NATS_URL, NATS_REPLICAS and the servers of the same layout "
+    "(docs/deploy.md); NATS then creates the missing replicas"
 )
 WORKERS_REMEDY = (
-    "see in the gateway's log why a worker ends; it is started again by itself, and the others "
-    "work meanwhile"
+    "see the gateway's log for why a worker process ends; it is restarted automatically, and the "
+    "others handle requests meanwhile"
 )
 SIZE_REMEDY = (
-    "raise max_payload in nats-server's configuration (deploy/nats/single.conf has it), or set "
+    "raise max_payload in nats-server's configuration (as in deploy/nats/single.conf), or set "
     "WEBHOOK_MAX_BYTES to that size if no event is larger"
 )
-_NOBODY_ANSWERED = {
-    "database": "no service answered that would know: start the services, and NATS before them",
+_UNKNOWN = {
+    "database": "no service could report it: start NATS, then the services",
 }
-UNASKED = "it cannot be asked before NATS answers"
+UNKNOWN_REMEDY = "start NATS: without it the gateway cannot reach this service"
 
 
-def too_small(limit: int) -> str:
-    """Say what becomes of webhooks that are larger than the bus takes."""
+def webhook_limit_warning(limit: int) -> str:
+    """Return the warning that NATS does not accept webhooks above `limit` bytes."""
     return (
-        f"webhooks of more than {limit} bytes are answered 413 and lost: NATS takes no larger ones"
+        f"webhooks of more than {limit} bytes get a 413 and are lost: NATS accepts no larger "
+        "messages"
     )
 
 
 def remedy(name: str, part: Part) -> str:
-    """Return what to do about a part that is not up, in one sentence."""
+    """Return the fix for a part that is not up, as one sentence."""
     if part.status == "unknown":
-        return _NOBODY_ANSWERED.get(name, UNASKED)
-    if part.waits_for in _WAITED_FOR:
-        return _WAITED_FOR[part.waits_for]
+        return _UNKNOWN.get(name, UNKNOWN_REMEDY)
+    if part.waits_for in _WAITING:
+        return _WAITING[part.waits_for]
     if part.database not in {None, "up"} and (part.status == "up" or part.waits_for is not None):
         return _COMPONENTS["database"]
     if part.waits_for is not None:
-        # A sentence, which its line has: what the service tried last, and why it failed.
+        # The line above has the sentence: what the service tried last, and why it failed.
         return (
-            f"{name} goes on by itself once that is over; its log (.hogsend/logs/{name}.log) says "
-            "what it tries"
+            f"{name} continues by itself once that is fixed; see its log (.hogsend/logs/{name}.log)"
         )
     return _COMPONENTS.get(
         name,
-        f"start the {name} service, or restart one that hangs; its log (.hogsend/logs/{name}.log) "
-        "says why",
+        f"start the {name} service, or restart it if it hangs; see its log "
+        f"(.hogsend/logs/{name}.log)",
     )

@@ -1,4 +1,4 @@
-"""The report of `doctor`, for a person and as JSON."""
+"""The report of `doctor`, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NAME_WIDTH = 17
 
 
 class HealthFields(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Fields of the health document that are passed on undecoded."""
+    """Fields of the health document that the report copies undecoded."""
 
     version: Raw
     uptime: Raw
@@ -34,7 +34,7 @@ class HealthFields(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The JSON document for a server that answered."""
+    """The JSON document for a server that responded."""
 
     ok: bool
     verdict: Verdict
@@ -47,11 +47,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     services: Raw | UnsetType
     analytics: Raw | UnsetType
     dead_letters: int | UnsetType
-    """How many wait for an operator, where the server was asked and said."""
+    """Number of dead letters, if the server reported it."""
 
 
 class NoReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The JSON document for a server that did not."""
+    """The JSON document for a server that did not respond."""
 
     ok: bool = False
     verdict: Verdict = Verdict.UNREACHABLE
@@ -61,7 +61,7 @@ class NoReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def document(examination: Examination, base_url: str) -> Report:
-    """Build the document that `--json` prints."""
+    """Return the JSON document of the report."""
     fields = msgspec.json.decode(examination.health_document, type=HealthFields)
     return Report(
         ok=examination.verdict is Verdict.OK,
@@ -74,19 +74,19 @@ def document(examination: Examination, base_url: str) -> Report:
 
 
 def show(examination: Examination, base_url: str) -> None:
-    """Print one line for each check, with its remediation below it."""
+    """Print one line for each check with its fix below it, then the verdict."""
     for check in examination.checks:
         show_check(check)
     style = "bold green" if examination.verdict is Verdict.OK else "bold red"
     health = examination.health
     facts = f" (version {health.version}, up for {duration(health.uptime)})"
-    says = "says: " if examination.verdict is Verdict.UNAUTHORIZED else "is "
-    line = Text.assemble(f"\n{base_url} {says}", (examination.verdict, style), printable(facts))
+    verb = "replied: " if examination.verdict is Verdict.UNAUTHORIZED else "is "
+    line = Text.assemble(f"\n{base_url} {verb}", (examination.verdict, style), printable(facts))
     out.print(line, soft_wrap=True)
 
 
 def show_check(check: Check) -> None:
-    """Print one line, and what is known about it below."""
+    """Print the line of a check, and the lines below it."""
     mark = f"{check.mark:<{_MARK_WIDTH}}"
     print_hanging(out, (mark, _STYLES[check.mark]), f"{check.name:<{_NAME_WIDTH}} {check.text}")
     for text in check.below:

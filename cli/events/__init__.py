@@ -1,1 +1,1 @@
-"""`hogsend events`: output of events, and where they are followed."""
+"""`hogsend events`: the output of events, following and replaying them."""

@@ -1,4 +1,4 @@
-"""Reads events from NATS as they arrive, as a service of one's own would."""
+"""Subscribes to events on NATS, as a service of the operator's does."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from hogsend.contract.events import Event
 
 
 def follow(address: str, event: str | None, show: Callable[[Event], None]) -> None:
-    """Show events from now on, until Ctrl-C.
+    """Show the events that arrive from now on, until Ctrl-C.
 
     Args:
-        address: of NATS, with a user that may read events.
-        event: the only name that is wanted; all without one.
-        show: is given each of them.
+        address: NATS URL with a user that may read events.
+        event: name of the events to show; None for all.
+        show: called with each event.
 
     Raises:
-        CommandError: NATS is not there, or does not let them be read.
+        CommandError: NATS cannot be reached, or the user may not read events.
     """
 
     async def run() -> None:
         async with hogsend.connect(address) as client:
-            print_hanging(err, ("", "dim"), "following; Ctrl-C ends it")
-            async for found in client.events(event, undecodable=_say_left_out):
-                show(found)
+            print_hanging(err, ("", "dim"), "waiting for events; Ctrl-C ends it")
+            async for received in client.events(event, undecodable=_report_skipped):
+                show(received)
 
     try:
         with suppress(KeyboardInterrupt):
             asyncio.run(run())
     except HogsendError as error:
         raise CommandError(
-            str(error), "check that NATS runs, and that NATS_URL names a user that may read events"
+            str(error), "check that NATS runs, and that NATS_URL has a user that may read events"
         ) from error
 
 
-def _say_left_out(error: CannotDecode) -> None:
-    print_hanging(err, ("", "yellow"), f"left out: {error}")
+def _report_skipped(error: CannotDecode) -> None:
+    print_hanging(err, ("", "yellow"), f"skipped: {error}")

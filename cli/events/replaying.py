@@ -1,4 +1,4 @@
-"""Asks for one part of a replay after the other, and shows how far it is."""
+"""Requests a replay batch by batch, and shows its progress."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from cli.console import err
 from cli.redaction import printable
 
 PAUSE_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
-"""Between parts that brought nothing, one after the other: each is an entry of the audit trail."""
+"""Growing pauses between requests that replayed nothing: each adds an entry to the audit trail."""
 
 
-class Replayed(msgspec.Struct, rename="camel"):
-    """What a durable was given so far, and what `--json` prints."""
+class ReplayProgress(msgspec.Struct, rename="camel"):
+    """The progress of a replay to a durable consumer: the JSON document of `events replay`."""
 
     to: str
     dry_run: bool = False
     id: str = ""
-    """What its events carry as the header `Hogsend-Replay`."""
+    """Value of the header `Hogsend-Replay` of the replayed events."""
     count: int = 0
     left_out: int = 0
     waiting: int = 0
-    """Events it was given and has not acknowledged."""
+    """Replayed events that the consumer has not acknowledged."""
     after: str | None = None
-    """Where to go on; None when it was given all."""
+    """Position to continue at; None once all events are replayed."""
 
 
-def replayed(
+def replay_all(
     client: AdminClient,
-    wanted: EventReplay,
-    so_far: Replayed,
+    replay: EventReplay,
+    state: ReplayProgress,
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Ask until there is nothing more, and keep `so_far` up to date.
+    """Request batches until all events are replayed, and keep `state` up to date.
 
-    A server that is down after the first part is asked for the same part again: events that were
-    given twice have the same message id.
+    If the server does not respond after the first batch, the same batch is requested again. Events
+    that are replayed twice have the same message id.
 
     Raises:
-        AdminError: the server refuses, or does not answer the first time.
+        AdminError: the server refuses, or does not respond to the first request.
     """
-    so_far.after = wanted.after
+    state.after = replay.after
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -56,31 +56,30 @@ def replayed(
         disable=not err.is_terminal,
         transient=True,
     ) as progress:
-        task = progress.add_task(f"{wanted.to}: begins")
-        idle = 0
+        task = progress.add_task(f"{replay.to}: starting")
+        idle_requests = 0
         while True:
-            part_wanted = msgspec.structs.replace(wanted, after=so_far.after)
             try:
-                part = client.replay_events(part_wanted)
+                batch = client.replay_events(msgspec.structs.replace(replay, after=state.after))
             except AdminError as error:
-                if so_far.after is None or (error.status is not None and error.status < 500):  # noqa: PLR2004
+                if state.after is None or (error.status is not None and error.status < 500):  # noqa: PLR2004
                     raise
-                text = f"{wanted.to}: {so_far.count}, waits for the server: {error.problem}"
+                text = f"{replay.to}: {state.count} events, waiting for the server: {error.problem}"
                 progress.update(task, description=printable(text))
-                pause(PAUSE_SECONDS[min(idle, len(PAUSE_SECONDS) - 1)])
-                idle += 1
+                pause(PAUSE_SECONDS[min(idle_requests, len(PAUSE_SECONDS) - 1)])
+                idle_requests += 1
                 continue
-            so_far.id, so_far.after, so_far.waiting = part.id, part.after, part.waiting
-            so_far.count += part.count
-            so_far.left_out += part.left_out
-            if part.after is None:
+            state.id, state.after, state.waiting = batch.id, batch.after, batch.waiting
+            state.count += batch.count
+            state.left_out += batch.left_out
+            if batch.after is None:
                 return
-            text = f"{wanted.to}: {so_far.count} events"
-            if not part.count and part.waiting:
-                text += f", waits until it has taken some of {part.waiting}"
+            text = f"{replay.to}: {state.count} events"
+            if not batch.count and batch.waiting:
+                text += f", waiting for the subscriber: {batch.waiting} unacknowledged"
             progress.update(task, description=printable(text))
-            if part.count or not part.waiting:
-                idle = 0
+            if batch.count or not batch.waiting:
+                idle_requests = 0
                 continue
-            pause(PAUSE_SECONDS[min(idle, len(PAUSE_SECONDS) - 1)])
-            idle += 1
+            pause(PAUSE_SECONDS[min(idle_requests, len(PAUSE_SECONDS) - 1)])
+            idle_requests += 1

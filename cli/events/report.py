@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import msgspec
 
-from cli.console import counted, err, out
-from cli.events.replaying import Replayed
+from cli.console import err, out, quantity
+from cli.events.replaying import ReplayProgress
 from cli.table import print_line, print_rows
 from cli.terminal import print_hanging
 from hogsend.contract.events import Event, EventPage, Recorded, StoredEvent
 
 _HEADINGS = ("happened at (UTC)", "event", "user", "source", "properties")
-_FAR = 1000
-"""Events to leave out from which on the next page is named by its cursor: the server would read
-all of them again."""
+_MAX_OFFSET = 1000
+"""From this offset on, the next page is suggested by --before: with --offset the server reads all
+the skipped events again."""
 
 
 def show_page(page: EventPage, base_url: str, *, continued: bool = False) -> None:
-    """Print a page of events, and how to get the next one.
+    """Print a page of events, and how to get the next page.
 
     Args:
-        page: what the server answered.
-        base_url: where it was asked.
-        continued: whether the page was asked for by the cursor of the one before.
+        page: the page.
+        base_url: URL of the server.
+        continued: whether the page was requested with --before.
     """
     if not page.events and page.searched_to is None:
         print_hanging(err, ("", ""), f"no event at {base_url} matches; {_total(page)} in all")
@@ -32,28 +32,30 @@ def show_page(page: EventPage, base_url: str, *, continued: bool = False) -> Non
         print_rows(_HEADINGS, rows, piped=[_with_id(event) for event in page.events])
     if page.searched_to is not None:
         text = (
-            f"{len(page.events)} found back to {page.searched_to:%Y-%m-%d %H:%M:%S}; "
-            f"further back: --before {page.next_before}"
+            f"{quantity(len(page.events), 'event')} since {page.searched_to:%Y-%m-%d %H:%M:%S}; "
+            f"to search earlier events: --before {page.next_before}"
         )
         print_hanging(err, ("\n" if page.events else "", ""), text)
         return
     if continued:
-        more = f"; older ones: --before {page.next_before}" if page.next_before else ""
+        more = f"; next page: --before {page.next_before}" if page.next_before else ""
         print_hanging(err, ("\n", ""), f"{len(page.events)} of {_total(page)}{more}")
         return
     seen = page.offset + len(page.events)
-    more = f"; older ones: --offset {seen}" if seen < page.total else ""
-    if more and page.next_before and seen >= _FAR:
-        more = f"; older ones: --before {page.next_before}"
+    more = f"; next page: --offset {seen}" if seen < page.total else ""
+    if more and page.next_before and seen >= _MAX_OFFSET:
+        more = f"; next page: --before {page.next_before}"
     print_hanging(err, ("\n", ""), f"{page.offset + 1} to {seen} of {_total(page)}{more}")
 
 
 def _total(page: EventPage) -> str:
-    return f"about {page.total:,}" if page.total_estimated else str(page.total)
+    if page.total_estimated:
+        return f"about {page.total:,} events"
+    return quantity(page.total, "event")
 
 
 def show_line(event: Event | StoredEvent) -> None:
-    """Print one event on one line, its columns separated by tabs, with its id at the end."""
+    """Print one event as a line of tab-separated columns, the id last."""
     print_line(_with_id(event))
 
 
@@ -62,32 +64,34 @@ def _with_id(event: Event | StoredEvent) -> list[str]:
 
 
 def show_sent(sent: Recorded) -> None:
-    """Print what became of an event that was sent."""
+    """Print whether an event that was sent is new."""
     if sent.stored:
         print_hanging(out, ("stored ", "bold green"), f"{sent.id}, contact {sent.contact_key}")
     else:
-        text = f"{sent.id}, which was sent before, so nothing was stored"
+        text = f"{sent.id}, which was sent before; nothing was stored"
         print_hanging(out, ("repeated ", "bold yellow"), text)
 
 
-def show_replayed(done: Replayed) -> None:
-    """Print what a durable was given again."""
+def show_replayed(done: ReplayProgress) -> None:
+    """Print the result of a replay."""
     if done.dry_run:
         print_hanging(
-            out, ("", ""), f"{counted(done.count, 'event')} for {done.to}; none was delivered"
+            out, ("", ""), f"{quantity(done.count, 'event')} for {done.to}; none was delivered"
         )
         return
-    print_hanging(out, ("replayed ", "bold green"), f"{counted(done.count, 'event')} to {done.to}")
+    print_hanging(out, ("replayed ", "bold green"), f"{quantity(done.count, 'event')} to {done.to}")
     if done.left_out:
-        text = f"{done.left_out} that are too large for the bus with the headers of a replay"
-        print_hanging(out, ("left out ", "bold yellow"), text)
+        text = f"{quantity(done.left_out, 'event')} too large for NATS with the headers of a replay"
+        print_hanging(out, ("skipped ", "bold yellow"), text)
     if done.waiting:
-        print_hanging(out, ("  ", ""), f"{done.waiting} of them still wait for it")
+        print_hanging(out, ("  ", ""), f"{done.waiting} of them are not acknowledged yet")
 
 
-def show_interrupted(done: Replayed) -> None:
-    """Print how to go on."""
-    text = f"{done.to} was given {counted(done.count, 'event')}; to go on, add --after {done.after}"
+def show_interrupted(done: ReplayProgress) -> None:
+    """Print how to continue an interrupted replay."""
+    text = (
+        f"{done.to} was given {quantity(done.count, 'event')}; to go on, add --after {done.after}"
+    )
     print_hanging(err, ("note: ", "bold yellow"), text)
 
 

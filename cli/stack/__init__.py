@@ -1,1 +1,1 @@
-"""The local stack: real servers from wheels, our services, and what keeps them running."""
+"""The local stack: NATS and PostgreSQL from wheels, the services, and their supervisor."""

@@ -1,4 +1,4 @@
-"""`HOGSEND_HOME`: everything the local stack keeps, readable by its owner only."""
+"""`HOGSEND_HOME`, the data directory of the local stack, readable by its owner only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cli.errors import CommandError
 
 
 class DataDirectory:
-    """Data of the servers, generated secrets and logs."""
+    """The directory with the servers' data, the generated secrets and the logs."""
 
     def __init__(self, path: Path) -> None:
         """Create the directory if it is missing.
@@ -25,7 +25,7 @@ class DataDirectory:
         self.path = path.expanduser().resolve()
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
-            # Started by root, PostgreSQL runs as another user, who must be able to traverse this.
+            # If root starts the stack, PostgreSQL runs as another user, who must traverse this.
             self.path.chmod(0o711 if os.geteuid() == 0 else 0o700)
             self.logs.chmod(0o700)
         except OSError as error:
@@ -36,15 +36,15 @@ class DataDirectory:
 
     @property
     def logs(self) -> Path:
-        """Directory with one log file for each process."""
+        """Directory of the logs, one file for each process."""
         return self.path / "logs"
 
     def secret_file(self, name: str) -> Path:
-        """File of a generated secret."""
+        """Return the file of a generated secret."""
         return self.path / "secrets" / name
 
     def secret(self, name: str) -> str:
-        """Return a secret; generate it on first use and keep it."""
+        """Return a secret. It is generated on first use and then kept."""
         file = self.secret_file(name)
         file.parent.mkdir(mode=0o700, exist_ok=True)
         if not file.exists():
@@ -53,25 +53,25 @@ class DataDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the directory's lock, so that no second stack uses it.
+        """Lock the directory during the block, so that no second stack uses it.
 
         Raises:
-            CommandError: another stack holds it.
+            CommandError: another stack has locked it.
         """
-        # A user that may open it may hold it, too.
+        # Private, since any user who can open the file could lock it.
         with private(self.path / "lock") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise CommandError(
                     f"another stack is using {self.path}",
-                    "stop it, or set HOGSEND_HOME, GATEWAY_PORT and NATS_PORT for a second one",
+                    "stop it; or, for a second stack, set HOGSEND_HOME, GATEWAY_PORT and NATS_PORT",
                 ) from None
             yield
 
 
 def private(file: Path) -> IO[bytes]:
-    """Open an empty file that only its owner can read, from its first byte on."""
+    """Open an empty file that only its owner can read."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.fchmod(descriptor, 0o600)
     return os.fdopen(descriptor, "wb")

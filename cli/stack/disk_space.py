@@ -1,4 +1,4 @@
-"""Whether JetStream's streams fit on the disk of the data directory."""
+"""Checks that JetStream's streams fit on the disk of the data directory."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from hogsend.contract.streams import GIB, Limits
 
 
 def warn_if_scarce(directory: Path, limits: Limits) -> None:
-    """Print a note when the disk has less space left than the streams may take."""
+    """Print a note if the disk has less free space than the streams may take."""
     free, needed = shutil.disk_usage(directory).free, limits.total_bytes()
     if free < needed:
         err.print(
-            f"[yellow]note:[/] {directory} has {free / GIB:.1f} GiB left, and streams may take "
-            f"{needed / GIB:.1f}: set NATS_STREAM_MAX_BYTES lower, or HOGSEND_HOME to a larger disk"
+            f"[yellow]note:[/] {directory} has {free / GIB:.1f} GiB of free space, but the streams "
+            f"may take {needed / GIB:.1f} GiB: lower NATS_STREAM_MAX_BYTES, or set HOGSEND_HOME to "
+            "a directory on a larger disk",
+            soft_wrap=True,
         )

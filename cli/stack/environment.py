@@ -1,4 +1,4 @@
-"""The environment of each service: its own settings, and no other service's secrets."""
+"""The environment of each service: its own settings, without the secrets of other services."""
 
 from __future__ import annotations
 
@@ -66,35 +66,39 @@ SERVICE_SETTINGS: dict[str, tuple[type[Settings], ...]] = {
         TelemetrySettings,
     ),
 }
-"""Settings each service reads. `hogsend up` starts the services in reverse order."""
+"""The settings that each service reads. `hogsend up` starts the services in reverse order."""
 
 SECRETS_WITHHELD: dict[str, frozenset[str]] = {
     "credentials": frozenset(
         {"POSTHOG_WEBHOOK_SECRET", "POSTHOG_SIGNING_SECRET", "POSTHOG_API_KEY"}
     ),
-    # It asks the credentials service for a bearer, which decides when this key is used.
+    # It requests bearer tokens from the credentials service, which decides when to use this key.
     "provisioner": frozenset({"POSTHOG_PERSONAL_API_KEY"}),
     "analytics": frozenset(
         {"POSTHOG_PERSONAL_API_KEY", "POSTHOG_WEBHOOK_SECRET", "POSTHOG_SIGNING_SECRET"}
     ),
 }
-"""Secrets among those settings that a service does not need."""
+"""Secrets among the settings of a service that it does not need."""
 
 
 def environment_for(service: str, defaults: Mapping[str, str]) -> dict[str, str]:
-    """Environment of one service: this process's, with `defaults` for what is not set.
+    """Return the environment of a service: this process's, without settings of other services.
 
-    Settings that the service does not read are left out.
+    Args:
+        service: name of the service.
+        defaults: values of variables that are not set.
     """
-    everything = {name for group in ALL_SETTINGS for name in group.environment_names()}
+    all_settings = {name for group in ALL_SETTINGS for name in group.environment_names()}
     own = {name for group in SERVICE_SETTINGS[service] for name in group.environment_names()}
-    # Proxies are everybody's: what exports traces reads them, too.
+    # Every service gets the proxies, which the exporter of traces reads too.
     own = own - SECRETS_WITHHELD.get(service, frozenset()) | PROXIES
-    wanted = {**defaults, **{name: value for name, value in os.environ.items() if value}}
-    return {name: value for name, value in wanted.items() if name in own or name not in everything}
+    variables = {**defaults, **{name: value for name, value in os.environ.items() if value}}
+    return {
+        name: value for name, value in variables.items() if name in own or name not in all_settings
+    }
 
 
 def minimal_environment() -> dict[str, str]:
-    """Environment of a program that takes no settings from it."""
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TZ")
-    return {name: os.environ[name] for name in kept if name in os.environ}
+    """Return the environment of a program that reads no settings from it."""
+    names = ("PATH", "HOME", "LANG", "LC_ALL", "TZ")
+    return {name: os.environ[name] for name in names if name in os.environ}

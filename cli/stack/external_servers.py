@@ -1,4 +1,4 @@
-"""Servers that `hogsend up` does not start: whether anything answers where a setting says."""
+"""Checks the NATS and PostgreSQL servers that `hogsend up` uses but does not start."""
 
 from __future__ import annotations
 
@@ -23,167 +23,169 @@ from hogsend.transport.errors import UNREACHABLE
 from hogsend.transport.server_version import version_problem
 
 REACH_SECONDS = 3.0
-"""Longest wait for an answer: a server that is there answers at once."""
+"""Timeout of each check: a running server replies at once."""
 NATS_PORT = 4222
 
 _VERSION = re.compile(rb'"version":\s*"([0-9A-Za-z.+-]{1,40})"')
-_FOR_GOOD = re.compile(r"^SSL|^NoTls|authorization|authentication", re.IGNORECASE)
+_PERMANENT = re.compile(r"^SSL|^NoTls|authorization|authentication", re.IGNORECASE)
+"""Connection errors that no retry would fix."""
 
-_ASK_FOR_TLS = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
-"""SSLRequest of PostgreSQL's protocol, with which a connection may begin (section 54.7)."""
-_OFFERS = frozenset({b"S", b"N"})
+_SSL_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
+"""SSLRequest, which may start a connection in PostgreSQL's protocol (section 54.7)."""
+_SSL_REPLIES = frozenset({b"S", b"N"})
 
-Place = tuple[str, int]
+Address = tuple[str, int]
 
 
 async def require_nats(url: str) -> None:
-    """Check that something answers at one of the addresses of `NATS_URL`.
+    """Check that a NATS server of a supported version responds at an address of `NATS_URL`.
 
     Raises:
-        CommandError: nothing does, something else than NATS, or a server that is too old.
+        CommandError: nothing responds, or another kind of server, or a server is too old.
     """
-    addresses = [address.strip() for address in url.split(",")]
-    parts = [urlsplit(one if "://" in one else f"nats://{one}") for one in addresses]
-    places = [(part.hostname or "localhost", part.port or NATS_PORT) for part in parts]
-    await _require("NATS", "NATS_URL", places)
-    greetings = await asyncio.gather(*map(_greeting, places))
-    speaks = [greeting.startswith(b"INFO ") for greeting in greetings]
-    # Over a WebSocket the server waits for the client to begin.
-    if not any(speaks) and not any(part.scheme in {"ws", "wss"} for part in parts):
-        raise _another("NATS", "NATS_URL", places)
+    urls = [one.strip() for one in url.split(",")]
+    parts = [urlsplit(one if "://" in one else f"nats://{one}") for one in urls]
+    addresses = [(part.hostname or "localhost", part.port or NATS_PORT) for part in parts]
+    await _require_reachable("NATS", "NATS_URL", addresses)
+    greetings = await asyncio.gather(*map(_greeting, addresses))
+    is_nats = any(greeting.startswith(b"INFO ") for greeting in greetings)
+    # Over a WebSocket the server sends nothing before the client does.
+    if not is_nats and not any(part.scheme in {"ws", "wss"} for part in parts):
+        raise _wrong_server("NATS", "NATS_URL", addresses)
     for greeting in greetings:
         if problem := version_problem(_version(greeting)):
             raise CommandError(
-                f"{problem}, and NATS_URL names one",
+                f"{problem}, and a server in NATS_URL is",
                 "upgrade that server, or unset NATS_URL to let `hogsend up` start one",
             )
 
 
 async def require_nats_access(settings: BusSettings) -> None:
-    """Check that services are let in, user and TLS, and find JetStream there.
+    """Check that the services can log in over TLS if it is set, and that JetStream replies.
 
     Raises:
-        CommandError: a service is refused for good by every server, or no JetStream answers.
+        CommandError: every server refuses a service permanently, or JetStream is not enabled.
     """
     users = [User(service) for service in SERVICE_SETTINGS]
     refusals = await asyncio.gather(*(_refusal(user, settings) for user in users))
     for user, refusal in zip(users, refusals, strict=True):
         if refusal is not None:
             raise CommandError(
-                f"the server in NATS_URL does not let the {user} service in: {refusal}",
+                f"the server in NATS_URL refuses the {user} service: {refusal}",
                 "correct NATS_URL, NATS_USER, NATS_PASSWORD or NATS_TLS_CA, or unset NATS_URL to "
                 "let `hogsend up` start a server",
             )
 
 
 async def _refusal(user: User, settings: BusSettings) -> str | None:
-    """Why a service is not let in; None where it is, or where that is not known."""
-    said: list[str] = []
+    """Return why NATS refuses a service; None if it does not, or if that is unknown."""
+    refusals: list[str] = []
 
-    def observe(what: str, detail: str) -> None:
-        if what == "error" and _FOR_GOOD.search(detail):
-            said.append(detail.partition(": ")[2])
+    def observe(event: str, detail: str) -> None:
+        if event == "error" and _PERMANENT.search(detail):
+            refusals.append(detail.partition(": ")[2])
 
-    link = service_link(user, settings, observe)
+    connection = service_link(user, settings, observe)
     try:
-        # Also after a refusal: of several servers the next one may take it.
+        # Continues after a refusal, because the next of several servers may accept the service.
         async with asyncio.timeout(REACH_SECONDS):
-            await link.open()
-            await _require_jetstream(link)
+            await connection.open()
+            await _require_jetstream(connection)
     except (TimeoutError, *UNREACHABLE):
-        return said[-1] if said else None
+        return refusals[-1] if refusals else None
     finally:
-        await link.close()
+        await connection.close()
     return None
 
 
-async def _require_jetstream(link: Connection) -> None:
+async def _require_jetstream(connection: Connection) -> None:
     try:
-        await link.request_raw("$JS.API.INFO", b"", seconds=REACH_SECONDS)
+        await connection.request_raw("$JS.API.INFO", b"", seconds=REACH_SECONDS)
     except NoRespondersError as error:
         raise CommandError(
-            "the NATS server in NATS_URL has no JetStream",
+            "the NATS server in NATS_URL has JetStream disabled",
             "start it with --jetstream, or unset NATS_URL to let `hogsend up` start one",
         ) from error
     except Forbidden:
-        # This user may not ask that, and need not.
+        # This user may not send that request, so JetStream may well be enabled.
         return
 
 
 async def require_postgres(url: str) -> None:
-    """Check that something answers at one of the hosts of `DATABASE_URL`.
+    """Check that PostgreSQL responds at one of the hosts of `DATABASE_URL`.
 
     Raises:
-        CommandError: nothing does, or something else than PostgreSQL.
+        CommandError: nothing responds, or another kind of server.
     """
-    places = PostgresAddress.parse(url).hosts
-    await _require("PostgreSQL", "DATABASE_URL", places)
-    if not any(said in _OFFERS for said in await asyncio.gather(*map(_offers_tls, places))):
-        raise _another("PostgreSQL", "DATABASE_URL", places)
+    addresses = PostgresAddress.parse(url).hosts
+    await _require_reachable("PostgreSQL", "DATABASE_URL", addresses)
+    replies = await asyncio.gather(*map(_ssl_reply, addresses))
+    if not any(reply in _SSL_REPLIES for reply in replies):
+        raise _wrong_server("PostgreSQL", "DATABASE_URL", addresses)
 
 
-async def _require(server: str, setting: str, places: Sequence[Place]) -> None:
-    answers = await asyncio.gather(*map(_answers, places))
-    if any(answers):
+async def _require_reachable(server: str, setting: str, addresses: Sequence[Address]) -> None:
+    if any(await asyncio.gather(*map(_is_reachable, addresses))):
         return
     raise CommandError(
-        f"no {server} answers at {_named(places)}, where {setting} says it is",
+        f"no {server} listens at {_joined(addresses)}, the address in {setting}",
         f"start that server, correct {setting}, or unset it to let `hogsend up` start one",
     )
 
 
-def _another(server: str, setting: str, places: Sequence[Place]) -> CommandError:
+def _wrong_server(server: str, setting: str, addresses: Sequence[Address]) -> CommandError:
     return CommandError(
-        f"what listens at {_named(places)} does not answer as {server} does",
-        f"correct {setting}, or unset it to let `hogsend up` start one",
+        f"the server at {_joined(addresses)} does not respond as {server} does",
+        f"correct {setting}, or unset it to let `hogsend up` start a server",
     )
 
 
-def _named(places: Sequence[Place]) -> str:
-    return ", ".join(f"{host}:{port}" for host, port in places)
+def _joined(addresses: Sequence[Address]) -> str:
+    return ", ".join(f"{host}:{port}" for host, port in addresses)
 
 
-async def _greeting(place: Place) -> bytes:
-    """What a server begins every connection with, as NATS does; empty for nothing."""
-    return await _said(place, b"", lambda reader: reader.readline())
+async def _greeting(address: Address) -> bytes:
+    """Return the line that a NATS server sends first on every connection; empty if none arrives."""
+    return await _exchange(address, b"", lambda reader: reader.readline())
 
 
 def _version(greeting: bytes) -> str:
-    found = _VERSION.search(greeting)
-    return found[1].decode() if found else ""
+    version = _VERSION.search(greeting)
+    return version[1].decode() if version else ""
 
 
-async def _offers_tls(place: Place) -> bytes:
-    """The one byte that PostgreSQL and its poolers answer to whether they speak TLS."""
-    return await _said(place, _ASK_FOR_TLS, lambda reader: reader.read(1))
+async def _ssl_reply(address: Address) -> bytes:
+    """Return the one byte that PostgreSQL and its poolers reply to an SSLRequest."""
+    return await _exchange(address, _SSL_REQUEST, lambda reader: reader.read(1))
 
 
-async def _said(
-    place: Place, sent: bytes, hear: Callable[[asyncio.StreamReader], Awaitable[bytes]]
+async def _exchange(
+    address: Address, request: bytes, read: Callable[[asyncio.StreamReader], Awaitable[bytes]]
 ) -> bytes:
+    """Send a request on a new connection, and return the reply; empty if none arrives in time."""
     try:
         async with asyncio.timeout(REACH_SECONDS):
-            reader, writer = await _open(place)
+            reader, writer = await _open(address)
             try:
-                writer.write(sent)
-                return await hear(reader)
+                writer.write(request)
+                return await read(reader)
             finally:
                 writer.close()
     except (OSError, TimeoutError, ValueError):
         return b""
 
 
-async def _open(place: Place) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    host, port = place
+async def _open(address: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, port = address
     if host.startswith("/"):
         return await asyncio.open_unix_connection(str(Path(host) / f".s.PGSQL.{port}"))
     return await asyncio.open_connection(host, port)
 
 
-async def _answers(place: Place) -> bool:
+async def _is_reachable(address: Address) -> bool:
     try:
         async with asyncio.timeout(REACH_SECONDS):
-            _, writer = await _open(place)
+            _, writer = await _open(address)
     except (OSError, TimeoutError):
         return False
     writer.close()

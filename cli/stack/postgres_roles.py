@@ -1,4 +1,4 @@
-"""A role with a password for each service in the embedded PostgreSQL, as Compose has them."""
+"""The roles of the embedded PostgreSQL: one with a password for each service, as with Compose."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ ROLES = ("credentials", "ingest", "provisioner", "analytics")
 SUPERUSER = "postgres"
 
 OPEN = "local all all trust\n"
-"""`pg_hba.conf` for the moment of a start in which passwords are set, while no service runs."""
+"""`pg_hba.conf` while passwords are set during a start, when no service runs yet."""
 CLOSED = "local all all scram-sha-256\n"
+"""`pg_hba.conf` from then on."""
 
 _OWN = """
 DO $$
@@ -30,25 +31,25 @@ BEGIN
     END LOOP;
 END $$
 """
-"""Gives a role what an earlier version made in its schema as the superuser."""
+"""Makes a role the owner of tables that an earlier version created as the superuser."""
 
 
-async def give_roles(
+async def set_up_roles(
     connection: asyncpg.Connection[asyncpg.Record], database: str, secret: Callable[[str], str]
 ) -> None:
-    """Make the roles, set all passwords, and give each role its schema.
+    """Create the roles, set all passwords, and make each role the owner of its schema.
 
     Args:
         connection: to `database`, as the superuser.
-        database: Hogsend's.
-        secret: gives a generated secret, by name.
+        database: name of Hogsend's database.
+        secret: returns a generated secret by its name.
     """
     async with connection.transaction():
         await _set_password(connection, SUPERUSER, secret(password_name(SUPERUSER)))
         await connection.execute(f"REVOKE CONNECT ON DATABASE {database} FROM PUBLIC")
         for role in ROLES:
-            known = "SELECT 1 FROM pg_roles WHERE rolname = $1"
-            if await connection.fetchval(known, role) is None:
+            exists = "SELECT 1 FROM pg_roles WHERE rolname = $1"
+            if await connection.fetchval(exists, role) is None:
                 await connection.execute(f"CREATE ROLE {role} LOGIN")
             await _set_password(connection, role, secret(password_name(role)))
             await connection.execute(f"GRANT CONNECT, CREATE ON DATABASE {database} TO {role}")
@@ -56,14 +57,14 @@ async def give_roles(
 
 
 def password_name(role: str) -> str:
-    """Name of the secret that is a role's password."""
+    """Return the name of the secret that is a role's password."""
     return f"postgres-{'superuser' if role == SUPERUSER else role}"
 
 
 async def _set_password(
     connection: asyncpg.Connection[asyncpg.Record], role: str, password: str
 ) -> None:
-    # A statement that failed would be in the server's log.
+    # Otherwise a failed statement would be logged with the password.
     await connection.execute("SET LOCAL log_min_error_statement = panic")
     quoted = await connection.fetchval("SELECT quote_literal($1)", password)
     await connection.execute(f"ALTER ROLE {role} PASSWORD {quoted}")

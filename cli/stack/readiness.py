@@ -1,4 +1,4 @@
-"""Waiting until what was started is ready, and the end of its log when it never is."""
+"""Waits until a started program is ready; if it fails, reports the end of its log."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ READY_SECONDS = 60.0
 POLL_SECONDS = 0.1
 LOG_LINES = 15
 _ERROR, _FIX = "error: ", "  fix: "
-"""How the last lines of a service begin that says why it cannot run (`services/__main__.py`)."""
+"""Prefixes of the last lines of a service that reports why it cannot start
+(`services/__main__.py`)."""
 MAX_FAILURES = 3
-"""A program that ended this often before it was ready will not become ready."""
+"""Number of ends before it was ready after which a program counts as failed."""
 
 
 async def wait_until_ready(
@@ -28,8 +29,8 @@ async def wait_until_ready(
     """Poll until a program is ready.
 
     Raises:
-        CommandError: it said why it cannot run, ended `MAX_FAILURES` times, or was not ready within
-            `READY_SECONDS`.
+        CommandError: the program reported why it cannot start, ended `MAX_FAILURES` times, or was
+            not ready within `READY_SECONDS`.
     """
     log = supervisor.log_file(name)
     try:
@@ -37,20 +38,20 @@ async def wait_until_ready(
             while supervisor.failures[name] < MAX_FAILURES:
                 if await is_ready():
                     return
-                if supervisor.failures[name] and (said := _last_words(log)) is not None:
-                    raise CommandError(*said)
+                if supervisor.failures[name] and (reported := _reported_error(log)) is not None:
+                    raise CommandError(*reported)
                 await asyncio.sleep(POLL_SECONDS)
-        problem = f"{name} ends as soon as it is started"
+        problem = f"{name} exits right after its start"
     except TimeoutError:
         problem = f"{name} was not ready within {READY_SECONDS:.0f} s"
     lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
     raise CommandError("\n  ".join([f"{problem}; the end of {log}:", *lines]), _hint())
 
 
-def _last_words(log: Path) -> tuple[str, str] | None:
-    """What a service that ended by itself said is wrong, and what to do about it.
+def _reported_error(log: Path) -> tuple[str, str] | None:
+    """Return the problem and fix that a service logged before it exited; None if it logged none.
 
-    No further attempt would help it.
+    A service that logs them would fail at every further start too.
     """
     lines = log.read_text(errors="replace").rstrip().splitlines()[-2:]
     problem, fix = lines if len(lines) == 2 and lines[1].startswith(_FIX) else (*lines[-1:], "")  # noqa: PLR2004
@@ -60,7 +61,7 @@ def _last_words(log: Path) -> tuple[str, str] | None:
 
 
 async def is_listening(port: int) -> bool:
-    """Whether a port of this machine accepts connections."""
+    """Whether a port on 127.0.0.1 accepts connections."""
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
@@ -71,7 +72,7 @@ async def is_listening(port: int) -> bool:
 
 
 async def is_success(http: httpx.AsyncClient, path: str) -> bool:
-    """Whether GET on a path of the gateway succeeds."""
+    """Whether a GET request to a path of the gateway succeeds."""
     try:
         return (await http.get(path)).is_success
     except httpx.HTTPError:
@@ -79,7 +80,7 @@ async def is_success(http: httpx.AsyncClient, path: str) -> bool:
 
 
 async def is_up(http: httpx.AsyncClient, service: str) -> bool:
-    """Whether the gateway's health document says that a service and its database are up."""
+    """Whether the gateway reports that a service and its database are up."""
     try:
         health: dict[str, Any] = (await http.get("/v1/health")).json()
     except (httpx.HTTPError, ValueError):
@@ -92,5 +93,8 @@ def _hint() -> str:
     external = [name for name in ("NATS_URL", "DATABASE_URL") if os.environ.get(name)]
     if external:
         settings = " and ".join(external)
-        return f"check that this machine reaches {settings}, and that the user may run the services"
-    return "fix what the log shows, then start again; the data is kept"
+        return (
+            f"check that this machine reaches {settings}, and that the users in these settings "
+            "have the permissions that the services need"
+        )
+    return "fix the problem in the log, then start again; the data is kept"

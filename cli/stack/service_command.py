@@ -1,4 +1,4 @@
-"""The program that is one service."""
+"""The command line of a service."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import sys
 
 
 def service_command(service: str) -> list[str]:
-    """Give the program and its arguments; it has none of the command line's libraries."""
+    """Return the command line of a service, which does not import the `hogsend` command."""
     return [sys.executable, "-m", "services", "serve", service]

@@ -1,7 +1,7 @@
-"""What can be set for the stack, and every group of settings there is.
+"""The settings of the stack, and the list of all groups of settings.
 
-The list stands here because the command line may import the library and every service; neither
-the library nor a service may import all of them.
+The list is here because only the command line may import all services; the library and a service
+may not.
 """
 
 from __future__ import annotations
@@ -53,16 +53,17 @@ ALL_SETTINGS: tuple[type[Settings], ...] = (
     TelemetrySettings,
     StackSettings,
 )
-"""In the order of the documents that list them."""
+"""All groups of settings, in the order of the documents that list them."""
 
 GENERATED = frozenset({"BETTER_AUTH_SECRET", "DATABASE_URL"})
-"""Required by a service, and made by `hogsend up` where they are missing."""
+"""Settings that a service requires and `hogsend up` generates if they are missing."""
 
 
 def problems() -> list[str]:
-    """Say what is wrong with the environment of the whole stack: one line a setting.
+    """Return the problems of all settings in the environment, one line for each setting.
 
-    A service that cannot start would be started again and again, and its reason be in a log.
+    They are checked before the start: a service with an invalid setting would be restarted again
+    and again, with the reason in its log only.
     """
     found: list[str] = []
     for group in ALL_SETTINGS:

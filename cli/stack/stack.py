@@ -1,4 +1,4 @@
-"""A stack on this machine: its parts, and the addresses, files and keys to reach it with."""
+"""A stack on this machine: its parts, and the URLs, files and keys to use it with."""
 
 from __future__ import annotations
 
@@ -18,42 +18,44 @@ from services.gateway.settings import GatewaySettings
 
 @dataclass
 class Stack:
-    """What is started, and where it can be reached once it is."""
+    """The parts of a stack, and its addresses once it runs."""
 
     home: DataDirectory
     gateway: GatewaySettings
     settings: StackSettings
     supervisor: Supervisor
-    beside: Sequence[Program] = ()
-    """Programs that are started before everything else."""
+    extra_programs: Sequence[Program] = ()
+    """Programs to start before everything else."""
     directory: Path = field(default_factory=Path.cwd)
-    """Working directory of the services, where they look for `.env`."""
+    """Working directory of the services, where they read `.env`."""
     nats: str = ""
+    """Where NATS is, as text for the summary."""
     database: str = ""
+    """How to reach the database, as text for the summary."""
 
     @property
     def base_url(self) -> str:
-        """URL of the gateway, as seen from this machine."""
+        """URL of the gateway on this machine."""
         return f"http://{reached_at(self.gateway.gateway_host, self.gateway.gateway_port)}"
 
     @property
     def admin_key(self) -> str:
-        """Key for `/v1/admin/*`: the operator's, else the generated one."""
+        """Key for `/v1/admin/*`: ADMIN_API_KEY, else the generated one."""
         return os.environ.get("ADMIN_API_KEY") or self.home.secret("admin-api-key")
 
     def nats_url(self, user: User) -> str:
-        """Address of the embedded NATS server for a user, password included."""
+        """Return the URL of the embedded NATS server for a NATS user, with its password."""
         return nats.url(user, self.home.secret(f"nats-{user}"), self.settings.nats_port)
 
     def env_file(self, user: User) -> Path:
-        """File with that address and its parts, for the services and people outside the stack."""
+        """Return the file with the NATS URL of a user, for services outside the stack."""
         return self.home.path / f"{user}.env"
 
     def write_env_files(self) -> None:
-        """Write one for every user that is not one of our own services."""
+        """Write the env file of every NATS user that is not one of Hogsend's services."""
         for user in (User.SUBSCRIBER, User.APP, User.OPERATOR, *DEPRECATED_USERS):
             current = DEPRECATED_USERS.get(user)
             note = f"# Deprecated: use {current}.env\n" if current else ""
             password, port = self.home.secret(f"nats-{user}"), self.settings.nats_port
-            address = nats.given_apart(user, password, f"127.0.0.1:{port}")
-            write_private(self.env_file(user), f"{note}{address}")
+            lines = nats.env_file_lines(user, password, f"127.0.0.1:{port}")
+            write_private(self.env_file(user), f"{note}{lines}")

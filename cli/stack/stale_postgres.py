@@ -1,4 +1,4 @@
-"""A PostgreSQL that an earlier stack left behind when it was killed."""
+"""Stops a PostgreSQL server that an earlier, killed stack left running."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 import psutil
 
 STOP_SECONDS = 15.0
-"""Seconds the stale server gets for its shutdown checkpoint."""
+"""Time for the shutdown checkpoint of the stale server."""
 
 
 def stop_stale_server(data: Path) -> None:
-    """Stop a server that still runs on `data`; remove the pid file of one that does not.
+    """Stop a server that still runs on `data`; remove the PID file of one that no longer runs.
 
     Call it only while no other stack can use `data`. PostgreSQL refuses to start while the process
-    id in `postmaster.pid` exists, even if it belongs to an unrelated process by now. That happens
-    in containers, which reuse the same few ids.
+    id in `postmaster.pid` exists, even if another program has that id by now, which happens in
+    containers because they reuse the same few ids.
 
     Raises:
         OSError: the stale server does not stop.

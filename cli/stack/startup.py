@@ -1,4 +1,4 @@
-"""The steps of a start: NATS, PostgreSQL, then our services, each until it is ready."""
+"""The steps of a start: NATS, PostgreSQL, then the services, each until it is ready."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cli.console import err
 from cli.errors import CommandError
-from cli.own_http import own_http
+from cli.local_http import local_http
 from cli.stack import disk_space, external_servers, nats, stream_account
 from cli.stack.environment import SERVICE_SETTINGS, environment_for, minimal_environment
 from cli.stack.postgres import BINARIES, EmbeddedPostgres
@@ -24,19 +24,19 @@ from hogsend.service.settings.shared import BusSettings
 from services.gateway.listener import INHERITED_SOCKET, listening_socket
 
 METRICS_PORT = 9464
-"""Of the first service, where METRICS_PORT is not set; 9464 is OpenTelemetry's for Prometheus."""
+"""Default METRICS_PORT of the first service: OpenTelemetry's port for Prometheus."""
 
 ROOT = Path(__file__).parents[2]
 PYTHONPATH = f"{ROOT}:{ROOT / 'shared'}"
-"""Services run from this checkout, and with its library, whatever else is installed."""
+"""Makes the services run from this checkout and with its library, whatever else is installed."""
 
 
 async def start_nats(stack: Stack) -> None:
-    """Start nats-server unless `NATS_URL` names another, and write the files with its addresses.
+    """Start nats-server and write its env files; or check the server in `NATS_URL`.
 
     Raises:
-        CommandError: its wheel is missing, it is not ready in time, or nothing answers or lets
-            services in there.
+        CommandError: the wheel is missing, the server is not ready in time, or the external server
+            does not respond or refuses the services.
     """
     if url := os.environ.get("NATS_URL"):
         await external_servers.require_nats(url)
@@ -58,11 +58,11 @@ async def start_nats(stack: Stack) -> None:
 
 
 async def start_postgres(stack: Stack) -> None:
-    """Start PostgreSQL unless `DATABASE_URL` names another.
+    """Start PostgreSQL; or check the server in `DATABASE_URL`.
 
     Raises:
-        CommandError: its wheel is missing, it cannot be set up, is not ready in time, or nothing
-            answers there.
+        CommandError: the wheel is missing, the server cannot be set up or is not ready in time, or
+            the external server does not respond.
     """
     if url := os.environ.get("DATABASE_URL"):
         await external_servers.require_postgres(url)
@@ -79,8 +79,8 @@ async def start_postgres(stack: Stack) -> None:
         ) from error
     for directory in opened:
         err.print(
-            f"[yellow]note:[/] every user can now traverse {directory} (chmod a+x), since "
-            "PostgreSQL does not run as root",
+            f"[yellow]note:[/] {directory} was made traversable for every user (chmod a+x), "
+            "because PostgreSQL cannot run as root",
             soft_wrap=True,
         )
     await stack.supervisor.start(postgres.program)
@@ -92,9 +92,9 @@ async def start_services(stack: Stack) -> None:
     """Start every service and wait until all are up.
 
     Raises:
-        CommandError: one is not ready in time.
+        CommandError: a service is not ready in time.
     """
-    # Held here, so that no webhook is refused while the gateway is restarted.
+    # Opened in this process, so that connections wait while the gateway is restarted.
     listening = _listen(stack)
     for service in reversed(SERVICE_SETTINGS):
         variables = environment_for(service, _defaults(stack, service))
@@ -110,9 +110,9 @@ async def start_services(stack: Stack) -> None:
             sockets=sockets,
         )
         await stack.supervisor.start(program)
-    async with own_http(stack.base_url, timeout=2.0) as http:
+    async with local_http(stack.base_url, timeout=2.0) as http:
         await wait_until_ready(stack.supervisor, "gateway", lambda: is_success(http, "/livez"))
-        # Before the gateway's readiness, which depends on them: the log shown is the right one.
+        # Before the gateway's readiness, which depends on them: if one fails, its log is shown.
         for service in reversed(SERVICE_SETTINGS):
             if service != "gateway":
                 await wait_until_ready(
@@ -124,7 +124,7 @@ async def start_services(stack: Stack) -> None:
 
 
 def _metrics_port(service: str) -> dict[str, str]:
-    """Where a service serves metrics: on this machine each needs a port of its own."""
+    """Return METRICS_PORT of a service. On one machine each service needs its own port."""
     first = os.environ.get("METRICS_PORT") or str(METRICS_PORT)
     if not first.isdecimal() or int(first) == 0:
         return {}
@@ -132,12 +132,12 @@ def _metrics_port(service: str) -> dict[str, str]:
 
 
 def _listen(stack: Stack) -> socket.socket | None:
-    """Take the gateway's port; None for several workers, each of which has a socket of its own.
+    """Open the gateway's socket; return None for several workers, which open their own.
 
-    A worker that is restarted keeps no client waiting: the others accept meanwhile.
+    While one of several workers restarts, the others accept connections.
 
     Raises:
-        CommandError: it is taken.
+        CommandError: the port is in use.
     """
     gateway = stack.gateway
     try:
@@ -157,7 +157,7 @@ def _listen(stack: Stack) -> socket.socket | None:
 
 
 def _defaults(stack: Stack, service: str) -> dict[str, str]:
-    """Settings of a service that apply where the operator set none."""
+    """Return the settings of a service that apply if the operator sets none."""
     home = stack.home
     defaults = {
         "PYTHONPATH": PYTHONPATH,

@@ -1,7 +1,7 @@
-"""Which NATS account the streams on disk belong to, and their move out of the shared one.
+"""Moves the streams on disk from NATS' global account to Hogsend's account.
 
-Up to 0.1.0 every user was in NATS' global account, and so were the streams. They are a directory by
-the account's name, which nats-server finds under its new name when it starts.
+Up to 0.1.0 all NATS users and streams were in the global account. The streams of an account are in
+a directory with the account's name, so renaming the directory moves them.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from hogsend.contract.accounts import GLOBAL, OWN
 
 
 def adopt(store: Path) -> None:
-    """Give the streams in a server's `store_dir` to our account; no server runs on it.
+    """Move the streams in a server's `store_dir` to Hogsend's account. The server must not run.
 
     Raises:
         CommandError: both accounts have streams.
     """
-    shared, own = (store / "jetstream" / account for account in (GLOBAL, OWN))
-    if not shared.exists():
+    global_account, own_account = (store / "jetstream" / account for account in (GLOBAL, OWN))
+    if not global_account.exists():
         return
-    if own.exists():
+    if own_account.exists():
         raise CommandError(
-            f"there are streams of two versions in {store / 'jetstream'}: {GLOBAL} and {OWN}",
-            f"{GLOBAL} is of the version before: move the one that you do not need to another "
-            "directory, and start again",
+            f"{store / 'jetstream'} has streams of two versions, in {GLOBAL} and {OWN}",
+            f"{GLOBAL} is of the earlier version. Move the directory that you do not need to "
+            "another place, then start again",
         )
-    shared.rename(own)
+    global_account.rename(own_account)

@@ -1,4 +1,4 @@
-"""Starts processes, restarts those that end, and stops them in reverse order."""
+"""Starts processes, restarts them if they end, and stops them in reverse order."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pathlib import Path
 from hogsend.service.signal_names import signal_name
 
 STOP_SECONDS = 12.0
-"""Seconds a process gets to stop before it is killed; services drain within 10."""
+"""Time for a process to stop before it is killed. Services drain within 10 seconds."""
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 5.0
 STABLE_SECONDS = 10.0
-"""A process that ran this long is restarted with the first delay again."""
+"""Run time after which the delay of a restart is reset to the first one."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -38,26 +38,26 @@ class Program:
     stop_signal: signal.Signals = signal.SIGTERM
     directory: Path | None = None
     sockets: Sequence[socket.socket] = ()
-    """Stay open for it: what arrives while it is restarted waits."""
-    forgets: str = ""
-    """What is lost when it ends by itself, and what to do then; nothing, if empty."""
+    """Sockets that the program inherits. They stay open while it restarts, so connections wait."""
+    restart_note: str = ""
+    """Data that a restart loses, and what to do then; empty if it loses none."""
 
 
 Report = Callable[[str, str], None]
-"""Told a program's name and what happened to it."""
+"""Called with a program's name and what happened to it."""
 
 
 class Supervisor:
     """Keeps programs running until `stop`."""
 
     def __init__(self, logs: Path, report: Report) -> None:
-        """Write each program's output to `logs/<name>.log`; pass what happens to `report`."""
+        """Write each program's output to `logs/<name>.log`, and call `report` when one ends."""
         self._logs = logs
         self._report = report
         self._running: dict[str, tuple[Program, asyncio.subprocess.Process]] = {}
         self._watchers: dict[str, asyncio.Task[None]] = {}
         self.failures: Counter[str] = Counter()
-        """How often each program ended by itself, or could not be started."""
+        """Number of times that each program ended unexpectedly or could not be started."""
 
     async def start(self, program: Program) -> None:
         """Start a program, and restart it whenever it ends."""
@@ -65,19 +65,19 @@ class Supervisor:
         self._watchers[program.name] = asyncio.create_task(self._watch(program))
 
     def pid(self, name: str) -> int:
-        """Current process id of a program."""
+        """Return the current process id of a program."""
         return self._running[name][1].pid
 
     def log_file(self, name: str) -> Path:
-        """File with a program's output."""
+        """Return the file with a program's output."""
         return self._logs / f"{name}.log"
 
     def exited(self, name: str) -> bool:
-        """Whether a program is not running at the moment."""
+        """Whether a program is not running now."""
         return self._running[name][1].returncode is not None
 
     async def stop(self) -> None:
-        """Stop every program, the last started first; kill those that do not stop in time."""
+        """Stop every program in reverse order; kill those that do not stop in time."""
         for watcher in self._watchers.values():
             watcher.cancel()
         await asyncio.gather(*self._watchers.values(), return_exceptions=True)
@@ -102,14 +102,15 @@ class Supervisor:
             if time.monotonic() - started > STABLE_SECONDS:
                 delay = FIRST_DELAY_SECONDS
             self.failures[program.name] += 1
-            what = f"{_describe_exit(code)}; restarting"
-            self._report(program.name, f"{what}. {program.forgets}" if program.forgets else what)
+            event = f"{_describe_exit(code)}; restarting"
+            note = f". {program.restart_note}" if program.restart_note else ""
+            self._report(program.name, f"{event}{note}")
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
             try:
                 await self._spawn(program)
             except OSError as error:
-                # For example its directory was deleted, or no process is left: keep trying.
+                # For example, its directory was deleted or the process limit is reached: retry.
                 self.failures[program.name] += 1
                 self._report(program.name, f"cannot be started ({error})")
 
@@ -122,12 +123,13 @@ class Supervisor:
                 stderr=log,
                 env=dict(program.environment),
                 cwd=program.directory,
-                pass_fds=[one.fileno() for one in program.sockets],
+                pass_fds=[inherited.fileno() for inherited in program.sockets],
                 user=program.user,
-                # With the user alone it would keep root's group.
+                # Setting only the user would keep root's groups.
                 group=pwd.getpwnam(program.user).pw_gid if program.user else None,
                 extra_groups=[] if program.user else None,
-                # In a session of its own, so that Ctrl-C reaches only this process.
+                # In its own session, so that Ctrl-C reaches only the supervisor, which then stops
+                # the programs in order.
                 start_new_session=True,
                 preexec_fn=_die_with_parent(program.stop_signal, os.getpid()),
             )

@@ -32,10 +32,10 @@ def answer(*entries: dict[str, Any], total: int, **more: Any) -> CannedResponse:
     ("found", "said"),
     [
         (answer(ENTRY, total=1), "1 request in all"),
-        (answer(ENTRY, total=7, nextBefore="p2"), "1 of 7 requests; older ones: --before p2"),
+        (answer(ENTRY, total=7, nextBefore="p2"), "1 of 7 requests; next page: --before p2"),
         (
             answer(ENTRY, total=20000, totalEstimated=True, nextBefore="p2"),
-            "1 of about 20,000 requests; older ones: --before p2",
+            "1 of about 20,000 requests; next page: --before p2",
         ),
     ],
 )
@@ -57,7 +57,7 @@ def test_filters_and_the_next_page(cli: Cli, hogsend: FakeHogsend) -> None:
     flags = {"action": "a.put", "actor": "nats:operator", "limit": 2, "before": "p2"}
     outcome = cli("audit", url=cli.url, admin_key=ADMIN_KEY, **flags)
     assert (outcome.code, outcome.out) == (0, "")
-    assert "there are no older ones" in outcome.err
+    assert "this is the last page" in outcome.err
     document = cli("audit", url=cli.url, admin_key=ADMIN_KEY, json=True, **flags).json
     assert document["entries"] == []
 

@@ -205,7 +205,7 @@ def test_another_destination_in_the_project_is_named(cli: Cli, hogsend: FakeHogs
     ("answer", "said"),
     [
         ({"signed": True}, "yes, every delivery"),
-        ({"signed": False, "unsignedBecause": "unsupported"}, "no: this PostHog cannot sign"),
+        ({"signed": False, "unsignedBecause": "unsupported"}, "no: this version of PostHog cannot"),
         ({"signed": False, "unsignedBecause": "of the future"}, "no: of the future"),
         ({}, None),
     ],
@@ -228,7 +228,7 @@ def test_another_signing_key_is_asked_for(cli: Cli, hogsend: FakeHogsend) -> Non
     outcome = cli.connect(provision_only=True, rotate_signing_key=True)
     assert outcome.code == 0
     assert hogsend.lines == [CONNECT_INFO, f"{PROVISION}?rotateSigningKey=true"]
-    assert "signing key a new one; the one before is valid for a day" in outcome.out
+    assert "signing key replaced; the previous one stays valid for a day" in outcome.out
     assert "  secret" not in outcome.out
     refused = cli.connect(rotate_signing_key=True)
     assert refused.code == 1
@@ -257,7 +257,7 @@ def test_an_unreadable_credential_is_named_and_not_called_a_missing_one(
     outcome = cli.connect(json=True, provision_only=True)
     assert outcome.code == 1
     assert (outcome.json["verdict"], outcome.json["detail"]) == ("no_credential", said)
-    assert "delete it" in outcome.json["hint"]
+    assert "`hogsend disconnect posthog`" in outcome.json["hint"]
 
 
 def test_a_credential_that_is_not_renewed_is_not_called_a_missing_one(
@@ -278,7 +278,7 @@ def test_a_credential_that_is_not_renewed_is_not_called_a_missing_one(
         ((409, "posthog_not_configured"), "set POSTHOG_HOST"),
         ((409, "webhook_secret_missing"), "set POSTHOG_WEBHOOK_SECRET on the server"),
         ((401, "Unauthorized"), "HOGSEND_ADMIN_KEY"),
-        ((403, "Forbidden: insufficient scope"), "this key may not do that"),
+        ((403, "Forbidden: insufficient scope"), "use a key with permission"),
         ((429, "Rate limit exceeded"), "wait a minute"),
         ((500, "Internal Server Error"), "the gateway's log"),
         ((503, "credentials does not answer"), "run `hogsend status`"),
@@ -444,12 +444,15 @@ def test_case_165_region_from_the_flag(
 def test_the_servers_host_overrides_the_flag(cli: Cli, posthog: FakePostHog) -> None:
     outcome = cli.connect(posthog_host="https://other.example")
     assert outcome.code == 0
-    assert "--posthog-host is not used" in outcome.out
+    assert "--posthog-host is ignored" in outcome.out
 
 
 @pytest.mark.parametrize(
     ("named_by_server", "said"),
-    [(True, "POSTHOG_PRIVATE_HOST (or POSTHOG_HOST) on the server"), (False, "that you gave")],
+    [
+        (True, "POSTHOG_PRIVATE_HOST (or POSTHOG_HOST) on the server"),
+        (False, "check --posthog-host"),
+    ],
 )
 def test_a_posthog_that_is_not_reached_is_mended_where_it_was_named(
     cli: Cli, hogsend: FakeHogsend, named_by_server: bool, said: str
@@ -518,7 +521,7 @@ def test_a_server_that_is_not_hogsend(cli: Cli, hogsend: FakeHogsend) -> None:
     del hogsend.info["privateHost"]
     outcome = cli.connect(json=True)
     assert outcome.code == 1
-    assert "did not answer as a Hogsend server" in outcome.json["error"]
+    assert "did not respond as a Hogsend server" in outcome.json["error"]
 
 
 def test_case_168_no_admin_key(cli: Cli, hogsend: FakeHogsend) -> None:
@@ -635,7 +638,7 @@ def test_in_a_container_another_way_back_is_named(
     monkeypatch.setattr(authorize, "CONTAINER_MARKS", (tmp_path / "none", tmp_path))
     outcome = cli.connect(no_browser=True, timeout=0.2)
     assert "ssh" not in outcome.out
-    assert "hogsend connect posthog --url <address of the gateway>" in " ".join(outcome.out.split())
+    assert "hogsend connect posthog --url <URL of the gateway>" in " ".join(outcome.out.split())
 
 
 def test_a_user_without_a_name_is_told_how_to_reach_the_port(
@@ -686,7 +689,7 @@ def test_another_issuer_is_only_a_warning(cli: Cli, posthog: FakePostHog) -> Non
 
 def test_oauth_precedence_is_mentioned(cli: Cli, hogsend: FakeHogsend) -> None:
     hogsend.info["personalKeyConfigured"] = True
-    assert "OAuth takes precedence" in cli.connect().out
+    assert "uses the OAuth credential instead" in cli.connect().out
 
 
 def test_no_secret_is_ever_printed(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog) -> None:

@@ -85,11 +85,11 @@ def test_a_destination_is_shown_with_what_fails(destinations: Any, hogsend: Fake
     hogsend.more[DELIVERIES] = page(DELIVERY, retrying=RETRYING)
     shown = destinations("show", ID)
     assert shown.code == 0
-    assert "no answer (no route); the next attempt is at 2026-11-25 12:10:00 UTC" in shown.out
+    assert "no response (no route); the next attempt is at 2026-11-25 12:10:00 UTC" in shown.out
     assert "2026-11-25 12:00:00\temail.opened\tfailed\t8\t503\tPostHog is full\tm-1\n" in shown.out
     assert "--offset 1" in shown.err
     hogsend.more[DELIVERIES] = page(retrying={**RETRYING, "nextAttemptAt": None})
-    assert "these events are not tried again" in destinations("show", ID).out
+    assert "these events are not retried" in destinations("show", ID).out
     document = destinations("show", ID, "--json").json
     assert document["destination"]["config"] == DESTINATION["config"]
     assert document["history"]["total"] == 30

@@ -46,7 +46,7 @@ def test_where_nothing_is_connected_it_says_so(disconnect: Any, hogsend: FakeHog
     hogsend.more[DELETE] = CannedResponse(404, {"error": "Provider credential not found"})
     outcome = disconnect("posthog", "--yes")
     assert outcome.code == 1
-    assert "has no credential of posthog" in outcome.err
+    assert "no credential of posthog is stored" in outcome.err
     assert "hogsend connect posthog" in outcome.err
 
 

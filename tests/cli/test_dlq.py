@@ -72,7 +72,7 @@ def test_a_pipe_gets_one_line_for_each_letter(run_dlq: Dlq, hogsend: FakeHogsend
     assert facts == ["7", "2026-11-23 10:00:00", "WEBHOOKS", "malformed", "1", "8"]
     assert detail == "JSON is malformed [31m"
     assert "\x1b" not in outcome.everything
-    assert "1 of 3 dead letters; older ones: --before 7" in outcome.err
+    assert "1 of 3 dead letters; next page: --before 7" in outcome.err
 
 
 def test_a_terminal_of_80_columns_gets_a_table(
@@ -135,7 +135,7 @@ def test_an_ambiguous_selection_is_refused(
 ) -> None:
     outcome = run_dlq(*action, *arguments)
     assert outcome.code == 2
-    assert "not clear which" in outcome.err
+    assert "fix: give a sequence, --stream or --reason; or only --all" in outcome.err
     assert "--all" in run_dlq(*action, *arguments, "--json").json["fix"]
     assert hogsend.requests == []
 
@@ -170,7 +170,7 @@ def test_a_purge_asks_first(
     terminal.write(answer)
     terminal.seek(0)
     outcome = run_dlq("purge", "--reason", "malformed")
-    assert "Delete 3 dead letters permanently?" in outcome.out
+    assert "Permanently delete 3 dead letters?" in outcome.out
     assert (PURGE in hogsend.lines) is purged
     assert outcome.code == (0 if purged else 1)
 
@@ -203,13 +203,13 @@ def test_a_purge_asks_first(
             )
             for message, said in (
                 ("Required", "a.0: Required"),
-                ("Expected `str` matching regex '^\\\\S'", "a.0: not of the form it must have"),
+                ("Expected `str` matching regex '^\\\\S'", "a.0: not in the required format"),
             )
         ),
         (400, {"error": {"name": "ZodError", "message": "{"}}, "status 400"),
         (503, {"error": "ingest is not running", "code": "unavailable"}, "ingest is not running"),
         (302, {}, "status 302"),
-        (200, {"count": "many"}, "did not answer as a Hogsend server does"),
+        (200, {"count": "many"}, "did not respond as a Hogsend server"),
     ],
 )
 def test_a_refusal_is_printed(
@@ -240,7 +240,7 @@ async def test_the_command_as_a_user_runs_it() -> None:
         run("dlq", "list", "--url", "nowhere", "--json"),
     )
     assert (away.code, away.out) == (1, "")
-    assert "no answer" in away.err
+    assert "no response" in away.err
     assert (wrong.code, unclear.code) == (2, 2)
     assert odd.code == 2
-    assert "not the address" in odd.json["error"]
+    assert "not the URL" in odd.json["error"]

@@ -26,7 +26,7 @@ from tests.cli.fakes import (
 from tests.cli.recording_server import CannedResponse
 from tests.cli.running import Cli
 
-PERSON_READS = "judging by this directory"
+PERSON_READS = "judging by the settings here"
 
 
 def changed(document: dict[str, Any], *path: str, to: Any) -> dict[str, Any]:
@@ -279,7 +279,7 @@ def test_the_health_document_alone_reports_it_too(
         ("webhookSecret", {"state": "absent", "source": "none"}, "absent"),
         ("destination", {"state": "missing"}, "missing"),
         ("destination", {"state": "elsewhere", "webhookUrl": "https://o.example/"}, "elsewhere"),
-        ("publicUrl", {"url": "http://localhost:3002", "loopback": True}, "its own machine"),
+        ("publicUrl", {"url": "http://localhost:3002", "loopback": True}, "a loopback address"),
         ("credential", {"state": "absent"}, "absent"),
         ("credential", {"state": "present", "refreshFailing": True}, "refresh is failing"),
         ("personReads", {"state": "off", "through": "oauth"}, "through the OAuth credential"),
@@ -326,7 +326,7 @@ def test_a_copy_of_our_destination_is_a_note_with_what_to_do(
     diagnosed(hogsend, "destination", to=destination)
     outcome = cli.doctor()
     assert outcome.code == 0
-    assert "enabled, too: https://t.example/x" in outcome.out
+    assert "enabled too: https://t.example/x" in outcome.out
     assert page in outcome.out
     assert "all but one" in outcome.out
     assert cli.doctor(json=True).json["analytics"]["destination"]["duplicates"] == [copy]
@@ -456,7 +456,7 @@ def test_a_bus_that_takes_too_small_webhooks_is_a_problem_with_a_fix(
     assert outcome.code == 1
     assert "problem  bus" in outcome.out
     said = " ".join(outcome.out.split())
-    assert "more than 1044480 bytes are answered 413 and lost" in said
+    assert "more than 1044480 bytes get a 413 and are lost" in said
     assert "raise max_payload" in said
     assert "WEBHOOK_MAX_BYTES" in said
     every_line_says_what_to_do(outcome.out)
@@ -489,7 +489,7 @@ def test_status_is_not_healthy_with_a_credential_that_is_not_usable(
 
 @pytest.mark.parametrize(
     ("service", "said"),
-    [("down", "the credentials service alone knows"), ("unknown", "before NATS answers")],
+    [("down", "start the credentials service"), ("unknown", "start NATS")],
 )
 def test_who_would_know_of_a_credential_is_started_only_where_it_does_not_run(
     cli: Cli, hogsend: FakeHogsend, service: str, said: str
@@ -520,9 +520,9 @@ def test_a_token_that_has_expired_is_not_called_valid(
 @pytest.mark.parametrize(
     ("state", "said"),
     [
-        ("absent", "no grant to check"),
-        ("unknown", "unknown, as the credential is"),
-        ("unreadable", "unknown, as the credential cannot be read"),
+        ("absent", "none, without an OAuth credential"),
+        ("unknown", "unknown, because the credential's state is unknown"),
+        ("unreadable", "unknown, because the credential cannot be read"),
         ("needs_reconnect", "none, until PostHog is connected again"),
     ],
 )
@@ -537,7 +537,7 @@ def test_there_is_said_to_be_no_grant_only_where_there_is_none(
     ("waits_for", "database", "remedy"),
     [
         ("PostgreSQL is not available", "down", "start PostgreSQL, or correct DATABASE_URL"),
-        ("NATS is not connected", "up", "goes on by itself once that is over"),
+        ("NATS is not connected", "up", "continues by itself once that is fixed"),
         ("spool", None, "set SPOOL_MAX_BYTES"),
     ],
 )
@@ -550,7 +550,7 @@ def test_what_a_service_waits_for_is_said_in_sentences(
     out = cli.doctor().out
     assert f"waiting: {waits_for}" in out
     assert remedy in out
-    assert f"waits: {waits_for}" in cli.status().out
+    assert f"waiting: {waits_for}" in cli.status().out
 
 
 def test_a_scope_gap_is_a_note(cli: Cli, hogsend: FakeHogsend) -> None:
@@ -640,7 +640,7 @@ def test_status_is_watched_until_ctrl_c_and_while_the_server_is_away(
     assert "fix:" in table.err
 
 
-@pytest.mark.parametrize("meanwhile", ["_look", "_print", "pause"])
+@pytest.mark.parametrize("meanwhile", ["_probe", "_print", "pause"])
 def test_a_watch_ends_quietly_whatever_ctrl_c_interrupts(
     cli: Cli, hogsend: FakeHogsend, meanwhile: str
 ) -> None:
@@ -659,7 +659,7 @@ def test_a_watch_ends_quietly_whatever_ctrl_c_interrupts(
 
 
 @pytest.mark.parametrize(
-    ("total", "says"), [(1, "a message could not"), (3, "3 messages could not")]
+    ("total", "says"), [(1, "1 message could not"), (3, "3 messages could not")]
 )
 def test_dead_letters_that_wait_are_a_note_with_the_command_that_shows_them(
     cli: Cli, hogsend: FakeHogsend, total: int, says: str

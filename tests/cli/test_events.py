@@ -47,7 +47,9 @@ def test_a_long_list_goes_on_by_cursor(cli: Cli, hogsend: FakeHogsend) -> None:
     page = PAGE | {"total": 2_000_000, "totalEstimated": True, "nextBefore": "next"}
     hogsend.more["GET /v1/admin/events?limit=1&offset=0&before=this"] = CannedResponse(200, page)
     continued = events(cli, "list", "--limit", "1", "--before", "this")
-    assert "1 of about 2,000,000; older ones: --before next" in " ".join(continued.err.split())
+    assert "1 of about 2,000,000 events; next page: --before next" in " ".join(
+        continued.err.split()
+    )
     far = page | {"offset": 5000}
     hogsend.more["GET /v1/admin/events?limit=1&offset=5000"] = CannedResponse(200, far)
     skipped = events(cli, "list", "--limit", "1", "--offset", "5000")
@@ -61,9 +63,8 @@ def test_a_search_that_is_not_at_its_end_says_how_to_go_on(cli: Cli, hogsend: Fa
         page = PAGE | {"events": found, "total": 0, "totalEstimated": True} | searched
         hogsend.more["GET /v1/admin/events?userId=u&limit=50&offset=0"] = CannedResponse(200, page)
         said = " ".join(events(cli, "list", "--user", "u").err.split())
-        assert (
-            f"{len(found)} found back to 2026-03-01 12:00:00; further back: --before next" in said
-        )
+        assert f"{len(found)} event" in said
+        assert "since 2026-03-01 12:00:00; to search earlier events: --before next" in said
         assert "no event" not in said
 
 
@@ -131,7 +132,7 @@ def test_a_replay_is_asked_for_part_by_part(cli: Cli, hogsend: FakeHogsend) -> N
     assert outcome.code == 0
     assert outcome.out.splitlines() == [
         "replayed 20 events to mailer",
-        "  7 of them still wait for it",
+        "  7 of them are not acknowledged yet",
     ]
     bodies = [request.json for request in hogsend.requests]
     wanted = {"to": "mailer", "since": "2026-01-01T00:00:00Z"}
@@ -191,13 +192,13 @@ def test_an_events_way_is_shown_with_its_times(cli: Cli, hogsend: FakeHogsend) -
     assert outcome.code == 0
     assert [" ".join(line.split()) for line in outcome.out.splitlines()] == [
         "signed up of u_42, from posthog",
-        "happened 2026-11-23 10:00:00.123Z, by the reporter's clock",
+        "happened 2026-11-23 10:00:00.123Z, by the sender's clock",
         "received 2026-11-23 10:00:01.000Z, request r-1",
         "queued 2026-11-23 10:00:01.002Z +0.002 s",
         "stored 2026-11-23 10:00:01.500Z +0.500 s",
         # Its clock is behind.
         "announced 2026-11-23 10:00:00.000Z, message 7 of EVENTS",
-        "failed 2026-11-23 10:00:03.000Z +2.000 s, to Mine after 2 attempts, PostHog answered 500",
+        "failed 2026-11-23 10:00:03.000Z +2.000 s, to Mine after 2 attempts, PostHog replied 500",
     ]
     (shown_as_json,) = events(cli, "show", "0190-1", "--json").json["events"]
     assert shown_as_json["queuedAt"] == "2026-11-23T10:00:01.002000Z"
@@ -205,9 +206,9 @@ def test_an_events_way_is_shown_with_its_times(cli: Cli, hogsend: FakeHogsend) -
     way = {**way, **unknown, "announcement": {"state": "expired"}}
     hogsend.more[f"GET /v1/admin/events/trace?{query}"] = CannedResponse(200, way)
     shown = events(cli, "show", "0190-1").out
-    assert "stored     the time was not kept" in shown
-    assert "does not reach back" in shown
-    assert "analytics does not answer" in shown
+    assert "stored     its time was not recorded" in shown
+    assert "no longer has messages from that time" in shown
+    assert "analytics does not reply" in shown
     hogsend.more["GET /v1/admin/events?limit=20&id=0190-1"] = CannedResponse(
         200, page | {"events": [], "total": 0}
     )

@@ -210,7 +210,7 @@ async def test_the_region_is_asked_for(hogsend: FakeHogsend, posthog: FakePostHo
     with terminal("connect", "posthog") as screen:
         await screen.until("Which PostHog?")
         screen.type("custom\n")
-        await screen.until("Address of its app")
+        await screen.until("URL of its app")
         screen.type(f"{posthog.url}/\n")
         outcome = await screen.end()
     assert outcome.code == 0, outcome.out
@@ -246,7 +246,7 @@ async def test_ctrl_c_at_a_prompt_exits_with_0(hogsend: FakeHogsend, key: str) -
 @pytest.mark.usefixtures("callback_ports")
 async def test_ctrl_c_on_a_terminal_while_waiting() -> None:
     with terminal("connect", "posthog", "--no-browser") as screen:
-        await screen.until("waiting for your answer")
+        await screen.until("waiting for your consent")
         screen.type("\x03")
         outcome = await screen.end()
     assert outcome.code == 130, outcome.out

@@ -336,6 +336,6 @@ async def test_a_server_that_does_not_answer_is_named(
     assert f"127.0.0.1:{port}" in told.decode()
     assert "hunter2" not in told.decode() + progress.decode()
     server = {"NATS_URL": "NATS", "DATABASE_URL": "PostgreSQL"}[setting]
-    assert f"reaching {server}" in progress.decode()
+    assert f"connecting to {server}" in progress.decode()
     assert f"starting {server}" not in progress.decode()
     await eventually(lambda: not processes_of(tmp_path / "home"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from cli.demo.connecting import connect
-from cli.stack.stand_in import StandIn
+from cli.stack.local_sandbox import LocalSandbox
 from sandbox.options import Options
 from tests.cli.running import Outcome, finish
 from tests.ports import free_port
@@ -96,8 +96,8 @@ async def test_an_event_captured_in_the_sandbox_is_listed_and_followed(tmp_path:
         following = await start(stack, "events", "follow", "signed_up", "--json")
         assert following.stdout is not None
         assert following.stderr is not None
-        assert b"following" in await asyncio.wait_for(following.stderr.readline(), 60)
-        stand_in = StandIn(port, httpx.URL(gateway).port or 0)
+        assert b"waiting for events" in await asyncio.wait_for(following.stderr.readline(), 60)
+        stand_in = LocalSandbox(port, httpx.URL(gateway).port or 0)
         async with httpx.AsyncClient(
             base_url=stand_in.options.url, timeout=PATIENCE_SECONDS
         ) as posthog:

@@ -46,4 +46,4 @@ async def test_a_directory_without_a_backup_and_a_stream_that_exists_are_refused
     refused = await run("backup", str(tmp_path / "other"), url=url)
     assert refused.returncode == 1
     assert "NATS user 'subscriber' may not" in refused.stderr
-    assert "set NATS_URL as in operator.env" in refused.stderr
+    assert "set NATS_URL to the one in operator.env" in refused.stderr

@@ -53,7 +53,7 @@ async def bus(servers: Servers, fresh_bus: None) -> AsyncIterator[None]:
 
 def subscriber_env(servers: Servers, user: User) -> dict[str, str]:
     """Return the variables of the file of that name."""
-    text = nats.given_apart(user, _password(user), f"127.0.0.1:{servers.nats_port}")
+    text = nats.env_file_lines(user, _password(user), f"127.0.0.1:{servers.nats_port}")
     given = {name: str(value) for name, value in dotenv_values(stream=StringIO(text)).items()}
     return {"PATH": os.environ["PATH"], **given}
 

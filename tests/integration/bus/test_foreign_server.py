@@ -139,7 +139,7 @@ async def test_up_reports_a_server_without_tls(tmp_path: Path) -> None:
 
 async def test_up_reports_a_server_without_jetstream(tmp_path: Path) -> None:
     async with own_server(tmp_path, EVERYTHING, jetstream=False) as connection:
-        with pytest.raises(CommandError, match="has no JetStream") as raised:
+        with pytest.raises(CommandError, match="has JetStream disabled") as raised:
             await require_nats_access(BusSettings(nats_url=connection.addresses[0]))
         assert "--jetstream" in raised.value.fix
         with pytest.raises(ServiceUnavailableError) as refused:

@@ -121,4 +121,4 @@ def test_streams_of_two_versions_are_refused(tmp_path: Path) -> None:
         (tmp_path / "jetstream" / account).mkdir(parents=True)
     with pytest.raises(CommandError, match="streams of two versions") as raised:
         stream_account.adopt(tmp_path)
-    assert "$G is of the version before" in str(raised.value.fix)
+    assert "$G is of the earlier version" in str(raised.value.fix)

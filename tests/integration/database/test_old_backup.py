@@ -14,8 +14,8 @@ import asyncpg
 import pytest
 from nats.js.api import RetentionPolicy
 
+from cli.backup.archive import Key, restore_backup
 from cli.backup.local import ServersTarget
-from cli.backup.whole import Key, bring_back
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from services.analytics.destinations.durable import destination_durable
@@ -37,7 +37,7 @@ async def test_a_backup_of_format_1_is_restored_and_upgraded(
     saved = shutil.copytree(SAVED, tmp_path / "saved")
     home = tmp_path / "home"
     target = ServersTarget(home, servers.nats_url(User.OPERATOR), database_url)
-    manifest = await bring_back(
+    manifest = await restore_backup(
         target, saved, Key(passphrase=PASSPHRASE), lambda _part, _size: None
     )
     assert (manifest.format, manifest.spooled, target.notes) == (1, None, [])

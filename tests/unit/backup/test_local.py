@@ -36,7 +36,7 @@ def test_a_stack_that_runs_is_named_and_not_its_port(
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("NATS_PORT", str(nats.getsockname()[1]))
         monkeypatch.setenv("HOGSEND_HOME", str(tmp_path / "home"))
-        with pytest.raises(CommandError, match="for NATS is taken"):
+        with pytest.raises(CommandError, match="for NATS is in use"):
             restore(tmp_path / "backup")
         (tmp_path / "home" / "secrets").mkdir(parents=True)
         with pytest.raises(CommandError, match="there is a stack"):
@@ -84,7 +84,7 @@ def test_settings_with_which_up_would_not_use_what_is_restored_are_refused(
     here: Path, settings: str, name: str
 ) -> None:
     files = saved(here.parent, settings)
-    with pytest.raises(CommandError, match=f"the backup has {name}"):
+    with pytest.raises(CommandError, match=f"env of the backup sets {name}"):
         LocalTarget(Path(".hogsend"), 1).restore_files(files)
     assert list(here.iterdir()) == []
 

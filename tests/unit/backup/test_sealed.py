@@ -10,7 +10,7 @@ import pyrage
 import pytest
 
 from cli.backup import sealed
-from cli.backup.asking import opening_key, sealing_key
+from cli.backup.passphrase import opening_key, sealing_key
 from cli.backup.sealed import CONTENT, KEY, SealError, sealing, unseal
 from cli.errors import CommandError
 
@@ -49,7 +49,7 @@ def test_a_public_key_needs_no_passphrase(saved: Path, target: Path, tmp_path: P
     key = opening_key(None, file)
     unseal(saved, target, passphrase=key.passphrase, identity=key.identity)
     assert (target / "a" / "b").exists()
-    with pytest.raises(SealError, match="not a public key"):
+    with pytest.raises(SealError, match="not an age public key"):
         seal(saved, recipient="age1nonsense")
 
 
@@ -135,6 +135,6 @@ def test_a_machine_that_is_too_slow_is_not_called_a_wrong_passphrase(
 ) -> None:
     monkeypatch.setattr(sealed, "OPENING_SECONDS", 0.01)
     saved = _sealed(tmp_path, monkeypatch, *[SLOW] * 50)
-    with pytest.raises(SealError, match="too busy, or too slow") as refused:
+    with pytest.raises(SealError, match="too busy or too slow") as refused:
         unseal(saved, tmp_path / "target", passphrase="correct", identity=None)
     assert "--identity" in refused.value.fix

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from cli.backup import spools
+from cli.backup.archive import Manifest
 from cli.backup.report import report
-from cli.backup.spools import waited_for
-from cli.backup.whole import Manifest
+from cli.backup.spools import wait_until_drained
 from tests.ports import free_port
 
 
@@ -48,7 +48,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_spool_that_drains_is_waited_for() -> None:
     told: list[str] = []
     async with gateway(7, 3, 0) as one, gateway(1, 0) as two:
-        assert await waited_for([one, two], lambda part, _size: told.append(part)) == 0
+        assert await wait_until_drained([one, two], lambda part, _size: told.append(part)) == 0
     assert [line.rpartition(" ")[2] for line in told] == ["8", "3"]
 
 
@@ -56,25 +56,27 @@ async def test_a_spool_that_drains_is_waited_for_though_another_gateway_says_not
     told: list[str] = []
     async with gateway(7, 3, 0) as one:
         silent = "http://127.0.0.1:1"
-        assert await waited_for([one, silent], lambda part, _size: told.append(part)) is None
+        assert (
+            await wait_until_drained([one, silent], lambda part, _size: told.append(part)) is None
+        )
     assert [line.rpartition(" ")[2] for line in told] == ["7", "3"]
 
 
 async def test_what_does_not_drain_is_counted() -> None:
     async with gateway(5) as one, gateway(0) as two:
-        assert await waited_for([one, two], quiet, polls=3) == 5
+        assert await wait_until_drained([one, two], quiet, polls=3) == 5
 
 
 @pytest.mark.parametrize("silent", ["", "http://127.0.0.1:1", "nonsense://"])
 async def test_a_gateway_that_says_nothing_is_not_an_empty_spool(silent: str) -> None:
     async with gateway(0) as one, gateway("many") as odd:
-        assert await waited_for([one, silent], quiet) is None
-        assert await waited_for([one, odd], quiet) is None
+        assert await wait_until_drained([one, silent], quiet) is None
+        assert await wait_until_drained([one, odd], quiet) is None
 
 
 @pytest.mark.parametrize(
     ("spooled", "said"),
-    [(0, None), (3, "3 webhooks in a gateway's spool"), (None, "a gateway did not say")],
+    [(0, None), (3, "3 webhooks in a gateway's spool"), (None, "a gateway did not report")],
 )
 def test_the_operator_is_told(
     spooled: int | None, said: str | None, capsys: pytest.CaptureFixture[str]

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cli.admin.messages import EventReplay
 from cli.backfill import progress
-from cli.commands.consumers import Found, show
+from cli.commands.consumers import Consumer, show
 from cli.commands.status import _table
 from cli.console import out, print_json
 from cli.events import replaying
@@ -46,7 +46,7 @@ def test_a_document_holds_it_escaped(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_a_consumers_filter_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     filters = [f"hogsend.events.{MARKUP}{OBEYED}"]
-    show([Found("EVENTS", "theirs", True, filters, 1, 2)])  # noqa: FBT003
+    show([Consumer("EVENTS", "theirs", True, filters, 1, 2)])  # noqa: FBT003
     shown = capsys.readouterr().out
     assert MARKUP in shown
     assert shown.endswith("1 consumer\n")
@@ -96,6 +96,7 @@ def test_the_name_of_a_durable_is_no_markup_in_the_progress_of_a_replay(
 ) -> None:
     part = SimpleNamespace(id="1", after=None, waiting=0, count=1, left_out=0)
     client: Any = SimpleNamespace(replay_events=lambda _wanted: part)
-    wanted = EventReplay(to=MARKUP, since="2026-01-01T00:00:00Z")
-    replaying.replayed(client, wanted, replaying.Replayed(MARKUP), lambda _seconds: None)
+    replay = EventReplay(to=MARKUP, since="2026-01-01T00:00:00Z")
+    state = replaying.ReplayProgress(MARKUP)
+    replaying.replay_all(client, replay, state, lambda _seconds: None)
     assert MARKUP in terminal.getvalue()

@@ -38,4 +38,4 @@ def test_what_is_no_host_is_named(given: str) -> None:
     with pytest.raises(ConnectError) as raised:
         choose(UNKNOWN, given, Terminal(json=True))
     assert raised.value.verdict is Verdict.NOT_CONFIGURED
-    assert "is not the address of a PostHog" in str(raised.value)
+    assert "is not the URL of a PostHog" in str(raised.value)

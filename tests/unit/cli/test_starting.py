@@ -48,7 +48,7 @@ async def test_another_server_is_named_before_anything_starts(
     require: Require, scheme: str, setting: str, greeting: bytes, answer: bytes
 ) -> None:
     async with answering(greeting, answer) as place:
-        with pytest.raises(CommandError, match=f"what listens at {place} does not") as raised:
+        with pytest.raises(CommandError, match=f"the server at {place} does not") as raised:
             await require(f"{scheme}://u:hunter2@{place}")
     assert setting in raised.value.fix
     assert "hunter2" not in str(raised.value)
@@ -129,7 +129,7 @@ async def test_a_program_is_started_again_whatever_ended_it(
 ) -> None:
     told: asyncio.Queue[str] = asyncio.Queue()
     supervisor = Supervisor(tmp_path, lambda _name, what: told.put_nowait(what))
-    await supervisor.start(Program("once", ["sh", "-c", ends], forgets=forgets))
+    await supervisor.start(Program("once", ["sh", "-c", ends], restart_note=forgets))
     try:
         for _ in range(2):
             async with asyncio.timeout(10):

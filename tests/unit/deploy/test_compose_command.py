@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.deployment.compose import COMMAND, Compose, deployment_in
-from cli.deployment.moving import Move
+from cli.deployment.layout_move import Move
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.main import run
@@ -46,7 +46,7 @@ def test_what_compose_says_of_a_failure_is_shown(
 @pytest.mark.parametrize(
     ("said", "fix"),
     [
-        ("no such service", "do what it says"),
+        ("no such service", "fix the problem that Compose reports"),
         ('service "settings" didn\'t complete successfully: exit 2', "compose logs settings"),
     ],
 )

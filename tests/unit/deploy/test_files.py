@@ -16,9 +16,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from cli.deployment.checking import IMAGE, REFUSED, SEEN_NAMES
+from cli.deployment.env_check import IMAGE, REFUSED, SEEN_NAMES
 from cli.deployment.layout import SERVERS, VARIABLES, Layout
-from cli.deployment.moving import SECOND
+from cli.deployment.layout_move import SECOND
 from cli.stack import nats as nats_server
 from cli.stack.environment import SECRETS_WITHHELD, SERVICE_SETTINGS
 from cli.stack.settings import ALL_SETTINGS
@@ -510,9 +510,9 @@ def test_secrets_from_before_a_user_was_renamed_are_kept_and_added_to(tmp_path: 
     assert f'PASSWORD_APP: "{app}"\n' in passwords
     place = "127.0.0.1:4222"
     app_env = (directory / "app.env").read_text()
-    assert app_env == nats_server.given_apart(User.APP, app, place)
+    assert app_env == nats_server.env_file_lines(User.APP, app, place)
     member_env = (directory / "member.env").read_text()
-    member_lines = nats_server.given_apart(User.MEMBER, member, place)
+    member_lines = nats_server.env_file_lines(User.MEMBER, member, place)
     assert member_env == f"# Deprecated: use app.env\n{member_lines}"
 
 
@@ -526,7 +526,7 @@ def test_a_deleted_secret_is_made_anew_wherever_it_is_used(tmp_path: Path) -> No
     word = (directory / "subscriber" / "nats_password").read_text().strip()
     assert word in (directory / "nats" / "passwords.conf").read_text()
     subscriber_env = (directory / "subscriber.env").read_text()
-    assert subscriber_env == nats_server.given_apart(User.SUBSCRIBER, word, "bus.example:4222")
+    assert subscriber_env == nats_server.env_file_lines(User.SUBSCRIBER, word, "bus.example:4222")
     assert (directory / "ingest" / "database_url").read_text() == url
 
 

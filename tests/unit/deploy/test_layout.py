@@ -11,13 +11,13 @@ import httpx
 import pytest
 
 from cli.backup import streams as saving
-from cli.backup.streams import Done, StreamError
-from cli.deployment import moving, servers
-from cli.deployment.checking import REFUSED, disagreements, ignored
+from cli.backup.streams import StreamError, StreamResult
+from cli.deployment import layout_move, servers
 from cli.deployment.compose import Compose
+from cli.deployment.env_check import REFUSED, disagreements, ignored
 from cli.deployment.env_file import EnvFile
 from cli.deployment.layout import Chosen, Layout
-from cli.deployment.moving import Move
+from cli.deployment.layout_move import Move
 from cli.errors import CommandError
 
 
@@ -177,23 +177,23 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         assert port == 14222
         yield None
 
-    async def save_all(*_: Any) -> list[Done]:
+    async def save_all(*_: Any) -> list[StreamResult]:
         if "save" in part["fail"]:
             raise StreamError("no space")
         return []
 
-    async def restore_all(*_: Any, copies: int) -> list[Done]:
+    async def restore_all(*_: Any, copies: int) -> list[StreamResult]:
         if "restore" in part["fail"]:
             raise StreamError("no space")
         part["restored"].append(copies)
-        return [Done("EVENTS", 7, 1)]
+        return [StreamResult("EVENTS", 7, 1)]
 
     async def is_ready(_http: httpx.AsyncClient) -> bool:
         answers: list[bool] = part["ready"]
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
-    monkeypatch.setattr(moving, "_is_ready", is_ready)
-    monkeypatch.setattr(moving, "POLL_SECONDS", 0)
+    monkeypatch.setattr(layout_move, "_is_ready", is_ready)
+    monkeypatch.setattr(layout_move, "POLL_SECONDS", 0)
     monkeypatch.setattr(servers, "operator", operator)
     monkeypatch.setattr(saving, "save_all", save_all)
     monkeypatch.setattr(saving, "restore_all", restore_all)
@@ -250,7 +250,7 @@ def test_a_second_gateway_that_takes_nothing_is_not_waited_for_for_ever(
     texts: list[str] = []
     streams["ready"] = [False]
     Move(Engine(tmp_path, nats="single"), texts.append).to(Layout.CLUSTER)
-    assert texts[-1].startswith("gateway-2 does not take webhooks")
+    assert texts[-1].startswith("gateway-2 does not accept webhooks")
 
 
 def test_gateways_that_share_a_port_are_parted_first(tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_a_move_that_was_interrupted_goes_on_and_no_other_begins(
     with pytest.raises(CommandError, match="no space"):
         Move(engine, told).to(Layout.CLUSTER)
     assert set(engine.data.values()) == {"moving"}
-    with pytest.raises(CommandError, match="move to cluster has not ended"):
+    with pytest.raises(CommandError, match="move to the layout cluster is not complete"):
         Move(engine, told).to(Layout.SINGLE)
     streams["fail"] = set()
     assert Move(engine, told).to(Layout.CLUSTER).layout is Layout.CLUSTER

@@ -10,7 +10,7 @@ import pytest
 from cli.deployment.backup import ComposeSource
 from cli.deployment.compose import Compose
 from cli.deployment.layout import Layout
-from cli.deployment.moving import Move
+from cli.deployment.layout_move import Move
 from cli.errors import CommandError
 
 
@@ -45,10 +45,10 @@ async def test_streams_on_servers_of_ones_own_are_not_left_out_without_a_word(
     engine: Engine,
 ) -> None:
     engine.env_file.path.write_text("HOGSEND_NATS_URL=tls://a.internal,tls://b.internal\n")
-    with pytest.raises(CommandError, match="on NATS servers of your own") as refused:
+    with pytest.raises(CommandError, match="on the NATS servers in HOGSEND_NATS_URL") as refused:
         await save(engine)
     assert "hogsend streams backup" in refused.value.fix
-    with pytest.raises(CommandError, match="on NATS servers of your own") as refused:
+    with pytest.raises(CommandError, match="on the NATS servers in HOGSEND_NATS_URL") as refused:
         Move(engine, print).to(Layout.CLUSTER)
     assert "HOGSEND_NATS_URL" in refused.value.fix
     assert engine.env_file.values()["HOGSEND_NATS_URL"] == "tls://a.internal,tls://b.internal"

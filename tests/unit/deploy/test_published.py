@@ -11,9 +11,9 @@ from threading import Thread
 
 import pytest
 
-from cli.deployment import upgrading
+from cli.deployment import rolling_upgrade
 from cli.deployment.compose import COMMAND, Compose
-from cli.own_http import own_http
+from cli.local_http import local_http
 
 READY = {"ready": True, "spooled": 0}
 
@@ -67,10 +67,10 @@ def test_a_gateway_of_this_machine_is_asked_without_a_proxy(
     for name in ("HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
-    assert upgrading._get(f"{gateway}/readyz") == READY
+    assert rolling_upgrade._get(f"{gateway}/readyz") == READY
 
     async def ask() -> object:
-        async with own_http(gateway) as http:
+        async with local_http(gateway) as http:
             return (await http.get("/readyz")).json()
 
     assert asyncio.run(ask()) == READY

@@ -9,10 +9,10 @@ from unittest.mock import Mock
 import pytest
 from nats.js.api import ClusterInfo, PeerInfo, StreamConfig
 
-from cli.deployment import upgrading
+from cli.deployment import rolling_upgrade
 from cli.deployment.compose import Compose
 from cli.deployment.layout import SERVERS
-from cli.deployment.upgrading import Upgrade
+from cli.deployment.rolling_upgrade import Upgrade
 from cli.errors import CommandError
 
 SINGLE = ["settings", "gateway", "nats", "postgres", "analytics", "credentials"]
@@ -45,9 +45,9 @@ class Engine(Compose):
             case ["up", "-d", "--no-deps", *options, service]:
                 self.replaced.append(service)
                 self.recreated += [service] if options == ["--force-recreate"] else []
-            case [*_, "-T", server, "sh", "-c", upgrading.CHECKED_CONFIGURATION]:
+            case [*_, "-T", server, "sh", "-c", rolling_upgrade.CHECKED_CONFIGURATION]:
                 return self._wanted(server)
-            case ["exec", "-T", server, "sh", "-c", upgrading.RUNNING_CONFIGURATION]:
+            case ["exec", "-T", server, "sh", "-c", rolling_upgrade.RUNNING_CONFIGURATION]:
                 return self._running(server)
             case ["exec", "-T", service, *_] if service == self.broken:
                 raise CommandError("it does not run", "look")
@@ -78,11 +78,11 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def get(url: str) -> dict[str, Any]:
         if url.endswith("/readyz"):
             return {"ready": True, "spooled": 0}
-        return {"services": {name: {"status": "up"} for name in upgrading.IN_ORDER}}
+        return {"services": {name: {"status": "up"} for name in rolling_upgrade.IN_ORDER}}
 
-    monkeypatch.setattr(Upgrade, "_wait_for_copies", complete)
-    monkeypatch.setattr(upgrading, "_get", get)
-    monkeypatch.setattr(upgrading, "POLL_SECONDS", 0)
+    monkeypatch.setattr(Upgrade, "_wait_for_replicas", complete)
+    monkeypatch.setattr(rolling_upgrade, "_get", get)
+    monkeypatch.setattr(rolling_upgrade, "POLL_SECONDS", 0)
 
 
 def told(_text: str) -> None:
@@ -109,7 +109,7 @@ def test_the_stand_in_for_posthog_is_replaced_before_the_services_that_ask_it(
     Upgrade(engine, told).run(build=False)
     assert engine.replaced[1:4] == ["postgres", "sandbox", "credentials"]
     engine.broken = "sandbox"
-    with pytest.raises(CommandError, match="sandbox was replaced and does not work"):
+    with pytest.raises(CommandError, match="sandbox was replaced and is not healthy"):
         Upgrade(engine, told).run(build=False)
     assert engine.replaced[-1] == "sandbox"
 
@@ -117,7 +117,7 @@ def test_the_stand_in_for_posthog_is_replaced_before_the_services_that_ask_it(
 def test_a_container_that_does_not_work_is_the_last_that_is_replaced(tmp_path: Path) -> None:
     engine = Engine(tmp_path, SINGLE)
     engine.broken = "credentials"
-    with pytest.raises(CommandError, match="credentials was replaced and does not work"):
+    with pytest.raises(CommandError, match="credentials was replaced and is not healthy"):
         Upgrade(engine, told).run(build=False)
     assert engine.replaced == ["nats", "postgres", "credentials"]
     assert "build" not in engine.ran
@@ -152,7 +152,7 @@ def test_gateways_behind_one_port_are_asked_there_and_each_has_to_live(tmp_path:
     assert engine.replaced[-2:] == ["gateway-2", "gateway"]
     assert "door" not in engine.replaced
     engine.broken = "gateway-2"
-    with pytest.raises(CommandError, match="gateway-2 was replaced and does not work"):
+    with pytest.raises(CommandError, match="gateway-2 was replaced and is not healthy"):
         Upgrade(engine, told).run(build=False)
     assert engine.replaced[-1] == "gateway-2"
 
@@ -160,7 +160,7 @@ def test_gateways_behind_one_port_are_asked_there_and_each_has_to_live(tmp_path:
 def test_what_does_not_run_is_not_upgraded(tmp_path: Path) -> None:
     engine = Engine(tmp_path, SINGLE)
     engine.running_now = "nats"
-    with pytest.raises(CommandError, match="no gateway of this deployment runs"):
+    with pytest.raises(CommandError, match="the deployment does not run"):
         Upgrade(engine, told).run(build=True)
     assert engine.replaced == []
     assert "build" not in engine.ran
@@ -172,5 +172,5 @@ def test_a_stream_without_a_leader_is_not_complete() -> None:
     led = Mock(config=wanted, cluster=ClusterInfo(leader="nats-1", replicas=peers[1:]))
     # Who answers is listed with the others.
     elected = Mock(config=wanted, cluster=ClusterInfo(leader=None, replicas=peers))
-    assert upgrading._is_complete(led)
-    assert not upgrading._is_complete(elected)
+    assert rolling_upgrade._is_complete(led)
+    assert not rolling_upgrade._is_complete(elected)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from cli.stack.data_directory import DataDirectory
+from cli.stack.local_sandbox import LocalSandbox
 from cli.stack.settings import StackSettings
 from cli.stack.stack import Stack
-from cli.stack.stand_in import StandIn
 from cli.stack.supervisor import Supervisor
 from hogsend.urls import reached_at
 from sandbox.options import Options, Resolve
@@ -43,7 +43,7 @@ def test_the_stack_and_the_stand_in_connect_to_the_host_on_which_the_gateway_lis
     gateway = GatewaySettings(gateway_host=host, gateway_port=3002)
     supervisor = Supervisor(home.logs, lambda _name, _text: None)
     assert Stack(home, gateway, StackSettings(), supervisor).base_url == f"http://{REACHED[host]}"
-    stand_in = StandIn(8010, 3002, gateway_host=host)
+    stand_in = LocalSandbox(8010, 3002, gateway_host=host)
     command = stand_in.program("", tmp_path).command
     (resolve,) = [word for word in command if "=" in word]
     assert resolve == f"hogsend.test={REACHED[host]}"

@@ -1,4 +1,4 @@
-"""A stand-in for PostHog beside the stack: the sandbox as a program, and the settings to use it."""
+"""The sandbox as a program of the local stack, and the settings that use it as PostHog."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 
 from cli.admin.client import CREDENTIAL
 from cli.errors import CommandError
-from cli.own_http import own_http
+from cli.local_http import local_http
 from cli.stack.environment import minimal_environment
 from cli.stack.stack import Stack
 from cli.stack.supervisor import Program
@@ -20,21 +20,21 @@ from hogsend.urls import reached_at
 from sandbox.options import Options, Resolve
 
 PUBLIC_HOST = "hogsend.test"
-"""Stands for a gateway's public host name: PostHog refuses to deliver to loopback addresses, so
-`API_PUBLIC_URL` must not be one. Only the sandbox resolves it (`--resolve`)."""
+"""Host name in `API_PUBLIC_URL`, in place of a public one. PostHog does not deliver to loopback
+addresses, so `API_PUBLIC_URL` must not be one. Only the sandbox resolves it (`--resolve`)."""
 
 MARK = "sandbox"
 """Empty file in the data directory: the stored credential is one of the sandbox."""
 
 PORT = 8010
 NOT_FOUND = 404
-ANSWER_SECONDS = 5.0
-KEPT = frozenset({"POSTHOG_WEBHOOK_SECRET"})
-"""The one PostHog setting that is the stack's own, whichever PostHog there is."""
+RESPONSE_SECONDS = 5.0
+KEPT_SETTINGS = frozenset({"POSTHOG_WEBHOOK_SECRET"})
+"""PostHog settings that `use` keeps, because they belong to the stack and not to a PostHog."""
 
 
-class StandIn:
-    """A sandbox and its one project, addressed so that everything works without further flags."""
+class LocalSandbox:
+    """A sandbox that delivers to the local gateway."""
 
     def __init__(
         self,
@@ -44,13 +44,13 @@ class StandIn:
         gateway_host: str = "127.0.0.1",
         token_seconds: int = Options().token_seconds,
     ) -> None:
-        """Configure it.
+        """Configure the sandbox.
 
         Args:
-            port: where it listens.
-            gateway_port: where the gateway listens, to which it delivers.
-            gateway_host: the same.
-            token_seconds: how long an access token is valid.
+            port: port of the sandbox.
+            gateway_port: port of the gateway.
+            gateway_host: listen address of the gateway.
+            token_seconds: lifetime of an access token.
         """
         self.options = Options(
             port=port,
@@ -62,7 +62,7 @@ class StandIn:
         self.public_url = f"http://{PUBLIC_HOST}:{gateway_port}"
 
     def program(self, python_path: str, directory: Path) -> Program:
-        """Return the program that runs it."""
+        """Return the sandbox as a program for the supervisor."""
         (resolve,) = self.options.resolve
         return Program(
             "sandbox",
@@ -74,13 +74,13 @@ class StandIn:
             ],
             {**minimal_environment(), "PYTHONPATH": python_path},
             directory=directory,
-            forgets="It forgot what it had granted and captured: run `hogsend connect posthog` "
-            "again.",
+            restart_note="The sandbox has lost its grants and events: run `hogsend connect "
+            "posthog` again.",
         )
 
     @property
     def settings(self) -> Mapping[str, str]:
-        """Settings of a stack that uses this PostHog."""
+        """Settings of a stack that uses the sandbox as PostHog."""
         return {
             "POSTHOG_HOST": self.options.url,
             "POSTHOG_API_KEY": self.options.project_key,
@@ -89,8 +89,8 @@ class StandIn:
         }
 
     def use(self) -> None:
-        """Set the settings in this process, in place of those for another PostHog."""
-        for name in PostHogSettings.environment_names() - KEPT:
+        """Replace the settings for another PostHog in this process' environment."""
+        for name in PostHogSettings.environment_names() - KEPT_SETTINGS:
             os.environ.pop(name, None)
         os.environ.update(self.settings)
 
@@ -112,11 +112,12 @@ class StandIn:
         }
 
 
-class EarlierCredential:
-    """What an earlier run's sandbox granted: it forgot it when it stopped, and so must the stack.
+class SandboxCredential:
+    """The stored credential of an earlier run's sandbox, which no longer knows it.
 
-    `MARK` in the data directory says that the stored credential is a sandbox's. Without it, the
-    credential is one for a PostHog that exists, and no sandbox gets to see it or to replace it.
+    The file `MARK` in the data directory states that the stored credential is of a sandbox. Without
+    it the credential is of a real PostHog, and must neither be sent to a sandbox nor be replaced by
+    a sandbox's.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -124,28 +125,31 @@ class EarlierCredential:
         self._mark = stack.home.path / MARK
 
     async def forget(self, *, sandbox: bool) -> bool:
-        """Delete an earlier sandbox's credential, and note whether a sandbox is used now.
+        """Delete an earlier sandbox's credential, and mark whether this run uses a sandbox.
+
+        Args:
+            sandbox: whether this run uses a sandbox.
 
         Returns:
-            Whether one was deleted.
+            Whether a credential was deleted.
 
         Raises:
-            CommandError: a sandbox is wanted, and a credential for another PostHog is stored.
+            CommandError: this run uses a sandbox, but the credential of a real PostHog is stored.
         """
         if not sandbox and not self._mark.exists():
             return False
-        async with own_http(
-            self._stack.base_url, key=self._stack.admin_key, timeout=ANSWER_SECONDS
+        async with local_http(
+            self._stack.base_url, key=self._stack.admin_key, timeout=RESPONSE_SECONDS
         ) as http:
             if not self._mark.exists() and (await http.get(CREDENTIAL)).status_code != NOT_FOUND:
                 raise CommandError(
-                    f"{self._stack.home.path} holds the credential of a real PostHog",
-                    "give the sandbox data of its own: "
+                    f"{self._stack.home.path} has the credential of a real PostHog",
+                    "use another data directory for the sandbox: "
                     "HOGSEND_HOME=.hogsend-sandbox hogsend up --sandbox",
                 )
-            deleted = (await http.delete(CREDENTIAL)).is_success
+            is_deleted = (await http.delete(CREDENTIAL)).is_success
         if sandbox:
             self._mark.touch()
         else:
             self._mark.unlink()
-        return deleted
+        return is_deleted

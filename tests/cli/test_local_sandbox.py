@@ -12,8 +12,8 @@ import pytest
 
 from cli.errors import CommandError
 from cli.stack.data_directory import DataDirectory
+from cli.stack.local_sandbox import LocalSandbox, SandboxCredential
 from cli.stack.stack import Stack
-from cli.stack.stand_in import EarlierCredential, StandIn
 from tests.cli.recording_server import CannedResponse, Fake, RecordedRequest
 
 
@@ -37,14 +37,14 @@ def store() -> Iterator[FakeStore]:
 
 
 @pytest.fixture
-def credential(store: FakeStore, tmp_path: Path) -> EarlierCredential:
+def credential(store: FakeStore, tmp_path: Path) -> SandboxCredential:
     home = DataDirectory(tmp_path / "home")
     stack: Any = SimpleNamespace(home=home, base_url=store.url, admin_key="k")
-    return EarlierCredential(cast("Stack", stack))
+    return SandboxCredential(cast("Stack", stack))
 
 
 async def test_a_credential_of_another_posthog_is_never_touched(
-    credential: EarlierCredential, store: FakeStore
+    credential: SandboxCredential, store: FakeStore
 ) -> None:
     with pytest.raises(CommandError, match="a real PostHog") as refused:
         await credential.forget(sandbox=True)
@@ -55,7 +55,7 @@ async def test_a_credential_of_another_posthog_is_never_touched(
 
 
 async def test_what_an_earlier_sandbox_granted_is_forgotten_once(
-    credential: EarlierCredential, store: FakeStore
+    credential: SandboxCredential, store: FakeStore
 ) -> None:
     store.has_one = False
     assert not await credential.forget(sandbox=True)
@@ -76,7 +76,7 @@ def test_it_replaces_the_settings_for_another_posthog(monkeypatch: pytest.Monkey
     monkeypatch.setenv("POSTHOG_WEBHOOK_SECRET", "the stack's own")
     for name in ("POSTHOG_API_KEY", "API_PUBLIC_URL", "ENABLE_POSTHOG_DESTINATION"):
         monkeypatch.setenv(name, "")
-    StandIn(8010, 3002).use()
+    LocalSandbox(8010, 3002).use()
     found = {name: value for name, value in os.environ.items() if name.startswith("POSTHOG_")}
     assert found == {
         "POSTHOG_HOST": "http://127.0.0.1:8010",
@@ -87,4 +87,5 @@ def test_it_replaces_the_settings_for_another_posthog(monkeypatch: pytest.Monkey
 
 
 def test_what_it_forgets_is_said_where_it_ends_by_itself(tmp_path: Path) -> None:
-    assert "`hogsend connect posthog`" in StandIn(8010, 3002).program("", tmp_path).forgets
+    program = LocalSandbox(8010, 3002).program("", tmp_path)
+    assert "`hogsend connect posthog`" in program.restart_note

@@ -1,8 +1,9 @@
-"""A whole deployment as one sealed archive, and back: streams, PostgreSQL, settings and secrets.
+"""Backup of a whole deployment as one sealed archive, and its restore.
 
-Streams come first and PostgreSQL last, so that what moves on in the meantime is in both, and is
-recognised by its id when it is restored (`cli.backup.streams.SAVING_ORDER`). What is accepted while
-a backup is made may be in it; what was accepted before is.
+The archive has the streams, PostgreSQL, settings and secrets. The streams are saved first and
+PostgreSQL last. A message that moves on during the backup is then saved twice instead of never, and
+its id identifies it as a duplicate (`cli.backup.streams.SAVING_ORDER`). The backup has everything
+that was accepted before it started; messages accepted during the backup may be missing.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from nats.aio.client import Client
 
 from cli.backup import sealed, spools, streams
 from cli.backup.interruptible import interruptible
-from cli.backup.opened import opened
 from cli.backup.sealed import SealError
-from cli.backup.streams import Done, Progress, StreamError
+from cli.backup.streams import Progress, StreamError, StreamResult
+from cli.backup.work_directory import work_directory
 from cli.errors import CommandError
 from cli.stack.data_directory import write_private
 from hogsend import __version__
@@ -38,20 +39,20 @@ Kind = Literal["local", "compose"]
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What is in a backup."""
+    """The content of a backup."""
 
     kind: Kind
     version: str
     created_at: datetime
-    streams: list[Done]
+    streams: list[StreamResult]
     files: list[str]
     format: int = FORMAT
     spooled: int | None = None
-    """Webhooks that waited in the spools of gateways, and are not in it; None when unknown."""
+    """Webhooks in gateways' spools that are not in the backup; None if that is unknown."""
 
 
 class Key(msgspec.Struct, frozen=True):
-    """What seals a backup, or opens it: one of them."""
+    """The key of a backup: exactly one of the fields is set."""
 
     passphrase: str | None = None
     recipient: str | None = None
@@ -59,7 +60,7 @@ class Key(msgspec.Struct, frozen=True):
 
 
 class Source(Protocol):
-    """A deployment that is backed up."""
+    """A deployment to back up."""
 
     kind: Kind
 
@@ -67,54 +68,54 @@ class Source(Protocol):
         """Connect to NATS as the operator."""
 
     async def gateways(self) -> Sequence[str]:
-        """Addresses of its gateways, on this machine."""
+        """Return the URLs of the gateways, as reached from this machine."""
 
     def dump(self, file: Path) -> None:
-        """Write a dump of PostgreSQL, in pg_dump's custom format."""
+        """Write a dump of PostgreSQL in pg_dump's custom format."""
 
     def files(self) -> Mapping[str, Path]:
-        """Files with settings and secrets, by the names they have in the backup."""
+        """Return the files with settings and secrets, by their names in the backup."""
 
 
 class Target(Protocol):
-    """An empty deployment that a backup is restored to."""
+    """An empty deployment to restore a backup to."""
 
     kind: Kind
     work: Path
-    """Directory on its disk for what is restored, meanwhile; it does not exist."""
+    """Directory on the target's disk to unpack the backup into; it does not exist yet."""
     notes: list[str]
-    """What the operator should know once it is restored."""
+    """Notes for the operator, printed after the restore."""
 
     def require_empty(self) -> None:
-        """Check that nothing is there that would be overwritten."""
+        """Check that the restore would overwrite nothing."""
 
     def restore_files(self, files: Path) -> None:
-        """Put settings and secrets where they belong."""
+        """Copy the settings and secrets to their places."""
 
     def servers(self) -> AbstractAsyncContextManager[Client]:
-        """Run NATS and PostgreSQL and nothing else; gives a connection as the operator."""
+        """Run only NATS and PostgreSQL; yields a connection as the operator."""
 
     def copies(self) -> int | None:
-        """On how many NATS servers a stream is; None for as many as in the backup."""
+        """Return the number of replicas of a stream; None for as many as in the backup."""
 
     def load(self, dump: Path) -> None:
         """Load a dump into PostgreSQL."""
 
     def analyze(self) -> None:
-        """Have PostgreSQL gather statistics: a dump has none.
+        """Make PostgreSQL gather statistics, which a dump does not include.
 
         Raises:
-            CommandError: it cannot.
+            CommandError: gathering them fails.
         """
 
 
-async def back_up(source: Source, directory: Path, key: Key, progress: Progress) -> Manifest:
-    """Write a sealed backup into a directory that does not exist yet, all of it or nothing.
+async def create_backup(source: Source, directory: Path, key: Key, progress: Progress) -> Manifest:
+    """Write a sealed backup into a new directory, which appears once the backup is complete.
 
     Raises:
-        CommandError: the directory is not empty, or something cannot be saved.
+        CommandError: the directory is not empty, or a part cannot be saved.
     """
-    directory = _named(directory)
+    directory = _with_name(directory)
     _require_new(directory)
     part = directory.with_name(f"{directory.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -123,15 +124,15 @@ async def back_up(source: Source, directory: Path, key: Key, progress: Progress)
     part.chmod(0o700)
     try:
         async with source.operator() as client:
-            # First: what leaves a spool from now on is in a stream.
-            spooled = await spools.waited_for(await source.gateways(), progress)
-            done = await streams.save_all(client, work / STREAMS, progress)
+            # Before the streams are saved, so that webhooks that leave a spool are in a stream.
+            spooled = await spools.wait_until_drained(await source.gateways(), progress)
+            results = await streams.save_all(client, work / STREAMS, progress)
         progress("PostgreSQL", 0)
         with interruptible():
             source.dump(work / DUMP)
         files = source.files()
         manifest = Manifest(
-            source.kind, __version__, datetime.now(UTC), done, sorted(files), spooled=spooled
+            source.kind, __version__, datetime.now(UTC), results, sorted(files), spooled=spooled
         )
         write_private(work / MANIFEST, msgspec.json.encode(manifest).decode())
         with (
@@ -155,16 +156,17 @@ async def back_up(source: Source, directory: Path, key: Key, progress: Progress)
     return manifest
 
 
-async def bring_back(target: Target, directory: Path, key: Key, progress: Progress) -> Manifest:
+async def restore_backup(target: Target, directory: Path, key: Key, progress: Progress) -> Manifest:
     """Restore a sealed backup to an empty deployment.
 
     Raises:
-        CommandError: it is not empty, the backup cannot be opened, or something cannot be restored.
+        CommandError: the deployment is not empty, the backup cannot be opened, or a part cannot be
+            restored.
     """
-    directory = _named(directory)
+    directory = _with_name(directory)
     await asyncio.to_thread(target.require_empty)
     try:
-        with opened(target.work, directory):
+        with work_directory(target.work, directory):
             return await _restore(target, directory, key, progress)
     except (StreamError, SealError) as error:
         raise CommandError(str(error), error.fix) from error
@@ -177,7 +179,7 @@ async def _restore(target: Target, directory: Path, key: Key, progress: Progress
     manifest = _manifest(work)
     if manifest.kind != target.kind:
         raise CommandError(
-            f"this is another kind of backup: {manifest.kind}",
+            f"this is a backup of another kind of deployment: {manifest.kind}",
             {
                 "local": "restore it with `hogsend restore`",
                 "compose": "restore it with `hogsend compose restore`",
@@ -185,24 +187,27 @@ async def _restore(target: Target, directory: Path, key: Key, progress: Progress
         )
     target.restore_files(work / FILES)
     async with target.servers() as client:
-        done = await streams.restore_all(client, work / STREAMS, progress, copies=target.copies())
+        restored = await streams.restore_all(
+            client, work / STREAMS, progress, copies=target.copies()
+        )
         progress("PostgreSQL", 0)
         try:
-            # In one transaction. Nothing or all is there, so that it can be tried again.
+            # In one transaction. If it fails, the streams are deleted too, so that the target is
+            # empty again and the restore can be retried.
             with interruptible():
                 target.load(work / DUMP)
         except BaseException:
-            for one in done:
-                await streams.delete(client, one.stream)
+            for result in restored:
+                await streams.delete(client, result.stream)
             raise
         try:
             with interruptible():
                 target.analyze()
         except (CommandError, KeyboardInterrupt) as error:
-            # All of it is restored, and stays.
+            # The data are complete without statistics, so the restore succeeds.
             target.notes.append(
-                "PostgreSQL has no statistics, and is slow until its autovacuum has gathered "
-                f"some, or ANALYZE has: {str(error) or 'it was interrupted'}"
+                "PostgreSQL has no statistics, and is slow until its autovacuum has gathered some "
+                f"or you run ANALYZE; gathering them failed: {str(error) or 'interrupted'}"
             )
     return manifest
 
@@ -220,20 +225,20 @@ def _manifest(work: Path) -> Manifest:
     return manifest
 
 
-def _named(directory: Path) -> Path:
-    """Give a directory the name that another one beside it is named after; `.` has none."""
+def _with_name(directory: Path) -> Path:
+    """Return the absolute path, whose name temporary directories extend; `.` has no name."""
     return directory.resolve()
 
 
 def _require_new(directory: Path) -> None:
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise CommandError(
-            f"{directory} exists already, and is not overwritten",
-            "give a new directory, for example one named by the date",
+            f"{directory} exists already and is not overwritten",
+            "pass a new directory, for example one named by the date",
         )
     if directory.is_mount():
         raise CommandError(
-            f"{directory} is a mount point, which cannot be replaced", "give a new directory in it"
+            f"{directory} is a mount point, which cannot be replaced", "pass a new directory in it"
         )
     if directory.exists():
         directory.rmdir()

@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from cli.backup import own_postgres, postgres_tools
+from cli.backup import external_postgres, postgres_tools
 from cli.errors import CommandError
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -38,8 +38,8 @@ SELECT pg_advisory_lock(1);
 """
 RESTORE = """
 import pathlib, sys
-from cli.backup import own_postgres
-own_postgres.restore(pathlib.Path(sys.argv[1]), sys.argv[2])
+from cli.backup import external_postgres
+external_postgres.restore(pathlib.Path(sys.argv[1]), sys.argv[2])
 """
 
 
@@ -54,7 +54,7 @@ async def dump_of(url: str, file: Path) -> Path:
 async def test_a_dump_is_loaded(servers: Servers, database_url: str, tmp_path: Path) -> None:
     dump = await dump_of(database_url, tmp_path / "dump")
     async with servers.fresh_database() as other:
-        await asyncio.to_thread(own_postgres.restore, dump, other)
+        await asyncio.to_thread(external_postgres.restore, dump, other)
         rows = await asyncpg.connect(other)
         assert await rows.fetchval(COUNTED) == 2 * ROWS
         await rows.close()
@@ -64,11 +64,11 @@ async def test_a_setting_that_older_servers_lack_is_set_where_it_is_known(
     database_url: str, tmp_path: Path
 ) -> None:
     dump = await dump_of(database_url, tmp_path / "dump")
-    command = [postgres_tools.found("pg_restore"), "--file=-", str(dump)]
+    command = [postgres_tools.find_tool("pg_restore"), "--file=-", str(dump)]
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
     # As tools of PostgreSQL 17 and newer begin; if they ever do not, nothing has to be done.
     assert b"\nSET transaction_timeout = 0;\n" in done.stdout
-    given = b"".join(own_postgres.for_any_version(io.BytesIO(done.stdout)))
+    given = b"".join(external_postgres.for_any_version(io.BytesIO(done.stdout)))
     before, _, after = done.stdout.partition(b"SET transaction_timeout = 0;\n")
     assert b"transaction_timeout = " not in given
     assert given.startswith(before)
@@ -91,7 +91,7 @@ async def test_nothing_stays_of_a_dump_that_ends_too_soon(
     dump.write_bytes(whole[: len(whole) * 3 // 4])
     async with servers.fresh_database() as other:
         with pytest.raises(CommandError, match=r"^pg_restore failed:"):
-            await asyncio.to_thread(own_postgres.restore, dump, other)
+            await asyncio.to_thread(external_postgres.restore, dump, other)
         rows = await asyncpg.connect(other)
         assert await rows.fetchval("SELECT to_regnamespace('ingest')") is None
         await rows.close()
@@ -105,7 +105,7 @@ async def test_nothing_stays_of_a_dump_that_the_server_refuses(
         rows = await asyncpg.connect(other)
         await rows.execute("CREATE SCHEMA ingest")
         with pytest.raises(CommandError, match=r"^psql failed:(.|\n)*already exists"):
-            await asyncio.to_thread(own_postgres.restore, dump, other)
+            await asyncio.to_thread(external_postgres.restore, dump, other)
         assert await rows.fetchval("SELECT to_regclass('ingest.first')") is None
         await rows.close()
 

@@ -1,24 +1,24 @@
-"""HTTP to what this command runs on this machine: its gateway, and its stand-in for PostHog."""
+"""HTTP client for servers on this machine: the stack's gateway and the sandbox."""
 
 from __future__ import annotations
 
 import httpx
 
 
-def own_http(
+def local_http(
     base_url: str = "",
     *,
     key: str | None = None,
     timeout: float = 5.0,
     follow_redirects: bool = False,
 ) -> httpx.AsyncClient:
-    """Make a client that asks no proxy: HTTP_PROXY and the like are for PostHog.
+    """Create a client that ignores HTTP_PROXY and the like, which are for requests to PostHog.
 
     Args:
-        base_url: where paths begin; addresses are given whole without one.
+        base_url: prefix of relative URLs; without it, every URL must be absolute.
         key: admin key to send.
-        timeout: seconds an answer may take.
-        follow_redirects: whether to go where an answer points.
+        timeout: of each request, in seconds.
+        follow_redirects: whether to follow redirects.
     """
     return httpx.AsyncClient(
         base_url=base_url,

@@ -15,9 +15,9 @@ import pyrage
 import pytest
 
 from cli.backup import sealed, streams
+from cli.backup.archive import Key, Kind, create_backup, restore_backup
 from cli.backup.postgres_tools import DUMP, EXISTING, SCHEMAS
-from cli.backup.streams import SAVING_ORDER, Done, StreamError
-from cli.backup.whole import Key, Kind, back_up, bring_back
+from cli.backup.streams import SAVING_ORDER, StreamError, StreamResult
 from cli.errors import CommandError
 from cli.stack.environment import SERVICE_SETTINGS
 from hogsend.contract.streams import StreamName
@@ -90,15 +90,17 @@ def deleted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Streams that were deleted again; saving and restoring are only files."""
     gone: list[str] = []
 
-    async def save_all(_client: Any, directory: Path, _progress: Any) -> list[Done]:
+    async def save_all(_client: Any, directory: Path, _progress: Any) -> list[StreamResult]:
         (directory / "EVENTS").mkdir(parents=True)
         (directory / "EVENTS" / "backup.json").write_text("{}")
-        return [Done("EVENTS", 3, 2)]
+        return [StreamResult("EVENTS", 3, 2)]
 
-    async def restore_all(_client: Any, directory: Path, *_: Any, copies: int) -> list[Done]:
+    async def restore_all(
+        _client: Any, directory: Path, *_: Any, copies: int
+    ) -> list[StreamResult]:
         assert (directory / "EVENTS" / "backup.json").read_text() == "{}"
         assert copies == 1
-        return [Done("EVENTS", 3, 2)]
+        return [StreamResult("EVENTS", 3, 2)]
 
     async def delete(_client: Any, stream: str) -> None:
         await asyncio.sleep(0)
@@ -116,9 +118,9 @@ def quiet(_part: str, _size: int) -> None:
 
 async def test_what_goes_in_comes_out(tmp_path: Path, deleted: list[str]) -> None:
     place, saved = Place(tmp_path), tmp_path / "b" / "one"
-    made = await back_up(place, saved, KEY, quiet)
+    made = await create_backup(place, saved, KEY, quiet)
     assert sorted(file.name for file in saved.iterdir()) == ["backup.age"]
-    found = await bring_back(place, saved, KEY, quiet)
+    found = await restore_backup(place, saved, KEY, quiet)
     assert found == made
     assert made.spooled == 0
     assert place.loaded == [b"rows"]
@@ -132,10 +134,10 @@ async def test_a_backup_is_opened_beside_its_target_for_its_owner_alone(
 ) -> None:
     """The backup may be on a medium that cannot be written to."""
     place, saved = Place(tmp_path), tmp_path / "b" / "one"
-    await back_up(place, saved, KEY, quiet)
+    await create_backup(place, saved, KEY, quiet)
     place.work.mkdir()
     (place.work / "of-a-run-that-was-killed").touch()
-    await bring_back(place, saved, KEY, quiet)
+    await restore_backup(place, saved, KEY, quiet)
     assert (place.mode, place.beside_backup) == (0o700, ["one"])
     assert not place.work.exists()
     assert deleted == []
@@ -145,10 +147,10 @@ async def test_a_backup_is_opened_only_where_there_is_room(
     tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, saved = Place(tmp_path), tmp_path / "one"
-    await back_up(place, saved, KEY, quiet)
+    await create_backup(place, saved, KEY, quiet)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Mock(free=100))
-    with pytest.raises(CommandError, match="GiB left"):
-        await bring_back(place, saved, KEY, quiet)
+    with pytest.raises(CommandError, match="GiB of free space"):
+        await restore_backup(place, saved, KEY, quiet)
     assert place.restored == {}
     assert not place.work.exists()
     assert deleted == []
@@ -167,10 +169,10 @@ def test_ctrl_c_while_a_backup_is_opened_ends_it_at_once_and_restores_nothing(
     tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, saved = Place(tmp_path), tmp_path / "one"
-    asyncio.run(back_up(place, saved, KEY, quiet))
+    asyncio.run(create_backup(place, saved, KEY, quiet))
     monkeypatch.setattr(sealed, "unseal", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        asyncio.run(bring_back(place, saved, KEY, quiet))
+        asyncio.run(restore_backup(place, saved, KEY, quiet))
     assert place.restored == {}
     assert not place.work.exists()
     assert deleted == []
@@ -181,10 +183,10 @@ def test_ctrl_c_while_a_dump_is_loaded_ends_it_at_once_and_deletes_its_streams(
     tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, saved = Place(tmp_path), tmp_path / "one"
-    asyncio.run(back_up(place, saved, KEY, quiet))
+    asyncio.run(create_backup(place, saved, KEY, quiet))
     monkeypatch.setattr(place, "load", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        asyncio.run(bring_back(place, saved, KEY, quiet))
+        asyncio.run(restore_backup(place, saved, KEY, quiet))
     assert deleted == ["EVENTS"]
 
 
@@ -193,11 +195,11 @@ def test_ctrl_c_while_statistics_are_gathered_keeps_what_is_restored(
     tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, saved = Place(tmp_path), tmp_path / "one"
-    asyncio.run(back_up(place, saved, KEY, quiet))
+    asyncio.run(create_backup(place, saved, KEY, quiet))
     monkeypatch.setattr(place, "analyze", interrupted)
-    asyncio.run(bring_back(place, saved, KEY, quiet))
+    asyncio.run(restore_backup(place, saved, KEY, quiet))
     assert (place.loaded, deleted) == ([b"rows"], [])
-    assert "it was interrupted" in place.notes[0]
+    assert "interrupted" in place.notes[0]
 
 
 @pytest.mark.usefixtures("own_ctrl_c")
@@ -207,7 +209,7 @@ def test_ctrl_c_while_a_dump_is_made_ends_it_at_once_and_leaves_nothing(
     place, saved = Place(tmp_path), tmp_path / "b" / "one"
     monkeypatch.setattr(place, "dump", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        asyncio.run(back_up(place, saved, KEY, quiet))
+        asyncio.run(create_backup(place, saved, KEY, quiet))
     assert list(saved.parent.iterdir()) == []
     assert deleted == []
 
@@ -224,10 +226,10 @@ async def test_the_directory_may_be_the_current_one(
     place, saved = Place(tmp_path), tmp_path / "b" / "one"
     saved.mkdir(parents=True)
     monkeypatch.chdir(saved)
-    await back_up(place, Path(), KEY, quiet)
+    await create_backup(place, Path(), KEY, quiet)
     # What was empty was replaced.
     monkeypatch.chdir(saved)
-    await bring_back(place, Path(), KEY, quiet)
+    await restore_backup(place, Path(), KEY, quiet)
     assert place.loaded == [b"rows"]
     assert [file.name for file in saved.parent.iterdir()] == ["one"]
     assert deleted == []
@@ -240,30 +242,30 @@ async def test_a_mount_point_is_refused_with_what_to_do(
     saved.mkdir()
     monkeypatch.setattr(Path, "is_mount", lambda path: path == saved)
     with pytest.raises(CommandError, match="is a mount point"):
-        await back_up(Place(tmp_path), saved, KEY, quiet)
+        await create_backup(Place(tmp_path), saved, KEY, quiet)
     assert deleted == []
-    await back_up(Place(tmp_path), saved / "today", KEY, quiet)
+    await create_backup(Place(tmp_path), saved / "today", KEY, quiet)
 
 
 async def test_a_backup_that_fails_leaves_nothing(tmp_path: Path, deleted: list[str]) -> None:
     place, saved = Place(tmp_path), tmp_path / "b" / "one"
     place.fail = "dump"
     with pytest.raises(CommandError, match="pg_dump"):
-        await back_up(place, saved, KEY, quiet)
+        await create_backup(place, saved, KEY, quiet)
     assert list(saved.parent.iterdir()) == []
     assert deleted == []
 
 
 async def test_nothing_is_overwritten(tmp_path: Path, deleted: list[str]) -> None:
     place, saved = Place(tmp_path), tmp_path / "one"
-    await back_up(place, saved, KEY, quiet)
+    await create_backup(place, saved, KEY, quiet)
     before = (saved / "backup.age").read_bytes()
     with pytest.raises(CommandError, match="not overwritten"):
-        await back_up(place, saved, KEY, quiet)
+        await create_backup(place, saved, KEY, quiet)
     assert (saved / "backup.age").read_bytes() == before
     place.fail = "empty"
     with pytest.raises(CommandError, match="there is one"):
-        await bring_back(place, saved, KEY, quiet)
+        await restore_backup(place, saved, KEY, quiet)
     assert place.restored == {}
     assert deleted == []
 
@@ -272,29 +274,29 @@ async def test_a_restore_that_fails_half_way_can_be_tried_again(
     tmp_path: Path, deleted: list[str]
 ) -> None:
     place, saved = Place(tmp_path), tmp_path / "one"
-    await back_up(place, saved, KEY, quiet)
+    await create_backup(place, saved, KEY, quiet)
     place.fail = "load"
     with pytest.raises(CommandError, match="pg_restore"):
-        await bring_back(place, saved, KEY, quiet)
+        await restore_backup(place, saved, KEY, quiet)
     assert deleted == ["EVENTS"]
     assert not place.work.exists()
 
 
 async def test_a_restore_without_statistics_is_whole(tmp_path: Path, deleted: list[str]) -> None:
     place, saved = Place(tmp_path), tmp_path / "one"
-    await back_up(place, saved, KEY, quiet)
+    await create_backup(place, saved, KEY, quiet)
     place.fail = "analyze"
-    await bring_back(place, saved, KEY, quiet)
+    await restore_backup(place, saved, KEY, quiet)
     assert (place.loaded, deleted) == ([b"rows"], [])
     assert "vacuumdb failed" in place.notes[0]
 
 
 async def test_a_backup_of_another_kind_is_refused(tmp_path: Path, deleted: list[str]) -> None:
     place, saved = Place(tmp_path), tmp_path / "one"
-    await back_up(place, saved, KEY, quiet)
+    await create_backup(place, saved, KEY, quiet)
     place.kind = "compose"
     with pytest.raises(CommandError, match="other kind"):
-        await bring_back(place, saved, KEY, quiet)
+        await restore_backup(place, saved, KEY, quiet)
     assert deleted == []
 
 
@@ -314,9 +316,9 @@ async def test_streams_are_saved_again_when_a_letter_was_replayed_meanwhile(
     async def _removed(*_: Any) -> int:
         return next(removed)
 
-    async def save(_client: Any, name: str, *_: Any) -> Done:
+    async def save(_client: Any, name: str, *_: Any) -> StreamResult:
         saved.append(name)
-        return Done(name, 0, 0)
+        return StreamResult(name, 0, 0)
 
     monkeypatch.setattr(streams, "_removed", _removed)
     monkeypatch.setattr(streams, "save", save)

@@ -1,4 +1,4 @@
-"""The passphrase or key of a backup: from a flag, the environment, or the terminal."""
+"""The passphrase or key of a backup: from an option, the environment, or a prompt."""
 
 from __future__ import annotations
 
@@ -7,37 +7,38 @@ import os
 import sys
 from pathlib import Path
 
-from cli.backup.whole import Key
+from cli.backup.archive import Key
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 
 VARIABLE = "HOGSEND_BACKUP_PASSPHRASE"
-SHORTEST = 12
+MIN_LENGTH = 12
+"""Least number of characters of a passphrase."""
 
 
 def sealing_key(file: Path | None, recipient: str | None) -> Key:
-    """Return what a new backup is sealed with.
+    """Return the key to seal a new backup with.
 
     Raises:
-        CommandError: there is no passphrase, or a short one.
+        CommandError: there is no passphrase, or it is too short.
     """
     if recipient is not None:
         return Key(recipient=recipient)
     passphrase = _passphrase(file, twice=True)
-    if len(passphrase) < SHORTEST:
+    if len(passphrase) < MIN_LENGTH:
         raise CommandError(
-            f"the passphrase is shorter than {SHORTEST} characters",
-            "choose a longer one: anyone with the backup can try any number of passphrases",
+            f"the passphrase is shorter than {MIN_LENGTH} characters",
+            "choose a longer one: anyone who has the backup can try out passphrases",
             exit_code=ExitCode.USAGE,
         )
     return Key(passphrase=passphrase)
 
 
 def opening_key(file: Path | None, identity: Path | None) -> Key:
-    """Return what opens a backup.
+    """Return the key to open a backup with.
 
     Raises:
-        CommandError: there is none, or a file that cannot be read.
+        CommandError: there is no passphrase, or its file cannot be read.
     """
     if identity is None:
         return Key(passphrase=_passphrase(file, twice=False))
@@ -48,17 +49,21 @@ def opening_key(file: Path | None, identity: Path | None) -> Key:
 def _passphrase(file: Path | None, *, twice: bool) -> str:
     if file is not None:
         return _read(file).strip()
-    if given := os.environ.get(VARIABLE):
-        return given
+    if passphrase := os.environ.get(VARIABLE):
+        return passphrase
     if not sys.stdin.isatty():
         raise CommandError(
-            "there is no passphrase for the backup",
-            f"set {VARIABLE}, or give --passphrase-file",
+            "the passphrase of the backup is missing",
+            f"set {VARIABLE}, or pass --passphrase-file",
             exit_code=ExitCode.USAGE,
         )
     typed = getpass.getpass("passphrase of the backup: ")
     if twice and getpass.getpass("once more: ") != typed:
-        raise CommandError("the two passphrases differ", "try again", exit_code=ExitCode.USAGE)
+        raise CommandError(
+            "the two passphrases differ",
+            "run the command again and type the same passphrase twice",
+            exit_code=ExitCode.USAGE,
+        )
     return typed
 
 
@@ -67,5 +72,5 @@ def _read(file: Path) -> str:
         return file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(
-            f"{file} cannot be read", "give a file with the passphrase or key"
+            f"{file} cannot be read", "pass a readable file with the passphrase or key"
         ) from error
