@@ -29,7 +29,7 @@ DISCOVERY_SECONDS = 10.0
 MAX_BYTES = 256 * 1024
 """A discovery document is shorter. The response of another kind of server may be endless."""
 
-HINT_FOR_OPTION = "check --posthog-host, and that this machine can reach it"
+HINT_FOR_OPTION = "check the PostHog URL that you gave, and that this machine can reach it"
 HINT_FOR_SERVER = (
     "check POSTHOG_PRIVATE_HOST (or POSTHOG_HOST) on the server. This machine must reach that "
     "host too. If only the server reaches it, run `hogsend connect posthog` on the server, or set "

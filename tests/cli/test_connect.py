@@ -451,7 +451,7 @@ def test_the_servers_host_overrides_the_flag(cli: Cli, posthog: FakePostHog) -> 
     ("named_by_server", "said"),
     [
         (True, "POSTHOG_PRIVATE_HOST (or POSTHOG_HOST) on the server"),
-        (False, "check --posthog-host"),
+        (False, "the PostHog URL that you gave"),
     ],
 )
 def test_a_posthog_that_is_not_reached_is_mended_where_it_was_named(
