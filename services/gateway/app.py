@@ -118,7 +118,10 @@ def _listening(
 
 
 def _in_first_worker(worker: WorkerIdentity | None, work: Work) -> list[Work]:
-    """Return `work` if this is the first worker or the only process: it does it for all workers."""
+    """Return `work` in the first worker, or in a gateway of one process, and no work elsewhere.
+
+    The first worker does it for all workers.
+    """
     return [work] if worker is None or worker.number == 1 else []
 
 

@@ -42,7 +42,10 @@ async def recorded(
 
 
 def with_audit_trail(app: ASGIApp, bus: Connection, addresses: ClientAddresses) -> ASGIApp:
-    """Wrap `app` so that these requests are recorded. Requests without a valid key are not."""
+    """Wrap `app` so that admin requests that may change state are recorded before the response.
+
+    Requests without a valid key are not recorded.
+    """
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:

@@ -5,7 +5,7 @@ the gateway has only the digest; a credential event makes it request the digest 
 
 Invariant: the route is closed while the secret is unknown, and without a secret it is open only if
 there never was one (a first run) or `WEBHOOK_OPEN` allows it.
-Why: the secret is the only thing that tells PostHog's deliveries from forged ones.
+Why: only the secret distinguishes PostHog's deliveries from forged ones.
 Without it: a lost variable or an emptied database would let anybody post events (ADR 13).
 """
 

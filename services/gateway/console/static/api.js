@@ -1,20 +1,20 @@
-// The same routes that everybody asks, with the cookie of this session.
+// Requests to the gateway's routes, with the session cookie. They are the same routes that other clients use.
 
-// What only reads is answered within 20 seconds, a run in PostHog within 60.
+// The gateway answers reads within 20 seconds, and a provisioning run within 60 seconds.
 const READ_MS = 25_000;
 const DEADLINE_MS = 70_000;
 const RETRY_MS = 5000;
 
 export class Refused extends Error {
-  constructor(status, words, retrySeconds, found) {
-    super(words);
+  constructor(status, message, retrySeconds, body) {
+    super(message);
     this.status = status;
     this.retrySeconds = retrySeconds;
-    this.found = found;
+    this.body = body;
   }
 
-  // When to ask again by oneself: the gateway or what it asks is down, or there were too many requests. Null when no time mends it.
-  get againMs() {
+  // When to retry automatically: after too many requests, or while the gateway or a service behind it is down. Null if a retry cannot help.
+  get retryMs() {
     if (this.status === 429 && this.retrySeconds) return 1000 * this.retrySeconds;
     return this.status === 0 || this.status >= 500 ? RETRY_MS : null;
   }
@@ -24,23 +24,23 @@ export async function api(path, { method = "GET", body, signal, deadlineMs = met
   const headers = { "X-Hogsend-Console": "1" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const signals = [AbortSignal.timeout(deadlineMs), ...(signal ? [signal] : [])];
-  let answer;
-  let found;
+  let response;
+  let content;
   try {
-    answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store", signal: AbortSignal.any(signals) });
-    const type = answer.headers.get("content-type") ?? "";
-    // It may end in the middle, too.
-    found = type.includes("json") ? JSON.parse(await answer.text(), exact) : null;
+    response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store", signal: AbortSignal.any(signals) });
+    const type = response.headers.get("content-type") ?? "";
+    // Reading the body fails, too, if the connection is lost.
+    content = type.includes("json") ? JSON.parse(await response.text(), exact) : null;
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Refused(0, "The gateway does not answer: start it, or read its log.", null);
   }
-  if (answer.ok) return found;
-  if (answer.status === 401 && path !== "/console/session") dispatchEvent(new Event("signed-out"));
-  throw new Refused(answer.status, words(answer.status, found), Number(answer.headers.get("retry-after")) || null, found);
+  if (response.ok) return content;
+  if (response.status === 401 && path !== "/console/session") dispatchEvent(new Event("signed-out"));
+  throw new Refused(response.status, messageOf(response.status, content), Number(response.headers.get("retry-after")) || null, content);
 }
 
-// Numbers that this language would round are shown as they were written, where the browser can.
+// Keeps numbers that JavaScript would round as they were written, if the browser supports JSON.rawJSON.
 function exact(name, value, { source } = {}) {
   const isRounded = typeof value === "number" && source !== undefined && !(Number.isFinite(value) && (Number.isSafeInteger(value) || /[.e]/i.test(source)));
   return isRounded && JSON.rawJSON ? JSON.rawJSON(source) : value;
@@ -51,9 +51,9 @@ export function query(path, params) {
   return given.length ? `${path}?${new URLSearchParams(given)}` : path;
 }
 
-function words(status, found) {
-  const error = found?.error;
-  if (typeof error === "string") return [error, found.detail, found.remediation].filter(Boolean).join(" - ");
+function messageOf(status, content) {
+  const error = content?.error;
+  if (typeof error === "string") return [error, content.detail, content.remediation].filter(Boolean).join(" - ");
   try {
     return JSON.parse(error.message).map((issue) => [issue.path?.join("."), issue.message].filter(Boolean).join(": ")).join("; ");
   } catch {

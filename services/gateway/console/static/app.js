@@ -1,13 +1,13 @@
-// The page: who is signed in, and which view is shown. A view is a function that gives elements.
+// The page: handles the session, and shows the view of the current address. A view is a function that returns elements.
 
 import { Refused, api } from "/console/api.js";
-// All of them at once: a gateway that is down gives none later, and a browser remembers that.
+// All views are loaded at start: later the gateway may be down, and browsers remember a failed import.
 import { view as audit } from "/console/audit.js";
 import { view as connect } from "/console/connect.js";
 import { view as contacts } from "/console/contacts.js";
 import { view as deadLetters } from "/console/deadletters.js";
 import { view as destinations } from "/console/destinations.js";
-import { button, field, go, h, hush, once, redraw, say, timesInUtc } from "/console/dom.js";
+import { button, clearStatus, exclusive, field, h, navigate, redraw, showStatus, timesInUtc } from "/console/dom.js";
 import { view as events } from "/console/events.js";
 import { view as overview } from "/console/overview.js";
 
@@ -20,42 +20,43 @@ const VIEWS = {
   connect: ["Connect", connect],
   audit: ["Audit", audit],
 };
-// What needs no key.
-const OPEN = new Set([overview]);
+// Views that are shown without signing in.
+const PUBLIC = new Set([overview]);
 
-// What PostHog sent this browser back with. It is taken out of the address before anything is asked.
+// The query with which PostHog redirected this browser. It is removed from the address before the first request.
 const CALLBACK = "/console/connect/callback";
-let answer = null;
+let callback = null;
 if (location.pathname === CALLBACK) {
-  answer = new URLSearchParams(location.search);
+  callback = new URLSearchParams(location.search);
   history.replaceState(null, "", "/console#/connect");
 }
-function takeAnswer() {
-  const taken = answer;
-  answer = null;
+function takeCallback() {
+  const taken = callback;
+  callback = null;
   return taken;
 }
 
-// A view that takes longer shows that it loads.
+// Time after which a view that is not ready shows "Loading".
 const SLOW_MS = 1000;
 
 const main = document.getElementById("main");
 let session = null;
-// Whether the session ended by itself, until the user signs in or goes elsewhere.
-let ended = false;
-// What was being written when the session ended, and where: it is there again once the user has signed in.
-let unsent = null;
+// Whether the session expired. Reset when the user signs in or opens another view.
+let expired = false;
+// The form that the user was editing when the session expired, and its address. It is shown again after signing in.
+let unsaved = null;
+// Aborted when the user leaves the view.
 let leaving = new AbortController();
-// Of the address that the page shows; null while it loads.
+// The address of the view that is shown; null while it loads.
 let hashShown = null;
 
-function place() {
+function route() {
   const [path, ...search] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, ...rest] = path.split("/");
   return { name, rest: rest.map(decoded), params: new URLSearchParams(search.join("?")) };
 }
 
-// An address written by hand may be wrong.
+// Returns the part unchanged if it is not valid URL encoding.
 function decoded(part) {
   try {
     return decodeURIComponent(part);
@@ -70,9 +71,9 @@ async function show({ focus = true, retry = null } = {}) {
   const { signal } = leaving;
   const top = history.state?.top ?? 0;
   hashShown = null;
-  const { name, rest, params } = place();
+  const { name, rest, params } = route();
   const [title, view] = Object.hasOwn(VIEWS, name) ? VIEWS[name] : [null, null];
-  // A question about what is no longer shown.
+  // Close dialogs of the previous view.
   for (const dialog of document.querySelectorAll("dialog")) dialog.close();
   for (const anchor of document.querySelectorAll("#nav a")) {
     if (anchor.hash === `#/${name}`) anchor.setAttribute("aria-current", "page");
@@ -80,8 +81,8 @@ async function show({ focus = true, retry = null } = {}) {
   }
   document.title = `${title ?? "Not found"} - Hogsend`;
   const heading = h("h1", { tabindex: "-1" }, title ?? "Not found");
-  if (view && !retry && (session || OPEN.has(view))) main.setAttribute("aria-busy", "true");
-  // Not what the view before showed, as if it were this one's.
+  if (view && !retry && (session || PUBLIC.has(view))) main.setAttribute("aria-busy", "true");
+  // Do not leave the previous view's content below the new view's title.
   const slow = setTimeout(() => {
     if (!focus) return;
     main.replaceChildren(heading, h("p", { class: "empty" }, "Loading…"));
@@ -94,55 +95,55 @@ async function show({ focus = true, retry = null } = {}) {
   } catch (error) {
     if (signal.aborted) return;
     shown = failure(error, signal);
-    // What is said already is not said again.
+    // A retry with the same error leaves the page as it is, so that screen readers do not repeat it.
     if (retry === error.message) return;
   } finally {
     clearTimeout(slow);
   }
   if (signal.aborted) return;
   main.removeAttribute("aria-busy");
-  const notice = ended ? h("p", { class: "problem", role: "alert" }, "Your session has ended. Sign in again.") : null;
-  const isKept = redraw(main, heading, notice, shown);
-  if (focus || !isKept) heading.focus({ preventScroll: true });
+  const notice = expired ? h("p", { class: "problem", role: "alert" }, "Your session has ended. Sign in again.") : null;
+  const keptFocus = redraw(main, heading, notice, shown);
+  if (focus || !keptFocus) heading.focus({ preventScroll: true });
   if (!retry) scrollTo(0, top);
   hashShown = location.hash;
 }
 
 async function content(view, context) {
   if (!view) return h("p", null, "This page does not exist. ", h("a", { href: "#/" }, "Go to the overview."));
-  if (!session && !OPEN.has(view)) return signIn();
-  if (unsent?.hash === location.hash && session?.scope === "full-admin") return writtenBefore();
-  return view({ ...context, session, mayAct: session?.scope === "full-admin", again: () => (context.signal.aborted ? null : show({ focus: false })), takeAnswer });
+  if (!session && !PUBLIC.has(view)) return signIn();
+  if (unsaved?.hash === location.hash && session?.scope === "full-admin") return unsavedForm();
+  return view({ ...context, session, mayAct: session?.scope === "full-admin", reload: () => (context.signal.aborted ? null : show({ focus: false })), takeCallback });
 }
 
-function writtenBefore() {
-  const { form } = unsent;
-  unsent = null;
-  // Why it was not saved is over.
+function unsavedForm() {
+  const { form } = unsaved;
+  unsaved = null;
+  // Clear the error of the attempt before.
   for (const problem of form.querySelectorAll("[role=alert]")) problem.textContent = "";
   return form;
 }
 
 function failure(error, signal) {
-  const known = error instanceof Refused;
-  if (!known) console.error(error);
-  const why = error.status === 403 ? "Your key may only read; this needs an admin key." : known ? error.message : "This page failed; the browser's log says why.";
-  const ms = known ? error.againMs : null;
+  const isRefused = error instanceof Refused;
+  if (!isRefused) console.error(error);
+  const reason = error.status === 403 ? "Your key may only read; this needs an admin key." : isRefused ? error.message : "This page failed; the browser's log says why.";
+  const ms = isRefused ? error.retryMs : null;
   if (ms) {
     const timer = setTimeout(() => show({ focus: false, retry: error.message }), ms);
     signal.addEventListener("abort", () => clearTimeout(timer));
   }
-  return [h("p", { class: "problem", role: "alert" }, why), ms ? h("p", { class: "faint" }, "Retrying automatically. The ", h("a", { href: "#/" }, "overview"), " shows what is down.") : null, button("Try again", () => show())];
+  return [h("p", { class: "problem", role: "alert" }, reason), ms ? h("p", { class: "faint" }, "Retrying automatically. The ", h("a", { href: "#/" }, "overview"), " shows what is down.") : null, button("Try again", () => show())];
 }
 
 function signIn() {
   const key = h("input", { type: "password", name: "key", required: true, autocomplete: "current-password", maxlength: 4096 });
   const problem = h("p", { class: "problem", role: "alert" });
-  const form = h("form", { class: "sign-in", submit: once(async () => {
+  const form = h("form", { class: "sign-in", submit: exclusive(async () => {
     problem.textContent = "";
     try {
       session = await api("/console/session", { method: "POST", body: { key: key.value.trim() } });
-      ended = false;
+      expired = false;
       showSession();
       await show();
     } catch (error) {
@@ -161,12 +162,12 @@ function showSession() {
     box.replaceChildren(h("a", { href: "#/events" }, "Sign in"));
     return;
   }
-  const may = session.scope === "read" ? "Signed in (read only)" : "Signed in";
-  box.replaceChildren(h("span", null, may), button("Sign out", async () => {
+  const label = session.scope === "read" ? "Signed in (read only)" : "Signed in";
+  box.replaceChildren(h("span", null, label), button("Sign out", async () => {
     try {
       await api("/console/session", { method: "DELETE" });
     } catch (error) {
-      say(error.message);
+      showStatus(error.message);
       return;
     }
     session = null;
@@ -176,47 +177,47 @@ function showSession() {
   }));
 }
 
-// Back goes to where one was on the page. The browser goes there before the page is.
+// Going back restores the scroll position. The browser would do so before the view is loaded.
 history.scrollRestoration = "manual";
 function rememberTop() {
-  // A scroll may end when the address is the next one's already.
+  // A scroll may end after the address has changed.
   if (hashShown === location.hash) history.replaceState({ top: scrollY }, "");
 }
 addEventListener("scrollend", rememberTop);
-// A link that is clicked while the page still scrolls leaves before the scroll has ended.
+// A click on a link while the page still scrolls leaves the view before `scrollend`.
 addEventListener("click", rememberTop, { capture: true });
 addEventListener("hashchange", async () => {
-  ended = false;
-  unsent = null;
-  hush();
+  expired = false;
+  unsaved = null;
+  clearStatus();
   await show();
 });
 addEventListener("signed-out", () => {
   if (!session) return;
   session = null;
-  ended = true;
+  expired = true;
   const form = main.querySelector("form.edit");
-  unsent = form && { form, hash: location.hash };
-  say("");
+  unsaved = form && { form, hash: location.hash };
+  showStatus("");
   showSession();
   show();
 });
-// A link to the content changes no address: the address says which view is shown.
+// The skip link must not change the address, because the address selects the view.
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });
 
-// A link to where one is asks for it anew.
+// A link to the current address reloads the view.
 document.addEventListener("click", (event) => {
   const to = event.target.closest?.("a[href^='#/']")?.hash;
-  if (to && to === location.hash && !event.ctrlKey && !event.metaKey && !event.shiftKey) go(to);
+  if (to && to === location.hash && !event.ctrlKey && !event.metaKey && !event.shiftKey) navigate(to);
 });
 const zone = document.getElementById("zone");
 zone.addEventListener("click", () => {
-  const wanted = zone.getAttribute("aria-pressed") !== "true";
-  zone.setAttribute("aria-pressed", wanted);
-  timesInUtc(wanted);
+  const isUtc = zone.getAttribute("aria-pressed") !== "true";
+  zone.setAttribute("aria-pressed", isUtc);
+  timesInUtc(isUtc);
 });
 
 document.getElementById("nav").replaceChildren(...Object.entries(VIEWS).map(([name, [title]]) => h("li", null, h("a", { href: `#/${name}` }, title))));
@@ -224,13 +225,13 @@ async function start(retry = null) {
   try {
     session = await api("/console/session");
   } catch (error) {
-    // Without an answer the user stays signed in.
-    if (error.againMs) {
+    // While the gateway does not answer, it is unknown whether the user is signed in.
+    if (error.retryMs) {
       if (retry !== error.message) main.replaceChildren(h("h1", null, "Hogsend"), h("p", { class: "problem", role: "alert" }, error.message), h("p", { class: "faint" }, "Retrying automatically."));
-      setTimeout(() => start(error.message), error.againMs);
+      setTimeout(() => start(error.message), error.retryMs);
       return;
     }
-    if (error.status !== 401) say(error.message);
+    if (error.status !== 401) showStatus(error.message);
   }
   showSession();
   await show({ focus: false });

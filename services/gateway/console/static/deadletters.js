@@ -1,11 +1,11 @@
-// Dead letters: which there are and why, what they say, and putting them back or forgetting them.
+// Dead letters: lists them with their reasons, shows their messages, and replays or purges them.
 
 import { Refused, api, query } from "/console/api.js";
-import { address, ask, button, empty, facts, filters, h, link, long, plain, say, section, table, text, time } from "/console/dom.js";
+import { address, button, confirmAction, empty, facts, filters, h, link, long, plain, section, showStatus, table, text, time } from "/console/dom.js";
 
 const PAGE = 50;
 const PATH = "/v1/admin/deadletters";
-const wait = (seconds) => new Promise((done) => { setTimeout(done, seconds * 1000); });
+const sleep = (seconds) => new Promise((done) => { setTimeout(done, seconds * 1000); });
 
 export async function view(context) {
   const { rest, params, signal } = context;
@@ -14,63 +14,63 @@ export async function view(context) {
 
 const count = (number, what) => `${number.toLocaleString()} ${what}${number === 1 ? "" : "s"}`;
 
-// Replays or purges `ways`, one request after the other, and shows how far that is.
-function runner(box, signal, again) {
-  let runs = false;
-  return async function run(verb, ways) {
-    if (runs) {
-      say("An action is already running: stop it, or wait until it ends.");
+// Returns a function that replays or purges: it sends `requests` one after the other, and shows the progress.
+function runner(box, signal, reload) {
+  let isRunning = false;
+  return async function run(verb, requests) {
+    if (isRunning) {
+      showStatus("An action is already running: stop it, or wait until it ends.");
       return;
     }
-    runs = true;
-    const bar = h("progress", { max: ways.length, value: 0, "aria-label": "Progress" });
-    const words = h("p");
+    isRunning = true;
+    const bar = h("progress", { max: requests.length, value: 0, "aria-label": "Progress" });
+    const message = h("p");
     let stopped = signal.aborted;
     const stop = button("Stop", () => { stopped = true; });
-    // The user could not stop it any more.
+    // Stop when the user leaves the view, because the stop button is then gone.
     signal.addEventListener("abort", () => { stopped = true; });
-    box.replaceChildren(bar, words, stop);
+    box.replaceChildren(bar, message, stop);
     const kept = [];
     let done = 0;
-    const tell = (now) => { words.textContent = `${count(done, "dead letter")} ${verb.done}${now}`; };
+    const showProgress = (suffix) => { message.textContent = `${count(done, "dead letter")} ${verb.done}${suffix}`; };
     let problem = null;
-    for (const [position, way] of ways.entries()) {
+    for (const [position, request] of requests.entries()) {
       let more = true;
       while (more && !stopped) {
         try {
-          const outcome = await api(way.path, { method: way.method, body: way.body });
+          const outcome = await api(request.path, { method: request.method, body: request.body });
           done += outcome.count;
           kept.push(...outcome.kept);
-          // Letters that stay would be looked at again and again.
+          // Letters that are kept would be tried again without end.
           more = outcome.more && outcome.count > 0;
         } catch (error) {
           if (!(error instanceof Refused)) throw error;
           if (error.status === 404) more = false;
           else if (error.status === 429) {
-            tell(`; waiting for the limit of requests`);
-            await wait(5);
+            showProgress(`; waiting for the rate limit`);
+            await sleep(5);
           } else {
             problem = error.message;
             stopped = true;
           }
         }
-        tell("…");
+        showProgress("…");
       }
       bar.value = position + 1;
       if (stopped) break;
     }
-    tell(".");
-    say(words.textContent);
-    runs = false;
-    const look = button("Refresh", again);
-    // Before what had the focus goes.
-    box.append(look);
-    if (document.activeElement === stop) look.focus();
+    showProgress(".");
+    showStatus(message.textContent);
+    isRunning = false;
+    const refresh = button("Refresh", reload);
+    // Move the focus before the stop button is removed.
+    box.append(refresh);
+    if (document.activeElement === stop) refresh.focus();
     stop.remove();
     bar.remove();
-    if (problem) look.before(h("p", { class: "problem", role: "alert" }, problem));
+    if (problem) refresh.before(h("p", { class: "problem", role: "alert" }, problem));
     if (kept.length) {
-      look.before(table("Dead letters that were kept", [
+      refresh.before(table("Dead letters that were kept", [
         ["Kept", (row) => count(row.count, "letter")],
         ["Reason", (row) => text(row.reason)],
         ["Explanation", (row) => text(row.detail, 500)],
@@ -83,7 +83,7 @@ function runner(box, signal, again) {
 const REPLAY = { name: "Replay", done: "replayed", path: "replay" };
 const PURGE = { name: "Purge", done: "purged", path: "purge" };
 
-async function list(params, signal, { again, mayAct }) {
+async function list(params, signal, { reload, mayAct }) {
   const stream = params.get("stream");
   const reason = params.get("reason");
   const page = await api(query(PATH, { stream, reason, limit: PAGE, before: params.get("before") }), { signal });
@@ -95,38 +95,38 @@ async function list(params, signal, { again, mayAct }) {
     return [form, empty(filtered ? ["No dead letter matches. ", link("deadletters", {}, "Show all.")]
       : "No dead letters: every message was processed. One that cannot be is kept here with its reason, until it is replayed or purged.")];
   }
-  const run = runner(outcome, signal, again);
+  const run = runner(outcome, signal, reload);
   const reasons = new Map();
   for (const letter of letters) reasons.set(letter.reason, (reasons.get(letter.reason) ?? 0) + 1);
   const boxes = letters.map((letter) => h("input", { type: "checkbox", value: letter.sequence, "aria-label": `Select ${letter.sequence}`, change: () => update() }));
-  const every = h("input", { type: "checkbox", "aria-label": "Select all on this page", change: () => {
-    for (const box of boxes) box.checked = every.checked;
+  const selectAll = h("input", { type: "checkbox", "aria-label": "Select all on this page", change: () => {
+    for (const box of boxes) box.checked = selectAll.checked;
     update();
   } });
-  const chosen = () => boxes.filter((box) => box.checked).map((box) => box.value);
-  const way = { [REPLAY.name]: (sequence) => ({ path: `${PATH}/${sequence}/replay`, method: "POST" }), [PURGE.name]: (sequence) => ({ path: `${PATH}/${sequence}`, method: "DELETE" }) };
+  const selected = () => boxes.filter((box) => box.checked).map((box) => box.value);
+  const requestOf = { [REPLAY.name]: (sequence) => ({ path: `${PATH}/${sequence}/replay`, method: "POST" }), [PURGE.name]: (sequence) => ({ path: `${PATH}/${sequence}`, method: "DELETE" }) };
   const selection = { ...(stream ? { stream } : {}), ...(reason ? { reason } : {}) };
   const body = stream || reason ? selection : { all: true };
-  const those = stream || reason ? " that match" : "";
-  const act = async (verb, ways, number, which) => {
-    const fate = verb === PURGE ? "This cannot be undone." : "Each returns to the stream it came from.";
-    if (await ask(`${verb.name} ${count(number, "dead letter")}${which}? ${fate}`, verb.name)) await run(verb, ways);
+  const matching = stream || reason ? " that match" : "";
+  const confirmAndRun = async (verb, requests, number, which) => {
+    const consequence = verb === PURGE ? "This cannot be undone." : "Each returns to the stream it came from.";
+    if (await confirmAction(`${verb.name} ${count(number, "dead letter")}${which}? ${consequence}`, verb.name)) await run(verb, requests);
   };
-  const some = [REPLAY, PURGE].map((verb) => button("", () => act(verb, chosen().map(way[verb.name]), chosen().length, ""), { class: verb === PURGE ? "danger" : null }));
-  const all = [REPLAY, PURGE].map((verb) => button(`${verb.name} all ${page.total.toLocaleString()}${those}`,
-    () => act(verb, [{ path: `${PATH}/${verb.path}`, method: "POST", body }], page.total, those), { class: verb === PURGE ? "danger" : null }));
+  const forSelected = [REPLAY, PURGE].map((verb) => button("", () => confirmAndRun(verb, selected().map(requestOf[verb.name]), selected().length, ""), { class: verb === PURGE ? "danger" : null }));
+  const forAll = [REPLAY, PURGE].map((verb) => button(`${verb.name} all ${page.total.toLocaleString()}${matching}`,
+    () => confirmAndRun(verb, [{ path: `${PATH}/${verb.path}`, method: "POST", body }], page.total, matching), { class: verb === PURGE ? "danger" : null }));
   function update() {
-    const number = chosen().length;
-    every.checked = number === boxes.length;
-    every.indeterminate = number > 0 && number < boxes.length;
+    const number = selected().length;
+    selectAll.checked = number === boxes.length;
+    selectAll.indeterminate = number > 0 && number < boxes.length;
     for (const [position, verb] of [REPLAY, PURGE].entries()) {
-      some[position].textContent = `${verb.name} ${number} selected`;
-      some[position].disabled = number === 0;
+      forSelected[position].textContent = `${verb.name} ${number} selected`;
+      forSelected[position].disabled = number === 0;
     }
   }
   update();
   const shown = table("Dead letters", [
-    ...(mayAct ? [[every, (letter) => boxes[letters.indexOf(letter)]]] : []),
+    ...(mayAct ? [[selectAll, (letter) => boxes[letters.indexOf(letter)]]] : []),
     ["Number", (letter) => link(`deadletters/${letter.sequence}`, {}, `${letter.sequence}`)],
     ["Failed", (letter) => time(letter.failedAt)],
     ["Reason", (letter) => link("deadletters", { stream, reason: letter.reason }, plain(letter.reason))],
@@ -137,9 +137,9 @@ async function list(params, signal, { again, mayAct }) {
   ], letters);
   return [
     form,
-    h("p", null, `${count(page.total, "dead letter")}${those}. On this page: `, [...reasons].map(([name, number], position) =>
+    h("p", null, `${count(page.total, "dead letter")}${matching}. On this page: `, [...reasons].map(([name, number], position) =>
       [position ? ", " : "", link("deadletters", { stream, reason: name }, plain(name)), ` (${number})`])),
-    mayAct ? h("div", { class: "actions" }, some, all) : h("p", { class: "faint" }, "Your key may only read."),
+    mayAct ? h("div", { class: "actions" }, forSelected, forAll) : h("p", { class: "faint" }, "Your key may only read."),
     outcome, shown,
     page.nextBefore ? link("deadletters", { stream, reason, before: page.nextBefore }, "Older") : null,
   ];
@@ -152,7 +152,7 @@ async function one(sequence, { signal, mayAct }) {
   const actions = h("div", { class: "actions" },
     button("Replay", () => run(REPLAY, [{ path: `${PATH}/${letter.sequence}/replay`, method: "POST" }])),
     button("Purge", async () => {
-      if (await ask("Purge this dead letter? It is deleted for good.", "Purge")) await run(PURGE, [{ path: `${PATH}/${letter.sequence}`, method: "DELETE" }]);
+      if (await confirmAction("Purge this dead letter? It is deleted for good.", "Purge")) await run(PURGE, [{ path: `${PATH}/${letter.sequence}`, method: "DELETE" }]);
     }, { class: "danger" }));
   return [
     h("p", null, link("deadletters", {}, "All dead letters")),

@@ -1,7 +1,7 @@
-// Destinations: make, change, pause, test, delete, and what became of their events.
+// Destinations: creates, edits, pauses, tests and deletes them, and shows their deliveries.
 
 import { api, query } from "/console/api.js";
-import { address, ask, button, empty, facts, field, go, h, json, once, link, plain, say, section, table, text, time } from "/console/dom.js";
+import { address, button, confirmAction, empty, exclusive, facts, field, h, json, link, navigate, plain, section, showStatus, table, text, time } from "/console/dom.js";
 
 const PATH = "/v1/admin/webhooks";
 const PAGE = 50;
@@ -24,10 +24,10 @@ const first = (names) => names.length > TYPES_SHOWN + 1 ? `${names.slice(0, TYPE
 async function list({ params, signal, mayAct }) {
   const offset = Number(params.get("offset")) || 0;
   const page = await api(query(PATH, { limit: PAGE, offset }), { signal });
-  const make = mayAct ? h("p", null, link("destinations/new", {}, "Create a destination")) : null;
-  if (!page.webhooks.length) return [make, empty("No destination: engagement is sent nowhere. ", h("code", null, "ENABLE_POSTHOG_DESTINATION=true"), " makes one for the connected project.")];
+  const create = mayAct ? h("p", null, link("destinations/new", {}, "Create a destination")) : null;
+  if (!page.webhooks.length) return [create, empty("No destination: engagement is sent nowhere. ", h("code", null, "ENABLE_POSTHOG_DESTINATION=true"), " creates one for the connected project.")];
   return [
-    make,
+    create,
     table("Destinations", [
       ["Destination", (row) => link(`destinations/${row.id}`, {}, h("bdi", null, title(row)))],
       ["State", state],
@@ -39,38 +39,38 @@ async function list({ params, signal, mayAct }) {
   ];
 }
 
-async function one(destination, { params, signal, mayAct, again }) {
+async function one(destination, { params, signal, mayAct, reload }) {
   const status = params.get("status") ?? "";
   const offset = Number(params.get("offset")) || 0;
   const path = `${PATH}/${destination.id}`;
   const history = await api(query(`${path}/deliveries`, { status, limit: PAGE, offset }), { signal });
   const problem = h("p", { class: "problem", role: "alert" });
-  const act = (label, way, words, props) => button(label, async () => {
+  const actionButton = (label, request, message, props) => button(label, async () => {
     problem.textContent = "";
     try {
-      await way();
+      await request();
     } catch (error) {
       problem.textContent = error.message;
       return;
     }
-    say(words);
-    await again();
+    showStatus(message);
+    await reload();
   }, props);
   const toggle = destination.disabled ? ["Resume", "resume", "The destination is active."] : ["Pause", "pause", "The destination is paused."];
   const actions = h("div", { class: "actions" },
-    act(toggle[0], () => api(`${path}/${toggle[1]}`, { method: "POST" }), toggle[2], { name: "toggle" }),
-    act("Send a test event", () => api(`${path}/test`, { method: "POST" }), "Test event sent: see the history."),
-    act("Refresh", async () => {}, "Refreshed."),
+    actionButton(toggle[0], () => api(`${path}/${toggle[1]}`, { method: "POST" }), toggle[2], { name: "toggle" }),
+    actionButton("Send a test event", () => api(`${path}/test`, { method: "POST" }), "Test event sent: see the history."),
+    actionButton("Refresh", async () => {}, "Refreshed."),
     button("Edit", () => { location.hash = address(`destinations/${destination.id}/edit`); }),
     button("Delete", async () => {
-      if (!(await ask("Delete this destination, its history and the events that wait for it?", "Delete"))) return;
+      if (!(await confirmAction("Delete this destination, its history and the events that wait for it?", "Delete"))) return;
       try {
         await api(path, { method: "DELETE" });
       } catch (error) {
         problem.textContent = error.message;
         return;
       }
-      say("The destination is deleted.", { there: true });
+      showStatus("The destination is deleted.", { forNextView: true });
       location.hash = address("destinations");
     }, { class: "danger" }));
   const choose = h("select", { name: "status" },
@@ -87,7 +87,7 @@ async function one(destination, { params, signal, mayAct, again }) {
     history.retrying ? section("Failing", ...failing(history.retrying)) : null,
     section("History", h("form", { class: "filters", role: "search", submit: (event) => {
       event.preventDefault();
-      go(address(`destinations/${destination.id}`, { status: choose.value }));
+      navigate(address(`destinations/${destination.id}`, { status: choose.value }));
     } }, field("Status", choose), h("button", { type: "submit" }, "Show")),
       history.deliveries.length ? table("Deliveries", [
         ["Finished", (row) => time(row.finishedAt)],
@@ -102,7 +102,7 @@ async function one(destination, { params, signal, mayAct, again }) {
   ];
 }
 
-// What is in the history only at its end.
+// The delivery that is being retried. The history contains it only when it has ended.
 function failing({ since, attempts, responseStatus, error, triedAt, nextAttemptAt }) {
   return [
     facts([
@@ -123,7 +123,7 @@ function edit(destination) {
   config.value = JSON.stringify(destination?.config ?? {}, null, 2);
   const problem = h("p", { class: "problem", role: "alert" });
   const back = destination ? `destinations/${destination.id}` : "destinations";
-  const form = h("form", { class: "edit", submit: once(async () => {
+  const form = h("form", { class: "edit", submit: exclusive(async () => {
     problem.textContent = "";
     try {
       const body = {
@@ -132,7 +132,7 @@ function edit(destination) {
         config: changes(destination?.config ?? {}, parsed(config.value)),
       };
       const saved = await api(destination ? `${PATH}/${destination.id}` : PATH, { method: destination ? "PATCH" : "POST", body });
-      say("Saved.", { there: true });
+      showStatus("Saved.", { forNextView: true });
       location.hash = address(`destinations/${saved.id}`);
     } catch (error) {
       problem.textContent = error.message;
@@ -141,25 +141,25 @@ function edit(destination) {
   field("Description", description), field("URL", url),
   field("Event types, one a line", types),
   field("Settings (JSON): apiKey, host, eventNames, syncPersons, unsubscribedPropertyKey", config),
-  h("p", { class: "faint" }, "A key that is shown as *** stays as it is. Without a key and a host it captures into the connected project."),
+  h("p", { class: "faint" }, "A key that is shown as *** is kept. Without a key and a host it captures into the connected project."),
   problem,
   h("div", { class: "actions" }, h("button", { type: "submit" }, "Save"), link(back, {}, "Cancel")));
   return form;
 }
 
-function parsed(written) {
-  let found;
+function parsed(input) {
+  let value;
   try {
-    found = JSON.parse(written || "{}");
+    value = JSON.parse(input || "{}");
   } catch {
     throw new Error("The settings are not JSON.");
   }
-  if (found === null || typeof found !== "object" || Array.isArray(found)) throw new Error("The settings must be a JSON object.");
-  return found;
+  if (value === null || typeof value !== "object" || Array.isArray(value)) throw new Error("The settings must be a JSON object.");
+  return value;
 }
 
-// They are merged into the stored ones: what was taken out has to be named.
+// The gateway merges the settings into the stored ones, so removed settings must be sent as null.
 function changes(before, after) {
-  const gone = Object.keys(before).filter((name) => !(name in after));
-  return { ...after, ...Object.fromEntries(gone.map((name) => [name, null])) };
+  const removed = Object.keys(before).filter((name) => !(name in after));
+  return { ...after, ...Object.fromEntries(removed.map((name) => [name, null])) };
 }

@@ -1,45 +1,47 @@
-// Elements. Whatever comes from elsewhere becomes text here, never HTML.
+// Creates DOM elements. Data always becomes text, never HTML.
 
 const CLIP = 120;
-// Longer filters are refused by the gateway.
-export const LONGEST_FILTER = 4096;
+// The gateway refuses longer filters.
+export const MAX_FILTER = 4096;
 const JSON_PIECE = 100_000;
-// What would be invisible, or turn the text around it.
-const UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/u;
-// Some of that makes what stands around it look right: in emoji, and between letters of scripts that have it.
-const JOINED = /(?<=[\p{Extended_Pictographic}\p{Emoji_Modifier}\ufe0f])\u200d(?=\p{Extended_Pictographic})|(?<=[\p{Extended_Pictographic}#*0-9])\ufe0f|(?<=[\p{Script=Arabic}\p{M}])[\u200c\u200d](?=\p{L})/u;
-const EITHER = new RegExp(`${JOINED.source}|(${UNSEEN.source})`, "gu");
+// Characters that are invisible, or that change the direction of the text around them.
+const INVISIBLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/u;
+// Invisible characters that are needed to display emoji, and letters of some scripts, correctly.
+const JOINERS = /(?<=[\p{Extended_Pictographic}\p{Emoji_Modifier}\ufe0f])\u200d(?=\p{Extended_Pictographic})|(?<=[\p{Extended_Pictographic}#*0-9])\ufe0f|(?<=[\p{Script=Arabic}\p{M}])[\u200c\u200d](?=\p{L})/u;
+const JOINERS_OR_INVISIBLE = new RegExp(`${JOINERS.source}|(${INVISIBLE.source})`, "gu");
 
+// Creates an element. A property that is a function becomes an event listener.
 export function h(tag, props, ...children) {
-  const made = document.createElement(tag);
+  const element = document.createElement(tag);
   for (const [name, value] of Object.entries(props ?? {})) {
     if (value === undefined || value === null || value === false) continue;
-    if (typeof value === "function") made.addEventListener(name, value);
-    else made.setAttribute(name, value === true ? "" : value);
+    if (typeof value === "function") element.addEventListener(name, value);
+    else element.setAttribute(name, value === true ? "" : value);
   }
-  made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
-  return made;
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  return element;
 }
 
 const escaped = (character) => {
   const digits = character.codePointAt(0).toString(16);
   return digits.length > 4 ? `\\u{${digits}}` : `\\u${digits.padStart(4, "0")}`;
 };
-const seen = (words) => words.replace(EITHER, (found, unseen) => (unseen === undefined ? found : escaped(unseen)));
+const visible = (value) => value.replace(JOINERS_OR_INVISIBLE, (match, invisible) => (invisible === undefined ? match : escaped(invisible)));
 
+// Returns a value as text, clipped and with invisible characters escaped.
 export function plain(value, limit = CLIP) {
   const whole = String(value);
-  // Not with half of a character at its end.
-  const shown = seen(whole.slice(0, limit).replace(/[\ud800-\udbff]$/, ""));
+  // Do not cut a surrogate pair in half.
+  const shown = visible(whole.slice(0, limit).replace(/[\ud800-\udbff]$/, ""));
   return whole.length > limit ? `${shown}… (${whole.length.toLocaleString()} characters)` : shown;
 }
 
-// Set apart, so that text from right to left does not move what stands beside it.
+// Isolated with <bdi>, so that right-to-left text does not reorder the text next to it.
 export function text(value, limit) {
   return value === null || value === undefined || value === "" ? h("span", { class: "faint" }, "none") : h("bdi", null, plain(value, limit));
 }
 
-// What Hogsend itself says: what stands between backticks is a command.
+// A message of Hogsend's own. Text between backticks is a command.
 export function withCode(value, limit = 2000) {
   return plain(value, limit).split("`").map((part, position) => (position % 2 ? code(part) : part));
 }
@@ -49,27 +51,28 @@ const local = new Intl.DateTimeFormat(undefined, STYLE);
 const universal = new Intl.DateTimeFormat(undefined, { ...STYLE, timeZone: "UTC" });
 let inUtc = false;
 
-const written = (iso) => (inUtc ? `${universal.format(new Date(iso))} UTC` : local.format(new Date(iso)));
+const formatted = (iso) => (inUtc ? `${universal.format(new Date(iso))} UTC` : local.format(new Date(iso)));
 
 export function time(iso) {
   if (!iso) return text(null);
   const moment = new Date(iso);
   if (Number.isNaN(moment.getTime())) return text(iso);
-  return h("time", { datetime: iso, title: `${moment.toISOString()} (UTC)` }, written(iso));
+  return h("time", { datetime: iso, title: `${moment.toISOString()} (UTC)` }, formatted(iso));
 }
 
-// All times in UTC, or in the browser's zone: those that are shown, and those that will be.
-export function timesInUtc(wanted) {
-  inUtc = wanted;
-  for (const shown of document.querySelectorAll("time")) shown.textContent = written(shown.dateTime);
+// Shows all times, current and future ones, in UTC or in the browser's time zone.
+export function timesInUtc(isUtc) {
+  inUtc = isUtc;
+  for (const element of document.querySelectorAll("time")) element.textContent = formatted(element.dateTime);
 }
 
 export function json(value, label) {
   return long(JSON.stringify(value, null, 2), label);
 }
 
+// Shows a long text in pieces, each after a click on "Show more".
 export function long(value, label) {
-  const whole = value.split("\n").map(seen).join("\n");
+  const whole = value.split("\n").map(visible).join("\n");
   const shown = h("pre", { tabindex: "0", role: "region", "aria-label": label, dir: "ltr" });
   const box = h("div", null, shown);
   const more = h("button", { type: "button", click: () => add() });
@@ -77,12 +80,12 @@ export function long(value, label) {
   function add() {
     shown.append(whole.slice(at, at + JSON_PIECE));
     at += JSON_PIECE;
-    const left = whole.length - at;
-    if (left <= 0) {
+    const remaining = whole.length - at;
+    if (remaining <= 0) {
       if (document.activeElement === more) shown.focus();
       more.remove();
     } else {
-      more.textContent = `Show more (${left.toLocaleString()} characters left)`;
+      more.textContent = `Show more (${remaining.toLocaleString()} characters left)`;
       box.append(more);
     }
   }
@@ -90,13 +93,13 @@ export function long(value, label) {
   return box;
 }
 
-export function row(columns, one) {
-  return h("tr", null, columns.map(([, cell]) => h("td", null, cell(one))));
+export function row(columns, entry) {
+  return h("tr", null, columns.map(([, cell]) => h("td", null, cell(entry))));
 }
 
 export function table(label, columns, rows) {
   const head = h("tr", null, columns.map(([title]) => h("th", { scope: "col" }, title)));
-  const body = rows.map((one) => row(columns, one));
+  const body = rows.map((entry) => row(columns, entry));
   return h("div", { class: "wide", role: "region", "aria-label": label, tabindex: "0" },
     h("table", null, h("thead", null, head), h("tbody", null, body)));
 }
@@ -117,9 +120,9 @@ export function code(value) {
   return h("code", null, value);
 }
 
-// A link to what has a value in one of its filters; only the text where that is none, or too long for one.
+// A link to a view that is filtered by a value. Without a value, or with one too long for a filter, only its text.
 export function linked(path, params, value) {
-  return value && value.length <= LONGEST_FILTER ? link(path, params, text(value)) : text(value);
+  return value && value.length <= MAX_FILTER ? link(path, params, text(value)) : text(value);
 }
 
 export function link(path, params, ...children) {
@@ -127,19 +130,19 @@ export function link(path, params, ...children) {
 }
 
 export function address(path, params) {
-  const given = Object.entries(params ?? {}).filter(([, value]) => value !== null && value !== undefined && value !== "" && String(value).length <= LONGEST_FILTER);
+  const given = Object.entries(params ?? {}).filter(([, value]) => value !== null && value !== undefined && value !== "" && String(value).length <= MAX_FILTER);
   const query = new URLSearchParams(given).toString();
   return `#/${path}${query ? `?${query}` : ""}`;
 }
 
-// Goes to an address of the console, which may be where one is: then that is asked for anew.
-export function go(to) {
+// Navigates to an address of the console. The current address is loaded again.
+export function navigate(to) {
   if (location.hash === to) dispatchEvent(new Event("hashchange"));
   else location.hash = to;
 }
 
-// Does one at a time: a second click meanwhile counts for nothing.
-export function once(action) {
+// Wraps an event handler so that further events are ignored while it runs.
+export function exclusive(action) {
   let busy = false;
   return async (event) => {
     event.preventDefault();
@@ -154,29 +157,29 @@ export function once(action) {
 }
 
 export function button(label, action, props) {
-  const made = h("button", { type: "button", click: once(async (event) => {
-    // One that is `disabled` would lose the focus.
-    made.setAttribute("aria-disabled", "true");
+  const element = h("button", { type: "button", click: exclusive(async (event) => {
+    // `aria-disabled`, because a button that becomes `disabled` loses the focus.
+    element.setAttribute("aria-disabled", "true");
     try {
       await action(event);
     } finally {
-      made.removeAttribute("aria-disabled");
+      element.removeAttribute("aria-disabled");
     }
   }), ...props }, label);
-  return made;
+  return element;
 }
 
-// What a reader takes for the same thing after it was drawn anew.
-const called = (one) => `${one.tagName} ${one.getAttribute("name") ?? one.getAttribute("aria-label") ?? one.getAttribute("href") ?? one.textContent}`;
+// Identifies an element, so that it can be found again after a redraw.
+const identity = (element) => `${element.tagName} ${element.getAttribute("name") ?? element.getAttribute("aria-label") ?? element.getAttribute("href") ?? element.textContent}`;
 
-// Draws a part anew, and leaves the focus and what was scrolled sideways where they are. Says whether the focus could stay.
+// Replaces the content of `box`, and keeps the focus and horizontal scroll positions. Returns whether the focus was kept.
 export function redraw(box, ...children) {
-  const focused = box !== document.activeElement && box.contains(document.activeElement) ? called(document.activeElement) : null;
-  const scrolled = new Map([...box.querySelectorAll("[role=region]")].map((region) => [called(region), region.scrollLeft]));
+  const focused = box !== document.activeElement && box.contains(document.activeElement) ? identity(document.activeElement) : null;
+  const scrolled = new Map([...box.querySelectorAll("[role=region]")].map((region) => [identity(region), region.scrollLeft]));
   box.replaceChildren(...children.flat(Infinity).filter(Boolean));
-  for (const region of box.querySelectorAll("[role=region]")) region.scrollLeft = scrolled.get(called(region)) ?? 0;
+  for (const region of box.querySelectorAll("[role=region]")) region.scrollLeft = scrolled.get(identity(region)) ?? 0;
   if (focused === null) return true;
-  const same = [...box.querySelectorAll("a, button, input, select, textarea, summary, [tabindex]")].find((one) => !one.disabled && called(one) === focused);
+  const same = [...box.querySelectorAll("a, button, input, select, textarea, summary, [tabindex]")].find((element) => !element.disabled && identity(element) === focused);
   same?.focus({ preventScroll: true });
   return Boolean(same);
 }
@@ -185,34 +188,34 @@ export function field(label, input) {
   return h("label", null, h("span", null, label), input);
 }
 
-// A form whose fields are in the page's address, so that going back and bookmarks work.
+// A form whose fields become part of the address, so that going back and bookmarks work.
 export function filters(path, fields, params) {
   const form = h("form", { class: "filters", role: "search", submit: (event) => {
     event.preventDefault();
-    go(address(path, Object.fromEntries(new FormData(form))));
+    navigate(address(path, Object.fromEntries(new FormData(form))));
   } }, fields.map(([name, label, type]) => field(label, h("input", { name, type: type ?? "text", value: params.get(name) ?? "", maxlength: 4096, autocomplete: "off", spellcheck: "false" }))),
   h("button", { type: "submit" }, "Show"));
   return form;
 }
 
-let isOfTheNextView = false;
+let isForNextView = false;
 
-// With `there` it is about the view that is gone to, and stays when that is shown.
-export function say(words, { there = false } = {}) {
-  isOfTheNextView = there;
+// Shows a status message. With `forNextView` it is about the view that is opened next, and stays when that is shown.
+export function showStatus(message, { forNextView = false } = {}) {
+  isForNextView = forNextView;
   const status = document.getElementById("status");
-  // Only what changed: a screen reader says it each time.
-  if (status.textContent !== words) status.textContent = words;
+  // Only a changed message is set, because screen readers read each one aloud.
+  if (status.textContent !== message) status.textContent = message;
 }
 
-// Another view is shown: what was said about the one before is over.
-export function hush() {
-  if (isOfTheNextView) isOfTheNextView = false;
-  else say("");
+// Clears the status message of the previous view.
+export function clearStatus() {
+  if (isForNextView) isForNextView = false;
+  else showStatus("");
 }
 
-// Does something again and again until the view is left: not while the page is hidden, and never twice at a time.
-export function every(ms, action, signal) {
+// Runs an action periodically until the view is left. It does not run while the page is hidden, nor twice at a time.
+export function poll(ms, action, signal) {
   let busy = false;
   async function run() {
     if (busy) return;
@@ -223,14 +226,15 @@ export function every(ms, action, signal) {
       busy = false;
     }
   }
-  const again = () => { if (!document.hidden) run(); };
-  const timer = setInterval(again, ms);
-  document.addEventListener("visibilitychange", again, { signal });
+  const runIfVisible = () => { if (!document.hidden) run(); };
+  const timer = setInterval(runIfVisible, ms);
+  document.addEventListener("visibilitychange", runIfVisible, { signal });
   signal.addEventListener("abort", () => clearInterval(timer));
   return run();
 }
 
-export function ask(question, action) {
+// Asks the user to confirm an action. Resolves to whether the user did.
+export function confirmAction(question, action) {
   const { promise, resolve } = Promise.withResolvers?.() ?? resolvers();
   const dialog = h("dialog", { "aria-label": action, "aria-describedby": "question", close: () => { dialog.remove(); resolve(dialog.returnValue === "yes"); } },
     h("form", { method: "dialog" }, h("p", { id: "question" }, question),
@@ -241,7 +245,7 @@ export function ask(question, action) {
 }
 
 function resolvers() {
-  const made = {};
-  made.promise = new Promise((resolve) => { made.resolve = resolve; });
-  return made;
+  const result = {};
+  result.promise = new Promise((resolve) => { result.resolve = resolve; });
+  return result;
 }

@@ -1,12 +1,12 @@
-// Events as they are announced. What is kept and what is drawn is bounded, whatever arrives.
+// Shows events as they are announced. The number of events in memory and on the page is bounded.
 
 import { api } from "/console/api.js";
-import { button, empty, every, filters, h, link, linked, row, say, table, text, time } from "/console/dom.js";
+import { button, empty, filters, h, link, linked, poll, row, showStatus, table, text, time } from "/console/dom.js";
 
-const MOST_ROWS = 200;
-const MOST_CHARACTERS = 100;
+const MAX_ROWS = 200;
+const MAX_CHARACTERS = 100;
 const WATCHING = "Watching.";
-// The gateway says something at least every 15 seconds.
+// The gateway sends at least a pulse every 15 seconds.
 const SILENT_MS = 40_000;
 const HEALTH_MS = 5000;
 const FIELDS = [["event", "Name"], ["userId", "User id"], ["source", "Source"]];
@@ -19,31 +19,31 @@ const COLUMNS = [
   ["Received", (event) => time(event.receivedAt)],
 ];
 
-// The stream cuts long texts, and what is cut finds nothing.
-const whole = (value) => (value.length <= MOST_CHARACTERS ? value : null);
+// The stream clips long texts. A clipped text cannot be used as a filter.
+const whole = (value) => (value.length <= MAX_CHARACTERS ? value : null);
 const uncut = (event) => ({ id: whole(event.id), event: whole(event.event), userId: whole(event.userId), source: whole(event.source) });
 const key = (event) => JSON.stringify([event.source, event.id, event.event, event.userId]);
 
-// Why nothing is announced although the stream is open, as far as the gateway knows.
-function quiet({ components }) {
+// Returns why nothing is announced although the stream is open, or null.
+function whyQuiet({ components }) {
   if (components.worker.status !== "up") return "Ingest does not answer: nothing is announced at the moment.";
   if (components.database.status !== "up") return "PostgreSQL does not answer: nothing is stored or announced at the moment.";
   return null;
 }
 
 export async function live({ params, signal }) {
-  const wanted = Object.fromEntries(FIELDS.map(([name]) => [name, params.get(name) ?? ""]));
+  const applied = Object.fromEntries(FIELDS.map(([name]) => [name, params.get(name) ?? ""]));
   const shown = table("Events as they arrive", COLUMNS, []);
   const body = shown.querySelector("tbody");
   const counts = h("p", { class: "faint" });
   const nothing = empty("No events yet. New ones appear here as soon as they are stored.");
   const waiting = [];
-  const known = new Set();
-  let [arrived, skipped, paused, source, heardAt] = [0, 0, false, null, 0];
-  // A reader who scrolled down goes on by scrolling back to the top.
+  const seenKeys = new Set();
+  let [arrived, skipped, paused, source, receivedAt] = [0, 0, false, null, 0];
+  // Whether scrolling down paused the list. Scrolling back to the top then resumes it.
   let byScrolling = false;
-  // What the stream says of itself, and why it can bring nothing.
-  let [heard, isWatching, held] = ["", false, null];
+  // The stream's status, and the reason why no events can arrive.
+  let [status, isWatching, quietReason] = ["", false, null];
 
   const toggle = button("Pause", () => { pause(!paused); });
   function pause(now, scrolled = false) {
@@ -53,78 +53,78 @@ export async function live({ params, signal }) {
       scrollTo(0, 0);
       draw();
     }
-    tell();
+    showCounts();
   }
 
-  function tell() {
+  function showCounts() {
     toggle.textContent = paused ? `Resume (${waiting.length.toLocaleString()} new)` : "Pause";
-    counts.textContent = `${arrived.toLocaleString()} arrived${skipped ? `, ${skipped.toLocaleString()} more were too many to be shown` : ""}. The latest ${MOST_ROWS} are kept.`;
+    counts.textContent = `${arrived.toLocaleString()} arrived${skipped ? `, ${skipped.toLocaleString()} more were too many to be shown` : ""}. The latest ${MAX_ROWS} are kept.`;
   }
 
   function draw() {
     if (!waiting.length) return;
     nothing.remove();
     body.prepend(...waiting.splice(0).reverse().map((event) => row(COLUMNS, event)));
-    while (body.childElementCount > MOST_ROWS) body.lastElementChild.remove();
+    while (body.childElementCount > MAX_ROWS) body.lastElementChild.remove();
   }
 
-  function take(batch) {
+  function addBatch(batch) {
     skipped += batch.skipped;
     for (const event of batch.events) {
       // An announcement may be repeated.
-      if (known.has(key(event))) continue;
-      known.add(key(event));
-      if (known.size > 10 * MOST_ROWS) known.delete(known.values().next().value);
+      if (seenKeys.has(key(event))) continue;
+      seenKeys.add(key(event));
+      if (seenKeys.size > 10 * MAX_ROWS) seenKeys.delete(seenKeys.values().next().value);
       arrived += 1;
       waiting.push(event);
     }
-    if (waiting.length > MOST_ROWS) waiting.splice(0, waiting.length - MOST_ROWS);
+    if (waiting.length > MAX_ROWS) waiting.splice(0, waiting.length - MAX_ROWS);
     if (!paused) draw();
-    tell();
+    showCounts();
   }
 
-  function hear(words, watching = false) {
-    [heard, isWatching] = [words, watching];
-    say((watching && held) || words);
+  function setStatus(message, watching = false) {
+    [status, isWatching] = [message, watching];
+    showStatus((watching && quietReason) || message);
   }
 
-  async function askHealth() {
+  async function checkHealth() {
     try {
-      held = quiet(await api("/v1/health", { signal, deadlineMs: HEALTH_MS }));
+      quietReason = whyQuiet(await api("/v1/health", { signal, deadlineMs: HEALTH_MS }));
     } catch {
-      // The stream itself tells of a gateway that is down.
+      // The stream's own error handler reports a gateway that is down.
       return;
     }
-    if (isWatching && !signal.aborted) hear(heard, true);
+    if (isWatching && !signal.aborted) setStatus(status, true);
   }
 
   function open() {
-    // A page in the background watches nothing.
+    // A page in the background does not watch.
     if (source || signal.aborted || document.hidden) return;
-    const given = Object.entries(wanted).filter(([, value]) => value);
+    const given = Object.entries(applied).filter(([, value]) => value);
     source = new EventSource(`/console/live?${new URLSearchParams(given)}`);
-    heardAt = Date.now();
-    for (const kind of ["open", "message", "pulse", "bus"]) source.addEventListener(kind, () => { heardAt = Date.now(); });
-    source.addEventListener("open", () => hear(WATCHING, true));
-    source.addEventListener("message", (message) => take(JSON.parse(message.data)));
-    source.addEventListener("bus", ({ data }) => (data === "up" ? hear(`${WATCHING} What was announced meanwhile is among the stored events.`, true) : hear("NATS cannot be reached: no event can arrive until it is back.")));
+    receivedAt = Date.now();
+    for (const kind of ["open", "message", "pulse", "bus"]) source.addEventListener(kind, () => { receivedAt = Date.now(); });
+    source.addEventListener("open", () => setStatus(WATCHING, true));
+    source.addEventListener("message", (message) => addBatch(JSON.parse(message.data)));
+    source.addEventListener("bus", ({ data }) => (data === "up" ? setStatus(`${WATCHING} Events that were announced meanwhile are among the stored events.`, true) : setStatus("NATS cannot be reached: no event can arrive until it is back.")));
     source.addEventListener("error", async () => {
       if (source?.readyState !== EventSource.CLOSED) {
-        hear("Connection lost; reconnecting.");
+        setStatus("Connection lost; reconnecting.");
         return;
       }
       source = null;
-      // A refusal: the stream does not say which, and the browser does not try again.
+      // The request was refused. EventSource does not report the status, and does not reconnect.
       try {
         await api("/console/session", { signal });
-        hear("The gateway cannot stream events now: NATS is unavailable, or too many pages are watching. Trying again.");
+        setStatus("The gateway cannot stream events now: NATS is unavailable, or too many pages are watching. Trying again.");
       } catch (error) {
         if (signal.aborted) return;
         if (error.status === 401) {
           dispatchEvent(new Event("signed-out"));
           return;
         }
-        hear(error.message);
+        setStatus(error.message);
       }
       setTimeout(open, 5000);
     });
@@ -135,32 +135,32 @@ export async function live({ params, signal }) {
     source = null;
   }
 
-  // A connection that is open may lead to no gateway any more.
-  const looking = setInterval(() => {
-    if (!source || Date.now() - heardAt < SILENT_MS) return;
-    hear("The gateway has gone silent; reconnecting.");
+  // A connection may look open although the gateway is no longer at its other end.
+  const silenceCheck = setInterval(() => {
+    if (!source || Date.now() - receivedAt < SILENT_MS) return;
+    setStatus("The gateway has gone silent; reconnecting.");
     close();
     open();
   }, 5000);
 
   signal.addEventListener("abort", () => {
-    clearInterval(looking);
+    clearInterval(silenceCheck);
     close();
   });
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()), { signal });
-  // A reader further down is not disturbed.
+  // Rows must not move while the user reads further down.
   document.addEventListener("scroll", () => {
     if (scrollY > 120 && !paused) pause(true, true);
     else if (scrollY <= 0 && byScrolling) pause(false);
   }, { signal, passive: true });
-  // Nor is one who is at a row by the keyboard: it would be gone in a moment.
+  // The same for a row that has the keyboard focus, which would otherwise soon be removed.
   body.addEventListener("focusin", () => { if (!paused) pause(true); });
-  hear("Loading…");
+  setStatus("Loading…");
   open();
-  every(HEALTH_MS, askHealth, signal);
-  tell();
+  poll(HEALTH_MS, checkHealth, signal);
+  showCounts();
   return [
-    h("p", null, link("events", wanted, "Stored events")),
+    h("p", null, link("events", applied, "Stored events")),
     filters("events/live", FIELDS, params),
     h("div", { class: "actions" }, toggle), counts, nothing, shown,
   ];

@@ -1,16 +1,16 @@
-// The overview: asks GET /v1/health again and again, and, signed in, what was done and what works.
+// The overview: polls the health, and for signed-in users also activity, dead letters and capabilities.
 
 import { api } from "/console/api.js";
-import { code, empty, every, h, link, redraw, say, section, table, time, withCode } from "/console/dom.js";
+import { code, empty, h, link, poll, redraw, section, showStatus, table, time, withCode } from "/console/dom.js";
 import { amount, plot, rate, seconds } from "/console/plots.js";
 
 const EVERY_MS = 5000;
 const CAPABILITIES_EVERY_MS = 60_000;
 const ACTIVITY_EVERY_MS = 10_000;
 const DEAD_LETTERS_EVERY_MS = 15_000;
-// What is older says nothing about now.
+// Activity older than this is not shown as current.
 const ACTIVITY_OLD_MS = 45_000;
-// A gateway that is not heard of for as long is one nothing is known of.
+// The state of a gateway that does not answer within this time is shown as unknown.
 const DEADLINE_MS = 8000;
 const STEPS = ["PostHog", "Gateway", "JetStream", "Ingest", "PostgreSQL", "Analytics"];
 
@@ -27,31 +27,31 @@ const NAMES = {
 };
 
 const known = (status) => (status === "up" || status === "down" ? status : "unknown");
-const state = (status, words) => h("span", { class: `state ${status}` }, words ?? status);
+const state = (status, label) => h("span", { class: `state ${status}` }, label ?? status);
 
 function steps(health) {
   const { components, services } = health;
-  const [status, words] = CREDENTIAL[health.credentials.posthog?.state] ?? ["unknown", "unknown"];
-  const found = [status, services.gateway?.status, components.bus.status, components.worker.status, components.database.status, services.analytics?.status];
-  return STEPS.map((name, position) => [name, known(found[position]), position ? null : words]);
+  const [status, label] = CREDENTIAL[health.credentials.posthog?.state] ?? ["unknown", "unknown"];
+  const states = [status, services.gateway?.status, components.bus.status, components.worker.status, components.database.status, services.analytics?.status];
+  return STEPS.map((name, position) => [name, known(states[position]), position ? null : label]);
 }
 
-// Who tells what.
-const TOLD_BY = {
+// Which service reports which figures.
+const REPORTED_BY = {
   gateway: ["webhooks", "refused", "spooled"],
   ingest: ["waiting", "waitedSeconds", "stored", "duplicates", "announced", "deadLetters", "p50Seconds", "p99Seconds"],
   analytics: ["delivered", "failed", "undelivered"],
 };
 
-// What is known now. Longer ago, not answered for, or told by who does not answer, is unknown and never 0.
+// The current figures. A figure is unknown, not 0, if it is old or if its service does not answer.
 function current(activity, health) {
-  // Both by the gateway's clock: the browser's may be wrong.
+  // Both times are by the gateway's clock, because the browser's may be wrong.
   if (!health || !activity?.at || new Date(health.timestamp) - new Date(activity.at) >= ACTIVITY_OLD_MS) return {};
-  const told = Object.entries(TOLD_BY).flatMap(([service, names]) => (service === "gateway" || health.services[service]?.latencyMs !== undefined ? names : []));
-  return Object.fromEntries(told.map((name) => [name, activity.latest[name]]));
+  const reported = Object.entries(REPORTED_BY).flatMap(([service, names]) => (service === "gateway" || health.services[service]?.latencyMs !== undefined ? names : []));
+  return Object.fromEntries(reported.map((name) => [name, activity.latest[name]]));
 }
 
-// What goes wrong at the moment although everything runs, and dead letters, which wait for an operator.
+// Problems that occur although all services run: dead letters, refused webhooks and failed deliveries.
 function troubles(now, letters) {
   return [
     letters > 0 && `${letters.toLocaleString()} dead letter${letters === 1 ? " waits" : "s wait"}: look at them on the page Dead letters, then replay or purge them.`,
@@ -61,7 +61,7 @@ function troubles(now, letters) {
   ].filter(Boolean);
 }
 
-// Where nothing was queued there is no latency: that is not unknown.
+// Without announced events there is no latency, which is shown as "-" rather than "unknown".
 const latency = (announced) => (value) => (Number.isFinite(announced) && !Number.isFinite(value) ? "-" : seconds(value));
 
 function figures(now) {
@@ -76,13 +76,13 @@ function figures(now) {
   };
 }
 
-// Connected, and yet the destination in PostHog does not deliver here: all services are up then.
+// The capability to receive events, if PostHog is connected but does not deliver here although all services are up.
 const stopped = (health, receiving) => (health.credentials.posthog?.state === "present" && receiving?.state === "off" ? receiving : null);
 
-function whole(all, unreceived) {
-  const away = all.filter(([, status]) => status !== "up");
-  if (!away.length && unreceived) return "All services work, but receiving PostHog's events needs something: see what to do.";
-  return away.length ? `Not everything works. Look at ${away.map(([name]) => name).join(", ")}.` : "Everything works: PostHog's events are announced, and what services report reaches PostHog.";
+function summary(all, unreceived) {
+  const unavailable = all.filter(([, status]) => status !== "up");
+  if (!unavailable.length && unreceived) return "All services work, but receiving PostHog's events needs something: see what to do.";
+  return unavailable.length ? `Not everything works. Look at ${unavailable.map(([name]) => name).join(", ")}.` : "Everything works: PostHog's events are announced, and what services report reaches PostHog.";
 }
 
 function plots({ series, everySeconds }) {
@@ -92,77 +92,77 @@ function plots({ series, everySeconds }) {
     ["From receipt to announcement", [["p50", series.p50Seconds], ["p99", series.p99Seconds]], latency(series.announced.at(-1))],
     ["Backlog", [["Spooled", series.spooled], ["Waiting for ingest", series.waiting], ["Waiting for destinations", series.undelivered]], amount],
   ];
-  return h("div", { class: "plots" }, drawn.map(([title, lines, words]) => plot(title, lines, words, everySeconds)));
+  return h("div", { class: "plots" }, drawn.map(([title, lines, format]) => plot(title, lines, format, everySeconds)));
 }
 
 function advice(health) {
-  const found = [];
+  const items = [];
   const todo = CREDENTIAL[health.credentials.posthog?.state]?.[2];
-  if (todo) found.push(todo);
-  for (const part of Object.values(health.components)) found.push(...(part.problems ?? []));
-  if (health.components.bus.status === "down") found.push("NATS accepts no messages: start it, or look at NATS_URL.");
-  if (health.components.database.status === "down") found.push("PostgreSQL does not answer: start it, or look at DATABASE_URL.");
+  if (todo) items.push(todo);
+  for (const part of Object.values(health.components)) items.push(...(part.problems ?? []));
+  if (health.components.bus.status === "down") items.push("NATS accepts no messages: start it, or look at NATS_URL.");
+  if (health.components.database.status === "down") items.push("PostgreSQL does not answer: start it, or look at DATABASE_URL.");
   const limit = health.components.bus.webhookLimitBytes;
-  if (limit) found.push(`NATS takes webhooks of ${limit} bytes at most: raise its max_payload.`);
+  if (limit) items.push(`NATS takes webhooks of ${limit} bytes at most: raise its max_payload.`);
   for (const [name, service] of Object.entries(health.services)) {
-    if (service.waitsFor) found.push(`${name} waits for: ${service.waitsFor}.`);
-    else if (service.status === "down") found.push(`${name} does not answer: start it, or read its log.`);
+    if (service.waitsFor) items.push(`${name} waits for: ${service.waitsFor}.`);
+    else if (service.status === "down") items.push(`${name} does not answer: start it, or read its log.`);
     if (service.workers) {
       const missing = service.workers - (service.workersUp ?? 0);
-      if (missing > 0) found.push(`${missing} of ${service.workers} workers of the ${name} do not answer: read its log.`);
+      if (missing > 0) items.push(`${missing} of ${service.workers} workers of the ${name} do not answer: read its log.`);
     }
-    if (service.spoolSetAside) found.push(`${service.spoolSetAside} entries of the spool are set aside: run \`hogsend spool\`.`);
+    if (service.spoolSetAside) items.push(`${service.spoolSetAside} entries of the spool are set aside: run \`hogsend spool\`.`);
   }
-  if (health.status === "migration_pending") found.push("Migrations have not been applied: restart the services of this version.");
-  if (!found.length && health.status !== "healthy") found.push("Run `hogsend doctor`.");
-  return [...new Set(found)];
+  if (health.status === "migration_pending") items.push("Migrations have not been applied: restart the services of this version.");
+  if (!items.length && health.status !== "healthy") items.push("Run `hogsend doctor`.");
+  return [...new Set(items)];
 }
 
 export async function view({ session, signal }) {
   const loop = h("ol", { id: "loop" });
-  const closed = h("p");
+  const summaryLine = h("p");
   const hour = h("div");
   let health = null;
-  // Why there is none.
+  // Why there is no health.
   let lost = "";
   let activity = null;
   let letters = 0;
-  // The capability, as it was told last.
+  // The capability to receive PostHog's events, as last reported.
   let receiving = null;
   const todo = h("ul", { id: "todo" });
   const services = h("div");
-  const asked = h("p", { class: "faint" });
+  const lastAnswer = h("p", { class: "faint" });
   const capabilities = h("div");
 
   function showLoop() {
     if (!health && !lost) return;
     const all = health ? steps(health) : STEPS.map((name) => [name, "unknown", null]);
     const now = current(activity, health);
-    const known = session ? figures(now) : {};
+    const shownFigures = session ? figures(now) : {};
     const unreceived = health && stopped(health, receiving);
-    closed.textContent = health ? whole(all, unreceived) : `State unknown. ${lost}`;
+    summaryLine.textContent = health ? summary(all, unreceived) : `State unknown. ${lost}`;
     const advised = health ? [...advice(health), ...(unreceived ? [`${unreceived.reason} ${unreceived.remediation ?? ""}`.trim()] : []), ...troubles(now, letters)] : [lost];
-    todo.replaceChildren(...(advised.length ? advised : ["Nothing."]).map((words) => h("li", null, withCode(words))));
-    loop.replaceChildren(...all.map(([name, status, words]) => h("li", { class: status },
-      h("strong", null, name), h("p", null, state(status, words)),
-      known[name] ? h("dl", null, known[name].map(([what, value]) => h("div", null, h("dt", null, what), h("dd", null, value)))) : null)));
+    todo.replaceChildren(...(advised.length ? advised : ["Nothing."]).map((sentence) => h("li", null, withCode(sentence))));
+    loop.replaceChildren(...all.map(([name, status, label]) => h("li", { class: status },
+      h("strong", null, name), h("p", null, state(status, label)),
+      shownFigures[name] ? h("dl", null, shownFigures[name].map(([what, value]) => h("div", null, h("dt", null, what), h("dd", null, value)))) : null)));
   }
 
-  function show(found) {
-    health = found;
+  function show(report) {
+    health = report;
     lost = "";
     showLoop();
-    say(`Hogsend is ${health.status}. Version ${health.version}.`);
+    showStatus(`Hogsend is ${health.status}. Version ${health.version}.`);
     redraw(services, table("Services", [
       ["Service", ([name]) => name],
       ["State", ([, service]) => [state(known(service.status)), service.workers ? `, ${service.workersUp ?? 0} of ${service.workers} workers` : ""]],
       ["Response time", ([, service]) => (service.latencyMs === undefined ? "-" : `${service.latencyMs.toFixed(1)} ms`)],
       ["Waits for", ([, service]) => service.waitsFor ?? "-"],
     ], Object.entries(health.services)));
-    asked.replaceChildren("Last answer: ", time(health.timestamp));
+    lastAnswer.replaceChildren("Last answer: ", time(health.timestamp));
   }
 
-  async function askHealth() {
+  async function loadHealth() {
     try {
       show(await api("/v1/health", { signal, deadlineMs: DEADLINE_MS }));
     } catch (error) {
@@ -170,12 +170,12 @@ export async function view({ session, signal }) {
       health = null;
       lost = error.message;
       showLoop();
-      say(lost);
+      showStatus(lost);
       services.replaceChildren(empty("Unknown."));
     }
   }
 
-  async function askActivity() {
+  async function loadActivity() {
     try {
       activity = await api("/v1/admin/activity", { signal, deadlineMs: DEADLINE_MS });
     } catch (error) {
@@ -189,17 +189,17 @@ export async function view({ session, signal }) {
     redraw(hour, activity.at ? plots(activity) : empty("No data yet: services report every ten seconds."));
   }
 
-  async function askDeadLetters() {
+  async function loadDeadLetters() {
     try {
       letters = (await api("/v1/admin/deadletters?limit=1", { signal })).total;
     } catch {
-      // Who does not answer is named above; how many wait is not known then.
+      // The number is not known. The service that does not answer is already shown above.
       letters = 0;
     }
     if (!signal.aborted) showLoop();
   }
 
-  async function askCapabilities() {
+  async function loadCapabilities() {
     try {
       const { capabilities: rows } = await api("/v1/admin/capabilities", { signal });
       receiving = rows.find((row) => row.name === "eventsIn") ?? null;
@@ -218,19 +218,19 @@ export async function view({ session, signal }) {
     }
   }
 
-  const asking = [every(EVERY_MS, askHealth, signal)];
+  const pending = [poll(EVERY_MS, loadHealth, signal)];
   if (session) {
-    every(CAPABILITIES_EVERY_MS, askCapabilities, signal);
-    asking.push(every(ACTIVITY_EVERY_MS, askActivity, signal));
-    every(DEAD_LETTERS_EVERY_MS, askDeadLetters, signal);
+    poll(CAPABILITIES_EVERY_MS, loadCapabilities, signal);
+    pending.push(poll(ACTIVITY_EVERY_MS, loadActivity, signal));
+    poll(DEAD_LETTERS_EVERY_MS, loadDeadLetters, signal);
   }
-  await Promise.all(asking);
+  await Promise.all(pending);
   return [
-    section("Event flow", closed, loop),
+    section("Event flow", summaryLine, loop),
     section("What to do", todo),
     section("The last hour", session ? hour : empty(link("events", {}, "Sign in"), " to see how many events came and went.")),
     section("Capabilities", session ? capabilities : empty(link("events", {}, "Sign in"), " to see what works, and what to set for it. ", code("hogsend doctor"), " says it, too.")),
     section("Services", services),
-    asked,
+    lastAnswer,
   ];
 }

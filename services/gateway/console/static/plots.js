@@ -1,4 +1,4 @@
-// Lines over the last hour. What was not known is a gap, and every plot is a table, too.
+// Line plots of the last hour. Unknown values are gaps. A table below each plot has the same data.
 
 import { h, table } from "/console/dom.js";
 
@@ -7,15 +7,15 @@ const POINTS = 360;
 const HEIGHT = 100;
 
 function svg(tag, props, ...children) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(props)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(props)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
 }
 
 const isKnown = (value) => value !== null && value !== undefined;
 
-// As many digits as are read.
+// Rounds to a readable number of digits.
 const short = (value) => value.toLocaleString(undefined, { maximumFractionDigits: value < 10 ? 1 : 0 });
 
 export function rate(value) {
@@ -32,8 +32,8 @@ export function amount(value) {
   return isKnown(value) ? short(value) : "unknown";
 }
 
-// One path with a gap wherever nothing is known; a single value is a dot.
-function path(values, most) {
+// Returns one path, with a gap at each unknown value. A single value becomes a dot.
+function path(values, max) {
   const first = POINTS - values.length;
   let drawn = "";
   let pen = false;
@@ -43,7 +43,7 @@ function path(values, most) {
       return;
     }
     const x = first + position;
-    const y = (HEIGHT - (value / most) * HEIGHT).toFixed(1);
+    const y = (HEIGHT - (value / max) * HEIGHT).toFixed(1);
     drawn += pen ? `L${x} ${y}` : `M${x} ${y}h.5`;
     pen = true;
   });
@@ -54,25 +54,25 @@ function swatch(number) {
   return svg("svg", { class: "swatch", viewBox: "0 0 30 10", "aria-hidden": "true" }, svg("path", { class: `line line-${number}`, d: "M0 5H30" }));
 }
 
-// `lines` are pairs of a name and its values, the earliest first.
-export function plot(title, lines, words, everySeconds) {
-  const known = lines.map(([name, values]) => [name, values, values.filter(isKnown)]);
-  const highest = Math.max(0, ...known.map(([, , some]) => Math.max(0, ...some)));
-  const most = highest || 1;
+// `lines` are pairs of a name and its values, the oldest first. `format` turns a value into text.
+export function plot(title, lines, format, everySeconds) {
+  const series = lines.map(([name, values]) => [name, values, values.filter(isKnown)]);
+  const highest = Math.max(0, ...series.map(([, , known]) => Math.max(0, ...known)));
+  const max = highest || 1;
   const minutes = Math.round((POINTS * everySeconds) / 60);
   const picture = svg("svg", { viewBox: `0 0 ${POINTS} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title} over ${minutes} minutes, as the table below says` },
     ...[0, 50, 100].map((y) => svg("path", { class: "grid", d: `M0 ${y}H${POINTS}` })),
-    ...known.map(([, values], number) => svg("path", { class: `line line-${number}`, d: path(values, most) })));
-  const mean = (some) => some.reduce((sum, value) => sum + value, 0) / some.length;
+    ...series.map(([, values], number) => svg("path", { class: `line line-${number}`, d: path(values, max) })));
+  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
   return h("figure", null,
     h("figcaption", null, title),
-    h("p", { class: "axis" }, words(highest)),
+    h("p", { class: "axis" }, format(highest)),
     picture,
     h("p", { class: "axis" }, h("span", null, `${minutes} minutes ago`), h("span", null, "now")),
     table(title, [
       ["Line", ([name, , , number]) => [swatch(number), " ", name]],
-      ["Now", ([, values]) => words(values.at(-1))],
-      ["Average", ([, , some]) => words(some.length ? mean(some) : null)],
-      ["Highest", ([, , some]) => words(some.length ? Math.max(...some) : null)],
-    ], known.map((one, number) => [...one, number])));
+      ["Now", ([, values]) => format(values.at(-1))],
+      ["Average", ([, , known]) => format(known.length ? mean(known) : null)],
+      ["Highest", ([, , known]) => format(known.length ? Math.max(...known) : null)],
+    ], series.map((line, number) => [...line, number])));
 }
