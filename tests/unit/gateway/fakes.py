@@ -1,4 +1,4 @@
-"""A gateway without a server, a bus or a disk: its app, asked in this process."""
+"""A gateway without a server, a bus or a disk: requests go to its app in this process."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def bearer(key: str = ADMIN_KEY) -> dict[str, str]:
 
 
 class FakePublisher(Publisher):
-    """Keeps what is published; `fail` says which messages fail, and with what."""
+    """Records published messages. `fail` returns the error of a message that fails, or None."""
 
     def __init__(self) -> None:
         self.messages: list[OutgoingMessage] = []
         self.reset()
 
     def reset(self) -> None:
-        """Fail for nothing, and forget what was published."""
+        """Forget all messages, and let none fail."""
         self.messages.clear()
         self.attempts = 0
         self.fail: Callable[[OutgoingMessage], Exception | None] = lambda _message: None
@@ -72,14 +72,14 @@ class FakePublisher(Publisher):
             try:
                 raise error
             finally:
-                # As `Publisher` does: a frame that keeps its error keeps the request.
+                # As `Publisher` does: a frame that refers to its error keeps the request alive.
                 del error
         self.messages.append(message)
 
 
 @dataclass
-class Question:
-    """A request to a service, and the correlation id it was sent with."""
+class SentRequest:
+    """A request to a service, and the correlation id with which it was sent."""
 
     subject: str
     message: msgspec.Struct
@@ -87,22 +87,22 @@ class Question:
 
 
 class FakeConnection(Connection):
-    """Answers from `replies`, by subject; every other service does not run."""
+    """Replies to requests from `replies`, by subject. Other services are unavailable."""
 
     def __init__(self) -> None:
         super().__init__(User.GATEWAY, "nats://127.0.0.1:1")
         self.publisher = self.published = FakePublisher()
         self.replies: dict[str, msgspec.Struct | HogsendError] = {}
-        self.questions: list[Question] = []
+        self.sent: list[SentRequest] = []
         self.reset()
 
     def reset(self) -> None:
-        """Be connected, know no reply, and forget what was said."""
+        """Be connected, and forget all replies, requests and messages."""
         self.is_up = True
-        self.takes: int | None = 8 * 1024 * 1024
+        self.payload_limit: int | None = 8 * 1024 * 1024
         self.published.reset()
         self.replies.clear()
-        self.questions.clear()
+        self.sent.clear()
 
     @property
     def connected(self) -> bool:
@@ -110,13 +110,15 @@ class FakeConnection(Connection):
 
     @property
     def max_payload(self) -> int:
-        return self.takes or 1024 * 1024
+        return self.payload_limit or 1024 * 1024
 
     @property
     def last_max_payload(self) -> int | None:
-        return self.takes
+        return self.payload_limit
 
-    def answer(self, endpoint: Endpoint[Any, Any], reply: msgspec.Struct | HogsendError) -> None:
+    def reply_with(
+        self, endpoint: Endpoint[Any, Any], reply: msgspec.Struct | HogsendError
+    ) -> None:
         self.replies[endpoint.subject] = reply
 
     async def request(
@@ -125,7 +127,7 @@ class FakeConnection(Connection):
         message: Request,
         **_options: Any,
     ) -> Reply:
-        self.questions.append(Question(endpoint.subject, message, correlation_id.get()))
+        self.sent.append(SentRequest(endpoint.subject, message, correlation_id.get()))
         not_running = Unavailable(f"the {endpoint.service} service is not running")
         reply = self.replies.get(endpoint.subject, not_running)
         if isinstance(reply, HogsendError):
@@ -156,16 +158,15 @@ async def fake_gateway(
     signing: SigningSecretReply | HogsendError | None = None,
     **settings: Any,
 ) -> AsyncIterator[FakeGateway]:
-    """The gateway's app with its middleware.
+    """Run the gateway's app with its middleware.
 
     Args:
-        secret: `POSTHOG_WEBHOOK_SECRET`.
-        minted: what credentials answer when they are asked for the secret, as they are at once.
-        spool: where webhooks wait for JetStream.
-        cache: file that keeps the digest of the minted secret.
-        posthog: settings for PostHog besides the secret.
-        signing: what credentials answer when they are asked for the signing keys, as they are at
-            once.
+        secret: the setting `POSTHOG_WEBHOOK_SECRET`.
+        minted: reply of credentials to the request for the webhook secret, which is sent at start.
+        spool: the spool for webhooks that JetStream does not accept.
+        cache: file that stores the digest of the minted secret.
+        posthog: further settings for PostHog.
+        signing: reply of credentials to the request for signing keys, which is sent at start.
         settings: settings of the gateway.
     """
     bus = FakeConnection()
@@ -185,12 +186,12 @@ async def fake_gateway(
         may_be_open=configured.webhook_open,
     )
     if minted is not None:
-        bus.answer(CREDENTIALS_WEBHOOK_SECRET, minted)
+        bus.reply_with(CREDENTIALS_WEBHOOK_SECRET, minted)
         await webhook_secret.refresh()
     with_posthog = PostHogSettings(**{"posthog_webhook_secret": secret, **(posthog or {})})
     keys_of_signatures = SigningKeys.of(bus, watcher, configured, with_posthog)
     if signing is not None:
-        bus.answer(CREDENTIALS_SIGNING_SECRET, signing)
+        bus.reply_with(CREDENTIALS_SIGNING_SECRET, signing)
         await keys_of_signatures.renew()
     parts = Parts(
         bus=bus,

@@ -52,11 +52,11 @@ def gateway_did(webhooks: int) -> Activity:
     )
 
 
-def asking(seconds: float, *, started: datetime = AT, **answers: Activity) -> Snapshot:
+def asking(seconds: float, *, started: datetime = AT, **responses: Activity) -> Snapshot:
     return Snapshot(
         AT + timedelta(seconds=seconds),
         seconds,
-        {process: Reply(started, activity) for process, activity in answers.items()},
+        {process: Reply(started, activity) for process, activity in responses.items()},
     )
 
 
@@ -229,6 +229,6 @@ async def test_it_is_shown_to_those_who_may_read(gateway: FakeGateway) -> None:
     path = "/v1/admin/activity"
     assert (await gateway.http.get(path)).status_code == 401
     assert (await gateway.http.get(path, headers=bearer(INGEST_KEY))).status_code == 403
-    answer = await gateway.http.get(path, headers=bearer(READ_KEY))
-    found = msgspec.json.decode(answer.content, type=ActivityReport)
+    response = await gateway.http.get(path, headers=bearer(READ_KEY))
+    found = msgspec.json.decode(response.content, type=ActivityReport)
     assert (found.at, found.latest.webhooks, found.series.stored) == (None, None, [])

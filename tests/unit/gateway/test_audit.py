@@ -44,7 +44,7 @@ def outcomes(gateway: FakeGateway) -> list[tuple[str, str, str, int]]:
 async def test_what_may_change_something_is_recorded_with_its_outcome(
     gateway: FakeGateway,
 ) -> None:
-    gateway.bus.answer(CREDENTIALS_DELETE, Deleted())
+    gateway.bus.reply_with(CREDENTIALS_DELETE, Deleted())
     await gateway.http.delete(CREDENTIAL, headers=bearer())
     await gateway.http.put(CREDENTIAL, json={"payload": {}}, headers=bearer())
     await gateway.http.delete(CREDENTIAL, headers=bearer(READ_KEY))
@@ -99,8 +99,8 @@ async def test_every_route_that_may_change_something_leaves_an_entry(
     assert len(routes) >= 14
     for method, path in routes:
         gateway.bus.published.messages.clear()
-        answer = await gateway.http.request(method, path, json={"all": True}, headers=bearer())
-        assert answer.status_code not in {401, 404}, path
+        response = await gateway.http.request(method, path, json={"all": True}, headers=bearer())
+        assert response.status_code not in {401, 404}, path
         (entry,) = entries(gateway)
         area, _, resource = (
             path.removeprefix("/v1").removeprefix("/").removeprefix("admin/").partition("/")
@@ -131,10 +131,10 @@ async def test_however_a_path_is_written_nothing_changes_without_an_entry(
     gateway: FakeGateway, number: int
 ) -> None:
     scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http"}
-    gateway.bus.answer(CREDENTIALS_DELETE, Deleted())
+    gateway.bus.reply_with(CREDENTIALS_DELETE, Deleted())
     for method in ("DELETE", "delete", "PURGE"):
         gateway.bus.reset()
-        gateway.bus.answer(CREDENTIALS_DELETE, Deleted())
+        gateway.bus.reply_with(CREDENTIALS_DELETE, Deleted())
         path, _, query = SPELLINGS[number](CREDENTIAL).partition("?")
         statuses: list[int] = []
         # As a server gives it: httpx would tidy it up.
@@ -154,7 +154,7 @@ async def test_however_a_path_is_written_nothing_changes_without_an_entry(
             _nothing,
             _status_into(statuses),
         )
-        asked = len(gateway.bus.questions)
+        asked = len(gateway.bus.sent)
         assert len(entries(gateway)) >= asked, (path, method)
         assert statuses[0] != 200 or len(entries(gateway)) == 1
 
@@ -173,11 +173,11 @@ def _status_into(statuses: list[int]) -> Any:
 
 @pytest.mark.parametrize("name", ["X-HTTP-Method-Override", "X-Method-Override", "_method"])
 async def test_a_method_cannot_be_disguised(gateway: FakeGateway, name: str) -> None:
-    gateway.bus.answer(CREDENTIALS_DELETE, Deleted())
+    gateway.bus.reply_with(CREDENTIALS_DELETE, Deleted())
     for method in ("GET", "HEAD", "OPTIONS"):
         headers = {**bearer(), name: "DELETE"}
         await gateway.http.request(method, CREDENTIAL, headers=headers)
-    assert all(question.subject.endswith(".get") for question in gateway.bus.questions)
+    assert all(question.subject.endswith(".get") for question in gateway.bus.sent)
 
 
 async def test_the_address_is_the_clients_and_not_the_proxys() -> None:
@@ -239,10 +239,10 @@ async def test_it_is_recorded_before_it_is_answered(gateway: FakeGateway) -> Non
 async def test_a_request_is_answered_even_when_it_cannot_be_recorded(
     gateway: FakeGateway,
 ) -> None:
-    gateway.bus.answer(CREDENTIALS_DELETE, Deleted())
+    gateway.bus.reply_with(CREDENTIALS_DELETE, Deleted())
     gateway.bus.published.fail = lambda _message: Unavailable("NATS is not connected")
     with capture_logs() as logs:
-        answer = await gateway.http.delete(CREDENTIAL, headers=bearer())
-    assert (answer.status_code, answer.json()) == (200, {"deleted": True})
+        response = await gateway.http.delete(CREDENTIAL, headers=bearer())
+    assert (response.status_code, response.json()) == (200, {"deleted": True})
     assert logs[-1]["event"] == "audit entry not kept"
     assert logs[-1]["action"] == "provider-credentials.delete"

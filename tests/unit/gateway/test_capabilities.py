@@ -53,7 +53,7 @@ async def events_in(
     """The capability, with a destination that is live unless `destination` tells otherwise."""
     found = diagnosis(has_secret=has_secret, signed=signed, ahead=ahead, **destination)
     bus = FakeConnection()
-    bus.answer(PROVISIONER_DIAGNOSE, found)
+    bus.reply_with(PROVISIONER_DIAGNOSE, found)
     known, _ = await capabilities.query(
         bus, secret_missing=secret_missing, signatures_required=signatures_required
     )
@@ -122,7 +122,7 @@ async def test_a_gateway_that_is_closed_without_a_secret_is_not_called_open() ->
 
 async def test_what_may_not_be_asked_is_not_known() -> None:
     bus = FakeConnection()
-    bus.answer(PROVISIONER_DIAGNOSE, Forbidden("no permission"))
+    bus.reply_with(PROVISIONER_DIAGNOSE, Forbidden("no permission"))
     known, _ = await capabilities.query(bus, secret_missing=False, signatures_required=False)
     assert {one.state for one in known.capabilities} == {"unknown"}
     of_analytics, of_provisioner = known.capabilities[0], known.capabilities[-1]
@@ -136,7 +136,7 @@ async def test_provisioning_that_would_be_refused_says_why_in_words() -> None:
         state="refused", code="missing-scope", detail="A scope is missing.", remediation="Grant it."
     )
     bus = FakeConnection()
-    bus.answer(PROVISIONER_DIAGNOSE, msgspec.structs.replace(DIAGNOSIS, provisioning=finding))
+    bus.reply_with(PROVISIONER_DIAGNOSE, msgspec.structs.replace(DIAGNOSIS, provisioning=finding))
     known, _ = await capabilities.query(bus, secret_missing=False, signatures_required=False)
     assert known.capabilities[-1] == Capability(
         name="loopProvisioning", state="off", reason="A scope is missing.", remediation="Grant it."

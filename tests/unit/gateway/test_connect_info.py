@@ -21,10 +21,10 @@ def status(oauth: SecretState, secret: SecretState, *scopes: str) -> CredentialS
 
 async def ask(posthog: dict[str, Any], stored: CredentialStatus | None = None) -> dict[str, Any]:
     async with fake_gateway(secret=None, posthog=posthog) as gateway:
-        gateway.bus.answer(CREDENTIALS_STATUS, stored or status("absent", "absent"))
-        answer = await gateway.http.get(URL, headers=bearer())
-    assert answer.status_code == 200
-    info: dict[str, Any] = answer.json()
+        gateway.bus.reply_with(CREDENTIALS_STATUS, stored or status("absent", "absent"))
+        response = await gateway.http.get(URL, headers=bearer())
+    assert response.status_code == 200
+    info: dict[str, Any] = response.json()
     return info
 
 
@@ -106,10 +106,10 @@ async def test_a_minted_secret_counts_and_an_unreadable_one_does_not() -> None:
 
 
 async def test_without_the_credentials_service_it_is_a_typed_503(gateway: FakeGateway) -> None:
-    answer = await gateway.http.get(URL, headers=bearer())
-    assert answer.status_code == 503
-    assert answer.json() == {
+    response = await gateway.http.get(URL, headers=bearer())
+    assert response.status_code == 503
+    assert response.json() == {
         "error": "the credentials service is not running",
         "code": "unavailable",
     }
-    assert answer.headers["retry-after"] == "5"
+    assert response.headers["retry-after"] == "5"

@@ -20,10 +20,10 @@ FILES = sorted(f"/console/{file.name}" for file in DIRECTORY.glob("*.*s"))
 async def test_the_page_and_its_files_allow_nothing_inline_or_from_elsewhere(
     gateway: FakeGateway, url: str
 ) -> None:
-    answer = await gateway.http.get(url)
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].count("charset=utf-8") == 1
-    policy = answer.headers["content-security-policy"]
+    response = await gateway.http.get(url)
+    assert response.status_code == 200
+    assert response.headers["content-type"].count("charset=utf-8") == 1
+    policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "frame-ancestors 'none'" in policy
     assert "unsafe" not in policy
@@ -83,8 +83,8 @@ async def test_off_leaves_no_trace_of_it() -> None:
     async with fake_gateway(console=False) as gateway:
         unknown = await gateway.http.get("/nothing-here")
         for url in [PAGE, *FILES]:
-            answer = await gateway.http.get(url)
-            assert (answer.status_code, answer.json()) == (404, unknown.json())
+            response = await gateway.http.get(url)
+            assert (response.status_code, response.json()) == (404, unknown.json())
 
 
 @pytest.mark.parametrize(

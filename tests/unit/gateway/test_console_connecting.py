@@ -94,24 +94,24 @@ async def post(
 
 
 async def begin(gateway: FakeGateway, headers: dict[str, str] | None = None) -> httpx.Response:
-    gateway.bus.answer(CREDENTIALS_AUTHORIZE, BEGUN)
+    gateway.bus.reply_with(CREDENTIALS_AUTHORIZE, BEGUN)
     return await post(gateway, BEGIN, {"region": "eu"}, headers)
 
 
 def asked(gateway: FakeGateway) -> Any:
-    return gateway.bus.questions[-1].message
+    return gateway.bus.sent[-1].message
 
 
 async def test_this_browser_is_marked_and_sent_to_the_consent_page(gateway: FakeGateway) -> None:
-    answer = await begin(gateway)
-    assert answer.status_code == 200
-    assert answer.json() == {"authorizeUrl": AUTHORIZE, "expiresAt": "2026-01-01T12:00:00.000Z"}
-    (mark,) = answer.headers.get_list("set-cookie")
+    response = await begin(gateway)
+    assert response.status_code == 200
+    assert response.json() == {"authorizeUrl": AUTHORIZE, "expiresAt": "2026-01-01T12:00:00.000Z"}
+    (mark,) = response.headers.get_list("set-cookie")
     name, _, rest = mark.partition("=")
     value = rest.partition(";")[0]
     assert name == SECURE
     assert mark.endswith("; Path=/; Max-Age=600; HttpOnly; SameSite=Strict; Secure")
-    assert "no-store" in answer.headers["cache-control"]
+    assert "no-store" in response.headers["cache-control"]
     assert asked(gateway) == BeginAuthorization(
         provider_id="posthog",
         private_host="https://eu.posthog.com",
@@ -123,7 +123,7 @@ async def test_this_browser_is_marked_and_sent_to_the_consent_page(gateway: Fake
 
 async def test_projects_are_named_for_who_may_look(gateway: FakeGateway) -> None:
     projects = GrantedProjects([GrantedProject(id="7", name="Shop"), GrantedProject(id="8")])
-    gateway.bus.answer(PROVISIONER_PROJECTS, projects)
+    gateway.bus.reply_with(PROVISIONER_PROJECTS, projects)
     found = await gateway.http.get(f"{CONNECT}/projects", headers=bearer(READ_KEY))
     assert found.json() == {"projects": [{"id": "7", "name": "Shop"}, {"id": "8", "name": None}]}
     assert (await gateway.http.get(f"{CONNECT}/projects")).status_code == 401
@@ -140,13 +140,13 @@ async def test_a_second_tab_keeps_the_mark_of_the_first(gateway: FakeGateway) ->
 async def test_the_answer_is_handed_on_with_the_mark_and_the_credential_told(
     gateway: FakeGateway,
 ) -> None:
-    gateway.bus.answer(CREDENTIALS_FINISH_AUTHORIZATION, AuthorizationFinished(credential=META))
+    gateway.bus.reply_with(CREDENTIALS_FINISH_AUTHORIZATION, AuthorizationFinished(credential=META))
     mark = "m" * 43
     browser = {"Cookie": f"{cookie()['Cookie']}; {SECURE}={mark}"}
-    answer = await post(gateway, FINISH, {"state": "s", "code": "c"}, browser)
-    assert answer.status_code == 200
-    assert answer.json()["scopedTeams"] == [7]
-    assert "person:write" in answer.json()["missingScopes"]
+    response = await post(gateway, FINISH, {"state": "s", "code": "c"}, browser)
+    assert response.status_code == 200
+    assert response.json()["scopedTeams"] == [7]
+    assert "person:write" in response.json()["missingScopes"]
     digest = hashlib.sha256(mark.encode()).hexdigest()
     assert asked(gateway) == FinishAuthorization(
         provider_id="posthog", state="s", browser_sha256=digest, code="c"
@@ -168,23 +168,23 @@ async def test_a_refusal_is_told_with_what_to_do(
     gateway: FakeGateway, code: RefusalCode, status: int
 ) -> None:
     told = AuthorizationFinished(refusal=refusal(code))
-    gateway.bus.answer(CREDENTIALS_FINISH_AUTHORIZATION, told)
-    answer = await post(gateway, FINISH, {"state": "s", "code": "c"})
-    assert answer.status_code == status
+    gateway.bus.reply_with(CREDENTIALS_FINISH_AUTHORIZATION, told)
+    response = await post(gateway, FINISH, {"state": "s", "code": "c"})
+    assert response.status_code == status
     body = {"error": code, "detail": "It failed.", "remediation": "Connect again."}
-    assert answer.json() == body
-    gateway.bus.answer(CREDENTIALS_AUTHORIZE, AuthorizationBegun(refusal=refusal(code)))
-    answer = await post(gateway, BEGIN, {"region": "us"})
-    assert (answer.status_code, answer.json()) == (status, body)
-    assert "set-cookie" not in answer.headers
+    assert response.json() == body
+    gateway.bus.reply_with(CREDENTIALS_AUTHORIZE, AuthorizationBegun(refusal=refusal(code)))
+    response = await post(gateway, BEGIN, {"region": "us"})
+    assert (response.status_code, response.json()) == (status, body)
+    assert "set-cookie" not in response.headers
 
 
 async def test_a_server_with_an_older_configuration_is_told_from_a_fault(
     gateway: FakeGateway,
 ) -> None:
-    gateway.bus.answer(CREDENTIALS_AUTHORIZE, Forbidden("no"))
-    answer = await post(gateway, BEGIN, {"region": "eu"})
-    assert (answer.status_code, answer.json()["error"]) == (409, "not_permitted")
+    gateway.bus.reply_with(CREDENTIALS_AUTHORIZE, Forbidden("no"))
+    response = await post(gateway, BEGIN, {"region": "eu"})
+    assert (response.status_code, response.json()["error"]) == (409, "not_permitted")
 
 
 @pytest.mark.parametrize("path", [BEGIN, FINISH])
@@ -204,11 +204,11 @@ async def test_a_server_with_an_older_configuration_is_told_from_a_fault(
 async def test_only_the_consoles_own_pages_connect_and_only_with_an_admin_key(
     gateway: FakeGateway, path: str, headers: dict[str, str], status: int
 ) -> None:
-    gateway.bus.answer(CREDENTIALS_AUTHORIZE, BEGUN)
-    gateway.bus.answer(CREDENTIALS_FINISH_AUTHORIZATION, AuthorizationFinished(credential=META))
-    answer = await post(gateway, path, {}, headers)
-    assert answer.status_code == status
-    assert gateway.bus.questions == []
+    gateway.bus.reply_with(CREDENTIALS_AUTHORIZE, BEGUN)
+    gateway.bus.reply_with(CREDENTIALS_FINISH_AUTHORIZATION, AuthorizationFinished(credential=META))
+    response = await post(gateway, path, {}, headers)
+    assert response.status_code == status
+    assert gateway.bus.sent == []
 
 
 @pytest.mark.parametrize(
@@ -226,14 +226,14 @@ async def test_only_the_consoles_own_pages_connect_and_only_with_an_admin_key(
 async def test_no_page_names_a_posthog_of_its_own(
     gateway: FakeGateway, path: str, body: dict[str, Any]
 ) -> None:
-    answer = await post(gateway, path, body)
-    assert answer.status_code == 400
-    assert gateway.bus.questions == []
+    response = await post(gateway, path, body)
+    assert response.status_code == 400
+    assert gateway.bus.sent == []
 
 
 async def test_the_posthog_of_the_server_is_not_to_be_chosen() -> None:
     async with fake_gateway(posthog={"posthog_host": "https://eu.i.posthog.com"}) as gateway:
-        gateway.bus.answer(CREDENTIALS_AUTHORIZE, BEGUN)
+        gateway.bus.reply_with(CREDENTIALS_AUTHORIZE, BEGUN)
         assert (await post(gateway, BEGIN, {"region": "us"})).status_code == 400
         assert (await post(gateway, BEGIN, {})).status_code == 200
         assert asked(gateway).private_host == "https://eu.posthog.com"
@@ -251,26 +251,26 @@ async def test_the_posthog_of_the_server_is_not_to_be_chosen() -> None:
 async def test_a_console_under_another_address_is_sent_to_the_public_one(
     gateway: FakeGateway,
 ) -> None:
-    answer = await begin(gateway, {"Origin": "http://test"})
-    assert (answer.status_code, answer.json()["error"]) == (409, "elsewhere")
-    assert PUBLIC in answer.json()["remediation"]
-    assert gateway.bus.questions == []
+    response = await begin(gateway, {"Origin": "http://test"})
+    assert (response.status_code, response.json()["error"]) == (409, "elsewhere")
+    assert PUBLIC in response.json()["remediation"]
+    assert gateway.bus.sent == []
 
 
 async def test_the_page_posthog_comes_back_to_holds_nothing_of_the_answer(
     gateway: FakeGateway,
 ) -> None:
-    answer = await gateway.http.get(f"{CALLBACK}?code=c0de&state=s7ate&error=<script>")
-    assert answer.status_code == 200
-    assert answer.content == (await gateway.http.get("/console")).content
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.headers["referrer-policy"] == "no-referrer"
-    assert "default-src 'none'" in answer.headers["content-security-policy"]
-    assert "c0de" not in repr(answer.headers)
+    response = await gateway.http.get(f"{CALLBACK}?code=c0de&state=s7ate&error=<script>")
+    assert response.status_code == 200
+    assert response.content == (await gateway.http.get("/console")).content
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["referrer-policy"] == "no-referrer"
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert "c0de" not in repr(response.headers)
 
 
 async def test_connecting_leaves_an_entry_without_the_answer(gateway: FakeGateway) -> None:
-    gateway.bus.answer(CREDENTIALS_FINISH_AUTHORIZATION, AuthorizationFinished(credential=META))
+    gateway.bus.reply_with(CREDENTIALS_FINISH_AUTHORIZATION, AuthorizationFinished(credential=META))
     await begin(gateway)
     await post(gateway, FINISH, {"state": "s7ate", "code": "c0de"})
     entries = [message.body.decode() for message in gateway.bus.published.messages]
@@ -311,19 +311,19 @@ def test_posthog_comes_back_only_where_it_can(
 async def test_the_chosen_project_is_handed_on_and_has_to_look_like_one(
     gateway: FakeGateway,
 ) -> None:
-    gateway.bus.answer(PROVISIONER_HEALTH, HEALTHY)
+    gateway.bus.reply_with(PROVISIONER_HEALTH, HEALTHY)
     refused = Refusal(reason="precondition", code="project_not_open")
-    gateway.bus.answer(PROVISIONER_PROVISION, ProvisionReply(refusal=refused))
+    gateway.bus.reply_with(PROVISIONER_PROVISION, ProvisionReply(refusal=refused))
     url = "/v1/admin/analytics/provision-loop"
     for odd in ("", "a/b", "7%0a", "@current", "7" * 65):
-        answer = await gateway.http.post(f"{url}?projectId={odd}", headers=bearer())
-        assert answer.status_code == 400, odd
-    assert gateway.bus.questions == []
-    answer = await gateway.http.post(f"{url}?projectId=77", headers=bearer())
-    assert (answer.status_code, answer.json()) == (409, {"error": "project_not_open"})
+        response = await gateway.http.post(f"{url}?projectId={odd}", headers=bearer())
+        assert response.status_code == 400, odd
+    assert gateway.bus.sent == []
+    response = await gateway.http.post(f"{url}?projectId=77", headers=bearer())
+    assert (response.status_code, response.json()) == (409, {"error": "project_not_open"})
     (wanted,) = [
         question.message
-        for question in gateway.bus.questions
+        for question in gateway.bus.sent
         if isinstance(question.message, ProvisionLoop)
     ]
     assert wanted.project_id == "77"
@@ -363,5 +363,5 @@ async def test_without_a_console_none_of_it_is_there() -> None:
         for path in (CONNECT, CALLBACK):
             assert (await gateway.http.get(path, headers=bearer())).status_code == 404
         for path in (BEGIN, FINISH):
-            answer = await gateway.http.post(path, json={}, headers={**bearer(), **PAGE})
-            assert answer.status_code == 404
+            response = await gateway.http.post(path, json={}, headers={**bearer(), **PAGE})
+            assert response.status_code == 404

@@ -250,8 +250,8 @@ async def test_a_page_that_watches_takes_no_memory_that_webhooks_wait_for(
 
 async def test_only_who_may_read_watches(gateway: FakeGateway) -> None:
     assert (await gateway.http.get("/console/live")).status_code == 401
-    answer = await gateway.http.get("/console/live", headers=bearer(INGEST_KEY))
-    assert answer.status_code == 403
+    response = await gateway.http.get("/console/live", headers=bearer(INGEST_KEY))
+    assert response.status_code == 403
     gateway.bus.is_up = False
-    answer = await gateway.http.get("/console/live", headers=bearer())
-    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    response = await gateway.http.get("/console/live", headers=bearer())
+    assert (response.status_code, response.json()["code"]) == (503, "unavailable")

@@ -69,12 +69,12 @@ def no_cookies(gateway: FakeGateway) -> Iterator[None]:
 async def test_a_key_gives_a_cookie_that_no_script_and_no_other_site_has(
     gateway: FakeGateway, key: str, scope: str
 ) -> None:
-    answer = await sign_in(gateway, key)
-    assert (answer.status_code, answer.json()) == (200, {"scope": scope})
-    given = answer.headers["set-cookie"]
+    response = await sign_in(gateway, key)
+    assert (response.status_code, response.json()) == (200, {"scope": scope})
+    given = response.headers["set-cookie"]
     assert given.endswith("; Path=/; Max-Age=86400; HttpOnly; SameSite=Strict")
     assert key not in given
-    assert answer.headers["cache-control"] == "no-store"
+    assert response.headers["cache-control"] == "no-store"
     gateway.http.cookies.clear()
     session = {"Cookie": given.partition(";")[0]}
     assert (await gateway.http.get(SESSION, headers=session)).json() == {"scope": scope}
@@ -82,9 +82,9 @@ async def test_a_key_gives_a_cookie_that_no_script_and_no_other_site_has(
 
 
 async def test_over_https_the_cookie_is_for_https_and_this_host_only(gateway: FakeGateway) -> None:
-    answer = await sign_in(gateway, headers={"Origin": "https://test"})
-    assert answer.headers["set-cookie"].startswith(f"{SECURE}=")
-    assert answer.headers["set-cookie"].endswith("; Secure")
+    response = await sign_in(gateway, headers={"Origin": "https://test"})
+    assert response.headers["set-cookie"].startswith(f"{SECURE}=")
+    assert response.headers["set-cookie"].endswith("; Secure")
     session = cookie(name=SECURE, age=RENEWED_AFTER)
     renewed = (await gateway.http.get(SESSION, headers=session)).headers["set-cookie"]
     assert renewed.startswith(f"{SECURE}=")
@@ -96,15 +96,15 @@ async def test_a_session_of_a_read_key_sees_and_cannot_act(gateway: FakeGateway)
     assert (await gateway.http.get(READING, headers=session)).status_code == 200
     assert (await gateway.http.get("/v1/admin/audit", headers=session)).status_code == 403
     assert (await change(gateway, {**session, **OWN_PAGE})).status_code == 403
-    assert gateway.bus.questions == [] or all(
-        "purge" not in question.subject for question in gateway.bus.questions
+    assert gateway.bus.sent == [] or all(
+        "purge" not in question.subject for question in gateway.bus.sent
     )
 
 
 async def test_a_session_may_what_its_admin_key_may(gateway: FakeGateway) -> None:
-    answer = await change(gateway, {**cookie(), **OWN_PAGE})
+    response = await change(gateway, {**cookie(), **OWN_PAGE})
     # No service runs: the request got as far as asking one.
-    assert answer.status_code == 503
+    assert response.status_code == 503
 
 
 @pytest.mark.parametrize(
@@ -124,16 +124,16 @@ async def test_a_session_may_what_its_admin_key_may(gateway: FakeGateway) -> Non
 async def test_no_page_but_the_console_changes_something_with_its_cookie(
     gateway: FakeGateway, forged: dict[str, str]
 ) -> None:
-    answer = await change(gateway, {**cookie(), **forged})
-    assert answer.status_code == 403
-    assert answer.json()["error"].startswith("Forbidden: a session")
-    assert gateway.bus.questions == []
+    response = await change(gateway, {**cookie(), **forged})
+    assert response.status_code == 403
+    assert response.json()["error"].startswith("Forbidden: a session")
+    assert gateway.bus.sent == []
     for method in ("POST", "DELETE"):
-        answer = await gateway.http.request(
+        response = await gateway.http.request(
             method, SESSION, json={"key": ADMIN_KEY}, headers=forged
         )
-        assert answer.status_code == 403
-        assert "set-cookie" not in answer.headers
+        assert response.status_code == 403
+        assert "set-cookie" not in response.headers
 
 
 async def test_a_page_of_another_port_cannot_even_read_with_it(gateway: FakeGateway) -> None:
@@ -144,18 +144,18 @@ async def test_a_page_of_another_port_cannot_even_read_with_it(gateway: FakeGate
 async def test_behind_a_proxy_that_changes_the_host_the_public_url_is_ours(
     gateway: FakeGateway,
 ) -> None:
-    answer = await change(gateway, {**cookie(), **OWN_PAGE, "Origin": "https://t.example.com"})
-    assert answer.status_code == 503
+    response = await change(gateway, {**cookie(), **OWN_PAGE, "Origin": "https://t.example.com"})
+    assert response.status_code == 503
 
 
 async def test_at_a_public_https_address_only_https_signs_in_and_counts(
     gateway: FakeGateway,
 ) -> None:
     public = {"Host": "t.example.com", "Origin": "http://t.example.com"}
-    answer = await sign_in(gateway, headers=public)
-    assert answer.status_code == 403
-    assert "https://t.example.com" in answer.json()["error"]
-    assert "set-cookie" not in answer.headers
+    response = await sign_in(gateway, headers=public)
+    assert response.status_code == 403
+    assert "https://t.example.com" in response.json()["error"]
+    assert "set-cookie" not in response.headers
     host = {"Host": "T.example.com"}
     tossed, secure = cookie(), cookie(name=SECURE)
     assert (await gateway.http.get(SESSION, headers={**tossed, **host})).status_code == 401
@@ -178,8 +178,8 @@ async def test_a_session_that_is_used_goes_on(gateway: FakeGateway) -> None:
 
 @pytest.mark.parametrize("age", [SECONDS, -sessions.AHEAD - 60])
 async def test_a_session_ends_after_a_day_of_disuse(gateway: FakeGateway, age: float) -> None:
-    answer = await gateway.http.get(READING, headers=cookie(age=age))
-    assert (answer.status_code, answer.json()["error"]) == (401, "Unauthorized")
+    response = await gateway.http.get(READING, headers=cookie(age=age))
+    assert (response.status_code, response.json()["error"]) == (401, "Unauthorized")
 
 
 async def test_a_session_that_is_over_is_no_guess() -> None:
@@ -197,12 +197,12 @@ async def test_a_session_ends_when_its_key_is_replaced() -> None:
         assert (await gateway.http.get(READING, headers=bearer())).status_code == 200
         assert (await gateway.http.get(READING, headers=cookie())).status_code == 401
         assert (await gateway.http.get(READING, headers=cookie("k-new"))).status_code == 200
-        answer = await sign_in(gateway)
-        assert (answer.status_code, answer.json()["error"]) == (
+        response = await sign_in(gateway)
+        assert (response.status_code, response.json()["error"]) == (
             401,
             "This key was replaced: sign in with the current one",
         )
-        assert "set-cookie" not in answer.headers
+        assert "set-cookie" not in response.headers
 
 
 async def test_a_key_that_only_reports_events_opens_no_session(gateway: FakeGateway) -> None:
@@ -213,9 +213,9 @@ async def test_a_key_that_only_reports_events_opens_no_session(gateway: FakeGate
 
 @pytest.mark.parametrize("key", ["wrong", "", "k-ädmin", "\U0001f600", "x" * 10_000])
 async def test_an_unknown_key_opens_no_session(gateway: FakeGateway, key: str) -> None:
-    answer = await sign_in(gateway, key)
-    assert answer.status_code == 401
-    assert "set-cookie" not in answer.headers
+    response = await sign_in(gateway, key)
+    assert response.status_code == 401
+    assert "set-cookie" not in response.headers
 
 
 async def test_who_signs_in_slowly_takes_no_memory_that_webhooks_wait_for() -> None:
@@ -238,8 +238,8 @@ async def test_who_signs_in_slowly_takes_no_memory_that_webhooks_wait_for() -> N
 
 
 async def test_a_key_is_not_larger_than_what_anybody_may_send(gateway: FakeGateway) -> None:
-    answer = await sign_in(gateway, "x" * SMALL_BYTES)
-    assert (answer.status_code, answer.json()) == (413, {"error": "Request Entity Too Large"})
+    response = await sign_in(gateway, "x" * SMALL_BYTES)
+    assert (response.status_code, response.json()) == (413, {"error": "Request Entity Too Large"})
 
 
 async def test_half_a_character_is_no_key(gateway: FakeGateway) -> None:
@@ -276,9 +276,9 @@ async def test_a_key_that_is_given_is_what_counts(gateway: FakeGateway) -> None:
 
 async def test_signing_out_takes_every_cookie_away(gateway: FakeGateway) -> None:
     """A browser has two of them that signed in by http and by https."""
-    answer = await gateway.http.delete(SESSION, headers={**cookie(), **OWN_PAGE})
-    assert answer.status_code == 204
-    taken = answer.headers.get_list("set-cookie")
+    response = await gateway.http.delete(SESSION, headers={**cookie(), **OWN_PAGE})
+    assert response.status_code == 204
+    taken = response.headers.get_list("set-cookie")
     names = {PLAIN, SECURE, connect_cookie.PLAIN, connect_cookie.SECURE}
     assert {one.partition(";")[0] for one in taken} == {f"{name}=" for name in names}
     assert all("; Path=/; Max-Age=0; HttpOnly" in one for one in taken)
@@ -286,8 +286,8 @@ async def test_signing_out_takes_every_cookie_away(gateway: FakeGateway) -> None
 
 async def test_events_are_reported_with_keys_only(gateway: FakeGateway) -> None:
     event = {"event": "signed_up", "userId": "u_42"}
-    answer = await gateway.http.post("/v1/events", json=event, headers={**cookie(), **OWN_PAGE})
-    assert answer.status_code == 401
+    response = await gateway.http.post("/v1/events", json=event, headers={**cookie(), **OWN_PAGE})
+    assert response.status_code == 401
 
 
 async def test_without_a_console_no_cookie_counts() -> None:

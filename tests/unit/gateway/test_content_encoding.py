@@ -24,8 +24,8 @@ KEY = {"x-posthog-webhook-secret": SECRET}
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip"])
 async def test_a_gzip_webhook_is_queued_decoded(gateway: FakeGateway, encoding: str) -> None:
     headers = {**KEY, "Content-Encoding": encoding}
-    answer = await gateway.http.post(URL, content=gzip.compress(BODY, mtime=0), headers=headers)
-    assert (answer.status_code, answer.json()["userId"]) == (200, "u_42")
+    response = await gateway.http.post(URL, content=gzip.compress(BODY, mtime=0), headers=headers)
+    assert (response.status_code, response.json()["userId"]) == (200, "u_42")
     (message,) = gateway.bus.published.messages
     assert message.body == BODY
 
@@ -38,8 +38,8 @@ async def test_it_may_come_in_pieces_and_members(gateway: FakeGateway) -> None:
             yield data[start : start + 1]
 
     headers = {**KEY, "Content-Encoding": "gzip"}
-    answer = await gateway.http.post(URL, content=pieces(), headers=headers)
-    assert answer.status_code == 200
+    response = await gateway.http.post(URL, content=pieces(), headers=headers)
+    assert response.status_code == 200
 
 
 async def test_identity_is_no_encoding(gateway: FakeGateway) -> None:
@@ -50,9 +50,9 @@ async def test_identity_is_no_encoding(gateway: FakeGateway) -> None:
 @pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip", "compress"])
 async def test_another_encoding_is_415(gateway: FakeGateway, encoding: str) -> None:
     headers = {**KEY, "Content-Encoding": encoding}
-    answer = await gateway.http.post(URL, content=BODY, headers=headers)
-    assert answer.status_code == 415
-    assert "gzip" in answer.json()["error"]
+    response = await gateway.http.post(URL, content=BODY, headers=headers)
+    assert response.status_code == 415
+    assert "gzip" in response.json()["error"]
     assert gateway.bus.published.messages == []
 
 
@@ -60,9 +60,9 @@ async def test_what_grows_beyond_the_limit_is_413() -> None:
     bomb = gzip.compress(b" " * 50_000_000, mtime=0)
     async with fake_gateway(webhook_max_bytes=100_000) as gateway:
         headers = {**KEY, "Content-Encoding": "gzip"}
-        answer = await gateway.http.post(URL, content=bomb, headers=headers)
+        response = await gateway.http.post(URL, content=bomb, headers=headers)
     assert len(bomb) < 100_000
-    assert answer.status_code == 413
+    assert response.status_code == 413
 
 
 @pytest.mark.parametrize("body", [PACKED[:-9], b"no gzip", PACKED + b"behind"])
@@ -70,9 +70,9 @@ async def test_what_is_no_whole_gzip_is_a_malformed_webhook(
     gateway: FakeGateway, body: bytes
 ) -> None:
     headers = {**KEY, "Content-Encoding": "gzip"}
-    answer = await gateway.http.post(URL, content=body, headers=headers)
+    response = await gateway.http.post(URL, content=body, headers=headers)
     expected = {"error": "Invalid payload", "details": "Malformed JSON"}
-    assert (answer.status_code, answer.json()) == (400, expected)
+    assert (response.status_code, response.json()) == (400, expected)
 
 
 def test_gzip_without_end_that_decodes_to_nothing_is_given_up() -> None:
@@ -95,29 +95,29 @@ def test_what_gzip_makes_larger_is_within_the_limit() -> None:
 )
 async def test_what_is_not_gzip_is_400(gateway: FakeGateway, data: bytes) -> None:
     headers = {**KEY, "Content-Encoding": "gzip"}
-    answer = await gateway.http.post(URL, content=data, headers=headers)
-    assert answer.status_code == 400
+    response = await gateway.http.post(URL, content=data, headers=headers)
+    assert response.status_code == 400
     assert gateway.bus.published.messages == []
 
 
 async def test_a_wrong_secret_is_401_whatever_the_encoding(gateway: FakeGateway) -> None:
-    answer = await gateway.http.post(URL, content=BODY, headers={"Content-Encoding": "br"})
-    assert answer.status_code == 401
+    response = await gateway.http.post(URL, content=BODY, headers={"Content-Encoding": "br"})
+    assert response.status_code == 401
 
 
 async def test_reported_events_may_be_gzip_too(gateway: FakeGateway) -> None:
-    gateway.bus.answer(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u_42"))
+    gateway.bus.reply_with(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u_42"))
     headers = {
         **bearer(INGEST_KEY),
         "Content-Encoding": "gzip",
         "Content-Type": "application/json",
     }
     data = gzip.compress(b'{"event":"a","userId":"u_42"}', mtime=0)
-    answer = await gateway.http.post("/v1/events", content=data, headers=headers)
-    assert answer.status_code == 202
+    response = await gateway.http.post("/v1/events", content=data, headers=headers)
+    assert response.status_code == 202
     headers["Content-Encoding"] = "br"
-    answer = await gateway.http.post("/v1/events", content=data, headers=headers)
-    assert answer.status_code == 415
+    response = await gateway.http.post("/v1/events", content=data, headers=headers)
+    assert response.status_code == 415
 
 
 def test_no_more_is_decoded_than_the_limit_allows() -> None:

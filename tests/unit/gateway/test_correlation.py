@@ -18,7 +18,7 @@ async def test_a_service_is_asked_with_the_id_of_the_request(gateway: FakeGatewa
     given = {**bearer(), "X-Request-Id": "r-1"}
     await gateway.http.get("/v1/admin/events", headers=given)
     made = await gateway.http.get("/v1/admin/events", headers=bearer())
-    ids = [question.correlation_id for question in gateway.bus.questions]
+    ids = [question.correlation_id for question in gateway.bus.sent]
     assert ids == ["r-1", made.headers["x-request-id"]]
 
 
@@ -29,7 +29,7 @@ async def test_requests_at_once_keep_their_ids_apart(gateway: FakeGateway) -> No
         return await gateway.http.get("/v1/admin/capabilities", headers=headers)
 
     await asyncio.gather(*(ask(number) for number in range(20)))
-    ids = [question.correlation_id for question in gateway.bus.questions]
+    ids = [question.correlation_id for question in gateway.bus.sent]
     assert sorted(map(str, ids)) == sorted(f"r-{number}" for number in range(20) for _ in "ab")
 
 

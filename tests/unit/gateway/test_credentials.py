@@ -50,13 +50,13 @@ def meta(**changes: Any) -> CredentialMeta:
 
 
 async def put(gateway: FakeGateway, **changes: Any) -> httpx.Response:
-    gateway.bus.answer(CREDENTIALS_PUT, meta())
+    gateway.bus.reply_with(CREDENTIALS_PUT, meta())
     body = {"payload": {**PAYLOAD, **changes}}
     return await gateway.http.put(URL, json=body, headers=bearer())
 
 
 def stored(gateway: FakeGateway) -> OAuthPayload:
-    (question,) = gateway.bus.questions
+    (question,) = gateway.bus.sent
     assert isinstance(question.message, PutCredential)
     assert question.message.provider_id == "posthog"
     return question.message.payload
@@ -80,14 +80,14 @@ async def test_why_a_grant_is_refused_is_a_text_which_upstreams_command_prints(
     gateway: FakeGateway,
 ) -> None:
     why = "payload.tokenEndpoint must be https; http only at a host in OUTBOUND_ALLOW"
-    gateway.bus.answer(CREDENTIALS_PUT, InvalidRequest(why))
-    answer = await gateway.http.put(URL, json={"payload": PAYLOAD}, headers=bearer())
-    assert (answer.status_code, answer.json()) == (400, {"error": why})
+    gateway.bus.reply_with(CREDENTIALS_PUT, InvalidRequest(why))
+    response = await gateway.http.put(URL, json={"payload": PAYLOAD}, headers=bearer())
+    assert (response.status_code, response.json()) == (400, {"error": why})
 
 
 async def test_times_are_shown_in_utc_with_milliseconds(gateway: FakeGateway) -> None:
-    answer = await put(gateway)
-    assert answer.json() == {
+    response = await put(gateway)
+    assert response.json() == {
         "providerId": "posthog",
         "kind": "oauth",
         "scopes": ["person:read"],
@@ -99,9 +99,9 @@ async def test_times_are_shown_in_utc_with_milliseconds(gateway: FakeGateway) ->
 
 
 async def test_needs_reconnect_is_there_only_when_true(gateway: FakeGateway) -> None:
-    gateway.bus.answer(CREDENTIALS_GET, meta(needs_reconnect=True))
+    gateway.bus.reply_with(CREDENTIALS_GET, meta(needs_reconnect=True))
     shown = (await gateway.http.get(URL, headers=bearer())).json()
-    gateway.bus.answer(CREDENTIALS_GET, meta())
+    gateway.bus.reply_with(CREDENTIALS_GET, meta())
     assert shown["needsReconnect"] is True
     assert "needsReconnect" not in (await gateway.http.get(URL, headers=bearer())).json()
 
@@ -113,9 +113,9 @@ async def test_needs_reconnect_is_there_only_when_true(gateway: FakeGateway) -> 
 async def test_a_credential_that_cannot_be_shown(
     gateway: FakeGateway, error: Any, status: int
 ) -> None:
-    gateway.bus.answer(CREDENTIALS_GET, error)
-    answer = await gateway.http.get(URL, headers=bearer())
-    assert (answer.status_code, answer.json()) == (status, {"error": str(error)})
+    gateway.bus.reply_with(CREDENTIALS_GET, error)
+    response = await gateway.http.get(URL, headers=bearer())
+    assert (response.status_code, response.json()) == (status, {"error": str(error)})
 
 
 @pytest.mark.parametrize(
@@ -135,40 +135,40 @@ async def test_a_credential_that_cannot_be_shown(
 async def test_cases_18_to_21_a_bad_payload_is_400_and_stores_nothing(
     gateway: FakeGateway, changes: dict[str, Any]
 ) -> None:
-    answer = await put(gateway, **changes)
-    assert answer.status_code == 400
-    assert answer.json()["success"] is False
-    assert answer.json()["error"]["name"] == "ZodError"
-    assert "pha_a" not in answer.text
-    assert gateway.bus.questions == []
+    response = await put(gateway, **changes)
+    assert response.status_code == 400
+    assert response.json()["success"] is False
+    assert response.json()["error"]["name"] == "ZodError"
+    assert "pha_a" not in response.text
+    assert gateway.bus.sent == []
 
 
 async def test_case_18_a_missing_access_token_is_400(gateway: FakeGateway) -> None:
     payload = {key: value for key, value in PAYLOAD.items() if key != "accessToken"}
-    answer = await gateway.http.put(URL, json={"payload": payload}, headers=bearer())
-    assert answer.status_code == 400
-    (issue,) = json.loads(answer.json()["error"]["message"])
+    response = await gateway.http.put(URL, json={"payload": payload}, headers=bearer())
+    assert response.status_code == 400
+    (issue,) = json.loads(response.json()["error"]["message"])
     assert (issue["message"], issue["path"]) == ("Required", ["payload", "accessToken"])
-    assert gateway.bus.questions == []
+    assert gateway.bus.sent == []
 
 
 @pytest.mark.parametrize("body", [b"{bad", b"", b"\xff"])
 async def test_case_22_a_body_that_is_not_json(gateway: FakeGateway, body: bytes) -> None:
-    answer = await gateway.http.put(URL, content=body, headers=JSON)
-    assert answer.status_code == 400
-    assert answer.json() == {"error": "Malformed JSON in request body"}
+    response = await gateway.http.put(URL, content=body, headers=JSON)
+    assert response.status_code == 400
+    assert response.json() == {"error": "Malformed JSON in request body"}
 
 
 @pytest.mark.parametrize("body", [b"payload=1", json.dumps({"payload": PAYLOAD}).encode()])
 async def test_json_that_is_not_declared_as_json_is_400(gateway: FakeGateway, body: bytes) -> None:
     headers = {**bearer(), "Content-Type": "text/plain"}
-    answer = await gateway.http.put(URL, content=body, headers=headers)
-    assert answer.status_code == 400
-    assert gateway.bus.questions == []
+    response = await gateway.http.put(URL, content=body, headers=headers)
+    assert response.status_code == 400
+    assert gateway.bus.sent == []
 
 
 async def test_a_json_media_type_with_a_suffix_is_json(gateway: FakeGateway) -> None:
-    gateway.bus.answer(CREDENTIALS_PUT, meta())
+    gateway.bus.reply_with(CREDENTIALS_PUT, meta())
     headers = {**bearer(), "Content-Type": "application/vnd.hogsend+json"}
     body = json.dumps({"payload": PAYLOAD}).encode()
     assert (await gateway.http.put(URL, content=body, headers=headers)).status_code == 200
@@ -194,4 +194,4 @@ async def test_every_spelling_of_an_instant_is_normalised(
 async def test_a_provider_id_that_cannot_be_is_400(gateway: FakeGateway, provider: str) -> None:
     url = f"/v1/admin/provider-credentials/{provider}"
     assert (await gateway.http.get(url, headers=bearer())).status_code == 400
-    assert gateway.bus.questions == []
+    assert gateway.bus.sent == []

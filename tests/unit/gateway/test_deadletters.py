@@ -42,10 +42,10 @@ async def test_nothing_happens_unless_it_is_said_which(
     gateway: FakeGateway, action: str, body: bytes
 ) -> None:
     headers = {**bearer(), "Content-Type": "application/json"}
-    answer = await gateway.http.post(f"{URL}/{action}", content=body, headers=headers)
-    assert answer.status_code == 400, answer.text
-    assert "error" in answer.json()
-    assert gateway.bus.questions == []
+    response = await gateway.http.post(f"{URL}/{action}", content=body, headers=headers)
+    assert response.status_code == 400, response.text
+    assert "error" in response.json()
+    assert gateway.bus.sent == []
 
 
 @pytest.mark.parametrize(
@@ -59,22 +59,22 @@ async def test_nothing_happens_unless_it_is_said_which(
 async def test_letters_are_selected_by_filters_or_all_of_them(
     gateway: FakeGateway, body: dict[str, Any], filters: dict[str, Any]
 ) -> None:
-    gateway.bus.answer(INGEST_REPLAY, DONE)
-    gateway.bus.answer(INGEST_PURGE, DONE)
+    gateway.bus.reply_with(INGEST_REPLAY, DONE)
+    gateway.bus.reply_with(INGEST_PURGE, DONE)
     for action in ("replay", "purge"):
-        answer = await gateway.http.post(f"{URL}/{action}", json=body, headers=bearer())
-        assert (answer.status_code, answer.json()["count"]) == (200, 1)
-    asked = [question.message for question in gateway.bus.questions]
+        response = await gateway.http.post(f"{URL}/{action}", json=body, headers=bearer())
+        assert (response.status_code, response.json()["count"]) == (200, 1)
+    asked = [question.message for question in gateway.bus.sent]
     assert asked == [ReplayDeadLetters(**filters), PurgeDeadLetters(**filters)]
 
 
 async def test_one_letter_is_replayed_or_purged_by_its_sequence(gateway: FakeGateway) -> None:
-    gateway.bus.answer(INGEST_REPLAY, DONE)
-    gateway.bus.answer(INGEST_PURGE, DONE)
+    gateway.bus.reply_with(INGEST_REPLAY, DONE)
+    gateway.bus.reply_with(INGEST_PURGE, DONE)
     replayed = await gateway.http.post(f"{URL}/7/replay", headers=bearer())
     purged = await gateway.http.delete(f"{URL}/8", headers=bearer())
     assert (replayed.status_code, purged.status_code) == (200, 200)
-    asked = [question.message for question in gateway.bus.questions]
+    asked = [question.message for question in gateway.bus.sent]
     assert asked == [ReplayDeadLetters(sequence=7), PurgeDeadLetters(sequence=8)]
 
 
@@ -82,14 +82,14 @@ async def test_one_letter_is_replayed_or_purged_by_its_sequence(gateway: FakeGat
     "query", ["limit=0", "limit=101", "before=0", "before=x", "stream=", "reason="]
 )
 async def test_odd_filters_are_400(gateway: FakeGateway, query: str) -> None:
-    answer = await gateway.http.get(f"{URL}?{query}", headers=bearer())
-    assert answer.status_code == 400
-    assert answer.json()["error"]["name"] == "ZodError"
-    assert gateway.bus.questions == []
+    response = await gateway.http.get(f"{URL}?{query}", headers=bearer())
+    assert response.status_code == 400
+    assert response.json()["error"]["name"] == "ZodError"
+    assert gateway.bus.sent == []
 
 
 @pytest.mark.parametrize("sequence", ["0", "-1", "9" * 30])
 async def test_what_is_no_sequence_is_400(gateway: FakeGateway, sequence: str) -> None:
-    answer = await gateway.http.get(f"{URL}/{sequence}", headers=bearer())
-    assert answer.status_code == 400
-    assert gateway.bus.questions == []
+    response = await gateway.http.get(f"{URL}/{sequence}", headers=bearer())
+    assert response.status_code == 400
+    assert gateway.bus.sent == []

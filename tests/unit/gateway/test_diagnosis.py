@@ -20,11 +20,11 @@ REFUSED = {**ALLOWED, "personReads": {"state": "failing", "through": "oauth", "d
 async def reads(
     gateway: FakeGateway, found: dict[str, Any], here: Capability | None
 ) -> dict[str, Any]:
-    gateway.bus.answer(PROVISIONER_DIAGNOSE, msgspec.convert(found, Diagnosis))
+    gateway.bus.reply_with(PROVISIONER_DIAGNOSE, msgspec.convert(found, Diagnosis))
     if here is not None:
-        gateway.bus.answer(ANALYTICS_CAPABILITIES, Capabilities([here]))
-    answer = await gateway.http.get("/v1/admin/analytics/diagnosis", headers=bearer())
-    return dict(answer.json()["personReads"])
+        gateway.bus.reply_with(ANALYTICS_CAPABILITIES, Capabilities([here]))
+    response = await gateway.http.get("/v1/admin/analytics/diagnosis", headers=bearer())
+    return dict(response.json()["personReads"])
 
 
 async def test_persons_are_read_when_posthog_allows_it_and_analytics_can(
@@ -67,6 +67,6 @@ async def test_a_missing_secret_opens_the_route_or_closes_it(may_be_open: str, t
     minted = WebhookSecretReply(state="absent", version=1)
     async with fake_gateway(secret=None, minted=minted, WEBHOOK_OPEN=may_be_open) as gateway:
         found = {**ALLOWED, "webhookSecret": absent}
-        gateway.bus.answer(PROVISIONER_DIAGNOSE, msgspec.convert(found, Diagnosis))
-        answer = await gateway.http.get("/v1/admin/analytics/diagnosis", headers=bearer())
-        assert told in answer.json()["webhookSecret"]["detail"]
+        gateway.bus.reply_with(PROVISIONER_DIAGNOSE, msgspec.convert(found, Diagnosis))
+        response = await gateway.http.get("/v1/admin/analytics/diagnosis", headers=bearer())
+        assert told in response.json()["webhookSecret"]["detail"]

@@ -18,12 +18,12 @@ WANTED = {"to": "mailer", "since": "2026-01-01T00:00:00Z"}
 
 async def test_a_part_is_asked_for(gateway: FakeGateway) -> None:
     done = EventsReplayed(id="r1", count=7, until=SINCE, after="there")
-    gateway.bus.answer(INGEST_REPLAY_EVENTS, done)
+    gateway.bus.reply_with(INGEST_REPLAY_EVENTS, done)
     body = WANTED | {"until": "2026-01-02T00:00:00+01:00", "after": "here", "dryRun": True}
-    answer = await gateway.http.post(URL, json=body, headers=bearer())
-    assert answer.status_code == 200
-    assert answer.json() | {"count": 7, "after": "there"} == answer.json()
-    (question,) = [one for one in gateway.bus.questions if "replay" in one.subject]
+    response = await gateway.http.post(URL, json=body, headers=bearer())
+    assert response.status_code == 200
+    assert response.json() | {"count": 7, "after": "there"} == response.json()
+    (question,) = [one for one in gateway.bus.sent if "replay" in one.subject]
     assert question.message == ReplayEvents(
         durable="mailer",
         since=SINCE,
@@ -40,16 +40,16 @@ async def test_a_part_is_asked_for(gateway: FakeGateway) -> None:
 async def test_what_may_mean_more_than_was_meant_is_400(
     gateway: FakeGateway, wrong: dict[str, Any]
 ) -> None:
-    answer = await gateway.http.post(URL, json=WANTED | wrong, headers=bearer())
-    assert answer.status_code == 400
-    assert not [one for one in gateway.bus.questions if "replay" in one.subject]
+    response = await gateway.http.post(URL, json=WANTED | wrong, headers=bearer())
+    assert response.status_code == 400
+    assert not [one for one in gateway.bus.sent if "replay" in one.subject]
 
 
 async def test_a_durable_that_is_none_is_404_and_a_read_key_is_not_enough(
     gateway: FakeGateway,
 ) -> None:
-    gateway.bus.answer(INGEST_REPLAY_EVENTS, NotFound("there is no durable 'mailer' on EVENTS"))
-    answer = await gateway.http.post(URL, json=WANTED, headers=bearer())
-    assert answer.status_code == 404
+    gateway.bus.reply_with(INGEST_REPLAY_EVENTS, NotFound("there is no durable 'mailer' on EVENTS"))
+    response = await gateway.http.post(URL, json=WANTED, headers=bearer())
+    assert response.status_code == 404
     refused = await gateway.http.post(URL, json=WANTED, headers=bearer(READ_KEY))
     assert refused.status_code == 403

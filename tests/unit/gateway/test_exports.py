@@ -45,10 +45,10 @@ class Pages:
             return await self._ask(endpoint, message, **options)
         wanted = cast("ExportContact", message)
         self.asked.append(wanted)
-        answer = self.answers.get((wanted.part, wanted.after), page())
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        response = self.answers.get((wanted.part, wanted.after), page())
+        if isinstance(response, Exception):
+            raise response
+        return response
 
 
 def page(*items: Any, following: str | None = None, **counts: int) -> ExportPage:
@@ -65,10 +65,10 @@ async def test_pages_become_one_document() -> None:
             ("events", "c"): page({"n": 3}),
             ("audit", None): page({"a": 1}),
         }
-        answer = await gateway.http.get(URL, headers=bearer())
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "application/json"
-    document = answer.json()
+        response = await gateway.http.get(URL, headers=bearer())
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    document = response.json()
     assert list(document)[-1] == "complete"
     assert document["contact"] == {"id": str(ID)}
     assert document["events"] == [{"n": 1}, {"n": 2}, {"n": 3}]
@@ -126,8 +126,8 @@ async def test_what_fails_at_the_beginning_is_answered_as_an_error(
 ) -> None:
     async with fake_gateway() as gateway:
         Pages(gateway.bus).answers[("contact", None)] = error
-        answer = await gateway.http.get(URL, headers=bearer())
-    assert answer.status_code == status
+        response = await gateway.http.get(URL, headers=bearer())
+    assert response.status_code == status
 
 
 async def test_what_fails_later_leaves_the_document_without_its_end() -> None:
@@ -137,9 +137,9 @@ async def test_what_fails_later_leaves_the_document_without_its_end() -> None:
             ("events", None): page({"n": 1}, following="b"),
             ("events", "b"): Unavailable("down"),
         }
-        answer = await gateway.http.get(URL, headers=bearer())
+        response = await gateway.http.get(URL, headers=bearer())
     with pytest.raises(json.JSONDecodeError):
-        json.loads(answer.content)
+        json.loads(response.content)
 
 
 async def test_a_preview_adds_up_the_pages_and_asks_for_numbers_only() -> None:
@@ -152,8 +152,8 @@ async def test_a_preview_adds_up_the_pages_and_asks_for_numbers_only() -> None:
             ("messages", None): page(following="b", EVENTS=1, PERSONS=2),
             ("messages", "b"): page(PERSONS=4),
         }
-        answer = await gateway.http.get(PREVIEW, headers=bearer())
-    assert answer.json() == {
+        response = await gateway.http.get(PREVIEW, headers=bearer())
+    assert response.json() == {
         "contactId": str(ID),
         "keys": 2,
         "merges": 0,
@@ -183,12 +183,12 @@ async def test_posthog_deletes_first_by_everything_that_is_known() -> None:
             ("keys", None): page({"kind": "external", "value": "u_42"}, following="b"),
             ("keys", "b"): page({"kind": "email", "value": "a@b.c"}),
         }
-        gateway.bus.answer(ANALYTICS_DELETE_PERSON, PersonDeletion())
-        gateway.bus.answer(INGEST_ERASE, ERASURE)
-        answer = await gateway.http.delete(f"{ERASE}?posthog=true", headers=bearer())
-        subjects_asked = [question.subject for question in gateway.bus.questions]
-        asked = gateway.bus.questions[0].message
-    assert (answer.status_code, answer.json()["contactId"]) == (202, str(ID))
+        gateway.bus.reply_with(ANALYTICS_DELETE_PERSON, PersonDeletion())
+        gateway.bus.reply_with(INGEST_ERASE, ERASURE)
+        response = await gateway.http.delete(f"{ERASE}?posthog=true", headers=bearer())
+        subjects_asked = [question.subject for question in gateway.bus.sent]
+        asked = gateway.bus.sent[0].message
+    assert (response.status_code, response.json()["contactId"]) == (202, str(ID))
     assert subjects_asked == [ANALYTICS_DELETE_PERSON.subject, INGEST_ERASE.subject]
     assert asked == DeletePerson([str(ID), str(UUID(int=7)), "u_42", "a@b.c"])
 
@@ -202,11 +202,11 @@ async def test_an_id_that_is_merged_in_while_posthog_deletes_is_deleted_there_to
         merged = page({"value": "u_1"}, {"value": "u_2"})
         pages.answers["keys", None] = page({"value": "u_1"})
         pages.meanwhile["keys", None] = NotFound("there is no contact") if erased else merged
-        gateway.bus.answer(ANALYTICS_DELETE_PERSON, PersonDeletion())
-        gateway.bus.answer(INGEST_ERASE, ERASURE)
-        answer = await gateway.http.delete(f"{ERASE}?posthog=true", headers=bearer())
-        *asked, last = [question.message for question in gateway.bus.questions]
-    assert (answer.status_code, last) == (202, EraseContact(contact_id=ID))
+        gateway.bus.reply_with(ANALYTICS_DELETE_PERSON, PersonDeletion())
+        gateway.bus.reply_with(INGEST_ERASE, ERASURE)
+        response = await gateway.http.delete(f"{ERASE}?posthog=true", headers=bearer())
+        *asked, last = [question.message for question in gateway.bus.sent]
+    assert (response.status_code, last) == (202, EraseContact(contact_id=ID))
     first = DeletePerson([str(ID), "u_1"])
     assert asked == ([first] if erased else [first, DeletePerson(["u_2"])])
 
@@ -218,12 +218,14 @@ async def test_what_posthog_does_not_delete_is_not_erased_here(reason: Any, stat
     async with fake_gateway() as gateway:
         pages = Pages(gateway.bus)
         refusal = Refusal(reason=reason, code="c", detail="d", remediation="r")
-        answers: dict[str, Any] = {"down": Unavailable("down")}
-        gateway.bus.answer(ANALYTICS_DELETE_PERSON, answers.get(reason, PersonDeletion(refusal)))
+        responses: dict[str, Any] = {"down": Unavailable("down")}
+        gateway.bus.reply_with(
+            ANALYTICS_DELETE_PERSON, responses.get(reason, PersonDeletion(refusal))
+        )
         if reason == "gone":
             pages.answers[("keys", None)] = NotFound("there is no contact")
-        answer = await gateway.http.delete(f"{ERASE}?posthog=true", headers=bearer())
-        asked = {question.subject for question in gateway.bus.questions}
-    assert answer.status_code == status
+        response = await gateway.http.delete(f"{ERASE}?posthog=true", headers=bearer())
+        asked = {question.subject for question in gateway.bus.sent}
+    assert response.status_code == status
     assert INGEST_ERASE.subject not in asked
-    assert reason == "down" or answer.json()["remediation"]
+    assert reason == "down" or response.json()["remediation"]

@@ -55,15 +55,15 @@ def service(
 
 def all_up(gateway: FakeGateway) -> None:
     for endpoint in SERVICES:
-        gateway.bus.answer(endpoint, service(endpoint.service))
-    gateway.bus.answer(CREDENTIALS_STATUS, STATUS)
+        gateway.bus.reply_with(endpoint, service(endpoint.service))
+    gateway.bus.reply_with(CREDENTIALS_STATUS, STATUS)
 
 
 async def health(gateway: FakeGateway) -> dict[str, Any]:
     with patch.object(gateway.bus.client, "flush", AsyncMock()):
-        answer = await gateway.http.get("/v1/health")
-    assert answer.status_code == 200
-    found: dict[str, Any] = answer.json()
+        response = await gateway.http.get("/v1/health")
+    assert response.status_code == 200
+    found: dict[str, Any] = response.json()
     return found
 
 
@@ -102,7 +102,7 @@ async def test_the_document_has_the_keys_the_upstream_doctor_reads(gateway: Fake
 @pytest.mark.parametrize("endpoint", SERVICES, ids=lambda endpoint: str(endpoint.service))
 async def test_a_service_that_does_not_answer_degrades(gateway: FakeGateway, endpoint: Any) -> None:
     all_up(gateway)
-    gateway.bus.answer(endpoint, Unavailable("it does not run"))
+    gateway.bus.reply_with(endpoint, Unavailable("it does not run"))
     found = await health(gateway)
     assert found["status"] == "degraded"
     assert found["services"][endpoint.service] == {"status": "down"}
@@ -116,7 +116,7 @@ async def test_a_bus_that_works_and_needs_an_operator_is_not_healthy(gateway: Fa
     short = msgspec.structs.replace(
         service("ingest"), bus_problems=["EVENTS has 2 of 3 copies", "WEBHOOKS has 2 of 3 copies"]
     )
-    gateway.bus.answer(INGEST_HEALTH, short)
+    gateway.bus.reply_with(INGEST_HEALTH, short)
     found = await health(gateway)
     assert found["status"] == "degraded"
     assert found["components"]["bus"]["status"] == "up"
@@ -126,7 +126,7 @@ async def test_a_bus_that_works_and_needs_an_operator_is_not_healthy(gateway: Fa
 async def test_a_bus_that_takes_smaller_webhooks_is_not_healthy(gateway: FakeGateway) -> None:
     all_up(gateway)
     assert "webhookLimitBytes" not in (await health(gateway))["components"]["bus"]
-    gateway.bus.takes = 1024 * 1024
+    gateway.bus.payload_limit = 1024 * 1024
     found = await health(gateway)
     assert found["status"] == "degraded"
     bus = found["components"]["bus"]
@@ -135,7 +135,7 @@ async def test_a_bus_that_takes_smaller_webhooks_is_not_healthy(gateway: FakeGat
 
 async def test_ingest_is_down_while_it_waits_for_something(gateway: FakeGateway) -> None:
     all_up(gateway)
-    gateway.bus.answer(INGEST_HEALTH, service("ingest", waits_for="PostgreSQL"))
+    gateway.bus.reply_with(INGEST_HEALTH, service("ingest", waits_for="PostgreSQL"))
     found = await health(gateway)
     assert found["status"] == "degraded"
     assert found["services"]["ingest"]["waitsFor"] == "PostgreSQL"
@@ -144,7 +144,7 @@ async def test_ingest_is_down_while_it_waits_for_something(gateway: FakeGateway)
 
 async def test_a_database_that_one_service_cannot_reach_is_down(gateway: FakeGateway) -> None:
     all_up(gateway)
-    gateway.bus.answer(ANALYTICS_HEALTH, service("analytics", database="down"))
+    gateway.bus.reply_with(ANALYTICS_HEALTH, service("analytics", database="down"))
     found = await health(gateway)
     assert found["components"]["database"] == {"status": "down"}
     assert found["status"] == "degraded"
@@ -152,8 +152,8 @@ async def test_a_database_that_one_service_cannot_reach_is_down(gateway: FakeGat
 
 async def test_pending_migrations_are_named_and_win(gateway: FakeGateway) -> None:
     all_up(gateway)
-    gateway.bus.answer(INGEST_HEALTH, service("ingest", pending=("2", "3")))
-    gateway.bus.answer(ANALYTICS_HEALTH, Unavailable("it does not run"))
+    gateway.bus.reply_with(INGEST_HEALTH, service("ingest", pending=("2", "3")))
+    gateway.bus.reply_with(ANALYTICS_HEALTH, Unavailable("it does not run"))
     found = await health(gateway)
     assert found["status"] == "migration_pending"
     assert found["schema"]["engine"]["inSync"] is False
@@ -200,7 +200,7 @@ async def test_a_schema_nobody_could_look_at_is_not_in_sync(gateway: FakeGateway
     blind = SchemaHealth(applied=None, required="2", pending=[])
     for endpoint in SERVICES:
         found = service(endpoint.service, database="down")
-        gateway.bus.answer(endpoint, msgspec.structs.replace(found, schema=blind))
+        gateway.bus.reply_with(endpoint, msgspec.structs.replace(found, schema=blind))
     assert (await health(gateway))["schema"]["engine"]["inSync"] is False
 
 
@@ -290,11 +290,11 @@ async def test_those_who_ask_at_the_same_time_share_one_report(gateway: FakeGate
         gives_up, *asking = [asyncio.create_task(reports.report()) for _ in range(50)]
         await asyncio.sleep(0)
         gives_up.cancel()
-        answers = await asyncio.gather(*asking)
-        assert len(gateway.bus.questions) == len(SERVICES) + 1
-        assert {answer.status for answer in answers} == {"healthy"}
+        responses = await asyncio.gather(*asking)
+        assert len(gateway.bus.sent) == len(SERVICES) + 1
+        assert {response.status for response in responses} == {"healthy"}
         # What is found out afterwards is another one.
-        gateway.bus.answer(INGEST_HEALTH, Unavailable("the ingest service is not running"))
+        gateway.bus.reply_with(INGEST_HEALTH, Unavailable("the ingest service is not running"))
         assert (await reports.report()).status == "degraded"
 
 
@@ -306,13 +306,13 @@ async def test_one_process_is_no_worker(gateway: FakeGateway) -> None:
 async def test_a_credential_that_needs_the_operator_is_not_healthy(gateway: FakeGateway) -> None:
     all_up(gateway)
     refused = msgspec.structs.replace(STATUS, version=8, needs_reconnect=True)
-    gateway.bus.answer(CREDENTIALS_STATUS, refused)
+    gateway.bus.reply_with(CREDENTIALS_STATUS, refused)
     found = await health(gateway)
     assert found["credentials"] == {"posthog": {"state": "needs_reconnect", "version": 8}}
     assert found["status"] == "degraded"
-    gateway.bus.answer(CREDENTIALS_STATUS, msgspec.structs.replace(STATUS, oauth="unreadable"))
+    gateway.bus.reply_with(CREDENTIALS_STATUS, msgspec.structs.replace(STATUS, oauth="unreadable"))
     assert (await health(gateway))["status"] == "degraded"
-    gateway.bus.answer(CREDENTIALS_STATUS, msgspec.structs.replace(STATUS, oauth="absent"))
+    gateway.bus.reply_with(CREDENTIALS_STATUS, msgspec.structs.replace(STATUS, oauth="absent"))
     assert (await health(gateway))["status"] == "healthy"
 
 

@@ -49,8 +49,8 @@ EVENTS = "/v1/admin/events"
 async def test_unknown_paths_and_methods_are_404(
     gateway: FakeGateway, method: str, url: str
 ) -> None:
-    answer = await gateway.http.request(method, url, headers=bearer())
-    assert (answer.status_code, answer.json()) == (404, {"error": "Not Found"})
+    response = await gateway.http.request(method, url, headers=bearer())
+    assert (response.status_code, response.json()) == (404, {"error": "Not Found"})
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ async def test_unknown_paths_and_methods_are_404(
 @pytest.mark.parametrize("url", [f"{EVENTS}?limit=x", "/.well-known/oauth-client.json", "/livez"])
 async def test_a_host_that_is_none_is_400(gateway: FakeGateway, host: str, url: str) -> None:
     headers = {**bearer(), "Host": host}
-    answer = await gateway.http.get(url, headers=httpx.Headers(headers, encoding="latin-1"))
-    assert (answer.status_code, answer.json()) == (400, {"error": "Invalid host header"})
+    response = await gateway.http.get(url, headers=httpx.Headers(headers, encoding="latin-1"))
+    assert (response.status_code, response.json()) == (400, {"error": "Invalid host header"})
 
 
 async def test_two_hosts_are_400(gateway: FakeGateway) -> None:
-    answer = await gateway.http.get("/livez", headers=[("Host", "a"), ("Host", "b")])
-    assert answer.status_code == 400
+    response = await gateway.http.get("/livez", headers=[("Host", "a"), ("Host", "b")])
+    assert response.status_code == 400
 
 
 @pytest.mark.parametrize("host", ["a", "a:", "a_b.example:3002", "[::1]", "[::1]:3002"])
@@ -94,12 +94,12 @@ async def test_a_request_is_answered_without_a_thread(gateway: FakeGateway) -> N
 async def test_every_answer_is_hardened_and_has_a_request_id(gateway: FakeGateway) -> None:
     unknown = await gateway.http.get("/nowhere", headers={"Origin": "https://app.example"})
     known = await gateway.http.get("/livez")
-    for answer in (unknown, known):
-        assert answer.headers["x-content-type-options"] == "nosniff"
-        assert answer.headers["x-frame-options"] == "DENY"
-        assert answer.headers["referrer-policy"] == "no-referrer"
-        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
-        assert answer.headers["x-request-id"]
+    for response in (unknown, known):
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["x-frame-options"] == "DENY"
+        assert response.headers["referrer-policy"] == "no-referrer"
+        assert response.headers["cross-origin-resource-policy"] == "same-origin"
+        assert response.headers["x-request-id"]
     assert unknown.headers["access-control-allow-origin"] == "https://app.example"
     assert known.headers["access-control-allow-origin"] == "*"
     assert unknown.headers["vary"] == known.headers["vary"] == "origin"
@@ -124,8 +124,8 @@ async def test_no_cache_keeps_an_answer_that_does_not_say_for_how_long(
     gateway: FakeGateway, method: str, url: str, headers: dict[str, str]
 ) -> None:
     body = {"event": {"event": "e", "distinct_id": "u"}}
-    answer = await gateway.http.request(method, url, headers=headers, json=body)
-    assert answer.headers.get_list("cache-control") == ["no-store"]
+    response = await gateway.http.request(method, url, headers=headers, json=body)
+    assert response.headers.get_list("cache-control") == ["no-store"]
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ async def test_no_cache_keeps_an_answer_that_does_not_say_for_how_long(
 )
 async def test_an_answer_may_say_how_long_it_is_good_for(url: str, said: str) -> None:
     async with fake_gateway(console=True) as gateway:
-        answer = await gateway.http.get(url)
-    assert answer.headers.get_list("cache-control") == [said]
+        response = await gateway.http.get(url)
+    assert response.headers.get_list("cache-control") == [said]
 
 
 async def test_a_clients_request_id_is_kept_when_it_is_harmless(gateway: FakeGateway) -> None:
@@ -181,20 +181,20 @@ async def test_a_clients_request_id_is_kept_when_it_is_harmless(gateway: FakeGat
 async def test_an_error_of_a_service_becomes_a_status_and_a_body(
     gateway: FakeGateway, error: HogsendError, status: int, body: object
 ) -> None:
-    gateway.bus.answer(INGEST_EVENTS, error)
-    answer = await gateway.http.get(EVENTS, headers=bearer())
-    assert (answer.status_code, answer.json()) == (status, body)
-    assert answer.headers.get("retry-after") == ("5" if status == 503 else None)
+    gateway.bus.reply_with(INGEST_EVENTS, error)
+    response = await gateway.http.get(EVENTS, headers=bearer())
+    assert (response.status_code, response.json()) == (status, body)
+    assert response.headers.get("retry-after") == ("5" if status == 503 else None)
 
 
 @pytest.mark.parametrize("error", BY_CODE.values())
 async def test_every_error_has_the_status_that_its_class_says(
     gateway: FakeGateway, error: type[HogsendError]
 ) -> None:
-    gateway.bus.answer(INGEST_EVENTS, error("why"))
+    gateway.bus.reply_with(INGEST_EVENTS, error("why"))
     with capture_logs() as logs:
-        answer = await gateway.http.get(EVENTS, headers=bearer())
-    assert answer.status_code == error.status
+        response = await gateway.http.get(EVENTS, headers=bearer())
+    assert response.status_code == error.status
     assert any("exc_info" in line for line in logs) == (error.status == 500)
 
 
@@ -210,8 +210,8 @@ async def test_every_error_has_the_status_that_its_class_says(
     ],
 )
 def test_a_refusal_becomes_a_status_and_a_body(refusal: Refusal, status: int, body: object) -> None:
-    answer = refusal_response(refusal)
-    assert (answer.status_code, msgspec.to_builtins(answer.content)) == (status, body)
+    response = refusal_response(refusal)
+    assert (response.status_code, msgspec.to_builtins(response.content)) == (status, body)
 
 
 def test_a_reply_of_nothing_is_no_refusal() -> None:
@@ -222,9 +222,9 @@ def test_a_reply_of_nothing_is_no_refusal() -> None:
 async def test_a_bug_is_a_500_that_says_nothing_and_is_logged(gateway: FakeGateway) -> None:
     broken = patch.object(gateway.bus, "request", side_effect=RuntimeError("a password"))
     with broken, capture_logs() as logs:
-        answer = await gateway.http.get(EVENTS, headers=bearer())
-    assert (answer.status_code, answer.json()) == (500, {"error": "Internal Server Error"})
-    assert answer.headers["x-request-id"]
+        response = await gateway.http.get(EVENTS, headers=bearer())
+    assert (response.status_code, response.json()) == (500, {"error": "Internal Server Error"})
+    assert response.headers["x-request-id"]
     assert logs[-1]["event"] == "request failed"
 
 
@@ -232,11 +232,11 @@ async def test_a_bug_is_a_500_that_says_nothing_and_is_logged(gateway: FakeGatew
     "query", ["limit=0", "limit=101", "limit=x", "offset=-1", "offset=1e9", "event=" + "x" * 5000]
 )
 async def test_odd_filters_are_400(gateway: FakeGateway, query: str) -> None:
-    answer = await gateway.http.get(f"{EVENTS}?{query}", headers=bearer())
-    assert answer.status_code == 400
-    assert answer.json()["success"] is False
-    assert answer.json()["error"]["name"] == "ZodError"
-    assert gateway.bus.questions == []
+    response = await gateway.http.get(f"{EVENTS}?{query}", headers=bearer())
+    assert response.status_code == 400
+    assert response.json()["success"] is False
+    assert response.json()["error"]["name"] == "ZodError"
+    assert gateway.bus.sent == []
 
 
 @pytest.mark.parametrize(
@@ -282,9 +282,9 @@ def test_posthog_comes_back_over_https_or_on_this_machine(base: str, callback: s
 
 
 async def test_the_client_document_is_served(gateway: FakeGateway) -> None:
-    answer = await gateway.http.get("/.well-known/hogsend-posthog-client.json")
-    assert answer.json() == SPECIFIED_DOCUMENT
-    assert answer.headers["cache-control"] == "max-age=3600, public"
+    response = await gateway.http.get("/.well-known/hogsend-posthog-client.json")
+    assert response.json() == SPECIFIED_DOCUMENT
+    assert response.headers["cache-control"] == "max-age=3600, public"
 
 
 async def test_health_and_the_openapi_document_say_the_librarys_version(
@@ -296,11 +296,11 @@ async def test_health_and_the_openapi_document_say_the_librarys_version(
 
 
 async def test_the_openapi_page_needs_nothing_from_elsewhere(gateway: FakeGateway) -> None:
-    answer = await gateway.http.get("/docs")
+    response = await gateway.http.get("/docs")
     # Keys are typed in there.
-    policy = answer.headers["content-security-policy"].split("; ")
+    policy = response.headers["content-security-policy"].split("; ")
     assert {"default-src 'none'", "connect-src 'self'", "form-action 'none'"} < set(policy)
-    page = answer.text
+    page = response.text
     assert "https://" not in page.split("<body>")[0]
     for asset in ("swagger-ui-bundle.js", "swagger-ui.css", "swagger-ui-standalone-preset.js"):
         assert f"/docs/assets/{asset}" in page

@@ -40,8 +40,8 @@ OTHER_JSON = (
 
 async def ask(gateway: FakeGateway, route: tuple[str, str], body: bytes) -> tuple[int, str]:
     headers = {**bearer(), "Content-Type": "application/json", "x-posthog-webhook-secret": SECRET}
-    answer = await gateway.http.request(*route, content=body, headers=headers)
-    return answer.status_code, answer.text
+    response = await gateway.http.request(*route, content=body, headers=headers)
+    return response.status_code, response.text
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=" ".join)
@@ -54,7 +54,7 @@ async def test_only_what_is_not_json_is_called_malformed(
     for body in OTHER_JSON:
         status, said = await ask(gateway, route, body)
         assert (status, "Malformed" in said) == (400, False), body[:40]
-    assert gateway.bus.questions == []
+    assert gateway.bus.sent == []
     assert {message.subject for message in gateway.bus.published.messages} <= {subjects.AUDIT}
 
 
@@ -77,17 +77,17 @@ async def test_a_missing_field_is_a_schema_failure_that_names_it(
 
 
 async def test_half_a_character_is_replaced_on_every_way_in(gateway: FakeGateway) -> None:
-    gateway.bus.answer(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u"))
+    gateway.bus.reply_with(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u"))
     body = rb'{"event": "cut \ud83d", "userId": "u", "properties": {"\udc00": ["\ud83d\ude00"]}}'
-    answer = await gateway.http.post("/v1/events", content=body, headers=bearer(INGEST_KEY))
-    assert answer.status_code == 202
-    event = gateway.bus.questions[0].message
+    response = await gateway.http.post("/v1/events", content=body, headers=bearer(INGEST_KEY))
+    assert response.status_code == 202
+    event = gateway.bus.sent[0].message
     assert isinstance(event, RecordEvent)
     assert event.event == "cut \ufffd"
     assert event.properties == {"\ufffd": ["\U0001f600"]}
     new = rb'{"url": "posthog://capture", "eventTypes": ["email.sent"], "description": "\uDe00"}'
     await ask(gateway, ("POST", "/v1/admin/webhooks"), new)
-    made = gateway.bus.questions[1]
+    made = gateway.bus.sent[1]
     assert made.subject == ANALYTICS_CREATE_DESTINATION.subject
     assert isinstance(made.message, CreateDestination)
     assert made.message.description == "\ufffd"
@@ -97,7 +97,7 @@ async def test_numbers_that_would_cost_others_much_are_refused(gateway: FakeGate
     many = b'{"event": "e", "userId": "u", "properties": {"a": [1e308%b]}}' % (b",1e308" * 10_000)
     status, said = await ask(gateway, ROUTES[1], many)
     assert (status, "too many numbers with large exponents" in said) == (400, True)
-    assert gateway.bus.questions == []
+    assert gateway.bus.sent == []
 
 
 async def test_what_a_body_takes_decoded_is_held_until_its_answer_and_is_bounded(
@@ -121,7 +121,7 @@ async def test_what_a_body_takes_decoded_is_held_until_its_answer_and_is_bounded
 
 
 async def test_a_byte_order_mark_is_no_part_of_json(gateway: FakeGateway) -> None:
-    gateway.bus.answer(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u"))
+    gateway.bus.reply_with(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u"))
     mark = b"\xef\xbb\xbf"
     status, said = await ask(gateway, ROUTES[1], mark + b'{"event": "e", "userId": "u"}')
     assert (status, json.loads(said)["stored"]) == (202, True)
@@ -171,7 +171,7 @@ async def test_a_value_of_another_type_is_not_taken_for_what_it_looks_like(
     status, said = await ask(gateway, route, json.dumps(body).encode())
     assert status == 400
     assert json.loads(json.loads(said)["error"]["message"])[0]["path"] == path
-    assert gateway.bus.questions == []
+    assert gateway.bus.sent == []
 
 
 def nested(depth: int, kind: bytes = b"[") -> bytes:
@@ -215,9 +215,9 @@ def test_how_deep_json_is_nested_is_counted_outside_of_texts(body: bytes, too_de
 async def test_what_nobody_behind_could_read_is_refused(
     gateway: FakeGateway, route: tuple[str, str], content: bytes, kind: bytes
 ) -> None:
-    status, answer = await ask(gateway, route, content % nested(MAX_DEPTH, kind))
+    status, response = await ask(gateway, route, content % nested(MAX_DEPTH, kind))
     assert status == 400
-    assert "nested too deeply" in answer
+    assert "nested too deeply" in response
 
 
 def test_a_number_of_more_digits_than_python_reads_is_out_of_range_and_not_malformed() -> None:

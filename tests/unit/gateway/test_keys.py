@@ -63,8 +63,8 @@ async def status(gateway: FakeGateway, key: str | None, url: str = CAPABILITIES)
     return (await gateway.http.get(url, headers=headers)).status_code
 
 
-def refusal(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]
+def refusal(response: httpx.Response) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -81,24 +81,24 @@ async def test_case_1_without_a_bearer_every_admin_route_is_401(
     gateway: FakeGateway, headers: dict[str, str]
 ) -> None:
     for method, url in ADMIN_ONLY + READERS:
-        answer = await gateway.http.request(method, url, headers=headers, json={"all": True})
-        assert refusal(answer) == (401, "Unauthorized"), url
-    assert gateway.bus.questions == []
+        response = await gateway.http.request(method, url, headers=headers, json={"all": True})
+        assert refusal(response) == (401, "Unauthorized"), url
+    assert gateway.bus.sent == []
 
 
 @pytest.mark.parametrize("key", ["wrong", "", "k-admi", "k-adminn", "k-ädmin"])
 async def test_case_2_an_unknown_bearer_is_401(gateway: FakeGateway, key: str) -> None:
     given = [(b"Authorization", f"Bearer {key}".encode())]
-    answer = await gateway.http.get(CREDENTIAL, headers=given)
-    assert refusal(answer) == (401, "Unauthorized")
+    response = await gateway.http.get(CREDENTIAL, headers=given)
+    assert refusal(response) == (401, "Unauthorized")
 
 
 @pytest.mark.parametrize("key", [READ_KEY, INGEST_KEY])
 async def test_case_3_a_key_of_another_scope_is_403(gateway: FakeGateway, key: str) -> None:
     for method, url in ADMIN_ONLY:
-        answer = await gateway.http.request(method, url, headers=bearer(key), json={"all": True})
-        assert refusal(answer) == (403, "Forbidden: insufficient scope"), url
-    assert gateway.bus.questions == []
+        response = await gateway.http.request(method, url, headers=bearer(key), json={"all": True})
+        assert refusal(response) == (403, "Forbidden: insufficient scope"), url
+    assert gateway.bus.sent == []
 
 
 async def test_a_read_key_may_look_and_an_ingest_key_may_not(gateway: FakeGateway) -> None:
@@ -115,8 +115,8 @@ async def test_events_are_reported_with_an_ingest_or_admin_key(
     gateway: FakeGateway, key: str, expected: int
 ) -> None:
     event = {"event": "signed_up", "userId": "u_42"}
-    answer = await gateway.http.post("/v1/events", json=event, headers=bearer(key))
-    assert answer.status_code == expected
+    response = await gateway.http.post("/v1/events", json=event, headers=bearer(key))
+    assert response.status_code == expected
 
 
 async def test_without_any_key_configured_every_request_is_401() -> None:
@@ -169,8 +169,8 @@ async def test_wrong_keys_of_an_address_are_not_counted_for_another() -> None:
     async with fake_gateway(admin_failed_key_limit=1) as gateway:
         assert [await status(gateway, f"guess-{number}") for number in range(2)] == [401, 429]
         async with elsewhere(gateway, "192.0.2.7") as http:
-            answer = await http.get(CAPABILITIES, headers=bearer("guess-2"))
-    assert answer.status_code == 401
+            response = await http.get(CAPABILITIES, headers=bearer("guess-2"))
+    assert response.status_code == 401
 
 
 async def test_a_wrong_key_is_counted_wherever_it_comes_from() -> None:
@@ -178,8 +178,8 @@ async def test_a_wrong_key_is_counted_wherever_it_comes_from() -> None:
         found = []
         for address in ("192.0.2.7", "192.0.2.8"):
             async with elsewhere(gateway, address) as http:
-                answer = await http.get(CAPABILITIES, headers=bearer("old"))
-                found.append(answer.status_code)
+                response = await http.get(CAPABILITIES, headers=bearer("old"))
+                found.append(response.status_code)
     assert found == [401, 429]
 
 
@@ -210,22 +210,27 @@ async def test_a_wrong_scope_is_not_a_wrong_key() -> None:
 
 async def test_the_rate_limit_is_counted_for_each_scope() -> None:
     async with fake_gateway(admin_rate_limit=3) as gateway:
-        answers = [await gateway.http.get("/metrics", headers=bearer()) for _ in range(4)]
+        responses = [await gateway.http.get("/metrics", headers=bearer()) for _ in range(4)]
         reader = await gateway.http.get("/metrics", headers=bearer(READ_KEY))
-    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
-    assert [answer.headers["x-ratelimit-remaining"] for answer in answers] == ["2", "1", "0", "0"]
-    assert answers[3].json() == {"error": "Rate limit exceeded"}
-    assert answers[3].headers["retry-after"] == "60"
-    assert answers[0].headers["x-ratelimit-limit"] == "3"
+    assert [response.status_code for response in responses] == [200, 200, 200, 429]
+    assert [response.headers["x-ratelimit-remaining"] for response in responses] == [
+        "2",
+        "1",
+        "0",
+        "0",
+    ]
+    assert responses[3].json() == {"error": "Rate limit exceeded"}
+    assert responses[3].headers["retry-after"] == "60"
+    assert responses[0].headers["x-ratelimit-limit"] == "3"
     assert reader.status_code == 200
 
 
 async def test_reporting_events_has_no_rate_limit() -> None:
     async with fake_gateway(admin_rate_limit=1) as gateway:
         event = {"event": "signed_up", "userId": "u_42"}
-        answers = [
+        responses = [
             await gateway.http.post("/v1/events", json=event, headers=bearer(INGEST_KEY))
             for _ in range(3)
         ]
-    assert {answer.status_code for answer in answers} == {503}
-    assert "x-ratelimit-limit" not in answers[0].headers
+    assert {response.status_code for response in responses} == {503}
+    assert "x-ratelimit-limit" not in responses[0].headers

@@ -58,8 +58,8 @@ async def exchange(port: int, request: bytes) -> bytes:
     ],
 )
 async def test_it_answers_nothing_else(port: int, line: bytes, status: bytes, body: bytes) -> None:
-    answer = await exchange(port, line + b"\r\nHost: here\r\n\r\n")
-    head, _, given = answer.partition(b"\r\n\r\n")
+    response = await exchange(port, line + b"\r\nHost: here\r\n\r\n")
+    head, _, given = response.partition(b"\r\n\r\n")
     assert (head.split(b" ")[1], given) == (status, body)
 
 

@@ -54,8 +54,8 @@ def seen(gauge: Any) -> dict[str, str]:
 async def test_what_the_services_say_is_measured_and_what_none_says_is_unknown() -> None:
     bus = FakeConnection()
     rows = [Capability(name=name, state="on", reason="It works.") for name in OF_ANALYTICS]
-    bus.answer(ANALYTICS_CAPABILITIES, Capabilities(rows))
-    bus.answer(PROVISIONER_DIAGNOSE, DIAGNOSIS)
+    bus.reply_with(ANALYTICS_CAPABILITIES, Capabilities(rows))
+    bus.reply_with(PROVISIONER_DIAGNOSE, DIAGNOSIS)
     await measured.check_capabilities(bus, secret_missing=False, signatures_required=False)
     assert seen(measured.CAPABILITY)["personReads"] == "on"
     assert seen(measured.DESTINATION) == {"": "degraded"}
@@ -71,13 +71,13 @@ async def test_a_destination_that_delivers_no_more_is_measured_as_stopped() -> N
     # Where it is not known any more, an alert goes on.
     for stopped in (True, None):
         destination = {"state": "missing", "stopped": stopped}
-        bus.answer(
+        bus.reply_with(
             PROVISIONER_DIAGNOSE,
             msgspec.convert({**HEALTHY, "destination": destination}, Diagnosis),
         )
         await measured.check_capabilities(bus, secret_missing=False, signatures_required=False)
         assert measured.STOPPED._value.get() == 1
-    bus.answer(PROVISIONER_DIAGNOSE, DIAGNOSIS)
+    bus.reply_with(PROVISIONER_DIAGNOSE, DIAGNOSIS)
     await measured.check_capabilities(bus, secret_missing=False, signatures_required=False)
     assert measured.STOPPED._value.get() == 0
 
@@ -85,10 +85,10 @@ async def test_a_destination_that_delivers_no_more_is_measured_as_stopped() -> N
 @on_virtual_time
 async def test_what_cannot_be_asked_any_more_is_unknown() -> None:
     bus = FakeConnection()
-    bus.answer(PROVISIONER_DIAGNOSE, DIAGNOSIS)
+    bus.reply_with(PROVISIONER_DIAGNOSE, DIAGNOSIS)
     await measured.check_capabilities(bus, secret_missing=False, signatures_required=False)
     assert seen(measured.DESTINATION) == {"": "degraded"}
-    bus.answer(PROVISIONER_DIAGNOSE, Forbidden("not permitted"))
+    bus.reply_with(PROVISIONER_DIAGNOSE, Forbidden("not permitted"))
     secret: Any = SimpleNamespace(missing=False)
     checking = asyncio.create_task(
         measured.keep_checking_capabilities(bus, secret, signatures_required=False)

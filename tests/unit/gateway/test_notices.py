@@ -73,10 +73,10 @@ class Receiver:
 
     def handle(self, request: httpx.Request) -> httpx.Response:
         self.taken.append(request)
-        answer = self.answers.pop(0) if self.answers else httpx.Response(204)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        response = self.answers.pop(0) if self.answers else httpx.Response(204)
+        if isinstance(response, Exception):
+            raise response
+        return response
 
     def sender(self, outbox: Outbox, *, spacing: float = 0) -> NoticeSender:
         http = httpx.AsyncClient(transport=httpx.MockTransport(self.handle))
@@ -97,8 +97,12 @@ def opened(directory: Path) -> Outbox:
     return outbox
 
 
-def told(outbox: Outbox) -> list[tuple[str, str, bool]]:
-    return [(one.notice.data.subject, one.notice.data.state, one.claimed) for one in outbox.pending]
+def notices_in(outbox: Outbox) -> list[tuple[str, str, bool]]:
+    """Subject and state of the pending notices, and whether they are claimed."""
+    return [
+        (pending.notice.data.subject, pending.notice.data.state, pending.claimed)
+        for pending in outbox.pending
+    ]
 
 
 async def test_a_notice_is_signed_by_standard_webhooks(tmp_path: Path) -> None:
@@ -355,7 +359,7 @@ async def test_a_damaged_or_unwritable_outbox_still_tells(tmp_path: Path) -> Non
     assert len(outbox.pending) == 1
 
 
-class Looking:
+class WatcherUnderTest:
     """A watcher of one kind, whose problems a test sets."""
 
     def __init__(self, directory: Path, *, local: bool = False) -> None:
@@ -374,62 +378,62 @@ class Looking:
 
     def is_told(self, *subjects: str) -> None:
         problems = [Told("dead_letters.waiting", subject) for subject in subjects]
-        self.bus.answer(INGEST_TOLD, ToldProblems(problems))
+        self.bus.reply_with(INGEST_TOLD, ToldProblems(problems))
 
     def claims(self, outcome: Any) -> None:
-        self.bus.answer(INGEST_CLAIM_NOTICE, ClaimedNotice(outcome))
+        self.bus.reply_with(INGEST_CLAIM_NOTICE, ClaimedNotice(outcome))
 
     async def check(self) -> None:
         await self.watcher.check(self.watch)
 
 
 async def test_a_problem_is_told_when_it_comes_and_when_it_goes(tmp_path: Path) -> None:
-    looking = Looking(tmp_path)
-    looking.found = {"a": PROBLEM}
-    await looking.check()
-    looking.is_told("a")
-    await looking.check()
-    looking.found = {}
-    await looking.check()
-    assert told(looking.outbox) == [("a", "raised", True), ("a", "resolved", True)]
+    checking = WatcherUnderTest(tmp_path)
+    checking.found = {"a": PROBLEM}
+    await checking.check()
+    checking.is_told("a")
+    await checking.check()
+    checking.found = {}
+    await checking.check()
+    assert notices_in(checking.outbox) == [("a", "raised", True), ("a", "resolved", True)]
 
 
 @pytest.mark.parametrize("outcome", ["told", "wait"])
 async def test_what_another_gateway_tells_is_not_told_twice(tmp_path: Path, outcome: str) -> None:
-    looking = Looking(tmp_path)
-    looking.claims(outcome)
-    looking.found = {"a": PROBLEM}
-    await looking.check()
-    assert told(looking.outbox) == []
+    checking = WatcherUnderTest(tmp_path)
+    checking.claims(outcome)
+    checking.found = {"a": PROBLEM}
+    await checking.check()
+    assert notices_in(checking.outbox) == []
 
 
 async def test_a_problem_that_is_not_decided_yet_is_not_found_twice(tmp_path: Path) -> None:
-    looking = Looking(tmp_path)
-    looking.found = {"a": PROBLEM}
-    del looking.bus.replies[INGEST_CLAIM_NOTICE.subject]
-    await looking.check()
-    await looking.check()
-    assert told(looking.outbox) == [("a", "raised", False)]
+    checking = WatcherUnderTest(tmp_path)
+    checking.found = {"a": PROBLEM}
+    del checking.bus.replies[INGEST_CLAIM_NOTICE.subject]
+    await checking.check()
+    await checking.check()
+    assert notices_in(checking.outbox) == [("a", "raised", False)]
     # It holds up nothing of another kind.
-    other = Watch("destination.failing", 1, looking._look)
-    await looking.watcher.check(other)
-    assert len(looking.outbox.pending) == 2
+    other = Watch("destination.failing", 1, checking._look)
+    await checking.watcher.check(other)
+    assert len(checking.outbox.pending) == 2
 
 
 async def test_while_it_is_not_known_what_was_told_nothing_is(tmp_path: Path) -> None:
-    looking = Looking(tmp_path)
-    looking.found = {"a": PROBLEM}
-    del looking.bus.replies[INGEST_TOLD.subject]
-    await looking.check()
-    assert told(looking.outbox) == []
+    checking = WatcherUnderTest(tmp_path)
+    checking.found = {"a": PROBLEM}
+    del checking.bus.replies[INGEST_TOLD.subject]
+    await checking.check()
+    assert notices_in(checking.outbox) == []
 
 
 async def test_a_problem_of_this_gateway_is_told_each_time_it_comes(tmp_path: Path) -> None:
-    looking = Looking(tmp_path, local=True)
+    checking = WatcherUnderTest(tmp_path, local=True)
     for found in ({"host": PROBLEM}, {}, {"host": PROBLEM}):
-        looking.found = found
-        await looking.check()
-    states = [state for _, state, _ in told(looking.outbox)]
+        checking.found = found
+        await checking.check()
+    states = [state for _, state, _ in notices_in(checking.outbox)]
     assert states == ["raised", "resolved", "raised"]
 
 
@@ -437,7 +441,7 @@ async def test_another_gateway_tells_once_the_one_that_does_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watcher, "OPEN_SECONDS", 0.01)
-    first, second = Looking(tmp_path), Looking(tmp_path / "other")
+    first, second = WatcherUnderTest(tmp_path), WatcherUnderTest(tmp_path / "other")
     first.outbox.close()
     second.outbox.close()
     second.watcher = NoticeWatcher(
@@ -445,11 +449,11 @@ async def test_another_gateway_tells_once_the_one_that_does_has_ended(
     )
     looks: list[str] = []
 
-    def noting(looking: Looking, name: str) -> None:
+    def noting(checking: WatcherUnderTest, name: str) -> None:
         async def look(_watch: Watch) -> None:
             looks.append(name)
 
-        monkeypatch.setattr(looking.watcher, "check", look)
+        monkeypatch.setattr(checking.watcher, "check", look)
 
     noting(first, "first")
     noting(second, "second")
@@ -466,39 +470,39 @@ async def test_another_gateway_tells_once_the_one_that_does_has_ended(
 
 
 async def test_what_is_not_known_changes_nothing(tmp_path: Path) -> None:
-    looking = Looking(tmp_path)
-    looking.is_told("a")
-    looking.found = None
-    await looking.check()
-    assert told(looking.outbox) == []
+    checking = WatcherUnderTest(tmp_path)
+    checking.is_told("a")
+    checking.found = None
+    await checking.check()
+    assert notices_in(checking.outbox) == []
 
 
 async def test_a_claim_whose_answer_was_lost_is_asked_again_under_its_id(tmp_path: Path) -> None:
-    looking = Looking(tmp_path)
-    looking.found = {"a": PROBLEM}
-    del looking.bus.replies[INGEST_CLAIM_NOTICE.subject]
-    await looking.check()
-    await looking.check()
-    assert told(looking.outbox) == [("a", "raised", False)]
-    looking.outbox.close()
-    again = Looking(tmp_path)
+    checking = WatcherUnderTest(tmp_path)
+    checking.found = {"a": PROBLEM}
+    del checking.bus.replies[INGEST_CLAIM_NOTICE.subject]
+    await checking.check()
+    await checking.check()
+    assert notices_in(checking.outbox) == [("a", "raised", False)]
+    checking.outbox.close()
+    again = WatcherUnderTest(tmp_path)
     again.is_told("a")
     again.found = {"a": PROBLEM}
     await again.check()
-    assert told(again.outbox) == [("a", "raised", True)]
+    assert notices_in(again.outbox) == [("a", "raised", True)]
 
 
 async def test_the_spool_is_told_of_without_any_service(tmp_path: Path) -> None:
-    looking = Looking(tmp_path, local=True)
-    looking.bus.replies.clear()
-    looking.found = {"host": PROBLEM}
-    await looking.check()
-    await looking.check()
-    looking.outbox.close()
-    again = Looking(tmp_path, local=True)
+    checking = WatcherUnderTest(tmp_path, local=True)
+    checking.bus.replies.clear()
+    checking.found = {"host": PROBLEM}
+    await checking.check()
+    await checking.check()
+    checking.outbox.close()
+    again = WatcherUnderTest(tmp_path, local=True)
     again.bus.replies.clear()
     await again.check()
-    assert told(again.outbox) == [("host", "raised", True), ("host", "resolved", True)]
+    assert notices_in(again.outbox) == [("host", "raised", True), ("host", "resolved", True)]
 
 
 class Services:
@@ -566,7 +570,7 @@ async def test_a_credential_that_needs_the_operator(
     status = CredentialStatus(
         version=1, oauth=oauth, scopes=[], webhook_secret=minted, needs_reconnect=needs
     )
-    services.bus.answer(CREDENTIALS_STATUS, status)
+    services.bus.reply_with(CREDENTIALS_STATUS, status)
     found = await services.check("credential.needs_reconnect")
     # None would say that it is not known, and the problem would never be over.
     assert found is not None
@@ -574,12 +578,12 @@ async def test_a_credential_that_needs_the_operator(
 
 
 async def test_dead_letters_that_wait(services: Services) -> None:
-    services.bus.answer(INGEST_DEAD_LETTERS, DeadLetterPage(dead_letters=[], total=0))
+    services.bus.reply_with(INGEST_DEAD_LETTERS, DeadLetterPage(dead_letters=[], total=0))
     assert await services.check("dead_letters.waiting") == {}
-    services.bus.answer(INGEST_DEAD_LETTERS, DeadLetterPage(dead_letters=[], total=3))
+    services.bus.reply_with(INGEST_DEAD_LETTERS, DeadLetterPage(dead_letters=[], total=3))
     found = await services.check("dead_letters.waiting") or {}
     assert found["dead-letters"].detail.startswith("3 messages could")
-    services.bus.answer(INGEST_DEAD_LETTERS, DeadLetterPage(dead_letters=[], total=1))
+    services.bus.reply_with(INGEST_DEAD_LETTERS, DeadLetterPage(dead_letters=[], total=1))
     found = await services.check("dead_letters.waiting") or {}
     assert found["dead-letters"].detail.startswith("1 message could")
 
@@ -592,7 +596,7 @@ async def test_a_destination_counts_as_failing_after_a_while(services: Services)
         FailingDelivery("mirror", now - timedelta(seconds=601)),
         FailingDelivery("short", now - timedelta(seconds=300)),
     ]
-    services.bus.answer(ANALYTICS_FAILING, FailingDeliveries(failing))
+    services.bus.reply_with(ANALYTICS_FAILING, FailingDeliveries(failing))
     found = await services.check("destination.failing") or {}
     assert found.keys() == {destination, "mirror"}
     # What is to be done can be done as it is written: only destinations have a history.
@@ -635,7 +639,7 @@ def diagnosed(
 async def test_a_destination_that_delivers_late_or_no_more(
     services: Services, found: DestinationFinding, expected: set[str] | None
 ) -> None:
-    services.bus.answer(PROVISIONER_DIAGNOSE, diagnosed(found))
+    services.bus.reply_with(PROVISIONER_DIAGNOSE, diagnosed(found))
     first, second = [await services.check("destination.disabled") for _ in range(2)]
     assert (None if second is None else set(second)) == expected
     # Its webhook secret may just be changed.
@@ -650,7 +654,7 @@ async def test_a_problem_of_the_destination_is_over_when_posthog_is_disconnected
     services: Services, credential: Any, reads: Any, is_over: bool
 ) -> None:
     unknown = DestinationFinding(state="unknown")
-    services.bus.answer(PROVISIONER_DIAGNOSE, diagnosed(unknown, credential, reads))
+    services.bus.reply_with(PROVISIONER_DIAGNOSE, diagnosed(unknown, credential, reads))
     assert await services.check("destination.disabled") == ({} if is_over else None)
 
 

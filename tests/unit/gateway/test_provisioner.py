@@ -24,22 +24,22 @@ HANGS = Unavailable("the provisioner service did not answer within 2 s")
 
 
 class SlowProvisioner(FakeConnection):
-    """Answers a diagnosis when it is told to, and at once whether it runs."""
+    """Replies to health probes at once, and to a diagnosis when the test sets `reply`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.given_up = False
         self.missing = 0
-        """How often it does not answer in time whether it runs."""
-        self.last_answer: Callable[[], None] | None = None
-        """Answers the diagnosis as the last thing it does."""
+        """How many further probes time out."""
+        self.last_reply: Callable[[], None] | None = None
+        """Replies to the diagnosis, as the last reply before the provisioner stops."""
 
     async def request(self, endpoint: Any, message: Any, **options: Any) -> Any:
-        if endpoint is PROVISIONER_HEALTH and self.last_answer is not None:
-            # It no longer says that it runs, and answers what is under way.
-            answer, self.last_answer = self.last_answer, None
-            answer()
+        if endpoint is PROVISIONER_HEALTH and self.last_reply is not None:
+            # It no longer replies to probes, but to the request in flight.
+            send_reply, self.last_reply = self.last_reply, None
+            send_reply()
             await settle()
             self.missing = 2
         if endpoint is PROVISIONER_HEALTH and self.missing:
@@ -55,7 +55,7 @@ class SlowProvisioner(FakeConnection):
 
     def looked(self) -> int:
         """How often it was asked whether it runs."""
-        return sum(asked.subject == PROVISIONER_HEALTH.subject for asked in self.questions)
+        return sum(asked.subject == PROVISIONER_HEALTH.subject for asked in self.sent)
 
 
 @pytest.fixture
@@ -65,14 +65,14 @@ async def bus(monkeypatch: pytest.MonkeyPatch) -> SlowProvisioner:
 
 
 async def test_one_that_hangs_is_not_waited_for(bus: SlowProvisioner) -> None:
-    bus.answer(PROVISIONER_HEALTH, HANGS)
+    bus.reply_with(PROVISIONER_HEALTH, HANGS)
     with pytest.raises(Unavailable, match="did not answer within 2 s"):
         await provisioner.request(bus, PROVISIONER_DIAGNOSE, Empty())
     await eventually(lambda: bus.given_up)
 
 
 async def test_one_that_hangs_leaves_what_it_knows_unknown(bus: SlowProvisioner) -> None:
-    bus.answer(PROVISIONER_HEALTH, HANGS)
+    bus.reply_with(PROVISIONER_HEALTH, HANGS)
     found, diagnosis = await capabilities.query(
         bus, secret_missing=False, signatures_required=False
     )
@@ -82,7 +82,7 @@ async def test_one_that_hangs_leaves_what_it_knows_unknown(bus: SlowProvisioner)
 
 async def test_one_that_misses_a_deadline_is_asked_again(bus: SlowProvisioner) -> None:
     bus.missing = 1
-    bus.answer(PROVISIONER_HEALTH, HEALTHY)
+    bus.reply_with(PROVISIONER_HEALTH, HEALTHY)
     asking = asyncio.create_task(provisioner.request(bus, PROVISIONER_DIAGNOSE, Empty()))
     await eventually(lambda: bus.looked() > 3)
     bus.reply.set_result(DIAGNOSIS)
@@ -91,7 +91,7 @@ async def test_one_that_misses_a_deadline_is_asked_again(bus: SlowProvisioner) -
 
 @pytest.mark.parametrize("reply", [DIAGNOSIS, NotFound("nothing")])
 async def test_one_that_is_slow_and_runs_is_waited_for(bus: SlowProvisioner, reply: Any) -> None:
-    bus.answer(PROVISIONER_HEALTH, HEALTHY)
+    bus.reply_with(PROVISIONER_HEALTH, HEALTHY)
     asking = asyncio.create_task(provisioner.request(bus, PROVISIONER_DIAGNOSE, Empty()))
     await eventually(lambda: bus.looked() > 3)
     if isinstance(reply, HogsendError):
@@ -106,9 +106,9 @@ async def test_one_that_is_slow_and_runs_is_waited_for(bus: SlowProvisioner, rep
 @pytest.mark.parametrize("reply", [DIAGNOSIS, NotFound("nothing")])
 async def test_the_last_answer_of_one_that_stops_counts(bus: SlowProvisioner, reply: Any) -> None:
     if isinstance(reply, HogsendError):
-        bus.last_answer = partial(bus.reply.set_exception, reply)
+        bus.last_reply = partial(bus.reply.set_exception, reply)
         with pytest.raises(NotFound):
             await provisioner.request(bus, PROVISIONER_DIAGNOSE, Empty())
         return
-    bus.last_answer = partial(bus.reply.set_result, reply)
+    bus.last_reply = partial(bus.reply.set_result, reply)
     assert await provisioner.request(bus, PROVISIONER_DIAGNOSE, Empty()) is reply

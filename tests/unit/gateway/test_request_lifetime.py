@@ -100,7 +100,7 @@ async def test_nothing_holds_a_request_that_was_answered(
     path: str, headers: dict[str, str], body: bytes, status: int
 ) -> None:
     async with fake_gateway() as gateway:
-        gateway.bus.answer(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="d"))
+        gateway.bus.reply_with(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="d"))
         await _answered(gateway, path, headers, body, status)
 
 

@@ -126,8 +126,8 @@ async def test_a_signature_that_is_not_right_is_refused(
     counter = REFUSED.labels(f"signature_{reason}")._value
     before = counter.get()
     raw = [(name, value.encode("latin-1")) for name, value in headers.items()]
-    answer = await post(verifying, dict(raw))  # type: ignore[arg-type]
-    assert (answer.status_code, verifying.bus.published.ids) == (401, [])
+    response = await post(verifying, dict(raw))  # type: ignore[arg-type]
+    assert (response.status_code, verifying.bus.published.ids) == (401, [])
     assert counter.get() == before + 1
 
 
@@ -153,15 +153,15 @@ async def test_without_a_signature_it_depends_on_the_setting() -> None:
     async with fake_gateway(
         posthog={"posthog_signing_secret": KEY}, webhook_signatures="required"
     ) as gateway:
-        answer = await post(gateway, {})
-        assert answer.status_code == 401
-        assert "must be signed" in answer.json()["error"]
+        response = await post(gateway, {})
+        assert response.status_code == 401
+        assert "must be signed" in response.json()["error"]
 
 
 async def test_a_signature_does_not_replace_the_secret() -> None:
     async with fake_gateway(posthog={"posthog_signing_secret": KEY}) as gateway:
-        answer = await gateway.http.post(URL, content=BODY, headers=signed())
-        assert answer.status_code == 401
+        response = await gateway.http.post(URL, content=BODY, headers=signed())
+        assert response.status_code == 401
 
 
 @pytest.mark.parametrize("signing", [None, ABSENT, Unavailable("down")])
@@ -169,8 +169,8 @@ async def test_without_a_key_a_signature_counts_as_none(signing: Any) -> None:
     async with fake_gateway(signing=signing) as gateway:
         assert (await post(gateway, signed(OTHER))).status_code == 200
     async with fake_gateway(signing=signing, webhook_signatures="required") as gateway:
-        answer = await post(gateway, signed(OTHER))
-        assert (answer.status_code, answer.headers["retry-after"]) == (
+        response = await post(gateway, signed(OTHER))
+        assert (response.status_code, response.headers["retry-after"]) == (
             503,
             RETRY_AFTER["Retry-After"],
         )
@@ -199,12 +199,12 @@ async def test_the_minted_key_before_counts_until_its_time_is_over() -> None:
 async def test_a_key_that_is_not_known_yet_is_asked_for_and_only_then_refused() -> None:
     names_other = {**signed(OTHER), KEY_ID_HEADER: key_id(OTHER)}
     async with fake_gateway(signing=minted(KEY)) as gateway:
-        gateway.bus.answer(CREDENTIALS_SIGNING_SECRET, minted(OTHER, previous=KEY))
+        gateway.bus.reply_with(CREDENTIALS_SIGNING_SECRET, minted(OTHER, previous=KEY))
         assert (await post(gateway, names_other)).status_code == 200
-        asked = len(gateway.bus.questions)
+        asked = len(gateway.bus.sent)
         tampered = {**names_other, "webhook-id": "msg_2"}
         assert (await post(gateway, tampered)).status_code == 401
-        assert len(gateway.bus.questions) == asked
+        assert len(gateway.bus.sent) == asked
         # One that nobody knows.
         unknown = {**signed(EARLIER), KEY_ID_HEADER: key_id(EARLIER)}
         assert (await post(gateway, unknown)).status_code == 401
@@ -217,7 +217,7 @@ async def test_a_signature_whose_key_cannot_be_asked_for_counts_as_none(
     unknown = {**signed(OTHER), KEY_ID_HEADER: key_id(OTHER)}
     async with fake_gateway(signing=minted(KEY), webhook_signatures=required) as gateway:
         # Credentials of 0.1.0, which knows no keys, or none at all.
-        gateway.bus.answer(CREDENTIALS_SIGNING_SECRET, Unavailable("it is not running"))
+        gateway.bus.reply_with(CREDENTIALS_SIGNING_SECRET, Unavailable("it is not running"))
         assert (await post(gateway, unknown)).status_code == status
         # One that is wrong by a key that is known is refused as ever.
         tampered = {**signed(KEY), "webhook-id": "msg_2", KEY_ID_HEADER: key_id(KEY)}
@@ -226,7 +226,7 @@ async def test_a_signature_whose_key_cannot_be_asked_for_counts_as_none(
 
 async def test_a_change_of_the_credential_changes_the_keys() -> None:
     async with fake_gateway(signing=minted(KEY)) as gateway:
-        gateway.bus.answer(CREDENTIALS_SIGNING_SECRET, minted(OTHER))
+        gateway.bus.reply_with(CREDENTIALS_SIGNING_SECRET, minted(OTHER))
         gateway.watcher.changed(None)
 
         async def is_known() -> bool:
@@ -245,7 +245,7 @@ async def test_a_change_of_the_credential_changes_the_keys() -> None:
 )
 async def test_what_was_known_stays_in_force_when_it_is_lost(later: SigningSecretReply) -> None:
     async with fake_gateway(signing=minted(KEY), webhook_signatures="required") as gateway:
-        gateway.bus.answer(CREDENTIALS_SIGNING_SECRET, later)
+        gateway.bus.reply_with(CREDENTIALS_SIGNING_SECRET, later)
         unknown = {**signed(OTHER), KEY_ID_HEADER: key_id(OTHER)}
         assert (await post(gateway, unknown)).status_code == 401
         assert (await post(gateway, signed(KEY))).status_code == 200

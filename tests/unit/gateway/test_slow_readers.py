@@ -18,7 +18,7 @@ HTTP = cast("HTTPScope", {"type": "http"})
 LARGE = bytes(range(256)) * 600
 
 
-async def answer(_scope: Any, _receive: Any, send: Any) -> None:
+async def response(_scope: Any, _receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": LARGE, "more_body": False})
 
@@ -38,7 +38,7 @@ class Reader:
 
 
 async def test_a_large_response_is_sent_in_pieces_and_in_full() -> None:
-    reader = Reader(with_responses_in_pieces(cast("ASGIApp", answer)), 100)
+    reader = Reader(with_responses_in_pieces(cast("ASGIApp", response)), 100)
     await reader.request
     pieces = reader.received[1:]
     assert b"".join(piece["body"] for piece in pieces) == LARGE
@@ -47,7 +47,7 @@ async def test_a_large_response_is_sent_in_pieces_and_in_full() -> None:
 
 
 async def test_responses_that_clients_do_not_read_are_aborted_only_when_others_wait() -> None:
-    app = with_responses_in_pieces(cast("ASGIApp", answer), max_concurrent=2, slow_seconds=0)
+    app = with_responses_in_pieces(cast("ASGIApp", response), max_concurrent=2, slow_seconds=0)
     # Counted, and no fault of the gateway's.
     app = with_truncated_responses_logged(app)
     first, second = Reader(app, 2), Reader(app, 2)
@@ -74,7 +74,7 @@ async def test_waiting_responses_are_sent_in_order_and_only_the_first_checks_for
             abort_slow(slots)
 
     monkeypatch.setattr(slow_readers._Slots, "_abort_slow", watched)
-    app = with_responses_in_pieces(cast("ASGIApp", answer), max_concurrent=1, slow_seconds=0.01)
+    app = with_responses_in_pieces(cast("ASGIApp", response), max_concurrent=1, slow_seconds=0.01)
     first = Reader(app, 2)
     await eventually(lambda: len(first.received) == 2)
     waiting = [Reader(app, 100) for _ in range(8)]

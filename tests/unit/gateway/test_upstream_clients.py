@@ -76,10 +76,10 @@ async def test_webhooks_list_reads_endpoints_with_a_status(gateway: FakeGateway)
     page = DestinationPage(
         webhooks=[destination(), destination(disabled=True)], total=2, limit=50, offset=0
     )
-    gateway.bus.answer(ANALYTICS_LIST_DESTINATIONS, page)
-    answer = await gateway.http.get(f"{WEBHOOKS}?includeDisabled=true", headers=bearer())
-    listed = answer.json()
-    assert answer.status_code == 200
+    gateway.bus.reply_with(ANALYTICS_LIST_DESTINATIONS, page)
+    response = await gateway.http.get(f"{WEBHOOKS}?includeDisabled=true", headers=bearer())
+    listed = response.json()
+    assert response.status_code == 200
     assert is_endpoint(listed["endpoints"][0], "enabled")
     assert is_endpoint(listed["endpoints"][1], "disabled")
     assert listed["endpoints"] == listed["webhooks"]
@@ -92,18 +92,18 @@ async def test_every_answer_with_one_endpoint_has_a_status(gateway: FakeGateway)
         ANALYTICS_GET_DESTINATION,
         ANALYTICS_CHANGE_DESTINATION,
     ):
-        gateway.bus.answer(endpoint, destination(disabled=True))
+        gateway.bus.reply_with(endpoint, destination(disabled=True))
     new = {"url": "https://x.example/hook", "eventTypes": ["email.sent"], "kind": "posthog"}
     changes = {"disabled": True, "kind": "posthog"}
-    answers = [
+    responses = [
         await gateway.http.post(WEBHOOKS, json=new, headers=bearer()),
         await gateway.http.get(f"{WEBHOOKS}/{ID}", headers=bearer()),
         await gateway.http.patch(f"{WEBHOOKS}/{ID}", json=changes, headers=bearer()),
         await gateway.http.post(f"{WEBHOOKS}/{ID}/pause", headers=bearer()),
         await gateway.http.post(f"{WEBHOOKS}/{ID}/resume", headers=bearer()),
     ]
-    assert [answer.status_code for answer in answers] == [201, 200, 200, 200, 200]
-    assert all(is_endpoint(answer.json(), "disabled") for answer in answers)
+    assert [response.status_code for response in responses] == [201, 200, 200, 200, 200]
+    assert all(is_endpoint(response.json(), "disabled") for response in responses)
 
 
 @pytest.mark.parametrize("url", ["https://x.example/hook", "HTTP://x.example/hook"])
@@ -111,40 +111,40 @@ async def test_a_webhook_of_upstreams_is_not_made_a_destination_in_posthog(
     gateway: FakeGateway, url: str
 ) -> None:
     """`webhooks create` and `webhooks.create` name no kind, and mean one that is posted to."""
-    gateway.bus.answer(ANALYTICS_CREATE_DESTINATION, destination())
+    gateway.bus.reply_with(ANALYTICS_CREATE_DESTINATION, destination())
     new = {"url": url, "eventTypes": ["email.sent"]}
-    answer = await gateway.http.post(WEBHOOKS, json=new, headers=bearer())
-    assert answer.status_code == 400
+    response = await gateway.http.post(WEBHOOKS, json=new, headers=bearer())
+    assert response.status_code == 400
     # The command prints `error`, when it is a text.
-    assert "client.events" in answer.json()["error"]
-    assert gateway.bus.questions == []
+    assert "client.events" in response.json()["error"]
+    assert gateway.bus.sent == []
 
     sentinel = {**new, "url": "posthog://capture"}
-    answer = await gateway.http.post(WEBHOOKS, json=sentinel, headers=bearer())
-    assert answer.status_code == 201
+    response = await gateway.http.post(WEBHOOKS, json=sentinel, headers=bearer())
+    assert response.status_code == 201
 
 
 async def test_why_no_secret_is_rotated_is_a_text_that_the_command_prints(
     gateway: FakeGateway,
 ) -> None:
     """It prints `error` when that is a text, and otherwise the status alone."""
-    gateway.bus.answer(ANALYTICS_GET_DESTINATION, destination())
+    gateway.bus.reply_with(ANALYTICS_GET_DESTINATION, destination())
     rotation = f"{WEBHOOKS}/{ID}/rotate-secret"
-    answer = await gateway.http.post(rotation, json={}, headers=bearer())
-    assert (answer.status_code, "is not signed" in answer.json()["error"]) == (400, True)
+    response = await gateway.http.post(rotation, json={}, headers=bearer())
+    assert (response.status_code, "is not signed" in response.json()["error"]) == (400, True)
 
 
 async def test_a_destinations_kind_cannot_change(gateway: FakeGateway) -> None:
-    answer = await gateway.http.patch(
+    response = await gateway.http.patch(
         f"{WEBHOOKS}/{ID}", json={"kind": "webhook"}, headers=bearer()
     )
-    assert answer.status_code == 400
-    assert gateway.bus.questions == []
+    assert response.status_code == 400
+    assert gateway.bus.sent == []
 
 
 async def test_events_are_asked_for_by_when_they_happened(gateway: FakeGateway) -> None:
-    gateway.bus.answer(INGEST_EVENTS, EventPage(events=[], total=0, limit=10, offset=0))
-    answer = await gateway.http.get(
+    gateway.bus.reply_with(INGEST_EVENTS, EventPage(events=[], total=0, limit=10, offset=0))
+    response = await gateway.http.get(
         EVENTS,
         params={
             "userId": "u",
@@ -156,8 +156,8 @@ async def test_events_are_asked_for_by_when_they_happened(gateway: FakeGateway) 
         },
         headers=bearer(),
     )
-    assert answer.status_code == 200
-    assert gateway.bus.questions[0].message == ListEvents(
+    assert response.status_code == 200
+    assert gateway.bus.sent[0].message == ListEvents(
         event="signup",
         user_id="u",
         occurred_from=NOW,
@@ -174,10 +174,10 @@ async def test_events_are_asked_for_by_when_they_happened(gateway: FakeGateway) 
     ],
 )
 async def test_a_filter_that_cannot_work_is_refused(gateway: FakeGateway, query: str) -> None:
-    answer = await gateway.http.get(f"{EVENTS}?{query}", headers=bearer())
-    assert answer.status_code == 400
-    assert answer.json()["error"]["name"] == "ZodError"
-    assert gateway.bus.questions == []
+    response = await gateway.http.get(f"{EVENTS}?{query}", headers=bearer())
+    assert response.status_code == 400
+    assert response.json()["error"]["name"] == "ZodError"
+    assert gateway.bus.sent == []
 
 
 @pytest.mark.parametrize(
@@ -195,10 +195,10 @@ async def test_a_query_key_that_a_route_does_not_know_is_refused(
     gateway: FakeGateway, method: str, url: str
 ) -> None:
     body = {"event": "e", "userId": "u"} if method == "POST" else None
-    answer = await gateway.http.request(method, f"{url}?dryrun=1", json=body, headers=bearer())
-    assert answer.status_code == 400
-    assert "unknown query key 'dryrun'" in answer.json()["error"]["message"]
-    assert gateway.bus.questions == []
+    response = await gateway.http.request(method, f"{url}?dryrun=1", json=body, headers=bearer())
+    assert response.status_code == 400
+    assert "unknown query key 'dryrun'" in response.json()["error"]["message"]
+    assert gateway.bus.sent == []
 
 
 async def test_who_may_not_ask_learns_nothing_about_query_keys(gateway: FakeGateway) -> None:
@@ -211,8 +211,8 @@ async def test_urls_that_others_write_may_have_any_query(gateway: FakeGateway) -
 
 
 async def test_events_send_says_name_and_event_properties(gateway: FakeGateway) -> None:
-    gateway.bus.answer(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u"))
-    answer = await gateway.http.post(
+    gateway.bus.reply_with(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u"))
+    response = await gateway.http.post(
         "/v1/events",
         json={
             "name": "signup",
@@ -223,11 +223,11 @@ async def test_events_send_says_name_and_event_properties(gateway: FakeGateway) 
         },
         headers={**bearer(INGEST_KEY), "Idempotency-Key": "k"},
     )
-    assert answer.status_code == 202
+    assert response.status_code == 202
     # The command counts and filters `exits`.
-    assert (answer.json()["stored"], answer.json()["exits"]) == (True, [])
-    assert "listsError" not in answer.json()
-    asked = gateway.bus.questions[0].message
+    assert (response.json()["stored"], response.json()["exits"]) == (True, [])
+    assert "listsError" not in response.json()
+    asked = gateway.bus.sent[0].message
     assert isinstance(asked, RecordEvent)
     assert (asked.event, asked.properties) == ("signup", {"plan": "pro"})
     assert asked.contact_properties == {"tier": 1}
@@ -236,11 +236,11 @@ async def test_events_send_says_name_and_event_properties(gateway: FakeGateway) 
 async def test_lists_that_do_not_exist_are_named_while_the_event_is_stored(
     gateway: FakeGateway,
 ) -> None:
-    gateway.bus.answer(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u"))
+    gateway.bus.reply_with(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u"))
     event = {"name": "signup", "userId": "u", "lists": {"news": True}}
-    answer = await gateway.http.post("/v1/events", json=event, headers=bearer(INGEST_KEY))
-    assert answer.status_code == 202
-    assert "no mailing lists" in answer.json()["listsError"]
+    response = await gateway.http.post("/v1/events", json=event, headers=bearer(INGEST_KEY))
+    assert response.status_code == 202
+    assert "no mailing lists" in response.json()["listsError"]
 
 
 @pytest.mark.parametrize(
@@ -261,17 +261,17 @@ async def test_lists_that_do_not_exist_are_named_while_the_event_is_stored(
 async def test_an_event_that_is_named_wrongly_is_refused(
     gateway: FakeGateway, body: dict[str, Any], problem: str
 ) -> None:
-    answer = await gateway.http.post("/v1/events", json=body, headers=bearer(INGEST_KEY))
-    assert answer.status_code == 400
-    assert problem in answer.json()["error"]["message"]
-    assert gateway.bus.questions == []
+    response = await gateway.http.post("/v1/events", json=body, headers=bearer(INGEST_KEY))
+    assert response.status_code == 400
+    assert problem in response.json()["error"]["message"]
+    assert gateway.bus.sent == []
 
 
 async def test_both_names_may_say_the_same(gateway: FakeGateway) -> None:
-    gateway.bus.answer(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u"))
+    gateway.bus.reply_with(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u"))
     event = {"event": "a", "name": "a", "userId": "u"}
-    answer = await gateway.http.post("/v1/events", json=event, headers=bearer(INGEST_KEY))
-    assert answer.status_code == 202
+    response = await gateway.http.post("/v1/events", json=event, headers=bearer(INGEST_KEY))
+    assert response.status_code == 202
 
 
 def contact(**fields: Any) -> ContactRecord:
@@ -303,60 +303,62 @@ def is_contact(shown: dict[str, Any]) -> bool:
 
 
 async def test_contacts_list_reads_a_page(gateway: FakeGateway) -> None:
-    gateway.bus.answer(INGEST_LIST_CONTACTS, page(contact(), contact(external_id=None)))
-    answer = await gateway.http.get(
+    gateway.bus.reply_with(INGEST_LIST_CONTACTS, page(contact(), contact(external_id=None)))
+    response = await gateway.http.get(
         f"{CONTACTS}?search=acme%40&limit=2&offset=4", headers=bearer(READ_KEY)
     )
-    listed = answer.json()
-    assert answer.status_code == 200
+    listed = response.json()
+    assert response.status_code == 200
     assert [is_contact(shown) for shown in listed["contacts"]] == [True, True]
     assert (listed["total"], listed["limit"], listed["offset"]) == (2, 50, 0)
-    assert gateway.bus.questions[0].message == ListContacts(search="acme@", limit=2, offset=4)
+    assert gateway.bus.sent[0].message == ListContacts(search="acme@", limit=2, offset=4)
 
 
 async def test_contacts_are_found_by_key_or_searched_for(gateway: FakeGateway) -> None:
-    answer = await gateway.http.get(f"{CONTACTS}?key=u&search=u", headers=bearer())
-    assert answer.status_code == 400
-    assert gateway.bus.questions == []
+    response = await gateway.http.get(f"{CONTACTS}?key=u&search=u", headers=bearer())
+    assert response.status_code == 400
+    assert gateway.bus.sent == []
 
 
 async def test_contacts_get_reads_a_contact_and_preferences(gateway: FakeGateway) -> None:
-    gateway.bus.answer(INGEST_LIST_CONTACTS, page(contact()))
-    answer = await gateway.http.get(f"{CONTACTS}/ada%40example.com", headers=bearer())
-    assert answer.status_code == 200
-    assert is_contact(answer.json()["contact"])
-    assert answer.json()["preferences"] is None
-    assert gateway.bus.questions[0].message == ListContacts(key="ada@example.com", limit=1)
+    gateway.bus.reply_with(INGEST_LIST_CONTACTS, page(contact()))
+    response = await gateway.http.get(f"{CONTACTS}/ada%40example.com", headers=bearer())
+    assert response.status_code == 200
+    assert is_contact(response.json()["contact"])
+    assert response.json()["preferences"] is None
+    assert gateway.bus.sent[0].message == ListContacts(key="ada@example.com", limit=1)
 
 
 async def test_contacts_get_of_nobody_says_what_to_give(gateway: FakeGateway) -> None:
-    gateway.bus.answer(INGEST_LIST_CONTACTS, page())
-    answer = await gateway.http.get(f"{CONTACTS}/u_9", headers=bearer())
-    assert answer.status_code == 404
-    assert "no contact 'u_9': give a user id" in answer.json()["error"]
+    gateway.bus.reply_with(INGEST_LIST_CONTACTS, page())
+    response = await gateway.http.get(f"{CONTACTS}/u_9", headers=bearer())
+    assert response.status_code == 404
+    assert "no contact 'u_9': give a user id" in response.json()["error"]
 
 
 async def test_contacts_timeline_reads_entries(gateway: FakeGateway) -> None:
     entry = TimelineEntry(type="email", timestamp=NOW, data={"subject": "Hi", "status": "sent"})
-    gateway.bus.answer(INGEST_TIMELINE, Timeline(timeline=[entry], total=1, limit=50, offset=0))
-    answer = await gateway.http.get(
+    gateway.bus.reply_with(INGEST_TIMELINE, Timeline(timeline=[entry], total=1, limit=50, offset=0))
+    response = await gateway.http.get(
         f"{CONTACTS}/u_42/timeline?type=email&limit=5&offset=0", headers=bearer()
     )
-    assert answer.status_code == 200
-    (shown,) = answer.json()["timeline"]
+    assert response.status_code == 200
+    (shown,) = response.json()["timeline"]
     assert (shown["type"], shown["data"]["status"]) == ("email", "sent")
-    assert gateway.bus.questions[0].message == ListTimeline(key="u_42", type="email", limit=5)
+    assert gateway.bus.sent[0].message == ListTimeline(key="u_42", type="email", limit=5)
     wrong = await gateway.http.get(f"{CONTACTS}/u_42/timeline?type=sms", headers=bearer())
     assert wrong.status_code == 400
 
 
 async def test_contacts_upsert_reads_what_became_of_it(gateway: FakeGateway) -> None:
-    gateway.bus.answer(INGEST_RECORD_CONTACT, ContactRecorded(id=ID, created=True, linked=False))
+    gateway.bus.reply_with(
+        INGEST_RECORD_CONTACT, ContactRecorded(id=ID, created=True, linked=False)
+    )
     body = {"email": "a@b.com", "userId": "u_1", "properties": {"seats": 5}}
-    answer = await gateway.http.put("/v1/contacts", json=body, headers=bearer(INGEST_KEY))
-    assert answer.status_code == 200
-    assert answer.json() == {"id": ID, "created": True, "linked": False}
-    asked = gateway.bus.questions[0].message
+    response = await gateway.http.put("/v1/contacts", json=body, headers=bearer(INGEST_KEY))
+    assert response.status_code == 200
+    assert response.json() == {"id": ID, "created": True, "linked": False}
+    asked = gateway.bus.sent[0].message
     assert isinstance(asked, RecordContact)
     assert (asked.user_id, asked.email, asked.properties) == ("u_1", "a@b.com", {"seats": 5})
 
@@ -374,42 +376,42 @@ async def test_contacts_upsert_reads_what_became_of_it(gateway: FakeGateway) -> 
 async def test_a_contact_that_cannot_be_stored_as_it_is_said_changes_nothing(
     gateway: FakeGateway, body: dict[str, Any], problem: str
 ) -> None:
-    answer = await gateway.http.put("/v1/contacts", json=body, headers=bearer(INGEST_KEY))
-    assert answer.status_code == 400
-    assert problem in answer.text
-    assert gateway.bus.questions == []
+    response = await gateway.http.put("/v1/contacts", json=body, headers=bearer(INGEST_KEY))
+    assert response.status_code == 400
+    assert problem in response.text
+    assert gateway.bus.sent == []
 
 
 async def test_a_contact_too_large_for_the_bus_is_refused(gateway: FakeGateway) -> None:
-    gateway.bus.takes = 20_000
+    gateway.bus.payload_limit = 20_000
     body = {"userId": "u", "properties": {"text": "x" * 7_000}}
-    answer = await gateway.http.put("/v1/contacts", json=body, headers=bearer(INGEST_KEY))
-    assert answer.status_code == 413
-    assert gateway.bus.questions == []
+    response = await gateway.http.put("/v1/contacts", json=body, headers=bearer(INGEST_KEY))
+    assert response.status_code == 413
+    assert gateway.bus.sent == []
 
 
 async def test_contacts_find_reads_contacts(gateway: FakeGateway) -> None:
-    gateway.bus.answer(INGEST_LIST_CONTACTS, page(contact()))
-    answer = await gateway.http.get("/v1/contacts/find?email=Ada%40example.com", headers=bearer())
-    assert answer.status_code == 200
-    assert is_contact(answer.json()["contacts"][0])
-    assert gateway.bus.questions[0].message == ListContacts(email="Ada@example.com")
+    gateway.bus.reply_with(INGEST_LIST_CONTACTS, page(contact()))
+    response = await gateway.http.get("/v1/contacts/find?email=Ada%40example.com", headers=bearer())
+    assert response.status_code == 200
+    assert is_contact(response.json()["contacts"][0])
+    assert gateway.bus.sent[0].message == ListContacts(email="Ada@example.com")
     assert (await gateway.http.get("/v1/contacts/find", headers=bearer())).status_code == 400
     who = await gateway.http.get("/v1/contacts/find?userId=u", headers=bearer(INGEST_KEY))
     assert who.status_code == 403, "a key that reports events reads nobody's data"
 
 
 async def test_contacts_delete_erases_one_person(gateway: FakeGateway) -> None:
-    gateway.bus.answer(INGEST_LIST_CONTACTS, page(contact()))
+    gateway.bus.reply_with(INGEST_LIST_CONTACTS, page(contact()))
     erasure = Erasure(
         id=ID, contact_id=ID, requested_at=NOW, finished_at=None, events=0, messages=0
     )
-    gateway.bus.answer(INGEST_ERASE, erasure)
-    answer = await gateway.http.request(
+    gateway.bus.reply_with(INGEST_ERASE, erasure)
+    response = await gateway.http.request(
         "DELETE", "/v1/contacts", json={"userId": "u_42"}, headers=bearer()
     )
-    assert (answer.status_code, answer.json()) == (200, {"deleted": True})
-    asked, erased = (question.message for question in gateway.bus.questions)
+    assert (response.status_code, response.json()) == (200, {"deleted": True})
+    asked, erased = (question.message for question in gateway.bus.sent)
     assert (asked, erased) == (ListContacts(user_id="u_42"), EraseContact(contact_id=UUID(ID)))
 
 
@@ -426,10 +428,10 @@ async def test_contacts_delete_erases_one_person(gateway: FakeGateway) -> None:
 async def test_contacts_delete_erases_nobody_by_accident(
     gateway: FakeGateway, body: dict[str, str], key: str, found: ContactPage, status: int
 ) -> None:
-    gateway.bus.answer(INGEST_LIST_CONTACTS, found)
-    answer = await gateway.http.request("DELETE", "/v1/contacts", json=body, headers=bearer(key))
-    assert answer.status_code == status
-    assert INGEST_ERASE.subject not in {one.subject for one in gateway.bus.questions}
+    gateway.bus.reply_with(INGEST_LIST_CONTACTS, found)
+    response = await gateway.http.request("DELETE", "/v1/contacts", json=body, headers=bearer(key))
+    assert response.status_code == status
+    assert INGEST_ERASE.subject not in {one.subject for one in gateway.bus.sent}
 
 
 async def test_stats_reads_an_overview(gateway: FakeGateway) -> None:
@@ -444,10 +446,10 @@ async def test_stats_reads_an_overview(gateway: FakeGateway) -> None:
         bounce_rate30d=0.25,
         unsubscribe_rate=0.5,
     )
-    gateway.bus.answer(INGEST_OVERVIEW, counted)
-    answer = await gateway.http.get("/v1/admin/metrics/overview", headers=bearer(READ_KEY))
-    assert answer.status_code == 200
-    assert answer.json() == {
+    gateway.bus.reply_with(INGEST_OVERVIEW, counted)
+    response = await gateway.http.get("/v1/admin/metrics/overview", headers=bearer(READ_KEY))
+    assert response.status_code == 200
+    assert response.json() == {
         "totalContacts": 12_000,
         "totalContactsEstimated": True,
         "events24h": 7,
@@ -464,24 +466,24 @@ async def test_stats_reads_an_overview(gateway: FakeGateway) -> None:
 
 
 async def test_flags_evaluate_reads_the_flags_of_a_person(gateway: FakeGateway) -> None:
-    gateway.bus.answer(ANALYTICS_FLAGS, Flags(values={"beta": True, "mailer": "new"}))
-    answer = await gateway.http.post(
+    gateway.bus.reply_with(ANALYTICS_FLAGS, Flags(values={"beta": True, "mailer": "new"}))
+    response = await gateway.http.post(
         "/v1/flags/evaluate", json={"userId": "u_42"}, headers=bearer(INGEST_KEY)
     )
-    assert answer.status_code == 200
-    assert answer.json() == {"flags": {"beta": True, "mailer": "new"}}
-    assert gateway.bus.questions[0].message == GetFlags(distinct_id="u_42")
+    assert response.status_code == 200
+    assert response.json() == {"flags": {"beta": True, "mailer": "new"}}
+    assert gateway.bus.sent[0].message == GetFlags(distinct_id="u_42")
 
 
 async def test_flags_of_an_address_are_those_of_its_contact(gateway: FakeGateway) -> None:
-    gateway.bus.answer(ANALYTICS_FLAGS, Flags())
+    gateway.bus.reply_with(ANALYTICS_FLAGS, Flags())
     for known, distinct_id in ((page(contact()), "u_42"), (page(), "ada@example.com")):
-        gateway.bus.answer(INGEST_LIST_CONTACTS, known)
-        answer = await gateway.http.post(
+        gateway.bus.reply_with(INGEST_LIST_CONTACTS, known)
+        response = await gateway.http.post(
             "/v1/flags/evaluate", json={"email": "ada@example.com"}, headers=bearer()
         )
-        assert answer.status_code == 200
-        asked = gateway.bus.questions[-1].message
+        assert response.status_code == 200
+        asked = gateway.bus.sent[-1].message
         assert isinstance(asked, GetFlags)
         assert asked.distinct_id == distinct_id
         assert asked.person_properties == {"email": "ada@example.com"}
@@ -520,9 +522,9 @@ async def test_what_is_not_offered_is_refused_with_what_there_is_instead(
 ) -> None:
     body = None if method == "GET" else {"anything": 1}
     assert (await gateway.http.request(method, url, json=body)).status_code == 401
-    answer = await gateway.http.request(method, url, json=body, headers=bearer())
-    assert answer.status_code == 501
+    response = await gateway.http.request(method, url, json=body, headers=bearer())
+    assert response.status_code == 501
     # The command prints `error`, when it is a text.
-    assert what in answer.json()["error"]
-    assert answer.json()["code"] == "not_offered"
-    assert gateway.bus.questions == []
+    assert what in response.json()["error"]
+    assert response.json()["code"] == "not_offered"
+    assert gateway.bus.sent == []

@@ -23,7 +23,7 @@ from tests.unit.gateway.fakes import FakeConnection
 from tests.waiting import eventually
 
 MIB = 1 << 20
-AWAY = Unavailable("JetStream did not acknowledge in time")
+UNAVAILABLE = Unavailable("JetStream did not acknowledge in time")
 Fail = Callable[[OutgoingMessage], Exception | None]
 
 
@@ -74,7 +74,7 @@ async def test_webhooks_go_to_jetstream_while_it_accepts(
     assert (queue.waiting, queue.spooling) == (0, False)
 
 
-@pytest.mark.parametrize("error", [AWAY, TooLarge("too large"), PublishRejected("no")])
+@pytest.mark.parametrize("error", [UNAVAILABLE, TooLarge("too large"), PublishRejected("no")])
 async def test_what_jetstream_does_not_accept_is_spooled(
     bus: FakeConnection, queue: WebhookQueue, spool: Spool, error: Exception
 ) -> None:
@@ -87,7 +87,7 @@ async def test_what_jetstream_does_not_accept_is_spooled(
 async def test_later_webhooks_queue_behind_a_spooled_one(
     bus: FakeConnection, queue: WebhookQueue, spool: Spool
 ) -> None:
-    bus.published.fail = only(AWAY)
+    bus.published.fail = only(UNAVAILABLE)
     await accept(queue, "1")
     bus.published.fail = nothing
     await accept(queue, "2", "3")
@@ -99,7 +99,7 @@ async def test_later_webhooks_queue_behind_a_spooled_one(
 async def test_the_spool_is_drained_in_order_and_then_bypassed(
     bus: FakeConnection, queue: WebhookQueue, spool: Spool
 ) -> None:
-    bus.published.fail = only(AWAY)
+    bus.published.fail = only(UNAVAILABLE)
     await accept(queue, *map(str, range(600)))
     bus.published.fail = nothing
     draining = asyncio.create_task(queue.drain_forever())
@@ -157,7 +157,7 @@ async def test_what_an_earlier_process_left_comes_first(bus: FakeConnection, spo
 async def test_draining_waits_for_the_connection(
     bus: FakeConnection, queue: WebhookQueue, spool: Spool
 ) -> None:
-    bus.published.fail = only(AWAY)
+    bus.published.fail = only(UNAVAILABLE)
     await accept(queue, "1")
     bus.is_up, bus.published.fail = False, nothing
     assert not await queue._drain(spool)
@@ -170,9 +170,9 @@ async def test_draining_waits_for_the_connection(
 async def test_draining_stops_when_jetstream_does_and_forgets_nothing(
     bus: FakeConnection, queue: WebhookQueue, spool: Spool
 ) -> None:
-    bus.published.fail = only(AWAY)
+    bus.published.fail = only(UNAVAILABLE)
     await accept(queue, "1", "2", "3")
-    bus.published.fail = only(AWAY, "2")
+    bus.published.fail = only(UNAVAILABLE, "2")
     assert not await queue._drain(spool)
     assert await spooled(spool) == ["2"]
     bus.published.fail = nothing
@@ -184,7 +184,7 @@ async def test_nothing_overtakes_a_spool_that_could_not_be_drained(
     bus: FakeConnection, queue: WebhookQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook_queue, "DRAIN_RETRY_SECONDS", 0)
-    bus.published.fail = only(AWAY)
+    bus.published.fail = only(UNAVAILABLE)
     await accept(queue, "1")
     draining = asyncio.create_task(queue.drain_forever())
     await eventually(lambda: bus.published.attempts > 3)
@@ -200,7 +200,7 @@ async def test_nothing_overtakes_a_spool_that_could_not_be_drained(
 async def test_a_spooled_webhook_that_is_refused_does_not_stop_its_neighbours(
     bus: FakeConnection, queue: WebhookQueue, spool: Spool, error: Exception
 ) -> None:
-    bus.published.fail = only(AWAY)
+    bus.published.fail = only(UNAVAILABLE)
     await accept(queue, "1", "poison", "2")
     bus.published.fail = only(error, "poison")
     assert await queue._drain(spool)
@@ -211,7 +211,7 @@ async def test_a_spooled_webhook_that_is_refused_does_not_stop_its_neighbours(
 async def test_a_bug_while_draining_is_not_hidden(
     bus: FakeConnection, queue: WebhookQueue, spool: Spool
 ) -> None:
-    bus.published.fail = only(AWAY)
+    bus.published.fail = only(UNAVAILABLE)
     await accept(queue, "1")
     bus.published.fail = only(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
@@ -225,7 +225,7 @@ async def test_a_full_or_missing_spool_refuses_and_forgets_nothing(
 ) -> None:
     spool = Spool(tmp_path, limit) if limit is not None else None
     queue = WebhookQueue(bus, spool, ack_timeout=1.0)
-    bus.published.fail = only(AWAY)
+    bus.published.fail = only(UNAVAILABLE)
     accepted = []
     for number in range(8):
         try:
@@ -258,13 +258,13 @@ async def test_it_is_full_while_what_was_refused_would_be_refused_again(
     one = record_size(msgspec.msgpack.encode(webhook("1")))
     spool = Spool(tmp_path, 2 * one)
     queue = WebhookQueue(bus, spool, ack_timeout=1.0)
-    bus.published.fail = only(AWAY)
+    bus.published.fail = only(UNAVAILABLE)
     await accept(queue, "1", "2")
     assert not queue.is_full
     with pytest.raises(SpoolFull):
         await accept(queue, "3")
     assert queue.is_full
-    bus.published.fail = only(AWAY, "2")
+    bus.published.fail = only(UNAVAILABLE, "2")
     assert not await queue._drain(spool)
     assert not queue.is_full
     await accept(queue, "4")
@@ -275,7 +275,7 @@ async def test_it_is_full_while_what_was_refused_would_be_refused_again(
 async def test_it_is_full_while_the_disk_of_the_spool_takes_nothing(
     bus: FakeConnection, spool: Spool, queue: WebhookQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bus.published.fail = only(AWAY)
+    bus.published.fail = only(UNAVAILABLE)
     with monkeypatch.context() as broken:
         broken.setattr(SpoolDirectory, "append", Mock(side_effect=OSError("disk full")))
         with pytest.raises(SpoolFull):

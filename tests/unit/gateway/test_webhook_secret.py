@@ -31,7 +31,7 @@ from tests.waiting import eventually
 
 ABSENT = WebhookSecretReply(version=1, state="absent")
 UNREADABLE = WebhookSecretReply(version=1, state="unreadable")
-AWAY = Unavailable("the credentials service is not running")
+UNAVAILABLE = Unavailable("the credentials service is not running")
 
 
 def minted(secret: str, version: int = 1) -> WebhookSecretReply:
@@ -59,8 +59,10 @@ def names_in(directory: Path) -> list[str]:
     return sorted(file.name for file in directory.iterdir())
 
 
-async def told(bus: FakeConnection, secret: WebhookSecret, reply: WebhookSecretReply) -> None:
-    bus.answer(CREDENTIALS_WEBHOOK_SECRET, reply)
+async def refresh_with(
+    bus: FakeConnection, secret: WebhookSecret, reply: WebhookSecretReply
+) -> None:
+    bus.reply_with(CREDENTIALS_WEBHOOK_SECRET, reply)
     await secret.refresh()
 
 
@@ -101,33 +103,33 @@ async def test_a_caller_can_wait_until_the_secret_is_loaded(bus: FakeConnection)
     # The secret is not loaded, so this waits until the timeout.
     await secret.wait_until_loaded(within=0)
     waiting = asyncio.create_task(secret.wait_until_loaded(within=60))
-    await told(bus, secret, UNREADABLE)
+    await refresh_with(bus, secret, UNREADABLE)
     await waiting
 
 
 async def test_a_minted_secret_replaces_the_one_before(bus: FakeConnection) -> None:
     secret = of(bus)
-    await told(bus, secret, minted("one", version=4))
+    await refresh_with(bus, secret, minted("one", version=4))
     assert (secret.check(b"one"), secret.version) == (SecretCheck.MATCH, 4)
-    await told(bus, secret, minted("two", version=5))
+    await refresh_with(bus, secret, minted("two", version=5))
     assert secret.check(b"one") is SecretCheck.MISMATCH
     assert (secret.check(b"two"), secret.version) == (SecretCheck.MATCH, 5)
 
 
 async def test_an_empty_secret_does_not_open_the_route(bus: FakeConnection) -> None:
     secret = of(bus)
-    await told(bus, secret, minted(""))
+    await refresh_with(bus, secret, minted(""))
     assert secret.check(None) is SecretCheck.MISMATCH
     digestless = WebhookSecretReply(version=2, state="present")
-    await told(bus, secret, digestless)
+    await refresh_with(bus, secret, digestless)
     assert {secret.check(presented) for presented in (b"", None)} == {SecretCheck.MISMATCH}
 
 
 async def test_no_secret_anywhere_is_open_and_warned_of(bus: FakeConnection) -> None:
     secret = of(bus)
     with capture_logs() as logs:
-        await told(bus, secret, ABSENT)
-        await told(bus, secret, ABSENT)
+        await refresh_with(bus, secret, ABSENT)
+        await refresh_with(bus, secret, ABSENT)
     assert secret.check(None) is SecretCheck.MATCH
     assert [line["event"].startswith("THE POSTHOG WEBHOOK IS OPEN") for line in logs] == [True]
 
@@ -137,20 +139,20 @@ async def test_a_secret_that_was_deleted_does_not_open_the_route(
 ) -> None:
     cache = tmp_path / "webhook-secret.json"
     secret = of(bus, cache=cache)
-    await told(bus, secret, minted("one", version=4))
+    await refresh_with(bus, secret, minted("one", version=4))
     with capture_logs() as logs:
-        await told(bus, secret, WebhookSecretReply(version=5, state="absent"))
+        await refresh_with(bus, secret, WebhookSecretReply(version=5, state="absent"))
     assert {secret.check(presented) for presented in (b"one", None)} == {SecretCheck.UNKNOWN}
     assert (secret.can_check, secret.missing) == (False, True)
     assert "WEBHOOK_OPEN" in logs[0]["event"]
     # Nor does it for the next process, which has never heard of the secret.
     restarted = of(bus, cache=cache)
-    await told(bus, restarted, WebhookSecretReply(version=5, state="absent"))
+    await refresh_with(bus, restarted, WebhookSecretReply(version=5, state="absent"))
     assert restarted.check(None) is SecretCheck.UNKNOWN
     opened = of(bus, cache=cache, may_be_open=True)
-    await told(bus, opened, WebhookSecretReply(version=5, state="absent"))
+    await refresh_with(bus, opened, WebhookSecretReply(version=5, state="absent"))
     assert opened.check(None) is SecretCheck.MATCH
-    await told(bus, opened, minted("two", version=6))
+    await refresh_with(bus, opened, minted("two", version=6))
     assert opened.check(None) is SecretCheck.MISMATCH
 
 
@@ -160,7 +162,7 @@ async def test_a_secret_that_went_missing_from_the_environment_does_not_open_the
     cache = tmp_path / "spool" / "webhook-secret.json"
     of(bus, "s3cret", cache)
     without = of(bus, cache=cache)
-    await told(bus, without, ABSENT)
+    await refresh_with(bus, without, ABSENT)
     assert without.check(None) is SecretCheck.UNKNOWN
     assert without.missing
 
@@ -169,35 +171,35 @@ async def test_deleting_a_secret_that_cannot_be_decrypted_does_not_open_the_rout
     bus: FakeConnection, tmp_path: Path
 ) -> None:
     secret = of(bus, cache=tmp_path / "webhook-secret.json")
-    await told(bus, secret, UNREADABLE)
-    await told(bus, secret, WebhookSecretReply(version=2, state="absent"))
+    await refresh_with(bus, secret, UNREADABLE)
+    await refresh_with(bus, secret, WebhookSecretReply(version=2, state="absent"))
     assert secret.check(None) is SecretCheck.UNKNOWN
     assert secret.missing
 
 
 async def test_an_empty_database_leaves_the_last_secret_in_force(bus: FakeConnection) -> None:
     secret = of(bus)
-    await told(bus, secret, minted("one", version=4))
+    await refresh_with(bus, secret, minted("one", version=4))
     with capture_logs() as logs:
         for version in (0, 0, 1):
-            await told(bus, secret, WebhookSecretReply(version=version, state="absent"))
+            await refresh_with(bus, secret, WebhookSecretReply(version=version, state="absent"))
     assert secret.check(b"one") is SecretCheck.MATCH
     assert secret.check(None) is SecretCheck.MISMATCH
     assert ["has lost the webhook secret" in line["event"] for line in logs] == [True]
-    await told(bus, secret, minted("two", version=2))
+    await refresh_with(bus, secret, minted("two", version=2))
     assert secret.check(b"one") is SecretCheck.MISMATCH
     assert secret.check(b"two") is SecretCheck.MATCH
 
 
 async def test_a_deployment_is_not_open_before_it_has_a_secret(bus: FakeConnection) -> None:
     secret = of(bus, may_be_open=False)
-    await told(bus, secret, ABSENT)
+    await refresh_with(bus, secret, ABSENT)
     assert secret.check(None) is SecretCheck.UNKNOWN
 
 
 async def test_a_secret_that_cannot_be_decrypted_is_not_known(bus: FakeConnection) -> None:
     secret = of(bus)
-    await told(bus, secret, UNREADABLE)
+    await refresh_with(bus, secret, UNREADABLE)
     assert not secret.can_check
     assert secret.check(b"any") is SecretCheck.UNKNOWN
 
@@ -206,8 +208,8 @@ async def test_an_open_route_is_closed_when_a_change_cannot_be_asked_for(
     bus: FakeConnection,
 ) -> None:
     secret = of(bus)
-    await told(bus, secret, ABSENT)
-    bus.answer(CREDENTIALS_WEBHOOK_SECRET, AWAY)
+    await refresh_with(bus, secret, ABSENT)
+    bus.reply_with(CREDENTIALS_WEBHOOK_SECRET, UNAVAILABLE)
     await secret.refresh()
     assert secret.check(None) is SecretCheck.UNKNOWN
 
@@ -227,7 +229,7 @@ async def test_an_answer_from_before_minting_does_not_keep_the_route_open(
         patched.setattr(bus, "request", answer_late)
         asking = asyncio.create_task(secret.check_again(b"any"))
         await arrived.wait()
-    learning = asyncio.create_task(told(bus, secret, minted("one", version=2)))
+    learning = asyncio.create_task(refresh_with(bus, secret, minted("one", version=2)))
     await settle()
     answering.set()
     await asyncio.gather(asking, learning)
@@ -237,8 +239,8 @@ async def test_an_answer_from_before_minting_does_not_keep_the_route_open(
 
 async def test_a_known_secret_stays_while_credentials_cannot_be_asked(bus: FakeConnection) -> None:
     secret = of(bus)
-    await told(bus, secret, minted("one"))
-    bus.answer(CREDENTIALS_WEBHOOK_SECRET, AWAY)
+    await refresh_with(bus, secret, minted("one"))
+    bus.reply_with(CREDENTIALS_WEBHOOK_SECRET, UNAVAILABLE)
     await secret.refresh()
     assert secret.check(b"one") is SecretCheck.MATCH
 
@@ -247,7 +249,7 @@ async def test_the_next_process_knows_the_secret_by_its_digest(
     bus: FakeConnection, tmp_path: Path
 ) -> None:
     cache = tmp_path / "webhook-secret.json"
-    await told(bus, of(bus, cache=cache), minted("minted"))
+    await refresh_with(bus, of(bus, cache=cache), minted("minted"))
     assert "minted" not in cache.read_text()
     assert cache.stat().st_mode & 0o077 == 0
     restarted = of(bus, cache=cache)
@@ -262,8 +264,8 @@ async def test_the_next_process_does_not_know_that_there_is_no_secret(
 ) -> None:
     cache = tmp_path / "webhook-secret.json"
     secret = of(bus, cache=cache)
-    await told(bus, secret, minted("minted"))
-    await told(bus, secret, reply)
+    await refresh_with(bus, secret, minted("minted"))
+    await refresh_with(bus, secret, reply)
     assert not of(bus, cache=cache).can_check
 
 
@@ -289,7 +291,7 @@ async def test_a_cache_that_cannot_be_written_costs_nothing_but_a_warning(
     secret = of(bus, cache=tmp_path / "file" / "webhook-secret.json")
     with capture_logs() as logs:
         for _ in range(3):
-            await told(bus, secret, minted("minted"))
+            await refresh_with(bus, secret, minted("minted"))
     assert secret.check(b"minted") is SecretCheck.MATCH
     # Once, and not with every revalidation.
     said = [line["event"] for line in logs].count("the webhook secret cannot be cached")
@@ -303,13 +305,13 @@ async def test_the_digest_is_on_disk_before_it_takes_the_place_of_the_one_before
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
     secret = of(bus, cache=cache)
-    await told(bus, secret, minted("minted"))
+    await refresh_with(bus, secret, minted("minted"))
     assert synced == [cache.stat().st_ino]
     # The same answer every 30 s is no reason to write.
-    await told(bus, secret, minted("minted"))
+    await refresh_with(bus, secret, minted("minted"))
     assert synced == [cache.stat().st_ino]
     cache.unlink()
-    await told(bus, secret, minted("minted"))
+    await refresh_with(bus, secret, minted("minted"))
     assert of(bus, cache=cache).can_check
 
 
@@ -317,14 +319,14 @@ async def test_what_is_remembered_is_not_written_again(
     bus: FakeConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = of(bus, cache=tmp_path / "webhook-secret.json")
-    await told(bus, secret, minted("minted"))
+    await refresh_with(bus, secret, minted("minted"))
 
     def read_only(_file: Path, **_named: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(Path, "touch", read_only)
     with capture_logs() as logs:
-        await told(bus, secret, minted("minted"))
+        await refresh_with(bus, secret, minted("minted"))
     assert [line for line in logs if line["log_level"] == "warning"] == []
 
 
@@ -333,14 +335,14 @@ async def test_a_full_disk_leaves_the_digest_before_and_nothing_else(
 ) -> None:
     cache = tmp_path / "webhook-secret.json"
     secret = of(bus, cache=cache)
-    await told(bus, secret, minted("before"))
+    await refresh_with(bus, secret, minted("before"))
     there = names_in(tmp_path)
 
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    await told(bus, secret, minted("minted", version=2))
+    await refresh_with(bus, secret, minted("minted", version=2))
     assert names_in(tmp_path) == there
     assert of(bus, cache=cache).check(b"before") is SecretCheck.MATCH
 
@@ -351,12 +353,12 @@ async def test_the_minted_secret_before_is_accepted_until_its_end(bus: FakeConne
     before = sha256(b"first").hexdigest()
     # PostHog may not have the present one yet.
     both = msgspec.structs.replace(minted("second", 2), previous_sha256=before)
-    await told(bus, secret, both)
+    await refresh_with(bus, secret, both)
     for accepted in (b"first", b"second"):
         assert secret.check(accepted) is SecretCheck.MATCH
     assert secret.check(b"") is SecretCheck.MISMATCH
     until = now + timedelta(days=1)
-    await told(bus, secret, msgspec.structs.replace(both, version=3, previous_until=until))
+    await refresh_with(bus, secret, msgspec.structs.replace(both, version=3, previous_until=until))
     assert secret.check(b"first") is SecretCheck.MATCH
     now = until
     assert secret.check(b"first") is SecretCheck.MISMATCH
@@ -368,18 +370,18 @@ async def test_a_secret_that_is_not_known_yet_is_asked_for_once_a_second(
 ) -> None:
     now = 10.0
     secret = WebhookSecret(bus, CredentialWatcher("posthog"), None, None, clock=lambda: now)
-    await told(bus, secret, minted("first"))
-    bus.answer(CREDENTIALS_WEBHOOK_SECRET, minted("second", 2))
+    await refresh_with(bus, secret, minted("first"))
+    bus.reply_with(CREDENTIALS_WEBHOOK_SECRET, minted("second", 2))
     # Nobody has told this gateway.
     assert secret.check(b"second") is SecretCheck.MISMATCH
     assert await secret.check_again(None) is SecretCheck.MISMATCH
     assert await secret.check_again(b"second") is SecretCheck.MATCH
-    asked = len(bus.questions)
+    asked = len(bus.sent)
     for _ in range(3):
         assert await secret.check_again(b"wrong") is SecretCheck.MISMATCH
-    assert len(bus.questions) == asked
+    assert len(bus.sent) == asked
     now += 1
-    bus.answer(CREDENTIALS_WEBHOOK_SECRET, AWAY)
+    bus.reply_with(CREDENTIALS_WEBHOOK_SECRET, UNAVAILABLE)
     assert await secret.check_again(b"wrong") is SecretCheck.MISMATCH
     assert secret.check(b"second") is SecretCheck.MATCH
     assert await of(bus, "env-secret").check_again(b"wrong") is SecretCheck.MISMATCH
@@ -390,7 +392,7 @@ async def test_a_reconnection_has_the_secret_asked_for_again(
 ) -> None:
     parts = build_parts(bus, GatewaySettings(spool_dir=tmp_path), PostHogSettings())
     create_app(ServiceBroker(User.GATEWAY, bus), Mock(Server), parts)
-    await told(bus, parts.webhook_secret, minted("old"))
-    bus.answer(CREDENTIALS_WEBHOOK_SECRET, minted("new", version=2))
+    await refresh_with(bus, parts.webhook_secret, minted("old"))
+    bus.reply_with(CREDENTIALS_WEBHOOK_SECRET, minted("new", version=2))
     await bus._on_reconnect()
     await eventually(lambda: parts.webhook_secret.check(b"new") is SecretCheck.MATCH)

@@ -60,10 +60,10 @@ async def post(
 
 
 async def test_case_109_the_right_secret(gateway: FakeGateway) -> None:
-    answer = await post(gateway)
+    response = await post(gateway)
     bearing = await gateway.http.post(URL, json=body("0190-2"), headers=bearer(SECRET))
     bare = await gateway.http.post(URL, json=body("0190-3"), headers={"Authorization": SECRET})
-    assert (answer.status_code, answer.json()) == (
+    assert (response.status_code, response.json()) == (
         200,
         {"ok": True, "event": "signed_up", "userId": "u_42"},
     )
@@ -111,13 +111,13 @@ async def test_a_delivery_whose_client_went_away_is_not_queued(gateway: FakeGate
             {"type": "http.disconnect"},
         ]
     )
-    answers: list[Any] = []
+    responses: list[Any] = []
 
     async def receive() -> Any:
         return next(messages)
 
     async def send(message: Any) -> None:
-        answers.append(message)
+        responses.append(message)
 
     scope = {
         "type": "http",
@@ -128,7 +128,7 @@ async def test_a_delivery_whose_client_went_away_is_not_queued(gateway: FakeGate
         "headers": [(b"x-posthog-webhook-secret", SECRET.encode())],
     }
     await gateway.app(scope, receive, send)
-    assert answers[0]["status"] == 400
+    assert responses[0]["status"] == 400
     assert gateway.bus.published.ids == []
 
 
@@ -148,7 +148,7 @@ async def test_a_body_is_read_to_its_end_and_no_further(
 ) -> None:
     data = json.dumps(body()).encode()
     sizes = {"length": len(data), "half": len(data) // 2}
-    read, answers = [0], []
+    read, responses = [0], []
 
     async def receive() -> Any:
         # As Granian gives it: that a body has ended comes by itself, in a turn of its own.
@@ -158,7 +158,7 @@ async def test_a_body_is_read_to_its_end_and_no_further(
         return {"type": "http.request", "body": data[begun : read[-1]], "more_body": more}
 
     async def send(message: Any) -> None:
-        answers.append(message)
+        responses.append(message)
 
     scope = {
         "type": "http",
@@ -172,7 +172,7 @@ async def test_a_body_is_read_to_its_end_and_no_further(
         ],
     }
     await gateway.app(scope, receive, send)
-    assert answers[0]["status"] == 200
+    assert responses[0]["status"] == 200
     (message,) = gateway.bus.published.messages
     assert message.body == data
     assert len(read) - 1 == turns
@@ -181,10 +181,10 @@ async def test_a_body_is_read_to_its_end_and_no_further(
 @pytest.mark.parametrize("secret", ["wrong", "", None, "S3CRET", "s3cret ", "s3crét"])
 async def test_case_110_a_wrong_secret(gateway: FakeGateway, secret: str | None) -> None:
     presented = [] if secret is None else [(b"x-posthog-webhook-secret", secret.encode())]
-    answer = await gateway.http.post(URL, content=b"not even json", headers=presented)
+    response = await gateway.http.post(URL, content=b"not even json", headers=presented)
     both = {**bearer(SECRET), "x-posthog-webhook-secret": ""}
     overruled = await gateway.http.post(URL, json=body(), headers=both)
-    assert (answer.status_code, answer.json()) == (401, {"error": "Invalid webhook secret"})
+    assert (response.status_code, response.json()) == (401, {"error": "Invalid webhook secret"})
     assert overruled.status_code == 401
     assert gateway.bus.published.messages == []
 
@@ -207,21 +207,21 @@ async def test_a_deployment_without_a_secret_says_what_to_do_and_can_be_operated
 
 async def test_case_112_a_minted_secret() -> None:
     async with fake_gateway(secret=None, minted=minted("minted")) as gateway:
-        answers = [await post(gateway, secret) for secret in ("minted", "other", None)]
-    assert [answer.status_code for answer in answers] == [200, 401, 401]
+        responses = [await post(gateway, secret) for secret in ("minted", "other", None)]
+    assert [response.status_code for response in responses] == [200, 401, 401]
 
 
 async def test_case_113_the_environment_wins() -> None:
     async with fake_gateway(minted=minted("minted")) as gateway:
         assert (await post(gateway, SECRET)).status_code == 200
         assert (await post(gateway, "minted")).status_code == 401
-    assert gateway.bus.questions == []
+    assert gateway.bus.sent == []
 
 
 async def test_case_114_another_shape(gateway: FakeGateway) -> None:
-    answer = await post(gateway, data={"not": "posthog"})
-    assert answer.status_code == 400
-    assert answer.json() == {
+    response = await post(gateway, data={"not": "posthog"})
+    assert response.status_code == 400
+    assert response.json() == {
         "error": "Invalid payload",
         "details": {"formErrors": [], "fieldErrors": {"event": ["Required"]}},
     }
@@ -230,24 +230,24 @@ async def test_case_114_another_shape(gateway: FakeGateway) -> None:
 
 async def test_case_115_not_json(gateway: FakeGateway) -> None:
     headers = {"x-posthog-webhook-secret": SECRET}
-    answer = await gateway.http.post(URL, content=b"zzz", headers=headers)
-    assert answer.status_code == 400
-    assert answer.json() == {"error": "Invalid payload", "details": "Malformed JSON"}
+    response = await gateway.http.post(URL, content=b"zzz", headers=headers)
+    assert response.status_code == 400
+    assert response.json() == {"error": "Invalid payload", "details": "Malformed JSON"}
 
 
 async def test_case_116_an_unknown_source(gateway: FakeGateway) -> None:
-    answer = await gateway.http.post("/v1/webhooks/segment", json=body())
-    assert (answer.status_code, answer.json()) == (404, {"error": "Unknown webhook source"})
+    response = await gateway.http.post("/v1/webhooks/segment", json=body())
+    assert (response.status_code, response.json()) == (404, {"error": "Unknown webhook source"})
 
 
 @pytest.mark.parametrize("reply", [UNREADABLE, Unavailable("credentials do not run")])
 async def test_a_secret_that_is_not_known_closes_the_route(reply: Any) -> None:
     async with fake_gateway(secret=None, minted=reply) as gateway:
-        answers = [await post(gateway, secret) for secret in (None, "w")]
-    for answer in answers:
-        assert answer.status_code == 503
-        assert answer.json() == {"error": "the webhook secret is not known yet"}
-        assert answer.headers["retry-after"] == "5"
+        responses = [await post(gateway, secret) for secret in (None, "w")]
+    for response in responses:
+        assert response.status_code == 503
+        assert response.json() == {"error": "the webhook secret is not known yet"}
+        assert response.headers["retry-after"] == "5"
     assert gateway.bus.published.messages == []
 
 
@@ -260,21 +260,21 @@ async def test_a_body_over_the_limit_is_413(gateway: FakeGateway, chunked: bool)
             yield data[start : start + 65_536]
 
     headers = {"x-posthog-webhook-secret": SECRET}
-    answer = await gateway.http.post(URL, content=pieces() if chunked else data, headers=headers)
-    assert answer.status_code == 413
-    assert "error" in answer.json()
+    response = await gateway.http.post(URL, content=pieces() if chunked else data, headers=headers)
+    assert response.status_code == 413
+    assert "error" in response.json()
     assert gateway.bus.published.messages == []
 
 
 async def test_an_event_of_a_megabyte_with_its_person_is_accepted(gateway: FakeGateway) -> None:
-    answer = await post(gateway, data=body(filler="x" * 1_600_000))
-    assert answer.status_code == 200
+    response = await post(gateway, data=body(filler="x" * 1_600_000))
+    assert response.status_code == 200
 
 
 async def test_a_body_larger_than_the_bus_takes_is_413_with_the_limit() -> None:
     async with fake_gateway(webhook_max_bytes=2 * 1024 * 1024) as gateway:
-        gateway.bus.takes = 1024 * 1024
-        limit = gateway.bus.takes - 4096
+        gateway.bus.payload_limit = 1024 * 1024
+        limit = gateway.bus.payload_limit - 4096
         room = limit - len(json.dumps(body(filler=""), separators=(",", ":")))
         largest = await post(gateway, data=body(filler="x" * room))
         larger = await post(gateway, data=body(filler="x" * (room + 1)))
@@ -286,17 +286,17 @@ async def test_a_body_larger_than_the_bus_takes_is_413_with_the_limit() -> None:
 async def test_before_the_bus_is_known_a_large_body_is_spooled(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 16 * 1024 * 1024)
     async with fake_gateway(spool=spool) as gateway:
-        gateway.bus.takes = None
+        gateway.bus.payload_limit = None
         gateway.bus.published.fail = lambda _message: Unavailable("away")
-        answer = await post(gateway, data=body(filler="x" * 2_000_000))
-        assert answer.status_code == 200
+        response = await post(gateway, data=body(filler="x" * 2_000_000))
+        assert response.status_code == 200
         assert spool.count == 1
     await spool.close()
 
 
 async def test_a_bus_that_takes_less_is_warned_of_once() -> None:
     bus = FakeConnection()
-    bus.takes = 1024 * 1024
+    bus.payload_limit = 1024 * 1024
     with structlog.testing.capture_logs() as said:
         watch = asyncio.create_task(SizeLimit(bus, 4 * 1024 * 1024).watch())
         await eventually(lambda: bool(said))
@@ -313,8 +313,8 @@ async def test_a_body_that_does_not_arrive_in_time_is_a_408(sent: list[bytes]) -
 
     headers = {"x-posthog-webhook-secret": SECRET}
     async with fake_gateway(http_request_timeout_seconds=1e-6) as gateway:
-        answer = await gateway.http.post(URL, content=pieces(), headers=headers)
-    assert (answer.status_code, answer.json()) == (
+        response = await gateway.http.post(URL, content=pieces(), headers=headers)
+    assert (response.status_code, response.json()) == (
         408,
         {"error": "The request body did not arrive in time"},
     )
@@ -340,10 +340,10 @@ async def test_ingest_of_0_1_0_stores_an_event_under_the_id_that_this_one_does(
 
 async def test_a_webhook_that_cannot_be_kept_is_refused_with_429(gateway: FakeGateway) -> None:
     gateway.bus.published.fail = lambda _message: Unavailable("the stream does not exist")
-    answer = await post(gateway)
+    response = await post(gateway)
     # PostHog retries a 429 for minutes, a 503 for seconds.
-    assert answer.status_code == 429
-    assert answer.headers["retry-after"] == "5"
+    assert response.status_code == 429
+    assert response.headers["retry-after"] == "5"
 
 
 async def test_a_spooled_webhook_is_answered_200_and_waits(tmp_path: Path) -> None:
