@@ -1,9 +1,9 @@
-"""Writes the documents that the code knows best: `python -m docs.generate [--check]`.
+"""Writes the documents that are generated from the code: `python -m docs.generate [--check]`.
 
-Settings come from every service's `settings.py`; `docs/bus.md` and NATS' configuration from
-`hogsend.contract`; `docs/asyncapi.json` from the services' routers; `docs/http.md` and
-`docs/openapi.json` from the gateway; `docs/command.md` from the command line;
-`docs/metrics.md` from the metrics themselves; the sums of `docs/scale.md` from `benchmarks.plan`.
+Settings come from the `settings.py` of all services; `docs/bus.md` and the configuration of NATS
+from `hogsend.contract`; `docs/asyncapi.json` from the services' routers; `docs/http.md` and
+`docs/openapi.json` from the gateway; `docs/command.md` from the command line; `docs/metrics.md`
+from the registered metrics; the tables of `docs/scale.md` from `benchmarks.plan`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def readme() -> str:
-    """The README with its examples and its table of settings brought up to date."""
+    """The README with current examples and the current table of settings."""
     return settings.with_table(_with_examples(ROOT / "README.md"))
 
 
@@ -60,14 +60,14 @@ DOCUMENTS: dict[Path, Callable[[], str]] = {
 
 
 def stale() -> list[Path]:
-    """Documents that differ from what the code says."""
+    """Documents that differ from their generated contents."""
     return [
         path for path, make in DOCUMENTS.items() if not path.exists() or path.read_text() != make()
     ]
 
 
 def main() -> int:
-    """Write the documents, or with `--check` only name those that are out of date."""
+    """Write the documents, or with `--check` only list those that are out of date."""
     if "--check" in sys.argv:
         outdated = stale()
         for path in outdated:

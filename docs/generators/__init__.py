@@ -1,1 +1,1 @@
-"""What `docs.generate` writes, one module a kind of document."""
+"""The generators of `docs.generate`, one module for each kind of document."""

@@ -1,6 +1,7 @@
-"""Examples in pages: each is a file in `docs/examples` that a test runs, shown between markers.
+"""Copies examples into pages. Each example is a file in `docs/examples`, which a test runs.
 
-`<!-- example: docs/examples/NAME -->`, the file as a code block, `<!-- /example -->`.
+In a page an example is between the markers `<!-- example: docs/examples/NAME -->` and
+`<!-- /example -->`, as a code block.
 """
 
 from __future__ import annotations
@@ -14,23 +15,23 @@ LANGUAGES = {".py": "python", ".console": "console", ".mjs": "javascript", ".go"
 
 
 def pages() -> list[Path]:
-    """Every page that shows an example."""
-    written = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    return [page for page in written if SHOWN.search(page.read_text())]
+    """All pages that contain examples."""
+    candidates = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [page for page in candidates if SHOWN.search(page.read_text())]
 
 
 def shown_in(page: str) -> list[str]:
-    """The examples that a page shows, by their path in the repository."""
+    """The paths of the examples in a page, relative to the repository."""
     return SHOWN.findall(page)
 
 
 def with_examples(page: str) -> str:
-    """A page with its examples as the files have them."""
-    return SHOWN.sub(lambda found: block(found[1]), page)
+    """The page with the present contents of its examples."""
+    return SHOWN.sub(lambda match: block(match[1]), page)
 
 
 def block(example: str) -> str:
-    """An example as pages show it."""
+    """An example as a code block between its markers."""
     path = ROOT / example
     return (
         f"<!-- example: {example} -->\n```{LANGUAGES[path.suffix]}\n"

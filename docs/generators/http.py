@@ -1,4 +1,4 @@
-"""The gateway's routes as documents: `docs/openapi.json` and `docs/http.md`."""
+"""Writes the gateway's routes as `docs/openapi.json` and `docs/http.md`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _KEYS = {
 
 
 def openapi() -> str:
-    """The OpenAPI document, as the gateway serves it at `/docs/openapi.json`."""
+    """The OpenAPI document that the gateway serves at `/docs/openapi.json`."""
     return json.dumps(_document(), indent=2, sort_keys=True) + "\n"
 
 
 def page() -> str:
-    """`docs/http.md`: a table of routes for every tag."""
+    """`docs/http.md`, with a table of routes for each tag."""
     document = _document()
     lines = [
         "# HTTP routes",
@@ -68,11 +68,11 @@ def page() -> str:
 
 
 def _document() -> Any:
-    # The document says which routes there are; none of them is called, so nothing is behind them.
+    # No route is called to build the document, so their dependencies may be missing.
     nothing = cast("Any", None)
     parts = Parts(
         bus=nothing,
-        # Not from this machine's environment.
+        # Without reading the environment.
         settings=GatewaySettings.model_construct(),
         posthog=PostHogSettings.model_construct(),
         watcher=nothing,
@@ -93,4 +93,5 @@ def _first_paragraph(operation: dict[str, Any]) -> str:
 
 
 def _keys(operation: dict[str, Any]) -> str:
-    return " or ".join(_KEYS[name] for one in operation.get("security", []) for name in one)
+    schemes = operation.get("security", [])
+    return " or ".join(_KEYS[name] for scheme in schemes for name in scheme)

@@ -1,4 +1,4 @@
-"""`docs/metrics.md`: every metric of every service, from the registry they register in."""
+"""Writes `docs/metrics.md`: all metrics of all services, read from Prometheus' registry."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ PREFIX = "hogsend_"
 
 
 def registered() -> list[MetricWrapperBase]:
-    """Every metric of ours, by name."""
+    """All metrics of Hogsend, sorted by name."""
     for service in SERVICE_SETTINGS:
         importlib.import_module(f"services.{service}.app")
-    found = [
+    metrics = [
         collector
         for collector in _collectors()
         if isinstance(collector, MetricWrapperBase) and collector._name.startswith(PREFIX)  # noqa: SLF001
     ]
-    return sorted(found, key=exposed_name)
+    return sorted(metrics, key=exposed_name)
 
 
 def exposed_name(metric: MetricWrapperBase) -> str:
-    """Name in `/metrics`; a histogram has `_bucket`, `_sum` and `_count` behind it."""
+    """Name in `/metrics`, for a histogram without its suffixes `_bucket`, `_sum` and `_count`."""
     suffix = "_total" if metric._type == "counter" else ""  # noqa: SLF001
     return f"{metric._name}{suffix}"  # noqa: SLF001
 
 
 def deprecated_names() -> list[str]:
-    """Names that are served for one version more."""
+    """Deprecated names, which are served for one more version."""
     return sorted(
         f"{collector._name}_total"  # noqa: SLF001
         for collector in _collectors()
@@ -42,7 +42,7 @@ def deprecated_names() -> list[str]:
 
 
 def page() -> str:
-    """All metrics as a table."""
+    """The whole page."""
     rows = [
         f"| `{exposed_name(metric)}` | {metric._type} "  # noqa: SLF001
         f"| {', '.join(f'`{label}`' for label in metric._labelnames)} "  # noqa: SLF001
@@ -92,7 +92,7 @@ def page() -> str:
             *rows,
             "",
             (
-                "Deprecated names, served for one version more: "
+                "Deprecated names, served for one more version: "
                 f"{', '.join(f'`{name}`' for name in deprecated_names())}."
             ),
             "",
@@ -101,5 +101,5 @@ def page() -> str:
 
 
 def _collectors() -> Iterator[object]:
-    # prometheus_client has no public way to list them with their labels before a first sample.
+    # prometheus_client has no public API to list metrics with their labels before a first sample.
     yield from list(REGISTRY._collector_to_names)  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""Writes nats-server's configuration for containers, with every user's permissions."""
+"""Writes nats-server's configuration for containers, with the permissions of all users."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hogsend.contract.users import DEPRECATED_USERS, User
 
 
 def configuration(*, clustered: bool, accounts: bool = True) -> str:
-    """Give the configuration; passwords come from a file beside it.
+    """The configuration. It includes the passwords from a separate file.
 
     Args:
-        clustered: for three servers.
-        accounts: other people's services have accounts of their own; without, as clusters of an
-            earlier version have it.
+        clustered: whether it is for a cluster of three servers.
+        accounts: whether external services have their own accounts. Clusters of earlier versions
+            do not have them.
     """
     return "\n".join(
         [
@@ -27,15 +27,15 @@ def configuration(*, clustered: bool, accounts: bool = True) -> str:
             "",
             "port: 4222",
             "server_name: $SERVER_NAME",
-            # For the health check; there is nothing to see from outside the container.
+            # For the health check. It is not reachable from outside of the container.
             'http: "127.0.0.1:8222"',
             f"max_payload: {nats.MAX_PAYLOAD_BYTES}",
-            # Who is gone without a word is noticed after three of them.
+            # A client that disappeared is disconnected after three intervals.
             f'ping_interval: "{nats.PING_INTERVAL}"',
             "jetstream {",
             '  store_dir: "/data"',
             f'  sync_interval: "{nats.CLUSTER_SYNC_INTERVAL if clustered else nats.SYNC_INTERVAL}"',
-            # In the environment, beside the volume that has to hold it.
+            # From the environment, where it is next to the volume that it has to fit into.
             "  max_file_store: $MAX_FILE_STORE",
             "}",
             *(['include "secrets/cluster.conf"'] if clustered else []),
@@ -46,45 +46,45 @@ def configuration(*, clustered: bool, accounts: bool = True) -> str:
 
 
 def _accounts(*, clustered: bool) -> list[str]:
-    others = [line for user in OTHERS for line in _account_of_others(user)]
+    external = [line for user in OTHERS for line in _external_account(user)]
     return [
-        "# What JetStream answers to an account of others cannot reach ours (docs/adr/0031).",
+        "# JetStream's replies to an external account stay in that account (docs/adr/0031).",
         "accounts {",
         f"  {OWN} {{",
         *(
-            # An account's limit counts every copy, and the server's does not.
+            # In a cluster an account's limit counts every replica, unlike the server's limit.
             ["    jetstream: enabled"]
             if clustered
             else [
-                "    # Told to ingest, as the server's own limit is not.",
+                "    # Ingest can read this limit, but not the server's.",
                 "    jetstream { max_file: $MAX_FILE_STORE }",
             ]
         ),
         *_mappings(account_mappings(OWN), "    "),
         *_listed("users", [_user(user) for user in User if user not in OTHERS]),
-        *_listed("exports", [_compact(one) for one in exports()]),
+        *_listed("exports", [_compact(export) for export in exports()]),
         "  }",
-        *others,
+        *external,
         "}",
     ]
 
 
-def _account_of_others(user: User) -> list[str]:
+def _external_account(user: User) -> list[str]:
     account = account_of(user)
     return [
         f"  {account} {{",
-        "    # Who makes consumers of events for others is ingest, which looks at them first.",
+        "    # Ingest checks requests for consumers, and creates the consumers.",
         *_mappings(account_mappings(account), "    "),
         *_listed("users", [_user(user)]),
-        *_listed("imports", [_compact(one) for one in imports(user)]),
+        *_listed("imports", [_compact(imported) for imported in imports(user)]),
         "  }",
     ]
 
 
 def _one_account() -> list[str]:
     return [
-        "# As before others had accounts of their own: who holds subscriber.env can have JetStream",
-        "# ask itself to empty a stream. `hogsend compose layout cluster` moves the streams.",
+        "# Without separate accounts, as in earlier versions. A client with subscriber.env can",
+        "# make JetStream empty a stream. `hogsend compose layout cluster` moves the streams.",
         *_mappings({**account_mappings(OWN), **consumer_request_mappings()}, ""),
         "authorization {",
         *_listed("users", [_user(user) for user in User], "  "),
@@ -104,14 +104,17 @@ def _listed(name: str, items: list[str], margin: str = "    ") -> list[str]:
 
 
 def _mappings(mapped: dict[str, str], margin: str) -> list[str]:
-    lines = (f"{margin}  {_compact(here)}: {_compact(there)}" for here, there in mapped.items())
+    lines = (
+        f"{margin}  {_compact(source)}: {_compact(target)}" for source, target in mapped.items()
+    )
     return [f"{margin}mappings {{", *lines, f"{margin}}}"]
 
 
 def _passwords_of_renamed_users() -> list[str]:
-    """Let a file of passwords from before a user was renamed do for the new name, too.
+    """Lines that use the password of a user's old name if the file has none for the new name.
 
-    What is included last wins: a file that has a password for the new name overrides the old one.
+    The last definition takes precedence. The file is included again after these lines, so that its
+    own password for the new name overrides the old one.
     """
     return [
         line

@@ -1,4 +1,4 @@
-"""The tables of `docs/scale.md`, between `<!-- plan: NAME -->` and `<!-- /plan -->`."""
+"""Writes the tables of `docs/scale.md`, between `<!-- plan: NAME -->` and `<!-- /plan -->`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _TABLE = re.compile(r"<!-- plan: (\w+) -->\n.*?<!-- /plan -->", re.DOTALL)
 
 
 def page() -> str:
-    """The page with its sums done again."""
+    """The page with its tables calculated again."""
     return _TABLE.sub(
-        lambda found: f"<!-- plan: {found[1]} -->\n{plan.TABLES[found[1]]()}\n<!-- /plan -->",
+        lambda match: f"<!-- plan: {match[1]} -->\n{plan.TABLES[match[1]]()}\n<!-- /plan -->",
         PAGE.read_text(),
     )
