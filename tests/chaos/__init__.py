@@ -1,1 +1,1 @@
-"""Faults under load, and a ledger that says whether anything was lost: `make chaos`."""
+"""Injects faults under load, and checks with a ledger that nothing was lost: `make chaos`."""

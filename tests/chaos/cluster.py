@@ -1,4 +1,7 @@
-"""Three NATS servers, two of each service and a PostgreSQL on this machine, behind wires."""
+"""A cluster on this machine: three NATS servers, PostgreSQL, and two replicas of each service.
+
+The services connect to the servers through proxies that can cut the connections.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from cli.stack.data_directory import DataDirectory
 from cli.stack.environment import SERVICE_SETTINGS, environment_for, minimal_environment
 from cli.stack.supervisor import Program, Supervisor
 from hogsend.contract.users import User
-from tests.chaos.wire import Wire, wire
+from tests.chaos.cuttable_proxy import CuttableProxy, cuttable_proxy
 from tests.nats_cluster import Ports, write_cluster_config
 from tests.open_postgres import OpenPostgres
 from tests.ports import free_port
@@ -35,7 +38,10 @@ WITH_TABLES = ("credentials", "ingest", "provisioner", "analytics")
 
 
 class Balancer(httpx.AsyncBaseTransport):
-    """Asks the gateways in turn, and another one when nobody listens: what stands before them."""
+    """HTTP transport that sends requests to the gateways in turn, like a load balancer.
+
+    If a gateway refuses the connection, the next one is used.
+    """
 
     def __init__(self, ports: list[int]) -> None:
         self._ports = itertools.cycle(ports)
@@ -45,12 +51,12 @@ class Balancer(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         for _ in range(self._count - 1):
             try:
-                return await self._ask(request)
+                return await self._send(request)
             except httpx.ConnectError:
                 continue
-        return await self._ask(request)
+        return await self._send(request)
 
-    async def _ask(self, request: httpx.Request) -> httpx.Response:
+    async def _send(self, request: httpx.Request) -> httpx.Response:
         request.url = request.url.copy_with(port=next(self._ports))
         return await self._http.handle_async_request(request)
 
@@ -60,16 +66,16 @@ class Balancer(httpx.AsyncBaseTransport):
 
 @dataclass
 class Cluster:
-    """A running one."""
+    """A running cluster."""
 
     home: Path
     http: httpx.AsyncClient
     admin: dict[str, str]
     nats_url: str
     postgres_url: str
-    wires: dict[str, Wire]
+    proxies: dict[str, CuttableProxy]
     names: list[str]
-    """Its processes."""
+    """Names of its processes."""
     supervisor: Supervisor
     health: Callable[[], Awaitable[bool]]
 
@@ -78,28 +84,28 @@ class Cluster:
         try:
             return psutil.Process(self.supervisor.pid(name))
         except psutil.NoSuchProcess:
-            # Just killed, and about to be started again.
+            # The process was just killed, and the supervisor is about to start it again.
             raise LookupError(name) from None
 
     def empty_disk(self, name: str) -> None:
-        """Have the next process of a NATS server find an empty directory."""
+        """Make a NATS server use an empty directory when it is started the next time."""
         file = self.home / f"{name}.conf"
         config = json.loads(file.read_text())
         config["jetstream"]["store_dir"] += "-new"
         file.write_text(json.dumps(config))
 
     async def is_healthy(self) -> bool:
-        """Whether every process runs and every copy of a stream is up to date."""
+        """Whether all processes run and all replicas of the streams are current."""
         return not any(map(self.supervisor.exited, self.names)) and await self.health()
 
 
 @asynccontextmanager
 async def cluster(directory: Path, beside: Path = ROOT) -> AsyncIterator[Cluster]:
-    """Start one; everything ends with the block.
+    """Run a cluster during the block.
 
     Args:
-        directory: where it keeps its data.
-        beside: the checkout that the second replica of each service runs from, for an upgrade.
+        directory: directory for its data.
+        beside: checkout that the second replica of each service runs, to test an upgrade.
     """
     home = DataDirectory(directory / "home")
     starts: list[str] = []
@@ -110,31 +116,31 @@ async def cluster(directory: Path, beside: Path = ROOT) -> AsyncIterator[Cluster
     database_port = free_port()
     async with AsyncExitStack() as stack:
         stack.push_async_callback(supervisor.stop)
-        wires = {}
+        proxies = {}
         for number, port in enumerate(ports, 1):
             await supervisor.start(_nats(home, number, ports))
-            wires[f"nats-{number}"] = await stack.enter_async_context(
-                wire(port.advertised, _to_port(port.client))
+            proxies[f"nats-{number}"] = await stack.enter_async_context(
+                cuttable_proxy(port.advertised, _to_port(port.client))
             )
         await supervisor.start(postgres.program)
         socket = str(postgres.sockets / ".s.PGSQL.5432")
-        wires["postgres"] = await stack.enter_async_context(
-            wire(database_port, lambda: asyncio.open_unix_connection(socket))
+        proxies["postgres"] = await stack.enter_async_context(
+            cuttable_proxy(database_port, lambda: asyncio.open_unix_connection(socket))
         )
         await eventually(postgres.ready, READY_SECONDS)
         gateways = [free_port() for _ in range(REPLICAS)]
-        # Those of the other version first, so that it is an upgrade.
+        # Replicas of the other version start first, as in an upgrade.
         for replica in reversed(range(REPLICAS)):
             for service in reversed(SERVICE_SETTINGS):
                 name = f"{service}-{replica + 1}"
-                given = {
+                variables = {
                     "GATEWAY_PORT": str(gateways[replica]),
                     "SPOOL_DIR": str(home.path / f"spool-{replica + 1}"),
                     "NATS_URL": _address(home, User(service), ports),
                     "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{database_port}/hogsend",
                 }
                 checkout = beside if replica else ROOT
-                await supervisor.start(_service(home, service, name, checkout, given))
+                await supervisor.start(_service(home, service, name, checkout, variables))
             await eventually(partial(_has_schemas, postgres.url), READY_SECONDS)
         monitoring = [port.monitoring for port in ports]
         http = await stack.enter_async_context(
@@ -143,7 +149,7 @@ async def cluster(directory: Path, beside: Path = ROOT) -> AsyncIterator[Cluster
         plain = await stack.enter_async_context(httpx.AsyncClient(timeout=5))
 
         async def health() -> bool:
-            return await _all_well(plain, gateways, monitoring)
+            return await _all_healthy(plain, gateways, monitoring)
 
         running = Cluster(
             home=home.path,
@@ -151,7 +157,7 @@ async def cluster(directory: Path, beside: Path = ROOT) -> AsyncIterator[Cluster
             admin={"Authorization": f"Bearer {home.secret('admin-api-key')}"},
             nats_url=_address(home, User.SUBSCRIBER, ports),
             postgres_url=postgres.url,
-            wires=wires,
+            proxies=proxies,
             names=[
                 *(f"nats-{number + 1}" for number in range(SERVERS)),
                 "postgres",
@@ -169,14 +175,14 @@ async def cluster(directory: Path, beside: Path = ROOT) -> AsyncIterator[Cluster
 
 
 async def _has_schemas(url: str) -> bool:
-    """Whether the services have made their tables."""
+    """Whether the services have created their tables."""
     connection = await asyncpg.connect(url)
     try:
-        found = await connection.fetch(
+        tables = await connection.fetch(
             "SELECT FROM pg_tables WHERE tablename = 'schema_migrations' AND schemaname = ANY($1)",
             WITH_TABLES,
         )
-        return len(found) == len(WITH_TABLES)
+        return len(tables) == len(WITH_TABLES)
     finally:
         await connection.close()
 
@@ -188,9 +194,9 @@ def _nats(home: DataDirectory, number: int, ports: list[Ports]) -> Program:
 
 
 def _service(
-    home: DataDirectory, service: str, name: str, checkout: Path, given: dict[str, str]
+    home: DataDirectory, service: str, name: str, checkout: Path, variables: dict[str, str]
 ) -> Program:
-    told = {
+    environment = {
         "PYTHONPATH": f"{checkout}:{checkout / 'shared'}",
         "PYTHONUNBUFFERED": "1",
         "ADMIN_API_KEY": home.secret("admin-api-key"),
@@ -198,10 +204,10 @@ def _service(
         "ADMIN_RATE_LIMIT": "100000",
         "NATS_REPLICAS": str(SERVERS),
         "LOG_FORMAT": "json",
-        **given,
+        **variables,
     }
     command = [sys.executable, "-m", "cli.main", "serve", service]
-    return Program(name, command, environment_for(service, told), directory=home.path)
+    return Program(name, command, environment_for(service, environment), directory=home.path)
 
 
 def _address(home: DataDirectory, user: User, ports: list[Ports]) -> str:
@@ -215,7 +221,7 @@ def _to_port(
     return lambda: asyncio.open_connection("127.0.0.1", port)
 
 
-async def _all_well(http: httpx.AsyncClient, gateways: list[int], monitoring: list[int]) -> bool:
+async def _all_healthy(http: httpx.AsyncClient, gateways: list[int], monitoring: list[int]) -> bool:
     try:
         for port in monitoring:
             if not (await http.get(f"http://127.0.0.1:{port}/healthz")).is_success:

@@ -1,4 +1,4 @@
-"""A wire between a client and a server that can be cut in the middle of a message."""
+"""A TCP proxy that can cut its connections in the middle of a message."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 CHUNK_BYTES = 64 * 1024
 IDLE_SECONDS = 0.2
-"""A connection that says nothing for this long is cut without a half message."""
+"""Seconds that `cut` waits for a message on each connection, to send half of it."""
 
 
-class Wire:
+class CuttableProxy:
     """A TCP proxy on 127.0.0.1."""
 
     def __init__(self, connect: Connect) -> None:
@@ -21,9 +21,9 @@ class Wire:
         self._sessions: set[_Session] = set()
 
     async def cut(self) -> int:
-        """Let half of what comes next through on every connection, and drop them; gives how many.
+        """Forward half of the next data of every connection, then close it; returns their number.
 
-        New connections are taken at once.
+        New connections are accepted at once.
         """
         sessions = list(self._sessions)
         for session in sessions:
@@ -34,17 +34,17 @@ class Wire:
         return len(sessions)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Pass a connection on until either side ends."""
+        """Forward a connection until either side closes it."""
         try:
-            behind_reader, behind_writer = await self._connect()
+            server_reader, server_writer = await self._connect()
         except OSError:
             writer.transport.abort()
             return
-        session = _Session(writer, behind_writer)
+        session = _Session(writer, server_writer)
         self._sessions.add(session)
         try:
             await asyncio.gather(
-                session.pump(reader, behind_writer), session.pump(behind_reader, writer)
+                session.forward(reader, server_writer), session.forward(server_reader, writer)
             )
         finally:
             self._sessions.discard(session)
@@ -52,11 +52,11 @@ class Wire:
 
 
 class _Session:
-    def __init__(self, front: asyncio.StreamWriter, behind: asyncio.StreamWriter) -> None:
-        self._ends = (front, behind)
+    def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
+        self._ends = (client, server)
         self.cutting = False
 
-    async def pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(CHUNK_BYTES):
                 if self.cutting:
@@ -69,17 +69,17 @@ class _Session:
 
     def abort(self) -> None:
         for end in self._ends:
-            # What is in the buffer still leaves: half a message must arrive to be half a message.
+            # `close` still sends the buffer, so that half a message does arrive.
             end.close()
 
 
 @asynccontextmanager
-async def wire(port: int, connect: Connect) -> AsyncIterator[Wire]:
-    """Listen on a port and pass every connection on."""
-    passing = Wire(connect)
-    server = await asyncio.start_server(passing.serve, "127.0.0.1", port)
+async def cuttable_proxy(port: int, connect: Connect) -> AsyncIterator[CuttableProxy]:
+    """Run a proxy on a port during the block."""
+    proxy = CuttableProxy(connect)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", port)
     try:
-        yield passing
+        yield proxy
     finally:
         server.close()
-        await passing.cut()
+        await proxy.cut()

@@ -1,4 +1,5 @@
-"""What is done to a running stack. A fault ends by itself; recovering is the stack's business."""
+"""The faults that are injected into a running stack. A fault ends by itself, and the stack has to
+recover."""
 
 from __future__ import annotations
 
@@ -29,45 +30,45 @@ Of = TypeVar("Of", bound=Target)
 
 @dataclass(frozen=True)
 class Fault(Generic[Of]):
-    """Something bad that can be done to a stack of this kind."""
+    """A fault that can be injected into a stack of this type."""
 
     name: str
-    strike: Callable[[Of, random.Random], Awaitable[None]]
+    inject: Callable[[Of, random.Random], Awaitable[None]]
 
 
-async def kill(name: str, stack: Target, _chance: random.Random) -> None:
-    """SIGKILL one process and wait until it is gone; the supervisor starts another."""
-    process = await eventually(lambda: _found(stack, name))
+async def kill(name: str, stack: Target, _random: random.Random) -> None:
+    """SIGKILL a process and wait until it has ended. The supervisor starts another one."""
+    process = await eventually(lambda: _process(stack, name))
     _signal(process.kill)
     await eventually(lambda: not runs(process))
 
 
-async def freeze(name: str, stack: Target, chance: random.Random) -> None:
-    """SIGSTOP a process and its children for a while."""
-    await freeze_for(name, chance.uniform(*FREEZE_SECONDS), stack)
+async def freeze(name: str, stack: Target, rng: random.Random) -> None:
+    """SIGSTOP a process and its children for a random time."""
+    await freeze_for(name, rng.uniform(*FREEZE_SECONDS), stack)
 
 
 async def freeze_for(name: str, seconds: float, stack: Target) -> None:
-    """SIGSTOP a process and its children for so many seconds."""
+    """SIGSTOP a process and its children for a number of seconds."""
     frozen = await eventually(lambda: _family(stack, name))
-    for one in frozen:
-        _signal(one.suspend)
+    for process in frozen:
+        _signal(process.suspend)
     try:
         await asyncio.sleep(seconds)
     finally:
-        for one in frozen:
-            _signal(one.resume)
+        for process in frozen:
+            _signal(process.resume)
 
 
-async def lock_table(stack: Target, chance: random.Random) -> None:
-    """Hold the table every event goes to."""
+async def lock_table(stack: Target, rng: random.Random) -> None:
+    """Lock the table of events for a random time."""
     async with _postgres(stack) as connection, connection.transaction():
         await connection.execute("LOCK TABLE ingest.events IN ACCESS EXCLUSIVE MODE")
-        await asyncio.sleep(chance.uniform(*LOCK_SECONDS))
+        await asyncio.sleep(rng.uniform(*LOCK_SECONDS))
 
 
-async def cut_database(stack: Target, _chance: random.Random) -> None:
-    """End every connection to PostgreSQL, whatever it is doing."""
+async def cut_database(stack: Target, _random: random.Random) -> None:
+    """Terminate all connections to PostgreSQL."""
     async with _postgres(stack) as connection:
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -75,9 +76,9 @@ async def cut_database(stack: Target, _chance: random.Random) -> None:
         )
 
 
-async def kill_both(stack: Target, chance: random.Random) -> None:
-    """SIGKILL both servers at once."""
-    await asyncio.gather(kill("nats", stack, chance), kill("postgres", stack, chance))
+async def kill_both(stack: Target, rng: random.Random) -> None:
+    """SIGKILL NATS and PostgreSQL at once."""
+    await asyncio.gather(kill("nats", stack, rng), kill("postgres", stack, rng))
 
 
 FAULTS: tuple[Fault[Target], ...] = (
@@ -88,19 +89,19 @@ FAULTS: tuple[Fault[Target], ...] = (
 )
 
 
-async def cut_wire(name: str, stack: Cluster, _chance: random.Random) -> None:
-    """End every connection to a server in the middle of a message."""
-    await stack.wires[name].cut()
+async def cut_proxy(name: str, stack: Cluster, _random: random.Random) -> None:
+    """Cut all connections to a server in the middle of a message."""
+    await stack.proxies[name].cut()
 
 
-async def lose_disk(name: str, stack: Cluster, chance: random.Random) -> None:
-    """SIGKILL a nats-server, whose successor finds an empty directory."""
+async def lose_disk(name: str, stack: Cluster, rng: random.Random) -> None:
+    """SIGKILL a nats-server, and restart it with an empty directory."""
     await asyncio.to_thread(stack.empty_disk, name)
-    await kill(name, stack, chance)
+    await kill(name, stack, rng)
 
 
 def cluster_faults() -> tuple[Fault[Cluster], ...]:
-    """Everything above, for each process and each wire of a cluster."""
+    """The faults of a cluster, for each of its processes and proxies."""
     services = [
         f"{service}-{number + 1}" for service in SERVICE_SETTINGS for number in range(REPLICAS)
     ]
@@ -108,23 +109,23 @@ def cluster_faults() -> tuple[Fault[Cluster], ...]:
     return (
         *(Fault(f"kill {name}", partial(kill, name)) for name in (*services, *servers, "postgres")),
         *(Fault(f"freeze {name}", partial(freeze, name)) for name in (*services, *servers)),
-        *(Fault(f"cut off {name}", partial(cut_wire, name)) for name in (*servers, "postgres")),
+        *(Fault(f"cut off {name}", partial(cut_proxy, name)) for name in (*servers, "postgres")),
         *(Fault(f"lose the disk of {name}", partial(lose_disk, name)) for name in servers),
         Fault("lock the table of events", lock_table),
     )
 
 
 OUTAGES: tuple[Fault[Target], ...] = (
-    Fault("PostgreSQL away for 60 s", lambda stack, _: freeze_for("postgres", 60, stack)),
-    Fault("NATS away for 30 s", lambda stack, _: freeze_for("nats", 30, stack)),
-    Fault("NATS away for 5 minutes", lambda stack, _: freeze_for("nats", 300, stack)),
-    Fault("NATS and PostgreSQL killed", kill_both),
+    Fault("freeze PostgreSQL for 60 s", lambda stack, _: freeze_for("postgres", 60, stack)),
+    Fault("freeze NATS for 30 s", lambda stack, _: freeze_for("nats", 30, stack)),
+    Fault("freeze NATS for 5 minutes", lambda stack, _: freeze_for("nats", 300, stack)),
+    Fault("kill NATS and PostgreSQL", kill_both),
 )
-"""Longer ones, each once in a long run."""
+"""Longer outages, for a long run."""
 
 
 async def stored_ids(stack: Target) -> list[str]:
-    """Id of every row of events."""
+    """The id of every stored event."""
     async with _postgres(stack) as connection:
         return [row["id"] for row in await connection.fetch("SELECT id FROM ingest.events")]
 
@@ -138,7 +139,7 @@ async def _postgres(stack: Target) -> AsyncIterator[Any]:
         await connection.close()
 
 
-def _found(stack: Target, name: str) -> psutil.Process | None:
+def _process(stack: Target, name: str) -> psutil.Process | None:
     try:
         return stack.child(name)
     except LookupError:
@@ -146,8 +147,8 @@ def _found(stack: Target, name: str) -> psutil.Process | None:
 
 
 def _family(stack: Target, name: str) -> list[psutil.Process]:
-    """A process and its children; empty when it is not there at the moment."""
-    process = _found(stack, name)
+    """A process and its children; empty if the process does not run at the moment."""
+    process = _process(stack, name)
     try:
         return [process, *process.children(recursive=True)] if process else []
     except psutil.NoSuchProcess:
@@ -155,7 +156,7 @@ def _family(stack: Target, name: str) -> list[psutil.Process]:
 
 
 def runs(process: psutil.Process) -> bool:
-    """Whether a process runs; one that ends between two looks does not."""
+    """Whether a process runs. It may end during the check."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""What was sent, what was accepted, and where it is in the end."""
+"""Sends events, and records which were sent, accepted and published."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ import hogsend
 from tests.chaos.target import Target
 
 PEOPLE = 20
-ANSWER_SECONDS = 5.0
+RESPONSE_SECONDS = 5.0
 UNAVAILABLE = 503
 ACCEPTED = frozenset({200, 202})
 
 
 @dataclass
 class Ledger:
-    """Every event by its id."""
+    """The ids of all events, and their state."""
 
     sent: set[str] = field(default_factory=set)
     accepted: set[str] = field(default_factory=set)
-    answers: Counter[str] = field(default_factory=Counter)
-    """Answers by status; `none` when there was none, which says nothing about the event."""
-    refusing: dict[str, float] = field(default_factory=dict)
-    """Since when each route answers nothing but 503, in seconds of a monotonic clock."""
+    responses: Counter[str] = field(default_factory=Counter)
+    """Number of responses by status. `none`: no response, so the event may or may not be stored."""
+    unavailable_since: dict[str, float] = field(default_factory=dict)
+    """For each route that returns only 503, since when, by the monotonic clock."""
     longest: dict[str, float] = field(default_factory=dict)
-    """Longest time each route did, in seconds."""
-    heard: Counter[str] = field(default_factory=Counter)
-    """How often each was on the bus."""
+    """Longest time in seconds that each route returned only 503."""
+    received: Counter[str] = field(default_factory=Counter)
+    """Number of times that each event was received from the bus."""
 
-    def note(self, route: str, status: int, now: float) -> None:
-        """Take note of an answer."""
-        self.answers[str(status)] += 1
+    def record(self, route: str, status: int, now: float) -> None:
+        """Record a response."""
+        self.responses[str(status)] += 1
         if status == UNAVAILABLE:
-            self.refusing.setdefault(route, now)
-        elif route in self.refusing:
-            took = now - self.refusing.pop(route)
-            self.longest[route] = max(took, self.longest.get(route, 0.0))
+            self.unavailable_since.setdefault(route, now)
+        elif route in self.unavailable_since:
+            seconds = now - self.unavailable_since.pop(route)
+            self.longest[route] = max(seconds, self.longest.get(route, 0.0))
 
     def lost_rows(self, stored: set[str]) -> set[str]:
-        """Accepted and not stored."""
+        """Events that were accepted and not stored."""
         return self.accepted - stored
 
     def lost_messages(self) -> set[str]:
-        """Accepted and never announced."""
-        return self.accepted - self.heard.keys()
+        """Events that were accepted and never published."""
+        return self.accepted - self.received.keys()
 
-    def invented(self, stored: set[str]) -> set[str]:
-        """Stored or announced, and never sent."""
-        return (stored | self.heard.keys()) - self.sent
+    def never_sent(self, stored: set[str]) -> set[str]:
+        """Events that were stored or published, but not sent."""
+        return (stored | self.received.keys()) - self.sent
 
 
 class Client:
-    """Sends numbered events at a steady rate: webhooks, and every fourth as a report."""
+    """Sends numbered events at a constant rate: webhooks, and every fourth to `POST /v1/events`."""
 
     def __init__(self, stack: Target, ledger: Ledger, per_second: float) -> None:
         self._stack = stack
@@ -65,7 +65,7 @@ class Client:
         self._sending: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Send until cancelled; whatever is under way is finished by `finish`."""
+        """Send until cancelled. `finish` waits for the requests that are in progress then."""
         number = 0
         while True:
             number += 1
@@ -75,7 +75,7 @@ class Client:
             await asyncio.sleep(self._pause)
 
     async def finish(self) -> None:
-        """Wait for the last answers."""
+        """Wait for the last responses."""
         while self._sending:
             await asyncio.wait(self._sending)
 
@@ -85,26 +85,26 @@ class Client:
         try:
             if number % 4:
                 event = {"event": "signed_up", "distinct_id": person, "uuid": id}
-                answer = await self._stack.http.post(
-                    "/v1/webhooks/posthog", json={"event": event}, timeout=ANSWER_SECONDS
+                response = await self._stack.http.post(
+                    "/v1/webhooks/posthog", json={"event": event}, timeout=RESPONSE_SECONDS
                 )
             else:
-                answer = await self._stack.http.post(
+                response = await self._stack.http.post(
                     "/v1/events",
                     json={"event": "feature.used", "userId": person, "idempotencyKey": id},
                     headers=self._stack.admin,
-                    timeout=ANSWER_SECONDS,
+                    timeout=RESPONSE_SECONDS,
                 )
         except httpx.HTTPError:
-            self._ledger.answers["none"] += 1
+            self._ledger.responses["none"] += 1
             return
-        self._ledger.note(answer.request.url.path, answer.status_code, time.monotonic())
-        if answer.status_code in ACCEPTED:
+        self._ledger.record(response.request.url.path, response.status_code, time.monotonic())
+        if response.status_code in ACCEPTED:
             self._ledger.accepted.add(id)
 
 
-async def listen(nats_url: str, ledger: Ledger) -> None:
-    """Hear every event on the bus, until cancelled."""
+async def subscribe(nats_url: str, ledger: Ledger) -> None:
+    """Receive all events from the bus, until cancelled."""
     async with hogsend.connect(nats_url) as bus:
         async for event in bus.events(durable="ledger"):
-            ledger.heard[event.id] += 1
+            ledger.received[event.id] += 1

@@ -1,9 +1,9 @@
-"""`make chaos-order`: hurts replicas of ingest at random, and looks whether the order is kept.
+"""`make chaos-order`: injects faults into replicas of ingest, and checks the order of events.
 
-Webhooks of many persons are queued without a pause, as the gateway does; some make one contact of
-persons whose webhooks are in different partitions. Meanwhile replicas are killed (SIGKILL), frozen
-(SIGSTOP), stopped and started, at random. At the end every event must be stored once and be on the
-bus, and the first time of each must come in the order of its distinct id.
+Webhooks of many persons are queued continuously, in the gateway's format. Some of them merge
+persons whose webhooks are in different partitions. Meanwhile random replicas are killed (SIGKILL),
+frozen (SIGSTOP) or stopped (SIGTERM) and started again. At the end every event must be stored once
+and published, and the first deliveries of each distinct id's events must be in order.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from tests.running_stack import PYTHONPATH, ROOT
 from tests.servers import Servers, running_servers
 from tests.waiting import eventually
 
-PATIENCE = 180.0
-"""Seconds the last events may take at the end."""
+MAX_WAIT_SECONDS = 180.0
+"""Maximum time until the last events are published at the end."""
 PARTITIONS = 32
 PERSONS = 300
-MERGING = 0.1
-"""Share of events with an address, which make one contact of persons of different slots."""
+MERGE_SHARE = 0.1
+"""Share of events with an email address, which merges persons of different slots."""
 
 
 class Replicas:
-    """Processes of ingest."""
+    """Processes of ingest, and the faults that were injected into them."""
 
     def __init__(self, servers: Servers, database_url: str) -> None:
         self._environment = {
@@ -61,33 +61,33 @@ class Replicas:
             "LOG_LEVEL": "error",
         }
         self.running: list[subprocess.Popen[bytes]] = []
-        self.done: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
 
     def start(self) -> None:
-        """Start one more."""
+        """Start another process."""
         command = [sys.executable, "-m", "services", "serve", "ingest"]
         process = subprocess.Popen(command, cwd=ROOT, env=self._environment)
         self.running.append(process)
 
     async def signal(self, number: signal.Signals) -> None:
-        """End any of them, and start another one in its place."""
+        """End a random process with a signal, and start another one."""
         process = random.choice(self.running)  # noqa: S311
         process.send_signal(number)
         self.running.remove(process)
         await asyncio.to_thread(process.wait)
-        self.done[number.name] += 1
+        self.faults[number.name] += 1
         self.start()
 
     async def freeze(self, seconds: float) -> None:
-        """Have any of them stand still for a while."""
+        """Suspend a random process for a number of seconds."""
         process = random.choice(self.running)  # noqa: S311
         process.send_signal(signal.SIGSTOP)
-        self.done["SIGSTOP"] += 1
+        self.faults["SIGSTOP"] += 1
         await asyncio.sleep(seconds)
         process.send_signal(signal.SIGCONT)
 
-    async def hurt(self, until: float) -> None:
-        """Do one thing after the other to them."""
+    async def inject_faults(self, until: float) -> None:
+        """Inject random faults until a time of the monotonic clock."""
         while time.monotonic() < until:
             await asyncio.sleep(random.uniform(1, 5))  # noqa: S311
             match random.choice(["kill", "kill", "stop", "freeze"]):  # noqa: S311
@@ -99,37 +99,39 @@ class Replicas:
                     await self.freeze(random.uniform(1, 15))  # noqa: S311
 
     def end(self) -> None:
-        """Kill what is left."""
+        """Kill the remaining processes."""
         for process in self.running:
             process.kill()
             process.wait()
 
 
 class Order:
-    """What a subscriber of every event sees."""
+    """Checks the order of the events that a subscriber receives."""
 
     def __init__(self) -> None:
-        self.seen: dict[str, set[int]] = {}
-        self.last: dict[str, int] = {}
+        self.received: dict[str, set[int]] = {}
+        """Numbers of the received events, by distinct id."""
+        self.highest: dict[str, int] = {}
+        """Highest received number, by distinct id."""
         self.repeated = 0
-        self.wrong: list[str] = []
+        self.violations: list[str] = []
 
     @property
     def count(self) -> int:
-        """Different events."""
-        return sum(map(len, self.seen.values()))
+        """Number of distinct events."""
+        return sum(map(len, self.received.values()))
 
-    def note(self, event: dict[str, Any]) -> None:
-        """See one."""
+    def record(self, event: dict[str, Any]) -> None:
+        """Record a received event."""
         person, number = event["userId"], event["properties"]["n"]
-        seen = self.seen.setdefault(person, set())
-        if number in seen:
+        received = self.received.setdefault(person, set())
+        if number in received:
             self.repeated += 1
             return
-        seen.add(number)
-        if number < self.last.get(person, -1):
-            self.wrong.append(f"{person}: {number} after {self.last[person]}")
-        self.last[person] = max(number, self.last.get(person, -1))
+        received.add(number)
+        if number < self.highest.get(person, -1):
+            self.violations.append(f"{person}: {number} after {self.highest[person]}")
+        self.highest[person] = max(number, self.highest.get(person, -1))
 
 
 async def _queue(bus: Connection, rate: float, until: float) -> int:
@@ -143,11 +145,11 @@ async def _queue(bus: Connection, rate: float, until: float) -> int:
                 "distinct_id": person,
                 "properties": {"n": number},
             }
-            hook: dict[str, Any] = {"event": event}
-            if random.random() < MERGING:  # noqa: S311
+            document: dict[str, Any] = {"event": event}
+            if random.random() < MERGE_SHARE:  # noqa: S311
                 address = f"a{random.randrange(PERSONS)}@example.com"  # noqa: S311
-                hook["person"] = {"properties": {"email": address}}
-            webhook, body = parse_posthog(json.dumps(hook).encode())
+                document["person"] = {"properties": {"email": address}}
+            webhook, body = parse_posthog(json.dumps(document).encode())
             queued = queued_posthog_webhook(
                 webhook, body, datetime.now(UTC), f"r-{number}", in_order=True
             )
@@ -171,12 +173,12 @@ async def _watch(bus: Connection, order: Order) -> None:
     )
     async for messages in Consumer(bus, StreamName.EVENTS, config, batch=500).batches():
         for message in messages:
-            order.note(json.loads(message.data))
+            order.record(json.loads(message.data))
             await message.ack()
 
 
-async def keep_order(*, seed: int, seconds: float, per_second: float, replicas: int) -> Report:
-    """Run for so many seconds, and say what came of it."""
+async def check_order(*, seed: int, seconds: float, per_second: float, replicas: int) -> Report:
+    """Queue webhooks and inject faults for a number of seconds, and return the report."""
     random.seed(seed)
     async with AsyncExitStack() as stack:
         servers = await stack.enter_async_context(running_servers())
@@ -188,7 +190,7 @@ async def keep_order(*, seed: int, seconds: float, per_second: float, replicas: 
         for _ in range(replicas):
             running.start()
 
-        async def made() -> bool:
+        async def has_consumers() -> bool:
             last = str(partition_consumer(PARTITIONS - 1, PARTITIONS).durable_name)
             try:
                 await operator.js.consumer_info(StreamName.WEBHOOKS, last)
@@ -196,23 +198,25 @@ async def keep_order(*, seed: int, seconds: float, per_second: float, replicas: 
                 return False
             return True
 
-        await eventually(made, PATIENCE)
+        await eventually(has_consumers, MAX_WAIT_SECONDS)
         order = Order()
         watching = asyncio.create_task(_watch(operator, order))
         until = time.monotonic() + seconds
-        queued, _ = await asyncio.gather(_queue(bus, per_second, until), running.hurt(until))
+        queued, _ = await asyncio.gather(
+            _queue(bus, per_second, until), running.inject_faults(until)
+        )
         with suppress(AssertionError):
-            await eventually(lambda: order.count >= queued, PATIENCE)
+            await eventually(lambda: order.count >= queued, MAX_WAIT_SECONDS)
         await cancel_all(watching)
-        rows = await asyncpg.connect(url)
-        stored = await rows.fetchval("SELECT count(*) FROM ingest.events")
-        await rows.close()
-    return Report(running.done, queued, stored, order)
+        connection = await asyncpg.connect(url)
+        stored = await connection.fetchval("SELECT count(*) FROM ingest.events")
+        await connection.close()
+    return Report(running.faults, queued, stored, order)
 
 
 @dataclass
 class Report:
-    """What came of it."""
+    """The result of a run."""
 
     faults: Counter[str]
     queued: int
@@ -220,22 +224,22 @@ class Report:
     order: Order
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The report as text."""
         order = self.order
-        faults = ", ".join(f"{count} {what}" for what, count in sorted(self.faults.items()))
+        faults = ", ".join(f"{count} {name}" for name, count in sorted(self.faults.items()))
         return [
             f"faults    {faults}",
             f"queued    {self.queued}",
             f"stored    {self.stored}",
             f"on NATS   {order.count}, and {order.repeated} of them again",
-            *(self.complaints() or ["nothing lost, nothing twice, everything in order"]),
+            *(self.violations() or ["nothing lost, nothing twice, everything in order"]),
         ]
 
-    def complaints(self) -> list[str]:
-        """What must not have come of it."""
-        found = [f"out of order: {wrong}" for wrong in self.order.wrong]
+    def violations(self) -> list[str]:
+        """All guarantees that were broken."""
+        violations = [f"out of order: {violation}" for violation in self.order.violations]
         if self.stored != self.queued:
-            found.append(f"{self.queued - self.stored} were not stored")
+            violations.append(f"{self.queued - self.stored} were not stored")
         if self.order.count != self.queued:
-            found.append(f"{self.queued - self.order.count} were not on NATS")
-        return found
+            violations.append(f"{self.queued - self.order.count} were not on NATS")
+        return violations

@@ -1,4 +1,4 @@
-"""A run: load, faults drawn from a random seed, and the reckoning at the end."""
+"""A run: sends events, injects random faults, and checks at the end that nothing was lost."""
 
 from __future__ import annotations
 
@@ -18,51 +18,52 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.chaos.faults import Fault, stored_ids
-from tests.chaos.ledger import Client, Ledger, listen
+from tests.chaos.ledger import Client, Ledger, subscribe
 from tests.chaos.target import Target
 from tests.waiting import eventually
 
 RECOVERY_SECONDS = 90.0
-RECKONING_SECONDS = 120.0
+COMPLETION_SECONDS = 120.0
 
 Stack = TypeVar("Stack", bound=Target)
 
-ASYNCPG_COPES = re.compile(
+HANDLED_BY_ASYNCPG = re.compile(
     "^Failed to restore the pool|^Future exception was never retrieved"
     "|^Task exception was never retrieved PoolConnectionHolder.release$"
 )
-"""What asyncpg says while PostgreSQL is away; it goes on by itself."""
+"""Exceptions that asyncpg reports while PostgreSQL is unavailable, and recovers from by itself."""
 
 
 @dataclass
 class Report:
-    """What was done, and what came of it."""
+    """The faults of a run, and its results."""
 
     seed: int
     recoveries: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """Seconds from the end of a fault until everything was healthy, by fault."""
+    """Seconds from the end of a fault until the stack was healthy, by fault."""
     ledger: Ledger = field(default_factory=Ledger)
     stored: list[str] = field(default_factory=list)
-    unforeseen: list[str] = field(default_factory=list)
-    """Last lines of exceptions that nobody handled, from the services' logs."""
+    """Ids of all rows."""
+    unhandled: list[str] = field(default_factory=list)
+    """Last lines of unhandled exceptions in the services' logs."""
 
     @property
     def faults(self) -> int:
         return sum(map(len, self.recoveries.values()))
 
-    def complaints(self) -> list[str]:
-        """Every promise that was broken."""
+    def violations(self) -> list[str]:
+        """All guarantees that were broken."""
         stored = set(self.stored)
-        found = {
+        affected = {
             "accepted but not stored": self.ledger.lost_rows(stored),
-            "accepted but never on the bus": self.ledger.lost_messages(),
-            "never sent, and yet there": self.ledger.invented(stored),
+            "accepted but never published": self.ledger.lost_messages(),
+            "stored or published but never sent": self.ledger.never_sent(stored),
         }
-        broken = [f"{what}: {len(ids)}, e.g. {min(ids)}" for what, ids in found.items() if ids]
-        if unexpected := self.ledger.answers["500"]:
+        broken = [f"{what}: {len(ids)}, e.g. {min(ids)}" for what, ids in affected.items() if ids]
+        if unexpected := self.ledger.responses["500"]:
             broken.append(f"answered 500: {unexpected}")
-        if self.unforeseen:
-            broken.append(f"unforeseen: {len(self.unforeseen)}, e.g. {self.unforeseen[0]}")
+        if self.unhandled:
+            broken.append(f"unhandled exceptions: {len(self.unhandled)}, e.g. {self.unhandled[0]}")
         if len(stored) != len(self.stored):
             broken.append(f"stored more than once: {len(self.stored) - len(stored)}")
         return broken
@@ -71,25 +72,26 @@ class Report:
         """The report as text."""
         rows = [f"{'fault':<32}{'times':>6}{'recovered in, s':>18}{'at most':>9}"]
         rows += [
-            f"{name:<32}{len(took):>6}{statistics.mean(took):>18.1f}{max(took):>9.1f}"
-            for name, took in sorted(self.recoveries.items())
+            f"{name:<32}{len(seconds):>6}{statistics.mean(seconds):>18.1f}{max(seconds):>9.1f}"
+            for name, seconds in sorted(self.recoveries.items())
         ]
         ledger = self.ledger
-        answers = ", ".join(f"{status} {count}" for status, count in sorted(ledger.answers.items()))
-        refused = ", ".join(f"{route} {took:.1f} s" for route, took in ledger.longest.items())
-        again = sum(ledger.heard.values()) - len(ledger.heard)
+        statuses = sorted(ledger.responses.items())
+        responses = ", ".join(f"{status} {count}" for status, count in statuses)
+        refused = ", ".join(f"{route} {seconds:.1f} s" for route, seconds in ledger.longest.items())
+        repeated = sum(ledger.received.values()) - len(ledger.received)
         rows += [
             "",
             f"faults    {self.faults}, from random seed {self.seed}",
-            f"sent      {len(ledger.sent)}; answered {answers}",
-            f"503 for   {refused or 'no moment'} at most",
+            f"sent      {len(ledger.sent)}; answered {responses}",
+            f"503 for   {f'{refused} at most' if refused else 'no request'}",
             f"accepted  {len(ledger.accepted)}",
             f"stored    {len(self.stored)}",
-            f"on NATS   {len(ledger.heard)}, and {again} of them again",
-            *(f"BROKEN    {complaint}" for complaint in self.complaints()),
+            f"on NATS   {len(ledger.received)}, and {repeated} of them again",
+            *(f"BROKEN    {violation}" for violation in self.violations()),
         ]
         return (
-            rows if self.complaints() else [*rows, "nothing lost, nothing twice, nothing made up"]
+            rows if self.violations() else [*rows, "nothing lost, nothing twice, nothing made up"]
         )
 
 
@@ -100,62 +102,62 @@ async def chaos(
     faults: Sequence[Fault[Stack]],
     once: Sequence[Fault[Stack]] = (),
     seconds: float = float("inf"),
-    most: int | None = None,
+    max_faults: int | None = None,
     per_second: float = 40.0,
-    say: Callable[[str], None] = lambda _line: None,
+    log: Callable[[str], None] = lambda _line: None,
 ) -> Report:
-    """Hurt a stack for so many seconds, then count.
+    """Inject faults into a stack under load, and return the report.
 
     Args:
         running: the stack.
-        seed: random seed; decides which fault comes when, and how long it lasts.
-        faults: each comes about as often as the others.
-        once: each comes once, between the others.
-        seconds: no new fault begins after so long.
-        most: nor after so many.
-        per_second: events sent.
-        say: told of every fault.
+        seed: random seed of the order and durations of the faults.
+        faults: faults that are injected equally often.
+        once: faults that are injected once, between the others.
+        seconds: no fault is started after this time.
+        max_faults: maximum number of faults.
+        per_second: events sent a second.
+        log: called with a line for every fault.
     """
-    report, chance = Report(seed), random.Random(seed)  # noqa: S311 - a schedule, no secret
+    report, rng = Report(seed), random.Random(seed)  # noqa: S311 - a schedule, no secret
     async with running as stack:
         client = Client(stack, report.ledger, per_second)
         sending = asyncio.create_task(client.run())
-        listening = asyncio.create_task(listen(stack.nats_url, report.ledger))
+        subscribing = asyncio.create_task(subscribe(stack.nats_url, report.ledger))
         try:
-            ends = time.monotonic() + seconds
-            for fault in itertools.islice(_drawn(faults, once, chance), most):
-                if time.monotonic() >= ends:
+            deadline = time.monotonic() + seconds
+            for fault in itertools.islice(_schedule(faults, once, rng), max_faults):
+                if time.monotonic() >= deadline:
                     break
-                say(f"{time.strftime('%H:%M:%S')}  {fault.name}")
-                await fault.strike(stack, chance)
+                log(f"{time.strftime('%H:%M:%S')}  {fault.name}")
+                await fault.inject(stack, rng)
                 report.recoveries[fault.name].append(await _recovery(stack))
         finally:
             sending.cancel()
             await client.finish()
-        await _reckon(stack, report)
-        listening.cancel()
-        await asyncio.wait({listening})
+        await _complete(stack, report)
+        subscribing.cancel()
+        await asyncio.wait({subscribing})
     return report
 
 
-def _drawn(
-    faults: Sequence[Fault[Stack]], once: Sequence[Fault[Stack]], chance: random.Random
+def _schedule(
+    faults: Sequence[Fault[Stack]], once: Sequence[Fault[Stack]], rng: random.Random
 ) -> Iterator[Fault[Stack]]:
-    left = chance.sample(once, len(once))
+    remaining = rng.sample(once, len(once))
     while True:
-        yield from chance.sample(faults, len(faults))
-        if left:
-            yield left.pop()
+        yield from rng.sample(faults, len(faults))
+        if remaining:
+            yield remaining.pop()
 
 
 async def _recovery(stack: Target) -> float:
-    began = time.monotonic()
+    started_at = time.monotonic()
     await eventually(stack.is_healthy, RECOVERY_SECONDS)
-    return time.monotonic() - began
+    return time.monotonic() - started_at
 
 
-async def _reckon(stack: Target, report: Report) -> None:
-    """Give everything that was accepted time to arrive."""
+async def _complete(stack: Target, report: Report) -> None:
+    """Wait until all accepted events are stored and published, and complete the report."""
     ledger = report.ledger
 
     async def complete() -> bool:
@@ -164,20 +166,20 @@ async def _reckon(stack: Target, report: Report) -> None:
 
     # If time runs out, the report says what is missing.
     with contextlib.suppress(TimeoutError):
-        await eventually(complete, RECKONING_SECONDS)
+        await eventually(complete, COMPLETION_SECONDS)
     for log in sorted((stack.home / "logs").glob("*.log")):
-        report.unforeseen += exceptions_in(log)
+        report.unhandled += exceptions_in(log)
 
 
 def exceptions_in(log: Path) -> list[str]:
-    """Last lines of exceptions that nobody handled, from a log."""
-    found = []
+    """Last lines of the unhandled exceptions in a log."""
+    exceptions = []
     for line in log.read_text(errors="replace").splitlines():
         if '"exception"' not in line:
             continue
-        said = json.loads(line)
-        if ASYNCPG_COPES.search(f"{said['event']} {said.get('work')}"):
+        record = json.loads(line)
+        if HANDLED_BY_ASYNCPG.search(f"{record['event']} {record.get('work')}"):
             continue
-        last = said["exception"].strip().splitlines()[-1]
-        found.append(f"{log.stem}: {said['event']}: {last}")
-    return found
+        last = record["exception"].strip().splitlines()[-1]
+        exceptions.append(f"{log.stem}: {record['event']}: {last}")
+    return exceptions

@@ -1,4 +1,4 @@
-"""What can be hurt: the part of a running stack that faults and the ledger need."""
+"""The interface of a running stack that faults and the ledger use."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Target(Protocol):
 
     @property
     def home(self) -> Path:
-        """Where it keeps its data."""
+        """Directory of its data."""
 
     @property
     def http(self) -> httpx.AsyncClient:
-        """Its gateway, or what stands before its gateways."""
+        """Client of its gateway, or of all its gateways in turn."""
 
     @property
     def admin(self) -> dict[str, str]:
@@ -26,14 +26,18 @@ class Target(Protocol):
 
     @property
     def nats_url(self) -> str:
-        """Where subscribers connect."""
+        """URL for subscribers, with user and password."""
 
     @property
     def postgres_url(self) -> str:
-        """Address of PostgreSQL, as its superuser."""
+        """URL of PostgreSQL, with its superuser."""
 
     def child(self, name: str) -> psutil.Process:
-        """The process of a program."""
+        """The process of a program.
+
+        Raises:
+            LookupError: it does not run at the moment.
+        """
 
     async def is_healthy(self) -> bool:
-        """Whether everything runs and works."""
+        """Whether all processes run and are healthy."""

@@ -1,4 +1,4 @@
-"""What is full: the gateway's spool, JetStream's disk, and both bounds honoured."""
+"""A full spool of the gateway and a full disk of JetStream lose nothing, and keep their limits."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ async def post(stack: Up, id: str, padding: str = "") -> int:
     event = {"event": "signed_up", "distinct_id": "u_1", "uuid": id, "properties": {"p": padding}}
     headers = {"x-posthog-webhook-secret": SECRET}
     try:
-        answer = await stack.http.post(
+        response = await stack.http.post(
             "/v1/webhooks/posthog", json={"event": event}, headers=headers
         )
     except httpx.HTTPError:
         return 0
-    return answer.status_code
+    return response.status_code
 
 
 async def fill(stack: Up, prefix: str, padding: str = PADDING) -> list[str]:
-    """Post until it is refused; gives what was accepted, in order."""
+    """Post until the gateway refuses; returns the ids of the accepted events, in order."""
     accepted: list[str] = []
     while (status := await post(stack, f"{prefix}-{len(accepted):05}", padding)) == 200:
         accepted.append(f"{prefix}-{len(accepted):05}")
@@ -44,7 +44,7 @@ async def fill(stack: Up, prefix: str, padding: str = PADDING) -> list[str]:
     return accepted
 
 
-async def alive(stack: Up) -> bool:
+async def is_alive(stack: Up) -> bool:
     try:
         return (await stack.http.get("/livez")).is_success
     except httpx.HTTPError:
@@ -55,7 +55,7 @@ def spool_bytes(stack: Up) -> int:
     return sum(file.stat().st_size for file in (stack.home / "spool").rglob("*"))
 
 
-async def test_a_full_spool_outlives_its_gateway_and_drains_in_order(tmp_path: Path) -> None:
+async def test_a_full_spool_survives_its_gateway_and_drains_in_order(tmp_path: Path) -> None:
     async with up(tmp_path / "home", tmp_path, **SETTINGS) as stack:
         assert await post(stack, "before") == 200
         await eventually(lambda: stored_one(stack))
@@ -64,12 +64,12 @@ async def test_a_full_spool_outlives_its_gateway_and_drains_in_order(tmp_path: P
         server.suspend()
         accepted = await fill(stack, "spooled")
         assert len(accepted) > 50
-        # Half-empty pages and SQLite's journal, 1000 pages, come on top of what the bound counts.
+        # The limit does not count half-empty pages and SQLite's journal of 1000 pages.
         assert spool_bytes(stack) < 2 * BOUND + 5 * 1024 * 1024
         await kill("gateway", stack, None)  # type: ignore[arg-type]
-        await eventually(lambda: alive(stack), 60)
+        await eventually(lambda: is_alive(stack), 60)
         assert await post(stack, "still-full", PADDING) == 429
-        # What reaches the stream is looked at before anybody takes it.
+        # Ingest is frozen so that the test can read the stream before ingest empties it.
         ingest.suspend()
         server.resume()
 
@@ -81,8 +81,8 @@ async def test_a_full_spool_outlives_its_gateway_and_drains_in_order(tmp_path: P
         assert await post(stack, "after", PADDING) == 200
 
 
-async def in_stream(stack: Up, wanted: list[str]) -> bool:
-    """Whether the stream of webhooks holds these, in this order and nothing else."""
+async def in_stream(stack: Up, expected: list[str]) -> bool:
+    """Whether the stream WEBHOOKS holds exactly these events, in this order."""
     password = (stack.home / "secrets" / "nats-operator").read_text().strip()
     port = urlsplit(stack.nats_url).port
     client = await nats.connect(
@@ -91,24 +91,24 @@ async def in_stream(stack: Up, wanted: list[str]) -> bool:
     try:
         js = client.jetstream(timeout=PATIENCE_SECONDS)
         state = (await js.stream_info("WEBHOOKS")).state
-        if state.messages != len(wanted):
+        if state.messages != len(expected):
             return False
-        found = [
+        stored = [
             (await js.get_msg("WEBHOOKS", seq)).headers or {}
             for seq in range(state.first_seq, state.last_seq + 1)
         ]
     finally:
         await client.close()
-    assert [headers["Nats-Msg-Id"].rpartition(":")[2] for headers in found] == wanted
+    assert [headers["Nats-Msg-Id"].rpartition(":")[2] for headers in stored] == expected
     return True
 
 
-async def all_stored(stack: Up, wanted: set[str]) -> bool:
-    return set(await stored_ids(stack)) >= wanted
+async def all_stored(stack: Up, expected: set[str]) -> bool:
+    return set(await stored_ids(stack)) >= expected
 
 
 def limit_jetstream(stack: Up, size: int) -> int:
-    """Let JetStream take so many bytes, and give how many it might take before."""
+    """Limit JetStream's storage to `size` bytes, and return the previous limit."""
     file = stack.home / "nats.conf"
     config = json.loads(file.read_text())
     server, account = config["jetstream"], config["accounts"][OWN]["jetstream"]
@@ -127,12 +127,12 @@ async def test_a_full_disk_of_jetstream_loses_nothing(tmp_path: Path) -> None:
         await eventually(stack.is_healthy, 60)
 
         accepted = await fill(stack, "full")
-        # First JetStream, then the spool. How much JetStream takes is chance: an event lies there
-        # twice, as a webhook and announced, until ingest has acknowledged it.
+        # JetStream is full first, then the spool. How many events fit into JetStream varies: each
+        # is stored twice, as a webhook and as an event, until ingest has acknowledged it.
         assert len(accepted) * len(PADDING) > 2 * BOUND
         for name in ("gateway", "ingest"):
             await kill(name, stack, None)  # type: ignore[arg-type]
-        await eventually(lambda: alive(stack), 60)
+        await eventually(lambda: is_alive(stack), 60)
 
         limit_jetstream(stack, before)
         await kill("nats", stack, None)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A little of `make chaos` and `make chaos-cluster`, and the reckoning itself."""
+"""Short runs of `make chaos` and `make chaos-cluster`, and the report itself."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tests.running_stack import up
 @pytest.mark.timeout(600)
 async def test_every_fault_once_loses_nothing(tmp_path: Path) -> None:
     seed, running = secrets.randbelow(10**6), up(tmp_path / "home", tmp_path)
-    report = await chaos(running, seed=seed, faults=FAULTS, most=len(FAULTS))
+    report = await chaos(running, seed=seed, faults=FAULTS, max_faults=len(FAULTS))
     print("\n".join(report.lines()))  # noqa: T201 - with its random seed, to repeat it
-    assert report.complaints() == []
+    assert report.violations() == []
     assert report.recoveries.keys() == {fault.name for fault in FAULTS}
     assert len(report.ledger.accepted) > 500
 
@@ -27,23 +27,23 @@ async def test_every_fault_once_loses_nothing(tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 async def test_a_cluster_loses_nothing_while_its_parts_are_killed(tmp_path: Path) -> None:
     seed = secrets.randbelow(10**6)
-    report = await chaos(cluster(tmp_path), seed=seed, faults=cluster_faults(), most=8)
+    report = await chaos(cluster(tmp_path), seed=seed, faults=cluster_faults(), max_faults=8)
     print("\n".join(report.lines()))  # noqa: T201
-    assert report.complaints() == []
+    assert report.violations() == []
     assert len(report.ledger.accepted) > 200
 
 
-def test_a_broken_promise_is_named() -> None:
+def test_a_broken_guarantee_is_reported() -> None:
     ledger = Ledger(sent={"a", "b", "c"}, accepted={"a", "b"})
-    ledger.heard.update({"a": 2, "x": 1})
+    ledger.received.update({"a": 2, "x": 1})
     report = Report(1, ledger=ledger, stored=["a", "a", "y"])
-    assert report.complaints() == [
+    assert report.violations() == [
         "accepted but not stored: 1, e.g. b",
-        "accepted but never on the bus: 1, e.g. b",
-        "never sent, and yet there: 2, e.g. x",
+        "accepted but never published: 1, e.g. b",
+        "stored or published but never sent: 2, e.g. x",
         "stored more than once: 1",
     ]
     fine = Report(1, ledger=Ledger({"a"}, {"a"}), stored=["a"])
-    fine.ledger.heard.update({"a": 1})
-    assert fine.complaints() == []
+    fine.ledger.received.update({"a": 1})
+    assert fine.violations() == []
     assert fine.lines()[-1] == "nothing lost, nothing twice, nothing made up"
