@@ -45,7 +45,7 @@ class RequestMemory:
         if size > self._max_bytes:
             raise TooLarge(
                 f"the request would take about {size >> 20} MiB of memory, more than "
-                f"{self._max_bytes >> 20} MiB; ask with fewer values at a time"
+                f"{self._max_bytes >> 20} MiB; send fewer values at a time"
             )
         await self._budget.reserve(size)
         return size

@@ -27,7 +27,7 @@ from hogsend.contract.permissions import CROSS_ACCOUNT_REPLY
 JETSTREAM = "$JS."
 INBOX = "_INBOX"
 """Prefix of all inboxes: `_INBOX_<user>` of our users, and `_INBOX` of clients without a prefix."""
-NO_INBOX = "the request has no inbox for its answer"
+NO_INBOX = "the request has no inbox for its reply"
 
 
 def has_requester(message: Msg) -> bool:
@@ -51,7 +51,7 @@ async def raw_request(message: StreamMessage[Msg]) -> RawRequest:
     """Decode a request into its subject and body.
 
     Raises:
-        InvalidRequest: the request has no inbox for its answer.
+        InvalidRequest: the request has no inbox for its reply.
     """
     raw = message.raw_message
     if not has_requester(raw):
@@ -89,7 +89,7 @@ class RequesterMiddleware(BaseMiddleware[Any, Any]):
         """Call the handler if the message has a requester.
 
         Raises:
-            InvalidRequest: the message has no inbox for its answer; nothing is sent.
+            InvalidRequest: the message has no inbox for its reply; nothing is sent.
         """
         if not has_requester(self.msg):
             raise InvalidRequest(NO_INBOX)

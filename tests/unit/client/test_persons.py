@@ -28,7 +28,10 @@ class Failing(Connection):
     ("error", "logged"),
     [
         (Unavailable("the analytics service is not running"), "is not running"),
-        (TooLarge("the answer is larger than NATS takes; ask for less"), "raise its max_payload"),
+        (
+            TooLarge("the reply is larger than NATS' max_payload; request less"),
+            "raise its max_payload",
+        ),
     ],
 )
 async def test_a_person_who_cannot_be_read_is_empty_and_the_reason_is_logged(

@@ -139,7 +139,7 @@ class RequestSubscriber(CoreSubscriber):
         # Without a reply the caller would wait for its whole deadline, and retry in vain.
         metrics.FAILURES.labels("reply", TooLarge.code).inc()
         log.warning("reply larger than NATS' max_payload", subject=self.endpoint.subject)
-        return ErrorReply(TooLarge.code, "the answer is larger than NATS takes; ask for less")
+        return ErrorReply(TooLarge.code, "the reply is larger than NATS' max_payload; request less")
 
     def get_log_context(self, _message: StreamMessage[Msg] | None) -> dict[str, str]:
         """Return nothing: FastStream's access log is off, but calls this for every message."""
@@ -158,7 +158,7 @@ class RequestSubscriber(CoreSubscriber):
         if not has_requester(msg):
             metrics.FAILURES.labels("request", "no_requester").inc()
             log.warning(
-                "request refused: it has no inbox for its answer",
+                "request refused: it has no inbox for its reply",
                 subject=self.endpoint.subject,
                 reply=msg.reply,
             )
