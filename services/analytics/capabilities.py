@@ -65,14 +65,14 @@ class CapabilityReport:
     async def capabilities(self) -> Capabilities:
         """Report every capability; one whose check fails is `unknown` and affects no other."""
         key, reads, destinations = await asyncio.gather(
-            self._key_state(), self._reads(), self._destinations.result(STORE_SECONDS)
+            self._key_state(), self._read_capability(), self._destinations.result(STORE_SECONDS)
         )
         return Capabilities(
             [
-                self._capturing("eventCapture", key),
-                self._capturing("personWrites", key),
+                self._capture_capability("eventCapture", key),
+                self._capture_capability("personWrites", key),
                 reads,
-                self._engagement(key, destinations),
+                self._engagement_capability(key, destinations),
             ]
         )
 
@@ -85,7 +85,7 @@ class CapabilityReport:
             _count_unknown(error.code, error)
             return error
 
-    def _capturing(self, name: CapabilityName, key: KeyState | HogsendError) -> Capability:
+    def _capture_capability(self, name: CapabilityName, key: KeyState | HogsendError) -> Capability:
         if isinstance(key, HogsendError):
             return _unknown(name, key)
         if key == "awaited":
@@ -103,7 +103,7 @@ class CapabilityReport:
             name=name, state="on", reason="The project key stored by `connect posthog` is used."
         )
 
-    async def _reads(self) -> Capability:
+    async def _read_capability(self) -> Capability:
         """Check with a trial read: a bearer alone does not show whether PostHog accepts it."""
         name: CapabilityName = "personReads"
         try:
@@ -135,7 +135,7 @@ class CapabilityReport:
             _count_unknown(error.code, error)
             return None
 
-    def _engagement(
+    def _engagement_capability(
         self, key: KeyState | HogsendError, destinations: Sequence[Destination] | None
     ) -> Capability:
         name: CapabilityName = "engagementOut"
@@ -159,7 +159,7 @@ class CapabilityReport:
                 reason="ENABLE_POSTHOG_DESTINATION is off; engagement is recorded here only.",
                 remediation="Set ENABLE_POSTHOG_DESTINATION=true.",
             )
-        capturing = self._capturing(name, key)
+        capturing = self._capture_capability(name, key)
         if capturing.state != "on":
             return capturing
         if not active:

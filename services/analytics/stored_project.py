@@ -25,7 +25,7 @@ class StoredProject:
         self._provider = watcher.provider
         self._is_outdated = False
         # The watcher requests the project at once and every 30 s, so callers rarely have to wait.
-        self._reply = watcher.watch("project", self._ask, eager=True, on_value=self._answered)
+        self._reply = watcher.watch("project", self._request, eager=True, on_value=self._on_reply)
         watcher.on_change(self._changed)
 
     async def get(self) -> ProjectReply:
@@ -40,13 +40,13 @@ class StoredProject:
             return cached
         return await self._reply.refresh()
 
-    async def _ask(self) -> ProjectReply:
+    async def _request(self) -> ProjectReply:
         return await self._link.request(CREDENTIALS_PROJECT, ProviderRef(self._provider))
 
     def _changed(self, _change: CredentialChanged | None) -> None:
         self._is_outdated = True
 
-    def _answered(self, _reply: ProjectReply) -> None:
+    def _on_reply(self, _reply: ProjectReply) -> None:
         # A reply is not current if the credential changed after the request.
         if self._reply.is_current:
             self._is_outdated = False

@@ -84,7 +84,7 @@ def must_refresh(
 
 
 def unanswered_since(state: RefreshState | None, now: datetime) -> datetime | None:
-    """Return the start of the earliest attempt without a response; None when `GRACE` is over.
+    """Return the start of the earliest attempt within `GRACE` that got no response; else None.
 
     PostHog may have rotated the refresh token in that attempt.
     """

@@ -169,7 +169,7 @@ class BatchDelivery:
         # again.
         await shielded(self._settle(batch, "delivered", response_status=status))
         if self._health is not None:
-            await self._health.worked(self._source.subscription.durable)
+            await self._health.record_success(self._source.subscription.durable)
 
     async def _handle_failure(
         self, batch: Sequence[QueuedEvent], project: Project, error: CaptureError
@@ -186,7 +186,7 @@ class BatchDelivery:
         abandoned = plan_retry(batch, error, self._policy, _now())
         if self._health is not None and not error.is_about_content:
             attempt = _failed_attempt(batch, abandoned, error)
-            await self._health.failed(self._source.subscription.durable, attempt)
+            await self._health.record_failure(self._source.subscription.durable, attempt)
         RETRIES.labels(self._source.name, self._source.destination_id).inc(
             len(batch) - len(abandoned)
         )

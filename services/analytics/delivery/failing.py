@@ -44,10 +44,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 class Health(Protocol):
     """Is notified of the result of each attempt."""
 
-    async def failed(self, durable: str, attempt: Attempt) -> None:
+    async def record_failure(self, durable: str, attempt: Attempt) -> None:
         """Note a failed attempt of a consumer whose cause is not the content of the events."""
 
-    async def worked(self, durable: str) -> None:
+    async def record_success(self, durable: str) -> None:
         """Note a successful attempt of a consumer."""
 
 
@@ -68,7 +68,7 @@ class FailingConsumers(Health):
         """Consumers whose success is stored."""
         self._written_at: dict[str, float] = {}
 
-    async def failed(self, durable: str, attempt: Attempt) -> None:
+    async def record_failure(self, durable: str, attempt: Attempt) -> None:
         """Store a failure, unless one of the consumer was stored a moment ago."""
         now = self._clock()
         written_at = self._written_at.get(durable)
@@ -77,13 +77,17 @@ class FailingConsumers(Health):
         # PostgreSQL's text cannot contain NUL.
         error = text_without_nul(attempt.error[:MAX_ERROR])
         attempt = msgspec.structs.replace(attempt, error=error)
-        if await self._write(_queries.failed, durable=durable, **msgspec.structs.asdict(attempt)):
+        if await self._write(
+            _queries.record_failure, durable=durable, **msgspec.structs.asdict(attempt)
+        ):
             self._working.discard(durable)
             self._written_at[durable] = now
 
-    async def worked(self, durable: str) -> None:
+    async def record_success(self, durable: str) -> None:
         """Delete the stored failure of a consumer, unless its success is stored already."""
-        if durable not in self._working and await self._write(_queries.worked, durable=durable):
+        if durable not in self._working and await self._write(
+            _queries.delete_failure, durable=durable
+        ):
             self._written_at.pop(durable, None)
             self._working.add(durable)
 

@@ -21,7 +21,7 @@ class Generations:
         self._reached: list[tuple[int, datetime]] = []
         """Highest position and latest time of each stream, oldest stream first."""
 
-    def of(self, position: int, queued_at: datetime) -> int:
+    def number_of(self, position: int, queued_at: datetime) -> int:
         """Return the number of the stream that stored a message at `queued_at`; 0 is the oldest."""
         for number, (highest, latest) in enumerate(self._reached):
             is_newest = number == len(self._reached) - 1

@@ -113,7 +113,7 @@ class JetStreams:
         """Delete a durable consumer, if it exists, and its saved position."""
         # The position first: with it, a consumer that is created again later would start with the
         # messages that were published after this deletion.
-        await self._saved.forget(stream, durable)
+        await self._saved.delete(stream, durable)
         self._tracked.pop((stream, durable), None)
         with _as_unavailable(), suppress(nats.js.errors.NotFoundError):
             js = await self._broker.link.js_for(stream)

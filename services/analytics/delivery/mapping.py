@@ -77,7 +77,7 @@ def bucket(report: Engagement) -> Captured | None:
     else:
         return None
     # A destination captures the same engagement under another uuid.
-    return _make(event_uuid(f"bucket:{report.id}"), "$set", user, report.timestamp, change)
+    return _build(event_uuid(f"bucket:{report.id}"), "$set", user, report.timestamp, change)
 
 
 def set_person(request: SetPerson, uuid: UUID, queued_at: datetime) -> Captured | None:
@@ -98,7 +98,7 @@ def set_person(request: SetPerson, uuid: UUID, queued_at: datetime) -> Captured 
     if not change:
         return None
     occurred_at = _occurred_at(request, queued_at)
-    return _make(uuid, "$set", request.distinct_id, occurred_at, change)
+    return _build(uuid, "$set", request.distinct_id, occurred_at, change)
 
 
 def capture(request: CaptureMessage, uuid: UUID, queued_at: datetime) -> Captured:
@@ -107,7 +107,7 @@ def capture(request: CaptureMessage, uuid: UUID, queued_at: datetime) -> Capture
     if request.groups:
         properties = {**properties, "$groups": request.groups}
     occurred_at = _occurred_at(request, queued_at)
-    return _make(uuid, request.event, request.distinct_id, occurred_at, properties)
+    return _build(uuid, request.event, request.distinct_id, occurred_at, properties)
 
 
 def alias(request: Alias, uuid: UUID, queued_at: datetime) -> Captured | None:
@@ -122,7 +122,7 @@ def alias(request: Alias, uuid: UUID, queued_at: datetime) -> Captured | None:
         return None
     occurred_at = _occurred_at(request, queued_at)
     properties = {"alias": request.alias}
-    return _make(uuid, "$create_alias", request.distinct_id, occurred_at, properties)
+    return _build(uuid, "$create_alias", request.distinct_id, occurred_at, properties)
 
 
 def mirrored(event: Event) -> Captured:
@@ -136,7 +136,7 @@ def mirrored(event: Event) -> Captured:
     if isinstance(currency, str):
         properties = {**properties, "currency": currency.upper()}
     uuid = event_uuid(event.id)
-    return _make(uuid, event.event, event.contact_key, event.occurred_at, properties)
+    return _build(uuid, event.event, event.contact_key, event.occurred_at, properties)
 
 
 def event_uuid(id: str) -> UUID:
@@ -178,10 +178,10 @@ def _person_change(report: Engagement, config: DestinationConfig) -> Captured | 
 
 
 def _captured(report: Engagement, event: str, distinct_id: str, properties: Properties) -> Captured:
-    return _make(event_uuid(report.id), event, distinct_id, report.timestamp, properties)
+    return _build(event_uuid(report.id), event, distinct_id, report.timestamp, properties)
 
 
-def _make(
+def _build(
     uuid: UUID, event: str, distinct_id: str, timestamp: datetime, properties: Properties
 ) -> Captured:
     if len(distinct_id) > MAX_DISTINCT_ID:

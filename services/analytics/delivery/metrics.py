@@ -27,7 +27,7 @@ DEAD_LETTERS = Counter(
 )
 
 
-def forget(source: str, destination: str) -> None:
+def remove_series(source: str, destination: str) -> None:
     """Remove the series of a source that this replica no longer sends.
 
     The gauges are removed for every source, because they would keep an outdated value. The counters

@@ -94,7 +94,7 @@ class OrderedQueue(Generic[Origin]):
             queued.origin = entry.origin
             return False
         if entry.queued_at is not None:
-            entry.generation = self._generations.of(entry.position, entry.queued_at)
+            entry.generation = self._generations.number_of(entry.position, entry.queued_at)
         last = next(reversed(self._entries.values()), None)
         self._is_sorted = self._is_sorted and (last is None or entry.order > last.order)
         self._entries[entry.place] = entry

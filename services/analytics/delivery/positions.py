@@ -45,7 +45,7 @@ class Positions(Protocol):
     async def save(self, positions: Sequence[SavedPosition]) -> None:
         """Save positions; each replaces the saved position of its durable."""
 
-    async def forget(self, stream: StreamName, durable: str) -> None:
+    async def delete(self, stream: StreamName, durable: str) -> None:
         """Delete the position of a durable, if one is saved."""
 
 
@@ -121,7 +121,7 @@ class PositionStore:
         async with self._database.transaction() as connection:
             await _queries.save(connection, positions=document)
 
-    async def forget(self, stream: StreamName, durable: str) -> None:
+    async def delete(self, stream: StreamName, durable: str) -> None:
         """Delete the position of a durable, if one is saved."""
         async with self._database.transaction() as connection:
-            await _queries.forget(connection, stream=stream.value, durable=durable)
+            await _queries.delete(connection, stream=stream.value, durable=durable)

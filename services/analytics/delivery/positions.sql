@@ -15,6 +15,6 @@ FROM json_to_recordset(:positions::json) AS position
 ON CONFLICT (stream, durable) DO UPDATE SET stream_made_at = excluded.stream_made_at,
     acknowledged = excluded.acknowledged, saved_at = now();
 
--- name: forget(stream, durable)!
+-- name: delete(stream, durable)!
 -- Delete the position of a durable whose consumer is deleted.
 DELETE FROM positions WHERE stream = :stream AND durable = :durable;

@@ -16,7 +16,7 @@ from hogsend.service.tasks import cancel_all
 from services.analytics.delivery.batch_delivery import BatchDelivery, BatchSender
 from services.analytics.delivery.failing import Health
 from services.analytics.delivery.intake import Intake
-from services.analytics.delivery.metrics import LAG, LAG_SECONDS, WAITING, forget
+from services.analytics.delivery.metrics import LAG, LAG_SECONDS, WAITING, remove_series
 from services.analytics.delivery.ordered_queue import OrderedQueue
 from services.analytics.delivery.retry import RetryPolicy
 from services.analytics.delivery.send_gate import SendGate
@@ -152,7 +152,7 @@ class Sender:
         # sent again.
         await cancel_all(*sending)
         await cancel_all(*consuming)
-        forget(*self._measured)
+        remove_series(*self._measured)
 
 
 def _now() -> float:

@@ -62,7 +62,7 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
 
-    def shown(self) -> OutboundDestination:
+    def masked(self) -> OutboundDestination:
         """Return the destination as the API shows it, with the key masked."""
         return OutboundDestination(
             id=str(self.id),
@@ -173,7 +173,7 @@ def patched_config(
     is_key_new = patch.get(KEY, MASK) != MASK
     if not is_key_new:
         patch.pop(KEY, None)
-    config = validated_config(_merged(stored, patch), egress, instance_host)
+    config = validated_config(_merge_patch(stored, patch), egress, instance_host)
     before, after = read_config(stored), read_config(config)
     is_host_new = origin(before.host or instance_host) != origin(after.host or instance_host)
     if is_host_new and after.api_key and not is_key_new:
@@ -184,7 +184,7 @@ def patched_config(
     return config
 
 
-def _merged(target: Any, patch: Any) -> Any:
+def _merge_patch(target: Any, patch: Any) -> Any:
     if not isinstance(patch, dict):
         return patch
     result = dict(target) if isinstance(target, dict) else {}
@@ -192,7 +192,7 @@ def _merged(target: Any, patch: Any) -> Any:
         if value is None:
             result.pop(name, None)
         else:
-            result[name] = _merged(result.get(name), value)
+            result[name] = _merge_patch(result.get(name), value)
     return result
 
 

@@ -61,7 +61,7 @@ ON CONFLICT (destination_id, event_id) DO UPDATE SET
 -- Set the time of the last delivery.
 UPDATE destinations SET last_delivery_at = now() WHERE id = :id;
 
--- name: cut_history(id, kept)!
+-- name: trim_history(id, kept)!
 -- Delete all but the newest `kept` rows of history.
 DELETE FROM deliveries WHERE destination_id = :id AND position <= (
     SELECT position FROM deliveries WHERE destination_id = :id

@@ -126,7 +126,7 @@ class DestinationService:
             # The caller will retry, and must not get a second destination.
             await self._store.delete(created.id)
             raise
-        return created.shown()
+        return created.masked()
 
     async def page(self, request: ListDestinations) -> DestinationPage:
         """List destinations."""
@@ -134,7 +134,7 @@ class DestinationService:
 
     async def get(self, request: DestinationRef) -> OutboundDestination:
         """Return a destination."""
-        return (await self._store.get(_id(request.id))).shown()
+        return (await self._store.get(_id(request.id))).masked()
 
     async def change(self, request: ChangeDestination) -> OutboundDestination:
         """Change the given fields. The change is effective when this returns.
@@ -144,9 +144,9 @@ class DestinationService:
         """
         changed = await self._store.change(
             _id(request.id),
-            lambda stored: _edited(stored, request, self._egress, self._instance_host),
+            lambda stored: _apply_changes(stored, request, self._egress, self._instance_host),
         )
-        return changed.shown()
+        return changed.masked()
 
     async def delete(self, request: DestinationRef) -> Deleted:
         """Delete a destination, its history, and the engagement that waits for it."""
@@ -198,7 +198,7 @@ class DestinationService:
         await self._consumers.create(id)
 
 
-def _edited(
+def _apply_changes(
     stored: Destination, request: ChangeDestination, egress: EgressPolicy, instance_host: str
 ) -> Destination:
     changes: dict[str, Any] = {}

@@ -74,7 +74,7 @@ class DestinationStore:
                 limit=request.limit,
                 offset=request.offset,
             )
-            shown = [_destination(row).shown() async for row in rows]
+            shown = [_destination(row).masked() async for row in rows]
         return DestinationPage(
             webhooks=shown, total=total, limit=request.limit, offset=request.offset
         )
@@ -156,13 +156,13 @@ class DestinationStore:
     async def record(self, id: UUID, outcomes: Sequence[Outcome]) -> None:
         """Add outcomes to the history, and delete the oldest rows beyond `KEPT_DELIVERIES`."""
         # One outcome for each event: a statement cannot write the same row twice.
-        rows = list({row.event_id: row for row in map(_storable, outcomes)}.values())
+        rows = list({row.event_id: row for row in map(_without_nul, outcomes)}.values())
         document = msgspec.json.encode(rows[-KEPT_DELIVERIES:]).decode()
         async with self._connection() as connection:
             await _queries.save_deliveries(connection, id=id, deliveries=document)
             if any(outcome.status == "delivered" for outcome in outcomes):
                 await _queries.touch(connection, id=id)
-            await _queries.cut_history(connection, id=id, kept=KEPT_DELIVERIES)
+            await _queries.trim_history(connection, id=id, kept=KEPT_DELIVERIES)
 
     async def deliveries(self, id: UUID, request: ListDeliveries) -> DeliveryPage:
         """List a destination's history, with the attempt that currently fails, if any.
@@ -247,7 +247,7 @@ def _destination(row: Any) -> Destination:
     return Destination(**fields)
 
 
-def _storable(outcome: Outcome) -> Outcome:
+def _without_nul(outcome: Outcome) -> Outcome:
     # PostgreSQL's text cannot contain NUL, and an error message of PostHog may.
     return msgspec.structs.replace(
         outcome,

@@ -87,7 +87,7 @@ class PersonAccess:
         host = await self._host.find()
         transport = Transport(self._http, host, bearer.token or "")
         try:
-            project_id = await self._project_ids.of(bearer, host, transport)
+            project_id = await self._project_ids.find(bearer, host, transport)
             return await call(Persons(transport, project_id))
         except PostHogError as error:
             explanation = self._project_ids.explain_refusal(error, bearer, host)

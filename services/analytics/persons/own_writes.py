@@ -108,8 +108,8 @@ class OwnWrites:
             captured: the event, as it is sent to PostHog.
             written_at: when the event was published.
         """
-        changed, once, removed = _changes(captured)
-        if not (changed or once or removed) or captured.uuid in self._recorded:
+        changed, if_missing, removed = _changes(captured)
+        if not (changed or if_missing or removed) or captured.uuid in self._recorded:
             return
         self._recorded[captured.uuid] = None
         erased_at = self._erased.get(captured.distinct_id)
@@ -123,7 +123,7 @@ class OwnWrites:
                 size = _WRITE_BYTES + len(name) + memory_bytes(value)
                 writes[name] = _Write(value, only_if_missing, self._clock(), written_at, size)
 
-        for name, value in once.items():
+        for name, value in if_missing.items():
             before = writes.get(name)
             if before is None or before.value is REMOVED:
                 write(name, value, only_if_missing=before is None)

@@ -47,7 +47,7 @@ class ProjectIds:
             return f"{choice.mismatch} {choice.remedy}"
         return choice.refusal_remedy(error)
 
-    async def of(self, bearer: TokenReply, host: str, transport: Transport) -> str:
+    async def find(self, bearer: TokenReply, host: str, transport: Transport) -> str:
         """Return the id of the project that `bearer` reads, asking PostHog if necessary.
 
         Raises:
@@ -70,7 +70,7 @@ class ProjectIds:
     def _changed(self, change: CredentialChanged | None) -> None:
         if change is None or change.change != "refreshed":
             # The project may be another one. The bearer's next version differs from the cached
-            # one, so `of` asks PostHog again.
+            # one, so `find` asks PostHog again.
             return
         for discovered in self._discovered.values():
             if discovered.version == change.version - 1:

@@ -62,14 +62,14 @@ class ReadTrial:
             or trial.expires_at <= self._clock()
             or trial.version not in {None, version}
         ):
-            task = asyncio.create_task(self._try())
+            task = asyncio.create_task(self._read_person())
             # All callers may be cancelled; asyncio would log an exception that is never retrieved.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
             trial = _Trial(task, self._clock() + TRIAL_CACHE_SECONDS, version)
             self._latest = trial
         return await asyncio.shield(trial.task)
 
-    async def _try(self) -> TokenReply:
+    async def _read_person(self) -> TokenReply:
         async with asyncio.timeout(CHECK_SECONDS):
             bearer = await self._bearers.token()
             if bearer.token is None:

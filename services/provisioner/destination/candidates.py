@@ -15,24 +15,24 @@ MAX_PROBES = 25
 
 async def candidates(
     functions: HogFunctions,
-    during: Callable[[Step], AbstractContextManager[None]],
+    at_step: Callable[[Step], AbstractContextManager[None]],
     provisioned: Collection[str] = (),
 ) -> AsyncGenerator[HogFunction, None]:
     """Yield destinations whose URL ends in Hogsend's webhook path.
 
     Args:
         functions: the destinations of a project.
-        during: returns a context manager for each request, given its step.
+        at_step: returns a context manager for each request, given its step.
         provisioned: ids of destinations that are read first; those named "hogsend" follow.
     """
-    with during(Step.COLLECTION):
+    with at_step(Step.COLLECTION):
         listed = await functions.destinations()
 
     def priority(entry: FunctionSummary) -> tuple[bool, bool]:
         return entry.id not in provisioned, "hogsend" not in entry.name.lower()
 
     for entry in sorted(listed, key=priority)[:MAX_PROBES]:
-        with during(Step.FUNCTION):
+        with at_step(Step.FUNCTION):
             function = await functions.get(entry.id)
         if is_webhook_url(function.input("url")):
             yield function

@@ -46,11 +46,11 @@ class InstanceProbe:
         try:
             async with (
                 asyncio.timeout(PROBE_SECONDS),
-                self._http.stream("GET", url, extensions=NOT_POSTHOG) as answer,
+                self._http.stream("GET", url, extensions=NOT_POSTHOG) as response,
             ):
-                if answer.status_code != httpx.codes.OK:
+                if response.status_code != httpx.codes.OK:
                     return False
-                msgspec.json.decode(await read(answer, MAX_HEALTH_BYTES), type=_Health)
+                msgspec.json.decode(await read(response, MAX_HEALTH_BYTES), type=_Health)
         except (
             *(httpx.HTTPError, httpx.InvalidURL, ResponseTooLarge, TimeoutError),
             # A body that is no JSON or has another shape, or a host that is not valid in a request.

@@ -80,7 +80,7 @@ class Reconciliation:
         """Read the chosen project, even if its id is known: its `api_token` is needed."""
         if not self._desired.secret:
             raise missing_secret()
-        with self._during(Step.PROJECT):
+        with self._at_step(Step.PROJECT):
             project = await Projects(self._transport).get(self._choice.id)
         if project.id is None:
             raise no_project_id()
@@ -97,7 +97,7 @@ class Reconciliation:
         )
         others: list[Destination] = []
         provisioned = ownership.provisioned.keys()
-        async with aclosing(candidates(functions, self._during, provisioned)) as destinations:
+        async with aclosing(candidates(functions, self._at_step, provisioned)) as destinations:
             async for function in destinations:
                 if not self._desired.enabled:
                     # A placeholder never replaces an existing destination.
@@ -132,7 +132,7 @@ class Reconciliation:
             # Enabled only once it signs: the gateway would refuse unsigned deliveries.
             body = msgspec.structs.replace(body, enabled=False)
         await self._confirm(lock)
-        with self._during(Step.COLLECTION):
+        with self._at_step(Step.COLLECTION):
             created = await functions.create(body)
         if created is None:
             raise no_function_id()
@@ -156,7 +156,7 @@ class Reconciliation:
         log.info("updating the destination", hog_function_id=function.id, because=drift)
         desired = msgspec.structs.replace(self._desired, signing_secret=secret)
         await self._confirm(lock)
-        with self._during(Step.FUNCTION):
+        with self._at_step(Step.FUNCTION):
             await functions.change(function.id, bodies.changes(function, desired))
         return "updated", None if secret else signing.unsigned_reason(function, None)
 
@@ -229,7 +229,7 @@ class Reconciliation:
         )
 
     @contextmanager
-    def _during(self, step: Step) -> Iterator[None]:
+    def _at_step(self, step: Step) -> Iterator[None]:
         try:
             yield
         except PostHogError as error:

@@ -28,7 +28,7 @@ class SigningSecrets(MintedSecrets):
         """
         if self._configured:
             return self._configured
-        payload = await self._readable()
+        payload = await self._load()
         if payload is None or payload.signing_secret or not self._minting:
             return payload.signing_secret if payload else None
         return await self._mint(payload)
@@ -42,7 +42,7 @@ class SigningSecrets(MintedSecrets):
         Raises:
             Unavailable: the credentials service is down, or could not store the key.
         """
-        payload = await self._readable()
+        payload = await self._load()
         if payload is None or not payload.signing_secret:
             return
         if await self._mint(_with_previous(payload)) is None:
@@ -57,7 +57,7 @@ class SigningSecrets(MintedSecrets):
         Raises:
             Unavailable: the credentials service is down.
         """
-        payload = await self._readable()
+        payload = await self._load()
         if payload is None:
             return
         secret = payload.signing_secret
@@ -71,7 +71,7 @@ class SigningSecrets(MintedSecrets):
 
     async def _mint(self, payload: DerivedPayload) -> str | None:
         minted = await self._store(payload, signing.mint())
-        stored = await self._readable() if minted else None
+        stored = await self._load() if minted else None
         if stored is not None and stored.signing_secret == minted:
             return minted
         if minted:
@@ -83,7 +83,7 @@ class SigningSecrets(MintedSecrets):
             )
         return None
 
-    async def _readable(self) -> DerivedPayload | None:
+    async def _load(self) -> DerivedPayload | None:
         stored = await self._credentials.derived()
         return None if stored.state == "unreadable" else stored.payload or DerivedPayload()
 

@@ -42,7 +42,7 @@ class WebhookSecrets(MintedSecrets):
         if self._configured:
             _require_plain(self._configured)
             return self._configured
-        payload = await self._readable()
+        payload = await self._load()
         return payload.webhook_secret or await self._mint(payload)
 
     async def check(self) -> None:
@@ -50,7 +50,7 @@ class WebhookSecrets(MintedSecrets):
         if self._configured:
             _require_plain(self._configured)
         else:
-            await self._readable()
+            await self._load()
 
     async def rotate(self) -> str:
         """Mint another secret and return it. The previous secret stays accepted.
@@ -63,7 +63,7 @@ class WebhookSecrets(MintedSecrets):
             Unavailable: the credentials service is down.
         """
         self.check_rotation()
-        payload = await self._readable()
+        payload = await self._load()
         replaced = msgspec.structs.replace(
             payload, webhook_secret_previous=payload.webhook_secret, webhook_previous_until=None
         )
@@ -100,7 +100,7 @@ class WebhookSecrets(MintedSecrets):
                 msgspec.structs.replace(payload, webhook_previous_until=self._previous_until())
             )
 
-    async def _readable(self) -> DerivedPayload:
+    async def _load(self) -> DerivedPayload:
         """Return the stored payload.
 
         Raises:

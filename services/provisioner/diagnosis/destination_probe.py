@@ -78,7 +78,7 @@ class DestinationProbe:
         others: list[Destination] = []
         enabled: list[Destination] = []
         provisioned = self._ownership.provisioned.keys()
-        async with aclosing(candidates(functions, self._during, provisioned)) as destinations:
+        async with aclosing(candidates(functions, self._at_step, provisioned)) as destinations:
             async for function in destinations:
                 if not await self._ownership.is_own(function):
                     foreign = foreign or function
@@ -187,6 +187,6 @@ class DestinationProbe:
         )
 
     @contextmanager
-    def _during(self, step: Step) -> Iterator[None]:
+    def _at_step(self, step: Step) -> Iterator[None]:
         self.step = step
         yield

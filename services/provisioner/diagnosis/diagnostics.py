@@ -196,7 +196,7 @@ class Diagnostics:
         try:
             await Persons(transport, project_id).check_readable()
         except PostHogError as error:
-            if (refusal := await missing.explains(error)) is not None:
+            if (refusal := await missing.explain(error)) is not None:
                 return _reads("failing", bearer.source, refusal.detail, refusal.remediation)
             return _failing(bearer, error, choice)
         return _reads("working", bearer.source)
@@ -228,7 +228,7 @@ class Diagnostics:
             async with asyncio.timeout(DESTINATION_SECONDS):
                 return await probe.find(HogFunctions(transport, project_id))
         except PostHogError as error:
-            refusal = await missing.explains(error) if probe.step is Step.COLLECTION else None
+            refusal = await missing.explain(error) if probe.step is Step.COLLECTION else None
             refusal = refusal or from_posthog(error, probe.step, url, choice).refusal
             return probe.live or _unknown(refusal.detail, refusal.remediation)
         except TimeoutError:
@@ -275,16 +275,16 @@ def _reads(
     remediation: str | None = None,
 ) -> ReadsFinding:
     return ReadsFinding(
-        state=state, through=through, detail=detail, remediation=_to_diagnose_again(remediation)
+        state=state, through=through, detail=detail, remediation=_for_diagnosis(remediation)
     )
 
 
 def _unknown(detail: str | None, remediation: str | None) -> DestinationFinding:
     return DestinationFinding(
-        state="unknown", detail=detail, remediation=_to_diagnose_again(remediation)
+        state="unknown", detail=detail, remediation=_for_diagnosis(remediation)
     )
 
 
-def _to_diagnose_again(remediation: str | None) -> str | None:
+def _for_diagnosis(remediation: str | None) -> str | None:
     # The remedies are written for provisioning, after which it is run again.
     return remediation.replace(RERUN, "then run `hogsend doctor` again.") if remediation else None

@@ -22,7 +22,7 @@ class MissingProject:
         self._seconds = seconds
         self._reading: asyncio.Task[Refusal | None] | None = None
 
-    async def explains(self, error: PostHogError) -> Refusal | None:
+    async def explain(self, error: PostHogError) -> Refusal | None:
         """Return a refusal if `error` occurred because the project is missing; else None."""
         # Without a chosen id, the project's id was read from PostHog a moment ago, so it exists.
         if error.status != httpx.codes.NOT_FOUND or self._choice.id is None:

@@ -191,13 +191,13 @@ async def test_a_failing_delivery_is_listed_by_every_replica_until_one_succeeds(
     paused = await store.create(msgspec.structs.replace(NEW, disabled=True))
     leader, other = (FailingConsumers(store._database, ["standing"]) for _ in range(2))
     for durable in ("standing", destination_durable(one.id), destination_durable(paused.id)):
-        await leader.failed(durable, FAILED)
+        await leader.record_failure(durable, FAILED)
     first = (await other.list(store)).failing
     assert {failing.subject for failing in first} == {"standing", str(one.id)}
-    await other.failed("standing", FAILED)
+    await other.record_failure("standing", FAILED)
     assert (await other.list(store)).failing == first
-    await leader.worked("standing")
-    await other.worked(destination_durable(one.id))
+    await leader.record_success("standing")
+    await other.record_success(destination_durable(one.id))
     assert (await leader.list(store)).failing == []
 
 
@@ -207,7 +207,7 @@ async def test_a_failure_that_postgresql_does_not_take_is_counted_and_passed_ove
     failing = FailingConsumers(store._database, ["a"])
     counted = FAILURES.labels("failing", "unavailable")
     before = counted._value.get()
-    await failing.failed("a", msgspec.structs.replace(FAILED, next_seconds=1e17))
+    await failing.record_failure("a", msgspec.structs.replace(FAILED, next_seconds=1e17))
     assert counted._value.get() == before + 1
     assert (await failing.list(store)).failing == []
 
@@ -224,18 +224,18 @@ async def test_the_latest_attempt_that_failed_is_shown_until_one_succeeds(
         return (await store.deliveries(one.id, ListDeliveries(id=str(one.id)))).retrying
 
     assert await shown() is None
-    await failing.failed(durable, FAILED)
+    await failing.record_failure(durable, FAILED)
     first = await shown()
     assert first is not None
     assert (first.attempts, first.response_status, first.error) == (1, 503, "HTTP 503: \ufffd")
     assert first.tried_at is not None
     assert first.next_attempt_at == first.tried_at + timedelta(seconds=20)
     # Not with every batch of a destination that gets many.
-    await failing.failed(durable, msgspec.structs.replace(FAILED, attempts=2))
+    await failing.record_failure(durable, msgspec.structs.replace(FAILED, attempts=2))
     assert await shown() == first
     now = WRITE_SECONDS
     last = msgspec.structs.replace(FAILED, attempts=8, response_status=None, next_seconds=None)
-    await failing.failed(durable, last)
+    await failing.record_failure(durable, last)
     second = await shown()
     assert second is not None
     assert (second.since, second.attempts) == (first.since, 8)
@@ -246,7 +246,7 @@ async def test_the_latest_attempt_that_failed_is_shown_until_one_succeeds(
     await store.change(one.id, lambda stored: msgspec.structs.replace(stored, disabled=False))
     assert await shown() is None
     now += WRITE_SECONDS
-    await failing.failed(durable, FAILED)
+    await failing.record_failure(durable, FAILED)
     assert await shown() is not None
-    await failing.worked(durable)
+    await failing.record_success(durable)
     assert await shown() is None

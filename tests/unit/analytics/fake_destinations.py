@@ -72,7 +72,9 @@ class FakeStore(DestinationStore):
     async def page(self, wanted: ListDestinations) -> DestinationPage:
         self._check()
         shown = [
-            one.shown() for one in self.rows.values() if wanted.include_disabled or not one.disabled
+            one.masked()
+            for one in self.rows.values()
+            if wanted.include_disabled or not one.disabled
         ]
         part = shown[wanted.offset : wanted.offset + wanted.limit]
         return DestinationPage(

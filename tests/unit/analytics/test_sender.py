@@ -59,11 +59,11 @@ class Delivery:
         self.source = FakeSource(self.journal)
         self.sender = Sender(self.source, self.consumer, self.capture, self.policy, self)
 
-    async def failed(self, durable: str, attempt: Attempt) -> None:
+    async def record_failure(self, durable: str, attempt: Attempt) -> None:
         self.results.append(f"{durable} failed")
         self.attempts.append(attempt)
 
-    async def worked(self, durable: str) -> None:
+    async def record_success(self, durable: str) -> None:
         self.results.append(f"{durable} worked")
 
     def event(self, position: int, person: str, name: str = "e", **more: Any) -> FakeMessage:

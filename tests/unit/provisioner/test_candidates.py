@@ -24,13 +24,13 @@ class Run:
     def __init__(self, posthog: Recorder) -> None:
         self.steps: list[Step] = []
         transport = Transport(http_to(posthog), POSTHOG_URL, "pha_a")
-        self._found = candidates(HogFunctions(transport, "4242"), self._during)
+        self._found = candidates(HogFunctions(transport, "4242"), self._at_step)
 
     async def ids(self) -> list[str]:
         return [function.id async for function in self._found]
 
     @contextmanager
-    def _during(self, step: Step) -> Iterator[None]:
+    def _at_step(self, step: Step) -> Iterator[None]:
         self.steps.append(step)
         yield
 
@@ -79,7 +79,7 @@ async def test_a_destination_is_read_only_when_it_is_asked_for(posthog: Recorder
     for id in ("a", "b"):
         posthog.add(id, inputs=inputs())
     transport = Transport(http_to(posthog), POSTHOG_URL, "pha_a")
-    found = candidates(HogFunctions(transport, "4242"), Run(posthog)._during)
+    found = candidates(HogFunctions(transport, "4242"), Run(posthog)._at_step)
     assert (await anext(found)).id == "a"
     await found.aclose()
     assert read_in_full(posthog) == ["a/"]
