@@ -1,4 +1,4 @@
-"""Hogsend on the bus: subscribe to PostHog's events and to credential changes on NATS.
+"""The client library: PostHog's events and credential changes, received over NATS.
 
 async with hogsend.connect() as client:
     async for event in client.events("signed_up", durable="mailer"):
@@ -48,7 +48,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Renamed in 0.2; the old name goes with the next version.
+    # Renamed in 0.2; the next version drops the old name.
     if name == "Bus":
         warnings.warn("hogsend.Bus is hogsend.Client", DeprecationWarning, stacklevel=2)
         return Client
