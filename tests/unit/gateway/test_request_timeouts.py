@@ -60,7 +60,7 @@ async def test_a_body_in_time_is_read() -> None:
 
 
 @pytest.mark.parametrize("pieces", [0, 1, 5])
-async def test_a_body_that_stops_arriving_is_given_up(pieces: int) -> None:
+async def test_a_body_that_stops_arriving_is_aborted(pieces: int) -> None:
     read: list[ReceiveMessage] = []
     messages = iter([*[piece(more=True)] * pieces, None, piece(more=False)])
     with pytest.raises(BodyTooSlow, match="did not arrive in time"):
@@ -112,7 +112,7 @@ def small_budget(**changes: Any) -> BodyBudget:
     return BodyBudget(80, **{"max_bytes": 100, "small_bytes": 10, **changes})
 
 
-async def test_bodies_wait_for_one_another_in_their_order_and_small_ones_do_not() -> None:
+async def test_large_bodies_wait_in_order_and_small_ones_do_not_wait() -> None:
     budget = small_budget()
     first, second, third = Sender(budget, 60), Sender(budget, 50), Sender(budget, 20)
     small = Sender(budget, 10)
@@ -156,7 +156,7 @@ async def test_small_bodies_that_keep_arriving_do_not_starve_one_above_the_limit
         (30, ((b"content-encoding", b"gzip"),), 80),
     ],
 )
-async def test_a_body_counts_as_what_it_may_become(
+async def test_a_body_counts_with_its_largest_possible_size(
     length: int, headers: tuple[tuple[bytes, bytes], ...], held: int
 ) -> None:
     budget = small_budget()
@@ -169,7 +169,7 @@ async def test_a_body_counts_as_what_it_may_become(
     assert budget.admitted_bytes == 0
 
 
-async def test_a_slow_body_is_given_up_for_the_sake_of_others_and_only_then() -> None:
+async def test_a_slow_body_is_aborted_only_when_others_wait() -> None:
     budget = small_budget(slow_seconds=0)
     slow = Sender(budget, 80)
     slow.send(40, more=True)
@@ -185,7 +185,7 @@ async def test_a_slow_body_is_given_up_for_the_sake_of_others_and_only_then() ->
     assert budget.admitted_bytes == 0
 
 
-async def test_of_all_that_wait_only_the_first_looks_for_slow_bodies(
+async def test_only_the_first_waiting_body_checks_for_slow_bodies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     checked: list[asyncio.Task[Any] | None] = []
@@ -223,7 +223,7 @@ def test_the_server_limits_headers_by_time_and_size() -> None:
     assert settings.max_buffer_size == MAX_HEADER_BYTES
 
 
-async def test_a_request_that_is_cancelled_is_not_taken_for_a_slow_one() -> None:
+async def test_a_cancelled_request_does_not_count_as_slow() -> None:
     sender = Sender(BodyBudget(100), 10)
     await eventually(lambda: cast("Any", sender.pieces)._getters)
     sender.request.cancel()
@@ -231,7 +231,7 @@ async def test_a_request_that_is_cancelled_is_not_taken_for_a_slow_one() -> None
         await sender.request
 
 
-async def test_a_body_that_is_asked_for_again_after_its_deadline_is_given_up_again() -> None:
+async def test_a_body_that_is_read_again_after_its_deadline_is_aborted_again() -> None:
     errors: list[BodyTooSlow] = []
 
     async def app(_scope: Any, receive: Any, _send: Any) -> None:

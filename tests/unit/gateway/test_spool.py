@@ -1,4 +1,4 @@
-"""The spool: what it was given is there after any crash, in order, and never beyond its bound."""
+"""The spool keeps appended webhooks through any crash, in order, and within its limit."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def ids(spool: Spool, limit: int = 10_000) -> list[str]:
 
 
 async def filled(directory: Path, count: int, size: int = 10) -> Path:
-    """Leave so many webhooks in a directory, and give the file that they are in."""
+    """Spool `count` webhooks in a directory, and return the path of the file that has them."""
     spool = Spool(directory, BIG)
     await asyncio.gather(*(spool.append(webhook(number, size)) for number in range(count)))
     await spool.close()
@@ -67,12 +67,12 @@ def only_file(directory: Path) -> Path:
 
 
 def full(*_arguments: object, **_named: object) -> None:
-    """Do what every call that writes does on a full disk."""
+    """Raise the error that every write raises on a full disk."""
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 async def drained(spool: Spool) -> list[str]:
-    """Publish everything, as it were."""
+    """Remove all webhooks as if they were published, and return their ids."""
     published = []
     while spool.count:
         items = await spool.head(256)
@@ -82,7 +82,7 @@ async def drained(spool: Spool) -> list[str]:
 
 
 def set_aside(spool: Spool) -> int:
-    """Refused webhooks and damaged files."""
+    """Return the number of refused webhooks and of damaged files."""
     return spool.refused_count + spool.files_aside
 
 
@@ -90,14 +90,14 @@ def damaged_places() -> float:
     return DAMAGED._value.get()
 
 
-async def test_deliveries_come_out_in_the_order_they_went_in(tmp_path: Path) -> None:
+async def test_webhooks_are_returned_in_the_order_of_their_append(tmp_path: Path) -> None:
     spool = Spool(tmp_path, BIG)
     await asyncio.gather(*(spool.append(webhook(number)) for number in range(50)))
     assert [item.webhook for item in await spool.head(100)] == [webhook(n) for n in range(50)]
     await spool.close()
 
 
-async def test_what_was_appended_is_there_for_the_next_process(tmp_path: Path) -> None:
+async def test_appended_webhooks_survive_a_restart(tmp_path: Path) -> None:
     spool = Spool(tmp_path, BIG)
     await spool.append(webhook(1))
     await spool.close()
@@ -108,7 +108,7 @@ async def test_what_was_appended_is_there_for_the_next_process(tmp_path: Path) -
     await reopened.close()
 
 
-async def test_what_was_removed_is_gone_for_the_next_process(tmp_path: Path) -> None:
+async def test_removed_webhooks_stay_removed_after_a_restart(tmp_path: Path) -> None:
     spool = Spool(tmp_path, BIG)
     for number in range(4):
         await spool.append(webhook(number))
@@ -122,7 +122,7 @@ async def test_what_was_removed_is_gone_for_the_next_process(tmp_path: Path) -> 
     assert files(tmp_path) == []
 
 
-async def test_what_was_removed_is_no_damage_for_the_next_process(tmp_path: Path) -> None:
+async def test_removed_webhooks_are_not_reported_as_damage_after_a_restart(tmp_path: Path) -> None:
     spool = Spool(tmp_path, BIG)
     for number in range(3):
         await spool.append(webhook(number))
@@ -136,7 +136,7 @@ async def test_what_was_removed_is_no_damage_for_the_next_process(tmp_path: Path
     await reopened.close()
 
 
-async def test_many_files_come_out_in_order_in_whichever_process(
+async def test_many_files_are_returned_in_order_by_each_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spool_file, "MAX_FILE_BYTES", 1)
@@ -151,7 +151,7 @@ async def test_many_files_come_out_in_order_in_whichever_process(
     assert len(files(tmp_path)) == len(expected)
 
 
-def test_a_file_is_whole_and_on_disk_before_anything_is_written_to_it(
+def test_a_file_is_complete_and_synced_before_a_webhook_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A crash, of the machine as well, leaves no file that is taken for a damaged one."""
@@ -171,7 +171,7 @@ def test_a_file_is_whole_and_on_disk_before_anything_is_written_to_it(
     adopted.close()
 
 
-async def test_a_disk_that_takes_little_at_a_time_takes_all_of_it(
+async def test_partial_writes_of_the_disk_are_completed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pwrite = os.pwrite
@@ -188,7 +188,7 @@ async def test_a_disk_that_takes_little_at_a_time_takes_all_of_it(
 
 
 @pytest.mark.parametrize("call", ["fsync", "rename"])
-async def test_a_file_that_cannot_be_made_leaves_nothing(
+async def test_a_file_that_cannot_be_created_leaves_no_remains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     spool = Spool(tmp_path, BIG)
@@ -202,10 +202,10 @@ async def test_a_file_that_cannot_be_made_leaves_nothing(
     await spool.close()
 
 
-async def test_nothing_more_is_written_to_a_file_that_a_sync_failed_for(
+async def test_nothing_is_appended_to_a_file_after_a_failed_sync(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the kernel could not write it forgets, and the next sync succeeds without it."""
+    """The kernel drops pages that it could not write, and the next sync succeeds without them."""
     spool = Spool(tmp_path, BIG)
     await spool.append(webhook(1))
     with monkeypatch.context() as broken:
@@ -218,7 +218,7 @@ async def test_nothing_more_is_written_to_a_file_that_a_sync_failed_for(
     await spool.close()
 
 
-async def test_removing_makes_room(tmp_path: Path) -> None:
+async def test_removing_frees_space(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 3_000)
     await spool.append(webhook(1, 1_000))
     await spool.append(webhook(2, 1_000))
@@ -245,7 +245,7 @@ async def test_a_head_is_bounded_in_bytes_and_never_empty(tmp_path: Path) -> Non
     await spool.close()
 
 
-async def test_a_delivery_set_aside_is_out_of_the_way_until_the_next_start(tmp_path: Path) -> None:
+async def test_a_webhook_that_is_set_aside_is_excluded_until_the_next_start(tmp_path: Path) -> None:
     spool = Spool(tmp_path, BIG)
     await spool.append(webhook(1))
     await spool.append(webhook(2))
@@ -272,14 +272,14 @@ async def test_two_processes_may_share_a_directory(tmp_path: Path) -> None:
     await second.close()
 
 
-async def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+async def test_a_directory_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CannotStart, match="SPOOL_DIR"):
         Spool(tmp_path / "file" / "spool", BIG)
 
 
 @pytest.mark.parametrize("call", ["pwrite", "fdatasync", "open"])
-async def test_a_disk_that_fails_refuses_instead_of_accepting(
+async def test_webhooks_are_refused_while_the_disk_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     spool = Spool(tmp_path, BIG)
@@ -296,7 +296,7 @@ async def test_a_disk_that_fails_refuses_instead_of_accepting(
                 await spool.append(webhook(number))
             assert spool.count == 1
     assert failures._value.get() == before + 2
-    # Not with every webhook that is refused.
+    # Logged once, not for every refused webhook.
     assert [line["log_level"] for line in lines] == ["error"]
     assert "No space left" in lines[0]["reason"]
     await spool.append(webhook(2))
@@ -324,7 +324,7 @@ async def test_a_full_disk_does_not_stop_the_drain(
     await spool.close()
 
 
-async def test_an_error_nobody_thought_of_reaches_whom_it_concerns(
+async def test_an_unexpected_error_is_raised_to_the_caller(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = Spool(tmp_path, BIG)
@@ -366,16 +366,16 @@ def _put_a_byte_in(data: bytearray, at: int) -> None:
 
 
 @pytest.mark.parametrize("damage", [_flip, _zero_a_page, _cut, _remove_a_byte, _put_a_byte_in])
-async def test_no_damage_is_silent_and_none_stops_anything(
+async def test_all_damage_is_reported_and_undamaged_webhooks_are_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytearray, int], None]
 ) -> None:
-    """Whatever is missing afterwards was said; what was not touched is published."""
+    """Each missing webhook was reported, and all undamaged webhooks are published."""
     monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
     monkeypatch.setattr(os, "fdatasync", lambda _descriptor: None)
     whole = await filled(tmp_path / "whole", 5, 60)
     original = whole.read_bytes()
     everything = [f"id-{number}" for number in range(5)]
-    # Every field of the header and of the first record, and then here and there.
+    # Every field of the header and of the first record, then samples of the rest.
     for at in (*range(0, 48, 3), *range(48, len(original), 37), len(original) - 1):
         directory = tmp_path / f"{at}"
         directory.mkdir()
@@ -398,7 +398,7 @@ async def test_no_damage_is_silent_and_none_stops_anything(
         await spool.close()
 
 
-async def test_a_damaged_file_is_kept_and_can_be_read_with_the_eyes(tmp_path: Path) -> None:
+async def test_a_damaged_file_is_kept_and_can_be_salvaged(tmp_path: Path) -> None:
     file = await filled(tmp_path, 3, 40)
     data = bytearray(file.read_bytes())
     data[data.index(b"id-1")] = ord("!")
@@ -416,7 +416,7 @@ async def test_a_damaged_file_is_kept_and_can_be_read_with_the_eyes(tmp_path: Pa
     assert "!d-1" in lost.text
 
 
-async def test_it_is_healthy_again_once_the_operator_took_the_file_away(tmp_path: Path) -> None:
+async def test_removing_the_damaged_file_ends_the_problem(tmp_path: Path) -> None:
     file = await filled(tmp_path, 1)
     file.write_bytes(b"")
     spool = Spool(tmp_path, BIG)
@@ -427,7 +427,7 @@ async def test_it_is_healthy_again_once_the_operator_took_the_file_away(tmp_path
     await spool.close()
 
 
-async def test_damage_while_it_runs_is_noticed_too(tmp_path: Path) -> None:
+async def test_damage_at_run_time_is_noticed(tmp_path: Path) -> None:
     spool = Spool(tmp_path, BIG)
     for number in range(3):
         await spool.append(webhook(number))
@@ -451,7 +451,9 @@ def change(file: Path, *places: int) -> None:
         opened.write(data)
 
 
-async def test_a_published_webhook_that_waits_again_stops_nothing(tmp_path: Path) -> None:
+async def test_a_published_webhook_that_damage_makes_pending_is_published_again(
+    tmp_path: Path,
+) -> None:
     spool = Spool(tmp_path, BIG)
     for number in range(2):
         await spool.append(webhook(number))
@@ -463,7 +465,7 @@ async def test_a_published_webhook_that_waits_again_stops_nothing(tmp_path: Path
     await spool.close()
 
 
-async def test_no_damage_makes_up_for_another(tmp_path: Path) -> None:
+async def test_two_damages_do_not_cancel_each_other_out(tmp_path: Path) -> None:
     spool, before = Spool(tmp_path, BIG), damaged_places()
     for number in range(3):
         await spool.append(webhook(number))
@@ -476,7 +478,7 @@ async def test_no_damage_makes_up_for_another(tmp_path: Path) -> None:
     await spool.close()
 
 
-async def test_a_write_that_cannot_be_taken_back_stands_for_nothing_else(
+async def test_a_failed_write_that_cannot_be_truncated_hides_no_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool, before = Spool(tmp_path, BIG), damaged_places()
@@ -495,7 +497,7 @@ async def test_a_write_that_cannot_be_taken_back_stands_for_nothing_else(
     await spool.close()
 
 
-async def test_what_is_left_of_a_damaged_file_takes_no_room(tmp_path: Path) -> None:
+async def test_a_damaged_file_does_not_count_towards_the_limit(tmp_path: Path) -> None:
     spool = Spool(tmp_path, BIG)
     await spool.append(webhook(0, 1000))
     await spool.append(webhook(1))
@@ -507,7 +509,7 @@ async def test_what_is_left_of_a_damaged_file_takes_no_room(tmp_path: Path) -> N
     await spool.close()
 
 
-async def test_a_crash_in_the_middle_of_a_write_is_no_damage(tmp_path: Path) -> None:
+async def test_a_write_interrupted_by_a_crash_is_not_damage(tmp_path: Path) -> None:
     file = await filled(tmp_path, 2)
     data = file.read_bytes()
     file.write_bytes(data + data[24:50])
@@ -517,7 +519,7 @@ async def test_a_crash_in_the_middle_of_a_write_is_no_damage(tmp_path: Path) -> 
     await spool.close()
 
 
-async def test_no_webhook_can_pretend_to_be_others(tmp_path: Path) -> None:
+async def test_no_webhook_can_contain_forged_webhooks(tmp_path: Path) -> None:
     """A body that is a copy of a whole file is only a body, also when its record is damaged."""
     forged = (await filled(tmp_path / "attacker", 3)).read_bytes()
     spool = Spool(tmp_path / "victim", BIG)
@@ -532,7 +534,7 @@ async def test_no_webhook_can_pretend_to_be_others(tmp_path: Path) -> None:
     await reopened.close()
 
 
-async def test_what_cannot_be_decoded_is_set_aside_and_stops_nothing(tmp_path: Path) -> None:
+async def test_an_undecodable_webhook_is_set_aside_and_does_not_stop_others(tmp_path: Path) -> None:
     spool = Spool(tmp_path, BIG)
     await spool.append(webhook(1))
     spool._thread.submit(spool._files.append, [b"\xc1 not a webhook"]).result()
@@ -545,7 +547,7 @@ async def test_what_cannot_be_decoded_is_set_aside_and_stops_nothing(tmp_path: P
     assert [type(piece) for piece in salvage(file)] == [Salvaged, Fragment, Salvaged]
 
 
-async def test_a_crash_before_a_file_has_its_name_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_partial_file_of_a_crash_is_removed(tmp_path: Path) -> None:
     unfinished = tmp_path / "000000000001-0000abcd.new"
     unfinished.write_bytes(b"HOG")
     others = tmp_path / "webhook-secret.new"
@@ -554,7 +556,7 @@ async def test_a_crash_before_a_file_has_its_name_leaves_nothing(tmp_path: Path)
     assert (unfinished.exists(), others.exists()) == (False, True)
 
 
-async def test_what_is_no_file_at_all_is_set_aside(tmp_path: Path) -> None:
+async def test_a_directory_with_a_spool_files_name_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / "000000000001-00000000.spool").mkdir()
     spool = Spool(tmp_path, BIG)
     await spool.append(webhook(1))
@@ -564,7 +566,7 @@ async def test_what_is_no_file_at_all_is_set_aside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK])
-async def test_a_file_that_cannot_be_opened_for_a_while_is_published_later(
+async def test_a_file_that_temporarily_cannot_be_opened_is_published_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     spool = Spool(tmp_path, BIG)
@@ -587,16 +589,16 @@ async def test_a_file_that_cannot_be_opened_for_a_while_is_published_later(
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
-async def test_a_file_of_somebody_else_stays_where_it_is_and_is_said(
+async def test_a_file_of_another_user_is_left_in_place_and_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     spool = Spool(tmp_path, BIG)
-    theirs = await filled(tmp_path / "theirs", 2)
-    theirs = theirs.rename(tmp_path / theirs.name)
+    foreign = await filled(tmp_path / "foreign", 2)
+    foreign = foreign.rename(tmp_path / foreign.name)
     opened = os.open
 
     def refused(path: os.PathLike[str], *arguments: int) -> int:
-        if Path(path) == theirs:
+        if Path(path) == foreign:
             raise OSError(number, os.strerror(number))
         return opened(path, *arguments)
 
@@ -604,15 +606,15 @@ async def test_a_file_of_somebody_else_stays_where_it_is_and_is_said(
         denied.setattr(os, "open", refused)
         await spool.adopt()
         await spool.adopt()
-    assert (theirs.exists(), spool.count, spool.files_aside) == (True, 0, 1)
-    assert [line["file"] for line in lines if line["log_level"] == "error"] == [str(theirs)]
-    # Once it is given to the gateway's user.
+    assert (foreign.exists(), spool.count, spool.files_aside) == (True, 0, 1)
+    assert [line["file"] for line in lines if line["log_level"] == "error"] == [str(foreign)]
+    # After the file was given to the gateway's user.
     await spool.adopt()
     assert (await drained(spool), spool.files_aside) == (["id-0", "id-1"], 0)
     await spool.close()
 
 
-async def test_nobody_takes_a_file_that_is_being_made_for_what_a_crash_left(
+async def test_a_file_that_another_process_removes_during_creation_is_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = Spool(tmp_path, BIG)
@@ -634,7 +636,7 @@ async def test_nobody_takes_a_file_that_is_being_made_for_what_a_crash_left(
     await spool.close()
 
 
-async def test_a_directory_that_cannot_be_looked_through_for_a_while_refuses_nothing(
+async def test_webhooks_are_accepted_while_the_path_cannot_be_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = Spool(tmp_path, BIG)
@@ -648,7 +650,7 @@ async def test_a_directory_that_cannot_be_looked_through_for_a_while_refuses_not
 
 
 @pytest.mark.parametrize("removed", ["its file", "its directory"])
-async def test_what_is_removed_below_a_gateway_takes_nothing_that_is_accepted_later(
+async def test_removing_files_of_a_running_gateway_does_not_lose_later_webhooks(
     tmp_path: Path, removed: str
 ) -> None:
     directory = tmp_path / "spool"
@@ -660,18 +662,18 @@ async def test_what_is_removed_below_a_gateway_takes_nothing_that_is_accepted_la
         directory.rename(tmp_path / "elsewhere")
     await spool.append(webhook(2))
     await spool.append(webhook(3))
-    # As if it were killed: the next process has what is in the directory.
-    left = tmp_path / "left"
-    left.mkdir()
-    shutil.copy(only_file(directory), left)
-    after_a_crash = Spool(left, BIG)
+    # As after a crash: the next process finds only the files in the directory.
+    remaining = tmp_path / "remaining"
+    remaining.mkdir()
+    shutil.copy(only_file(directory), remaining)
+    after_a_crash = Spool(remaining, BIG)
     assert await drained(after_a_crash) == ["id-2", "id-3"]
     await after_a_crash.close()
     assert await drained(spool) == ["id-1", "id-2", "id-3"]
     await spool.close()
 
 
-async def test_what_waits_is_counted_while_files_are_put_in_order(
+async def test_counts_are_correct_while_files_are_sorted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await filled(tmp_path, 2)
@@ -689,14 +691,14 @@ async def test_what_waits_is_counted_while_files_are_put_in_order(
     await spool.close()
 
 
-async def test_a_file_that_its_owner_is_done_with_is_no_damage(
+async def test_a_file_that_its_owner_removes_meanwhile_is_not_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner, other = Spool(tmp_path, BIG), Spool(tmp_path, BIG)
     await owner.append(webhook(1))
     file, before = only_file(tmp_path), damaged_places()
     assert await drained(owner) == ["id-1"]
-    # The other one looked into the directory before that.
+    # The other process listed the directory before the file was removed.
     monkeypatch.setattr(Path, "glob", lambda _directory, _pattern: iter([file]))
     await other.adopt()
     assert damaged_places() == before
@@ -706,7 +708,7 @@ async def test_a_file_that_its_owner_is_done_with_is_no_damage(
 
 
 def sqlite_spool(directory: Path, count: int) -> Path:
-    """Leave what version 0.1 would have left."""
+    """Write a SQLite spool as version 0.1 left it."""
     path = directory / "webhooks.sqlite3"
     with sqlite3.connect(path) as connection:
         connection.execute(
@@ -741,7 +743,7 @@ async def test_a_large_spool_of_an_earlier_version_is_taken_over_in_parts(
     assert not path.exists()
 
 
-async def test_rows_of_an_earlier_version_that_are_none_are_set_aside(tmp_path: Path) -> None:
+async def test_invalid_rows_of_an_earlier_version_are_set_aside(tmp_path: Path) -> None:
     path = sqlite_spool(tmp_path, 2)
     with sqlite3.connect(path) as connection:
         connection.execute("DROP TABLE spool")
@@ -784,14 +786,14 @@ async def test_a_spool_of_an_earlier_version_that_cannot_be_opened_is_taken_over
 
     with monkeypatch.context() as denied, capture_logs() as lines:
         denied.setattr(os, "open", refused)
-        # As SQLite says it of such a file.
+        # The error that SQLite reports for such a file.
         denied.setattr(sqlite3, "connect", Mock(side_effect=sqlite3.OperationalError("unable")))
         spool = Spool(tmp_path, BIG)
         await spool.adopt()
     assert (path.exists(), spool.count, set_aside(spool)) == (True, 0, aside)
     assert [line["file"] for line in lines if line["log_level"] == "error"] == [str(path)] * aside
     assert damaged_places() == before
-    # Once it is given to the gateway's user, or there are descriptors again.
+    # After the file was given to the gateway's user, or descriptors were freed.
     await spool.adopt()
     assert (await drained(spool), set_aside(spool)) == (["id-0", "id-1"], 0)
     await spool.close()

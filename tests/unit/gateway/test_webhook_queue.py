@@ -75,7 +75,7 @@ async def test_webhooks_go_to_jetstream_while_it_accepts(
 
 
 @pytest.mark.parametrize("error", [UNAVAILABLE, TooLarge("too large"), PublishRejected("no")])
-async def test_what_jetstream_does_not_accept_is_spooled(
+async def test_webhooks_that_jetstream_does_not_accept_are_spooled(
     bus: FakeConnection, queue: WebhookQueue, spool: Spool, error: Exception
 ) -> None:
     bus.published.fail = only(error)
@@ -110,7 +110,7 @@ async def test_the_spool_is_drained_in_order_and_then_bypassed(
     assert (spool.count, spool.waiting_bytes) == (0, 0)
 
 
-async def test_no_more_than_a_few_megabytes_are_drained_at_once(
+async def test_the_drain_is_limited_to_a_few_megabytes_at_a_time(
     bus: FakeConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = Spool(tmp_path, 1 << 30)
@@ -132,7 +132,7 @@ async def test_no_more_than_a_few_megabytes_are_drained_at_once(
     await spool.close()
 
 
-async def test_what_a_gateway_left_that_ended_is_drained_by_another(
+async def test_the_spool_of_an_ended_gateway_is_drained_by_another(
     bus: FakeConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook_queue, "ADOPT_SECONDS", 0.01)
@@ -146,7 +146,9 @@ async def test_what_a_gateway_left_that_ended_is_drained_by_another(
     await own.close()
 
 
-async def test_what_an_earlier_process_left_comes_first(bus: FakeConnection, spool: Spool) -> None:
+async def test_webhooks_of_an_earlier_process_are_published_first(
+    bus: FakeConnection, spool: Spool
+) -> None:
     await spool.append(webhook("earlier"))
     queue = WebhookQueue(bus, spool, ack_timeout=1.0)
     await accept(queue, "now")
@@ -167,7 +169,7 @@ async def test_draining_waits_for_the_connection(
     assert bus.published.ids == ["1"]
 
 
-async def test_draining_stops_when_jetstream_does_and_forgets_nothing(
+async def test_draining_stops_with_jetstream_and_loses_nothing(
     bus: FakeConnection, queue: WebhookQueue, spool: Spool
 ) -> None:
     bus.published.fail = only(UNAVAILABLE)
@@ -220,7 +222,7 @@ async def test_a_bug_while_draining_is_not_hidden(
 
 
 @pytest.mark.parametrize("limit", [None, 0, 500])
-async def test_a_full_or_missing_spool_refuses_and_forgets_nothing(
+async def test_a_full_or_missing_spool_refuses_webhooks_and_loses_none(
     bus: FakeConnection, tmp_path: Path, limit: int | None
 ) -> None:
     spool = Spool(tmp_path, limit) if limit is not None else None
@@ -252,7 +254,7 @@ async def test_a_webhook_can_be_accepted_with_a_connection_or_a_spool(
     assert without_spool.waiting == 0
 
 
-async def test_it_is_full_while_what_was_refused_would_be_refused_again(
+async def test_the_queue_is_full_while_the_last_refused_webhook_does_not_fit(
     bus: FakeConnection, tmp_path: Path
 ) -> None:
     one = record_size(msgspec.msgpack.encode(webhook("1")))
@@ -272,7 +274,7 @@ async def test_it_is_full_while_what_was_refused_would_be_refused_again(
     await spool.close()
 
 
-async def test_it_is_full_while_the_disk_of_the_spool_takes_nothing(
+async def test_the_queue_is_full_while_the_spools_disk_fails(
     bus: FakeConnection, spool: Spool, queue: WebhookQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bus.published.fail = only(UNAVAILABLE)

@@ -74,7 +74,7 @@ def report(number: int, **given: Any) -> WorkerReport:
 # What they have together.
 
 
-def test_workers_have_together_what_one_gateway_may_have() -> None:
+def test_workers_share_the_limits_of_one_gateway() -> None:
     share = worker_settings(
         settings(
             gateway_workers=3,
@@ -87,7 +87,7 @@ def test_workers_have_together_what_one_gateway_may_have() -> None:
     assert share.gateway_liveness_port == 0
 
 
-def test_one_process_is_a_worker_only_where_a_parent_says_so() -> None:
+def test_a_process_is_a_worker_only_with_all_variables_of_a_parent() -> None:
     assert worker_identity({}) is None
     with pytest.raises(CannotStart, match="leave them unset"):
         worker_identity({NUMBER: "1"})
@@ -95,7 +95,7 @@ def test_one_process_is_a_worker_only_where_a_parent_says_so() -> None:
         worker_identity({NUMBER: "1", LINK: "x", PORT: "3"})
 
 
-def test_a_port_is_one_gateways_and_open_while_a_worker_listens() -> None:
+def test_a_port_is_reserved_for_one_gateway_and_open_while_a_worker_listens() -> None:
     port = free_port()
     address = ("127.0.0.1", port)
     taken = port_for_workers(*address, share=False, environment={})
@@ -115,13 +115,13 @@ def test_a_port_is_one_gateways_and_open_while_a_worker_listens() -> None:
     taken.close()
 
 
-def test_what_asks_posthog_is_done_by_the_first_worker_alone() -> None:
+def test_requests_to_posthog_are_made_by_the_first_worker_only() -> None:
     work: Any = Mock()
     places = (None, WorkerIdentity(1, Mock(), Mock()), WorkerIdentity(2, Mock(), Mock()))
     assert [_in_first_worker(place, work) for place in places] == [[work], [work], []]
 
 
-def test_metrics_of_all_workers_are_told_apart() -> None:
+def test_metrics_of_workers_are_distinguished_by_a_label() -> None:
     registry = CollectorRegistry()
     Counter("hogsend_things", "Things", ["kind"], registry=registry).labels("a").inc(2)
     Gauge("hogsend_gateway_workers", "Only the parent's", registry=registry).set(2)
@@ -136,7 +136,7 @@ def test_metrics_of_all_workers_are_told_apart() -> None:
     assert lines.count("# TYPE hogsend_things_total counter") == 1
 
 
-def test_limits_of_keys_hold_for_all_workers_together() -> None:
+def test_rate_limits_of_keys_apply_to_all_workers_together() -> None:
     keys: list[AdminKeys] = []
 
     def count_in_the_other(index: int, *counted: str) -> None:
@@ -192,14 +192,14 @@ def stops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
-async def test_a_worker_stops_when_its_parent_is_gone(stops: list[str]) -> None:
+async def test_a_worker_stops_when_its_parent_has_ended(stops: list[str]) -> None:
     async with a_worker():
         assert stops == []
     assert stops == ["exit within", "SIGTERM"]
 
 
 @pytest.mark.usefixtures("stops")
-async def test_a_worker_says_how_it_is_and_asks_how_the_others_are() -> None:
+async def test_a_worker_reports_its_state_and_requests_that_of_the_others() -> None:
     async with a_worker() as played:
         own = report(1, spooling=True, waiting=3, refused=1, files_aside=2, full=True)
         send(played.writer, ReportRequest(7, metrics=False))
@@ -218,7 +218,7 @@ async def test_a_worker_says_how_it_is_and_asks_how_the_others_are() -> None:
 
 
 @pytest.mark.usefixtures("stops")
-async def test_a_worker_speaks_for_itself_when_the_parent_does_not_answer(
+async def test_a_worker_reports_only_itself_when_the_parent_does_not_reply(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(link, "PEERS_SECONDS", 0.0)
@@ -229,7 +229,7 @@ async def test_a_worker_speaks_for_itself_when_the_parent_does_not_answer(
 
 
 @pytest.mark.usefixtures("stops")
-async def test_what_one_worker_counts_the_others_hear() -> None:
+async def test_counts_of_one_worker_are_sent_to_the_others() -> None:
     async with a_worker() as played:
         heard: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
         played.workers.on_counted = lambda kind, who: heard.set_result((kind, who))
@@ -239,7 +239,7 @@ async def test_what_one_worker_counts_the_others_hear() -> None:
         assert await from_worker(played.reader) == Counted("request", "read")
 
 
-def test_a_process_that_does_not_read_is_told_no_more() -> None:
+def test_messages_to_a_process_that_does_not_read_are_dropped() -> None:
     writer = Mock()
     writer.transport.is_closing.return_value = False
     writer.transport.get_write_buffer_size.return_value = MAX_UNSENT_BYTES + 1
@@ -247,7 +247,7 @@ def test_a_process_that_does_not_read_is_told_no_more() -> None:
     assert writer.write.mock_calls == []
 
 
-async def test_a_gateway_of_one_process_asks_nobody() -> None:
+async def test_a_gateway_of_one_process_sends_no_requests_to_workers() -> None:
     queue: Any = Mock(spooling=False, waiting=2, refused=0, files_aside=0, is_full=False)
     workers = Workers(queue)
     await workers.listen()
@@ -339,7 +339,7 @@ async def test_a_worker_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("code", [1, 2])
-async def test_what_keeps_the_first_worker_from_starting_ends_the_gateway(
+async def test_the_gateway_ends_if_its_first_worker_cannot_start(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int
 ) -> None:
     program = f"open({str(tmp_path / 'starts')!r}, 'a').write('1'); raise SystemExit({code})"
@@ -349,7 +349,7 @@ async def test_what_keeps_the_first_worker_from_starting_ends_the_gateway(
     assert (tmp_path / "starts").read_text() == "1"
 
 
-async def test_a_gateway_whose_workers_cannot_start_any_more_ends(
+async def test_the_gateway_ends_when_no_worker_can_start_any_more(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken"
@@ -371,7 +371,7 @@ async def test_a_gateway_whose_workers_cannot_start_any_more_ends(
         assert await gateway.running == 2
 
 
-async def test_workers_hear_of_one_another_through_the_parent(
+async def test_the_parent_forwards_counts_to_the_other_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with a_parent(monkeypatch, SERVES) as gateway:
@@ -388,7 +388,7 @@ def test_restarts_wait_longer_each_time_up_to_a_bound() -> None:
     assert [parent._delay(attempts) for attempts in (1, 2, 3, 4, 50)] == [0.0, 0.25, 0.5, 1.0, 10.0]
 
 
-async def test_the_parents_metrics_are_without_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_parents_metrics_have_no_worker_label(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parent, "REPLY_SECONDS", 0.05)
     async with a_parent(monkeypatch, SERVES) as gateway:
         await gateway.all_serve()
