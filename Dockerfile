@@ -1,4 +1,4 @@
-# One image for every service; what it runs is its argument: `serve gateway`, `doctor`, `sandbox`.
+# One image for all services. Its argument is a `hogsend` command, for example `serve gateway`.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
@@ -28,7 +28,7 @@ ENV PATH=/opt/hogsend/bin:$PATH \
     GATEWAY_HOST=0.0.0.0 \
     SPOOL_DIR=/var/lib/hogsend/spool \
     HEALTH_FILE=/tmp/hogsend-health
-# Deprecated: probes of manifests from before the rename read it.
+# Deprecated name, which probes in manifests of earlier versions read.
 ENV ALIVE_FILE=$HEALTH_FILE
 USER 10001:10001
 WORKDIR /tmp

@@ -1,4 +1,4 @@
-# `make up` runs the whole stack, `make test` runs every check; each installs what it needs.
+# `make up` runs the whole stack, `make test` runs all checks. Each target installs what it needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -11,36 +11,36 @@ DEVELOPING := $(VENV)/.developing
 PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= 4
 PYTEST := $(VENV)/bin/pytest --numprocesses $(WORKERS) --dist loadgroup
-# Tests with tools of Node.js, where there is npm to install them with; they are skipped elsewhere.
+# Tools of Node.js for some tests. Without npm these tests are skipped.
 NODE_TOOLS := $(if $(shell command -v npm),$(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard tests/*/package-lock.json)))
 RESTATE := benchmarks/peers/restate/node_modules/.package-lock.json
 N8N := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hogsend/peers/n8n
 IS_NEW_ENOUGH := -c "import sys; sys.exit(sys.version_info < (3, 11))"
 
-help: ## Show what there is
+help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-install: $(RUNNING) ## Install what running needs, pinned, into .venv
+install: $(RUNNING) ## Install the pinned dependencies into .venv
 
-install-dev: $(DEVELOPING) ## Install what tests, checks and documentation need, too
+install-dev: $(DEVELOPING) ## Install the dependencies of tests, checks and documentation too
 
 up: $(RUNNING) ## Run the whole stack on this machine; Ctrl-C stops it
 	@exec $(VENV)/bin/hogsend up
 
-sandbox: $(RUNNING) ## The same with a stand-in for PostHog beside it, to connect to
+sandbox: $(RUNNING) ## Run the whole stack with the sandbox, a stand-in for PostHog
 	@exec $(VENV)/bin/hogsend up --sandbox
 
-demo: $(RUNNING) ## Connect to a PostHog on this machine and watch an event arrive
+demo: $(RUNNING) ## Run a stack and the sandbox, and follow an event through both
 	@exec $(VENV)/bin/hogsend demo
 
-check: $(DEVELOPING) ## Run lint, types and the tests that need no server, at once
+check: $(DEVELOPING) ## Run lint, types and the tests without servers, in parallel
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target lint types unit
 
 test: $(DEVELOPING) ## Run lint, types and all tests, in WORKERS processes
 	@$(MAKE) --no-print-directory --jobs 4 --output-sync=target lint types node-tools bytecode
 	@$(PYTEST)
 
-# One worker a core: each collects all of them, and none waits for anything.
+# One worker for each core: every worker collects all tests, and these tests wait for nothing.
 unit: $(DEVELOPING)
 	@$(PYTEST) --numprocesses auto tests/unit
 
@@ -52,7 +52,7 @@ lint: $(DEVELOPING)
 types: $(DEVELOPING)
 	@$(VENV)/bin/mypy
 
-# Once, and not in every worker at the same time; what does not even import is reported by the run.
+# Compiles once instead of in every worker. Modules that fail to import are reported by the run.
 bytecode: $(DEVELOPING)
 	@env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/pytest --numprocesses 0 --collect-only --quiet >/dev/null 2>&1 || true
 
@@ -69,41 +69,41 @@ $(RESTATE): benchmarks/peers/restate/package-lock.json
 fuzz: $(DEVELOPING) ## Run the property tests with fifty times as many examples
 	@$(PYTEST) -m hypothesis --hypothesis-profile thorough --timeout 1800 tests/unit
 
-matrix: ## Run lint and the unit tests with every Python from 3.11 to 3.13 that is here
+matrix: ## Run lint and the unit tests with every installed Python from 3.11 to 3.13
 	@exec .ci/matrix
 
-chaos: $(DEVELOPING) ## Kill, freeze and cut everything under load for 20 minutes, then count
+chaos: $(DEVELOPING) ## Kill, freeze and disconnect everything under load for 20 minutes, then count events
 	@exec $(VENV)/bin/python -m tests.chaos --outages $(if $(SEED),--seed $(SEED))
 
-chaos-cluster: $(DEVELOPING) ## The same to three NATS servers and two of each service
+chaos-cluster: $(DEVELOPING) ## The same with three NATS servers and two of each service
 	@exec $(VENV)/bin/python -m tests.chaos --cluster $(if $(SEED),--seed $(SEED))
 
-chaos-order: $(DEVELOPING) ## Kill and freeze eight replicas of ingest for five minutes, and look at the order
+chaos-order: $(DEVELOPING) ## Kill and freeze eight replicas of ingest for five minutes, then check the order
 	@exec $(VENV)/bin/python -m tests.chaos --order 8 --seconds 300 --rate 100 $(if $(SEED),--seed $(SEED))
 
-secrets: ## Make up the passwords and keys of a deployment, in deploy/secrets
+secrets: ## Generate the passwords and keys of a deployment, in deploy/secrets
 	@$(or $(PYTHON),python3) deploy/generate_secrets.py
 
-bench: $(DEVELOPING) ## Measure everything, and write docs/benchmarks.md (README=1: the README, too); needs wrk
+bench: $(DEVELOPING) ## Run all benchmarks and write docs/benchmarks.md (README=1: the README too); needs wrk
 	@exec $(VENV)/bin/python -m benchmarks --report $(if $(README),--readme)
 
-bench-peers: $(DEVELOPING) $(if $(shell command -v npm),$(RESTATE)) ## Measure others beside this one, and write docs/peers.md; needs wrk and, for Restate, npm
+bench-peers: $(DEVELOPING) $(if $(shell command -v npm),$(RESTATE)) ## Benchmark other products and this one, and write docs/peers.md; needs wrk and, for Restate, npm
 	@exec $(VENV)/bin/python -m benchmarks.peers
 
 n8n: ## Install n8n for bench-peers, 3 GB outside this directory; needs npm
 	@mkdir -p $(N8N) && cp benchmarks/peers/n8n/package.json $(N8N)
 	@cd $(N8N) && npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund
 
-bench-against: $(DEVELOPING) ## Measure a commit and this one in turn (COMMIT=main~1 PARTS="ingest cost"); needs wrk
+bench-against: $(DEVELOPING) ## Compare this commit with another one (COMMIT=main~1 PARTS="ingest cost"); needs wrk
 	@exec $(VENV)/bin/python -m benchmarks.against $(COMMIT) $(PARTS)
 
-bench-growth: $(DEVELOPING) ## Measure storing and reading with up to 10 million events (EVENTS="0 100000" for others)
+bench-growth: $(DEVELOPING) ## Benchmark storing and reading with up to 10 million events (EVENTS="0 100000": other sizes)
 	@exec $(VENV)/bin/python -m benchmarks.growth $(EVENTS)
 
-generate: $(DEVELOPING) ## Write the documents that are made from the code
+generate: $(DEVELOPING) ## Write the documents that are generated from the code
 	@$(VENV)/bin/python -m docs.generate
 
-docs: $(DEVELOPING) ## Serve the documentation on http://127.0.0.1:8000 (or DOCS_PORT)
+docs: $(DEVELOPING) ## Build and serve the documentation at http://127.0.0.1:8000 (or DOCS_PORT)
 	@$(VENV)/bin/sphinx-build -q -W --keep-going docs dist/docs
 	@echo "the documentation is at http://127.0.0.1:$(DOCS_PORT); Ctrl-C stops it"
 	@exec $(VENV)/bin/python -m http.server --bind 127.0.0.1 --directory dist/docs $(DOCS_PORT) 2>/dev/null
@@ -121,7 +121,7 @@ $(RUNNING): pyproject.toml shared/pyproject.toml constraints.txt
 	@touch $@
 
 $(DEVELOPING): $(RUNNING)
-	@echo "installing what tests and checks need"
+	@echo "installing the dependencies of tests and checks"
 	@$(PIP) --no-compile --editable './shared[service]' --editable '.[embedded,dev,docs]'
 	@touch $@
 

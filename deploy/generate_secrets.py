@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Make up every password and key of a deployment, once, and change one of them.
+"""Generate all passwords and keys of a deployment, and rotate one of them.
 
-Needs nothing but Python. What exists is kept, edits of it included, and so is what an earlier run
-was told of host names: running it again, with whatever flags, only adds what is missing.
-docs/rotation.md says how each secret is changed while everything runs.
+Needs only Python. Existing files are kept, with the operator's edits and the host names of an
+earlier run, so running the script again, with any options, only adds missing files.
+docs/rotation.md describes how to rotate each secret while everything runs.
 """
 
 from __future__ import annotations
@@ -21,46 +21,46 @@ SERVICES = ("gateway", "credentials", "ingest", "provisioner", "analytics")
 WITH_DATABASE = SERVICES[1:]
 OTHERS = ("subscriber", "app", "operator")
 DEPRECATED = {"member": "app"}
-"""NATS users that were renamed; they work for one more version."""
+"""Renamed NATS users, each with its new name; the old names work for one more version."""
 DEFAULT = Path(__file__).parent / "secrets"
 ENTROPY_BYTES = 24
 
 
-def new_key() -> str:
-    """Make up a key of Standard Webhooks, which is base64."""
+def new_signing_key() -> str:
+    """Generate a signing key of Standard Webhooks, which is base64."""
     return base64.b64encode(secrets.token_bytes(ENTROPY_BYTES)).decode()
 
 
-def new_word() -> str:
-    """Make up a secret."""
-    # A letter first: nats-server reads `$NAME` as a number when it can.
+def new_secret() -> str:
+    """Generate a password or key."""
+    # Starts with a letter, since nats-server parses a variable that looks like a number as one.
     return f"s{secrets.token_hex(ENTROPY_BYTES)}"
 
 
-def with_password(text: str, user: str, word: str) -> str | None:
-    """Put a user's password into the addresses in a text; None when there is none of that user."""
-    changed, found = re.subn(rf"(://{user}:)[^@/\s]*@", rf"\g<1>{word}@", text)
-    # How the routes of NATS' configuration are checked.
-    changed = re.sub(r'(password: ")[^"]*"', rf'\g<1>{word}"', changed)
-    return changed if found else None
+def with_password(text: str, user: str, password: str) -> str | None:
+    """Replace a user's password in all URLs in a text; return None if it has no URL of the user."""
+    changed, count = re.subn(rf"(://{user}:)[^@/\s]*@", rf"\g<1>{password}@", text)
+    # The password that NATS requires of the routes of other servers.
+    changed = re.sub(r'(password: ")[^"]*"', rf'\g<1>{password}"', changed)
+    return changed if count else None
 
 
 class Directory:
-    """Where the files are: only its owner may enter, and who is given a file may read it."""
+    """The directory of the files. Only its owner may enter it; the files are world-readable."""
 
     def __init__(self, path: Path) -> None:
-        """Make the directory when it is missing."""
+        """Create the directory if it is missing."""
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.chmod(0o700)
         self._path = path
         self.written: list[str] = []
 
     def secret(self, name: str) -> str:
-        """Give a secret, made up when its file is missing."""
-        return self.file(name, f"{new_word()}\n").strip()
+        """Return a secret; generate it if its file is missing."""
+        return self.file(name, f"{new_secret()}\n").strip()
 
     def file(self, name: str, content: str) -> str:
-        """Write a file unless it is there; gives what is in it."""
+        """Write a file if it is missing, and return its content."""
         file = self._path / name
         if file.exists():
             return file.read_text()
@@ -68,24 +68,25 @@ class Directory:
         return content
 
     def derived(self, name: str, content: str) -> None:
-        """Write a file that follows from others, whether it is there or not."""
+        """Write a file whose content is derived from other files; replace an outdated one."""
         file = self._path / name
         if not file.exists() or file.read_text() != content:
             self._write(name, content)
 
-    def address(self, name: str, content: str, user: str, word: str) -> None:
-        """Write a file with a user's address; in one that exists, only the password is changed.
+    def url_file(self, name: str, content: str, user: str, password: str) -> None:
+        """Write a file with a user's URLs; in an existing file replace only the password.
 
-        Hosts and parameters may be the operator's: an earlier run was told them, or an editor.
+        The operator may have set the hosts and parameters, by options of an earlier run or by hand.
         """
-        self.derived(name, with_password(self.take(name, strip=False) or "", user, word) or content)
+        existing = self.read(name, strip=False) or ""
+        self.derived(name, with_password(existing, user, password) or content)
 
     def replace(self, name: str, content: str) -> None:
-        """Write a secret in place of the one before."""
+        """Replace a secret."""
         self._write(name, content)
 
-    def take(self, name: str, *, strip: bool = True) -> str | None:
-        """Give what is in a file, without its line end; None when there is none."""
+    def read(self, name: str, *, strip: bool = True) -> str | None:
+        """Return the content of a file, by default without its line end; None if it is missing."""
         file = self._path / name
         if not file.exists():
             return None
@@ -100,19 +101,19 @@ class Directory:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.unlink(missing_ok=True)
         file.write_text(content)
-        # Containers run as another user than the one who made the file.
+        # World-readable, because containers run as other users than the file's owner.
         file.chmod(0o444)
         self.written.append(name)
 
 
-def make(directory: Directory, *, nats: list[str], postgres: str, published: str) -> None:
-    """Write everything for servers at these names.
+def generate(directory: Directory, *, nats: list[str], postgres: str, published: str) -> None:
+    """Write all files of a deployment.
 
     Args:
-        directory: where to.
+        directory: the target directory.
         nats: host names of the NATS servers, for the routes between them.
         postgres: host name of PostgreSQL.
-        published: address NATS is published at, for services outside.
+        published: address of NATS for services outside the deployment, as `host:port`.
     """
     passwords = {
         user: directory.secret(f"{user}/nats_password")
@@ -124,7 +125,7 @@ def make(directory: Directory, *, nats: list[str], postgres: str, published: str
     )
     route = directory.secret("nats/route_password")
     routes = ", ".join(f'"nats-route://route:{route}@{host}:6222"' for host in nats)
-    directory.address(
+    directory.url_file(
         "nats/cluster.conf",
         f"cluster {{\n  name: hogsend\n  port: 6222\n"
         f'  authorization {{ user: route, password: "{route}", timeout: 5 }}\n'
@@ -135,8 +136,8 @@ def make(directory: Directory, *, nats: list[str], postgres: str, published: str
     for user in (*OTHERS, *DEPRECATED):
         note = f"# Deprecated: use {DEPRECATED[user]}.env\n" if user in DEPRECATED else ""
         url = f"nats://{user}:{passwords[user]}@{published}"
-        known = re.search(r"^NATS_URL=(.+)$", directory.take(f"{user}.env") or "", re.MULTILINE)
-        url = with_password(known[1], user, passwords[user]) or url if known else url
+        existing = re.search(r"^NATS_URL=(.+)$", directory.read(f"{user}.env") or "", re.MULTILINE)
+        url = with_password(existing[1], user, passwords[user]) or url if existing else url
         directory.derived(
             f"{user}.env",
             f"{note}NATS_URL={url}\n"
@@ -151,19 +152,19 @@ def make(directory: Directory, *, nats: list[str], postgres: str, published: str
     changes = [f"ALTER ROLE postgres PASSWORD '{superuser}';"]
     roles = ["REVOKE CONNECT ON DATABASE hogsend FROM PUBLIC;"]
     for service in WITH_DATABASE:
-        word = directory.secret(f"postgres/{service}_password")
-        url = f"postgresql://{service}:{word}@{postgres}:5432/hogsend\n"
-        directory.address(f"{service}/database_url", url, service, word)
-        changes.append(f"ALTER ROLE {service} PASSWORD '{word}';")
+        password = directory.secret(f"postgres/{service}_password")
+        url = f"postgresql://{service}:{password}@{postgres}:5432/hogsend\n"
+        directory.url_file(f"{service}/database_url", url, service, password)
+        changes.append(f"ALTER ROLE {service} PASSWORD '{password}';")
         roles += [
-            f"CREATE ROLE {service} LOGIN PASSWORD '{word}';",
+            f"CREATE ROLE {service} LOGIN PASSWORD '{password}';",
             f"GRANT CONNECT, CREATE ON DATABASE hogsend TO {service};",
         ]
     directory.derived("postgres/roles.sql", "\n".join(roles) + "\n")
-    # For a server that has the roles already; roles.sql is for one that has not.
+    # For a server that has the roles already; roles.sql is for one without them.
     directory.derived("postgres/passwords.sql", "\n".join(changes) + "\n")
 
-    # What an operator adds by hand for Kubernetes: PostHog's keys, and earlier secrets.
+    # For settings that an operator adds for Kubernetes: PostHog's keys, and previous secrets.
     directory.file("keys.env", "")
     directory.secret("gateway/admin_api_key")
     directory.secret("credentials/better_auth_secret")
@@ -173,7 +174,7 @@ PREVIOUS = {
     "admin_api_key": ("gateway/admin_api_key", "ADMIN_API_KEY_PREVIOUS"),
     "better_auth_secret": ("credentials/better_auth_secret", "BETTER_AUTH_SECRET_PREVIOUS"),
 }
-"""Secrets of which several are valid at a time: the file, and the setting with earlier ones."""
+"""Secrets of which several can be valid at a time: the file, and the setting with previous ones."""
 
 
 SIGNING = "POSTHOG_SIGNING_SECRET"
@@ -183,24 +184,24 @@ IN_SETTINGS = (
     "admin_read_api_key",
     "ingest_api_key",
 )
-"""Not in files of their own: settings, each of which may be unset."""
+"""Secrets that are settings in `.env` or `keys.env`, without files. Each may be unset."""
 
 
-def let_containers_read(deploy: Path) -> None:
-    """Let other users read what containers mount and no secret is in, whatever the umask was.
+def make_mounts_readable(deploy: Path) -> None:
+    """Make the mounted directories without secrets world-readable, whatever the umask was.
 
-    Containers run as other users than the one who checked this out.
+    Containers run as other users than the owner of this checkout.
     """
     mounted = [deploy / "nats", deploy / "grafana", deploy / "tls"]
-    inside = [path for directory in mounted[:2] for path in directory.rglob("*")]
-    for path in (*mounted, *inside):
-        wanted = 0o555 if path.is_dir() else 0o444
-        if path.exists() and path.stat().st_mode & wanted != wanted:
-            path.chmod(path.stat().st_mode & 0o777 | wanted)
+    entries = [path for directory in mounted[:2] for path in directory.rglob("*")]
+    for path in (*mounted, *entries):
+        readable = 0o555 if path.is_dir() else 0o444
+        if path.exists() and path.stat().st_mode & readable != readable:
+            path.chmod(path.stat().st_mode & 0o777 | readable)
 
 
 def rotatable() -> dict[str, str]:
-    """Every secret that can be changed by its name, and its file."""
+    """Return the names of the secrets in files that can be rotated, with their files."""
     users = (*SERVICES, *OTHERS, *DEPRECATED)
     return {
         **{name: file for name, (file, _) in PREVIOUS.items()},
@@ -212,59 +213,84 @@ def rotatable() -> dict[str, str]:
 
 
 def prepare(directory: Directory, settings: SettingsFiles, name: str) -> None:
-    """Accept the next secret everywhere, before anything is sealed with it."""
+    """Make the next secret valid in all services, before any of them seals data with it."""
     file, setting = PREVIOUS[name]
-    upcoming = directory.take(f"{file}.next") or new_word()
+    upcoming = directory.read(f"{file}.next") or new_secret()
     directory.replace(f"{file}.next", f"{upcoming}\n")
     settings.add(setting, upcoming)
 
 
 def rotate(directory: Directory, settings: SettingsFiles, name: str) -> None:
-    """Change a secret; where two can be accepted at a time, the one before stays valid."""
+    """Replace a secret. If several can be valid at a time, the previous one stays valid."""
     if name in IN_SETTINGS:
         setting = name.upper()
-        known = settings.value(setting)
-        if known is None:
+        current = settings.value(setting)
+        if current is None:
             sys.exit(f"{setting} is not set in .env or keys.env; see docs/rotation.md")
-        settings.add(f"{setting}_PREVIOUS", known)
-        settings.replace(setting, new_key() if setting == SIGNING else new_word())
+        settings.add(f"{setting}_PREVIOUS", current)
+        settings.replace(setting, new_signing_key() if setting == SIGNING else new_secret())
         return
     file = rotatable()[name]
     if name not in PREVIOUS:
-        directory.replace(file, f"{new_word()}\n")
+        directory.replace(file, f"{new_secret()}\n")
         return
     _, setting = PREVIOUS[name]
-    before, after = directory.take(file), directory.take(f"{file}.next") or new_word()
-    # First: ended in between, this has made both valid.
-    if before:
-        settings.add(setting, before)
-    directory.replace(file, f"{after}\n")
-    settings.remove(setting, after)
+    current, upcoming = directory.read(file), directory.read(f"{file}.next") or new_secret()
+    # Added before the file is replaced, so that an interrupted run leaves both secrets valid.
+    if current:
+        settings.add(setting, current)
+    directory.replace(file, f"{upcoming}\n")
+    settings.remove(setting, upcoming)
     directory.remove(f"{file}.next")
 
 
 def main() -> int:
-    """Run the command."""
-    names, two = sorted([*rotatable(), *IN_SETTINGS]), sorted(PREVIOUS)
+    """Run the script."""
+    names, with_previous = sorted([*rotatable(), *IN_SETTINGS]), sorted(PREVIOUS)
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("directory", nargs="?", type=Path, default=DEFAULT)
-    parser.add_argument("--nats", action="append", metavar="HOST", help="a NATS server's host name")
-    parser.add_argument("--postgres", default="postgres", metavar="HOST")
     parser.add_argument(
-        "--published", default="127.0.0.1:4222", metavar="HOST:PORT", help="NATS from outside"
+        "directory",
+        nargs="?",
+        type=Path,
+        default=DEFAULT,
+        help="directory to write to (default: deploy/secrets)",
+    )
+    parser.add_argument(
+        "--nats",
+        action="append",
+        metavar="HOST",
+        help="host name of a NATS server, for the routes of a cluster; can be repeated",
+    )
+    parser.add_argument(
+        "--postgres",
+        default="postgres",
+        metavar="HOST",
+        help="host name of PostgreSQL (default: postgres)",
+    )
+    parser.add_argument(
+        "--published",
+        default="127.0.0.1:4222",
+        metavar="HOST:PORT",
+        help="address of NATS for services outside the deployment (default: 127.0.0.1:4222)",
     )
     change = parser.add_mutually_exclusive_group()
     change.add_argument(
-        "--rotate", choices=names, metavar="NAME", help=f"one of {', '.join(names)}"
+        "--rotate",
+        choices=names,
+        metavar="NAME",
+        help=f"replace a secret; NAME is one of {', '.join(names)}",
     )
     change.add_argument(
-        "--prepare", choices=two, metavar="NAME", help="accept the next one before it is rotated"
+        "--prepare",
+        choices=with_previous,
+        metavar="NAME",
+        help="generate the next secret and make it valid, before --rotate makes it the current one",
     )
     change.add_argument(
         "--retire",
-        choices=[*two, *IN_SETTINGS],
+        choices=[*with_previous, *IN_SETTINGS],
         metavar="NAME",
-        help="accept earlier ones no longer",
+        help="make the previous secrets invalid",
     )
     chosen = parser.parse_args()
     is_default = chosen.directory.resolve() == DEFAULT.resolve()
@@ -277,21 +303,21 @@ def main() -> int:
         rotate(directory, settings, chosen.rotate)
     if chosen.retire:
         settings.clear(f"{chosen.retire.upper()}_PREVIOUS")
-    make(
+    generate(
         directory,
         nats=chosen.nats or ["nats", "nats-2", "nats-3"],
         postgres=chosen.postgres,
         published=chosen.published,
     )
     if is_default:
-        let_containers_read(DEFAULT.parent)
+        make_mounts_readable(DEFAULT.parent)
     if is_default and not env_file.exists():
-        # compose.yaml reads it, and Compose refuses to start without it.
+        # compose.yaml reads it, and Compose fails without the file.
         env_file.touch(mode=0o600)
-    said = [f"{file} changed" for file in dict.fromkeys(settings.written)]
+    lines = [f"{file} changed" for file in dict.fromkeys(settings.written)]
     if directory.written:
-        said.append(f"{len(directory.written)} files written to {chosen.directory}")
-    print("\n".join(said) or f"everything is there already, in {chosen.directory}")  # noqa: T201
+        lines.append(f"{len(directory.written)} files written to {chosen.directory}")
+    print("\n".join(lines) or f"nothing to do: {chosen.directory} has all files")  # noqa: T201
     return 0
 
 

@@ -1,16 +1,16 @@
 #!/bin/sh
-# Starts nats-server, unless its data belong to another layout of servers. A server that starts on
-# data of another layout does not see their streams: it would take the next webhook into new ones.
+# Starts nats-server, unless its data belong to another layout. A server on data of another layout
+# does not see the streams in them, and the services would create new, empty ones.
 #
-#   start.sh                 start the server that LAYOUT says: `single`, `cluster-accounts`, or
-#                            `cluster`, whose users share one account (docs/deploy.md)
-#   start.sh which           print the layout of the data here, nothing without data
-#   start.sh set-aside NAME  move the data into NAME, and wait for those that replace them
-#   start.sh settle LAYOUT   say that the data are complete, and of this layout
-#   start.sh leave           say that nothing replaces what was set aside: there are fewer servers
-#   start.sh one-account     give the data back to a version whose users share one account
+#   start.sh                 start the server in the layout LAYOUT: `single`, `cluster-accounts`, or
+#                            `cluster`, in which all NATS users share one account (docs/deploy.md)
+#   start.sh which           print the layout of the data; nothing if there are none
+#   start.sh set-aside NAME  move the data into the directory NAME, and mark the move as incomplete
+#   start.sh settle LAYOUT   mark the data as complete, with this layout
+#   start.sh leave           remove the mark, on a server that the new layout does not have
+#   start.sh one-account     convert the data for a version in which all users share one account
 #
-# docs/deploy.md has the way from one layout to the other.
+# docs/deploy.md describes how to change the layout.
 set -eu
 data=${DATA:-/data}
 marker=$data/layout
@@ -22,7 +22,7 @@ layout_of_data() {
   if [ -f "$marker" ]; then
     cat "$marker"
   elif [ -d "$data/jetstream/\$SYS/_js_/_meta_" ]; then
-    # Of a version that left no mark: only servers of a cluster agree on who has what.
+    # Of a version without marks. Only the servers of a cluster have this directory.
     echo cluster
   elif [ -d "$data/jetstream" ]; then
     echo single
@@ -37,12 +37,12 @@ settle() {
 refuse() {
   echo "hogsend: $1" >&2
   echo "hogsend: fix: $2" >&2
-  # Not at once again: it is restarted for ever, and nothing changes until an operator acts.
+  # Slows down the restarts of the container, which all fail until an operator acts.
   sleep "${REFUSED_SECONDS:-5}"
   exit 78
 }
 
-# rename FROM TO: give the streams of one account to another one, while no server runs.
+# rename FROM TO: move the streams of one account to another one, while the server does not run.
 rename() {
   [ -d "$1" ] || return 0
   [ ! -e "$2" ] || refuse \
@@ -57,7 +57,7 @@ which)
   exit 0
   ;;
 set-aside)
-  # Again, by a move that goes on: what was set aside keeps its own mark.
+  # A continued move repeats this step. The data are set aside already, with their own mark.
   [ "$(layout_of_data)" != "$moving" ] || exit 0
   mkdir -p "$data/$2"
   for kept in jetstream layout; do
@@ -76,7 +76,7 @@ settle)
   ;;
 one-account)
   [ "$(layout_of_data)" = single-accounts ] || refuse \
-    "only the streams of a single server can be given back so" \
+    "only the streams of a single server can be converted" \
     "restore the backup that was made before the upgrade: docs/deploy.md"
   rename "$own" "$shared"
   settle single
@@ -87,36 +87,37 @@ esac
 layout=${LAYOUT:-cluster-accounts}
 port=${CLIENT_PORT:-4222}
 found=$(layout_of_data)
-# A version whose users share one account would not see the streams, so it must not start on them.
+# The mark keeps a version in which all users share one account from starting on these data, since
+# it would not see the streams.
 mark=$layout
 [ "$layout" != single ] || mark=single-accounts
 
 if [ "$layout" = single ] && [ "${SERVER_NAME#nats-}" != "$SERVER_NAME" ]; then
-  refuse "$SERVER_NAME is a server of the layout cluster, and the layout here is single" \
-    "hogsend compose layout cluster"
+  refuse "$SERVER_NAME is a server of the layout cluster, but the layout is single" \
+    "run hogsend compose layout cluster"
 fi
 if [ "$layout" = single ] && [ "$found" = single ]; then
   rename "$shared" "$own"
   found=
 fi
 if [ "$found" = "$moving" ]; then
-  # Only for the move itself: services find no server at the usual port.
+  # The move itself starts the server on another port, where services do not connect.
   [ "$port" != 4222 ] || refuse \
-    "the streams are on their way to another layout, and not all are here" \
-    "run the same hogsend compose layout again: it goes on where it stopped"
+    "a move of the streams to another layout is incomplete, and not all are here" \
+    "run the same hogsend compose layout again: it continues the move"
 elif [ "$found" = cluster ] && [ "$layout" = cluster-accounts ]; then
-  refuse "the streams of $SERVER_NAME are in the account that all users share" \
-    "see \"From one account to several\" in docs/deploy.md; until then start it as cluster"
+  refuse "the streams of $SERVER_NAME are in the account that all NATS users share" \
+    "see \"From one account to several\" in docs/deploy.md; until then use the layout cluster"
 elif [ -n "$found" ] && [ "$found" != "$mark" ]; then
   was=${found%-accounts} is=${layout%-accounts}
-  refuse "the data of $SERVER_NAME are of the layout $found, and it was told to start as $layout" \
-    "keep $was: hogsend compose layout $was; or move the streams: hogsend compose layout $is"
+  refuse "the data of $SERVER_NAME are of the layout $found, but its configuration is $layout" \
+    "to keep $was run hogsend compose layout $was; to move the streams run hogsend compose layout $is"
 elif [ "$(cat "$marker" 2>/dev/null)" != "$mark" ]; then
-  # Not anew at each start: a full disk would keep the server away from what needs no disk, too.
+  # Written only when it changes: on a full disk the write fails, and the server must start anyway.
   settle "$mark"
 fi
 if [ "$layout" = cluster ]; then
-  echo "hogsend: users share one account: who holds subscriber.env can empty streams" >&2
-  echo "hogsend: fix: hogsend compose layout cluster" >&2
+  echo "hogsend: all NATS users share one account: the user in subscriber.env can empty streams" >&2
+  echo "hogsend: fix: run hogsend compose layout cluster" >&2
 fi
 exec nats-server --config "${CONFIG:-/etc/nats/$layout.conf}" --port "$port"

@@ -316,7 +316,7 @@ def test_a_change_of_a_setting_is_not_said_to_be_none(made: Path) -> None:
     keys.unlink(missing_ok=True)
     keys.write_text("INGEST_API_KEY=first\n")
     assert run(made, "--rotate", "ingest_api_key") == f"{keys} changed\n"
-    assert "everything is there" in run(made)
+    assert "nothing to do" in run(made)
 
 
 def test_an_unknown_secret_is_refused_and_changes_nothing(made: Path) -> None:

@@ -114,10 +114,10 @@ def test_a_cluster_whose_users_share_an_account_stays_one_until_its_streams_are_
     (data / "layout").write_text("cluster\n")
     started = start(data, layout="cluster")
     assert started.stdout == "--config /etc/nats/cluster.conf --port 4222\n"
-    assert "fix: hogsend compose layout cluster" in started.stderr
+    assert "fix: run hogsend compose layout cluster" in started.stderr
     refused = start(data, layout="cluster-accounts")
     assert refused.returncode == REFUSED
-    assert "in the account that all users share" in refused.stderr
+    assert "in the account that all NATS users share" in refused.stderr
     assert start(data, "one-account").returncode == REFUSED
     assert start(data, "which").stdout == "cluster\n"
 
