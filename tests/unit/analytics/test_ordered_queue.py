@@ -142,7 +142,7 @@ def test_a_redelivered_older_event_goes_before_newer_ones() -> None:
 
 @dataclass
 class PostHog:
-    """Takes what it is sent, unless it fails."""
+    """Accepts the events that it is sent, unless it fails."""
 
     got: list[tuple[str, int]] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""A person is deleted in PostHog, or it is said why not and what to do."""
+"""A person is deleted in PostHog, or the refusal has the reason and a remediation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DELETION = "/api/projects/4242/persons/bulk_delete/"
 
 
 @on_virtual_time
-async def test_a_person_is_deleted_by_every_id_and_no_longer_kept() -> None:
+async def test_a_person_is_deleted_by_every_id_and_no_longer_cached() -> None:
     world = reading()
     world.posthog.persons["u_42"] = PLAN
     assert await world.persons.properties("u_42") == PLAN
@@ -35,23 +35,23 @@ async def test_a_person_is_deleted_by_every_id_and_no_longer_kept() -> None:
 
 
 @on_virtual_time
-async def test_what_was_written_to_a_deleted_person_is_not_read_any_more() -> None:
+async def test_writes_to_a_deleted_person_are_no_longer_overlaid() -> None:
     world = reading()
     world.write(set={"plan": "pro"})
     assert await world.persons.properties("u_42") == PLAN
     assert (await deletion.delete(world.persons, ["u_42"])).refusal is None
     assert await world.persons.properties("u_42") == {}
-    # Who sends what was captured before may read it from its stream only now.
+    # The sending replica may read earlier captures from their stream only now.
     world.write(set={"plan": "team"})
     assert await world.persons.properties("u_42") == {}
-    # What is written afterwards is a new person's.
+    # Later writes are to a new person.
     later = datetime.now(UTC) + timedelta(seconds=1)
     world.writes.record(written(set={"seats": 1}), later)
     assert await world.persons.properties("u_42") == {"seats": 1}
 
 
 @on_virtual_time
-async def test_a_person_whom_another_replica_deleted_is_forgotten() -> None:
+async def test_a_person_that_another_replica_deleted_is_dropped_from_the_cache() -> None:
     world = reading()
     world.posthog.persons |= {"u_42": PLAN, "u_43": PLAN}
     for id in ("u_42", "u_43"):
@@ -71,7 +71,7 @@ async def test_a_person_whom_another_replica_deleted_is_forgotten() -> None:
 
 
 @on_virtual_time
-async def test_an_announcement_that_comes_after_the_deletion_brings_nothing_back() -> None:
+async def test_an_erasure_announced_after_the_deletion_restores_no_write() -> None:
     world = reading()
     deleted = datetime.now(UTC)
     world.persons.forget(["u_42"], deleted)
@@ -81,7 +81,7 @@ async def test_an_announcement_that_comes_after_the_deletion_brings_nothing_back
 
 
 @on_virtual_time
-async def test_who_asks_after_a_deletion_gets_no_answer_from_before() -> None:
+async def test_a_read_after_a_deletion_does_not_share_an_earlier_request() -> None:
     world = reading()
     world.posthog.persons["u_42"] = PLAN
     world.posthog.gate.clear()
@@ -96,7 +96,7 @@ async def test_who_asks_after_a_deletion_gets_no_answer_from_before() -> None:
 
 
 @on_virtual_time
-async def test_more_ids_than_posthog_takes_go_in_several_requests() -> None:
+async def test_more_ids_than_posthog_accepts_are_sent_in_several_requests() -> None:
     world = reading()
     await deletion.delete(world.persons, [f"u_{n}" for n in range(MAX_IDS_PER_DELETION + 1)])
     assert world.posthog.paths.count(DELETION) == 2
@@ -112,7 +112,7 @@ async def test_more_ids_than_posthog_takes_go_in_several_requests() -> None:
         (500, "api-error", "do the same again"),
     ],
 )
-async def test_a_refusal_says_what_to_do(status: int, code: str, remedy: str) -> None:
+async def test_a_refusal_has_a_remediation(status: int, code: str, remedy: str) -> None:
     world = reading()
     world.posthog.status = status
     refusal = (await deletion.delete(world.persons, ["u_42"])).refusal
@@ -147,7 +147,7 @@ async def test_persons_that_posthog_could_not_delete_are_a_refusal_although_it_a
 
 
 @on_virtual_time
-async def test_a_person_that_could_not_be_deleted_is_not_told_as_deleted() -> None:
+async def test_a_person_that_could_not_be_deleted_is_not_reported_as_deleted() -> None:
     world = reading()
     world.posthog.body = b'{"deletion_errors": [{"person_uuid": "0190-a"}]}'
     refusal = (await deletion.delete(world.persons, ["u_42"])).refusal
@@ -156,13 +156,13 @@ async def test_a_person_that_could_not_be_deleted_is_not_told_as_deleted() -> No
     assert "do the same again" in (refusal.remediation or "")
 
 
-async def test_an_answer_without_a_body_is_that_of_an_earlier_posthog() -> None:
+async def test_a_response_without_a_body_is_from_an_earlier_posthog() -> None:
     http = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(202)))
     await Persons(Transport(http, HOST, "pha_a"), "4242").delete(["u_42"])
 
 
 @on_virtual_time
-async def test_without_a_credential_nothing_is_asked() -> None:
+async def test_without_a_credential_no_request_is_sent() -> None:
     world = reading()
     world.credentials.token = None
     refusal = (await deletion.delete(world.persons, ["u_42"])).refusal
@@ -180,7 +180,7 @@ async def test_a_grant_that_is_not_refreshed_at_the_moment_is_no_missing_credent
 
 
 @on_virtual_time
-async def test_a_posthog_that_does_not_answer_is_unavailable() -> None:
+async def test_a_posthog_that_does_not_respond_is_unavailable() -> None:
     world = reading()
     world.posthog.gate.clear()
     with pytest.raises(Unavailable):

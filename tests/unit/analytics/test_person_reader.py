@@ -46,7 +46,7 @@ PUBLISHED = datetime(2026, 11, 25, tzinfo=UTC)
 
 @dataclass
 class Reading:
-    """A reader with everything it asks."""
+    """A reader with fakes of its dependencies."""
 
     posthog: FakePostHog
     link: FakeLink
@@ -58,12 +58,12 @@ class Reading:
     writes: OwnWrites
 
     def write(self, **changes: Any) -> None:
-        """Note a write that was published at the same moment as every other."""
+        """Record a write; all writes have the same time of publication."""
         self.writes.record(written(**changes), PUBLISHED)
 
 
 def reading(**posthog: str) -> Reading:
-    """Make a reader for the instance that `posthog` configures."""
+    """Create a reader for the instance with the settings `posthog`."""
     settings = PostHogSettings.model_validate(posthog or {"posthog_private_host": HOST})
     link, recorder = FakeLink(), FakePostHog()
     credentials = FakeCredentials(link, token=PERSONAL, source="personal_key")
@@ -89,7 +89,7 @@ def failures(kind: str) -> float:
 
 
 @on_virtual_time
-async def test_case_92_without_any_credential_nothing_is_asked() -> None:
+async def test_case_92_without_any_credential_no_request_is_sent() -> None:
     world = reading()
     world.credentials.token = None
     assert await world.persons.properties("u_42") == {}
@@ -97,7 +97,7 @@ async def test_case_92_without_any_credential_nothing_is_asked() -> None:
 
 
 @on_virtual_time
-async def test_a_placeholder_names_no_person_that_could_be_read() -> None:
+async def test_a_placeholder_id_is_not_read() -> None:
     world = reading()
     world.posthog.persons["undefined"] = {"email": "somebody@example.com"}
     assert await world.persons.properties("undefined") == {}
@@ -106,7 +106,7 @@ async def test_a_placeholder_names_no_person_that_could_be_read() -> None:
 
 
 @on_virtual_time
-async def test_that_persons_cannot_be_read_is_logged_once_as_soon_as_it_is_known(
+async def test_missing_read_access_is_logged_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     world = reading()
@@ -156,7 +156,7 @@ async def test_a_refusal_names_a_project_that_is_not_the_grants(status: int) -> 
 
 @on_virtual_time
 async def test_a_project_that_the_key_does_not_reach_is_not_taken_for_a_missing_scope() -> None:
-    """The project is the one that the key's owner opened last in PostHog."""
+    """Discovery returns the project that the key's owner opened last in PostHog."""
     world = reading(posthog_private_host=HOST)
     said = "API key does not have access to the requested project: ID 7."
     world.posthog.refuses_project = said
@@ -168,7 +168,7 @@ async def test_a_project_that_the_key_does_not_reach_is_not_taken_for_a_missing_
 
 
 @on_virtual_time
-async def test_case_94_a_project_id_skips_discovery_and_a_refusal_is_empty_and_not_kept() -> None:
+async def test_case_94_a_project_id_skips_discovery_and_a_refusal_is_not_cached() -> None:
     before = failures("http_403")
     world = reading(posthog_private_host=HOST, posthog_project_id="7")
     world.posthog.status = 403
@@ -181,7 +181,7 @@ async def test_case_94_a_project_id_skips_discovery_and_a_refusal_is_empty_and_n
 
 
 @on_virtual_time
-async def test_case_96_oauth_alone_says_which_posthog_it_belongs_to() -> None:
+async def test_case_96_an_oauth_grant_determines_its_posthog() -> None:
     world = reading(posthog_project_id="7")
     world.credentials.token, world.credentials.source = "pha_1", "oauth"
     world.credentials.project = ProjectReply(1, "absent", grant_origin="https://ph.example.com")
@@ -211,7 +211,7 @@ async def test_another_connection_may_be_another_project() -> None:
 
 
 @on_virtual_time
-async def test_after_a_reconnection_neither_persons_nor_the_project_are_taken_for_granted() -> None:
+async def test_after_a_reconnection_persons_and_the_project_are_read_again() -> None:
     world = reading()
     world.posthog.persons["u_1"] = PLAN
     await world.persons.properties("u_1")
@@ -251,12 +251,12 @@ async def test_a_refresh_after_a_lost_event_does_not_keep_the_old_project() -> N
 
 
 @on_virtual_time
-async def test_cases_98_and_99_a_person_is_kept_for_five_minutes() -> None:
+async def test_cases_98_and_99_a_person_is_cached_for_five_minutes() -> None:
     world = reading(posthog_private_host=HOST, posthog_project_id="7")
     world.posthog.persons["u_42"] = PLAN
     for _ in range(3):
         assert await world.persons.properties("u_42") == PLAN
-        # That there is no such person is an answer as well.
+        # A response without a person is cached, too.
         assert await world.persons.properties("nobody") == {}
     assert len(world.posthog.requests) == 2
     await asyncio.sleep(CACHE_SECONDS + 1)
@@ -277,7 +277,7 @@ async def test_readers_of_one_person_share_one_call() -> None:
 
 
 @on_virtual_time
-async def test_a_reader_that_gives_up_does_not_take_the_answer_from_the_others() -> None:
+async def test_a_cancelled_caller_does_not_cancel_the_read_of_others() -> None:
     world = reading()
     world.posthog.persons["u_42"] = PLAN
     world.posthog.gate.clear()
@@ -290,13 +290,13 @@ async def test_a_reader_that_gives_up_does_not_take_the_answer_from_the_others()
 
 
 @on_virtual_time
-async def test_what_was_read_while_the_credential_changed_is_given_and_not_kept() -> None:
+async def test_a_read_during_a_credential_change_is_returned_and_not_cached() -> None:
     world = reading(posthog_private_host=HOST, posthog_project_id="7")
     world.posthog.persons["u_42"] = PLAN
     world.posthog.gate.clear()
     asking = asyncio.create_task(world.persons.properties("u_42"))
     await settle()
-    # A refresh, for which the version of the bearer that is held next is the same.
+    # After a refresh, the version of the cached bearer is the same as that of the read.
     world.watcher.changed(None)
     world.posthog.gate.set()
     assert await asking == PLAN
@@ -312,13 +312,13 @@ async def test_a_token_that_posthog_refuses_is_replaced_once() -> None:
     world.credentials.instead = ["pha_2"]
     assert await world.persons.properties("u_42") == PLAN
     assert [bearer for _, _, bearer in world.posthog.requests] == [PERSONAL, "pha_2", "pha_2"]
-    # Kept with the version of the token it was read with.
+    # Cached with the version of the token that it was read with.
     assert await world.persons.properties("u_42") == PLAN
     assert len(world.posthog.requests) == 3
 
 
 @on_virtual_time
-async def test_a_second_refusal_is_empty_and_asks_no_more() -> None:
+async def test_a_second_refusal_is_empty_and_not_retried() -> None:
     world = reading()
     world.posthog.accepts = set()
     world.credentials.instead = ["pha_2", "pha_3"]
@@ -327,7 +327,7 @@ async def test_a_second_refusal_is_empty_and_asks_no_more() -> None:
 
 
 @on_virtual_time
-async def test_a_refused_token_without_another_is_empty_after_one_question() -> None:
+async def test_a_refused_token_without_another_is_empty_after_one_request() -> None:
     world = reading()
     world.posthog.accepts = set()
     assert await world.persons.properties("u_42") == {}
@@ -336,7 +336,7 @@ async def test_a_refused_token_without_another_is_empty_after_one_question() -> 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[1]", b"null"])
 @on_virtual_time
-async def test_an_answer_that_is_not_posthogs_is_empty_and_not_kept(body: bytes) -> None:
+async def test_a_response_that_is_not_posthogs_is_empty_and_not_cached(body: bytes) -> None:
     world = reading()
     world.posthog.body = body
     assert await world.persons.properties("u_42") == {}
@@ -353,7 +353,7 @@ async def test_a_person_too_large_for_a_message_is_empty() -> None:
 
 
 @on_virtual_time
-async def test_a_person_nested_too_deeply_for_who_asks_is_empty() -> None:
+async def test_a_person_nested_too_deeply_for_callers_is_empty() -> None:
     world = reading()
     value: list[Any] = []
     for _ in range(MAX_DEPTH):
@@ -363,7 +363,7 @@ async def test_a_person_nested_too_deeply_for_who_asks_is_empty() -> None:
 
 
 @on_virtual_time
-async def test_a_project_that_posthog_does_not_name_is_empty_and_asked_for_again() -> None:
+async def test_without_a_project_id_a_read_is_empty_and_discovery_is_repeated() -> None:
     world = reading()
     world.posthog.project_id = None
     world.posthog.persons["u_42"] = PLAN
@@ -373,7 +373,7 @@ async def test_a_project_that_posthog_does_not_name_is_empty_and_asked_for_again
 
 
 @on_virtual_time
-async def test_a_posthog_that_says_nothing_is_empty_after_the_deadline() -> None:
+async def test_without_a_response_a_read_is_empty_after_the_deadline() -> None:
     world = reading()
     world.posthog.gate.clear()
     assert await world.persons.properties("u_42") == {}
@@ -381,7 +381,7 @@ async def test_a_posthog_that_says_nothing_is_empty_after_the_deadline() -> None
 
 
 @on_virtual_time
-async def test_many_who_ask_at_once_do_not_wait_for_one_another_while_posthog_hangs() -> None:
+async def test_concurrent_reads_do_not_wait_for_one_another_while_posthog_hangs() -> None:
     world = reading()
     world.posthog.gate.clear()
     turns = asyncio.Semaphore(10)
@@ -392,7 +392,7 @@ async def test_many_who_ask_at_once_do_not_wait_for_one_another_while_posthog_ha
 
     await asyncio.gather(*map(ask, range(100)))
     assert now() == DEADLINE_SECONDS
-    # It is tried again soon.
+    # Reads are tried again soon.
     world.posthog.gate.set()
     world.posthog.persons["u_1"] = PLAN
     await asyncio.sleep(HANG_PAUSE_SECONDS)
@@ -400,7 +400,7 @@ async def test_many_who_ask_at_once_do_not_wait_for_one_another_while_posthog_ha
 
 
 @on_virtual_time
-async def test_one_slow_answer_keeps_nobody_else_from_being_read() -> None:
+async def test_one_slow_response_does_not_pause_other_reads() -> None:
     world = reading(posthog_private_host=HOST, posthog_project_id="7")
     world.posthog.persons |= {"u_2": PLAN, "u_3": PLAN}
     world.posthog.delay_seconds = DEADLINE_SECONDS + 1
@@ -413,7 +413,7 @@ async def test_one_slow_answer_keeps_nobody_else_from_being_read() -> None:
 
 
 @on_virtual_time
-async def test_another_credential_need_not_wait_for_a_posthog_that_hung() -> None:
+async def test_another_credential_ends_the_pause_after_a_hang() -> None:
     world = reading()
     world.posthog.gate.clear()
     assert await world.persons.properties("u_1") == {}
@@ -440,11 +440,11 @@ async def test_several_persons_are_read_a_few_at_a_time_and_within_one_deadline(
     world.posthog.delay_seconds = 3
     found = await world.persons.properties_of_all(people, seconds=7)
     assert now() - asked_at == 7
-    # Two rounds, and who is kept.
+    # Two rounds of reads, and the cached persons.
     in_time = {*people[: 2 * MAX_CONCURRENT_READS], "u_199"}
     assert found == [{"is": person} if person in in_time else {} for person in people]
     assert (world.posthog.max_concurrent, noted) == (MAX_CONCURRENT_READS, 1)
-    # What was asked for is read, all the same; nobody else was asked for.
+    # Reads that were started are completed, and no further read is started.
     await asyncio.sleep(3)
     assert len(world.posthog.requests) == 1 + 3 * MAX_CONCURRENT_READS
     world.posthog.delay_seconds = 0
@@ -472,31 +472,31 @@ def written(**properties: Any) -> Captured:
 
 
 @on_virtual_time
-async def test_what_was_written_from_here_is_read_at_once_until_posthog_shows_it() -> None:
+async def test_own_writes_are_read_at_once_until_posthog_returns_them() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free", "city": "Rome", "seats": 1}
     assert (await world.persons.properties("u_42"))["plan"] == "free"
-    # Whatever is cached, and though PostHog shows the old values for a while.
+    # Regardless of the cache, and although PostHog returns the old values for a while.
     world.write(set={"plan": "pro"}, set_once={"seats": 9, "since": 2026})
     world.write(unset=["city"])
     expected = {"plan": "pro", "seats": 1, "since": 2026}
     assert await world.persons.properties("u_42") == expected
     await asyncio.sleep(301)
     assert await world.persons.properties("u_42") == expected
-    # PostHog has caught up: from now on what it says counts again.
+    # PostHog returns the new values: from now on its values count again.
     world.posthog.persons["u_42"] = dict(expected)
     await asyncio.sleep(301)
     assert await world.persons.properties("u_42") == expected
     world.posthog.persons["u_42"] = {"plan": "team", "city": "Oslo"}
     await asyncio.sleep(301)
     assert await world.persons.properties("u_42") == {"plan": "team", "city": "Oslo"}
-    # Somebody else is not touched.
+    # Another person is not affected.
     world.posthog.persons["u_43"] = {"plan": "free"}
     assert await world.persons.properties("u_43") == {"plan": "free"}
 
 
 @on_virtual_time
-async def test_what_posthog_takes_from_no_event_is_not_read_either() -> None:
+async def test_properties_that_posthog_ignores_are_not_overlaid() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
     world.write(set={"plan": "pro"}, process_person_profile=False)
@@ -504,13 +504,13 @@ async def test_what_posthog_takes_from_no_event_is_not_read_either() -> None:
         event = msgspec.structs.replace(written(set={"plan": "pro"}), event=name)
         world.writes.record(event, PUBLISHED)
     assert await world.persons.properties("u_42") == {"plan": "free"}
-    # Names in an object, as some libraries send them, are removed, too.
+    # `$unset` may also be an object, as some libraries send it.
     world.write(unset={"plan": ""}, process_person_profile=True)
     assert await world.persons.properties("u_42") == {}
 
 
 @on_virtual_time
-async def test_a_write_is_not_forgotten_by_an_answer_that_was_asked_for_before_it() -> None:
+async def test_a_response_requested_before_a_write_does_not_drop_the_write() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "pro"}
     world.posthog.gate.clear()
@@ -527,7 +527,7 @@ async def test_a_write_is_not_forgotten_by_an_answer_that_was_asked_for_before_i
 
 
 @on_virtual_time
-async def test_a_write_is_laid_over_for_ten_minutes_at_most() -> None:
+async def test_a_write_is_overlaid_for_ten_minutes_at_most() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
     world.write(set={"plan": "pro"})
@@ -537,11 +537,11 @@ async def test_a_write_is_laid_over_for_ten_minutes_at_most() -> None:
 
 
 @on_virtual_time
-async def test_neither_reads_nor_later_writes_make_a_write_last_longer() -> None:
+async def test_neither_reads_nor_later_writes_extend_a_write() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
     world.write(set={"plan": "pro"})
-    # PostHog never takes it, and somebody asks all the time.
+    # PostHog never returns the value, and the person is read all the time.
     for _ in range(3):
         await asyncio.sleep(190)
         world.write(set={"seen": True})
@@ -551,7 +551,7 @@ async def test_neither_reads_nor_later_writes_make_a_write_last_longer() -> None
 
 
 @on_virtual_time
-async def test_a_write_of_very_many_properties_is_not_laid_over_and_others_are() -> None:
+async def test_a_write_of_very_many_properties_is_not_overlaid_and_others_are() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {}
     world.write(set={"plan": "pro"})
@@ -560,7 +560,7 @@ async def test_a_write_of_very_many_properties_is_not_laid_over_and_others_are()
 
 
 @on_virtual_time
-async def test_what_a_write_replaced_is_not_laid_over_where_that_was_too_large() -> None:
+async def test_values_that_a_too_large_write_replaced_are_not_overlaid() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free", "seats": 1}
     world.write(set={"plan": "pro", "seats": 5, "seen": True})
@@ -570,7 +570,7 @@ async def test_what_a_write_replaced_is_not_laid_over_where_that_was_too_large()
 
 
 @on_virtual_time
-async def test_large_writes_to_many_persons_are_laid_over_until_they_take_too_much() -> None:
+async def test_large_writes_to_many_persons_are_overlaid_within_the_memory_limit() -> None:
     world = reading()
     people = [f"u_{number}" for number in range(CACHE_BYTES // LARGE + 1)]
     for id in people:
@@ -582,7 +582,7 @@ async def test_large_writes_to_many_persons_are_laid_over_until_they_take_too_mu
 
 
 @on_virtual_time
-async def test_large_persons_are_kept_until_they_take_too_much() -> None:
+async def test_large_persons_are_cached_within_the_memory_limit() -> None:
     world = reading(posthog_private_host=HOST, posthog_project_id="7")
     people = [f"u_{number}" for number in range(CACHE_BYTES // LARGE + 1)]
     world.posthog.persons.update({id: {"text": "x" * LARGE} for id in people})
@@ -592,7 +592,7 @@ async def test_large_persons_are_kept_until_they_take_too_much() -> None:
 
 
 @on_virtual_time
-async def test_what_was_removed_can_be_set_once() -> None:
+async def test_a_removed_property_can_be_set_once() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
     world.write(unset=["plan"])
@@ -601,7 +601,7 @@ async def test_what_was_removed_can_be_set_once() -> None:
 
 
 @on_virtual_time
-async def test_where_persons_are_not_read_nothing_is_made_up() -> None:
+async def test_without_read_access_own_writes_are_not_returned() -> None:
     world = reading()
     world.credentials.token = None
     world.write(set={"plan": "pro"})
@@ -620,7 +620,7 @@ async def test_an_event_that_sets_nothing_changes_nothing(properties: dict[str, 
 
 
 @on_virtual_time
-async def test_a_write_that_comes_late_does_not_cover_a_later_one() -> None:
+async def test_a_write_recorded_late_does_not_replace_a_later_one() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
     first, second = written(set={"plan": "pro", "seats": 1}), written(set={"plan": "team"})
@@ -631,7 +631,7 @@ async def test_a_write_that_comes_late_does_not_cover_a_later_one() -> None:
 
 
 @on_virtual_time
-async def test_a_write_counts_once_however_often_it_comes() -> None:
+async def test_a_write_counts_once_however_often_it_is_recorded() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
     write = written(set={"plan": "pro"})
@@ -639,14 +639,14 @@ async def test_a_write_counts_once_however_often_it_comes() -> None:
     world.posthog.persons["u_42"] = {"plan": "pro"}
     assert (await world.persons.properties("u_42")) == {"plan": "pro"}
     world.posthog.persons["u_42"] = {"plan": "team"}
-    # The replica that sends it reads it again.
+    # The sending replica records it a second time.
     world.writes.record(write, PUBLISHED + timedelta(seconds=9))
     await asyncio.sleep(301)
     assert await world.persons.properties("u_42") == {"plan": "team"}
 
 
 @on_virtual_time
-async def test_a_read_waits_for_a_write_that_is_being_noted_and_not_for_ever() -> None:
+async def test_a_read_waits_briefly_for_a_write_that_is_being_recorded() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
     noting = world.writes.recording()
@@ -665,7 +665,7 @@ async def test_a_read_waits_for_a_write_that_is_being_noted_and_not_for_ever() -
 
 @on_virtual_time
 @pytest.mark.parametrize(("status", "header"), [(429, "30"), (503, "30"), (429, "junk")])
-async def test_posthog_is_not_asked_before_it_wants_to_be(status: int, header: str) -> None:
+async def test_posthog_is_not_called_before_its_retry_after(status: int, header: str) -> None:
     world = reading()
     world.posthog.persons |= {"u_42": PLAN, "u_43": PLAN}
     assert await world.persons.properties("u_42") == PLAN
@@ -676,7 +676,7 @@ async def test_posthog_is_not_asked_before_it_wants_to_be(status: int, header: s
     for person in ("u_43", "u_44"):
         assert await world.persons.properties(person) == {}
     assert len(world.posthog.requests) == asked + (1 if waits else 3)
-    # What is kept is read all the time.
+    # Cached persons are still returned.
     assert await world.persons.properties("u_42") == PLAN
     world.posthog.status = 200
     await asyncio.sleep(30)
@@ -691,7 +691,7 @@ async def test_a_shorter_pause_does_not_end_a_longer_one() -> None:
     world.posthog.gate.clear()
     reads = [asyncio.create_task(world.persons.properties(id)) for id in ("u_1", "u_2")]
     await settle()
-    # Both asked before either was refused; they are answered in this order.
+    # Both requests were sent before either was refused; the responses arrive in this order.
     world.posthog.refusals = [(429, "60"), (503, "1")]
     world.posthog.gate.set()
     assert await asyncio.gather(*reads) == [{}, {}]
@@ -729,7 +729,7 @@ async def test_trials_are_shared_and_their_outcome_is_cached_for_five_seconds() 
         with pytest.raises(PostHogError):
             await world.trial.outcome()
     assert len(world.posthog.requests) == 2
-    # A change is told at once.
+    # A credential change is checked at once.
     world.posthog.status = 200
     world.watcher.changed(world.credentials.change("phx_other"))
     assert (await world.trial.outcome()).token == "phx_other"
