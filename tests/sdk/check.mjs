@@ -1,5 +1,5 @@
 // Uses the published posthog-node against a PostHog: `node check.mjs host projectKey secretKey`.
-// Prints what it found as JSON; a request that fails is printed to stderr, and ends it with 1.
+// Prints the evaluated flags as JSON. Errors are printed to stderr, and the exit code is then 1.
 
 import { PostHog } from "posthog-node";
 
@@ -7,16 +7,16 @@ const [, , host, projectKey, secretKey] = process.argv;
 const errors = [];
 
 function client(options) {
-  const made = new PostHog(projectKey, { host, flushAt: 1, ...options });
-  made.on("error", (error) => errors.push(String(error)));
-  return made;
+  const posthog = new PostHog(projectKey, { host, flushAt: 1, ...options });
+  posthog.on("error", (error) => errors.push(String(error)));
+  return posthog;
 }
 
 const remote = client({});
 remote.capture({ distinctId: "n_1", event: "signed_up", properties: { plan: "pro", $is_identified: true } });
 remote.identify({ distinctId: "n_1", properties: { email: "ada@example.com" } });
 remote.alias({ distinctId: "n_1", alias: "anon" });
-const asked = await remote.getAllFlagsAndPayloads("n_1", { personProperties: { plan: "pro" } });
+const remoteFlags = await remote.getAllFlagsAndPayloads("n_1", { personProperties: { plan: "pro" } });
 await remote.shutdown();
 
 const local = client({ personalApiKey: secretKey });
@@ -34,4 +34,4 @@ if (errors.length > 0) {
   console.error(errors.join("\n"));
   process.exit(1);
 }
-console.log(JSON.stringify({ asked, evaluated, payload }));
+console.log(JSON.stringify({ remote: remoteFlags, evaluated, payload }));

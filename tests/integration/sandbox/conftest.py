@@ -1,4 +1,4 @@
-"""Fixtures of the sandbox's tests."""
+"""Fixtures for the tests of the sandbox."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.integration.sandbox.driver import Driver, Receiver, receiver, sandbox
 
 @pytest.fixture
 async def posthog() -> AsyncIterator[Driver]:
-    """A sandbox that consents by itself."""
+    """A sandbox that grants consent automatically."""
     async with sandbox() as driver:
         yield driver
 
@@ -19,5 +19,5 @@ async def posthog() -> AsyncIterator[Driver]:
 @pytest.fixture
 async def hook() -> AsyncIterator[Receiver]:
     """A receiver of webhooks."""
-    async with receiver() as started:
-        yield started
+    async with receiver() as running:
+        yield running

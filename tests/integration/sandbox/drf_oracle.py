@@ -1,6 +1,6 @@
-"""Prints what the packages PostHog is made of answer; runs in a process of its own.
+"""Prints how the packages that PostHog uses respond: errors, and which redirects they allow.
 
-Django's settings are the process's, so the tests must not set them for themselves.
+Runs as a separate process, because Django's settings apply to a whole process.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ERRORS: dict[str, exceptions.APIException] = {
 
 
 class Function(serializers.Serializer[Any]):
-    """The fields of a hog function the sandbox checks by itself."""
+    """The fields of a hog function that the sandbox validates without a template."""
 
     type = serializers.ChoiceField(choices=["destination"])
     enabled = serializers.BooleanField(required=False)
@@ -62,26 +62,30 @@ BODIES: dict[str, Any] = {
 
 
 def errors() -> dict[str, Any]:
-    """Status, body and headers of every error."""
-    found: dict[str, Exception] = dict(ERRORS)
+    """The status, body and headers of every error."""
+    raised: dict[str, Exception] = dict(ERRORS)
     for name, body in BODIES.items():
         try:
             Function(data=body).is_valid(raise_exception=True)
         except exceptions.ValidationError as error:
-            found[name] = error
-    answers = {name: exception_handler(error) for name, error in found.items()}
+            raised[name] = error
+    responses = {name: exception_handler(error) for name, error in raised.items()}
     return {
-        name: {"status": answer.status_code, "body": answer.data, "headers": dict(answer.headers)}
-        for name, answer in answers.items()
-        if answer is not None
+        name: {
+            "status": response.status_code,
+            "body": response.data,
+            "headers": dict(response.headers),
+        }
+        for name, response in responses.items()
+        if response is not None
     }
 
 
 def redirects(pairs: list[list[str]]) -> list[bool]:
-    """Whether each URI may be redirected to, with one registered."""
+    """For each pair, whether the first URI is allowed when the second one is registered."""
     return [redirect_to_uri_allowed(uri, [registered]) for uri, registered in pairs]
 
 
 if __name__ == "__main__":
-    asked = json.loads(sys.stdin.read())
-    json.dump({"errors": errors(), "redirects": redirects(asked)}, sys.stdout, default=str)
+    pairs = json.loads(sys.stdin.read())
+    json.dump({"errors": errors(), "redirects": redirects(pairs)}, sys.stdout, default=str)

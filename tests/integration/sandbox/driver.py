@@ -1,4 +1,4 @@
-"""A sandbox that really listens, a client of it, and a receiver of its webhooks."""
+"""A sandbox that listens on a port, a client of it, and a receiver of its webhooks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FUNCTIONS = "/api/projects/4242/hog_functions/"
 
 @dataclass
 class Driver:
-    """A running sandbox."""
+    """A running sandbox, and an HTTP client of it."""
 
     instance: Instance
     http: httpx.AsyncClient
@@ -40,13 +40,13 @@ class Driver:
 
     @property
     def key(self) -> dict[str, str]:
-        """Headers that carry the personal key."""
+        """Headers with the personal API key."""
         return bearer(self.instance.options.personal_key)
 
     async def code(self, **changes: str) -> str:
-        """A code, from a sandbox that consents by itself."""
-        answer = await self.http.get("/oauth/authorize/", params=authorization(**changes))
-        return callback(answer)["code"]
+        """Request an authorization code. The sandbox has to grant consent automatically."""
+        response = await self.http.get("/oauth/authorize/", params=authorization(**changes))
+        return callback(response)["code"]
 
     async def exchange(self, code: str | None, **changes: str | None) -> httpx.Response:
         fields: dict[str, str | None] = {
@@ -56,10 +56,10 @@ class Driver:
             "client_id": CLIENT_ID,
             "code_verifier": VERIFIER,
         }
-        return await self.http.post("/oauth/token/", data=_given(fields | changes))
+        return await self.http.post("/oauth/token/", data=_without_none(fields | changes))
 
     async def tokens(self, **changes: str) -> dict[str, Any]:
-        """The answer to a whole flow."""
+        """Run the whole flow; return the body of the token response."""
         return (await self.exchange(await self.code(**changes))).json()
 
     async def refresh(self, token: str, **changes: str) -> httpx.Response:
@@ -67,10 +67,10 @@ class Driver:
         return await self.http.post("/oauth/token/", data=fields | changes)
 
     async def create(self, **changes: Any) -> dict[str, Any]:
-        """A function, as made by Hogsend but for `changes`."""
-        answer = await self.http.post(FUNCTIONS, json=function(**changes), headers=self.key)
-        assert answer.status_code == 201, answer.text
-        return answer.json()
+        """Create the function that Hogsend creates, with `changes`."""
+        response = await self.http.post(FUNCTIONS, json=function(**changes), headers=self.key)
+        assert response.status_code == 201, response.text
+        return response.json()
 
     async def capture(self, event: str, distinct_id: str = "u_1", **fields: Any) -> httpx.Response:
         key = self.instance.options.project_key
@@ -86,11 +86,11 @@ class Driver:
 
 @asynccontextmanager
 async def sandbox(**options: Any) -> AsyncIterator[Driver]:
-    """A sandbox on a port of its own."""
-    chosen = Options(**{"port": free_port(), "auto_consent": True, **options})
+    """Run a sandbox on a free port."""
+    resolved = Options(**{"port": free_port(), "auto_consent": True, **options})
     async with (
-        serving(chosen) as instance,
-        httpx.AsyncClient(base_url=chosen.url, trust_env=False, timeout=PATIENCE_SECONDS) as http,
+        serving(resolved) as instance,
+        httpx.AsyncClient(base_url=resolved.url, trust_env=False, timeout=PATIENCE_SECONDS) as http,
     ):
         yield Driver(instance, http)
 
@@ -105,7 +105,7 @@ def challenge(verifier: str = VERIFIER) -> str:
 
 
 def authorization(**changes: str | None) -> dict[str, str]:
-    """The parameters of contract 3.3 but for `changes`; None leaves one out."""
+    """The parameters of contract 3.3 with `changes`; a parameter that is None is omitted."""
     parameters: dict[str, str | None] = {
         "response_type": "code",
         "client_id": CLIENT_ID,
@@ -116,21 +116,21 @@ def authorization(**changes: str | None) -> dict[str, str]:
         "code_challenge_method": "S256",
         "required_access_level": "team",
     }
-    return _given(parameters | changes)
+    return _without_none(parameters | changes)
 
 
-def _given(fields: dict[str, str | None]) -> dict[str, str]:
+def _without_none(fields: dict[str, str | None]) -> dict[str, str]:
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def callback(answer: httpx.Response) -> dict[str, str]:
-    """What the client is told through its redirect URI."""
-    assert answer.is_redirect, answer.text
-    return dict(parse_qsl(urlsplit(answer.headers["Location"]).query))
+def callback(response: httpx.Response) -> dict[str, str]:
+    """The parameters that a redirect passes to the client."""
+    assert response.is_redirect, response.text
+    return dict(parse_qsl(urlsplit(response.headers["Location"]).query))
 
 
 def function(**changes: Any) -> dict[str, Any]:
-    """The body of contract 2.4 but for `changes`."""
+    """The body of contract 2.4 with `changes`."""
     url = changes.pop("url", "https://t.example.com/v1/webhooks/posthog")
     secret = changes.pop("signing_secret", None)
     return {
@@ -155,30 +155,31 @@ def function(**changes: Any) -> dict[str, Any]:
 
 @dataclass
 class Received:
-    """One request a receiver got."""
+    """One request that a receiver got."""
 
     method: str
     path: str
     headers: dict[str, str]
     body: Any
     content: bytes
-    """The body as it came."""
+    """The body as bytes."""
 
 
 @dataclass
 class Receiver:
-    """An HTTP server that answers what it is told, then 200."""
+    """An HTTP server that returns the queued responses, then 200."""
 
     port: int
-    answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    responses: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    """Status and headers of the next responses."""
     received: list[Received] = field(default_factory=list)
     drop: int = 0
-    """Connections to close without an answer."""
-    answering: asyncio.Event = field(default_factory=asyncio.Event)
-    """Cleared, requests are taken and not answered."""
+    """Number of connections to close without a response."""
+    may_respond: asyncio.Event = field(default_factory=asyncio.Event)
+    """While this is cleared, requests are read but get no response."""
 
     def __post_init__(self) -> None:
-        self.answering.set()
+        self.may_respond.set()
 
     @property
     def url(self) -> str:
@@ -187,16 +188,18 @@ class Receiver:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         line, *fields = head.strip().split("\r\n")
-        headers = {name.lower(): value for name, value in (one.split(": ", 1) for one in fields)}
+        headers = {
+            name.lower(): value for name, value in (field.split(": ", 1) for field in fields)
+        }
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         method, path, _ = line.split(" ")
         decoded = json.loads(body) if body else None
         self.received.append(Received(method, path, headers, decoded, body))
-        await self.answering.wait()
+        await self.may_respond.wait()
         if self.drop:
             self.drop -= 1
         else:
-            status, extra = self.answers.pop(0) if self.answers else (200, {})
+            status, extra = self.responses.pop(0) if self.responses else (200, {})
             lines = [f"HTTP/1.1 {status} x", "Content-Length: 0", "Connection: close"]
             lines += [f"{name}: {value}" for name, value in extra.items()]
             writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
@@ -206,11 +209,11 @@ class Receiver:
 
 @asynccontextmanager
 async def receiver() -> AsyncIterator[Receiver]:
-    """A receiver on a port of its own."""
-    started = Receiver(free_port())
-    server = await asyncio.start_server(started.serve, "127.0.0.1", started.port)
+    """Run a receiver on a free port."""
+    receiver = Receiver(free_port())
+    server = await asyncio.start_server(receiver.serve, "127.0.0.1", receiver.port)
     try:
-        yield started
+        yield receiver
     finally:
         server.close()
         await server.wait_closed()

@@ -1,4 +1,4 @@
-"""Capture and persons: rust/capture and the persons it makes (contract 4.1, 4.4, 4.5)."""
+"""Capture and persons, as in PostHog's rust/capture and plugin server (contract 4.1, 4.4, 4.5)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LZ_EVENT = (
     "N4IghgDglg+g1gUwJ4gFwggCwMYwM5gB2AJgEYD2AHjBAE7kBWC2ALvMiADQgIBuChFmhB4oAc0IBXCFxDEoeFlEKsYUYsMk"
     "wAjLLrkICWkoR40oCABsiw/bMJgAtgmEAtcgGuABID4NwCm7IAC+gUA="
 )
-"""What lz-string's own `compressToBase64` made of an event with a name beyond ASCII."""
+"""Output of `compressToBase64` of lz-string for an event with a non-ASCII property."""
 
 
 def event(name: str = "signup", **fields: Any) -> dict[str, Any]:
@@ -27,53 +27,56 @@ def event(name: str = "signup", **fields: Any) -> dict[str, Any]:
 
 
 async def persons(posthog: Driver, distinct_id: str) -> list[dict[str, Any]]:
-    answer = await posthog.http.get(
+    response = await posthog.http.get(
         "/api/projects/4242/persons/",
         params={"distinct_id": distinct_id},
         headers=posthog.key,
     )
-    assert answer.status_code == 200
-    return answer.json()["results"]
+    assert response.status_code == 200
+    return response.json()["results"]
 
 
 @pytest.mark.parametrize("path", ["/i/v0/e/", "/e/", "/capture/", "/track/", "/batch/", "/capture"])
-async def test_every_address_takes_one_event_and_a_batch(posthog: Driver, path: str) -> None:
-    one = await posthog.http.post(path, json={"api_key": KEY, **event()})
-    many = await posthog.http.post(path, json={"api_key": KEY, "batch": [event("a"), event("b")]})
-    listed = await posthog.http.post(path, json=[{**event("c"), "token": KEY}])
-    for answer in (one, many, listed):
-        assert (answer.status_code, answer.json()) == (200, {"status": "Ok"})
-    names = [one["event"] for one in (await posthog.state())["events"]]
+async def test_every_capture_endpoint_accepts_an_event_a_batch_and_a_list(
+    posthog: Driver, path: str
+) -> None:
+    by_object = await posthog.http.post(path, json={"api_key": KEY, **event()})
+    batch = {"api_key": KEY, "batch": [event("a"), event("b")]}
+    by_batch = await posthog.http.post(path, json=batch)
+    by_list = await posthog.http.post(path, json=[{**event("c"), "token": KEY}])
+    for response in (by_object, by_batch, by_list):
+        assert (response.status_code, response.json()) == (200, {"status": "Ok"})
+    names = [item["event"] for item in (await posthog.state())["events"]]
     assert names == ["signup", "a", "b", "c"]
 
 
-async def test_every_encoding_is_read(posthog: Driver) -> None:
+async def test_capture_decodes_every_encoding(posthog: Driver) -> None:
     plain = json.dumps({"api_key": KEY, **event()}).encode()
-    zipped, based = gzip.compress(plain), base64.b64encode(plain)
+    gzipped, encoded = gzip.compress(plain), base64.b64encode(plain)
     requests: list[dict[str, Any]] = [
-        {"content": zipped, "headers": {"Content-Encoding": "gzip"}},
-        {"content": zipped, "params": {"compression": "gzip"}},
-        {"content": zipped, "params": {"compression": "gzip-js"}},
-        {"content": zipped, "params": {"compression": "GZIP"}},
-        {"content": zipped},
-        {"content": base64.b64encode(zipped)},
-        {"content": gzip.compress(based)},
-        {"data": {"data": based.decode()}},
+        {"content": gzipped, "headers": {"Content-Encoding": "gzip"}},
+        {"content": gzipped, "params": {"compression": "gzip"}},
+        {"content": gzipped, "params": {"compression": "gzip-js"}},
+        {"content": gzipped, "params": {"compression": "GZIP"}},
+        {"content": gzipped},
+        {"content": base64.b64encode(gzipped)},
+        {"content": gzip.compress(encoded)},
+        {"data": {"data": encoded.decode()}},
         {"data": {"data": plain.decode()}},
-        {"content": based, "params": {"compression": "base64"}},
-        {"content": based},
-        {"content": plain, "params": {"compression": "what"}},
+        {"content": encoded, "params": {"compression": "base64"}},
+        {"content": encoded},
+        {"content": plain, "params": {"compression": "unknown"}},
     ]
     for request in requests:
-        answer = await posthog.http.post("/e/", **request)
-        assert (answer.status_code, answer.text) == (200, '{"status":"Ok"}'), request
-    asked = await posthog.http.get("/e/", params={"data": based.decode()})
-    assert asked.status_code == 200
+        response = await posthog.http.post("/e/", **request)
+        assert (response.status_code, response.text) == (200, '{"status":"Ok"}'), request
+    by_query = await posthog.http.get("/e/", params={"data": encoded.decode()})
+    assert by_query.status_code == 200
     stored = (await posthog.state())["events"]
-    assert [one["properties"] for one in stored] == [{"plan": "pro"}] * (len(requests) + 1)
+    assert [item["properties"] for item in stored] == [{"plan": "pro"}] * (len(requests) + 1)
 
 
-async def test_lz_string_is_read_as_older_posthog_js_sends_it(posthog: Driver) -> None:
+async def test_capture_decodes_lz_string_as_older_posthog_js_sends_it(posthog: Driver) -> None:
     requests: list[dict[str, Any]] = [
         {"data": {"data": LZ_EVENT}, "params": {"compression": "lz64"}},
         {"data": {"data": LZ_EVENT, "compression": "lz-string"}},
@@ -82,10 +85,10 @@ async def test_lz_string_is_read_as_older_posthog_js_sends_it(posthog: Driver) -
     ]
     for path in ("/e/", "/i/v0/e/"):
         for request in requests:
-            answer = await posthog.http.post(path, **request)
-            assert answer.status_code == 200, (answer.text, request)
+            response = await posthog.http.post(path, **request)
+            assert response.status_code == 200, (response.text, request)
     stored = (await posthog.state())["events"]
-    assert [one["properties"] for one in stored] == [{"plan": "pro", "name": "Zoë 🦔"}] * 8
+    assert [item["properties"] for item in stored] == [{"plan": "pro", "name": "Zoë 🦔"}] * 8
     broken = await posthog.http.post("/e/", content=b"N4Ig", params={"compression": "lz64"})
     assert (broken.status_code, broken.text) == (
         400,
@@ -93,14 +96,16 @@ async def test_lz_string_is_read_as_older_posthog_js_sends_it(posthog: Driver) -
     )
 
 
-async def test_engage_takes_a_person_without_an_event(posthog: Driver) -> None:
+async def test_engage_accepts_a_person_without_an_event(posthog: Driver) -> None:
     body = {"token": KEY, "$distinct_id": "u_1", "$set": {"plan": "pro"}}
     assert (await posthog.http.post("/engage/", json=body)).status_code == 200
     ((person,), stored) = (await persons(posthog, "u_1"), (await posthog.state())["events"])
     assert (person["properties"], stored[0]["event"]) == ({"plan": "pro"}, "$identify")
 
 
-NO_FORM = "failed to parse request: data did not match any variant of untagged enum RawRequest"
+UNKNOWN_FORMAT = (
+    "failed to parse request: data did not match any variant of untagged enum RawRequest"
+)
 NAMELESS = "failed to hydrate events from request: non-engage request missing event name attribute"
 
 
@@ -112,7 +117,7 @@ def batch(*events: dict[str, Any], **fields: Any) -> bytes:
     return json.dumps({"batch": events, **fields}).encode()
 
 
-# As rust/capture answers each of these.
+# The responses of rust/capture.
 REFUSED: list[tuple[bytes, int, str]] = [
     (b"", 400, "request missing data payload"),
     (b"{", 400, "failed to parse request: "),
@@ -123,8 +128,8 @@ REFUSED: list[tuple[bytes, int, str]] = [
     (b'{"\xff":1}', 400, "failed to decode request: invalid UTF8 in request payload"),
     (b"[]", 400, "request holds no event"),
     (batch(api_key=KEY), 400, "request holds no event"),
-    (b"7", 400, NO_FORM),
-    (b"[7]", 400, NO_FORM),
+    (b"7", 400, UNKNOWN_FORMAT),
+    (b"[7]", 400, UNKNOWN_FORMAT),
     # Keys.
     (json.dumps(event()).encode(), 401, "event submitted without an api_key"),
     (body(api_key=None), 401, "event submitted without an api_key"),
@@ -137,30 +142,30 @@ REFUSED: list[tuple[bytes, int, str]] = [
     (body(api_key="é" * 33), 401, "API key is not valid: too_long"),
     (body(api_key="phc_\0a"), 401, "API key is not valid: null_byte"),
     (body(api_key="phx_\0a"), 401, "API key is not valid: personal_api_key"),
-    (body(api_key=7), 400, NO_FORM),
-    (body(api_key=[KEY]), 400, NO_FORM),
-    (body(token=KEY), 400, NO_FORM),
-    (json.dumps([event(token=7), event(token=KEY)]).encode(), 400, NO_FORM),
+    (body(api_key=7), 400, UNKNOWN_FORMAT),
+    (body(api_key=[KEY]), 400, UNKNOWN_FORMAT),
+    (body(token=KEY), 400, UNKNOWN_FORMAT),
+    (json.dumps([event(token=7), event(token=KEY)]).encode(), 400, UNKNOWN_FORMAT),
     (json.dumps([event(token=KEY), event(token="phc_b")]).encode(), 401, "inconsistent api_key"),
     (json.dumps([event(), event()]).encode(), 401, "event submitted without an api_key"),
     (batch(event(token=KEY)), 400, NAMELESS),
-    (batch(event(token=KEY), api_key=7), 400, NO_FORM),
+    (batch(event(token=KEY), api_key=7), 400, UNKNOWN_FORMAT),
     # Events.
     (body(event=""), 400, "event submitted with an empty event name"),
     (json.dumps({"api_key": KEY, "distinct_id": "u_1"}).encode(), 400, NAMELESS),
     (body(event=7), 400, NAMELESS),
-    (json.dumps([{"token": KEY, "distinct_id": "u_1"}]).encode(), 400, NO_FORM),
+    (json.dumps([{"token": KEY, "distinct_id": "u_1"}]).encode(), 400, UNKNOWN_FORMAT),
     (body(distinct_id=None), 400, "event submitted without a distinct_id"),
     (body(distinct_id=""), 400, "event submitted without a distinct_id"),
     (body(distinct_id=" \t"), 400, "event submitted without a distinct_id"),
-    (body(properties=None), 400, NO_FORM),
-    (body(properties=[]), 400, NO_FORM),
-    (body(timestamp=7), 400, NO_FORM),
-    (body(offset=1.5), 400, NO_FORM),
-    (body(uuid="7"), 400, NO_FORM),
-    (body(uuid=7), 400, NO_FORM),
-    (body(uuid=UUID.replace("-", "", 1)), 400, NO_FORM),
-    (body(uuid=f"{{{UUID}"), 400, NO_FORM),
+    (body(properties=None), 400, UNKNOWN_FORMAT),
+    (body(properties=[]), 400, UNKNOWN_FORMAT),
+    (body(timestamp=7), 400, UNKNOWN_FORMAT),
+    (body(offset=1.5), 400, UNKNOWN_FORMAT),
+    (body(uuid="7"), 400, UNKNOWN_FORMAT),
+    (body(uuid=7), 400, UNKNOWN_FORMAT),
+    (body(uuid=UUID.replace("-", "", 1)), 400, UNKNOWN_FORMAT),
+    (body(uuid=f"{{{UUID}"), 400, UNKNOWN_FORMAT),
     (batch(event(), event(uuid="7"), api_key=KEY), 400, NAMELESS),
     (
         batch(event(), event(properties={"note": "x" * 1_000_000}), api_key=KEY),
@@ -171,22 +176,22 @@ REFUSED: list[tuple[bytes, int, str]] = [
 ]
 
 
-async def test_capture_refuses_in_plain_text(posthog: Driver) -> None:
+async def test_capture_refuses_an_invalid_request_in_plain_text(posthog: Driver) -> None:
     for content, status, reason in REFUSED:
-        answer = await posthog.http.post("/i/v0/e/", content=content)
-        assert (answer.status_code, reason in answer.text) == (status, True), (
+        response = await posthog.http.post("/i/v0/e/", content=content)
+        assert (response.status_code, reason in response.text) == (status, True), (
             content[:200],
-            answer.text,
+            response.text,
         )
-        assert answer.headers["Content-Type"].startswith("text/plain")
+        assert response.headers["Content-Type"].startswith("text/plain")
     form = {"Content-Type": "application/x-www-form-urlencoded"}
-    answer = await posthog.http.post("/i/v0/e/", content=body(), headers=form)
+    response = await posthog.http.post("/i/v0/e/", content=body(), headers=form)
     reason = "failed to decode request: expected form data in POST request payload"
-    assert (answer.status_code, answer.text) == (400, reason)
+    assert (response.status_code, response.text) == (400, reason)
     assert (await posthog.state())["events"] == []
 
 
-async def test_what_clients_get_away_with(posthog: Driver) -> None:
+async def test_capture_accepts_and_normalises_unusual_requests(posthog: Driver) -> None:
     accepted: list[tuple[bytes, dict[str, Any]]] = [
         (body(api_key=f" {KEY}\n"), {}),
         (body(api_key=None, properties={"token": KEY}), {"properties": {}}),
@@ -212,15 +217,15 @@ async def test_what_clients_get_away_with(posthog: Driver) -> None:
         ),
     ]
     for content, expected in accepted:
-        answer = await posthog.http.post("/i/v0/e/", content=content)
-        assert answer.status_code == 200, (content, answer.text)
+        response = await posthog.http.post("/i/v0/e/", content=content)
+        assert response.status_code == 200, (content, response.text)
         last = (await posthog.state())["events"][-1]
         assert {name: last[name] for name in expected} == expected
 
 
 async def test_an_unknown_project_key_is_accepted_and_dropped(posthog: Driver) -> None:
-    answer = await posthog.http.post("/i/v0/e/", json={"api_key": "phc_unknown", **event()})
-    assert answer.status_code == 200
+    response = await posthog.http.post("/i/v0/e/", json={"api_key": "phc_unknown", **event()})
+    assert response.status_code == 200
     state = await posthog.state()
     assert (state["events"], state["events_dropped"]) == ([], 1)
 
@@ -228,43 +233,44 @@ async def test_an_unknown_project_key_is_accepted_and_dropped(posthog: Driver) -
 async def test_a_repeated_event_is_stored_once(posthog: Driver) -> None:
     for plan in ("pro", "free"):
         await posthog.capture("signup", uuid=UUID, properties={"$set": {"plan": plan}})
-    assert [one["uuid"] for one in (await posthog.state())["events"]] == [UUID]
+    assert [item["uuid"] for item in (await posthog.state())["events"]] == [UUID]
     assert (await persons(posthog, "u_1"))[0]["properties"] == {"plan": "pro"}
 
 
-async def test_events_of_one_uuid_with_other_names_or_persons_are_kept(posthog: Driver) -> None:
+async def test_events_with_one_uuid_and_different_names_or_persons_are_all_stored(
+    posthog: Driver,
+) -> None:
     captured = [("signup", "u_1"), ("upgraded", "u_1"), ("signup", "u_2")]
     for name, person in captured:
         await posthog.capture(name, person, uuid=UUID)
-    kept = (await posthog.state())["events"]
-    assert [(one["event"], one["distinct_id"]) for one in kept] == captured
-    assert {one["uuid"] for one in kept} == {UUID}
+    stored = (await posthog.state())["events"]
+    assert [(item["event"], item["distinct_id"]) for item in stored] == captured
+    assert {item["uuid"] for item in stored} == {UUID}
 
 
-async def test_sent_at_corrects_a_wrong_clock(posthog: Driver) -> None:
+async def test_sent_at_corrects_the_timestamps_of_a_wrong_clock(posthog: Driver) -> None:
     now = posthog.instance.clock.now()
     batch = [event(timestamp="2001-01-01T00:00:00Z")]
     body = {"api_key": KEY, "batch": batch, "sent_at": "2001-01-01T00:01:00Z"}
     await posthog.http.post("/batch/", json=body)
-    stored = posthog.instance.pipeline.events
-    (kept,) = stored.values()
-    happened = datetime.fromisoformat(kept.timestamp).timestamp()
-    assert 0 <= happened + 60 - now < 30
+    (stored,) = posthog.instance.pipeline.events.values()
+    occurred = datetime.fromisoformat(stored.timestamp).timestamp()
+    assert 0 <= occurred + 60 - now < 30
 
 
-async def test_set_set_once_and_unset(posthog: Driver) -> None:
+async def test_set_set_once_and_unset_change_the_properties_of_a_person(posthog: Driver) -> None:
     await posthog.capture("$set", properties={"$set": {"a": 1, "b": 1}, "$set_once": {"c": 1}})
     await posthog.capture(
         "$set", properties={"$set": {"a": 2}, "$set_once": {"c": 2, "d": 2}, "$unset": ["b"]}
     )
     assert (await persons(posthog, "u_1"))[0]["properties"] == {"a": 2, "c": 1, "d": 2}
-    # What was there goes even if the same event sets it; what was not there is set.
+    # An existing property is removed even if the same event sets it; a new property is set.
     both = {"$set": {"a": 3, "e": 3}, "$unset": ["a", "e"]}
     await posthog.capture("$set", properties=both)
     assert (await persons(posthog, "u_1"))[0]["properties"] == {"c": 1, "d": 2, "e": 3}
 
 
-async def test_set_beside_the_properties_is_the_same(posthog: Driver) -> None:
+async def test_set_outside_the_properties_changes_the_person_too(posthog: Driver) -> None:
     await posthog.capture("$identify", "u_1", **{"$set": {"email": "a@b.com"}})
     (person,) = await persons(posthog, "u_1")
     assert person["properties"] == {"email": "a@b.com"}
@@ -272,7 +278,7 @@ async def test_set_beside_the_properties_is_the_same(posthog: Driver) -> None:
     assert person["is_identified"] is True
 
 
-async def test_identify_makes_two_distinct_ids_one_person(posthog: Driver) -> None:
+async def test_identify_merges_two_distinct_ids_into_one_person(posthog: Driver) -> None:
     await posthog.capture("view", "anon", properties={"$set": {"seen": 1, "plan": "free"}})
     await posthog.capture("signup", "u_1", properties={"$set": {"plan": "pro"}})
     await posthog.capture("$identify", "u_1", properties={"$anon_distinct_id": "anon"})
@@ -283,13 +289,15 @@ async def test_identify_makes_two_distinct_ids_one_person(posthog: Driver) -> No
     assert sorted(by_user["distinct_ids"]) == ["anon", "u_1"]
 
 
-async def test_an_alias_is_absorbed_by_the_distinct_id(posthog: Driver) -> None:
+async def test_an_alias_is_added_to_the_person_of_the_distinct_id(posthog: Driver) -> None:
     await posthog.capture("$create_alias", "u_1", properties={"alias": "anon"})
     (person,) = await persons(posthog, "anon")
     assert person["distinct_ids"] == ["u_1", "anon"]
 
 
-async def test_an_identified_person_is_not_merged_away(posthog: Driver) -> None:
+async def test_an_alias_does_not_merge_an_identified_person_but_merge_dangerously_does(
+    posthog: Driver,
+) -> None:
     await posthog.capture("$identify", "u_1")
     await posthog.capture("$identify", "u_2")
     await posthog.capture("$create_alias", "u_1", properties={"alias": "u_2"})
@@ -298,31 +306,33 @@ async def test_an_identified_person_is_not_merged_away(posthog: Driver) -> None:
     assert (await persons(posthog, "u_1"))[0]["id"] == (await persons(posthog, "u_2"))[0]["id"]
 
 
-async def test_some_ids_are_never_merged(posthog: Driver) -> None:
+async def test_a_placeholder_id_is_never_merged(posthog: Driver) -> None:
     await posthog.capture("$identify", "u_1", properties={"$anon_distinct_id": "anonymous"})
     assert await persons(posthog, "anonymous") == []
 
 
-async def test_an_event_without_a_profile_makes_no_person(posthog: Driver) -> None:
+async def test_an_event_without_a_person_profile_creates_no_person(posthog: Driver) -> None:
     await posthog.capture("view", properties={"$process_person_profile": False})
     assert await persons(posthog, "u_1") == []
     assert len((await posthog.state())["events"]) == 1
 
 
 @pytest.mark.parametrize("event", ["$exception", "$$heatmap", "$ai_generation", "$ai_mine"])
-async def test_some_events_change_no_person(posthog: Driver, event: str) -> None:
+async def test_exceptions_heatmaps_and_ai_events_do_not_change_the_person(
+    posthog: Driver, event: str
+) -> None:
     await posthog.capture("view", properties={"$set": {"plan": "free"}})
     await posthog.capture(event, properties={"$set": {"plan": "pro"}, "$unset": ["plan"]})
     assert (await persons(posthog, "u_1"))[0]["properties"]["plan"] == "free"
 
 
-async def test_persons_are_listed_newest_first_and_by_uuid(posthog: Driver) -> None:
+async def test_persons_are_listed_newest_first_and_read_by_uuid(posthog: Driver) -> None:
     for distinct_id in ("u_1", "u_2", "u_3"):
         await posthog.capture("signup", distinct_id)
-    answer = await posthog.http.get("/api/projects/4242/persons/?limit=2", headers=posthog.key)
-    page = answer.json()
-    assert [one["distinct_ids"] for one in page["results"]] == [["u_3"], ["u_2"]]
+    response = await posthog.http.get("/api/projects/4242/persons/?limit=2", headers=posthog.key)
+    page = response.json()
+    assert [item["distinct_ids"] for item in page["results"]] == [["u_3"], ["u_2"]]
     assert page["next"] == f"{posthog.url}/api/projects/4242/persons/?limit=2&offset=2"
     address = f"/api/projects/4242/persons/{page['results'][0]['uuid']}/"
     assert (await posthog.http.get(address, headers=posthog.key)).json()["name"] == "u_3"
-    assert await persons(posthog, "nobody") == []
+    assert await persons(posthog, "unknown") == []

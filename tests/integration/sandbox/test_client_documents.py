@@ -1,4 +1,4 @@
-"""Client metadata documents: PostHog's rules of posthog/api/oauth/cimd.py."""
+"""Client metadata documents, by the rules of PostHog's posthog/api/oauth/cimd.py."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def document(**changes: Any) -> bytes:
         "https://[broken/client.json",
     ],
 )
-def test_a_client_id_of_another_form_is_refused(url: str) -> None:
+def test_a_client_id_that_is_not_an_https_url_of_a_document_is_refused(url: str) -> None:
     with pytest.raises(InvalidDocument):
         check_url(url, allow_http=False)
 
 
-def test_http_is_allowed_by_the_switch_and_only_on_this_machine() -> None:
+def test_an_http_client_id_is_accepted_with_the_option_for_loopback_only() -> None:
     check_url("http://127.0.0.1:3002/client.json", allow_http=True)
     with pytest.raises(InvalidDocument):
         check_url("http://example.com/client.json", allow_http=True)
 
 
-def test_a_good_document_is_read() -> None:
+def test_a_valid_document_is_parsed() -> None:
     client = read_document(URL, document(token_endpoint_auth_method="none"))
     assert client.name == "Example"
     assert client.redirect_uris == (REDIRECT,)
@@ -99,18 +99,18 @@ def test_a_document_is_cached_between_five_minutes_and_a_day(header: str, second
 
 
 class Host:
-    """Serves a document and counts."""
+    """Serves a client document, and counts the requests."""
 
     def __init__(self) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/client.json"
         self.head = "200 OK\r\nCache-Control: max-age=600"
         self.body = document(client_id=self.url)
-        self.asked = 0
+        self.requests = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        self.asked += 1
+        self.requests += 1
         length = f"Content-Length: {len(self.body)}\r\nConnection: close"
         writer.write(f"HTTP/1.1 {self.head}\r\n{length}\r\n\r\n".encode() + self.body)
         await writer.drain()
@@ -127,14 +127,14 @@ async def hosted() -> AsyncIterator[tuple[Driver, Host]]:
     await server.wait_closed()
 
 
-async def test_a_document_is_fetched_and_cached() -> None:
+async def test_a_document_is_fetched_and_cached_until_it_expires() -> None:
     async with hosted() as (posthog, host):
         for _ in range(2):
             assert await posthog.code(client_id=host.url)
-        assert host.asked == 1
+        assert host.requests == 1
         await posthog.advance(601)
         assert await posthog.code(client_id=host.url)
-        assert host.asked == 2
+        assert host.requests == 2
 
 
 @pytest.mark.parametrize(
@@ -145,16 +145,16 @@ async def test_a_document_is_fetched_and_cached() -> None:
         ("200 OK", b"x" * (MAX_BYTES + 1)),
     ],
 )
-async def test_an_answer_that_is_no_document_is_refused(head: str, body: bytes) -> None:
+async def test_a_response_that_is_no_document_is_refused(head: str, body: bytes) -> None:
     async with hosted() as (posthog, host):
         host.head, host.body = head, body
         query = authorization(client_id=host.url)
-        answer = await posthog.http.get("/oauth/authorize/", params=query)
-        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
-        assert host.asked == 1
+        response = await posthog.http.get("/oauth/authorize/", params=query)
+        assert (response.status_code, response.json()["error"]) == (400, "invalid_request")
+        assert host.requests == 1
 
 
-async def test_a_name_cannot_change_the_page() -> None:
+async def test_the_name_of_a_client_is_escaped_in_the_consent_page() -> None:
     async with (
         hosted() as (_, host),
         sandbox(allow_http_clients=True, auto_consent=False) as posthog,
@@ -167,31 +167,31 @@ async def test_a_name_cannot_change_the_page() -> None:
         assert "&lt;script&gt;" in page.text
 
 
-async def test_a_document_that_cannot_be_fetched_is_refused() -> None:
+async def test_a_client_whose_document_cannot_be_fetched_is_refused() -> None:
     async with sandbox(allow_http_clients=True) as posthog:
         query = authorization(client_id=f"http://127.0.0.1:{free_port()}/client.json")
-        answer = await posthog.http.get("/oauth/authorize/", params=query)
-        assert answer.status_code == 400
+        response = await posthog.http.get("/oauth/authorize/", params=query)
+        assert response.status_code == 400
 
 
-async def test_without_the_switch_http_is_refused_without_asking() -> None:
+async def test_an_http_client_id_is_refused_without_a_request_unless_the_option_is_set() -> None:
     async with hosted() as (_, host), sandbox() as posthog:
         query = authorization(client_id=host.url)
         assert (await posthog.http.get("/oauth/authorize/", params=query)).status_code == 400
-        assert host.asked == 0
+        assert host.requests == 0
 
 
-async def test_five_new_clients_a_minute_are_enough() -> None:
+async def test_at_most_five_new_clients_a_minute_are_looked_up() -> None:
     async with sandbox(allow_http_clients=True) as posthog:
 
-        async def answered(number: int) -> str:
+        async def error(number: int) -> str:
             query = authorization(client_id=f"http://127.0.0.1:1/client-{number}.json")
-            answer = await posthog.http.get("/oauth/authorize/", params=query)
-            return answer.json()["error"]
+            response = await posthog.http.get("/oauth/authorize/", params=query)
+            return response.json()["error"]
 
-        assert [await answered(number) for number in range(5)] == ["invalid_request"] * 5
-        assert await answered(5) == "invalid_client"
+        assert [await error(number) for number in range(5)] == ["invalid_request"] * 5
+        assert await error(5) == "invalid_client"
         await posthog.advance(61)
-        assert [await answered(number) for number in range(6, 11)] == ["invalid_request"] * 5
+        assert [await error(number) for number in range(6, 11)] == ["invalid_request"] * 5
         await posthog.advance(61)
-        assert await answered(11) == "invalid_client"
+        assert await error(11) == "invalid_client"

@@ -1,4 +1,4 @@
-"""The consent page in a real browser."""
+"""The consent page, in Chromium."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from tests.ports import free_port
 from tests.waiting import eventually
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-HOW_TO = "Chromium is not installed: apt-get install -y chromium"
+INSTALL_CHROMIUM = "Chromium is not installed: apt-get install -y chromium"
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason=HOW_TO)
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None and not os.environ.get("CI"), reason=INSTALL_CHROMIUM
+)
 
 
 class Callback:
-    """The client's loopback server."""
+    """The loopback server of an OAuth client, which receives the redirect."""
 
     def __init__(self) -> None:
         self.uri = f"http://127.0.0.1:{free_port()}/callback"
@@ -42,7 +44,7 @@ class Callback:
 
 @asynccontextmanager
 async def browser_page() -> AsyncIterator[Page]:
-    assert CHROMIUM is not None, HOW_TO
+    assert CHROMIUM is not None, INSTALL_CHROMIUM
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
@@ -63,7 +65,7 @@ async def client() -> AsyncIterator[Callback]:
 
 @asynccontextmanager
 async def consent(client: Callback) -> AsyncIterator[tuple[Driver, Page]]:
-    """The page of a request that leads back to `client`."""
+    """Open the consent page of an authorization request of `client`."""
     async with sandbox(auto_consent=False) as posthog, browser_page() as page:
         request = posthog.http.build_request(
             "GET", "/oauth/authorize/", params=authorization(redirect_uri=client.uri)
@@ -72,7 +74,7 @@ async def consent(client: Callback) -> AsyncIterator[tuple[Driver, Page]]:
         yield posthog, page
 
 
-async def test_the_page_shows_client_and_scopes(client: Callback) -> None:
+async def test_the_consent_page_shows_the_client_and_the_scopes(client: Callback) -> None:
     async with consent(client) as (_, page):
         await expect(page.get_by_role("heading", level=1)).to_have_text("Authorize Hogsend")
         await expect(page.get_by_role("note")).to_contain_text("not PostHog")
@@ -86,26 +88,26 @@ async def test_the_page_shows_client_and_scopes(client: Callback) -> None:
         await expect(page.get_by_role("button")).to_have_text(["Deny", "Allow"])
 
 
-async def test_the_page_loads_nothing_else(client: Callback) -> None:
-    asked: list[str] = []
+async def test_the_consent_page_makes_no_other_request(client: Callback) -> None:
+    urls: list[str] = []
     async with sandbox(auto_consent=False) as posthog, browser_page() as page:
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: urls.append(request.url))
         query = authorization(redirect_uri=client.uri)
         request = posthog.http.build_request("GET", "/oauth/authorize/", params=query)
         await page.goto(str(request.url), wait_until="networkidle")
-        assert [url for url in asked if not url.endswith("/favicon.ico")] == [str(request.url)]
+        assert [url for url in urls if not url.endswith("/favicon.ico")] == [str(request.url)]
 
 
-async def test_allow_leads_back_with_a_code_that_works(client: Callback) -> None:
+async def test_allow_redirects_to_the_client_with_a_valid_code(client: Callback) -> None:
     async with consent(client) as (posthog, page):
         await page.get_by_role("button", name="Allow").click()
         await eventually(lambda: client.calls)
         assert client.calls[0]["state"] == "a-state"
-        answer = await posthog.exchange(client.calls[0]["code"], redirect_uri=client.uri)
-        assert answer.json()["scoped_teams"] == [4242]
+        response = await posthog.exchange(client.calls[0]["code"], redirect_uri=client.uri)
+        assert response.json()["scoped_teams"] == [4242]
 
 
-async def test_deny_leads_back_with_access_denied(client: Callback) -> None:
+async def test_deny_redirects_to_the_client_with_access_denied(client: Callback) -> None:
     async with consent(client) as (posthog, page):
         await page.get_by_role("button", name="Deny").click()
         await eventually(lambda: client.calls)
@@ -113,7 +115,7 @@ async def test_deny_leads_back_with_access_denied(client: Callback) -> None:
         assert (await posthog.state())["oauth"]["codes"] == 0
 
 
-async def test_the_page_works_with_the_keyboard(client: Callback) -> None:
+async def test_the_consent_page_can_be_used_with_the_keyboard(client: Callback) -> None:
     async with consent(client) as (_, page):
         for _ in range(3):
             await page.keyboard.press("Tab")

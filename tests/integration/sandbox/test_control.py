@@ -1,4 +1,4 @@
-"""Faults, reset, the front page, and the command."""
+"""Faults, the control routes, the front page, and the command `hogsend sandbox`."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from tests.ports import free_port
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 
-async def faults(posthog: Driver, **by_area: Any) -> None:
-    answer = await posthog.http.put("/_sandbox/faults", json=by_area)
-    assert answer.status_code == 200, answer.text
+async def set_faults(posthog: Driver, **by_area: Any) -> None:
+    response = await posthog.http.put("/_sandbox/faults", json=by_area)
+    assert response.status_code == 200, response.text
 
 
-async def test_the_front_page_says_that_it_is_a_stand_in(posthog: Driver) -> None:
+async def test_the_front_page_states_that_it_is_not_posthog(posthog: Driver) -> None:
     about = (await posthog.http.get("/")).json()
     assert "not PostHog" in about["what"]
     assert about["project_id"] == 4242
 
 
-async def test_a_rate_limited_api_answers_like_posthog(posthog: Driver) -> None:
-    await faults(posthog, api={"status": 429, "retry_after": 30})
-    answer = await posthog.http.get(FUNCTIONS, headers=posthog.key)
-    assert answer.status_code == 429
-    assert answer.headers["Retry-After"] == "30"
-    assert answer.json() == {
+async def test_a_rate_limited_api_responds_like_posthog(posthog: Driver) -> None:
+    await set_faults(posthog, api={"status": 429, "retry_after": 30})
+    response = await posthog.http.get(FUNCTIONS, headers=posthog.key)
+    assert response.status_code == 429
+    assert response.headers["Retry-After"] == "30"
+    assert response.json() == {
         "type": "throttled_error",
         "code": "throttled",
         "detail": "Request was throttled. Expected available in 30 seconds.",
         "attr": None,
     }
     assert (await posthog.capture("signup")).status_code == 200
-    await faults(posthog)
+    await set_faults(posthog)
     assert (await posthog.http.get(FUNCTIONS, headers=posthog.key)).status_code == 200
 
 
-async def test_each_area_fails_in_its_own_way(posthog: Driver) -> None:
+async def test_each_area_fails_in_its_own_error_format(posthog: Driver) -> None:
     down = {"status": 503}
-    await faults(posthog, api=down, oauth=down, ingestion=down, flags=down)
+    await set_faults(posthog, api=down, oauth=down, ingestion=down, flags=down)
     api = await posthog.http.get("/api/projects/@current/", headers=posthog.key)
     oauth = await posthog.http.get("/.well-known/oauth-authorization-server")
     ingestion = await posthog.capture("signup")
@@ -64,34 +64,36 @@ async def test_each_area_fails_in_its_own_way(posthog: Driver) -> None:
     assert (await posthog.state())["events"] == []
 
 
-async def test_a_fault_can_be_limited_to_some_requests(posthog: Driver) -> None:
-    await faults(posthog, api={"status": 500, "times": 2})
+async def test_a_fault_can_be_limited_to_a_number_of_requests(posthog: Driver) -> None:
+    await set_faults(posthog, api={"status": 500, "times": 2})
     statuses = [
         (await posthog.http.get(FUNCTIONS, headers=posthog.key)).status_code for _ in range(3)
     ]
     assert statuses == [500, 500, 200]
 
 
-async def test_a_slow_area_outlasts_a_client_that_does_not_wait(posthog: Driver) -> None:
-    await faults(posthog, api={"delay_ms": 60_000})
+async def test_a_delayed_response_exceeds_the_timeout_of_a_client(posthog: Driver) -> None:
+    await set_faults(posthog, api={"delay_ms": 60_000})
     with pytest.raises(httpx.ReadTimeout):
         await posthog.http.get(FUNCTIONS, headers=posthog.key, timeout=0.2)
     assert (await posthog.http.get("/")).status_code == 200
 
 
-async def test_a_connection_can_break_in_the_middle(posthog: Driver) -> None:
-    await faults(posthog, api={"drop": True, "times": 1})
+async def test_a_fault_can_drop_the_connection(posthog: Driver) -> None:
+    await set_faults(posthog, api={"drop": True, "times": 1})
     with pytest.raises(httpx.TransportError):
         await posthog.http.get(FUNCTIONS, headers=posthog.key)
     assert (await posthog.http.get(FUNCTIONS, headers=posthog.key)).status_code == 200
 
 
-async def test_an_answer_can_be_lost_after_the_work_was_done(posthog: Driver) -> None:
+async def test_a_fault_can_lose_the_response_after_the_request_was_processed(
+    posthog: Driver,
+) -> None:
     tokens = await posthog.tokens()
-    await faults(posthog, oauth={"lose_answer": True, "times": 1})
+    await set_faults(posthog, oauth={"lose_answer": True, "times": 1})
     assert (await posthog.refresh(tokens["refresh_token"])).status_code == 502
     assert (await posthog.state())["oauth"]["refreshes"] == 1
-    # The old refresh token, used again at once, still leads to the new pair.
+    # Within the grace period the old refresh token still returns the new pair.
     again = await posthog.refresh(tokens["refresh_token"])
     assert again.status_code == 200
     used = await posthog.http.get(
@@ -121,17 +123,17 @@ async def test_reset_deletes_all_state(posthog: Driver, hook: Receiver) -> None:
     await posthog.create(url=hook.url)
     await posthog.capture("signup")
     await posthog.http.put("/_sandbox/flags", json=[{"key": "a"}])
-    await faults(posthog, flags={"status": 500})
+    await set_faults(posthog, flags={"status": 500})
     await posthog.advance(100)
     assert (await posthog.http.post("/_sandbox/reset")).status_code == 204
     state = await posthog.state()
-    for kept in ("events", "persons", "functions", "deliveries", "flags", "faults"):
-        assert not state[kept], kept
+    for name in ("events", "persons", "functions", "deliveries", "flags", "faults"):
+        assert not state[name], name
     assert posthog.instance.clock.offset == 0
     assert (await posthog.refresh(tokens["refresh_token"])).status_code == 400
 
 
-async def test_state_has_no_tokens_and_no_header_values(posthog: Driver) -> None:
+async def test_the_state_contains_no_tokens_and_no_header_values(posthog: Driver) -> None:
     tokens = await posthog.tokens()
     await posthog.create(url="http://127.0.0.1:1/{event.event}")
     text = (await posthog.http.get("/_sandbox/state")).text
@@ -161,7 +163,7 @@ async def command(*flags: str) -> AsyncIterator[asyncio.subprocess.Process]:
             await process.wait()
 
 
-async def test_the_command_serves_until_ctrl_c() -> None:
+async def test_the_command_serves_until_it_is_interrupted() -> None:
     port = str(free_port())
     async with command("--port", port, "--auto-consent", "--free-plan", "--json") as process:
         assert process.stdout is not None
@@ -181,17 +183,17 @@ async def test_the_command_serves_until_ctrl_c() -> None:
             tokens = (await driver.exchange(code)).json()
             refreshed = (await driver.refresh(tokens["refresh_token"])).json()
         process.send_signal(signal.SIGINT)
-        rest, complaints = await process.communicate()
+        output, errors = await process.communicate()
         assert process.returncode == 0
-        assert rest == b""
-        assert b"Traceback" not in complaints
-        for answer in (tokens, refreshed):
-            assert answer["access_token"].encode() not in complaints
-            assert answer["refresh_token"].encode() not in complaints
-        assert code.encode() not in complaints
+        assert output == b""
+        assert b"Traceback" not in errors
+        for pair in (tokens, refreshed):
+            assert pair["access_token"].encode() not in errors
+            assert pair["refresh_token"].encode() not in errors
+        assert code.encode() not in errors
 
 
-async def test_ctrl_c_does_not_wait_for_a_slow_answer() -> None:
+async def test_an_interrupt_does_not_wait_for_a_delayed_response() -> None:
     port = str(free_port())
     async with command("--port", port, "--json") as process:
         assert process.stdout is not None
@@ -201,30 +203,30 @@ async def test_ctrl_c_does_not_wait_for_a_slow_answer() -> None:
         ) as http:
             slow = {"api": {"delay_ms": 600_000, "times": 1}}
             await http.put("/_sandbox/faults", json=slow)
-            asking = asyncio.create_task(http.get("/api/projects/@current/", timeout=600))
-            await eventually(lambda: _fault_was_met(http))
+            pending = asyncio.create_task(http.get("/api/projects/@current/", timeout=600))
+            await eventually(lambda: _fault_was_used(http))
             process.send_signal(signal.SIGINT)
             await asyncio.wait_for(process.wait(), PATIENCE_SECONDS)
             assert process.returncode == 0
-            await asyncio.gather(asking, return_exceptions=True)
-            assert asking.done()
+            await asyncio.gather(pending, return_exceptions=True)
+            assert pending.done()
 
 
-async def _fault_was_met(http: httpx.AsyncClient) -> bool:
+async def _fault_was_used(http: httpx.AsyncClient) -> bool:
     return (await http.get("/_sandbox/state")).json()["faults"] == {}
 
 
-async def test_the_command_names_the_process_on_its_port(posthog: Driver) -> None:
+async def test_the_command_fails_when_its_port_is_in_use(posthog: Driver) -> None:
     port = str(posthog.instance.options.port)
     async with command("--port", port) as process:
-        _, complaints = await process.communicate()
+        _, errors = await process.communicate()
         assert process.returncode == 1
-        assert b"is taken" in complaints
-        assert b"Traceback" not in complaints
+        assert b"is taken" in errors
+        assert b"Traceback" not in errors
 
 
 @pytest.mark.parametrize("host", ["localhost", "0.0.0.0"])
-async def test_the_command_listens_at_a_name_too(host: str) -> None:
+async def test_the_command_listens_on_a_host_name_or_on_all_addresses(host: str) -> None:
     async with command("--host", host, "--port", str(free_port()), "--json") as process:
         assert process.stdout is not None
         summary = json.loads(await process.stdout.readline())
@@ -232,26 +234,28 @@ async def test_the_command_listens_at_a_name_too(host: str) -> None:
             assert (await http.get(f"{summary['url']}/_health")).status_code == 200
 
 
-async def test_a_blank_host_is_no_address_of_this_machine() -> None:
+async def test_the_command_refuses_a_blank_host() -> None:
     async with command("--host", "", "--port", str(free_port())) as process:
-        _, complaints = await process.communicate()
+        _, errors = await process.communicate()
         assert process.returncode == 2
-        assert b"blank" in complaints
+        assert b"blank" in errors
 
 
-async def test_one_that_cannot_listen_says_why() -> None:
+async def test_a_sandbox_that_cannot_listen_raises_the_reason() -> None:
     options = Options(host="nowhere.invalid", port=free_port())
     with pytest.raises(CannotStart, match="cannot listen on nowhere"):
         async with serving(options):
             pass
 
 
-async def test_the_command_explains_a_wrong_resolve() -> None:
+async def test_the_command_refuses_an_invalid_resolve_with_its_format() -> None:
     async with command("--resolve", "nonsense") as process:
-        _, complaints = await process.communicate()
+        _, errors = await process.communicate()
         assert process.returncode == 2
-        assert b"HOST=ADDR:PORT" in complaints
+        assert b"HOST=ADDR:PORT" in errors
 
 
-async def test_the_document_of_hogsend_is_known_without_a_network(posthog: Driver) -> None:
+async def test_the_client_document_of_hogsend_is_available_without_a_network(
+    posthog: Driver,
+) -> None:
     assert await posthog.code(client_id=CLIENT_ID)

@@ -1,4 +1,4 @@
-"""Hog functions over HTTP: contract section 2 and posthog/api/hog_function.py."""
+"""Hog functions over HTTP, as in contract section 2 and PostHog's posthog/api/hog_function.py."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tests.integration.sandbox.driver import FUNCTIONS, Driver, bearer, function
 
 
 async def test_a_function_is_created_read_changed_and_deleted(posthog: Driver) -> None:
-    made = await posthog.create()
-    address = f"{FUNCTIONS}{made['id']}/"
+    created = await posthog.create()
+    address = f"{FUNCTIONS}{created['id']}/"
     read = (await posthog.http.get(address, headers=posthog.key)).json()
     assert read["inputs"]["url"]["value"] == "https://t.example.com/v1/webhooks/posthog"
     assert read["inputs"]["body"]["value"] == {"event": "{event}", "person": "{person}"}
-    assert [one["key"] for one in read["inputs_schema"]] == [
+    assert [schema["key"] for schema in read["inputs_schema"]] == [
         "url",
         "method",
         "body",
@@ -41,15 +41,17 @@ async def test_a_function_is_created_read_changed_and_deleted(posthog: Driver) -
     assert restored.status_code == 200
 
 
-async def test_projects_and_environments_show_the_same(posthog: Driver) -> None:
-    made = await posthog.create()
-    other = f"/api/projects/4242/hog_functions/{made['id']}/"
-    assert (await posthog.http.get(other, headers=posthog.key)).json()["id"] == made["id"]
+async def test_a_function_and_its_project_are_read_under_the_id_of_the_project(
+    posthog: Driver,
+) -> None:
+    created = await posthog.create()
+    address = f"/api/projects/4242/hog_functions/{created['id']}/"
+    assert (await posthog.http.get(address, headers=posthog.key)).json()["id"] == created["id"]
     assert (await posthog.http.get("/api/projects/4242/", headers=posthog.key)).json()["id"] == 4242
 
 
-async def test_the_list_has_no_inputs_and_comes_in_pages(posthog: Driver) -> None:
-    made = [(await posthog.create(name=f"number {number}"))["id"] for number in range(5)]
+async def test_the_list_is_paginated_and_omits_inputs(posthog: Driver) -> None:
+    ids = [(await posthog.create(name=f"number {number}"))["id"] for number in range(5)]
     listed: list[dict[str, Any]] = []
     address: str | None = f"{FUNCTIONS}?type=destination&limit=2"
     pages = 0
@@ -63,8 +65,8 @@ async def test_the_list_has_no_inputs_and_comes_in_pages(posthog: Driver) -> Non
         assert address is None or address.startswith(f"{posthog.url}{FUNCTIONS}?")
         assert address is None or "type=destination" in address
     assert pages == 3
-    assert [one["id"] for one in listed] == made
-    assert all("inputs" not in one and "inputs_schema" not in one for one in listed)
+    assert [item["id"] for item in listed] == ids
+    assert all("inputs" not in item and "inputs_schema" not in item for item in listed)
 
 
 async def test_the_list_is_filtered_by_type(posthog: Driver) -> None:
@@ -72,8 +74,8 @@ async def test_the_list_is_filtered_by_type(posthog: Driver) -> None:
     transformation = (await posthog.create(type="transformation"))["id"]
 
     async def listed(query: str) -> list[str]:
-        answer = await posthog.http.get(FUNCTIONS + query, headers=posthog.key)
-        return [one["id"] for one in answer.json()["results"]]
+        response = await posthog.http.get(FUNCTIONS + query, headers=posthog.key)
+        return [item["id"] for item in response.json()["results"]]
 
     assert await listed("") == [destination]
     assert await listed("?type=transformation") == [transformation]
@@ -81,47 +83,51 @@ async def test_the_list_is_filtered_by_type(posthog: Driver) -> None:
     assert await listed("?type=site_app") == []
 
 
-async def test_inputs_are_replaced_whole(posthog: Driver) -> None:
-    made = await posthog.create()
-    address = f"{FUNCTIONS}{made['id']}/"
+async def test_a_change_of_inputs_replaces_all_of_them(posthog: Driver) -> None:
+    created = await posthog.create()
+    address = f"{FUNCTIONS}{created['id']}/"
     inputs = {"url": {"value": "https://other.example.com/"}}
     changed = await posthog.http.patch(address, json={"inputs": inputs}, headers=posthog.key)
     assert changed.json()["inputs"]["url"]["value"] == "https://other.example.com/"
     assert "value" not in changed.json()["inputs"]["headers"]
 
 
-async def test_secret_inputs_are_shown_as_set_only(posthog: Driver) -> None:
+async def test_a_secret_input_is_not_returned_and_is_kept_until_it_is_replaced(
+    posthog: Driver,
+) -> None:
     schema = [
         {"key": "url", "type": "string", "required": True},
         {"key": "token", "type": "string", "secret": True, "required": True},
     ]
     inputs = {"url": {"value": "http://127.0.0.1:1/{inputs}"}, "token": {"value": "very-secret"}}
-    made = await posthog.create(inputs_schema=schema, inputs=inputs, hog="return 1")
-    assert made["inputs"]["token"] == {"secret": True}
-    address = f"{FUNCTIONS}{made['id']}/"
-    kept = await posthog.http.patch(address, json={"inputs": made["inputs"]}, headers=posthog.key)
-    assert kept.json()["inputs"]["token"] == {"secret": True}
-    stored = posthog.instance.functions.get(made["id"]).inputs["token"]
+    created = await posthog.create(inputs_schema=schema, inputs=inputs, hog="return 1")
+    assert created["inputs"]["token"] == {"secret": True}
+    address = f"{FUNCTIONS}{created['id']}/"
+    patched = await posthog.http.patch(
+        address, json={"inputs": created["inputs"]}, headers=posthog.key
+    )
+    assert patched.json()["inputs"]["token"] == {"secret": True}
+    stored = posthog.instance.functions.get(created["id"]).inputs["token"]
     assert stored.value == "very-secret"
     assert "very-secret" not in (await posthog.http.get("/_sandbox/state")).text
-    left_out = {"url": {"value": "http://127.0.0.1:1/x"}}
-    kept = await posthog.http.patch(address, json={"inputs": left_out}, headers=posthog.key)
-    assert kept.json()["inputs"]["token"] == {"secret": True}
-    changed = {**left_out, "token": {"secret": True, "value": "other"}}
+    without_token = {"url": {"value": "http://127.0.0.1:1/x"}}
+    patched = await posthog.http.patch(address, json={"inputs": without_token}, headers=posthog.key)
+    assert patched.json()["inputs"]["token"] == {"secret": True}
+    changed = {**without_token, "token": {"secret": True, "value": "other"}}
     await posthog.http.patch(address, json={"inputs": changed}, headers=posthog.key)
-    assert posthog.instance.functions.get(made["id"]).inputs["token"].value == "other"
+    assert posthog.instance.functions.get(created["id"]).inputs["token"].value == "other"
     new = {"inputs_schema": schema, "inputs": {**inputs, "token": {"secret": True}}}
     body = {"type": "destination", "name": "n", "hog": "return 1", **new}
     refused = await posthog.http.post(FUNCTIONS, json=body, headers=posthog.key)
     assert (refused.status_code, refused.json()["attr"]) == (400, "inputs__token")
 
 
-async def test_filters_are_compiled_again(posthog: Driver) -> None:
-    sent = {"source": "events", "properties": [{"key": "a", "value": ["b"]}], "bytecode": ["mine"]}
-    made = await posthog.create(filters=sent)
-    assert made["filters"]["properties"] == sent["properties"]
-    assert made["filters"]["bytecode"][0] == "_H"
-    address = f"{FUNCTIONS}{made['id']}/"
+async def test_the_bytecode_of_filters_is_always_compiled_by_the_server(posthog: Driver) -> None:
+    sent = {"source": "events", "properties": [{"key": "a", "value": ["b"]}], "bytecode": ["own"]}
+    created = await posthog.create(filters=sent)
+    assert created["filters"]["properties"] == sent["properties"]
+    assert created["filters"]["bytecode"][0] == "_H"
+    address = f"{FUNCTIONS}{created['id']}/"
     changed = await posthog.http.patch(address, json={"filters": {}}, headers=posthog.key)
     assert list(changed.json()["filters"]) == ["bytecode"]
 
@@ -155,31 +161,31 @@ async def test_filters_are_compiled_again(posthog: Driver) -> None:
         ({"template_id": None}, "invalid_input", "hog"),
     ],
 )
-async def test_a_wrong_field_is_refused_by_its_name(
+async def test_an_invalid_field_is_refused_by_its_name(
     posthog: Driver, changes: dict[str, Any], code: str, attr: str
 ) -> None:
-    answer = await posthog.http.post(FUNCTIONS, json=function(**changes), headers=posthog.key)
-    assert answer.status_code == 400, answer.text
-    assert answer.json()["type"] == "validation_error"
-    assert (answer.json()["code"], answer.json()["attr"]) == (code, attr)
+    response = await posthog.http.post(FUNCTIONS, json=function(**changes), headers=posthog.key)
+    assert response.status_code == 400, response.text
+    assert response.json()["type"] == "validation_error"
+    assert (response.json()["code"], response.json()["attr"]) == (code, attr)
     assert posthog.instance.functions.all() == []
 
 
-async def test_the_type_cannot_be_changed(posthog: Driver) -> None:
-    made = await posthog.create()
-    answer = await posthog.http.patch(
-        f"{FUNCTIONS}{made['id']}/", json={"type": "transformation"}, headers=posthog.key
+async def test_the_type_of_a_function_cannot_be_changed(posthog: Driver) -> None:
+    created = await posthog.create()
+    response = await posthog.http.patch(
+        f"{FUNCTIONS}{created['id']}/", json={"type": "transformation"}, headers=posthog.key
     )
-    assert (answer.status_code, answer.json()["attr"]) == (400, "type")
+    assert (response.status_code, response.json()["attr"]) == (400, "type")
 
 
-async def test_a_body_that_is_not_json_is_a_parse_error(posthog: Driver) -> None:
-    answer = await posthog.http.post(FUNCTIONS, content=b"{", headers=posthog.key)
-    assert (answer.status_code, answer.json()["code"]) == (400, "parse_error")
+async def test_a_body_that_is_not_json_is_refused_as_a_parse_error(posthog: Driver) -> None:
+    response = await posthog.http.post(FUNCTIONS, content=b"{", headers=posthog.key)
+    assert (response.status_code, response.json()["code"]) == (400, "parse_error")
 
 
-async def test_without_the_addon_the_webhook_cannot_be_made(posthog: Driver) -> None:
-    made = await posthog.create()
+async def test_a_webhook_cannot_be_created_without_the_addon(posthog: Driver) -> None:
+    created = await posthog.create()
     await posthog.http.put("/_sandbox/plan", json={"data_pipelines": False})
     refused = await posthog.http.post(FUNCTIONS, json=function(), headers=posthog.key)
     assert refused.status_code == 400
@@ -190,18 +196,18 @@ async def test_without_the_addon_the_webhook_cannot_be_made(posthog: Driver) -> 
     assert (await posthog.http.post(FUNCTIONS, json=custom, headers=posthog.key)).json()[
         "attr"
     ] == "template_id"
-    # What is there may be changed, but its code is the template's.
+    # An existing function can be changed, but its program stays that of the template.
     changed = await posthog.http.patch(
-        f"{FUNCTIONS}{made['id']}/", json={"enabled": False, "hog": "mine"}, headers=posthog.key
+        f"{FUNCTIONS}{created['id']}/", json={"enabled": False, "hog": "own"}, headers=posthog.key
     )
     assert changed.status_code == 200
-    assert changed.json()["hog"] != "mine"
+    assert changed.json()["hog"] != "own"
 
 
-async def test_scopes_are_checked_with_posthogs_messages() -> None:
+async def test_a_missing_scope_is_refused_with_the_error_of_posthog() -> None:
     async with sandbox(personal_key_scopes=("hog_function:read", "project:write")) as posthog:
         assert (await posthog.http.get(FUNCTIONS, headers=posthog.key)).status_code == 200
-        # A write scope covers reading.
+        # A write scope implies its read scope.
         project = await posthog.http.get("/api/projects/@current/", headers=posthog.key)
         assert project.status_code == 200
         refused = await posthog.http.post(FUNCTIONS, json=function(), headers=posthog.key)
@@ -214,10 +220,10 @@ async def test_scopes_are_checked_with_posthogs_messages() -> None:
         }
 
 
-async def test_credentials_are_checked_with_posthogs_messages(posthog: Driver) -> None:
-    none = await posthog.http.get(FUNCTIONS)
-    assert (none.status_code, none.json()["code"]) == (401, "not_authenticated")
-    assert none.headers["WWW-Authenticate"].startswith("Bearer resource_metadata=")
+async def test_requests_without_access_get_the_errors_of_posthog(posthog: Driver) -> None:
+    anonymous = await posthog.http.get(FUNCTIONS)
+    assert (anonymous.status_code, anonymous.json()["code"]) == (401, "not_authenticated")
+    assert anonymous.headers["WWW-Authenticate"].startswith("Bearer resource_metadata=")
     for token in ("phx_wrong", "pha_wrong"):
         wrong = await posthog.http.get(FUNCTIONS, headers=bearer(token))
         assert (wrong.status_code, wrong.json()["code"]) == (401, "authentication_failed")
@@ -231,14 +237,14 @@ async def test_credentials_are_checked_with_posthogs_messages(posthog: Driver) -
     assert (method.status_code, method.json()["code"]) == (405, "method_not_allowed")
 
 
-async def test_a_function_keeps_its_program_when_posthog_learns_to_sign() -> None:
+async def test_an_existing_function_keeps_its_program_when_the_template_adds_signing() -> None:
     async with sandbox(webhook_signing=False) as posthog:
-        made = await posthog.create(signing_secret="whsec_x")
-        assert "signing_secret" not in made["inputs"]
+        created = await posthog.create(signing_secret="whsec_x")
+        assert "signing_secret" not in created["inputs"]
         await posthog.http.put("/_sandbox/webhooks", json={"signing": True})
-        address = f"{FUNCTIONS}{made['id']}/"
+        address = f"{FUNCTIONS}{created['id']}/"
         later = (await posthog.http.get(address, headers=posthog.key)).json()
-        assert (later["hog"], later["inputs_schema"]) == (made["hog"], made["inputs_schema"])
+        assert (later["hog"], later["inputs_schema"]) == (created["hog"], created["inputs_schema"])
         template = later["template"]
         assert template["code"] != later["hog"]
         assert template["inputs_schema"][-1]["key"] == "signing_secret"
@@ -246,7 +252,7 @@ async def test_a_function_keeps_its_program_when_posthog_learns_to_sign() -> Non
         body = {
             "hog": template["code"],
             "inputs_schema": template["inputs_schema"],
-            "inputs": {**made["inputs"], "signing_secret": {"value": "whsec_x"}},
+            "inputs": {**created["inputs"], "signing_secret": {"value": "whsec_x"}},
         }
         changed = (await posthog.http.patch(address, json=body, headers=posthog.key)).json()
         assert changed["inputs"]["signing_secret"] == {"secret": True}

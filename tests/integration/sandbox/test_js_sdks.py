@@ -1,4 +1,4 @@
-"""The published posthog-js, in a page of another origin, and posthog-node, both unmodified."""
+"""The published posthog-js, in a page of another origin, and posthog-node, against the sandbox."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from playwright.async_api import Page
 
 from tests.integration.sandbox.driver import Driver, Receiver
-from tests.integration.sandbox.test_consent_page import CHROMIUM, HOW_TO, browser_page
+from tests.integration.sandbox.test_consent_page import CHROMIUM, INSTALL_CHROMIUM, browser_page
 from tests.node_tools import needs_node_tools
 from tests.ports import free_port
 from tests.waiting import eventually
@@ -39,12 +39,14 @@ IDENTIFY = """() => {
 }"""
 
 pytestmark = needs_node_tools(TOOLS)
-in_chromium = pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason=HOW_TO)
+in_chromium = pytest.mark.skipif(
+    CHROMIUM is None and not os.environ.get("CI"), reason=INSTALL_CHROMIUM
+)
 
 
 @asynccontextmanager
 async def site() -> AsyncIterator[str]:
-    """A page with posthog-js, on an origin of its own."""
+    """Serve a page with posthog-js on another origin than the sandbox."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]
@@ -67,17 +69,17 @@ async def site() -> AsyncIterator[str]:
         server.close()
 
 
-def complaints_of(page: Page) -> list[str]:
-    """What the browser complains about from now on, such as an origin that is not allowed."""
-    found: list[str] = []
-    page.on("console", lambda one: found.append(one.text) if one.type == "error" else None)
-    page.on("pageerror", lambda one: found.append(str(one)))
-    page.on("requestfailed", lambda one: found.append(f"{one.method} {one.url} {one.failure}"))
-    return found
+def record_errors(page: Page) -> list[str]:
+    """Collect the errors of a page from now on, such as requests that CORS does not allow."""
+    errors: list[str] = []
+    page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("requestfailed", lambda r: errors.append(f"{r.method} {r.url} {r.failure}"))
+    return errors
 
 
-async def names(posthog: Driver) -> list[str]:
-    return [one["event"] for one in (await posthog.state())["events"]]
+async def event_names(posthog: Driver) -> list[str]:
+    return [event["event"] for event in (await posthog.state())["events"]]
 
 
 @in_chromium
@@ -88,24 +90,24 @@ async def test_a_page_of_another_origin_captures_and_reads_flags(
     identified = {"key": "$is_identified", "type": "event", "value": ["true"]}
     await posthog.create(url=hook.url, filters={"source": "events", "properties": [identified]})
     async with site() as url, browser_page() as page:
-        complaints = complaints_of(page)
+        errors = record_errors(page)
         await page.goto(url)
         await page.evaluate(START, [posthog.url, posthog.instance.options.project_key])
         assert await page.evaluate(IDENTIFY) == ["blue", {"hex": "#00f"}, False]
         await page.click("#press")
 
-        async def all_arrived() -> bool:
+        async def are_captured() -> bool:
             return {"$pageview", "$identify", "signed_up", "$autocapture"} <= set(
-                await names(posthog)
+                await event_names(posthog)
             )
 
-        await eventually(all_arrived)
+        await eventually(are_captured)
 
-        async def delivered() -> bool:
-            return "signed_up" in [one.body["event"]["event"] for one in hook.received]
+        async def is_delivered() -> bool:
+            return "signed_up" in [request.body["event"]["event"] for request in hook.received]
 
-        await eventually(delivered)
-        assert complaints == []
+        await eventually(is_delivered)
+        assert errors == []
     (person,) = (await posthog.state())["persons"]
     assert person["properties"]["email"] == "ada@example.com"
     assert len(person["distinct_ids"]) == 2
@@ -120,12 +122,12 @@ async def test_posthog_node_captures_and_evaluates_flags(posthog: Driver) -> Non
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    said, complaints = await process.communicate()
-    assert process.returncode == 0, complaints.decode()
-    found = json.loads(said)
-    assert found["asked"]["featureFlags"] == {"colour": "blue", "off": False, "pros": True}
-    assert found["evaluated"] == {"colour": "blue", "off": False, "pros": True}
-    assert found["payload"] == {"hex": "#00f"}
-    assert {"signed_up", "$identify", "$create_alias"} <= set(await names(posthog))
+    output, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    results = json.loads(output)
+    assert results["remote"]["featureFlags"] == {"colour": "blue", "off": False, "pros": True}
+    assert results["evaluated"] == {"colour": "blue", "off": False, "pros": True}
+    assert results["payload"] == {"hex": "#00f"}
+    assert {"signed_up", "$identify", "$create_alias"} <= set(await event_names(posthog))
     (person,) = (await posthog.state())["persons"]
     assert person["properties"]["email"] == "ada@example.com"

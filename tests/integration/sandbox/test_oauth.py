@@ -1,4 +1,4 @@
-"""The OAuth server against contract section 3 and django-oauth-toolkit's rules."""
+"""The OAuth server, as in contract section 3 and by the rules of django-oauth-toolkit."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ async def test_discovery_announces_only_existing_endpoints(posthog: Driver) -> N
     assert set(SCOPES) <= set(document["scopes_supported"])
     for name, address in document.items():
         if name.endswith("_endpoint"):
-            allowed = {
+            statuses = {
                 await _status(posthog, "GET", address),
                 await _status(posthog, "POST", address),
             }
-            assert 404 not in allowed, name
+            assert 404 not in statuses, name
 
 
 async def _status(posthog: Driver, method: str, address: str) -> int:
     return (await posthog.http.request(method, address)).status_code
 
 
-async def test_a_whole_flow_gives_tokens_for_one_project(posthog: Driver) -> None:
-    answer = await posthog.exchange(await posthog.code())
-    tokens = answer.json()
-    assert answer.status_code == 200
-    assert answer.headers["Cache-Control"] == "no-store"
+async def test_the_authorization_code_flow_issues_tokens_for_one_project(posthog: Driver) -> None:
+    response = await posthog.exchange(await posthog.code())
+    tokens = response.json()
+    assert response.status_code == 200
+    assert response.headers["Cache-Control"] == "no-store"
     assert tokens["access_token"].startswith("pha_")
     assert tokens["refresh_token"].startswith("phr_")
     assert tokens["expires_in"] == 3600
@@ -66,19 +66,21 @@ async def test_a_whole_flow_gives_tokens_for_one_project(posthog: Driver) -> Non
     assert project.json()["api_token"] == posthog.instance.options.project_key
 
 
-async def test_both_halves_of_a_scope_fold_into_write(posthog: Driver) -> None:
+async def test_a_read_and_a_write_scope_are_granted_as_the_write_scope(posthog: Driver) -> None:
     granted = (await posthog.tokens())["scope"].split()
     assert "person:write" in granted
     assert "person:read" not in granted
     assert missing(granted) == []
 
 
-async def test_unknown_scopes_are_dropped_and_no_scope_means_all(posthog: Driver) -> None:
+async def test_unknown_scopes_are_dropped_and_an_empty_scope_grants_all(posthog: Driver) -> None:
     assert (await posthog.tokens(scope="person:read no_such:read"))["scope"] == "person:read"
     assert "hog_function:write" in (await posthog.tokens(scope=""))["scope"].split()
 
 
-async def test_the_access_level_says_what_the_grant_is_limited_to(posthog: Driver) -> None:
+async def test_the_access_level_limits_the_grant_to_a_project_or_an_organization(
+    posthog: Driver,
+) -> None:
     for level in ("", "all"):
         assert (await posthog.tokens(required_access_level=level))["scoped_teams"] == []
     project = await posthog.tokens(required_access_level="project")
@@ -99,12 +101,12 @@ async def test_the_access_level_says_what_the_grant_is_limited_to(posthog: Drive
         ({"prompt": "none"}, "consent_required"),
     ],
 )
-async def test_a_wrong_request_is_refused_through_the_redirect(
+async def test_an_invalid_authorization_request_is_refused_through_the_redirect(
     posthog: Driver, changes: dict[str, str | None], error: str
 ) -> None:
-    answer = await posthog.http.get("/oauth/authorize/", params=authorization(**changes))
-    assert callback(answer)["error"] == error
-    assert callback(answer)["state"] == "a-state"
+    response = await posthog.http.get("/oauth/authorize/", params=authorization(**changes))
+    assert callback(response)["error"] == error
+    assert callback(response)["state"] == "a-state"
 
 
 @pytest.mark.parametrize(
@@ -118,29 +120,31 @@ async def test_a_wrong_request_is_refused_through_the_redirect(
         {"redirect_uri": "https://127.0.0.1:8424/callback"},
     ],
 )
-async def test_a_wrong_client_or_redirect_is_never_redirected(
+async def test_an_invalid_client_or_redirect_uri_is_refused_without_a_redirect(
     posthog: Driver, changes: dict[str, str | None]
 ) -> None:
-    answer = await posthog.http.get("/oauth/authorize/", params=authorization(**changes))
-    assert answer.status_code == 400
-    assert answer.json()["error"] == "invalid_request"
-    assert "Location" not in answer.headers
+    response = await posthog.http.get("/oauth/authorize/", params=authorization(**changes))
+    assert response.status_code == 400
+    assert response.json()["error"] == "invalid_request"
+    assert "Location" not in response.headers
 
 
-async def test_a_redirect_that_is_left_out_is_none_of_several(posthog: Driver) -> None:
-    answer = await posthog.http.get(
+async def test_a_missing_redirect_uri_is_refused_when_the_client_has_several(
+    posthog: Driver,
+) -> None:
+    response = await posthog.http.get(
         "/oauth/authorize/", params=authorization(redirect_uri=None, response_type=None)
     )
     expected = {"error": "invalid_request", "error_description": "Missing redirect URI."}
-    assert (answer.status_code, answer.json()) == (400, expected)
+    assert (response.status_code, response.json()) == (400, expected)
 
 
-async def test_on_loopback_any_port_will_do(posthog: Driver) -> None:
-    elsewhere = "http://127.0.0.1:59999/callback"
-    answer = await posthog.http.get(
-        "/oauth/authorize/", params=authorization(redirect_uri=elsewhere)
+async def test_a_loopback_redirect_uri_is_accepted_with_any_port(posthog: Driver) -> None:
+    redirect_uri = "http://127.0.0.1:59999/callback"
+    response = await posthog.http.get(
+        "/oauth/authorize/", params=authorization(redirect_uri=redirect_uri)
     )
-    assert answer.headers["Location"].startswith(f"{elsewhere}?code=")
+    assert response.headers["Location"].startswith(f"{redirect_uri}?code=")
 
 
 OTHER_CLIENT = "https://other.example.com/client.json"
@@ -153,8 +157,8 @@ def invalid_request(description: str) -> dict[str, str]:
     return {"error": "invalid_request", "error_description": description}
 
 
-# What django-oauth-toolkit 3.4 answered to each of these.
-WRONG_EXCHANGES: list[tuple[dict[str, str | None], int, dict[str, str]]] = [
+# The responses of django-oauth-toolkit 3.4.
+INVALID_EXCHANGES: list[tuple[dict[str, str | None], int, dict[str, str]]] = [
     ({"code": "unknown"}, 400, INVALID_GRANT),
     ({"code": ""}, 400, INVALID_GRANT),
     ({"code": None}, 400, invalid_request("Missing code parameter.")),
@@ -178,23 +182,27 @@ WRONG_EXCHANGES: list[tuple[dict[str, str | None], int, dict[str, str]]] = [
 ]
 
 
-async def test_a_wrong_exchange_is_refused_and_the_code_stays_valid(posthog: Driver) -> None:
+async def test_an_invalid_exchange_is_refused_and_the_code_stays_valid(posthog: Driver) -> None:
     code = await posthog.code()
-    for changes, status, body in WRONG_EXCHANGES:
-        answer = await posthog.exchange(**{"code": code, **changes})
-        assert (answer.status_code, answer.json()) == (status, body), changes
-        assert answer.headers["Cache-Control"] == "no-store"
+    for changes, status, body in INVALID_EXCHANGES:
+        response = await posthog.exchange(**{"code": code, **changes})
+        assert (response.status_code, response.json()) == (status, body), changes
+        assert response.headers["Cache-Control"] == "no-store"
         challenge = 'Bearer error="invalid_client"' if status == 401 else None
-        assert answer.headers.get("WWW-Authenticate") == challenge
+        assert response.headers.get("WWW-Authenticate") == challenge
     assert (await posthog.exchange(code, client_secret="")).status_code == 200
 
 
-async def test_a_code_works_once_and_what_it_gave_stays_valid(posthog: Driver) -> None:
+async def test_a_code_is_exchanged_once_and_its_tokens_stay_valid_after_a_second_attempt(
+    posthog: Driver,
+) -> None:
     code = await posthog.code()
     tokens = (await posthog.exchange(code)).json()
     assert (await posthog.exchange(code)).json() == INVALID_GRANT
     used = await posthog.http.get(PROJECT, headers=bearer(tokens["access_token"]))
-    assert used.status_code == 200, "neither PostHog nor its toolkit revokes what a code gave"
+    assert used.status_code == 200, (
+        "neither PostHog nor its toolkit revokes the tokens of a reused code"
+    )
 
 
 async def test_a_code_is_valid_for_five_minutes(posthog: Driver) -> None:
@@ -238,7 +246,9 @@ async def test_an_access_token_expires() -> None:
         assert refused.json()["detail"] == "Access token has expired."
 
 
-async def test_a_refresh_rotates_and_revokes_the_earlier_access_token(posthog: Driver) -> None:
+async def test_a_refresh_rotates_the_refresh_token_and_revokes_the_previous_access_token(
+    posthog: Driver,
+) -> None:
     first = await posthog.tokens()
     second = (await posthog.refresh(first["refresh_token"])).json()
     assert second["refresh_token"] != first["refresh_token"]
@@ -249,7 +259,9 @@ async def test_a_refresh_rotates_and_revokes_the_earlier_access_token(posthog: D
     assert (old.status_code, new.status_code) == (401, 200)
 
 
-async def test_within_the_grace_period_the_same_successor_is_given_again(posthog: Driver) -> None:
+async def test_a_rotated_refresh_token_returns_the_same_pair_within_the_grace_period(
+    posthog: Driver,
+) -> None:
     first = await posthog.tokens()
     second = (await posthog.refresh(first["refresh_token"])).json()
     await posthog.advance(119)
@@ -260,7 +272,9 @@ async def test_within_the_grace_period_the_same_successor_is_given_again(posthog
     assert (counts["refreshes"], counts["replays"], counts["families_revoked"]) == (1, 1, 0)
 
 
-async def test_after_the_grace_period_the_whole_family_is_revoked(posthog: Driver) -> None:
+async def test_a_rotated_refresh_token_revokes_its_family_after_the_grace_period(
+    posthog: Driver,
+) -> None:
     first = await posthog.tokens()
     other = await posthog.tokens()
     second = (await posthog.refresh(first["refresh_token"])).json()
@@ -269,15 +283,15 @@ async def test_after_the_grace_period_the_whole_family_is_revoked(posthog: Drive
     used = await posthog.http.get(PROJECT, headers=bearer(second["access_token"]))
     assert used.status_code == 401
     assert (await posthog.state())["oauth"]["families_revoked"] == 1
-    # Another connection is another family.
+    # Another authorization is another token family.
     assert (await posthog.refresh(other["refresh_token"])).status_code == 200
     await posthog.advance(121)
     assert (await posthog.refresh(second["refresh_token"])).json() == {"error": "invalid_grant"}
 
 
-@pytest.mark.parametrize("rotates", [True, False])
-async def test_a_refresh_may_give_scopes_up_and_never_gets_them_back(rotates: bool) -> None:
-    async with sandbox(rotate_refresh_tokens=rotates) as posthog:
+@pytest.mark.parametrize("is_rotating", [True, False])
+async def test_a_refresh_can_drop_scopes_but_never_add_them(is_rotating: bool) -> None:
+    async with sandbox(rotate_refresh_tokens=is_rotating) as posthog:
         first = await posthog.tokens(scope="person:read project:read")
         token = first["refresh_token"]
         for scope in ("person:write", "person:read person:write", "openid", "*"):
@@ -297,7 +311,7 @@ async def test_a_refresh_may_give_scopes_up_and_never_gets_them_back(rotates: bo
         assert used.status_code == 403
 
 
-async def test_a_repeated_refresh_gets_the_scopes_of_the_first(posthog: Driver) -> None:
+async def test_a_repeated_refresh_is_limited_to_the_scopes_of_the_first(posthog: Driver) -> None:
     first = await posthog.tokens(scope="person:read project:read")
     narrow = (await posthog.refresh(first["refresh_token"], scope="project:read")).json()
     again = await posthog.refresh(first["refresh_token"], scope="project:read")
@@ -306,14 +320,14 @@ async def test_a_repeated_refresh_gets_the_scopes_of_the_first(posthog: Driver) 
     assert wide.json() == INVALID_SCOPE
 
 
-async def test_the_grace_period_is_an_option() -> None:
+async def test_a_rotated_refresh_token_is_refused_at_once_without_a_grace_period() -> None:
     async with sandbox(grace_seconds=0) as posthog:
         first = await posthog.tokens()
         await posthog.refresh(first["refresh_token"])
         assert (await posthog.refresh(first["refresh_token"])).status_code == 400
 
 
-async def test_without_rotation_the_refresh_token_stays() -> None:
+async def test_a_refresh_without_rotation_keeps_the_refresh_and_access_tokens_valid() -> None:
     async with sandbox(rotate_refresh_tokens=False) as posthog:
         first = await posthog.tokens()
         second = (await posthog.refresh(first["refresh_token"])).json()
@@ -335,7 +349,7 @@ async def test_a_refresh_token_belongs_to_its_client(posthog: Driver) -> None:
     unknown = await posthog.refresh(token, client_id=OTHER_CLIENT)
     assert (unknown.status_code, unknown.json()) == (401, INVALID_CLIENT)
     assert unknown.headers["WWW-Authenticate"] == 'Bearer error="invalid_client"'
-    know(posthog, OTHER_CLIENT)
+    register(posthog, OTHER_CLIENT)
     other = await posthog.refresh(token, client_id=OTHER_CLIENT)
     assert (other.status_code, other.json()) == (400, INVALID_GRANT)
     basic = await posthog.http.post(
@@ -347,27 +361,27 @@ async def test_a_refresh_token_belongs_to_its_client(posthog: Driver) -> None:
     assert (await posthog.refresh(token)).status_code == 200
 
 
-def know(posthog: Driver, client_id: str) -> None:
-    """Let a client be one that asked for authorization before."""
+def register(posthog: Driver, client_id: str) -> None:
+    """Cache a client, as after its first authorization request."""
     client = Client(client_id, "Other", (REDIRECT_URI,))
     posthog.instance.documents._cache[client_id] = (0.0, client)
 
 
-async def test_a_token_is_revoked_by_its_client_only(posthog: Driver) -> None:
+async def test_a_token_can_be_revoked_only_by_its_client(posthog: Driver) -> None:
     tokens = await posthog.tokens()
-    know(posthog, OTHER_CLIENT)
+    register(posthog, OTHER_CLIENT)
 
     async def revoke(**fields: str) -> httpx.Response:
         return await posthog.http.post("/oauth/revoke/", data=fields)
 
-    async def is_used() -> bool:
-        answer = await posthog.http.get(PROJECT, headers=bearer(tokens["access_token"]))
-        return answer.status_code == 200
+    async def is_valid() -> bool:
+        response = await posthog.http.get(PROJECT, headers=bearer(tokens["access_token"]))
+        return response.status_code == 200
 
     for token in (tokens["access_token"], tokens["refresh_token"], "unknown"):
-        answer = await revoke(token=token, client_id=OTHER_CLIENT, token_type_hint="what")
-        assert (answer.status_code, answer.content) == (200, b"")
-    assert await is_used()
+        response = await revoke(token=token, client_id=OTHER_CLIENT, token_type_hint="unknown")
+        assert (response.status_code, response.content) == (200, b"")
+    assert await is_valid()
     missing = invalid_request("Missing token parameter.")
     assert (await revoke(client_id=CLIENT_ID)).json() == missing
     assert (await revoke(client_id=CLIENT_ID, token="")).json() == missing
@@ -376,10 +390,10 @@ async def test_a_token_is_revoked_by_its_client_only(posthog: Driver) -> None:
         assert (refused.status_code, refused.json()) == (401, INVALID_CLIENT)
         assert refused.headers["WWW-Authenticate"] == 'Bearer error="invalid_client"'
     await revoke(token=tokens["access_token"], client_id=CLIENT_ID)
-    assert not await is_used()
+    assert not await is_valid()
 
 
-async def test_without_rotation_revoking_ends_the_whole_session() -> None:
+async def test_revoking_a_refresh_token_without_rotation_revokes_all_access_tokens() -> None:
     async with sandbox(rotate_refresh_tokens=False) as posthog:
         first = await posthog.tokens()
         second = (await posthog.refresh(first["refresh_token"])).json()
@@ -400,9 +414,9 @@ async def test_revoking_a_refresh_token_revokes_its_access_token(posthog: Driver
     assert (await posthog.refresh(tokens["refresh_token"])).status_code == 400
 
 
-async def test_a_token_may_ask_about_itself(posthog: Driver) -> None:
+async def test_an_access_token_can_introspect_itself_only(posthog: Driver) -> None:
     tokens = await posthog.tokens(scope="person:read", required_access_level="project")
-    mine = tokens["access_token"]
+    token = tokens["access_token"]
     expected = {
         "active": True,
         "token_type": "access_token",
@@ -414,28 +428,30 @@ async def test_a_token_may_ask_about_itself(posthog: Driver) -> None:
         "client_id": CLIENT_ID,
         "client_name": "Hogsend",
     }
-    path, headers = "/oauth/introspect/", bearer(mine)
-    for found in (
-        await posthog.http.post(path, data={"token": mine}, headers=headers),
-        await posthog.http.post(path, json={"token": mine}, headers=headers),
-        await posthog.http.get(path, params={"token": mine}, headers=headers),
+    path, headers = "/oauth/introspect/", bearer(token)
+    for response in (
+        await posthog.http.post(path, data={"token": token}, headers=headers),
+        await posthog.http.post(path, json={"token": token}, headers=headers),
+        await posthog.http.get(path, params={"token": token}, headers=headers),
     ):
-        assert found.status_code == 200
-        assert found.json() | {"exp": 0} == expected | {"exp": 0}
-        assert abs(found.json()["exp"] - expected["exp"]) <= 2
-    # About another token it may not, about its refresh token neither.
-    assert (await introspect(posthog, mine, tokens["refresh_token"])).status_code == 403
+        assert response.status_code == 200
+        assert response.json() | {"exp": 0} == expected | {"exp": 0}
+        assert abs(response.json()["exp"] - expected["exp"]) <= 2
+    # Not even its own refresh token.
+    assert (await introspect(posthog, token, tokens["refresh_token"])).status_code == 403
     await posthog.advance(3601)
-    expired = await introspect(posthog, mine, mine)
+    expired = await introspect(posthog, token, token)
     assert (expired.status_code, expired.json()) == (200, {"active": False})
 
 
-async def test_with_its_scope_a_client_may_ask_about_its_own_tokens(posthog: Driver) -> None:
+async def test_a_token_with_the_introspection_scope_can_introspect_tokens_of_its_client(
+    posthog: Driver,
+) -> None:
     plain = await posthog.tokens(scope="person:read", required_access_level="organization")
-    asking = (await posthog.tokens(scope="introspection"))["access_token"]
-    access = (await introspect(posthog, asking, plain["access_token"])).json()
+    authorized = (await posthog.tokens(scope="introspection"))["access_token"]
+    access = (await introspect(posthog, authorized, plain["access_token"])).json()
     assert (access["active"], access["scope"]) == (True, "person:read")
-    assert (await introspect(posthog, asking, plain["refresh_token"])).json() == {
+    assert (await introspect(posthog, authorized, plain["refresh_token"])).json() == {
         "active": True,
         "token_type": "refresh_token",
         "scoped_teams": [],
@@ -444,41 +460,47 @@ async def test_with_its_scope_a_client_may_ask_about_its_own_tokens(posthog: Dri
         "client_name": "Hogsend",
     }
     for token in ("unknown", ""):
-        assert (await introspect(posthog, asking, token)).json() == {"active": False}
+        assert (await introspect(posthog, authorized, token)).json() == {"active": False}
     grants = posthog.instance.grants
-    know(posthog, OTHER_CLIENT)
+    register(posthog, OTHER_CLIENT)
     code = grants.issue_code(Reach(OTHER_CLIENT, ("person:read",)), REDIRECT_URI, challenge())
     client = Client(OTHER_CLIENT, "Other", (REDIRECT_URI,))
-    others = grants.exchange(code, client, REDIRECT_URI, VERIFIER)
-    for token in (others.access_token, others.refresh_token):
-        assert (await introspect(posthog, asking, token)).json() == {"active": False}
+    foreign = grants.exchange(code, client, REDIRECT_URI, VERIFIER)
+    for token in (foreign.access_token, foreign.refresh_token):
+        assert (await introspect(posthog, authorized, token)).json() == {"active": False}
     await posthog.http.post(
         "/oauth/revoke/", data={"token": plain["access_token"], "client_id": CLIENT_ID}
     )
-    assert (await introspect(posthog, asking, plain["access_token"])).json() == {"active": False}
+    assert (await introspect(posthog, authorized, plain["access_token"])).json() == {
+        "active": False
+    }
     rotated = (await posthog.refresh(plain["refresh_token"])).json()
-    assert (await introspect(posthog, asking, plain["refresh_token"])).json() == {"active": False}
-    assert (await introspect(posthog, asking, rotated["refresh_token"])).json()["active"] is True
+    assert (await introspect(posthog, authorized, plain["refresh_token"])).json() == {
+        "active": False
+    }
+    assert (await introspect(posthog, authorized, rotated["refresh_token"])).json()[
+        "active"
+    ] is True
 
 
-async def test_nobody_else_may_introspect(posthog: Driver) -> None:
+async def test_introspection_without_a_valid_access_token_is_refused(posthog: Driver) -> None:
     token = (await posthog.tokens())["access_token"]
-    for shown in ("unknown", "phr_unknown", posthog.instance.options.personal_key):
-        answer = await introspect(posthog, shown, token)
-        assert (answer.status_code, answer.content) == (403, b"")
+    for bearer_token in ("unknown", "phr_unknown", posthog.instance.options.personal_key):
+        response = await introspect(posthog, bearer_token, token)
+        assert (response.status_code, response.content) == (403, b"")
     assert (await posthog.http.post("/oauth/introspect/")).status_code == 403
 
 
-async def introspect(posthog: Driver, shown: str, token: str) -> httpx.Response:
+async def introspect(posthog: Driver, bearer_token: str, token: str) -> httpx.Response:
     return await posthog.http.post(
-        "/oauth/introspect/", data={"token": token}, headers=bearer(shown)
+        "/oauth/introspect/", data={"token": token}, headers=bearer(bearer_token)
     )
 
 
-async def test_userinfo_needs_its_scope(posthog: Driver) -> None:
+async def test_userinfo_requires_the_openid_scope(posthog: Driver) -> None:
     plain = (await posthog.tokens(scope="person:read"))["access_token"]
-    asking = (await posthog.tokens(scope="openid"))["access_token"]
-    user = await posthog.http.get("/oauth/userinfo/", headers=bearer(asking))
+    authorized = (await posthog.tokens(scope="openid"))["access_token"]
+    user = await posthog.http.get("/oauth/userinfo/", headers=bearer(authorized))
     assert user.json()["sub"]
     refused = await posthog.http.get("/oauth/userinfo/", headers=bearer(plain))
     assert (refused.status_code, refused.json()["error"]) == (403, "insufficient_scope")
@@ -487,34 +509,34 @@ async def test_userinfo_needs_its_scope(posthog: Driver) -> None:
     assert unknown.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
 
 
-async def test_userinfo_has_what_the_scopes_allow(posthog: Driver) -> None:
+async def test_userinfo_returns_the_claims_of_the_granted_scopes(posthog: Driver) -> None:
     token = (await posthog.tokens(scope="openid email"))["access_token"]
     user = await posthog.http.get("/oauth/userinfo/", headers=bearer(token))
     assert user.json().keys() == {"sub", "email", "email_verified"}
 
 
-async def test_an_id_token_is_signed_and_says_who_allowed_whom(posthog: Driver) -> None:
+async def test_an_id_token_is_signed_and_names_the_user_and_the_client(posthog: Driver) -> None:
     tokens = await posthog.tokens(scope="openid profile person:read", nonce="n-1")
     openid = (await posthog.http.get("/.well-known/openid-configuration")).json()
     keys = await posthog.http.get(openid["jwks_uri"])
     assert keys.headers["Cache-Control"].startswith("public, max-age=3600")
-    said = verified(tokens["id_token"], keys.text)
+    claims = verified_claims(tokens["id_token"], keys.text)
     user = await posthog.http.get("/oauth/userinfo/", headers=bearer(tokens["access_token"]))
-    assert user.json().items() <= said.items()
+    assert user.json().items() <= claims.items()
     assert user.json().keys() == {"sub", "given_name", "family_name"}
-    assert (said["iss"], said["aud"], said["nonce"]) == (openid["issuer"], CLIENT_ID, "n-1")
-    assert said["exp"] - said["iat"] == 36_000
-    assert said["auth_time"] <= said["iat"]
-    assert said["at_hash"] == at_hash(tokens["access_token"])
+    assert (claims["iss"], claims["aud"], claims["nonce"]) == (openid["issuer"], CLIENT_ID, "n-1")
+    assert claims["exp"] - claims["iat"] == 36_000
+    assert claims["auth_time"] <= claims["iat"]
+    assert claims["at_hash"] == at_hash(tokens["access_token"])
     again = (await posthog.refresh(tokens["refresh_token"])).json()
-    renewed = verified(again["id_token"], keys.text)
-    # Only the first one answers a question of the client's.
+    renewed = verified_claims(again["id_token"], keys.text)
+    # The nonce belongs to the authorization request only.
     assert "nonce" not in renewed
     assert renewed["at_hash"] == at_hash(again["access_token"])
-    assert renewed["jti"] != said["jti"]
+    assert renewed["jti"] != claims["jti"]
 
 
-async def test_there_is_no_id_token_without_its_scope(posthog: Driver) -> None:
+async def test_no_id_token_is_issued_without_the_openid_scope(posthog: Driver) -> None:
     tokens = await posthog.tokens(scope="person:read")
     assert "id_token" not in tokens
     both = await posthog.tokens(scope="openid person:read")
@@ -522,19 +544,19 @@ async def test_there_is_no_id_token_without_its_scope(posthog: Driver) -> None:
     assert "id_token" not in fewer.json()
 
 
-def verified(token: str, keys: str) -> dict[str, Any]:
-    """Claims of a token whose signature is that of one of `keys`."""
-    read = JWT(jwt=token, key=JWKSet.from_json(keys), algs=["RS256"], expected_type="JWS")
-    claims: dict[str, Any] = json.loads(read.claims)
+def verified_claims(token: str, keys: str) -> dict[str, Any]:
+    """Verify the signature of a token with `keys`; return its claims."""
+    verified = JWT(jwt=token, key=JWKSet.from_json(keys), algs=["RS256"], expected_type="JWS")
+    claims: dict[str, Any] = json.loads(verified.claims)
     return claims
 
 
 def at_hash(token: str) -> str:
-    """Half of a token's digest (OpenID Connect Core 1.0, section 3.1.3.6)."""
+    """The first half of a token's digest (OpenID Connect Core 1.0, section 3.1.3.6)."""
     return urlsafe_b64encode(sha256(token.encode()).digest()[:16]).rstrip(b"=").decode()
 
 
-async def test_a_consent_page_works_once() -> None:
+async def test_a_consent_page_can_be_submitted_once() -> None:
     async with sandbox(auto_consent=False) as posthog:
         page = await posthog.http.get("/oauth/authorize/", params=authorization())
         assert page.headers["Content-Type"].startswith("text/html")
@@ -549,26 +571,30 @@ async def test_a_consent_page_works_once() -> None:
         assert (await posthog.http.post("/oauth/authorize/", data=form)).status_code == 400
 
 
-async def test_metadata_is_found_under_every_name_and_from_every_origin(posthog: Driver) -> None:
-    read = {"Origin": "https://shop.example"}
-    server = await posthog.http.get("/.well-known/oauth-authorization-server", headers=read)
-    openid = await posthog.http.get("/.well-known/openid-configuration", headers=read)
-    resource = await posthog.http.get("/.well-known/oauth-protected-resource", headers=read)
-    own = {"client_id_metadata_document_supported"}
-    assert {key: server.json()[key] for key in server.json().keys() - own} == {
-        key: openid.json()[key] for key in server.json().keys() - own
+async def test_metadata_is_served_under_each_well_known_name_to_every_origin(
+    posthog: Driver,
+) -> None:
+    headers = {"Origin": "https://shop.example"}
+    server = await posthog.http.get("/.well-known/oauth-authorization-server", headers=headers)
+    openid = await posthog.http.get("/.well-known/openid-configuration", headers=headers)
+    resource = await posthog.http.get("/.well-known/oauth-protected-resource", headers=headers)
+    specific = {"client_id_metadata_document_supported"}
+    assert {key: server.json()[key] for key in server.json().keys() - specific} == {
+        key: openid.json()[key] for key in server.json().keys() - specific
     }
     assert openid.json()["subject_types_supported"] == ["public"]
     assert openid.json()["id_token_signing_alg_values_supported"] == ["RS256"]
-    assert not own & openid.json().keys()
+    assert not specific & openid.json().keys()
     assert resource.json()["resource"] == server.json()["issuer"]
     assert resource.json()["bearer_methods_supported"] == ["header"]
     assert resource.json()["authorization_servers"] == [server.json()["issuer"]]
-    for answer in (server, openid, resource):
-        assert answer.headers["access-control-allow-origin"] == "*"
+    for response in (server, openid, resource):
+        assert response.headers["access-control-allow-origin"] == "*"
 
 
-async def test_a_refused_bearer_is_told_where_tokens_come_from(posthog: Driver) -> None:
+async def test_a_refused_bearer_token_gets_the_url_of_the_resource_metadata(
+    posthog: Driver,
+) -> None:
     document = f"{posthog.url}/.well-known/oauth-protected-resource"
     for headers in ({}, bearer("pha_unknown"), bearer("phx_unknown")):
         refused = await posthog.http.get(PROJECT, headers=headers)

@@ -1,4 +1,4 @@
-"""The sandbox against the packages PostHog is made of, not against our reading of them."""
+"""The sandbox, compared with the packages that PostHog itself uses."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ URIS = [
 ]
 PAIRS = [list(pair) for pair in itertools.product(URIS, URIS)]
 
-OURS: dict[str, ApiError] = {
+SANDBOX_ERRORS: dict[str, ApiError] = {
     "unauthenticated": errors.unauthenticated(),
     "not_accepted": errors.authentication_failed("Access token has expired."),
     "denied": errors.permission_denied("API key missing required scope 'person:read'"),
@@ -57,7 +57,7 @@ OURS: dict[str, ApiError] = {
 @pytest.fixture(scope="module")
 def oracle() -> dict[str, Any]:
     script = Path(__file__).with_name("drf_oracle.py")
-    answer = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(script)],
         input=json.dumps(PAIRS),
         capture_output=True,
@@ -65,22 +65,24 @@ def oracle() -> dict[str, Any]:
         check=False,
         timeout=60,
     )
-    assert answer.returncode == 0, answer.stderr
-    return json.loads(answer.stdout)
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_error_bodies_are_those_of_drf_exceptions_hog(name: str, oracle: dict[str, Any]) -> None:
-    ours, theirs = OURS[name], oracle["errors"][name]
-    body = ours.body
-    assert theirs["status"] == ours.status
-    assert theirs["body"] == {
+@pytest.mark.parametrize("name", SANDBOX_ERRORS)
+def test_an_error_has_the_status_body_and_headers_of_drf_exceptions_hog(
+    name: str, oracle: dict[str, Any]
+) -> None:
+    error, expected = SANDBOX_ERRORS[name], oracle["errors"][name]
+    body = error.body
+    assert expected["status"] == error.status
+    assert expected["body"] == {
         "type": body.type,
         "code": body.code,
         "detail": body.detail,
         "attr": body.attr,
     }
-    assert theirs["headers"].get("Retry-After") == ours.headers.get("Retry-After")
+    assert expected["headers"].get("Retry-After") == error.headers.get("Retry-After")
 
 
 @pytest.mark.parametrize(
@@ -92,27 +94,29 @@ def test_error_bodies_are_those_of_drf_exceptions_hog(name: str, oracle: dict[st
         ("no_object", []),
     ],
 )
-async def test_validation_errors_are_those_of_django_rest_framework(
+async def test_a_validation_error_is_the_one_of_django_rest_framework(
     name: str, body: Any, oracle: dict[str, Any], posthog: Driver
 ) -> None:
-    answer = await posthog.http.post(FUNCTIONS, json=body, headers=posthog.key)
-    assert answer.status_code == oracle["errors"][name]["status"]
-    assert answer.json() == oracle["errors"][name]["body"]
+    response = await posthog.http.post(FUNCTIONS, json=body, headers=posthog.key)
+    assert response.status_code == oracle["errors"][name]["status"]
+    assert response.json() == oracle["errors"][name]["body"]
 
 
-def test_a_filter_that_is_no_list_is_refused_with_the_same_message(oracle: dict[str, Any]) -> None:
-    with pytest.raises(ApiError) as refused:
+def test_a_filter_that_is_no_list_is_refused_with_the_error_of_django_rest_framework(
+    oracle: dict[str, Any],
+) -> None:
+    with pytest.raises(ApiError) as raised:
         compile_filters({"events": "x"})
-    theirs = oracle["errors"]["no_list"]["body"]
-    body = refused.value.body
+    expected = oracle["errors"]["no_list"]["body"]
+    body = raised.value.body
     assert (body.code, body.detail, body.attr) == (
-        theirs["code"],
-        theirs["detail"],
-        theirs["attr"],
+        expected["code"],
+        expected["detail"],
+        expected["attr"],
     )
 
 
-def test_redirects_are_allowed_as_django_oauth_toolkit_allows_them(oracle: dict[str, Any]) -> None:
-    for (uri, registered), theirs in zip(PAIRS, oracle["redirects"], strict=True):
+def test_a_redirect_is_allowed_if_django_oauth_toolkit_allows_it(oracle: dict[str, Any]) -> None:
+    for (uri, registered), expected in zip(PAIRS, oracle["redirects"], strict=True):
         if may_be_registered(registered):
-            assert is_allowed(uri, (registered,)) == theirs, (uri, registered)
+            assert is_allowed(uri, (registered,)) == expected, (uri, registered)

@@ -1,4 +1,4 @@
-"""Looking up persons by text and by properties."""
+"""Persons are listed by search text and by properties."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ PERSONS = "/api/projects/4242/persons/"
 
 
 @pytest.mark.parametrize(
-    ("query", "found"),
+    ("query", "distinct_ids"),
     [
         ({"search": "ADA@"}, ["u_1"]),
         ({"search": "grace h"}, ["u_2"]),
         ({"search": "u_"}, ["u_1", "u_2"]),
-        ({"search": "nobody"}, []),
+        ({"search": "unknown"}, []),
         ({"properties": [{"key": "plan", "value": "pro"}]}, ["u_1"]),
         ({"properties": [{"key": "plan", "value": ["pro", "free"]}]}, ["u_1", "u_2"]),
         ({"properties": [{"key": "plan", "value": "pro", "operator": "is_not"}]}, ["u_2"]),
@@ -26,19 +26,22 @@ PERSONS = "/api/projects/4242/persons/"
         ({"distinct_id": "u_1", "search": "grace"}, []),
     ],
 )
-async def test_persons_are_found(posthog: Driver, query: dict[str, Any], found: list[str]) -> None:
+async def test_persons_are_listed_by_search_text_and_properties(
+    posthog: Driver, query: dict[str, Any], distinct_ids: list[str]
+) -> None:
     ada = {"email": "ada@example.com", "plan": "pro"}
     await posthog.capture("$set", "u_1", properties={"$set": ada})
     await posthog.capture("$set", "u_2", properties={"$set": {"name": "Grace H", "plan": "free"}})
-    text = {key: one if isinstance(one, str) else json.dumps(one) for key, one in query.items()}
-    answer = await posthog.http.get(PERSONS, params=text, headers=posthog.key)
-    assert sorted(one["distinct_ids"][0] for one in answer.json()["results"]) == found
+    params = {key: v if isinstance(v, str) else json.dumps(v) for key, v in query.items()}
+    response = await posthog.http.get(PERSONS, params=params, headers=posthog.key)
+    results = response.json()["results"]
+    assert sorted(person["distinct_ids"][0] for person in results) == distinct_ids
 
 
 @pytest.mark.parametrize(
     "text", ["{", '{"key": 1}', "[1]", '[{"key": "a", "operator": "between"}]']
 )
-async def test_properties_that_cannot_be_read_are_refused(posthog: Driver, text: str) -> None:
+async def test_malformed_properties_are_refused(posthog: Driver, text: str) -> None:
     await posthog.capture("$set", "u_1", properties={"$set": {"a": 1}})
-    answer = await posthog.http.get(PERSONS, params={"properties": text}, headers=posthog.key)
-    assert (answer.status_code, answer.json()["attr"]) == (400, "properties")
+    response = await posthog.http.get(PERSONS, params={"properties": text}, headers=posthog.key)
+    assert (response.status_code, response.json()["attr"]) == (400, "properties")

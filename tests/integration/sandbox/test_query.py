@@ -1,4 +1,4 @@
-"""The query API, as PostHog has it for the part of HogQL that is understood."""
+"""The query API, for the part of HogQL that the sandbox supports."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ QUERY = "/api/projects/4242/query/"
 TIMES = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z")
 
 
-async def ask(posthog: Driver, query: str, **values: Any) -> Any:
+async def run_query(posthog: Driver, query: str, **values: Any) -> Any:
     body = {"query": {"kind": "HogQLQuery", "query": query, "values": values}}
     return await posthog.http.post(QUERY, json=body, headers=posthog.key)
 
 
-async def captured(posthog: Driver) -> None:
+async def capture_events(posthog: Driver) -> None:
     for number, time in enumerate(reversed(TIMES)):
         await posthog.capture(f"e{number}", "u_1", timestamp=time, properties={"n": number})
 
@@ -42,18 +42,20 @@ async def captured(posthog: Driver) -> None:
         ("SELECT 1", [[1]]),
     ],
 )
-async def test_events_are_selected(posthog: Driver, query: str, rows: list[Any]) -> None:
-    await captured(posthog)
-    answer = await ask(posthog, query, after=TIMES[1], name="e1")
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["results"] == rows
+async def test_a_query_selects_filters_and_orders_events(
+    posthog: Driver, query: str, rows: list[Any]
+) -> None:
+    await capture_events(posthog)
+    response = await run_query(posthog, query, after=TIMES[1], name="e1")
+    assert response.status_code == 200, response.text
+    assert response.json()["results"] == rows
 
 
-async def test_a_hundred_rows_are_given_unless_it_says_how_many(posthog: Driver) -> None:
+async def test_a_query_without_a_limit_returns_at_most_a_hundred_rows(posthog: Driver) -> None:
     for number in range(101):
         await posthog.capture("e", f"u_{number}")
-    answer = (await ask(posthog, "SELECT event FROM events")).json()
-    assert (len(answer["results"]), answer["limit"], answer["hasMore"]) == (100, 100, True)
+    response = (await run_query(posthog, "SELECT event FROM events")).json()
+    assert (len(response["results"]), response["limit"], response["hasMore"]) == (100, 100, True)
 
 
 @pytest.mark.parametrize(
@@ -72,20 +74,20 @@ async def test_a_hundred_rows_are_given_unless_it_says_how_many(posthog: Driver)
         "SELECT event FROM events SELECT",
     ],
 )
-async def test_what_is_not_understood_is_refused(posthog: Driver, query: str) -> None:
-    await captured(posthog)
-    answer = await ask(posthog, query)
-    assert (answer.status_code, answer.json()["type"]) == (400, "validation_error")
+async def test_an_invalid_or_unsupported_query_is_refused(posthog: Driver, query: str) -> None:
+    await capture_events(posthog)
+    response = await run_query(posthog, query)
+    assert (response.status_code, response.json()["type"]) == (400, "validation_error")
 
 
-async def test_bodies_that_are_no_query_are_refused(posthog: Driver) -> None:
+async def test_a_body_without_a_hogql_query_is_refused(posthog: Driver) -> None:
     for body in (b"{", b"{}", b'{"query": {"kind": "TrendsQuery", "query": ""}}'):
-        answer = await posthog.http.post(QUERY, content=body, headers=posthog.key)
-        assert answer.status_code == 400
+        response = await posthog.http.post(QUERY, content=body, headers=posthog.key)
+        assert response.status_code == 400
 
 
-async def test_it_needs_its_scope() -> None:
+async def test_the_query_api_requires_its_scope() -> None:
     async with sandbox(personal_key_scopes=("person:read",)) as posthog:
-        answer = await ask(posthog, "SELECT 1")
-    assert answer.status_code == 403
-    assert "query:read" in answer.json()["detail"]
+        response = await run_query(posthog, "SELECT 1")
+    assert response.status_code == 403
+    assert "query:read" in response.json()["detail"]

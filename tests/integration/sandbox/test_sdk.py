@@ -1,4 +1,4 @@
-"""The published `posthog` package, unmodified, against the sandbox."""
+"""The published `posthog` package for Python, against the sandbox."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BY_RUNTIME = [
 
 
 async def with_sdk(posthog: Driver, work: Callable[[Posthog], Any]) -> Any:
-    """Run `work` with a client in a thread, and wait until all is sent."""
+    """Run `work` with a client in a thread, and wait until the client has sent everything."""
 
     def run() -> Any:
         client = Posthog(
@@ -32,9 +32,9 @@ async def with_sdk(posthog: Driver, work: Callable[[Posthog], Any]) -> Any:
             on_error=_fail,
         )
         try:
-            outcome = work(client)
+            result = work(client)
             client.flush()
-            return outcome
+            return result
         finally:
             client.shutdown()
 
@@ -45,20 +45,20 @@ def _fail(error: Exception, _batch: Any) -> None:
     raise error
 
 
-async def test_it_captures(posthog: Driver) -> None:
+async def test_the_sdk_captures_events(posthog: Driver) -> None:
     def work(client: Posthog) -> None:
         client.capture("signup", distinct_id="u_1", properties={"plan": "pro"})
         client.capture("paid", distinct_id="u_1", properties={"amount": 12})
 
     await with_sdk(posthog, work)
     events = (await posthog.state())["events"]
-    assert [one["event"] for one in events] == ["signup", "paid"]
+    assert [event["event"] for event in events] == ["signup", "paid"]
     assert events[0]["distinct_id"] == "u_1"
     assert events[0]["properties"]["plan"] == "pro"
     assert events[0]["properties"]["$lib"] == "posthog-python"
 
 
-async def test_it_identifies(posthog: Driver) -> None:
+async def test_the_sdk_sets_properties_and_aliases(posthog: Driver) -> None:
     def work(client: Posthog) -> None:
         client.set(distinct_id="u_1", properties={"email": "a@b.com"})
         client.set_once(distinct_id="u_1", properties={"email": "x@y.com", "first": "yes"})
@@ -71,7 +71,7 @@ async def test_it_identifies(posthog: Driver) -> None:
     assert {"anon", "u_1"} == set(person["distinct_ids"])
 
 
-async def test_it_evaluates_flags(posthog: Driver) -> None:
+async def test_the_sdk_evaluates_flags_remotely(posthog: Driver) -> None:
     flags = [
         {"key": "on"},
         {"key": "off", "enabled": False},
@@ -83,29 +83,43 @@ async def test_it_evaluates_flags(posthog: Driver) -> None:
     await posthog.capture("$set", "u_1", properties={"$set": {"plan": "pro"}})
 
     def work(client: Posthog) -> list[Any]:
-        one = client.evaluate_flags("u_1")
-        three = client.evaluate_flags("u_3", person_properties={"plan": "pro"})
+        first = client.evaluate_flags("u_1")
+        third = client.evaluate_flags("u_3", person_properties={"plan": "pro"})
         return [
             client.get_all_flags("u_1"),
             client.get_all_flags("u_2"),
-            one.is_enabled("on"),
-            one.is_enabled("off"),
-            one.get_flag("colour"),
-            one.get_flag_payload("colour"),
-            one.is_enabled("unknown"),
-            three.is_enabled("pros"),
+            first.is_enabled("on"),
+            first.is_enabled("off"),
+            first.get_flag("colour"),
+            first.get_flag_payload("colour"),
+            first.is_enabled("unknown"),
+            third.is_enabled("pros"),
         ]
 
-    of_one, of_two, *answers = await with_sdk(posthog, work)
-    assert of_one == {"on": True, "off": False, "colour": "blue", "only-u-2": False, "pros": True}
-    assert of_two == {"on": True, "off": False, "colour": "blue", "only-u-2": True, "pros": False}
-    assert answers == [True, False, "blue", {"hex": "#00f"}, False, True]
-    called = [one for one in (await posthog.state())["events"] if one["event"] != "$set"]
-    assert {one["event"] for one in called} == {"$feature_flag_called"}
+    first_flags, second_flags, *values = await with_sdk(posthog, work)
+    assert first_flags == {
+        "on": True,
+        "off": False,
+        "colour": "blue",
+        "only-u-2": False,
+        "pros": True,
+    }
+    assert second_flags == {
+        "on": True,
+        "off": False,
+        "colour": "blue",
+        "only-u-2": True,
+        "pros": False,
+    }
+    assert values == [True, False, "blue", {"hex": "#00f"}, False, True]
+    events = (await posthog.state())["events"]
+    assert {event["event"] for event in events if event["event"] != "$set"} == {
+        "$feature_flag_called"
+    }
 
 
 @pytest.mark.parametrize(
-    ("asked", "headers", "found"),
+    ("fields", "headers", "keys"),
     [
         ({}, {}, {"all"}),
         ({}, {"User-Agent": "hogsend/1"}, {"all"}),
@@ -122,16 +136,18 @@ async def test_it_evaluates_flags(posthog: Driver) -> None:
         ({"evaluation_runtime": "server", "flag_keys_to_evaluate": ["client"]}, {}, set()),
     ],
 )
-async def test_flags_of_another_runtime_are_not_evaluated(
-    posthog: Driver, asked: dict[str, Any], headers: dict[str, str], found: set[str]
+async def test_only_flags_of_the_requests_runtime_are_evaluated(
+    posthog: Driver, fields: dict[str, Any], headers: dict[str, str], keys: set[str]
 ) -> None:
     await posthog.http.put("/_sandbox/flags", json=BY_RUNTIME)
-    body = {"token": posthog.instance.options.project_key, "distinct_id": "u_1", **asked}
-    answer = await posthog.http.post("/flags/?v=2", json=body, headers=headers)
-    assert set(answer.json()["flags"]) == found
+    body = {"token": posthog.instance.options.project_key, "distinct_id": "u_1", **fields}
+    response = await posthog.http.post("/flags/?v=2", json=body, headers=headers)
+    assert set(response.json()["flags"]) == keys
 
 
-async def test_our_own_request_is_that_of_a_server(posthog: Driver) -> None:
+async def test_a_flags_request_of_hogsend_is_evaluated_for_the_server_runtime(
+    posthog: Driver,
+) -> None:
     await posthog.http.put("/_sandbox/flags", json=BY_RUNTIME)
     request = FlagsRequest(
         token=posthog.instance.options.project_key,
@@ -141,25 +157,25 @@ async def test_our_own_request_is_that_of_a_server(posthog: Driver) -> None:
         group_properties={},
         geoip_disable=True,
     )
-    found = await FlagsApi(posthog.http).evaluate(posthog.url, request)
-    assert set(found.flags) == {"all", "server"}
+    evaluated = await FlagsApi(posthog.http).evaluate(posthog.url, request)
+    assert set(evaluated.flags) == {"all", "server"}
 
 
-async def test_legacy_answers_and_wrong_keys(posthog: Driver) -> None:
+async def test_legacy_flag_routes_respond_and_invalid_requests_are_refused(posthog: Driver) -> None:
     await posthog.http.put("/_sandbox/flags", json=[{"key": "colour", "variant": "blue"}])
     body = {"token": posthog.instance.options.project_key, "distinct_id": "u_1"}
     for address in ("/decide/?v=3", "/flags/"):
-        answer = (await posthog.http.post(address, json=body)).json()
-        assert answer["featureFlags"] == {"colour": "blue"}
+        response = (await posthog.http.post(address, json=body)).json()
+        assert response["featureFlags"] == {"colour": "blue"}
     details = (await posthog.http.post("/flags/?v=2", json=body)).json()["flags"]["colour"]
     assert details["reason"]["code"] == "condition_match"
     wrong = await posthog.http.post("/flags/?v=2", json=body | {"token": "phc_wrong"})
     assert (wrong.status_code, wrong.json()["code"]) == (401, "invalid_api_key")
-    nobody = await posthog.http.post("/flags/?v=2", json={"token": body["token"]})
-    assert nobody.status_code == 400
+    no_person = await posthog.http.post("/flags/?v=2", json={"token": body["token"]})
+    assert no_person.status_code == 400
 
 
-async def test_it_evaluates_flags_by_itself(posthog: Driver) -> None:
+async def test_the_sdk_evaluates_flags_locally(posthog: Driver) -> None:
     flags = [
         {"key": "on"},
         {"key": "off", "enabled": False},
@@ -177,7 +193,7 @@ async def test_it_evaluates_flags_by_itself(posthog: Driver) -> None:
             enable_local_evaluation=False,
         )
         try:
-            for _ in ("first", "with the ETag of the first answer"):
+            for _ in ("first", "with the ETag of the first response"):
                 client.load_feature_flags()  # type: ignore[no-untyped-call]
             pro = {"plan": "pro"}
             return [
@@ -188,13 +204,19 @@ async def test_it_evaluates_flags_by_itself(posthog: Driver) -> None:
         finally:
             client.shutdown()
 
-    of_one, of_two, payload = await asyncio.to_thread(run)
-    assert of_one == {"on": True, "off": False, "colour": "blue", "only-u-2": False, "pros": True}
-    assert of_two["only-u-2"] is True
+    first_flags, second_flags, payload = await asyncio.to_thread(run)
+    assert first_flags == {
+        "on": True,
+        "off": False,
+        "colour": "blue",
+        "only-u-2": False,
+        "pros": True,
+    }
+    assert second_flags["only-u-2"] is True
     assert json.loads(payload) == {"hex": "#00f"}
 
 
-async def test_definitions_are_for_the_flags_key_or_a_key_with_the_scope(
+async def test_flag_definitions_require_the_flags_key_or_a_personal_key(
     posthog: Driver,
 ) -> None:
     await posthog.http.put("/_sandbox/flags", json=[{"key": "on"}])
@@ -202,9 +224,9 @@ async def test_definitions_are_for_the_flags_key_or_a_key_with_the_scope(
     for address in ("/flags/definitions", "/api/feature_flag/local_evaluation/"):
         query = {"token": options.project_key, "send_cohorts": ""}
         for key in (options.flags_key, options.personal_key):
-            found = await posthog.http.get(address, params=query, headers=bearer(key))
-            assert [flag["key"] for flag in found.json()["flags"]] == ["on"]
-            again = bearer(key) | {"If-None-Match": found.headers["ETag"]}
+            definitions = await posthog.http.get(address, params=query, headers=bearer(key))
+            assert [flag["key"] for flag in definitions.json()["flags"]] == ["on"]
+            again = bearer(key) | {"If-None-Match": definitions.headers["ETag"]}
             same = await posthog.http.get(address, params=query, headers=again)
             assert (same.status_code, same.content) == (304, b"")
         for key in ("phs_wrong", "phx_wrong"):
