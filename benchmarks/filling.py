@@ -56,7 +56,7 @@ WITH filled AS (
             $6::timestamptz - ($4::int - n::float8 / $5::bigint * $4::int) * interval '1 day'
             AS at) AS drawn,
         LATERAL (SELECT
-            lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') AS time) AS began
+            lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') AS time) AS started
     RETURNING id, event, user_id, received_at
 )
 INSERT INTO event_keys (digest, received_at)

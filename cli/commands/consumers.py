@@ -21,7 +21,7 @@ from cli.errors import CommandError
 from cli.flags import Flag
 from cli.operator_bus import operator_bus
 from cli.redaction import printable
-from hogsend.contract.consumers import STREAMS_OF_OTHERS, reserved
+from hogsend.contract.consumers import EXTERNAL_STREAMS, reserved
 from hogsend.contract.streams import StreamName
 
 SEE_LIST = "see `hogsend consumers list`"
@@ -69,7 +69,7 @@ def list_(*, nats_url: OptionalName = None, json: Flag = False) -> int:
 
     async def run() -> list[Consumer]:
         async with _jetstream(nats_url, StreamName.EVENTS) as js:
-            return [one for stream in STREAMS_OF_OTHERS for one in await _consumers(js, stream)]
+            return [one for stream in EXTERNAL_STREAMS for one in await _consumers(js, stream)]
 
     consumers = asyncio.run(run())
     if json:
@@ -111,10 +111,10 @@ def delete(stream: str, name: Name, *, nats_url: OptionalName = None, json: Flag
     json
         Print one JSON document on stdout and nothing else.
     """
-    if stream not in STREAMS_OF_OTHERS:
+    if stream not in EXTERNAL_STREAMS:
         raise CommandError(
             f"{stream!r} is not a stream that subscribers read",
-            f"use {' or '.join(STREAMS_OF_OTHERS)}",
+            f"use {' or '.join(EXTERNAL_STREAMS)}",
         )
     if name in reserved(StreamName(stream)):
         raise CommandError(

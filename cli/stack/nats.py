@@ -18,7 +18,7 @@ from hogsend.contract.accounts import (
     exports,
     imports,
 )
-from hogsend.contract.consumers import OTHERS
+from hogsend.contract.consumers import EXTERNAL_USERS
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.permissions import inbox_prefix, permissions
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
@@ -138,7 +138,7 @@ def _accounts(passwords: Mapping[User, str], storage: int) -> dict[str, Account]
         return UserEntry(user, passwords[user], permissions(user).configured())
 
     own = Account(
-        [entry(user) for user in User if user not in OTHERS],
+        [entry(user) for user in User if user not in EXTERNAL_USERS],
         account_mappings(OWN),
         jetstream=AccountStorage(storage),
         exports=exports(),
@@ -147,7 +147,7 @@ def _accounts(passwords: Mapping[User, str], storage: int) -> dict[str, Account]
         account_of(user): Account(
             [entry(user)], account_mappings(account_of(user)), imports=imports(user)
         )
-        for user in OTHERS
+        for user in EXTERNAL_USERS
     }
     return {OWN: own, **others}
 

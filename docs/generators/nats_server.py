@@ -6,7 +6,7 @@ import msgspec
 
 from cli.stack import nats
 from hogsend.contract.accounts import OWN, account_mappings, account_of, exports, imports
-from hogsend.contract.consumers import OTHERS, consumer_request_mappings
+from hogsend.contract.consumers import EXTERNAL_USERS, consumer_request_mappings
 from hogsend.contract.permissions import permissions
 from hogsend.contract.users import DEPRECATED_USERS, User
 
@@ -46,7 +46,7 @@ def configuration(*, clustered: bool, accounts: bool = True) -> str:
 
 
 def _accounts(*, clustered: bool) -> list[str]:
-    external = [line for user in OTHERS for line in _external_account(user)]
+    external = [line for user in EXTERNAL_USERS for line in _external_account(user)]
     return [
         "# JetStream's replies to an external account stay in that account (docs/adr/0031).",
         "accounts {",
@@ -61,7 +61,7 @@ def _accounts(*, clustered: bool) -> list[str]:
             ]
         ),
         *_mappings(account_mappings(OWN), "    "),
-        *_listed("users", [_user(user) for user in User if user not in OTHERS]),
+        *_listed("users", [_user(user) for user in User if user not in EXTERNAL_USERS]),
         *_listed("exports", [_compact(export) for export in exports()]),
         "  }",
         *external,

@@ -114,7 +114,7 @@ class ShownTemplate(TemplateSummary, frozen=True):
 
 
 class FunctionStatus(msgspec.Struct, frozen=True):
-    """The state set by PostHog's watcher: healthy unless `/_sandbox/watcher` says otherwise."""
+    """State that PostHog's watcher gives a function; set with `/_sandbox/watcher`."""
 
     state: int = 1
     tokens: int = 10_000

@@ -72,7 +72,7 @@ def _body(path: str, status: int, retry_after: int | None) -> tuple[bytes, bytes
         body: ApiErrorBody | OAuthErrorBody = error.body
     elif path.startswith(("/oauth/", "/.well-known/")):
         code = "temporarily_unavailable" if status in (TOO_MANY_REQUESTS, 503) else "server_error"
-        body = OAuthErrorBody(code, "The sandbox was told to fail.")
+        body = OAuthErrorBody(code, "The sandbox was configured to fail.")
     else:
         reason = "rate limited" if status == TOO_MANY_REQUESTS else "transient error, please retry"
         return b"text/plain; charset=utf-8", reason.encode()

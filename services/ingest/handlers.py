@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from hogsend.contract.audit import ADMIN_REQUEST_AUDITED, INGEST_AUDIT, AuditPage, ListAudit
 from hogsend.contract.backfills import INGEST_STORE_PAST, PastStored, StorePast
 from hogsend.contract.base import Empty, Message
-from hogsend.contract.consumers import ANSWERED_BY, REQUESTS
+from hogsend.contract.consumers import CONSUMER_REQUESTS, CONSUMER_REQUESTS_USER
 from hogsend.contract.contacts import (
     CONTACT_ERASED,
     INGEST_CONTACT,
@@ -170,10 +170,12 @@ async def audit_entries(messages: list[Msg], trail: Injected[AuditTrail]) -> Non
     await trail.process(messages)
 
 
-@router.raw_requests(f"{REQUESTS}.>", queue=ANSWERED_BY)
+@router.raw_requests(f"{CONSUMER_REQUESTS}.>", queue=CONSUMER_REQUESTS_USER)
 async def consumers(request: RawRequest, requests: Injected[ConsumerRequests]) -> bytes:
     """Create or delete a consumer for other people's services, as JetStream's API would."""
-    return await requests.reply_to(request.subject.removeprefix(f"{REQUESTS}."), request.body)
+    return await requests.reply_to(
+        request.subject.removeprefix(f"{CONSUMER_REQUESTS}."), request.body
+    )
 
 
 @router.endpoint(INGEST_EVENTS)

@@ -35,6 +35,7 @@ def main() -> int:
     )
     parser.add_argument(
         "--beside",
+        dest="other_checkout",
         type=Path,
         default=ROOT,
         help="with --cluster: checkout of the version that the second replicas run",
@@ -73,7 +74,9 @@ async def _run(options: argparse.Namespace, directory: Path) -> Report | OrderRe
         "log": log,
     }
     if options.cluster:
-        return await chaos(cluster(directory, options.beside), faults=cluster_faults(), **run)
+        return await chaos(
+            cluster(directory, options.other_checkout), faults=cluster_faults(), **run
+        )
     once = OUTAGES if options.outages else ()
     return await chaos(up(directory / "home", directory), faults=FAULTS, once=once, **run)
 

@@ -100,12 +100,12 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster(directory: Path, beside: Path = ROOT) -> AsyncIterator[Cluster]:
+async def cluster(directory: Path, other_checkout: Path = ROOT) -> AsyncIterator[Cluster]:
     """Run a cluster during the block.
 
     Args:
         directory: directory for its data.
-        beside: checkout that the second replica of each service runs, to test an upgrade.
+        other_checkout: checkout that the second replica of each service runs, to test an upgrade.
     """
     home = DataDirectory(directory / "home")
     starts: list[str] = []
@@ -139,7 +139,7 @@ async def cluster(directory: Path, beside: Path = ROOT) -> AsyncIterator[Cluster
                     "NATS_URL": _address(home, User(service), ports),
                     "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{database_port}/hogsend",
                 }
-                checkout = beside if replica else ROOT
+                checkout = other_checkout if replica else ROOT
                 await supervisor.start(_service(home, service, name, checkout, variables))
             await eventually(partial(_has_schemas, postgres.url), READY_SECONDS)
         monitoring = [port.monitoring for port in ports]

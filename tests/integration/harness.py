@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import httpx
 
 from hogsend.client.client import Client
-from hogsend.contract.consumers import ANSWERED_BY, REQUESTS
+from hogsend.contract.consumers import CONSUMER_REQUESTS, CONSUMER_REQUESTS_USER
 from hogsend.contract.users import User
 from hogsend.service.app import service_app, started
 from hogsend.service.broker import ServiceBroker
@@ -86,7 +86,7 @@ async def consumers_of_others(servers: Servers) -> AsyncIterator[None]:
     """The part of ingest that makes consumers for other people's services, and its streams."""
     link = Connection(User.INGEST, servers.nats_url(User.INGEST))
     broker, router = ServiceBroker(User.INGEST, link), ServiceRouter()
-    router.raw_requests(f"{REQUESTS}.>", queue=ANSWERED_BY)(make_consumer)
+    router.raw_requests(f"{CONSUMER_REQUESTS}.>", queue=CONSUMER_REQUESTS_USER)(make_consumer)
     broker.provide(ConsumerRequests(link))
     broker.include(router)
     async with started(service_app(broker)):

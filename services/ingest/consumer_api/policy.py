@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from hogsend.contract import subjects
-from hogsend.contract.consumers import OTHERS, STREAMS_OF_OTHERS, reserved
+from hogsend.contract.consumers import EXTERNAL_STREAMS, EXTERNAL_USERS, reserved
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.streams import StreamName
@@ -209,7 +209,7 @@ def read(subject: str, body: bytes) -> Creation | Deletion:
 
 
 def _stream(name: str) -> StreamName:
-    for stream in STREAMS_OF_OTHERS:
+    for stream in EXTERNAL_STREAMS:
         if name == stream:
             return stream
     raise Refused(f"consumers of {name!r} are not created here")
@@ -283,7 +283,7 @@ def _check_subjects(config: Config, subject_filter: str) -> None:
     if subject_filter and subject_filter != config.filter_subject:
         raise Refused("the request's subject and body have two filters", code=400)
     if config.deliver_subject and not _is_inbox(config.deliver_subject):
-        inboxes = ", ".join(f"{inbox_prefix(user)}.>" for user in OTHERS)
+        inboxes = ", ".join(f"{inbox_prefix(user)}.>" for user in EXTERNAL_USERS)
         raise Refused(
             f"deliver_subject must be below one of {inboxes}: give your client the inbox prefix "
             "of its NATS user"
@@ -291,7 +291,7 @@ def _check_subjects(config: Config, subject_filter: str) -> None:
 
 
 def _is_inbox(subject: str) -> bool:
-    below = any(subject.startswith(f"{inbox_prefix(user)}.") for user in OTHERS)
+    below = any(subject.startswith(f"{inbox_prefix(user)}.") for user in EXTERNAL_USERS)
     return below and _LITERAL.fullmatch(subject) is not None
 
 

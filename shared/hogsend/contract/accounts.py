@@ -14,7 +14,7 @@ import msgspec
 
 from hogsend.contract.consumers import (
     API,
-    OTHERS,
+    EXTERNAL_USERS,
     consumer_request_mappings,
     own_api_mapping,
 )
@@ -35,7 +35,7 @@ not reach that pull; JetStream delivers them again.
 
 def account_of(user: User) -> str:
     """Name of the account that `user` belongs to."""
-    return user.upper() if user in OTHERS else OWN
+    return user.upper() if user in EXTERNAL_USERS else OWN
 
 
 class Export(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -73,7 +73,7 @@ def exports() -> list[Export]:
     """The exports of Hogsend's account to the external accounts, one for each subject."""
     services: dict[str, list[str]] = {}
     streams: dict[str, list[str]] = {}
-    for user in OTHERS:
+    for user in EXTERNAL_USERS:
         allowed = permissions(user)
         for subjects, collected in ((allowed.publish, services), (allowed.subscribe, streams)):
             for subject in subjects:

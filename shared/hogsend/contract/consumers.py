@@ -2,9 +2,10 @@
 
 JetStream accepts any consumer configuration from a user that may create consumers, and delivers
 with the server's permissions. Therefore the configuration of NATS maps the subjects that create and
-delete consumers of the external streams to `REQUESTS`, which ingest serves. Stock clients need no
-change. NATS checks permissions on the mapped subject. Only Hogsend's services may publish to the
-subjects that JetStream listens on, which they reach through the mapping `OWN_API` (docs/adr/0012).
+delete consumers of the external streams to `CONSUMER_REQUESTS`, which ingest serves. Stock clients
+need no change. NATS checks permissions on the mapped subject. Only Hogsend's services may publish
+to the subjects that JetStream listens on, which they reach through the mapping `OWN_API`
+(docs/adr/0012).
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from hogsend.contract.users import DEPRECATED_USERS, User
 API = "$JS.API"
 OWN_API = "hogsend.js"
 """Subject prefix that NATS maps to JetStream's API, for Hogsend's services only."""
-REQUESTS = "hogsend.consumers"
+CONSUMER_REQUESTS = "hogsend.consumers"
 """Subject prefix of mapped requests, such as `hogsend.consumers.CREATE.<stream>`.
 
 The rest of the subject is as below `$JS.API.CONSUMER`.
 """
 
-ANSWERED_BY = User.INGEST
-"""The user that serves `REQUESTS`."""
-STREAMS_OF_OTHERS = (StreamName.EVENTS, StreamName.CREDENTIALS)
+CONSUMER_REQUESTS_USER = User.INGEST
+"""The user that serves `CONSUMER_REQUESTS`."""
+EXTERNAL_STREAMS = (StreamName.EVENTS, StreamName.CREDENTIALS)
 """Streams that external services may read."""
-OTHERS = (User.SUBSCRIBER, User.APP, *DEPRECATED_USERS)
+EXTERNAL_USERS = (User.SUBSCRIBER, User.APP, *DEPRECATED_USERS)
 """NATS users of external services."""
 
 MIRROR = "mirror"
@@ -64,14 +65,16 @@ def own_api_mapping() -> dict[str, str]:
 
 
 def consumer_request_mappings() -> dict[str, str]:
-    """The subject mappings of external accounts, from JetStream's API to `REQUESTS`."""
+    """The subject mappings of external accounts, from JetStream's API to `CONSUMER_REQUESTS`."""
     mapped = {}
-    for stream in STREAMS_OF_OTHERS:
+    for stream in EXTERNAL_STREAMS:
         for create in (f"CREATE.{stream}", f"CREATE.{stream}.>"):
-            mapped[f"{API}.CONSUMER.{create}"] = f"{REQUESTS}.{create}"
+            mapped[f"{API}.CONSUMER.{create}"] = f"{CONSUMER_REQUESTS}.{create}"
         for verb in ("DURABLE.CREATE", "DELETE"):
             prefix = f"{verb}.{stream}"
-            mapped[f"{API}.CONSUMER.{prefix}.*"] = f"{REQUESTS}.{prefix}.{{{{wildcard(1)}}}}"
+            mapped[f"{API}.CONSUMER.{prefix}.*"] = (
+                f"{CONSUMER_REQUESTS}.{prefix}.{{{{wildcard(1)}}}}"
+            )
     return mapped
 
 
@@ -80,7 +83,7 @@ def unmapped(subject: str) -> tuple[str, ...]:
 
     The server reports the mapped subject in its permission errors, not the original one.
     """
-    for target, source in ((REQUESTS, f"{API}.CONSUMER"), (API, OWN_API)):
+    for target, source in ((CONSUMER_REQUESTS, f"{API}.CONSUMER"), (API, OWN_API)):
         prefix = f"{target}."
         # nats-py turns the server's errors into lower case.
         if subject.lower().startswith(prefix.lower()):

@@ -9,17 +9,17 @@ import msgspec
 
 from hogsend.contract.activity import ACTIVITY_SUBJECT
 from hogsend.contract.consumers import (
-    ANSWERED_BY,
     ANY,
     API,
-    OTHERS,
+    CONSUMER_REQUESTS,
+    CONSUMER_REQUESTS_USER,
+    EXTERNAL_STREAMS,
+    EXTERNAL_USERS,
     OWN_CONSUMERS,
-    REQUESTS,
-    STREAMS_OF_OTHERS,
     reserved,
 )
 from hogsend.contract.registry import channels, endpoints
-from hogsend.contract.streams import ERASED_FROM, STREAMS, StreamName, patterns
+from hogsend.contract.streams import PERSONAL_DATA_STREAMS, STREAMS, StreamName, patterns
 from hogsend.contract.users import DEAD_LETTER_KEEPER, DEPRECATED_USERS, ERASER, User
 
 CROSS_ACCOUNT_REPLY = "_R_."
@@ -62,8 +62,14 @@ def permissions(user: User) -> Permissions:
     if user is User.OPERATOR:
         stored = {pattern for stream in STREAMS for pattern in patterns(stream)}
         called = {endpoint.subject for endpoint in endpoints() if not endpoint.holds_secret}
-        # Ingest replies to requests in `REQUESTS` with an error that says what to do instead.
-        administered = {"$JS.API.>", "$JS.ACK.>", "$JS.SNAPSHOT.>", "$SRV.>", f"{REQUESTS}.>"}
+        # Ingest refuses the operator's requests in `CONSUMER_REQUESTS`; the error says what to do.
+        administered = {
+            "$JS.API.>",
+            "$JS.ACK.>",
+            "$JS.SNAPSHOT.>",
+            "$SRV.>",
+            f"{CONSUMER_REQUESTS}.>",
+        }
         return Permissions(
             publish=sorted(stored | called | administered), subscribe=sorted({*stored, inbox})
         )
@@ -71,8 +77,8 @@ def permissions(user: User) -> Permissions:
     publish |= {endpoint.subject for endpoint in endpoints() if user in endpoint.callers}
     subscribe = {inbox}
     subscribe |= {endpoint.subject for endpoint in endpoints() if endpoint.service == user}
-    if user is ANSWERED_BY:
-        subscribe.add(f"{REQUESTS}.>")
+    if user is CONSUMER_REQUESTS_USER:
+        subscribe.add(f"{CONSUMER_REQUESTS}.>")
     if user is User.GATEWAY:
         publish.add(ACTIVITY_SUBJECT)
     if user is User.GATEWAY or any(endpoint.service == user for endpoint in endpoints()):
@@ -90,7 +96,7 @@ def permissions(user: User) -> Permissions:
         if user in channel.subscribers:
             subscribe.add(channel.subject)
             publish |= _consumer_api(user, channel.stream)
-    if user is ANSWERED_BY:
+    if user is CONSUMER_REQUESTS_USER:
         publish |= _consumer_request_api()
     refused = sorted(_consumers_of_other_services(user))
     return Permissions(sorted(publish), sorted(subscribe), refused)
@@ -100,7 +106,7 @@ def _reply_subjects(service: User) -> set[str]:
     callers = _callers_of(service)
     inboxes = {f"{inbox_prefix(caller)}.>" for caller in callers}
     # The server gives requests from another account a reply subject of its own.
-    has_external_callers = service is ANSWERED_BY or bool(callers & {*OTHERS})
+    has_external_callers = service is CONSUMER_REQUESTS_USER or bool(callers & {*EXTERNAL_USERS})
     return inboxes | ({f"{CROSS_ACCOUNT_REPLY}>"} if has_external_callers else set())
 
 
@@ -142,13 +148,13 @@ def _dead_letter_and_erasure_api(user: User) -> set[str]:
         return api
     return api | {
         f"{API}.{verb}.{stream}"
-        for stream in ERASED_FROM
+        for stream in PERSONAL_DATA_STREAMS
         for verb in ("STREAM.INFO", "DIRECT.GET", "STREAM.MSG.DELETE")
     }
 
 
 def _consumer_api(user: User, stream: StreamName) -> set[str]:
-    if user in OTHERS:
+    if user in EXTERNAL_USERS:
         return _external_consumer_api(stream)
     name = OWN_CONSUMERS.get(user, {}).get(stream)
     if name is None:
@@ -182,10 +188,10 @@ def _external_consumer_api(stream: StreamName) -> set[str]:
         f"{API}.STREAM.NAMES",
         # nats.js first checks whether JetStream is enabled. The reply holds the account's totals.
         f"{API}.INFO",
-        f"{REQUESTS}.CREATE.{stream}",
-        f"{REQUESTS}.CREATE.{stream}.>",
-        f"{REQUESTS}.DURABLE.CREATE.{stream}.*",
-        f"{REQUESTS}.DELETE.{stream}.*",
+        f"{CONSUMER_REQUESTS}.CREATE.{stream}",
+        f"{CONSUMER_REQUESTS}.CREATE.{stream}.>",
+        f"{CONSUMER_REQUESTS}.DURABLE.CREATE.{stream}.*",
+        f"{CONSUMER_REQUESTS}.DELETE.{stream}.*",
     }
 
 
@@ -205,8 +211,8 @@ def _consumer_request_api() -> set[str]:
 
     Ingest replies to their inboxes only.
     """
-    api = {f"{inbox_prefix(user)}.>" for user in OTHERS}
-    for stream in STREAMS_OF_OTHERS:
+    api = {f"{inbox_prefix(user)}.>" for user in EXTERNAL_USERS}
+    for stream in EXTERNAL_STREAMS:
         api |= {
             f"{API}.STREAM.INFO.{stream}",
             f"{API}.CONSUMER.INFO.{stream}.*",
@@ -226,7 +232,7 @@ def _consumers_of_other_services(user: User) -> set[str]:
     with_any_name = {stream for stream, name in OWN_CONSUMERS.get(user, {}).items() if name == ANY}
     return {
         subject
-        for stream in (STREAMS_OF_OTHERS if user in OTHERS else sorted(with_any_name))
+        for stream in (EXTERNAL_STREAMS if user in EXTERNAL_USERS else sorted(with_any_name))
         for name in reserved(stream, user)
         for subject in (
             f"{API}.CONSUMER.CREATE.{stream}.{name}.>",

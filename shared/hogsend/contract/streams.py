@@ -201,7 +201,7 @@ def patterns(stream: StreamName) -> list[str]:
     return without_slots if len(without_slots) == len(stored) else [*without_slots, with_slot]
 
 
-ERASED_FROM = (
+PERSONAL_DATA_STREAMS = (
     StreamName.WEBHOOKS,
     StreamName.EVENTS,
     StreamName.ENGAGEMENT,

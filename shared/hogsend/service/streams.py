@@ -9,7 +9,7 @@ from nats.js import JetStreamContext
 from nats.js.api import StreamConfig, StreamInfo
 from nats.js.errors import APIError, BadRequestError, NotFoundError, ServiceUnavailableError
 
-from hogsend.contract.consumers import STREAMS_OF_OTHERS
+from hogsend.contract.consumers import EXTERNAL_STREAMS
 from hogsend.contract.streams import (
     DEFAULT_LIMITS,
     STREAMS,
@@ -114,7 +114,7 @@ async def purge_strays(js: JetStreamContext, owner: User) -> dict[str, int]:
     for name in _owned_by(owner):
         foreign = [
             pattern
-            for stream in STREAMS_OF_OTHERS
+            for stream in EXTERNAL_STREAMS
             if stream is not name
             for pattern in patterns(stream)
         ]

@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
-from hogsend.contract.consumers import OWN_API, STREAMS_OF_OTHERS
+from hogsend.contract.consumers import EXTERNAL_STREAMS, OWN_API
 from hogsend.contract.errors import Forbidden, TooLarge, Unavailable
 from hogsend.contract.headers import CORRELATION_ID
 from hogsend.contract.permissions import inbox_prefix
@@ -429,7 +429,7 @@ class Connection:
         Raises:
             nats.errors.Error: not connected, or no reply.
         """
-        if stream not in STREAMS_OF_OTHERS:
+        if stream not in EXTERNAL_STREAMS:
             return self.js
         if self._own_js is None:
             subject = f"{OWN_API}.STREAM.INFO.{stream}"

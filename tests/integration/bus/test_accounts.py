@@ -10,7 +10,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from hogsend.contract import subjects
 from hogsend.contract.accounts import OWN, account_of, exports, imports
-from hogsend.contract.consumers import API, MIRROR, OTHERS
+from hogsend.contract.consumers import API, EXTERNAL_USERS, MIRROR
 from hogsend.contract.permissions import inbox_prefix, permissions
 from hogsend.contract.registry import endpoints
 from hogsend.contract.streams import STREAMS, StreamName
@@ -105,7 +105,7 @@ async def send_every_request(connection: Connection, reply: str) -> None:
     await connection.request_raw(f"{API}.CONSUMER.CREATE.EVENTS.x", b"{}", seconds=PATIENCE_SECONDS)
 
 
-@pytest.mark.parametrize("user", OTHERS)
+@pytest.mark.parametrize("user", EXTERNAL_USERS)
 async def test_a_reply_of_jetstream_reaches_no_stream_and_no_consumer(
     servers: Servers, operator: Connection, user: User
 ) -> None:
@@ -121,7 +121,7 @@ async def test_a_reply_of_jetstream_reaches_no_stream_and_no_consumer(
     assert reached == {}
 
 
-@pytest.mark.parametrize("user", OTHERS)
+@pytest.mark.parametrize("user", EXTERNAL_USERS)
 def test_another_services_account_imports_its_permissions_and_no_streams(user: User) -> None:
     taken = imports(user)
     assert {one.account for each in taken for one in (each.service, each.stream) if one} == {OWN}

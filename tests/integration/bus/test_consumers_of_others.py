@@ -17,7 +17,7 @@ from nats.js.errors import APIError, BadRequestError, NotFoundError
 from cli.commands import consumers
 from cli.errors import CommandError
 from hogsend.client.client import Client
-from hogsend.contract.consumers import API, MIRROR, OTHERS, OWN_API
+from hogsend.contract.consumers import API, EXTERNAL_USERS, MIRROR, OWN_API
 from hogsend.contract.errors import Forbidden
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.streams import StreamName
@@ -114,7 +114,7 @@ async def test_a_service_cannot_change_consumers_of_others(
     assert await existing(operator) == before
 
 
-@pytest.mark.parametrize("user", OTHERS)
+@pytest.mark.parametrize("user", EXTERNAL_USERS)
 async def test_stock_clients_create_their_own_consumers(
     servers: Servers, operator: Connection, user: User
 ) -> None:

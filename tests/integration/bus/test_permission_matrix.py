@@ -11,20 +11,20 @@ import pytest
 from nats.aio.client import Client
 
 from hogsend.contract.consumers import (
-    ANSWERED_BY,
     ANY,
     API,
-    OTHERS,
+    CONSUMER_REQUESTS_USER,
+    EXTERNAL_STREAMS,
+    EXTERNAL_USERS,
     OWN_API,
     OWN_CONSUMERS,
-    STREAMS_OF_OTHERS,
     reserved,
     unmapped,
 )
 from hogsend.contract.credentials import CREDENTIALS_GET_DERIVED, CREDENTIALS_TOKEN
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import channels, endpoints
-from hogsend.contract.streams import ERASED_FROM, STREAMS, StreamName
+from hogsend.contract.streams import PERSONAL_DATA_STREAMS, STREAMS, StreamName
 from hogsend.contract.users import DEPRECATED_USERS, User
 from tests.servers import Servers
 
@@ -133,9 +133,9 @@ async def test_a_user_replies_only_to_its_callers(servers: Servers, user: User) 
 async def test_a_user_touches_only_its_own_streams(servers: Servers, user: User) -> None:
     owned = {name for name, stream in STREAMS.items() if stream.owner == user}
     own = OWN_CONSUMERS.get(user, {})
-    others = STREAMS_OF_OTHERS if user in OTHERS else ()
-    looked_at = STREAMS_OF_OTHERS if user is User.INGEST else ()
-    erased = ERASED_FROM if user is User.INGEST else ()
+    others = EXTERNAL_STREAMS if user in EXTERNAL_USERS else ()
+    looked_at = EXTERNAL_STREAMS if user is User.INGEST else ()
+    erased = PERSONAL_DATA_STREAMS if user is User.INGEST else ()
     every: dict[str, bool] = {}
     for name in StreamName:
         every[f"{API}.STREAM.CREATE.{name}"] = name in owned
@@ -162,8 +162,8 @@ async def test_a_user_touches_only_its_own_streams(servers: Servers, user: User)
         trims = name is StreamName.ENGAGEMENT and name in owned
         replays = name is StreamName.EVENTS and name in owned
         every[f"{API}.CONSUMER.LIST.{name}"] = own.get(name) == ANY or trims or replays
-    every[f"{API}.STREAM.NAMES"] = user in OTHERS
-    every[f"{API}.INFO"] = user in {*OTHERS, ANSWERED_BY}
+    every[f"{API}.STREAM.NAMES"] = user in EXTERNAL_USERS
+    every[f"{API}.INFO"] = user in {*EXTERNAL_USERS, CONSUMER_REQUESTS_USER}
     every[f"{API}.STREAM.LIST"] = False
     every[f"{API}.ACCOUNT.PURGE.x"] = False
     assert await published(servers, user, set(every)) == {
@@ -176,7 +176,7 @@ async def test_a_user_touches_only_its_own_streams(servers: Servers, user: User)
 async def test_a_user_reaches_only_its_own_consumers(
     servers: Servers, user: User, api: str
 ) -> None:
-    others = STREAMS_OF_OTHERS if user in OTHERS else ()
+    others = EXTERNAL_STREAMS if user in EXTERNAL_USERS else ()
     every: dict[str, bool] = {}
     for stream in StreamName:
         for name in ("somebodys", *sorted(reserved(stream))):
@@ -184,8 +184,8 @@ async def test_a_user_reaches_only_its_own_consumers(
             mine = own == name or (own == ANY and name not in reserved(stream, user))
             deletes = mine and (user is User.ANALYTICS or own == ANY)
             read = mine or (stream in others and name not in reserved(stream))
-            looked_at = user is User.INGEST and stream in STREAMS_OF_OTHERS
-            if user in OTHERS and api == OWN_API:
+            looked_at = user is User.INGEST and stream in EXTERNAL_STREAMS
+            if user in EXTERNAL_USERS and api == OWN_API:
                 read = False
             every[f"{api}.CONSUMER.INFO.{stream}.{name}"] = read or looked_at
             every[f"{api}.CONSUMER.MSG.NEXT.{stream}.{name}"] = read

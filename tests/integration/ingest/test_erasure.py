@@ -14,7 +14,7 @@ from hogsend.contract.contacts import INGEST_ERASE, ContactErased, EraseContact
 from hogsend.contract.errors import NotFound
 from hogsend.contract.events import Event
 from hogsend.contract.headers import format_time
-from hogsend.contract.streams import ERASED_FROM, StreamName
+from hogsend.contract.streams import PERSONAL_DATA_STREAMS, StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.service.database import Database
@@ -38,7 +38,7 @@ async def contact_id(driver: Driver, email: str) -> UUID:
 async def left(driver: Driver, *, persons: bool = True) -> str:
     """Whatever the streams still hold, as text."""
     texts: list[str] = []
-    for stream in ERASED_FROM:
+    for stream in PERSONAL_DATA_STREAMS:
         if stream is StreamName.PERSONS and not persons:
             continue
         state = (await driver.operator.js.stream_info(stream)).state

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from docs.generators.asyncapi import SERVICES, document, router_of, subscribed_subjects
-from hogsend.contract.consumers import ANSWERED_BY, REQUESTS
+from hogsend.contract.consumers import CONSUMER_REQUESTS, CONSUMER_REQUESTS_USER
 from hogsend.contract.engagement import ENGAGEMENT_REPORTED, read_engagement
 from hogsend.contract.events import EVENT_ANNOUNCED
 from hogsend.contract.persons import EVENT_CAPTURED, PERSON_ALIASED, PERSON_SET
@@ -47,9 +47,9 @@ def test_a_service_says_everything_it_publishes(service: User) -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_subscribes_to_what_the_contract_lets_it_read(service: User) -> None:
     allowed = {channel.subject for channel in channels() if service in channel.subscribers}
-    if service is ANSWERED_BY:
+    if service is CONSUMER_REQUESTS_USER:
         # JetStream's own requests, which its API describes.
-        allowed.add(f"{REQUESTS}.>")
+        allowed.add(f"{CONSUMER_REQUESTS}.>")
     if service is User.GATEWAY:
         # Only while somebody watches in the console: services/gateway/console/live.py.
         allowed.discard(EVENT_ANNOUNCED.subject)

@@ -9,9 +9,9 @@ import pytest
 
 from hogsend.contract import subjects
 from hogsend.contract.consumers import (
+    EXTERNAL_STREAMS,
+    EXTERNAL_USERS,
     MIRROR,
-    OTHERS,
-    STREAMS_OF_OTHERS,
     consumer_request_mappings,
     unmapped,
 )
@@ -147,7 +147,7 @@ def test_a_name_that_was_drawn_may_be_deleted(name: str) -> None:
     [
         *(endpoint.subject for endpoint in endpoints()),
         *(channel.subject for channel in channels()),
-        *(f"{inbox_prefix(user)}.x" for user in User if user not in OTHERS),
+        *(f"{inbox_prefix(user)}.x" for user in User if user not in EXTERNAL_USERS),
         "$JS.API.STREAM.PURGE.EVENTS",
         "$SRV.PING",
         "_INBOX.x",
@@ -163,7 +163,7 @@ def test_messages_are_pushed_to_inboxes_of_others_alone(target: str) -> None:
         created(deliver_subject=target, deliver_group="ingest")
 
 
-@pytest.mark.parametrize("user", OTHERS)
+@pytest.mark.parametrize("user", EXTERNAL_USERS)
 def test_an_inbox_of_others_is_pushed_to(user: User) -> None:
     inbox = f"{inbox_prefix(user)}.x.y"
     asked = created(deliver_subject=inbox, flow_control=True, idle_heartbeat=5_000_000_000)
@@ -240,7 +240,7 @@ def test_the_last_word_of_a_repeated_key_is_the_only_one_passed_on() -> None:
 
 
 def test_a_refusal_of_a_mapped_subject_is_found_under_the_name_it_was_asked_by() -> None:
-    for stream in STREAMS_OF_OTHERS:
+    for stream in EXTERNAL_STREAMS:
         asked = f"$JS.API.CONSUMER.CREATE.{stream}"
         assert asked in unmapped(consumer_request_mappings()[asked])
     assert "hogsend.js.STREAM.INFO.X" in unmapped("$js.api.STREAM.INFO.X")

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from hogsend.contract.dead_letters import DeadLetter, write_large_letter
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.headers import CE_TIME, RECEIVED_AT, format_time
-from hogsend.contract.streams import ERASED_FROM, StreamName
+from hogsend.contract.streams import PERSONAL_DATA_STREAMS, StreamName
 from hogsend.service import metrics
 from hogsend.service.tasks import cancel_all
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
@@ -396,7 +396,7 @@ def test_a_dead_letter_that_cannot_be_decompressed_is_searched_as_text() -> None
 
 
 def test_every_stream_with_people_is_swept() -> None:
-    assert set(SWEPT) == set(ERASED_FROM)
+    assert set(SWEPT) == set(PERSONAL_DATA_STREAMS)
     assert set(StreamName) - set(SWEPT) == {StreamName.AUDIT, StreamName.CREDENTIALS}
 
 
