@@ -68,7 +68,7 @@ def test_the_rate_of_a_service_is_that_of_all_its_processes() -> None:
     assert (now.instances.ingest, now.instances.gateway) == (2, 1)
 
 
-def test_what_nobody_answers_for_is_unknown_and_never_0() -> None:
+def test_figures_of_a_service_that_does_not_reply_are_unknown_and_never_0() -> None:
     before = asking(100, a=ingest(100), d=analytics(5), g=gateway_did(0))
     found = point(before, asking(110, g=gateway_did(0)))
     assert (found.stored, found.announced, found.waiting, found.p99_seconds) == (None,) * 4
@@ -182,7 +182,7 @@ async def test_this_gateway_counts_once_and_is_known_without_nats(
     assert found.series.waiting == [3, None]
 
 
-async def test_a_server_that_refuses_is_not_asked_again_and_again(
+async def test_a_server_that_refuses_is_not_queried_again_at_once(
     services: Services, activity: ActivityLog
 ) -> None:
     services.fails = Forbidden("no")
@@ -192,7 +192,7 @@ async def test_a_server_that_refuses_is_not_asked_again_and_again(
     assert len(activity.report().series.spooled) == 3
 
 
-async def test_an_hour_is_kept_and_what_was_missed_is_unknown(activity: ActivityLog) -> None:
+async def test_an_hour_is_kept_and_missed_points_are_unknown(activity: ActivityLog) -> None:
     for place in (0, 1, 4):
         await activity.query("me", AT + timedelta(seconds=place * 10))
     found = activity.report()
@@ -216,7 +216,7 @@ async def test_a_clock_that_was_set_back_leaves_one_entry_for_each_time(
     assert activity.report().series.spooled == [2, None, 2]
 
 
-def test_processes_say_what_their_metrics_say() -> None:
+def test_processes_report_the_values_of_their_metrics() -> None:
     own, of_ingest = gateway_activity().gateway, ingest_activity().ingest
     assert own is not None
     assert of_ingest is not None
@@ -225,7 +225,7 @@ def test_processes_say_what_their_metrics_say() -> None:
     assert seen.bounds == sorted(seen.bounds)
 
 
-async def test_it_is_shown_to_those_who_may_read(gateway: FakeGateway) -> None:
+async def test_the_activity_is_shown_to_readers(gateway: FakeGateway) -> None:
     path = "/v1/admin/activity"
     assert (await gateway.http.get(path)).status_code == 401
     assert (await gateway.http.get(path, headers=bearer(INGEST_KEY))).status_code == 403

@@ -41,7 +41,7 @@ def outcomes(gateway: FakeGateway) -> list[tuple[str, str, str, int]]:
     return [(one.actor, one.action, one.resource, one.status) for one in entries(gateway)]
 
 
-async def test_what_may_change_something_is_recorded_with_its_outcome(
+async def test_requests_that_may_change_something_are_recorded_with_their_outcome(
     gateway: FakeGateway,
 ) -> None:
     gateway.bus.reply_with(CREDENTIALS_DELETE, Deleted())
@@ -195,7 +195,7 @@ async def test_neither_looking_nor_a_wrong_key_is_recorded(gateway: FakeGateway)
     assert entries(gateway) == []
 
 
-async def test_an_entry_says_who_and_when_and_never_what_was_sent(gateway: FakeGateway) -> None:
+async def test_an_entry_has_the_actor_and_the_time_but_never_the_body(gateway: FakeGateway) -> None:
     headers = {**bearer(), "X-Request-Id": "r-1"}
     secret = {"payload": {"accessToken": "pha_a"}}
     await gateway.http.put(CREDENTIAL, json=secret, headers=headers)
@@ -212,7 +212,7 @@ async def test_a_path_with_a_nul_can_be_stored(gateway: FakeGateway) -> None:
     assert entries(gateway)[0].resource == "a\ufffdb"
 
 
-async def test_no_more_of_a_path_is_kept_than_a_page_has_room_for(gateway: FakeGateway) -> None:
+async def test_a_path_is_clipped_to_the_size_that_fits_into_a_page(gateway: FakeGateway) -> None:
     await gateway.http.delete(f"/v1/admin/provider-credentials/{'a' * 5000}", headers=bearer())
     assert entries(gateway)[0].resource == "a" * 500
 

@@ -137,7 +137,7 @@ async def test_a_second_tab_keeps_the_mark_of_the_first(gateway: FakeGateway) ->
     assert (await begin(gateway, odd)).headers["set-cookie"].partition(";")[0] != mark
 
 
-async def test_the_answer_is_handed_on_with_the_mark_and_the_credential_told(
+async def test_the_code_is_passed_on_with_the_token_and_the_credential_is_returned(
     gateway: FakeGateway,
 ) -> None:
     gateway.bus.reply_with(CREDENTIALS_FINISH_AUTHORIZATION, AuthorizationFinished(credential=META))
@@ -164,7 +164,7 @@ async def test_the_answer_is_handed_on_with_the_mark_and_the_credential_told(
     ("code", "status"),
     [("authorization_expired", 409), ("state_mismatch", 409), ("consent_denied", 502)],
 )
-async def test_a_refusal_is_told_with_what_to_do(
+async def test_a_refusal_is_returned_with_its_remediation(
     gateway: FakeGateway, code: RefusalCode, status: int
 ) -> None:
     told = AuthorizationFinished(refusal=refusal(code))
@@ -308,7 +308,7 @@ def test_posthog_comes_back_only_where_it_can(
     assert console_origin(public_url, host, posthog) == origin
 
 
-async def test_the_chosen_project_is_handed_on_and_has_to_look_like_one(
+async def test_the_chosen_project_is_passed_on_and_must_have_a_valid_form(
     gateway: FakeGateway,
 ) -> None:
     gateway.bus.reply_with(PROVISIONER_HEALTH, HEALTHY)
@@ -353,7 +353,7 @@ async def test_the_span_of_a_request_holds_no_query(monkeypatch: pytest.MonkeyPa
     assert not [word for word in ("c0de", "s7ate", "ada") if word in attributes]
 
 
-def test_a_mark_is_ours_by_its_form() -> None:
+def test_a_token_is_recognized_by_its_form() -> None:
     assert token_of({PLAIN: "a" * 43}) == "a" * 43
     assert token_of({SECURE: "a" * 42, PLAIN: "a" * 43 + "\n"}) is None
 

@@ -89,7 +89,7 @@ async def batch(stream: AsyncIterator[bytes]) -> Any:
     return msgspec.json.decode(piece.removeprefix(b"data: "))
 
 
-async def test_a_watcher_is_sent_what_it_wants_without_properties(
+async def test_a_watcher_receives_matching_events_without_properties(
     bus: Bus, events: LiveEvents
 ) -> None:
     stream = await begun(events, EventFilter(event="signed_up", user_id="ada", source="posthog"))
@@ -103,7 +103,7 @@ async def test_a_watcher_is_sent_what_it_wants_without_properties(
     assert "properties" not in found["events"][0]
 
 
-async def test_what_is_too_much_is_counted_and_what_is_long_is_cut(
+async def test_excess_events_are_counted_and_long_texts_are_clipped(
     bus: Bus, events: LiveEvents
 ) -> None:
     stream = await begun(events)
@@ -115,7 +115,9 @@ async def test_what_is_too_much_is_counted_and_what_is_long_is_cut(
     assert (await batch(stream))["skipped"] == 0
 
 
-async def test_nothing_is_heard_while_nobody_watches(bus: Bus, events: LiveEvents) -> None:
+async def test_the_gateway_does_not_subscribe_while_no_page_watches(
+    bus: Bus, events: LiveEvents
+) -> None:
     assert bus.heard == []
     first, second = await begun(events), await begun(events)
     assert len(bus.heard) == 1
@@ -126,9 +128,7 @@ async def test_nothing_is_heard_while_nobody_watches(bus: Bus, events: LiveEvent
     await eventually(lambda: bus.heard == [])
 
 
-async def test_a_request_that_is_given_up_leaves_nothing_behind(
-    bus: Bus, events: LiveEvents
-) -> None:
+async def test_a_cancelled_request_leaves_no_watcher(bus: Bus, events: LiveEvents) -> None:
     async def watch() -> None:
         async for _ in await events.watch(EventFilter()):
             pass
@@ -166,7 +166,7 @@ async def test_without_nats_there_is_no_stream_and_none_is_counted(
     await begun(events)
 
 
-async def test_what_is_no_event_is_left_out(bus: Bus, events: LiveEvents) -> None:
+async def test_undecodable_announcements_are_skipped(bus: Bus, events: LiveEvents) -> None:
     stream = await begun(events)
     await bus.say(b"nonsense")
     await bus.announce()
@@ -185,7 +185,7 @@ async def test_streams_end_when_the_gateway_stops(bus: Bus, events: LiveEvents) 
         await events.watch(EventFilter())
 
 
-async def test_a_silent_stream_says_so_and_an_old_one_ends(
+async def test_a_stream_without_events_sends_pulses_and_an_old_one_ends(
     bus: Bus, events: LiveEvents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "PULSE_SECONDS", 0.0)
@@ -195,7 +195,7 @@ async def test_a_silent_stream_says_so_and_an_old_one_ends(
     assert [piece async for piece in await begun(events)] == []
 
 
-async def test_a_stream_says_that_nats_is_away_and_that_it_is_back(
+async def test_a_stream_reports_that_nats_is_disconnected_and_connected_again(
     bus: Bus, events: LiveEvents
 ) -> None:
     stream = await begun(events)
@@ -207,7 +207,7 @@ async def test_a_stream_says_that_nats_is_away_and_that_it_is_back(
     assert len((await batch(stream))["events"]) == 1
 
 
-async def test_a_page_that_watches_takes_no_memory_that_webhooks_wait_for(
+async def test_a_watching_page_reserves_no_memory_for_bodies(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[None] = []

@@ -66,7 +66,7 @@ def no_cookies(gateway: FakeGateway) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("key", "scope"), [(ADMIN_KEY, "full-admin"), (READ_KEY, "read")])
-async def test_a_key_gives_a_cookie_that_no_script_and_no_other_site_has(
+async def test_a_key_gets_a_cookie_that_scripts_and_other_sites_cannot_use(
     gateway: FakeGateway, key: str, scope: str
 ) -> None:
     response = await sign_in(gateway, key)
@@ -101,7 +101,7 @@ async def test_a_session_of_a_read_key_sees_and_cannot_act(gateway: FakeGateway)
     )
 
 
-async def test_a_session_may_what_its_admin_key_may(gateway: FakeGateway) -> None:
+async def test_a_session_has_the_permissions_of_its_admin_key(gateway: FakeGateway) -> None:
     response = await change(gateway, {**cookie(), **OWN_PAGE})
     # No service runs: the request got as far as asking one.
     assert response.status_code == 503
@@ -141,7 +141,7 @@ async def test_a_page_of_another_port_cannot_even_read_with_it(gateway: FakeGate
     assert (await gateway.http.get(READING, headers=headers)).status_code == 403
 
 
-async def test_behind_a_proxy_that_changes_the_host_the_public_url_is_ours(
+async def test_behind_a_proxy_that_changes_the_host_the_public_url_counts_as_own(
     gateway: FakeGateway,
 ) -> None:
     response = await change(gateway, {**cookie(), **OWN_PAGE, "Origin": "https://t.example.com"})
@@ -218,7 +218,7 @@ async def test_an_unknown_key_opens_no_session(gateway: FakeGateway, key: str) -
     assert "set-cookie" not in response.headers
 
 
-async def test_who_signs_in_slowly_takes_no_memory_that_webhooks_wait_for() -> None:
+async def test_a_slow_sign_in_reserves_no_memory_that_webhooks_wait_for() -> None:
     beginning, go_on = asyncio.Semaphore(0), asyncio.Event()
 
     async def slow() -> AsyncIterator[bytes]:
@@ -237,7 +237,7 @@ async def test_who_signs_in_slowly_takes_no_memory_that_webhooks_wait_for() -> N
         go_on.set()
 
 
-async def test_a_key_is_not_larger_than_what_anybody_may_send(gateway: FakeGateway) -> None:
+async def test_a_sign_in_body_is_limited_to_the_size_of_small_bodies(gateway: FakeGateway) -> None:
     response = await sign_in(gateway, "x" * SMALL_BYTES)
     assert (response.status_code, response.json()) == (413, {"error": "Request Entity Too Large"})
 
@@ -269,12 +269,12 @@ async def test_any_other_cookie_is_401(gateway: FakeGateway, value: str) -> None
     assert (await gateway.http.get(READING, headers=headers)).status_code == 401
 
 
-async def test_a_key_that_is_given_is_what_counts(gateway: FakeGateway) -> None:
+async def test_a_key_in_the_request_takes_precedence_over_the_session(gateway: FakeGateway) -> None:
     headers = {**cookie(), **bearer("wrong")}
     assert (await gateway.http.get(READING, headers=headers)).status_code == 401
 
 
-async def test_signing_out_takes_every_cookie_away(gateway: FakeGateway) -> None:
+async def test_signing_out_deletes_every_cookie(gateway: FakeGateway) -> None:
     """A browser has two of them that signed in by http and by https."""
     response = await gateway.http.delete(SESSION, headers={**cookie(), **OWN_PAGE})
     assert response.status_code == 204

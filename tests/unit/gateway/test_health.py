@@ -123,7 +123,7 @@ async def test_a_bus_that_works_and_needs_an_operator_is_not_healthy(gateway: Fa
     assert found["components"]["bus"]["problems"] == short.bus_problems
 
 
-async def test_a_bus_that_takes_smaller_webhooks_is_not_healthy(gateway: FakeGateway) -> None:
+async def test_a_bus_with_a_smaller_limit_for_webhooks_is_not_healthy(gateway: FakeGateway) -> None:
     all_up(gateway)
     assert "webhookLimitBytes" not in (await health(gateway))["components"]["bus"]
     gateway.bus.payload_limit = 1024 * 1024
@@ -177,7 +177,7 @@ async def test_without_nats_everything_is_down_but_the_gateway(gateway: FakeGate
     assert (ready.status_code, ready.json()["bus"]) == (503, "down")
 
 
-async def test_a_frozen_nats_leaves_unknown_what_it_would_have_carried(
+async def test_while_nats_is_frozen_services_are_unknown(
     gateway: FakeGateway,
 ) -> None:
     with patch.object(gateway.bus.client, "flush", AsyncMock(side_effect=TimeoutError)):
@@ -189,14 +189,14 @@ async def test_a_frozen_nats_leaves_unknown_what_it_would_have_carried(
     assert found["services"]["gateway"]["status"] == "up"
 
 
-async def test_without_any_service_nobody_knows_about_the_database(gateway: FakeGateway) -> None:
+async def test_without_any_service_the_database_is_unknown(gateway: FakeGateway) -> None:
     found = await health(gateway)
     assert {found["services"][one.service]["status"] for one in SERVICES} == {"down"}
     assert found["components"]["database"] == {"status": "unknown"}
     assert found["schema"]["engine"]["inSync"] is False
 
 
-async def test_a_schema_nobody_could_look_at_is_not_in_sync(gateway: FakeGateway) -> None:
+async def test_a_schema_that_no_service_could_read_is_not_in_sync(gateway: FakeGateway) -> None:
     blind = SchemaHealth(applied=None, required="2", pending=[])
     for endpoint in SERVICES:
         found = service(endpoint.service, database="down")
@@ -214,7 +214,7 @@ async def test_a_gateway_that_answers_503_to_every_webhook_is_not_up() -> None:
     assert found["services"]["gateway"]["waitsFor"] == "readable webhook secret"
 
 
-async def test_a_gateway_whose_secret_is_gone_waits_for_another() -> None:
+async def test_a_gateway_whose_secret_was_deleted_waits_for_a_new_one() -> None:
     absent = WebhookSecretReply(version=1, state="absent")
     async with fake_gateway(secret=None, minted=absent, webhook_open=False) as closed:
         all_up(closed)
@@ -239,7 +239,9 @@ async def test_the_bus_is_down_while_webhooks_are_spooled(tmp_path: Path) -> Non
     await spool.close()
 
 
-async def test_a_damaged_spool_is_not_healthy_though_webhooks_are_taken(tmp_path: Path) -> None:
+async def test_a_damaged_spool_is_not_healthy_although_webhooks_are_accepted(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "000000000001-0000abcd.spool").write_bytes(b"rubbish")
     spool = Spool(tmp_path, 1_000_000)
     async with fake_gateway(spool=spool) as gateway:
@@ -251,7 +253,7 @@ async def test_a_damaged_spool_is_not_healthy_though_webhooks_are_taken(tmp_path
     await spool.close()
 
 
-async def test_all_workers_are_looked_at_and_missing_ones_are_said(gateway: FakeGateway) -> None:
+async def test_all_workers_are_probed_and_missing_ones_are_reported(gateway: FakeGateway) -> None:
     all_up(gateway)
     workers: Any = Mock(expected=3)
 
@@ -282,7 +284,7 @@ async def test_all_workers_are_looked_at_and_missing_ones_are_said(gateway: Fake
     assert (found.status, found.services["gateway"].spool_set_aside) == ("degraded", 3)
 
 
-async def test_those_who_ask_at_the_same_time_share_one_report(gateway: FakeGateway) -> None:
+async def test_concurrent_requests_share_one_report(gateway: FakeGateway) -> None:
     all_up(gateway)
     size, workers = SizeLimit(gateway.bus, 1024), Workers(gateway.queue)
     reports = HealthReports(gateway.bus, gateway.queue, gateway.secret, size, workers)
@@ -328,7 +330,7 @@ async def test_a_gateway_that_does_not_know_the_secret_is_not_ready(gateway: Fak
 
 
 @pytest.mark.parametrize("path", ["/v1/health", "/livez", "/readyz"])
-async def test_monitors_may_ask_by_head(gateway: FakeGateway, path: str) -> None:
+async def test_monitors_may_send_head_requests(gateway: FakeGateway, path: str) -> None:
     all_up(gateway)
     async with fake_gateway(secret=None, minted=None) as closed:
         for probed in (gateway, closed):
@@ -346,7 +348,7 @@ async def test_a_secret_that_cannot_be_read_leaves_the_admin_routes_within_reach
     assert (ready.status_code, ready.json()["webhookSecret"]) == (200, "unreadable")
 
 
-async def test_a_full_spool_is_said_and_leaves_the_admin_routes_within_reach(
+async def test_a_full_spool_is_reported_and_admin_routes_stay_reachable(
     tmp_path: Path,
 ) -> None:
     spool = Spool(tmp_path, 1)

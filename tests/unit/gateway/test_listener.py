@@ -22,7 +22,7 @@ def listen(port: int, *, share: bool = False, **environment: str) -> socket.sock
     )
 
 
-def test_a_port_that_is_taken_is_refused_and_shared_only_on_purpose() -> None:
+def test_a_port_in_use_is_refused_and_shared_only_on_purpose() -> None:
     port = free_port()
     with listen(port), pytest.raises(CannotStart, match="GATEWAY_SHARE_PORT"):
         listen(port)
@@ -39,7 +39,7 @@ def test_a_client_that_does_not_read_is_cut_off_by_the_system() -> None:
         assert listening.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * 128 * 1024
 
 
-def test_a_socket_for_another_process_is_not_taken() -> None:
+def test_a_socket_for_another_process_is_not_used() -> None:
     port = free_port()
     with listen(port, LISTEN_FDS="1", LISTEN_PID="1") as listening:
         assert listening.getsockname()[1] == port
@@ -85,7 +85,7 @@ def test_the_limit_for_open_files_is_raised_as_far_as_it_goes(
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError])
-def test_a_lower_limit_is_taken_where_the_system_refuses_the_highest(
+def test_a_lower_limit_is_set_where_the_system_refuses_the_highest(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """macOS says that there is no limit, and allows `OPEN_MAX`."""
@@ -110,13 +110,13 @@ def test_a_limit_that_the_system_lowers_is_known(monkeypatch: pytest.MonkeyPatch
     assert connection_limit(12288) == 4096 - 256
 
 
-def test_too_few_open_files_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_low_a_limit_for_open_files_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _kind: (256, 1024))
     monkeypatch.setattr(resource, "setrlimit", lambda _kind, _wanted: None)
     with pytest.raises(CannotStart, match="ulimit -n"):
         connection_limit(12288)
 
 
-def test_the_server_takes_as_many_connections_as_are_set() -> None:
+def test_the_server_accepts_the_configured_number_of_connections() -> None:
     server = make_server(cast("Any", None), GatewaySettings(gateway_max_connections=5000))
     assert server.backpressure == 5000

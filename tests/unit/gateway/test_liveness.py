@@ -67,7 +67,7 @@ async def test_who_sends_too_much_is_cut_off(port: int) -> None:
     assert await exchange(port, b"GET /livez HTTP/1.1\r\nX: " + b"x" * 100_000) == b""
 
 
-async def test_who_sends_nothing_is_cut_off_and_costs_nobody_else(
+async def test_a_silent_client_is_disconnected_without_delaying_others(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(liveness, "REQUEST_SECONDS", 0.2)

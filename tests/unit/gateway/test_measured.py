@@ -51,7 +51,7 @@ def seen(gauge: Any) -> dict[str, str]:
     }
 
 
-async def test_what_the_services_say_is_measured_and_what_none_says_is_unknown() -> None:
+async def test_reported_states_are_measured_and_others_are_unknown() -> None:
     bus = FakeConnection()
     rows = [Capability(name=name, state="on", reason="It works.") for name in OF_ANALYTICS]
     bus.reply_with(ANALYTICS_CAPABILITIES, Capabilities(rows))
@@ -83,7 +83,7 @@ async def test_a_destination_that_delivers_no_more_is_measured_as_stopped() -> N
 
 
 @on_virtual_time
-async def test_what_cannot_be_asked_any_more_is_unknown() -> None:
+async def test_states_that_can_no_longer_be_queried_are_unknown() -> None:
     bus = FakeConnection()
     bus.reply_with(PROVISIONER_DIAGNOSE, DIAGNOSIS)
     await measured.check_capabilities(bus, secret_missing=False, signatures_required=False)
@@ -104,7 +104,7 @@ def test_the_disk_is_measured_before_the_spool_is_made(tmp_path: Path) -> None:
     assert measured.DISK._value.get() >= measured.DISK_FREE._value.get() > 0
 
 
-async def test_a_disk_that_cannot_be_measured_is_told_once(
+async def test_a_disk_that_cannot_be_measured_is_logged_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcomes = [OSError("I/O error"), OSError("I/O error"), None, OSError("I/O error"), EndError()]

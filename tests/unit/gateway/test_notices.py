@@ -145,7 +145,7 @@ async def test_attempts_are_counted_by_their_outcome(tmp_path: Path) -> None:
 
 
 @on_virtual_time
-async def test_a_receiver_is_given_a_pause_between_two_requests() -> None:
+async def test_there_is_a_pause_between_two_requests_to_a_receiver() -> None:
     receiver, outbox, at = Receiver(), Outbox(Path("/nowhere")), list[float]()
     handle = receiver.handle
 
@@ -161,7 +161,7 @@ async def test_a_receiver_is_given_a_pause_between_two_requests() -> None:
 
 
 @on_virtual_time
-async def test_a_receiver_that_does_not_answer_is_asked_again() -> None:
+async def test_a_request_without_a_response_is_retried() -> None:
     async def silent(_request: httpx.Request) -> httpx.Response:
         await asyncio.Event().wait()
         raise AssertionError
@@ -223,7 +223,7 @@ async def test_a_clock_that_is_set_back_holds_no_notice_up(tmp_path: Path) -> No
     assert len(receiver.taken) == 2
 
 
-async def test_that_a_problem_is_over_is_not_told_before_the_problem(tmp_path: Path) -> None:
+async def test_the_end_of_a_problem_is_not_sent_before_its_start(tmp_path: Path) -> None:
     receiver, outbox = Receiver(httpx.Response(503)), opened(tmp_path)
     sender = receiver.sender(outbox)
     await outbox.add(waiting())
@@ -245,7 +245,7 @@ async def test_that_a_problem_is_over_is_not_told_before_the_problem(tmp_path: P
     ]
 
 
-async def test_a_notice_survives_a_restart_and_is_given_up_after_days(tmp_path: Path) -> None:
+async def test_a_notice_survives_a_restart_and_is_abandoned_after_days(tmp_path: Path) -> None:
     receiver, outbox = Receiver(httpx.Response(500), httpx.Response(500)), opened(tmp_path)
     await outbox.add(waiting())
     await receiver.sender(outbox).send_due()
@@ -257,7 +257,7 @@ async def test_a_notice_survives_a_restart_and_is_given_up_after_days(tmp_path: 
     assert again.pending == []
 
 
-async def test_what_no_gateway_has_claimed_is_not_sent(tmp_path: Path) -> None:
+async def test_an_unclaimed_notice_is_not_sent(tmp_path: Path) -> None:
     receiver, outbox = Receiver(), opened(tmp_path)
     await outbox.add(waiting(claimed=False))
     assert await receiver.sender(outbox).send_due() is None
@@ -284,7 +284,7 @@ async def test_without_locks_an_outbox_is_kept_in_memory(
     assert outbox.pending == [kept]
 
 
-async def test_an_outbox_gives_up_the_oldest_for_one_more(tmp_path: Path) -> None:
+async def test_a_full_outbox_drops_its_oldest_notice(tmp_path: Path) -> None:
     outbox, notices = Outbox(tmp_path), [waiting() for _ in range(MAX_PENDING + 3)]
     for one in notices:
         await outbox.add(one)
@@ -312,7 +312,7 @@ async def test_a_process_that_cannot_have_the_outbox_keeps_no_file_open(
     first.close()
 
 
-async def test_what_was_closed_leaves_the_file_to_the_next_process(tmp_path: Path) -> None:
+async def test_a_closed_outbox_can_be_opened_by_the_next_process(tmp_path: Path) -> None:
     first = opened(tmp_path)
     first.close()
     second = opened(tmp_path)
@@ -344,7 +344,7 @@ async def test_a_change_of_the_outbox_ends_one_wait_for_it() -> None:
     assert now() == 5
 
 
-async def test_a_damaged_or_unwritable_outbox_still_tells(tmp_path: Path) -> None:
+async def test_notices_are_sent_with_a_damaged_or_unwritable_outbox(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"{")
     assert opened(tmp_path).pending == []
     unreadable = tmp_path / "unreadable"
@@ -387,7 +387,7 @@ class WatcherUnderTest:
         await self.watcher.check(self.watch)
 
 
-async def test_a_problem_is_told_when_it_comes_and_when_it_goes(tmp_path: Path) -> None:
+async def test_the_start_and_the_end_of_a_problem_are_reported(tmp_path: Path) -> None:
     checking = WatcherUnderTest(tmp_path)
     checking.found = {"a": PROBLEM}
     await checking.check()
@@ -399,7 +399,9 @@ async def test_a_problem_is_told_when_it_comes_and_when_it_goes(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("outcome", ["told", "wait"])
-async def test_what_another_gateway_tells_is_not_told_twice(tmp_path: Path, outcome: str) -> None:
+async def test_a_problem_that_another_gateway_reports_is_not_reported_twice(
+    tmp_path: Path, outcome: str
+) -> None:
     checking = WatcherUnderTest(tmp_path)
     checking.claims(outcome)
     checking.found = {"a": PROBLEM}
@@ -407,7 +409,7 @@ async def test_what_another_gateway_tells_is_not_told_twice(tmp_path: Path, outc
     assert notices_in(checking.outbox) == []
 
 
-async def test_a_problem_that_is_not_decided_yet_is_not_found_twice(tmp_path: Path) -> None:
+async def test_a_problem_with_an_undecided_claim_is_not_queued_twice(tmp_path: Path) -> None:
     checking = WatcherUnderTest(tmp_path)
     checking.found = {"a": PROBLEM}
     del checking.bus.replies[INGEST_CLAIM_NOTICE.subject]
@@ -420,7 +422,7 @@ async def test_a_problem_that_is_not_decided_yet_is_not_found_twice(tmp_path: Pa
     assert len(checking.outbox.pending) == 2
 
 
-async def test_while_it_is_not_known_what_was_told_nothing_is(tmp_path: Path) -> None:
+async def test_nothing_is_reported_while_the_reported_problems_are_unknown(tmp_path: Path) -> None:
     checking = WatcherUnderTest(tmp_path)
     checking.found = {"a": PROBLEM}
     del checking.bus.replies[INGEST_TOLD.subject]
@@ -428,7 +430,7 @@ async def test_while_it_is_not_known_what_was_told_nothing_is(tmp_path: Path) ->
     assert notices_in(checking.outbox) == []
 
 
-async def test_a_problem_of_this_gateway_is_told_each_time_it_comes(tmp_path: Path) -> None:
+async def test_a_problem_of_this_gateway_is_reported_each_time_it_starts(tmp_path: Path) -> None:
     checking = WatcherUnderTest(tmp_path, local=True)
     for found in ({"host": PROBLEM}, {}, {"host": PROBLEM}):
         checking.found = found
@@ -437,7 +439,7 @@ async def test_a_problem_of_this_gateway_is_told_each_time_it_comes(tmp_path: Pa
     assert states == ["raised", "resolved", "raised"]
 
 
-async def test_another_gateway_tells_once_the_one_that_does_has_ended(
+async def test_another_gateway_reports_after_the_one_with_the_outbox_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watcher, "OPEN_SECONDS", 0.01)
@@ -469,7 +471,7 @@ async def test_another_gateway_tells_once_the_one_that_does_has_ended(
     await cancel_all(waits)
 
 
-async def test_what_is_not_known_changes_nothing(tmp_path: Path) -> None:
+async def test_an_unknown_result_of_a_check_changes_nothing(tmp_path: Path) -> None:
     checking = WatcherUnderTest(tmp_path)
     checking.is_told("a")
     checking.found = None
@@ -477,7 +479,7 @@ async def test_what_is_not_known_changes_nothing(tmp_path: Path) -> None:
     assert notices_in(checking.outbox) == []
 
 
-async def test_a_claim_whose_answer_was_lost_is_asked_again_under_its_id(tmp_path: Path) -> None:
+async def test_a_claim_whose_reply_was_lost_is_repeated_with_its_id(tmp_path: Path) -> None:
     checking = WatcherUnderTest(tmp_path)
     checking.found = {"a": PROBLEM}
     del checking.bus.replies[INGEST_CLAIM_NOTICE.subject]
@@ -492,7 +494,7 @@ async def test_a_claim_whose_answer_was_lost_is_asked_again_under_its_id(tmp_pat
     assert notices_in(again.outbox) == [("a", "raised", True)]
 
 
-async def test_the_spool_is_told_of_without_any_service(tmp_path: Path) -> None:
+async def test_the_use_of_the_spool_is_reported_without_any_service(tmp_path: Path) -> None:
     checking = WatcherUnderTest(tmp_path, local=True)
     checking.bus.replies.clear()
     checking.found = {"host": PROBLEM}
@@ -525,9 +527,7 @@ def services() -> Services:
 
 
 @pytest.mark.parametrize("waiting", [1, 2])
-async def test_a_spool_that_is_used_for_a_moment_is_not_told_of(
-    services: Services, waiting: int
-) -> None:
+async def test_a_short_use_of_the_spool_is_not_reported(services: Services, waiting: int) -> None:
     async def look(now: int | None) -> Problems:
         services.workers.waiting = AsyncMock(return_value=now)
         return await services.check("spool.in_use")
@@ -670,7 +670,7 @@ def test_a_url_inside_the_network_is_allowed_by_being_named() -> None:
     assert EgressPolicy.of((), "http://ops.internal:8080/x").names("http://ops.internal:8080")
 
 
-def test_openapi_describes_what_is_sent() -> None:
+def test_openapi_describes_the_notices_that_are_sent() -> None:
     operation = WEBHOOKS["operatorNotice"].post
     assert operation is not None
     content: Any = operation.request_body
@@ -681,7 +681,7 @@ def test_openapi_describes_what_is_sent() -> None:
     assert msgspec.convert(media.examples["raised"].value, Notice).data.state == "raised"
 
 
-async def test_the_receiver_of_the_documentation_takes_what_is_signed(
+async def test_the_receiver_in_the_documentation_accepts_signed_notices(
     tmp_path: Path,
 ) -> None:
     port = free_port()

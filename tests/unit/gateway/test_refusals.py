@@ -18,7 +18,7 @@ def count(reason: str) -> float:
     return REFUSED.labels(reason)._value.get()
 
 
-async def test_a_refused_webhook_is_counted_and_its_secret_is_not_told(
+async def test_a_refused_webhook_is_counted_and_its_secret_is_not_logged(
     gateway: FakeGateway,
 ) -> None:
     before = count("wrong"), count("none")

@@ -72,7 +72,7 @@ async def verifying(request: pytest.FixtureRequest) -> AsyncIterator[FakeGateway
 
 
 @pytest.mark.parametrize("key", [KEY, EARLIER])
-async def test_what_a_key_in_force_signed_is_accepted(key: str) -> None:
+async def test_a_signature_of_a_key_in_force_is_accepted(key: str) -> None:
     async with fake_gateway(
         posthog={"posthog_signing_secret": KEY},
         posthog_signing_secret_previous=EARLIER,
@@ -135,7 +135,7 @@ async def test_a_signature_that_is_not_right_is_refused(
 @pytest.mark.parametrize(
     ("key", "age", "reason"), [(OTHER, 0, "wrong"), (KEY, TOLERANCE_SECONDS + 60, "expired")]
 )
-async def test_the_log_says_what_is_wrong_with_a_signature_and_no_key(
+async def test_the_log_names_the_problem_of_a_signature_and_no_key(
     mode: str, key: str, age: float, reason: str
 ) -> None:
     async with fake_gateway(
@@ -177,7 +177,7 @@ async def test_without_a_key_a_signature_counts_as_none(signing: Any) -> None:
         assert (await post(gateway, {})).status_code == 401
 
 
-async def test_a_minted_key_verifies_beside_the_operators() -> None:
+async def test_a_minted_key_verifies_as_well_as_the_operators() -> None:
     async with fake_gateway(
         signing=minted(OTHER),
         posthog={"posthog_signing_secret": KEY},
@@ -196,7 +196,7 @@ async def test_the_minted_key_before_counts_until_its_time_is_over() -> None:
             assert (await post(gateway, signed(KEY))).status_code == 200
 
 
-async def test_a_key_that_is_not_known_yet_is_asked_for_and_only_then_refused() -> None:
+async def test_an_unknown_key_is_requested_before_the_delivery_is_refused() -> None:
     names_other = {**signed(OTHER), KEY_ID_HEADER: key_id(OTHER)}
     async with fake_gateway(signing=minted(KEY)) as gateway:
         gateway.bus.reply_with(CREDENTIALS_SIGNING_SECRET, minted(OTHER, previous=KEY))
@@ -211,7 +211,7 @@ async def test_a_key_that_is_not_known_yet_is_asked_for_and_only_then_refused() 
 
 
 @pytest.mark.parametrize(("required", "status"), [("verify", 200), ("required", 503)])
-async def test_a_signature_whose_key_cannot_be_asked_for_counts_as_none(
+async def test_a_signature_whose_key_cannot_be_requested_counts_as_none(
     required: str, status: int
 ) -> None:
     unknown = {**signed(OTHER), KEY_ID_HEADER: key_id(OTHER)}
@@ -243,7 +243,7 @@ async def test_a_change_of_the_credential_changes_the_keys() -> None:
         SigningSecretReply(version=0, state="absent"),
     ],
 )
-async def test_what_was_known_stays_in_force_when_it_is_lost(later: SigningSecretReply) -> None:
+async def test_keys_that_the_database_lost_stay_in_force(later: SigningSecretReply) -> None:
     async with fake_gateway(signing=minted(KEY), webhook_signatures="required") as gateway:
         gateway.bus.reply_with(CREDENTIALS_SIGNING_SECRET, later)
         unknown = {**signed(OTHER), KEY_ID_HEADER: key_id(OTHER)}

@@ -75,7 +75,7 @@ def test_a_configured_secret_is_compared_byte_by_byte(bus: FakeConnection) -> No
         assert secret.check(presented) is SecretCheck.MISMATCH
 
 
-def test_earlier_secrets_are_accepted_beside_the_current_one(bus: FakeConnection) -> None:
+def test_previous_secrets_are_accepted_as_well_as_the_current_one(bus: FakeConnection) -> None:
     watcher = CredentialWatcher("posthog")
     secret = WebhookSecret(bus, watcher, "third", None, previous=["second", "first"])
     for accepted in (b"third", b"second", b"first"):
@@ -204,7 +204,7 @@ async def test_a_secret_that_cannot_be_decrypted_is_not_known(bus: FakeConnectio
     assert secret.check(b"any") is SecretCheck.UNKNOWN
 
 
-async def test_an_open_route_is_closed_when_a_change_cannot_be_asked_for(
+async def test_an_open_route_is_closed_when_credentials_does_not_reply_after_a_change(
     bus: FakeConnection,
 ) -> None:
     secret = of(bus)
@@ -237,7 +237,9 @@ async def test_an_answer_from_before_minting_does_not_keep_the_route_open(
     assert secret.check(b"any") is SecretCheck.MISMATCH
 
 
-async def test_a_known_secret_stays_while_credentials_cannot_be_asked(bus: FakeConnection) -> None:
+async def test_a_loaded_secret_stays_in_force_while_credentials_does_not_reply(
+    bus: FakeConnection,
+) -> None:
     secret = of(bus)
     await refresh_with(bus, secret, minted("one"))
     bus.reply_with(CREDENTIALS_WEBHOOK_SECRET, UNAVAILABLE)
@@ -298,7 +300,7 @@ async def test_a_cache_that_cannot_be_written_costs_nothing_but_a_warning(
     assert said == 1
 
 
-async def test_the_digest_is_on_disk_before_it_takes_the_place_of_the_one_before(
+async def test_the_digest_is_synced_before_it_replaces_the_previous_one(
     bus: FakeConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "webhook-secret.json"
@@ -315,7 +317,7 @@ async def test_the_digest_is_on_disk_before_it_takes_the_place_of_the_one_before
     assert of(bus, cache=cache).can_check
 
 
-async def test_what_is_remembered_is_not_written_again(
+async def test_a_stored_digest_is_not_written_again(
     bus: FakeConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = of(bus, cache=tmp_path / "webhook-secret.json")
@@ -365,7 +367,7 @@ async def test_the_minted_secret_before_is_accepted_until_its_end(bus: FakeConne
     assert secret.check(b"second") is SecretCheck.MATCH
 
 
-async def test_a_secret_that_is_not_known_yet_is_asked_for_once_a_second(
+async def test_an_unknown_secret_is_requested_at_most_once_a_second(
     bus: FakeConnection,
 ) -> None:
     now = 10.0
@@ -387,7 +389,7 @@ async def test_a_secret_that_is_not_known_yet_is_asked_for_once_a_second(
     assert await of(bus, "env-secret").check_again(b"wrong") is SecretCheck.MISMATCH
 
 
-async def test_a_reconnection_has_the_secret_asked_for_again(
+async def test_a_reconnection_requests_the_secret_again(
     bus: FakeConnection, tmp_path: Path
 ) -> None:
     parts = build_parts(bus, GatewaySettings(spool_dir=tmp_path), PostHogSettings())
