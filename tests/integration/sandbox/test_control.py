@@ -221,7 +221,7 @@ async def test_the_command_fails_when_its_port_is_in_use(posthog: Driver) -> Non
     async with command("--port", port) as process:
         _, errors = await process.communicate()
         assert process.returncode == 1
-        assert b"is taken" in errors
+        assert b"is in use" in errors
         assert b"Traceback" not in errors
 
 
