@@ -52,7 +52,7 @@ COMMANDS = {
         "cli.commands.dlq:app",
         "List, show, replay and purge dead letters, which are messages that failed.",
     ),
-    "audit": Command("cli.commands.audit:audit", "List requests that administrators made."),
+    "audit": Command("cli.commands.audit:audit", "List the audit trail of requests."),
     "consumers": Command(
         "cli.commands.consumers:app", "List and delete JetStream consumers of subscribers."
     ),

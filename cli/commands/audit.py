@@ -22,7 +22,7 @@ def audit(
     before: str | None = None,
     server: Server = DEFAULT_SERVER,
 ) -> int:
-    """List the admin requests that may have changed something, newest first.
+    """List the audit trail: requests that may have changed something, newest first.
 
     In a pipe each request is one line with columns separated by tabs. The last two columns, the
     client's address and the request id, are printed in pipes only.

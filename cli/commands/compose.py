@@ -59,14 +59,14 @@ def check(*, json: Flag = False) -> int:
     json
         Print one JSON document on stdout and nothing else.
     """
-    found = [
+    invalid = [
         *env_check.ignored(os.environ),
         *(env_check.disagreements(os.environ) if os.environ.get("SEEN_NATS_CONFIG") else []),
         *problems(),
     ]
-    if found:
+    if invalid:
         raise CommandError(
-            "\n       ".join(found), "correct .env, then start again", exit_code=ExitCode.USAGE
+            "\n       ".join(invalid), "correct .env, then start again", exit_code=ExitCode.USAGE
         )
     if json:
         print_json(Checked())

@@ -35,9 +35,9 @@ def demo(*, json: Flag = False) -> int:
     json
         Print one JSON document with the measurements, and exit.
     """
-    if found := problems():
+    if invalid := problems():
         raise CommandError(
-            "\n       ".join(found),
+            "\n       ".join(invalid),
             "correct it in .env or the environment; .env.example lists every setting",
             exit_code=ExitCode.USAGE,
         )

@@ -77,8 +77,8 @@ def list_(
 ) -> int:
     """List dead letters, newest first.
 
-    In a pipe each dead letter is one line with columns separated by tabs. Its attempts and its size
-    in bytes are printed in pipes only.
+    In a pipe each dead letter is one line with columns separated by tabs, with its attempts and its
+    size in bytes, which a terminal has no columns for.
     """
     page = request(
         server, lambda client: client.dead_letters(filter.stream, filter.reason, limit, before)

@@ -46,9 +46,9 @@ def up(*, sandbox: Flag = False, sandbox_port: Port = PORT, json: Flag = False) 
     json
         Print one JSON document on stdout once everything is ready, and nothing else.
     """
-    if found := problems():
+    if invalid := problems():
         raise CommandError(
-            "\n       ".join(found),
+            "\n       ".join(invalid),
             "correct it in .env or the environment; .env.example lists every setting",
             exit_code=ExitCode.USAGE,
         )

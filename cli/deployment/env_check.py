@@ -67,18 +67,18 @@ def disagreements(environment: Mapping[str, str]) -> list[str]:
         seen["HOGSEND_NATS_URL"],
     )
     problem = chosen.problem()
-    found = (
+    problems = (
         [f"{problem}: run `hogsend compose layout single`, or `hogsend compose layout cluster`"]
         if problem
         else []
     )
     unread = [name for name in SEEN_NAMES if environment.get(name) not in {None, "", seen[name]}]
     if unread:
-        found.append(
+        problems.append(
             f"Compose does not use the values in .env of {', '.join(unread)}: run docker compose "
             "without --env-file, and without these variables in the shell"
         )
-    return found
+    return problems
 
 
 SEEN_NAMES = (

@@ -65,7 +65,7 @@ def problems() -> list[str]:
     They are checked before the start: a service with an invalid setting would be restarted again
     and again, with the reason in its log only.
     """
-    found: list[str] = []
+    invalid: list[str] = []
     for group in ALL_SETTINGS:
         try:
             group()
@@ -76,5 +76,5 @@ def problems() -> list[str]:
                 if one["type"] == "missing"
             }
             lines = describe_problems(error)
-            found += [line for line in lines if line.partition(":")[0] not in missing & GENERATED]
-    return found
+            invalid += [line for line in lines if line.partition(":")[0] not in missing & GENERATED]
+    return invalid
