@@ -158,6 +158,7 @@ def _add_messages(built: Schema, kinds: Iterable[type]) -> None:
         if "description" in schema:
             # Python 3.13 removes the indentation of docstrings itself, earlier versions do not.
             schema["description"] = cleandoc(schema["description"])
+    _use_wire_names(schemas.values(), messages.values())
     built["components"]["schemas"] = schemas
     built["components"]["messages"] = {
         kind.__name__: {
@@ -167,6 +168,21 @@ def _add_messages(built: Schema, kinds: Iterable[type]) -> None:
         }
         for kind in ordered
     }
+
+
+def _use_wire_names(schemas: Iterable[Schema], kinds: Iterable[type[msgspec.Struct]]) -> None:
+    """In descriptions, replace the Python names of fields by their names in JSON."""
+    names = {
+        field.name: field.encode_name for kind in kinds for field in msgspec.structs.fields(kind)
+    }
+    for schema in schemas:
+        for described in (schema, *schema.get("properties", {}).values()):
+            if "description" in described:
+                described["description"] = re.sub(
+                    r"`(\w+)`",
+                    lambda match: f"`{names.get(match[1], match[1])}`",
+                    described["description"],
+                )
 
 
 def _messages(base: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:

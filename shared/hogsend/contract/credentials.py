@@ -27,7 +27,7 @@ POSTHOG = "posthog"
 
 
 class OAuthPayload(Message, frozen=True):
-    """An OAuth grant as the CLI stores it (contract 1.3). Sealed at rest, key for key."""
+    """An OAuth grant as the command line stores it (contract 1.3). It is encrypted at rest."""
 
     access_token: NonEmpty
     refresh_token: NonEmpty

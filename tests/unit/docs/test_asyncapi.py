@@ -109,3 +109,8 @@ def test_a_field_is_described_by_its_docstring(built: dict[str, Any]) -> None:
     assert inherited["description"].startswith("PostHog's distinct id, unchanged.")
     optional = schemas["SetPerson"]["properties"]["timestamp"]
     assert optional["description"] == "When it happened; null means when the message was queued."
+
+
+def test_a_description_names_fields_as_json_does(built: dict[str, Any]) -> None:
+    described = built["components"]["schemas"]["RecordEvent"]["description"]
+    assert "`userId` or `email` is required" in described
