@@ -190,7 +190,7 @@ class AdminKeys:
         return None, None
 
     def count_request(self, scope: Scope) -> tuple[int, int]:
-        """Count a request.
+        """Count a request towards the rate limit of a scope.
 
         Returns:
             The limit a minute, and how many requests remain, or -1 if this one exceeds the limit.

@@ -58,9 +58,9 @@ def next_request_id() -> bytes:
 
 
 def with_response_headers(app: ASGIApp) -> ASGIApp:
-    """Wrap `app` so that responses get these headers.
+    """Wrap `app` so that every response gets a request id and the headers for security and caching.
 
-    A client's `X-Request-Id` is used if it has only safe characters, and is short.
+    A client's `X-Request-Id` is used if it has at most 100 letters, digits and `_.:-`.
     """
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
