@@ -13,7 +13,7 @@ from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
 from hogsend.transport.errors import UNREACHABLE
 
-ANSWER_SECONDS = 5.0
+REPLY_SECONDS = 5.0
 
 _FIX = "start the stack, or set NATS_URL to the one in operator.env"
 
@@ -41,6 +41,6 @@ async def _require_operator(connection: Connection) -> None:
     # without this check the first real request of the command would time out instead.
     subject = f"$JS.API.STREAM.INFO.{StreamName.DEADLETTER}"
     try:
-        await connection.request_raw(subject, b"", seconds=ANSWER_SECONDS)
+        await connection.request_raw(subject, b"", seconds=REPLY_SECONDS)
     except UNREACHABLE as error:
         raise CommandError("JetStream does not reply", _FIX) from error

@@ -81,7 +81,7 @@ class AdminClient(AdminConnection):
         Raises:
             AdminError: no response, or not a 2xx.
         """
-        return self._ask("GET", "/v1/health", admin=False, timeout=HEALTH_SECONDS)
+        return self._request("GET", "/v1/health", admin=False, timeout=HEALTH_SECONDS)
 
     def connect_info(self) -> tuple[ConnectInfo, bytes]:
         """Return the server's PostHog configuration, decoded and undecoded.
@@ -89,7 +89,7 @@ class AdminClient(AdminConnection):
         Raises:
             AdminError: no response, not a 2xx, or not the document of a Hogsend server.
         """
-        response = self._ask("GET", CONNECT_INFO, timeout=HEALTH_SECONDS)
+        response = self._request("GET", CONNECT_INFO, timeout=HEALTH_SECONDS)
         return self._decode(response, ConnectInfo), response
 
     def diagnosis(self) -> bytes:
@@ -98,7 +98,7 @@ class AdminClient(AdminConnection):
         Raises:
             AdminError: no response or not a 2xx; 404 from a server without this route.
         """
-        return self._ask("GET", DIAGNOSIS)
+        return self._request("GET", DIAGNOSIS)
 
     def store(self, grant: Grant) -> None:
         """Store a credential; it replaces the current one.
@@ -106,7 +106,7 @@ class AdminClient(AdminConnection):
         Raises:
             AdminError: the credential was not stored.
         """
-        self._ask("PUT", CREDENTIAL, msgspec.json.encode(StoreRequest("oauth", grant)))
+        self._request("PUT", CREDENTIAL, msgspec.json.encode(StoreRequest("oauth", grant)))
 
     def credential(self) -> None:
         """Check that a readable credential is stored.
@@ -114,7 +114,7 @@ class AdminClient(AdminConnection):
         Raises:
             AdminError: 404 if none is stored, 409 if it cannot be read; `code` has the reason.
         """
-        self._ask("GET", CREDENTIAL)
+        self._request("GET", CREDENTIAL)
 
     def disconnect(self) -> Deleted:
         """Delete the credential and the secrets derived from it.
@@ -122,7 +122,7 @@ class AdminClient(AdminConnection):
         Raises:
             AdminError: 404 if none is stored; or it was not deleted.
         """
-        return self._decode(self._ask("DELETE", CREDENTIAL), Deleted)
+        return self._decode(self._request("DELETE", CREDENTIAL), Deleted)
 
     def provision(
         self, *, placeholder: bool = False, rotate: Collection[Rotated] = ()
@@ -139,7 +139,7 @@ class AdminClient(AdminConnection):
         path = f"{PROVISION}?placeholder=true" if placeholder else PROVISION
         if rotate:
             path = f"{PROVISION}?{'&'.join(f'{one}=true' for one in rotate)}"
-        response = self._ask("POST", path, b"{}", timeout=PROVISION_SECONDS)
+        response = self._request("POST", path, b"{}", timeout=PROVISION_SECONDS)
         try:
             return msgspec.json.decode(response, type=Provisioning)
         except NOT_JSON:
@@ -155,27 +155,29 @@ class AdminClient(AdminConnection):
 
     def backfills(self) -> BackfillList:
         """Return the latest backfills, newest first; raises as `dead_letters`."""
-        return self._decode(self._ask("GET", BACKFILLS), BackfillList)
+        return self._decode(self._request("GET", BACKFILLS), BackfillList)
 
     def cancel_backfill(self, id: str) -> Backfill:
         """Cancel a backfill; raises as `dead_letters`, 404 if it does not exist."""
-        return self._decode(self._ask("POST", f"{BACKFILLS}/{id}/cancel"), Backfill)
+        return self._decode(self._request("POST", f"{BACKFILLS}/{id}/cancel"), Backfill)
 
     def _post_backfill(self, path: str, new_backfill: NewBackfill) -> bytes:
         body = msgspec.json.encode(new_backfill)
-        return self._ask("POST", path, body, timeout=BACKFILL_SECONDS)
+        return self._request("POST", path, body, timeout=BACKFILL_SECONDS)
 
     def contact_page(self, query: ContactQuery) -> ContactPage:
         """Return a page of contacts; raises as `dead_letters`."""
         parameters = urlencode(msgspec.to_builtins(query))
-        return self._decode(self._ask("GET", f"{CONTACTS}?{parameters}"), ContactPage)
+        return self._decode(self._request("GET", f"{CONTACTS}?{parameters}"), ContactPage)
 
     def contacts(self, key: str) -> ContactList:
         """Return the contacts with a user id, email address or contact id.
 
         Raises as `dead_letters`.
         """
-        return self._decode(self._ask("GET", f"{CONTACTS}?{urlencode({'key': key})}"), ContactList)
+        return self._decode(
+            self._request("GET", f"{CONTACTS}?{urlencode({'key': key})}"), ContactList
+        )
 
     def split_contacts(self, merge: int) -> ContactList:
         """Undo a merge and return both contacts.
@@ -183,7 +185,7 @@ class AdminClient(AdminConnection):
         Raises as `dead_letters`, 404 if there is no such merge.
         """
         return self._decode(
-            self._ask("POST", f"{CONTACTS}/merges/{merge}/split", timeout=REPLAY_SECONDS),
+            self._request("POST", f"{CONTACTS}/merges/{merge}/split", timeout=REPLAY_SECONDS),
             ContactList,
         )
 
@@ -197,7 +199,7 @@ class AdminClient(AdminConnection):
         path = f"{CONTACTS}/{quote(contact_id, safe='')}"
         if posthog:
             path += "?posthog=true"
-        return self._decode(self._ask("DELETE", path, timeout=BACKFILL_SECONDS), Erasure)
+        return self._decode(self._request("DELETE", path, timeout=BACKFILL_SECONDS), Erasure)
 
     def preview_erasure(self, contact_id: str) -> ErasurePreview:
         """Count what an erasure would delete.
@@ -205,7 +207,7 @@ class AdminClient(AdminConnection):
         Raises as `dead_letters`, 404 if there is no such contact.
         """
         path = f"{CONTACTS}/{quote(contact_id, safe='')}/erasure"
-        return self._decode(self._ask("GET", path, timeout=SCAN_SECONDS), ErasurePreview)
+        return self._decode(self._request("GET", path, timeout=SCAN_SECONDS), ErasurePreview)
 
     def export_contact(self, contact_id: str, write: Callable[[bytes], object]) -> None:
         """Stream everything about a contact to `write`, chunk by chunk.
@@ -240,60 +242,62 @@ class AdminClient(AdminConnection):
         """
         query = {"stream": stream, "reason": reason, "limit": limit, "before": before}
         parameters = urlencode({name: value for name, value in query.items() if value is not None})
-        return self._decode(self._ask("GET", f"{DEAD_LETTERS}?{parameters}"), DeadLetterPage)
+        return self._decode(self._request("GET", f"{DEAD_LETTERS}?{parameters}"), DeadLetterPage)
 
     def dead_letter(self, sequence: int) -> ListedDeadLetter:
         """Return one dead letter with its message.
 
         Raises as `dead_letters`, 404 if it does not exist.
         """
-        return self._decode(self._ask("GET", f"{DEAD_LETTERS}/{sequence}"), ListedDeadLetter)
+        return self._decode(self._request("GET", f"{DEAD_LETTERS}/{sequence}"), ListedDeadLetter)
 
     def change_dead_letters(
         self, action: Literal["replay", "purge"], selection: bytes
     ) -> DeadLettersDone:
         """Replay or purge dead letters selected by a JSON document; raises as `dead_letters`."""
-        response = self._ask("POST", f"{DEAD_LETTERS}/{action}", selection, timeout=REPLAY_SECONDS)
+        response = self._request(
+            "POST", f"{DEAD_LETTERS}/{action}", selection, timeout=REPLAY_SECONDS
+        )
         return self._decode(response, DeadLettersDone)
 
     def audit(self, query: AuditQuery) -> AuditPage:
         """Return a page of the audit trail, newest first; raises as `dead_letters`."""
         parameters = urlencode(msgspec.to_builtins(query))
-        return self._decode(self._ask("GET", f"{AUDIT}?{parameters}"), AuditPage)
+        return self._decode(self._request("GET", f"{AUDIT}?{parameters}"), AuditPage)
 
     def destinations(self, limit: int, offset: int) -> DestinationPage:
         """Return a page of destinations, newest first; raises as `dead_letters`."""
         parameters = urlencode({"limit": limit, "offset": offset})
-        return self._decode(self._ask("GET", f"{DESTINATIONS}?{parameters}"), DestinationPage)
+        return self._decode(self._request("GET", f"{DESTINATIONS}?{parameters}"), DestinationPage)
 
     def destination(self, id: str) -> OutboundDestination:
         """Return a destination; raises as `dead_letters`, 404 if it does not exist."""
-        return self._decode(self._ask("GET", _destination_path(id)), OutboundDestination)
+        return self._decode(self._request("GET", _destination_path(id)), OutboundDestination)
 
     def deliveries(self, id: str, query: DeliveryQuery) -> DeliveryPage:
         """Return a page of a destination's deliveries, newest first; raises as `destination`."""
         parameters = urlencode(msgspec.to_builtins(query))
         return self._decode(
-            self._ask("GET", f"{_destination_path(id)}/deliveries?{parameters}"), DeliveryPage
+            self._request("GET", f"{_destination_path(id)}/deliveries?{parameters}"), DeliveryPage
         )
 
     def switch_destination(self, id: str, switch: Switch) -> OutboundDestination:
         """Pause or resume a destination; raises as `destination`."""
         path = f"{_destination_path(id)}/{switch}"
-        return self._decode(self._ask("POST", path), OutboundDestination)
+        return self._decode(self._request("POST", path), OutboundDestination)
 
     def test_destination(self, id: str) -> TestQueued:
         """Send a test event to one destination; raises as `destination`."""
-        return self._decode(self._ask("POST", f"{_destination_path(id)}/test"), TestQueued)
+        return self._decode(self._request("POST", f"{_destination_path(id)}/test"), TestQueued)
 
     def delete_destination(self, id: str) -> Deleted:
         """Delete a destination and its history; raises as `destination`."""
-        return self._decode(self._ask("DELETE", _destination_path(id)), Deleted)
+        return self._decode(self._request("DELETE", _destination_path(id)), Deleted)
 
     def events(self, query: EventQuery) -> EventPage:
         """Return a page of events, newest first; raises as `dead_letters`."""
         parameters = urlencode(msgspec.to_builtins(query))
-        return self._decode(self._ask("GET", f"{EVENTS}?{parameters}"), EventPage)
+        return self._decode(self._request("GET", f"{EVENTS}?{parameters}"), EventPage)
 
     def event_trace(self, event: StoredEvent) -> EventTrace:
         """Return an event's way through Hogsend; raises as `dead_letters`, 404 if it is deleted."""
@@ -303,17 +307,17 @@ class AdminClient(AdminConnection):
             "event": event.event,
             "userId": event.user_id,
         }
-        return self._decode(self._ask("GET", f"{EVENTS}/trace?{urlencode(key)}"), EventTrace)
+        return self._decode(self._request("GET", f"{EVENTS}/trace?{urlencode(key)}"), EventTrace)
 
     def replay_events(self, replay: EventReplay) -> EventsReplayed:
         """Replay the next batch of events to a durable consumer; raises as `dead_letters`."""
         body = msgspec.json.encode(replay)
-        response = self._ask("POST", f"{EVENTS}/replay", body, timeout=REPLAY_SECONDS)
+        response = self._request("POST", f"{EVENTS}/replay", body, timeout=REPLAY_SECONDS)
         return self._decode(response, EventsReplayed)
 
     def send_event(self, event: SentEvent) -> Recorded:
         """Store an event and publish it to subscribers; raises as `dead_letters`."""
-        return self._decode(self._ask("POST", RECORD, msgspec.json.encode(event)), Recorded)
+        return self._decode(self._request("POST", RECORD, msgspec.json.encode(event)), Recorded)
 
 
 def _destination_path(id: str) -> str:

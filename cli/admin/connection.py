@@ -69,7 +69,7 @@ class AdminConnection:
                 "pass the URL of a Hogsend server of this version as --url",
             ) from None
 
-    def _ask(
+    def _request(
         self,
         method: str,
         path: str,

@@ -40,14 +40,16 @@ class Callback:
     outcome: str | ConnectError = field(repr=False)
 
 
-def handle_callback(request: Request, *, port: int, state: str, answered: bool) -> Reply | Callback:
+def handle_callback(
+    request: Request, *, port: int, state: str, has_callback: bool
+) -> Reply | Callback:
     """Decide the response to a request: a `Callback` ends the wait, a `Reply` does not.
 
     Args:
         request: the request.
         port: the port of the loopback server.
         state: the `state` that the callback must have.
-        answered: whether there was a callback before.
+        has_callback: whether there was a callback before.
     """
     if request.host != f"127.0.0.1:{port}":
         # DNS rebinding: a foreign page whose name now resolves to this machine.
@@ -61,7 +63,7 @@ def handle_callback(request: Request, *, port: int, state: str, answered: bool) 
         return Reply(400, "This is not a callback.\n")
     if parts.scheme or parts.netloc or parts.path != PATH:
         return Reply(404, "Not found.\n")
-    if answered:
+    if has_callback:
         return Reply(410, "This sign-in is complete. Return to your terminal.\n")
     return _read_callback(fields, state)
 

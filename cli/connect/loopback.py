@@ -37,7 +37,7 @@ class Listener:
     def __init__(self, state: str) -> None:
         self._state = state
         self._callback: asyncio.Future[Callback] = asyncio.get_running_loop().create_future()
-        self._answered = False
+        self._has_callback = False
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
         self.port = 0
@@ -123,12 +123,12 @@ class Listener:
             await _send(writer, Reply(400, "This is not HTTP.\n"))
             return
         decision = handle_callback(
-            request, port=self.port, state=self._state, answered=self._answered
+            request, port=self.port, state=self._state, has_callback=self._has_callback
         )
         if isinstance(decision, Reply):
             await _send(writer, decision, with_body=request.method != "HEAD")
             return
-        self._answered = True
+        self._has_callback = True
         try:
             await _send(writer, decision.reply)
         finally:

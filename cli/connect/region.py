@@ -41,7 +41,7 @@ def choose(info: ConnectInfo, flag: str | None, terminal: Terminal) -> str:
         if info.host_explicit is False:
             _accept_default(info.private_host, terminal)
         return info.private_host.rstrip("/")
-    host = (flag if flag is not None else _ask(terminal)).strip()
+    host = (flag if flag is not None else _prompt(terminal)).strip()
     host = private_host(REGIONS.get(host.lower(), host))
     _check(host)
     if host.lower().startswith("http:") and not is_loopback(host):
@@ -77,7 +77,7 @@ def _accept_default(host: str, terminal: Terminal) -> None:
         raise ConnectError(Verdict.NOT_CONFIGURED, f"{host} was declined", hint=SET_HOST)
 
 
-def _ask(terminal: Terminal) -> str:
+def _prompt(terminal: Terminal) -> str:
     if not terminal.interactive:
         raise ConnectError(
             Verdict.NOT_CONFIGURED,

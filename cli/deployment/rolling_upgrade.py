@@ -28,10 +28,10 @@ from hogsend.service.bus_health import current_copies, is_without_leader
 
 IN_ORDER = ("credentials", "provisioner", "ingest", "analytics")
 """The order of the services. The gateways come after them, and accept webhooks meanwhile."""
-ALIVE = ("sh", "-c", "find \"$HEALTH_FILE\" -newermt '-15 seconds' | grep -q .")
+LIVENESS_CHECK = ("sh", "-c", "find \"$HEALTH_FILE\" -newermt '-15 seconds' | grep -q .")
 SANDBOX = "sandbox"
 """The stand-in for PostHog, of deploy/sandbox.yaml."""
-ANSWERS = (
+SANDBOX_CHECK = (
     "python",
     "-c",
     "from urllib.request import urlopen; urlopen('http://127.0.0.1:8010/_sandbox/captured')",
@@ -104,13 +104,13 @@ class Upgrade:
         elif service == "postgres":
             self._wait(service, ("pg_isready", "-q", "-U", "postgres", "-d", "hogsend"))
         elif service == SANDBOX:
-            self._wait(service, ANSWERS)
+            self._wait(service, SANDBOX_CHECK)
         elif service.startswith("gateway"):
             # Its own health first: on a shared port, the other gateway may respond to requests.
-            self._wait(service, ALIVE)
+            self._wait(service, LIVENESS_CHECK)
             self._wait_for_gateway(service)
         else:
-            self._wait(service, ALIVE)
+            self._wait(service, LIVENESS_CHECK)
             self._wait_for_health(service)
         return Replaced(service, round(time.monotonic() - started, 1))
 

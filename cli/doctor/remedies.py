@@ -25,7 +25,7 @@ _WAITING = {
     "above, so that JetStream accepts them; until then free space on the disk of the spool, or "
     "raise SPOOL_MAX_BYTES and restart the gateway",
 }
-"""Fixes for a service that waits, by what the health document says it waits for."""
+"""Fixes for a service that waits, by `waitsFor` in the health document."""
 REPLICAS_REMEDY = (
     "start every NATS server, with NATS_URL, NATS_REPLICAS and the servers of the same layout "
     "(docs/deploy.md); NATS then creates the missing replicas"
