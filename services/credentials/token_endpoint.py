@@ -134,7 +134,7 @@ class TokenEndpoint:
             max_bytes=MAX_BODY_BYTES,
             # A body that is too large is truncated, not refused: the status is needed to decide
             # whether the grant may have been refreshed.
-            reading=read_prefix,
+            read_body=read_prefix,
         )
 
 

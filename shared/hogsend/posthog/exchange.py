@@ -89,7 +89,7 @@ async def follow(
     headers: Mapping[str, str],
     content: bytes | None,
     max_bytes: int,
-    reading: Callable[[httpx.Response, int], Awaitable[bytes]] = read,
+    read_body: Callable[[httpx.Response, int], Awaitable[bytes]] = read,
 ) -> Response:
     """Send one request, and follow redirects that keep method and body within the origin.
 
@@ -101,19 +101,19 @@ async def follow(
         url: URL of the request.
         headers: headers of the request.
         content: body of the request.
-        max_bytes: maximum size of the response, for `reading`.
-        reading: reads the body of a response.
+        max_bytes: maximum size of the response, for `read_body`.
+        read_body: reads the body of a response.
 
     Raises:
         TooManyRedirects: of httpx. Its other errors and `ValueError` are raised as well.
-        ResponseTooLarge: raised by `reading`.
+        ResponseTooLarge: raised by `read_body`.
     """
     target = url
     for _ in range(MAX_REDIRECTS + 1):
         async with http.stream(
             method, target, headers=dict(headers), content=content, follow_redirects=False
         ) as response:
-            body = await reading(response, max_bytes)
+            body = await read_body(response, max_bytes)
         next_target = _redirect_within_origin(response)
         if next_target is None:
             retry_after, date = response.headers.get("Retry-After"), response.headers.get("Date")
