@@ -166,8 +166,7 @@ class Scenario:
                 self._report("report", f"hogsend.engagement.{OPENED}", _elapsed_ms(started))
                 await self._posthog.wait_for_capture(OPENED, user)
                 engagement_ms = _elapsed_ms(started)
-                text = f"has captured {OPENED} on the same person"
-                self._report("PostHog", text, engagement_ms)
+                self._report("PostHog", f"has captured {OPENED} on the same person", engagement_ms)
         except TimeoutError:
             raise CommandError(
                 f"PostHog did not receive the report within {ARRIVAL_SECONDS:.0f} s",
