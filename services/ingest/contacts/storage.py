@@ -16,10 +16,10 @@ from uuid import UUID
 import aiosql
 import asyncpg
 import msgspec
-import stamina
 
 from hogsend.contract.base import Properties
 from hogsend.contract.errors import Unavailable
+from hogsend.service.retry import retry_after_conflict
 from services.ingest.contacts.contact import (
     ROW,
     Contact,
@@ -65,14 +65,15 @@ async def retry_conflicts(change: Callable[[], Awaitable[_Changed]]) -> _Changed
         Unavailable: other transactions kept changing the same contacts.
     """
     try:
-        async for attempt in stamina.retry_context(
-            on=CONFLICTS, attempts=_ATTEMPTS, timeout=None, wait_initial=0.01, wait_max=0.5
-        ):
-            with attempt:
-                return await change()
+        return await retry_after_conflict(
+            change,
+            is_conflict=lambda error: isinstance(error, CONFLICTS),
+            attempts=_ATTEMPTS,
+            wait_max=0.5,
+            wait_jitter=0.5,
+        )
     except CONFLICTS as error:
         raise Unavailable("these contacts are changing; try again") from error
-    raise AssertionError("the last attempt returns or raises")
 
 
 def digests_of(events: Sequence[IncomingEvent]) -> dict[Key, bytes]:

@@ -16,12 +16,12 @@ from uuid import UUID
 import aiosql
 import asyncpg
 import msgspec
-import stamina
 import structlog
 
 from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
 from hogsend.service.dead_letters import Unprocessable
+from hogsend.service.retry import retry_after_conflict
 from services.ingest.contacts import storage as contacts
 from services.ingest.erasure.freshness import is_stale
 from services.ingest.erasure.tombstones import is_erased
@@ -72,7 +72,13 @@ class EventStore:
             Unavailable: PostgreSQL is unavailable.
         """
         try:
-            return await self._save_unless_conflict(events)
+            return await retry_after_conflict(
+                lambda: self._save_once(events),
+                is_conflict=_is_conflict,
+                attempts=None,
+                wait_max=1.0,
+                wait_jitter=0.05,
+            )
         except _FAULTS_OF_A_MESSAGE as error:
             if len(events) == 1:
                 why = Unprocessable("rejected_by_database", f"{type(error).__name__}: {error}")
@@ -110,25 +116,12 @@ class EventStore:
         # The query's result may be stale by now, if PostgreSQL was slow or this process was frozen.
         return indices | await self.find_erased(events, since=queried_at)
 
-    async def _save_unless_conflict(self, events: Sequence[IncomingEvent]) -> list[Outcome]:
-        # Not `retry_until_available`: PostgreSQL is available and the other transaction is short.
-        # So health must not report an outage, and the pause must be shorter. Not stamina's
-        # decorator either: it would log the arguments, which are people's data.
-        async for attempt in stamina.retry_context(
-            on=_is_conflict,
-            attempts=None,
-            timeout=None,
-            wait_initial=0.01,
-            wait_max=1.0,
-            wait_jitter=0.05,
-        ):
-            with attempt:
-                try:
-                    return await self._save_in_transaction(events)
-                except asyncpg.IntegrityConstraintViolationError as error:
-                    await self._prepare(error, events)
-                return await self._save_prepared(events)
-        raise AssertionError("retries never end")
+    async def _save_once(self, events: Sequence[IncomingEvent]) -> list[Outcome]:
+        try:
+            return await self._save_in_transaction(events)
+        except asyncpg.IntegrityConstraintViolationError as error:
+            await self._prepare(error, events)
+        return await self._save_prepared(events)
 
     async def _prepare(
         self, error: asyncpg.IntegrityConstraintViolationError, events: Sequence[IncomingEvent]

@@ -1,4 +1,4 @@
-"""Retry an operation until the dependency it needs is available."""
+"""Retry an operation until its dependency is available, or after a conflict of transactions."""
 
 from __future__ import annotations
 
@@ -20,15 +20,20 @@ Result = TypeVar("Result")
 
 WAIT_INITIAL_SECONDS = 0.1
 WAIT_MAX_SECONDS = 5.0
+WAIT_CONFLICT_SECONDS = 0.01
 
 RETRIES = Counter(
     "hogsend_retries",
-    "Attempts that were repeated because a dependency was not available",
+    "Attempts that were repeated: a dependency was not available, or two transactions conflicted",
     ["operation", "error"],
 )
 
 _waiting: dict[object, str] = {}
 """The last error of each operation that is being retried, the oldest operation first."""
+
+
+class Conflict(Exception):
+    """A transaction failed because of another one; `__cause__` is the database's error."""
 
 
 class Outcome(NamedTuple, Generic[Result]):
@@ -83,6 +88,51 @@ async def retry_until_available(
         _waiting.pop(operation, None)
 
 
+async def retry_after_conflict(
+    change: Callable[[], Awaitable[Result]],
+    *,
+    is_conflict: Callable[[Exception], bool],
+    attempts: int | None,
+    wait_max: float,
+    wait_jitter: float,
+) -> Result:
+    """Repeat `change` while other transactions conflict with it.
+
+    Unlike `retry_until_available` this reports no outage: the dependency is available, and the
+    other transaction is short. So the first pause is 0.01 s, and retries are logged at debug level.
+    Each one is counted in `hogsend_retries_total` with the qualified name of `change`.
+
+    Args:
+        change: called without arguments, so that no argument can get into the log.
+        is_conflict: whether an error was caused by another transaction.
+        attempts: most attempts, after which the last error is raised; None for no limit.
+        wait_max: longest pause in seconds.
+        wait_jitter: most that is added to a pause, in seconds.
+    """
+
+    @stamina.retry(
+        on=Conflict,
+        attempts=attempts,
+        timeout=None,
+        wait_initial=WAIT_CONFLICT_SECONDS,
+        wait_max=wait_max,
+        wait_jitter=wait_jitter,
+    )
+    @functools.wraps(change)
+    async def attempt() -> Result:
+        try:
+            return await change()
+        except Exception as error:
+            if is_conflict(error):
+                raise Conflict from error
+            raise
+
+    try:
+        return await attempt()
+    except Conflict as conflict:
+        raise conflict.__cause__ or conflict from None
+
+
 async def repeat_every(
     seconds: float,
     action: Callable[[], Awaitable[object]],
@@ -109,18 +159,31 @@ def _reason(error: Exception) -> str:
 
 
 def _report(details: stamina.instrumentation.RetryDetails) -> None:
-    RETRIES.labels(details.name, type(details.caused_by).__name__).inc()
+    operation = details.name.removesuffix(".<locals>.<lambda>")
+    error, cause = details.caused_by, details.caused_by.__cause__
+    wait_seconds = round(details.wait_for, 2)
+    if isinstance(error, Conflict):
+        reason = type(cause).__name__
+        RETRIES.labels(operation, reason).inc()
+        log.debug(
+            "retrying after a conflict",
+            operation=operation,
+            reason=reason,
+            retry=details.retry_num,
+            wait_seconds=wait_seconds,
+        )
+        return
+    RETRIES.labels(operation, type(error).__name__).inc()
     write = log.warning if details.retry_num == 1 else log.debug
-    # The reason alone does not tell, for example, a full disk from a lost connection: both are
-    # "PostgreSQL is not available".
-    cause = details.caused_by.__cause__
     write(
         "retrying until available",
-        operation=details.name,
-        reason=_reason(details.caused_by),
+        operation=operation,
+        reason=_reason(error),
+        # The reason alone does not tell, for example, a full disk from a lost connection: both are
+        # "PostgreSQL is not available".
         cause=type(cause).__name__ if cause else None,
         retry=details.retry_num,
-        wait_seconds=round(details.wait_for, 2),
+        wait_seconds=wait_seconds,
     )
 
 

@@ -162,6 +162,11 @@ def _has_no_store_yet(error: Exception) -> bool:
     return isinstance(error, APIError) and error.err_code == _NO_STORE
 
 
+@stamina.retry(on=_has_no_store_yet, attempts=5, wait_initial=0.1, wait_max=1.0)
+async def _add(js: JetStreamContext, config: StreamConfig) -> None:
+    await _with_supported_fields(js.add_stream, config)
+
+
 async def _with_supported_fields(
     request: Callable[[StreamConfig], Awaitable[StreamInfo]], config: StreamConfig
 ) -> None:
@@ -181,11 +186,7 @@ async def _with_supported_fields(
 async def _create(js: JetStreamContext, config: StreamConfig) -> bool:
     """Create a stream; False if one of that name exists with another configuration."""
     try:
-        async for attempt in stamina.retry_context(
-            on=_has_no_store_yet, attempts=5, wait_initial=0.1, wait_max=1.0
-        ):
-            with attempt:
-                await _with_supported_fields(js.add_stream, config)
+        await _add(js, config)
     except BadRequestError as error:
         if error.err_code != _STREAM_NAME_IN_USE:
             raise

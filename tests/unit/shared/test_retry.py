@@ -13,7 +13,12 @@ from structlog.testing import capture_logs
 
 from hogsend.contract.errors import InvalidRequest, Unavailable
 from hogsend.service import retry
-from hogsend.service.retry import repeat_every, retry_until_available, waiting_for
+from hogsend.service.retry import (
+    repeat_every,
+    retry_after_conflict,
+    retry_until_available,
+    waiting_for,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +40,10 @@ class Dependency:
         if self._errors:
             raise self._errors.pop(0)
         return "result"
+
+    async def store(self, row: str) -> str:
+        await self.call()
+        return f"{row} stored"
 
 
 def retries(error: str) -> float:
@@ -131,3 +140,51 @@ async def test_an_error_of_another_library_is_logged_by_its_class_without_its_te
         await retry_until_available(dependency.call, on=(OSError,))
     assert dependency.reasons[1] == "OSError"
     assert "hunter2" not in str(logs)
+
+
+class Deadlock(Exception):
+    """What a database raises when another transaction locks the same rows."""
+
+
+async def change(dependency: Dependency, attempts: int | None = None) -> str:
+    return await retry_after_conflict(
+        lambda: dependency.store("row"),
+        is_conflict=lambda error: isinstance(error, Deadlock),
+        attempts=attempts,
+        wait_max=0.1,
+        wait_jitter=0.0,
+    )
+
+
+def conflicts() -> float:
+    labels = {"operation": f"{__name__}.change", "error": "Deadlock"}
+    return REGISTRY.get_sample_value("hogsend_retries_total", labels) or 0.0
+
+
+async def test_a_conflict_is_retried_and_counted_but_is_no_outage() -> None:
+    dependency, before = Dependency(Deadlock(), Deadlock()), conflicts()
+    with capture_logs() as logs:
+        assert await change(dependency) == "row stored"
+    assert dependency.reasons == [None, None, None]
+    assert conflicts() - before == 2
+    assert {(entry["event"], entry["log_level"], entry["reason"]) for entry in logs} == {
+        ("retrying after a conflict", "debug", "Deadlock")
+    }
+
+
+async def test_the_last_conflict_is_raised_after_the_last_attempt() -> None:
+    last = Deadlock("last")
+    dependency = Dependency(Deadlock("first"), last, Deadlock("never"))
+    with (
+        stamina.set_testing(True, attempts=2, cap=True),
+        pytest.raises(Deadlock, match="last") as raised,
+    ):
+        await change(dependency, attempts=2)
+    assert raised.value is last
+
+
+async def test_an_error_that_is_no_conflict_is_raised_at_once() -> None:
+    dependency = Dependency(InvalidRequest("never"))
+    with pytest.raises(InvalidRequest, match="never"):
+        await change(dependency)
+    assert len(dependency.reasons) == 1
