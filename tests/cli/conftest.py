@@ -23,7 +23,7 @@ READ_BY_THE_CLI = ("HOGSEND_API_URL", "HOGSEND_ADMIN_KEY", "DISPLAY", "WAYLAND_D
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting of the machine, no `./.env`, and a browser that follows the address by itself."""
+    """Remove the settings and `./.env`; use a browser that follows every URL by itself."""
     known = {name for group in ALL_SETTINGS for name in group.environment_names()}
     for name in (*known, *READ_BY_THE_CLI, "SSH_CONNECTION", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
@@ -49,7 +49,7 @@ def hogsend(posthog: FakePostHog) -> Iterator[FakeHogsend]:
 
 @pytest.fixture
 def callback_ports(monkeypatch: pytest.MonkeyPatch) -> tuple[int, ...]:
-    """Three of this test's own in place of the real ones, which other tests may be using."""
+    """Use three free callback ports instead of the real ones, which other tests may use."""
     ports = (free_port(), free_port(), free_port())
     monkeypatch.setattr(loopback, "CALLBACK_PORTS", ports)
     return ports
@@ -59,13 +59,13 @@ def callback_ports(monkeypatch: pytest.MonkeyPatch) -> tuple[int, ...]:
 def cli(
     hogsend: FakeHogsend, callback_ports: tuple[int, ...], capfd: pytest.CaptureFixture[str]
 ) -> Cli:
-    """The command in this process, pointed at the fake server."""
+    """The command in this process, with the URL of the fake server."""
     return Cli(hogsend.url, capfd)
 
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """A terminal on stdin and stdout; what is typed goes in here."""
+    """A terminal on stdin and stdout. Write to this to type on it."""
     typed = io.StringIO()
     monkeypatch.setattr(typed, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stdin", typed)

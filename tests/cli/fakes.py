@@ -90,7 +90,7 @@ HEALTHY_DIAGNOSIS: dict[str, Any] = {
 
 
 class FakeHogsend(Fake):
-    """A Hogsend server with one admin key; tests set its answers."""
+    """A Hogsend server with one admin key. Tests set its responses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,9 +113,9 @@ class FakeHogsend(Fake):
         self.dead_letters = CannedResponse(200, {"deadLetters": [], "total": 0})
         self.key = ADMIN_KEY
         self.more: dict[str, CannedResponse] = {}
-        """Answers to further requests, by method and target."""
+        """Responses to further requests, by method and target."""
         self.series: dict[str, list[CannedResponse]] = {}
-        """The same, one after the other."""
+        """Successive responses to the same request."""
 
     def answer(self, request: RecordedRequest) -> CannedResponse:
         if request.line == HEALTH:
@@ -145,7 +145,7 @@ class FakeHogsend(Fake):
 
 
 class FakePostHog(Fake):
-    """An OAuth server that consents at once, or as `consent` says."""
+    """An OAuth server that consents at once, or behaves as `consent` sets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class FakePostHog(Fake):
         self.refresh_token = f"phr_{secrets.token_hex(16)}"
         self.code = secrets.token_hex(16)
         self.consent: dict[str, str] = {}
-        """Overrides of the callback's parameters; an empty value leaves one out."""
+        """Overrides of the callback's parameters. An empty value omits a parameter."""
         self.discovery: CannedResponse | None = None
         self.issuer: str | None = None
         self.tokens: dict[str, Any] = {

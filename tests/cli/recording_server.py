@@ -1,4 +1,4 @@
-"""A small HTTP server in a thread that records the requests it gets."""
+"""A small HTTP server in a thread that records its requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 @dataclass(frozen=True)
 class RecordedRequest:
-    """A request as it arrived."""
+    """A recorded request."""
 
     method: str
     target: str
@@ -44,7 +44,7 @@ class RecordedRequest:
 
 @dataclass(frozen=True)
 class CannedResponse:
-    """What to answer: JSON, text, or a redirect."""
+    """A response: JSON, text, or a redirect."""
 
     status: int = 200
     body: Any = None
@@ -56,7 +56,7 @@ class CannedResponse:
 
 
 class Fake:
-    """Base of the fakes: answers, and records its requests."""
+    """Base of the fakes: responds to requests and records them."""
 
     def __init__(self) -> None:
         self.requests: list[RecordedRequest] = []
@@ -93,7 +93,7 @@ class Fake:
             do_GET = do_POST = do_PUT = do_DELETE = _any  # noqa: N815 - their names
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True

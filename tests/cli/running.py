@@ -1,4 +1,4 @@
-"""Running the command: in this process, or as a user does."""
+"""Runs the command: in this process, or in a process of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.cli.fakes import ADMIN_KEY
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run left behind."""
+    """The result of a run."""
 
     code: int
     out: str
@@ -26,7 +26,7 @@ class Outcome:
 
     @property
     def json(self) -> Any:
-        """The one document on stdout."""
+        """The JSON document on stdout."""
         assert self.out.count("\n") == 1, self.out
         return json.loads(self.out)
 
@@ -37,7 +37,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Cli:
-    """`hogsend` in this process, with the flags every test wants."""
+    """`hogsend` in this process, with the options that every test needs."""
 
     url: str
     capture: pytest.CaptureFixture[str]
@@ -53,7 +53,7 @@ class Cli:
         return self("status", **{"url": self.url, **flags})
 
     def __call__(self, *arguments: str, **flags: Any) -> Outcome:
-        """Run a command as `cli.main` does; a flag that is None or False is left out."""
+        """Run a command as `cli.main` does. An option that is None or False is omitted."""
         words = [*arguments]
         for name, value in flags.items():
             flag = f"--{name.replace('_', '-')}"
@@ -78,12 +78,12 @@ async def start(*arguments: str) -> asyncio.subprocess.Process:
 
 
 async def finish(process: asyncio.subprocess.Process) -> Outcome:
-    """Wait until it ends."""
+    """Wait until the process ends."""
     out, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode is not None
     return Outcome(process.returncode, out.decode(), err.decode())
 
 
 async def run(*arguments: str) -> Outcome:
-    """`hogsend <arguments>` from start to end."""
+    """Run `hogsend <arguments>` until it ends."""
     return await finish(await start(*arguments))

@@ -287,7 +287,7 @@ def test_a_credential_that_is_not_renewed_is_not_called_a_missing_one(
 def test_every_step_says_what_mends_a_refusal(
     cli: Cli, hogsend: FakeHogsend, refusal: tuple[int, str], fix: str
 ) -> None:
-    """Where the server itself says nothing."""
+    """For errors without a remediation by the server."""
     refused = CannedResponse(refusal[0], {"error": refusal[1]})
     hogsend.provision = refused
     assert fix in cli.connect(json=True, provision_only=True).json["hint"]
@@ -457,7 +457,7 @@ def test_the_servers_host_overrides_the_flag(cli: Cli, posthog: FakePostHog) -> 
 def test_a_posthog_that_is_not_reached_is_mended_where_it_was_named(
     cli: Cli, hogsend: FakeHogsend, named_by_server: bool, said: str
 ) -> None:
-    """As with the sandbox of a deployment, whose name only containers know."""
+    """For example the sandbox of a deployment, whose name only containers can resolve."""
     away = "http://127.0.0.1:1"
     hogsend.info["privateHost"] = away if named_by_server else None
     outcome = cli.connect(json=True, posthog_host=away)

@@ -1,4 +1,4 @@
-"""`hogsend doctor` (contract 8.6, cases 169 and 170), and what it adds for our own gateway."""
+"""`hogsend doctor` (contract 8.6, cases 169 and 170), and its checks of this project's gateway."""
 
 from __future__ import annotations
 

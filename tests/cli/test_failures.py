@@ -79,10 +79,10 @@ FAILING: dict[str, tuple[str, ...]] = {
     "sandbox": ("--port", "{taken}"),
     "completion": ("nothing",),
 }
-"""Arguments with which each command fails; HOGSEND_HOME is a file, which nothing accepts."""
+"""Arguments that make each command fail. HOGSEND_HOME is a file, which every command refuses."""
 
 HAS_NO_JSON = {"serve", "completion"}
-"""One becomes the service, whose output is its log; the other prints a script."""
+"""Commands without `--json`: `serve` becomes the service, `completion` prints a script."""
 
 PYTHON_NAMES = re.compile(
     r"Traceback|\b[A-Z][A-Za-z]+(Error|Exception|Timeout)\b|<class|\[Errno|Connect call"
@@ -90,7 +90,7 @@ PYTHON_NAMES = re.compile(
 
 
 def leaves(app: App, *path: str) -> Iterator[str]:
-    """Every command that does something, by its words."""
+    """The words of every command, without the groups."""
     for name in app:
         if name.startswith("-"):
             continue
@@ -121,7 +121,7 @@ def taken() -> Iterator[int]:
 def failing(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, taken: int
 ) -> tuple[str, ...]:
-    """The words of a command that fails."""
+    """The words of a failing command."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("HOGSEND_HOME", str(tmp_path / "file"))
     # Nobody comes to listen within ten seconds either.

@@ -1,4 +1,4 @@
-"""The stand-in beside the stack, and the credential an earlier one granted."""
+"""The sandbox of the local stack, and the credential of an earlier sandbox."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.cli.recording_server import CannedResponse, Fake, RecordedRequest
 
 
 class FakeStore(Fake):
-    """A gateway that has a credential, or not."""
+    """A gateway with or without a stored credential."""
 
     has_one = True
 

@@ -1,4 +1,4 @@
-"""The loopback server (contract 3.3): what it accepts, and what cannot keep it from the answer."""
+"""The loopback server (contract 3.3): what it accepts, and what cannot delay the callback."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ async def test_the_port_is_free_afterwards() -> None:
 
 
 async def test_the_ports_are_those_of_the_client_document() -> None:
-    """Alone of all tests it binds the real ones."""
+    """The only test that listens on the real callback ports."""
     assert CALLBACK_PORTS == (8423, 8424, 8425)
     with real_ports():
         async with contextlib.AsyncExitStack() as stack:
@@ -210,7 +210,7 @@ async def test_no_callback_in_time(listener: Listener) -> None:
 
 
 async def test_connections_that_are_left_open_are_closed_without_a_word() -> None:
-    """Browsers open some that they do not use."""
+    """Browsers open connections that they do not use."""
     said: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, what: said.append(what))
     async with listening(STATE, [free_port()]) as running:

@@ -151,7 +151,7 @@ def test_a_slash_that_posthog_adds_is_followed_once(posthog: FakePostHog) -> Non
 
 
 NESTED = b'{"x":%b}' % (b"[" * 30_000 + b"]" * 30_000)
-"""Deeper than Python reads."""
+"""JSON nested deeper than Python's parser allows."""
 WHOLE = b'{"issuer": "x", "authorization_endpoint": "https://x/", "token_endpoint": "https://x/"}'
 
 
@@ -189,7 +189,7 @@ def test_case_73_malformed_discovery(
 
 @contextmanager
 def dripping(head: bytes) -> Iterator[str]:
-    """A server that never comes to an end: it sends a byte now and then."""
+    """A server whose response never ends: it keeps sending single bytes."""
     stopped = threading.Event()
 
     class Drip(socketserver.BaseRequestHandler):

@@ -1,4 +1,4 @@
-"""The command as people run it: a process of its own, a terminal, Ctrl-C."""
+"""The command as a user runs it: in a process of its own, on a terminal, with Ctrl-C."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ URL = re.compile(r"http://127\.0\.0\.1:\d+/oauth/authorize/\?\S+")
 
 @pytest.fixture
 def callback_ports() -> Iterator[tuple[int, ...]]:
-    """The real ones: a process has no others."""
+    """The real callback ports, since another process cannot use other ones."""
     with real_ports():
         yield CALLBACK_PORTS
 
@@ -50,7 +50,7 @@ def target(hogsend: FakeHogsend, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def read_until_url(stream: asyncio.StreamReader | None) -> tuple[str, str]:
-    """What came until the address to open did, and the address."""
+    """Return the output up to the URL to open, and the URL."""
     assert stream is not None
     said = ""
     while not (found := URL.search(said)):

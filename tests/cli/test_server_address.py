@@ -1,4 +1,4 @@
-"""Which server and key are meant (contract 8.1)."""
+"""How the server's URL and admin key are chosen (contract 8.1)."""
 
 from __future__ import annotations
 

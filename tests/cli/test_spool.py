@@ -1,4 +1,4 @@
-"""`hogsend spool read`: what a damaged file still holds."""
+"""`hogsend spool read`: the readable content of a damaged file."""
 
 from __future__ import annotations
 

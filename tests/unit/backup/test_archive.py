@@ -1,4 +1,4 @@
-"""A backup is whole or not there, and restores nothing over what is."""
+"""A backup is complete or absent, and a restore overwrites nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEY = Key(recipient=str(IDENTITY.to_public()), identity=str(IDENTITY))
 
 
 class Place:
-    """A deployment that is only files."""
+    """A deployment that consists of files only."""
 
     kind: Kind = "local"
 
@@ -87,7 +87,7 @@ class Place:
 
 @pytest.fixture
 def deleted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Streams that were deleted again; saving and restoring are only files."""
+    """Names of the deleted streams. Saving and restoring only write files."""
     gone: list[str] = []
 
     async def save_all(_client: Any, directory: Path, _progress: Any) -> list[StreamResult]:
@@ -132,7 +132,7 @@ async def test_what_goes_in_comes_out(tmp_path: Path, deleted: list[str]) -> Non
 async def test_a_backup_is_opened_beside_its_target_for_its_owner_alone(
     tmp_path: Path, deleted: list[str]
 ) -> None:
-    """The backup may be on a medium that cannot be written to."""
+    """The backup may be on a read-only disk."""
     place, saved = Place(tmp_path), tmp_path / "b" / "one"
     await create_backup(place, saved, KEY, quiet)
     place.work.mkdir()
@@ -158,7 +158,7 @@ async def test_a_backup_is_opened_only_where_there_is_room(
 
 @pytest.fixture
 def own_ctrl_c() -> Iterator[None]:
-    """Python's own answer to Ctrl-C, whatever another test has left in its place."""
+    """Python's own handler of Ctrl-C, whatever an earlier test has installed."""
     earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, earlier)
@@ -215,7 +215,7 @@ def test_ctrl_c_while_a_dump_is_made_ends_it_at_once_and_leaves_nothing(
 
 
 def interrupted(*_: object, **__: object) -> None:
-    """What takes long, and is interrupted by Ctrl-C."""
+    """A slow call that is interrupted by Ctrl-C."""
     signal.raise_signal(signal.SIGINT)
     raise AssertionError("it goes on")
 

@@ -1,4 +1,4 @@
-"""Where the stack of this machine can be restored to, before anything is unpacked."""
+"""Checks of the restore target of a local stack, before anything is unpacked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is printed of a backfill."""
+"""The output for a backfill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo takes nothing from the settings of the operator who tries it."""
+"""The demo ignores the operator's settings."""
 
 from __future__ import annotations
 

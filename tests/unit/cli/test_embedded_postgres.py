@@ -1,4 +1,4 @@
-"""Stale servers, and the permissions of PostgreSQL's own user."""
+"""Stale servers, and file permissions of PostgreSQL's system user."""
 
 from __future__ import annotations
 

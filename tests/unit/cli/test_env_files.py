@@ -1,4 +1,4 @@
-"""The files with NATS addresses that the local stack writes for other people's services."""
+"""The env files with NATS URLs that the local stack writes for external services."""
 
 from __future__ import annotations
 

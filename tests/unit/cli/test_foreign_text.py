@@ -1,4 +1,4 @@
-"""What others wrote is shown as it is, and neither obeyed by a terminal nor read as markup."""
+"""Foreign text is printed without control characters and not interpreted as markup."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OBEYED = "\x1b]0;owned\x07\x9b31m\u202e\u2066\u200f\u2028"
 
 
 class Document(msgspec.Struct):
-    """One with a text of others."""
+    """A JSON document with foreign text."""
 
     name: str
 
@@ -71,7 +71,7 @@ def test_a_service_of_a_report_is_no_markup(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What is shown of progress on a terminal."""
+    """The progress output on a terminal."""
     shown = io.StringIO()
     console = Console(file=shown, force_terminal=True, width=200)
     monkeypatch.setattr(progress, "err", console)

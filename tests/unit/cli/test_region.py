@@ -1,4 +1,4 @@
-"""What people give as PostHog's address, where the server knows none."""
+"""The PostHog URL that users give for a server without a configured one."""
 
 from __future__ import annotations
 

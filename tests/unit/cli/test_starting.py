@@ -1,4 +1,4 @@
-"""What `hogsend up` says of servers that are others, and of services that cannot run."""
+"""Errors of `hogsend up` for external servers of the wrong kind, and for failing services."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Require = Callable[[str], Awaitable[None]]
 
 @asynccontextmanager
 async def answering(greeting: bytes, answer: bytes) -> AsyncIterator[str]:
-    """A server that begins with a greeting and answers once; gives host and port."""
+    """Run a server that sends a greeting and one reply; yields its host and port."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)
@@ -71,7 +71,7 @@ async def test_the_server_that_is_meant_is_taken(
 
 
 class Ended:
-    """A supervisor whose program has ended once, and left a log."""
+    """A supervisor whose program has ended once and written a log."""
 
     def __init__(self, log: Path) -> None:
         self.failures = Counter({"gateway": 1})

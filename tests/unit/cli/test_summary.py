@@ -1,4 +1,4 @@
-"""What `hogsend up` says when everything runs."""
+"""The summary of `hogsend up`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command of Compose ends with, and what is made of it."""
+"""How failures and versions of the Compose command are handled."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_what_compose_says_of_a_failure_is_shown(
 def test_the_log_of_wrong_settings_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, fix: str
 ) -> None:
-    """Compose itself says no more than that they are wrong."""
+    """Compose itself reports no reason."""
     (tmp_path / "said").write_text(said)
     failing = compose(tmp_path, monkeypatch, "cat said >&2; exit 1")
     with pytest.raises(CommandError) as raised:
@@ -67,7 +67,7 @@ def test_the_log_of_wrong_settings_is_named(
 def test_what_is_not_compose_or_too_old_is_named_and_asked_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
-    """What podman-compose prints was taken for a mark of data, and `down --volumes` advised."""
+    """podman-compose's output was misread as a mark of data, with `down --volumes` as fix."""
     compose(tmp_path, monkeypatch, f'[ "$1" = version ] && echo "{said}" || touch asked')
     assert run(["compose", "layout", "cluster", "--deployment", str(tmp_path)]) == ExitCode.FAILED
     assert not (tmp_path / "asked").exists()

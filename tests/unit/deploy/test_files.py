@@ -39,7 +39,7 @@ OPENTELEMETRY = {
     "OTEL_TRACES_SAMPLER",
     "OTEL_TRACES_SAMPLER_ARG",
 }
-"""Read by OpenTelemetry itself; docs/traces.md says what they mean."""
+"""Settings that OpenTelemetry itself reads; see docs/traces.md."""
 NOT_PASSED_ON = {
     # What the image sets, or what has no use in a container.
     *("GATEWAY_HOST", "GATEWAY_PORT", "SPOOL_DIR", "HEALTH_FILE", "ALIVE_FILE"),
@@ -105,7 +105,7 @@ def test_compose_passes_each_service_its_settings_and_no_other(service: str) -> 
 
 
 def interpolated() -> set[str]:
-    """Every variable that `compose.yaml` takes from `.env` or the shell."""
+    """Return every variable that `compose.yaml` reads from `.env` or the shell."""
     return set(re.findall(r"(?<!\$)\$\{(\w+)", (ROOT / "compose.yaml").read_text()))
 
 
@@ -201,7 +201,7 @@ def test_compose_lets_a_gateway_open_the_files_it_wants() -> None:
 
 
 class WithReset(yaml.SafeLoader):
-    """Reads what Compose takes away with `!reset` as None."""
+    """A YAML loader that reads Compose's `!reset` as None."""
 
 
 WithReset.add_constructor("!reset", lambda _loader, _node: None)
@@ -450,7 +450,7 @@ def test_nats_servers_may_take_what_the_streams_need_and_the_volume_holds() -> N
 
 
 def _laid_out(name: str, made: Path) -> Path:
-    """Put the files beside each other as in the containers."""
+    """Copy the files into one directory, as in the containers."""
     directory = made.parent / "etc"
     (directory / "secrets").mkdir(parents=True, exist_ok=True)
     for file in ("passwords.conf", "cluster.conf"):

@@ -1,4 +1,4 @@
-"""Which layout a deployment has, what `.env` says of it, and what of `.env` would be ignored."""
+"""Layouts of a deployment, their variables in `.env`, and settings that would be ignored."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def told(_text: str) -> None:
 
 
 class Engine(Compose):
-    """Servers whose data are only the name of their layout."""
+    """A Compose whose NATS servers have only the mark of their layout as data."""
 
     def __init__(self, directory: Path, **layouts: str) -> None:
         (directory / "compose.yaml").touch()
@@ -141,7 +141,7 @@ class Engine(Compose):
         self.ran: list[str] = []
         self.present = "settings nats gateway ingest"
         self.configs: list[str] = []
-        """What the servers were started with."""
+        """Commands that were run."""
 
     def run(self, *arguments: str, extra: Mapping[str, str] | None = None, **_: Any) -> str:
         own = arguments[2:] if arguments[0] == "--profile" else arguments
@@ -169,7 +169,7 @@ class Engine(Compose):
 
 @pytest.fixture
 def streams(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """NATS' part: what is saved and restored, or fails."""
+    """Fake saves and restores of streams, which can be made to fail."""
     part: dict[str, Any] = {"restored": [], "fail": set(), "ready": [True]}
 
     @asynccontextmanager

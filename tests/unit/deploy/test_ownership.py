@@ -1,4 +1,4 @@
-"""A backup is of the servers that services use, or is refused."""
+"""A backup is refused if the services use external servers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cli.errors import CommandError
 
 
 class Engine(Compose):
-    """A PostgreSQL that knows who is connected to it."""
+    """A Compose whose PostgreSQL has sessions of some services."""
 
     connected = "credentials"
 

@@ -1,4 +1,4 @@
-"""Where the ports of a deployment are reached, whatever proxies this machine has."""
+"""Published ports of a deployment are reached without the machine's proxies."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_port_is_reached_at_the_address_that_it_is_published_at(
 
 @pytest.fixture
 def gateway() -> Iterator[str]:
-    """Something that answers as a gateway does."""
+    """A server that responds like a gateway."""
 
     class Answering(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

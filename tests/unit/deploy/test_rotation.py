@@ -1,4 +1,4 @@
-"""Changing the secrets of a deployment, one at a time and each of them twice."""
+"""Rotation of the secrets of a deployment, one at a time and each of them twice."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_earlier_ones_are_accepted_until_they_are_retired(made: Path, name: str)
 
 @pytest.mark.parametrize("written", ['"first"', "'first'", "first # from the vault"])
 def test_what_kubernetes_passes_on_is_what_stays_valid(made: Path, written: str) -> None:
-    """Kustomize neither takes quotes away nor knows a comment behind a value."""
+    """Kustomize neither removes quotes nor supports a comment after a value."""
     keys, setting = made / "keys.env", "ADMIN_READ_API_KEY_PREVIOUS"
     keys.write_text(f"ADMIN_READ_API_KEY={written}\n")
     run(made, "--rotate", "admin_read_api_key")
@@ -177,7 +177,7 @@ SPECIAL = ["a,b", "[x", "a$b", "a #b", 'say "x", \\', "it's", "'q'", "plain"]
 def test_what_an_operator_made_up_is_read_as_it_was(
     made: Path, first: str, script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Kubernetes takes a line as it is; Compose replaces variables, and takes quotes away."""
+    """Kubernetes reads a line unchanged; Compose replaces variables and removes quotes."""
     file, keys, env_file = made / "credentials/better_auth_secret", made / "keys.env", made / ".env"
     file.unlink()
     file.write_text(f"{first}\n")
@@ -256,7 +256,7 @@ def test_what_env_says_behind_a_secret_is_not_a_part_of_it(
 def test_a_secret_is_read_as_compose_passes_it_on(
     made: Path, written: str, passed_on: str, script: ModuleType
 ) -> None:
-    """What Compose 5.6 passed on for each of them."""
+    """The value that Compose 5.6 passes for each line."""
     env_file, setting = made / ".env", "POSTHOG_WEBHOOK_SECRET"
     env_file.write_text(f"{setting}={written}\n")
     assert script.SettingsFiles(env_file).value(setting) == passed_on
@@ -299,7 +299,7 @@ def test_lines_end_where_compose_ends_them(made: Path, script: ModuleType) -> No
 def test_a_line_as_in_yaml_is_read_and_replaced_as_compose_reads_it(
     made: Path, written: str, script: ModuleType
 ) -> None:
-    """Only Compose does so: Kubernetes takes it for a name."""
+    """Only Compose reads it so. Kubernetes reads it as a name."""
     setting = "INGEST_API_KEY"
     line, env_file, keys = written.format(setting), made / ".env", made / "keys.env"
     env_file.write_text(f"{line}\n")

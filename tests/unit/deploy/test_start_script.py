@@ -1,4 +1,4 @@
-"""What starts nats-server in a deployment: never on the data of another layout."""
+"""The script that starts nats-server in a deployment never uses data of another layout."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_between_two_layouts_only_who_moves_gets_a_server(data: Path) -> None:
 
 
 def test_data_that_are_set_aside_again_keep_the_mark_of_their_layout(data: Path) -> None:
-    """By a move that was interrupted at the next server, and goes on."""
+    """As by a move that was interrupted at the next server and continues."""
     (data / "jetstream").mkdir()
     start(data)
     for _ in range(2):

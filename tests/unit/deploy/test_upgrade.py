@@ -1,4 +1,4 @@
-"""An upgrade replaces one container after the other, and stops at the first that does not work."""
+"""An upgrade replaces one container after the other, and stops at the first unhealthy one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONFIGURATION = f"sha256:{'a' * 64}"
 
 
 class Engine(Compose):
-    """Containers that work at once, but for some."""
+    """A Compose whose containers are healthy at once, except some."""
 
     def __init__(self, directory: Path, services: list[str]) -> None:
         (directory / "compose.yaml").touch()
@@ -70,7 +70,7 @@ class Engine(Compose):
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is waited for: what is asked answers, and what does not never will."""
+    """Poll without waiting: a container is healthy at once or never."""
 
     async def complete(_upgrade: Upgrade) -> None:
         pass
