@@ -1,4 +1,4 @@
-"""Retries without pauses."""
+"""Ingest's unit tests retry without pauses."""
 
 from __future__ import annotations
 

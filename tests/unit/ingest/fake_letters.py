@@ -1,4 +1,4 @@
-"""The stream of dead letters, in memory."""
+"""A fake of the stream of dead letters, in memory."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from services.ingest.dead_letters.stream import DeadLetterStream, Extent, Letter
 
 FAILED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 BATCH = 5
-"""Letters of a batch, few so that tests have several."""
+"""Letters in a batch; few, so that tests read several batches."""
 
 
 class FakeLetters(DeadLetterStream):
-    """Letters by sequence, with gaps where letters were deleted."""
+    """Dead letters by their sequence, with gaps where letters were deleted."""
 
     def __init__(self, max_payload: int = 1024 * 1024) -> None:
         self.letters: dict[int, DeadLetter] = {}
@@ -23,7 +23,7 @@ class FakeLetters(DeadLetterStream):
         self.reads: list[tuple[int, int]] = []
         self.delete_error: Unavailable | None = None
         self.overtaken = False
-        """Whether another request deletes each letter first."""
+        """Whether another request deletes each letter before `delete` does."""
         self._limit = max_payload
 
     @property
@@ -59,13 +59,13 @@ class FakeLetters(DeadLetterStream):
         self, first: int, last: int, origin: str | None = None
     ) -> AsyncIterator[list[Letter]]:
         self.reads.append((first, last))
-        found = [
+        matches = [
             Letter(sequence, letter)
             for sequence, letter in self._from(origin).items()
             if first <= sequence <= last
         ]
-        for start in range(0, len(found), BATCH):
-            yield found[start : start + BATCH]
+        for start in range(0, len(matches), BATCH):
+            yield matches[start : start + BATCH]
 
     async def delete(self, sequence: int) -> bool:
         if self.delete_error is not None:

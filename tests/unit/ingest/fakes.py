@@ -1,6 +1,6 @@
-"""What stands around ingest's domain, in memory: a queue, PostgreSQL's events, and JetStream.
+"""Fakes of what ingest's domain calls, in memory: a queue, PostgreSQL's events, and JetStream.
 
-All of them write to one journal, so that a test can tell in which order things happened.
+The fakes of one test write to one journal, so that the test can check the order of their actions.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _DIGEST = re.compile(r"^[0-9a-f]{32}:")
 
 
 @dataclass
-class Place:
+class StreamSequence:
     stream: int
 
 
 @dataclass
 class Delivery:
     stream: str = "WEBHOOKS"
-    sequence: Place = field(default_factory=lambda: Place(next(_sequences)))
+    sequence: StreamSequence = field(default_factory=lambda: StreamSequence(next(_sequences)))
     num_delivered: int = 1
     num_pending: int = 0
     timestamp: datetime = NOW
@@ -49,7 +49,7 @@ class Delivery:
 
 @dataclass
 class FakeMessage:
-    """A message of a queue; `name` is what the journal calls it."""
+    """A message of a stream; the journal names it by its `name`."""
 
     data: bytes = b""
     subject: str = "hogsend.webhooks.posthog"
@@ -61,10 +61,11 @@ class FakeMessage:
     delays: list[float | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        at = self.metadata
-        nanoseconds = int(at.timestamp.timestamp()) * 1_000_000_000
-        place = f"{at.num_delivered}.{at.sequence.stream}.1.{nanoseconds}.{at.num_pending}"
-        self.reply = self.reply or f"$JS.ACK.{at.stream}.ingest.{place}"
+        delivery = self.metadata
+        nanoseconds = int(delivery.timestamp.timestamp()) * 1_000_000_000
+        numbers = (delivery.num_delivered, delivery.sequence.stream, 1, nanoseconds)
+        position = ".".join(map(str, (*numbers, delivery.num_pending)))
+        self.reply = self.reply or f"$JS.ACK.{delivery.stream}.ingest.{position}"
 
     async def ack(self) -> None:
         self.journal.append(f"ack {self.name}")
@@ -88,15 +89,15 @@ def incoming(id: str = "u-1", name: str = "signed_up", user_id: str = "anna") ->
 
 
 class FakeStore(EventStore):
-    """Commits to memory. `errors` are raised one a call, after the commit if `commits_first`."""
+    """Commits to memory. Each call raises one of `errors`, after the commit if `commits_first`."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self.outcomes: dict[str, outcome.Outcome] = {}
-        """By event id, instead of stored or known."""
+        """Outcomes by event id, instead of `STORED` or `KNOWN`."""
         self.errors: list[Exception] = []
         self.commits_first = False
-        self._known: set[EventKey] = set()
+        self._stored: set[EventKey] = set()
         self.erased_since: set[str] = set()
         """Ids of events whose person is erased once they are stored."""
 
@@ -112,25 +113,25 @@ class FakeStore(EventStore):
     async def find_erased(self, events: Sequence[IncomingEvent], *, since: float) -> set[int]:
         if not is_stale(since):
             return set()
-        return {place for place, one in enumerate(events) if one.ref.id in self.erased_since}
+        return {index for index, event in enumerate(events) if event.ref.id in self.erased_since}
 
     def _save(self, event: IncomingEvent) -> outcome.Outcome:
-        status = Status.KNOWN if event.key in self._known else Status.STORED
-        self._known.add(event.key)
+        status = Status.KNOWN if event.key in self._stored else Status.STORED
+        self._stored.add(event.key)
         return self.outcomes.get(event.ref.id, Saved(status, event.user_id))
 
 
 class FakePublisher(Publisher):
-    """Publishes to memory, as JetStream does: a repeat of an id is dropped."""
+    """Publishes to memory, and drops a message whose id was published before, as JetStream does."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self.published: dict[tuple[str, str], OutgoingMessage] = {}
-        """By stream and message id, as JetStream deduplicates."""
+        """Messages by stream and message id, as JetStream deduplicates."""
         self.errors: list[Exception] = []
-        """Raised one a call."""
+        """Each call raises one of them."""
         self.refusals: dict[str, list[TooLarge | PublishRejected | Unavailable]] = {}
-        """By what message ids end in, one an attempt; after the last the message is taken."""
+        """Refusals by message id without its digest: one for each attempt, until none remains."""
 
     async def publish(self, message: OutgoingMessage, **_within: float) -> None:
         (outcome,) = await self.publish_all([message])
@@ -142,10 +143,10 @@ class FakePublisher(Publisher):
     ) -> list[Outcome]:
         if self.errors:
             raise self.errors.pop(0)
-        outcomes = [self._take(message) for message in messages]
-        for one in outcomes:
-            if isinstance(one, Unavailable):
-                raise one
+        outcomes = [self._publish(message) for message in messages]
+        for error in outcomes:
+            if isinstance(error, Unavailable):
+                raise error
         return outcomes
 
     async def acknowledge(self, messages: Sequence[Acknowledgeable]) -> None:
@@ -166,7 +167,7 @@ class FakePublisher(Publisher):
             if message.subject.startswith("hogsend.deadletter.")
         ]
 
-    def _take(self, message: OutgoingMessage) -> Outcome:
+    def _publish(self, message: OutgoingMessage) -> Outcome:
         id = message.headers[MESSAGE_ID]
         name = _DIGEST.sub("", id)
         if refusals := self.refusals.get(name):

@@ -1,4 +1,4 @@
-"""An entry of the audit trail is stored and then acknowledged; a bad one takes no other along."""
+"""Audit entries are stored, then acknowledged; an invalid entry is dead-lettered alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ID = UUID("6f2b7a60-5c5b-4f0e-9a55-0f7f0a3c2d11")
 
 
 class NoDatabase(Database):
-    """Hands out no connection."""
+    """A database whose connections are None."""
 
     def __init__(self) -> None:
         pass
@@ -33,7 +33,7 @@ class NoDatabase(Database):
 
 
 class Queries:
-    """Saves entries to a list, each resource once; `errors` are raised one a call."""
+    """Saves the entries' resources to a list. Each call raises one of `errors`."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -51,7 +51,7 @@ class Queries:
 
 
 class Trail:
-    """A trail with what surrounds it."""
+    """An audit trail with the fakes that it calls."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.journal: Journal = []
@@ -101,13 +101,13 @@ async def test_a_batch_is_committed_and_then_acknowledged(trail: Trail) -> None:
     assert trail.journal == ["commit a b", "ack a", "ack b"]
 
 
-async def test_an_outage_is_waited_for(trail: Trail) -> None:
+async def test_a_batch_is_committed_after_an_outage_of_postgresql(trail: Trail) -> None:
     trail.queries.errors = [asyncpg.CannotConnectNowError("starting up")] * 2
     await trail.process("a")
     assert trail.journal == ["commit a", "ack a"]
 
 
-async def test_what_is_no_entry_is_dead_lettered_alone(trail: Trail) -> None:
+async def test_a_malformed_audit_entry_is_dead_lettered_alone(trail: Trail) -> None:
     await trail.process("a", "malformed", "b")
     assert trail.queries.saved == ["a", "b"]
     (letter,) = trail.publisher.dead_letters()
@@ -115,7 +115,7 @@ async def test_what_is_no_entry_is_dead_lettered_alone(trail: Trail) -> None:
     assert "ack malformed" in trail.journal
 
 
-async def test_an_entry_that_postgresql_refuses_is_dead_lettered_alone(trail: Trail) -> None:
+async def test_an_audit_entry_that_postgresql_refuses_is_dead_lettered_alone(trail: Trail) -> None:
     await trail.process("a", "b", "refused", "c", "d")
     assert trail.queries.saved == ["a", "b", "c", "d"]
     (letter,) = trail.publisher.dead_letters()
@@ -130,7 +130,7 @@ async def test_nul_is_stored_as_a_replacement_character(trail: Trail) -> None:
     assert trail.queries.saved == ["a\ufffdb"]
 
 
-async def test_nothing_is_acknowledged_that_is_not_committed(trail: Trail) -> None:
+async def test_an_audit_entry_that_is_not_committed_is_not_acknowledged(trail: Trail) -> None:
     trail.queries.errors = [RuntimeError("a defect")]
     with pytest.raises(RuntimeError):
         await trail.process("a")

@@ -1,4 +1,4 @@
-"""What others may ask of JetStream, and how it is passed on."""
+"""Which consumers external users may create and delete, and what is passed on to JetStream."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def body(**config: Any) -> bytes:
     return msgspec.json.encode({"stream_name": "EVENTS", "config": config})
 
 
-def created(subject: str = CREATE, /, **config: Any) -> dict[str, Any]:
-    """What JetStream is asked."""
+def passed_on_for(subject: str = CREATE, /, **config: Any) -> dict[str, Any]:
+    """Return the request that is passed on to JetStream."""
     creation = read(subject, body(**config))
     assert isinstance(creation, Creation)
     passed_on: dict[str, Any] = msgspec.json.decode(creation.body)
@@ -38,12 +38,12 @@ def created(subject: str = CREATE, /, **config: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("action", [None, "", "create"])
-def test_a_consumer_is_made_and_never_changed(action: str | None) -> None:
+def test_a_consumer_request_is_passed_on_with_the_action_create(action: str | None) -> None:
     config = {"durable_name": "mine", "filter_subjects": ["hogsend.events.x", "hogsend.events.y"]}
-    asked = {"stream_name": "EVENTS", "config": config, "action": action}
+    request = {"stream_name": "EVENTS", "config": config, "action": action}
     if action is None:
-        del asked["action"]
-    creation = read("DURABLE.CREATE.EVENTS.mine", msgspec.json.encode(asked))
+        del request["action"]
+    creation = read("DURABLE.CREATE.EVENTS.mine", msgspec.json.encode(request))
     assert isinstance(creation, Creation)
     assert msgspec.json.decode(creation.body) == {
         "stream_name": "EVENTS",
@@ -52,7 +52,7 @@ def test_a_consumer_is_made_and_never_changed(action: str | None) -> None:
     }
 
 
-def test_a_durable_that_was_made_without_a_name_is_asked_for_without_one() -> None:
+def test_a_durable_that_was_created_without_a_name_is_requested_without_a_name() -> None:
     filtered = "hogsend.events.x"
     creation = read(f"{CREATE}.{filtered}", body(durable_name="mine", filter_subject=filtered))
     assert isinstance(creation, Creation)
@@ -67,7 +67,7 @@ EVERYTHING = ["hogsend.events.*", "hogsend.contacts.*.erased"]
 
 
 @pytest.mark.parametrize(
-    ("asked", "made"),
+    ("request_filters", "sent_filters"),
     [
         ({}, {"filter_subjects": EVERYTHING}),
         ({"filter_subject": ">"}, {"filter_subjects": EVERYTHING}),
@@ -81,55 +81,61 @@ EVERYTHING = ["hogsend.events.*", "hogsend.contacts.*.erased"]
         ),
     ],
 )
-def test_who_reads_everything_does_so_by_name_without_the_copies_of_a_durable(
-    asked: dict[str, Any], made: dict[str, Any]
+def test_a_filter_that_matches_everything_is_replaced_by_subjects_without_replayed_copies(
+    request_filters: dict[str, Any], sent_filters: dict[str, Any]
 ) -> None:
-    passed_on = created(**asked)
-    assert passed_on["config"] == {"name": "mine", **made}
-    single = made.get("filter_subject")
+    passed_on = passed_on_for(**request_filters)
+    assert passed_on["config"] == {"name": "mine", **sent_filters}
+    single = sent_filters.get("filter_subject")
     expected = "CREATE.EVENTS.mine" + (f".{single}" if single else "")
     assert passed_on["subject"] == expected
 
 
-@pytest.mark.parametrize("named", ["hogsend.replays.mine", "hogsend.replays.*", "*.replays.>"])
-def test_copies_are_not_asked_for(named: str) -> None:
+@pytest.mark.parametrize(
+    "filter_subject", ["hogsend.replays.mine", "hogsend.replays.*", "*.replays.>"]
+)
+def test_a_filter_that_matches_only_replayed_copies_is_refused(filter_subject: str) -> None:
     with pytest.raises(Refused, match="without a filter"):
-        created(filter_subject=named)
+        passed_on_for(filter_subject=filter_subject)
 
 
 @pytest.mark.parametrize("copies", sorted(subjects.replays_of("mine")))
-@pytest.mark.parametrize("asked", [None, "hogsend.events.x"])
-def test_a_consumer_that_a_replay_changed_is_still_the_one_that_is_asked_for(
-    asked: str | None, copies: str
+@pytest.mark.parametrize("filter_subject", [None, "hogsend.events.x"])
+def test_a_request_for_a_consumer_that_a_replay_changed_keeps_the_replays_filter(
+    filter_subject: str | None, copies: str
 ) -> None:
-    creation = read("DURABLE.CREATE.EVENTS.mine", body(durable_name="mine", filter_subject=asked))
+    creation = read(
+        "DURABLE.CREATE.EVENTS.mine", body(durable_name="mine", filter_subject=filter_subject)
+    )
     assert isinstance(creation, Creation)
-    existing = [*([asked] if asked else EVERYTHING), copies]
+    existing = [*([filter_subject] if filter_subject else EVERYTHING), copies]
     same = msgspec.json.decode(creation.with_filters_of(None, existing).body)["config"]
     assert same == {"name": "mine", "durable_name": "mine", "filter_subjects": existing}
-    # One that reads something else is another, which JetStream refuses.
+    # JetStream refuses the request if the existing consumer has other filters.
     assert creation.with_filters_of(None, ["hogsend.events.z", copies]) == creation
     assert creation.with_filters_of("hogsend.events.z", None) == creation
 
 
-def test_an_update_is_refused() -> None:
-    asked = {"stream_name": "EVENTS", "config": {"name": "mine"}, "action": "update"}
+def test_an_update_of_a_consumer_is_refused() -> None:
+    request = {"stream_name": "EVENTS", "config": {"name": "mine"}, "action": "update"}
     with pytest.raises(Refused, match="only an operator changes"):
-        read(CREATE, msgspec.json.encode(asked))
+        read(CREATE, msgspec.json.encode(request))
 
 
-def test_the_filter_is_part_of_the_subject_as_jetstream_checks_it() -> None:
-    asked = created("CREATE.EVENTS.mine.hogsend.events.x", filter_subject="hogsend.events.x")
-    assert asked["subject"] == "CREATE.EVENTS.mine.hogsend.events.x"
-    assert created(filter_subject="hogsend.events.x")["subject"] == asked["subject"]
+def test_the_filter_is_part_of_the_subject_that_jetstream_checks() -> None:
+    request = passed_on_for(
+        "CREATE.EVENTS.mine.hogsend.events.x", filter_subject="hogsend.events.x"
+    )
+    assert request["subject"] == "CREATE.EVENTS.mine.hogsend.events.x"
+    assert passed_on_for(filter_subject="hogsend.events.x")["subject"] == request["subject"]
     with pytest.raises(Refused, match="two filters"):
-        created("CREATE.EVENTS.mine.hogsend.events.x", filter_subject="hogsend.events.y")
+        passed_on_for("CREATE.EVENTS.mine.hogsend.events.x", filter_subject="hogsend.events.y")
     with pytest.raises(Refused, match="not a subject"):
-        created(filter_subject="hogsend.events.x hogsend.rpc")
+        passed_on_for(filter_subject="hogsend.events.x hogsend.rpc")
 
 
-def test_a_consumer_without_a_name_gets_one_that_nobody_guesses() -> None:
-    first, second = (created("CREATE.EVENTS")["config"]["name"] for _ in range(2))
+def test_a_consumer_without_a_name_gets_a_random_name() -> None:
+    first, second = (passed_on_for("CREATE.EVENTS")["config"]["name"] for _ in range(2))
     assert first != second
     assert len(first) == 22
     assert isinstance(read(f"DELETE.EVENTS.{first}", b""), Deletion)
@@ -138,7 +144,7 @@ def test_a_consumer_without_a_name_gets_one_that_nobody_guesses() -> None:
 @pytest.mark.parametrize(
     "name", ["n0bodyGuessesThis22", "aBcDeFgHiJkLmNoPqRsTuV", "oc_ZpLy4LvnkbRSVqXHskARGn_2"]
 )
-def test_a_name_that_was_drawn_may_be_deleted(name: str) -> None:
+def test_a_consumer_with_a_random_name_may_be_deleted(name: str) -> None:
     assert read(f"DELETE.EVENTS.{name}", b"") == Deletion(StreamName.EVENTS, name)
 
 
@@ -158,16 +164,16 @@ def test_a_name_that_was_drawn_may_be_deleted(name: str) -> None:
         f"{inbox_prefix(User.SUBSCRIBER)}x.y",
     ],
 )
-def test_messages_are_pushed_to_inboxes_of_others_alone(target: str) -> None:
+def test_a_deliver_subject_that_is_no_inbox_of_an_external_user_is_refused(target: str) -> None:
     with pytest.raises(Refused, match="deliver_subject"):
-        created(deliver_subject=target, deliver_group="ingest")
+        passed_on_for(deliver_subject=target, deliver_group="ingest")
 
 
 @pytest.mark.parametrize("user", EXTERNAL_USERS)
-def test_an_inbox_of_others_is_pushed_to(user: User) -> None:
+def test_a_deliver_subject_in_the_inbox_of_an_external_user_is_accepted(user: User) -> None:
     inbox = f"{inbox_prefix(user)}.x.y"
-    asked = created(deliver_subject=inbox, flow_control=True, idle_heartbeat=5_000_000_000)
-    assert asked["config"]["deliver_subject"] == inbox
+    request = passed_on_for(deliver_subject=inbox, flow_control=True, idle_heartbeat=5_000_000_000)
+    assert request["config"]["deliver_subject"] == inbox
 
 
 @pytest.mark.parametrize(
@@ -188,13 +194,15 @@ def test_an_inbox_of_others_is_pushed_to(user: User) -> None:
         {"name": "mine", "durable_name": "another"},
     ],
 )
-def test_what_costs_others_is_refused(config: dict[str, Any]) -> None:
+def test_a_configuration_with_an_unknown_or_too_costly_field_is_refused(
+    config: dict[str, Any],
+) -> None:
     with pytest.raises(Refused):
-        created(**config)
+        passed_on_for(**config)
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "unreadable",
     [
         b"",
         b"[]",
@@ -205,9 +213,9 @@ def test_what_costs_others_is_refused(config: dict[str, Any]) -> None:
         body(description="x" * 4000) + b" " * 70_000,
     ],
 )
-def test_what_cannot_be_read_is_refused(asked: bytes) -> None:
+def test_a_body_that_cannot_be_read_is_refused(unreadable: bytes) -> None:
     with pytest.raises(Refused):
-        read(CREATE, asked)
+        read(CREATE, unreadable)
 
 
 @pytest.mark.parametrize(
@@ -226,22 +234,22 @@ def test_what_cannot_be_read_is_refused(asked: bytes) -> None:
         "PAUSE.EVENTS.mine",
     ],
 )
-def test_what_belongs_to_others_is_left_alone(subject: str) -> None:
+def test_a_request_for_another_stream_or_a_foreign_consumer_is_refused(subject: str) -> None:
     with pytest.raises(Refused):
         read(subject, body())
 
 
-def test_the_last_word_of_a_repeated_key_is_the_only_one_passed_on() -> None:
-    asked = b'{"stream_name":"EVENTS","config":{"deliver_subject":"hogsend.rpc.ingest.purge",'
-    asked += b'"deliver_subject":"' + INBOX.encode() + b'"}}'
-    creation = read(CREATE, asked)
+def test_of_a_repeated_json_key_only_the_last_value_is_passed_on() -> None:
+    request = b'{"stream_name":"EVENTS","config":{"deliver_subject":"hogsend.rpc.ingest.purge",'
+    request += b'"deliver_subject":"' + INBOX.encode() + b'"}}'
+    creation = read(CREATE, request)
     assert isinstance(creation, Creation)
     assert b"purge" not in creation.body
 
 
-def test_a_refusal_of_a_mapped_subject_is_found_under_the_name_it_was_asked_by() -> None:
+def test_a_mapped_subject_is_translated_back_to_the_subject_of_the_request() -> None:
     for stream in EXTERNAL_STREAMS:
-        asked = f"$JS.API.CONSUMER.CREATE.{stream}"
-        assert asked in unmapped(consumer_request_mappings()[asked])
+        request = f"$JS.API.CONSUMER.CREATE.{stream}"
+        assert request in unmapped(consumer_request_mappings()[request])
     assert "hogsend.js.STREAM.INFO.X" in unmapped("$js.api.STREAM.INFO.X")
     assert unmapped("hogsend.events.x") == ("hogsend.events.x",)

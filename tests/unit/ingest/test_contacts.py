@@ -1,4 +1,4 @@
-"""Contacts are the same in whatever order, batches and repetitions events arrive."""
+"""Events yield the same contacts in any order, in any batches, and however often they repeat."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def incoming(
 
 
 class Memory:
-    """Stands in for the database: what one batch leaves, the next one finds."""
+    """A fake of the database: a batch reads the contacts that earlier batches wrote."""
 
     def __init__(self) -> None:
         self.contacts: dict[Any, Contact] = {}
@@ -48,12 +48,12 @@ class Memory:
         self.keys: dict[Any, Any] = {}
 
     def apply(self, batch: Sequence[IncomingEvent]) -> list[Contact]:
-        wanted = {key for one in batch for key in keys_of(one)}
-        owners = {key: self.keys[key] for key in wanted if key in self.keys}
+        keys = {key for event in batch for key in keys_of(event)}
+        owners = {key: self.keys[key] for key in keys if key in self.keys}
         rows = {Key(ROW, str(id)): id for id in self.contacts}
-        owners |= {key: rows[key] for key in wanted if key in rows}
+        owners |= {key: rows[key] for key in keys if key in rows}
         resolver = IdentityResolver(map(self.load, set(owners.values())), owners)
-        attached = [resolver.resolve(one) for one in batch]
+        attached = [resolver.resolve(event) for event in batch]
         self.save(*resolver.changed())
         merged = resolver.merged()
         self.keys = {key: merged.get(id, id) for key, id in self.keys.items()}
@@ -63,7 +63,7 @@ class Memory:
         return [resolver.survivor(id) for id in attached if id is not None]
 
     def load(self, id: UUID) -> Contact:
-        """What a row says, with the version that it was restated with."""
+        """Read a contact, with the version that the latest repeat of its values gave them."""
         contact = self.contacts[id].copy()
         if id in self.restated:
             contact.restate(self.restated[id])
@@ -72,7 +72,7 @@ class Memory:
     def save(
         self, whole: Sequence[Contact], seen: Sequence[tuple[Contact, Version | None]]
     ) -> None:
-        """Write only what the statements for each of the two write."""
+        """Write a contact as a whole, or only the columns that a repeat of its values changes."""
         for contact in whole:
             self.contacts[contact.id] = contact.copy()
             self.restated.pop(contact.id, None)
@@ -87,14 +87,14 @@ class Memory:
 
     @property
     def people(self) -> list[tuple[Any, ...]]:
-        """Who is known, without what depends on the order: row ids and first external ids."""
-        known: dict[Any, set[Any]] = {}
+        """The contacts without what depends on the order: row ids and first external ids."""
+        keys_by_contact: dict[Any, set[Any]] = {}
         for key, id in self.keys.items():
             if key.kind != "row":
-                known.setdefault(id, set()).add(key)
+                keys_by_contact.setdefault(id, set()).add(key)
         return sorted(
             (
-                sorted(known[id]),
+                sorted(keys_by_contact[id]),
                 contact.email or "",
                 sorted(contact.properties.items()),
                 contact.first_seen_at,
@@ -120,7 +120,7 @@ events_of_people = st.lists(
 
 
 @given(events_of_people, st.data())
-def test_any_order_repetition_and_batching_gives_the_same_people(
+def test_any_order_repetition_and_batching_of_events_yields_the_same_contacts(
     events: list[IncomingEvent], data: st.DataObject
 ) -> None:
     straight = Memory()
@@ -140,7 +140,7 @@ def test_any_order_repetition_and_batching_gives_the_same_people(
 
 
 @given(events_of_people)
-def test_the_newest_event_wins_per_property(events: list[IncomingEvent]) -> None:
+def test_each_property_has_the_value_of_the_newest_event(events: list[IncomingEvent]) -> None:
     events = [
         incoming(e.ref.id, "anna", at=i, plan=e.person_properties["plan"])
         for i, e in enumerate(events)
@@ -156,7 +156,7 @@ def only(memory: Memory) -> Contact:
     return contact
 
 
-def test_a_late_event_changes_only_what_is_not_known_better() -> None:
+def test_a_late_event_changes_only_properties_without_a_newer_value() -> None:
     memory = Memory()
     memory.apply([incoming("new", at=10, email="new@x.org", plan="pro")])
     memory.apply([incoming("late", at=5, email="old@x.org", plan="free", city="Bern")])
@@ -164,21 +164,21 @@ def test_a_late_event_changes_only_what_is_not_known_better() -> None:
     assert only(memory).email == "new@x.org"
 
 
-def test_a_late_event_does_not_bring_a_removed_property_back() -> None:
+def test_a_late_event_does_not_restore_a_removed_property() -> None:
     memory = Memory()
     memory.apply([incoming("gone", at=10, plan=None)])
     memory.apply([incoming("late", at=5, plan="free")])
     assert only(memory).properties == {}
 
 
-def test_a_clock_in_the_future_does_not_pin_a_value() -> None:
+def test_an_event_with_a_time_in_the_future_does_not_pin_its_values() -> None:
     memory = Memory()
     memory.apply([incoming("liar", at=10**9, received=1, plan="pro")])
     memory.apply([incoming("honest", at=2, received=3, plan="free")])
     assert only(memory).properties == {"plan": "free"}
 
 
-def test_events_of_one_moment_are_ordered_by_id() -> None:
+def test_events_with_the_same_time_are_ordered_by_id() -> None:
     for order in (["a", "b"], ["b", "a"]):
         memory = Memory()
         for id in order:
@@ -186,13 +186,13 @@ def test_events_of_one_moment_are_ordered_by_id() -> None:
         assert only(memory).properties == {"plan": "b"}
 
 
-def test_an_unknown_email_forgets_nothing() -> None:
+def test_an_event_without_an_email_keeps_the_contacts_email() -> None:
     memory = Memory()
     memory.apply([incoming("1", at=1, email="a@x.org"), incoming("2", at=2)])
     assert only(memory).email == "a@x.org"
 
 
-def test_a_contact_with_an_external_id_survives_an_older_one_without() -> None:
+def test_a_contact_with_an_external_id_survives_a_merge_with_an_older_one_without() -> None:
     memory = Memory()
     memory.apply([incoming("1", "", received=1, email="a@x.org")])
     memory.apply([incoming("2", "anna", received=2)])
@@ -202,7 +202,7 @@ def test_a_contact_with_an_external_id_survives_an_older_one_without() -> None:
     assert only(memory) == contact
 
 
-def test_of_two_with_external_ids_the_older_survives() -> None:
+def test_the_older_of_two_contacts_with_external_ids_survives_a_merge() -> None:
     memory = Memory()
     memory.apply([incoming("1", "young", received=9)])
     memory.apply([incoming("2", "old", received=1, email="a@x.org")])
@@ -210,13 +210,13 @@ def test_of_two_with_external_ids_the_older_survives() -> None:
     assert contact.canonical_key == "old"
 
 
-def test_case_123_a_row_id_as_distinct_id_is_that_contact() -> None:
+def test_case_123_a_distinct_id_that_is_a_row_id_resolves_to_that_contact() -> None:
     memory = Memory()
-    (known,) = memory.apply([incoming("1", "", email="a@x.org")])
-    row_id = str(known.id)
-    assert known.canonical_key == row_id
+    (first,) = memory.apply([incoming("1", "", email="a@x.org")])
+    row_id = str(first.id)
+    assert first.canonical_key == row_id
     (again,) = memory.apply([incoming("2", row_id.upper())])
-    assert again.id == known.id
+    assert again.id == first.id
     assert again.external_id == row_id.upper()
     assert len(memory.contacts) == 1
 
@@ -232,7 +232,7 @@ def test_case_124_every_key_of_a_merged_contact_leads_to_the_survivor() -> None:
     assert len(memory.contacts) == 1
 
 
-def test_merges_in_one_batch_may_chain() -> None:
+def test_merges_in_one_batch_are_chained() -> None:
     memory = Memory()
     attached = memory.apply(
         [
@@ -247,30 +247,30 @@ def test_merges_in_one_batch_may_chain() -> None:
     assert len(memory.contacts) == 1
 
 
-def test_provenance_is_the_first_source() -> None:
+def test_the_source_of_a_contact_is_that_of_its_first_event() -> None:
     memory = Memory()
     (contact,) = memory.apply([incoming("1")])
     assert contact.source == "posthog"
 
 
-def test_an_id_of_nobody_never_joins_two_people() -> None:
-    for nobody in ("null", "undefined", "[object Object]", "0", '"None"'):
+def test_a_placeholder_user_id_never_merges_two_contacts() -> None:
+    for placeholder in ("null", "undefined", "[object Object]", "0", '"None"'):
         memory = Memory()
-        first = memory.apply([incoming("1", nobody, email="a@x.org")])
-        second = memory.apply([incoming("2", nobody, email="b@x.org")])
+        first = memory.apply([incoming("1", placeholder, email="a@x.org")])
+        second = memory.apply([incoming("2", placeholder, email="b@x.org")])
         assert first != second
-        assert [one.external_id for one in memory.contacts.values()] == [None, None]
+        assert [contact.external_id for contact in memory.contacts.values()] == [None, None]
 
 
-def test_an_event_of_nobody_makes_no_contact() -> None:
+def test_an_event_with_only_a_placeholder_user_id_creates_no_contact() -> None:
     memory = Memory()
     assert memory.apply([incoming("1", "null", plan="pro")]) == []
     assert memory.contacts == {}
-    # Nor is one looked for: those of everybody would wait for the same lock.
+    # No key is looked up either: all such events would wait for the lock of the same key.
     assert keys_of(incoming("1", "null")) == []
 
 
-def test_what_is_known_is_written_with_its_version_only() -> None:
+def test_an_event_that_repeats_stored_values_writes_only_their_version() -> None:
     memory = Memory()
     tags = ["a", {"b": 1}]
     memory.apply([incoming("first", at=1, email="a@x.org", plan="pro", tags=tags)])
@@ -284,7 +284,7 @@ def test_what_is_known_is_written_with_its_version_only() -> None:
     assert (memory.load(row.id).email, memory.load(row.id).properties["plan"]) == ("a@x.org", "pro")
 
 
-def test_what_is_known_for_longer_than_the_rest_keeps_its_version() -> None:
+def test_a_repeated_value_keeps_its_newer_version_when_a_late_event_writes_the_contact() -> None:
     memory = Memory()
     memory.apply([incoming("first", at=1, plan="pro")])
     memory.apply([incoming("again", at=5, plan="pro")])
@@ -293,7 +293,7 @@ def test_what_is_known_for_longer_than_the_rest_keeps_its_version() -> None:
     assert memory.load(only(memory).id).properties == {"plan": "pro", "city": "Basel"}
 
 
-def test_an_event_that_says_nothing_changes_no_version() -> None:
+def test_an_event_without_person_properties_changes_no_version() -> None:
     memory = Memory()
     memory.apply([incoming("first", at=1, plan="pro")])
     memory.apply([incoming("again", at=2, plan="pro")])
@@ -303,7 +303,7 @@ def test_an_event_that_says_nothing_changes_no_version() -> None:
     assert contact.last_seen_at == NOW + timedelta(seconds=9)
 
 
-def test_values_that_python_takes_for_equal_are_different_json() -> None:
+def test_values_that_are_equal_in_python_but_not_in_json_replace_each_other() -> None:
     for one, other in [(1, True), (1, 1.0), ([0], [False]), ({"a": 1}, {"a": 1.0})]:
         memory = Memory()
         memory.apply([incoming("one", at=1, value=one)])
@@ -312,7 +312,7 @@ def test_values_that_python_takes_for_equal_are_different_json() -> None:
         assert msgspec.json.encode(value) == msgspec.json.encode(other)
 
 
-def test_a_removed_property_is_written_although_the_rest_is_known() -> None:
+def test_the_removal_of_a_property_is_written_although_no_other_value_changes() -> None:
     contact = memory_of("first", plan="pro")
     assert contact.apply(incoming("again", at=2, plan="pro")) is Change.VERSIONS
     assert contact.apply(incoming("gone", at=3, plan=None)) is Change.VALUES
@@ -325,11 +325,11 @@ def memory_of(id: str, **person: Any) -> Contact:
     return memory.load(only(memory).id)
 
 
-def test_a_property_without_a_version_does_not_stop_its_contact() -> None:
+def test_a_contact_with_a_property_without_a_version_is_still_updated() -> None:
     memory = Memory()
     memory.apply([incoming("first", at=1, plan="pro")])
     row = memory.contacts[only(memory).id]
-    # As somebody may write it who fills the table by other means.
+    # As a program other than ingest may write the table.
     row.properties["city"] = "Bern"
     memory.apply([incoming("again", at=2, plan="pro")])
     memory.apply([incoming("moved", at=3, city="Basel")])

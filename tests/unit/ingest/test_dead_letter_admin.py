@@ -1,4 +1,4 @@
-"""Dead letters are listed in pages, newest first, and purged by what they are."""
+"""Dead letters are listed in pages, newest first, and purged by filter."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ STREAMS = ("WEBHOOKS", "ENGAGEMENT")
 REASONS = ("outage", "malformed", "rejected")
 
 
-async def listed(letters: FakeLetters, **wanted: Any) -> DeadLetterPage:
-    return await DeadLetterAdmin(letters).page(ListDeadLetters(**wanted))
+async def listed(letters: FakeLetters, **filters: Any) -> DeadLetterPage:
+    return await DeadLetterAdmin(letters).page(ListDeadLetters(**filters))
 
 
-async def purged(letters: FakeLetters, **wanted: Any) -> DeadLettersDone:
-    return await DeadLetterAdmin(letters).purge(PurgeDeadLetters(**wanted))
+async def purged(letters: FakeLetters, **filters: Any) -> DeadLettersDone:
+    return await DeadLetterAdmin(letters).purge(PurgeDeadLetters(**filters))
 
 
-async def all_pages(letters: FakeLetters, **wanted: Any) -> list[int]:
-    found: list[int] = []
+async def all_pages(letters: FakeLetters, **filters: Any) -> list[int]:
+    listed_sequences: list[int] = []
     while True:
-        page = await listed(letters, **wanted)
-        found += sequences(page)
+        page = await listed(letters, **filters)
+        listed_sequences += sequences(page)
         if page.next_before is None:
-            return found
-        wanted["before"] = page.next_before
+            return listed_sequences
+        filters["before"] = page.next_before
 
 
 def sequences(page: DeadLetterPage) -> list[int]:
     return [letter.sequence for letter in page.dead_letters]
 
 
-def mixed(count: int, gaps: set[int] | None = None) -> FakeLetters:
+def letters_of_several_kinds(count: int, gaps: set[int] | None = None) -> FakeLetters:
     letters = FakeLetters()
     for number in range(count):
         letters.add(STREAMS[number % 2], reason=REASONS[number % 3])
@@ -57,10 +57,12 @@ def mixed(count: int, gaps: set[int] | None = None) -> FakeLetters:
 
 @st.composite
 def with_gaps(draw: st.DrawFn) -> FakeLetters:
-    """Letters of which some were deleted here and there, and some in a row."""
+    """Letters of which some were deleted singly, and others in a row."""
     first, length = draw(st.integers(1, 400)), draw(st.integers(0, 400))
     single = draw(st.sets(st.integers(1, 400)))
-    return mixed(draw(st.integers(0, 400)), single | set(range(first, first + length)))
+    return letters_of_several_kinds(
+        draw(st.integers(0, 400)), single | set(range(first, first + length))
+    )
 
 
 @given(
@@ -69,7 +71,7 @@ def with_gaps(draw: st.DrawFn) -> FakeLetters:
     stream=st.sampled_from([None, *STREAMS, "EVENTS"]),
     reason=st.sampled_from([None, *REASONS]),
 )
-async def test_the_pages_together_hold_every_letter_that_matches_newest_first(
+async def test_the_pages_list_every_matching_dead_letter_newest_first(
     letters: FakeLetters, limit: int, stream: str | None, reason: str | None
 ) -> None:
     expected = sorted(
@@ -80,15 +82,15 @@ async def test_the_pages_together_hold_every_letter_that_matches_newest_first(
         ),
         reverse=True,
     )
-    wanted = {"limit": limit, "stream": stream, "reason": reason}
-    assert await all_pages(letters, **wanted) == expected
-    page = await listed(letters, **wanted)
+    filters = {"limit": limit, "stream": stream, "reason": reason}
+    assert await all_pages(letters, **filters) == expected
+    page = await listed(letters, **filters)
     assert page.total == len(expected)
     assert sequences(page) == expected[:limit]
 
 
 async def test_the_newest_page_does_not_read_the_whole_stream() -> None:
-    letters = mixed(10_000)
+    letters = letters_of_several_kinds(10_000)
     await listed(letters, limit=50)
     assert letters.reads == [(9873, 10_000)]
 
@@ -115,27 +117,27 @@ async def test_a_long_gap_is_crossed_in_few_reads() -> None:
     ],
     ids=str,
 )
-async def test_one_letter_that_is_gone_or_does_not_match_is_not_found(
+async def test_a_single_letter_that_was_deleted_or_does_not_match_is_not_found(
     wrong: dict[str, Any],
 ) -> None:
-    letters = mixed(5, {2})
+    letters = letters_of_several_kinds(5, {2})
     assert sequences(await listed(letters, sequence=3, stream="WEBHOOKS")) == [3]
-    for ask in (listed, purged):
+    for request in (listed, purged):
         with pytest.raises(NotFound):
-            await ask(letters, **wrong)
+            await request(letters, **wrong)
     assert len(letters.letters) == 4
 
 
 @pytest.mark.parametrize("stream", ["*", ">", "WEBHOOKS.*", "a b", "", "é", "x" * 300])
-async def test_a_wildcard_is_no_stream(stream: str) -> None:
-    letters = mixed(5)
-    for ask in (listed, purged):
+async def test_a_stream_filter_that_is_no_stream_name_is_refused(stream: str) -> None:
+    letters = letters_of_several_kinds(5)
+    for request in (listed, purged):
         with pytest.raises(InvalidRequest, match="name of a stream"):
-            await ask(letters, stream=stream)
+            await request(letters, stream=stream)
     assert len(letters.letters) == 5
 
 
-async def test_only_one_letter_alone_is_listed_with_its_body() -> None:
+async def test_a_dead_letter_is_listed_with_its_body_only_when_requested_by_sequence() -> None:
     letters = FakeLetters()
     letters.add(body=b"nonsense \xff\x00")
     (letter,) = (await listed(letters)).dead_letters
@@ -148,7 +150,7 @@ async def test_only_one_letter_alone_is_listed_with_its_body() -> None:
     body=st.binary(max_size=3000) | st.just(b"\1" * 20_000) | st.just("é".encode() * 9000),
     max_payload=st.integers(4096, 20_000),
 )
-async def test_a_letter_fits_into_one_answer_whatever_it_holds(
+async def test_a_single_dead_letter_fits_into_one_reply_whatever_its_body(
     body: bytes, max_payload: int
 ) -> None:
     letters = FakeLetters(max_payload)
@@ -162,7 +164,7 @@ async def test_a_letter_fits_into_one_answer_whatever_it_holds(
     assert letter.cut == (letter.body != whole)
 
 
-async def test_a_page_ends_where_the_answer_is_full() -> None:
+async def test_a_page_of_dead_letters_ends_at_the_size_limit_of_a_reply() -> None:
     letters = FakeLetters(64 * 1024)
     for _ in range(99):
         letters.add(subject="s" * 3000)
@@ -172,15 +174,15 @@ async def test_a_page_ends_where_the_answer_is_full() -> None:
     assert await all_pages(letters, limit=99) == list(range(99, 0, -1))
 
 
-async def test_a_letter_larger_than_an_answer_is_a_page_of_its_own() -> None:
+async def test_a_dead_letter_larger_than_a_reply_has_a_page_of_its_own() -> None:
     letters = FakeLetters(4096)
     for _ in range(3):
         letters.add(subject="s" * 5000)
     assert await all_pages(letters, limit=10) == [3, 2, 1]
 
 
-async def test_purging_by_filter_leaves_the_others() -> None:
-    letters = mixed(12)
+async def test_a_purge_by_filter_keeps_the_dead_letters_that_do_not_match() -> None:
+    letters = letters_of_several_kinds(12)
     assert (await purged(letters, stream="WEBHOOKS", reason="malformed")).count == 2
     assert (await purged(letters, stream="WEBHOOKS")).count == 4
     assert (await purged(letters, reason="outage")).count == 2
@@ -190,16 +192,18 @@ async def test_purging_by_filter_leaves_the_others() -> None:
     assert (await purged(letters)).count == 0
 
 
-async def test_a_letter_that_another_request_deleted_first_is_not_found() -> None:
-    letters = mixed(1)
+async def test_a_dead_letter_that_another_request_deleted_first_is_not_found() -> None:
+    letters = letters_of_several_kinds(1)
     letters.overtaken = True
     with pytest.raises(NotFound):
         await purged(letters, sequence=1)
 
 
-async def test_a_purge_that_runs_out_of_time_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_purge_that_runs_out_of_time_reports_that_letters_remain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(administration, "BUDGET_SECONDS", -1)
-    letters = mixed(12)
+    letters = letters_of_several_kinds(12)
     done = await purged(letters, reason="outage")
     assert (done.count, done.more) == (1, True)
     assert len(letters.letters) == 11

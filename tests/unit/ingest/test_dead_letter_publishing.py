@@ -1,4 +1,4 @@
-"""A dead letter is the whole message, with the reason why it could not be processed."""
+"""A dead letter holds the whole message, and the reason why it could not be processed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.ingest.fakes import (
     FakeMessage,
     FakePublisher,
     Journal,
-    Place,
+    StreamSequence,
 )
 from tests.virtual_time import on_virtual_time
 
@@ -26,11 +26,11 @@ def message(body: bytes) -> FakeMessage:
     return FakeMessage(
         body,
         headers={"Nats-Msg-Id": "p-1"},
-        metadata=Delivery(sequence=Place(7), num_delivered=3),
+        metadata=Delivery(sequence=StreamSequence(7), num_delivered=3),
     )
 
 
-async def test_a_letter_is_the_message_as_it_was_and_why() -> None:
+async def test_a_dead_letter_holds_the_message_unchanged_and_the_reason() -> None:
     publisher = FakePublisher([])
     failure = Failure(message(b"nonsense \xff"), Unprocessable("malformed", "not JSON"))
     before = datetime.now(UTC)
@@ -48,7 +48,7 @@ async def test_a_letter_is_the_message_as_it_was_and_why() -> None:
     assert before <= letter.failed_at <= datetime.now(UTC)
 
 
-async def test_a_message_too_large_as_an_event_is_left_out_of_its_letter() -> None:
+async def test_the_dead_letter_of_an_event_too_large_for_the_bus_omits_its_body() -> None:
     publisher = FakePublisher([])
     why = Unprocessable(TOO_LARGE, "stored, but not published")
     await publish(DeadLetters(publisher, "ingest"), [Failure(message(b"x" * 1000), why)])
@@ -57,7 +57,7 @@ async def test_a_message_too_large_as_an_event_is_left_out_of_its_letter() -> No
 
 
 @on_virtual_time
-async def test_a_message_that_waited_is_asked_for_again_once_as_it_may_have_been_erased() -> None:
+async def test_a_stale_failed_message_is_redelivered_once_before_it_becomes_a_dead_letter() -> None:
     journal: Journal = []
     publisher = FakePublisher(journal)
     since = asyncio.get_running_loop().time()
@@ -65,7 +65,7 @@ async def test_a_message_that_waited_is_asked_for_again_once_as_it_may_have_been
     failures = [
         Failure(
             FakeMessage(
-                metadata=Delivery(sequence=Place(number), num_delivered=number),
+                metadata=Delivery(sequence=StreamSequence(number), num_delivered=number),
                 name=str(number),
                 journal=journal,
             ),
@@ -81,13 +81,13 @@ async def test_a_message_that_waited_is_asked_for_again_once_as_it_may_have_been
     assert [letter.id for letter in publisher.dead_letters()] == ["WEBHOOKS:2", "WEBHOOKS:1"]
 
 
-async def test_letters_are_counted_by_reason() -> None:
-    def counted() -> float:
+async def test_dead_letters_are_counted_by_reason() -> None:
+    def letters_count() -> float:
         labels = {"reason": "for this test"}
         return REGISTRY.get_sample_value("hogsend_ingest_dead_letters_total", labels) or 0
 
-    before = counted()
+    before = letters_count()
     why = Unprocessable("for this test", "")
     failures = [Failure(message(b""), why), Failure(message(b""), why)]
     await publish(DeadLetters(FakePublisher([]), "ingest"), failures)
-    assert counted() == before + 2
+    assert letters_count() == before + 2

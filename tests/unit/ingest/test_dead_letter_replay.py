@@ -1,4 +1,4 @@
-"""A letter is deleted after its message was published, and kept with a reason when it was not."""
+"""A replayed dead letter is deleted once its message is published; otherwise it is kept."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FAILED_AT = "1767225600.000000"
 
 
 class Replays:
-    """A replayer, its letters, and what it publishes."""
+    """A replayer, its dead letters, and the messages that it publishes."""
 
     def __init__(self) -> None:
         self.journal: Journal = []
@@ -45,15 +45,15 @@ class Replays:
         self.publisher = FakePublisher(self.journal)
         self.replayer = Replayer(self.publisher, self.letters, DeadLetterAdmin(self.letters))
 
-    async def replay(self, **wanted: Any) -> DeadLettersDone:
-        return await self.replayer.replay(ReplayDeadLetters(**wanted))
+    async def replay(self, **filters: Any) -> DeadLettersDone:
+        return await self.replayer.replay(ReplayDeadLetters(**filters))
 
     def refuse(self, sequence: int, *refusals: TooLarge | PublishRejected | Unavailable) -> None:
         self.publisher.refusals[f"replay:{sequence}:{FAILED_AT}"] = list(refusals)
 
     @property
     def published(self) -> list[tuple[str, bytes]]:
-        return [(one.subject, one.body) for one in self.publisher.published.values()]
+        return [(message.subject, message.body) for message in self.publisher.published.values()]
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def replays() -> Replays:
     return Replays()
 
 
-async def test_a_replayed_message_is_as_it_was_under_another_id_of_jetstreams(
+async def test_a_replayed_message_keeps_its_original_id_under_another_jetstream_id(
     replays: Replays,
 ) -> None:
     replays.letters.add(
@@ -82,32 +82,36 @@ async def test_a_replayed_message_is_as_it_was_under_another_id_of_jetstreams(
     assert replays.letters.letters == {}
 
 
-async def test_a_message_that_had_no_id_keeps_having_none(replays: Replays) -> None:
+async def test_a_message_without_an_id_is_replayed_without_an_original_id(replays: Replays) -> None:
     replays.letters.add()
     await replays.replay()
     (message,) = replays.publisher.published.values()
     assert message_id(message.headers) is None
 
 
-async def test_what_stood_in_for_an_id_and_a_time_is_what_they_are_then(replays: Replays) -> None:
-    """Ingest recorded the report as this, before a destination set it aside."""
+async def test_a_replayed_report_without_an_id_and_time_becomes_the_same_event(
+    replays: Replays,
+) -> None:
+    """Ingest had recorded the report before a destination dead-lettered it."""
     first = reported(b'{"data": {"userId": "ada"}}', {}, NOW)
     event = decode_engagement(first)
-    message = await set_aside_and_replayed(replays, first, consumer="a-1")
+    message = await dead_lettered_and_replayed(replays, first, consumer="a-1")
     again = decode_engagement(reported(message.body, message.headers, NOW + timedelta(days=1)))
     assert event is not None
     assert again is not None
     assert (again.key, again.occurred_at) == (event.key, event.occurred_at)
 
 
-async def test_a_capture_without_an_id_is_the_same_event_in_posthog(replays: Replays) -> None:
+async def test_a_replayed_capture_without_an_id_becomes_the_same_event_in_posthog(
+    replays: Replays,
+) -> None:
     queued = Delivery("PERSONS", timestamp=NOW)
     capture = FakeMessage(b'{"event": "e"}', "hogsend.persons.capture", {}, queued)
-    message = await set_aside_and_replayed(replays, capture)
+    message = await dead_lettered_and_replayed(replays, capture)
     assert message_id(message.headers) == position_id(queued.sequence.stream, NOW)
 
 
-async def set_aside_and_replayed(
+async def dead_lettered_and_replayed(
     replays: Replays, message: FakeMessage, *, consumer: str | None = None
 ) -> OutgoingMessage:
     letters = DeadLetters(replays.publisher, "analytics")
@@ -135,7 +139,9 @@ async def test_a_message_that_is_replayed_a_second_time_keeps_its_first_id(
     assert message_id(message.headers) == "d-1"
 
 
-async def test_control_headers_of_the_first_publish_do_not_count_again(replays: Replays) -> None:
+async def test_control_headers_of_the_first_publish_are_omitted_from_the_replay(
+    replays: Replays,
+) -> None:
     replays.letters.add(
         Nats_Expected_Last_Sequence="12345", nats_rollup="all", Nats_TTL="1s", Other="a\r\nb"
     )
@@ -147,7 +153,9 @@ async def test_control_headers_of_the_first_publish_do_not_count_again(replays: 
     assert message.headers["Other"] == "a  b"
 
 
-async def test_a_letter_is_not_deleted_unless_its_message_is_published(replays: Replays) -> None:
+async def test_a_dead_letter_is_not_deleted_unless_its_message_is_published(
+    replays: Replays,
+) -> None:
     replays.publisher.errors = [RuntimeError("the process ends here")]
     replays.letters.add()
     with pytest.raises(RuntimeError):
@@ -155,7 +163,7 @@ async def test_a_letter_is_not_deleted_unless_its_message_is_published(replays: 
     assert list(replays.letters.letters) == [1]
 
 
-async def test_a_letter_that_could_not_be_deleted_is_replayed_again_under_the_same_id(
+async def test_a_dead_letter_that_could_not_be_deleted_is_replayed_again_under_the_same_id(
     replays: Replays,
 ) -> None:
     replays.letters.add(Nats_Msg_Id="d-1")
@@ -179,7 +187,7 @@ async def test_a_letter_that_could_not_be_deleted_is_replayed_again_under_the_sa
         ("PERSONS", "hogsend.persons.set"),
     ],
 )
-async def test_what_ingest_may_publish_is_replayed(
+async def test_a_message_on_a_subject_that_ingest_may_publish_is_replayed(
     replays: Replays, stream: str, subject: str
 ) -> None:
     replays.letters.add(stream, subject)
@@ -203,7 +211,7 @@ async def test_what_ingest_may_publish_is_replayed(
         ("WEBHOOKS", ""),
     ],
 )
-async def test_what_no_stream_takes_back_is_kept(
+async def test_a_dead_letter_whose_subject_no_stream_accepts_is_kept(
     replays: Replays, stream: str, subject: str
 ) -> None:
     replays.letters.add(stream, subject)
@@ -222,9 +230,9 @@ async def test_what_no_stream_takes_back_is_kept(
         (PublishRejected("the stream is sealed"), "refused"),
         (Unavailable("the stream does not exist"), "unavailable"),
     ],
-    ids=lambda one: one if isinstance(one, str) else "",
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_what_jetstream_does_not_take_is_kept_and_the_others_go(
+async def test_a_dead_letter_whose_message_jetstream_refuses_is_kept_and_the_others_are_replayed(
     replays: Replays, refusal: TooLarge | PublishRejected | Unavailable, reason: str
 ) -> None:
     for _ in range(3):
@@ -238,7 +246,7 @@ async def test_what_jetstream_does_not_take_is_kept_and_the_others_go(
         await replays.replay(sequence=2)
 
 
-async def test_letters_that_are_kept_are_counted_by_reason(replays: Replays) -> None:
+async def test_kept_dead_letters_are_counted_by_reason(replays: Replays) -> None:
     replays.letters.add(body=b"", reason="too_large_for_bus")
     replays.letters.add()
     replays.letters.add("GONE", "hogsend.gone.now")
@@ -253,7 +261,7 @@ async def test_letters_that_are_kept_are_counted_by_reason(replays: Replays) -> 
         await replays.replay(sequence=1)
 
 
-async def test_an_outage_in_which_nothing_is_replayed_is_raised(replays: Replays) -> None:
+async def test_a_replay_of_no_letter_during_an_outage_is_unavailable(replays: Replays) -> None:
     replays.letters.add()
     replays.refuse(1, Unavailable("NATS is not connected"))
     with pytest.raises(Unavailable, match="WEBHOOKS"):
@@ -261,14 +269,16 @@ async def test_an_outage_in_which_nothing_is_replayed_is_raised(replays: Replays
     assert len(replays.letters.letters) == 1
 
 
-async def test_many_letters_are_replayed_in_the_order_of_their_sequences(replays: Replays) -> None:
+async def test_many_dead_letters_are_replayed_in_the_order_of_their_sequences(
+    replays: Replays,
+) -> None:
     for number in range(3 * IN_FLIGHT + 1):
         replays.letters.add(body=b"%d" % number)
     assert (await replays.replay()).count == 3 * IN_FLIGHT + 1
     assert [int(body) for _, body in replays.published] == list(range(3 * IN_FLIGHT + 1))
 
 
-async def test_filters_say_which_letters_are_replayed(replays: Replays) -> None:
+async def test_only_dead_letters_that_match_the_filters_are_replayed(replays: Replays) -> None:
     replays.letters.add(reason="malformed")
     replays.letters.add(reason="outage")
     replays.letters.add("ENGAGEMENT", "hogsend.engagement.email.opened", "outage")
@@ -282,10 +292,10 @@ async def test_filters_say_which_letters_are_replayed(replays: Replays) -> None:
 
 @pytest.mark.parametrize("sequence", [None, 1])
 @on_virtual_time
-async def test_a_letter_that_an_erasure_deleted_after_it_was_read_is_not_replayed(
+async def test_a_dead_letter_that_an_erasure_deleted_after_it_was_read_is_not_replayed(
     replays: Replays, sequence: int | None
 ) -> None:
-    """A process that was frozen in between would publish it after the erasure's last sweep."""
+    """A process that was frozen in between would publish the message after the last sweep."""
     read = replays.letters.read
 
     async def read_before_a_freeze(
@@ -308,7 +318,7 @@ async def test_a_letter_that_an_erasure_deleted_after_it_was_read_is_not_replaye
     assert b"1" not in [body for _, body in replays.published]
 
 
-async def test_a_replay_that_runs_out_of_time_says_so(
+async def test_a_replay_that_runs_out_of_time_reports_that_letters_remain(
     replays: Replays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replaying, "BUDGET_SECONDS", -1)

@@ -1,4 +1,4 @@
-"""Each message is decoded by its source, and what no source takes has a reason."""
+"""Each message is decoded by its source; a message that no source accepts has a reason."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ LATER = NOW + timedelta(seconds=5)
 
 
 def engagement(type: str, data: bytes, **headers: str) -> FakeMessage:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    header_fields = {name.replace("_", "-"): value for name, value in headers.items()}
     return FakeMessage(
         b'{"data":%s}' % data,
         subject=f"hogsend.engagement.{type}",
-        headers=named or None,
+        headers=header_fields or None,
         metadata=Delivery("ENGAGEMENT", timestamp=LATER),
     )
 
@@ -53,7 +53,7 @@ def test_a_webhook_of_an_unknown_source_is_unprocessable(source: str) -> None:
 
 
 @pytest.mark.parametrize("subject", ["hogsend.engagement.email.sent", "hogsend.webhooks.posthog"])
-def test_a_byte_order_mark_is_no_part_of_a_message(subject: str) -> None:
+def test_a_byte_order_mark_before_a_body_is_ignored(subject: str) -> None:
     decode = decode_engagement if "engagement" in subject else decode_webhook
     body = b'{"data":{"userId":"anna"}}' if "engagement" in subject else WEBHOOK
     event = decode(FakeMessage(b"\xef\xbb\xbf" + body, subject=subject))
@@ -76,12 +76,12 @@ def test_engagement_is_an_event_of_hogsend_with_its_data_as_properties() -> None
 
 
 @pytest.mark.parametrize("id", ["x" * 257, "a\nce-id: forged", "a\0", ""])
-def test_what_is_no_correlation_id_is_not_passed_on(id: str) -> None:
+def test_an_invalid_correlation_id_or_traceparent_is_dropped(id: str) -> None:
     event = decoded("email.opened", b'{"userId":"u_1"}', Hogsend_Correlation_Id=id, traceparent=id)
     assert (event.correlation_id, event.traceparent) == (None, None)
 
 
-def test_a_long_message_id_is_known_by_its_digest() -> None:
+def test_a_long_message_id_is_replaced_by_its_digest() -> None:
     ids = {
         decoded("email.opened", b'{"userId":"u_1"}', Nats_Msg_Id=id).ref.id
         for id in ("x" * 500, "x" * 501, "x" * 60_000)
@@ -96,7 +96,7 @@ def test_a_long_message_id_is_known_by_its_digest() -> None:
         ("email.opened", b'{"userId":null,"anonymousId":" ","externalId":"c"}', "c", None),
         ("email.sent", b'{"userId":7,"to":"a@b.com"}', "", "a@b.com"),
         ("email.sent", b'{"userEmail":"u@b.com","email":"e@b.com"}', "", "u@b.com"),
-        # The address that a mail was sent to need not be the person's own.
+        # The address of a mail's recipient is not necessarily the person's own.
         ("email.sent", b'{"userId":"a","to":"a@b.com"}', "a", None),
         ("contact.unsubscribed", b'{"userId":"a","email":"a@b.com"}', "a", "a@b.com"),
         ("contact.unsubscribed", b'{"id":"r","email":"a@b.com"}', "", "a@b.com"),
@@ -105,14 +105,14 @@ def test_a_long_message_id_is_known_by_its_digest() -> None:
         ("email.sent", b'{"to":" Mara@Example.com"}', "", "mara@example.com"),
         ("email.sent", b'{"to":"n/a"}', "", None),
         ("contact.updated", b'{"id":"r","email":"A@B.com"}', "r", "a@b.com"),
-        # An id that names nobody gives way.
+        # A placeholder id identifies no person, so the next field is used.
         ("email.sent", b'{"userId":"null","to":"a@b.com"}', "null", "a@b.com"),
         ("email.sent", b'{"userId":"null","anonymousId":"b","to":"a@b.com"}', "b", None),
         ("contact.updated", b'{"id":"r","externalId":"null","email":"a@b.com"}', "r", "a@b.com"),
         ("email.sent", b'{"userId":"null"}', "null", None),
     ],
 )
-def test_engagement_names_its_person_in_one_of_these_ways(
+def test_engagement_is_attributed_to_the_person_that_its_data_names(
     type: str, data: bytes, user_id: str, email: str | None
 ) -> None:
     event = decoded(type, data)
@@ -128,13 +128,13 @@ def test_engagement_names_its_person_in_one_of_these_ways(
         ("email.opened", b'{"userId":"a","properties":{"plan":"pro"}}', {}),
     ],
 )
-def test_only_a_whole_contact_changes_the_contacts_properties(
+def test_only_reports_about_a_contact_change_the_contacts_properties(
     type: str, data: bytes, properties: dict[str, str]
 ) -> None:
     assert decoded(type, data).person_properties == properties
 
 
-def test_engagement_that_ingest_published_itself_is_stored_already() -> None:
+def test_engagement_that_ingest_published_itself_is_not_stored_again() -> None:
     own = engagement("email.opened", b'{"userId":"u_1"}', **{"ce-source": "/hogsend/ingest"})
     assert decode_engagement(own) is None
     other = engagement("email.opened", b'{"userId":"u_1"}', **{"ce-source": "/hogsend/service"})

@@ -1,4 +1,4 @@
-"""How much of ENGAGEMENT may be deleted by its age."""
+"""Reports stay in ENGAGEMENT for a minimum age, whatever its consumers have handled."""
 
 from __future__ import annotations
 
@@ -20,32 +20,34 @@ from tests.virtual_time import on_virtual_time
 
 
 @on_virtual_time
-async def test_every_report_stays_for_a_while() -> None:
+async def test_every_report_stays_in_its_stream_for_the_minimum_age() -> None:
     retention = EngagementRetention(cast("Any", None), cast("Any", None))
-    known = []
+    ends = []
     for last in (5, 9, 12):
-        known.append(retention._stable_end(last))
+        ends.append(retention._stable_end(last))
         await asyncio.sleep(MIN_AGE_SECONDS / 2)
-    known += [retention._stable_end(20) for _ in range(2)]
+    ends += [retention._stable_end(20) for _ in range(2)]
     await asyncio.sleep(MIN_AGE_SECONDS)
-    known.append(retention._stable_end(30))
-    assert known == [0, 0, 5, 9, 9, 20]
+    ends.append(retention._stable_end(30))
+    assert ends == [0, 0, 5, 9, 9, 20]
 
 
 @on_virtual_time
-async def test_every_report_of_a_stream_that_was_made_anew_stays_for_a_while() -> None:
+async def test_every_report_of_a_recreated_stream_stays_for_the_minimum_age() -> None:
     retention = EngagementRetention(cast("Any", None), cast("Any", None))
-    known = []
+    ends = []
     for last in (500, 500, 500, 1, 2, 3):
-        known.append(retention._stable_end(last))
+        ends.append(retention._stable_end(last))
         await asyncio.sleep(MIN_AGE_SECONDS / 2)
-    assert known == [0, 0, 500, 0, 0, 1]
+    assert ends == [0, 0, 500, 0, 0, 1]
 
 
 @on_virtual_time
-async def test_why_nothing_is_trimmed_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_reason_why_the_stream_is_not_trimmed_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     retention = EngagementRetention(cast("Any", SimpleNamespace(connected=True)), cast("Any", None))
-    reasons = iter(["PostgreSQL is away"] * 20 + ["analytics is away"] * 20)
+    reasons = iter(["PostgreSQL is unavailable"] * 20 + ["analytics is unavailable"] * 20)
 
     async def trim() -> None:
         raise Unavailable(next(reasons))
@@ -55,4 +57,7 @@ async def test_why_nothing_is_trimmed_is_logged_once(monkeypatch: pytest.MonkeyP
         trimming = asyncio.create_task(retention.keep_trimmed())
         await asyncio.sleep(40.5 * TRIM_PAUSE_SECONDS)
         await cancel_all(trimming)
-    assert [line["reason"] for line in lines] == ["PostgreSQL is away", "analytics is away"]
+    assert [line["reason"] for line in lines] == [
+        "PostgreSQL is unavailable",
+        "analytics is unavailable",
+    ]

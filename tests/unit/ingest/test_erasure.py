@@ -1,4 +1,4 @@
-"""Which messages are an erased person's, and which events do not come back."""
+"""Which messages and events an erasure deletes, and how its sweeps are repeated."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ BEFORE, AFTER = ERASED_AT - timedelta(hours=1), ERASED_AT + timedelta(hours=1)
         {"distinctId": "u_1", "alias": "u_42"},
     ],
 )
-def test_a_message_is_of_the_person_it_names(message: dict[str, Any]) -> None:
+def test_a_message_is_about_the_person_whom_it_names(message: dict[str, Any]) -> None:
     assert is_subject(ADA, "", msgspec.json.encode(message))
 
 
@@ -92,7 +92,7 @@ def test_a_message_is_of_the_person_it_names(message: dict[str, Any]) -> None:
         {"distinctId": True, "set": {"name": "u_421"}},
     ],
 )
-def test_a_message_of_somebody_else_stays(message: Any) -> None:
+def test_a_message_that_names_another_person_is_not_about_the_erased_person(message: Any) -> None:
     assert not is_subject(ADA, "", msgspec.json.encode(message))
 
 
@@ -112,14 +112,14 @@ def test_a_message_of_somebody_else_stays(message: Any) -> None:
         ("hogsend.persons.set", [{"distinctId": "u_42", "set": {"plan": "pro"}}]),
     ],
 )
-def test_a_message_that_names_nobody_is_searched_as_text(subject: str, message: Any) -> None:
-    """It is a dead letter; what it says of the person would stay for its thirty days."""
+def test_a_message_without_an_identity_is_searched_as_text(subject: str, message: Any) -> None:
+    """It becomes a dead letter, which would keep the person's data for thirty days."""
     body = msgspec.json.encode(message)
     assert is_subject(ADA, subject, body)
     whole = msgspec.json.encode(letter(body, subject=subject))
     assert is_to_erase(StreamName.DEADLETTER, StoredMessage(1, BEFORE, whole), ADA, ERASED_AT)
-    others = Person(frozenset({"u_4"}), frozenset({"ben@example.com"}))
-    assert not is_subject(others, subject, body)
+    other_person = Person(frozenset({"u_4"}), frozenset({"ben@example.com"}))
+    assert not is_subject(other_person, subject, body)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,9 @@ def test_a_message_that_names_nobody_is_searched_as_text(subject: str, message: 
         ("hogsend.persons.set", {"distinctId": 42, "set": {"plan": "pro"}}),
     ],
 )
-def test_an_id_may_be_written_as_a_number(subject: str, message: dict[str, Any]) -> None:
+def test_an_id_that_is_written_as_a_number_identifies_the_person(
+    subject: str, message: dict[str, Any]
+) -> None:
     body = msgspec.json.encode(message)
     assert is_subject(Person(frozenset({"42"}), frozenset()), subject, body)
     assert not is_subject(Person(frozenset({"4", "421", "True"}), frozenset()), subject, body)
@@ -144,12 +146,14 @@ def test_an_id_may_be_written_as_a_number(subject: str, message: dict[str, Any])
         ("hogsend.webhooks.posthog", {"event": {"distinct_id": [42], "userId": "ben"}}),
     ],
 )
-def test_each_of_a_list_may_be_meant(subject: str, message: dict[str, Any]) -> None:
+def test_each_id_or_address_of_a_list_identifies_a_person(
+    subject: str, message: dict[str, Any]
+) -> None:
     body = msgspec.json.encode(message)
     ada = Person(frozenset({"u_42", "42"}), frozenset({"ada@example.com"}))
     assert is_subject(ada, subject, body)
-    others = Person(frozenset({"u_4", "4"}), frozenset({"da@example.com"}))
-    assert not is_subject(others, subject, body)
+    other_person = Person(frozenset({"u_4", "4"}), frozenset({"da@example.com"}))
+    assert not is_subject(other_person, subject, body)
 
 
 EVENT = "hogsend.events.x"
@@ -159,9 +163,9 @@ REPORT = "hogsend.engagement.{}".format
 @pytest.mark.parametrize(
     ("subject", "message"),
     [
-        # Its message's id is the event's, and may be a number, as their user ids are.
+        # `id` is the id of the event. It may be a number, and equal a user id.
         (EVENT, {"id": "u_42", "event": "x", "userId": "ben", "contactKey": "ben"}),
-        # They were one person then, and are two by now.
+        # The two were one contact when the event happened, and have been separated since.
         (EVENT, {"event": "x", "userId": "ben", "contactKey": "u_42"}),
         ("hogsend.webhooks.posthog", {"event": {"id": "u_42", "distinct_id": "ben"}}),
         (REPORT("email.sent"), {"id": "u_42", "data": {"userId": "ben"}}),
@@ -169,7 +173,7 @@ REPORT = "hogsend.engagement.{}".format
         (REPORT("email.sent"), {"data": {"userId": "ben", "id": "u_42", "anonymousId": "u_42"}}),
     ],
 )
-def test_a_message_is_of_the_one_whose_event_it_becomes(
+def test_a_message_is_not_about_a_person_to_whom_its_event_is_not_attributed(
     subject: str, message: dict[str, Any]
 ) -> None:
     body = msgspec.json.encode(message)
@@ -192,7 +196,7 @@ def test_a_message_is_of_the_one_whose_event_it_becomes(
         (REPORT("contact.updated"), {"data": {"id": "u_42"}}),
     ],
 )
-def test_a_message_is_of_the_person_as_whom_it_is_stored(
+def test_a_message_is_about_the_person_to_whom_its_event_is_attributed(
     subject: str, message: dict[str, Any]
 ) -> None:
     assert is_subject(ADA, subject, msgspec.json.encode(message))
@@ -206,7 +210,7 @@ def test_a_message_is_of_the_person_as_whom_it_is_stored(
         (EVENT, {"event": "x", "userId": "", "contactKey": "", "properties": {"plan": "42"}}),
     ],
 )
-def test_a_message_about_no_person_is_no_ones_whatever_it_contains(
+def test_a_report_about_no_person_is_not_erased_although_its_text_contains_an_id(
     subject: str, message: dict[str, Any]
 ) -> None:
     person = Person(frozenset({"42"}), frozenset())
@@ -216,7 +220,7 @@ def test_a_message_about_no_person_is_no_ones_whatever_it_contains(
     assert not is_to_erase(
         StreamName.DEADLETTER, StoredMessage(1, BEFORE, whole), person, ERASED_AT
     )
-    # It may name one nevertheless, in the fields that say whose a message is.
+    # A field that identifies the person of a message counts nevertheless.
     if "data" in message:
         message["data"]["userId"] = "42"
     else:
@@ -224,7 +228,7 @@ def test_a_message_about_no_person_is_no_ones_whatever_it_contains(
     assert is_subject(person, subject, msgspec.json.encode(message))
 
 
-def test_what_cannot_be_read_is_searched_as_text() -> None:
+def test_a_body_that_cannot_be_parsed_is_searched_as_text() -> None:
     assert is_subject(ADA, "", b'{"event": {"distinct_id": "u_42"')
     assert is_subject(ADA, "", b"\xff Ada@example.com")
     assert not is_subject(ADA, "", b'{"event": {"distinct_id": "u_421"')
@@ -239,7 +243,7 @@ def test_what_cannot_be_read_is_searched_as_text() -> None:
         *("https://example.com/?to=ada@example.com", "ada@example.com\uff0c", "(ada@example.com)"),
     ],
 )
-def test_an_address_is_found_in_text(text: str) -> None:
+def test_an_address_is_recognized_inside_text(text: str) -> None:
     body = msgspec.json.encode({"data": {"recipient": text}})
     assert is_subject(ADA, "hogsend.engagement.email.sent", body)
 
@@ -257,7 +261,7 @@ def test_an_address_is_found_in_text(text: str) -> None:
         *("o'ada@example.com", "w_ada@example.com"),
     ],
 )
-def test_a_longer_address_is_another_persons(address: str) -> None:
+def test_a_longer_address_that_contains_the_persons_address_does_not_match(address: str) -> None:
     for data in ({"recipient": address}, {"text": f"to\n{address}."}):
         body = msgspec.json.encode([{"data": data}])
         assert not is_subject(ADA, "hogsend.engagement.email.sent", body)
@@ -266,7 +270,7 @@ def test_a_longer_address_is_another_persons(address: str) -> None:
 
 @pytest.mark.parametrize("id", ["jos\u00e9", "\U0001f600", 'a"b\\c', "tab\t", "\x01", "\u2028"])
 @pytest.mark.parametrize("write", [json.dumps, lambda text: msgspec.json.encode(text).decode()])
-def test_what_cannot_be_read_may_have_any_character_escaped(
+def test_an_id_with_escaped_characters_is_recognized_in_a_body_that_cannot_be_parsed(
     id: str, write: Callable[[str], str]
 ) -> None:
     person = Person(frozenset([id]), frozenset())
@@ -274,18 +278,18 @@ def test_what_cannot_be_read_may_have_any_character_escaped(
     assert not is_subject(person, "", f'{{"event": {{"distinct_id": {write(id + "1")}'.encode())
 
 
-def test_what_the_person_does_afterwards_stays() -> None:
+def test_a_message_that_was_published_after_the_erasure_is_kept() -> None:
     body = b'{"data":{"userId":"u_42"}}'
     for stream in (StreamName.WEBHOOKS, StreamName.ENGAGEMENT, StreamName.PERSONS):
         assert is_to_erase(stream, StoredMessage(1, BEFORE, body), ADA, ERASED_AT)
         assert not is_to_erase(stream, StoredMessage(1, AFTER, body), ADA, ERASED_AT)
 
 
-def test_an_event_that_was_published_afterwards_goes_by_its_own_time() -> None:
-    for happened, goes in ((BEFORE, True), (AFTER, False)):
+def test_an_event_that_was_published_after_the_erasure_is_judged_by_its_own_time() -> None:
+    for happened, is_erased_message in ((BEFORE, True), (AFTER, False)):
         event = {"userId": "u_42", "occurredAt": happened, "receivedAt": AFTER}
         message = StoredMessage(1, AFTER, msgspec.json.encode(event))
-        assert is_to_erase(StreamName.EVENTS, message, ADA, ERASED_AT) is goes
+        assert is_to_erase(StreamName.EVENTS, message, ADA, ERASED_AT) is is_erased_message
 
 
 @pytest.mark.parametrize(
@@ -295,57 +299,57 @@ def test_an_event_that_was_published_afterwards_goes_by_its_own_time() -> None:
         rb'{"distinctId": "u\ud83d42"}',
         b'{"distinctId": "u\xef\xbf\xbd42"}',
         rb'{"data": {"to": "A\u0000@b.com"}}',
-        # What is cut off is searched as text.
+        # A truncated body is searched as text.
         rb'{"event": {"distinct_id": "u\u000042", "ev',
         rb'{"event": {"distinct_id": "u\ud83d42", "ev',
         b'{"event": {"distinct_id": "u\x0042", "ev',
     ],
 )
-def test_what_postgresql_cannot_store_is_known_as_it_is_stored(body: bytes) -> None:
+def test_an_id_that_postgresql_cannot_store_is_recognized_by_its_stored_form(body: bytes) -> None:
     person = Person(frozenset({"u\ufffd42"}), frozenset({"a\ufffd@b.com"}))
     assert is_subject(person, "", body)
     assert not is_subject(ADA, "", body)
 
 
-@pytest.mark.parametrize(("named", "is_about"), [("u_42", True), ("u_43", False)])
-def test_what_takes_too_much_memory_is_searched_as_text_and_exported_in_base64(
-    named: str, is_about: bool
+@pytest.mark.parametrize(("id", "is_about"), [("u_42", True), ("u_43", False)])
+def test_a_body_too_large_to_decode_is_searched_as_text_and_exported_in_base64(
+    id: str, is_about: bool
 ) -> None:
-    body = b'{"distinctId":"%b","a":[0%b]}' % (named.encode(), b",[[[[]]]]" * 600_000)
+    body = b'{"distinctId":"%b","a":[0%b]}' % (id.encode(), b",[[[[]]]]" * 600_000)
     assert is_subject(ADA, "", body) is is_about
     message = StoredMessage(1, AFTER, body)
     tracemalloc.start()
     try:
         assert is_subject(ADA, "", body) is is_about
         exported = items.message(StreamName.PERSONS, message)
-        _, most = tracemalloc.get_traced_memory()
+        _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert most < 10 * len(body)
+    assert peak < 10 * len(body)
     assert b'"bodyBase64":' in exported
 
 
-def test_an_event_with_half_a_character_tells_when_it_happened() -> None:
+def test_the_time_of_an_event_with_a_lone_surrogate_is_read() -> None:
     body = rb'{"userId": "u_42", "name": "\ud83d", "occurredAt": "2026-01-01T00:00:00Z"}'
     message = StoredMessage(1, AFTER, body)
     assert is_to_erase(StreamName.EVENTS, message, ADA, ERASED_AT)
 
 
 @pytest.mark.parametrize("stream", [StreamName.ENGAGEMENT, StreamName.PERSONS])
-@pytest.mark.parametrize("told", ["in its body", "in its headers"])
-def test_a_report_that_was_published_afterwards_goes_by_its_own_time(
-    stream: StreamName, told: str
+@pytest.mark.parametrize("time_in", ["body", "headers"])
+def test_a_report_that_was_published_after_the_erasure_is_judged_by_its_own_time(
+    stream: StreamName, time_in: str
 ) -> None:
-    """What ingest had stored already, or a dead letter that was replayed at that moment."""
-    for happened, goes in ((BEFORE, True), (AFTER, False)):
+    """Such a report was stored by ingest before the erasure, or is a replayed dead letter."""
+    for happened, is_erased_message in ((BEFORE, True), (AFTER, False)):
         message: dict[str, Any] = {"data": {"userId": "u_42"}, "distinctId": "u_42"}
         headers: dict[str, str] = {}
-        if told == "in its body":
+        if time_in == "body":
             message["timestamp"] = happened
         else:
             headers = {CE_TIME: format_time(happened)}
         stored = StoredMessage(1, AFTER, msgspec.json.encode(message), headers)
-        assert is_to_erase(stream, stored, ADA, ERASED_AT) is goes
+        assert is_to_erase(stream, stored, ADA, ERASED_AT) is is_erased_message
 
 
 def letter(
@@ -368,22 +372,22 @@ def letter(
 
 
 @pytest.mark.parametrize("name", [RECEIVED_AT, CE_TIME])
-def test_a_dead_letter_is_its_messages(name: str) -> None:
-    for received, goes in ((BEFORE, True), (AFTER, False)):
+def test_a_dead_letter_is_erased_by_the_time_of_its_message(name: str) -> None:
+    for received, is_erased_message in ((BEFORE, True), (AFTER, False)):
         cut_off = b'{"event":{"distinct_id":"u_42"'
         whole = letter(cut_off, headers={name: format_time(received)})
         message = StoredMessage(1, AFTER, msgspec.json.encode(whole))
-        assert is_to_erase(StreamName.DEADLETTER, message, ADA, ERASED_AT) is goes
+        assert is_to_erase(StreamName.DEADLETTER, message, ADA, ERASED_AT) is is_erased_message
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_a_dead_letter_whose_message_is_its_body_is_that_messages(compressed: bool) -> None:
+def test_a_large_dead_letter_is_erased_by_the_time_of_its_message(compressed: bool) -> None:
     cut_off = b'{"event":{"distinct_id":"u_42"' + b" " * 1000
-    for received, goes in ((BEFORE, True), (AFTER, False)):
+    for received, is_erased_message in ((BEFORE, True), (AFTER, False)):
         whole = letter(cut_off, headers={RECEIVED_AT: format_time(received)})
         written = write_large_letter(whole, compressed=compressed)
         message = StoredMessage(1, AFTER, written.body, written.headers)
-        assert is_to_erase(StreamName.DEADLETTER, message, ADA, ERASED_AT) is goes
+        assert is_to_erase(StreamName.DEADLETTER, message, ADA, ERASED_AT) is is_erased_message
         exported = msgspec.json.decode(items.message(StreamName.DEADLETTER, message))
         assert exported["reason"] == whole.reason
         assert base64.b64decode(exported["bodyBase64"]) == cut_off
@@ -395,12 +399,12 @@ def test_a_dead_letter_that_cannot_be_decompressed_is_searched_as_text() -> None
     assert is_to_erase(StreamName.DEADLETTER, broken, ADA, ERASED_AT)
 
 
-def test_every_stream_with_people_is_swept() -> None:
+def test_every_stream_with_personal_data_is_swept() -> None:
     assert set(SWEPT) == set(PERSONAL_DATA_STREAMS)
     assert set(StreamName) - set(SWEPT) == {StreamName.AUDIT, StreamName.CREDENTIALS}
 
 
-def test_an_event_from_before_does_not_come_back() -> None:
+def test_an_event_from_before_the_erasure_is_not_stored_again() -> None:
     event = incoming("e1", user_id="u_42")
     at = event.effective_at
     for key in (Key(EXTERNAL, "u_42"),):
@@ -410,7 +414,7 @@ def test_an_event_from_before_does_not_come_back() -> None:
 
 
 class Jobs:
-    """Gives what there is to claim, or raises it; of none it deletes the events."""
+    """Returns or raises one of `claims` for each claim; deleting events always fails."""
 
     def __init__(self, *claims: Job | Exception) -> None:
         self._claims = list(claims)
@@ -427,11 +431,11 @@ class Jobs:
         return [claim]
 
     async def delete_events(self, _: Job) -> int:
-        raise AWAY
+        raise UNAVAILABLE
 
 
 class Counted(Jobs):
-    """Deletes one event, and counts messages."""
+    """Deletes one event for each job, and records the counts of deleted messages."""
 
     def __init__(self, *claims: Job | Exception) -> None:
         super().__init__(*claims)
@@ -447,15 +451,19 @@ class Counted(Jobs):
         self.messages.append(("swept", messages))
 
 
-AWAY = Unavailable("PostgreSQL is not available")
+UNAVAILABLE = Unavailable("PostgreSQL is not available")
 
 
 @pytest.mark.parametrize(
     ("claims", "levels"),
-    [((AWAY,), ["debug"]), ((JOB,), ["warning"]), ((JOB, AWAY), ["warning", "debug"])],
-    ids=["none is known", "one fails", "one fails and then none is known"],
+    [
+        ((UNAVAILABLE,), ["debug"]),
+        ((JOB,), ["warning"]),
+        ((JOB, UNAVAILABLE), ["warning", "debug"]),
+    ],
+    ids=["claim fails", "job fails", "job fails, then claim fails"],
 )
-async def test_an_erasure_that_waits_is_told_of_and_none_is_not(
+async def test_a_failed_erasure_is_a_warning_and_a_failed_claim_a_debug_line(
     claims: tuple[Job | Exception, ...], levels: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "PAUSE_SECONDS", 0.0)
@@ -467,12 +475,12 @@ async def test_an_erasure_that_waits_is_told_of_and_none_is_not(
         working = asyncio.create_task(ErasureWorker(jobs, nothing, nothing).sweep_forever())
         await jobs.all_claimed.wait()
         working.cancel()
-    said = [line["log_level"] for line in logged if "erasure" in line["event"]]
-    assert said == levels
+    logged_levels = [line["log_level"] for line in logged if "erasure" in line["event"]]
+    assert logged_levels == levels
     assert failures.get() - before == levels.count("warning")
 
 
-async def test_what_a_sweep_deleted_before_it_failed_is_counted(
+async def test_messages_that_a_failed_sweep_deleted_are_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sweeps = iter([(2, True), (1, False)])
@@ -495,7 +503,7 @@ async def test_what_a_sweep_deleted_before_it_failed_is_counted(
 
 
 class Renewed(Counted):
-    """Counts how often the jobs were renewed; the first time PostgreSQL is away."""
+    """Records the renewals of jobs; the first one fails because PostgreSQL is unavailable."""
 
     def __init__(self, *claims: Job | Exception) -> None:
         super().__init__(*claims)
@@ -504,11 +512,11 @@ class Renewed(Counted):
     async def renew(self, jobs: Sequence[Job], *, announced: bool) -> None:
         self.renewals += [(job.id, announced) for job in jobs]
         if len(self.renewals) == 1:
-            raise AWAY
+            raise UNAVAILABLE
 
 
 @on_virtual_time
-async def test_a_long_sweep_is_not_started_by_another_replica(
+async def test_the_claim_on_a_job_is_renewed_during_a_long_sweep(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def sweep(_link: object, erased: Sequence[Erased]) -> AsyncIterator[Sequence[Erased]]:
@@ -536,7 +544,7 @@ class Several:
         self._waiting = {True: [*announced], False: [*requested]}
         self.without_events: list[UUID] = []
         self.failing: set[UUID] = set()
-        """Those whose events cannot be deleted."""
+        """Ids of jobs whose events cannot be deleted."""
         self.messages: dict[UUID, int] = {}
         self.all_announced = asyncio.Event()
         self.all_swept = asyncio.Event()
@@ -545,17 +553,17 @@ class Several:
         waiting = self._waiting[announced]
         if not waiting:
             (self.all_swept if announced else self.all_announced).set()
-        taken, self._waiting[announced] = waiting[:limit], waiting[limit:]
-        return taken
+        claimed, self._waiting[announced] = waiting[:limit], waiting[limit:]
+        return claimed
 
     async def delete_events(self, job: Job) -> int:
         if job.id in self.failing:
-            raise AWAY
+            raise UNAVAILABLE
         self.without_events.append(job.id)
         return 1
 
     async def mark_announced(self, _: Job) -> None:
-        """Nothing: its sweep is another test's."""
+        """Do nothing: other tests cover the sweep that follows."""
 
     async def record_sweep(self, job: Job, *, messages: int) -> None:
         self.messages[job.id] = messages
@@ -566,12 +574,14 @@ def job_of(number: int, *names: str) -> Job:
     return msgspec.structs.replace(JOB, id=UUID(int=number), person=person)
 
 
-async def test_erasures_begin_while_others_are_swept_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    sweeping, go_on = asyncio.Event(), asyncio.Event()
+async def test_a_requested_erasure_starts_while_the_sweep_of_another_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sweeping, may_continue = asyncio.Event(), asyncio.Event()
 
     async def sweep(_link: object, _erased: Sequence[Erased]) -> AsyncIterator[Sequence[Erased]]:
         sweeping.set()
-        await go_on.wait()
+        await may_continue.wait()
         yield ()
 
     monkeypatch.setattr(worker, "sweep", sweep)
@@ -589,7 +599,9 @@ async def test_erasures_begin_while_others_are_swept_for(monkeypatch: pytest.Mon
     await cancel_all(swept, starting)
 
 
-async def test_the_streams_are_read_once_for_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_sweep_reads_the_streams_for_all_waiting_erasures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     reads = 0
 
     async def sweep(_link: object, erased: Sequence[Erased]) -> AsyncIterator[Sequence[Erased]]:
@@ -600,7 +612,7 @@ async def test_the_streams_are_read_once_for_all_who_wait(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(worker, "sweep", sweep)
     jobs: Any = Several([job_of(1, "ada"), job_of(2, "ben"), job_of(3, "cyd")], [])
-    # It waits alone.
+    # This job alone fails, and keeps waiting.
     jobs.failing = {UUID(int=2)}
     nothing: Any = None
     working = asyncio.create_task(ErasureWorker(jobs, nothing, nothing).sweep_forever())

@@ -40,7 +40,7 @@ def decode(message: QueuedMessage) -> IncomingEvent | None:
 
 
 class Batch:
-    """A processor, what surrounds it, and the journal of all of them."""
+    """An event processor, the fakes that it calls, and their common journal."""
 
     def __init__(self) -> None:
         self.journal: Journal = []
@@ -81,27 +81,27 @@ async def test_a_batch_is_committed_then_published_then_acknowledged(batch: Batc
     ]
 
 
-async def test_nothing_is_acknowledged_while_nothing_is_committed(batch: Batch) -> None:
+async def test_a_webhook_is_not_acknowledged_when_the_commit_fails(batch: Batch) -> None:
     batch.store.errors = [RuntimeError("a defect")]
     with pytest.raises(RuntimeError):
         await batch.process("a")
     assert batch.journal == []
 
 
-async def test_nothing_is_acknowledged_while_nothing_is_published(batch: Batch) -> None:
+async def test_a_webhook_is_not_acknowledged_when_publishing_fails(batch: Batch) -> None:
     batch.publisher.errors = [RuntimeError("a defect")]
     with pytest.raises(RuntimeError):
         await batch.process("a")
     assert batch.journal == ["commit a"]
 
 
-async def test_publishing_is_repeated_until_jetstream_is_available(batch: Batch) -> None:
+async def test_publishing_is_retried_until_jetstream_is_available(batch: Batch) -> None:
     batch.publisher.errors = [Unavailable("NATS is not connected")] * 3
     await batch.process("a")
     assert batch.journal == ["commit a", "publish a", "ack a"]
 
 
-async def test_what_is_published_again_is_counted_by_its_name(batch: Batch) -> None:
+async def test_retries_of_publishing_are_counted_by_operation(batch: Batch) -> None:
     operation = "services.ingest.events.publication.Publication._attempt"
     counted = RETRIES.labels(operation, "Unavailable")._value
     before = counted.get()
@@ -110,7 +110,7 @@ async def test_what_is_published_again_is_counted_by_its_name(batch: Batch) -> N
     assert counted.get() - before == 3
 
 
-async def test_a_stream_that_rejects_an_event_is_waited_for_until_it_is_mended(
+async def test_publishing_is_retried_until_the_stream_accepts_the_event(
     batch: Batch,
 ) -> None:
     batch.publisher.refusals["b"] = [PublishRejected("the stream is sealed")] * 2
@@ -135,7 +135,7 @@ async def test_an_event_too_large_for_the_bus_is_stored_and_dead_lettered_withou
     assert batch.letters() == [("too_large_for_bus", b"")]
 
 
-async def test_a_poison_message_does_not_take_its_neighbours_along(batch: Batch) -> None:
+async def test_a_poison_message_is_dead_lettered_without_failing_its_batch(batch: Batch) -> None:
     batch.store.outcomes["c"] = Rejected(Unprocessable("rejected_by_database", "no such number"))
     messages = await batch.process("a", "malformed", "b", "c", "d")
     assert [event.id for event in batch.publisher.events()] == ["a", "b", "d"]
@@ -143,7 +143,7 @@ async def test_a_poison_message_does_not_take_its_neighbours_along(batch: Batch)
     assert {f"ack {message.name}" for message in messages} <= set(batch.journal)
 
 
-async def test_a_poison_message_that_cannot_be_kept_is_returned_and_the_others_are_done(
+async def test_a_poison_message_that_cannot_be_dead_lettered_is_nakd_without_failing_its_batch(
     batch: Batch,
 ) -> None:
     messages = [batch.message(text) for text in ("malformed", "a", "malformed", "malformed")]
@@ -159,7 +159,7 @@ async def test_a_poison_message_that_cannot_be_kept_is_returned_and_the_others_a
 
 
 @pytest.mark.parametrize("num_delivered", [1, 2])
-async def test_an_event_of_somebody_who_was_erased_is_told_to_nobody(
+async def test_an_event_of_an_erased_person_is_not_published(
     batch: Batch, num_delivered: int
 ) -> None:
     batch.store.outcomes["b"] = Saved(Status.ERASED, "")
@@ -171,28 +171,30 @@ async def test_an_event_of_somebody_who_was_erased_is_told_to_nobody(
 
 @pytest.mark.parametrize("in_order", [False, True])
 @on_virtual_time
-async def test_who_is_erased_while_jetstream_takes_nothing_is_told_to_nobody(
+async def test_an_event_of_a_person_erased_while_jetstream_refuses_messages_is_not_published(
     batch: Batch, in_order: bool
 ) -> None:
-    """The sweeps of the erasure are over by then: nothing would take the event back."""
+    """The sweeps of the erasure have ended by then, so no sweep would delete the event."""
 
     async def refused(_messages: Sequence[OutgoingMessage]) -> list[PublishOutcome]:
         await asyncio.sleep(FRESH_SECONDS)
         batch.store.erased_since = {"b"}
-        waiting.stop()
+        refusing.stop()
         raise Unavailable("the stream is full")
 
     messages = [batch.message(text) for text in ("a", "b", "c")]
-    waiting = patch.object(batch.publisher, "publish_all", refused)
-    waiting.start()
+    refusing = patch.object(batch.publisher, "publish_all", refused)
+    refusing.start()
     await batch.processor.process(messages, decode, in_order=in_order)
     assert batch.journal[:3] == ["commit a b c", "publish a", "publish c"]
     assert sorted(batch.journal[3:]) == ["ack a", "ack b", "ack c"]
 
 
 @on_virtual_time
-async def test_a_dead_letter_of_somebody_erased_meanwhile_is_not_made(batch: Batch) -> None:
-    """A replica that PostgreSQL alone keeps waiting has what another one erases from the stream."""
+async def test_a_stale_poison_message_is_nakd_because_its_person_may_have_been_erased(
+    batch: Batch,
+) -> None:
+    """A replica that waits for PostgreSQL holds messages that an erasure deletes."""
     save = batch.store.save
 
     async def slow(events: Sequence[IncomingEvent]) -> list[Outcome]:
@@ -203,31 +205,31 @@ async def test_a_dead_letter_of_somebody_erased_meanwhile_is_not_made(batch: Bat
         await batch.process("malformed", "a")
     assert batch.letters() == []
     assert batch.journal == ["commit a", "publish a", "ack a", "nak malformed"]
-    # It is in its stream after all, and comes again.
+    # The message is still in its stream, so JetStream delivers it again.
     await batch.process("malformed")
     assert batch.letters() == [("malformed", b"malformed")]
 
 
-async def test_a_message_without_an_event_is_acknowledged_and_nothing_else(batch: Batch) -> None:
+async def test_a_message_without_an_event_is_only_acknowledged(batch: Batch) -> None:
     await batch.process("nothing")
     assert batch.journal == ["ack nothing"]
 
 
-async def test_a_repetition_is_acknowledged_and_not_published_again(batch: Batch) -> None:
+async def test_a_repeated_event_is_acknowledged_and_not_published_again(batch: Batch) -> None:
     await batch.process("a")
     batch.journal.clear()
     await batch.process("a")
     assert batch.journal == ["commit a", "ack a"]
 
 
-async def test_copies_in_one_batch_are_published_once(batch: Batch) -> None:
+async def test_copies_of_an_event_in_one_batch_are_published_once(batch: Batch) -> None:
     await batch.process("a", "a", "a")
     assert batch.journal.count("publish a") == 1
     assert batch.journal.count("ack a") == 3
     assert batch.journal.index("publish a") < batch.journal.index("ack a")
 
 
-async def test_an_event_that_its_own_message_stored_before_is_published_again(
+async def test_an_event_that_an_earlier_attempt_of_its_message_stored_is_published_again(
     batch: Batch,
 ) -> None:
     batch.store.outcomes["a"] = Saved(Status.REDELIVERED, "anna")
@@ -235,7 +237,7 @@ async def test_an_event_that_its_own_message_stored_before_is_published_again(
     assert batch.journal == ["commit a", "publish a", "ack a"]
 
 
-async def test_a_known_event_is_published_again_when_jetstream_redelivers_its_message(
+async def test_a_stored_event_is_published_again_when_jetstream_redelivers_its_message(
     batch: Batch,
 ) -> None:
     batch.store.outcomes["a"] = Saved(Status.KNOWN, "anna")
@@ -243,8 +245,8 @@ async def test_a_known_event_is_published_again_when_jetstream_redelivers_its_me
     assert batch.journal == ["commit a", "publish a", "ack a"]
 
 
-async def test_a_commit_whose_answer_was_lost_is_published(batch: Batch) -> None:
-    """The second attempt finds the events of the first one, which look like repetitions."""
+async def test_events_of_a_commit_whose_reply_was_lost_are_published(batch: Batch) -> None:
+    """The second attempt finds the events that the first one stored."""
     batch.store.commits_first = True
     batch.store.errors = [Unavailable("the connection broke after the commit")]
     await batch.process("a", "b")
@@ -253,60 +255,62 @@ async def test_a_commit_whose_answer_was_lost_is_published(batch: Batch) -> None
     ]
 
 
-class HeldBatches:
-    """Batches of one message each, which are decoded and then wait at PostgreSQL."""
+class BlockedBatches:
+    """Batches of one message each, which are decoded and then wait for `may_save`."""
 
     def __init__(self, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
         self.decoded: list[str] = []
-        self.may_end = asyncio.Event()
+        self.may_save = asyncio.Event()
         self._batch = batch
         self._save = batch.store.save
-        monkeypatch.setattr(batch.store, "save", self._save_late)
+        monkeypatch.setattr(batch.store, "save", self._save_when_allowed)
 
-    def started(self, *texts: str) -> list[asyncio.Task[None]]:
+    def start(self, *texts: str) -> list[asyncio.Task[None]]:
         process, message = self._batch.processor.process, self._batch.message
-        return [asyncio.create_task(process([message(text)], self._noted)) for text in texts]
+        return [
+            asyncio.create_task(process([message(text)], self._record_and_decode)) for text in texts
+        ]
 
-    async def _save_late(self, events: Sequence[IncomingEvent]) -> list[Outcome]:
-        await self.may_end.wait()
+    async def _save_when_allowed(self, events: Sequence[IncomingEvent]) -> list[Outcome]:
+        await self.may_save.wait()
         return await self._save(events)
 
-    def _noted(self, message: QueuedMessage) -> IncomingEvent | None:
+    def _record_and_decode(self, message: QueuedMessage) -> IncomingEvent | None:
         self.decoded.append(message.data.decode())
         return decode(message)
 
 
-async def test_large_batches_are_decoded_one_after_the_other(
+async def test_large_batches_are_decoded_one_at_a_time(
     batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch.processor, "_decoded", MemoryBudget(3))
-    held = HeldBatches(batch, monkeypatch)
-    running = held.started("large", "too", "more")
+    blocked = BlockedBatches(batch, monkeypatch)
+    running = blocked.start("large", "too", "more")
     await settle()
-    assert held.decoded == ["large"]
-    running.pop().cancel()  # one that waits takes nothing with it
-    held.may_end.set()
+    assert blocked.decoded == ["large"]
+    running.pop().cancel()  # a waiting batch that is cancelled reserves no memory
+    blocked.may_save.set()
     await asyncio.gather(*running)
-    assert held.decoded == ["large", "too"]
+    assert blocked.decoded == ["large", "too"]
     assert batch.journal[-1] == "ack too"
 
 
-async def test_a_large_batch_is_not_kept_waiting_by_small_ones_that_come_and_go(
+async def test_small_batches_do_not_starve_a_waiting_large_batch(
     batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         batch.processor, "_decoded", MemoryBudget(3 * event_processor.MEMORY_FACTOR)
     )
-    held = HeldBatches(batch, monkeypatch)
-    running = held.started("a", "xyz", "b")
+    blocked = BlockedBatches(batch, monkeypatch)
+    running = blocked.start("a", "xyz", "b")
     await settle()
-    assert held.decoded == ["a"]
-    held.may_end.set()
+    assert blocked.decoded == ["a"]
+    blocked.may_save.set()
     await asyncio.gather(*running)
-    assert held.decoded == ["a", "xyz", "b"]
+    assert blocked.decoded == ["a", "xyz", "b"]
 
 
-async def test_a_batch_that_takes_much_memory_is_decoded_in_parts(
+async def test_a_batch_that_exceeds_the_byte_budget_is_decoded_in_parts(
     batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_processor, "SMALL_BATCH", 0)
@@ -316,24 +320,24 @@ async def test_a_batch_that_takes_much_memory_is_decoded_in_parts(
     assert journal == ["commit a b", "commit c", "commit large", "commit d"]
 
 
-async def test_in_order_an_event_waits_until_the_one_before_it_of_its_person_is_published(
+async def test_in_order_an_event_is_published_after_the_previous_event_of_its_person(
     batch: Batch,
 ) -> None:
     def decode_person(message: QueuedMessage) -> IncomingEvent:
         text = message.data.decode()
         return incoming(text, user_id=text[0])
 
-    batch.publisher.refusals["a1"] = [Unavailable("no room")]
+    batch.publisher.refusals["a1"] = [Unavailable("the stream is full")]
     messages = [batch.message(text) for text in ("a1", "a2", "b1", "a3")]
     await batch.processor.process(messages, decode_person, in_order=True)
-    # JetStream has taken what came with the refused one; it knows the repetition.
-    published = [what for what in batch.journal if what.startswith("publish")]
+    # JetStream accepted b1, which was sent with the refused a1, and drops the repeat by its id.
+    published = [step for step in batch.journal if step.startswith("publish")]
     assert published == ["publish b1", "publish a1", "publish b1", "publish a2", "publish a3"]
 
 
-async def test_out_of_order_a_batch_is_published_at_once(batch: Batch) -> None:
-    batch.publisher.refusals["a1"] = [Unavailable("no room")]
+async def test_without_order_a_batch_is_published_at_once(batch: Batch) -> None:
+    batch.publisher.refusals["a1"] = [Unavailable("the stream is full")]
     messages = [batch.message(text) for text in ("a1", "a2")]
     await batch.processor.process(messages, lambda message: incoming(message.data.decode()))
-    published = [what for what in batch.journal if what.startswith("publish")]
+    published = [step for step in batch.journal if step.startswith("publish")]
     assert published == ["publish a2", "publish a1", "publish a2"]

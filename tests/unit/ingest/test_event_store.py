@@ -1,4 +1,4 @@
-"""A batch that PostgreSQL refuses is halved until the event at fault is alone."""
+"""A batch that PostgreSQL refuses is halved until the refused event is alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.ingest.fakes import incoming
 
 
 class Transactions(EventStore):
-    """Commits batches, unless one of `errors` is for one of its events."""
+    """Commits a batch, unless `errors` has an error for the id of one of its events."""
 
     def __init__(self, **errors: list[Exception]) -> None:
         self.errors = errors
@@ -30,9 +30,9 @@ class Transactions(EventStore):
         return [Saved(Status.STORED, f"contact of {event.ref.id}") for event in events]
 
 
-def of_a_constraint(name: str) -> Exception:
+def check_violation(name: str) -> Exception:
     error = asyncpg.CheckViolationError("refused")
-    # As asyncpg sets it from what PostgreSQL answers.
+    # asyncpg sets this attribute from PostgreSQL's error message.
     vars(error)["constraint_name"] = name
     return error
 
@@ -45,14 +45,14 @@ def always(error: Exception) -> list[Exception]:
     "error",
     [
         asyncpg.DataError("numeric field overflow"),
-        of_a_constraint("events_event_check"),
+        check_violation("events_event_check"),
         asyncpg.ProgramLimitExceededError("index row too large"),
         ValueError("year is out of range"),
         RecursionError("nested too deep"),
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_only_the_events_at_fault_are_rejected(error: Exception) -> None:
+async def test_only_the_events_that_postgresql_refuses_are_rejected(error: Exception) -> None:
     store = Transactions(c=always(error), f=always(error))
     outcomes = await store.save([incoming(id) for id in "abcdefgh"])
     assert store.committed == ["a", "b", "d", "e", "g", "h"]
@@ -65,14 +65,14 @@ async def test_only_the_events_at_fault_are_rejected(error: Exception) -> None:
             assert outcome == Saved(Status.STORED, f"contact of {id}")
 
 
-async def test_an_outage_is_no_events_fault() -> None:
+async def test_an_outage_of_postgresql_rejects_no_event() -> None:
     store = Transactions(b=always(asyncpg.CannotConnectNowError("starting up")))
     with pytest.raises(Unavailable):
         await store.save([incoming(id) for id in "abc"])
     assert store.committed == []
 
 
-async def test_an_outage_between_the_halves_is_raised_although_one_is_stored() -> None:
+async def test_an_outage_between_the_halves_is_raised_although_one_half_is_stored() -> None:
     store = Transactions(
         c=[asyncpg.DataError("refused"), asyncpg.AdminShutdownError("shutting down")]
     )
@@ -84,7 +84,9 @@ async def test_an_outage_between_the_halves_is_raised_although_one_is_stored() -
 @pytest.mark.parametrize(
     "conflict", [ContactsMoved(), asyncpg.DeadlockDetectedError(), asyncpg.SerializationError()]
 )
-async def test_a_conflict_with_another_transaction_is_repeated_whole(conflict: Exception) -> None:
+async def test_a_batch_that_conflicts_with_another_transaction_is_retried_as_a_whole(
+    conflict: Exception,
+) -> None:
     store = Transactions(b=[conflict, conflict])
     await store.save([incoming(id) for id in "ab"])
     assert store.committed == ["a", "b"]

@@ -1,4 +1,4 @@
-"""Whatever a message holds, it is decoded or refused with a reason; nothing else happens."""
+"""Every message is decoded or refused with a reason, whatever its body and headers hold."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ values = st.recursive(
 
 
 def shaped(*names: str) -> st.SearchStrategy[dict[str, Any]]:
-    """An object with some of these names, holding anything."""
+    """Objects with some of these names and any values."""
     return st.dictionaries(st.sampled_from(names), values)
 
 
@@ -84,41 +84,47 @@ def bodies(documents: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
 
 
 @given(bodies(webhooks), headers)
-def test_the_webhook_decoder(body: bytes, given_headers: dict[str, str]) -> None:
+def test_the_webhook_decoder_decodes_any_body_or_refuses_it_with_a_reason(
+    body: bytes, given_headers: dict[str, str]
+) -> None:
     try:
         event = posthog_source.decode(body, given_headers, NOW)
     except Unprocessable as why:
-        _has_a_reason(why)
+        _check_reason(why)
         return
     assert isinstance(event, IncomingEvent)
     assert event.ref.id
-    _is_somebodys_or_nobodys(event)
+    _check_identities(event)
 
 
 @given(bodies(engagement), headers, st.text(max_size=20) | st.just("email.opened"))
-def test_the_engagement_decoder(body: bytes, given_headers: dict[str, str], type: str) -> None:
+def test_the_engagement_decoder_decodes_any_body_or_refuses_it_with_a_reason(
+    body: bytes, given_headers: dict[str, str], type: str
+) -> None:
     subject = f"hogsend.engagement.{type}"
     try:
         event = engagement_source.decode(subject, body, given_headers, 1, NOW)
     except Unprocessable as why:
-        _has_a_reason(why)
+        _check_reason(why)
         return
     if event is not None:
-        _is_somebodys_or_nobodys(event)
+        _check_identities(event)
 
 
 @given(bodies(engagement), headers)
-def test_what_destinations_make_of_engagement(body: bytes, given_headers: dict[str, str]) -> None:
+def test_engagement_for_destinations_has_an_id_and_a_time_or_is_malformed(
+    body: bytes, given_headers: dict[str, str]
+) -> None:
     try:
-        happened = read_engagement("hogsend.engagement.email.opened", given_headers, body, 1, NOW)
+        report = read_engagement("hogsend.engagement.email.opened", given_headers, body, 1, NOW)
     except MalformedEngagement:
         return
-    assert happened.id
-    assert happened.timestamp.tzinfo is not None
+    assert report.id
+    assert report.timestamp.tzinfo is not None
 
 
 @given(bodies(webhooks))
-def test_the_gateway_takes_only_what_ingest_can_read(body: bytes) -> None:
+def test_ingest_decodes_every_webhook_that_the_gateway_accepts(body: bytes) -> None:
     try:
         _, queued = parse_posthog(body)
     except (MalformedJSONError, InvalidPayloadError):
@@ -126,13 +132,13 @@ def test_the_gateway_takes_only_what_ingest_can_read(body: bytes) -> None:
     assert isinstance(posthog_source.decode(queued, {}, NOW), IncomingEvent)
 
 
-def _has_a_reason(why: Unprocessable) -> None:
+def _check_reason(why: Unprocessable) -> None:
     assert why.reason in REASONS
     assert str(why)
 
 
-def _is_somebodys_or_nobodys(event: IncomingEvent) -> None:
-    """An event without a key is nobody's (contract C5); one with a key has one that may be it."""
+def _check_identities(event: IncomingEvent) -> None:
+    """Check that a user id is not blank, and that an email is in its normal form (contract C5)."""
     if event.contact_user_id is not None:
         assert event.contact_user_id.strip()
     if event.email is not None:

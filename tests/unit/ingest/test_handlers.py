@@ -1,4 +1,4 @@
-"""Ingest's handlers on FastStream's test broker: each reaches what does its work."""
+"""Ingest's handlers on FastStream's test broker: each calls the class that does its work."""
 
 from __future__ import annotations
 
@@ -56,17 +56,17 @@ from tests.unit.ingest.fake_letters import FakeLetters
 from tests.unit.ingest.fakes import NOW, FakePublisher, FakeStore
 
 ACK = "$JS.ACK.WEBHOOKS.ingest.1.1.1.1767225600000000000.0"
-"""Where JetStream wants a message's acknowledgement, which says how it was delivered."""
+"""The reply subject of a message of JetStream, which contains how it was delivered."""
 
 
-class Listed(EventList):
+class OneEvent(EventList):
     """Lists one event, whose properties may be large."""
 
     def __init__(self) -> None:
         self.size = 1
         self.next_before: str | None = None
 
-    async def page(self, wanted: ListEvents, *, max_bytes: int | None = None) -> EventPage:
+    async def page(self, request: ListEvents, *, max_bytes: int | None = None) -> EventPage:
         assert max_bytes is not None
         event = StoredEvent(
             id="u-1",
@@ -81,14 +81,14 @@ class Listed(EventList):
         return EventPage(
             events=[event],
             total=1,
-            limit=wanted.limit,
-            offset=wanted.offset,
+            limit=request.limit,
+            offset=request.offset,
             next_before=self.next_before,
         )
 
 
 class Contacts(ContactStore):
-    """Knows anna."""
+    """Contains one contact, anna."""
 
     def __init__(self) -> None:
         self.zones: dict[str, str] = {}
@@ -101,7 +101,7 @@ class Contacts(ContactStore):
 
 
 class Processor(EventProcessor):
-    """Notes which events are decoded from a batch."""
+    """Records the names of the events that are decoded from a batch."""
 
     def __init__(self) -> None:
         self.decoded: list[str] = []
@@ -114,7 +114,7 @@ class Processor(EventProcessor):
 
 
 class Trail(AuditTrail):
-    """Notes the bodies of its entries."""
+    """Records the bodies of its entries."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -122,8 +122,8 @@ class Trail(AuditTrail):
     async def process(self, messages: Sequence[QueuedMessage]) -> None:
         self.bodies += [message.data for message in messages]
 
-    async def page(self, wanted: ListAudit) -> AuditPage:
-        return AuditPage([], total=0, limit=wanted.limit, offset=wanted.offset)
+    async def page(self, request: ListAudit) -> AuditPage:
+        return AuditPage([], total=0, limit=request.limit, offset=request.offset)
 
 
 class Service:
@@ -133,7 +133,7 @@ class Service:
         journal: list[str] = []
         self.broker: ServiceBroker = offline_broker(User.INGEST)
         self.publisher = FakePublisher(journal)
-        self.listed, self.contacts = Listed(), Contacts()
+        self.listed, self.contacts = OneEvent(), Contacts()
         self.processor, self.trail = Processor(), Trail()
         self.letters = FakeLetters()
         admin = DeadLetterAdmin(self.letters)
@@ -157,7 +157,7 @@ async def service() -> AsyncIterator[Service]:
         yield service
 
 
-async def test_webhooks_and_engagement_are_decoded_each_by_its_source(service: Service) -> None:
+async def test_webhooks_and_engagement_are_each_decoded_by_their_source(service: Service) -> None:
     body = b'{"event":{"event":"signed_up","distinct_id":"anna"}}'
     await service.broker.publish(body, "hogsend.webhooks.posthog", reply_to=ACK)
     body = b'{"data":{"userId":"anna"}}'
@@ -165,7 +165,7 @@ async def test_webhooks_and_engagement_are_decoded_each_by_its_source(service: S
     assert service.processor.decoded == ["signed_up", "email.opened"]
 
 
-async def test_audit_entries_reach_the_trail(service: Service) -> None:
+async def test_audit_entries_are_processed_and_listed(service: Service) -> None:
     await service.broker.publish(b"entry", "hogsend.audit")
     assert service.trail.bodies == [b"entry"]
     assert (await ask(service.broker, INGEST_AUDIT, ListAudit(limit=5))).limit == 5
@@ -179,7 +179,7 @@ async def test_events_are_listed(service: Service) -> None:
 @pytest.mark.parametrize(
     ("next_before", "following"), [("cursor", "before=cursor"), (None, "offset=8")]
 )
-async def test_an_event_that_does_not_fit_into_an_answer_is_refused(
+async def test_a_list_is_refused_when_its_first_event_does_not_fit_into_a_reply(
     service: Service, next_before: str | None, following: str
 ) -> None:
     service.listed.size = 2 * 1024 * 1024
@@ -188,7 +188,7 @@ async def test_an_event_that_does_not_fit_into_an_answer_is_refused(
         await ask(service.broker, INGEST_EVENTS, ListEvents(offset=7))
 
 
-async def test_a_reported_event_is_published_under_the_requests_correlation_id(
+async def test_a_reported_event_is_published_with_the_correlation_id_of_its_request(
     service: Service,
 ) -> None:
     report = RecordEvent(event="e", user_id="anna", received_at=NOW)
@@ -197,9 +197,9 @@ async def test_a_reported_event_is_published_under_the_requests_correlation_id(
     assert message.headers[CORRELATION_ID] == "c-1"
 
 
-async def test_contacts_are_found_and_get_a_time_zone(service: Service) -> None:
-    found = await ask(service.broker, INGEST_CONTACT, ContactRef(user_id="anna"))
-    assert found == Contact(contact_key="anna")
+async def test_a_contact_is_looked_up_and_its_time_zone_filled(service: Service) -> None:
+    contact = await ask(service.broker, INGEST_CONTACT, ContactRef(user_id="anna"))
+    assert contact == Contact(contact_key="anna")
     zone = FillTimezone(user_id="anna", timezone="Asia/Tokyo")
     assert await ask(service.broker, INGEST_FILL_TIMEZONE, zone) == Empty()
     assert service.contacts.zones == {"anna": "Asia/Tokyo"}
@@ -222,21 +222,25 @@ async def test_health_is_reported_without_postgresql(service: Service) -> None:
     assert (health.service, health.database.status) == ("ingest", "down")
 
 
-async def test_a_request_that_is_malformed_is_refused(service: Service) -> None:
+async def test_a_malformed_request_is_refused(service: Service) -> None:
     with pytest.raises(InvalidRequest):
         await ask(service.broker, INGEST_EVENTS, msgspec.structs.replace(ListEvents(), limit=0))
 
 
-def test_the_router_declares_what_the_contract_says_about_ingest() -> None:
-    answered = {one.subject for one in endpoints() if one.service is User.INGEST}
-    assert {endpoint.subject for endpoint in router.endpoints} == answered
-    published = {one.subject for one in channels() if User.INGEST in one.publishers}
+def test_the_router_declares_the_endpoints_and_channels_of_ingests_contract() -> None:
+    served = {endpoint.subject for endpoint in endpoints() if endpoint.service is User.INGEST}
+    assert {endpoint.subject for endpoint in router.endpoints} == served
+    published = {channel.subject for channel in channels() if User.INGEST in channel.publishers}
     assert {channel.subject for channel in router.published} == published
 
 
-def test_the_setting_says_how_large_batches_are() -> None:
+def test_every_consumer_pulls_batches_of_the_configured_size() -> None:
     broker = offline_broker(User.INGEST)
     database = Database("postgresql://nowhere", "ingest", MIGRATIONS, pool_size=1)
     create_app(broker, database, batch_size=7)
-    batches = [one.batch for one in broker.subscribers if isinstance(one, BatchSubscriber)]
+    batches = [
+        subscriber.batch
+        for subscriber in broker.subscribers
+        if isinstance(subscriber, BatchSubscriber)
+    ]
     assert batches == [7, 7, 7, 7]

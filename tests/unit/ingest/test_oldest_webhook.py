@@ -1,4 +1,4 @@
-"""The oldest webhook's age: known without reading it, and absent where there is none."""
+"""The age of the oldest webhook is read from the stream's state; it is absent without webhooks."""
 
 from __future__ import annotations
 
@@ -17,34 +17,36 @@ from services.ingest import oldest_webhook
 
 
 class Link:
-    """JetStream with an answer, or without one."""
+    """A connection on which JetStream sends `reply`; empty while it is disconnected."""
 
-    def __init__(self, answer: bytes | Exception) -> None:
-        self.answer = answer
+    def __init__(self, reply: bytes | Exception) -> None:
+        self.reply = reply
 
     @property
     def connected(self) -> bool:
-        return self.answer != b""
+        return self.reply != b""
 
     async def request_raw(self, subject: str, _: bytes, **__: float) -> Msg:
         assert subject == "$JS.API.STREAM.INFO.WEBHOOKS"
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return Msg(cast("Any", None), data=self.answer)
+        if isinstance(self.reply, Exception):
+            raise self.reply
+        return Msg(cast("Any", None), data=self.reply)
 
 
 def stream(messages: int, first: str) -> bytes:
     return json.dumps({"state": {"messages": messages, "first_ts": first}}).encode()
 
 
-async def measured(answer: bytes | Exception) -> float | None:
-    await oldest_webhook.measure(cast("Connection", Link(answer)))
+async def measured(reply: bytes | Exception) -> float | None:
+    await oldest_webhook.measure(cast("Connection", Link(reply)))
     return REGISTRY.get_sample_value(
         "hogsend_stream_oldest_timestamp_seconds", {"stream": "WEBHOOKS"}
     )
 
 
-async def test_the_oldest_is_known_to_the_microsecond(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_time_of_the_oldest_webhook_is_exact_to_the_microsecond(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(time, "time", lambda: 1_000_000_007.0)
     assert await measured(stream(2, "2001-09-09T01:46:40.123456789Z")) == pytest.approx(
         1_000_000_000.123457, abs=1e-5
@@ -52,13 +54,13 @@ async def test_the_oldest_is_known_to_the_microsecond(monkeypatch: pytest.Monkey
     assert oldest_webhook.waited_seconds() == pytest.approx(6.876543, abs=1e-5)
 
 
-async def test_a_clock_that_is_behind_makes_no_age_below_0() -> None:
+async def test_the_age_of_a_webhook_with_a_time_in_the_future_is_0() -> None:
     await measured(stream(1, "2999-01-01T00:00:00Z"))
     assert oldest_webhook.waited_seconds() == 0
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "reply",
     [
         stream(0, "0001-01-01T00:00:00Z"),
         NoRespondersError(),
@@ -69,9 +71,9 @@ async def test_a_clock_that_is_behind_makes_no_age_below_0() -> None:
     ],
     ids=str,
 )
-async def test_none_that_waits_and_none_that_is_known_have_no_age(
-    answer: bytes | Exception,
+async def test_the_age_is_absent_without_webhooks_or_when_the_stream_cannot_be_read(
+    reply: bytes | Exception,
 ) -> None:
     await measured(stream(2, "2001-09-09T01:46:40Z"))
-    assert await measured(answer) is None
+    assert await measured(reply) is None
     assert oldest_webhook.waited_seconds() == 0

@@ -1,4 +1,4 @@
-"""Cursors of long lists: whatever is sent as one, the answer is a page or a clear refusal."""
+"""Cursors of long lists: a cursor is decoded exactly, and anything else is refused."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def encoded(document: str) -> str:
 @given(
     st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), st.integers(0, 9)
 )
-def test_a_position_survives_its_cursor(id: str, microseconds: int) -> None:
+def test_a_position_is_unchanged_after_encoding_and_decoding(id: str, microseconds: int) -> None:
     at = AT.replace(microsecond=microseconds)
-    there = EventPosition(at, AT, "posthog", id, -(2**63), 2**63 - 1)
-    assert decode_cursor(EventPosition, encode_cursor(there)) == there
+    position = EventPosition(at, AT, "posthog", id, -(2**63), 2**63 - 1)
+    assert decode_cursor(EventPosition, encode_cursor(position)) == position
 
 
-def test_without_a_cursor_a_list_begins_at_its_head() -> None:
+def test_without_a_cursor_a_list_starts_at_its_head() -> None:
     assert decode_cursor(EventPosition, None) is None
 
 
@@ -58,7 +58,7 @@ def test_without_a_cursor_a_list_begins_at_its_head() -> None:
         encoded('["2026-01-01T00:00:00Z","2026-01-01T00:00:00Z","s","i",1,2,3]'),
     ],
 )
-def test_what_is_no_cursor_of_the_list_is_refused(wrong: str) -> None:
+def test_text_that_is_no_cursor_of_the_list_is_refused(wrong: str) -> None:
     with pytest.raises(InvalidRequest, match="before must be"):
         decode_cursor(EventPosition, wrong)
 
@@ -69,6 +69,6 @@ def test_any_text_is_a_cursor_or_refused(text: str) -> None:
         decode_cursor(AuditPosition, text)
 
 
-def test_an_estimate_is_never_below_what_was_counted() -> None:
+def test_an_estimate_of_rows_is_never_below_the_rows_that_were_counted() -> None:
     assert estimated_rows('[{"Plan": {"Plan Rows": 3}}]') == EXACT_TOTAL + 1
     assert estimated_rows('[{"Plan": {"Plan Rows": 2500000}}]') == 2_500_000

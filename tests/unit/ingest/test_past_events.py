@@ -1,4 +1,4 @@
-"""Which events of the past are announced."""
+"""Which past events of a backfill are published to subscribers."""
 
 from __future__ import annotations
 
@@ -19,41 +19,43 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 async def record(
-    outcome: Outcome, *, announce: bool, gone: Collection[int] = ()
+    outcome: Outcome, *, announce: bool, erased: Collection[int] = ()
 ) -> tuple[PastStored, Sequence[OutgoingMessage]]:
-    """What is answered, and what is published, of one event."""
+    """Store one past event; return the reply, and the messages that were published."""
     store, publisher = Mock(EventStore), Mock(Publisher)
     store.save = AsyncMock(return_value=[outcome])
-    store.find_erased = AsyncMock(return_value=set(gone))
+    store.find_erased = AsyncMock(return_value=set(erased))
     publisher.publish_all = AsyncMock(return_value=[])
     event = PastEvent("u-1", "signed_up", "ada", AT, {})
-    answer = await PastEvents(store, publisher).record(StorePast([event], AT, announce))
+    reply = await PastEvents(store, publisher).record(StorePast([event], AT, announce))
     calls = publisher.publish_all.await_args_list
-    return answer, calls[0].args[0] if calls else []
+    return reply, calls[0].args[0] if calls else []
 
 
 @pytest.mark.parametrize(
-    ("status", "answer"),
+    ("status", "expected"),
     [
         (Status.STORED, PastStored(stored=1, known=0, rejected=0)),
-        # The call before may have ended between commit and publishing.
+        # The previous call may have ended between the commit and publishing.
         (Status.REDELIVERED, PastStored(stored=1, known=0, rejected=0)),
         (Status.KNOWN, PastStored(stored=0, known=1, rejected=0)),
         (Status.ERASED, PastStored(stored=0, known=1, rejected=0)),
     ],
 )
-async def test_what_is_known_or_erased_is_not_announced(status: Status, answer: PastStored) -> None:
+async def test_an_event_that_is_stored_already_or_erased_is_not_announced(
+    status: Status, expected: PastStored
+) -> None:
     outcome = Saved(status, "ada")
-    told, published = await record(outcome, announce=True)
-    assert (told, len(published)) == (answer, answer.stored)
-    assert await record(outcome, announce=False) == (answer, [])
+    reply, published = await record(outcome, announce=True)
+    assert (reply, len(published)) == (expected, expected.stored)
+    assert await record(outcome, announce=False) == (expected, [])
 
 
-async def test_what_the_database_does_not_take_is_counted() -> None:
-    told, published = await record(Rejected(Unprocessable("too_large", "x")), announce=True)
-    assert (told, published) == (PastStored(stored=0, known=0, rejected=1), [])
+async def test_a_past_event_that_the_database_rejects_is_counted() -> None:
+    reply, published = await record(Rejected(Unprocessable("too_large", "x")), announce=True)
+    assert (reply, published) == (PastStored(stored=0, known=0, rejected=1), [])
 
 
-async def test_whoever_is_erased_before_it_is_announced_stays_so() -> None:
+async def test_an_event_of_a_person_erased_after_the_commit_is_not_announced() -> None:
     outcome = Saved(Status.STORED, "ada")
-    assert (await record(outcome, announce=True, gone=[0]))[1] == []
+    assert (await record(outcome, announce=True, erased=[0]))[1] == []

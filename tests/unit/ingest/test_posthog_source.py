@@ -42,26 +42,26 @@ def test_case_117_event_and_person_properties_are_never_mixed() -> None:
     assert event.email == "a@b.com"
 
 
-def test_case_118_uuid_becomes_a_property() -> None:
+def test_case_118_the_uuid_of_an_event_becomes_a_property() -> None:
     assert decoded(uuid="u-1").properties == {"_posthogEventId": "u-1"}
 
 
-def test_case_118_no_uuid_no_property() -> None:
+def test_case_118_an_event_without_a_uuid_gets_no_property() -> None:
     assert decoded().properties == {}
 
 
-def test_case_119_no_person() -> None:
+def test_case_119_an_event_without_a_person_has_no_email_and_no_person_properties() -> None:
     event = decoded()
     assert event.email is None
     assert event.person_properties == {}
 
 
 @pytest.mark.parametrize("name", ["$identify", "$create_alias"])
-def test_case_120_reserved_names_are_ordinary(name: str) -> None:
+def test_case_120_an_event_with_a_reserved_name_is_decoded_as_any_other(name: str) -> None:
     assert decoded(event=name).name == name
 
 
-def test_headers_give_id_time_and_correlation() -> None:
+def test_id_time_of_receipt_and_correlation_id_are_read_from_the_headers() -> None:
     event = decoded()
     assert event.ref == EventRef("posthog", "u-1")
     assert (event.received_at, event.queued_at) == (RECEIVED_AT, QUEUED_AT)
@@ -69,23 +69,23 @@ def test_headers_give_id_time_and_correlation() -> None:
 
 
 @pytest.mark.parametrize("id", ["x" * 257, "a\nce-id: forged", "a\0", ""])
-def test_what_is_no_correlation_id_is_not_passed_on(id: str) -> None:
+def test_an_invalid_correlation_id_or_traceparent_is_dropped(id: str) -> None:
     event = decoded({CORRELATION_ID: id, TRACEPARENT: id})
     assert (event.correlation_id, event.traceparent) == (None, None)
 
 
-def test_without_headers_the_body_and_the_queue_do() -> None:
+def test_without_headers_id_and_time_come_from_the_body_and_the_stream() -> None:
     event = decoded({}, uuid="0190-abc")
     assert event.ref.id == "0190-abc"
     assert event.received_at == QUEUED_AT
     assert event.correlation_id is None
 
 
-def test_the_uuid_is_the_id_whatever_the_message_was_queued_as() -> None:
+def test_the_uuid_is_the_id_whatever_the_id_of_the_message() -> None:
     assert decoded(uuid="0190-abc").ref.id == "0190-abc"
 
 
-def test_case_118_a_message_without_any_id_has_the_same_one_whenever_it_is_redelivered() -> None:
+def test_case_118_a_message_without_any_id_gets_the_same_id_at_every_delivery() -> None:
     body = b'{"event":{"event":"e","distinct_id":"d"}}'
     id = decode(body, {}, QUEUED_AT).ref.id
     assert id == decode(body, {}, QUEUED_AT).ref.id
@@ -93,7 +93,7 @@ def test_case_118_a_message_without_any_id_has_the_same_one_whenever_it_is_redel
 
 
 @pytest.mark.parametrize("uuid", ["a\r\nNats-Msg-Id: b", "x" * 5000, "ü"])
-def test_an_odd_uuid_never_becomes_a_header(uuid: str) -> None:
+def test_a_uuid_that_cannot_be_a_header_is_replaced_by_its_digest(uuid: str) -> None:
     event = decoded({}, uuid=uuid)
     assert event.ref.id == f"sha256:{hashlib.sha256(uuid.encode()).hexdigest()}"
     assert event.properties["_posthogEventId"] == uuid
@@ -132,7 +132,7 @@ def test_times_are_read_leniently(text: str, moment: datetime) -> None:
         "9999-12-31T23:59:59-14:00",
     ],
 )
-def test_a_time_that_cannot_be_read_is_the_time_of_receipt(text: str | None) -> None:
+def test_a_time_that_cannot_be_read_is_replaced_by_the_time_of_receipt(text: str | None) -> None:
     assert decoded(timestamp=text).occurred_at == RECEIVED_AT
 
 
@@ -142,7 +142,7 @@ def test_any_text_is_a_utc_time_or_none(text: str) -> None:
     assert moment is None or moment.tzinfo is UTC
 
 
-def test_a_clock_in_the_future_counts_as_the_time_of_receipt() -> None:
+def test_a_time_in_the_future_counts_as_the_time_of_receipt() -> None:
     event = decoded(timestamp="2099-01-01T00:00:00Z")
     assert event.occurred_at.year == 2099
     assert event.effective_at == RECEIVED_AT
@@ -178,24 +178,24 @@ def test_nul_is_replaced_in_values_and_keys(raw: bytes, stored: str) -> None:
         % (b",1e308" * 10_000),
     ],
 )
-def test_malformed(body: bytes) -> None:
+def test_a_malformed_body_is_unprocessable(body: bytes) -> None:
     with pytest.raises(Unprocessable) as caught:
         decode(body, HEADERS, QUEUED_AT)
     assert caught.value.reason == "malformed"
 
 
 @pytest.mark.parametrize("distinct_id", ["", "  \t"])
-def test_an_event_without_identity(distinct_id: str) -> None:
+def test_an_event_without_an_identity_is_unprocessable(distinct_id: str) -> None:
     with pytest.raises(Unprocessable) as caught:
         decoded(distinct_id=distinct_id)
     assert caught.value.reason == "no_identity"
 
 
-def test_an_email_is_identity_enough() -> None:
+def test_an_email_suffices_as_identity() -> None:
     event = decoded(distinct_id="", person={"properties": {"email": " A@B.com "}})
     assert (event.user_id, event.email) == ("", "a@b.com")
 
 
 @pytest.mark.parametrize("person", [7, [], {"properties": None}, {"properties": {"email": 7}}])
-def test_an_odd_person_costs_only_itself(person: Any) -> None:
+def test_a_malformed_person_is_ignored(person: Any) -> None:
     assert decoded(person=person).email is None

@@ -1,4 +1,4 @@
-"""A reported event is stored and published before the answer, and a repetition is stored once."""
+"""A reported event is stored and published before the reply, and stored once if repeated."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.virtual_time import on_virtual_time
 
 
 class Reports:
-    """A recorder with what surrounds it."""
+    """A recorder with the fakes that it calls."""
 
     def __init__(self) -> None:
         self.journal: Journal = []
@@ -46,7 +46,7 @@ def reports() -> Reports:
     return Reports()
 
 
-async def test_an_event_is_stored_and_published_before_the_answer(reports: Reports) -> None:
+async def test_a_reported_event_is_stored_and_published_before_the_reply(reports: Reports) -> None:
     occurred = NOW - timedelta(hours=1)
     recorded = await reports.report(
         properties={"plan": "pro"}, contact_properties={"tier": "gold"}, occurred_at=occurred
@@ -59,7 +59,7 @@ async def test_an_event_is_stored_and_published_before_the_answer(reports: Repor
 
 
 @on_virtual_time
-async def test_who_is_erased_before_the_event_is_published_is_told_to_nobody() -> None:
+async def test_an_event_of_a_person_erased_before_it_is_published_is_not_published() -> None:
     reports = Reports()
     save = reports.store.save
 
@@ -76,7 +76,9 @@ async def test_who_is_erased_before_the_event_is_published_is_told_to_nobody() -
 
 
 @on_virtual_time
-async def test_destinations_hear_nothing_of_who_is_erased_once_it_is_published() -> None:
+async def test_an_event_of_a_person_erased_once_it_is_published_is_not_sent_to_destinations() -> (
+    None
+):
     reports = Reports()
     publish = reports.publisher.publish
 
@@ -92,7 +94,7 @@ async def test_destinations_hear_nothing_of_who_is_erased_once_it_is_published()
     ]
 
 
-async def test_an_event_without_a_key_or_a_time_gets_both(reports: Reports) -> None:
+async def test_an_event_without_a_key_and_a_time_gets_both(reports: Reports) -> None:
     first = await reports.report(idempotency_key=None)
     second = await reports.report(idempotency_key=None)
     assert first.stored
@@ -101,10 +103,10 @@ async def test_an_event_without_a_key_or_a_time_gets_both(reports: Reports) -> N
     assert {event.occurred_at for event in reports.publisher.events()} == {NOW}
 
 
-async def test_case_151_a_key_that_was_seen_before_is_stored_once_and_published_again(
+async def test_case_151_an_event_with_a_repeated_key_is_stored_once_and_published_again(
     reports: Reports,
 ) -> None:
-    """The call that stored it may have ended before it published."""
+    """The call that stored the event may have ended before publishing it."""
     reports.publisher.errors = [Unavailable("NATS is not connected")]
     with pytest.raises(Unavailable):
         await reports.report()
@@ -113,42 +115,42 @@ async def test_case_151_a_key_that_was_seen_before_is_stored_once_and_published_
     assert len(reports.publisher.events()) == 1
 
 
-async def test_an_event_of_the_catalog_is_published_for_destinations_as_well(
+async def test_an_event_of_the_engagement_catalog_is_also_published_for_destinations(
     reports: Reports,
 ) -> None:
-    announced = total(metrics.PUBLISHED)
+    published = total(metrics.PUBLISHED)
     await reports.report(event="email.opened", user_id="", email="a@b.com", properties={"n": 1})
-    # What destinations get is no announcement.
-    assert total(metrics.PUBLISHED) == announced + 1
+    # The message for destinations does not count as a published event.
+    assert total(metrics.PUBLISHED) == published + 1
     message = list(reports.publisher.published.values())[-1]
     assert message.subject == "hogsend.engagement.email.opened"
     assert message.headers["Hogsend-Correlation-Id"] == "c-1"
-    happened = msgspec.json.decode(message.body, type=Engagement)
-    assert (happened.id, happened.type) == (reported_id("k-1", "", "a@b.com"), "email.opened")
-    assert happened.data == {"n": 1, "userId": "", "to": "a@b.com"}
+    engagement = msgspec.json.decode(message.body, type=Engagement)
+    assert (engagement.id, engagement.type) == (reported_id("k-1", "", "a@b.com"), "email.opened")
+    assert engagement.data == {"n": 1, "userId": "", "to": "a@b.com"}
 
 
-def test_an_id_says_which_address_where_nothing_else_names_the_person() -> None:
+def test_the_id_of_a_report_includes_the_email_if_no_user_id_identifies_the_person() -> None:
     assert reported_id("k-1", "u_1", "a@b.com") == "k-1"
     assert reported_id("k-1", "null", None) == "k-1"
-    of_one, of_other = reported_id("k-1", "", "a@b.com"), reported_id("k-1", "null", "b@b.com")
-    assert of_one.startswith("k-1:")
-    assert of_one != of_other
-    # Engagement takes no longer ids.
+    first, second = reported_id("k-1", "", "a@b.com"), reported_id("k-1", "null", "b@b.com")
+    assert first.startswith("k-1:")
+    assert first != second
+    # Engagement accepts ids of at most 128 characters.
     long, longer = (reported_id("k" * length, "", "a@b.com") for length in (115, 116))
     assert (len(long), long.startswith("k")) == (128, True)
     assert len(longer) < 128
-    assert longer.rpartition(":")[2] == of_one.rpartition(":")[2]
+    assert longer.rpartition(":")[2] == first.rpartition(":")[2]
 
 
-async def test_the_data_of_a_report_wins_over_what_is_known_about_its_person(
+async def test_the_properties_of_a_report_override_the_identities_of_its_person(
     reports: Reports,
 ) -> None:
     await reports.report(event="email.opened", email="a@b.com", properties={"to": "other@b.com"})
-    happened = msgspec.json.decode(
+    engagement = msgspec.json.decode(
         list(reports.publisher.published.values())[-1].body, type=Engagement
     )
-    assert happened.data == {"to": "other@b.com", "userId": "u_1"}
+    assert engagement.data == {"to": "other@b.com", "userId": "u_1"}
 
 
 async def test_an_event_without_identity_is_refused_and_not_stored(reports: Reports) -> None:
@@ -157,13 +159,15 @@ async def test_an_event_without_identity_is_refused_and_not_stored(reports: Repo
     assert reports.journal == []
 
 
-async def test_an_email_is_folded_and_an_id_of_nobody_is_kept(reports: Reports) -> None:
+async def test_an_email_is_folded_and_a_placeholder_user_id_is_kept(reports: Reports) -> None:
     await reports.report(user_id="null", email=" Mara@Example.com")
     (event,) = reports.publisher.events()
     assert (event.user_id, event.email) == ("null", "mara@example.com")
 
 
-async def test_what_the_database_rejects_is_refused_and_not_published(reports: Reports) -> None:
+async def test_an_event_that_the_database_rejects_is_refused_and_not_published(
+    reports: Reports,
+) -> None:
     reports.store.outcomes["k-1"] = Rejected(Unprocessable("rejected_by_database", "no"))
     with pytest.raises(InvalidRequest, match="cannot be stored"):
         await reports.report()
@@ -177,9 +181,9 @@ async def test_what_the_database_rejects_is_refused_and_not_published(reports: R
         (PublishRejected("sealed"), Unavailable),
         (Unavailable("no acknowledgement"), Unavailable),
     ],
-    ids=lambda one: getattr(one, "__name__", type(one).__name__),
+    ids=lambda error: getattr(error, "__name__", type(error).__name__),
 )
-async def test_what_is_not_published_is_not_reported_as_done(
+async def test_a_report_whose_event_cannot_be_published_fails(
     reports: Reports, refusal: TooLarge | PublishRejected | Unavailable, error: type[Exception]
 ) -> None:
     reports.publisher.refusals["k-1"] = [refusal]
@@ -187,7 +191,7 @@ async def test_what_is_not_published_is_not_reported_as_done(
         await reports.report()
 
 
-async def test_a_posthog_uuid_and_an_idempotency_key_do_not_swallow_one_another(
+async def test_a_posthog_uuid_and_an_equal_idempotency_key_are_different_events(
     reports: Reports,
 ) -> None:
     posthog = incoming("k-1", "e", "u_1")
@@ -198,7 +202,7 @@ async def test_a_posthog_uuid_and_an_idempotency_key_do_not_swallow_one_another(
 
 
 @pytest.mark.parametrize("other", [{"event": "other"}, {"user_id": "u_2"}])
-async def test_one_key_may_be_used_for_another_name_and_another_user(
+async def test_one_idempotency_key_may_be_used_for_another_event_and_another_user(
     reports: Reports, other: dict[str, str]
 ) -> None:
     first = await reports.report()
@@ -209,7 +213,7 @@ async def test_one_key_may_be_used_for_another_name_and_another_user(
 
 
 @pytest.mark.parametrize("year", [1, 9999])
-async def test_an_event_that_happened_out_of_range_happened_when_it_was_received(
+async def test_a_time_out_of_range_is_replaced_by_the_time_of_receipt(
     reports: Reports, year: int
 ) -> None:
     beyond = datetime(year, 1, 1, tzinfo=UTC) if year == 1 else datetime.max.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Which consumers would get what is replayed to one durable, and what they read instead."""
+"""Filters that match the copies of a replay, and the filters that replace them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COPY = subjects.replay("mailer")
 
 
 @pytest.mark.parametrize(
-    ("filters", "named"),
+    ("filters", "replaced"),
     [
         ([">"], list(EVERYTHING)),
         (["hogsend.>"], list(EVERYTHING)),
@@ -32,26 +32,26 @@ COPY = subjects.replay("mailer")
         ([COPY, "hogsend.events.x"], ["hogsend.events.x"]),
     ],
 )
-def test_what_catches_copies_is_replaced_by_what_it_else_catches(
-    filters: list[str], named: list[str]
+def test_a_filter_that_matches_copies_is_replaced_by_its_other_subjects(
+    filters: list[str], replaced: list[str]
 ) -> None:
-    assert without_copies(filters) == named
-    assert not any(map(catches_replays, named))
+    assert without_copies(filters) == replaced
+    assert not any(map(catches_replays, replaced))
 
 
 @pytest.mark.parametrize("pattern", [COPY, "hogsend.replays.*", "*.replays.*", "hogsend.replays.>"])
-def test_a_filter_for_copies_is_known(pattern: str) -> None:
+def test_a_filter_that_matches_only_copies_is_recognized(pattern: str) -> None:
     assert names_replays(pattern)
     assert without_copies([pattern]) == []
 
 
-def test_no_filter_is_never_written_for_what_reads_nothing() -> None:
+def test_an_empty_list_of_filters_is_refused_because_it_would_match_everything() -> None:
     config = {"filter_subject": "hogsend.*.x"}
     with pytest.raises(ValueError, match="everything"):
         set_filters(config, [])
     assert config == {"filter_subject": "hogsend.*.x"}
 
 
-def test_no_filter_is_everything() -> None:
+def test_a_consumer_without_filters_reads_everything() -> None:
     assert filters_of({"filter_subject": "", "filter_subjects": None}) == [">"]
     assert not names_replays(">")

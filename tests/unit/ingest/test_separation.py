@@ -1,4 +1,4 @@
-"""Merges are undone in any order, and each of the people is left with what is theirs."""
+"""Merges are undone in any order, and each contact keeps exactly its own data."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from services.ingest.incoming_event import EventRef, IncomingEvent
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ZONES = {"a": None, "b": "Europe/Rome", "c": "Europe/Rome", "d": "Asia/Tokyo"}
 _BETWEEN = 50
-"""When the events that merge happen: after everybody's first event, and before their last ones."""
+"""Time of the first merging event: after each person's first event, and before their last."""
 
 
-def said(user_id: str, at: int, email: str | None = None, **person: Any) -> IncomingEvent:
+def event_of(user_id: str, at: int, email: str | None = None, **person: Any) -> IncomingEvent:
     return IncomingEvent(
         ref=EventRef("posthog", f"{user_id}{at}{email}"),
         name="e",
@@ -41,8 +41,8 @@ def address(name: str) -> str:
     return f"{name}@b.com"
 
 
-class Ledger:
-    """Stands in for the database: contacts, what leads to them, and merges."""
+class Store:
+    """A fake of the database: contacts, their keys, and merges."""
 
     def __init__(self) -> None:
         self.contacts: dict[UUID, Contact] = {}
@@ -50,9 +50,9 @@ class Ledger:
         self.merges: dict[int, MergeRecord] = {}
         self.undone: dict[int, MergeRecord] = {}
 
-    def hear(self, *batch: IncomingEvent) -> None:
-        wanted = {key for event in batch for key in keys_of(event)}
-        owners = {key: self.keys[key] for key in wanted if key in self.keys}
+    def save(self, *batch: IncomingEvent) -> None:
+        keys = {key for event in batch for key in keys_of(event)}
+        owners = {key: self.keys[key] for key in keys if key in self.keys}
         loaded = [self.contacts[id].copy() for id in set(owners.values())]
         resolver = IdentityResolver(loaded, owners)
         for event in batch:
@@ -70,7 +70,9 @@ class Ledger:
                 ),
             )
         whole, seen = resolver.changed()
-        self.contacts |= {one.id: one for one in [*whole, *(contact for contact, _ in seen)]}
+        self.contacts |= {
+            contact.id: contact for contact in [*whole, *(contact for contact, _ in seen)]
+        }
         self.keys |= resolver.new_keys()
         for loser, survivor in resolver.merged().items():
             self.keys = {key: survivor if id == loser else id for key, id in self.keys.items()}
@@ -83,25 +85,27 @@ class Ledger:
         chain, size = {record.survivor_id}, 0
         while len(chain) > size:
             size = len(chain)
-            chain |= {one.survivor_id for one in self.merges.values() if one.loser.id in chain}
-        parts = [one for one in self.merges.values() if one.survivor_id in chain]
-        undo(current, record, [one for one in parts if one is not record])
+            chain |= {
+                merge.survivor_id for merge in self.merges.values() if merge.loser.id in chain
+            }
+        parts = [merge for merge in self.merges.values() if merge.survivor_id in chain]
+        undo(current, record, [merge for merge in parts if merge is not record])
         self.contacts[record.loser.id] = record.loser
         for key in record.keys:
             if self.keys.get(Key(key.kind, key.value)) == current.id:
                 self.keys[Key(key.kind, key.value)] = record.loser.id
         del self.keys[row]
-        for one in self.merges.values():
-            assert row.value not in {key.value for key in one.keys}
+        for merge in self.merges.values():
+            assert row.value not in {key.value for key in merge.keys}
         self.undone[number] = self.merges.pop(number)
 
     def people(self) -> dict[UUID, set[str]]:
-        """The names of whom each contact is made of."""
-        found: dict[UUID, set[str]] = {id: set() for id in self.contacts}
+        """The external ids of the people that each contact consists of."""
+        people: dict[UUID, set[str]] = {id: set() for id in self.contacts}
         for key, id in self.keys.items():
             if key.kind == EXTERNAL:
-                found[id].add(key.value)
-        return found
+                people[id].add(key.value)
+        return people
 
 
 def _written(contact: Contact) -> Contact:
@@ -109,41 +113,41 @@ def _written(contact: Contact) -> Contact:
 
 
 class Story:
-    """People who say something each, and are merged by events that name two of them."""
+    """People with events of their own, whose contacts are merged by events that name two people."""
 
     def __init__(
         self,
         created: Sequence[str],
-        saying: Sequence[str],
+        event_order: Sequence[str],
         merges: Sequence[tuple[str, str]],
         *,
         one_batch: bool = False,
     ) -> None:
-        self.ledger = Ledger()
-        self.at = {name: number for number, name in enumerate(saying, 1)}
+        self.store = Store()
+        self.at = {name: number for number, name in enumerate(event_order, 1)}
         for name in created:
             at = self.at[name]
-            first = said(name, at, address(name), p=name, **{f"of_{name}": name})
-            # Created in this order, whatever the order of what they say.
+            first = event_of(name, at, address(name), p=name, **{f"of_{name}": name})
+            # The contacts are created in this order, whatever the times of their events.
             received = NOW + timedelta(days=1, seconds=created.index(name))
-            self.ledger.hear(msgspec.structs.replace(first, received_at=received))
-            self.ledger.hear(said(name, 100 + at))
-            self.ledger.contacts[self.ledger.keys[Key(EXTERNAL, name)]].timezone = ZONES[name]
-        self.leaves = {
-            name: self.ledger.contacts[self.ledger.keys[Key(EXTERNAL, name)]].copy()
+            self.store.save(msgspec.structs.replace(first, received_at=received))
+            self.store.save(event_of(name, 100 + at))
+            self.store.contacts[self.store.keys[Key(EXTERNAL, name)]].timezone = ZONES[name]
+        self.unmerged = {
+            name: self.store.contacts[self.store.keys[Key(EXTERNAL, name)]].copy()
             for name in created
         }
         events = [
-            said(one, _BETWEEN + number, address(other))
-            for number, (one, other) in enumerate(merges)
+            event_of(first, _BETWEEN + number, address(second))
+            for number, (first, second) in enumerate(merges)
         ]
         for batch in [events] if one_batch else [[event] for event in events]:
-            self.ledger.hear(*batch)
+            self.store.save(*batch)
 
     def check(self) -> None:
-        """Everybody is what the people in them are together, and nothing of anybody else."""
-        for id, names in self.ledger.people().items():
-            contact = self.ledger.contacts[id]
+        """Check that each contact has all data of the people it consists of, and no other data."""
+        for id, names in self.store.people().items():
+            contact = self.store.contacts[id]
             latest = max(names, key=self.at.__getitem__)
             assert contact.properties == {"p": latest} | {f"of_{name}": name for name in names}
             assert contact.versions.keys() == contact.properties.keys()
@@ -157,76 +161,76 @@ class Story:
             assert contact.timezone in (zones or {None})
             addresses = {
                 key.value
-                for key, owner in self.ledger.keys.items()
+                for key, owner in self.store.keys.items()
                 if owner == id and key.kind == EMAIL
             }
             assert addresses == set(map(address, names))
 
     def check_all_undone(self) -> None:
-        """Everybody is who they were, and apart from whom they were split from."""
-        for name, leaf in self.leaves.items():
-            contact = self.ledger.contacts[leaf.id]
+        """Check that each contact is as before the merges, and marked as separated."""
+        for name, original in self.unmerged.items():
+            contact = self.store.contacts[original.id]
             assert (contact.properties, contact.email, contact.timezone) == (
-                leaf.properties,
+                original.properties,
                 address(name),
-                leaf.timezone,
+                original.timezone,
             )
             marks = {
                 side
-                for number, one in self.ledger.undone.items()
-                for side, id in zip(sides(number), (one.survivor_id, one.loser.id), strict=True)
-                if id == leaf.id
+                for number, merge in self.store.undone.items()
+                for side, id in zip(sides(number), (merge.survivor_id, merge.loser.id), strict=True)
+                if id == original.id
             }
             assert set(contact.kept_apart) == marks
 
 
 def stories_of_three() -> Iterator[tuple[Any, ...]]:
-    # What the first one is called makes no difference.
+    # Which name the first person has makes no difference.
     for created in (("a", "b", "c"), ("a", "c", "b")):
-        for saying in itertools.permutations("abc"):
+        for event_order in itertools.permutations("abc"):
             for merges in itertools.product(itertools.permutations("abc", 2), repeat=2):
-                yield created, saying, merges
+                yield created, event_order, merges
 
 
 def stories_of_four() -> Iterator[tuple[Any, ...]]:
     chance = random.Random(5)  # noqa: S311
     for _ in range(600):
-        created, saying = chance.sample("abcd", 4), chance.sample("abcd", 4)
-        yield created, saying, [tuple(chance.sample("abcd", 2)) for _ in range(3)]
+        created, event_order = chance.sample("abcd", 4), chance.sample("abcd", 4)
+        yield created, event_order, [tuple(chance.sample("abcd", 2)) for _ in range(3)]
 
 
 @pytest.mark.parametrize("one_batch", [False, True])
 @pytest.mark.parametrize(("stories", "merges"), [(stories_of_three, 2), (stories_of_four, 3)])
-def test_undone_in_any_order(
+def test_merges_that_are_undone_in_any_order_restore_the_contacts(
     stories: Callable[[], Iterator[tuple[Any, ...]]], merges: int, one_batch: bool
 ) -> None:
-    looked_at = 0
-    for told in stories():
+    checked = 0
+    for case in stories():
         for order in itertools.permutations(range(1, merges + 1)):
-            story = Story(*told, one_batch=one_batch)
-            if len(story.ledger.merges) < merges:
+            story = Story(*case, one_batch=one_batch)
+            if len(story.store.merges) < merges:
                 break
-            looked_at += 1
+            checked += 1
             try:
                 story.check()
                 for number in order:
-                    story.ledger.undo(number)
+                    story.store.undo(number)
                     story.check()
                 story.check_all_undone()
             except AssertionError as error:
-                raise AssertionError(f"{told}, undone in order {order}") from error
-    assert looked_at > 500
+                raise AssertionError(f"{case}, undone in order {order}") from error
+    assert checked > 500
 
 
-def test_an_address_of_an_earlier_version_may_be_written_in_another_way() -> None:
-    ledger = Ledger()
-    ledger.hear(said("anna", 1, "anna@b.com"))
-    # The younger contact, so that it is the one that is absorbed.
+def test_a_merge_is_undone_although_an_earlier_version_stored_the_email_unfolded() -> None:
+    store = Store()
+    store.save(event_of("anna", 1, "anna@b.com"))
+    # Ben's contact is younger, so it is merged into Anna's.
     later = NOW + timedelta(days=2)
-    ledger.hear(msgspec.structs.replace(said("ben", 2, "ben@b.com"), received_at=later))
-    (anna, ben) = ledger.contacts.values()
+    store.save(msgspec.structs.replace(event_of("ben", 2, "ben@b.com"), received_at=later))
+    (anna, ben) = store.contacts.values()
     ben.email = "Ben@B.com"
-    ledger.hear(said("ben", 0, "anna@b.com"))
-    assert ledger.contacts[anna.id].email == "Ben@B.com"
-    ledger.undo(1)
-    assert ledger.contacts[anna.id].email == "anna@b.com"
+    store.save(event_of("ben", 0, "anna@b.com"))
+    assert store.contacts[anna.id].email == "Ben@B.com"
+    store.undo(1)
+    assert store.contacts[anna.id].email == "anna@b.com"

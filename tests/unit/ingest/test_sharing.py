@@ -1,4 +1,4 @@
-"""A replica begins with its partitions when what was queued without one is settled."""
+"""A replica starts its partitions after the webhooks that were queued without a slot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hogsend.contract.streams import Limits
 from services.ingest.partitions.sharing import Pace, Partitions
 
 
-async def test_it_waits_for_a_webhook_that_its_consumer_does_not_count_yet() -> None:
+async def test_partitions_wait_for_an_older_webhook_that_the_consumer_does_not_count_yet() -> None:
     link: Any = Mock()
     webhook = "hogsend.webhooks.posthog"
     link.js.stream_info = AsyncMock(
@@ -20,7 +20,7 @@ async def test_it_waits_for_a_webhook_that_its_consumer_does_not_count_yet() -> 
             Mock(state=Mock(last_seq=9, subjects=None)),
         ]
     )
-    # As for some milliseconds after the stream has acknowledged the seventh.
+    # A consumer counts a message some milliseconds after its stream has acknowledged it.
     behind = Mock(num_pending=0, num_ack_pending=0, ack_floor=Mock(stream_seq=6))
     link.js.consumer_info = AsyncMock(return_value=behind)
     broker: Any = Mock(link=link)
