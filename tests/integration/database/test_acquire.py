@@ -1,4 +1,4 @@
-"""Connections that break while they are borrowed, and servers that change their role."""
+"""Acquired connections: which errors mean that PostgreSQL is unavailable, and what follows."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.waiting import PATIENCE_SECONDS, eventually
 
 
 @asynccontextmanager
-async def kept(database_url: str) -> AsyncIterator[Database]:
-    """A service's database that keeps connected, with a pool of one connection."""
+async def connected(database_url: str) -> AsyncIterator[Database]:
+    """Run `keep_connected` of a database with a pool of one connection."""
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=1)
     keeping = asyncio.create_task(database.keep_connected())
     try:
@@ -73,10 +73,10 @@ async def execute(database: Database, *statements: str) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_a_broken_connection_is_unavailable_and_the_next_one_works(
+async def test_an_error_of_the_server_or_connection_raises_unavailable_and_the_next_query_works(
     database_url: str, error: Exception
 ) -> None:
-    async with kept(database_url) as database:
+    async with connected(database_url) as database:
         before = await backend(database)
         with pytest.raises(Unavailable):
             await backend(database, error)
@@ -90,23 +90,23 @@ async def test_a_failed_return_after_a_cancellation_is_not_reported_as_unhandled
 ) -> None:
     unhandled: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, error: unhandled.append(error))
-    releasing, is_cancelled = asyncio.Event(), asyncio.Event()
+    release_started, is_cancelled = asyncio.Event(), asyncio.Event()
     release = PoolConnectionHolder.release
 
     async def fail(holder: PoolConnectionHolder[Any], timeout: float | None) -> None:
-        releasing.set()
+        release_started.set()
         await is_cancelled.wait()
         await release(holder, timeout)
         raise TimeoutError
 
-    async with kept(database_url) as database:
+    async with connected(database_url) as database:
         with monkeypatch.context() as patched:
             patched.setattr(PoolConnectionHolder, "release", fail)
-            using = asyncio.create_task(backend(database))
-            await releasing.wait()
-            using.cancel()
+            query = asyncio.create_task(backend(database))
+            await release_started.wait()
+            query.cancel()
             with pytest.raises(asyncio.CancelledError):
-                await using
+                await query
         is_cancelled.set()
         # The pool has one connection, which must have been returned.
         await backend(database)
@@ -114,28 +114,28 @@ async def test_a_failed_return_after_a_cancellation_is_not_reported_as_unhandled
         assert unhandled == []
 
 
-async def test_an_error_in_the_statement_itself_is_not_unavailable(
+async def test_an_error_in_the_statement_itself_is_raised_unchanged(
     database_url: str,
 ) -> None:
-    async with kept(database_url) as database:
+    async with connected(database_url) as database:
         for statement, error in (
             ("SELECT 1 / 0", asyncpg.DivisionByZeroError),
-            ("SELECT nothing_like_it", asyncpg.UndefinedColumnError),
+            ("SELECT no_such_column", asyncpg.UndefinedColumnError),
         ):
             with pytest.raises(error):
                 await execute(database, statement)
 
 
 async def test_a_connection_to_a_server_that_became_a_standby_is_closed(database_url: str) -> None:
-    async with kept(database_url) as database:
+    async with connected(database_url) as database:
         before = await backend(database)
         with pytest.raises(Unavailable):
             await execute(database, "SET default_transaction_read_only = on", "DELETE FROM events")
         assert await backend(database) != before
 
 
-async def test_tables_that_are_gone_are_made_again(database_url: str) -> None:
-    async with kept(database_url) as database:
+async def test_deleted_tables_are_created_again(database_url: str) -> None:
+    async with connected(database_url) as database:
         admin = await asyncpg.connect(database_url)
         try:
             await admin.execute("DROP SCHEMA ingest CASCADE")
@@ -149,8 +149,8 @@ async def test_tables_that_are_gone_are_made_again(database_url: str) -> None:
 
 
 @pytest.fixture
-async def stricter(database_url: str) -> AsyncIterator[None]:
-    """An operator has set the stricter default isolation level `repeatable read`."""
+async def repeatable_read(database_url: str) -> AsyncIterator[None]:
+    """Make `repeatable read` the default isolation level of the database, as an operator may."""
     operator = await asyncpg.connect(database_url)
     name = await operator.fetchval("SELECT current_database()")
     setting = "default_transaction_isolation"
@@ -160,8 +160,8 @@ async def stricter(database_url: str) -> AsyncIterator[None]:
     await operator.close()
 
 
-async def test_replicas_see_what_the_one_before_them_wrote_whatever_the_databases_default(
-    database_url: str, stricter: None
+async def test_replicas_migrate_and_use_read_committed_whatever_the_default_of_the_database(
+    database_url: str, repeatable_read: None
 ) -> None:
     replicas = [Database(database_url, "ingest", MIGRATIONS, pool_size=2) for _ in range(3)]
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -178,7 +178,7 @@ async def test_a_transaction_that_stays_idle_loses_its_locks(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_server, "IDLE_IN_TRANSACTION_SECONDS", 0.2)
-    async with kept(database_url) as frozen, kept(database_url) as other:
+    async with connected(database_url) as frozen, connected(database_url) as other:
         await lock_of_an_idle_transaction_is_released(frozen, other)
 
 
@@ -201,11 +201,11 @@ async def lock_of_an_idle_transaction_is_released(frozen: Database, other: Datab
     assert locked == [other]
 
 
-async def test_a_lost_privilege_is_logged_once(
+async def test_a_missing_privilege_is_logged_once(
     database_url: str,
 ) -> None:
     refused = asyncpg.InsufficientPrivilegeError("permission denied for table events")
-    async with kept(database_url) as database:
+    async with connected(database_url) as database:
         with structlog.testing.capture_logs() as logs:
             for _ in range(3):
                 with pytest.raises(Unavailable):

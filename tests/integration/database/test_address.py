@@ -1,4 +1,4 @@
-"""Connection URIs of managed services work for migrations and queries with a real PostgreSQL."""
+"""Connection URIs of managed servers work for migrations and queries."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ PASSWORD = "p@s#s/w:rd?%41"
 
 
 @pytest.fixture
-async def owner(servers: Servers, database_url: str) -> AsyncIterator[tuple[str, int]]:
-    """A server on TCP: a format string of its address, and its port."""
+async def tcp_server(servers: Servers, database_url: str) -> AsyncIterator[tuple[str, int]]:
+    """Run PostgreSQL on TCP. Yields a format string for the address, and the port."""
     connection = await asyncpg.connect(database_url)
     name = await connection.fetchval("SELECT current_database()")
     await connection.execute(f"CREATE ROLE managed LOGIN SUPERUSER PASSWORD '{PASSWORD}'")
@@ -35,8 +35,8 @@ async def owner(servers: Servers, database_url: str) -> AsyncIterator[tuple[str,
         await connection.close()
 
 
-async def is_used(url: str) -> str:
-    """Migrate and connect as a service does, and return the server's `application_name`."""
+async def application_name(url: str) -> str:
+    """Migrate and connect as a service does; return the `application_name` that the server has."""
     database = Database(url, "credentials", MIGRATIONS, pool_size=2)
     await asyncio.wait_for(database.connect(), PATIENCE_SECONDS)
     try:
@@ -47,17 +47,22 @@ async def is_used(url: str) -> str:
         await database.close()
 
 
-async def test_the_uri_of_a_managed_service_works_unchanged(owner: tuple[str, int]) -> None:
-    place, port = owner
+async def test_the_uri_of_a_managed_server_works_unchanged(tcp_server: tuple[str, int]) -> None:
+    address, port = tcp_server
     parameters = (
         "?channel_binding=prefer&connect_timeout=10&keepalives=1&keepalives_idle=30"
-        "&target_session_attrs=read-write&application_name=mine&gssencmode=prefer"
+        "&target_session_attrs=read-write&application_name=custom&gssencmode=prefer"
         "&options=-c%20statement_timeout%3D9s"
     )
-    assert await is_used(f"postgresql://{place.format(f'127.0.0.1:{port}')}{parameters}") == "mine"
+    assert (
+        await application_name(f"postgresql://{address.format(f'127.0.0.1:{port}')}{parameters}")
+        == "custom"
+    )
 
 
-async def test_the_host_that_responds_is_used_of_several(owner: tuple[str, int]) -> None:
-    place, port = owner
+async def test_a_service_connects_to_the_first_of_several_hosts_that_responds(
+    tcp_server: tuple[str, int],
+) -> None:
+    address, port = tcp_server
     hosts = f"127.0.0.1:{free_port()},127.0.0.1:{port}"
-    await is_used(f"postgresql://{place.format(hosts)}?target_session_attrs=primary")
+    await application_name(f"postgresql://{address.format(hosts)}?target_session_attrs=primary")

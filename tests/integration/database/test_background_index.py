@@ -41,7 +41,7 @@ FROM generate_series(1, $1::int) AS n
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background_index, "RETRY_SECONDS", 0.02)
 
 
@@ -74,12 +74,12 @@ async def is_being_built(database: Database) -> bool:
         return bool(await connection.fetchval("SELECT count(*) FROM pg_stat_progress_create_index"))
 
 
-async def test_a_small_table_has_the_index_from_its_migration(database: Database) -> None:
+async def test_the_migration_creates_the_index_of_a_small_table(database: Database) -> None:
     assert await is_valid(database)
     await contact_index(database).ensure_built()
 
 
-async def test_the_migration_leaves_a_large_table_to_the_service(
+async def test_the_migration_does_not_create_the_index_of_a_large_table(
     database_url: str, tmp_path: Path
 ) -> None:
     await migrate_to(database_url, "ingest", MIGRATIONS, 14, tmp_path)
@@ -109,15 +109,15 @@ async def test_events_are_stored_while_the_index_is_built(database: Database) ->
         transaction = open_connection.transaction()
         await transaction.start()
         await open_connection.execute(EVENT, "before", 1)
-        building = asyncio.create_task(contact_index(database).ensure_built())
+        build = asyncio.create_task(contact_index(database).ensure_built())
         other = asyncio.create_task(contact_index(database).ensure_built())
         await eventually(lambda: is_being_built(database))
         async with database.acquire() as connection:
             await connection.execute(EVENT, "meanwhile", 1)
-        assert not building.done()
+        assert not build.done()
         assert not other.done()
         await transaction.commit()
-    await asyncio.gather(building, other)
+    await asyncio.gather(build, other)
     assert await is_valid(database)
 
 
@@ -131,17 +131,17 @@ async def test_an_invalid_index_of_an_interrupted_build_is_rebuilt(database: Dat
     assert await is_valid(database)
 
 
-async def test_a_build_that_a_stop_interrupted_is_repeated(
+async def test_a_build_that_was_cancelled_is_repeated(
     database: Database,
 ) -> None:
     await drop(database)
     async with database.acquire() as open_connection, open_connection.transaction():
         await open_connection.execute(EVENT, "before", 1)
-        building = asyncio.create_task(contact_index(database).ensure_built())
+        build = asyncio.create_task(contact_index(database).ensure_built())
         await eventually(lambda: is_being_built(database))
-        building.cancel()
+        build.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await building
+            await build
 
         async def has_stopped() -> bool:
             return not await is_being_built(database)
@@ -155,8 +155,8 @@ async def test_a_time_limit_of_the_address_does_not_apply_to_the_build(
     database: Database, database_url: str
 ) -> None:
     await drop(database)
-    between = "&" if "?" in database_url else "?"
-    options = f"{between}options=-c%20statement_timeout%3D50ms%20-c%20lock_timeout%3D50ms"
+    separator = "&" if "?" in database_url else "?"
+    options = f"{separator}options=-c%20statement_timeout%3D50ms%20-c%20lock_timeout%3D50ms"
     limited = Database(f"{database_url}{options}", "ingest", MIGRATIONS, pool_size=1)
     await limited.connect()
 
@@ -171,9 +171,9 @@ async def test_a_time_limit_of_the_address_does_not_apply_to_the_build(
 
     async with database.acquire() as open_connection, open_connection.transaction():
         await open_connection.execute(EVENT, "before", 1)
-        building = asyncio.create_task(contact_index(limited).ensure_built())
+        build = asyncio.create_task(contact_index(limited).ensure_built())
         await eventually(is_over_the_limits)
-    await building
+    await build
     assert await is_valid(database)
     await limited.close()
 
@@ -185,8 +185,8 @@ async def test_the_build_waits_for_the_migrations(database_url: str) -> None:
             pass
 
 
-@pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer")
-async def test_the_index_is_built_behind_a_pooler(
+@pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed")
+async def test_the_index_is_built_through_a_pooler(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:
     await drop(database)
@@ -198,7 +198,7 @@ async def test_the_index_is_built_behind_a_pooler(
     assert await is_valid(database)
 
 
-async def test_erasing_a_person_uses_the_index(database: Database) -> None:
+async def test_the_query_that_erases_a_person_uses_the_index(database: Database) -> None:
     async with database.acquire() as connection:
         await connection.execute(EVENT, "a", 2_000)
         await connection.execute("ANALYZE events_unpartitioned")
@@ -214,15 +214,15 @@ async def test_erasing_a_person_uses_the_index(database: Database) -> None:
 async def test_the_service_and_the_migration_create_the_same_search_indexes(
     database: Database,
 ) -> None:
-    defined = (
+    definitions = (
         "SELECT indexname, indexdef FROM pg_indexes WHERE indexname LIKE 'contacts_by_%' ORDER BY 1"
     )
     async with database.acquire() as connection:
-        made = await connection.fetch(defined)
-        for name, _ in made:
+        migrated = await connection.fetch(definitions)
+        for name, _ in migrated:
             await connection.execute(f"DROP INDEX {name}")
-    for one in search_indexes(database):
-        await one.ensure_built()
+    for index in search_indexes(database):
+        await index.ensure_built()
     async with database.acquire() as connection:
-        assert await connection.fetch(defined) == made
-    assert [name for name, _ in made] == ["contacts_by_email_prefix", "contacts_by_user_prefix"]
+        assert await connection.fetch(definitions) == migrated
+    assert [name for name, _ in migrated] == ["contacts_by_email_prefix", "contacts_by_user_prefix"]

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL has a role for each service, also after an upgrade."""
+"""Roles of the embedded PostgreSQL: each service has its own, also after an upgrade."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.waiting import eventually
 @asynccontextmanager
 async def running(home: DataDirectory, postgres: EmbeddedPostgres) -> AsyncIterator[None]:
     postgres.prepare()
-    supervisor = Supervisor(home.logs, lambda _name, _what: None)
+    supervisor = Supervisor(home.logs, lambda _name, _text: None)
     await supervisor.start(postgres.program)
     try:
         await eventually(postgres.ready)
@@ -39,7 +39,7 @@ async def run(url: str, statement: str) -> None:
         await connection.close()
 
 
-async def test_the_superusers_objects_become_the_services_own() -> None:
+async def test_objects_of_the_superuser_are_transferred_to_the_roles_of_the_services() -> None:
     directory = Path(tempfile.mkdtemp(prefix="hogsend-roles-"))
     home = DataDirectory(directory)
     older = OpenPostgres(home.path / "postgres")
@@ -59,21 +59,21 @@ async def test_the_superusers_objects_become_the_services_own() -> None:
                 with pytest.raises(asyncpg.InsufficientPrivilegeError):
                     await run(ingest, "SELECT * FROM credentials.tokens")
                 for role in ("postgres", "ingest"):
-                    without = ingest.replace(f"ingest:{home.secret('postgres-ingest')}", role)
+                    no_password = ingest.replace(f"ingest:{home.secret('postgres-ingest')}", role)
                     with pytest.raises(asyncpg.InvalidPasswordError):
-                        await run(without, "SELECT 1")
+                        await run(no_password, "SELECT 1")
                 shell = postgres.psql(home.secret_file("pgpass"))
                 assert home.secret("postgres-superuser") not in shell
                 count = "SELECT count(*) FROM ingest.events"
-                done = subprocess.run(  # noqa: ASYNC221, S602 - it is shown to be pasted
+                process = subprocess.run(  # noqa: ASYNC221, S602 - users paste it into a shell
                     f"{shell} -Atc '{count}'",
                     shell=True,
                     capture_output=True,
                     text=True,
                     check=True,
                 )
-                assert int(done.stdout) >= 1
-            # A secret that is generated again is used from the next start on.
+                assert int(process.stdout) >= 1
+            # A new password is generated, and used from the next start on.
             home.secret_file("postgres-ingest").unlink()
         for log in home.logs.iterdir():
             assert home.secret("postgres-superuser") not in log.read_text()

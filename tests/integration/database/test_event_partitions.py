@@ -46,7 +46,7 @@ def incoming(id: str, received_at: datetime = NOW, **fields: Any) -> IncomingEve
     return msgspec.structs.replace(fakes.incoming(id, "e"), **times, **fields)
 
 
-def ago(days: float) -> datetime:
+def days_ago(days: float) -> datetime:
     return NOW - timedelta(days=days)
 
 
@@ -76,13 +76,13 @@ async def names(rows: Any) -> list[str]:
 
 async def test_an_event_of_any_time_has_a_partition(database: Database, rows: Any) -> None:
     store = store_of(database)
-    at = [ago(400), NOW, ago(-40), datetime(1999, 12, 31, tzinfo=UTC)]
-    events = [incoming(str(number), moment) for number, moment in enumerate(at)]
+    times = [days_ago(400), NOW, days_ago(-40), datetime(1999, 12, 31, tzinfo=UTC)]
+    events = [incoming(str(number), moment) for number, moment in enumerate(times)]
     assert statuses(await store.save(events)) == [Status.STORED] * 4
     assert len(await names(rows)) == 4
     assert statuses(await store.save(events)) == [Status.REDELIVERED] * 4
     page = await EventList(database).page(ListEvents())
-    assert [event.received_at for event in page.events] == sorted(at, reverse=True)
+    assert [event.received_at for event in page.events] == sorted(times, reverse=True)
     for partition in await list_partitions(rows):
         assert partition.ends - partition.begins == timedelta(days=30)
 
@@ -92,19 +92,21 @@ async def test_partitions_are_listed_once_for_all_events_of_a_batch(
 ) -> None:
     listings = []
 
-    async def counted(connection: Any) -> list[Partition]:
+    async def count(connection: Any) -> list[Partition]:
         listings.append(connection)
         return await list_partitions(connection)
 
-    monkeypatch.setattr(partitions, "list_partitions", counted)
-    moments = [ago(number / 1000) for number in range(100)]
+    monkeypatch.setattr(partitions, "list_partitions", count)
+    moments = [days_ago(number / 1000) for number in range(100)]
     await TablePartitions(database).ensure_partitions(moments)
     assert len(listings) == 2
 
 
 async def test_replicas_create_each_partition_once(database: Database, rows: Any) -> None:
     replicas = [store_of(database) for _ in range(4)]
-    batches = [[incoming(f"{n} {days}", ago(days)) for days in range(0, 90, 10)] for n in range(4)]
+    batches = [
+        [incoming(f"{n} {days}", days_ago(days)) for days in range(0, 90, 10)] for n in range(4)
+    ]
     for outcomes in await asyncio.gather(
         *(store.save(batch) for store, batch in zip(replicas, batches, strict=True))
     ):
@@ -113,23 +115,23 @@ async def test_replicas_create_each_partition_once(database: Database, rows: Any
     assert await rows.fetchval("SELECT count(*) FROM events") == 36
 
 
-async def test_partitions_are_created_ahead_and_continue_after_those_of_another_width(
+async def test_new_partitions_adjoin_partitions_of_another_width(
     database: Database, rows: Any
 ) -> None:
     await TablePartitions(database).make_ahead()
-    (this, following) = await list_partitions(rows)
+    (current, following) = await list_partitions(rows)
     now = datetime.now(UTC)
-    assert this.contains(now)
-    assert following.begins == this.ends
-    # With retention, a partition has a day instead of a month.
+    assert current.contains(now)
+    assert following.begins == current.ends
+    # With retention, a partition covers a day instead of a month.
     daily = TablePartitions(database, retention_days=7)
     await daily.ensure_partitions(
-        [following.ends + timedelta(days=3), this.begins - timedelta(hours=1)]
+        [following.ends + timedelta(days=3), current.begins - timedelta(hours=1)]
     )
     before, *_, after = await list_partitions(rows)
-    assert before.ends == this.begins
+    assert before.ends == current.begins
     assert before.ends - before.begins == after.ends - after.begins == timedelta(days=1)
-    # And removed again: the month ends where the days start.
+    # Without retention again, the new month ends where the partition of a day starts.
     await TablePartitions(database).ensure_partitions([following.ends + timedelta(hours=1)])
     *_, month, last = await list_partitions(rows)
     assert (month.begins, month.ends) == (following.ends, after.begins)
@@ -142,86 +144,86 @@ async def test_new_partitions_inherit_an_operators_constraint_and_index(
     await rows.execute("ALTER TABLE events ADD CHECK (event <> 'refused')")
     await rows.execute("CREATE INDEX ON events (correlation_id)")
     store = store_of(database)
-    fine, refused = await store.save([incoming("1"), incoming("2", name="refused")])
-    assert isinstance(fine, Saved)
+    accepted, refused = await store.save([incoming("1"), incoming("2", name="refused")])
+    assert isinstance(accepted, Saved)
     assert not isinstance(refused, Saved)
 
 
-async def test_an_event_is_stored_once_its_partition_can_be_created(
+async def test_an_event_is_stored_after_its_partition_could_be_created(
     database: Database, rows: Any
 ) -> None:
     store = store_of(database)
-    await rows.execute("CREATE VIEW events_in_the_way AS SELECT 1")
+    await rows.execute("CREATE VIEW conflicting_view AS SELECT 1")
     begins = NOW - (NOW - datetime(1970, 1, 1, tzinfo=UTC)) % timedelta(days=30)
     name = f"events_{begins:%Y%m%d}"
-    await rows.execute(f"ALTER VIEW events_in_the_way RENAME TO {name}")
+    await rows.execute(f"ALTER VIEW conflicting_view RENAME TO {name}")
     with pytest.raises(Unavailable, match="DuplicateTable"):
         await store.save([incoming("1")])
     await rows.execute(f"DROP VIEW {name}")
     assert statuses(await store.save([incoming("1")])) == [Status.STORED]
 
 
-async def test_old_partitions_are_dropped_and_their_keys_are_swept(
+async def test_old_partitions_are_dropped_and_then_their_keys_are_deleted(
     database: Database, rows: Any
 ) -> None:
     store = store_of(database, days=7)
-    events = [incoming(str(days), ago(days)) for days in range(12)]
+    events = [incoming(str(days), days_ago(days)) for days in range(12)]
     await store.save(events)
     await rows.execute("ANALYZE events")
     table = EventTable(database, retention_days=7)
     before = metrics.RETENTION_DELETED.labels("events")._value.get()
-    with capture_logs() as logged:
+    with capture_logs() as logs:
         assert await table.maintain()
-    kept = {int(id) for (id,) in await rows.fetch("SELECT id FROM events")}
-    assert set(range(7)) <= kept <= set(range(9))
-    dropped = [line for line in logged if line["event"] == "old events dropped"]
-    assert len(dropped) == 12 - len(kept)
+    remaining = {int(id) for (id,) in await rows.fetch("SELECT id FROM events")}
+    assert set(range(7)) <= remaining <= set(range(9))
+    dropped = [line for line in logs if line["event"] == "old events dropped"]
+    assert len(dropped) == 12 - len(remaining)
     assert all((line["rows"], line["days"]) == (1, 7) for line in dropped)
-    counted = metrics.RETENTION_DELETED.labels("events")._value.get() - before
-    assert counted == len(dropped)
-    # A duplicate is not stored again as long as its event may exist.
+    deleted = metrics.RETENTION_DELETED.labels("events")._value.get() - before
+    assert deleted == len(dropped)
+    # The key of an event is kept at least as long as the event.
     _, keys = table.retentions()
-    assert await keys.sweep() == 12 - len(kept)
-    again = await store.save([event for event in events if int(event.ref.id) in kept])
-    assert statuses(again) == [Status.REDELIVERED] * len(kept)
+    assert await keys.sweep() == 12 - len(remaining)
+    again = await store.save([event for event in events if int(event.ref.id) in remaining])
+    assert statuses(again) == [Status.REDELIVERED] * len(remaining)
 
 
-@pytest.mark.parametrize("backfilled", [False, True])
-async def test_an_event_whose_partition_was_dropped_is_new_before_its_key_is_swept(
-    database: Database, rows: Any, backfilled: bool
+@pytest.mark.parametrize("is_backfilled", [False, True])
+async def test_an_event_whose_partition_was_dropped_is_stored_again_before_its_key_is_deleted(
+    database: Database, rows: Any, is_backfilled: bool
 ) -> None:
     table = EventTable(database, retention_days=7)
     store = EventStore(database, table)
-    await store.save([incoming("1", ago(20), backfilled=backfilled), incoming("2")])
+    await store.save([incoming("1", days_ago(20), backfilled=is_backfilled), incoming("2")])
     await table.maintain()
     assert await rows.fetchval("SELECT array_agg(id) FROM events") == ["2"]
     assert await rows.fetchval("SELECT count(*) FROM event_keys") == 2
-    again = [incoming("1"), incoming("1", ago(1)), incoming("2", ago(1))]
+    again = [incoming("1"), incoming("1", days_ago(1)), incoming("2", days_ago(1))]
     assert statuses(await store.save(again)) == [Status.STORED, Status.KNOWN, Status.KNOWN]
     assert await rows.fetchval("SELECT count(*) FROM event_keys WHERE received_at = $1", NOW) == 2
 
 
-async def test_a_key_stays_as_long_as_its_partition_of_another_width(
+async def test_a_key_is_kept_as_long_as_its_partition_of_another_width(
     database: Database, rows: Any
 ) -> None:
-    events = [incoming(str(days), ago(days)) for days in range(0, 60, 5)]
+    events = [incoming(str(days), days_ago(days)) for days in range(0, 60, 5)]
     await store_of(database).save(events)
-    # Partitions have a month each before, and a day each from now on.
+    # The existing partitions cover a month each, new ones cover a day.
     table = EventTable(database, retention_days=7)
     await table.maintain()
     _, keys = table.retentions()
     await keys.sweep()
-    kept = {id for (id,) in await rows.fetch("SELECT id FROM events")}
-    assert len(kept) > 3
+    remaining = {id for (id,) in await rows.fetch("SELECT id FROM events")}
+    assert len(remaining) > 3
     again = await EventStore(database, table).save(
-        [event for event in events if event.ref.id in kept]
+        [event for event in events if event.ref.id in remaining]
     )
-    assert statuses(again) == [Status.REDELIVERED] * len(kept)
-    assert await rows.fetchval("SELECT count(*) FROM event_keys") == len(kept)
+    assert statuses(again) == [Status.REDELIVERED] * len(remaining)
+    assert await rows.fetchval("SELECT count(*) FROM event_keys") == len(remaining)
 
 
-async def test_nothing_is_dropped_by_default(database: Database, rows: Any) -> None:
-    await store_of(database).save([incoming("old", ago(4000))])
+async def test_no_events_are_dropped_by_default(database: Database, rows: Any) -> None:
+    await store_of(database).save([incoming("old", days_ago(4000))])
     await EventTable(database).maintain()
     assert await rows.fetchval("SELECT count(*) FROM events") == 1
 
@@ -230,7 +232,7 @@ async def test_storing_events_does_not_wait_for_a_blocked_drop(
     database: Database, rows: Any
 ) -> None:
     store = store_of(database, days=7)
-    await store.save([incoming("old", ago(20)), incoming("1")])
+    await store.save([incoming("old", days_ago(20)), incoming("1")])
     table = EventTable(database, retention_days=7)
     async with rows.transaction():
         await rows.fetch("SELECT FROM events")
@@ -245,15 +247,15 @@ async def test_a_live_event_moves_out_of_the_partition_of_its_backfilled_copy(
     database: Database, rows: Any
 ) -> None:
     store = store_of(database)
-    await store.save([incoming("1", ago(90), backfilled=True)])
+    await store.save([incoming("1", days_ago(90), backfilled=True)])
     live = incoming("1")
     assert statuses(await store.save([live])) == [Status.REDELIVERED]
     row = await rows.fetchrow("SELECT tableoid, received_at, backfilled FROM events")
     assert (row["received_at"], row["backfilled"]) == (NOW, False)
-    (partition,) = [one for one in await list_partitions(rows) if one.contains(NOW)]
+    (partition,) = [p for p in await list_partitions(rows) if p.contains(NOW)]
     assert row["tableoid"] == partition.relation
     assert await rows.fetchval("SELECT received_at FROM event_keys") == NOW
-    assert statuses(await store.save([live, incoming("1", ago(1))])) == [
+    assert statuses(await store.save([live, incoming("1", days_ago(1))])) == [
         Status.REDELIVERED,
         Status.KNOWN,
     ]
@@ -264,8 +266,8 @@ async def test_a_person_is_erased_from_every_partition_with_the_keys(
 ) -> None:
     monkeypatch.setattr("services.ingest.erasure.jobs.EVENTS_AT_ONCE", 2)
     store = store_of(database)
-    await store.save([incoming(str(n), ago(n * 20)) for n in range(10)])
-    await store.save([incoming(f"ben {n}", ago(n * 20), user_id="ben") for n in range(3)])
+    await store.save([incoming(str(n), days_ago(n * 20)) for n in range(10)])
+    await store.save([incoming(f"ben {n}", days_ago(n * 20), user_id="ben") for n in range(3)])
     contact = await rows.fetchval("SELECT contact_id FROM events WHERE user_id = 'anna' LIMIT 1")
     job = Job(
         id=uuid4(),
@@ -277,8 +279,8 @@ async def test_a_person_is_erased_from_every_partition_with_the_keys(
     )
     assert await ErasureJobs(database).delete_events(job) == 10
     assert await rows.fetchval("SELECT array_agg(DISTINCT user_id) FROM events") == ["ben"]
-    kept = {bytes(digest) for (digest,) in await rows.fetch("SELECT digest FROM event_keys")}
-    assert kept == {digest_of(incoming(f"ben {n}", user_id="ben").key) for n in range(3)}
+    remaining = {bytes(digest) for (digest,) in await rows.fetch("SELECT digest FROM event_keys")}
+    assert remaining == {digest_of(incoming(f"ben {n}", user_id="ben").key) for n in range(3)}
 
 
 async def test_a_page_reads_at_most_its_size_from_each_partition(
@@ -286,7 +288,9 @@ async def test_a_page_reads_at_most_its_size_from_each_partition(
 ) -> None:
     store = store_of(database)
     for chunk in range(6):
-        await store.save([incoming(f"{chunk} {n}", ago(chunk * 30 + n / 10)) for n in range(200)])
+        await store.save(
+            [incoming(f"{chunk} {n}", days_ago(chunk * 30 + n / 10)) for n in range(200)]
+        )
     await rows.execute("ANALYZE events")
     seen: list[str] = []
     before: str | None = None
@@ -300,40 +304,40 @@ async def test_a_page_reads_at_most_its_size_from_each_partition(
     assert [moments[id] for id in seen] == sorted(moments.values(), reverse=True)
 
 
-async def test_upkeep_is_repeated_whatever_fails(
+async def test_upkeep_is_repeated_after_a_failure(
     database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("INTERVAL_SECONDS", "RETRY_SECONDS"):
         monkeypatch.setattr(upkeep, name, 0.01)
-    await rows.execute("ALTER TABLE events RENAME TO gone; CREATE TABLE events (LIKE gone)")
-    counted = metrics.FAILURES.labels("partitions", "WrongObjectTypeError")
-    keeping = asyncio.create_task(EventTable(database).maintain_forever())
+    await rows.execute("ALTER TABLE events RENAME TO renamed; CREATE TABLE events (LIKE renamed)")
+    failures = metrics.FAILURES.labels("partitions", "WrongObjectTypeError")
+    upkeep_task = asyncio.create_task(EventTable(database).maintain_forever())
 
-    async def failed() -> bool:
-        return bool(counted._value.get())
+    async def has_failed() -> bool:
+        return bool(failures._value.get())
 
-    await eventually(failed)
-    await rows.execute("DROP TABLE events; ALTER TABLE gone RENAME TO events")
+    await eventually(has_failed)
+    await rows.execute("DROP TABLE events; ALTER TABLE renamed RENAME TO events")
 
-    async def made() -> bool:
+    async def are_created() -> bool:
         return len(await list_partitions(rows)) == 2
 
-    await eventually(made)
-    keeping.cancel()
+    await eventually(are_created)
+    upkeep_task.cancel()
 
 
-async def test_a_partition_that_is_being_dropped_is_not_listed_as_one_without_bounds(
+async def test_a_partition_that_is_being_dropped_is_not_listed(
     database: Database, rows: Any
 ) -> None:
-    await store_of(database, days=7).save([incoming("old", ago(20)), incoming("1")])
+    await store_of(database, days=7).save([incoming("old", days_ago(20)), incoming("1")])
     first, *_ = await list_partitions(rows)
     async with rows.transaction():
         await rows.execute(f"DROP TABLE {first.name}")
         async with database.acquire() as connection:
             listing = asyncio.create_task(list_partitions(connection))
             await waiting_for_a_lock(rows)
-    assert first.name not in {one.name for one in await listing}
-    assert not any(one.is_unbounded for one in await listing)
+    assert first.name not in {partition.name for partition in await listing}
+    assert not any(partition.is_unbounded for partition in await listing)
 
 
 async def test_storing_an_event_is_retried_when_its_partition_was_dropped(
@@ -342,16 +346,16 @@ async def test_storing_an_event_is_retried_when_its_partition_was_dropped(
     table = EventTable(database, retention_days=7)
     ensure_partitions = table.ensure_partitions
 
-    async def made_and_dropped(moments: Any) -> None:
+    async def create_and_drop(moments: Any) -> None:
         await ensure_partitions(moments)
         await TablePartitions(database, retention_days=7).drop_old()
 
     store = EventStore(database, table)
     with monkeypatch.context() as patched:
-        patched.setattr(table, "ensure_partitions", made_and_dropped)
+        patched.setattr(table, "ensure_partitions", create_and_drop)
         with pytest.raises(Unavailable, match="was dropped"):
-            await store.save([incoming("letter", ago(30))])
-    assert statuses(await store.save([incoming("letter", ago(30))])) == [Status.STORED]
+            await store.save([incoming("late", days_ago(30))])
+    assert statuses(await store.save([incoming("late", days_ago(30))])) == [Status.STORED]
 
 
 async def test_partitions_ahead_have_no_gaps(database: Database, rows: Any) -> None:
@@ -359,68 +363,70 @@ async def test_partitions_ahead_have_no_gaps(database: Database, rows: Any) -> N
         await TablePartitions(database, retention_days=days).make_ahead()
     partitions = await list_partitions(rows)
     assert partitions[0].contains(datetime.now(UTC))
-    for one, following in pairwise(partitions):
-        assert one.ends == following.begins
+    for partition, following in pairwise(partitions):
+        assert partition.ends == following.begins
     assert partitions[-1].ends > datetime.now(UTC) + timedelta(days=30)
     assert len(partitions) >= 10
 
 
-async def test_a_partition_that_cannot_be_dropped_does_not_keep_others(
+async def test_other_old_partitions_are_dropped_when_one_cannot_be(
     database: Database, rows: Any
 ) -> None:
-    await store_of(database, days=7).save([incoming(str(days), ago(days)) for days in (9, 20, 30)])
+    await store_of(database, days=7).save(
+        [incoming(str(days), days_ago(days)) for days in (9, 20, 30)]
+    )
     first, *_ = await list_partitions(rows)
-    await rows.execute(f"CREATE VIEW seen AS TABLE {first.name}")
+    await rows.execute(f"CREATE VIEW dependent AS TABLE {first.name}")
     with pytest.raises(asyncpg.DependentObjectsStillExistError):
         await EventTable(database, retention_days=7).maintain()
     assert await rows.fetchval("SELECT array_agg(id) FROM events") == ["30"]
 
 
-async def test_a_replica_with_a_fast_clock_drops_nothing_too_early(
+async def test_a_replica_whose_clock_is_ahead_drops_no_partition_too_early(
     database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await store_of(database, days=7).save([incoming(str(days), ago(days)) for days in (1, 30)])
+    await store_of(database, days=7).save([incoming(str(days), days_ago(days)) for days in (1, 30)])
     monkeypatch.setattr(partitions, "datetime", clock_ahead(days=400))
     assert await TablePartitions(database, retention_days=7).drop_old() == 1
     assert await rows.fetchval("SELECT array_agg(id) FROM events") == ["1"]
 
 
 async def test_dropped_rows_are_counted_once(database: Database, rows: Any) -> None:
-    await store_of(database, days=7).save([incoming(str(n), ago(20)) for n in range(50)])
+    await store_of(database, days=7).save([incoming(str(n), days_ago(20)) for n in range(50)])
     await rows.execute("ANALYZE events")
-    counted = metrics.RETENTION_DELETED.labels("events")._value
-    before = counted.get()
+    deleted = metrics.RETENTION_DELETED.labels("events")._value
+    before = deleted.get()
     await asyncio.gather(
         *(TablePartitions(database, retention_days=7).drop_old() for _ in range(3)),
         return_exceptions=True,
     )
-    assert counted.get() == before + 50
+    assert deleted.get() == before + 50
 
 
-async def test_a_sweep_keeps_the_key_of_an_event_that_arrives_meanwhile(
+async def test_a_sweep_keeps_the_key_of_an_event_that_is_stored_during_it(
     database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = EventTable(database, retention_days=7)
     store = EventStore(database, table)
     await table.maintain()
-    letter = incoming("letter", ago(30))
+    late = incoming("late", days_ago(30))
     _, keys = table.retentions()
     delete = keys._delete
 
-    async def beside(first: int, end: int, before: datetime) -> int:
-        deleted = await delete(first, end, before)
+    async def delete_and_store(first: int, end: int, before: datetime) -> int:
+        count = await delete(first, end, before)
         if not first:
-            await store.save([letter])
-        return deleted
+            await store.save([late])
+        return count
 
     monkeypatch.setattr(retention, "BLOCKS", 1)
-    monkeypatch.setattr(keys, "_delete", beside)
+    monkeypatch.setattr(keys, "_delete", delete_and_store)
     await rows.execute(
         "INSERT INTO event_keys SELECT sha256(n::text::bytea), now() - interval '90 days'"
         " FROM generate_series(1, 1000) AS n"
     )
     assert await keys.sweep() == 1000
-    assert statuses(await store.save([letter])) == [Status.REDELIVERED]
+    assert statuses(await store.save([late])) == [Status.REDELIVERED]
 
 
 async def test_a_lock_on_the_table_delays_only_events_that_need_a_new_partition(
@@ -431,19 +437,19 @@ async def test_a_lock_on_the_table_delays_only_events_that_need_a_new_partition(
     async with rows.transaction():
         await rows.execute("ANALYZE events")
         with pytest.raises(Unavailable):
-            await store.save([incoming("old", ago(90))])
+            await store.save([incoming("old", days_ago(90))])
         assert statuses(await store.save([incoming("2")])) == [Status.STORED]
-    assert statuses(await store.save([incoming("old", ago(90))])) == [Status.STORED]
+    assert statuses(await store.save([incoming("old", days_ago(90))])) == [Status.STORED]
 
 
-@pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer")
-async def test_partitions_are_created_and_dropped_behind_a_pooler(
+@pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed")
+async def test_partitions_are_created_and_dropped_through_a_pooler(
     database: Database, database_url: str, rows: Any, tmp_path: Path
 ) -> None:
     async with pgbouncer(database_url, "transaction", tmp_path) as url:
         pooled = Database(url, "ingest", MIGRATIONS, pool_size=2)
         await pooled.connect()
-        await store_of(pooled, days=7).save([incoming("old", ago(20)), incoming("1")])
+        await store_of(pooled, days=7).save([incoming("old", days_ago(20)), incoming("1")])
         assert await EventTable(pooled, retention_days=7).maintain()
         await pooled.close()
     assert [id for (id,) in await rows.fetch("SELECT id FROM events")] == ["1"]
@@ -453,7 +459,7 @@ async def test_partitions_are_created_and_dropped_behind_a_pooler(
     params=[
         "direct",
         pytest.param(
-            "pooled", marks=pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer")
+            "pooled", marks=pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed")
         ),
     ]
 )
@@ -478,16 +484,16 @@ async def other_date_style(
         await owner.close()
 
 
-async def test_partitions_are_found_with_any_date_style(
+async def test_partitions_are_listed_correctly_with_any_date_style_and_time_zone(
     other_date_style: str,
 ) -> None:
-    """`IST` is India's time zone; before version 18 PostgreSQL reads it as that of Israel."""
+    """PostgreSQL writes India's time zone as `IST`; before version 18 it reads that as Israel's."""
     database = Database(other_date_style, "ingest", MIGRATIONS, pool_size=2)
     await database.connect()
     await EventTable(database).maintain()
     async with database.acquire() as connection:
-        found = await list_partitions(connection)
+        listed = await list_partitions(connection)
         assert str(await connection.fetchval("SHOW datestyle")).startswith("ISO")
-    assert all(one.begins.hour == 0 == one.ends.hour for one in found)
-    assert any(one.contains(datetime.now(UTC)) for one in found)
+    assert all(partition.begins.hour == 0 == partition.ends.hour for partition in listed)
+    assert any(partition.contains(datetime.now(UTC)) for partition in listed)
     await database.close()

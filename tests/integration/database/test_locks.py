@@ -1,4 +1,4 @@
-"""One replica at a time is in an exclusive section, and a frozen replica does not block others."""
+"""Exclusive sections: one replica at a time, and a frozen replica loses its lock."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def section(
         "scope": scope,
         "wait_seconds": 10,
         "idle_seconds": 30,
-        "busy": "another replica is at it",
+        "busy": "another replica has the lock",
         "lost": "too late",
     }
     return exclusive(database, changes.pop("key", KEY), **{**options, **changes})
@@ -73,21 +73,21 @@ async def test_a_second_section_starts_when_the_first_one_has_ended(
             order.append("second")
 
     async with section(database, scope):
-        running = asyncio.create_task(second())
+        waiting = asyncio.create_task(second())
         await eventually(partial(has_waiter, database))
         order.append("first")
-    await running
+    await waiting
     assert order == ["first", "second"]
     assert await held_locks(database) == 0
 
 
 @SCOPES
 @pytest.mark.parametrize("wait_seconds", [0, 0.05])
-async def test_a_section_that_may_not_wait_any_longer_is_busy(
+async def test_a_section_raises_busy_when_the_lock_is_not_released_in_time(
     database: Database, scope: LockScope, wait_seconds: float
 ) -> None:
     async with section(database, scope):
-        with pytest.raises(Busy, match="another replica is at it"):
+        with pytest.raises(Busy, match="another replica has the lock"):
             async with section(database, scope, wait_seconds=wait_seconds):
                 pytest.fail("two at a time")
         async with section(database, scope, key=LockKey.of_name("hogsend.other")):
@@ -98,25 +98,25 @@ async def test_a_section_that_may_not_wait_any_longer_is_busy(
 
 
 @SCOPES
-async def test_a_frozen_process_loses_its_lock_and_confirm_raises(
+async def test_confirm_raises_in_a_process_that_was_frozen_and_lost_its_lock(
     database: Database, scope: LockScope
 ) -> None:
-    done: list[str] = []
+    effects: list[str] = []
 
     async def freeze() -> None:
         async with section(database, scope, idle_seconds=1) as lock:
             async with section(database, scope) as other:
                 await other.confirm()
             await lock.confirm()
-            done.append("an effect of a process without its lock")
+            effects.append("an effect of a process without its lock")
 
     with pytest.raises(Unavailable, match="too late"):
         await freeze()
-    assert done == []
+    assert effects == []
 
 
 @SCOPES
-async def test_confirming_keeps_the_lock(database: Database, scope: LockScope) -> None:
+async def test_a_confirmed_lock_is_kept(database: Database, scope: LockScope) -> None:
     async with section(database, scope) as lock:
         for _ in range(3):
             await lock.confirm()
@@ -125,18 +125,22 @@ async def test_confirming_keeps_the_lock(database: Database, scope: LockScope) -
                 pytest.fail("two at a time")
 
 
-async def test_only_a_section_in_a_transaction_is_undone_when_it_fails(database: Database) -> None:
+async def test_only_a_section_in_a_transaction_is_rolled_back_when_it_fails(
+    database: Database,
+) -> None:
     async def fail(scope: LockScope) -> None:
         async with section(database, scope) as lock:
-            await lock.connection.execute(f"CREATE TABLE made_in_{scope} (done boolean)")
+            await lock.connection.execute(f"CREATE TABLE created_in_{scope} (done boolean)")
             raise RuntimeError
 
     for scope in LockScope:
         with pytest.raises(RuntimeError):
             await fail(scope)
     async with database.acquire() as connection:
-        made = await connection.fetch("SELECT tablename FROM pg_tables WHERE tablename ~ '^made'")
-    assert [row["tablename"] for row in made] == ["made_in_session"]
+        created = await connection.fetch(
+            "SELECT tablename FROM pg_tables WHERE tablename ~ '^created_in'"
+        )
+    assert [row["tablename"] for row in created] == ["created_in_session"]
 
 
 async def test_the_idle_timeout_of_a_connection_ends_with_the_lock(database_url: str) -> None:
@@ -147,13 +151,13 @@ async def test_the_idle_timeout_of_a_connection_ends_with_the_lock(database_url:
             pass
         async with database.acquire() as connection:
             assert await connection.fetchval("SHOW idle_session_timeout") == "0"
-            own = await connection.fetchval("SHOW idle_in_transaction_session_timeout")
-            assert own == f"{IDLE_IN_TRANSACTION_SECONDS:.0f}s"
+            timeout = await connection.fetchval("SHOW idle_in_transaction_session_timeout")
+            assert timeout == f"{IDLE_IN_TRANSACTION_SECONDS:.0f}s"
     await database.close()
 
 
 @pytest.mark.parametrize(
-    ("key", "other_version"),
+    ("key", "older_lock"),
     [
         (
             LockKey.of_pair("hogsend.credentials.refresh", "posthog"),
@@ -167,13 +171,13 @@ async def test_the_idle_timeout_of_a_connection_ends_with_the_lock(database_url:
     ],
     ids=["pair", "name", "number"],
 )
-async def test_a_replica_of_the_first_version_is_excluded(
-    database: Database, database_url: str, key: LockKey, other_version: str
+async def test_a_lock_excludes_replicas_of_the_first_version(
+    database: Database, database_url: str, key: LockKey, older_lock: str
 ) -> None:
     older = await asyncpg.connect(database_url)
     try:
         async with section(database, LockScope.SESSION, key=key):
-            assert await older.fetchval(f"SELECT {other_version}") is False
-        assert await older.fetchval(f"SELECT {other_version}") is True
+            assert await older.fetchval(f"SELECT {older_lock}") is False
+        assert await older.fetchval(f"SELECT {older_lock}") is True
     finally:
         await older.close()

@@ -1,8 +1,9 @@
-"""A backup of the first version that promised its format comes back with this one.
+"""A backup in format 1, the first supported format, is restored by this version.
 
-`tests/fixtures/backup-format-1` was made by `hogsend backup` at 2eb76902, from a stack with three
-stored events, two webhooks that waited while ingest was stopped, a dead letter and a destination.
-It stays as it is for as long as format 1 is read; its secrets are of that stack alone.
+`hogsend backup` at commit 2eb76902 wrote `tests/fixtures/backup-format-1`, from a stack with three
+stored events, two webhooks that were queued while ingest was stopped, a dead letter and a
+destination. The fixture must not change as long as format 1 is supported. Its secrets were used
+only by that stack.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tests.integration.ingest.driver import ingest_service
 from tests.servers import Servers
 from tests.waiting import eventually
 
-SAVED = Path(__file__).parents[2] / "fixtures" / "backup-format-1"
+BACKUP = Path(__file__).parents[2] / "fixtures" / "backup-format-1"
 PASSPHRASE = "correct horse battery staple"
 
 pytestmark = pytest.mark.usefixtures("fresh_bus")
@@ -34,11 +35,11 @@ pytestmark = pytest.mark.usefixtures("fresh_bus")
 async def test_a_backup_of_format_1_is_restored_and_upgraded(
     servers: Servers, database_url: str, tmp_path: Path
 ) -> None:
-    saved = shutil.copytree(SAVED, tmp_path / "saved")
+    backup = shutil.copytree(BACKUP, tmp_path / "backup")
     home = tmp_path / "home"
     target = ServersTarget(home, servers.nats_url(User.OPERATOR), database_url)
     manifest = await restore_backup(
-        target, saved, Key(passphrase=PASSPHRASE), lambda _part, _size: None
+        target, backup, Key(passphrase=PASSPHRASE), lambda _part, _size: None
     )
     assert (manifest.format, manifest.spooled, target.notes) == (1, None, [])
     assert len((home / "secrets" / "better-auth-secret").read_text().strip()) >= 32
@@ -49,27 +50,30 @@ async def test_a_backup_of_format_1_is_restored_and_upgraded(
         analytics_service(servers, database_url, posthog={}) as analytics,
     ):
 
-        async def stored() -> set[str]:
+        async def stored_ids() -> set[str]:
             return {row["id"] for row in await rows.fetch("SELECT id FROM ingest.events")}
 
-        wanted = {*(f"stored-{n}" for n in range(3)), *(f"waiting-{n}" for n in range(2))}
+        expected = {*(f"stored-{n}" for n in range(3)), *(f"waiting-{n}" for n in range(2))}
 
-        async def all_are_there() -> bool:
-            return await stored() == wanted
+        async def are_stored() -> bool:
+            return await stored_ids() == expected
 
         # The queued messages were in flight at ingest, and are redelivered after its `ack_wait`.
-        await eventually(all_are_there, 60)
+        await eventually(are_stored, 60)
         letters = await operator.js.stream_info(StreamName.DEADLETTER)
         assert letters.state.messages == 1
-        (kept,) = await DestinationStore(analytics.database).all()
-        assert (kept.event_types, kept.config.api_key) == (["email.opened"], "phc_of_the_fixture")
+        (destination,) = await DestinationStore(analytics.database).all()
+        assert (destination.event_types, destination.config.api_key) == (
+            ["email.opened"],
+            "phc_of_the_fixture",
+        )
 
-        async def is_read() -> bool:
-            found = await operator.js.consumers_info(StreamName.ENGAGEMENT)
-            return destination_durable(kept.id) in {one.name for one in found}
+        async def has_consumer() -> bool:
+            consumers = await operator.js.consumers_info(StreamName.ENGAGEMENT)
+            return destination_durable(destination.id) in {consumer.name for consumer in consumers}
 
-        await eventually(is_read)
-        # With that version's interest retention, messages without a consumer are not stored.
+        await eventually(has_consumer)
+        # That version used interest retention, which does not store messages without a consumer.
         engagement = await operator.js.stream_info(StreamName.ENGAGEMENT)
         assert engagement.config.retention == RetentionPolicy.LIMITS
     await rows.close()

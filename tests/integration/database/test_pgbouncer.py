@@ -32,7 +32,7 @@ from tests.pgbouncer import PROGRAM, pgbouncer
 from tests.servers import Servers
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer")
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed")
 
 GRANT = {
     "accessToken": "pha_a",
@@ -48,10 +48,12 @@ POSTHOG = {"posthog_host": "http://127.0.0.1:1", "posthog_api_key": "phc_x"}
 
 
 class Pooled(NamedTuple):
-    """PostgreSQL through PgBouncer, and by itself."""
+    """Addresses of one database."""
 
     url: str
+    """Through PgBouncer."""
     direct: str
+    """Without PgBouncer."""
 
 
 @pytest.fixture(params=["session", "transaction"])
@@ -62,7 +64,7 @@ async def pooled(
         yield Pooled(url, database_url)
 
 
-async def stored(url: str, query: str) -> int:
+async def count(url: str, query: str) -> int:
     connection = await asyncpg.connect(url)
     try:
         return int(await connection.fetchval(query))
@@ -70,7 +72,7 @@ async def stored(url: str, query: str) -> int:
         await connection.close()
 
 
-async def test_a_webhook_is_stored_and_a_credential_sealed(
+async def test_services_store_webhooks_and_credentials_through_pgbouncer(
     servers: Servers, pooled: Pooled, fresh_bus: None, tmp_path: Path
 ) -> None:
     async with (
@@ -85,18 +87,18 @@ async def test_a_webhook_is_stored_and_a_credential_sealed(
         for number in range(3):
             hook = {"event": {"event": "signed_up", "distinct_id": f"u_{number}"}}
             assert (await gateway.http.post("/v1/webhooks/posthog", json=hook)).status_code == 200
-        answer = await gateway.http.put(
+        response = await gateway.http.put(
             "/v1/admin/provider-credentials/posthog", json={"payload": GRANT}, headers=admin()
         )
-        assert answer.status_code == 200, answer.text
+        assert response.status_code == 200, response.text
         sealed = "SELECT count(*) FROM credentials.provider_credentials WHERE payload !~ 'ph[ar]_'"
-        assert await stored(pooled.direct, sealed) == 1
+        assert await count(pooled.direct, sealed) == 1
 
-        async def listed() -> bool:
+        async def are_listed() -> bool:
             events = await gateway.http.get("/v1/admin/events", headers=admin())
             return events.json()["total"] == 3
 
-        await eventually(listed)
+        await eventually(are_listed)
         async with credentials.store.refresh_lock("posthog") as lock:
             assert (await lock.load()).version > 0
         async with DestinationStore(provisioner.database).lock() as provisioning:
@@ -106,56 +108,56 @@ async def test_a_webhook_is_stored_and_a_credential_sealed(
 
 
 @pytest.mark.parametrize("scope", list(LockScope))
-async def test_locks_exclude_one_another_and_end_with_their_section(
+async def test_a_lock_excludes_other_sections_and_ends_with_its_own(
     pooled: Pooled, scope: LockScope
 ) -> None:
     database = Database(pooled.url, "analytics", MIGRATIONS, pool_size=6)
     await database.connect()
-    table = f"made_in_{scope}"
+    table = f"created_in_{scope}"
     try:
         async with section(database, scope) as lock:
             for wait_seconds in (0, 0.05):
-                with pytest.raises(Unavailable, match="another replica is at it"):
+                with pytest.raises(Unavailable, match="another replica has the lock"):
                     async with section(database, scope, wait_seconds=wait_seconds):
                         pytest.fail("two at a time")
             async with lock.statements() as connection:
                 await connection.execute(f"CREATE TABLE {table} (done boolean)")
             committed = f"SELECT count(to_regclass('analytics.{table}'))"
-            # In a session's section each statement is committed at once.
-            assert await stored(pooled.direct, committed) == (scope is LockScope.SESSION)
+            # In a section of scope SESSION each statement is committed at once.
+            assert await count(pooled.direct, committed) == (scope is LockScope.SESSION)
         assert await held_locks(database) == 0
 
-        done: list[str] = []
+        effects: list[str] = []
 
-        async def freeze(*, works: bool) -> None:
+        async def freeze(*, is_executing: bool) -> None:
             async with section(database, scope, idle_seconds=0.2) as lock:
                 async with section(database, scope) as other:
                     await other.confirm()
-                if works:
+                if is_executing:
                     async with lock.statements() as connection:
                         await connection.execute("SELECT 1")
-                        done.append("a statement of a process without its lock")
+                        effects.append("a statement of a process without its lock")
                 else:
                     await lock.confirm()
-                    done.append("an effect of a process without its lock")
+                    effects.append("an effect of a process without its lock")
 
-        for works in (True, False):
+        for is_executing in (True, False):
             with pytest.raises(Unavailable):
-                await freeze(works=works)
-        assert done == []
+                await freeze(is_executing=is_executing)
+        assert effects == []
     finally:
         await database.close()
 
 
-async def test_uses_of_shared_connections_do_not_mix(pooled: Pooled) -> None:
-    """Many concurrent uses, of two schemas with a table of the same name; each sees its own."""
+async def test_concurrent_uses_of_pooled_connections_keep_their_own_schema(pooled: Pooled) -> None:
+    """Two schemas have a table of the same name; each query must read its own schema's."""
     databases = [
         Database(pooled.url, schema, MIGRATIONS.parents[1] / schema / "migrations", pool_size=8)
         for schema in ("analytics", "provisioner")
     ]
     await asyncio.gather(*(database.connect() for database in databases))
 
-    async def look(database: Database, schema: str) -> None:
+    async def check_schema(database: Database, schema: str) -> None:
         async with database.acquire() as connection:
             assert await connection.fetchval("SELECT current_schema()") == schema
             assert await connection.fetchval("SELECT count(*) FROM destinations") == 0
@@ -163,7 +165,7 @@ async def test_uses_of_shared_connections_do_not_mix(pooled: Pooled) -> None:
     try:
         await asyncio.gather(
             *(
-                look(database, schema)
+                check_schema(database, schema)
                 for _ in range(50)
                 for database, schema in zip(databases, ("analytics", "provisioner"), strict=True)
             )
@@ -171,7 +173,7 @@ async def test_uses_of_shared_connections_do_not_mix(pooled: Pooled) -> None:
     finally:
         for database in databases:
             await database.close()
-    # None of our settings stay on a server connection that other clients get.
+    # Hogsend's settings are reset on server connections that other clients get.
     connection = await asyncpg.connect(pooled.url, statement_cache_size=0)
     try:
         assert await connection.fetchval("SHOW search_path") == '"$user", public'
@@ -193,7 +195,7 @@ async def test_a_transaction_that_stays_idle_loses_its_locks(
             await database.close()
 
 
-async def test_old_rows_are_deleted(pooled: Pooled) -> None:
+async def test_a_sweep_deletes_old_rows_through_pgbouncer(pooled: Pooled) -> None:
     database = Database(pooled.url, "ingest", ingest.MIGRATIONS, pool_size=2)
     await database.connect()
     async with database.acquire() as connection:

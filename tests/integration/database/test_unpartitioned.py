@@ -1,4 +1,4 @@
-"""The unpartitioned table of earlier versions: it is kept, and becomes a partition with bounds."""
+"""The unpartitioned table of earlier versions becomes a partition with bounds."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.pgbouncer import PROGRAM, pgbouncer
 from tests.postgres_locks import waiting_for_a_lock
 from tests.waiting import eventually
 
-BEFORE = 19
+LAST_UNPARTITIONED = 19
 """Number of the last migration without partitions."""
 OLD = """
 INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, received_at)
@@ -48,28 +48,28 @@ FROM generate_series(1, $1::int) AS n
 """
 ROWS = 100
 
-# What the version before asks and does.
-KNOWN_BEFORE = """
+# The query and the columns with which the previous version deduplicates and stores events.
+PREVIOUS_QUERY = """
 SELECT received_at FROM events WHERE source = $1 AND id = $2
     AND hashtextextended(event, 0) = hashtextextended('e', 0)
     AND hashtextextended(user_id, 0) = hashtextextended('anna', 0)
 """
-COLUMNS_BEFORE = (
+PREVIOUS_COLUMNS = (
     *("source", "id", "event", "user_id", "contact_id", "properties", "occurred_at"),
     *("received_at", "correlation_id", "backfilled", "queued_at"),
 )
 
 
-async def of_before(url: str, directory: Path) -> Any:
-    """Connect to a new database with the schema of the previous version."""
-    await migrate_to(url, "ingest", MIGRATIONS, BEFORE, directory)
+async def connect_previous(url: str, directory: Path) -> Any:
+    """Create the schema of the previous version in a new database, and connect to it."""
+    await migrate_to(url, "ingest", MIGRATIONS, LAST_UNPARTITIONED, directory)
     return await asyncpg.connect(url, server_settings={"search_path": "ingest"})
 
 
 @pytest.fixture
 async def rows(database_url: str, tmp_path: Path) -> AsyncIterator[Any]:
     """A separate connection to a database of the previous version that contains events."""
-    connection = await of_before(database_url, tmp_path)
+    connection = await connect_previous(database_url, tmp_path)
     await connection.execute(OLD, ROWS)
     yield connection
     await connection.close()
@@ -89,31 +89,31 @@ def store_of(database: Database) -> EventStore:
 
 
 def row_of_the_previous_version(id: str, at: datetime) -> tuple[object, ...]:
-    nobody = "00000000-0000-0000-0000-000000000000"
-    return ("posthog", id, "e", "anna", nobody, "{}", at, at, None, False, None)
+    contact_id = "00000000-0000-0000-0000-000000000000"
+    return ("posthog", id, "e", "anna", contact_id, "{}", at, at, None, False, None)
 
 
 def old(number: int) -> Any:
     return incoming(f"old {number}")
 
 
-async def nothing(_: Database, __: Any) -> None:
+async def keep_unbounded(_: Database, __: Any) -> None:
     pass
 
 
-async def bounded(database: Database, _: Any) -> None:
+async def set_bounds(database: Database, _: Any) -> None:
     assert await EventTable(database).maintain()
 
 
-async def half_way(database: Database, _: Any) -> None:
+async def add_constraint(database: Database, _: Any) -> None:
     await Unpartitioned(database)._constrain()
 
 
-@pytest.mark.parametrize("so_far", [nothing, half_way, bounded])
+@pytest.mark.parametrize("reach_stage", [keep_unbounded, add_constraint, set_bounds])
 async def test_old_events_are_deduplicated_listed_and_erased_at_every_stage(
-    database: Database, rows: Any, so_far: Callable[[Database, Any], Awaitable[None]]
+    database: Database, rows: Any, reach_stage: Callable[[Database, Any], Awaitable[None]]
 ) -> None:
-    await so_far(database, rows)
+    await reach_stage(database, rows)
     store = store_of(database)
     assert statuses(await store.save([old(1), old(ROWS), incoming("new")])) == [
         Status.KNOWN,
@@ -126,30 +126,29 @@ async def test_old_events_are_deduplicated_listed_and_erased_at_every_stage(
     ]
     page = await EventList(database).page(ListEvents(limit=200))
     assert len(page.events) == page.total == ROWS + 1
-    assert [one.occurred_at for one in page.events] == sorted(
-        (one.occurred_at for one in page.events), reverse=True
-    )
+    times = [event.occurred_at for event in page.events]
+    assert times == sorted(times, reverse=True)
 
 
-@pytest.mark.parametrize("so_far", [nothing, half_way, bounded])
-async def test_the_previous_version_still_works_beside_this_one(
-    database: Database, rows: Any, so_far: Callable[[Database, Any], Awaitable[None]]
+@pytest.mark.parametrize("reach_stage", [keep_unbounded, add_constraint, set_bounds])
+async def test_the_previous_version_works_while_this_version_runs(
+    database: Database, rows: Any, reach_stage: Callable[[Database, Any], Awaitable[None]]
 ) -> None:
-    await so_far(database, rows)
+    await reach_stage(database, rows)
     store = store_of(database)
     await store.save([incoming("new")])
     # Each version recognises duplicates of events that the other one stored.
     for id in ("new", "old 1"):
-        assert await rows.fetchval(KNOWN_BEFORE, "posthog", id) is not None
+        assert await rows.fetchval(PREVIOUS_QUERY, "posthog", id) is not None
     at = datetime.now(UTC)
     await rows.copy_records_to_table(
-        "events", columns=COLUMNS_BEFORE, records=[row_of_the_previous_version("beside", at)]
+        "events", columns=PREVIOUS_COLUMNS, records=[row_of_the_previous_version("concurrent", at)]
     )
-    again = incoming("beside")
+    again = incoming("concurrent")
     assert statuses(await store.save([again])) == [Status.KNOWN]
     with pytest.raises(asyncpg.UniqueViolationError):
         await rows.copy_records_to_table(
-            "events", columns=COLUMNS_BEFORE, records=[row_of_the_previous_version("new", at)]
+            "events", columns=PREVIOUS_COLUMNS, records=[row_of_the_previous_version("new", at)]
         )
     assert await rows.fetchval("SELECT count(*) FROM events") == ROWS + 2
 
@@ -158,7 +157,7 @@ async def test_an_old_backfilled_event_gets_a_key_when_it_arrives_live(
     database: Database, rows: Any
 ) -> None:
     await rows.execute("UPDATE events SET backfilled = true")
-    await bounded(database, rows)
+    await set_bounds(database, rows)
     store = store_of(database)
     later = datetime.now(UTC) + timedelta(days=60)
     live = incoming("old 1", later)
@@ -186,101 +185,105 @@ async def test_the_table_becomes_the_partition_up_to_a_week_from_now(
         )
         == 0
     )
-    # Later events go to other partitions, and there is nothing more to do.
+    # Later events are stored in other partitions, and no further step remains.
     store = store_of(database)
     assert statuses(await store.save([incoming("later", first.ends)])) == [Status.STORED]
     assert await EventTable(database).maintain()
     assert await rows.fetchval("SELECT count(*) FROM events_unpartitioned") == ROWS
 
 
-async def test_only_the_time_without_keys_is_searched(
+async def test_only_the_period_without_keys_is_searched_for_duplicates(
     database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
-    stored = event_keys._find_stored
+    searched: list[str] = []
+    find_stored = event_keys._find_stored
 
-    async def noted(connection: Any, wanted: Any) -> Any:
-        asked.extend(before.date().isoformat() for *_, before in wanted)
-        return await stored(connection, wanted)
+    async def record(connection: Any, keys: Any) -> Any:
+        searched.extend(before.date().isoformat() for *_, before in keys)
+        return await find_stored(connection, keys)
 
-    monkeypatch.setattr(event_keys, "_find_stored", noted)
+    monkeypatch.setattr(event_keys, "_find_stored", record)
     table = EventTable(database)
     store = EventStore(database, table)
     await store.save([incoming("1")])
-    assert asked == [LATEST.date().isoformat()]
+    assert searched == [LATEST.date().isoformat()]
     await table.maintain()
     await store.save([incoming("2")])
     first, *_ = await list_partitions(rows)
-    assert asked[1:] == [first.ends.date().isoformat()]
+    assert searched[1:] == [first.ends.date().isoformat()]
     await rows.execute("DROP TABLE events_unpartitioned")
     await table.maintain()
     await store.save([incoming("3")])
-    assert len(asked) == 2
+    assert len(searched) == 2
 
 
-async def test_nothing_waits_while_the_table_is_validated(database: Database, rows: Any) -> None:
-    # Validation waits for this lock, as would any statement that needs a stronger one.
+async def test_events_are_stored_while_the_table_is_validated(
+    database: Database, rows: Any
+) -> None:
+    # Validation waits for this lock, as would a statement that needs a stronger lock.
     async with rows.transaction():
-        await half_way(database, rows)
+        await add_constraint(database, rows)
         await rows.execute(f"LOCK TABLE {UNPARTITIONED} IN SHARE UPDATE EXCLUSIVE MODE")
-        looking = asyncio.create_task(Unpartitioned(database).bound())
+        bounding = asyncio.create_task(Unpartitioned(database).bound())
         async with database.acquire() as connection:
             await waiting_for_a_lock(connection, "VALIDATE CONSTRAINT")
         assert statuses(await store_of(database).save([incoming("new")])) == [Status.STORED]
-        assert not looking.done()
-    assert await looking
+        assert not bounding.done()
+    assert await bounding
 
 
-async def test_attaching_waits_only_briefly_for_readers(database: Database, rows: Any) -> None:
+async def test_a_reader_that_blocks_the_bounds_is_logged_and_does_not_block_events(
+    database: Database, rows: Any
+) -> None:
     async with rows.transaction():
         await rows.fetch("SELECT FROM events")
         with pytest.raises(Unavailable):
             await EventTable(database).maintain()
         assert statuses(await store_of(database).save([incoming("new")])) == [Status.STORED]
-        with capture_logs() as logged:
-            keeping = asyncio.create_task(EventTable(database).maintain_forever())
+        with capture_logs() as logs:
+            upkeep = asyncio.create_task(EventTable(database).maintain_forever())
 
-            async def was_said() -> bool:
-                return any("fix" in line for line in logged)
+            async def is_logged() -> bool:
+                return any("fix" in line for line in logs)
 
-            await eventually(was_said)
-            keeping.cancel()
-        (line,) = [line for line in logged if "fix" in line]
+            await eventually(is_logged)
+            upkeep.cancel()
+        (line,) = [line for line in logs if "fix" in line]
         assert line["log_level"] == "warning"
         assert "pg_stat_activity" in line["fix"]
     assert await EventTable(database).maintain()
 
 
 async def test_concurrent_replicas_set_the_bounds_once(database: Database, rows: Any) -> None:
-    looked = await asyncio.gather(
+    results = await asyncio.gather(
         *(EventTable(database).maintain() for _ in range(4)), return_exceptions=True
     )
-    assert True in looked
-    assert all(one in {True, False} or isinstance(one, Unavailable) for one in looked)
+    assert True in results
+    assert all(result in {True, False} or isinstance(result, Unavailable) for result in results)
     assert await EventTable(database).maintain()
-    assert [one.name for one in await list_partitions(rows)].count(UNPARTITIONED) == 1
+    assert [partition.name for partition in await list_partitions(rows)].count(UNPARTITIONED) == 1
 
 
 async def test_an_event_after_the_end_of_an_interrupted_attempt_is_stored(
     database: Database, rows: Any
 ) -> None:
     # The attempt was interrupted, and no service ran for days.
-    await half_way(database, rows)
+    await add_constraint(database, rows)
     store = store_of(database)
     late = incoming("late", datetime.now(UTC) + timedelta(days=50))
     assert statuses(await store.save([late, incoming("now")])) == [Status.STORED] * 2
-    # The end that is found then is after it.
-    looked = [await EventTable(database).maintain() for _ in range(2)]
-    assert looked == [False, True]
+    # The end that is chosen then is after the latest event.
+    results = [await EventTable(database).maintain() for _ in range(2)]
+    assert results == [False, True]
     first, *_ = await list_partitions(rows)
     assert first.contains(late.received_at)
     assert await rows.fetchval("SELECT count(*) FROM events") == ROWS + 2
 
 
-async def test_an_end_that_is_too_near_is_postponed(
+async def test_an_upper_bound_that_is_too_near_is_postponed(
     database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await half_way(database, rows)
+    await add_constraint(database, rows)
     monkeypatch.setattr(module, "MIN_REMAINING", timedelta(days=9))
     monkeypatch.setattr(module, "AHEAD", timedelta(days=19))
     assert await EventTable(database).maintain()
@@ -293,49 +296,47 @@ async def test_the_table_is_swept_by_row_and_dropped_when_all_rows_are_old(
 ) -> None:
     table = EventTable(database, retention_days=7)
     assert await table.maintain()
-    swept = Retention(database, UNPARTITIONED, column="received_at", days=7)
-    assert await swept.sweep() == ROWS - 7 + 1
+    retention = Retention(database, UNPARTITIONED, column="received_at", days=7)
+    assert await retention.sweep() == ROWS - 7 + 1
     assert await rows.fetchval("SELECT count(*) FROM events") == 6
 
-    # According to both clocks, the replica's and PostgreSQL's.
+    # All rows are old by both clocks: the replica's and PostgreSQL's.
     later = datetime.now(UTC) + timedelta(days=30)
     monkeypatch.setattr(partitions, "datetime", SimpleNamespace(now=lambda _: later))
     by_postgresql = AsyncMock(return_value=later - timedelta(days=7))
     monkeypatch.setattr(partitions._queries, "days_ago", by_postgresql)
     assert await table.maintain()
-    assert UNPARTITIONED not in {one.name for one in await list_partitions(rows)}
-    assert await swept.sweep() == 0
+    assert UNPARTITIONED not in {partition.name for partition in await list_partitions(rows)}
+    assert await retention.sweep() == 0
     assert statuses(await store_of(database).save([incoming("old 1")])) == [Status.STORED]
 
 
-async def test_an_event_without_contact_that_the_previous_version_stores_is_recognised(
+async def test_an_event_without_a_contact_from_the_previous_version_is_deduplicated(
     database: Database, rows: Any
 ) -> None:
     # No contact is locked for such an event.
-    row = list(row_of_the_previous_version("nobody's", datetime.now(UTC)))
+    row = list(row_of_the_previous_version("anonymous", datetime.now(UTC)))
     row[3] = ""
     store = store_of(database)
-    beside = rows.transaction()
-    await beside.start()
-    await rows.copy_records_to_table("events", columns=COLUMNS_BEFORE, records=[tuple(row)])
-    saving = asyncio.create_task(store.save([incoming("nobody's", user_id="")]))
+    concurrent = rows.transaction()
+    await concurrent.start()
+    await rows.copy_records_to_table("events", columns=PREVIOUS_COLUMNS, records=[tuple(row)])
+    saving = asyncio.create_task(store.save([incoming("anonymous", user_id="")]))
     await waiting_for_a_lock(rows)
-    await beside.commit()
+    await concurrent.commit()
     assert statuses(await saving) == [Status.KNOWN]
 
 
-async def test_events_of_a_backup_restored_into_the_table_are_recognised(
-    database: Database, rows: Any
-) -> None:
+async def test_events_of_a_restored_backup_are_deduplicated(database: Database, rows: Any) -> None:
     table = EventTable(database)
-    # As long as this database was another one.
+    # As if the process had started before the restore.
     table.keys._unkeyed_until = EARLIEST
     store = EventStore(database, table)
     assert statuses(await store.save([old(1)])) == [Status.KNOWN]
     assert statuses(await store.save([old(2), incoming("new")])) == [Status.KNOWN, Status.STORED]
 
 
-async def test_an_event_that_the_previous_version_moved_has_its_contact(
+async def test_an_event_that_the_previous_version_moved_keeps_its_contact(
     database: Database, rows: Any
 ) -> None:
     store = store_of(database)
@@ -347,10 +348,12 @@ async def test_an_event_that_the_previous_version_moved_has_its_contact(
     assert await store.save([live]) == [Saved(Status.REDELIVERED, "anna")]
 
 
-async def test_keys_are_swept_while_that_table_exists(database: Database, rows: Any) -> None:
+async def test_old_keys_are_deleted_while_the_unpartitioned_table_exists(
+    database: Database, rows: Any
+) -> None:
     table = EventTable(database, retention_days=7)
     await table.maintain()
-    await rows.execute("INSERT INTO event_keys VALUES ('gone', now() - interval '9 days')")
+    await rows.execute("INSERT INTO event_keys VALUES ('old', now() - interval '9 days')")
     _, keys = table.retentions()
     assert await keys.sweep() == 1
 
@@ -359,10 +362,10 @@ async def test_a_time_limit_of_the_address_does_not_apply_to_validating_the_tabl
     database: Database, database_url: str, rows: Any
 ) -> None:
     options = "options=-c%20statement_timeout%3D1s"
-    between = "&" if "?" in database_url else "?"
-    limited = Database(f"{database_url}{between}{options}", "ingest", MIGRATIONS, pool_size=1)
+    separator = "&" if "?" in database_url else "?"
+    limited = Database(f"{database_url}{separator}{options}", "ingest", MIGRATIONS, pool_size=1)
     end = await Unpartitioned(database)._constrain()
-    # Behind a pooler the session cannot have another limit.
+    # Through a pooler a session cannot change the limit.
     limited._pool, limited._is_behind_pooler = database._pool, True
     async with limited.outside_transactions() as connection:
         assert await connection.fetchval("SHOW statement_timeout") == "1s"
@@ -384,42 +387,42 @@ async def test_a_time_limit_of_the_address_does_not_apply_to_validating_the_tabl
 
 
 async def test_privileges_to_read_events_are_kept(database_url: str, tmp_path: Path) -> None:
-    connection = await of_before(database_url, tmp_path)
+    connection = await connect_previous(database_url, tmp_path)
     role = f"reader_{uuid4().hex}"
     await connection.execute(f"CREATE ROLE {role}; GRANT SELECT ON events TO {role}")
     await connection.execute("GRANT INSERT ON events TO PUBLIC")
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=1)
     await database.connect()
-    for privilege, may in (("SELECT", True), ("INSERT", True), ("DELETE", False)):
-        asked = "SELECT has_table_privilege($1, 'ingest.events', $2)"
-        assert await connection.fetchval(asked, role, privilege) is may
+    for privilege, is_granted in (("SELECT", True), ("INSERT", True), ("DELETE", False)):
+        query = "SELECT has_table_privilege($1, 'ingest.events', $2)"
+        assert await connection.fetchval(query, role, privilege) is is_granted
     await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
     await connection.close()
     await database.close()
 
 
-@pytest.mark.parametrize("also", ["SELECT 1", "CREATE VIEW counted AS TABLE events"])
+@pytest.mark.parametrize("statement", ["SELECT 1", "CREATE VIEW dependent AS TABLE events"])
 async def test_an_empty_table_is_kept_while_the_previous_version_may_run(
-    database_url: str, tmp_path: Path, also: str
+    database_url: str, tmp_path: Path, statement: str
 ) -> None:
-    connection = await of_before(database_url, tmp_path)
-    await connection.execute(also)
+    connection = await connect_previous(database_url, tmp_path)
+    await connection.execute(statement)
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=2)
     await database.connect()
     await connection.copy_records_to_table(
         "events",
-        columns=COLUMNS_BEFORE,
-        records=[row_of_the_previous_version("beside", datetime.now(UTC))],
+        columns=PREVIOUS_COLUMNS,
+        records=[row_of_the_previous_version("concurrent", datetime.now(UTC))],
     )
-    assert statuses(await store_of(database).save([incoming("beside")])) == [Status.KNOWN]
+    assert statuses(await store_of(database).save([incoming("concurrent")])) == [Status.KNOWN]
     await connection.close()
     await database.close()
 
 
-async def test_a_new_database_has_no_such_table_however_replicas_share_the_migrations(
+async def test_a_new_database_has_no_unpartitioned_table_when_two_replicas_share_the_migrations(
     database_url: str, tmp_path: Path
 ) -> None:
-    # A replica of this version was killed after some of its migrations.
+    # Another replica of this version was killed after some of the migrations.
     for file in sorted(MIGRATIONS.glob("*.sql")):
         shutil.copy(file, tmp_path)
     (tmp_path / "0008_contacts_kept_apart.sql").write_text("-- migrate:up\nSELECT nothing;\n")
@@ -433,8 +436,8 @@ async def test_a_new_database_has_no_such_table_however_replicas_share_the_migra
     await database.close()
 
 
-@pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer")
-async def test_the_table_gets_bounds_behind_a_pooler(
+@pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed")
+async def test_the_table_gets_bounds_through_a_pooler(
     database: Database, database_url: str, rows: Any, tmp_path: Path
 ) -> None:
     async with pgbouncer(database_url, "transaction", tmp_path) as url:

@@ -1,4 +1,4 @@
-"""Migrations keep existing rows, and work beside services of the previous version."""
+"""Migrations keep existing rows, and services of the previous version continue to work."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ WITH_DATABASE = (User.CREDENTIALS, User.INGEST, User.PROVISIONER, User.ANALYTICS
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CONTACT = UUID("00000000-0000-0000-0000-000000000001")
 
-REPLACED = {"0020_events_in_partitions.sql": ["RENAME", "DROP"]}
-"""Migrations that replace something: here `events`, of which the old table becomes a part.
+ALLOWED_STATEMENTS = {"0020_events_in_partitions.sql": ["RENAME", "DROP"]}
+"""Statements of migrations that rename or drop. Here the old table becomes a partition of `events`;
 `test_unpartitioned` tests that services of the previous version still work with it."""
 
-# Rows as the first version of each service wrote them, in tables that later versions read.
+# Rows that the first version of each service wrote to tables that later versions read.
 ROWS = {
     User.INGEST: f"""
         INSERT INTO ingest.contacts (id, source, external_id, email, properties, versions,
@@ -70,8 +70,8 @@ def migrations(service: User) -> list[Path]:
     return sorted((SERVICES / service / "migrations").glob("*.sql"))
 
 
-def database(url: str, service: User, resolver: Path) -> Database:
-    return Database(url, service.value, resolver, pool_size=2)
+def database(url: str, service: User, directory: Path) -> Database:
+    return Database(url, service.value, directory, pool_size=2)
 
 
 async def tables(url: str, schema: str) -> dict[str, list[dict[str, Any]]]:
@@ -91,7 +91,7 @@ async def tables(url: str, schema: str) -> dict[str, list[dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("service", WITH_DATABASE)
-def test_migrations_only_go_forward(service: User) -> None:
+def test_migrations_are_numbered_forward_only_and_remove_nothing(service: User) -> None:
     numbers = [int(re.split(r"[_.]", file.name)[0]) for file in migrations(service)]
     assert numbers == list(range(1, len(numbers) + 1))
     for file in migrations(service):
@@ -102,7 +102,7 @@ def test_migrations_only_go_forward(service: User) -> None:
         removed = re.findall(
             r"\b(DROP(?! INDEX| CONSTRAINT)|RENAME|SET NOT NULL|ALTER COLUMN \w+ TYPE)\b", text
         )
-        assert removed == REPLACED.get(file.name, []), file
+        assert removed == ALLOWED_STATEMENTS.get(file.name, []), file
 
 
 @pytest.mark.parametrize("service", [User.INGEST, User.CREDENTIALS])
@@ -114,18 +114,20 @@ async def test_every_older_schema_with_rows_is_upgraded(
     for applied in range(1, len(files)):
         await migrate_to(database_url, service, files[0].parent, applied, tmp_path)
         if applied == 1:
-            await fill(database_url, service)
+            await insert_rows(database_url, service)
         before = await tables(database_url, service.value)
 
         for _ in range(2):
             await migrate(PostgresAddress.parse(database_url), service, files[0].parent)
         after = await tables(database_url, service.value)
         for name, rows in before.items():
-            kept = [{key: row[key] for key in rows[0]} for row in after[name]] if rows else rows
-            assert kept == rows, name
+            remaining = (
+                [{key: row[key] for key in rows[0]} for row in after[name]] if rows else rows
+            )
+            assert remaining == rows, name
 
 
-async def fill(url: str, service: User) -> None:
+async def insert_rows(url: str, service: User) -> None:
     payload = Sealer(SEALING_SECRET).seal(b'{"webhookSecret":"of-an-older-version"}')
     connection = await asyncpg.connect(url)
     try:
@@ -134,17 +136,19 @@ async def fill(url: str, service: User) -> None:
         await connection.close()
 
 
-async def upgraded(url: str, service: User, directory: Path) -> Database:
-    """Open a database of the first version, with its rows, with the current version."""
+async def open_upgraded(url: str, service: User, directory: Path) -> Database:
+    """Create a database of the first version, with rows; open it with the current version."""
     await migrate_to(url, service, SERVICES / service / "migrations", 1, directory)
-    await fill(url, service)
+    await insert_rows(url, service)
     opened = database(url, service, migrations(service)[0].parent)
     await opened.connect()
     return opened
 
 
-async def test_ingest_works_with_the_first_versions_rows(database_url: str, tmp_path: Path) -> None:
-    opened = await upgraded(database_url, User.INGEST, tmp_path)
+async def test_ingest_works_with_rows_of_the_first_version(
+    database_url: str, tmp_path: Path
+) -> None:
+    opened = await open_upgraded(database_url, User.INGEST, tmp_path)
     store = EventStore(opened, EventTable(opened))
     again = IncomingEvent(
         ref=EventRef("posthog", "old-1"),
@@ -163,19 +167,19 @@ async def test_ingest_works_with_the_first_versions_rows(database_url: str, tmp_
     page = await EventList(opened).page(ListEvents())
     assert [(event.id, event.contact_key) for event in page.events] == [("old-1", "u_1")]
     async with opened.acquire() as connection:
-        # It is not set to the time of the migration.
+        # The migration does not set it to the current time.
         assert await connection.fetchval("SELECT stored_at FROM events") is None
     await opened.close()
 
 
-async def test_emails_of_the_first_version_become_keys_in_one_form(
+async def test_emails_of_the_first_version_become_normalized_contact_keys(
     database_url: str, tmp_path: Path
 ) -> None:
     """Two spellings of an address become one contact; placeholders are not keys."""
     await migrate_to(database_url, User.INGEST, SERVICES / "ingest/migrations", 1, tmp_path)
     connection = await asyncpg.connect(database_url)
     ids = [UUID(int=number) for number in range(2, 8)]
-    named = [None, None, "u_2", None, "null", None]
+    user_ids = [None, None, "u_2", None, "null", None]
     emails = [
         "mara@example.com",
         "\ufeffMara@Example.com",
@@ -184,14 +188,14 @@ async def test_emails_of_the_first_version_become_keys_in_one_form(
         "k@x.org",
         "n/a",
     ]
-    for id, name, email in zip(ids, named, emails, strict=True):
+    for id, user_id, email in zip(ids, user_ids, emails, strict=True):
         await connection.execute(
             "INSERT INTO ingest.contacts (id, source, external_id, email, properties, versions, "
             "created_at, first_seen_at, last_seen_at) VALUES ($1, 'hogsend', $2, $3, "
             "jsonb_build_object($4::text, 1), '{}', now(), now(), now())",
-            *(id, name, email, str(id.int)),
+            *(id, user_id, email, str(id.int)),
         )
-        for kind, value in (("external", name), ("email", email)):
+        for kind, value in (("external", user_id), ("email", email)):
             if value:
                 await connection.execute(
                     "INSERT INTO ingest.contact_keys VALUES ($1, $2, $3, $4)",
@@ -206,14 +210,14 @@ async def test_emails_of_the_first_version_become_keys_in_one_form(
     assert set((await store.find("zoe@x.org")).properties) == {"4", "5"}
     assert (await store.find("u_2")).contact_key == "u_2"
     assert (await store.find("k@x.org")).contact_key == str(ids[4])
-    for nobody in ("null", "n/a"):
-        assert (await store.find(nobody)).contact_key is None
+    for placeholder in ("null", "n/a"):
+        assert (await store.find(placeholder)).contact_key is None
     assert (await store.find(str(ids[5]))).contact_key == str(ids[5])
     await opened.close()
     await connection.close()
 
 
-async def test_undone_merges_contain_no_personal_data_any_more(
+async def test_a_migration_removes_personal_data_from_undone_merges(
     database_url: str, tmp_path: Path
 ) -> None:
     migrations = SERVICES / "ingest/migrations"
@@ -228,20 +232,23 @@ async def test_undone_merges_contain_no_personal_data_any_more(
             split_at,
         )
     await migrate_to(database_url, User.INGEST, migrations, 21, tmp_path)
-    kept = await connection.fetch("SELECT merge::text FROM contact_merges AS merge ORDER BY id")
-    assert [row["merge"].count("ada@b.com") for row in kept] == [3, 0]
+    rows = await connection.fetch("SELECT merge::text FROM contact_merges AS merge ORDER BY id")
+    assert [row["merge"].count("ada@b.com") for row in rows] == [3, 0]
     await connection.close()
 
 
 @pytest.mark.parametrize(
     ("sql", "reason"),
     [
-        ("CREATE TABLE ingest.made (id int); SELECT nothing FROM ingest.made", "does not exist"),
+        (
+            "CREATE TABLE ingest.created (id int); SELECT nothing FROM ingest.created",
+            "does not exist",
+        ),
         ("INSERT INTO ingest.contact_keys VALUES ('external', '', 'u', NULL)", "null value"),
     ],
     ids=["statement", "rows"],
 )
-async def test_a_migration_that_cannot_succeed_is_not_retried(
+async def test_a_migration_that_fails_permanently_is_not_retried(
     database_url: str, tmp_path: Path, sql: str, reason: str
 ) -> None:
     for file in migrations(User.INGEST):
@@ -251,8 +258,8 @@ async def test_a_migration_that_cannot_succeed_is_not_retried(
     opened = database(database_url, User.INGEST, tmp_path)
     with pytest.raises(CannotStart, match=f"schema ingest failed: 9000_broken.sql: .*{reason}"):
         await opened.keep_connected()
-    # It was rolled back, so that a corrected one can be applied.
-    last.write_text("-- migrate:up\nCREATE TABLE ingest.made (id int);\n")
+    # The failed migration was rolled back, so its corrected version can be applied.
+    last.write_text("-- migrate:up\nCREATE TABLE ingest.created (id int);\n")
     await opened.connect()
     assert (await opened.health())[1].pending == []
     await opened.close()
@@ -267,15 +274,15 @@ async def test_time_limits_of_the_address_do_not_apply_to_migrations(
     (tmp_path / "1_limits.sql").write_text(
         "-- migrate:up\nCREATE TABLE ingest.limits AS SELECT name, setting FROM pg_settings;\n"
     )
-    between = "&" if "?" in database_url else "?"
+    separator = "&" if "?" in database_url else "?"
     options = "%20".join(f"-c%20{name}%3D1h" for name in LIMITS)
-    address = PostgresAddress.parse(f"{database_url}{between}options={options}")
+    address = PostgresAddress.parse(f"{database_url}{separator}options={options}")
     await migrate(address, "ingest", tmp_path)
     connection = await asyncpg.connect(database_url)
-    found = await connection.fetch(
+    rows = await connection.fetch(
         "SELECT setting FROM ingest.limits WHERE name = ANY($1::text[])", LIMITS
     )
-    assert [row["setting"] for row in found] == ["0", "0", "0"]
+    assert [row["setting"] for row in rows] == ["0", "0", "0"]
     await connection.close()
 
 
@@ -303,7 +310,7 @@ async def test_a_migration_that_fails_for_a_temporary_reason_is_retried(
     database_url: str, tmp_path: Path
 ) -> None:
     """For example after a deadlock with a replica of the previous version."""
-    (tmp_path / "1_unlucky.sql").write_text(
+    (tmp_path / "1_deadlock.sql").write_text(
         "-- migrate:up\nDO $$ BEGIN RAISE deadlock_detected; END $$;\n"
     )
     with pytest.raises(MigrationFailed):
@@ -328,7 +335,7 @@ async def test_a_schema_of_a_newer_version_is_used_and_its_migrations_are_logged
     await opened.close()
 
 
-async def test_replicas_that_start_together_migrate_once(database_url: str) -> None:
+async def test_replicas_that_start_at_the_same_time_migrate_once(database_url: str) -> None:
     directory = migrations(User.INGEST)[0].parent
     address = PostgresAddress.parse(database_url)
     await asyncio.gather(*(migrate(address, User.INGEST, directory) for _ in range(4)))
@@ -356,10 +363,10 @@ async def test_a_frozen_migration_blocks_the_other_replicas_only_for_a_while(
     await asyncio.wait({frozen})
 
 
-async def test_credentials_reads_what_the_first_version_sealed(
+async def test_credentials_decrypts_payloads_of_the_first_version(
     database_url: str, tmp_path: Path
 ) -> None:
-    opened = await upgraded(database_url, User.CREDENTIALS, tmp_path)
+    opened = await open_upgraded(database_url, User.CREDENTIALS, tmp_path)
     stored = await CredentialStore(opened).load("posthog")
     payload = PayloadSealer(Sealer(SEALING_SECRET)).derived(stored.rows).payload
     assert payload is not None
