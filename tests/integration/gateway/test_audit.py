@@ -1,4 +1,4 @@
-"""The audit trail: who changed what, and how it ended."""
+"""The audit trail: who changed what, and with which status."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ async def entries(
     await driver.drained()
     page = (await gateway.http.get(f"{URL}{query}", headers=admin())).json()
     return [
-        (one["actor"], one["action"], one["resource"], one["status"]) for one in page["entries"]
+        (entry["actor"], entry["action"], entry["resource"], entry["status"])
+        for entry in page["entries"]
     ]
 
 
-async def test_what_was_changed_is_noted_with_its_outcome_and_without_its_body(
+async def test_an_admin_change_is_recorded_with_its_status_and_without_its_body(
     servers: Servers, database_url: str, gateway: Gateway, driver: Driver
 ) -> None:
     reader = {"Authorization": f"Bearer {READ_KEY}"}
     async with driver.replica(), credentials_service(servers, database_url):
-        named = {**admin(), "X-Request-Id": "r-1"}
-        await gateway.http.put(CREDENTIAL, json={"payload": PAYLOAD}, headers=named)
+        with_id = {**admin(), "X-Request-Id": "r-1"}
+        await gateway.http.put(CREDENTIAL, json={"payload": PAYLOAD}, headers=with_id)
         await gateway.http.put(CREDENTIAL, json={"payload": {}}, headers=admin())
         await gateway.http.delete(CREDENTIAL, headers=reader)
         await gateway.http.delete(CREDENTIAL, headers=admin())
-        # Neither looking nor failing to get in changes anything.
+        # Reads and requests without a valid key are not recorded.
         await gateway.http.get(CREDENTIAL, headers=admin())
-        await gateway.http.delete(CREDENTIAL, headers={"Authorization": "Bearer guess"})
+        await gateway.http.delete(CREDENTIAL, headers={"Authorization": "Bearer wrong"})
         await gateway.http.delete(CREDENTIAL)
-        found = await entries(gateway, driver)
-        assert found == [
+        assert await entries(gateway, driver) == [
             ("full-admin", "provider-credentials.delete", "posthog", 200),
             ("read", "provider-credentials.delete", "posthog", 403),
             ("full-admin", "provider-credentials.put", "posthog", 400),
@@ -77,7 +77,7 @@ async def test_what_was_changed_is_noted_with_its_outcome_and_without_its_body(
         assert (await gateway.http.get(URL, headers=reader)).status_code == 403
 
 
-async def test_what_an_operator_changes_over_the_bus_is_noted_and_http_is_noted_once(
+async def test_a_change_over_the_bus_is_recorded_and_a_change_over_http_is_recorded_once(
     servers: Servers, database_url: str, gateway: Gateway, driver: Driver
 ) -> None:
     async with driver.replica(), credentials_service(servers, database_url):
@@ -94,7 +94,7 @@ async def test_what_an_operator_changes_over_the_bus_is_noted_and_http_is_noted_
         ]
 
 
-async def test_the_same_entry_twice_is_kept_once_and_what_is_none_is_set_aside(
+async def test_a_repeated_entry_is_stored_once_and_a_malformed_entry_is_a_dead_letter(
     driver: Driver,
 ) -> None:
     entry = (
@@ -109,7 +109,7 @@ async def test_the_same_entry_twice_is_kept_once_and_what_is_none_is_set_aside(
     assert await driver.count("audit") == 1
 
 
-async def test_a_page_has_room_for_what_an_earlier_version_kept_whole(
+async def test_a_long_resource_in_an_entry_of_an_earlier_version_is_truncated(
     gateway: Gateway, driver: Driver
 ) -> None:
     entry = AuditEntry(

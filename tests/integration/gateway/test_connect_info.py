@@ -1,4 +1,4 @@
-"""Acceptance cases 12.2 that need the credentials service; the others are unit tests."""
+"""Acceptance cases 12.2 that need the credentials service. The other cases are unit tests."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ async def service(
         yield running
 
 
-async def test_case_34_a_minted_secret_counts(
+async def test_case_34_a_generated_secret_is_reported_as_configured(
     servers: Servers, service: Credentials, tmp_path: Path
 ) -> None:
-    await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="minted"))
+    await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="generated"))
     async with gateway_service(servers, tmp_path) as gateway:
-        answer = await gateway.http.get(URL, headers=admin())
-    assert answer.json()["webhookSecretConfigured"] is True
-    assert "minted" not in answer.text
+        response = await gateway.http.get(URL, headers=admin())
+    assert response.json()["webhookSecretConfigured"] is True
+    assert "generated" not in response.text
 
 
 @pytest.mark.parametrize("kind", ["oauth", "derived"])
-async def test_case_35_an_unreadable_row_leaves_the_gap_empty(
+async def test_case_35_an_undecryptable_row_has_no_scope_gap_and_no_secret(
     servers: Servers, service: Credentials, tmp_path: Path, kind: str
 ) -> None:
     async with service.database.acquire() as connection:
@@ -43,7 +43,7 @@ async def test_case_35_an_unreadable_row_leaves_the_gap_empty(
             kind,
         )
     async with gateway_service(servers, tmp_path, wait_for_secret=False) as gateway:
-        answer = await gateway.http.get(URL, headers=admin())
-    assert answer.status_code == 200
-    assert answer.json()["scopeGap"] == []
-    assert answer.json()["webhookSecretConfigured"] is False
+        response = await gateway.http.get(URL, headers=admin())
+    assert response.status_code == 200
+    assert response.json()["scopeGap"] == []
+    assert response.json()["webhookSecretConfigured"] is False

@@ -1,4 +1,4 @@
-"""Acceptance cases 12.1 that need the credentials service; the others are unit tests."""
+"""Acceptance cases 12.1 that need the credentials service. The other cases are unit tests."""
 
 from __future__ import annotations
 
@@ -67,15 +67,15 @@ async def rows(service: Credentials) -> list[asyncpg.Record]:
         return await connection.fetch("SELECT * FROM provider_credentials ORDER BY kind")
 
 
-async def loaded(service: Credentials, kind: Kind, payload: type[Any]) -> Any:
+async def decrypted(service: Credentials, kind: Kind, payload: type[Any]) -> Any:
     stored = await service.store.load("posthog")
     return service.sealer._unseal_kind(stored.rows, kind, payload).payload
 
 
-async def test_case_6_put_answers_exactly_the_meta(gateway: Gateway) -> None:
-    answer = await put(gateway)
-    assert answer.status_code == 200
-    meta = answer.json()
+async def test_case_6_put_returns_exactly_the_metadata(gateway: Gateway) -> None:
+    response = await put(gateway)
+    assert response.status_code == 200
+    meta = response.json()
     assert set(meta) == {
         "providerId",
         "kind",
@@ -93,13 +93,13 @@ async def test_case_6_put_answers_exactly_the_meta(gateway: Gateway) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", meta["createdAt"])
 
 
-async def test_case_7_no_token_material_is_answered(gateway: Gateway) -> None:
+async def test_case_7_put_returns_no_tokens(gateway: Gateway) -> None:
     text = (await put(gateway)).text
     for secret in ("pha_a", "phr_r", "payload", "accessToken", "refreshToken"):
         assert secret not in text
 
 
-async def test_case_8_the_row_is_sealed(gateway: Gateway, service: Credentials) -> None:
+async def test_case_8_the_stored_row_is_sealed(gateway: Gateway, service: Credentials) -> None:
     await put(gateway)
     (row,) = await rows(service)
     assert re.fullmatch(r"[A-Za-z0-9_-]+", row["payload"])
@@ -107,35 +107,38 @@ async def test_case_8_the_row_is_sealed(gateway: Gateway, service: Credentials) 
     assert "phr_" not in row["payload"]
 
 
-async def test_case_9_a_second_put_replaces_the_first(
+async def test_case_9_a_second_put_replaces_the_grant_and_keeps_the_row(
     gateway: Gateway, service: Credentials
 ) -> None:
     await put(gateway)
     (before,) = await rows(service)
-    answer = await put(gateway, accessToken="pha_b", scopes=["person:read"])
+    response = await put(gateway, accessToken="pha_b", scopes=["person:read"])
     (after,) = await rows(service)
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert after["id"] == before["id"]
     assert after["created_at"] == before["created_at"]
     assert after["updated_at"] >= before["updated_at"] >= before["created_at"]
     assert (await gateway.http.get(URL, headers=admin())).json()["scopes"] == ["person:read"]
 
 
-async def test_case_10_get_describes_without_tokens(gateway: Gateway) -> None:
+async def test_case_10_get_returns_metadata_without_tokens(gateway: Gateway) -> None:
     await put(gateway)
-    answer = await gateway.http.get(URL, headers=admin())
-    assert answer.status_code == 200
-    assert isinstance(answer.json()["createdAt"], str)
-    assert isinstance(answer.json()["updatedAt"], str)
-    assert "ph" not in answer.text.replace("posthog", "")
+    response = await gateway.http.get(URL, headers=admin())
+    assert response.status_code == 200
+    assert isinstance(response.json()["createdAt"], str)
+    assert isinstance(response.json()["updatedAt"], str)
+    assert "ph" not in response.text.replace("posthog", "")
 
 
-async def test_case_11_nothing_stored_is_404(gateway: Gateway) -> None:
-    answer = await gateway.http.get(URL, headers=admin())
-    assert (answer.status_code, answer.json()) == (404, {"error": "Provider credential not found"})
+async def test_case_11_get_returns_404_without_a_stored_credential(gateway: Gateway) -> None:
+    response = await gateway.http.get(URL, headers=admin())
+    assert (response.status_code, response.json()) == (
+        404,
+        {"error": "Provider credential not found"},
+    )
 
 
-async def test_case_12_delete_twice(gateway: Gateway, service: Credentials) -> None:
+async def test_case_12_a_second_delete_returns_404(gateway: Gateway, service: Credentials) -> None:
     await put(gateway)
     first = await gateway.http.delete(URL, headers=admin())
     second = await gateway.http.delete(URL, headers=admin())
@@ -158,25 +161,25 @@ async def test_case_14_a_derived_row_alone_can_be_deleted(
 ) -> None:
     await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="w"))
     assert (await gateway.http.get(URL, headers=admin())).status_code == 404
-    answer = await gateway.http.delete(URL, headers=admin())
-    assert (answer.status_code, answer.json()) == (200, {"deleted": True})
+    response = await gateway.http.delete(URL, headers=admin())
+    assert (response.status_code, response.json()) == (200, {"deleted": True})
 
 
 @pytest.mark.parametrize("payload", ["bm90LXJlYWwtY2lwaGVydGV4dA", "", "{}", "ü"])
-async def test_case_15_an_unreadable_row_is_409_and_can_be_deleted(
+async def test_case_15_an_undecryptable_row_returns_409_and_can_be_deleted(
     gateway: Gateway, service: Credentials, payload: str
 ) -> None:
     await put(gateway)
     async with service.database.acquire() as connection:
         await connection.execute("UPDATE provider_credentials SET payload = $1", payload)
-    answer = await gateway.http.get(URL, headers=admin())
-    assert answer.status_code == 409
-    assert "cannot be decrypted" in answer.json()["error"]
-    assert "BETTER_AUTH_SECRET" in answer.json()["error"]
+    response = await gateway.http.get(URL, headers=admin())
+    assert response.status_code == 409
+    assert "cannot be decrypted" in response.json()["error"]
+    assert "BETTER_AUTH_SECRET" in response.json()["error"]
     assert (await gateway.http.delete(URL, headers=admin())).status_code == 200
 
 
-async def test_case_16_another_secret_after_a_restart(
+async def test_case_16_a_credential_sealed_with_another_secret_returns_409_until_it_is_replaced(
     servers: Servers, database_url: str, fresh_bus: None, tmp_path: Path
 ) -> None:
     async with (
@@ -196,13 +199,13 @@ async def test_case_16_another_secret_after_a_restart(
 
 
 @pytest.mark.parametrize("field", ["tokenEndpoint", "clientId"])
-async def test_case_17_what_is_no_url_is_400_and_stores_nothing(
+async def test_case_17_an_invalid_url_returns_400_and_is_not_stored(
     gateway: Gateway, service: Credentials, field: str
 ) -> None:
-    answer = await put(gateway, **{field: "not-a-url"})
-    assert answer.status_code == 400
-    assert answer.json()["success"] is False
-    assert answer.json()["error"]["name"] == "ZodError"
+    response = await put(gateway, **{field: "not-a-url"})
+    assert response.status_code == 400
+    assert response.json()["success"] is False
+    assert response.json()["error"]["name"] == "ZodError"
     assert await rows(service) == []
 
 
@@ -218,19 +221,21 @@ async def test_case_17_what_is_no_url_is_400_and_stores_nothing(
         pytest.param({"tokenEndpoint": "https://[::ffff:10.0.0.7]/token"}, id="private_in_ipv6"),
     ],
 )
-async def test_an_endpoint_that_must_not_be_asked_is_400_and_stores_nothing(
+async def test_a_forbidden_token_endpoint_returns_400_and_is_not_stored(
     gateway: Gateway, service: Credentials, changes: dict[str, Any]
 ) -> None:
-    answer = await put(gateway, **changes)
-    assert answer.status_code == 400
-    assert "payload.tokenEndpoint" in answer.json()["error"]
-    assert "pha_a" not in answer.text
+    response = await put(gateway, **changes)
+    assert response.status_code == 400
+    assert "payload.tokenEndpoint" in response.json()["error"]
+    assert "pha_a" not in response.text
     assert await rows(service) == []
 
 
-async def test_case_23_what_was_saved_is_loaded(gateway: Gateway, service: Credentials) -> None:
+async def test_case_23_a_saved_grant_is_loaded_unchanged(
+    gateway: Gateway, service: Credentials
+) -> None:
     await put(gateway)
-    stored = await loaded(service, "oauth", OAuthPayload)
+    stored = await decrypted(service, "oauth", OAuthPayload)
     assert stored == OAuthPayload(
         access_token="pha_a",
         refresh_token="phr_r",
@@ -243,7 +248,7 @@ async def test_case_23_what_was_saved_is_loaded(gateway: Gateway, service: Crede
     )
 
 
-async def test_case_24_the_two_kinds_do_not_touch_each_other(
+async def test_case_24_a_grant_and_derived_values_are_stored_independently(
     gateway: Gateway, service: Credentials
 ) -> None:
     derived = DerivedPayload(
@@ -251,32 +256,32 @@ async def test_case_24_the_two_kinds_do_not_touch_each_other(
     )
     await service.credentials.put_derived("posthog", derived)
     await put(gateway)
-    assert await loaded(service, "derived", DerivedPayload) == derived
-    assert (await loaded(service, "oauth", OAuthPayload)) is not None
+    assert await decrypted(service, "derived", DerivedPayload) == derived
+    assert (await decrypted(service, "oauth", OAuthPayload)) is not None
 
 
-async def test_a_project_goes_with_the_grant_that_it_came_from(
+async def test_a_derived_project_is_removed_when_a_new_grant_does_not_include_it(
     gateway: Gateway, service: Credentials
 ) -> None:
     await put(gateway, scopedTeams=[7])
     derived = DerivedPayload(webhook_secret="w", project_api_key="phc_x", project_id="7")
     await service.credentials.put_derived("posthog", derived)
     await put(gateway, scopedTeams=[7, 8])
-    assert await loaded(service, "derived", DerivedPayload) == derived
+    assert await decrypted(service, "derived", DerivedPayload) == derived
     await put(gateway, scopedTeams=[8])
-    assert await loaded(service, "derived", DerivedPayload) == DerivedPayload(webhook_secret="w")
-    assert (await loaded(service, "oauth", OAuthPayload)).scoped_teams == [8]
+    assert await decrypted(service, "derived", DerivedPayload) == DerivedPayload(webhook_secret="w")
+    assert (await decrypted(service, "oauth", OAuthPayload)).scoped_teams == [8]
 
 
-async def test_case_25_a_derived_save_replaces_the_whole(service: Credentials) -> None:
+async def test_case_25_saving_derived_values_replaces_all_of_them(service: Credentials) -> None:
     await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="first"))
     second = DerivedPayload(webhook_secret="second", project_api_key="phc_x")
     await service.credentials.put_derived("posthog", second)
-    assert await loaded(service, "derived", DerivedPayload) == second
+    assert await decrypted(service, "derived", DerivedPayload) == second
     assert [row["kind"] for row in await rows(service)] == ["derived"]
 
 
-async def test_the_change_is_on_the_bus_before_put_answers(
+async def test_a_change_is_published_before_the_request_returns(
     servers: Servers, gateway: Gateway, service: Credentials
 ) -> None:
     async with consumers_of_others(servers), connected(servers, User.SUBSCRIBER) as bus:
@@ -285,7 +290,7 @@ async def test_the_change_is_on_the_bus_before_put_answers(
         stored = await anext(changes)
         await gateway.http.delete(URL, headers=admin())
         deleted = await anext(changes)
-        last = await _last(bus)
+        last = await _last_change(bus)
     assert (stored.change, stored.kinds, stored.scopes) == ("stored", ["oauth"], PAYLOAD["scopes"])
     assert stored.expires_at == EXPIRES
     assert (deleted.change, deleted.kinds, deleted.changed_kinds) == ("deleted", [], ["oauth"])
@@ -293,7 +298,7 @@ async def test_the_change_is_on_the_bus_before_put_answers(
     assert last == deleted
 
 
-async def test_a_change_that_could_not_be_published_is_published_later(
+async def test_an_unpublished_change_is_published_by_the_relay(
     servers: Servers, service: Credentials
 ) -> None:
     payload = service.sealer.seal(DerivedPayload(webhook_secret="w"))
@@ -304,20 +309,20 @@ async def test_a_change_that_could_not_be_published_is_published_later(
     assert change.kinds == ["derived"]
 
 
-async def test_a_last_change_that_was_written_over_is_published_again(
+async def test_an_overwritten_last_change_is_published_again(
     servers: Servers, service: Credentials
 ) -> None:
     await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="w"))
     subject = subjects.credential_changed("posthog")
-    asked = f"$JS.API.STREAM.INFO.{StreamName.CREDENTIALS}"
+    info = f"$JS.API.STREAM.INFO.{StreamName.CREDENTIALS}"
     async with connected(servers, User.OPERATOR) as operator:
 
         async def last() -> bytes:
             return (await operator.js.get_last_msg(StreamName.CREDENTIALS, subject)).data or b""
 
         published = await last()
-        # As everybody can who is in one account with JetStream.
-        await operator.client.publish(asked, b"", reply=subject)
+        # Any user in the account of JetStream can direct a reply to that subject.
+        await operator.client.publish(info, b"", reply=subject)
 
         async def is_overwritten() -> bool:
             return await last() != published
@@ -328,5 +333,5 @@ async def test_a_last_change_that_was_written_over_is_published_again(
         assert await last() == published
 
 
-async def _last(bus: Connection) -> CredentialChanged:
+async def _last_change(bus: Connection) -> CredentialChanged:
     return await anext(Client(bus).credential_changes())

@@ -1,4 +1,4 @@
-"""The gateway's answers that depend on which services run on a real NATS."""
+"""Responses of the gateway that depend on which services run, and on NATS permissions."""
 
 from __future__ import annotations
 
@@ -31,35 +31,35 @@ async def gateway(servers: Servers, fresh_bus: None, tmp_path: Path) -> AsyncIte
         yield running
 
 
-async def test_events_without_ingest_is_a_typed_503(gateway: Gateway) -> None:
-    answer = await gateway.http.get("/v1/admin/events", headers=admin())
-    assert answer.status_code == 503
-    assert answer.json() == {"error": "the ingest service is not running", "code": "unavailable"}
-    assert int(answer.headers["retry-after"]) > 0
+async def test_a_request_to_a_service_that_is_not_running_returns_503(gateway: Gateway) -> None:
+    response = await gateway.http.get("/v1/admin/events", headers=admin())
+    assert response.status_code == 503
+    assert response.json() == {"error": "the ingest service is not running", "code": "unavailable"}
+    assert int(response.headers["retry-after"]) > 0
 
 
-async def test_what_nats_forbids_is_a_typed_503_that_says_what_to_do(
+async def test_a_request_that_nats_forbids_returns_503_with_a_remediation(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As with a NATS that was not brought up to date: no gateway may ask for a token.
+    # As with NATS permissions of an older version. The gateway may not request tokens.
     monkeypatch.setattr(
         "services.gateway.console.connecting.PROVISIONER_PROJECTS", CREDENTIALS_TOKEN
     )
     with capture_logs() as logs:
-        answer = await gateway.http.get("/console/connect/projects", headers=admin())
-    assert answer.status_code == 503
-    assert answer.json() == {
+        response = await gateway.http.get("/console/connect/projects", headers=admin())
+    assert response.status_code == 503
+    assert response.json() == {
         "error": f"NATS user 'gateway' may not publish to {CREDENTIALS_TOKEN.subject}",
         "code": "forbidden",
         "remediation": Forbidden.fix,
     }
-    assert int(answer.headers["retry-after"]) > 0
-    (said,) = [line for line in logs if line["event"] == "answered 503"]
-    assert said["fix"] == Forbidden.fix
-    assert "exc_info" not in said
+    assert int(response.headers["retry-after"]) > 0
+    (entry,) = [line for line in logs if line["event"] == "answered 503"]
+    assert entry["fix"] == Forbidden.fix
+    assert "exc_info" not in entry
 
 
-async def test_health_names_what_is_down(
+async def test_health_reports_the_services_that_are_down(
     servers: Servers, gateway: Gateway, database_url: str
 ) -> None:
     async with credentials_service(servers, database_url):
@@ -79,7 +79,7 @@ async def _health_with_credentials(gateway: Gateway) -> Any:
     return health if health["services"]["credentials"]["status"] == "up" else None
 
 
-async def test_a_forbidden_request_is_told_apart_from_a_slow_one(
+async def test_a_forbidden_request_raises_forbidden_and_does_not_time_out(
     servers: Servers, fresh_bus: None
 ) -> None:
     async with connected(servers, User.SUBSCRIBER) as bus:

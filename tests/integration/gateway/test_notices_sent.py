@@ -1,4 +1,4 @@
-"""Problems that are provoked at a PostHog, and the signed requests the operator's webhook gets."""
+"""Notices: problems at PostHog cause signed requests to the operator's webhook."""
 
 from __future__ import annotations
 
@@ -48,27 +48,27 @@ class Operator(Fake):
         return CannedResponse(200)
 
     @property
-    def told(self) -> dict[str, str]:
-        """What it was told of each kind last, all of it signed."""
-        found = {}
+    def states(self) -> dict[str, str]:
+        """The last state of each kind of problem. Every request must be signed."""
+        states = {}
         for request in list(self.requests):
             notice: Any = Webhook(SECRET).verify(request.body, request.headers)
-            found[notice["type"]] = notice["data"]["state"]
-        return found
+            states[notice["type"]] = notice["data"]["state"]
+        return states
 
-    async def hears(self, kind: str, state: str) -> None:
-        await eventually(lambda: self.told.get(kind) == state)
+    async def wait_for(self, kind: str, state: str) -> None:
+        await eventually(lambda: self.states.get(kind) == state)
 
 
 class Stack:
-    """A gateway that tells an operator, with what it asks, and a PostHog."""
+    """A gateway that sends notices, the services that it queries, and a stand-in for PostHog."""
 
     def __init__(self, posthog: PostHog, gateway: Gateway, operator: Operator) -> None:
         self.posthog, self.gateway, self.operator = posthog, gateway, operator
 
-    async def watcher(self, state: int) -> None:
-        answer = await self.posthog.http.put("/_sandbox/watcher", json={"state": state})
-        assert answer.is_success
+    async def set_watcher(self, state: int) -> None:
+        response = await self.posthog.http.put("/_sandbox/watcher", json={"state": state})
+        assert response.is_success
 
     async def connect(self, refresh_token: str) -> None:
         """Store a grant whose access token has to be refreshed."""
@@ -83,8 +83,8 @@ class Stack:
             "scopedOrganizations": [],
         }
         body = {"kind": "oauth", "payload": payload}
-        answer = await self.gateway.http.put(CREDENTIAL, json=body, headers=admin())
-        assert answer.is_success, answer.text
+        response = await self.gateway.http.put(CREDENTIAL, json=body, headers=admin())
+        assert response.is_success, response.text
 
 
 @pytest.fixture
@@ -126,49 +126,53 @@ async def stack(
         await cancel_all(task)
 
 
-async def test_an_operator_hears_what_needs_one_and_that_it_is_over(stack: Stack) -> None:
+async def test_a_problem_that_needs_the_operator_is_sent_when_it_starts_and_ends(
+    stack: Stack,
+) -> None:
     operator, http = stack.operator, stack.gateway.http
     provisioned = await http.post(PROVISION, json={}, headers=admin())
     assert provisioned.is_success, provisioned.text
 
-    await stack.watcher(3)
-    await operator.hears("destination.disabled", "raised")
-    # Provisioning saves the function, which has PostHog try again; the problem is over once it has
-    # delivered.
+    await stack.set_watcher(3)
+    await operator.wait_for("destination.disabled", "raised")
+    # Provisioning saves the function, so PostHog tries again. The problem ends with the first
+    # delivery.
     assert (await http.post(PROVISION, json={}, headers=admin())).is_success
     assert stack.posthog.instance.functions.watcher_state == 2
-    await stack.watcher(1)
-    await operator.hears("destination.disabled", "resolved")
+    await stack.set_watcher(1)
+    await operator.wait_for("destination.disabled", "resolved")
 
     await stack.gateway.bus.publish(subjects.webhook("posthog"), b"no JSON", {})
-    await operator.hears("dead_letters.waiting", "raised")
+    await operator.wait_for("dead_letters.waiting", "raised")
     purged = await http.post("/v1/admin/deadletters/purge", json={"all": True}, headers=admin())
     assert purged.json()["count"] == 1
-    await operator.hears("dead_letters.waiting", "resolved")
+    await operator.wait_for("dead_letters.waiting", "resolved")
 
     await stack.connect("phr_revoked")
-    await operator.hears("credential.needs_reconnect", "raised")
+    await operator.wait_for("credential.needs_reconnect", "raised")
     tokens = await stack.posthog.tokens()
     await stack.connect(tokens["refresh_token"])
-    await operator.hears("credential.needs_reconnect", "resolved")
-    assert len(operator.requests) == 6, "each is told once"
+    await operator.wait_for("credential.needs_reconnect", "resolved")
+    assert len(operator.requests) == 6, "each notice is sent once"
 
 
 @pytest.mark.parametrize("changed", [{"deleted": True}, {"enabled": False}, {"inputs": {}}])
-async def test_an_operator_hears_of_a_destination_that_was_changed_in_posthog(
+async def test_a_destination_that_was_changed_in_posthog_is_sent_as_disabled_until_it_is_repaired(
     stack: Stack, changed: dict[str, Any]
 ) -> None:
-    """It was deleted or disabled there, or sends another webhook secret."""
+    """It was deleted or disabled in PostHog, or sends another webhook secret."""
     operator, http = stack.operator, stack.gateway.http
     provisioned = (await http.post(PROVISION, json={}, headers=admin())).json()
     function = f"/api/projects/4242/hog_functions/{provisioned['hogFunctionId']}/"
     if "inputs" in changed:
-        known = (await stack.posthog.http.get(function, headers=stack.posthog.key)).json()["inputs"]
-        headers = {**known["headers"]["value"], "x-posthog-webhook-secret": "another"}
-        changed = {"inputs": {**known, "headers": {"value": headers}}}
-    answer = await stack.posthog.http.patch(function, json=changed, headers=stack.posthog.key)
-    assert answer.is_success, answer.text
-    await operator.hears("destination.disabled", "raised")
+        inputs = (await stack.posthog.http.get(function, headers=stack.posthog.key)).json()[
+            "inputs"
+        ]
+        headers = {**inputs["headers"]["value"], "x-posthog-webhook-secret": "another"}
+        changed = {"inputs": {**inputs, "headers": {"value": headers}}}
+    response = await stack.posthog.http.patch(function, json=changed, headers=stack.posthog.key)
+    assert response.is_success, response.text
+    await operator.wait_for("destination.disabled", "raised")
     assert (await http.post(PROVISION, json={}, headers=admin())).is_success
-    await operator.hears("destination.disabled", "resolved")
-    assert len(operator.requests) == 2, "each is told once"
+    await operator.wait_for("destination.disabled", "resolved")
+    assert len(operator.requests) == 2, "each notice is sent once"

@@ -1,4 +1,4 @@
-"""What no HTTP library would send: slow, oversized and crooked requests, over a plain socket."""
+"""Slow, oversized and malformed HTTP requests, which no HTTP library sends, over a plain socket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EVENTS = "/v1/admin/events"
 
 @pytest.fixture(scope="module")
 async def port(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[int]:
-    """A gateway of its own, without a bus; what it accepts is in its spool."""
+    """Run a gateway without NATS. Accepted webhooks are in its spool."""
     async with gateway(tmp_path_factory.mktemp("gateway")) as port:
         yield port
 
@@ -47,9 +47,9 @@ async def gateway(directory: Path, **settings: str) -> AsyncIterator[int]:
         cwd=directory,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    await eventually(lambda: answers(port), 60)
+    await eventually(lambda: is_live(port), 60)
     yield port
-    # It outlived everything that was done to it.
+    # The process has survived all requests.
     assert process.returncode is None
     process.terminate()
     assert await asyncio.wait_for(process.wait(), PATIENCE_SECONDS) == 0
@@ -64,23 +64,23 @@ async def connection(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asy
         writer.close()
 
 
-async def exchange(port: int, sent: bytes) -> bytes:
-    """Send, and read until the server closes."""
+async def exchange(port: int, request: bytes) -> bytes:
+    """Send bytes, and read until the server closes the connection."""
     async with connection(port) as (reader, writer):
         try:
-            writer.write(sent)
+            writer.write(request)
             await writer.drain()
             return await reader.read(-1)
         except ConnectionResetError:
             return b""
 
 
-def status(answer: bytes) -> int:
-    """0 when the server hung up without one."""
-    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
+def status(response: bytes) -> int:
+    """The status of a response; 0 if the server closed the connection without a response."""
+    return int(response.split(b" ", 2)[1]) if response.startswith(b"HTTP/1.1 ") else 0
 
 
-async def answers(port: int) -> bool:
+async def is_live(port: int) -> bool:
     try:
         return status(await get(port, "/livez")) == 200
     except OSError:
@@ -92,15 +92,17 @@ async def get(port: int, target: str, *headers: str, method: str = "GET") -> byt
     return await exchange(port, "\r\n".join(lines).encode("latin-1"))
 
 
-async def test_a_gateway_whose_connections_are_all_taken_says_that_it_lives(tmp_path: Path) -> None:
-    live, most = free_port(), 16
+async def test_the_liveness_port_responds_while_all_connections_of_the_gateway_are_in_use(
+    tmp_path: Path,
+) -> None:
+    live, limit = free_port(), 16
     settings = {
         "GATEWAY_LIVENESS_PORT": str(live),
-        "GATEWAY_MAX_CONNECTIONS": str(most),
+        "GATEWAY_MAX_CONNECTIONS": str(limit),
         "HTTP_REQUEST_TIMEOUT_SECONDS": "60",
     }
     async with gateway(tmp_path, **settings) as port, AsyncExitStack() as idle:
-        for _ in range(most):
+        for _ in range(limit):
             await idle.enter_async_context(connection(port))
         async with connection(port) as (reader, writer):
             writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -113,7 +115,7 @@ async def test_a_gateway_whose_connections_are_all_taken_says_that_it_lives(tmp_
             assert await waiting == b"H"
 
 
-async def test_headers_that_never_end_are_given_up(port: int) -> None:
+async def test_a_request_whose_headers_never_end_is_closed(port: int) -> None:
     async with connection(port) as (reader, writer):
         writer.write(b"POST /v1/webhooks/posthog HTTP/1.1\r\nHost: x\r\nX-Slow: ")
         await writer.drain()
@@ -125,17 +127,17 @@ async def test_an_idle_connection_is_closed(port: int) -> None:
         assert await reader.read(-1) == b""
 
 
-@pytest.mark.parametrize("sent", [b"", b'{"event":'])
-async def test_a_body_that_never_comes_is_a_408_and_nothing_is_accepted(
-    sent: bytes, port: int
+@pytest.mark.parametrize("partial", [b"", b'{"event":'])
+async def test_a_body_that_does_not_arrive_returns_408_and_is_not_accepted(
+    partial: bytes, port: int
 ) -> None:
     head = (
         b"POST /v1/webhooks/posthog HTTP/1.1\r\nHost: x\r\nx-posthog-webhook-secret: s\r\n"
         b"Content-Length: 1000\r\nConnection: close\r\n\r\n"
     )
-    answer = await exchange(port, head + sent)
-    assert status(answer) == 408
-    assert b"did not arrive in time" in answer
+    response = await exchange(port, head + partial)
+    assert status(response) == 408
+    assert b"did not arrive in time" in response
     metrics = await get(port, "/metrics", f"Authorization: Bearer {KEY}")
     assert b"hogsend_spool_deliveries 0.0" in metrics
 
@@ -147,7 +149,7 @@ async def test_a_body_that_never_comes_is_a_408_and_nothing_is_accepted(
 )
 async def test_oversized_headers_are_refused(header: str, port: int) -> None:
     assert status(await get(port, "/livez", header)) in {0, 400, 431}
-    assert await answers(port)
+    assert await is_live(port)
 
 
 @pytest.mark.parametrize(
@@ -161,9 +163,9 @@ async def test_oversized_headers_are_refused(header: str, port: int) -> None:
         ("X-Nul: a\x00b",),
     ],
 )
-async def test_crooked_framing_is_refused(headers: tuple[str, ...], port: int) -> None:
+async def test_malformed_framing_is_refused(headers: tuple[str, ...], port: int) -> None:
     assert status(await get(port, EVENTS, *headers, method="POST")) in {0, 400}
-    assert await answers(port)
+    assert await is_live(port)
 
 
 @pytest.mark.parametrize(
@@ -211,34 +213,34 @@ async def test_crooked_framing_is_refused(headers: tuple[str, ...], port: int) -
     ],
     ids=lambda headers: headers[0][:20] if headers else "plain",
 )
-async def test_no_trick_opens_an_admin_route(
+async def test_an_admin_route_requires_the_key_for_every_spelling_of_path_and_headers(
     target: str, headers: tuple[str, ...], port: int
 ) -> None:
     assert status(await get(port, target, *headers)) in {0, 400, 401, 404}
 
 
-async def test_the_key_opens_it(port: int) -> None:
-    # 503: there is no bus. It is the only way past 401.
+async def test_an_admin_route_accepts_the_key(port: int) -> None:
+    # 503, because NATS is not running: the request has passed authentication.
     assert status(await get(port, EVENTS, f"Authorization: Bearer {KEY}")) == 503
 
 
 @pytest.mark.parametrize("method", ["TRACE", "CONNECT", "OPTIONS", "HEAD", "PROPFIND", "GET\tX"])
-async def test_no_method_opens_it_either(method: str, port: int) -> None:
+async def test_an_admin_route_requires_the_key_for_every_method(method: str, port: int) -> None:
     assert status(await get(port, EVENTS, method=method)) in {0, 204, 400, 401, 404, 405}
 
 
-async def test_what_follows_a_refused_body_is_no_request(port: int) -> None:
+async def test_bytes_after_a_refused_body_are_not_handled_as_a_request(port: int) -> None:
     inner = f"GET {EVENTS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
     smuggled = (
         b"POST /v1/webhooks/posthog HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
         b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" % len(inner)
     )
-    answer = await exchange(port, smuggled + inner)
-    assert answer.count(b"HTTP/1.1 ") <= 1
-    assert b" 503 " not in answer
+    response = await exchange(port, smuggled + inner)
+    assert response.count(b"HTTP/1.1 ") <= 1
+    assert b" 503 " not in response
 
 
-async def test_what_follows_an_accepted_body_is_the_next_request(port: int) -> None:
+async def test_pipelined_requests_after_an_accepted_body_are_handled(port: int) -> None:
     deliveries = []
     for number in range(3):
         body = b'{"event": {"event": "e", "distinct_id": "u_%d"}}' % number
@@ -247,25 +249,27 @@ async def test_what_follows_an_accepted_body_is_the_next_request(port: int) -> N
             b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
         )
     last = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    answer = await exchange(port, b"".join(deliveries) + last)
-    assert answer.count(b"HTTP/1.1 200 OK") == 4
-    assert re.findall(rb'"userId":"(\w+)"', answer) == [b"u_0", b"u_1", b"u_2"]
+    response = await exchange(port, b"".join(deliveries) + last)
+    assert response.count(b"HTTP/1.1 200 OK") == 4
+    assert re.findall(rb'"userId":"(\w+)"', response) == [b"u_0", b"u_1", b"u_2"]
 
 
-async def test_the_operator_is_told_of_the_spool_while_nats_is_away(tmp_path: Path) -> None:
-    told: list[bytes] = []
+async def test_the_operator_is_notified_of_the_spool_while_nats_is_unavailable(
+    tmp_path: Path,
+) -> None:
+    notices: list[bytes] = []
 
     async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"content-length: (\d+)", head.lower())
         assert length is not None
         assert b"webhook-signature: v1," in head.lower()
-        told.append(await reader.readexactly(int(length[1])))
+        notices.append(await reader.readexactly(int(length[1])))
         writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
         writer.close()
 
     server = await asyncio.start_server(receive, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/told"
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/notices"
     key = base64.b64encode(bytes(32)).decode()
     async with (
         server,
@@ -280,6 +284,6 @@ async def test_the_operator_is_told_of_the_spool_while_nats_is_away(tmp_path: Pa
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
         assert status(await exchange(port, head.encode() + body)) == 200
-        await eventually(lambda: bool(told), 60)
-    assert b'"type":"spool.in_use"' in told[0]
-    assert b'"state":"raised"' in told[0]
+        await eventually(lambda: bool(notices), 60)
+    assert b'"type":"spool.in_use"' in notices[0]
+    assert b'"state":"raised"' in notices[0]

@@ -1,7 +1,7 @@
 """Acceptance cases 12.7 at the gateway that need NATS or the credentials service.
 
-Cases 109 to 116 are unit tests; 117 to 120, 123 and 124 are about ingest and live beside it. Left
-out: 121 and 122 need journeys and the event mirror, which are not part of this product.
+Cases 109 to 116 are unit tests; 117 to 120, 123 and 124 are tests of ingest. Cases 121 and 122 are
+omitted: they need journeys and the event mirror, which are not part of this product.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ async def service(
         yield running
 
 
-async def queued(operator: Connection) -> int:
+async def queued_messages(operator: Connection) -> int:
     return int((await operator.js.stream_info(StreamName.WEBHOOKS)).state.messages)
 
 
@@ -75,7 +75,7 @@ async def post(gateway: Gateway, secret: str | None = None, data: Any = None) ->
     return await gateway.http.post(URL, json=body() if data is None else data, headers=headers)
 
 
-async def test_case_125_a_secret_minted_elsewhere_is_enforced_at_once(
+async def test_case_125_a_secret_from_the_provisioner_is_enforced_at_once(
     servers: Servers, service: Credentials, tmp_path: Path
 ) -> None:
     async with (
@@ -83,25 +83,25 @@ async def test_case_125_a_secret_minted_elsewhere_is_enforced_at_once(
         connected(servers, User.PROVISIONER) as provisioner,
     ):
         assert (await post(gateway)).status_code == 200
-        minted = PutDerived(provider_id="posthog", payload=DerivedPayload(webhook_secret="one"))
-        await provisioner.request(CREDENTIALS_PUT_DERIVED, minted)
-        await eventually(lambda: _refused(gateway, None))
+        first = PutDerived(provider_id="posthog", payload=DerivedPayload(webhook_secret="one"))
+        await provisioner.request(CREDENTIALS_PUT_DERIVED, first)
+        await eventually(lambda: _is_refused(gateway, None))
         assert (await post(gateway, "one")).status_code == 200
         rotated = PutDerived(provider_id="posthog", payload=DerivedPayload(webhook_secret="two"))
         await provisioner.request(CREDENTIALS_PUT_DERIVED, rotated)
-        await eventually(lambda: _refused(gateway, "one"))
+        await eventually(lambda: _is_refused(gateway, "one"))
         assert (await post(gateway, "two")).status_code == 200
         url = "/v1/admin/provider-credentials/posthog"
         assert (await gateway.http.delete(url, headers=admin())).status_code == 200
-        # It was closed, and does not open because its secret is gone.
-        await eventually(lambda: _closed(gateway))
+        # A route that required a secret does not become open when the secret is deleted.
+        await eventually(lambda: _is_closed(gateway))
         assert (await post(gateway, "two")).status_code == 503
-        again = PutDerived(provider_id="posthog", payload=DerivedPayload(webhook_secret="three"))
-        await provisioner.request(CREDENTIALS_PUT_DERIVED, again)
-        await eventually(lambda: _accepted(gateway, "three"))
+        third = PutDerived(provider_id="posthog", payload=DerivedPayload(webhook_secret="three"))
+        await provisioner.request(CREDENTIALS_PUT_DERIVED, third)
+        await eventually(lambda: _is_accepted(gateway, "three"))
 
 
-async def test_an_empty_database_does_not_open_the_route(
+async def test_the_route_still_requires_its_secret_after_the_database_was_emptied(
     servers: Servers, service: Credentials, tmp_path: Path
 ) -> None:
     await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="one"))
@@ -114,7 +114,7 @@ async def test_an_empty_database_does_not_open_the_route(
         assert (await post(gateway)).status_code == 401
 
 
-async def test_an_unreadable_secret_closes_the_route(
+async def test_an_undecryptable_secret_closes_the_route(
     servers: Servers, service: Credentials, operator: Connection, tmp_path: Path
 ) -> None:
     await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="w"))
@@ -122,35 +122,35 @@ async def test_an_unreadable_secret_closes_the_route(
         await connection.execute("UPDATE provider_credentials SET payload = 'AAAA'")
     async with gateway_service(servers, tmp_path, wait_for_secret=False) as gateway:
         await eventually(lambda: _is_ready(gateway))
-        answer = await post(gateway, "w")
+        response = await post(gateway, "w")
         ready = await gateway.http.get("/readyz")
-    assert answer.status_code == 503
-    assert int(answer.headers["retry-after"]) > 0
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) > 0
     assert (ready.status_code, ready.json()["webhookSecret"]) == (200, "unreadable")
-    assert await queued(operator) == 0
+    assert await queued_messages(operator) == 0
 
 
-async def test_a_restarted_gateway_remembers_whom_to_let_in(
+async def test_a_restarted_gateway_requires_the_secret_before_it_receives_it_again(
     servers: Servers, database_url: str, operator: Connection, tmp_path: Path
 ) -> None:
     async with credentials_service(servers, database_url) as service:
-        await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="minted"))
+        await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="generated"))
         async with gateway_service(servers, tmp_path):
             pass
-    remembered = (tmp_path / "webhook-secret.json").read_text()
-    assert "minted" not in remembered
+    stored = (tmp_path / "webhook-secret.json").read_text()
+    assert "generated" not in stored
     async with gateway_service(servers, tmp_path, wait_for_secret=False) as gateway:
-        assert (await post(gateway, "minted")).status_code == 200
+        assert (await post(gateway, "generated")).status_code == 200
         assert (await post(gateway, "other")).status_code == 401
 
 
-async def test_a_hundred_copies_at_once_are_one_message(
+async def test_a_hundred_concurrent_copies_of_a_webhook_are_one_message(
     servers: Servers, operator: Connection, tmp_path: Path
 ) -> None:
     async with gateway_service(servers, tmp_path, posthog=WITH_SECRET) as gateway:
-        answers = await asyncio.gather(*(post(gateway, SECRET) for _ in range(100)))
-    assert {answer.status_code for answer in answers} == {200}
-    assert await queued(operator) == 1
+        responses = await asyncio.gather(*(post(gateway, SECRET) for _ in range(100)))
+    assert {response.status_code for response in responses} == {200}
+    assert await queued_messages(operator) == 1
     message = await operator.js.get_msg(StreamName.WEBHOOKS, seq=1)
     assert message.subject == subjects.webhook("posthog")
     assert message.headers is not None
@@ -159,7 +159,7 @@ async def test_a_hundred_copies_at_once_are_one_message(
     assert json.loads(message.data) == body()
 
 
-async def test_without_a_stream_webhooks_wait_on_disk_and_arrive_in_order(
+async def test_webhooks_are_spooled_without_a_stream_and_then_published_in_order(
     servers: Servers, fresh_bus: None, tmp_path: Path
 ) -> None:
     async with (
@@ -179,11 +179,11 @@ async def test_without_a_stream_webhooks_wait_on_disk_and_arrive_in_order(
             ids.append(message.headers["Nats-Msg-Id"].partition(":")[2])
         assert ids == [f"id-{number:02}" for number in range(20)]
         await post(gateway, SECRET, body("direct"))
-        assert await queued(operator) == 21
+        assert await queued_messages(operator) == 21
         assert gateway.queue.waiting == 0
 
 
-async def test_a_stream_that_is_full_means_the_spool(
+async def test_webhooks_are_spooled_while_the_stream_is_full(
     servers: Servers, operator: Connection, tmp_path: Path
 ) -> None:
     config = stream_declarations.STREAMS[StreamName.WEBHOOKS].config
@@ -197,7 +197,7 @@ async def test_a_stream_that_is_full_means_the_spool(
         await operator.js.update_stream(config)
         await eventually(lambda: gateway.queue.waiting == 0)
         await eventually(lambda: _bus_is_up(gateway))
-    assert await queued(operator) == 20
+    assert await queued_messages(operator) == 20
 
 
 async def _bus_is_up(gateway: Gateway) -> bool:
@@ -206,7 +206,7 @@ async def _bus_is_up(gateway: Gateway) -> bool:
     )
 
 
-async def _refused(gateway: Gateway, secret: str | None) -> bool:
+async def _is_refused(gateway: Gateway, secret: str | None) -> bool:
     return bool((await post(gateway, secret)).status_code == 401)
 
 
@@ -214,9 +214,9 @@ async def _is_ready(gateway: Gateway) -> bool:
     return (await gateway.http.get("/readyz")).is_success
 
 
-async def _accepted(gateway: Gateway, secret: str | None = None) -> bool:
+async def _is_accepted(gateway: Gateway, secret: str | None = None) -> bool:
     return bool((await post(gateway, secret)).status_code == 200)
 
 
-async def _closed(gateway: Gateway) -> bool:
+async def _is_closed(gateway: Gateway) -> bool:
     return bool((await post(gateway)).status_code == 503)

@@ -1,4 +1,4 @@
-"""Two gateway processes on one port, killed one after the other under load."""
+"""Two gateway workers on one port: a worker, then their parent, is killed under load."""
 
 from __future__ import annotations
 
@@ -23,39 +23,41 @@ KEY = "admin-key-of-this-test"
 
 
 class Load:
-    """Posts webhooks, each over a connection of its own, and keeps which were accepted."""
+    """Posts webhooks, each over a new connection, and records which were accepted."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
-        self._go_on = True
+        self._is_running = True
         self.accepted: list[str] = []
 
     async def post(self) -> None:
         number = 0
-        while self._go_on:
+        while self._is_running:
             number += 1
             event = {"event": "signed_up", "distinct_id": "u_42", "uuid": f"e-{number}"}
             try:
-                answer = await self._http.post(
+                response = await self._http.post(
                     "/v1/webhooks/posthog",
                     json={"event": event, "person": {"properties": {}}},
                     headers={"x-posthog-webhook-secret": "s"},
                 )
             except httpx.TransportError:
-                # Of the one that was killed; PostHog would send it again.
+                # The connection of the killed worker. PostHog would send the webhook again.
                 continue
-            assert answer.status_code == 200
+            assert response.status_code == 200
             self.accepted.append(event["uuid"])
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         posting = asyncio.create_task(self.post())
         yield
-        self._go_on = False
+        self._is_running = False
         await posting
 
 
-async def test_a_killed_worker_costs_nothing_that_was_accepted(tmp_path: Path) -> None:
+async def test_no_accepted_webhook_is_lost_when_a_worker_and_the_parent_are_killed(
+    tmp_path: Path,
+) -> None:
     port = free_port()
     http = httpx.AsyncClient(
         base_url=f"http://127.0.0.1:{port}",
@@ -69,7 +71,7 @@ async def test_a_killed_worker_costs_nothing_that_was_accepted(tmp_path: Path) -
             "PYTHONPATH": PYTHONPATH,
             "GATEWAY_PORT": str(port),
             "GATEWAY_WORKERS": "2",
-            # Nobody is there, so the spool keeps what they accept.
+            # No NATS server listens there, so accepted webhooks stay in the spool.
             "NATS_URL": f"nats://127.0.0.1:{free_port()}",
             "SPOOL_DIR": str(tmp_path / "spool"),
             "ADMIN_API_KEY": KEY,
@@ -79,33 +81,33 @@ async def test_a_killed_worker_costs_nothing_that_was_accepted(tmp_path: Path) -
         stderr=asyncio.subprocess.DEVNULL,
     )
 
-    async def workers_up() -> int:
+    async def running_workers() -> int:
         try:
-            found = (await http.get("/v1/health")).json()
+            health = (await http.get("/v1/health")).json()
         except httpx.TransportError:
             return 0
-        return int(found["services"]["gateway"]["workersUp"])
+        return int(health["services"]["gateway"]["workersUp"])
 
-    async def both_up() -> bool:
-        return await workers_up() == 2
+    async def both_are_up() -> bool:
+        return await running_workers() == 2
 
-    async def both_measured() -> bool:
-        # One that does not answer within a second is left out.
+    async def both_have_metrics() -> bool:
+        # A worker that does not respond within a second is omitted.
         text = (await http.get("/metrics", headers={"Authorization": f"Bearer {KEY}"})).text
         assert "hogsend_gateway_worker_restarts_total 1.0" in text
         return 'worker="1"' in text and 'worker="2"' in text
 
     load = Load(http)
     try:
-        await eventually(both_up, 60)
+        await eventually(both_are_up, 60)
         first, second = psutil.Process(parent.pid).children()
         async with load.running():
             await eventually(more_than(20, load.accepted))
             first.kill()
             await eventually(lambda: not runs(first))
             await eventually(more_than(len(load.accepted) + 20, load.accepted))
-        await eventually(both_up, 60)
-        await eventually(both_measured, 60)
+        await eventually(both_are_up, 60)
+        await eventually(both_have_metrics, 60)
 
         workers = psutil.Process(parent.pid).children()
         assert second in workers
@@ -118,8 +120,10 @@ async def test_a_killed_worker_costs_nothing_that_was_accepted(tmp_path: Path) -
             await parent.wait()
         await http.aclose()
 
-    # Whoever comes next has it all, however many workers there are then.
+    # The next process finds all accepted webhooks, whatever its number of workers.
     spool = Spool(tmp_path / "spool", 1 << 30)
-    kept = await spool.head(10_000, 1 << 30)
+    spooled = await spool.head(10_000, 1 << 30)
     await spool.close()
-    assert {json.loads(item.webhook.body)["event"]["uuid"] for item in kept} >= set(load.accepted)
+    assert {json.loads(item.webhook.body)["event"]["uuid"] for item in spooled} >= set(
+        load.accepted
+    )

@@ -1,4 +1,4 @@
-"""PostHog's private API over real HTTP: what is sent, what is read, and what an error may say."""
+"""PostHog's private API over HTTP: requests, responses, and the texts of errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def refused(http: httpx.AsyncClient, posthog: Recorder, bearer: str = "pha_a") -> Any:
+async def error_of(http: httpx.AsyncClient, posthog: Recorder, bearer: str = "pha_a") -> Any:
     with pytest.raises(PostHogError) as raised:
         await Transport(http, posthog.url, bearer, secrets=["s3cret"]).get("/api/x/", seconds=5)
     return raised.value
@@ -54,37 +54,37 @@ async def refused(http: httpx.AsyncClient, posthog: Recorder, bearer: str = "pha
         ({"detail": "x" * 200}, "x" * 200),
     ],
 )
-async def test_an_error_carries_posthogs_words(
+async def test_an_error_has_the_detail_of_posthogs_response(
     http: httpx.AsyncClient, posthog: Recorder, body: Any, detail: str
 ) -> None:
     posthog.refuse("GET", "/api/x/", 400, body)
-    error = await refused(http, posthog)
+    error = await error_of(http, posthog)
     assert (error.status, error.detail) == (400, detail)
 
 
-@pytest.mark.parametrize(("said", "code"), [("too_many_bytes", "too_many_bytes"), (7, None)])
-async def test_an_error_carries_posthogs_code(
-    http: httpx.AsyncClient, posthog: Recorder, said: Any, code: str | None
+@pytest.mark.parametrize(("received", "code"), [("too_many_bytes", "too_many_bytes"), (7, None)])
+async def test_an_error_has_the_code_of_posthogs_response(
+    http: httpx.AsyncClient, posthog: Recorder, received: Any, code: str | None
 ) -> None:
-    posthog.refuse("GET", "/api/x/", 400, {"detail": "No.", "code": said})
-    assert (await refused(http, posthog)).code == code
+    posthog.refuse("GET", "/api/x/", 400, {"detail": "No.", "code": received})
+    assert (await error_of(http, posthog)).code == code
 
 
 @pytest.mark.parametrize("status", [400, 401, 500])
-async def test_an_error_never_repeats_a_secret(
+async def test_an_error_contains_no_part_of_a_secret(
     http: httpx.AsyncClient, posthog: Recorder, status: int
 ) -> None:
     posthog.refuse("GET", "/api/x/", status, {"detail": "x" * 190 + " pha_secret s3cret"})
-    error = await refused(http, posthog, "pha_secret")
+    error = await error_of(http, posthog, "pha_secret")
     for part in ("pha", "s3c"):
         assert part not in str(error)
 
 
 @pytest.mark.parametrize("bearer", ["pha_ä", "pha_a\r\nX-Evil: 1", "pha_\x00"])
-async def test_a_bearer_that_cannot_be_sent_is_not_shown(
+async def test_a_bearer_token_that_is_invalid_in_a_header_is_not_quoted(
     http: httpx.AsyncClient, posthog: Recorder, bearer: str
 ) -> None:
-    error = await refused(http, posthog, bearer)
+    error = await error_of(http, posthog, bearer)
     assert error.status is None
     assert "pha_" not in str(error)
     assert error.__cause__ is None
@@ -92,7 +92,7 @@ async def test_a_bearer_that_cannot_be_sent_is_not_shown(
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{", b"\xff"])
-async def test_a_success_that_is_no_json_is_empty(
+async def test_a_successful_response_without_json_is_read_as_empty(
     http: httpx.AsyncClient, posthog: Recorder, body: bytes
 ) -> None:
     posthog.refuse("GET", "/api/projects/", 204 if not body else 200, body)
@@ -104,28 +104,28 @@ async def test_a_success_that_is_no_json_is_empty(
     assert "content-type" not in request.headers
 
 
-async def test_a_slow_answer_is_given_up(http: httpx.AsyncClient, posthog: Recorder) -> None:
-    hanging = asyncio.Event()
+async def test_a_slow_response_raises_an_error(http: httpx.AsyncClient, posthog: Recorder) -> None:
+    may_respond = asyncio.Event()
 
-    async def hang(_request: Recorded) -> None:
-        await hanging.wait()
+    async def wait(_request: Recorded) -> None:
+        await may_respond.wait()
 
-    posthog.before = hang
+    posthog.before = wait
     with pytest.raises(PostHogError, match="did not answer within") as raised:
         await Transport(http, posthog.url, "pha_a").get("/api/x/", seconds=0.1)
-    hanging.set()
+    may_respond.set()
     assert raised.value.status is None
 
 
-async def test_an_endless_answer_is_given_up(
+async def test_a_response_that_is_too_large_raises_an_error(
     http: httpx.AsyncClient, posthog: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "MAX_RESPONSE_BYTES", 1000)
     posthog.refuse("GET", "/api/x/", 200, ["x"] * 1000)
-    assert "too large" in str(await refused(http, posthog))
+    assert "too large" in str(await error_of(http, posthog))
 
 
-async def test_a_past_events_properties_that_would_cost_much_are_left_out(
+async def test_properties_of_a_past_event_with_too_many_large_numbers_are_omitted(
     http: httpx.AsyncClient, posthog: Recorder
 ) -> None:
     many = '{"a": [1e308' + ",1e308" * 10_000 + "]}"
@@ -137,7 +137,7 @@ async def test_a_past_events_properties_that_would_cost_much_are_left_out(
     assert (event.properties, event.person_properties) == ({}, {"plan": "free"})
 
 
-async def test_only_a_page_of_events_may_be_large(
+async def test_a_page_of_events_has_a_higher_size_limit_than_other_responses(
     http: httpx.AsyncClient, posthog: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "MAX_RESPONSE_BYTES", 1000)
@@ -152,7 +152,7 @@ async def test_only_a_page_of_events_may_be_large(
         await Queries(api, "1").page(EventRange(since=noon, until=noon), 1)
 
 
-async def test_properties_of_an_event_nested_too_deeply_are_left_out(
+async def test_properties_of_a_past_event_that_are_nested_too_deeply_are_omitted(
     http: httpx.AsyncClient, posthog: Recorder
 ) -> None:
     deep = '{"deep":' + "[" * MAX_DEPTH + "]" * MAX_DEPTH + "}"
@@ -164,19 +164,19 @@ async def test_properties_of_an_event_nested_too_deeply_are_left_out(
 
 
 @pytest.mark.parametrize(
-    ("rows", "found"),
+    ("rows", "position"),
     [([], None), ([["2026-01-01T12:00:00Z", "0199"]], (NOON, "0199"))],
 )
-async def test_the_place_of_the_next_event_is_read_without_the_event(
-    http: httpx.AsyncClient, posthog: Recorder, rows: list[list[str]], found: Any
+async def test_the_position_of_the_next_event_is_read_without_the_event(
+    http: httpx.AsyncClient, posthog: Recorder, rows: list[list[str]], position: Any
 ) -> None:
     posthog.refuse("POST", "/api/.*", 200, {"results": rows})
     api = Queries(Transport(http, posthog.url, "pha_a"), "1")
-    assert await api.next_position(EventRange(since=NOON, until=NOON)) == found
+    assert await api.next_position(EventRange(since=NOON, until=NOON)) == position
 
 
 @pytest.mark.parametrize("row", [None, [], ["0199"], ["soon", "0199"], ["2026-01-01", ""]])
-async def test_an_odd_place_of_the_next_event_is_an_error(
+async def test_a_malformed_position_of_the_next_event_raises_an_error(
     http: httpx.AsyncClient, posthog: Recorder, row: Any
 ) -> None:
     posthog.refuse("POST", "/api/.*", 200, {"results": [row]})
@@ -185,7 +185,9 @@ async def test_an_odd_place_of_the_next_event_is_an_error(
         await api.next_position(EventRange(since=NOON, until=NOON))
 
 
-async def test_odd_ids_stay_one_path_segment(http: httpx.AsyncClient, posthog: Recorder) -> None:
+async def test_a_project_id_is_escaped_to_one_path_segment(
+    http: httpx.AsyncClient, posthog: Recorder
+) -> None:
     await Projects(Transport(http, posthog.url, "pha_a")).get("../4242?x=1#y")
-    # As the server reads it: not a query, not a fragment, not a way up.
+    # The path as the server decodes it: no query, no fragment, no parent directory.
     assert posthog.lines() == ["GET /api/projects/../4242?x=1#y/"]
