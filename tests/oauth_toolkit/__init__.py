@@ -1,1 +1,1 @@
-"""An OAuth server that is not ours: django-oauth-toolkit, on which PostHog's own is built."""
+"""A server of django-oauth-toolkit, the package on which PostHog's OAuth server is built."""

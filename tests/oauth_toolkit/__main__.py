@@ -1,7 +1,7 @@
-"""Serve `/o/token/` with rotation and reuse protection on, as PostHog has them.
+"""Serves `/o/token/` with rotation and reuse protection, as PostHog configures them.
 
-`python -m tests.oauth_toolkit <directory> <grace seconds>` prints one JSON line with the URL and a
-first grant, then serves until it is stopped.
+`python -m tests.oauth_toolkit <directory> <grace seconds>` creates a first grant, prints one JSON
+line with the URL, and then serves until it is stopped.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ SCOPES = "person:read project:read"
 
 
 class Quiet(WSGIRequestHandler):
-    """Keeps the request line, which is harmless, out of the test's output."""
+    """Does not log requests, to keep the output of the tests clean."""
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 def configure(directory: Path, grace_seconds: int) -> None:
-    """Set Django up with PostHog's settings for tokens (posthog/settings/web.py)."""
+    """Configure Django with PostHog's settings for tokens (posthog/settings/web.py)."""
     settings.configure(
         SECRET_KEY="test",
         ALLOWED_HOSTS=["127.0.0.1"],
@@ -45,7 +45,7 @@ def configure(directory: Path, grace_seconds: int) -> None:
                 "NAME": str(directory / "oauth.sqlite3"),
             }
         },
-        # The tables are created as they are now: all migrations would take three seconds.
+        # Creates the current tables directly: running all migrations takes three seconds.
         MIGRATION_MODULES=dict.fromkeys(("auth", "contenttypes", "oauth2_provider")),
         ROOT_URLCONF="tests.oauth_toolkit.urls",
         OAUTH2_PROVIDER={
@@ -60,8 +60,8 @@ def configure(directory: Path, grace_seconds: int) -> None:
     django.setup()
 
 
-def first_grant() -> None:
-    """Give a user's consent to a public client, as if the browser had been there."""
+def create_first_grant() -> None:
+    """Create the tokens of a public client, as after a user's consent."""
     from django.contrib.auth.models import User  # noqa: PLC0415 - only after setup
     from django.utils import timezone  # noqa: PLC0415
     from oauth2_provider.models import AccessToken, Application, RefreshToken  # noqa: PLC0415
@@ -90,14 +90,14 @@ def first_grant() -> None:
 
 
 def main() -> None:
-    """Serve."""
+    """Configure the server, create the first grant, and serve."""
     directory, grace_seconds = Path(sys.argv[1]), int(sys.argv[2])
     configure(directory, grace_seconds)
     from django.core.management import call_command  # noqa: PLC0415
     from django.core.wsgi import get_wsgi_application  # noqa: PLC0415
 
     call_command("migrate", verbosity=0, run_syncdb=True)
-    first_grant()
+    create_first_grant()
     with make_server("127.0.0.1", 0, get_wsgi_application(), handler_class=Quiet) as server:
         url = f"http://127.0.0.1:{server.server_port}/o/token/"
         print(json.dumps({"url": url}), flush=True)  # noqa: T201 - the parent waits for it

@@ -1,4 +1,4 @@
-"""The documents that are made from the code say what the code says."""
+"""The documents that are generated from the code are up to date."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from docs.generate import ROOT
 
 
 def test_generated_documents_are_up_to_date() -> None:
-    # In a process of its own, where no other test has made routes.
+    # In a separate process: other tests create routes in this one.
     command = [sys.executable, "-m", "docs.generate", "--check"]
-    ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert (ran.returncode, ran.stdout) == (0, "")
+    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (process.returncode, process.stdout) == (0, "")

@@ -1,4 +1,4 @@
-"""What the services' routers declare is what the contract says, and what the document says."""
+"""The routers of the services, the contract and the AsyncAPI document agree."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ from tests.unit.analytics.fakes import FakeLink
 
 
 @pytest.fixture(scope="module")
-def built() -> dict[str, Any]:
+def asyncapi() -> dict[str, Any]:
     parsed: dict[str, Any] = json.loads(document())
     return parsed
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_service_answers_the_endpoints_that_are_its_own(service: User) -> None:
-    answered = sorted(endpoint.subject for endpoint in router_of(service).endpoints)
-    assert answered == [endpoint.subject for endpoint in endpoints() if endpoint.service == service]
+def test_a_service_handles_exactly_its_own_endpoints(service: User) -> None:
+    handled = sorted(endpoint.subject for endpoint in router_of(service).endpoints)
+    assert handled == [endpoint.subject for endpoint in endpoints() if endpoint.service == service]
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_service_says_everything_it_publishes(service: User) -> None:
+def test_a_service_declares_every_channel_that_it_may_publish(service: User) -> None:
     declared = sorted(channel.subject for channel in router_of(service).published)
     assert declared == [c.subject for c in channels() if service in c.publishers]
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_service_subscribes_to_what_the_contract_lets_it_read(service: User) -> None:
+def test_a_service_subscribes_to_exactly_the_channels_it_may_read(service: User) -> None:
     allowed = {channel.subject for channel in channels() if service in channel.subscribers}
     if service is CONSUMER_REQUESTS_USER:
         # JetStream's own requests, which its API describes.
         allowed.add(f"{CONSUMER_REQUESTS}.>")
     if service is User.GATEWAY:
-        # Only while somebody watches in the console: services/gateway/console/live.py.
+        # Subscribed only while the console shows live events: services/gateway/console/live.py.
         allowed.discard(EVENT_ANNOUNCED.subject)
     subscribed = subscribed_subjects(router_of(service))
     unused = {
@@ -63,22 +63,26 @@ def test_a_service_subscribes_to_what_the_contract_lets_it_read(service: User) -
     assert (unused, not_allowed) == (set(), set())
 
 
-def test_every_subject_of_the_contract_is_a_channel_of_its_own(built: dict[str, Any]) -> None:
-    addresses = [one["address"] for one in built["channels"].values() if one["address"]]
+def test_the_document_has_one_channel_for_each_subject_of_the_contract(
+    asyncapi: dict[str, Any],
+) -> None:
+    addresses = [c["address"] for c in asyncapi["channels"].values() if c["address"]]
     declared = [c.address for c in channels()] + [e.subject for e in endpoints()]
     assert sorted(addresses) == sorted(declared)
 
 
-def test_every_endpoint_is_an_operation_with_a_reply(built: dict[str, Any]) -> None:
+def test_the_document_has_an_operation_with_a_reply_for_every_endpoint(
+    asyncapi: dict[str, Any],
+) -> None:
     replies = {
-        operation["channel"]["$ref"] for operation in built["operations"].values()
+        operation["channel"]["$ref"] for operation in asyncapi["operations"].values()
         if "reply" in operation
     }  # fmt: skip
     assert len(replies) == len(endpoints())
 
 
 @pytest.mark.parametrize(
-    ("channel", "told", "required"),
+    ("channel", "content", "required"),
     [
         (ENGAGEMENT_REPORTED, {"data": {"to": "a@b.com"}}, ["data"]),
         (EVENT_CAPTURED, {"event": "e", "distinctId": "u"}, ["distinctId", "event"]),
@@ -86,14 +90,14 @@ def test_every_endpoint_is_an_operation_with_a_reply(built: dict[str, Any]) -> N
         (PERSON_ALIASED, {"distinctId": "u", "alias": "a"}, ["alias", "distinctId"]),
     ],
 )
-def test_what_anybody_publishes_is_described_as_it_is_read(
-    built: dict[str, Any], channel: Channel, told: dict[str, Any], required: list[str]
+def test_the_schema_of_a_message_from_external_services_is_what_its_reader_accepts(
+    asyncapi: dict[str, Any], channel: Channel, content: dict[str, Any], required: list[str]
 ) -> None:
-    name = next(id for id, one in built["channels"].items() if one["address"] == channel.address)
-    (message,) = built["channels"][name]["messages"]
-    schema = built["components"]["schemas"][message]
+    name = next(id for id, c in asyncapi["channels"].items() if c["address"] == channel.address)
+    (message,) = asyncapi["channels"][name]["messages"]
+    schema = asyncapi["components"]["schemas"][message]
     assert sorted(schema["required"]) == required
-    body, at = json.dumps(told).encode(), datetime(2026, 11, 27, tzinfo=UTC)
+    body, at = json.dumps(content).encode(), datetime(2026, 11, 27, tzinfo=UTC)
     subject = channel.subject.replace(">", "email.opened")
     if channel is ENGAGEMENT_REPORTED:
         read = read_engagement(subject, {}, body, 7, at)
@@ -103,14 +107,14 @@ def test_what_anybody_publishes_is_described_as_it_is_read(
         assert PersonsSource(key).read(FakeMessage(7, subject, body)) is not None
 
 
-def test_a_field_is_described_by_its_docstring(built: dict[str, Any]) -> None:
-    schemas = built["components"]["schemas"]
+def test_a_field_is_described_by_its_docstring(asyncapi: dict[str, Any]) -> None:
+    schemas = asyncapi["components"]["schemas"]
     inherited = schemas["Event"]["properties"]["userId"]
     assert inherited["description"].startswith("PostHog's distinct id, unchanged.")
     optional = schemas["SetPerson"]["properties"]["timestamp"]
     assert optional["description"] == "When it happened; null means when the message was queued."
 
 
-def test_a_description_names_fields_as_json_does(built: dict[str, Any]) -> None:
-    described = built["components"]["schemas"]["RecordEvent"]["description"]
+def test_a_description_names_fields_as_json_does(asyncapi: dict[str, Any]) -> None:
+    described = asyncapi["components"]["schemas"]["RecordEvent"]["description"]
     assert "`userId` or `email` is required" in described

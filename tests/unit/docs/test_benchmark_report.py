@@ -1,4 +1,4 @@
-"""What `make bench` writes, and what it shows meanwhile."""
+"""The report and the plots that `make bench` writes, and its output while it runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PARTS = [
 ]
 
 
-def test_each_row_has_the_command_that_measures_it_again(tmp_path: Path) -> None:
+def test_each_row_of_the_report_has_the_command_that_measures_it(tmp_path: Path) -> None:
     write(PARTS, MACHINE, tmp_path)
     page = (tmp_path / "benchmarks.md").read_text()
     assert "| CPU | 0.8 | <= 0.65 | `python -m benchmarks cost` |" in page
@@ -35,28 +35,28 @@ def test_each_row_has_the_command_that_measures_it_again(tmp_path: Path) -> None
     assert "busy" not in page
 
 
-def test_a_busy_machine_is_said_to_be(tmp_path: Path) -> None:
+def test_the_report_states_that_the_machine_was_busy(tmp_path: Path) -> None:
     busy = Machine(cores=2, memory_gib=8, system="Linux", python="3.11.7", load=5)
     write(PARTS, busy, tmp_path)
     assert "(busy: " in (tmp_path / "benchmarks.md").read_text()
 
 
-def test_plots_show_what_was_measured(tmp_path: Path) -> None:
+def test_a_plot_shows_the_measured_values_in_descending_order(tmp_path: Path) -> None:
     write(PARTS, MACHINE, tmp_path)
     page = (tmp_path / "benchmarks.md").read_text()
-    drawn = {}
+    texts = {}
     for name in ("cost", "latency"):
         path = f"static/benchmarks/{name}.svg"
         assert f"({path})" in page
-        root = ET.parse(tmp_path / path).getroot()  # noqa: S314 - our own
-        drawn[name] = [one.text for one in root.iter("{http://www.w3.org/2000/svg}text")]
-        widths = [float(one.get("width", "")) for one in root if one.tag.endswith("rect")][1:]
+        root = ET.parse(tmp_path / path).getroot()  # noqa: S314 - a file that Hogsend wrote
+        texts[name] = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+        widths = [float(e.get("width", "")) for e in root if e.tag.endswith("rect")][1:]
         assert widths == sorted(widths, reverse=True)
-    assert drawn["cost"][1:] == ["gateway", "200", "peer postgres", "100"]
-    assert drawn["latency"][1:] == ["answered, 10% of capacity, p99", "1.5"]
+    assert texts["cost"][1:] == ["gateway", "200", "peer postgres", "100"]
+    assert texts["latency"][1:] == ["answered, 10% of capacity, p99", "1.5"]
 
 
-def test_the_screen_shows_progress_and_nothing_that_processes_say(tmp_path: Path) -> None:
+def test_the_terminal_shows_progress_and_no_output_of_child_processes(tmp_path: Path) -> None:
     log = tmp_path / "log"
     program = f"""
 import subprocess, sys
@@ -68,8 +68,8 @@ with quiet(Path({str(log)!r})) as screen:
     screen.write("cost ... ")
 print("table")
 """
-    shown = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert (shown.stdout, shown.stderr) == ("table\n", "cost ... ")
+    assert (process.stdout, process.stderr) == ("table\n", "cost ... ")
     assert sorted(log.read_text().split()) == ["banner", "noise"]

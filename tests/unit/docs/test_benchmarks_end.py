@@ -1,4 +1,4 @@
-"""A run of benchmarks that is told to end stops what it started."""
+"""A run of benchmarks that receives SIGTERM stops the processes it started."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ run_to_end(measure())
 """
 
 
-def test_sigterm_stops_what_was_started() -> None:
-    ended = subprocess.run(
+def test_a_benchmark_cleans_up_and_exits_with_143_on_sigterm() -> None:
+    process = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False, timeout=60
     )
-    assert (ended.returncode, ended.stdout) == (143, "stopped\n"), ended.stderr
+    assert (process.returncode, process.stdout) == (143, "stopped\n"), process.stderr

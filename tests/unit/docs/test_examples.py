@@ -1,4 +1,4 @@
-"""Programs and transcripts in documents are files, which tests/e2e/test_examples.py runs."""
+"""Programs and transcripts in the documentation are files that tests/e2e/test_examples.py runs."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ ROOT = Path(__file__).parents[3]
 EXAMPLES = ROOT / "docs" / "examples"
 
 
-def test_every_program_shown_is_a_file_that_runs() -> None:
+def test_every_python_program_in_the_documentation_is_a_file() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
-        elsewhere = examples.SHOWN.sub("", page.read_text())
-        assert not re.findall(r"^```python$", elsewhere, re.MULTILINE), page.name
+        rest = examples.SHOWN.sub("", page.read_text())
+        assert not re.findall(r"^```python$", rest, re.MULTILINE), page.name
 
 
-def test_every_example_is_shown() -> None:
+def test_every_example_file_is_shown_in_the_documentation() -> None:
     pages = (page.read_text() for page in examples.pages())
     shown = {example for page in pages for example in examples.shown_in(page)}
     files = {str(file.relative_to(ROOT)) for file in EXAMPLES.rglob("*.*") if file.is_file()}
-    # For a program that is not to be had here; docs/bus.md has its lines.
+    # Needs a program that the tests do not install; docs/bus.md contains its lines.
     assert shown == files - {"docs/examples/clients/nats.console"}
 
 
-def test_a_transcript_is_taken_apart() -> None:
+def test_a_transcript_is_parsed_into_commands_and_expected_output() -> None:
     shown = "$ echo '{\n  }' \\\n  && ls\na\n...\nb ... c\n$ true\n"
     first, second = steps(shown)
     assert first == Step("echo '{\n  }' \\\n  && ls", ["a", "...", "b ... c"])

@@ -1,4 +1,4 @@
-"""What `make bench-peers` writes."""
+"""The page that `make bench-peers` writes."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ Requests/sec:    200.00
 """
 
 
-def written(missing: dict[str, str]) -> str:
-    found = {
+def write_page(missing: dict[str, str]) -> str:
+    rounds = {
         peer.name: [Round(OUTPUT, dict.fromkeys(peer.processes, 0.1), 10.0)]
         for peer in PEERS
         if peer.name not in missing
     }
-    return page(found, missing, MACHINE, "2026-11-26")
+    return page(rounds, missing, MACHINE, "2026-11-26")
 
 
-def test_every_peer_has_its_figures_and_what_it_promises() -> None:
-    lines = written({}).splitlines()
+def test_the_page_has_the_figures_and_the_durability_of_every_peer() -> None:
+    lines = write_page({}).splitlines()
     for peer in PEERS:
-        figures, promises = (line for line in lines if line.startswith(f"| {peer.name} |"))
+        figures, durability = (line for line in lines if line.startswith(f"| {peer.name} |"))
         assert "| 200 | 100 | 12 |" in figures
-        assert peer.durable in promises
+        assert peer.durable in durability
 
 
-def test_a_peer_that_is_not_installed_has_no_figures() -> None:
-    assert "| Restate | not measured: npm installs it | | | | |" in written(
+def test_a_peer_that_is_not_installed_is_listed_as_not_measured() -> None:
+    assert "| Restate | not measured: npm installs it | | | | |" in write_page(
         {"Restate": "npm installs it"}
     )

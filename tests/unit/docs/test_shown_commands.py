@@ -1,4 +1,4 @@
-"""Commands that documents and the command line show keep secrets from the list of processes."""
+"""Commands in the documentation and in the command's output pass no secret as an argument."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ SECRET_IN_AN_ARGUMENT = re.compile(
 )
 
 
-def test_no_key_is_passed_as_an_argument() -> None:
-    """The list of processes is for everybody to read; an environment and a pipe are not."""
+def test_no_shown_command_has_a_key_in_its_arguments() -> None:
+    """Any user can read the arguments of all processes, but not their environment or pipes."""
     files = [*examples.pages(), *(ROOT / "docs/examples").iterdir(), *(ROOT / "cli").rglob("*.py")]
-    shown = {
-        str(file.relative_to(ROOT)): found.group()
+    matches = {
+        str(file.relative_to(ROOT)): match.group()
         for file in files
-        if file.is_file() and (found := SECRET_IN_AN_ARGUMENT.search(file.read_text()))
+        if file.is_file() and (match := SECRET_IN_AN_ARGUMENT.search(file.read_text()))
     }
-    assert shown == {}
+    assert matches == {}

@@ -1,4 +1,4 @@
-"""README shows what `hogsend demo` prints, but for the figures."""
+"""README shows the output of `hogsend demo`; only the values may differ."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 from cli.demo import scenario
 
 README = Path(__file__).parents[3] / "README.md"
-LINE = re.compile(r"(?:\d (?P<step>\w+)  |(?:[\d. ]{7} ms| {10})  (?P<name>.{13}) )(?P<what>.+)")
+LINE = re.compile(r"(?:\d (?P<step>\w+)  |(?:[\d. ]{7} ms| {10})  (?P<name>.{13}) )(?P<text>.+)")
 
 
-def test_every_line_of_the_demo_is_one_that_it_prints() -> None:
+def test_every_line_of_the_demo_in_the_readme_can_be_printed_by_the_demo() -> None:
     shown = README.read_text().partition("$ make demo\n")[2].partition("```")[0]
     lines = [line.removeprefix("  ") for line in shown.splitlines() if line]
-    printed = said()
+    patterns = printed_texts()
     assert len(lines) > 10
     for line in lines:
-        found = LINE.fullmatch(line)
-        assert found, line
-        assert any(text.fullmatch(found["what"]) for text in printed), line
+        match = LINE.fullmatch(line)
+        assert match, line
+        assert any(text.fullmatch(match["text"]) for text in patterns), line
 
 
-def said() -> list[re.Pattern[str]]:
-    """The texts of steps and reports, with anything where a value is put in."""
+def printed_texts() -> list[re.Pattern[str]]:
+    """Patterns of the texts of steps and reports; a value matches any text."""
     source = ast.parse(Path(scenario.__file__).read_text())
     return [
         re.compile(pattern(call.args[2 if call.func.attr == "_step" else 1]))

@@ -1,4 +1,4 @@
-"""Every section and case number that code, tests and documents cite is in docs/spec.md."""
+"""Every section, case and difference that code, tests and documents cite exists in docs/spec.md."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CASE_GROUPS = re.compile(r"\b[Cc]ases? (12\.\d+)")
 CASES = re.compile(r"\b[Cc]ases? (\d+(?:(?:,| and| to|-|, and) ?\d+)*)(?!\d|\.\d)")
 CASE_NAMES = re.compile(r"cases?_(\d+(?:_(?:and|to)_\d+)*)")
 DIFFERENCES = re.compile(r"\bD-\d+")
-A_MATCH_STATEMENT = re.compile(r"^\s*case \d", re.MULTILINE)
+MATCH_STATEMENT = re.compile(r"^\s*case \d", re.MULTILINE)
 
 
 def test_every_cited_section_exists() -> None:
@@ -32,12 +32,12 @@ def test_every_cited_section_exists() -> None:
 
 def test_every_cited_case_exists() -> None:
     cited = {*_cited(CASES), *_cited(CASE_NAMES)}
-    assert not {int(one) for one in cited} - _cases()
+    assert not {int(number) for number in cited} - _cases()
 
 
 def test_every_cited_difference_exists() -> None:
-    known = set(re.findall(r"^\| (D-\d+) \|", SPEC.read_text(), re.MULTILINE))
-    assert not {number for text in _texts() for number in DIFFERENCES.findall(text)} - known
+    existing = set(re.findall(r"^\| (D-\d+) \|", SPEC.read_text(), re.MULTILINE))
+    assert not {number for text in _texts() for number in DIFFERENCES.findall(text)} - existing
 
 
 def test_cases_are_numbered_without_a_gap() -> None:
@@ -57,17 +57,19 @@ def test_cases_are_numbered_without_a_gap() -> None:
         (CASE_NAMES, "def test_case_143_discarded", ["143"]),
     ],
 )
-def test_a_citation_is_understood(pattern: re.Pattern[str], text: str, numbers: list[str]) -> None:
-    assert [one for found in pattern.findall(text) for one in _spelled_out(found)] == numbers
+def test_a_citation_is_parsed_into_its_numbers(
+    pattern: re.Pattern[str], text: str, numbers: list[str]
+) -> None:
+    assert [number for citation in pattern.findall(text) for number in _expand(citation)] == numbers
 
 
 def _cited(pattern: re.Pattern[str]) -> Iterator[str]:
     for text in _texts():
-        for found in pattern.findall(text):
-            yield from _spelled_out(found)
+        for citation in pattern.findall(text):
+            yield from _expand(citation)
 
 
-def _spelled_out(citation: str) -> Iterator[str]:
+def _expand(citation: str) -> Iterator[str]:
     """The numbers of a list such as `2.3 to 2.5, 6` or `17_to_21`."""
     for part in re.split(r",? and |, ?|_and_", citation):
         first, *last = re.split(r" to |_to_|-", part)
@@ -81,18 +83,18 @@ def _spelled_out(citation: str) -> Iterator[str]:
 
 @cache
 def _texts() -> Sequence[str]:
-    found: list[str] = []
+    texts: list[str] = []
     for folder in CITING:
-        for directory, below, files in os.walk(ROOT / folder):
-            # Others' packages are most of what is there, and cite nothing.
-            below[:] = sorted({*below} - {"node_modules", "__pycache__"})
+        for directory, folders, files in os.walk(ROOT / folder):
+            # Installed packages are large, and do not cite the specification.
+            folders[:] = sorted({*folders} - {"node_modules", "__pycache__"})
             paths = (Path(directory, name) for name in sorted(files))
-            found += [
-                A_MATCH_STATEMENT.sub("", path.read_text())
+            texts += [
+                MATCH_STATEMENT.sub("", path.read_text())
                 for path in paths
                 if path.suffix in SUFFIXES and path != Path(__file__)
             ]
-    return found
+    return texts
 
 
 def _sections() -> set[str]:
