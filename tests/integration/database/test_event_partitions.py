@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import msgspec
@@ -261,6 +261,17 @@ async def test_a_live_event_moves_out_of_the_partition_of_its_backfilled_copy(
     ]
 
 
+def erasure_of(contact_id: UUID) -> Job:
+    return Job(
+        id=uuid4(),
+        contact_id=contact_id,
+        contact_ids=[contact_id],
+        person=Person(frozenset(), frozenset()),
+        requested_at=NOW,
+        is_swept=False,
+    )
+
+
 async def test_a_person_is_erased_from_every_partition_with_the_keys(
     database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,21 +280,13 @@ async def test_a_person_is_erased_from_every_partition_with_the_keys(
     await store.save([incoming(str(n), days_ago(n * 20)) for n in range(10)])
     await store.save([incoming(f"ben {n}", days_ago(n * 20), user_id="ben") for n in range(3)])
     contact = await rows.fetchval("SELECT contact_id FROM events WHERE user_id = 'anna' LIMIT 1")
-    job = Job(
-        id=uuid4(),
-        contact_id=contact,
-        contact_ids=[contact],
-        person=Person(frozenset(), frozenset()),
-        requested_at=NOW,
-        is_swept=False,
-    )
-    assert await ErasureJobs(database).delete_events(job) == 10
+    assert await ErasureJobs(database).delete_events(erasure_of(contact)) == 10
     assert await rows.fetchval("SELECT array_agg(DISTINCT user_id) FROM events") == ["ben"]
     remaining = {bytes(digest) for (digest,) in await rows.fetch("SELECT digest FROM event_keys")}
     assert remaining == {digest_of(incoming(f"ben {n}", user_id="ben").key) for n in range(3)}
 
 
-async def test_a_page_reads_at_most_its_size_from_each_partition(
+async def test_pages_across_partitions_return_every_event_once_in_order(
     database: Database, rows: Any
 ) -> None:
     store = store_of(database)

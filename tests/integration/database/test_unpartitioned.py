@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -23,6 +23,7 @@ from hogsend.service.migrations import MigrationFailed, migrate
 from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.retention import Retention
 from services.ingest.app import MIGRATIONS
+from services.ingest.erasure.jobs import ErasureJobs
 from services.ingest.event_table import event_keys, partitions
 from services.ingest.event_table import unpartitioned as module
 from services.ingest.event_table.partitions import EARLIEST, LATEST, UNPARTITIONED, list_partitions
@@ -32,7 +33,7 @@ from services.ingest.events.listing import EventList
 from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
 from tests.event_rows import statuses
-from tests.integration.database.test_event_partitions import incoming
+from tests.integration.database.test_event_partitions import erasure_of, incoming
 from tests.older_schema import migrate_to
 from tests.pgbouncer import PROGRAM, pgbouncer
 from tests.postgres_locks import waiting_for_a_lock
@@ -47,6 +48,8 @@ SELECT 'posthog', 'old ' || n, 'e', 'anna', '00000000-0000-0000-0000-00000000000
 FROM generate_series(1, $1::int) AS n
 """
 ROWS = 100
+CONTACT = UUID(int=0)
+"""The contact of the rows of the previous version."""
 
 # The query and the columns with which the previous version deduplicates and stores events.
 PREVIOUS_QUERY = """
@@ -89,31 +92,30 @@ def store_of(database: Database) -> EventStore:
 
 
 def row_of_the_previous_version(id: str, at: datetime) -> tuple[object, ...]:
-    contact_id = "00000000-0000-0000-0000-000000000000"
-    return ("posthog", id, "e", "anna", contact_id, "{}", at, at, None, False, None)
+    return ("posthog", id, "e", "anna", CONTACT, "{}", at, at, None, False, None)
 
 
 def old(number: int) -> Any:
     return incoming(f"old {number}")
 
 
-async def keep_unbounded(_: Database, __: Any) -> None:
+async def keep_unbounded(_: Database) -> None:
     pass
 
 
-async def set_bounds(database: Database, _: Any) -> None:
+async def set_bounds(database: Database) -> None:
     assert await EventTable(database).maintain()
 
 
-async def add_constraint(database: Database, _: Any) -> None:
+async def add_constraint(database: Database) -> None:
     await Unpartitioned(database)._constrain()
 
 
 @pytest.mark.parametrize("reach_stage", [keep_unbounded, add_constraint, set_bounds])
 async def test_old_events_are_deduplicated_listed_and_erased_at_every_stage(
-    database: Database, rows: Any, reach_stage: Callable[[Database, Any], Awaitable[None]]
+    database: Database, rows: Any, reach_stage: Callable[[Database], Awaitable[None]]
 ) -> None:
-    await reach_stage(database, rows)
+    await reach_stage(database)
     store = store_of(database)
     assert statuses(await store.save([old(1), old(ROWS), incoming("new")])) == [
         Status.KNOWN,
@@ -128,13 +130,15 @@ async def test_old_events_are_deduplicated_listed_and_erased_at_every_stage(
     assert len(page.events) == page.total == ROWS + 1
     times = [event.occurred_at for event in page.events]
     assert times == sorted(times, reverse=True)
+    assert await ErasureJobs(database).delete_events(erasure_of(CONTACT)) == ROWS
+    assert await rows.fetchval("SELECT array_agg(id) FROM events") == ["new"]
 
 
 @pytest.mark.parametrize("reach_stage", [keep_unbounded, add_constraint, set_bounds])
 async def test_the_previous_version_works_while_this_version_runs(
-    database: Database, rows: Any, reach_stage: Callable[[Database, Any], Awaitable[None]]
+    database: Database, rows: Any, reach_stage: Callable[[Database], Awaitable[None]]
 ) -> None:
-    await reach_stage(database, rows)
+    await reach_stage(database)
     store = store_of(database)
     await store.save([incoming("new")])
     # Each version recognises duplicates of events that the other one stored.
@@ -157,7 +161,7 @@ async def test_an_old_backfilled_event_gets_a_key_when_it_arrives_live(
     database: Database, rows: Any
 ) -> None:
     await rows.execute("UPDATE events SET backfilled = true")
-    await set_bounds(database, rows)
+    await set_bounds(database)
     store = store_of(database)
     later = datetime.now(UTC) + timedelta(days=60)
     live = incoming("old 1", later)
@@ -222,7 +226,7 @@ async def test_events_are_stored_while_the_table_is_validated(
 ) -> None:
     # Validation waits for this lock, as would a statement that needs a stronger lock.
     async with rows.transaction():
-        await add_constraint(database, rows)
+        await add_constraint(database)
         await rows.execute(f"LOCK TABLE {UNPARTITIONED} IN SHARE UPDATE EXCLUSIVE MODE")
         bounding = asyncio.create_task(Unpartitioned(database).bound())
         async with database.acquire() as connection:
@@ -268,7 +272,7 @@ async def test_an_event_after_the_end_of_an_interrupted_attempt_is_stored(
     database: Database, rows: Any
 ) -> None:
     # The attempt was interrupted, and no service ran for days.
-    await add_constraint(database, rows)
+    await add_constraint(database)
     store = store_of(database)
     late = incoming("late", datetime.now(UTC) + timedelta(days=50))
     assert statuses(await store.save([late, incoming("now")])) == [Status.STORED] * 2
@@ -283,7 +287,7 @@ async def test_an_event_after_the_end_of_an_interrupted_attempt_is_stored(
 async def test_an_upper_bound_that_is_too_near_is_postponed(
     database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await add_constraint(database, rows)
+    await add_constraint(database)
     monkeypatch.setattr(module, "MIN_REMAINING", timedelta(days=9))
     monkeypatch.setattr(module, "AHEAD", timedelta(days=19))
     assert await EventTable(database).maintain()
