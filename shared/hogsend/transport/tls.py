@@ -32,7 +32,7 @@ def client_context(
         key: PEM file with the certificate's key, if that is not in the same file.
 
     Raises:
-        OSError: a file cannot be read, or holds no certificate (`ssl.SSLError`).
+        OSError: a file cannot be read, or contains no certificate (`ssl.SSLError`).
     """
     context = ssl.create_default_context(cafile=ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -53,7 +53,7 @@ def check_authority(ca: Path) -> None:
         client_context(ca)
     except OSError:
         raise ValueError(
-            "what it names holds no certificate in PEM format; write the file of the authority "
+            "it contains no certificate in PEM format; write the file of the authority "
             "that signed NATS' certificate"
         ) from None
 

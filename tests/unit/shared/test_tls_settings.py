@@ -73,8 +73,8 @@ def make_files(pki: Pki, directory: Path) -> dict[str, str]:
 UNUSABLE = [
     ({"NATS_TLS_CA": "missing"}, "NATS_TLS_CA: it is not a file that can be read"),
     ({"NATS_TLS_CA": "directory"}, "NATS_TLS_CA: it is not a file that can be read"),
-    ({"NATS_TLS_CA": "text"}, "NATS_TLS_CA: what it names holds no certificate"),
-    ({"NATS_TLS_CA": "key"}, "NATS_TLS_CA: what it names holds no certificate"),
+    ({"NATS_TLS_CA": "text"}, "NATS_TLS_CA: it contains no certificate"),
+    ({"NATS_TLS_CA": "key"}, "NATS_TLS_CA: it contains no certificate"),
     ({"NATS_TLS_CERT": "missing"}, "NATS_TLS_CERT: it is not a file that can be read"),
     ({"NATS_TLS_CERT": "certificate"}, "NATS_TLS_KEY: it is unset"),
     ({"NATS_TLS_CERT": "text"}, "NATS_TLS_KEY: it is unset"),
