@@ -15,7 +15,6 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
-from hogsend.contract.errors import HogsendError
 from hogsend.transport.background import run_in_background
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import RETRY_SECONDS, is_stray, wait_until_connected
@@ -108,7 +107,8 @@ class Follower:
             self._finalizer.atexit = False
         try:
             return await self._reading.opened()
-        except (HogsendError, *UNREACHABLE):
+        except Exception:
+            # The next call starts with another consumer, and does not get this error again.
             await self._close_reading()
             raise
 

@@ -190,6 +190,21 @@ async def test_a_refusal_is_raised_each_time() -> None:
 
 
 @on_virtual_time
+async def test_an_unexpected_error_is_raised_once() -> None:
+    server = Server()
+    server.error = ZeroDivisionError()
+    follower = Follower(server, "CREDENTIALS", CONFIG)
+    with pytest.raises(ZeroDivisionError):
+        await follower.next()
+    server.error = None
+    waiting = asyncio.create_task(follower.next())
+    await settle()
+    change = server.change()
+    assert await waiting == [change]
+    follower.stop()
+
+
+@on_virtual_time
 async def test_no_request_is_sent_before_there_is_a_connection() -> None:
     server = Server()
     server.is_up = False
