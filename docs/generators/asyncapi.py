@@ -139,7 +139,7 @@ def _add_endpoint(built: Schema, endpoint: Endpoint[Any, Any], kinds: set[type])
         "title": f"{endpoint.service} replies",
         "summary": endpoint.summary,
         "description": f"Callers: {', '.join(endpoint.callers)}. "
-        f"The service replies within {endpoint.deadline:g} s.",
+        f"A caller waits {endpoint.deadline:g} s for the reply.",
         "tags": [{"name": str(endpoint.service)}],
         "messages": [_in_channel(name, endpoint.request)],
         "reply": {

@@ -257,5 +257,5 @@ ANALYTICS_ENGAGEMENT_READERS = Endpoint(
     request=Empty,
     reply=EngagementReaders,
     callers=(User.INGEST,),
-    summary="Durable consumers that read engagement, including those that do not exist yet.",
+    summary="Durable consumers that read engagement, including those that do not exist now.",
 )

@@ -25,7 +25,8 @@ class EventBase(Message, frozen=True):
     user_id: str
     """PostHog's distinct id, unchanged. May be empty if only an email is known."""
     contact_key: str
-    """The present key of the user's contact. When contacts are merged, all their events share it.
+    """Key of the user's contact when the event was published. After contacts were merged, events of
+    all their user ids have the same key.
 
     Empty for an event without a person: its user id is a placeholder such as `null`, and it has no
     email.

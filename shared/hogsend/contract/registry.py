@@ -64,7 +64,10 @@ class Endpoint(msgspec.Struct, Generic[Request, Reply], frozen=True, kw_only=Tru
     callers: tuple[User, ...]
     summary: str
     deadline: float = 2.0
-    """Seconds the service may take. Callers wait as long, unless they set their own timeout."""
+    """Seconds that a caller waits for the reply, unless it sets its own timeout.
+
+    The service cancels its handler after the same time, but not before 10 seconds.
+    """
     holds_secret: bool = False
     """Whether request or reply contain a secret in clear. The operator may not call such an
     endpoint."""

@@ -27,7 +27,8 @@ log = structlog.get_logger(__name__)
 REVALIDATE_SECONDS = 30.0
 """Maximum age of a value before it is fetched again (the spec's limit for a lost event)."""
 UNUSABLE_RETRY_SECONDS = 0.5
-"""Interval of the attempts to fetch an eager value that is missing or not usable."""
+"""Interval of the attempts to fetch an eager value while the cached one is not current, and missing
+or not usable."""
 
 Value = TypeVar("Value")
 Clock = Callable[[], float]
@@ -183,8 +184,9 @@ class CredentialWatcher:
             eager: fetch the value again as soon as the credential changes, and retry until there is
                 a value; otherwise it is fetched when it is needed next.
             on_value: called with each value that is cached.
-            is_usable: whether the service can work with a value. One that is not usable is fetched
-                again after `UNUSABLE_RETRY_SECONDS`.
+            is_usable: whether the service can work with a value. While an eager value is not, a
+                fetch that failed is repeated after `UNUSABLE_RETRY_SECONDS`, else after
+                `REVALIDATE_SECONDS`.
         """
         watched = Watched(
             name,
@@ -226,7 +228,10 @@ class CredentialWatcher:
         self.changed(None)
 
     async def revalidate(self) -> None:
-        """Fetch eager values every 30 s, and more often until they are usable; never returns."""
+        """Fetch eager values that are not current; never returns.
+
+        Checks them every 30 s, and every 0.5 s while one of them is missing or not usable.
+        """
         while True:
             # Cleared before the values are checked, so that a call of `revalidate_now` during the
             # checks causes another round.

@@ -15,6 +15,6 @@ shared cores:
   deleted consumer. `BatchSubscriber` processes what is available at once, see
   `hogsend.transport.consumer`.
 
-Both use FastStream's `process_message` when a middleware needs more than `consume_scope`, as
-tracing does, and under FastStream's test broker.
+`RequestSubscriber` uses FastStream's `process_message` only when a middleware needs more than
+`consume_scope`, and under FastStream's test broker. `BatchSubscriber` always uses it.
 """
