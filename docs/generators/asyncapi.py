@@ -10,14 +10,13 @@ import importlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from inspect import cleandoc
 from typing import Any, cast
 
 import msgspec
 from faststream.nats.subscriber.usecases import LogicSubscriber
 
-from docs.generators.field_docs import describe_fields
 from hogsend import __version__
+from hogsend.contract.field_docs import describe, describe_fields
 from hogsend.contract.registry import Channel, Endpoint, channels
 from hogsend.contract.subjects import intersection
 from hogsend.contract.users import User
@@ -154,11 +153,11 @@ def _add_messages(built: Schema, kinds: Iterable[type]) -> None:
     _, schemas = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
     messages = {kind.__name__: kind for kind in _messages(msgspec.Struct)}
     for name, schema in schemas.items():
-        describe_fields(schema, messages[name])
-        if "description" in schema:
-            # Python 3.13 removes the indentation of docstrings itself, earlier versions do not.
-            schema["description"] = cleandoc(schema["description"])
-    _use_wire_names(schemas.values(), messages.values())
+        schema["description"] = describe(messages[name])
+        for field, description in describe_fields(messages[name]).items():
+            # Keywords beside `$ref` are ignored (JSON Schema draft 7, 8.3).
+            if "$ref" not in (described := schema["properties"][field]):
+                described["description"] = description
     built["components"]["schemas"] = schemas
     built["components"]["messages"] = {
         kind.__name__: {
@@ -168,21 +167,6 @@ def _add_messages(built: Schema, kinds: Iterable[type]) -> None:
         }
         for kind in ordered
     }
-
-
-def _use_wire_names(schemas: Iterable[Schema], kinds: Iterable[type[msgspec.Struct]]) -> None:
-    """In descriptions, replace the Python names of fields by their names in JSON."""
-    names = {
-        field.name: field.encode_name for kind in kinds for field in msgspec.structs.fields(kind)
-    }
-    for schema in schemas:
-        for described in (schema, *schema.get("properties", {}).values()):
-            if "description" in described:
-                described["description"] = re.sub(
-                    r"`(\w+)`",
-                    lambda match: f"`{names.get(match[1], match[1])}`",
-                    described["description"],
-                )
 
 
 def _messages(base: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:

@@ -20,6 +20,7 @@ from services.gateway.console.pages import CONSOLE_ROUTES, is_console_enabled
 from services.gateway.content_encoding import with_content_decoding
 from services.gateway.correlation import with_correlation_id
 from services.gateway.decoded_bodies import DecodedBodies
+from services.gateway.described_bodies import DescribedBodies
 from services.gateway.error_responses import EXCEPTION_HANDLERS
 from services.gateway.examples import add_examples
 from services.gateway.head_requests import with_head_requests
@@ -148,6 +149,7 @@ def build(parts: Parts, public: PublicUrlSettings, *, partitions: int = 1) -> Li
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.webhook_max_bytes,
         openapi_config=openapi_config(),
+        plugins=[DescribedBodies()],
         logging_config=None,
     )
     add_examples(app)

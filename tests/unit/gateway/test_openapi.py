@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 from litestar.serialization import encode_json
 
+from hogsend.contract import field_docs
+from hogsend.contract.field_docs import describe, describe_fields
 from hogsend.service.settings.shared import PostHogSettings, PublicUrlSettings
 from services.gateway.api import build
 from services.gateway.auth import admin_only, admin_or_reader, reporters_only
@@ -30,16 +35,24 @@ ERROR_SCHEMAS = {
 }
 
 
-@pytest.fixture(scope="module")
-def app() -> Litestar:
+def gateway_app() -> Litestar:
     parts = Mock(settings=GatewaySettings(), posthog=PostHogSettings())
     return build(parts, PublicUrlSettings())
 
 
+def document_of(app: Litestar) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(encode_json(app.openapi_schema.to_schema()))
+    return document
+
+
+@pytest.fixture(scope="module")
+def app() -> Litestar:
+    return gateway_app()
+
+
 @pytest.fixture(scope="module")
 def document(app: Litestar) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(encode_json(app.openapi_schema.to_schema()))
-    return found
+    return document_of(app)
 
 
 def operations(document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -186,3 +199,85 @@ def test_a_refusal_for_a_while_says_how_long(document: dict[str, Any]) -> None:
 
 def test_every_example_belongs_to_a_body(document: dict[str, Any]) -> None:
     assert set(examples()) <= {operation["operationId"] for operation in operations(document)}
+
+
+def structs() -> dict[str, type[msgspec.Struct]]:
+    """The Structs of the library and of the gateway, by name."""
+    every: list[type[msgspec.Struct]] = [msgspec.Struct]
+    for struct in every:
+        every += struct.__subclasses__()
+    packages = ("hogsend.", "services.gateway.")
+    return {struct.__name__: struct for struct in every if struct.__module__.startswith(packages)}
+
+
+def schemas_of_structs(document: dict[str, Any]) -> Iterator[tuple[type[msgspec.Struct], Any]]:
+    by_name = structs()
+    for name, schema in document["components"]["schemas"].items():
+        yield by_name[name], schema
+
+
+def test_the_docstrings_of_structs_and_fields_are_descriptions(document: dict[str, Any]) -> None:
+    documented = 0
+    for struct, schema in schemas_of_structs(document):
+        assert schema["description"] == describe(struct)
+        for name, text in describe_fields(struct).items():
+            assert schema["properties"][name]["description"] == text, f"{struct.__name__} {name}"
+            documented += 1
+    assert documented > 150
+
+
+def test_a_field_of_each_kind_is_described(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+
+    def description(schema: str, field: str) -> str:
+        found: str = schemas[schema]["properties"][field]["description"]
+        return found
+
+    # A Struct of the contract, with a name in camelCase.
+    assert description("ContactRecord", "externalId") == "The contact's first user id."
+    # The same field of a Struct of the gateway that inherits it.
+    assert description("ListedContact", "externalId") == "The contact's first user id."
+    # A field that may be null, and one whose type has a description too.
+    assert "null on the last page" in description("EventPage", "nextBefore")
+    assert description("ReportedContact", "anonymousId").startswith("Ignored.")
+    # A field whose schema is elsewhere, beside its `$ref`.
+    assert "$ref" in schemas["EventWay"]["properties"]["announcement"]
+    assert description("EventWay", "announcement").startswith("The message on `hogsend.events")
+
+
+def test_descriptions_name_fields_as_in_json(document: dict[str, Any]) -> None:
+    in_json = {name for struct in structs().values() for name in struct.__struct_encode_fields__}
+    in_python = {name for struct in structs().values() for name in struct.__struct_fields__}
+    descriptions = [
+        described["description"]
+        for schema in document["components"]["schemas"].values()
+        for described in (schema, *schema.get("properties", {}).values())
+        if "description" in described
+    ]
+    named = {name for text in descriptions for name in re.findall(r"`(\w+)`", text)}
+    assert named & in_python - in_json == set()
+    assert named >= {"receivedAt", "userId", "bounceRate30d"}
+
+
+def test_without_source_files_the_document_describes_no_fields(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read_bytes = Path.read_bytes
+
+    def read_no_source(path: Path) -> bytes:
+        if path.suffix == ".py":
+            raise PermissionError
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_no_source)
+    monkeypatch.setattr(field_docs, "_docstrings_in", field_docs._docstrings_in.__wrapped__)
+    schema = document_of(gateway_app())["components"]["schemas"]["EventPage"]
+    assert schema["description"]
+    assert {name for name, field in schema["properties"].items() if "description" in field} == set()
+
+
+def test_no_source_file_is_read_when_the_gateway_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = Mock()
+    monkeypatch.setattr(field_docs, "_docstrings_in", reads)
+    gateway_app()
+    reads.assert_not_called()
