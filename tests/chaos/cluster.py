@@ -109,7 +109,7 @@ async def cluster(directory: Path, other_checkout: Path = ROOT) -> AsyncIterator
     """
     home = DataDirectory(directory / "home")
     starts: list[str] = []
-    supervisor = Supervisor(home.logs, lambda name, what: starts.append(f"{name} {what}"))
+    supervisor = Supervisor(home.logs, lambda name, text: starts.append(f"{name} {text}"))
     ports = [Ports(*(free_port() for _ in range(4))) for _ in range(SERVERS)]
     postgres = OpenPostgres(home.path / "postgres")
     await asyncio.to_thread(postgres.prepare)

@@ -59,7 +59,7 @@ class Report:
             "accepted but never published": self.ledger.lost_messages(),
             "stored or published but never sent": self.ledger.never_sent(stored),
         }
-        broken = [f"{what}: {len(ids)}, e.g. {min(ids)}" for what, ids in affected.items() if ids]
+        broken = [f"{name}: {len(ids)}, e.g. {min(ids)}" for name, ids in affected.items() if ids]
         if unexpected := self.ledger.responses["500"]:
             broken.append(f"answered 500: {unexpected}")
         if self.unhandled:
@@ -164,7 +164,7 @@ async def _complete(stack: Target, report: Report) -> None:
         report.stored = await stored_ids(stack)
         return not ledger.lost_rows(set(report.stored)) and not ledger.lost_messages()
 
-    # If time runs out, the report says what is missing.
+    # After the timeout, the report lists the missing events.
     with contextlib.suppress(TimeoutError):
         await eventually(complete, COMPLETION_SECONDS)
     for log in sorted((stack.home / "logs").glob("*.log")):

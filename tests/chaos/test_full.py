@@ -1,4 +1,4 @@
-"""A full spool of the gateway and a full disk of JetStream lose nothing, and keep their limits."""
+"""No accepted event is lost while the gateway's spool or JetStream's storage is full."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.waiting import PATIENCE_SECONDS, eventually
 
 PADDING = "x" * 8000
 SECRET = "known-without-nats"
-BOUND = 512 * 1024
-SETTINGS = {"SPOOL_MAX_BYTES": str(BOUND), "POSTHOG_WEBHOOK_SECRET": SECRET}
+MAX_SPOOL_BYTES = 512 * 1024
+SETTINGS = {"SPOOL_MAX_BYTES": str(MAX_SPOOL_BYTES), "POSTHOG_WEBHOOK_SECRET": SECRET}
 
 
 async def post(stack: Up, id: str, padding: str = "") -> int:
@@ -35,7 +35,7 @@ async def post(stack: Up, id: str, padding: str = "") -> int:
 
 
 async def fill(stack: Up, prefix: str, padding: str = PADDING) -> list[str]:
-    """Post until the gateway refuses; returns the ids of the accepted events, in order."""
+    """Post until the gateway responds with 429; return the ids of the accepted events, in order."""
     accepted: list[str] = []
     while (status := await post(stack, f"{prefix}-{len(accepted):05}", padding)) == 200:
         accepted.append(f"{prefix}-{len(accepted):05}")
@@ -55,17 +55,19 @@ def spool_bytes(stack: Up) -> int:
     return sum(file.stat().st_size for file in (stack.home / "spool").rglob("*"))
 
 
-async def test_a_full_spool_survives_its_gateway_and_drains_in_order(tmp_path: Path) -> None:
+async def test_a_full_spool_survives_a_kill_of_the_gateway_and_is_published_in_order(
+    tmp_path: Path,
+) -> None:
     async with up(tmp_path / "home", tmp_path, **SETTINGS) as stack:
         assert await post(stack, "before") == 200
-        await eventually(lambda: stored_one(stack))
+        await eventually(lambda: has_first_event(stack))
 
         server, ingest = stack.child("nats"), stack.child("ingest")
         server.suspend()
         accepted = await fill(stack, "spooled")
         assert len(accepted) > 50
         # The limit does not count half-empty pages and SQLite's journal of 1000 pages.
-        assert spool_bytes(stack) < 2 * BOUND + 5 * 1024 * 1024
+        assert spool_bytes(stack) < 2 * MAX_SPOOL_BYTES + 5 * 1024 * 1024
         await kill("gateway", stack, None)  # type: ignore[arg-type]
         await eventually(lambda: is_alive(stack), 60)
         assert await post(stack, "still-full", PADDING) == 429
@@ -75,14 +77,14 @@ async def test_a_full_spool_survives_its_gateway_and_drains_in_order(tmp_path: P
 
         await eventually(lambda: in_stream(stack, accepted), 60)
         ingest.resume()
-        await eventually(lambda: all_stored(stack, {"before", *accepted}), 60)
+        await eventually(lambda: are_stored(stack, {"before", *accepted}), 60)
         assert sorted(await stored_ids(stack)) == sorted(["before", *accepted])
         await eventually(stack.is_healthy, 60)
         assert await post(stack, "after", PADDING) == 200
 
 
 async def in_stream(stack: Up, expected: list[str]) -> bool:
-    """Whether the stream WEBHOOKS holds exactly these events, in this order."""
+    """Whether the stream WEBHOOKS contains exactly these events, in this order."""
     password = (stack.home / "secrets" / "nats-operator").read_text().strip()
     port = urlsplit(stack.nats_url).port
     client = await nats.connect(
@@ -103,7 +105,7 @@ async def in_stream(stack: Up, expected: list[str]) -> bool:
     return True
 
 
-async def all_stored(stack: Up, expected: set[str]) -> bool:
+async def are_stored(stack: Up, expected: set[str]) -> bool:
     return set(await stored_ids(stack)) >= expected
 
 
@@ -118,10 +120,12 @@ def limit_jetstream(stack: Up, size: int) -> int:
     return before
 
 
-async def test_a_full_disk_of_jetstream_loses_nothing(tmp_path: Path) -> None:
+async def test_no_accepted_event_is_lost_while_the_storage_of_jetstream_is_full(
+    tmp_path: Path,
+) -> None:
     async with up(tmp_path / "home", tmp_path, **SETTINGS) as stack:
         assert await post(stack, "before") == 200
-        await eventually(lambda: stored_one(stack))
+        await eventually(lambda: has_first_event(stack))
         before = limit_jetstream(stack, 2 * 1024 * 1024)
         await kill("nats", stack, None)  # type: ignore[arg-type]
         await eventually(stack.is_healthy, 60)
@@ -129,18 +133,18 @@ async def test_a_full_disk_of_jetstream_loses_nothing(tmp_path: Path) -> None:
         accepted = await fill(stack, "full")
         # JetStream is full first, then the spool. How many events fit into JetStream varies: each
         # is stored twice, as a webhook and as an event, until ingest has acknowledged it.
-        assert len(accepted) * len(PADDING) > 2 * BOUND
+        assert len(accepted) * len(PADDING) > 2 * MAX_SPOOL_BYTES
         for name in ("gateway", "ingest"):
             await kill(name, stack, None)  # type: ignore[arg-type]
         await eventually(lambda: is_alive(stack), 60)
 
         limit_jetstream(stack, before)
         await kill("nats", stack, None)  # type: ignore[arg-type]
-        await eventually(lambda: all_stored(stack, {"before", *accepted}), 120)
+        await eventually(lambda: are_stored(stack, {"before", *accepted}), 120)
         stored = await stored_ids(stack)
         assert len(stored) == len(set(stored))
         await eventually(stack.is_healthy, 60)
 
 
-async def stored_one(stack: Up) -> bool:
+async def has_first_event(stack: Up) -> bool:
     return await stored_ids(stack) == ["before"]

@@ -15,7 +15,7 @@ from tests.running_stack import up
 
 
 @pytest.mark.timeout(600)
-async def test_every_fault_once_loses_nothing(tmp_path: Path) -> None:
+async def test_no_event_is_lost_after_each_fault_was_injected_once(tmp_path: Path) -> None:
     seed, running = secrets.randbelow(10**6), up(tmp_path / "home", tmp_path)
     report = await chaos(running, seed=seed, faults=FAULTS, max_faults=len(FAULTS))
     print("\n".join(report.lines()))  # noqa: T201 - with its random seed, to repeat it
@@ -25,7 +25,7 @@ async def test_every_fault_once_loses_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-async def test_a_cluster_loses_nothing_while_its_parts_are_killed(tmp_path: Path) -> None:
+async def test_no_event_is_lost_while_faults_are_injected_into_a_cluster(tmp_path: Path) -> None:
     seed = secrets.randbelow(10**6)
     report = await chaos(cluster(tmp_path), seed=seed, faults=cluster_faults(), max_faults=8)
     print("\n".join(report.lines()))  # noqa: T201
@@ -43,7 +43,7 @@ def test_a_broken_guarantee_is_reported() -> None:
         "stored or published but never sent: 2, e.g. x",
         "stored more than once: 1",
     ]
-    fine = Report(1, ledger=Ledger({"a"}, {"a"}), stored=["a"])
-    fine.ledger.received.update({"a": 1})
-    assert fine.violations() == []
-    assert fine.lines()[-1] == "nothing lost, nothing twice, nothing made up"
+    intact = Report(1, ledger=Ledger({"a"}, {"a"}), stored=["a"])
+    intact.ledger.received.update({"a": 1})
+    assert intact.violations() == []
+    assert intact.lines()[-1] == "nothing lost, nothing twice, nothing made up"
