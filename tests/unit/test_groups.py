@@ -1,4 +1,4 @@
-"""What a module makes once is made in one worker of pytest-xdist (see `tests/conftest.py`)."""
+"""Tests that share a module's fixture run in one worker of pytest-xdist (`tests/conftest.py`)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 
 import pytest
 
-IN_GROUPS = os.environ.get("PYTEST_XDIST_WORKER") is not None
-
 
 @pytest.fixture(scope="module")
-def made_once() -> object:
+def module_fixture() -> object:
     return object()
 
 
-@pytest.mark.usefixtures("made_once")
-def test_tests_that_share_what_is_made_once_are_one_group(request: pytest.FixtureRequest) -> None:
-    assert not IN_GROUPS or request.node.nodeid.endswith("@test_groups")
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="there is one worker only")
+@pytest.mark.usefixtures("module_fixture")
+def test_tests_that_share_a_fixture_of_a_module_are_in_one_group(
+    request: pytest.FixtureRequest,
+) -> None:
+    assert request.node.nodeid.endswith("@test_groups")
