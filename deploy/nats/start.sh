@@ -107,7 +107,7 @@ if [ "$found" = "$moving" ]; then
     "run the same hogsend compose layout again: it continues the move"
 elif [ "$found" = cluster ] && [ "$layout" = cluster-accounts ]; then
   refuse "the streams of $SERVER_NAME are in the account that all NATS users share" \
-    "see \"From one account to several\" in docs/deploy.md; until then use the layout cluster"
+    "see \"From one account to several\" in docs/deploy.md; until then start it with LAYOUT=cluster"
 elif [ -n "$found" ] && [ "$found" != "$mark" ]; then
   was=${found%-accounts} is=${layout%-accounts}
   refuse "the data of $SERVER_NAME are of the layout $found, but its configuration is $layout" \
