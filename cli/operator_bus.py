@@ -37,8 +37,8 @@ async def operator_bus(url: str | None) -> AsyncIterator[Connection]:
 
 
 async def _require_operator(connection: Connection) -> None:
-    # Only the operator may send this request. NATS does not reply to another user's requests, so
-    # without this check the first real request of the command would time out instead.
+    # Only the operator may send this request. A refusal of the command's own requests would be
+    # reported as a JetStream that does not reply.
     subject = f"$JS.API.STREAM.INFO.{StreamName.DEADLETTER}"
     try:
         await connection.request_raw(subject, b"", seconds=REPLY_SECONDS)

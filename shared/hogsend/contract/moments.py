@@ -9,7 +9,7 @@ EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
 LATEST = datetime(9999, 12, 30, tzinfo=UTC)
 """Range of event times: Python's own range without a day at each end.
 
-With this margin a time can be converted to every UTC offset. PostgreSQL's driver decodes the first
+With this margin a time can be converted to every UTC offset. PostgreSQL's driver encodes the first
 and the last time of Python's range as infinity.
 """
 

@@ -68,8 +68,8 @@ class PostHogSettings(Settings):
     )
     posthog_personal_api_key: PersonalKey | None = Field(
         None,
-        description="Personal API key (`phx_…`) for person reads, used only while no OAuth "
-        "credential is stored.",
+        description="Personal API key (`phx_…`) for person reads, used only without an OAuth "
+        "credential that works.",
     )
     posthog_webhook_secret: HeaderSecret | None = Field(
         None,
