@@ -167,7 +167,7 @@ async def test_ingest_works_with_rows_of_the_first_version(
     page = await EventList(opened).page(ListEvents())
     assert [(event.id, event.contact_key) for event in page.events] == [("old-1", "u_1")]
     async with opened.acquire() as connection:
-        # The migration does not set it to the current time.
+        # The migration does not set `stored_at` of existing events to the current time.
         assert await connection.fetchval("SELECT stored_at FROM events") is None
     await opened.close()
 
@@ -309,7 +309,7 @@ async def test_a_server_that_is_too_old_is_refused(
 async def test_a_migration_that_fails_for_a_temporary_reason_is_retried(
     database_url: str, tmp_path: Path
 ) -> None:
-    """For example after a deadlock with a replica of the previous version."""
+    """A deadlock with a replica of the previous version is such a reason."""
     (tmp_path / "1_deadlock.sql").write_text(
         "-- migrate:up\nDO $$ BEGIN RAISE deadlock_detected; END $$;\n"
     )

@@ -160,7 +160,7 @@ async def test_a_problem_that_needs_the_operator_is_sent_when_it_starts_and_ends
 async def test_a_destination_that_was_changed_in_posthog_is_sent_as_disabled_until_it_is_repaired(
     stack: Stack, changed: dict[str, Any]
 ) -> None:
-    """It was deleted or disabled in PostHog, or sends another webhook secret."""
+    """The function was deleted or disabled in PostHog, or it sends another webhook secret."""
     operator, http = stack.operator, stack.gateway.http
     provisioned = (await http.post(PROVISION, json={}, headers=admin())).json()
     function = f"/api/projects/4242/hog_functions/{provisioned['hogFunctionId']}/"

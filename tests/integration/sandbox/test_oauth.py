@@ -437,7 +437,7 @@ async def test_an_access_token_can_introspect_itself_only(posthog: Driver) -> No
         assert response.status_code == 200
         assert response.json() | {"exp": 0} == expected | {"exp": 0}
         assert abs(response.json()["exp"] - expected["exp"]) <= 2
-    # Not even its own refresh token.
+    # The token cannot introspect another one, not even its own refresh token.
     assert (await introspect(posthog, token, tokens["refresh_token"])).status_code == 403
     await posthog.advance(3601)
     expired = await introspect(posthog, token, token)

@@ -1,4 +1,4 @@
-"""Moments: within the range of Python and PostgreSQL; otherwise the time of receipt is used."""
+"""`parse_moment`: times outside the range that every consumer can represent are parsed as None."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retention: services pass the configured number of days to what deletes old rows."""
+"""Retention: ingest and analytics delete rows after the configured number of days."""
 
 from __future__ import annotations
 
