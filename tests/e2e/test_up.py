@@ -1,4 +1,4 @@
-"""`hogsend up` as a newcomer uses it: started, used, hurt, stopped."""
+"""`hogsend up` starts a stack, restarts its processes when they are killed, and stops it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cli.stack.environment import SERVICE_SETTINGS
 from hogsend.contract.credentials import CREDENTIALS_PUT_DERIVED, DerivedPayload, PutDerived
 from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
-from tests.integration.deploy.provoked import GOOD_DAY
+from tests.integration.deploy.alert_series import HEALTHY
 from tests.ports import free_port, free_ports
 from tests.running_stack import Up, environment, launch, processes_of, up
 from tests.servers import Servers
@@ -37,39 +37,41 @@ GRANT: dict[str, Any] = {
     "clientId": "https://hogsend.com/.well-known/hogsend-posthog-client.json",
     "scopes": ["person:read"],
 }
-NEVER_YET = {
+NOT_YET_COUNTED = {
     "gateway": 'hogsend_webhooks_refused_total{reason="signature_wrong"}',
     "analytics": 'hogsend_person_reads_total{outcome="failed"}',
     "credentials": 'hogsend_token_refreshes_total{outcome="refused"}',
 }
-"""Series that are there before anything is counted, so that the first of it is an increase."""
+"""Series that are exported as 0 before anything is counted, so that the first count is an increase
+for `increase()` in an alert."""
 EMBEDDED = ("nats", "postgres")
 PAGE_ROWS = 100
 PAUSE_SECONDS = 0.02
-"""Between two events of the load: enough to meet every fault, and room for the rest to start."""
+"""Pause between two events of the load: short enough that events meet every fault, long enough that
+restarted processes get CPU time."""
 
 
-async def _served_metrics(first: int) -> list[str]:
-    """What each service says at its own port."""
+async def _served_metrics(first_port: int) -> list[str]:
+    """Return the metrics of each service, from its own port."""
     async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as http:
         return [
-            (await http.get(f"http://127.0.0.1:{first + number}/metrics")).text
+            (await http.get(f"http://127.0.0.1:{first_port + number}/metrics")).text
             for number in range(len(SERVICE_SETTINGS))
         ]
 
 
-def _named() -> set[str]:
-    """Metrics that dashboard and alerts name."""
+def _metrics_in_use() -> set[str]:
+    """Return the names of the metrics in the dashboard and the alerts."""
     files = ((DEPLOY / name).read_text() for name in ("alerts.yaml", "dashboard.json"))
     return {name for text in files for name in re.findall(r"\bhogsend_\w+", text)}
 
 
-async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
+async def test_a_webhook_becomes_a_row_and_a_message_and_a_stop_leaves_no_process_or_secret(
     tmp_path: Path,
 ) -> None:
     home = tmp_path / "home"
-    first = free_ports(len(SERVICE_SETTINGS))
-    async with up(home, tmp_path, LOG_LEVEL="debug", METRICS_PORT=str(first)) as stack:
+    first_port = free_ports(len(SERVICE_SETTINGS))
+    async with up(home, tmp_path, LOG_LEVEL="debug", METRICS_PORT=str(first_port)) as stack:
         url = "/v1/admin/provider-credentials/posthog"
         stored = await stack.http.put(url, json={"payload": GRANT}, headers=stack.admin)
         assert stored.status_code == 200
@@ -90,19 +92,19 @@ async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
         key = stack.admin
         secrets = [file.read_text().strip() for file in (home / "secrets").iterdir()]
         secrets += [GRANT["accessToken"], GRANT["refreshToken"]]
-        command_lines = " ".join(" ".join(one.cmdline()) for one in processes_of(home))
+        command_lines = " ".join(" ".join(each.cmdline()) for each in processes_of(home))
         metrics = (await stack.http.get("/metrics", headers=stack.admin)).text
-        served = await _served_metrics(first)
-        assert any("hogsend_ingest_announced_seconds_count 1.0" in one for one in served)
-        assert not {name for name in _named() if not any(name in one for one in served)}
+        served = await _served_metrics(first_port)
+        assert any("hogsend_ingest_announced_seconds_count 1.0" in text for text in served)
+        assert not {name for name in _metrics_in_use() if not any(name in text for text in served)}
         by_service = dict(zip(SERVICE_SETTINGS, served, strict=True))
-        for service, name in {(one, series.partition("{")[0]) for one, series in GOOD_DAY}:
+        for service, name in {(each, series.partition("{")[0]) for each, series in HEALTHY}:
             assert f"# HELP {name} " in by_service[service], (service, name)
-        for service, series in NEVER_YET.items():
+        for service, series in NOT_YET_COUNTED.items():
             assert f"{series} 0.0\n" in by_service[service]
         await _store_minted_secret(stack)
-        remembered = home / "spool" / "webhook-secret.json"
-        await eventually(remembered.exists)
+        secret_digest = home / "spool" / "webhook-secret.json"
+        await eventually(secret_digest.exists)
         stack.process.terminate()
         assert await asyncio.wait_for(stack.process.wait(), 60) == 0
     await eventually(lambda: not processes_of(home))
@@ -112,12 +114,12 @@ async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
         assert not [secret for secret in secrets if secret in public]
     assert "ada@example.com" not in logs
 
-    # As on another machine, where no gateway remembers the minted secret's digest.
-    remembered.unlink()
-    async with up(home, tmp_path, BETTER_AUTH_SECRET="another than what sealed the rows") as stack:
+    # On another machine no gateway has stored the digest of the minted secret.
+    secret_digest.unlink()
+    async with up(home, tmp_path, BETTER_AUTH_SECRET="not what sealed the rows") as stack:
         assert stack.admin == key
         assert await stack.stored() == 1
-        await _a_changed_secret_is_told_and_mended(stack)
+        await _check_that_a_changed_secret_is_reported_and_repaired(stack)
 
 
 async def _store_minted_secret(stack: Up) -> None:
@@ -130,7 +132,7 @@ async def _store_minted_secret(stack: Up) -> None:
     await bus.close()
 
 
-async def _a_changed_secret_is_told_and_mended(stack: Up) -> None:
+async def _check_that_a_changed_secret_is_reported_and_repaired(stack: Up) -> None:
     url = "/v1/admin/provider-credentials/posthog"
     assert stack.summary["credentialUnreadable"] is True
     assert stack.summary["webhookOpen"] is False
@@ -147,9 +149,11 @@ async def _a_changed_secret_is_told_and_mended(stack: Up) -> None:
     assert (await stack.http.get(url, headers=stack.admin)).status_code == 200
 
 
-async def test_servers_of_ones_own_are_used(tmp_path: Path, servers: Servers) -> None:
+async def test_up_uses_the_nats_and_postgresql_servers_in_its_settings(
+    tmp_path: Path, servers: Servers
+) -> None:
     port = free_port()
-    own = await asyncio.create_subprocess_exec(
+    nats_server = await asyncio.create_subprocess_exec(
         *(str(Path(sys.executable).with_name("nats-server")), "-a", "127.0.0.1"),
         *("-p", str(port), "-js", "-sd", str(tmp_path / "js")),
         stderr=asyncio.subprocess.DEVNULL,
@@ -169,26 +173,28 @@ async def test_servers_of_ones_own_are_used(tmp_path: Path, servers: Servers) ->
             assert await stack.post("0190-1") == 200
             await eventually(lambda: _is(stack.stored(), 1))
     finally:
-        own.terminate()
-        await own.wait()
+        nats_server.terminate()
+        await nats_server.wait()
 
 
 @pytest.fixture(scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Up]:
-    """One for the tests that leave it healthy."""
+    """A stack for the tests that leave it healthy."""
     directory = tmp_path_factory.mktemp("up")
     async with up(directory / "home", directory) as running:
         yield running
 
 
-async def test_every_process_can_be_killed_while_a_client_posts(stack: Up) -> None:
+async def test_every_accepted_event_is_stored_once_although_each_process_is_killed(
+    stack: Up,
+) -> None:
     accepted: set[str] = set()
     posting = asyncio.create_task(_post_until_cancelled(stack, accepted))
     for name in (*SERVICE_SETTINGS, *EMBEDDED):
         victim = stack.child(name)
         before = len(accepted)
         victim.kill()
-        await eventually(partial(_replaced, stack, name, victim.pid), 60)
+        await eventually(partial(_is_replaced, stack, name, victim.pid), 60)
         await eventually(stack.is_healthy, 60)
         await eventually(more_than(before + 5, accepted), 60)
     posting.cancel()
@@ -203,28 +209,29 @@ async def test_no_webhook_is_refused_while_the_gateway_is_restarted(stack: Up) -
         before = len(codes)
         victim = stack.child("gateway")
         victim.terminate()
-        await eventually(partial(_replaced, stack, "gateway", victim.pid), 60)
+        await eventually(partial(_is_replaced, stack, "gateway", victim.pid), 60)
         await eventually(more_than(before + 20, codes), 60)
-    for one in posting:
-        one.cancel()
+    for task in posting:
+        task.cancel()
     await asyncio.gather(*posting, return_exceptions=True)
     assert set(codes) == {200}
 
 
 async def _post_alone_until_cancelled(stack: Up, codes: list[int]) -> None:
-    """Post webhooks, each over a connection of its own."""
+    """Post webhooks, each over a new connection."""
     body = {"event": {"event": "signed_up", "distinct_id": "u_42"}, "person": {}}
     for number in itertools.count():
         async with httpx.AsyncClient(base_url=stack.http.base_url, timeout=60) as http:
             body["event"]["uuid"] = f"0190-{id(http)}-{number}"
-            codes.append(await _answer(http, body))
+            codes.append(await _post_with_retries(http, body))
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def _answer(http: httpx.AsyncClient, body: dict[str, Any]) -> int:
-    """Post a webhook as PostHog does, which tries again when a connection ends without an answer.
+async def _post_with_retries(http: httpx.AsyncClient, body: dict[str, Any]) -> int:
+    """Post a webhook, and repeat it, as PostHog does, when a connection ends without a response.
 
-    That happens to one that was accepted just before the gateway stops, and had sent nothing yet.
+    The gateway ends a connection so when it has accepted it just before a stop, and received no
+    request on it.
     """
     for _ in range(3):
         try:
@@ -234,7 +241,7 @@ async def _answer(http: httpx.AsyncClient, body: dict[str, Any]) -> int:
     return 0
 
 
-async def test_a_killed_supervisor_takes_everything_with_it(tmp_path: Path) -> None:
+async def test_every_process_ends_when_hogsend_up_is_killed(tmp_path: Path) -> None:
     home = tmp_path / "home"
     async with up(home, tmp_path) as stack:
         assert processes_of(home)
@@ -244,27 +251,27 @@ async def test_a_killed_supervisor_takes_everything_with_it(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("setting", ["GATEWAY_PORT", "NATS_PORT"])
-async def test_a_port_that_is_taken_is_named(tmp_path: Path, setting: str) -> None:
+async def test_up_fails_and_names_a_port_that_is_in_use(tmp_path: Path, setting: str) -> None:
     server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     variables = environment(tmp_path / "home", **{setting: str(port)})
     process = await launch(variables, tmp_path)
-    told, _ = await asyncio.wait_for(process.communicate(), 60)
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
     server.close()
     assert process.returncode == 1
-    assert f"port {port}" in told.decode()
-    assert setting in told.decode()
+    assert f"port {port}" in output.decode()
+    assert setting in output.decode()
     assert not processes_of(tmp_path / "home")
 
 
-async def test_one_directory_is_for_one_stack(stack: Up) -> None:
+async def test_a_second_stack_in_the_same_directory_does_not_start(stack: Up) -> None:
     process = await launch(environment(stack.home), stack.home.parent)
-    told, _ = await asyncio.wait_for(process.communicate(), 60)
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 1
-    assert "HOGSEND_HOME" in told.decode()
+    assert "HOGSEND_HOME" in output.decode()
 
 
-async def test_ctrl_c_while_starting_leaves_nothing(tmp_path: Path) -> None:
+async def test_ctrl_c_during_the_start_leaves_no_process(tmp_path: Path) -> None:
     home = tmp_path / "home"
     process = await launch(environment(home), tmp_path)
     await eventually(lambda: processes_of(home), 60)
@@ -283,9 +290,9 @@ async def _post_until_cancelled(stack: Up, accepted: set[str]) -> None:
 
 
 async def _stored_ids(stack: Up) -> set[str]:
-    found: set[str] = set()
-    # By rows read, not by ids found: events that arrive meanwhile move the pages, and a page of
-    # known ids would be asked for again for ever.
+    ids: set[str] = set()
+    # The offset counts rows that were read, not distinct ids: new events shift the pages, and with
+    # a count of ids a page without a new id would be requested again forever.
     for offset in itertools.count(0, PAGE_ROWS):
         page = await stack.http.get(
             "/v1/admin/events",
@@ -295,13 +302,13 @@ async def _stored_ids(stack: Up) -> set[str]:
         events = page.json()["events"]
         if not events:
             break
-        found |= {event["id"] for event in events}
-    return found
+        ids |= {event["id"] for event in events}
+    return ids
 
 
-def _replaced(stack: Up, name: str, old: int) -> bool:
+def _is_replaced(stack: Up, name: str, old_pid: int) -> bool:
     try:
-        return stack.child(name).pid != old
+        return stack.child(name).pid != old_pid
     except (LookupError, psutil.Error):
         return False
 
@@ -311,7 +318,7 @@ async def _is(value: Any, expected: int) -> bool:
 
 
 async def _are_all_stored_once(stack: Up, ids: set[str]) -> bool:
-    # A post that was not answered may be stored, too, so that counting alone proves nothing.
+    # An event whose post got no response may be stored as well, so a count alone proves nothing.
     stored = await _stored_ids(stack)
     return ids <= stored and len(stored) == await stack.stored()
 
@@ -323,18 +330,18 @@ async def _are_all_stored_once(stack: Up, ids: set[str]) -> bool:
         ("DATABASE_URL", "postgresql://u:hunter2@127.0.0.1:{port}/db"),
     ],
 )
-async def test_a_server_that_does_not_answer_is_named(
+async def test_up_fails_and_names_a_server_that_does_not_respond(
     tmp_path: Path, setting: str, url: str
 ) -> None:
     port = free_port()
     process = await launch(
         environment(tmp_path / "home", **{setting: url.format(port=port)}), tmp_path
     )
-    told, progress = await asyncio.wait_for(process.communicate(), 60)
+    output, progress = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 1
-    assert setting in told.decode()
-    assert f"127.0.0.1:{port}" in told.decode()
-    assert "hunter2" not in told.decode() + progress.decode()
+    assert setting in output.decode()
+    assert f"127.0.0.1:{port}" in output.decode()
+    assert "hunter2" not in output.decode() + progress.decode()
     server = {"NATS_URL": "NATS", "DATABASE_URL": "PostgreSQL"}[setting]
     assert f"connecting to {server}" in progress.decode()
     assert f"starting {server}" not in progress.decode()

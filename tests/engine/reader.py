@@ -31,7 +31,7 @@ RATE = 10
 """Webhooks a second."""
 SECRET = re.compile(r"\bs[0-9a-f]{48}\b|(?<=_SECRET=)\S+")
 """As `generate_secrets.py` makes them up, and those of `.env`."""
-LEFT_OUT = {
+SKIPPED_COMMANDS = {
     # This copy has what it installs, and no version to go to but its own.
     "make install",
     "git fetch && git checkout v0.2.0",
@@ -107,7 +107,7 @@ class Reader:
 
     def run(self, block: Block) -> None:
         """Run one block as a script."""
-        lines = [line for line in block.commands if line not in LEFT_OUT]
+        lines = [line for line in block.commands if line not in SKIPPED_COMMANDS]
         script = "\n".join(lines)
         script = script.replace("/root/backup-passphrase", str(self._passphrase))
         script = script.replace("backup/$(date +%F)", str(self._backups / "today"))

@@ -16,7 +16,7 @@ from tests.servers import Servers
 
 
 class Deployment(Compose):
-    """A deployment whose NATS is a server of the tests."""
+    """A deployment whose NATS is the test server."""
 
     def __init__(self, directory: Path, port: int) -> None:
         (directory / "compose.yaml").touch()
@@ -27,7 +27,7 @@ class Deployment(Compose):
         assert (service, port) == ("nats", deployed.EVERYDAY_PORT)
         return f"127.0.0.1:{self._port}"
 
-    def has_password(self, password: str) -> None:
+    def write_password(self, password: str) -> None:
         file = self.secrets / "operator" / "nats_password"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{password}\n")
@@ -35,12 +35,12 @@ class Deployment(Compose):
 
 @pytest.fixture
 def deployment(servers: Servers, tmp_path: Path) -> Deployment:
-    made = Deployment(tmp_path, servers.nats_port)
-    made.has_password(urlsplit(servers.nats_url(User.OPERATOR)).password or "")
-    return made
+    deployment = Deployment(tmp_path, servers.nats_port)
+    deployment.write_password(urlsplit(servers.nats_url(User.OPERATOR)).password or "")
+    return deployment
 
 
-async def test_files_for_tls_that_only_containers_have_are_not_looked_for(
+async def test_tls_files_of_the_containers_are_not_opened(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NATS_TLS_CA", "/etc/hogsend/tls/ca.pem")
@@ -48,18 +48,18 @@ async def test_files_for_tls_that_only_containers_have_are_not_looked_for(
         assert client.is_connected
 
 
-@pytest.mark.parametrize("password", ["of-another-one", "of,another@one/%41"])
-async def test_a_password_that_nats_refuses_is_said_at_once(
+@pytest.mark.parametrize("password", ["of-another-user", "of,another@user/%41"])
+async def test_a_password_that_nats_refuses_is_reported_at_once(
     deployment: Deployment, password: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deployed, "ATTEMPTS", 1)
-    deployment.has_password(password)
+    deployment.write_password(password)
     with pytest.raises(CommandError, match="refuses the password"):
         async with deployed.operator(deployment):
             pass
 
 
-async def test_what_fails_while_it_is_used_is_not_taken_for_a_server_that_is_not_there(
+async def test_an_error_during_the_use_of_a_connection_is_not_reported_as_a_missing_server(
     deployment: Deployment,
 ) -> None:
     with pytest.raises(Unavailable, match="in the middle"):

@@ -1,4 +1,4 @@
-"""A real Prometheus with the alert rules: each fires once, when it should, and goes away."""
+"""The alert rules in a real Prometheus: each alert fires once under its condition, and resolves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from docs.generators.metrics import exposed_name, registered
-from tests.integration.deploy.provoked import GOOD_DAY, PROVOKED, SERVICES, Stack
+from tests.integration.deploy.alert_series import CHANGES_BY_ALERT, HEALTHY, SERVICES, Stack
 from tests.ports import free_port
 from tests.unit.deploy.test_grafana import GRAFANA, rules
 from tests.waiting import PATIENCE_SECONDS, eventually
@@ -31,44 +31,44 @@ SHORT = {
     "[30m": "2s",
     "[1h": "2s",
     "offset 1h": "2s",
-    # As long as the whole test: nothing is received for less than a day here.
+    # Longer than the whole test, like the day without webhooks that the alert waits for.
     "[1d": "10m",
     "offset 1d": "10m",
     "[1w": "20m",
 }
-"""How long the durations of the rules are here; everything else stays as it is."""
+"""Replacements for the durations in the rules; everything else in them stays as it is."""
 
 
 def shortened(text: str) -> str:
-    """The rules with every duration as in `SHORT`, which has to know each of them."""
+    """Return the rules with every duration replaced; one that `SHORT` lacks is a KeyError."""
 
     def short(match: re.Match[str]) -> str:
-        before, duration = match.groups()
-        found = SHORT.get(before) or SHORT[before + duration]
-        return f"{before}{found}"
+        prefix, duration = match.groups()
+        replacement = SHORT.get(prefix) or SHORT[prefix + duration]
+        return f"{prefix}{replacement}"
 
     return re.sub(r"(\[|for: |offset )(\d+[smhdwy])", short, text)
 
 
-def test_every_alert_is_provoked_and_nothing_else() -> None:
-    assert PROVOKED.keys() == {rule["alert"] for rule in rules()}
+def test_every_alert_has_a_condition_in_this_test() -> None:
+    assert CHANGES_BY_ALERT.keys() == {rule["alert"] for rule in rules()}
 
 
-def test_what_is_served_here_is_served_by_the_services() -> None:
+def test_every_series_of_this_test_has_the_labels_of_the_real_metric() -> None:
     labels = {exposed_name(metric): set(metric._labelnames) for metric in registered()}
-    for _, series in GOOD_DAY:
-        name, _, given = series.removesuffix("}").partition("{")
-        assert set(re.findall(r"(\w+)=", given)) == labels[name], series
+    for _, series in HEALTHY:
+        name, _, pairs = series.removesuffix("}").partition("{")
+        assert set(re.findall(r"(\w+)=", pairs)) == labels[name], series
 
 
 @contextmanager
 def served(stack: Stack) -> Iterator[int]:
-    """The stack's metrics at a port: `/<service>/<replica>`."""
+    """Serve the stack's metrics on the returned port, at `/<service>/<replica>`."""
 
     class Target(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             _, service, replica = self.path.split("/")
-            with answering:
+            with lock:
                 text = stack.text(service, int(replica))
             self.send_response(503 if text is None else 200)
             self.send_header("content-type", "text/plain; version=0.0.4")
@@ -76,9 +76,9 @@ def served(stack: Stack) -> Iterator[int]:
             self.wfile.write((text or "").encode())
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
-    answering = threading.Lock()
+    lock = threading.Lock()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Target)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
@@ -127,9 +127,9 @@ class Prometheus:
             return False
 
     async def evaluated(self) -> tuple[str, dict[str, list[str]]]:
-        """When the rules were evaluated last, and the states of the alerts that are active."""
-        answer = (await self.http.get("/api/v1/rules", params={"type": "alert"})).json()
-        (group,) = answer["data"]["groups"]
+        """Return the time of the last evaluation, and the states of each active alert."""
+        response = (await self.http.get("/api/v1/rules", params={"type": "alert"})).json()
+        (group,) = response["data"]["groups"]
         assert not [rule for rule in group["rules"] if rule["health"] == "err"]
         active = {
             rule["name"]: [alert["state"] for alert in rule["alerts"]]
@@ -138,15 +138,15 @@ class Prometheus:
         }
         return group["lastEvaluation"], active
 
-    async def shows(self, expected: dict[str, list[str]]) -> None:
-        """Wait until two evaluations in turn show this and no other alert."""
+    async def wait_for_alerts(self, expected: dict[str, list[str]]) -> None:
+        """Wait until two consecutive evaluations result in exactly these alerts."""
         first: str | None = None
-        seen: dict[str, list[str]] = {}
+        active: dict[str, list[str]] = {}
 
         async def twice() -> bool:
-            nonlocal first, seen
-            at, seen = await self.evaluated()
-            if seen != expected:
+            nonlocal first, active
+            at, active = await self.evaluated()
+            if active != expected:
                 first = None
             elif first is None:
                 first = at
@@ -155,7 +155,7 @@ class Prometheus:
         try:
             await eventually(twice)
         except TimeoutError:
-            pytest.fail(f"expected {expected}, and there is {seen}")
+            pytest.fail(f"expected {expected}, and the alerts are {active}")
 
 
 @asynccontextmanager
@@ -185,22 +185,22 @@ async def prometheus(directory: Path, port: int) -> AsyncIterator[Prometheus]:
 
 
 @pytest.mark.skipif(PROMETHEUS is None, reason="Debian's prometheus is not installed")
-async def test_each_alert_fires_once_under_its_own_condition_and_goes_away(tmp_path: Path) -> None:
+async def test_each_alert_fires_alone_under_its_condition_and_resolves(tmp_path: Path) -> None:
     stack = Stack()
     with served(stack) as port:
         async with prometheus(tmp_path, port) as observer:
-            # There has been traffic for the alert that misses it.
+            # The alert about missing traffic needs earlier traffic.
             received = 'sum(increase(hogsend_webhooks_accepted_total{worker="1"}[10m] offset 2s))'
             await eventually(lambda: _is_above(observer, received, 240))
-            await observer.shows({})
-            for alert, changed in PROVOKED.items():
-                # The one before has gone away by then.
+            await observer.wait_for_alerts({})
+            for alert, changed in CHANGES_BY_ALERT.items():
+                # The previous alert resolves in the meantime.
                 stack.changed = changed
-                await observer.shows({alert: ["firing"]})
+                await observer.wait_for_alerts({alert: ["firing"]})
             stack.changed = {}
-            await observer.shows({})
+            await observer.wait_for_alerts({})
 
 
 async def _is_above(observer: Prometheus, expression: str, least: float) -> bool:
-    answer = await observer.http.get("/api/v1/query", params={"query": expression})
-    return any(float(one["value"][1]) > least for one in answer.json()["data"]["result"])
+    response = await observer.http.get("/api/v1/query", params={"query": expression})
+    return any(float(each["value"][1]) > least for each in response.json()["data"]["result"])

@@ -1,4 +1,4 @@
-"""How failures and versions of the Compose command are handled."""
+"""How the outcomes of the `docker compose` command are interpreted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cli.main import run
 
 
 def compose(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Compose:
-    """A deployment whose Compose is a shell script."""
+    """Return a deployment whose Compose command is a shell script."""
     (directory / "compose.yaml").touch()
     command = directory / "compose"
     command.write_text(f"#!/bin/sh\n{script}\n")
@@ -25,7 +25,7 @@ def compose(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Co
 
 
 @pytest.mark.parametrize("script", ["exit 130", "kill -INT $$"])
-def test_ctrl_c_that_compose_was_told_first_is_not_a_failure_of_its_own(
+def test_ctrl_c_that_compose_receives_is_an_interrupt_and_no_failure_of_compose(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
     async def move() -> None:
@@ -35,7 +35,7 @@ def test_ctrl_c_that_compose_was_told_first_is_not_a_failure_of_its_own(
         asyncio.run(move())
 
 
-def test_what_compose_says_of_a_failure_is_shown(
+def test_a_failure_is_shown_with_the_output_of_compose(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = compose(tmp_path, monkeypatch, "echo no such service >&2; exit 1")
@@ -44,50 +44,52 @@ def test_what_compose_says_of_a_failure_is_shown(
 
 
 @pytest.mark.parametrize(
-    ("said", "fix"),
+    ("output", "fix"),
     [
         ("no such service", "fix the problem that Compose reports"),
         ('service "settings" didn\'t complete successfully: exit 2', "compose logs settings"),
     ],
 )
-def test_the_log_of_wrong_settings_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, fix: str
+def test_a_failed_check_of_the_settings_points_to_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, fix: str
 ) -> None:
-    """Compose itself reports no reason."""
-    (tmp_path / "said").write_text(said)
-    failing = compose(tmp_path, monkeypatch, "cat said >&2; exit 1")
+    """Compose reports only that the `settings` container failed; its log has the reason."""
+    (tmp_path / "output").write_text(output)
+    failing = compose(tmp_path, monkeypatch, "cat output >&2; exit 1")
     with pytest.raises(CommandError) as raised:
         failing.run("up", "-d")
     assert fix in raised.value.fix
 
 
 @pytest.mark.parametrize(
-    "said", ["podman-compose version 1.6.0", "docker-compose version 1.29.2, build unknown", ""]
+    "output", ["podman-compose version 1.6.0", "docker-compose version 1.29.2, build unknown", ""]
 )
-def test_what_is_not_compose_or_too_old_is_named_and_asked_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+def test_another_program_or_an_old_compose_is_refused_by_name_and_runs_no_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:
-    """podman-compose's output was misread as a mark of data, with `down --volumes` as fix."""
-    compose(tmp_path, monkeypatch, f'[ "$1" = version ] && echo "{said}" || touch asked')
+    """Its output must not be read as the mark of a data directory: the fix would delete volumes."""
+    compose(tmp_path, monkeypatch, f'[ "$1" = version ] && echo "{output}" || touch command-ran')
     assert run(["compose", "layout", "cluster", "--deployment", str(tmp_path)]) == ExitCode.FAILED
-    assert not (tmp_path / "asked").exists()
-    with pytest.raises(CommandError, match=rf"is not Compose 2 or newer: {said}") as raised:
+    assert not (tmp_path / "command-ran").exists()
+    with pytest.raises(CommandError, match=rf"is not Compose 2 or newer: {output}") as raised:
         deployment_in(tmp_path)
     assert "DOCKER_HOST" in raised.value.fix
 
 
 @pytest.mark.parametrize("version", ["v5.6.1", "2.26.1-4", "dev"])
-def test_compose_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    said = f"Docker Compose version {version}"
-    compose(tmp_path, monkeypatch, f"echo {said}")
-    assert deployment_in(tmp_path).run("version") == said
+def test_compose_2_and_newer_are_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    output = f"Docker Compose version {version}"
+    compose(tmp_path, monkeypatch, f"echo {output}")
+    assert deployment_in(tmp_path).run("version") == output
 
 
 @pytest.mark.parametrize(
     ("mark", "fix"),
     [("a move that has not ended", "down --volumes"), ("something else", "nothing was changed")],
 )
-def test_volumes_are_only_to_be_emptied_where_a_move_is_in_them(
+def test_emptying_volumes_is_advised_only_for_an_unfinished_move(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str, fix: str
 ) -> None:
     move = Move(compose(tmp_path, monkeypatch, f"echo {mark}"), lambda _: None)

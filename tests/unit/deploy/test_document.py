@@ -1,36 +1,36 @@
-"""What `tests/engine/run_document.py` finds in docs/deploy.md, without an engine to run it on."""
+"""The blocks of docs/deploy.md that `tests/engine/run_document.py` runs, read without an engine."""
 
 from __future__ import annotations
 
-from tests.engine.reader import LEFT_OUT, blocks
+from tests.engine.reader import SKIPPED_COMMANDS, blocks
 from tests.engine.run_document import DOCUMENT, PLAN, planned
 from tests.engine.run_rotation import DOCUMENT as ROTATION
 
 
-def test_the_blocks_that_are_run_are_there() -> None:
-    found = planned(DOCUMENT.read_text())
-    assert [block.section for block in found] == [*PLAN, PLAN[-1]]
-    commands = [command for block in found for command in block.commands]
-    assert {*commands} >= LEFT_OUT
+def test_the_document_has_every_block_that_the_engine_test_runs() -> None:
+    planned_blocks = planned(DOCUMENT.read_text())
+    assert [block.section for block in planned_blocks] == [*PLAN, PLAN[-1]]
+    commands = [command for block in planned_blocks for command in block.commands]
+    assert {*commands} >= SKIPPED_COMMANDS
     assert not any("#" in command for command in commands)
-    # The two that ask a server that runs, once it does.
-    assert found[0].commands[-3].endswith("up -d --wait")
-    assert found[0].commands[-2].startswith("curl ")
-    assert "hogsend doctor" in found[0].commands[-1]
+    # The two commands that need a running server follow the one that waits for it.
+    assert planned_blocks[0].commands[-3].endswith("up -d --wait")
+    assert planned_blocks[0].commands[-2].startswith("curl ")
+    assert "hogsend doctor" in planned_blocks[0].commands[-1]
 
 
 def test_no_document_passes_a_key_as_an_argument() -> None:
     assert "--admin-key" not in DOCUMENT.read_text()
 
 
-def test_no_block_asks_a_gateway_that_it_has_only_just_replaced() -> None:
+def test_no_block_calls_a_gateway_before_it_is_ready_again() -> None:
     for document in (DOCUMENT, ROTATION):
         for block in blocks(document.read_text()):
             started: str | None = None
             for command in block.commands:
                 if "hogsend connect" in command or command.startswith("curl "):
                     assert started is None or "--wait" in started, block
-                    # What another line would undo before it has been looked at.
+                    # The result of such a command is checked after the block, so it comes last.
                     assert command in block.commands[-2:], block
                 if "docker compose" in command and " up -d" in command:
                     started = command

@@ -1,4 +1,4 @@
-"""The files of a deployment: valid by their schemas, and in step with the code and each other."""
+"""The files of a deployment are valid and agree with the code and with each other."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ OPENTELEMETRY = {
     "OTEL_TRACES_SAMPLER",
     "OTEL_TRACES_SAMPLER_ARG",
 }
-"""Settings that OpenTelemetry itself reads; see docs/traces.md."""
+"""Variables that OpenTelemetry itself reads; docs/traces.md describes them."""
 NOT_PASSED_ON = {
-    # What the image sets, or what has no use in a container.
+    # The image sets these, or they have no use in a container.
     *("GATEWAY_HOST", "GATEWAY_PORT", "SPOOL_DIR", "HEALTH_FILE", "ALIVE_FILE"),
-    # The service's own name, which NATS knows it by.
+    # Each service sets its own NATS user.
     *("NATS_USER",),
 }
 FROM_FILES = {"NATS_PASSWORD", "DATABASE_URL", "ADMIN_API_KEY", "BETTER_AUTH_SECRET"}
@@ -64,14 +64,14 @@ def kustomization() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("deploy") / "secrets"
     generate(directory)
     return directory
 
 
 def generate(directory: Path, *more: str) -> str:
-    # Without our packages: an operator has nothing but Python.
+    # `-S`: an operator has Python and no packages.
     command = [sys.executable, "-S", str(DEPLOY / "generate_secrets.py"), str(directory), *more]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -94,53 +94,54 @@ def test_manifests_are_valid_by_their_schema(file: Path) -> None:
 
 @pytest.mark.parametrize("service", SERVICE_SETTINGS)
 def test_compose_passes_each_service_its_settings_and_no_other(service: str) -> None:
-    told = compose()["services"][service]
-    variables, files = set(told["environment"]), {s["target"].upper() for s in told["secrets"]}
+    definition = compose()["services"][service]
+    variables = set(definition["environment"])
+    files = {mounted["target"].upper() for mounted in definition["secrets"]}
     reads = {name for group in SERVICE_SETTINGS[service] for name in group.environment_names()}
     reads -= SECRETS_WITHHELD.get(service, frozenset())
     assert {name for name in variables if name.startswith("OTEL_")} == OPENTELEMETRY
     assert (variables - OPENTELEMETRY) | files == reads - NOT_PASSED_ON
     assert files == FROM_FILES & reads
-    assert told["command"] == ["serve", service]
+    assert definition["command"] == ["serve", service]
 
 
 def interpolated() -> set[str]:
-    """Return every variable that `compose.yaml` reads from `.env` or the shell."""
+    """Return the variables that `compose.yaml` reads from `.env` or the shell."""
     return set(re.findall(r"(?<!\$)\$\{(\w+)", (ROOT / "compose.yaml").read_text()))
 
 
 def test_every_setting_reaches_a_service_or_is_refused_by_name() -> None:
     settings = {name for group in ALL_SETTINGS for name in group.environment_names()}
-    # The last is no setting, and for a moment only.
+    # NATS_CLIENT_PORT is no setting: `hogsend compose layout` sets it during a move.
     assert settings - interpolated() == REFUSED.keys() - {"NATS_CLIENT_PORT"}
     assert {f"SEEN_{name}" for name in SEEN_NAMES} <= compose()["services"]["settings"][
         "environment"
     ].keys()
 
 
-def test_a_shell_that_has_read_the_files_of_other_users_passes_nothing_on(made: Path) -> None:
-    told = {
+def test_env_files_of_nats_users_set_no_variable_that_compose_reads(secrets: Path) -> None:
+    variables = {
         line.partition("=")[0]
-        for file in made.glob("*.env")
+        for file in secrets.glob("*.env")
         for line in file.read_text().splitlines()
         if not line.startswith("#")
     }
-    assert "NATS_URL" in told
-    assert not told & interpolated()
+    assert "NATS_URL" in variables
+    assert not variables & interpolated()
 
 
-def test_nothing_starts_before_the_settings_are_checked() -> None:
+def test_no_container_starts_before_the_settings_are_checked() -> None:
     services = compose()["services"]
     assert services["settings"]["env_file"] == ".env"
     assert services["settings"]["command"] == ["compose", "check"]
     for name, service in services.items():
         if name != "settings":
-            wanted = service["depends_on"]["settings"]["condition"]
-            assert wanted == "service_completed_successfully", name
+            condition = service["depends_on"]["settings"]["condition"]
+            assert condition == "service_completed_successfully", name
             assert "mem_limit" in service, name
 
 
-def test_one_service_builds_the_image_of_all_and_it_is_tagged_by_version() -> None:
+def test_one_service_builds_the_image_of_all_services_tagged_by_version() -> None:
     services = compose()["services"]
     assert [name for name, service in services.items() if "build" in service] == ["settings"]
     images = {services[name]["image"] for name in ("settings", *SERVICE_SETTINGS)}
@@ -149,7 +150,7 @@ def test_one_service_builds_the_image_of_all_and_it_is_tagged_by_version() -> No
     assert {sandbox} == images
 
 
-def test_every_service_that_calls_posthog_calls_the_stand_in() -> None:
+def test_every_service_that_calls_posthog_calls_the_stand_in_in_the_sandbox_overlay() -> None:
     overlay = yaml.safe_load((DEPLOY / "sandbox.yaml").read_text())["services"]
     for name, service in compose()["services"].items():
         calls = {"POSTHOG_HOST", "POSTHOG_PRIVATE_HOST"} <= service.get("environment", {}).keys()
@@ -159,26 +160,26 @@ def test_every_service_that_calls_posthog_calls_the_stand_in() -> None:
             assert changed.keys() <= service["environment"].keys()
             keys = {"POSTHOG_API_KEY", "POSTHOG_PERSONAL_API_KEY", "POSTHOG_PROJECT_ID"}
             assert keys & service["environment"].keys() <= changed.keys(), name
-            # No proxy of the operator's knows its name.
+            # An operator's proxy cannot resolve the name of the container.
             host = urlsplit(changed["POSTHOG_HOST"]).hostname
             assert host in changed["NO_PROXY"].split(","), name
     assert overlay["sandbox"]["logging"] == compose()["services"]["gateway"]["logging"]
 
 
-def test_health_is_checked_by_compose_as_by_the_image() -> None:
+def test_compose_and_the_image_have_the_same_health_check() -> None:
     (command,) = re.findall(r"CMD (find .*)", (ROOT / "Dockerfile").read_text())
     for service in SERVICE_SETTINGS:
         checked = compose()["services"][service]["healthcheck"]["test"]
         assert checked == ["CMD-SHELL", command.replace("$", "$$")]
 
 
-def test_what_scale_would_say_is_in_the_settings() -> None:
+def test_the_number_of_replicas_is_a_setting() -> None:
     services = compose()["services"]
     for name in ("credentials", "provisioner", "ingest", "analytics"):
         assert services[name]["scale"] == f"${{{name.upper()}_REPLICAS:-1}}"
 
 
-def test_the_lines_of_a_layout_are_what_compose_reads() -> None:
+def test_compose_reads_the_variables_of_a_layout() -> None:
     services = compose()["services"]
     for layout in Layout:
         lines = layout.lines("")
@@ -188,20 +189,20 @@ def test_the_lines_of_a_layout_are_what_compose_reads() -> None:
     assert second == {*SERVERS[1:], *SECOND}
 
 
-def test_compose_lets_a_gateway_open_the_files_it_wants() -> None:
+def test_compose_lets_a_gateway_open_enough_files_for_its_connections() -> None:
     fields = GatewaySettings.model_fields
     needed = fields["gateway_max_connections"].default + OWN_DESCRIPTORS
     for name in ("gateway", "gateway-2"):
         limits = compose()["services"][name]["ulimits"]["nofile"]
-        # One that an engine must not set keeps the container from being made.
-        found = re.fullmatch(r"\$\{GATEWAY_OPEN_FILES:-(\d+)\}", limits["hard"])
+        # An engine that may not set a limit this high does not create the container.
+        default = re.fullmatch(r"\$\{GATEWAY_OPEN_FILES:-(\d+)\}", limits["hard"])
         assert limits["soft"] == limits["hard"]
-        assert found is not None
-        assert needed <= int(found[1]) <= 2 * needed
+        assert default is not None
+        assert needed <= int(default[1]) <= 2 * needed
 
 
 class WithReset(yaml.SafeLoader):
-    """A YAML loader that reads Compose's `!reset` as None."""
+    """Loads a value with Compose's tag `!reset`, which removes it, as None."""
 
 
 WithReset.add_constructor("!reset", lambda _loader, _node: None)
@@ -215,14 +216,15 @@ def test_two_gateways_share_the_port_of_a_container_that_outlives_them() -> None
     assert door["image"] == base["nats"]["image"]
     assert door["cap_drop"] == ["ALL"]
     assert door["sysctls"] == {"net.ipv4.tcp_migrate_req": "1"}
-    # The name that others in the network know, and that of the second one's metrics.
+    # The name under which the network reaches a gateway, and the name for the second one's metrics.
     assert door["networks"]["default"]["aliases"] == ["gateway", "gateway-behind-one-port"]
     assert set(overlay) == {"gateway", "gateway-2"}
     for gateway in overlay.values():
         assert gateway["network_mode"] == "service:door"
         assert gateway["ports"] is None
         assert gateway["environment"]["GATEWAY_SHARE_PORT"] == "true"
-    # In one network two processes cannot have one port, and the second has no profile to wait for.
+    # The gateways share one network namespace, so their other ports must differ. The second one has
+    # no profile, so it always starts.
     ports = [gateway["environment"]["METRICS_PORT"] for gateway in overlay.values()]
     assert len(set(ports)) == len(ports)
     assert overlay["gateway-2"]["environment"]["GATEWAY_LIVENESS_PORT"] == "0"
@@ -257,24 +259,24 @@ def pods(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_pod_is_locked_down() -> None:
-    found = [(document["metadata"]["name"], pods(document)) for document in documents()]
-    running = {name: pod for name, pod in found if pod}
+    named = [(document["metadata"]["name"], pods(document)) for document in documents()]
+    running = {name: pod for name, pod in named if pod}
     assert running.keys() == {*SERVICE_SETTINGS, "nats", "postgres"}
     for name, pod in running.items():
         assert pod["securityContext"]["runAsNonRoot"], name
         assert pod["automountServiceAccountToken"] is False, name
         assert pod["enableServiceLinks"] is False, name
         for container in pod["containers"]:
-            closed = container["securityContext"]
-            assert closed["readOnlyRootFilesystem"], name
-            assert not closed["allowPrivilegeEscalation"], name
-            assert closed["capabilities"] == {"drop": ["ALL"]}, name
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"], name
+            assert not context["allowPrivilegeEscalation"], name
+            assert context["capabilities"] == {"drop": ["ALL"]}, name
             assert "memory" in container["resources"]["limits"], name
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 assert probe in container, name
 
 
-def test_a_rollout_waits_until_each_new_pod_has_worked_for_a_while() -> None:
+def test_a_rollout_waits_until_each_new_pod_has_been_ready_for_a_while() -> None:
     for document in documents():
         if not pods(document):
             continue
@@ -293,22 +295,24 @@ def test_every_pod_has_a_disruption_budget() -> None:
     assert budgets == {*SERVICE_SETTINGS, "nats", "postgres"}
 
 
-def test_a_nats_server_has_started_when_its_streams_have() -> None:
-    (nats,) = [one for one in documents() if pods(one) and one["metadata"]["name"] == "nats"]
+def test_a_nats_pod_has_started_when_its_streams_are_available() -> None:
+    (nats,) = [each for each in documents() if pods(each) and each["metadata"]["name"] == "nats"]
     (container,) = pods(nats)["containers"]
     for probe, path in (("startupProbe", "/healthz"), ("livenessProbe", "/varz")):
         assert container[probe]["exec"]["command"][-1] == f"http://127.0.0.1:8222{path}"
 
 
 @pytest.mark.parametrize("service", SERVICE_SETTINGS)
-def test_every_secret_of_a_service_has_a_place_in_kubernetes(service: str) -> None:
-    (found,) = [one for one in documents() if pods(one) and one["metadata"]["name"] == service]
-    (container,) = pods(found)["containers"]
-    given = (
+def test_every_secret_setting_of_a_service_can_be_set_in_kubernetes(service: str) -> None:
+    (workload,) = [
+        each for each in documents() if pods(each) and each["metadata"]["name"] == service
+    ]
+    (container,) = pods(workload)["containers"]
+    optional = (
         {
-            one["name"]
-            for one in container["env"]
-            if one.get("valueFrom", {}).get("secretKeyRef", {}).get("optional")
+            variable["name"]
+            for variable in container["env"]
+            if variable.get("valueFrom", {}).get("secretKeyRef", {}).get("optional")
         }
         if "env" in container
         else set()
@@ -316,42 +320,42 @@ def test_every_secret_of_a_service_has_a_place_in_kubernetes(service: str) -> No
     reads = {name for group in SERVICE_SETTINGS[service] for name in group.environment_names()}
     reads -= SECRETS_WITHHELD.get(service, frozenset()) | FROM_FILES
     secrets = {name for name in reads if re.search(r"_(KEY|SECRET|PASSWORD)(_PREVIOUS)?$", name)}
-    assert given == secrets - {"NATS_TLS_KEY", "POSTHOG_MINT_WEBHOOK_SECRET"}
+    assert optional == secrets - {"NATS_TLS_KEY", "POSTHOG_MINT_WEBHOOK_SECRET"}
 
 
-def test_every_key_that_pods_take_is_named_where_it_is_said_to_go() -> None:
-    taken = set[str]()
+def test_the_deployment_guide_lists_every_key_that_pods_read() -> None:
+    read = set[str]()
     for file in MANIFESTS:
-        taken |= set(re.findall(r"secretKeyRef: \{ name: keys, key: (\w+)", file.read_text()))
+        read |= set(re.findall(r"secretKeyRef: \{ name: keys, key: (\w+)", file.read_text()))
     text = (ROOT / "docs" / "deploy.md").read_text()
-    (paragraph,) = [one for one in text.split("\n\n") if "`deploy/secrets/keys.env`" in one]
+    (paragraph,) = [part for part in text.split("\n\n") if "`deploy/secrets/keys.env`" in part]
     named = set(re.findall(r"`([A-Z_]+)`", paragraph))
-    assert {key for key in taken if not key.endswith("_PREVIOUS")} <= named
-    assert named <= taken
+    assert {key for key in read if not key.endswith("_PREVIOUS")} <= named
+    assert named <= read
 
 
-def test_every_secret_is_named_by_its_content() -> None:
-    wanted = kustomization()
-    named = {generator["name"] for generator in wanted["secretGenerator"]}
+def test_kustomize_names_every_secret_by_its_content() -> None:
+    config = kustomization()
+    named = {generator["name"] for generator in config["secretGenerator"]}
     text = "\n".join(file.read_text() for file in MANIFESTS)
     used = re.findall(r"(?:secretName|secretKeyRef: \{ name|secret:\n +name): ([\w-]+)", text)
     assert set(used) <= named
-    assert "generatorOptions" not in wanted
+    assert "generatorOptions" not in config
 
 
-def test_what_kustomize_needs_is_there(made: Path) -> None:
-    wanted = kustomization()
-    assert {DEPLOY / resource for resource in wanted["resources"]} == set(MANIFESTS)
+def test_every_file_and_object_that_the_kustomization_names_exists(secrets: Path) -> None:
+    config = kustomization()
+    assert {DEPLOY / resource for resource in config["resources"]} == set(MANIFESTS)
     named = {"ConfigMap": set[str](), "Secret": set[str]()}
     for kind, generators in (
-        ("ConfigMap", wanted["configMapGenerator"]),
-        ("Secret", wanted["secretGenerator"]),
+        ("ConfigMap", config["configMapGenerator"]),
+        ("Secret", config["secretGenerator"]),
     ):
         for generator in generators:
             named[kind].add(generator["name"])
             for entry in (*generator.get("files", ()), *generator.get("envs", ())):
                 file = entry.rpartition("=")[2]
-                path = made.parent / file if file.startswith("secrets/") else DEPLOY / file
+                path = secrets.parent / file if file.startswith("secrets/") else DEPLOY / file
                 assert path.is_file(), file
     text = "\n".join(file.read_text() for file in MANIFESTS)
     used = set(re.findall(r"(?:secretName|secretKeyRef: \{ name): ([\w-]+)", text))
@@ -372,17 +376,17 @@ def test_servers_can_be_applied_without_the_services() -> None:
         if document["kind"] in {"Deployment", "StatefulSet"}
         and document["spec"]["template"]["spec"]["containers"][0]["image"] == "hogsend"
     ]
-    assert sorted(names.split(", ")) == sorted(one["name"] for one in services)
-    assert all(one["labels"]["app"] == one["name"] for one in services)
+    assert sorted(names.split(", ")) == sorted(service["name"] for service in services)
+    assert all(service["labels"]["app"] == service["name"] for service in services)
 
 
-def test_the_image_sets_what_the_settings_know() -> None:
+def test_the_image_sets_variables_that_are_settings() -> None:
     text = (ROOT / "Dockerfile").read_text()
-    known = {
+    settings = {
         name for group in (GatewaySettings, TelemetrySettings) for name in group.environment_names()
     }
     for name in ("GATEWAY_HOST", "SPOOL_DIR", "HEALTH_FILE", "ALIVE_FILE"):
-        assert name in known
+        assert name in settings
         assert f"{name}=" in text
         if name in IMAGE and name != "ALIVE_FILE":
             assert f"{name}={IMAGE[name]}" in text
@@ -390,36 +394,34 @@ def test_the_image_sets_what_the_settings_know() -> None:
 
 
 @pytest.mark.parametrize("name", ["single", "cluster", "cluster-accounts"])
-def test_nats_notices_within_half_a_minute_that_a_machine_is_gone(name: str) -> None:
+def test_nats_detects_a_vanished_client_within_half_a_minute(name: str) -> None:
     config = (ROOT / "deploy" / "nats" / f"{name}.conf").read_text()
-    found = re.search(r'^ping_interval: "(\d+)s"$', config, re.MULTILINE)
-    assert found is not None
-    # The server gives up when two pings are not answered and the next is due.
-    assert int(found[1]) * 3 <= 30
+    interval = re.search(r'^ping_interval: "(\d+)s"$', config, re.MULTILINE)
+    assert interval is not None
+    # The server closes a connection when two pings got no pong and the next ping is due.
+    assert int(interval[1]) * 3 <= 30
     assert "ping_max" not in config
 
 
-def test_nats_takes_every_webhook_that_the_gateway_takes() -> None:
+def test_nats_accepts_every_webhook_that_the_gateway_accepts() -> None:
     largest = GatewaySettings.model_fields["webhook_max_bytes"].default
     assert largest + HEADERS_BYTES <= nats_server.MAX_PAYLOAD_BYTES
 
 
 @pytest.mark.parametrize("name", ["single", "cluster", "cluster-accounts"])
-def test_nats_server_takes_the_configuration(name: str, made: Path) -> None:
-    _check_configuration(_laid_out(name, made))
+def test_nats_server_accepts_the_configuration(name: str, secrets: Path) -> None:
+    _check_configuration(_with_passwords(name, secrets))
 
 
 @pytest.mark.parametrize("name", ["single", "cluster", "cluster-accounts"])
-def test_nats_server_takes_passwords_from_before_a_user_was_renamed(
-    name: str, tmp_path: Path
-) -> None:
-    made = tmp_path / "secrets"
-    generate(made)
-    passwords = made / "nats" / "passwords.conf"
+def test_nats_server_accepts_passwords_without_the_renamed_user(name: str, tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    generate(secrets)
+    passwords = secrets / "nats" / "passwords.conf"
     lines = passwords.read_text().splitlines(keepends=True)
     passwords.chmod(0o600)
     passwords.write_text("".join(line for line in lines if not line.startswith("PASSWORD_APP")))
-    _check_configuration(_laid_out(name, made))
+    _check_configuration(_with_passwords(name, secrets))
 
 
 def _check_configuration(file: Path) -> None:
@@ -431,15 +433,15 @@ def _check_configuration(file: Path) -> None:
     )
 
 
-def test_nats_servers_may_take_what_the_streams_need_and_the_volume_holds() -> None:
+def test_the_storage_of_nats_fits_the_streams_and_is_smaller_than_its_volume() -> None:
     services = compose()["services"]
     allowed = [services[name]["environment"]["MAX_FILE_STORE"] for name in ("nats", "nats-2")]
     (stateful,) = [
-        one
-        for one in documents()
-        if "volumeClaimTemplates" in one.get("spec", {}) and one["metadata"]["name"] == "nats"
+        each
+        for each in documents()
+        if "volumeClaimTemplates" in each.get("spec", {}) and each["metadata"]["name"] == "nats"
     ]
-    variables = {one["name"]: one for one in pods(stateful)["containers"][0]["env"]}
+    variables = {each["name"]: each for each in pods(stateful)["containers"][0]["env"]}
     allowed.append(variables["MAX_FILE_STORE"]["value"])
     (claim,) = stateful["spec"]["volumeClaimTemplates"]
     volume = int(claim["spec"]["resources"]["requests"]["storage"].removesuffix("Gi"))
@@ -449,30 +451,32 @@ def test_nats_servers_may_take_what_the_streams_need_and_the_volume_holds() -> N
         assert gibibytes < volume
 
 
-def _laid_out(name: str, made: Path) -> Path:
-    """Copy the files into one directory, as in the containers."""
-    directory = made.parent / "etc"
+def _with_passwords(name: str, secrets: Path) -> Path:
+    """Copy a configuration and its passwords into one directory, as in the containers."""
+    directory = secrets.parent / "etc"
     (directory / "secrets").mkdir(parents=True, exist_ok=True)
     for file in ("passwords.conf", "cluster.conf"):
-        (directory / "secrets" / file).write_text((made / "nats" / file).read_text())
-    laid_out = directory / f"{name}.conf"
-    laid_out.write_text((DEPLOY / "nats" / laid_out.name).read_text())
-    return laid_out
+        (directory / "secrets" / file).write_text((secrets / "nats" / file).read_text())
+    config = directory / f"{name}.conf"
+    config.write_text((DEPLOY / "nats" / config.name).read_text())
+    return config
 
 
-def test_secrets_are_made_once_for_every_user_and_only_their_owner_gets_in(made: Path) -> None:
+def test_secrets_are_generated_once_for_every_user_and_are_private_to_their_owner(
+    secrets: Path,
+) -> None:
     for user in User:
-        assert (made / user / "nats_password").is_file()
-    words = [file.read_text() for file in made.rglob("nats_password")]
+        assert (secrets / user / "nats_password").is_file()
+    words = [file.read_text() for file in secrets.rglob("nats_password")]
     assert len(set(words)) == len(User)
     assert all(re.fullmatch(r"s[0-9a-f]{48}\n", word) for word in words)
-    assert stat.S_IMODE(made.stat().st_mode) == 0o700
-    before = {file: file.read_text() for file in made.rglob("*") if file.is_file()}
-    assert "nothing to do" in generate(made)
-    assert {file: file.read_text() for file in made.rglob("*") if file.is_file()} == before
+    assert stat.S_IMODE(secrets.stat().st_mode) == 0o700
+    before = {file: file.read_text() for file in secrets.rglob("*") if file.is_file()}
+    assert "nothing to do" in generate(secrets)
+    assert {file: file.read_text() for file in secrets.rglob("*") if file.is_file()} == before
 
 
-def test_containers_may_read_what_was_checked_out_where_nobody_else_may_read(
+def test_containers_may_read_configuration_that_was_checked_out_with_a_strict_umask(
     tmp_path: Path,
 ) -> None:
     deploy = tmp_path / "deploy"
@@ -485,20 +489,20 @@ def test_containers_may_read_what_was_checked_out_where_nobody_else_may_read(
         shutil.copy(DEPLOY / name, deploy)
     script = deploy / "generate_secrets.py"
     subprocess.run([sys.executable, "-S", str(script)], check=True, capture_output=True)
-    found = {path: stat.S_IMODE(path.stat().st_mode) for path in deploy.rglob("*")}
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in deploy.rglob("*")}
     for name in ("nats/start.sh", "grafana/provisioning/dashboards.yaml"):
-        assert found[deploy / name] == 0o644
-        assert found[(deploy / name).parent] == 0o755
-    # Whose key that is, and who may read it, is for the operator to say.
-    assert (found[deploy / "tls"], found[deploy / "tls" / "key.pem"]) == (0o755, 0o600)
-    assert found[deploy / "secrets"] == 0o700
+        assert modes[deploy / name] == 0o644
+        assert modes[(deploy / name).parent] == 0o755
+    # The operator decides who may read the key.
+    assert (modes[deploy / "tls"], modes[deploy / "tls" / "key.pem"]) == (0o755, 0o600)
+    assert modes[deploy / "secrets"] == 0o700
 
 
-def test_secrets_from_before_a_user_was_renamed_are_kept_and_added_to(tmp_path: Path) -> None:
+def test_secrets_of_a_renamed_user_are_kept_and_those_of_the_new_user_added(tmp_path: Path) -> None:
     directory = tmp_path / "s"
     generate(directory)
     member = (directory / "member" / "nats_password").read_text().strip()
-    # As the version before wrote them.
+    # The previous version wrote no files for `app`.
     (directory / "app" / "nats_password").unlink()
     (directory / "app.env").unlink()
     generate(directory)
@@ -508,15 +512,15 @@ def test_secrets_from_before_a_user_was_renamed_are_kept_and_added_to(tmp_path: 
     passwords = (directory / "nats" / "passwords.conf").read_text()
     assert f'PASSWORD_MEMBER: "{member}"\n' in passwords
     assert f'PASSWORD_APP: "{app}"\n' in passwords
-    place = "127.0.0.1:4222"
+    address = "127.0.0.1:4222"
     app_env = (directory / "app.env").read_text()
-    assert app_env == nats_server.env_file_lines(User.APP, app, place)
+    assert app_env == nats_server.env_file_lines(User.APP, app, address)
     member_env = (directory / "member.env").read_text()
-    member_lines = nats_server.env_file_lines(User.MEMBER, member, place)
+    member_lines = nats_server.env_file_lines(User.MEMBER, member, address)
     assert member_env == f"# Deprecated: use app.env\n{member_lines}"
 
 
-def test_a_deleted_secret_is_made_anew_wherever_it_is_used(tmp_path: Path) -> None:
+def test_a_deleted_secret_is_generated_again_wherever_it_is_used(tmp_path: Path) -> None:
     directory = tmp_path / "s"
     generate(directory, "--postgres", "db.internal", "--published", "bus.example:4222")
     url = (directory / "ingest" / "database_url").read_text()
@@ -530,7 +534,7 @@ def test_a_deleted_secret_is_made_anew_wherever_it_is_used(tmp_path: Path) -> No
     assert (directory / "ingest" / "database_url").read_text() == url
 
 
-def test_nothing_secret_is_in_the_repository() -> None:
+def test_generated_secrets_are_excluded_from_git_and_the_docker_build() -> None:
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     assert "/deploy/secrets/" in ignored
     assert (ROOT / ".dockerignore").read_text().startswith("*\n")

@@ -1,4 +1,4 @@
-"""Dashboard and alert rules: valid, and of metrics that the services have."""
+"""Dashboard, alert rules and scrape configuration agree with the services and with each other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.unit.deploy.test_files import (
 
 GRAFANA = DEPLOY / "grafana"
 RUNBOOKS = ROOT / "docs" / "runbooks"
-PROVOKED = Path(__file__).with_name("alerts.promtool.yaml")
+PROMTOOL_TESTS = Path(__file__).with_name("alerts.promtool.yaml")
 SERVED_ON = "9464"
 PROGRAMS = ("hogsend ", "docker ", "kubectl ", "nats ")
 SHARED_PORT = "hogsend-shared-port"
@@ -39,30 +39,32 @@ def panels() -> list[dict[str, Any]]:
 
 
 def expressions() -> list[str]:
-    shown = [target["expr"] for panel in panels() for target in panel["targets"]]
-    return [*shown, *(rule["expr"] for rule in rules())]
+    drawn = [target["expr"] for panel in panels() for target in panel["targets"]]
+    return [*drawn, *(rule["expr"] for rule in rules())]
 
 
-def test_dashboard_and_rules_name_metrics_that_the_services_have() -> None:
-    known = set()
+def test_dashboard_and_rules_use_metrics_that_the_services_export() -> None:
+    exported = set()
     for metric in registered():
         name = exposed_name(metric)
         histogram = metric._type == "histogram"
-        known |= {f"{name}_{part}" for part in ("bucket", "sum", "count")} if histogram else {name}
-    used = {name for one in expressions() for name in re.findall(r"\bhogsend_\w+", one)}
-    assert used - known == set()
+        exported |= (
+            {f"{name}_{part}" for part in ("bucket", "sum", "count")} if histogram else {name}
+        )
+    used = {name for text in expressions() for name in re.findall(r"\bhogsend_\w+", text)}
+    assert used - exported == set()
     assert len(used) > 20
 
 
-def test_dashboard_and_rules_name_labels_that_their_metrics_have() -> None:
+def test_dashboard_and_rules_use_labels_that_the_metrics_have() -> None:
     labels = {name for metric in registered() for name in metric._labelnames}
     labels |= {"le", "service", "job"}
-    for one in expressions():
-        for named in re.findall(r"(?:by|on) \(([^)]*)\)", one):
-            assert set(re.findall(r"\w+", named)) <= labels, one
+    for expression in expressions():
+        for grouping in re.findall(r"(?:by|on) \(([^)]*)\)", expression):
+            assert set(re.findall(r"\w+", grouping)) <= labels, expression
 
 
-def test_each_alert_has_a_runbook_with_its_expression_and_no_runbook_is_left_over() -> None:
+def test_each_alert_has_a_runbook_with_its_expression_and_each_runbook_an_alert() -> None:
     index = (RUNBOOKS / "index.md").read_text()
     for rule in rules():
         page = ROOT / rule["annotations"]["runbook"]
@@ -70,11 +72,11 @@ def test_each_alert_has_a_runbook_with_its_expression_and_no_runbook_is_left_ove
         assert rule["expr"] in page.read_text(), page.name
         assert f"\n{page.stem}\n" in index
         assert rule["labels"]["severity"] in {"warning", "critical"}
-    written = {page.stem for page in RUNBOOKS.glob("*.md")} - {"index"}
-    assert written == {rule["alert"] for rule in rules()}
+    pages = {page.stem for page in RUNBOOKS.glob("*.md")} - {"index"}
+    assert pages == {rule["alert"] for rule in rules()}
 
 
-def test_runbooks_quote_lines_of_the_log_that_there_are() -> None:
+def test_runbooks_quote_log_lines_that_the_code_contains() -> None:
     code = "".join(
         file.read_text() for top in ("services", "shared") for file in (ROOT / top).rglob("*.py")
     )
@@ -88,71 +90,73 @@ def test_runbooks_quote_lines_of_the_log_that_there_are() -> None:
     assert len(quoted) > 5
 
 
-def test_each_alert_is_provoked() -> None:
-    provoked = PROVOKED.read_text()
+def test_each_alert_has_a_promtool_test() -> None:
+    text = PROMTOOL_TESTS.read_text()
     for rule in rules():
-        assert f'alertname="{rule["alert"]}"' in provoked
+        assert f'alertname="{rule["alert"]}"' in text
 
 
-def scraped() -> list[dict[str, Any]]:
+def scrape_jobs() -> list[dict[str, Any]]:
     jobs: list[dict[str, Any]] = yaml.safe_load((GRAFANA / "prometheus.yaml").read_text())[
         "scrape_configs"
     ]
     return jobs
 
 
-def test_every_gateway_behind_one_port_is_read_once() -> None:
+def test_every_gateway_behind_one_port_is_scraped_once() -> None:
     overlay = yaml.load((DEPLOY / "shared-port.yaml").read_text(), Loader=WithReset)["services"]  # noqa: S506 - a SafeLoader
-    names = overlay.pop("door")["networks"]["default"]["aliases"]
-    reached = [
-        (label, str(one["port"]))
-        for job in scraped()
-        for one in job["dns_sd_configs"]
-        for name in one["names"]
-        if name in names
+    aliases = overlay.pop("door")["networks"]["default"]["aliases"]
+    targets = [
+        (label, str(lookup["port"]))
+        for job in scrape_jobs()
+        for lookup in job["dns_sd_configs"]
+        for name in lookup["names"]
+        if name in aliases
         for label in [service_label(job, name)]
     ]
-    # Every second gateway of a cluster, and this one, has the same label.
-    assert reached == [
+    # `gateway-2` has the same label here and in a cluster.
+    assert targets == [
         (name, gateway["environment"]["METRICS_PORT"]) for name, gateway in overlay.items()
     ]
 
 
 def service_label(job: dict[str, Any], name: str) -> str:
-    (rule,) = [one for one in job["relabel_configs"] if one["target_label"] == "service"]
+    (rule,) = [each for each in job["relabel_configs"] if each["target_label"] == "service"]
     return str(rule.get("replacement", name))
 
 
-def test_metrics_are_on_in_every_container_and_pod_and_read_by_one_configuration() -> None:
+def test_every_container_and_pod_of_a_service_serves_metrics_on_the_port_that_is_scraped() -> None:
     services = compose()["services"]
-    jobs = [one for one in scraped() if one["job_name"] != SHARED_PORT]
-    read = {name for job in jobs for one in job["dns_sd_configs"] for name in one["names"]}
-    ours = {name for name, one in services.items() if one.get("command", [""])[0] == "serve"}
-    assert read == ours
-    assert {str(one["port"]) for job in jobs for one in job["dns_sd_configs"]} == {SERVED_ON}
-    for name in ours:
+    jobs = [job for job in scrape_jobs() if job["job_name"] != SHARED_PORT]
+    lookups = [lookup for job in jobs for lookup in job["dns_sd_configs"]]
+    own_services = {
+        name for name, service in services.items() if service.get("command", [""])[0] == "serve"
+    }
+    assert {name for lookup in lookups for name in lookup["names"]} == own_services
+    assert {str(lookup["port"]) for lookup in lookups} == {SERVED_ON}
+    for name in own_services:
         assert services[name]["environment"]["METRICS_PORT"] == f"${{METRICS_PORT:-{SERVED_ON}}}"
-    bus = next(one for one in kustomization()["configMapGenerator"] if one["name"] == "bus")
+    bus = next(each for each in kustomization()["configMapGenerator"] if each["name"] == "bus")
     assert f"METRICS_PORT={SERVED_ON}" in bus["literals"]
     for document in documents():
         for container in pods(document).get("containers", ()):
             if container["image"] == "hogsend":
-                ports = {one["name"]: one["containerPort"] for one in container["ports"]}
+                ports = {port["name"]: port["containerPort"] for port in container["ports"]}
                 assert ports["metrics"] == int(SERVED_ON)
-                about = document["spec"]["template"]["metadata"]
-                assert about["labels"]["metrics"] == "yes"
-                assert about["annotations"]["prometheus.io/port"] == SERVED_ON
+                metadata = document["spec"]["template"]["metadata"]
+                assert metadata["labels"]["metrics"] == "yes"
+                assert metadata["annotations"]["prometheus.io/port"] == SERVED_ON
 
 
-def test_every_observer_is_pinned_and_on_this_machine_only() -> None:
+def test_every_observer_has_a_pinned_image_and_mounts_files_of_the_repository() -> None:
     observers = {
-        name: one
-        for name, one in compose()["services"].items()
-        if one.get("profiles") == ["observe"]
+        name: service
+        for name, service in compose()["services"].items()
+        if service.get("profiles") == ["observe"]
     }
     assert observers.keys() == {"prometheus", "grafana", "jaeger"}
-    for one in observers.values():
-        assert re.search(r":-[\w./-]+:v?\d+\.\d+\.\d+\}$", one["image"])
-        for mounted in one.get("volumes", ()):
+    for service in observers.values():
+        assert re.search(r":-[\w./-]+:v?\d+\.\d+\.\d+\}$", service["image"])
+        for mounted in service.get("volumes", ()):
             source = mounted.split(":")[0]
             assert not source.startswith("./") or (ROOT / source).exists(), source

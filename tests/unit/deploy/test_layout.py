@@ -1,4 +1,4 @@
-"""Layouts of a deployment, their variables in `.env`, and settings that would be ignored."""
+"""The layout of a deployment in `.env`, the move to another layout, and settings without effect."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def chosen(lines: Mapping[str, str | None], **changed: str) -> Chosen:
     )
 
 
-def test_choosing_a_layout_keeps_everything_else_that_the_file_says(tmp_path: Path) -> None:
+def test_a_change_of_layout_keeps_every_other_line_of_env(tmp_path: Path) -> None:
     file = EnvFile(tmp_path / ".env")
-    file.path.write_text("# mine\nPOSTHOG_WEBHOOK_SECRET='s3 cret'\nexport NATS_REPLICAS=1\n")
+    file.path.write_text("# own note\nPOSTHOG_WEBHOOK_SECRET='s3 cret'\nexport NATS_REPLICAS=1\n")
     file.change(Layout.CLUSTER.lines("tools"))
     assert file.values() == {
         "POSTHOG_WEBHOOK_SECRET": "s3 cret",
@@ -45,11 +45,11 @@ def test_choosing_a_layout_keeps_everything_else_that_the_file_says(tmp_path: Pa
     assert file.path.stat().st_mode & 0o777 == 0o600
     file.change(Layout.SINGLE.lines("tools,cluster"))
     assert file.path.read_text() == (
-        "# mine\nPOSTHOG_WEBHOOK_SECRET='s3 cret'\nCOMPOSE_PROFILES=tools\n"
+        "# own note\nPOSTHOG_WEBHOOK_SECRET='s3 cret'\nCOMPOSE_PROFILES=tools\n"
     )
 
 
-def test_lines_end_where_compose_ends_them(tmp_path: Path) -> None:
+def test_lines_of_env_are_split_as_compose_splits_them(tmp_path: Path) -> None:
     file = EnvFile(tmp_path / ".env")
     kept = "# a note\fof the operator\u2028and more\n"
     file.path.write_text(f"\ufeffNATS_REPLICAS=3\n{kept}", "utf-8")
@@ -57,7 +57,7 @@ def test_lines_end_where_compose_ends_them(tmp_path: Path) -> None:
     assert file.path.read_text("utf-8") == f"{kept}NATS_REPLICAS=1\n"
 
 
-def test_a_line_as_in_yaml_is_read_and_replaced_as_compose_reads_it(tmp_path: Path) -> None:
+def test_a_line_with_a_colon_is_read_and_replaced_as_in_compose(tmp_path: Path) -> None:
     file = EnvFile(tmp_path / ".env")
     kept = "TEXT='two\nNOTE: lines'\n"
     file.path.write_text(f"COMPOSE_PROFILES: tools\nexport NATS_REPLICAS : '3' # three\n{kept}")
@@ -70,7 +70,7 @@ def test_a_line_as_in_yaml_is_read_and_replaced_as_compose_reads_it(tmp_path: Pa
     assert file.path.read_text() == f"{kept}COMPOSE_PROFILES=tools,cluster\n"
 
 
-def test_a_link_to_the_settings_stays_one(tmp_path: Path) -> None:
+def test_a_symbolic_link_to_the_settings_is_kept(tmp_path: Path) -> None:
     kept, file = tmp_path / "kept.env", EnvFile(tmp_path / ".env")
     kept.touch()
     file.path.symlink_to(kept)
@@ -79,7 +79,7 @@ def test_a_link_to_the_settings_stays_one(tmp_path: Path) -> None:
     assert EnvFile(kept).values()["NATS_REPLICAS"] == "3"
 
 
-def test_only_what_goes_together_is_a_layout() -> None:
+def test_settings_of_different_layouts_together_are_a_problem() -> None:
     cluster = Layout.CLUSTER.lines("")
     for layout in Layout:
         assert chosen(layout.lines("")).problem() is None
@@ -92,13 +92,13 @@ def test_only_what_goes_together_is_a_layout() -> None:
         assert chosen({**cluster, name: other}).problem() is not None, name
         assert chosen(Layout.SINGLE.lines(""), **{name: cluster[name] or ""}).problem(), name
     assert chosen({}, NATS_CONFIG="two").problem() is not None
-    # As the version before has written it down.
+    # The previous version wrote this name of the configuration.
     assert chosen(cluster, NATS_CONFIG="cluster").problem() is None
-    # Servers of the operator's own.
+    # NATS servers outside the deployment.
     assert chosen({}, NATS_REPLICAS="3", HOGSEND_NATS_URL="tls://nats.internal").problem() is None
 
 
-def test_each_setting_that_no_container_gets_is_refused_with_what_to_do() -> None:
+def test_each_setting_that_reaches_no_container_is_refused_with_a_fix() -> None:
     for name in REFUSED:
         (line,) = ignored({name: "something"})
         assert line.startswith(f"{name} has no effect here: ")
@@ -106,11 +106,11 @@ def test_each_setting_that_no_container_gets_is_refused_with_what_to_do() -> Non
         "nats_Replicas has no effect here: write NATS_REPLICAS"
     ]
     assert ignored({"POSTHOG_API_KEY": "phc_x", "NATS_URL": " ", "SPOOL_DIR": ""}) == []
-    # What the image says itself.
+    # The image sets these values itself.
     assert ignored({"SPOOL_DIR": "/var/lib/hogsend/spool", "GATEWAY_HOST": "0.0.0.0"}) == []
 
 
-def test_a_secret_that_is_in_the_file_and_reaches_nobody_is_refused() -> None:
+def test_a_setting_of_env_that_compose_did_not_read_is_refused_without_its_value() -> None:
     single = {
         "SEEN_NATS_CONFIG": "single",
         "SEEN_NATS_REPLICAS": "1",
@@ -127,31 +127,31 @@ def test_a_secret_that_is_in_the_file_and_reaches_nobody_is_refused() -> None:
     assert disagreements(seen) == []
 
 
-def told(_text: str) -> None:
+def ignore_progress(_text: str) -> None:
     pass
 
 
 class Engine(Compose):
-    """A Compose whose NATS servers have only the mark of their layout as data."""
+    """A deployment whose NATS servers have no data but the mark of their layout."""
 
     def __init__(self, directory: Path, **layouts: str) -> None:
         (directory / "compose.yaml").touch()
         super().__init__(directory)
         self.data: dict[str, str] = dict(layouts)
         self.ran: list[str] = []
-        self.present = "settings nats gateway ingest"
+        self.service_names = "settings nats gateway ingest"
         self.configs: list[str] = []
-        """Commands that were run."""
+        """Values of NATS_CONFIG at each start of the servers."""
 
     def run(self, *arguments: str, extra: Mapping[str, str] | None = None, **_: Any) -> str:
-        own = arguments[2:] if arguments[0] == "--profile" else arguments
-        words = [word for word in own if word not in {"-d", "--no-deps"}]
+        command = arguments[2:] if arguments[0] == "--profile" else arguments
+        words = [word for word in command if word not in {"-d", "--no-deps"}]
         self.ran.append(" ".join(words) + (" (moving)" if "NATS_PUBLISH" in (extra or {}) else ""))
         if words[0] == "up" and "nats" in words:
             self.configs.append((extra or {}).get("NATS_CONFIG", ""))
         if words[0] == "run":
-            server, what = words[3], words[6:]
-            match what:
+            server, script_arguments = words[3], words[6:]
+            match script_arguments:
                 case ["which"]:
                     return self.data.get(server, "")
                 case ["set-aside", _]:
@@ -163,14 +163,14 @@ class Engine(Compose):
         if words[0] == "port":
             return "127.0.0.1:3003"
         if words[0] == "config":
-            return self.present
+            return self.service_names
         return ""
 
 
 @pytest.fixture
 def streams(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Fake saves and restores of streams, which can be made to fail."""
-    part: dict[str, Any] = {"restored": [], "fail": set(), "ready": [True]}
+    """Replace the backup of streams and the readiness of a gateway by this state."""
+    state: dict[str, Any] = {"restored": [], "fail": set(), "ready": [True]}
 
     @asynccontextmanager
     async def operator(_compose: Compose, *, port: int) -> AsyncIterator[None]:
@@ -178,43 +178,41 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         yield None
 
     async def save_all(*_: Any) -> list[StreamResult]:
-        if "save" in part["fail"]:
+        if "save" in state["fail"]:
             raise StreamError("no space")
         return []
 
     async def restore_all(*_: Any, copies: int) -> list[StreamResult]:
-        if "restore" in part["fail"]:
+        if "restore" in state["fail"]:
             raise StreamError("no space")
-        part["restored"].append(copies)
+        state["restored"].append(copies)
         return [StreamResult("EVENTS", 7, 1)]
 
     async def is_ready(_http: httpx.AsyncClient) -> bool:
-        answers: list[bool] = part["ready"]
-        return answers.pop(0) if len(answers) > 1 else answers[0]
+        outcomes: list[bool] = state["ready"]
+        return outcomes.pop(0) if len(outcomes) > 1 else outcomes[0]
 
     monkeypatch.setattr(layout_move, "_is_ready", is_ready)
     monkeypatch.setattr(layout_move, "POLL_SECONDS", 0)
     monkeypatch.setattr(servers, "operator", operator)
     monkeypatch.setattr(saving, "save_all", save_all)
     monkeypatch.setattr(saving, "restore_all", restore_all)
-    return part
+    return state
 
 
-def test_without_data_a_layout_is_only_written_down(
-    tmp_path: Path, streams: dict[str, Any]
-) -> None:
+def test_without_data_a_move_only_changes_env(tmp_path: Path, streams: dict[str, Any]) -> None:
     engine = Engine(tmp_path)
-    assert Move(engine, told).to(Layout.CLUSTER).backup is None
+    assert Move(engine, ignore_progress).to(Layout.CLUSTER).backup is None
     assert engine.env_file.values()["NATS_CONFIG"] == "cluster-accounts"
     assert streams["restored"] == []
 
 
-def test_streams_move_along_while_no_service_finds_a_server(
+def test_streams_are_moved_while_no_service_can_reach_a_server(
     tmp_path: Path, streams: dict[str, Any]
 ) -> None:
     engine = Engine(tmp_path, nats="single")
-    moved = Move(engine, told).to(Layout.CLUSTER)
-    assert [one.messages for one in moved.streams] == [7]
+    moved = Move(engine, ignore_progress).to(Layout.CLUSTER)
+    assert [stream.messages for stream in moved.streams] == [7]
     assert streams["restored"] == [3]
     assert engine.data == dict.fromkeys(("nats", "nats-2", "nats-3"), "cluster-accounts")
     assert engine.env_file.values()["NATS_REPLICAS"] == "3"
@@ -234,7 +232,7 @@ def test_streams_move_along_while_no_service_finds_a_server(
     assert not (tmp_path / ".layout-move.json").exists()
 
 
-def test_the_first_gateway_is_replaced_once_the_second_takes_webhooks(
+def test_the_first_gateway_is_replaced_once_the_second_accepts_webhooks(
     tmp_path: Path, streams: dict[str, Any]
 ) -> None:
     texts: list[str] = []
@@ -244,7 +242,7 @@ def test_the_first_gateway_is_replaced_once_the_second_takes_webhooks(
     assert "gateway-2" not in texts[-1]
 
 
-def test_a_second_gateway_that_takes_nothing_is_not_waited_for_for_ever(
+def test_the_wait_for_a_second_gateway_that_accepts_no_webhooks_is_limited(
     tmp_path: Path, streams: dict[str, Any]
 ) -> None:
     texts: list[str] = []
@@ -253,61 +251,57 @@ def test_a_second_gateway_that_takes_nothing_is_not_waited_for_for_ever(
     assert texts[-1].startswith("gateway-2 does not accept webhooks")
 
 
-def test_gateways_that_share_a_port_are_parted_first(tmp_path: Path) -> None:
+def test_a_move_is_refused_while_gateways_share_a_port(tmp_path: Path) -> None:
     engine = Engine(tmp_path, nats="single")
-    engine.present += " door"
+    engine.service_names += " door"
     with pytest.raises(CommandError, match="share a port"):
-        Move(engine, told).to(Layout.CLUSTER)
+        Move(engine, ignore_progress).to(Layout.CLUSTER)
     assert engine.data == {"nats": "single"}
     assert engine.ran == ["config --services"]
 
 
-def test_streams_move_back_and_forth(tmp_path: Path, streams: dict[str, Any]) -> None:
+def test_streams_can_be_moved_back_and_forth(tmp_path: Path, streams: dict[str, Any]) -> None:
     engine = Engine(tmp_path, nats="single")
     for layout in (Layout.CLUSTER, Layout.SINGLE, Layout.CLUSTER):
-        Move(engine, told).to(layout)
+        Move(engine, ignore_progress).to(layout)
         assert engine.data == dict.fromkeys(layout.servers, layout.mark)
     assert streams["restored"] == [3, 1, 3]
 
 
-def test_a_cluster_moves_out_of_the_account_that_everybody_shared(
+def test_streams_of_a_cluster_move_from_the_shared_account_to_their_own(
     tmp_path: Path, streams: dict[str, Any]
 ) -> None:
     engine = Engine(tmp_path, **dict.fromkeys(("nats", "nats-2", "nats-3"), "cluster"))
-    Move(engine, told).to(Layout.CLUSTER)
+    Move(engine, ignore_progress).to(Layout.CLUSTER)
     assert set(engine.data.values()) == {"cluster-accounts"}
     assert streams["restored"] == [3]
-    # What has the data is started as it was, and what gets them as it will be.
+    # The servers start with the old configuration for the backup, and with the new one afterwards.
     assert [config for config in engine.configs if config] == ["cluster", *["cluster-accounts"] * 2]
-    assert Move(engine, told).to(Layout.CLUSTER).backup is None
+    assert Move(engine, ignore_progress).to(Layout.CLUSTER).backup is None
 
 
-def test_a_move_that_cannot_save_leaves_everything_as_it_was(
-    tmp_path: Path, streams: dict[str, Any]
-) -> None:
+def test_a_move_whose_backup_fails_changes_nothing(tmp_path: Path, streams: dict[str, Any]) -> None:
     engine = Engine(tmp_path, nats="single")
     streams["fail"] = {"save"}
     with pytest.raises(CommandError, match="no space"):
-        Move(engine, told).to(Layout.CLUSTER)
+        Move(engine, ignore_progress).to(Layout.CLUSTER)
     assert engine.data == {"nats": "single"}
     assert engine.env_file.values() == {}
     assert engine.ran[-1] == "up nats"
     assert not (tmp_path / ".layout-move.json").exists()
 
 
-def test_a_move_that_was_interrupted_goes_on_and_no_other_begins(
-    tmp_path: Path, streams: dict[str, Any]
-) -> None:
+def test_an_interrupted_move_can_only_be_continued(tmp_path: Path, streams: dict[str, Any]) -> None:
     engine = Engine(tmp_path, nats="single")
     streams["fail"] = {"restore"}
     with pytest.raises(CommandError, match="no space"):
-        Move(engine, told).to(Layout.CLUSTER)
+        Move(engine, ignore_progress).to(Layout.CLUSTER)
     assert set(engine.data.values()) == {"moving"}
     with pytest.raises(CommandError, match="move to the layout cluster is not complete"):
-        Move(engine, told).to(Layout.SINGLE)
+        Move(engine, ignore_progress).to(Layout.SINGLE)
     streams["fail"] = set()
-    assert Move(engine, told).to(Layout.CLUSTER).layout is Layout.CLUSTER
+    assert Move(engine, ignore_progress).to(Layout.CLUSTER).layout is Layout.CLUSTER
     assert set(engine.data.values()) == {"cluster-accounts"}
-    # And not once more.
-    assert Move(engine, told).to(Layout.CLUSTER).backup is None
+    # A completed move is not repeated.
+    assert Move(engine, ignore_progress).to(Layout.CLUSTER).backup is None
     assert streams["restored"] == [3]

@@ -1,4 +1,4 @@
-"""A backup is refused if the services use external servers."""
+"""A backup or move is refused unless it covers the servers that the services use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cli.errors import CommandError
 
 
 class Engine(Compose):
-    """A Compose whose PostgreSQL has sessions of some services."""
+    """A deployment whose PostgreSQL reports `connected` as the users that are connected to it."""
 
     connected = "credentials"
 
@@ -26,11 +26,11 @@ class Engine(Compose):
 @pytest.fixture
 def engine(tmp_path: Path) -> Engine:
     (tmp_path / "compose.yaml").touch()
-    address(tmp_path, "postgres")
+    write_database_url(tmp_path, "postgres")
     return Engine(tmp_path)
 
 
-def address(deployment: Path, host: str) -> None:
+def write_database_url(deployment: Path, host: str) -> None:
     file = deployment / "deploy" / "secrets" / "ingest" / "database_url"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(f"postgresql://ingest:word@{host}:5432/hogsend\n")
@@ -41,7 +41,7 @@ async def save(engine: Engine) -> None:
         pass
 
 
-async def test_streams_on_servers_of_ones_own_are_not_left_out_without_a_word(
+async def test_streams_on_nats_servers_outside_the_deployment_are_not_omitted_silently(
     engine: Engine,
 ) -> None:
     engine.env_file.path.write_text("HOGSEND_NATS_URL=tls://a.internal,tls://b.internal\n")
@@ -54,7 +54,7 @@ async def test_streams_on_servers_of_ones_own_are_not_left_out_without_a_word(
     assert engine.env_file.values()["HOGSEND_NATS_URL"] == "tls://a.internal,tls://b.internal"
 
 
-async def test_a_postgresql_that_no_service_uses_is_not_saved_in_place_of_the_other(
+async def test_the_postgresql_of_compose_is_not_saved_while_services_use_another_one(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nats(*_: Any) -> str:
@@ -65,10 +65,10 @@ async def test_a_postgresql_that_no_service_uses_is_not_saved_in_place_of_the_ot
     (engine.secrets / "operator" / "nats_password").write_text("word")
     with pytest.raises(CommandError, match="NATS is next"):
         await save(engine)
-    address(engine.directory, "db.example.com")
+    write_database_url(engine.directory, "db.example.com")
     with pytest.raises(CommandError, match=r"PostgreSQL at db\.example\.com"):
         await save(engine)
-    # A pooler before the one of compose.yaml.
+    # A service is connected, so the address is that of a pooler in front of this PostgreSQL.
     engine.connected = "credentials\ningest"
     with pytest.raises(CommandError, match="NATS is next"):
         await save(engine)

@@ -1,4 +1,4 @@
-"""Published ports of a deployment are reached without the machine's proxies."""
+"""The published ports of a deployment are reached at their address, without a proxy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ READY = {"ready": True, "spooled": 0}
         ("10.0.0.5:14222", "10.0.0.5:14222"),
     ],
 )
-def test_a_port_is_reached_at_the_address_that_it_is_published_at(
+def test_a_port_is_reached_at_the_address_it_is_published_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str, reached: str
 ) -> None:
     (tmp_path / "compose.yaml").touch()
@@ -44,9 +44,9 @@ def test_a_port_is_reached_at_the_address_that_it_is_published_at(
 
 @pytest.fixture
 def gateway() -> Iterator[str]:
-    """A server that responds like a gateway."""
+    """An HTTP server that responds as `/readyz` of a gateway does."""
 
-    class Answering(BaseHTTPRequestHandler):
+    class ReadyHandler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
@@ -55,13 +55,13 @@ def gateway() -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), ReadyHandler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
 
-def test_a_gateway_of_this_machine_is_asked_without_a_proxy(
+def test_a_gateway_on_this_machine_is_called_without_the_proxy_of_the_environment(
     gateway: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "ALL_PROXY"):
@@ -69,8 +69,8 @@ def test_a_gateway_of_this_machine_is_asked_without_a_proxy(
     monkeypatch.delenv("NO_PROXY", raising=False)
     assert rolling_upgrade._get(f"{gateway}/readyz") == READY
 
-    async def ask() -> object:
+    async def get() -> object:
         async with local_http(gateway) as http:
             return (await http.get("/readyz")).json()
 
-    assert asyncio.run(ask()) == READY
+    assert asyncio.run(get()) == READY

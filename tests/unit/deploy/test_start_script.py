@@ -1,4 +1,4 @@
-"""The script that starts nats-server in a deployment never uses data of another layout."""
+"""`deploy/nats/start.sh` never starts nats-server on the data of another layout."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def start(
         ("cluster", "cluster", "single"),
     ],
 )
-def test_empty_data_take_the_layout_and_keep_it(
+def test_an_empty_data_directory_gets_the_mark_of_its_layout_and_keeps_it(
     data: Path, layout: str, mark: str, other: str
 ) -> None:
     started = start(data, layout=layout)
@@ -68,9 +68,9 @@ def test_empty_data_take_the_layout_and_keep_it(
     assert start(data, "which").stdout == f"{mark}\n"
 
 
-def test_a_server_whose_data_are_marked_starts_without_room_to_mark_them_again(data: Path) -> None:
+def test_a_server_with_marked_data_starts_on_a_full_disk(data: Path) -> None:
     assert start(data).returncode == 0
-    # Nothing can be written there, as on a full disk.
+    # The script cannot write its temporary file, as on a full disk.
     (data / "layout.new").mkdir()
     assert start(data).stdout == "--config /etc/nats/single.conf --port 4222\n"
 
@@ -79,7 +79,7 @@ STREAMS = Path("streams") / "EVENTS"
 
 
 @pytest.mark.parametrize("marked", [True, False])
-def test_the_streams_of_a_single_server_leave_the_account_that_everybody_shared(
+def test_streams_of_a_single_server_move_from_the_shared_account_to_their_own(
     data: Path, marked: bool
 ) -> None:
     shared, own = (data / "jetstream" / name for name in ("$G", "HOGSEND"))
@@ -89,7 +89,7 @@ def test_the_streams_of_a_single_server_leave_the_account_that_everybody_shared(
     assert start(data).returncode == 0
     assert (own / STREAMS).is_dir()
     assert not shared.exists()
-    # The version before knows no such layout, and does not start on what it would not see.
+    # The previous version does not know this layout, so it refuses to start on the moved streams.
     assert start(data, "which").stdout == "single-accounts\n"
     assert start(data).returncode == 0
     assert start(data, "one-account").returncode == 0
@@ -108,7 +108,7 @@ def test_streams_of_two_accounts_are_not_mixed(data: Path, words: tuple[str, ...
     assert "streams of two accounts" in refused.stderr
 
 
-def test_a_cluster_whose_users_share_an_account_stays_one_until_its_streams_are_moved(
+def test_a_cluster_with_a_shared_account_keeps_it_until_its_streams_are_moved(
     data: Path,
 ) -> None:
     (data / "layout").write_text("cluster\n")
@@ -123,27 +123,27 @@ def test_a_cluster_whose_users_share_an_account_stays_one_until_its_streams_are_
 
 
 @pytest.mark.parametrize(
-    ("made", "layout", "other"),
+    ("existing", "layout", "other"),
     [
         ("jetstream/$SYS/_js_/_meta_", "cluster", "single"),
         ("jetstream/$G/streams", "single", "cluster"),
     ],
 )
-def test_data_of_a_version_that_left_no_mark_are_recognised(
-    data: Path, made: str, layout: str, other: str
+def test_unmarked_data_of_an_earlier_version_are_recognised(
+    data: Path, existing: str, layout: str, other: str
 ) -> None:
-    (data / made).mkdir(parents=True)
+    (data / existing).mkdir(parents=True)
     assert start(data, layout=other).returncode == REFUSED
     assert start(data, layout=layout).returncode == 0
 
 
-def test_a_second_server_does_not_start_beside_a_single_one(data: Path) -> None:
+def test_a_second_server_does_not_start_in_the_single_layout(data: Path) -> None:
     refused = start(data, server="nats-2")
     assert refused.returncode == REFUSED
     assert not (data / "layout").exists()
 
 
-def test_between_two_layouts_only_who_moves_gets_a_server(data: Path) -> None:
+def test_during_a_move_the_server_starts_only_on_the_port_of_the_move(data: Path) -> None:
     (data / "jetstream").mkdir()
     (data / "jetstream" / "stream").touch()
     start(data)
@@ -156,7 +156,7 @@ def test_between_two_layouts_only_who_moves_gets_a_server(data: Path) -> None:
         assert "not all are here" in refused.stderr
     moving = start(data, layout="cluster-accounts", port="14222")
     assert moving.stdout == "--config /etc/nats/cluster-accounts.conf --port 14222\n"
-    # Still not for everybody: it is not settled.
+    # The everyday port stays closed until the move has settled the layout.
     assert start(data, layout="cluster-accounts").returncode == REFUSED
     start(data, "settle", "cluster-accounts")
     assert start(data, layout="cluster-accounts").returncode == 0
@@ -166,7 +166,7 @@ def test_between_two_layouts_only_who_moves_gets_a_server(data: Path) -> None:
 
 
 def test_data_that_are_set_aside_again_keep_the_mark_of_their_layout(data: Path) -> None:
-    """As by a move that was interrupted at the next server and continues."""
+    """A move that was interrupted at a later server continues, and repeats this step."""
     (data / "jetstream").mkdir()
     start(data)
     for _ in range(2):

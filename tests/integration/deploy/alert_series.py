@@ -1,4 +1,4 @@
-"""Series of the services, as each alert needs them to fire, and as they are on a good day."""
+"""Metrics of a healthy stack, and the changes to them that make each alert fire."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 @dataclass(frozen=True)
 class Grows:
-    """A number that is larger by as much at each scrape."""
+    """A number that grows by `by` with each scrape."""
 
     by: float
     start: float = 0.0
@@ -18,14 +18,14 @@ class Grows:
 
 @dataclass(frozen=True)
 class Ago:
-    """Unix time that is always as many seconds ago."""
+    """A Unix time that is always `seconds` ago."""
 
     seconds: float
 
 
 Value: TypeAlias = float | Grows | Ago
 Series: TypeAlias = tuple[str, str]
-"""The service that serves it; its name with its labels."""
+"""The service that exports a series, and the name of the series with its labels."""
 
 GATEWAY, CREDENTIALS, PROVISIONER, INGEST, ANALYTICS = SERVICES = (
     "gateway",
@@ -34,8 +34,8 @@ GATEWAY, CREDENTIALS, PROVISIONER, INGEST, ANALYTICS = SERVICES = (
     "ingest",
     "analytics",
 )
-OF_EVERY_REPLICA = frozenset({CREDENTIALS, INGEST})
-"""Services whose replicas all look at the same, and say the same of it."""
+SAME_IN_EVERY_REPLICA = frozenset({CREDENTIALS, INGEST})
+"""Services whose replicas observe the same state, and so export the same values."""
 
 ACCEPTED = (GATEWAY, 'hogsend_webhooks_accepted_total{to="jetstream"}')
 REFUSED = (GATEWAY, 'hogsend_webhooks_refused_total{reason="wrong"}')
@@ -58,22 +58,22 @@ REFRESH_FAILING = (
 )
 WAITING = (INGEST, 'hogsend_stream_messages{stream="WEBHOOKS"}')
 OLDEST = (INGEST, 'hogsend_stream_oldest_timestamp_seconds{stream="WEBHOOKS"}')
-DEAD = (INGEST, 'hogsend_stream_messages{stream="DEADLETTER"}')
+DEAD_LETTERS = (INGEST, 'hogsend_stream_messages{stream="DEADLETTER"}')
 STREAM_BYTES = (INGEST, 'hogsend_stream_bytes{stream="WEBHOOKS"}')
 JETSTREAM_BYTES = (INGEST, 'hogsend_jetstream_bytes{storage="file"}')
-ANSWERED = (ANALYTICS, 'hogsend_posthog_requests_total{area="capture",status="200"}')
-UNANSWERED = (ANALYTICS, 'hogsend_posthog_requests_total{area="capture",status="error"}')
+POSTHOG_SUCCEEDED = (ANALYTICS, 'hogsend_posthog_requests_total{area="capture",status="200"}')
+POSTHOG_FAILED = (ANALYTICS, 'hogsend_posthog_requests_total{area="capture",status="error"}')
 DELIVERED = (
     ANALYTICS,
     'hogsend_delivery_events_total{source="destination",destination="d-1",outcome="delivered"}',
 )
 RETRIED = (ANALYTICS, 'hogsend_delivery_retries_total{source="destination",destination="d-1"}')
-UNSENT_SECONDS = (
+DELIVERY_LAG = (
     ANALYTICS,
     'hogsend_delivery_lag_seconds{source="destination",destination="d-1"}',
 )
 
-GOOD_DAY: Mapping[Series, Value] = {
+HEALTHY: Mapping[Series, Value] = {
     ACCEPTED: Grows(100),
     REFUSED: 0,
     SPOOLED: 0,
@@ -92,24 +92,24 @@ GOOD_DAY: Mapping[Series, Value] = {
     NEEDS_RECONNECT: 0,
     (CREDENTIALS, 'hogsend_credential_state{provider="posthog",state="unreadable"}'): 0,
     REFRESH_FAILING: 0,
-    # More than a thousand wait, and they become fewer.
+    # Many webhooks wait, and their number falls.
     WAITING: Grows(-1, 1_000_000),
     OLDEST: Ago(200),
-    DEAD: 0,
+    DEAD_LETTERS: 0,
     STREAM_BYTES: 79,
     (INGEST, 'hogsend_stream_limit_bytes{stream="WEBHOOKS"}'): 100,
     (INGEST, 'hogsend_jetstream_bytes{storage="memory"}'): 1_000,
     JETSTREAM_BYTES: 79,
     (INGEST, 'hogsend_jetstream_limit_bytes{storage="file"}'): 100,
-    ANSWERED: Grows(10),
-    UNANSWERED: Grows(1),
-    # Some are tried again while others are taken.
+    POSTHOG_SUCCEEDED: Grows(10),
+    POSTHOG_FAILED: Grows(1),
+    # Some deliveries are retried while others are accepted.
     DELIVERED: Grows(10),
     RETRIED: Grows(1),
-    UNSENT_SECONDS: 899,
+    DELIVERY_LAG: 899,
 }
 
-PROVOKED: Mapping[str, Mapping[Series, Value | None]] = {
+CHANGES_BY_ALERT: Mapping[str, Mapping[Series, Value | None]] = {
     "HogsendServiceDown": {(PROVISIONER, "up"): None},
     "HogsendLagGrows": {WAITING: Grows(1, 2_000_000)},
     "HogsendEventsLate": {OLDEST: Ago(301)},
@@ -117,7 +117,7 @@ PROVOKED: Mapping[str, Mapping[Series, Value | None]] = {
     "HogsendSpoolNearlyFull": {SPOOL_BYTES: 81},
     "HogsendSpoolSetAside": {SET_ASIDE: 1},
     "HogsendWorkersMissing": {WORKERS_UP: 1},
-    "HogsendDeadLetters": {DEAD: 1},
+    "HogsendDeadLetters": {DEAD_LETTERS: 1},
     "HogsendNeedsReconnect": {NEEDS_RECONNECT: 1, REFRESH_FAILING: 1},
     "HogsendRefreshFailing": {REFRESH_FAILING: 1},
     "HogsendNothingReceived": {ACCEPTED: Grows(0)},
@@ -125,48 +125,48 @@ PROVOKED: Mapping[str, Mapping[Series, Value | None]] = {
     "HogsendStreamNearlyFull": {STREAM_BYTES: 81},
     "HogsendJetStreamNearlyFull": {JETSTREAM_BYTES: 81},
     "HogsendBusDisconnected": {CONNECTED: 0},
-    "HogsendPostHogFailing": {UNANSWERED: Grows(20)},
+    "HogsendPostHogFailing": {POSTHOG_FAILED: Grows(20)},
     "HogsendDestinationFailing": {DELIVERED: Grows(0)},
-    "HogsendDeliveryLate": {UNSENT_SECONDS: 901},
+    "HogsendDeliveryLate": {DELIVERY_LAG: 901},
     "HogsendDestinationDisabled": {DISABLED: 1, LIVE: 0},
     "HogsendDiskNearlyFull": {DISK_FREE: 9},
     "HogsendOperatorNotTold": {NOTICES: 1},
 }
-"""What is different when an alert fires; None is a service that does not answer."""
+"""The series that differ from `HEALTHY` while an alert fires. None: a service cannot be scraped."""
 
 
 @dataclass
 class Stack:
-    """Two replicas of each service, each gateway with two workers, as they are scraped.
+    """Metrics of two replicas of each service, whose gateways have two workers each.
 
-    What one replica sees alone, the other one does not.
+    A change applies to the first replica alone, unless all replicas observe it.
     """
 
     changed: Mapping[Series, Value | None] = field(default_factory=dict)
     _counted: dict[tuple[int, Series], float] = field(default_factory=dict)
 
     def text(self, service: str, replica: int) -> str | None:
-        """What one replica serves; None when it does not answer."""
-        changed = self.changed if replica == 0 or service in OF_EVERY_REPLICA else {}
+        """Return the metrics of one replica; None if it cannot be scraped."""
+        changed = self.changed if replica == 0 or service in SAME_IN_EVERY_REPLICA else {}
         changed = {**changed, **self._shared()}
         if (service, "up") in changed:
             return None
         lines = []
-        for series, good in GOOD_DAY.items():
+        for series, healthy in HEALTHY.items():
             if series[0] != service:
                 continue
-            value = changed.get(series, good)
+            value = changed.get(series, healthy)
             assert value is not None
             number = self._number(value, replica, series)
             lines += [f"{name} {number}" for name in _exposed(series[1], service)]
         return "".join(f"{line}\n" for line in lines)
 
     def _shared(self) -> Mapping[Series, Value | None]:
-        """What happens to both gateways at once, or to the only analytics that sends."""
+        """Return the changes that apply to both gateways, or to the leader of analytics."""
         return {
             series: value
             for series, value in self.changed.items()
-            if series in {ACCEPTED, DISABLED, LIVE, DELIVERED, UNANSWERED}
+            if series in {ACCEPTED, DISABLED, LIVE, DELIVERED, POSTHOG_FAILED}
         }
 
     def _number(self, value: Value, replica: int, series: Series) -> float:
@@ -175,16 +175,16 @@ class Stack:
         if not isinstance(value, Grows):
             return value
         before = self._counted.get((replica, series), value.start)
-        # A level that starts elsewhere does so at once; a count goes on from where it was.
+        # A gauge jumps to its new start value; a counter continues from its last value.
         start = max(before, value.start) if value.by >= 0 else min(before, value.start)
         self._counted[replica, series] = start + value.by
         return start + value.by
 
 
 def _exposed(name: str, service: str) -> list[str]:
-    """A series, once for each worker of a gateway where workers say it."""
+    """Return the exported names of a series: one for each worker where workers export it."""
     if service != GATEWAY or name.startswith("hogsend_gateway_workers"):
         return [name]
-    own, _, labels = name.removesuffix("}").partition("{")
-    before = f"{labels}," if labels else ""
-    return [f'{own}{{{before}worker="{number}"}}' for number in (1, 2)]
+    metric, _, labels = name.removesuffix("}").partition("{")
+    prefix = f"{labels}," if labels else ""
+    return [f'{metric}{{{prefix}worker="{number}"}}' for number in (1, 2)]
