@@ -1,4 +1,4 @@
-"""A dump is loaded into a PostgreSQL of whatever version, all of it or nothing."""
+"""A dump is loaded into PostgreSQL of any supported version, completely or not at all."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ CREATE TABLE ingest.last AS TABLE ingest.first;
 """
 COUNTED = "SELECT (SELECT count(*) FROM ingest.first) + (SELECT count(*) FROM ingest.last)"
 
-PSQL = (
+RUNNING_PSQL = (
     "SELECT 1 FROM pg_stat_activity"
     " WHERE datname = current_database() AND application_name = 'psql'"
 )
-WAITS = "wait_event_type = 'Lock' AND wait_event = 'advisory'"
-HOLD = """
+WAITS_FOR_ADVISORY_LOCK = "wait_event_type = 'Lock' AND wait_event = 'advisory'"
+HOLD_AT_CREATE_TABLE = """
 CREATE FUNCTION hold() RETURNS event_trigger LANGUAGE plpgsql
 AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); END $$;
 CREATE EVENT TRIGGER hold ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION hold();
@@ -44,6 +44,7 @@ external_postgres.restore(pathlib.Path(sys.argv[1]), sys.argv[2])
 
 
 async def dump_of(url: str, file: Path) -> Path:
+    """Fill the database, dump it to `file`, and return `file`."""
     rows = await asyncpg.connect(url)
     await rows.execute(TABLES)
     await rows.close()
@@ -51,7 +52,9 @@ async def dump_of(url: str, file: Path) -> Path:
     return file
 
 
-async def test_a_dump_is_loaded(servers: Servers, database_url: str, tmp_path: Path) -> None:
+async def test_a_dump_is_loaded_completely(
+    servers: Servers, database_url: str, tmp_path: Path
+) -> None:
     dump = await dump_of(database_url, tmp_path / "dump")
     async with servers.fresh_database() as other:
         await asyncio.to_thread(external_postgres.restore, dump, other)
@@ -60,30 +63,30 @@ async def test_a_dump_is_loaded(servers: Servers, database_url: str, tmp_path: P
         await rows.close()
 
 
-async def test_a_setting_that_older_servers_lack_is_set_where_it_is_known(
+async def test_transaction_timeout_is_disabled_only_on_servers_that_have_the_setting(
     database_url: str, tmp_path: Path
 ) -> None:
     dump = await dump_of(database_url, tmp_path / "dump")
     command = [postgres_tools.find_tool("pg_restore"), "--file=-", str(dump)]
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
-    # As tools of PostgreSQL 17 and newer begin; if they ever do not, nothing has to be done.
+    # pg_restore of PostgreSQL 17 and newer writes this line. A version without it needs no change.
     assert b"\nSET transaction_timeout = 0;\n" in done.stdout
-    given = b"".join(external_postgres.for_any_version(io.BytesIO(done.stdout)))
+    script = b"".join(external_postgres.for_any_version(io.BytesIO(done.stdout)))
     before, _, after = done.stdout.partition(b"SET transaction_timeout = 0;\n")
-    assert b"transaction_timeout = " not in given
-    assert given.startswith(before)
-    assert given.endswith(after)
-    (instead,) = given[len(before) : -len(after)].splitlines()
+    assert b"transaction_timeout = " not in script
+    assert script.startswith(before)
+    assert script.endswith(after)
+    (replacement,) = script[len(before) : -len(after)].splitlines()
     rows = await asyncpg.connect(database_url)
     await rows.execute("SET transaction_timeout = '1h'")
-    await rows.execute(instead.decode())
+    await rows.execute(replacement.decode())
     assert await rows.fetchval("SHOW transaction_timeout") == "0"
-    # A server that is older has no such row.
-    await rows.execute(instead.decode().replace("'transaction_timeout'", "'no_such_timeout'"))
+    # An older server does not have the setting, and the statement changes nothing.
+    await rows.execute(replacement.decode().replace("'transaction_timeout'", "'no_such_timeout'"))
     await rows.close()
 
 
-async def test_nothing_stays_of_a_dump_that_ends_too_soon(
+async def test_a_truncated_dump_leaves_no_schema(
     servers: Servers, database_url: str, tmp_path: Path
 ) -> None:
     dump = await dump_of(database_url, tmp_path / "dump")
@@ -97,7 +100,7 @@ async def test_nothing_stays_of_a_dump_that_ends_too_soon(
         await rows.close()
 
 
-async def test_nothing_stays_of_a_dump_that_the_server_refuses(
+async def test_a_dump_that_the_server_refuses_leaves_no_table(
     servers: Servers, database_url: str, tmp_path: Path
 ) -> None:
     dump = await dump_of(database_url, tmp_path / "dump")
@@ -110,20 +113,22 @@ async def test_nothing_stays_of_a_dump_that_the_server_refuses(
         await rows.close()
 
 
-async def test_nothing_stays_where_the_restore_is_killed(
+async def test_a_killed_restore_leaves_no_schema(
     servers: Servers, database_url: str, tmp_path: Path
 ) -> None:
     dump = await dump_of(database_url, tmp_path / "dump")
     async with servers.fresh_database() as other:
         rows = await asyncpg.connect(other)
-        await rows.execute(HOLD)
+        await rows.execute(HOLD_AT_CREATE_TABLE)
         arguments = (sys.executable, "-c", RESTORE, str(dump), other)
         restoring = await asyncio.create_subprocess_exec(*arguments)
-        await eventually(lambda: rows.fetchval(f"SELECT EXISTS ({PSQL} AND {WAITS})"))
+        await eventually(
+            lambda: rows.fetchval(f"SELECT EXISTS ({RUNNING_PSQL} AND {WAITS_FOR_ADVISORY_LOCK})")
+        )
         restoring.kill()
         await restoring.wait()
-        # Its psql goes on with what it was given, and finds the end of that in the middle of a row.
+        # psql continues with its input until the end, which is now in the middle of a row.
         await rows.execute("SELECT pg_advisory_unlock(1)")
-        await eventually(lambda: rows.fetchval(f"SELECT NOT EXISTS ({PSQL})"))
+        await eventually(lambda: rows.fetchval(f"SELECT NOT EXISTS ({RUNNING_PSQL})"))
         assert await rows.fetchval("SELECT to_regnamespace('ingest')") is None
         await rows.close()

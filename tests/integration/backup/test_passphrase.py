@@ -1,4 +1,4 @@
-"""A backup for a passphrase, of which each use takes seconds on purpose."""
+"""A backup for a passphrase; each use of one takes seconds, by design of age."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cli.backup.sealed import CONTENT, KEY, SealError, sealing, unseal
 PASSPHRASE = "correct horse battery staple"
 
 
-def test_what_is_sealed_for_a_passphrase_is_opened_by_it_alone(tmp_path: Path) -> None:
+def test_a_backup_for_a_passphrase_is_opened_only_with_it(tmp_path: Path) -> None:
     content, saved, target = tmp_path / "content", tmp_path / "saved", tmp_path / "opened"
     content.write_bytes(b"x" * 300_000)
     for directory in (saved, target):
@@ -25,6 +25,6 @@ def test_what_is_sealed_for_a_passphrase_is_opened_by_it_alone(tmp_path: Path) -
     assert (target / "a" / "b").read_bytes() == content.read_bytes()
     for file in (saved / CONTENT, saved / KEY, target / "a" / "b"):
         assert file.stat().st_mode & 0o077 == 0
-    # Of age itself.
+    # Both files are in the format of age.
     assert (saved / CONTENT).read_bytes().startswith(b"age-encryption.org/v1\n-> X25519 ")
     assert (saved / KEY).read_bytes().startswith(b"age-encryption.org/v1\n-> scrypt ")

@@ -1,4 +1,4 @@
-"""What `hogsend streams backup` and `restore` refuse, and what mends it."""
+"""What `hogsend streams backup` and `restore` refuse, and the fix that they name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def run(*arguments: str, url: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-async def test_a_directory_without_a_backup_and_a_stream_that_exists_are_refused(
+async def test_a_missing_backup_an_existing_stream_and_a_user_without_permission_are_refused(
     servers: Servers, fresh_bus: None, tmp_path: Path
 ) -> None:
     refused = await run("restore", str(tmp_path), url="nats://127.0.0.1:9")
@@ -35,13 +35,13 @@ async def test_a_directory_without_a_backup_and_a_stream_that_exists_are_refused
     async with connected(servers, User.INGEST) as ingest:
         await streams.reconcile(ingest.js, User.INGEST)
     url, saved = servers.nats_url(User.OPERATOR), str(tmp_path / "saved")
-    made = await run("backup", saved, url=url)
-    assert made.returncode == 0, made.stderr
+    backup = await run("backup", saved, url=url)
+    assert backup.returncode == 0, backup.stderr
     refused = await run("restore", saved, url=url)
     assert refused.returncode == 1
     assert "already in use" in refused.stderr
     assert "fix: restore into a NATS without streams" in refused.stderr
-    # Somebody who may only subscribe may not save anything.
+    # A user that may only subscribe may not back up streams.
     url = servers.nats_url(User.SUBSCRIBER)
     refused = await run("backup", str(tmp_path / "other"), url=url)
     assert refused.returncode == 1

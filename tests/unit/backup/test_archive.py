@@ -23,18 +23,18 @@ from cli.stack.environment import SERVICE_SETTINGS
 from hogsend.contract.streams import StreamName
 
 IDENTITY = pyrage.x25519.Identity.generate()
-# A passphrase takes a second each time, on purpose.
+# A public key: each use of a passphrase takes seconds, by design of age.
 KEY = Key(recipient=str(IDENTITY.to_public()), identity=str(IDENTITY))
 
 
-class Place:
-    """A deployment that consists of files only."""
+class FakeDeployment:
+    """A deployment without servers: its files, and a record of what was restored."""
 
     kind: Kind = "local"
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.work = root / "place.opened"
+        self.work = root / "deployment.opened"
         self.fail = ""
         self.addresses: list[str] = []
         self.notes: list[str] = []
@@ -61,11 +61,11 @@ class Place:
 
     def require_empty(self) -> None:
         if self.fail == "empty":
-            raise CommandError("there is one", "elsewhere")
+            raise CommandError("a deployment exists", "elsewhere")
 
     def restore_files(self, files: Path) -> None:
         self.mode = files.parent.stat().st_mode & 0o777
-        self.beside_backup = [file.name for file in (self.root / "b").glob("*")]
+        self.files_beside_backup = [file.name for file in (self.root / "b").glob("*")]
         self.restored = {
             str(file.relative_to(files)): file.read_bytes()
             for file in files.rglob("*")
@@ -87,8 +87,8 @@ class Place:
 
 @pytest.fixture
 def deleted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the deleted streams. Saving and restoring only write files."""
-    gone: list[str] = []
+    """Replace the backup of streams by files; return the names of streams that are deleted."""
+    names: list[str] = []
 
     async def save_all(_client: Any, directory: Path, _progress: Any) -> list[StreamResult]:
         (directory / "EVENTS").mkdir(parents=True)
@@ -104,203 +104,206 @@ def deleted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     async def delete(_client: Any, stream: str) -> None:
         await asyncio.sleep(0)
-        gone.append(stream)
+        names.append(stream)
 
     for name, function in (("save_all", save_all), ("restore_all", restore_all)):
         monkeypatch.setattr(streams, name, function)
     monkeypatch.setattr(streams, "delete", delete)
-    return gone
+    return names
 
 
-def quiet(_part: str, _size: int) -> None:
+def ignore_progress(_part: str, _size: int) -> None:
     pass
 
 
-async def test_what_goes_in_comes_out(tmp_path: Path, deleted: list[str]) -> None:
-    place, saved = Place(tmp_path), tmp_path / "b" / "one"
-    made = await create_backup(place, saved, KEY, quiet)
+async def test_a_restore_returns_what_was_backed_up(tmp_path: Path, deleted: list[str]) -> None:
+    deployment, saved = FakeDeployment(tmp_path), tmp_path / "b" / "one"
+    manifest = await create_backup(deployment, saved, KEY, ignore_progress)
     assert sorted(file.name for file in saved.iterdir()) == ["backup.age"]
-    found = await restore_backup(place, saved, KEY, quiet)
-    assert found == made
-    assert made.spooled == 0
-    assert place.loaded == [b"rows"]
-    assert place.restored == {"secrets/word": b"secret"}
+    assert await restore_backup(deployment, saved, KEY, ignore_progress) == manifest
+    assert manifest.spooled == 0
+    assert deployment.loaded == [b"rows"]
+    assert deployment.restored == {"secrets/word": b"secret"}
     assert [file.name for file in saved.parent.iterdir()] == ["one"]
     assert deleted == []
 
 
-async def test_a_backup_is_opened_beside_its_target_for_its_owner_alone(
+async def test_a_backup_is_decrypted_next_to_its_target_and_private_to_its_owner(
     tmp_path: Path, deleted: list[str]
 ) -> None:
-    """The backup may be on a read-only disk."""
-    place, saved = Place(tmp_path), tmp_path / "b" / "one"
-    await create_backup(place, saved, KEY, quiet)
-    place.work.mkdir()
-    (place.work / "of-a-run-that-was-killed").touch()
-    await restore_backup(place, saved, KEY, quiet)
-    assert (place.mode, place.beside_backup) == (0o700, ["one"])
-    assert not place.work.exists()
+    """The backup itself may be on a read-only medium."""
+    deployment, saved = FakeDeployment(tmp_path), tmp_path / "b" / "one"
+    await create_backup(deployment, saved, KEY, ignore_progress)
+    deployment.work.mkdir()
+    (deployment.work / "of-a-run-that-was-killed").touch()
+    await restore_backup(deployment, saved, KEY, ignore_progress)
+    assert (deployment.mode, deployment.files_beside_backup) == (0o700, ["one"])
+    assert not deployment.work.exists()
     assert deleted == []
 
 
-async def test_a_backup_is_opened_only_where_there_is_room(
+async def test_a_backup_is_decrypted_only_where_it_fits_on_the_disk(
     tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, saved = Place(tmp_path), tmp_path / "one"
-    await create_backup(place, saved, KEY, quiet)
+    deployment, saved = FakeDeployment(tmp_path), tmp_path / "one"
+    await create_backup(deployment, saved, KEY, ignore_progress)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Mock(free=100))
     with pytest.raises(CommandError, match="GiB of free space"):
-        await restore_backup(place, saved, KEY, quiet)
-    assert place.restored == {}
-    assert not place.work.exists()
+        await restore_backup(deployment, saved, KEY, ignore_progress)
+    assert deployment.restored == {}
+    assert not deployment.work.exists()
     assert deleted == []
 
 
 @pytest.fixture
-def own_ctrl_c() -> Iterator[None]:
-    """Python's own handler of Ctrl-C, whatever an earlier test has installed."""
-    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+def default_sigint_handler() -> Iterator[None]:
+    """Install Python's default handler of Ctrl-C, which an earlier test may have replaced."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGINT, earlier)
+    signal.signal(signal.SIGINT, previous)
 
 
-@pytest.mark.usefixtures("own_ctrl_c")
-def test_ctrl_c_while_a_backup_is_opened_ends_it_at_once_and_restores_nothing(
+@pytest.mark.usefixtures("default_sigint_handler")
+def test_ctrl_c_during_the_decryption_ends_the_restore_at_once_and_restores_nothing(
     tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, saved = Place(tmp_path), tmp_path / "one"
-    asyncio.run(create_backup(place, saved, KEY, quiet))
+    deployment, saved = FakeDeployment(tmp_path), tmp_path / "one"
+    asyncio.run(create_backup(deployment, saved, KEY, ignore_progress))
     monkeypatch.setattr(sealed, "unseal", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        asyncio.run(restore_backup(place, saved, KEY, quiet))
-    assert place.restored == {}
-    assert not place.work.exists()
+        asyncio.run(restore_backup(deployment, saved, KEY, ignore_progress))
+    assert deployment.restored == {}
+    assert not deployment.work.exists()
     assert deleted == []
 
 
-@pytest.mark.usefixtures("own_ctrl_c")
-def test_ctrl_c_while_a_dump_is_loaded_ends_it_at_once_and_deletes_its_streams(
+@pytest.mark.usefixtures("default_sigint_handler")
+def test_ctrl_c_during_the_load_of_a_dump_ends_the_restore_and_deletes_its_streams(
     tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, saved = Place(tmp_path), tmp_path / "one"
-    asyncio.run(create_backup(place, saved, KEY, quiet))
-    monkeypatch.setattr(place, "load", interrupted)
+    deployment, saved = FakeDeployment(tmp_path), tmp_path / "one"
+    asyncio.run(create_backup(deployment, saved, KEY, ignore_progress))
+    monkeypatch.setattr(deployment, "load", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        asyncio.run(restore_backup(place, saved, KEY, quiet))
+        asyncio.run(restore_backup(deployment, saved, KEY, ignore_progress))
     assert deleted == ["EVENTS"]
 
 
-@pytest.mark.usefixtures("own_ctrl_c")
-def test_ctrl_c_while_statistics_are_gathered_keeps_what_is_restored(
+@pytest.mark.usefixtures("default_sigint_handler")
+def test_ctrl_c_during_the_gathering_of_statistics_keeps_the_restored_data(
     tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, saved = Place(tmp_path), tmp_path / "one"
-    asyncio.run(create_backup(place, saved, KEY, quiet))
-    monkeypatch.setattr(place, "analyze", interrupted)
-    asyncio.run(restore_backup(place, saved, KEY, quiet))
-    assert (place.loaded, deleted) == ([b"rows"], [])
-    assert "interrupted" in place.notes[0]
+    deployment, saved = FakeDeployment(tmp_path), tmp_path / "one"
+    asyncio.run(create_backup(deployment, saved, KEY, ignore_progress))
+    monkeypatch.setattr(deployment, "analyze", interrupted)
+    asyncio.run(restore_backup(deployment, saved, KEY, ignore_progress))
+    assert (deployment.loaded, deleted) == ([b"rows"], [])
+    assert "interrupted" in deployment.notes[0]
 
 
-@pytest.mark.usefixtures("own_ctrl_c")
-def test_ctrl_c_while_a_dump_is_made_ends_it_at_once_and_leaves_nothing(
+@pytest.mark.usefixtures("default_sigint_handler")
+def test_ctrl_c_during_a_dump_ends_the_backup_at_once_and_leaves_no_file(
     tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, saved = Place(tmp_path), tmp_path / "b" / "one"
-    monkeypatch.setattr(place, "dump", interrupted)
+    deployment, saved = FakeDeployment(tmp_path), tmp_path / "b" / "one"
+    monkeypatch.setattr(deployment, "dump", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        asyncio.run(create_backup(place, saved, KEY, quiet))
+        asyncio.run(create_backup(deployment, saved, KEY, ignore_progress))
     assert list(saved.parent.iterdir()) == []
     assert deleted == []
 
 
 def interrupted(*_: object, **__: object) -> None:
-    """A slow call that is interrupted by Ctrl-C."""
+    """Stand in for a long step during which the user presses Ctrl-C."""
     signal.raise_signal(signal.SIGINT)
-    raise AssertionError("it goes on")
+    raise AssertionError("SIGINT did not interrupt the step")
 
 
-async def test_the_directory_may_be_the_current_one(
+async def test_a_backup_can_be_written_to_the_current_directory(
     tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, saved = Place(tmp_path), tmp_path / "b" / "one"
+    deployment, saved = FakeDeployment(tmp_path), tmp_path / "b" / "one"
     saved.mkdir(parents=True)
     monkeypatch.chdir(saved)
-    await create_backup(place, Path(), KEY, quiet)
-    # What was empty was replaced.
+    await create_backup(deployment, Path(), KEY, ignore_progress)
+    # The backup has replaced the empty directory, so the path is entered again.
     monkeypatch.chdir(saved)
-    await restore_backup(place, Path(), KEY, quiet)
-    assert place.loaded == [b"rows"]
+    await restore_backup(deployment, Path(), KEY, ignore_progress)
+    assert deployment.loaded == [b"rows"]
     assert [file.name for file in saved.parent.iterdir()] == ["one"]
     assert deleted == []
 
 
-async def test_a_mount_point_is_refused_with_what_to_do(
+async def test_a_mount_point_is_refused_and_a_directory_in_it_accepted(
     tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = tmp_path / "one"
     saved.mkdir()
     monkeypatch.setattr(Path, "is_mount", lambda path: path == saved)
     with pytest.raises(CommandError, match="is a mount point"):
-        await create_backup(Place(tmp_path), saved, KEY, quiet)
+        await create_backup(FakeDeployment(tmp_path), saved, KEY, ignore_progress)
     assert deleted == []
-    await create_backup(Place(tmp_path), saved / "today", KEY, quiet)
+    await create_backup(FakeDeployment(tmp_path), saved / "today", KEY, ignore_progress)
 
 
-async def test_a_backup_that_fails_leaves_nothing(tmp_path: Path, deleted: list[str]) -> None:
-    place, saved = Place(tmp_path), tmp_path / "b" / "one"
-    place.fail = "dump"
+async def test_a_failed_backup_leaves_no_file(tmp_path: Path, deleted: list[str]) -> None:
+    deployment, saved = FakeDeployment(tmp_path), tmp_path / "b" / "one"
+    deployment.fail = "dump"
     with pytest.raises(CommandError, match="pg_dump"):
-        await create_backup(place, saved, KEY, quiet)
+        await create_backup(deployment, saved, KEY, ignore_progress)
     assert list(saved.parent.iterdir()) == []
     assert deleted == []
 
 
-async def test_nothing_is_overwritten(tmp_path: Path, deleted: list[str]) -> None:
-    place, saved = Place(tmp_path), tmp_path / "one"
-    await create_backup(place, saved, KEY, quiet)
+async def test_an_existing_backup_or_deployment_is_not_overwritten(
+    tmp_path: Path, deleted: list[str]
+) -> None:
+    deployment, saved = FakeDeployment(tmp_path), tmp_path / "one"
+    await create_backup(deployment, saved, KEY, ignore_progress)
     before = (saved / "backup.age").read_bytes()
     with pytest.raises(CommandError, match="not overwritten"):
-        await create_backup(place, saved, KEY, quiet)
+        await create_backup(deployment, saved, KEY, ignore_progress)
     assert (saved / "backup.age").read_bytes() == before
-    place.fail = "empty"
-    with pytest.raises(CommandError, match="there is one"):
-        await restore_backup(place, saved, KEY, quiet)
-    assert place.restored == {}
+    deployment.fail = "empty"
+    with pytest.raises(CommandError, match="a deployment exists"):
+        await restore_backup(deployment, saved, KEY, ignore_progress)
+    assert deployment.restored == {}
     assert deleted == []
 
 
-async def test_a_restore_that_fails_half_way_can_be_tried_again(
+async def test_a_failed_restore_deletes_its_streams_and_files(
     tmp_path: Path, deleted: list[str]
 ) -> None:
-    place, saved = Place(tmp_path), tmp_path / "one"
-    await create_backup(place, saved, KEY, quiet)
-    place.fail = "load"
+    deployment, saved = FakeDeployment(tmp_path), tmp_path / "one"
+    await create_backup(deployment, saved, KEY, ignore_progress)
+    deployment.fail = "load"
     with pytest.raises(CommandError, match="pg_restore"):
-        await restore_backup(place, saved, KEY, quiet)
+        await restore_backup(deployment, saved, KEY, ignore_progress)
     assert deleted == ["EVENTS"]
-    assert not place.work.exists()
+    assert not deployment.work.exists()
 
 
-async def test_a_restore_without_statistics_is_whole(tmp_path: Path, deleted: list[str]) -> None:
-    place, saved = Place(tmp_path), tmp_path / "one"
-    await create_backup(place, saved, KEY, quiet)
-    place.fail = "analyze"
-    await restore_backup(place, saved, KEY, quiet)
-    assert (place.loaded, deleted) == ([b"rows"], [])
-    assert "vacuumdb failed" in place.notes[0]
+async def test_a_restore_succeeds_although_gathering_statistics_fails(
+    tmp_path: Path, deleted: list[str]
+) -> None:
+    deployment, saved = FakeDeployment(tmp_path), tmp_path / "one"
+    await create_backup(deployment, saved, KEY, ignore_progress)
+    deployment.fail = "analyze"
+    await restore_backup(deployment, saved, KEY, ignore_progress)
+    assert (deployment.loaded, deleted) == ([b"rows"], [])
+    assert "vacuumdb failed" in deployment.notes[0]
 
 
 async def test_a_backup_of_another_kind_is_refused(tmp_path: Path, deleted: list[str]) -> None:
-    place, saved = Place(tmp_path), tmp_path / "one"
-    await create_backup(place, saved, KEY, quiet)
-    place.kind = "compose"
+    deployment, saved = FakeDeployment(tmp_path), tmp_path / "one"
+    await create_backup(deployment, saved, KEY, ignore_progress)
+    deployment.kind = "compose"
     with pytest.raises(CommandError, match="other kind"):
-        await restore_backup(place, saved, KEY, quiet)
+        await restore_backup(deployment, saved, KEY, ignore_progress)
     assert deleted == []
 
 
-def test_every_stream_and_every_schema_is_in_a_backup() -> None:
+def test_a_backup_covers_every_stream_and_every_schema() -> None:
     assert set(SAVING_ORDER) == set(StreamName)
     assert set(SCHEMAS) == SERVICE_SETTINGS.keys() - {"gateway"}
     for schema in SCHEMAS:
@@ -308,7 +311,7 @@ def test_every_stream_and_every_schema_is_in_a_backup() -> None:
         assert schema in EXISTING
 
 
-async def test_streams_are_saved_again_when_a_letter_was_replayed_meanwhile(
+async def test_streams_are_saved_again_when_a_dead_letter_was_replayed_meanwhile(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     removed, saved = iter([4, 5, 5, 5]), list[str]()
@@ -323,8 +326,8 @@ async def test_streams_are_saved_again_when_a_letter_was_replayed_meanwhile(
     monkeypatch.setattr(streams, "_removed", _removed)
     monkeypatch.setattr(streams, "save", save)
     client: Any = None
-    assert len(await streams.save_all(client, tmp_path, quiet)) == len(SAVING_ORDER)
+    assert len(await streams.save_all(client, tmp_path, ignore_progress)) == len(SAVING_ORDER)
     assert saved == [*SAVING_ORDER, *SAVING_ORDER]
     removed = iter(range(100))
     with pytest.raises(StreamError, match="replayed"):
-        await streams.save_all(client, tmp_path, quiet)
+        await streams.save_all(client, tmp_path, ignore_progress)

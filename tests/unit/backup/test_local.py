@@ -1,4 +1,4 @@
-"""Checks of the restore target of a local stack, before anything is unpacked."""
+"""The target of a local restore is checked before anything is unpacked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cli.commands.backup import restore
 from cli.errors import CommandError
 
 
-def test_an_empty_directory_is_taken_and_one_with_a_stack_is_not(tmp_path: Path) -> None:
+def test_an_empty_directory_is_accepted_and_one_with_a_stack_refused(tmp_path: Path) -> None:
     home = tmp_path / "home"
     LocalTarget(home, 1).require_empty()
     home.mkdir()
@@ -22,13 +22,13 @@ def test_an_empty_directory_is_taken_and_one_with_a_stack_is_not(tmp_path: Path)
         LocalTarget(home, 1).require_empty()
 
 
-def test_a_file_is_no_place_for_a_stack(tmp_path: Path) -> None:
+def test_a_file_is_refused_as_the_directory_of_a_stack(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CommandError, match="is not a directory"):
         LocalTarget(tmp_path / "file", 1).require_empty()
 
 
-def test_a_stack_that_runs_is_named_and_not_its_port(
+def test_an_existing_stack_is_reported_rather_than_the_port_it_uses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nats:
@@ -43,7 +43,7 @@ def test_a_stack_that_runs_is_named_and_not_its_port(
             restore(tmp_path / "backup")
 
 
-def test_a_mount_point_is_refused_at_the_beginning(
+def test_a_mount_point_is_refused_before_the_restore(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home"
@@ -55,22 +55,22 @@ def test_a_mount_point_is_refused_at_the_beginning(
     LocalTarget(home / "hogsend", 1).require_empty()
 
 
-def saved(directory: Path, settings: str) -> Path:
-    """The files of a backup."""
+def backup_files(directory: Path, settings: str) -> Path:
+    """Write the files of a backup with these settings, and return their directory."""
     (directory / "files" / "secrets").mkdir(parents=True)
     (directory / "files" / "env").write_text(settings)
     return directory / "files"
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory without a stack, to restore one to."""
-    made = tmp_path / "here"
-    made.mkdir()
-    monkeypatch.chdir(made)
+def current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory: without a stack, to restore one to."""
+    directory = tmp_path / "here"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
     for name in ("HOGSEND_HOME", "NATS_URL", "DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    return made
+    return directory
 
 
 @pytest.mark.parametrize(
@@ -80,26 +80,26 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("NATS_URL=nats://bus.example\nDATABASE_URL=postgresql://u:p@db.example\n", "NATS_URL"),
     ],
 )
-def test_settings_with_which_up_would_not_use_what_is_restored_are_refused(
-    here: Path, settings: str, name: str
+def test_settings_with_which_up_would_not_use_the_restored_stack_are_refused(
+    current_directory: Path, settings: str, name: str
 ) -> None:
-    files = saved(here.parent, settings)
+    files = backup_files(current_directory.parent, settings)
     with pytest.raises(CommandError, match=f"env of the backup sets {name}"):
         LocalTarget(Path(".hogsend"), 1).restore_files(files)
-    assert list(here.iterdir()) == []
+    assert list(current_directory.iterdir()) == []
 
 
-def test_settings_that_lead_to_what_is_restored_are_taken(
-    here: Path, monkeypatch: pytest.MonkeyPatch
+def test_settings_with_which_up_uses_the_restored_stack_are_accepted(
+    current_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = saved(here.parent, "HOGSEND_HOME=data\n")
+    files = backup_files(current_directory.parent, "HOGSEND_HOME=data\n")
     LocalTarget(Path("data"), 1).restore_files(files)
-    assert (here / ".env").read_text() == "HOGSEND_HOME=data\n"
-    (here / ".env").unlink()
-    # What is set here holds for `hogsend up`, too.
+    assert (current_directory / ".env").read_text() == "HOGSEND_HOME=data\n"
+    (current_directory / ".env").unlink()
+    # `hogsend up` reads a variable of the environment first.
     monkeypatch.setenv("HOGSEND_HOME", "other")
     LocalTarget(Path("other"), 1).restore_files(files)
-    (here / ".env").write_text("LOG_LEVEL=debug\n")
+    (current_directory / ".env").write_text("LOG_LEVEL=debug\n")
     monkeypatch.delenv("HOGSEND_HOME")
     LocalTarget(Path("third"), 1).restore_files(files)
-    assert (here / ".env").read_text() == "LOG_LEVEL=debug\n"
+    assert (current_directory / ".env").read_text() == "LOG_LEVEL=debug\n"

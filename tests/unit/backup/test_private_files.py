@@ -1,4 +1,4 @@
-"""Who may read what a restore writes, while it writes it."""
+"""Files of a restore are private to their owner from the moment they are created."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cli.backup.local import LocalSource, LocalTarget, ServersTarget
 from cli.deployment.backup import ComposeTarget
 from cli.stack.data_directory import DataDirectory, write_private
 
-OTHERS = 0o077
+GROUP_AND_OTHERS = 0o077
 
 
 @pytest.fixture(autouse=True)
-def modes_from_the_start(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing gets another mode once it is there, so that each shows the one it was made with."""
-    monkeypatch.setattr(os, "chmod", lambda *_given, **_named: None)
+def prevent_chmod(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make `chmod` do nothing and umask 0, so that each file keeps the mode it was created with."""
+    monkeypatch.setattr(os, "chmod", lambda *_args, **_kwargs: None)
     before = os.umask(0)
     yield
     os.umask(before)
@@ -28,7 +28,7 @@ def modes_from_the_start(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """Settings and secrets out of a backup."""
+    """Settings and secrets of a backup."""
     secrets = tmp_path / "files" / "secrets"
     secrets.mkdir(parents=True, mode=0o700)
     write_private(secrets / "admin-api-key", "key")
@@ -39,30 +39,32 @@ def files(tmp_path: Path) -> Path:
 
 
 def is_private(file: Path) -> bool:
-    return file.stat().st_mode & OTHERS == 0
+    return file.stat().st_mode & GROUP_AND_OTHERS == 0
 
 
-def test_a_local_stack(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = tmp_path / "here"
-    here.mkdir()
-    monkeypatch.chdir(here)
+def test_a_restored_local_stack_is_private(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "here"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
     target = LocalTarget(tmp_path / "home", 1)
     target.restore_files(files)
-    assert is_private(here / ".env")
+    assert is_private(directory / ".env")
     assert is_private(tmp_path / "home.restoring" / "secrets")
     assert is_private(tmp_path / "home.restoring" / "spool" / "webhook-closed")
-    (here / ".env").write_text("OTHER=1")
+    (directory / ".env").write_text("OTHER=1")
     target.require_empty()
     target.restore_files(files)
     assert is_private(tmp_path / "home.restoring" / "env.restored")
 
 
-def test_servers_of_ones_own(files: Path, tmp_path: Path) -> None:
+def test_restored_secrets_for_external_servers_are_private(files: Path, tmp_path: Path) -> None:
     ServersTarget(tmp_path / "home", "", "").restore_files(files)
     assert is_private(tmp_path / "home" / "secrets" / "admin-api-key")
 
 
-def test_a_deployment(files: Path, tmp_path: Path) -> None:
+def test_a_restored_deployment_is_private(files: Path, tmp_path: Path) -> None:
     compose: Any = SimpleNamespace(
         secrets=tmp_path / "deploy" / "secrets",
         env_file=SimpleNamespace(path=tmp_path / ".env"),
@@ -74,7 +76,7 @@ def test_a_deployment(files: Path, tmp_path: Path) -> None:
     assert is_private(compose.secrets)
 
 
-def test_the_lock_cannot_be_held_by_others(tmp_path: Path) -> None:
+def test_the_lock_file_is_private(tmp_path: Path) -> None:
     with DataDirectory(tmp_path / "home").locked():
         assert is_private(tmp_path / "home" / "lock")
 

@@ -1,4 +1,4 @@
-"""Backups are sealed in the format of age, and opened by nobody else."""
+"""Backups are encrypted in the format of age; damaged and malicious ones are refused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def saved(tmp_path: Path) -> Path:
     return directory
 
 
-def test_a_public_key_needs_no_passphrase(saved: Path, target: Path, tmp_path: Path) -> None:
+def test_a_backup_for_a_public_key_is_opened_with_the_identity(
+    saved: Path, target: Path, tmp_path: Path
+) -> None:
     seal(saved)
     assert not (saved / KEY).exists()
     file = tmp_path / "key.txt"
@@ -53,23 +55,23 @@ def test_a_public_key_needs_no_passphrase(saved: Path, target: Path, tmp_path: P
         seal(saved, recipient="age1nonsense")
 
 
-@pytest.mark.parametrize("place", [0, 40, -200_000, -1])
-@pytest.mark.parametrize("damage", ["flipped", "cut"])
-def test_a_damaged_backup_is_refused(saved: Path, target: Path, place: int, damage: str) -> None:
+@pytest.mark.parametrize("position", [0, 40, -200_000, -1])
+@pytest.mark.parametrize("damage", ["flipped", "truncated"])
+def test_a_damaged_backup_is_refused(saved: Path, target: Path, position: int, damage: str) -> None:
     seal(saved)
     file = saved / CONTENT
     content = bytearray(file.read_bytes())
-    if damage == "cut":
-        content = content[:place]
+    if damage == "truncated":
+        content = content[:position]
     else:
-        content[place] ^= 1
+        content[position] ^= 1
     file.write_bytes(content)
     with pytest.raises(SealError, match="damaged"):
         unseal(saved, target, passphrase=None, identity=str(IDENTITY))
 
 
 @pytest.mark.parametrize("name", ["../out", "/etc/out", "a/../../out"])
-def test_nothing_is_unpacked_outside(saved: Path, target: Path, name: str) -> None:
+def test_no_file_is_unpacked_outside_the_target(saved: Path, target: Path, name: str) -> None:
     seal(saved, name=name)
     with pytest.raises(SealError):
         unseal(saved, target, passphrase=None, identity=str(IDENTITY))
@@ -77,7 +79,7 @@ def test_nothing_is_unpacked_outside(saved: Path, target: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("second", ["a", "a/b", "."])
-def test_what_does_not_fit_into_a_directory_is_refused(
+def test_an_archive_with_conflicting_paths_is_refused(
     saved: Path, target: Path, second: str
 ) -> None:
     with sealing(saved, passphrase=None, recipient=PUBLIC) as archive:
@@ -87,12 +89,12 @@ def test_what_does_not_fit_into_a_directory_is_refused(
         unseal(saved, target, passphrase=None, identity=str(IDENTITY))
 
 
-def test_a_directory_without_a_backup_is_named(target: Path) -> None:
+def test_a_directory_without_a_backup_is_refused(target: Path) -> None:
     with pytest.raises(SealError, match=f"no {KEY}"):
         unseal(target, target, passphrase=PASSPHRASE, identity=None)
 
 
-def test_a_short_passphrase_seals_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_passphrase_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOGSEND_BACKUP_PASSPHRASE", "short")
     with pytest.raises(CommandError, match="shorter"):
         sealing_key(None, None)
@@ -104,16 +106,16 @@ def test_a_short_passphrase_seals_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 SLOW = pyrage.DecryptError("Excessive work parameter for passphrase.\nIt would take 32 seconds.")
 
 
-def _sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *answers: object) -> Path:
-    """A backup for a passphrase, which this machine opens as these answers say."""
+def _sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *outcomes: object) -> Path:
+    """Write a backup for a passphrase; its key is decrypted after these outcomes of pyrage."""
     key = str(pyrage.x25519.Identity.generate())
-    given = iter([*answers, key.encode()])
+    remaining = iter([*outcomes, key.encode()])
 
     def decrypt(_sealed: bytes, _passphrase: str) -> object:
-        answer = next(given)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        outcome = next(remaining)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     monkeypatch.setattr("pyrage.passphrase.decrypt", decrypt)
     (tmp_path / KEY).write_bytes(b"sealed")
@@ -123,14 +125,14 @@ def _sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *answers: object) -
     return tmp_path
 
 
-def test_a_machine_that_was_busy_for_a_moment_opens_the_key(
+def test_the_decryption_is_repeated_on_a_machine_that_was_busy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = _sealed(tmp_path, monkeypatch, SLOW, SLOW)
     unseal(saved, tmp_path / "target", passphrase="correct", identity=None)
 
 
-def test_a_machine_that_is_too_slow_is_not_called_a_wrong_passphrase(
+def test_a_machine_that_is_too_slow_is_not_reported_as_a_wrong_passphrase(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sealed, "OPENING_SECONDS", 0.01)

@@ -1,4 +1,4 @@
-"""What waits in spools is waited for, and said where it stays."""
+"""A backup waits until gateways have drained their spools, and reports webhooks that remain."""
 
 from __future__ import annotations
 
@@ -20,68 +20,76 @@ from tests.ports import free_port
 
 @asynccontextmanager
 async def gateway(*spooled: int | str) -> AsyncIterator[str]:
-    """A gateway that says one after the other, and the last one from then on."""
-    answers = list(spooled)
+    """Serve a gateway that reports these numbers in turn, and the last one from then on."""
+    numbers = list(spooled)
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        said = answers.pop(0) if len(answers) > 1 else answers[0]
-        body = json.dumps({"spooled": said}).encode()
+        number = numbers.pop(0) if len(numbers) > 1 else numbers[0]
+        body = json.dumps({"spooled": number}).encode()
         head = f"HTTP/1.1 503 x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body)
         writer.close()
 
     port = free_port()
-    async with await asyncio.start_server(answer, "127.0.0.1", port):
+    async with await asyncio.start_server(respond, "127.0.0.1", port):
         yield f"http://127.0.0.1:{port}"
 
 
-def quiet(_part: str, _size: int) -> None:
+def ignore_progress(_part: str, _size: int) -> None:
     pass
 
 
 @pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def poll_without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spools, "POLL_SECONDS", 0.0)
 
 
-async def test_a_spool_that_drains_is_waited_for() -> None:
-    told: list[str] = []
-    async with gateway(7, 3, 0) as one, gateway(1, 0) as two:
-        assert await wait_until_drained([one, two], lambda part, _size: told.append(part)) == 0
-    assert [line.rpartition(" ")[2] for line in told] == ["8", "3"]
-
-
-async def test_a_spool_that_drains_is_waited_for_though_another_gateway_says_nothing() -> None:
-    told: list[str] = []
-    async with gateway(7, 3, 0) as one:
-        silent = "http://127.0.0.1:1"
+async def test_a_backup_waits_until_every_spool_is_drained() -> None:
+    progress: list[str] = []
+    async with gateway(7, 3, 0) as first, gateway(1, 0) as second:
         assert (
-            await wait_until_drained([one, silent], lambda part, _size: told.append(part)) is None
+            await wait_until_drained([first, second], lambda part, _size: progress.append(part))
+            == 0
         )
-    assert [line.rpartition(" ")[2] for line in told] == ["7", "3"]
+    assert [line.rpartition(" ")[2] for line in progress] == ["8", "3"]
 
 
-async def test_what_does_not_drain_is_counted() -> None:
-    async with gateway(5) as one, gateway(0) as two:
-        assert await wait_until_drained([one, two], quiet, polls=3) == 5
+async def test_a_backup_waits_for_a_spool_although_another_gateway_does_not_respond() -> None:
+    progress: list[str] = []
+    async with gateway(7, 3, 0) as draining:
+        unreachable = "http://127.0.0.1:1"
+        assert (
+            await wait_until_drained(
+                [draining, unreachable], lambda part, _size: progress.append(part)
+            )
+            is None
+        )
+    assert [line.rpartition(" ")[2] for line in progress] == ["7", "3"]
 
 
-@pytest.mark.parametrize("silent", ["", "http://127.0.0.1:1", "nonsense://"])
-async def test_a_gateway_that_says_nothing_is_not_an_empty_spool(silent: str) -> None:
-    async with gateway(0) as one, gateway("many") as odd:
-        assert await wait_until_drained([one, silent], quiet) is None
-        assert await wait_until_drained([one, odd], quiet) is None
+async def test_webhooks_that_remain_in_a_spool_are_counted() -> None:
+    async with gateway(5) as full, gateway(0) as empty:
+        assert await wait_until_drained([full, empty], ignore_progress, polls=3) == 5
+
+
+@pytest.mark.parametrize("unreachable", ["", "http://127.0.0.1:1", "nonsense://"])
+async def test_a_gateway_that_does_not_report_its_spool_makes_the_count_unknown(
+    unreachable: str,
+) -> None:
+    async with gateway(0) as empty, gateway("many") as invalid:
+        assert await wait_until_drained([empty, unreachable], ignore_progress) is None
+        assert await wait_until_drained([empty, invalid], ignore_progress) is None
 
 
 @pytest.mark.parametrize(
-    ("spooled", "said"),
+    ("spooled", "message"),
     [(0, None), (3, "3 webhooks in a gateway's spool"), (None, "a gateway did not report")],
 )
-def test_the_operator_is_told(
-    spooled: int | None, said: str | None, capsys: pytest.CaptureFixture[str]
+def test_the_report_names_webhooks_that_remain_in_spools(
+    spooled: int | None, message: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = Manifest("local", "0.2.0", datetime.now(UTC), [], [], spooled=spooled)
     assert report(manifest, Path("there"), "saved to", json=False) == 0
-    shown = capsys.readouterr().err
-    assert said in " ".join(shown.split()) if said else not shown
+    output = capsys.readouterr().err
+    assert message in " ".join(output.split()) if message else not output
