@@ -1,4 +1,4 @@
-"""What all tests on real servers share."""
+"""Fixtures that all tests with real servers share."""
 
 from __future__ import annotations
 
@@ -15,22 +15,26 @@ from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture(autouse=True)
-def reports_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty stream says that everybody is done; a test need not wait for its reports to age."""
+def delete_reports_without_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delete engagement reports as soon as every consumer has acknowledged them.
+
+    A test then sees an empty stream without a wait for the minimum age of reports.
+    """
     monkeypatch.setattr(engagement_retention, "MIN_AGE_SECONDS", 0.0)
 
 
 @pytest.fixture(autouse=True)
-def whoever_asks_is_patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two seconds for an answer are a promise to users, and little on a machine that does more.
+def use_long_default_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Extend the default deadlines of requests and publishes.
 
-    Other deadlines that a caller names are kept, in tests and services: only defaults are longer.
+    The defaults, such as two seconds for a reply, are too short for a busy test machine. A deadline
+    that a caller passes is kept.
     """
-    # A provisioner that is at work is asked now and then whether it still lives.
+    # The gateway probes a provisioner that is busy with a request.
     monkeypatch.setattr(provisioner, "PROBE_SECONDS", PATIENCE_SECONDS)
-    ask = Connection.request
+    request = Connection.request
 
-    async def ask_patiently(
+    async def request_with_long_default(
         self: Connection,
         endpoint: Endpoint[Any, Any],
         message: Any,
@@ -38,9 +42,10 @@ def whoever_asks_is_patient(monkeypatch: pytest.MonkeyPatch) -> None:
         deadline: float | None = None,
         headers: dict[str, str] | None = None,
     ) -> Any:
-        wanted = max(endpoint.deadline, PATIENCE_SECONDS) if deadline is None else deadline
-        return await ask(self, endpoint, message, deadline=wanted, headers=headers)
+        if deadline is None:
+            deadline = max(endpoint.deadline, PATIENCE_SECONDS)
+        return await request(self, endpoint, message, deadline=deadline, headers=headers)
 
-    monkeypatch.setattr(Connection, "request", ask_patiently)
+    monkeypatch.setattr(Connection, "request", request_with_long_default)
     for publish in (Connection.publish, Publisher.publish, Publisher.publish_all):
         monkeypatch.setattr(publish, "__kwdefaults__", {"within": PATIENCE_SECONDS})

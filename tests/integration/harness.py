@@ -1,4 +1,4 @@
-"""Our services inside the test process, against the run's real NATS and PostgreSQL."""
+"""Hogsend's services inside the test process, with the real NATS and PostgreSQL of the test run."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ SEALING_SECRET = "test-secret"
 
 @asynccontextmanager
 async def connected(servers: Servers, user: User) -> AsyncIterator[Connection]:
-    """A bus connection of one user."""
+    """Connect to NATS as a user, for the block."""
     bus = Connection(user, servers.nats_url(user))
     await bus.open()
     try:
@@ -66,7 +66,7 @@ async def connected(servers: Servers, user: User) -> AsyncIterator[Connection]:
 async def answering(
     servers: Servers, user: User, router: ServiceRouter, *instances: object
 ) -> AsyncIterator[ServiceBroker]:
-    """What a router declares, answered as one user with `instances` injected."""
+    """Serve the endpoints and consumers of a router as a user, with `instances` injected."""
     broker = ServiceBroker(user, Connection(user, servers.nats_url(user)))
     broker.provide(*instances)
     broker.include(router)
@@ -76,14 +76,14 @@ async def answering(
 
 @asynccontextmanager
 async def client(servers: Servers, user: User) -> AsyncIterator[Client]:
-    """What somebody's service has, as one user."""
+    """Connect as a user with the client that other people's services use."""
     async with connected(servers, user) as connection:
         yield Client(connection)
 
 
 @asynccontextmanager
 async def consumers_of_others(servers: Servers) -> AsyncIterator[None]:
-    """The part of ingest that makes consumers for other people's services, and its streams."""
+    """Run the part of ingest that creates consumers for other people's services."""
     link = Connection(User.INGEST, servers.nats_url(User.INGEST))
     broker, router = ServiceBroker(User.INGEST, link), ServiceRouter()
     router.raw_requests(f"{CONSUMER_REQUESTS}.>", queue=CONSUMER_REQUESTS_USER)(make_consumer)
@@ -94,7 +94,7 @@ async def consumers_of_others(servers: Servers) -> AsyncIterator[None]:
 
 
 Credentials: TypeAlias = Parts
-"""The inside of a running credentials service."""
+"""The objects inside a running credentials service."""
 
 
 @asynccontextmanager
@@ -107,7 +107,7 @@ async def credentials_service(
     personal_key: str | None = None,
     now: Clock = utc_now,
 ) -> AsyncIterator[Credentials]:
-    """The credentials service, answering on the bus; it refreshes only when it is asked."""
+    """Run the credentials service; it refreshes a credential only on request."""
     database = Database(database_url, "credentials", MIGRATIONS, pool_size=4)
     await database.connect()
     link = Connection(User.CREDENTIALS, servers.nats_url(User.CREDENTIALS))
@@ -129,15 +129,15 @@ LOOPBACK = EgressPolicy.of(("127.0.0.0/8", "::1", "localhost"))
 
 
 class Unreachable(httpx.AsyncBaseTransport):
-    """The rest of the world, which tests do not talk to."""
+    """Transport for hosts other than this machine, which tests never connect to."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Fail as a host that nobody answers at."""
+        """Fail like a connection to an unreachable host."""
         raise httpx.ConnectError(f"no route to {request.url.host}")
 
 
 Provisioner: TypeAlias = ProvisionerParts
-"""The inside of a running provisioner."""
+"""The objects inside a running provisioner."""
 
 
 @asynccontextmanager
@@ -150,9 +150,9 @@ async def provisioner_service(
     public_url: str = "https://t.example.com",
     instances: dict[str, Any] | None = None,
 ) -> AsyncIterator[Provisioner]:
-    """The provisioner, answering on the bus.
+    """Run the provisioner.
 
-    It reaches this machine and, by host name, the ASGI apps in `instances`; no other host.
+    It can connect to this machine and, by host name, to the ASGI apps in `instances`.
     """
     mounts: dict[str, httpx.AsyncBaseTransport | None] = {
         "all://": Unreachable(),
@@ -178,7 +178,7 @@ async def provisioner_service(
 
 @dataclass
 class AnalyticsReplica:
-    """A running analytics service and its inside."""
+    """A running analytics service: its broker and its database."""
 
     broker: ServiceBroker
     database: Database
@@ -192,7 +192,7 @@ async def analytics_service(
     posthog: dict[str, Any],
     settings: dict[str, Any] | None = None,
 ) -> AsyncIterator[AnalyticsReplica]:
-    """The analytics service, answering on the bus and sending as soon as it leads."""
+    """Run the analytics service; it starts to send as soon as it is the leader."""
     link = Connection(User.ANALYTICS, servers.nats_url(User.ANALYTICS))
     async with http_client(LOOPBACK) as http:
         database = Database(database_url, "analytics", ANALYTICS_MIGRATIONS, pool_size=4)
@@ -212,7 +212,7 @@ async def analytics_service(
 
 @dataclass
 class Gateway:
-    """A running gateway and its inside."""
+    """A running gateway, and the objects inside it."""
 
     http: httpx.AsyncClient
     app: Any
@@ -232,7 +232,7 @@ async def gateway_service(
     public_url: str = "https://t.example.com",
     wait_for_secret: bool = True,
 ) -> AsyncIterator[Gateway]:
-    """The gateway with the contract's fixture environment, spooling in `directory`."""
+    """Run the gateway with the settings of the specification's cases; it spools in `directory`."""
     environment = GatewaySettings(
         **{
             "admin_api_key": ADMIN_KEY,
@@ -275,5 +275,5 @@ async def gateway_service(
 
 
 def admin(key: str = ADMIN_KEY) -> dict[str, str]:
-    """Headers that carry an admin key."""
+    """Return HTTP headers with an admin key."""
     return {"Authorization": f"Bearer {key}"}
