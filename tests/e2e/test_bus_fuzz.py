@@ -1,4 +1,7 @@
-"""Rubbish on every subject and every request: a reason or a typed error, and nobody falls over."""
+"""Invalid messages on every subject and endpoint become dead letters or typed errors.
+
+No service crashes or stops because of them.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +28,17 @@ from tests.chaos.run import exceptions_in
 from tests.running_stack import Up, up
 from tests.waiting import eventually
 
-EACH = 40
+MESSAGES_PER_SUBJECT = 40
 LARGE = 900_000
-ANSWER_SECONDS = 60.0
-"""Longest wait for an answer: a machine that does more is slow, and no test fails for that."""
+REPLY_SECONDS = 60.0
+"""Timeout of a reply: longer than any endpoint's deadline, so that a slow machine fails no test."""
 CODES = {
     value.code
     for value in vars(errors).values()
     if isinstance(value, type) and issubclass(value, errors.HogsendError)
 } - {errors.HogsendError.code}
 
-RUBBISH: tuple[bytes, ...] = (
+INVALID_BODIES: tuple[bytes, ...] = (
     b"",
     b"{}",
     b"null",
@@ -65,24 +68,24 @@ VALUES: tuple[Any, ...] = (
 )
 
 
-def junk(chance: random.Random) -> bytes:
-    """One of the above, or JSON of the right names with wrong values, or plain noise."""
+def invalid_body(chance: random.Random) -> bytes:
+    """Return an entry of `INVALID_BODIES`, random bytes, or JSON with valid names and odd types."""
     kind = chance.randrange(3)
     if kind == 0:
-        return chance.choice(RUBBISH)
+        return chance.choice(INVALID_BODIES)
     if kind == 1:
         return chance.randbytes(chance.randrange(300))
-    picked = chance.sample(NAMES, chance.randrange(len(NAMES)))
-    return json.dumps({name: chance.choice(VALUES) for name in picked}).encode()
+    names = chance.sample(NAMES, chance.randrange(len(NAMES)))
+    return json.dumps({name: chance.choice(VALUES) for name in names}).encode()
 
 
 def headers(chance: random.Random) -> dict[str, str] | None:
-    """Missing, wrong or nonsensical ones."""
+    """Return no headers, or headers with invalid values."""
     if chance.random() < 0.3:
         return None
     values = ("", "x", "99", "not-a-time", "x" * 200, "../..", "%00")
     names = ("Nats-Msg-Id", "ce-id", "ce-time", "ce-specversion", "Hogsend-Destination")
-    # An id of its own, or JetStream takes it for a repeat and nobody reads it.
+    # Each message needs an id of its own: JetStream would drop a repeated id as a duplicate.
     return {name: chance.choice(values) for name in names[1:]} | {names[0]: str(chance.random())}
 
 
@@ -94,47 +97,48 @@ async def operator(stack: Up) -> Client:
     )
 
 
-async def test_rubbish_gets_a_reason_and_breaks_nothing(tmp_path: Path) -> None:
+async def test_an_invalid_message_is_a_dead_letter_or_a_typed_error_and_stops_no_service(
+    tmp_path: Path,
+) -> None:
     seed = secrets.randbelow(10**6)
-    print(f"random seed {seed}")  # noqa: T201 - to repeat it
+    print(f"random seed {seed}")  # noqa: T201 - to repeat a failure
     chance = random.Random(seed)  # noqa: S311
     async with up(tmp_path / "home", tmp_path) as stack:
         before = {name: stack.child(name).pid for name in SERVICE_SETTINGS}
         client = await operator(stack)
-        js = client.jetstream(timeout=ANSWER_SECONDS)
-        # Everything but what only the credentials service may say, which nobody reads from a queue.
+        js = client.jetstream(timeout=REPLY_SECONDS)
         for channel in channels():
             subject = channel.subject.replace("*", "posthog").replace(">", "email.opened")
             if channel is WEBHOOK_ACCEPTED_IN_ORDER:
-                # That is no slot, and nobody would consume it.
+                # `posthog` is no number of a slot, so no stream has this subject.
                 with pytest.raises(NoStreamResponseError):
-                    await js.publish(subject, junk(chance))
+                    await js.publish(subject, invalid_body(chance))
                 continue
-            for _ in range(EACH):
-                await js.publish(subject, junk(chance), headers=headers(chance))
+            for _ in range(MESSAGES_PER_SUBJECT):
+                await js.publish(subject, invalid_body(chance), headers=headers(chance))
         await js.publish("hogsend.webhooks.nobody", b"{}", headers={"Nats-Msg-Id": "nobody"})
-        # Nothing is left in a queue: it was stored, or set aside with a reason.
+        # Every message was stored, or published as a dead letter with a reason.
         for stream in ("WEBHOOKS", "AUDIT"):
             await eventually(partial(is_empty, js, stream), 60)
         path = "/v1/admin/deadletters"
         for reason in ("malformed", "unknown_source"):
-            found = await stack.http.get(path, params={"reason": reason}, headers=stack.admin)
-            letters = found.json()["deadLetters"]
+            response = await stack.http.get(path, params={"reason": reason}, headers=stack.admin)
+            letters = response.json()["deadLetters"]
             assert {letter["reason"] for letter in letters} == {reason}
 
-        # Last, for among them is the one that purges dead letters.
+        # Requests come last, because one of the endpoints purges dead letters.
         replies: dict[str, set[str]] = {}
-        # An operator asks for no secret.
-        for endpoint in (one for one in endpoints() if not one.holds_secret):
-            for _ in range(EACH // 4):
-                answer = await client.request(
-                    endpoint.subject, junk(chance), timeout=ANSWER_SECONDS
+        # An operator may not call an endpoint that returns secrets.
+        for endpoint in (each for each in endpoints() if not each.holds_secret):
+            for _ in range(MESSAGES_PER_SUBJECT // 4):
+                reply = await client.request(
+                    endpoint.subject, invalid_body(chance), timeout=REPLY_SECONDS
                 )
-                code = (answer.headers or {}).get(ERROR_CODE_HEADER, "ok")
+                code = (reply.headers or {}).get(ERROR_CODE_HEADER, "ok")
                 replies.setdefault(endpoint.subject, set()).add(code)
         assert {code for codes in replies.values() for code in codes} <= CODES | {"ok"}, replies
 
-        assert await stack.post("after-it-all") == 200
+        assert await stack.post("after-all-requests") == 200
         await eventually(stack.is_healthy, 60)
         assert {name: stack.child(name).pid for name in SERVICE_SETTINGS} == before
         await client.close()

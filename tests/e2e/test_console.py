@@ -1,6 +1,7 @@
-"""The console in a real browser, over a stack with what an operator may find in one.
+"""The console in a real browser, with a stack that holds ordinary, hostile and very large data.
 
-With `SCREENSHOTS` set to a directory, the pages are drawn there, as docs/console.md shows some.
+With `SCREENSHOTS` set to a directory, screenshots of the pages are stored there; docs/console.md
+shows some of them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tests.waiting import PATIENCE_SECONDS, eventually
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(__file__).parents[1] / "console" / "node_modules" / "axe-core" / "axe.min.js"
-CANNOT = (
+SKIP_REASON = (
     "Chromium is not installed: apt-get install -y chromium"
     if CHROMIUM is None
     else "axe-core is not installed: make node-tools (needs npm)"
@@ -57,7 +58,7 @@ VIEWS = (
 
 pytestmark = [
     pytest.mark.skipif(
-        not os.environ.get("CI") and (CHROMIUM is None or not AXE.exists()), reason=CANNOT
+        not os.environ.get("CI") and (CHROMIUM is None or not AXE.exists()), reason=SKIP_REASON
     ),
     pytest.mark.xdist_group("console"),
 ]
@@ -65,19 +66,19 @@ pytestmark = [
 
 @dataclass
 class Console:
-    """A page of the console, and what the browser complained about in it."""
+    """A page of the console, with the errors and dialogs that the browser reported in it."""
 
     page: Page
     url: str
-    complaints: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     async def open(self, view: str = "") -> None:
-        """Go to a view, and wait until it is there."""
+        """Open a view, and wait until it is rendered."""
         await self.page.goto(f"{self.url}/console#/{view}")
         await self.page.wait_for_selector("main:not([aria-busy]) > h1")
 
     async def sign_in(self, key: str) -> None:
-        """Sign in as somebody does who has no mouse."""
+        """Sign in with the keyboard alone."""
         await self.open("audit")
         await self.page.get_by_label("Key").fill(key)
         await self.page.keyboard.press("Enter")
@@ -85,25 +86,25 @@ class Console:
         await expect(self.page.get_by_label("Key")).to_have_count(0)
 
     async def axe(self, rules: Sequence[str]) -> list[str]:
-        """What axe-core finds wrong with the page as it is."""
+        """Return the violations that axe-core finds on the page."""
         if not await self.page.evaluate("'axe' in window"):
             await self.page.evaluate(AXE.read_text())
-        found: Any = await self.page.evaluate(f"axe.run({{runOnly: {list(rules)}}})")
+        result: Any = await self.page.evaluate(f"axe.run({{runOnly: {list(rules)}}})")
         return [
-            f"{one['id']}: {node['html']} {node['failureSummary']}"
-            for one in found["violations"]
-            for node in one["nodes"]
+            f"{violation['id']}: {node['html']} {node['failureSummary']}"
+            for violation in result["violations"]
+            for node in violation["nodes"]
         ]
 
-    async def draw(self, name: str) -> None:
-        """Keep a picture of the page, where that is wanted."""
+    async def screenshot(self, name: str) -> None:
+        """Store a screenshot of the page if `SCREENSHOTS` is set."""
         if directory := os.environ.get("SCREENSHOTS"):
             await self.page.screenshot(path=Path(directory) / f"{name}.png")
 
 
 @dataclass
-class Loop:
-    """The stack, and the browser."""
+class Browsing:
+    """The stack, the browser, and the signed-in sessions that tests share."""
 
     stack: Up
     browser: Browser
@@ -119,22 +120,22 @@ class Loop:
     ) -> AsyncIterator[Console]:
         """A page, signed in with `key`: in a session that tests share, unless it is `fresh`."""
         context = self.sessions.get(key or "")
-        mine = context is None or fresh
+        is_new = context is None or fresh
         if context is None or fresh:
             context = await self.browser.new_context()
         page = await context.new_page()
         console = Console(page, self.stack.summary["gateway"])
-        page.on("pageerror", lambda error: console.complaints.append(str(error)))
+        page.on("pageerror", lambda error: console.errors.append(str(error)))
         page.on(
             "console",
-            lambda one: console.complaints.append(one.text) if one.type == "error" else None,
+            lambda entry: console.errors.append(entry.text) if entry.type == "error" else None,
         )
-        page.on("dialog", lambda dialog: console.complaints.append(f"dialog {dialog.message}"))
+        page.on("dialog", lambda dialog: console.errors.append(f"dialog {dialog.message}"))
         try:
-            if key is not None and mine:
+            if key is not None and is_new:
                 await console.sign_in(key)
-                # Chromium tells of every answer of 400 or more.
-                console.complaints.clear()
+                # Chromium logs every response with a status of 400 or more as an error.
+                console.errors.clear()
                 if not fresh:
                     self.sessions[key] = context
             yield console
@@ -145,7 +146,7 @@ class Loop:
 
 
 async def seed(stack: Up) -> None:
-    """Leave events, people, a merge and dead letters behind."""
+    """Store five events, their contacts, one merge and three dead letters."""
     huge = "x" * 1_000_000
     ada, ben = {"email": "ada@example.com", "name": HOSTILE}, {"email": "ben@example.com"}
     events: list[tuple[str, str, dict[str, Any], dict[str, str]]] = [
@@ -165,32 +166,33 @@ async def seed(stack: Up) -> None:
             },
             "person": {"properties": person},
         }
-        answer = await stack.http.post("/v1/webhooks/posthog", json=body)
-        assert answer.is_success, answer.text
-        # One after the other: what becomes one person within a batch leaves no merge to undo.
-        await eventually(partial(_stores, stack, number + 1))
+        response = await stack.http.post("/v1/webhooks/posthog", json=body)
+        assert response.is_success, response.text
+        # One batch each: ids that become one person within a batch leave no merge to undo.
+        await eventually(partial(_has_stored, stack, number + 1))
     client = await nats.connect(stack.app_url, inbox_prefix="_INBOX_app")
     for number in range(3):
-        body_of_nothing = b'{"data":{"userId":"u_%d"}}' % number
+        report = b'{"data":{"userId":"u_%d"}}' % number
+        # The type is unknown, so ingest publishes the report as a dead letter.
         await client.jetstream(timeout=PATIENCE_SECONDS).publish(
-            "hogsend.engagement.email.burnt", body_of_nothing
+            "hogsend.engagement.email.burnt", report
         )
     await client.close()
 
-    async def is_there() -> bool:
+    async def is_seeded() -> bool:
         letters = await stack.http.get("/v1/admin/deadletters", headers=stack.admin)
         return await stack.stored() == 5 and letters.json()["total"] == 3
 
-    await eventually(is_there, 60)
+    await eventually(is_seeded, 60)
 
 
-async def _stores(stack: Up, count: int) -> bool:
+async def _has_stored(stack: Up, count: int) -> bool:
     return await stack.stored() == count
 
 
 @pytest.fixture(scope="module")
-async def loop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Loop]:
-    assert CHROMIUM is not None, CANNOT
+async def browsing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browsing]:
+    assert CHROMIUM is not None, SKIP_REASON
     directory = tmp_path_factory.mktemp("console")
     sandbox = ("--sandbox", "--sandbox-port", str(free_port()))
     async with (
@@ -201,26 +203,28 @@ async def loop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Loop]:
         browser = await playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
         )
-        # Beside three other workers a page may take its time.
+        # Three other pytest workers may slow the browser down.
         expect.set_options(timeout=30_000)
-        yield Loop(stack, browser)
+        yield Browsing(stack, browser)
         expect.set_options(timeout=None)
         await browser.close()
 
 
-async def test_a_wrong_key_is_told_and_a_right_one_opens_what_was_asked_for(loop: Loop) -> None:
-    async with loop.console() as console:
+async def test_signing_in_reports_a_wrong_key_and_opens_the_requested_view_with_a_valid_one(
+    browsing: Browsing,
+) -> None:
+    async with browsing.console() as console:
         await console.open("deadletters")
         page = console.page
         await page.get_by_label("Key").fill("wrong")
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("alert")).to_have_text("This key is not known")
         assert await console.axe(ALL_RULES) == []
-        # As it is copied with what stands around it.
-        await page.get_by_label("Key").fill(f" {loop.admin_key}\t")
+        # A key may be copied with white space around it.
+        await page.get_by_label("Key").fill(f" {browsing.admin_key}\t")
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("heading", name="Dead letters")).to_be_focused()
-        assert loop.admin_key not in await page.content()
+        assert browsing.admin_key not in await page.content()
         (cookie,) = await page.context.cookies()
         assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
         await page.get_by_role("button", name="Sign out").click()
@@ -229,8 +233,8 @@ async def test_a_wrong_key_is_told_and_a_right_one_opens_what_was_asked_for(loop
         await expect(page.get_by_label("Key")).to_be_visible()
 
 
-async def test_every_view_can_be_used_at_every_size_in_light_and_dark(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+async def test_every_view_can_be_used_at_every_size_in_light_and_dark(browsing: Browsing) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
         for view in VIEWS:
             name = view.partition("?")[0] or "overview"
@@ -243,29 +247,32 @@ async def test_every_view_can_be_used_at_every_size_in_light_and_dark(loop: Loop
                 assert await page.evaluate("document.scrollingElement.scrollWidth <= innerWidth"), (
                     f"{view} is wider than {width}"
                 )
-                await console.draw(f"{name}-{width}")
+                await console.screenshot(f"{name}-{width}")
             assert "`" not in await page.locator("main").inner_text(), view
             assert await console.axe(ALL_RULES) == [], view
             await page.emulate_media(color_scheme="dark")
             assert await console.axe(CONTRAST) == [], view
-            await console.draw(f"{name}-dark")
-        assert console.complaints == []
+            await console.screenshot(f"{name}-dark")
+        assert console.errors == []
 
 
-async def test_the_overview_draws_what_is_known_and_says_unknown_for_the_rest(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+async def test_the_overview_draws_known_rates_and_shows_unknown_ones_as_gaps(
+    browsing: Browsing,
+) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
-        asked: set[str] = set()
+        measured_at: set[str] = set()
+        stack = browsing.stack
 
         async def is_measured() -> bool:
-            found = await loop.stack.http.get("/v1/admin/activity", headers=loop.stack.admin)
-            measured = found.json()
-            if measured["at"] not in asked:
-                # What was stored before ingest answered in time for once is in no rate.
-                asked.add(measured["at"])
+            activity = (await stack.http.get("/v1/admin/activity", headers=stack.admin)).json()
+            if activity["at"] not in measured_at:
+                # One event per measurement: an event that was stored before ingest's first reply to
+                # the gateway counts in no rate.
+                measured_at.add(activity["at"])
                 event = {"event": "measured", "userId": "grace"}
-                await loop.stack.http.post("/v1/events", json=event, headers=loop.stack.admin)
-            return bool(max(filter(None, measured["series"]["stored"]), default=0))
+                await stack.http.post("/v1/events", json=event, headers=stack.admin)
+            return bool(max(filter(None, activity["series"]["stored"]), default=0))
 
         await eventually(is_measured, 60)
         await console.open()
@@ -275,13 +282,13 @@ async def test_the_overview_draws_what_is_known_and_says_unknown_for_the_rest(lo
         assert len(await page.locator("figure .line-1").first.get_attribute("d") or "") > 0
 
         async def without_ingest(route: Route) -> None:
-            answer = await route.fetch()
-            found = await answer.json()
-            found["latest"] |= {"stored": None, "announced": None, "waiting": None, "refused": 2}
-            # On a slow machine what was really measured may have gaps, too.
-            found["series"] |= {name: [1, 1, 1] for name in ("webhooks", "announced")}
-            found["series"]["stored"] = [1, None, 1]
-            await route.fulfill(response=answer, json=found)
+            response = await route.fetch()
+            activity = await response.json()
+            activity["latest"] |= {"stored": None, "announced": None, "waiting": None, "refused": 2}
+            # The measured series may have gaps on a slow machine, so they are replaced.
+            activity["series"] |= {name: [1, 1, 1] for name in ("webhooks", "announced")}
+            activity["series"]["stored"] = [1, None, 1]
+            await route.fulfill(response=response, json=activity)
 
         await page.route("**/v1/admin/activity", without_ingest)
         await console.open("audit")
@@ -289,44 +296,46 @@ async def test_the_overview_draws_what_is_known_and_says_unknown_for_the_rest(lo
         await expect(page.locator("#loop li:nth-child(5)")).to_contain_text("Storesunknown")
         await expect(page.locator("#todo")).to_contain_text("Webhooks are refused")
         await expect(page.locator("#todo")).to_contain_text("3 dead letters wait")
-        line = page.get_by_role("region", name="Events").locator("xpath=..").locator("svg path")
-        # What is not known is a gap: the line begins again.
-        assert [(await one.get_attribute("d") or "").count("M") for one in await line.all()].count(
-            2
-        ) == 1
-        assert console.complaints == []
+        lines = page.get_by_role("region", name="Events").locator("xpath=..").locator("svg path")
+        # An unknown value is a gap, after which the line starts again.
+        starts = [(await each.get_attribute("d") or "").count("M") for each in await lines.all()]
+        assert starts.count(2) == 1
+        assert console.errors == []
 
 
-async def test_the_overview_tells_of_a_destination_that_delivers_no_more(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+async def test_the_overview_reports_a_deleted_destination_unless_posthog_was_never_connected(
+    browsing: Browsing,
+) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
         state = "present"
 
         async def deleted(route: Route) -> None:
-            answer = await route.fetch()
-            found = await answer.json()
-            for one in found["capabilities"]:
-                if one["name"] == "eventsIn":
-                    one |= {"state": "off", "reason": "It is gone.", "remediation": "Run `x`."}
-            await route.fulfill(response=answer, json=found)
+            response = await route.fetch()
+            body = await response.json()
+            off = {"state": "off", "reason": "It was deleted.", "remediation": "Run `x`."}
+            for capability in body["capabilities"]:
+                if capability["name"] == "eventsIn":
+                    capability.update(off)
+            await route.fulfill(response=response, json=body)
 
         async def connected(route: Route) -> None:
-            found = await (await route.fetch()).json()
-            found["credentials"]["posthog"] = {"state": state}
-            await route.fulfill(json=found)
+            health = await (await route.fetch()).json()
+            health["credentials"]["posthog"] = {"state": state}
+            await route.fulfill(json=health)
 
         await page.route("**/v1/admin/capabilities", deleted)
         await page.route("**/v1/health", connected)
         await console.open()
-        await expect(page.locator("#todo")).to_contain_text("It is gone. Run x.")
+        await expect(page.locator("#todo")).to_contain_text("It was deleted. Run x.")
         await expect(page.locator("main")).to_contain_text("All services work, but receiving")
-        # What was never connected is no fault.
+        # A PostHog that was never connected is no fault.
         state = "absent"
-        await expect(page.locator("#todo")).not_to_contain_text("It is gone.")
+        await expect(page.locator("#todo")).not_to_contain_text("It was deleted.")
 
 
-async def test_what_others_wrote_is_text_and_cut(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+async def test_values_of_events_and_contacts_are_shown_as_text_and_cut(browsing: Browsing) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
         await console.open("events")
         table = page.get_by_role("region", name="Events")
@@ -353,25 +362,27 @@ async def test_what_others_wrote_is_text_and_cut(loop: Loop) -> None:
         await console.open(f"events/live?event={quote(HOSTILE)}")
         await expect(page.get_by_role("status")).to_have_text("Watching.")
         event = {"event": HOSTILE, "userId": HOSTILE, "email": "mallory@example.com"}
-        sent = await loop.stack.http.post("/v1/events", json=event, headers=loop.stack.admin)
+        sent = await browsing.stack.http.post(
+            "/v1/events", json=event, headers=browsing.stack.admin
+        )
         assert sent.is_success, sent.text
         await expect(page.locator("tbody tr")).to_contain_text("<img src=x onerror=alert(1)>")
         assert await page.locator("img").count() == 0
-        assert console.complaints == []
+        assert console.errors == []
 
 
-async def test_an_event_is_found_by_its_id_and_leads_to_its_contact(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+async def test_an_event_is_found_by_its_id_and_leads_to_its_contact(browsing: Browsing) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
         await console.open("events")
         await page.get_by_label("Event id").fill("e-0")
         await page.keyboard.press("Enter")
-        found = page.get_by_role("link", name="signed_up")
-        await expect(found).to_have_count(1)
-        await found.click()
+        matches = page.get_by_role("link", name="signed_up")
+        await expect(matches).to_have_count(1)
+        await matches.click()
         shown = page.get_by_role("region", name="Properties")
         await expect(shown).to_contain_text(f'"long": {LONG_NUMBER}')
-        # What joins an emoji or the letters of a word is a part of what is seen.
+        # Characters that join an emoji, or the letters of a word, are shown unescaped.
         await expect(shown).to_contain_text(f"zero\\u200bwidth\\u2060\\u00ad\\u{{e0041}} {JOINED}")
         way = page.locator(".way")
         await expect(way).to_contain_text("of the stream EVENTS")
@@ -381,8 +392,8 @@ async def test_an_event_is_found_by_its_id_and_leads_to_its_contact(loop: Loop) 
         await expect(page.get_by_role("region", name="Known by")).to_contain_text("ada@example.com")
 
 
-async def test_back_leads_to_where_one_was_on_the_page(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+async def test_the_back_button_restores_the_scroll_position(browsing: Browsing) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
         await page.set_viewport_size({"width": 360, "height": 300})
         await console.open("events")
@@ -394,8 +405,8 @@ async def test_back_leads_to_where_one_was_on_the_page(loop: Loop) -> None:
         assert await page.evaluate("scrollY") > 0
 
 
-async def test_times_are_in_the_browsers_zone_or_in_utc(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+async def test_times_are_in_the_browsers_zone_or_in_utc(browsing: Browsing) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
         await console.open("events")
         shown = page.get_by_role("region", name="Events").locator("time").first
@@ -414,10 +425,10 @@ async def test_times_are_in_the_browsers_zone_or_in_utc(loop: Loop) -> None:
         await expect(shown).to_have_text(local)
 
 
-async def test_an_address_that_is_wrong_is_told_and_where_one_is_can_be_asked_anew(
-    loop: Loop,
+async def test_an_invalid_address_is_reported_and_a_click_on_the_current_view_reloads_it(
+    browsing: Browsing,
 ) -> None:
-    async with loop.console(loop.admin_key) as console:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
         for view in ("constructor", "__proto__"):
             await console.open(view)
@@ -427,7 +438,7 @@ async def test_an_address_that_is_wrong_is_told_and_where_one_is_can_be_asked_an
         await console.open("deadletters/%")
         await expect(page.get_by_role("alert")).to_have_text("Not Found")
         await console.open("contacts?key=ada")
-        assert [one for one in console.complaints if "Failed to load" not in one] == []
+        assert [error for error in console.errors if "Failed to load" not in error] == []
         for control in (
             page.get_by_role("link", name="Contacts", exact=True),
             page.get_by_role("button", name="Show", exact=True),
@@ -437,50 +448,54 @@ async def test_an_address_that_is_wrong_is_told_and_where_one_is_can_be_asked_an
                 await control.click()
 
 
-async def test_a_search_that_has_not_ended_says_how_far_it_looked_and_goes_on(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+async def test_an_unfinished_search_shows_how_far_back_it_is_and_can_be_continued(
+    browsing: Browsing,
+) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
-        found = {"events": [], "total": 0, "limit": 50, "offset": 0, "totalEstimated": True}
-        searched = {"searchedTo": "2026-03-01T12:00:00Z", "nextBefore": "next"}
-        parts = 0
+        empty = {"events": [], "total": 0, "limit": 50, "offset": 0, "totalEstimated": True}
+        progress = {"searchedTo": "2026-03-01T12:00:00Z", "nextBefore": "next"}
+        requests = 0
 
         async def unfinished(route: Route) -> None:
-            nonlocal parts
-            parts += 1
-            if parts == 16:
+            nonlocal requests
+            requests += 1
+            if requests == 16:
                 await route.continue_(url=route.request.url.partition("&before")[0])
             else:
-                await route.fulfill(json=found | searched)
+                await route.fulfill(json=empty | progress)
 
         await page.route("**/v1/admin/events?*", unfinished)
         await console.open("events?event=signed_up&userId=ada")
         await expect(page.locator("main")).to_contain_text("No event matches back to")
-        assert parts == 10
+        assert requests == 10
         assert await console.axe(ALL_RULES) == []
         await page.get_by_role("link", name="Search further back").click()
         await expect(page.get_by_role("region", name="Events")).to_contain_text("signed_up")
 
 
-async def test_a_page_that_is_loaded_in_the_background_watches_once_it_is_seen(
-    loop: Loop,
+async def test_a_page_loaded_in_the_background_starts_watching_when_it_becomes_visible(
+    browsing: Browsing,
 ) -> None:
-    async with loop.console(loop.admin_key) as console:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
+        requests: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
         await page.add_init_script(
-            "Object.defineProperty(document, 'hidden', {get: () => !window.isSeen})"
+            "Object.defineProperty(document, 'hidden', {get: () => !window.isVisible})"
         )
         await page.goto("about:blank")
         await console.open("events/live")
         await expect(page.get_by_role("status")).to_have_text("Loading…")
-        assert not [url for url in asked if "/console/live?" in url]
-        await page.evaluate("isSeen = true; document.dispatchEvent(new Event('visibilitychange'))")
+        assert not [url for url in requests if "/console/live?" in url]
+        await page.evaluate(
+            "isVisible = true; document.dispatchEvent(new Event('visibilitychange'))"
+        )
         await expect(page.get_by_role("status")).to_have_text("Watching.")
 
 
-async def test_events_are_watched_as_they_arrive_until_somebody_pauses(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+async def test_events_are_shown_as_they_arrive_until_watching_is_paused(browsing: Browsing) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
         await console.open("events/live?event=watched")
         await expect(page.get_by_role("status")).to_have_text("Watching.")
@@ -489,10 +504,10 @@ async def test_events_are_watched_as_they_arrive_until_somebody_pauses(loop: Loo
         async def send(*names: str) -> None:
             for name in names:
                 event = {"event": name, "userId": "grace"}
-                answer = await loop.stack.http.post(
-                    "/v1/events", json=event, headers=loop.stack.admin
+                response = await browsing.stack.http.post(
+                    "/v1/events", json=event, headers=browsing.stack.admin
                 )
-                assert answer.is_success
+                assert response.is_success
 
         await send("watched", "not_watched", "watched")
         await expect(rows).to_have_count(2)
@@ -504,7 +519,7 @@ async def test_events_are_watched_as_they_arrive_until_somebody_pauses(loop: Loo
         await expect(rows).to_have_count(2)
         await page.get_by_role("button", name="Resume").click()
         await expect(rows).to_have_count(3)
-        # One who is at a row would lose it.
+        # New rows would move the row that has the focus, so the focus pauses watching.
         await rows.first.get_by_role("link", name="watched").focus()
         await expect(page.get_by_role("button", name="Resume (0 new)")).to_be_visible()
         await page.get_by_role("button", name="Resume").click()
@@ -515,17 +530,22 @@ async def test_events_are_watched_as_they_arrive_until_somebody_pauses(loop: Loo
         await expect(page.get_by_role("button", name="Pause")).to_be_visible()
         await rows.first.get_by_role("link", name="watched").click()
         await expect(page.get_by_role("definition").filter(has_text="grace").first).to_be_visible()
-        assert console.complaints == []
+        assert console.errors == []
 
 
-async def test_a_read_key_sees_and_is_shown_nothing_to_change(loop: Loop) -> None:
-    async with loop.console(READ_KEY) as console:
+async def test_a_read_key_opens_the_views_and_gets_no_controls_that_change_anything(
+    browsing: Browsing,
+) -> None:
+    async with browsing.console(READ_KEY) as console:
         page = console.page
         await console.open("audit")
         await expect(page.get_by_role("alert")).to_contain_text("needs an admin key")
         # An event's page is reached by a link.
-        seen = {*VIEWS, "deadletters/1", "destinations/new", "events/live"} - {"audit", "connect"}
-        for view in sorted(seen):
+        readable = {*VIEWS, "deadletters/1", "destinations/new", "events/live"} - {
+            "audit",
+            "connect",
+        }
+        for view in sorted(readable):
             await console.open(view)
             alerts = await page.get_by_role("alert").all_inner_texts()
             assert "".join(alerts) == "", view
@@ -538,8 +558,8 @@ async def test_a_read_key_sees_and_is_shown_nothing_to_change(loop: Loop) -> Non
         await expect(page.locator("main").get_by_role("button")).to_have_count(0)
 
 
-async def test_a_merge_is_undone(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+async def test_a_merge_is_undone(browsing: Browsing) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
         await console.open("contacts?key=ada")
         await page.get_by_role("button", name="Undo merge").click()
@@ -552,8 +572,8 @@ async def test_a_merge_is_undone(loop: Loop) -> None:
         await expect(page.get_by_role("region", name="Known by")).to_contain_text("ben@example.com")
 
 
-async def test_dead_letters_are_replayed_and_purged(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+async def test_dead_letters_are_replayed_and_purged(browsing: Browsing) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
         await console.open("deadletters/1")
         await expect(page.get_by_role("region", name="Message")).to_contain_text('"userId": "u_')
@@ -567,13 +587,13 @@ async def test_dead_letters_are_replayed_and_purged(loop: Loop) -> None:
         await page.get_by_role("dialog").get_by_role("button", name="Replay").click()
         await expect(page.locator(".outcome")).to_contain_text("2 dead letters replayed.")
 
-        async def are_back() -> bool:
-            # Nobody understands them now either.
+        async def are_dead_letters_again() -> bool:
+            # Ingest does not know their type at the second attempt either.
             await console.open("")
             await console.open("deadletters")
             return await page.get_by_role("button", name="Purge all 2").count() == 1
 
-        await eventually(are_back, 60)
+        await eventually(are_dead_letters_again, 60)
         await page.get_by_role("button", name="Purge all 2").click()
         await page.get_by_role("dialog").get_by_role("button", name="Purge").click()
         await expect(page.locator(".outcome")).to_contain_text("2 dead letters purged.")
@@ -583,8 +603,10 @@ async def test_dead_letters_are_replayed_and_purged(loop: Loop) -> None:
         await expect(page.get_by_role("region", name="Audit trail")).to_contain_text("purge")
 
 
-async def test_a_destination_is_made_paused_and_deleted(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+async def test_a_destination_is_created_paused_resumed_edited_and_deleted(
+    browsing: Browsing,
+) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
         await console.open("destinations/new")
         assert await console.axe(ALL_RULES) == []
@@ -622,18 +644,18 @@ async def test_a_destination_is_made_paused_and_deleted(loop: Loop) -> None:
         await expect(page.locator("main")).not_to_contain_text("Mine")
 
 
-async def test_what_is_asked_for_twice_is_done_once_and_a_question_ends_with_its_view(
-    loop: Loop,
+async def test_a_double_click_saves_once_and_a_dialog_closes_with_its_view(
+    browsing: Browsing,
 ) -> None:
-    async with loop.console(loop.admin_key) as console:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
         await console.open("destinations/new")
         await page.get_by_label("Event types").fill("email.sent")
-        made: list[str] = []
+        methods: list[str] = []
         pressed_twice = asyncio.Event()
 
         async def hold(route: Route) -> None:
-            made.append(route.request.method)
+            methods.append(route.request.method)
             await pressed_twice.wait()
             await route.continue_()
 
@@ -643,10 +665,10 @@ async def test_what_is_asked_for_twice_is_done_once_and_a_question_ends_with_its
         pressed_twice.set()
         await expect(page.locator("#status")).to_have_text("Saved.")
         await page.unroute_all()
-        assert made == ["POST"]
+        assert methods == ["POST"]
         await page.get_by_label("Status").select_option("failed")
         await page.get_by_role("button", name="Show").click()
-        # Only what was drawn with it has the attribute.
+        # Only a view that was rendered for this filter has the attribute.
         await expect(page.locator("option[value=failed][selected]")).to_be_attached()
         await page.get_by_role("button", name="Delete").click()
         await page.go_back()
@@ -660,23 +682,28 @@ async def test_what_is_asked_for_twice_is_done_once_and_a_question_ends_with_its
         await expect(page.get_by_role("heading", name="Destinations")).to_be_focused()
 
 
-async def test_posthog_is_connected_in_the_browser_and_its_answer_counts_once(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console, loop.console(loop.admin_key) as other:
+async def test_posthog_is_connected_in_the_browser_and_its_callback_is_accepted_once(
+    browsing: Browsing,
+) -> None:
+    async with (
+        browsing.console(browsing.admin_key) as console,
+        browsing.console(browsing.admin_key) as other,
+    ):
         page = console.page
-        answers: list[str] = []
-        page.on("request", lambda asked: answers.append(asked.url))
+        requests: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
         await console.open("connect")
         await page.get_by_role("button", name="Connect PostHog").click()
         await expect(page.get_by_role("heading", name="Connected")).to_be_visible()
         assert page.url == f"{console.url}/console#/connect"
         await expect(page.locator("main")).to_contain_text("The destination was created")
-        await console.draw("connect-done")
-        assert console.complaints == []
-        (answer,) = [url for url in answers if "/console/connect/callback" in url]
-        assert "code=" in answer
-        for secret in ("pha_", "phr_", parse_qs(urlsplit(answer).query)["state"][0]):
+        await console.screenshot("connect-done")
+        assert console.errors == []
+        (callback,) = [url for url in requests if "/console/connect/callback" in url]
+        assert "code=" in callback
+        for secret in ("pha_", "phr_", parse_qs(urlsplit(callback).query)["state"][0]):
             assert secret not in await page.content()
-        await other.page.goto(answer)
+        await other.page.goto(callback)
         await expect(other.page.get_by_role("alert")).to_contain_text("was used before")
         await page.get_by_role("button", name="Show the connection").click()
         await expect(page.get_by_role("button", name="Connect PostHog again")).to_be_visible()
@@ -689,15 +716,17 @@ async def test_posthog_is_connected_in_the_browser_and_its_answer_counts_once(lo
         await expect(page.get_by_role("button", name="Connect PostHog")).to_be_visible()
 
 
-async def test_a_connection_that_is_unknown_is_neither_there_nor_absent(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+async def test_a_connection_of_unknown_state_is_shown_as_neither_present_nor_absent(
+    browsing: Browsing,
+) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
 
         async def without_credentials(route: Route) -> None:
-            found = await (await route.fetch()).json()
-            found["credential"] |= {"state": "unknown", "scopes": [], "expiresAt": None}
-            found["destination"] |= {"state": "unknown"}
-            await route.fulfill(json=found)
+            diagnosis = await (await route.fetch()).json()
+            diagnosis["credential"] |= {"state": "unknown", "scopes": [], "expiresAt": None}
+            diagnosis["destination"] |= {"state": "unknown"}
+            await route.fulfill(json=diagnosis)
 
         async def unknown(route: Route) -> None:
             health = await (await route.fetch()).json()
@@ -705,22 +734,24 @@ async def test_a_connection_that_is_unknown_is_neither_there_nor_absent(loop: Lo
             await route.fulfill(json=health)
 
         await page.route("**/v1/admin/analytics/diagnosis", without_credentials)
-        # One that is known again has the page drawn anew.
+        # The console renders the page again as soon as health reports a known state.
         await page.route("**/v1/health", unknown)
         await console.open("connect")
         main = page.locator("main")
         await expect(main).to_contain_text("Stateunknown")
-        for said in ("Scopes", "Expires", "Delivers to"):
-            await expect(page.get_by_role("term").filter(has_text=said)).to_have_count(0)
+        for term in ("Scopes", "Expires", "Delivers to"):
+            await expect(page.get_by_role("term").filter(has_text=term)).to_have_count(0)
         await expect(page.get_by_role("button", name="Connect PostHog")).to_have_count(0)
         assert await console.axe(ALL_RULES) == []
 
 
-async def test_destinations_beside_ours_are_told_with_what_to_do(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+async def test_duplicate_and_foreign_destinations_are_listed_with_a_remedy(
+    browsing: Browsing,
+) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
 
-        def one(name: str) -> dict[str, str]:
+        def destination(name: str) -> dict[str, str]:
             dashboard = f"https://eu.posthog.com/project/1/{name}"
             return {
                 "hogFunctionId": name,
@@ -729,16 +760,16 @@ async def test_destinations_beside_ours_are_told_with_what_to_do(loop: Loop) -> 
             }
 
         async def with_others(route: Route) -> None:
-            found = await (await route.fetch()).json()
-            found["destination"] |= {
+            diagnosis = await (await route.fetch()).json()
+            diagnosis["destination"] |= {
                 "state": "live",
                 "duplicates": [
-                    one("copy"),
-                    {**one("another-copy"), "dashboardUrl": "javascript:0"},
+                    destination("copy"),
+                    {**destination("another-copy"), "dashboardUrl": "javascript:0"},
                 ],
-                "others": [one("former")],
+                "others": [destination("former")],
             }
-            await route.fulfill(json=found)
+            await route.fulfill(json=diagnosis)
 
         await console.open("connect")
         main = page.locator("main")
@@ -763,8 +794,10 @@ async def test_destinations_beside_ours_are_told_with_what_to_do(loop: Loop) -> 
         assert await console.axe(ALL_RULES) == []
 
 
-async def test_a_credential_is_shown_although_nobody_looks_at_posthog(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+async def test_the_credential_is_shown_while_the_provisioner_is_unavailable(
+    browsing: Browsing,
+) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
         is_back = False
 
@@ -775,13 +808,13 @@ async def test_a_credential_is_shown_although_nobody_looks_at_posthog(loop: Loop
             body = {"error": "the provisioner did not answer", "code": "unavailable"}
             await route.fulfill(status=503, json=body)
 
-        async def present(route: Route) -> None:
-            found = await (await route.fetch()).json()
-            found["credentials"]["posthog"]["state"] = "needs_reconnect"
-            await route.fulfill(json=found)
+        async def needs_reconnect(route: Route) -> None:
+            health = await (await route.fetch()).json()
+            health["credentials"]["posthog"]["state"] = "needs_reconnect"
+            await route.fulfill(json=health)
 
         await page.route("**/v1/admin/analytics/diagnosis", unavailable)
-        await page.route("**/v1/health", present)
+        await page.route("**/v1/health", needs_reconnect)
         await console.open("connect")
         await expect(page.get_by_role("alert")).to_have_text("the provisioner did not answer")
         await expect(page.get_by_role("definition")).to_have_text("needs reconnect")
@@ -790,76 +823,82 @@ async def test_a_credential_is_shown_although_nobody_looks_at_posthog(loop: Loop
         await expect(page.locator("main")).to_contain_text("Destination in PostHog")
 
 
-async def test_one_of_several_projects_is_chosen_by_its_name(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+async def test_one_of_several_projects_is_chosen_by_its_name(browsing: Browsing) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
 
-        async def of_two(route: Route) -> None:
-            answer = await route.fetch()
-            await route.fulfill(response=answer, json=await answer.json() | {"scopedTeams": [4, 5]})
+        async def with_two_projects(route: Route) -> None:
+            response = await route.fetch()
+            body = await response.json() | {"scopedTeams": [4, 5]}
+            await route.fulfill(response=response, json=body)
 
-        asked: list[str] = []
-        page.on("request", lambda one: asked.append(one.url))
-        await page.route("**/console/connect/finish", of_two)
+        requests: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        await page.route("**/console/connect/finish", with_two_projects)
         await console.open("connect")
         await page.get_by_role("button", name="Connect PostHog").click()
-        # The grant's one project, as the provisioner and PostHog name it.
+        # The list comes from PostHog, where the grant covers one project.
         await expect(page.get_by_label("Project").locator("option")).to_have_text("Sandbox (4242)")
         assert await console.axe(ALL_RULES) == []
         await page.get_by_role("button", name="Set up the destination").click()
         await expect(page.get_by_role("status").first).to_contain_text("The destination was")
-        assert any("projectId=4242" in url for url in asked)
+        assert any("projectId=4242" in url for url in requests)
 
 
-async def test_a_session_that_is_over_is_told_once_and_shows_nothing_more(loop: Loop) -> None:
+async def test_an_ended_session_is_reported_once_and_shows_no_data_any_more(
+    browsing: Browsing,
+) -> None:
     def cookie(key: str, age: int) -> str:
         return sessions.seal(hashlib.sha256(key.encode()).digest(), int(time.time()) - age)
 
-    of_a_replaced_key = cookie("the key of yesterday", 60)
-    not_used_for_a_day = cookie(loop.admin_key, sessions.SECONDS + 60)
-    async with loop.console(loop.admin_key, fresh=True) as console:
+    replaced_key_cookie = cookie("the key of yesterday", 60)
+    expired_cookie = cookie(browsing.admin_key, sessions.SECONDS + 60)
+    async with browsing.console(browsing.admin_key, fresh=True) as console:
         page, context = console.page, console.page.context
-        asked: list[str] = []
+        requests: list[str] = []
         ended: list[str] = []
         refused: list[str] = []
-        page.on("request", lambda one: asked.append(one.url))
-        page.on("requestfinished", lambda one: ended.append(one.url))
-        page.on("requestfailed", lambda one: ended.append(one.url))
-        page.on("response", lambda one: refused.append(one.url) if one.status == 401 else None)
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("requestfinished", lambda request: ended.append(request.url))
+        page.on("requestfailed", lambda request: ended.append(request.url))
+        page.on(
+            "response",
+            lambda response: refused.append(response.url) if response.status == 401 else None,
+        )
         (valid,) = await context.cookies()
 
-        async def have(value: str) -> None:
-            given: Any = {"name": valid["name"], "url": console.url, "value": value}
-            await context.add_cookies([given])
+        async def set_cookie(value: str) -> None:
+            changed: Any = {"name": valid["name"], "url": console.url, "value": value}
+            await context.add_cookies([changed])
 
         await page.clock.install()
         await console.open("contacts?key=ada")
         await expect(page.locator("main")).to_contain_text("ada@example.com")
 
-        # An answer that is still on its way would renew the cookie.
-        await eventually(lambda: len(ended) == len(asked))
-        await have(of_a_replaced_key)
+        # A response that arrives later would renew the cookie.
+        await eventually(lambda: len(ended) == len(requests))
+        await set_cookie(replaced_key_cookie)
         await page.get_by_role("link", name="Events").click()
         await expect(page.get_by_label("Key")).to_be_visible()
         await expect(page.get_by_role("alert").first).to_contain_text("session has ended")
         await expect(page.get_by_role("button", name="Sign out")).to_have_count(0)
         assert "ada@example.com" not in await page.content()
-        asked.clear()
-        # What asks again by the clock would do so now.
+        requests.clear()
+        # Every poll of the page would send a request within these two minutes.
         await page.clock.run_for(120_000)
-        assert asked == []
+        assert requests == []
         await page.get_by_role("link", name="Contacts").click()
         await expect(page.get_by_role("heading", name="Contacts")).to_be_visible()
         await expect(page.get_by_text("session has ended")).to_have_count(0)
-        # The overview needs no key: it goes on, and leaves it there that the session ended.
-        await have(valid["value"])
+        # The overview needs no key: it continues, and keeps the message that the session has ended.
+        await set_cookie(valid["value"])
         await console.open("")
         await page.reload()
         await expect(page.get_by_role("region", name="Capabilities")).to_be_visible()
         refused.clear()
 
         async def is_refused() -> bool:
-            await have(not_used_for_a_day)
+            await set_cookie(expired_cookie)
             await page.clock.run_for(20_000)
             return bool(refused)
 
@@ -870,15 +909,17 @@ async def test_a_session_that_is_over_is_told_once_and_shows_nothing_more(loop: 
         await expect(page.get_by_role("alert")).to_contain_text("session has ended")
 
 
-async def test_what_is_being_written_is_there_again_after_signing_in_anew(loop: Loop) -> None:
-    async with loop.console(loop.admin_key, fresh=True) as console:
+async def test_a_form_keeps_its_input_when_its_session_ended_and_the_operator_signs_in_again(
+    browsing: Browsing,
+) -> None:
+    async with browsing.console(browsing.admin_key, fresh=True) as console:
         page = console.page
         await console.open("destinations/new")
         await page.get_by_label("Description").fill("Kept")
         await page.get_by_label("Event types").fill("email.sent")
         await page.context.clear_cookies()
         await page.get_by_role("button", name="Save").click()
-        await page.get_by_label("Key").fill(loop.admin_key)
+        await page.get_by_label("Key").fill(browsing.admin_key)
         assert await page.get_by_label("Description").count() == 0
         await page.keyboard.press("Enter")
         await expect(page.get_by_label("Description")).to_have_value("Kept")
@@ -892,19 +933,20 @@ async def test_what_is_being_written_is_there_again_after_signing_in_anew(loop: 
         await expect(page.get_by_label("Description")).to_have_value("")
 
 
-async def test_a_view_that_failed_is_shown_as_soon_as_somebody_answers_for_it(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+async def test_a_view_that_failed_is_shown_as_soon_as_its_service_responds(
+    browsing: Browsing,
+) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
-        asked: list[str] = []
+        requests: list[str] = []
         is_back = False
-
-        has_ended_early = False
+        is_truncated = False
 
         async def unavailable(route: Route) -> None:
-            nonlocal has_ended_early
-            asked.append(route.request.url)
-            if is_back and not has_ended_early:
-                has_ended_early = True
+            nonlocal is_truncated
+            requests.append(route.request.url)
+            if is_back and not is_truncated:
+                is_truncated = True
                 await route.fulfill(content_type="application/json", body='{"conta')
             elif not is_back:
                 body = {"error": "the ingest service did not answer", "code": "unavailable"}
@@ -920,12 +962,12 @@ async def test_a_view_that_failed_is_shown_as_soon_as_somebody_answers_for_it(lo
         assert await alert.inner_text() == "the ingest service did not answer"
         assert await console.axe(ALL_RULES) == []
 
-        async def is_asked_again() -> bool:
+        async def is_requested_again() -> bool:
             await page.clock.run_for(6_000)
-            return len(asked) > 2
+            return len(requests) > 2
 
-        await eventually(is_asked_again, 30)
-        # A screen reader would say it again.
+        await eventually(is_requested_again, 30)
+        # A screen reader would read a new alert aloud again.
         assert await alert.evaluate("element => element.isConnected")
         is_back = True
 
@@ -936,17 +978,19 @@ async def test_a_view_that_failed_is_shown_as_soon_as_somebody_answers_for_it(lo
         await eventually(is_shown, 30)
 
 
-async def test_an_overview_shows_nothing_that_a_silent_service_told_before(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+async def test_the_overview_shows_no_earlier_values_of_a_service_that_is_down(
+    browsing: Browsing,
+) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
         # The clock of a browser may be wrong.
         await page.clock.install(time=time.time() + 3600)
 
         async def measured(route: Route) -> None:
-            answer = await route.fetch()
-            found = await answer.json()
-            found["latest"] |= {"deadLetters": 0, "stored": 1, "webhooks": 1, "refused": 0}
-            await route.fulfill(response=answer, json=found)
+            response = await route.fetch()
+            activity = await response.json()
+            activity["latest"] |= {"deadLetters": 0, "stored": 1, "webhooks": 1, "refused": 0}
+            await route.fulfill(response=response, json=activity)
 
         await page.route("**/v1/admin/activity", measured)
         await console.open()
@@ -955,11 +999,11 @@ async def test_an_overview_shows_nothing_that_a_silent_service_told_before(loop:
         await expect(ingest).not_to_contain_text("Dead lettersunknown")
 
         async def without_ingest(route: Route) -> None:
-            found = await (await route.fetch()).json()
-            found["services"]["ingest"] = {"status": "down"}
-            found["components"]["worker"]["status"] = "down"
-            found["services"]["gateway"] |= {"workers": 4, "workersUp": 3}
-            await route.fulfill(json=found)
+            health = await (await route.fetch()).json()
+            health["services"]["ingest"] = {"status": "down"}
+            health["components"]["worker"]["status"] = "down"
+            health["services"]["gateway"] |= {"workers": 4, "workersUp": 3}
+            await route.fulfill(json=health)
 
         await page.route("**/v1/health", without_ingest)
         await expect(ingest).to_contain_text("down")
@@ -972,8 +1016,10 @@ async def test_an_overview_shows_nothing_that_a_silent_service_told_before(loop:
         )
 
 
-async def test_an_overview_without_a_gateway_shows_nothing_as_known(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+async def test_the_overview_shows_every_state_as_unknown_while_the_gateway_does_not_respond(
+    browsing: Browsing,
+) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
         await console.open()
         await expect(page.locator("#loop li.up").first).to_be_visible()
@@ -989,62 +1035,64 @@ async def test_an_overview_without_a_gateway_shows_nothing_as_known(loop: Loop) 
         await expect(page.get_by_role("region", name="Services")).to_be_visible()
 
 
-SILENT = """
-window.made = [];
+FAKE_EVENT_SOURCE = """
+window.sources = [];
 window.EventSource = class extends EventTarget {
   static CLOSED = 2;
-  constructor(url) { super(); window.made.push(this); }
+  constructor(url) { super(); window.sources.push(this); }
   close() { this.readyState = 2; }
 };
 """
 
 
-async def test_a_stream_that_is_silent_is_opened_again(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+async def test_the_live_stream_is_opened_again_when_no_pulse_arrives(browsing: Browsing) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
-        await page.add_init_script(SILENT)
+        await page.add_init_script(FAKE_EVENT_SOURCE)
         await page.clock.install()
         await console.open("events/live")
-        await page.evaluate("made[0].dispatchEvent(new Event('open'))")
+        await page.evaluate("sources[0].dispatchEvent(new Event('open'))")
         await expect(page.get_by_role("status")).to_have_text("Watching.")
         for _ in range(3):
             await page.clock.run_for(30_000)
-            await page.evaluate("made[0].dispatchEvent(new MessageEvent('pulse'))")
-        assert await page.evaluate("made.length") == 1
-        await page.evaluate("made[0].dispatchEvent(new MessageEvent('bus', {data: 'down'}))")
+            await page.evaluate("sources[0].dispatchEvent(new MessageEvent('pulse'))")
+        assert await page.evaluate("sources.length") == 1
+        await page.evaluate("sources[0].dispatchEvent(new MessageEvent('bus', {data: 'down'}))")
         await expect(page.get_by_role("status")).to_contain_text("NATS cannot be reached")
         await page.clock.run_for(60_000)
-        assert await page.evaluate("made.map((one) => one.readyState)") == [2, None]
+        assert await page.evaluate("sources.map((source) => source.readyState)") == [2, None]
         await expect(page.get_by_role("status")).to_contain_text("reconnecting")
 
 
-@pytest.mark.parametrize(("part", "said"), [("worker", "Ingest"), ("database", "PostgreSQL")])
-async def test_a_stream_says_why_nothing_is_announced(loop: Loop, part: str, said: str) -> None:
-    async with loop.console(loop.admin_key) as console:
+@pytest.mark.parametrize(("component", "name"), [("worker", "Ingest"), ("database", "PostgreSQL")])
+async def test_the_live_view_names_the_component_that_does_not_respond(
+    browsing: Browsing, component: str, name: str
+) -> None:
+    async with browsing.console(browsing.admin_key) as console:
         page = console.page
         await console.open("events/live")
         await expect(page.get_by_role("status")).to_have_text("Watching.")
 
         async def without(route: Route) -> None:
-            found = await (await route.fetch()).json()
-            found["components"][part]["status"] = "down"
-            await route.fulfill(json=found)
+            health = await (await route.fetch()).json()
+            health["components"][component]["status"] = "down"
+            await route.fulfill(json=health)
 
         await page.route("**/v1/health", without)
-        await expect(page.get_by_role("status")).to_contain_text(f"{said} does not answer")
+        await expect(page.get_by_role("status")).to_contain_text(f"{name} does not answer")
         await page.unroute_all(behavior="wait")
         await expect(page.get_by_role("status")).to_have_text("Watching.")
-        assert console.complaints == []
+        assert console.errors == []
 
 
-async def test_a_gateway_that_stops_ends_its_streams(loop: Loop) -> None:
-    url = f"{loop.stack.summary['gateway']}/console/live"
+async def test_a_stopping_gateway_closes_its_live_streams(browsing: Browsing) -> None:
+    url = f"{browsing.stack.summary['gateway']}/console/live"
     async with (
         httpx.AsyncClient(timeout=30) as http,
-        http.stream("GET", url, headers=loop.stack.admin) as answer,
+        http.stream("GET", url, headers=browsing.stack.admin) as response,
     ):
-        pieces = answer.aiter_raw()
-        assert await anext(pieces) == b"retry: 1000\n\n"
-        loop.stack.child("gateway").terminate()
-        # A stream that is cut off raises.
-        assert [piece async for piece in pieces if piece.startswith(b"data")] == []
+        chunks = response.aiter_raw()
+        assert await anext(chunks) == b"retry: 1000\n\n"
+        browsing.stack.child("gateway").terminate()
+        # A connection that is broken off would raise an error here.
+        assert [chunk async for chunk in chunks if chunk.startswith(b"data")] == []

@@ -1,4 +1,4 @@
-"""A person who is everywhere at once is erased from a running stack, and no other person is."""
+"""A person in every stream and table is erased from a running stack, and no other person is."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ async def webhook(stack: Up, event: str, person: str, email: str | None = None) 
 
 
 async def spread(stack: Up, person: str) -> None:
-    """Leave a person wherever one can be."""
+    """Store a person in every stream and table that can name a person."""
     email = f"{person}@example.com"
     before = await stack.stored()
     await webhook(stack, "visited", f"anonymous-{person}")
     await webhook(stack, "signed up", person, email)
-    await eventually(lambda: stored(stack, before + 2))
-    # Both are one person, as of now.
+    await eventually(lambda: has_stored(stack, before + 2))
+    # This event merges both ids into one person.
     await webhook(stack, "logged in", f"anonymous-{person}", email)
     async with hogsend.connect(stack.app_url) as app:
-        # PostHog refuses, so they stay.
+        # PostHog responds 503, so these stay in their streams.
         await app.persons.set(person, {"secret": "s"})
         await app.capture("captured", f"anonymous-{person}", {"secret": "s"})
         await app.engagement.report("email.sent", {"userId": person, "to": email})
@@ -65,16 +65,16 @@ async def spread(stack: Up, person: str) -> None:
     report = {"event": "custom", "userId": person, "email": email, "properties": {"secret": "s"}}
     recorded = await stack.http.post("/v1/events", headers=stack.admin, json=report)
     assert recorded.status_code == 202
-    await eventually(lambda: stored(stack, before + 6))
+    await eventually(lambda: has_stored(stack, before + 6))
 
 
-async def stored(stack: Up, wanted: int) -> bool:
-    return await stack.stored() >= wanted
+async def has_stored(stack: Up, count: int) -> bool:
+    return await stack.stored() >= count
 
 
-async def letters(stack: Up, wanted: int) -> bool:
-    answer = await stack.http.get("/v1/admin/deadletters", headers=stack.admin)
-    return bool(answer.json()["total"] == wanted)
+async def has_dead_letters(stack: Up, count: int) -> bool:
+    response = await stack.http.get("/v1/admin/deadletters", headers=stack.admin)
+    return bool(response.json()["total"] == count)
 
 
 def operator(stack: Up) -> str:
@@ -82,7 +82,7 @@ def operator(stack: Up) -> str:
 
 
 async def messages(stack: Up) -> AsyncIterator[tuple[StreamName, str]]:
-    """Every message there is, as text; of a dead letter the message that it is about, too."""
+    """Yield every message of every stream as text; a dead letter with the message in it decoded."""
     async with hogsend.connect(operator(stack), user=User.OPERATOR) as bus:
         for stream in StreamName:
             state = (await bus.connection.js.stream_info(stream)).state
@@ -98,30 +98,35 @@ async def messages(stack: Up) -> AsyncIterator[tuple[StreamName, str]]:
 
 
 async def rows(stack: Up) -> AsyncIterator[tuple[str, str]]:
-    """Every row of every table, as text."""
+    """Yield every row of every table as text."""
     connection = await asyncpg.connect(stack.postgres_url)
     try:
         for (table,) in await connection.fetch(TABLES):
-            for (row,) in await connection.fetch(f"SELECT one::text FROM {table} AS one"):  # noqa: S608
+            for (row,) in await connection.fetch(f"SELECT each::text FROM {table} AS each"):  # noqa: S608
                 yield table, row
     finally:
         await connection.close()
 
 
 async def places(stack: Up, person: str) -> set[str]:
-    """The streams and tables that name a person."""
-    found = {str(stream) async for stream, text in messages(stack) if person in text}
-    return found | {table async for table, row in rows(stack) if person in row}
+    """Return the streams and tables that name a person."""
+    streams = {str(stream) async for stream, text in messages(stack) if person in text}
+    return streams | {table async for table, row in rows(stack) if person in row}
 
 
 async def contact(stack: Up, person: str) -> dict[str, Any]:
-    answer = await stack.http.get("/v1/admin/contacts", headers=stack.admin, params={"key": person})
-    (found,) = answer.json()["contacts"]
-    return dict(found)
+    response = await stack.http.get(
+        "/v1/admin/contacts", headers=stack.admin, params={"key": person}
+    )
+    (match,) = response.json()["contacts"]
+    return dict(match)
 
 
 async def is_swept(stack: Up) -> bool:
-    """Whether the first sweep is over; the second one is for what was published meanwhile."""
+    """Whether the first sweep of the erasure has ended.
+
+    A second sweep deletes messages that were published during the first.
+    """
     connection = await asyncpg.connect(stack.postgres_url)
     try:
         return bool(await connection.fetchval("SELECT swept_at FROM ingest.erasures"))
@@ -135,7 +140,9 @@ EVERYWHERE = {
 }
 
 
-async def test_a_person_who_is_everywhere_is_erased_and_nobody_else(tmp_path: Path) -> None:
+async def test_a_person_is_erased_from_every_stream_and_table_and_no_other_person_is(
+    tmp_path: Path,
+) -> None:
     async with capture_recorder() as posthog:
         posthog.respond = lambda _batch: Reply(503)
         settings = {
@@ -148,27 +155,31 @@ async def test_a_person_who_is_everywhere_is_erased_and_nobody_else(tmp_path: Pa
         async with up(tmp_path / "home", tmp_path, **settings) as stack:
             await spread(stack, "zerlina")
             await spread(stack, "ottilie")
-            await eventually(lambda: letters(stack, 10))
+            await eventually(lambda: has_dead_letters(stack, 10))
             assert await places(stack, "zerlina") >= EVERYWHERE
-            of_ottilie = {row async for _, row in rows(stack) if "ottilie" in row}
-            told_of_ottilie = {text async for _, text in messages(stack) if "ottilie" in text}
+            rows_of_ottilie = {row async for _, row in rows(stack) if "ottilie" in row}
+            messages_of_ottilie = {text async for _, text in messages(stack) if "ottilie" in text}
 
             old = await contact(stack, "zerlina")
-            gone = await stack.http.delete(f"/v1/admin/contacts/{old['id']}", headers=stack.admin)
-            assert gone.status_code == 202
+            deletion = await stack.http.delete(
+                f"/v1/admin/contacts/{old['id']}", headers=stack.admin
+            )
+            assert deletion.status_code == 202
             await eventually(lambda: is_swept(stack))
-            told = [text async for _, text in messages(stack) if "zerlina" in text]
-            assert [text.split(" ")[0] for text in told] == [f"hogsend.contacts.{old['id']}.erased"]
-            # The record of the erasure, until its second sweep.
+            remaining = [text async for _, text in messages(stack) if "zerlina" in text]
+            assert [text.split(" ")[0] for text in remaining] == [
+                f"hogsend.contacts.{old['id']}.erased"
+            ]
+            # The row of the erasure itself names the person until the second sweep.
             assert await places(stack, "zerlina") == {"EVENTS", "ingest.erasures"}
-            assert {row async for _, row in rows(stack) if "ottilie" in row} == of_ottilie
+            assert {row async for _, row in rows(stack) if "ottilie" in row} == rows_of_ottilie
             assert {
                 text async for _, text in messages(stack) if "ottilie" in text
-            } == told_of_ottilie
+            } == messages_of_ottilie
 
             before = await stack.stored()
             await webhook(stack, "returned", "zerlina", "zerlina@example.com")
-            await eventually(lambda: stored(stack, before + 1))
+            await eventually(lambda: has_stored(stack, before + 1))
             new = await contact(stack, "zerlina")
             assert new["id"] != old["id"]
             assert (new["properties"], new["merges"]) == ({"email": "zerlina@example.com"}, [])

@@ -1,4 +1,4 @@
-"""Everything the README and the documents show as a transcript or a program runs as shown."""
+"""Every transcript and program in the README and the documents runs as shown."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ EXAMPLES = ROOT / "docs" / "examples"
 PAGES = {
     str(page.relative_to(ROOT)): examples.shown_in(page.read_text()) for page in examples.pages()
 }
-OTHERS = {"docs/sandbox.md", "docs/backfill.md"}
-"""Pages whose transcripts need a PostHog: here below, and in `test_up_sandbox`."""
+PAGES_WITH_POSTHOG = {"docs/sandbox.md", "docs/backfill.md"}
+"""Pages whose transcripts need PostHog; they run below and in `test_up_sandbox`."""
 GRANT: dict[str, Any] = {
     "accessToken": "pha_a",
     "refreshToken": "phr_r",
@@ -45,16 +45,16 @@ class Checkout:
     stack: Up
     variables: Mapping[str, str]
 
-    def here(self, shown: str) -> str:
-        """What a document shows, with the ports of this run."""
-        return shown.replace("http://127.0.0.1:3002", self.stack.summary["gateway"])
+    def with_ports(self, transcript: str) -> str:
+        """Replace the gateway's address in a transcript by that of the running stack."""
+        return transcript.replace("http://127.0.0.1:3002", self.stack.summary["gateway"])
 
     async def start(self, example: str, env_file: str) -> asyncio.subprocess.Process:
         """Start an example program as a NATS user."""
-        given = dotenv_values(self.directory / ".hogsend" / env_file)
+        variables = dotenv_values(self.directory / ".hogsend" / env_file)
         return await asyncio.create_subprocess_exec(
             *(sys.executable, str(EXAMPLES / example)),
-            env={**self.variables, "NATS_URL": str(given["NATS_URL"])},
+            env={**self.variables, "NATS_URL": str(variables["NATS_URL"])},
             cwd=self.directory,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -78,14 +78,14 @@ async def checkout(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ch
         yield Checkout(directory, stack, variables)
 
 
-@pytest.mark.parametrize("page", sorted(PAGES.keys() - OTHERS))
+@pytest.mark.parametrize("page", sorted(PAGES.keys() - PAGES_WITH_POSTHOG))
 async def test_the_transcripts_of_a_page_run_as_shown(checkout: Checkout, page: str) -> None:
     if page == "docs/deadletters.md":
-        await _report_what_nobody_understands(checkout)
+        await _report_an_unknown_engagement_type(checkout)
     for example in PAGES[page]:
         if example.endswith(".console"):
             transcript = (ROOT / example).read_text()
-            await play(checkout.here(transcript), checkout.directory, checkout.variables)
+            await play(checkout.with_ports(transcript), checkout.directory, checkout.variables)
 
 
 async def test_the_sandbox_starts_as_shown(checkout: Checkout) -> None:
@@ -102,41 +102,41 @@ async def test_the_stand_in_for_tests_runs_as_shown(checkout: Checkout, tmp_path
     running = await asyncio.create_subprocess_exec(
         *(sys.executable, str(program)), env=checkout.variables, stdout=asyncio.subprocess.PIPE
     )
-    said, _ = await asyncio.wait_for(running.communicate(), 60)
-    assert (running.returncode, said) == (0, b"['signed_up'] []\n")
+    output, _ = await asyncio.wait_for(running.communicate(), 60)
+    assert (running.returncode, output) == (0, b"['signed_up'] []\n")
 
 
-async def test_the_app_runs_as_shown(checkout: Checkout) -> None:
+async def test_the_example_app_runs_as_shown(checkout: Checkout) -> None:
     app = await checkout.start("app.py", "app.env")
-    said, _ = await asyncio.wait_for(app.communicate(), 60)
-    # Nothing is configured here, so that nothing is known, and nothing fails.
+    output, _ = await asyncio.wait_for(app.communicate(), 60)
+    # Without PostHog the person's properties are empty and no call fails.
     assert app.returncode == 0
-    assert said.startswith(b"None default ")
+    assert output.startswith(b"None default ")
 
 
-async def test_the_subscriber_hears_of_a_credential_change(checkout: Checkout) -> None:
+async def test_the_example_subscriber_receives_a_credential_change(checkout: Checkout) -> None:
     subscriber = await checkout.start("subscriber.py", "subscriber.env")
     assert subscriber.stdout is not None
     url = "/v1/admin/provider-credentials/posthog"
     stored = await checkout.stack.http.put(
         url, json={"payload": GRANT}, headers=checkout.stack.admin
     )
-    said = ""
+    line = ""
     async with asyncio.timeout(60):
-        while "posthog stored" not in said:
-            said = (await subscriber.stdout.readline()).decode()
+        while "posthog stored" not in line:
+            line = (await subscriber.stdout.readline()).decode()
     subscriber.kill()
     await subscriber.wait()
     assert stored.status_code == 200
-    assert said.endswith("['person:read']\n")
+    assert line.endswith("['person:read']\n")
 
 
-async def test_the_calls_of_the_reference_run_as_shown(checkout: Checkout) -> None:
+async def test_the_calls_that_replace_typescript_functions_run_as_shown(checkout: Checkout) -> None:
     program = await checkout.start("from_hogsend.py", "app.env")
-    said, _ = await asyncio.wait_for(program.communicate(), 60)
-    # Nothing is configured here: every call is the silent no-op of the reference.
+    output, _ = await asyncio.wait_for(program.communicate(), 60)
+    # Without PostHog every call does nothing and raises no error.
     assert program.returncode == 0
-    assert said.decode().splitlines() == [
+    assert output.decode().splitlines() == [
         "no project key",
         "{} None",
         "Monday 09:00 Europe/Berlin default",
@@ -148,42 +148,44 @@ async def test_typed_events_are_read_as_shown(checkout: Checkout) -> None:
     billing = await checkout.start("typed_events.py", "subscriber.env")
     assert billing.stdout is not None
     for properties in ({"plan": "pro", "seats": 3}, {"plan": "pro", "seats": "many"}):
-        happened = {"event": "plan_changed", "distinct_id": "u_7", "properties": properties}
-        sent = await checkout.stack.http.post("/v1/webhooks/posthog", json={"event": happened})
+        event = {"event": "plan_changed", "distinct_id": "u_7", "properties": properties}
+        sent = await checkout.stack.http.post("/v1/webhooks/posthog", json={"event": event})
         assert sent.status_code == 200
     async with asyncio.timeout(60):
-        said = [(await billing.stdout.readline()).decode() for _ in range(2)]
+        lines = [(await billing.stdout.readline()).decode() for _ in range(2)]
     billing.kill()
     await billing.wait()
-    assert said[0] == "u_7 pro 3\n"
-    assert "properties.seats" in said[1]
+    assert lines[0] == "u_7 pro 3\n"
+    assert "properties.seats" in lines[1]
 
 
-async def test_a_subscriber_that_is_told_to_stop_ends_behind_its_event(checkout: Checkout) -> None:
+async def test_a_subscriber_finishes_its_event_and_exits_on_sigterm(checkout: Checkout) -> None:
     mailer = await checkout.start("shutdown.py", "subscriber.env")
     assert mailer.stdout is not None
-    happened = {"event": "signed_up", "distinct_id": "u_8"}
-    sent = await checkout.stack.http.post("/v1/webhooks/posthog", json={"event": happened})
+    event = {"event": "signed_up", "distinct_id": "u_8"}
+    sent = await checkout.stack.http.post("/v1/webhooks/posthog", json={"event": event})
     assert sent.status_code == 200
     async with asyncio.timeout(60):
-        # The durable begins with what other programs here were sent.
+        # The durable first receives the events of the tests before this one.
         while (await mailer.stdout.readline()).decode() != "u_8\n":
             pass
         mailer.terminate()
-        said, _ = await mailer.communicate()
+        output, _ = await mailer.communicate()
     assert mailer.returncode == 0
-    assert said.decode().splitlines()[-1] == "stopped"
+    assert output.decode().splitlines()[-1] == "stopped"
 
 
-async def test_the_users_earlier_name_still_connects(checkout: Checkout) -> None:
+async def test_a_service_can_still_connect_as_the_deprecated_user_member(
+    checkout: Checkout,
+) -> None:
     note, url, *_ = (checkout.directory / ".hogsend" / "member.env").read_text().splitlines()
     async with hogsend.connect(url.partition("=")[2]) as client:
         assert await client.persons.get("u_42") == {}
     assert note == "# Deprecated: use app.env"
 
 
-async def _report_what_nobody_understands(checkout: Checkout) -> None:
-    """Engagement of a type there is not: it becomes the first dead letter."""
+async def _report_an_unknown_engagement_type(checkout: Checkout) -> None:
+    """Publish engagement of an unknown type, which becomes the first dead letter."""
     client = await nats.connect(checkout.stack.app_url, inbox_prefix="_INBOX_app")
     await client.jetstream(timeout=PATIENCE_SECONDS).publish(
         "hogsend.engagement.email.burnt", b'{"data":{"userId":"u"}}'

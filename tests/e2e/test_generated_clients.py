@@ -1,4 +1,6 @@
-"""Clients made from the OpenAPI document ask a running gateway, and understand what it answers."""
+"""Clients generated from the OpenAPI document send requests to a running gateway and decode the
+responses.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,8 @@ async def run(*command: str | Path, cwd: Path, **variables: str) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await process.communicate()
-    assert process.returncode == 0, said.decode()
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
 
 
 async def fetch_document(stack: Up, directory: Path) -> Path:
@@ -50,9 +52,9 @@ async def fetch_document(stack: Up, directory: Path) -> Path:
     return document
 
 
-async def test_a_python_client_understands_every_answer(stack: Up, tmp_path: Path) -> None:
+async def test_a_generated_python_client_decodes_every_response(stack: Up, tmp_path: Path) -> None:
     document = await fetch_document(stack, tmp_path)
-    # By default it formats what it made, which takes most of its time.
+    # By default the generator formats its files, which takes most of its time.
     (tmp_path / "config.yaml").write_text("post_hooks: []\n")
     await run(
         Path(sys.executable).with_name("openapi-python-client"),
@@ -69,12 +71,14 @@ async def test_a_python_client_understands_every_answer(stack: Up, tmp_path: Pat
     assert len(modules) == sum(len(operations) for operations in paths)
     imports = "; ".join(f"import {module}" for module in modules)
     await run(sys.executable, "-c", imports, cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    asked = (stack.summary["gateway"], ADMIN_KEY, INGEST_KEY)
-    await run(sys.executable, TOOLS / "check.py", *asked, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    arguments = (stack.summary["gateway"], ADMIN_KEY, INGEST_KEY)
+    await run(
+        sys.executable, TOOLS / "check.py", *arguments, cwd=tmp_path, PYTHONPATH=str(tmp_path)
+    )
 
 
 @needs_node_tools(TOOLS)
-async def test_a_typescript_client_compiles_and_understands_every_answer(
+async def test_a_generated_typescript_client_compiles_and_decodes_every_response(
     stack: Up, tmp_path: Path
 ) -> None:
     document = await fetch_document(stack, tmp_path)
@@ -84,5 +88,5 @@ async def test_a_typescript_client_compiles_and_understands_every_answer(
     tools = TOOLS / "node_modules" / ".bin"
     await run(tools / "openapi-typescript", document, "-o", "gateway.d.ts", cwd=tmp_path)
     await run(tools / "tsc", *TSC, "check.ts", cwd=tmp_path)
-    asked = (stack.summary["gateway"], ADMIN_KEY, INGEST_KEY)
-    await run("node", "check.js", *asked, cwd=tmp_path)
+    arguments = (stack.summary["gateway"], ADMIN_KEY, INGEST_KEY)
+    await run("node", "check.js", *arguments, cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""NATS comes back without anything it kept, while every service runs on."""
+"""NATS restarts with an empty disk while every service continues to run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GRANT = {
 
 
 def lose_the_disk(stack: Up) -> None:
-    """The next nats-server finds an empty directory."""
+    """Let the next start of nats-server use an empty directory."""
     file = stack.home / "nats.conf"
     config = json.loads(file.read_text())
     config["jetstream"]["store_dir"] += "-new"
@@ -31,7 +31,7 @@ def lose_the_disk(stack: Up) -> None:
 
 
 async def version(stack: Up) -> int:
-    """What a subscriber who comes now is told of the credential."""
+    """Return the credential's version that a new subscriber receives first."""
     async with hogsend.connect(stack.nats_url) as bus:
         return (await anext(bus.credential_changes("posthog"))).version
 
@@ -50,38 +50,40 @@ async def report(bus: hogsend.Client) -> bool:
     return True
 
 
-async def test_everything_goes_on_when_nats_has_lost_its_disk(tmp_path: Path) -> None:
+async def test_services_and_subscribers_continue_when_nats_has_lost_its_disk(
+    tmp_path: Path,
+) -> None:
     async with up(tmp_path / "home", tmp_path) as stack:
-        answer = await stack.http.put(
+        response = await stack.http.put(
             "/v1/admin/provider-credentials/posthog",
             json={"payload": GRANT},
             headers=stack.admin,
         )
-        assert answer.is_success, answer.text
-        told = await asyncio.wait_for(version(stack), 60)
+        assert response.is_success, response.text
+        stored_version = await asyncio.wait_for(version(stack), 60)
         assert await stack.post("before") == 200
         await eventually(lambda: is_stored(stack, "before"))
 
-        heard: list[str] = []
+        received: list[str] = []
         async with hogsend.connect(stack.app_url) as bus:
-            listening = asyncio.create_task(listen(bus, heard))
-            await eventually(lambda: "before" in heard)
+            listening = asyncio.create_task(listen(bus, received))
+            await eventually(lambda: "before" in received)
             lose_the_disk(stack)
             await kill("nats", stack, None)  # type: ignore[arg-type]
-            # Spooled, or in a stream that is there again: in any case accepted.
+            # The gateway accepts the webhook, into its spool or into the recreated stream.
             assert await stack.post("meanwhile") == 200
 
             await eventually(lambda: is_stored(stack, "meanwhile"), 60)
-            await eventually(lambda: "meanwhile" in heard, 60)
+            await eventually(lambda: "meanwhile" in received, 60)
             await eventually(lambda: report(bus), 60)
             await eventually(lambda: is_stored(stack, "opened"), 60)
             listening.cancel()
-        # Who comes now starts with what is stored, as before.
-        assert await asyncio.wait_for(version(stack), 60) == told
+        # A new subscriber receives the stored credential first, as before.
+        assert await asyncio.wait_for(version(stack), 60) == stored_version
         await eventually(stack.is_healthy, 60)
 
 
-async def listen(bus: hogsend.Client, heard: list[str]) -> None:
+async def listen(bus: hogsend.Client, received: list[str]) -> None:
     events = bus.events(durable="listener")
     while True:
-        heard.append((await anext(events)).id)
+        received.append((await anext(events)).id)

@@ -1,4 +1,4 @@
-"""While everything runs at debug level: no secret in metrics, process list, database or stream."""
+"""A running stack at debug level has no secret in metrics, process list, database or streams."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ from tests.ports import free_port, real_ports
 from tests.running_stack import PYTHONPATH, clean_environment
 from tests.waiting import PATIENCE_SECONDS, eventually
 
-# Another run may have the ports.
+# Another test run may occupy the demo's ports for a while.
 pytestmark = pytest.mark.timeout(600)
 
 BINARY = re.compile(rb"\\x[0-9a-f]+")
-"""How pg_dump writes bytes; ours are digests."""
+"""How pg_dump writes values of type bytea; those of Hogsend are digests."""
 
 
 @dataclass
 class Demo:
-    """A demo that has ended its scenario and keeps running."""
+    """A demo that has finished its scenario and whose stack keeps running."""
 
     pid: int
     home: Path
     gateway_port: int
     nats_port: int
     secrets: list[bytes]
-    """Everything that was generated for it."""
+    """The generated keys and passwords of its stack."""
 
-    def holds_none(self, content: bytes, where: str) -> None:
+    def assert_no_secret(self, content: bytes, where: str) -> None:
         assert content, where
         assert not TOKENS.search(content), where
         assert not MINTED.search(BINARY.sub(b"", content)), where
@@ -61,10 +61,10 @@ class Demo:
 async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
     home = tmp_path_factory.mktemp("secrets")
     ports = {name: str(free_port()) for name in ("GATEWAY_PORT", "NATS_PORT")}
-    # On a terminal it keeps running after its scenario.
-    terminal, shown = pty.openpty()
-    said = bytearray()
-    asyncio.get_running_loop().add_reader(terminal, lambda: said.extend(_read(terminal)))
+    # On a terminal the demo keeps running after its scenario.
+    terminal, demo_side = pty.openpty()
+    output = bytearray()
+    asyncio.get_running_loop().add_reader(terminal, lambda: output.extend(_read(terminal)))
     starting = ExitStack()
     starting.enter_context(real_ports())
     process = await asyncio.create_subprocess_exec(
@@ -78,20 +78,20 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
             "TERM": "xterm",
         },
         cwd=home,
-        stdout=shown,
-        stderr=shown,
+        stdout=demo_side,
+        stderr=demo_side,
     )
-    os.close(shown)
+    os.close(demo_side)
     try:
-        await eventually(lambda: b"Ctrl-C stops everything" in said, 110)
+        await eventually(lambda: b"Ctrl-C stops everything" in output, 110)
         starting.close()
-        kept = home / "demo" / "secrets"
+        secrets = home / "demo" / "secrets"
         yield Demo(
             process.pid,
             home / "demo",
             int(ports["GATEWAY_PORT"]),
             int(ports["NATS_PORT"]),
-            [file.read_bytes().strip() for file in kept.iterdir()],
+            [file.read_bytes().strip() for file in secrets.iterdir()],
         )
     finally:
         starting.close()
@@ -105,7 +105,7 @@ def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65536)
     except OSError:
-        # Its last writer has closed it.
+        # The last process that wrote to the terminal has exited.
         return b""
 
 
@@ -113,46 +113,46 @@ def secret(demo: Demo, name: str) -> str:
     return (demo.home / "secrets" / name).read_text().strip()
 
 
-async def test_metrics(demo: Demo) -> None:
+async def test_metrics_contain_no_secret(demo: Demo) -> None:
     key = {"Authorization": f"Bearer {secret(demo, 'admin-api-key')}"}
     async with httpx.AsyncClient(
         base_url=f"http://127.0.0.1:{demo.gateway_port}", timeout=PATIENCE_SECONDS
     ) as http:
-        answer = await http.get("/metrics", headers=key)
-    assert answer.status_code == 200
-    demo.holds_none(answer.content, "metrics")
+        response = await http.get("/metrics", headers=key)
+    assert response.status_code == 200
+    demo.assert_no_secret(response.content, "metrics")
 
 
-def test_the_process_list_and_core_dumps(demo: Demo) -> None:
-    found = psutil.Process(demo.pid).children(recursive=True)
-    lines = [" ".join(process.cmdline()) for process in found]
+def test_the_process_list_contains_no_secret_and_services_dump_no_core(demo: Demo) -> None:
+    processes = psutil.Process(demo.pid).children(recursive=True)
+    lines = [" ".join(process.cmdline()) for process in processes]
     assert len([line for line in lines if " serve " in line]) == len(SERVICE_SETTINGS)
-    demo.holds_none("\n".join(lines).encode(), "process list")
-    for process, line in zip(found, lines, strict=True):
+    demo.assert_no_secret("\n".join(lines).encode(), "process list")
+    for process, line in zip(processes, lines, strict=True):
         if " serve " in line:
             limits = Path(f"/proc/{process.pid}/limits").read_text()
             assert re.search(r"^Max core file size +0 +0", limits, re.MULTILINE)
 
 
-def test_every_column_of_the_database(demo: Demo) -> None:
+def test_the_database_contains_no_secret(demo: Demo) -> None:
     sockets = OpenPostgres(demo.home / "postgres").sockets
-    dumped = subprocess.run(
+    dump = subprocess.run(
         [BINARIES / "pg_dump", "-h", sockets, "-U", "postgres", "--inserts", "hogsend"],
         env={"PGPASSWORD": secret(demo, "postgres-superuser")},
         check=True,
         capture_output=True,
     ).stdout
-    assert dumped.count(b"INSERT INTO credentials.provider_credentials") == 2
-    assert b"INSERT INTO ingest.events" in dumped
-    demo.holds_none(dumped, "database")
+    assert dump.count(b"INSERT INTO credentials.provider_credentials") == 2
+    assert b"INSERT INTO ingest.events" in dump
+    demo.assert_no_secret(dump, "database")
 
 
-async def test_every_message_that_is_kept(demo: Demo) -> None:
+async def test_streams_contain_no_secret(demo: Demo) -> None:
     client = await nats.connect(
         f"nats://operator:{secret(demo, 'nats-operator')}@127.0.0.1:{demo.nats_port}",
         inbox_prefix=inbox_prefix(User.OPERATOR),
     )
-    js, kept = client.jetstream(timeout=PATIENCE_SECONDS), []
+    js, messages = client.jetstream(timeout=PATIENCE_SECONDS), []
     for stream in StreamName:
         state = (await js.stream_info(stream)).state
         for sequence in range(max(state.first_seq, 1), state.last_seq + 1):
@@ -160,24 +160,24 @@ async def test_every_message_that_is_kept(demo: Demo) -> None:
                 message = await js.get_msg(stream, sequence)
             except nats.js.errors.NotFoundError:
                 continue
-            kept.append((message.data or b"") + json.dumps(message.headers or {}).encode())
+            messages.append((message.data or b"") + json.dumps(message.headers or {}).encode())
     await client.close()
-    assert len(kept) >= 3
-    demo.holds_none(b"\n".join(kept), "streams")
+    assert len(messages) >= 3
+    demo.assert_no_secret(b"\n".join(messages), "streams")
 
 
-async def test_what_services_answer_on_the_bus_but_the_token(demo: Demo) -> None:
-    """`nats micro` shows every service's endpoints, schema and statistics to an operator."""
+async def test_service_discovery_contains_no_secret(demo: Demo) -> None:
+    """The replies hold what `nats micro` shows an operator: endpoints, schemas and statistics."""
     client = await nats.connect(
         f"nats://operator:{secret(demo, 'nats-operator')}@127.0.0.1:{demo.nats_port}",
         inbox_prefix=inbox_prefix(User.OPERATOR),
     )
-    answers: list[bytes] = []
+    replies: list[bytes] = []
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox)
     for verb in ("PING", "INFO", "STATS"):
         await client.publish(f"$SRV.{verb}", reply=inbox)
-    while len(answers) < 3 * (len(SERVICE_SETTINGS) - 1):
-        answers.append((await subscription.next_msg(timeout=PATIENCE_SECONDS)).data)
+    while len(replies) < 3 * (len(SERVICE_SETTINGS) - 1):
+        replies.append((await subscription.next_msg(timeout=PATIENCE_SECONDS)).data)
     await client.close()
-    demo.holds_none(b"\n".join(answers), "service statistics")
+    demo.assert_no_secret(b"\n".join(replies), "service statistics")

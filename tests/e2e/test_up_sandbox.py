@@ -1,4 +1,4 @@
-"""`hogsend up --sandbox`: connect, provisioning and delivery work without a further flag."""
+"""`hogsend up --sandbox`: connecting, provisioning and delivery work without further flags."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.waiting import PATIENCE_SECONDS, eventually
 
 
 async def start(stack: Up, *arguments: str) -> asyncio.subprocess.Process:
-    """Start the command in another terminal of the same machine."""
+    """Start a `hogsend` command, as in a second terminal."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cli.main", *arguments),
         env=variables(stack),
@@ -47,7 +47,7 @@ def variables(stack: Up) -> dict[str, str]:
 
 
 async def capture_past(url: str) -> None:
-    """Let two events have happened before anything is connected."""
+    """Capture two events with a time in the past, before PostHog is connected."""
     past = [
         {"event": "trial_started", "distinct_id": user, "timestamp": "2026-01-02T00:00:00Z"}
         for user in ("u_1", "u_2")
@@ -58,32 +58,34 @@ async def capture_past(url: str) -> None:
 
 
 async def connect_in_the_browser(stack: Up) -> None:
-    """Go through PostHog's consent as the console does; then disconnect."""
+    """Connect PostHog over OAuth as the console does; then disconnect."""
     console = stack.summary["gateway"]
     own_page = {"Origin": console, "X-Hogsend-Console": "1"}
     key = stack.admin["Authorization"].removeprefix("Bearer ")
     async with httpx.AsyncClient(base_url=console, headers=own_page, timeout=30) as browser:
         assert (await browser.post("/console/session", json={"key": key})).is_success
-        begun = await browser.post("/console/connect/begin", json={})
-        assert begun.is_success, begun.text
+        started = await browser.post("/console/connect/begin", json={})
+        assert started.is_success, started.text
         # The sandbox fetches the client document from the gateway, and consents by itself.
-        came_back = await browser.get(begun.json()["authorizeUrl"], follow_redirects=True)
-        assert came_back.url.path == "/console/connect/callback", came_back.text
-        answer = {name: came_back.url.params[name] for name in ("state", "code")}
-        finished = await browser.post("/console/connect/finish", json=answer)
+        callback = await browser.get(started.json()["authorizeUrl"], follow_redirects=True)
+        assert callback.url.path == "/console/connect/callback", callback.text
+        authorization = {name: callback.url.params[name] for name in ("state", "code")}
+        finished = await browser.post("/console/connect/finish", json=authorization)
         assert finished.is_success, finished.text
         assert finished.json()["scopedTeams"] == [Options().project_id]
-        again = await browser.post("/console/connect/finish", json=answer)
-        assert (again.status_code, again.json()["error"]) == (409, "authorization_expired")
+        repeated = await browser.post("/console/connect/finish", json=authorization)
+        assert (repeated.status_code, repeated.json()["error"]) == (409, "authorization_expired")
         credential = "/v1/admin/provider-credentials/posthog"
         assert (await browser.get(credential)).json()["scopedTeams"] == [Options().project_id]
         assert (await browser.delete(credential)).is_success
 
 
-async def test_an_event_captured_in_the_sandbox_is_listed_and_followed(tmp_path: Path) -> None:
+async def test_events_captured_in_the_sandbox_are_followed_listed_and_imported(
+    tmp_path: Path,
+) -> None:
     port = free_port()
     home = tmp_path / "home"
-    # A PostHog of the operator's, which is not to be asked while there is a sandbox.
+    # A PostHog in the settings is not called while the sandbox runs.
     (tmp_path / ".env").write_text("POSTHOG_PROJECT_ID=99\nPOSTHOG_HOST=http://127.0.0.1:9\n")
     sandbox = ("--sandbox", "--sandbox-port", str(port))
     async with up(home, tmp_path, *sandbox) as stack:
@@ -104,12 +106,12 @@ async def test_an_event_captured_in_the_sandbox_is_listed_and_followed(tmp_path:
             body = stand_in.event("signed_up", "u_42", "ada@example.com")
             line = asyncio.create_task(following.stdout.readline())
 
-            async def arrived() -> bool:
-                # It follows from some moment on: capture until it has seen one.
+            async def has_arrived() -> bool:
+                # `follow` starts at an unknown moment: capture until it prints an event.
                 assert (await posthog.post("/i/v0/e/", json=body)).is_success
                 return (await asyncio.wait({line}, timeout=0.5))[0] != set()
 
-            await eventually(arrived, 60)
+            await eventually(has_arrived, 60)
         assert json.loads(line.result())["userId"] == "u_42"
         following.send_signal(2)
         ended = await finish(following)
@@ -119,18 +121,18 @@ async def test_an_event_captured_in_the_sandbox_is_listed_and_followed(tmp_path:
         assert listed.json["events"][0]["userId"] == "u_42"
         sent = await run(stack, "events", "send", "invited", "--user", "u_42", "--key", "k-1")
         assert sent.code == 0
-        again = await run(stack, "events", "send", "invited", "--user", "u_42", "--key", "k-1")
-        assert "sent before" in again.out
-        examined = await run(stack, "doctor", "--json")
-        assert examined.json["verdict"] == "ok", examined.out
-        assert examined.json["analytics"]["destination"]["state"] == "live"
+        repeated = await run(stack, "events", "send", "invited", "--user", "u_42", "--key", "k-1")
+        assert "sent before" in repeated.out
+        diagnosis = await run(stack, "doctor", "--json")
+        assert diagnosis.json["verdict"] == "ok", diagnosis.out
+        assert diagnosis.json["analytics"]["destination"]["state"] == "live"
 
-        # docs/backfill.md
-        shown = (ROOT / "docs" / "examples" / "backfill.console").read_text()
+        # The transcript of docs/backfill.md.
+        transcript = (ROOT / "docs" / "examples" / "backfill.console").read_text()
         programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        await play(shown, tmp_path, {**variables(stack), "PATH": programs})
+        await play(transcript, tmp_path, {**variables(stack), "PATH": programs})
 
-    # The sandbox forgot what it granted when it stopped.
+    # A sandbox forgets its grants when it stops, so the stored credential is deleted.
     async with up(home, tmp_path) as stack:
         credential = "/v1/admin/provider-credentials/posthog"
         assert (await stack.http.get(credential, headers=stack.admin)).status_code == 404
