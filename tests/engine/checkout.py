@@ -1,10 +1,10 @@
-"""Who follows a document on a container engine, in a copy of this checkout.
+"""Runs the commands of a document in a copy of this checkout, on a container engine.
 
-`run_document` and `run_restore` follow docs/deploy.md, `run_rotation` docs/rotation.md.
-`run_upgrade` comes from an earlier version, `run_kills` kills and replaces each container, and
-`run_pods` runs the pods of deploy/kubernetes. `run_observe` looks at a deployment as its observers
-do. All of them need an engine (DOCKER_HOST) that has the images of `tests/engine/stand_ins.sh`, or
-may pull the real ones.
+`run_document` and `run_restore` run the commands of docs/deploy.md, `run_rotation` those of
+docs/rotation.md. `run_upgrade` upgrades from an earlier version, `run_kills` kills and replaces
+each container, and `run_pods` runs the pods of deploy/kubernetes. `run_observe` checks Prometheus,
+Grafana and Jaeger. All of them need an engine (DOCKER_HOST) that has the images of
+`tests/engine/stand_ins.sh`, or can pull the real ones.
 """
 
 from __future__ import annotations
@@ -28,41 +28,41 @@ GATEWAY = "http://127.0.0.1:3002"
 GATEWAY_2 = "http://127.0.0.1:3003"
 HEALTHY_SECONDS = 300
 RATE = 10
-"""Webhooks a second."""
+"""Webhooks per second."""
 SECRET = re.compile(r"\bs[0-9a-f]{48}\b|(?<=_SECRET=)\S+")
-"""As `generate_secrets.py` makes them up, and those of `.env`."""
+"""Secrets as `generate_secrets.py` generates them, and those in `.env`."""
 SKIPPED_COMMANDS = {
-    # This copy has what it installs, and no version to go to but its own.
+    # `prepare` replaces the installation; the copy is not a git repository.
     "make install",
     "git fetch && git checkout v0.2.0",
 }
 
 
 class Block(msgspec.Struct, frozen=True):
-    """One block of commands."""
+    """One block of commands in a document."""
 
     section: str
     commands: tuple[str, ...]
 
 
 def blocks(text: str) -> list[Block]:
-    """The console blocks of a document, each with the heading it stands under."""
-    found, section, commands = list[Block](), "", None
+    """Return the console blocks of a document, each with the heading above it."""
+    result, section, commands = list[Block](), "", None
     for line in text.splitlines():
         if heading := re.match(r"#+ (.*)", line) if commands is None else None:
             section = heading[1]
         elif line.startswith("```console"):
             commands = list[str]()
         elif line.startswith("```") and commands is not None:
-            found.append(Block(section, tuple(commands)))
+            result.append(Block(section, tuple(commands)))
             commands = None
         elif commands is not None and line.startswith("$ "):
             commands.append(re.sub(r"\s{2,}#.*", "", line[2:]))
-    return found
+    return result
 
 
-class Reader:
-    """Who reads the document, in a directory of their own."""
+class Checkout:
+    """A copy of this checkout in a work directory, with a deployment that runs from it."""
 
     def __init__(self, work: Path) -> None:
         self._directory = work / "hogsend"
@@ -72,25 +72,25 @@ class Reader:
 
     @property
     def directory(self) -> Path:
-        """Where the deployment is."""
+        """Directory of the deployment."""
         return self._directory
 
     @property
     def ledger(self) -> Path:
-        """File with the id of everything that was accepted."""
+        """File with the ids of all accepted events."""
         return self._ledger
 
     def prepare(self) -> None:
-        """Copy the checkout, and what `make install` would have made."""
+        """Remove an earlier deployment, copy the checkout, and create the `hogsend` command."""
         if (self._directory / "compose.yaml").exists():
             self.bash("docker compose --profile cluster down --volumes --remove-orphans")
         shutil.rmtree(self._directory, ignore_errors=True)
         self._ledger.unlink(missing_ok=True)
         shutil.rmtree(self._backups, ignore_errors=True)
-        listed = subprocess.run(
+        tracked_files = subprocess.run(
             ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True
         ).stdout
-        for name in listed.decode().split("\0"):
+        for name in tracked_files.decode().split("\0"):
             if name and (ROOT / name).is_file():
                 (self._directory / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, self._directory / name)
@@ -102,11 +102,11 @@ class Reader:
         )
         command.chmod(0o755)
         self._passphrase.write_text("correct horse battery staple\n")
-        # Webhooks are sent without a secret here.
+        # The load sends webhooks without a secret.
         (self._directory / ".env").write_text("WEBHOOK_OPEN=true\n")
 
     def run(self, block: Block) -> None:
-        """Run one block as a script."""
+        """Run the commands of one block as a script."""
         lines = [line for line in block.commands if line not in SKIPPED_COMMANDS]
         script = "\n".join(lines)
         script = script.replace("/root/backup-passphrase", str(self._passphrase))
@@ -116,55 +116,58 @@ class Reader:
         self.bash(script)
 
     def empty_machine(self) -> None:
-        """Take away everything but the checkout and the backups."""
+        """Remove everything except the checkout and the backups."""
         self.bash("docker compose --profile cluster down --volumes --remove-orphans")
         shutil.rmtree(self._directory / "deploy" / "secrets")
         (self._directory / ".env").unlink()
 
-    def wait_until_healthy(self, gateway: str = GATEWAY, *, wanted: str = "healthy") -> None:
-        """What a reader does before the next step.
+    def wait_until_healthy(self, gateway: str = GATEWAY, *, status: str = "healthy") -> None:
+        """Wait until a gateway reports a status.
 
         Args:
-            gateway: which one is asked.
-            wanted: `degraded` before PostHog is connected, which webhooks wait for.
+            gateway: its address.
+            status: `degraded` before PostHog is connected: webhooks are refused until then.
         """
         deadline = time.monotonic() + HEALTHY_SECONDS
-        found = ""
+        reported = ""
         while time.monotonic() < deadline:
             try:
-                found = httpx.get(f"{gateway}/v1/health", timeout=5).json()["status"]
+                reported = httpx.get(f"{gateway}/v1/health", timeout=5).json()["status"]
             except (httpx.HTTPError, ValueError):
-                found = "away"
-            if found == wanted:
+                reported = "unavailable"
+            if reported == status:
                 return
             time.sleep(1)
-        raise SystemExit(f"it is {found} after {HEALTHY_SECONDS} s")
+        raise SystemExit(f"{gateway} is {reported} after {HEALTHY_SECONDS} s")
 
     @contextmanager
-    def load(self, *words: str) -> Iterator[None]:
-        """Send webhooks meanwhile.
+    def load(self, *arguments: str) -> Iterator[None]:
+        """Send webhooks during the block.
 
         Args:
-            words: what `tests.engine.load` is told instead of sending to both gateways.
+            arguments: of `tests.engine.load`. Without any it sends to both gateways.
+
+        Raises:
+            SystemExit: the load reports a webhook or delivery that must not have been refused.
         """
-        chosen = words or ("send", "--to", GATEWAY, "--to", GATEWAY_2)
-        sending = subprocess.Popen([*self._load(chosen[0]), *chosen[1:]], cwd=ROOT)
+        command, *options = arguments or ("send", "--to", GATEWAY, "--to", GATEWAY_2)
+        sending = subprocess.Popen([*self._load(command), *options], cwd=ROOT)
         try:
             yield
         finally:
             sending.send_signal(signal.SIGTERM)
             sending.wait(120)
         if sending.returncode:
-            raise SystemExit("what was sent was not answered as it should have been")
+            raise SystemExit("the load failed: its output above says why")
 
     def verify(self) -> None:
-        """Look for every webhook that was accepted."""
+        """Check that every accepted webhook was stored and published."""
         subprocess.run(
             [*self._load("verify"), "--directory", str(self._directory)], check=True, cwd=ROOT
         )
 
     def verify_logs(self) -> None:
-        """Look into every log for every password and key of the deployment."""
+        """Check that no password or key of the deployment is in a log."""
         logs = subprocess.run(
             ["docker", "compose", "--profile", "*", "logs", "--no-color"],
             cwd=self._directory,
@@ -178,13 +181,13 @@ class Reader:
             if file.is_file()
         ]
         words = set(SECRET.findall("\n".join([*texts, (self._directory / ".env").read_text()])))
-        if found := [word[:6] for word in words if word in logs]:
-            raise SystemExit(f"secrets are in the logs: they begin with {', '.join(found)}")
+        if leaked := [word[:6] for word in words if word in logs]:
+            raise SystemExit(f"secrets are in the logs: they start with {', '.join(leaked)}")
         say(f"none of {len(words)} secrets is in {len(logs)} characters of logs")
 
-    def _load(self, what: str) -> Sequence[str]:
+    def _load(self, command: str) -> Sequence[str]:
         return [
-            *(sys.executable, "-m", "tests.engine.load", what, str(self._ledger)),
+            *(sys.executable, "-m", "tests.engine.load", command, str(self._ledger)),
             *("--rate", str(RATE)),
         ]
 
@@ -193,7 +196,7 @@ class Reader:
         subprocess.run(
             ["bash", "-eu", "-o", "pipefail", "-c", script],
             cwd=self._directory,
-            # The passphrase is what somebody would type.
+            # Without a terminal, the passphrase of a backup comes from the environment.
             env={**os.environ, "HOGSEND_BACKUP_PASSPHRASE": self._passphrase.read_text().strip()},
             check=True,
         )

@@ -1,14 +1,14 @@
-"""Webhooks at a steady rate to a deployment, and where they are in the end.
+"""Sends webhooks to a deployment at a steady rate, and checks that they were stored and published.
 
 python -m tests.engine.load send LEDGER [--rate 50] [--to http://127.0.0.1:3002] [--to ...:3003]
 python -m tests.engine.load capture LEDGER     the same through the sandbox, which delivers them
 python -m tests.engine.load verify LEDGER      compares with PostgreSQL and with the stream EVENTS
 
-`send` runs until SIGTERM or SIGINT. It does as a proxy in front of two gateways does: what one does
-not take is given to the other, and counts as refused only when neither takes it. With `--key FILE`
-every second event is reported to `POST /v1/events`. With `--none-refused` it fails when one was
-refused. `capture` fails when a delivery was answered 401 or 403: whatever changes meanwhile,
-PostHog has to be believed.
+`send` runs until SIGTERM or SIGINT. Like a proxy in front of two gateways, it sends a webhook that
+one gateway does not accept to the other; the webhook counts as refused only if neither accepts it.
+With `--key FILE` every second event is sent to `POST /v1/events`. With `--none-refused` it fails if
+any event was refused. `capture` fails if a delivery got a 401 or 403: a gateway must always accept
+the secret and the signing key of PostHog.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from cli.deployment.compose import Compose
 from hogsend.contract.events import Event
 from sandbox.options import Options
 
-ANSWER_SECONDS = 6.0
-"""As long as PostHog waits."""
-PATIENCE = 300
+RESPONSE_SECONDS = 6.0
+"""Timeout of a webhook in PostHog."""
+POLLS = 300
 
 
 class Load:
-    """What is sent, and what was answered."""
+    """Sends events to gateways, and counts the responses."""
 
     def __init__(
         self,
@@ -52,19 +52,19 @@ class Load:
         self._gateways = gateways
         self._key = key
         self._secret = secret
-        self._turn = False
+        self._is_second = False
         self._pause = 1 / rate
-        self._answers: Counter[str] = Counter()
+        self._outcomes: Counter[str] = Counter()
         self._refused: list[float] = []
         self._sending: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
-        """Send until told to stop, and print what happened; gives how many were refused."""
+        """Send until SIGTERM or SIGINT, print the counts, and return the number of refusals."""
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         with self._ledger.open("a") as file:
-            async with httpx.AsyncClient(timeout=ANSWER_SECONDS) as http:
+            async with httpx.AsyncClient(timeout=RESPONSE_SECONDS) as http:
                 while not stop.is_set():
                     task = asyncio.create_task(self._send(http, file))
                     self._sending.add(task)
@@ -72,10 +72,10 @@ class Load:
                     await asyncio.sleep(self._pause)
                 while self._sending:
                     await asyncio.wait(self._sending)
-        accepted, refused = self._answers["accepted"], self._answers["refused"]
+        accepted, refused = self._outcomes["accepted"], self._outcomes["refused"]
         span = max(self._refused) - min(self._refused) if self._refused else 0.0
-        answers = ", ".join(f"{count} {what}" for what, count in self._answers.items())
-        _say(f"accepted {accepted}, refused {refused} within {span:.1f} s ({answers})")
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in self._outcomes.items())
+        _print(f"accepted {accepted}, refused {refused} within {span:.1f} s ({outcomes})")
         return refused
 
     async def _send(self, http: httpx.AsyncClient, file: object) -> None:
@@ -84,25 +84,25 @@ class Load:
             "event": {"event": "signed_up", "distinct_id": f"u_{id[:2]}", "uuid": id},
             "person": {"properties": {"email": f"u_{id[:2]}@example.com"}},
         }
-        self._turn = not self._turn
-        reported = self._turn and self._key is not None
-        path = "/v1/events" if reported else "/v1/webhooks/posthog"
+        self._is_second = not self._is_second
+        is_report = self._is_second and self._key is not None
+        path = "/v1/events" if is_report else "/v1/webhooks/posthog"
         headers = {"x-posthog-webhook-secret": self._secret} if self._secret else {}
-        if reported:
+        if is_report:
             headers = {"Authorization": f"Bearer {self._key}"}
             body = {"event": "signed_up", "userId": f"u_{id[:2]}", "idempotencyKey": id}
         for gateway in self._gateways:
             try:
-                answer = await self._post(http, f"{gateway}{path}", body, headers)
+                response = await self._post(http, f"{gateway}{path}", body, headers)
             except httpx.HTTPError as error:
-                self._answers[type(error).__name__] += 1
+                self._outcomes[type(error).__name__] += 1
                 continue
-            if answer.is_success:
-                self._answers["accepted"] += 1
+            if response.is_success:
+                self._outcomes["accepted"] += 1
                 print(id, file=file, flush=True)  # type: ignore[call-overload]
                 return
-            self._answers[str(answer.status_code)] += 1
-        self._answers["refused"] += 1
+            self._outcomes[str(response.status_code)] += 1
+        self._outcomes["refused"] += 1
         self._refused.append(time.monotonic())
 
     async def _post(
@@ -111,19 +111,19 @@ class Load:
         try:
             return await http.post(url, json=body, headers=headers)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-            # As PostHog: a connection that was kept open may have been closed.
-            self._answers["broken"] += 1
+            # PostHog does the same: the server may have closed an idle connection.
+            self._outcomes["broken"] += 1
             return await http.post(url, json=body, headers=headers)
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One request of the sandbox's."""
+    """One request of the sandbox to deliver an event."""
 
     status: int | None
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """One event on its way from the sandbox."""
+    """One event that the sandbox delivers."""
 
     event_uuid: str
     outcome: str
@@ -131,18 +131,22 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """What the sandbox says of itself."""
+    """The state that the sandbox reports."""
 
     deliveries: list[Delivery]
 
 
 async def capture(ledger: Path, posthog: str, rate: float) -> int:
-    """Capture events in the sandbox until told to stop; write down those that it delivered."""
+    """Capture events in the sandbox until SIGTERM or SIGINT; record those that it delivered.
+
+    Returns:
+        1 if a delivery got a 401 or 403, else 0.
+    """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     captured: set[str] = set()
-    async with httpx.AsyncClient(base_url=posthog, timeout=ANSWER_SECONDS) as http:
+    async with httpx.AsyncClient(base_url=posthog, timeout=RESPONSE_SECONDS) as http:
         while not stop.is_set():
             id = str(uuid.uuid4())
             body = {
@@ -155,26 +159,30 @@ async def capture(ledger: Path, posthog: str, rate: float) -> int:
             (await http.post("/i/v0/e/", json=body)).raise_for_status()
             captured.add(id)
             await asyncio.sleep(1 / rate)
-        for _ in range(PATIENCE):
+        for _ in range(POLLS):
             state = msgspec.json.decode((await http.get("/_sandbox/state")).content, type=State)
-            own = [one for one in state.deliveries if one.event_uuid in captured]
-            if not any(one.outcome in {"pending", "retrying"} for one in own):
+            deliveries = [each for each in state.deliveries if each.event_uuid in captured]
+            if not any(each.outcome in {"pending", "retrying"} for each in deliveries):
                 break
             await asyncio.sleep(0.2)
-    delivered = {one.event_uuid for one in own if one.outcome == "delivered"}
+    delivered = {each.event_uuid for each in deliveries if each.outcome == "delivered"}
     with ledger.open("a") as file:
         file.writelines(f"{id}\n" for id in sorted(delivered))
-    statuses = Counter(str(attempt.status) for one in own for attempt in one.attempts)
-    answers = ", ".join(f"{count} {what}" for what, count in statuses.items())
-    outcomes = Counter(one.outcome for one in own)
-    _say(f"captured {len(captured)}, delivered {len(delivered)} ({dict(outcomes)}; {answers})")
+    statuses = Counter(str(attempt.status) for each in deliveries for attempt in each.attempts)
+    responses = ", ".join(f"{count} {status}" for status, count in statuses.items())
+    outcomes = Counter(each.outcome for each in deliveries)
+    _print(f"captured {len(captured)}, delivered {len(delivered)} ({dict(outcomes)}; {responses})")
     return 1 if any(str(status) in {"401", "403"} for status in statuses) else 0
 
 
 async def verify(accepted: set[str], compose: Compose) -> int:
-    """Wait until everything accepted is stored and announced; say what is not."""
+    """Wait until every accepted event is stored, and print how many are stored and published.
+
+    Returns:
+        1 if an accepted event was not stored or not published, else 0.
+    """
     stored: set[str] = set()
-    for _ in range(PATIENCE):
+    for _ in range(POLLS):
         rows = compose.run(
             *("exec", "-T", "postgres", "psql", "-U", "postgres", "-d", "hogsend", "-At"),
             *("-c", "SELECT id FROM ingest.events"),
@@ -183,52 +191,54 @@ async def verify(accepted: set[str], compose: Compose) -> int:
         if accepted <= stored:
             break
         await asyncio.sleep(0.2)
-    announced = await _announced(compose)
-    lost, silent = accepted - stored, accepted - announced
-    _say(
-        f"accepted {len(accepted)}, stored {len(accepted & stored)}, announced "
-        f"{len(accepted & announced)}; lost {len(lost)}, never announced {len(silent)}"
+    published = await _published(compose)
+    lost, unpublished = accepted - stored, accepted - published
+    _print(
+        f"accepted {len(accepted)}, stored {len(accepted & stored)}, published "
+        f"{len(accepted & published)}; lost {len(lost)}, never published {len(unpublished)}"
     )
-    return 1 if lost or silent else 0
+    return 1 if lost or unpublished else 0
 
 
-async def _announced(compose: Compose) -> set[str]:
-    found: set[str] = set()
+async def _published(compose: Compose) -> set[str]:
+    ids: set[str] = set()
     async with servers.operator(compose) as client:
         js = client.jetstream()
         state = (await js.stream_info("EVENTS")).state
         for sequence in range(state.first_seq, state.last_seq + 1):
             message = await js.get_msg("EVENTS", sequence)
-            found.add(msgspec.json.decode(message.data or b"", type=Event).id)
-    return found
+            ids.add(msgspec.json.decode(message.data or b"", type=Event).id)
+    return ids
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=["send", "capture", "verify"])
+    parser.add_argument("command", choices=["send", "capture", "verify"])
     parser.add_argument("ledger", type=Path)
     parser.add_argument("--rate", type=float, default=50)
     parser.add_argument("--to", action="append")
     parser.add_argument("--none-refused", action="store_true")
     parser.add_argument("--key", type=Path, help="file with a key for POST /v1/events")
-    parser.add_argument("--secret", help="what PostHog sends with each webhook")
+    parser.add_argument("--secret", help="secret that is sent with each webhook")
     parser.add_argument("--posthog", default="http://127.0.0.1:8010")
     parser.add_argument("--directory", type=Path, default=Path())
-    chosen = parser.parse_args()
-    if chosen.what == "send":
-        gateways = chosen.to or ["http://127.0.0.1:3002"]
-        key = chosen.key.read_text().strip() if chosen.key else None
-        loaded = Load(chosen.ledger, gateways, chosen.rate, key=key, secret=chosen.secret)
-        refused = asyncio.run(loaded.run())
-        return 1 if refused and chosen.none_refused else 0
-    if chosen.what == "capture":
-        return asyncio.run(capture(chosen.ledger, chosen.posthog, chosen.rate))
-    return asyncio.run(verify(set(chosen.ledger.read_text().split()), Compose(chosen.directory)))
+    arguments = parser.parse_args()
+    if arguments.command == "send":
+        gateways = arguments.to or ["http://127.0.0.1:3002"]
+        key = arguments.key.read_text().strip() if arguments.key else None
+        load = Load(arguments.ledger, gateways, arguments.rate, key=key, secret=arguments.secret)
+        refused = asyncio.run(load.run())
+        return 1 if refused and arguments.none_refused else 0
+    if arguments.command == "capture":
+        return asyncio.run(capture(arguments.ledger, arguments.posthog, arguments.rate))
+    return asyncio.run(
+        verify(set(arguments.ledger.read_text().split()), Compose(arguments.directory))
+    )
 
 
 if __name__ == "__main__":

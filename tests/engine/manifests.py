@@ -1,4 +1,4 @@
-"""What the manifests of deploy/kubernetes say of pods, as far as a container engine can do it."""
+"""The parts of the manifests of deploy/kubernetes that a container engine can apply."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 
 
 class Part(msgspec.Struct, rename="camel", frozen=True):
-    """One part of a manifest; what has no field here is for Kubernetes alone."""
+    """One part of a manifest; settings without a field here concern Kubernetes alone."""
 
 
 class Named(Part, frozen=True):
@@ -35,7 +35,7 @@ class FieldRef(Part, frozen=True):
 
 
 class ValueFrom(Part, frozen=True):
-    """Where the value of a variable is."""
+    """The source of a variable's value."""
 
     secret_key_ref: KeyRef | None = None
     field_ref: FieldRef | None = None
@@ -62,14 +62,14 @@ class Exec(Part, frozen=True):
 
 
 class HttpGet(Part, frozen=True):
-    """A request from outside."""
+    """An HTTP request to a port of the container."""
 
     path: str
     port: str
 
 
 class Probe(Part, frozen=True):
-    """How the kubelet asks; times are in seconds."""
+    """A probe of the kubelet; times are in seconds."""
 
     exec: Exec | None = None
     http_get: HttpGet | None = None
@@ -79,13 +79,13 @@ class Probe(Part, frozen=True):
 
 
 class PreStop(Part, frozen=True):
-    """What is run before SIGTERM."""
+    """The command that runs before SIGTERM."""
 
     exec: Exec
 
 
 class Lifecycle(Part, frozen=True):
-    """What is run around a container's life."""
+    """The hooks of a container."""
 
     pre_stop: PreStop
 
@@ -98,26 +98,26 @@ class Port(Part, frozen=True):
 
 
 class Limits(Part, frozen=True):
-    """What a container may take at most."""
+    """Resource limits of a container."""
 
     memory: str
 
 
 class Resources(Part, frozen=True):
-    """What a container may take."""
+    """Resources of a container."""
 
     limits: Limits
 
 
 class Capabilities(Part, frozen=True):
-    """Which of root's rights a container has."""
+    """Linux capabilities that a container drops and adds."""
 
     drop: list[str] = []
     add: list[str] = []
 
 
 class ContainerSecurity(Part, frozen=True):
-    """What a container may do."""
+    """Security settings of a container."""
 
     allow_privilege_escalation: bool
     read_only_root_filesystem: bool
@@ -125,7 +125,7 @@ class ContainerSecurity(Part, frozen=True):
 
 
 class Mount(Part, frozen=True):
-    """Where a volume is inside a container."""
+    """A volume mounted into a container."""
 
     name: str
     mount_path: str
@@ -160,20 +160,20 @@ class EmptyDir(Part, frozen=True):
 
 
 class SecretVolume(Part, frozen=True):
-    """The files of a secret."""
+    """A volume with the files of a secret."""
 
     secret_name: str
 
 
 class Item(Part, frozen=True):
-    """One key of a source, and its path."""
+    """One key of a source, and its path in the volume."""
 
     key: str
     path: str
 
 
 class Source(Part, frozen=True):
-    """Files of a config map or of a secret; all of them when no items are named."""
+    """Files of a config map or of a secret: those in `items`, or all if it is empty."""
 
     name: str
     items: list[Item] = []
@@ -187,7 +187,7 @@ class Projection(Part, frozen=True):
 
 
 class Projected(Part, frozen=True):
-    """Files of several sources in one directory."""
+    """A volume with the files of several sources."""
 
     sources: list[Projection]
 
@@ -202,7 +202,7 @@ class Volume(Part, frozen=True):
 
 
 class PodSecurity(Part, frozen=True):
-    """Who the processes of a pod are."""
+    """User and groups of the processes of a pod."""
 
     run_as_user: int
     run_as_group: int
@@ -210,7 +210,7 @@ class PodSecurity(Part, frozen=True):
 
 
 class PodSpec(Part, frozen=True):
-    """One pod; each of ours has one container."""
+    """One pod; each of Hogsend's pods has one container."""
 
     containers: tuple[Container]
     security_context: PodSecurity
@@ -219,19 +219,19 @@ class PodSpec(Part, frozen=True):
 
 
 class Template(Part, frozen=True):
-    """What every pod of a workload is made of."""
+    """The template for the pods of a workload."""
 
     spec: PodSpec
 
 
 class Claim(Part, frozen=True):
-    """A disk of its own for each pod."""
+    """A claim for a persistent volume, one for each pod."""
 
     metadata: Named
 
 
 class WorkloadSpec(Part, frozen=True):
-    """What a workload runs."""
+    """The pods of a workload."""
 
     replicas: int
     template: Template
@@ -247,7 +247,7 @@ class Workload(Part, frozen=True):
 
     @property
     def pods(self) -> list[str]:
-        """Names of its pods, as a StatefulSet gives them."""
+        """Names of the pods, as a StatefulSet names them."""
         return [f"{self.metadata.name}-{number}" for number in range(self.spec.replicas)]
 
 
@@ -259,50 +259,51 @@ class Manifests:
         documents: Iterable[dict[str, Any]] = yaml.safe_load_all(text)
         self.workloads: dict[str, Workload] = {}
         self._files: dict[tuple[str, str], Mapping[str, str]] = {}
-        for one in documents:
-            kind, name = one["kind"], one["metadata"]["name"]
+        for document in documents:
+            kind, name = document["kind"], document["metadata"]["name"]
             if kind in {"Deployment", "StatefulSet"}:
-                self.workloads[name] = msgspec.convert(one, Workload)
+                self.workloads[name] = msgspec.convert(document, Workload)
             elif kind == "ConfigMap":
-                self._files[kind, name] = one["data"]
+                self._files[kind, name] = document["data"]
             elif kind == "Secret":
-                decoded = {key: _decoded(word) for key, word in (one.get("data") or {}).items()}
+                data = document.get("data") or {}
+                decoded = {key: _decoded(word) for key, word in data.items()}
                 self._files[kind, name] = decoded
 
     def variables(self, container: Container, pod: str) -> Mapping[str, str]:
-        """The environment of a container, as its pod gets it.
+        """Return the environment of a container in a pod.
 
         Raises:
-            KeyError: something that is not optional is not there.
+            KeyError: a source that is not optional does not exist.
         """
-        found = dict[str, str]()
-        for one in container.env_from:
-            found |= self._files["ConfigMap", one.config_map_ref.name]
+        variables = dict[str, str]()
+        for reference in container.env_from:
+            variables |= self._files["ConfigMap", reference.config_map_ref.name]
         for variable in container.env:
             source = variable.value_from
             if source is None:
-                found[variable.name] = variable.value
+                variables[variable.name] = variable.value
             elif source.field_ref is not None:
-                found[variable.name] = {"metadata.name": pod}[source.field_ref.field_path]
+                variables[variable.name] = {"metadata.name": pod}[source.field_ref.field_path]
             elif source.secret_key_ref is not None:
-                wanted = source.secret_key_ref
-                secret = self._files["Secret", wanted.name]
-                if wanted.key in secret or not wanted.optional:
-                    found[variable.name] = secret[wanted.key]
-        return found
+                key_ref = source.secret_key_ref
+                secret = self._files["Secret", key_ref.name]
+                if key_ref.key in secret or not key_ref.optional:
+                    variables[variable.name] = secret[key_ref.key]
+        return variables
 
     def files(self, volume: Volume) -> Mapping[str, str]:
-        """The files of a volume of secrets and config maps, by path."""
+        """Return the files of a volume of secrets and config maps, by path."""
         if volume.secret is not None:
             return self._files["Secret", volume.secret.secret_name]
-        found = dict[str, str]()
-        for one in volume.projected.sources if volume.projected else ():
-            for kind, source in (("ConfigMap", one.config_map), ("Secret", one.secret)):
+        files = dict[str, str]()
+        for part in volume.projected.sources if volume.projected else ():
+            for kind, source in (("ConfigMap", part.config_map), ("Secret", part.secret)):
                 if source is not None:
                     content = self._files[kind, source.name]
                     items = source.items or [Item(key, key) for key in content]
-                    found |= {item.path: content[item.key] for item in items}
-        return found
+                    files |= {item.path: content[item.key] for item in items}
+        return files
 
 
 def _decoded(word: str) -> str:

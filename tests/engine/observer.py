@@ -1,6 +1,6 @@
-"""In place of Grafana or Jaeger, in a container of its own: what `run_observe` asks of either.
+"""A stand-in for Grafana and for Jaeger that handles the requests of `run_observe`.
 
-It is a program of its own, without anything but Python's standard library.
+It runs in a container, with nothing but Python's standard library.
 """
 
 from __future__ import annotations
@@ -16,43 +16,43 @@ from pathlib import Path
 PROVISIONING = Path("/etc/grafana/provisioning")
 PROXY = "/api/datasources/proxy/uid/prometheus"
 SERVICE = re.compile(rb"service\.name\x12.\x0a.([a-z-]+)", re.DOTALL)
-"""A resource's attribute in OTLP: its key, and the length and text of its value."""
+"""The attribute `service.name` in OTLP: its key, and the length and text of its value."""
 traced: set[str] = set()
 
 
 class Grafana(BaseHTTPRequestHandler):
-    """Has the provisioned dashboard, and asks the provisioned data source."""
+    """Serves the provisioned dashboard, and forwards queries to the provisioned data source."""
 
     def do_GET(self) -> None:
-        """Answer as Grafana does at these two addresses."""
+        """Respond as Grafana does at these two addresses."""
         if self.path.startswith(PROXY):
-            given = (PROVISIONING / "datasources" / "hogsend.yaml").read_text()
-            (url,) = re.findall(r'type: prometheus, url: "(http:[^"]+)"', given)
-            with urllib.request.urlopen(url + self.path.removeprefix(PROXY)) as answer:  # noqa: S310
-                body = answer.read()
+            config = (PROVISIONING / "datasources" / "hogsend.yaml").read_text()
+            (url,) = re.findall(r'type: prometheus, url: "(http:[^"]+)"', config)
+            with urllib.request.urlopen(url + self.path.removeprefix(PROXY)) as response:  # noqa: S310
+                body = response.read()
         else:
-            given = (PROVISIONING / "dashboards" / "hogsend.yaml").read_text()
-            (directory,) = re.findall(r"path: (\S+)", given)
+            config = (PROVISIONING / "dashboards" / "hogsend.yaml").read_text()
+            (directory,) = re.findall(r"path: (\S+)", config)
             dashboards = [json.loads(file.read_text()) for file in Path(directory).glob("*.json")]
             body = json.dumps({"dashboard": dashboards[0]}).encode()
-        _answer(self, body)
+        _respond(self, body)
 
 
 class Jaeger(BaseHTTPRequestHandler):
-    """Takes traces by OTLP, and names who sent them."""
+    """Accepts traces over OTLP, and lists the services that sent them."""
 
     def do_POST(self) -> None:
-        """Take traces."""
+        """Accept traces."""
         body = self.rfile.read(int(self.headers["content-length"]))
         traced.update(name.decode() for name in SERVICE.findall(body))
-        _answer(self, b"")
+        _respond(self, b"")
 
     def do_GET(self) -> None:
-        """Name the services that were traced."""
-        _answer(self, json.dumps({"data": sorted(traced)}).encode())
+        """List the services that sent traces."""
+        _respond(self, json.dumps({"data": sorted(traced)}).encode())
 
 
-def _answer(request: BaseHTTPRequestHandler, body: bytes) -> None:
+def _respond(request: BaseHTTPRequestHandler, body: bytes) -> None:
     request.send_response(200)
     request.send_header("content-length", str(len(body)))
     request.end_headers()
@@ -60,7 +60,7 @@ def _answer(request: BaseHTTPRequestHandler, body: bytes) -> None:
 
 
 def main() -> None:
-    """Serve what the image is in place of."""
+    """Serve as the product that is named by the argument."""
     if sys.argv[1] == "grafana":
         ThreadingHTTPServer(("", 3000), Grafana).serve_forever()
     traces = ThreadingHTTPServer(("", 4318), Jaeger)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What compose.yaml, the Kubernetes manifests and tests/containers.py use of the official image's
-# entrypoint.
+# The features of the official image's entrypoint that compose.yaml, the Kubernetes manifests and
+# tests/containers.py use.
 set -eu
 as_postgres() {
   if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; else "$@"; fi

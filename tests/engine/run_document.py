@@ -2,9 +2,9 @@
 
 python -m tests.engine.run_document WORK
 
-Blocks run in the document's order, with webhooks sent all the while; what the document leaves to
-its reader is done between them: waiting until everything is healthy, and, before the restore, an
-empty machine. At the end every webhook that was accepted has to be there.
+The blocks run in the document's order while webhooks are sent. Between them this program does what
+the document leaves to its reader: it waits until everything is healthy, and empties the machine
+before the restore. At the end every accepted webhook must be stored and published.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.engine.reader import ROOT, Block, Reader, blocks, say
+from tests.engine.checkout import ROOT, Block, Checkout, blocks, say
 
 DOCUMENT = ROOT / "docs" / "deploy.md"
 PLAN = (
@@ -23,36 +23,36 @@ PLAN = (
     "Upgrades",
     "Backup and restore",
 )
-"""The sections that are about Compose."""
+"""The sections of the document whose blocks are run, all of them about Compose."""
 
 
 def planned(text: str) -> list[Block]:
-    """The blocks that are run."""
+    """Return the blocks that are run."""
     return [block for block in blocks(text) if block.section in PLAN]
 
 
 def main() -> int:
     """Run the document."""
-    reader = Reader(Path(sys.argv[1]).resolve())
-    reader.prepare()
+    checkout = Checkout(Path(sys.argv[1]).resolve())
+    checkout.prepare()
     deploy, cluster, sandbox, upgrade, backup, restore = planned(DOCUMENT.read_text())
-    reader.run(deploy)
-    reader.wait_until_healthy()
+    checkout.run(deploy)
+    checkout.wait_until_healthy()
     for block in (cluster, upgrade):
-        with reader.load():
-            reader.run(block)
-        reader.wait_until_healthy()
-    with reader.load():
+        with checkout.load():
+            checkout.run(block)
+        checkout.wait_until_healthy()
+    with checkout.load():
         time.sleep(5)
-    reader.verify()
-    reader.run(backup)
-    reader.empty_machine()
-    reader.run(restore)
-    reader.wait_until_healthy()
-    reader.verify()
-    reader.run(sandbox)
-    reader.verify_logs()
-    say("everything that was accepted is there")
+    checkout.verify()
+    checkout.run(backup)
+    checkout.empty_machine()
+    checkout.run(restore)
+    checkout.wait_until_healthy()
+    checkout.verify()
+    checkout.run(sandbox)
+    checkout.verify_logs()
+    say("every accepted event was stored and published")
     return 0
 
 

@@ -1,13 +1,13 @@
-"""Runs the pods of deploy/kubernetes on a container engine: `kubectl apply`, without a cluster.
+"""Runs the pods of deploy/kubernetes on a container engine, as `kubectl apply` would in a cluster.
 
 python -m tests.engine.run_pods WORK
 
-Every pod is a container as its manifest has it: user and groups, root file system, capabilities,
-memory, variables, files, disks, probes, and the time it gets to stop. Its files are links into a
-directory with a date, as the kubelet writes them. First everything starts and every probe has to
-answer; then one pod after the other is replaced, as a rollout does, while webhooks arrive. None may
-be refused, and all have to be stored and announced. Not seen here: network policies, disruption
-budgets, the scheduler, and whatever else is Kubernetes' own. Needs kubectl.
+Every pod is a container with the settings of its manifest: user and groups, root file system,
+capabilities, memory, variables, files, disks, probes, and the grace period. Its files are links
+into a directory with a date, as the kubelet writes them. First everything starts and every probe
+must succeed. Then one pod after the other is replaced, as in a rollout, while webhooks arrive. No
+webhook may be refused, and all must be stored and published. Not tested here: network policies,
+disruption budgets, the scheduler, and everything else inside Kubernetes. Needs kubectl.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import httpx
 
 from cli.deployment.compose import Compose
 from tests.engine import load
+from tests.engine.checkout import GATEWAY, GATEWAY_2, ROOT, Checkout, blocks, say
 from tests.engine.manifests import Container, Manifests, Mount, PodSpec, Probe, Volume, Workload
-from tests.engine.reader import GATEWAY, GATEWAY_2, ROOT, Reader, blocks, say
 
 DOCUMENT = ROOT / "docs" / "deploy.md"
 NETWORK = "hogsend-pods"
@@ -36,12 +36,12 @@ PUBLISHED = {
     ("gateway-1", "http"): GATEWAY_2,
     ("nats-0", "client"): "http://127.0.0.1:4222",
 }
-"""What is asked from outside at the addresses of every day; other ports are published anywhere."""
+"""Ports that are published at their usual addresses; other ports get any free address."""
 SECRET = "a-secret-that-posthog-sends"
 
 
 class Pods(Compose):
-    """The pods, which can be asked what a deployment with Compose can."""
+    """The pods, with the interface of a Compose deployment that `load.verify` needs."""
 
     def __init__(self, directory: Path, manifests: Manifests) -> None:
         super().__init__(directory)
@@ -49,7 +49,7 @@ class Pods(Compose):
         self._files = directory.parent / "files"
 
     def run(self, *arguments: str, **_: Any) -> str:
-        """What `load.verify` asks."""
+        """Run the commands of `load.verify` in the first pod of a service."""
         match arguments:
             case ["exec", "-T", service, *command]:
                 return _docker("exec", f"{service}-0", *command)
@@ -58,7 +58,7 @@ class Pods(Compose):
         raise ValueError(arguments)
 
     def remove(self) -> None:
-        """Take away everything of an earlier run."""
+        """Remove the pods, volumes and files of an earlier run."""
         for workload in self._manifests.workloads.values():
             for pod in workload.pods:
                 _docker("rm", "--force", "--volumes", pod, check=False)
@@ -75,7 +75,7 @@ class Pods(Compose):
             *("run", "--detach", "--name", pod, "--hostname", pod, "--network", NETWORK),
             *("--network-alias", workload.metadata.name),
             *("--network-alias", f"{pod}.{workload.spec.service_name}"),
-            *self._rights(spec, container),
+            *self._security(spec, container),
             *self._ports(container, pod),
         ]
         for name, value in self._manifests.variables(container, pod).items():
@@ -87,49 +87,49 @@ class Pods(Compose):
         _docker(*words, container.image, *container.command[1:], *container.args)
 
     def stop(self, workload: Workload, pod: str) -> None:
-        """Stop one pod as the kubelet does; its disk stays."""
+        """Stop one pod as the kubelet does; its volumes remain."""
         spec = workload.spec.template.spec
         (container,) = spec.containers
-        began = time.monotonic()
+        started_at = time.monotonic()
         if container.lifecycle is not None:
             _docker("exec", pod, *container.lifecycle.pre_stop.exec.command)
         _docker("stop", "--time", str(spec.termination_grace_period_seconds), pod)
         code = _docker("inspect", "--format", "{{.State.ExitCode}}", pod)
-        say(f"{pod} stopped with {code} in {time.monotonic() - began:.1f} s")
+        say(f"{pod} stopped with {code} in {time.monotonic() - started_at:.1f} s")
         if code == "137":
             raise SystemExit(f"{pod} had to be killed")
         _docker("rm", pod)
 
     def wait(self, workload: Workload, pod: str) -> None:
-        """Wait for the startup probe; then the other two have to answer at once."""
+        """Wait until the startup probe succeeds; the other two must then succeed too."""
         (container,) = workload.spec.template.spec.containers
         startup = container.startup_probe
-        began = time.monotonic()
+        started_at = time.monotonic()
         for _ in range(startup.failure_threshold):
-            if self._answers(startup, container, pod):
+            if self._succeeds(startup, container, pod):
                 break
             time.sleep(startup.period_seconds)
         else:
             raise SystemExit(f"{pod} does not start:\n{_docker('logs', '--tail', '20', pod)}")
-        say(f"{pod} started in {time.monotonic() - began:.1f} s")
+        say(f"{pod} started in {time.monotonic() - started_at:.1f} s")
         for probe in (container.readiness_probe, container.liveness_probe):
             if not any(
-                self._answers(probe, container, pod) for _ in range(probe.failure_threshold)
+                self._succeeds(probe, container, pod) for _ in range(probe.failure_threshold)
             ):
-                raise SystemExit(f"{pod} does not answer {probe}")
+                raise SystemExit(f"{pod} fails the probe {probe}")
 
-    def _rights(self, spec: PodSpec, container: Container) -> Sequence[str]:
-        who, may = spec.security_context, container.security_context
+    def _security(self, spec: PodSpec, container: Container) -> Sequence[str]:
+        pod, own = spec.security_context, container.security_context
         words = [
-            *("--user", f"{who.run_as_user}:{who.run_as_group}"),
-            *("--group-add", str(who.fs_group)),
+            *("--user", f"{pod.run_as_user}:{pod.run_as_group}"),
+            *("--group-add", str(pod.fs_group)),
             *("--memory", _bytes(container.resources.limits.memory)),
         ]
-        words += [word for name in may.capabilities.drop for word in ("--cap-drop", name)]
-        words += [word for name in may.capabilities.add for word in ("--cap-add", name)]
-        if may.read_only_root_filesystem:
+        words += [word for name in own.capabilities.drop for word in ("--cap-drop", name)]
+        words += [word for name in own.capabilities.add for word in ("--cap-add", name)]
+        if own.read_only_root_filesystem:
             words.append("--read-only")
-        if not may.allow_privilege_escalation:
+        if not own.allow_privilege_escalation:
             words += ["--security-opt", "no-new-privileges"]
         return words
 
@@ -142,29 +142,29 @@ class Pods(Compose):
 
     def _mount(self, spec: PodSpec, mount: Mount, pod: str) -> Sequence[str]:
         mode = ":ro" if mount.read_only else ""
-        volume = next((one for one in spec.volumes if one.name == mount.name), None)
+        volume = next((each for each in spec.volumes if each.name == mount.name), None)
         group = spec.security_context.fs_group
         if volume is None:
             name = f"{mount.name}-{pod}"
-            self._own(name, group, spec.containers[0].image)
+            self._set_group(name, group, spec.containers[0].image)
             return ["--volume", f"{name}:{mount.mount_path}{mode}"]
         if volume.empty_dir is not None:
             size = volume.empty_dir.size_limit
             options = f":mode=1777{f',size={_bytes(size)}' if size else ''}"
             return ["--tmpfs", f"{mount.mount_path}{options}"]
-        directory = self._written(volume, pod, group)
+        directory = self._write_files(volume, pod, group)
         source = (directory / mount.sub_path).resolve() if mount.sub_path else directory
         return ["--volume", f"{source}:{mount.mount_path}{mode}"]
 
-    def _own(self, volume: str, group: int, image: str) -> None:
-        """Hand a disk to the pod's group, as `fsGroup` does."""
+    def _set_group(self, volume: str, group: int, image: str) -> None:
+        """Create a volume that belongs to the pod's group, as with `fsGroup`."""
         _docker("volume", "create", volume)
         _docker(
             *("run", "--rm", "--user", "0:0", "--entrypoint", "sh", "--volume", f"{volume}:/disk"),
             *(image, "-c", f"chown 0:{group} /disk && chmod 2775 /disk"),
         )
 
-    def _written(self, volume: Volume, pod: str, group: int) -> Path:
+    def _write_files(self, volume: Volume, pod: str, group: int) -> Path:
         directory = self._files / pod / volume.name
         dated = directory / "..2026_01_01"
         shutil.rmtree(directory, ignore_errors=True)
@@ -179,14 +179,14 @@ class Pods(Compose):
             (directory / name).symlink_to(f"..data/{name}")
         return directory
 
-    def _answers(self, probe: Probe, container: Container, pod: str) -> bool:
+    def _succeeds(self, probe: Probe, container: Container, pod: str) -> bool:
         if probe.exec is not None:
-            within = ["timeout", str(probe.timeout_seconds), "docker", "exec", pod]
-            asked = subprocess.run([*within, *probe.exec.command], check=False, capture_output=True)
-            return asked.returncode == 0
+            limited = ["timeout", str(probe.timeout_seconds), "docker", "exec", pod]
+            command = [*limited, *probe.exec.command]
+            return subprocess.run(command, check=False, capture_output=True).returncode == 0
         if probe.http_get is None:
             raise ValueError(probe)
-        port = next(one for one in container.ports if one.name == probe.http_get.port)
+        port = next(each for each in container.ports if each.name == probe.http_get.port)
         address = _docker("port", pod, f"{port.container_port}/tcp").splitlines()[0]
         url = f"http://{address}{probe.http_get.path}"
         try:
@@ -205,29 +205,29 @@ def _docker(*words: str, check: bool = True) -> str:
 
 
 def _bytes(quantity: str) -> str:
-    """A quantity of Kubernetes', as Docker writes it."""
+    """Convert a quantity of Kubernetes to Docker's notation."""
     return quantity.removesuffix("i").lower()
 
 
 def main() -> int:
     """Run the manifests."""
-    reader = Reader(Path(sys.argv[1]).resolve())
-    reader.prepare()
+    checkout = Checkout(Path(sys.argv[1]).resolve())
+    checkout.prepare()
     secrets, *_ = next(
         block for block in blocks(DOCUMENT.read_text()) if block.section == "Kubernetes"
     ).commands
-    reader.bash(f"{secrets}; docker compose build")
-    keys = reader.directory / "deploy" / "secrets" / "keys.env"
+    checkout.bash(f"{secrets}; docker compose build")
+    keys = checkout.directory / "deploy" / "secrets" / "keys.env"
     keys.write_text(f"POSTHOG_WEBHOOK_SECRET={SECRET}\n")
     rendered = subprocess.run(
         ["kubectl", "kustomize", "deploy"],
-        cwd=reader.directory,
+        cwd=checkout.directory,
         check=True,
         capture_output=True,
         text=True,
     ).stdout
     manifests = Manifests(rendered)
-    pods = Pods(reader.directory, manifests)
+    pods = Pods(checkout.directory, manifests)
     pods.remove()
     _docker("network", "create", NETWORK, check=False)
     rollout = [
@@ -238,16 +238,16 @@ def main() -> int:
     for workload, pod in rollout:
         pods.wait(workload, pod)
     gateways = ("--to", GATEWAY, "--to", GATEWAY_2)
-    with reader.load("send", *gateways, "--secret", SECRET, "--none-refused"):
+    with checkout.load("send", *gateways, "--secret", SECRET, "--none-refused"):
         for workload, pod in rollout:
             pods.stop(workload, pod)
             pods.start(workload, pod)
             pods.wait(workload, pod)
-    accepted = set(reader.ledger.read_text().split())
+    accepted = set(checkout.ledger.read_text().split())
     if asyncio.run(load.verify(accepted, pods)):
         return 1
     pods.remove()
-    say("every pod ran as its manifest has it, and everything that was accepted is there")
+    say("every pod ran with its manifest, and every accepted event was stored and published")
     return 0
 
 

@@ -1,11 +1,11 @@
-"""Backs a connected deployment up while events arrive, and restores it on an empty machine.
+"""Backs up a connected deployment while events arrive, and restores it on an empty machine.
 
 python -m tests.engine.run_restore WORK [--cluster]
 
-PostHog's stand-in runs beside the engine, and so outlives the deployment as PostHog does. Of what
-was delivered, everything from before the backup has to be there afterwards. The restored deployment
-has to know the same admin key, to find nothing wrong with itself, and to take what PostHog sends
-with the secret and the key that were minted before.
+PostHog's stand-in runs outside the engine, so it outlives the deployment as PostHog does. Every
+event that was delivered before the backup must be stored and published afterwards. The restored
+deployment must accept the same admin key, pass `hogsend doctor`, and accept what PostHog sends with
+the secret and the signing key that were minted before.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import httpx
 import msgspec
 
 from sandbox.options import Options
+from tests.engine.checkout import GATEWAY, ROOT, Block, Checkout, blocks, say
 from tests.engine.load import State
-from tests.engine.reader import GATEWAY, ROOT, Block, Reader, blocks, say
 from tests.engine.run_document import DOCUMENT
 
 BRIDGE = "172.17.0.1"
-"""Where containers reach the machine of their engine, unless that was told otherwise."""
+"""Address at which containers reach the host of their engine, by Docker's default."""
 POSTHOG = f"http://{BRIDGE}:8010"
 SETTINGS = f"""\
 POSTHOG_HOST={POSTHOG}
@@ -60,21 +60,21 @@ def posthog() -> Iterator[None]:
 
 
 def wait_for_deliveries() -> None:
-    """Wait until PostHog has delivered some events more."""
-    wanted = None
+    """Wait until PostHog has delivered `DELIVERIES` more events."""
+    target = None
     for _ in range(SECONDS):
         state = httpx.get(f"{POSTHOG}/_sandbox/state", timeout=10).content
-        found = len(msgspec.json.decode(state, type=State).deliveries)
-        wanted = found + DELIVERIES if wanted is None else wanted
-        if found >= wanted:
+        delivered = len(msgspec.json.decode(state, type=State).deliveries)
+        target = delivered + DELIVERIES if target is None else target
+        if delivered >= target:
             return
         time.sleep(1)
     raise SystemExit("PostHog delivers nothing")
 
 
-def admin_key(reader: Reader) -> str:
-    """The admin key, which has to open the admin API."""
-    file = reader.directory / "deploy" / "secrets" / "gateway" / "admin_api_key"
+def admin_key(checkout: Checkout) -> str:
+    """Return the admin key, after a request that it must authorize."""
+    file = checkout.directory / "deploy" / "secrets" / "gateway" / "admin_api_key"
     key = file.read_text().strip()
     headers = {"Authorization": f"Bearer {key}"}
     httpx.get(f"{GATEWAY}/v1/admin/events", headers=headers, timeout=10).raise_for_status()
@@ -82,51 +82,51 @@ def admin_key(reader: Reader) -> str:
 
 
 def main() -> int:
-    """Run the document."""
+    """Run the blocks of the document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("work", type=Path)
     parser.add_argument("--cluster", action="store_true")
-    chosen = parser.parse_args()
-    found: dict[str, list[Block]] = {}
+    arguments = parser.parse_args()
+    by_section: dict[str, list[Block]] = {}
     for block in blocks(DOCUMENT.read_text()):
-        found.setdefault(block.section, []).append(block)
-    backup, restore = found["Backup and restore"]
-    _, connect = found["With a stand-in for PostHog"][0].commands
-    doctor = found["Compose"][0].commands[-1]
-    reader = Reader(chosen.work.resolve())
-    reader.prepare()
-    (reader.directory / ".env").write_text(SETTINGS)
-    layout = ".venv/bin/hogsend compose layout cluster\n" if chosen.cluster else ""
-    reader.bash(
+        by_section.setdefault(block.section, []).append(block)
+    backup, restore = by_section["Backup and restore"]
+    _, connect = by_section["With a stand-in for PostHog"][0].commands
+    doctor = by_section["Compose"][0].commands[-1]
+    checkout = Checkout(arguments.work.resolve())
+    checkout.prepare()
+    (checkout.directory / ".env").write_text(SETTINGS)
+    layout = ".venv/bin/hogsend compose layout cluster\n" if arguments.cluster else ""
+    checkout.bash(
         f"python3 deploy/generate_secrets.py\ndocker compose build\n{layout}docker compose up -d"
     )
     with posthog():
-        reader.wait_until_healthy(wanted="degraded")
-        reader.bash(connect)
-        reader.wait_until_healthy()
-        key = admin_key(reader)
-        with reader.load(*CAPTURE):
+        checkout.wait_until_healthy(status="degraded")
+        checkout.bash(connect)
+        checkout.wait_until_healthy()
+        key = admin_key(checkout)
+        with checkout.load(*CAPTURE):
             wait_for_deliveries()
-        before = reader.ledger.read_text()
-        with reader.load(*CAPTURE):
+        before = checkout.ledger.read_text()
+        with checkout.load(*CAPTURE):
             wait_for_deliveries()
-            reader.run(backup)
-        # What came while it ran may be in it.
-        reader.ledger.write_text(before)
-        reader.empty_machine()
-        reader.run(restore)
-        reader.wait_until_healthy()
-        reader.verify()
-        if admin_key(reader) != key:
-            raise SystemExit("the admin key is another one")
-        reader.bash(doctor)
-        with reader.load(*CAPTURE):
+            checkout.run(backup)
+        # An event that arrived during the backup may be in it or not, so it is not checked.
+        checkout.ledger.write_text(before)
+        checkout.empty_machine()
+        checkout.run(restore)
+        checkout.wait_until_healthy()
+        checkout.verify()
+        if admin_key(checkout) != key:
+            raise SystemExit("the restored admin key differs")
+        checkout.bash(doctor)
+        with checkout.load(*CAPTURE):
             wait_for_deliveries()
-        if reader.ledger.read_text() == before:
-            raise SystemExit("PostHog delivered nothing to what was restored")
-        reader.verify()
-    reader.verify_logs()
-    say("what was delivered before the backup is there, and PostHog is believed")
+        if checkout.ledger.read_text() == before:
+            raise SystemExit("PostHog delivered nothing to the restored deployment")
+        checkout.verify()
+    checkout.verify_logs()
+    say("every event from before the backup was restored, and webhooks of PostHog are accepted")
     return 0
 
 

@@ -1,12 +1,12 @@
-"""Runs docs/rotation.md on a container engine: every secret of a deployment, changed twice.
+"""Runs docs/rotation.md on a container engine: every secret of a deployment is rotated twice.
 
 python -m tests.engine.run_rotation WORK [--cluster]
 
-The stack runs with the sandbox, which delivers events with the secret and the key that it was given
-last, all the while. No delivery may be answered 401 or 403, and what was delivered has to be stored
-and announced. First with what connecting minted, then with secrets that the operator set. With
-`--cluster` in that layout: three NATS servers and two of each service, and PostHog reaches both
-gateways by one name, as behind a proxy.
+The stack runs with the sandbox, which delivers events all the time, with the secret and signing key
+that it received last. No delivery may get a 401 or 403, and every delivered event must be stored
+and published. The first run rotates secrets that `hogsend connect` minted, the second run secrets
+that the operator set. With `--cluster` the deployment has the layout `cluster`: three NATS servers
+and two of each service, and PostHog reaches both gateways by one name, as behind a proxy.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pathlib import Path
 
 import httpx
 
-from tests.engine.reader import GATEWAY, GATEWAY_2, ROOT, Block, Reader, blocks, say
+from tests.engine.checkout import GATEWAY, GATEWAY_2, ROOT, Block, Checkout, blocks, say
 
 DOCUMENT = ROOT / "docs" / "rotation.md"
 TIMES = 2
 SERVICES = ("gateway", "credentials", "provisioner", "ingest", "analytics")
-OTHERS = ("subscriber", "app", "operator")
-SET = {
+OTHER_USERS = ("subscriber", "app", "operator")
+OPERATOR_SECRETS = {
     "POSTHOG_WEBHOOK_SECRET": "a-secret-that-an-operator-made-up",
     "POSTHOG_SIGNING_SECRET": "c2lnbmVkLWJ5LXRoZS1lbmdpbmUtdGVzdC0wMDA=",
 }
@@ -41,81 +41,85 @@ services:
     environment: *public
   provisioner-2: *provisioner
 """
-"""Both gateways under one name."""
+"""Compose overlay that gives both gateways one name."""
 
 
 def sections(text: str) -> Mapping[str, list[Block]]:
-    """The document's blocks under their headings."""
-    found: dict[str, list[Block]] = {}
+    """Return the document's blocks by the heading above them."""
+    by_section: dict[str, list[Block]] = {}
     for block in blocks(text):
-        found.setdefault(block.section, []).append(block)
-    return found
+        by_section.setdefault(block.section, []).append(block)
+    return by_section
 
 
-def renamed(block: Block, before: str, after: str) -> Block:
-    """The same block for another service or user, as the document's reader would write it."""
+def replace_in(block: Block, before: str, after: str) -> Block:
+    """Return the block for another service or user, as a reader of the document would adapt it."""
     return Block(
         f"{block.section}: {after}",
         tuple(command.replace(before, after) for command in block.commands),
     )
 
 
-def doubled(command: str) -> list[str]:
-    """A command in the layout `cluster`, as the document tells its reader to write it there."""
+def in_cluster(command: str) -> list[str]:
+    """Return the commands that the document prescribes instead in the layout `cluster`."""
     started = re.fullmatch(r"(docker compose up -d(?: --[a-z-]+)*)((?: [a-z]+)+)", command)
     if started is None:
         return [command]
     line, names = started[1], started[2].split()
-    others = [one for name in names if name != "gateway" for one in replicas(name)]
+    other_containers = [
+        container for name in names if name != "gateway" for container in replicas(name)
+    ]
     if "gateway" not in names:
-        return [" ".join([line, *others])]
+        return [" ".join([line, *other_containers])]
     wait = "" if "--wait" in line else " --wait"
-    return [f"{line}{wait} {' '.join([*others, 'gateway-2'])}", f"{line}{wait} gateway"]
+    return [f"{line}{wait} {' '.join([*other_containers, 'gateway-2'])}", f"{line}{wait} gateway"]
 
 
 def replicas(name: str) -> Sequence[str]:
-    """The containers of a service in the layout `cluster`."""
+    """Return the containers of a service in the layout `cluster`."""
     return (name, f"{name}-2", f"{name}-3") if name == "nats" else (name, f"{name}-2")
 
 
 class Rotation:
-    """One deployment whose secrets are changed."""
+    """The rotation of a deployment's secrets."""
 
-    def __init__(self, reader: Reader, *, cluster: bool) -> None:
-        self._reader = reader
+    def __init__(self, checkout: Checkout, *, cluster: bool) -> None:
+        self._checkout = checkout
         self._cluster = cluster
         self._gateways = (GATEWAY, GATEWAY_2) if cluster else (GATEWAY,)
-        self._key_file = reader.directory / "deploy" / "secrets" / "gateway" / "admin_api_key"
+        self._key_file = checkout.directory / "deploy" / "secrets" / "gateway" / "admin_api_key"
 
-    def minted(self) -> None:
-        """Change everything that there is once PostHog is connected."""
-        found = sections(DOCUMENT.read_text())
-        self._admin_key(*found["Admin keys"])
-        for block in found["`BETTER_AUTH_SECRET`"]:
+    def rotate_all(self) -> None:
+        """Rotate every secret that exists after PostHog was connected."""
+        by_section = sections(DOCUMENT.read_text())
+        self._admin_key(*by_section["Admin keys"])
+        for block in by_section["`BETTER_AUTH_SECRET`"]:
             self._run(block)
             if "--rotate" in block.commands[0]:
                 names = replicas("credentials") if self._cluster else ("credentials",)
-                self._until(RESEALED.format(names=" ".join(names)))
-        *_, webhook_secret = found["The webhook secret"]
+                self._wait_for(RESEALED.format(names=" ".join(names)))
+        *_, webhook_secret = by_section["The webhook secret"]
         self._run(webhook_secret)
-        self._run(found["The signing key"][0])
-        (nats,) = found["NATS"]
+        self._run(by_section["The signing key"][0])
+        (nats,) = by_section["NATS"]
         for user in SERVICES:
-            self._run(renamed(nats, "gateway", user))
-        for user in OTHERS:
-            of_user = renamed(nats, "nats/gateway", f"nats/{user}")
-            self._run(renamed(of_user, "nats gateway", "nats"))
-        self._run(renamed(renamed(nats, "nats/gateway", "nats/route"), "nats gateway", "nats"))
-        (postgres,) = found["PostgreSQL"]
+            self._run(replace_in(nats, "gateway", user))
+        for user in OTHER_USERS:
+            of_user = replace_in(nats, "nats/gateway", f"nats/{user}")
+            self._run(replace_in(of_user, "nats gateway", "nats"))
+        self._run(
+            replace_in(replace_in(nats, "nats/gateway", "nats/route"), "nats gateway", "nats")
+        )
+        (postgres,) = by_section["PostgreSQL"]
         for service in SERVICES[1:]:
-            self._run(renamed(postgres, "ingest", service))
+            self._run(replace_in(postgres, "ingest", service))
         statements = Block("PostgreSQL: postgres", postgres.commands[:2])
-        self._run(renamed(statements, "postgres/ingest", "postgres/postgres"))
+        self._run(replace_in(statements, "postgres/ingest", "postgres/postgres"))
 
-    def set_by_the_operator(self) -> None:
-        """Change the two that an operator may set instead of having them minted."""
-        found = sections(DOCUMENT.read_text())
-        for block in (*found["The webhook secret"][:2], *found["The signing key"][1:]):
+    def rotate_operator_secrets(self) -> None:
+        """Rotate the two secrets that an operator may set instead of having them minted."""
+        by_section = sections(DOCUMENT.read_text())
+        for block in (*by_section["The webhook secret"][:2], *by_section["The signing key"][1:]):
             self._run(block)
 
     def _admin_key(self, rotate: Block, retire: Block) -> None:
@@ -129,65 +133,65 @@ class Rotation:
     def _run(self, block: Block) -> None:
         commands = block.commands
         if self._cluster:
-            commands = tuple(one for command in commands for one in doubled(command))
-        self._reader.run(Block(block.section, commands))
+            commands = tuple(each for command in commands for each in in_cluster(command))
+        self._checkout.run(Block(block.section, commands))
         self.wait_until_healthy()
 
     def wait_until_healthy(self) -> None:
-        """Wait for every gateway."""
+        """Wait until every gateway reports a healthy deployment."""
         for gateway in self._gateways:
-            self._reader.wait_until_healthy(gateway)
+            self._checkout.wait_until_healthy(gateway)
 
-    def _expect(self, wanted: Mapping[str, int]) -> None:
+    def _expect(self, status_by_key: Mapping[str, int]) -> None:
         for gateway in self._gateways:
-            _expect(gateway, wanted)
+            _expect(gateway, status_by_key)
 
-    def _until(self, script: str) -> None:
-        self._reader.bash(f"for i in $(seq 120); do {script} && exit 0; sleep 1; done; exit 1")
+    def _wait_for(self, script: str) -> None:
+        self._checkout.bash(f"for i in $(seq 120); do {script} && exit 0; sleep 1; done; exit 1")
 
 
-def _expect(gateway: str, wanted: Mapping[str, int]) -> None:
-    for key, status in wanted.items():
+def _expect(gateway: str, status_by_key: Mapping[str, int]) -> None:
+    for key, expected in status_by_key.items():
         headers = {"Authorization": f"Bearer {key}"}
-        found = httpx.get(f"{gateway}/v1/admin/events", headers=headers, timeout=10).status_code
-        if found != status:
-            raise SystemExit(f"an admin key was answered {found} instead of {status}")
+        status = httpx.get(f"{gateway}/v1/admin/events", headers=headers, timeout=10).status_code
+        if status != expected:
+            raise SystemExit(f"the status for an admin key was {status} instead of {expected}")
 
 
 def main() -> int:
-    """Run the document."""
+    """Run the blocks of the document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("work", type=Path)
     parser.add_argument("--cluster", action="store_true")
-    chosen = parser.parse_args()
-    reader = Reader(chosen.work.resolve())
-    reader.prepare()
-    env_file = reader.directory / ".env"
-    env_file.write_text(f"{SETTINGS}{':front.yaml' if chosen.cluster else ''}\n")
-    (reader.directory / "front.yaml").write_text(FRONT)
-    reader.bash("python3 deploy/generate_secrets.py; docker compose build")
-    if chosen.cluster:
-        reader.bash(".venv/bin/hogsend compose layout cluster")
-    reader.bash("docker compose up -d")
-    reader.wait_until_healthy(wanted="degraded")
-    rotation = Rotation(reader, cluster=chosen.cluster)
+    arguments = parser.parse_args()
+    checkout = Checkout(arguments.work.resolve())
+    checkout.prepare()
+    env_file = checkout.directory / ".env"
+    env_file.write_text(f"{SETTINGS}{':front.yaml' if arguments.cluster else ''}\n")
+    (checkout.directory / "front.yaml").write_text(FRONT)
+    checkout.bash("python3 deploy/generate_secrets.py; docker compose build")
+    if arguments.cluster:
+        checkout.bash(".venv/bin/hogsend compose layout cluster")
+    checkout.bash("docker compose up -d")
+    checkout.wait_until_healthy(status="degraded")
+    rotation = Rotation(checkout, cluster=arguments.cluster)
     connect = sections(DOCUMENT.read_text())["The signing key"][0]
-    connect = renamed(connect, " --rotate-signing-key", "")
-    reader.run(connect)
+    connect = replace_in(connect, " --rotate-signing-key", "")
+    checkout.run(connect)
     rotation.wait_until_healthy()
-    stages: tuple[Callable[[], None], ...] = (rotation.minted, rotation.set_by_the_operator)
+    stages: tuple[Callable[[], None], ...] = (rotation.rotate_all, rotation.rotate_operator_secrets)
     for stage in stages:
-        with reader.load("capture"):
+        with checkout.load("capture"):
             for _ in range(TIMES):
                 stage()
-        reader.verify()
+        checkout.verify()
         with env_file.open("a") as file:
-            file.writelines(f"{name}={word}\n" for name, word in SET.items())
-        reader.bash("docker compose up -d")
+            file.writelines(f"{name}={word}\n" for name, word in OPERATOR_SECRETS.items())
+        checkout.bash("docker compose up -d")
         rotation.wait_until_healthy()
-        reader.run(connect)
-    reader.verify_logs()
-    say("everything that was delivered is there")
+        checkout.run(connect)
+    checkout.verify_logs()
+    say("every delivered event was stored and published")
     return 0
 
 

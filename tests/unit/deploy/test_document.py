@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.engine.reader import SKIPPED_COMMANDS, blocks
+from tests.engine.checkout import SKIPPED_COMMANDS, blocks
 from tests.engine.run_document import DOCUMENT, PLAN, planned
 from tests.engine.run_rotation import DOCUMENT as ROTATION
 
