@@ -107,7 +107,7 @@ async def test_inserts_and_updates_of_recent_rows_do_not_wait_for_a_sweep(
     await other.close()
 
 
-async def test_one_replica_sweeps_at_a_time(database: Database) -> None:
+async def test_only_one_replica_sweeps_a_table_at_a_time(database: Database) -> None:
     async with database.acquire() as connection, connection.transaction():
         await connection.execute(ROWS, 8)
         await connection.execute(

@@ -23,7 +23,7 @@ def test_an_email_is_normalised_to_lower_case_without_surrounding_white_space(te
         *("mailto:mara@example.com?subject=Hi", "<MAILTO:Mara@example.com?cc=a@b>"),
     ],
 )
-def test_a_contact_email_is_taken_out_of_a_mailbox_or_a_mailto_link(text: str) -> None:
+def test_a_contact_email_is_extracted_from_a_mailbox_or_a_mailto_link(text: str) -> None:
     assert contact_email(text) == "mara@example.com"
 
 
