@@ -1,4 +1,4 @@
-"""The command line against small servers in this process; never against PostHog or a real stack."""
+"""The command line against fake servers in this process, never against PostHog or a real stack."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tests.cli.running import Cli
 from tests.ports import free_port
 from tests.running_stack import PYTHONPATH
 
-FOLLOW = Path(__file__).with_name("follow.py")
-READ_BY_THE_CLI = ("HOGSEND_API_URL", "HOGSEND_ADMIN_KEY", "DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+BROWSER = Path(__file__).with_name("browser.py")
+CLI_VARIABLES = ("HOGSEND_API_URL", "HOGSEND_ADMIN_KEY", "DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Remove the settings and `./.env`; use a browser that follows every URL by itself."""
-    known = {name for group in ALL_SETTINGS for name in group.environment_names()}
-    for name in (*known, *READ_BY_THE_CLI, "SSH_CONNECTION", "NO_COLOR"):
+    settings = {name for group in ALL_SETTINGS for name in group.environment_names()}
+    for name in (*settings, *CLI_VARIABLES, "SSH_CONNECTION", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("BROWSER", f"{sys.executable} {FOLLOW} %s")
+    monkeypatch.setenv("BROWSER", f"{sys.executable} {BROWSER} %s")
     monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
     monkeypatch.chdir(tmp_path)
 

@@ -51,7 +51,7 @@ UPSTREAM_HEALTH: dict[str, Any] = {
     },
     "activity": {"windowHours": 24, "journeys": {"failed": 0}, "emails": {"failed": 0}},
 }
-OUR_HEALTH: dict[str, Any] = {
+GATEWAY_HEALTH: dict[str, Any] = {
     **UPSTREAM_HEALTH,
     "components": {**UPSTREAM_HEALTH["components"], "bus": {"status": "up", "latencyMs": 0.4}},
     "services": {
@@ -108,16 +108,16 @@ class FakeHogsend(Fake):
         self.provision = CannedResponse(200, PROVISIONED)
         self.placeholder = CannedResponse(200, {**PROVISIONED, "enabled": False})
         self.stored = CannedResponse(200, {"providerId": "posthog"})
-        self.health = CannedResponse(200, OUR_HEALTH)
+        self.health = CannedResponse(200, GATEWAY_HEALTH)
         self.diagnosis = CannedResponse(200, HEALTHY_DIAGNOSIS)
         self.dead_letters = CannedResponse(200, {"deadLetters": [], "total": 0})
         self.key = ADMIN_KEY
-        self.more: dict[str, CannedResponse] = {}
-        """Responses to further requests, by method and target."""
+        self.responses: dict[str, CannedResponse] = {}
+        """Responses to other requests, by method and target."""
         self.series: dict[str, list[CannedResponse]] = {}
         """Successive responses to the same request."""
 
-    def answer(self, request: RecordedRequest) -> CannedResponse:
+    def respond(self, request: RecordedRequest) -> CannedResponse:
         if request.line == HEALTH:
             return self.health
         if request.headers.get("authorization") != f"Bearer {self.key}":
@@ -131,7 +131,7 @@ class FakeHogsend(Fake):
             STORE: self.stored,
             PROVISION: self.provision,
             PLACEHOLDER: self.placeholder,
-            **self.more,
+            **self.responses,
         }
         return routes.get(request.line, CannedResponse(404, {"error": "Not Found"}))
 
@@ -169,7 +169,7 @@ class FakePostHog(Fake):
         self.challenge = ""
         self.during_exchange: Callable[[RecordedRequest], object] = str
 
-    def answer(self, request: RecordedRequest) -> CannedResponse:
+    def respond(self, request: RecordedRequest) -> CannedResponse:
         match request.path:
             case "/.well-known/oauth-authorization-server":
                 return self.discovery or CannedResponse(200, self.document)
@@ -200,13 +200,15 @@ class FakePostHog(Fake):
     @property
     def secrets(self) -> list[str]:
         """Every secret of the run so far."""
-        verifiers = [value for one in self.exchanges for value in one.form["code_verifier"]]
+        verifiers = [
+            value for exchange in self.exchanges for value in exchange.form["code_verifier"]
+        ]
         return [self.access_token, self.refresh_token, self.code, *verifiers]
 
     def _authorize(self, request: RecordedRequest) -> CannedResponse:
         self.challenge = request.query["code_challenge"]
-        answer = {"code": self.code, "state": request.query["state"], **self.consent}
-        query = urlencode({key: value for key, value in answer.items() if value})
+        parameters = {"code": self.code, "state": request.query["state"], **self.consent}
+        query = urlencode({key: value for key, value in parameters.items() if value})
         return CannedResponse(302, location=f"{request.query['redirect_uri']}?{query}")
 
     def _token(self, request: RecordedRequest) -> CannedResponse:

@@ -62,7 +62,7 @@ class Fake:
         self.requests: list[RecordedRequest] = []
         self.url = ""
 
-    def answer(self, request: RecordedRequest) -> CannedResponse:
+    def respond(self, request: RecordedRequest) -> CannedResponse:
         raise NotImplementedError
 
     @property
@@ -76,12 +76,12 @@ class Fake:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def _any(self) -> None:
+            def _handle(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 request = RecordedRequest(self.command, self.path, headers, body)
                 fake.requests.append(request)
-                response = fake.answer(request)
+                response = fake.respond(request)
                 self.send_response(response.status)
                 if response.location is not None:
                     self.send_header("Location", response.location)
@@ -90,7 +90,7 @@ class Fake:
                 self.end_headers()
                 self.wfile.write(response.content)
 
-            do_GET = do_POST = do_PUT = do_DELETE = _any  # noqa: N815 - their names
+            do_GET = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815 - the names are the base class's
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Log nothing."""

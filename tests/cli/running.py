@@ -43,8 +43,8 @@ class Cli:
     capture: pytest.CaptureFixture[str]
 
     def connect(self, **flags: Any) -> Outcome:
-        given = {"url": self.url, "admin_key": ADMIN_KEY, "timeout": 20.0, **flags}
-        return self("connect", "posthog", **given)
+        options = {"url": self.url, "admin_key": ADMIN_KEY, "timeout": 20.0, **flags}
+        return self("connect", "posthog", **options)
 
     def doctor(self, **flags: Any) -> Outcome:
         return self("doctor", **{"url": self.url, "admin_key": ADMIN_KEY, **flags})
@@ -61,7 +61,7 @@ class Cli:
                 words.append(flag)
             elif value is not None and value is not False:
                 words += [flag, str(value)]
-        with patch.dict(os.environ):  # `.env` is loaded into it
+        with patch.dict(os.environ):  # the command loads `.env` into os.environ
             code = main.run(words)
         written = self.capture.readouterr()
         return Outcome(code, written.out, written.err)

@@ -33,7 +33,8 @@ from tests.cli.running import Cli
 
 
 @contextmanager
-def taken(*ports: int) -> Iterator[None]:
+def occupied(*ports: int) -> Iterator[None]:
+    """Listen on `ports`, so that no callback server can."""
     with ExitStack() as stack:
         for port in ports:
             server = stack.enter_context(socket.socket())
@@ -43,7 +44,9 @@ def taken(*ports: int) -> Iterator[None]:
         yield
 
 
-def test_case_154_full_flow(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog) -> None:
+def test_case_154_connect_stores_the_grant_and_provisions_the_destination(
+    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
+) -> None:
     before = datetime.now(UTC)
     outcome = cli.connect(json=True)
     assert outcome.code == 0, outcome.everything
@@ -55,8 +58,8 @@ def test_case_154_full_flow(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
     expires = hogsend.payload.pop("expiresAt")
     assert expires.endswith("Z")
     assert len(expires.partition(".")[2]) == 4
-    lasts = datetime.fromisoformat(expires) - before
-    assert timedelta(hours=10) - timedelta(seconds=1) < lasts < timedelta(hours=10, minutes=2)
+    lifetime = datetime.fromisoformat(expires) - before
+    assert timedelta(hours=10) - timedelta(seconds=1) < lifetime < timedelta(hours=10, minutes=2)
     assert {key: value for key, value in hogsend.payload.items() if key != "expiresAt"} == {
         "accessToken": posthog.access_token,
         "refreshToken": posthog.refresh_token,
@@ -92,7 +95,7 @@ def test_case_154_full_flow(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
     }
 
 
-def test_case_154_for_a_person(cli: Cli) -> None:
+def test_case_154_the_text_output_names_the_webhook_url(cli: Cli) -> None:
     outcome = cli.connect()
     assert outcome.code == 0
     assert "Connected to PostHog" in outcome.out
@@ -100,13 +103,17 @@ def test_case_154_for_a_person(cli: Cli) -> None:
     assert outcome.err == ""
 
 
-def test_case_155_webhook_secret_not_configured(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_case_155_connect_provisions_without_a_configured_webhook_secret(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
     hogsend.info["webhookSecretConfigured"] = False
     assert cli.connect(json=True).json["verdict"] == "connected"
     assert hogsend.lines[-1] == PROVISION
 
 
-def test_case_156_loopback_public_url(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_case_156_a_loopback_public_url_creates_a_disabled_placeholder(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
     hogsend.info["apiPublicUrl"] = "http://localhost:3002"
     outcome = cli.connect(json=True)
     assert outcome.code == 0
@@ -116,7 +123,9 @@ def test_case_156_loopback_public_url(cli: Cli, hogsend: FakeHogsend) -> None:
     assert outcome.json["provision"]["enabled"] is False
 
 
-def test_case_156_placeholder_refused(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_case_156_a_refused_placeholder_is_reported_as_skipped(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
     hogsend.info["apiPublicUrl"] = "http://localhost:3002"
     hogsend.placeholder = CannedResponse(409, {"error": "api_public_url_unreachable"})
     outcome = cli.connect(json=True)
@@ -126,7 +135,9 @@ def test_case_156_placeholder_refused(cli: Cli, hogsend: FakeHogsend) -> None:
     assert outcome.json["provision"] == skipped
 
 
-def test_case_157_provisioning_fails_softly(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_case_157_a_provisioning_error_does_not_fail_connect(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
     hogsend.provision = CannedResponse(502, MISSING_SCOPE)
     outcome = cli.connect(json=True)
     assert outcome.code == 0
@@ -139,13 +150,13 @@ def test_case_157_provisioning_fails_softly(cli: Cli, hogsend: FakeHogsend) -> N
         "detail": MISSING_SCOPE["detail"],
         "remediation": MISSING_SCOPE["remediation"],
     }
-    said = cli.connect().out
-    for text in ("502: missing-scope", MISSING_SCOPE["detail"], MISSING_SCOPE["remediation"]):
-        assert text in said
-    assert "--provision-only" in said
+    text = cli.connect().out
+    for part in ("502: missing-scope", MISSING_SCOPE["detail"], MISSING_SCOPE["remediation"]):
+        assert part in text
+    assert "--provision-only" in text
 
 
-def test_case_157_provision_only_fails_hard(
+def test_case_157_a_provisioning_error_fails_provision_only(
     cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
 ) -> None:
     hogsend.provision = CannedResponse(502, MISSING_SCOPE)
@@ -160,13 +171,15 @@ def test_case_157_provision_only_fails_hard(
     }
     assert hogsend.lines == [CONNECT_INFO, PROVISION]
     assert posthog.requests == []
-    said = cli.connect(provision_only=True).err
-    for text in ("502: missing-scope", MISSING_SCOPE["detail"], MISSING_SCOPE["remediation"]):
-        assert text in said
+    text = cli.connect(provision_only=True).err
+    for part in ("502: missing-scope", MISSING_SCOPE["detail"], MISSING_SCOPE["remediation"]):
+        assert part in text
 
 
 @pytest.mark.parametrize("code", ["posthog_not_configured", "webhook_secret_missing"])
-def test_case_157_other_refusals(cli: Cli, hogsend: FakeHogsend, code: str) -> None:
+def test_case_157_a_conflict_is_reported_with_its_code(
+    cli: Cli, hogsend: FakeHogsend, code: str
+) -> None:
     hogsend.provision = CannedResponse(409, {"error": code, "detail": "d", "remediation": "r"})
     soft = cli.connect(json=True).json
     assert (soft["verdict"], soft["provision"]["error"]) == (
@@ -177,7 +190,7 @@ def test_case_157_other_refusals(cli: Cli, hogsend: FakeHogsend, code: str) -> N
     assert (hard["verdict"], hard["error"]) == ("provision_failed", f"409: {code}")
 
 
-def test_case_158_no_credential(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_case_158_provision_only_fails_without_a_credential(cli: Cli, hogsend: FakeHogsend) -> None:
     hogsend.provision = CannedResponse(409, {"error": "no_posthog_credential"})
     outcome = cli.connect(json=True, provision_only=True)
     assert outcome.code == 1
@@ -185,7 +198,9 @@ def test_case_158_no_credential(cli: Cli, hogsend: FakeHogsend) -> None:
     assert "hogsend connect posthog" in outcome.json["hint"]
 
 
-def test_another_destination_in_the_project_is_named(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_a_destination_of_another_instance_is_listed_with_its_urls(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
     other = {
         "hogFunctionId": "f",
         "webhookUrl": "https://old.example/x",
@@ -194,7 +209,7 @@ def test_another_destination_in_the_project_is_named(cli: Cli, hogsend: FakeHogs
     hogsend.provision = CannedResponse(200, {"provisioned": True, "otherInstances": [other]})
     outcome = cli.connect(provision_only=True)
     assert "https://old.example/x" in outcome.out
-    # What PostHog says is no markup.
+    # Text from PostHog is not interpreted as markup.
     assert "https://p/f[/x]" in outcome.out
     assert "disable the destination in PostHog, or adopt it" in " ".join(outcome.out.split())
     document = cli.connect(provision_only=True, json=True).json
@@ -202,7 +217,7 @@ def test_another_destination_in_the_project_is_named(cli: Cli, hogsend: FakeHogs
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("signing", "text"),
     [
         ({"signed": True}, "yes, every delivery"),
         ({"signed": False, "unsignedBecause": "unsupported"}, "no: this version of PostHog cannot"),
@@ -210,21 +225,21 @@ def test_another_destination_in_the_project_is_named(cli: Cli, hogsend: FakeHogs
         ({}, None),
     ],
 )
-def test_whether_deliveries_are_signed_is_said(
-    cli: Cli, hogsend: FakeHogsend, answer: dict[str, Any], said: str | None
+def test_connect_reports_whether_deliveries_are_signed(
+    cli: Cli, hogsend: FakeHogsend, signing: dict[str, Any], text: str | None
 ) -> None:
-    hogsend.provision = CannedResponse(200, {"provisioned": True, **answer})
-    shown = cli.connect(provision_only=True).out
-    assert (said in shown) if said else ("signed" not in shown)
+    hogsend.provision = CannedResponse(200, {"provisioned": True, **signing})
+    output = cli.connect(provision_only=True).out
+    assert (text in output) if text else ("signed" not in output)
     document = cli.connect(provision_only=True, json=True).json["provision"]
     assert {
         key: document[key] for key in ("signed", "unsignedBecause") if key in document
-    } == answer
+    } == signing
 
 
-def test_another_signing_key_is_asked_for(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_rotate_signing_key_requests_a_new_signing_key(cli: Cli, hogsend: FakeHogsend) -> None:
     hogsend.provision = CannedResponse(200, {"provisioned": True, "signed": True})
-    hogsend.more[f"{PROVISION}?rotateSigningKey=true"] = hogsend.provision
+    hogsend.responses[f"{PROVISION}?rotateSigningKey=true"] = hogsend.provision
     outcome = cli.connect(provision_only=True, rotate_signing_key=True)
     assert outcome.code == 0
     assert hogsend.lines == [CONNECT_INFO, f"{PROVISION}?rotateSigningKey=true"]
@@ -235,36 +250,38 @@ def test_another_signing_key_is_asked_for(cli: Cli, hogsend: FakeHogsend) -> Non
     assert "--rotate-signing-key needs --provision-only" in refused.err
 
 
-def test_another_webhook_secret_is_asked_for(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_rotate_webhook_secret_requests_a_new_webhook_secret(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
     hogsend.provision = CannedResponse(200, {"provisioned": True})
     both = f"{PROVISION}?rotateSigningKey=true&rotateWebhookSecret=true"
-    one = f"{PROVISION}?rotateWebhookSecret=true"
-    hogsend.more |= {one: hogsend.provision, both: hogsend.provision}
+    secret_only = f"{PROVISION}?rotateWebhookSecret=true"
+    hogsend.responses |= {secret_only: hogsend.provision, both: hogsend.provision}
     assert cli.connect(provision_only=True, rotate_webhook_secret=True).code == 0
     options = {"rotate_webhook_secret": True, "rotate_signing_key": True}
     assert cli.connect(provision_only=True, **options).code == 0
-    assert hogsend.lines == [CONNECT_INFO, one, CONNECT_INFO, both]
+    assert hogsend.lines == [CONNECT_INFO, secret_only, CONNECT_INFO, both]
     refused = cli.connect(rotate_webhook_secret=True)
     assert "--rotate-webhook-secret needs --provision-only" in refused.err
 
 
-def test_an_unreadable_credential_is_named_and_not_called_a_missing_one(
+def test_provision_only_reports_an_unreadable_credential_as_unreadable_not_as_missing(
     cli: Cli, hogsend: FakeHogsend
 ) -> None:
-    said = "The stored credential for posthog cannot be decrypted."
+    error = "The stored credential for posthog cannot be decrypted."
     hogsend.provision = CannedResponse(409, {"error": "no_posthog_credential"})
-    hogsend.more[f"GET {CREDENTIAL}"] = CannedResponse(409, {"error": said})
+    hogsend.responses[f"GET {CREDENTIAL}"] = CannedResponse(409, {"error": error})
     outcome = cli.connect(json=True, provision_only=True)
     assert outcome.code == 1
-    assert (outcome.json["verdict"], outcome.json["detail"]) == ("no_credential", said)
+    assert (outcome.json["verdict"], outcome.json["detail"]) == ("no_credential", error)
     assert "`hogsend disconnect posthog`" in outcome.json["hint"]
 
 
-def test_a_credential_that_is_not_renewed_is_not_called_a_missing_one(
+def test_provision_only_does_not_report_a_stored_credential_as_missing(
     cli: Cli, hogsend: FakeHogsend
 ) -> None:
     hogsend.provision = CannedResponse(409, {"error": "no_posthog_credential"})
-    hogsend.more[f"GET {CREDENTIAL}"] = CannedResponse(200, {"providerId": "posthog"})
+    hogsend.responses[f"GET {CREDENTIAL}"] = CannedResponse(200, {"providerId": "posthog"})
     outcome = cli.connect(json=True, provision_only=True)
     assert outcome.code == 1
     assert outcome.json["verdict"] == "no_credential"
@@ -284,10 +301,10 @@ def test_a_credential_that_is_not_renewed_is_not_called_a_missing_one(
         ((503, "credentials does not answer"), "run `hogsend status`"),
     ],
 )
-def test_every_step_says_what_mends_a_refusal(
+def test_every_step_reports_the_fix_for_an_error_of_the_server(
     cli: Cli, hogsend: FakeHogsend, refusal: tuple[int, str], fix: str
 ) -> None:
-    """For errors without a remediation by the server."""
+    """The server sent no remediation, so the fix is the command's own."""
     refused = CannedResponse(refusal[0], {"error": refusal[1]})
     hogsend.provision = refused
     assert fix in cli.connect(json=True, provision_only=True).json["hint"]
@@ -299,7 +316,9 @@ def test_every_step_says_what_mends_a_refusal(
     assert fix in outcome.json["hint"]
 
 
-def test_case_159_provision_only_with_a_loopback_public_url(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_case_159_provision_only_fails_with_a_loopback_public_url(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
     hogsend.info["apiPublicUrl"] = "http://127.1:3002"
     outcome = cli.connect(json=True, provision_only=True)
     assert outcome.code == 1
@@ -327,7 +346,9 @@ def test_provision_only_uses_the_stored_credential(
     assert "(unknown)" in cli.connect(provision_only=True).out
 
 
-def test_case_160_no_provision(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_case_160_no_provision_stores_the_grant_and_creates_no_destination(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
     outcome = cli.connect(json=True, no_provision=True)
     assert outcome.code == 0
     assert outcome.json["verdict"] == "connected_no_provision"
@@ -336,7 +357,7 @@ def test_case_160_no_provision(cli: Cli, hogsend: FakeHogsend) -> None:
 
 
 @pytest.mark.parametrize("status", [404, 410])
-def test_case_161_no_oauth_server(
+def test_case_161_a_posthog_without_an_oauth_server_is_unsupported(
     cli: Cli,
     hogsend: FakeHogsend,
     posthog: FakePostHog,
@@ -344,7 +365,7 @@ def test_case_161_no_oauth_server(
     status: int,
 ) -> None:
     posthog.discovery = CannedResponse(status, {})
-    with taken(*callback_ports):  # a loopback server would end the run with another verdict
+    with occupied(*callback_ports):  # starting a callback server would end with another verdict
         outcome = cli.connect(json=True)
     assert outcome.code == 1
     assert outcome.json["verdict"] == "oauth_unsupported"
@@ -354,23 +375,25 @@ def test_case_161_no_oauth_server(
     assert hogsend.lines == [CONNECT_INFO]
 
 
-def test_without_client_documents_nothing_is_waited_for(
+def test_a_posthog_without_client_documents_is_unsupported_before_the_callback_server_starts(
     cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog, callback_ports: tuple[int, ...]
 ) -> None:
     document = posthog.document
     del document["client_id_metadata_document_supported"]
     posthog.discovery = CannedResponse(200, document)
-    with taken(*callback_ports):
+    with occupied(*callback_ports):
         outcome = cli.connect(json=True)
     assert (outcome.code, outcome.json["verdict"]) == (1, "oauth_unsupported")
     assert "POSTHOG_PERSONAL_API_KEY" in outcome.json["hint"]
     assert hogsend.lines == [CONNECT_INFO]
-    # A client that the operator names may be one that PostHog knows.
+    # A client id of the operator may be registered in PostHog.
     own = "https://events.example.com/.well-known/oauth-client.json"
     assert cli.connect(client_id=own, json=True).code == 0
 
 
-def test_case_162_wrong_state(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog) -> None:
+def test_case_162_a_callback_with_a_wrong_state_stores_no_credential(
+    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
+) -> None:
     posthog.consent = {"state": "of-another-run"}
     outcome = cli.connect(json=True)
     assert outcome.code == 1
@@ -379,7 +402,9 @@ def test_case_162_wrong_state(cli: Cli, hogsend: FakeHogsend, posthog: FakePostH
     assert hogsend.lines == [CONNECT_INFO]
 
 
-def test_case_163_consent_denied(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog) -> None:
+def test_case_163_a_denied_consent_stores_no_credential(
+    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
+) -> None:
     posthog.consent = {"error": "access_denied", "code": ""}
     outcome = cli.connect(json=True)
     assert outcome.code == 1
@@ -387,21 +412,21 @@ def test_case_163_consent_denied(cli: Cli, hogsend: FakeHogsend, posthog: FakePo
     assert hogsend.lines == [CONNECT_INFO]
 
 
-@pytest.mark.parametrize("answer", [{"error": "invalid_scope", "code": ""}, {"code": ""}])
-def test_an_answer_without_a_code_fails_the_exchange(
-    cli: Cli, posthog: FakePostHog, answer: dict[str, str]
+@pytest.mark.parametrize("callback", [{"error": "invalid_scope", "code": ""}, {"code": ""}])
+def test_a_callback_without_a_code_ends_with_exchange_failed(
+    cli: Cli, posthog: FakePostHog, callback: dict[str, str]
 ) -> None:
-    posthog.consent = answer
+    posthog.consent = callback
     outcome = cli.connect(json=True)
     assert outcome.json["verdict"] == "exchange_failed"
-    assert answer.get("error", "") in outcome.json["error"]
+    assert callback.get("error", "") in outcome.json["error"]
     assert posthog.exchanges == []
 
 
-def test_case_164_all_ports_busy(
+def test_case_164_connect_fails_when_all_callback_ports_are_in_use(
     cli: Cli, hogsend: FakeHogsend, callback_ports: tuple[int, ...]
 ) -> None:
-    with taken(*callback_ports):
+    with occupied(*callback_ports):
         outcome = cli.connect(json=True)
     assert outcome.code == 1
     assert outcome.json["verdict"] == "port_unavailable"
@@ -413,13 +438,15 @@ def test_case_164_all_ports_busy(
 def test_case_164_the_next_free_port_is_used(
     cli: Cli, posthog: FakePostHog, callback_ports: tuple[int, ...]
 ) -> None:
-    with taken(*callback_ports[:2]):
+    with occupied(*callback_ports[:2]):
         assert cli.connect(json=True).code == 0
     (exchange,) = posthog.exchanges
     assert exchange.form["redirect_uri"] == [f"http://127.0.0.1:{callback_ports[2]}/callback"]
 
 
-def test_case_165_no_region(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog) -> None:
+def test_case_165_connect_without_a_region_names_the_posthog_host_flag(
+    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
+) -> None:
     hogsend.info["privateHost"] = None
     outcome = cli.connect(json=True)
     assert outcome.code == 1
@@ -428,7 +455,7 @@ def test_case_165_no_region(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
     assert posthog.requests == []
 
 
-def test_case_165_region_from_the_flag(
+def test_case_165_the_posthog_host_flag_sets_the_region(
     cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
 ) -> None:
     hogsend.info.update(privateHost=None, hostExplicit=False)
@@ -441,39 +468,39 @@ def test_case_165_region_from_the_flag(
     assert outcome.err == ""
 
 
-def test_the_servers_host_overrides_the_flag(cli: Cli, posthog: FakePostHog) -> None:
+def test_the_servers_host_overrides_the_posthog_host_flag(cli: Cli, posthog: FakePostHog) -> None:
     outcome = cli.connect(posthog_host="https://other.example")
     assert outcome.code == 0
     assert "--posthog-host is ignored" in outcome.out
 
 
 @pytest.mark.parametrize(
-    ("named_by_server", "said"),
+    ("is_set_on_server", "source"),
     [
         (True, "POSTHOG_PRIVATE_HOST (or POSTHOG_HOST) on the server"),
         (False, "the PostHog URL that you gave"),
     ],
 )
-def test_a_posthog_that_is_not_reached_is_mended_where_it_was_named(
-    cli: Cli, hogsend: FakeHogsend, named_by_server: bool, said: str
+def test_the_fix_for_an_unreachable_posthog_names_where_its_url_is_set(
+    cli: Cli, hogsend: FakeHogsend, is_set_on_server: bool, source: str
 ) -> None:
     """For example the sandbox of a deployment, whose name only containers can resolve."""
-    away = "http://127.0.0.1:1"
-    hogsend.info["privateHost"] = away if named_by_server else None
-    outcome = cli.connect(json=True, posthog_host=away)
+    unreachable = "http://127.0.0.1:1"
+    hogsend.info["privateHost"] = unreachable if is_set_on_server else None
+    outcome = cli.connect(json=True, posthog_host=unreachable)
     assert outcome.json["verdict"] == "discovery_failed"
-    assert said in outcome.json["hint"]
+    assert source in outcome.json["hint"]
     assert "--posthog-host" not in outcome.json["hint"]
 
 
-def test_a_default_region_is_a_warning_without_a_terminal(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_the_default_region_is_a_warning_without_a_terminal(cli: Cli, hogsend: FakeHogsend) -> None:
     hogsend.info["hostExplicit"] = False
     outcome = cli.connect()
     assert outcome.code == 0
     assert "POSTHOG_HOST" in outcome.out
 
 
-def test_case_166_missing_scopes_are_named(cli: Cli, posthog: FakePostHog) -> None:
+def test_case_166_scopes_that_were_not_granted_are_listed(cli: Cli, posthog: FakePostHog) -> None:
     granted = [scope for scope in SCOPES if scope != "query:read"]
     posthog.tokens["scope"] = " ".join(granted)
     outcome = cli.connect()
@@ -484,7 +511,7 @@ def test_case_166_missing_scopes_are_named(cli: Cli, posthog: FakePostHog) -> No
 
 
 @pytest.mark.parametrize("granted", ["", "openid profile email"])
-def test_a_grant_that_may_do_nothing_takes_no_others_place(
+def test_a_grant_without_any_requested_scope_does_not_replace_the_stored_credential(
     cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog, granted: str
 ) -> None:
     posthog.tokens["scope"] = granted
@@ -494,7 +521,7 @@ def test_a_grant_that_may_do_nothing_takes_no_others_place(
     assert "PUT" not in {request.line.partition(" ")[0] for request in hogsend.requests}
 
 
-def test_a_grant_without_scopes_has_the_requested_ones(
+def test_a_token_response_without_scopes_grants_the_requested_scopes(
     cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
 ) -> None:
     for key in ("scope", "scoped_teams", "scoped_organizations"):
@@ -505,7 +532,7 @@ def test_a_grant_without_scopes_has_the_requested_ones(
     assert hogsend.payload["scopedOrganizations"] == []
 
 
-def test_case_167_the_server_refuses_the_key(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_case_167_a_wrong_admin_key_fails_with_its_fix(cli: Cli, hogsend: FakeHogsend) -> None:
     outcome = cli.connect(admin_key="another")
     assert outcome.code == 1
     assert outcome.err.splitlines() == [
@@ -517,14 +544,16 @@ def test_case_167_the_server_refuses_the_key(cli: Cli, hogsend: FakeHogsend) -> 
     assert hogsend.lines == [CONNECT_INFO, CONNECT_INFO]
 
 
-def test_a_server_that_is_not_hogsend(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_connect_fails_when_the_server_is_not_hogsend(cli: Cli, hogsend: FakeHogsend) -> None:
     del hogsend.info["privateHost"]
     outcome = cli.connect(json=True)
     assert outcome.code == 1
     assert "did not respond as a Hogsend server" in outcome.json["error"]
 
 
-def test_case_168_no_admin_key(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_case_168_connect_without_an_admin_key_sends_no_request(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
     outcome = cli.connect(admin_key=None)
     assert outcome.code == 1
     assert "HOGSEND_ADMIN_KEY" in outcome.err
@@ -532,13 +561,13 @@ def test_case_168_no_admin_key(cli: Cli, hogsend: FakeHogsend) -> None:
     assert hogsend.requests == []
 
 
-def test_case_168_names_the_key_of_hogsend_up(cli: Cli, tmp_path: Path) -> None:
+def test_case_168_the_error_names_the_key_file_of_hogsend_up(cli: Cli, tmp_path: Path) -> None:
     key = tmp_path / ".hogsend" / "secrets" / "admin-api-key"
     key.parent.mkdir(parents=True)
     key.write_text("generated")
-    said = cli.connect(admin_key=None).err
-    assert str(key.relative_to(tmp_path)) in said
-    assert "generated" not in said
+    error = cli.connect(admin_key=None).err
+    assert str(key.relative_to(tmp_path)) in error
+    assert "generated" not in error
 
 
 @pytest.mark.parametrize(
@@ -559,19 +588,19 @@ def test_wrong_usage_sends_no_request(
     cli: Cli, hogsend: FakeHogsend, provider: str | None, flags: dict[str, Any]
 ) -> None:
     words = ("connect", provider) if provider else ("connect",)
-    given = {"url": hogsend.url, "admin_key": ADMIN_KEY, **flags}
-    outcome = cli(*words, **given)
+    options = {"url": hogsend.url, "admin_key": ADMIN_KEY, **flags}
+    outcome = cli(*words, **options)
     assert outcome.code == 1
     assert outcome.err.startswith("error: ")
     assert "\n  fix: " in outcome.err
     assert "secret" not in outcome.err
-    outcome = cli(*words, **given, json=True)
+    outcome = cli(*words, **options, json=True)
     assert outcome.code == 1
     assert set(outcome.json) == {"error", "fix"}
     assert hogsend.requests == []
 
 
-def test_the_credential_cannot_be_stored(
+def test_a_failure_to_store_the_credential_prints_no_token_and_skips_provisioning(
     cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
 ) -> None:
     text = f"cannot keep {posthog.access_token}"
@@ -586,7 +615,7 @@ def test_the_credential_cannot_be_stored(
     assert PROVISION not in hogsend.lines
 
 
-def test_a_client_document_of_the_operators(
+def test_the_client_id_flag_is_sent_to_posthog_and_stored_with_the_grant(
     cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
 ) -> None:
     own = "https://t.example.com/.well-known/hogsend-posthog-client.json"
@@ -608,12 +637,12 @@ def test_a_missing_consent_times_out(
     assert outcome.code == 1
     assert outcome.json["verdict"] == "callback_timeout"
     assert hogsend.lines == [CONNECT_INFO]
-    with taken(*callback_ports):  # free again
+    with occupied(*callback_ports):  # fails unless the ports are free again
         pass
 
 
 @pytest.mark.parametrize("browser", ["false", None])
-def test_without_a_browser_the_address_is_printed(
+def test_the_authorize_url_is_printed_when_no_browser_opens(
     cli: Cli,
     callback_ports: tuple[int, ...],
     monkeypatch: pytest.MonkeyPatch,
@@ -631,43 +660,43 @@ def test_without_a_browser_the_address_is_printed(
     assert f"ssh -N -L {port}:127.0.0.1:{port}" in outcome.out
 
 
-def test_in_a_container_another_way_back_is_named(
+def test_a_container_gets_a_hint_without_an_ssh_tunnel(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Nobody reaches a container by ssh and its id."""
+    """A container runs no ssh server, and other machines cannot resolve its host name."""
     monkeypatch.setattr(authorize, "CONTAINER_MARKS", (tmp_path / "none", tmp_path))
     outcome = cli.connect(no_browser=True, timeout=0.2)
     assert "ssh" not in outcome.out
     assert "hogsend connect posthog --url <URL of the gateway>" in " ".join(outcome.out.split())
 
 
-def test_a_user_without_a_name_is_told_how_to_reach_the_port(
+def test_the_ssh_hint_omits_the_name_of_a_user_without_a_passwd_entry(
     cli: Cli, callback_ports: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_name() -> str:
+    def fail() -> str:
         raise KeyError("getpwuid(): uid not found: 54321")
 
-    monkeypatch.setattr(getpass, "getuser", no_name)
+    monkeypatch.setattr(getpass, "getuser", fail)
     monkeypatch.setenv("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.7 22")
     outcome = cli.connect(no_browser=True, timeout=0.2)
     port = callback_ports[0]
     assert f"ssh -N -L {port}:127.0.0.1:{port} 192.0.2.7\n" in outcome.out
 
 
-def test_a_reloaded_callback_is_answered_during_the_exchange(
-    cli: Cli, posthog: FakePostHog
-) -> None:
-    again: list[int] = []
+def test_a_reloaded_callback_gets_410_during_the_exchange(cli: Cli, posthog: FakePostHog) -> None:
+    statuses: list[int] = []
 
-    def ask_again(request: RecordedRequest) -> None:
-        again.append(httpx.get(request.form["redirect_uri"][0], params={"code": "x"}).status_code)
+    def reload(request: RecordedRequest) -> None:
+        statuses.append(
+            httpx.get(request.form["redirect_uri"][0], params={"code": "x"}).status_code
+        )
 
-    posthog.during_exchange = ask_again
+    posthog.during_exchange = reload
     assert cli.connect(json=True).code == 0
-    assert again == [410]
+    assert statuses == [410]
 
 
-def test_no_proxy_is_used_for_this_machine(
+def test_requests_to_loopback_addresses_use_no_proxy(
     cli: Cli, hogsend: FakeHogsend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
@@ -678,7 +707,7 @@ def test_no_proxy_is_used_for_this_machine(
     assert hogsend.lines == [CONNECT_INFO, STORE, PROVISION]
 
 
-def test_another_issuer_is_only_a_warning(cli: Cli, posthog: FakePostHog) -> None:
+def test_an_issuer_on_another_host_is_only_a_warning(cli: Cli, posthog: FakePostHog) -> None:
     posthog.issuer = "https://login.example.com"
     outcome = cli.connect(json=True)
     assert outcome.json["verdict"] == "connected"
@@ -687,38 +716,40 @@ def test_another_issuer_is_only_a_warning(cli: Cli, posthog: FakePostHog) -> Non
     assert cli.connect(json=True).err == ""
 
 
-def test_oauth_precedence_is_mentioned(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_connect_reports_that_the_oauth_credential_replaces_the_personal_api_key(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
     hogsend.info["personalKeyConfigured"] = True
     assert "uses the OAuth credential instead" in cli.connect().out
 
 
-def test_no_secret_is_ever_printed(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog) -> None:
-    said = cli.connect().everything + cli.connect(json=True).everything
+def test_connect_prints_no_secret(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog) -> None:
+    printed = cli.connect().everything + cli.connect(json=True).everything
     for status in (400, 500):
         for error in (posthog.code, posthog.refresh_token, "invalid_grant"):
             posthog.exchange = CannedResponse(status, {"error": error, "error_description": error})
-            said += cli.connect().everything + cli.connect(json=True).everything
+            printed += cli.connect().everything + cli.connect(json=True).everything
     posthog.exchange = CannedResponse(
         200, {"access_token": posthog.access_token, "refresh_token": 1}
     )
-    said += cli.connect().everything
+    printed += cli.connect().everything
     posthog.exchange = CannedResponse(200, f'{{"access_token": "{posthog.access_token}'.encode())
-    said += cli.connect().everything
+    printed += cli.connect().everything
     assert len(posthog.exchanges) == 16
-    assert [secret for secret in [*posthog.secrets, ADMIN_KEY] if secret in said] == []
+    assert [secret for secret in [*posthog.secrets, ADMIN_KEY] if secret in printed] == []
 
 
 def test_plain_http_to_another_machine_is_a_warning(
     cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
 ) -> None:
-    # A name no resolver is asked for: a label may have 63 characters.
+    # This name is never looked up: a label has at most 63 characters.
     outcome = cli.connect(url=f"http://{'h' * 64}.example", provision_only=True, json=True)
     assert "plain http" in outcome.err
     assert outcome.code == 1
     assert "plain http" not in cli.connect(provision_only=True, json=True).err
 
 
-def test_redirects_of_the_server_are_not_followed(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_redirects_of_the_hogsend_server_are_not_followed(cli: Cli, hogsend: FakeHogsend) -> None:
     hogsend.stored = CannedResponse(307, {}, location=f"{hogsend.url}/elsewhere")
     outcome = cli.connect(json=True)
     assert outcome.json["verdict"] == "store_failed"

@@ -49,22 +49,24 @@ def contacts(cli: Cli) -> Any:
     return run
 
 
-def test_contacts_are_listed(contacts: Any, hogsend: FakeHogsend) -> None:
-    found = {"contacts": [CONTACT], "total": 4, "limit": 50, "offset": 0, "nextBefore": "p2"}
-    hogsend.more["GET /v1/admin/contacts?order=created&limit=50"] = CannedResponse(200, found)
+def test_contacts_are_listed_with_the_cursor_of_the_next_page(
+    contacts: Any, hogsend: FakeHogsend
+) -> None:
+    page = {"contacts": [CONTACT], "total": 4, "limit": 50, "offset": 0, "nextBefore": "p2"}
+    hogsend.responses["GET /v1/admin/contacts?order=created&limit=50"] = CannedResponse(200, page)
     listed = contacts("list")
     assert listed.out == f"2026-11-20 09:00:00\t2026-11-25 12:00:00\tanna\t\t{CONTACT['id']}\n"
     assert "1 of 4 contacts; next page: --before p2" in listed.err
     line = "GET /v1/admin/contacts?order=created&search=a+b&limit=2&before=p2"
-    hogsend.more[line] = CannedResponse(200, {**found, "contacts": [], "nextBefore": None})
+    hogsend.responses[line] = CannedResponse(200, {**page, "contacts": [], "nextBefore": None})
     listed = contacts("list", "--search", "a b", "--limit", "2", "--before", "p2")
     assert (listed.code, listed.out) == (0, "")
 
 
-def test_a_contact_is_shown_with_what_undoes_its_merges(
+def test_a_contact_is_shown_with_the_command_that_undoes_each_merge(
     contacts: Any, hogsend: FakeHogsend
 ) -> None:
-    hogsend.more[SHOW] = CannedResponse(200, {"contacts": [CONTACT]})
+    hogsend.responses[SHOW] = CannedResponse(200, {"contacts": [CONTACT]})
     shown = contacts("show", "ben+1@b.com")
     assert shown.code == 0
     assert "anna" in shown.out
@@ -75,25 +77,25 @@ def test_a_contact_is_shown_with_what_undoes_its_merges(
     assert contacts("show", "ben+1@b.com", "--json").json == {"contacts": [CONTACT]}
 
 
-def test_nobody_is_a_failure_with_a_fix(contacts: Any, hogsend: FakeHogsend) -> None:
-    hogsend.more[SHOW] = CannedResponse(200, {"contacts": []})
+def test_a_key_without_a_contact_fails_with_a_fix(contacts: Any, hogsend: FakeHogsend) -> None:
+    hogsend.responses[SHOW] = CannedResponse(200, {"contacts": []})
     shown = contacts("show", "ben+1@b.com")
     assert (shown.code, shown.out) == (1, "")
     assert 'no contact has the key "ben+1@b.com"' in shown.err
     assert "fix: " in shown.err
 
 
-def test_a_split_shows_both(contacts: Any, hogsend: FakeHogsend) -> None:
+def test_a_split_shows_both_contacts(contacts: Any, hogsend: FakeHogsend) -> None:
     undone = {**CONTACT, "merges": [{**MERGE, "splitAt": "2026-11-25T13:00:00Z"}]}
     other = {**CONTACT, "contactKey": "ben", "merges": []}
-    hogsend.more[SPLIT] = CannedResponse(200, {"contacts": [undone, other]})
+    hogsend.responses[SPLIT] = CannedResponse(200, {"contacts": [undone, other]})
     shown = contacts("split", "17")
     assert shown.code == 0
     assert "undone at 2026-11-25 13:00:00 UTC" in shown.out
     assert "ben" in shown.out
 
 
-def test_a_merge_is_a_number(contacts: Any) -> None:
+def test_a_split_refuses_a_merge_id_that_is_not_a_positive_number(contacts: Any) -> None:
     assert contacts("split", "0").code == 2
     assert contacts("split", "ben").code == 2
 
@@ -109,24 +111,30 @@ ERASURE: dict[str, Any] = {
 }
 
 
-def test_a_person_is_erased_by_the_contacts_id(contacts: Any, hogsend: FakeHogsend) -> None:
-    hogsend.more[SHOW] = CannedResponse(200, {"contacts": [CONTACT]})
-    hogsend.more[ERASE] = CannedResponse(202, ERASURE)
+def test_a_contact_found_by_its_key_is_erased_by_its_id(
+    contacts: Any, hogsend: FakeHogsend
+) -> None:
+    hogsend.responses[SHOW] = CannedResponse(200, {"contacts": [CONTACT]})
+    hogsend.responses[ERASE] = CannedResponse(202, ERASURE)
     erased = contacts("erase", "ben+1@b.com", "--yes")
     assert erased.code == 0
     assert "in progress" in erased.out
     assert contacts("erase", "ben+1@b.com", "--yes", "--json").json == ERASURE
 
 
-def test_nobody_is_erased_without_being_asked_for(contacts: Any, hogsend: FakeHogsend) -> None:
-    hogsend.more[SHOW] = CannedResponse(200, {"contacts": [CONTACT]})
+def test_an_erasure_without_a_terminal_needs_yes(contacts: Any, hogsend: FakeHogsend) -> None:
+    hogsend.responses[SHOW] = CannedResponse(200, {"contacts": [CONTACT]})
     refused = contacts("erase", "ben+1@b.com")
     assert refused.code == 2
     assert "--yes" in refused.err
 
 
-def test_a_key_of_two_contacts_erases_neither(contacts: Any, hogsend: FakeHogsend) -> None:
-    hogsend.more[SHOW] = CannedResponse(200, {"contacts": [CONTACT, {**CONTACT, "id": "other"}]})
+def test_an_erasure_is_refused_when_two_contacts_have_the_key(
+    contacts: Any, hogsend: FakeHogsend
+) -> None:
+    hogsend.responses[SHOW] = CannedResponse(
+        200, {"contacts": [CONTACT, {**CONTACT, "id": "other"}]}
+    )
     refused = contacts("erase", "ben+1@b.com", "--yes")
     assert refused.code == 1
     assert "other" in refused.err
@@ -134,73 +142,75 @@ def test_a_key_of_two_contacts_erases_neither(contacts: Any, hogsend: FakeHogsen
 
 ID = CONTACT["id"]
 EXPORT = f"GET /v1/admin/contacts/{ID}/export"
-WHOLE = b'{"contact":{"id":"x"},\n"complete":true}\n'
+COMPLETE_EXPORT = b'{"contact":{"id":"x"},\n"complete":true}\n'
 
 
-def exports(hogsend: FakeHogsend, body: bytes) -> None:
-    hogsend.more[SHOW] = CannedResponse(200, {"contacts": [CONTACT]})
-    hogsend.more[EXPORT] = CannedResponse(200, body)
+def serve_export(hogsend: FakeHogsend, body: bytes) -> None:
+    hogsend.responses[SHOW] = CannedResponse(200, {"contacts": [CONTACT]})
+    hogsend.responses[EXPORT] = CannedResponse(200, body)
 
 
-def test_a_person_is_exported_to_stdout(contacts: Any, hogsend: FakeHogsend) -> None:
-    exports(hogsend, WHOLE)
+def test_an_export_is_written_to_stdout(contacts: Any, hogsend: FakeHogsend) -> None:
+    serve_export(hogsend, COMPLETE_EXPORT)
     for flags in ((), ("--json",)):
         outcome = contacts("export", "ben+1@b.com", *flags)
-        assert (outcome.code, outcome.out.encode()) == (0, WHOLE)
+        assert (outcome.code, outcome.out.encode()) == (0, COMPLETE_EXPORT)
 
 
-def test_a_person_is_exported_to_a_file_for_the_operator_alone(
+def test_an_exported_file_is_readable_by_its_owner_only(
     contacts: Any, hogsend: FakeHogsend, tmp_path: Path
 ) -> None:
-    exports(hogsend, WHOLE)
+    serve_export(hogsend, COMPLETE_EXPORT)
     file = tmp_path / "ada.json"
     outcome = contacts("export", "ben+1@b.com", "-o", str(file), "--json")
-    assert outcome.json == {"output": str(file), "bytes": len(WHOLE)}
-    assert file.read_bytes() == WHOLE
+    assert outcome.json == {"output": str(file), "bytes": len(COMPLETE_EXPORT)}
+    assert file.read_bytes() == COMPLETE_EXPORT
     assert file.stat().st_mode & 0o777 == 0o600
-    assert [one.name for one in tmp_path.iterdir()] == ["ada.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["ada.json"]
 
 
-def test_an_export_that_was_cut_off_leaves_no_file(
+def test_an_incomplete_export_leaves_the_earlier_file_unchanged(
     contacts: Any, hogsend: FakeHogsend, tmp_path: Path
 ) -> None:
-    exports(hogsend, WHOLE[:-5])
+    serve_export(hogsend, COMPLETE_EXPORT[:-5])
     file = tmp_path / "ada.json"
     file.write_text("earlier")
     outcome = contacts("export", "ben+1@b.com", "--output", str(file))
     assert outcome.code == 1
     assert "is incomplete" in outcome.err
     assert file.read_text() == "earlier"
-    assert [one.name for one in tmp_path.iterdir()] == ["ada.json"]
-    nowhere = contacts("export", "ben+1@b.com", "--output", str(tmp_path / "none" / "ada.json"))
-    assert nowhere.code == 1
-    assert "cannot be written" in nowhere.err
+    assert [path.name for path in tmp_path.iterdir()] == ["ada.json"]
+    unwritable = contacts("export", "ben+1@b.com", "--output", str(tmp_path / "none" / "ada.json"))
+    assert unwritable.code == 1
+    assert "cannot be written" in unwritable.err
 
 
-def test_an_export_replaces_a_file_and_nothing_else(
+def test_an_export_replaces_a_file_but_not_a_symlink_or_a_pipe(
     contacts: Any, hogsend: FakeHogsend, tmp_path: Path
 ) -> None:
-    exports(hogsend, WHOLE)
+    serve_export(hogsend, COMPLETE_EXPORT)
     file, link, pipe = tmp_path / "ada.json", tmp_path / "link", tmp_path / "pipe"
     file.write_text("earlier")
     link.symlink_to(file)
     assert contacts("export", "ben+1@b.com", "--output", str(link)).code == 0
     assert link.is_symlink()
-    assert file.read_bytes() == WHOLE
+    assert file.read_bytes() == COMPLETE_EXPORT
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     outcome = contacts("export", "ben+1@b.com", "--output", str(pipe), "--json")
-    assert outcome.json == {"output": str(pipe), "bytes": len(WHOLE)}
-    assert os.read(reader, 2 * len(WHOLE)) == WHOLE
+    assert outcome.json == {"output": str(pipe), "bytes": len(COMPLETE_EXPORT)}
+    assert os.read(reader, 2 * len(COMPLETE_EXPORT)) == COMPLETE_EXPORT
     os.close(reader)
     assert pipe.is_fifo()
 
 
-def test_a_dry_run_counts_and_erases_nothing(contacts: Any, hogsend: FakeHogsend) -> None:
-    hogsend.more[SHOW] = CannedResponse(200, {"contacts": [CONTACT]})
+def test_a_dry_run_of_an_erasure_counts_and_erases_nothing(
+    contacts: Any, hogsend: FakeHogsend
+) -> None:
+    hogsend.responses[SHOW] = CannedResponse(200, {"contacts": [CONTACT]})
     preview = {"contactId": ID, "keys": 2, "merges": 1, "events": 5, "messages": {"EVENTS": 3}}
     line = f"GET /v1/admin/contacts/{ID}/erasure"
-    hogsend.more[line] = CannedResponse(200, preview)
+    hogsend.responses[line] = CannedResponse(200, preview)
     shown = contacts("erase", "ben+1@b.com", "--dry-run")
     assert shown.code == 0
     assert "3 on EVENTS" in shown.out
@@ -209,16 +219,20 @@ def test_a_dry_run_counts_and_erases_nothing(contacts: Any, hogsend: FakeHogsend
     assert {request.line for request in hogsend.requests} == {SHOW, line}
 
 
-def test_posthog_deletes_first_and_its_refusal_is_shown(
+def test_an_erasure_in_posthog_shows_the_error_of_posthog(
     contacts: Any, hogsend: FakeHogsend
 ) -> None:
-    hogsend.more[SHOW] = CannedResponse(200, {"contacts": [CONTACT]})
+    hogsend.responses[SHOW] = CannedResponse(200, {"contacts": [CONTACT]})
     line = f"DELETE /v1/admin/contacts/{ID}?posthog=true"
-    words = {"error": "missing-scope", "detail": "PostHog answered 403", "remediation": "Grant it."}
-    hogsend.more[line] = CannedResponse(502, words)
+    refusal = {
+        "error": "missing-scope",
+        "detail": "PostHog answered 403",
+        "remediation": "Grant it.",
+    }
+    hogsend.responses[line] = CannedResponse(502, refusal)
     refused = contacts("erase", "ben+1@b.com", "--yes", "--posthog")
     assert refused.code == 1
     assert "PostHog answered 403" in refused.err
     assert "Grant it." in refused.err
-    hogsend.more[line] = CannedResponse(202, ERASURE)
+    hogsend.responses[line] = CannedResponse(202, ERASURE)
     assert contacts("erase", "ben+1@b.com", "--yes", "--posthog").code == 0

@@ -50,7 +50,7 @@ RETRYING: dict[str, Any] = {
 }
 
 
-def page(*deliveries: dict[str, Any], **more: Any) -> CannedResponse:
+def delivery_page(*deliveries: dict[str, Any], **more: Any) -> CannedResponse:
     return CannedResponse(
         200, {"deliveries": deliveries, "total": 30, "limit": 20, "offset": 0, **more}
     )
@@ -64,69 +64,79 @@ def destinations(cli: Cli) -> Any:
     return run
 
 
-def test_a_pipe_gets_a_line_for_each_destination(destinations: Any, hogsend: FakeHogsend) -> None:
-    found = {"webhooks": [DESTINATION], "total": 60, "limit": 50, "offset": 0}
-    hogsend.more[LIST] = CannedResponse(200, found)
+def test_output_to_a_pipe_has_one_line_for_each_destination(
+    destinations: Any, hogsend: FakeHogsend
+) -> None:
+    page = {"webhooks": [DESTINATION], "total": 60, "limit": 50, "offset": 0}
+    hogsend.responses[LIST] = CannedResponse(200, page)
     listed = destinations("list")
     assert listed.code == 0
     assert listed.out.split("\t") == [ID, "active", "", "Ours", "email.sent,email.opened\n"]
     assert "--offset 1" in listed.err
 
 
-def test_without_destinations_nothing_is_on_stdout(destinations: Any, hogsend: FakeHogsend) -> None:
-    hogsend.more[LIST] = CannedResponse(200, {"webhooks": [], "total": 0, "limit": 50, "offset": 0})
+def test_an_empty_list_of_destinations_is_reported_on_stderr(
+    destinations: Any, hogsend: FakeHogsend
+) -> None:
+    hogsend.responses[LIST] = CannedResponse(
+        200, {"webhooks": [], "total": 0, "limit": 50, "offset": 0}
+    )
     listed = destinations("list")
     assert (listed.code, listed.out) == (0, "")
     assert "no destination" in listed.err
 
 
-def test_a_destination_is_shown_with_what_fails(destinations: Any, hogsend: FakeHogsend) -> None:
-    hogsend.more[SHOW] = CannedResponse(200, DESTINATION)
-    hogsend.more[DELIVERIES] = page(DELIVERY, retrying=RETRYING)
+def test_a_destination_is_shown_with_its_failed_and_retried_deliveries(
+    destinations: Any, hogsend: FakeHogsend
+) -> None:
+    hogsend.responses[SHOW] = CannedResponse(200, DESTINATION)
+    hogsend.responses[DELIVERIES] = delivery_page(DELIVERY, retrying=RETRYING)
     shown = destinations("show", ID)
     assert shown.code == 0
     assert "no response (no route); the next attempt is at 2026-11-25 12:10:00 UTC" in shown.out
     assert "2026-11-25 12:00:00\temail.opened\tfailed\t8\t503\tPostHog is full\tm-1\n" in shown.out
     assert "--offset 1" in shown.err
-    hogsend.more[DELIVERIES] = page(retrying={**RETRYING, "nextAttemptAt": None})
+    hogsend.responses[DELIVERIES] = delivery_page(retrying={**RETRYING, "nextAttemptAt": None})
     assert "these events are not retried" in destinations("show", ID).out
     document = destinations("show", ID, "--json").json
     assert document["destination"]["config"] == DESTINATION["config"]
     assert document["history"]["total"] == 30
 
 
-def test_deliveries_are_filtered(destinations: Any, hogsend: FakeHogsend) -> None:
-    hogsend.more[SHOW] = CannedResponse(200, DESTINATION)
+def test_deliveries_are_filtered_by_status(destinations: Any, hogsend: FakeHogsend) -> None:
+    hogsend.responses[SHOW] = CannedResponse(200, DESTINATION)
     line = f"GET {PATH}/deliveries?status=failed&limit=20&offset=0"
-    hogsend.more[line] = page(DELIVERY)
+    hogsend.responses[line] = delivery_page(DELIVERY)
     assert destinations("show", ID, "--status", "failed").code == 0
     assert destinations("show", ID, "--status", "lost").code == 2
 
 
 @pytest.mark.parametrize(
-    ("turn", "disabled", "said"), [("pause", True, "paused"), ("resume", False, "active")]
+    ("action", "disabled", "state"), [("pause", True, "paused"), ("resume", False, "active")]
 )
 def test_a_destination_is_paused_and_resumed(
-    destinations: Any, hogsend: FakeHogsend, turn: str, disabled: bool, said: str
+    destinations: Any, hogsend: FakeHogsend, action: str, disabled: bool, state: str
 ) -> None:
-    hogsend.more[f"POST {PATH}/{turn}"] = CannedResponse(200, {**DESTINATION, "disabled": disabled})
-    assert destinations(turn, ID).out == f"{said} Ours\n"
-    assert destinations(turn, ID, "--json").json["disabled"] is disabled
+    hogsend.responses[f"POST {PATH}/{action}"] = CannedResponse(
+        200, {**DESTINATION, "disabled": disabled}
+    )
+    assert destinations(action, ID).out == f"{state} Ours\n"
+    assert destinations(action, ID, "--json").json["disabled"] is disabled
 
 
 def test_a_test_event_is_queued(destinations: Any, hogsend: FakeHogsend) -> None:
     queued = {"enqueued": True, "eventType": "webhook.test"}
-    hogsend.more[f"POST {PATH}/test"] = CannedResponse(202, queued)
+    hogsend.responses[f"POST {PATH}/test"] = CannedResponse(202, queued)
     assert "queued webhook.test" in destinations("test", ID).out
     assert destinations("test", ID, "--json").json == queued
 
 
 @pytest.mark.parametrize(("answer", "deleted"), [("y\n", True), ("n\n", False), ("", False)])
-def test_deleting_asks_first(
+def test_deleting_a_destination_asks_for_confirmation(
     destinations: Any, hogsend: FakeHogsend, terminal: io.StringIO, answer: str, deleted: bool
 ) -> None:
-    hogsend.more[SHOW] = CannedResponse(200, DESTINATION)
-    hogsend.more[DELETE] = CannedResponse(200, {"deleted": True})
+    hogsend.responses[SHOW] = CannedResponse(200, DESTINATION)
+    hogsend.responses[DELETE] = CannedResponse(200, {"deleted": True})
     terminal.write(answer)
     terminal.seek(0)
     outcome = destinations("delete", ID)
@@ -135,14 +145,18 @@ def test_deleting_asks_first(
     assert outcome.code == (0 if deleted else 1)
 
 
-def test_deleting_without_a_terminal_needs_yes(destinations: Any, hogsend: FakeHogsend) -> None:
-    hogsend.more[DELETE] = CannedResponse(200, {"deleted": True})
+def test_deleting_a_destination_without_a_terminal_needs_yes(
+    destinations: Any, hogsend: FakeHogsend
+) -> None:
+    hogsend.responses[DELETE] = CannedResponse(200, {"deleted": True})
     refused = destinations("delete", ID)
     assert (refused.code, DELETE in hogsend.lines) == (2, False)
     assert "add --yes" in refused.err
     assert destinations("delete", ID, "--yes").out == f"deleted {ID}\n"
 
 
-def test_an_id_is_only_a_part_of_the_path(destinations: Any, hogsend: FakeHogsend) -> None:
+def test_an_id_is_escaped_in_the_path_of_the_request(
+    destinations: Any, hogsend: FakeHogsend
+) -> None:
     assert destinations("pause", "../contacts?x=1").code == 1
     assert hogsend.lines == ["POST /v1/admin/webhooks/..%2Fcontacts%3Fx%3D1/pause"]

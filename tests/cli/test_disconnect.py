@@ -23,18 +23,18 @@ def disconnect(cli: Cli) -> Any:
 
 
 @pytest.mark.parametrize(("answer", "deleted"), [("yes\n", True), ("no\n", False), ("", False)])
-def test_it_asks_first(
+def test_disconnect_asks_for_confirmation(
     disconnect: Any, hogsend: FakeHogsend, terminal: io.StringIO, answer: str, deleted: bool
 ) -> None:
-    hogsend.more[DELETE] = CannedResponse(200, {"deleted": True})
+    hogsend.responses[DELETE] = CannedResponse(200, {"deleted": True})
     terminal.write(answer)
     terminal.seek(0)
     assert disconnect("posthog").code == (0 if deleted else 1)
     assert (DELETE in hogsend.lines) is deleted
 
 
-def test_without_a_terminal_it_needs_yes(disconnect: Any, hogsend: FakeHogsend) -> None:
-    hogsend.more[DELETE] = CannedResponse(200, {"deleted": True})
+def test_disconnect_without_a_terminal_needs_yes(disconnect: Any, hogsend: FakeHogsend) -> None:
+    hogsend.responses[DELETE] = CannedResponse(200, {"deleted": True})
     assert disconnect("posthog").code == 2
     assert disconnect("posthog", "--json").code == 2
     assert hogsend.lines == []
@@ -42,16 +42,22 @@ def test_without_a_terminal_it_needs_yes(disconnect: Any, hogsend: FakeHogsend) 
     assert disconnect("posthog", "--yes", "--json").json == {"deleted": True}
 
 
-def test_where_nothing_is_connected_it_says_so(disconnect: Any, hogsend: FakeHogsend) -> None:
-    hogsend.more[DELETE] = CannedResponse(404, {"error": "Provider credential not found"})
+def test_disconnect_fails_with_a_fix_when_no_credential_is_stored(
+    disconnect: Any, hogsend: FakeHogsend
+) -> None:
+    hogsend.responses[DELETE] = CannedResponse(404, {"error": "Provider credential not found"})
     outcome = disconnect("posthog", "--yes")
     assert outcome.code == 1
     assert "no credential of posthog is stored" in outcome.err
     assert "hogsend connect posthog" in outcome.err
 
 
-def test_another_refusal_is_told_as_it_is(disconnect: Any, hogsend: FakeHogsend) -> None:
-    hogsend.more[DELETE] = CannedResponse(503, {"error": "unavailable", "detail": "no database"})
+def test_disconnect_shows_the_detail_of_the_servers_error(
+    disconnect: Any, hogsend: FakeHogsend
+) -> None:
+    hogsend.responses[DELETE] = CannedResponse(
+        503, {"error": "unavailable", "detail": "no database"}
+    )
     outcome = disconnect("posthog", "--yes")
     assert outcome.code == 1
     assert "no database" in outcome.err

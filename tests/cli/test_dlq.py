@@ -36,10 +36,10 @@ KEPT = {"reason": "no_body", "detail": "it holds nothing", "count": 4, "firstSeq
 
 
 def respond(hogsend: FakeHogsend, line: str, body: Any, status: int = 200) -> None:
-    hogsend.more[line] = CannedResponse(status, body)
+    hogsend.responses[line] = CannedResponse(status, body)
 
 
-class Dlq:
+class DlqCommand:
     """`hogsend dlq` in this process."""
 
     def __init__(self, cli: Cli) -> None:
@@ -50,11 +50,13 @@ class Dlq:
 
 
 @pytest.fixture
-def run_dlq(cli: Cli) -> Dlq:
-    return Dlq(cli)
+def run_dlq(cli: Cli) -> DlqCommand:
+    return DlqCommand(cli)
 
 
-def test_an_empty_list_is_reported_on_stderr(run_dlq: Dlq, hogsend: FakeHogsend) -> None:
+def test_an_empty_list_of_dead_letters_is_reported_on_stderr(
+    run_dlq: DlqCommand, hogsend: FakeHogsend
+) -> None:
     respond(hogsend, LIST, EMPTY)
     outcome = run_dlq("list")
     assert (outcome.code, outcome.out) == (0, "")
@@ -63,30 +65,32 @@ def test_an_empty_list_is_reported_on_stderr(run_dlq: Dlq, hogsend: FakeHogsend)
     assert "matches" in run_dlq("list", "--reason", "a &b").err
 
 
-def test_a_pipe_gets_one_line_for_each_letter(run_dlq: Dlq, hogsend: FakeHogsend) -> None:
+def test_output_to_a_pipe_has_one_line_for_each_dead_letter(
+    run_dlq: DlqCommand, hogsend: FakeHogsend
+) -> None:
     respond(hogsend, "GET /v1/admin/deadletters?stream=WEBHOOKS&limit=1&before=9", PAGE)
     outcome = run_dlq("list", "--stream", "WEBHOOKS", "--limit", "1", "--before", "9")
     assert outcome.code == 0
     (line,) = outcome.out.splitlines()
-    *facts, detail = line.split("\t")
-    assert facts == ["7", "2026-11-23 10:00:00", "WEBHOOKS", "malformed", "1", "8"]
+    *columns, detail = line.split("\t")
+    assert columns == ["7", "2026-11-23 10:00:00", "WEBHOOKS", "malformed", "1", "8"]
     assert detail == "JSON is malformed [31m"
     assert "\x1b" not in outcome.everything
     assert "1 of 3 dead letters; next page: --before 7" in outcome.err
 
 
-def test_a_terminal_of_80_columns_gets_a_table(
-    run_dlq: Dlq, hogsend: FakeHogsend, terminal: io.StringIO
+def test_a_table_of_dead_letters_fits_into_a_terminal_of_80_columns(
+    run_dlq: DlqCommand, hogsend: FakeHogsend, terminal: io.StringIO
 ) -> None:
     long = {**LETTER, "detail": "x" * 500, "reason": "rejected_by_database"}
     respond(hogsend, LIST, {**PAGE, "deadLetters": [LETTER, long]})
-    written = run_dlq("list").out
-    assert "rejected_by_database" in written
-    assert "2026-11-23 10:00:00" in written
-    assert len(written.splitlines()) == 3
+    table = run_dlq("list").out
+    assert "rejected_by_database" in table
+    assert "2026-11-23 10:00:00" in table
+    assert len(table.splitlines()) == 3
 
 
-def test_json_is_one_document(run_dlq: Dlq, hogsend: FakeHogsend) -> None:
+def test_json_output_is_the_servers_document(run_dlq: DlqCommand, hogsend: FakeHogsend) -> None:
     respond(hogsend, LIST, PAGE)
     assert run_dlq("list", "--json").json == PAGE
     respond(hogsend, "GET /v1/admin/deadletters/7", {**LETTER, "body": "nonsense"})
@@ -97,9 +101,9 @@ def test_json_is_one_document(run_dlq: Dlq, hogsend: FakeHogsend) -> None:
     assert run_dlq("purge", "--all", "--yes", "--json").json == DONE
 
 
-def test_a_letter_is_shown_with_its_message(run_dlq: Dlq, hogsend: FakeHogsend) -> None:
-    shown = {**LETTER, "body": '{"a":\n\u001b]0;owned\u0007[red]1}', "cut": True}
-    respond(hogsend, "GET /v1/admin/deadletters/7", shown)
+def test_a_dead_letter_is_shown_with_its_message(run_dlq: DlqCommand, hogsend: FakeHogsend) -> None:
+    letter = {**LETTER, "body": '{"a":\n\u001b]0;owned\u0007[red]1}', "cut": True}
+    respond(hogsend, "GET /v1/admin/deadletters/7", letter)
     outcome = run_dlq("show", "7")
     assert outcome.code == 0
     assert '{"a":\n]0;owned[red]1}' in outcome.out
@@ -117,8 +121,8 @@ def test_a_letter_is_shown_with_its_message(run_dlq: Dlq, hogsend: FakeHogsend) 
         (["--stream", "WEBHOOKS", "--reason", "x"], {"stream": "WEBHOOKS", "reason": "x"}),
     ],
 )
-def test_the_request_selects_exactly_the_named_letters(
-    run_dlq: Dlq, hogsend: FakeHogsend, arguments: list[str], selection: dict[str, Any]
+def test_replay_and_purge_send_exactly_the_given_selection(
+    run_dlq: DlqCommand, hogsend: FakeHogsend, arguments: list[str], selection: dict[str, Any]
 ) -> None:
     respond(hogsend, REPLAY, DONE)
     respond(hogsend, PURGE, DONE)
@@ -130,8 +134,8 @@ def test_the_request_selects_exactly_the_named_letters(
 
 @pytest.mark.parametrize("arguments", [[], ["7", "--all"], ["--all", "--reason", "x"]])
 @pytest.mark.parametrize("action", [["replay"], ["purge", "--yes"]])
-def test_an_ambiguous_selection_is_refused(
-    run_dlq: Dlq, hogsend: FakeHogsend, action: list[str], arguments: list[str]
+def test_an_empty_or_ambiguous_selection_is_refused(
+    run_dlq: DlqCommand, hogsend: FakeHogsend, action: list[str], arguments: list[str]
 ) -> None:
     outcome = run_dlq(*action, *arguments)
     assert outcome.code == 2
@@ -140,8 +144,8 @@ def test_an_ambiguous_selection_is_refused(
     assert hogsend.requests == []
 
 
-def test_letters_that_were_kept_are_listed_and_fail_the_command(
-    run_dlq: Dlq, hogsend: FakeHogsend
+def test_dead_letters_that_could_not_be_replayed_are_listed_and_fail_the_command(
+    run_dlq: DlqCommand, hogsend: FakeHogsend
 ) -> None:
     respond(hogsend, REPLAY, {**DONE, "kept": [KEPT], "more": True})
     outcome = run_dlq("replay", "--all")
@@ -150,7 +154,7 @@ def test_letters_that_were_kept_are_listed_and_fail_the_command(
     assert "run it again" in outcome.out
 
 
-def test_a_purge_without_a_terminal_needs_yes(run_dlq: Dlq, hogsend: FakeHogsend) -> None:
+def test_a_purge_without_a_terminal_needs_yes(run_dlq: DlqCommand, hogsend: FakeHogsend) -> None:
     for more in ([], ["--json"]):
         outcome = run_dlq("purge", "--all", *more)
         assert outcome.code == 2
@@ -162,8 +166,8 @@ def test_a_purge_without_a_terminal_needs_yes(run_dlq: Dlq, hogsend: FakeHogsend
     ("answer", "purged"),
     [("y\n", True), ("YES\n", True), ("\n", False), ("n\n", False), ("", False)],
 )
-def test_a_purge_asks_first(
-    run_dlq: Dlq, hogsend: FakeHogsend, terminal: io.StringIO, answer: str, purged: bool
+def test_a_purge_asks_for_confirmation(
+    run_dlq: DlqCommand, hogsend: FakeHogsend, terminal: io.StringIO, answer: str, purged: bool
 ) -> None:
     respond(hogsend, "GET /v1/admin/deadletters?reason=malformed&limit=1", PAGE)
     respond(hogsend, PURGE, DONE)
@@ -176,7 +180,7 @@ def test_a_purge_asks_first(
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "said"),
+    ("status", "body", "message"),
     [
         (404, {"error": "no dead letter 7 here"}, "404: no dead letter 7 here"),
         (
@@ -196,12 +200,12 @@ def test_a_purge_asks_first(
                 {
                     "error": {
                         "name": "ZodError",
-                        "message": json.dumps([{"message": message, "path": ["a", 0]}]),
+                        "message": json.dumps([{"message": reason, "path": ["a", 0]}]),
                     }
                 },
-                said,
+                message,
             )
-            for message, said in (
+            for reason, message in (
                 ("Required", "a.0: Required"),
                 ("Expected `str` matching regex '^\\\\S'", "a.0: not in the required format"),
             )
@@ -212,35 +216,35 @@ def test_a_purge_asks_first(
         (200, {"count": "many"}, "did not respond as a Hogsend server"),
     ],
 )
-def test_a_refusal_is_printed(
-    run_dlq: Dlq, hogsend: FakeHogsend, status: int, body: Any, said: str
+def test_an_error_of_the_server_is_printed(
+    run_dlq: DlqCommand, hogsend: FakeHogsend, status: int, body: Any, message: str
 ) -> None:
     respond(hogsend, REPLAY, body, status)
     outcome = run_dlq("replay", "7")
-    # What the server calls wrong was used wrongly.
+    # The server's 400 is a usage error.
     code = ExitCode.USAGE if status == 400 else ExitCode.FAILED
     assert (outcome.code, outcome.out) == (code, "")
-    assert said in outcome.err
+    assert message in outcome.err
     document = run_dlq("replay", "7", "--json")
     assert document.code == code
-    assert said in document.json["error"]
+    assert message in document.json["error"]
 
 
-def test_without_a_key_the_fix_tells_where_it_is(run_dlq: Dlq) -> None:
+def test_the_fix_for_a_missing_admin_key_names_its_variable(run_dlq: DlqCommand) -> None:
     outcome = run_dlq("list", key=None)
     assert outcome.code == 1
     assert "HOGSEND_ADMIN_KEY" in outcome.err
 
 
-async def test_the_command_as_a_user_runs_it() -> None:
-    away, wrong, unclear, odd = await asyncio.gather(
+async def test_dlq_fails_with_the_same_exit_codes_in_a_process_of_its_own() -> None:
+    unreachable, not_a_number, no_selection, not_a_url = await asyncio.gather(
         run("dlq", "list", "--url", "http://127.0.0.1:9"),
         run("dlq", "show", "seven"),
         run("dlq", "purge"),
         run("dlq", "list", "--url", "nowhere", "--json"),
     )
-    assert (away.code, away.out) == (1, "")
-    assert "no response" in away.err
-    assert (wrong.code, unclear.code) == (2, 2)
-    assert odd.code == 2
-    assert "not the URL" in odd.json["error"]
+    assert (unreachable.code, unreachable.out) == (1, "")
+    assert "no response" in unreachable.err
+    assert (not_a_number.code, no_selection.code) == (2, 2)
+    assert not_a_url.code == 2
+    assert "not the URL" in not_a_url.json["error"]

@@ -17,9 +17,9 @@ from tests.cli.fakes import (
     CONNECT_INFO,
     DEAD_LETTERS,
     DIAGNOSIS,
+    GATEWAY_HEALTH,
     HEALTH,
     HEALTHY_DIAGNOSIS,
-    OUR_HEALTH,
     UPSTREAM_HEALTH,
     FakeHogsend,
 )
@@ -43,7 +43,7 @@ def diagnosed(hogsend: FakeHogsend, *path: str, to: Any) -> None:
     hogsend.diagnosis = CannedResponse(200, changed(HEALTHY_DIAGNOSIS, *path, to=to))
 
 
-@pytest.mark.parametrize("health", [UPSTREAM_HEALTH, OUR_HEALTH])
+@pytest.mark.parametrize("health", [UPSTREAM_HEALTH, GATEWAY_HEALTH])
 def test_case_169_healthy(cli: Cli, hogsend: FakeHogsend, health: dict[str, Any]) -> None:
     hogsend.health = CannedResponse(200, health)
     outcome = cli.doctor(admin_key=None)
@@ -76,7 +76,7 @@ def test_case_169_health_is_asked_without_the_key_even_when_there_is_one(
     ],
 )
 def test_case_169_not_healthy(cli: Cli, hogsend: FakeHogsend, status: str, verdict: str) -> None:
-    hogsend.health = CannedResponse(200, {**OUR_HEALTH, "status": status})
+    hogsend.health = CannedResponse(200, {**GATEWAY_HEALTH, "status": status})
     outcome = cli.doctor(json=True)
     assert (outcome.code, outcome.json["ok"], outcome.json["verdict"]) == (1, False, verdict)
 
@@ -161,7 +161,7 @@ def test_json_of_a_diagnosed_server(cli: Cli, hogsend: FakeHogsend) -> None:
         "verdict": "ok",
         "baseUrl": hogsend.url,
         **{
-            key: OUR_HEALTH[key]
+            key: GATEWAY_HEALTH[key]
             for key in ("version", "uptime", "timestamp", "components", "schema", "services")
         },
         "analytics": HEALTHY_DIAGNOSIS,
@@ -255,7 +255,7 @@ def test_the_health_document_alone_reports_it_too(
     cli: Cli, hogsend: FakeHogsend, state: str
 ) -> None:
     hogsend.health = CannedResponse(
-        200, {**OUR_HEALTH, "credentials": {"posthog": {"state": state}}}
+        200, {**GATEWAY_HEALTH, "credentials": {"posthog": {"state": state}}}
     )
     outcome = cli.doctor(admin_key=None)
     assert outcome.code == 1
@@ -264,7 +264,7 @@ def test_the_health_document_alone_reports_it_too(
     hogsend.health = CannedResponse(
         200,
         {
-            **OUR_HEALTH,
+            **GATEWAY_HEALTH,
             "status": "migration_pending",
             "credentials": {"posthog": {"state": state}},
         },
@@ -419,8 +419,8 @@ def test_every_part_that_is_not_up_says_what_to_do(
     away = (
         {"status": state, "waitsFor": "webhook secret"} if name == "gateway" else {"status": state}
     )
-    place = "components" if name in OUR_HEALTH["components"] else "services"
-    document = changed(OUR_HEALTH, place, name, to=away)
+    place = "components" if name in GATEWAY_HEALTH["components"] else "services"
+    document = changed(GATEWAY_HEALTH, place, name, to=away)
     hogsend.health = CannedResponse(200, {**document, "status": "degraded"})
     outcome = getattr(cli, command)()
     assert outcome.code == 1
@@ -433,10 +433,10 @@ def test_workers_that_do_not_run_are_a_problem_with_a_fix(
     cli: Cli, hogsend: FakeHogsend, command: str
 ) -> None:
     gateway = {"status": "up", "workers": 4, "workersUp": 4}
-    document = changed(OUR_HEALTH, "services", "gateway", to=gateway)
+    document = changed(GATEWAY_HEALTH, "services", "gateway", to=gateway)
     hogsend.health = CannedResponse(200, document)
     assert "4 of 4 workers" in getattr(cli, command)().out
-    document = changed(OUR_HEALTH, "services", "gateway", to={**gateway, "workersUp": 3})
+    document = changed(GATEWAY_HEALTH, "services", "gateway", to={**gateway, "workersUp": 3})
     hogsend.health = CannedResponse(200, {**document, "status": "degraded"})
     outcome = getattr(cli, command)()
     assert outcome.code == 1
@@ -450,7 +450,7 @@ def test_a_bus_that_takes_too_small_webhooks_is_a_problem_with_a_fix(
     cli: Cli, hogsend: FakeHogsend, command: str
 ) -> None:
     small = {"status": "up", "webhookLimitBytes": 1044480}
-    document = changed(OUR_HEALTH, "components", "bus", to=small)
+    document = changed(GATEWAY_HEALTH, "components", "bus", to=small)
     hogsend.health = CannedResponse(200, {**document, "status": "degraded"})
     outcome = getattr(cli, command)()
     assert outcome.code == 1
@@ -467,7 +467,7 @@ def test_a_schema_nobody_could_look_at_is_unknown(
     cli: Cli, hogsend: FakeHogsend, status: str
 ) -> None:
     track: dict[str, Any] = {"applied": None, "required": None, "inSync": False, "pending": []}
-    document = changed(OUR_HEALTH, "schema", "engine", to=track)
+    document = changed(GATEWAY_HEALTH, "schema", "engine", to=track)
     hogsend.health = CannedResponse(200, {**document, "status": status})
     outcome = cli.doctor()
     assert outcome.code == 1
@@ -480,7 +480,7 @@ def test_status_is_not_healthy_with_a_credential_that_is_not_usable(
     cli: Cli, hogsend: FakeHogsend, state: str
 ) -> None:
     credentials = {"posthog": {"state": state}}
-    hogsend.health = CannedResponse(200, {**OUR_HEALTH, "credentials": credentials})
+    hogsend.health = CannedResponse(200, {**GATEWAY_HEALTH, "credentials": credentials})
     outcome = cli.status()
     assert outcome.code == 1
     every_line_says_what_to_do(outcome.out)
@@ -494,9 +494,9 @@ def test_status_is_not_healthy_with_a_credential_that_is_not_usable(
 def test_who_would_know_of_a_credential_is_started_only_where_it_does_not_run(
     cli: Cli, hogsend: FakeHogsend, service: str, said: str
 ) -> None:
-    services = {**OUR_HEALTH["services"], "credentials": {"status": service}}
+    services = {**GATEWAY_HEALTH["services"], "credentials": {"status": service}}
     credentials = {"posthog": {"state": "unknown"}}
-    document = {**OUR_HEALTH, "services": services, "credentials": credentials}
+    document = {**GATEWAY_HEALTH, "services": services, "credentials": credentials}
     hogsend.health = CannedResponse(200, {**document, "status": "degraded"})
     below = cli.status().out.partition("posthog credential")[2]
     assert said in " ".join(below.split())
@@ -545,8 +545,10 @@ def test_what_a_service_waits_for_is_said_in_sentences(
     cli: Cli, hogsend: FakeHogsend, waits_for: str, database: str | None, remedy: str
 ) -> None:
     part = {"status": "down", "waitsFor": waits_for, "database": database}
-    services = {**OUR_HEALTH["services"], "credentials": part}
-    hogsend.health = CannedResponse(200, {**OUR_HEALTH, "status": "degraded", "services": services})
+    services = {**GATEWAY_HEALTH["services"], "credentials": part}
+    hogsend.health = CannedResponse(
+        200, {**GATEWAY_HEALTH, "status": "degraded", "services": services}
+    )
     out = cli.doctor().out
     assert f"waiting: {waits_for}" in out
     assert remedy in out
@@ -561,9 +563,11 @@ def test_a_scope_gap_is_a_note(cli: Cli, hogsend: FakeHogsend) -> None:
 
 
 def test_every_service_has_a_line(cli: Cli, hogsend: FakeHogsend) -> None:
-    services = {**OUR_HEALTH["services"], "ingest": {"status": "down"}}
+    services = {**GATEWAY_HEALTH["services"], "ingest": {"status": "down"}}
     services["credentials"] = {"status": "up", "database": "down"}
-    hogsend.health = CannedResponse(200, {**OUR_HEALTH, "status": "degraded", "services": services})
+    hogsend.health = CannedResponse(
+        200, {**GATEWAY_HEALTH, "status": "degraded", "services": services}
+    )
     lines = cli.doctor().out.splitlines()
     marks = {line.split()[1]: line.split()[0] for line in lines if line[:1].strip()}
     assert marks["bus"] == marks["database"] == marks["schema"] == "ok"
@@ -580,9 +584,9 @@ def test_a_missing_upstream_worker_is_a_note(cli: Cli, hogsend: FakeHogsend) -> 
 
 def test_pending_migrations_are_named(cli: Cli, hogsend: FakeHogsend) -> None:
     track = {"applied": None, "required": "0042", "inSync": False, "pending": ["0041", "0042"]}
-    schema = {**OUR_HEALTH["schema"], "client": track}
+    schema = {**GATEWAY_HEALTH["schema"], "client": track}
     hogsend.health = CannedResponse(
-        200, {**OUR_HEALTH, "status": "migration_pending", "schema": schema}
+        200, {**GATEWAY_HEALTH, "status": "migration_pending", "schema": schema}
     )
     outcome = cli.doctor()
     assert outcome.code == 1

@@ -32,7 +32,7 @@ def events(cli: Cli, *arguments: str) -> Outcome:
 
 
 def test_a_pipe_gets_one_line_for_each_event(cli: Cli, hogsend: FakeHogsend) -> None:
-    hogsend.more["GET /v1/admin/events?limit=1&offset=1"] = CannedResponse(200, PAGE)
+    hogsend.responses["GET /v1/admin/events?limit=1&offset=1"] = CannedResponse(200, PAGE)
     outcome = events(cli, "list", "--limit", "1", "--offset", "1")
     assert outcome.code == 0
     (line,) = outcome.out.splitlines()
@@ -45,13 +45,15 @@ def test_a_pipe_gets_one_line_for_each_event(cli: Cli, hogsend: FakeHogsend) -> 
 
 def test_a_long_list_goes_on_by_cursor(cli: Cli, hogsend: FakeHogsend) -> None:
     page = PAGE | {"total": 2_000_000, "totalEstimated": True, "nextBefore": "next"}
-    hogsend.more["GET /v1/admin/events?limit=1&offset=0&before=this"] = CannedResponse(200, page)
+    hogsend.responses["GET /v1/admin/events?limit=1&offset=0&before=this"] = CannedResponse(
+        200, page
+    )
     continued = events(cli, "list", "--limit", "1", "--before", "this")
     assert "1 of about 2,000,000 events; next page: --before next" in " ".join(
         continued.err.split()
     )
     far = page | {"offset": 5000}
-    hogsend.more["GET /v1/admin/events?limit=1&offset=5000"] = CannedResponse(200, far)
+    hogsend.responses["GET /v1/admin/events?limit=1&offset=5000"] = CannedResponse(200, far)
     skipped = events(cli, "list", "--limit", "1", "--offset", "5000")
     assert "5001 to 5001 of about 2,000,000" in " ".join(skipped.err.split())
     assert "--before next" in skipped.err
@@ -61,7 +63,9 @@ def test_a_search_that_is_not_at_its_end_says_how_to_go_on(cli: Cli, hogsend: Fa
     searched = {"searchedTo": "2026-03-01T12:00:00Z", "nextBefore": "next"}
     for found in ([EVENT], []):
         page = PAGE | {"events": found, "total": 0, "totalEstimated": True} | searched
-        hogsend.more["GET /v1/admin/events?userId=u&limit=50&offset=0"] = CannedResponse(200, page)
+        hogsend.responses["GET /v1/admin/events?userId=u&limit=50&offset=0"] = CannedResponse(
+            200, page
+        )
         said = " ".join(events(cli, "list", "--user", "u").err.split())
         assert f"{len(found)} event" in said
         assert "since 2026-03-01 12:00:00; to search earlier events: --before next" in said
@@ -72,7 +76,7 @@ def test_filters_are_those_of_the_route(cli: Cli, hogsend: FakeHogsend) -> None:
     since, until = "2026-01-01T00%3A00%3A00Z", "2026-02-01T12%3A00%3A00Z"
     query = f"event=a+%26b&userId=u&source=posthog&from={since}&to={until}&limit=50&offset=0"
     empty = {"events": [], "total": 0, "limit": 50, "offset": 0}
-    hogsend.more[f"GET /v1/admin/events?{query}"] = CannedResponse(200, empty)
+    hogsend.responses[f"GET /v1/admin/events?{query}"] = CannedResponse(200, empty)
     times = ("--from", "2026-01-01", "--to", "2026-02-01T12:00:00Z")
     outcome = events(cli, "list", "--event", "a &b", "--user", "u", "--source", "posthog", *times)
     assert (outcome.code, outcome.out) == (0, "")
@@ -80,12 +84,12 @@ def test_filters_are_those_of_the_route(cli: Cli, hogsend: FakeHogsend) -> None:
 
 
 def test_json_is_the_servers_page(cli: Cli, hogsend: FakeHogsend) -> None:
-    hogsend.more["GET /v1/admin/events?limit=50&offset=0"] = CannedResponse(200, PAGE)
+    hogsend.responses["GET /v1/admin/events?limit=50&offset=0"] = CannedResponse(200, PAGE)
     assert events(cli, "list", "--json").json["events"][0]["properties"] == EVENT["properties"]
 
 
 def test_an_event_is_sent(cli: Cli, hogsend: FakeHogsend) -> None:
-    hogsend.more["POST /v1/events"] = CannedResponse(202, SENT)
+    hogsend.responses["POST /v1/events"] = CannedResponse(202, SENT)
     outcome = events(cli, "send", "signed_up", "--user", "u_42", "--properties", '{"plan": "free"}')
     assert outcome.code == 0
     assert "0190-2" in outcome.out
@@ -95,7 +99,7 @@ def test_an_event_is_sent(cli: Cli, hogsend: FakeHogsend) -> None:
 
 
 def test_a_repeated_event_is_told(cli: Cli, hogsend: FakeHogsend) -> None:
-    hogsend.more["POST /v1/events"] = CannedResponse(202, {**SENT, "stored": False})
+    hogsend.responses["POST /v1/events"] = CannedResponse(202, {**SENT, "stored": False})
     outcome = events(cli, "send", "signed_up", "--user", "u_42", "--key", "k")
     assert outcome.code == 0
     assert "sent before" in outcome.out
@@ -140,7 +144,7 @@ def test_a_replay_is_asked_for_part_by_part(cli: Cli, hogsend: FakeHogsend) -> N
 
 
 def test_a_dry_run_says_that_nothing_was_delivered(cli: Cli, hogsend: FakeHogsend) -> None:
-    hogsend.more[REPLAY] = CannedResponse(200, PART | {"after": None})
+    hogsend.responses[REPLAY] = CannedResponse(200, PART | {"after": None})
     outcome = events(
         cli, "replay", "--to", "mailer", "--since", "2026-01-01", "--dry-run", "--json"
     )
@@ -166,7 +170,7 @@ def test_the_bus_is_found_where_hogsend_up_writes_it(
 
 def test_an_events_way_is_shown_with_its_times(cli: Cli, hogsend: FakeHogsend) -> None:
     page = {"events": [EVENT], "total": 1, "limit": 20, "offset": 0}
-    hogsend.more["GET /v1/admin/events?limit=20&id=0190-1"] = CannedResponse(200, page)
+    hogsend.responses["GET /v1/admin/events?limit=20&id=0190-1"] = CannedResponse(200, page)
     query = "source=posthog&id=0190-1&event=signed%09up&userId=u_42"
     delivery = {
         "eventId": "0190-1",
@@ -187,7 +191,7 @@ def test_an_events_way_is_shown_with_its_times(cli: Cli, hogsend: FakeHogsend) -
         "announcement": {"state": "announced", "at": "2026-11-23T10:00:00Z", "sequence": 7},
         "deliveries": [delivery],
     }
-    hogsend.more[f"GET /v1/admin/events/trace?{query}"] = CannedResponse(200, way)
+    hogsend.responses[f"GET /v1/admin/events/trace?{query}"] = CannedResponse(200, way)
     outcome = events(cli, "show", "0190-1")
     assert outcome.code == 0
     assert [" ".join(line.split()) for line in outcome.out.splitlines()] == [
@@ -204,12 +208,12 @@ def test_an_events_way_is_shown_with_its_times(cli: Cli, hogsend: FakeHogsend) -
     assert shown_as_json["queuedAt"] == "2026-11-23T10:00:01.002000Z"
     unknown = {"queuedAt": None, "storedAt": None, "deliveries": None}
     way = {**way, **unknown, "announcement": {"state": "expired"}}
-    hogsend.more[f"GET /v1/admin/events/trace?{query}"] = CannedResponse(200, way)
+    hogsend.responses[f"GET /v1/admin/events/trace?{query}"] = CannedResponse(200, way)
     shown = events(cli, "show", "0190-1").out
     assert "stored     its time was not recorded" in shown
     assert "no longer has messages from that time" in shown
     assert "analytics does not reply" in shown
-    hogsend.more["GET /v1/admin/events?limit=20&id=0190-1"] = CannedResponse(
+    hogsend.responses["GET /v1/admin/events?limit=20&id=0190-1"] = CannedResponse(
         200, page | {"events": [], "total": 0}
     )
     assert "no event has the id '0190-1'" in events(cli, "show", "0190-1").err

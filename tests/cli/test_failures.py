@@ -321,7 +321,7 @@ def test_a_closed_pipe_is_no_traceback(
     hogsend: FakeHogsend, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     page = {"deadLetters": [LETTER] * 100, "total": 100, "nextBefore": None}
-    hogsend.more[LIST] = CannedResponse(200, page)
+    hogsend.responses[LIST] = CannedResponse(200, page)
     monkeypatch.setenv("HOGSEND_API_URL", hogsend.url)
     monkeypatch.setenv("HOGSEND_ADMIN_KEY", hogsend.key)
     reading, writing = os.pipe()
@@ -345,7 +345,7 @@ def test_a_terminal_without_a_character_shows_its_number(
     hogsend: FakeHogsend, encoding: str, flags: list[str]
 ) -> None:
     name = "grüße 😀"
-    hogsend.more["GET /v1/admin/events?limit=50&offset=0"] = CannedResponse(
+    hogsend.responses["GET /v1/admin/events?limit=50&offset=0"] = CannedResponse(
         200, {"events": [{**EVENT, "event": name}], "total": 1, "limit": 50, "offset": 0}
     )
     process = subprocess.run(

@@ -22,7 +22,7 @@ class FakeStore(Fake):
 
     has_one = True
 
-    def answer(self, request: RecordedRequest) -> CannedResponse:
+    def respond(self, request: RecordedRequest) -> CannedResponse:
         found = self.has_one
         if request.method == "DELETE":
             self.has_one = False

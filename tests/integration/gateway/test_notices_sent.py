@@ -44,7 +44,7 @@ PROVISION = "/v1/admin/analytics/provision-loop"
 class Operator(Fake):
     """The operator's webhook."""
 
-    def answer(self, request: RecordedRequest) -> CannedResponse:  # noqa: ARG002
+    def respond(self, request: RecordedRequest) -> CannedResponse:  # noqa: ARG002
         return CannedResponse(200)
 
     @property

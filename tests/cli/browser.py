@@ -1,4 +1,4 @@
-"""A browser for tests: opens an address, follows every redirect, ends."""
+"""A browser for tests: opens a URL, follows every redirect, then exits."""
 
 from __future__ import annotations
 
