@@ -1,4 +1,4 @@
-"""`hogsend doctor` (contract 8.6, cases 169 and 170), and its checks of this project's gateway."""
+"""`hogsend doctor` (contract 8.6, cases 169 and 170) and `hogsend status`, with fake servers."""
 
 from __future__ import annotations
 
@@ -26,25 +26,27 @@ from tests.cli.fakes import (
 from tests.cli.recording_server import CannedResponse
 from tests.cli.running import Cli
 
-PERSON_READS = "judging by the settings here"
+LOCAL_JUDGEMENT = "judging by the settings here"
 
 
-def changed(document: dict[str, Any], *path: str, to: Any) -> dict[str, Any]:
+def replaced(document: dict[str, Any], *path: str, to: Any) -> dict[str, Any]:
     """A copy of `document` with one value replaced."""
     copied = copy.deepcopy(document)
-    inside = copied
+    parent = copied
     for key in path[:-1]:
-        inside = inside[key]
-    inside[path[-1]] = to
+        parent = parent[key]
+    parent[path[-1]] = to
     return copied
 
 
-def diagnosed(hogsend: FakeHogsend, *path: str, to: Any) -> None:
-    hogsend.diagnosis = CannedResponse(200, changed(HEALTHY_DIAGNOSIS, *path, to=to))
+def set_diagnosis(hogsend: FakeHogsend, *path: str, to: Any) -> None:
+    hogsend.diagnosis = CannedResponse(200, replaced(HEALTHY_DIAGNOSIS, *path, to=to))
 
 
 @pytest.mark.parametrize("health", [UPSTREAM_HEALTH, GATEWAY_HEALTH])
-def test_case_169_healthy(cli: Cli, hogsend: FakeHogsend, health: dict[str, Any]) -> None:
+def test_case_169_a_healthy_server_is_ok_without_an_admin_key(
+    cli: Cli, hogsend: FakeHogsend, health: dict[str, Any]
+) -> None:
     hogsend.health = CannedResponse(200, health)
     outcome = cli.doctor(admin_key=None)
     assert outcome.code == 0
@@ -54,9 +56,7 @@ def test_case_169_healthy(cli: Cli, hogsend: FakeHogsend, health: dict[str, Any]
     assert "HOGSEND_ADMIN_KEY" in outcome.out
 
 
-def test_case_169_health_is_asked_without_the_key_even_when_there_is_one(
-    cli: Cli, hogsend: FakeHogsend
-) -> None:
+def test_case_169_health_is_requested_without_the_admin_key(cli: Cli, hogsend: FakeHogsend) -> None:
     assert cli.doctor().code == 0
     assert hogsend.lines == [HEALTH, CONNECT_INFO, DIAGNOSIS, DEAD_LETTERS]
     assert ["authorization" in request.headers for request in hogsend.requests] == [
@@ -75,7 +75,9 @@ def test_case_169_health_is_asked_without_the_key_even_when_there_is_one(
         ("of the future", "degraded"),
     ],
 )
-def test_case_169_not_healthy(cli: Cli, hogsend: FakeHogsend, status: str, verdict: str) -> None:
+def test_case_169_an_unhealthy_status_fails_with_its_verdict(
+    cli: Cli, hogsend: FakeHogsend, status: str, verdict: str
+) -> None:
     hogsend.health = CannedResponse(200, {**GATEWAY_HEALTH, "status": status})
     outcome = cli.doctor(json=True)
     assert (outcome.code, outcome.json["ok"], outcome.json["verdict"]) == (1, False, verdict)
@@ -94,7 +96,7 @@ def test_case_169_not_healthy(cli: Cli, hogsend: FakeHogsend, status: str, verdi
         ),
     ],
 )
-def test_case_169_no_health_document(
+def test_case_169_a_response_that_is_not_a_health_document_is_unreachable(
     cli: Cli, hogsend: FakeHogsend, response: CannedResponse
 ) -> None:
     hogsend.health = response
@@ -112,48 +114,50 @@ def test_case_169_no_health_document(
     assert cli.doctor().err.startswith("error: unreachable: ")
 
 
-def test_case_169_no_server(cli: Cli) -> None:
+def test_case_169_a_server_that_does_not_respond_is_unreachable(cli: Cli) -> None:
     outcome = cli.doctor(url="http://127.0.0.1:1", json=True)
     assert (outcome.code, outcome.json["verdict"]) == (1, "unreachable")
     assert outcome.json["baseUrl"] == "http://127.0.0.1:1"
 
 
-def test_case_170_person_reads_judging_by_this_directory(
+def test_case_170_person_reads_are_judged_by_the_local_settings(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert PERSON_READS not in cli.doctor(admin_key=None).out
+    assert LOCAL_JUDGEMENT not in cli.doctor(admin_key=None).out
     monkeypatch.setenv("POSTHOG_API_KEY", "phc_test")
     outcome = cli.doctor(admin_key=None)
     assert outcome.code == 0
-    assert PERSON_READS in outcome.out
+    assert LOCAL_JUDGEMENT in outcome.out
     assert "POSTHOG_PERSONAL_API_KEY" in outcome.out
-    plain = cli.doctor(admin_key=None, json=True)
-    assert plain.code == 0
-    assert "person" not in plain.everything
+    document = cli.doctor(admin_key=None, json=True)
+    assert document.code == 0
+    assert "person" not in document.everything
     monkeypatch.setenv("POSTHOG_PERSONAL_API_KEY", "phx_test")
-    assert PERSON_READS not in cli.doctor(admin_key=None).out
+    assert LOCAL_JUDGEMENT not in cli.doctor(admin_key=None).out
 
 
-def test_case_170_from_the_env_file(cli: Cli) -> None:
+def test_case_170_the_env_file_counts_as_local_settings(cli: Cli) -> None:
     Path(".env").write_text("POSTHOG_API_KEY=phc_test\n")
-    assert PERSON_READS in cli.doctor(admin_key=None).out
+    assert LOCAL_JUDGEMENT in cli.doctor(admin_key=None).out
     Path(".env").write_text("POSTHOG_API_KEY=phc_test\nPOSTHOG_PERSONAL_API_KEY=phx_test\n")
-    assert PERSON_READS not in cli.doctor(admin_key=None).out
+    assert LOCAL_JUDGEMENT not in cli.doctor(admin_key=None).out
 
 
-def test_case_170_the_server_knows_better(
+def test_case_170_the_servers_diagnosis_replaces_the_local_settings(
     cli: Cli, hogsend: FakeHogsend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POSTHOG_API_KEY", "phc_test")
-    assert PERSON_READS not in cli.doctor().out
-    assert PERSON_READS in cli.doctor(admin_key="another").out
+    assert LOCAL_JUDGEMENT not in cli.doctor().out
+    assert LOCAL_JUDGEMENT in cli.doctor(admin_key="another").out
     hogsend.diagnosis = CannedResponse(404, {"error": "Not Found"})
-    assert PERSON_READS in cli.doctor().out
+    assert LOCAL_JUDGEMENT in cli.doctor().out
     hogsend.info["personalKeyConfigured"] = True
-    assert PERSON_READS not in cli.doctor().out
+    assert LOCAL_JUDGEMENT not in cli.doctor().out
 
 
-def test_json_of_a_diagnosed_server(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_json_output_contains_health_diagnosis_and_dead_letters(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
     outcome = cli.doctor(json=True)
     assert outcome.code == 0
     assert outcome.json == {
@@ -169,20 +173,22 @@ def test_json_of_a_diagnosed_server(cli: Cli, hogsend: FakeHogsend) -> None:
     }
 
 
-def test_json_of_an_upstream_server(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_an_upstream_server_without_a_diagnosis_is_ok(cli: Cli, hogsend: FakeHogsend) -> None:
     hogsend.health = CannedResponse(200, UPSTREAM_HEALTH)
     hogsend.diagnosis = CannedResponse(404, {"error": "Not Found"})
     outcome = cli.doctor(json=True)
     assert outcome.code == 0
     assert outcome.json["analytics"] == {"connectInfo": hogsend.info}
     assert "services" not in outcome.json
-    said = cli.doctor()
-    assert said.code == 0
+    shown = cli.doctor()
+    assert shown.code == 0
     for text in ("redis", "worker", "has no diagnosis", "personal key", "https://t.example.com"):
-        assert text in said.out
+        assert text in shown.out
 
 
-def test_a_server_without_a_region_and_a_public_url(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_a_missing_host_or_public_url_is_reported_from_connect_info(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
     hogsend.diagnosis = CannedResponse(404, {"error": "Not Found"})
     hogsend.info.update(
         privateHost=None, apiPublicUrl="http://localhost:3002", scopeGap=["query:read"]
@@ -218,7 +224,7 @@ def test_a_refused_key_is_a_problem(cli: Cli, hogsend: FakeHogsend, status: int)
         CannedResponse(200, {"x": 1}),
     ],
 )
-def test_what_nobody_diagnosed_is_unknown(
+def test_a_failed_diagnosis_is_unknown_and_degrades(
     cli: Cli, hogsend: FakeHogsend, response: CannedResponse
 ) -> None:
     hogsend.diagnosis = response
@@ -232,7 +238,7 @@ def test_what_nobody_diagnosed_is_unknown(
 
 @pytest.mark.parametrize("state", ["needs_reconnect", "unreadable"])
 def test_an_unusable_credential_degrades(cli: Cli, hogsend: FakeHogsend, state: str) -> None:
-    diagnosed(
+    set_diagnosis(
         hogsend,
         "credential",
         to={
@@ -251,7 +257,7 @@ def test_an_unusable_credential_degrades(cli: Cli, hogsend: FakeHogsend, state: 
 
 
 @pytest.mark.parametrize("state", ["needs_reconnect", "unreadable"])
-def test_the_health_document_alone_reports_it_too(
+def test_an_unusable_credential_in_the_health_document_degrades(
     cli: Cli, hogsend: FakeHogsend, state: str
 ) -> None:
     hogsend.health = CannedResponse(
@@ -273,7 +279,7 @@ def test_the_health_document_alone_reports_it_too(
 
 
 @pytest.mark.parametrize(
-    ("part", "value", "said"),
+    ("part", "value", "text"),
     [
         ("personReads", {"state": "off", "through": "none"}, "off"),
         ("webhookSecret", {"state": "absent", "source": "none"}, "absent"),
@@ -285,69 +291,77 @@ def test_the_health_document_alone_reports_it_too(
         ("personReads", {"state": "off", "through": "oauth"}, "through the OAuth credential"),
     ],
 )
-def test_what_is_missing_is_a_note_in_the_servers_words(
-    cli: Cli, hogsend: FakeHogsend, part: str, value: dict[str, Any], said: str
+def test_a_state_that_is_no_failure_is_a_note_with_the_servers_detail_and_remediation(
+    cli: Cli, hogsend: FakeHogsend, part: str, value: dict[str, Any], text: str
 ) -> None:
     words = {"detail": "The server's own detail.", "remediation": "The server's own way out."}
-    diagnosed(hogsend, part, to={**value, **words})
+    set_diagnosis(hogsend, part, to={**value, **words})
     outcome = cli.doctor()
     assert outcome.code == 0
-    assert said in outcome.out
-    (start,) = [
+    assert text in outcome.out
+    (note,) = [
         number
         for number, line in enumerate(outcome.out.splitlines())
-        if line.startswith("note ") and said in line
+        if line.startswith("note ") and text in line
     ]
-    lines = [line.strip() for line in outcome.out.splitlines()[start + 1 : start + 3]]
+    lines = [line.strip() for line in outcome.out.splitlines()[note + 1 : note + 3]]
     assert lines == [words["detail"], words["remediation"]]
     assert cli.doctor(json=True).json["analytics"][part]["remediation"] == words["remediation"]
 
 
-def test_a_former_instances_destination_is_a_note_with_what_to_do(
+def test_a_destination_of_another_instance_is_a_note_with_a_fix(
     cli: Cli, hogsend: FakeHogsend
 ) -> None:
-    page = "https://eu.posthog.com/project/1/pipeline/destinations/hog-fn-2"
-    other = {"hogFunctionId": "fn-2", "webhookUrl": "https://old.example/x", "dashboardUrl": page}
-    diagnosed(hogsend, "destination", to={**HEALTHY_DIAGNOSIS["destination"], "others": [other]})
+    dashboard = "https://eu.posthog.com/project/1/pipeline/destinations/hog-fn-2"
+    other = {
+        "hogFunctionId": "fn-2",
+        "webhookUrl": "https://old.example/x",
+        "dashboardUrl": dashboard,
+    }
+    set_diagnosis(
+        hogsend, "destination", to={**HEALTHY_DIAGNOSIS["destination"], "others": [other]}
+    )
     outcome = cli.doctor()
     assert outcome.code == 0
     assert "https://old.example/x" in outcome.out
-    assert page in outcome.out
+    assert dashboard in outcome.out
     assert "disable it in PostHog, or adopt it" in outcome.out
     assert cli.doctor(json=True).json["analytics"]["destination"]["others"] == [other]
 
 
-def test_a_copy_of_our_destination_is_a_note_with_what_to_do(
-    cli: Cli, hogsend: FakeHogsend
-) -> None:
-    page = "https://eu.posthog.com/project/1/pipeline/destinations/hog-fn-2"
-    copy = {"hogFunctionId": "fn-2", "webhookUrl": "https://t.example/x", "dashboardUrl": page}
-    destination = {**HEALTHY_DIAGNOSIS["destination"], "duplicates": [copy]}
-    diagnosed(hogsend, "destination", to=destination)
+def test_a_duplicate_destination_is_a_note_with_a_fix(cli: Cli, hogsend: FakeHogsend) -> None:
+    dashboard = "https://eu.posthog.com/project/1/pipeline/destinations/hog-fn-2"
+    duplicate = {
+        "hogFunctionId": "fn-2",
+        "webhookUrl": "https://t.example/x",
+        "dashboardUrl": dashboard,
+    }
+    destination = {**HEALTHY_DIAGNOSIS["destination"], "duplicates": [duplicate]}
+    set_diagnosis(hogsend, "destination", to=destination)
     outcome = cli.doctor()
     assert outcome.code == 0
     assert "enabled too: https://t.example/x" in outcome.out
-    assert page in outcome.out
+    assert dashboard in outcome.out
     assert "all but one" in outcome.out
-    assert cli.doctor(json=True).json["analytics"]["destination"]["duplicates"] == [copy]
+    assert cli.doctor(json=True).json["analytics"]["destination"]["duplicates"] == [duplicate]
 
 
 @pytest.mark.parametrize(
     ("state", "mark", "code"),
     [
-        # With words: the clock differs so much that it is told.
+        # Signed with a detail: the clocks differ, but by less than the tolerance of a signature.
         ("signed", "note", 0),
         ("unsigned", "note", 0),
         ("unknown", "note", 0),
         ("refused", "problem", 1),
     ],
 )
-def test_whether_deliveries_are_signed_is_checked(
+def test_the_state_of_signatures_is_a_note_or_a_problem(
     cli: Cli, hogsend: FakeHogsend, state: str, mark: str, code: int
 ) -> None:
     words = {"detail": "It cannot sign.", "remediation": "Upgrade PostHog."}
     to = {"state": state, "required": state == "refused", **words}
-    diagnosed(hogsend, "signatures", to=to)
+    set_diagnosis(hogsend, "signatures", to=to)
     outcome = cli.doctor()
     assert outcome.code == code
     (line,) = [line for line in outcome.out.splitlines() if "signatures" in line]
@@ -355,8 +369,8 @@ def test_whether_deliveries_are_signed_is_checked(
     assert "Upgrade PostHog." in outcome.out
 
 
-def test_deliveries_that_are_signed_are_well(cli: Cli, hogsend: FakeHogsend) -> None:
-    diagnosed(hogsend, "signatures", to={"state": "signed", "required": False})
+def test_signed_deliveries_are_ok(cli: Cli, hogsend: FakeHogsend) -> None:
+    set_diagnosis(hogsend, "signatures", to={"state": "signed", "required": False})
     (line,) = [line for line in cli.doctor().out.splitlines() if "signatures" in line]
     assert line.split() == ["ok", "signatures", "signed"]
 
@@ -379,32 +393,34 @@ def test_deliveries_that_are_signed_are_well(cli: Cli, hogsend: FakeHogsend) -> 
         ("problem", "credential", {"state": "of the future"}),
     ],
 )
-def test_what_does_not_work_or_nobody_knows_is_not_ok(
+def test_a_failing_or_unknown_part_degrades_and_has_a_fix(
     cli: Cli, hogsend: FakeHogsend, mark: str, part: str, value: dict[str, Any]
 ) -> None:
     for words in ({}, {"remediation": "The server's own way out."}):
-        diagnosed(hogsend, part, to={**value, **words})
+        set_diagnosis(hogsend, part, to={**value, **words})
         outcome = cli.doctor()
         assert outcome.code == 1
         assert cli.doctor(json=True).json["verdict"] == "degraded"
-        every_line_says_what_to_do(outcome.out)
+        assert_every_problem_has_a_fix(outcome.out)
         (shown,) = [line for line in outcome.out.splitlines() if line.startswith(f"{mark:<9}")]
         assert value["state"].replace("_", " ") in shown
         assert all(text in outcome.out for text in words.values())
 
 
-def every_line_says_what_to_do(out: str) -> None:
+def assert_every_problem_has_a_fix(out: str) -> None:
     lines = out.splitlines()
-    found = [number for number, line in enumerate(lines) if line.startswith(("problem", "unknown"))]
-    assert found
-    assert [lines[number] for number in found if not lines[number + 1].startswith(" " * 9)] == []
+    problems = [
+        number for number, line in enumerate(lines) if line.startswith(("problem", "unknown"))
+    ]
+    assert problems
+    assert [lines[number] for number in problems if not lines[number + 1].startswith(" " * 9)] == []
 
 
-def test_without_a_credential_the_destination_nobody_asked_for_is_a_note(
+def test_an_unknown_destination_of_an_unconnected_server_is_a_note(
     cli: Cli, hogsend: FakeHogsend
 ) -> None:
-    off = changed(HEALTHY_DIAGNOSIS, "personReads", to={"state": "off", "through": "none"})
-    hogsend.diagnosis = CannedResponse(200, changed(off, "destination", to={"state": "unknown"}))
+    off = replaced(HEALTHY_DIAGNOSIS, "personReads", to={"state": "off", "through": "none"})
+    hogsend.diagnosis = CannedResponse(200, replaced(off, "destination", to={"state": "unknown"}))
     outcome = cli.doctor()
     assert outcome.code == 0
     assert "note     destination       unknown" in outcome.out
@@ -413,112 +429,112 @@ def test_without_a_credential_the_destination_nobody_asked_for_is_a_note(
 @pytest.mark.parametrize("name", ["credentials", "ingest", "gateway", "bus", "database"])
 @pytest.mark.parametrize("state", ["down", "unknown"])
 @pytest.mark.parametrize("command", ["doctor", "status"])
-def test_every_part_that_is_not_up_says_what_to_do(
+def test_every_part_that_is_not_up_has_a_fix(
     cli: Cli, hogsend: FakeHogsend, name: str, state: str, command: str
 ) -> None:
-    away = (
+    part = (
         {"status": state, "waitsFor": "webhook secret"} if name == "gateway" else {"status": state}
     )
-    place = "components" if name in GATEWAY_HEALTH["components"] else "services"
-    document = changed(GATEWAY_HEALTH, place, name, to=away)
+    group = "components" if name in GATEWAY_HEALTH["components"] else "services"
+    document = replaced(GATEWAY_HEALTH, group, name, to=part)
     hogsend.health = CannedResponse(200, {**document, "status": "degraded"})
     outcome = getattr(cli, command)()
     assert outcome.code == 1
     assert f"{'unknown' if state == 'unknown' else 'problem':<9}{name}" in outcome.out
-    every_line_says_what_to_do(outcome.out)
+    assert_every_problem_has_a_fix(outcome.out)
 
 
 @pytest.mark.parametrize("command", ["doctor", "status"])
-def test_workers_that_do_not_run_are_a_problem_with_a_fix(
+def test_a_gateway_worker_that_does_not_run_is_a_problem_with_a_fix(
     cli: Cli, hogsend: FakeHogsend, command: str
 ) -> None:
     gateway = {"status": "up", "workers": 4, "workersUp": 4}
-    document = changed(GATEWAY_HEALTH, "services", "gateway", to=gateway)
+    document = replaced(GATEWAY_HEALTH, "services", "gateway", to=gateway)
     hogsend.health = CannedResponse(200, document)
     assert "4 of 4 workers" in getattr(cli, command)().out
-    document = changed(GATEWAY_HEALTH, "services", "gateway", to={**gateway, "workersUp": 3})
+    document = replaced(GATEWAY_HEALTH, "services", "gateway", to={**gateway, "workersUp": 3})
     hogsend.health = CannedResponse(200, {**document, "status": "degraded"})
     outcome = getattr(cli, command)()
     assert outcome.code == 1
     assert "problem  gateway" in outcome.out
     assert "3 of 4 workers" in outcome.out
-    every_line_says_what_to_do(outcome.out)
+    assert_every_problem_has_a_fix(outcome.out)
 
 
 @pytest.mark.parametrize("command", ["doctor", "status"])
-def test_a_bus_that_takes_too_small_webhooks_is_a_problem_with_a_fix(
+def test_a_bus_whose_limit_is_below_webhook_max_bytes_is_a_problem_with_a_fix(
     cli: Cli, hogsend: FakeHogsend, command: str
 ) -> None:
-    small = {"status": "up", "webhookLimitBytes": 1044480}
-    document = changed(GATEWAY_HEALTH, "components", "bus", to=small)
+    bus = {"status": "up", "webhookLimitBytes": 1044480}
+    document = replaced(GATEWAY_HEALTH, "components", "bus", to=bus)
     hogsend.health = CannedResponse(200, {**document, "status": "degraded"})
     outcome = getattr(cli, command)()
     assert outcome.code == 1
     assert "problem  bus" in outcome.out
-    said = " ".join(outcome.out.split())
-    assert "more than 1044480 bytes get a 413 and are lost" in said
-    assert "raise max_payload" in said
-    assert "WEBHOOK_MAX_BYTES" in said
-    every_line_says_what_to_do(outcome.out)
+    text = " ".join(outcome.out.split())
+    assert "more than 1044480 bytes get a 413 and are lost" in text
+    assert "raise max_payload" in text
+    assert "WEBHOOK_MAX_BYTES" in text
+    assert_every_problem_has_a_fix(outcome.out)
 
 
 @pytest.mark.parametrize("status", ["degraded", "healthy"])
-def test_a_schema_nobody_could_look_at_is_unknown(
+def test_a_schema_that_could_not_be_checked_is_unknown(
     cli: Cli, hogsend: FakeHogsend, status: str
 ) -> None:
     track: dict[str, Any] = {"applied": None, "required": None, "inSync": False, "pending": []}
-    document = changed(GATEWAY_HEALTH, "schema", "engine", to=track)
+    document = replaced(GATEWAY_HEALTH, "schema", "engine", to=track)
     hogsend.health = CannedResponse(200, {**document, "status": status})
     outcome = cli.doctor()
     assert outcome.code == 1
     assert "unknown  schema" in outcome.out
-    every_line_says_what_to_do(outcome.out)
+    assert_every_problem_has_a_fix(outcome.out)
 
 
 @pytest.mark.parametrize("state", ["needs_reconnect", "unreadable", "unknown"])
-def test_status_is_not_healthy_with_a_credential_that_is_not_usable(
+def test_status_fails_with_an_unusable_credential(
     cli: Cli, hogsend: FakeHogsend, state: str
 ) -> None:
     credentials = {"posthog": {"state": state}}
     hogsend.health = CannedResponse(200, {**GATEWAY_HEALTH, "credentials": credentials})
     outcome = cli.status()
     assert outcome.code == 1
-    every_line_says_what_to_do(outcome.out)
+    assert_every_problem_has_a_fix(outcome.out)
     assert cli.status(json=True).json["credentials"] == credentials
 
 
 @pytest.mark.parametrize(
-    ("service", "said"),
+    ("state", "fix"),
     [("down", "start the credentials service"), ("unknown", "start NATS")],
 )
-def test_who_would_know_of_a_credential_is_started_only_where_it_does_not_run(
-    cli: Cli, hogsend: FakeHogsend, service: str, said: str
+def test_the_fix_for_an_unknown_credential_names_the_service_that_is_down(
+    cli: Cli, hogsend: FakeHogsend, state: str, fix: str
 ) -> None:
-    services = {**GATEWAY_HEALTH["services"], "credentials": {"status": service}}
+    services = {**GATEWAY_HEALTH["services"], "credentials": {"status": state}}
     credentials = {"posthog": {"state": "unknown"}}
     document = {**GATEWAY_HEALTH, "services": services, "credentials": credentials}
     hogsend.health = CannedResponse(200, {**document, "status": "degraded"})
-    below = cli.status().out.partition("posthog credential")[2]
-    assert said in " ".join(below.split())
+    explanation = cli.status().out.partition("posthog credential")[2]
+    assert fix in " ".join(explanation.split())
 
 
 @pytest.mark.parametrize(
-    ("expires_at", "said"),
+    ("expires_at", "text"),
     [
         ("2020-01-01T00:00:00.000Z", "token expired at 2020-01-01"),
         ("2999-01-01T00:00:00.000Z", "token valid until 2999-01-01"),
         ("soon", "token valid until soon"),
     ],
 )
-def test_a_token_that_has_expired_is_not_called_valid(
-    cli: Cli, hogsend: FakeHogsend, expires_at: str, said: str
+def test_an_expired_token_is_reported_as_expired(
+    cli: Cli, hogsend: FakeHogsend, expires_at: str, text: str
 ) -> None:
-    diagnosed(hogsend, "credential", "expiresAt", to=expires_at)
-    assert said in cli.doctor().out
+    set_diagnosis(hogsend, "credential", "expiresAt", to=expires_at)
+    assert text in cli.doctor().out
 
 
 @pytest.mark.parametrize(
-    ("state", "said"),
+    ("state", "text"),
     [
         ("absent", "none, without an OAuth credential"),
         ("unknown", "unknown, because the credential's state is unknown"),
@@ -526,11 +542,11 @@ def test_a_token_that_has_expired_is_not_called_valid(
         ("needs_reconnect", "none, until PostHog is connected again"),
     ],
 )
-def test_there_is_said_to_be_no_grant_only_where_there_is_none(
-    cli: Cli, hogsend: FakeHogsend, state: str, said: str
+def test_scopes_without_a_usable_credential_are_reported_with_the_reason(
+    cli: Cli, hogsend: FakeHogsend, state: str, text: str
 ) -> None:
-    diagnosed(hogsend, "credential", to={"state": state})
-    assert f"scopes            {said}\n" in cli.doctor().out
+    set_diagnosis(hogsend, "credential", to={"state": state})
+    assert f"scopes            {text}\n" in cli.doctor().out
 
 
 @pytest.mark.parametrize(
@@ -541,7 +557,7 @@ def test_there_is_said_to_be_no_grant_only_where_there_is_none(
         ("spool", None, "set SPOOL_MAX_BYTES"),
     ],
 )
-def test_what_a_service_waits_for_is_said_in_sentences(
+def test_the_dependency_a_service_waits_for_is_reported_with_a_fix(
     cli: Cli, hogsend: FakeHogsend, waits_for: str, database: str | None, remedy: str
 ) -> None:
     part = {"status": "down", "waitsFor": waits_for, "database": database}
@@ -556,7 +572,7 @@ def test_what_a_service_waits_for_is_said_in_sentences(
 
 
 def test_a_scope_gap_is_a_note(cli: Cli, hogsend: FakeHogsend) -> None:
-    diagnosed(hogsend, "scopeGap", to=["query:read", "cohort:write"])
+    set_diagnosis(hogsend, "scopeGap", to=["query:read", "cohort:write"])
     outcome = cli.doctor()
     assert outcome.code == 0
     assert "not granted: query:read, cohort:write" in outcome.out
@@ -574,9 +590,9 @@ def test_every_service_has_a_line(cli: Cli, hogsend: FakeHogsend) -> None:
     assert marks["ingest"] == marks["credentials"] == "problem"
 
 
-def test_a_missing_upstream_worker_is_a_note(cli: Cli, hogsend: FakeHogsend) -> None:
-    away = changed(UPSTREAM_HEALTH, "components", "worker", to={"status": "down"})
-    hogsend.health = CannedResponse(200, away)
+def test_an_upstream_worker_that_is_down_is_a_note(cli: Cli, hogsend: FakeHogsend) -> None:
+    document = replaced(UPSTREAM_HEALTH, "components", "worker", to={"status": "down"})
+    hogsend.health = CannedResponse(200, document)
     outcome = cli.doctor()
     assert outcome.code == 0
     assert "note     worker" in outcome.out
@@ -593,48 +609,50 @@ def test_pending_migrations_are_named(cli: Cli, hogsend: FakeHogsend) -> None:
     assert "migrations pending: 0041, 0042" in outcome.out
 
 
-def test_text_of_a_server_cannot_move_the_cursor(cli: Cli, hogsend: FakeHogsend) -> None:
-    said = "before\x1b[2J\x1b]0;x\x07\rafter [bold]not markup[/bold]"
-    diagnosed(hogsend, "personReads", to={"state": "off", "detail": said})
+def test_text_from_the_server_is_printed_without_control_characters_and_markup(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
+    detail = "before\x1b[2J\x1b]0;x\x07\rafter [bold]not markup[/bold]"
+    set_diagnosis(hogsend, "personReads", to={"state": "off", "detail": detail})
     out = cli.doctor().out
     assert not {"\x1b", "\x07", "\r"} & set(out)
     assert "[bold]not markup[/bold]" in out
 
 
-def test_the_key_is_never_printed(cli: Cli) -> None:
-    outcomes: list[Callable[[], Any]] = [
+def test_the_admin_key_is_not_printed(cli: Cli) -> None:
+    runs: list[Callable[[], Any]] = [
         cli.doctor,
         lambda: cli.doctor(json=True),
         lambda: cli.doctor(url="http://127.0.0.1:1"),
     ]
-    assert [one for one in outcomes if ADMIN_KEY in one().everything] == []
+    assert [run for run in runs if ADMIN_KEY in run().everything] == []
 
 
-def test_a_wrong_address_with_json(cli: Cli) -> None:
+def test_an_invalid_url_with_json_is_wrong_usage(cli: Cli) -> None:
     outcome = cli.doctor(url="nowhere", json=True)
     assert outcome.code == 2
     assert set(json.loads(outcome.out)) == {"error", "fix"}
 
 
-def test_status_is_watched_until_ctrl_c_and_while_the_server_is_away(
+def test_status_watch_continues_while_the_server_is_unavailable_until_ctrl_c(
     cli: Cli, hogsend: FakeHogsend
 ) -> None:
     healthy = hogsend.health
-    answers = iter([CannedResponse(200, {"status": 1}), healthy])
+    responses = iter([CannedResponse(200, {"status": 1}), healthy])
 
     def pause(_seconds: float) -> None:
         try:
-            hogsend.health = next(answers)
+            hogsend.health = next(responses)
         except StopIteration:
             raise KeyboardInterrupt from None
 
     with patch("cli.commands.status.pause", pause):
         lines = cli.status(watch=True, json=True)
         hogsend.health = healthy
-        answers = iter([CannedResponse(503, {"error": "away"})])
+        responses = iter([CannedResponse(503, {"error": "unavailable"})])
         table = cli.status(watch=True)
     documents = [json.loads(line) for line in lines.out.splitlines()]
-    assert [("error" in one, one.get("status")) for one in documents] == [
+    assert [("error" in document, document.get("status")) for document in documents] == [
         (False, "healthy"),
         (True, None),
         (False, "healthy"),
@@ -644,41 +662,41 @@ def test_status_is_watched_until_ctrl_c_and_while_the_server_is_away(
     assert "fix:" in table.err
 
 
-@pytest.mark.parametrize("meanwhile", ["_probe", "_print", "pause"])
-def test_a_watch_ends_quietly_whatever_ctrl_c_interrupts(
-    cli: Cli, hogsend: FakeHogsend, meanwhile: str
+@pytest.mark.parametrize("step", ["_probe", "_print", "pause"])
+def test_status_watch_exits_with_0_on_ctrl_c_at_any_step(
+    cli: Cli, hogsend: FakeHogsend, step: str
 ) -> None:
     with patch("cli.commands.status.pause"):
-        turns = iter([getattr(status, meanwhile), KeyboardInterrupt])
+        calls = iter([getattr(status, step), KeyboardInterrupt])
 
         def interrupted(*arguments: Any, **options: Any) -> Any:
-            if (turn := next(turns)) is KeyboardInterrupt:
+            if (call := next(calls)) is KeyboardInterrupt:
                 raise KeyboardInterrupt
-            return turn(*arguments, **options)
+            return call(*arguments, **options)
 
-        with patch(f"cli.commands.status.{meanwhile}", interrupted):
+        with patch(f"cli.commands.status.{step}", interrupted):
             watched = cli.status(watch=True)
     assert watched.code == 0
     assert "interrupted" not in watched.err
 
 
 @pytest.mark.parametrize(
-    ("total", "says"), [(1, "1 message could not"), (3, "3 messages could not")]
+    ("total", "text"), [(1, "1 message could not"), (3, "3 messages could not")]
 )
-def test_dead_letters_that_wait_are_a_note_with_the_command_that_shows_them(
-    cli: Cli, hogsend: FakeHogsend, total: int, says: str
+def test_dead_letters_are_a_note_with_the_command_that_lists_them(
+    cli: Cli, hogsend: FakeHogsend, total: int, text: str
 ) -> None:
     hogsend.dead_letters = CannedResponse(200, {"deadLetters": [], "total": total})
     outcome = cli.doctor()
     assert outcome.code == 0
     (line,) = [line for line in outcome.out.splitlines() if "dead letters" in line]
     assert line.startswith("note")
-    assert says in line
+    assert text in line
     assert "hogsend dlq list" in outcome.out
     assert cli.doctor(json=True).json["deadLetters"] == total
 
 
-def test_dead_letters_that_cannot_be_counted_are_said_to_be_unknown(
+def test_dead_letters_that_cannot_be_counted_are_reported_as_not_counted(
     cli: Cli, hogsend: FakeHogsend
 ) -> None:
     hogsend.dead_letters = CannedResponse(503, {"error": "Service Unavailable"})
