@@ -31,7 +31,7 @@ def events(cli: Cli, *arguments: str) -> Outcome:
     return cli("events", *arguments, url=cli.url, admin_key=ADMIN_KEY)
 
 
-def test_a_pipe_gets_one_line_for_each_event(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_output_to_a_pipe_has_one_line_for_each_event(cli: Cli, hogsend: FakeHogsend) -> None:
     hogsend.responses["GET /v1/admin/events?limit=1&offset=1"] = CannedResponse(200, PAGE)
     outcome = events(cli, "list", "--limit", "1", "--offset", "1")
     assert outcome.code == 0
@@ -43,7 +43,9 @@ def test_a_pipe_gets_one_line_for_each_event(cli: Cli, hogsend: FakeHogsend) -> 
     assert "--offset 2" in outcome.err
 
 
-def test_a_long_list_goes_on_by_cursor(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_a_long_list_of_events_names_the_cursor_of_the_next_page(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
     page = PAGE | {"total": 2_000_000, "totalEstimated": True, "nextBefore": "next"}
     hogsend.responses["GET /v1/admin/events?limit=1&offset=0&before=this"] = CannedResponse(
         200, page
@@ -59,20 +61,24 @@ def test_a_long_list_goes_on_by_cursor(cli: Cli, hogsend: FakeHogsend) -> None:
     assert "--before next" in skipped.err
 
 
-def test_a_search_that_is_not_at_its_end_says_how_to_go_on(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_an_unfinished_search_names_the_cursor_that_continues_it(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
     searched = {"searchedTo": "2026-03-01T12:00:00Z", "nextBefore": "next"}
-    for found in ([EVENT], []):
-        page = PAGE | {"events": found, "total": 0, "totalEstimated": True} | searched
+    for matches in ([EVENT], []):
+        page = PAGE | {"events": matches, "total": 0, "totalEstimated": True} | searched
         hogsend.responses["GET /v1/admin/events?userId=u&limit=50&offset=0"] = CannedResponse(
             200, page
         )
-        said = " ".join(events(cli, "list", "--user", "u").err.split())
-        assert f"{len(found)} event" in said
-        assert "since 2026-03-01 12:00:00; to search earlier events: --before next" in said
-        assert "no event" not in said
+        hint = " ".join(events(cli, "list", "--user", "u").err.split())
+        assert f"{len(matches)} event" in hint
+        assert "since 2026-03-01 12:00:00; to search earlier events: --before next" in hint
+        assert "no event" not in hint
 
 
-def test_filters_are_those_of_the_route(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_list_filters_are_sent_as_the_routes_query_parameters(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
     since, until = "2026-01-01T00%3A00%3A00Z", "2026-02-01T12%3A00%3A00Z"
     query = f"event=a+%26b&userId=u&source=posthog&from={since}&to={until}&limit=50&offset=0"
     empty = {"events": [], "total": 0, "limit": 50, "offset": 0}
@@ -83,7 +89,7 @@ def test_filters_are_those_of_the_route(cli: Cli, hogsend: FakeHogsend) -> None:
     assert "no event" in outcome.err
 
 
-def test_json_is_the_servers_page(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_json_output_of_a_list_is_the_servers_page(cli: Cli, hogsend: FakeHogsend) -> None:
     hogsend.responses["GET /v1/admin/events?limit=50&offset=0"] = CannedResponse(200, PAGE)
     assert events(cli, "list", "--json").json["events"][0]["properties"] == EVENT["properties"]
 
@@ -98,7 +104,7 @@ def test_an_event_is_sent(cli: Cli, hogsend: FakeHogsend) -> None:
     assert events(cli, "send", "x", "--email", "a@example.com", "--json").json["stored"] is True
 
 
-def test_a_repeated_event_is_told(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_a_repeated_event_is_reported_as_sent_before(cli: Cli, hogsend: FakeHogsend) -> None:
     hogsend.responses["POST /v1/events"] = CannedResponse(202, {**SENT, "stored": False})
     outcome = events(cli, "send", "signed_up", "--user", "u_42", "--key", "k")
     assert outcome.code == 0
@@ -114,7 +120,7 @@ def test_a_repeated_event_is_told(cli: Cli, hogsend: FakeHogsend) -> None:
         ("send", "signed_up", "--user", "u", "--contact-properties", "1"),
     ],
 )
-def test_what_cannot_be_sent_is_not(
+def test_events_send_without_a_person_or_with_malformed_properties_sends_no_request(
     cli: Cli, hogsend: FakeHogsend, arguments: tuple[str, ...]
 ) -> None:
     outcome = events(cli, *arguments)
@@ -127,7 +133,9 @@ REPLAY = "POST /v1/admin/events/replay"
 PART = {"id": "r1", "count": 10, "leftOut": 0, "waiting": 7, "until": "2026-02-01T00:00:00Z"}
 
 
-def test_a_replay_is_asked_for_part_by_part(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_a_replay_is_requested_in_parts_until_the_last_cursor(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
     hogsend.series[REPLAY] = [
         CannedResponse(200, PART | {"after": "here"}),
         CannedResponse(200, PART | {"after": None}),
@@ -139,11 +147,11 @@ def test_a_replay_is_asked_for_part_by_part(cli: Cli, hogsend: FakeHogsend) -> N
         "  7 of them are not acknowledged yet",
     ]
     bodies = [request.json for request in hogsend.requests]
-    wanted = {"to": "mailer", "since": "2026-01-01T00:00:00Z"}
-    assert bodies == [wanted, wanted | {"after": "here"}]
+    selection = {"to": "mailer", "since": "2026-01-01T00:00:00Z"}
+    assert bodies == [selection, selection | {"after": "here"}]
 
 
-def test_a_dry_run_says_that_nothing_was_delivered(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_a_dry_run_of_a_replay_is_marked_in_its_json(cli: Cli, hogsend: FakeHogsend) -> None:
     hogsend.responses[REPLAY] = CannedResponse(200, PART | {"after": None})
     outcome = events(
         cli, "replay", "--to", "mailer", "--since", "2026-01-01", "--dry-run", "--json"
@@ -152,7 +160,7 @@ def test_a_dry_run_says_that_nothing_was_delivered(cli: Cli, hogsend: FakeHogsen
     assert outcome.json["dryRun"]
 
 
-def test_the_bus_is_found_where_hogsend_up_writes_it(
+def test_the_nats_url_comes_from_the_flag_the_environment_or_the_files_of_hogsend_up(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with pytest.raises(CommandError):
@@ -168,7 +176,9 @@ def test_the_bus_is_found_where_hogsend_up_writes_it(
     assert subscriber_address("nats://flag") == "nats://flag"
 
 
-def test_an_events_way_is_shown_with_its_times(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_events_show_lists_each_step_of_an_event_with_its_time(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
     page = {"events": [EVENT], "total": 1, "limit": 20, "offset": 0}
     hogsend.responses["GET /v1/admin/events?limit=20&id=0190-1"] = CannedResponse(200, page)
     query = "source=posthog&id=0190-1&event=signed%09up&userId=u_42"
@@ -183,7 +193,7 @@ def test_an_events_way_is_shown_with_its_times(cli: Cli, hogsend: FakeHogsend) -
         "destinationId": "d-1",
         "description": "Mine",
     }
-    way: dict[str, Any] = {
+    trace: dict[str, Any] = {
         "event": EVENT,
         "correlationId": "r-1",
         "queuedAt": "2026-11-23T10:00:01.002Z",
@@ -191,7 +201,7 @@ def test_an_events_way_is_shown_with_its_times(cli: Cli, hogsend: FakeHogsend) -
         "announcement": {"state": "announced", "at": "2026-11-23T10:00:00Z", "sequence": 7},
         "deliveries": [delivery],
     }
-    hogsend.responses[f"GET /v1/admin/events/trace?{query}"] = CannedResponse(200, way)
+    hogsend.responses[f"GET /v1/admin/events/trace?{query}"] = CannedResponse(200, trace)
     outcome = events(cli, "show", "0190-1")
     assert outcome.code == 0
     assert [" ".join(line.split()) for line in outcome.out.splitlines()] == [
@@ -200,15 +210,15 @@ def test_an_events_way_is_shown_with_its_times(cli: Cli, hogsend: FakeHogsend) -
         "received 2026-11-23 10:00:01.000Z, request r-1",
         "queued 2026-11-23 10:00:01.002Z +0.002 s",
         "stored 2026-11-23 10:00:01.500Z +0.500 s",
-        # Its clock is behind.
+        # NATS' clock is behind the clocks of the services.
         "announced 2026-11-23 10:00:00.000Z, message 7 of EVENTS",
         "failed 2026-11-23 10:00:03.000Z +2.000 s, to Mine after 2 attempts, PostHog replied 500",
     ]
     (shown_as_json,) = events(cli, "show", "0190-1", "--json").json["events"]
     assert shown_as_json["queuedAt"] == "2026-11-23T10:00:01.002000Z"
     unknown = {"queuedAt": None, "storedAt": None, "deliveries": None}
-    way = {**way, **unknown, "announcement": {"state": "expired"}}
-    hogsend.responses[f"GET /v1/admin/events/trace?{query}"] = CannedResponse(200, way)
+    trace = {**trace, **unknown, "announcement": {"state": "expired"}}
+    hogsend.responses[f"GET /v1/admin/events/trace?{query}"] = CannedResponse(200, trace)
     shown = events(cli, "show", "0190-1").out
     assert "stored     its time was not recorded" in shown
     assert "no longer has messages from that time" in shown

@@ -1,4 +1,4 @@
-"""Every command fails in one way: `error:` and `fix:`, or one JSON document, and an exit code."""
+"""Every command fails alike: an exit code, and `error:` and `fix:` or one JSON document."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ FAILING: dict[str, tuple[str, ...]] = {
     "up": (),
     "demo": (),
     "serve": ("nothing",),
-    "sandbox": ("--port", "{taken}"),
+    "sandbox": ("--port", "{busy_port}"),
     "completion": ("nothing",),
 }
 """Arguments that make each command fail. HOGSEND_HOME is a file, which every command refuses."""
@@ -104,30 +104,30 @@ def leaves(app: App, *path: str) -> Iterator[str]:
 COMMANDS = sorted(leaves(main.application(*main.COMMANDS)))
 
 
-def test_every_command_is_tried_here() -> None:
+def test_every_command_has_an_entry_in_failing() -> None:
     assert sorted(FAILING) == COMMANDS
 
 
 @pytest.fixture
-def taken() -> Iterator[int]:
-    """A port on which somebody listens."""
-    with socket.socket() as somebody:
-        somebody.bind(("127.0.0.1", 0))
-        somebody.listen()
-        yield somebody.getsockname()[1]
+def busy_port() -> Iterator[int]:
+    """A port on which another socket listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
 
 
 @pytest.fixture
 def failing(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, taken: int
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, busy_port: int
 ) -> tuple[str, ...]:
     """The words of a failing command."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("HOGSEND_HOME", str(tmp_path / "file"))
-    # Nobody comes to listen within ten seconds either.
+    # No NATS server listens, so waiting the default ten seconds would only slow the test.
     monkeypatch.setattr(hogsend, "connect", partial(hogsend.connect, wait=0.1))
     command: str = request.param
-    arguments = [argument.format(taken=taken) for argument in FAILING[command]]
+    arguments = [argument.format(busy_port=busy_port) for argument in FAILING[command]]
     return (*command.split(), *arguments)
 
 
@@ -143,7 +143,7 @@ def test_a_failure_has_an_error_and_a_fix(cli: Cli, failing: tuple[str, ...]) ->
 
 
 @pytest.mark.parametrize(
-    "failing", [one for one in COMMANDS if one not in HAS_NO_JSON], indirect=True
+    "failing", [command for command in COMMANDS if command not in HAS_NO_JSON], indirect=True
 )
 def test_a_failure_with_json_is_one_document(cli: Cli, failing: tuple[str, ...]) -> None:
     outcome = cli(*failing, "--json")
@@ -165,7 +165,7 @@ def test_wrong_usage_exits_with_2_and_names_the_help(cli: Cli, command: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("nope",), "nope"),
         (("dlq", "show", "seven"), '"seven" is not a whole number'),
@@ -176,17 +176,17 @@ def test_wrong_usage_exits_with_2_and_names_the_help(cli: Cli, command: str) -> 
         (("up", "--sandbox-port", "0"), "--sandbox-port"),
     ],
 )
-def test_wrong_usage_is_said_without_names_of_python(
-    cli: Cli, arguments: tuple[str, ...], said: str
+def test_wrong_usage_is_reported_without_names_of_python_types(
+    cli: Cli, arguments: tuple[str, ...], message: str
 ) -> None:
     outcome = cli(*arguments)
     assert outcome.code == ExitCode.USAGE
-    assert said in outcome.err
+    assert message in outcome.err
     assert not re.search(r"\b(int|float|str)\b|Tokens", outcome.err)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("contacts", "show", "\udce4", *ADMIN), "UTF-8"),
         (("events", "send", "\udce4", "--user", "u", *ADMIN), "UTF-8"),
@@ -196,13 +196,13 @@ def test_wrong_usage_is_said_without_names_of_python(
         (("status", "--url", "http://-é.example:1"), "http://-é.example:1 is not the URL"),
     ],
 )
-def test_what_is_no_text_is_said_and_is_no_fault_of_the_command(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+def test_an_argument_with_invalid_characters_is_an_error_of_the_user(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.setattr(hogsend, "connect", partial(hogsend.connect, wait=0.1))
     outcome = cli(*arguments, "--json")
     assert outcome.code in {ExitCode.FAILED, ExitCode.USAGE}
-    assert said in outcome.json["error"]
+    assert message in outcome.json["error"]
     assert "fault" not in outcome.json["error"]
 
 
@@ -220,9 +220,7 @@ def test_what_is_no_text_is_said_and_is_no_fault_of_the_command(
         "sandbox --host",
     ],
 )
-def test_a_blank_name_is_wrong_usage_and_nothing_is_asked(
-    cli: Cli, command: str, blank: str
-) -> None:
+def test_a_blank_argument_is_wrong_usage(cli: Cli, command: str, blank: str) -> None:
     outcome = cli(*command.split(), blank)
     assert outcome.code == ExitCode.USAGE
     assert "is blank" in outcome.err
@@ -234,12 +232,12 @@ def test_a_blank_name_is_wrong_usage_and_nothing_is_asked(
     [
         (("status",), ExitCode.USAGE),
         (("dlq", "list"), ExitCode.USAGE),
-        # As Hogsend's own.
+        # Upstream's `connect` exits with 1 for wrong usage.
         (("connect", "posthog"), ExitCode.FAILED),
     ],
 )
 @pytest.mark.parametrize("url", ["localhost:3002", "ftp://localhost", "http://user@localhost"])
-def test_an_address_that_is_none_is_wrong_usage(
+def test_an_invalid_server_url_is_wrong_usage(
     cli: Cli, arguments: tuple[str, ...], code: ExitCode, url: str
 ) -> None:
     outcome = cli(*arguments, "--url", url)
@@ -248,12 +246,14 @@ def test_an_address_that_is_none_is_wrong_usage(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_shows_the_docstring(cli: Cli, command: str) -> None:
+def test_the_help_of_a_command_contains_the_summary_of_its_docstring(
+    cli: Cli, command: str
+) -> None:
     app = main.application(*main.COMMANDS)
     for word in command.split():
         app = app[word]
     documented = app.default_command.__doc__ or ""
-    # The help shows code without the marks that are around it.
+    # The help shows code without its backticks.
     summary = " ".join(documented.partition("\n\n")[0].replace("`", "").split())
     outcome = cli(*command.split(), "--help")
     assert outcome.code == 0
@@ -278,21 +278,23 @@ def test_the_help_lists_every_command_and_exit_code(cli: Cli) -> None:
         (ValueError(), ExitCode.FAILED),
     ],
 )
-def test_whatever_happens_is_no_traceback(
+def test_an_exception_is_reported_without_a_traceback(
     capfd: pytest.CaptureFixture[str], raised: BaseException, code: ExitCode
 ) -> None:
     def command() -> int:
         raise raised
 
     assert failures.run_guarded(command, ()) == code
-    written = capfd.readouterr()
-    assert not PYTHON_NAMES.search(written.out + written.err)
-    assert ("error: " in written.err and "  fix: " in written.err) or (
-        code is ExitCode.CLOSED_PIPE and not written.err
+    printed = capfd.readouterr()
+    assert not PYTHON_NAMES.search(printed.out + printed.err)
+    assert ("error: " in printed.err and "  fix: " in printed.err) or (
+        code is ExitCode.CLOSED_PIPE and not printed.err
     )
 
 
-def test_a_fault_shows_its_traceback_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_shows_its_traceback_when_the_variable_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def command() -> int:
         raise RuntimeError("a bug")
 
@@ -301,7 +303,7 @@ def test_a_fault_shows_its_traceback_when_asked(monkeypatch: pytest.MonkeyPatch)
         failures.run_guarded(command, ())
 
 
-def test_a_document_that_is_printed_is_the_only_one(
+def test_a_failure_after_the_json_document_prints_no_second_document(
     capfd: pytest.CaptureFixture[str], cli: Cli, hogsend: FakeHogsend
 ) -> None:
     assert cli.doctor(json=True).code == 0
@@ -311,13 +313,13 @@ def test_a_document_that_is_printed_is_the_only_one(
         raise raised
 
     assert failures.run_guarded(command, ("--json",)) == ExitCode.FAILED
-    written = capfd.readouterr()
-    assert written.out == ""
-    assert "error: " in written.err
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert "error: " in printed.err
 
 
 @pytest.mark.parametrize("arguments", [("dlq", "list"), ("dlq", "list", "--json"), ("--help",)])
-def test_a_closed_pipe_is_no_traceback(
+def test_a_closed_pipe_ends_the_command_without_a_traceback(
     hogsend: FakeHogsend, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     page = {"deadLetters": [LETTER] * 100, "total": 100, "nextBefore": None}
@@ -341,7 +343,7 @@ def test_a_closed_pipe_is_no_traceback(
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_terminal_without_a_character_shows_its_number(
+def test_a_character_outside_the_output_encoding_is_printed_as_an_escape(
     hogsend: FakeHogsend, encoding: str, flags: list[str]
 ) -> None:
     name = "grüße 😀"
@@ -362,7 +364,7 @@ def test_a_terminal_without_a_character_shows_its_number(
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_output_that_cannot_be_written_is_an_error(hogsend: FakeHogsend, unbuffered: str) -> None:
+def test_a_full_disk_under_stdout_is_an_error(hogsend: FakeHogsend, unbuffered: str) -> None:
     with Path("/dev/full").open("w") as full:
         process = subprocess.run(
             [sys.executable, "-m", "cli.main", "status", "--url", hogsend.url, "--json"],
@@ -377,7 +379,7 @@ def test_output_that_cannot_be_written_is_an_error(hogsend: FakeHogsend, unbuffe
     assert "Exception ignored" not in process.stderr
 
 
-def test_streams_that_are_closed_are_no_fault(hogsend: FakeHogsend) -> None:
+def test_a_command_succeeds_with_closed_stdin_and_stdout(hogsend: FakeHogsend) -> None:
     command = [sys.executable, "-m", "cli.main", "status", "--url", hogsend.url]
     process = subprocess.run(
         ["/bin/sh", "-c", 'exec "$@" <&- >&-', "sh", *command],
@@ -389,11 +391,11 @@ def test_streams_that_are_closed_are_no_fault(hogsend: FakeHogsend) -> None:
 
 
 @pytest.mark.parametrize(("columns", "width"), [("0", MIN_WIDTH), ("10", MIN_WIDTH), ("90", 90)])
-def test_tables_are_not_cut_off_in_a_narrow_terminal(columns: str, width: int) -> None:
+def test_a_narrow_terminal_is_treated_as_one_of_the_minimum_width(columns: str, width: int) -> None:
     assert type(out)(_environ={"COLUMNS": columns, "LINES": "9"}).width == width
 
 
-def test_a_host_that_is_not_this_machine_is_named(cli: Cli) -> None:
+def test_the_sandbox_refuses_a_host_that_is_not_an_address_of_this_machine(cli: Cli) -> None:
     outcome = cli("sandbox", "--host", "192.0.2.1", port=free_port())
     assert outcome.code == ExitCode.FAILED
     assert "192.0.2.1" in outcome.err
@@ -403,7 +405,7 @@ def test_a_host_that_is_not_this_machine_is_named(cli: Cli) -> None:
 @pytest.mark.parametrize(
     "line", ["A: hunter2", "A:hunter2", "A:hunter2=1", 'A="hunter2', "A hunter2=1", "- A=hunter2"]
 )
-def test_a_line_of_the_env_file_that_sets_nothing_is_named(line: str, cli: Cli) -> None:
+def test_a_malformed_line_of_the_env_file_is_named_by_its_number(line: str, cli: Cli) -> None:
     Path(".env").write_text(f"# settings\n{line}\nB=1\n")
     outcome = cli.status()
     assert outcome.code == ExitCode.USAGE
@@ -411,19 +413,19 @@ def test_a_line_of_the_env_file_that_sets_nothing_is_named(line: str, cli: Cli) 
     assert "hunter2" not in outcome.err
 
 
-def test_a_name_of_another_program_in_the_env_file_is_left_alone(cli: Cli) -> None:
+def test_a_name_of_another_program_in_the_env_file_is_ignored(cli: Cli) -> None:
     Path(".env").write_text("Logging:LogLevel=Debug\n")
     assert "./.env" not in cli.status().err
 
 
-def test_an_env_file_that_is_no_text_is_named(cli: Cli) -> None:
+def test_an_env_file_that_is_not_utf_8_is_named(cli: Cli) -> None:
     Path(".env").write_bytes(b"A=\xff\xfe\n")
     outcome = cli.status()
     assert outcome.code == ExitCode.USAGE
     assert "./.env" in outcome.err
 
 
-def test_the_librarys_log_is_not_on_stderr() -> None:
+def test_log_lines_of_the_library_are_not_printed_to_stderr() -> None:
     process = subprocess.run(
         [sys.executable, "-m", "cli.main", "streams", "backup", "b", "--nats-url", NO_NATS],
         capture_output=True,
@@ -433,14 +435,14 @@ def test_the_librarys_log_is_not_on_stderr() -> None:
     assert [line[:7] for line in process.stderr.splitlines()] == ["error: ", "  fix: "]
 
 
-def test_a_second_backup_does_not_overwrite_the_first(cli: Cli, tmp_path: Path) -> None:
-    saved = tmp_path / "backup" / "EVENTS" / "backup.json"
-    saved.parent.mkdir(parents=True)
-    saved.write_text("{}")
+def test_a_backup_of_streams_does_not_overwrite_an_earlier_one(cli: Cli, tmp_path: Path) -> None:
+    earlier = tmp_path / "backup" / "EVENTS" / "backup.json"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("{}")
     outcome = cli("streams", "backup", str(tmp_path / "backup"), nats_url=NO_NATS)
     assert outcome.code == ExitCode.FAILED
     assert "not overwritten" in outcome.err
-    assert saved.read_text() == "{}"
+    assert earlier.read_text() == "{}"
 
 
 @pytest.mark.parametrize(
@@ -454,7 +456,9 @@ def test_a_second_backup_does_not_overwrite_the_first(cli: Cli, tmp_path: Path) 
         ValueError("secret"),
     ],
 )
-def test_why_there_is_no_answer_names_neither_classes_nor_what_was_sent(error: Exception) -> None:
+def test_the_reason_of_a_failed_request_contains_no_class_name_and_no_secret(
+    error: Exception,
+) -> None:
     reason = failure_reason(error)
     assert reason
     assert "secret" not in reason
@@ -462,7 +466,7 @@ def test_why_there_is_no_answer_names_neither_classes_nor_what_was_sent(error: E
 
 
 @pytest.mark.parametrize("name", sorted(main.COMMANDS))
-def test_a_group_is_described_by_the_same_words_everywhere(name: str) -> None:
+def test_the_summary_of_a_group_equals_its_help(name: str) -> None:
     module, _, attribute = main.COMMANDS[name].path.partition(":")
     group = getattr(importlib.import_module(module), attribute)
     assert not isinstance(group, App) or group.help == main.COMMANDS[name].summary

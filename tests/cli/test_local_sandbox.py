@@ -20,13 +20,13 @@ from tests.cli.recording_server import CannedResponse, Fake, RecordedRequest
 class FakeStore(Fake):
     """A gateway with or without a stored credential."""
 
-    has_one = True
+    has_credential = True
 
     def respond(self, request: RecordedRequest) -> CannedResponse:
-        found = self.has_one
+        was_stored = self.has_credential
         if request.method == "DELETE":
-            self.has_one = False
-        return CannedResponse(200 if found else 404, {})
+            self.has_credential = False
+        return CannedResponse(200 if was_stored else 404, {})
 
 
 @pytest.fixture
@@ -43,33 +43,35 @@ def credential(store: FakeStore, tmp_path: Path) -> SandboxCredential:
     return SandboxCredential(cast("Stack", stack))
 
 
-async def test_a_credential_of_another_posthog_is_never_touched(
+async def test_a_credential_that_the_sandbox_did_not_grant_is_not_deleted(
     credential: SandboxCredential, store: FakeStore
 ) -> None:
     with pytest.raises(CommandError, match="a real PostHog") as refused:
         await credential.forget(sandbox=True)
     assert "HOGSEND_HOME" in refused.value.fix
     await credential.forget(sandbox=False)
-    assert store.has_one
+    assert store.has_credential
     assert {request.method for request in store.requests} == {"GET"}
 
 
-async def test_what_an_earlier_sandbox_granted_is_forgotten_once(
+async def test_a_credential_of_an_earlier_sandbox_is_deleted_once(
     credential: SandboxCredential, store: FakeStore
 ) -> None:
-    store.has_one = False
+    store.has_credential = False
     assert not await credential.forget(sandbox=True)
     for sandbox in (True, False):
-        store.has_one = True
+        store.has_credential = True
         assert await credential.forget(sandbox=sandbox)
-        assert not store.has_one
-    # From now on a credential is one of a PostHog that exists.
-    store.has_one = True
+        assert not store.has_credential
+    # The sandbox's mark is gone, so a later credential is one of a real PostHog.
+    store.has_credential = True
     assert not await credential.forget(sandbox=False)
-    assert store.has_one
+    assert store.has_credential
 
 
-def test_it_replaces_the_settings_for_another_posthog(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sandbox_replaces_the_settings_of_another_posthog(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in ("POSTHOG_PRIVATE_HOST", "POSTHOG_PROJECT_ID", "POSTHOG_PERSONAL_API_KEY"):
         monkeypatch.setenv(name, "of another PostHog")
     monkeypatch.setenv("POSTHOG_HOST", "https://eu.i.posthog.com")
@@ -77,8 +79,8 @@ def test_it_replaces_the_settings_for_another_posthog(monkeypatch: pytest.Monkey
     for name in ("POSTHOG_API_KEY", "API_PUBLIC_URL", "ENABLE_POSTHOG_DESTINATION"):
         monkeypatch.setenv(name, "")
     LocalSandbox(8010, 3002).use()
-    found = {name: value for name, value in os.environ.items() if name.startswith("POSTHOG_")}
-    assert found == {
+    settings = {name: value for name, value in os.environ.items() if name.startswith("POSTHOG_")}
+    assert settings == {
         "POSTHOG_HOST": "http://127.0.0.1:8010",
         "POSTHOG_API_KEY": "phc_sandbox_project_key",
         "POSTHOG_WEBHOOK_SECRET": "the stack's own",
@@ -86,6 +88,6 @@ def test_it_replaces_the_settings_for_another_posthog(monkeypatch: pytest.Monkey
     assert os.environ["API_PUBLIC_URL"] == "http://hogsend.test:3002"
 
 
-def test_what_it_forgets_is_said_where_it_ends_by_itself(tmp_path: Path) -> None:
+def test_the_restart_note_of_the_sandbox_asks_to_connect_again(tmp_path: Path) -> None:
     program = LocalSandbox(8010, 3002).program("", tmp_path)
     assert "`hogsend connect posthog`" in program.restart_note

@@ -1,4 +1,4 @@
-"""The loopback server (contract 3.3): what it accepts, and what cannot delay the callback."""
+"""The callback server (contract 3.3): valid callbacks, and requests that cannot delay one."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ async def get(listener: Listener, path: str = "/callback", **parameters: str) ->
         return await http.get(f"http://127.0.0.1:{listener.port}{path}", params=parameters)
 
 
-async def raw(listener: Listener, request: bytes) -> bytes:
+async def send_raw(listener: Listener, request: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     writer.write(request)
     with contextlib.suppress(ConnectionError):
-        answer = await asyncio.wait_for(reader.read(), 60)
+        response = await asyncio.wait_for(reader.read(), 60)
     writer.close()
-    return answer
+    return response
 
 
-async def test_the_first_code_is_returned(listener: Listener) -> None:
-    answer = await get(listener, **GOOD)
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert answer.headers["cache-control"] == "no-store"
-    assert "default-src 'none'" in answer.headers["content-security-policy"]
-    assert "return to your terminal" in answer.text
-    assert not re.search(r"the-code|the-state|https?://|<script|src=", answer.text)
+async def test_the_code_of_the_callback_is_returned(listener: Listener) -> None:
+    response = await get(listener, **GOOD)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert response.headers["cache-control"] == "no-store"
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert "return to your terminal" in response.text
+    assert not re.search(r"the-code|the-state|https?://|<script|src=", response.text)
     assert await listener.code(1) == "the-code"
 
 
@@ -66,20 +66,20 @@ async def test_the_first_code_is_returned(listener: Listener) -> None:
         ({"state": STATE, "code": ""}, 400, "exchange_failed"),
     ],
 )
-async def test_answers_that_end_the_run(
+async def test_a_failed_callback_ends_the_run_with_its_verdict(
     listener: Listener, parameters: dict[str, str], status: int, verdict: str
 ) -> None:
-    answer = await get(listener, **parameters)
-    assert answer.status_code == status
-    assert answer.headers["content-type"].startswith("text/html")
-    assert not re.search(r"the-code|the-state|<b>", answer.text)
+    response = await get(listener, **parameters)
+    assert response.status_code == status
+    assert response.headers["content-type"].startswith("text/html")
+    assert not re.search(r"the-code|the-state|<b>", response.text)
     with pytest.raises(ConnectError) as stopped:
         await listener.code(1)
     assert stopped.value.verdict == verdict
     assert "<b>" not in str(stopped.value)
 
 
-async def test_the_first_answer_is_final(listener: Listener) -> None:
+async def test_the_first_callback_is_final(listener: Listener) -> None:
     assert (await get(listener, code="c", state="wrong")).status_code == 400
     again = await get(listener, **GOOD)
     assert again.status_code == 410
@@ -88,40 +88,46 @@ async def test_the_first_answer_is_final(listener: Listener) -> None:
         await listener.code(1)
 
 
-async def test_a_repeated_parameter_is_ignored(listener: Listener) -> None:
+async def test_a_callback_with_a_repeated_parameter_is_refused(listener: Listener) -> None:
     assert (await get(listener, f"/callback?state={STATE}&state=x&code=c")).status_code == 400
     with pytest.raises(ConnectError):
         await listener.code(1)
 
 
 @pytest.mark.parametrize("path", ["/", "/favicon.ico", "/callback/", "/callbacks", "//x/callback"])
-async def test_other_paths_do_not_end_the_wait(listener: Listener, path: str) -> None:
+async def test_a_request_for_another_path_does_not_end_the_wait(
+    listener: Listener, path: str
+) -> None:
     assert (await get(listener, path)).status_code == 404
     await get(listener, **GOOD)
     assert await listener.code(1) == "the-code"
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "OPTIONS", "DELETE"])
-async def test_other_methods_do_not_end_the_wait(listener: Listener, method: str) -> None:
+async def test_a_request_with_another_method_does_not_end_the_wait(
+    listener: Listener, method: str
+) -> None:
     async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as http:
         url = f"{listener.redirect_uri}?code=stolen&state={STATE}"
-        answer = await http.request(method, url)
-    assert answer.status_code == 405
-    assert answer.headers["allow"] == "GET"
-    assert bool(answer.content) is (method != "HEAD")
+        response = await http.request(method, url)
+    assert response.status_code == 405
+    assert response.headers["allow"] == "GET"
+    assert bool(response.content) is (method != "HEAD")
     await get(listener, **GOOD)
     assert await listener.code(1) == "the-code"
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost:{port}", "127.0.0.1", "127.0.0.1:1"])
-async def test_foreign_hosts_do_not_end_the_wait(listener: Listener, host: str) -> None:
+async def test_a_request_with_a_foreign_host_header_does_not_end_the_wait(
+    listener: Listener, host: str
+) -> None:
     async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as http:
-        answer = await http.get(
+        response = await http.get(
             listener.redirect_uri,
             params={"error": "access_denied"},
             headers={"host": host.format(port=listener.port)},
         )
-    assert answer.status_code == 403
+    assert response.status_code == 403
     await get(listener, **GOOD)
     assert await listener.code(1) == "the-code"
 
@@ -140,11 +146,11 @@ async def test_foreign_hosts_do_not_end_the_wait(listener: Listener, host: str) 
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", b"431"),
     ],
 )
-async def test_malformed_requests_do_not_end_the_wait(
+async def test_a_malformed_request_does_not_end_the_wait(
     listener: Listener, request_: bytes, status: bytes
 ) -> None:
-    answer = await raw(listener, request_.replace(b"%d", str(listener.port).encode()))
-    assert answer.startswith(b"HTTP/1.1 " + status) or (status == b"431" and answer == b"")
+    response = await send_raw(listener, request_.replace(b"%d", str(listener.port).encode()))
+    assert response.startswith(b"HTTP/1.1 " + status) or (status == b"431" and response == b"")
     await get(listener, **GOOD)
     assert await listener.code(1) == "the-code"
 
@@ -155,12 +161,14 @@ async def test_incomplete_requests_do_not_block_the_callback(listener: Listener)
             _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
             stack.callback(writer.close)
             writer.write(b"GET /call" if number % 2 else b"")
-        answer = await get(listener, **GOOD)
-        assert answer.status_code == 200
+        response = await get(listener, **GOOD)
+        assert response.status_code == 200
         assert await listener.code(1) == "the-code"
 
 
-async def test_a_browser_that_hangs_up_still_counts(listener: Listener) -> None:
+async def test_a_callback_counts_when_the_browser_disconnects_before_the_response(
+    listener: Listener,
+) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     request = f"GET /callback?code=the-code&state={STATE} HTTP/1.1\r\n"
     writer.write(f"{request}Host: 127.0.0.1:{listener.port}\r\n\r\n".encode())
@@ -169,13 +177,13 @@ async def test_a_browser_that_hangs_up_still_counts(listener: Listener) -> None:
     assert await listener.code(10) == "the-code"
 
 
-async def test_it_is_reached_on_this_machine_only(listener: Listener) -> None:
+async def test_the_callback_server_listens_on_loopback_only(listener: Listener) -> None:
     assert listener._server is not None
-    names = [one.getsockname()[0] for one in listener._server.sockets]
-    assert names == ["127.0.0.1"]
+    addresses = [socket.getsockname()[0] for socket in listener._server.sockets]
+    assert addresses == ["127.0.0.1"]
 
 
-async def test_the_port_is_free_afterwards() -> None:
+async def test_the_callback_port_is_free_after_the_run() -> None:
     port = free_port()
     for _ in range(2):
         async with listening(STATE, [port]) as first:
@@ -190,7 +198,7 @@ async def test_the_port_is_free_afterwards() -> None:
         await asyncio.open_connection("127.0.0.1", port)
 
 
-async def test_the_ports_are_those_of_the_client_document() -> None:
+async def test_the_callback_ports_are_those_of_the_client_document() -> None:
     """The only test that listens on the real callback ports."""
     assert CALLBACK_PORTS == (8423, 8424, 8425)
     with real_ports():
@@ -203,23 +211,23 @@ async def test_the_ports_are_those_of_the_client_document() -> None:
             assert stopped.value.verdict == "port_unavailable"
 
 
-async def test_no_callback_in_time(listener: Listener) -> None:
+async def test_a_wait_without_a_callback_times_out(listener: Listener) -> None:
     with pytest.raises(ConnectError, match=r"0\.05 seconds") as stopped:
         await listener.code(0.05)
     assert stopped.value.verdict == "callback_timeout"
 
 
-async def test_connections_that_are_left_open_are_closed_without_a_word() -> None:
+async def test_idle_connections_are_closed_without_an_error() -> None:
     """Browsers open connections that they do not use."""
-    said: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, what: said.append(what))
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
     async with listening(STATE, [free_port()]) as running:
-        left = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(3)]
-        left[1][1].write(b"GET /callback")
-        # All three are served by now: connections are accepted in order.
+        idle = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(3)]
+        idle[1][1].write(b"GET /callback")
+        # Connections are accepted in order, so all three are served by now.
         await get(running, "/favicon.ico")
-    for reader, writer in left:
+    for reader, writer in idle:
         with contextlib.suppress(ConnectionError):
             assert await asyncio.wait_for(reader.read(), 60) == b""
         writer.close()
-    assert said == []
+    assert errors == []

@@ -12,7 +12,9 @@ from cli.server_address import resolve
 FILE = Path(".env")
 
 
-def test_the_default_is_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_url_comes_from_the_flag_the_environment_the_file_or_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     target = resolve(None, None)
     assert (target.base_url, target.admin_key) == ("http://localhost:3002", None)
     FILE.write_text("HOGSEND_API_URL=https://file.example/\n")
@@ -22,7 +24,9 @@ def test_the_default_is_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve("https://flag.example///", None).base_url == "https://flag.example"
 
 
-def test_the_environment_comes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_admin_key_comes_from_the_flag_the_environment_or_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     FILE.write_text("ADMIN_API_KEY=file-admin\n")
     assert resolve(None, None).admin_key == "file-admin"
     FILE.write_text("HOGSEND_ADMIN_KEY=file-hogsend\nADMIN_API_KEY=file-admin\n")
@@ -37,12 +41,12 @@ def test_the_environment_comes_before_the_file(monkeypatch: pytest.MonkeyPatch) 
     assert resolve(None, None).admin_key == "file-hogsend"
 
 
-def test_gateway_port_set_once_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_url_uses_gateway_port(monkeypatch: pytest.MonkeyPatch) -> None:
     FILE.write_text("GATEWAY_PORT=3903\n")
     assert resolve(None, None).base_url == "http://localhost:3903"
     monkeypatch.setenv("GATEWAY_PORT", " 3904\n")
     assert resolve(None, None).base_url == "http://localhost:3904"
-    # What is none is for the server to say; here it must not become an address.
+    # The server reports an invalid port. The command must not use it as an address.
     monkeypatch.setenv("GATEWAY_PORT", "tcp://10.0.0.1:80")
     assert resolve(None, None).base_url == "http://localhost:3002"
 
@@ -57,14 +61,14 @@ def test_gateway_port_set_once_is_enough(monkeypatch: pytest.MonkeyPatch) -> Non
         ("no host", "http://localhost:3903"),
     ],
 )
-def test_the_server_here_is_found_where_it_listens(host: str, base_url: str) -> None:
+def test_the_default_url_uses_gateway_host(host: str, base_url: str) -> None:
     FILE.write_text(f"GATEWAY_HOST={host}\nGATEWAY_PORT=3903\n")
     assert resolve(None, None).base_url == base_url
 
 
 @pytest.mark.parametrize("name", ["hogsend_api_url", "Gateway_Port", "admin_api_key"])
 @pytest.mark.parametrize("in_file", [False, True])
-def test_a_name_in_small_letters_is_not_passed_over(
+def test_a_variable_in_lower_case_is_refused(
     name: str, in_file: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if in_file:
@@ -77,13 +81,13 @@ def test_a_name_in_small_letters_is_not_passed_over(
     assert "hidden" not in str(error.value)
 
 
-def test_the_generated_key_is_found_for_the_server_it_belongs_to() -> None:
+def test_the_generated_admin_key_is_used_for_its_own_server_only() -> None:
     generated = Path(".hogsend/secrets/admin-api-key")
     generated.parent.mkdir(parents=True)
     generated.write_text("generated\n")
     assert resolve(None, None).admin_key == "generated"
     assert resolve("http://127.0.0.1:3002", None).admin_key == "generated"
-    # Neither another program on this machine nor another machine is sent it.
+    # The key is not sent to another program on this machine or to another machine.
     assert resolve("http://127.0.0.1:3003", None).admin_key is None
     assert resolve("http://hogsend.example:3002", None).admin_key is None
     assert resolve("https://hogsend.example", None).admin_key is None
@@ -93,12 +97,12 @@ def test_the_generated_key_is_found_for_the_server_it_belongs_to() -> None:
     assert resolve("http://localhost:3002", None).admin_key is None
 
 
-def test_the_key_is_not_in_repr() -> None:
+def test_the_admin_key_is_not_in_repr() -> None:
     assert "secret" not in repr(resolve(None, "secret"))
 
 
 @pytest.mark.parametrize("key", ["first\nsecond", "schlüssel", "a\x00b"])
-def test_a_key_with_invalid_characters_is_refused(key: str) -> None:
+def test_an_admin_key_with_invalid_characters_is_refused(key: str) -> None:
     assert resolve(None, " key\n").admin_key == "key"
     with pytest.raises(CommandError) as error:
         resolve(None, key)

@@ -11,7 +11,7 @@ from services.gateway.webhooks.spool.spool import Spool
 from tests.cli.running import Cli
 
 
-async def leave_two(directory: Path) -> None:
+async def spool_two_webhooks(directory: Path) -> None:
     spool = Spool(directory, 1_000_000)
     for name in ("first", "second"):
         body = b'{"event": "' + name.encode() + b'"}'
@@ -19,35 +19,35 @@ async def leave_two(directory: Path) -> None:
     await spool.close()
 
 
-def test_every_piece_is_a_line_of_json(cli: Cli, tmp_path: Path) -> None:
-    asyncio.run(leave_two(tmp_path))
+def test_each_webhook_and_each_damaged_part_is_a_line_of_json(cli: Cli, tmp_path: Path) -> None:
+    asyncio.run(spool_two_webhooks(tmp_path))
     (file,) = tmp_path.glob("*.spool")
     data = bytearray(file.read_bytes())
     data[data.index(b"second")] = ord("!")
     file.write_bytes(data)
     outcome = cli("spool", "read", str(file))
-    whole, lost = map(json.loads, outcome.out.splitlines())
+    webhook, damage = map(json.loads, outcome.out.splitlines())
     assert outcome.code == 0
-    assert (whole["found"], whole["id"], whole["body"]) == (
+    assert (webhook["found"], webhook["id"], webhook["body"]) == (
         "webhook",
         "first",
         '{"event": "first"}',
     )
-    assert lost["found"] == "damage"
-    assert '{"event": "second"}' in lost["text"]
+    assert damage["found"] == "damage"
+    assert '{"event": "second"}' in damage["text"]
 
 
-def test_several_files_are_read_in_turn(cli: Cli, tmp_path: Path) -> None:
+def test_several_spool_files_are_read_in_order(cli: Cli, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        asyncio.run(leave_two(tmp_path / name))
+        asyncio.run(spool_two_webhooks(tmp_path / name))
     files = [*tmp_path.rglob("*.spool")]
     outcome = cli("spool", "read", *map(str, files))
     assert outcome.code == 0
-    pieces = [json.loads(line) for line in outcome.out.splitlines()]
-    assert [piece["file"] for piece in pieces] == [file.name for file in files for _ in range(2)]
+    parts = [json.loads(line) for line in outcome.out.splitlines()]
+    assert [part["file"] for part in parts] == [file.name for file in files for _ in range(2)]
 
 
-def test_a_file_that_is_not_there_is_said(cli: Cli, tmp_path: Path) -> None:
+def test_a_missing_spool_file_is_named(cli: Cli, tmp_path: Path) -> None:
     outcome = cli("spool", "read", str(tmp_path / "none.spool"))
     assert outcome.code != 0
     assert "none.spool" in outcome.everything
