@@ -30,23 +30,23 @@ from tests.cli.recording_server import CannedResponse
 REDIRECT = "http://127.0.0.1:8423/callback"
 
 
-def test_case_70_the_challenge_of_the_rfcs_verifier() -> None:
+def test_case_70_the_challenge_matches_the_example_of_rfc_7636() -> None:
     session = PkceSession(verifier="dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
     assert session.challenge == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 
 
 def test_case_71_verifiers_are_random() -> None:
-    one, other = PkceSession(), PkceSession()
-    assert one.verifier != other.verifier
-    assert one.state != other.state
-    for session in (one, other):
+    first, second = PkceSession(), PkceSession()
+    assert first.verifier != second.verifier
+    assert first.state != second.state
+    for session in (first, second):
         assert re.fullmatch(r"[A-Za-z0-9_-]{43}", session.verifier)
         assert re.fullmatch(r"[A-Za-z0-9_-]{22}", session.state)
         assert session.verifier not in repr(session)
         assert session.state not in repr(session)
 
 
-def test_case_72_the_authorize_url() -> None:
+def test_case_72_the_authorize_url_has_the_pkce_and_client_parameters() -> None:
     session = PkceSession()
     endpoint = "https://eu.posthog.com/oauth/authorize/?keep=me&state=theirs"
     url = authorize_url(endpoint, client_id=CLIENT_ID, redirect_uri=REDIRECT, session=session)
@@ -65,9 +65,9 @@ def test_case_72_the_authorize_url() -> None:
     }
 
 
-def test_case_73_discovery(posthog: FakePostHog) -> None:
-    found = discover(posthog.url)
-    assert found.token_endpoint == f"{posthog.url}/oauth/token/"
+def test_case_73_discovery_reads_the_well_known_document(posthog: FakePostHog) -> None:
+    document = discover(posthog.url)
+    assert document.token_endpoint == f"{posthog.url}/oauth/token/"
     (request,) = posthog.requests
     assert request.line == "GET /.well-known/oauth-authorization-server"
     assert request.headers["accept"] == "application/json"
@@ -75,7 +75,9 @@ def test_case_73_discovery(posthog: FakePostHog) -> None:
 
 
 @pytest.mark.parametrize("status", [404, 410])
-def test_case_73_no_oauth_server(posthog: FakePostHog, status: int) -> None:
+def test_case_73_a_missing_document_means_that_oauth_is_unsupported(
+    posthog: FakePostHog, status: int
+) -> None:
     posthog.discovery = CannedResponse(status, {})
     with pytest.raises(ConnectError) as stopped:
         discover(posthog.url)
@@ -95,7 +97,7 @@ def test_case_73_no_oauth_server(posthog: FakePostHog, status: int) -> None:
         CannedResponse(200, b"\xef\xbb\xbf\n <HTML>"),
     ],
 )
-def test_a_login_page_or_any_other_page_is_no_oauth_server(
+def test_a_login_page_means_that_oauth_is_unsupported(
     posthog: FakePostHog, response: CannedResponse
 ) -> None:
     posthog.discovery = response
@@ -112,7 +114,7 @@ DOCUMENTS = "client_id_metadata_document_supported"
 
 
 @pytest.mark.parametrize(
-    ("said", "is_taken"),
+    ("capabilities", "is_accepted"),
     [
         ({DOCUMENTS: True}, True),
         ({DOCUMENTS: False}, False),
@@ -121,29 +123,29 @@ DOCUMENTS = "client_id_metadata_document_supported"
         ({DOCUMENTS: False, "registration_endpoint": None}, False),
         # PostHog between January and March 2026.
         ({DOCUMENTS: None}, False),
-        # Who says nothing of clients has all of what the contract asks for.
+        # A document without any field about clients has every field that the contract requires.
         ({DOCUMENTS: None, "registration_endpoint": None}, True),
     ],
 )
-def test_a_server_that_takes_no_client_documents_is_told_before_its_page_is_shown(
-    posthog: FakePostHog, said: dict[str, Any], is_taken: bool
+def test_discovery_fails_when_the_server_does_not_accept_client_documents(
+    posthog: FakePostHog, capabilities: dict[str, Any], is_accepted: bool
 ) -> None:
-    document = {**posthog.document, **said}
+    document = {**posthog.document, **capabilities}
     document = {name: value for name, value in document.items() if value is not None}
     posthog.discovery = CannedResponse(200, document)
     assert discover(posthog.url, is_registered=True).issuer == posthog.url
-    if is_taken:
+    if is_accepted:
         assert discover(posthog.url).issuer == posthog.url
         return
     with pytest.raises(ConnectError, match="client documents") as stopped:
         discover(posthog.url)
     assert stopped.value.verdict == "oauth_unsupported"
     assert stopped.value.hint is not None
-    for way in ("POSTHOG_PERSONAL_API_KEY", "upgrade PostHog"):
-        assert way in stopped.value.hint
+    for remedy in ("POSTHOG_PERSONAL_API_KEY", "upgrade PostHog"):
+        assert remedy in stopped.value.hint
 
 
-def test_a_slash_that_posthog_adds_is_followed_once(posthog: FakePostHog) -> None:
+def test_a_redirect_that_adds_a_slash_is_followed_once(posthog: FakePostHog) -> None:
     posthog.discovery = CannedResponse(301, {}, location=f"{PATH}/")
     with pytest.raises(ConnectError):
         discover(posthog.url)
@@ -152,7 +154,7 @@ def test_a_slash_that_posthog_adds_is_followed_once(posthog: FakePostHog) -> Non
 
 NESTED = b'{"x":%b}' % (b"[" * 30_000 + b"]" * 30_000)
 """JSON nested deeper than Python's parser allows."""
-WHOLE = b'{"issuer": "x", "authorization_endpoint": "https://x/", "token_endpoint": "https://x/"}'
+VALID = b'{"issuer": "x", "authorization_endpoint": "https://x/", "token_endpoint": "https://x/"}'
 
 
 @pytest.mark.parametrize(
@@ -166,7 +168,7 @@ WHOLE = b'{"issuer": "x", "authorization_endpoint": "https://x/", "token_endpoin
         (CannedResponse(200, ["issuer"]), "malformed document"),
         (CannedResponse(200, b"\xff\xfe"), "malformed document"),
         (CannedResponse(200, NESTED), "malformed document"),
-        (CannedResponse(200, b" " * discovery.MAX_BYTES + WHOLE), "malformed document"),
+        (CannedResponse(200, b" " * discovery.MAX_BYTES + VALID), "malformed document"),
         (CannedResponse(500, {}), "answered 500"),
         (CannedResponse(403, {}), "answered 403"),
         (
@@ -177,7 +179,7 @@ WHOLE = b'{"issuer": "x", "authorization_endpoint": "https://x/", "token_endpoin
         (CannedResponse(308, {}, location="https://127.0.0.1" + PATH), "give PostHog's app host"),
     ],
 )
-def test_case_73_malformed_discovery(
+def test_case_73_a_malformed_or_redirected_document_fails_discovery(
     posthog: FakePostHog, response: CannedResponse, reason: str
 ) -> None:
     posthog.discovery = response
@@ -216,7 +218,7 @@ GZIPPED = gzip.compress(bytes(8 * 1024 * 1024))
 
 
 @pytest.mark.parametrize("head", [OK + b"X: ", OK + b"\r\n"], ids=["head", "body"])
-async def test_an_answer_without_an_end_is_not_waited_for(
+async def test_a_response_that_never_ends_times_out(
     head: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cli.connect.discovery.DISCOVERY_SECONDS", 0.1)
@@ -231,18 +233,18 @@ async def test_an_answer_without_an_end_is_not_waited_for(
 
 
 @pytest.mark.parametrize(
-    ("encoding", "said"), [("gzip", "is too large"), ("gzip, gzip", "Content-Encoding")]
+    ("encoding", "problem"), [("gzip", "is too large"), ("gzip, gzip", "Content-Encoding")]
 )
-async def test_no_more_of_an_answer_is_decompressed_than_an_exchange_has(
-    encoding: str, said: str
+async def test_a_compressed_response_of_the_token_endpoint_is_limited(
+    encoding: str, problem: str
 ) -> None:
     head = OK + b"Content-Encoding: %s\r\n\r\n" % encoding.encode()
-    with dripping(head + GZIPPED) as host, pytest.raises(ConnectError, match=said):
+    with dripping(head + GZIPPED) as host, pytest.raises(ConnectError, match=problem):
         await exchange_at(f"{host}/oauth/token/")
 
 
 @pytest.mark.parametrize("host", ["http://127.0.0.1:1", f"https://{'p' * 64}.example", "x", ""])
-def test_case_73_posthog_cannot_be_reached(host: str) -> None:
+def test_case_73_discovery_fails_when_posthog_cannot_be_reached(host: str) -> None:
     with pytest.raises(ConnectError) as stopped:
         discover(host)
     assert stopped.value.verdict == "discovery_failed"
@@ -261,7 +263,7 @@ def test_case_73_posthog_cannot_be_reached(host: str) -> None:
         "http://127.0.0.1:1\n.example/",
     ],
 )
-def test_endpoints_must_be_safe(posthog: FakePostHog, name: str, endpoint: str) -> None:
+def test_an_unsafe_endpoint_fails_discovery(posthog: FakePostHog, name: str, endpoint: str) -> None:
     posthog.discovery = CannedResponse(200, {**posthog.document, name: endpoint})
     with pytest.raises(ConnectError, match=name) as stopped:
         discover(posthog.url)
@@ -270,9 +272,7 @@ def test_endpoints_must_be_safe(posthog: FakePostHog, name: str, endpoint: str) 
 
 
 @pytest.mark.parametrize("name", ["authorization_endpoint", "token_endpoint"])
-def test_a_code_is_not_sent_elsewhere_than_where_consent_is_given(
-    posthog: FakePostHog, name: str
-) -> None:
+def test_discovery_refuses_endpoints_on_different_hosts(posthog: FakePostHog, name: str) -> None:
     document = {**posthog.document, name: "https://eu.posthog.com/oauth/"}
     posthog.discovery = CannedResponse(200, document)
     with pytest.raises(ConnectError, match="on different hosts") as stopped:
@@ -280,35 +280,37 @@ def test_a_code_is_not_sent_elsewhere_than_where_consent_is_given(
     assert stopped.value.verdict == "discovery_failed"
 
 
-def plain(private_host: str, host: str, allow: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def discover_plain_http(
+    private_host: str, host: str, allow: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Discover a PostHog whose endpoints are at `host`, by plain http."""
     document = {
         "issuer": host,
         "authorization_endpoint": f"{host}/oauth/authorize/",
         "token_endpoint": f"{host}/oauth/token/",
     }
-    answer = DiscoveryResponse(
+    response = DiscoveryResponse(
         url=f"{private_host}{PATH}", status=200, content=json.dumps(document).encode()
     )
-    monkeypatch.setattr(discovery, "_get", lambda _url: answer)
+    monkeypatch.setattr(discovery, "_get", lambda _url: response)
     assert discover(private_host, allow).token_endpoint == f"{host}/oauth/token/"
 
 
-INSIDE = "http://posthog.internal:8000"
+INTERNAL = "http://posthog.internal:8000"
 
 
 @pytest.mark.parametrize(
     ("private_host", "allow"),
     [
-        (INSIDE, []),
+        (INTERNAL, []),
         ("https://posthog.example", ["posthog.internal"]),
         ("http://10.0.0.5", ["posthog.internal:8000"]),
     ],
 )
-def test_plain_http_is_taken_where_the_operator_named_the_host(
+def test_plain_http_is_accepted_for_a_host_that_the_operator_configured(
     private_host: str, allow: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain(private_host, INSIDE, allow, monkeypatch)
+    discover_plain_http(private_host, INTERNAL, allow, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -321,11 +323,11 @@ def test_plain_http_is_taken_where_the_operator_named_the_host(
         ("http://other.internal:8000", ["10.0.0.0/8"]),
     ],
 )
-def test_plain_http_to_another_host_or_in_place_of_https_is_refused(
+def test_plain_http_is_refused_for_another_host_or_as_a_downgrade_from_https(
     private_host: str, allow: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConnectError, match="OUTBOUND_ALLOW"):
-        plain(private_host, INSIDE, allow, monkeypatch)
+        discover_plain_http(private_host, INTERNAL, allow, monkeypatch)
 
 
 async def exchange_at(
@@ -340,14 +342,14 @@ async def exchange_at(
     )
 
 
-async def trade(posthog: FakePostHog, session: PkceSession) -> Any:
+async def exchange_code(posthog: FakePostHog, session: PkceSession) -> Any:
     posthog.challenge = session.challenge
     return await exchange_at(f"{posthog.url}/oauth/token/", posthog.code, session)
 
 
-async def test_case_74_the_exchange_is_five_fields(posthog: FakePostHog) -> None:
+async def test_case_74_the_exchange_sends_five_form_fields(posthog: FakePostHog) -> None:
     session = PkceSession()
-    grant = await trade(posthog, session)
+    grant = await exchange_code(posthog, session)
     (request,) = posthog.requests
     assert request.method == "POST"
     assert request.form == {
@@ -363,22 +365,24 @@ async def test_case_74_the_exchange_is_five_fields(posthog: FakePostHog) -> None
     assert posthog.access_token not in repr(grant)
 
 
-async def test_case_75_a_refused_code(posthog: FakePostHog) -> None:
+async def test_case_75_a_refused_code_fails_the_exchange_without_printing_secrets(
+    posthog: FakePostHog,
+) -> None:
     posthog.exchange = CannedResponse(
         400, {"error": "invalid_grant", "error_description": posthog.code}
     )
     session = PkceSession()
     with pytest.raises(ConnectError, match=r"400: invalid_grant") as stopped:
-        await trade(posthog, session)
+        await exchange_code(posthog, session)
     assert stopped.value.verdict == "exchange_failed"
-    said = f"{stopped.value!r} {stopped.value.hint} {stopped.value.__cause__}"
-    assert posthog.code not in said
-    assert session.verifier not in said
+    printed = f"{stopped.value!r} {stopped.value.hint} {stopped.value.__cause__}"
+    assert posthog.code not in printed
+    assert session.verifier not in printed
 
 
 @pytest.mark.parametrize("missing", ["refresh_token", "access_token"])
 @pytest.mark.parametrize("value", [None, ""])
-async def test_case_76_a_token_is_missing(
+async def test_case_76_a_response_without_a_token_fails_the_exchange(
     posthog: FakePostHog, missing: str, value: str | None
 ) -> None:
     if value is None:
@@ -386,7 +390,7 @@ async def test_case_76_a_token_is_missing(
     else:
         posthog.tokens[missing] = value
     with pytest.raises(ConnectError, match=missing) as stopped:
-        await trade(posthog, PkceSession())
+        await exchange_code(posthog, PkceSession())
     assert stopped.value.verdict == "exchange_failed"
 
 
@@ -401,44 +405,46 @@ async def test_case_76_a_token_is_missing(
         CannedResponse(200, ["access_token"]),
     ],
 )
-async def test_other_answers_fail_the_exchange(
+async def test_a_redirected_or_malformed_response_fails_the_exchange(
     posthog: FakePostHog, response: CannedResponse
 ) -> None:
     posthog.exchange = response
     with pytest.raises(ConnectError) as stopped:
-        await trade(posthog, PkceSession())
+        await exchange_code(posthog, PkceSession())
     assert stopped.value.verdict == "exchange_failed"
     assert len(posthog.requests) == 1
 
 
-async def test_a_slash_that_the_token_endpoint_wants_is_added(posthog: FakePostHog) -> None:
+async def test_a_redirect_of_the_token_endpoint_that_adds_a_slash_is_followed(
+    posthog: FakePostHog,
+) -> None:
     session = PkceSession()
     posthog.challenge = session.challenge
     grant = await exchange_at(f"{posthog.url}/oauth/token", posthog.code, session)
     assert grant.access_token == posthog.access_token
-    moved, answered = posthog.requests
-    assert (moved.path, answered.path) == ("/oauth/token", "/oauth/token/")
-    assert moved.form == answered.form
+    redirected, answered = posthog.requests
+    assert (redirected.path, answered.path) == ("/oauth/token", "/oauth/token/")
+    assert redirected.form == answered.form
 
 
-async def test_redirects_without_end_fail_the_exchange(posthog: FakePostHog) -> None:
+async def test_endless_redirects_fail_the_exchange(posthog: FakePostHog) -> None:
     with pytest.raises(ConnectError, match="too many redirects"):
         await exchange_at(f"{posthog.url}/oauth/token/endless")
     assert len(posthog.requests) == 4
 
 
-async def test_lifetimes_are_numbers_or_text(posthog: FakePostHog) -> None:
+async def test_the_lifetime_of_a_token_may_be_text_or_missing(posthog: FakePostHog) -> None:
     posthog.tokens["expires_in"] = "3600"
-    text = (await trade(posthog, PkceSession())).expires_at
+    from_text = (await exchange_code(posthog, PkceSession())).expires_at
     del posthog.tokens["expires_in"]
-    due = (await trade(posthog, PkceSession())).expires_at
-    assert due < text
-    assert json.loads(json.dumps(text)).endswith("Z")
+    by_default = (await exchange_code(posthog, PkceSession())).expires_at
+    assert by_default < from_text
+    assert from_text.endswith("Z")
 
 
 @pytest.mark.parametrize("lifetime", ["soon", 1e300, -1, None, []])
-async def test_an_odd_lifetime_does_not_cost_the_sign_in(
+async def test_an_invalid_lifetime_does_not_fail_the_exchange(
     posthog: FakePostHog, lifetime: object
 ) -> None:
     posthog.tokens["expires_in"] = lifetime
-    assert (await trade(posthog, PkceSession())).refresh_token == posthog.refresh_token
+    assert (await exchange_code(posthog, PkceSession())).refresh_token == posthog.refresh_token

@@ -42,7 +42,7 @@ def callback_ports() -> Iterator[tuple[int, ...]]:
 
 
 @pytest.fixture(autouse=True)
-def target(hogsend: FakeHogsend, monkeypatch: pytest.MonkeyPatch) -> None:
+def server_address(hogsend: FakeHogsend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOGSEND_API_URL", hogsend.url)
     monkeypatch.setenv("HOGSEND_ADMIN_KEY", ADMIN_KEY)
     monkeypatch.setenv("COLUMNS", "100")
@@ -50,14 +50,14 @@ def target(hogsend: FakeHogsend, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def read_until_url(stream: asyncio.StreamReader | None) -> tuple[str, str]:
-    """Return the output up to the URL to open, and the URL."""
+    """Return the output up to the authorize URL, and the URL."""
     assert stream is not None
-    said = ""
-    while not (found := URL.search(said)):
+    output = ""
+    while not (match := URL.search(output)):
         line = await asyncio.wait_for(stream.readline(), 60)
-        assert line, said
-        said += line.decode()
-    return said, found.group()
+        assert line, output
+        output += line.decode()
+    return output, match.group()
 
 
 async def follow(url: str) -> httpx.Response:
@@ -66,22 +66,22 @@ async def follow(url: str) -> httpx.Response:
 
 
 @pytest.mark.usefixtures("callback_ports")
-async def test_case_154_the_address_is_on_stdout_without_a_browser(
+async def test_case_154_the_authorize_url_is_printed_to_stdout_without_a_browser(
     hogsend: FakeHogsend, posthog: FakePostHog
 ) -> None:
     process = await start("connect", "posthog", "--no-browser")
-    said, url = await read_until_url(process.stdout)
+    output, url = await read_until_url(process.stdout)
     page = await follow(url)
     assert "return to your terminal" in page.text
     outcome = await finish(process)
     assert outcome.code == 0
     assert hogsend.lines == [CONNECT_INFO, STORE, PROVISION]
-    everything = said + outcome.everything + page.text
+    everything = output + outcome.everything + page.text
     assert not [secret for secret in [*posthog.secrets, ADMIN_KEY] if secret in everything]
 
 
 @pytest.mark.usefixtures("callback_ports")
-async def test_case_154_the_address_is_on_stderr_with_json() -> None:
+async def test_case_154_the_authorize_url_is_printed_to_stderr_with_json() -> None:
     process = await start("connect", "posthog", "--no-browser", "--json")
     _, url = await read_until_url(process.stderr)
     assert (await follow(url)).status_code == 200
@@ -91,14 +91,14 @@ async def test_case_154_the_address_is_on_stderr_with_json() -> None:
 
 
 @pytest.mark.usefixtures("callback_ports")
-async def test_a_browser_that_is_opened_gets_the_address(hogsend: FakeHogsend) -> None:
+async def test_connect_opens_the_authorize_url_in_the_browser(hogsend: FakeHogsend) -> None:
     outcome = await run("connect", "posthog", "--json")
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.json["verdict"] == "connected"
     assert hogsend.lines == [CONNECT_INFO, STORE, PROVISION]
 
 
-async def test_ctrl_c_while_waiting_leaves_nothing(
+async def test_ctrl_c_while_waiting_frees_the_ports_and_stores_nothing(
     hogsend: FakeHogsend, callback_ports: tuple[int, ...]
 ) -> None:
     process = await start("connect", "posthog", "--no-browser", "--json")
@@ -123,7 +123,9 @@ async def test_ctrl_c_while_waiting_leaves_nothing(
         ("connect", "posthog", "--provision-only", "--no-provision"),
     ],
 )
-async def test_wrong_usage_exits_with_1(hogsend: FakeHogsend, arguments: tuple[str, ...]) -> None:
+async def test_wrong_usage_of_connect_exits_with_1(
+    hogsend: FakeHogsend, arguments: tuple[str, ...]
+) -> None:
     outcome = await run(*arguments)
     assert outcome.code == 1
     assert "error: " in outcome.err
@@ -131,7 +133,7 @@ async def test_wrong_usage_exits_with_1(hogsend: FakeHogsend, arguments: tuple[s
     assert hogsend.requests == []
 
 
-async def test_case_168_keys_of_the_env_file_are_used(
+async def test_case_168_the_admin_key_is_read_from_the_env_file(
     hogsend: FakeHogsend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / ".env"
@@ -144,7 +146,7 @@ async def test_case_168_keys_of_the_env_file_are_used(
     assert (await run("connect", "posthog", "--provision-only")).code == 1
 
 
-async def test_doctor_as_a_process() -> None:
+async def test_doctor_prints_only_its_document_in_a_process_of_its_own() -> None:
     outcome = await run("doctor", "--json")
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.json["verdict"] == "ok"
@@ -156,7 +158,7 @@ class Terminal:
 
     process: subprocess.Popen[bytes]
     master: int
-    said: str = ""
+    output: str = ""
 
     async def until(self, text: str) -> None:
         """Read until `text` appears on the screen."""
@@ -172,8 +174,8 @@ class Terminal:
     def _more(self) -> str:
         with contextlib.suppress(BlockingIOError, OSError):
             while chunk := os.read(self.master, 65536):
-                self.said += chunk.decode(errors="replace")
-        return self.said
+                self.output += chunk.decode(errors="replace")
+        return self.output
 
 
 @contextlib.contextmanager
@@ -205,7 +207,9 @@ def terminal(*arguments: str, columns: int = 100) -> Iterator[Terminal]:
 
 
 @pytest.mark.usefixtures("callback_ports")
-async def test_the_region_is_asked_for(hogsend: FakeHogsend, posthog: FakePostHog) -> None:
+async def test_connect_prompts_for_the_region_on_a_terminal(
+    hogsend: FakeHogsend, posthog: FakePostHog
+) -> None:
     hogsend.info.update(privateHost=None, hostExplicit=False)
     with terminal("connect", "posthog") as screen:
         await screen.until("Which PostHog?")
@@ -219,7 +223,9 @@ async def test_the_region_is_asked_for(hogsend: FakeHogsend, posthog: FakePostHo
 
 @pytest.mark.usefixtures("callback_ports")
 @pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 1)])
-async def test_a_default_region_is_confirmed(hogsend: FakeHogsend, answer: str, code: int) -> None:
+async def test_connect_prompts_to_confirm_the_default_region(
+    hogsend: FakeHogsend, answer: str, code: int
+) -> None:
     hogsend.info["hostExplicit"] = False
     with terminal("connect", "posthog") as screen:
         await screen.until("has no PostHog host configured")
@@ -244,17 +250,20 @@ async def test_ctrl_c_at_a_prompt_exits_with_0(hogsend: FakeHogsend, key: str) -
 
 
 @pytest.mark.usefixtures("callback_ports")
-async def test_ctrl_c_on_a_terminal_while_waiting() -> None:
+async def test_ctrl_c_on_a_terminal_while_waiting_restores_the_cursor() -> None:
     with terminal("connect", "posthog", "--no-browser") as screen:
         await screen.until("waiting for your consent")
         screen.type("\x03")
         outcome = await screen.end()
     assert outcome.code == 130, outcome.out
     assert "Traceback" not in outcome.out
-    assert outcome.out.count("\x1b[?25h") >= outcome.out.count("\x1b[?25l")  # the cursor is back
+    hidden, shown = outcome.out.count("\x1b[?25l"), outcome.out.count("\x1b[?25h")
+    assert shown >= hidden, "the cursor is still hidden"
 
 
-async def test_a_narrow_terminal_without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_doctor_wraps_text_but_no_url_in_a_narrow_terminal_without_colours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     with terminal("doctor", columns=40) as screen:
         outcome = await screen.end()
@@ -263,22 +272,22 @@ async def test_a_narrow_terminal_without_colours(monkeypatch: pytest.MonkeyPatch
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", outcome.out)
     lines = plain[plain.index("ok ") :].splitlines()
     assert [line for line in lines if len(line) > 40 and "://" not in line] == []
-    # Addresses stay in one piece, to be copied.
-    address = "https://eu.posthog.com/project/1/pipeline/destinations/hog-fn-1"
-    assert f"         {address}" in lines
+    # URLs are not wrapped, so that they can be copied.
+    url = "https://eu.posthog.com/project/1/pipeline/destinations/hog-fn-1"
+    assert f"         {url}" in lines
 
 
-async def test_json_on_a_terminal_asks_no_question(hogsend: FakeHogsend) -> None:
+async def test_connect_with_json_does_not_prompt_on_a_terminal(hogsend: FakeHogsend) -> None:
     hogsend.info.update(privateHost=None, hostExplicit=False)
     with terminal("connect", "posthog", "--json") as screen:
         outcome = await screen.end()
     assert outcome.code == 1
-    (document,) = re.findall(r"\{.*\}", outcome.out)  # the spinner, on stderr, is there too
+    (document,) = re.findall(r"\{.*\}", outcome.out)  # the output also has the spinner, from stderr
     assert json.loads(document)["verdict"] == "not_configured"
 
 
-def test_ctrl_c_while_the_command_is_loaded_is_no_traceback() -> None:
-    interrupted = """
+def test_ctrl_c_during_the_imports_ends_without_a_traceback() -> None:
+    program = """
 import os, signal, sys
 from cli.process import main
 
@@ -290,13 +299,13 @@ class CtrlC:
 sys.meta_path.insert(0, CtrlC())
 main()
 """
-    done = subprocess.run(
-        [sys.executable, "-c", interrupted], capture_output=True, text=True, check=False
+    process = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    assert (process.returncode, process.stdout, process.stderr) == (130, "", "")
 
 
-def test_the_command_is_loaded_by_what_ends_quietly() -> None:
+def test_the_console_script_is_the_entry_that_handles_ctrl_c() -> None:
     scripts = tomllib.loads((Path(main.__file__).parents[1] / "pyproject.toml").read_text())
     assert scripts["project"]["scripts"]["hogsend"] == f"{entry.main.__module__}:main"
 
@@ -311,20 +320,22 @@ def test_the_command_is_loaded_by_what_ends_quietly() -> None:
     ],
 )
 def test_bash_completes_commands_and_options(words: str, completed: set[str]) -> None:
-    ask = f"""
+    script = f"""
 source <({sys.executable} -m cli.main completion bash)
 COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
 $(complete -p hogsend | sed -E 's/.*-F (\\S+).*/\\1/')
 echo "${{COMPREPLY[@]}}"
 """
-    said = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
-    assert set(said.stdout.split()) == completed
+    process = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert set(process.stdout.split()) == completed
 
 
-def test_the_list_of_commands_is_shown_without_the_library() -> None:
-    code = (
+def test_the_help_is_printed_without_importing_the_library() -> None:
+    program = (
         "import sys; from cli import main; main.run(['--help']); sys.exit('hogsend' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "connect" in done.stdout
-    assert done.returncode == 0
+    process = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert "connect" in process.stdout
+    assert process.returncode == 0
