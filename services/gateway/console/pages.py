@@ -155,10 +155,12 @@ async def sign_in(data: JSONBody[SignIn], request: Request[Any, Any, Any]) -> Re
 
 @delete("/console/session", status_code=204, include_in_schema=False)
 async def sign_out(request: Request[Any, Any, Any]) -> None:
-    """Delete the cookies. A copy of the session cookie stays valid until it expires.
+    """Delete the cookies.
 
-    This includes the cookie of a connection to PostHog that is in progress, so that another user
-    of the browser cannot finish it.
+    A copy of the session cookie stays valid until it expires or the key is replaced.
+
+    The cookie of a connection to PostHog that is in progress is deleted as well, so that another
+    user of the browser cannot finish it.
     """
     check_own_page(request)
     # A browser that used both http and https has two cookies of each kind.
