@@ -38,9 +38,9 @@ class Identities(msgspec.Struct, frozen=True):
     addresses: frozenset[str] = frozenset()
     """The names that are addresses, folded."""
     text: str | None = None
-    """The whole body, to be searched as text; None if `names` and `addresses` count."""
+    """The body, to be searched for ids; None if `names` and `addresses` count."""
     folded_text: str = ""
-    """`text` in lower case."""
+    """The body in lower case, to be searched for addresses; only used if `text` is not None."""
 
 
 class Person(msgspec.Struct, frozen=True):
@@ -93,7 +93,7 @@ def identities_in(subject: str, body: bytes) -> Identities:
 
     A message about another person that only mentions an address belongs to that other person. A
     message is searched as text if it cannot be read, names no person though it should, or would
-    take too much memory.
+    take too much memory. A message that need not name a person is searched for addresses only.
 
     Args:
         subject: what the message was published on; empty if that is not known.
@@ -110,7 +110,7 @@ def identities_in(subject: str, body: bytes) -> Identities:
     names = frozenset(_identity_texts(_identity_values(subject, message)))
     if not names:
         if _is_about_no_person(subject, message):
-            return Identities()
+            return Identities(text="", folded_text=_as_text(body).folded_text)
         # A list of reports, or a field by another name: the message became a dead letter.
         return _as_text(body)
     # An earlier version stored `Ada <ada@example.com>` as a key, with name and brackets.
@@ -121,8 +121,9 @@ def identities_in(subject: str, body: bytes) -> Identities:
 def _is_about_no_person(subject: str, message: Any) -> bool:
     """Whether a message that names no person is complete: by its contract it need not name one.
 
-    The rest of such a message is not searched. An id such as `42` is also a number or a name of
-    something else, and the message would be deleted with any person who has this id.
+    The rest of such a message is not searched for ids. An id such as `42` is also a number or a
+    name of something else, and the message would be deleted with any person who has this id. An
+    address is always a person's.
     """
     if not isinstance(message, dict):
         return False

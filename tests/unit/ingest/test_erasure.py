@@ -34,6 +34,7 @@ from tests.unit.ingest.fakes import FakePublisher, Journal, incoming
 from tests.virtual_time import on_virtual_time
 
 ADA = Person(frozenset({"u_42"}), frozenset({"ada@example.com"}))
+TWO_ADDRESSES = "ben@example.com, ada@example.com"
 
 
 def is_subject(person: Person, subject: str, body: bytes) -> bool:
@@ -226,6 +227,26 @@ def test_a_report_about_no_person_is_not_erased_although_its_text_contains_an_id
     else:
         message["contactKey"] = "42"
     assert is_subject(person, subject, msgspec.json.encode(message))
+
+
+@pytest.mark.parametrize(
+    ("subject", "message"),
+    [
+        (REPORT("impact.digest"), {"data": {"text": "Most clicks: Ada@example.com (12)"}}),
+        (REPORT("webhook.test"), {"data": {"recipients": ["ada@example.com"]}}),
+        # A report with two addresses in one field is stored without a contact.
+        (EVENT, {"event": "email.sent", "userId": "", "properties": {"to": TWO_ADDRESSES}}),
+    ],
+)
+def test_a_message_about_no_person_is_erased_if_its_text_contains_the_address(
+    subject: str, message: dict[str, Any]
+) -> None:
+    body = msgspec.json.encode(message)
+    assert is_subject(ADA, subject, body)
+    whole = msgspec.json.encode(letter(body, subject=subject))
+    assert is_to_erase(StreamName.DEADLETTER, StoredMessage(1, BEFORE, whole), ADA, ERASED_AT)
+    other = body.replace(b"Ada@", b"wada@").replace(b"ada@", b"wada@")
+    assert not is_subject(ADA, subject, other)
 
 
 def test_a_body_that_cannot_be_parsed_is_searched_as_text() -> None:
