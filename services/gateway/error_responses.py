@@ -53,13 +53,16 @@ class ErrorBody(msgspec.Struct, frozen=True):
     """An error with its message."""
 
     error: str
+    """The error, in words."""
 
 
 class TypedErrorBody(msgspec.Struct, frozen=True):
     """An error with its message and a code for programs."""
 
     error: str
+    """The error, in words."""
     code: str
+    """Stable code, for example `unavailable`, `forbidden` or `not_offered`."""
     remediation: str | msgspec.UnsetType = msgspec.UNSET
     """How an operator can fix it, if known."""
 
@@ -68,8 +71,11 @@ class RefusalBody(msgspec.Struct, frozen=True, kw_only=True):
     """Why nothing was changed in PostHog, and how an operator can fix it."""
 
     error: str
+    """Stable code, for example `missing-scope`."""
     detail: str | msgspec.UnsetType = msgspec.UNSET
+    """The error, in words."""
     remediation: str | msgspec.UnsetType = msgspec.UNSET
+    """What an operator can do about it, if known."""
 
 
 class ZodError(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +83,7 @@ class ZodError(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str = "ZodError"
     message: str
+    """A list of issues as JSON text, each with `message`, `path` and `code`."""
 
 
 class ValidationBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +97,9 @@ class FieldErrors(msgspec.Struct, frozen=True, rename="camel"):
     """The problems of a webhook body, by top-level key."""
 
     form_errors: list[str]
+    """Problems of the body as a whole."""
     field_errors: dict[str, list[str]]
+    """Problems by top-level key of the body."""
 
 
 class InvalidPayloadBody(msgspec.Struct, frozen=True, kw_only=True):

@@ -35,6 +35,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     spooled: int | None = None
     """Webhooks in the spool."""
     spool_bytes: int | None = None
+    """Bytes of the spool on disk."""
     waiting: int | None = None
     """Webhooks that wait for ingest."""
     waited_seconds: float | None = None
@@ -83,4 +84,5 @@ class ActivityReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Time of the first entry, at most an hour ago."""
     instances: Instances
     latest: Point
+    """The last entry of `series`."""
     series: Series

@@ -21,6 +21,8 @@ class ComponentHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults
 
     status: Condition
     latency_ms: float | None = None
+    """Duration of the probe in milliseconds; of the database the longest one that a service
+    measured. Absent if it did not respond."""
     problems: list[str] | None = None
     """Problems that need an operator although the dependency works: NATS streams with fewer
     replicas than configured, or servers in `NATS_URL` that are not of one cluster."""
@@ -34,6 +36,7 @@ class WorkerHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
 
     status: Condition
     last_seen_at: datetime | None = None
+    """Time of this report if the service replied; absent if it did not."""
 
 
 class HealthComponents(msgspec.Struct, frozen=True):
@@ -50,34 +53,44 @@ class MigrationTrack(msgspec.Struct, frozen=True, rename="camel"):
     """Migrations of one track."""
 
     applied: str | None
+    """Latest applied migration of each service, for example `ingest/0004 analytics/0001`; null if
+    none is known."""
     required: str | None
+    """Latest migration that each service needs, in the same form."""
     in_sync: bool
+    """Whether all migrations are applied."""
     pending: list[str]
+    """Migrations that are not applied yet, for example `ingest/0005`."""
 
 
 class MigrationTracks(msgspec.Struct, frozen=True):
     """Migrations of Hogsend, and of a client application, which has none here."""
 
     engine: MigrationTrack
+    """Migrations of all services."""
     client: MigrationTrack
+    """Always in sync and without migrations."""
 
 
 class UncountedActivity(msgspec.Struct, frozen=True):
     """Counts that the upstream doctor reads and this product does not have."""
 
     failed: int | None = None
+    """Always null."""
 
 
 class JourneyActivity(UncountedActivity, frozen=True):
     """Journeys are not part of this product."""
 
     completed: int | None = None
+    """Always null."""
 
 
 class EmailActivity(UncountedActivity, frozen=True):
     """Emails are not part of this product."""
 
     sent: int | None = None
+    """Always null."""
 
 
 class RecentActivity(msgspec.Struct, frozen=True, rename="camel"):
@@ -93,8 +106,11 @@ class ServiceHealthBody(msgspec.Struct, frozen=True, rename="camel", omit_defaul
 
     status: Condition
     latency_ms: float | None = None
+    """Duration of the health request to the service in milliseconds; absent for the gateway."""
     uptime: float | None = None
+    """Seconds since the process started."""
     database: UpOrDown | None = None
+    """Whether the service reaches PostgreSQL; absent for the gateway, which does not use it."""
     credential_version: int | None = None
     """Version of the PostHog credential that the service uses, if any."""
     waits_for: str | None = None
@@ -118,21 +134,31 @@ class CredentialHealth(msgspec.Struct, frozen=True, rename="camel", omit_default
     """Whether a provider's stored credential works, without any of its content."""
 
     state: Literal["present", "absent", "unreadable", "needs_reconnect", "unknown"]
+    """`unreadable`: it cannot be decrypted. `needs_reconnect`: PostHog refused the refresh token.
+    `unknown`: the service `credentials` does not reply."""
     version: int | None = None
+    """Version of the credential: every change increases it. Absent while `credentials` does not
+    reply."""
 
 
 class Health(msgspec.Struct, frozen=True):
     """Health of the whole system. The response's status is always 200."""
 
     status: Status
+    """`degraded`: something is not `up`, or needs an operator. `migration_pending`: a service waits
+    for a migration of its tables."""
     uptime: float
+    """Seconds since the gateway process started."""
     timestamp: datetime
     version: str
+    """The gateway's version."""
     components: HealthComponents
     schema: MigrationTracks
     activity: RecentActivity
     services: dict[str, ServiceHealthBody]
+    """Health by service: `gateway`, `credentials`, `ingest`, `provisioner` and `analytics`."""
     credentials: dict[str, CredentialHealth]
+    """State of the stored credential by provider, for example `posthog`."""
 
 
 class Liveness(msgspec.Struct, frozen=True):
@@ -146,6 +172,7 @@ class Readiness(msgspec.Struct, frozen=True, rename="camel"):
 
     ready: bool
     bus: UpOrDown
+    """Whether the gateway is connected to NATS."""
     webhook_secret: SecretKnowledge
     """With `unreadable`, or `missing` while the webhook is not open without a secret, webhooks are
     answered 503 until an operator acts."""

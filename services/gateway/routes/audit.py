@@ -14,7 +14,16 @@ from services.gateway.auth import ADMIN_SECURITY, admin_only
 from services.gateway.error_responses import admin_errors
 from services.gateway.pagination import DEFAULT_LIMIT, Before, Limit, Offset
 
-Filter = Annotated[str | None, QueryParameter(min_length=1, max_length=255)]
+ACTION = QueryParameter(
+    min_length=1,
+    max_length=255,
+    description="Only requests with this action, for example `provider-credentials.put`.",
+)
+ACTOR = QueryParameter(
+    min_length=1,
+    max_length=255,
+    description="Only requests of this actor, for example `full-admin` or `nats:operator`.",
+)
 
 
 @get(
@@ -28,8 +37,8 @@ Filter = Annotated[str | None, QueryParameter(min_length=1, max_length=255)]
 )
 async def list_audit_entries(  # noqa: PLR0917 - one parameter a query key
     bus: NamedDependency[Connection],
-    action: Filter = None,
-    actor: Filter = None,
+    action: Annotated[str | None, ACTION] = None,
+    actor: Annotated[str | None, ACTOR] = None,
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
     before: Before = None,

@@ -39,6 +39,8 @@ class NewBackfill(
 
     source: Literal["posthog"] = "posthog"
     since: Timestamp
+    """Only events that happened at this time or later. ISO 8601 date and time with `Z` or an
+    offset, upper case."""
     until: Timestamp | None = None
     """Only events before this time; by default now."""
     events: Annotated[list[EventName], msgspec.Meta(max_length=100)] = []
@@ -65,6 +67,7 @@ class BackfillCount(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """How many events a backfill would read."""
 
     count: int
+    """Number of matching events in PostHog."""
 
 
 class BackfillsController(Controller):
@@ -136,7 +139,9 @@ class BackfillsController(Controller):
     )
     async def cancel_backfill(
         self,
-        backfill_id: Annotated[str, PathParameter(max_length=64)],
+        backfill_id: Annotated[
+            str, PathParameter(max_length=64, description="Id of the backfill.")
+        ],
         bus: NamedDependency[Connection],
     ) -> Backfill:
         """Stop a backfill. Imported events are kept, and starting it again continues from there."""

@@ -21,13 +21,23 @@ class ConnectInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     provider_id: Literal["posthog"] = "posthog"
     analytics_configured: bool
+    """Whether `POSTHOG_API_KEY` is set."""
     private_host: str | None
+    """URL of PostHog's app and API, for example `https://eu.posthog.com`; null without any PostHog
+    setting."""
     host_explicit: bool
+    """Whether `POSTHOG_HOST` or `POSTHOG_PRIVATE_HOST` is set. Otherwise `privateHost` is the
+    default."""
     project_id_hint: str | None
+    """`POSTHOG_PROJECT_ID`; null if it is not set."""
     personal_key_configured: bool
+    """Whether `POSTHOG_PERSONAL_API_KEY` is set."""
     webhook_secret_configured: bool
+    """Whether there is a webhook secret, set by the operator or minted."""
     api_public_url: str
+    """`API_PUBLIC_URL`, the base of the URL that PostHog delivers to."""
     scope_gap: list[str]
+    """OAuth scopes that Hogsend uses and the stored grant lacks. Empty without a grant."""
 
 
 @get(

@@ -34,12 +34,19 @@ class ContactExport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Everything about one person. Each item has the form in which it is stored."""
 
     exported_at: str
+    """When the export started (ISO 8601, UTC)."""
     contact: dict[str, Any]
+    """The contact, with its email address, time zone and properties."""
     keys: list[dict[str, Any]]
+    """User ids and email addresses of the contact, each with `kind` and `value`."""
     merges: list[dict[str, Any]]
+    """Merges of other contacts into this one."""
     events: list[dict[str, Any]]
+    """Stored events of all its user ids."""
     messages: list[dict[str, Any]]
+    """Messages about the person on NATS streams, dead letters included."""
     audit: list[dict[str, Any]]
+    """Entries of the audit trail that name the contact."""
     complete: Literal[True]
     """The last key. A document without it is truncated."""
 

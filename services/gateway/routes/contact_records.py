@@ -41,12 +41,21 @@ NO_LISTS = (
     "subscriptions where the emails are sent"
 )
 
+EMAIL = QueryParameter(
+    max_length=4096, description="The contact's email address, compared without regard to case."
+)
+USER_ID = QueryParameter(
+    name="userId", max_length=4096, description="Any user id of the contact: PostHog's distinct id."
+)
+
 
 class ReportedContact(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A person, named by `userId`, `email` or both, and properties to set."""
 
     user_id: UserId | None = None
+    """Id of the person in your product; PostHog's distinct id."""
     email: Email | None = None
+    """Compared without regard to case."""
     anonymous_id: UserId | None = None
     """Ignored. To merge an anonymous person in PostHog, send it an event with both ids."""
     properties: Properties = {}
@@ -59,7 +68,9 @@ class WhichContact(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A person, named by `userId`, `email` or both."""
 
     user_id: UserId | None = None
+    """Id of the person in your product; PostHog's distinct id."""
     email: Email | None = None
+    """Compared without regard to case."""
 
 
 class ContactRecordsController(Controller):
@@ -112,8 +123,8 @@ class ContactRecordsController(Controller):
     async def find_contact(
         self,
         bus: NamedDependency[Connection],
-        email: Annotated[str | None, QueryParameter(max_length=4096)] = None,
-        user_id: Annotated[str | None, QueryParameter(name="userId", max_length=4096)] = None,
+        email: Annotated[str | None, EMAIL] = None,
+        user_id: Annotated[str | None, USER_ID] = None,
     ) -> ContactPage:
         """Find the contacts of a user id and of an email address."""
         if not user_id and not email:

@@ -53,6 +53,13 @@ ORDER = QueryParameter(
 CONTACT = PathParameter(
     max_length=4096, description="A user id, a contact's id, or an email address."
 )
+ENTRY_TYPE = QueryParameter(
+    description="Only entries of this type. `email`: reported engagement with an email. `event`: "
+    "all other events. `journey`: never occurs."
+)
+MERGE_ID = PathParameter(
+    ge=1, le=2**63 - 1, description="`id` of the merge in `merges` of the contact."
+)
 
 
 class ListedContact(ContactRecord, frozen=True, kw_only=True):
@@ -61,11 +68,13 @@ class ListedContact(ContactRecord, frozen=True, kw_only=True):
     keys: list[ContactKey] | msgspec.UnsetType = msgspec.UNSET
     """Ids and addresses of the contact, at most 200 of them."""
     key_count: int | msgspec.UnsetType = msgspec.UNSET
+    """Number of all its keys, of which `keys` lists at most 200."""
     merges: list[ContactMerge] | msgspec.UnsetType = msgspec.UNSET
     """The latest 100 merges into this contact, newest first, including undone ones."""
     origins: dict[str, Origin] | msgspec.UnsetType = msgspec.UNSET
     """The origin of each property."""
     email_origin: Origin | msgspec.UnsetType | None = msgspec.UNSET
+    """The origin of the email address; null if it is unknown."""
 
 
 class ContactListing(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -73,6 +82,7 @@ class ContactListing(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     contacts: list[ListedContact]
     total: int
+    """Number of matching contacts on all pages: exact up to 10,000, above that an estimate."""
     limit: int
     offset: int
     total_estimated: bool = False
@@ -171,7 +181,7 @@ class ContactsController(Controller):
         self,
         contact: Annotated[str, CONTACT],
         bus: NamedDependency[Connection],
-        type: Annotated[EntryType | None, QueryParameter()] = None,
+        type: Annotated[EntryType | None, ENTRY_TYPE] = None,
         limit: Limit = DEFAULT_LIMIT,
         offset: Offset = 0,
     ) -> Timeline:
@@ -195,7 +205,7 @@ class ContactsController(Controller):
     )
     async def split_contacts(
         self,
-        merge_id: Annotated[int, PathParameter(ge=1, le=2**63 - 1)],
+        merge_id: Annotated[int, MERGE_ID],
         bus: NamedDependency[Connection],
     ) -> ContactList:
         """Split a merged contact into two contacts again, and keep them apart.

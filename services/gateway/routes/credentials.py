@@ -32,7 +32,13 @@ from services.gateway.error_responses import admin_errors
 from services.gateway.timestamps import Timestamp, format_milliseconds, parse_timestamp
 
 Provider = Annotated[
-    str, PathParameter(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)")
+    str,
+    PathParameter(
+        min_length=1,
+        max_length=100,
+        pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)",
+        description="The provider, for example `posthog`.",
+    ),
 ]
 
 
@@ -40,13 +46,21 @@ class OAuthGrant(msgspec.Struct, frozen=True, rename="camel"):
     """An OAuth grant in the form that the CLI sends."""
 
     access_token: NonEmpty
+    """Stored encrypted, and never returned over HTTP."""
     refresh_token: NonEmpty
+    """Stored encrypted, and never returned over HTTP."""
     expires_at: Timestamp
+    """When the access token expires. ISO 8601 date and time with `Z` or an offset, upper case."""
     token_endpoint: NonEmpty
+    """Absolute URL where the grant is refreshed."""
     client_id: NonEmpty
+    """The OAuth client, as the absolute URL of its metadata document."""
     scopes: list[str] = []
+    """Granted OAuth scopes, for example `person:read`."""
     scoped_teams: list[int] = []
+    """Ids of the PostHog projects that the grant is limited to; empty if it is not limited."""
     scoped_organizations: list[str] = []
+    """Ids of the PostHog organizations that the grant is limited to; empty if it is not limited."""
 
 
 class StoreCredential(msgspec.Struct, frozen=True):
@@ -61,12 +75,17 @@ class StoredCredential(msgspec.Struct, frozen=True, rename="camel"):
     """A stored credential without its secrets. Times are in UTC with milliseconds."""
 
     provider_id: str
+    """The provider, for example `posthog`."""
     kind: Literal["oauth"]
     scopes: list[str]
+    """Granted OAuth scopes, for example `person:read`."""
     expires_at: str
+    """When the access token expires. It is refreshed before that."""
     scoped_teams: list[int]
+    """Ids of the PostHog projects that the grant is limited to; empty if it is not limited."""
     created_at: str
     updated_at: str
+    """When the credential was last stored or refreshed."""
     needs_reconnect: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     """Present only if true: PostHog refused the refresh token, so connect again."""
 

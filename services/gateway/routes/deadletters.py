@@ -28,8 +28,28 @@ from services.gateway.pagination import DEFAULT_LIMIT, Limit
 
 _LARGEST = 2**63 - 1
 
-Sequence = Annotated[int, PathParameter(ge=1, le=_LARGEST)]
-Filter = Annotated[str | None, QueryParameter(min_length=1, max_length=255)]
+Sequence = Annotated[
+    int,
+    PathParameter(
+        ge=1, le=_LARGEST, description="Sequence number of the letter in the stream DEADLETTER."
+    ),
+]
+STREAM = QueryParameter(
+    min_length=1,
+    max_length=255,
+    description="Only letters whose message was on this stream, for example `WEBHOOKS`.",
+)
+REASON = QueryParameter(
+    min_length=1,
+    max_length=255,
+    description="Only letters with this reason, for example `malformed`.",
+)
+BEFORE = QueryParameter(
+    ge=1,
+    le=_LARGEST,
+    description="Cursor: `nextBefore` of the previous page. Only letters with a smaller sequence "
+    "number.",
+)
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 Position = Annotated[int, msgspec.Meta(ge=1, le=_LARGEST)]
 
@@ -41,8 +61,11 @@ class DeadLetterSelection(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """
 
     sequence: Position | None = None
+    """Sequence number of one letter in the stream DEADLETTER."""
     stream: Text | None = None
+    """Stream that the message was on, for example `WEBHOOKS`."""
     reason: Text | None = None
+    """Reason of the letter, for example `malformed`."""
     all: bool | msgspec.UnsetType = msgspec.UNSET
     """Selects every dead letter. Cannot be combined with a filter."""
 
@@ -76,10 +99,10 @@ class DeadLettersController(Controller):
     async def list_dead_letters(
         self,
         bus: NamedDependency[Connection],
-        stream: Filter = None,
-        reason: Filter = None,
+        stream: Annotated[str | None, STREAM] = None,
+        reason: Annotated[str | None, REASON] = None,
         limit: Limit = DEFAULT_LIMIT,
-        before: Annotated[int | None, QueryParameter(ge=1, le=_LARGEST)] = None,
+        before: Annotated[int | None, BEFORE] = None,
     ) -> DeadLetterPage:
         """List dead letters without their messages. A page may have fewer entries than `limit`.
 

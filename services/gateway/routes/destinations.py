@@ -9,7 +9,7 @@ import msgspec
 from litestar import Controller, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.exceptions import ClientException
-from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from hogsend.contract.base import Properties
 from hogsend.contract.credentials import Deleted
@@ -43,6 +43,13 @@ NO_WEBHOOKS = (
     'created with `"kind": "posthog"`'
 )
 
+DestinationId = Annotated[UUID, PathParameter(description="Id of the destination.")]
+INCLUDE_DISABLED = QueryParameter(
+    name="includeDisabled", description="Whether paused destinations are listed too."
+)
+STATUS = QueryParameter(
+    description="Only deliveries with this outcome; see `status` of the response."
+)
 Url = Annotated[str, msgspec.Meta(min_length=1, max_length=2048)]
 EventTypes = Annotated[list[str], msgspec.Meta(min_length=1, max_length=100)]
 Description = Annotated[str, msgspec.Meta(max_length=500)]
@@ -52,7 +59,9 @@ class NewDestination(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A destination to create."""
 
     url: Url
+    """Any URL, for example `posthog://capture`. No request is sent to it."""
     event_types: EventTypes
+    """Types of engagement to capture in PostHog, for example `email.opened`."""
     description: Description | None = None
     disabled: bool | msgspec.UnsetType = msgspec.UNSET
     """False by default: the destination is active."""
@@ -75,12 +84,17 @@ class DestinationChanges(
     """
 
     url: Url | msgspec.UnsetType = msgspec.UNSET
+    """Any URL. No request is sent to it."""
     event_types: EventTypes | msgspec.UnsetType = msgspec.UNSET
+    """Types of engagement to capture, for example `email.opened`. Replaces the stored list."""
     description: Description | msgspec.UnsetType | None = msgspec.UNSET
+    """null removes the description."""
     disabled: bool | msgspec.UnsetType = msgspec.UNSET
+    """`true` pauses the destination, which discards its events until it is resumed."""
     kind: DestinationKind | msgspec.UnsetType = msgspec.UNSET
     """Has no effect, because there is only one kind."""
     config: Properties | msgspec.UnsetType = msgspec.UNSET
+    """Keys to change. null removes a key; `***` as `apiKey` keeps the stored key."""
 
     def __repr__(self) -> str:
         """Show no field: the config may hold a key."""
@@ -93,6 +107,7 @@ class ShownDestination(OutboundDestination, frozen=True, kw_only=True):
     status: Literal["enabled", "disabled"]
     """The same as `disabled`."""
     organization_id: None = None
+    """Always null."""
 
 
 class DestinationList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -102,6 +117,7 @@ class DestinationList(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     endpoints: list[ShownDestination]
     """The same as `webhooks`, under the name that upstream's command and client expect."""
     total: int
+    """Number of destinations on all pages."""
     limit: int
     offset: int
 
@@ -155,7 +171,7 @@ class DestinationsController(Controller):
     async def list_destinations(
         self,
         bus: NamedDependency[Connection],
-        include_disabled: Annotated[bool, QueryParameter(name="includeDisabled")] = True,
+        include_disabled: Annotated[bool, INCLUDE_DISABLED] = True,
         limit: Limit = DEFAULT_LIMIT,
         offset: Offset = 0,
     ) -> DestinationList:
@@ -181,7 +197,7 @@ class DestinationsController(Controller):
     )
     async def get_destination(
         self,
-        id: FromPath[UUID],
+        id: DestinationId,
         bus: NamedDependency[Connection],
     ) -> ShownDestination:
         """Show a destination. Its key is masked."""
@@ -196,7 +212,7 @@ class DestinationsController(Controller):
     )
     async def update_destination(
         self,
-        id: FromPath[UUID],
+        id: DestinationId,
         data: JSONBody[DestinationChanges],
         bus: NamedDependency[Connection],
     ) -> ShownDestination:
@@ -225,7 +241,7 @@ class DestinationsController(Controller):
         responses=admin_errors(400, 404),
     )
     async def delete_destination(
-        self, id: FromPath[UUID], bus: NamedDependency[Connection]
+        self, id: DestinationId, bus: NamedDependency[Connection]
     ) -> Deleted:
         """Delete a destination, its history, and the events queued for it."""
         return await bus.request(ANALYTICS_DELETE_DESTINATION, DestinationRef(str(id)))
@@ -240,7 +256,7 @@ class DestinationsController(Controller):
     )
     async def pause_destination(
         self,
-        id: FromPath[UUID],
+        id: DestinationId,
         bus: NamedDependency[Connection],
     ) -> ShownDestination:
         """Discard the destination's events until it is resumed."""
@@ -257,7 +273,7 @@ class DestinationsController(Controller):
     )
     async def resume_destination(
         self,
-        id: FromPath[UUID],
+        id: DestinationId,
         bus: NamedDependency[Connection],
     ) -> ShownDestination:
         """Send the destination events from now on."""
@@ -273,7 +289,7 @@ class DestinationsController(Controller):
         responses=admin_errors(400, 404),
     )
     async def test_destination(
-        self, id: FromPath[UUID], bus: NamedDependency[Connection]
+        self, id: DestinationId, bus: NamedDependency[Connection]
     ) -> TestQueued:
         """Send the event `webhook.test` to this destination only."""
         return await bus.request(ANALYTICS_TEST_DESTINATION, DestinationRef(str(id)))
@@ -288,9 +304,9 @@ class DestinationsController(Controller):
     )
     async def list_destination_deliveries(
         self,
-        id: FromPath[UUID],
+        id: DestinationId,
         bus: NamedDependency[Connection],
-        status: Annotated[DeliveryStatus | None, QueryParameter()] = None,
+        status: Annotated[DeliveryStatus | None, STATUS] = None,
         limit: Limit = DEFAULT_LIMIT,
         offset: Offset = 0,
     ) -> DeliveryPage:
@@ -308,7 +324,7 @@ class DestinationsController(Controller):
     )
     async def rotate_destination_secret(
         self,
-        id: FromPath[UUID],
+        id: DestinationId,
         bus: NamedDependency[Connection],
     ) -> ErrorBody:
         """Always refused: destinations of kind `posthog` are not signed."""

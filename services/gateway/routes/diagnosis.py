@@ -33,20 +33,27 @@ class CredentialFindingBody(Finding, frozen=True, kw_only=True):
     """The stored OAuth grant. Times are in UTC with milliseconds."""
 
     state: Literal["present", "absent", "unreadable", "needs_reconnect", "unknown"]
+    """`unreadable`: it cannot be decrypted. `needs_reconnect`: PostHog refused the refresh token.
+    `unknown`: the service `credentials` does not reply."""
     scopes: list[str]
+    """Granted OAuth scopes, for example `person:read`."""
     expires_at: str | None
+    """When the access token expires; null without a grant."""
     refresh_failing: bool
+    """Whether the last refresh of the access token failed."""
 
 
 class DiagnosisBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The state of everything in the integration with PostHog that may need an operator."""
 
     private_host: str | None
+    """URL of PostHog's app and API; null if it is not known."""
     credential: CredentialFindingBody
     person_reads: ReadsFinding
     webhook_secret: SecretFinding
     destination: DestinationFinding
     scope_gap: list[str]
+    """OAuth scopes that Hogsend uses and the stored grant lacks. Empty without a grant."""
     public_url: PublicUrlFinding
     signatures: webhook_findings.SignaturesFinding
 

@@ -28,7 +28,10 @@ from services.gateway.error_responses import admin_errors
 
 log = structlog.get_logger(__name__)
 
-Name = Annotated[str, QueryParameter()]
+SOURCE = QueryParameter(description="`source` of the event, for example `posthog`.")
+ID = QueryParameter(description="`id` of the event, for example PostHog's event uuid.")
+EVENT = QueryParameter(description="Name of the event, for example `signed_up`.")
+USER_ID = QueryParameter(name="userId", description="`userId` of the event. May be empty.")
 
 MAX_CHARACTERS = 4096
 """Limit of each query parameter. It is not in the schema, because a URL with four values of that
@@ -66,10 +69,10 @@ class EventWay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 )
 async def trace_event(
     bus: NamedDependency[Connection],
-    source: Name,
-    id: Name,
-    event: Name,
-    user_id: Annotated[str, QueryParameter(name="userId")],
+    source: Annotated[str, SOURCE],
+    id: Annotated[str, ID],
+    event: Annotated[str, EVENT],
+    user_id: Annotated[str, USER_ID],
 ) -> EventWay:
     """Show when an event was received, queued, stored, announced and delivered, and to where.
 

@@ -17,7 +17,22 @@ from services.gateway.error_responses import admin_errors
 from services.gateway.pagination import DEFAULT_LIMIT, Before, Limit, Offset
 from services.gateway.timestamps import Timestamp, parse_timestamp
 
-Filter = Annotated[str | None, QueryParameter(max_length=4096)]
+EVENT = QueryParameter(
+    max_length=4096, description="Only events with this name, for example `signed_up`."
+)
+USER_ID = QueryParameter(
+    name="userId",
+    max_length=4096,
+    description="Only events of this user id: PostHog's distinct id, in the same case.",
+)
+SOURCE = QueryParameter(
+    max_length=4096, description="Only events that this product reported, for example `posthog`."
+)
+ID = QueryParameter(
+    max_length=4096,
+    description="Only events with this id, for example PostHog's event uuid. Several events may "
+    "have it, of different sources or users.",
+)
 EARLIEST = QueryParameter(
     name="from",
     max_length=64,
@@ -61,15 +76,15 @@ class EventReplay(
 )
 async def list_events(  # noqa: PLR0917 - one parameter a query key
     bus: NamedDependency[Connection],
-    event: Filter = None,
-    user_id: Annotated[str | None, QueryParameter(name="userId", max_length=4096)] = None,
-    source: Filter = None,
+    event: Annotated[str | None, EVENT] = None,
+    user_id: Annotated[str | None, USER_ID] = None,
+    source: Annotated[str | None, SOURCE] = None,
     earliest: Annotated[str | None, EARLIEST] = None,
     latest: Annotated[str | None, LATEST] = None,
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
     before: Before = None,
-    id: Filter = None,
+    id: Annotated[str | None, ID] = None,
 ) -> EventPage:
     """List stored events, those that happened last first. Filters match exactly.
 

@@ -22,7 +22,9 @@ class WhoseFlags(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A person, named by `userId` or `email`. If both are given, `userId` names the person."""
 
     user_id: UserId | None = None
+    """Id of the person in your product; PostHog's distinct id."""
     email: Email | None = None
+    """Compared without regard to case."""
 
 
 class EvaluatedFlags(msgspec.Struct, frozen=True, kw_only=True):

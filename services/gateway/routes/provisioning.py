@@ -31,17 +31,25 @@ class ProvisionedBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
 
     provisioned: Literal[True] = True
     created: bool
+    """Whether the destination is new; the same as `action` `created`."""
     action: Literal["created", "updated", "unchanged"]
     hog_function_id: str
+    """Id of the destination in PostHog, where it is a Hog function."""
     webhook_url: str
+    """URL that PostHog delivers to."""
     dashboard_url: str
+    """URL of the destination's page in PostHog."""
     enabled: bool
+    """Whether PostHog delivers to it. False for a placeholder."""
     other_instances: list[Destination] | msgspec.UnsetType = msgspec.UNSET
     """Destinations in the same project that deliver to other instances, which may no longer exist.
     They are not changed."""
     signed: bool | msgspec.UnsetType = msgspec.UNSET
     """Whether PostHog signs its deliveries. Absent for a placeholder."""
     unsigned_because: Unsigned | msgspec.UnsetType = msgspec.UNSET
+    """Why PostHog does not sign. `unsupported`: this PostHog cannot. `custom_program`: the program
+    of the destination was changed in PostHog. `no_key`: there is no signing key, or it cannot be
+    read. `not_provisioned`: provisioning again turns signatures on."""
 
 
 @post(

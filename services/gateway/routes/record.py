@@ -56,8 +56,11 @@ class ReportedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     name: Name | UnsetType = UNSET
     """The same as `event`, by the name that Hogsend's command and client use (correction C11)."""
     user_id: UserId | None = None
+    """Id of the person in your product; PostHog's distinct id."""
     email: Email | None = None
+    """Compared without regard to case."""
     properties: Properties | UnsetType = UNSET
+    """Properties of the event, not of the contact."""
     event_properties: Properties | UnsetType = UNSET
     """The same as `properties`, under the name that Hogsend's command and client use."""
     contact_properties: Properties = {}
@@ -65,6 +68,7 @@ class ReportedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     value: float | None = None
     """Added to the event's properties, as is `currency`."""
     currency: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z]{3}$(?!\n)")] | None = None
+    """Code of three letters (ISO 4217), for example `EUR`."""
     idempotency_key: IdempotencyKey | None = None
     lists: dict[str, bool] = {}
     """Mailing lists to join or leave. There are none here; the response has `listsError`."""
@@ -104,7 +108,12 @@ async def record_event(
     idempotency_key: Annotated[
         str | None,
         HeaderParameter(
-            name="Idempotency-Key", min_length=1, max_length=MAX_ENGAGEMENT_ID, pattern=KEY
+            name="Idempotency-Key",
+            min_length=1,
+            max_length=MAX_ENGAGEMENT_ID,
+            pattern=KEY,
+            description="The same as `idempotencyKey` of the body. If both are given, they must be "
+            "equal.",
         ),
     ] = None,
 ) -> RecordedEvent:

@@ -59,6 +59,7 @@ class WebhookAccepted(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     ok: Literal[True] = True
     event: str
     user_id: str
+    """PostHog's distinct id of the person. May be empty."""
 
 
 class PostHogDeliveries:

@@ -42,6 +42,7 @@ class AuditEntry(Message, frozen=True, kw_only=True):
     status: int
     """HTTP status of the response. For a request over the bus the equivalent HTTP status."""
     request_id: str
+    """`X-Request-Id` of the response, which log lines of the request contain as well."""
     address: str
     """Network address of the client. Empty for a request over the bus, where it is unknown."""
 

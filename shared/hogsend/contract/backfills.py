@@ -41,11 +41,16 @@ class Backfill(Message, frozen=True):
     id: str
     state: State
     since: datetime
+    """Events that happened at this time or later are imported."""
     until: datetime
+    """Events that happened before this time are imported."""
     events: list[str]
+    """Names of the imported events; empty means all."""
     announce: bool
+    """Whether newly stored events are published to subscribers."""
     started_at: datetime
     ended_at: datetime | None
+    """When it finished, failed or was cancelled; None while it runs."""
     position: datetime | None
     """Events up to this time are imported; None before the first one."""
     total: int
@@ -64,6 +69,7 @@ class Backfill(Message, frozen=True):
     detail: str | None = None
     """What the backfill waits for, or why it failed."""
     remediation: str | None = None
+    """What an operator can do about `detail`."""
 
 
 class BackfillReply(Message, frozen=True):

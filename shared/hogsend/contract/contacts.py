@@ -64,6 +64,7 @@ class ContactMerge(Message, frozen=True, kw_only=True):
     """A merge of one contact into another."""
 
     id: int
+    """Id of the merge, with which it can be undone."""
     at: datetime
     """When the contacts were merged."""
     contact_id: str
@@ -85,12 +86,19 @@ class ContactRecord(Message, frozen=True, kw_only=True):
     anonymous_id: None = None
     """Always null: PostHog's anonymous ids are user ids here."""
     email: str | None
+    """In lower case; None if it is unknown."""
     timezone: str | None
+    """IANA name such as `Europe/Berlin`; None if it is unknown."""
     properties: Properties
+    """Latest properties of the person."""
     first_seen_at: datetime
+    """When the person's first event happened."""
     last_seen_at: datetime
+    """When the person's latest event happened."""
     created_at: datetime
+    """When the event that created the contact was received."""
     updated_at: datetime
+    """When the stored contact was last written."""
 
 
 class Origin(Message, frozen=True, kw_only=True):
@@ -150,7 +158,9 @@ class Erasure(Message, frozen=True, kw_only=True):
     """An erasure and its progress."""
 
     id: str
+    """Id of the erasure."""
     contact_id: str
+    """Id of the erased contact."""
     requested_at: datetime
     """Everything that happened before is erased, and is not stored again if it is delivered
     later."""

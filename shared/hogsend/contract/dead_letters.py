@@ -158,12 +158,20 @@ class ListedDeadLetter(Message, frozen=True, kw_only=True):
     """A dead letter without its message."""
 
     sequence: int
+    """Sequence number of the letter in the stream DEADLETTER, by which it is replayed or
+    deleted."""
     stream: str
+    """Stream that the message was on."""
     subject: str
+    """NATS subject that the message was published on."""
     reason: str
+    """Stable code, for example `malformed` or `rejected_by_database`."""
     detail: str
+    """The error, in words."""
     attempts: int
+    """Number of deliveries of the message before it became a dead letter."""
     failed_at: datetime
+    """When the message became a dead letter."""
     size: int
     """Bytes of the original message."""
     body: str | None = None

@@ -75,13 +75,19 @@ class OutboundDestination(Message, frozen=True, kw_only=True):
 
     id: str
     url: str
+    """No request is sent to it."""
     kind: DestinationKind
     description: str | None
     event_types: list[str]
+    """Types of engagement that are captured in PostHog, for example `email.opened`."""
     config: dict[str, Any]
+    """`apiKey`, `host`, `eventNames`, `syncPersons`, `unsubscribedPropertyKey`."""
     secret_prefix: None = None
+    """Always null: nothing is signed."""
     disabled: bool
+    """Whether the destination is paused. A paused destination discards its events."""
     last_delivery_at: datetime | None
+    """When an event was last delivered; None before the first one."""
     created_at: datetime
     updated_at: datetime
 
@@ -115,11 +121,19 @@ class Delivered(Message, frozen=True, kw_only=True):
     """The final result of delivering one event to one destination."""
 
     event_id: str
+    """Id of the event, the same for every attempt."""
     event_type: str
+    """Type of the engagement, for example `email.opened`."""
     status: DeliveryStatus
+    """`skipped`: the configuration of the destination excludes the event. `failed`: the event
+    became a dead letter. `discarded`: it was not sent, because the destination was paused or had no
+    project key, or the person was erased."""
     attempts: int
+    """Number of requests to PostHog with the event."""
     response_status: int | None
+    """HTTP status of PostHog's last response; None without a response."""
     error: str | None
+    """Why the delivery failed; None if it did not."""
     finished_at: datetime
 
 
@@ -133,6 +147,7 @@ class Retrying(Message, frozen=True, kw_only=True):
     response_status: int | None
     """HTTP status of PostHog's response; null without a response."""
     error: str | None
+    """The error, in words."""
     tried_at: datetime | None
     """When the latest attempt was made."""
     next_attempt_at: datetime | None
@@ -144,6 +159,7 @@ class DeliveryPage(Message, frozen=True, kw_only=True):
 
     deliveries: list[Delivered]
     total: int
+    """Number of matching deliveries on all pages."""
     limit: int
     offset: int
     retrying: Retrying | None = None

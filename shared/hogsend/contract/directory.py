@@ -69,6 +69,7 @@ class TimelineEntry(Message, frozen=True, kw_only=True):
     """`email` is reported engagement with an email. `journey` does not occur: there are no
     journeys here."""
     timestamp: datetime
+    """When the event happened."""
     data: Properties
     """`id`, `event`, `source` and `properties`. An email also has `subject`, `templateKey`,
     `toEmail` and `status`, such as `sent` or `opened`."""
@@ -79,6 +80,7 @@ class Timeline(Message, frozen=True, kw_only=True):
 
     timeline: list[TimelineEntry]
     total: int
+    """Number of matching entries on all pages."""
     limit: int
     offset: int
 
@@ -125,7 +127,9 @@ class ContactRecorded(Message, frozen=True, kw_only=True):
     """The contact is stored."""
 
     id: str
+    """Id of the contact."""
     created: bool
+    """Whether the contact is new."""
     linked: bool
     """Whether a user id or an email was added to an existing contact, or two were merged."""
 

@@ -67,12 +67,19 @@ class StoredEvent(Message, frozen=True):
     """One stored event, as `GET /v1/admin/events` lists it."""
 
     id: str
+    """PostHog's event uuid, or the id under which a service reported the event."""
     event: str
+    """The event's name, such as `signed_up`."""
     user_id: str
+    """PostHog's distinct id. Empty if only an email address is known."""
     contact_key: str
+    """Key of the person's contact. All user ids of a merged contact have the same."""
     source: str
+    """The product that reported the event, such as `posthog`."""
     occurred_at: datetime
+    """When the event happened, by the reporter's clock (UTC)."""
     received_at: datetime
+    """When the gateway accepted the event (UTC)."""
     properties: Properties
     backfilled: bool = False
     """Whether a backfill read the event from PostHog. `received_at` is then the time of the

@@ -16,15 +16,13 @@ from pathlib import Path
 
 import msgspec
 
-from hogsend.contract.base import Message
-
 _Docstrings = Mapping[str, Mapping[str, str]]
 """Docstrings of fields, by the qualified name of their class and by their Python name."""
 
 
 def describe(kind: type[msgspec.Struct]) -> str:
     """Return the docstring of a Struct as a description; empty if it has none."""
-    return _name_as_json(cleandoc(kind.__dict__.get("__doc__") or ""), kind)
+    return _in_json(cleandoc(kind.__dict__.get("__doc__") or ""), _names_around(kind))
 
 
 def describe_fields(kind: type[msgspec.Struct]) -> dict[str, str]:
@@ -35,30 +33,31 @@ def describe_fields(kind: type[msgspec.Struct]) -> dict[str, str]:
     docstrings: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         docstrings |= _docstrings_in(base.__module__).get(base.__qualname__, {})
+    names = _names_around(kind)
     return {
-        name_in_json: _name_as_json(docstrings[name], kind)
+        name_in_json: _in_json(docstrings[name], names)
         for name, name_in_json in _names(kind).items()
         if name in docstrings
     }
 
 
-def _name_as_json(text: str, kind: type[msgspec.Struct]) -> str:
+def _in_json(text: str, names: Mapping[str, str]) -> str:
     """Replace the Python names of fields, and None, by those in JSON."""
-    names = _message_names() | _names(kind)
     text = re.sub(r"`(\w+)`", lambda match: f"`{names.get(match[1], match[1])}`", text)
     return re.sub(r"\bNone\b", "null", text)
 
 
-@cache
-def _message_names() -> dict[str, str]:
-    """Names in JSON of the fields of all messages: a request may refer to a field of its reply."""
+def _names_around(kind: type[msgspec.Struct]) -> dict[str, str]:
+    """Return the names in JSON of the fields of a Struct, and of other Structs in its module.
+
+    The description of a request may refer to its reply, which is in the same module. Other names in
+    snake case are not replaced: they may be values.
+    """
     names: dict[str, str] = {}
-    kinds: list[type[Message]] = [Message]
-    while kinds:
-        kind = kinds.pop()
-        names |= _names(kind)
-        kinds += kind.__subclasses__()
-    return names
+    for value in list(vars(sys.modules[kind.__module__]).values()):
+        if isinstance(value, type) and issubclass(value, msgspec.Struct):
+            names |= _names(value) if value.__module__ == kind.__module__ else {}
+    return names | _names(kind)
 
 
 def _names(kind: type[msgspec.Struct]) -> dict[str, str]:

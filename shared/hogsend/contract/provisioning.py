@@ -41,7 +41,9 @@ class Destination(Message, frozen=True):
     """A webhook destination in PostHog that delivers to a Hogsend instance."""
 
     hog_function_id: str
+    """Id of the destination in PostHog, where it is a Hog function."""
     webhook_url: str
+    """URL that PostHog delivers to."""
     dashboard_url: str | None = None
     """URL of the destination's page in PostHog; None from the previous version."""
 
@@ -98,7 +100,9 @@ class Finding(Message, frozen=True, kw_only=True):
     """The state of one part of the integration, and what to do about a problem."""
 
     detail: str | None = None
+    """The problem, in words; None if there is none."""
     remediation: str | None = None
+    """What an operator can do; None if nothing is to be done."""
 
 
 class CredentialFinding(Finding, frozen=True, kw_only=True):
@@ -115,14 +119,19 @@ class ReadsFinding(Finding, frozen=True, kw_only=True):
     """Whether persons can be read, checked by reading one."""
 
     state: Literal["working", "failing", "off", "unknown"]
+    """`off`: neither a grant nor `POSTHOG_PERSONAL_API_KEY` allows reads. `unknown`: it could not
+    be checked."""
     through: Literal["oauth", "personal_key", "none"]
+    """The credential that reads use. `personal_key`: `POSTHOG_PERSONAL_API_KEY`."""
 
 
 class SecretFinding(Finding, frozen=True, kw_only=True):
     """The secret that PostHog's deliveries must carry."""
 
     state: Literal["present", "absent", "unreadable", "unknown"]
+    """`unreadable`: it cannot be decrypted. `unknown`: the service `credentials` does not reply."""
     source: Literal["environment", "minted", "none"]
+    """`environment`: `POSTHOG_WEBHOOK_SECRET`. `minted`: provisioning generated it."""
 
 
 class DestinationFinding(Finding, frozen=True, kw_only=True):
@@ -139,6 +148,12 @@ class DestinationFinding(Finding, frozen=True, kw_only=True):
         "missing",
         "unknown",
     ]
+    """`live`: PostHog delivers to this instance. `degraded`: PostHog delivers late, because
+    deliveries failed or were slow. `disabled`: disabled in PostHog by a member of the project.
+    `disabled_by_posthog`: disabled by PostHog. `drifted`: differs from what this instance needs.
+    `placeholder`: created disabled, to be completed by provisioning. `elsewhere`: only other
+    instances have destinations. `missing`: PostHog has no destination. `unknown`: it could not be
+    checked."""
     stopped: bool | None = False
     """Whether a change in PostHog or here stopped the deliveries of a destination that worked.
 
@@ -146,8 +161,11 @@ class DestinationFinding(Finding, frozen=True, kw_only=True):
     `elsewhere`. None if unknown, because the stored destination or PostHog could not be read.
     """
     hog_function_id: str | None = None
+    """Id of the destination in PostHog, where it is a Hog function."""
     webhook_url: str | None = None
+    """URL that PostHog delivers to."""
     dashboard_url: str | None = None
+    """URL of the destination's page in PostHog."""
     others: list[Destination] = []
     """Enabled destinations that deliver to other instances, running or not."""
     duplicates: list[Destination] = []
@@ -155,12 +173,16 @@ class DestinationFinding(Finding, frozen=True, kw_only=True):
     signed: bool | None = None
     """Whether deliveries are signed with a key that Hogsend has; None if unknown."""
     unsigned_because: Unsigned | None = None
+    """Why PostHog does not sign. `unsupported`: this PostHog cannot. `custom_program`: the program
+    of the destination was changed in PostHog. `no_key`: there is no signing key, or it cannot be
+    read. `not_provisioned`: provisioning again turns signatures on."""
 
 
 class PublicUrlFinding(Finding, frozen=True, kw_only=True):
     """The URL that PostHog is configured to deliver to."""
 
     url: str
+    """`API_PUBLIC_URL`."""
     loopback: bool
     """Whether the URL is one of this machine, which PostHog cannot reach."""
 

@@ -47,6 +47,7 @@ class EventsReplayed(Message, frozen=True, kw_only=True):
     waiting: int = 0
     """Number of replayed events that the durable has not acknowledged, earlier replays included."""
     until: Moment
+    """End of the replayed time span: only events that happened before are replayed."""
     after: str | None = None
     """`after` of the next request; None if this was the last part."""
 

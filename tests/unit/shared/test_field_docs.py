@@ -10,7 +10,6 @@ from types import ModuleType
 import msgspec
 import pytest
 
-from hogsend.contract.base import Message
 from hogsend.contract.field_docs import describe, describe_fields
 
 
@@ -28,13 +27,19 @@ class Derived(Base, rename="camel"):
     """A Struct with inherited fields."""
 
     last_seen: str
-    """When it was seen last. See `next_before`."""
+    """When it was seen last, `at_least` once. See `seen_from`."""
 
-    class Inner(Message, frozen=True):
+    class Inner(msgspec.Struct):
         """A Struct inside a class."""
 
         value: int
         """Milliseconds."""
+
+
+class Other(msgspec.Struct, rename="camel"):
+    """Another Struct of the module."""
+
+    seen_from: str
 
 
 @pytest.fixture
@@ -56,8 +61,12 @@ def test_inherited_fields_are_described() -> None:
     assert describe_fields(Derived).keys() == {"firstSeen", "lastSeen"}
 
 
-def test_a_field_of_another_message_is_named_as_in_json() -> None:
-    assert describe_fields(Derived)["lastSeen"] == "When it was seen last. See `nextBefore`."
+def test_a_field_of_another_struct_of_the_module_is_named_as_in_json() -> None:
+    assert describe_fields(Derived)["lastSeen"].endswith("See `seenFrom`.")
+
+
+def test_a_value_in_snake_case_is_kept() -> None:
+    assert "`at_least`" in describe_fields(Derived)["lastSeen"]
 
 
 def test_a_nested_struct_is_described() -> None:
