@@ -1,4 +1,4 @@
-"""The gateway most tests ask: building one takes a tenth of a second, so they share it."""
+"""The gateway that most tests send requests to. Building it takes 0.1 seconds: it is shared."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ async def _shared_gateway() -> AsyncIterator[FakeGateway]:
 
 @pytest.fixture
 def gateway(_shared_gateway: FakeGateway) -> FakeGateway:
-    """A gateway with its default settings, and a connection over which nothing was said yet."""
+    """Return the shared gateway, with default settings and without replies or sent messages."""
     _shared_gateway.bus.reset()
     return _shared_gateway

@@ -189,17 +189,17 @@ async def fake_gateway(
         bus.reply_with(CREDENTIALS_WEBHOOK_SECRET, minted)
         await webhook_secret.refresh()
     with_posthog = PostHogSettings(**{"posthog_webhook_secret": secret, **(posthog or {})})
-    keys_of_signatures = SigningKeys.of(bus, watcher, configured, with_posthog)
+    signing_keys = SigningKeys.of(bus, watcher, configured, with_posthog)
     if signing is not None:
         bus.reply_with(CREDENTIALS_SIGNING_SECRET, signing)
-        await keys_of_signatures.renew()
+        await signing_keys.renew()
     parts = Parts(
         bus=bus,
         settings=configured,
         posthog=with_posthog,
         watcher=watcher,
         webhook_secret=webhook_secret,
-        signing_keys=keys_of_signatures,
+        signing_keys=signing_keys,
         size=SizeLimit(bus, configured.webhook_max_bytes),
         spool=spool,
         queue=queue,

@@ -10,7 +10,7 @@ from tests.virtual_time import on_virtual_time, settle
 
 
 @on_virtual_time
-async def test_free_capacity_is_taken_and_no_more_is_freed() -> None:
+async def test_a_waiting_request_uses_free_capacity_without_freeing_more() -> None:
     free_capacity, has_capacity = Mock(), asyncio.Event()
     queue = AdmissionQueue(free_capacity, every_seconds=10)
     waiting = asyncio.create_task(queue.wait(has_capacity.is_set))
@@ -22,7 +22,7 @@ async def test_free_capacity_is_taken_and_no_more_is_freed() -> None:
 
 
 @on_virtual_time
-async def test_capacity_is_freed_at_an_interval_while_there_is_none() -> None:
+async def test_the_queue_frees_capacity_at_an_interval_while_a_request_waits() -> None:
     free_capacity, has_capacity = Mock(), asyncio.Event()
     queue = AdmissionQueue(free_capacity, every_seconds=10)
     waiting = asyncio.create_task(queue.wait(has_capacity.is_set))

@@ -1,4 +1,4 @@
-"""The audit trail: which admin requests are recorded, and with what."""
+"""The audit trail: which admin requests are recorded, and with which fields."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def entries(gateway: FakeGateway) -> list[AuditEntry]:
 
 
 def outcomes(gateway: FakeGateway) -> list[tuple[str, str, str, int]]:
-    return [(one.actor, one.action, one.resource, one.status) for one in entries(gateway)]
+    return [(entry.actor, entry.action, entry.resource, entry.status) for entry in entries(gateway)]
 
 
 async def test_requests_that_may_change_something_are_recorded_with_their_outcome(
@@ -70,29 +70,29 @@ NOT_ADMIN = {
     ("POST", "/console/session"),
     ("DELETE", "/console/session"),
 }
-REFUSED = tuple(one.path for one in NOT_OFFERED)
-"""They change nothing, whatever is asked."""
+REFUSED = tuple(route.path for route in NOT_OFFERED)
+"""Routes that Hogsend does not offer: no request to them changes anything."""
 READING = {"GET", "HEAD", "OPTIONS"}
 
 
 def changing_routes(gateway: FakeGateway) -> list[tuple[str, str]]:
     """Every route of the app whose method may change something, with parameters filled in."""
-    found = []
+    changing = []
     for route in gateway.routes:
         path = route.path_format
         if path.startswith(REFUSED):
             continue
         for name, parameter in route.path_parameters.items():
             path = path.replace(f"{{{name}}}", PARAMETERS[parameter.type])
-        found += [
+        changing += [
             (method, path)
             for method in sorted(route.methods - READING)
             if (method, route.path_format) not in NOT_ADMIN
         ]
-    return found
+    return changing
 
 
-async def test_every_route_that_may_change_something_leaves_an_entry(
+async def test_every_route_that_may_change_something_leaves_an_audit_entry(
     gateway: FakeGateway,
 ) -> None:
     routes = changing_routes(gateway)
@@ -127,7 +127,7 @@ SPELLINGS: list[Callable[[str], str]] = [
 
 
 @pytest.mark.parametrize("number", range(len(SPELLINGS)))
-async def test_however_a_path_is_written_nothing_changes_without_an_entry(
+async def test_no_spelling_of_a_path_changes_something_without_an_audit_entry(
     gateway: FakeGateway, number: int
 ) -> None:
     scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http"}
@@ -137,7 +137,7 @@ async def test_however_a_path_is_written_nothing_changes_without_an_entry(
         gateway.bus.reply_with(CREDENTIALS_DELETE, Deleted())
         path, _, query = SPELLINGS[number](CREDENTIAL).partition("?")
         statuses: list[int] = []
-        # As a server gives it: httpx would tidy it up.
+        # The scope as a server passes it: httpx would normalize the path.
         await gateway.app(
             {
                 **scope,
@@ -154,8 +154,8 @@ async def test_however_a_path_is_written_nothing_changes_without_an_entry(
             _nothing,
             _status_into(statuses),
         )
-        asked = len(gateway.bus.sent)
-        assert len(entries(gateway)) >= asked, (path, method)
+        requests = len(gateway.bus.sent)
+        assert len(entries(gateway)) >= requests, (path, method)
         assert statuses[0] != 200 or len(entries(gateway)) == 1
 
 
@@ -172,22 +172,22 @@ def _status_into(statuses: list[int]) -> Any:
 
 
 @pytest.mark.parametrize("name", ["X-HTTP-Method-Override", "X-Method-Override", "_method"])
-async def test_a_method_cannot_be_disguised(gateway: FakeGateway, name: str) -> None:
+async def test_a_method_override_header_is_ignored(gateway: FakeGateway, name: str) -> None:
     gateway.bus.reply_with(CREDENTIALS_DELETE, Deleted())
     for method in ("GET", "HEAD", "OPTIONS"):
         headers = {**bearer(), name: "DELETE"}
         await gateway.http.request(method, CREDENTIAL, headers=headers)
-    assert all(question.subject.endswith(".get") for question in gateway.bus.sent)
+    assert all(request.subject.endswith(".get") for request in gateway.bus.sent)
 
 
-async def test_the_address_is_the_clients_and_not_the_proxys() -> None:
+async def test_an_entry_has_the_address_of_the_client_behind_a_trusted_proxy() -> None:
     async with fake_gateway(trusted_proxies="127.0.0.1") as gateway:
         headers = {**bearer(), "X-Forwarded-For": "192.0.2.7"}
         await gateway.http.delete(CREDENTIAL, headers=headers)
         assert entries(gateway)[0].address == "192.0.2.7"
 
 
-async def test_neither_looking_nor_a_wrong_key_is_recorded(gateway: FakeGateway) -> None:
+async def test_reads_wrong_keys_and_reported_events_are_not_recorded(gateway: FakeGateway) -> None:
     await gateway.http.get(CREDENTIAL, headers=bearer())
     await gateway.http.delete(CREDENTIAL, headers=bearer("guess"))
     await gateway.http.delete(CREDENTIAL)
@@ -207,7 +207,7 @@ async def test_an_entry_has_the_actor_and_the_time_but_never_the_body(gateway: F
     assert b"pha_a" not in message.body
 
 
-async def test_a_path_with_a_nul_can_be_stored(gateway: FakeGateway) -> None:
+async def test_a_nul_in_a_path_is_replaced_in_the_entry(gateway: FakeGateway) -> None:
     await gateway.http.delete("/v1/admin/provider-credentials/a%00b", headers=bearer())
     assert entries(gateway)[0].resource == "a\ufffdb"
 
@@ -217,23 +217,23 @@ async def test_a_path_is_clipped_to_the_size_that_fits_into_a_page(gateway: Fake
     assert entries(gateway)[0].resource == "a" * 500
 
 
-async def test_it_is_recorded_before_it_is_answered(gateway: FakeGateway) -> None:
-    recorded_when_answered: list[int] = []
+async def test_an_entry_is_published_before_the_response_starts(gateway: FakeGateway) -> None:
+    entries_at_response: list[int] = []
     inner = gateway.app
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        async def seen(message: Any) -> None:
+        async def count_entries(message: Any) -> None:
             if message["type"] == "http.response.start":
-                recorded_when_answered.append(len(entries(gateway)))
+                entries_at_response.append(len(entries(gateway)))
             await send(message)
 
-        await inner(scope, receive, seen)
+        await inner(scope, receive, count_entries)
 
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://test"
     ) as http:
         await http.delete(LETTER, headers=bearer())
-    assert recorded_when_answered == [1]
+    assert entries_at_response == [1]
 
 
 async def test_a_request_is_answered_even_when_it_cannot_be_recorded(

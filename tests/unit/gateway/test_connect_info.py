@@ -1,6 +1,6 @@
-"""Acceptance cases 12.2: connect-info, from the settings and what credentials know.
+"""Acceptance cases 12.2: connect-info, from the settings and the stored credentials.
 
-Cases 34 and 35, a minted secret and an unreadable row, are shown with the credentials service.
+Cases 34 and 35, a minted secret and an unreadable row, are tested with the credentials service.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ def status(oauth: SecretState, secret: SecretState, *scopes: str) -> CredentialS
     return CredentialStatus(version=1, oauth=oauth, scopes=[*scopes], webhook_secret=secret)
 
 
-async def ask(posthog: dict[str, Any], stored: CredentialStatus | None = None) -> dict[str, Any]:
+async def connect_info(
+    posthog: dict[str, Any], stored: CredentialStatus | None = None
+) -> dict[str, Any]:
     async with fake_gateway(secret=None, posthog=posthog) as gateway:
         gateway.bus.reply_with(CREDENTIALS_STATUS, stored or status("absent", "absent"))
         response = await gateway.http.get(URL, headers=bearer())
@@ -29,7 +31,7 @@ async def ask(posthog: dict[str, Any], stored: CredentialStatus | None = None) -
 
 
 async def test_case_26_nothing_configured() -> None:
-    assert await ask({}) == {
+    assert await connect_info({}) == {
         "providerId": "posthog",
         "analyticsConfigured": False,
         "privateHost": None,
@@ -43,27 +45,27 @@ async def test_case_26_nothing_configured() -> None:
 
 
 async def test_case_27_only_a_project_key() -> None:
-    info = await ask({"posthog_api_key": "phc_x"})
+    info = await connect_info({"posthog_api_key": "phc_x"})
     assert info["privateHost"] == "https://us.posthog.com"
     assert info["hostExplicit"] is False
     assert info["analyticsConfigured"] is True
 
 
 async def test_case_28_only_a_host() -> None:
-    info = await ask({"posthog_host": "https://eu.i.posthog.com"})
+    info = await connect_info({"posthog_host": "https://eu.i.posthog.com"})
     assert info["privateHost"] == "https://eu.posthog.com"
     assert info["hostExplicit"] is True
     assert info["analyticsConfigured"] is False
 
 
 async def test_case_29_a_private_host_wins() -> None:
-    info = await ask({**FIXTURE, "posthog_private_host": "https://ph.internal.example/"})
+    info = await connect_info({**FIXTURE, "posthog_private_host": "https://ph.internal.example/"})
     assert info["privateHost"] == "https://ph.internal.example"
 
 
 async def test_case_30_secrets_show_only_as_set() -> None:
     secrets = {"posthog_webhook_secret": "whs_value", "posthog_personal_api_key": "phx_value"}
-    info = await ask({**FIXTURE, **secrets, "posthog_project_id": "77"})
+    info = await connect_info({**FIXTURE, **secrets, "posthog_project_id": "77"})
     assert info["webhookSecretConfigured"] is True
     assert info["personalKeyConfigured"] is True
     assert info["projectIdHint"] == "77"
@@ -71,7 +73,7 @@ async def test_case_30_secrets_show_only_as_set() -> None:
 
 
 async def test_case_31_the_fixture_environment() -> None:
-    assert await ask({**FIXTURE, "posthog_project_id": "4242"}) == {
+    assert await connect_info({**FIXTURE, "posthog_project_id": "4242"}) == {
         "providerId": "posthog",
         "analyticsConfigured": True,
         "privateHost": "https://eu.posthog.com",
@@ -85,19 +87,19 @@ async def test_case_31_the_fixture_environment() -> None:
 
 
 async def test_case_32_the_gap_of_a_stored_grant() -> None:
-    gap = (await ask(FIXTURE, status("present", "absent", *GRANTED)))["scopeGap"]
+    gap = (await connect_info(FIXTURE, status("present", "absent", *GRANTED)))["scopeGap"]
     assert {"organization:read", "cohort:read"} <= set(gap)
     assert not {"person:read", "hog_function:write"} & set(gap)
 
 
 async def test_case_33_write_implies_read() -> None:
-    gap = (await ask(FIXTURE, status("present", "absent", "cohort:write")))["scopeGap"]
+    gap = (await connect_info(FIXTURE, status("present", "absent", "cohort:write")))["scopeGap"]
     assert "cohort:read" not in gap
 
 
 async def test_a_minted_secret_counts_and_an_unreadable_one_does_not() -> None:
-    minted = await ask(FIXTURE, status("absent", "present"))
-    unreadable = await ask(FIXTURE, status("unreadable", "unreadable"))
+    minted = await connect_info(FIXTURE, status("absent", "present"))
+    unreadable = await connect_info(FIXTURE, status("unreadable", "unreadable"))
     assert (minted["webhookSecretConfigured"], unreadable["webhookSecretConfigured"]) == (
         True,
         False,
@@ -105,7 +107,9 @@ async def test_a_minted_secret_counts_and_an_unreadable_one_does_not() -> None:
     assert unreadable["scopeGap"] == []
 
 
-async def test_without_the_credentials_service_it_is_a_typed_503(gateway: FakeGateway) -> None:
+async def test_connect_info_is_a_typed_503_without_the_credentials_service(
+    gateway: FakeGateway,
+) -> None:
     response = await gateway.http.get(URL, headers=bearer())
     assert response.status_code == 503
     assert response.json() == {

@@ -1,4 +1,4 @@
-"""The console's page: where it is shown, and that it keeps to its own strict policy."""
+"""The console's page: when it is served, and its strict content security policy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_the_page_and_its_files_allow_nothing_inline_or_from_elsewhere(
     assert "http" not in policy
 
 
-async def test_the_page_has_no_inline_script_or_style_and_loads_what_is_there(
+async def test_the_page_has_no_inline_script_or_style_and_loads_only_its_own_files(
     gateway: FakeGateway,
 ) -> None:
     page = (await gateway.http.get(PAGE)).text
@@ -45,7 +45,7 @@ async def test_the_page_has_no_inline_script_or_style_and_loads_what_is_there(
 
 
 @pytest.mark.parametrize("url", FILES)
-async def test_no_script_makes_html_or_style_of_what_it_shows_or_keeps_anything(
+async def test_no_script_writes_html_or_styles_or_stores_anything_in_the_browser(
     gateway: FakeGateway, url: str
 ) -> None:
     script = (await gateway.http.get(url)).text
@@ -57,15 +57,15 @@ async def test_no_script_makes_html_or_style_of_what_it_shows_or_keeps_anything(
 
 
 async def test_the_page_loads_every_script_at_once(gateway: FakeGateway) -> None:
-    """A gateway that is away would give none later."""
+    """A script that the page requested later could not be loaded while the gateway is down."""
     loaded: set[str] = set()
-    wanted = {"/console/app.js"}
-    while wanted:
-        url = wanted.pop()
+    pending = {"/console/app.js"}
+    while pending:
+        url = pending.pop()
         loaded.add(url)
         script = (await gateway.http.get(url)).text
         assert "import(" not in script
-        wanted |= set(re.findall(r"from \"([^\"]+)\"", script)) - loaded
+        pending |= set(re.findall(r"from \"([^\"]+)\"", script)) - loaded
     assert loaded == {url for url in FILES if url.endswith(".js")}
 
 
@@ -75,11 +75,11 @@ async def test_the_first_load_is_under_150_kb(gateway: FakeGateway) -> None:
 
 
 @pytest.mark.parametrize("name", ["pages.py", "..%2Fpages.py", "index.html"])
-async def test_no_other_file_is_given(gateway: FakeGateway, name: str) -> None:
+async def test_no_other_file_is_served(gateway: FakeGateway, name: str) -> None:
     assert (await gateway.http.get(f"{PAGE}/{name}")).status_code == 404
 
 
-async def test_off_leaves_no_trace_of_it() -> None:
+async def test_a_disabled_console_responds_like_an_unknown_path() -> None:
     async with fake_gateway(console=False) as gateway:
         unknown = await gateway.http.get("/nothing-here")
         for url in [PAGE, *FILES]:
@@ -99,7 +99,7 @@ async def test_off_leaves_no_trace_of_it() -> None:
         (False, "127.0.0.1", False),
     ],
 )
-def test_without_a_setting_it_is_served_on_loopback_only(
+def test_without_a_setting_the_console_is_served_on_loopback_only(
     *, configured: bool | None, host: str, enabled: bool
 ) -> None:
     assert is_console_enabled(configured, host=host) is enabled

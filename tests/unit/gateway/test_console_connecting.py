@@ -1,4 +1,4 @@
-"""Connecting PostHog in the browser: who may begin and finish it, from where, and in which one."""
+"""Connecting PostHog in the browser: which keys, origins and browsers may start and finish it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ META = CredentialMeta(
 
 @pytest.fixture(autouse=True)
 def no_cookies(gateway: FakeGateway) -> Iterator[None]:
-    """Keep the cookies of a test out of the others: the client is everybody's."""
+    """Delete the cookies after each test: all tests share the client."""
     yield
     gateway.http.cookies.clear()
 
@@ -87,10 +87,10 @@ def refusal(code: RefusalCode) -> AuthorizationRefusal:
 async def post(
     gateway: FakeGateway, path: str, body: Any, headers: dict[str, str] | None = None
 ) -> httpx.Response:
-    """Ask as a page of the console does, with nothing in the client's own jar."""
+    """Send a request as a page of the console does, without cookies of the client itself."""
     gateway.http.cookies.clear()
-    given = {**cookie(), **PAGE, **(headers or {})}
-    return await gateway.http.post(path, json=body, headers=given)
+    all_headers = {**cookie(), **PAGE, **(headers or {})}
+    return await gateway.http.post(path, json=body, headers=all_headers)
 
 
 async def begin(gateway: FakeGateway, headers: dict[str, str] | None = None) -> httpx.Response:
@@ -98,21 +98,23 @@ async def begin(gateway: FakeGateway, headers: dict[str, str] | None = None) -> 
     return await post(gateway, BEGIN, {"region": "eu"}, headers)
 
 
-def asked(gateway: FakeGateway) -> Any:
+def last_message(gateway: FakeGateway) -> Any:
     return gateway.bus.sent[-1].message
 
 
-async def test_this_browser_is_marked_and_sent_to_the_consent_page(gateway: FakeGateway) -> None:
+async def test_beginning_sets_a_cookie_and_returns_the_url_of_the_consent_page(
+    gateway: FakeGateway,
+) -> None:
     response = await begin(gateway)
     assert response.status_code == 200
     assert response.json() == {"authorizeUrl": AUTHORIZE, "expiresAt": "2026-01-01T12:00:00.000Z"}
-    (mark,) = response.headers.get_list("set-cookie")
-    name, _, rest = mark.partition("=")
-    value = rest.partition(";")[0]
+    (set_cookie,) = response.headers.get_list("set-cookie")
+    name, _, attributes = set_cookie.partition("=")
+    value = attributes.partition(";")[0]
     assert name == SECURE
-    assert mark.endswith("; Path=/; Max-Age=600; HttpOnly; SameSite=Strict; Secure")
+    assert set_cookie.endswith("; Path=/; Max-Age=600; HttpOnly; SameSite=Strict; Secure")
     assert "no-store" in response.headers["cache-control"]
-    assert asked(gateway) == BeginAuthorization(
+    assert last_message(gateway) == BeginAuthorization(
         provider_id="posthog",
         private_host="https://eu.posthog.com",
         client_id=f"{PUBLIC}/.well-known/oauth-client.json",
@@ -121,38 +123,38 @@ async def test_this_browser_is_marked_and_sent_to_the_consent_page(gateway: Fake
     )
 
 
-async def test_projects_are_named_for_who_may_look(gateway: FakeGateway) -> None:
+async def test_projects_are_listed_for_a_key_that_may_read(gateway: FakeGateway) -> None:
     projects = GrantedProjects([GrantedProject(id="7", name="Shop"), GrantedProject(id="8")])
     gateway.bus.reply_with(PROVISIONER_PROJECTS, projects)
-    found = await gateway.http.get(f"{CONNECT}/projects", headers=bearer(READ_KEY))
-    assert found.json() == {"projects": [{"id": "7", "name": "Shop"}, {"id": "8", "name": None}]}
+    response = await gateway.http.get(f"{CONNECT}/projects", headers=bearer(READ_KEY))
+    assert response.json() == {"projects": [{"id": "7", "name": "Shop"}, {"id": "8", "name": None}]}
     assert (await gateway.http.get(f"{CONNECT}/projects")).status_code == 401
 
 
-async def test_a_second_tab_keeps_the_mark_of_the_first(gateway: FakeGateway) -> None:
-    mark = (await begin(gateway)).headers["set-cookie"].partition(";")[0]
-    both = {"Cookie": f"{cookie()['Cookie']}; {mark}"}
-    assert (await begin(gateway, both)).headers["set-cookie"].partition(";")[0] == mark
+async def test_a_second_tab_keeps_the_cookie_of_the_first(gateway: FakeGateway) -> None:
+    first = (await begin(gateway)).headers["set-cookie"].partition(";")[0]
+    both = {"Cookie": f"{cookie()['Cookie']}; {first}"}
+    assert (await begin(gateway, both)).headers["set-cookie"].partition(";")[0] == first
     odd = {"Cookie": f"{cookie()['Cookie']}; {SECURE}=short"}
-    assert (await begin(gateway, odd)).headers["set-cookie"].partition(";")[0] != mark
+    assert (await begin(gateway, odd)).headers["set-cookie"].partition(";")[0] != first
 
 
 async def test_the_code_is_passed_on_with_the_token_and_the_credential_is_returned(
     gateway: FakeGateway,
 ) -> None:
     gateway.bus.reply_with(CREDENTIALS_FINISH_AUTHORIZATION, AuthorizationFinished(credential=META))
-    mark = "m" * 43
-    browser = {"Cookie": f"{cookie()['Cookie']}; {SECURE}={mark}"}
+    token = "m" * 43
+    browser = {"Cookie": f"{cookie()['Cookie']}; {SECURE}={token}"}
     response = await post(gateway, FINISH, {"state": "s", "code": "c"}, browser)
     assert response.status_code == 200
     assert response.json()["scopedTeams"] == [7]
     assert "person:write" in response.json()["missingScopes"]
-    digest = hashlib.sha256(mark.encode()).hexdigest()
-    assert asked(gateway) == FinishAuthorization(
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    assert last_message(gateway) == FinishAuthorization(
         provider_id="posthog", state="s", browser_sha256=digest, code="c"
     )
     await post(gateway, FINISH, {"state": "s", "error": "access_denied"})
-    assert asked(gateway) == FinishAuthorization(
+    assert last_message(gateway) == FinishAuthorization(
         provider_id="posthog",
         state="s",
         browser_sha256=hashlib.sha256(b"").hexdigest(),
@@ -167,8 +169,8 @@ async def test_the_code_is_passed_on_with_the_token_and_the_credential_is_return
 async def test_a_refusal_is_returned_with_its_remediation(
     gateway: FakeGateway, code: RefusalCode, status: int
 ) -> None:
-    told = AuthorizationFinished(refusal=refusal(code))
-    gateway.bus.reply_with(CREDENTIALS_FINISH_AUTHORIZATION, told)
+    refused = AuthorizationFinished(refusal=refusal(code))
+    gateway.bus.reply_with(CREDENTIALS_FINISH_AUTHORIZATION, refused)
     response = await post(gateway, FINISH, {"state": "s", "code": "c"})
     assert response.status_code == status
     body = {"error": code, "detail": "It failed.", "remediation": "Connect again."}
@@ -179,7 +181,7 @@ async def test_a_refusal_is_returned_with_its_remediation(
     assert "set-cookie" not in response.headers
 
 
-async def test_a_server_with_an_older_configuration_is_told_from_a_fault(
+async def test_a_missing_nats_permission_is_answered_409_not_permitted(
     gateway: FakeGateway,
 ) -> None:
     gateway.bus.reply_with(CREDENTIALS_AUTHORIZE, Forbidden("no"))
@@ -223,7 +225,7 @@ async def test_only_the_consoles_own_pages_connect_and_only_with_an_admin_key(
         (FINISH, {"state": 7}),
     ],
 )
-async def test_no_page_names_a_posthog_of_its_own(
+async def test_a_body_with_another_posthog_host_or_invalid_fields_is_400(
     gateway: FakeGateway, path: str, body: dict[str, Any]
 ) -> None:
     response = await post(gateway, path, body)
@@ -231,14 +233,14 @@ async def test_no_page_names_a_posthog_of_its_own(
     assert gateway.bus.sent == []
 
 
-async def test_the_posthog_of_the_server_is_not_to_be_chosen() -> None:
+async def test_a_region_cannot_be_chosen_when_the_settings_name_a_posthog_host() -> None:
     async with fake_gateway(posthog={"posthog_host": "https://eu.i.posthog.com"}) as gateway:
         gateway.bus.reply_with(CREDENTIALS_AUTHORIZE, BEGUN)
         assert (await post(gateway, BEGIN, {"region": "us"})).status_code == 400
         assert (await post(gateway, BEGIN, {})).status_code == 200
-        assert asked(gateway).private_host == "https://eu.posthog.com"
-        told = (await gateway.http.get(CONNECT, headers=bearer(READ_KEY))).json()
-        assert told == {
+        assert last_message(gateway).private_host == "https://eu.posthog.com"
+        info = (await gateway.http.get(CONNECT, headers=bearer(READ_KEY))).json()
+        assert info == {
             "origin": PUBLIC,
             "reason": None,
             "privateHost": "https://eu.posthog.com",
@@ -248,7 +250,7 @@ async def test_the_posthog_of_the_server_is_not_to_be_chosen() -> None:
         }
 
 
-async def test_a_console_under_another_address_is_sent_to_the_public_one(
+async def test_connecting_from_another_origin_is_refused_with_the_public_url(
     gateway: FakeGateway,
 ) -> None:
     response = await begin(gateway, {"Origin": "http://test"})
@@ -257,7 +259,7 @@ async def test_a_console_under_another_address_is_sent_to_the_public_one(
     assert gateway.bus.sent == []
 
 
-async def test_the_page_posthog_comes_back_to_holds_nothing_of_the_answer(
+async def test_the_callback_page_does_not_contain_the_authorization_response(
     gateway: FakeGateway,
 ) -> None:
     response = await gateway.http.get(f"{CALLBACK}?code=c0de&state=s7ate&error=<script>")
@@ -269,7 +271,7 @@ async def test_the_page_posthog_comes_back_to_holds_nothing_of_the_answer(
     assert "c0de" not in repr(response.headers)
 
 
-async def test_connecting_leaves_an_entry_without_the_answer(gateway: FakeGateway) -> None:
+async def test_connecting_is_audited_without_the_code_and_the_state(gateway: FakeGateway) -> None:
     gateway.bus.reply_with(CREDENTIALS_FINISH_AUTHORIZATION, AuthorizationFinished(credential=META))
     await begin(gateway)
     await post(gateway, FINISH, {"state": "s7ate", "code": "c0de"})
@@ -302,7 +304,7 @@ async def test_connecting_leaves_an_entry_without_the_answer(gateway: FakeGatewa
         ("http://localhost:1", "a@localhost", "http://127.0.0.1:8010", None),
     ],
 )
-def test_posthog_comes_back_only_where_it_can(
+def test_the_redirect_origin_is_public_https_or_loopback_for_a_local_posthog(
     public_url: str, host: str, posthog: str | None, origin: str | None
 ) -> None:
     assert console_origin(public_url, host, posthog) == origin
@@ -321,15 +323,17 @@ async def test_the_chosen_project_is_passed_on_and_must_have_a_valid_form(
     assert gateway.bus.sent == []
     response = await gateway.http.post(f"{url}?projectId=77", headers=bearer())
     assert (response.status_code, response.json()) == (409, {"error": "project_not_open"})
-    (wanted,) = [
-        question.message
-        for question in gateway.bus.sent
-        if isinstance(question.message, ProvisionLoop)
+    (provision,) = [
+        request.message
+        for request in gateway.bus.sent
+        if isinstance(request.message, ProvisionLoop)
     ]
-    assert wanted.project_id == "77"
+    assert provision.project_id == "77"
 
 
-async def test_the_span_of_a_request_holds_no_query(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_span_of_a_request_does_not_contain_its_query(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     spans = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
@@ -358,7 +362,7 @@ def test_a_token_is_recognized_by_its_form() -> None:
     assert token_of({SECURE: "a" * 42, PLAIN: "a" * 43 + "\n"}) is None
 
 
-async def test_without_a_console_none_of_it_is_there() -> None:
+async def test_the_connect_routes_are_404_when_the_console_is_disabled() -> None:
     async with fake_gateway(console=False) as gateway:
         for path in (CONNECT, CALLBACK):
             assert (await gateway.http.get(path, headers=bearer())).status_code == 404

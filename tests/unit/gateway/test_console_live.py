@@ -1,4 +1,4 @@
-"""Events as they are announced: to whom, how many of them, and when hearing of them ends."""
+"""The stream of published events: which pages receive it, how many events, and when it ends."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Bus:
-    """Announces events to whoever listens."""
+    """Publishes events to its subscribers."""
 
     def __init__(self) -> None:
-        self.heard: list[Callable[[Any], Awaitable[None]]] = []
+        self.handlers: list[Callable[[Any], Awaitable[None]]] = []
         self.fails = False
         self.connected = True
 
     async def listen(
-        self, subject: str, heard: Callable[[Any], Awaitable[None]], **_limits: int
+        self, subject: str, handler: Callable[[Any], Awaitable[None]], **_limits: int
     ) -> Callable[[], Awaitable[None]]:
         assert subject == "hogsend.events.*"
         if self.fails:
             raise Unavailable("NATS is not connected")
-        self.heard.append(heard)
+        self.handlers.append(handler)
 
         async def end() -> None:
-            self.heard.remove(heard)
+            self.handlers.remove(handler)
 
         return end
 
@@ -58,11 +58,11 @@ class Bus:
             }
         )
         for _ in range(times):
-            await self.say(msgspec.json.encode(event))
+            await self.publish(msgspec.json.encode(event))
 
-    async def say(self, data: bytes) -> None:
-        for heard in self.heard:
-            await heard(SimpleNamespace(data=data))
+    async def publish(self, data: bytes) -> None:
+        for handler in self.handlers:
+            await handler(SimpleNamespace(data=data))
 
 
 @pytest.fixture
@@ -76,8 +76,10 @@ def events(bus: Bus) -> LiveEvents:
     return LiveEvents(served, every_seconds=0.001)
 
 
-async def begun(events: LiveEvents, wanted: EventFilter | None = None) -> AsyncIterator[bytes]:
-    stream = await events.watch(wanted or EventFilter())
+async def open_stream(
+    events: LiveEvents, event_filter: EventFilter | None = None
+) -> AsyncIterator[bytes]:
+    stream = await events.watch(event_filter or EventFilter())
     assert await anext(stream) == b"retry: 1000\n\n"
     return stream
 
@@ -92,25 +94,27 @@ async def batch(stream: AsyncIterator[bytes]) -> Any:
 async def test_a_watcher_receives_matching_events_without_properties(
     bus: Bus, events: LiveEvents
 ) -> None:
-    stream = await begun(events, EventFilter(event="signed_up", user_id="ada", source="posthog"))
+    stream = await open_stream(
+        events, EventFilter(event="signed_up", user_id="ada", source="posthog")
+    )
     await bus.announce()
     await bus.announce("other")
     await bus.announce(user_id="ben")
     await bus.announce(source="api")
-    found = await batch(stream)
-    assert [one["event"] for one in found["events"]] == ["signed_up"]
-    assert found["skipped"] == 0
-    assert "properties" not in found["events"][0]
+    received = await batch(stream)
+    assert [event["event"] for event in received["events"]] == ["signed_up"]
+    assert received["skipped"] == 0
+    assert "properties" not in received["events"][0]
 
 
 async def test_excess_events_are_counted_and_long_texts_are_clipped(
     bus: Bus, events: LiveEvents
 ) -> None:
-    stream = await begun(events)
+    stream = await open_stream(events)
     await bus.announce("x" * 1_000_000, times=MAX_EVENTS + 7)
-    found = await batch(stream)
-    assert (len(found["events"]), found["skipped"]) == (MAX_EVENTS, 7)
-    assert found["events"][0]["event"] == "x" * live.MAX_CHARACTERS + "…"
+    received = await batch(stream)
+    assert (len(received["events"]), received["skipped"]) == (MAX_EVENTS, 7)
+    assert received["events"][0]["event"] == "x" * live.MAX_CHARACTERS + "…"
     await bus.announce()
     assert (await batch(stream))["skipped"] == 0
 
@@ -118,14 +122,14 @@ async def test_excess_events_are_counted_and_long_texts_are_clipped(
 async def test_the_gateway_does_not_subscribe_while_no_page_watches(
     bus: Bus, events: LiveEvents
 ) -> None:
-    assert bus.heard == []
-    first, second = await begun(events), await begun(events)
-    assert len(bus.heard) == 1
+    assert bus.handlers == []
+    first, second = await open_stream(events), await open_stream(events)
+    assert len(bus.handlers) == 1
     await first.aclose()  # type: ignore[attr-defined]
     await bus.announce()
     assert (await batch(second))["events"]
     await second.aclose()  # type: ignore[attr-defined]
-    await eventually(lambda: bus.heard == [])
+    await eventually(lambda: bus.handlers == [])
 
 
 async def test_a_cancelled_request_leaves_no_watcher(bus: Bus, events: LiveEvents) -> None:
@@ -134,28 +138,30 @@ async def test_a_cancelled_request_leaves_no_watcher(bus: Bus, events: LiveEvent
             pass
 
     request = asyncio.create_task(watch())
-    await eventually(lambda: bus.heard)
+    await eventually(lambda: bus.handlers)
     request.cancel()
     await asyncio.wait({request})
-    await eventually(lambda: bus.heard == [])
+    await eventually(lambda: bus.handlers == [])
 
 
-async def test_a_stream_that_nobody_reads_counts_until_it_is_forgotten(
+async def test_an_unread_stream_unsubscribes_when_it_is_garbage_collected(
     bus: Bus, events: LiveEvents
 ) -> None:
     await events.watch(EventFilter())
-    await eventually(lambda: bus.heard == [])
+    await eventually(lambda: bus.handlers == [])
 
 
-async def test_there_are_only_so_many_watchers(bus: Bus, events: LiveEvents) -> None:
-    streams = [await begun(events) for _ in range(MAX_WATCHERS)]
+async def test_watchers_beyond_the_limit_are_refused_until_another_leaves(
+    bus: Bus, events: LiveEvents
+) -> None:
+    streams = [await open_stream(events) for _ in range(MAX_WATCHERS)]
     with pytest.raises(live.TooManyWatchers):
         await events.watch(EventFilter())
     await streams.pop().aclose()  # type: ignore[attr-defined]
-    streams.append(await begun(events))
+    streams.append(await open_stream(events))
 
 
-async def test_without_nats_there_is_no_stream_and_none_is_counted(
+async def test_a_stream_that_fails_without_nats_does_not_count_as_a_watcher(
     bus: Bus, events: LiveEvents
 ) -> None:
     bus.fails = True
@@ -163,18 +169,18 @@ async def test_without_nats_there_is_no_stream_and_none_is_counted(
         with pytest.raises(Unavailable):
             await events.watch(EventFilter())
     bus.fails = False
-    await begun(events)
+    await open_stream(events)
 
 
 async def test_undecodable_announcements_are_skipped(bus: Bus, events: LiveEvents) -> None:
-    stream = await begun(events)
-    await bus.say(b"nonsense")
+    stream = await open_stream(events)
+    await bus.publish(b"nonsense")
     await bus.announce()
     assert len((await batch(stream))["events"]) == 1
 
 
 async def test_streams_end_when_the_gateway_stops(bus: Bus, events: LiveEvents) -> None:
-    stream = await begun(events)
+    stream = await open_stream(events)
     closing = asyncio.create_task(events.close())
     assert [piece async for piece in stream] == []
     # The server may stop only after it has sent the end.
@@ -189,16 +195,16 @@ async def test_a_stream_without_events_sends_pulses_and_an_old_one_ends(
     bus: Bus, events: LiveEvents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "PULSE_SECONDS", 0.0)
-    stream = await begun(events)
+    stream = await open_stream(events)
     assert await anext(stream) == b"event: pulse\ndata: nothing new\n\n"
     monkeypatch.setattr(live, "STREAM_SECONDS", 0.0)
-    assert [piece async for piece in await begun(events)] == []
+    assert [piece async for piece in await open_stream(events)] == []
 
 
 async def test_a_stream_reports_that_nats_is_disconnected_and_connected_again(
     bus: Bus, events: LiveEvents
 ) -> None:
-    stream = await begun(events)
+    stream = await open_stream(events)
     bus.connected = False
     assert await anext(stream) == b"event: bus\ndata: down\n\n"
     bus.connected = True
@@ -210,11 +216,11 @@ async def test_a_stream_reports_that_nats_is_disconnected_and_connected_again(
 async def test_a_watching_page_reserves_no_memory_for_bodies(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[None] = []
+    receives: list[None] = []
 
     async def receive() -> dict[str, Any]:
-        asked.append(None)
-        if len(asked) > 1:
+        receives.append(None)
+        if len(receives) > 1:
             await asyncio.Event().wait()
         return {"type": "http.request", "body": b"", "more_body": False}
 
@@ -236,19 +242,19 @@ async def test_a_watching_page_reserves_no_memory_for_bodies(
         "server": ("127.0.0.1", 2),
         "state": {},
     }
-    # One of its own: the metric is of the gateway that was built last.
+    # A gateway of its own: the metric reports on the gateway that was built last.
     async with fake_gateway() as gateway:
         monkeypatch.setattr(gateway.bus, "listen", bus.listen)
         watching = asyncio.create_task(gateway.app(scope, receive, send))
-        # Whether the page is gone is asked for the second time: the first answer was the body.
-        await eventually(lambda: len(asked) > 1)
-        ((held,),) = (metric.samples for metric in IN_MEMORY.collect())
-        assert held.value == 0
+        # The first receive returns the body; the second waits until the page disconnects.
+        await eventually(lambda: len(receives) > 1)
+        ((sample,),) = (metric.samples for metric in IN_MEMORY.collect())
+        assert sample.value == 0
         watching.cancel()
         await asyncio.wait({watching})
 
 
-async def test_only_who_may_read_watches(gateway: FakeGateway) -> None:
+async def test_watching_requires_a_key_that_may_read(gateway: FakeGateway) -> None:
     assert (await gateway.http.get("/console/live")).status_code == 401
     response = await gateway.http.get("/console/live", headers=bearer(INGEST_KEY))
     assert response.status_code == 403

@@ -1,4 +1,4 @@
-"""Signing in to the console: what its cookie opens, to whom, and when it ends."""
+"""Console sessions: what the cookie permits, which keys get one, and when it expires."""
 
 from __future__ import annotations
 
@@ -60,23 +60,23 @@ async def change(gateway: FakeGateway, headers: dict[str, str]) -> httpx.Respons
 
 @pytest.fixture(autouse=True)
 def no_cookies(gateway: FakeGateway) -> Iterator[None]:
-    """Keep the cookies of a test out of the others: the client is everybody's."""
+    """Delete the cookies after each test: all tests share the client."""
     yield
     gateway.http.cookies.clear()
 
 
 @pytest.mark.parametrize(("key", "scope"), [(ADMIN_KEY, "full-admin"), (READ_KEY, "read")])
-async def test_a_key_gets_a_cookie_that_scripts_and_other_sites_cannot_use(
+async def test_signing_in_sets_a_cookie_that_scripts_and_other_sites_cannot_use(
     gateway: FakeGateway, key: str, scope: str
 ) -> None:
     response = await sign_in(gateway, key)
     assert (response.status_code, response.json()) == (200, {"scope": scope})
-    given = response.headers["set-cookie"]
-    assert given.endswith("; Path=/; Max-Age=86400; HttpOnly; SameSite=Strict")
-    assert key not in given
+    set_cookie = response.headers["set-cookie"]
+    assert set_cookie.endswith("; Path=/; Max-Age=86400; HttpOnly; SameSite=Strict")
+    assert key not in set_cookie
     assert response.headers["cache-control"] == "no-store"
     gateway.http.cookies.clear()
-    session = {"Cookie": given.partition(";")[0]}
+    session = {"Cookie": set_cookie.partition(";")[0]}
     assert (await gateway.http.get(SESSION, headers=session)).json() == {"scope": scope}
     assert (await gateway.http.get(READING, headers=session)).status_code == 200
 
@@ -91,19 +91,21 @@ async def test_over_https_the_cookie_is_for_https_and_this_host_only(gateway: Fa
     assert renewed.endswith("; Secure")
 
 
-async def test_a_session_of_a_read_key_sees_and_cannot_act(gateway: FakeGateway) -> None:
+async def test_a_session_of_a_read_key_may_read_and_may_not_change_anything(
+    gateway: FakeGateway,
+) -> None:
     session = cookie(READ_KEY)
     assert (await gateway.http.get(READING, headers=session)).status_code == 200
     assert (await gateway.http.get("/v1/admin/audit", headers=session)).status_code == 403
     assert (await change(gateway, {**session, **OWN_PAGE})).status_code == 403
     assert gateway.bus.sent == [] or all(
-        "purge" not in question.subject for question in gateway.bus.sent
+        "purge" not in request.subject for request in gateway.bus.sent
     )
 
 
 async def test_a_session_has_the_permissions_of_its_admin_key(gateway: FakeGateway) -> None:
     response = await change(gateway, {**cookie(), **OWN_PAGE})
-    # No service runs: the request got as far as asking one.
+    # The gateway accepted the request, but no service runs that could reply.
     assert response.status_code == 503
 
 
@@ -121,7 +123,7 @@ async def test_a_session_has_the_permissions_of_its_admin_key(gateway: FakeGatew
         {**OWN_PAGE, "Sec-Fetch-Site": "cross-site"},
     ],
 )
-async def test_no_page_but_the_console_changes_something_with_its_cookie(
+async def test_a_cookie_changes_something_only_from_a_page_of_the_console(
     gateway: FakeGateway, forged: dict[str, str]
 ) -> None:
     response = await change(gateway, {**cookie(), **forged})
@@ -136,7 +138,7 @@ async def test_no_page_but_the_console_changes_something_with_its_cookie(
         assert "set-cookie" not in response.headers
 
 
-async def test_a_page_of_another_port_cannot_even_read_with_it(gateway: FakeGateway) -> None:
+async def test_a_page_of_another_port_cannot_read_with_the_cookie(gateway: FakeGateway) -> None:
     headers = {**cookie(), "Sec-Fetch-Site": "same-site"}
     assert (await gateway.http.get(READING, headers=headers)).status_code == 403
 
@@ -148,7 +150,7 @@ async def test_behind_a_proxy_that_changes_the_host_the_public_url_counts_as_own
     assert response.status_code == 503
 
 
-async def test_at_a_public_https_address_only_https_signs_in_and_counts(
+async def test_sessions_require_https_at_a_public_https_address(
     gateway: FakeGateway,
 ) -> None:
     public = {"Host": "t.example.com", "Origin": "http://t.example.com"}
@@ -157,15 +159,15 @@ async def test_at_a_public_https_address_only_https_signs_in_and_counts(
     assert "https://t.example.com" in response.json()["error"]
     assert "set-cookie" not in response.headers
     host = {"Host": "T.example.com"}
-    tossed, secure = cookie(), cookie(name=SECURE)
-    assert (await gateway.http.get(SESSION, headers={**tossed, **host})).status_code == 401
+    plain, secure = cookie(), cookie(name=SECURE)
+    assert (await gateway.http.get(SESSION, headers={**plain, **host})).status_code == 401
     assert (await gateway.http.get(SESSION, headers={**secure, **host})).status_code == 200
     forged = {**secure, **OWN_PAGE, **public}
     assert (await change(gateway, forged)).status_code == 403
     assert (await change(gateway, {**forged, "Origin": "https://t.example.com"})).status_code == 503
 
 
-async def test_a_session_that_is_used_goes_on(gateway: FakeGateway) -> None:
+async def test_a_used_session_is_renewed(gateway: FakeGateway) -> None:
     fresh = await gateway.http.get(READING, headers=cookie(age=RENEWED_AFTER - 30))
     assert "set-cookie" not in fresh.headers
     used = await gateway.http.get(READING, headers=cookie(age=SECONDS - 30))
@@ -177,18 +179,20 @@ async def test_a_session_that_is_used_goes_on(gateway: FakeGateway) -> None:
 
 
 @pytest.mark.parametrize("age", [SECONDS, -sessions.AHEAD - 60])
-async def test_a_session_ends_after_a_day_of_disuse(gateway: FakeGateway, age: float) -> None:
+async def test_a_session_unused_for_a_day_or_issued_in_the_future_is_401(
+    gateway: FakeGateway, age: float
+) -> None:
     response = await gateway.http.get(READING, headers=cookie(age=age))
     assert (response.status_code, response.json()["error"]) == (401, "Unauthorized")
 
 
-async def test_a_session_that_is_over_is_no_guess() -> None:
+async def test_an_expired_session_does_not_count_as_a_wrong_key() -> None:
     async with fake_gateway(admin_failed_key_limit=1) as gateway:
-        found = [
+        statuses = [
             (await gateway.http.get(READING, headers=cookie(age=SECONDS))).status_code
             for _ in range(4)
         ]
-    assert found == [401] * 4
+    assert statuses == [401] * 4
 
 
 async def test_a_session_ends_when_its_key_is_replaced() -> None:
@@ -219,22 +223,22 @@ async def test_an_unknown_key_opens_no_session(gateway: FakeGateway, key: str) -
 
 
 async def test_a_slow_sign_in_reserves_no_memory_that_webhooks_wait_for() -> None:
-    beginning, go_on = asyncio.Semaphore(0), asyncio.Event()
+    started, resume = asyncio.Semaphore(0), asyncio.Event()
 
     async def slow() -> AsyncIterator[bytes]:
         yield b" "
-        beginning.release()
-        await go_on.wait()
+        started.release()
+        await resume.wait()
         yield b"{}"
 
     async with fake_gateway() as gateway, asyncio.TaskGroup() as signing_in:
         for _ in range(40):
             signing_in.create_task(gateway.http.post(SESSION, content=slow(), headers=OWN_PAGE))
         for _ in range(40):
-            await beginning.acquire()
-        ((held,),) = (metric.samples for metric in IN_MEMORY.collect())
-        assert held.value == 40 * SMALL_BYTES
-        go_on.set()
+            await started.acquire()
+        ((sample,),) = (metric.samples for metric in IN_MEMORY.collect())
+        assert sample.value == 40 * SMALL_BYTES
+        resume.set()
 
 
 async def test_a_sign_in_body_is_limited_to_the_size_of_small_bodies(gateway: FakeGateway) -> None:
@@ -242,12 +246,12 @@ async def test_a_sign_in_body_is_limited_to_the_size_of_small_bodies(gateway: Fa
     assert (response.status_code, response.json()) == (413, {"error": "Request Entity Too Large"})
 
 
-async def test_half_a_character_is_no_key(gateway: FakeGateway) -> None:
+async def test_a_key_with_a_lone_surrogate_is_401(gateway: FakeGateway) -> None:
     body = b'{"key": "\\ud800"}'
     assert (await gateway.http.post(SESSION, content=body, headers=OWN_PAGE)).status_code == 401
 
 
-async def test_guessing_keys_and_cookies_is_slowed_down() -> None:
+async def test_wrong_keys_and_forged_cookies_are_rate_limited_and_valid_ones_are_not() -> None:
     async with fake_gateway(admin_failed_key_limit=3) as gateway:
         guesses = [(await sign_in(gateway, f"k-{number}")).status_code for number in range(4)]
         assert guesses == [401, 401, 401, 429]
@@ -264,7 +268,7 @@ async def test_guessing_keys_and_cookies_is_slowed_down() -> None:
 @pytest.mark.parametrize(
     "value", ["", "1", "1.", "1.5.", "2.5.x", "1.-5.x", f"1.{'9' * 5000}.x", "1.٣.x", "1.5.é"]
 )
-async def test_any_other_cookie_is_401(gateway: FakeGateway, value: str) -> None:
+async def test_a_malformed_cookie_is_401(gateway: FakeGateway, value: str) -> None:
     headers = [(b"Cookie", f"{PLAIN}={value}".encode())]
     assert (await gateway.http.get(READING, headers=headers)).status_code == 401
 
@@ -275,22 +279,22 @@ async def test_a_key_in_the_request_takes_precedence_over_the_session(gateway: F
 
 
 async def test_signing_out_deletes_every_cookie(gateway: FakeGateway) -> None:
-    """A browser has two of them that signed in by http and by https."""
+    """A browser that signed in over http and over https has two session cookies."""
     response = await gateway.http.delete(SESSION, headers={**cookie(), **OWN_PAGE})
     assert response.status_code == 204
-    taken = response.headers.get_list("set-cookie")
+    deletions = response.headers.get_list("set-cookie")
     names = {PLAIN, SECURE, connect_cookie.PLAIN, connect_cookie.SECURE}
-    assert {one.partition(";")[0] for one in taken} == {f"{name}=" for name in names}
-    assert all("; Path=/; Max-Age=0; HttpOnly" in one for one in taken)
+    assert {deletion.partition(";")[0] for deletion in deletions} == {f"{name}=" for name in names}
+    assert all("; Path=/; Max-Age=0; HttpOnly" in deletion for deletion in deletions)
 
 
-async def test_events_are_reported_with_keys_only(gateway: FakeGateway) -> None:
+async def test_reporting_events_requires_a_key_and_not_a_session(gateway: FakeGateway) -> None:
     event = {"event": "signed_up", "userId": "u_42"}
     response = await gateway.http.post("/v1/events", json=event, headers={**cookie(), **OWN_PAGE})
     assert response.status_code == 401
 
 
-async def test_without_a_console_no_cookie_counts() -> None:
+async def test_cookies_are_refused_when_the_console_is_disabled() -> None:
     async with fake_gateway(console=False) as gateway:
         assert (await gateway.http.get(READING, headers=cookie())).status_code == 401
         assert (await sign_in(gateway)).status_code == 404

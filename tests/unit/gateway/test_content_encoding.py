@@ -17,7 +17,7 @@ from tests.unit.gateway.fakes import INGEST_KEY, SECRET, FakeGateway, bearer, fa
 URL = "/v1/webhooks/posthog"
 BODY = json.dumps({"event": {"event": "signed_up", "distinct_id": "u_42"}}).encode()
 PACKED = gzip.compress(BODY, mtime=0)
-"""The same in every process, so that workers know its tests by the same names."""
+"""Compressed without a time, so that all pytest-xdist workers collect the same test ids."""
 KEY = {"x-posthog-webhook-secret": SECRET}
 
 
@@ -30,7 +30,7 @@ async def test_a_gzip_webhook_is_queued_decoded(gateway: FakeGateway, encoding: 
     assert message.body == BODY
 
 
-async def test_it_may_come_in_pieces_and_members(gateway: FakeGateway) -> None:
+async def test_a_gzip_body_may_have_several_chunks_and_members(gateway: FakeGateway) -> None:
     data = gzip.compress(BODY[:20], mtime=0) + gzip.compress(BODY[20:], mtime=0)
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -42,7 +42,7 @@ async def test_it_may_come_in_pieces_and_members(gateway: FakeGateway) -> None:
     assert response.status_code == 200
 
 
-async def test_identity_is_no_encoding(gateway: FakeGateway) -> None:
+async def test_the_encoding_identity_is_accepted_as_uncompressed(gateway: FakeGateway) -> None:
     headers = {**KEY, "Content-Encoding": "identity"}
     assert (await gateway.http.post(URL, content=BODY, headers=headers)).status_code == 200
 
@@ -56,7 +56,7 @@ async def test_another_encoding_is_415(gateway: FakeGateway, encoding: str) -> N
     assert gateway.bus.published.messages == []
 
 
-async def test_what_grows_beyond_the_limit_is_413() -> None:
+async def test_a_gzip_body_that_decodes_beyond_the_limit_is_413() -> None:
     bomb = gzip.compress(b" " * 50_000_000, mtime=0)
     async with fake_gateway(webhook_max_bytes=100_000) as gateway:
         headers = {**KEY, "Content-Encoding": "gzip"}
@@ -66,7 +66,7 @@ async def test_what_grows_beyond_the_limit_is_413() -> None:
 
 
 @pytest.mark.parametrize("body", [PACKED[:-9], b"no gzip", PACKED + b"behind"])
-async def test_what_is_no_whole_gzip_is_a_malformed_webhook(
+async def test_a_body_that_is_not_complete_gzip_is_a_malformed_webhook(
     gateway: FakeGateway, body: bytes
 ) -> None:
     headers = {**KEY, "Content-Encoding": "gzip"}
@@ -75,7 +75,7 @@ async def test_what_is_no_whole_gzip_is_a_malformed_webhook(
     assert (response.status_code, response.json()) == (400, expected)
 
 
-def test_gzip_without_end_that_decodes_to_nothing_is_given_up() -> None:
+def test_endless_gzip_that_decodes_to_nothing_is_refused() -> None:
     gunzip, nothing = Gunzip(10_000), gzip.compress(b"", mtime=0)
     for _ in range(500):
         assert gunzip.decode(nothing) == b""
@@ -83,7 +83,7 @@ def test_gzip_without_end_that_decodes_to_nothing_is_given_up() -> None:
         gunzip.decode(nothing * 500)
 
 
-def test_what_gzip_makes_larger_is_within_the_limit() -> None:
+def test_a_body_that_gzip_makes_larger_is_within_the_limit() -> None:
     noise = random.Random(1).randbytes(1_000_000)  # noqa: S311
     packed = gzip.compress(noise, 0, mtime=0)
     assert len(packed) > len(noise)
@@ -93,14 +93,18 @@ def test_what_gzip_makes_larger_is_within_the_limit() -> None:
 @pytest.mark.parametrize(
     "data", [BODY, gzip.compress(BODY, mtime=0)[:-4], gzip.compress(BODY, mtime=0) + b"x"]
 )
-async def test_what_is_not_gzip_is_400(gateway: FakeGateway, data: bytes) -> None:
+async def test_a_body_that_is_not_gzip_is_400_and_not_published(
+    gateway: FakeGateway, data: bytes
+) -> None:
     headers = {**KEY, "Content-Encoding": "gzip"}
     response = await gateway.http.post(URL, content=data, headers=headers)
     assert response.status_code == 400
     assert gateway.bus.published.messages == []
 
 
-async def test_a_wrong_secret_is_401_whatever_the_encoding(gateway: FakeGateway) -> None:
+async def test_a_webhook_without_the_secret_is_401_whatever_its_encoding(
+    gateway: FakeGateway,
+) -> None:
     response = await gateway.http.post(URL, content=BODY, headers={"Content-Encoding": "br"})
     assert response.status_code == 401
 
@@ -120,7 +124,7 @@ async def test_reported_events_may_be_gzip_too(gateway: FakeGateway) -> None:
     assert response.status_code == 415
 
 
-def test_no_more_is_decoded_than_the_limit_allows() -> None:
+def test_gzip_is_decoded_only_up_to_the_limit() -> None:
     """The app's own limit would refuse such a body, too, but only once all of it is in memory."""
     assert Gunzip(10).decode(gzip.compress(b"x" * 10)) == b"x" * 10
     with pytest.raises(RequestEntityTooLarge):
