@@ -65,7 +65,7 @@ async def test_a_gzip_body_that_decodes_beyond_the_limit_is_413() -> None:
     assert response.status_code == 413
 
 
-@pytest.mark.parametrize("body", [PACKED[:-9], b"no gzip", PACKED + b"behind"])
+@pytest.mark.parametrize("body", [BODY, PACKED[:-9], PACKED[:-4], b"no gzip", PACKED + b"x"])
 async def test_a_body_that_is_not_complete_gzip_is_a_malformed_webhook(
     gateway: FakeGateway, body: bytes
 ) -> None:
@@ -73,6 +73,7 @@ async def test_a_body_that_is_not_complete_gzip_is_a_malformed_webhook(
     response = await gateway.http.post(URL, content=body, headers=headers)
     expected = {"error": "Invalid payload", "details": "Malformed JSON"}
     assert (response.status_code, response.json()) == (400, expected)
+    assert gateway.bus.published.messages == []
 
 
 def test_endless_gzip_that_decodes_to_nothing_is_refused() -> None:
@@ -88,18 +89,6 @@ def test_a_body_that_gzip_makes_larger_is_within_the_limit() -> None:
     packed = gzip.compress(noise, 0, mtime=0)
     assert len(packed) > len(noise)
     assert Gunzip(len(noise)).decode(packed) == noise
-
-
-@pytest.mark.parametrize(
-    "data", [BODY, gzip.compress(BODY, mtime=0)[:-4], gzip.compress(BODY, mtime=0) + b"x"]
-)
-async def test_a_body_that_is_not_gzip_is_400_and_not_published(
-    gateway: FakeGateway, data: bytes
-) -> None:
-    headers = {**KEY, "Content-Encoding": "gzip"}
-    response = await gateway.http.post(URL, content=data, headers=headers)
-    assert response.status_code == 400
-    assert gateway.bus.published.messages == []
 
 
 async def test_a_webhook_without_the_secret_is_401_whatever_its_encoding(
