@@ -1,4 +1,4 @@
-"""Acceptance cases 12.1 that the gateway decides by itself: bodies, timestamps, what is shown."""
+"""Acceptance cases 12.1 that the gateway decides by itself: bodies, timestamps and responses."""
 
 from __future__ import annotations
 
@@ -56,13 +56,15 @@ async def put(gateway: FakeGateway, **changes: Any) -> httpx.Response:
 
 
 def stored(gateway: FakeGateway) -> OAuthPayload:
-    (question,) = gateway.bus.sent
-    assert isinstance(question.message, PutCredential)
-    assert question.message.provider_id == "posthog"
-    return question.message.payload
+    (request,) = gateway.bus.sent
+    assert isinstance(request.message, PutCredential)
+    assert request.message.provider_id == "posthog"
+    return request.message.payload
 
 
-async def test_the_whole_grant_is_handed_on(gateway: FakeGateway) -> None:
+async def test_every_field_of_a_grant_is_sent_to_the_credentials_service(
+    gateway: FakeGateway,
+) -> None:
     assert (await put(gateway)).status_code == 200
     assert stored(gateway) == OAuthPayload(
         access_token="pha_a",
@@ -76,7 +78,7 @@ async def test_the_whole_grant_is_handed_on(gateway: FakeGateway) -> None:
     )
 
 
-async def test_why_a_grant_is_refused_is_a_text_which_upstreams_command_prints(
+async def test_a_refused_grant_has_its_reason_as_text_as_upstreams_command_expects(
     gateway: FakeGateway,
 ) -> None:
     why = "payload.tokenEndpoint must be https; http only at a host in OUTBOUND_ALLOW"
@@ -85,7 +87,7 @@ async def test_why_a_grant_is_refused_is_a_text_which_upstreams_command_prints(
     assert (response.status_code, response.json()) == (400, {"error": why})
 
 
-async def test_times_are_shown_in_utc_with_milliseconds(gateway: FakeGateway) -> None:
+async def test_timestamps_in_responses_are_in_utc_with_milliseconds(gateway: FakeGateway) -> None:
     response = await put(gateway)
     assert response.json() == {
         "providerId": "posthog",
@@ -98,11 +100,11 @@ async def test_times_are_shown_in_utc_with_milliseconds(gateway: FakeGateway) ->
     }
 
 
-async def test_needs_reconnect_is_there_only_when_true(gateway: FakeGateway) -> None:
+async def test_needs_reconnect_is_omitted_unless_true(gateway: FakeGateway) -> None:
     gateway.bus.reply_with(CREDENTIALS_GET, meta(needs_reconnect=True))
-    shown = (await gateway.http.get(URL, headers=bearer())).json()
+    credential = (await gateway.http.get(URL, headers=bearer())).json()
     gateway.bus.reply_with(CREDENTIALS_GET, meta())
-    assert shown["needsReconnect"] is True
+    assert credential["needsReconnect"] is True
     assert "needsReconnect" not in (await gateway.http.get(URL, headers=bearer())).json()
 
 
@@ -110,7 +112,7 @@ async def test_needs_reconnect_is_there_only_when_true(gateway: FakeGateway) -> 
     ("error", "status"),
     [(NotFound("Provider credential not found"), 404), (CannotUnseal("cannot be decrypted"), 409)],
 )
-async def test_a_credential_that_cannot_be_shown(
+async def test_a_missing_or_undecryptable_credential_has_the_status_of_its_error(
     gateway: FakeGateway, error: Any, status: int
 ) -> None:
     gateway.bus.reply_with(CREDENTIALS_GET, error)
@@ -191,7 +193,7 @@ async def test_every_spelling_of_an_instant_is_normalised(
 
 
 @pytest.mark.parametrize("provider", ["%00", "a%0Ab", "x" * 101])
-async def test_a_provider_id_that_cannot_be_is_400(gateway: FakeGateway, provider: str) -> None:
+async def test_an_invalid_provider_id_is_400(gateway: FakeGateway, provider: str) -> None:
     url = f"/v1/admin/provider-credentials/{provider}"
     assert (await gateway.http.get(url, headers=bearer())).status_code == 400
     assert gateway.bus.sent == []

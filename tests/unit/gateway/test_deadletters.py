@@ -1,4 +1,4 @@
-"""`/v1/admin/deadletters`: nothing is replayed or purged unless the request says what."""
+"""`/v1/admin/deadletters`: nothing is replayed or purged unless the request selects it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DONE = DeadLettersDone(count=1, kept=[])
         b'{"reason":7}',
     ],
 )
-async def test_nothing_happens_unless_it_is_said_which(
+async def test_a_request_without_a_valid_selection_is_400_and_changes_nothing(
     gateway: FakeGateway, action: str, body: bytes
 ) -> None:
     headers = {**bearer(), "Content-Type": "application/json"}
@@ -56,7 +56,7 @@ async def test_nothing_happens_unless_it_is_said_which(
         ({"sequence": 7, "reason": "malformed"}, {"sequence": 7, "reason": "malformed"}),
     ],
 )
-async def test_letters_are_selected_by_filters_or_all_of_them(
+async def test_dead_letters_are_selected_by_filters_or_all_at_once(
     gateway: FakeGateway, body: dict[str, Any], filters: dict[str, Any]
 ) -> None:
     gateway.bus.reply_with(INGEST_REPLAY, DONE)
@@ -64,24 +64,24 @@ async def test_letters_are_selected_by_filters_or_all_of_them(
     for action in ("replay", "purge"):
         response = await gateway.http.post(f"{URL}/{action}", json=body, headers=bearer())
         assert (response.status_code, response.json()["count"]) == (200, 1)
-    asked = [question.message for question in gateway.bus.sent]
-    assert asked == [ReplayDeadLetters(**filters), PurgeDeadLetters(**filters)]
+    requests = [request.message for request in gateway.bus.sent]
+    assert requests == [ReplayDeadLetters(**filters), PurgeDeadLetters(**filters)]
 
 
-async def test_one_letter_is_replayed_or_purged_by_its_sequence(gateway: FakeGateway) -> None:
+async def test_one_dead_letter_is_replayed_or_purged_by_its_sequence(gateway: FakeGateway) -> None:
     gateway.bus.reply_with(INGEST_REPLAY, DONE)
     gateway.bus.reply_with(INGEST_PURGE, DONE)
     replayed = await gateway.http.post(f"{URL}/7/replay", headers=bearer())
     purged = await gateway.http.delete(f"{URL}/8", headers=bearer())
     assert (replayed.status_code, purged.status_code) == (200, 200)
-    asked = [question.message for question in gateway.bus.sent]
-    assert asked == [ReplayDeadLetters(sequence=7), PurgeDeadLetters(sequence=8)]
+    requests = [request.message for request in gateway.bus.sent]
+    assert requests == [ReplayDeadLetters(sequence=7), PurgeDeadLetters(sequence=8)]
 
 
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=101", "before=0", "before=x", "stream=", "reason="]
 )
-async def test_odd_filters_are_400(gateway: FakeGateway, query: str) -> None:
+async def test_invalid_filters_are_400(gateway: FakeGateway, query: str) -> None:
     response = await gateway.http.get(f"{URL}?{query}", headers=bearer())
     assert response.status_code == 400
     assert response.json()["error"]["name"] == "ZodError"
@@ -89,7 +89,7 @@ async def test_odd_filters_are_400(gateway: FakeGateway, query: str) -> None:
 
 
 @pytest.mark.parametrize("sequence", ["0", "-1", "9" * 30])
-async def test_what_is_no_sequence_is_400(gateway: FakeGateway, sequence: str) -> None:
+async def test_an_invalid_sequence_is_400(gateway: FakeGateway, sequence: str) -> None:
     response = await gateway.http.get(f"{URL}/{sequence}", headers=bearer())
     assert response.status_code == 400
     assert gateway.bus.sent == []

@@ -1,4 +1,4 @@
-"""The diagnosis: what PostHog allows, and whether anybody here makes use of it."""
+"""The diagnosis: what PostHog allows, and whether the services capability work with it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ALLOWED = {**HEALTHY, "destination": {"state": "live"}}
 REFUSED = {**ALLOWED, "personReads": {"state": "failing", "through": "oauth", "detail": "401"}}
 
 
-async def reads(
-    gateway: FakeGateway, found: dict[str, Any], here: Capability | None
+async def person_reads(
+    gateway: FakeGateway, diagnosis: dict[str, Any], of_analytics: Capability | None
 ) -> dict[str, Any]:
-    gateway.bus.reply_with(PROVISIONER_DIAGNOSE, msgspec.convert(found, Diagnosis))
-    if here is not None:
-        gateway.bus.reply_with(ANALYTICS_CAPABILITIES, Capabilities([here]))
+    gateway.bus.reply_with(PROVISIONER_DIAGNOSE, msgspec.convert(diagnosis, Diagnosis))
+    if of_analytics is not None:
+        gateway.bus.reply_with(ANALYTICS_CAPABILITIES, Capabilities([of_analytics]))
     response = await gateway.http.get("/v1/admin/analytics/diagnosis", headers=bearer())
     return dict(response.json()["personReads"])
 
@@ -30,15 +30,19 @@ async def reads(
 async def test_persons_are_read_when_posthog_allows_it_and_analytics_can(
     gateway: FakeGateway,
 ) -> None:
-    here = Capability(name="personReads", state="on", reason="It works.")
-    found = await reads(gateway, ALLOWED, here)
-    assert (found["state"], found["detail"]) == ("working", None)
+    capability = Capability(name="personReads", state="on", reason="It works.")
+    finding = await person_reads(gateway, ALLOWED, capability)
+    assert (finding["state"], finding["detail"]) == ("working", None)
 
 
 @pytest.mark.parametrize(
-    ("here", "state", "detail"),
+    ("capability", "state", "detail"),
     [
-        (None, "unknown", "PostHog allows person reads. The analytics service is not running."),
+        (
+            None,
+            "unknown",
+            "PostHog allows person reads. The analytics service is not running.",
+        ),
         (
             Capability(name="personReads", state="off", reason="PostHog answered 401 to a read."),
             "failing",
@@ -46,27 +50,31 @@ async def test_persons_are_read_when_posthog_allows_it_and_analytics_can(
         ),
     ],
 )
-async def test_reads_that_posthog_allows_do_not_work_without_who_reads(
-    gateway: FakeGateway, here: Capability | None, state: str, detail: str
+async def test_person_reads_that_posthog_allows_do_not_work_without_analytics(
+    gateway: FakeGateway, capability: Capability | None, state: str, detail: str
 ) -> None:
-    found = await reads(gateway, ALLOWED, here)
-    assert (found["state"], found["detail"]) == (state, detail)
-    assert "analytics" in found["remediation"]
+    finding = await person_reads(gateway, ALLOWED, capability)
+    assert (finding["state"], finding["detail"]) == (state, detail)
+    assert "analytics" in finding["remediation"]
 
 
-async def test_what_posthog_refuses_is_said_as_it_was(gateway: FakeGateway) -> None:
-    assert (await reads(gateway, REFUSED, None))["detail"] == "401"
+async def test_person_reads_that_posthog_refuses_are_reported_with_its_detail(
+    gateway: FakeGateway,
+) -> None:
+    assert (await person_reads(gateway, REFUSED, None))["detail"] == "401"
 
 
 @pytest.mark.parametrize(
-    ("may_be_open", "told"),
+    ("may_be_open", "detail"),
     [("true", "every sender can post"), ("false", "every webhook is answered 503")],
 )
-async def test_a_missing_secret_opens_the_route_or_closes_it(may_be_open: str, told: str) -> None:
+async def test_a_missing_secret_is_described_as_an_open_or_a_closed_route(
+    may_be_open: str, detail: str
+) -> None:
     absent = {"state": "absent", "source": "none", "detail": "every sender can post"}
     minted = WebhookSecretReply(state="absent", version=1)
     async with fake_gateway(secret=None, minted=minted, WEBHOOK_OPEN=may_be_open) as gateway:
-        found = {**ALLOWED, "webhookSecret": absent}
-        gateway.bus.reply_with(PROVISIONER_DIAGNOSE, msgspec.convert(found, Diagnosis))
+        diagnosis = {**ALLOWED, "webhookSecret": absent}
+        gateway.bus.reply_with(PROVISIONER_DIAGNOSE, msgspec.convert(diagnosis, Diagnosis))
         response = await gateway.http.get("/v1/admin/analytics/diagnosis", headers=bearer())
-        assert told in response.json()["webhookSecret"]["detail"]
+        assert detail in response.json()["webhookSecret"]["detail"]

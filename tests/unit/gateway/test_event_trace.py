@@ -1,4 +1,4 @@
-"""One event's way, put together of what ingest and analytics know."""
+"""The trace of one event, combined from the replies of ingest and analytics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.unit.gateway.fakes import FakeGateway, bearer
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 PATH = "/v1/admin/events/trace"
-WANTED = {"source": "hogsend", "id": "e-1", "event": "email.opened", "userId": ""}
+QUERY = {"source": "hogsend", "id": "e-1", "event": "email.opened", "userId": ""}
 TRACE = EventTrace(
     event=StoredEvent(
         id="e-1",
@@ -51,26 +51,26 @@ DELIVERY = EventDelivery(
 )
 
 
-async def test_an_event_is_followed_to_its_destinations(gateway: FakeGateway) -> None:
+async def test_a_trace_contains_the_deliveries_to_destinations(gateway: FakeGateway) -> None:
     gateway.bus.reply_with(INGEST_EVENT_TRACE, TRACE)
     gateway.bus.reply_with(ANALYTICS_EVENT_DELIVERIES, EventDeliveries(deliveries=[DELIVERY]))
-    response = await gateway.http.get(PATH, params=WANTED, headers=bearer())
-    found = response.json()
-    assert (found["correlationId"], found["announcement"]["sequence"]) == ("r-1", 7)
-    assert (found["queuedAt"], found["storedAt"]) == (
+    response = await gateway.http.get(PATH, params=QUERY, headers=bearer())
+    trace = response.json()
+    assert (trace["correlationId"], trace["announcement"]["sequence"]) == ("r-1", 7)
+    assert (trace["queuedAt"], trace["storedAt"]) == (
         "2026-01-01T00:00:01Z",
         "2026-01-01T00:00:02Z",
     )
-    assert [one["destinationId"] for one in found["deliveries"]] == ["d-1"]
-    asked = [one.message for one in gateway.bus.sent]
-    # Services choose the id of a message themselves; that of what was posted is made of all four.
-    known_as = event_message_id(source="hogsend", id="e-1", event="email.opened", user_id="")
-    (ids,) = (one.event_ids for one in asked if isinstance(one, EventDeliveriesOf))
-    assert {"e-1", known_as} <= set(ids)
+    assert [delivery["destinationId"] for delivery in trace["deliveries"]] == ["d-1"]
+    requests = [sent.message for sent in gateway.bus.sent]
+    # A service may choose the message id itself; the gateway derives it from all four fields.
+    derived_id = event_message_id(source="hogsend", id="e-1", event="email.opened", user_id="")
+    (ids,) = (request.event_ids for request in requests if isinstance(request, EventDeliveriesOf))
+    assert {"e-1", derived_id} <= set(ids)
 
 
 @pytest.mark.parametrize("user_id", ["", "null"])
-async def test_destinations_know_an_event_as_the_report_that_its_service_published(
+async def test_deliveries_are_queried_by_every_id_that_the_report_may_have_had(
     gateway: FakeGateway, user_id: str
 ) -> None:
     data = {"userId": user_id, "to": "Ada@Example.com"}
@@ -78,39 +78,41 @@ async def test_destinations_know_an_event_as_the_report_that_its_service_publish
     recorded = structs.replace(TRACE.event, id="e:1:0123456789ab", user_id=user_id, properties=data)
     gateway.bus.reply_with(INGEST_EVENT_TRACE, structs.replace(TRACE, event=recorded))
     gateway.bus.reply_with(ANALYTICS_EVENT_DELIVERIES, EventDeliveries(deliveries=[DELIVERY]))
-    await gateway.http.get(PATH, params={**WANTED, "id": recorded.id}, headers=bearer())
-    (asked,) = (
-        one.message for one in gateway.bus.sent if isinstance(one.message, EventDeliveriesOf)
+    await gateway.http.get(PATH, params={**QUERY, "id": recorded.id}, headers=bearer())
+    (request,) = (
+        sent.message for sent in gateway.bus.sent if isinstance(sent.message, EventDeliveriesOf)
     )
-    # Without a `Nats-Msg-Id` of its own, or with one that the library made.
-    assert {recorded.id, "e:1", engagement_message_id(report)} < set(asked.event_ids)
+    # The report had no `Nats-Msg-Id` of its own, or one that the library derived.
+    assert {recorded.id, "e:1", engagement_message_id(report)} < set(request.event_ids)
 
 
-async def test_deliveries_that_nobody_tells_of_are_unknown(gateway: FakeGateway) -> None:
+async def test_deliveries_are_null_when_analytics_does_not_report_them(
+    gateway: FakeGateway,
+) -> None:
     gateway.bus.reply_with(INGEST_EVENT_TRACE, TRACE)
     for error in (None, Forbidden("no")):
         if error is not None:
             gateway.bus.reply_with(ANALYTICS_EVENT_DELIVERIES, error)
-        response = await gateway.http.get(PATH, params=WANTED, headers=bearer())
+        response = await gateway.http.get(PATH, params=QUERY, headers=bearer())
         assert response.json()["deliveries"] is None
 
 
-async def test_an_event_that_is_not_there_is_not_found(gateway: FakeGateway) -> None:
+async def test_the_trace_of_an_unknown_event_is_404(gateway: FakeGateway) -> None:
     gateway.bus.reply_with(INGEST_EVENT_TRACE, NotFound("there is no such event"))
-    response = await gateway.http.get(PATH, params=WANTED, headers=bearer())
+    response = await gateway.http.get(PATH, params=QUERY, headers=bearer())
     assert response.status_code == 404
 
 
-@pytest.mark.parametrize("missing", sorted(WANTED))
-async def test_an_event_is_named_by_all_that_it_is_known_by(
+@pytest.mark.parametrize("missing", sorted(QUERY))
+async def test_a_trace_requires_all_four_fields_of_an_event(
     gateway: FakeGateway, missing: str
 ) -> None:
-    rest = {name: value for name, value in WANTED.items() if name != missing}
-    assert (await gateway.http.get(PATH, params=rest, headers=bearer())).status_code == 400
+    incomplete = {name: value for name, value in QUERY.items() if name != missing}
+    assert (await gateway.http.get(PATH, params=incomplete, headers=bearer())).status_code == 400
 
 
-async def test_what_is_too_long_to_be_asked_for_is_refused(gateway: FakeGateway) -> None:
-    response = await gateway.http.get(PATH, params={**WANTED, "id": "x" * 4097}, headers=bearer())
+async def test_an_id_over_the_length_limit_is_400(gateway: FakeGateway) -> None:
+    response = await gateway.http.get(PATH, params={**QUERY, "id": "x" * 4097}, headers=bearer())
     assert response.status_code == 400
     assert "4096 characters" in response.text
     assert gateway.bus.sent == []

@@ -27,25 +27,25 @@ PREVIEW = f"/v1/admin/contacts/{ID}/erasure"
 
 
 class Pages:
-    """What ingest answers, by part and position; a part that is not there is empty."""
+    """Replies of ingest, by part and position. A part without a reply is empty."""
 
     def __init__(self, bus: FakeConnection) -> None:
-        self.answers: dict[tuple[str, str | None], ExportPage | Exception] = {
+        self.replies: dict[tuple[str, str | None], ExportPage | Exception] = {
             ("contact", None): page({"id": str(ID)})
         }
-        self.meanwhile: dict[tuple[str, str | None], ExportPage | Exception] = {}
-        """What it answers once another service was asked."""
-        self.asked: list[ExportContact] = []
-        self._ask = bus.request
+        self.later_replies: dict[tuple[str, str | None], ExportPage | Exception] = {}
+        """Replies of ingest after the first request to another service."""
+        self.requests: list[ExportContact] = []
+        self._request = bus.request
         bus.request = self.request  # type: ignore[method-assign]
 
     async def request(self, endpoint: Endpoint[Any, Any], message: Any, **options: Any) -> Any:
         if endpoint is not INGEST_EXPORT:
-            self.answers |= self.meanwhile
-            return await self._ask(endpoint, message, **options)
-        wanted = cast("ExportContact", message)
-        self.asked.append(wanted)
-        response = self.answers.get((wanted.part, wanted.after), page())
+            self.replies |= self.later_replies
+            return await self._request(endpoint, message, **options)
+        request = cast("ExportContact", message)
+        self.requests.append(request)
+        response = self.replies.get((request.part, request.after), page())
         if isinstance(response, Exception):
             raise response
         return response
@@ -56,10 +56,10 @@ def page(*items: Any, following: str | None = None, **counts: int) -> ExportPage
     return ExportPage(items=raw, counts=counts, next=following)
 
 
-async def test_pages_become_one_document() -> None:
+async def test_the_pages_of_an_export_become_one_document() -> None:
     async with fake_gateway() as gateway:
         pages = Pages(gateway.bus)
-        pages.answers |= {
+        pages.replies |= {
             ("events", None): page({"n": 1}, {"n": 2}, following="b"),
             ("events", "b"): page(following="c"),
             ("events", "c"): page({"n": 3}),
@@ -73,16 +73,16 @@ async def test_pages_become_one_document() -> None:
     assert document["contact"] == {"id": str(ID)}
     assert document["events"] == [{"n": 1}, {"n": 2}, {"n": 3}]
     assert (document["keys"], document["messages"], document["audit"]) == ([], [], [{"a": 1}])
-    assert {wanted.contact_id for wanted in pages.asked} == {ID}
+    assert {request.contact_id for request in pages.requests} == {ID}
 
 
-async def test_an_export_is_recorded_and_the_read_key_gets_none() -> None:
+async def test_an_export_is_audited_and_refused_for_a_read_key() -> None:
     async with fake_gateway() as gateway:
         pages = Pages(gateway.bus)
         assert (await gateway.http.get(URL, headers=bearer())).status_code == 200
-        asked = len(pages.asked)
+        requests = len(pages.requests)
         refused = await gateway.http.get(URL, headers=bearer(READ_KEY))
-        assert (refused.status_code, len(pages.asked)) == (403, asked)
+        assert (refused.status_code, len(pages.requests)) == (403, requests)
         assert (await gateway.http.get(PREVIEW, headers=bearer(READ_KEY))).status_code == 403
         await gateway.http.get(PREVIEW, headers=bearer())
         entries = [
@@ -90,30 +90,30 @@ async def test_an_export_is_recorded_and_the_read_key_gets_none() -> None:
             for message in gateway.bus.published.messages
             if message.subject == subjects.AUDIT
         ]
-    assert [(one["action"], one["resource"], one["status"]) for one in entries] == [
+    assert [(entry["action"], entry["resource"], entry["status"]) for entry in entries] == [
         ("contacts.get", f"{ID}/export", 200),
         ("contacts.get", f"{ID}/export", 403),
     ]
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "fields"),
     [
         (Unavailable("ingest is away"), {"log_level": "warning", "reason": "ingest is away"}),
         (RuntimeError("a fault"), {"log_level": "error"}),
     ],
 )
 async def test_an_export_that_is_cut_off_is_logged_and_counted(
-    error: Exception, said: dict[str, str]
+    error: Exception, fields: dict[str, str]
 ) -> None:
     counted = FAILURES.labels("answer", type(error).__name__)
     before = counted._value.get()
     async with fake_gateway() as gateway:
-        Pages(gateway.bus).answers[("events", None)] = error
+        Pages(gateway.bus).replies[("events", None)] = error
         with capture_logs() as lines:
             await gateway.http.get(URL, headers=bearer())
     (line,) = [line for line in lines if line["event"] == "a response was cut off"]
-    assert said.items() <= line.items()
+    assert fields.items() <= line.items()
     assert line["route"].endswith("/export")
     assert counted._value.get() == before + 1
 
@@ -121,19 +121,19 @@ async def test_an_export_that_is_cut_off_is_logged_and_counted(
 @pytest.mark.parametrize(
     ("error", "status"), [(NotFound("there is no contact"), 404), (Unavailable("down"), 503)]
 )
-async def test_what_fails_at_the_beginning_is_answered_as_an_error(
+async def test_an_export_that_fails_at_its_first_page_has_the_status_of_the_error(
     error: HogsendError, status: int
 ) -> None:
     async with fake_gateway() as gateway:
-        Pages(gateway.bus).answers[("contact", None)] = error
+        Pages(gateway.bus).replies[("contact", None)] = error
         response = await gateway.http.get(URL, headers=bearer())
     assert response.status_code == status
 
 
-async def test_what_fails_later_leaves_the_document_without_its_end() -> None:
+async def test_an_export_that_fails_at_a_later_page_is_incomplete_json() -> None:
     async with fake_gateway() as gateway:
         pages = Pages(gateway.bus)
-        pages.answers |= {
+        pages.replies |= {
             ("events", None): page({"n": 1}, following="b"),
             ("events", "b"): Unavailable("down"),
         }
@@ -142,10 +142,10 @@ async def test_what_fails_later_leaves_the_document_without_its_end() -> None:
         json.loads(response.content)
 
 
-async def test_a_preview_adds_up_the_pages_and_asks_for_numbers_only() -> None:
+async def test_an_erasure_preview_sums_the_counts_of_all_pages_without_requesting_items() -> None:
     async with fake_gateway() as gateway:
         pages = Pages(gateway.bus)
-        pages.answers |= {
+        pages.replies |= {
             ("keys", None): page(keys=2),
             ("events", None): page(following="b", events=200),
             ("events", "b"): page(events=3),
@@ -160,7 +160,7 @@ async def test_a_preview_adds_up_the_pages_and_asks_for_numbers_only() -> None:
         "events": 203,
         "messages": {"EVENTS": 1, "PERSONS": 6},
     }
-    assert all(wanted.only_count for wanted in pages.asked)
+    assert all(request.only_count for request in pages.requests)
 
 
 ERASE = f"/v1/admin/contacts/{ID}"
@@ -174,11 +174,11 @@ ERASURE = Erasure(
 )
 
 
-async def test_posthog_deletes_first_by_everything_that_is_known() -> None:
+async def test_an_erasure_deletes_the_person_in_posthog_first_by_every_known_id() -> None:
     async with fake_gateway() as gateway:
         pages = Pages(gateway.bus)
-        pages.answers |= {
-            # It was asked for by the id of one that was merged into it.
+        pages.replies |= {
+            # The request had the id of a contact that was merged into this one.
             ("contact", None): page({"id": str(UUID(int=7)), "email": "a@b.c"}),
             ("keys", None): page({"kind": "external", "value": "u_42"}, following="b"),
             ("keys", "b"): page({"kind": "email", "value": "a@b.c"}),
@@ -186,35 +186,37 @@ async def test_posthog_deletes_first_by_everything_that_is_known() -> None:
         gateway.bus.reply_with(ANALYTICS_DELETE_PERSON, PersonDeletion())
         gateway.bus.reply_with(INGEST_ERASE, ERASURE)
         response = await gateway.http.delete(f"{ERASE}?posthog=true", headers=bearer())
-        subjects_asked = [question.subject for question in gateway.bus.sent]
-        asked = gateway.bus.sent[0].message
+        requested_subjects = [request.subject for request in gateway.bus.sent]
+        deletion = gateway.bus.sent[0].message
     assert (response.status_code, response.json()["contactId"]) == (202, str(ID))
-    assert subjects_asked == [ANALYTICS_DELETE_PERSON.subject, INGEST_ERASE.subject]
-    assert asked == DeletePerson([str(ID), str(UUID(int=7)), "u_42", "a@b.c"])
+    assert requested_subjects == [ANALYTICS_DELETE_PERSON.subject, INGEST_ERASE.subject]
+    assert deletion == DeletePerson([str(ID), str(UUID(int=7)), "u_42", "a@b.c"])
 
 
 @pytest.mark.parametrize("erased", [False, True])
-async def test_an_id_that_is_merged_in_while_posthog_deletes_is_deleted_there_too(
+async def test_an_id_merged_in_during_the_deletion_is_deleted_in_posthog_too(
     erased: bool,
 ) -> None:
     async with fake_gateway() as gateway:
         pages = Pages(gateway.bus)
         merged = page({"value": "u_1"}, {"value": "u_2"})
-        pages.answers["keys", None] = page({"value": "u_1"})
-        pages.meanwhile["keys", None] = NotFound("there is no contact") if erased else merged
+        pages.replies["keys", None] = page({"value": "u_1"})
+        pages.later_replies["keys", None] = NotFound("there is no contact") if erased else merged
         gateway.bus.reply_with(ANALYTICS_DELETE_PERSON, PersonDeletion())
         gateway.bus.reply_with(INGEST_ERASE, ERASURE)
         response = await gateway.http.delete(f"{ERASE}?posthog=true", headers=bearer())
-        *asked, last = [question.message for question in gateway.bus.sent]
+        *deletions, last = [request.message for request in gateway.bus.sent]
     assert (response.status_code, last) == (202, EraseContact(contact_id=ID))
     first = DeletePerson([str(ID), "u_1"])
-    assert asked == ([first] if erased else [first, DeletePerson(["u_2"])])
+    assert deletions == ([first] if erased else [first, DeletePerson(["u_2"])])
 
 
 @pytest.mark.parametrize(
     ("reason", "status"), [("precondition", 409), ("posthog", 502), ("down", 503), ("gone", 409)]
 )
-async def test_what_posthog_does_not_delete_is_not_erased_here(reason: Any, status: int) -> None:
+async def test_a_contact_is_not_erased_when_posthog_did_not_delete_the_person(
+    reason: Any, status: int
+) -> None:
     async with fake_gateway() as gateway:
         pages = Pages(gateway.bus)
         refusal = Refusal(reason=reason, code="c", detail="d", remediation="r")
@@ -223,9 +225,9 @@ async def test_what_posthog_does_not_delete_is_not_erased_here(reason: Any, stat
             ANALYTICS_DELETE_PERSON, responses.get(reason, PersonDeletion(refusal))
         )
         if reason == "gone":
-            pages.answers[("keys", None)] = NotFound("there is no contact")
+            pages.replies[("keys", None)] = NotFound("there is no contact")
         response = await gateway.http.delete(f"{ERASE}?posthog=true", headers=bearer())
-        asked = {question.subject for question in gateway.bus.sent}
+        requested = {request.subject for request in gateway.bus.sent}
     assert response.status_code == status
-    assert INGEST_ERASE.subject not in asked
+    assert INGEST_ERASE.subject not in requested
     assert reason == "down" or response.json()["remediation"]

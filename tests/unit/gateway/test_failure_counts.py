@@ -1,11 +1,11 @@
-"""Counting failures: a minute at a time, in bounded memory."""
+"""Counts of failures within one minute, in bounded memory."""
 
 from __future__ import annotations
 
 from services.gateway.failure_counts import FailureCounts
 
 
-def test_a_minute_later_it_begins_anew() -> None:
+def test_a_count_restarts_after_a_minute() -> None:
     now = [100.0]
     counts = FailureCounts(2, clock=lambda: now[0])
     assert [counts.add("a") for _ in range(2)] == [1, 2]
@@ -17,7 +17,7 @@ def test_a_minute_later_it_begins_anew() -> None:
     assert counts.add("a") == 1
 
 
-def test_any_number_of_addresses_takes_bounded_memory() -> None:
+def test_memory_is_bounded_for_any_number_of_addresses() -> None:
     counts = FailureCounts(1, max_entries=100)
     for number in range(1000):
         counts.add(number)

@@ -1,4 +1,4 @@
-"""Health: what is up, what is down, and what that makes of the whole."""
+"""Health: the state of each component and service, and the overall status."""
 
 from __future__ import annotations
 
@@ -63,36 +63,36 @@ async def health(gateway: FakeGateway) -> dict[str, Any]:
     with patch.object(gateway.bus.client, "flush", AsyncMock()):
         response = await gateway.http.get("/v1/health")
     assert response.status_code == 200
-    found: dict[str, Any] = response.json()
-    return found
+    document: dict[str, Any] = response.json()
+    return document
 
 
-async def test_everything_up_is_healthy(gateway: FakeGateway) -> None:
+async def test_the_status_is_healthy_when_everything_is_up(gateway: FakeGateway) -> None:
     all_up(gateway)
-    found = await health(gateway)
-    assert found["status"] == "healthy"
-    assert {name: one["status"] for name, one in found["services"].items()} == {
+    document = await health(gateway)
+    assert document["status"] == "healthy"
+    assert {name: service["status"] for name, service in document["services"].items()} == {
         "gateway": "up",
         "credentials": "up",
         "ingest": "up",
         "provisioner": "up",
         "analytics": "up",
     }
-    assert found["components"]["database"] == {"status": "up", "latencyMs": 1.5}
-    assert found["components"]["worker"]["status"] == "up"
-    assert found["components"]["worker"]["lastSeenAt"]
-    assert found["credentials"] == {"posthog": {"state": "present", "version": 7}}
-    assert found["schema"]["engine"]["applied"] == (
+    assert document["components"]["database"] == {"status": "up", "latencyMs": 1.5}
+    assert document["components"]["worker"]["status"] == "up"
+    assert document["components"]["worker"]["lastSeenAt"]
+    assert document["credentials"] == {"posthog": {"state": "present", "version": 7}}
+    assert document["schema"]["engine"]["applied"] == (
         "credentials/1 ingest/1 provisioner/1 analytics/1"
     )
 
 
 async def test_the_document_has_the_keys_the_upstream_doctor_reads(gateway: FakeGateway) -> None:
-    found = await health(gateway)
-    assert found["components"]["bus"] == found["components"]["redis"]
+    document = await health(gateway)
+    assert document["components"]["bus"] == document["components"]["redis"]
     for track in ("engine", "client"):
-        assert set(found["schema"][track]) == {"applied", "required", "inSync", "pending"}
-    assert found["activity"] == {
+        assert set(document["schema"][track]) == {"applied", "required", "inSync", "pending"}
+    assert document["activity"] == {
         "windowHours": 24,
         "journeys": {"failed": None, "completed": None},
         "emails": {"failed": None, "sent": None},
@@ -100,79 +100,83 @@ async def test_the_document_has_the_keys_the_upstream_doctor_reads(gateway: Fake
 
 
 @pytest.mark.parametrize("endpoint", SERVICES, ids=lambda endpoint: str(endpoint.service))
-async def test_a_service_that_does_not_answer_degrades(gateway: FakeGateway, endpoint: Any) -> None:
+async def test_a_service_that_does_not_reply_is_down_and_the_status_degraded(
+    gateway: FakeGateway, endpoint: Any
+) -> None:
     all_up(gateway)
     gateway.bus.reply_with(endpoint, Unavailable("it does not run"))
-    found = await health(gateway)
-    assert found["status"] == "degraded"
-    assert found["services"][endpoint.service] == {"status": "down"}
-    assert found["components"]["worker"]["status"] == (
+    document = await health(gateway)
+    assert document["status"] == "degraded"
+    assert document["services"][endpoint.service] == {"status": "down"}
+    assert document["components"]["worker"]["status"] == (
         "down" if endpoint is INGEST_HEALTH else "up"
     )
 
 
-async def test_a_bus_that_works_and_needs_an_operator_is_not_healthy(gateway: FakeGateway) -> None:
+async def test_a_bus_with_problems_is_up_and_the_status_degraded(gateway: FakeGateway) -> None:
     all_up(gateway)
-    short = msgspec.structs.replace(
+    under_replicated = msgspec.structs.replace(
         service("ingest"), bus_problems=["EVENTS has 2 of 3 copies", "WEBHOOKS has 2 of 3 copies"]
     )
-    gateway.bus.reply_with(INGEST_HEALTH, short)
-    found = await health(gateway)
-    assert found["status"] == "degraded"
-    assert found["components"]["bus"]["status"] == "up"
-    assert found["components"]["bus"]["problems"] == short.bus_problems
+    gateway.bus.reply_with(INGEST_HEALTH, under_replicated)
+    document = await health(gateway)
+    assert document["status"] == "degraded"
+    assert document["components"]["bus"]["status"] == "up"
+    assert document["components"]["bus"]["problems"] == under_replicated.bus_problems
 
 
-async def test_a_bus_with_a_smaller_limit_for_webhooks_is_not_healthy(gateway: FakeGateway) -> None:
+async def test_a_bus_with_a_small_payload_limit_is_up_and_the_status_degraded(
+    gateway: FakeGateway,
+) -> None:
     all_up(gateway)
     assert "webhookLimitBytes" not in (await health(gateway))["components"]["bus"]
     gateway.bus.payload_limit = 1024 * 1024
-    found = await health(gateway)
-    assert found["status"] == "degraded"
-    bus = found["components"]["bus"]
+    document = await health(gateway)
+    assert document["status"] == "degraded"
+    bus = document["components"]["bus"]
     assert (bus["status"], bus["webhookLimitBytes"]) == ("up", 1024 * 1024 - HEADERS_BYTES)
 
 
 async def test_ingest_is_down_while_it_waits_for_something(gateway: FakeGateway) -> None:
     all_up(gateway)
     gateway.bus.reply_with(INGEST_HEALTH, service("ingest", waits_for="PostgreSQL"))
-    found = await health(gateway)
-    assert found["status"] == "degraded"
-    assert found["services"]["ingest"]["waitsFor"] == "PostgreSQL"
-    assert found["components"]["worker"]["status"] == "down"
+    document = await health(gateway)
+    assert document["status"] == "degraded"
+    assert document["services"]["ingest"]["waitsFor"] == "PostgreSQL"
+    assert document["components"]["worker"]["status"] == "down"
 
 
 async def test_a_database_that_one_service_cannot_reach_is_down(gateway: FakeGateway) -> None:
     all_up(gateway)
     gateway.bus.reply_with(ANALYTICS_HEALTH, service("analytics", database="down"))
-    found = await health(gateway)
-    assert found["components"]["database"] == {"status": "down"}
-    assert found["status"] == "degraded"
+    document = await health(gateway)
+    assert document["components"]["database"] == {"status": "down"}
+    assert document["status"] == "degraded"
 
 
-async def test_pending_migrations_are_named_and_win(gateway: FakeGateway) -> None:
+async def test_pending_migrations_are_listed_and_determine_the_status(gateway: FakeGateway) -> None:
     all_up(gateway)
     gateway.bus.reply_with(INGEST_HEALTH, service("ingest", pending=("2", "3")))
     gateway.bus.reply_with(ANALYTICS_HEALTH, Unavailable("it does not run"))
-    found = await health(gateway)
-    assert found["status"] == "migration_pending"
-    assert found["schema"]["engine"]["inSync"] is False
-    assert found["schema"]["engine"]["pending"] == ["ingest/2", "ingest/3"]
+    document = await health(gateway)
+    assert document["status"] == "migration_pending"
+    assert document["schema"]["engine"]["inSync"] is False
+    assert document["schema"]["engine"]["pending"] == ["ingest/2", "ingest/3"]
 
 
-async def test_without_nats_everything_is_down_but_the_gateway(gateway: FakeGateway) -> None:
+async def test_without_nats_the_bus_is_down_and_services_are_unknown(gateway: FakeGateway) -> None:
     gateway.bus.is_up = False
-    found = await health(gateway)
+    document = await health(gateway)
     ready = await gateway.http.get("/readyz")
-    assert found["status"] == "degraded"
-    assert found["components"]["bus"] == {"status": "down"}
-    # They may well be running, and PostgreSQL too.
+    assert document["status"] == "degraded"
+    assert document["components"]["bus"] == {"status": "down"}
+    # The services may well be running, and PostgreSQL too.
     for name in ("credentials", "ingest", "provisioner", "analytics"):
-        assert found["services"][name] == {"status": "unknown"}
-    assert found["components"]["database"] == {"status": "unknown"}
-    assert found["components"]["worker"] == {"status": "unknown"}
-    assert found["schema"]["engine"]["inSync"] is False
-    assert found["credentials"] == {"posthog": {"state": "unknown"}}
+        assert document["services"][name] == {"status": "unknown"}
+    assert document["components"]["database"] == {"status": "unknown"}
+    assert document["components"]["worker"] == {"status": "unknown"}
+    assert document["schema"]["engine"]["inSync"] is False
+    assert document["credentials"] == {"posthog": {"state": "unknown"}}
     # Without a spool, a webhook would be refused.
     assert (ready.status_code, ready.json()["bus"]) == (503, "down")
 
@@ -181,51 +185,53 @@ async def test_while_nats_is_frozen_services_are_unknown(
     gateway: FakeGateway,
 ) -> None:
     with patch.object(gateway.bus.client, "flush", AsyncMock(side_effect=TimeoutError)):
-        found = (await gateway.http.get("/v1/health")).json()
-    assert found["status"] == "degraded"
-    assert found["components"]["bus"] == {"status": "down"}
-    assert found["components"]["database"] == {"status": "unknown"}
-    assert {found["services"][one.service]["status"] for one in SERVICES} == {"unknown"}
-    assert found["services"]["gateway"]["status"] == "up"
+        document = (await gateway.http.get("/v1/health")).json()
+    assert document["status"] == "degraded"
+    assert document["components"]["bus"] == {"status": "down"}
+    assert document["components"]["database"] == {"status": "unknown"}
+    assert {document["services"][endpoint.service]["status"] for endpoint in SERVICES} == {
+        "unknown"
+    }
+    assert document["services"]["gateway"]["status"] == "up"
 
 
 async def test_without_any_service_the_database_is_unknown(gateway: FakeGateway) -> None:
-    found = await health(gateway)
-    assert {found["services"][one.service]["status"] for one in SERVICES} == {"down"}
-    assert found["components"]["database"] == {"status": "unknown"}
-    assert found["schema"]["engine"]["inSync"] is False
+    document = await health(gateway)
+    assert {document["services"][endpoint.service]["status"] for endpoint in SERVICES} == {"down"}
+    assert document["components"]["database"] == {"status": "unknown"}
+    assert document["schema"]["engine"]["inSync"] is False
 
 
 async def test_a_schema_that_no_service_could_read_is_not_in_sync(gateway: FakeGateway) -> None:
-    blind = SchemaHealth(applied=None, required="2", pending=[])
+    unread = SchemaHealth(applied=None, required="2", pending=[])
     for endpoint in SERVICES:
-        found = service(endpoint.service, database="down")
-        gateway.bus.reply_with(endpoint, msgspec.structs.replace(found, schema=blind))
+        of_service = service(endpoint.service, database="down")
+        gateway.bus.reply_with(endpoint, msgspec.structs.replace(of_service, schema=unread))
     assert (await health(gateway))["schema"]["engine"]["inSync"] is False
 
 
-async def test_a_gateway_that_answers_503_to_every_webhook_is_not_up() -> None:
+async def test_a_gateway_with_an_unreadable_webhook_secret_is_down() -> None:
     unreadable = WebhookSecretReply(version=1, state="unreadable")
     async with fake_gateway(secret=None, minted=unreadable) as closed:
         all_up(closed)
-        found = await health(closed)
-    assert found["status"] == "degraded"
-    assert found["services"]["gateway"]["status"] == "down"
-    assert found["services"]["gateway"]["waitsFor"] == "readable webhook secret"
+        document = await health(closed)
+    assert document["status"] == "degraded"
+    assert document["services"]["gateway"]["status"] == "down"
+    assert document["services"]["gateway"]["waitsFor"] == "readable webhook secret"
 
 
 async def test_a_gateway_whose_secret_was_deleted_waits_for_a_new_one() -> None:
     absent = WebhookSecretReply(version=1, state="absent")
     async with fake_gateway(secret=None, minted=absent, webhook_open=False) as closed:
         all_up(closed)
-        found = await health(closed)
-    assert found["services"]["gateway"]["waitsFor"] == "new webhook secret"
+        document = await health(closed)
+    assert document["services"]["gateway"]["waitsFor"] == "new webhook secret"
 
 
-async def test_a_gateway_without_bus_and_spool_is_not_up(gateway: FakeGateway) -> None:
+async def test_a_gateway_without_bus_and_spool_waits_for_the_spool(gateway: FakeGateway) -> None:
     gateway.bus.is_up = False
-    found = await health(gateway)
-    assert found["services"]["gateway"]["waitsFor"] == "spool"
+    document = await health(gateway)
+    assert document["services"]["gateway"]["waitsFor"] == "spool"
 
 
 async def test_the_bus_is_down_while_webhooks_are_spooled(tmp_path: Path) -> None:
@@ -233,23 +239,23 @@ async def test_the_bus_is_down_while_webhooks_are_spooled(tmp_path: Path) -> Non
     await spool.append(QueuedWebhook("1", "hogsend.webhooks.posthog", {}, b"{}"))
     async with fake_gateway(spool=spool) as gateway:
         all_up(gateway)
-        found = await health(gateway)
-    assert found["status"] == "degraded"
-    assert found["components"]["bus"]["status"] == "down"
+        document = await health(gateway)
+    assert document["status"] == "degraded"
+    assert document["components"]["bus"]["status"] == "down"
     await spool.close()
 
 
-async def test_a_damaged_spool_is_not_healthy_although_webhooks_are_accepted(
+async def test_a_spool_with_damaged_files_degrades_the_status_of_a_gateway_that_is_up(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "000000000001-0000abcd.spool").write_bytes(b"rubbish")
     spool = Spool(tmp_path, 1_000_000)
     async with fake_gateway(spool=spool) as gateway:
         all_up(gateway)
-        found = await health(gateway)
-    assert found["status"] == "degraded"
-    assert found["services"]["gateway"]["status"] == "up"
-    assert found["services"]["gateway"]["spoolSetAside"] == 1
+        document = await health(gateway)
+    assert document["status"] == "degraded"
+    assert document["services"]["gateway"]["status"] == "up"
+    assert document["services"]["gateway"]["spoolSetAside"] == 1
     await spool.close()
 
 
@@ -257,7 +263,7 @@ async def test_all_workers_are_probed_and_missing_ones_are_reported(gateway: Fak
     all_up(gateway)
     workers: Any = Mock(expected=3)
 
-    async def reported(*reports: WorkerReport) -> Health:
+    async def report_of(*reports: WorkerReport) -> Health:
         workers.reports = AsyncMock(return_value=list(reports))
         size = SizeLimit(gateway.bus, 1024)
         with patch.object(gateway.bus.client, "flush", AsyncMock()):
@@ -267,21 +273,21 @@ async def test_all_workers_are_probed_and_missing_ones_are_reported(gateway: Fak
         WorkerReport(number, False, number, 0, 0, [])  # noqa: FBT003 - as it is on the wire
         for number in (1, 2, 3)
     )
-    found = await reported(one, two, three)
-    assert (found.status, found.services["gateway"].workers_up) == ("healthy", 3)
-    found = await reported(one, three)
-    assert (found.status, found.services["gateway"].workers_up) == ("degraded", 2)
-    assert found.components.bus.status == "up"
-    found = await reported(one, two, replace(three, spooling=True))
-    assert found.components.bus.status == "down"
-    found = await reported(one, two, replace(three, spooling=True, full=True))
-    assert found.services["gateway"].waits_for == "room in the spool"
-    assert (found.status, found.services["gateway"].status) == ("degraded", "down")
-    # Damaged files lie in one directory, and all see the same.
-    found = await reported(
+    report = await report_of(one, two, three)
+    assert (report.status, report.services["gateway"].workers_up) == ("healthy", 3)
+    report = await report_of(one, three)
+    assert (report.status, report.services["gateway"].workers_up) == ("degraded", 2)
+    assert report.components.bus.status == "up"
+    report = await report_of(one, two, replace(three, spooling=True))
+    assert report.components.bus.status == "down"
+    report = await report_of(one, two, replace(three, spooling=True, full=True))
+    assert report.services["gateway"].waits_for == "room in the spool"
+    assert (report.status, report.services["gateway"].status) == ("degraded", "down")
+    # All workers count the same damaged files: they share one directory.
+    report = await report_of(
         one, replace(two, refused=1, files_aside=2), replace(three, files_aside=2)
     )
-    assert (found.status, found.services["gateway"].spool_set_aside) == ("degraded", 3)
+    assert (report.status, report.services["gateway"].spool_set_aside) == ("degraded", 3)
 
 
 async def test_concurrent_requests_share_one_report(gateway: FakeGateway) -> None:
@@ -289,29 +295,31 @@ async def test_concurrent_requests_share_one_report(gateway: FakeGateway) -> Non
     size, workers = SizeLimit(gateway.bus, 1024), Workers(gateway.queue)
     reports = HealthReports(gateway.bus, gateway.queue, gateway.secret, size, workers)
     with patch.object(gateway.bus.client, "flush", AsyncMock()):
-        gives_up, *asking = [asyncio.create_task(reports.report()) for _ in range(50)]
+        cancelled, *requests = [asyncio.create_task(reports.report()) for _ in range(50)]
         await asyncio.sleep(0)
-        gives_up.cancel()
-        responses = await asyncio.gather(*asking)
+        cancelled.cancel()
+        responses = await asyncio.gather(*requests)
         assert len(gateway.bus.sent) == len(SERVICES) + 1
         assert {response.status for response in responses} == {"healthy"}
-        # What is found out afterwards is another one.
+        # A later request is answered with a new report.
         gateway.bus.reply_with(INGEST_HEALTH, Unavailable("the ingest service is not running"))
         assert (await reports.report()).status == "degraded"
 
 
-async def test_one_process_is_no_worker(gateway: FakeGateway) -> None:
+async def test_a_gateway_of_one_process_reports_no_workers(gateway: FakeGateway) -> None:
     all_up(gateway)
     assert "workers" not in (await health(gateway))["services"]["gateway"]
 
 
-async def test_a_credential_that_needs_the_operator_is_not_healthy(gateway: FakeGateway) -> None:
+async def test_a_credential_that_needs_reconnecting_or_is_unreadable_degrades_the_status(
+    gateway: FakeGateway,
+) -> None:
     all_up(gateway)
     refused = msgspec.structs.replace(STATUS, version=8, needs_reconnect=True)
     gateway.bus.reply_with(CREDENTIALS_STATUS, refused)
-    found = await health(gateway)
-    assert found["credentials"] == {"posthog": {"state": "needs_reconnect", "version": 8}}
-    assert found["status"] == "degraded"
+    document = await health(gateway)
+    assert document["credentials"] == {"posthog": {"state": "needs_reconnect", "version": 8}}
+    assert document["status"] == "degraded"
     gateway.bus.reply_with(CREDENTIALS_STATUS, msgspec.structs.replace(STATUS, oauth="unreadable"))
     assert (await health(gateway))["status"] == "degraded"
     gateway.bus.reply_with(CREDENTIALS_STATUS, msgspec.structs.replace(STATUS, oauth="absent"))
@@ -334,14 +342,14 @@ async def test_monitors_may_send_head_requests(gateway: FakeGateway, path: str) 
     all_up(gateway)
     async with fake_gateway(secret=None, minted=None) as closed:
         for probed in (gateway, closed):
-            got, asked = await probed.http.get(path), await probed.http.head(path)
-            assert (asked.status_code, asked.content) == (got.status_code, b"")
-            assert asked.headers["content-type"] == got.headers["content-type"]
-            assert int(asked.headers["content-length"]) > 0
+            get, head = await probed.http.get(path), await probed.http.head(path)
+            assert (head.status_code, head.content) == (get.status_code, b"")
+            assert head.headers["content-type"] == get.headers["content-type"]
+            assert int(head.headers["content-length"]) > 0
     assert (await gateway.http.head("/v1/admin/events", headers=bearer())).status_code == 404
 
 
-async def test_a_secret_that_cannot_be_read_leaves_the_admin_routes_within_reach() -> None:
+async def test_a_gateway_with_an_unreadable_secret_is_ready_for_admin_requests() -> None:
     unreadable = WebhookSecretReply(version=1, state="unreadable")
     async with fake_gateway(secret=None, minted=unreadable) as closed:
         ready = await closed.http.get("/readyz")
@@ -368,14 +376,16 @@ async def test_a_full_spool_is_reported_and_admin_routes_stay_reachable(
     assert (gateway["status"], gateway["waitsFor"]) == ("down", "room in the spool")
 
 
-async def test_metrics_need_a_key(gateway: FakeGateway) -> None:
+async def test_metrics_require_a_key(gateway: FakeGateway) -> None:
     assert (await gateway.http.get("/metrics")).status_code == 401
     metrics = await gateway.http.get("/metrics", headers=bearer())
     assert "hogsend_webhooks_accepted" in metrics.text
     assert metrics.headers["content-type"].startswith("text/plain")
 
 
-async def test_requests_are_measured_by_template_and_never_by_path(gateway: FakeGateway) -> None:
+async def test_request_metrics_are_labelled_with_the_route_template_and_not_the_path(
+    gateway: FakeGateway,
+) -> None:
     await gateway.http.get("/v1/admin/provider-credentials/u_42", headers=bearer())
     await gateway.http.get("/u_42/of/nobody")
     shown = (await gateway.http.get("/metrics", headers=bearer())).text

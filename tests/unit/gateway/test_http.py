@@ -1,4 +1,4 @@
-"""What every answer has in common: error bodies, headers, documents."""
+"""What all responses have in common: error bodies, headers and documents."""
 
 from __future__ import annotations
 
@@ -58,27 +58,27 @@ async def test_unknown_paths_and_methods_are_404(
     ["[", "[::1", "[::1]:x", "[::g]", "a:99999", "a:b", "a@b:c", "a b", "a/b", "a,b", "\xff"],
 )
 @pytest.mark.parametrize("url", [f"{EVENTS}?limit=x", "/.well-known/oauth-client.json", "/livez"])
-async def test_a_host_that_is_none_is_400(gateway: FakeGateway, host: str, url: str) -> None:
+async def test_an_invalid_host_header_is_400(gateway: FakeGateway, host: str, url: str) -> None:
     headers = {**bearer(), "Host": host}
     response = await gateway.http.get(url, headers=httpx.Headers(headers, encoding="latin-1"))
     assert (response.status_code, response.json()) == (400, {"error": "Invalid host header"})
 
 
-async def test_two_hosts_are_400(gateway: FakeGateway) -> None:
+async def test_two_host_headers_are_400(gateway: FakeGateway) -> None:
     response = await gateway.http.get("/livez", headers=[("Host", "a"), ("Host", "b")])
     assert response.status_code == 400
 
 
 @pytest.mark.parametrize("host", ["a", "a:", "a_b.example:3002", "[::1]", "[::1]:3002"])
-async def test_a_host_is_a_name_or_an_address_perhaps_with_a_port(
+async def test_a_host_header_may_be_a_name_or_an_address_with_or_without_a_port(
     gateway: FakeGateway, host: str
 ) -> None:
     url = "/.well-known/oauth-client.json"
     assert (await gateway.http.get(url, headers={"Host": host})).status_code == 200
 
 
-async def test_a_request_is_answered_without_a_thread(gateway: FakeGateway) -> None:
-    # Litestar calls a plain function among its hooks in one, which doubles what a request costs.
+async def test_a_request_is_handled_without_a_thread(gateway: FakeGateway) -> None:
+    # Litestar runs a synchronous hook in a thread, which doubles the cost of a request.
     webhook = {"event": {"event": "e", "distinct_id": "u"}}
     with patch.object(
         type(asyncio.get_running_loop()), "run_in_executor", autospec=True
@@ -91,7 +91,7 @@ async def test_a_request_is_answered_without_a_thread(gateway: FakeGateway) -> N
     threads.assert_not_called()
 
 
-async def test_every_answer_is_hardened_and_has_a_request_id(gateway: FakeGateway) -> None:
+async def test_every_response_has_security_headers_and_a_request_id(gateway: FakeGateway) -> None:
     unknown = await gateway.http.get("/nowhere", headers={"Origin": "https://app.example"})
     known = await gateway.http.get("/livez")
     for response in (unknown, known):
@@ -120,7 +120,7 @@ async def test_every_answer_is_hardened_and_has_a_request_id(gateway: FakeGatewa
         ("GET", "/docs", {}),
     ],
 )
-async def test_no_cache_keeps_an_answer_that_does_not_say_for_how_long(
+async def test_a_response_without_a_cache_policy_of_its_own_is_no_store(
     gateway: FakeGateway, method: str, url: str, headers: dict[str, str]
 ) -> None:
     body = {"event": {"event": "e", "distinct_id": "u"}}
@@ -129,20 +129,22 @@ async def test_no_cache_keeps_an_answer_that_does_not_say_for_how_long(
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "policy"),
     [
         ("/.well-known/oauth-client.json", "max-age=300, public"),
         ("/docs/assets/swagger-ui.css", "public, max-age=3600"),
         ("/console", "no-cache"),
     ],
 )
-async def test_an_answer_may_say_how_long_it_is_good_for(url: str, said: str) -> None:
+async def test_a_response_may_have_a_cache_policy_of_its_own(url: str, policy: str) -> None:
     async with fake_gateway(console=True) as gateway:
         response = await gateway.http.get(url)
-    assert response.headers.get_list("cache-control") == [said]
+    assert response.headers.get_list("cache-control") == [policy]
 
 
-async def test_a_clients_request_id_is_kept_when_it_is_harmless(gateway: FakeGateway) -> None:
+async def test_a_request_id_of_the_client_is_kept_only_if_it_is_short_and_plain(
+    gateway: FakeGateway,
+) -> None:
     kept = await gateway.http.get("/livez", headers={"X-Request-Id": "abc-1"})
     replaced = await gateway.http.get("/livez", headers={"X-Request-Id": "a b <script>"})
     too_long = await gateway.http.get("/livez", headers={"X-Request-Id": "x" * 101})
@@ -188,7 +190,7 @@ async def test_an_error_of_a_service_becomes_a_status_and_a_body(
 
 
 @pytest.mark.parametrize("error", BY_CODE.values())
-async def test_every_error_has_the_status_that_its_class_says(
+async def test_every_error_has_the_status_of_its_class_and_500_is_logged_with_a_traceback(
     gateway: FakeGateway, error: type[HogsendError]
 ) -> None:
     gateway.bus.reply_with(INGEST_EVENTS, error("why"))
@@ -214,12 +216,14 @@ def test_a_refusal_becomes_a_status_and_a_body(refusal: Refusal, status: int, bo
     assert (response.status_code, msgspec.to_builtins(response.content)) == (status, body)
 
 
-def test_a_reply_of_nothing_is_no_refusal() -> None:
+def test_a_reply_without_result_and_refusal_raises_an_error() -> None:
     with pytest.raises(ValueError, match="neither"):
         refusal_response(None)
 
 
-async def test_a_bug_is_a_500_that_says_nothing_and_is_logged(gateway: FakeGateway) -> None:
+async def test_an_unexpected_error_is_a_500_without_details_and_is_logged(
+    gateway: FakeGateway,
+) -> None:
     broken = patch.object(gateway.bus, "request", side_effect=RuntimeError("a password"))
     with broken, capture_logs() as logs:
         response = await gateway.http.get(EVENTS, headers=bearer())
@@ -231,7 +235,7 @@ async def test_a_bug_is_a_500_that_says_nothing_and_is_logged(gateway: FakeGatew
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=101", "limit=x", "offset=-1", "offset=1e9", "event=" + "x" * 5000]
 )
-async def test_odd_filters_are_400(gateway: FakeGateway, query: str) -> None:
+async def test_invalid_filters_are_400(gateway: FakeGateway, query: str) -> None:
     response = await gateway.http.get(f"{EVENTS}?{query}", headers=bearer())
     assert response.status_code == 400
     assert response.json()["success"] is False
@@ -240,25 +244,25 @@ async def test_odd_filters_are_400(gateway: FakeGateway, query: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "base"),
+    ("requested", "base"),
     [
         ("http://127.0.0.1:3002", "http://127.0.0.1:3002"),
         ("http://t.example.com", "https://t.example.com"),
         ("http://elsewhere.example", "https://t.example.com"),
     ],
 )
-async def test_an_instance_describes_itself_under_its_own_url(
-    gateway: FakeGateway, asked: str, base: str
+async def test_the_client_document_has_a_loopback_url_as_requested_and_otherwise_the_public_url(
+    gateway: FakeGateway, requested: str, base: str
 ) -> None:
     path = "/.well-known/oauth-client.json"
-    document = (await gateway.http.get(f"{asked}{path}")).json()
+    document = (await gateway.http.get(f"{requested}{path}")).json()
     assert document["client_id"] == f"{base}{path}"
     assert document["client_uri"] == base
     assert "http://127.0.0.1:8423/callback" in document["redirect_uris"]
     assert document["redirect_uris"][-1] == f"{base}/console/connect/callback"
 
 
-async def test_without_a_console_nobody_comes_back_to_it() -> None:
+async def test_the_client_document_has_no_console_callback_when_the_console_is_disabled() -> None:
     async with fake_gateway(console=False) as gateway:
         document = (await gateway.http.get("/.well-known/oauth-client.json")).json()
         assert all("console" not in uri for uri in document["redirect_uris"])
@@ -277,7 +281,9 @@ async def test_without_a_console_nobody_comes_back_to_it() -> None:
         ("https://user@t.example.com", None),
     ],
 )
-def test_posthog_comes_back_over_https_or_on_this_machine(base: str, callback: str | None) -> None:
+def test_the_console_callback_is_at_an_https_origin_or_on_loopback(
+    base: str, callback: str | None
+) -> None:
     assert console_callback(base) == callback
 
 
@@ -287,7 +293,7 @@ async def test_the_client_document_is_served(gateway: FakeGateway) -> None:
     assert response.headers["cache-control"] == "max-age=3600, public"
 
 
-async def test_health_and_the_openapi_document_say_the_librarys_version(
+async def test_health_and_the_openapi_document_have_the_version_of_the_library(
     gateway: FakeGateway,
 ) -> None:
     health = (await gateway.http.get("/v1/health")).json()
@@ -295,9 +301,9 @@ async def test_health_and_the_openapi_document_say_the_librarys_version(
     assert health["version"] == document["info"]["version"] == hogsend.__version__
 
 
-async def test_the_openapi_page_needs_nothing_from_elsewhere(gateway: FakeGateway) -> None:
+async def test_the_openapi_page_loads_only_files_of_the_gateway(gateway: FakeGateway) -> None:
     response = await gateway.http.get("/docs")
-    # Keys are typed in there.
+    # Operators type keys into this page.
     policy = response.headers["content-security-policy"].split("; ")
     assert {"default-src 'none'", "connect-src 'self'", "form-action 'none'"} < set(policy)
     page = response.text

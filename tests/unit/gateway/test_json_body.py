@@ -1,4 +1,4 @@
-"""Bodies: what is not JSON, what is JSON of another shape, and what is mended (correction C10)."""
+"""Request bodies: malformed JSON, JSON of another shape, and repaired JSON (correction C10)."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ OTHER_JSON = (
 )
 
 
-async def ask(gateway: FakeGateway, route: tuple[str, str], body: bytes) -> tuple[int, str]:
+async def send(gateway: FakeGateway, route: tuple[str, str], body: bytes) -> tuple[int, str]:
     headers = {**bearer(), "Content-Type": "application/json", "x-posthog-webhook-secret": SECRET}
     response = await gateway.http.request(*route, content=body, headers=headers)
     return response.status_code, response.text
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=" ".join)
-async def test_only_what_is_not_json_is_called_malformed(
+async def test_only_a_body_that_is_not_json_is_called_malformed(
     gateway: FakeGateway, route: tuple[str, str]
 ) -> None:
     for body in NOT_JSON:
-        status, said = await ask(gateway, route, body)
-        assert (status, "Malformed JSON" in said) == (400, True), body
+        status, text = await send(gateway, route, body)
+        assert (status, "Malformed JSON" in text) == (400, True), body
     for body in OTHER_JSON:
-        status, said = await ask(gateway, route, body)
-        assert (status, "Malformed" in said) == (400, False), body[:40]
+        status, text = await send(gateway, route, body)
+        assert (status, "Malformed" in text) == (400, False), body[:40]
     assert gateway.bus.sent == []
     assert {message.subject for message in gateway.bus.published.messages} <= {subjects.AUDIT}
 
@@ -66,17 +66,19 @@ async def test_only_what_is_not_json_is_called_malformed(
         (ROUTES[2], {"url": "https://a.example"}, ["eventTypes"]),
     ],
 )
-async def test_a_missing_field_is_a_schema_failure_that_names_it(
+async def test_a_missing_field_is_a_schema_error_with_the_path_of_the_field(
     gateway: FakeGateway, route: tuple[str, str], body: dict[str, object], path: list[str]
 ) -> None:
-    status, said = await ask(gateway, route, json.dumps(body).encode())
+    status, text = await send(gateway, route, json.dumps(body).encode())
     assert status == 400
-    assert json.loads(said)["success"] is False
-    issues = json.loads(json.loads(said)["error"]["message"])
+    assert json.loads(text)["success"] is False
+    issues = json.loads(json.loads(text)["error"]["message"])
     assert issues == [{"message": "Required", "path": path, "code": "invalid_type"}]
 
 
-async def test_half_a_character_is_replaced_on_every_way_in(gateway: FakeGateway) -> None:
+async def test_a_lone_surrogate_is_replaced_in_events_and_in_admin_requests(
+    gateway: FakeGateway,
+) -> None:
     gateway.bus.reply_with(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u"))
     body = rb'{"event": "cut \ud83d", "userId": "u", "properties": {"\udc00": ["\ud83d\ude00"]}}'
     response = await gateway.http.post("/v1/events", content=body, headers=bearer(INGEST_KEY))
@@ -86,54 +88,54 @@ async def test_half_a_character_is_replaced_on_every_way_in(gateway: FakeGateway
     assert event.event == "cut \ufffd"
     assert event.properties == {"\ufffd": ["\U0001f600"]}
     new = rb'{"url": "posthog://capture", "eventTypes": ["email.sent"], "description": "\uDe00"}'
-    await ask(gateway, ("POST", "/v1/admin/webhooks"), new)
-    made = gateway.bus.sent[1]
-    assert made.subject == ANALYTICS_CREATE_DESTINATION.subject
-    assert isinstance(made.message, CreateDestination)
-    assert made.message.description == "\ufffd"
+    await send(gateway, ("POST", "/v1/admin/webhooks"), new)
+    creation = gateway.bus.sent[1]
+    assert creation.subject == ANALYTICS_CREATE_DESTINATION.subject
+    assert isinstance(creation.message, CreateDestination)
+    assert creation.message.description == "\ufffd"
 
 
-async def test_numbers_that_would_cost_others_much_are_refused(gateway: FakeGateway) -> None:
+async def test_too_many_numbers_with_large_exponents_are_400(gateway: FakeGateway) -> None:
     many = b'{"event": "e", "userId": "u", "properties": {"a": [1e308%b]}}' % (b",1e308" * 10_000)
-    status, said = await ask(gateway, ROUTES[1], many)
-    assert (status, "too many numbers with large exponents" in said) == (400, True)
+    status, text = await send(gateway, ROUTES[1], many)
+    assert (status, "too many numbers with large exponents" in text) == (400, True)
     assert gateway.bus.sent == []
 
 
-async def test_what_a_body_takes_decoded_is_held_until_its_answer_and_is_bounded(
+async def test_memory_of_a_decoded_body_is_reserved_until_the_response_and_limited(
     gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held: list[int] = []
+    reserved: list[int] = []
 
-    async def record(*_asked: object) -> Recorded:
-        held.append(gateway.memory.reserved_bytes)
+    async def record(*_request: object) -> Recorded:
+        reserved.append(gateway.memory.reserved_bytes)
         return Recorded(id="1", stored=True, contact_key="u")
 
     monkeypatch.setattr(gateway.bus, "request", record)
     body = b'{"event": "e", "userId": "u", "properties": {"a": [[]%b]}}'
     some, too_many = body % (b",[]" * 100_000), body % (b",[[[[]]]]" * 450_000)
-    assert (await ask(gateway, ROUTES[1], some))[0] == 202
-    assert held[0] > 40 * len(some)
-    status, said = await ask(gateway, ROUTES[1], too_many)
-    assert (status, "MiB" in json.loads(said)["error"]) == (413, True)
-    assert len(held) == 1
+    assert (await send(gateway, ROUTES[1], some))[0] == 202
+    assert reserved[0] > 40 * len(some)
+    status, text = await send(gateway, ROUTES[1], too_many)
+    assert (status, "MiB" in json.loads(text)["error"]) == (413, True)
+    assert len(reserved) == 1
     assert gateway.memory.reserved_bytes == 0
 
 
-async def test_a_byte_order_mark_is_no_part_of_json(gateway: FakeGateway) -> None:
+async def test_a_byte_order_mark_before_json_is_ignored(gateway: FakeGateway) -> None:
     gateway.bus.reply_with(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u"))
     mark = b"\xef\xbb\xbf"
-    status, said = await ask(gateway, ROUTES[1], mark + b'{"event": "e", "userId": "u"}')
-    assert (status, json.loads(said)["stored"]) == (202, True)
+    status, text = await send(gateway, ROUTES[1], mark + b'{"event": "e", "userId": "u"}')
+    assert (status, json.loads(text)["stored"]) == (202, True)
     delivery = b'{"event": {"event": "e", "distinct_id": "u"}}'
-    status, _ = await ask(gateway, ROUTES[6], mark + delivery)
+    status, _ = await send(gateway, ROUTES[6], mark + delivery)
     assert status == 200
     queued = [message.body for message in gateway.bus.published.messages]
     assert delivery in queued
 
 
 @pytest.mark.parametrize(
-    ("given", "mended"),
+    ("body", "repaired"),
     [
         (rb'"\ud83d"', "\ufffd"),
         (rb'"\uDE00x"', "\ufffdx"),
@@ -145,11 +147,11 @@ async def test_a_byte_order_mark_is_no_part_of_json(gateway: FakeGateway) -> Non
         (rb'"\ud7ff\ue000"', "\ud7ff\ue000"),
     ],
 )
-def test_only_lone_halves_are_replaced(given: bytes, mended: str) -> None:
-    assert json.loads(repaired_json(given)) == mended
+def test_only_lone_surrogates_are_replaced(body: bytes, repaired: str) -> None:
+    assert json.loads(repaired_json(body)) == repaired
 
 
-def test_numbers_beside_half_a_character_stay_as_they_were() -> None:
+def test_numbers_in_a_repaired_body_stay_unchanged() -> None:
     assert repaired_json(rb'["\ud83d", 1e400, 1.10]') == rb'["\ufffd", 1e400, 1.10]'
 
 
@@ -165,12 +167,12 @@ def test_numbers_beside_half_a_character_stay_as_they_were() -> None:
         (ROUTES[1], {"event": "e", "userId": "u", "value": "1"}, ["value"]),
     ],
 )
-async def test_a_value_of_another_type_is_not_taken_for_what_it_looks_like(
+async def test_a_value_of_another_type_is_400_and_not_converted(
     gateway: FakeGateway, route: tuple[str, str], body: dict[str, object], path: list[str]
 ) -> None:
-    status, said = await ask(gateway, route, json.dumps(body).encode())
+    status, text = await send(gateway, route, json.dumps(body).encode())
     assert status == 400
-    assert json.loads(json.loads(said)["error"]["message"])[0]["path"] == path
+    assert json.loads(json.loads(text)["error"]["message"])[0]["path"] == path
     assert gateway.bus.sent == []
 
 
@@ -182,25 +184,31 @@ def nested(depth: int, kind: bytes = b"[") -> bytes:
 @pytest.mark.parametrize(
     ("body", "too_deep"),
     [
-        pytest.param(nested(MAX_DEPTH), False, id="as deep as may be"),
+        pytest.param(nested(MAX_DEPTH), False, id="at the limit"),
         pytest.param(nested(MAX_DEPTH + 1), True, id="arrays"),
         pytest.param(nested(MAX_DEPTH + 1, b"{"), True, id="objects"),
         pytest.param(b"[" + nested(MAX_DEPTH, b"{") + b"]", True, id="both"),
-        pytest.param(b"[" + b"[[1]]," * MAX_DEPTH + b"1]", False, id="many, side by side"),
-        pytest.param(b'["' + b"[" * 2 * MAX_DEPTH + b'"]', False, id="in a text"),
+        pytest.param(b"[" + b"[[1]]," * MAX_DEPTH + b"1]", False, id="many siblings"),
+        pytest.param(b'["' + b"[" * 2 * MAX_DEPTH + b'"]', False, id="in a string"),
         pytest.param(rb'["\"' + b"[" * 2 * MAX_DEPTH + b'"]', False, id="after an escaped quote"),
-        pytest.param(rb'["\\",' + nested(MAX_DEPTH) + b"]", True, id="after a text's backslash"),
+        pytest.param(
+            rb'["\\",' + nested(MAX_DEPTH) + b"]",
+            True,
+            id="after a string that ends with a backslash",
+        ),
         pytest.param(
             rb'["\\\"' + b"[" * 2 * MAX_DEPTH + b'"]', False, id="after a backslash and a quote"
         ),
-        pytest.param(b'["["' + b',"","["' * MAX_DEPTH + b"]", False, id="beside empty texts"),
-        pytest.param(b'["[","",' + nested(MAX_DEPTH) + b"]", True, id="after an empty text"),
-        pytest.param(b"", False, id="nothing"),
-        pytest.param(b"]" * 1000 + b"[" * 501, False, id="closed before it is open"),
-        pytest.param(b'"' * 1001 + b"[" * 501, False, id="in a text without an end"),
+        pytest.param(b'["["' + b',"","["' * MAX_DEPTH + b"]", False, id="between empty strings"),
+        pytest.param(b'["[","",' + nested(MAX_DEPTH) + b"]", True, id="after an empty string"),
+        pytest.param(b"", False, id="empty body"),
+        pytest.param(b"]" * 1000 + b"[" * 501, False, id="closed before opened"),
+        pytest.param(b'"' * 1001 + b"[" * 501, False, id="in an unterminated string"),
     ],
 )
-def test_how_deep_json_is_nested_is_counted_outside_of_texts(body: bytes, too_deep: bool) -> None:
+def test_the_nesting_depth_counts_brackets_outside_of_strings_only(
+    body: bytes, too_deep: bool
+) -> None:
     assert is_too_deep(body) == too_deep
 
 
@@ -212,14 +220,14 @@ def test_how_deep_json_is_nested_is_counted_outside_of_texts(body: bytes, too_de
         (ROUTES[6], b'{"event":{"event":"e","distinct_id":"u"},"unread":%s}'),
     ],
 )
-async def test_what_nobody_behind_could_read_is_refused(
+async def test_a_body_nested_too_deeply_for_the_services_is_400(
     gateway: FakeGateway, route: tuple[str, str], content: bytes, kind: bytes
 ) -> None:
-    status, response = await ask(gateway, route, content % nested(MAX_DEPTH, kind))
+    status, response = await send(gateway, route, content % nested(MAX_DEPTH, kind))
     assert status == 400
     assert "nested too deeply" in response
 
 
-def test_a_number_of_more_digits_than_python_reads_is_out_of_range_and_not_malformed() -> None:
+def test_a_number_with_more_digits_than_python_parses_is_out_of_range() -> None:
     with pytest.raises(InvalidBodyError, match="out of range"):
         decode_json(b'{"x":' + b"9" * 5000 + b"}", dict[str, object])

@@ -1,7 +1,7 @@
-"""API keys: what each may do, how often, and when an address is locked out.
+"""API keys: permissions, rate limits, and the limit for wrong keys of an address.
 
 Cases 1 to 3 of 12.1. Cases 4 and 5 need Hogsend's database keys, which are not part of this
-product; case 3's answer, 403 for a known key that is not full-admin, is shown with the read key.
+product; case 3, 403 for a valid key that is not full-admin, is tested with the read key.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ async def test_case_1_without_a_bearer_every_admin_route_is_401(
 
 @pytest.mark.parametrize("key", ["wrong", "", "k-admi", "k-adminn", "k-ädmin"])
 async def test_case_2_an_unknown_bearer_is_401(gateway: FakeGateway, key: str) -> None:
-    given = [(b"Authorization", f"Bearer {key}".encode())]
-    response = await gateway.http.get(CREDENTIAL, headers=given)
+    headers = [(b"Authorization", f"Bearer {key}".encode())]
+    response = await gateway.http.get(CREDENTIAL, headers=headers)
     assert refusal(response) == (401, "Unauthorized")
 
 
@@ -101,9 +101,9 @@ async def test_case_3_a_key_of_another_scope_is_403(gateway: FakeGateway, key: s
     assert gateway.bus.sent == []
 
 
-async def test_a_read_key_may_look_and_an_ingest_key_may_not(gateway: FakeGateway) -> None:
+async def test_a_read_key_may_read_and_an_ingest_key_may_not(gateway: FakeGateway) -> None:
     for _, url in READERS:
-        # 503: no service runs, so the request got as far as asking one.
+        # 503: the gateway accepted the request, but no service runs that could reply.
         assert await status(gateway, READ_KEY, url) in {200, 503}, url
         assert await status(gateway, INGEST_KEY, url) == 403, url
 
@@ -129,30 +129,30 @@ async def test_without_any_key_configured_every_request_is_401() -> None:
         assert [await status(gateway, key) for key in (None, "", ADMIN_KEY)] == [401, 401, 401]
 
 
-async def test_two_keys_are_valid_while_one_is_rotated() -> None:
+async def test_previous_keys_are_valid_next_to_the_current_one() -> None:
     keys: dict[str, Any] = {
         "admin_api_key_previous": "k-old, k-older",
         "admin_read_api_key_previous": "k-old-reader",
         "ingest_api_key_previous": "k-old-reporter",
     }
     async with fake_gateway(**keys) as gateway:
-        found = [await status(gateway, key) for key in (ADMIN_KEY, "k-old", "k-older")]
-        assert found == [200, 200, 200]
+        statuses = [await status(gateway, key) for key in (ADMIN_KEY, "k-old", "k-older")]
+        assert statuses == [200, 200, 200]
         assert await status(gateway, "k-old-reader") == 200
         assert await status(gateway, "k-old-reporter") == 403
         assert await status(gateway, "k-old, k-older") == 401
 
 
-async def test_guessing_is_slowed_down_and_a_right_key_is_not() -> None:
+async def test_wrong_keys_are_rate_limited_and_a_valid_key_is_not() -> None:
     async with fake_gateway(admin_failed_key_limit=3) as gateway:
-        # No key is no guess.
+        # A request without a key does not count as a wrong key.
         assert {await status(gateway, None) for _ in range(9)} == {401}
         guesses = [await status(gateway, f"k-{number}") for number in range(4)]
         assert guesses == [401, 401, 401, 429]
         refused = await gateway.http.get(CAPABILITIES, headers=bearer("k-9"))
         assert refusal(refused) == (429, "Too many wrong keys")
         assert refused.headers["retry-after"] == "60"
-        # Behind a proxy all have one address: a right key must not pay for somebody's wrong ones.
+        # Behind a proxy all clients share one address: a valid key must work despite wrong ones.
         assert await status(gateway, ADMIN_KEY) == 200
         event = {"event": "signed_up", "userId": "u_42"}
         reported = await gateway.http.post("/v1/events", headers=bearer(INGEST_KEY), json=event)
@@ -160,39 +160,39 @@ async def test_guessing_is_slowed_down_and_a_right_key_is_not() -> None:
         assert await status(gateway, None, "/livez") == 200
 
 
-def elsewhere(gateway: FakeGateway, address: str) -> httpx.AsyncClient:
+def client_at(gateway: FakeGateway, address: str) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(gateway.app, client=(address, 5000))
     return httpx.AsyncClient(transport=transport, base_url="http://test")
 
 
-async def test_wrong_keys_of_an_address_are_not_counted_for_another() -> None:
+async def test_wrong_keys_are_counted_separately_for_each_address() -> None:
     async with fake_gateway(admin_failed_key_limit=1) as gateway:
         assert [await status(gateway, f"guess-{number}") for number in range(2)] == [401, 429]
-        async with elsewhere(gateway, "192.0.2.7") as http:
+        async with client_at(gateway, "192.0.2.7") as http:
             response = await http.get(CAPABILITIES, headers=bearer("guess-2"))
     assert response.status_code == 401
 
 
-async def test_a_wrong_key_is_counted_wherever_it_comes_from() -> None:
+async def test_the_same_wrong_key_is_counted_across_addresses() -> None:
     async with fake_gateway(admin_failed_key_limit=1) as gateway:
-        found = []
+        statuses = []
         for address in ("192.0.2.7", "192.0.2.8"):
-            async with elsewhere(gateway, address) as http:
+            async with client_at(gateway, address) as http:
                 response = await http.get(CAPABILITIES, headers=bearer("old"))
-                found.append(response.status_code)
-    assert found == [401, 429]
+                statuses.append(response.status_code)
+    assert statuses == [401, 429]
 
 
-async def test_behind_a_trusted_proxy_clients_are_counted_one_by_one() -> None:
+async def test_wrong_keys_are_counted_by_client_behind_a_trusted_proxy() -> None:
     async with fake_gateway(admin_failed_key_limit=1, trusted_proxies="127.0.0.0/8") as gateway:
-        found = []
+        statuses = []
         for number, client in enumerate(("192.0.2.7", "192.0.2.7", "192.0.2.8")):
             headers = {**bearer(f"guess-{number}"), "X-Forwarded-For": f"10.9.9.9, {client}"}
-            found.append((await gateway.http.get(CAPABILITIES, headers=headers)).status_code)
-    assert found == [401, 429, 401]
+            statuses.append((await gateway.http.get(CAPABILITIES, headers=headers)).status_code)
+    assert statuses == [401, 429, 401]
 
 
-async def test_a_key_that_can_be_guessed_is_warned_of() -> None:
+async def test_a_key_of_under_16_characters_is_logged_as_guessable() -> None:
     with capture_logs() as logs:
         async with fake_gateway(admin_api_key="x" * 16, admin_read_api_key="y" * 15):
             pass
@@ -203,12 +203,12 @@ async def test_a_key_that_can_be_guessed_is_warned_of() -> None:
     assert ["can be guessed" in line["event"] for line in logs] == [True]
 
 
-async def test_a_wrong_scope_is_not_a_wrong_key() -> None:
+async def test_a_valid_key_of_another_scope_does_not_count_as_a_wrong_key() -> None:
     async with fake_gateway(admin_failed_key_limit=1) as gateway:
         assert {await status(gateway, INGEST_KEY) for _ in range(3)} == {403}
 
 
-async def test_the_rate_limit_is_counted_for_each_scope() -> None:
+async def test_each_scope_has_its_own_rate_limit() -> None:
     async with fake_gateway(admin_rate_limit=3) as gateway:
         responses = [await gateway.http.get("/metrics", headers=bearer()) for _ in range(4)]
         reader = await gateway.http.get("/metrics", headers=bearer(READ_KEY))

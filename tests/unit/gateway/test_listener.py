@@ -1,4 +1,4 @@
-"""The gateway's socket: shared only on purpose, with room for thousands of connections."""
+"""The gateway's socket: shared only if configured, with capacity for thousands of connections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def listen(port: int, *, share: bool = False, **environment: str) -> socket.sock
     )
 
 
-def test_a_port_in_use_is_refused_and_shared_only_on_purpose() -> None:
+def test_a_port_in_use_is_refused_unless_both_sockets_share_it() -> None:
     port = free_port()
     with listen(port), pytest.raises(CannotStart, match="GATEWAY_SHARE_PORT"):
         listen(port)
@@ -32,34 +32,36 @@ def test_a_port_in_use_is_refused_and_shared_only_on_purpose() -> None:
         listen(port)
 
 
-def test_a_client_that_does_not_read_is_cut_off_by_the_system() -> None:
+def test_the_socket_has_a_user_timeout_and_a_small_send_buffer() -> None:
     with listen(free_port()) as listening:
         assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 65_000
-        # What Linux answers is twice what was asked for.
+        # Linux returns twice the size that was set.
         assert listening.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * 128 * 1024
 
 
-def test_a_socket_for_another_process_is_not_used() -> None:
+def test_a_socket_passed_to_another_process_is_not_used() -> None:
     port = free_port()
     with listen(port, LISTEN_FDS="1", LISTEN_PID="1") as listening:
         assert listening.getsockname()[1] == port
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "99999"])
-def test_a_supervisor_must_pass_a_listening_socket(text: str) -> None:
+def test_a_passed_descriptor_that_is_not_a_listening_socket_is_refused(text: str) -> None:
     with socket.socket() as unbound:
         descriptor = text or str(os.dup(unbound.fileno()))
     with pytest.raises(CannotStart, match="the supervisor passed"):
         listen(free_port(), HOGSEND_LISTEN_FD=descriptor)
 
 
-def test_a_socket_that_is_passed_on_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_passed_by_the_supervisor_or_systemd_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with listen(free_port()) as supervisors:
-        ours = os.dup(supervisors.fileno())
-        with listen(free_port(), HOGSEND_LISTEN_FD=str(ours)) as passed_on:
+        descriptor = os.dup(supervisors.fileno())
+        with listen(free_port(), HOGSEND_LISTEN_FD=str(descriptor)) as passed_on:
             assert passed_on.getsockname() == supervisors.getsockname()
-        systemds = os.dup(supervisors.fileno())
-        monkeypatch.setattr("services.gateway.listener.SYSTEMD_DESCRIPTOR", systemds)
+        systemd_descriptor = os.dup(supervisors.fileno())
+        monkeypatch.setattr("services.gateway.listener.SYSTEMD_DESCRIPTOR", systemd_descriptor)
         pid = str(os.getpid())
         with listen(free_port(), LISTEN_FDS="1", LISTEN_PID=pid) as passed_on:
             assert passed_on.getsockname() == supervisors.getsockname()
@@ -74,38 +76,44 @@ def test_a_socket_that_is_passed_on_is_used(monkeypatch: pytest.MonkeyPatch) -> 
         ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), 12288),
     ],
 )
-def test_the_limit_for_open_files_is_raised_as_far_as_it_goes(
+def test_the_limit_for_open_files_is_raised_up_to_the_hard_limit(
     limits: tuple[int, int], allowed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = [limits]
-    monkeypatch.setattr(resource, "getrlimit", lambda _kind: now[-1])
-    monkeypatch.setattr(resource, "setrlimit", lambda _kind, wanted: now.append(wanted))
+    limits_set = [limits]
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: limits_set[-1])
+    monkeypatch.setattr(
+        resource, "setrlimit", lambda _kind, limits_to_set: limits_set.append(limits_to_set)
+    )
     assert connection_limit(12288) == allowed
-    assert now[-1][0] >= min(limits[1], allowed) or limits[0] == resource.RLIM_INFINITY
+    assert limits_set[-1][0] >= min(limits[1], allowed) or limits[0] == resource.RLIM_INFINITY
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError])
 def test_a_lower_limit_is_set_where_the_system_refuses_the_highest(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """macOS says that there is no limit, and allows `OPEN_MAX`."""
-    now = [(256, resource.RLIM_INFINITY)]
+    """macOS reports no hard limit and refuses more than `OPEN_MAX`."""
+    limits_set = [(256, resource.RLIM_INFINITY)]
 
-    def set_limit(_kind: int, wanted: tuple[int, int]) -> None:
-        if wanted[0] > 10240:
+    def set_limit(_kind: int, limits_to_set: tuple[int, int]) -> None:
+        if limits_to_set[0] > 10240:
             raise error
-        now.append(wanted)
+        limits_set.append(limits_to_set)
 
-    monkeypatch.setattr(resource, "getrlimit", lambda _kind: now[-1])
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: limits_set[-1])
     monkeypatch.setattr(resource, "setrlimit", set_limit)
     assert connection_limit(12288) == 8192 - 256
 
 
-def test_a_limit_that_the_system_lowers_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [(256, resource.RLIM_INFINITY)]
-    monkeypatch.setattr(resource, "getrlimit", lambda _kind: now[-1])
+def test_the_limit_that_the_system_really_set_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits_set = [(256, resource.RLIM_INFINITY)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: limits_set[-1])
     monkeypatch.setattr(
-        resource, "setrlimit", lambda _kind, wanted: now.append((min(wanted[0], 4096), wanted[1]))
+        resource,
+        "setrlimit",
+        lambda _kind, limits_to_set: limits_set.append(
+            (min(limits_to_set[0], 4096), limits_to_set[1])
+        ),
     )
     assert connection_limit(12288) == 4096 - 256
 
@@ -117,6 +125,6 @@ def test_too_low_a_limit_for_open_files_is_reported(monkeypatch: pytest.MonkeyPa
         connection_limit(12288)
 
 
-def test_the_server_accepts_the_configured_number_of_connections() -> None:
+def test_the_backlog_of_the_server_is_the_configured_number_of_connections() -> None:
     server = make_server(cast("Any", None), GatewaySettings(gateway_max_connections=5000))
     assert server.backpressure == 5000

@@ -1,4 +1,4 @@
-"""`/livez` on a port of its own."""
+"""The listener that serves `/livez` on a port of its own."""
 
 from __future__ import annotations
 
@@ -57,13 +57,15 @@ async def exchange(port: int, request: bytes) -> bytes:
         (b"nonsense", b"404", b""),
     ],
 )
-async def test_it_answers_nothing_else(port: int, line: bytes, status: bytes, body: bytes) -> None:
+async def test_the_listener_serves_livez_only(
+    port: int, line: bytes, status: bytes, body: bytes
+) -> None:
     response = await exchange(port, line + b"\r\nHost: here\r\n\r\n")
-    head, _, given = response.partition(b"\r\n\r\n")
-    assert (head.split(b" ")[1], given) == (status, body)
+    head, _, content = response.partition(b"\r\n\r\n")
+    assert (head.split(b" ")[1], content) == (status, body)
 
 
-async def test_who_sends_too_much_is_cut_off(port: int) -> None:
+async def test_a_client_that_sends_too_many_bytes_is_disconnected(port: int) -> None:
     assert await exchange(port, b"GET /livez HTTP/1.1\r\nX: " + b"x" * 100_000) == b""
 
 
@@ -78,7 +80,7 @@ async def test_a_silent_client_is_disconnected_without_delaying_others(
     assert (await exchange(port, b"GET /livez HTTP/1.1\r\n\r\n")).endswith(ALIVE)
 
 
-async def test_a_port_that_is_taken_is_refused_and_none_is_fine(port: int) -> None:
+async def test_a_port_in_use_is_refused_and_port_0_starts_no_listener(port: int) -> None:
     await LivenessListener("127.0.0.1", 0).serve()
     with pytest.raises(CannotStart, match="GATEWAY_LIVENESS_PORT"):
         await LivenessListener("127.0.0.1", port).serve()

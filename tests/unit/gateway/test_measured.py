@@ -1,4 +1,4 @@
-"""Gauges of capabilities, of our destination in PostHog, and of the disk of the spool."""
+"""Gauges of capabilities, of Hogsend's destination in PostHog, and of the spool's disk."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ STATES = (
 
 
 class EndError(Exception):
-    """Ends what never does."""
+    """Ends a loop that otherwise never ends."""
 
 
-def seen(gauge: Any) -> dict[str, str]:
-    """The state of everything that a gauge has."""
+def states_of(gauge: Any) -> dict[str, str]:
+    """Return the current state of each capability of a gauge."""
     return {
         sample.labels.get("capability", ""): sample.labels["state"]
         for sample in next(iter(gauge.collect())).samples
@@ -51,24 +51,24 @@ def seen(gauge: Any) -> dict[str, str]:
     }
 
 
-async def test_reported_states_are_measured_and_others_are_unknown() -> None:
+async def test_the_gauges_have_the_reported_states_and_unknown_without_a_reply() -> None:
     bus = FakeConnection()
     rows = [Capability(name=name, state="on", reason="It works.") for name in OF_ANALYTICS]
     bus.reply_with(ANALYTICS_CAPABILITIES, Capabilities(rows))
     bus.reply_with(PROVISIONER_DIAGNOSE, DIAGNOSIS)
     await measured.check_capabilities(bus, secret_missing=False, signatures_required=False)
-    assert seen(measured.CAPABILITY)["personReads"] == "on"
-    assert seen(measured.DESTINATION) == {"": "degraded"}
+    assert states_of(measured.CAPABILITY)["personReads"] == "on"
+    assert states_of(measured.DESTINATION) == {"": "degraded"}
 
     bus.replies.clear()
     await measured.check_capabilities(bus, secret_missing=False, signatures_required=False)
-    assert seen(measured.CAPABILITY) == dict.fromkeys(ORDER, "unknown")
-    assert seen(measured.DESTINATION) == {"": "unknown"}
+    assert states_of(measured.CAPABILITY) == dict.fromkeys(ORDER, "unknown")
+    assert states_of(measured.DESTINATION) == {"": "unknown"}
 
 
-async def test_a_destination_that_delivers_no_more_is_measured_as_stopped() -> None:
+async def test_a_destination_that_stopped_delivering_sets_the_stopped_gauge() -> None:
     bus = FakeConnection()
-    # Where it is not known any more, an alert goes on.
+    # While the state is unknown, the gauge keeps its value, so that an alert continues.
     for stopped in (True, None):
         destination = {"state": "missing", "stopped": stopped}
         bus.reply_with(
@@ -83,23 +83,23 @@ async def test_a_destination_that_delivers_no_more_is_measured_as_stopped() -> N
 
 
 @on_virtual_time
-async def test_states_that_can_no_longer_be_queried_are_unknown() -> None:
+async def test_the_gauges_become_unknown_when_the_states_can_no_longer_be_queried() -> None:
     bus = FakeConnection()
     bus.reply_with(PROVISIONER_DIAGNOSE, DIAGNOSIS)
     await measured.check_capabilities(bus, secret_missing=False, signatures_required=False)
-    assert seen(measured.DESTINATION) == {"": "degraded"}
+    assert states_of(measured.DESTINATION) == {"": "degraded"}
     bus.reply_with(PROVISIONER_DIAGNOSE, Forbidden("not permitted"))
     secret: Any = SimpleNamespace(missing=False)
     checking = asyncio.create_task(
         measured.keep_checking_capabilities(bus, secret, signatures_required=False)
     )
     await asyncio.sleep(measured.CAPABILITIES_SECONDS)
-    assert seen(measured.DESTINATION) == {"": "unknown"}
-    assert seen(measured.CAPABILITY) == dict.fromkeys(ORDER, "unknown")
+    assert states_of(measured.DESTINATION) == {"": "unknown"}
+    assert states_of(measured.CAPABILITY) == dict.fromkeys(ORDER, "unknown")
     checking.cancel()
 
 
-def test_the_disk_is_measured_before_the_spool_is_made(tmp_path: Path) -> None:
+def test_the_disk_is_measured_before_the_spool_directory_exists(tmp_path: Path) -> None:
     measured.measure_disk(tmp_path / "not" / "yet")
     assert measured.DISK._value.get() >= measured.DISK_FREE._value.get() > 0
 
@@ -121,5 +121,5 @@ async def test_a_disk_that_cannot_be_measured_is_logged_once(
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_states_that_alerts_name_are_there(state: str) -> None:
+def test_every_state_that_an_alert_uses_exists(state: str) -> None:
     assert state in measured.DESTINATION_STATES

@@ -1,4 +1,4 @@
-"""The operator's webhook: each problem is told once, signed, and not lost (ADR 23)."""
+"""The operator's webhook: each problem is reported once, signed, and not lost (ADR 23)."""
 
 from __future__ import annotations
 
@@ -64,16 +64,16 @@ AT = datetime(2026, 11, 26, tzinfo=UTC)
 
 
 class Receiver:
-    """Answers with `answers` in turn, then 204; keeps what came."""
+    """Responds with `responses` in order, then with 204. Records the requests."""
 
-    def __init__(self, *answers: httpx.Response | Exception) -> None:
-        self.answers = list(answers)
-        self.taken: list[httpx.Request] = []
+    def __init__(self, *responses: httpx.Response | Exception) -> None:
+        self.responses = list(responses)
+        self.requests: list[httpx.Request] = []
         self.now = AT.timestamp()
 
     def handle(self, request: httpx.Request) -> httpx.Response:
-        self.taken.append(request)
-        response = self.answers.pop(0) if self.answers else httpx.Response(204)
+        self.requests.append(request)
+        response = self.responses.pop(0) if self.responses else httpx.Response(204)
         if isinstance(response, Exception):
             raise response
         return response
@@ -111,7 +111,7 @@ async def test_a_notice_is_signed_by_standard_webhooks(tmp_path: Path) -> None:
     notice = waiting()
     await outbox.add(notice)
     assert await receiver.sender(outbox).send_due() is None
-    [request] = receiver.taken
+    [request] = receiver.requests
     body = Webhook(SECRET).verify(request.content, dict(request.headers))
     assert msgspec.convert(body, Notice) == notice.notice
     assert request.headers["webhook-id"] == str(notice.id)
@@ -132,7 +132,7 @@ def attempts(outcome: str) -> float:
 
 async def test_attempts_are_counted_by_their_outcome(tmp_path: Path) -> None:
     outcomes = ("delivered", "retried", "given_up")
-    before = [attempts(one) for one in outcomes]
+    before = [attempts(outcome) for outcome in outcomes]
     receiver, outbox = Receiver(*[httpx.Response(500)] * 2), opened(tmp_path)
     sender = receiver.sender(outbox)
     await outbox.add(waiting())
@@ -141,23 +141,27 @@ async def test_attempts_are_counted_by_their_outcome(tmp_path: Path) -> None:
     await sender.send_due()
     await outbox.add(waiting())
     await sender.send_due()
-    assert [attempts(one) - old for one, old in zip(outcomes, before, strict=True)] == [1, 1, 1]
+    assert [attempts(outcome) - old for outcome, old in zip(outcomes, before, strict=True)] == [
+        1,
+        1,
+        1,
+    ]
 
 
 @on_virtual_time
-async def test_there_is_a_pause_between_two_requests_to_a_receiver() -> None:
-    receiver, outbox, at = Receiver(), Outbox(Path("/nowhere")), list[float]()
+async def test_requests_to_a_receiver_are_spaced() -> None:
+    receiver, outbox, times = Receiver(), Outbox(Path("/nowhere")), list[float]()
     handle = receiver.handle
 
-    def noted(request: httpx.Request) -> httpx.Response:
-        at.append(now())
+    def record_time(request: httpx.Request) -> httpx.Response:
+        times.append(now())
         return handle(request)
 
-    receiver.handle = noted  # type: ignore[method-assign]
+    receiver.handle = record_time  # type: ignore[method-assign]
     for subject in ("a", "b", "c"):
         await outbox.add(about(subject))
     await receiver.sender(outbox, spacing=1).send_due()
-    assert at == [0, 1, 2]
+    assert times == [0, 1, 2]
 
 
 @on_virtual_time
@@ -171,10 +175,10 @@ async def test_a_request_without_a_response_is_retried() -> None:
     async with httpx.AsyncClient(transport=httpx.MockTransport(silent)) as http:
         sender = NoticeSender(outbox, http, url=URL, key=key_of(SECRET), now=lambda: 0.0)
         assert await sender.send_due() == FIRST_RETRY_SECONDS
-    assert [one.attempts for one in outbox.pending] == [1]
+    assert [pending.attempts for pending in outbox.pending] == [1]
 
 
-async def test_the_next_attempt_is_the_soonest_of_all(tmp_path: Path) -> None:
+async def test_the_next_attempt_is_at_the_earliest_due_time_of_all_notices(tmp_path: Path) -> None:
     slow = httpx.Response(503, headers={"retry-after": "100"})
     receiver, outbox = Receiver(slow, httpx.Response(503)), opened(tmp_path)
     for subject in ("a", "b"):
@@ -182,7 +186,7 @@ async def test_the_next_attempt_is_the_soonest_of_all(tmp_path: Path) -> None:
     assert await receiver.sender(outbox).send_due() == FIRST_RETRY_SECONDS
 
 
-async def test_the_body_of_an_answer_is_not_read(tmp_path: Path) -> None:
+async def test_the_body_of_a_response_is_not_read(tmp_path: Path) -> None:
     async def body() -> AsyncIterator[bytes]:
         raise AssertionError
         yield b""
@@ -193,7 +197,7 @@ async def test_the_body_of_an_answer_is_not_read(tmp_path: Path) -> None:
     outbox.close()
 
 
-async def test_a_refused_notice_is_retried_under_its_id_ever_later(tmp_path: Path) -> None:
+async def test_a_refused_notice_is_retried_under_its_id_with_growing_pauses(tmp_path: Path) -> None:
     failures: list[httpx.Response | Exception] = [
         httpx.ConnectError(f"no {URL}"),
         httpx.Response(302, headers={"location": "https://elsewhere.example.com"}),
@@ -207,10 +211,10 @@ async def test_a_refused_notice_is_retried_under_its_id_ever_later(tmp_path: Pat
         pauses.append(pause)
         receiver.now += pause
     assert pauses == [5, 10, 100]
-    assert len({request.headers["webhook-id"] for request in receiver.taken}) == 1
+    assert len({request.headers["webhook-id"] for request in receiver.requests}) == 1
 
 
-async def test_a_clock_that_is_set_back_holds_no_notice_up(tmp_path: Path) -> None:
+async def test_a_clock_that_is_set_back_does_not_delay_a_notice(tmp_path: Path) -> None:
     receiver, outbox = (
         Receiver(httpx.Response(503, headers={"retry-after": "3600"})),
         opened(tmp_path),
@@ -220,7 +224,7 @@ async def test_a_clock_that_is_set_back_holds_no_notice_up(tmp_path: Path) -> No
     assert await sender.send_due() == 3600
     receiver.now -= 24 * 3600
     assert await sender.send_due() is None
-    assert len(receiver.taken) == 2
+    assert len(receiver.requests) == 2
 
 
 async def test_the_end_of_a_problem_is_not_sent_before_its_start(tmp_path: Path) -> None:
@@ -236,8 +240,8 @@ async def test_the_end_of_a_problem_is_not_sent_before_its_start(tmp_path: Path)
     receiver.now += 5
     while await sender.send_due() is not None:
         pass
-    told = [msgspec.json.decode(request.content, type=Notice) for request in receiver.taken]
-    assert [(one.type, one.data.state) for one in told] == [
+    notices = [msgspec.json.decode(request.content, type=Notice) for request in receiver.requests]
+    assert [(notice.type, notice.data.state) for notice in notices] == [
         ("dead_letters.waiting", "raised"),
         ("destination.failing", "raised"),
         ("dead_letters.waiting", "raised"),
@@ -251,7 +255,7 @@ async def test_a_notice_survives_a_restart_and_is_abandoned_after_days(tmp_path:
     await receiver.sender(outbox).send_due()
     outbox.close()
     again = opened(tmp_path)
-    assert [one.attempts for one in again.pending] == [1]
+    assert [pending.attempts for pending in again.pending] == [1]
     receiver.now += MAX_AGE_SECONDS + 1
     assert await receiver.sender(again).send_due() is None
     assert again.pending == []
@@ -261,10 +265,10 @@ async def test_an_unclaimed_notice_is_not_sent(tmp_path: Path) -> None:
     receiver, outbox = Receiver(), opened(tmp_path)
     await outbox.add(waiting(claimed=False))
     assert await receiver.sender(outbox).send_due() is None
-    assert receiver.taken == []
+    assert receiver.requests == []
 
 
-async def test_one_process_has_the_outbox_at_a_time(tmp_path: Path) -> None:
+async def test_only_one_process_at_a_time_opens_an_outbox(tmp_path: Path) -> None:
     first, second = opened(tmp_path), Outbox(tmp_path)
     assert not second.open()
     first.close()
@@ -286,25 +290,25 @@ async def test_without_locks_an_outbox_is_kept_in_memory(
 
 async def test_a_full_outbox_drops_its_oldest_notice(tmp_path: Path) -> None:
     outbox, notices = Outbox(tmp_path), [waiting() for _ in range(MAX_PENDING + 3)]
-    for one in notices:
-        await outbox.add(one)
+    for notice in notices:
+        await outbox.add(notice)
     assert outbox.pending == notices[3:]
-    # Its delivery may have been under way.
+    # A dropped notice may still be in delivery, and is then removed.
     await outbox.remove(notices[0])
     assert outbox.pending == notices[3:]
 
 
-async def test_a_process_that_cannot_have_the_outbox_keeps_no_file_open(
+async def test_an_outbox_that_another_process_locked_leaves_no_file_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = opened(tmp_path), Outbox(tmp_path)
-    files, really = list[int](), os.open
+    files, open_file = list[int](), os.open
 
-    def noted(path: Path, flags: int, mode: int) -> int:
-        files.append(really(path, flags, mode))
+    def record_file(path: Path, flags: int, mode: int) -> int:
+        files.append(open_file(path, flags, mode))
         return files[-1]
 
-    monkeypatch.setattr(os, "open", noted)
+    monkeypatch.setattr(os, "open", record_file)
     assert not second.open()
     [file] = files
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -324,7 +328,7 @@ async def test_a_closed_outbox_can_be_opened_by_the_next_process(tmp_path: Path)
     assert opened(tmp_path).pending == [kept]
 
 
-async def test_an_outbox_makes_its_directory(tmp_path: Path) -> None:
+async def test_an_outbox_creates_its_directory(tmp_path: Path) -> None:
     directory = tmp_path / "spool" / "a"
     outbox = opened(directory)
     await outbox.add(kept := waiting())
@@ -333,7 +337,7 @@ async def test_an_outbox_makes_its_directory(tmp_path: Path) -> None:
 
 
 @on_virtual_time
-async def test_a_change_of_the_outbox_ends_one_wait_for_it() -> None:
+async def test_a_change_of_the_outbox_wakes_one_wait_and_not_the_next() -> None:
     outbox = Outbox(Path("/nowhere"))
     waiting_for = asyncio.create_task(outbox.wait_for_change(None))
     await settle()
@@ -365,22 +369,22 @@ class WatcherUnderTest:
     def __init__(self, directory: Path, *, local: bool = False) -> None:
         self.bus = FakeConnection()
         self.outbox = opened(directory)
-        self.found: Problems = {}
-        self.watch = Watch("dead_letters.waiting", 1, self._look, local=local)
+        self.problems: Problems = {}
+        self.watch = Watch("dead_letters.waiting", 1, self._problems, local=local)
         self.watcher = NoticeWatcher(
             self.bus, self.outbox, [self.watch], Receiver().sender(self.outbox)
         )
-        self.is_told()
-        self.claims("claimed")
+        self.set_reported()
+        self.set_claim("claimed")
 
-    async def _look(self) -> Problems:
-        return self.found
+    async def _problems(self) -> Problems:
+        return self.problems
 
-    def is_told(self, *subjects: str) -> None:
+    def set_reported(self, *subjects: str) -> None:
         problems = [Told("dead_letters.waiting", subject) for subject in subjects]
         self.bus.reply_with(INGEST_TOLD, ToldProblems(problems))
 
-    def claims(self, outcome: Any) -> None:
+    def set_claim(self, outcome: Any) -> None:
         self.bus.reply_with(INGEST_CLAIM_NOTICE, ClaimedNotice(outcome))
 
     async def check(self) -> None:
@@ -389,11 +393,11 @@ class WatcherUnderTest:
 
 async def test_the_start_and_the_end_of_a_problem_are_reported(tmp_path: Path) -> None:
     checking = WatcherUnderTest(tmp_path)
-    checking.found = {"a": PROBLEM}
+    checking.problems = {"a": PROBLEM}
     await checking.check()
-    checking.is_told("a")
+    checking.set_reported("a")
     await checking.check()
-    checking.found = {}
+    checking.problems = {}
     await checking.check()
     assert notices_in(checking.outbox) == [("a", "raised", True), ("a", "resolved", True)]
 
@@ -403,28 +407,28 @@ async def test_a_problem_that_another_gateway_reports_is_not_reported_twice(
     tmp_path: Path, outcome: str
 ) -> None:
     checking = WatcherUnderTest(tmp_path)
-    checking.claims(outcome)
-    checking.found = {"a": PROBLEM}
+    checking.set_claim(outcome)
+    checking.problems = {"a": PROBLEM}
     await checking.check()
     assert notices_in(checking.outbox) == []
 
 
 async def test_a_problem_with_an_undecided_claim_is_not_queued_twice(tmp_path: Path) -> None:
     checking = WatcherUnderTest(tmp_path)
-    checking.found = {"a": PROBLEM}
+    checking.problems = {"a": PROBLEM}
     del checking.bus.replies[INGEST_CLAIM_NOTICE.subject]
     await checking.check()
     await checking.check()
     assert notices_in(checking.outbox) == [("a", "raised", False)]
-    # It holds up nothing of another kind.
-    other = Watch("destination.failing", 1, checking._look)
+    # It does not block notices of another kind.
+    other = Watch("destination.failing", 1, checking._problems)
     await checking.watcher.check(other)
     assert len(checking.outbox.pending) == 2
 
 
 async def test_nothing_is_reported_while_the_reported_problems_are_unknown(tmp_path: Path) -> None:
     checking = WatcherUnderTest(tmp_path)
-    checking.found = {"a": PROBLEM}
+    checking.problems = {"a": PROBLEM}
     del checking.bus.replies[INGEST_TOLD.subject]
     await checking.check()
     assert notices_in(checking.outbox) == []
@@ -432,8 +436,8 @@ async def test_nothing_is_reported_while_the_reported_problems_are_unknown(tmp_p
 
 async def test_a_problem_of_this_gateway_is_reported_each_time_it_starts(tmp_path: Path) -> None:
     checking = WatcherUnderTest(tmp_path, local=True)
-    for found in ({"host": PROBLEM}, {}, {"host": PROBLEM}):
-        checking.found = found
+    for problems in ({"host": PROBLEM}, {}, {"host": PROBLEM}):
+        checking.problems = problems
         await checking.check()
     states = [state for _, state, _ in notices_in(checking.outbox)]
     assert states == ["raised", "resolved", "raised"]
@@ -449,47 +453,47 @@ async def test_another_gateway_reports_after_the_one_with_the_outbox_has_ended(
     second.watcher = NoticeWatcher(
         second.bus, Outbox(tmp_path), [second.watch], Receiver().sender(Outbox(tmp_path))
     )
-    looks: list[str] = []
+    checks: list[str] = []
 
-    def noting(checking: WatcherUnderTest, name: str) -> None:
-        async def look(_watch: Watch) -> None:
-            looks.append(name)
+    def record_checks(checking: WatcherUnderTest, name: str) -> None:
+        async def check(_watch: Watch) -> None:
+            checks.append(name)
 
-        monkeypatch.setattr(checking.watcher, "check", look)
+        monkeypatch.setattr(checking.watcher, "check", check)
 
-    noting(first, "first")
-    noting(second, "second")
-    telling = asyncio.create_task(first.watcher.run())
-    await eventually(lambda: looks)
-    waits = asyncio.create_task(second.watcher.run())
-    await eventually(lambda: len(looks) > 1)
-    assert set(looks) == {"first"}
-    await cancel_all(telling)
-    looks.clear()
-    await eventually(lambda: looks)
-    assert set(looks) == {"second"}
-    await cancel_all(waits)
+    record_checks(first, "first")
+    record_checks(second, "second")
+    reporting = asyncio.create_task(first.watcher.run())
+    await eventually(lambda: checks)
+    standby = asyncio.create_task(second.watcher.run())
+    await eventually(lambda: len(checks) > 1)
+    assert set(checks) == {"first"}
+    await cancel_all(reporting)
+    checks.clear()
+    await eventually(lambda: checks)
+    assert set(checks) == {"second"}
+    await cancel_all(standby)
 
 
 async def test_an_unknown_result_of_a_check_changes_nothing(tmp_path: Path) -> None:
     checking = WatcherUnderTest(tmp_path)
-    checking.is_told("a")
-    checking.found = None
+    checking.set_reported("a")
+    checking.problems = None
     await checking.check()
     assert notices_in(checking.outbox) == []
 
 
 async def test_a_claim_whose_reply_was_lost_is_repeated_with_its_id(tmp_path: Path) -> None:
     checking = WatcherUnderTest(tmp_path)
-    checking.found = {"a": PROBLEM}
+    checking.problems = {"a": PROBLEM}
     del checking.bus.replies[INGEST_CLAIM_NOTICE.subject]
     await checking.check()
     await checking.check()
     assert notices_in(checking.outbox) == [("a", "raised", False)]
     checking.outbox.close()
     again = WatcherUnderTest(tmp_path)
-    again.is_told("a")
-    again.found = {"a": PROBLEM}
+    again.set_reported("a")
+    again.problems = {"a": PROBLEM}
     await again.check()
     assert notices_in(again.outbox) == [("a", "raised", True)]
 
@@ -497,7 +501,7 @@ async def test_a_claim_whose_reply_was_lost_is_repeated_with_its_id(tmp_path: Pa
 async def test_the_use_of_the_spool_is_reported_without_any_service(tmp_path: Path) -> None:
     checking = WatcherUnderTest(tmp_path, local=True)
     checking.bus.replies.clear()
-    checking.found = {"host": PROBLEM}
+    checking.problems = {"host": PROBLEM}
     await checking.check()
     await checking.check()
     checking.outbox.close()
@@ -508,7 +512,7 @@ async def test_the_use_of_the_spool_is_reported_without_any_service(tmp_path: Pa
 
 
 class Services:
-    """Services whose answers a test sets, and the watches that ask them."""
+    """Services whose replies a test sets, and the watches that query them."""
 
     def __init__(self) -> None:
         self.bus = FakeConnection()
@@ -528,17 +532,17 @@ def services() -> Services:
 
 @pytest.mark.parametrize("waiting", [1, 2])
 async def test_a_short_use_of_the_spool_is_not_reported(services: Services, waiting: int) -> None:
-    async def look(now: int | None) -> Problems:
-        services.workers.waiting = AsyncMock(return_value=now)
+    async def check(waiting_now: int | None) -> Problems:
+        services.workers.waiting = AsyncMock(return_value=waiting_now)
         return await services.check("spool.in_use")
 
-    # Nor is what was told by a process before this one taken for over.
-    assert await look(waiting) is None
-    assert await look(waiting)
-    assert await look(0) == {}
-    assert await look(waiting) is None
-    assert await look(None) is None
-    [problem] = (await look(waiting) or {}).values()
+    # Nor is a problem that an earlier process reported resolved: the first result is unknown.
+    assert await check(waiting) is None
+    assert await check(waiting)
+    assert await check(0) == {}
+    assert await check(waiting) is None
+    assert await check(None) is None
+    [problem] = (await check(waiting) or {}).values()
     assert f"{waiting} wait" in problem.detail
 
 
@@ -549,12 +553,14 @@ KINDS = (
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_service_that_does_not_answer_is_not_known(services: Services, kind: str) -> None:
+async def test_the_problems_of_a_service_that_does_not_reply_are_unknown(
+    services: Services, kind: str
+) -> None:
     assert await services.check(kind) is None
 
 
 @pytest.mark.parametrize(
-    ("oauth", "minted", "needs", "there"),
+    ("oauth", "minted", "needs_reconnect", "is_problem"),
     [
         ("present", "absent", False, False),
         ("present", "present", True, True),
@@ -564,31 +570,33 @@ async def test_a_service_that_does_not_answer_is_not_known(services: Services, k
         ("absent", "unreadable", False, True),
     ],
 )
-async def test_a_credential_that_needs_the_operator(
-    services: Services, oauth: Any, minted: Any, needs: bool, there: bool
+async def test_a_credential_is_a_problem_when_it_needs_reconnecting_or_is_unreadable(
+    services: Services, oauth: Any, minted: Any, needs_reconnect: bool, is_problem: bool
 ) -> None:
     status = CredentialStatus(
-        version=1, oauth=oauth, scopes=[], webhook_secret=minted, needs_reconnect=needs
+        version=1, oauth=oauth, scopes=[], webhook_secret=minted, needs_reconnect=needs_reconnect
     )
     services.bus.reply_with(CREDENTIALS_STATUS, status)
-    found = await services.check("credential.needs_reconnect")
-    # None would say that it is not known, and the problem would never be over.
-    assert found is not None
-    assert bool(found) is there
+    problems = await services.check("credential.needs_reconnect")
+    # None would mean unknown, and the problem would never be resolved.
+    assert problems is not None
+    assert bool(problems) is is_problem
 
 
-async def test_dead_letters_that_wait(services: Services) -> None:
+async def test_waiting_dead_letters_are_a_problem_with_their_number(services: Services) -> None:
     services.bus.reply_with(INGEST_DEAD_LETTERS, DeadLetterPage(dead_letters=[], total=0))
     assert await services.check("dead_letters.waiting") == {}
     services.bus.reply_with(INGEST_DEAD_LETTERS, DeadLetterPage(dead_letters=[], total=3))
-    found = await services.check("dead_letters.waiting") or {}
-    assert found["dead-letters"].detail.startswith("3 messages could")
+    problems = await services.check("dead_letters.waiting") or {}
+    assert problems["dead-letters"].detail.startswith("3 messages could")
     services.bus.reply_with(INGEST_DEAD_LETTERS, DeadLetterPage(dead_letters=[], total=1))
-    found = await services.check("dead_letters.waiting") or {}
-    assert found["dead-letters"].detail.startswith("1 message could")
+    problems = await services.check("dead_letters.waiting") or {}
+    assert problems["dead-letters"].detail.startswith("1 message could")
 
 
-async def test_a_destination_counts_as_failing_after_a_while(services: Services) -> None:
+async def test_a_destination_is_a_problem_after_it_failed_for_the_configured_time(
+    services: Services,
+) -> None:
     now = datetime.now(UTC)
     destination = str(uuid4())
     failing = [
@@ -597,11 +605,13 @@ async def test_a_destination_counts_as_failing_after_a_while(services: Services)
         FailingDelivery("short", now - timedelta(seconds=300)),
     ]
     services.bus.reply_with(ANALYTICS_FAILING, FailingDeliveries(failing))
-    found = await services.check("destination.failing") or {}
-    assert found.keys() == {destination, "mirror"}
-    # What is to be done can be done as it is written: only destinations have a history.
-    assert f"/v1/admin/webhooks/{destination}/deliveries" in (found[destination].remediation or "")
-    assert "/v1/admin/webhooks" not in (found["mirror"].remediation or "")
+    problems = await services.check("destination.failing") or {}
+    assert problems.keys() == {destination, "mirror"}
+    # The remediation names a URL that exists: only destinations have deliveries to list.
+    assert f"/v1/admin/webhooks/{destination}/deliveries" in (
+        problems[destination].remediation or ""
+    )
+    assert "/v1/admin/webhooks" not in (problems["mirror"].remediation or "")
 
 
 def diagnosed(
@@ -617,32 +627,32 @@ def diagnosed(
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("finding", "expected"),
     [
         (DestinationFinding(state="live"), set()),
         (DestinationFinding(state="unknown"), None),
         (DestinationFinding(state="disabled_by_posthog", hog_function_id="f1"), {"posthog"}),
         (DestinationFinding(state="disabled", hog_function_id="f1"), {"posthog"}),
         (DestinationFinding(state="degraded", hog_function_id="f1"), {"posthog"}),
-        # Its webhook secret is another one; or only the filter of identified persons is gone.
+        # PostHog sends another webhook secret; or only the filter of identified persons is missing.
         (DestinationFinding(state="drifted", hog_function_id="f1", stopped=True), {"posthog"}),
         (DestinationFinding(state="drifted", hog_function_id="f1"), set()),
-        # It was deleted; or there never was one.
+        # The destination was deleted; or it never existed.
         (DestinationFinding(state="missing", stopped=True), {"posthog"}),
         (DestinationFinding(state="missing"), set()),
-        # What it is compared with cannot be read: neither a problem nor the end of one.
+        # The expected state cannot be read: neither a problem nor the end of one.
         (DestinationFinding(state="live", stopped=None), None),
         (DestinationFinding(state="missing", stopped=None), None),
         (DestinationFinding(state="disabled_by_posthog", stopped=None), {"posthog"}),
     ],
 )
-async def test_a_destination_that_delivers_late_or_no_more(
-    services: Services, found: DestinationFinding, expected: set[str] | None
+async def test_a_disabled_degraded_or_stopped_destination_is_a_problem_at_the_second_check(
+    services: Services, finding: DestinationFinding, expected: set[str] | None
 ) -> None:
-    services.bus.reply_with(PROVISIONER_DIAGNOSE, diagnosed(found))
+    services.bus.reply_with(PROVISIONER_DIAGNOSE, diagnosed(finding))
     first, second = [await services.check("destination.disabled") for _ in range(2)]
     assert (None if second is None else set(second)) == expected
-    # Its webhook secret may just be changed.
+    # The first check reports nothing: its webhook secret may be changing at this moment.
     assert first == (None if expected else second)
 
 
@@ -650,7 +660,7 @@ async def test_a_destination_that_delivers_late_or_no_more(
     ("credential", "reads", "is_over"),
     [("absent", "off", True), ("absent", "working", False), ("unknown", "unknown", False)],
 )
-async def test_a_problem_of_the_destination_is_over_when_posthog_is_disconnected(
+async def test_a_problem_of_the_destination_is_resolved_when_posthog_is_disconnected(
     services: Services, credential: Any, reads: Any, is_over: bool
 ) -> None:
     unknown = DestinationFinding(state="unknown")
@@ -658,7 +668,7 @@ async def test_a_problem_of_the_destination_is_over_when_posthog_is_disconnected
     assert await services.check("destination.disabled") == ({} if is_over else None)
 
 
-def test_a_url_needs_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_operator_webhook_url_requires_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPERATOR_WEBHOOK_URL", "http://127.0.0.1:1/x")
     with pytest.raises(ValueError, match="needs OPERATOR_WEBHOOK_SECRET"):
         GatewaySettings()
@@ -666,7 +676,7 @@ def test_a_url_needs_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     assert GatewaySettings().operator_webhook_url == "http://127.0.0.1:1/x"
 
 
-def test_a_url_inside_the_network_is_allowed_by_being_named() -> None:
+def test_a_private_operator_webhook_url_is_allowed_by_the_egress_policy() -> None:
     assert EgressPolicy.of((), "http://ops.internal:8080/x").names("http://ops.internal:8080")
 
 
@@ -700,8 +710,8 @@ async def test_the_receiver_in_the_documentation_accepts_signed_notices(
             async with httpx.AsyncClient(transport=transport) as http:
                 while outbox.pending:
                     sender = NoticeSender(outbox, http, url=url, key=key_of(SECRET), spacing=0)
-                    for one in outbox.pending:
-                        one.due_at = 0
+                    for pending in outbox.pending:
+                        pending.due_at = 0
                     await sender.send_due()
                 refused = await http.post(url, content=b"{}")
             assert refused.status_code == 401

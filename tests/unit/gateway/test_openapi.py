@@ -1,4 +1,4 @@
-"""The OpenAPI document: names that a client generator and its users can live with."""
+"""The OpenAPI document: names, security, errors and examples as client generators need them."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def operations(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [operation for path in document["paths"].values() for operation in path.values()]
 
 
-def test_a_route_takes_the_keys_that_the_document_names(
+def test_a_route_accepts_the_keys_that_the_document_lists(
     app: Litestar, document: dict[str, Any]
 ) -> None:
-    beside_the_admin_key = {
+    further_keys = {
         admin_only: set[str](),
         admin_or_reader: {"readKey"},
         reporters_only: {"ingestKey"},
@@ -72,14 +72,14 @@ def test_a_route_takes_the_keys_that_the_document_names(
         if route.path_format not in document["paths"] or not isinstance(route, HTTPRoute):
             continue
         for handler in route.route_handlers:
-            guards = beside_the_admin_key.keys() & set(handler.guards or ())
+            guards = further_keys.keys() & set(handler.guards or ())
             for method in handler.http_methods if guards else ():
                 if (operation := document["paths"][route.path_format].get(method.lower())) is None:
                     continue
                 (guard,) = guards
-                named = {name for one in operation["security"] for name in one}
-                wanted = {"adminKey"} | beside_the_admin_key[guard]
-                assert named == wanted, f"{method} {route.path_format}"
+                documented = {name for scheme in operation["security"] for name in scheme}
+                accepted = {"adminKey"} | further_keys[guard]
+                assert documented == accepted, f"{method} {route.path_format}"
                 compared += 1
     assert compared > 40
 
@@ -106,7 +106,7 @@ def test_every_operation_has_an_id_that_is_a_verb_and_its_object(document: dict[
     assert [id for id in ids if not re.fullmatch(r"[a-z]+([A-Z][a-z]+)+", id)] == []
 
 
-def test_every_operation_has_a_tag_and_a_sentence(document: dict[str, Any]) -> None:
+def test_every_operation_has_a_tag_a_summary_and_a_description(document: dict[str, Any]) -> None:
     for operation in operations(document):
         assert len(operation["tags"]) == 1
         assert " " in operation["summary"]
@@ -120,14 +120,16 @@ def test_every_schema_is_named_by_one_class(document: dict[str, Any]) -> None:
     assert [name for name in names if not re.fullmatch(r"([A-Z]+[a-z]+)+", name)] == []
 
 
-def test_every_error_is_one_of_our_bodies(document: dict[str, Any]) -> None:
+def test_every_error_response_has_one_of_the_error_schemas(document: dict[str, Any]) -> None:
     for operation in operations(document):
-        for status, answer in operation["responses"].items():
+        for status, response in operation["responses"].items():
             if status.startswith("2"):
                 continue
-            schema = answer["content"]["application/json"]["schema"]
-            named = {one["$ref"].rsplit("/", 1)[1] for one in schema.get("oneOf", [schema])}
-            assert named <= ERROR_SCHEMAS, operation["operationId"]
+            schema = response["content"]["application/json"]["schema"]
+            documented = {
+                error["$ref"].rsplit("/", 1)[1] for error in schema.get("oneOf", [schema])
+            }
+            assert documented <= ERROR_SCHEMAS, operation["operationId"]
 
 
 def test_every_body_has_an_example_that_its_schema_allows(document: dict[str, Any]) -> None:
@@ -143,13 +145,13 @@ def test_every_body_has_an_example_that_its_schema_allows(document: dict[str, An
             schema = described["schema"] | components
             for name, example in described["examples"].items():
                 problems = [
-                    one.message
-                    for one in Draft202012Validator(schema).iter_errors(example["value"])
+                    problem.message
+                    for problem in Draft202012Validator(schema).iter_errors(example["value"])
                 ]
                 assert problems == [], f"{where} {name}"
 
 
-OURS = {"x-request-id", "retry-after", "x-ratelimit-limit", "x-ratelimit-remaining"}
+DESCRIBED = {"x-request-id", "retry-after", "x-ratelimit-limit", "x-ratelimit-remaining"}
 
 
 @pytest.mark.parametrize(
@@ -168,7 +170,7 @@ OURS = {"x-request-id", "retry-after", "x-ratelimit-limit", "x-ratelimit-remaini
         ("POST /v1/webhooks/posthog", {"x-posthog-webhook-secret": SECRET}, 400),
     ],
 )
-async def test_an_answer_has_the_headers_that_the_document_describes(
+async def test_a_response_has_the_headers_that_the_document_describes(
     gateway: FakeGateway,
     document: dict[str, Any],
     request_line: str,
@@ -176,24 +178,24 @@ async def test_an_answer_has_the_headers_that_the_document_describes(
     status: int,
 ) -> None:
     method, path = request_line.split()
-    answer = await gateway.http.request(method, path, headers=headers, json={})
-    assert answer.status_code == status
+    response = await gateway.http.request(method, path, headers=headers, json={})
+    assert response.status_code == status
     described = document["paths"][path][method.lower()]["responses"][str(status)]["headers"]
-    assert {name.lower() for name in described} == OURS & set(answer.headers)
+    assert {name.lower() for name in described} == DESCRIBED & set(response.headers)
     assert {header["$ref"] for header in described.values()} == {
         f"#/components/headers/{name}" for name in described
     }
     assert described.keys() <= document["components"]["headers"].keys()
 
 
-def test_a_refusal_for_a_while_says_how_long(document: dict[str, Any]) -> None:
+def test_every_429_and_503_documents_a_retry_after_header(document: dict[str, Any]) -> None:
     without = [
         (operation["operationId"], status)
         for operation in operations(document)
         for status, response in operation["responses"].items()
         if status in {"429", "503"} and "Retry-After" not in response["headers"]
     ]
-    # A probe comes again by itself.
+    # A readiness probe repeats by itself.
     assert without == [("getReadiness", "503")]
 
 

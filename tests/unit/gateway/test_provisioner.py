@@ -1,4 +1,4 @@
-"""What the provisioner is asked while it hangs, crashes, or takes its time."""
+"""Requests to the provisioner while it hangs, stops, or is slow."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ class SlowProvisioner(FakeConnection):
     def __init__(self) -> None:
         super().__init__()
         self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.given_up = False
-        self.missing = 0
+        self.is_cancelled = False
+        self.probes_to_fail = 0
         """How many further probes time out."""
         self.last_reply: Callable[[], None] | None = None
         """Replies to the diagnosis, as the last reply before the provisioner stops."""
 
     async def request(self, endpoint: Any, message: Any, **options: Any) -> Any:
         if endpoint is PROVISIONER_HEALTH and self.last_reply is not None:
-            # It no longer replies to probes, but to the request in flight.
+            # The provisioner no longer replies to probes, but to the request in flight.
             send_reply, self.last_reply = self.last_reply, None
             send_reply()
             await settle()
-            self.missing = 2
-        if endpoint is PROVISIONER_HEALTH and self.missing:
-            self.missing -= 1
+            self.probes_to_fail = 2
+        if endpoint is PROVISIONER_HEALTH and self.probes_to_fail:
+            self.probes_to_fail -= 1
             raise HANGS
         if endpoint is not PROVISIONER_DIAGNOSE:
             return await super().request(endpoint, message, **options)
         try:
             return await self.reply
         except asyncio.CancelledError:
-            self.given_up = True
+            self.is_cancelled = True
             raise
 
-    def looked(self) -> int:
-        """How often it was asked whether it runs."""
-        return sum(asked.subject == PROVISIONER_HEALTH.subject for asked in self.sent)
+    def probes(self) -> int:
+        """Return the number of health probes."""
+        return sum(request.subject == PROVISIONER_HEALTH.subject for request in self.sent)
 
 
 @pytest.fixture
@@ -64,47 +64,53 @@ async def bus(monkeypatch: pytest.MonkeyPatch) -> SlowProvisioner:
     return SlowProvisioner()
 
 
-async def test_one_that_hangs_is_not_waited_for(bus: SlowProvisioner) -> None:
+async def test_a_request_to_a_hanging_provisioner_is_abandoned(bus: SlowProvisioner) -> None:
     bus.reply_with(PROVISIONER_HEALTH, HANGS)
     with pytest.raises(Unavailable, match="did not answer within 2 s"):
         await provisioner.request(bus, PROVISIONER_DIAGNOSE, Empty())
-    await eventually(lambda: bus.given_up)
+    await eventually(lambda: bus.is_cancelled)
 
 
-async def test_one_that_hangs_leaves_what_it_knows_unknown(bus: SlowProvisioner) -> None:
+async def test_capabilities_of_a_hanging_provisioner_are_unknown(bus: SlowProvisioner) -> None:
     bus.reply_with(PROVISIONER_HEALTH, HANGS)
-    found, diagnosis = await capabilities.query(
+    report, diagnosis = await capabilities.query(
         bus, secret_missing=False, signatures_required=False
     )
     assert diagnosis is None
-    assert {one.name: one.state for one in found.capabilities}["loopProvisioning"] == "unknown"
+    assert {capability.name: capability.state for capability in report.capabilities}[
+        "loopProvisioning"
+    ] == "unknown"
 
 
-async def test_one_that_misses_a_deadline_is_asked_again(bus: SlowProvisioner) -> None:
-    bus.missing = 1
+async def test_a_request_continues_after_a_single_failed_probe(bus: SlowProvisioner) -> None:
+    bus.probes_to_fail = 1
     bus.reply_with(PROVISIONER_HEALTH, HEALTHY)
-    asking = asyncio.create_task(provisioner.request(bus, PROVISIONER_DIAGNOSE, Empty()))
-    await eventually(lambda: bus.looked() > 3)
+    request = asyncio.create_task(provisioner.request(bus, PROVISIONER_DIAGNOSE, Empty()))
+    await eventually(lambda: bus.probes() > 3)
     bus.reply.set_result(DIAGNOSIS)
-    assert await asking is DIAGNOSIS
+    assert await request is DIAGNOSIS
 
 
 @pytest.mark.parametrize("reply", [DIAGNOSIS, NotFound("nothing")])
-async def test_one_that_is_slow_and_runs_is_waited_for(bus: SlowProvisioner, reply: Any) -> None:
+async def test_a_request_waits_for_a_slow_provisioner_that_replies_to_probes(
+    bus: SlowProvisioner, reply: Any
+) -> None:
     bus.reply_with(PROVISIONER_HEALTH, HEALTHY)
-    asking = asyncio.create_task(provisioner.request(bus, PROVISIONER_DIAGNOSE, Empty()))
-    await eventually(lambda: bus.looked() > 3)
+    request = asyncio.create_task(provisioner.request(bus, PROVISIONER_DIAGNOSE, Empty()))
+    await eventually(lambda: bus.probes() > 3)
     if isinstance(reply, HogsendError):
         bus.reply.set_exception(reply)
         with pytest.raises(NotFound):
-            await asking
+            await request
         return
     bus.reply.set_result(reply)
-    assert await asking is reply
+    assert await request is reply
 
 
 @pytest.mark.parametrize("reply", [DIAGNOSIS, NotFound("nothing")])
-async def test_the_last_answer_of_one_that_stops_counts(bus: SlowProvisioner, reply: Any) -> None:
+async def test_a_reply_that_a_stopping_provisioner_still_sends_is_returned(
+    bus: SlowProvisioner, reply: Any
+) -> None:
     if isinstance(reply, HogsendError):
         bus.last_reply = partial(bus.reply.set_exception, reply)
         with pytest.raises(NotFound):

@@ -1,4 +1,4 @@
-"""Webhooks that are refused for their secret: all are counted, a few are lines in the log."""
+"""Webhooks refused for their secret: all are counted, few are logged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_a_refused_webhook_is_counted_and_its_secret_is_not_logged(
     assert "guess" not in str(logs)
 
 
-def test_the_log_names_each_client_once_a_minute_and_few_of_them() -> None:
+def test_each_client_is_logged_once_a_minute_up_to_a_number_of_lines() -> None:
     refusals = Refusals(ClientAddresses())
     with capture_logs() as logs:
         for number in range(100):

@@ -1,4 +1,4 @@
-"""A request ends with its answer: Granian closes a connection when nothing holds its request."""
+"""A request is freed with its response: Granian closes a connection only then."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ POSTHOG = {"x-posthog-webhook-secret": SECRET}
 
 
 class Client:
-    """Sends `body` and then nothing more; None is a body that never comes."""
+    """Sends `body` and then nothing more. With None, the body never arrives."""
 
     def __init__(self, body: bytes | None) -> None:
         self._body = body
-        self.answered: list[int] = []
+        self.statuses: list[int] = []
 
     async def receive(self) -> dict[str, Any]:
         if self._body is None:
@@ -35,7 +35,7 @@ class Client:
 
     async def send(self, message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            self.answered.append(message["status"])
+            self.statuses.append(message["status"])
 
 
 @pytest.fixture
@@ -80,12 +80,12 @@ def _scope(path: str, headers: dict[str, str]) -> dict[str, Any]:
         ("/v1/unknown", {}, None, 404),
     ],
 )
-async def test_nothing_holds_a_request_that_was_refused(
+async def test_a_refused_request_is_freed(
     path: str, headers: dict[str, str], body: bytes | None, status: int
 ) -> None:
     async with fake_gateway(http_request_timeout_seconds=0.01) as gateway:
         gateway.bus.published.fail = lambda _message: Unavailable("the stream does not exist")
-        await _answered(gateway, path, headers, body, status)
+        await _check_released(gateway, path, headers, body, status)
 
 
 @pytest.mark.usefixtures("_only_counted_references")
@@ -96,20 +96,20 @@ async def test_nothing_holds_a_request_that_was_refused(
         (EVENTS, INGEST, b'{"event":"e","userId":"d"}', 202),
     ],
 )
-async def test_nothing_holds_a_request_that_was_answered(
+async def test_a_successful_request_is_freed(
     path: str, headers: dict[str, str], body: bytes, status: int
 ) -> None:
     async with fake_gateway() as gateway:
         gateway.bus.reply_with(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="d"))
-        await _answered(gateway, path, headers, body, status)
+        await _check_released(gateway, path, headers, body, status)
 
 
-async def _answered(
+async def _check_released(
     gateway: FakeGateway, path: str, headers: dict[str, str], body: bytes | None, status: int
 ) -> None:
     client = Client(body)
-    held = weakref.ref(client)
+    reference = weakref.ref(client)
     await gateway.app(_scope(path, headers), client.receive, client.send)
-    assert client.answered == [status]
+    assert client.statuses == [status]
     del client
-    await eventually(lambda: held() is None)
+    await eventually(lambda: reference() is None)

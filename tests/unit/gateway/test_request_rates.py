@@ -1,4 +1,4 @@
-"""The limit of admin requests: within any minute, whatever is done to the time of day."""
+"""The rate limit of admin requests: within any minute, independent of the system clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.gateway.request_rates import RequestRates
 from services.gateway.settings import GatewaySettings
 
 
-def test_the_limit_is_for_any_minute() -> None:
+def test_the_limit_applies_to_every_window_of_a_minute() -> None:
     now = [100.0]
     rates = RequestRates(2, clock=lambda: now[0])
     assert rates.count("a")
@@ -19,15 +19,15 @@ def test_the_limit_is_for_any_minute() -> None:
     assert rates.count("a")
     assert not rates.count("a")
     assert (rates.remaining("a"), rates.remaining("b")) == (0, 2)
-    # What was refused is not counted: the first one alone keeps it.
+    # A refused request is not counted: only the second accepted one is within the minute.
     now[0] += 20
     assert rates.count("a")
     assert not rates.count("a")
 
 
-def test_setting_the_clock_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setting_the_system_clock_does_not_reset_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = AdminKeys(GatewaySettings(admin_api_key="k" * 32, admin_rate_limit=2))
-    left = [keys.count_request(Scope.FULL_ADMIN)[1] for _ in range(2)]
+    remaining = [keys.count_request(Scope.FULL_ADMIN)[1] for _ in range(2)]
     in_an_hour = time.time() + 3600
     monkeypatch.setattr(time, "time", lambda: in_an_hour)
-    assert [*left, keys.count_request(Scope.FULL_ADMIN)[1]] == [1, 0, -1]
+    assert [*remaining, keys.count_request(Scope.FULL_ADMIN)[1]] == [1, 0, -1]

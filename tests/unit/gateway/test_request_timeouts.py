@@ -1,4 +1,4 @@
-"""The body timeout: one deadline for the whole body, and none after it."""
+"""The body timeout: one deadline for the whole body, and the memory budget for bodies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def piece(*, more: bool) -> ReceiveMessage:
 
 
 async def run(app: ASGIApp, scope: Scope, messages: Iterator[ReceiveMessage | None]) -> None:
-    """Run `app`; None among the messages is one that comes only after the deadline."""
+    """Run `app`. A None among the messages delays the next message until after the deadline."""
 
     async def receive() -> ReceiveMessage:
         message = next(messages)
@@ -41,7 +41,7 @@ async def run(app: ASGIApp, scope: Scope, messages: Iterator[ReceiveMessage | No
     async def send(_message: Any) -> None:
         pass
 
-    # No time at all: what does not come at once comes too late.
+    # A timeout of 0: every message that is not there at once is too late.
     await with_body_timeout(app, 0, BodyBudget(100, sweep_seconds=0))(scope, receive, send)
 
 
@@ -53,7 +53,7 @@ def reading(times: int, read: list[ReceiveMessage]) -> ASGIApp:
     return app
 
 
-async def test_a_body_in_time_is_read() -> None:
+async def test_a_body_that_arrives_in_time_is_read() -> None:
     read: list[ReceiveMessage] = []
     await run(reading(2, read), HTTP, iter([piece(more=True), piece(more=False)]))
     assert len(read) == 2
@@ -68,14 +68,14 @@ async def test_a_body_that_stops_arriving_is_aborted(pieces: int) -> None:
     assert len(read) == pieces
 
 
-async def test_after_the_body_the_client_may_stay_silent() -> None:
+async def test_the_timeout_ends_with_the_last_part_of_the_body() -> None:
     read: list[ReceiveMessage] = []
     gone = cast("ReceiveMessage", {"type": "http.disconnect"})
     await run(reading(2, read), HTTP, iter([piece(more=False), None, gone]))
     assert read[-1] == gone
 
 
-async def test_only_requests_have_a_body() -> None:
+async def test_the_timeout_applies_to_http_requests_only() -> None:
     read: list[ReceiveMessage] = []
     scope = cast("Scope", {"type": "lifespan"})
     await run(reading(1, read), scope, iter([None, piece(more=False)]))
@@ -83,7 +83,7 @@ async def test_only_requests_have_a_body() -> None:
 
 
 class Sender:
-    """A client that sends a body piece by piece, when it is told to."""
+    """A client that sends its body in pieces, when the test calls `send`."""
 
     def __init__(self, budget: BodyBudget, length: int, *headers: tuple[bytes, bytes]) -> None:
         self.pieces: asyncio.Queue[ReceiveMessage] = asyncio.Queue()
@@ -147,7 +147,7 @@ async def test_small_bodies_that_keep_arriving_do_not_starve_one_above_the_limit
 
 
 @pytest.mark.parametrize(
-    ("length", "headers", "held"),
+    ("length", "headers", "admitted"),
     [
         (30, (), 30),
         (-1, (), 0),
@@ -157,19 +157,19 @@ async def test_small_bodies_that_keep_arriving_do_not_starve_one_above_the_limit
     ],
 )
 async def test_a_body_counts_with_its_largest_possible_size(
-    length: int, headers: tuple[tuple[bytes, bytes], ...], held: int
+    length: int, headers: tuple[tuple[bytes, bytes], ...], admitted: int
 ) -> None:
     budget = small_budget()
     sender = Sender(budget, length, *headers)
     sender.send(1, more=False)
     await eventually(lambda: sender.read == [1])
-    assert budget.admitted_bytes == held
+    assert budget.admitted_bytes == admitted
     sender.answered.set()
     await sender.request
     assert budget.admitted_bytes == 0
 
 
-async def test_a_slow_body_is_aborted_only_when_others_wait() -> None:
+async def test_a_slow_body_is_aborted_only_while_another_request_waits() -> None:
     budget = small_budget(slow_seconds=0)
     slow = Sender(budget, 80)
     slow.send(40, more=True)
@@ -231,7 +231,7 @@ async def test_a_cancelled_request_does_not_count_as_slow() -> None:
         await sender.request
 
 
-async def test_a_body_that_is_read_again_after_its_deadline_is_aborted_again() -> None:
+async def test_reading_a_body_again_after_its_deadline_raises_the_error_again() -> None:
     errors: list[BodyTooSlow] = []
 
     async def app(_scope: Any, receive: Any, _send: Any) -> None:

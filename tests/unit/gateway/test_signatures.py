@@ -36,7 +36,7 @@ BODY = json.dumps({"event": {"uuid": "1", "event": "e", "distinct_id": "\u00fc"}
 
 
 def signed(key: str = KEY, body: bytes = BODY, *, age: float = 0) -> dict[str, str]:
-    """Headers as PostHog makes them: the text that is signed is what is sent."""
+    """Return headers as PostHog creates them: the signed text is the body as sent."""
     at = str(int(time.time() - age))
     raw = base64.b64decode(key.removeprefix("whsec_"))
     digest = hmac.new(raw, b"msg_1." + at.encode() + b"." + body, hashlib.sha256).digest()
@@ -52,7 +52,7 @@ def minted(secret: str, **fields: Any) -> SigningSecretReply:
 
 
 def altered(changes: dict[str, str], key: str = KEY) -> dict[str, str]:
-    """Headers of which some are others, or missing."""
+    """Return signed headers with `changes`. An empty value removes its header."""
     return {name: value for name, value in {**signed(key), **changes}.items() if value}
 
 
@@ -64,7 +64,7 @@ async def post(gateway: FakeGateway, headers: dict[str, str]) -> Any:
 
 @pytest.fixture(scope="session", params=["verify", "required"])
 async def verifying(request: pytest.FixtureRequest) -> AsyncIterator[FakeGateway]:
-    """A gateway that knows a key; building one for each wrong signature takes seconds."""
+    """A gateway with a signing key. It is shared: one for each wrong signature would take seconds."""
     async with fake_gateway(
         posthog={"posthog_signing_secret": KEY}, webhook_signatures=request.param
     ) as gateway:
@@ -72,7 +72,7 @@ async def verifying(request: pytest.FixtureRequest) -> AsyncIterator[FakeGateway
 
 
 @pytest.mark.parametrize("key", [KEY, EARLIER])
-async def test_a_signature_of_a_key_in_force_is_accepted(key: str) -> None:
+async def test_a_signature_of_the_current_or_a_previous_key_is_accepted(key: str) -> None:
     async with fake_gateway(
         posthog={"posthog_signing_secret": KEY},
         posthog_signing_secret_previous=EARLIER,
@@ -118,10 +118,10 @@ async def test_a_signature_of_a_key_in_force_is_accepted(key: str) -> None:
         ],
     ],
 )
-async def test_a_signature_that_is_not_right_is_refused(
+async def test_a_wrong_or_expired_signature_is_401_and_counted(
     verifying: FakeGateway, make: Callable[[], dict[str, str]], reason: str
 ) -> None:
-    # Made now: when tests are collected, minutes may pass until they run.
+    # Signed now: minutes may pass between collection and this test.
     headers = make()
     counter = REFUSED.labels(f"signature_{reason}")._value
     before = counter.get()
@@ -135,7 +135,7 @@ async def test_a_signature_that_is_not_right_is_refused(
 @pytest.mark.parametrize(
     ("key", "age", "reason"), [(OTHER, 0, "wrong"), (KEY, TOLERANCE_SECONDS + 60, "expired")]
 )
-async def test_the_log_names_the_problem_of_a_signature_and_no_key(
+async def test_the_log_contains_the_reason_of_a_wrong_signature_and_no_key(
     mode: str, key: str, age: float, reason: str
 ) -> None:
     async with fake_gateway(
@@ -147,7 +147,7 @@ async def test_the_log_names_the_problem_of_a_signature_and_no_key(
     assert KEY not in str(logs)
 
 
-async def test_without_a_signature_it_depends_on_the_setting() -> None:
+async def test_an_unsigned_webhook_is_refused_only_when_signatures_are_required() -> None:
     async with fake_gateway(posthog={"posthog_signing_secret": KEY}) as gateway:
         assert (await post(gateway, {})).status_code == 200
     async with fake_gateway(
@@ -165,7 +165,9 @@ async def test_a_signature_does_not_replace_the_secret() -> None:
 
 
 @pytest.mark.parametrize("signing", [None, ABSENT, Unavailable("down")])
-async def test_without_a_key_a_signature_counts_as_none(signing: Any) -> None:
+async def test_a_gateway_without_a_signing_key_treats_a_signed_webhook_as_unsigned(
+    signing: Any,
+) -> None:
     async with fake_gateway(signing=signing) as gateway:
         assert (await post(gateway, signed(OTHER))).status_code == 200
     async with fake_gateway(signing=signing, webhook_signatures="required") as gateway:
@@ -177,7 +179,7 @@ async def test_without_a_key_a_signature_counts_as_none(signing: Any) -> None:
         assert (await post(gateway, {})).status_code == 401
 
 
-async def test_a_minted_key_verifies_as_well_as_the_operators() -> None:
+async def test_the_minted_key_and_the_configured_key_both_verify() -> None:
     async with fake_gateway(
         signing=minted(OTHER),
         posthog={"posthog_signing_secret": KEY},
@@ -187,10 +189,10 @@ async def test_a_minted_key_verifies_as_well_as_the_operators() -> None:
         assert (await post(gateway, signed(EARLIER))).status_code == 401
 
 
-async def test_the_minted_key_before_counts_until_its_time_is_over() -> None:
+async def test_the_previous_minted_key_is_accepted_until_it_expires() -> None:
     now = datetime.now(UTC)
-    for left, status in ((60, 200), (-1, 401)):
-        keys = minted(KEY, previous=OTHER, previous_until=now + timedelta(seconds=left))
+    for remaining, status in ((60, 200), (-1, 401)):
+        keys = minted(KEY, previous=OTHER, previous_until=now + timedelta(seconds=remaining))
         async with fake_gateway(signing=keys) as gateway:
             assert (await post(gateway, signed(OTHER))).status_code == status
             assert (await post(gateway, signed(KEY))).status_code == 200
@@ -201,38 +203,38 @@ async def test_an_unknown_key_is_requested_before_the_delivery_is_refused() -> N
     async with fake_gateway(signing=minted(KEY)) as gateway:
         gateway.bus.reply_with(CREDENTIALS_SIGNING_SECRET, minted(OTHER, previous=KEY))
         assert (await post(gateway, names_other)).status_code == 200
-        asked = len(gateway.bus.sent)
+        requests = len(gateway.bus.sent)
         tampered = {**names_other, "webhook-id": "msg_2"}
         assert (await post(gateway, tampered)).status_code == 401
-        assert len(gateway.bus.sent) == asked
-        # One that nobody knows.
+        assert len(gateway.bus.sent) == requests
+        # The credentials service does not have this key either.
         unknown = {**signed(EARLIER), KEY_ID_HEADER: key_id(EARLIER)}
         assert (await post(gateway, unknown)).status_code == 401
 
 
 @pytest.mark.parametrize(("required", "status"), [("verify", 200), ("required", 503)])
-async def test_a_signature_whose_key_cannot_be_requested_counts_as_none(
+async def test_a_signature_counts_as_none_while_its_key_cannot_be_requested(
     required: str, status: int
 ) -> None:
     unknown = {**signed(OTHER), KEY_ID_HEADER: key_id(OTHER)}
     async with fake_gateway(signing=minted(KEY), webhook_signatures=required) as gateway:
-        # Credentials of 0.1.0, which knows no keys, or none at all.
+        # A credentials service of 0.1.0, which has no signing keys, or one that does not run.
         gateway.bus.reply_with(CREDENTIALS_SIGNING_SECRET, Unavailable("it is not running"))
         assert (await post(gateway, unknown)).status_code == status
-        # One that is wrong by a key that is known is refused as ever.
+        # A wrong signature with a known key is refused as always.
         tampered = {**signed(KEY), "webhook-id": "msg_2", KEY_ID_HEADER: key_id(KEY)}
         assert (await post(gateway, tampered)).status_code == 401
 
 
-async def test_a_change_of_the_credential_changes_the_keys() -> None:
+async def test_signing_keys_are_renewed_when_the_credential_changes() -> None:
     async with fake_gateway(signing=minted(KEY)) as gateway:
         gateway.bus.reply_with(CREDENTIALS_SIGNING_SECRET, minted(OTHER))
         gateway.watcher.changed(None)
 
-        async def is_known() -> bool:
+        async def is_accepted() -> bool:
             return (await post(gateway, signed(OTHER))).status_code == 200
 
-        await eventually(is_known)
+        await eventually(is_accepted)
         assert (await post(gateway, signed(KEY))).status_code == 401
 
 
@@ -243,7 +245,9 @@ async def test_a_change_of_the_credential_changes_the_keys() -> None:
         SigningSecretReply(version=0, state="absent"),
     ],
 )
-async def test_keys_that_the_database_lost_stay_in_force(later: SigningSecretReply) -> None:
+async def test_signing_keys_stay_valid_when_the_database_has_lost_them(
+    later: SigningSecretReply,
+) -> None:
     async with fake_gateway(signing=minted(KEY), webhook_signatures="required") as gateway:
         gateway.bus.reply_with(CREDENTIALS_SIGNING_SECRET, later)
         unknown = {**signed(OTHER), KEY_ID_HEADER: key_id(OTHER)}
@@ -259,7 +263,7 @@ async def test_keys_that_the_database_lost_stay_in_force(later: SigningSecretRep
         (GatewaySettings, {"posthog_signing_secret_previous": f"{OTHER},x"}),
     ],
 )
-def test_a_key_that_cannot_be_one_is_refused_at_the_start(
+def test_an_invalid_signing_key_is_refused_at_startup_and_not_quoted(
     group: type[Settings], settings: dict[str, Any]
 ) -> None:
     with pytest.raises(ValueError, match="base64 of at least 24 bytes") as raised:

@@ -1,4 +1,4 @@
-"""Large responses: sent in pieces, and aborted where many clients do not read."""
+"""Large responses: sent in pieces, and aborted when too many clients do not read."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_a_large_response_is_sent_in_pieces_and_in_full() -> None:
 
 async def test_responses_that_clients_do_not_read_are_aborted_only_when_others_wait() -> None:
     app = with_responses_in_pieces(cast("ASGIApp", response), max_concurrent=2, slow_seconds=0)
-    # Counted, and no fault of the gateway's.
+    # An aborted response is not logged: it is no fault of the gateway.
     app = with_truncated_responses_logged(app)
     first, second = Reader(app, 2), Reader(app, 2)
     await eventually(lambda: len(second.received) == 2)
@@ -68,12 +68,12 @@ async def test_waiting_responses_are_sent_in_order_and_only_the_first_checks_for
     checks: list[asyncio.Task[Any] | None] = []
     abort_slow = slow_readers._Slots._abort_slow
 
-    def watched(slots: Any) -> None:
+    def record_check(slots: Any) -> None:
         checks.append(asyncio.current_task())
         if len(checks) >= 20:
             abort_slow(slots)
 
-    monkeypatch.setattr(slow_readers._Slots, "_abort_slow", watched)
+    monkeypatch.setattr(slow_readers._Slots, "_abort_slow", record_check)
     app = with_responses_in_pieces(cast("ASGIApp", response), max_concurrent=1, slow_seconds=0.01)
     first = Reader(app, 2)
     await eventually(lambda: len(first.received) == 2)

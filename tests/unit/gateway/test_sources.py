@@ -1,4 +1,4 @@
-"""What PostHog may send, and what is said about everything else."""
+"""Webhooks of PostHog: which are accepted, and the errors of all others."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def event_body(**changes: object) -> bytes:
 
 
 @given(json_values)
-def test_an_odd_person_never_costs_the_event(person: object) -> None:
+def test_an_event_with_any_json_as_its_person_is_accepted(person: object) -> None:
     webhook, queued = parse_posthog(body(person=person))
     assert webhook.event.distinct_id == "u_42"
     assert json.loads(queued)["event"]["event"] == "signed_up"
@@ -52,13 +52,13 @@ def test_an_odd_person_never_costs_the_event(person: object) -> None:
 
 
 @given(json_values)
-def test_any_property_bag_is_kept(value: object) -> None:
+def test_any_json_is_kept_as_a_property(value: object) -> None:
     webhook, _ = parse_posthog(event_body(properties={"x": value}))
     assert "x" in webhook.event.properties
 
 
 @given(st.binary(max_size=200))
-def test_bytes_are_accepted_or_refused_but_nothing_else_happens(data: bytes) -> None:
+def test_arbitrary_bytes_are_refused_as_malformed_or_invalid(data: bytes) -> None:
     with pytest.raises((MalformedJSONError, InvalidPayloadError)):
         parse_posthog(data)
 
@@ -88,7 +88,7 @@ def test_a_wrong_field_is_named_by_its_top_level_key(change: dict[str, object], 
     assert caught.value.field == "event"
 
 
-def test_nobodys_event_is_accepted_when_an_email_says_whose_it_is() -> None:
+def test_an_event_without_a_distinct_id_is_accepted_when_its_person_has_an_email() -> None:
     data = json.dumps(
         {
             "event": {"event": "x", "distinct_id": ""},
@@ -110,7 +110,7 @@ def test_nobodys_event_is_accepted_when_an_email_says_whose_it_is() -> None:
         b'{"event":{"event":"\\ud83d","distinct_id":NaN}}',
     ],
 )
-def test_what_is_not_json_is_called_malformed(data: bytes) -> None:
+def test_bytes_that_are_not_json_are_malformed(data: bytes) -> None:
     with pytest.raises(MalformedJSONError):
         parse_posthog(data)
 
@@ -123,13 +123,13 @@ def test_what_is_not_json_is_called_malformed(data: bytes) -> None:
         (b"[1e308" + b",1e308" * 10_000 + b"]", "too many numbers"),
     ],
 )
-def test_json_that_cannot_be_taken_is_not_called_malformed(value: bytes, problem: str) -> None:
+def test_json_that_exceeds_a_limit_is_invalid_and_not_malformed(value: bytes, problem: str) -> None:
     body = b'{"event":{"event":"a","distinct_id":"u","properties":{"x":' + value + b"}}}"
     with pytest.raises(InvalidPayloadError, match=problem):
         parse_posthog(body)
 
 
-def test_half_an_emoji_is_mended_and_the_event_kept() -> None:
+def test_a_lone_surrogate_is_replaced_and_the_event_accepted() -> None:
     webhook, queued = parse_posthog(
         b'{"event":{"event":"a","distinct_id":"u",'
         b'"properties":{"t":"cut \\ud83d","ok":"\\ud83d\\ude00"}}}'
@@ -142,7 +142,7 @@ def message_id_of(uuid: str = "0190-a") -> str:
     return event_message_id(source="posthog", id=uuid, event="signed_up", user_id="u_42")
 
 
-def test_a_uuid_event_name_and_distinct_id_make_the_message_id() -> None:
+def test_the_message_id_is_derived_from_uuid_event_name_and_distinct_id() -> None:
     webhook, data = parse_posthog(body())
     delivery = queued_posthog_webhook(webhook, data, NOW, "r-1")
     assert delivery.id == delivery.headers[MESSAGE_ID] == message_id_of()
@@ -151,7 +151,7 @@ def test_a_uuid_event_name_and_distinct_id_make_the_message_id() -> None:
     assert delivery.body == data
 
 
-def test_a_webhook_is_queued_with_the_slot_of_its_person_where_order_is_kept() -> None:
+def test_the_subject_of_a_webhook_ends_with_the_slot_of_its_person_when_order_is_kept() -> None:
     webhook, data = parse_posthog(body())
     slot = slot_of("u_42", None)
     for in_order, subject in (
@@ -179,7 +179,7 @@ def test_case_118_without_a_uuid_each_delivery_has_an_id_of_its_own(uuid: str | 
     ("kind", "text"),
     [(Email, "grace@example.com\n"), (IdempotencyKey, "k\n")],
 )
-def test_a_line_break_at_the_end_is_no_part_of_an_email_or_a_key(kind: object, text: str) -> None:
+def test_an_email_or_a_key_with_a_trailing_line_break_is_refused(kind: object, text: str) -> None:
     assert msgspec.convert(text.strip(), kind) == text.strip()
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(text, kind)
