@@ -64,7 +64,7 @@ async def post(gateway: FakeGateway, headers: dict[str, str]) -> Any:
 
 @pytest.fixture(scope="session", params=["verify", "required"])
 async def verifying(request: pytest.FixtureRequest) -> AsyncIterator[FakeGateway]:
-    """A gateway with a signing key. It is shared: one for each wrong signature would take seconds."""
+    """A gateway with a signing key, shared by the tests of wrong signatures."""
     async with fake_gateway(
         posthog={"posthog_signing_secret": KEY}, webhook_signatures=request.param
     ) as gateway:

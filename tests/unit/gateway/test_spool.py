@@ -154,18 +154,18 @@ async def test_many_files_are_returned_in_order_by_each_process(
 def test_a_file_is_complete_and_synced_before_a_webhook_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A crash, of the machine as well, leaves no file that is taken for a damaged one."""
+    """No crash, even of the machine, leaves a file that counts as damaged."""
     synced: list[tuple[bool, int]] = []
 
-    def keep(descriptor: int) -> None:
+    def record_sync(descriptor: int) -> None:
         synced.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), len(files(tmp_path))))
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", keep)
-        made = spool_file.SpoolFile.create(tmp_path, 1)
+        patched.setattr(os, "fsync", record_sync)
+        created = spool_file.SpoolFile.create(tmp_path, 1)
     assert synced == [(False, 0), (True, 1)], "the file without its name, then the name"
-    made.close()
-    adopted = spool_file.SpoolFile.adopt(made.path)
+    created.close()
+    adopted = spool_file.SpoolFile.adopt(created.path)
     assert adopted is not None
     assert (adopted.damaged, adopted.count) == (0, 0)
     adopted.close()
@@ -176,10 +176,10 @@ async def test_partial_writes_of_the_disk_are_completed(
 ) -> None:
     pwrite = os.pwrite
 
-    def some(descriptor: int, data: bytes, offset: int) -> int:
+    def write_partially(descriptor: int, data: bytes, offset: int) -> int:
         return pwrite(descriptor, data[:7], offset)
 
-    monkeypatch.setattr(os, "pwrite", some)
+    monkeypatch.setattr(os, "pwrite", write_partially)
     await filled(tmp_path, 2)
     spool = Spool(tmp_path, BIG)
     assert [item.webhook for item in await spool.head(10)] == [webhook(0), webhook(1)]
@@ -218,7 +218,7 @@ async def test_nothing_is_appended_to_a_file_after_a_failed_sync(
     await spool.close()
 
 
-async def test_removing_frees_space(tmp_path: Path) -> None:
+async def test_removing_webhooks_frees_space(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 3_000)
     await spool.append(webhook(1, 1_000))
     await spool.append(webhook(2, 1_000))
@@ -339,7 +339,7 @@ async def test_an_unexpected_error_is_raised_to_the_caller(
     await spool.close()
 
 
-async def test_only_its_owner_can_read_the_spool(tmp_path: Path) -> None:
+async def test_spool_files_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     file = await filled(tmp_path / "spool", 1)
     assert (tmp_path / "spool").stat().st_mode & 0o077 == 0
     assert file.stat().st_mode & 0o077 == 0
@@ -385,10 +385,10 @@ async def test_all_damage_is_reported_and_undamaged_webhooks_are_published(
         before = damaged_places()
         spool = Spool(directory, BIG)
         await spool.append(webhook(99))
-        found = await drained(spool)
-        assert found[-1] == "id-99"
-        assert found[:-1] == [id for id in everything if id in found], at
-        missing = len(everything) - len(found[:-1])
+        published = await drained(spool)
+        assert published[-1] == "id-99"
+        assert published[:-1] == [id for id in everything if id in published], at
+        missing = len(everything) - len(published[:-1])
         if missing:
             assert damaged_places() > before, at
             assert names_in(directory / SET_ASIDE_DIRECTORY) == [whole.name], at
@@ -416,7 +416,7 @@ async def test_a_damaged_file_is_kept_and_can_be_salvaged(tmp_path: Path) -> Non
     assert "!d-1" in lost.text
 
 
-async def test_removing_the_damaged_file_ends_the_problem(tmp_path: Path) -> None:
+async def test_a_damaged_file_that_was_removed_is_no_longer_reported(tmp_path: Path) -> None:
     file = await filled(tmp_path, 1)
     file.write_bytes(b"")
     spool = Spool(tmp_path, BIG)
@@ -427,7 +427,7 @@ async def test_removing_the_damaged_file_ends_the_problem(tmp_path: Path) -> Non
     await spool.close()
 
 
-async def test_damage_at_run_time_is_noticed(tmp_path: Path) -> None:
+async def test_damage_at_run_time_is_counted_and_the_file_set_aside(tmp_path: Path) -> None:
     spool = Spool(tmp_path, BIG)
     for number in range(3):
         await spool.append(webhook(number))
@@ -465,7 +465,9 @@ async def test_a_published_webhook_that_damage_makes_pending_is_published_again(
     await spool.close()
 
 
-async def test_two_damages_do_not_cancel_each_other_out(tmp_path: Path) -> None:
+async def test_damage_that_adds_a_webhook_does_not_hide_damage_that_removes_one(
+    tmp_path: Path,
+) -> None:
     spool, before = Spool(tmp_path, BIG), damaged_places()
     for number in range(3):
         await spool.append(webhook(number))
@@ -550,10 +552,10 @@ async def test_an_undecodable_webhook_is_set_aside_and_does_not_stop_others(tmp_
 async def test_a_partial_file_of_a_crash_is_removed(tmp_path: Path) -> None:
     unfinished = tmp_path / "000000000001-0000abcd.new"
     unfinished.write_bytes(b"HOG")
-    others = tmp_path / "webhook-secret.new"
-    others.touch()
+    unrelated = tmp_path / "webhook-secret.new"
+    unrelated.touch()
     await Spool(tmp_path, BIG).close()
-    assert (unfinished.exists(), others.exists()) == (False, True)
+    assert (unfinished.exists(), unrelated.exists()) == (False, True)
 
 
 async def test_a_directory_with_a_spool_files_name_is_set_aside(tmp_path: Path) -> None:
@@ -572,15 +574,15 @@ async def test_a_file_that_temporarily_cannot_be_opened_is_published_later(
     spool = Spool(tmp_path, BIG)
     ended = await filled(tmp_path / "ended", 2)
     ended.rename(tmp_path / ended.name)
-    opened = os.open
+    os_open = os.open
 
-    def short(path: os.PathLike[str], *arguments: int) -> int:
+    def fail_for_spool_files(path: os.PathLike[str], *arguments: int) -> int:
         if Path(path).suffix == ".spool":
             raise OSError(number, os.strerror(number))
-        return opened(path, *arguments)
+        return os_open(path, *arguments)
 
     with monkeypatch.context() as broken:
-        broken.setattr(os, "open", short)
+        broken.setattr(os, "open", fail_for_spool_files)
         await spool.adopt()
         assert (spool.count, set_aside(spool)) == (0, 0)
     await spool.adopt()
@@ -595,12 +597,12 @@ async def test_a_file_of_another_user_is_left_in_place_and_reported(
     spool = Spool(tmp_path, BIG)
     foreign = await filled(tmp_path / "foreign", 2)
     foreign = foreign.rename(tmp_path / foreign.name)
-    opened = os.open
+    os_open = os.open
 
     def refused(path: os.PathLike[str], *arguments: int) -> int:
         if Path(path) == foreign:
             raise OSError(number, os.strerror(number))
-        return opened(path, *arguments)
+        return os_open(path, *arguments)
 
     with monkeypatch.context() as denied, capture_logs() as lines:
         denied.setattr(os, "open", refused)
@@ -678,20 +680,20 @@ async def test_counts_are_correct_while_files_are_sorted(
 ) -> None:
     await filled(tmp_path, 2)
     spool = Spool(tmp_path, BIG)
-    seen: list[tuple[int, int]] = []
+    counts: list[tuple[int, int]] = []
 
-    def another_thread_asks(path: Path) -> int:
-        seen.append((spool._files.count, spool._files.waiting_bytes))
+    def record_counts(path: Path) -> int:
+        counts.append((spool._files.count, spool._files.waiting_bytes))
         return sequence_of(path)
 
-    monkeypatch.setattr(spool_directory, "sequence_of", another_thread_asks)
+    monkeypatch.setattr(spool_directory, "sequence_of", record_counts)
     await spool.adopt()
-    assert seen == [(spool.count, spool.waiting_bytes)]
+    assert counts == [(spool.count, spool.waiting_bytes)]
     assert spool.count == 2
     await spool.close()
 
 
-async def test_a_file_that_its_owner_removes_meanwhile_is_not_damage(
+async def test_a_file_that_its_owner_removed_after_the_listing_is_not_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner, other = Spool(tmp_path, BIG), Spool(tmp_path, BIG)
@@ -723,7 +725,7 @@ def sqlite_spool(directory: Path, count: int) -> Path:
     return path
 
 
-async def test_the_spool_of_an_earlier_version_is_taken_over(tmp_path: Path) -> None:
+async def test_the_spool_of_an_earlier_version_is_imported(tmp_path: Path) -> None:
     path = sqlite_spool(tmp_path, 20)
     spool = Spool(tmp_path, BIG)
     assert await drained(spool) == [f"id-{number}" for number in range(20)]
@@ -732,7 +734,7 @@ async def test_the_spool_of_an_earlier_version_is_taken_over(tmp_path: Path) -> 
     assert files(tmp_path) == []
 
 
-async def test_a_large_spool_of_an_earlier_version_is_taken_over_in_parts(
+async def test_a_large_spool_of_an_earlier_version_is_imported_in_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adoption, "IMPORT_BYTES", 1200)
@@ -773,16 +775,16 @@ async def test_a_damaged_spool_of_an_earlier_version_is_set_aside(tmp_path: Path
 
 
 @pytest.mark.parametrize(("number", "aside"), [(errno.EACCES, 1), (errno.EMFILE, 0)])
-async def test_a_spool_of_an_earlier_version_that_cannot_be_opened_is_taken_over_later(
+async def test_a_spool_of_an_earlier_version_that_cannot_be_opened_is_imported_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, aside: int
 ) -> None:
     path, before = sqlite_spool(tmp_path, 2), damaged_places()
-    opened = os.open
+    os_open = os.open
 
-    def refused(one: os.PathLike[str], *arguments: int) -> int:
-        if Path(one) == path:
+    def refused(opened_path: os.PathLike[str], *arguments: int) -> int:
+        if Path(opened_path) == path:
             raise OSError(number, os.strerror(number))
-        return opened(one, *arguments)
+        return os_open(opened_path, *arguments)
 
     with monkeypatch.context() as denied, capture_logs() as lines:
         denied.setattr(os, "open", refused)
@@ -799,7 +801,9 @@ async def test_a_spool_of_an_earlier_version_that_cannot_be_opened_is_taken_over
     await spool.close()
 
 
-async def test_an_earlier_version_that_still_runs_keeps_its_spool(tmp_path: Path) -> None:
+async def test_the_spool_of_an_earlier_version_is_not_imported_while_that_version_runs(
+    tmp_path: Path,
+) -> None:
     path = sqlite_spool(tmp_path, 1)
     running = sqlite3.connect(path)
     running.execute("PRAGMA locking_mode=EXCLUSIVE")

@@ -1,4 +1,4 @@
-"""What upstream's command (`packages/cli`) and client (`packages/client`), 0.67, send and read."""
+"""Requests of upstream's command (`packages/cli`) and client (`packages/client`), both 0.67."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def destination(*, disabled: bool = False) -> OutboundDestination:
 
 
 def is_endpoint(shown: dict[str, Any], status: str) -> bool:
-    """Whether it has what both read of an endpoint."""
+    """Return whether `shown` has the fields of an endpoint that both clients read."""
     return (
         {"id", "url", "description", "eventTypes", "secretPrefix", "kind", "config"} <= set(shown)
         and {"organizationId", "lastDeliveryAt", "createdAt", "updatedAt"} <= set(shown)
@@ -86,7 +86,7 @@ async def test_webhooks_list_reads_endpoints_with_a_status(gateway: FakeGateway)
     assert (listed["total"], listed["limit"], listed["offset"]) == (2, 50, 0)
 
 
-async def test_every_answer_with_one_endpoint_has_a_status(gateway: FakeGateway) -> None:
+async def test_every_response_with_one_endpoint_has_a_status(gateway: FakeGateway) -> None:
     for endpoint in (
         ANALYTICS_CREATE_DESTINATION,
         ANALYTICS_GET_DESTINATION,
@@ -107,15 +107,15 @@ async def test_every_answer_with_one_endpoint_has_a_status(gateway: FakeGateway)
 
 
 @pytest.mark.parametrize("url", ["https://x.example/hook", "HTTP://x.example/hook"])
-async def test_a_webhook_of_upstreams_is_not_made_a_destination_in_posthog(
+async def test_a_webhook_with_an_http_url_and_no_kind_is_refused(
     gateway: FakeGateway, url: str
 ) -> None:
-    """`webhooks create` and `webhooks.create` name no kind, and mean one that is posted to."""
+    """`webhooks create` and `webhooks.create` send no kind, and mean an HTTP endpoint."""
     gateway.bus.reply_with(ANALYTICS_CREATE_DESTINATION, destination())
     new = {"url": url, "eventTypes": ["email.sent"]}
     response = await gateway.http.post(WEBHOOKS, json=new, headers=bearer())
     assert response.status_code == 400
-    # The command prints `error`, when it is a text.
+    # The command prints `error` if it is a string.
     assert "client.events" in response.json()["error"]
     assert gateway.bus.sent == []
 
@@ -124,10 +124,10 @@ async def test_a_webhook_of_upstreams_is_not_made_a_destination_in_posthog(
     assert response.status_code == 201
 
 
-async def test_why_no_secret_is_rotated_is_a_text_that_the_command_prints(
+async def test_rotating_a_secret_is_refused_with_a_text_that_the_command_prints(
     gateway: FakeGateway,
 ) -> None:
-    """It prints `error` when that is a text, and otherwise the status alone."""
+    """The command prints `error` if it is a string, and otherwise the status alone."""
     gateway.bus.reply_with(ANALYTICS_GET_DESTINATION, destination())
     rotation = f"{WEBHOOKS}/{ID}/rotate-secret"
     response = await gateway.http.post(rotation, json={}, headers=bearer())
@@ -142,7 +142,9 @@ async def test_a_destinations_kind_cannot_change(gateway: FakeGateway) -> None:
     assert gateway.bus.sent == []
 
 
-async def test_events_are_asked_for_by_when_they_happened(gateway: FakeGateway) -> None:
+async def test_events_are_filtered_by_user_event_and_time_of_occurrence(
+    gateway: FakeGateway,
+) -> None:
     gateway.bus.reply_with(INGEST_EVENTS, EventPage(events=[], total=0, limit=10, offset=0))
     response = await gateway.http.get(
         EVENTS,
@@ -173,7 +175,7 @@ async def test_events_are_asked_for_by_when_they_happened(gateway: FakeGateway) 
         *("form=2026-01-01T00:00:00Z", "From=2026-01-01T00:00:00Z", "user_id=u", "x", "userId[]=u"),
     ],
 )
-async def test_a_filter_that_cannot_work_is_refused(gateway: FakeGateway, query: str) -> None:
+async def test_an_invalid_time_or_unknown_filter_is_400(gateway: FakeGateway, query: str) -> None:
     response = await gateway.http.get(f"{EVENTS}?{query}", headers=bearer())
     assert response.status_code == 400
     assert response.json()["error"]["name"] == "ZodError"
@@ -201,16 +203,18 @@ async def test_a_query_key_that_a_route_does_not_know_is_refused(
     assert gateway.bus.sent == []
 
 
-async def test_who_may_not_ask_learns_nothing_about_query_keys(gateway: FakeGateway) -> None:
+async def test_a_request_without_a_key_is_401_before_its_query_is_checked(
+    gateway: FakeGateway,
+) -> None:
     assert (await gateway.http.get(f"{EVENTS}?nope=1")).status_code == 401
 
 
-async def test_urls_that_others_write_may_have_any_query(gateway: FakeGateway) -> None:
+async def test_probes_and_webhooks_may_have_any_query(gateway: FakeGateway) -> None:
     assert (await gateway.http.get("/livez?probe=1")).status_code == 200
     assert (await gateway.http.post("/v1/webhooks/posthog?x=1")).status_code == 401
 
 
-async def test_events_send_says_name_and_event_properties(gateway: FakeGateway) -> None:
+async def test_events_send_may_use_name_and_event_properties(gateway: FakeGateway) -> None:
     gateway.bus.reply_with(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u"))
     response = await gateway.http.post(
         "/v1/events",
@@ -227,13 +231,13 @@ async def test_events_send_says_name_and_event_properties(gateway: FakeGateway) 
     # The command counts and filters `exits`.
     assert (response.json()["stored"], response.json()["exits"]) == (True, [])
     assert "listsError" not in response.json()
-    asked = gateway.bus.sent[0].message
-    assert isinstance(asked, RecordEvent)
-    assert (asked.event, asked.properties) == ("signup", {"plan": "pro"})
-    assert asked.contact_properties == {"tier": 1}
+    request = gateway.bus.sent[0].message
+    assert isinstance(request, RecordEvent)
+    assert (request.event, request.properties) == ("signup", {"plan": "pro"})
+    assert request.contact_properties == {"tier": 1}
 
 
-async def test_lists_that_do_not_exist_are_named_while_the_event_is_stored(
+async def test_an_event_with_lists_is_stored_and_the_response_has_a_lists_error(
     gateway: FakeGateway,
 ) -> None:
     gateway.bus.reply_with(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u"))
@@ -258,7 +262,7 @@ async def test_lists_that_do_not_exist_are_named_while_the_event_is_stored(
         ({"userId": "u", "name": "e", "eventProperties": []}, "eventProperties"),
     ],
 )
-async def test_an_event_that_is_named_wrongly_is_refused(
+async def test_an_event_with_missing_or_contradicting_fields_is_400(
     gateway: FakeGateway, body: dict[str, Any], problem: str
 ) -> None:
     response = await gateway.http.post("/v1/events", json=body, headers=bearer(INGEST_KEY))
@@ -267,7 +271,7 @@ async def test_an_event_that_is_named_wrongly_is_refused(
     assert gateway.bus.sent == []
 
 
-async def test_both_names_may_say_the_same(gateway: FakeGateway) -> None:
+async def test_event_and_name_may_both_be_sent_if_they_are_equal(gateway: FakeGateway) -> None:
     gateway.bus.reply_with(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u"))
     event = {"event": "a", "name": "a", "userId": "u"}
     response = await gateway.http.post("/v1/events", json=event, headers=bearer(INGEST_KEY))
@@ -275,7 +279,7 @@ async def test_both_names_may_say_the_same(gateway: FakeGateway) -> None:
 
 
 def contact(**fields: Any) -> ContactRecord:
-    known = {
+    defaults = {
         "id": ID,
         "contact_key": "u_42",
         "external_id": "u_42",
@@ -287,7 +291,7 @@ def contact(**fields: Any) -> ContactRecord:
         "created_at": NOW,
         "updated_at": NOW,
     }
-    return ContactRecord(**(known | fields))
+    return ContactRecord(**(defaults | fields))
 
 
 def page(*contacts: ContactRecord) -> ContactPage:
@@ -295,7 +299,7 @@ def page(*contacts: ContactRecord) -> ContactPage:
 
 
 def is_contact(shown: dict[str, Any]) -> bool:
-    """Whether it has what both read of a contact."""
+    """Return whether `shown` has the fields of a contact that both clients read."""
     return {
         *("id", "externalId", "email", "properties"),
         *("firstSeenAt", "lastSeenAt", "createdAt", "updatedAt"),
@@ -314,7 +318,7 @@ async def test_contacts_list_reads_a_page(gateway: FakeGateway) -> None:
     assert gateway.bus.sent[0].message == ListContacts(search="acme@", limit=2, offset=4)
 
 
-async def test_contacts_are_found_by_key_or_searched_for(gateway: FakeGateway) -> None:
+async def test_contacts_cannot_be_filtered_by_key_and_search_at_once(gateway: FakeGateway) -> None:
     response = await gateway.http.get(f"{CONTACTS}?key=u&search=u", headers=bearer())
     assert response.status_code == 400
     assert gateway.bus.sent == []
@@ -329,7 +333,7 @@ async def test_contacts_get_reads_a_contact_and_preferences(gateway: FakeGateway
     assert gateway.bus.sent[0].message == ListContacts(key="ada@example.com", limit=1)
 
 
-async def test_contacts_get_of_nobody_says_what_to_give(gateway: FakeGateway) -> None:
+async def test_contacts_get_of_an_unknown_contact_is_404_with_a_hint(gateway: FakeGateway) -> None:
     gateway.bus.reply_with(INGEST_LIST_CONTACTS, page())
     response = await gateway.http.get(f"{CONTACTS}/u_9", headers=bearer())
     assert response.status_code == 404
@@ -350,7 +354,9 @@ async def test_contacts_timeline_reads_entries(gateway: FakeGateway) -> None:
     assert wrong.status_code == 400
 
 
-async def test_contacts_upsert_reads_what_became_of_it(gateway: FakeGateway) -> None:
+async def test_contacts_upsert_reads_whether_the_contact_was_created_or_linked(
+    gateway: FakeGateway,
+) -> None:
     gateway.bus.reply_with(
         INGEST_RECORD_CONTACT, ContactRecorded(id=ID, created=True, linked=False)
     )
@@ -358,9 +364,9 @@ async def test_contacts_upsert_reads_what_became_of_it(gateway: FakeGateway) -> 
     response = await gateway.http.put("/v1/contacts", json=body, headers=bearer(INGEST_KEY))
     assert response.status_code == 200
     assert response.json() == {"id": ID, "created": True, "linked": False}
-    asked = gateway.bus.sent[0].message
-    assert isinstance(asked, RecordContact)
-    assert (asked.user_id, asked.email, asked.properties) == ("u_1", "a@b.com", {"seats": 5})
+    request = gateway.bus.sent[0].message
+    assert isinstance(request, RecordContact)
+    assert (request.user_id, request.email, request.properties) == ("u_1", "a@b.com", {"seats": 5})
 
 
 @pytest.mark.parametrize(
@@ -373,7 +379,7 @@ async def test_contacts_upsert_reads_what_became_of_it(gateway: FakeGateway) -> 
         ({"userId": " "}, "userId"),
     ],
 )
-async def test_a_contact_that_cannot_be_stored_as_it_is_said_changes_nothing(
+async def test_an_invalid_contact_is_400_and_not_stored(
     gateway: FakeGateway, body: dict[str, Any], problem: str
 ) -> None:
     response = await gateway.http.put("/v1/contacts", json=body, headers=bearer(INGEST_KEY))
@@ -397,8 +403,8 @@ async def test_contacts_find_reads_contacts(gateway: FakeGateway) -> None:
     assert is_contact(response.json()["contacts"][0])
     assert gateway.bus.sent[0].message == ListContacts(email="Ada@example.com")
     assert (await gateway.http.get("/v1/contacts/find", headers=bearer())).status_code == 400
-    who = await gateway.http.get("/v1/contacts/find?userId=u", headers=bearer(INGEST_KEY))
-    assert who.status_code == 403, "a key that reports events reads nobody's data"
+    refused = await gateway.http.get("/v1/contacts/find?userId=u", headers=bearer(INGEST_KEY))
+    assert refused.status_code == 403, "an ingest key may not read contacts"
 
 
 async def test_contacts_delete_erases_one_person(gateway: FakeGateway) -> None:
@@ -411,12 +417,13 @@ async def test_contacts_delete_erases_one_person(gateway: FakeGateway) -> None:
         "DELETE", "/v1/contacts", json={"userId": "u_42"}, headers=bearer()
     )
     assert (response.status_code, response.json()) == (200, {"deleted": True})
-    asked, erased = (question.message for question in gateway.bus.sent)
-    assert (asked, erased) == (ListContacts(user_id="u_42"), EraseContact(contact_id=UUID(ID)))
+    lookup, erasure_request = (request.message for request in gateway.bus.sent)
+    assert lookup == ListContacts(user_id="u_42")
+    assert erasure_request == EraseContact(contact_id=UUID(ID))
 
 
 @pytest.mark.parametrize(
-    ("body", "key", "found", "status"),
+    ("body", "key", "matches", "status"),
     [
         ({}, ADMIN_KEY, page(), 400),
         ({"email": "a@b.com"}, ADMIN_KEY, page(), 404),
@@ -425,17 +432,17 @@ async def test_contacts_delete_erases_one_person(gateway: FakeGateway) -> None:
         ({"userId": "u"}, READ_KEY, page(contact()), 403),
     ],
 )
-async def test_contacts_delete_erases_nobody_by_accident(
-    gateway: FakeGateway, body: dict[str, str], key: str, found: ContactPage, status: int
+async def test_contacts_delete_erases_nothing_unless_exactly_one_contact_matches(
+    gateway: FakeGateway, body: dict[str, str], key: str, matches: ContactPage, status: int
 ) -> None:
-    gateway.bus.reply_with(INGEST_LIST_CONTACTS, found)
+    gateway.bus.reply_with(INGEST_LIST_CONTACTS, matches)
     response = await gateway.http.request("DELETE", "/v1/contacts", json=body, headers=bearer(key))
     assert response.status_code == status
-    assert INGEST_ERASE.subject not in {one.subject for one in gateway.bus.sent}
+    assert INGEST_ERASE.subject not in {request.subject for request in gateway.bus.sent}
 
 
 async def test_stats_reads_an_overview(gateway: FakeGateway) -> None:
-    counted = Overview(
+    overview = Overview(
         total_contacts=12_000,
         total_contacts_estimated=True,
         events24h=7,
@@ -446,7 +453,7 @@ async def test_stats_reads_an_overview(gateway: FakeGateway) -> None:
         bounce_rate30d=0.25,
         unsubscribe_rate=0.5,
     )
-    gateway.bus.reply_with(INGEST_OVERVIEW, counted)
+    gateway.bus.reply_with(INGEST_OVERVIEW, overview)
     response = await gateway.http.get("/v1/admin/metrics/overview", headers=bearer(READ_KEY))
     assert response.status_code == 200
     assert response.json() == {
@@ -475,24 +482,26 @@ async def test_flags_evaluate_reads_the_flags_of_a_person(gateway: FakeGateway) 
     assert gateway.bus.sent[0].message == GetFlags(distinct_id="u_42")
 
 
-async def test_flags_of_an_address_are_those_of_its_contact(gateway: FakeGateway) -> None:
+async def test_flags_by_email_are_evaluated_for_its_contact_or_else_for_the_email(
+    gateway: FakeGateway,
+) -> None:
     gateway.bus.reply_with(ANALYTICS_FLAGS, Flags())
-    for known, distinct_id in ((page(contact()), "u_42"), (page(), "ada@example.com")):
-        gateway.bus.reply_with(INGEST_LIST_CONTACTS, known)
+    for contacts, distinct_id in ((page(contact()), "u_42"), (page(), "ada@example.com")):
+        gateway.bus.reply_with(INGEST_LIST_CONTACTS, contacts)
         response = await gateway.http.post(
             "/v1/flags/evaluate", json={"email": "ada@example.com"}, headers=bearer()
         )
         assert response.status_code == 200
-        asked = gateway.bus.sent[-1].message
-        assert isinstance(asked, GetFlags)
-        assert asked.distinct_id == distinct_id
-        assert asked.person_properties == {"email": "ada@example.com"}
-    nobody = await gateway.http.post("/v1/flags/evaluate", json={}, headers=bearer())
-    assert nobody.status_code == 400
+        request = gateway.bus.sent[-1].message
+        assert isinstance(request, GetFlags)
+        assert request.distinct_id == distinct_id
+        assert request.person_properties == {"email": "ada@example.com"}
+    without_person = await gateway.http.post("/v1/flags/evaluate", json={}, headers=bearer())
+    assert without_person.status_code == 400
 
 
 @pytest.mark.parametrize(
-    ("method", "url", "what"),
+    ("method", "url", "alternative"),
     [
         ("GET", "/v1/admin/journeys?enabled=true&limit=50", "a journey is a service of yours"),
         ("GET", "/v1/admin/journeys/welcome", "a journey is a service of yours"),
@@ -517,14 +526,14 @@ async def test_flags_of_an_address_are_those_of_its_contact(gateway: FakeGateway
         ("POST", "/v1/referrals/report", "referral.converted"),
     ],
 )
-async def test_what_is_not_offered_is_refused_with_what_there_is_instead(
-    gateway: FakeGateway, method: str, url: str, what: str
+async def test_a_route_that_is_not_offered_is_501_and_names_the_alternative(
+    gateway: FakeGateway, method: str, url: str, alternative: str
 ) -> None:
     body = None if method == "GET" else {"anything": 1}
     assert (await gateway.http.request(method, url, json=body)).status_code == 401
     response = await gateway.http.request(method, url, json=body, headers=bearer())
     assert response.status_code == 501
-    # The command prints `error`, when it is a text.
-    assert what in response.json()["error"]
+    # The command prints `error` if it is a string.
+    assert alternative in response.json()["error"]
     assert response.json()["code"] == "not_offered"
     assert gateway.bus.sent == []

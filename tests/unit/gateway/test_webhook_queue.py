@@ -1,4 +1,4 @@
-"""The webhook queue: JetStream while it accepts, else the spool, in order and nothing lost."""
+"""The webhook queue: to JetStream while it accepts webhooks, else to the spool, in order."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def webhook(id: str) -> QueuedWebhook:
     return QueuedWebhook(id, "hogsend.webhooks.posthog", {MESSAGE_ID: id}, b"{}")
 
 
-def only(error: Exception, *ids: str) -> Fail:
-    """Fail for these messages, or for all."""
+def failing(error: Exception, *ids: str) -> Fail:
+    """Return a function that fails publishing these messages, or all without `ids`."""
     return lambda message: error if not ids or message.headers[MESSAGE_ID] in ids else None
 
 
-def nothing(_message: OutgoingMessage) -> Exception | None:
+def accepting(_message: OutgoingMessage) -> Exception | None:
     return None
 
 
@@ -78,7 +78,7 @@ async def test_webhooks_go_to_jetstream_while_it_accepts(
 async def test_webhooks_that_jetstream_does_not_accept_are_spooled(
     bus: FakeConnection, queue: WebhookQueue, spool: Spool, error: Exception
 ) -> None:
-    bus.published.fail = only(error)
+    bus.published.fail = failing(error)
     await accept(queue, "1")
     assert await spooled(spool) == ["1"]
     assert queue.spooling
@@ -87,21 +87,21 @@ async def test_webhooks_that_jetstream_does_not_accept_are_spooled(
 async def test_later_webhooks_queue_behind_a_spooled_one(
     bus: FakeConnection, queue: WebhookQueue, spool: Spool
 ) -> None:
-    bus.published.fail = only(UNAVAILABLE)
+    bus.published.fail = failing(UNAVAILABLE)
     await accept(queue, "1")
-    bus.published.fail = nothing
+    bus.published.fail = accepting
     await accept(queue, "2", "3")
     assert await spooled(spool) == ["1", "2", "3"]
-    # Nor are they kept waiting by a publisher that times out.
+    # They are not published first, so no sender waits for a timeout.
     assert bus.published.attempts == 1
 
 
 async def test_the_spool_is_drained_in_order_and_then_bypassed(
     bus: FakeConnection, queue: WebhookQueue, spool: Spool
 ) -> None:
-    bus.published.fail = only(UNAVAILABLE)
+    bus.published.fail = failing(UNAVAILABLE)
     await accept(queue, *map(str, range(600)))
-    bus.published.fail = nothing
+    bus.published.fail = accepting
     draining = asyncio.create_task(queue.drain_forever())
     await eventually(lambda: not queue.spooling)
     await accept(queue, "direct")
@@ -138,10 +138,10 @@ async def test_the_spool_of_an_ended_gateway_is_drained_by_another(
     monkeypatch.setattr(webhook_queue, "ADOPT_SECONDS", 0.01)
     other, own = Spool(tmp_path, 1_000_000), Spool(tmp_path, 1_000_000)
     queue = WebhookQueue(bus, own, ack_timeout=1.0)
-    await other.append(webhook("left"))
+    await other.append(webhook("remaining"))
     draining = asyncio.create_task(queue.drain_forever())
     await other.close()
-    await eventually(lambda: bus.published.ids == ["left"])
+    await eventually(lambda: bus.published.ids == ["remaining"])
     draining.cancel()
     await own.close()
 
@@ -159,9 +159,9 @@ async def test_webhooks_of_an_earlier_process_are_published_first(
 async def test_draining_waits_for_the_connection(
     bus: FakeConnection, queue: WebhookQueue, spool: Spool
 ) -> None:
-    bus.published.fail = only(UNAVAILABLE)
+    bus.published.fail = failing(UNAVAILABLE)
     await accept(queue, "1")
-    bus.is_up, bus.published.fail = False, nothing
+    bus.is_up, bus.published.fail = False, accepting
     assert not await queue._drain(spool)
     assert bus.published.attempts == 1
     bus.is_up = True
@@ -172,39 +172,39 @@ async def test_draining_waits_for_the_connection(
 async def test_draining_stops_with_jetstream_and_loses_nothing(
     bus: FakeConnection, queue: WebhookQueue, spool: Spool
 ) -> None:
-    bus.published.fail = only(UNAVAILABLE)
+    bus.published.fail = failing(UNAVAILABLE)
     await accept(queue, "1", "2", "3")
-    bus.published.fail = only(UNAVAILABLE, "2")
+    bus.published.fail = failing(UNAVAILABLE, "2")
     assert not await queue._drain(spool)
     assert await spooled(spool) == ["2"]
-    bus.published.fail = nothing
+    bus.published.fail = accepting
     assert await queue._drain(spool)
     assert sorted(bus.published.ids) == ["1", "2", "3"]
 
 
-async def test_nothing_overtakes_a_spool_that_could_not_be_drained(
+async def test_later_webhooks_do_not_overtake_a_spool_that_could_not_be_drained(
     bus: FakeConnection, queue: WebhookQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook_queue, "DRAIN_RETRY_SECONDS", 0)
-    bus.published.fail = only(UNAVAILABLE)
+    bus.published.fail = failing(UNAVAILABLE)
     await accept(queue, "1")
     draining = asyncio.create_task(queue.drain_forever())
     await eventually(lambda: bus.published.attempts > 3)
     assert queue.spooling
     await accept(queue, "2")
-    bus.published.fail = nothing
+    bus.published.fail = accepting
     await eventually(lambda: not queue.spooling)
     draining.cancel()
     assert bus.published.ids == ["1", "2"]
 
 
 @pytest.mark.parametrize("error", [TooLarge("too large"), PublishRejected("no")])
-async def test_a_spooled_webhook_that_is_refused_does_not_stop_its_neighbours(
+async def test_a_refused_spooled_webhook_does_not_stop_the_drain_of_others(
     bus: FakeConnection, queue: WebhookQueue, spool: Spool, error: Exception
 ) -> None:
-    bus.published.fail = only(UNAVAILABLE)
+    bus.published.fail = failing(UNAVAILABLE)
     await accept(queue, "1", "poison", "2")
-    bus.published.fail = only(error, "poison")
+    bus.published.fail = failing(error, "poison")
     assert await queue._drain(spool)
     assert bus.published.ids == ["1", "2"]
     assert await spooled(spool) == []
@@ -213,9 +213,9 @@ async def test_a_spooled_webhook_that_is_refused_does_not_stop_its_neighbours(
 async def test_a_bug_while_draining_is_not_hidden(
     bus: FakeConnection, queue: WebhookQueue, spool: Spool
 ) -> None:
-    bus.published.fail = only(UNAVAILABLE)
+    bus.published.fail = failing(UNAVAILABLE)
     await accept(queue, "1")
-    bus.published.fail = only(ZeroDivisionError())
+    bus.published.fail = failing(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         await queue._drain(spool)
     assert await spooled(spool) == ["1"]
@@ -227,7 +227,7 @@ async def test_a_full_or_missing_spool_refuses_webhooks_and_loses_none(
 ) -> None:
     spool = Spool(tmp_path, limit) if limit is not None else None
     queue = WebhookQueue(bus, spool, ack_timeout=1.0)
-    bus.published.fail = only(UNAVAILABLE)
+    bus.published.fail = failing(UNAVAILABLE)
     accepted = []
     for number in range(8):
         try:
@@ -238,7 +238,7 @@ async def test_a_full_or_missing_spool_refuses_webhooks_and_loses_none(
     assert len(accepted) < 8
     assert bool(accepted) == bool(limit)
     if spool is not None:
-        bus.published.fail = nothing
+        bus.published.fail = accepting
         assert await queue._drain(spool)
         assert bus.published.ids == accepted
         await spool.close()
@@ -257,16 +257,16 @@ async def test_a_webhook_can_be_accepted_with_a_connection_or_a_spool(
 async def test_the_queue_is_full_while_the_last_refused_webhook_does_not_fit(
     bus: FakeConnection, tmp_path: Path
 ) -> None:
-    one = record_size(msgspec.msgpack.encode(webhook("1")))
-    spool = Spool(tmp_path, 2 * one)
+    size = record_size(msgspec.msgpack.encode(webhook("1")))
+    spool = Spool(tmp_path, 2 * size)
     queue = WebhookQueue(bus, spool, ack_timeout=1.0)
-    bus.published.fail = only(UNAVAILABLE)
+    bus.published.fail = failing(UNAVAILABLE)
     await accept(queue, "1", "2")
     assert not queue.is_full
     with pytest.raises(SpoolFull):
         await accept(queue, "3")
     assert queue.is_full
-    bus.published.fail = only(UNAVAILABLE, "2")
+    bus.published.fail = failing(UNAVAILABLE, "2")
     assert not await queue._drain(spool)
     assert not queue.is_full
     await accept(queue, "4")
@@ -277,21 +277,21 @@ async def test_the_queue_is_full_while_the_last_refused_webhook_does_not_fit(
 async def test_the_queue_is_full_while_the_spools_disk_fails(
     bus: FakeConnection, spool: Spool, queue: WebhookQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bus.published.fail = only(UNAVAILABLE)
+    bus.published.fail = failing(UNAVAILABLE)
     with monkeypatch.context() as broken:
         broken.setattr(SpoolDirectory, "append", Mock(side_effect=OSError("disk full")))
         with pytest.raises(SpoolFull):
             await accept(queue, "1")
     assert queue.is_full
-    # Nothing waits, and yet JetStream takes nothing.
+    # The spool is empty, but JetStream is not connected.
     bus.is_up = False
     assert not await queue._drain(spool)
     bus.is_up = True
     await accept(queue, "2")
     assert not queue.is_full
-    # JetStream takes webhooks again: what the disk does is of no importance.
+    # JetStream accepts webhooks again: the state of the disk no longer matters.
     spool._writes_fail = True
-    bus.published.fail = nothing
+    bus.published.fail = accepting
     draining = asyncio.create_task(queue.drain_forever())
     await eventually(lambda: not queue.spooling)
     assert not queue.is_full

@@ -1,4 +1,4 @@
-"""The webhook secret: where it comes from, and what is known while nothing can be asked."""
+"""The webhook secret: its sources, and which secret counts while credentials does not reply."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def bus() -> FakeConnection:
     return FakeConnection()
 
 
-def of(
+def secret_of(
     bus: FakeConnection,
     configured: str | None = None,
     cache: Path | None = None,
@@ -67,7 +67,7 @@ async def refresh_with(
 
 
 def test_a_configured_secret_is_compared_byte_by_byte(bus: FakeConnection) -> None:
-    secret = of(bus, "s3cret")
+    secret = secret_of(bus, "s3cret")
     assert secret.can_check
     assert secret.version is None
     assert secret.check(b"s3cret") is SecretCheck.MATCH
@@ -84,22 +84,22 @@ def test_previous_secrets_are_accepted_as_well_as_the_current_one(bus: FakeConne
         assert secret.check(refused) is SecretCheck.MISMATCH
 
 
-def test_an_earlier_secret_alone_opens_and_closes_nothing(bus: FakeConnection) -> None:
+def test_a_previous_secret_without_a_current_one_does_not_count(bus: FakeConnection) -> None:
     secret = WebhookSecret(bus, CredentialWatcher("posthog"), None, None, previous=["first"])
     assert secret.check(b"first") is SecretCheck.UNKNOWN
     assert not secret.can_check
 
 
-def test_before_the_first_answer_nothing_is_known(bus: FakeConnection) -> None:
-    secret = of(bus)
+def test_the_secret_is_unknown_before_the_first_reply(bus: FakeConnection) -> None:
+    secret = secret_of(bus)
     assert not secret.can_check
     assert secret.check(b"any") is SecretCheck.UNKNOWN
     assert secret.check(None) is SecretCheck.UNKNOWN
 
 
 async def test_a_caller_can_wait_until_the_secret_is_loaded(bus: FakeConnection) -> None:
-    await of(bus, "s3cret").wait_until_loaded(within=60)
-    secret = of(bus)
+    await secret_of(bus, "s3cret").wait_until_loaded(within=60)
+    secret = secret_of(bus)
     # The secret is not loaded, so this waits until the timeout.
     await secret.wait_until_loaded(within=0)
     waiting = asyncio.create_task(secret.wait_until_loaded(within=60))
@@ -107,8 +107,8 @@ async def test_a_caller_can_wait_until_the_secret_is_loaded(bus: FakeConnection)
     await waiting
 
 
-async def test_a_minted_secret_replaces_the_one_before(bus: FakeConnection) -> None:
-    secret = of(bus)
+async def test_a_minted_secret_replaces_the_previous_one(bus: FakeConnection) -> None:
+    secret = secret_of(bus)
     await refresh_with(bus, secret, minted("one", version=4))
     assert (secret.check(b"one"), secret.version) == (SecretCheck.MATCH, 4)
     await refresh_with(bus, secret, minted("two", version=5))
@@ -117,7 +117,7 @@ async def test_a_minted_secret_replaces_the_one_before(bus: FakeConnection) -> N
 
 
 async def test_an_empty_secret_does_not_open_the_route(bus: FakeConnection) -> None:
-    secret = of(bus)
+    secret = secret_of(bus)
     await refresh_with(bus, secret, minted(""))
     assert secret.check(None) is SecretCheck.MISMATCH
     digestless = WebhookSecretReply(version=2, state="present")
@@ -125,8 +125,8 @@ async def test_an_empty_secret_does_not_open_the_route(bus: FakeConnection) -> N
     assert {secret.check(presented) for presented in (b"", None)} == {SecretCheck.MISMATCH}
 
 
-async def test_no_secret_anywhere_is_open_and_warned_of(bus: FakeConnection) -> None:
-    secret = of(bus)
+async def test_the_route_is_open_with_a_warning_when_no_secret_exists(bus: FakeConnection) -> None:
+    secret = secret_of(bus)
     with capture_logs() as logs:
         await refresh_with(bus, secret, ABSENT)
         await refresh_with(bus, secret, ABSENT)
@@ -138,30 +138,30 @@ async def test_a_secret_that_was_deleted_does_not_open_the_route(
     bus: FakeConnection, tmp_path: Path
 ) -> None:
     cache = tmp_path / "webhook-secret.json"
-    secret = of(bus, cache=cache)
+    secret = secret_of(bus, cache=cache)
     await refresh_with(bus, secret, minted("one", version=4))
     with capture_logs() as logs:
         await refresh_with(bus, secret, WebhookSecretReply(version=5, state="absent"))
     assert {secret.check(presented) for presented in (b"one", None)} == {SecretCheck.UNKNOWN}
     assert (secret.can_check, secret.missing) == (False, True)
     assert "WEBHOOK_OPEN" in logs[0]["event"]
-    # Nor does it for the next process, which has never heard of the secret.
-    restarted = of(bus, cache=cache)
+    # Nor is it open for the next process, which never received the secret.
+    restarted = secret_of(bus, cache=cache)
     await refresh_with(bus, restarted, WebhookSecretReply(version=5, state="absent"))
     assert restarted.check(None) is SecretCheck.UNKNOWN
-    opened = of(bus, cache=cache, may_be_open=True)
+    opened = secret_of(bus, cache=cache, may_be_open=True)
     await refresh_with(bus, opened, WebhookSecretReply(version=5, state="absent"))
     assert opened.check(None) is SecretCheck.MATCH
     await refresh_with(bus, opened, minted("two", version=6))
     assert opened.check(None) is SecretCheck.MISMATCH
 
 
-async def test_a_secret_that_went_missing_from_the_environment_does_not_open_the_route(
+async def test_a_secret_removed_from_the_environment_does_not_open_the_route(
     bus: FakeConnection, tmp_path: Path
 ) -> None:
     cache = tmp_path / "spool" / "webhook-secret.json"
-    of(bus, "s3cret", cache)
-    without = of(bus, cache=cache)
+    secret_of(bus, "s3cret", cache)
+    without = secret_of(bus, cache=cache)
     await refresh_with(bus, without, ABSENT)
     assert without.check(None) is SecretCheck.UNKNOWN
     assert without.missing
@@ -170,15 +170,17 @@ async def test_a_secret_that_went_missing_from_the_environment_does_not_open_the
 async def test_deleting_a_secret_that_cannot_be_decrypted_does_not_open_the_route(
     bus: FakeConnection, tmp_path: Path
 ) -> None:
-    secret = of(bus, cache=tmp_path / "webhook-secret.json")
+    secret = secret_of(bus, cache=tmp_path / "webhook-secret.json")
     await refresh_with(bus, secret, UNREADABLE)
     await refresh_with(bus, secret, WebhookSecretReply(version=2, state="absent"))
     assert secret.check(None) is SecretCheck.UNKNOWN
     assert secret.missing
 
 
-async def test_an_empty_database_leaves_the_last_secret_in_force(bus: FakeConnection) -> None:
-    secret = of(bus)
+async def test_the_last_secret_stays_valid_when_the_database_has_lost_it(
+    bus: FakeConnection,
+) -> None:
+    secret = secret_of(bus)
     await refresh_with(bus, secret, minted("one", version=4))
     with capture_logs() as logs:
         for version in (0, 0, 1):
@@ -191,14 +193,14 @@ async def test_an_empty_database_leaves_the_last_secret_in_force(bus: FakeConnec
     assert secret.check(b"two") is SecretCheck.MATCH
 
 
-async def test_a_deployment_is_not_open_before_it_has_a_secret(bus: FakeConnection) -> None:
-    secret = of(bus, may_be_open=False)
+async def test_a_deployment_without_a_secret_does_not_open_the_route(bus: FakeConnection) -> None:
+    secret = secret_of(bus, may_be_open=False)
     await refresh_with(bus, secret, ABSENT)
     assert secret.check(None) is SecretCheck.UNKNOWN
 
 
-async def test_a_secret_that_cannot_be_decrypted_is_not_known(bus: FakeConnection) -> None:
-    secret = of(bus)
+async def test_a_secret_that_cannot_be_decrypted_is_unknown(bus: FakeConnection) -> None:
+    secret = secret_of(bus)
     await refresh_with(bus, secret, UNREADABLE)
     assert not secret.can_check
     assert secret.check(b"any") is SecretCheck.UNKNOWN
@@ -207,97 +209,99 @@ async def test_a_secret_that_cannot_be_decrypted_is_not_known(bus: FakeConnectio
 async def test_an_open_route_is_closed_when_credentials_does_not_reply_after_a_change(
     bus: FakeConnection,
 ) -> None:
-    secret = of(bus)
+    secret = secret_of(bus)
     await refresh_with(bus, secret, ABSENT)
     bus.reply_with(CREDENTIALS_WEBHOOK_SECRET, UNAVAILABLE)
     await secret.refresh()
     assert secret.check(None) is SecretCheck.UNKNOWN
 
 
-async def test_an_answer_from_before_minting_does_not_keep_the_route_open(
+async def test_a_late_reply_from_before_minting_does_not_open_the_route(
     bus: FakeConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    secret = of(bus)
-    arrived, answering = asyncio.Event(), asyncio.Event()
+    secret = secret_of(bus)
+    requested, may_reply = asyncio.Event(), asyncio.Event()
 
-    async def answer_late(*_: object) -> WebhookSecretReply:
-        arrived.set()
-        await answering.wait()
+    async def reply_late(*_: object) -> WebhookSecretReply:
+        requested.set()
+        await may_reply.wait()
         return ABSENT
 
     with monkeypatch.context() as patched:
-        patched.setattr(bus, "request", answer_late)
-        asking = asyncio.create_task(secret.check_again(b"any"))
-        await arrived.wait()
-    learning = asyncio.create_task(refresh_with(bus, secret, minted("one", version=2)))
+        patched.setattr(bus, "request", reply_late)
+        check = asyncio.create_task(secret.check_again(b"any"))
+        await requested.wait()
+    refresh = asyncio.create_task(refresh_with(bus, secret, minted("one", version=2)))
     await settle()
-    answering.set()
-    await asyncio.gather(asking, learning)
+    may_reply.set()
+    await asyncio.gather(check, refresh)
     assert secret.check(b"one") is SecretCheck.MATCH
     assert secret.check(b"any") is SecretCheck.MISMATCH
 
 
-async def test_a_loaded_secret_stays_in_force_while_credentials_does_not_reply(
+async def test_a_loaded_secret_stays_valid_while_credentials_does_not_reply(
     bus: FakeConnection,
 ) -> None:
-    secret = of(bus)
+    secret = secret_of(bus)
     await refresh_with(bus, secret, minted("one"))
     bus.reply_with(CREDENTIALS_WEBHOOK_SECRET, UNAVAILABLE)
     await secret.refresh()
     assert secret.check(b"one") is SecretCheck.MATCH
 
 
-async def test_the_next_process_knows_the_secret_by_its_digest(
+async def test_the_next_process_loads_the_digest_of_the_secret_from_the_cache(
     bus: FakeConnection, tmp_path: Path
 ) -> None:
     cache = tmp_path / "webhook-secret.json"
-    await refresh_with(bus, of(bus, cache=cache), minted("minted"))
+    await refresh_with(bus, secret_of(bus, cache=cache), minted("minted"))
     assert "minted" not in cache.read_text()
     assert cache.stat().st_mode & 0o077 == 0
-    restarted = of(bus, cache=cache)
+    restarted = secret_of(bus, cache=cache)
     assert restarted.can_check
     assert restarted.check(b"minted") is SecretCheck.MATCH
     assert restarted.check(b"other") is SecretCheck.MISMATCH
 
 
 @pytest.mark.parametrize("reply", [ABSENT, UNREADABLE])
-async def test_the_next_process_does_not_know_that_there_is_no_secret(
+async def test_the_absence_of_a_secret_is_not_cached_for_the_next_process(
     bus: FakeConnection, tmp_path: Path, reply: WebhookSecretReply
 ) -> None:
     cache = tmp_path / "webhook-secret.json"
-    secret = of(bus, cache=cache)
+    secret = secret_of(bus, cache=cache)
     await refresh_with(bus, secret, minted("minted"))
     await refresh_with(bus, secret, reply)
-    assert not of(bus, cache=cache).can_check
+    assert not secret_of(bus, cache=cache).can_check
 
 
-def test_the_environment_wins_over_the_cache(bus: FakeConnection, tmp_path: Path) -> None:
+def test_a_configured_secret_takes_precedence_over_the_cache(
+    bus: FakeConnection, tmp_path: Path
+) -> None:
     cache = tmp_path / "webhook-secret.json"
     cache.write_text('{"version":1,"state":"absent"}')
-    assert of(bus, "s3cret", cache).check(None) is SecretCheck.MISMATCH
+    assert secret_of(bus, "s3cret", cache).check(None) is SecretCheck.MISMATCH
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b'{"state":"odd"}'])
-def test_an_unreadable_cache_is_no_secret(
+def test_an_unreadable_cache_is_ignored(
     bus: FakeConnection, tmp_path: Path, content: bytes
 ) -> None:
     cache = tmp_path / "webhook-secret.json"
     cache.write_bytes(content)
-    assert not of(bus, cache=cache).can_check
+    assert not secret_of(bus, cache=cache).can_check
 
 
-async def test_a_cache_that_cannot_be_written_costs_nothing_but_a_warning(
+async def test_a_cache_that_cannot_be_written_is_logged_once_and_the_secret_works(
     bus: FakeConnection, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    secret = of(bus, cache=tmp_path / "file" / "webhook-secret.json")
+    secret = secret_of(bus, cache=tmp_path / "file" / "webhook-secret.json")
     with capture_logs() as logs:
         for _ in range(3):
             await refresh_with(bus, secret, minted("minted"))
     assert secret.check(b"minted") is SecretCheck.MATCH
-    # Once, and not with every revalidation.
-    said = [line["event"] for line in logs].count("the webhook secret cannot be cached")
-    assert said == 1
+    # The warning is logged once, not with every refresh.
+    warnings = [line["event"] for line in logs].count("the webhook secret cannot be cached")
+    assert warnings == 1
 
 
 async def test_the_digest_is_synced_before_it_replaces_the_previous_one(
@@ -306,21 +310,21 @@ async def test_the_digest_is_synced_before_it_replaces_the_previous_one(
     cache = tmp_path / "webhook-secret.json"
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
-    secret = of(bus, cache=cache)
+    secret = secret_of(bus, cache=cache)
     await refresh_with(bus, secret, minted("minted"))
     assert synced == [cache.stat().st_ino]
-    # The same answer every 30 s is no reason to write.
+    # The same reply, every 30 s, is not written again.
     await refresh_with(bus, secret, minted("minted"))
     assert synced == [cache.stat().st_ino]
     cache.unlink()
     await refresh_with(bus, secret, minted("minted"))
-    assert of(bus, cache=cache).can_check
+    assert secret_of(bus, cache=cache).can_check
 
 
 async def test_a_stored_digest_is_not_written_again(
     bus: FakeConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    secret = of(bus, cache=tmp_path / "webhook-secret.json")
+    secret = secret_of(bus, cache=tmp_path / "webhook-secret.json")
     await refresh_with(bus, secret, minted("minted"))
 
     def read_only(_file: Path, **_named: object) -> None:
@@ -332,28 +336,28 @@ async def test_a_stored_digest_is_not_written_again(
     assert [line for line in logs if line["log_level"] == "warning"] == []
 
 
-async def test_a_full_disk_leaves_the_digest_before_and_nothing_else(
+async def test_a_full_disk_keeps_the_cached_digest_and_leaves_no_partial_file(
     bus: FakeConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "webhook-secret.json"
-    secret = of(bus, cache=cache)
+    secret = secret_of(bus, cache=cache)
     await refresh_with(bus, secret, minted("before"))
-    there = names_in(tmp_path)
+    files = names_in(tmp_path)
 
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
     await refresh_with(bus, secret, minted("minted", version=2))
-    assert names_in(tmp_path) == there
-    assert of(bus, cache=cache).check(b"before") is SecretCheck.MATCH
+    assert names_in(tmp_path) == files
+    assert secret_of(bus, cache=cache).check(b"before") is SecretCheck.MATCH
 
 
-async def test_the_minted_secret_before_is_accepted_until_its_end(bus: FakeConnection) -> None:
+async def test_the_previous_minted_secret_is_accepted_until_it_expires(bus: FakeConnection) -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     secret = WebhookSecret(bus, CredentialWatcher("posthog"), None, None, now=lambda: now)
     before = sha256(b"first").hexdigest()
-    # PostHog may not have the present one yet.
+    # PostHog may not have the new secret yet.
     both = msgspec.structs.replace(minted("second", 2), previous_sha256=before)
     await refresh_with(bus, secret, both)
     for accepted in (b"first", b"second"):
@@ -374,22 +378,22 @@ async def test_an_unknown_secret_is_requested_at_most_once_a_second(
     secret = WebhookSecret(bus, CredentialWatcher("posthog"), None, None, clock=lambda: now)
     await refresh_with(bus, secret, minted("first"))
     bus.reply_with(CREDENTIALS_WEBHOOK_SECRET, minted("second", 2))
-    # Nobody has told this gateway.
+    # This gateway was not notified secret_of the change.
     assert secret.check(b"second") is SecretCheck.MISMATCH
     assert await secret.check_again(None) is SecretCheck.MISMATCH
     assert await secret.check_again(b"second") is SecretCheck.MATCH
-    asked = len(bus.sent)
+    requests = len(bus.sent)
     for _ in range(3):
         assert await secret.check_again(b"wrong") is SecretCheck.MISMATCH
-    assert len(bus.sent) == asked
+    assert len(bus.sent) == requests
     now += 1
     bus.reply_with(CREDENTIALS_WEBHOOK_SECRET, UNAVAILABLE)
     assert await secret.check_again(b"wrong") is SecretCheck.MISMATCH
     assert secret.check(b"second") is SecretCheck.MATCH
-    assert await of(bus, "env-secret").check_again(b"wrong") is SecretCheck.MISMATCH
+    assert await secret_of(bus, "env-secret").check_again(b"wrong") is SecretCheck.MISMATCH
 
 
-async def test_a_reconnection_requests_the_secret_again(
+async def test_the_secret_is_requested_again_after_a_reconnect(
     bus: FakeConnection, tmp_path: Path
 ) -> None:
     parts = build_parts(bus, GatewaySettings(spool_dir=tmp_path), PostHogSettings())

@@ -1,4 +1,4 @@
-"""Acceptance cases 12.7 at the webhook route: secrets, bodies, and what is answered."""
+"""Acceptance cases 12.7 at the webhook route: secrets, bodies and responses."""
 
 from __future__ import annotations
 
@@ -76,35 +76,35 @@ async def test_case_109_the_right_secret(gateway: FakeGateway) -> None:
 
 
 @pytest.mark.parametrize("url", [URL, f"{URL}/", "/v1//webhooks/posthog"])
-async def test_however_the_path_is_spelt_a_delivery_is_the_same(
+async def test_a_delivery_is_handled_alike_for_every_spelling_of_the_path(
     gateway: FakeGateway, url: str
 ) -> None:
     headers = {"x-posthog-webhook-secret": SECRET}
-    taken = await gateway.http.post(url, json=body(), headers=headers)
-    assert (taken.status_code, taken.json()["userId"]) == (200, "u_42")
-    assert taken.headers["content-type"] == "application/json"
-    assert taken.headers["x-request-id"]
+    accepted = await gateway.http.post(url, json=body(), headers=headers)
+    assert (accepted.status_code, accepted.json()["userId"]) == (200, "u_42")
+    assert accepted.headers["content-type"] == "application/json"
+    assert accepted.headers["x-request-id"]
     refused = await gateway.http.post(url, content=b"{", headers=headers)
     assert (refused.status_code, refused.json()["details"]) == (400, "Malformed JSON")
     assert (await gateway.http.post(url, json=body())).status_code == 401
     assert len(gateway.bus.published.ids) == 1
 
 
-async def test_what_was_decoded_is_not_kept_until_a_delivery_is_durable(
+async def test_the_decoded_webhook_is_freed_before_the_delivery_is_queued(
     gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept: list[object] = []
+    decoded: list[object] = []
 
     async def accept(_queued: object) -> None:
-        kept.extend(one for one in gc.get_objects() if isinstance(one, PostHogWebhook))
+        decoded.extend(item for item in gc.get_objects() if isinstance(item, PostHogWebhook))
 
     monkeypatch.setattr(gateway.queue, "accept", accept)
     gc.collect()
     assert (await post(gateway)).json()["event"] == "signed_up"
-    assert kept == []
+    assert decoded == []
 
 
-async def test_a_delivery_whose_client_went_away_is_not_queued(gateway: FakeGateway) -> None:
+async def test_a_delivery_whose_client_disconnected_is_not_queued(gateway: FakeGateway) -> None:
     messages = iter(
         [
             {"type": "http.request", "body": b'{"event"', "more_body": True},
@@ -133,29 +133,29 @@ async def test_a_delivery_whose_client_went_away_is_not_queued(gateway: FakeGate
 
 
 @pytest.mark.parametrize(
-    ("headers", "pieces", "turns"),
+    ("headers", "pieces", "receives"),
     [
         ({"content-length": "{length}"}, [1.0], 1),
         ({"content-length": "{length}"}, [0.5, 1.0], 2),
         ({}, [1.0], 2),
-        # Its chunks are what counts, whatever the length says (RFC 9112, 6.3).
+        # Chunks take precedence over the length (RFC 9112, 6.3).
         ({"content-length": "{half}", "transfer-encoding": "chunked"}, [0.5, 1.0], 3),
         ({"content-length": "{half}", "content-encoding": "identity"}, [0.5, 1.0], 3),
     ],
 )
-async def test_a_body_is_read_to_its_end_and_no_further(
-    gateway: FakeGateway, headers: dict[str, str], pieces: list[float], turns: int
+async def test_a_body_is_read_with_as_few_receives_as_its_headers_allow(
+    gateway: FakeGateway, headers: dict[str, str], pieces: list[float], receives: int
 ) -> None:
     data = json.dumps(body()).encode()
     sizes = {"length": len(data), "half": len(data) // 2}
     read, responses = [0], []
 
     async def receive() -> Any:
-        # As Granian gives it: that a body has ended comes by itself, in a turn of its own.
-        turn, begun = len(read) - 1, read[-1]
-        read.append(int(len(data) * pieces[turn]) if turn < len(pieces) else begun)
-        more = turn < len(pieces)
-        return {"type": "http.request", "body": data[begun : read[-1]], "more_body": more}
+        # As Granian does it: the end of a body is a message of its own.
+        count, start = len(read) - 1, read[-1]
+        read.append(int(len(data) * pieces[count]) if count < len(pieces) else start)
+        more = count < len(pieces)
+        return {"type": "http.request", "body": data[start : read[-1]], "more_body": more}
 
     async def send(message: Any) -> None:
         responses.append(message)
@@ -175,7 +175,7 @@ async def test_a_body_is_read_to_its_end_and_no_further(
     assert responses[0]["status"] == 200
     (message,) = gateway.bus.published.messages
     assert message.body == data
-    assert len(read) - 1 == turns
+    assert len(read) - 1 == receives
 
 
 @pytest.mark.parametrize("secret", ["wrong", "", None, "S3CRET", "s3cret ", "s3crét"])
@@ -195,7 +195,7 @@ async def test_case_111_no_secret_anywhere_is_open() -> None:
         assert (await post(gateway, "any")).status_code == 200
 
 
-async def test_a_deployment_without_a_secret_says_what_to_do_and_can_be_operated() -> None:
+async def test_a_deployment_without_a_secret_is_503_with_the_remedy_and_ready() -> None:
     async with fake_gateway(secret=None, minted=ABSENT, webhook_open=False) as gateway:
         refused = await post(gateway, None)
         ready = await gateway.http.get("/readyz")
@@ -241,7 +241,7 @@ async def test_case_116_an_unknown_source(gateway: FakeGateway) -> None:
 
 
 @pytest.mark.parametrize("reply", [UNREADABLE, Unavailable("credentials do not run")])
-async def test_a_secret_that_is_not_known_closes_the_route(reply: Any) -> None:
+async def test_webhooks_are_503_while_the_secret_is_unknown(reply: Any) -> None:
     async with fake_gateway(secret=None, minted=reply) as gateway:
         responses = [await post(gateway, secret) for secret in (None, "w")]
     for response in responses:
@@ -271,19 +271,19 @@ async def test_an_event_of_a_megabyte_with_its_person_is_accepted(gateway: FakeG
     assert response.status_code == 200
 
 
-async def test_a_body_larger_than_the_bus_takes_is_413_with_the_limit() -> None:
+async def test_a_body_over_the_payload_limit_of_nats_is_413_with_the_limit() -> None:
     async with fake_gateway(webhook_max_bytes=2 * 1024 * 1024) as gateway:
         gateway.bus.payload_limit = 1024 * 1024
         limit = gateway.bus.payload_limit - 4096
-        room = limit - len(json.dumps(body(filler=""), separators=(",", ":")))
-        largest = await post(gateway, data=body(filler="x" * room))
-        larger = await post(gateway, data=body(filler="x" * (room + 1)))
+        capacity = limit - len(json.dumps(body(filler=""), separators=(",", ":")))
+        largest = await post(gateway, data=body(filler="x" * capacity))
+        larger = await post(gateway, data=body(filler="x" * (capacity + 1)))
     assert (largest.status_code, larger.status_code) == (200, 413)
     assert str(limit) in larger.json()["error"]
     assert "max_payload" in larger.json()["error"]
 
 
-async def test_before_the_bus_is_known_a_large_body_is_spooled(tmp_path: Path) -> None:
+async def test_a_large_body_is_spooled_while_the_limit_of_nats_is_unknown(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 16 * 1024 * 1024)
     async with fake_gateway(spool=spool) as gateway:
         gateway.bus.payload_limit = None
@@ -294,14 +294,14 @@ async def test_before_the_bus_is_known_a_large_body_is_spooled(tmp_path: Path) -
     await spool.close()
 
 
-async def test_a_bus_that_takes_less_is_warned_of_once() -> None:
+async def test_a_payload_limit_of_nats_below_the_setting_is_logged_once() -> None:
     bus = FakeConnection()
     bus.payload_limit = 1024 * 1024
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as logs:
         watch = asyncio.create_task(SizeLimit(bus, 4 * 1024 * 1024).watch())
-        await eventually(lambda: bool(said))
+        await eventually(lambda: bool(logs))
         watch.cancel()
-    assert [line["limit"] for line in said] == [1024 * 1024 - 4096]
+    assert [line["limit"] for line in logs] == [1024 * 1024 - 4096]
 
 
 @pytest.mark.parametrize("sent", [[], [b'{"event":']])
@@ -322,23 +322,23 @@ async def test_a_body_that_does_not_arrive_in_time_is_a_408(sent: list[bytes]) -
 
 
 @pytest.mark.parametrize(
-    ("uuid", "known_as"),
+    ("uuid", "stored_id"),
     [
         ("0190-1", "0190-1"),
         ("é", "sha256:4a99557e4033c3539de2eb65472017cad5f9557f7a0625a09f1c3f6e2ba69c4c"),
     ],
 )
-async def test_ingest_of_0_1_0_stores_an_event_under_the_id_that_this_one_does(
-    gateway: FakeGateway, uuid: str, known_as: str
+async def test_ingest_of_0_1_0_stores_an_event_under_the_same_id(
+    gateway: FakeGateway, uuid: str, stored_id: str
 ) -> None:
     await post(gateway, data=body(uuid))
     (queued,) = gateway.bus.published.messages
-    # It looks at the headers first.
-    assert message_id(queued.headers) == known_as
-    assert decode(queued.body, queued.headers, datetime.now(UTC)).ref.id == known_as
+    # Ingest reads the id from the headers first.
+    assert message_id(queued.headers) == stored_id
+    assert decode(queued.body, queued.headers, datetime.now(UTC)).ref.id == stored_id
 
 
-async def test_a_webhook_that_cannot_be_kept_is_refused_with_429(gateway: FakeGateway) -> None:
+async def test_a_webhook_that_cannot_be_stored_is_429(gateway: FakeGateway) -> None:
     gateway.bus.published.fail = lambda _message: Unavailable("the stream does not exist")
     response = await post(gateway)
     # PostHog retries a 429 for minutes, a 503 for seconds.
@@ -346,7 +346,7 @@ async def test_a_webhook_that_cannot_be_kept_is_refused_with_429(gateway: FakeGa
     assert response.headers["retry-after"] == "5"
 
 
-async def test_a_spooled_webhook_is_answered_200_and_waits(tmp_path: Path) -> None:
+async def test_a_spooled_webhook_is_answered_200_and_counted_in_readyz(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 1_000_000)
     async with fake_gateway(spool=spool) as gateway:
         gateway.bus.published.fail = lambda _message: Unavailable("the stream does not exist")
@@ -374,7 +374,7 @@ VALUES: dict[str, Any] = {
 
 @pytest.mark.parametrize("kind", VALUES)
 @pytest.mark.parametrize("field", EVENT_FIELDS)
-async def test_the_document_and_the_route_agree_on_every_field(
+async def test_the_route_accepts_exactly_the_field_types_that_the_document_lists(
     gateway: FakeGateway, field: str, kind: str
 ) -> None:
     types = EVENT_FIELDS[field]["type"]

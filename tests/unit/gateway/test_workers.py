@@ -1,4 +1,4 @@
-"""Several gateway processes: what their parent does for them, and what they share."""
+"""Several gateway processes: the workers, their shared limits, and their parent process."""
 
 from __future__ import annotations
 
@@ -59,22 +59,22 @@ while True:
     if not length or not link.recv(length):
         break
 """
-"""A worker that serves nothing, and is there in no time."""
+"""A worker that serves nothing and starts quickly."""
 
 
-def settings(**given: Any) -> GatewaySettings:
-    return GatewaySettings(**given)
+def settings(**changes: Any) -> GatewaySettings:
+    return GatewaySettings(**changes)
 
 
-def report(number: int, **given: Any) -> WorkerReport:
-    known = {"spooling": False, "waiting": 0, "refused": 0, "files_aside": 0, "families": []}
-    return WorkerReport(number, **{**known, **given})
+def report(number: int, **changes: Any) -> WorkerReport:
+    defaults = {"spooling": False, "waiting": 0, "refused": 0, "files_aside": 0, "families": []}
+    return WorkerReport(number, **{**defaults, **changes})
 
 
-# What they have together.
+# Shared limits and the shared port.
 
 
-def test_workers_share_the_limits_of_one_gateway() -> None:
+def test_each_worker_gets_its_share_of_the_gateways_limits() -> None:
     share = worker_settings(
         settings(
             gateway_workers=3,
@@ -95,30 +95,30 @@ def test_a_process_is_a_worker_only_with_all_variables_of_a_parent() -> None:
         worker_identity({NUMBER: "1", LINK: "x", PORT: "3"})
 
 
-def test_a_port_is_reserved_for_one_gateway_and_open_while_a_worker_listens() -> None:
+def test_the_port_is_reserved_by_the_parent_and_open_while_a_worker_listens() -> None:
     port = free_port()
     address = ("127.0.0.1", port)
-    taken = port_for_workers(*address, share=False, environment={})
+    reserved = port_for_workers(*address, share=False, environment={})
     with pytest.raises(CannotStart):
         port_for_workers(*address, share=False, environment={})
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
-    two = [join(taken, unread_seconds=1), join(taken, unread_seconds=1)]
+    listeners = [join(reserved, unread_seconds=1), join(reserved, unread_seconds=1)]
     socket.create_connection(address).close()
-    two.pop().close()
+    listeners.pop().close()
     socket.create_connection(address).close()
     with pytest.raises(CannotStart):
         port_for_workers(*address, share=False, environment={})
-    two.pop().close()
+    listeners.pop().close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
-    taken.close()
+    reserved.close()
 
 
 def test_requests_to_posthog_are_made_by_the_first_worker_only() -> None:
     work: Any = Mock()
-    places = (None, WorkerIdentity(1, Mock(), Mock()), WorkerIdentity(2, Mock(), Mock()))
-    assert [_in_first_worker(place, work) for place in places] == [[work], [work], []]
+    identities = (None, WorkerIdentity(1, Mock(), Mock()), WorkerIdentity(2, Mock(), Mock()))
+    assert [_in_first_worker(identity, work) for identity in identities] == [[work], [work], []]
 
 
 def test_metrics_of_workers_are_distinguished_by_a_label() -> None:
@@ -126,8 +126,8 @@ def test_metrics_of_workers_are_distinguished_by_a_label() -> None:
     Counter("hogsend_things", "Things", ["kind"], registry=registry).labels("a").inc(2)
     Gauge("hogsend_gateway_workers", "Only the parent's", registry=registry).set(2)
     own = families_of(registry, parent=True)
-    found = families_of(registry, parent=False)
-    lines = Collected(own, {2: found, 1: found}).text().decode().splitlines()
+    of_worker = families_of(registry, parent=False)
+    lines = Collected(own, {2: of_worker, 1: of_worker}).text().decode().splitlines()
     assert [line for line in lines if not line.startswith("#")] == [
         "hogsend_gateway_workers 2.0",
         'hogsend_things_total{kind="a",worker="1"} 2.0',
@@ -144,17 +144,17 @@ def test_rate_limits_of_keys_apply_to_all_workers_together() -> None:
 
     limits = settings(admin_rate_limit=3, admin_failed_key_limit=3)
     keys += [AdminKeys(limits, on_counted=partial(count_in_the_other, index)) for index in (0, 1)]
-    left = [keys[index % 2].count_request(Scope.READ)[1] for index in range(5)]
-    assert left == [2, 1, 0, -1, -1]
+    remaining = [keys[index % 2].count_request(Scope.READ)[1] for index in range(5)]
+    assert remaining == [2, 1, 0, -1, -1]
     refused = [keys[index % 2].count_failure(f"k-{index}", "192.0.2.1") for index in range(5)]
     assert refused == [False, False, False, True, True]
 
 
-# A worker, and a parent that is played by the test.
+# A worker whose parent is simulated by the test.
 
 
-class Played:
-    """A parent's end of a worker's socket."""
+class SimulatedParent:
+    """A simulated parent: its end of the socket of one worker."""
 
     def __init__(
         self,
@@ -170,26 +170,26 @@ class Played:
 
 
 @asynccontextmanager
-async def a_worker(wanted: int = 2) -> AsyncIterator[Played]:
+async def a_worker(expected: int = 2) -> AsyncIterator[SimulatedParent]:
     own_end, worker_end = socket.socketpair()
     queue: Any = Mock(spooling=True, waiting=3, refused=1, files_aside=2, is_full=True)
-    workers = Workers(queue, WorkerIdentity(1, worker_end, Mock()), wanted)
+    workers = Workers(queue, WorkerIdentity(1, worker_end, Mock()), expected)
     listening = asyncio.create_task(workers.listen())
     reader, writer = await asyncio.open_unix_connection(sock=own_end)
     workers.report_ready()
     assert await from_worker(reader) == Ready()
-    yield Played(workers, queue, reader, writer)
+    yield SimulatedParent(workers, queue, reader, writer)
     writer.close()
     await listening
 
 
 @pytest.fixture
 def stops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What a worker does at its end, in place of doing it."""
-    done: list[str] = []
-    monkeypatch.setattr(os, "kill", lambda _pid, number: done.append(number.name))
-    monkeypatch.setattr(link, "_exit_within", lambda _seconds: done.append("exit within"))
-    return done
+    """Record how a worker stops, instead of stopping this process."""
+    calls: list[str] = []
+    monkeypatch.setattr(os, "kill", lambda _pid, number: calls.append(number.name))
+    monkeypatch.setattr(link, "_exit_within", lambda _seconds: calls.append("exit within"))
+    return calls
 
 
 async def test_a_worker_stops_when_its_parent_has_ended(stops: list[str]) -> None:
@@ -200,20 +200,20 @@ async def test_a_worker_stops_when_its_parent_has_ended(stops: list[str]) -> Non
 
 @pytest.mark.usefixtures("stops")
 async def test_a_worker_reports_its_state_and_requests_that_of_the_others() -> None:
-    async with a_worker() as played:
+    async with a_worker() as simulated:
         own = report(1, spooling=True, waiting=3, refused=1, files_aside=2, full=True)
-        send(played.writer, ReportRequest(7, metrics=False))
-        assert await from_worker(played.reader) == ReportReply(7, own)
+        send(simulated.writer, ReportRequest(7, metrics=False))
+        assert await from_worker(simulated.reader) == ReportReply(7, own)
 
-        asking = [asyncio.create_task(played.workers.reports()) for _ in range(3)]
-        assert await from_worker(played.reader) == PeersRequest(1, metrics=False)
-        send(played.writer, PeersReply(1, [report(2, waiting=4)], []))
-        # One question for all that ask at the same time.
-        assert await asyncio.gather(*asking) == [[own, report(2, waiting=4)]] * 3
+        requests = [asyncio.create_task(simulated.workers.reports()) for _ in range(3)]
+        assert await from_worker(simulated.reader) == PeersRequest(1, metrics=False)
+        send(simulated.writer, PeersReply(1, [report(2, waiting=4)], []))
+        # Concurrent callers share one request.
+        assert await asyncio.gather(*requests) == [[own, report(2, waiting=4)]] * 3
 
-        scraping = asyncio.create_task(played.workers.metrics())
-        assert await from_worker(played.reader) == PeersRequest(2, metrics=True)
-        send(played.writer, PeersReply(2, [], []))
+        scraping = asyncio.create_task(simulated.workers.metrics())
+        assert await from_worker(simulated.reader) == PeersRequest(2, metrics=True)
+        send(simulated.writer, PeersReply(2, [], []))
         assert b'worker="1"' in (await scraping or b"")
 
 
@@ -222,21 +222,23 @@ async def test_a_worker_reports_only_itself_when_the_parent_does_not_reply(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(link, "PEERS_SECONDS", 0.0)
-    async with a_worker() as played:
-        assert await played.workers.waiting() == 3
-        played.queue.waiting = 0
-        assert await played.workers.waiting() is None, "the others may have some"
+    async with a_worker() as simulated:
+        assert await simulated.workers.waiting() == 3
+        simulated.queue.waiting = 0
+        assert await simulated.workers.waiting() is None, (
+            "the number at the other workers is unknown"
+        )
 
 
 @pytest.mark.usefixtures("stops")
-async def test_counts_of_one_worker_are_sent_to_the_others() -> None:
-    async with a_worker() as played:
-        heard: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
-        played.workers.on_counted = lambda kind, who: heard.set_result((kind, who))
-        send(played.writer, Counted("address", "192.0.2.1"))
-        assert await heard == ("address", "192.0.2.1")
-        played.workers.publish_count("request", "read")
-        assert await from_worker(played.reader) == Counted("request", "read")
+async def test_a_worker_receives_and_publishes_counts_of_requests() -> None:
+    async with a_worker() as simulated:
+        received: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
+        simulated.workers.on_counted = lambda kind, key: received.set_result((kind, key))
+        send(simulated.writer, Counted("address", "192.0.2.1"))
+        assert await received == ("address", "192.0.2.1")
+        simulated.workers.publish_count("request", "read")
+        assert await from_worker(simulated.reader) == Counted("request", "read")
 
 
 def test_messages_to_a_process_that_does_not_read_are_dropped() -> None:
@@ -255,11 +257,11 @@ async def test_a_gateway_of_one_process_sends_no_requests_to_workers() -> None:
     assert (await workers.waiting(), await workers.metrics()) == (2, None)
 
 
-# A parent, and workers that serve nothing.
+# A real parent, with workers that serve nothing.
 
 
 class Running:
-    """A parent that runs."""
+    """A running parent process."""
 
     def __init__(self, parent: Parent, running: asyncio.Task[int]) -> None:
         self.parent = parent
@@ -268,7 +270,7 @@ class Running:
     def pids(self) -> dict[int, int]:
         """Process ids of the workers that serve, by their number."""
         workers = self.parent._workers.values()
-        return {one.number: one.process.pid for one in workers if one.is_ready}
+        return {worker.number: worker.process.pid for worker in workers if worker.is_ready}
 
     async def all_serve(self, number: int = 2) -> dict[int, int]:
         await eventually(lambda: len(self.pids()) == number)
@@ -285,13 +287,13 @@ async def a_parent(
 ) -> AsyncIterator[Running]:
     monkeypatch.setattr(children, "COMMAND", (sys.executable, "-S", "-c", program))
     port = port_for_workers("127.0.0.1", free_port(), share=False, environment={})
-    observed = TelemetrySettings(health_file=health_file)
-    made = Parent(settings(gateway_workers=2), observed, port)
-    running = asyncio.create_task(made.run())
+    telemetry = TelemetrySettings(health_file=health_file)
+    parent_process = Parent(settings(gateway_workers=2), telemetry, port)
+    running = asyncio.create_task(parent_process.run())
     try:
-        yield Running(made, running)
+        yield Running(parent_process, running)
     finally:
-        made.stop()
+        parent_process.stop()
         await running
 
 
@@ -318,18 +320,18 @@ async def test_a_worker_that_dies_is_started_again(
 async def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parent, "PROBE_SECONDS", 0.01)
     monkeypatch.setattr(parent, "REPLY_SECONDS", 0.01)
-    # Long enough to be seen.
+    # Long enough for the test to see the first worker.
     monkeypatch.setattr(parent, "HUNG_SECONDS", 0.5)
     async with a_parent(monkeypatch, SERVES) as gateway:
-        # It answers nothing, as none of these does.
+        # None of these workers replies to probes.
         first = await eventually(lambda: gateway.pids().get(1))
         await eventually(lambda: gateway.pids().get(1) not in {None, first})
 
 
 async def test_a_worker_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parent, "STOP_SECONDS", 0.05)
-    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-    program = deaf + SERVES
+    ignore_sigterm = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    program = ignore_sigterm + SERVES
     async with a_parent(monkeypatch, program) as gateway:
         pids = await gateway.all_serve()
         assert await gateway.stopped() == 0
@@ -345,11 +347,11 @@ async def test_the_gateway_ends_if_its_first_worker_cannot_start(
     program = f"open({str(tmp_path / 'starts')!r}, 'a').write('1'); raise SystemExit({code})"
     async with a_parent(monkeypatch, program) as gateway:
         assert await gateway.running == code
-    # Said once, and not by every worker.
+    # Only the first worker was started.
     assert (tmp_path / "starts").read_text() == "1"
 
 
-async def test_the_gateway_ends_when_no_worker_can_start_any_more(
+async def test_the_gateway_ends_when_no_worker_can_be_started_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken"
@@ -361,7 +363,7 @@ async def test_the_gateway_ends_when_no_worker_can_start_any_more(
         broken.touch()
         os.kill(pids[1], signal.SIGKILL)
         await eventually(lambda: 1 in gateway.parent._failed)
-        # The other one goes on, and what failed once and serves again counts no longer.
+        # The other worker continues. A worker that serves again no longer counts as failed.
         broken.unlink()
         await gateway.all_serve()
         assert gateway.parent._failed == set()
@@ -377,14 +379,14 @@ async def test_the_parent_forwards_counts_to_the_other_workers(
     async with a_parent(monkeypatch, SERVES) as gateway:
         await gateway.all_serve()
         one, two = gateway.parent._workers.values()
-        told: list[Any] = []
-        monkeypatch.setattr(one, "send", lambda _message: told.append("what it said itself"))
-        monkeypatch.setattr(two, "send", told.append)
+        sent: list[Any] = []
+        monkeypatch.setattr(one, "send", lambda _message: sent.append("its own count"))
+        monkeypatch.setattr(two, "send", sent.append)
         gateway.parent._on_message(one, Counted("request", "read"))
-        assert told == [Counted("request", "read")]
+        assert sent == [Counted("request", "read")]
 
 
-def test_restarts_wait_longer_each_time_up_to_a_bound() -> None:
+def test_the_delay_of_restarts_doubles_up_to_a_limit() -> None:
     assert [parent._delay(attempts) for attempts in (1, 2, 3, 4, 50)] == [0.0, 0.25, 0.5, 1.0, 10.0]
 
 
