@@ -1,7 +1,7 @@
 """API keys: permissions, rate limits, and the limit for wrong keys of an address.
 
 Cases 1 to 3 of 12.1. Cases 4 and 5 need Hogsend's database keys, which are not part of this
-product; case 3, 403 for a valid key that is not full-admin, is tested with the read key.
+product; case 3 (403 for a valid key that is not full-admin) is tested with the read key.
 """
 
 from __future__ import annotations
