@@ -14,12 +14,12 @@ from hogsend.contract.backfills import Backfill
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def test_it_is_said_which_event_was_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_of_a_backfill_names_the_skipped_event(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     monkeypatch.setattr(report, "out", Console(file=shown, width=200))
-    found = Backfill(
+    backfill = Backfill(
         *("1", "finished", NOON, NOON, [], True, NOON, NOON, NOON, 2, 2, 1, 0, 1),
         left_out="The event 0199 is too large to be read from PostHog.",
     )
-    report.show(found)
+    report.show(backfill)
     assert "The event 0199 is too large" in shown.getvalue()

@@ -13,10 +13,10 @@ from services.gateway.settings import GatewaySettings
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "database_url", "Nats_Url"])
-def test_settings_of_the_operator_are_dropped_in_whatever_case(
+def test_the_demo_removes_the_operators_settings_in_any_case(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "environ", {"PATH": os.environ["PATH"], name: "theirs"})
+    monkeypatch.setattr(os, "environ", {"PATH": os.environ["PATH"], name: "from-the-operator"})
     _configure(GatewaySettings(), StackSettings(hogsend_home=tmp_path))
     assert name not in os.environ
     assert problems() == []

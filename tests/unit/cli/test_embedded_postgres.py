@@ -16,7 +16,7 @@ from cli.stack.postgres_permissions import make_traversable
 from cli.stack.stale_postgres import stop_stale_server
 
 
-def test_parents_become_traversable_but_not_readable(tmp_path: Path) -> None:
+def test_parents_of_the_data_directory_become_traversable_but_not_readable(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     data = closed / "data"
@@ -27,14 +27,14 @@ def test_parents_become_traversable_but_not_readable(tmp_path: Path) -> None:
     assert make_traversable(data) == []
 
 
-def test_a_reused_process_id_does_not_block_the_data_directory(tmp_path: Path) -> None:
+def test_a_pid_file_whose_process_id_was_reused_is_removed(tmp_path: Path) -> None:
     pid_file = tmp_path / "postmaster.pid"
     pid_file.write_text(f"{os.getpid()}\n{tmp_path}\n")
     stop_stale_server(tmp_path)
     assert not pid_file.exists()
 
 
-def test_a_stale_server_is_stopped(tmp_path: Path) -> None:
+def test_a_stale_postgresql_server_is_stopped(tmp_path: Path) -> None:
     # The check is by name and working directory, so any program called postgres will do.
     program = tmp_path / "postgres"
     program.symlink_to("/bin/sleep")

@@ -13,15 +13,17 @@ from cli.stack.supervisor import Supervisor
 from services.gateway.settings import GatewaySettings
 
 
-def test_a_user_that_was_renamed_keeps_its_password_and_its_file(tmp_path: Path) -> None:
+def test_a_renamed_nats_user_keeps_its_password_and_its_env_file(tmp_path: Path) -> None:
     home = DataDirectory(tmp_path / "home")
     (home.path / "secrets").mkdir()
-    (home.path / "secrets" / "nats-member").write_text("from-the-version-before\n")
+    (home.path / "secrets" / "nats-member").write_text("from-an-earlier-version\n")
     supervisor = Supervisor(home.logs, lambda _name, _what: None)
     stack = Stack(home, GatewaySettings(), StackSettings(nats_port=4229), supervisor)
     stack.write_env_files()
     member_env = (home.path / "member.env").read_text()
-    assert member_env.startswith("# Deprecated: use app.env\nNATS_URL=nats://member:from-the-")
+    assert member_env.startswith(
+        "# Deprecated: use app.env\nNATS_URL=nats://member:from-an-earlier-"
+    )
     password = (home.path / "secrets" / "nats-app").read_text().strip()
     assert dotenv_values(home.path / "app.env") == {
         "NATS_URL": f"nats://app:{password}@127.0.0.1:4229",
@@ -32,4 +34,4 @@ def test_a_user_that_was_renamed_keeps_its_password_and_its_file(tmp_path: Path)
     }
     settings = {name for group in ALL_SETTINGS for name in group.environment_names()}
     assert settings & dotenv_values(home.path / "app.env").keys() == {"NATS_URL"}
-    assert password != "from-the-version-before"
+    assert password != "from-an-earlier-version"

@@ -23,7 +23,7 @@ from cli.redaction import printable
 from hogsend.contract.backfills import Backfill
 
 MARKUP = "[/x][bold]b[/bold][link=http://evil.example]l"
-OBEYED = "\x1b]0;owned\x07\x9b31m\u202e\u2066\u200f\u2028"
+CONTROL_CHARACTERS = "\x1b]0;owned\x07\x9b31m\u202e\u2066\u200f\u2028"
 
 
 class Document(msgspec.Struct):
@@ -32,28 +32,34 @@ class Document(msgspec.Struct):
     name: str
 
 
-def test_what_a_terminal_would_obey_is_left_out() -> None:
-    assert printable(f"a{OBEYED}b\n\tc") == "a]0;owned31mb\n\tc"
+def test_control_characters_are_removed_from_printed_text() -> None:
+    assert printable(f"a{CONTROL_CHARACTERS}b\n\tc") == "a]0;owned31mb\n\tc"
 
 
-def test_a_document_holds_it_escaped(capsys: pytest.CaptureFixture[str]) -> None:
-    print_json(Document(f"ü{OBEYED}\x7f"))
+def test_control_characters_are_escaped_in_a_json_document(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_json(Document(f"ü{CONTROL_CHARACTERS}\x7f"))
     shown = capsys.readouterr().out
     assert not [character for character in shown if character in "\x07\x1b\x7f\x9b"]
     assert "ü" in shown
-    assert json.loads(shown) == {"name": f"ü{OBEYED}\x7f"}
+    assert json.loads(shown) == {"name": f"ü{CONTROL_CHARACTERS}\x7f"}
 
 
-def test_a_consumers_filter_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    filters = [f"hogsend.events.{MARKUP}{OBEYED}"]
-    show([Consumer("EVENTS", "theirs", True, filters, 1, 2)])  # noqa: FBT003
+def test_the_filter_of_a_consumer_is_not_interpreted_as_markup(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    filters = [f"hogsend.events.{MARKUP}{CONTROL_CHARACTERS}"]
+    show([Consumer("EVENTS", "mailer", True, filters, 1, 2)])  # noqa: FBT003
     shown = capsys.readouterr().out
     assert MARKUP in shown
     assert shown.endswith("1 consumer\n")
     assert "\x1b" not in shown
 
 
-def test_a_service_of_a_report_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_name_of_a_service_is_not_interpreted_as_markup(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     part = {"status": MARKUP, "latencyMs": 1.0}
     report = {
         "status": MARKUP,
@@ -72,14 +78,14 @@ def test_a_service_of_a_report_is_no_markup(capsys: pytest.CaptureFixture[str]) 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """The progress output on a terminal."""
-    shown = io.StringIO()
-    console = Console(file=shown, force_terminal=True, width=200)
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=True, width=200)
     monkeypatch.setattr(progress, "err", console)
     monkeypatch.setattr(replaying, "err", console)
-    return shown
+    return output
 
 
-def test_what_a_backfill_waits_for_is_no_markup_in_its_progress(terminal: io.StringIO) -> None:
+def test_the_detail_of_a_backfill_is_not_interpreted_as_markup(terminal: io.StringIO) -> None:
     noon = datetime(2026, 1, 1, tzinfo=UTC)
     started = Backfill(
         *("1", "running", noon, noon, [], True, noon, None, noon, 2, 1, 1, 0, 0),
@@ -91,11 +97,11 @@ def test_what_a_backfill_waits_for_is_no_markup_in_its_progress(terminal: io.Str
     assert MARKUP in terminal.getvalue()
 
 
-def test_the_name_of_a_durable_is_no_markup_in_the_progress_of_a_replay(
+def test_the_name_of_a_durable_is_not_interpreted_as_markup(
     terminal: io.StringIO,
 ) -> None:
     part = SimpleNamespace(id="1", after=None, waiting=0, count=1, left_out=0)
-    client: Any = SimpleNamespace(replay_events=lambda _wanted: part)
+    client: Any = SimpleNamespace(replay_events=lambda _selection: part)
     replay = EventReplay(to=MARKUP, since="2026-01-01T00:00:00Z")
     state = replaying.ReplayProgress(MARKUP)
     replaying.replay_all(client, replay, state, lambda _seconds: None)

@@ -1,4 +1,4 @@
-"""The PostHog URL that users give for a server without a configured one."""
+"""`--posthog-host`, for a server without a configured PostHog host."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from cli.connect.region import choose
 from cli.connect.results import ConnectError, Verdict
 from cli.terminal import Terminal
 
-UNKNOWN = ConnectInfo(private_host=None, api_public_url="https://hogsend.example.com")
+UNCONFIGURED = ConnectInfo(private_host=None, api_public_url="https://hogsend.example.com")
 
 
 @pytest.mark.parametrize(
-    ("given", "host"),
+    ("flag", "host"),
     [
         ("eu", "https://eu.posthog.com"),
         (" US ", "https://us.posthog.com"),
@@ -22,20 +22,20 @@ UNKNOWN = ConnectInfo(private_host=None, api_public_url="https://hogsend.example
         ("https://ph.example.com//", "https://ph.example.com"),
     ],
 )
-def test_the_app_host_is_found(given: str, host: str) -> None:
-    assert choose(UNKNOWN, given, Terminal(json=True)) == host
+def test_the_host_of_the_app_is_derived_from_the_given_url(flag: str, host: str) -> None:
+    assert choose(UNCONFIGURED, flag, Terminal(json=True)) == host
 
 
 @pytest.mark.parametrize(
-    "given",
+    "flag",
     [
         *("", "eu.posthog.com", "https://", "ftp://eu.posthog.com", "https://eu.posthog.com eu"),
         *("https://eu.posthog.com/project/1", "http://us.posthog.com"),
         "https://ph.example.com/project/1/settings",
     ],
 )
-def test_what_is_no_host_is_named(given: str) -> None:
+def test_a_flag_that_is_not_the_url_of_a_posthog_is_refused(flag: str) -> None:
     with pytest.raises(ConnectError) as raised:
-        choose(UNKNOWN, given, Terminal(json=True))
+        choose(UNCONFIGURED, flag, Terminal(json=True))
     assert raised.value.verdict is Verdict.NOT_CONFIGURED
     assert "is not the URL of a PostHog" in str(raised.value)

@@ -20,13 +20,13 @@ Require = Callable[[str], Awaitable[None]]
 
 
 @asynccontextmanager
-async def answering(greeting: bytes, answer: bytes) -> AsyncIterator[str]:
+async def scripted_server(greeting: bytes, reply: bytes) -> AsyncIterator[str]:
     """Run a server that sends a greeting and one reply; yields its host and port."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)
-        if answer and await reader.read(100):
-            writer.write(answer)
+        if reply and await reader.read(100):
+            writer.write(reply)
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
@@ -34,7 +34,7 @@ async def answering(greeting: bytes, answer: bytes) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("require", "scheme", "setting", "greeting", "answer"),
+    ("require", "scheme", "setting", "greeting", "reply"),
     [
         (require_nats, "nats", "NATS_URL", b"HTTP/1.1 400 Bad Request\r\n", b""),
         (require_nats, "nats", "NATS_URL", b"", b""),
@@ -44,18 +44,18 @@ async def answering(greeting: bytes, answer: bytes) -> AsyncIterator[str]:
         (require_postgres, "postgresql", "DATABASE_URL", b"", b""),
     ],
 )
-async def test_another_server_is_named_before_anything_starts(
-    require: Require, scheme: str, setting: str, greeting: bytes, answer: bytes
+async def test_an_external_server_of_another_kind_is_refused_with_its_address(
+    require: Require, scheme: str, setting: str, greeting: bytes, reply: bytes
 ) -> None:
-    async with answering(greeting, answer) as place:
-        with pytest.raises(CommandError, match=f"the server at {place} does not") as raised:
-            await require(f"{scheme}://u:hunter2@{place}")
+    async with scripted_server(greeting, reply) as address:
+        with pytest.raises(CommandError, match=f"the server at {address} does not") as raised:
+            await require(f"{scheme}://u:hunter2@{address}")
     assert setting in raised.value.fix
     assert "hunter2" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("require", "scheme", "greeting", "answer"),
+    ("require", "scheme", "greeting", "reply"),
     [
         (require_nats, "nats", b'INFO {"version":"2.11.0"}\r\n', b""),
         (require_nats, "ws", b"", b""),
@@ -63,15 +63,15 @@ async def test_another_server_is_named_before_anything_starts(
         (require_postgres, "postgresql", b"", b"S"),
     ],
 )
-async def test_the_server_that_is_meant_is_taken(
-    require: Require, scheme: str, greeting: bytes, answer: bytes
+async def test_an_external_server_of_the_right_kind_is_accepted(
+    require: Require, scheme: str, greeting: bytes, reply: bytes
 ) -> None:
-    async with answering(greeting, answer) as place:
-        await require(f"{scheme}://{place}")
+    async with scripted_server(greeting, reply) as address:
+        await require(f"{scheme}://{address}")
 
 
-class Ended:
-    """A supervisor whose program has ended once and written a log."""
+class EndedSupervisor:
+    """A supervisor whose program exited once and wrote a log."""
 
     def __init__(self, log: Path) -> None:
         self.failures = Counter({"gateway": 1})
@@ -85,35 +85,37 @@ class Ended:
         ("error: PORT: it is none\n  fix: write one\n", "PORT: it is none", "write one"),
     ],
 )
-async def test_a_service_that_says_why_it_cannot_run_is_not_tried_again(
+async def test_waiting_for_a_service_fails_with_the_error_that_the_service_logged(
     log: str, problem: str, fix: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "gateway.log"
     file.write_text(log)
 
-    async def never() -> bool:
+    async def is_ready() -> bool:
         return False
 
     with pytest.raises(CommandError) as raised:
-        await wait_until_ready(cast("Supervisor", Ended(file)), "gateway", never)
+        await wait_until_ready(cast("Supervisor", EndedSupervisor(file)), "gateway", is_ready)
     assert raised.value.problem == problem
     assert fix in raised.value.fix
 
 
-async def test_a_service_that_ended_without_a_word_is_tried_again(tmp_path: Path) -> None:
+async def test_waiting_for_a_service_continues_after_an_exit_without_a_logged_error(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "gateway.log"
     file.write_text("error: an earlier run\n{}\n")
-    asked = iter([False, True])
+    results = iter([False, True])
 
-    async def second_time() -> bool:
-        return next(asked)
+    async def is_ready() -> bool:
+        return next(results)
 
-    await wait_until_ready(cast("Supervisor", Ended(file)), "gateway", second_time)
-    assert next(asked, None) is None
+    await wait_until_ready(cast("Supervisor", EndedSupervisor(file)), "gateway", is_ready)
+    assert next(results, None) is None
 
 
 @pytest.mark.parametrize(
-    ("ends", "reported"),
+    ("command", "reported"),
     [
         ("kill -9 $$", "was killed by SIGKILL"),
         # A real-time signal, as libraries send to themselves; it has no name.
@@ -122,17 +124,17 @@ async def test_a_service_that_ended_without_a_word_is_tried_again(tmp_path: Path
     ],
 )
 @pytest.mark.parametrize(
-    ("forgets", "added"), [("", ""), ("Connect it again.", ". Connect it again.")]
+    ("note", "suffix"), [("", ""), ("Connect it again.", ". Connect it again.")]
 )
-async def test_a_program_is_started_again_whatever_ended_it(
-    ends: str, reported: str, forgets: str, added: str, tmp_path: Path
+async def test_a_program_is_restarted_after_any_signal_or_exit_code(
+    command: str, reported: str, note: str, suffix: str, tmp_path: Path
 ) -> None:
-    told: asyncio.Queue[str] = asyncio.Queue()
-    supervisor = Supervisor(tmp_path, lambda _name, what: told.put_nowait(what))
-    await supervisor.start(Program("once", ["sh", "-c", ends], restart_note=forgets))
+    reports: asyncio.Queue[str] = asyncio.Queue()
+    supervisor = Supervisor(tmp_path, lambda _name, what: reports.put_nowait(what))
+    await supervisor.start(Program("once", ["sh", "-c", command], restart_note=note))
     try:
         for _ in range(2):
             async with asyncio.timeout(10):
-                assert await told.get() == f"{reported}; restarting{added}"
+                assert await reports.get() == f"{reported}; restarting{suffix}"
     finally:
         await supervisor.stop()

@@ -22,35 +22,35 @@ UP = Summary(
 
 
 @pytest.mark.parametrize("console", [None, "http://127.0.0.1:3002/console"])
-def test_the_console_is_shown_where_there_is_one(
+def test_the_url_of_the_console_is_shown_when_it_is_served(
     console: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     show(msgspec.structs.replace(UP, console=console))
     assert ("/console" in capsys.readouterr().out) is (console is not None)
 
 
-@pytest.mark.parametrize("closed", [False, True])
-def test_a_webhook_is_shown_only_where_it_would_be_accepted(
-    closed: bool, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_the_example_webhook_is_shown_only_while_webhooks_are_accepted(
+    is_closed: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show(msgspec.structs.replace(UP, webhook_open=not closed, webhook_closed=closed))
+    show(msgspec.structs.replace(UP, webhook_open=not is_closed, webhook_closed=is_closed))
     shown = capsys.readouterr().out
-    assert ("The webhook is closed" in shown) is closed
-    assert ("/v1/webhooks/posthog" in shown) is not closed
-    assert ("hogsend events send" in shown) is closed
+    assert ("The webhook is closed" in shown) is is_closed
+    assert ("/v1/webhooks/posthog" in shown) is not is_closed
+    assert ("hogsend events send" in shown) is is_closed
 
 
-@pytest.mark.parametrize("ours", [False, True])
-def test_the_secret_is_asked_for_only_where_it_is_not_known_to_posthog_alone(
-    ours: bool, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("is_set", [False, True])
+def test_the_example_webhook_uses_the_secret_only_when_it_is_set(
+    is_set: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show(msgspec.structs.replace(UP, webhook_open=False, webhook_secret_set=ours))
+    show(msgspec.structs.replace(UP, webhook_open=False, webhook_secret_set=is_set))
     shown = capsys.readouterr().out
-    assert ("$POSTHOG_WEBHOOK_SECRET" in shown) is ours
-    assert ("hogsend events send" in shown) is not ours
+    assert ("$POSTHOG_WEBHOOK_SECRET" in shown) is is_set
+    assert ("hogsend events send" in shown) is not is_set
 
 
-def test_what_cannot_be_read_is_forgotten_with_a_command(
+def test_an_unreadable_credential_is_shown_with_the_commands_that_replace_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     show(msgspec.structs.replace(UP, credential_unreadable=True, admin_key_file="key"))
