@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import subprocess
-import time
 from pathlib import Path
 
 import psutil
@@ -14,6 +14,7 @@ import pytest
 from cli.stack.postgres import make_private
 from cli.stack.postgres_permissions import make_traversable
 from cli.stack.stale_postgres import stop_stale_server
+from tests.waiting import eventually
 
 
 def test_parents_of_the_data_directory_become_traversable_but_not_readable(tmp_path: Path) -> None:
@@ -35,14 +36,13 @@ def test_a_pid_file_whose_process_id_was_reused_is_removed(tmp_path: Path) -> No
 
 
 def test_a_stale_postgresql_server_is_stopped(tmp_path: Path) -> None:
-    # The check is by name and working directory, so any program called postgres will do.
+    # `stop_stale_server` checks the name and the working directory, so any program named postgres
+    # will do.
     program = tmp_path / "postgres"
     program.symlink_to("/bin/sleep")
     old = subprocess.Popen([str(program), "100"], cwd=tmp_path)
     try:
-        deadline = time.monotonic() + 10
-        while psutil.Process(old.pid).name() != "postgres" and time.monotonic() < deadline:
-            pass
+        asyncio.run(eventually(lambda: psutil.Process(old.pid).name() == "postgres"))
         (tmp_path / "postmaster.pid").write_text(f"{old.pid}\n")
         stop_stale_server(tmp_path)
         assert not psutil.pid_exists(old.pid)
