@@ -83,7 +83,7 @@ class Counted(_Message, frozen=True):
     """
 
     kind: str
-    """Which limit: `request`, `failure`, or `address`."""
+    """Which limit: `request`, `address` or `key`."""
     subject: str
     """The scope, key or address that it is counted for."""
 
