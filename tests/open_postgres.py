@@ -16,5 +16,5 @@ class OpenPostgres(EmbeddedPostgres):
     def __init__(self, data: Path) -> None:
         super().__init__(data, lambda _name: "nobody-asks")
 
-    async def _close(self) -> None:
+    async def _secure(self) -> None:
         """Do nothing, so that no password is required."""
