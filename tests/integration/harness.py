@@ -82,7 +82,7 @@ async def client(servers: Servers, user: User) -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
-async def consumers_of_others(servers: Servers) -> AsyncIterator[None]:
+async def consumer_api(servers: Servers) -> AsyncIterator[None]:
     """Run the part of ingest that creates consumers for other people's services."""
     link = Connection(User.INGEST, servers.nats_url(User.INGEST))
     broker, router = ServiceBroker(User.INGEST, link), ServiceRouter()

@@ -1,4 +1,4 @@
-"""Replies of JetStream to other people's services reach no stream or consumer of Hogsend."""
+"""Replies of JetStream to external services reach no stream and no consumer of Hogsend."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hogsend.contract.streams import STREAMS, StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.transport.connection import Connection
-from tests.integration.harness import connected, consumers_of_others
+from tests.integration.harness import connected, consumer_api
 from tests.servers import Servers
 from tests.waiting import PATIENCE_SECONDS
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("fresh_bus")
 
 DURABLE = ConsumerConfig(durable_name="mine", ack_policy=AckPolicy.EXPLICIT)
 PULLED = f"{API}.CONSUMER.MSG.NEXT.EVENTS.mine"
-EMPTIES_OR_DELETES = (
+PURGES_OR_DELETES = (
     f"{API}.STREAM.PURGE.EVENTS",
     f"{API}.STREAM.PURGE.WEBHOOKS",
     f"{API}.STREAM.DELETE.EVENTS",
@@ -34,7 +34,7 @@ EMPTIES_OR_DELETES = (
     f"{API}.CONSUMER.DELETE.EVENTS.{MIRROR}",
     "hogsend.js.STREAM.PURGE.EVENTS",
 )
-TAKES = (f"{API}.CONSUMER.MSG.NEXT.EVENTS.{MIRROR}",)
+PULLS = (f"{API}.CONSUMER.MSG.NEXT.EVENTS.{MIRROR}",)
 STORES = (
     "hogsend.webhooks.posthog",
     "hogsend.events.x",
@@ -47,8 +47,8 @@ STORES = (
 
 @pytest.fixture
 async def operator(servers: Servers) -> AsyncIterator[Connection]:
-    """Every stream has a message; EVENTS has a durable of Hogsend's and one of another service."""
-    async with consumers_of_others(servers), connected(servers, User.OPERATOR) as operator:
+    """Connect as the operator, after a message to every stream and two durables on EVENTS."""
+    async with consumer_api(servers), connected(servers, User.OPERATOR) as operator:
         for owner in {stream.owner for stream in STREAMS.values()}:
             async with connected(servers, owner) as service:
                 await streams.reconcile(service.js, owner)
@@ -61,23 +61,23 @@ async def operator(servers: Servers) -> AsyncIterator[Connection]:
 
 
 async def state(operator: Connection) -> dict[str, Any]:
-    """Messages of the streams, and pending messages of the consumers other than `mine`."""
+    """Return the size of each stream, and the pending messages of consumers other than `mine`."""
     current: dict[str, Any] = {}
     for info in await operator.js.streams_info():
         current[str(info.config.name)] = (info.state.messages, info.state.last_seq)
     for consumer in await operator.js.consumers_info(StreamName.EVENTS):
-        taken = consumer.num_ack_pending if consumer.name == MIRROR else 0
-        current[f"EVENTS {consumer.name}"] = (taken, consumer.num_waiting)
+        pending = consumer.num_ack_pending if consumer.name == MIRROR else 0
+        current[f"EVENTS {consumer.name}"] = (pending, consumer.num_waiting)
     return current
 
 
 def forbidden_to(user: User) -> list[str]:
-    """Reply subjects that a user may not publish to itself."""
-    may = permissions(user).publish
+    """Return the reply subjects that a user itself may not publish to."""
+    own_subjects = permissions(user).publish
     return [
         reply
-        for reply in (*EMPTIES_OR_DELETES, *TAKES, *STORES)
-        if reply in TAKES or not any(subjects.covers(allowed, reply) for allowed in may)
+        for reply in (*PURGES_OR_DELETES, *PULLS, *STORES)
+        if reply in PULLS or not any(subjects.covers(allowed, reply) for allowed in own_subjects)
     ]
 
 
@@ -86,27 +86,27 @@ async def send_every_request(connection: Connection, reply: str) -> None:
     durable = await connection.js.pull_subscribe_bind("mine", StreamName.EVENTS)
     (event,) = await durable.fetch(1, timeout=PATIENCE_SECONDS)
     for subject, body in (
-        # With an event.
+        # The reply is an event.
         (event.reply, b"-NAK"),
         (PULLED, b'{"batch":1,"no_wait":true}'),
-        # With nothing, which is a whole request of JetStream's API.
+        # The reply is empty, which is a complete request to JetStream's API.
         (event.reply, b""),
-        # With a status.
+        # The reply is a status.
         (PULLED, b'{"batch":1,"no_wait":true}'),
-        (f"{API}.CONSUMER.MSG.NEXT.EVENTS.nobodys", b""),
-        # With JSON.
+        (f"{API}.CONSUMER.MSG.NEXT.EVENTS.missing", b""),
+        # The reply is JSON.
         (f"{API}.STREAM.INFO.EVENTS", b""),
         (f"{API}.STREAM.NAMES", b""),
         (f"{API}.CONSUMER.CREATE.EVENTS.x", b"{}"),
     ):
         await connection.client.publish(subject, body, reply=reply)
-    # Asked after them: what they would have done has happened.
+    # The requests above have had their effect when these later requests are replied to.
     await connection.request_raw(f"{API}.STREAM.INFO.EVENTS", b"", seconds=PATIENCE_SECONDS)
     await connection.request_raw(f"{API}.CONSUMER.CREATE.EVENTS.x", b"{}", seconds=PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("user", EXTERNAL_USERS)
-async def test_a_reply_of_jetstream_reaches_no_stream_and_no_consumer(
+async def test_a_reply_of_jetstream_to_an_external_service_changes_no_stream_and_no_consumer(
     servers: Servers, operator: Connection, user: User
 ) -> None:
     reached: dict[str, Any] = {}
@@ -122,22 +122,26 @@ async def test_a_reply_of_jetstream_reaches_no_stream_and_no_consumer(
 
 
 @pytest.mark.parametrize("user", EXTERNAL_USERS)
-def test_another_services_account_imports_its_permissions_and_no_streams(user: User) -> None:
-    taken = imports(user)
-    assert {one.account for each in taken for one in (each.service, each.stream) if one} == {OWN}
-    exported = {(one.service, one.stream) for one in exports() if account_of(user) in one.accounts}
+def test_the_account_of_an_external_service_imports_its_permissions_and_no_streams(
+    user: User,
+) -> None:
+    imported = imports(user)
+    sources = [source for each in imported for source in (each.service, each.stream) if source]
+    assert {source.account for source in sources} == {OWN}
+    user_exports = [each for each in exports() if account_of(user) in each.accounts]
+    exported = {(each.service, each.stream) for each in user_exports}
     assert exported == {
         (each.service and each.service.subject, each.stream and each.stream.subject)
-        for each in taken
+        for each in imported
     }
-    answered = {one.service for one in exports() if account_of(user) in one.accounts}
-    requests = {one.subject for one in endpoints() if user in one.callers}
-    assert requests <= answered
-    for reached in answered - {None}:
-        assert reached is not None
+    services = {each.service for each in user_exports}
+    requests = {endpoint.subject for endpoint in endpoints() if user in endpoint.callers}
+    assert requests <= services
+    for subject in services - {None}:
+        assert subject is not None
         for verb in ("PURGE", "DELETE", "UPDATE", "CREATE", "RESTORE", "SNAPSHOT"):
-            assert not reached.startswith(f"{API}.STREAM.{verb}")
-            assert not reached.startswith(f"{API}.CONSUMER.{verb}")
-    imported = {one.stream for one in exports() if account_of(user) in one.accounts and one.stream}
-    inboxes = {one for one in imported if one.startswith("_INBOX")}
+            assert not subject.startswith(f"{API}.STREAM.{verb}")
+            assert not subject.startswith(f"{API}.CONSUMER.{verb}")
+    imported_streams = {each.stream for each in user_exports if each.stream}
+    inboxes = {subject for subject in imported_streams if subject.startswith("_INBOX")}
     assert inboxes == {f"{inbox_prefix(user)}.>"}

@@ -1,4 +1,4 @@
-"""A batch of large messages is limited in bytes, and no message of it is lost."""
+"""A batch of messages is limited in bytes, and no message is lost."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ async def test_a_batch_of_large_messages_is_split(
         await streams.reconcile(operator.js, User.INGEST)
         async with connected(servers, User.INGEST) as ingest:
             size, sent = 4_000_000, 6
-            most = ingest.max_payload + pull.FRAMING_BYTES
+            max_bytes = ingest.max_payload + pull.FRAMING_BYTES
             for id in range(sent):
                 large = OutgoingMessage("hogsend.events.e", b"x" * size, {"Nats-Msg-Id": str(id)})
                 await ingest.publisher.publish(large, within=10)
         config = ConsumerConfig(durable_name="large", max_ack_pending=100)
         sizes: list[int] = []
         async for batch in Consumer(operator, StreamName.EVENTS, config, batch=100).batches():
-            assert sum(len(message.data) for message in batch) <= most
+            assert sum(len(message.data) for message in batch) <= max_bytes
             sizes.append(len(batch))
             for message in batch:
                 await message.ack()

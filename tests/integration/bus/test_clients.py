@@ -1,4 +1,4 @@
-"""The recipes of docs/bus.md for stock clients, with the variables of `subscriber.env`."""
+"""The recipes of docs/bus.md for other NATS clients run with the variables of `subscriber.env`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cli.stack import nats
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
-from tests.integration.harness import connected, consumers_of_others
+from tests.integration.harness import connected, consumer_api
 from tests.node_tools import needs_node_tools
 from tests.servers import Servers, _password
 
@@ -36,9 +36,9 @@ OUTPUT = [
 
 @pytest.fixture
 async def bus(servers: Servers, fresh_bus: None) -> AsyncIterator[None]:
-    """Two events and the last state of a credential."""
+    """Publish two events and two versions of a credential."""
     async with (
-        consumers_of_others(servers),
+        consumer_api(servers),
         connected(servers, User.INGEST) as ingest,
         connected(servers, User.CREDENTIALS) as credentials,
     ):
@@ -52,10 +52,10 @@ async def bus(servers: Servers, fresh_bus: None) -> AsyncIterator[None]:
 
 
 def subscriber_env(servers: Servers, user: User) -> dict[str, str]:
-    """Return the variables of the file of that name."""
+    """Return the variables of the user's environment file, such as `subscriber.env`."""
     text = nats.env_file_lines(user, _password(user), f"127.0.0.1:{servers.nats_port}")
-    given = {name: str(value) for name, value in dotenv_values(stream=StringIO(text)).items()}
-    return {"PATH": os.environ["PATH"], **given}
+    variables = {name: str(value) for name, value in dotenv_values(stream=StringIO(text)).items()}
+    return {"PATH": os.environ["PATH"], **variables}
 
 
 async def output_of(*command: str, environment: dict[str, str], directory: Path) -> list[str]:
@@ -76,7 +76,9 @@ async def output_of(*command: str, environment: dict[str, str], directory: Path)
 
 
 @pytest.mark.parametrize("user", [User.SUBSCRIBER, User.APP])
-async def test_nats_py(servers: Servers, bus: None, tmp_path: Path, user: User) -> None:
+async def test_the_recipe_for_nats_py_prints_the_expected_messages(
+    servers: Servers, bus: None, tmp_path: Path, user: User
+) -> None:
     recipe = str(RECIPES / "nats_py.py")
     environment = subscriber_env(servers, user)
     assert (
@@ -86,22 +88,26 @@ async def test_nats_py(servers: Servers, bus: None, tmp_path: Path, user: User) 
 
 
 @needs_node_tools(NODE_MODULES.parent)
-async def test_nats_js(servers: Servers, bus: None, tmp_path: Path) -> None:
+async def test_the_recipe_for_nats_js_prints_the_expected_messages_and_leaves_its_durable(
+    servers: Servers, bus: None, tmp_path: Path
+) -> None:
     shutil.copy(RECIPES / "nats_js.mjs", tmp_path)
     (tmp_path / "node_modules").symlink_to(NODE_MODULES)
     environment = subscriber_env(servers, User.SUBSCRIBER)
     lines = await output_of("node", "nats_js.mjs", environment=environment, directory=tmp_path)
     assert lines == OUTPUT
     async with connected(servers, User.OPERATOR) as operator:
-        left = await operator.js.consumers_info(StreamName.EVENTS)
-    assert "mailer-js" in [info.name for info in left]
+        remaining = await operator.js.consumers_info(StreamName.EVENTS)
+    assert "mailer-js" in [info.name for info in remaining]
 
 
 @pytest.mark.skipif(shutil.which("go") is None, reason="go is not installed")
-async def test_nats_go(servers: Servers, bus: None, tmp_path: Path) -> None:
-    program = await built(tmp_path)
+async def test_the_recipe_for_nats_go_prints_events_and_the_credential(
+    servers: Servers, bus: None, tmp_path: Path
+) -> None:
+    program = await build_recipe(tmp_path)
     environment = subscriber_env(servers, User.SUBSCRIBER)
-    # It reads for ever.
+    # The program reads until it is killed.
     process = await asyncio.create_subprocess_exec(
         program, env=environment, stdout=asyncio.subprocess.PIPE
     )
@@ -120,8 +126,8 @@ async def test_nats_go(servers: Servers, bus: None, tmp_path: Path) -> None:
     ]
 
 
-async def built(directory: Path) -> Path:
-    """Build the recipe in Go; skips the test where its library cannot be downloaded."""
+async def build_recipe(directory: Path) -> Path:
+    """Build the recipe in Go; skip the test where nats.go cannot be downloaded."""
     shutil.copy(RECIPES / "nats_go.go", directory / "main.go")
     (directory / "go.mod").write_text("module recipe\n\ngo 1.25\n")
     for arguments in (("build", "-o", "recipe"), ("mod", "tidy"), ("build", "-o", "recipe")):

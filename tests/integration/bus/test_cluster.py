@@ -1,4 +1,4 @@
-"""Subscribers of a cluster of three NATS servers, some of which are down."""
+"""A subscriber of a cluster of three NATS servers continues while a server is down."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ async def test_a_subscriber_without_a_durable_continues_when_the_server_of_its_c
             await eventually(partial(is_announced, ingest, id))
         async with asyncio.timeout(PATIENCE_SECONDS * 2):
             assert [(await anext(events)).id for _ in range(2)] == ["2", "3"]
-        # It may have been led from there.
+        # The server that was killed may have led the stream as well.
         await eventually(lambda: is_announced(ingest, "4"))
         assert (await asyncio.wait_for(anext(events), PATIENCE_SECONDS)).id == "4"
 
 
 async def is_announced(bus: Connection, id: str) -> bool:
-    """Publish an event; returns whether JetStream has stored it."""
+    """Publish an event; return whether JetStream has stored it."""
     try:
         await announce(bus, id)
-    except Exception:  # noqa: BLE001 - a leader is elected meanwhile
+    except Exception:  # noqa: BLE001 - a leader is being elected
         return False
     return True

@@ -1,4 +1,4 @@
-"""FastStream apps of other people's services: events and credential changes."""
+"""FastStream apps of external services: events and credential changes."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from hogsend.service import streams
 from hogsend.transport.connection import Connection
 from hogsend.transport.foreign_consumer import ensure_consumer
 from hogsend.transport.publisher import IN_FLIGHT
-from tests.integration.harness import connected, consumers_of_others
+from tests.integration.harness import connected, consumer_api
 from tests.servers import Servers
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.usefixtures("fresh_bus")
 
-SOON = PullSub(timeout=0.2)
-"""Stops as soon as the app does; FastStream's own pull requests last five seconds."""
+SHORT_PULL = PullSub(timeout=0.2)
+"""Short pull requests, so that an app stops soon; FastStream's default is five seconds."""
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
@@ -67,7 +67,7 @@ async def announce(ingest: Connection, event: Event) -> None:
 
 @pytest.fixture
 async def ingest(servers: Servers) -> AsyncIterator[Connection]:
-    async with consumers_of_others(servers), connected(servers, User.INGEST) as ingest:
+    async with consumer_api(servers), connected(servers, User.INGEST) as ingest:
         yield ingest
 
 
@@ -108,16 +108,17 @@ async def test_a_stopped_app_leaves_no_ephemeral_consumer(
     servers: Servers, ingest: Connection
 ) -> None:
     async def consumers() -> list[str]:
-        return [one.name for one in await ingest.js.consumers_info(StreamName.EVENTS)]
+        infos = await ingest.js.consumers_info(StreamName.EVENTS)
+        return [info.name for info in infos]
 
     broker, got = broker_of(servers), list[Event]()
 
     @broker.events("signed_up", durable="mailer")
-    async def kept(event: Event) -> None:
+    async def durable(event: Event) -> None:
         got.append(event)
 
     @broker.events("signed_up")
-    async def passing(event: Event) -> None:
+    async def ephemeral(event: Event) -> None:
         got.append(event)
 
     async with running(broker):
@@ -127,13 +128,13 @@ async def test_a_stopped_app_leaves_no_ephemeral_consumer(
     assert await consumers() == ["mailer"]
 
 
-async def test_faststreams_own_pull_subscribers_work_on_it(
+async def test_pull_subscribers_of_faststream_work_on_the_broker(
     servers: Servers, ingest: Connection
 ) -> None:
     broker, router, got = broker_of(servers), NatsRouter(), list[Event]()
 
-    @broker.subscriber("hogsend.events.*", stream="EVENTS", durable="own", pull_sub=SOON)
-    async def one(event: Event) -> None:
+    @broker.subscriber("hogsend.events.*", stream="EVENTS", durable="own", pull_sub=SHORT_PULL)
+    async def single(event: Event) -> None:
         got.append(event)
 
     @router.subscriber(
@@ -142,7 +143,7 @@ async def test_faststreams_own_pull_subscribers_work_on_it(
         durable="own-batch",
         pull_sub=PullSub(batch_size=5, batch=True, timeout=0.2),
     )
-    async def several(event: list[Event]) -> None:
+    async def batch(event: list[Event]) -> None:
         got.extend(event)
 
     broker.include_router(router)
@@ -151,7 +152,7 @@ async def test_faststreams_own_pull_subscribers_work_on_it(
         await eventually(lambda: got == [event("1"), event("1")])
 
 
-async def test_faststreams_own_subscribers_use_the_users_inbox_and_create_no_stream(
+async def test_faststreams_own_broker_reads_events_with_the_users_inbox_and_an_undeclared_stream(
     servers: Servers, ingest: Connection
 ) -> None:
     url = urlsplit(servers.nats_url(User.SUBSCRIBER))
@@ -167,10 +168,10 @@ async def test_faststreams_own_subscribers_use_the_users_inbox_and_create_no_str
         "hogsend.events.*",
         stream=JStream("EVENTS", declare=False),
         durable="bare",
-        pull_sub=SOON,
+        pull_sub=SHORT_PULL,
         inbox_prefix=b"_INBOX_subscriber.",
     )
-    async def one(message: NatsMessage) -> None:
+    async def receive(message: NatsMessage) -> None:
         got.append(message.body)
 
     async with FastStream(broker, logger=None):
@@ -198,9 +199,9 @@ async def test_an_app_does_not_start_on_a_durable_that_reads_other_events(
 
         with pytest.raises(ConsumerConflict, match="page_viewed"):
             async with running(other):
-                pytest.fail("it has started")
-        left = await ingest.js.consumers_info(StreamName.EVENTS)
-        assert [one.name for one in left] == ["mailer"]
+                pytest.fail("the app has started")
+        remaining = await ingest.js.consumers_info(StreamName.EVENTS)
+        assert [info.name for info in remaining] == ["mailer"]
         assert not other.link.connected
         for id, name in (("1", "invoice.paid"), ("2", "page_viewed"), ("3", "signed_up")):
             await announce(ingest, event(id, name))
@@ -230,7 +231,7 @@ async def test_a_cancelled_start_leaves_no_consumer(
     starting = asyncio.create_task(start())
     await nearly_started.wait()
     assert len(await ingest.js.consumers_info(StreamName.EVENTS)) == 1
-    # anyio's scopes cancel what they hold again and again.
+    # A scope of anyio cancels its task repeatedly, a task's `cancel` only once.
     (scope if by_scope else starting).cancel()
     await asyncio.wait({starting})
     assert starting.cancelled() is not by_scope
@@ -267,7 +268,7 @@ async def test_a_handler_whose_durable_conflicts_waits_until_the_conflict_ends(
         await js.delete_consumer(StreamName.EVENTS, "mailer")
         await ensure_consumer(another, StreamName.EVENTS, events_consumer("page_viewed", "mailer"))
         await eventually(lambda: len(refusals()) == 2)
-        # The task that reads is the first one still: FastStream has not started another.
+        # The reading task is still the first one: FastStream has not started another.
         [reading] = broker.subscribers
         assert isinstance(reading, subscriber.ConsumerSubscriber)
         assert len(reading.tasks) == 1
@@ -287,13 +288,13 @@ async def test_an_event_whose_handler_failed_is_redelivered(
     servers: Servers, ingest: Connection, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     broker, seen, delays = broker_of(servers), list[str](), list[object]()
-    give_back = Msg.nak
+    nak = Msg.nak
 
-    async def give_back_soon(message: Msg, delay: float | None = None) -> None:
+    async def nak_with_short_delay(message: Msg, delay: float | None = None) -> None:
         delays.append(delay)
-        await give_back(message, 0.1)
+        await nak(message, 0.1)
 
-    monkeypatch.setattr(Msg, "nak", give_back_soon)
+    monkeypatch.setattr(Msg, "nak", nak_with_short_delay)
 
     @broker.events("signed_up", durable="mailer")
     async def welcome(event: Event) -> None:
@@ -304,7 +305,7 @@ async def test_an_event_whose_handler_failed_is_redelivered(
     async with running(broker):
         await announce(ingest, event("1"))
         await eventually(lambda: seen == ["1", "1"])
-    # Once, and not as soon as what a stop gives back.
+    # The event was nak'ed once, with a delay that a stop's nak does not have.
     assert delays == [subscriber.RETRY_SECONDS]
 
 
@@ -340,7 +341,7 @@ async def test_a_handler_can_stop_its_subscriber(
         got.append(event.id)
         raise StopConsume
 
-    # Here: FastStream keeps subscribers in no order.
+    # This is read before the second subscriber exists, because FastStream's set has no order.
     [welcoming] = broker.subscribers
 
     @broker.events("invoice.paid", durable="biller")
@@ -433,18 +434,18 @@ async def test_a_subscriber_that_cannot_stop_leaves_no_connection(
 async def test_an_event_not_handled_before_a_stop_goes_to_another_replica(
     servers: Servers, ingest: Connection
 ) -> None:
-    began = asyncio.Event()
+    started = asyncio.Event()
     broker = broker_of(servers)
     broker.config.broker_config.graceful_timeout = 0.1
 
     @broker.events("signed_up", durable="mailer")
     async def hang(event: Event) -> None:
-        began.set()
+        started.set()
         await asyncio.Event().wait()
 
     async with running(broker):
         await announce(ingest, event("1"))
-        await began.wait()
+        await started.wait()
     other, got = broker_of(servers), list[str]()
 
     @other.events("signed_up", durable="mailer")
@@ -452,7 +453,7 @@ async def test_an_event_not_handled_before_a_stop_goes_to_another_replica(
         got.append(event.id)
 
     async with running(other):
-        # Far sooner than JetStream's ack_wait of 30 seconds.
+        # The event arrives far sooner than after JetStream's ack wait of 30 seconds.
         await eventually(lambda: got == ["1"])
 
 
@@ -489,7 +490,7 @@ async def test_credential_changes_start_with_the_current_state(
             if change.version == 9:
                 raise StopConsume
 
-        async def nobody_follows() -> bool:
+        async def has_no_consumer() -> bool:
             info = await operator.js.stream_info(StreamName.CREDENTIALS)
             return not info.state.consumer_count
 
@@ -497,9 +498,9 @@ async def test_credential_changes_start_with_the_current_state(
             await eventually(lambda: got == [7])
             await change(credentials, 8)
             await eventually(lambda: got == [7, 8])
-            assert not await nobody_follows()
+            assert not await has_no_consumer()
             await change(credentials, 9)
-            await eventually(nobody_follows)
+            await eventually(has_no_consumer)
         assert got == [7, 8, 9]
 
 
@@ -520,11 +521,11 @@ async def test_a_lost_consumer_of_credential_changes_is_recreated(
 
         async with running(broker):
             await eventually(lambda: got == [7])
-            # As a restarted server does, which kept it in memory.
-            (mine,) = await operator.js.consumers_info(StreamName.CREDENTIALS)
-            assert mine.config.mem_storage
+            # A server that restarts loses a consumer in memory storage.
+            (consumer,) = await operator.js.consumers_info(StreamName.CREDENTIALS)
+            assert consumer.config.mem_storage
             js = await operator.js_for(StreamName.CREDENTIALS)
-            await js.delete_consumer(StreamName.CREDENTIALS, mine.name)
+            await js.delete_consumer(StreamName.CREDENTIALS, consumer.name)
             await change(credentials, 8)
             await eventually(lambda: 8 in got)
 
@@ -575,7 +576,7 @@ async def test_a_typed_event_is_decoded_by_the_library() -> None:
     async def welcome(event: TypedEvent[Exact]) -> None:
         got.append(event)
         if event.id == "1":
-            # In the midst of another one.
+            # The second event is decoded while the first one is being handled.
             await send("2", b'"free"')
 
     async def send(id: str, plan: bytes) -> None:
@@ -585,8 +586,8 @@ async def test_a_typed_event_is_decoded_by_the_library() -> None:
 
     async with TestNatsBroker(broker):
         await send("1", b'{"of": 1e400}')
-    read = [(one.id, bytes(one.properties.plan), str(one.properties.price)) for one in got]
-    assert read == [("1", b'{"of": 1e400}', "1.10"), ("2", b'"free"', "1.10")]
+    decoded = [(each.id, bytes(each.properties.plan), str(each.properties.price)) for each in got]
+    assert decoded == [("1", b'{"of": 1e400}', "1.10"), ("2", b'"free"', "1.10")]
 
 
 async def test_the_test_broker_calls_handlers_of_several_names_and_of_undecodable_events() -> None:
@@ -615,7 +616,7 @@ async def test_the_test_broker_calls_handlers_of_several_names_and_of_undecodabl
         for version in (7, 7, 8):
             await broker.publish(credential(version), subjects.credential_changed("posthog"))
     assert (got, undecodable) == (["1", "2"], ["3 properties.plan"])
-    # None twice, as on a server.
+    # A repeated version is dropped, as on a server.
     assert versions == [7, 8]
 
 
@@ -659,52 +660,52 @@ async def test_a_stopped_broker_can_start_again_in_another_event_loop(
     async def welcome(event: Event) -> None:
         got.append(event.id)
 
-    async def life(number: str) -> None:
+    async def run_once(number: str) -> None:
         report = broker.hogsend.engagement.report
         async with running(broker):
             await eventually(lambda: got[-1:] == [number])
             async with asyncio.timeout(PATIENCE_SECONDS):
-                # So many that the last one waits for room.
+                # One more than may be in flight, so the last report waits.
                 await asyncio.gather(
                     *(
-                        report("email.opened", {"userId": "u_42"}, id=f"{number}-{one}")
-                        for one in range(IN_FLIGHT + 1)
+                        report("email.opened", {"userId": "u_42"}, id=f"{number}-{index}")
+                        for index in range(IN_FLIGHT + 1)
                     )
                 )
 
-    async def nobody_asks() -> bool:
+    async def has_no_pull_request() -> bool:
         info = await ingest.js.consumer_info(StreamName.EVENTS, "mailer")
         return not info.num_waiting
 
     await announce(ingest, event("1"))
-    await life("1")
-    # An event that comes before the server has read of the end is delivered into it.
-    await eventually(nobody_asks)
+    await run_once("1")
+    # Until the server has processed the disconnect, it would deliver an event to the old request.
+    await eventually(has_no_pull_request)
     await announce(ingest, event("2"))
-    await life("2")
-    await eventually(nobody_asks)
+    await run_once("2")
+    await eventually(has_no_pull_request)
     await announce(ingest, event("3"))
-    await asyncio.to_thread(asyncio.run, life("3"))
+    await asyncio.to_thread(asyncio.run, run_once("3"))
     info = await ingest.js.stream_info(StreamName.ENGAGEMENT)
     assert info.state.messages == 3 * (IN_FLIGHT + 1)
     assert len(broker.link.client.server_pool) == 1
 
 
-@pytest.mark.parametrize("is_told", [True, False])
+@pytest.mark.parametrize("has_callback", [True, False])
 async def test_an_undecodable_event_is_not_passed_to_a_typed_handler(
     servers: Servers,
     ingest: Connection,
-    is_told: bool,
+    has_callback: bool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     broker, got, undecodable = broker_of(servers), list[TypedEvent[Plan]](), list[str]()
 
-    async def keep(error: CannotDecode) -> None:
+    async def record(error: CannotDecode) -> None:
         undecodable.append(f"{error.id} {error.path}")
         if len(undecodable) == 1:
             raise RuntimeError("the app's own fault")
 
-    @broker.events("signed_up", durable="mailer", undecodable=keep if is_told else None)
+    @broker.events("signed_up", durable="mailer", undecodable=record if has_callback else None)
     async def welcome(event: TypedEvent[Plan]) -> None:
         got.append(event)
 
@@ -712,16 +713,16 @@ async def test_an_undecodable_event_is_not_passed_to_a_typed_handler(
         await announce(ingest, event(id, plan=plan))
     async with running(broker):
         await eventually(lambda: len(got) == 2)
-        assert [(one.id, one.properties) for one in got] == [
+        assert [(each.id, each.properties) for each in got] == [
             ("2", Plan("pro")),
             ("4", Plan("free")),
         ]
         await eventually(lambda: "1 is no Plan" in caplog.text)
-        # The one that failed, and both without anybody to tell, come again.
-        left = {True: 1, False: 2}[is_told]
+        # Events are redelivered: the one whose callback failed, or both without a callback.
+        redelivered = {True: 1, False: 2}[has_callback]
 
-        async def are_left() -> bool:
-            return await unacknowledged(servers) == left
+        async def are_unacknowledged() -> bool:
+            return await unacknowledged(servers) == redelivered
 
-        await eventually(are_left)
-        assert undecodable == (["1 properties.plan", "3 properties.plan"] if is_told else [])
+        await eventually(are_unacknowledged)
+        assert undecodable == (["1 properties.plan", "3 properties.plan"] if has_callback else [])

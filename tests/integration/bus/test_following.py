@@ -1,4 +1,4 @@
-"""`Client.credential_changes` returns the last change after any loss, and none twice."""
+"""`Client.credential_changes` returns the last change after any loss, and no change twice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hogsend.contract.users import User
 from hogsend.faststream.broker import HogsendBroker
 from hogsend.service import streams
 from hogsend.transport.connection import Connection
-from tests.integration.harness import connected, consumers_of_others
+from tests.integration.harness import connected, consumer_api
 from tests.servers import Servers
 from tests.waiting import PATIENCE_SECONDS, eventually
 
@@ -56,18 +56,18 @@ class Announcer:
     async def followers(self) -> list[str]:
         """Return the names of the consumers that follow the changes."""
         followers = await self._operator.js.consumers_info(StreamName.CREDENTIALS)
-        return [str(one.name) for one in followers]
+        return [str(consumer.name) for consumer in followers]
 
     async def delivered(self) -> list[int]:
         """Return how many changes were delivered to each consumer."""
         followers = await self._operator.js.consumers_info(StreamName.CREDENTIALS)
-        return [one.delivered.consumer_seq for one in followers if one.delivered]
+        return [consumer.delivered.consumer_seq for consumer in followers if consumer.delivered]
 
 
 @asynccontextmanager
 async def announcing(servers: Servers) -> AsyncIterator[Announcer]:
     async with (
-        consumers_of_others(servers),
+        consumer_api(servers),
         connected(servers, User.CREDENTIALS) as credentials,
         connected(servers, User.OPERATOR) as operator,
     ):
@@ -104,7 +104,7 @@ async def test_a_change_lost_in_transit_is_received_after_the_reconnect(
         socket = socket_of(subscriber)
         socket.pause_reading()
         await changes.change(2)
-        # The server has sent it, to a connection that breaks before anybody has read it.
+        # The server has sent the change, and the connection breaks before the client reads it.
         await eventually(lambda: _returns(changes.delivered, [2]))
         socket.abort()
         assert await next_version(following) == 2
@@ -127,11 +127,11 @@ async def test_a_handler_gets_no_change_twice_after_a_broken_connection(
     before = await changes.followers()
     socket_of(broker.link).abort()
 
-    async def another_has_begun() -> bool:
-        # With the change that it knows.
+    async def has_new_consumer() -> bool:
+        # The new consumer starts with the change that the handler has already received.
         return await changes.followers() != before and await changes.delivered() == [1]
 
-    await eventually(another_has_begun)
+    await eventually(has_new_consumer)
     await changes.change(2)
     await eventually(lambda: 2 in got)
     await broker.stop()
@@ -158,13 +158,13 @@ async def test_the_last_of_many_changes_at_once_is_received(
         following = Client(subscriber).credential_changes("posthog")
         await changes.change(0)
         assert await next_version(following) == 0
-        # More than one request brings.
+        # More changes than one pull request returns.
         for version in range(1, 101):
             await changes.change(version)
         versions = [await next_version(following)]
         while versions[-1] != 100:
             versions.append(await next_version(following))
-        # The stream keeps the last change alone: those between may have gone by.
+        # The stream keeps only the last change, so changes in between may be missing.
         assert versions == sorted(set(versions))
 
 

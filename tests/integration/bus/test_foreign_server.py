@@ -1,4 +1,4 @@
-"""A NATS server without Hogsend's configuration: no mappings, and other permissions."""
+"""A NATS server without Hogsend's configuration: it has no mappings, and other permissions."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from tests.ports import free_port
 from tests.servers import Servers
 from tests.waiting import PATIENCE_SECONDS, eventually
 
-AS_BEFORE = {
+EARLIER_PERMISSIONS = {
     "publish": ["hogsend.events.*", f"{API}.>", "$JS.ACK.>"],
     "subscribe": [f"{inbox_prefix(User.INGEST)}.>"],
 }
-"""Permissions of the version before, as far as these tests need them."""
+"""Permissions of the previous version, as far as these tests need them."""
 EVERYTHING = {"publish": [">"], "subscribe": [">"]}
 
 
@@ -45,7 +45,7 @@ EVERYTHING = {"publish": [">"], "subscribe": [">"]}
 async def own_server(
     directory: Path, permissions: dict[str, Any], *, jetstream: bool = True
 ) -> AsyncIterator[Connection]:
-    """Run a server of the operator's, and connect to it as ingest."""
+    """Run a server with its own configuration, and connect to it as ingest."""
     port = free_port()
     users = [{"user": User.INGEST, "password": "p", "permissions": permissions}]
     config: dict[str, Any] = {
@@ -72,20 +72,20 @@ def _started(config: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(nats_server.command(config), stderr=log)
 
 
-@pytest.mark.parametrize("permissions", [EVERYTHING, AS_BEFORE])
-async def test_consumers_are_created_with_jetstreams_own_api(
+@pytest.mark.parametrize("permissions", [EVERYTHING, EARLIER_PERMISSIONS])
+async def test_consumers_are_created_through_jetstreams_api_without_ingest(
     tmp_path: Path, permissions: dict[str, Any]
 ) -> None:
     async with own_server(tmp_path, permissions) as connection:
         await streams.reconcile(connection.js, User.INGEST)
         assert await connection.js_for(StreamName.EVENTS) is connection.js
-        # A subscriber of this version does without ingest there.
+        # A subscriber creates its consumer itself there, without ingest.
         waiting = asyncio.ensure_future(anext(Client(connection).events("x", durable="mine")))
 
-        async def is_made() -> bool:
+        async def has_consumer() -> bool:
             return bool(await connection.js.consumers_info(StreamName.EVENTS))
 
-        await eventually(is_made)
+        await eventually(has_consumer)
         event = {"id": "1", "event": "x", "source": "hogsend", "userId": "u", "contactKey": "u"}
         times = dict.fromkeys(("occurredAt", "receivedAt"), "2026-01-01T00:00:00Z")
         body = json.dumps({**event, **times, "properties": {}}).encode()
@@ -93,7 +93,7 @@ async def test_consumers_are_created_with_jetstreams_own_api(
         assert (await asyncio.wait_for(waiting, PATIENCE_SECONDS)).id == "1"
 
 
-@pytest.mark.parametrize("permissions", [EVERYTHING, AS_BEFORE])
+@pytest.mark.parametrize("permissions", [EVERYTHING, EARLIER_PERMISSIONS])
 async def test_an_account_shared_with_other_services_is_logged_at_the_start(
     tmp_path: Path, permissions: dict[str, Any]
 ) -> None:
@@ -105,7 +105,7 @@ async def test_an_account_shared_with_other_services_is_logged_at_the_start(
     assert "docs/deploy.md" in line["fix"]
 
 
-async def test_nothing_is_logged_with_hogsends_configuration(servers: Servers) -> None:
+async def test_no_shared_account_is_logged_with_hogsends_configuration(servers: Servers) -> None:
     async with connected(servers, User.INGEST) as connection:
         with capture_logs() as logs:
             await warn_of_shared_account(connection)
@@ -121,8 +121,8 @@ async def test_up_reports_refused_services_before_it_starts_them(
     tmp_path: Path, credentials: str
 ) -> None:
     async with own_server(tmp_path, EVERYTHING) as connection:
-        place = connection.addresses[0].rpartition("@")[2]
-        settings = BusSettings(nats_url=f"nats://{credentials}{place}")
+        address = connection.addresses[0].rpartition("@")[2]
+        settings = BusSettings(nats_url=f"nats://{credentials}{address}")
         with pytest.raises(CommandError, match="Authorization Violation") as raised:
             await require_nats_access(settings)
         assert "NATS_USER" in raised.value.fix
@@ -151,5 +151,5 @@ async def test_up_reports_a_server_without_jetstream(tmp_path: Path) -> None:
 
 
 async def test_a_user_without_permission_for_jetstreams_info_is_accepted(tmp_path: Path) -> None:
-    async with own_server(tmp_path, AS_BEFORE) as connection:
+    async with own_server(tmp_path, EARLIER_PERMISSIONS) as connection:
         await require_nats_access(BusSettings(nats_url=connection.addresses[0]))

@@ -42,7 +42,7 @@ async def operator(servers: Servers, fresh_bus: None) -> AsyncIterator[Connectio
 
 
 class Reader:
-    """Reads and acknowledges messages until the end of the block."""
+    """Reads and acknowledges messages until it is stopped."""
 
     def __init__(self, connection: Connection) -> None:
         self.read: list[bytes] = []
@@ -55,8 +55,8 @@ class Reader:
                 self.read.append(message.data)
                 await message.ack()
 
-    async def has(self, *wanted: bytes) -> bool:
-        return set(wanted) <= set(self.read)
+    async def has(self, *bodies: bytes) -> bool:
+        return set(bodies) <= set(self.read)
 
     async def stop(self) -> None:
         self._reading.cancel()
@@ -64,10 +64,11 @@ class Reader:
 
 
 async def exists(operator: Connection) -> bool:
-    return any(one.name == NEW.durable_name for one in await operator.js.consumers_info(STREAM))
+    consumers = await operator.js.consumers_info(STREAM)
+    return any(consumer.name == NEW.durable_name for consumer in consumers)
 
 
-async def lose(operator: Connection) -> None:
+async def delete_consumer(operator: Connection) -> None:
     await operator.js.delete_consumer(STREAM, str(NEW.durable_name))
 
 
@@ -79,17 +80,17 @@ async def test_no_message_is_missed_that_was_published_while_the_consumer_was_de
         reader = Reader(analytics)
         await eventually(lambda: exists(operator))
         for number in range(3):
-            await lose(operator)
-            await operator.js.publish(OPENED, b"gone %d" % number)
-            await eventually(partial(reader.has, b"gone %d" % number))
+            await delete_consumer(operator)
+            await operator.js.publish(OPENED, b"while deleted %d" % number)
+            await eventually(partial(reader.has, b"while deleted %d" % number))
         await reader.stop()
         assert b"before" not in reader.read
-        # A service that starts later finds it, declared otherwise as it is.
+        # A service that starts later, with another declaration, updates the existing consumer.
         info = await create_or_update(analytics.js, STREAM, NEW.evolve(max_ack_pending=7))
     assert info.config.max_ack_pending == 7
 
 
-async def test_a_position_of_a_deleted_stream_does_not_count_for_its_successor(
+async def test_the_position_in_a_deleted_stream_is_not_used_for_the_recreated_stream(
     servers: Servers, operator: Connection
 ) -> None:
     async with connected(servers, User.ANALYTICS) as analytics:
@@ -102,6 +103,6 @@ async def test_a_position_of_a_deleted_stream_does_not_count_for_its_successor(
         async with connected(servers, User.INGEST) as ingest:
             await streams.recreate_missing(ingest.js, User.INGEST)
         await eventually(lambda: exists(operator))
-        await operator.js.publish(OPENED, b"on the new one")
-        await eventually(lambda: reader.has(b"on the new one"))
+        await operator.js.publish(OPENED, b"in the new stream")
+        await eventually(lambda: reader.has(b"in the new stream"))
         await reader.stop()

@@ -43,16 +43,16 @@ def role(user: User) -> User:
 
 @asynccontextmanager
 async def trying(servers: Servers, user: User) -> AsyncIterator[tuple[Client, set[str]]]:
-    """Connect as a user; yields its client and the subjects that it was refused."""
+    """Connect as a user; yield its client and the subjects that the server refused."""
     refused: set[str] = set()
 
-    async def note(error: Exception) -> None:
+    async def record(error: Exception) -> None:
         if match := REFUSED.search(str(error)):
             # nats-py writes errors in lower case.
             refused.update(subject.lower() for subject in unmapped(match[2]))
 
     client = await nats.connect(
-        servers.nats_url(user), inbox_prefix=inbox_prefix(user), error_cb=note
+        servers.nats_url(user), inbox_prefix=inbox_prefix(user), error_cb=record
     )
     try:
         yield client, refused
@@ -90,7 +90,9 @@ async def subscribed(servers: Servers, user: User, subjects: set[str]) -> set[st
 
 
 @pytest.mark.parametrize("user", SERVICES)
-async def test_a_user_publishes_and_requests_only_what_it_may(servers: Servers, user: User) -> None:
+async def test_a_user_may_publish_and_request_only_its_subjects_of_the_contract(
+    servers: Servers, user: User
+) -> None:
     every = {concrete(channel.subject): role(user) in channel.publishers for channel in channels()}
     every |= {endpoint.subject: role(user) in endpoint.callers for endpoint in endpoints()}
     assert await published(servers, user, set(every)) == {
@@ -99,7 +101,9 @@ async def test_a_user_publishes_and_requests_only_what_it_may(servers: Servers, 
 
 
 @pytest.mark.parametrize("user", SERVICES)
-async def test_a_user_subscribes_only_to_what_it_may(servers: Servers, user: User) -> None:
+async def test_a_user_may_subscribe_only_to_its_subjects_of_the_contract(
+    servers: Servers, user: User
+) -> None:
     every = {channel.subject: role(user) in channel.subscribers for channel in channels()}
     every |= {endpoint.subject: user == endpoint.service for endpoint in endpoints()}
     every |= {f"{inbox_prefix(other)}.>": user == other for other in User}
@@ -110,32 +114,36 @@ async def test_a_user_subscribes_only_to_what_it_may(servers: Servers, user: Use
 
 
 @pytest.mark.parametrize("user", SERVICES)
-async def test_a_user_replies_only_to_its_callers(servers: Servers, user: User) -> None:
-    asking = {
+async def test_a_user_may_publish_only_to_inboxes_of_its_callers(
+    servers: Servers, user: User
+) -> None:
+    callers = {
         caller
         for endpoint in endpoints()
         if endpoint.service == user
         for caller in (*endpoint.callers, User.OPERATOR)
     }
-    if asking or user is User.GATEWAY:
-        # It asks everybody what they did, other gateways too.
-        asking |= {User.GATEWAY, User.OPERATOR}
+    if callers or user is User.GATEWAY:
+        # The gateway requests the activity of every service, including other gateways.
+        callers |= {User.GATEWAY, User.OPERATOR}
     if user is User.INGEST:
-        # It makes their consumers, and its replicas count each other.
-        asking |= {User.SUBSCRIBER, User.APP, User.INGEST}
-    inboxes = {f"{inbox_prefix(other)}.x": role(other) in asking for other in User}
+        # Ingest creates consumers for external services, and its replicas count each other.
+        callers |= {User.SUBSCRIBER, User.APP, User.INGEST}
+    inboxes = {f"{inbox_prefix(other)}.x": role(other) in callers for other in User}
     assert await published(servers, user, set(inboxes)) == {
         subject for subject, allowed in inboxes.items() if allowed
     }
 
 
 @pytest.mark.parametrize("user", SERVICES)
-async def test_a_user_touches_only_its_own_streams(servers: Servers, user: User) -> None:
+async def test_a_user_may_use_only_the_requests_for_streams_that_it_needs(
+    servers: Servers, user: User
+) -> None:
     owned = {name for name, stream in STREAMS.items() if stream.owner == user}
     own = OWN_CONSUMERS.get(user, {})
-    others = EXTERNAL_STREAMS if user in EXTERNAL_USERS else ()
-    looked_at = EXTERNAL_STREAMS if user is User.INGEST else ()
-    erased = PERSONAL_DATA_STREAMS if user is User.INGEST else ()
+    external = EXTERNAL_STREAMS if user in EXTERNAL_USERS else ()
+    checked = EXTERNAL_STREAMS if user is User.INGEST else ()
+    erasable = PERSONAL_DATA_STREAMS if user is User.INGEST else ()
     every: dict[str, bool] = {}
     for name in StreamName:
         every[f"{API}.STREAM.CREATE.{name}"] = name in owned
@@ -143,21 +151,21 @@ async def test_a_user_touches_only_its_own_streams(servers: Servers, user: User)
         every[f"{API}.STREAM.INFO.{name}"] = name in {
             *owned,
             *own,
-            *others,
-            *looked_at,
-            *erased,
+            *external,
+            *checked,
+            *erasable,
         }
         every[f"{API}.STREAM.DELETE.{name}"] = False
-        own_changes = user is User.CREDENTIALS and name is StreamName.CREDENTIALS
-        looks_for_erased = user is User.ANALYTICS and name in own
-        every[f"{API}.STREAM.MSG.GET.{name}"] = own_changes or looks_for_erased
+        reads_state = user is User.CREDENTIALS and name is StreamName.CREDENTIALS
+        reads_single_messages = user is User.ANALYTICS and name in own
+        every[f"{API}.STREAM.MSG.GET.{name}"] = reads_state or reads_single_messages
         every[f"{API}.STREAM.SNAPSHOT.{name}"] = False
         every[f"{API}.STREAM.PURGE.{name}"] = name in owned
         for verb in ("STREAM.MSG.DELETE", "DIRECT.GET"):
-            every[f"{API}.{verb}.{name}"] = name in erased
+            every[f"{API}.{verb}.{name}"] = name in erasable
         for verb in ("PAUSE", "UNPIN", "LEADER.STEPDOWN", "RESET"):
-            lets_go = verb == "UNPIN" and name is StreamName.WEBHOOKS and name in own
-            every[f"{API}.CONSUMER.{verb}.{name}.mine"] = lets_go
+            unpins = verb == "UNPIN" and name is StreamName.WEBHOOKS and name in own
+            every[f"{API}.CONSUMER.{verb}.{name}.mine"] = unpins
         every[f"{API}.CONSUMER.NAMES.{name}"] = False
         trims = name is StreamName.ENGAGEMENT and name in owned
         replays = name is StreamName.EVENTS and name in owned
@@ -173,28 +181,28 @@ async def test_a_user_touches_only_its_own_streams(servers: Servers, user: User)
 
 @pytest.mark.parametrize("api", [API, OWN_API])
 @pytest.mark.parametrize("user", SERVICES)
-async def test_a_user_reaches_only_its_own_consumers(
+async def test_a_user_may_use_only_the_requests_for_its_own_consumers(
     servers: Servers, user: User, api: str
 ) -> None:
-    others = EXTERNAL_STREAMS if user in EXTERNAL_USERS else ()
+    external = EXTERNAL_STREAMS if user in EXTERNAL_USERS else ()
     every: dict[str, bool] = {}
     for stream in StreamName:
-        for name in ("somebodys", *sorted(reserved(stream))):
+        for name in ("other", *sorted(reserved(stream))):
             own = OWN_CONSUMERS.get(user, {}).get(stream)
-            mine = own == name or (own == ANY and name not in reserved(stream, user))
-            deletes = mine and (user is User.ANALYTICS or own == ANY)
-            read = mine or (stream in others and name not in reserved(stream))
-            looked_at = user is User.INGEST and stream in EXTERNAL_STREAMS
+            is_own = own == name or (own == ANY and name not in reserved(stream, user))
+            deletes = is_own and (user is User.ANALYTICS or own == ANY)
+            read = is_own or (stream in external and name not in reserved(stream))
+            checks = user is User.INGEST and stream in EXTERNAL_STREAMS
             if user in EXTERNAL_USERS and api == OWN_API:
                 read = False
-            every[f"{api}.CONSUMER.INFO.{stream}.{name}"] = read or looked_at
+            every[f"{api}.CONSUMER.INFO.{stream}.{name}"] = read or checks
             every[f"{api}.CONSUMER.MSG.NEXT.{stream}.{name}"] = read
-            # Through ingest, which checks the request, or as a service of ours.
-            asked = stream in others and api == API
-            made = asked or mine or looked_at
-            every[f"{api}.CONSUMER.CREATE.{stream}.{name}.hogsend.x"] = made
-            every[f"{api}.CONSUMER.DURABLE.CREATE.{stream}.{name}"] = made
-            every[f"{api}.CONSUMER.DELETE.{stream}.{name}"] = asked or deletes or looked_at
+            # An external service creates through ingest, which checks the request.
+            through_ingest = stream in external and api == API
+            creates = through_ingest or is_own or checks
+            every[f"{api}.CONSUMER.CREATE.{stream}.{name}.hogsend.x"] = creates
+            every[f"{api}.CONSUMER.DURABLE.CREATE.{stream}.{name}"] = creates
+            every[f"{api}.CONSUMER.DELETE.{stream}.{name}"] = through_ingest or deletes or checks
             if api == API:
                 every[f"$JS.ACK.{stream}.{name}.1.1.1.1.0"] = read
     assert await published(servers, user, set(every)) == {
@@ -202,7 +210,9 @@ async def test_a_user_reaches_only_its_own_consumers(
     }
 
 
-async def test_the_operator_asks_for_no_secret_and_hears_no_request(servers: Servers) -> None:
+async def test_the_operator_may_request_no_secret_and_subscribe_to_no_request(
+    servers: Servers,
+) -> None:
     every = {concrete(channel.subject): True for channel in channels()}
     every |= {endpoint.subject: not endpoint.holds_secret for endpoint in endpoints()}
     assert await published(servers, User.OPERATOR, set(every)) == {
@@ -217,19 +227,23 @@ async def test_the_operator_asks_for_no_secret_and_hears_no_request(servers: Ser
     }
 
 
-async def test_only_who_calls_posthog_may_ask_for_a_token(servers: Servers) -> None:
-    asked = {CREDENTIALS_TOKEN.subject, CREDENTIALS_GET_DERIVED.subject}
-    allowed_by_user = {user: await published(servers, user, asked) for user in User}
-    assert {user for user, may in allowed_by_user.items() if CREDENTIALS_TOKEN.subject in may} == {
+async def test_only_provisioner_and_analytics_may_request_a_token(servers: Servers) -> None:
+    requests = {CREDENTIALS_TOKEN.subject, CREDENTIALS_GET_DERIVED.subject}
+    allowed_by_user = {user: await published(servers, user, requests) for user in User}
+    assert {
+        user for user, subjects in allowed_by_user.items() if CREDENTIALS_TOKEN.subject in subjects
+    } == {
         User.PROVISIONER,
         User.ANALYTICS,
     }
     assert {
-        user for user, may in allowed_by_user.items() if CREDENTIALS_GET_DERIVED.subject in may
+        user
+        for user, subjects in allowed_by_user.items()
+        if CREDENTIALS_GET_DERIVED.subject in subjects
     } == {User.PROVISIONER}
 
 
-async def test_other_peoples_services_hear_events_and_credential_changes_only(
+async def test_external_services_may_subscribe_only_to_events_erasures_and_credential_changes(
     servers: Servers,
 ) -> None:
     every = {channel.subject for channel in channels()}
@@ -239,4 +253,6 @@ async def test_other_peoples_services_hear_events_and_credential_changes_only(
             "hogsend.contacts.*.erased",
             "hogsend.credentials.*.changed",
         }
-    assert await published(servers, User.SUBSCRIBER, {concrete(one) for one in every}) == set()
+    assert (
+        await published(servers, User.SUBSCRIBER, {concrete(subject) for subject in every}) == set()
+    )

@@ -1,4 +1,4 @@
-"""The one publisher: every message is stored once, whatever the stream holds already or takes."""
+"""The publisher on a real server: each message is stored once, in order, or has its own error."""
 
 from __future__ import annotations
 
@@ -59,12 +59,14 @@ async def ids_on_the_bus(operator: Connection) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "known", [[], [0], [1], [3], [0, 1], [2, 3], [1, 2], [0, 3], [0, 1, 2, 3]], ids=str
+    "published_before", [[], [0], [1], [3], [0, 1], [2, 3], [1, 2], [0, 3], [0, 1, 2, 3]], ids=str
 )
-async def test_repeats_anywhere_in_a_batch_are_dropped(
-    ingest: Connection, operator: Connection, known: list[int]
+async def test_duplicates_anywhere_in_a_batch_are_dropped(
+    ingest: Connection, operator: Connection, published_before: list[int]
 ) -> None:
-    assert await ingest.publisher.publish_all(outgoing(known)) == [None] * len(known)
+    assert await ingest.publisher.publish_all(outgoing(published_before)) == [None] * len(
+        published_before
+    )
     assert await ingest.publisher.publish_all(outgoing(range(4))) == [None] * 4
     assert sorted(await ids_on_the_bus(operator)) == ["0", "1", "2", "3"]
 

@@ -39,10 +39,10 @@ async def nats_of(secrets: Path, directory: Path) -> AsyncIterator[int]:
         (etc / "secrets" / name).write_text((secrets / "nats" / name).read_text())
     config = (DEPLOY / "nats" / "single.conf").read_text()
     (etc / "single.conf").write_text(config.replace('"/data"', f'"{directory / "data"}"'))
-    port, watched = free_port(), free_port()
+    port, monitoring_port = free_port(), free_port()
     process = await asyncio.create_subprocess_exec(
         *(str(BINARY), "--config", str(etc / "single.conf"), "-a", "127.0.0.1"),
-        *("-p", str(port), "-m", str(watched)),
+        *("-p", str(port), "-m", str(monitoring_port)),
         env={**os.environ, "SERVER_NAME": "nats", "MAX_FILE_STORE": "1GB", "CLIENT_PORT": "4222"},
         stderr=asyncio.subprocess.DEVNULL,
     )
@@ -65,7 +65,7 @@ async def nats_of(secrets: Path, directory: Path) -> AsyncIterator[int]:
 
 async def can_log_in(port: int, user: str, password: str) -> bool:
     async def ignore(_error: Exception) -> None:
-        """The refusal is raised, too."""
+        """`connect` raises the refusal as well."""
 
     try:
         client = await nats.connect(
@@ -79,7 +79,7 @@ async def can_log_in(port: int, user: str, password: str) -> bool:
     return True
 
 
-async def test_a_nats_password_can_be_rotated_twice(tmp_path: Path) -> None:
+async def test_a_rotated_nats_password_is_the_only_valid_one(tmp_path: Path) -> None:
     secrets = tmp_path / "secrets"
     generate(secrets)
     file, other = (secrets / user / "nats_password" for user in (User.GATEWAY, User.INGEST))
@@ -89,19 +89,19 @@ async def test_a_nats_password_can_be_rotated_twice(tmp_path: Path) -> None:
         async with nats_of(secrets, tmp_path) as port:
             assert await can_log_in(port, User.GATEWAY, word)
             assert await can_log_in(port, User.INGEST, other.read_text().strip())
-            for gone in earlier:
-                assert not await can_log_in(port, User.GATEWAY, gone)
+            for retired in earlier:
+                assert not await can_log_in(port, User.GATEWAY, retired)
         earlier.append(word)
         generate(secrets, "--rotate", "nats/gateway")
 
 
 @pytest.mark.parametrize("role", ["ingest", "postgres"])
-async def test_a_postgresql_password_can_be_rotated_twice(
+async def test_each_rotation_of_a_postgresql_password_changes_the_role(
     servers: Servers, tmp_path: Path, role: str
 ) -> None:
     secrets = tmp_path / "secrets"
     generate(secrets)
-    kept: set[str] = set()
+    stored: set[str] = set()
     async with servers.fresh_database() as url:
         connection = await asyncpg.connect(url)
         change = connection.transaction()
@@ -112,15 +112,15 @@ async def test_a_postgresql_password_can_be_rotated_twice(
                     await connection.execute(line)
             for _ in range(3):
                 await connection.execute((secrets / "postgres" / "passwords.sql").read_text())
-                kept.add(
+                stored.add(
                     await connection.fetchval(
                         "SELECT rolpassword FROM pg_authid WHERE rolname = $1", role
                     )
                 )
                 generate(secrets, "--rotate", f"postgres/{role}")
         finally:
-            # Roles belong to the whole server, which other tests use.
+            # Roles exist in the whole server, which other tests use.
             await change.rollback()
             await connection.close()
-    assert len(kept) == 3
-    assert all(re.match(r"SCRAM-SHA-256\$", one) for one in kept)
+    assert len(stored) == 3
+    assert all(re.match(r"SCRAM-SHA-256\$", password) for password in stored)

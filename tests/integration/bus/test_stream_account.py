@@ -26,8 +26,8 @@ from tests.servers import _listens, _password
 from tests.waiting import eventually
 
 
-def earlier_config(file: Path, *, port: int, store: Path) -> None:
-    """All users in one account, as up to 0.1.0."""
+def write_earlier_config(file: Path, *, port: int, store: Path) -> None:
+    """Write the configuration of version 0.1.0 and earlier: all users in one account."""
     operator = User.OPERATOR
     user = {
         "user": operator,
@@ -44,7 +44,7 @@ def earlier_config(file: Path, *, port: int, store: Path) -> None:
 
 @asynccontextmanager
 async def operator(config: Path, port: int) -> AsyncIterator[Connection]:
-    """Run a server, and connect to it."""
+    """Run a server, and connect to it as the operator."""
     with subprocess.Popen(nats.command(config), stderr=subprocess.DEVNULL) as process:  # noqa: ASYNC220
         try:
             await eventually(lambda: _listens(port))
@@ -58,9 +58,9 @@ async def operator(config: Path, port: int) -> AsyncIterator[Connection]:
             process.terminate()
 
 
-async def test_streams_and_positions_survive_the_upgrade(tmp_path: Path) -> None:
+async def test_streams_and_positions_of_consumers_survive_the_upgrade(tmp_path: Path) -> None:
     port, store, config = free_port(), tmp_path / "nats", tmp_path / "nats.conf"
-    earlier_config(config, port=port, store=store)
+    write_earlier_config(config, port=port, store=store)
     async with operator(config, port) as bus:
         await bus.js.add_stream(StreamConfig(name="EVENTS", subjects=["hogsend.events.*"]))
         await bus.js.add_consumer(
@@ -77,11 +77,11 @@ async def test_streams_and_positions_survive_the_upgrade(tmp_path: Path) -> None
     async with operator(config, port) as bus:
         durable = await bus.js.pull_subscribe_bind("mine", "EVENTS")
         assert [message.data for message in await durable.fetch(2)] == [b"1", b"2"]
-    # At every later start.
+    # Later starts find nothing to move.
     stream_account.adopt(store)
 
 
-async def test_a_full_account_accepts_messages_again_once_there_is_storage(tmp_path: Path) -> None:
+async def test_a_full_account_accepts_messages_again_after_a_purge(tmp_path: Path) -> None:
     port, config = free_port(), tmp_path / "nats.conf"
     passwords = {user: _password(user) for user in User}
     nats.write_config(config, port=port, store=tmp_path / "nats", passwords=passwords)
@@ -105,14 +105,14 @@ async def test_streams_shrink_to_a_lower_limit(tmp_path: Path) -> None:
     port, config, store = free_port(), tmp_path / "nats.conf", tmp_path / "nats"
     passwords = {user: _password(user) for user in User}
     small = Limits(max_bytes=64 * MIB)
-    # The last start is one with the lower limits again.
+    # The last start repeats the lower limits.
     for limits in (DEFAULT_LIMITS, small, small):
         nats.write_config(config, port=port, store=store, passwords=passwords, limits=limits)
         async with operator(config, port) as bus:
             for owner in {stream.owner for stream in STREAMS.values()}:
                 await reconcile(bus.js, owner, limits)
-            found = await bus.js.stream_info(StreamName.WEBHOOKS)
-    assert found.config.max_bytes == small.max_bytes
+            info = await bus.js.stream_info(StreamName.WEBHOOKS)
+    assert info.config.max_bytes == small.max_bytes
 
 
 def test_streams_of_two_versions_are_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hogsend.contract.streams import Limits, StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
 from services.ingest import jetstream_disk, oldest_webhook
-from tests.integration.harness import connected, consumers_of_others
+from tests.integration.harness import connected, consumer_api
 from tests.servers import Servers
 from tests.waiting import eventually
 
@@ -35,12 +35,12 @@ async def test_only_missing_streams_are_created(servers: Servers, fresh_bus: Non
         await operator.js.update_stream(other)
         await operator.js.delete_stream(StreamName.WEBHOOKS)
         await operator.js.delete_stream(StreamName.ENGAGEMENT)
-        made = await streams.recreate_missing(bus.js, User.INGEST)
+        created = await streams.recreate_missing(bus.js, User.INGEST)
 
-        assert set(made) == {StreamName.WEBHOOKS, StreamName.ENGAGEMENT}
+        assert set(created) == {StreamName.WEBHOOKS, StreamName.ENGAGEMENT}
         kept = await operator.js.stream_info(StreamName.EVENTS)
         assert kept.config.max_age == 3600
-        # A start brings the limits up to what is declared.
+        # At a start the limits are updated to the declared ones.
         await streams.reconcile(bus.js, User.INGEST)
         current = await operator.js.stream_info(StreamName.EVENTS)
         assert (
@@ -56,11 +56,11 @@ async def test_an_operator_limits_the_size_of_streams(servers: Servers, fresh_bu
     ):
         await streams.reconcile(bus.js, User.INGEST)
         await streams.reconcile(bus.js, User.INGEST, small)
-        found = {
+        max_bytes = {
             name: (await operator.js.stream_info(name)).config.max_bytes
             for name in (StreamName.EVENTS, StreamName.DEADLETTER, StreamName.AUDIT)
         }
-    assert found == {
+    assert max_bytes == {
         StreamName.EVENTS: 64 * stream_declarations.MIB,
         StreamName.DEADLETTER: 16 * stream_declarations.MIB,
         StreamName.AUDIT: 4 * stream_declarations.MIB,
@@ -89,7 +89,7 @@ def test_the_embedded_server_has_storage_for_every_stream() -> None:
         assert sum(declared) < limits.total_bytes() < nats.max_file_store(limits)
 
 
-async def test_a_stream_with_interest_retention_of_the_version_before_keeps_its_reports(
+async def test_a_stream_keeps_its_reports_when_its_retention_changes_from_interest_to_limits(
     servers: Servers, fresh_bus: None
 ) -> None:
     async with (
@@ -103,15 +103,15 @@ async def test_a_stream_with_interest_retention_of_the_version_before_keeps_its_
         )
         await operator.js.publish(OPENED, b"{}", timeout=2)
         await streams.reconcile(bus.js, User.INGEST)
-        found = await operator.js.stream_info(StreamName.ENGAGEMENT)
-        assert (found.config.retention, found.state.messages) == (RetentionPolicy.LIMITS, 1)
+        info = await operator.js.stream_info(StreamName.ENGAGEMENT)
+        assert (info.config.retention, info.state.messages) == (RetentionPolicy.LIMITS, 1)
 
 
 async def test_messages_that_jetstream_copied_into_other_streams_are_deleted(
     servers: Servers, fresh_bus: None
 ) -> None:
     async with (
-        consumers_of_others(servers),
+        consumer_api(servers),
         connected(servers, User.INGEST) as ingest,
         connected(servers, User.OPERATOR) as operator,
     ):
@@ -122,23 +122,23 @@ async def test_messages_that_jetstream_copied_into_other_streams_are_deleted(
         config = ConsumerConfig(durable_name="mine", ack_policy=AckPolicy.EXPLICIT)
         await operator.js.add_consumer(StreamName.EVENTS, config)
         for target in ("hogsend.webhooks.posthog", "hogsend.deadletter.WEBHOOKS"):
-            asked = "$JS.API.CONSUMER.MSG.NEXT.EVENTS.mine"
-            # As every reader can where NATS is not configured by us.
-            await operator.client.publish(asked, b"1", reply=target)
+            request = "$JS.API.CONSUMER.MSG.NEXT.EVENTS.mine"
+            # Every reader can do this on a NATS server without Hogsend's configuration.
+            await operator.client.publish(request, b"1", reply=target)
         purged: dict[str, int] = {}
 
-        async def all_are_gone() -> bool:
+        async def are_purged() -> bool:
             for name, count in (await streams.purge_strays(ingest.js, User.INGEST)).items():
                 purged[name] = purged.get(name, 0) + count
             return len(purged) == 2
 
-        await eventually(all_are_gone)
+        await eventually(are_purged)
         assert purged == {StreamName.WEBHOOKS: 1, StreamName.DEADLETTER: 1}
         assert (await operator.js.stream_info(StreamName.WEBHOOKS)).state.messages == 1
         assert (await operator.js.stream_info(StreamName.EVENTS)).state.messages == 3
 
 
-async def test_the_measured_storage_includes_streams_of_others(
+async def test_the_measured_storage_includes_every_stream_of_the_account(
     servers: Servers, fresh_bus: None
 ) -> None:
     async with (
@@ -156,10 +156,10 @@ async def test_the_measured_storage_includes_streams_of_others(
         assert jetstream_disk.LIMIT.labels("file")._value.get() > reserved
 
 
-async def test_the_oldest_webhook_has_an_age_before_it_is_read(
+async def test_the_timestamp_of_the_oldest_unread_webhook_is_exported(
     servers: Servers, fresh_bus: None
 ) -> None:
-    def arrived() -> float | None:
+    def oldest_timestamp() -> float | None:
         labels = {"stream": StreamName.WEBHOOKS.value}
         return REGISTRY.get_sample_value("hogsend_stream_oldest_timestamp_seconds", labels)
 
@@ -169,15 +169,15 @@ async def test_the_oldest_webhook_has_an_age_before_it_is_read(
     ):
         await streams.reconcile(bus.js, User.INGEST)
         await oldest_webhook.measure(bus)
-        assert arrived() is None
+        assert oldest_timestamp() is None
         for number in range(2):
             await operator.publish("hogsend.webhooks.posthog", b"%d" % number, {})
         await oldest_webhook.measure(bus)
-        first = arrived()
-        assert first is not None
-        assert first <= time.time()
+        before_purge = oldest_timestamp()
+        assert before_purge is not None
+        assert before_purge <= time.time()
         await operator.js.purge_stream(StreamName.WEBHOOKS, keep=1)
         await oldest_webhook.measure(bus)
-        second = arrived()
-        assert second is not None
-        assert first < second <= time.time()
+        after_purge = oldest_timestamp()
+        assert after_purge is not None
+        assert before_purge < after_purge <= time.time()

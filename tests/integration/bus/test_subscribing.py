@@ -1,4 +1,4 @@
-"""`Client.events`: an event stays with its handler, and a cancelled wait loses no event."""
+"""`Client.events` on a real server: acknowledgement, redelivery, stops and durables."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from hogsend.service import streams
 from hogsend.transport import consumer
 from hogsend.transport.connection import Connection
 from hogsend.transport.nats_client import MessageHandler, NatsClient
-from tests.integration.harness import connected, consumers_of_others
+from tests.integration.harness import connected, consumer_api
 from tests.servers import Servers
 from tests.waiting import PATIENCE_SECONDS, eventually
 
@@ -44,7 +44,7 @@ DURABLE = "slow"
 async def two_sides(servers: Servers) -> AsyncIterator[tuple[Connection, Connection]]:
     """Connect as ingest, which publishes events, and as a subscriber."""
     async with (
-        consumers_of_others(servers),
+        consumer_api(servers),
         connected(servers, User.INGEST) as ingest,
         connected(servers, User.SUBSCRIBER) as subscriber,
     ):
@@ -78,17 +78,17 @@ def heartbeats(monkeypatch: pytest.MonkeyPatch) -> list[Msg]:
     heartbeats: list[Msg] = []
     in_progress = Msg.in_progress
 
-    async def tell(self: Msg) -> None:
+    async def record(self: Msg) -> None:
         await in_progress(self)
         heartbeats.append(self)
 
-    monkeypatch.setattr(Msg, "in_progress", tell)
+    monkeypatch.setattr(Msg, "in_progress", record)
     return heartbeats
 
 
 @pytest.fixture
 def short_ack_wait(monkeypatch: pytest.MonkeyPatch, heartbeats: list[Msg]) -> list[Msg]:
-    """Use an `ack_wait` of five seconds; returns the messages of all heartbeats."""
+    """Use an `ack_wait` of five seconds; return the messages of all heartbeats."""
     monkeypatch.setattr(subscriptions, "ACK_WAIT_SECONDS", 5.0)
     monkeypatch.setattr(consumer, "HEARTBEAT_SECONDS", 0.2)
     return heartbeats
@@ -101,7 +101,7 @@ async def test_an_event_is_not_redelivered_while_its_handler_runs(
         await announce(ingest, "1")
         events = Client(subscriber).events(durable=DURABLE)
         assert (await anext(events)).id == "1"
-        # Longer than JetStream waits.
+        # These heartbeats take longer than the ack wait.
         await eventually(lambda: len(short_ack_wait) >= 30)
         info = await subscriber.js.consumer_info(StreamName.EVENTS, DURABLE)
         assert (info.num_redelivered, info.num_ack_pending) == (0, 1)
@@ -118,12 +118,12 @@ async def test_heartbeats_follow_the_ack_wait_of_an_existing_durable(
         connected(servers, User.OPERATOR) as operator,
     ):
         filtered = subjects.event("signed_up")
-        made = ConsumerConfig(durable_name=DURABLE, filter_subject=filtered, **how)
-        await operator.js.add_consumer(StreamName.EVENTS, made)
+        existing = ConsumerConfig(durable_name=DURABLE, filter_subject=filtered, **how)
+        await operator.js.add_consumer(StreamName.EVENTS, existing)
         await announce(ingest, "1")
         events = Client(subscriber).events("signed_up", durable=DURABLE)
         assert (await anext(events)).id == "1"
-        # Longer than JetStream waits.
+        # These heartbeats take longer than the ack wait.
         await eventually(lambda: len(heartbeats) >= 4)
         info = await operator.js.consumer_info(StreamName.EVENTS, DURABLE)
         assert (info.num_redelivered, info.num_ack_pending) == (0, 1)
@@ -148,30 +148,30 @@ async def test_a_dropped_iterator_releases_its_event(
 async def test_an_event_that_arrives_during_a_stop_goes_to_another_replica(
     servers: Servers, fresh_bus: None, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    # Not what JetStream gives again by itself.
+    # JetStream itself does not redeliver the event during the test.
     monkeypatch.setattr(subscriptions, "ACK_WAIT_SECONDS", 1000.0)
     async with two_sides(servers) as (ingest, subscriber):
 
-        async def is_on_its_way() -> bool:
+        async def is_delivered() -> bool:
             info = await ingest.js.consumer_info(StreamName.EVENTS, DURABLE)
             return bool(info.num_ack_pending)
 
-        async def asks() -> bool:
-            found = await ingest.js.consumers_info(StreamName.EVENTS)
-            return any(one.num_waiting for one in found)
+        async def has_pull_request() -> bool:
+            consumers = await ingest.js.consumers_info(StreamName.EVENTS)
+            return any(consumer.num_waiting for consumer in consumers)
 
         unsubscribe = subscriber.client._send_unsubscribe
 
-        async def late(sid: int, limit: int = 0) -> None:
+        async def unsubscribe_late(sid: int, limit: int = 0) -> None:
             await announce(ingest, "1")
-            await eventually(is_on_its_way)
+            await eventually(is_delivered)
             await unsubscribe(sid, limit)
 
-        monkeypatch.setattr(subscriber.client, "_send_unsubscribe", late)
+        monkeypatch.setattr(subscriber.client, "_send_unsubscribe", unsubscribe_late)
         client = Client(subscriber)
         events = client.events(durable=DURABLE)
         waiting = asyncio.create_task(_rest(events))
-        await eventually(asks)
+        await eventually(has_pull_request)
         match how:
             case "client closed":
                 await subscriber.close()
@@ -180,12 +180,12 @@ async def test_an_event_that_arrives_during_a_stop_goes_to_another_replica(
             case _:
                 client.stop()
         assert await waiting == []
-        await eventually(is_on_its_way)
+        await eventually(is_delivered)
         async with connected(servers, User.SUBSCRIBER) as other:
-            found = await asyncio.wait_for(
+            event = await asyncio.wait_for(
                 anext(Client(other).events(durable=DURABLE)), PATIENCE_SECONDS
             )
-        assert found.id == "1"
+        assert event.id == "1"
 
 
 async def test_a_stopped_loop_finishes_its_event_and_gets_no_other(
@@ -203,7 +203,7 @@ async def test_a_stopped_loop_finishes_its_event_and_gets_no_other(
                 client.stop()
         assert handled == ["1", "2"]
         assert await asyncio.wait_for(changes, PATIENCE_SECONDS) == []
-        # Whatever is asked for now has ended, too.
+        # A loop that starts after the stop ends at once.
         assert await _rest(client.events()) == []
         await subscriber.close()
         info = await ingest.js.consumer_info(StreamName.EVENTS, DURABLE)
@@ -222,28 +222,29 @@ async def test_a_loop_can_be_stopped_while_nats_is_down(servers: Servers, fresh_
         ended = asyncio.gather(_rest(events), _rest(changes))
         await asyncio.sleep(0)
         client.stop()
-        read, heard = await asyncio.wait_for(ended, PATIENCE_SECONDS)
-        assert (read, heard) == ([], [])
+        read_events, read_changes = await asyncio.wait_for(ended, PATIENCE_SECONDS)
+        assert (read_events, read_changes) == ([], [])
 
 
 async def test_a_dropped_iterator_leaves_no_consumer(servers: Servers, fresh_bus: None) -> None:
     async with two_sides(servers) as (ingest, subscriber):
 
-        async def left() -> list[str]:
-            return [str(one.name) for one in await ingest.js.consumers_info(StreamName.EVENTS)]
+        async def consumers() -> list[str]:
+            infos = await ingest.js.consumers_info(StreamName.EVENTS)
+            return [str(info.name) for info in infos]
 
         client = Client(subscriber)
         await announce(ingest, "1")
-        kept, passing, held = client.events(durable=DURABLE), client.events(), client.events()
-        assert (await anext(kept)).id == "1"
-        ended = [asyncio.create_task(_rest(one)) for one in (passing, held)]
+        durable, closed, open_ = client.events(durable=DURABLE), client.events(), client.events()
+        assert (await anext(durable)).id == "1"
+        ended = [asyncio.create_task(_rest(iterator)) for iterator in (closed, open_)]
         await eventually(lambda: _has_ephemeral_consumer(subscriber, 3))
-        await passing.aclose()
+        await closed.aclose()
         assert await ended[0] == []
         assert await _has_ephemeral_consumer(subscriber, 2)
         await subscriber.close()
         assert await ended[1] == []
-        assert await left() == [DURABLE]
+        assert await consumers() == [DURABLE]
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["has read", "has read nothing"])
@@ -262,12 +263,12 @@ async def test_a_loop_without_a_durable_misses_nothing_when_its_consumer_is_lost
             await announce(ingest, "1")
             assert (await waiting).id == "1"
         (lost,) = await operator.js.consumers_info(StreamName.EVENTS)
-        # As JetStream does with one that nobody has asked for five minutes.
+        # JetStream deletes an ephemeral consumer that received no pull request for five minutes.
         await operator.js.delete_consumer(StreamName.EVENTS, str(lost.name))
         await announce(ingest, "2")
         async with asyncio.timeout(PATIENCE_SECONDS):
-            found = await (anext(events) if first else waiting)
-        assert found.id == "2"
+            event = await (anext(events) if first else waiting)
+        assert event.id == "2"
 
 
 async def test_a_loop_without_a_durable_reads_all_events_of_a_recreated_stream(
@@ -295,18 +296,18 @@ async def test_a_closed_iterator_leaves_no_task(
     async with two_sides(servers) as (_, subscriber):
         subscribe, started = subscriber.client.subscribe_inline, list[Subscription]()
 
-        async def noted(subject: str, on_message: MessageHandler) -> Subscription:
+        async def record(subject: str, on_message: MessageHandler) -> Subscription:
             started.append(await subscribe(subject, on_message))
             return started[-1]
 
-        monkeypatch.setattr(subscriber.client, "subscribe_inline", noted)
+        monkeypatch.setattr(subscriber.client, "subscribe_inline", record)
         events = Client(subscriber).events(durable=DURABLE)
         waiting = asyncio.create_task(_rest(events))
         await eventually(lambda: started)
         await events.aclose()
         assert await waiting == []
-        # One that is only forgotten is garbage, and asyncio logs an error when it is found.
-        tasks = [one._wait_for_msgs_task for one in started]
+        # asyncio logs an error when a pending task is garbage-collected.
+        tasks = [subscription._wait_for_msgs_task for subscription in started]
         await eventually(lambda: all(task and task.done() for task in tasks))
 
 
@@ -352,7 +353,7 @@ async def test_a_cancelled_wait_can_be_repeated(servers: Servers, fresh_bus: Non
         connected(servers, User.OPERATOR) as operator,
     ):
         events = Client(subscriber).events()
-        await announce(ingest, "before anybody listened")
+        await announce(ingest, "before the first pull request")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(anext(events), 0.2)
         await eventually(lambda: operator.js.consumers_info(StreamName.EVENTS))
@@ -368,11 +369,11 @@ async def test_a_connection_that_is_closed_while_it_opens_stays_closed(
 ) -> None:
     may_connect, connect = asyncio.Event(), NatsClient._connect_to_server
 
-    async def late(client: NatsClient, server: Srv) -> None:
+    async def connect_late(client: NatsClient, server: Srv) -> None:
         await may_connect.wait()
         await connect(client, server)
 
-    monkeypatch.setattr(NatsClient, "_connect_to_server", late)
+    monkeypatch.setattr(NatsClient, "_connect_to_server", connect_late)
     connection = Connection(User.SUBSCRIBER, servers.nats_url(User.SUBSCRIBER))
     opening = asyncio.create_task(connection.open())
     await asyncio.sleep(0)
@@ -388,16 +389,16 @@ async def test_loops_end_when_the_client_is_closed(servers: Servers, fresh_bus: 
         client = Client(subscriber)
         await announce(ingest, "1")
         holding, waiting = client.events(durable=DURABLE), client.events()
-        # Of a stream that does not exist: it is asked for again and again.
+        # The stream of credential changes does not exist, so its reader keeps retrying.
         changes = client.credential_changes()
         assert (await anext(holding)).id == "1"
-        ended = [asyncio.ensure_future(_rest(one)) for one in (waiting, changes)]
+        ended = [asyncio.ensure_future(_rest(iterator)) for iterator in (waiting, changes)]
         await eventually(lambda: _has_ephemeral_consumer(subscriber))
         await subscriber.close()
-        # One with an event in hand, and those that nobody had waited for yet.
+        # An iterator with an unacknowledged event, and iterators first read after the close.
         ended += [
-            asyncio.ensure_future(_rest(one))
-            for one in (holding, client.events(), client.credential_changes())
+            asyncio.ensure_future(_rest(iterator))
+            for iterator in (holding, client.events(), client.credential_changes())
         ]
         async with asyncio.timeout(PATIENCE_SECONDS):
             assert await asyncio.gather(*ended) == [[]] * 5
@@ -432,15 +433,15 @@ async def test_a_loop_continues_after_an_error_of_the_server(
 ) -> None:
     async with two_sides(servers) as (ingest, subscriber):
         reported = list[str]()
-        subscriber.observe = lambda what, detail: reported.append(f"{what} {detail}")
+        subscriber.observe = lambda event, detail: reported.append(f"{event} {detail}")
         events = Client(subscriber).events(durable=DURABLE)
         await announce(ingest, "1")
         assert (await anext(events)).id == "1"
-        # It answers what it does not know with an error, and closes the connection.
+        # The server replies to an unknown command with an error, and closes the connection.
         await subscriber.client._send_command(b"NONSENSE\r\n")
         await subscriber.client._flush_pending()
         await eventually(lambda: "reconnected " in reported)
-        assert any("unknown protocol operation" in one for one in reported)
+        assert any("unknown protocol operation" in line for line in reported)
         await announce(ingest, "2")
         assert (await asyncio.wait_for(anext(events), PATIENCE_SECONDS)).id == "2"
 
@@ -456,7 +457,7 @@ async def test_an_iterator_belongs_to_one_task(servers: Servers, fresh_bus: None
                     await anext(iterator)
             waiting.cancel()
             await asyncio.wait([waiting])
-        # A second call takes nothing off the first one's.
+        # The refused second call has not acknowledged or lost an event.
         events = client.events(durable=DURABLE)
         for id in ("1", "2"):
             await announce(ingest, id)
@@ -465,28 +466,28 @@ async def test_an_iterator_belongs_to_one_task(servers: Servers, fresh_bus: None
 
 
 async def _rest(iterator: AsyncIterator[object]) -> list[object]:
-    return [one async for one in iterator]
+    return [item async for item in iterator]
 
 
 async def test_a_durable_belongs_to_its_names(servers: Servers, fresh_bus: None) -> None:
     async with two_sides(servers) as (ingest, subscriber):
         client = Client(subscriber)
         await announce(ingest, "1")
-        mine = client.events("signed_up", durable=DURABLE)
-        assert (await anext(mine)).id == "1"
-        others = client.events(["invoice.paid", "plan changed"], durable=DURABLE)
+        own = client.events("signed_up", durable=DURABLE)
+        assert (await anext(own)).id == "1"
+        other_names = client.events(["invoice.paid", "plan changed"], durable=DURABLE)
         for _ in range(2):
             with pytest.raises(ConsumerConflict) as raised:
-                await anext(others)
-            said = str(raised.value)
-            assert repr(DURABLE) in said
+                await anext(other_names)
+            message = str(raised.value)
+            assert repr(DURABLE) in message
             for subject in ("signed_up", "invoice%2Epaid", "plan%20changed"):
-                assert f"hogsend.events.{subject}" in said
+                assert f"hogsend.events.{subject}" in message
         with pytest.raises(ConsumerConflict):
             await anext(client.events(durable=DURABLE))
-        # Nothing was changed: the first loop and another replica of it go on.
+        # The durable was not changed: the first loop and another replica of it continue.
         await announce(ingest, "2")
-        assert (await anext(mine)).id == "2"
+        assert (await anext(own)).id == "2"
         await announce(ingest, "3")
         assert (await anext(client.events(["signed_up"], durable=DURABLE))).id == "3"
 
@@ -514,13 +515,13 @@ async def test_several_names_are_one_durable_in_any_order(
 async def test_a_push_consumer_is_a_conflict_and_not_changed(
     servers: Servers, fresh_bus: None
 ) -> None:
-    async with two_sides(servers) as (_, subscriber), connected(servers, User.OPERATOR) as people:
+    async with two_sides(servers) as (_, subscriber), connected(servers, User.OPERATOR) as operator:
         pushing = ConsumerConfig(
             durable_name=DURABLE,
             filter_subject=subjects.event("signed_up"),
             deliver_subject="hogsend.somewhere",
         )
-        js = await people.js_for(StreamName.EVENTS)
+        js = await operator.js_for(StreamName.EVENTS)
         await js.add_consumer(StreamName.EVENTS, pushing)
         with pytest.raises(ConsumerConflict, match="push consumer"):
             await anext(Client(subscriber).events("signed_up", durable=DURABLE))
@@ -542,24 +543,24 @@ async def test_a_reply_of_jetstream_in_a_stream_stops_no_reader(
         connected(servers, User.OPERATOR) as operator,
     ):
         reply = subjects.event("signed_up")
-        for asked in ("STREAM.INFO.EVENTS", "CONSUMER.MSG.NEXT.EVENTS.none"):
-            # As every reader can where NATS is not configured by us.
-            await operator.client.publish(f"$JS.API.{asked}", b"", reply=reply)
+        for request in ("STREAM.INFO.EVENTS", "CONSUMER.MSG.NEXT.EVENTS.none"):
+            # Every reader can do this on a NATS server without Hogsend's configuration.
+            await operator.client.publish(f"$JS.API.{request}", b"", reply=reply)
 
-        async def is_there() -> bool:
+        async def has_reply() -> bool:
             return (await ingest.js.stream_info(StreamName.EVENTS)).state.messages > 0
 
-        await eventually(is_there)
+        await eventually(has_reply)
         await announce(ingest, "1")
         events = Client(subscriber).events(durable=DURABLE)
         assert (await asyncio.wait_for(anext(events), PATIENCE_SECONDS)).id == "1"
         waiting = asyncio.ensure_future(anext(events))
 
-        async def nothing_is_left() -> bool:
+        async def is_drained() -> bool:
             info = await subscriber.js.consumer_info(StreamName.EVENTS, DURABLE)
             return not info.num_ack_pending and not info.num_pending
 
-        await eventually(nothing_is_left)
+        await eventually(is_drained)
         waiting.cancel()
 
 
@@ -582,10 +583,10 @@ async def test_a_password_in_an_address_is_decoded(servers: Servers, fresh_bus: 
     async with two_sides(servers):
         url = servers.nats_url(User.SUBSCRIBER)
         scheme, _, rest = url.partition("://")
-        credentials, _, place = rest.rpartition("@")
+        credentials, _, address = rest.rpartition("@")
         name, _, password = credentials.partition(":")
         escaped = "".join(f"%{byte:02X}" for byte in password.encode())
-        subscriber = Connection(User.SUBSCRIBER, f"{scheme}://{name}:{escaped}@{place}")
+        subscriber = Connection(User.SUBSCRIBER, f"{scheme}://{name}:{escaped}@{address}")
         async with asyncio.timeout(PATIENCE_SECONDS):
             await subscriber.open()
         await subscriber.close()
@@ -595,18 +596,18 @@ async def test_a_cancelled_connect_leaves_no_connection(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = list[Connection]()
-    open_it = Connection.open
+    open_connection = Connection.open
 
     async def connect() -> None:
         async with hogsend.connect(servers.nats_url(User.SUBSCRIBER)):
-            raise AssertionError("nobody waits for it any more")
+            raise AssertionError("the cancelled connect has returned")
 
-    async def give_up_as_it_opens(connection: Connection) -> None:
-        await open_it(connection)
+    async def cancel_while_opening(connection: Connection) -> None:
+        await open_connection(connection)
         opened.append(connection)
         connecting.cancel()
 
-    monkeypatch.setattr(Connection, "open", give_up_as_it_opens)
+    monkeypatch.setattr(Connection, "open", cancel_while_opening)
     connecting = asyncio.create_task(connect())
     await asyncio.wait({connecting})
     assert connecting.cancelled()
@@ -616,13 +617,13 @@ async def test_a_cancelled_connect_leaves_no_connection(
 async def test_a_wrong_password_is_reported(servers: Servers, fresh_bus: None) -> None:
     url = servers.nats_url(User.SUBSCRIBER)
     scheme, _, rest = url.partition("://")
-    place = rest.rpartition("@")[2]
-    for wrong in (f"{scheme}://subscriber:wrong@{place}", f"{scheme}://stranger:any@{place}"):
-        # Long before the time for the first connection is over.
+    address = rest.rpartition("@")[2]
+    for wrong in (f"{scheme}://subscriber:wrong@{address}", f"{scheme}://stranger:any@{address}"):
+        # The refusal is raised long before the `wait` for the first connection has passed.
         async with asyncio.timeout(60):
             with pytest.raises(Forbidden, match="password in NATS_URL") as raised:
                 async with hogsend.connect(wrong, wait=3600):
-                    pytest.fail("it has connected")
+                    pytest.fail("the wrong password was accepted")
         assert "wrong" not in str(raised.value)
 
 
@@ -637,7 +638,9 @@ async def test_an_undecodable_event_is_an_error_and_the_loop_continues(
         with pytest.raises(CannotDecode, match="'signed_up' 2 is no Plan") as refused:
             await anext(events)
         assert refused.value.event is not None
-        assert await unacknowledged(servers) == 1, "it is not done before the next one is asked for"
+        assert await unacknowledged(servers) == 1, (
+            "an event is acknowledged when the next one is requested"
+        )
         assert (await anext(events)).properties == Plan(3)
         assert await unacknowledged(servers) == 1
 
@@ -650,13 +653,13 @@ async def test_undecodable_events_go_to_their_handler_only(
             await announce(ingest, id, properties={"seats": seats})
         reported: list[str] = []
 
-        async def keep(error: CannotDecode) -> None:
+        async def record(error: CannotDecode) -> None:
             reported.append(f"{error.id} {error.path}")
             if reported.count("4 properties.seats") == 1:
                 raise RuntimeError
 
         events = Client(subscriber).events(
-            "signed_up", durable=DURABLE, type=Plan, undecodable=keep
+            "signed_up", durable=DURABLE, type=Plan, undecodable=record
         )
         assert (await anext(events)).id == "3"
         assert reported == ["1 properties.seats", "2 properties.seats"]
@@ -674,18 +677,18 @@ async def test_a_cancelled_handler_of_undecodable_events_is_called_again(
         for id, seats in (("1", "one"), ("2", 2)):
             await announce(ingest, id, properties={"seats": seats})
         reported: list[str] = []
-        is_told, may_return = asyncio.Event(), asyncio.Event()
+        is_called, may_return = asyncio.Event(), asyncio.Event()
 
-        async def keep(error: CannotDecode) -> None:
-            is_told.set()
+        async def record(error: CannotDecode) -> None:
+            is_called.set()
             await may_return.wait()
             reported.append(error.id)
 
         events = Client(subscriber).events(
-            "signed_up", durable=DURABLE, type=Plan, undecodable=keep
+            "signed_up", durable=DURABLE, type=Plan, undecodable=record
         )
         waiting = asyncio.create_task(anext(events))
-        await is_told.wait()
+        await is_called.wait()
         waiting.cancel()
         await asyncio.wait({waiting})
         assert await unacknowledged(servers) == 1

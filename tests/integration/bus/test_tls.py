@@ -48,7 +48,7 @@ class NatsWithTls:
     log: Path
 
     def refused(self) -> int:
-        """How many handshakes have failed."""
+        """Return the number of failed handshakes."""
         return self.log.read_text().count("TLS handshake error")
 
 
@@ -142,7 +142,7 @@ async def test_a_client_certificate_is_sent_to_a_server_that_requires_one(
         )
 
 
-async def test_a_service_of_other_people_connects_with_the_authority_alone(
+async def test_an_external_service_connects_with_the_certificate_authority_alone(
     pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NATS_TLS_CA", str(pki.ca))
@@ -157,15 +157,15 @@ async def test_no_password_is_sent_to_a_server_without_tls(
     scheme: str, pki: Pki, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(pki.ca))
-    said: list[bytes] = []
+    received: list[bytes] = []
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         info = {"server_id": "x", "version": "2.11.0", "max_payload": 1024, "auth_required": True}
         writer.write(b"INFO " + json.dumps(info).encode() + b"\r\n")
-        said.append(await reader.read(4096))
+        received.append(await reader.read(4096))
         writer.close()
 
-    impostor = await asyncio.start_server(answer, "127.0.0.1", 0)
+    impostor = await asyncio.start_server(respond, "127.0.0.1", 0)
     port = impostor.sockets[0].getsockname()[1]
     async with impostor:
         ca = pki.ca if scheme == "nats" else None
@@ -176,8 +176,8 @@ async def test_no_password_is_sent_to_a_server_without_tls(
                 **({"nats_tls_ca": ca} if ca else {}),
             ),
         )
-        assert await is_refused_repeatedly(bus, lambda: len(said))
-    assert set(said) == {b""}
+        assert await is_refused_repeatedly(bus, lambda: len(received))
+    assert set(received) == {b""}
 
 
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
@@ -187,7 +187,8 @@ SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 def postgres_on_tcp(url: str, pki: Pki | None) -> Iterator[int]:
     """Run PostgreSQL with TLS only; without a PKI, without TLS.
 
-    The embedded build has no TLS, and listens on a Unix socket, where TLS is never asked for.
+    The embedded build has no TLS and listens on a Unix socket, on which clients never request TLS.
+    A proxy in front of it terminates TLS.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     if pki is not None:
@@ -195,26 +196,26 @@ def postgres_on_tcp(url: str, pki: Pki | None) -> Iterator[int]:
 
     class Session(socketserver.BaseRequestHandler):
         def handle(self) -> None:
-            front, first = self.request, self.request.recv(8)
+            client, first = self.request, self.request.recv(8)
             if first == SSL_REQUEST:
-                front.sendall(b"N" if pki is None else b"S")
+                client.sendall(b"N" if pki is None else b"S")
                 first = b""
             elif pki is not None:
                 return
-            with contextlib.suppress(OSError), connected(url) as behind:
+            with contextlib.suppress(OSError), connected(url) as server:
                 if pki is not None:
-                    front = context.wrap_socket(front, server_side=True)
-                behind.sendall(first)
-                threading.Thread(target=pump, args=(behind, front), daemon=True).start()
-                pump(front, behind)
+                    client = context.wrap_socket(client, server_side=True)
+                server.sendall(first)
+                threading.Thread(target=pump, args=(server, client), daemon=True).start()
+                pump(client, server)
 
     def connected(url: str) -> socket.socket:
         parts = urlsplit(url)
         if parts.hostname and parts.port:
             return socket.create_connection((parts.hostname, parts.port))
-        behind = socket.socket(socket.AF_UNIX)
-        behind.connect(f"{parse_qs(parts.query)['host'][0]}/.s.PGSQL.5432")
-        return behind
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(f"{parse_qs(parts.query)['host'][0]}/.s.PGSQL.5432")
+        return server
 
     def pump(source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -255,7 +256,9 @@ async def test_postgresql_without_tls_is_migrated_and_queried(without_tls: str, 
     await _is_migrated_and_queried(f"{without_tls}{query}")
 
 
-async def test_postgresql_over_tls_verified(tls_only: str, pki: Pki, tmp_path: Path) -> None:
+async def test_the_certificate_of_postgresql_is_verified_with_verify_full(
+    tls_only: str, pki: Pki, tmp_path: Path
+) -> None:
     other = make_pki(tmp_path / "other")
     await _is_migrated_and_queried(f"{tls_only}?sslmode=verify-full&sslrootcert={pki.ca}")
     impostor = f"{tls_only}?sslmode=verify-full&sslrootcert={other.ca}"

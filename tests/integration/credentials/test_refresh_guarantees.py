@@ -28,7 +28,7 @@ from tests.integration.harness import (
     Credentials,
     admin,
     connected,
-    consumers_of_others,
+    consumer_api,
     gateway_service,
 )
 from tests.running_stack import PYTHONPATH
@@ -55,7 +55,7 @@ async def test_every_refresh_is_a_credential_event(
     servers: Servers, driver: Driver, service: Credentials
 ) -> None:
     await service.credentials.put_oauth("posthog", driver.grant(left=59))
-    async with consumers_of_others(servers), connected(servers, User.SUBSCRIBER) as bus:
+    async with consumer_api(servers), connected(servers, User.SUBSCRIBER) as bus:
         changes = Client(bus).credential_changes("posthog")
         stored_one = await asyncio.wait_for(anext(changes), PATIENCE_SECONDS)
         reply = await ask(service)

@@ -23,7 +23,7 @@ from tests.integration.harness import (
     Gateway,
     admin,
     connected,
-    consumers_of_others,
+    consumer_api,
     credentials_service,
     gateway_service,
 )
@@ -284,7 +284,7 @@ async def test_case_25_saving_derived_values_replaces_all_of_them(service: Crede
 async def test_a_change_is_published_before_the_request_returns(
     servers: Servers, gateway: Gateway, service: Credentials
 ) -> None:
-    async with consumers_of_others(servers), connected(servers, User.SUBSCRIBER) as bus:
+    async with consumer_api(servers), connected(servers, User.SUBSCRIBER) as bus:
         changes = Client(bus).credential_changes("posthog")
         await put(gateway)
         stored = await anext(changes)
@@ -304,7 +304,7 @@ async def test_an_unpublished_change_is_published_by_the_relay(
     payload = service.sealer.seal(DerivedPayload(webhook_secret="w"))
     await service.store.save("posthog", "derived", payload)
     await service.relay.relay_pending()
-    async with consumers_of_others(servers), connected(servers, User.SUBSCRIBER) as bus:
+    async with consumer_api(servers), connected(servers, User.SUBSCRIBER) as bus:
         change = await asyncio.wait_for(anext(Client(bus).credential_changes()), PATIENCE_SECONDS)
     assert change.kinds == ["derived"]
 

@@ -30,7 +30,7 @@ from hogsend.transport.jetstream import FailFastJetStream
 from services.ingest.dead_letters.stream import DeadLetterStream
 from services.ingest.replay.consumers import ReplayConsumers
 from services.ingest.stored_messages import delete_message, read_batch
-from tests.integration.harness import connected, consumers_of_others
+from tests.integration.harness import connected, consumer_api
 from tests.ports import free_port
 from tests.servers import Servers
 from tests.waiting import PATIENCE_SECONDS, eventually
@@ -87,7 +87,7 @@ async def read_a_durable(connection: Connection) -> None:
 
 @pytest.fixture(autouse=True)
 async def ingest(servers: Servers) -> AsyncIterator[None]:
-    async with consumers_of_others(servers):
+    async with consumer_api(servers):
         yield
 
 
@@ -99,7 +99,9 @@ async def ingest(servers: Servers) -> AsyncIterator[None]:
         read_a_durable,
     ],
 )
-async def test_a_refusal_is_a_typed_error_at_once(servers: Servers, call: Call) -> None:
+async def test_a_call_without_permission_raises_forbidden_at_once(
+    servers: Servers, call: Call
+) -> None:
     async with connected(servers, User.SUBSCRIBER) as connection, asyncio.timeout(LONG / 4):
         with pytest.raises(Forbidden):
             await call(connection)
@@ -122,7 +124,7 @@ async def test_a_refused_request_of_nats_pys_jetstream_fails_at_once(
 async def test_an_app_does_not_start_with_a_wrong_password(servers: Servers) -> None:
     right = servers.nats_url(User.SUBSCRIBER)
     host = right.rpartition("@")[2]
-    for wrong, said in ((f"nats://subscriber:wrong@{host}", "another"), (host, "app.env")):
+    for wrong, reason in ((f"nats://subscriber:wrong@{host}", "another"), (host, "app.env")):
         broker = HogsendBroker(wrong)
 
         @broker.events("signed_up")
@@ -132,7 +134,7 @@ async def test_an_app_does_not_start_with_a_wrong_password(servers: Servers) -> 
         async with asyncio.timeout(LONG / 4):
             # A second start fails in the same way.
             for _ in range(2):
-                with pytest.raises(Forbidden, match=f"refuses user 'subscriber'.*{said}"):
+                with pytest.raises(Forbidden, match=f"refuses user 'subscriber'.*{reason}"):
                     await broker.start()
 
 
@@ -140,13 +142,13 @@ async def test_an_app_does_not_start_with_a_wrong_password(servers: Servers) -> 
 async def test_a_user_without_permission_for_its_inbox_gets_a_typed_error(
     servers: Servers, call: Call
 ) -> None:
-    """The inbox is that of the connection's user, who is not the NATS user that logs in."""
-    connection = Connection("somebody", servers.nats_url(User.GATEWAY))
+    """The inbox prefix names the Connection's user; the NATS user that logs in is another one."""
+    connection = Connection("stranger", servers.nats_url(User.GATEWAY))
     await connection.open()
     try:
         async with asyncio.timeout(LONG / 4):
             for _ in range(2):
-                with pytest.raises(Forbidden, match="_INBOX_somebody"):
+                with pytest.raises(Forbidden, match="_INBOX_stranger"):
                     await call(connection)
     finally:
         await connection.close()
@@ -156,8 +158,8 @@ async def test_a_refused_subscription_is_retried_until_it_is_granted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resubscriber, "RETRY_SECONDS", 0.2)
-    port, file, told = free_port(), tmp_path / "nats.conf", list[str]()
-    missed = list[bool]()
+    port, file, observed = free_port(), tmp_path / "nats.conf", list[str]()
+    hook_calls = list[bool]()
 
     def write(*subjects: str) -> None:
         permissions = {"publish": [">"], "subscribe": list(subjects)}
@@ -165,33 +167,33 @@ async def test_a_refused_subscription_is_retried_until_it_is_granted(
         config = {"listen": f"127.0.0.1:{port}", "authorization": {"users": users}}
         file.write_text(json.dumps(config))
 
-    async def answer(message: Msg) -> None:
+    async def respond(message: Msg) -> None:
         await message.respond(b"pong")
 
-    async def look() -> None:
-        missed.append(True)
+    async def record_call() -> None:
+        hook_calls.append(True)
 
-    async def answers() -> bool:
+    async def is_granted() -> bool:
         try:
             await connection.request_raw("ping", b"", seconds=1)
         except (*UNREACHABLE, Forbidden):
             return False
         return True
 
-    async def refused_again() -> None:
-        told.clear()
-        # There are two subscriptions, each of which was retried.
-        await eventually(lambda: told.count("error") > 2 * 2)
-        assert not await answers()
+    async def wait_for_refused_retries() -> None:
+        observed.clear()
+        # Both subscriptions were retried more than twice.
+        await eventually(lambda: observed.count("error") > 2 * 2)
+        assert not await is_granted()
 
-    async def granted() -> None:
-        missed.clear()
+    async def grant() -> None:
+        hook_calls.clear()
         write(">")
         process.send_signal(signal.SIGHUP)
-        await eventually(answers)
-        await eventually(lambda: missed)
-        # The connection was kept.
-        assert "disconnected" not in told
+        await eventually(is_granted)
+        await eventually(lambda: hook_calls)
+        # The connection was not replaced.
+        assert "disconnected" not in observed
 
     write("nothing")
     with (tmp_path / "log").open("wb") as log:
@@ -199,19 +201,19 @@ async def test_a_refused_subscription_is_retried_until_it_is_granted(
     connection = Connection(
         User.GATEWAY,
         nats_server.url(User.GATEWAY, "p", port),
-        observer=lambda what, _detail: told.append(what),
+        observer=lambda event, _detail: observed.append(event),
     )
     try:
         await asyncio.wait_for(connection.open(), PATIENCE_SECONDS)
-        connection.on_reconnect(look)
-        await connection.client.subscribe("ping", cb=answer)
-        assert not await answers()
-        await refused_again()
-        await granted()
+        connection.on_reconnect(record_call)
+        await connection.client.subscribe("ping", cb=respond)
+        assert not await is_granted()
+        await wait_for_refused_retries()
+        await grant()
         write("nothing")
         process.send_signal(signal.SIGHUP)
-        await refused_again()
-        await granted()
+        await wait_for_refused_retries()
+        await grant()
     finally:
         await connection.close()
         process.terminate()
@@ -222,7 +224,7 @@ async def test_an_app_with_a_refused_subscription_does_not_start(servers: Server
     broker = HogsendBroker(servers.nats_url(User.SUBSCRIBER), logger=None)
 
     @broker.subscriber("hogsend.engagement.>")
-    async def hear(body: bytes) -> None:
+    async def receive(body: bytes) -> None:
         """Never called."""
 
     with pytest.raises(Forbidden, match=r"'subscriber' may not subscribe to hogsend\.engagement"):

@@ -1,4 +1,4 @@
-"""Permissions of other people's services on consumers: their own, and no others."""
+"""External services create and read their own consumers, and cannot change any other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
 from services.ingest.consumer_api import requests
-from tests.integration.harness import connected, consumers_of_others
+from tests.integration.harness import connected, consumer_api
 from tests.servers import Servers
 from tests.waiting import PATIENCE_SECONDS, eventually
 
@@ -32,8 +32,8 @@ pytestmark = pytest.mark.usefixtures("fresh_bus")
 
 EVERY_EVENT = "hogsend.events.*"
 SERVICES = [user for user in User if user is not User.OPERATOR]
-SOMEBODYS = ConsumerConfig(
-    durable_name="somebodys", filter_subject=EVERY_EVENT, ack_policy=AckPolicy.EXPLICIT
+OTHER_DURABLE = ConsumerConfig(
+    durable_name="other", filter_subject=EVERY_EVENT, ack_policy=AckPolicy.EXPLICIT
 )
 TARGETS = (
     "hogsend.rpc.ingest.purge",
@@ -47,10 +47,10 @@ TARGETS = (
 
 @pytest.fixture
 async def operator(servers: Servers) -> AsyncIterator[Connection]:
-    async with consumers_of_others(servers), connected(servers, User.OPERATOR) as operator:
+    async with consumer_api(servers), connected(servers, User.OPERATOR) as operator:
         js = await operator.js_for(StreamName.EVENTS)
-        for durable in ("somebodys", MIRROR):
-            await js.add_consumer(StreamName.EVENTS, SOMEBODYS.evolve(durable_name=durable))
+        for durable in ("other", MIRROR):
+            await js.add_consumer(StreamName.EVENTS, OTHER_DURABLE.evolve(durable_name=durable))
         yield operator
 
 
@@ -77,7 +77,7 @@ def attempts(api: str, stream: StreamName) -> dict[str, dict[str, Any]]:
 
     for target in TARGETS:
         create("zz", {"deliver_subject": target, "deliver_group": "ingest", "ack_policy": "none"})
-    for name in ("somebodys", MIRROR):
+    for name in ("other", MIRROR):
         for action in (None, "", "create", "update"):
             create(name, {"filter_subject": "hogsend.events.no", "durable_name": name}, action)
         requests[f"{api}.CONSUMER.DELETE.{stream}.{name}"] = {}
@@ -86,27 +86,30 @@ def attempts(api: str, stream: StreamName) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("api", [API, OWN_API])
 @pytest.mark.parametrize("user", SERVICES)
-async def test_a_service_cannot_change_consumers_of_others(
+async def test_a_service_cannot_change_consumers_of_other_services(
     servers: Servers, operator: Connection, user: User, api: str
 ) -> None:
     before = await existing(operator)
-    # Ingest and analytics make consumers.
+    # Ingest and analytics may create consumers, so they are not tried.
     streams = () if user in (User.ANALYTICS, User.INGEST) else (StreamName.EVENTS,)
     async with connected(servers, user) as connection:
 
-        async def refused(subject: str, body: dict[str, Any]) -> bool:
+        async def is_refused(subject: str, body: dict[str, Any]) -> bool:
             try:
-                answer = await connection.request_raw(subject, msgspec.json.encode(body), seconds=5)
+                reply = await connection.request_raw(subject, msgspec.json.encode(body), seconds=5)
             except Forbidden:
                 return True
-            return "error" in msgspec.json.decode(answer.data)
+            return "error" in msgspec.json.decode(reply.data)
 
         for stream in streams:
             requests = attempts(api, stream)
             results = await asyncio.gather(
-                *(refused(subject.partition(" ")[0], body) for subject, body in requests.items())
+                *(is_refused(subject.partition(" ")[0], body) for subject, body in requests.items())
             )
-            assert [name for name, no in zip(requests, results, strict=True) if not no] == []
+            accepted = [
+                name for name, refused in zip(requests, results, strict=True) if not refused
+            ]
+            assert accepted == []
         if user is not User.ANALYTICS:
             subject = f"{api}.CONSUMER.MSG.NEXT.EVENTS.{MIRROR}"
             with pytest.raises(Forbidden):
@@ -127,7 +130,7 @@ async def test_stock_clients_create_their_own_consumers(
         assert [message.data for message in messages] == [b"0", b"1", b"2"]
         again = await js.pull_subscribe(EVERY_EVENT, "mine", stream=StreamName.EVENTS)
         assert (await again.consumer_info()).name == "mine"
-        # Without the name of its stream, which is looked up.
+        # nats-py looks up the stream of the subject.
         pushed = await js.subscribe(EVERY_EVENT)
         assert (await pushed.next_msg(timeout=PATIENCE_SECONDS)).data == b"0"
         ordered = await js.subscribe(EVERY_EVENT, ordered_consumer=True)
@@ -138,7 +141,7 @@ async def test_stock_clients_create_their_own_consumers(
             await js.delete_consumer(StreamName.EVENTS, "mine")
         with pytest.raises(BadRequestError, match="consumer already exists"):
             await js.add_consumer(
-                StreamName.EVENTS, SOMEBODYS.evolve(filter_subject="hogsend.events.no")
+                StreamName.EVENTS, OTHER_DURABLE.evolve(filter_subject="hogsend.events.no")
             )
         with pytest.raises(APIError, match="only an operator deletes"):
             await js.delete_consumer(StreamName.EVENTS, "no")
@@ -147,26 +150,26 @@ async def test_stock_clients_create_their_own_consumers(
 
 
 @pytest.mark.parametrize("header", [None, "Nats-Trace-Dest"])
-async def test_a_reply_is_sent_only_to_an_inbox(
+async def test_ingest_replies_to_a_consumer_request_only_at_an_inbox(
     servers: Servers, operator: Connection, header: str | None
 ) -> None:
     received: list[str] = []
 
-    async def hear(message: Msg) -> None:
+    async def receive(message: Msg) -> None:
         received.append(message.subject)
 
-    # What ingest may publish to, and who asks it for a consumer may not.
+    # Ingest may publish to these subjects, and the user that requests a consumer may not.
     targets = ("hogsend.webhooks.posthog", "hogsend.events.x", "hogsend.deadletter.EVENTS")
     for target in targets:
-        await operator.client.subscribe(target, cb=hear)
+        await operator.client.subscribe(target, cb=receive)
     async with connected(servers, User.SUBSCRIBER) as connection:
-        ask = f"{API}.CONSUMER.CREATE.EVENTS.zz"
+        create = f"{API}.CONSUMER.CREATE.EVENTS.zz"
         for target in targets:
             headers = {header: target} if header else None
             reply = "" if header else target
-            await connection.client.publish(ask, b"{}", reply=reply, headers=headers)
-        # Asked after them, and answered.
-        await connection.request_raw(ask, b"{}", seconds=5)
+            await connection.client.publish(create, b"{}", reply=reply, headers=headers)
+        # Ingest has handled the earlier requests when it replies to this one.
+        await connection.request_raw(create, b"{}", seconds=5)
     # See `Connection.flush`.
     for _ in range(2):
         await operator.client.flush()
@@ -180,8 +183,8 @@ async def test_the_number_of_consumers_is_limited(
     async with connected(servers, User.SUBSCRIBER) as connection:
         with pytest.raises(BadRequestError, match="EVENTS has 2 consumers"):
             await connection.js.add_consumer(StreamName.EVENTS, ConsumerConfig(name="third"))
-        again = await connection.js.add_consumer(StreamName.EVENTS, SOMEBODYS)
-        assert again.name == "somebodys"
+        again = await connection.js.add_consumer(StreamName.EVENTS, OTHER_DURABLE)
+        assert again.name == "other"
 
 
 async def _has_no_responder(connection: Connection) -> bool:
@@ -190,17 +193,17 @@ async def _has_no_responder(connection: Connection) -> bool:
     except nats.errors.NoRespondersError:
         return True
     except nats.errors.TimeoutError:
-        # The server has not noticed yet that ingest has disconnected.
+        # The server has not detected yet that ingest has disconnected.
         pass
     return False
 
 
 async def test_an_existing_durable_is_read_while_ingest_is_down(servers: Servers) -> None:
     async with connected(servers, User.SUBSCRIBER) as connection:
-        async with consumers_of_others(servers):
-            await connection.js.add_consumer(StreamName.EVENTS, SOMEBODYS)
+        async with consumer_api(servers):
+            await connection.js.add_consumer(StreamName.EVENTS, OTHER_DURABLE)
         await eventually(partial(_has_no_responder, connection))
-        events = Client(connection).events(durable="somebodys")
+        events = Client(connection).events(durable="other")
         waiting = asyncio.ensure_future(anext(events))
         async with connected(servers, User.INGEST) as ingest:
             body = b'{"id":"1","event":"x","source":"hogsend","userId":"u","contactKey":"u",'
@@ -213,14 +216,14 @@ async def test_an_operator_deletes_a_durable(
     servers: Servers, operator: Connection, capsys: pytest.CaptureFixture[str]
 ) -> None:
     address = servers.nats_url(User.OPERATOR)
-    await asyncio.to_thread(consumers.delete, "EVENTS", "somebodys", nats_url=address)
+    await asyncio.to_thread(consumers.delete, "EVENTS", "other", nats_url=address)
     with pytest.raises(CommandError, match="Hogsend's own"):
         await asyncio.to_thread(consumers.delete, "EVENTS", MIRROR, nats_url=address)
     with pytest.raises(CommandError, match="no such consumer"):
-        await asyncio.to_thread(consumers.delete, "EVENTS", "somebodys", nats_url=address)
+        await asyncio.to_thread(consumers.delete, "EVENTS", "other", nats_url=address)
     with pytest.raises(CommandError, match="not a valid consumer name"):
-        await asyncio.to_thread(consumers.delete, "EVENTS", "some bodys", nats_url=address)
+        await asyncio.to_thread(consumers.delete, "EVENTS", "not valid", nats_url=address)
     capsys.readouterr()
     await asyncio.to_thread(consumers.list_, nats_url=address, json=True)
     listed = msgspec.json.decode(capsys.readouterr().out)
-    assert [one["name"] for one in listed["consumers"]] == [MIRROR]
+    assert [consumer["name"] for consumer in listed["consumers"]] == [MIRROR]
