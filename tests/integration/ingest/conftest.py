@@ -16,7 +16,7 @@ async def driver(
     database_url: str,
     fresh_bus: None,
 ) -> AsyncIterator[Driver]:
-    """Migrated database, existing streams, no replica running."""
+    """A driver with a migrated database and existing streams; no replica runs."""
     driver = Driver(servers, database_url)
     async with driver.connected():
         yield driver

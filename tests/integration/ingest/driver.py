@@ -1,4 +1,4 @@
-"""Drives the ingest service inside the test process: queues as the gateway does, and looks."""
+"""Drives ingest in the test process: queues webhooks as the gateway does, and reads results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.waiting import eventually
 T = TypeVar("T")
 
 PATIENCE = 120.0
-"""Seconds a test waits for what must happen."""
+"""Seconds that a test waits for an expected result."""
 
 
 @asynccontextmanager
@@ -49,7 +49,7 @@ async def ingest_service(
     partitions: int = 1,
     pace: Pace = PACE,
 ) -> AsyncIterator[ServiceBroker]:
-    """The ingest service, connected to everything."""
+    """Run the ingest service, connected to NATS and PostgreSQL."""
     broker = ServiceBroker(User.INGEST, Connection(User.INGEST, servers.nats_url(User.INGEST)))
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=4)
     await database.connect()
@@ -69,7 +69,7 @@ async def ingest_service(
         async with started(app):
             yield broker
     finally:
-        # One that was killed has not.
+        # A service that a test killed has not closed its pool.
         await database.close()
 
 
@@ -106,7 +106,7 @@ class Driver:
         partitions: int = 1,
         pace: Pace = PACE,
     ) -> AsyncIterator[ServiceBroker]:
-        """A replica that consumes until the end of the block."""
+        """Run a replica that consumes and serves requests until the end of the block."""
         async with ingest_service(
             self._servers,
             self.database_url,
@@ -118,15 +118,15 @@ class Driver:
             yield broker
 
     @asynccontextmanager
-    async def answering(self) -> AsyncIterator[ServiceBroker]:
-        """A replica that answers requests and consumes nothing."""
+    async def serving_requests(self) -> AsyncIterator[ServiceBroker]:
+        """Run a replica that serves requests and consumes nothing."""
         async with ingest_service(self._servers, self.database_url, consumes=False) as broker:
             yield broker
 
     async def queue(self, body: bytes, slot: int | None = None, **headers: str) -> None:
         """Put a raw body on the webhook stream; header names have `_` for `-`."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        await self.gateway.publish(subjects.webhook("posthog", slot), body, named)
+        header_fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        await self.gateway.publish(subjects.webhook("posthog", slot), body, header_fields)
 
     async def post(
         self,
@@ -137,7 +137,7 @@ class Driver:
         in_order: bool = False,
         **event: Any,
     ) -> None:
-        """Queue what PostHog would post, as the gateway does."""
+        """Queue a webhook of PostHog, as the gateway does."""
         fields = {"event": "signed_up", "distinct_id": "anna", **event}
         body = PostHogWebhook(PostHogEvent(uuid=id, **fields), person)
         headers = {"Hogsend_Received_At": received_at}
@@ -169,11 +169,11 @@ class Driver:
         await eventually(empty, PATIENCE)
 
     async def stored(self, events: int) -> bool:
-        """Whether so many events are stored."""
+        """Whether at least this many events are stored."""
         return await self.count("events") >= events
 
     async def count(self, table: str) -> int:
-        """Rows of a table."""
+        """Count the rows of a table."""
         return int(await self.rows.fetchval(f"SELECT count(*) FROM ingest.{table}"))  # noqa: S608
 
     async def contacts(self) -> list[asyncpg.Record]:

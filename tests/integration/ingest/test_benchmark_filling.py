@@ -1,4 +1,4 @@
-"""What benchmarks fill a database with is what ingest would have stored."""
+"""The benchmarks fill a database with the rows that ingest would have stored."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-async def test_every_event_has_the_key_that_ingest_gives_it(database: Database) -> None:
+async def test_every_filled_event_has_the_key_that_ingest_would_store(database: Database) -> None:
     async with database.acquire() as connection:
         events = await connection.fetch(
             "SELECT source, id, event, user_id, received_at, occurred_at FROM events"
@@ -53,7 +53,7 @@ async def test_every_event_has_the_key_that_ingest_gives_it(database: Database) 
         assert UUID(row["id"]).version == 7
 
 
-async def test_a_filled_event_that_is_sent_again_is_known(database: Database) -> None:
+async def test_ingest_recognizes_a_filled_event_as_stored(database: Database) -> None:
     store = EventStore(database, EventTable(database))
     async with database.acquire() as connection:
         row = await connection.fetchrow("SELECT * FROM events ORDER BY received_at LIMIT 1")
@@ -72,14 +72,14 @@ async def test_a_filled_event_that_is_sent_again_is_known(database: Database) ->
     assert await store.save([again]) == [Saved(Status.KNOWN, row["user_id"])]
 
 
-async def test_partitions_have_their_indexes_again(database: Database) -> None:
+async def test_filled_partitions_have_their_indexes(database: Database) -> None:
     async with database.acquire() as connection:
         partitions = await connection.fetch(_INDEXES)
     assert len(partitions) >= filling.DAYS // 30
     assert {row["indexes"] for row in partitions} == {6}
 
 
-def test_ids_are_of_version_7_and_of_this_moment() -> None:
+def test_new_ids_are_uuids_of_version_7_with_the_current_time() -> None:
     before = datetime.now(UTC).timestamp()
     id = UUID(new_id())
     assert id.version == 7

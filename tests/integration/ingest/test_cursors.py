@@ -1,4 +1,4 @@
-"""Cursors of statements that a connection keeps."""
+"""Cursors of prepared statements that a connection caches."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-async def test_a_statement_that_a_newer_replica_has_outdated_fails_once(
+async def test_a_cached_statement_that_a_migration_outdated_fails_once(
     database: Database, tmp_path: Path
 ) -> None:
-    """A migration may change what a kept statement gives, while this replica runs on."""
+    """A newer replica's migration may change the result of a cached statement of this replica."""
     file = tmp_path / "queries.sql"
     file.write_text("-- name: names()\nSELECT name FROM names;\n")
     queries = load(file)
@@ -33,9 +33,9 @@ async def test_a_statement_that_a_newer_replica_has_outdated_fails_once(
     async def read() -> list[Any]:
         async with (
             database.acquire(snapshot=True) as connection,
-            queries.names_cursor(connection) as found,
+            queries.names_cursor(connection) as rows,
         ):
-            return [row["name"] async for row in found]
+            return [row["name"] async for row in rows]
 
     async with database.acquire() as connection:
         await connection.execute("CREATE TABLE names (name int); INSERT INTO names VALUES (1)")

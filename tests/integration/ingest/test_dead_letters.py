@@ -1,4 +1,4 @@
-"""Dead letters can be seen, put back and forgotten, and none is lost on the way."""
+"""Dead letters are listed, replayed and purged, and none is lost in between."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from tests.integration.ingest.driver import Driver
 GOOD = b'{"event":{"event":"signed_up","distinct_id":"anna","uuid":"u-1"}}'
 
 
-async def listed(driver: Driver, **wanted: object) -> DeadLetterPage:
+async def listed(driver: Driver, **filters: object) -> DeadLetterPage:
     return await driver.gateway.request(
-        INGEST_DEAD_LETTERS, msgspec.convert(wanted, ListDeadLetters)
+        INGEST_DEAD_LETTERS, msgspec.convert(filters, ListDeadLetters)
     )
 
 
-async def replay(driver: Driver, **wanted: object) -> DeadLettersDone:
-    return await driver.gateway.request(INGEST_REPLAY, msgspec.convert(wanted, ReplayDeadLetters))
+async def replay(driver: Driver, **filters: object) -> DeadLettersDone:
+    return await driver.gateway.request(INGEST_REPLAY, msgspec.convert(filters, ReplayDeadLetters))
 
 
-async def purge(driver: Driver, **wanted: object) -> DeadLettersDone:
-    return await driver.gateway.request(INGEST_PURGE, msgspec.convert(wanted, PurgeDeadLetters))
+async def purge(driver: Driver, **filters: object) -> DeadLettersDone:
+    return await driver.gateway.request(INGEST_PURGE, msgspec.convert(filters, PurgeDeadLetters))
 
 
 async def dead_letter(
@@ -57,13 +57,13 @@ async def dead_letter(
     reason: str = "outage",
     **headers: str,
 ) -> int:
-    """Set a message aside by hand, and give the letter's sequence."""
+    """Publish a dead letter directly, and return its sequence."""
     letter = DeadLetter(
         id="by-hand",
         stream=stream,
         subject=subject,
         reason=reason,
-        detail="the database was away",
+        detail="the database was unavailable",
         attempts=3,
         failed_at=datetime(2026, 1, 1, tzinfo=UTC),
         headers={name.replace("_", "-"): value for name, value in headers.items()},
@@ -79,7 +79,7 @@ def sequences(page: DeadLetterPage) -> list[int]:
     return [letter.sequence for letter in page.dead_letters]
 
 
-async def test_a_malformed_webhook_is_listed_and_its_replay_comes_back_as_another(
+async def test_the_replay_of_a_malformed_webhook_becomes_another_dead_letter(
     driver: Driver,
 ) -> None:
     async with driver.replica():
@@ -96,14 +96,16 @@ async def test_a_malformed_webhook_is_listed_and_its_replay_comes_back_as_anothe
         (second,) = (await listed(driver)).dead_letters
         assert second.sequence > first.sequence
         assert letter.body == b"nonsense \xff\x00"
-        # The id it came with is what it is known by, however often it goes round.
+        # The message keeps its original id, however often it is replayed.
         assert message_id(letter.headers) == "p-1"
         assert await replay(driver) == DeadLettersDone(count=1)
         (letter,) = await driver.dead_letters(1)
         assert message_id(letter.headers) == "p-1"
 
 
-async def test_a_replayed_webhook_is_stored_and_published_under_its_own_id(driver: Driver) -> None:
+async def test_a_replayed_webhook_is_stored_and_published_under_its_original_id(
+    driver: Driver,
+) -> None:
     sequence = await dead_letter(
         driver,
         GOOD.replace(b',"uuid":"u-1"', b""),
@@ -120,10 +122,10 @@ async def test_a_replayed_webhook_is_stored_and_published_under_its_own_id(drive
     assert await driver.rows.fetchval("SELECT count(*) FROM ingest.events") == 1
 
 
-async def test_a_replay_within_the_deduplication_window_of_the_first_delivery_arrives(
+async def test_a_replay_within_the_deduplication_window_of_the_first_delivery_is_processed(
     driver: Driver,
 ) -> None:
-    # As it would be in an outage of minutes: JetStream still remembers the id.
+    # As after an outage of a few minutes: JetStream still remembers the id.
     await driver.queue(GOOD.replace(b"signed_up", b"opened"), Nats_Msg_Id="d-1")
     await driver.operator.js.purge_stream(StreamName.WEBHOOKS)
     await dead_letter(driver, Nats_Msg_Id="d-1")
@@ -133,20 +135,20 @@ async def test_a_replay_within_the_deduplication_window_of_the_first_delivery_ar
     assert (event.id, event.event) == ("u-1", "signed_up")
 
 
-async def test_what_crashed_before_the_letter_was_deleted_is_replayed_again_to_no_effect(
+async def test_a_letter_that_a_crash_left_after_its_replay_is_replayed_again_without_effect(
     driver: Driver,
 ) -> None:
     sequence = await dead_letter(driver, Nats_Msg_Id="d-1")
-    away = Unavailable("JetStream did not answer")
-    async with driver.answering():
-        with patch.object(DeadLetterStream, "delete", side_effect=away):
+    error = Unavailable("JetStream did not answer")
+    async with driver.serving_requests():
+        with patch.object(DeadLetterStream, "delete", side_effect=error):
             with pytest.raises(Unavailable, match="replaying it again does no harm"):
                 await replay(driver, sequence=sequence)
             (kept,) = (await replay(driver)).kept
             assert (kept.reason, kept.count) == ("not_deleted", 1)
         queued = await driver.operator.js.stream_info(StreamName.WEBHOOKS)
         assert queued.state.messages == 1
-        # Later than JetStream remembers, the key in PostgreSQL stands behind it.
+        # After JetStream has forgotten the id, the unique key in PostgreSQL catches the repeat.
         with patch.object(replaying, "_headers", lambda _letter: {ORIGINAL_ID: "d-1"}):
             assert (await replay(driver)).count == 1
         queued = await driver.operator.js.stream_info(StreamName.WEBHOOKS)
@@ -156,7 +158,7 @@ async def test_what_crashed_before_the_letter_was_deleted_is_replayed_again_to_n
     assert await driver.count("events") == 1
 
 
-async def test_two_replays_and_a_purge_at_once_lose_nothing(driver: Driver) -> None:
+async def test_concurrent_replays_and_purges_lose_no_message(driver: Driver) -> None:
     count = 300
     for number in range(count):
         await dead_letter(driver, GOOD.replace(b"u-1", b"u-%d" % number), Nats_Msg_Id=f"d-{number}")
@@ -171,11 +173,13 @@ async def test_two_replays_and_a_purge_at_once_lose_nothing(driver: Driver) -> N
             purge(driver),
             return_exceptions=True,
         )
-    assert all(isinstance(one, DeadLettersDone | NotFound) for one in outcomes)
+    assert all(isinstance(outcome, DeadLettersDone | NotFound) for outcome in outcomes)
     assert await driver.count("events") == count
 
 
-async def test_pages_go_from_the_newest_to_the_oldest_over_gaps(driver: Driver) -> None:
+async def test_pages_of_dead_letters_continue_from_the_newest_to_the_oldest_across_gaps(
+    driver: Driver,
+) -> None:
     for number in range(30):
         await dead_letter(
             driver,
@@ -184,26 +188,26 @@ async def test_pages_go_from_the_newest_to_the_oldest_over_gaps(driver: Driver) 
         )
     for gap in (1, 2, *range(10, 20), 30):
         await driver.operator.js.delete_msg(StreamName.DEADLETTER, gap)
-    left = [29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 9, 8, 7, 6, 5, 4, 3]
-    async with driver.answering():
-        for wanted, expected in (
-            ({}, left),
-            ({"stream": "WEBHOOKS"}, [one for one in left if one % 2]),
+    remaining = [29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 9, 8, 7, 6, 5, 4, 3]
+    async with driver.serving_requests():
+        for filters, expected in (
+            ({}, remaining),
+            ({"stream": "WEBHOOKS"}, [sequence for sequence in remaining if sequence % 2]),
             ({"stream": "EVENTS"}, []),
-            ({"reason": "malformed"}, [one for one in left if one % 3 == 2]),
+            ({"reason": "malformed"}, [sequence for sequence in remaining if sequence % 3 == 2]),
             ({"stream": "ENGAGEMENT", "reason": "outage"}, [28, 22, 4]),
         ):
-            found: list[int] = []
+            listed_sequences: list[int] = []
             before = None
             while True:
-                page = await listed(driver, **wanted, limit=4, before=before)
+                page = await listed(driver, **filters, limit=4, before=before)
                 assert page.total == len(expected)
-                found += sequences(page)
+                listed_sequences += sequences(page)
                 before = page.next_before
                 if before is None:
                     break
                 assert len(page.dead_letters) == 4
-            assert found == expected
+            assert listed_sequences == expected
         assert sequences(await listed(driver, sequence=20, stream="ENGAGEMENT")) == [20]
         for wrong in (
             {"sequence": 20, "stream": "WEBHOOKS"},
@@ -218,12 +222,12 @@ async def test_pages_go_from_the_newest_to_the_oldest_over_gaps(driver: Driver) 
                 await listed(driver, **wrong)
 
 
-async def test_purging_by_filter_leaves_the_others(driver: Driver) -> None:
+async def test_a_purge_by_filter_keeps_the_dead_letters_that_do_not_match(driver: Driver) -> None:
     kept = await dead_letter(driver, stream="ENGAGEMENT", reason="malformed")
     for _ in range(3):
         await dead_letter(driver, reason="malformed")
         await dead_letter(driver, reason="outage")
-    async with driver.answering():
+    async with driver.serving_requests():
         with pytest.raises(NotFound):
             await purge(driver, sequence=kept, stream="WEBHOOKS")
         assert (await purge(driver, stream="WEBHOOKS", reason="malformed")).count == 3
@@ -238,16 +242,18 @@ async def test_purging_by_filter_leaves_the_others(driver: Driver) -> None:
         assert (await listed(driver)).total == 0
 
 
-async def test_a_purge_that_nats_refuses_says_so(driver: Driver) -> None:
+async def test_a_purge_that_nats_refuses_is_forbidden(driver: Driver) -> None:
     letters = DeadLetterStream(driver.gateway)
     with pytest.raises(Forbidden, match=r"(?i)stream\.purge\.deadletter"):
         await letters.purge(1)
 
 
-async def test_what_is_no_dead_letter_is_listed_and_purged_but_not_replayed(driver: Driver) -> None:
+async def test_an_unreadable_dead_letter_is_listed_and_purged_but_not_replayed(
+    driver: Driver,
+) -> None:
     await driver.operator.js.publish(subjects.dead_letter("WEBHOOKS"), b"\xff{")
     await dead_letter(driver)
-    async with driver.answering():
+    async with driver.serving_requests():
         page = await listed(driver, stream="WEBHOOKS")
         assert [letter.reason for letter in page.dead_letters] == ["outage", "unreadable"]
         with pytest.raises(InvalidRequest):
@@ -255,12 +261,12 @@ async def test_what_is_no_dead_letter_is_listed_and_purged_but_not_replayed(driv
         assert (await purge(driver, reason="unreadable")).count == 1
 
 
-async def test_ingest_may_read_and_delete_single_messages_only_where_it_has_to(
+async def test_ingest_may_not_read_or_delete_messages_of_streams_without_personal_data(
     driver: Driver,
 ) -> None:
     await driver.post()
-    async with driver.answering() as broker:
-        # Dead letters, and what an erasure looks through; not these.
+    async with driver.serving_requests() as broker:
+        # Ingest may do so in DEADLETTER and in the streams that an erasure sweeps.
         for verb, stream in product(
             ("STREAM.MSG.DELETE", "DIRECT.GET"), (StreamName.CREDENTIALS, StreamName.AUDIT)
         ):
@@ -274,9 +280,9 @@ async def test_ingest_may_read_and_delete_single_messages_only_where_it_has_to(
     assert info.state.messages == 1
 
 
-# The second leaves no room for the letter itself.
+# The second size leaves no space for the other fields of the dead letter.
 @pytest.mark.parametrize("spare", [64 * 1024, 200])
-async def test_a_message_too_large_for_base64_is_kept_whole_and_can_be_replayed(
+async def test_a_message_too_large_for_base64_is_dead_lettered_whole_and_can_be_replayed(
     driver: Driver, spare: int
 ) -> None:
     size = driver.gateway.max_payload - spare

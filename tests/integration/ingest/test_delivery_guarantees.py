@@ -1,4 +1,4 @@
-"""What may go wrong, and what holds all the same."""
+"""The delivery guarantees of ingest under repeats, crashes, outages and unusual values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from tests.integration.ingest.driver import Driver
 from tests.waiting import eventually
 
 
-async def test_one_id_a_hundred_times_is_one_row_and_one_message(driver: Driver) -> None:
+async def test_an_event_that_is_queued_a_hundred_times_is_stored_and_published_once(
+    driver: Driver,
+) -> None:
     async with driver.replica():
         await asyncio.gather(*(driver.post("u-1") for _ in range(100)))
         (event,) = await driver.events(1)
@@ -27,7 +29,7 @@ async def test_one_id_a_hundred_times_is_one_row_and_one_message(driver: Driver)
     assert await driver.count("events") == 1
 
 
-async def test_copies_that_jetstream_let_through_are_one_row_and_one_message(
+async def test_copies_that_jetstream_did_not_drop_are_stored_and_published_once(
     driver: Driver,
 ) -> None:
     body = b'{"event":{"event":"e","distinct_id":"anna","uuid":"u-1"}}'
@@ -39,7 +41,7 @@ async def test_copies_that_jetstream_let_through_are_one_row_and_one_message(
     assert await driver.count("events") == 1
 
 
-async def test_what_the_database_refuses_is_set_aside_alone(driver: Driver) -> None:
+async def test_only_the_events_that_the_database_refuses_are_dead_lettered(driver: Driver) -> None:
     await driver.rows.execute("ALTER TABLE ingest.events ADD CHECK (event <> 'refused')")
     for number in range(20):
         await driver.post(f"u-{number}", event="refused" if number in (7, 13) else "fine")
@@ -66,7 +68,7 @@ async def test_nul_characters_are_stored_as_replacement_characters(driver: Drive
     assert contact["email"] == "a\ufffd@b.com"
 
 
-async def test_nesting_as_deep_as_json_is_read_is_stored(driver: Driver) -> None:
+async def test_properties_as_deeply_nested_as_json_is_read_are_stored(driver: Driver) -> None:
     deep: list[object] = []
     for _ in range(500):
         deep = [deep]
@@ -78,7 +80,7 @@ async def test_nesting_as_deep_as_json_is_read_is_stored(driver: Driver) -> None
     assert contact["properties"] == "{}"
 
 
-async def test_numbers_survive_the_way_through_a_contact(driver: Driver) -> None:
+async def test_extreme_numbers_are_unchanged_after_a_contact_is_updated(driver: Driver) -> None:
     # PostgreSQL writes 1e308 as an integer of 309 digits, which must be read back as well.
     numbers = {"huge": 1e308, "tiny": 5e-324, "long": 10**60, "negative": -(10**60)}
     async with driver.replica():
@@ -87,14 +89,14 @@ async def test_numbers_survive_the_way_through_a_contact(driver: Driver) -> None
         await driver.post("u-2", person={"properties": {"plan": "pro"}})
         await driver.events(2)
     (contact,) = await driver.contacts()
-    kept = msgspec.json.decode(contact["properties"])
-    assert kept.pop("plan") == "pro"
-    assert float(kept.pop("huge")) == numbers.pop("huge")
-    assert kept == numbers
+    stored = msgspec.json.decode(contact["properties"])
+    assert stored.pop("plan") == "pro"
+    assert float(stored.pop("huge")) == numbers.pop("huge")
+    assert stored == numbers
 
 
-async def test_texts_far_longer_than_an_index_entry_stay_apart(driver: Driver) -> None:
-    # Random enough that no compression makes it fit after all.
+async def test_ids_and_names_longer_than_an_index_entry_are_distinguished(driver: Driver) -> None:
+    # So random that PostgreSQL cannot compress it to the size of an index entry.
     long = "".join(chr(0x4E00 + (n * n * 7919 + n * 104_729) % 20_000) for n in range(34_000))
     assert len(long.encode()) > 100_000
     async with driver.replica():
@@ -102,15 +104,17 @@ async def test_texts_far_longer_than_an_index_entry_stay_apart(driver: Driver) -
             await driver.post(f"u-{number}", distinct_id=name, event=name)
         await driver.events(3)
         assert len(await driver.contacts()) == 2
-        wanted = msgspec.convert({"userId": long + "a", "event": long + "a"}, ListEvents)
-        page = await driver.gateway.request(INGEST_EVENTS, wanted)
+        request = msgspec.convert({"userId": long + "a", "event": long + "a"}, ListEvents)
+        page = await driver.gateway.request(INGEST_EVENTS, request)
     assert page.total == 2
 
 
-async def test_replicas_share_the_work_on_a_few_people_without_deadlock(driver: Driver) -> None:
+async def test_two_replicas_store_events_of_the_same_people_without_deadlock(
+    driver: Driver,
+) -> None:
     people = ["anna", "anna-phone", "ben", "cleo"]
     emails = ["a@x.org", "b@x.org", "c@x.org", None]
-    for start in range(0, 2000, 100):  # as many as JetStream acknowledges in time anywhere
+    for start in range(0, 2000, 100):  # as many as JetStream acknowledges in time on any machine
         await asyncio.gather(
             *(
                 driver.post(
@@ -132,10 +136,10 @@ async def test_replicas_share_the_work_on_a_few_people_without_deadlock(driver: 
 
 
 @pytest.mark.parametrize("jetstream_forgets", [False, True])
-async def test_a_crash_between_commit_and_publish_loses_nothing(
+async def test_a_crash_between_commit_and_publish_loses_no_event(
     driver: Driver, *, jetstream_forgets: bool
 ) -> None:
-    """Nor if nats-server is killed with ingest and forgets that it delivered the message."""
+    """No event is lost either if nats-server is killed too, and forgets the first delivery."""
     stored = asyncio.Event()
 
     async def hang(_self: Publisher, _messages: object) -> list[object]:
@@ -150,7 +154,7 @@ async def test_a_crash_between_commit_and_publish_loses_nothing(
             assert await driver.count("events") == 1
     assert (await driver.operator.js.stream_info("EVENTS")).state.messages == 0
     if jetstream_forgets:
-        # A new consumer delivers it for the first time.
+        # A new consumer delivers the message as if for the first time.
         assert await driver.operator.js.delete_consumer("WEBHOOKS", "ingest")
 
     async with driver.replica():
@@ -159,7 +163,7 @@ async def test_a_crash_between_commit_and_publish_loses_nothing(
     assert await driver.count("events") == 1
 
 
-async def test_an_outage_of_the_database_holds_the_batch_and_loses_nothing(
+async def test_a_batch_waits_for_the_database_during_an_outage_and_is_not_lost(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batches, "HEARTBEAT_SECONDS", 0.05)
@@ -178,18 +182,18 @@ async def test_an_outage_of_the_database_holds_the_batch_and_loses_nothing(
 
         await eventually(waiting)
         assert (await driver.operator.js.stream_info("WEBHOOKS")).state.messages == 1
-        await eventually(lambda: _waits_for("PostgreSQL is not available", driver))
+        await eventually(lambda: _health_waits_for("PostgreSQL is not available", driver))
         await blocker.execute("ROLLBACK")
         (event,) = await driver.events(1)
-        assert await _waits_for(None, driver)
+        assert await _health_waits_for(None, driver)
         assert await driver.dead_letters(0) == []
     await blocker.close()
     assert event.id == "u-1"
     assert await driver.count("events") == 1
 
 
-async def _waits_for(what: str | None, driver: Driver) -> bool:
-    return (await driver.gateway.request(INGEST_HEALTH, Empty())).waits_for == what
+async def _health_waits_for(reason: str | None, driver: Driver) -> bool:
+    return (await driver.gateway.request(INGEST_HEALTH, Empty())).waits_for == reason
 
 
 def deadlocks() -> float:

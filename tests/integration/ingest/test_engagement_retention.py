@@ -1,4 +1,4 @@
-"""No report that was accepted is lost, and none is kept that everybody is done with."""
+"""A report stays in ENGAGEMENT until every consumer has acknowledged it, and no longer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STREAM = StreamName.ENGAGEMENT
 OPENED = subjects.engagement("email.opened")
 
 
-class NobodyIsMissing:
+class NoMissingReaders:
     async def missing(self, _present: Collection[str]) -> set[str]:
         return set()
 
@@ -41,7 +41,7 @@ async def report(driver: Driver, number: int) -> None:
     await driver.operator.js.publish(OPENED, msgspec.json.encode(body))
 
 
-async def held(driver: Driver) -> int:
+async def messages_in_stream(driver: Driver) -> int:
     return (await driver.operator.js.stream_info(STREAM)).state.messages
 
 
@@ -60,7 +60,7 @@ async def test_reports_outlive_the_consumer_that_records_them(driver: Driver) ->
     assert await driver.count("events") == REPORTS
 
 
-async def test_a_report_stays_until_every_consumer_is_done_with_it(
+async def test_a_report_stays_until_every_consumer_has_acknowledged_it(
     driver: Driver, servers: Servers
 ) -> None:
     js = driver.operator.js
@@ -76,37 +76,38 @@ async def test_a_report_stays_until_every_consumer_is_done_with_it(
         await report(driver, number)
     slow = await js.pull_subscribe_bind(consumer="slow", stream=STREAM)
     async with connected(servers, User.INGEST) as ingest:
-        retention = EngagementRetention(ingest, NobodyIsMissing())
+        retention = EngagementRetention(ingest, NoMissingReaders())
         await retention.trim()
-        assert await held(driver) == 3  # not recorded: ingest's consumer is not even there
+        # The reports are not recorded yet, because ingest's consumer does not exist.
+        assert await messages_in_stream(driver) == 3
         await js.add_consumer(STREAM, ENGAGEMENT_CONSUMER)
         recording = await js.pull_subscribe_bind(consumer=INGEST, stream=STREAM)
         for message in await recording.fetch(3, timeout=PATIENCE_SECONDS):
             await message.ack_sync()
         await retention.trim()
-        assert await held(driver) == 3
+        assert await messages_in_stream(driver) == 3
         first, second, _ = await slow.fetch(3, timeout=PATIENCE_SECONDS)
         await first.ack_sync()
         await retention.trim()
-        assert await held(driver) == 2
+        assert await messages_in_stream(driver) == 2
         await second.ack_sync()
         await retention.trim()
-        assert await held(driver) == 1
+        assert await messages_in_stream(driver) == 1
 
 
 class Analytics:
-    """Says which durables it wants, unless it is away."""
+    """A fake of analytics that lists its durables; unavailable while `durables` is None."""
 
     def __init__(self) -> None:
-        self.wants: list[str] | None = None
+        self.durables: list[str] | None = None
 
     async def request(self, _endpoint: object, _message: object) -> EngagementReaders:
-        if self.wants is None:
+        if self.durables is None:
             raise Unavailable("the analytics service is not running")
-        return EngagementReaders(self.wants)
+        return EngagementReaders(self.durables)
 
 
-async def test_a_reader_is_known_until_analytics_does_not_want_it_any_more(
+async def test_a_reader_is_remembered_until_analytics_no_longer_lists_it(
     database_url: str,
 ) -> None:
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=1)
@@ -117,13 +118,13 @@ async def test_a_reader_is_known_until_analytics_does_not_want_it_any_more(
     after_a_restart = KnownReaders(cast("Any", analytics), database)
     with pytest.raises(Unavailable):
         await after_a_restart.missing({"buckets"})
-    analytics.wants = ["buckets", "destination-1", "destination-2"]
+    analytics.durables = ["buckets", "destination-1", "destination-2"]
     assert await after_a_restart.missing({"buckets"}) == {"destination-1"}
-    analytics.wants = ["buckets"]
+    analytics.durables = ["buckets"]
     assert await after_a_restart.missing({"buckets"}) == set()
-    analytics.wants = None
+    analytics.durables = None
     assert await readers.missing({"buckets"}) == set()
-    # As docs/runbooks/HogsendStreamNearlyFull.md says, where analytics does not come back.
+    # The remedy of docs/runbooks/HogsendStreamNearlyFull.md when analytics was removed.
     with pytest.raises(Unavailable):
         await readers.missing(set())
     async with database.transaction() as connection:
@@ -133,5 +134,7 @@ async def test_a_reader_is_known_until_analytics_does_not_want_it_any_more(
 
 
 async def _has_consumer(driver: Driver) -> bool:
-    names: list[Any] = [one.name for one in await driver.operator.js.consumers_info(STREAM)]
+    names: list[Any] = [
+        consumer.name for consumer in await driver.operator.js.consumers_info(STREAM)
+    ]
     return INGEST in names

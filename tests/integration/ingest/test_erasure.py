@@ -30,13 +30,13 @@ ADA = {"properties": {"email": "ada@example.com"}}
 
 
 async def contact_id(driver: Driver, email: str) -> UUID:
-    found = await driver.rows.fetchval("SELECT id FROM ingest.contacts WHERE email = $1", email)
-    assert isinstance(found, UUID)
-    return found
+    id = await driver.rows.fetchval("SELECT id FROM ingest.contacts WHERE email = $1", email)
+    assert isinstance(id, UUID)
+    return id
 
 
-async def left(driver: Driver, *, persons: bool = True) -> str:
-    """Whatever the streams still hold, as text."""
+async def messages_in_streams(driver: Driver, *, persons: bool = True) -> str:
+    """All messages that are still in the streams with personal data, as text."""
     texts: list[str] = []
     for stream in PERSONAL_DATA_STREAMS:
         if stream is StreamName.PERSONS and not persons:
@@ -50,7 +50,7 @@ async def left(driver: Driver, *, persons: bool = True) -> str:
 
 
 async def queue_everywhere(servers: Servers, driver: Driver) -> None:
-    """Messages of two people on each stream that ingest does not drain, and a dead letter."""
+    """Queue messages of two people on each stream that ingest does not drain, and a dead letter."""
     async with harness.connected(servers, User.ANALYTICS) as analytics:
         await streams.reconcile(analytics.js, User.ANALYTICS)
     async with harness.connected(servers, User.APP) as app:
@@ -82,16 +82,16 @@ async def test_a_person_is_erased_from_tables_and_streams(servers: Servers, driv
         users = await driver.rows.fetch("SELECT DISTINCT user_id FROM ingest.events")
         assert [row["user_id"] for row in users] == ["ben"]
         assert not await driver.rows.fetchval("SELECT count(*) FROM ingest.contact_merges")
-        remaining = await left(driver)
+        remaining = await messages_in_streams(driver)
         assert "ben" in remaining
         assert "ada@" not in remaining
-        told = [line for line in remaining.splitlines() if "ada" in line]
-        assert len(told) == 1
-        heard = msgspec.json.decode(told[0].partition(" ")[2], type=ContactErased)
-        assert (heard.contact_id, heard.id) == (str(id), erasure.id)
-        assert {"ada", "anon-ada"} <= set(heard.user_ids)
+        lines = [line for line in remaining.splitlines() if "ada" in line]
+        assert len(lines) == 1
+        erased = msgspec.json.decode(lines[0].partition(" ")[2], type=ContactErased)
+        assert (erased.contact_id, erased.id) == (str(id), erasure.id)
+        assert {"ada", "anon-ada"} <= set(erased.user_ids)
 
-        # What is repeated stays away; what happens afterwards is a new contact's.
+        # A repeated event is not stored again; an event after the erasure creates a new contact.
         await driver.post("e2", distinct_id="ada", person=ADA, received_at="2026-01-01T01:00:00Z")
         now = format_time(datetime.now(UTC))
         await driver.post("e5", distinct_id="ada", received_at=now)
@@ -103,7 +103,7 @@ async def test_a_person_is_erased_from_tables_and_streams(servers: Servers, driv
         assert rows[0]["contact_id"] != id
 
 
-async def test_a_replica_that_was_killed_leaves_the_rest_to_another(
+async def test_another_replica_finishes_the_erasure_of_a_killed_replica(
     servers: Servers, driver: Driver
 ) -> None:
     async with driver.replica():
@@ -114,7 +114,7 @@ async def test_a_replica_that_was_killed_leaves_the_rest_to_another(
     await database.connect()
     jobs = ErasureJobs(database, settle_seconds=0)
     await jobs.request(id)
-    # The one that is killed has taken the job, and does nothing more.
+    # The killed replica has claimed the job, and does nothing more.
     assert len(await jobs.claim(announced=False, limit=1)) == 1
     assert await jobs.claim(announced=False, limit=1) == []
     await database.close()
@@ -130,10 +130,10 @@ async def test_a_replica_that_was_killed_leaves_the_rest_to_another(
     row = await driver.rows.fetchrow("SELECT person, events FROM ingest.erasures")
     assert row is not None
     assert (row["person"], row["events"]) == (None, 1)
-    assert "ada@" not in await left(driver, persons=False)
+    assert "ada@" not in await messages_in_streams(driver, persons=False)
 
 
-async def test_who_is_made_again_is_erased_from_streams_that_were_restored(
+async def test_a_second_erasure_deletes_messages_that_a_restored_backup_brought_back(
     servers: Servers, driver: Driver
 ) -> None:
     async def erase() -> bool:
@@ -151,20 +151,22 @@ async def test_who_is_made_again_is_erased_from_streams_that_were_restored(
         await driver.post("e1", distinct_id="ada", person=ADA)
         await driver.drained()
         assert await erase()
-        # As from a backup that is older than the erasure.
+        # As if streams were restored from a backup that is older than the erasure.
         await queue_everywhere(servers, driver)
         await driver.dead_letters(1)
-        assert "distinctId" in await left(driver)
+        assert "distinctId" in await messages_in_streams(driver)
         await driver.post(
             "e2", distinct_id="ada", person=ADA, received_at=format_time(datetime.now(UTC))
         )
         await driver.drained()
         assert await erase()
-        remaining = [line for line in (await left(driver)).splitlines() if "ada" in line]
+        remaining = [
+            line for line in (await messages_in_streams(driver)).splitlines() if "ada" in line
+        ]
         assert all("erasedAt" in line for line in remaining), remaining
 
 
-async def test_events_are_counted_though_the_sweep_fails(driver: Driver) -> None:
+async def test_events_deleted_before_a_replica_was_killed_are_counted(driver: Driver) -> None:
     async with driver.replica():
         for number in range(3):
             await driver.post(f"e{number}", distinct_id="ada", person=ADA)
@@ -175,7 +177,7 @@ async def test_events_are_counted_though_the_sweep_fails(driver: Driver) -> None
     id = await contact_id(driver, "ada@example.com")
     await jobs.request(id)
     (job,) = await jobs.claim(announced=False, limit=1)
-    # A replica that is killed here leaves it to the next, which finds none.
+    # After a replica was killed here, the next one repeats the step and deletes no more events.
     assert [await jobs.delete_events(job) for _ in range(2)] == [3, 0]
     await jobs.record_sweep(job, messages=4)
     erasure = await jobs.request(id)
@@ -183,7 +185,7 @@ async def test_events_are_counted_though_the_sweep_fails(driver: Driver) -> None
     await database.close()
 
 
-async def test_a_replica_that_is_late_to_begin_does_not_hasten_the_second_sweep(
+async def test_a_replica_that_announces_an_erasure_late_does_not_advance_the_second_sweep(
     driver: Driver,
 ) -> None:
     async with driver.replica():
@@ -194,7 +196,7 @@ async def test_a_replica_that_is_late_to_begin_does_not_hasten_the_second_sweep(
     jobs = ErasureJobs(database)
     await jobs.request(await contact_id(driver, "ada@example.com"))
     (job,) = await jobs.claim(announced=False, limit=1)
-    # Deleting events may take longer than the claim: another replica does the same then.
+    # Deleting events may take longer than the claim, so that another replica claims the job too.
     await driver.rows.execute("UPDATE ingest.erasures SET due_at = now()")
     (late,) = await jobs.claim(announced=False, limit=1)
     await jobs.mark_announced(job)
@@ -205,7 +207,9 @@ async def test_a_replica_that_is_late_to_begin_does_not_hasten_the_second_sweep(
     await database.close()
 
 
-async def test_what_takes_long_stays_taken_until_it_is_done(driver: Driver) -> None:
+async def test_a_renewed_job_is_not_claimed_by_another_replica_until_its_step_ends(
+    driver: Driver,
+) -> None:
     async with driver.replica():
         await driver.post("e1", distinct_id="ada", person=ADA)
         await driver.drained()
@@ -214,32 +218,32 @@ async def test_what_takes_long_stays_taken_until_it_is_done(driver: Driver) -> N
     jobs = ErasureJobs(database, settle_seconds=0)
     await jobs.request(await contact_id(driver, "ada@example.com"))
 
-    async def renewed_in_time(taken: list[Job], *, announced: bool) -> None:
+    async def check_renewal(claimed: list[Job], *, announced: bool) -> None:
         await driver.rows.execute("UPDATE ingest.erasures SET due_at = now()")
-        await jobs.renew(taken, announced=announced)
+        await jobs.renew(claimed, announced=announced)
         assert await jobs.claim(announced=announced, limit=1) == []
 
-    taken = await jobs.claim(announced=False, limit=1)
-    await renewed_in_time(taken, announced=False)
-    await jobs.mark_announced(taken[0])
-    # The next step waits for nothing, though this one is renewed once more.
-    await jobs.renew(taken, announced=False)
-    taken = await jobs.claim(announced=True, limit=1)
-    await renewed_in_time(taken, announced=True)
-    await jobs.record_sweep(taken[0], messages=0)
-    await jobs.renew(taken, announced=True)
-    taken = await jobs.claim(announced=True, limit=1)
-    assert taken[0].is_swept
-    await renewed_in_time(taken, announced=True)
-    await jobs.record_sweep(taken[0], messages=0)
-    await jobs.renew(taken, announced=True)
+    claimed = await jobs.claim(announced=False, limit=1)
+    await check_renewal(claimed, announced=False)
+    await jobs.mark_announced(claimed[0])
+    # A late renewal of this step does not delay the next step.
+    await jobs.renew(claimed, announced=False)
+    claimed = await jobs.claim(announced=True, limit=1)
+    await check_renewal(claimed, announced=True)
+    await jobs.record_sweep(claimed[0], messages=0)
+    await jobs.renew(claimed, announced=True)
+    claimed = await jobs.claim(announced=True, limit=1)
+    assert claimed[0].is_swept
+    await check_renewal(claimed, announced=True)
+    await jobs.record_sweep(claimed[0], messages=0)
+    await jobs.renew(claimed, announced=True)
     assert await jobs.claim(announced=True, limit=1) == []
     await database.close()
 
 
 async def everything(driver: Driver) -> set[str]:
-    """Every row there is, as text."""
-    found: set[str] = set()
+    """All rows of ingest's tables about people, as text."""
+    all_rows: set[str] = set()
     for table in (
         "contacts",
         "contact_keys",
@@ -249,12 +253,12 @@ async def everything(driver: Driver) -> set[str]:
         "erasures",
         "erased_keys",
     ):
-        rows = await driver.rows.fetch(f"SELECT one::text FROM ingest.{table} AS one")  # noqa: S608
-        found |= {f"{table} {row[0]}" for row in rows}
-    return found
+        rows = await driver.rows.fetch(f"SELECT row::text FROM ingest.{table} AS row")  # noqa: S608
+        all_rows |= {f"{table} {row[0]}" for row in rows}
+    return all_rows
 
 
-async def test_an_erasure_leaves_everybody_else_as_they_were(driver: Driver) -> None:
+async def test_an_erasure_changes_no_row_of_other_people(driver: Driver) -> None:
     async def merged(name: str) -> None:
         person = {"properties": {"email": f"{name}@example.com"}}
         await driver.post(f"{name}1", distinct_id=f"anon-{name}")
@@ -268,13 +272,13 @@ async def test_an_erasure_leaves_everybody_else_as_they_were(driver: Driver) -> 
     jobs = ErasureJobs(database, settle_seconds=0)
     async with driver.replica():
         await merged("ben")
-        bens = await everything(driver)
+        rows_of_ben = await everything(driver)
         await merged("cyd")
     await jobs.request(await contact_id(driver, "cyd@example.com"))
-    # Another replica is at this one.
+    # As if another replica had claimed this job.
     await driver.rows.execute("UPDATE ingest.erasures SET due_at = now() + interval '1 day'")
-    others = await everything(driver)
-    assert bens - others == set()
+    rows_before = await everything(driver)
+    assert rows_of_ben - rows_before == set()
 
     async with driver.replica():
         await merged("ada")
@@ -289,13 +293,16 @@ async def test_an_erasure_leaves_everybody_else_as_they_were(driver: Driver) -> 
         await jobs.record_sweep(job, messages=1)
     for announced in (False, True):
         assert await jobs.claim(announced=announced, limit=9) == [], (
-            "finished, and the other one not due"
+            "one job is finished, the other is not due"
         )
-    left = await everything(driver)
-    assert others - left == set()
-    assert {row.partition(" ")[0] for row in left - others} == {"erasures", "erased_keys"}
+    rows_after = await everything(driver)
+    assert rows_before - rows_after == set()
+    assert {row.partition(" ")[0] for row in rows_after - rows_before} == {
+        "erasures",
+        "erased_keys",
+    }
 
-    # Nor does it keep away what is late of somebody else, though they go by that address.
+    # A late event of another person is stored, even if the erased email is its user id.
     async with driver.replica():
         await driver.post("dora1", distinct_id="dora")
         await driver.post("dora2", distinct_id="ada@example.com")
@@ -306,9 +313,11 @@ async def test_an_erasure_leaves_everybody_else_as_they_were(driver: Driver) -> 
     await database.close()
 
 
-async def test_what_is_not_deleted_yet_is_not_replayed(driver: Driver) -> None:
+async def test_an_event_of_an_erased_person_that_is_not_deleted_yet_is_not_replayed(
+    driver: Driver,
+) -> None:
     async with driver.replica():
-        # Nothing but the address tells whose this is, and a row does not have it.
+        # Only the email identifies the person, and the row of the event does not contain it.
         await driver.post("e1", distinct_id="anonymous", person=ADA)
         await driver.post("e2", distinct_id="ben")
         await driver.drained()
@@ -318,8 +327,8 @@ async def test_what_is_not_deleted_yet_is_not_replayed(driver: Driver) -> None:
     span = datetime(2025, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
 
     async def replayed() -> list[str]:
-        found = await events.read_database(*span, received_before=None, after=None)
-        return [msgspec.json.decode(one.body, type=Event).id for one in found]
+        messages = await events.read_database(*span, received_before=None, after=None)
+        return [msgspec.json.decode(message.body, type=Event).id for message in messages]
 
     assert sorted(await replayed()) == ["e1", "e2"]
     await ErasureJobs(database).request(await contact_id(driver, "ada@example.com"))

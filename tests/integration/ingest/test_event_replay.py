@@ -1,4 +1,4 @@
-"""One durable gets events again; nobody else does, and afterwards everything is as it was."""
+"""A replay reaches one durable alone, and leaves consumers and streams as they were before."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def at(hour: int) -> str:
 
 @pytest.fixture
 async def ingest(driver: Driver) -> AsyncIterator[ServiceBroker]:
-    """Four events that three durables have read: two of them in the span, of the mailer's name."""
+    """Four events that three durables have read; two match the mailer's filter and the span."""
     for hour, name in ((9, "signed_up"), (10, "signed_up"), (11, "left"), (11, "signed_up")):
         await driver.post(
             f"{name}-{hour}",
@@ -64,14 +64,14 @@ async def ingest(driver: Driver) -> AsyncIterator[ServiceBroker]:
         (UNFILTERED, None),
     ):
         await js.add_consumer(StreamName.EVENTS, durable(name, pattern))
-        assert await taken(driver, name)
-    async with driver.answering() as broker:
+        assert await fetch_all(driver, name)
+    async with driver.serving_requests() as broker:
         yield broker
 
 
 @pytest.fixture
-async def own(driver: Driver, ingest: ServiceBroker) -> AsyncIterator[EventReplayer]:
-    """Another replica's, which gives one small part at a time."""
+async def stepwise_replayer(driver: Driver, ingest: ServiceBroker) -> AsyncIterator[EventReplayer]:
+    """The replayer of another replica, which replays one small part for each request."""
     database = Database(driver.database_url, "ingest", MIGRATIONS, pool_size=2)
     await database.connect()
     yield EventReplayer(database, ingest.link, ingest.link.publisher, budget_seconds=0)
@@ -89,8 +89,8 @@ async def pending(driver: Driver, name: str) -> int:
     return info.num_pending or 0
 
 
-async def taken(driver: Driver, name: str) -> list[Msg]:
-    """What a durable has to read, acknowledged."""
+async def fetch_all(driver: Driver, name: str) -> list[Msg]:
+    """Fetch and acknowledge all pending messages of a durable."""
     count = await pending(driver, name)
     if not count:
         return []
@@ -102,9 +102,9 @@ async def taken(driver: Driver, name: str) -> list[Msg]:
     return messages
 
 
-async def replay(driver: Driver, to: str = MAILER, **wanted: Any) -> EventsReplayed:
-    asked = ReplayEvents(durable=to, **{"since": SINCE, "until": UNTIL, **wanted})
-    return await driver.gateway.request(INGEST_REPLAY_EVENTS, asked)
+async def replay(driver: Driver, to: str = MAILER, **fields: Any) -> EventsReplayed:
+    request = ReplayEvents(durable=to, **{"since": SINCE, "until": UNTIL, **fields})
+    return await driver.gateway.request(INGEST_REPLAY_EVENTS, request)
 
 
 async def filters(driver: Driver) -> dict[str, Any]:
@@ -114,7 +114,7 @@ async def filters(driver: Driver) -> dict[str, Any]:
     }
 
 
-async def test_one_durable_gets_a_span_again_and_nobody_else_anything(
+async def test_a_replay_delivers_the_events_of_a_span_to_one_durable_only(
     servers: Servers, driver: Driver, ingest: ServiceBroker
 ) -> None:
     before = await driver.operator.js.stream_info(StreamName.EVENTS)
@@ -124,12 +124,12 @@ async def test_one_durable_gets_a_span_again_and_nobody_else_anything(
 
     done = await replay(driver)
     assert (done.count, done.waiting, done.after) == (2, 2, None)
-    # A program that starts meanwhile finds its durable as it asks for it: ours, and any other.
+    # A program that starts meanwhile gets its durable, from Hogsend's client or any other.
     async with harness.connected(servers, User.SUBSCRIBER) as connection:
         events = Client(connection).events("signed_up", durable=MAILER)
         replayed = [await anext(events) for _ in range(2)]
-        assert [one.id for one in replayed] == ["signed_up-10", "signed_up-11"]
-        assert [one.email for one in replayed] == ["anna@example.com"] * 2
+        assert [event.id for event in replayed] == ["signed_up-10", "signed_up-11"]
+        assert [event.email for event in replayed] == ["anna@example.com"] * 2
         js = connection.js
         for name, pattern in ((MAILER, "hogsend.events.signed_up"), (UNFILTERED, None)):
             await js.add_consumer(StreamName.EVENTS, durable(name, pattern))
@@ -137,23 +137,23 @@ async def test_one_durable_gets_a_span_again_and_nobody_else_anything(
     assert not await pending(driver, UNFILTERED)
 
 
-async def test_a_copy_tells_that_it_is_one_and_of_what(
+async def test_a_replayed_copy_has_the_id_of_its_event_and_of_its_replay(
     driver: Driver, ingest: ServiceBroker
 ) -> None:
     first, second = await replay(driver), await replay(driver)
-    copies = await taken(driver, MAILER)
-    known = [message_id(copy.headers or {}) for copy in copies]
-    assert len(known) == 4
-    assert known[:2] == known[2:]
+    copies = await fetch_all(driver, MAILER)
+    ids = [message_id(copy.headers or {}) for copy in copies]
+    assert len(ids) == 4
+    assert ids[:2] == ids[2:]
     marks = [(copy.headers or {})[REPLAY] for copy in copies]
     assert marks == [first.id] * 2 + [second.id] * 2
 
 
-async def test_copies_of_an_erased_person_go_and_what_tells_of_it_stays(
+async def test_an_erasure_deletes_replayed_copies_and_keeps_the_erasure_message(
     driver: Driver, ingest: ServiceBroker
 ) -> None:
-    told = b'{"contactId":"anna"}'
-    await driver.operator.js.publish("hogsend.contacts.anna.erased", told)
+    erasure = b'{"contactId":"anna"}'
+    await driver.operator.js.publish("hogsend.contacts.anna.erased", erasure)
     await replay(driver)
     anna = Erased(Person(frozenset({"anna"}), frozenset()), datetime.now(UTC))
     deleted = [about async for about in sweep(ingest.link, [anna])]
@@ -163,7 +163,7 @@ async def test_copies_of_an_erased_person_go_and_what_tells_of_it_stays(
 
 
 @pytest.mark.parametrize("year", [1, 1000, 1970])
-async def test_a_replay_may_begin_with_the_first_event_there_is(
+async def test_a_replay_may_start_before_the_first_event(
     driver: Driver, ingest: ServiceBroker, year: int
 ) -> None:
     since = datetime(year, 1, 1, tzinfo=UTC)
@@ -171,36 +171,38 @@ async def test_a_replay_may_begin_with_the_first_event_there_is(
     assert (await replay(driver, since=since)).count == 3
 
 
-async def test_what_the_stream_has_no_longer_comes_from_the_database(
+async def test_events_that_the_stream_no_longer_has_are_replayed_from_the_database(
     driver: Driver, ingest: ServiceBroker
 ) -> None:
     await driver.operator.js.purge_stream(StreamName.EVENTS)
     assert (await replay(driver, dry_run=True)).count == 2
     assert (await replay(driver)).count == 2
-    copies = [copy.data for copy in await taken(driver, MAILER)]
+    copies = [copy.data for copy in await fetch_all(driver, MAILER)]
     assert [b'"signed_up-10"' in copies[0], b'"signed_up-11"' in copies[1]] == [True, True]
 
 
-async def test_each_event_comes_once_where_the_stream_begins(
+async def test_each_event_is_replayed_once_across_the_start_of_the_stream(
     driver: Driver, ingest: ServiceBroker
 ) -> None:
-    # The stream has the last of the two. Another, of the same minute, it has no longer.
+    # The stream still has the last event, but not the one that happened within the same hour.
     await driver.operator.js.purge_stream(StreamName.EVENTS, seq=4)
     assert (await replay(driver, dry_run=True)).count == 2
     assert (await replay(driver)).count == 2
-    copies = await taken(driver, MAILER)
+    copies = await fetch_all(driver, MAILER)
     assert [b'"signed_up-10"' in copies[0].data, b'"signed_up-11"' in copies[1].data] == [True] * 2
-    assert b"anna@example.com" in copies[1].data, "as it was announced"
+    assert b"anna@example.com" in copies[1].data, "the copy is the published message"
 
 
-async def test_afterwards_everything_is_as_it_was(driver: Driver, own: EventReplayer) -> None:
+async def test_filters_and_stream_are_restored_after_a_replay(
+    driver: Driver, stepwise_replayer: EventReplayer
+) -> None:
     before = await filters(driver)
     await replay(driver)
-    await own.tidy()
-    assert await pending(driver, MAILER) == 2, "what waits is kept"
-    await taken(driver, MAILER)
-    await own.tidy()
-    # What read everything reads it by name for good: that is the same.
+    await stepwise_replayer.tidy()
+    assert await pending(driver, MAILER) == 2, "pending copies are kept"
+    await fetch_all(driver, MAILER)
+    await stepwise_replayer.tidy()
+    # The unfiltered durable keeps filters that match the same messages by name.
     assert await filters(driver) == before | {
         UNFILTERED: ["hogsend.events.*", "hogsend.contacts.*.erased"]
     }
@@ -211,182 +213,188 @@ async def test_afterwards_everything_is_as_it_was(driver: Driver, own: EventRepl
     await (await driver.operator.js_for(StreamName.EVENTS)).delete_consumer(
         StreamName.EVENTS, MAILER
     )
-    # JetStream may have left the durable out of its list once.
-    for left in (True, False):
-        await own.tidy()
-        found = await driver.operator.js.stream_info(StreamName.EVENTS, "hogsend.replays.*")
-        assert bool(found.state.subjects) is left
+    # A durable may be missing from JetStream's list once by mistake: copies go at the second time.
+    for has_copies in (True, False):
+        await stepwise_replayer.tidy()
+        info = await driver.operator.js.stream_info(StreamName.EVENTS, "hogsend.replays.*")
+        assert bool(info.state.subjects) is has_copies
 
 
 @pytest.mark.parametrize("by_ingest", [True, False])
-async def test_who_reads_by_a_wildcard_gets_what_it_asked_for_and_no_copy(
+async def test_a_durable_with_a_wildcard_filter_receives_its_events_and_no_copy(
     servers: Servers, driver: Driver, ingest: ServiceBroker, by_ingest: bool
 ) -> None:
-    wanted = durable("wildcard", "hogsend.*.signed_up")
+    config = durable("wildcard", "hogsend.*.signed_up")
     async with harness.connected(servers, User.SUBSCRIBER) as connection:
-        asks = connection.js if by_ingest else await driver.operator.js_for(StreamName.EVENTS)
-        await asks.add_consumer(StreamName.EVENTS, wanted)
+        js = connection.js if by_ingest else await driver.operator.js_for(StreamName.EVENTS)
+        await js.add_consumer(StreamName.EVENTS, config)
         temporary = ConsumerConfig(
             name="temporary", filter_subject="hogsend.*.left", inactive_threshold=60
         )
         for _ in range(2):
             await connection.js.add_consumer(StreamName.EVENTS, temporary)
-        assert len(await taken(driver, "wildcard")) == 3
+        assert len(await fetch_all(driver, "wildcard")) == 3
         await replay(driver, EVERYTHING)
         assert not await pending(driver, "wildcard")
         assert (await filters(driver))["wildcard"] == "hogsend.events.signed_up"
-        # A program that starts again asks for the same as before.
-        await connection.js.add_consumer(StreamName.EVENTS, wanted)
+        # A program that starts again requests the same consumer as before.
+        await connection.js.add_consumer(StreamName.EVENTS, config)
 
 
 @pytest.mark.parametrize("user", [User.APP, User.SUBSCRIBER])
-async def test_nobody_learns_the_name_of_a_durable_from_a_replay_to_it(
+async def test_the_subjects_of_a_replay_do_not_reveal_the_name_of_its_durable(
     servers: Servers, driver: Driver, ingest: ServiceBroker, user: User
 ) -> None:
     await replay(driver)
     async with harness.connected(servers, user) as connection:
         for pattern in ("hogsend.replays.*", ">"):
-            asked = msgspec.json.encode({"subjects_filter": pattern, "deleted_details": True})
-            answer = await connection.request_raw("$JS.API.STREAM.INFO.EVENTS", asked, seconds=5)
-            assert b"hogsend.replays." in answer.data
-            assert MAILER.encode() not in answer.data
-    for copy in await taken(driver, MAILER):
+            request = msgspec.json.encode({"subjects_filter": pattern, "deleted_details": True})
+            reply = await connection.request_raw("$JS.API.STREAM.INFO.EVENTS", request, seconds=5)
+            assert b"hogsend.replays." in reply.data
+            assert MAILER.encode() not in reply.data
+    for copy in await fetch_all(driver, MAILER):
         assert MAILER not in f"{copy.subject} {copy.headers}"
 
 
-async def test_a_replay_skips_nothing_that_the_durable_has_not_read(
-    driver: Driver, own: EventReplayer
+async def test_a_replay_skips_no_event_that_the_durable_has_not_read(
+    driver: Driver, stepwise_replayer: EventReplayer
 ) -> None:
-    """Older servers do so when they purge a subject of a durable that reads several."""
+    """Older servers skip events when one of several subjects of a durable is purged."""
     js = await driver.operator.js_for(StreamName.EVENTS)
     purge = AsyncMock(side_effect=AssertionError("copies are not purged"))
     with patch.object(JetStreamContext, "purge_stream", purge):
         for part in (b"1", b"2"):
             await js.publish("hogsend.events.signed_up", part)
-            replayed = await own.replay(ReplayEvents(durable=MAILER, since=SINCE, until=UNTIL))
-            await own.tidy()
-            read = [one.data for one in await taken(driver, MAILER)]
+            replayed = await stepwise_replayer.replay(
+                ReplayEvents(durable=MAILER, since=SINCE, until=UNTIL)
+            )
+            await stepwise_replayer.tidy()
+            read = [message.data for message in await fetch_all(driver, MAILER)]
             assert read[0] == part
             assert len(read) == 1 + replayed.count
-            await own.tidy()
+            await stepwise_replayer.tidy()
     state = (await driver.operator.js.stream_info(StreamName.EVENTS, "hogsend.replays.*")).state
     assert not state.subjects
 
 
-async def test_a_replay_of_before_ends_though_its_subject_had_the_name_of_the_durable(
-    servers: Servers, driver: Driver, own: EventReplayer
+async def test_a_replay_of_an_earlier_version_whose_subject_named_the_durable_is_finished(
+    servers: Servers, driver: Driver, stepwise_replayer: EventReplayer
 ) -> None:
-    before, named = await filters(driver), f"hogsend.replays.{MAILER}"
+    before, old_subject = await filters(driver), f"hogsend.replays.{MAILER}"
     js = await driver.operator.js_for(StreamName.EVENTS)
     opened = durable(MAILER, None)
-    opened.filter_subjects = ["hogsend.events.signed_up", named]
+    opened.filter_subjects = ["hogsend.events.signed_up", old_subject]
     await js.add_consumer(StreamName.EVENTS, opened)
-    await js.publish(named, b"1")
+    await js.publish(old_subject, b"1")
     await js.publish("hogsend.replays.nobody", b"nobody's")
-    await own.tidy()
+    await stepwise_replayer.tidy()
     async with harness.connected(servers, User.SUBSCRIBER) as connection:
-        wanted = durable(MAILER, "hogsend.events.signed_up")
-        await connection.js.add_consumer(StreamName.EVENTS, wanted)
-    assert (await own.replay(ReplayEvents(durable=MAILER, since=SINCE, until=UNTIL))).waiting > 0
-    await own.tidy()
-    copies = await taken(driver, MAILER)
+        config = durable(MAILER, "hogsend.events.signed_up")
+        await connection.js.add_consumer(StreamName.EVENTS, config)
+    assert (
+        await stepwise_replayer.replay(ReplayEvents(durable=MAILER, since=SINCE, until=UNTIL))
+    ).waiting > 0
+    await stepwise_replayer.tidy()
+    copies = await fetch_all(driver, MAILER)
     assert copies[0].data == b"1"
-    await own.tidy()
+    await stepwise_replayer.tidy()
     assert (await filters(driver))[MAILER] == before[MAILER]
     state = (await driver.operator.js.stream_info(StreamName.EVENTS, "hogsend.replays.*")).state
     assert not state.subjects
 
 
-async def test_two_durables_get_a_replay_at_once(driver: Driver, own: EventReplayer) -> None:
+async def test_replays_to_two_durables_run_at_the_same_time(
+    driver: Driver, stepwise_replayer: EventReplayer
+) -> None:
     await replay(driver)
     await replay(driver, EVERYTHING)
-    await own.tidy()
-    assert len(await taken(driver, MAILER)) == 2
-    assert len(await taken(driver, EVERYTHING)) == 3
+    await stepwise_replayer.tidy()
+    assert len(await fetch_all(driver, MAILER)) == 2
+    assert len(await fetch_all(driver, EVERYTHING)) == 3
 
 
-async def test_a_durable_that_cannot_be_tidied_up_after_is_counted_and_stops_no_other(
-    driver: Driver, own: EventReplayer
+async def test_a_failed_cleanup_of_one_durable_is_counted_and_does_not_stop_the_others(
+    driver: Driver, stepwise_replayer: EventReplayer
 ) -> None:
     before = await filters(driver)
-    forget = ReplayConsumers.delete_acknowledged
+    delete = ReplayConsumers.delete_acknowledged
 
     async def refused_for_the_mailer(consumers: ReplayConsumers, durable: str) -> int:
         if durable == MAILER:
             raise Unavailable("JetStream refuses")
-        return await forget(consumers, durable)
+        return await delete(consumers, durable)
 
     for durable in (MAILER, EVERYTHING):
         await replay(driver, durable)
-        await taken(driver, durable)
-    counted = FAILURES.labels("replay", Unavailable.code)
-    failed = counted._value.get()
+        await fetch_all(driver, durable)
+    failures = FAILURES.labels("replay", Unavailable.code)
+    failures_before = failures._value.get()
     with patch.object(ReplayConsumers, "delete_acknowledged", refused_for_the_mailer):
-        await own.tidy()
-    assert counted._value.get() == failed + 1
+        await stepwise_replayer.tidy()
+    assert failures._value.get() == failures_before + 1
     after = await filters(driver)
     assert (after[MAILER] == before[MAILER], after[EVERYTHING]) == (False, before[EVERYTHING])
 
 
-async def test_who_reads_nothing_but_copies_is_not_made_to_read_everything(
-    driver: Driver, own: EventReplayer
+async def test_a_durable_that_reads_only_copies_is_not_changed_to_read_everything(
+    driver: Driver, stepwise_replayer: EventReplayer
 ) -> None:
     js = await driver.operator.js_for(StreamName.EVENTS)
     await js.add_consumer(StreamName.EVENTS, durable("curious", "hogsend.replays.*"))
     with pytest.raises(InvalidRequest, match="'curious' reads copies of replays and nothing else"):
         await replay(driver)
-    await own.tidy()
+    await stepwise_replayer.tidy()
     assert (await filters(driver))["curious"] == "hogsend.replays.*"
     assert (await filters(driver))[MAILER] == "hogsend.events.signed_up"
 
 
-async def test_it_is_given_in_parts_and_no_more_than_is_taken(
-    driver: Driver, own: EventReplayer, monkeypatch: pytest.MonkeyPatch
+async def test_a_replay_in_parts_waits_until_the_durable_has_acknowledged_its_copies(
+    driver: Driver, stepwise_replayer: EventReplayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(announced, "BATCH", 1)
     monkeypatch.setattr(replayer, "MOST_COPIES", 1)
-    wanted = ReplayEvents(durable=MAILER, since=SINCE, until=UNTIL)
-    part = await own.replay(wanted)
+    request = ReplayEvents(durable=MAILER, since=SINCE, until=UNTIL)
+    part = await stepwise_replayer.replay(request)
     while not part.count:
-        part = await own.replay(msgspec.structs.replace(wanted, after=part.after))
-    # It has one, and gets no other before that is acknowledged.
-    goes_on = msgspec.structs.replace(wanted, after=part.after)
+        part = await stepwise_replayer.replay(msgspec.structs.replace(request, after=part.after))
+    # The durable has one copy, and gets no other before that copy is acknowledged.
+    following = msgspec.structs.replace(request, after=part.after)
     for _ in range(2):
-        stands = await own.replay(goes_on)
-        assert (stands.count, stands.waiting, stands.after) == (0, 1, part.after)
-    found = [message.data for message in await taken(driver, MAILER)]
+        blocked = await stepwise_replayer.replay(following)
+        assert (blocked.count, blocked.waiting, blocked.after) == (0, 1, part.after)
+    copies = [message.data for message in await fetch_all(driver, MAILER)]
     while part.after is not None:
-        part = await own.replay(msgspec.structs.replace(wanted, after=part.after))
-        found += [message.data for message in await taken(driver, MAILER)]
-    assert len(found) == 2
+        part = await stepwise_replayer.replay(msgspec.structs.replace(request, after=part.after))
+        copies += [message.data for message in await fetch_all(driver, MAILER)]
+    assert len(copies) == 2
 
 
 async def test_an_event_that_an_erasure_deleted_after_it_was_read_is_not_replayed(
-    driver: Driver, own: EventReplayer, monkeypatch: pytest.MonkeyPatch
+    driver: Driver, stepwise_replayer: EventReplayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that was frozen in between would publish it after the erasure's last sweep."""
+    """A process that was frozen in between would publish the event after the last sweep."""
     loop = asyncio.get_running_loop()
-    clock, read = loop.time, own._read
+    clock, read = loop.time, stepwise_replayer._read
 
     async def read_before_a_freeze(request: ReplayEvents, start: ReplayPosition) -> Any:
-        monkeypatch.setattr(own, "_read", read)
+        monkeypatch.setattr(stepwise_replayer, "_read", read)
         part = await read(request, start)
         assert part.events
         await driver.operator.js.delete_msg(StreamName.EVENTS, part.events[0].sequence)
         monkeypatch.setattr(loop, "time", lambda: clock() + FRESH_SECONDS)
         return part
 
-    monkeypatch.setattr(own, "_read", read_before_a_freeze)
+    monkeypatch.setattr(stepwise_replayer, "_read", read_before_a_freeze)
     request = ReplayEvents(durable=MAILER, since=SINCE, until=UNTIL)
-    part = await own.replay(request)
+    part = await stepwise_replayer.replay(request)
     assert (part.count, part.waiting) == (0, 0)
     while part.after is not None:
-        part = await own.replay(msgspec.structs.replace(request, after=part.after))
-    (copy,) = await taken(driver, MAILER)
+        part = await stepwise_replayer.replay(msgspec.structs.replace(request, after=part.after))
+    (copy,) = await fetch_all(driver, MAILER)
     assert b'"signed_up-11"' in copy.data
 
 
-async def test_one_without_an_end_ends_now_by_a_clock_that_is_behind(
+async def test_a_replay_without_an_end_ends_now_by_postgresqls_clock(
     driver: Driver, ingest: ServiceBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Behind(datetime):
@@ -394,12 +402,14 @@ async def test_one_without_an_end_ends_now_by_a_clock_that_is_behind(
         def now(cls, tz: tzinfo | None = None) -> Any:
             return datetime(2026, 1, 1, 11, tzinfo=tz)
 
-    # What does not ask for the time needs no other clock.
+    # A replayer that used its own clock would end the span before the last event.
     monkeypatch.setattr(replayer, "datetime", Behind)
     assert (await replay(driver, until=None, dry_run=True)).count == 2
 
 
-async def test_who_cannot_be_meant_is_refused(driver: Driver, ingest: ServiceBroker) -> None:
+async def test_a_replay_to_an_unknown_durable_or_with_invalid_arguments_is_refused(
+    driver: Driver, ingest: ServiceBroker
+) -> None:
     with pytest.raises(NotFound, match="no durable 'nobody'"):
         await replay(driver, "nobody")
     with pytest.raises(InvalidRequest, match="Hogsend's own"):

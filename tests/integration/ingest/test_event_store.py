@@ -1,4 +1,4 @@
-"""What a transaction does when another one is at the same events and contacts."""
+"""How events are stored, also while another transaction uses the same events and contacts."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def other(store: EventStore, database_url: str) -> AsyncIterator[Any]:
 
 @pytest.fixture
 async def third(other: Any, database_url: str) -> AsyncIterator[Any]:
-    """Tries what is locked."""
+    """A connection that probes for locks."""
     connection = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
     yield connection
     await connection.close()
@@ -108,7 +108,7 @@ async def test_each_event_has_its_own_outcome(store: EventStore) -> None:
     ]
 
 
-async def test_who_was_erased_since_is_found_once_that_is_a_while_ago(
+async def test_erased_people_are_looked_up_only_for_events_that_are_stale(
     store: EventStore, database: Database, other: Any
 ) -> None:
     events = [incoming("1"), incoming("2", "ben")]
@@ -116,18 +116,18 @@ async def test_who_was_erased_since_is_found_once_that_is_a_while_ago(
     await store.save(events)
     contact = await other.fetchval("SELECT id FROM contacts WHERE external_id = 'ben'")
     await ErasureJobs(database).request(contact)
-    a_while_ago = started_at - FRESH_SECONDS
-    assert await store.find_erased(events, since=a_while_ago) == {1}
+    stale_since = started_at - FRESH_SECONDS
+    assert await store.find_erased(events, since=stale_since) == {1}
     after = NOW + timedelta(days=10_000)
     later = incoming("3", "ben", occurred_at=after, received_at=after)
-    assert await store.find_erased([later], since=a_while_ago) == set()
+    assert await store.find_erased([later], since=stale_since) == set()
     await database.close()
     assert await store.find_erased(events, since=asyncio.get_running_loop().time()) == set()
     with pytest.raises(Unavailable):
-        await store.find_erased(events, since=a_while_ago)
+        await store.find_erased(events, since=stale_since)
 
 
-async def test_who_is_erased_while_the_answer_waits_to_be_read_is_found(
+async def test_a_person_erased_while_the_process_was_frozen_after_the_lookup_is_recognized(
     store: EventStore, database: Database, other: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop, transaction = asyncio.get_running_loop(), database.transaction
@@ -136,7 +136,7 @@ async def test_who_is_erased_while_the_answer_waits_to_be_read_is_found(
     contact = await other.fetchval("SELECT id FROM contacts WHERE external_id = 'ben'")
 
     @asynccontextmanager
-    async def frozen_behind() -> AsyncIterator[Any]:
+    async def frozen_after() -> AsyncIterator[Any]:
         async with transaction() as connection:
             yield connection
         monkeypatch.setattr(database, "transaction", transaction)
@@ -144,11 +144,11 @@ async def test_who_is_erased_while_the_answer_waits_to_be_read_is_found(
         clock = loop.time
         monkeypatch.setattr(loop, "time", lambda: clock() + FRESH_SECONDS)
 
-    monkeypatch.setattr(database, "transaction", frozen_behind)
+    monkeypatch.setattr(database, "transaction", frozen_after)
     assert await store.find_erased(events, since=loop.time() - FRESH_SECONDS) == {1}
 
 
-async def test_an_id_is_known_for_its_source_name_and_user_only(
+async def test_an_event_is_identified_by_its_id_with_its_source_name_and_user(
     store: EventStore, listed: EventList
 ) -> None:
     events = [
@@ -162,18 +162,18 @@ async def test_an_id_is_known_for_its_source_name_and_user_only(
     assert (await listed.page(ListEvents())).total == 4
 
 
-async def test_an_event_of_nobody_is_kept_without_a_contact(
+async def test_an_event_with_only_a_placeholder_user_id_is_stored_without_a_contact(
     store: EventStore, listed: EventList, other: Any
 ) -> None:
-    nobody = incoming("1", "null")
-    assert await store.save([nobody]) == [Saved(Status.STORED, "")]
-    assert await store.save([nobody]) == [Saved(Status.REDELIVERED, "")]
+    anonymous = incoming("1", "null")
+    assert await store.save([anonymous]) == [Saved(Status.STORED, "")]
+    assert await store.save([anonymous]) == [Saved(Status.REDELIVERED, "")]
     (event,) = (await listed.page(ListEvents())).events
     assert (event.user_id, event.contact_key) == ("null", "")
     assert await other.fetchval("SELECT count(*) FROM contacts") == 0
 
 
-async def test_a_merge_keeps_what_both_contacts_were(store: EventStore, other: Any) -> None:
+async def test_a_merge_records_both_contacts_as_they_were(store: EventStore, other: Any) -> None:
     person = {"plan": "free"}
     await store.save([incoming("1", "", email="a@b.com", person_properties=person)])
     await store.save([incoming("2", person_properties={"plan": "pro"})])
@@ -188,13 +188,15 @@ async def test_a_merge_keeps_what_both_contacts_were(store: EventStore, other: A
     assert json.loads(merge["loser_keys"]) == [{"kind": "email", "value": "a@b.com"}]
 
 
-async def test_the_database_itself_takes_a_key_once(store: EventStore, other: Any) -> None:
+async def test_the_database_refuses_a_second_event_key_with_the_same_digest(
+    store: EventStore, other: Any
+) -> None:
     await store.save([incoming("1")])
     with pytest.raises(asyncpg.UniqueViolationError):
         await other.execute("INSERT INTO event_keys SELECT * FROM event_keys")
 
 
-async def test_every_event_of_a_batch_has_the_key_its_contact_has_at_the_end(
+async def test_every_event_of_a_batch_gets_the_final_key_of_its_contact(
     store: EventStore,
 ) -> None:
     outcomes = await store.save(
@@ -207,7 +209,7 @@ async def test_every_event_of_a_batch_has_the_key_its_contact_has_at_the_end(
     assert {outcome.contact_key for outcome in outcomes if isinstance(outcome, Saved)} == {"anna"}
 
 
-async def test_a_known_event_has_the_key_of_the_contact_that_its_own_was_merged_into(
+async def test_a_repeated_event_gets_the_key_of_the_contact_that_its_own_was_merged_into(
     store: EventStore,
 ) -> None:
     event = incoming("1", "", email="a@b.com")
@@ -217,11 +219,11 @@ async def test_a_known_event_has_the_key_of_the_contact_that_its_own_was_merged_
     assert await store.save([event]) == [Saved(Status.REDELIVERED, "anna")]
 
 
-async def test_a_contact_that_another_replica_creates_meanwhile_is_found(
+async def test_a_contact_that_another_replica_creates_meanwhile_is_used(
     store: EventStore, other: Any
 ) -> None:
     async with other.transaction():
-        # All stripes, so that it does not matter which one the key shares.
+        # Lock all stripes, so that the stripe of the key is among them.
         await other.execute("SELECT pg_advisory_xact_lock(7236, n) FROM generate_series(0, 1023) n")
         saving = asyncio.create_task(store.save([incoming("1")]))
         await waiting_for_a_lock(other)
@@ -231,7 +233,7 @@ async def test_a_contact_that_another_replica_creates_meanwhile_is_found(
     assert await other.fetchval("SELECT count(*) FROM contacts") == 1
 
 
-async def test_a_contact_that_another_replica_merges_meanwhile_is_followed(
+async def test_an_event_of_a_contact_that_another_replica_merges_meanwhile_goes_to_the_survivor(
     store: EventStore, other: Any
 ) -> None:
     survivor = await insert_contact(other, Key(EXTERNAL, "ben"))
@@ -246,7 +248,7 @@ async def test_a_contact_that_another_replica_merges_meanwhile_is_followed(
     assert await other.fetchval("SELECT contact_id FROM events") == survivor
 
 
-async def test_an_event_that_another_replica_stores_meanwhile_is_known(
+async def test_an_event_that_another_replica_stores_meanwhile_is_not_stored_again(
     store: EventStore, other: Any
 ) -> None:
     id = await insert_contact(other, Key(EXTERNAL, "anna"))
@@ -265,7 +267,7 @@ async def test_an_event_that_another_replica_stores_meanwhile_is_known(
     assert await saving == [Saved(Status.KNOWN, "anna")]
 
 
-async def test_replicas_that_meet_the_same_new_people_create_each_of_them_once(
+async def test_concurrent_batches_with_the_same_new_people_create_each_contact_once(
     store: EventStore, other: Any
 ) -> None:
     people = [f"person {number}" for number in range(20)]
@@ -284,9 +286,9 @@ async def test_a_transaction_waits_for_one_stripe_before_it_locks_a_higher_one(
 ) -> None:
     people = [f"person {number}" for number in range(50)]
     numbers = sorted(stripes(digest(Key(EXTERNAL, person)) for person in people))
-    held, higher = numbers[10], numbers[11:]
+    locked, higher = numbers[10], numbers[11:]
     async with other.transaction():
-        await other.execute("SELECT pg_advisory_xact_lock(7236, $1)", held)
+        await other.execute("SELECT pg_advisory_xact_lock(7236, $1)", locked)
         saving = asyncio.create_task(store.save([incoming(person, person) for person in people]))
         await waiting_for_a_lock(other)
         free = "SELECT bool_and(pg_try_advisory_xact_lock(7236, n)) FROM unnest($1::int[]) n"
@@ -298,7 +300,7 @@ async def test_a_transaction_waits_for_the_first_contact_before_it_locks_another
     store: EventStore, other: Any, third: Any
 ) -> None:
     ids = [await insert_contact(other, Key(EXTERNAL, name)) for name in ("anna", "ben")]
-    # The second one comes first in the table, where a scan finds it first.
+    # The update moves the lower id behind the higher one in the table, in the order of a scan.
     await other.execute("UPDATE contacts SET updated_at = now() WHERE id = $1", min(ids))
     async with other.transaction():
         await other.execute("SELECT FROM contacts WHERE id = $1 FOR UPDATE", min(ids))
@@ -312,37 +314,37 @@ async def test_a_transaction_waits_for_the_first_key_before_it_inserts_another(
     store: EventStore, other: Any, third: Any
 ) -> None:
     events = [incoming(str(number), f"person {number}") for number in range(9)]
-    first, *others = sorted(digest_of(event.key) for event in events)
-    holding = other.transaction()
-    await holding.start()
+    first, *remaining = sorted(digest_of(event.key) for event in events)
+    transaction = other.transaction()
+    await transaction.start()
     await other.execute(KEY, first, NOW)
     saving = asyncio.create_task(store.save(events))
     await waiting_for_a_lock(third)
     await third.execute("SET lock_timeout = '5s'")
-    trying = third.transaction()
-    await trying.start()
-    for digest_ in others:
+    probe = third.transaction()
+    await probe.start()
+    for digest_ in remaining:
         await third.execute(KEY, digest_, NOW)
-    await trying.rollback()
-    await holding.rollback()
+    await probe.rollback()
+    await transaction.rollback()
     assert statuses(await saving) == [Status.STORED] * 9
 
 
-async def test_an_event_of_nobody_that_another_replica_stores_meanwhile_is_known(
+async def test_an_event_without_a_person_that_another_replica_stores_meanwhile_is_not_stored_again(
     store: EventStore, other: Any
 ) -> None:
-    # Nothing is locked for it.
+    # No contact or stripe is locked for an event without a person.
     event = incoming("1", "")
-    holding = other.transaction()
-    await holding.start()
+    transaction = other.transaction()
+    await transaction.start()
     await other.execute(KEY, digest_of(event.key), NOW)
     saving = asyncio.create_task(store.save([event, incoming("2")]))
     await waiting_for_a_lock(other)
-    await holding.commit()
+    await transaction.commit()
     assert statuses(await saving) == [Status.REDELIVERED, Status.STORED]
 
 
-async def test_lists_are_by_when_events_happened_whenever_they_arrived(
+async def test_events_are_listed_by_the_time_they_happened_whenever_they_arrived(
     store: EventStore, listed: EventList
 ) -> None:
     def hours(count: int) -> datetime:
@@ -369,7 +371,7 @@ async def test_lists_are_by_when_events_happened_whenever_they_arrived(
     assert await ids(occurred_from=hours(4)) == []
 
 
-async def test_an_event_is_found_by_its_id_alone_in_whichever_source(
+async def test_an_event_is_found_by_its_id_in_every_source(
     store: EventStore, listed: EventList
 ) -> None:
     await store.save(
@@ -393,8 +395,10 @@ async def test_an_event_is_found_by_its_id_alone_in_whichever_source(
     assert await sources(id="e-") == []
 
 
-async def test_what_is_known_already_is_not_written_again(store: EventStore, other: Any) -> None:
-    def said(id: str, at: int, plan: str, **more: str) -> IncomingEvent:
+async def test_values_that_are_stored_already_are_not_written_again(
+    store: EventStore, other: Any
+) -> None:
+    def event_with(id: str, at: int, plan: str, **more: str) -> IncomingEvent:
         moment = NOW + timedelta(seconds=at)
         person = {"plan": plan, **more}
         return incoming(id, occurred_at=moment, received_at=moment, person_properties=person)
@@ -404,20 +408,20 @@ async def test_what_is_known_already_is_not_written_again(store: EventStore, oth
             "SELECT properties, versions, restated_by, last_seen_at FROM contacts"
         )
 
-    await store.save([said("first", 1, "pro")])
+    await store.save([event_with("first", 1, "pro")])
     before = await row()
-    await store.save([said("again", 5, "pro")])
+    await store.save([event_with("again", 5, "pro")])
     after = await row()
     assert after["versions"] == before["versions"]
     assert (after["restated_by"], after["last_seen_at"]) == ("again", NOW + timedelta(seconds=5))
-    (found,) = (await ContactMerges(store._database).find("anna")).contacts
-    assert found.origins == {"plan": Origin(at=NOW + timedelta(seconds=5), event_id="again")}
+    (contact,) = (await ContactMerges(store._database).find("anna")).contacts
+    assert contact.origins == {"plan": Origin(at=NOW + timedelta(seconds=5), event_id="again")}
 
-    # Late, it changes nothing at all.
-    await store.save([said("late", 2, "pro")])
+    # A late repeat changes nothing.
+    await store.save([event_with("late", 2, "pro")])
     assert await row() == after
 
-    await store.save([said("between", 3, "free", city="Bern")])
+    await store.save([event_with("between", 3, "free", city="Bern")])
     last = await row()
     assert json.loads(last["properties"]) == {"plan": "pro", "city": "Bern"}
     assert {name: id for name, (_, id) in json.loads(last["versions"]).items()} == {

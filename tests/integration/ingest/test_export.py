@@ -1,4 +1,4 @@
-"""Everything about one person is found: in tables, on streams, in dead letters and in the trail."""
+"""An export has all data of a person: from tables, streams, dead letters and the audit trail."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ AUDIT = (
 )
 
 
-async def whole(gateway: Connection, id: UUID, *, only_count: bool = False) -> dict[str, Any]:
-    """All pages of all parts: their items and their numbers, and how many pages there were."""
-    found: dict[str, Any] = {"counts": Counter(), "pages": Counter()}
+async def export_all(gateway: Connection, id: UUID, *, only_count: bool = False) -> dict[str, Any]:
+    """Export all pages of all parts: items, counts and numbers of pages."""
+    export: dict[str, Any] = {"counts": Counter(), "pages": Counter()}
     for part in PARTS:
-        found[part] = []
+        export[part] = []
         after: str | None = None
         while True:
-            wanted = ExportContact(contact_id=id, part=part, after=after, only_count=only_count)
-            page = await gateway.request(INGEST_EXPORT, wanted)
-            found[part] += [json.loads(bytes(item)) for item in page.items]
-            found["counts"].update(page.counts)
-            found["pages"][part] += 1
+            request = ExportContact(contact_id=id, part=part, after=after, only_count=only_count)
+            page = await gateway.request(INGEST_EXPORT, request)
+            export[part] += [json.loads(bytes(item)) for item in page.items]
+            export["counts"].update(page.counts)
+            export["pages"][part] += 1
             if (after := page.next) is None:
                 break
-    return found
+    return export
 
 
 async def prepare(servers: Servers, driver: Driver) -> UUID:
     await driver.post("e1", distinct_id="anon-ada")
     await driver.post("e2", distinct_id="ada", person=ADA)
-    # Two contacts at first, which the next event makes one.
+    # Two contacts at first, which the next event merges.
     await driver.drained()
     await driver.post("e3", distinct_id="anon-ada", person=ADA)
-    # The user id is nobody's: the address alone says whose it is.
+    # The user id is a placeholder, so the email alone identifies the person.
     await driver.post("e4", distinct_id="anonymous", person=ADA)
     await driver.post("e5", distinct_id="ben")
     await queue_everywhere(servers, driver)
@@ -63,7 +63,7 @@ async def prepare(servers: Servers, driver: Driver) -> UUID:
 
 
 @pytest.mark.parametrize("small", [False, True])
-async def test_everything_about_a_person_is_given_and_nothing_about_others(
+async def test_an_export_has_all_data_of_a_person_and_none_of_other_people(
     servers: Servers, driver: Driver, monkeypatch: pytest.MonkeyPatch, *, small: bool
 ) -> None:
     if small:
@@ -75,38 +75,40 @@ async def test_everything_about_a_person_is_given_and_nothing_about_others(
     async with driver.replica():
         id = await prepare(servers, driver)
         async with harness.connected(servers, User.GATEWAY) as gateway:
-            found = await whole(gateway, id)
-            counted = await whole(gateway, id, only_count=True)
-    (contact,) = found["contact"]
+            export = await export_all(gateway, id)
+            counted = await export_all(gateway, id, only_count=True)
+    (contact,) = export["contact"]
     assert (contact["id"], contact["email"]) == (str(id), "ada@example.com")
     assert contact["properties"] == {"email": "ada@example.com"}
-    keys = {(one["kind"], one["value"]) for one in found["keys"]}
+    keys = {(key["kind"], key["value"]) for key in export["keys"]}
     assert {("external", "ada"), ("external", "anon-ada"), ("email", "ada@example.com")} <= keys
-    assert len(found["merges"]) == 1
-    assert {one["value"] for one in found["merges"][0]["loserKeys"]} <= {value for _, value in keys}
-    assert Counter(one["id"] for one in found["events"]) == Counter(["e1", "e2", "e3", "e4"])
-    assert all(one["queuedAt"] <= one["storedAt"] for one in found["events"])
-    assert Counter(one["stream"] for one in found["messages"]) == {
+    assert len(export["merges"]) == 1
+    assert {key["value"] for key in export["merges"][0]["loserKeys"]} <= {
+        value for _, value in keys
+    }
+    assert Counter(event["id"] for event in export["events"]) == Counter(["e1", "e2", "e3", "e4"])
+    assert all(event["queuedAt"] <= event["storedAt"] for event in export["events"])
+    assert Counter(message["stream"] for message in export["messages"]) == {
         "EVENTS": 4,
         "PERSONS": 1,
         "DEADLETTER": 1,
     }
-    (letter,) = [one for one in found["messages"] if one["stream"] == "DEADLETTER"]
+    (letter,) = [message for message in export["messages"] if message["stream"] == "DEADLETTER"]
     assert (letter["originalStream"], letter["reason"]) == ("WEBHOOKS", "malformed")
     assert "bodyBase64" in letter
-    (person,) = [one for one in found["messages"] if one["stream"] == "PERSONS"]
+    (person,) = [message for message in export["messages"] if message["stream"] == "PERSONS"]
     assert person["body"] == {"distinctId": "ada"}
-    assert [one["resource"] for one in found["audit"]] == ["ada", f"{id}/export", f"{id}"]
-    text = json.dumps(found)
+    assert [entry["resource"] for entry in export["audit"]] == ["ada", f"{id}/export", f"{id}"]
+    text = json.dumps(export)
     assert "ben" not in text
     assert "192.0.2.1" not in text
-    assert counted["counts"] == found["counts"]
+    assert counted["counts"] == export["counts"]
     assert not any(counted[part] for part in PARTS)
-    assert (found["pages"]["events"] > 1) is small
-    assert (found["pages"]["keys"] > 1) is small
+    assert (export["pages"]["events"] > 1) is small
+    assert (export["pages"]["keys"] > 1) is small
 
 
-async def test_one_that_was_merged_away_leads_to_the_same_and_nobody_is_not_found(
+async def test_the_id_of_a_merged_contact_exports_the_survivor_and_wrong_ids_are_refused(
     servers: Servers, driver: Driver
 ) -> None:
     async with driver.replica():
@@ -118,7 +120,7 @@ async def test_one_that_was_merged_away_leads_to_the_same_and_nobody_is_not_foun
             )
             assert msgspec.json.decode(bytes(page.items[0]))["id"] == str(id)
             with pytest.raises(NotFound):
-                await whole(gateway, UUID(int=7))
+                await export_all(gateway, UUID(int=7))
             parts: tuple[tuple[Part, str], ...] = (
                 ("keys", "external:zz"),
                 ("merges", "x"),
@@ -130,12 +132,12 @@ async def test_one_that_was_merged_away_leads_to_the_same_and_nobody_is_not_foun
                 ("messages", "EVENTS/x"),
             )
             for part, after in parts:
-                wanted = ExportContact(contact_id=id, part=part, after=after)
+                request = ExportContact(contact_id=id, part=part, after=after)
                 with pytest.raises(InvalidRequest):
-                    await gateway.request(INGEST_EXPORT, wanted)
+                    await gateway.request(INGEST_EXPORT, request)
 
 
-async def test_a_person_with_large_events_is_given_in_pages_that_fit(
+async def test_an_export_with_large_events_has_several_pages(
     servers: Servers, driver: Driver
 ) -> None:
     async with driver.replica():
@@ -146,7 +148,7 @@ async def test_a_person_with_large_events_is_given_in_pages_that_fit(
         await driver.drained()
         id = await contact_id(driver, "ada@example.com")
         async with harness.connected(servers, User.GATEWAY) as gateway:
-            found = await whole(gateway, id)
-    assert Counter(one["id"] for one in found["events"]) == Counter(f"e{n}" for n in range(6))
-    assert found["pages"]["events"] > 3
-    assert len([one for one in found["messages"] if one["stream"] == "EVENTS"]) == 6
+            export = await export_all(gateway, id)
+    assert Counter(event["id"] for event in export["events"]) == Counter(f"e{n}" for n in range(6))
+    assert export["pages"]["events"] > 3
+    assert len([message for message in export["messages"] if message["stream"] == "EVENTS"]) == 6

@@ -1,4 +1,4 @@
-"""Lists of events and of the audit trail: paged by cursor, counted up to a point, by index only."""
+"""Lists of events, contacts and audit entries: paged by cursor, counted up to a limit, by index."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ SELECT ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid, 'posthog',
 FROM generate_series(1, 40) AS n, LATERAL (SELECT now() + n * interval '1 s' AS t) AS at
 """
 ONE_FILTER = {"before": False, "limit": 51, "most": 51, "skip": 0, "offset": 0}
-"""Parameters of a page that is not searched."""
+"""Parameters of a page that is read by one filter, without a search."""
 Page = TypeVar("Page", EventPage, AuditPage)
 
 
@@ -96,7 +96,7 @@ async def fill(database: Database, rows: int) -> None:
 
 
 async def fill_with(database: Database, event: str, rows: int) -> None:
-    """Store events of one name that all happened at one moment."""
+    """Store events of one name that all happened at the same time."""
     async with database.acquire() as connection:
         await connection.execute(
             """
@@ -112,15 +112,15 @@ async def fill_with(database: Database, event: str, rows: int) -> None:
         await connection.execute("ANALYZE events")
 
 
-async def walked(ask: Callable[[str | None], Awaitable[Page]]) -> list[Page]:
-    pages = [await ask(None)]
+async def all_pages(read: Callable[[str | None], Awaitable[Page]]) -> list[Page]:
+    pages = [await read(None)]
     while (before := pages[-1].next_before) is not None:
-        pages.append(await ask(before))
+        pages.append(await read(before))
     return pages
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "query",
     [
         ListEvents(limit=100),
         ListEvents(limit=100, user_id="u3"),
@@ -128,24 +128,26 @@ async def walked(ask: Callable[[str | None], Awaitable[Page]]) -> list[Page]:
     ],
 )
 @pytest.mark.parametrize("most", [1, 5])
-async def test_pages_hold_as_many_events_as_fit_and_one_at_least(
-    database: Database, events: EventList, wanted: ListEvents, most: int
+async def test_a_page_lists_as_many_events_as_fit_and_at_least_one(
+    database: Database, events: EventList, query: ListEvents, most: int
 ) -> None:
     await fill(database, 90)
-    whole = (await events.page(wanted)).events
-    room = most * len(msgspec.json.encode(whole[0])) if most > 1 else 1
-    pages = await walked(
-        lambda before: events.page(msgspec.structs.replace(wanted, before=before), max_bytes=room)
+    whole = (await events.page(query)).events
+    max_bytes = most * len(msgspec.json.encode(whole[0])) if most > 1 else 1
+    pages = await all_pages(
+        lambda before: events.page(
+            msgspec.structs.replace(query, before=before), max_bytes=max_bytes
+        )
     )
     assert [event for page in pages for event in page.events] == whole
     assert len(pages) >= len(whole) / most
-    # With commas between them, and not all of one length.
+    # Commas take space too, and the events are of different lengths.
     assert {len(page.events) for page in pages[:-1]} <= {max(most - 1, 1), most}
     assert {page.searched_to for page in pages} == {None}
 
 
 @pytest.mark.parametrize("order", ["created", "lastSeen"])
-async def test_pages_hold_as_many_contacts_as_fit_and_one_at_least(
+async def test_a_page_lists_as_many_contacts_as_fit_and_at_least_one(
     database: Database, order: Literal["created", "lastSeen"]
 ) -> None:
     async with database.acquire() as connection:
@@ -163,31 +165,37 @@ async def test_pages_hold_as_many_contacts_as_fit_and_one_at_least(
     page = await directory.page(ListContacts(order=order), max_bytes=5000)
     shown = len(page.contacts)
     assert 1 < shown < 5
-    asked = ListContacts(order=order, offset=shown)
+    query = ListContacts(order=order, offset=shown)
     if order == "created":
-        asked = ListContacts(order=order, before=str(page.next_before))
-    following = await directory.page(asked, max_bytes=1)
+        query = ListContacts(order=order, before=str(page.next_before))
+    following = await directory.page(query, max_bytes=1)
     assert page.contacts + following.contacts == whole[: shown + 1]
 
 
-async def test_a_page_of_numbers_that_are_long_as_text_reads_few_more_than_it_shows(
+async def test_a_page_of_rows_with_long_numbers_reads_few_more_rows_than_it_shows(
     database: Database, events: EventList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PostgreSQL writes `1e308` as 309 digits: a page of such events had hundreds of megabytes."""
+    """PostgreSQL writes `1e308` as 309 digits: a full page of such events has many megabytes."""
     async with database.acquire() as connection:
         await connection.execute(LONG_EVENTS)
         await connection.execute(LONG_CONTACTS)
     directory = ContactDirectory(database)
-    # It is asked how much a message may hold, which has a default before it is connected.
+    # Only `max_payload` is read, which has a default while the connection is not open.
     link = Connection("gateway", "nats://127.0.0.1:1")
-    room = 1_000_000
-    asked: dict[str, Callable[[], Awaitable[Any]]] = {
-        "events": lambda: events.page(ListEvents(), max_bytes=room),
-        "found events": lambda: events.page(ListEvents(event="big", user_id="u1"), max_bytes=room),
-        "timeline": lambda: directory.timeline(ListTimeline(key=CONTACT), max_bytes=room),
-        "contacts": lambda: directory.page(ListContacts(), max_bytes=room),
-        "newest contacts": lambda: directory.page(ListContacts(order="created"), max_bytes=room),
-        "found contacts": lambda: directory.page(ListContacts(search="0000"), max_bytes=room),
+    max_bytes = 1_000_000
+    lists: dict[str, Callable[[], Awaitable[Any]]] = {
+        "events": lambda: events.page(ListEvents(), max_bytes=max_bytes),
+        "searched events": lambda: events.page(
+            ListEvents(event="big", user_id="u1"), max_bytes=max_bytes
+        ),
+        "timeline": lambda: directory.timeline(ListTimeline(key=CONTACT), max_bytes=max_bytes),
+        "contacts": lambda: directory.page(ListContacts(), max_bytes=max_bytes),
+        "newest contacts": lambda: directory.page(
+            ListContacts(order="created"), max_bytes=max_bytes
+        ),
+        "searched contacts": lambda: directory.page(
+            ListContacts(search="0000"), max_bytes=max_bytes
+        ),
         "export": lambda: Exporter(database, link).page(
             ExportContact(contact_id=UUID(CONTACT), part="events")
         ),
@@ -195,14 +203,14 @@ async def test_a_page_of_numbers_that_are_long_as_text_reads_few_more_than_it_sh
             SAME, FAR, received_before=None, after=None
         ),
     }
-    for what, ask in asked.items():
+    for name, read_list in lists.items():
         with monkeypatch.context() as patched:
-            read = record_rows(patched)
-            await ask()
-        assert 0 < len(read) <= 8, what
+            rows = record_rows(patched)
+            await read_list()
+        assert 0 < len(rows) <= 8, name
 
 
-async def test_pages_by_cursor_hold_every_event_once_though_more_arrive(
+async def test_pages_by_cursor_list_every_event_once_while_more_events_arrive(
     database: Database, events: EventList
 ) -> None:
     await fill(database, 205)
@@ -215,35 +223,37 @@ async def test_pages_by_cursor_hold_every_event_once_though_more_arrive(
     async with database.acquire() as connection:
         # An offset would show some events again from now on.
         await connection.execute(EVENTS.replace("'posthog'", "'later'").replace("2026", "2027"), 50)
-    rest = await walked(
+    following = await all_pages(
         lambda before: events.page(ListEvents(limit=20, before=before or first.next_before))
     )
-    assert [event for page in (first, *rest) for event in page.events] == in_order
+    assert [event for page in (first, *following) for event in page.events] == in_order
     assert len(in_order) == len(set(map(str, in_order))) == 205
-    assert [page.next_before is None for page in rest] == [False] * 9 + [True]
+    assert [page.next_before is None for page in following] == [False] * 9 + [True]
 
 
-async def test_a_cursor_keeps_to_the_filters(database: Database, events: EventList) -> None:
+async def test_pages_by_cursor_list_only_events_that_match_the_filters(
+    database: Database, events: EventList
+) -> None:
     await fill(database, 200)
-    pages = await walked(
+    pages = await all_pages(
         lambda before: events.page(ListEvents(event="e1", user_id="u3", limit=7, before=before))
     )
-    found = [event for page in pages for event in page.events]
-    assert len(found) == pages[0].total == pages[-1].total == 20
-    assert {(event.event, event.user_id) for event in found} == {("e1", "u3")}
+    matches = [event for page in pages for event in page.events]
+    assert len(matches) == pages[0].total == pages[-1].total == 20
+    assert {(event.event, event.user_id) for event in matches} == {("e1", "u3")}
 
 
-async def test_pages_of_the_trail_hold_every_entry_once(
+async def test_pages_of_the_audit_trail_list_every_entry_once(
     database: Database, trail: AuditTrail
 ) -> None:
     await fill(database, 205)
-    pages = await walked(lambda before: trail.page(ListAudit(limit=20, before=before)))
-    found = [entry for page in pages for entry in page.entries]
-    assert len({entry.id for entry in found}) == len(found) == pages[0].total == 205
-    assert [entry.at for entry in found] == sorted((entry.at for entry in found), reverse=True)
+    pages = await all_pages(lambda before: trail.page(ListAudit(limit=20, before=before)))
+    entries = [entry for page in pages for entry in page.entries]
+    assert len({entry.id for entry in entries}) == len(entries) == pages[0].total == 205
+    assert [entry.at for entry in entries] == sorted((entry.at for entry in entries), reverse=True)
 
 
-async def test_a_total_is_exact_up_to_a_point_and_said_to_be_estimated_above(
+async def test_a_total_is_exact_up_to_a_limit_and_reported_as_estimated_above(
     database: Database,
     events: EventList,
     trail: AuditTrail,
@@ -272,14 +282,14 @@ async def test_a_total_is_exact_up_to_a_point_and_said_to_be_estimated_above(
     assert not (await events.page(ListEvents(event="rare"))).total_estimated
     several = ListEvents(event="rare", source="posthog")
     assert not (await events.page(several)).total_estimated
-    # Of those that one filter finds, only so many are looked at for the others.
+    # Of the matches of one filter, at most `MAX_CHECKED` are checked against the other filters.
     monkeypatch.setattr(listing_module, "MAX_CHECKED", 50)
     assert (await events.page(several)).total_estimated
     assert not (await trail.page(ListAudit(actor="read"))).total_estimated
 
 
 @pytest.mark.parametrize("rows", [280, 320])
-async def test_nothing_is_counted_where_postgresql_expects_far_more(
+async def test_rows_are_not_counted_when_postgresql_expects_far_more_than_the_limit(
     database: Database,
     events: EventList,
     trail: AuditTrail,
@@ -301,7 +311,7 @@ async def test_nothing_is_counted_where_postgresql_expects_far_more(
     for module in (listing_module, audit_module, directory_module):
         monkeypatch.setattr(module, "EXACT_TOTAL", 100)
     directory = ContactDirectory(database)
-    asked = record_statements(monkeypatch)
+    statements = record_statements(monkeypatch)
     for page in (
         await events.page(ListEvents()),
         await trail.page(ListAudit()),
@@ -309,15 +319,15 @@ async def test_nothing_is_counted_where_postgresql_expects_far_more(
     ):
         assert page.total_estimated
         assert page.total == pytest.approx(rows, rel=0.1)
-    counts = [query for query, _ in asked if "SELECT count(*)" in query]
+    counts = [query for query, _ in statements if "SELECT count(*)" in query]
     assert len(counts) == (3 if rows < 300 else 0)
-    # With a filter the estimate may be far from what there is.
+    # With a filter the estimate may be far off, so rows are counted.
     assert (await events.page(ListEvents(event="e1"))).total == rows // 2
 
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
 @pytest.mark.parametrize("searched", [1, 7, 64, 5_000])
-async def test_filters_that_hardly_meet_are_searched_a_part_at_a_time(
+async def test_events_that_match_several_filters_are_searched_in_parts(
     database: Database,
     events: EventList,
     monkeypatch: pytest.MonkeyPatch,
@@ -326,21 +336,21 @@ async def test_filters_that_hardly_meet_are_searched_a_part_at_a_time(
 ) -> None:
     await fill(database, 1_000)
     async with database.acquire() as connection:
-        # Among the 100 of this user, which are as many as of any other.
+        # Three of the 100 events of this user; each user has 100 events.
         await connection.execute(
             "UPDATE events SET event = 'met' WHERE user_id = 'u3' AND id IN ('1', '241', '251')"
         )
         await connection.execute("ANALYZE events")
     monkeypatch.setattr(listing_module, "MAX_SEARCHED", searched)
     filters = ListEvents(user_id="u3", source="posthog", event="met", limit=limit)
-    # The estimate says how few there are of the name: without it, the user is what finds them.
+    # Without the estimate for the rare name, the search reads the events of the user.
     monkeypatch.setattr(listing_module, "_FILTERS", ("user_id", "event"))
     monkeypatch.setattr(listing_module, "estimated_rows", lambda *_, **__: 100)
-    pages = await walked(
+    pages = await all_pages(
         lambda before: events.page(msgspec.structs.replace(filters, before=before))
     )
-    found = [event.id for page in pages for event in page.events]
-    assert found == ["251", "241", "1"]
+    ids = [event.id for page in pages for event in page.events]
+    assert ids == ["251", "241", "1"]
     assert [page.searched_to is not None for page in pages] == [
         len(page.events) < limit and page.next_before is not None for page in pages
     ]
@@ -354,7 +364,7 @@ async def test_filters_that_hardly_meet_are_searched_a_part_at_a_time(
     assert (pages[0].total, pages[0].total_estimated) == (3, False)
 
 
-async def test_what_finds_fewest_is_what_a_search_begins_with(
+async def test_a_search_starts_with_the_filter_that_matches_the_fewest_events(
     database: Database, events: EventList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(database, 10_000)
@@ -366,7 +376,7 @@ async def test_what_finds_fewest_is_what_a_search_begins_with(
     assert (none.events, none.total, none.total_estimated, none.next_before) == ([], 0, False, None)
 
 
-async def test_a_total_of_filters_that_never_meet_is_not_guessed_from_each(
+async def test_the_total_of_filters_without_a_common_event_is_0_and_estimated(
     database: Database, events: EventList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(database, 10_000)
@@ -378,7 +388,7 @@ async def test_a_total_of_filters_that_never_meet_is_not_guessed_from_each(
 
 
 @pytest.mark.parametrize("table", ["events", "contacts", "audit"])
-async def test_a_list_that_takes_too_long_ends_and_says_what_to_ask_for(
+async def test_a_list_that_exceeds_its_time_limit_fails_and_suggests_another_query(
     database: Database,
     events: EventList,
     trail: AuditTrail,
@@ -395,15 +405,15 @@ async def test_a_list_that_takes_too_long_ends_and_says_what_to_ask_for(
     }
     instead = {"events": "from and to", "contacts": "order=created", "audit": "before"}[table]
     async with database.acquire() as connection, connection.transaction():
-        # As slow as can be.
+        # The lock makes the list wait until its time limit.
         await connection.execute(f"LOCK TABLE {table}")
         with pytest.raises(Unavailable, match=instead):
             await lists[table]()
-    # The limit was of that transaction alone.
+    # The time limit applied to that transaction only.
     monkeypatch.undo()
     await lists[table]()
-    async with database.acquire() as one, database.acquire() as other:
-        for connection in (one, other):
+    async with database.acquire() as first, database.acquire() as second:
+        for connection in (first, second):
             assert await connection.fetchval("SHOW statement_timeout") == "0"
 
 
@@ -418,15 +428,15 @@ async def test_a_cursor_of_another_list_is_refused(
 @pytest.mark.parametrize(
     "filters", [{}, {"event": "same"}, {"user_id": "same"}, {"source": "posthog"}], ids=str
 )
-async def test_a_page_of_many_events_of_one_moment_reads_only_what_it_shows(
+async def test_a_page_of_many_events_with_the_same_time_reads_few_more_rows_than_it_shows(
     database: Database, filters: dict[str, str]
 ) -> None:
     await fill_with(database, "same", 5_000)
     query = listing_module._queries.page
     async with database.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
-        given = {**filters, **ONE_FILTER, "by": next(iter(filters), "")}
-        arguments = [given.get(name) for name in query.parameters]
+        values = {**filters, **ONE_FILTER, "by": next(iter(filters), "")}
+        arguments = [values.get(name) for name in query.parameters]
         plan = json.loads(
             await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query.sql}", *arguments)
         )
@@ -443,25 +453,26 @@ async def test_a_page_of_many_events_of_one_moment_reads_only_what_it_shows(
 @pytest.mark.parametrize(
     ("filters", "matching"), [({"event": "e1"}, 2_500), ({"user_id": "u3"}, 500)], ids=str
 )
-async def test_a_filter_is_expected_to_match_as_many_events_as_it_does(
+async def test_postgresql_estimates_the_matches_of_a_filter_correctly(
     database: Database, query: str, filters: dict[str, str], matching: int
 ) -> None:
     await fill(database, 5_000)
-    asked = getattr(listing_module._queries, query)
+    statement = getattr(listing_module._queries, query)
     (by,) = filters
-    given = {**filters, **ONE_FILTER, "by": by}
+    values = {**filters, **ONE_FILTER, "by": by}
     async with database.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
         plan = await connection.fetchval(
-            f"EXPLAIN (FORMAT JSON) {asked.sql}", *(given.get(name) for name in asked.parameters)
+            f"EXPLAIN (FORMAT JSON) {statement.sql}",
+            *(values.get(name) for name in statement.parameters),
         )
-    found = nodes(json.loads(plan)[0]["Plan"])
-    (scan,) = [node for node in found if node.get("Relation Name", "").startswith("events")]
+    plan_nodes = nodes(json.loads(plan)[0]["Plan"])
+    (scan,) = [node for node in plan_nodes if node.get("Relation Name", "").startswith("events")]
     assert scan["Plan Rows"] == pytest.approx(matching, rel=0.2)
 
 
 @pytest.mark.parametrize("length", [98, 99, 100, 101])
-async def test_a_filter_knows_a_name_from_one_that_begins_with_it(
+async def test_a_filter_by_name_does_not_match_a_longer_name_with_the_same_start(
     database: Database, events: EventList, length: int
 ) -> None:
     await fill_with(database, "n" * length, 2)
@@ -471,7 +482,7 @@ async def test_a_filter_knows_a_name_from_one_that_begins_with_it(
     assert page.total == 2
 
 
-async def test_no_page_reads_more_than_it_shows_or_counts(
+async def test_every_page_is_read_by_index_and_skips_few_rows(
     database: Database, events: EventList, trail: AuditTrail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(database, 30_000)
@@ -496,14 +507,14 @@ async def test_no_page_reads_more_than_it_shows_or_counts(
         ):
             await events.page(ListEvents(**filters, before=before))
     for before in (None, entry):
-        for named in ({}, {"action": "a.put"}, {"actor": "read"}, {"action": "absent"}):
-            await trail.page(msgspec.structs.replace(ListAudit(before=before), **named))
+        for audit_filters in ({}, {"action": "a.put"}, {"actor": "read"}, {"action": "absent"}):
+            await trail.page(msgspec.structs.replace(ListAudit(before=before), **audit_filters))
     monkeypatch.undo()
-    listed = [one for one in statements if "LIMIT" in one[0]]
+    listed = [statement for statement in statements if "LIMIT" in statement[0]]
     assert len(listed) >= 2 * (24 + 8)
     async with database.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
-        # A service's connections avoid such a scan at any price; here an index must be worth it.
+        # The connections of a service disable sequential scans; here an index must be cheaper.
         await connection.execute("SET LOCAL enable_seqscan = on")
         for query, args in listed:
             plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *args)
@@ -513,9 +524,9 @@ async def test_no_page_reads_more_than_it_shows_or_counts(
         assert read
         assert {node["Node Type"] for node in read} <= BY_INDEX, (query, args)
         for node in read:
-            # What is frequent is found in the list itself; what is rare must not be.
-            passed_over = node.get("Rows Removed by Filter", 0)
-            assert passed_over < 20 * node["Actual Rows"] + 100, (query, args)
+            # Frequent events are found by scanning the list itself; rare ones need an index.
+            skipped = node.get("Rows Removed by Filter", 0)
+            assert skipped < 20 * node["Actual Rows"] + 100, (query, args)
 
 
 BY_INDEX = {"Index Scan", "Index Only Scan", "Bitmap Heap Scan"}

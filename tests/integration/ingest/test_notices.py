@@ -1,4 +1,4 @@
-"""Of several gateways one tells the operator of a problem (ADR 23)."""
+"""Of several gateways, one alone notifies the operator of a problem (ADR 23)."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 async def claim(claims: NoticeClaims, state: NoticeState, id: UUID | None = None) -> str:
-    wanted = ClaimNotice(id=id or uuid4(), kind=KIND, subject="a", state=state)
-    return (await claims.claim(wanted)).outcome
+    request = ClaimNotice(id=id or uuid4(), kind=KIND, subject="a", state=state)
+    return (await claims.claim(request)).outcome
 
 
-async def test_one_of_many_gateways_tells_a_problem_and_its_end(database: Database) -> None:
+async def test_one_of_several_gateways_claims_the_notice_of_a_problem_and_of_its_end(
+    database: Database,
+) -> None:
     claims = NoticeClaims(database, pause=timedelta())
     assert await claim(claims, "resolved") == "told"
     rounds: list[tuple[NoticeState, list[Told]]] = [
@@ -38,10 +40,10 @@ async def test_one_of_many_gateways_tells_a_problem_and_its_end(database: Databa
         ("resolved", []),
         ("raised", [Told(KIND, "a")]),
     ]
-    for state, known in rounds:
-        asked = await asyncio.gather(*(claim(claims, state) for _ in range(4)))
-        assert sorted(asked) == ["claimed", "told", "told", "told"]
-        assert (await claims.notified()).problems == known
+    for state, problems in rounds:
+        outcomes = await asyncio.gather(*(claim(claims, state) for _ in range(4)))
+        assert sorted(outcomes) == ["claimed", "told", "told", "told"]
+        assert (await claims.notified()).problems == problems
 
 
 async def test_the_same_notice_is_claimed_again_after_a_crash(database: Database) -> None:
@@ -49,7 +51,7 @@ async def test_the_same_notice_is_claimed_again_after_a_crash(database: Database
     assert [await claim(claims, "raised", id) for _ in range(2)] == ["claimed", "claimed"]
 
 
-async def test_a_problem_that_comes_back_at_once_waits(database: Database) -> None:
+async def test_the_notice_of_a_problem_that_recurs_at_once_is_delayed(database: Database) -> None:
     claims = NoticeClaims(database)
     assert await claim(claims, "raised") == "claimed"
     assert await claim(claims, "resolved") == "claimed"

@@ -1,4 +1,4 @@
-"""What others publish stops nobody, whatever they write for subject and headers."""
+"""No subject or header that an external user publishes stops ingest."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from tests.integration.ingest.driver import Driver
 from tests.servers import Servers
 
 LARGEST_HEADER = 65_400
-"""Characters that JetStream takes in all headers of a message, without room for those of ours."""
+"""Characters that JetStream accepts in all headers of a message; no other header fits."""
 ODD = [b"\xff\xfe", b"a\x0cb", b"a\x0bb", b"a\rb", b"a\x00b", b"*", b">", b"a" * 3000]
 
 
 async def write(connection: Connection, subject: bytes, body: bytes) -> None:
-    """Publish as no client library would."""
+    """Publish on a subject that client libraries refuse."""
     transport: Any = connection.client._transport
     transport.write(b"PUB %b %d\r\n%b\r\n" % (subject, len(body), body))
     await connection.flush()
 
 
-async def test_engagement_on_any_subject_is_set_aside_and_what_follows_is_stored(
+async def test_engagement_on_an_invalid_subject_is_dead_lettered_and_later_reports_are_stored(
     driver: Driver, servers: Servers
 ) -> None:
     async with driver.replica(), connected(servers, User.APP) as app:
@@ -46,7 +46,7 @@ async def test_engagement_on_any_subject_is_set_aside_and_what_follows_is_stored
     assert await driver.count("events") == 1
 
 
-async def test_a_large_message_whose_headers_a_letter_cannot_hold_is_set_aside_all_the_same(
+async def test_a_large_message_is_dead_lettered_although_its_headers_do_not_fit(
     driver: Driver, servers: Servers
 ) -> None:
     body = b'{"data":{"userId":"anna","text":"' + b"x" * 7_000_000
@@ -59,7 +59,7 @@ async def test_a_large_message_whose_headers_a_letter_cannot_hold_is_set_aside_a
 
 
 @pytest.mark.parametrize("name", [CORRELATION_ID, TRACEPARENT])
-async def test_engagement_whose_headers_leave_no_room_for_the_events_own_is_published(
+async def test_engagement_with_headers_of_the_largest_size_is_published_as_an_event(
     driver: Driver, servers: Servers, name: str
 ) -> None:
     async with driver.replica(), connected(servers, User.APP) as app:
@@ -70,10 +70,13 @@ async def test_engagement_whose_headers_leave_no_room_for_the_events_own_is_publ
 
 
 @pytest.mark.parametrize("odd", ODD)
-async def test_a_consumer_asked_for_on_any_subject_costs_ingest_no_connection(
+async def test_a_consumer_request_on_an_invalid_subject_does_not_disconnect_ingest(
     driver: Driver, servers: Servers, odd: bytes
 ) -> None:
-    async with driver.answering() as ingest, connected(servers, User.SUBSCRIBER) as subscriber:
+    async with (
+        driver.serving_requests() as ingest,
+        connected(servers, User.SUBSCRIBER) as subscriber,
+    ):
         await write(subscriber, f"{API}.CONSUMER.CREATE.EVENTS.mine.".encode() + odd, b"{}")
         await driver.gateway.request(INGEST_HEALTH, Empty())
         assert ingest.link.client.stats["reconnects"] == 0

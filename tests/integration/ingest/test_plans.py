@@ -1,7 +1,7 @@
-"""How PostgreSQL looks up what a batch needs: by index, when nobody knows how large tables are.
+"""Plans that PostgreSQL makes while tables are empty look up rows by index.
 
-A connection keeps its plans. One that was made while tables were empty serves until PostgreSQL
-looks at them again, and by then they may have a million rows.
+A connection caches its plans. A plan from the time when tables were empty is used until PostgreSQL
+analyzes the tables again, and by then they may have a million rows.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
         storage._queries.mark_seen,
     ],
     ids=[
-        "known events",
+        "keys of stored events",
         "stored events",
         "keys of contacts",
         "keys of a contact",
@@ -50,7 +50,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
         "contacts seen again",
     ],
 )
-async def test_a_plan_made_for_empty_tables_reads_none_of_them_whole(
+async def test_a_plan_that_was_made_for_empty_tables_scans_no_table_sequentially(
     database: Database, query: Any
 ) -> None:
     await EventTable(database).maintain()
@@ -63,8 +63,8 @@ async def test_a_plan_made_for_empty_tables_reads_none_of_them_whole(
         plan = json.loads(
             await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE kept ({arguments})")
         )
-    of_tables = [node for node in nodes(plan[0]["Plan"]) if "Relation Name" in node]
-    read = [node for node in of_tables if node["Node Type"] != "ModifyTable"]
+    table_nodes = [node for node in nodes(plan[0]["Plan"]) if "Relation Name" in node]
+    read = [node for node in table_nodes if node["Node Type"] != "ModifyTable"]
     assert read
     assert {node["Node Type"] for node in read} <= {
         "Index Scan",
@@ -74,17 +74,17 @@ async def test_a_plan_made_for_empty_tables_reads_none_of_them_whole(
     }
     for node in read:
         assert "Index Cond" in node or node["Node Type"] in {"Bitmap Heap Scan", "Tid Scan"}
-        # Otherwise it reads what an index finds by less.
+        # A filter with ANY would mean that the index is used by only some of its columns.
         assert "ANY" not in node.get("Filter", "")
 
 
-async def test_no_look_up_starts_more_processes(database: Database) -> None:
+async def test_no_query_uses_parallel_workers(database: Database) -> None:
     async with database.acquire() as connection:
         await connection.execute(MANY)
         await connection.execute("ANALYZE contacts, contact_keys")
-        # As cheap as it can seem.
-        for lure in ("parallel_setup_cost", "parallel_tuple_cost", *SIZES):
-            await connection.execute(f"SET {lure} = 0")
+        # Make parallel plans seem as cheap as possible.
+        for setting in ("parallel_setup_cost", "parallel_tuple_cost", *SIZES):
+            await connection.execute(f"SET {setting} = 0")
         query = "EXPLAIN (FORMAT JSON) SELECT id FROM contacts WHERE source <> 'v'"
         plan = json.loads(await connection.fetchval(query))
         types = {node["Node Type"] for node in nodes(plan[0]["Plan"])}
@@ -107,7 +107,7 @@ SELECT 'external', sha256(convert_to(row_number() OVER ()::text, 'UTF8')), '', i
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every node of a plan."""
+    """Every node of a query plan."""
     yield plan
-    for below in plan.get("Plans", []):
-        yield from nodes(below)
+    for child in plan.get("Plans", []):
+        yield from nodes(child)

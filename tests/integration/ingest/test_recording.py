@@ -1,4 +1,4 @@
-"""Events reported to Hogsend itself: by `POST /v1/events`, and as engagement on the bus."""
+"""Events that are reported to Hogsend: by `POST /v1/events`, and as engagement on the bus."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ async def report(gateway: Gateway, key: str = INGEST_KEY, /, **body: Any) -> Any
     return await gateway.http.post(URL, json=body, headers={"Authorization": f"Bearer {key}"})
 
 
-async def test_an_event_is_stored_and_published_before_the_answer(
+async def test_a_reported_event_is_stored_and_published_before_the_response(
     gateway: Gateway, driver: Driver
 ) -> None:
     async with driver.replica():
-        answer = await report(
+        response = await report(
             gateway,
             event="feature.used",
             userId="u_1",
@@ -62,18 +62,18 @@ async def test_an_event_is_stored_and_published_before_the_answer(
             currency="gbp",
             timestamp="2026-01-02T03:04:05Z",
         )
-        assert answer.status_code == 202
-        told = answer.json()
-        assert told == {"stored": True, "exits": [], "contactKey": "u_1", "id": told["id"]}
+        assert response.status_code == 202
+        body = response.json()
+        assert body == {"stored": True, "exits": [], "contactKey": "u_1", "id": body["id"]}
         (event,) = await driver.events(1)
-    assert (event.id, event.source, event.event) == (told["id"], "hogsend", "feature.used")
+    assert (event.id, event.source, event.event) == (body["id"], "hogsend", "feature.used")
     assert event.properties == {"plan": "pro", "value": 149.99, "currency": "gbp"}
     assert event.occurred_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     (contact,) = await driver.contacts()
     assert (contact["properties"], contact["source"]) == ('{"tier": "gold"}', "hogsend")
 
 
-async def test_case_151_a_key_that_was_seen_before_is_stored_once(
+async def test_case_151_an_event_with_a_repeated_idempotency_key_is_stored_once(
     gateway: Gateway, driver: Driver
 ) -> None:
     async with driver.replica():
@@ -84,39 +84,41 @@ async def test_case_151_a_key_that_was_seen_before_is_stored_once(
             json={"event": "e", "userId": "u_1"},
             headers={"Authorization": f"Bearer {ADMIN_KEY}", "Idempotency-Key": "k-1"},
         )
-        assert [one.json()["stored"] for one in (first, again, by_header)] == [True, False, False]
+        assert [response.json()["stored"] for response in (first, again, by_header)] == [
+            *(True, False, False)
+        ]
         (event,) = await driver.events(1)
     assert event.id == "k-1"
     assert await driver.count("events") == 1
 
 
-async def test_one_key_for_several_addresses_is_an_event_of_each(
+async def test_one_idempotency_key_for_several_emails_stores_an_event_for_each(
     gateway: Gateway, driver: Driver
 ) -> None:
-    """Also an answer with another person's contact key would be passed on to PostHog."""
+    """A response with another person's contact key would be passed on to PostHog."""
     async with driver.replica():
-        answers = [
+        responses = [
             (await report(gateway, event="e", email=email, idempotencyKey="k-1")).json()
             for email in ("a@b.com", "b@b.com", "A@b.com")
         ]
-        assert [one["stored"] for one in answers] == [True, True, False]
-        of_one, of_other, again = (one["contactKey"] for one in answers)
-        assert of_one == again != of_other
+        assert [response["stored"] for response in responses] == [True, True, False]
+        first, second, again = (response["contactKey"] for response in responses)
+        assert first == again != second
         assert len(await driver.events(2)) == 2
 
 
-async def test_one_key_at_once_from_everywhere_is_stored_once(
+async def test_concurrent_reports_with_one_idempotency_key_are_stored_once(
     gateway: Gateway, driver: Driver
 ) -> None:
     async with driver.replica(), driver.replica():
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             *(report(gateway, event="e", userId="u_1", idempotencyKey="k-1") for _ in range(20))
         )
-        assert sorted(one.json()["stored"] for one in answers) == [False] * 19 + [True]
+        assert sorted(response.json()["stored"] for response in responses) == [False] * 19 + [True]
         assert len(await driver.events(1)) == 1
 
 
-async def test_case_153_an_email_alone_makes_a_contact_that_its_row_id_leads_to(
+async def test_case_153_a_contact_with_only_an_email_is_identified_by_its_row_id(
     gateway: Gateway, driver: Driver
 ) -> None:
     async with driver.replica():
@@ -148,137 +150,144 @@ BAD_INPUT: list[dict[str, Any]] = [
 ]
 
 
-async def test_bad_input_is_400_and_changes_nothing(gateway: Gateway, driver: Driver) -> None:
+async def test_an_invalid_report_is_400_and_stores_nothing(
+    gateway: Gateway, driver: Driver
+) -> None:
     async with driver.replica():
         for body in BAD_INPUT:
-            answer = await report(gateway, **body)
-            assert answer.status_code == 400, body
-            assert answer.json()["error"]
+            response = await report(gateway, **body)
+            assert response.status_code == 400, body
+            assert response.json()["error"]
         large = await report(gateway, event="e", userId="u", properties={"a": "x" * 5_000_000})
         assert large.status_code == 413
     assert await driver.count("events") == 0
     assert await driver.count("contacts") == 0
 
 
-async def test_two_different_keys_are_400(gateway: Gateway) -> None:
-    answer = await gateway.http.post(
+async def test_two_different_idempotency_keys_in_one_report_are_400(gateway: Gateway) -> None:
+    response = await gateway.http.post(
         URL,
         json={"event": "e", "userId": "u", "idempotencyKey": "a"},
         headers={"Authorization": f"Bearer {INGEST_KEY}", "Idempotency-Key": "b"},
     )
-    assert answer.status_code == 400
-    assert "differ" in answer.text
+    assert response.status_code == 400
+    assert "differ" in response.text
 
 
-async def test_only_an_ingest_or_admin_key_may_report(gateway: Gateway) -> None:
+async def test_a_report_requires_an_ingest_or_admin_key_and_an_ingest_key_permits_no_other_route(
+    gateway: Gateway,
+) -> None:
     for key, status in (("", 401), ("k-wrong", 401), (READ_KEY, 403), (INGEST_KEY, 503)):
         assert (await report(gateway, key, event="e", userId="u")).status_code == status, key
     for path in ("events", "capabilities", "deadletters", "provider-credentials/posthog"):
-        answer = await gateway.http.get(
+        response = await gateway.http.get(
             f"/v1/admin/{path}", headers={"Authorization": f"Bearer {INGEST_KEY}"}
         )
-        assert answer.status_code == 403, path
+        assert response.status_code == 403, path
 
 
-async def test_without_ingest_or_postgresql_it_is_a_typed_503(
+async def test_a_report_without_ingest_or_jetstream_is_a_typed_503(
     gateway: Gateway, driver: Driver
 ) -> None:
-    away = await report(gateway, event="e", userId="u")
-    assert (away.status_code, away.json()["code"]) == (503, "unavailable")
+    without_ingest = await report(gateway, event="e", userId="u")
+    assert (without_ingest.status_code, without_ingest.json()["code"]) == (503, "unavailable")
     async with driver.replica():
         with patch.object(
             Publisher, "publish", side_effect=Unavailable("JetStream is not available")
         ):
-            cut_off = await report(gateway, event="e", userId="u", idempotencyKey="k-1")
-        assert (cut_off.status_code, cut_off.headers["Retry-After"]) == (503, "5")
-        # The row is there already; the repetition sees to the rest.
+            without_jetstream = await report(gateway, event="e", userId="u", idempotencyKey="k-1")
+        assert (without_jetstream.status_code, without_jetstream.headers["Retry-After"]) == (
+            503,
+            "5",
+        )
+        # The event is stored already; the repeated report publishes it.
         again = await report(gateway, event="e", userId="u", idempotencyKey="k-1")
         assert (again.status_code, again.json()["stored"]) == (202, False)
         assert len(await driver.events(1)) == 1
 
 
-async def test_an_event_of_the_catalog_reaches_destinations_as_well(
+async def test_an_event_of_the_engagement_catalog_is_also_published_for_destinations(
     gateway: Gateway, driver: Driver
 ) -> None:
     js = driver.operator.js
-    await js.add_consumer(StreamName.ENGAGEMENT, ConsumerConfig(durable_name="looks"))
-    looking = await js.pull_subscribe_bind(consumer="looks", stream=StreamName.ENGAGEMENT)
+    await js.add_consumer(StreamName.ENGAGEMENT, ConsumerConfig(durable_name="reader"))
+    reader = await js.pull_subscribe_bind(consumer="reader", stream=StreamName.ENGAGEMENT)
     async with driver.replica():
-        told = await report(gateway, event="email.opened", email="a@b.com", properties={"n": 1})
-        (message,) = await looking.fetch(1, timeout=PATIENCE_SECONDS)
+        response = await report(gateway, event="email.opened", email="a@b.com", properties={"n": 1})
+        (message,) = await reader.fetch(1, timeout=PATIENCE_SECONDS)
         await message.ack()
-        key = told.json()["contactKey"]
+        key = response.json()["contactKey"]
         assert message.subject == "hogsend.engagement.email.opened"
         assert b'"userId":"%s"' % key.encode() in message.data
         assert b'"to":"a@b.com"' in message.data
-        # Ingest consumes its own engagement, as a known event.
+        # Ingest consumes the engagement that it published, and does not store it again.
         assert len(await driver.events(1)) == 1
     assert await driver.count("events") == 1
 
 
-async def test_engagement_is_recorded_as_an_event_of_hogsend(
+async def test_reported_engagement_is_stored_and_published_as_an_event_of_hogsend(
     servers: Servers, driver: Driver
 ) -> None:
     async with client(servers, User.APP) as member, driver.replica():
         await member.engagement.report("email.opened", {"userId": "u_1", "to": "x@y.z"}, id="m-1")
         await member.engagement.report("email.opened", {"userId": "u_1", "to": "x@y.z"}, id="m-1")
-        # Mail providers have one id for a mail to several people.
+        # Mail providers use one id for a mail to several people.
         for to in ("a@b.com", "A@b.com", "c@b.com"):
             await member.engagement.report("email.sent", {"userId": None, "to": to}, id="m-2")
-        # From any other NATS client: only the data is needed.
+        # Other NATS clients need to publish only the data.
         await member.connection.publish(
             "hogsend.engagement.bucket.entered",
             b'{"data":{"userId":"u_1","bucketId":"b"}}',
             {"Nats-Msg-Id": "m-3"},
         )
         events = await driver.events(4)
-    assert sorted((one.id.partition(":")[0], one.event, one.email) for one in events) == [
+    assert sorted((event.id.partition(":")[0], event.event, event.email) for event in events) == [
         ("m-1", "email.opened", None),
         ("m-2", "email.sent", "a@b.com"),
         ("m-2", "email.sent", "c@b.com"),
         ("m-3", "bucket.entered", None),
     ]
-    assert {one.source for one in events} == {"hogsend"}
+    assert {event.source for event in events} == {"hogsend"}
     contacts = await driver.contacts()
-    # Where a mail went says nothing about whose address it is.
-    assert {(one["external_id"], one["email"]) for one in contacts} == {
+    # The recipient's address of a mail is not necessarily the person's own.
+    assert {(contact["external_id"], contact["email"]) for contact in contacts} == {
         ("u_1", None),
         (None, "a@b.com"),
         (None, "c@b.com"),
     }
 
 
-async def test_case_106_a_time_zone_is_filled_only_while_there_is_none(
+async def test_case_106_a_time_zone_is_filled_only_for_a_contact_without_one(
     gateway: Gateway, servers: Servers, driver: Driver
 ) -> None:
     async with driver.replica(), connected(servers, User.ANALYTICS) as analytics:
 
-        async def known(user_id: str) -> Contact:
+        async def contact_of(user_id: str) -> Contact:
             return await analytics.request(INGEST_CONTACT, ContactRef(user_id=user_id))
 
         async def fill(user_id: str, zone: str) -> None:
-            wanted = FillTimezone(user_id=user_id, timezone=zone)
-            await analytics.request(INGEST_FILL_TIMEZONE, wanted)
+            request = FillTimezone(user_id=user_id, timezone=zone)
+            await analytics.request(INGEST_FILL_TIMEZONE, request)
 
         await report(
             gateway, event="e", userId="u_1", email="a@b.com", contactProperties={"plan": "pro"}
         )
-        found = await known("u_1")
-        assert (found.contact_key, found.email, found.timezone) == ("u_1", "a@b.com", None)
-        assert found.properties == {"plan": "pro"}
+        contact = await contact_of("u_1")
+        assert (contact.contact_key, contact.email, contact.timezone) == ("u_1", "a@b.com", None)
+        assert contact.properties == {"plan": "pro"}
         await fill("u_1", "Europe/London")
         await fill("u_1", "Asia/Tokyo")
         await fill("unknown", "Asia/Tokyo")
         (row,) = await driver.contacts()
         for key in ("u_1", "a@b.com", str(row["id"])):
-            assert (await known(key)).timezone == "Europe/London"
-        assert await known("unknown") == Contact()
-        # Whatever is learned later leaves it alone, a merge takes it along.
+            assert (await contact_of(key)).timezone == "Europe/London"
+        assert await contact_of("unknown") == Contact()
+        # Later reports keep the time zone.
         await report(gateway, event="e", userId="u_1", contactProperties={"plan": "free"})
-        assert (await known("u_1")).timezone == "Europe/London"
+        assert (await contact_of("u_1")).timezone == "Europe/London"
 
 
-async def test_the_first_of_two_who_fill_a_time_zone_at_once_wins(
+async def test_the_first_of_two_concurrent_requests_fills_the_time_zone(
     gateway: Gateway, servers: Servers, driver: Driver
 ) -> None:
     async with driver.replica(), connected(servers, User.ANALYTICS) as analytics:
@@ -286,10 +295,10 @@ async def test_the_first_of_two_who_fill_a_time_zone_at_once_wins(
         first = await asyncpg.connect(driver.database_url)
         async with first.transaction():
             await first.execute("UPDATE ingest.contacts SET timezone = 'Europe/London'")
-            # It finds none, and waits for the row.
-            wanted = FillTimezone(user_id="u_1", timezone="Asia/Tokyo")
+            # The second request reads no time zone, and waits for the row.
+            request = FillTimezone(user_id="u_1", timezone="Asia/Tokyo")
             second = asyncio.create_task(
-                analytics.request(INGEST_FILL_TIMEZONE, wanted, deadline=PATIENCE_SECONDS)
+                analytics.request(INGEST_FILL_TIMEZONE, request, deadline=PATIENCE_SECONDS)
             )
             await waiting_for_a_lock(driver.rows, "UPDATE contacts")
         await second
@@ -298,21 +307,21 @@ async def test_the_first_of_two_who_fill_a_time_zone_at_once_wins(
     assert row["timezone"] == "Europe/London"
 
 
-async def test_a_merge_keeps_the_time_zone_that_is_known(
+async def test_a_merge_keeps_the_time_zone_of_either_contact(
     gateway: Gateway, servers: Servers, driver: Driver
 ) -> None:
     async with driver.replica(), connected(servers, User.ANALYTICS) as analytics:
         await report(gateway, event="e", email="a@b.com")
-        wanted = FillTimezone(user_id="a@b.com", timezone="Asia/Tokyo")
-        await analytics.request(INGEST_FILL_TIMEZONE, wanted)
+        request = FillTimezone(user_id="a@b.com", timezone="Asia/Tokyo")
+        await analytics.request(INGEST_FILL_TIMEZONE, request)
         await report(gateway, event="e", userId="u_1")
         await report(gateway, event="e", userId="u_1", email="a@b.com")
-        found = await analytics.request(INGEST_CONTACT, ContactRef(user_id="u_1"))
+        contact = await analytics.request(INGEST_CONTACT, ContactRef(user_id="u_1"))
     assert len(await driver.contacts()) == 1
-    assert found.timezone == "Asia/Tokyo"
+    assert contact.timezone == "Asia/Tokyo"
 
 
-async def test_text_and_times_that_cannot_be_stored_are_mended(
+async def test_text_and_times_that_postgresql_cannot_store_are_replaced(
     gateway: Gateway, driver: Driver
 ) -> None:
     odd = (
@@ -321,10 +330,10 @@ async def test_text_and_times_that_cannot_be_stored_are_mended(
     )
     async with driver.replica():
         for time in (b"0001-01-01T00:00:00Z", b"9999-12-31T23:59:59-05:00"):
-            answer = await gateway.http.post(
+            response = await gateway.http.post(
                 URL, content=odd % time, headers={"Authorization": f"Bearer {INGEST_KEY}"}
             )
-            assert answer.status_code == 202, answer.text
+            assert response.status_code == 202, response.text
         first, second = await driver.events(2)
     for event in (first, second):
         assert event.properties == {"a": "\ufffd \ufffd"}

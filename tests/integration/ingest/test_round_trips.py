@@ -1,4 +1,4 @@
-"""How often a page asks PostgreSQL: each time it waits for its turn, here and there."""
+"""How many round trips to PostgreSQL a page takes: each one waits for the network."""
 
 from __future__ import annotations
 
@@ -43,32 +43,34 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-async def sent_by(patched: pytest.MonkeyPatch, ask: Callable[[], Awaitable[object]]) -> int:
-    """How often something is sent to the server; each time, its answer is waited for."""
-    # What it prepares the first time is kept.
-    await ask()
+async def count_writes(
+    patched: pytest.MonkeyPatch, read_page: Callable[[], Awaitable[object]]
+) -> int:
+    """Count the writes to the server; the reply to each is waited for."""
+    # The first call prepares statements, which the connection caches.
+    await read_page()
     sent = 0
     transport: Any = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
     write = transport.write
 
-    def counted(self: Any, data: Any) -> None:
+    def counting_write(self: Any, data: Any) -> None:
         nonlocal sent
         sent += 1
         write(self, data)
 
     with patched.context() as within:
-        within.setattr(transport, "write", counted)
-        await ask()
+        within.setattr(transport, "write", counting_write)
+        await read_page()
     return sent
 
 
-async def test_a_page_takes_few_round_trips(
+async def test_a_page_takes_few_round_trips_to_postgresql(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events, directory = EventList(database), ContactDirectory(database)
-    # Each begins and ends a transaction and limits its time. Rows take one to ask for, and three to
-    # be read; a total takes two.
-    most: dict[int, list[Callable[[], Awaitable[object]]]] = {
+    # Starting, limiting and ending the transaction take three round trips. A query for rows takes
+    # one, and reading them three; a total takes two.
+    pages_by_trips: dict[int, list[Callable[[], Awaitable[object]]]] = {
         3 + 2: [
             lambda: events.page(ListEvents(event="nothing has this name")),
             lambda: directory.page(ListContacts(search="nobody")),
@@ -81,6 +83,6 @@ async def test_a_page_takes_few_round_trips(
             lambda: directory.timeline(ListTimeline(key="u_1")),
         ],
     }
-    for trips, pages in most.items():
+    for trips, pages in pages_by_trips.items():
         for page in pages:
-            assert 0 < await sent_by(monkeypatch, page) <= trips
+            assert 0 < await count_writes(monkeypatch, page) <= trips

@@ -1,4 +1,4 @@
-"""Cases 117 to 120, 123 and 124 of the contract, from the queue to the row and the message."""
+"""Webhooks of PostHog from the queue to the row, the list and the published event."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hogsend.contract.health import INGEST_HEALTH
 from tests.integration.ingest.driver import Driver
 
 
-async def test_case_117_bags_stay_apart(driver: Driver) -> None:
+async def test_case_117_event_and_person_properties_are_stored_separately(driver: Driver) -> None:
     async with driver.replica():
         await driver.post(
             properties={"plan": "free"}, person={"properties": {"plan": "pro", "email": "a@b.com"}}
@@ -26,7 +26,9 @@ async def test_case_117_bags_stay_apart(driver: Driver) -> None:
     assert event.person_properties["plan"] == "pro"
 
 
-async def test_case_124_key_of_a_merged_contact(driver: Driver) -> None:
+async def test_case_124_the_key_of_a_merged_contact_resolves_to_the_survivor(
+    driver: Driver,
+) -> None:
     async with driver.replica():
         await driver.post("u-1", distinct_id="", person={"properties": {"email": "a@b.com"}})
         (first,) = await driver.events(1)
@@ -53,20 +55,20 @@ async def test_events_are_listed_newest_first_with_filters_and_total(driver: Dri
             )
         await driver.drained()
 
-        async def ask(**filters: object) -> tuple[list[str], int]:
-            asked = msgspec.convert(filters, ListEvents, strict=False)
-            page = await driver.gateway.request(INGEST_EVENTS, asked)
+        async def ids_and_total(**filters: object) -> tuple[list[str], int]:
+            request = msgspec.convert(filters, ListEvents, strict=False)
+            page = await driver.gateway.request(INGEST_EVENTS, request)
             return [event.id for event in page.events], page.total
 
-        assert await ask() == (["u-4", "u-3", "u-2", "u-1", "u-0"], 5)
-        assert await ask(limit=2, offset=1) == (["u-3", "u-2"], 5)
-        assert await ask(event="even") == (["u-4", "u-2", "u-0"], 3)
-        assert await ask(event="even", userId="anna") == (["u-2", "u-0"], 2)
-        assert await ask(source="elsewhere") == ([], 0)
-        assert await ask(userId="an\0na") == ([], 0)
+        assert await ids_and_total() == (["u-4", "u-3", "u-2", "u-1", "u-0"], 5)
+        assert await ids_and_total(limit=2, offset=1) == (["u-3", "u-2"], 5)
+        assert await ids_and_total(event="even") == (["u-4", "u-2", "u-0"], 3)
+        assert await ids_and_total(event="even", userId="anna") == (["u-2", "u-0"], 2)
+        assert await ids_and_total(source="elsewhere") == ([], 0)
+        assert await ids_and_total(userId="an\0na") == ([], 0)
 
 
-async def test_health_tells_the_schema(driver: Driver) -> None:
+async def test_health_reports_that_the_schema_is_in_sync(driver: Driver) -> None:
     async with driver.replica():
         health = await driver.gateway.request(INGEST_HEALTH, Empty())
     assert (health.service, health.database.status, health.schema.in_sync) == ("ingest", "up", True)
