@@ -1,4 +1,4 @@
-"""One request to PostHog: what its failures say, and what they never say."""
+"""Errors of requests to PostHog state the reason and contain no key; redirects keep the origin."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ FLAGS = FlagsRequest(
 )
 
 
-def raising(error: Exception) -> httpx.AsyncClient:
-    def answer(_request: httpx.Request) -> httpx.Response:
+def client_raising(error: Exception) -> httpx.AsyncClient:
+    def respond(_request: httpx.Request) -> httpx.Response:
         raise error
 
-    return httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    return httpx.AsyncClient(transport=httpx.MockTransport(respond))
 
 
-def answering(*answers: httpx.Response) -> httpx.AsyncClient:
-    remaining = list(answers)
+def client_returning(*responses: httpx.Response) -> httpx.AsyncClient:
+    remaining = list(responses)
     return httpx.AsyncClient(transport=httpx.MockTransport(lambda _request: remaining.pop(0)))
 
 
@@ -49,7 +49,7 @@ async def failure(http: httpx.AsyncClient, *, seconds: float = 5, max_bytes: int
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (httpx.ConnectError("no route to host"), "PostHog cannot be reached: no route to host"),
         (httpx.ConnectError(""), "PostHog cannot be reached: ConnectError"),
@@ -59,19 +59,21 @@ async def failure(http: httpx.AsyncClient, *, seconds: float = 5, max_bytes: int
         (ValueError(KEY), "PostHog cannot be reached (ValueError)"),
     ],
 )
-async def test_only_a_failed_connection_is_quoted(error: Exception, said: str) -> None:
-    assert await failure(raising(error)) == said
+async def test_only_the_reason_of_a_failed_connection_is_quoted(
+    error: Exception, message: str
+) -> None:
+    assert await failure(client_raising(error)) == message
 
 
-async def test_a_long_reason_is_cut() -> None:
-    assert len(await failure(raising(httpx.ConnectError("x" * 5000)))) < 300
+async def test_a_long_reason_is_truncated() -> None:
+    assert len(await failure(client_raising(httpx.ConnectError("x" * 5000)))) < 300
 
 
-async def test_an_answer_that_is_too_large_is_not_read() -> None:
-    assert "too large" in await failure(answering(httpx.Response(200, content=b"x" * 11)))
+async def test_a_response_that_is_too_large_is_not_read() -> None:
+    assert "too large" in await failure(client_returning(httpx.Response(200, content=b"x" * 11)))
 
 
-async def test_an_answer_that_takes_too_long_is_a_timeout() -> None:
+async def test_a_response_that_takes_too_long_is_a_timeout() -> None:
     async def hang(_request: httpx.Request) -> httpx.Response:
         await asyncio.Event().wait()
         raise AssertionError
@@ -93,11 +95,11 @@ async def evaluate_flags(http: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("request_of", [capture, evaluate_flags])
-async def test_an_address_that_may_not_be_called_is_named_with_the_setting(
+async def test_the_error_for_a_forbidden_address_names_the_address_and_the_setting(
     request_of: Callable[[httpx.AsyncClient], Awaitable[None]],
 ) -> None:
     with pytest.raises(PostHogError, match=r"10\.0\.0\.1 .*OUTBOUND_ALLOW") as raised:
-        await request_of(raising(AddressRefused("10.0.0.1")))
+        await request_of(client_raising(AddressRefused("10.0.0.1")))
     assert raised.value.status is None
 
 
@@ -112,49 +114,49 @@ async def test_an_address_that_may_not_be_called_is_named_with_the_setting(
         (500, True, False),
     ],
 )
-async def test_a_refused_batch_says_whether_it_may_pass_later(
+async def test_the_error_of_a_refused_batch_states_whether_a_retry_may_succeed(
     status: int, is_retryable: bool, about_content: bool
 ) -> None:
-    answer = httpx.Response(status, text=f"no {KEY}", headers={"Retry-After": "7"})
+    response = httpx.Response(status, text=f"no {KEY}", headers={"Retry-After": "7"})
     with pytest.raises(CaptureError) as raised:
-        await capture(answering(answer))
+        await capture(client_returning(response))
     error = raised.value
     assert (error.is_retryable, error.is_about_content) == (is_retryable, about_content)
     assert (error.status, error.retry_after) == (status, 7.0)
     assert str(error) == f"HTTP {status}: no ***"
 
 
-async def test_a_refused_evaluation_carries_its_status_and_no_key() -> None:
+async def test_the_error_of_a_refused_evaluation_has_its_status_and_no_key() -> None:
     with pytest.raises(PostHogError) as raised:
-        await evaluate_flags(answering(httpx.Response(401, text=KEY)))
+        await evaluate_flags(client_returning(httpx.Response(401, text=KEY)))
     assert (raised.value.status, str(raised.value)) == (401, "PostHog answered 401")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 100_000])
-async def test_an_answer_without_flags_is_an_error(content: bytes) -> None:
+async def test_a_response_without_flags_is_an_error(content: bytes) -> None:
     with pytest.raises(PostHogError, match="did not answer with flags"):
-        await evaluate_flags(answering(httpx.Response(200, content=content)))
+        await evaluate_flags(client_returning(httpx.Response(200, content=content)))
 
 
-class Moved:
-    """A PostHog that answers every path but `/here` with a redirect."""
+class RedirectingPostHog:
+    """A PostHog that redirects to each of `locations` in turn, and then responds with 200."""
 
     def __init__(self, status: int, *locations: str) -> None:
         self.status = status
         self.locations = list(locations)
-        self.seen: list[tuple[str, str, str | None, bytes]] = []
+        self.requests: list[tuple[str, str, str | None, bytes]] = []
 
-    async def ask(self, url: str = f"{HOST}/old/?a=1") -> int:
-        async with httpx.AsyncClient(transport=httpx.MockTransport(self._answer)) as http:
+    async def post(self, url: str = f"{HOST}/old/?a=1") -> int:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(self._respond)) as http:
             headers = {"Authorization": "Bearer b"}
-            answer = await exchange(
+            response = await exchange(
                 http, "POST", url, headers=headers, content=b"body", seconds=5, max_bytes=100
             )
-        return answer.status
+        return response.status
 
-    def _answer(self, request: httpx.Request) -> httpx.Response:
+    def _respond(self, request: httpx.Request) -> httpx.Response:
         bearer = request.headers.get("Authorization")
-        self.seen.append((request.method, str(request.url), bearer, request.content))
+        self.requests.append((request.method, str(request.url), bearer, request.content))
         if not self.locations:
             return httpx.Response(200)
         return httpx.Response(self.status, headers={"Location": self.locations.pop(0)})
@@ -165,9 +167,9 @@ class Moved:
 async def test_a_redirect_within_the_origin_is_followed_with_bearer_and_body(
     status: int, location: str
 ) -> None:
-    posthog = Moved(status, location)
-    assert await posthog.ask() == 200
-    method, url, bearer, body = posthog.seen[-1]
+    posthog = RedirectingPostHog(status, location)
+    assert await posthog.post() == 200
+    method, url, bearer, body = posthog.requests[-1]
     assert (method, bearer, body) == ("POST", "Bearer b", b"body")
     assert httpx.URL(url) == httpx.URL(f"{HOST}/new?a=1")
 
@@ -187,22 +189,22 @@ async def test_a_redirect_within_the_origin_is_followed_with_bearer_and_body(
         (307, ""),
     ],
 )
-async def test_any_other_redirect_is_an_answer_and_the_bearer_stays(
+async def test_any_other_redirect_is_not_followed_and_the_bearer_is_not_sent_elsewhere(
     status: int, location: str
 ) -> None:
-    posthog = Moved(status, location)
-    assert await posthog.ask() == status
-    assert len(posthog.seen) == 1
+    posthog = RedirectingPostHog(status, location)
+    assert await posthog.post() == status
+    assert len(posthog.requests) == 1
 
 
-async def test_redirects_end() -> None:
-    posthog = Moved(307, *(["/again"] * 10))
+async def test_more_than_three_redirects_are_an_error() -> None:
+    posthog = RedirectingPostHog(307, *(["/again"] * 10))
     with pytest.raises(PostHogError, match="more than 3 times"):
-        await posthog.ask()
-    assert len(posthog.seen) == 4
+        await posthog.post()
+    assert len(posthog.requests) == 4
 
 
-async def test_a_delivery_that_is_sent_elsewhere_says_so() -> None:
-    away = httpx.Response(308, headers={"Location": "https://elsewhere.example/batch"})
+async def test_the_error_of_a_delivery_that_is_redirected_to_another_address_states_so() -> None:
+    redirect = httpx.Response(308, headers={"Location": "https://elsewhere.example/batch"})
     with pytest.raises(CaptureError, match=r"^HTTP 308: a redirect to another address"):
-        await capture(answering(away))
+        await capture(client_returning(redirect))

@@ -1,4 +1,4 @@
-"""Destinations over PostHog's private API: pages, odd answers, and whose host is asked."""
+"""Destinations over PostHog's private API: pages, malformed responses, and the requested host."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ async def test_at_most_twenty_pages_are_read(posthog: Recorder) -> None:
     assert len(await functions(posthog).destinations()) == len(posthog.requests) == MAX_PAGES == 20
 
 
-async def test_the_next_page_is_asked_for_on_our_own_host(posthog: Recorder) -> None:
+async def test_the_next_page_is_requested_from_the_configured_host(posthog: Recorder) -> None:
     hosts: list[str] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def respond(request: httpx.Request) -> httpx.Response:
         hosts.append(request.url.host)
         following = "https://elsewhere.example//evil.example/x?limit=100&offset=100"
         return httpx.Response(
             200, json={"results": [], "next": None if len(hosts) > 1 else following}
         )
 
-    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    http = httpx.AsyncClient(transport=httpx.MockTransport(respond))
     await HogFunctions(Transport(http, "https://posthog.example", "pha_a"), "1").destinations()
     assert hosts == ["posthog.example"] * 2
 
@@ -70,7 +70,7 @@ async def test_the_next_page_is_asked_for_on_our_own_host(posthog: Recorder) -> 
         ("api/y", "/api/y"),
     ],
 )
-def test_of_a_next_page_only_path_and_query_are_used(following: str, path: str) -> None:
+def test_only_path_and_query_of_the_next_pages_url_are_used(following: str, path: str) -> None:
     transport = Transport(httpx.AsyncClient(), "https://posthog.example/prefix/", "pha_a")
     assert transport.path_on_host(following) == path
 
@@ -83,13 +83,13 @@ async def test_a_next_page_that_is_not_a_url_is_an_error(posthog: Recorder) -> N
 
 
 @pytest.mark.parametrize("following", [None, "", 3, [], {}])
-async def test_another_next_page_ends_the_list(posthog: Recorder, following: Any) -> None:
+async def test_a_list_ends_when_the_next_page_is_no_text(posthog: Recorder, following: Any) -> None:
     posthog.refuse("GET", r"hog_functions/\?", 200, {"results": [], "next": following})
     assert await functions(posthog).destinations() == []
     assert len(posthog.requests) == 1
 
 
-async def test_odd_entries_are_passed_over(posthog: Recorder) -> None:
+async def test_malformed_entries_of_a_list_are_skipped(posthog: Recorder) -> None:
     entries: list[Any] = [
         *(None, 7, [], {"name": "no id"}),
         *({"id": None, "name": "hogsend"}, {"id": True}, {"id": ""}),
@@ -104,19 +104,19 @@ async def test_odd_entries_are_passed_over(posthog: Recorder) -> None:
     ]
 
 
-@pytest.mark.parametrize("answer", [b"", b"<html>", [], "x", {"results": "x"}, {"results": None}])
-async def test_an_odd_list_is_empty(posthog: Recorder, answer: Any) -> None:
-    posthog.refuse("GET", r"hog_functions/\?", 200, answer)
+@pytest.mark.parametrize("content", [b"", b"<html>", [], "x", {"results": "x"}, {"results": None}])
+async def test_a_malformed_list_counts_as_empty(posthog: Recorder, content: Any) -> None:
+    posthog.refuse("GET", r"hog_functions/\?", 200, content)
     assert await functions(posthog).destinations() == []
 
 
 async def test_a_destination_is_read_in_full(posthog: Recorder) -> None:
     posthog.add("fn", **compliant())
-    found = await functions(posthog).get("fn")
-    assert (found.id, found.enabled) == ("fn", True)
-    assert found.input("method") == "POST"
-    assert found.input("missing") is None
-    assert found.filters == compliant()["filters"]
+    function = await functions(posthog).get("fn")
+    assert (function.id, function.enabled) == ("fn", True)
+    assert function.input("method") == "POST"
+    assert function.input("missing") is None
+    assert function.filters == compliant()["filters"]
 
 
 @pytest.mark.parametrize(
@@ -128,31 +128,31 @@ async def test_a_destination_is_read_in_full(posthog: Recorder) -> None:
         {"enabled": 1, "inputs": {"url": "x"}},
     ],
 )
-async def test_an_odd_destination_counts_as_empty(posthog: Recorder, odd: Any) -> None:
+async def test_a_malformed_destination_counts_as_empty(posthog: Recorder, odd: Any) -> None:
     posthog.refuse("GET", "fn/", 200, odd)
-    found = await functions(posthog).get("fn")
-    assert (found.enabled, found.inputs_schema, found.filters) == (False, [], {})
-    assert found.input("url") is None
+    function = await functions(posthog).get("fn")
+    assert (function.enabled, function.inputs_schema, function.filters) == (False, [], {})
+    assert function.input("url") is None
 
 
-@pytest.mark.parametrize(("id", "given"), [("fn", "fn"), (7, "7"), (None, None), (True, None)])
-async def test_a_created_destination_has_the_id_posthog_gives(
-    posthog: Recorder, id: Any, given: str | None
+@pytest.mark.parametrize(("id", "expected"), [("fn", "fn"), (7, "7"), (None, None), (True, None)])
+async def test_a_created_destination_has_the_id_that_posthog_returns(
+    posthog: Recorder, id: Any, expected: str | None
 ) -> None:
     posthog.refuse("POST", "hog_functions", 201, {"id": id})
-    # Any body will do here.
-    made = await functions(posthog).create(FunctionSummary("", ""))  # type: ignore[arg-type]
-    assert (made.id if made else None) == given
+    # The body does not matter here.
+    created = await functions(posthog).create(FunctionSummary("", ""))  # type: ignore[arg-type]
+    assert (created.id if created else None) == expected
 
 
-async def test_odd_ids_stay_one_path_segment() -> None:
+async def test_an_id_with_special_characters_is_one_path_segment() -> None:
     paths: list[bytes] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def respond(request: httpx.Request) -> httpx.Response:
         paths.append(request.url.raw_path)
         return httpx.Response(200, json={})
 
-    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    http = httpx.AsyncClient(transport=httpx.MockTransport(respond))
     transport = Transport(http, "https://posthog.example", "pha_a")
     await HogFunctions(transport, "../1?x#y").get("a/../b?c#d")
     assert paths == [b"/api/projects/..%2F1%3Fx%23y/hog_functions/a%2F..%2Fb%3Fc%23d/"]

@@ -15,14 +15,14 @@ THEN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("area", [HogFunctions, Persons, Projects, Queries])
-async def test_what_belongs_to_a_project_is_asked_for_below_projects(area: type[object]) -> None:
-    asked: list[str] = []
+async def test_every_request_about_a_project_has_a_path_below_projects(area: type[object]) -> None:
+    paths: list[str] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.path)
+    def respond(request: httpx.Request) -> httpx.Response:
+        paths.append(request.url.path)
         return httpx.Response(404)
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(respond)) as http:
         transport = Transport(http, "https://posthog.example.com", "token")
         calls: dict[type[object], Callable[[], Awaitable[object]]] = {
             HogFunctions: lambda: HogFunctions(transport, "7").destinations(),
@@ -32,4 +32,4 @@ async def test_what_belongs_to_a_project_is_asked_for_below_projects(area: type[
         }
         with pytest.raises(PostHogError):
             await calls[area]()
-    assert [path.partition("/7/")[0] for path in asked] == ["/api/projects"]
+    assert [path.partition("/7/")[0] for path in paths] == ["/api/projects"]

@@ -1,4 +1,4 @@
-"""Which PostHog project is meant (contract C2)."""
+"""Which PostHog project Hogsend uses (contract C2)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def bearer(teams: list[int], stored: ProvisionedProject | None = None) -> TokenR
         (None, [55, 56], STORED, "55", "provisioned"),
         (None, [], ProvisionedProject("55", f"{HOST}/"), "55", "provisioned"),
         (None, [], ProvisionedProject("55", "HTTPS://EU.PostHog.com:443/"), "55", "provisioned"),
-        # A project id means nothing at another PostHog.
+        # A project id of another PostHog is not used.
         (None, [], ProvisionedProject("55", "http://eu.posthog.com"), None, "current"),
         (None, [], ProvisionedProject("55", f"{HOST}/posthog"), None, "current"),
         (None, [], ProvisionedProject("55", "https://eu.posthog.com:0x1"), None, "current"),
@@ -39,7 +39,7 @@ def bearer(teams: list[int], stored: ProvisionedProject | None = None) -> TokenR
         ("", [], None, None, "current"),
     ],
 )
-def test_what_was_said_most_clearly_wins(
+def test_the_most_explicit_source_of_the_project_is_used(
     configured: str | None,
     teams: list[int],
     stored: ProvisionedProject | None,
@@ -51,7 +51,7 @@ def test_what_was_said_most_clearly_wins(
 
 
 @pytest.mark.parametrize(
-    ("choice", "covered", "says"),
+    ("choice", "covered", "mismatch"),
     [
         (ProjectChoice("99", "POSTHOG_PROJECT_ID", ["1"]), False, "POSTHOG_PROJECT_ID is 99"),
         (ProjectChoice("99", "provisioned", ["1", "2"]), False, "projects 1, 2"),
@@ -62,11 +62,11 @@ def test_what_was_said_most_clearly_wins(
     ],
 )
 def test_a_project_outside_of_the_grant_is_named(
-    choice: ProjectChoice, covered: bool, says: str
+    choice: ProjectChoice, covered: bool, mismatch: str
 ) -> None:
     assert choice.is_covered is covered
     if not covered:
-        assert says in choice.mismatch
+        assert mismatch in choice.mismatch
         assert "POSTHOG_PROJECT_ID to 1" in choice.remedy
 
 
@@ -76,13 +76,15 @@ OTHER_PROJECT = "API key does not have access to the requested project: ID 7."
 
 @pytest.mark.parametrize("source", ["POSTHOG_PROJECT_ID", "grant", "provisioned", "current"])
 @pytest.mark.parametrize("detail", [OTHER_PROJECT, "You don't have access to the project."])
-def test_a_project_that_is_refused_is_mended_by_naming_another(source: Source, detail: str) -> None:
+def test_the_remedy_for_a_refused_project_is_to_configure_another(
+    source: Source, detail: str
+) -> None:
     choice = ProjectChoice(None if source == "current" else "7", source)
     assert "POSTHOG_PROJECT_ID" in str(choice.refusal_remedy(PostHogError(detail, 403)))
     assert choice.refusal_remedy(PostHogError(detail, 404)) is None
 
 
-def test_a_refusal_of_the_project_opened_last_is_of_the_project_unless_it_names_a_scope() -> None:
+def test_a_refusal_of_the_current_project_has_a_remedy_unless_it_names_a_scope() -> None:
     current, named = ProjectChoice(None, "current"), ProjectChoice("7", "POSTHOG_PROJECT_ID")
     assert "opened last" in str(current.refusal_remedy(PostHogError("no", 403)))
     assert named.refusal_remedy(PostHogError("no", 403)) is None

@@ -1,4 +1,4 @@
-"""Reading an answer: whatever it decodes to, no more of it is ever held than its reader allows."""
+"""Reading a response: its decoded body never takes more memory than the reader allows."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from hogsend.service.ssrf import EgressPolicy
 
 MIB = 1024 * 1024
 LARGE = gzip.compress(bytes(64 * MIB))
-"""64 MiB in 64 KiB."""
+"""64 MiB of zeros, compressed to 64 KiB."""
 Reader = Callable[[httpx.Response, int], Awaitable[bytes]]
 
 
-def answer(content: bytes, encoding: str | None, piece: int = 7) -> httpx.Response:
+def response(content: bytes, encoding: str | None, piece: int = 7) -> httpx.Response:
     async def pieces() -> AsyncIterator[bytes]:
-        for at in range(0, len(content), piece):
-            yield content[at : at + piece]
+        for start in range(0, len(content), piece):
+            yield content[start : start + piece]
 
     headers = {} if encoding is None else {"Content-Encoding": encoding}
     return httpx.Response(200, headers=headers, content=pieces())
@@ -43,23 +43,23 @@ def answer(content: bytes, encoding: str | None, piece: int = 7) -> httpx.Respon
         ("deflate", zlib.compress),
     ],
 )
-async def test_an_answer_is_decoded_as_it_says(
+async def test_a_response_is_decoded_by_its_content_encoding(
     encoding: str | None, encode: Callable[[bytes], bytes], piece: int
 ) -> None:
     text = b'{"results": [%s]}' % b", ".join(b'"person %d"' % number for number in range(100))
-    assert await read(answer(encode(text), encoding, piece), len(text)) == text
-    assert await read_prefix(answer(encode(text), encoding, piece), 12) == text[:12]
+    assert await read(response(encode(text), encoding, piece), len(text)) == text
+    assert await read_prefix(response(encode(text), encoding, piece), 12) == text[:12]
     with pytest.raises(ResponseTooLarge):
-        await read(answer(encode(text), encoding, piece), len(text) - 1)
+        await read(response(encode(text), encoding, piece), len(text) - 1)
 
 
-async def test_an_answer_without_content() -> None:
-    assert await read(answer(b"", "gzip"), 10) == b""
+async def test_an_empty_response_is_read_as_empty() -> None:
+    assert await read(response(b"", "gzip"), 10) == b""
 
 
 @pytest.mark.parametrize("reader", [read, read_prefix])
-async def test_what_an_answer_decompresses_to_is_never_held(reader: Reader) -> None:
-    received = answer(LARGE, "gzip", len(LARGE))
+async def test_a_response_is_never_decompressed_beyond_the_limit(reader: Reader) -> None:
+    received = response(LARGE, "gzip", len(LARGE))
     tracemalloc.start()
     try:
         with contextlib.suppress(ResponseTooLarge):
@@ -70,21 +70,23 @@ async def test_what_an_answer_decompresses_to_is_never_held(reader: Reader) -> N
 
 
 @pytest.mark.parametrize("encoding", ["gzip, gzip", "gzip,gzip,gzip", "br", "zstd", "compress"])
-async def test_an_encoding_that_was_not_asked_for_is_refused(encoding: str) -> None:
+async def test_an_encoding_that_was_not_requested_is_refused(encoding: str) -> None:
     with pytest.raises(httpx.DecodingError):
-        await read(answer(gzip.compress(LARGE), encoding), 1000)
+        await read(response(gzip.compress(LARGE), encoding), 1000)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-async def test_an_answer_that_is_not_encoded_as_it_says_is_refused(encoding: str) -> None:
+async def test_a_response_that_is_not_in_its_content_encoding_is_refused(encoding: str) -> None:
     with pytest.raises(httpx.DecodingError):
-        await read(answer(b"<html>", encoding), 1000)
+        await read(response(b"<html>", encoding), 1000)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip"])
-async def test_posthogs_answer_is_refused_before_it_is_decompressed(encoding: str) -> None:
+async def test_a_compressed_response_of_posthog_is_refused_before_it_is_decompressed(
+    encoding: str,
+) -> None:
     def hostile(_request: httpx.Request) -> httpx.Response:
-        return answer(LARGE, encoding, len(LARGE))
+        return response(LARGE, encoding, len(LARGE))
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(hostile)) as http:
         tracemalloc.start()
@@ -102,6 +104,6 @@ async def test_posthogs_answer_is_refused_before_it_is_decompressed(encoding: st
             tracemalloc.stop()
 
 
-async def test_services_ask_for_what_they_decode() -> None:
+async def test_services_request_the_encodings_that_they_decode() -> None:
     async with http_client(EgressPolicy()) as http:
         assert http.headers["Accept-Encoding"] == ACCEPTED["Accept-Encoding"]

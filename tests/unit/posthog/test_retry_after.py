@@ -1,4 +1,4 @@
-"""`Retry-After`, and what servers and proxies really send."""
+"""`Retry-After` as servers and proxies send it, valid or not."""
 
 from __future__ import annotations
 
@@ -43,19 +43,21 @@ NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
         ("Mon, 01 Jan 2026 99:00:00 GMT", None),
     ],
 )
-def test_a_wait_is_bounded_and_nonsense_is_none(header: str | None, seconds: float | None) -> None:
+def test_a_wait_is_bounded_and_an_invalid_header_is_ignored(
+    header: str | None, seconds: float | None
+) -> None:
     assert retry_after_seconds(header, NOW) == seconds
 
 
 @given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, [0-9]+ Jan [0-9]+ [0-9]+:[0-9]+:[0-9]+ \S*"))
-def test_no_header_raises(header: str) -> None:
+def test_any_header_is_read_without_an_error(header: str) -> None:
     seconds = retry_after_seconds(header, NOW)
     assert seconds is None or 0 <= seconds <= MAX_SECONDS
 
 
-async def test_a_delivery_fails_as_usual_whatever_the_header() -> None:
-    answer = httpx.Response(429, headers={"Retry-After": "Mon, 01 Jan 2147483648 00:00:00 GMT"})
-    http = httpx.AsyncClient(transport=httpx.MockTransport(lambda _request: answer))
+async def test_a_delivery_with_an_invalid_retry_after_fails_with_its_status() -> None:
+    response = httpx.Response(429, headers={"Retry-After": "Mon, 01 Jan 2147483648 00:00:00 GMT"})
+    http = httpx.AsyncClient(transport=httpx.MockTransport(lambda _request: response))
     with pytest.raises(CaptureError, match="HTTP 429") as raised:
         await CaptureApi(http, seconds=5).send("https://posthog.example", "phc_x", [b"{}"])
     assert raised.value.retry_after is None
