@@ -89,9 +89,8 @@ def show_replayed(done: ReplayProgress) -> None:
 
 def show_interrupted(done: ReplayProgress) -> None:
     """Print how to continue an interrupted replay."""
-    text = (
-        f"{done.to} was given {quantity(done.count, 'event')}; to go on, add --after {done.after}"
-    )
+    events = quantity(done.count, "event")
+    text = f"replayed {events} to {done.to}; to continue, add --after {done.after}"
     print_hanging(err, ("note: ", "bold yellow"), text)
 
 

@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
+from cli.admin.client import AdminClient
+from cli.admin.messages import EventReplay
 from cli.bus_address import operator_address, subscriber_address
 from cli.errors import CommandError
+from cli.exit_codes import ExitCode
+from hogsend.contract.replays import EventsReplayed
 from tests.cli.fakes import ADMIN_KEY, FakeHogsend
 from tests.cli.recording_server import CannedResponse
 from tests.cli.running import Cli, Outcome
@@ -130,15 +134,15 @@ def test_events_send_without_a_person_or_with_malformed_properties_sends_no_requ
 
 
 REPLAY = "POST /v1/admin/events/replay"
-PART = {"id": "r1", "count": 10, "leftOut": 0, "waiting": 7, "until": "2026-02-01T00:00:00Z"}
+BATCH = {"id": "r1", "count": 10, "leftOut": 0, "waiting": 7, "until": "2026-02-01T00:00:00Z"}
 
 
-def test_a_replay_is_requested_in_parts_until_the_last_cursor(
+def test_a_replay_is_requested_in_batches_until_the_last_cursor(
     cli: Cli, hogsend: FakeHogsend
 ) -> None:
     hogsend.series[REPLAY] = [
-        CannedResponse(200, PART | {"after": "here"}),
-        CannedResponse(200, PART | {"after": None}),
+        CannedResponse(200, BATCH | {"after": "here"}),
+        CannedResponse(200, BATCH | {"after": None}),
     ]
     outcome = events(cli, "replay", "--to", "mailer", "--since", "2026-01-01")
     assert outcome.code == 0
@@ -151,13 +155,34 @@ def test_a_replay_is_requested_in_parts_until_the_last_cursor(
     assert bodies == [selection, selection | {"after": "here"}]
 
 
-def test_a_dry_run_of_a_replay_is_marked_in_its_json(cli: Cli, hogsend: FakeHogsend) -> None:
-    hogsend.responses[REPLAY] = CannedResponse(200, PART | {"after": None})
-    outcome = events(
-        cli, "replay", "--to", "mailer", "--since", "2026-01-01", "--dry-run", "--json"
-    )
+def test_an_interrupted_replay_prints_the_position_at_which_it_continues(
+    cli: Cli, hogsend: FakeHogsend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hogsend.responses[REPLAY] = CannedResponse(200, BATCH | {"after": "here"})
+    request_batch = AdminClient.replay_events
+
+    def interrupt_second_batch(client: AdminClient, replay: EventReplay) -> EventsReplayed:
+        if replay.after is not None:
+            raise KeyboardInterrupt
+        return request_batch(client, replay)
+
+    monkeypatch.setattr(AdminClient, "replay_events", interrupt_second_batch)
+    outcome = events(cli, "replay", "--to", "mailer", "--since", "2026-01-01")
+    assert outcome.code == ExitCode.INTERRUPTED
+    assert "replayed 10 events to mailer; to continue, add --after here" in outcome.err
+
+
+def test_a_dry_run_of_a_replay_is_requested_and_reported_as_one(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
+    hogsend.responses[REPLAY] = CannedResponse(200, BATCH | {"after": None})
+    dry_run = ("replay", "--to", "mailer", "--since", "2026-01-01", "--dry-run")
+    outcome = events(cli, *dry_run, "--json")
     assert outcome.json["count"] == 10
     assert outcome.json["dryRun"]
+    assert events(cli, *dry_run).out == "10 events for mailer; none was delivered\n"
+    selection = {"to": "mailer", "since": "2026-01-01T00:00:00Z", "dryRun": True}
+    assert [request.json for request in hogsend.requests] == [selection, selection]
 
 
 def test_the_nats_url_comes_from_the_flag_the_environment_or_the_files_of_hogsend_up(
