@@ -261,10 +261,12 @@ def test_the_help_of_a_command_contains_the_summary_of_its_docstring(
 
 
 def test_the_help_lists_every_command_and_exit_code(cli: Cli) -> None:
-    words = cli("--help").out
-    for text in [*main.COMMANDS, *(str(code.value) for code in ExitCode)]:
-        assert text in words
+    text = " ".join(cli("--help").out.replace("│", "").split())
+    for name, command in main.COMMANDS.items():
+        assert f" {name} {command.summary.replace('`', '')}" in text
     assert list(MEANINGS) == list(ExitCode)
+    for code, meaning in MEANINGS.items():
+        assert f" {code.value} {meaning.replace('`', '')}" in text
 
 
 @pytest.mark.parametrize(
