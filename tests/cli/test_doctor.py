@@ -294,7 +294,7 @@ def test_an_unusable_credential_in_the_health_document_degrades(
 def test_a_state_that_is_no_failure_is_a_note_with_the_servers_detail_and_remediation(
     cli: Cli, hogsend: FakeHogsend, part: str, value: dict[str, Any], text: str
 ) -> None:
-    words = {"detail": "The server's own detail.", "remediation": "The server's own way out."}
+    words = {"detail": "The server's own detail.", "remediation": "The server's own remediation."}
     set_diagnosis(hogsend, part, to={**value, **words})
     outcome = cli.doctor()
     assert outcome.code == 0
@@ -396,7 +396,7 @@ def test_signed_deliveries_are_ok(cli: Cli, hogsend: FakeHogsend) -> None:
 def test_a_failing_or_unknown_part_degrades_and_has_a_fix(
     cli: Cli, hogsend: FakeHogsend, mark: str, part: str, value: dict[str, Any]
 ) -> None:
-    for words in ({}, {"remediation": "The server's own way out."}):
+    for words in ({}, {"remediation": "The server's own remediation."}):
         set_diagnosis(hogsend, part, to={**value, **words})
         outcome = cli.doctor()
         assert outcome.code == 1
@@ -609,7 +609,7 @@ def test_pending_migrations_are_named(cli: Cli, hogsend: FakeHogsend) -> None:
     assert "migrations pending: 0041, 0042" in outcome.out
 
 
-def test_text_from_the_server_is_printed_without_control_characters_and_markup(
+def test_control_characters_and_markup_from_the_server_are_not_interpreted(
     cli: Cli, hogsend: FakeHogsend
 ) -> None:
     detail = "before\x1b[2J\x1b]0;x\x07\rafter [bold]not markup[/bold]"
