@@ -107,6 +107,7 @@ class InvalidPayloadBody(msgspec.Struct, frozen=True, kw_only=True):
 
     error: str = "Invalid payload"
     details: str | FieldErrors
+    """A text if the body is not JSON, otherwise its problems by key."""
 
 
 class Issue(msgspec.Struct, frozen=True):

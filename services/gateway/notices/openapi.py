@@ -18,22 +18,42 @@ from litestar.openapi.spec import (
 
 from hogsend.contract.notices import NoticeKind, NoticeState
 
-_TEXT = Schema(type=OpenAPIType.STRING)
 _NOTICE = Schema(
     type=OpenAPIType.OBJECT,
     required=["type", "timestamp", "data"],
     properties={
         # Not an enum, because later versions may add kinds.
-        "type": Schema(type=OpenAPIType.STRING, examples=list(get_args(NoticeKind))),
-        "timestamp": Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME),
+        "type": Schema(
+            type=OpenAPIType.STRING,
+            description="Kind of the problem. Later versions may send others.",
+            examples=list(get_args(NoticeKind)),
+        ),
+        "timestamp": Schema(
+            type=OpenAPIType.STRING,
+            format=OpenAPIFormat.DATE_TIME,
+            description="When the gateway found that the problem had started or ended.",
+        ),
         "data": Schema(
             type=OpenAPIType.OBJECT,
             required=["state", "subject", "detail", "remediation"],
             properties={
-                "state": Schema(type=OpenAPIType.STRING, enum=list(get_args(NoticeState))),
-                "subject": _TEXT,
-                "detail": _TEXT,
-                "remediation": Schema(type=[OpenAPIType.STRING, OpenAPIType.NULL]),
+                "state": Schema(
+                    type=OpenAPIType.STRING,
+                    enum=list(get_args(NoticeState)),
+                    description="`raised`: the problem started. `resolved`: it ended.",
+                ),
+                "subject": Schema(
+                    type=OpenAPIType.STRING,
+                    description="What has the problem: the provider, `dead-letters`, the id of a "
+                    "destination, or the host name of a gateway.",
+                ),
+                "detail": Schema(
+                    type=OpenAPIType.STRING, description="The problem, or its end, in words."
+                ),
+                "remediation": Schema(
+                    type=[OpenAPIType.STRING, OpenAPIType.NULL],
+                    description="What an operator can do; null when the problem is resolved.",
+                ),
             },
         ),
     },

@@ -81,6 +81,7 @@ class StoredEvent(Message, frozen=True):
     received_at: datetime
     """When the gateway accepted the event (UTC)."""
     properties: Properties
+    """The event's properties, as they were reported."""
     backfilled: bool = False
     """Whether a backfill read the event from PostHog. `received_at` is then the time of the
     backfill, or a few hours earlier."""
