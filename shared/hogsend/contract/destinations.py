@@ -129,7 +129,6 @@ class Delivered(Message, frozen=True, kw_only=True):
     became a dead letter. `discarded`: it was not sent, because the destination was paused or had no
     project key, or the person was erased."""
     attempts: int
-    """Number of requests to PostHog with the event."""
     response_status: int | None
     """HTTP status of PostHog's last response; None without a response."""
     error: str | None
