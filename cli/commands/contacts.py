@@ -143,7 +143,7 @@ def erase(
     if not yes and not dry_run:
         require_terminal("an erasure", json=server.json)
     contact = _find(key, server)
-    # An erased contact is not found any more, but its id still names its erasure.
+    # An erased contact no longer exists, but its id still identifies its erasure.
     contact_id = contact.id if contact else key
     if dry_run:
         preview = request(server, lambda client: client.preview_erasure(contact_id))
@@ -239,7 +239,7 @@ def _write_export(file: BinaryIO, contact_id: str, server: Server) -> int:
 def _find(key: str, server: Server) -> ContactDetails | None:
     """Return the contact with this key; None if `key` has the form of a contact's id.
 
-    The id of an erased contact leads to no contact, and still names its erasure.
+    An erased contact no longer exists, but its id still identifies its erasure.
 
     Raises:
         CommandError: no contact or several contacts have this key.

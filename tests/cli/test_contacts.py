@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -122,11 +123,39 @@ def test_a_contact_found_by_its_key_is_erased_by_its_id(
     assert contacts("erase", "ben+1@b.com", "--yes", "--json").json == ERASURE
 
 
+def test_the_id_of_an_erased_contact_shows_the_result_of_its_erasure(
+    contacts: Any, hogsend: FakeHogsend
+) -> None:
+    line = f"GET /v1/admin/contacts?key={CONTACT['id']}"
+    hogsend.responses[line] = CannedResponse(200, {"contacts": []})
+    finished = {**ERASURE, "finishedAt": "2026-11-25T12:05:00Z", "events": 5, "messages": 3}
+    hogsend.responses[ERASE] = CannedResponse(202, finished)
+    erased = contacts("erase", CONTACT["id"], "--yes")
+    assert erased.code == 0
+    assert "finished at 2026-11-25 12:05:00 UTC" in erased.out
+
+
 def test_an_erasure_without_a_terminal_needs_yes(contacts: Any, hogsend: FakeHogsend) -> None:
     hogsend.responses[SHOW] = CannedResponse(200, {"contacts": [CONTACT]})
+    hogsend.responses[ERASE] = CannedResponse(202, ERASURE)
     refused = contacts("erase", "ben+1@b.com")
     assert refused.code == 2
     assert "--yes" in refused.err
+    assert ERASE not in hogsend.lines
+
+
+@pytest.mark.parametrize(("answer", "erased"), [("y\n", True), ("n\n", False), ("", False)])
+def test_an_erasure_asks_for_confirmation(
+    contacts: Any, hogsend: FakeHogsend, terminal: io.StringIO, answer: str, erased: bool
+) -> None:
+    hogsend.responses[SHOW] = CannedResponse(200, {"contacts": [CONTACT]})
+    hogsend.responses[ERASE] = CannedResponse(202, ERASURE)
+    terminal.write(answer)
+    terminal.seek(0)
+    outcome = contacts("erase", "ben+1@b.com")
+    assert f"Permanently erase anna ({CONTACT['id']})" in outcome.out
+    assert (ERASE in hogsend.lines) is erased
+    assert outcome.code == (0 if erased else 1)
 
 
 def test_an_erasure_is_refused_when_two_contacts_have_the_key(
@@ -138,6 +167,7 @@ def test_an_erasure_is_refused_when_two_contacts_have_the_key(
     refused = contacts("erase", "ben+1@b.com", "--yes")
     assert refused.code == 1
     assert "other" in refused.err
+    assert hogsend.lines == [SHOW]
 
 
 ID = CONTACT["id"]
