@@ -1,4 +1,4 @@
-"""What is reported while no server can be reached."""
+"""Errors that are reported while no server is reachable."""
 
 from __future__ import annotations
 

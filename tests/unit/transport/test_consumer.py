@@ -24,8 +24,8 @@ class Events(Server):
         super().__init__()
         self.acknowledged: list[int] = []
 
-    async def request_raw(self, subject: str, *given: Any, **more: Any) -> Msg:
-        reply = await super().request_raw(subject, *given, **more)
+    async def request_raw(self, subject: str, *args: Any, **kwargs: Any) -> Msg:
+        reply = await super().request_raw(subject, *args, **kwargs)
         reply.data = reply.data.replace(b'"none"', b'"explicit"')
         return reply
 
@@ -53,7 +53,7 @@ async def _next(batches: Any) -> Any:
 
 
 @on_virtual_time
-async def test_closing_the_iterator_naks_messages_it_has_not_returned() -> None:
+async def test_closing_the_iterator_naks_messages_that_were_not_returned() -> None:
     server = Events()
     batches = reading(server).batches()
     waiting = asyncio.create_task(_next(batches))
@@ -66,7 +66,7 @@ async def test_closing_the_iterator_naks_messages_it_has_not_returned() -> None:
 
 
 @on_virtual_time
-async def test_a_cancelled_reader_naks_messages_that_arrived() -> None:
+async def test_a_cancelled_reader_naks_the_messages_it_has_received() -> None:
     server = Events()
     waiting = asyncio.create_task(_next(reading(server).batches()))
     await settle()
@@ -93,7 +93,7 @@ async def test_a_lost_request_is_repeated_and_not_reported() -> None:
     await settle()
     event = server.event(3)
     assert await waiting == [event]
-    # The pull is reused while no connection is lost, and earlier ones are not referenced.
+    # The pull is reused until a connection is lost; no reference to an earlier pull is kept.
     assert server.created == ["mine"] * 3
     assert len(pulls_of(server)) == 1
     await batches.aclose()
@@ -149,7 +149,7 @@ async def test_a_reader_ends_when_its_connection_is_closed() -> None:
     await settle()
     await server.close()
     assert await waiting is None
-    # During a close there still is a connection.
+    # While a connection is being closed, it is still connected.
     assert await _next(reading(server).batches()) is None
     server.is_up = False
     assert await _next(reading(server).batches()) is None

@@ -1,4 +1,4 @@
-"""An ephemeral consumer: found again, and recreated at its position."""
+"""An ephemeral consumer is reused while it exists, and otherwise recreated at its position."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def consumer(jetstream: JetStream) -> EphemeralConsumer:
     return EphemeralConsumer(cast("Connection", jetstream), "EVENTS", CONFIG)
 
 
-async def test_an_existing_consumer_is_found_again(
+async def test_an_existing_consumer_is_reused(
     jetstream: JetStream, consumer: EphemeralConsumer
 ) -> None:
     first, again = await consumer.ensure(), await consumer.ensure()
@@ -93,7 +93,7 @@ async def test_a_deleted_consumer_is_recreated(
     await consumer.ensure()
     jetstream.info = NOT_FOUND
     await consumer.ensure()
-    # After the last message that was in the stream when it was first created.
+    # It starts after the last message that the stream had at the first creation.
     assert jetstream.created_configs[-1]["opt_start_seq"] == 41
 
 
@@ -112,7 +112,7 @@ async def test_a_recreated_stream_is_read_from_its_start_once(
     assert jetstream.created_configs[-1]["opt_start_seq"] == 4
 
 
-async def test_a_deleted_stream_is_an_error_until_it_is_back(
+async def test_a_deleted_stream_is_an_error_until_the_stream_is_recreated(
     jetstream: JetStream, consumer: EphemeralConsumer
 ) -> None:
     await consumer.ensure()
@@ -144,7 +144,7 @@ async def test_no_message_of_a_restored_stream_that_ends_earlier_is_skipped(
 async def test_a_create_without_a_reply_is_repeated_under_another_name(
     jetstream: JetStream, consumer: EphemeralConsumer
 ) -> None:
-    # nats-server 2.10 and 2.11 may place it on a server that is down, and then never reply.
+    # nats-server 2.10 and 2.11 may place the consumer on a server that is down, and never reply.
     await consumer.ensure()
     jetstream.info, jetstream.replies_to_create = OFFLINE, False
     with pytest.raises(nats.errors.TimeoutError):

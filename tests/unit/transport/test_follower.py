@@ -1,4 +1,4 @@
-"""Following a stream: stopping, and another consumer after every possible loss."""
+"""Following a stream: stops, and a new consumer after every kind of loss."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Server(FakeConnection):
             reply["error"] = {"code": 403, "description": "not allowed"}
         return Msg(self, data=msgspec.json.encode(reply))  # type: ignore[arg-type]
 
-    async def drain_subscription(self, *_given: Any) -> None:
+    async def drain_subscription(self, *_args: Any) -> None:
         pass
 
     def change(self, data: bytes = b"{}") -> Msg:
@@ -66,10 +66,10 @@ class Server(FakeConnection):
 
 
 def pulls_of(server: Server) -> list[Pull]:
-    """Return the pulls of this connection that something still refers to."""
+    """Return the pulls of this connection that are still referenced."""
     gc.collect()
-    pulls = [one for one in gc.get_objects() if isinstance(one, Pull)]
-    return [one for one in pulls if one._connection is server]
+    pulls = [each for each in gc.get_objects() if isinstance(each, Pull)]
+    return [pull for pull in pulls if pull._connection is server]
 
 
 def following(server: Server) -> tuple[Follower, asyncio.Task[list[Msg]]]:
@@ -136,7 +136,7 @@ async def test_a_cancellation_while_the_consumer_is_created_leaves_no_consumer(e
     else:
         closing = asyncio.create_task(server.close())
     await settle()
-    # Sent before the reply to the create request, a delete request could overtake it.
+    # A delete request before the reply to the create request could overtake the create request.
     assert server.deleted == []
     server.may_reply.set()
     await settle()
@@ -160,7 +160,7 @@ async def test_a_lost_connection_replaces_the_consumer_and_is_not_reported() -> 
         waiting = asyncio.create_task(follower.next())
     assert server.reported == []
     await settle()
-    # Earlier pulls are not referenced.
+    # No reference to an earlier pull is kept.
     assert len(pulls_of(server)) == 1
     await server.close()
     assert await waiting == []

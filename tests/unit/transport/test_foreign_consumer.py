@@ -34,7 +34,7 @@ class Replying:
         return Msg(cast("Any", None), data=json.dumps(reply).encode())
 
 
-async def ensured(connection: Replying) -> str:
+async def ensure(connection: Replying) -> str:
     return (await ensure_consumer(cast("Connection", connection), "EVENTS", CONFIG)).name
 
 
@@ -42,14 +42,14 @@ def existing(**config: object) -> dict[str, Any]:
     return {"name": "mailer", "config": config}
 
 
-async def test_a_consumer_with_a_replay_is_found_while_ingest_is_down() -> None:
+async def test_a_consumer_that_has_a_replay_is_used_while_ingest_is_down() -> None:
     filters = ["hogsend.events.signed_up", "hogsend.replays.mailer"]
     info = existing(filter_subjects=filters)
-    assert await ensured(Replying(CREATE=nats.errors.NoRespondersError(), INFO=info)) == "mailer"
+    assert await ensure(Replying(CREATE=nats.errors.NoRespondersError(), INFO=info)) == "mailer"
 
 
 async def test_a_missing_consumer_is_created() -> None:
-    assert await ensured(Replying(CREATE={"name": "mailer"})) == "mailer"
+    assert await ensure(Replying(CREATE={"name": "mailer"})) == "mailer"
 
 
 @pytest.mark.parametrize(
@@ -68,12 +68,12 @@ async def test_a_missing_consumer_is_created() -> None:
         ),
     ],
 )
-async def test_a_consumer_that_reads_something_else_is_a_conflict_that_names_both(
+async def test_an_existing_consumer_with_another_filter_is_a_conflict_that_names_both(
     config: dict[str, object], message: str
 ) -> None:
     connection = Replying(CREATE=DIFFERS, INFO=existing(**config))
     with pytest.raises(ConsumerConflict, match=message):
-        await ensured(connection)
+        await ensure(connection)
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ async def test_a_consumer_that_reads_something_else_is_a_conflict_that_names_bot
         {"filter_subjects": ["hogsend.events.signed_up"], "max_ack_pending": 7},
     ],
 )
-async def test_a_consumer_that_reads_the_same_is_used_as_it_is(
+async def test_an_existing_consumer_with_the_same_filter_is_used_unchanged(
     created: dict[str, Any] | Exception, config: dict[str, object]
 ) -> None:
     connection = Replying(CREATE=created, INFO=existing(**config))
-    assert await ensured(connection) == "mailer"
+    assert await ensure(connection) == "mailer"
     assert connection.requests == ["CREATE", "INFO"]
 
 
@@ -106,6 +106,6 @@ async def test_an_error_of_jetstream_is_a_typed_error(
     error: dict[str, object], raised: type[Exception]
 ) -> None:
     with pytest.raises(raised):
-        await ensured(Replying(CREATE={"error": error}))
+        await ensure(Replying(CREATE={"error": error}))
     with pytest.raises(raised):
-        await ensured(Replying(CREATE=DIFFERS, INFO={"error": error}))
+        await ensure(Replying(CREATE=DIFFERS, INFO={"error": error}))

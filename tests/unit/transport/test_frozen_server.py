@@ -1,4 +1,4 @@
-"""A connection whose server is frozen or cut off while a lot of data is still to be sent."""
+"""A connection whose server is frozen or unreachable while much data waits to be sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hogsend.transport.publisher import OutgoingMessage, Publisher
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 LARGE = 16 * 1024 * 1024
-"""More than the buffers of two sockets hold while no data is read."""
+"""More bytes than fit into the buffers of both sockets while no data is read."""
 INFO = {"server_id": "x", "version": "2.12.0", "max_payload": LARGE, "headers": True, "proto": 1}
 
 
@@ -88,7 +88,7 @@ async def test_an_abandoned_message_is_not_sent_over_the_next_connection(server:
         await Publisher(client).publish(OutgoingMessage("x", b"{}", {}), within=0)
     await client._process_op_err(nats.errors.StaleConnectionError())
     await eventually(lambda: client.is_connected)
-    # The server has processed everything that was sent before.
+    # The server has processed all data that was sent before.
     await client.flush()
     assert (client.stats["reconnects"], server.received) == (1, 0)
     sending.cancel()

@@ -1,4 +1,4 @@
-"""Messages in flight: kept from being redelivered, and nak'ed at the end."""
+"""Messages in flight get heartbeats, which prevent a redelivery, and are nak'ed at the end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FakeConnection(Connection):
 
 
 def tracked_by(connection: Connection) -> InFlightMessages:
-    def report(_what: str, error: Exception) -> None:
+    def report(_event: str, error: Exception) -> None:
         raise error
 
     return InFlightMessages(connection, report, interval=3)
@@ -86,7 +86,7 @@ async def test_acknowledged_messages_are_not_kept_until_the_next_heartbeat() -> 
         for message in batch:
             await message.ack()
         del batch, message
-    assert len([one for one in seen if one() is not None]) <= CLEAR_EVERY
+    assert len([reference for reference in seen if reference() is not None]) <= CLEAR_EVERY
 
 
 @on_virtual_time
@@ -97,7 +97,7 @@ async def test_no_heartbeat_is_sent_on_a_closed_connection() -> None:
     )
     in_flight.add([connection.message(1)])
 
-    async def closed(*_given: Any, **_more: Any) -> None:
+    async def closed(*_args: Any, **_kwargs: Any) -> None:
         raise nats.errors.ConnectionClosedError
 
     connection.publish = closed  # type: ignore[method-assign]
@@ -177,15 +177,15 @@ async def test_no_heartbeats_are_buffered_while_disconnected() -> None:
     connection.is_connected = False
     await asyncio.sleep(60)
     assert connection.published == []
-    # At once, before `ack_wait` is over.
+    # The first heartbeat is sent at once, before the ack wait ends.
     connection.is_connected = True
     await asyncio.sleep(0.2)
     assert connection.published == [(message.reply, HEARTBEAT)]
     heartbeats.cancel()
 
 
-def acknowledged_meanwhile(connection: FakeConnection) -> list[Msg]:
-    """Three messages; the second is acked as soon as something is published for the first."""
+def ack_second_message_during_first(connection: FakeConnection) -> list[Msg]:
+    """Return three messages; a nak or heartbeat of the first one makes the second one acked."""
     messages = [connection.message(number) for number in (1, 2, 3)]
     publish = connection.publish
 
@@ -201,7 +201,7 @@ def acknowledged_meanwhile(connection: FakeConnection) -> list[Msg]:
 async def test_a_message_acknowledged_during_nak_all_is_skipped() -> None:
     connection = FakeConnection()
     in_flight = tracked_by(connection)
-    first, second, third = messages = acknowledged_meanwhile(connection)
+    first, second, third = messages = ack_second_message_during_first(connection)
     in_flight.add(messages)
     await in_flight.nak_all(0)
     assert connection.published == [
@@ -215,7 +215,7 @@ async def test_a_message_acknowledged_during_nak_all_is_skipped() -> None:
 async def test_a_message_acknowledged_during_heartbeats_is_skipped() -> None:
     connection = FakeConnection()
     in_flight = tracked_by(connection)
-    first, second, third = messages = acknowledged_meanwhile(connection)
+    first, second, third = messages = ack_second_message_during_first(connection)
     in_flight.add(messages)
     heartbeats = asyncio.create_task(in_flight.send_heartbeats())
     await asyncio.sleep(4)
@@ -239,7 +239,7 @@ async def test_messages_whose_nak_failed_get_no_heartbeats(error: Exception) -> 
     connection.error = error
     assert await in_flight.nak_all(1.0) == 1
     assert reported == ["nak"]
-    # Nothing is in flight, so that the server is not contacted.
+    # No message is in flight, so no request is sent to the server.
     assert await in_flight.nak_all(1.0) == 0
     assert reported == ["nak"]
     connection.error = None

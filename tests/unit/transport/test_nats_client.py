@@ -37,21 +37,21 @@ async def test_a_pong_for_a_cancelled_flush_is_not_taken_for_the_next_one() -> N
     assert next_one.done()
 
 
-async def test_servers_that_are_no_longer_announced_are_dropped() -> None:
+async def test_servers_that_the_cluster_no_longer_announces_are_dropped() -> None:
     client = NatsClient()
     client.options["dont_randomize"] = True
     named = Srv(urlparse("nats://nats.example.com:4222"))
     client._server_pool, client._current_server = [named], named
     for start in range(20):
-        # Both servers have another address after each start.
+        # Both servers get a new address at each start.
         announced = [f"10.0.{start}.{number}:4222" for number in (1, 2)]
         await client._process_info({"connect_urls": announced})
-    # A server without a cluster announces none.
+    # A server outside a cluster announces no addresses.
     await client._process_info({"connect_urls": []})
     pool = [server.uri.netloc for server in client._server_pool]
     assert pool[0] == "nats.example.com:4222"
     assert pool[1:3] == ["10.0.19.1:4222", "10.0.19.2:4222"]
-    # All may be down for a moment, and any of them may return first.
+    # All servers may be down for a moment, and any of them may be the first to return.
     assert pool[3:] == ["10.0.18.1:4222", "10.0.18.2:4222", "10.0.17.1:4222"]
 
 
@@ -83,9 +83,9 @@ async def test_connecting_ends_when_it_is_cancelled_as_an_attempt_ends(
 
     client = NatsClient()
 
-    async def attempt_of_this(one: Client, *_: object) -> None:
+    async def attempt_of_this(attempting: Client, *_: object) -> None:
         # A client of an earlier test may still be connecting.
-        if one is client:
+        if attempting is client:
             await attempt()
 
     for name in ("_connect_to_server", "_process_connect_init"):
@@ -101,7 +101,9 @@ async def test_connecting_ends_when_it_is_cancelled_as_an_attempt_ends(
     assert attempt.times == 1
 
 
-async def test_a_task_that_was_cancelled_before_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_task_can_connect_after_an_earlier_cancellation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def succeed(client: Client, *_: object) -> None:
         client._current_server = client._server_pool[0]
 
@@ -129,7 +131,7 @@ WAITING: dict[str, Callable[[NatsClient], Coroutine[Any, Any, Any]]] = {
 
 
 @pytest.mark.parametrize("name", WAITING)
-async def test_a_cancelled_wait_ends(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cancelled_wait_of_nats_py_ends(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = Attempt(None)
     monkeypatch.setattr(Client, name, lambda *_: waiting())
     task = asyncio.create_task(WAITING[name](NatsClient()))
@@ -213,7 +215,7 @@ async def test_headers_of_a_message_are_parsed_once_on_first_access(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def slow(_raw: bytes) -> None:
-        pytest.fail("nats-py has parsed them")
+        pytest.fail("nats-py has parsed the headers")
 
     parsed = []
 
@@ -289,7 +291,7 @@ def test_long_header_names_are_not_cached() -> None:
 
 
 class Subscribed:
-    """nats-py's subscription, as far as it is used here."""
+    """The parts of nats-py's subscription that these tests use."""
 
     _id = 7
 
@@ -312,7 +314,9 @@ async def test_an_inline_handler_is_called_as_a_message_is_read(
     client = await subscribed(monkeypatch, messages.append)
     await client._process_msg(7, b"a", b"r", b"x", b"NATS/1.0\r\nk: v\r\n\r\n")
     await client._process_msg(7, b"b", b"", b"", b"")
-    assert [(one.subject, one.reply, one.data, one.headers) for one in messages] == [
+    assert [
+        (message.subject, message.reply, message.data, message.headers) for message in messages
+    ] == [
         ("a", "r", b"x", {"k": "v"}),
         ("b", "", b"", None),
     ]
@@ -369,7 +373,7 @@ async def test_writes_work_on_a_lost_connection_and_with_an_empty_chunk() -> Non
 async def test_forked_processes_use_different_inboxes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def connect(*_given: Any, **_options: Any) -> None: ...
+    async def connect(*_args: Any, **_kwargs: Any) -> None: ...
 
     monkeypatch.setattr(Client, "connect", connect)
     first, second = NatsClient(), NatsClient()

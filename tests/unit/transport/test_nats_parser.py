@@ -1,4 +1,4 @@
-"""Data from a server is parsed in any chunks, and with any subject that was published on."""
+"""Data from a server is parsed in chunks of any size, and with any subject."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ ODD_SUBJECTS = [
 ]
 
 
-async def read(*pieces: bytes) -> list[tuple[Any, ...]]:
+async def read(*chunks: bytes) -> list[tuple[Any, ...]]:
     """Return the messages that a client parses from these chunks of data."""
     client, messages = NatsClient(), []
-    client._inline_handlers[7] = lambda one: messages.append(
-        (one.subject, one.reply, one.headers, one.data)
+    client._inline_handlers[7] = lambda message: messages.append(
+        (message.subject, message.reply, message.headers, message.data)
     )
-    for piece in pieces:
-        await client._ps.parse(piece)
+    for chunk in chunks:
+        await client._ps.parse(chunk)
     return messages
 
 
@@ -55,7 +55,7 @@ async def test_a_message_on_any_subject_is_parsed_and_so_is_the_next(
 
 async def test_an_invalid_line_is_an_error_and_dropped_with_the_connection() -> None:
     client, messages = NatsClient(), []
-    client._inline_handlers[7] = lambda one: messages.append(one.data)
+    client._inline_handlers[7] = lambda message: messages.append(message.data)
     await client._ps.parse(b"MSG a 7 100\r\nbegun")
     client._ps.reset()
     with pytest.raises(nats.errors.ProtocolError):

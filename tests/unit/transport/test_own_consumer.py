@@ -1,4 +1,4 @@
-"""A recreated consumer continues at its position, also on servers that report less of it."""
+"""A recreated consumer continues at its position, also with servers that report less state."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def server() -> Server:
 
 
 async def recreate(position: Position, server: Server) -> int | None:
-    """Create the consumer; returns the requested start sequence, None for the declared start."""
+    """Create the consumer; return the requested start sequence, None for the declared start."""
     await position.ensure_consumer(cast("JetStreamContext", server), "S", NEW)
     return server.requested[-1].opt_start_seq
 
@@ -76,7 +76,7 @@ async def refresh(position: Position, server: Server) -> int:
     return position.acknowledged
 
 
-async def test_a_consumer_that_delivered_nothing_starts_where_it_was_created(
+async def test_a_consumer_that_delivered_nothing_is_recreated_with_its_first_start(
     server: Server,
 ) -> None:
     position = Position()
@@ -87,7 +87,7 @@ async def test_a_consumer_that_delivered_nothing_starts_where_it_was_created(
     assert await recreate(position, server) == 8
 
 
-async def test_a_consumer_without_an_acknowledgement_starts_where_it_was_created(
+async def test_a_consumer_without_an_acknowledgement_is_recreated_with_its_first_start(
     server: Server,
 ) -> None:
     position = Position()
@@ -97,7 +97,7 @@ async def test_a_consumer_without_an_acknowledgement_starts_where_it_was_created
     assert await recreate(position, server) == 8
 
 
-async def test_the_ack_floor_counts_as_soon_as_it_is_reported(server: Server) -> None:
+async def test_the_ack_floor_is_used_as_soon_as_the_server_reports_it(server: Server) -> None:
     position = Position()
     await recreate(position, server)
     server.deliver(2)
@@ -106,7 +106,9 @@ async def test_the_ack_floor_counts_as_soon_as_it_is_reported(server: Server) ->
     assert await recreate(position, server) == 10
 
 
-async def test_a_new_stream_of_the_same_name_is_read_as_declared(server: Server) -> None:
+async def test_a_new_stream_of_the_same_name_is_read_from_the_declared_start(
+    server: Server,
+) -> None:
     position = Position(CREATED_AT, 100)
     server.created = datetime(2026, 1, 2, tzinfo=UTC)
     assert await recreate(position, server) is None

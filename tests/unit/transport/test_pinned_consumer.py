@@ -1,4 +1,4 @@
-"""A pinned consumer: one reader at a time, and no message out of order."""
+"""A pinned consumer has one reader at a time, which receives its messages in order."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ class FakeJetStream(Connection):
         self.deliver = on_message
         return self
 
-    async def drain_subscription(self, *_given: Any) -> None:
+    async def drain_subscription(self, *_args: Any) -> None:
         self.calls.append("unsubscribed")
 
-    async def add_consumer(self, *_given: Any) -> None:
+    async def add_consumer(self, *_args: Any) -> None:
         self.calls.append("created")
 
-    async def delete_consumer(self, *_given: Any) -> None:
+    async def delete_consumer(self, *_args: Any) -> None:
         self.calls.append("deleted")
         self.unacknowledged = 0
 
-    async def request_raw(self, subject: str, _body: bytes, **_given: Any) -> Any:  # type: ignore[override]
+    async def request_raw(self, subject: str, _body: bytes, **_args: Any) -> Any:  # type: ignore[override]
         self.calls.append(subject.split(".")[3])
         groups = [{"group": "ingest"}]
         reply_body: dict[str, Any] = {
@@ -93,11 +93,11 @@ async def test_the_first_message_pins_the_consumer_and_later_requests_carry_the_
     await consumer.extend_pin()
     assert [request.get("id") for request in server.requests] == [None, "p1", "p1", "p1"]
     assert {request["group"] for request in server.requests} == {GROUP}
-    # No message is as small, so that none is delivered, and the request does not wait.
+    # No message fits into this byte limit, so the request delivers none and does not wait.
     assert (server.requests[-1]["max_bytes"], server.requests[-1]["no_wait"]) == (1, True)
 
 
-async def test_a_reader_without_the_pin_sends_nothing_that_would_take_it() -> None:
+async def test_a_reader_without_the_pin_sends_no_request_that_would_take_the_pin() -> None:
     server = FakeJetStream()
     consumer = reader(server)
     assert await consumer.wait_for_first() == []
@@ -139,7 +139,7 @@ async def test_the_state_is_requested_only_for_a_new_pin() -> None:
 
 
 @on_virtual_time
-async def test_an_incomplete_reply_gives_up_the_pin() -> None:
+async def test_a_reader_releases_the_pin_after_an_incomplete_reply() -> None:
     server = FakeJetStream()
     consumer = reader(server)
     server.queued = [1, 2]
@@ -151,7 +151,7 @@ async def test_an_incomplete_reply_gives_up_the_pin() -> None:
     assert not consumer.is_pinned
 
 
-async def test_after_an_unpin_requests_carry_no_pin() -> None:
+async def test_requests_after_an_unpin_carry_no_pin() -> None:
     server = FakeJetStream()
     consumer = reader(server)
     server.queued = [1]

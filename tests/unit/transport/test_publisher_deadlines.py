@@ -222,7 +222,7 @@ async def test_every_caller_fails_when_the_connection_is_lost_during_a_write(
         publisher.publish(MESSAGE, within=3600),
         publisher.publish(MESSAGE, within=3600),
     ]
-    first, abandoned, last = (asyncio.ensure_future(one) for one in publishing)
+    first, abandoned, last = (asyncio.ensure_future(call) for call in publishing)
     async with asyncio.timeout(PATIENCE_SECONDS):
         for publish in (first, last):
             with pytest.raises(Unavailable):
@@ -325,7 +325,7 @@ async def test_a_process_frozen_during_a_batch_does_not_publish_its_remaining_me
     publisher = Publisher(client)  # type: ignore[arg-type]
     task = asyncio.create_task(publisher.publish_all([MESSAGE, MESSAGE], within=5.0))
     await eventually(lambda: bool(client.written))
-    # The acknowledgement has arrived by then, and is read before any deadline is checked.
+    # The acknowledgement has arrived by then, and is processed before any deadline is checked.
     clock.now += 60.0
     await client.acknowledge(client.written[0])
     with pytest.raises(Unavailable, match="in time"):
@@ -434,7 +434,11 @@ async def test_two_concurrent_batches_get_their_own_outcomes(client: FakeClient)
     for command in (client.written[0], client.written[2]):
         await client.acknowledge(command)
     outcomes = await first
-    assert [type(one).__name__ for one in outcomes] == ["NoneType", "PublishRejected", "NoneType"]
+    assert [type(outcome).__name__ for outcome in outcomes] == [
+        "NoneType",
+        "PublishRejected",
+        "NoneType",
+    ]
 
 
 async def test_outcomes_of_several_windows_are_in_order(client: FakeClient) -> None:
@@ -447,7 +451,7 @@ async def test_outcomes_of_several_windows_are_in_order(client: FakeClient) -> N
         await client.acknowledge(command)
     outcomes = await task
     assert outcomes[:count] == [None] * count
-    assert [type(one).__name__ for one in outcomes[count:]] == ["TooLarge"]
+    assert [type(outcome).__name__ for outcome in outcomes[count:]] == ["TooLarge"]
 
 
 async def test_the_timer_for_deadlines_stops_without_a_caller(
@@ -512,7 +516,9 @@ async def test_a_refusal_of_another_subject_fails_no_publish(client: FakeClient)
     await task
 
 
-async def test_a_publish_that_is_bound_to_fail_writes_nothing(client: FakeClient) -> None:
+async def test_a_publish_that_fails_a_local_check_writes_nothing(
+    client: FakeClient,
+) -> None:
     publisher = Publisher(client)  # type: ignore[arg-type]
     head = len(encode_headers(MESSAGE.headers))
     fits = OutgoingMessage(MESSAGE.subject, b"x" * (client.max_payload - head), MESSAGE.headers)

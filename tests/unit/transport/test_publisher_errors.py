@@ -1,4 +1,4 @@
-"""No reference to an error of the publisher is kept once it is handled."""
+"""The publisher keeps no reference to an error that its caller has handled."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def _handled(publishing: Awaitable[object], kind: type[HogsendError]) -> A
         await publishing
     except kind as error:
         return weakref.ref(error)
-    raise AssertionError("it was published")
+    raise AssertionError("the message was published")
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,10 @@ async def _handled(publishing: Awaitable[object], kind: type[HogsendError]) -> A
         lambda publisher: publisher.publish_and_get_sequence(MESSAGE),
         lambda publisher: publisher.publish_all([MESSAGE, MESSAGE]),
     ],
-    ids=["one", "with sequence", "all"],
+    ids=["single", "with sequence", "all"],
 )
 @pytest.mark.parametrize(("reply", "kind"), [(FULL, Unavailable), (REJECTED, PublishRejected)])
-async def test_a_reply_with_an_error(
+async def test_no_reference_to_the_error_of_a_reply_is_kept(
     publish: Publishing, reply: bytes, kind: type[HogsendError]
 ) -> None:
     client: Any = FakeClient()
@@ -72,13 +72,13 @@ async def _settled(publishing: Awaitable[object], kind: type[HogsendError]) -> A
     return None
 
 
-async def test_a_deadline_that_passes() -> None:
+async def test_no_reference_to_the_error_of_a_missed_deadline_is_kept() -> None:
     client: Any = FakeClient()
     error = await _handled(Publisher(client).publish(MESSAGE, within=0.01), Unavailable)
     assert error() is None
 
 
-async def test_a_connection_that_is_closed() -> None:
+async def test_no_reference_to_the_error_of_a_closed_connection_is_kept() -> None:
     client: Any = FakeClient()
     publisher = Publisher(client)
     waiting = asyncio.ensure_future(_handled(publisher.publish(MESSAGE), Unavailable))
@@ -95,8 +95,8 @@ async def test_a_refused_ack_inbox_fails_each_publish_with_an_error_of_its_own()
     ]
     await eventually(lambda: client.written)
     publisher.set_acks_refused("the inbox is refused")
-    for one in waiting:
-        assert (await one)() is None
+    for publishing in waiting:
+        assert (await publishing)() is None
     with pytest.raises(Forbidden, match="inbox is refused") as first:
         await publisher.publish(MESSAGE)
     with pytest.raises(Forbidden, match="inbox is refused") as second:
@@ -104,7 +104,7 @@ async def test_a_refused_ack_inbox_fails_each_publish_with_an_error_of_its_own()
     assert first.value is not second.value
 
 
-async def test_nothing_to_acknowledge_writes_nothing() -> None:
+async def test_acknowledging_no_messages_writes_nothing() -> None:
     client: Any = FakeClient()
     await Publisher(client).acknowledge([])
     assert client.written == []

@@ -52,7 +52,7 @@ class FakeConnection(Connection):
         self.deliver = on_message
         return self
 
-    async def drain_subscription(self, *_given: Any) -> None:
+    async def drain_subscription(self, *_args: Any) -> None:
         assert not self.has_unsubscribed
         self.has_unsubscribed = True
         for sequence in self.in_transit:
@@ -120,7 +120,7 @@ async def test_a_request_lost_by_a_reconnect_fails_at_once() -> None:
 
 
 @pytest.mark.parametrize(("batch", "requests"), [(1, 1), (2, 2)])
-async def test_a_batch_of_one_takes_one_request(batch: int, requests: int) -> None:
+async def test_a_batch_of_one_message_needs_one_request(batch: int, requests: int) -> None:
     connection = FakeConnection()
     pull = Pull(connection, "EVENTS", "mine")
     await pull.start()
@@ -139,7 +139,7 @@ async def test_one_request_stays_open_for_several_messages() -> None:
 
 
 @on_virtual_time
-async def test_follow_notices_a_reconnect_at_the_next_call() -> None:
+async def test_follow_fails_at_the_next_call_after_a_reconnect() -> None:
     connection = FakeConnection()
     pull = Pull(connection, "CREDENTIALS", "mine")
     await pull.start()
@@ -147,7 +147,7 @@ async def test_follow_notices_a_reconnect_at_the_next_call() -> None:
     await connection.waiting.wait()
     await cancel_all(waiting)
     connection.stats["reconnects"] += 1
-    # By now the request has expired, so that a new one would get a reply.
+    # The request has expired in the meantime, so a new request would get a reply.
     await asyncio.sleep(60)
     with pytest.raises(nats.errors.TimeoutError):
         await pull.follow(3)
@@ -226,7 +226,7 @@ async def started(connection: FakeConnection) -> Pull:
     return pull
 
 
-async def test_all_available_messages_are_returned() -> None:
+async def test_one_request_returns_all_available_messages() -> None:
     connection = FakeConnection(has_messages=True)
     pull = await started(connection)
     assert len(await pull.next(3)) == 3
@@ -253,18 +253,20 @@ async def test_available_messages_are_returned_with_the_first_one() -> None:
     connection.silent = True
     connection.deliver(connection.message(1))
     await settle()
-    requests = [msgspec.json.decode(one) for one in connection.sent]
-    assert [one["batch"] for one in requests] == [3, 1, 2]
-    # A waiting request expires: left open, it would receive messages another reader waits for.
-    assert [one.get("expires") for one in requests] == [None, WAIT_SECONDS * 1e9, None]
+    requests = [msgspec.json.decode(body) for body in connection.sent]
+    assert [request["batch"] for request in requests] == [3, 1, 2]
+    # A waiting request must expire: an open one would receive messages meant for another reader.
+    assert [request.get("expires") for request in requests] == [None, WAIT_SECONDS * 1e9, None]
     connection.deliver(connection.message(2))
     connection.deliver(connection.message(3))
     assert len(await reading) == 3
 
 
 @on_virtual_time
-@pytest.mark.parametrize("gone", [True, False])
-async def test_a_message_is_returned_although_the_request_for_more_fails(gone: bool) -> None:
+@pytest.mark.parametrize("is_deleted", [True, False])
+async def test_a_message_is_returned_although_the_request_for_more_messages_fails(
+    is_deleted: bool,
+) -> None:
     connection = FakeConnection()
     pull = await started(connection)
     reading = asyncio.create_task(pull.next(3))
@@ -272,7 +274,7 @@ async def test_a_message_is_returned_although_the_request_for_more_fails(gone: b
     connection.silent = True
     connection.deliver(message := connection.message(1))
     await settle()
-    if gone:
+    if is_deleted:
         connection.status("409", "Consumer Deleted")
     else:
         connection.stats["reconnects"] += 1
@@ -280,7 +282,7 @@ async def test_a_message_is_returned_although_the_request_for_more_fails(gone: b
 
 
 @on_virtual_time
-async def test_a_reconnect_before_the_request_does_not_matter() -> None:
+async def test_a_reconnect_before_the_request_does_not_fail_the_request() -> None:
     connection = FakeConnection()
     pull = await started(connection)
     connection.stats["reconnects"] += 1
@@ -301,7 +303,7 @@ WITHOUT_ERROR = (
 @pytest.mark.parametrize(
     ("status", "error"),
     [
-        *((one, None) for one in WITHOUT_ERROR),
+        *((status, None) for status in WITHOUT_ERROR),
         (("503", ""), ConsumerGone),
         (("409", "Consumer Deleted"), ConsumerGone),
         (("409", "Consumer is push based"), ConsumerGone),
@@ -324,7 +326,7 @@ async def test_a_status_ends_the_request(
 
 
 @on_virtual_time
-async def test_who_follows_asks_anew_once_its_request_has_unsubscribed() -> None:
+async def test_follow_sends_a_new_request_after_the_previous_one_has_expired() -> None:
     connection = FakeConnection()
     pull = await started(connection)
     for requests in (1, 2):
@@ -352,7 +354,7 @@ async def test_the_byte_limit_allows_the_largest_message_of_the_server() -> None
     assert pull.no_wait_request(10).max_bytes > 2 * BATCH_BYTES
 
 
-async def test_a_close_naks_messages_that_were_not_returned_once() -> None:
+async def test_a_close_naks_each_message_that_was_not_returned_once() -> None:
     connection = FakeConnection()
     pull = await started(connection)
     connection.deliver(connection.message(1))
@@ -367,10 +369,10 @@ async def test_a_connection_keeps_no_reference_to_a_stopped_pull() -> None:
     connection = FakeConnection()
     pull = await started(connection)
     await pull.stop()
-    kept = weakref.ref(pull)
+    reference = weakref.ref(pull)
     del pull, connection.deliver
     gc.collect()
-    assert kept() is None
+    assert reference() is None
 
 
 @on_virtual_time
@@ -401,7 +403,7 @@ async def test_a_cancelled_stop_still_naks_and_ends_the_waiting_call() -> None:
 
 
 @pytest.mark.parametrize("error", [nats.errors.ConnectionClosedError(), TimeoutError()])
-async def test_stop_raises_nothing(error: Exception) -> None:
+async def test_stop_raises_no_error_of_the_connection(error: Exception) -> None:
     connection = FakeConnection()
     pull = await started(connection)
     connection.deliver(connection.message(1))
@@ -412,7 +414,7 @@ async def test_stop_raises_nothing(error: Exception) -> None:
     pull = await started(connection)
     connection.deliver(connection.message(1))
 
-    async def drain(*_given: Any) -> None:
+    async def drain(*_args: Any) -> None:
         raise error
 
     connection.drain_subscription = drain  # type: ignore[method-assign]
@@ -420,13 +422,13 @@ async def test_stop_raises_nothing(error: Exception) -> None:
     assert connection.naks == [1]
 
 
-async def test_a_stop_that_is_cancelled_as_it_ends_gives_back_no_wait_request() -> None:
+async def test_a_stop_that_is_cancelled_while_it_unsubscribes_still_naks() -> None:
     connection = FakeConnection()
     pull = await started(connection)
     connection.deliver(connection.message(1))
     draining = asyncio.Event()
 
-    async def drain(*_given: Any) -> None:
+    async def drain(*_args: Any) -> None:
         draining.set()
         await asyncio.Event().wait()
 
@@ -440,7 +442,7 @@ async def test_a_stop_that_is_cancelled_as_it_ends_gives_back_no_wait_request() 
 @on_virtual_time
 async def test_follow_keeps_its_request_open_until_the_batch_is_delivered() -> None:
     connection = FakeConnection()
-    # Reconnected before there was a request to lose.
+    # This reconnect is before the first request, so no request is lost.
     connection.stats["reconnects"] += 1
     pull = await started(connection)
     for sequence, requests in [(1, 1), (2, 1), (3, 2), (4, 2)]:

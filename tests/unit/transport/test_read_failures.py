@@ -42,10 +42,10 @@ class FakeJetStream(Connection):
     def connected(self) -> bool:
         return True
 
-    async def add_consumer(self, *_given: Any) -> None:
+    async def add_consumer(self, *_args: Any) -> None:
         await self.request_raw("", b"", seconds=1)
 
-    async def request_raw(self, _subject: str, _body: bytes, **_given: Any) -> Msg:  # type: ignore[override]
+    async def request_raw(self, _subject: str, _body: bytes, **_args: Any) -> Msg:  # type: ignore[override]
         self.requests += 1
         assert self.error is not None
         raise self.error
@@ -54,7 +54,7 @@ class FakeJetStream(Connection):
 async def consume(server: FakeJetStream) -> None:
     config = ConsumerConfig(durable_name="mine")
     async for _ in Consumer(server, "WEBHOOKS", config, batch=1, adjust=False).batches():
-        pytest.fail("it has messages")
+        pytest.fail("a message was delivered")
 
 
 async def follow(server: FakeJetStream) -> None:
@@ -63,7 +63,7 @@ async def follow(server: FakeJetStream) -> None:
 
 async def read_a_partition(server: FakeJetStream) -> None:
     async def process(_messages: list[Msg]) -> None:
-        pytest.fail("it has messages")
+        pytest.fail("a message was delivered")
 
     source = PinnedConsumer(server, "WEBHOOKS", partition_consumer(0, 4))
     partition = Partition(source, process, asyncio.Semaphore(1), batch=1)

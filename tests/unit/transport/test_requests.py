@@ -1,4 +1,4 @@
-"""Requests, subscriptions and closes of a connection: their errors, and what they leave behind."""
+"""Requests, subscriptions and closes of a connection: their errors, and that they leave nothing."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Subscribed:
 
 
 class Silent(Replying):
-    """A connection whose server accepts a subscription, and sends a PONG when the test says so."""
+    """A connection whose server accepts a subscription, and sends a PONG when a test allows it."""
 
     def __init__(self) -> None:
         super().__init__(b"")
@@ -128,11 +128,11 @@ async def test_a_cancelled_listen_leaves_no_subscription() -> None:
 async def test_a_refused_subject_can_be_subscribed_once_the_server_allows_it() -> None:
     connection, subject = Silent(), "hogsend.events.Paid"
     listening = [
-        asyncio.create_task(connection.listen(one, ignore, pending_bytes=1))
-        for one in (subject, "hogsend.events.another")
+        asyncio.create_task(connection.listen(pattern, ignore, pending_bytes=1))
+        for pattern in (subject, "hogsend.events.another")
     ]
     await connection.requested.wait()
-    # nats-py passes on the text in lower case.
+    # nats-py passes the server's text on in lower case.
     text = f'permissions violation for subscription to "{subject.lower()}"'
     connection.refusals.process_error(text)
     connection.response.set_result(None)
@@ -145,7 +145,7 @@ async def test_a_refused_subject_can_be_subscribed_once_the_server_allows_it() -
 
 
 class Slow(Connection):
-    """A connection whose client replies when the test says so."""
+    """A connection whose requests get their reply when the test allows it."""
 
     def __init__(self) -> None:
         super().__init__(User.GATEWAY, "nats://127.0.0.1:1")
@@ -164,7 +164,7 @@ class Slow(Connection):
 
 
 @pytest.mark.parametrize("refused", [True, False])
-async def test_a_request_ends_at_a_cancellation_and_at_a_refusal(refused: bool) -> None:
+async def test_a_request_ends_when_it_is_cancelled_or_refused(refused: bool) -> None:
     connection = Slow()
     request = asyncio.create_task(
         connection.request_raw("hogsend.rpc.ingest.purge", b"", seconds=60)
@@ -191,7 +191,7 @@ async def test_a_request_that_cannot_be_written_times_out(
     await eventually(lambda: connection.cancelled)
 
 
-async def test_a_reply_counts_although_a_refusal_follows() -> None:
+async def test_a_reply_is_returned_although_a_refusal_follows() -> None:
     connection = Slow()
     request = asyncio.create_task(
         connection.request_raw("hogsend.rpc.ingest.purge", b"", seconds=60)
@@ -214,7 +214,7 @@ class Late(Silent):
 
     async def request_raw(self, subject: str, *_: Any, **__: Any) -> Msg:
         if self._is_lost:
-            # Reconnected by the time of the timeout.
+            # The client has reconnected by the time of the timeout.
             await self._on_disconnect()
         raise nats.errors.TimeoutError(subject)
 

@@ -36,7 +36,7 @@ def test_a_version_that_is_too_old_is_a_problem(version: str) -> None:
 
 @asynccontextmanager
 async def server_of(version: str) -> AsyncIterator[str]:
-    """Run a server that sends INFO and answers PINGs; yields its address."""
+    """Run a server that sends INFO and answers PINGs; yield its address."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         info = {"server_id": "x", "version": version, "max_payload": 1 << 20, "headers": True}
@@ -58,22 +58,24 @@ async def old_server() -> AsyncIterator[str]:
         yield address
 
 
-async def test_the_client_reports_it(old_server: str) -> None:
+async def test_a_client_does_not_connect_to_a_server_that_is_too_old(old_server: str) -> None:
     with pytest.raises(Unavailable, match=r"2\.9\.10 is too old: Hogsend needs 2\.11"):
         async with hogsend.connect(old_server):
-            pytest.fail("it has connected")
+            pytest.fail("the client has connected")
 
 
-async def test_a_service_does_not_start(old_server: str) -> None:
+async def test_a_service_does_not_start_on_a_server_that_is_too_old(old_server: str) -> None:
     broker = ServiceBroker(User.INGEST, Connection(User.INGEST, old_server))
     try:
         with pytest.raises(CannotStart, match=r"2\.9\.10 is too old"):
             async with started(service_app(broker)):
-                pytest.fail("it has started")
+                pytest.fail("the service has started")
     finally:
         await broker.link.close()
 
 
-async def test_up_reports_it_before_it_starts_anything(old_server: str) -> None:
+async def test_up_reports_a_server_that_is_too_old_before_it_starts_services(
+    old_server: str,
+) -> None:
     with pytest.raises(CommandError, match=r"2\.9\.10 is too old.*NATS_URL"):
         await require_nats(old_server)
