@@ -1,4 +1,4 @@
-"""Address and user of a service, from arguments and the environment."""
+"""The NATS address and user of a service, from arguments and the environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def ignore(_event: str, _detail: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NATS_URL", "NATS_TLS_CA"):
         monkeypatch.delenv(name, raising=False)
 
@@ -34,7 +34,7 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
         ("nats://app:s3cret@10.0.0.1:4222,nats://app:s3cret@10.0.0.2:4222", "app"),
     ],
 )
-def test_the_address_names_the_user(url: str | None, user: str) -> None:
+def test_the_user_is_taken_from_the_address(url: str | None, user: str) -> None:
     connection = connection_to(url, user="subscriber", tls=None, observer=ignore)
     assert connection.user == user
     assert ",".join(connection.addresses) == (url or DEFAULT_URL)
@@ -49,7 +49,9 @@ def test_tls_files_of_the_environment_can_be_ignored(
     connection_to(DEFAULT_URL, user="subscriber", tls=False, observer=ignore)
 
 
-def test_the_environment_names_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nats_url_of_the_environment_is_the_default_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("NATS_URL", "nats://app:word@bus.example:4222")
     connection = connection_to(None, user="subscriber", tls=None, observer=ignore)
     assert (connection.user, connection.addresses) == ("app", ["nats://app:word@bus.example:4222"])

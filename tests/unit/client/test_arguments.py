@@ -127,7 +127,7 @@ async def test_nan_and_infinity_become_null() -> None:
 async def test_a_time_keeps_the_seconds_of_its_offset() -> None:
     link = FakeLink()
     client = Client(link)
-    # 44 minutes and 30 seconds behind.
+    # In 1900 Monrovia was 43 minutes and 8 seconds behind UTC.
     long_ago = datetime(1900, 1, 1, tzinfo=ZoneInfo("Africa/Monrovia"))
     today = datetime(2026, 1, 1, 12, tzinfo=ZoneInfo("Europe/Berlin"))
     bag = {"born": long_ago, "at": [{"is": (long_ago, today)}]}

@@ -1,4 +1,4 @@
-"""Event names and durable names of `Client.events`: filters, and invalid ones."""
+"""Event names and durable names of `Client.events`: their filters, and invalid names."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SIGNED_UP, PAID = "hogsend.events.signed_up", "hogsend.events.invoice%2Epaid"
         (["signed_up", "signed_up"], SIGNED_UP, None),
         (("signed_up", "invoice.paid"), None, [PAID, SIGNED_UP]),
         (["invoice.paid", "signed_up"], None, [PAID, SIGNED_UP]),
-        # Valid names that are unlikely to be meant as patterns.
+        # Names that look like NATS wildcards are valid names of events.
         ("5 * stars", "hogsend.events.5%20%2A%20stars", None),
         ("a > b", "hogsend.events.a%20%3E%20b", None),
     ],
 )
-def test_names_become_filters(
+def test_event_names_become_filter_subjects(
     names: Any, filter_subject: str | None, filter_subjects: list[str] | None
 ) -> None:
     config = events_consumer(names, "mailer")

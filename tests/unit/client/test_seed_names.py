@@ -1,4 +1,4 @@
-"""`posthog()` and `when()`: the seed's `getPostHog()` and `ctx.when`."""
+"""`posthog()` and `when()`, which correspond to the seed's `getPostHog()` and `ctx.when`."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def client_with_capability(state: Literal["on", "off", "unknown"]) -> Client:
     return Client(link)
 
 
-async def test_without_a_project_key_there_is_no_posthog() -> None:
+async def test_posthog_returns_none_without_a_project_key() -> None:
     assert await client_with_capability("off").posthog() is None
 
 
 @pytest.mark.parametrize("state", ["on", "unknown"])
-async def test_with_a_project_key_it_captures_and_reads_flags(
+async def test_posthog_returns_a_client_that_captures_and_reads_flags_with_a_project_key(
     state: Literal["on", "unknown"],
 ) -> None:
     client = client_with_capability(state)
@@ -37,7 +37,7 @@ async def test_with_a_project_key_it_captures_and_reads_flags(
     assert (posthog.capture, posthog.flags) == (client.capture, client.flags)
 
 
-async def test_posthog_is_returned_while_analytics_is_unavailable() -> None:
+async def test_posthog_returns_a_client_while_analytics_is_unavailable() -> None:
     link = FakeLink()
 
     def unavailable(_request: Any) -> Capabilities:
@@ -58,7 +58,7 @@ def client_with_timezone(timezone: str) -> tuple[Client, list[GetTimezone]]:
     return Client(link), requests
 
 
-async def test_when_returns_the_next_moment_in_the_persons_time_zone() -> None:
+async def test_when_returns_the_next_moment_in_the_time_zone_of_the_person() -> None:
     client, requests = client_with_timezone("Asia/Tokyo")
     moment = await client.when("u_42", weekday="monday", hour=9, after=MONDAY, default="UTC")
     assert moment.at.isoformat() == "2026-11-30T09:00:00+09:00"

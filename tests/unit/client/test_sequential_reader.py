@@ -1,4 +1,4 @@
-"""Reading one message at a time: a cancelled call loses no message."""
+"""Reading a single message at a time: a cancelled call loses no message."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class Source:
 @on_virtual_time
 async def test_a_message_that_arrives_at_a_cancelled_call_is_returned_by_the_next() -> None:
     cancelled_count = 0
-    for turns in range(10):
+    for iterations in range(10):
         connection, source = FakeConnection(), Source()
         reader = SequentialReader(connection, source, shared=True)
         waiting = asyncio.create_task(reader.next())
         await settle()
         message = connection.message(1)
         source.queue.put_nowait([message])
-        await settle(turns)
+        await settle(iterations)
         waiting.cancel()
         await asyncio.wait([waiting])
         cancelled_count += waiting.cancelled()
@@ -115,7 +115,7 @@ async def test_a_call_during_a_pause_waits_for_the_next_message() -> None:
 async def test_a_message_that_arrives_at_a_pause_is_either_returned_or_naked() -> None:
     returned_count = 0
     # The first call runs in the iteration of the loop that would pause, but before the pause.
-    for early, turns in [(1e-10, 0), *((0.0, turns) for turns in range(10))]:
+    for early, iterations in [(1e-10, 0), *((0.0, iterations) for iterations in range(10))]:
         connection, source = FakeConnection(), Source()
         reader = SequentialReader(connection, source, shared=True)
         with pytest.raises(TimeoutError):
@@ -123,7 +123,7 @@ async def test_a_message_that_arrives_at_a_pause_is_either_returned_or_naked() -
         source.queue.put_nowait([message := connection.message(1)])
         source.queue.put_nowait([connection.message(2)])
         await asyncio.sleep(CANCELLED_WAIT_SECONDS - early)
-        await settle(turns)
+        await settle(iterations)
         is_returned = await reader.next() is message
         await settle()
         assert is_returned != ((message.reply, NAK) in connection.published)
@@ -133,7 +133,7 @@ async def test_a_message_that_arrives_at_a_pause_is_either_returned_or_naked() -
 
 
 @on_virtual_time
-async def test_another_call_in_time_prevents_the_pause() -> None:
+async def test_another_call_before_the_pause_prevents_it() -> None:
     connection, source = FakeConnection(), Source()
     reader = SequentialReader(connection, source, shared=True)
     with pytest.raises(TimeoutError):
@@ -190,7 +190,7 @@ async def test_no_reference_to_a_closed_reader_is_kept() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-def test_a_reader_can_be_abandoned_after_its_event_loop() -> None:
+def test_a_reader_can_be_abandoned_after_its_event_loop_has_closed() -> None:
     async def read() -> SequentialReader:
         connection, source = FakeConnection(), Source()
         reader = SequentialReader(connection, source, shared=True)
@@ -242,7 +242,7 @@ async def test_after_stop_the_current_message_gets_heartbeats_until_it_is_acknow
 
 
 @on_virtual_time
-async def test_the_end_and_a_refusal_are_repeated_by_later_calls() -> None:
+async def test_later_calls_repeat_the_end_and_a_refusal() -> None:
     source = Source()
     reader = SequentialReader(FakeConnection(), source, shared=True)
     source.queue.put_nowait([])

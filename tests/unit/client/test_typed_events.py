@@ -1,4 +1,4 @@
-"""`type=` of `Client.events`: properties of the caller's own type, or an error that names them."""
+"""`type=` of `Client.events`: properties of the caller's type, or an error that names a field."""
 
 from __future__ import annotations
 
