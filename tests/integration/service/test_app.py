@@ -1,4 +1,4 @@
-"""A service on the chassis, against a real NATS: requests, batches, discovery, start and stop."""
+"""A service with its app and broker, on a real NATS: requests, batches, discovery and stop."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Work:
         self.entries: list[AuditEntry] = []
 
     async def start(self) -> None:
-        """Count a call, and wait for the gate if there is one."""
+        """Count a call, and wait for the gate if a test has set one."""
         self.in_progress += 1
         if self.gate is not None:
             await self.gate.wait()
@@ -112,7 +112,7 @@ async def queued(servers: Servers) -> int:
         return (await operator.js.stream_info(StreamName.WEBHOOKS)).state.messages
 
 
-async def test_a_request_is_answered_with_its_reply_or_its_error(
+async def test_a_request_gets_the_reply_or_the_error_of_its_handler(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
     async with running(servers, work):
@@ -184,21 +184,21 @@ async def test_large_requests_wait_until_there_is_memory_for_them(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
     work.gate = asyncio.Event()
-    # Decoded it would take some 44 MiB.
+    # A decoded request takes some 44 MiB.
     large = b'{"unknown":[%b0]}' % (b"[]," * (MIB // 3))
     async with running(servers, work) as broker:
         asking = [
             asyncio.create_task(gateway.client.request(INGEST_AUDIT.subject, large, timeout=120))
             for _ in range(5)
         ]
-        (audits,) = (one for one in broker.subscribers if isinstance(one, RequestSubscriber))
-        # The third was taken from nats-py's queue, and waits for memory.
+        (audits,) = (each for each in broker.subscribers if isinstance(each, RequestSubscriber))
+        # The third request has left nats-py's queue, and waits for memory.
         subscription = cast("Subscription", audits.subscription)
         await eventually(lambda: subscription.pending_msgs == 2)
         assert work.in_progress == 2
         work.gate.set()
-        answers = await asyncio.gather(*asking)
-    assert [msgspec.json.decode(one.data)["total"] for one in answers] == [0] * 5
+        replies = await asyncio.gather(*asking)
+    assert [msgspec.json.decode(reply.data)["total"] for reply in replies] == [0] * 5
 
 
 async def test_a_request_that_would_take_too_much_memory_is_refused(
@@ -215,7 +215,7 @@ async def test_a_request_that_would_take_too_much_memory_is_refused(
 async def test_a_message_from_jetstream_is_not_a_request(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
-    """A consumer's messages, replies of JetStream's API, and messages without a reply subject."""
+    """Such messages are a consumer's, replies of JetStream's API, or without a reply subject."""
     refused = metrics.FAILURES.labels("request", "no_requester")._value
     unasked = metrics.FAILURES.labels("message", InvalidRequest.code)._value
     before = refused.get(), unasked.get()
@@ -233,7 +233,7 @@ async def test_a_message_from_jetstream_is_not_a_request(
         assert (await gateway.request(INGEST_AUDIT, ListAudit(offset=7))).total == 7
 
 
-async def test_a_stop_answers_the_requests_in_progress_and_accepts_no_more(
+async def test_a_stopping_service_replies_to_requests_in_progress_and_accepts_no_others(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
     work.gate = asyncio.Event()
@@ -285,7 +285,7 @@ async def test_discovery_lists_and_counts_every_endpoint(
     assert counted["average_processing_time"] == spent // 3
 
 
-async def test_the_gateway_asks_every_process_and_others_may_not(
+async def test_the_gateway_reads_the_activity_of_every_process_and_other_users_may_not(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
     async with (
@@ -294,26 +294,26 @@ async def test_the_gateway_asks_every_process_and_others_may_not(
         connected(servers, User.SUBSCRIBER) as other,
     ):
 
-        async def both_answer() -> bool:
-            answers = await gateway.request_many(ACTIVITY_SUBJECT, seconds=0.2)
-            stats = [msgspec.json.decode(answer, type=Stats) for answer in answers]
-            assert all(one.data == Activity() for one in stats)
-            return {one.id for one in stats} == {first.instance, second.instance}
+        async def have_both_replied() -> bool:
+            replies = await gateway.request_many(ACTIVITY_SUBJECT, seconds=0.2)
+            stats = [msgspec.json.decode(answer, type=Stats) for answer in replies]
+            assert all(each.data == Activity() for each in stats)
+            return {each.id for each in stats} == {first.instance, second.instance}
 
-        await eventually(both_answer)
+        await eventually(have_both_replied)
         with pytest.raises(Forbidden):
             await other.request_many(ACTIVITY_SUBJECT, seconds=60)
     assert await gateway.request_many(ACTIVITY_SUBJECT, seconds=0.1) == []
 
 
-async def test_messages_are_batched_and_a_lone_message_does_not_wait(
+async def test_messages_are_batched_and_a_single_message_is_delivered_at_once(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
     async with running(servers, work):
         await send(gateway, b"lone")
         await eventually(lambda: work.batches == [[b"lone"]])
         work.gate = asyncio.Event()
-        # One after the other: sent together they could be delivered as one batch.
+        # Messages that are sent together could be delivered as one batch.
         for batches in (2, 3):
             await send(gateway, b"busy")
             await eventually(more_than(batches - 1, work.batches))
@@ -360,7 +360,7 @@ async def test_a_poison_message_does_not_block_its_neighbours(
 ) -> None:
     work.gate = asyncio.Event()
     async with running(servers, work):
-        # Both workers are busy, so that the next messages are delivered as one batch.
+        # Both workers are busy, so the next messages are delivered as one batch.
         for busy in (1, 2):
             await send(gateway, b"%d" % busy)
             await eventually(more_than(busy - 1, work.batches))
@@ -375,7 +375,7 @@ async def test_a_poison_message_does_not_block_its_neighbours(
     assert await queued(servers) == 1
 
 
-async def test_unacknowledged_messages_are_nak_ed_at_a_stop(
+async def test_a_stopping_service_naks_unacknowledged_messages(
     servers: Servers, work: Work, gateway: Connection
 ) -> None:
     work.gate = asyncio.Event()
@@ -384,7 +384,7 @@ async def test_unacknowledged_messages_are_nak_ed_at_a_stop(
         await eventually(lambda: work.in_progress == 1)
     other = Work()
     async with running(servers, other):
-        # Far sooner than JetStream's ack_wait of 30 seconds.
+        # They are redelivered far sooner than after JetStream's ack wait of 30 seconds.
         await eventually(lambda: other.batches == [[b"1"]])
 
 
@@ -413,12 +413,12 @@ async def test_a_deleted_consumer_and_a_deleted_stream_are_recreated(
 async def test_a_consumer_without_auto_start_runs_when_run_is_called(
     servers: Servers, gateway: Connection
 ) -> None:
-    kept: list[Msg] = []
+    received: list[Msg] = []
     dormant = ServiceRouter()
 
     @dormant.batches(StreamName.WEBHOOKS, INGEST_CONSUMER, auto_start=False)
-    async def keep(messages: list[Msg]) -> None:
-        kept.extend(messages)
+    async def receive(messages: list[Msg]) -> None:
+        received.extend(messages)
 
     broker = ServiceBroker(User.INGEST, Connection(User.INGEST, servers.nats_url(User.INGEST)))
     own = broker.include(dormant)
@@ -426,15 +426,15 @@ async def test_a_consumer_without_auto_start_runs_when_run_is_called(
         await send(gateway, b"1")
         with pytest.raises(NotFoundError):
             await operator.js.consumer_info(StreamName.WEBHOOKS, "ingest")
-        consuming = asyncio.create_task(own.batch_subscriber(keep).run(heartbeat=0.1))
-        await eventually(lambda: len(kept) == 1)
-        # In flight after the handler returned, until the run ends.
+        consuming = asyncio.create_task(own.batch_subscriber(receive).run(heartbeat=0.1))
+        await eventually(lambda: len(received) == 1)
+        # The message stays in flight after the handler has returned, until `run` ends.
         info = await operator.js.consumer_info(StreamName.WEBHOOKS, "ingest")
         assert info.num_ack_pending == 1
         consuming.cancel()
         await asyncio.gather(consuming, return_exceptions=True)
-        again = asyncio.create_task(own.batch_subscriber(keep).run(heartbeat=0.1))
-        await eventually(lambda: len(kept) == 2)
+        again = asyncio.create_task(own.batch_subscriber(receive).run(heartbeat=0.1))
+        await eventually(lambda: len(received) == 2)
         again.cancel()
         await asyncio.gather(again, return_exceptions=True)
 

@@ -43,7 +43,7 @@ Service: TypeAlias = Callable[[Servers, str], AbstractAsyncContextManager[Any]]
         (partial(analytics_service, posthog={}), ANALYTICS_HEALTH),
     ],
 )
-async def test_a_service_answers_once_it_has_tried_to_reach_postgresql(
+async def test_a_service_serves_requests_after_its_first_attempt_to_reach_postgresql(
     servers: Servers,
     database_url: str,
     service: Service,

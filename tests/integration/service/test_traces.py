@@ -45,7 +45,7 @@ WEBHOOK = {"event": {"event": "signed_up", "distinct_id": "u_42", "uuid": "0190-
 
 
 class Trace:
-    """The spans of one trace, from all services in this process."""
+    """The spans of a single trace, from all services in this process."""
 
     def __init__(self, exporter: InMemorySpanExporter) -> None:
         self._exporter = exporter
@@ -84,7 +84,7 @@ def parent(span: ReadableSpan) -> int | None:
     return span.parent.span_id if span.parent is not None else None
 
 
-async def test_a_webhook_is_one_trace_to_a_subscriber_of_another_app(
+async def test_a_webhook_and_its_handling_by_an_external_app_are_one_trace(
     servers: Servers, database_url: str, tmp_path: Path, provider: TracerProvider, trace: Trace
 ) -> None:
     broker = HogsendBroker(
@@ -117,7 +117,7 @@ async def test_a_webhook_is_one_trace_to_a_subscriber_of_another_app(
     assert parent(handled) == queued.context.span_id
 
 
-async def test_a_credential_change_is_one_trace_to_every_consumer(
+async def test_a_credential_change_and_its_handling_by_every_consumer_are_one_trace(
     servers: Servers, database_url: str, tmp_path: Path, trace: Trace
 ) -> None:
     async with (
@@ -135,7 +135,7 @@ async def test_a_credential_change_is_one_trace_to_every_consumer(
         request = await trace.span("PUT /v1/admin/provider-credentials/posthog")
         stored = await trace.span("hogsend.rpc.credentials.put process")
         received = f"{subjects.credential_changed('posthog')} process"
-        # The gateway, the provisioner and analytics.
+        # The consumers are the gateway, the provisioner and analytics.
         await eventually(lambda: len(trace.spans(received)) == 3)
     assert parent(request) == SPAN
     assert parent(stored) == request.context.span_id
