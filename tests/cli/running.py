@@ -68,7 +68,7 @@ class Cli:
 
 
 async def start(*arguments: str) -> asyncio.subprocess.Process:
-    """`hogsend <arguments>` in a process of its own."""
+    """Start `hogsend <arguments>` in a process of its own."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cli.main", *arguments),
         stdin=asyncio.subprocess.DEVNULL,
@@ -78,7 +78,7 @@ async def start(*arguments: str) -> asyncio.subprocess.Process:
 
 
 async def finish(process: asyncio.subprocess.Process) -> Outcome:
-    """Wait until the process ends."""
+    """Wait until the process ends; return its result."""
     out, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode is not None
     return Outcome(process.returncode, out.decode(), err.decode())

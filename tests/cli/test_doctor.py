@@ -30,7 +30,7 @@ LOCAL_JUDGEMENT = "judging by the settings here"
 
 
 def replaced(document: dict[str, Any], *path: str, to: Any) -> dict[str, Any]:
-    """A copy of `document` with one value replaced."""
+    """Return a copy of `document` with one value replaced."""
     copied = copy.deepcopy(document)
     parent = copied
     for key in path[:-1]:

@@ -90,7 +90,7 @@ PYTHON_NAMES = re.compile(
 
 
 def leaves(app: App, *path: str) -> Iterator[str]:
-    """The words of every command, without the groups."""
+    """Yield the words of every command, without those of groups alone."""
     for name in app:
         if name.startswith("-"):
             continue
@@ -121,7 +121,7 @@ def busy_port() -> Iterator[int]:
 def failing(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, busy_port: int
 ) -> tuple[str, ...]:
-    """The words of a failing command."""
+    """The command line of a failing command."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("HOGSEND_HOME", str(tmp_path / "file"))
     # No NATS server listens, so waiting the default ten seconds would only slow the test.
@@ -232,7 +232,7 @@ def test_a_blank_argument_is_wrong_usage(cli: Cli, command: str, blank: str) -> 
     [
         (("status",), ExitCode.USAGE),
         (("dlq", "list"), ExitCode.USAGE),
-        # Upstream's `connect` exits with 1 for wrong usage.
+        # The contract (8.2) defines exit code 1 for wrong usage of `connect`.
         (("connect", "posthog"), ExitCode.FAILED),
     ],
 )
