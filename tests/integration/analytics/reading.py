@@ -1,4 +1,4 @@
-"""Analytics with everything it asks: credentials, ingest's contacts, and a recording PostHog."""
+"""Runs analytics with credentials, ingest's contacts, and a PostHog that records requests."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ POSTHOG = "posthog"
 
 @dataclass
 class Reading:
-    """What runs, and what PostHog saw."""
+    """The running services, and a PostHog that records requests."""
 
     posthog: Recorder
     credentials: Credentials
@@ -73,7 +73,7 @@ class Reading:
         await self.gateway.request(CREDENTIALS_DELETE, ProviderRef(provider_id=POSTHOG))
 
     async def contact(self, user_id: str, **properties: Any) -> None:
-        """Let ingest know a contact."""
+        """Create or update a contact in ingest."""
         event = RecordEvent(
             event="seen",
             user_id=user_id,
@@ -82,16 +82,16 @@ class Reading:
         )
         await self.gateway.request(INGEST_RECORD, event)
 
-    async def known(self, user_id: str) -> Contact:
-        """What ingest knows about a contact."""
+    async def stored_contact(self, user_id: str) -> Contact:
+        """Return a contact as ingest stores it."""
         return await self.contacts.find(ContactRef(user_id=user_id).user_id)
 
     def bearers(self, path: str = "/persons/") -> list[str]:
-        """Bearers of all requests whose path holds `path`."""
+        """Bearers of all requests whose path contains `path`."""
         return [
-            one.headers.get("authorization", "").removeprefix("Bearer ")
-            for one in self.posthog.requests
-            if path in one.path
+            request.headers.get("authorization", "").removeprefix("Bearer ")
+            for request in self.posthog.requests
+            if path in request.path
         ]
 
 
@@ -104,7 +104,7 @@ async def reading(
     posthog: dict[str, Any] | None = None,
     settings: dict[str, Any] | None = None,
 ) -> AsyncIterator[Reading]:
-    """Everything, with PostHog's hosts set to the recorder unless `posthog` says otherwise."""
+    """Run all services, with the recorder as PostHog's host unless `posthog` sets another."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         recorder = await enter(posthog_recorder())
@@ -114,9 +114,9 @@ async def reading(
             credentials_service(servers, database_url, personal_key=personal_key)
         )
         contacts = await enter(_ingest(servers, database_url))
-        chosen = {"posthog_api_key": None, "posthog_host": recorder.url, **(posthog or {})}
+        environment = {"posthog_api_key": None, "posthog_host": recorder.url, **(posthog or {})}
         analytics = await enter(
-            analytics_service(servers, database_url, posthog=chosen, settings=settings)
+            analytics_service(servers, database_url, posthog=environment, settings=settings)
         )
         yield Reading(recorder, credentials, analytics, contacts, member, gateway)
 

@@ -1,4 +1,4 @@
-"""The sending half of analytics, running inside the test, on real servers."""
+"""Runs the part of analytics that delivers to PostHog, in the test process, on real servers."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ FAST = {"outbound_webhook_base_delay_ms": 1}
 
 @dataclass
 class Sending:
-    """A replica that sends, and a member of the bus."""
+    """A replica that delivers to PostHog, a client that publishes, and an operator's connection."""
 
     member: Client
     operator: Connection
     store: DestinationStore
 
-    async def waiting(self, stream: StreamName) -> int:
-        """Messages nobody is done with."""
+    async def messages_in(self, stream: StreamName) -> int:
+        """Count the messages that are still in a stream."""
         return int((await self.operator.js.stream_info(stream)).state.messages)
 
     async def letters(self) -> list[DeadLetter]:
-        """Every dead letter."""
+        """Read every dead letter."""
         state = (await self.operator.js.stream_info(StreamName.DEADLETTER)).state
-        found = []
+        letters = []
         for sequence in range(max(state.first_seq, 1), state.last_seq + 1):
             try:
                 message = await self.operator.js.get_msg(StreamName.DEADLETTER, sequence)
             except NotFoundError:
                 continue
-            found.append(msgspec.json.decode(message.data or b"", type=DeadLetter))
-        return found
+            letters.append(msgspec.json.decode(message.data or b"", type=DeadLetter))
+        return letters
 
 
 @asynccontextmanager
@@ -59,14 +59,16 @@ async def replica(
     posthog: dict[str, Any],
     settings: dict[str, Any] | None = None,
 ) -> AsyncIterator[DestinationStore]:
-    """One replica, sending as soon as it leads."""
-    chosen = {**FAST, **(settings or {})}
-    async with analytics_service(servers, database_url, posthog=posthog, settings=chosen) as one:
-        yield DestinationStore(one.database)
+    """Run one replica, which sends as soon as it leads."""
+    fast = {**FAST, **(settings or {})}
+    async with analytics_service(
+        servers, database_url, posthog=posthog, settings=fast
+    ) as analytics:
+        yield DestinationStore(analytics.database)
 
 
 async def streams_of_ingest(servers: Servers) -> None:
-    """Make the streams that ingest owns."""
+    """Create the streams that ingest owns."""
     async with connected(servers, User.INGEST) as ingest:
         await streams.reconcile(ingest.js, User.INGEST)
 
@@ -80,44 +82,44 @@ async def sending(
     posthog: dict[str, Any] | None = None,
     settings: dict[str, Any] | None = None,
 ) -> AsyncIterator[Sending]:
-    """One replica that captures at `host`, on a bus with nothing on it."""
-    chosen = {"posthog_api_key": KEY, "posthog_host": host, **(posthog or {})}
+    """Run one replica that captures at `host`, on a bus without messages."""
+    environment = {"posthog_api_key": KEY, "posthog_host": host, **(posthog or {})}
     await streams_of_ingest(servers)
     async with (
         client(servers, User.APP) as member,
         connected(servers, User.OPERATOR) as operator,
-        replica(servers, database_url, posthog=chosen, settings=settings) as store,
+        replica(servers, database_url, posthog=environment, settings=settings) as store,
     ):
         yield Sending(member, operator, store)
 
 
 async def until_consumed(sending: Sending, stream: StreamName, durable: str) -> None:
-    """Wait until a consumer has nothing left to do, of what was published before."""
+    """Wait until a consumer has handled all messages that were published before."""
 
     async def idle() -> bool:
         try:
             info = await sending.operator.js.consumer_info(stream, durable)
         except NotFoundError:
             return False
-        # What the stream has just taken is not counted as pending at once.
-        done = info.ack_floor.stream_seq if info.ack_floor else 0
+        # A consumer does not count a message as pending as soon as its stream has stored it.
+        handled = info.ack_floor.stream_seq if info.ack_floor else 0
         filters = info.config.filter_subjects or [info.config.filter_subject or ">"]
         return (
             not info.num_pending
             and not info.num_ack_pending
-            and all([await last(subject) <= done for subject in filters])
+            and all([await last(subject) <= handled for subject in filters])
         )
 
     async def last(subject: str) -> int:
         try:
             return (await sending.operator.js.get_last_msg(stream, subject)).seq or 0
         except NotFoundError:
-            # A queue forgets what is done.
+            # A work queue deletes acknowledged messages.
             return 0
 
     await eventually(idle)
 
 
 def bodies(events: Sequence[dict[str, Any]]) -> str:
-    """Events as text, to look for what must not be there."""
+    """Events as text, to check that it does not contain a value."""
     return json.dumps(events)

@@ -1,6 +1,6 @@
-"""The spec's degradation table: each row off and on, live, with the others as they were.
+"""The spec's degradation table: each capability is off alone, and on again while services run.
 
-Everything runs against the sandbox, which captures, evaluates flags, shows persons, and delivers.
+All services run against the sandbox, which captures, evaluates flags, shows persons, and delivers.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ ALL = {CAPTURE, WRITES, READS, IN, OUT, PROVISIONING}
 
 @dataclass
 class Stack:
-    """Everything, and a PostHog."""
+    """All services, and the sandbox as PostHog."""
 
     posthog: Sandbox
     front: Gateway
     member: Client
     ingest: Ingest
     number: int = 0
-    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    rows_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def connect(self, scope: str = " ".join(SCOPES)) -> None:
         """Do what `hogsend connect posthog` does before it provisions."""
@@ -81,16 +81,16 @@ class Stack:
             "scopedOrganizations": [],
         }
         body = {"kind": "oauth", "payload": payload}
-        answer = await self.front.http.put(CREDENTIAL, json=body, headers=admin())
-        assert answer.is_success, answer.text
+        response = await self.front.http.put(CREDENTIAL, json=body, headers=admin())
+        assert response.is_success, response.text
 
     async def provision(self) -> httpx.Response:
         return await self.front.http.post(PROVISION, json={}, headers=admin())
 
     async def states(self) -> dict[str, str]:
-        """State of every row, by name."""
-        answer = await self.front.http.get(CAPABILITIES, headers=admin())
-        rows = answer.json()["capabilities"]
+        """State of every capability, by name."""
+        response = await self.front.http.get(CAPABILITIES, headers=admin())
+        rows = response.json()["capabilities"]
         for row in rows:
             assert row["reason"]
             assert row["state"] == "on" or row.get("remediation"), row
@@ -100,18 +100,18 @@ class Stack:
         return {name for name, state in (await self.states()).items() if state == "on"}
 
     def person(self) -> str:
-        """Somebody nobody has heard of."""
+        """A new person's user id."""
         self.number += 1
         return f"u_{self.number}_{uuid4().hex[:6]}"
 
     async def recorded(self, person: str) -> bool:
         """Whether Hogsend has an event of this person."""
         sql = "SELECT count(*) FROM ingest.events WHERE user_id = $1"
-        async with self.looking:
+        async with self.rows_lock:
             return bool(await self.ingest.rows.fetchval(sql, person))
 
     async def settled(self, stream: StreamName) -> None:
-        """Wait until a stream holds nothing: what PostHog does not have now, it never gets."""
+        """Wait until a stream is empty, so that PostHog receives nothing more of it."""
 
         async def is_empty() -> bool:
             info = await self.ingest.operator.js.stream_info(stream)
@@ -121,8 +121,8 @@ class Stack:
 
     def captured(self, event: str, person: str) -> bool:
         return any(
-            one.event == event and one.distinct_id == person
-            for one in self.posthog.instance.pipeline.events.values()
+            captured.event == event and captured.distinct_id == person
+            for captured in self.posthog.instance.pipeline.events.values()
         )
 
 
@@ -139,8 +139,8 @@ async def writes(stack: Stack) -> bool:
     person = stack.person()
     await stack.member.persons.set(person, {"plan": "pro"})
     await stack.settled(StreamName.PERSONS)
-    found = stack.posthog.instance.people.find(person)
-    return found is not None and found.properties.get("plan") == "pro"
+    stored = stack.posthog.instance.people.find(person)
+    return stored is not None and stored.properties.get("plan") == "pro"
 
 
 async def reads(stack: Stack) -> bool:
@@ -155,10 +155,14 @@ async def delivers(stack: Stack) -> bool:
     person, uuid = stack.person(), str(uuid4())
     properties = {"$is_identified": True, "$set": {"plan": "pro"}}
     await stack.posthog.capture("signed_up", person, properties=properties, uuid=uuid)
-    # PostHog has decided by now which webhooks get it.
-    deliveries = [one for one in stack.posthog.instance.deliveries.all if one.event_uuid == uuid]
-    await eventually(lambda: all(one.outcome != "pending" for one in deliveries))
-    if not any(one.outcome == "delivered" for one in deliveries):
+    # By now, PostHog has created the deliveries of this event.
+    deliveries = [
+        delivery
+        for delivery in stack.posthog.instance.deliveries.all
+        if delivery.event_uuid == uuid
+    ]
+    await eventually(lambda: all(delivery.outcome != "pending" for delivery in deliveries))
+    if not any(delivery.outcome == "delivered" for delivery in deliveries):
         return False
     await eventually(lambda: stack.recorded(person))
     return True
@@ -168,16 +172,16 @@ async def engages(stack: Stack) -> bool:
     person = stack.person()
     await stack.member.engagement.report("email.opened", {"userId": person})
 
-    # Recorded in Hogsend, whatever PostHog hears of it.
+    # Hogsend records the report, whether or not PostHog receives it.
     await eventually(lambda: stack.recorded(person))
     await stack.settled(StreamName.ENGAGEMENT)
     return stack.captured("email.opened", person)
 
 
 async def provisions(stack: Stack) -> bool:
-    answer = await stack.provision()
-    assert answer.status_code in {200, 409, 502}, answer.text
-    return answer.status_code == 200
+    response = await stack.provision()
+    assert response.status_code in {200, 409, 502}, response.text
+    return response.status_code == 200
 
 
 WORKS: dict[str, Callable[[Stack], Awaitable[bool]]] = {
@@ -192,7 +196,7 @@ WORKS: dict[str, Callable[[Stack], Awaitable[bool]]] = {
 
 @dataclass(frozen=True)
 class Start:
-    """What is configured at first."""
+    """The configuration that services start with."""
 
     key: str | None = KEY
     enabled: bool = True
@@ -205,15 +209,15 @@ class Start:
 
 @dataclass(frozen=True)
 class Row:
-    """A degraded start, what is off then, and what puts it right."""
+    """A degraded start, the capabilities that are off, and how they are restored."""
 
     start: Start
     off: set[str]
     waits: bool = False
     """Whether captures and writes wait for the project that provisioning is about to store."""
-    mended: Start | None = None
-    """An environment to start again with; None when a credential event is enough."""
-    mend: Callable[[Stack], Awaitable[object]] | None = None
+    restart: Start | None = None
+    """The configuration to restart with; None if no restart is needed."""
+    repair: Callable[[Stack], Awaitable[object]] | None = None
 
 
 async def _connect(stack: Stack) -> None:
@@ -224,12 +228,12 @@ async def _provision(stack: Stack) -> None:
     assert (await stack.provision()).status_code == 200
 
 
-async def _both(stack: Stack) -> None:
+async def _connect_and_provision(stack: Stack) -> None:
     await stack.connect()
     await _provision(stack)
 
 
-async def _disable(stack: Stack) -> None:
+async def _disable_destinations(stack: Stack) -> None:
     functions = await stack.posthog.http.get(
         "/api/projects/4242/hog_functions/?type=destination", headers=stack.posthog.key
     )
@@ -243,97 +247,102 @@ async def _disable(stack: Stack) -> None:
 
 ROWS = {
     "capture and writes, by credential event": Row(
-        Start(key=None, provisioned=False), {CAPTURE, WRITES, OUT, IN}, waits=True, mend=_provision
+        Start(key=None, provisioned=False),
+        {CAPTURE, WRITES, OUT, IN},
+        waits=True,
+        repair=_provision,
     ),
     "capture and writes, by environment": Row(
-        Start(key=None, provisioned=False), {CAPTURE, WRITES, OUT, IN}, waits=True, mended=Start()
+        Start(key=None, provisioned=False), {CAPTURE, WRITES, OUT, IN}, waits=True, restart=Start()
     ),
     "reads, by credential event": Row(
-        Start(scope=None, provisioned=False), {READS, PROVISIONING, IN}, mend=_both
+        Start(scope=None, provisioned=False),
+        {READS, PROVISIONING, IN},
+        repair=_connect_and_provision,
     ),
     "reads, by environment": Row(
         Start(scope=None, provisioned=False),
         {READS, PROVISIONING, IN},
-        mended=Start(scope=None, personal_key="phx_sandbox_personal_key"),
+        restart=Start(scope=None, personal_key="phx_sandbox_personal_key"),
     ),
-    "events in, by provisioning": Row(Start(provisioned=False), {IN}, mend=_provision),
+    "events in, by provisioning": Row(Start(provisioned=False), {IN}, repair=_provision),
     "events in, by a minted secret": Row(
-        Start(provisioned=False, secret=None), {IN}, mend=_provision
+        Start(provisioned=False, secret=None), {IN}, repair=_provision
     ),
-    "engagement, by environment": Row(Start(enabled=False), {OUT}, mended=Start()),
+    "engagement, by environment": Row(Start(enabled=False), {OUT}, restart=Start()),
     "provisioning, by a wider scope": Row(
-        Start(scope=READ_ONLY, provisioned=False), {PROVISIONING, IN}, mend=_both
+        Start(scope=READ_ONLY, provisioned=False), {PROVISIONING, IN}, repair=_connect_and_provision
     ),
     "provisioning, by a public address": Row(
         Start(public_url="http://localhost:3002", provisioned=False),
         {PROVISIONING, IN},
-        mended=Start(),
+        restart=Start(),
     ),
-    "nothing at all": Row(
+    "nothing configured, by environment": Row(
         Start(key=None, enabled=False, scope=None, provisioned=False, secret=None),
         ALL,
-        mended=Start(),
+        restart=Start(),
     ),
 }
 
 
 @pytest.mark.parametrize("name", ROWS)
-async def test_each_row_stands_alone(
+async def test_each_degraded_capability_is_off_alone_and_is_restored(
     name: str, servers: Servers, database_url: str, tmp_path: Path
 ) -> None:
     row = ROWS[name]
     async with _posthog() as posthog:
         async with running(servers, database_url, tmp_path, posthog, row.start) as stack:
-            await eventually(lambda: _is(stack, ALL - row.off))
-            waiting = await _wait(stack) if row.waits else None
+            await eventually(lambda: _has_on(stack, ALL - row.off))
+            waiting = await _capture_without_project(stack) if row.waits else None
             if waiting is None:
-                await _try(stack, on=ALL - row.off)
-            if row.mend is not None:
-                await row.mend(stack)
-                await eventually(lambda: _is(stack, ALL))
-                await _try(stack, on=ALL)
-        if row.mended is not None:
-            async with running(servers, database_url, tmp_path, posthog, row.mended) as stack:
-                await eventually(lambda: _is(stack, ALL))
-                await _try(stack, on=ALL)
+                await _check_capabilities(stack, on=ALL - row.off)
+            if row.repair is not None:
+                await row.repair(stack)
+                await eventually(lambda: _has_on(stack, ALL))
+                await _check_capabilities(stack, on=ALL)
+        if row.restart is not None:
+            async with running(servers, database_url, tmp_path, posthog, row.restart) as stack:
+                await eventually(lambda: _has_on(stack, ALL))
+                await _check_capabilities(stack, on=ALL)
         if waiting is not None:
-            # What `_try` sent afterwards has arrived, and a stream is read in order.
+            # Later events of `_check_capabilities` have arrived, and a stream is read in order.
             assert stack.captured("upgraded", waiting)
 
 
-async def test_a_credential_that_goes_takes_only_its_own_rows(
+async def test_a_deleted_credential_disables_only_the_capabilities_that_need_it(
     servers: Servers, database_url: str, tmp_path: Path
 ) -> None:
     async with (
         _posthog() as posthog,
         running(servers, database_url, tmp_path, posthog, Start()) as stack,
     ):
-        await eventually(lambda: _is(stack, ALL))
-        answer = await stack.front.http.delete(CREDENTIAL, headers=admin())
-        assert answer.is_success
-        # The destination goes on delivering; only nobody can look at it any more.
-        await eventually(lambda: _is(stack, {CAPTURE, WRITES, OUT}))
-        await _try(stack, on={CAPTURE, WRITES, OUT, IN})
+        await eventually(lambda: _has_on(stack, ALL))
+        response = await stack.front.http.delete(CREDENTIAL, headers=admin())
+        assert response.is_success
+        # The destination still delivers events, but Hogsend can no longer check it.
+        await eventually(lambda: _has_on(stack, {CAPTURE, WRITES, OUT}))
+        await _check_capabilities(stack, on={CAPTURE, WRITES, OUT, IN})
         await stack.connect()
-        await eventually(lambda: _is(stack, ALL))
-        await _disable(stack)
-        await eventually(lambda: _is(stack, ALL - {IN}))
+        await eventually(lambda: _has_on(stack, ALL))
+        await _disable_destinations(stack)
+        await eventually(lambda: _has_on(stack, ALL - {IN}))
 
 
-async def _is(stack: Stack, wanted: set[str]) -> bool:
-    return await stack.on() == wanted
+async def _has_on(stack: Stack, expected: set[str]) -> bool:
+    return await stack.on() == expected
 
 
-async def _try(stack: Stack, *, on: set[str]) -> None:
-    """Whatever is on works, whatever is off does nothing; neither raises."""
-    # Provisioning last: it would put other rows right.
+async def _check_capabilities(stack: Stack, *, on: set[str]) -> None:
+    """Check that exactly the capabilities in `on` work, and that the others do not raise."""
+    # Provisioning is tried only if it is on: it would restore other capabilities.
     names = [name for name in WORKS if name != PROVISIONING or name in on]
     outcomes = await asyncio.gather(*(WORKS[name](stack) for name in names))
     assert {name for name, works in zip(names, outcomes, strict=True) if works} == on
 
 
-async def _wait(stack: Stack) -> str:
-    """Capture for a person, and look that nothing of it is in PostHog, nor is any flag known."""
+async def _capture_without_project(stack: Stack) -> str:
+    """Capture for a person; check that PostHog has received nothing and that flags are unknown."""
     person = stack.person()
     await stack.member.capture("upgraded", person)
     assert await stack.member.flags.get("beta", person) is None
@@ -398,9 +407,9 @@ async def running(
 
 
 async def _has_default(store: Any, operator: Connection) -> None:
-    async def there() -> bool:
+    async def has_consumer() -> bool:
         consumers = await operator.js.consumers_info(StreamName.ENGAGEMENT)
-        wanted = {f"destination-{one.id}" for one in await store.all()}
-        return bool(wanted) and wanted <= {info.name for info in consumers}
+        durables = {f"destination-{destination.id}" for destination in await store.all()}
+        return bool(durables) and durables <= {info.name for info in consumers}
 
-    await eventually(there)
+    await eventually(has_consumer)

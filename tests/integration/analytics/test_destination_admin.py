@@ -1,6 +1,6 @@
-"""Destinations by admin route (contract 6.6).
+"""Destinations over the admin routes (contract 6.6).
 
-What needs no route is in `test_destination_store.py` and in the unit tests.
+Tests that need no route are in `test_destination_store.py` and in the unit tests.
 """
 
 from __future__ import annotations
@@ -38,33 +38,36 @@ BODY: dict[str, Any] = {
 
 @dataclass
 class Admin:
-    """An operator, what sends, and what PostHog got."""
+    """An operator, the replica that sends, and a PostHog that records captures."""
 
     front: Gateway
     sent: Sending
     posthog: CaptureRecorder
 
-    async def ask(self, method: str, path: str = "", **body: Any) -> Any:
-        """Ask the admin route; the answer."""
+    async def request(self, method: str, path: str = "", **body: Any) -> Any:
+        """Send a request to the admin route, and return its response."""
         document = body if method in {"POST", "PATCH"} else None
         return await self.front.http.request(method, f"{URL}{path}", headers=admin(), json=document)
 
-    async def make(self, **changes: Any) -> Any:
-        """Make a destination that captures at the recorder."""
+    async def create(self, **changes: Any) -> Any:
+        """Create a destination that captures at the recorder."""
         config = {**BODY["config"], "host": self.posthog.url}
-        answer = await self.ask("POST", **{**BODY, "config": config, **changes})
-        assert answer.status_code == 201, answer.text
-        return answer.json()
+        response = await self.request("POST", **{**BODY, "config": config, **changes})
+        assert response.status_code == 201, response.text
+        return response.json()
 
     async def history(self, id: str, query: str = "") -> list[tuple[str, str, int]]:
         """Type, status and attempts of a destination's deliveries."""
-        page = (await self.ask("GET", f"/{id}/deliveries{query}")).json()
-        return [(one["eventType"], one["status"], one["attempts"]) for one in page["deliveries"]]
+        page = (await self.request("GET", f"/{id}/deliveries{query}")).json()
+        return [
+            (delivery["eventType"], delivery["status"], delivery["attempts"])
+            for delivery in page["deliveries"]
+        ]
 
 
 @dataclass
 class Stack:
-    """What every test of this module uses."""
+    """The services that all tests of this module share."""
 
     front: Gateway
     sent: Sending
@@ -73,7 +76,7 @@ class Stack:
 
 @pytest.fixture(scope="module")
 async def stack(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """One gateway and one analytics for the module."""
+    """Run one gateway and one analytics for the module."""
     await servers.empty_bus()
     async with (
         servers.fresh_database() as database_url,
@@ -87,166 +90,182 @@ async def stack(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> A
 
 @pytest.fixture
 async def operator(stack: Stack) -> AsyncIterator[Admin]:
-    """An operator without any destination, and a PostHog that nothing was sent to."""
+    """An operator without destinations, and a PostHog that has received nothing."""
     async with capture_recorder() as posthog:
         yield Admin(stack.front, stack.sent, posthog)
         for stored in await stack.sent.store.all():
             await stack.front.http.delete(f"{URL}/{stored.id}", headers=admin())
 
 
-async def test_case_148_a_key_is_shown_as_stars_and_there_is_no_secret(operator: Admin) -> None:
-    made = await operator.make()
-    assert made["config"] == {
+async def test_case_148_a_destinations_key_is_masked_and_it_has_no_secret(operator: Admin) -> None:
+    created = await operator.create()
+    assert created["config"] == {
         "apiKey": "***",
         "syncPersons": True,
         "note": "kept",
         "host": operator.posthog.url,
     }
-    assert made["secretPrefix"] is None
-    assert "secret" not in made
-    assert (made["disabled"], made["description"], made["kind"]) == (False, None, "posthog")
-    shown = await operator.ask("GET", f"/{made['id']}")
-    assert shown.json() == made
-    page = (await operator.ask("GET")).json()
-    assert page == {"webhooks": [made], "endpoints": [made], "total": 1, "limit": 50, "offset": 0}
-    refused = await operator.ask("POST", f"/{made['id']}/rotate-secret")
+    assert created["secretPrefix"] is None
+    assert "secret" not in created
+    assert (created["disabled"], created["description"], created["kind"]) == (
+        False,
+        None,
+        "posthog",
+    )
+    shown = await operator.request("GET", f"/{created['id']}")
+    assert shown.json() == created
+    page = (await operator.request("GET")).json()
+    assert page == {
+        "webhooks": [created],
+        "endpoints": [created],
+        "total": 1,
+        "limit": 50,
+        "offset": 0,
+    }
+    refused = await operator.request("POST", f"/{created['id']}/rotate-secret")
     assert refused.status_code == 400
-    for answer in (shown, refused):
-        assert "phc_own" not in answer.text
+    for response in (shown, refused):
+        assert "phc_own" not in response.text
 
 
-async def test_case_147_a_test_event_goes_to_one_destination_only(operator: Admin) -> None:
-    one, other = await operator.make(), await operator.make()
-    answer = await operator.ask("POST", f"/{one['id']}/test")
-    assert (answer.status_code, answer.json()) == (
+async def test_case_147_a_test_event_is_sent_to_one_destination_only(operator: Admin) -> None:
+    tested, other = await operator.create(), await operator.create()
+    response = await operator.request("POST", f"/{tested['id']}/test")
+    assert (response.status_code, response.json()) == (
         202,
         {"enqueued": True, "eventType": "webhook.test"},
     )
     await eventually(lambda: operator.posthog.events)
     (captured,) = operator.posthog.events
-    assert (captured["event"], captured["distinct_id"]) == ("webhook.test", f"test_{one['id']}")
-    assert captured["properties"]["endpointId"] == one["id"]
+    assert (captured["event"], captured["distinct_id"]) == ("webhook.test", f"test_{tested['id']}")
+    assert captured["properties"]["endpointId"] == tested["id"]
     assert operator.posthog.keys == ["phc_own"]
 
     async def recorded() -> bool:
-        return await operator.history(one["id"]) == [("webhook.test", "delivered", 1)]
+        return await operator.history(tested["id"]) == [("webhook.test", "delivered", 1)]
 
     await eventually(recorded)
     assert await operator.history(other["id"]) == []
-    assert (await operator.ask("GET", f"/{one['id']}")).json()["lastDeliveryAt"]
-    assert (await operator.ask("GET", f"/{other['id']}")).json()["lastDeliveryAt"] is None
+    assert (await operator.request("GET", f"/{tested['id']}")).json()["lastDeliveryAt"]
+    assert (await operator.request("GET", f"/{other['id']}")).json()["lastDeliveryAt"] is None
 
 
-async def test_engagement_waits_for_a_destination_from_the_moment_it_is_made(
+async def test_engagement_that_is_reported_right_after_a_destination_is_created_reaches_it(
     operator: Admin,
 ) -> None:
     for _ in range(5):
-        made = await operator.make()
+        created = await operator.create()
         await operator.sent.member.engagement.report("email.opened", {"userId": "u_1"})
-        await operator.ask("DELETE", f"/{made['id']}")
-    made = await operator.make()
+        await operator.request("DELETE", f"/{created['id']}")
+    created = await operator.create()
     await operator.sent.member.engagement.report("email.opened", {"userId": "u_2"})
     await eventually(lambda: operator.posthog.of("u_2"))
-    assert await operator.history(made["id"], "?status=failed") == []
+    assert await operator.history(created["id"], "?status=failed") == []
 
 
-async def test_cases_129_and_134_what_is_skipped_is_in_the_history(operator: Admin) -> None:
-    made = await operator.make()
+async def test_cases_129_and_134_skipped_events_are_in_the_history(operator: Admin) -> None:
+    created = await operator.create()
     report = operator.sent.member.engagement.report
     await report("contact.deleted", {"externalId": "u_1"})
     await report("email.opened", {"userId": "u_1"})
     await eventually(lambda: operator.posthog.events)
 
     async def recorded() -> bool:
-        return len(await operator.history(made["id"])) == 2
+        return len(await operator.history(created["id"])) == 2
 
     await eventually(recorded)
-    assert set(await operator.history(made["id"])) == {
+    assert set(await operator.history(created["id"])) == {
         ("contact.deleted", "skipped", 1),
         ("email.opened", "delivered", 1),
     }
-    assert await operator.history(made["id"], "?status=skipped") == [
+    assert await operator.history(created["id"], "?status=skipped") == [
         ("contact.deleted", "skipped", 1)
     ]
 
 
-async def test_a_paused_destination_discards_and_a_resumed_one_sends(operator: Admin) -> None:
-    made = await operator.make()
+async def test_a_paused_destination_discards_events_and_a_resumed_one_sends_them(
+    operator: Admin,
+) -> None:
+    created = await operator.create()
     report = operator.sent.member.engagement.report
-    paused = await operator.ask("POST", f"/{made['id']}/pause")
+    paused = await operator.request("POST", f"/{created['id']}/pause")
     assert paused.json()["disabled"] is True
-    active = (await operator.ask("GET", "?includeDisabled=false")).json()
+    active = (await operator.request("GET", "?includeDisabled=false")).json()
     assert (active["webhooks"], active["total"]) == ([], 0)
 
     async def has(status: str) -> bool:
         # The sender reads destinations once a second.
         await report("email.opened", {"userId": "u_1"})
-        return any(one[1] == status for one in await operator.history(made["id"]))
+        return any(delivery[1] == status for delivery in await operator.history(created["id"]))
 
     await eventually(lambda: has("discarded"))
-    resumed = await operator.ask("POST", f"/{made['id']}/resume")
+    resumed = await operator.request("POST", f"/{created['id']}/resume")
     assert resumed.json()["disabled"] is False
     await eventually(lambda: has("delivered"))
 
 
-async def test_a_change_keeps_what_it_does_not_name_and_the_key(operator: Admin) -> None:
-    made = await operator.make(description="first")
-    path = f"/{made['id']}"
-    changed = (await operator.ask("PATCH", path, eventTypes=["email.sent", "email.sent"])).json()
+async def test_a_change_keeps_the_fields_that_it_does_not_name(operator: Admin) -> None:
+    created = await operator.create(description="first")
+    path = f"/{created['id']}"
+    changed = (
+        await operator.request("PATCH", path, eventTypes=["email.sent", "email.sent"])
+    ).json()
     assert (changed["eventTypes"], changed["description"]) == (["email.sent"], "first")
-    changed = (await operator.ask("PATCH", path, config={"syncPersons": False})).json()
-    kept = {"apiKey": "***", "host": operator.posthog.url, "note": "kept"}
-    assert changed["config"] == {**kept, "syncPersons": False}
-    refused = await operator.ask("PATCH", path, config={"apiKey": "***", "host": "http://x.y"})
+    changed = (await operator.request("PATCH", path, config={"syncPersons": False})).json()
+    config = {"apiKey": "***", "host": operator.posthog.url, "note": "kept"}
+    assert changed["config"] == {**config, "syncPersons": False}
+    refused = await operator.request("PATCH", path, config={"apiKey": "***", "host": "http://x.y"})
     assert refused.status_code == 400
-    away: dict[str, Any] = {"apiKey": None, "host": None, "note": None}
-    changed = (await operator.ask("PATCH", path, description=None, config=away)).json()
+    removed: dict[str, Any] = {"apiKey": None, "host": None, "note": None}
+    changed = (await operator.request("PATCH", path, description=None, config=removed)).json()
     assert (changed["config"], changed["description"]) == ({"syncPersons": False}, None)
 
 
-async def test_case_143_a_pause_and_a_resume_are_in_force_when_they_are_answered(
+async def test_case_143_a_pause_and_a_resume_are_in_force_once_their_response_is_sent(
     stack: Stack, operator: Admin, servers: Servers
 ) -> None:
-    """Whichever replica answers: one of three, of which one sends."""
-    made = await operator.make()
-    durable = f"destination-{made['id']}"
+    """Any of three replicas handles the request; only one of them sends."""
+    created = await operator.create()
+    durable = f"destination-{created['id']}"
     report = operator.sent.member.engagement.report
-    one_more = partial(replica, servers, stack.database_url, posthog={"posthog_api_key": "phc_x"})
-    async with one_more(), one_more():
+    another_replica = partial(
+        replica, servers, stack.database_url, posthog={"posthog_api_key": "phc_x"}
+    )
+    async with another_replica(), another_replica():
         for number in range(5):
-            assert (await operator.ask("POST", f"/{made['id']}/pause")).status_code == 200
+            assert (await operator.request("POST", f"/{created['id']}/pause")).status_code == 200
             await report("email.opened", {"userId": f"paused_{number}"})
             await until_consumed(operator.sent, StreamName.ENGAGEMENT, durable)
-            assert (await operator.ask("POST", f"/{made['id']}/resume")).status_code == 200
+            assert (await operator.request("POST", f"/{created['id']}/resume")).status_code == 200
             await report("email.opened", {"userId": f"resumed_{number}"})
             await until_consumed(operator.sent, StreamName.ENGAGEMENT, durable)
-    found = [event["distinct_id"] for event in operator.posthog.events]
-    assert found == [f"resumed_{number}" for number in range(5)]
+    delivered = [event["distinct_id"] for event in operator.posthog.events]
+    assert delivered == [f"resumed_{number}" for number in range(5)]
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        # What the contract, the service and PostgreSQL refuse; the rest is in the unit tests.
+        # One input each that the contract, the service and PostgreSQL refuse; unit tests have more.
         {"eventTypes": []},
         {"config": {"host": "http://169.254.169.254"}},
         {"config": {"note": "a\0b"}},
     ],
 )
-async def test_bad_input_is_400_and_changes_nothing(
+async def test_an_invalid_destination_is_400_and_changes_nothing(
     operator: Admin, changes: dict[str, Any]
 ) -> None:
-    answer = await operator.ask("POST", **{**BODY, **changes})
-    assert answer.status_code == 400, answer.text
-    assert "phc_own" not in answer.text
-    assert (await operator.ask("GET")).json()["total"] == 0
-    made = await operator.make()
-    answer = await operator.ask("PATCH", f"/{made['id']}", **changes)
-    assert answer.status_code == 400, answer.text
-    assert (await operator.ask("GET", f"/{made['id']}")).json() == made
+    response = await operator.request("POST", **{**BODY, **changes})
+    assert response.status_code == 400, response.text
+    assert "phc_own" not in response.text
+    assert (await operator.request("GET")).json()["total"] == 0
+    created = await operator.create()
+    response = await operator.request("PATCH", f"/{created['id']}", **changes)
+    assert response.status_code == 400, response.text
+    assert (await operator.request("GET", f"/{created['id']}")).json() == created
 
 
-async def test_what_is_not_there_is_404(operator: Admin) -> None:
+async def test_every_route_for_an_unknown_destination_is_404(operator: Admin) -> None:
     for method, path in (
         ("GET", ""),
         ("PATCH", ""),
@@ -257,24 +276,24 @@ async def test_what_is_not_there_is_404(operator: Admin) -> None:
         ("GET", "/deliveries"),
         ("POST", "/rotate-secret"),
     ):
-        answer = await operator.ask(method, f"/{uuid4()}{path}")
-        assert (answer.status_code, answer.json()) == (
+        response = await operator.request(method, f"/{uuid4()}{path}")
+        assert (response.status_code, response.json()) == (
             404,
             {"error": "Webhook endpoint not found"},
         ), (method, path)
-    assert (await operator.ask("GET", "/7")).status_code == 404
+    assert (await operator.request("GET", "/7")).status_code == 404
 
 
-async def test_a_deleted_destination_leaves_nothing_behind(operator: Admin) -> None:
-    made = await operator.make()
-    gone = await operator.ask("DELETE", f"/{made['id']}")
-    assert (gone.status_code, gone.json()) == (200, {"deleted": True})
-    assert (await operator.ask("GET", f"/{made['id']}")).status_code == 404
+async def test_a_deleted_destination_is_404_and_its_consumer_is_deleted(operator: Admin) -> None:
+    created = await operator.create()
+    deleted = await operator.request("DELETE", f"/{created['id']}")
+    assert (deleted.status_code, deleted.json()) == (200, {"deleted": True})
+    assert (await operator.request("GET", f"/{created['id']}")).status_code == 404
 
     async def without_consumer() -> bool:
         try:
             await operator.sent.operator.js.consumer_info(
-                StreamName.ENGAGEMENT, f"destination-{made['id']}"
+                StreamName.ENGAGEMENT, f"destination-{created['id']}"
             )
         except NotFoundError:
             return True
@@ -283,10 +302,10 @@ async def test_a_deleted_destination_leaves_nothing_behind(operator: Admin) -> N
     await eventually(without_consumer)
 
 
-async def test_a_read_key_may_only_look(operator: Admin) -> None:
-    made = await operator.make()
+async def test_a_read_key_may_only_read_destinations(operator: Admin) -> None:
+    created = await operator.create()
     headers = {"Authorization": f"Bearer {READ_KEY}"}
-    path = f"{URL}/{made['id']}"
+    path = f"{URL}/{created['id']}"
     http = operator.front.http
     assert (await http.get(URL, headers=headers)).status_code == 200
     assert (await http.get(path, headers=headers)).status_code == 200
@@ -295,7 +314,7 @@ async def test_a_read_key_may_only_look(operator: Admin) -> None:
     assert (await http.delete(path)).status_code == 401
 
 
-async def test_members_may_not_manage_destinations(servers: Servers) -> None:
+async def test_a_service_may_not_list_destinations_on_the_bus(servers: Servers) -> None:
     async with connected(servers, User.APP) as member:
         with pytest.raises(Forbidden):
             await member.request(ANALYTICS_LIST_DESTINATIONS, ListDestinations())

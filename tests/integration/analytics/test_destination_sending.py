@@ -1,6 +1,6 @@
-"""Engagement as destinations get it (contract 12.8), and what is mirrored without one (12.9).
+"""Engagement that destinations receive (contract 12.8), and events that are mirrored (12.9).
 
-What needs no server is in `tests/unit/analytics`.
+Tests that need no server are in `tests/unit/analytics`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TYPES = ["email.opened", "email.clicked", "contact.updated", "contact.unsubscrib
 
 
 class Rows:
-    """The destinations' tables."""
+    """Writes and reads the tables of destinations."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -96,11 +96,11 @@ async def tables(database_url: str) -> AsyncIterator[Rows]:
 async def ready(sent: Sending, *ids: UUID) -> None:
     """Wait until every destination has its consumer."""
 
-    async def there() -> bool:
-        found = await sent.operator.js.consumers_info(StreamName.ENGAGEMENT)
-        return {destination_durable(id) for id in ids} <= {info.name for info in found}
+    async def have_consumers() -> bool:
+        consumers = await sent.operator.js.consumers_info(StreamName.ENGAGEMENT)
+        return {destination_durable(id) for id in ids} <= {info.name for info in consumers}
 
-    await eventually(there)
+    await eventually(have_consumers)
 
 
 async def test_cases_130_to_136_engagement_reaches_its_destination(
@@ -124,13 +124,13 @@ async def test_cases_130_to_136_engagement_reaches_its_destination(
         await until_consumed(sent, StreamName.ENGAGEMENT, destination_durable(id))
         assert posthog.names() == ["email.link_clicked", "$set", "$set"]
         changes = posthog.events[1:]
-        assert [one["properties"]["$set"] for one in changes] == [
+        assert [change["properties"]["$set"] for change in changes] == [
             {"plan": "pro"},
             {"hogsend_unsubscribed": True},
         ]
         assert "a@b.com" not in bodies(changes)
         assert posthog.keys == [KEY] * len(posthog.keys)
-        # An acknowledged message has its outcome in the history.
+        # The outcome is in the history once the message is acknowledged.
         assert await rows.history(id) == [
             ("email.clicked", "delivered", 1),
             ("contact.updated", "delivered", 1),
@@ -138,23 +138,23 @@ async def test_cases_130_to_136_engagement_reaches_its_destination(
         ]
 
 
-async def test_what_is_erased_while_it_waits_for_another_attempt_is_not_sent(
+async def test_a_report_that_is_erased_while_it_waits_for_a_retry_is_not_sent(
     servers: Servers, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_delivery, "DELETED_CHECK_SECONDS", 0)
-    answers = iter([Reply(503)])
+    responses = iter([Reply(503)])
     async with (
         capture_recorder() as posthog,
         sending(servers, database_url, posthog.url) as sent,
         tables(database_url) as rows,
     ):
-        posthog.respond = lambda _batch: next(answers, None)
+        posthog.respond = lambda _batch: next(responses, None)
         id = await rows.add(RENAMING)
         await ready(sent, id)
         posthog.gate.clear()
         await sent.member.engagement.report("email.opened", {"userId": "u_1"})
         await eventually(lambda: posthog.arrived == 1)
-        # As an erasure does it.
+        # An erasure deletes the message in this way.
         await sent.operator.js.delete_msg(StreamName.ENGAGEMENT, 1)
         await sent.member.engagement.report("email.opened", {"userId": "u_2"})
         posthog.gate.set()
@@ -164,7 +164,7 @@ async def test_what_is_erased_while_it_waits_for_another_attempt_is_not_sent(
         assert ("email.opened", "discarded", 1) in await rows.history(id)
 
 
-async def test_case_143_a_disabled_destination_discards(
+async def test_case_143_a_disabled_destination_discards_events(
     servers: Servers, database_url: str
 ) -> None:
     async with (
@@ -173,17 +173,17 @@ async def test_case_143_a_disabled_destination_discards(
         tables(database_url) as rows,
     ):
         id = await rows.add(RENAMING, disabled=True)
-        off = await rows.add(RENAMING, is_default=True)
-        await ready(sent, id, off)
+        default = await rows.add(RENAMING, is_default=True)
+        await ready(sent, id, default)
         await sent.member.engagement.report("email.opened", {"userId": "u_1"})
-        for one in (id, off):
-            await until_consumed(sent, StreamName.ENGAGEMENT, destination_durable(one))
+        for destination in (id, default):
+            await until_consumed(sent, StreamName.ENGAGEMENT, destination_durable(destination))
         assert posthog.requests == []
         assert await sent.letters() == []
         assert await rows.history(id) == [("email.opened", "discarded", 0)]
 
 
-async def test_cases_144_and_146_a_repeated_report_is_one_delivery_and_two_opens_are_two(
+async def test_cases_144_and_146_a_repeated_report_is_delivered_once_and_two_opens_twice(
     servers: Servers, database_url: str
 ) -> None:
     async with (
@@ -199,12 +199,12 @@ async def test_cases_144_and_146_a_repeated_report_is_one_delivery_and_two_opens
         for _ in range(2):
             await report("email.opened", {"userId": "u_2", "emailSendId": "e"})
         await until_consumed(sent, StreamName.ENGAGEMENT, destination_durable(id))
-        # Different people may be sent at the same time.
+        # Events of different people may be sent at the same time.
         assert sorted(event["distinct_id"] for event in posthog.events) == ["u_1", "u_2", "u_2"]
         assert len({event["uuid"] for event in posthog.events}) == 3
 
 
-async def test_a_new_leader_deletes_consumers_of_destinations_that_are_gone(
+async def test_a_new_leader_deletes_consumers_of_deleted_destinations(
     servers: Servers, database_url: str
 ) -> None:
     orphan = destination_subscription(uuid4())
@@ -213,23 +213,23 @@ async def test_a_new_leader_deletes_consumers_of_destinations_that_are_gone(
         await operator.js.add_consumer(orphan.stream, consumer_config(orphan))
         async with replica(servers, database_url, posthog={"posthog_api_key": KEY}):
 
-            async def gone() -> bool:
-                found = await operator.js.consumers_info(StreamName.ENGAGEMENT)
-                return orphan.durable not in {info.name for info in found}
+            async def is_deleted() -> bool:
+                consumers = await operator.js.consumers_info(StreamName.ENGAGEMENT)
+                return orphan.durable not in {info.name for info in consumers}
 
-            await eventually(gone)
+            await eventually(is_deleted)
 
 
-async def test_cases_122_and_149_to_151_the_mirror_never_sends_back_what_came_from_posthog(
+async def test_cases_122_and_149_to_151_the_mirror_never_sends_events_of_posthog_back(
     servers: Servers, database_url: str
 ) -> None:
-    on = {"analytics_event_mirror": True, "analytics_event_mirror_deny": ("secret.event",)}
+    mirroring = {"analytics_event_mirror": True, "analytics_event_mirror_deny": ("secret.event",)}
     async with (
         capture_recorder() as posthog,
-        sending(servers, database_url, posthog.url, settings=on) as sent,
+        sending(servers, database_url, posthog.url, settings=mirroring) as sent,
         connected(servers, User.INGEST) as ingest,
     ):
-        await eventually(lambda: _consumer(sent, StreamName.EVENTS, "mirror"))
+        await eventually(lambda: _has_consumer(sent, StreamName.EVENTS, "mirror"))
         for name, source in (
             ("from.posthog", "posthog"),
             ("secret.event", "hogsend"),
@@ -262,7 +262,7 @@ async def test_buckets_are_mirrored_without_a_destination(
         sending(servers, database_url, posthog.url) as sent,
     ):
         data = {"bucketId": "vip", "userId": "u_1", "syncToPostHog": True}
-        await eventually(lambda: _consumer(sent, StreamName.ENGAGEMENT, "buckets"))
+        await eventually(lambda: _has_consumer(sent, StreamName.ENGAGEMENT, "buckets"))
         await sent.member.engagement.report("bucket.entered", data)
         await sent.member.engagement.report("bucket.left", data)
         await eventually(lambda: len(posthog.events) == 2)
@@ -270,6 +270,6 @@ async def test_buckets_are_mirrored_without_a_destination(
         assert posthog.events[1]["properties"]["$unset"] == ["hogsend_bucket_vip"]
 
 
-async def _consumer(sent: Sending, stream: StreamName, durable: str) -> bool:
-    found = await sent.operator.js.consumers_info(stream)
-    return durable in {info.name for info in found}
+async def _has_consumer(sent: Sending, stream: StreamName, durable: str) -> bool:
+    consumers = await sent.operator.js.consumers_info(stream)
+    return durable in {info.name for info in consumers}

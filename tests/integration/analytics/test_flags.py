@@ -1,6 +1,6 @@
 """Feature flags over the bus (contract 4.6), and the event that reports an evaluation.
 
-What does not need a server is in `tests/unit/analytics/test_flag_reader.py`.
+Tests that need no server are in `tests/unit/analytics/test_flag_reader.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("fresh_bus")
 KEY = {"posthog_api_key": "phc_test"}
 
 
-async def test_case_108_without_a_project_key_flags_are_undefined_and_nothing_fails(
+async def test_case_108_without_a_project_key_flags_are_undefined_and_no_request_fails(
     servers: Servers, database_url: str
 ) -> None:
     async with reading(servers, database_url) as world:
@@ -27,7 +27,7 @@ async def test_case_108_without_a_project_key_flags_are_undefined_and_nothing_fa
         assert world.posthog.requests == []
 
 
-async def test_flags_have_their_values_and_an_evaluation_is_reported_once(
+async def test_flags_return_their_values_and_each_evaluation_is_reported_once(
     servers: Servers, database_url: str
 ) -> None:
     async with reading(servers, database_url, posthog=KEY) as world:
@@ -43,11 +43,13 @@ async def test_flags_have_their_values_and_an_evaluation_is_reported_once(
         assert await world.member.flags.all("u_1") == {"beta": "blue", "off": False}
 
         def reported() -> list[Any]:
-            batches = [one.body for one in world.posthog.requests if one.path == "/batch/"]
+            batches = [
+                request.body for request in world.posthog.requests if request.path == "/batch/"
+            ]
             return [event for batch in batches for event in batch["batch"]]
 
         await eventually(lambda: len(reported()) == 2)
-        called = {one["properties"]["$feature_flag"]: one for one in reported()}
+        called = {event["properties"]["$feature_flag"]: event for event in reported()}
         assert called["beta"]["event"] == "$feature_flag_called"
         assert called["beta"]["properties"]["$feature_flag_response"] == "blue"
         assert called["beta"]["properties"]["$groups"] == {"company": "c_1"}

@@ -1,4 +1,4 @@
-"""Analytics killed with SIGKILL while it delivers: nothing is lost, and nobody's order changes."""
+"""Analytics is killed with SIGKILL while it delivers: no event is lost or out of order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PEOPLE = 50
 pytestmark = pytest.mark.usefixtures("fresh_bus")
 
 
-async def test_a_killed_sender_loses_nothing_and_keeps_everybodys_order(
+async def test_a_killed_replica_loses_no_event_and_keeps_the_order_of_each_person(
     servers: Servers, database_url: str
 ) -> None:
     async with (
@@ -35,8 +35,8 @@ async def test_a_killed_sender_loses_nothing_and_keeps_everybodys_order(
         client(servers, User.APP) as member,
     ):
         await streams.reconcile(ingest.js, User.INGEST)
-        # Some answers get lost after the events were taken: these are sent again.
-        posthog.respond = _now_and_then(posthog)
+        # Some responses are lost after the events were stored, so these events are sent again.
+        posthog.respond = _lose_every_third_response(posthog)
         posthog.gate.clear()
         variables = {
             "NATS_URL": servers.nats_url(User.ANALYTICS),
@@ -49,7 +49,7 @@ async def test_a_killed_sender_loses_nothing_and_keeps_everybodys_order(
 
         async def report() -> None:
             await eventually(lambda: _exists(operator))
-            # One reporter: the order within a person is the order of the numbers.
+            # One task publishes, so each person's events are in the order of their numbers.
             for number in range(EVENTS):
                 await member.capture("e", f"u_{number % PEOPLE}", {"n": number})
 
@@ -62,7 +62,7 @@ async def test_a_killed_sender_loses_nothing_and_keeps_everybodys_order(
         posthog.gate.set()
         async with process(*command, **variables):
             await reporting
-            await eventually(lambda: len({one["uuid"] for one in posthog.events}) == EVENTS, 60)
+            await eventually(lambda: len({event["uuid"] for event in posthog.events}) == EVENTS, 60)
             await eventually(lambda: _is_empty(operator))
     firsts: dict[str, list[int]] = defaultdict(list)
     seen: set[str] = set()
@@ -74,13 +74,13 @@ async def test_a_killed_sender_loses_nothing_and_keeps_everybodys_order(
     assert all(numbers == sorted(numbers) for numbers in firsts.values())
 
 
-def _now_and_then(posthog: CaptureRecorder) -> Responder:
-    """Every third batch is taken without an answer."""
+def _lose_every_third_response(posthog: CaptureRecorder) -> Responder:
+    """Store every third batch without a response."""
 
-    def judge(_batch: Batch) -> Reply | None:
+    def respond(_batch: Batch) -> Reply | None:
         return Reply(0, stores=True) if len(posthog.requests) % 3 == 0 else None
 
-    return judge
+    return respond
 
 
 async def _exists(operator: Connection) -> bool:

@@ -1,4 +1,4 @@
-"""One replica leads, and another takes over when PostgreSQL took its lead."""
+"""One replica leads; another one leads when it stops or loses its lock in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.waiting import eventually
 
 
 class Replica:
-    """A replica that does nothing but lead."""
+    """A replica that only takes part in the leader election."""
 
     def __init__(self, database: Database) -> None:
         self.leads = False
-        self.led = 0
+        self.times_led = 0
         self._election = LeaderElection(database, self._work)
         self._running = asyncio.create_task(self._election.run())
 
@@ -30,7 +30,7 @@ class Replica:
 
     async def _work(self) -> None:
         self.leads = True
-        self.led += 1
+        self.times_led += 1
         try:
             await asyncio.Event().wait()
         finally:
@@ -59,8 +59,8 @@ async def postgres(database_url: str) -> AsyncIterator[Any]:
 async def test_another_replica_leads_when_the_first_has_stopped(
     database_url: str, postgres: Any
 ) -> None:
-    async def asked_in_vain() -> bool:
-        # The pool resets a connection that was given back.
+    async def was_refused_the_lock() -> bool:
+        # The pool resets a connection that was released after the lock was refused.
         return bool(
             await postgres.fetchval(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
@@ -71,13 +71,13 @@ async def test_another_replica_leads_when_the_first_has_stopped(
     async with running(database_url) as first:
         await eventually(lambda: first.leads)
         async with running(database_url) as second:
-            await eventually(asked_in_vain)
-            assert (first.leads, second.led) == (True, 0)
+            await eventually(was_refused_the_lock)
+            assert (first.leads, second.times_led) == (True, 0)
             await first.stop()
             await eventually(lambda: second.leads)
 
 
-async def test_a_lead_that_postgresql_took_ends_the_work_and_is_tried_for_again(
+async def test_a_leader_that_loses_its_lock_in_postgresql_stops_its_work_and_leads_again(
     database_url: str, postgres: Any
 ) -> None:
     async with running(database_url) as replica:
@@ -86,5 +86,5 @@ async def test_a_lead_that_postgresql_took_ends_the_work_and_is_tried_for_again(
             "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
-        await eventually(lambda: replica.led == 2)
+        await eventually(lambda: replica.times_led == 2)
         assert replica.leads

@@ -1,4 +1,4 @@
-"""A durable that is deleted while no replica runs goes on where it had been."""
+"""A durable that is deleted while no replica runs continues at its saved position."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ MIRRORED: dict[str, Any] = {**DEFAULT, "analytics_event_mirror": True}
 pytestmark = pytest.mark.usefixtures("fresh_bus")
 
 
-async def announce(ingest: Connection, number: int) -> None:
+async def publish_event(ingest: Connection, number: int) -> None:
     now = datetime.now(UTC)
     event = Event(
         id=f"e-{number}",
@@ -70,12 +70,12 @@ async def report(sent: Sending, number: int) -> None:
     await sent.member.engagement.report("bucket.entered", bucket, id=f"b-{number}")
 
 
-def taken(posthog: CaptureRecorder) -> list[str]:
-    """What PostHog knows in the end: a uuid it has already, it knows once."""
-    return sorted({one["uuid"]: one["event"] for one in posthog.events}.values())
+def events_in_posthog(posthog: CaptureRecorder) -> list[str]:
+    """The events that PostHog shows in the end: it deduplicates by uuid."""
+    return sorted({event["uuid"]: event["event"] for event in posthog.events}.values())
 
 
-async def test_what_came_while_no_replica_ran_and_no_durable_existed_arrives_once(
+async def test_messages_published_while_no_replica_and_no_durable_existed_are_delivered_once(
     servers: Servers, database_url: str
 ) -> None:
     async with (
@@ -85,8 +85,8 @@ async def test_what_came_while_no_replica_ran_and_no_durable_existed_arrives_onc
         client(servers, User.APP) as member,
         connected(servers, User.OPERATOR) as operator,
     ):
-        at = {"posthog_api_key": KEY, "posthog_host": posthog.url}
-        async with replica(servers, database_url, posthog=at, settings=MIRRORED) as store:
+        environment = {"posthog_api_key": KEY, "posthog_host": posthog.url}
+        async with replica(servers, database_url, posthog=environment, settings=MIRRORED) as store:
             sent = Sending(member, operator, store)
             (default,) = await eventually(store.all)
             durables = (
@@ -97,45 +97,50 @@ async def test_what_came_while_no_replica_ran_and_no_durable_existed_arrives_onc
             for stream, durable in durables:
                 await until_consumed(sent, stream, durable)
             await report(sent, 1)
-            await announce(ingest, 1)
-            await eventually(lambda: taken(posthog) == ["$set", "email.opened", "feature.used"])
+            await publish_event(ingest, 1)
+            await eventually(
+                lambda: events_in_posthog(posthog) == ["$set", "email.opened", "feature.used"]
+            )
             await eventually(lambda: _is_empty(sent))
-            # What PostHog has need not be acknowledged yet, and would be sent again.
+            # Wait for the acknowledgements too; otherwise the messages would be sent again.
             for stream, durable in durables:
                 await until_consumed(sent, stream, durable)
         for stream, durable in durables:
             await (await operator.js_for(stream)).delete_consumer(stream, durable)
         await report(sent, 2)
-        await announce(ingest, 2)
+        await publish_event(ingest, 2)
         await until_consumed(sent, ENGAGEMENT, "ingest")
-        # Everybody who is there is done with it.
-        waiting = FAILURES.labels("trim", "Unavailable")
-        waited = waiting._value.get()
-        await eventually(lambda: waiting._value.get() > waited + 1)
-        async with replica(servers, database_url, posthog=at, settings=MIRRORED):
+        # Reports stay although all existing consumers have acknowledged them.
+        failures = FAILURES.labels("trim", "Unavailable")
+        failures_before = failures._value.get()
+        await eventually(lambda: failures._value.get() > failures_before + 1)
+        async with replica(servers, database_url, posthog=environment, settings=MIRRORED):
             await eventually(
-                lambda: taken(posthog) == sorted(2 * ["$set", "email.opened", "feature.used"])
+                lambda: (
+                    events_in_posthog(posthog)
+                    == sorted(2 * ["$set", "email.opened", "feature.used"])
+                )
             )
             await eventually(lambda: _is_empty(sent))
             for stream, durable in durables:
                 await until_consumed(sent, stream, durable)
-    # In effect and in fact: the last replica had the time to save where it was.
+    # No event was even sent twice, because the first replica had saved its positions.
     assert len(posthog.events) == 6
 
 
-async def test_what_is_sent_again_after_a_crash_has_the_uuid_it_had(
+async def test_an_event_that_is_sent_again_after_a_crash_keeps_its_uuid(
     servers: Servers, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def dies_first(_streams: JetStreams) -> None: ...
+    async def not_saved(_streams: JetStreams) -> None: ...
 
-    monkeypatch.setattr(JetStreams, "save_positions", dies_first)
+    monkeypatch.setattr(JetStreams, "save_positions", not_saved)
     async with capture_recorder() as posthog:
         async with sending(servers, database_url, posthog.url, settings=DEFAULT) as sent:
             (default,) = await eventually(sent.store.all)
             durable = destination_durable(default.id)
             await until_consumed(sent, ENGAGEMENT, durable)
             await report(sent, 1)
-            await eventually(lambda: taken(posthog) == ["$set", "email.opened"])
+            await eventually(lambda: events_in_posthog(posthog) == ["$set", "email.opened"])
             await until_consumed(sent, ENGAGEMENT, durable)
         async with connected(servers, User.OPERATOR) as operator:
             await operator.js.delete_consumer(ENGAGEMENT, durable)
@@ -143,11 +148,11 @@ async def test_what_is_sent_again_after_a_crash_has_the_uuid_it_had(
             await eventually(lambda: posthog.names().count("email.opened") == 2)
             await until_consumed(sent, ENGAGEMENT, durable)
             shown = await sent.store.deliveries(default.id, ListDeliveries(id=str(default.id)))
-    assert taken(posthog) == ["$set", "email.opened"]
+    assert events_in_posthog(posthog) == ["$set", "email.opened"]
     assert shown.total == 1
 
 
-async def test_a_stream_that_was_restored_to_an_earlier_end_is_read_from_there(
+async def test_a_consumer_of_a_stream_that_was_restored_to_an_earlier_end_reads_new_messages(
     servers: Servers, database_url: str
 ) -> None:
     async with capture_recorder() as posthog:
@@ -155,11 +160,11 @@ async def test_a_stream_that_was_restored_to_an_earlier_end_is_read_from_there(
             (default,) = await eventually(sent.store.all)
             durable = destination_durable(default.id)
             await until_consumed(sent, ENGAGEMENT, durable)
-            made_at = (await sent.operator.js.stream_info(ENGAGEMENT)).created
-        assert made_at is not None
+            created_at = (await sent.operator.js.stream_info(ENGAGEMENT)).created
+        assert created_at is not None
         async with database(database_url) as tables, connected(servers, User.OPERATOR) as operator:
             later = SavedPosition(
-                stream=ENGAGEMENT, durable=durable, stream_made_at=made_at, acknowledged=500
+                stream=ENGAGEMENT, durable=durable, stream_made_at=created_at, acknowledged=500
             )
             await PositionStore(tables).save([later])
             await operator.js.delete_consumer(ENGAGEMENT, durable)
@@ -169,7 +174,7 @@ async def test_a_stream_that_was_restored_to_an_earlier_end_is_read_from_there(
             await eventually(lambda: "email.opened" in posthog.names())
 
 
-async def test_the_position_of_what_is_not_wanted_any_more_is_forgotten(
+async def test_the_saved_position_of_a_durable_that_is_not_needed_is_deleted(
     servers: Servers, database_url: str
 ) -> None:
     async with (
@@ -180,38 +185,39 @@ async def test_the_position_of_what_is_not_wanted_any_more_is_forgotten(
         positions = PositionStore(tables)
         async with sending(servers, database_url, posthog.url, settings=MIRRORED):
             await eventually(lambda: positions.durables(EVENTS))
-            made = await gateway.request(
+            created = await gateway.request(
                 ANALYTICS_CREATE_DESTINATION,
                 CreateDestination(url="posthog://capture", event_types=["email.sent"]),
             )
-            durable = destination_durable(UUID(made.id))
+            durable = destination_durable(UUID(created.id))
             assert durable in await positions.durables(ENGAGEMENT)
-            await gateway.request(ANALYTICS_DELETE_DESTINATION, DestinationRef(made.id))
+            await gateway.request(ANALYTICS_DELETE_DESTINATION, DestinationRef(created.id))
 
-            async def gone() -> bool:
+            async def is_deleted() -> bool:
                 return durable not in await positions.durables(ENGAGEMENT)
 
-            await eventually(gone)
-            left_over = SavedPosition(
+            await eventually(is_deleted)
+            orphan = SavedPosition(
                 stream=ENGAGEMENT,
                 durable=destination_durable(uuid4()),
                 stream_made_at=datetime.now(UTC),
                 acknowledged=1,
             )
-            await positions.save([left_over])
+            await positions.save([orphan])
         async with sending(servers, database_url, posthog.url) as sent:
 
-            async def tidy() -> bool:
-                wanted = {BUCKETS, *(destination_durable(one.id) for one in await sent.store.all())}
-                kept = set(await positions.durables(ENGAGEMENT))
-                return kept == wanted and not await positions.durables(EVENTS)
+            async def only_needed_positions() -> bool:
+                destinations = await sent.store.all()
+                needed = {BUCKETS, *(destination_durable(stored.id) for stored in destinations)}
+                saved = set(await positions.durables(ENGAGEMENT))
+                return saved == needed and not await positions.durables(EVENTS)
 
-            await eventually(tidy)
+            await eventually(only_needed_positions)
 
 
 @asynccontextmanager
 async def database(url: str) -> AsyncIterator[Database]:
-    """The service's tables, beside it."""
+    """Connect to the tables of the analytics service."""
     tables = Database(url, "analytics", MIGRATIONS, pool_size=1)
     await tables.connect()
     try:
@@ -221,4 +227,4 @@ async def database(url: str) -> AsyncIterator[Database]:
 
 
 async def _is_empty(sent: Sending) -> bool:
-    return await sent.waiting(ENGAGEMENT) == 0
+    return await sent.messages_in(ENGAGEMENT) == 0

@@ -1,4 +1,4 @@
-"""Analytics lives within its memory while PostHog is away and much waits for it."""
+"""Analytics stays within its memory limit while PostHog is unavailable and captures wait."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.waiting import eventually
 
 CAPTURES = 300
 MEMORY = 512 * MIB
-"""What the deployment gives a service."""
+"""The memory limit of a service in the deployments, in bytes."""
 REFUSALS = 10
 LIMITED = (
     "import resource, sys; "
@@ -30,7 +30,7 @@ LIMITED = (
 pytestmark = pytest.mark.usefixtures("fresh_bus")
 
 
-async def test_300_captures_of_1_mb_outlive_an_outage_in_512_mib(
+async def test_300_captures_of_1_mb_are_delivered_after_an_outage_within_512_mib(
     servers: Servers, database_url: str
 ) -> None:
     async with (
@@ -44,8 +44,8 @@ async def test_300_captures_of_1_mb_outlive_an_outage_in_512_mib(
             properties = {"n": number, "text": "x" * 1_000_000}
             await member.capture("large", f"u_{number}", properties)
 
-        is_away = True
-        posthog.respond = lambda _batch: Reply(503) if is_away else None
+        is_unavailable = True
+        posthog.respond = lambda _batch: Reply(503) if is_unavailable else None
         variables = {
             "NATS_URL": servers.nats_url(User.ANALYTICS),
             "DATABASE_URL": database_url,
@@ -56,15 +56,15 @@ async def test_300_captures_of_1_mb_outlive_an_outage_in_512_mib(
             "OUTBOUND_WEBHOOK_MAX_ATTEMPTS": "100",
         }
         async with process("-c", LIMITED, **variables) as limited:
-            await eventually(StandsStill(operator, posthog), 60)
-            is_away = False
+            await eventually(StoppedReading(operator, posthog), 60)
+            is_unavailable = False
             await eventually(lambda: _is_empty(operator), 60)
             assert limited.returncode is None
-    assert {one["properties"]["n"] for one in posthog.events} == set(range(CAPTURES))
+    assert {event["properties"]["n"] for event in posthog.events} == set(range(CAPTURES))
 
 
-class StandsStill:
-    """Whether nothing more was read while PostHog refused many requests."""
+class StoppedReading:
+    """Whether analytics read no further message while PostHog refused `REFUSALS` requests."""
 
     def __init__(self, operator: Connection, posthog: CaptureRecorder) -> None:
         self._operator, self._posthog = operator, posthog

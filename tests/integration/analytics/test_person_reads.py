@@ -1,6 +1,6 @@
 """Person reads over the bus (contract 12.6), with the credentials service and a recording PostHog.
 
-What does not need a server is in `tests/unit/analytics/test_person_reader.py`.
+Tests that need no server are in `tests/unit/analytics/test_person_reader.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("fresh_bus")
 PLAN = {"plan": "pro"}
 
 
-async def test_cases_93_95_and_100_oauth_comes_first_the_moment_it_is_stored(
+async def test_cases_93_95_and_100_reads_use_an_oauth_grant_as_soon_as_it_is_stored(
     servers: Servers, database_url: str
 ) -> None:
     async with reading(servers, database_url, personal_key=PERSONAL) as world:
@@ -43,7 +43,7 @@ async def test_cases_93_95_and_100_oauth_comes_first_the_moment_it_is_stored(
         await eventually(lambda: reads_with(PERSONAL))
 
 
-async def test_a_token_that_posthog_refuses_is_replaced_once(
+async def test_a_token_that_posthog_refuses_is_replaced_by_the_personal_key(
     servers: Servers, database_url: str
 ) -> None:
     async with reading(servers, database_url, personal_key=PERSONAL) as world:
@@ -64,14 +64,14 @@ async def test_a_service_reads_its_own_writes_at_once(servers: Servers, database
         assert await world.member.persons.get("u_42") == {"plan": "free", "city": "Rome"}
         for plan in ("pro", "team", "free", "pro"):
             await world.member.persons.set("u_42", {"plan": plan}, unset=["city"])
-            # What is cached is the old one, and this PostHog never catches up.
+            # The cached person is outdated, and this PostHog never applies the write.
             assert await world.member.persons.get("u_42") == {"plan": plan}
             condition = Condition(property="plan", operator="eq", value=plan)
             met = await world.member.conditions_met(["u_42"], [condition])
             assert met == [True]
 
 
-async def test_every_replica_sees_every_write_at_once(servers: Servers, database_url: str) -> None:
+async def test_every_replica_reads_every_write_at_once(servers: Servers, database_url: str) -> None:
     key = {"posthog_api_key": "phc_test"}
     async with AsyncExitStack() as stack:
         world = await stack.enter_async_context(
@@ -88,23 +88,23 @@ async def test_every_replica_sees_every_write_at_once(servers: Servers, database
             )
         )
         world.posthog.persons["u_42"] = {"plan": "free"}
-        for number, way in enumerate(("set", "capture", "contact") * 4):
-            seen = {"plan": f"{way} {number}"}
-            if way == "set":
-                await world.member.persons.set("u_42", seen)
-            elif way == "capture":
-                await world.member.capture("upgraded", "u_42", {"$set": seen})
+        for number, method in enumerate(("set", "capture", "contact") * 4):
+            properties = {"plan": f"{method} {number}"}
+            if method == "set":
+                await world.member.persons.set("u_42", properties)
+            elif method == "capture":
+                await world.member.capture("upgraded", "u_42", {"$set": properties})
             else:
-                changed = {"externalId": "u_42", "properties": seen}
+                changed = {"externalId": "u_42", "properties": properties}
                 await world.member.engagement.report("contact.updated", changed)
-            # Each goes to any of the two.
+            # Either of the two replicas handles the request.
             for _ in range(6):
-                assert await world.member.persons.get("u_42") == seen
-            condition = Condition(property="plan", operator="eq", value=seen["plan"])
+                assert await world.member.persons.get("u_42") == properties
+            condition = Condition(property="plan", operator="eq", value=properties["plan"])
             assert await world.member.conditions_met(["u_42"], [condition]) == [True]
 
 
-async def test_without_a_project_key_a_write_has_no_effect_on_reads_either(
+async def test_without_a_project_key_a_write_does_not_change_reads(
     servers: Servers, database_url: str
 ) -> None:
     async with reading(servers, database_url, personal_key=PERSONAL) as world:

@@ -1,6 +1,6 @@
-"""Captures, person writes and aliases of services, as PostHog gets them.
+"""Captures, person writes and aliases of services, as PostHog receives them.
 
-What needs no server is in `tests/unit/analytics/test_sender.py`.
+Tests that need no server are in `tests/unit/analytics/test_sender.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.usefixtures("fresh_bus")
 
 
-async def test_case_101_person_writes_and_captures_arrive_in_batches_in_order(
+async def test_case_101_person_writes_and_captures_are_sent_in_batches_in_order(
     servers: Servers, database_url: str
 ) -> None:
     async with (
@@ -54,10 +54,10 @@ async def test_case_101_person_writes_and_captures_arrive_in_batches_in_order(
         assert headers["content-encoding"] == "gzip"
         assert "authorization" not in headers
         await until_consumed(sent, StreamName.PERSONS, "persons")
-        assert await sent.waiting(StreamName.PERSONS) == 0
+        assert await sent.messages_in(StreamName.PERSONS) == 0
 
 
-async def test_an_unreadable_message_is_set_aside_and_others_go_on(
+async def test_an_unreadable_message_is_dead_lettered_and_later_messages_are_sent(
     servers: Servers, database_url: str
 ) -> None:
     async with (
@@ -74,29 +74,35 @@ async def test_an_unreadable_message_is_set_aside_and_others_go_on(
         assert letters[0].body == b"{"
 
 
-async def test_case_142_what_may_pass_is_tried_again_until_it_does(
+async def test_case_142_a_batch_is_retried_after_temporary_errors_until_it_is_accepted(
     servers: Servers, database_url: str
 ) -> None:
-    answers = [Reply(500), Reply(429), Reply(0), Reply(503), Reply(200, cut_off=True, stores=True)]
+    responses = [
+        Reply(500),
+        Reply(429),
+        Reply(0),
+        Reply(503),
+        Reply(200, cut_off=True, stores=True),
+    ]
 
     async with (
         capture_recorder() as posthog,
         sending(servers, database_url, posthog.url) as sent,
     ):
-        posthog.respond = lambda _batch: answers.pop(0) if answers else None
+        posthog.respond = lambda _batch: responses.pop(0) if responses else None
         for number in range(5):
             await sent.member.capture(f"e_{number}", "u_1")
-        await eventually(lambda: not answers)
+        await eventually(lambda: not responses)
         await until_consumed(sent, StreamName.PERSONS, "persons")
         uuids = Counter(event["uuid"] for event in posthog.events)
         assert len(uuids) == 5
-        # What the half answer was about came again under the same uuid, and in the same order.
+        # The events of the truncated response were sent again with the same uuids, in order.
         order = list(dict.fromkeys(event["event"] for event in posthog.events))
         assert order == [f"e_{number}" for number in range(5)]
         assert await sent.letters() == []
 
 
-async def test_a_dead_posthog_leaves_everything_in_jetstream_and_a_stop_gives_it_back(
+async def test_messages_stay_in_jetstream_while_posthog_fails_and_are_nakd_when_analytics_stops(
     servers: Servers, database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     slow = {"outbound_webhook_base_delay_ms": 600_000}
@@ -107,11 +113,11 @@ async def test_a_dead_posthog_leaves_everything_in_jetstream_and_a_stop_gives_it
             for number in range(20):
                 await sent.member.capture(f"e_{number}", f"u_{number}")
             await eventually(lambda: posthog.requests)
-            assert await sent.waiting(StreamName.PERSONS) == 20
-    said = capsys.readouterr().out
-    assert "messages nak'ed" in said
-    # The connection was still there when they were.
-    assert "heartbeats or naks of messages in flight" not in said
+            assert await sent.messages_in(StreamName.PERSONS) == 20
+    output = capsys.readouterr().out
+    assert "messages nak'ed" in output
+    # The connection was still open when the messages were nak'ed.
+    assert "heartbeats or naks of messages in flight" not in output
     async with (
         capture_recorder(port) as again,
         sending(servers, database_url, url) as sent,
@@ -120,7 +126,9 @@ async def test_a_dead_posthog_leaves_everything_in_jetstream_and_a_stop_gives_it
         await until_consumed(sent, StreamName.PERSONS, "persons")
 
 
-async def test_two_replicas_do_not_overtake_each_other(servers: Servers, database_url: str) -> None:
+async def test_two_replicas_send_each_persons_events_once_and_in_order(
+    servers: Servers, database_url: str
+) -> None:
     async with (
         capture_recorder() as posthog,
         sending(servers, database_url, posthog.url) as sent,
@@ -141,7 +149,7 @@ async def test_two_replicas_do_not_overtake_each_other(servers: Servers, databas
             assert numbers == sorted(numbers)
 
 
-async def test_what_has_no_id_is_the_same_event_when_another_replica_sends_it_again(
+async def test_a_capture_without_an_id_keeps_its_uuid_when_another_replica_sends_it_again(
     servers: Servers, database_url: str
 ) -> None:
     capture = subjects.persons("capture")
@@ -150,7 +158,7 @@ async def test_what_has_no_id_is_the_same_event_when_another_replica_sends_it_ag
         def uuids() -> set[str]:
             return {event["uuid"] for event in posthog.events}
 
-        # PostHog keeps what it is sent, and nobody learns of it.
+        # PostHog stores the events, but its response is lost.
         posthog.respond = lambda _batch: Reply(0, stores=True)
         endless = {"outbound_webhook_max_attempts": 100}
         async with sending(servers, database_url, posthog.url, settings=endless) as sent:
@@ -166,7 +174,7 @@ async def test_what_has_no_id_is_the_same_event_when_another_replica_sends_it_ag
         assert uuids() == before
 
 
-async def test_what_waits_while_its_stream_is_lost_and_made_anew_is_sent(
+async def test_a_message_in_flight_is_sent_although_its_stream_was_deleted_and_recreated(
     servers: Servers, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_delivery, "DELETED_CHECK_SECONDS", 0)
@@ -175,25 +183,25 @@ async def test_what_waits_while_its_stream_is_lost_and_made_anew_is_sent(
         sending(servers, database_url, posthog.url) as sent,
         connected(servers, User.ANALYTICS) as analytics,
     ):
-        answers = iter([Reply(503)])
-        posthog.respond = lambda _batch: next(answers, None)
+        responses = iter([Reply(503)])
+        posthog.respond = lambda _batch: next(responses, None)
         posthog.gate.clear()
         await sent.member.persons.set("u_1", {"plan": "pro"})
         await eventually(lambda: posthog.arrived == 1)
         await sent.operator.js.delete_stream(StreamName.PERSONS)
         await streams.reconcile(analytics.js, User.ANALYTICS)
-        # The new stream is done with a message at the same position.
+        # In the new stream, the message at the same sequence is deleted.
         await sent.member.persons.set("u_2", {"plan": "pro"})
         state = (await sent.operator.js.stream_info(StreamName.PERSONS)).state
         await sent.operator.js.delete_msg(StreamName.PERSONS, state.last_seq)
         posthog.gate.set()
-        await eventually(lambda: "u_1" in {one["distinct_id"] for one in posthog.events})
+        await eventually(lambda: "u_1" in {event["distinct_id"] for event in posthog.events})
 
 
-async def test_what_is_erased_after_a_restore_is_not_sent(
+async def test_a_message_that_is_erased_after_its_stream_was_restored_is_not_sent(
     servers: Servers, database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A restored stream is younger than the messages it holds."""
+    """A restored stream was created later than its messages."""
     monkeypatch.setattr(batch_delivery, "DELETED_CHECK_SECONDS", 0)
     async with connected(servers, User.ANALYTICS) as analytics:
         await streams.reconcile(analytics.js, User.ANALYTICS)
@@ -206,13 +214,13 @@ async def test_what_is_erased_after_a_restore_is_not_sent(
         await backup.delete(operator.client, StreamName.PERSONS)
         source = tmp_path / StreamName.PERSONS
         await backup.restore(operator.client, source, lambda *_: None)
-    answers = iter([Reply(503)])
+    responses = iter([Reply(503)])
     async with capture_recorder() as posthog:
-        posthog.respond = lambda _batch: next(answers, None)
+        posthog.respond = lambda _batch: next(responses, None)
         posthog.gate.clear()
         async with sending(servers, database_url, posthog.url) as sent:
             await eventually(lambda: posthog.arrived == 1)
-            # As an erasure does it.
+            # An erasure deletes the message in this way.
             await sent.operator.js.delete_msg(StreamName.PERSONS, 1)
             await sent.member.capture("upgraded", "u_2")
             posthog.gate.set()

@@ -1,6 +1,6 @@
 """Time zones (contract 4.2) and property conditions (4.3) over the bus, with ingest's contacts.
 
-What does not need a server is in `tests/unit/analytics`.
+Tests that need no server are in `tests/unit/analytics`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EVERYTHING = {"$timezone": "Europe/London", "$geoip_time_zone": "America/New_Yor
 PRO = [Condition(property="plan", operator="eq", value="pro")]
 
 
-async def test_case_106_persons_and_contacts_say_where_and_what_somebody_is(
+async def test_case_106_time_zones_and_conditions_use_persons_and_contacts(
     servers: Servers, database_url: str
 ) -> None:
     async with reading(servers, database_url, personal_key=PERSONAL) as world:
@@ -33,7 +33,7 @@ async def test_case_106_persons_and_contacts_say_where_and_what_somebody_is(
             "person": {"plan": "pro"},
             "other": {"plan": "free"},
         }
-        # A zone from PostHog fills the empty column only.
+        # A time zone from PostHog is stored only for a contact without one.
         await world.contact("u_1")
         await world.contact("u_2")
         await world.contacts.fill_timezone("u_2", "Asia/Tokyo")
@@ -42,21 +42,21 @@ async def test_case_106_persons_and_contacts_say_where_and_what_somebody_is(
             assert (zone.timezone, zone.source) == ("Europe/London", "posthog_timezone")
 
         async def filled() -> bool:
-            return (await world.known("u_1")).timezone == "Europe/London"
+            return (await world.stored_contact("u_1")).timezone == "Europe/London"
 
         await eventually(filled)
-        assert (await world.known("u_2")).timezone == "Asia/Tokyo"
+        assert (await world.stored_contact("u_2")).timezone == "Asia/Tokyo"
 
         await world.contact("contact", plan="pro", timezone="Asia/Seoul")
         await world.contact("other", plan="pro")
         zone = await world.member.timezone("contact")
         assert (zone.timezone, zone.source) == ("Asia/Seoul", "contact_properties")
-        # A contact is found by the id it was reported with, though PostgreSQL holds no NUL.
+        # A contact is found by the id of its report, although PostgreSQL cannot store NUL.
         await world.contact("nul\0", timezone="Asia/Seoul")
         assert (await world.member.timezone("nul\0")).source == "contact_properties"
-        people = ["person", "contact", "other", "nobody"]
+        people = ["person", "contact", "other", "unknown"]
         assert await world.member.conditions_met(people, PRO) == [True, True, False, False]
-        # The batch form asks different things about different people.
+        # A batch has different conditions for different people.
         queries = [
             ConditionQuery("person", PRO),
             ConditionQuery("person", [Condition(property="plan", operator="not_exists")]),
