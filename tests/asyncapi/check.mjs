@@ -10,7 +10,7 @@ const ERROR = 0;
 
 const [, , documentFile, typesFile] = process.argv;
 const { document, diagnostics } = await new Parser().parse(await readFile(documentFile, "utf8"));
-const errors = diagnostics.filter((found) => found.severity === ERROR);
+const errors = diagnostics.filter((diagnostic) => diagnostic.severity === ERROR);
 for (const error of errors) {
   console.error(`${error.path.join(".")}: ${error.message}`);
 }

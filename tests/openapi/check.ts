@@ -1,5 +1,5 @@
-// Asks a running gateway through a client made from its OpenAPI document: every answer has the type
-// that the document gives it, and what it has is what is answered.
+// Sends requests to a running gateway with a client generated from its OpenAPI document. Each
+// response must have the type that the document describes, and the expected values.
 // `node check.js http://127.0.0.1:3002 adminKey ingestKey`
 
 import createClient from "openapi-fetch";
@@ -13,16 +13,16 @@ type Schemas = components["schemas"];
 const [, , baseUrl, adminKey, ingestKey] = process.argv;
 const admin = createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${adminKey}` } });
 const reporter = createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${ingestKey}` } });
-const nobody = createClient<paths>({ baseUrl });
+const withoutKey = createClient<paths>({ baseUrl });
 
-function need<T>(answer: { data?: T; error?: unknown; response: Response }, status: number): T {
-  equal(answer.response.status, status, answer.error);
-  if (answer.data === undefined) throw new Error("no data");
-  return answer.data;
+function need<T>(result: { data?: T; error?: unknown; response: Response }, status: number): T {
+  equal(result.response.status, status, result.error);
+  if (result.data === undefined) throw new Error("no data");
+  return result.data;
 }
 
-function equal(found: unknown, expected: unknown, why?: unknown): void {
-  if (found !== expected) throw new Error(`${found} instead of ${expected}: ${JSON.stringify(why)}`);
+function equal(actual: unknown, expected: unknown, why?: unknown): void {
+  if (actual !== expected) throw new Error(`${actual} instead of ${expected}: ${JSON.stringify(why)}`);
 }
 
 const recorded: Schemas["RecordedEvent"] = need(
@@ -39,34 +39,34 @@ const page: Schemas["EventPage"] = need(
 );
 equal(page.events[0]?.contactKey, recorded.contactKey);
 
-const made: Schemas["ShownDestination"] = need(
+const created: Schemas["ShownDestination"] = need(
   await admin.POST("/v1/admin/webhooks", {
     body: { url: "posthog://capture", eventTypes: ["email.sent"], config: { apiKey: "phc_ts" } },
   }),
   201,
 );
-equal(made.config["apiKey"], "***");
-const one = { params: { path: { id: made.id } } };
+equal(created.config["apiKey"], "***");
+const byId = { params: { path: { id: created.id } } };
 const changed = need(
-  await admin.PATCH("/v1/admin/webhooks/{id}", { ...one, body: { disabled: true } }),
+  await admin.PATCH("/v1/admin/webhooks/{id}", { ...byId, body: { disabled: true } }),
   200,
 );
 equal(changed.status, "disabled");
 const listed: Schemas["DestinationList"] = need(await admin.GET("/v1/admin/webhooks"), 200);
-equal(listed.endpoints[0]?.id, made.id);
-equal(need(await admin.DELETE("/v1/admin/webhooks/{id}", one), 200).deleted, true);
+equal(listed.endpoints[0]?.id, created.id);
+equal(need(await admin.DELETE("/v1/admin/webhooks/{id}", byId), 200).deleted, true);
 
-equal(need(await nobody.GET("/v1/health"), 200).version.length > 0, true);
-const known = need(await admin.GET("/v1/admin/capabilities"), 200);
-equal(known.capabilities.length > 0, true);
+equal(need(await withoutKey.GET("/v1/health"), 200).version.length > 0, true);
+const report = need(await admin.GET("/v1/admin/capabilities"), 200);
+equal(report.capabilities.length > 0, true);
 
-const gone = await admin.GET("/v1/admin/webhooks/{id}", one);
-equal(gone.response.status, 404);
-const missing: string | undefined = gone.error && "code" in gone.error ? gone.error.code : undefined;
-equal(missing, undefined);
-const refused = await nobody.GET("/v1/admin/events");
+const deleted = await admin.GET("/v1/admin/webhooks/{id}", byId);
+equal(deleted.response.status, 404);
+const code: string | undefined = deleted.error && "code" in deleted.error ? deleted.error.code : undefined;
+equal(code, undefined);
+const refused = await withoutKey.GET("/v1/admin/events");
 equal(refused.response.status, 401);
-const wrong = await reporter.POST("/v1/events", { body: { event: "", userId: "ts" } });
-equal(wrong.response.status, 400);
-equal(wrong.error && "success" in wrong.error && wrong.error.success, false);
+const invalid = await reporter.POST("/v1/events", { body: { event: "", userId: "ts" } });
+equal(invalid.response.status, 400);
+equal(invalid.error && "success" in invalid.error && invalid.error.success, false);
 console.log("ok");

@@ -1,4 +1,4 @@
-// Uses the published posthog-node against a PostHog: `node check.mjs host projectKey secretKey`.
+// Runs the published posthog-node against a PostHog: `node check.mjs host projectKey secretKey`.
 // Prints the evaluated flags as JSON. Errors are printed to stderr, and the exit code is then 1.
 
 import { PostHog } from "posthog-node";
@@ -21,11 +21,11 @@ await remote.shutdown();
 
 const local = client({ personalApiKey: secretKey });
 await local.waitForLocalEvaluationReady(5000);
-const alone = { onlyEvaluateLocally: true, sendFeatureFlagEvents: false };
+const localOnly = { onlyEvaluateLocally: true, sendFeatureFlagEvents: false };
 const evaluated = {
-  colour: await local.getFeatureFlag("colour", "n_2", alone),
-  off: await local.getFeatureFlag("off", "n_2", alone),
-  pros: await local.getFeatureFlag("pros", "n_2", { ...alone, personProperties: { plan: "pro" } }),
+  colour: await local.getFeatureFlag("colour", "n_2", localOnly),
+  off: await local.getFeatureFlag("off", "n_2", localOnly),
+  pros: await local.getFeatureFlag("pros", "n_2", { ...localOnly, personProperties: { plan: "pro" } }),
 };
 const payload = await local.getRemoteConfigPayload("colour");
 await local.shutdown();
