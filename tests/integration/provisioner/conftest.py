@@ -27,16 +27,16 @@ async def posthog() -> AsyncIterator[Recorder]:
 def start(
     servers: Servers, database_url: str, fresh_bus: None, posthog: Recorder, tmp_path: Path
 ) -> Start:
-    """Start a driver with the given differences from the fixture environment."""
+    """Return a function that starts a driver, with changes to the fixture environment."""
 
-    def starting(**differences: Any) -> AbstractAsyncContextManager[Driver]:
+    def start_with(**differences: Any) -> AbstractAsyncContextManager[Driver]:
         return start_driver(servers, database_url, posthog, tmp_path, **differences)
 
-    return starting
+    return start_with
 
 
 @pytest.fixture
 async def driver(start: Start) -> AsyncIterator[Driver]:
     """A driver with P stored and a webhook secret in the environment."""
-    async with start(environment=WITH_SECRET) as begun:
-        yield begun
+    async with start(environment=WITH_SECRET) as running:
+        yield running

@@ -34,7 +34,7 @@ NOWHERE = {"posthog_api_key": None, "posthog_host": None, "posthog_private_host"
 
 @dataclass
 class Driver:
-    """What runs, and what PostHog saw."""
+    """The running services, and the PostHog that records their requests."""
 
     posthog: Recorder
     credentials: Credentials
@@ -42,7 +42,7 @@ class Driver:
     gateway: Gateway
 
     async def connect(self, **changes: Any) -> None:
-        """Store payload P."""
+        """Store the acceptance cases' payload P."""
         body = {"payload": {**PAYLOAD, **changes}}
         assert (await self.gateway.http.put(CREDENTIAL, json=body, headers=admin())).is_success
 
@@ -52,16 +52,16 @@ class Driver:
 
     async def diagnose(self) -> Any:
         """GET the diagnosis."""
-        answer = await self.gateway.http.get(DIAGNOSIS, headers=admin())
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+        response = await self.gateway.http.get(DIAGNOSIS, headers=admin())
+        assert response.status_code == 200, response.text
+        return response.json()
 
     async def derived(self) -> DerivedPayload | None:
-        """What is stored as derived."""
+        """Return the stored derived payload."""
         return (await self.credentials.credentials.derived("posthog")).payload
 
     async def make_unreadable(self, kind: str) -> None:
-        """Leave a row that no sealing secret opens."""
+        """Store a row that no sealing secret can decrypt."""
         async with self.credentials.database.acquire() as connection:
             await connection.execute(
                 "INSERT INTO provider_credentials (provider_id, kind, payload) "

@@ -1,4 +1,4 @@
-"""What callers may ask of the provisioner. Nothing here provisions, so one driver serves all."""
+"""Permissions of the provisioner's callers. No test provisions, so all share one driver."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ async def driver(
 
 
 @pytest.mark.parametrize(("method", "url"), [("POST", URL), ("GET", DIAGNOSIS)])
-async def test_both_routes_need_a_key(driver: Driver, method: str, url: str) -> None:
+async def test_both_routes_require_a_key(driver: Driver, method: str, url: str) -> None:
     assert (await driver.gateway.http.request(method, url)).status_code == 401
 
 
-async def test_a_read_key_provisions_nothing(driver: Driver) -> None:
+async def test_provisioning_with_a_read_key_is_403(driver: Driver) -> None:
     reader = await driver.gateway.http.post(URL, headers=admin(READ_KEY))
     assert reader.status_code == 403
 
@@ -58,15 +58,17 @@ async def test_both_routes_are_documented(driver: Driver) -> None:
 
 
 @pytest.mark.parametrize("query", ["True", "1", "", "yes", "false,true"])
-async def test_an_odd_placeholder_is_400(driver: Driver, query: str) -> None:
-    answer = await driver.provision(f"?placeholder={query}&other=1")
-    assert answer.status_code == 400
-    assert answer.json()["success"] is False
-    assert answer.json()["error"]["name"] == "ZodError"
-    assert "placeholder" in answer.json()["error"]["message"]
+async def test_an_invalid_placeholder_is_400(driver: Driver, query: str) -> None:
+    response = await driver.provision(f"?placeholder={query}&other=1")
+    assert response.status_code == 400
+    assert response.json()["success"] is False
+    assert response.json()["error"]["name"] == "ZodError"
+    assert "placeholder" in response.json()["error"]["message"]
 
 
-async def test_the_gateway_may_ask_for_neither_secret_nor_token(driver: Driver) -> None:
+async def test_the_gateway_may_request_neither_the_derived_secrets_nor_a_token(
+    driver: Driver,
+) -> None:
     bus = driver.gateway.bus
     with pytest.raises(Forbidden):
         await bus.request(CREDENTIALS_GET_DERIVED, ProviderRef(provider_id="posthog"))
@@ -75,13 +77,15 @@ async def test_the_gateway_may_ask_for_neither_secret_nor_token(driver: Driver) 
 
 
 @pytest.mark.parametrize("user", [User.INGEST, User.SUBSCRIBER])
-async def test_others_may_not_provision(servers: Servers, driver: Driver, user: User) -> None:
+async def test_other_nats_users_may_not_provision(
+    servers: Servers, driver: Driver, user: User
+) -> None:
     async with connected(servers, user) as bus:
         with pytest.raises(Forbidden):
             await bus.request(PROVISIONER_PROVISION, ProvisionLoop())
 
 
-async def test_health_names_the_provisioner(driver: Driver) -> None:
+async def test_health_reports_the_provisioner_and_its_schema(driver: Driver) -> None:
     health = (await driver.gateway.http.get("/v1/health")).json()
     assert health["services"]["provisioner"]["status"] == "up"
     assert "provisioner/" in health["schema"]["engine"]["applied"]

@@ -45,7 +45,7 @@ EVENTS = 1_000
 
 @dataclass
 class Stack:
-    """What runs."""
+    """The running services and their PostHog."""
 
     servers: Servers
     database_url: str
@@ -60,7 +60,7 @@ class Stack:
             yield
 
     async def connect(self) -> None:
-        """Store a grant of PostHog's."""
+        """Store an OAuth grant of this PostHog."""
         tokens = await self.posthog.tokens()
         payload = {
             **PAYLOAD,
@@ -71,44 +71,46 @@ class Stack:
             "clientId": CLIENT_ID,
             "scopedTeams": [],
         }
-        answer = await self.gateway.http.put(CREDENTIAL, json={"payload": payload}, headers=admin())
-        assert answer.is_success, answer.text
+        response = await self.gateway.http.put(
+            CREDENTIAL, json={"payload": payload}, headers=admin()
+        )
+        assert response.is_success, response.text
 
-    async def start(self, **wanted: Any) -> httpx.Response:
-        body = {"since": SINCE, **wanted}
+    async def start(self, **options: Any) -> httpx.Response:
+        body = {"since": SINCE, **options}
         return await self.gateway.http.post(URL, json=body, headers=admin())
 
     async def latest(self) -> Any:
-        answer = await self.gateway.http.get(URL, headers=admin())
-        assert answer.is_success, answer.text
-        return answer.json()["backfills"][0]
+        response = await self.gateway.http.get(URL, headers=admin())
+        assert response.is_success, response.text
+        return response.json()["backfills"][0]
 
     async def until(self, state: str) -> Any:
-        found: dict[str, Any] = {}
+        backfill: dict[str, Any] = {}
 
-        async def there() -> bool:
-            found.update(await self.latest())
-            return found["state"] == state
+        async def has_state() -> bool:
+            backfill.update(await self.latest())
+            return backfill["state"] == state
 
-        await eventually(there, timeout=60)
-        return found
+        await eventually(has_state, timeout=60)
+        return backfill
 
     async def events(self, **query: Any) -> Any:
-        answer = await self.gateway.http.get("/v1/admin/events", params=query, headers=admin())
-        return answer.json()
+        response = await self.gateway.http.get("/v1/admin/events", params=query, headers=admin())
+        return response.json()
 
 
 @pytest.fixture
 async def stack(
     servers: Servers, database_url: str, fresh_bus: None, tmp_path: Path
 ) -> AsyncIterator[Stack]:
-    """Everything but the provisioner, with a personal key."""
-    async with whole(servers, database_url, tmp_path) as found:
-        yield found
+    """Run all services except the provisioner, with a personal key."""
+    async with running_stack(servers, database_url, tmp_path) as stack:
+        yield stack
 
 
 @asynccontextmanager
-async def whole(
+async def running_stack(
     servers: Servers,
     database_url: str,
     tmp_path: Path,
@@ -116,7 +118,7 @@ async def whole(
     personal: bool = True,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> AsyncIterator[Stack]:
-    """Everything but the provisioner; `now` is the time of the credentials service."""
+    """Run all services except the provisioner. `now` is the clock of the credentials service."""
     async with AsyncExitStack() as running:
         posthog = await running.enter_async_context(sandbox())
         key = posthog.instance.options.personal_key if personal else None
@@ -136,7 +138,7 @@ async def whole(
 
 
 async def capture(posthog: PostHog, count: int, *, event: str = "signed_up") -> None:
-    """Events of January, many of them within the same millisecond."""
+    """Capture events of January, many of them within the same millisecond."""
     batch = [
         {
             "event": event,
@@ -150,8 +152,8 @@ async def capture(posthog: PostHog, count: int, *, event: str = "signed_up") -> 
     assert (await posthog.http.post("/batch/", json=body)).is_success
 
 
-async def test_neither_own_captures_nor_anonymous_visitors_are_read(stack: Stack) -> None:
-    said: list[dict[str, Any]] = [
+async def test_a_backfill_skips_hogsends_own_captures_and_anonymous_visitors(stack: Stack) -> None:
+    properties_of_events: list[dict[str, Any]] = [
         {"$is_identified": True},
         {"$lib": "posthog-python"},
         {"$lib": "hogsend"},
@@ -160,7 +162,7 @@ async def test_neither_own_captures_nor_anonymous_visitors_are_read(stack: Stack
     ]
     batch = [
         {"event": "e", "distinct_id": f"u_{number}", "timestamp": SINCE, "properties": properties}
-        for number, properties in enumerate(said)
+        for number, properties in enumerate(properties_of_events)
     ]
     body = {"api_key": stack.posthog.instance.options.project_key, "batch": batch}
     (await stack.posthog.http.post("/batch/", json=body)).raise_for_status()
@@ -168,10 +170,10 @@ async def test_neither_own_captures_nor_anonymous_visitors_are_read(stack: Stack
         await stack.start()
         done = await stack.until("finished")
     assert (done["total"], done["read"], done["stored"]) == (2, 2, 2)
-    assert {one["userId"] for one in (await stack.events())["events"]} == {"u_0", "u_1"}
+    assert {event["userId"] for event in (await stack.events())["events"]} == {"u_0", "u_1"}
 
 
-async def test_a_backfill_that_is_interrupted_twice_loses_and_doubles_nothing(
+async def test_a_backfill_interrupted_twice_stores_every_event_once(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "PAGE_EVENTS", 400)
@@ -185,34 +187,34 @@ async def test_a_backfill_that_is_interrupted_twice_loses_and_doubles_nothing(
         started = (await stack.start()).json()
         assert (started["state"], started["total"]) == ("running", EVENTS)
 
-        async def some() -> bool:
+        async def has_started_reading() -> bool:
             return bool((await stack.latest())["read"])
 
-        await eventually(some)
+        await eventually(has_started_reading)
     async with stack.provisioner():
         before = (await stack.latest())["read"]
         assert 0 < before < EVENTS
 
-        async def more() -> bool:
+        async def has_read_more() -> bool:
             return bool((await stack.latest())["read"] > before)
 
-        await eventually(more)
+        await eventually(has_read_more)
     async with stack.provisioner():
         assert before < (await stack.latest())["read"] < EVENTS
         done = await stack.until("finished")
         assert (done["read"], done["stored"], done["known"]) == (EVENTS, EVENTS, 0)
         assert done["id"] == started["id"]
-        found = await stack.events(limit=1)
-        assert found["total"] == EVENTS
-        assert found["events"][0]["backfilled"] is True
-        # Again: everything is known by now, and nothing is doubled.
+        page = await stack.events(limit=1)
+        assert page["total"] == EVENTS
+        assert page["events"][0]["backfilled"] is True
+        # A second backfill stores nothing: all events exist already.
         assert (await stack.start()).json()["id"] != started["id"]
         again = await stack.until("finished")
         assert (again["read"], again["stored"], again["known"]) == (EVENTS, 0, EVENTS)
         assert (await stack.events())["total"] == EVENTS
 
 
-async def _announced(stack: Stack) -> int:
+async def announced_events(stack: Stack) -> int:
     link = Connection(User.OPERATOR, stack.servers.nats_url(User.OPERATOR))
     await link.open()
     try:
@@ -222,20 +224,20 @@ async def _announced(stack: Stack) -> int:
         await link.close()
 
 
-async def test_only_new_events_are_announced_and_only_if_asked_for(stack: Stack) -> None:
+async def test_a_backfill_announces_only_new_events_and_only_with_announce(stack: Stack) -> None:
     await capture(stack.posthog, 20)
     await capture(stack.posthog, 5, event="paid")
     async with stack.provisioner():
         await stack.start(events=["signed_up"])
         assert (await stack.until("finished"))["stored"] == 20
-        assert await _announced(stack) == 0
+        assert await announced_events(stack) == 0
         await stack.start(announce=True)
         done = await stack.until("finished")
         assert (done["stored"], done["known"]) == (5, 20)
-        assert await _announced(stack) == 5
+        assert await announced_events(stack) == 5
 
 
-async def test_a_webhook_after_the_backfill_is_announced_after_all(stack: Stack) -> None:
+async def test_a_webhook_of_a_backfilled_event_is_announced_once(stack: Stack) -> None:
     await capture(stack.posthog, 1)
     async with stack.provisioner():
         await stack.start()
@@ -243,19 +245,19 @@ async def test_a_webhook_after_the_backfill_is_announced_after_all(stack: Stack)
     (event,) = stack.posthog.instance.pipeline.events.values()
     body = msgspec.json.encode({"event": event, "person": {"properties": {"plan": "new"}}})
 
-    async def announced() -> bool:
-        return await _announced(stack) == 1
+    async def is_announced() -> bool:
+        return await announced_events(stack) == 1
 
     for _ in range(2):
-        answer = await stack.gateway.http.post("/v1/webhooks/posthog", content=body)
-        assert answer.is_success, answer.text
-        await eventually(announced)
+        response = await stack.gateway.http.post("/v1/webhooks/posthog", content=body)
+        assert response.is_success, response.text
+        await eventually(is_announced)
     (stored,) = (await stack.events())["events"]
     assert stored["backfilled"] is False
-    known_by = {name: stored[name] for name in ("source", "id", "event", "userId")}
-    way = await stack.gateway.http.get("/v1/admin/events/trace", params=known_by, headers=admin())
-    # Those of the webhook: a backfill is not queued.
-    times = (stored["receivedAt"], way.json()["queuedAt"], way.json()["storedAt"])
+    identity = {name: stored[name] for name in ("source", "id", "event", "userId")}
+    trace = await stack.gateway.http.get("/v1/admin/events/trace", params=identity, headers=admin())
+    # These are the times of the webhook: a backfilled event is not queued.
+    times = (stored["receivedAt"], trace.json()["queuedAt"], trace.json()["storedAt"])
     assert list(times) == sorted(times)
 
 
@@ -279,14 +281,14 @@ async def test_older_properties_do_not_replace_newer_ones(stack: Stack) -> None:
     async with stack.provisioner():
         await stack.start()
         await stack.until("finished")
-    answer = await stack.gateway.http.get(
+    response = await stack.gateway.http.get(
         "/v1/admin/contacts", params={"key": "u_0"}, headers=admin()
     )
-    (contact,) = answer.json()["contacts"]
+    (contact,) = response.json()["contacts"]
     assert contact["properties"]["plan"] == "new"
 
 
-async def test_a_token_that_expires_while_posthog_cannot_refresh_it_is_waited_for(
+async def test_a_backfill_waits_while_posthog_cannot_refresh_the_expired_token(
     servers: Servers,
     database_url: str,
     fresh_bus: None,
@@ -294,15 +296,15 @@ async def test_a_token_that_expires_while_posthog_cannot_refresh_it_is_waited_fo
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(runner, "FAILURE_SECONDS", 0.1)
-    begin, run = asyncio.Event(), runner.BackfillRunner.run
+    may_run, run = asyncio.Event(), runner.BackfillRunner.run
 
-    async def once_begun(self: runner.BackfillRunner) -> Never:
-        await begin.wait()
+    async def run_when_allowed(self: runner.BackfillRunner) -> Never:
+        await may_run.wait()
         await run(self)
 
-    monkeypatch.setattr(runner.BackfillRunner, "run", once_begun)
+    monkeypatch.setattr(runner.BackfillRunner, "run", run_when_allowed)
     ahead = timedelta(0)
-    async with whole(
+    async with running_stack(
         servers, database_url, tmp_path, personal=False, now=lambda: datetime.now(UTC) + ahead
     ) as stack:
         await capture(stack.posthog, 10)
@@ -311,22 +313,22 @@ async def test_a_token_that_expires_while_posthog_cannot_refresh_it_is_waited_fo
             assert (await stack.start()).is_success
             ahead = timedelta(days=30)
             stack.posthog.instance.faults.replace({"oauth": Fault(status=503)})
-            begin.set()
+            may_run.set()
 
             async def waits() -> bool:
-                found = await stack.latest()
-                assert found["state"] == "running"
-                return "not refreshed yet" in (found["detail"] or "")
+                backfill = await stack.latest()
+                assert backfill["state"] == "running"
+                return "not refreshed yet" in (backfill["detail"] or "")
 
             await eventually(waits, timeout=60)
             stack.posthog.instance.faults.replace({})
-            # Past the pause after a refresh that failed.
+            # After the pause that follows a failed refresh.
             ahead += timedelta(minutes=2)
             ended = await stack.until("finished")
     assert (ended["read"], ended["stored"]) == (10, 10)
 
 
-async def test_a_nul_in_a_name_is_what_postgresql_has_for_it(stack: Stack) -> None:
+async def test_a_nul_in_an_event_name_is_replaced(stack: Stack) -> None:
     async with stack.provisioner():
         started = await stack.start(events=["a\0b"])
         assert started.json()["events"] == ["a\ufffdb"]
@@ -336,7 +338,7 @@ async def test_a_nul_in_a_name_is_what_postgresql_has_for_it(stack: Stack) -> No
 async def test_an_error_page_with_a_nul_is_kept_as_the_reason(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    """PostgreSQL takes no NUL, which a proxy's page in UTF-16 has behind every letter."""
+    """PostgreSQL accepts no NUL. A proxy's error page in UTF-16 has one after every letter."""
     page = queries.Queries.page
 
     async def fail(self: Any, *args: Any) -> Any:
@@ -347,16 +349,16 @@ async def test_an_error_page_with_a_nul_is_kept_as_the_reason(
     async with stack.provisioner():
         assert (await stack.start()).is_success
 
-        async def says_why() -> bool:
+        async def has_reason() -> bool:
             return "B\ufffda\ufffdd" in ((await stack.latest()).get("detail") or "")
 
-        await eventually(says_why)
+        await eventually(has_reason)
         monkeypatch.setattr(queries.Queries, "page", page)
         if status == 503:
             await stack.until("finished")
 
 
-async def test_an_event_that_is_too_large_by_itself_is_left_out(
+async def test_an_event_over_the_response_limit_is_skipped_and_reported(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queries, "MAX_RESPONSE_BYTES", 10_000)
@@ -385,23 +387,27 @@ async def test_an_event_that_is_too_large_by_itself_is_left_out(
     assert ended.get("detail") is None
 
 
-async def test_a_key_without_the_scope_is_refused_with_the_remedy(stack: Stack) -> None:
+async def test_a_backfill_with_a_key_without_the_scope_is_refused_with_the_remedy(
+    stack: Stack,
+) -> None:
     stack.posthog.instance.options = msgspec.structs.replace(
         stack.posthog.instance.options, personal_key_scopes=("project:read",)
     )
     async with stack.provisioner():
-        answer = await stack.start()
-    assert (answer.status_code, answer.json()["error"]) == (502, "missing-scope")
-    assert "query:read" in answer.json()["remediation"]
+        response = await stack.start()
+    assert (response.status_code, response.json()["error"]) == (502, "missing-scope")
+    assert "query:read" in response.json()["remediation"]
 
 
-async def test_what_posthog_cannot_count_at_once_is_to_be_brought_in_parts(stack: Stack) -> None:
+async def test_a_count_that_is_too_large_for_posthog_is_refused_with_advice_to_split_it(
+    stack: Stack,
+) -> None:
     async with stack.provisioner():
         for status, in_parts in ((512, True), (503, False)):
             stack.posthog.instance.faults.replace({"api": Fault(status=status)})
-            answer = await stack.start()
-            assert (answer.status_code, answer.json()["error"]) == (502, "api-error")
-            assert ("in parts" in answer.json()["remediation"]) is in_parts
+            response = await stack.start()
+            assert (response.status_code, response.json()["error"]) == (502, "api-error")
+            assert ("in parts" in response.json()["remediation"]) is in_parts
 
 
 async def test_a_cancelled_backfill_stays_cancelled_until_it_is_started_again(
@@ -416,37 +422,37 @@ async def test_a_cancelled_backfill_stays_cancelled_until_it_is_started_again(
         cancelled = await stack.gateway.http.post(cancel, headers=admin())
         assert cancelled.json()["state"] in {"cancelled", "finished"}
         stack_posthog.faults.replace({})
-        gone = await stack.gateway.http.post(f"{URL}/{'0' * 32}/cancel", headers=admin())
-        assert gone.status_code == 404
-        nonsense = await stack.gateway.http.post(f"{URL}/x/cancel", headers=admin())
-        assert nonsense.status_code == 404
+        unknown = await stack.gateway.http.post(f"{URL}/{'0' * 32}/cancel", headers=admin())
+        assert unknown.status_code == 404
+        invalid = await stack.gateway.http.post(f"{URL}/x/cancel", headers=admin())
+        assert invalid.status_code == 404
         again = (await stack.start()).json()
         assert (again["id"] == started["id"]) is (cancelled.json()["state"] == "cancelled")
         assert (await stack.until("finished"))["read"] == 10
 
 
-async def test_one_begins_at_once_and_ends_now_by_a_clock_that_is_behind_postgresqls(
+async def test_a_backfill_starts_and_finishes_when_the_clock_is_behind_postgresqls(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await capture(stack.posthog, 10)
 
-    class Behind(datetime):
+    class ClockBehind(datetime):
         @classmethod
         def now(cls, tz: tzinfo | None = None) -> Any:
             return datetime(2026, 1, 5, tzinfo=tz)
 
     for module in (backfills, runner):
-        # What does not ask for the time needs no other clock.
-        monkeypatch.setattr(module, "datetime", Behind, raising=False)
+        # A module that does not use the clock has nothing to patch.
+        monkeypatch.setattr(module, "datetime", ClockBehind, raising=False)
     async with stack.provisioner():
         assert (await stack.start()).json()["state"] == "running"
         assert (await stack.until("finished"))["read"] == 10
 
 
-async def test_one_that_is_to_end_later_ends_now_and_goes_on_when_it_is_started_again(
+async def test_a_backfill_until_a_future_time_is_the_same_backfill_when_started_again(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with `--until` and the day after, which holds all of today."""
+    """As with `--until` tomorrow, which includes all of today."""
     await capture(stack.posthog, 10)
     page, may_read = queries.Queries.page, asyncio.Event()
 
@@ -465,10 +471,10 @@ async def test_one_that_is_to_end_later_ends_now_and_goes_on_when_it_is_started_
         assert (await stack.until("finished"))["read"] == 10
 
 
-async def test_what_a_backfill_brings_is_received_when_it_is_brought(
+async def test_backfilled_events_are_received_at_the_time_of_the_backfills_last_start(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Events are kept for some days from then on, and it may have waited for longer."""
+    """Retention counts from this time, and the backfill may have waited longer than retention."""
     monkeypatch.setattr(runner, "PAGE_EVENTS", 4)
     await capture(stack.posthog, 10)
     async with stack.provisioner():
@@ -490,29 +496,29 @@ async def test_what_a_backfill_brings_is_received_when_it_is_brought(
     assert datetime.now(UTC) - received[0] < timedelta(hours=1)
 
 
-async def test_a_backfill_goes_on_with_its_own_project_only(
+async def test_a_backfill_continues_only_while_its_project_is_connected(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "PAGE_EVENTS", 4)
     monkeypatch.setattr(runner, "FAILURE_SECONDS", 0.05)
     await capture(stack.posthog, 10)
-    instance, asked = stack.posthog.instance, 0
+    instance, pages = stack.posthog.instance, 0
 
-    def become(id: int) -> None:
-        # As somebody does who connects another project, or opens it in PostHog.
+    def switch_project(id: int) -> None:
+        # As when an operator connects another project, or opens it in PostHog.
         instance.project = msgspec.structs.replace(instance.project, id=id)
 
     page = queries.Queries.page
 
-    async def connect_another_after_one(self: Any, *args: Any) -> Any:
-        nonlocal asked
-        found = await page(self, *args)
-        asked += 1
-        if asked == 1:
-            become(5)
-        return found
+    async def connect_another_after_the_first_page(self: Any, *args: Any) -> Any:
+        nonlocal pages
+        result = await page(self, *args)
+        pages += 1
+        if pages == 1:
+            switch_project(5)
+        return result
 
-    monkeypatch.setattr(queries.Queries, "page", connect_another_after_one)
+    monkeypatch.setattr(queries.Queries, "page", connect_another_after_the_first_page)
     async with stack.provisioner():
         first = (await stack.start()).json()
         failed = await stack.until("failed")
@@ -522,6 +528,6 @@ async def test_a_backfill_goes_on_with_its_own_project_only(
         second = (await stack.start()).json()
         assert second["id"] != first["id"]
         assert (await stack.until("finished"))["read"] == 10
-        become(4242)
+        switch_project(4242)
         assert (await stack.start()).json()["id"] == first["id"]
         assert (await stack.until("finished"))["read"] == 10

@@ -25,10 +25,10 @@ from tests.posthog_recorder import Recorder
 from tests.servers import Servers
 
 
-async def test_everything_works(driver: Driver) -> None:
+async def test_a_diagnosis_of_a_working_installation_reports_every_part(driver: Driver) -> None:
     driver.posthog.add("fn", **compliant())
-    found = await driver.diagnose()
-    assert set(found) == {
+    report = await driver.diagnose()
+    assert set(report) == {
         "privateHost",
         "credential",
         "personReads",
@@ -38,19 +38,22 @@ async def test_everything_works(driver: Driver) -> None:
         "publicUrl",
         "signatures",
     }
-    assert found["privateHost"] == driver.posthog.url
-    assert (found["credential"]["state"], found["credential"]["refreshFailing"]) == (
+    assert report["privateHost"] == driver.posthog.url
+    assert (report["credential"]["state"], report["credential"]["refreshFailing"]) == (
         "present",
         False,
     )
-    # Analytics, which would read them, does not run here.
-    assert (found["personReads"]["state"], found["personReads"]["through"]) == ("unknown", "oauth")
-    assert found["personReads"]["detail"].startswith("PostHog allows person reads.")
-    assert (found["webhookSecret"]["state"], found["webhookSecret"]["source"]) == (
+    # Analytics, which reads persons, does not run here.
+    assert (report["personReads"]["state"], report["personReads"]["through"]) == (
+        "unknown",
+        "oauth",
+    )
+    assert report["personReads"]["detail"].startswith("PostHog allows person reads.")
+    assert (report["webhookSecret"]["state"], report["webhookSecret"]["source"]) == (
         "present",
         "environment",
     )
-    assert found["destination"] == {
+    assert report["destination"] == {
         "state": "live",
         "stopped": False,
         "hogFunctionId": "fn",
@@ -64,10 +67,10 @@ async def test_everything_works(driver: Driver) -> None:
         "detail": None,
         "remediation": None,
     }
-    assert found["signatures"]["state"] == "unsigned"
-    assert "organization:read" in found["scopeGap"]
-    assert "person:read" not in found["scopeGap"]
-    assert found["publicUrl"]["loopback"] is False
+    assert report["signatures"]["state"] == "unsigned"
+    assert "organization:read" in report["scopeGap"]
+    assert "person:read" not in report["scopeGap"]
+    assert report["publicUrl"]["loopback"] is False
     assert {request.method for request in driver.posthog.requests} == {"GET"}
 
 
@@ -87,7 +90,7 @@ async def status(_request: ProviderRef) -> CredentialStatus:
 
 
 @pytest.fixture
-async def alone(
+async def without_credentials(
     servers: Servers, database_url: str, fresh_bus: None, posthog: Recorder, tmp_path: Path
 ) -> AsyncIterator[Gateway]:
     """Gateway and provisioner, without the credentials service."""
@@ -98,18 +101,20 @@ async def alone(
         yield await enter(gateway_service(servers, tmp_path, posthog=environment))
 
 
-async def test_without_the_credentials_service_the_rest_is_reported(
-    servers: Servers, alone: Gateway
+async def test_the_other_parts_are_reported_without_the_credentials_service(
+    servers: Servers, without_credentials: Gateway
 ) -> None:
-    answer = await alone.http.get(DIAGNOSIS, headers=admin())
-    found = answer.json()
-    assert answer.status_code == 200
-    assert found["credential"]["state"] == "unknown"
-    assert found["personReads"]["state"] == "unknown"
-    assert found["webhookSecret"]["state"] == "present"
-    assert found["destination"]["state"] == "unknown"
-    assert "hogsend status" in found["credential"]["remediation"]
+    response = await without_credentials.http.get(DIAGNOSIS, headers=admin())
+    report = response.json()
+    assert response.status_code == 200
+    assert report["credential"]["state"] == "unknown"
+    assert report["personReads"]["state"] == "unknown"
+    assert report["webhookSecret"]["state"] == "present"
+    assert report["destination"]["state"] == "unknown"
+    assert "hogsend status" in report["credential"]["remediation"]
     async with answering(servers, User.CREDENTIALS, router):
-        credential = (await alone.http.get(DIAGNOSIS, headers=admin())).json()["credential"]
+        credential = (await without_credentials.http.get(DIAGNOSIS, headers=admin())).json()[
+            "credential"
+        ]
     assert (credential["state"], credential["refreshFailing"]) == ("needs_reconnect", True)
     assert credential["expiresAt"] == "2026-06-13T04:00:00.000Z"

@@ -51,13 +51,13 @@ HEALTHY = ServiceHealth(
 
 
 class FakeProvisioner:
-    """A provisioner that does what a test tells it."""
+    """A provisioner that a test freezes and releases."""
 
     def __init__(self) -> None:
-        self.moving = asyncio.Event()
-        self.moving.set()
-        self.asked, self.finishing = asyncio.Event(), asyncio.Event()
-        self.finishing.set()
+        self.not_frozen = asyncio.Event()
+        self.not_frozen.set()
+        self.requested, self.may_finish = asyncio.Event(), asyncio.Event()
+        self.may_finish.set()
         self.health_requests = 0
 
 
@@ -66,15 +66,15 @@ router = ServiceRouter()
 
 @router.endpoint(PROVISIONER_HEALTH)
 async def health(_request: Empty, fake: Injected[FakeProvisioner]) -> ServiceHealth:
-    await fake.moving.wait()
-    fake.health_requests += fake.asked.is_set()
+    await fake.not_frozen.wait()
+    fake.health_requests += fake.requested.is_set()
     return HEALTHY
 
 
 @router.endpoint(PROVISIONER_PROVISION)
 async def provision(_request: ProvisionLoop, fake: Injected[FakeProvisioner]) -> ProvisionReply:
-    fake.asked.set()
-    await fake.finishing.wait()
+    fake.requested.set()
+    await fake.may_finish.wait()
     return ProvisionReply(
         provisioned=Provisioned(
             action="created",
@@ -91,10 +91,10 @@ async def fake_provisioner(servers: Servers) -> AsyncIterator[FakeProvisioner]:
     fake = FakeProvisioner()
     async with answering(servers, User.PROVISIONER, router, fake):
         yield fake
-        fake.moving.set()
+        fake.not_frozen.set()
 
 
-async def test_a_frozen_provisioner_does_not_hang_the_client(
+async def test_a_request_to_a_frozen_provisioner_is_503(
     servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provisioner, "PROBE_SECONDS", 0.2)
@@ -102,39 +102,39 @@ async def test_a_frozen_provisioner_does_not_hang_the_client(
         fake_provisioner(servers) as fake,
         gateway_service(servers, tmp_path, posthog=WITH_SECRET) as running,
     ):
-        fake.moving.clear()
+        fake.not_frozen.clear()
         frozen = await running.http.post(URL, headers=admin())
-        fake.moving.set()
+        fake.not_frozen.set()
         thawed = await running.http.post(URL, headers=admin())
     assert (frozen.status_code, frozen.json()["code"]) == (503, "unavailable")
     assert thawed.status_code == 200
 
 
-async def test_a_provisioner_that_dies_in_a_run_does_not_hang_the_client(
+async def test_a_request_is_503_when_the_provisioner_dies_during_a_run(
     servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provisioner, "WATCH_SECONDS", 0.1)
-    asked = asyncio.Event()
+    requested = asyncio.Event()
 
-    async def answer_health(message: Msg) -> None:
+    async def reply_to_health(message: Msg) -> None:
         await message.respond(msgspec.json.encode(HEALTHY))
 
-    async def never_answer(_message: Msg) -> None:
-        asked.set()
+    async def never_reply(_message: Msg) -> None:
+        requested.set()
 
     async with gateway_service(servers, tmp_path, posthog=WITH_SECRET) as running:
-        # Plain subscriptions: an app that stops would answer first.
+        # Plain subscriptions: a service that stops would reply first.
         async with connected(servers, User.PROVISIONER) as bus:
-            await bus.client.subscribe(PROVISIONER_HEALTH.subject, cb=answer_health)
-            await bus.client.subscribe(PROVISIONER_PROVISION.subject, cb=never_answer)
+            await bus.client.subscribe(PROVISIONER_HEALTH.subject, cb=reply_to_health)
+            await bus.client.subscribe(PROVISIONER_PROVISION.subject, cb=never_reply)
             await bus.flush()
             waiting = asyncio.create_task(running.http.post(URL, headers=admin()))
-            await asked.wait()
-        answer = await waiting
-    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+            await requested.wait()
+        response = await waiting
+    assert (response.status_code, response.json()["code"]) == (503, "unavailable")
 
 
-async def test_a_slow_run_is_waited_for(
+async def test_a_request_waits_for_a_slow_run(
     servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provisioner, "WATCH_SECONDS", 0.02)
@@ -142,33 +142,33 @@ async def test_a_slow_run_is_waited_for(
         fake_provisioner(servers) as fake,
         gateway_service(servers, tmp_path, posthog=WITH_SECRET) as running,
     ):
-        fake.finishing.clear()
+        fake.may_finish.clear()
         waiting = asyncio.create_task(running.http.post(URL, headers=admin()))
         await eventually(lambda: fake.health_requests > 3)
-        fake.finishing.set()
-        answer = await waiting
-    assert (answer.status_code, answer.json()["action"]) == (200, "created")
+        fake.may_finish.set()
+        response = await waiting
+    assert (response.status_code, response.json()["action"]) == (200, "created")
 
 
-async def test_a_run_is_waited_for_while_its_provisioner_stops(
+async def test_a_request_waits_for_the_run_of_a_stopping_provisioner(
     servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provisioner, "WATCH_SECONDS", 0.02)
     async with gateway_service(servers, tmp_path, posthog=WITH_SECRET) as running:
         stack = AsyncExitStack()
         fake = await stack.enter_async_context(fake_provisioner(servers))
-        fake.finishing.clear()
+        fake.may_finish.clear()
         waiting = asyncio.create_task(running.http.post(URL, headers=admin()))
-        await fake.asked.wait()
-        seen, stopping = fake.health_requests, asyncio.create_task(stack.aclose())
-        await eventually(lambda: fake.health_requests > seen + 20 or waiting.done())
-        fake.finishing.set()
-        answer = await waiting
+        await fake.requested.wait()
+        before, stopping = fake.health_requests, asyncio.create_task(stack.aclose())
+        await eventually(lambda: fake.health_requests > before + 20 or waiting.done())
+        fake.may_finish.set()
+        response = await waiting
         await stopping
-    assert (answer.status_code, answer.json()["action"]) == (200, "created")
+    assert (response.status_code, response.json()["action"]) == (200, "created")
 
 
-async def test_a_secret_that_cannot_be_confirmed_closes_an_open_webhook(
+async def test_an_open_webhook_route_is_closed_after_a_run_whose_secret_is_unknown(
     servers: Servers, database_url: str, fresh_bus: None, tmp_path: Path
 ) -> None:
     webhook = "/v1/webhooks/posthog"
@@ -179,7 +179,7 @@ async def test_a_secret_that_cannot_be_confirmed_closes_an_open_webhook(
         async with credentials_service(servers, database_url):
             await eventually(lambda: running.secret.can_check)
             before = await running.http.post(webhook, json=DELIVERY)
-        # A secret may have been minted now, and no service can tell which.
+        # A secret may have been minted, and no service runs that could return it.
         provisioned = await running.http.post(URL, headers=admin())
         after = await running.http.post(webhook, json=DELIVERY)
         async with credentials_service(servers, database_url):

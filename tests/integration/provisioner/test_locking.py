@@ -1,4 +1,4 @@
-"""One run at a time over all replicas, and what a run does when a dependency is down."""
+"""One run at a time over all replicas, and runs while a dependency is down."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from tests.waiting import eventually
 async def advisory_locks(database_url: str, *, granted: bool) -> int:
     connection = await asyncpg.connect(database_url)
     try:
-        found = await connection.fetchval(
+        count = await connection.fetchval(
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted = $1 "
             "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
             granted,
         )
     finally:
         await connection.close()
-    return int(found)
+    return int(count)
 
 
 async def no_lock_is_held(database_url: str) -> bool:
@@ -61,7 +61,7 @@ async def end_lock_holders(database_url: str) -> None:
         await connection.close()
 
 
-async def test_two_replicas_at_once_create_one_destination_and_mint_one_secret(
+async def test_two_concurrent_replicas_create_one_destination_and_mint_one_secret(
     servers: Servers, database_url: str, fresh_bus: None, posthog: Recorder
 ) -> None:
     async def hold_the_creation(request: Recorded) -> None:
@@ -76,7 +76,9 @@ async def test_two_replicas_at_once_create_one_destination_and_mint_one_secret(
         replicas = [
             await enter(service(servers, database_url, posthog=environment)) for _ in range(2)
         ]
-        replies = await asyncio.gather(*(a.provisioning.run(ProvisionLoop()) for a in replicas))
+        replies = await asyncio.gather(
+            *(replica.provisioning.run(ProvisionLoop()) for replica in replicas)
+        )
         derived = (await credentials.credentials.derived("posthog")).payload
     actions = sorted(reply.provisioned.action for reply in replies if reply.provisioned)
     assert actions == ["created", "unchanged"]
@@ -91,14 +93,16 @@ async def test_a_run_that_lost_its_lock_writes_nothing(driver: Driver, database_
             await end_lock_holders(database_url)
 
     driver.posthog.before = end_the_lock_holder
-    answer = await driver.provision()
-    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    response = await driver.provision()
+    assert (response.status_code, response.json()["code"]) == (503, "unavailable")
     assert driver.posthog.bodies("POST") == []
     driver.posthog.before = None
     assert (await driver.provision()).json()["action"] == "created"
 
 
-async def test_a_run_writes_nothing_for_a_grant_that_was_replaced_meanwhile(start: Start) -> None:
+async def test_a_run_writes_nothing_when_its_grant_was_replaced_during_the_run(
+    start: Start,
+) -> None:
     async with start() as driver:
         await driver.connect(scopedTeams=[7])
         reconnected = asyncio.Event()
@@ -109,9 +113,9 @@ async def test_a_run_writes_nothing_for_a_grant_that_was_replaced_meanwhile(star
                 await driver.connect(scopedTeams=[8])
 
         driver.posthog.before = connect_again
-        answer = await driver.provision()
-        assert (answer.status_code, answer.json()["error"]) == (409, "grant_replaced")
-        assert answer.json()["remediation"]
+        response = await driver.provision()
+        assert (response.status_code, response.json()["error"]) == (409, "grant_replaced")
+        assert response.json()["remediation"]
         assert driver.posthog.bodies("POST") == []
         derived = await driver.derived()
         assert derived is not None
@@ -120,7 +124,7 @@ async def test_a_run_writes_nothing_for_a_grant_that_was_replaced_meanwhile(star
         assert (await driver.provision()).json()["action"] == "created"
 
 
-async def test_a_deleted_credential_leaves_nothing_behind_that_a_run_stored(start: Start) -> None:
+async def test_a_run_stores_nothing_after_its_credential_was_deleted(start: Start) -> None:
     async with start() as driver:
 
         async def delete(request: Recorded) -> None:
@@ -132,7 +136,7 @@ async def test_a_deleted_credential_leaves_nothing_behind_that_a_run_stored(star
         assert await driver.derived() is None
 
 
-async def test_a_lock_that_is_never_released_is_not_waited_for(
+async def test_a_run_that_does_not_get_the_lock_in_time_is_503(
     driver: Driver, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "WAIT_SECONDS", 0.2)
@@ -141,10 +145,10 @@ async def test_a_lock_that_is_never_released_is_not_waited_for(
         await connection.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended('hogsend.provisioner', 0))"
         )
-        answer = await driver.provision()
+        response = await driver.provision()
     await connection.close()
-    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
-    assert "another provisioning run" in answer.json()["error"]
+    assert (response.status_code, response.json()["code"]) == (503, "unavailable")
+    assert "another provisioning run" in response.json()["error"]
     assert (await driver.provision()).status_code == 200
 
 
@@ -163,15 +167,15 @@ async def test_a_process_that_stalls_loses_its_lock(
     assert (await driver.provision()).status_code == 200
 
 
-async def test_without_postgresql_it_is_a_typed_503(start: Start) -> None:
+async def test_a_run_without_postgresql_is_a_typed_503(start: Start) -> None:
     async with start(environment=WITH_SECRET) as driver:
         await driver.provisioner.database.close()
-        answer = await driver.provision()
-    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        response = await driver.provision()
+    assert (response.status_code, response.json()["code"]) == (503, "unavailable")
     assert driver.posthog.requests == []
 
 
-async def test_without_credentials_it_is_a_typed_503(
+async def test_a_run_without_the_credentials_service_is_unavailable(
     servers: Servers, database_url: str, fresh_bus: None, posthog: Recorder
 ) -> None:
     environment = {"posthog_private_host": posthog.url, **WITH_SECRET}
@@ -181,8 +185,8 @@ async def test_without_credentials_it_is_a_typed_503(
     assert posthog.requests == []
 
 
-class Rotating:
-    """A credentials service whose token PostHog no longer accepts, and that has another one."""
+class RotatingCredentials:
+    """A credentials service that replaces a rejected token with a new one."""
 
     def __init__(self) -> None:
         self.rejected: list[str] = []
@@ -192,7 +196,7 @@ router = ServiceRouter()
 
 
 @router.endpoint(CREDENTIALS_TOKEN)
-async def token(request: TokenRequest, rotating: Injected[Rotating]) -> TokenReply:
+async def token(request: TokenRequest, rotating: Injected[RotatingCredentials]) -> TokenReply:
     if request.rejected_sha256 is None:
         return TokenReply(source="oauth", version=1, token="pha_old")
     rotating.rejected.append(request.rejected_sha256)
@@ -207,7 +211,7 @@ async def derived(_request: ProviderRef) -> DerivedReply:
 async def test_a_refused_token_is_refreshed_once_and_the_run_starts_over(
     servers: Servers, database_url: str, fresh_bus: None, posthog: Recorder
 ) -> None:
-    rotating = Rotating()
+    rotating = RotatingCredentials()
     posthog.accepts = {"pha_new"}
     posthog.project = {"id": 4242}
     environment = {"posthog_private_host": posthog.url, **WITH_SECRET}

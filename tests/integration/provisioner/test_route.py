@@ -1,6 +1,6 @@
 """Acceptance cases 12.3 over HTTP, bus and real credentials, and 125, the secret at the webhook.
 
-What the domain decides is checked without servers in tests/unit/provisioner.
+Decisions of the domain are tested without servers in tests/unit/provisioner.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ async def test_cases_39_40_and_125_a_minted_secret_is_stored_and_enforced_at_onc
     async with start() as driver:
         webhook = "/v1/webhooks/posthog"
         open_before = await driver.gateway.http.post(webhook, json=delivery)
-        answer = await driver.provision()
+        response = await driver.provision()
         without = await driver.gateway.http.post(webhook, json=delivery)
         secret = sent_secret(driver.posthog)
         headers = {SECRET_HEADER: secret}
         with_it = await driver.gateway.http.post(webhook, json=delivery, headers=headers)
         derived = await driver.derived()
-    assert (answer.status_code, answer.json()["action"]) == (200, "created")
+    assert (response.status_code, response.json()["action"]) == (200, "created")
     assert re.fullmatch(r"[0-9a-f]{64}", secret)
     assert derived == DerivedPayload(
         webhook_secret=secret,
@@ -76,14 +76,14 @@ async def test_cases_39_40_and_125_a_minted_secret_is_stored_and_enforced_at_onc
 
 async def test_cases_41_42_and_68_a_configured_project_and_secret(start: Start) -> None:
     async with start(environment={**WITH_SECRET, "posthog_project_id": "4242"}) as driver:
-        answer = await driver.provision()
+        response = await driver.provision()
         version = (await driver.credentials.credentials.status("posthog")).version
         again = await driver.provision()
         derived = await driver.derived()
         assert (await driver.credentials.credentials.status("posthog")).version == version
     posthog = driver.posthog
-    assert answer.status_code == 200
-    assert answer.json() == {
+    assert response.status_code == 200
+    assert response.json() == {
         "provisioned": True,
         "created": True,
         "action": "created",
@@ -104,9 +104,9 @@ async def test_cases_41_42_and_68_a_configured_project_and_secret(start: Start) 
 
 async def test_case_43_a_missing_scope(driver: Driver) -> None:
     driver.posthog.refuse(".*", ".*", 403, {"detail": "API key missing required scope"})
-    answer = await driver.provision()
-    body = answer.json()
-    assert answer.status_code == 502
+    response = await driver.provision()
+    body = response.json()
+    assert response.status_code == 502
     assert set(body) == {"error", "detail", "remediation"}
     assert body["error"] == "missing-scope"
     assert "403" in body["detail"]
@@ -127,19 +127,19 @@ async def test_cases_44_and_45_oauth_comes_before_the_personal_key(start: Start)
 
 async def test_case_46_a_placeholder_from_a_laptop(start: Start) -> None:
     async with start(public_url=LOOPBACK) as driver:
-        answer = await driver.provision("?placeholder=true&other=1")
+        response = await driver.provision("?placeholder=true&other=1")
     (body,) = driver.posthog.bodies("POST")
-    assert answer.status_code == 200
-    assert (answer.json()["enabled"], answer.json()["webhookUrl"]) == (False, PLACEHOLDER_URL)
+    assert response.status_code == 200
+    assert (response.json()["enabled"], response.json()["webhookUrl"]) == (False, PLACEHOLDER_URL)
     assert (body["enabled"], body["inputs"]["url"]["value"]) == (False, PLACEHOLDER_URL)
 
 
 async def test_case_47_the_body_is_ignored(driver: Driver) -> None:
     actions = []
     for content in (b'{"placeholder": true}', b"", b"{"):
-        answer = await driver.gateway.http.post(URL, content=content, headers=admin())
-        assert (answer.status_code, answer.json()["enabled"]) == (200, True)
-        actions.append(answer.json()["action"])
+        response = await driver.gateway.http.post(URL, content=content, headers=admin())
+        assert (response.status_code, response.json()["enabled"]) == (200, True)
+        actions.append(response.json()["action"])
     assert actions == ["created", "unchanged", "unchanged"]
 
 
@@ -168,19 +168,19 @@ async def test_case_48_no_outcome_shows_a_secret(
         for outcome, refusal in OUTCOMES.items():
             driver.posthog.answers.clear()
             if refusal is not None:
-                # PostHog may repeat whatever it was sent.
-                said = f"pha_a {SECRET} minted-secret " * 20
+                # PostHog may repeat any part of a request in its response.
+                echo = f"pha_a {SECRET} minted-secret " * 20
                 method, path, status = refusal
-                driver.posthog.refuse(method, path, status, {"detail": said})
-            answer = await driver.provision()
-            assert answer.json().get("error", answer.json().get("action")) == outcome
-            shown += [answer.text, json.dumps(await driver.diagnose())]
+                driver.posthog.refuse(method, path, status, {"detail": echo})
+            response = await driver.provision()
+            assert response.json().get("error", response.json().get("action")) == outcome
+            shown += [response.text, json.dumps(await driver.diagnose())]
         shown.append((await driver.gateway.http.get("/metrics", headers=admin())).text)
     stdout, stderr = capfd.readouterr()
     assert "provisioned" in stdout
-    for seen in (*shown, stdout, stderr, caplog.text):
+    for output in (*shown, stdout, stderr, caplog.text):
         for hidden in ("minted-secret" if minted else SECRET, "pha_a", "phr_r", "phc_grabbed"):
-            assert hidden not in seen
+            assert hidden not in output
 
 
 @pytest.mark.parametrize(
@@ -200,35 +200,35 @@ def test_case_49_loopback_urls(url: str, loopback: bool) -> None:
     assert is_loopback(url) is loopback
 
 
-async def test_rows_that_cannot_be_read_are_409(start: Start) -> None:
+async def test_a_run_with_undecryptable_rows_is_409(start: Start) -> None:
     async with start() as driver:
         await driver.make_unreadable("derived")
         secret = await driver.provision()
         await driver.make_unreadable("oauth")
         grant = await driver.provision()
         assert driver.posthog.requests == []
-        found = await driver.diagnose()
+        report = await driver.diagnose()
     assert (secret.status_code, secret.json()["error"]) == (409, "webhook_secret_missing")
     assert "BETTER_AUTH_SECRET" in secret.json()["detail"]
     assert (grant.status_code, grant.json()) == (409, {"error": "no_posthog_credential"})
-    assert (found["credential"]["state"], found["webhookSecret"]["state"]) == (
+    assert (report["credential"]["state"], report["webhookSecret"]["state"]) == (
         "unreadable",
         "unreadable",
     )
 
 
-async def test_without_the_provisioner_it_is_a_typed_503(
+async def test_both_routes_are_a_typed_503_without_the_provisioner(
     servers: Servers, fresh_bus: None, tmp_path: Path
 ) -> None:
     async with gateway_service(servers, tmp_path, posthog=WITH_SECRET) as running:
-        answers = [
+        responses = [
             await running.http.post(URL, headers=admin()),
             await running.http.get(DIAGNOSIS, headers=admin()),
         ]
-    for answer in answers:
-        assert answer.status_code == 503
-        assert answer.json() == {
+    for response in responses:
+        assert response.status_code == 503
+        assert response.json() == {
             "error": "the provisioner service is not running",
             "code": "unavailable",
         }
-        assert int(answer.headers["retry-after"]) > 0
+        assert int(response.headers["retry-after"]) > 0

@@ -1,4 +1,4 @@
-"""The whole loop with signatures: connected, delivered, verified, and the key changed meanwhile.
+"""Signed deliveries end to end: provisioning, delivery, verification, and rotation under load.
 
 The sandbox delivers over HTTP to a gateway that accepts signed webhooks only.
 """
@@ -30,7 +30,7 @@ WEBHOOK = "/v1/webhooks/posthog"
 
 
 class Recording:
-    """Passes requests on to the gateway, and keeps the headers and body of each."""
+    """Forwards requests to the gateway, and records headers and body of each webhook."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -39,13 +39,13 @@ class Recording:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body = b""
 
-        async def heard() -> Any:
+        async def receive_and_record() -> Any:
             nonlocal body
             message = await receive()
             body += message.get("body", b"")
             return message
 
-        await self._app(scope, heard, send)
+        await self._app(scope, receive_and_record, send)
         if scope["type"] == "http" and scope["path"] == WEBHOOK:
             headers = {name.decode(): value.decode() for name, value in scope["headers"]}
             self.deliveries.append((headers, body))
@@ -69,8 +69,8 @@ class Loop:
 
     @asynccontextmanager
     async def under_load(self) -> AsyncIterator[None]:
-        """Capture without a pause, also before and after the block; all must be accepted."""
-        before = len(self.answers())
+        """Capture events continuously before, during and after the block. All must be accepted."""
+        before = len(self.statuses())
         stop = asyncio.Event()
 
         async def keep_capturing() -> int:
@@ -81,23 +81,27 @@ class Loop:
             return count
 
         capturing = asyncio.create_task(keep_capturing())
-        await eventually(lambda: len(self.answers()) > before + 2)
+        await eventually(lambda: len(self.statuses()) > before + 2)
         yield
-        so_far = len(self.answers())
-        await eventually(lambda: len(self.answers()) > so_far + 3)
+        after_block = len(self.statuses())
+        await eventually(lambda: len(self.statuses()) > after_block + 3)
         stop.set()
         captured = await capturing
-        await eventually(lambda: len(self.answers()) == before + captured)
-        assert set(self.answers()) == {200}
+        await eventually(lambda: len(self.statuses()) == before + captured)
+        assert set(self.statuses()) == {200}
 
     async def repeat(self, headers: dict[str, str], body: bytes) -> int:
-        """Send a delivery again, as who saw it could."""
-        answer = await self.driver.gateway.http.post(WEBHOOK, content=body, headers=headers)
-        return answer.status_code
+        """Send a recorded delivery again, as an attacker could."""
+        response = await self.driver.gateway.http.post(WEBHOOK, content=body, headers=headers)
+        return response.status_code
 
-    def answers(self) -> list[int | None]:
-        """What every attempt was answered."""
-        return [attempt.status for one in self.posthog.deliveries.all for attempt in one.attempts]
+    def statuses(self) -> list[int | None]:
+        """Return the status of every delivery attempt."""
+        return [
+            attempt.status
+            for delivery in self.posthog.deliveries.all
+            for attempt in delivery.attempts
+        ]
 
 
 @pytest.fixture
@@ -130,11 +134,11 @@ async def _loop(servers: Servers, database_url: str, tmp_path: Path) -> AsyncIte
             yield Loop(posthog, driver, received)
 
 
-async def test_deliveries_are_signed_verified_and_survive_a_change_of_the_key(loop: Loop) -> None:
+async def test_deliveries_are_signed_and_verified_also_while_the_key_is_rotated(loop: Loop) -> None:
     connected = await loop.driver.provision()
     assert connected.json()["signed"] is True, connected.text
     await loop.capture("signed_up")
-    await eventually(lambda: loop.answers() == [200])
+    await eventually(lambda: loop.statuses() == [200])
     headers, body = loop.received.deliveries[0]
     assert await loop.repeat(headers, body) == 200
     assert await loop.repeat(headers, body.replace(b"signed_up", b"refunded!")) == 401
@@ -148,13 +152,15 @@ async def test_deliveries_are_signed_verified_and_survive_a_change_of_the_key(lo
         assert (done["action"], done["signed"]) == ("updated", True), changed.text
     keys = {headers[KEY_ID_HEADER] for headers, _ in loop.received.deliveries}
     assert len(keys) == 2
-    # The one before counts for a while, since PostHog may repeat what it signed.
+    # The previous key stays valid for a while, since PostHog may repeat a signed delivery.
     assert await loop.repeat(headers, body) == 200
-    found = await loop.driver.diagnose()
-    assert found["signatures"]["state"] == "signed"
+    report = await loop.driver.diagnose()
+    assert report["signatures"]["state"] == "signed"
 
 
-async def test_a_minted_webhook_secret_is_changed_and_no_delivery_refused(loop: Loop) -> None:
+async def test_no_delivery_is_refused_while_the_minted_webhook_secret_is_rotated(
+    loop: Loop,
+) -> None:
     await loop.driver.provision()
     for _ in range(2):
         async with loop.under_load():
@@ -169,14 +175,14 @@ async def test_a_minted_webhook_secret_is_changed_and_no_delivery_refused(loop: 
     headers, body = loop.received.deliveries[-1]
     assert headers[SECRET_HEADER] == third
 
-    async def answered(secret: str) -> int:
+    async def status_with(secret: str) -> int:
         return await loop.repeat({**headers, SECRET_HEADER: secret}, body)
 
-    # Only the one before is accepted beside the present one.
-    assert [await answered(one) for one in (first, second, third)] == [401, 200, 200]
+    # Besides the current secret, only the previous one is accepted.
+    assert [await status_with(secret) for secret in (first, second, third)] == [401, 200, 200]
 
 
-async def test_a_posthog_that_cannot_sign_is_refused_where_signatures_are_required(
+async def test_provisioning_is_refused_when_posthog_cannot_sign_and_signatures_are_required(
     loop: Loop,
 ) -> None:
     loop.posthog.functions.signing = False
@@ -184,7 +190,7 @@ async def test_a_posthog_that_cannot_sign_is_refused_where_signatures_are_requir
     assert refused.status_code == 409
     assert refused.json()["error"] == "webhook_signatures_unsupported"
     assert "WEBHOOK_SIGNATURES" in refused.json()["remediation"]
-    found = await loop.driver.diagnose()
-    signatures = found["signatures"]
+    report = await loop.driver.diagnose()
+    signatures = report["signatures"]
     assert (signatures["state"], signatures["required"]) == ("refused", True)
     assert signatures["remediation"]
