@@ -1,4 +1,4 @@
-"""The diagnosis: what PostHog allows, and whether the services capability work with it."""
+"""The diagnosis: what PostHog allows, and whether the services here work with it."""
 
 from __future__ import annotations
 

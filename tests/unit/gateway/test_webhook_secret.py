@@ -378,7 +378,7 @@ async def test_an_unknown_secret_is_requested_at_most_once_a_second(
     secret = WebhookSecret(bus, CredentialWatcher("posthog"), None, None, clock=lambda: now)
     await refresh_with(bus, secret, minted("first"))
     bus.reply_with(CREDENTIALS_WEBHOOK_SECRET, minted("second", 2))
-    # This gateway was not notified secret_of the change.
+    # This gateway was not notified of the change.
     assert secret.check(b"second") is SecretCheck.MISMATCH
     assert await secret.check_again(None) is SecretCheck.MISMATCH
     assert await secret.check_again(b"second") is SecretCheck.MATCH
