@@ -105,13 +105,13 @@ class FakeCredentials(Credentials):
     def version(self) -> int | None:
         return self.token.version
 
-    def holds(self, **payload: Any) -> None:
+    def store_payload(self, **payload: Any) -> None:
         """Store a derived payload."""
         self.derived_reply = DerivedReply(
             version=1, state="present", payload=DerivedPayload(**payload)
         )
 
-    def holds_unreadable(self) -> None:
+    def store_unreadable(self) -> None:
         """Store a derived payload that cannot be unsealed."""
         self.derived_reply = DerivedReply(version=1, state="unreadable")
 
@@ -144,7 +144,7 @@ class FakeCredentials(Credentials):
         self._fail("status")
         return self.grant
 
-    def goes_down(self) -> None:
+    def fail_all(self) -> None:
         """Make every method fail."""
         down = Unavailable("the credentials service is not running")
         self.failures = dict.fromkeys(("bearer", "derived", "store_derived", "status"), down)
@@ -224,9 +224,9 @@ class FakeInstance:
 
     def transport(self) -> httpx.AsyncBaseTransport:
         """Create a transport that calls this server without a socket."""
-        return httpx.MockTransport(self._answer)
+        return httpx.MockTransport(self._respond)
 
-    def _answer(self, request: httpx.Request) -> httpx.Response:
+    def _respond(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
         return httpx.Response(self._status, content=self._content, headers=self._headers)
 

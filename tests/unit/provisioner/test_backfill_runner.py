@@ -1,4 +1,4 @@
-"""The backfill's runner: when it pauses, for how long, and when it fails."""
+"""The backfill's runner: its pauses, its page sizes, and when it fails."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ class FakeStore:
     """Records the calls of the runner."""
 
     def __init__(self, *, moves: bool = True) -> None:
-        self.waited: list[float] = []
+        self.pauses: list[float] = []
         self.ended: list[tuple[str, str | None]] = []
         self.positions: list[tuple[Any, int, PastStored]] = []
         self.left_out: list[str] = []
         self._moves = moves
 
     async def wait(self, _job: Job, seconds: float, _detail: str, _remedy: str | None) -> None:
-        self.waited.append(seconds)
+        self.pauses.append(seconds)
 
     async def end(
         self, _id: Any, state: str, _detail: str | None = None, remediation: str | None = None
@@ -84,11 +84,11 @@ class FakeStore:
 class FakePostHog:
     """Returns a page or raises an error for each query."""
 
-    def __init__(self, *answers: Exception | Page) -> None:
+    def __init__(self, *results: Exception | Page) -> None:
         self.limits: list[int] = []
         """Limit of events of each query."""
         self.position: tuple[datetime, str] | None = (THEN, "huge")
-        self._answers = list(answers)
+        self._results = list(results)
 
     async def query(
         self, call: Callable[[FakePostHog], Awaitable[Any]], project: str | None
@@ -99,10 +99,10 @@ class FakePostHog:
     async def page(self, _events: Any, limit: int) -> Page:
         self.limits.append(limit)
         # The last result is repeated.
-        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        result = self._results.pop(0) if len(self._results) > 1 else self._results[0]
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     async def next_position(self, _events: Any) -> tuple[datetime, str] | None:
         return self.position
@@ -129,10 +129,10 @@ def event(uuid: str, size: int = 0) -> PastEvent:
     )
 
 
-def running(
-    answer: Exception | Page, store: FakeStore, link: FakeLink | None = None
+def runner_with(
+    result: Exception | Page, store: FakeStore, link: FakeLink | None = None
 ) -> BackfillRunner:
-    return BackfillRunner(store, FakePostHog(answer), link or FakeLink())  # type: ignore[arg-type]
+    return BackfillRunner(store, FakePostHog(result), link or FakeLink())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -144,17 +144,19 @@ def running(
         (PostHogTimeout("slow"), FAILURE_SECONDS),
     ],
 )
-async def test_it_pauses_as_long_as_posthog_asks(error: PostHogError, seconds: float) -> None:
+async def test_a_backfill_pauses_as_long_as_the_error_of_posthog_requires(
+    error: PostHogError, seconds: float
+) -> None:
     store = FakeStore()
-    await running(error, store)._step(JOB)
-    assert (store.waited, store.ended) == ([seconds], [])
+    await runner_with(error, store)._step(JOB)
+    assert (store.pauses, store.ended) == ([seconds], [])
 
 
-async def pages(*answers: Exception | Page, jobs: list[Job] | None = None) -> list[int]:
+async def pages(*results: Exception | Page, jobs: list[Job] | None = None) -> list[int]:
     """Return the limits of the queries with these results, and of the query after them."""
-    posthog = FakePostHog(*answers, Page([], 0))
+    posthog = FakePostHog(*results, Page([], 0))
     runner = BackfillRunner(FakeStore(), posthog, FakeLink())  # type: ignore[arg-type]
-    for job in jobs or [JOB] * (len(answers) + 1):
+    for job in jobs or [JOB] * (len(results) + 1):
         await runner._step(job)
     return posthog.limits
 
@@ -188,14 +190,14 @@ async def test_an_error_unrelated_to_the_page_keeps_its_size(error: PostHogError
     assert await pages(*[error] * 3) == [PAGE_EVENTS] * 4
 
 
-async def test_a_page_that_worked_is_followed_by_one_twice_as_long() -> None:
+async def test_a_successful_page_is_followed_by_a_page_of_twice_the_size() -> None:
     slow, worked = PostHogTimeout("slow"), Page([event("a")], 0)
     halves = [PAGE_EVENTS, PAGE_EVENTS // 2, PAGE_EVENTS // 4]
     assert await pages(slow, slow, *[worked] * 3) == [*halves, *halves[1::-1], PAGE_EVENTS]
 
 
-def alone(posthog: FakePostHog, store: FakeStore) -> BackfillRunner:
-    """A runner whose page size has shrunk to one event."""
+def single_event_runner(posthog: FakePostHog, store: FakeStore) -> BackfillRunner:
+    """Return a runner whose page size has shrunk to one event."""
     runner = BackfillRunner(store, posthog, FakeLink())  # type: ignore[arg-type]
     runner._adapted_to, runner._page_events, runner._span = JOB.id, 1, Span(JOB, PAGE_EVENTS)
     return runner
@@ -206,11 +208,11 @@ async def test_an_event_that_is_too_large_by_itself_is_skipped_and_counted() -> 
         FakePostHog(PostHogResponseTooLarge("large"), Page([event("a")], 0)),
         FakeStore(),
     )
-    runner = alone(posthog, store)
+    runner = single_event_runner(posthog, store)
     await runner._step(JOB)
     assert store.positions == [((THEN, "huge"), 1, PastStored(stored=0, known=0, rejected=1))]
     assert "huge" in store.left_out[0]
-    assert (store.waited, store.ended) == ([], [])
+    assert (store.pauses, store.ended) == ([], [])
     await runner._step(JOB)
     assert (posthog.limits, runner._page_events) == ([1, 1], 2)
 
@@ -218,41 +220,41 @@ async def test_an_event_that_is_too_large_by_itself_is_skipped_and_counted() -> 
 async def test_the_query_is_repeated_when_the_event_that_was_too_large_is_deleted() -> None:
     posthog, store = FakePostHog(PostHogResponseTooLarge("large")), FakeStore()
     posthog.position = None
-    await alone(posthog, store)._step(JOB)
-    assert (store.positions, store.waited, store.ended) == ([], [], [])
+    await single_event_runner(posthog, store)._step(JOB)
+    assert (store.positions, store.pauses, store.ended) == ([], [], [])
 
 
-async def test_one_event_that_takes_posthog_too_long_is_waited_for() -> None:
+async def test_a_timeout_with_a_page_of_one_event_is_retried_after_a_pause() -> None:
     posthog, store = FakePostHog(PostHogTimeout("slow")), FakeStore()
-    runner = alone(posthog, store)
+    runner = single_event_runner(posthog, store)
     await runner._step(JOB)
-    assert (store.positions, store.waited, runner._page_events) == ([], [FAILURE_SECONDS], 1)
+    assert (store.positions, store.pauses, runner._page_events) == ([], [FAILURE_SECONDS], 1)
 
 
-async def test_a_row_that_is_no_event_ends_with_a_longer_page() -> None:
+async def test_a_page_of_one_invalid_row_is_retried_with_a_larger_page() -> None:
     posthog, store = FakePostHog(Page([], 1)), FakeStore()
-    runner = alone(posthog, store)
+    runner = single_event_runner(posthog, store)
     await runner._step(JOB)
-    assert (store.waited, store.ended, runner._page_events) == ([FAILURE_SECONDS], [], 2)
+    assert (store.pauses, store.ended, runner._page_events) == ([FAILURE_SECONDS], [], 2)
 
 
-async def test_another_backfill_begins_with_whole_pages() -> None:
+async def test_another_backfill_starts_with_full_pages() -> None:
     other = msgspec.structs.replace(JOB, id=uuid4())
     slow = PostHogTimeout("slow")
     limits = await pages(slow, slow, jobs=[JOB, JOB, other])
     assert limits == [PAGE_EVENTS, PAGE_EVENTS // 2, PAGE_EVENTS]
 
 
-async def test_an_error_that_only_an_operator_can_fix_ends_it_with_the_remedy() -> None:
+async def test_an_error_that_only_an_operator_can_fix_fails_the_backfill_with_the_remedy() -> None:
     store = FakeStore()
     refusal = Refusal(reason="posthog", code="missing-scope", remediation="grant it")
-    await running(Refused(refusal), store)._step(JOB)
-    assert (store.waited, store.ended) == ([], [("failed", "grant it")])
+    await runner_with(Refused(refusal), store)._step(JOB)
+    assert (store.pauses, store.ended) == ([], [("failed", "grant it")])
 
 
-async def test_the_position_is_that_of_the_last_event_that_is_stored() -> None:
+async def test_the_position_is_that_of_the_last_stored_event() -> None:
     store, link = FakeStore(), FakeLink(max_payload=1000)
-    await running(Page([event("a", 300), event("b", 300)], 0), store, link)._step(JOB)
+    await runner_with(Page([event("a", 300), event("b", 300)], 0), store, link)._step(JOB)
     assert link.requests == [1, 1]
     assert [to for to, _, _ in store.positions] == [(THEN, "a"), (THEN, "b")]
     assert store.ended == []
@@ -260,19 +262,19 @@ async def test_the_position_is_that_of_the_last_event_that_is_stored() -> None:
 
 async def test_an_event_too_large_for_nats_is_counted_and_the_others_are_stored() -> None:
     store, link = FakeStore(), FakeLink(max_payload=100)
-    await running(Page([event("large", 300), event("b")], 0), store, link)._step(JOB)
+    await runner_with(Page([event("large", 300), event("b")], 0), store, link)._step(JOB)
     assert [done.rejected for _, _, done in store.positions] == [1, 0]
 
 
 async def test_a_cancelled_backfill_stops_within_a_page() -> None:
     store, link = FakeStore(moves=False), FakeLink(max_payload=100)
-    await running(Page([event("a"), event("b")], 0), store, link)._step(JOB)
+    await runner_with(Page([event("a"), event("b")], 0), store, link)._step(JOB)
     assert link.requests == [1]
 
 
-async def test_it_is_finished_when_nothing_follows() -> None:
+async def test_a_backfill_is_finished_when_a_page_is_empty() -> None:
     store = FakeStore()
-    await running(Page([], 0), store)._step(JOB)
+    await runner_with(Page([], 0), store)._step(JOB)
     assert store.ended == [("finished", None)]
 
 
@@ -305,7 +307,7 @@ class SlowPostHog:
 
 
 class MovingStore(FakeStore):
-    """Stores the backfill, with its position, too."""
+    """Also stores the backfill with its position."""
 
     def __init__(self, job: Job) -> None:
         super().__init__()
@@ -322,25 +324,25 @@ class MovingStore(FakeStore):
         return True
 
 
-def everywhere(number: int, days: float, begin: float = 0) -> list[timedelta]:
-    return [DAY * (begin + days * one / number) for one in range(number)]
+def evenly_spaced(number: int, days: float, start: float = 0) -> list[timedelta]:
+    return [DAY * (start + days * index / number) for index in range(number)]
 
 
 @pytest.mark.parametrize(
     ("moments", "queries"),
     [
         # The necessary number of pages, and a last one that is empty.
-        (everywhere(2000, 365), 45),
+        (evenly_spaced(2000, 365), 45),
         # Most events on one day, after a time without events.
-        (everywhere(100, 100) + everywhere(1900, 1, begin=300), 70),
+        (evenly_spaced(100, 100) + evenly_spaced(1900, 1, start=300), 70),
         # Many events at the same time.
-        ([DAY * 200] * 160 + everywhere(400, 365), 35),
+        ([DAY * 200] * 160 + evenly_spaced(400, 365), 35),
         # Few enough events for one query.
-        (everywhere(PAGE - 1, 365), 2),
+        (evenly_spaced(PAGE - 1, 365), 2),
         ([], 1),
     ],
 )
-async def test_a_query_never_covers_much_more_time_than_a_page(
+async def test_the_time_range_of_a_query_adapts_to_the_density_of_events(
     monkeypatch: pytest.MonkeyPatch, moments: Sequence[timedelta], queries: int
 ) -> None:
     monkeypatch.setattr(runner_module, "PAGE_EVENTS", PAGE)
@@ -356,7 +358,7 @@ async def test_a_query_never_covers_much_more_time_than_a_page(
     assert posthog.queried[-1].until == store.job.until
 
 
-def test_a_time_is_never_shorter_than_a_minute_nor_longer_than_the_whole() -> None:
+def test_a_time_range_is_at_least_a_minute_and_at_most_the_remaining_time() -> None:
     job = msgspec.structs.replace(JOB, until=THEN + DAY, total=10 * PAGE_EVENTS)
     span = Span(job, PAGE_EVENTS)
     assert span.next_range(job).until == THEN + DAY / 10
@@ -395,29 +397,33 @@ def test_the_earliest_and_latest_times_can_be_queried() -> None:
         (None, None),
     ],
 )
-def test_only_errors_that_do_not_pass_are_permanent(status: int | None, code: str | None) -> None:
-    found = permanent_refusal(PostHogError("no", status), ProjectChoice("77", "POSTHOG_PROJECT_ID"))
-    assert (found.code if found else None) == code
-    assert found is None or found.remediation
+def test_only_errors_that_retrying_does_not_fix_are_permanent(
+    status: int | None, code: str | None
+) -> None:
+    refusal = permanent_refusal(
+        PostHogError("no", status), ProjectChoice("77", "POSTHOG_PROJECT_ID")
+    )
+    assert (refusal.code if refusal else None) == code
+    assert refusal is None or refusal.remediation
 
 
-def test_a_query_that_would_read_too_much_is_tried_for_less_time() -> None:
+def test_a_query_that_would_read_too_many_bytes_is_no_permanent_refusal() -> None:
     error = PostHogError("no", 400, code="too_many_bytes")
     assert permanent_refusal(error, ProjectChoice("77", "POSTHOG_PROJECT_ID")) is None
 
 
 def test_a_deleted_project_is_reported() -> None:
-    found = permanent_refusal(
+    refusal = permanent_refusal(
         PostHogError("Project not found.", 404), ProjectChoice("77", "grant", ["77"])
     )
-    assert found is not None
-    assert "Project 77 is gone" in (found.detail or "")
-    assert "connect posthog` again" in (found.remediation or "")
+    assert refusal is not None
+    assert "Project 77 is gone" in (refusal.detail or "")
+    assert "connect posthog` again" in (refusal.remediation or "")
 
 
-def test_a_refusal_of_the_project_is_not_taken_for_a_missing_scope() -> None:
+def test_a_key_without_access_to_the_project_is_not_reported_as_a_missing_scope() -> None:
     detail = "API key does not have access to the requested project: ID 7."
-    found = permanent_refusal(PostHogError(detail, 403), ProjectChoice(None, "current"))
-    assert found is not None
-    assert "POSTHOG_PROJECT_ID" in (found.remediation or "")
-    assert "scope" not in (found.remediation or "")
+    refusal = permanent_refusal(PostHogError(detail, 403), ProjectChoice(None, "current"))
+    assert refusal is not None
+    assert "POSTHOG_PROJECT_ID" in (refusal.remediation or "")
+    assert "scope" not in (refusal.remediation or "")

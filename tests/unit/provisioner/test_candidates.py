@@ -24,10 +24,10 @@ class Run:
     def __init__(self, posthog: Recorder) -> None:
         self.steps: list[Step] = []
         transport = Transport(http_to(posthog), POSTHOG_URL, "pha_a")
-        self._found = candidates(HogFunctions(transport, "4242"), self._at_step)
+        self._functions = candidates(HogFunctions(transport, "4242"), self._at_step)
 
     async def ids(self) -> list[str]:
-        return [function.id async for function in self._found]
+        return [function.id async for function in self._functions]
 
     @contextmanager
     def _at_step(self, step: Step) -> Iterator[None]:
@@ -60,35 +60,35 @@ async def test_only_destinations_that_deliver_to_a_hogsend_are_candidates(
 ) -> None:
     posthog.add("slack", inputs=inputs("https://slack.example/hook"))
     posthog.add("other", inputs=inputs(OTHER_URL))
-    posthog.add("ours", inputs=inputs())
+    posthog.add("own", inputs=inputs())
     posthog.add("odd", inputs={"url": {"value": 7}})
-    assert await Run(posthog).ids() == ["other", "ours"]
+    assert await Run(posthog).ids() == ["other", "own"]
 
 
 async def test_at_most_twenty_five_destinations_are_read(posthog: Recorder) -> None:
     for number in range(30):
         posthog.add(f"fn{number}", name="Slack", inputs=inputs())
-    posthog.add("ours", name="Hogsend", inputs=inputs())
-    found = await Run(posthog).ids()
+    posthog.add("own", name="Hogsend", inputs=inputs())
+    ids = await Run(posthog).ids()
     assert MAX_PROBES == 25
-    assert len(found) == len(read_in_full(posthog)) == 25
-    assert found[0] == "ours"
+    assert len(ids) == len(read_in_full(posthog)) == 25
+    assert ids[0] == "own"
 
 
-async def test_a_destination_is_read_only_when_it_is_asked_for(posthog: Recorder) -> None:
+async def test_a_destination_is_read_only_when_the_iteration_reaches_it(posthog: Recorder) -> None:
     for id in ("a", "b"):
         posthog.add(id, inputs=inputs())
     transport = Transport(http_to(posthog), POSTHOG_URL, "pha_a")
-    found = candidates(HogFunctions(transport, "4242"), Run(posthog)._at_step)
-    assert (await anext(found)).id == "a"
-    await found.aclose()
+    functions = candidates(HogFunctions(transport, "4242"), Run(posthog)._at_step)
+    assert (await anext(functions)).id == "a"
+    await functions.aclose()
     assert read_in_full(posthog) == ["a/"]
 
 
 @pytest.mark.parametrize(
     ("path", "step"), [(r"hog_functions/\?", Step.COLLECTION), ("fn/", Step.FUNCTION)]
 )
-async def test_a_failing_request_is_made_during_its_step(
+async def test_a_failing_request_is_attributed_to_its_step(
     posthog: Recorder, path: str, step: Step
 ) -> None:
     posthog.add("fn", inputs=inputs())

@@ -72,7 +72,7 @@ async def test_a_service_that_hangs_times_out(credentials: Credentials, link: Fa
         await credentials.cached_bearer(0.01)
 
 
-async def test_derived_payload_and_status_are_posthogs(
+async def test_derived_payload_and_status_are_requested_for_posthog(
     credentials: Credentials, link: FakeLink
 ) -> None:
     payload = DerivedPayload(webhook_secret="s")

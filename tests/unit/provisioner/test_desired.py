@@ -16,7 +16,7 @@ from tests.posthog_recorder import SCHEMA
 
 FOREIGN = {"key": "$host", "type": "event", "value": ["a"], "operator": "exact"}
 LIVE = desired.live(PUBLIC_URL, SECRET)
-OUR_HEADERS = {"Content-Type": "application/json", "x-posthog-webhook-secret": SECRET}
+OWN_HEADERS = {"Content-Type": "application/json", "x-posthog-webhook-secret": SECRET}
 
 
 def sent(body: msgspec.Struct) -> Any:
@@ -46,7 +46,7 @@ def test_case_52_the_body_of_a_creation() -> None:
             "url": {"value": WEBHOOK_URL},
             "method": {"value": "POST"},
             "body": {"value": {"event": "{event}", "person": "{person}"}},
-            "headers": {"value": OUR_HEADERS},
+            "headers": {"value": OWN_HEADERS},
             "debug": {"value": False},
         },
         "filters": {
@@ -62,7 +62,7 @@ def test_a_placeholder_is_created_disabled() -> None:
     body = sent(desired.creation(desired.placeholder(SECRET)))
     assert body["enabled"] is False
     assert body["inputs"]["url"]["value"] == PLACEHOLDER_URL
-    assert body["inputs"]["headers"]["value"] == OUR_HEADERS
+    assert body["inputs"]["headers"]["value"] == OWN_HEADERS
 
 
 def test_case_56_a_change_keeps_the_operators_settings() -> None:
@@ -84,7 +84,7 @@ def test_case_56_a_change_keeps_the_operators_settings() -> None:
         "url": {"value": WEBHOOK_URL},
         "method": {"value": "POST"},
         "body": {"value": {"event": "{event}", "person": "{person}"}},
-        "headers": {"value": {"x-custom": "keep", **OUR_HEADERS}},
+        "headers": {"value": {"x-custom": "keep", **OWN_HEADERS}},
         "debug": {"value": True},
     }
     assert patch["filters"] == {
@@ -96,14 +96,14 @@ def test_case_56_a_change_keeps_the_operators_settings() -> None:
 
 def test_case_57_a_stale_secret_is_replaced() -> None:
     patch = change(inputs=inputs(secret="stale"))
-    assert patch["inputs"]["headers"]["value"] == OUR_HEADERS
+    assert patch["inputs"]["headers"]["value"] == OWN_HEADERS
 
 
 def test_case_58_a_disabled_destination_is_enabled() -> None:
     assert change(enabled=False)["enabled"] is True
 
 
-def test_a_filter_that_is_there_is_not_added_again() -> None:
+def test_an_existing_filter_is_not_added_again() -> None:
     entry = {**IDENTIFIED, "value": True}
     assert change(filters={"properties": [entry]})["filters"]["properties"] == [entry]
 
@@ -111,13 +111,13 @@ def test_a_filter_that_is_there_is_not_added_again() -> None:
 def test_another_spelling_of_an_own_header_is_replaced() -> None:
     headers = {"X-PostHog-Webhook-Secret": "stale", "content-type": "text/plain"}
     patch = change(inputs=inputs(headers={"value": headers}))
-    assert patch["inputs"]["headers"]["value"] == OUR_HEADERS
+    assert patch["inputs"]["headers"]["value"] == OWN_HEADERS
 
 
 @pytest.mark.parametrize("odd", [None, 7, "x", [], {"secret": True}])
-def test_odd_headers_and_filters_are_replaced(odd: Any) -> None:
+def test_invalid_headers_and_filters_are_replaced(odd: Any) -> None:
     patch = change(inputs={"headers": odd, "debug": odd, "url": odd}, filters={"properties": odd})
-    assert patch["inputs"]["headers"]["value"] == OUR_HEADERS
+    assert patch["inputs"]["headers"]["value"] == OWN_HEADERS
     assert patch["inputs"]["debug"] == {"value": False}
     assert patch["filters"] == {"source": "events", "properties": [IDENTIFIED]}
 
@@ -150,7 +150,7 @@ def test_case_61_a_legacy_destination_is_upgraded() -> None:
     assert names == ["POST", "PUT", "PATCH", "GET", "DELETE"]
 
 
-def test_the_legacy_programs_log_shows_no_header() -> None:
+def test_the_legacy_program_logs_no_header() -> None:
     hog = change(inputs_schema=[])["hog"]
     printed = [line for line in hog.splitlines() if "print(" in line]
     assert len(printed) == 2
@@ -162,7 +162,7 @@ def test_case_62_a_change_never_renames() -> None:
         assert not {"name", "description", "template_id", "type"} & set(patch)
 
 
-def test_no_repr_shows_the_secret() -> None:
+def test_no_repr_contains_the_secret() -> None:
     function = HogFunction(
         id="fn", enabled=True, inputs=inputs(), inputs_schema=[], filters=filters()
     )
@@ -183,7 +183,7 @@ def test_other_inputs_are_sent_back_unchanged() -> None:
     )
     assert patch["inputs"]["signing_secret"] == {"secret": True}
     assert patch["inputs"]["region"] == {"value": "{event.region}", "templating": "liquid"}
-    assert patch["inputs"]["headers"] == {"value": OUR_HEADERS}
+    assert patch["inputs"]["headers"] == {"value": OWN_HEADERS}
 
 
 def test_compiled_fields_of_filters_are_not_sent_back() -> None:

@@ -43,10 +43,10 @@ def probe(
 
 
 async def finding(posthog: Recorder, **options: Any) -> DestinationFinding:
-    looking, functions = probe(posthog, **options)
-    found = await looking.find(functions)
+    destination_probe, functions = probe(posthog, **options)
+    destination = await destination_probe.find(functions)
     assert {request.method for request in posthog.requests} == {"GET"}
-    return found
+    return destination
 
 
 async def test_a_compliant_destination_is_live(posthog: Recorder) -> None:
@@ -62,7 +62,7 @@ async def test_a_compliant_destination_is_live(posthog: Recorder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "state", "named"),
+    ("changes", "state", "reason"),
     [
         ({"enabled": False}, "disabled", "disabled"),
         ({"inputs": inputs(secret="stale")}, "drifted", "webhook secret"),
@@ -74,13 +74,13 @@ async def test_a_compliant_destination_is_live(posthog: Recorder) -> None:
     ],
 )
 async def test_each_state_names_its_reason_and_the_command(
-    posthog: Recorder, changes: dict[str, Any], state: str, named: str
+    posthog: Recorder, changes: dict[str, Any], state: str, reason: str
 ) -> None:
     posthog.add("fn", **compliant(**changes))
-    found = await finding(posthog)
-    assert found.state == state
-    assert named in (found.detail or "")
-    assert "--provision-only" in (found.remediation or "")
+    destination = await finding(posthog)
+    assert destination.state == state
+    assert reason in (destination.detail or "")
+    assert "--provision-only" in (destination.remediation or "")
 
 
 @pytest.mark.parametrize(
@@ -105,27 +105,29 @@ async def test_the_state_of_a_destination_that_posthog_degraded_is_reported(
     posthog: Recorder, status: Any, state: str, named: str | None, remedy: str | None
 ) -> None:
     posthog.add("fn", **{**compliant(), "status": status})
-    found = await finding(posthog)
-    assert found.state == state
-    assert (named or "") in (found.detail or "")
-    assert (remedy or "") in (found.remediation or "")
-    assert (found.detail is None) == (named is None)
+    destination = await finding(posthog)
+    assert destination.state == state
+    assert (named or "") in (destination.detail or "")
+    assert (remedy or "") in (destination.remediation or "")
+    assert (destination.detail is None) == (named is None)
 
 
 @pytest.mark.parametrize("why", ["Can't use cohorts in real-time filters", "x" * 1000, None])
-async def test_filters_that_posthog_cannot_run_have_stopped_it(
+async def test_filters_that_posthog_cannot_run_have_stopped_a_destination(
     posthog: Recorder, why: str | None
 ) -> None:
     broken = {**filters(), "bytecode": None, "bytecode_error": why}
     posthog.add("fn", **compliant(filters=broken))
-    found = await finding(posthog)
-    assert (found.state, found.stopped) == ("drifted", True)
-    assert "cannot run its filters" in (found.detail or "")
-    assert (f"PostHog says: {(why or '')[:200]}" in (found.detail or "")) == (why is not None)
-    assert len(found.detail or "") < 400
-    assert "--provision-only" in (found.remediation or "")
+    destination = await finding(posthog)
+    assert (destination.state, destination.stopped) == ("drifted", True)
+    assert "cannot run its filters" in (destination.detail or "")
+    assert (f"PostHog says: {(why or '')[:200]}" in (destination.detail or "")) == (why is not None)
+    assert len(destination.detail or "") < 400
+    assert "--provision-only" in (destination.remediation or "")
     # Before PostHog/posthog#102960, such filters are saved, and a run seems to succeed.
-    assert ("Open the destination in PostHog" in (found.remediation or "")) == (why is not None)
+    assert ("Open the destination in PostHog" in (destination.remediation or "")) == (
+        why is not None
+    )
 
 
 async def test_a_destination_that_a_user_disabled_is_not_reported_as_posthogs(
@@ -136,23 +138,23 @@ async def test_a_destination_that_a_user_disabled_is_not_reported_as_posthogs(
 
 
 async def test_a_live_instance_elsewhere_keeps_its_destination(posthog: Recorder) -> None:
-    posthog.add("theirs", **compliant(inputs=inputs(OTHER_URL, SECRET)))
-    found = await finding(posthog, other=FakeInstance())
-    assert (found.state, found.webhook_url) == ("elsewhere", OTHER_URL)
+    posthog.add("foreign", **compliant(inputs=inputs(OTHER_URL, SECRET)))
+    destination = await finding(posthog, other=FakeInstance())
+    assert (destination.state, destination.webhook_url) == ("elsewhere", OTHER_URL)
 
 
 async def test_a_live_destination_after_others_is_found(posthog: Recorder) -> None:
-    posthog.add("theirs", **compliant(inputs=inputs(OTHER_URL, OTHER_SECRET)))
+    posthog.add("foreign", **compliant(inputs=inputs(OTHER_URL, OTHER_SECRET)))
     posthog.add("old", **compliant(enabled=False))
     posthog.add("works", **compliant())
     posthog.add("former", **compliant(inputs=inputs(f"{OTHER_URL}?token=x", OTHER_SECRET)))
-    found = await finding(posthog)
-    assert (found.state, found.hog_function_id) == ("live", "works")
-    assert [(one.hog_function_id, one.webhook_url) for one in found.others] == [
-        ("theirs", OTHER_URL),
+    destination = await finding(posthog)
+    assert (destination.state, destination.hog_function_id) == ("live", "works")
+    assert [(other.hog_function_id, other.webhook_url) for other in destination.others] == [
+        ("foreign", OTHER_URL),
         ("former", OTHER_URL),
     ]
-    assert str(found.others[1].dashboard_url).endswith("/hog-former/configuration")
+    assert str(destination.others[1].dashboard_url).endswith("/hog-former/configuration")
 
 
 async def test_further_enabled_own_destinations_are_listed(posthog: Recorder) -> None:
@@ -160,42 +162,42 @@ async def test_further_enabled_own_destinations_are_listed(posthog: Recorder) ->
     posthog.add("works", **compliant())
     posthog.add("off", **compliant(enabled=False))
     posthog.add("again", **compliant())
-    posthog.add("theirs", **compliant(inputs=inputs(OTHER_URL, OTHER_SECRET)))
-    found = await finding(posthog)
-    assert (found.state, found.hog_function_id) == ("live", "works")
-    assert [(one.hog_function_id, one.webhook_url) for one in found.duplicates] == [
+    posthog.add("foreign", **compliant(inputs=inputs(OTHER_URL, OTHER_SECRET)))
+    destination = await finding(posthog)
+    assert (destination.state, destination.hog_function_id) == ("live", "works")
+    assert [(other.hog_function_id, other.webhook_url) for other in destination.duplicates] == [
         ("copy", WEBHOOK_URL),
         ("again", WEBHOOK_URL),
     ]
-    assert str(found.duplicates[0].dashboard_url).endswith("/hog-copy/configuration")
-    assert [one.hog_function_id for one in found.others] == ["theirs"]
+    assert str(destination.duplicates[0].dashboard_url).endswith("/hog-copy/configuration")
+    assert [other.hog_function_id for other in destination.others] == ["foreign"]
 
 
 async def test_further_destinations_are_listed_when_none_is_live(posthog: Recorder) -> None:
     posthog.add("first", **compliant(inputs=inputs(secret="stale")))
     posthog.add("second", **compliant(inputs=inputs(secret="older")))
-    found = await finding(posthog)
-    assert (found.state, found.hog_function_id) == ("drifted", "first")
-    assert [one.hog_function_id for one in found.duplicates] == ["second"]
+    destination = await finding(posthog)
+    assert (destination.state, destination.hog_function_id) == ("drifted", "first")
+    assert [other.hog_function_id for other in destination.duplicates] == ["second"]
 
 
 async def test_the_own_destination_stays_live_when_others_cannot_be_read(posthog: Recorder) -> None:
     posthog.add("works", **compliant())
     posthog.add("broken", **compliant())
     posthog.refuse("GET", "/broken/", 500)
-    looking, functions = probe(posthog)
+    destination_probe, functions = probe(posthog)
     with pytest.raises(PostHogError):
-        await looking.find(functions)
-    assert looking.live is not None
-    assert looking.live.hog_function_id == "works"
+        await destination_probe.find(functions)
+    assert destination_probe.live is not None
+    assert destination_probe.live.hog_function_id == "works"
 
 
 async def test_the_first_own_destination_counts_when_none_is_live(posthog: Recorder) -> None:
-    posthog.add("theirs", **compliant(inputs=inputs(OTHER_URL, OTHER_SECRET)))
+    posthog.add("foreign", **compliant(inputs=inputs(OTHER_URL, OTHER_SECRET)))
     posthog.add("first", **compliant(filters={}))
     posthog.add("second", **compliant(enabled=False))
-    found = await finding(posthog)
-    assert (found.state, found.hog_function_id) == ("drifted", "first")
+    destination = await finding(posthog)
+    assert (destination.state, destination.hog_function_id) == ("drifted", "first")
 
 
 @pytest.mark.parametrize(
@@ -209,24 +211,26 @@ async def test_the_first_own_destination_counts_when_none_is_live(posthog: Recor
         ({}, False),
     ],
 )
-async def test_only_what_keeps_events_from_arriving_has_stopped_a_destination(
+async def test_only_a_difference_that_keeps_events_from_arriving_has_stopped_a_destination(
     posthog: Recorder, changes: dict[str, Any], stopped: bool
 ) -> None:
     posthog.add("fn", **compliant(**changes))
     assert (await finding(posthog)).stopped is stopped
 
 
-async def test_without_a_known_secret_it_is_not_compared(posthog: Recorder) -> None:
+async def test_the_secret_of_a_destination_is_not_compared_when_the_own_one_is_unknown(
+    posthog: Recorder,
+) -> None:
     posthog.add("fn", **compliant(inputs=inputs(secret="any")))
     assert (await finding(posthog, secret=None)).state == "live"
 
 
-async def test_no_finding_shows_a_secret(posthog: Recorder) -> None:
+async def test_no_finding_contains_a_secret(posthog: Recorder) -> None:
     url = "https://user:hidden@t.example.com/v1/webhooks/posthog?token=hidden"
     posthog.add("fn", **compliant(inputs=inputs(url)))
-    found = str(await finding(posthog))
+    text = str(await finding(posthog))
     for hidden in ("hidden", SECRET):
-        assert hidden not in found
+        assert hidden not in text
 
 
 @pytest.mark.parametrize(
@@ -237,7 +241,7 @@ async def test_a_refusal_is_raised_with_the_step_it_came_from(
 ) -> None:
     posthog.add("fn", **compliant())
     posthog.refuse("GET", path, 403)
-    looking, functions = probe(posthog)
+    destination_probe, functions = probe(posthog)
     with pytest.raises(PostHogError):
-        await looking.find(functions)
-    assert looking.step is step
+        await destination_probe.find(functions)
+    assert destination_probe.step is step

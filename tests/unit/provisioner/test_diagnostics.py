@@ -24,9 +24,9 @@ from tests.unit.provisioner.fakes import (
 
 
 async def diagnose(provisioner: InMemoryProvisioner) -> Diagnosis:
-    found = await provisioner.diagnostics.run()
+    diagnosis = await provisioner.diagnostics.run()
     assert not {request.method for request in provisioner.posthog.requests} - {"GET"}
-    return found
+    return diagnosis
 
 
 def working(**options: Any) -> InMemoryProvisioner:
@@ -35,17 +35,20 @@ def working(**options: Any) -> InMemoryProvisioner:
     return provisioner
 
 
-async def test_everything_works() -> None:
+async def test_a_diagnosis_of_a_working_installation_reports_every_part() -> None:
     provisioner = working()
-    found = await diagnose(provisioner)
-    assert found.private_host == POSTHOG_URL
-    assert (found.credential.state, found.credential.refresh_failing) == ("present", False)
-    assert (found.person_reads.state, found.person_reads.through) == ("working", "oauth")
-    assert (found.webhook_secret.state, found.webhook_secret.source) == ("present", "environment")
-    assert (found.destination.state, found.destination.webhook_url) == ("live", WEBHOOK_URL)
-    assert found.scope_gap == []
-    assert found.public_url.loopback is False
-    assert found.provisioning.state == "possible"
+    diagnosis = await diagnose(provisioner)
+    assert diagnosis.private_host == POSTHOG_URL
+    assert (diagnosis.credential.state, diagnosis.credential.refresh_failing) == ("present", False)
+    assert (diagnosis.person_reads.state, diagnosis.person_reads.through) == ("working", "oauth")
+    assert (diagnosis.webhook_secret.state, diagnosis.webhook_secret.source) == (
+        "present",
+        "environment",
+    )
+    assert (diagnosis.destination.state, diagnosis.destination.webhook_url) == ("live", WEBHOOK_URL)
+    assert diagnosis.scope_gap == []
+    assert diagnosis.public_url.loopback is False
+    assert diagnosis.provisioning.state == "possible"
     # By distinct id, as persons are read: PostHog takes long to list many persons.
     trial = f"GET /api/projects/4242/persons/?distinct_id={persons.UNKNOWN_ID}"
     assert trial in provisioner.posthog.lines()
@@ -54,12 +57,12 @@ async def test_everything_works() -> None:
 async def test_posthogs_time_is_reported_from_its_responses() -> None:
     provisioner = working()
     assert (await diagnose(provisioner)).posthog_now is None
-    said = {"Date": "Fri, 27 Nov 2026 19:06:18 GMT"}
-    provisioner.posthog.refuse("GET", "/persons/", 403, **said)
-    found = (await diagnose(provisioner)).posthog_now
-    assert found is not None
+    headers = {"Date": "Fri, 27 Nov 2026 19:06:18 GMT"}
+    provisioner.posthog.refuse("GET", "/persons/", 403, **headers)
+    posthog_now = (await diagnose(provisioner)).posthog_now
+    assert posthog_now is not None
     # Plus the time since the response.
-    assert 0 < (found - datetime(2026, 11, 27, 19, 6, 18, tzinfo=UTC)).total_seconds() < 60
+    assert 0 < (posthog_now - datetime(2026, 11, 27, 19, 6, 18, tzinfo=UTC)).total_seconds() < 60
     provisioner = working()
     provisioner.posthog.refuse("GET", "/persons/", 403, Date="yesterday")
     assert (await diagnose(provisioner)).posthog_now is None
@@ -67,12 +70,12 @@ async def test_posthogs_time_is_reported_from_its_responses() -> None:
 
 async def test_a_configured_project_needs_no_discovery() -> None:
     provisioner = compose(project_id="77")
-    found = await diagnose(provisioner)
-    assert (found.person_reads.state, found.destination.state) == ("working", "missing")
+    diagnosis = await diagnose(provisioner)
+    assert (diagnosis.person_reads.state, diagnosis.destination.state) == ("working", "missing")
     assert all("/api/projects/77/" in line for line in provisioner.posthog.lines())
 
 
-async def test_the_one_project_of_the_grant_is_the_one_that_is_diagnosed() -> None:
+async def test_the_only_project_of_a_grant_is_diagnosed() -> None:
     provisioner = compose()
     provisioner.credentials.token = TokenReply(
         source="oauth", version=1, token="pha_a", scoped_teams=[77]
@@ -81,15 +84,15 @@ async def test_the_one_project_of_the_grant_is_the_one_that_is_diagnosed() -> No
     assert all("/api/projects/77/" in line for line in provisioner.posthog.lines())
 
 
-async def test_a_project_that_the_grant_does_not_cover_fails_both_and_says_so() -> None:
+async def test_a_project_outside_the_grant_fails_reads_and_destination_with_the_reason() -> None:
     provisioner = compose(project_id="99")
     provisioner.credentials.token = TokenReply(
         source="oauth", version=1, token="pha_a", scoped_teams=[77]
     )
     provisioner.posthog.refuse("GET", "/api/projects/99/", 403)
-    found = await diagnose(provisioner)
-    assert found.person_reads.state == "failing"
-    for finding in (found.person_reads, found.destination):
+    diagnosis = await diagnose(provisioner)
+    assert diagnosis.person_reads.state == "failing"
+    for finding in (diagnosis.person_reads, diagnosis.destination):
         assert "POSTHOG_PROJECT_ID is 99, but the grant covers project 77." in (
             finding.detail or ""
         )
@@ -101,30 +104,35 @@ async def test_a_personal_key_without_access_to_the_last_opened_project_is_repor
     provisioner.credentials.token = TokenReply(source="personal_key", version=1, token="phx")
     detail = "API key does not have access to the requested project: ID 7."
     provisioner.posthog.refuse("GET", "@current", 403, {"detail": detail})
-    found = await diagnose(provisioner)
-    for finding in (found.person_reads, found.destination):
+    diagnosis = await diagnose(provisioner)
+    for finding in (diagnosis.person_reads, diagnosis.destination):
         assert detail in (finding.detail or "")
         assert "Set POSTHOG_PROJECT_ID" in (finding.remediation or "")
         assert "scope" not in (finding.remediation or "")
 
 
-async def test_nothing_is_connected() -> None:
+async def test_a_diagnosis_without_any_credential_names_the_connect_command() -> None:
     provisioner = compose(secret=None)
     provisioner.credentials.token = TokenReply(source="none", version=1)
     provisioner.credentials.grant = CredentialStatus(
         version=0, oauth="absent", scopes=[], webhook_secret="absent"
     )
-    found = await diagnose(provisioner)
-    assert found.credential.state == "absent"
-    assert (found.person_reads.state, found.person_reads.through) == ("off", "none")
-    assert (found.webhook_secret.state, found.webhook_secret.source) == ("absent", "none")
-    assert found.destination.state == "unknown"
-    assert found.scope_gap == []
-    assert (found.provisioning.state, found.provisioning.code) == (
+    diagnosis = await diagnose(provisioner)
+    assert diagnosis.credential.state == "absent"
+    assert (diagnosis.person_reads.state, diagnosis.person_reads.through) == ("off", "none")
+    assert (diagnosis.webhook_secret.state, diagnosis.webhook_secret.source) == ("absent", "none")
+    assert diagnosis.destination.state == "unknown"
+    assert diagnosis.scope_gap == []
+    assert (diagnosis.provisioning.state, diagnosis.provisioning.code) == (
         "refused",
         "no_posthog_credential",
     )
-    for part in (found.credential, found.person_reads, found.webhook_secret, found.destination):
+    for part in (
+        diagnosis.credential,
+        diagnosis.person_reads,
+        diagnosis.webhook_secret,
+        diagnosis.destination,
+    ):
         assert "hogsend connect posthog" in (part.remediation or "")
     assert provisioner.posthog.requests == []
 
@@ -132,62 +140,65 @@ async def test_nothing_is_connected() -> None:
 async def test_a_grant_that_waits_for_its_refresh_is_not_reported_as_missing() -> None:
     provisioner = compose()
     provisioner.credentials.token = TokenReply(source="none", version=1, not_refreshed="HTTP 503")
-    found = await diagnose(provisioner)
-    assert (found.provisioning.state, found.provisioning.code) == (
+    diagnosis = await diagnose(provisioner)
+    assert (diagnosis.provisioning.state, diagnosis.provisioning.code) == (
         "refused",
         "no_posthog_credential",
     )
-    for part in (found.person_reads, found.destination, found.provisioning):
+    for part in (diagnosis.person_reads, diagnosis.destination, diagnosis.provisioning):
         assert "HTTP 503" in (part.detail or "")
         assert part.remediation
         assert "connect posthog`" not in part.remediation
 
 
-async def test_no_posthog_is_configured() -> None:
+async def test_a_diagnosis_without_a_posthog_host_names_the_setting() -> None:
     provisioner = compose(private_host=None)
-    found = await diagnose(provisioner)
-    assert found.private_host is None
-    assert found.credential.state == "present"
-    assert (found.person_reads.state, found.person_reads.through) == ("unknown", "oauth")
-    assert found.destination.state == "unknown"
-    for part in (found.person_reads, found.destination, found.provisioning):
+    diagnosis = await diagnose(provisioner)
+    assert diagnosis.private_host is None
+    assert diagnosis.credential.state == "present"
+    assert (diagnosis.person_reads.state, diagnosis.person_reads.through) == ("unknown", "oauth")
+    assert diagnosis.destination.state == "unknown"
+    for part in (diagnosis.person_reads, diagnosis.destination, diagnosis.provisioning):
         assert "POSTHOG_HOST" in (part.remediation or "")
 
 
-async def test_reads_through_the_personal_key() -> None:
+async def test_person_reads_may_use_the_personal_key() -> None:
     provisioner = compose()
     provisioner.credentials.token = TokenReply(source="personal_key", version=1, token="phx")
-    found = await diagnose(provisioner)
-    assert (found.person_reads.state, found.person_reads.through) == ("working", "personal_key")
+    diagnosis = await diagnose(provisioner)
+    assert (diagnosis.person_reads.state, diagnosis.person_reads.through) == (
+        "working",
+        "personal_key",
+    )
 
 
 async def test_a_minted_secret_is_compared_and_not_shown() -> None:
     provisioner = compose(secret=None)
-    provisioner.credentials.holds(webhook_secret="minted")
+    provisioner.credentials.store_payload(webhook_secret="minted")
     provisioner.posthog.add("fn", **compliant(inputs=inputs(secret="minted")))
-    found = await diagnose(provisioner)
-    assert found.destination.state == "live"
-    assert "minted" not in repr(found.destination)
+    diagnosis = await diagnose(provisioner)
+    assert diagnosis.destination.state == "live"
+    assert "minted" not in repr(diagnosis.destination)
 
 
 async def test_a_configured_secret_takes_precedence_over_a_minted_one() -> None:
     provisioner = working()
-    provisioner.credentials.holds(webhook_secret="minted")
+    provisioner.credentials.store_payload(webhook_secret="minted")
     assert (await diagnose(provisioner)).destination.state == "live"
 
 
 async def test_an_unreadable_secret_is_not_compared() -> None:
     provisioner = working(secret=None)
-    provisioner.credentials.holds_unreadable()
-    found = await diagnose(provisioner)
-    assert found.destination.state == "live"
-    assert (found.provisioning.state, found.provisioning.code) == (
+    provisioner.credentials.store_unreadable()
+    diagnosis = await diagnose(provisioner)
+    assert diagnosis.destination.state == "live"
+    assert (diagnosis.provisioning.state, diagnosis.provisioning.code) == (
         "refused",
         "webhook_secret_missing",
     )
 
 
-async def test_a_provisioned_destination_is_owned_in_a_diagnosis_too() -> None:
+async def test_a_destination_recorded_as_provisioned_is_diagnosed_as_own() -> None:
     provisioner = compose(instances={OTHER_HOST: FakeInstance()})
     provisioner.posthog.add("fn", **compliant(inputs=inputs(OTHER_URL, SECRET)))
     assert (await diagnose(provisioner)).destination.state == "elsewhere"
@@ -197,13 +208,13 @@ async def test_a_provisioned_destination_is_owned_in_a_diagnosis_too() -> None:
 
 async def test_a_deleted_destination_has_stopped_while_its_project_is_connected() -> None:
     provisioner = compose()
-    provisioner.credentials.holds(project_id="4242", webhook_secret="minted")
-    found = (await diagnose(provisioner)).destination
-    assert (found.state, found.stopped) == ("missing", False)
+    provisioner.credentials.store_payload(project_id="4242", webhook_secret="minted")
+    destination = (await diagnose(provisioner)).destination
+    assert (destination.state, destination.stopped) == ("missing", False)
     provisioner.store.urls["4242"] = {"fn": WEBHOOK_URL}
-    found = (await diagnose(provisioner)).destination
-    assert (found.state, found.stopped) == ("missing", True)
-    assert "is gone" in (found.detail or "")
+    destination = (await diagnose(provisioner)).destination
+    assert (destination.state, destination.stopped) == ("missing", True)
+    assert "is gone" in (destination.detail or "")
     # Disconnecting deletes what was stored for the connection; then no destination is expected.
     provisioner.credentials.derived_reply = DerivedReply(version=2, state="absent")
     assert (await diagnose(provisioner)).destination.stopped is False
@@ -211,28 +222,28 @@ async def test_a_deleted_destination_has_stopped_while_its_project_is_connected(
 
 async def test_a_destination_that_another_instance_took_over_has_stopped() -> None:
     provisioner = compose(instances={OTHER_HOST: FakeInstance()})
-    provisioner.credentials.holds(project_id="4242")
+    provisioner.credentials.store_payload(project_id="4242")
     provisioner.store.urls["4242"] = {"fn": WEBHOOK_URL}
-    provisioner.posthog.add("fn", **compliant(inputs=inputs(OTHER_URL, "theirs")))
-    found = (await diagnose(provisioner)).destination
-    assert (found.state, found.stopped) == ("elsewhere", True)
+    provisioner.posthog.add("fn", **compliant(inputs=inputs(OTHER_URL, "foreign")))
+    destination = (await diagnose(provisioner)).destination
+    assert (destination.state, destination.stopped) == ("elsewhere", True)
 
 
 async def test_whether_a_destination_has_stopped_is_unknown_without_the_store() -> None:
     provisioner = compose()
-    provisioner.credentials.holds(project_id="4242", webhook_secret="minted")
+    provisioner.credentials.store_payload(project_id="4242", webhook_secret="minted")
     provisioner.store.urls["4242"] = {"fn": WEBHOOK_URL}
     provisioner.store.is_down = True
-    found = (await diagnose(provisioner)).destination
+    destination = (await diagnose(provisioner)).destination
     # False would report that the destination exists again.
-    assert (found.state, found.stopped) == ("missing", None)
+    assert (destination.state, destination.stopped) == ("missing", None)
     provisioner.credentials.derived_reply = DerivedReply(version=2, state="absent")
     assert (await diagnose(provisioner)).destination.stopped is False
 
 
 async def test_whether_a_destination_has_stopped_is_unknown_without_the_secrets() -> None:
     provisioner = compose(secret=None)
-    provisioner.credentials.holds(webhook_secret="minted")
+    provisioner.credentials.store_payload(webhook_secret="minted")
     provisioner.posthog.add("fn", **compliant(inputs=inputs(secret="another")))
     assert (await diagnose(provisioner)).destination.stopped is True
     # The token is cached, so PostHog is still called.
@@ -242,57 +253,57 @@ async def test_whether_a_destination_has_stopped_is_unknown_without_the_secrets(
     assert (await diagnose(provisioner)).destination.stopped is not False
 
 
-async def test_a_database_that_is_down_hides_nothing() -> None:
+async def test_a_database_that_is_down_does_not_hide_the_destination() -> None:
     provisioner = working()
     provisioner.store.is_down = True
     assert (await diagnose(provisioner)).destination.state == "live"
 
 
-async def test_without_the_credentials_service_the_rest_is_reported() -> None:
+async def test_the_other_parts_are_reported_without_the_credentials_service() -> None:
     provisioner = working()
-    provisioner.credentials.goes_down()
-    found = await diagnose(provisioner)
-    assert found.credential.state == "unknown"
-    assert found.person_reads.state == "unknown"
-    assert found.webhook_secret.state == "present"
-    assert found.destination.state == "unknown"
-    assert found.provisioning.state == "unknown"
-    assert found.public_url.loopback is False
-    assert "hogsend status" in (found.credential.remediation or "")
+    provisioner.credentials.fail_all()
+    diagnosis = await diagnose(provisioner)
+    assert diagnosis.credential.state == "unknown"
+    assert diagnosis.person_reads.state == "unknown"
+    assert diagnosis.webhook_secret.state == "present"
+    assert diagnosis.destination.state == "unknown"
+    assert diagnosis.provisioning.state == "unknown"
+    assert diagnosis.public_url.loopback is False
+    assert "hogsend status" in (diagnosis.credential.remediation or "")
 
 
 @pytest.mark.parametrize("part", ["bearer", "derived", "status"])
-async def test_a_missing_reply_hides_only_its_part(part: str) -> None:
+async def test_a_failed_request_to_credentials_hides_only_its_part(part: str) -> None:
     provisioner = working()
     provisioner.credentials.failures[part] = Unavailable("down")
-    found = await diagnose(provisioner)
-    assert (found.credential.state == "unknown") is (part == "status")
-    assert (found.destination.state == "live") is (part != "bearer")
-    assert (found.person_reads.state == "working") is (part != "bearer")
-    assert found.webhook_secret.state == "present"
+    diagnosis = await diagnose(provisioner)
+    assert (diagnosis.credential.state == "unknown") is (part == "status")
+    assert (diagnosis.destination.state == "live") is (part != "bearer")
+    assert (diagnosis.person_reads.state == "working") is (part != "bearer")
+    assert diagnosis.webhook_secret.state == "present"
 
 
 @pytest.mark.parametrize(
     ("status", "named"), [(403, "person:read"), (401, "connect"), (500, "500")]
 )
-async def test_reads_that_fail_hide_nothing_else(status: int, named: str) -> None:
+async def test_failing_person_reads_do_not_hide_other_parts(status: int, named: str) -> None:
     provisioner = working()
     detail = "API key missing required scope 'person:read'"
     provisioner.posthog.refuse("GET", "persons", status, {"detail": detail})
-    found = await diagnose(provisioner)
-    reads = found.person_reads
+    diagnosis = await diagnose(provisioner)
+    reads = diagnosis.person_reads
     assert (reads.state, reads.through) == ("failing", "oauth")
     assert str(status) in (reads.detail or "")
     assert named in f"{reads.detail}{reads.remediation}"
-    assert found.destination.state == "live"
+    assert diagnosis.destination.state == "live"
 
 
 @pytest.mark.parametrize("status", [429, 500])
 async def test_remedies_of_a_diagnosis_end_with_another_diagnosis(status: int) -> None:
     provisioner = working()
     provisioner.posthog.refuse("GET", "/", status, {"detail": "no"})
-    found = await diagnose(provisioner)
-    for finding in (found.person_reads, found.destination):
+    diagnosis = await diagnose(provisioner)
+    for finding in (diagnosis.person_reads, diagnosis.destination):
         assert (finding.remediation or "").endswith("then run `hogsend doctor` again.")
 
 
@@ -302,23 +313,23 @@ async def test_a_token_that_was_just_rejected_is_tried_again() -> None:
     provisioner.credentials.cached = TokenReply(source="none", version=1)
     assert (await diagnose(provisioner)).person_reads.state == "working"
     provisioner.posthog.refuse("GET", "persons", 401, {"detail": "no"})
-    found = await diagnose(provisioner)
-    assert (found.person_reads.state, found.provisioning.state) == ("failing", "possible")
-    assert "401" in (found.person_reads.detail or "")
+    diagnosis = await diagnose(provisioner)
+    assert (diagnosis.person_reads.state, diagnosis.provisioning.state) == ("failing", "possible")
+    assert "401" in (diagnosis.person_reads.detail or "")
 
 
-async def test_a_list_that_fails_hides_nothing_else() -> None:
+async def test_a_failing_list_of_destinations_does_not_hide_other_parts() -> None:
     provisioner = working()
     detail = "API key missing required scope 'hog_function:read'"
     provisioner.posthog.refuse("GET", "hog_functions", 403, {"detail": detail})
-    found = await diagnose(provisioner)
-    assert found.person_reads.state == "working"
-    assert found.destination.state == "unknown"
-    assert "403" in (found.destination.detail or "")
-    assert "hog_function:write" in (found.destination.remediation or "")
+    diagnosis = await diagnose(provisioner)
+    assert diagnosis.person_reads.state == "working"
+    assert diagnosis.destination.state == "unknown"
+    assert "403" in (diagnosis.destination.detail or "")
+    assert "hog_function:write" in (diagnosis.destination.remediation or "")
 
 
-async def test_without_a_hog_functions_api_the_manual_setup_is_named() -> None:
+async def test_a_posthog_without_hog_functions_is_reported_with_the_manual_setup() -> None:
     provisioner = working()
     provisioner.posthog.refuse("GET", r"hog_functions/\?", 404)
     remediation = (await diagnose(provisioner)).destination.remediation or ""
@@ -333,7 +344,7 @@ async def test_without_a_hog_functions_api_the_manual_setup_is_named() -> None:
         ([], "77", "Set POSTHOG_PROJECT_ID"),
     ],
 )
-async def test_a_deleted_project_is_reported_as_one_and_read_once(
+async def test_a_deleted_project_is_reported_and_read_once(
     teams: list[int], configured: str | None, names: str
 ) -> None:
     provisioner = compose(project_id=configured)
@@ -341,52 +352,54 @@ async def test_a_deleted_project_is_reported_as_one_and_read_once(
         source="oauth", version=1, token="pha_a", scoped_teams=teams
     )
     provisioner.posthog.refuse("GET", "/api/projects/77/", 404, {"detail": "Project not found."})
-    found = await diagnose(provisioner)
-    for finding in (found.person_reads, found.destination):
+    diagnosis = await diagnose(provisioner)
+    for finding in (diagnosis.person_reads, diagnosis.destination):
         assert "Project 77 is gone or out of reach." in (finding.detail or "")
         assert names in (finding.remediation or "")
         assert "upgrade" not in (finding.remediation or "")
     assert provisioner.posthog.lines().count("GET /api/projects/77/") == 1
 
 
-async def test_with_an_existing_project_the_hog_functions_api_is_missing() -> None:
+async def test_a_404_of_hog_functions_in_an_existing_project_means_an_old_posthog() -> None:
     provisioner = compose(project_id="77")
     provisioner.posthog.refuse("GET", r"hog_functions/\?", 404)
-    found = await diagnose(provisioner)
-    assert found.person_reads.state == "working"
-    assert "upgrade" in (found.destination.remediation or "")
+    diagnosis = await diagnose(provisioner)
+    assert diagnosis.person_reads.state == "working"
+    assert "upgrade" in (diagnosis.destination.remediation or "")
     assert provisioner.posthog.lines().count("GET /api/projects/77/") == 1
 
 
-async def test_a_project_that_cannot_be_read_explains_nothing() -> None:
+async def test_a_404_of_hog_functions_means_an_old_posthog_when_the_project_cannot_be_read() -> (
+    None
+):
     provisioner = compose(project_id="77")
     provisioner.posthog.refuse("GET", r"hog_functions/\?", 404)
     provisioner.posthog.refuse("GET", "/api/projects/77/$", 500)
-    found = await diagnose(provisioner)
-    assert "upgrade" in (found.destination.remediation or "")
+    diagnosis = await diagnose(provisioner)
+    assert "upgrade" in (diagnosis.destination.remediation or "")
 
 
-async def test_a_dead_posthog_hides_nothing_else() -> None:
+async def test_a_failing_posthog_does_not_hide_other_parts() -> None:
     provisioner = working()
     provisioner.posthog.refuse(".*", ".*", 503, b"down")
-    found = await diagnose(provisioner)
-    assert found.credential.state == "present"
-    assert found.webhook_secret.state == "present"
-    assert found.person_reads.state == "failing"
-    assert found.destination.state == "unknown"
-    assert "503" in (found.destination.detail or "")
+    diagnosis = await diagnose(provisioner)
+    assert diagnosis.credential.state == "present"
+    assert diagnosis.webhook_secret.state == "present"
+    assert diagnosis.person_reads.state == "failing"
+    assert diagnosis.destination.state == "unknown"
+    assert "503" in (diagnosis.destination.detail or "")
 
 
 @pytest.mark.parametrize("project", [{}, {"id": None}])
 async def test_a_project_without_an_id_is_a_failing_read(project: Any) -> None:
     provisioner = working()
     provisioner.posthog.project = project
-    found = await diagnose(provisioner)
-    assert (found.person_reads.state, found.destination.state) == ("failing", "unknown")
-    assert "no id" in (found.destination.detail or "")
+    diagnosis = await diagnose(provisioner)
+    assert (diagnosis.person_reads.state, diagnosis.destination.state) == ("failing", "unknown")
+    assert "no id" in (diagnosis.destination.detail or "")
 
 
-async def test_destinations_that_take_too_long_hide_nothing_else(
+async def test_a_slow_destination_check_does_not_hide_other_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(diagnostics, "DESTINATION_SECONDS", 0.05)
@@ -397,21 +410,21 @@ async def test_destinations_that_take_too_long_hide_nothing_else(
             await asyncio.Event().wait()
 
     provisioner.posthog.before = hang
-    found = await diagnose(provisioner)
-    assert found.person_reads.state == "working"
-    assert found.destination.state == "unknown"
-    assert "0.05 s" in (found.destination.detail or "")
+    diagnosis = await diagnose(provisioner)
+    assert diagnosis.person_reads.state == "working"
+    assert diagnosis.destination.state == "unknown"
+    assert "0.05 s" in (diagnosis.destination.detail or "")
 
 
-async def test_a_database_that_does_not_answer_hides_nothing(
+async def test_a_database_that_hangs_does_not_hide_other_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(diagnostics, "STORE_SECONDS", 0.05)
     provisioner = working()
     provisioner.store.is_frozen = True
     async with asyncio.timeout(5):
-        found = await diagnose(provisioner)
-    assert (found.person_reads.state, found.destination.state) == ("working", "live")
+        diagnosis = await diagnose(provisioner)
+    assert (diagnosis.person_reads.state, diagnosis.destination.state) == ("working", "live")
 
 
 async def test_all_limits_together_stay_below_the_endpoints_deadline() -> None:
@@ -425,6 +438,9 @@ async def test_all_limits_together_stay_below_the_endpoints_deadline() -> None:
 
 
 async def test_a_loopback_public_url_is_reported() -> None:
-    found = await diagnose(working(public_url="http://localhost:3002"))
-    assert (found.public_url.url, found.public_url.loopback) == ("http://localhost:3002", True)
-    assert found.provisioning.code == "api_public_url_unreachable"
+    diagnosis = await diagnose(working(public_url="http://localhost:3002"))
+    assert (diagnosis.public_url.url, diagnosis.public_url.loopback) == (
+        "http://localhost:3002",
+        True,
+    )
+    assert diagnosis.provisioning.code == "api_public_url_unreachable"

@@ -37,7 +37,7 @@ def drift(secret: str | None = SECRET, **changes: Any) -> list[str]:
     return find_drift(function(**changes), WEBHOOK_URL, secret)
 
 
-def test_a_compliant_destination_has_none() -> None:
+def test_a_compliant_destination_has_no_drift() -> None:
     assert drift() == []
 
 
@@ -64,9 +64,9 @@ def test_a_compliant_destination_has_none() -> None:
         ({"inputs_schema": [*SCHEMA, {"key": "payload"}]}, "old version"),
     ],
 )
-def test_each_difference_is_named_alone(changes: dict[str, Any], difference: str) -> None:
-    (found,) = drift(**changes)
-    assert difference in found
+def test_each_difference_is_reported_alone(changes: dict[str, Any], difference: str) -> None:
+    (reported,) = drift(**changes)
+    assert difference in reported
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_body_declared_as_hog_is_no_drift() -> None:
     assert drift(inputs=inputs(body={"value": BODY, "templating": "hog"})) == []
 
 
-def test_several_differences_are_all_named() -> None:
+def test_several_differences_are_all_reported() -> None:
     assert len(drift(enabled=False, filters={}, inputs_schema=[])) == 3
 
 
@@ -96,7 +96,7 @@ def test_a_state_that_an_update_would_not_fix_is_no_drift(watcher_state: Watcher
     assert drift(watcher_state=watcher_state) == []
 
 
-def test_a_secret_that_posthog_would_not_send_as_it_is_is_drift() -> None:
+def test_a_secret_that_posthog_would_evaluate_as_a_template_is_drift() -> None:
     (difference,) = drift("s{cret", inputs=inputs(secret="s{cret"))
     assert "template" in difference
 
@@ -106,9 +106,9 @@ def test_an_unknown_secret_is_not_compared() -> None:
 
 
 def headers(**changes: Any) -> dict[str, Any]:
-    """Inputs with headers; `changes` add to them."""
-    ours = inputs()["headers"]["value"]
-    return inputs(headers={"value": {**ours, **changes}})
+    """Return inputs whose headers also contain `changes`."""
+    own = inputs()["headers"]["value"]
+    return inputs(headers={"value": {**own, **changes}})
 
 
 @pytest.mark.parametrize(
@@ -124,21 +124,21 @@ def headers(**changes: Any) -> dict[str, Any]:
 def test_a_second_spelling_of_an_own_header_is_drift(
     added: dict[str, Any], differences: list[str]
 ) -> None:
-    found = drift(inputs=headers(**added))
-    assert len(found) == len(differences)
-    assert all(named in said for named, said in zip(differences, found, strict=True))
+    reported = drift(inputs=headers(**added))
+    assert len(reported) == len(differences)
+    assert all(expected in actual for expected, actual in zip(differences, reported, strict=True))
 
 
-def test_two_secrets_are_drift_even_when_the_own_one_is_unknown() -> None:
+def test_two_secret_headers_are_drift_even_when_the_own_secret_is_unknown() -> None:
     assert drift(None, inputs=headers(**{"X-PostHog-Webhook-Secret": "old"}))
 
 
-def test_another_spelling_alone_is_no_drift() -> None:
+def test_another_spelling_of_the_only_header_is_no_drift() -> None:
     spelled = {"CONTENT-TYPE": "application/json", "X-PostHog-Webhook-Secret": SECRET}
     assert drift(inputs=inputs(headers={"value": spelled})) == []
 
 
-def test_what_the_operator_added_is_no_drift() -> None:
+def test_additions_of_the_operator_are_no_drift() -> None:
     added = inputs(debug={"value": True})
     added["headers"]["value"]["x-custom"] = "keep"
     more = [*SCHEMA, {"key": "extra"}, None, 3]
@@ -159,7 +159,7 @@ def test_other_filter_values_are_drift(value: Any) -> None:
 @pytest.mark.parametrize(
     "entry", [None, 7, [], "x", {**IDENTIFIED, "operator": "is_not"}, {**IDENTIFIED, "key": "$x"}]
 )
-def test_another_filter_does_not_identify(entry: Any) -> None:
+def test_another_filter_is_not_the_filter_of_identified_persons(entry: Any) -> None:
     assert not is_identified_filter(entry)
 
 

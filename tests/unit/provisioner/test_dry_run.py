@@ -29,7 +29,7 @@ async def outcome(
     )
 
 
-async def test_provisioning_is_possible() -> None:
+async def test_a_dry_run_of_possible_provisioning_changes_nothing() -> None:
     provisioner = compose(secret=None)
     assert await outcome(provisioner) == ProvisioningFinding(state="possible")
     assert provisioner.credentials.stored == []
@@ -64,10 +64,10 @@ async def test_the_first_refusal_in_the_order_of_a_run_is_reported() -> None:
 async def test_every_refusal_has_a_detail_and_a_remediation(
     provisioner: InMemoryProvisioner, bearer: TokenReply | None, remediation: str
 ) -> None:
-    found = await outcome(provisioner, bearer)
-    assert found.state == "refused"
-    assert " " in (found.detail or "")
-    assert remediation in (found.remediation or "")
+    finding = await outcome(provisioner, bearer)
+    assert finding.state == "refused"
+    assert " " in (finding.detail or "")
+    assert remediation in (finding.remediation or "")
 
 
 async def test_a_grant_without_the_write_scope_would_be_refused() -> None:
@@ -75,13 +75,13 @@ async def test_a_grant_without_the_write_scope_would_be_refused() -> None:
     provisioner.credentials.grant = CredentialStatus(
         version=1, oauth="present", scopes=["hog_function:read"], webhook_secret="absent"
     )
-    found = await outcome(provisioner)
-    assert (found.state, found.code) == ("refused", "missing-scope")
-    assert "hog_function:write" in (found.detail or "")
-    assert "hog_function:write" in (found.remediation or "")
+    finding = await outcome(provisioner)
+    assert (finding.state, finding.code) == ("refused", "missing-scope")
+    assert "hog_function:write" in (finding.detail or "")
+    assert "hog_function:write" in (finding.remediation or "")
 
 
-async def test_the_scopes_of_a_personal_key_are_not_judged() -> None:
+async def test_the_scopes_of_a_personal_key_are_not_checked() -> None:
     provisioner = compose()
     provisioner.credentials.grant = CredentialStatus(
         version=1, oauth="absent", scopes=[], webhook_secret="absent", personal_key=True
@@ -90,22 +90,22 @@ async def test_the_scopes_of_a_personal_key_are_not_judged() -> None:
 
 
 @pytest.mark.parametrize("known", ["bearer", "status"])
-async def test_without_the_credentials_service_it_is_unknown(known: str) -> None:
+async def test_a_dry_run_without_the_credentials_service_is_unknown(known: str) -> None:
     credentials = FakeCredentials()
     provisioner = compose(credentials=credentials)
-    found = await dry_run(
+    finding = await dry_run(
         provisioner.instance,
         credentials.token if known == "bearer" else Unavailable("down"),
         credentials.grant if known == "status" else Unavailable("down"),
         provisioner.secrets,
     )
-    assert (found.state, found.code) == ("unknown", None)
-    assert "hogsend status" in (found.remediation or "")
+    assert (finding.state, finding.code) == ("unknown", None)
+    assert "hogsend status" in (finding.remediation or "")
 
 
-async def test_a_secret_that_cannot_be_checked_is_unknown() -> None:
+async def test_a_dry_run_is_unknown_when_the_secret_cannot_be_checked() -> None:
     provisioner = compose(secret=None)
     provisioner.credentials.failures["derived"] = Unavailable("down")
-    found = await outcome(provisioner)
-    assert found.state == "unknown"
-    assert "hogsend status" in (found.remediation or "")
+    finding = await outcome(provisioner)
+    assert finding.state == "unknown"
+    assert "hogsend status" in (finding.remediation or "")

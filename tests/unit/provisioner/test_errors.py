@@ -79,7 +79,9 @@ def test_a_status_has_its_code_at_each_step(step: Step, status: int | None, code
         (Step.FUNCTION, 400, ["status", "--provision-only"]),
     ],
 )
-def test_a_remediation_names_what_to_do(step: Step, status: int, names: list[str]) -> None:
+def test_a_remediation_names_the_commands_and_settings(
+    step: Step, status: int, names: list[str]
+) -> None:
     remediation = from_posthog(
         PostHogError(NO_SCOPE, status), step, WEBHOOK_URL, CURRENT
     ).refusal.remediation
@@ -140,7 +142,9 @@ def test_a_remedy_follows_its_cause_at_each_step(
 
 
 @pytest.mark.parametrize("error", [PostHogError("x", 404), PostHogError("x", 400), NO_ID])
-def test_a_cause_that_depends_on_the_step_has_the_steps_remedy(error: PostHogError) -> None:
+def test_an_error_whose_cause_depends_on_the_step_has_the_remedy_of_the_step(
+    error: PostHogError,
+) -> None:
     assert remedy_of(error, CURRENT) is None
     remedies = {
         from_posthog(error, step, WEBHOOK_URL, CURRENT).refusal.remediation for step in Step
@@ -204,7 +208,9 @@ def test_a_plan_without_data_pipelines_is_recognised(detail: str) -> None:
         ("", 400),
     ],
 )
-def test_another_refusal_is_not_taken_for_the_plan(detail: str, status: int | None) -> None:
+def test_another_refusal_is_not_reported_as_a_missing_add_on(
+    detail: str, status: int | None
+) -> None:
     assert not needs_add_on(PostHogError(detail, status))
     refusal = from_posthog(
         PostHogError(detail, status), Step.COLLECTION, WEBHOOK_URL, CURRENT
@@ -213,18 +219,18 @@ def test_another_refusal_is_not_taken_for_the_plan(detail: str, status: int | No
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "description"),
     [
         (PostHogError("PostHog cannot be reached"), "PostHog cannot be reached."),
         (PostHogError("No.", 400), "PostHog answered 400: No."),
         (PostHogError("", 500), "PostHog answered 500."),
     ],
 )
-def test_an_error_is_described_by_status_and_detail(error: PostHogError, said: str) -> None:
-    assert describe(error) == said
+def test_an_error_is_described_by_status_and_detail(error: PostHogError, description: str) -> None:
+    assert describe(error) == description
 
 
-def test_the_manual_setup_says_where_the_secret_is() -> None:
+def test_the_manual_setup_names_the_setting_with_the_secret() -> None:
     assert "value of POSTHOG_WEBHOOK_SECRET" in manual_setup(WEBHOOK_URL)
 
 
@@ -232,7 +238,7 @@ def test_the_manual_setup_says_where_the_secret_is() -> None:
 @pytest.mark.parametrize(
     ("status", "code"), [(403, "missing-scope"), (404, "project-discovery-failed")]
 )
-def test_a_project_that_the_grant_does_not_cover_is_named_with_the_one_it_does(
+def test_a_project_outside_the_grant_is_reported_with_the_covered_project(
     step: Step, status: int, code: str
 ) -> None:
     choice = ProjectChoice("99", "POSTHOG_PROJECT_ID", ["4242"])
@@ -255,7 +261,7 @@ def test_a_project_that_the_grant_does_not_cover_is_named_with_the_one_it_does(
         (ProjectChoice("77", "POSTHOG_PROJECT_ID"), "POSTHOG_PROJECT_ID", "connect posthog"),
     ],
 )
-def test_a_deleted_project_is_fixed_where_it_was_chosen(
+def test_the_remedy_of_a_deleted_project_depends_on_how_it_was_chosen(
     choice: ProjectChoice, names: str, not_named: str
 ) -> None:
     error = PostHogError("Project not found.", 404)

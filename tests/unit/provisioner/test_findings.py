@@ -28,11 +28,11 @@ def status(**changes: Any) -> CredentialStatus:
     return CredentialStatus(**{**values, **changes})
 
 
-def test_a_working_grant_needs_nothing() -> None:
-    found = findings.credential(status())
-    assert (found.state, found.refresh_failing) == ("present", False)
-    assert (found.scopes, found.expires_at) == (["person:read"], EXPIRES)
-    assert (found.detail, found.remediation) == (None, None)
+def test_a_working_grant_has_no_remediation() -> None:
+    finding = findings.credential(status())
+    assert (finding.state, finding.refresh_failing) == ("present", False)
+    assert (finding.scopes, finding.expires_at) == (["person:read"], EXPIRES)
+    assert (finding.detail, finding.remediation) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -54,39 +54,39 @@ def test_each_state_of_the_grant_has_its_remediation(
     detail: str,
     remediation: str,
 ) -> None:
-    found = findings.credential(stored)
-    assert (found.state, found.refresh_failing) == (state, failing)
-    assert detail in (found.detail or "")
-    assert remediation in (found.remediation or "")
+    finding = findings.credential(stored)
+    assert (finding.state, finding.refresh_failing) == (state, failing)
+    assert detail in (finding.detail or "")
+    assert remediation in (finding.remediation or "")
 
 
-def test_a_grant_that_must_be_renewed_still_shows_what_it_was() -> None:
-    found = findings.credential(status(needs_reconnect=True, refresh_error="x"))
-    assert (found.scopes, found.expires_at) == (["person:read"], EXPIRES)
+def test_a_grant_that_needs_reconnecting_is_reported_with_its_scopes_and_expiry() -> None:
+    finding = findings.credential(status(needs_reconnect=True, refresh_error="x"))
+    assert (finding.scopes, finding.expires_at) == (["person:read"], EXPIRES)
 
 
-def test_with_a_personal_key_an_absent_grant_needs_nothing() -> None:
-    found = findings.credential(status(oauth="absent", personal_key=True))
-    assert (found.state, found.remediation) == ("absent", None)
-    assert "personal API key is used" in (found.detail or "")
+def test_an_absent_grant_has_no_remediation_when_a_personal_key_is_set() -> None:
+    finding = findings.credential(status(oauth="absent", personal_key=True))
+    assert (finding.state, finding.remediation) == ("absent", None)
+    assert "personal API key is used" in (finding.detail or "")
 
 
 def test_a_configured_secret_takes_precedence() -> None:
-    found = findings.webhook_secret(DOWN, configured=True)
-    assert (found.state, found.source, found.remediation) == ("present", "environment", None)
+    finding = findings.webhook_secret(DOWN, configured=True)
+    assert (finding.state, finding.source, finding.remediation) == ("present", "environment", None)
 
 
 def test_an_unreadable_minted_payload_is_reported_despite_a_configured_secret() -> None:
-    found = findings.webhook_secret(status(webhook_secret="unreadable"), configured=True)
-    assert (found.state, found.source) == ("present", "environment")
-    assert "hogsend disconnect" in str(found.remediation)
+    finding = findings.webhook_secret(status(webhook_secret="unreadable"), configured=True)
+    assert (finding.state, finding.source) == ("present", "environment")
+    assert "hogsend disconnect" in str(finding.remediation)
 
 
 def test_connecting_again_is_no_remedy_for_an_unreadable_minted_secret() -> None:
-    found = findings.credential(status(oauth="unreadable", webhook_secret="unreadable"))
-    assert "`hogsend disconnect posthog`" in str(found.remediation)
+    finding = findings.credential(status(oauth="unreadable", webhook_secret="unreadable"))
+    assert "`hogsend disconnect posthog`" in str(finding.remediation)
     secret = findings.webhook_secret(status(webhook_secret="unreadable"), configured=False)
-    assert secret.remediation == found.remediation
+    assert secret.remediation == finding.remediation
 
 
 @pytest.mark.parametrize(
@@ -105,12 +105,12 @@ def test_each_state_of_a_minted_secret_has_its_remediation(
     source: str,
     remediation: str | None,
 ) -> None:
-    found = findings.webhook_secret(stored, configured=False)
-    assert (found.state, found.source) == (state, source)
-    assert found.remediation is None if remediation is None else remediation in str(found)
+    finding = findings.webhook_secret(stored, configured=False)
+    assert (finding.state, finding.source) == (state, source)
+    assert finding.remediation is None if remediation is None else remediation in str(finding)
 
 
-def test_the_scope_gap_is_what_the_grant_lacks() -> None:
+def test_the_scope_gap_contains_the_scopes_that_the_grant_lacks() -> None:
     assert findings.scope_gap(status(scopes=list(SCOPES))) == []
     gap = findings.scope_gap(status(scopes=["person:write"]))
     assert "organization:read" in gap
@@ -118,16 +118,18 @@ def test_the_scope_gap_is_what_the_grant_lacks() -> None:
 
 
 @pytest.mark.parametrize("stored", [DOWN, status(oauth="absent"), status(oauth="unreadable")])
-def test_without_a_readable_grant_there_is_no_gap(stored: CredentialStatus | HogsendError) -> None:
+def test_the_scope_gap_is_empty_without_a_readable_grant(
+    stored: CredentialStatus | HogsendError,
+) -> None:
     assert findings.scope_gap(stored) == []
 
 
 def test_a_loopback_public_url_has_a_remediation() -> None:
-    found = findings.public_url("http://localhost:3002")
-    assert (found.url, found.loopback) == ("http://localhost:3002", True)
-    assert "API_PUBLIC_URL" in (found.remediation or "")
+    finding = findings.public_url("http://localhost:3002")
+    assert (finding.url, finding.loopback) == ("http://localhost:3002", True)
+    assert "API_PUBLIC_URL" in (finding.remediation or "")
 
 
-def test_a_public_url_has_none() -> None:
-    found = findings.public_url("https://t.example.com")
-    assert (found.loopback, found.detail, found.remediation) == (False, None, None)
+def test_a_public_url_has_no_remediation() -> None:
+    finding = findings.public_url("https://t.example.com")
+    assert (finding.loopback, finding.detail, finding.remediation) == (False, None, None)

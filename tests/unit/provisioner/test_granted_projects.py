@@ -16,8 +16,8 @@ from tests.unit.provisioner.fakes import InMemoryProvisioner, compose
 
 
 async def names(provisioner: InMemoryProvisioner) -> list[GrantedProject]:
-    asking = ProjectNames(provisioner.instance, provisioner.credentials, provisioner.http)
-    return (await asking.granted()).projects
+    project_names = ProjectNames(provisioner.instance, provisioner.credentials, provisioner.http)
+    return (await project_names.granted()).projects
 
 
 def granted(*teams: int) -> InMemoryProvisioner:
@@ -28,7 +28,7 @@ def granted(*teams: int) -> InMemoryProvisioner:
     return provisioner
 
 
-async def test_each_project_of_a_grant_is_named() -> None:
+async def test_each_project_of_a_grant_is_listed_with_its_name() -> None:
     provisioner = granted(7, 8, 9)
     provisioner.posthog.refuse("GET", "/api/projects/7/", 200, {"id": 7, "name": "Shop"})
     provisioner.posthog.refuse("GET", "/api/projects/8/", 200, {"id": 8, "name": ["?"]})
@@ -41,7 +41,7 @@ async def test_each_project_of_a_grant_is_named() -> None:
     ]
 
 
-async def test_all_projects_are_listed_for_a_grant_that_is_not_limited_to_some() -> None:
+async def test_all_projects_are_listed_for_a_grant_without_limits() -> None:
     provisioner = granted()
     results = [{"id": 7, "name": "Shop"}, {"name": "of no id"}, {"id": 8, "name": "Blog"}]
     provisioner.posthog.refuse("GET", "/api/projects/\\?limit=100", 200, {"results": results})
@@ -52,7 +52,7 @@ async def test_all_projects_are_listed_for_a_grant_that_is_not_limited_to_some()
 
 
 @pytest.mark.parametrize("status", [403, 500])
-async def test_without_a_response_of_posthog_projects_have_no_names(status: int) -> None:
+async def test_projects_are_listed_without_names_when_posthog_refuses(status: int) -> None:
     provisioner = granted(7, 8)
     provisioner.posthog.refuse("GET", "/api/projects/", status)
     assert await names(provisioner) == [GrantedProject(id="7"), GrantedProject(id="8")]
@@ -61,7 +61,9 @@ async def test_without_a_response_of_posthog_projects_have_no_names(status: int)
     assert await names(unlimited) == []
 
 
-async def test_a_posthog_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_projects_are_listed_without_names_when_posthog_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(granted_projects, "DEADLINE_SECONDS", 0.01)
     provisioner = granted(7, 8)
 
@@ -72,17 +74,17 @@ async def test_a_posthog_that_hangs_is_not_waited_for(monkeypatch: pytest.Monkey
     assert await names(provisioner) == [GrantedProject(id="7"), GrantedProject(id="8")]
 
 
-async def test_the_names_of_only_some_projects_are_requested() -> None:
+async def test_the_number_of_requested_project_names_is_limited() -> None:
     provisioner = granted(*range(1, 101))
     assert len(await names(provisioner)) == 100
     assert len(provisioner.posthog.requests) == granted_projects.MAX_NAMED
 
 
-async def test_without_a_token_posthog_is_not_asked() -> None:
+async def test_no_projects_are_requested_from_posthog_without_a_token() -> None:
     provisioner = compose()
     provisioner.credentials.token = TokenReply(source="none", version=1)
     assert await names(provisioner) == []
-    provisioner.credentials.goes_down()
+    provisioner.credentials.fail_all()
     with pytest.raises(Unavailable):
         await names(provisioner)
     assert provisioner.posthog.requests == []

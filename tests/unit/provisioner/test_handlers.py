@@ -91,8 +91,10 @@ def unconnected() -> Database:
 
 
 def test_every_endpoint_of_the_contract_has_a_handler() -> None:
-    declared = {one.subject for one in endpoints() if one.service is User.PROVISIONER}
-    assert {one.subject for one in router.endpoints} == declared
+    declared = {
+        endpoint.subject for endpoint in endpoints() if endpoint.service is User.PROVISIONER
+    }
+    assert {endpoint.subject for endpoint in router.endpoints} == declared
 
 
 async def test_provision_runs_and_replies(
@@ -142,9 +144,9 @@ async def test_diagnose_reports_every_part(
     broker: ServiceBroker, provisioner: InMemoryProvisioner
 ) -> None:
     provisioner.posthog.add("fn", **compliant())
-    found = await ask(broker, PROVISIONER_DIAGNOSE, Empty())
-    assert found.private_host == POSTHOG_URL
-    assert (found.destination.state, found.person_reads.state) == ("live", "working")
+    diagnosis = await ask(broker, PROVISIONER_DIAGNOSE, Empty())
+    assert diagnosis.private_host == POSTHOG_URL
+    assert (diagnosis.destination.state, diagnosis.person_reads.state) == ("live", "working")
 
 
 async def test_health_carries_the_version_of_the_credential(broker: ServiceBroker) -> None:
@@ -165,7 +167,7 @@ async def test_a_credential_change_reaches_the_watcher(
     assert changes == [CHANGE]
 
 
-async def test_the_app_composes_what_the_handlers_need() -> None:
+async def test_the_app_provides_every_dependency_of_the_handlers() -> None:
     broker = offline_broker(User.PROVISIONER)
     parts = build_parts(
         broker.link,
@@ -177,11 +179,11 @@ async def test_the_app_composes_what_the_handlers_need() -> None:
     )
     create_app(broker, parts)
     async with TestNatsBroker(broker):
-        found = await ask(broker, PROVISIONER_DIAGNOSE, Empty())
+        diagnosis = await ask(broker, PROVISIONER_DIAGNOSE, Empty())
         with pytest.raises(Unavailable):
             await ask(broker, PROVISIONER_PROVISION, ProvisionLoop())
-    assert (found.private_host, found.public_url.url) == (POSTHOG_URL, PUBLIC_URL)
-    assert (found.credential.state, found.webhook_secret.state) == ("unknown", "present")
+    assert (diagnosis.private_host, diagnosis.public_url.url) == (POSTHOG_URL, PUBLIC_URL)
+    assert (diagnosis.credential.state, diagnosis.webhook_secret.state) == ("unknown", "present")
 
 
 def app_over(link: FakeLink) -> tuple[FastStream, Parts]:
@@ -197,7 +199,7 @@ def app_over(link: FakeLink) -> tuple[FastStream, Parts]:
     return create_app(broker, parts), parts
 
 
-async def test_the_app_asks_for_the_credential_before_any_request() -> None:
+async def test_the_app_requests_the_credential_at_startup() -> None:
     app, parts = app_over(FakeLink())
     async with app.lifespan_context():
         await eventually(lambda: parts.credentials.version == 1)

@@ -34,7 +34,7 @@ async def test_a_hogsend_is_recognized_by_its_health_document(base: str) -> None
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "instance",
     [
         FakeInstance(404),
         FakeInstance(500),
@@ -52,9 +52,9 @@ async def test_a_hogsend_is_recognized_by_its_health_document(base: str) -> None
         *("odd_status", "too_large"),
     ],
 )
-async def test_another_response_is_no_hogsend(answer: FakeInstance) -> None:
-    assert not await probe(other=answer).is_live(OTHER)
-    assert len(answer.requests) == 1
+async def test_a_host_with_another_response_is_no_hogsend(instance: FakeInstance) -> None:
+    assert not await probe(other=instance).is_live(OTHER)
+    assert len(instance.requests) == 1
 
 
 async def test_a_redirect_is_not_followed() -> None:
@@ -70,12 +70,12 @@ async def test_a_host_that_cannot_be_reached_is_no_hogsend(base: str) -> None:
 
 
 async def test_each_instance_is_probed_once() -> None:
-    other, gone = FakeInstance(), FakeInstance(500)
-    asked = probe(other=other, elsewhere=gone)
+    other, failing = FakeInstance(), FakeInstance(500)
+    under_test = probe(other=other, elsewhere=failing)
     for _ in range(3):
-        assert await asked.is_live(OTHER)
-        assert not await asked.is_live("https://elsewhere.example")
-    assert (len(other.requests), len(gone.requests)) == (1, 1)
+        assert await under_test.is_live(OTHER)
+        assert not await under_test.is_live("https://elsewhere.example")
+    assert (len(other.requests), len(failing.requests)) == (1, 1)
 
 
 async def test_a_host_that_hangs_is_no_hogsend(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Ownership: which destination belongs to which instance when several share a project.
 
-Contract 2.2 takes the first destination whose path is ours. These rules are stricter and take
-precedence: otherwise two instances would repoint each other's destination without end.
+Contract 2.2 takes the first destination with Hogsend's webhook path. These rules are stricter and
+take precedence: otherwise two instances would repoint each other's destination without end.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ async def is_own(
     return await Ownership(WEBHOOK_URL, secret, provisioned or {}, probe).is_own(function)
 
 
-@pytest.mark.parametrize("secret", [SECRET, None, ""], ids=["our_secret", "no_header", "empty"])
+@pytest.mark.parametrize("secret", [SECRET, None, ""], ids=["own_secret", "no_header", "empty"])
 async def test_a_live_instance_keeps_a_destination_without_a_foreign_secret(
     instance: FakeInstance, secret: str | None
 ) -> None:
@@ -64,23 +64,23 @@ async def test_a_live_instance_keeps_a_destination_without_a_foreign_secret(
     assert len(instance.requests) == 1
 
 
-@pytest.mark.parametrize("secret", [SECRET, None, ""], ids=["our_secret", "no_header", "empty"])
-async def test_without_a_live_instance_it_is_taken_over(secret: str | None) -> None:
-    gone = FakeInstance(404)
-    assert await is_own(gone, function(secret=secret))
-    assert len(gone.requests) == 1
+@pytest.mark.parametrize("secret", [SECRET, None, ""], ids=["own_secret", "no_header", "empty"])
+async def test_a_destination_without_a_live_instance_is_taken_over(secret: str | None) -> None:
+    no_instance = FakeInstance(404)
+    assert await is_own(no_instance, function(secret=secret))
+    assert len(no_instance.requests) == 1
 
 
 @pytest.mark.parametrize("header", ["x-posthog-webhook-secret", "X-PostHog-Webhook-Secret"])
-async def test_another_secret_belongs_to_another_instance_that_is_not_probed(
+async def test_a_destination_with_another_secret_is_foreign_without_a_probe(
     instance: FakeInstance, header: str
 ) -> None:
-    carried = inputs(OTHER_URL, headers={"value": {header: OTHER_SECRET}})
-    assert not await is_own(instance, function(inputs=carried))
+    with_secrets = inputs(OTHER_URL, headers={"value": {header: OTHER_SECRET}})
+    assert not await is_own(instance, function(inputs=with_secrets))
     assert instance.requests == []
 
 
-async def test_without_a_known_own_secret_any_secret_is_another_instances(
+async def test_any_secret_counts_as_foreign_when_the_own_one_is_unknown(
     instance: FakeInstance,
 ) -> None:
     assert not await is_own(instance, function(secret=SECRET), secret=None)
@@ -89,7 +89,7 @@ async def test_without_a_known_own_secret_any_secret_is_another_instances(
 
 
 @pytest.mark.parametrize(
-    "theirs",
+    "candidate",
     [
         function(WEBHOOK_URL),
         function("http://t.example.com/v1/webhooks/posthog"),
@@ -98,12 +98,12 @@ async def test_without_a_known_own_secret_any_secret_is_another_instances(
         function("http://localhost:3002/v1/webhooks/posthog"),
         function("http://127.0.0.1:9/v1/webhooks/posthog"),
     ],
-    ids=["our_url", "our_url_over_http", "disabled", "placeholder", "localhost", "loopback"],
+    ids=["own_url", "own_url_over_http", "disabled", "placeholder", "localhost", "loopback"],
 )
-async def test_a_destination_of_no_other_instance_is_owned_without_a_probe(
-    instance: FakeInstance, theirs: HogFunction
+async def test_a_destination_that_cannot_deliver_to_another_instance_is_owned_without_a_probe(
+    instance: FakeInstance, candidate: HogFunction
 ) -> None:
-    assert await is_own(instance, theirs)
+    assert await is_own(instance, candidate)
     assert instance.requests == []
 
 
@@ -131,7 +131,7 @@ async def test_a_destination_with_an_unreachable_url_is_owned(
     assert instance.requests == []
 
 
-async def test_odd_headers_carry_no_secret(instance: FakeInstance) -> None:
+async def test_invalid_headers_count_as_headers_without_a_secret(instance: FakeInstance) -> None:
     odd: list[Any] = [None, {"secret": True}, {"value": []}, {"value": {"x-other": OTHER_SECRET}}]
     for headers in odd:
         assert not await is_own(
@@ -144,7 +144,7 @@ async def test_the_own_secret_counts_under_each_spelling_of_its_header(
     instance: FakeInstance,
 ) -> None:
     both = {"X-PostHog-Webhook-Secret": OTHER_SECRET, "x-posthog-webhook-secret": SECRET}
-    carried = {**inputs(OTHER_URL), "headers": {"value": both}}
-    assert await is_own(FakeInstance(404), function(inputs=carried))
-    assert not await is_own(instance, function(inputs=carried))
+    with_secrets = {**inputs(OTHER_URL), "headers": {"value": both}}
+    assert await is_own(FakeInstance(404), function(inputs=with_secrets))
+    assert not await is_own(instance, function(inputs=with_secrets))
     assert len(instance.requests) == 1

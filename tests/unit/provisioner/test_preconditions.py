@@ -30,11 +30,11 @@ def code(
     return None
 
 
-def test_everything_holds() -> None:
+def test_a_request_without_obstacles_passes_the_preconditions() -> None:
     assert code() is None
 
 
-def test_the_first_that_does_not_hold_is_named() -> None:
+def test_the_first_failed_precondition_is_reported() -> None:
     assert code(NO_BEARER, None, LOOPBACK) == "no_posthog_credential"
     assert code(BEARER, None, LOOPBACK) == "posthog_not_configured"
     assert code(BEARER, HOST, LOOPBACK) == "api_public_url_unreachable"

@@ -31,12 +31,14 @@ async def test_case_40_key_id_and_host_are_stored(credentials: FakeCredentials) 
 
 
 async def test_a_minted_secret_is_kept(credentials: FakeCredentials) -> None:
-    credentials.holds(webhook_secret="kept", project_id="1", private_host="https://old.example")
+    credentials.store_payload(
+        webhook_secret="kept", project_id="1", private_host="https://old.example"
+    )
     await project_record.save(credentials, PROJECT, POSTHOG_URL)
     assert credentials.stored == [DerivedPayload(webhook_secret="kept", **RECORD)]
 
 
-async def test_what_is_stored_already_is_not_written_again(credentials: FakeCredentials) -> None:
+async def test_an_unchanged_record_is_not_written_again(credentials: FakeCredentials) -> None:
     for _ in range(2):
         await project_record.save(credentials, PROJECT, POSTHOG_URL)
     assert len(credentials.stored) == 1
@@ -48,14 +50,14 @@ async def test_case_53_a_project_without_a_key_is_not_stored(credentials: FakeCr
 
 
 async def test_an_unreadable_row_is_not_overwritten(credentials: FakeCredentials) -> None:
-    credentials.holds_unreadable()
+    credentials.store_unreadable()
     await project_record.save(credentials, PROJECT, POSTHOG_URL)
     assert credentials.stored == []
 
 
 @pytest.mark.parametrize("method", ["derived", "store_derived"])
 @pytest.mark.parametrize("error", [Unavailable("down"), CannotUnseal("no")])
-async def test_a_failure_does_not_fail_the_run(
+async def test_a_record_that_cannot_be_stored_raises_no_error(
     credentials: FakeCredentials, method: str, error: HogsendError
 ) -> None:
     credentials.failures[method] = error

@@ -32,8 +32,8 @@ from tests.waiting import eventually
 LOOPBACK = "http://localhost:3002"
 
 
-async def run(provisioner: InMemoryProvisioner, **wanted: Any) -> ProvisionReply:
-    return await provisioner.provisioning.run(ProvisionLoop(**wanted))
+async def run(provisioner: InMemoryProvisioner, **options: Any) -> ProvisionReply:
+    return await provisioner.provisioning.run(ProvisionLoop(**options))
 
 
 async def action(provisioner: InMemoryProvisioner) -> str:
@@ -71,7 +71,7 @@ async def test_case_36_without_a_credential_no_request_is_sent() -> None:
     assert provisioner.credentials.stored == []
 
 
-async def test_preconditions_are_checked_in_order_and_before_posthog_is_asked() -> None:
+async def test_preconditions_are_checked_in_order_and_before_any_request_to_posthog() -> None:
     blocked: dict[str, Any] = {"private_host": None, "public_url": LOOPBACK, "minting": False}
     provisioner = compose(secret=None, **blocked)
     provisioner.credentials.token = TokenReply(source="none", version=1)
@@ -102,7 +102,7 @@ async def test_cases_39_and_40_a_secret_is_minted_and_the_project_stored() -> No
     )
 
 
-async def test_a_minted_secret_is_stored_before_posthog_is_asked() -> None:
+async def test_a_minted_secret_is_stored_before_any_request_to_posthog() -> None:
     provisioner = compose(secret=None)
     provisioner.posthog.refuse("GET", "/api/projects/", 500)
     assert (await refusal(provisioner)).code == "project-discovery-failed"
@@ -112,15 +112,15 @@ async def test_a_minted_secret_is_stored_before_posthog_is_asked() -> None:
 
 async def test_a_secret_is_minted_while_the_lock_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     provisioner = compose(secret=None)
-    store_derived, held = provisioner.credentials.store_derived, []
+    store_derived, is_locked = provisioner.credentials.store_derived, []
 
     async def observe(payload: DerivedPayload, generation: int | None) -> None:
-        held.append(provisioner.store.is_locked)
+        is_locked.append(provisioner.store.is_locked)
         await store_derived(payload, generation)
 
     monkeypatch.setattr(provisioner.credentials, "store_derived", observe)
     await action(provisioner)
-    assert held == [True, True]
+    assert is_locked == [True, True]
     assert not provisioner.store.is_locked
 
 
@@ -132,16 +132,18 @@ async def test_case_42_a_configured_secret_is_not_stored() -> None:
 
 
 @pytest.mark.parametrize("minting", [True, False])
-async def test_an_unreadable_secret_stops_a_run_before_posthog_is_asked(minting: bool) -> None:
+async def test_an_unreadable_secret_stops_a_run_before_any_request_to_posthog(
+    minting: bool,
+) -> None:
     provisioner = compose(secret=None, minting=minting)
-    provisioner.credentials.holds_unreadable()
+    provisioner.credentials.store_unreadable()
     assert (await refusal(provisioner)).code == "webhook_secret_missing"
     assert provisioner.posthog.requests == []
 
 
-async def test_an_unreadable_derived_row_is_left_alone() -> None:
+async def test_an_unreadable_derived_row_is_not_overwritten() -> None:
     provisioner = compose()
-    provisioner.credentials.holds_unreadable()
+    provisioner.credentials.store_unreadable()
     assert await action(provisioner) == "created"
     assert provisioner.credentials.stored == []
 
@@ -176,7 +178,7 @@ async def test_a_repeated_run_writes_nothing() -> None:
     assert [r.method for r in provisioner.posthog.requests].count("POST") == 1
 
 
-async def test_a_project_that_cannot_be_stored_fails_no_run() -> None:
+async def test_a_run_succeeds_when_the_project_cannot_be_stored() -> None:
     provisioner = compose()
     provisioner.credentials.failures["store_derived"] = Unavailable("down")
     assert await action(provisioner) == "created"
@@ -184,7 +186,7 @@ async def test_a_project_that_cannot_be_stored_fails_no_run() -> None:
 
 READ_PROJECT = r"GET /api/projects/@current/"
 LIST_DESTINATIONS = r"GET .*/hog_functions/\?"
-READ_OURS = r"GET .*/hog_functions/ours/"
+READ_OWN = r"GET .*/hog_functions/own/"
 
 
 @pytest.mark.parametrize(
@@ -193,23 +195,23 @@ READ_OURS = r"GET .*/hog_functions/ours/"
         pytest.param(READ_PROJECT, False, id="before_a_creation"),
         pytest.param(LIST_DESTINATIONS, False, id="right_before_a_creation"),
         pytest.param(READ_PROJECT, True, id="before_a_change"),
-        pytest.param(READ_OURS, True, id="right_before_a_change"),
+        pytest.param(READ_OWN, True, id="right_before_a_change"),
     ],
 )
-async def test_a_run_writes_nothing_once_another_grant_is_connected(
+async def test_a_run_writes_nothing_after_another_grant_was_connected(
     during: str, existing: bool
 ) -> None:
     provisioner = compose(secret=None)
-    provisioner.credentials.holds(webhook_secret="minted")
+    provisioner.credentials.store_payload(webhook_secret="minted")
     if existing:
-        provisioner.posthog.add("ours", **compliant(enabled=False))
+        provisioner.posthog.add("own", **compliant(enabled=False))
 
     async def connect_again(request: Recorded) -> None:
         if re.match(during, f"{request.method} {request.path}"):
             credentials = provisioner.credentials
             # The credentials service deletes the project of the previous grant.
             credentials.grant = msgspec.structs.replace(credentials.grant, generation=2)
-            credentials.holds(webhook_secret="minted")
+            credentials.store_payload(webhook_secret="minted")
 
     provisioner.posthog.before = connect_again
     refused = await refusal(provisioner)
@@ -226,7 +228,7 @@ async def test_a_run_writes_nothing_once_another_grant_is_connected(
 
 
 @pytest.mark.parametrize("secret", ["webhook", "signing"])
-async def test_no_secret_is_minted_once_another_grant_is_stored(secret: str) -> None:
+async def test_no_secret_is_minted_after_another_grant_was_stored(secret: str) -> None:
     provisioner = compose(secret=None if secret == "webhook" else SECRET)
     grant = PinnedGrant(provisioner.credentials, provisioner.credentials.token)
     provisioner.credentials.grant = msgspec.structs.replace(
@@ -241,13 +243,13 @@ async def test_no_secret_is_minted_once_another_grant_is_stored(secret: str) -> 
 NOT_REFRESHED = "HTTP 503"
 
 
-def says_not_refreshed(refused: Refusal) -> bool:
+def is_not_refreshed(refused: Refusal) -> bool:
     return NOT_REFRESHED in (refused.detail or "") and (refused.remediation or "").startswith(
         "Nothing has to be set"
     )
 
 
-async def test_a_grant_that_is_not_refreshed_at_the_moment_counts_as_none() -> None:
+async def test_a_grant_that_is_not_refreshed_yet_counts_as_missing() -> None:
     provisioner = compose()
     none = TokenReply(source="none", version=1, not_refreshed=NOT_REFRESHED)
     provisioner.credentials.token = none
@@ -261,30 +263,30 @@ async def test_a_grant_that_is_not_refreshed_at_the_moment_counts_as_none() -> N
     provisioner.posthog.accepts = set()
     refused = await refusal(provisioner)
     assert refused.code == "unauthorized"
-    assert says_not_refreshed(refused)
+    assert is_not_refreshed(refused)
     provisioner.credentials.fresh = msgspec.structs.replace(none, not_refreshed=None)
-    assert not says_not_refreshed(await refusal(provisioner))
+    assert not is_not_refreshed(await refusal(provisioner))
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, "unauthorized"), (403, "missing-scope")])
 @pytest.mark.parametrize("after_oauth", [True, False])
-async def test_a_personal_key_in_place_of_the_grant_may_lack_its_scopes(
+async def test_a_substitute_personal_key_without_scopes_is_refused_as_not_refreshed(
     status: int, code: str, *, after_oauth: bool
 ) -> None:
     provisioner = compose()
-    stand_in = TokenReply(
+    substitute = TokenReply(
         source="personal_key", version=1, token="phx", not_refreshed=NOT_REFRESHED
     )
-    provisioner.credentials.token = stand_in
+    provisioner.credentials.token = substitute
     if after_oauth:
         provisioner.credentials.token = TokenReply(source="oauth", version=1, token="pha_old")
-        provisioner.credentials.fresh = stand_in
+        provisioner.credentials.fresh = substitute
     provisioner.posthog.accepts = {"phx"}
     provisioner.posthog.refuse("GET", "hog_functions", status, {"detail": "no such scope"})
     refused = await refusal(provisioner)
     assert refused.code == code
     assert "no such scope" in (refused.detail or "")
-    assert says_not_refreshed(refused)
+    assert is_not_refreshed(refused)
     provisioner.posthog.answers.clear()
     assert await action(provisioner) == "created"
 
@@ -310,67 +312,69 @@ async def test_case_48_no_outcome_shows_a_secret(
     caplog.set_level(logging.DEBUG)
     provisioner = compose(secret=None if minted else SECRET)
     if minted:
-        provisioner.credentials.holds(webhook_secret="minted-secret")
+        provisioner.credentials.store_payload(webhook_secret="minted-secret")
     for method, path, status in OUTCOMES[outcome]:
         # PostHog may repeat any part of a request in its response.
-        said = f"pha_a {SECRET} minted-secret " * 20
-        provisioner.posthog.refuse(method, path, status, {"detail": said})
+        echo = f"pha_a {SECRET} minted-secret " * 20
+        provisioner.posthog.refuse(method, path, status, {"detail": echo})
     reply = await run(provisioner)
     assert (reply.refusal.code if reply.refusal else "created") == outcome
     stdout, stderr = capfd.readouterr()
     assert "provisioned" in stdout
-    for seen in (repr(reply), stdout, stderr, caplog.text):
+    for output in (repr(reply), stdout, stderr, caplog.text):
         for hidden in ("minted-secret" if minted else SECRET, "pha_a", "phc_grabbed"):
-            assert hidden not in seen
+            assert hidden not in output
 
 
-async def at_once(provisioner: InMemoryProvisioner, runs: int) -> list[str]:
-    """Start several runs while the first request of the first run is not answered."""
-    going_on = asyncio.Event()
+async def run_concurrently(provisioner: InMemoryProvisioner, runs: int) -> list[str]:
+    """Start several runs before PostHog responds to the first request of the first run."""
+    may_respond = asyncio.Event()
 
     async def hang(_request: Recorded) -> None:
-        await going_on.wait()
+        await may_respond.wait()
 
     provisioner.posthog.before = hang
     started = [asyncio.create_task(action(provisioner)) for _ in range(runs)]
     await eventually(lambda: provisioner.posthog.requests)
-    going_on.set()
+    may_respond.set()
     return await asyncio.gather(*started)
 
 
-async def test_runs_at_once_create_one_destination() -> None:
-    assert sorted(await at_once(compose(), 5)) == ["created"] + ["unchanged"] * 4
+async def test_concurrent_runs_create_one_destination() -> None:
+    assert sorted(await run_concurrently(compose(), 5)) == ["created"] + ["unchanged"] * 4
 
 
-async def test_runs_that_wait_in_one_process_hold_no_connection() -> None:
+async def test_runs_that_wait_in_one_process_use_no_database_connection() -> None:
     provisioner = compose()
-    await at_once(provisioner, 5)
+    await run_concurrently(provisioner, 5)
     assert provisioner.store.max_connections == 1
 
 
-def test_inner_limits_end_before_outer_ones() -> None:
+def test_inner_deadlines_are_shorter_than_outer_ones() -> None:
     assert store.WAIT_SECONDS < provisioning.RUN_SECONDS < store.IDLE_SECONDS
     assert PROVISIONER_PROVISION.deadline > store.IDLE_SECONDS
 
 
-async def test_too_many_runs_at_once_are_refused() -> None:
+async def test_too_many_concurrent_runs_are_refused() -> None:
     provisioner = compose()
-    going_on = asyncio.Event()
+    may_respond = asyncio.Event()
 
     async def hang(_request: Recorded) -> None:
-        await going_on.wait()
+        await may_respond.wait()
 
     provisioner.posthog.before = hang
     runs = [asyncio.create_task(run(provisioner)) for _ in range(provisioning.MAX_CONCURRENT)]
     await eventually(lambda: provisioner.posthog.requests)
     with pytest.raises(Unavailable, match="too many"):
         await run(provisioner)
-    going_on.set()
+    may_respond.set()
     assert all(reply.provisioned for reply in await asyncio.gather(*runs))
     assert await action(provisioner) == "unchanged"
 
 
-async def test_a_run_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_that_exceeds_its_deadline_is_unavailable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(provisioning, "RUN_SECONDS", 0.01)
     provisioner = compose()
 
@@ -412,7 +416,7 @@ async def test_a_token_that_is_refused_again_ends_the_run(fresh: TokenReply, req
     assert len(provisioner.posthog.requests) == requests
 
 
-async def test_a_refused_personal_key_is_not_asked_for_again() -> None:
+async def test_a_refused_personal_key_is_not_requested_again() -> None:
     provisioner = compose()
     provisioner.credentials.token = TokenReply(source="personal_key", version=1, token="phx")
     provisioner.posthog.accepts = set()
@@ -420,14 +424,14 @@ async def test_a_refused_personal_key_is_not_asked_for_again() -> None:
     assert provisioner.credentials.rejected == []
 
 
-async def test_another_refusal_asks_for_no_other_token() -> None:
+async def test_a_refusal_other_than_401_requests_no_other_token() -> None:
     provisioner = compose()
     provisioner.posthog.refuse("GET", "/api/projects/", 403)
     assert (await refusal(provisioner)).code == "missing-scope"
     assert provisioner.credentials.rejected == []
 
 
-async def test_without_postgresql_posthog_is_not_asked() -> None:
+async def test_a_run_without_postgresql_sends_no_request_to_posthog() -> None:
     provisioner = compose()
     provisioner.store.is_down = True
     with pytest.raises(Unavailable):
@@ -436,9 +440,11 @@ async def test_without_postgresql_posthog_is_not_asked() -> None:
 
 
 @pytest.mark.parametrize("secret", [SECRET, None])
-async def test_without_the_credentials_service_posthog_is_not_asked(secret: str | None) -> None:
+async def test_a_run_without_the_credentials_service_sends_no_request_to_posthog(
+    secret: str | None,
+) -> None:
     provisioner = compose(secret=secret)
-    provisioner.credentials.goes_down()
+    provisioner.credentials.fail_all()
     with pytest.raises(Unavailable, match="credentials"):
         await run(provisioner)
     assert provisioner.posthog.requests == []
@@ -467,13 +473,13 @@ async def test_each_run_is_counted_by_its_outcome() -> None:
     )
 
 
-async def test_a_webhook_url_follows_the_public_url() -> None:
+async def test_the_webhook_url_is_derived_from_the_public_url() -> None:
     reply = await run(compose(public_url="https://t.example.com/"))
     assert reply.provisioned is not None
     assert reply.provisioned.webhook_url == WEBHOOK_URL
 
 
-async def test_the_one_project_of_the_grant_is_provisioned_whatever_is_current() -> None:
+async def test_the_only_project_of_a_grant_is_provisioned_instead_of_the_current_one() -> None:
     provisioner = compose()
     provisioner.credentials.token = TokenReply(
         source="oauth", version=1, token="pha_a", scoped_teams=[77]
@@ -482,7 +488,7 @@ async def test_the_one_project_of_the_grant_is_provisioned_whatever_is_current()
     assert provisioner.posthog.lines()[0] == "GET /api/projects/77/"
 
 
-async def test_a_project_the_grant_does_not_cover_is_refused_with_both_named() -> None:
+async def test_a_project_outside_the_grant_is_refused_with_both_projects() -> None:
     provisioner = compose(project_id="99")
     provisioner.credentials.token = TokenReply(
         source="oauth", version=1, token="pha_a", scoped_teams=[77]
@@ -497,7 +503,7 @@ async def test_a_project_the_grant_does_not_cover_is_refused_with_both_named() -
 
 
 @pytest.mark.parametrize("covered", [[], [7, 77]])
-async def test_of_several_projects_the_chosen_one_is_provisioned_and_kept(
+async def test_the_requested_project_is_provisioned_and_stored(
     covered: list[int],
 ) -> None:
     provisioner = compose()
@@ -513,15 +519,15 @@ async def test_of_several_projects_the_chosen_one_is_provisioned_and_kept(
 
 
 @pytest.mark.parametrize(
-    ("configured", "covered", "told"),
+    ("configured", "covered", "detail"),
     [
         ("99", [], "POSTHOG_PROJECT_ID says project 99"),
         (None, [7], "says project 7"),
         (None, [7, 8], "covers projects 7, 8"),
     ],
 )
-async def test_a_project_that_is_not_to_be_chosen_is_refused_before_posthog_is_asked(
-    configured: str | None, covered: list[int], told: str
+async def test_a_project_that_may_not_be_requested_is_refused_before_any_request_to_posthog(
+    configured: str | None, covered: list[int], detail: str
 ) -> None:
     provisioner = compose(project_id=configured)
     provisioner.credentials.token = TokenReply(
@@ -530,6 +536,6 @@ async def test_a_project_that_is_not_to_be_chosen_is_refused_before_posthog_is_a
     reply = await run(provisioner, project_id="77")
     assert reply.refusal is not None
     assert reply.refusal.code == "project_not_open"
-    assert told in (reply.refusal.detail or "")
+    assert detail in (reply.refusal.detail or "")
     assert provisioner.posthog.requests == []
     assert provisioner.credentials.stored == []

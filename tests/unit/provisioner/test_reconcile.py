@@ -58,16 +58,20 @@ class Run:
         self.instances: dict[str, FakeInstance] = {}
 
     async def __call__(
-        self, wanted: Desired = LIVE, *, project_id: str | None = None, host: str = POSTHOG_URL
+        self,
+        desired_state: Desired = LIVE,
+        *,
+        project_id: str | None = None,
+        host: str = POSTHOG_URL,
     ) -> Provisioned:
         http = http_to(self.posthog, self.instances)
-        transport = Transport(http, host, "pha_a", secrets=[wanted.secret])
+        transport = Transport(http, host, "pha_a", secrets=[desired_state.secret])
         choice = ProjectChoice(project_id, "POSTHOG_PROJECT_ID" if project_id else "current")
         credentials = FakeCredentials()
         reconciliation = Reconciliation(
             transport,
             host,
-            wanted,
+            desired_state,
             InstanceProbe(http),
             choice,
             grant=PinnedGrant(credentials, credentials.token),
@@ -93,7 +97,7 @@ def run() -> Run:
 
 
 async def test_case_50_without_a_secret_nothing_is_sent(run: Run) -> None:
-    code, _detail = await run.refused(wanted=desired.live(PUBLIC_URL, ""))
+    code, _detail = await run.refused(desired_state=desired.live(PUBLIC_URL, ""))
     assert code == "missing-webhook-secret"
     assert run.posthog.requests == []
 
@@ -133,7 +137,7 @@ async def test_the_project_of_the_response_is_used_and_not_the_configured_id(run
     assert run.posthog.lines()[1] == LIST
 
 
-async def test_case_55_a_compliant_destination_is_left_as_it_is(run: Run) -> None:
+async def test_case_55_a_compliant_destination_is_not_changed(run: Run) -> None:
     run.posthog.add("fn", **compliant())
     assert (await run()).action == "unchanged"
     assert run.posthog.lines() == [PROJECT, LIST, f"GET {COLLECTION}fn/"]
@@ -207,16 +211,16 @@ async def test_case_69_a_rotated_secret(run: Run) -> None:
         "creation_400",
     ],
 )
-async def test_a_refusal_carries_its_code_and_posthogs_words(
+async def test_a_refusal_has_its_code_and_the_detail_of_posthog(
     run: Run, method: str, path: str, status: int, code: str
 ) -> None:
     if "fn/" in path:
         run.posthog.add("fn", **compliant(enabled=False))
-    run.posthog.refuse(method, path, status, {"detail": "their words"})
+    run.posthog.refuse(method, path, status, {"detail": "words of PostHog"})
     refused, detail = await run.refused()
     assert refused == code
     assert str(status) in detail
-    assert "redirect" in detail or "their words" in detail
+    assert "redirect" in detail or "words of PostHog" in detail
     assert run.posthog.lines()[-1].startswith(method)
     assert len(run.posthog.requests) == 1 or "@current" not in path
 
@@ -227,9 +231,9 @@ async def test_a_project_without_an_id_is_not_discovered(run: Run, project: Any)
     assert (await run.refused())[0] == "project-discovery-failed"
 
 
-@pytest.mark.parametrize("answered", [{}, {"id": None}, b"", b"not json", []])
-async def test_case_67_a_creation_without_an_id(run: Run, answered: Any) -> None:
-    run.posthog.refuse("POST", "hog_functions", 201, answered)
+@pytest.mark.parametrize("response", [{}, {"id": None}, b"", b"not json", []])
+async def test_case_67_a_creation_without_an_id(run: Run, response: Any) -> None:
+    run.posthog.refuse("POST", "hog_functions", 201, response)
     assert (await run.refused())[0] == "api-error"
     assert run.store.urls == {}
 
@@ -272,33 +276,35 @@ async def test_the_url_of_a_provisioned_destination_is_recorded(
     assert run.store.urls == {"4242": {id: WEBHOOK_URL}}
 
 
-async def test_a_live_instances_destination_is_left_alone_and_named(run: Run) -> None:
+async def test_the_destination_of_a_live_instance_is_not_changed_and_is_reported(run: Run) -> None:
     run.instances[OTHER_HOST] = FakeInstance()
     url = f"https://user:hidden@{OTHER_HOST}/v1/webhooks/posthog?token=hidden"
-    run.posthog.add("theirs", **compliant(inputs=inputs(url, None)))
+    run.posthog.add("foreign", **compliant(inputs=inputs(url, None)))
     result = await run()
     assert result.action == "created"
-    page = result.dashboard_url.replace(result.hog_function_id, "theirs")
-    assert result.other_instances == [Destination("theirs", OTHER_URL, page)]
+    page = result.dashboard_url.replace(result.hog_function_id, "foreign")
+    assert result.other_instances == [Destination("foreign", OTHER_URL, page)]
     assert run.posthog.bodies("PATCH") == []
 
 
 async def test_the_own_destination_after_another_instances_is_found(run: Run) -> None:
-    run.posthog.add("theirs", **compliant(inputs=inputs(OTHER_URL, OTHER_SECRET)))
-    run.posthog.add("ours", **compliant())
+    run.posthog.add("foreign", **compliant(inputs=inputs(OTHER_URL, OTHER_SECRET)))
+    run.posthog.add("own", **compliant())
     result = await run()
-    assert (result.action, result.hog_function_id) == ("unchanged", "ours")
-    assert [other.hog_function_id for other in result.other_instances] == ["theirs"]
+    assert (result.action, result.hog_function_id) == ("unchanged", "own")
+    assert [other.hog_function_id for other in result.other_instances] == ["foreign"]
 
 
-async def test_a_former_instances_destination_that_was_disabled_is_no_second_one(run: Run) -> None:
+async def test_a_disabled_destination_of_a_former_instance_is_not_adopted_besides_the_own_one(
+    run: Run,
+) -> None:
     run.posthog.add("former", **compliant(inputs=inputs(OTHER_URL, OTHER_SECRET)))
-    ours = await run()
-    assert [one.hog_function_id for one in ours.other_instances] == ["former"]
-    # As the documentation tells operators to do.
+    own = await run()
+    assert [other.hog_function_id for other in own.other_instances] == ["former"]
+    # As the documentation advises.
     run.posthog.functions["former"]["enabled"] = False
     again = await run()
-    assert (again.action, again.hog_function_id) == ("unchanged", ours.hog_function_id)
+    assert (again.action, again.hog_function_id) == ("unchanged", own.hog_function_id)
     assert run.posthog.functions["former"]["enabled"] is False
 
 
@@ -309,7 +315,7 @@ async def test_a_former_instances_destination_is_adopted_with_its_secret(run: Ru
     assert adopted.other_instances == []
 
 
-async def test_two_instances_do_not_fight(run: Run) -> None:
+async def test_two_instances_do_not_take_over_each_others_destination(run: Run) -> None:
     run.instances[OTHER_HOST] = FakeInstance()
     first = await run()
     # Another instance takes over the destination, as upstream's Hogsend does.
@@ -321,7 +327,7 @@ async def test_two_instances_do_not_fight(run: Run) -> None:
     assert run.posthog.functions["fn-1"]["inputs"] == taken
 
 
-async def test_the_own_destination_is_recognized_when_url_and_secret_both_change(run: Run) -> None:
+async def test_the_own_destination_is_recognized_after_a_change_of_url_and_secret(run: Run) -> None:
     run.instances[OTHER_HOST] = FakeInstance()
     assert (await run(desired.live(f"https://{OTHER_HOST}", SECRET))).webhook_url == OTHER_URL
     result = await run(desired.live(PUBLIC_URL, "rotated"))
@@ -339,15 +345,15 @@ async def test_the_own_destination_is_recognized_when_url_and_secret_both_change
         ({"enabled": False}, False, WEBHOOK_URL),
         ({"inputs": inputs(PLACEHOLDER_URL, None), "enabled": False}, False, PLACEHOLDER_URL),
     ],
-    ids=["live", "anothers", "ours", "disabled", "placeholder"],
+    ids=["live", "foreign", "own", "disabled", "placeholder"],
 )
 async def test_a_placeholder_never_changes_an_existing_destination(
     run: Run, changes: dict[str, Any], enabled: bool, url: str
 ) -> None:
     run.instances[OTHER_HOST] = FakeInstance()
-    run.posthog.add("theirs", **compliant(**changes))
+    run.posthog.add("foreign", **compliant(**changes))
     result = await run(PLACEHOLDER)
-    assert (result.action, result.hog_function_id) == ("unchanged", "theirs")
+    assert (result.action, result.hog_function_id) == ("unchanged", "foreign")
     assert (result.enabled, result.webhook_url) == (enabled, url)
     assert {request.method for request in run.posthog.requests} == {"GET"}
     assert run.instances[OTHER_HOST].requests == []

@@ -1,4 +1,4 @@
-"""Signed deliveries: turned on where PostHog can sign, kept up to date, changed without a loss.
+"""Signed deliveries: enabled when PostHog can sign, updated, and rotated without loss.
 
 PostHog is the sandbox's app, reached without a socket: it hides secrets, drops inputs that it does
 not know, and keeps a function's program.
@@ -42,7 +42,7 @@ if (answer.status >= 400) { throw Error(f'Webhook answered {answer.status}: {ans
 
 @cache
 def stand_in() -> tuple[Instance, Any]:
-    """Shared by all tests, because creating it takes long."""
+    """Return the sandbox, shared by all tests because creating it takes long."""
     instance = Instance(Options())
     return instance, app_of(instance)
 
@@ -62,13 +62,13 @@ class Loop:
         self.provisioner = compose(self.app, self.credentials, store, **options)
         return self.provisioner
 
-    async def run(self, **wanted: Any) -> Provisioned:
-        reply = await self.provisioner.provisioning.run(ProvisionLoop(**wanted))
+    async def run(self, **options: Any) -> Provisioned:
+        reply = await self.provisioner.provisioning.run(ProvisionLoop(**options))
         assert reply.provisioned is not None, reply.refusal
         return reply.provisioned
 
-    async def refused(self, **wanted: Any) -> tuple[str, str]:
-        reply = await self.provisioner.provisioning.run(ProvisionLoop(**wanted))
+    async def refused(self, **options: Any) -> tuple[str, str]:
+        reply = await self.provisioner.provisioning.run(ProvisionLoop(**options))
         assert reply.refusal is not None, reply.provisioned
         assert reply.refusal.reason == "precondition"
         assert reply.refusal.remediation
@@ -81,7 +81,7 @@ class Loop:
 
     @property
     def key(self) -> Any:
-        """The key PostHog signs with."""
+        """The key with which PostHog signs."""
         return self.function.inputs["signing_secret"].value
 
     @property
@@ -89,7 +89,7 @@ class Loop:
         return dict(cast("Any", self.function.inputs["headers"].value))
 
     @property
-    def named(self) -> str:
+    def key_id_header(self) -> str:
         return str(self.headers[KEY_ID_HEADER])
 
     @property
@@ -106,13 +106,15 @@ async def start(*, signing: bool = True, **options: Any) -> Loop:
     return Loop(posthog, app, **options)
 
 
-async def test_a_created_destination_signs_with_a_minted_key_and_stays_as_it_is() -> None:
+async def test_a_created_destination_signs_with_a_minted_key_and_a_second_run_changes_nothing() -> (
+    None
+):
     loop = await start()
     created = await loop.run()
     assert (created.action, created.signed, created.unsigned_because) == ("created", True, None)
     assert loop.key == loop.minted
     assert len(key_of(loop.key)) == 32
-    assert loop.named == key_id(loop.key)
+    assert loop.key_id_header == key_id(loop.key)
     assert loop.function.enabled
     stored = len(loop.credentials.stored)
     again = await loop.run()
@@ -120,7 +122,7 @@ async def test_a_created_destination_signs_with_a_minted_key_and_stays_as_it_is(
     assert len(loop.credentials.stored) == stored
 
 
-async def test_if_posthog_cannot_sign_no_key_is_minted_and_the_reply_says_why() -> None:
+async def test_no_key_is_minted_and_the_reason_is_returned_when_posthog_cannot_sign() -> None:
     loop = await start(signing=False)
     for action in ("created", "unchanged"):
         result = await loop.run()
@@ -167,7 +169,7 @@ async def test_a_program_that_a_user_changed_is_not_replaced(with_input: bool) -
     assert loop.minted is None
 
 
-async def test_the_old_clis_destination_becomes_one_that_signs() -> None:
+async def test_a_destination_of_the_old_cli_is_updated_to_sign() -> None:
     loop = await start()
     await loop.run()
     function = loop.function
@@ -184,7 +186,7 @@ async def test_the_operators_key_takes_precedence_and_expires_the_minted_one() -
     minted = loop.minted
     loop.another(signing_secret=OPERATORS)
     assert (await loop.run()).action == "updated"
-    assert (loop.key, loop.named) == (OPERATORS, key_id(OPERATORS))
+    assert (loop.key, loop.key_id_header) == (OPERATORS, key_id(OPERATORS))
     payload = loop.credentials.derived_reply.payload
     assert payload is not None
     assert (payload.signing_secret, payload.signing_secret_previous) == (None, minted)
@@ -196,7 +198,7 @@ async def test_the_operators_key_takes_precedence_and_expires_the_minted_one() -
     assert len(loop.credentials.stored) == stored
 
 
-async def test_without_minting_only_the_operators_key_signs() -> None:
+async def test_only_the_operators_key_signs_when_minting_is_off() -> None:
     loop = await start(minting=False)
     result = await loop.run()
     assert (result.signed, result.unsigned_because) == (False, "no_key")
@@ -204,20 +206,20 @@ async def test_without_minting_only_the_operators_key_signs() -> None:
     assert ((await loop.run()).signed, loop.key) == (True, OPERATORS)
 
 
-@pytest.mark.parametrize("what", ["gone", "another", "twice"])
-async def test_a_key_that_was_changed_in_posthog_is_restored(what: str) -> None:
+@pytest.mark.parametrize("change", ["missing", "another", "twice"])
+async def test_a_key_that_was_changed_in_posthog_is_restored(change: str) -> None:
     loop = await start()
     await loop.run()
     inputs = dict(loop.function.inputs)
-    if what == "gone":
+    if change == "missing":
         inputs["signing_secret"] = type(inputs["signing_secret"])()
     else:
-        name = KEY_ID_HEADER if what == "another" else KEY_ID_HEADER.upper()
+        name = KEY_ID_HEADER if change == "another" else KEY_ID_HEADER.upper()
         headers = {**loop.headers, name: key_id(OTHERS)}
         inputs["headers"] = type(inputs["headers"])(headers)
     loop.function.inputs = inputs
     assert (await loop.run()).action == "updated"
-    assert (loop.key, loop.named) == (loop.minted, key_id(loop.minted or ""))
+    assert (loop.key, loop.key_id_header) == (loop.minted, key_id(loop.minted or ""))
     assert KEY_ID_HEADER.upper() not in loop.headers
 
 
@@ -225,12 +227,12 @@ async def test_a_key_that_cannot_be_read_is_not_replaced() -> None:
     loop = await start()
     await loop.run()
     key = loop.key
-    loop.credentials.holds_unreadable()
+    loop.credentials.store_unreadable()
     result = await loop.run()
     assert (result.action, result.unsigned_because, loop.key) == ("unchanged", "no_key", key)
 
 
-async def test_a_key_that_cannot_be_stored_is_not_given_to_posthog() -> None:
+async def test_a_key_that_cannot_be_stored_is_not_sent_to_posthog() -> None:
     loop = await start()
     loop.credentials.failures["store_derived"] = InvalidRequest("refused")
     result = await loop.run()
@@ -238,16 +240,16 @@ async def test_a_key_that_cannot_be_stored_is_not_given_to_posthog() -> None:
     assert not loop.function.inputs["signing_secret"].value
 
 
-async def test_a_key_that_credentials_of_0_1_0_do_not_keep_is_not_given_to_posthog(
+async def test_a_key_that_credentials_of_0_1_0_do_not_store_is_not_sent_to_posthog(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loop = await start()
     store = loop.credentials.store_derived
 
-    async def of_the_version_before(payload: DerivedPayload, generation: int | None = None) -> None:
+    async def store_as_0_1_0(payload: DerivedPayload, generation: int | None = None) -> None:
         await store(msgspec.structs.replace(payload, signing_secret=None), generation)
 
-    monkeypatch.setattr(loop.credentials, "store_derived", of_the_version_before)
+    monkeypatch.setattr(loop.credentials, "store_derived", store_as_0_1_0)
     result = await loop.run()
     assert (result.action, result.unsigned_because) == ("created", "no_key")
     assert not loop.function.inputs["signing_secret"].value
@@ -256,22 +258,24 @@ async def test_a_key_that_credentials_of_0_1_0_do_not_keep_is_not_given_to_posth
     assert loop.key == loop.minted
 
 
-async def test_a_rotation_keeps_the_key_in_use_until_a_day_after_posthog_has_the_new_one() -> None:
+async def test_a_rotation_keeps_the_previous_key_and_expires_it_after_posthog_has_the_new_one() -> (
+    None
+):
     loop = await start()
     await loop.run()
     first = loop.key
-    seen: list[Any] = []
+    payloads: list[Any] = []
     change = loop.posthog.functions.update
 
-    def watched(id: str, fields: Any) -> Any:
-        seen.append(loop.credentials.derived_reply.payload)
+    def record_payload(id: str, fields: Any) -> Any:
+        payloads.append(loop.credentials.derived_reply.payload)
         return change(id, fields)
 
-    loop.posthog.functions.update = watched  # type: ignore[method-assign]
+    loop.posthog.functions.update = record_payload  # type: ignore[method-assign]
     result = await loop.run(rotate_signing_key=True)
     assert (result.action, result.signed) == ("updated", True)
     assert loop.key == loop.minted != first
-    (during,) = seen
+    (during,) = payloads
     # Gateways have both keys before PostHog signs with the new one.
     assert (during.signing_secret, during.signing_secret_previous) == (loop.key, first)
     assert during.signing_previous_until is None
@@ -287,14 +291,14 @@ async def test_a_rotation_that_posthog_refused_is_finished_before_the_next() -> 
     # An even earlier key was replaced, and has an expiry.
     await loop.run(rotate_signing_key=True)
     first = loop.key
-    change, refusals = loop.posthog.functions.update, [RuntimeError("PostHog is ill")]
+    change, refusals = loop.posthog.functions.update, [RuntimeError("PostHog failed")]
 
-    def failing(id: str, fields: Any) -> Any:
+    def fail_once(id: str, fields: Any) -> Any:
         if refusals:
             raise refusals.pop()
         return change(id, fields)
 
-    loop.posthog.functions.update = failing  # type: ignore[method-assign]
+    loop.posthog.functions.update = fail_once  # type: ignore[method-assign]
     reply = await loop.provisioner.provisioning.run(ProvisionLoop(rotate_signing_key=True))
     assert reply.refusal is not None
     second, payload = loop.minted, loop.credentials.derived_reply.payload
@@ -320,58 +324,58 @@ async def test_a_rotation_whose_key_cannot_be_stored_fails() -> None:
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["the operator's", "minted"])
-async def test_a_key_that_posthog_repeats_is_not_shown(
+async def test_a_key_that_posthog_repeats_in_an_error_is_not_shown(
     own: bool, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = await start(signing_secret=OPERATORS if own else None)
     sent: list[str] = []
 
-    def refusing(_id: str, fields: Any) -> Any:
+    def refuse(_id: str, fields: Any) -> Any:
         sent.append(fields["inputs"]["signing_secret"]["value"])
         raise invalid(f"no: {sent[-1]}")
 
-    monkeypatch.setattr(loop.posthog.functions, "update", refusing)
+    monkeypatch.setattr(loop.posthog.functions, "update", refuse)
     reply = await loop.provisioner.provisioning.run(ProvisionLoop())
     assert reply.refusal is not None
     assert sent == [OPERATORS if own else loop.minted]
     assert "no: " in repr(reply)
-    for seen in (repr(reply), *capfd.readouterr()):
-        assert sent[0] not in seen
+    for output in (repr(reply), *capfd.readouterr()):
+        assert sent[0] not in output
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "reason"),
     [({"signing_secret": OPERATORS}, "POSTHOG_SIGNING_SECRET"), ({"signing": False}, "not signed")],
 )
 async def test_a_rotation_without_a_minted_key_is_refused(
-    options: dict[str, Any], said: str
+    options: dict[str, Any], reason: str
 ) -> None:
     loop = await start(**options)
     code, detail = await loop.refused(rotate_signing_key=True)
     assert code == "signing_key_not_rotatable"
-    assert said in detail
+    assert reason in detail
     assert OPERATORS not in detail
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "reason"),
     [({"signing": False}, "no signing secret"), ({"minting": False}, "POSTHOG_MINT")],
 )
-async def test_a_gateway_that_requires_signatures_gets_no_unsigned_deliveries(
-    options: dict[str, Any], said: str
+async def test_a_destination_that_cannot_sign_is_disabled_when_signatures_are_required(
+    options: dict[str, Any], reason: str
 ) -> None:
     loop = await start(**options)
     for _ in range(2):
         code, detail = await loop.refused(signatures_required=True)
         assert code == "webhook_signatures_unsupported"
-        assert said in detail
+        assert reason in detail
         assert not loop.function.enabled
     # Without required signatures, the same destination is used.
     assert (await loop.run()).action == "updated"
     assert loop.function.enabled
 
 
-async def test_a_destination_that_must_sign_is_enabled_once_it_signs() -> None:
+async def test_a_destination_that_must_sign_is_enabled_when_it_signs() -> None:
     loop = await start()
     result = await loop.run(signatures_required=True)
     assert (result.action, result.signed) == ("created", True)
@@ -397,17 +401,25 @@ async def test_a_placeholder_is_not_signed_yet() -> None:
     assert (await loop.run()).signed is True
 
 
-async def test_the_diagnosis_says_whether_deliveries_are_signed() -> None:
+async def test_the_diagnosis_reports_whether_deliveries_are_signed() -> None:
     loop = await start(signing=False)
     await loop.run()
-    found = (await loop.provisioner.diagnostics.run()).destination
-    assert (found.state, found.signed, found.unsigned_because) == ("live", False, "unsupported")
+    destination = (await loop.provisioner.diagnostics.run()).destination
+    assert (destination.state, destination.signed, destination.unsigned_because) == (
+        "live",
+        False,
+        "unsupported",
+    )
     loop.posthog.functions.signing = True
-    found = (await loop.provisioner.diagnostics.run()).destination
-    assert (found.state, found.signed, found.unsigned_because) == ("live", False, "no_key")
+    destination = (await loop.provisioner.diagnostics.run()).destination
+    assert (destination.state, destination.signed, destination.unsigned_because) == (
+        "live",
+        False,
+        "no_key",
+    )
     await loop.run()
-    found = (await loop.provisioner.diagnostics.run()).destination
-    assert (found.state, found.signed) == ("live", True)
+    destination = (await loop.provisioner.diagnostics.run()).destination
+    assert (destination.state, destination.signed) == ("live", True)
     loop.another(signing_secret=mint())
-    found = (await loop.provisioner.diagnostics.run()).destination
-    assert (found.state, found.unsigned_because) == ("drifted", "not_provisioned")
+    destination = (await loop.provisioner.diagnostics.run()).destination
+    assert (destination.state, destination.unsigned_because) == ("drifted", "not_provisioned")

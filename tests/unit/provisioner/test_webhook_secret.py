@@ -41,7 +41,7 @@ async def refused(secrets: WebhookSecrets) -> ProvisioningError:
 async def test_case_42_a_configured_secret_is_neither_requested_nor_stored(
     credentials: FakeCredentials,
 ) -> None:
-    credentials.goes_down()
+    credentials.fail_all()
     configured = secrets(credentials, "env-secret", minting=False)
     assert await configured.obtain() == configured.configured == "env-secret"
     await configured.check()
@@ -49,13 +49,13 @@ async def test_case_42_a_configured_secret_is_neither_requested_nor_stored(
 
 
 @pytest.mark.parametrize("secret", ["pass{word}", r"pass\nword"])
-async def test_a_secret_that_posthog_would_not_send_as_it_is_is_refused(
+async def test_a_secret_that_posthog_would_evaluate_as_a_template_is_refused(
     credentials: FakeCredentials, secret: str
 ) -> None:
     secrets = WebhookSecrets(credentials, secret, minting=True)
-    for asked in (secrets.obtain, secrets.check):
+    for method in (secrets.obtain, secrets.check):
         with pytest.raises(ProvisioningError) as raised:
-            await asked()
+            await method()
         refusal = raised.value.refusal
         assert (refusal.reason, refusal.code) == ("precondition", "webhook_secret_not_plain")
         assert secret not in repr(refusal)
@@ -63,7 +63,7 @@ async def test_a_secret_that_posthog_would_not_send_as_it_is_is_refused(
 
 
 async def test_a_minted_secret_is_used_again(credentials: FakeCredentials) -> None:
-    credentials.holds(webhook_secret="minted earlier")
+    credentials.store_payload(webhook_secret="minted earlier")
     for minting in (True, False):
         assert await secrets(credentials, minting=minting).obtain() == "minted earlier"
         await secrets(credentials, minting=minting).check()
@@ -77,12 +77,14 @@ async def test_case_39_a_secret_is_minted_and_stored(credentials: FakeCredential
     assert await secrets(credentials).obtain() == minted
 
 
-async def test_two_secrets_differ() -> None:
+async def test_two_minted_secrets_differ() -> None:
     assert await secrets(FakeCredentials()).obtain() != await secrets(FakeCredentials()).obtain()
 
 
-async def test_minting_keeps_the_rest_of_the_stored_payload(credentials: FakeCredentials) -> None:
-    credentials.holds(project_api_key="phc_kept", project_id="7")
+async def test_minting_keeps_the_other_fields_of_the_stored_payload(
+    credentials: FakeCredentials,
+) -> None:
+    credentials.store_payload(project_api_key="phc_kept", project_id="7")
     minted = await secrets(credentials).obtain()
     assert credentials.stored == [
         DerivedPayload(webhook_secret=minted, project_api_key="phc_kept", project_id="7")
@@ -103,7 +105,7 @@ async def test_minting_can_be_switched_off(credentials: FakeCredentials) -> None
 
 
 async def test_an_unreadable_secret_is_never_replaced(credentials: FakeCredentials) -> None:
-    credentials.holds_unreadable()
+    credentials.store_unreadable()
     refusal = (await refused(secrets(credentials))).refusal
     assert (refusal.reason, refusal.code) == ("precondition", "webhook_secret_missing")
     assert "BETTER_AUTH_SECRET" in (refusal.detail or "")
@@ -124,7 +126,7 @@ async def test_a_minted_secret_that_cannot_be_stored_is_not_used(
 
 
 @pytest.mark.parametrize("method", ["derived", "store_derived"])
-async def test_a_service_that_is_down_is_no_missing_secret(
+async def test_a_failing_credentials_service_is_not_reported_as_a_missing_secret(
     credentials: FakeCredentials, method: str
 ) -> None:
     down: HogsendError = Unavailable("down")
@@ -136,7 +138,7 @@ async def test_a_service_that_is_down_is_no_missing_secret(
 async def test_a_rotation_keeps_the_previous_secret_for_a_day(
     credentials: FakeCredentials,
 ) -> None:
-    credentials.holds(webhook_secret="first", project_id="7")
+    credentials.store_payload(webhook_secret="first", project_id="7")
     rotating = WebhookSecrets(credentials, None, minting=True, now=lambda: NOW)
     await rotating.settle()
     assert credentials.stored == []

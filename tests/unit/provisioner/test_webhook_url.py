@@ -42,7 +42,7 @@ def test_the_webhook_url_keeps_the_prefix_of_the_public_url(public_url: str, url
 
 
 @pytest.mark.parametrize(
-    ("url", "ours"),
+    ("url", "is_webhook"),
     [
         (WEBHOOK_URL, True),
         (f" {WEBHOOK_URL} ", True),
@@ -54,8 +54,8 @@ def test_the_webhook_url_keeps_the_prefix_of_the_public_url(public_url: str, url
         *((url, False) for url in NO_URL),
     ],
 )
-def test_a_webhook_url_is_known_by_the_end_of_its_path(url: Any, ours: bool) -> None:
-    assert is_webhook_url(url) is ours
+def test_a_webhook_url_is_recognized_by_the_end_of_its_path(url: Any, is_webhook: bool) -> None:
+    assert is_webhook_url(url) is is_webhook
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_webhook_url_is_known_by_the_end_of_its_path(url: Any, ours: bool) -> 
         *((url, False) for url in NO_URL),
     ],
 )
-def test_a_placeholder_is_known_by_its_host(url: Any, placeholder: bool) -> None:
+def test_a_placeholder_is_recognized_by_its_host(url: Any, placeholder: bool) -> None:
     assert is_placeholder(url) is placeholder
 
 
