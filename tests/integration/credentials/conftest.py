@@ -1,4 +1,4 @@
-"""A token endpoint, a clock that is set by hand, and grants to store."""
+"""A token endpoint, a clock that tests advance, and grants to store."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from tests.token_endpoint import TokenServer, token_server
 
 @dataclass
 class Clock:
-    """The time, moved by hand."""
+    """A clock that tests advance."""
 
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
 
     def __call__(self) -> datetime:
-        """Tell it."""
+        """Return the current time."""
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Move it on."""
+        """Advance the clock."""
         self.now += timedelta(seconds=seconds)
 
 
 @dataclass
 class Driver:
-    """What a test of the token life cycle works with."""
+    """The environment of a test of the token life cycle."""
 
     endpoint: TokenServer
     clock: Clock
     replica: Callable[..., AbstractAsyncContextManager[Credentials]]
-    """Starts one more credentials service on the same database; keywords as for the harness."""
+    """Starts another credentials service on the same database. Keywords as for the harness."""
 
     def grant(self, *, left: float, **changes: Any) -> OAuthPayload:
-        """Make a grant with so many seconds of its access token left."""
+        """Create a grant whose access token expires in `left` seconds."""
         grant: dict[str, Any] = {
             "access_token": "pha_0",
             "refresh_token": "phr_0",
@@ -57,7 +57,7 @@ class Driver:
 
 
 async def ask(service: Credentials, rejected_sha256: str | None = None) -> TokenReply:
-    """Ask for PostHog's bearer."""
+    """Request PostHog's bearer."""
     request = TokenRequest(provider_id="posthog", rejected_sha256=rejected_sha256)
     return await service.resolver.resolve(request)
 

@@ -1,4 +1,4 @@
-"""Refreshing against an OAuth server that is not ours, with rotation and reuse protection on."""
+"""Refreshing at an independent OAuth server, with rotation and reuse protection."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def oauth_server(tmp_path: Path) -> Callable[[int], AbstractAsyncContextManager[str]]:
-    """Start django-oauth-toolkit with so many seconds of grace; gives its token endpoint."""
+    """Return a function that runs django-oauth-toolkit with a grace period, in seconds.
+
+    The context manager that it returns yields the URL of the token endpoint.
+    """
 
     @asynccontextmanager
     async def running(grace_seconds: int) -> AsyncIterator[str]:
@@ -69,7 +72,7 @@ async def refresh_by_hand(url: str, refresh_token: str) -> httpx.Response:
         return await http.post(url, data=form)
 
 
-async def test_rotation_is_followed_by_all_replicas(
+async def test_all_replicas_use_each_rotated_token(
     servers: Servers,
     database_url: str,
     fresh_bus: None,
@@ -87,8 +90,8 @@ async def test_rotation_is_followed_by_all_replicas(
         await replicas[0].credentials.put_oauth("posthog", first_grant(url))
         token = "pha_first"
         for _ in range(3):
-            # The token is rejected, and every replica learns it at the same time.
-            replies = await asyncio.gather(*(ask(one, digest(token)) for one in replicas))
+            # PostHog rejected the token, and every replica reports it at the same time.
+            replies = await asyncio.gather(*(ask(replica, digest(token)) for replica in replicas))
             (fresh,) = {reply.token for reply in replies}
             assert fresh not in {None, token}
             grant = await stored(replicas[0])
@@ -98,7 +101,7 @@ async def test_rotation_is_followed_by_all_replicas(
         assert not (await replicas[0].credentials.status("posthog")).needs_reconnect
 
 
-async def test_an_answer_lost_in_a_crash_is_asked_for_again_within_the_grace(
+async def test_a_response_lost_in_a_crash_is_requested_again_within_the_grace_period(
     servers: Servers,
     database_url: str,
     fresh_bus: None,
@@ -109,7 +112,7 @@ async def test_an_answer_lost_in_a_crash_is_asked_for_again_within_the_grace(
         credentials_service(servers, database_url) as service,
     ):
         await service.credentials.put_oauth("posthog", first_grant(url))
-        # The server has rotated, and its answer is lost.
+        # The server has rotated the token, and its response is lost.
         lost = (await refresh_by_hand(url, "phr_first")).json()
         assert (await ask(service)).token == lost["access_token"]
         grant = await stored(service)
@@ -118,7 +121,7 @@ async def test_an_answer_lost_in_a_crash_is_asked_for_again_within_the_grace(
         assert (await refresh_by_hand(url, grant.refresh_token)).status_code == 200
 
 
-async def test_a_revoked_family_asks_to_connect_again(
+async def test_a_revoked_token_family_needs_a_reconnect(
     servers: Servers,
     database_url: str,
     fresh_bus: None,
@@ -130,7 +133,7 @@ async def test_a_revoked_family_asks_to_connect_again(
     ):
         await service.credentials.put_oauth("posthog", first_grant(url))
         rotated = (await refresh_by_hand(url, "phr_first")).json()
-        # Too late: the old refresh token ends the whole family.
+        # After the grace period, a use of the old refresh token revokes the whole family.
         assert (await ask(service)).token == "pha_first"
         status = await service.credentials.status("posthog")
         assert status.needs_reconnect

@@ -1,4 +1,4 @@
-"""What refreshing guarantees over replicas, crashes and the bus; the rest are unit tests."""
+"""Guarantees of refreshing over replicas, crashes and the bus. Unit tests cover the others."""
 
 from __future__ import annotations
 
@@ -51,20 +51,20 @@ async def test_ten_replicas_refresh_once_and_back_off_together(driver: Driver) -
         assert len(driver.endpoint.requests) == 2
 
 
-async def test_every_refresh_is_a_credential_event(
+async def test_every_refresh_publishes_a_credential_change(
     servers: Servers, driver: Driver, service: Credentials
 ) -> None:
     await service.credentials.put_oauth("posthog", driver.grant(left=59))
     async with consumer_api(servers), connected(servers, User.SUBSCRIBER) as bus:
         changes = Client(bus).credential_changes("posthog")
-        stored_one = await asyncio.wait_for(anext(changes), PATIENCE_SECONDS)
+        stored_change = await asyncio.wait_for(anext(changes), PATIENCE_SECONDS)
         reply = await ask(service)
         refreshed = await asyncio.wait_for(anext(changes), PATIENCE_SECONDS)
-    assert stored_one.change == "stored"
+    assert stored_change.change == "stored"
     assert isinstance(refreshed, CredentialChanged)
     assert refreshed.change == "refreshed"
     assert refreshed.changed_kinds == ["oauth"]
-    assert refreshed.version == reply.version > stored_one.version
+    assert refreshed.version == reply.version > stored_change.version
     assert refreshed.expires_at == driver.clock.now + timedelta(hours=1)
 
 
@@ -81,7 +81,7 @@ async def test_a_refresh_that_sigkill_interrupted_is_repeated_at_once(
         "OUTBOUND_ALLOW": "127.0.0.1",
     }
     driver.endpoint.gate.clear()
-    # It finds the grant due and asks; it is killed before the answer.
+    # The process requests a refresh, because the grant is due, and is killed before the response.
     victim = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "cli.main", "serve", "credentials"),
@@ -110,14 +110,14 @@ async def test_a_frozen_replica_loses_its_lock(
     monkeypatch.setattr(refresh_lock, "LOCK_IDLE_SECONDS", 1)
     async with driver.replica() as frozen, driver.replica() as service:
         await service.credentials.put_oauth("posthog", driver.grant(left=30))
-        # PostgreSQL has closed its connection, which it learns when it goes on.
+        # PostgreSQL has closed the connection, which the frozen replica notices when it continues.
         with contextlib.suppress(Unavailable, asyncpg.InterfaceError):
             async with frozen.store.refresh_lock("posthog"):
                 assert (await ask(service)).token == "pha_1"
         assert len(driver.endpoint.requests) == 1
 
 
-async def test_invalid_grant_asks_to_connect_again_wherever_one_looks(
+async def test_invalid_grant_is_reported_as_needs_reconnect_by_every_interface(
     servers: Servers, driver: Driver, service: Credentials, tmp_path: Path
 ) -> None:
     await service.credentials.put_oauth("posthog", driver.grant(left=30))
@@ -139,7 +139,7 @@ async def test_invalid_grant_asks_to_connect_again_wherever_one_looks(
         assert health["credentials"]["posthog"]["state"] == "present"
 
 
-async def test_a_token_travels_in_the_reply_to_a_service_that_may_ask(
+async def test_a_token_is_returned_only_to_a_service_with_the_permission(
     servers: Servers, driver: Driver, service: Credentials
 ) -> None:
     await service.credentials.put_oauth("posthog", driver.grant(left=59))

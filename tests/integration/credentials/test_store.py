@@ -1,4 +1,4 @@
-"""The store in PostgreSQL, and the one in memory that unit tests use, keep the same promises."""
+"""The store in PostgreSQL and the store in memory of the unit tests behave alike."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_saving_replaces_one_kind_and_bumps_the_version(store: CredentialS
     )
 
 
-async def test_a_deletion_is_a_change_only_when_there_was_something(
+async def test_a_deletion_is_a_change_only_when_rows_existed(
     store: CredentialStore,
 ) -> None:
     assert not await store.delete("posthog")
@@ -88,14 +88,16 @@ async def test_a_deletion_is_a_change_only_when_there_was_something(
     assert await store.granted_providers() == []
 
 
-async def test_only_providers_with_a_grant_are_granted(store: CredentialStore) -> None:
+async def test_granted_providers_are_those_with_a_grant(store: CredentialStore) -> None:
     await store.save("b", "oauth", "a")
     await store.save("a", "oauth", "a")
     await store.save("c", "derived", "a")
     assert await store.granted_providers() == ["a", "b"]
 
 
-async def test_a_refreshed_grant_replaces_the_one_it_came_from(store: CredentialStore) -> None:
+async def test_a_refreshed_grant_replaces_the_grant_it_was_refreshed_from(
+    store: CredentialStore,
+) -> None:
     row = (await store.save("posthog", "oauth", "a")).row
     before = await store.load("posthog")
     async with store.refresh_lock("posthog") as lock:
@@ -141,7 +143,7 @@ async def test_a_resealed_row_is_the_same_grant(store: CredentialStore) -> None:
         assert await lock.save(row, "b") is not None
 
 
-async def test_a_refresh_is_remembered_from_its_start_to_its_failure(
+async def test_a_refresh_is_recorded_from_its_start_to_its_failure(
     store: CredentialStore,
 ) -> None:
     row = (await store.save("posthog", "oauth", "a")).row
@@ -164,7 +166,7 @@ async def test_a_refresh_is_remembered_from_its_start_to_its_failure(
             assert (state.failures, state.reason, state.needs_reconnect) == (failures, "why", True)
 
 
-async def test_a_lost_response_is_neither_a_refusal_nor_a_crash(
+async def test_a_lost_response_is_recorded_neither_as_a_refusal_nor_as_interrupted(
     store: CredentialStore,
 ) -> None:
     row = (await store.save("posthog", "oauth", "a")).row
@@ -188,7 +190,7 @@ async def test_a_lost_response_is_neither_a_refusal_nor_a_crash(
     assert (state.is_response_lost, state.is_interrupted, state.failures) == (False, False, 2)
 
 
-async def test_a_refresh_state_says_nothing_of_another_grant(store: CredentialStore) -> None:
+async def test_a_refresh_state_is_not_applied_to_another_grant(store: CredentialStore) -> None:
     row = (await store.save("posthog", "oauth", "a")).row
     async with store.refresh_lock("posthog") as lock:
         await lock.record_start(row, START)
@@ -202,7 +204,7 @@ async def test_a_refresh_state_says_nothing_of_another_grant(store: CredentialSt
     assert (state.failures, state.failed_at, state.needs_reconnect) == (0, None, False)
 
 
-async def test_one_refresh_at_a_time_for_each_provider(store: CredentialStore) -> None:
+async def test_refreshes_of_one_provider_run_one_at_a_time(store: CredentialStore) -> None:
     order: list[str] = []
 
     async def refresh(lock: RefreshLock) -> None:
@@ -222,7 +224,9 @@ async def test_one_refresh_at_a_time_for_each_provider(store: CredentialStore) -
     assert order == ["another provider's", "first ends", "second starts"]
 
 
-async def test_a_change_is_pending_until_its_block_ends_well(store: CredentialStore) -> None:
+async def test_a_change_is_pending_until_its_block_ends_without_an_error(
+    store: CredentialStore,
+) -> None:
     assert await pending(store) is None
     await store.save("posthog", "oauth", "a")
     await store.save("other", "derived", "d")
@@ -245,7 +249,7 @@ async def test_a_change_is_pending_until_its_block_ends_well(store: CredentialSt
     assert sorted(await store.pending_changes()) == ["other", "posthog"]
 
 
-async def test_a_change_is_held_by_one_replica_at_a_time(postgres: Database) -> None:
+async def test_a_pending_change_is_locked_by_one_replica_at_a_time(postgres: Database) -> None:
     store = CredentialStore(postgres)
     await store.save("posthog", "oauth", "a")
 
@@ -257,11 +261,13 @@ async def test_a_change_is_held_by_one_replica_at_a_time(postgres: Database) -> 
     assert await second is None
 
 
-async def test_a_change_says_what_is_stored_unless_another_one_came_in_between(
+async def test_a_save_returns_its_change_unless_another_change_was_committed_in_between(
     postgres: Database,
 ) -> None:
     store = CredentialStore(postgres)
-    assert (await store.save("posthog", "derived", "d")).change is None, "the first of all"
+    assert (await store.save("posthog", "derived", "d")).change is None, (
+        "the first change has no known predecessor"
+    )
     alone = (await store.save("posthog", "oauth", "a")).change
     assert alone is not None
     assert alone == await pending(store)
@@ -273,7 +279,7 @@ async def test_a_change_says_what_is_stored_unless_another_one_came_in_between(
         saving = asyncio.create_task(store.save("posthog", "oauth", "b"))
         async with postgres.acquire() as connection:
             await waiting_for_a_lock(connection)
-    # It was read before that one was committed.
+    # The rows were read before the concurrent change was committed.
     assert (await saving).change is None
     change = await pending(store)
     assert change is not None
@@ -285,10 +291,10 @@ async def test_a_change_says_what_is_stored_unless_another_one_came_in_between(
 
 async def test_both_rows_are_stored_as_one_change_or_neither(store: CredentialStore) -> None:
     await store.save("posthog", "oauth", "a")
-    known = (await store.load("posthog")).version
+    outdated = (await store.load("posthog")).version
     derived = (await store.save("posthog", "derived", "d")).row
     before = await store.load("posthog")
-    assert await store.save_grant("posthog", "b", "e", version=known) is None
+    assert await store.save_grant("posthog", "b", "e", version=outdated) is None
     assert await store.load("posthog") == before
     saved = await store.save_grant("posthog", "b", "e", version=before.version)
     assert saved is not None
@@ -304,15 +310,17 @@ async def test_both_rows_are_stored_as_one_change_or_neither(store: CredentialSt
     assert change.rows == after.rows
 
 
-async def test_a_grant_is_stored_beside_what_its_caller_knows(store: CredentialStore) -> None:
+async def test_a_grant_is_stored_only_on_the_version_that_its_caller_read(
+    store: CredentialStore,
+) -> None:
     saved = await store.save_grant("posthog", "a", None, version=0)
     assert saved is not None
-    known = await store.load("posthog")
-    assert known.rows == {"oauth": saved.row}
+    first = await store.load("posthog")
+    assert first.rows == {"oauth": saved.row}
     assert await pending(store) is not None
     await store.save("posthog", "derived", "d")
     before = await store.load("posthog")
-    assert await store.save_grant("posthog", "b", None, version=known.version) is None
+    assert await store.save_grant("posthog", "b", None, version=first.version) is None
     assert await store.load("posthog") == before
     assert await store.save_grant("posthog", "b", None, version=before.version) is not None
     after = await store.load("posthog")
@@ -335,7 +343,9 @@ async def test_a_grant_that_waited_for_another_change_is_not_stored(postgres: Da
     assert (await store.load("posthog")).rows["oauth"].payload == "a"
 
 
-async def test_a_generation_tells_when_its_grant_was_connected(postgres: Database) -> None:
+async def test_a_generation_contains_the_time_at_which_its_grant_was_connected(
+    postgres: Database,
+) -> None:
     store = CredentialStore(postgres)
     assert (await store.load("posthog")).connected_at is None
     # A version is rounded to milliseconds.
@@ -353,26 +363,26 @@ async def test_a_generation_ends_with_connecting_and_deleting_and_not_with_a_ref
 ) -> None:
     generations = [(await store.load("posthog")).generation]
 
-    async def note() -> None:
+    async def append_generation() -> None:
         generations.append((await store.load("posthog")).generation)
 
     row = (await store.save("posthog", "oauth", "a")).row
-    await note()
+    await append_generation()
     async with store.refresh_lock("posthog") as lock:
         assert await lock.save(row, "b") is not None
     await store.save("posthog", "derived", "d")
-    await note()
+    await append_generation()
     await store.save_grant("posthog", "c", None, version=(await store.load("posthog")).version)
-    await note()
+    await append_generation()
     await store.delete("posthog")
-    await note()
+    await append_generation()
     await store.save("posthog", "derived", "d")
-    await note()
+    await append_generation()
     none, connected, refreshed, again, deleted, derived = generations
     assert none == 0 < connected == refreshed < again < deleted == derived
 
 
-async def test_what_was_derived_is_stored_beside_the_grant_it_was_derived_with(
+async def test_a_derived_payload_is_stored_only_with_the_grant_it_was_derived_from(
     store: CredentialStore,
 ) -> None:
     assert await store.save_derived("posthog", "c", generation=0) is not None
@@ -392,7 +402,9 @@ async def test_what_was_derived_is_stored_beside_the_grant_it_was_derived_with(
     assert (await store.load("posthog")).rows == {}
 
 
-async def test_what_was_derived_waits_for_a_grant_that_is_being_stored(postgres: Database) -> None:
+async def test_storing_a_derived_payload_waits_for_a_grant_that_is_being_stored(
+    postgres: Database,
+) -> None:
     store = CredentialStore(postgres)
     await store.save("posthog", "oauth", "a")
     generation = (await store.load("posthog")).generation
@@ -405,7 +417,7 @@ async def test_what_was_derived_waits_for_a_grant_that_is_being_stored(postgres:
     assert "derived" not in (await store.load("posthog")).rows
 
 
-async def test_rows_are_locked_in_one_order_whatever_is_done_with_them(postgres: Database) -> None:
+async def test_rows_are_always_locked_in_the_same_order(postgres: Database) -> None:
     store = CredentialStore(postgres)
     await store.save("posthog", "oauth", "a")
     await store.save("posthog", "derived", "d")
@@ -415,12 +427,14 @@ async def test_rows_are_locked_in_one_order_whatever_is_done_with_them(postgres:
         await other.execute(lock, "oauth")
         saving = asyncio.create_task(store.save_grant("posthog", "b", "e", version=version))
         await waiting_for_a_lock(other)
-        # Whoever deletes both waits for the first one, too, and nobody for them.
+        # A deletion of both rows waits for the first row too, so it cannot cause a deadlock.
         await other.execute(lock, "derived")
     assert await saving is not None
 
 
-async def test_a_version_that_is_marked_late_hides_no_later_one(store: CredentialStore) -> None:
+async def test_marking_an_older_version_as_published_does_not_hide_a_newer_one(
+    store: CredentialStore,
+) -> None:
     await store.save("posthog", "oauth", "a")
     first = (await store.load("posthog")).version
     await store.save("posthog", "oauth", "b")
@@ -434,7 +448,7 @@ async def test_a_version_that_is_marked_late_hides_no_later_one(store: Credentia
     assert await pending(store) is None
 
 
-async def test_versions_and_times_go_on_when_the_clock_stands_behind_them(
+async def test_versions_and_times_increase_when_the_clock_is_behind_them(
     postgres: Database,
 ) -> None:
     """Subscribers drop a version that is not newer, and a refresh belongs to a row by its time."""
@@ -446,24 +460,24 @@ async def test_versions_and_times_go_on_when_the_clock_stands_behind_them(
             "UPDATE provider_credentials SET updated_at = now() + interval '1 hour'"
         )
         await connection.execute("UPDATE provider_versions SET version = version + 3_600_000")
-    seen = [await store.load("posthog")]
+    snapshots = [await store.load("posthog")]
     await store.save("posthog", "oauth", "b")
-    seen.append(await store.load("posthog"))
+    snapshots.append(await store.load("posthog"))
     async with store.refresh_lock("posthog") as lock:
-        await lock.save(seen[-1].rows["oauth"], "c")
-    seen.append(await store.load("posthog"))
-    await store.save_grant("posthog", "d", "e", version=seen[-1].version)
-    seen.append(await store.load("posthog"))
-    for before, after in pairwise(seen):
+        await lock.save(snapshots[-1].rows["oauth"], "c")
+    snapshots.append(await store.load("posthog"))
+    await store.save_grant("posthog", "d", "e", version=snapshots[-1].version)
+    snapshots.append(await store.load("posthog"))
+    for before, after in pairwise(snapshots):
         assert after.version == before.version + 1
         assert after.rows["oauth"].updated_at > before.rows["oauth"].updated_at
-    assert seen[-1].rows["derived"].updated_at > seen[0].rows["derived"].updated_at
+    assert snapshots[-1].rows["derived"].updated_at > snapshots[0].rows["derived"].updated_at
     await store.delete("posthog")
-    assert (await store.load("posthog")).version == seen[-1].version + 1
+    assert (await store.load("posthog")).version == snapshots[-1].version + 1
 
 
-async def test_what_is_done_to_one_provider_touches_no_other(postgres: Database) -> None:
-    """Not though both were stored in the same microsecond, with the same payloads."""
+async def test_a_change_of_one_provider_does_not_affect_another(postgres: Database) -> None:
+    """Not even if both were stored in the same microsecond, with the same payloads."""
     store = CredentialStore(postgres)
     for provider in ("other", "posthog"):
         await store.save(provider, "oauth", "same")
@@ -483,8 +497,8 @@ async def test_what_is_done_to_one_provider_touches_no_other(postgres: Database)
         await lock.record_failure(row, START, "why", needs_reconnect=True)
         assert await lock.save(row, "b") is not None
         refreshed = await lock.load()
-    # Nor the provider's other row.
-    assert {kind: one.payload for kind, one in refreshed.rows.items()} == {
+    # The provider's other row is unchanged too.
+    assert {kind: stored.payload for kind, stored in refreshed.rows.items()} == {
         "oauth": "b",
         "derived": "same",
     }
@@ -502,8 +516,8 @@ async def test_what_is_done_to_one_provider_touches_no_other(postgres: Database)
 
 
 @pytest.mark.parametrize("change", ["delete", "save_grant"])
-async def test_a_change_that_gets_no_version_is_not_made(postgres: Database, change: str) -> None:
-    """It would be announced to nobody: they would go on with what was deleted."""
+async def test_a_change_without_a_version_is_rolled_back(postgres: Database, change: str) -> None:
+    """It could not be published: services would continue with the deleted credential."""
     store = CredentialStore(postgres)
     await store.save("posthog", "oauth", "a")
     await store.save("posthog", "derived", "d")
@@ -523,7 +537,9 @@ async def test_a_change_that_gets_no_version_is_not_made(postgres: Database, cha
     assert await store.load("posthog") == before
 
 
-async def test_a_grant_that_postgresql_refuses_is_unavailable(postgres: Database) -> None:
+async def test_storing_a_grant_that_postgresql_refuses_raises_unavailable(
+    postgres: Database,
+) -> None:
     store = CredentialStore(postgres)
     row = (await store.save("posthog", "oauth", "a")).row
 
@@ -537,7 +553,7 @@ async def test_a_grant_that_postgresql_refuses_is_unavailable(postgres: Database
     assert (await store.load("posthog")).rows["oauth"] == row
 
 
-async def test_a_standby_is_left_for_another_server(postgres: Database) -> None:
+async def test_a_connection_to_a_read_only_server_is_closed(postgres: Database) -> None:
     store = CredentialStore(postgres)
     row = (await store.save("posthog", "oauth", "a")).row
     backends: list[int] = []
@@ -568,7 +584,7 @@ def authorizations(request: pytest.FixtureRequest) -> AuthorizationStore:
     return AuthorizationStore(request.getfixturevalue("postgres"))
 
 
-async def test_an_authorization_is_taken_once_and_forgotten_when_it_expired(
+async def test_an_authorization_is_returned_once_and_deleted_when_it_expired(
     authorizations: AuthorizationStore,
 ) -> None:
     store = authorizations
@@ -576,8 +592,8 @@ async def test_an_authorization_is_taken_once_and_forgotten_when_it_expired(
     await store.add("a", "posthog", waiting, START)
     assert await store.take("a", "another") is None
     assert await store.take("b", "posthog") is None
-    taken = await asyncio.gather(store.take("a", "posthog"), store.take("a", "posthog"))
-    assert sorted(taken, key=bool) == [None, waiting]
+    results = await asyncio.gather(store.take("a", "posthog"), store.take("a", "posthog"))
+    assert sorted(results, key=bool) == [None, waiting]
     await store.add("a", "posthog", waiting, START)
     await store.add("b", "posthog", waiting, waiting.expires_at)
     assert await store.take("a", "posthog") is None

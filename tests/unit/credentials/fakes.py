@@ -1,4 +1,4 @@
-"""A store, a token endpoint and a change stream in memory, and a clock that is set by hand."""
+"""A store, a token endpoint and a change stream in memory, and a clock that tests advance."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 @dataclass
 class Clock:
-    """The time, moved by hand."""
+    """A clock that tests advance."""
 
     now: datetime = START
 
@@ -171,7 +171,9 @@ class MemoryStore(CredentialStore):
 
     async def published_versions(self) -> dict[str, int]:
         self._check()
-        return {name: one.published for name, one in self._providers.items() if one.published}
+        return {
+            name: stored.published for name, stored in self._providers.items() if stored.published
+        }
 
     async def mark_all_pending(self) -> None:
         self._check()
@@ -435,7 +437,7 @@ class FakeAuthorizationServer:
 
 
 def make_grant(clock: Clock, *, left: float, **changes: Any) -> OAuthPayload:
-    """Make a grant with so many seconds of its access token left."""
+    """Create a grant whose access token expires in `left` seconds."""
     grant: dict[str, Any] = {
         "access_token": "pha_0",
         "refresh_token": "phr_0",

@@ -46,9 +46,9 @@ async def state(replica: Replica) -> str:
 
 
 async def finish(replica: Replica, state: str, **changes: Any) -> AuthorizationFinished:
-    answer: dict[str, Any] = {"browser_sha256": BROWSER, "code": "c0de", "state": state}
+    callback: dict[str, Any] = {"browser_sha256": BROWSER, "code": "c0de", "state": state}
     return await replica.authorizations.finish(
-        FinishAuthorization(provider_id="posthog", **{**answer, **changes})
+        FinishAuthorization(provider_id="posthog", **{**callback, **changes})
     )
 
 
@@ -80,18 +80,18 @@ async def test_the_verifier_is_never_sent_to_the_browser_and_the_grant_is_stored
     assert (stored.access_token, stored.refresh_token) == ("pha_1", "phr_1")
     assert (stored.client_id, stored.token_endpoint) == (CLIENT, f"{EU}/oauth/token/")
     assert [change.change for change in driver.stream.changes] == ["stored"]
-    for told in (repr(begun), repr(finished), repr(FinishAuthorization("posthog", "s", BROWSER))):
-        assert query["state"] not in told
-        assert "pha_" not in told
+    for text in (repr(begun), repr(finished), repr(FinishAuthorization("posthog", "s", BROWSER))):
+        assert query["state"] not in text
+        assert "pha_" not in text
 
 
 async def test_a_callback_is_accepted_once_even_concurrently(
     driver: Driver, replica: Replica
 ) -> None:
-    known = await state(replica)
-    answers = await asyncio.gather(finish(replica, known), finish(driver.replica(), known))
-    assert sum(answer.credential is not None for answer in answers) == 1
-    assert refused(await finish(replica, known)) == "authorization_expired"
+    pending = await state(replica)
+    results = await asyncio.gather(finish(replica, pending), finish(driver.replica(), pending))
+    assert sum(result.credential is not None for result in results) == 1
+    assert refused(await finish(replica, pending)) == "authorization_expired"
 
 
 async def test_two_tabs_do_not_disturb_each_other(replica: Replica) -> None:
@@ -110,12 +110,12 @@ async def test_a_callback_with_an_unknown_state_connects_nothing(
     assert all(request.method == "GET" for request in driver.posthog.requests)
 
 
-async def test_a_callback_in_another_browser_connects_nothing_and_ends_it(
+async def test_a_callback_in_another_browser_connects_nothing_and_ends_the_authorization(
     driver: Driver, replica: Replica
 ) -> None:
-    known = await state(replica)
-    assert refused(await finish(replica, known, browser_sha256=OTHER)) == "state_mismatch"
-    assert refused(await finish(replica, known)) == "authorization_expired"
+    pending = await state(replica)
+    assert refused(await finish(replica, pending, browser_sha256=OTHER)) == "state_mismatch"
+    assert refused(await finish(replica, pending)) == "authorization_expired"
     assert await driver.stored() is None
 
 
@@ -136,15 +136,15 @@ async def test_after_ten_minutes_a_callback_is_refused_and_its_row_is_deleted(
 async def test_an_authorization_sealed_with_another_secret_counts_as_expired(
     driver: Driver, replica: Replica
 ) -> None:
-    known = await state(driver.replica(secret="gone"))
-    assert refused(await finish(replica, known)) == "authorization_expired"
-    known = await state(driver.replica(secret="old"))
+    pending = await state(driver.replica(secret="gone"))
+    assert refused(await finish(replica, pending)) == "authorization_expired"
+    pending = await state(driver.replica(secret="old"))
     rotated = driver.replica(previous=["old"])
-    assert (await finish(rotated, known)).credential is not None
+    assert (await finish(rotated, pending)).credential is not None
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "text"),
     [
         ("access_denied", "consent_denied", "declined"),
         ("invalid_scope", "scopes_refused", "scopes"),
@@ -156,19 +156,19 @@ async def test_an_authorization_sealed_with_another_secret_counts_as_expired(
     ],
 )
 async def test_every_error_of_posthog_is_explained(
-    driver: Driver, replica: Replica, error: str, code: str, told: str
+    driver: Driver, replica: Replica, error: str, code: str, text: str
 ) -> None:
-    known = await state(replica)
-    finished = await finish(replica, known, code="c0de", error=error)
+    pending = await state(replica)
+    finished = await finish(replica, pending, code="c0de", error=error)
     assert refused(finished) == code
     assert finished.refusal is not None
-    assert told in finished.refusal.detail
+    assert text in finished.refusal.detail
     assert await driver.stored() is None
-    assert refused(await finish(replica, known)) == "authorization_expired"
+    assert refused(await finish(replica, pending)) == "authorization_expired"
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "told"),
+    ("status", "body", "text"),
     [
         (400, {"error": "invalid_grant"}, "five minutes"),
         (401, {"error": "invalid_client"}, "does not know this client"),
@@ -182,15 +182,15 @@ async def test_every_error_of_posthog_is_explained(
     ],
 )
 async def test_a_failed_exchange_stores_nothing_and_shows_no_secret(
-    driver: Driver, replica: Replica, status: int, body: Any, told: str
+    driver: Driver, replica: Replica, status: int, body: Any, text: str
 ) -> None:
-    known = await state(replica)
+    pending = await state(replica)
     driver.posthog.token_status, driver.posthog.tokens = status, body
-    finished = await finish(replica, known)
+    finished = await finish(replica, pending)
     assert refused(finished) == "exchange_failed"
     assert finished.refusal is not None
-    assert told in finished.refusal.remediation
-    for secret in ("c0de", "pha_1", known):
+    assert text in finished.refusal.remediation
+    for secret in ("c0de", "pha_1", pending):
         assert secret not in repr(finished)
     assert await driver.stored() is None
 
@@ -234,7 +234,7 @@ async def test_a_grant_without_any_scope_does_not_replace_one_that_works(
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "text"),
     [
         ({"token_endpoint": "https://evil.example/oauth/token/"}, "not at its issuer"),
         (
@@ -252,13 +252,13 @@ async def test_a_grant_without_any_scope_does_not_replace_one_that_works(
     ],
 )
 async def test_a_code_of_one_posthog_is_never_sent_to_another(
-    driver: Driver, replica: Replica, changes: dict[str, str], told: str
+    driver: Driver, replica: Replica, changes: dict[str, str], text: str
 ) -> None:
     driver.posthog.document |= changes
     begun = await begin(replica)
     assert refused(begun) == "discovery_failed"
     assert begun.refusal is not None
-    assert told in begun.refusal.detail
+    assert text in begun.refusal.detail
     assert driver.waiting.rows == {}
 
 
@@ -298,7 +298,7 @@ async def test_a_posthog_without_client_documents_is_refused_before_consent(
     assert driver.waiting.rows == {}
 
 
-async def test_a_posthog_that_does_not_respond_is_reported(
+async def test_a_posthog_without_a_discovery_document_is_refused(
     driver: Driver, replica: Replica
 ) -> None:
     driver.posthog.discovery_status = 520
@@ -311,9 +311,9 @@ async def test_a_posthog_that_does_not_respond_is_reported(
 async def test_without_postgresql_nothing_is_started_or_finished(
     driver: Driver, replica: Replica
 ) -> None:
-    known = await state(replica)
+    pending = await state(replica)
     driver.waiting.available = False
-    for call in (begin(replica), finish(replica, known)):
+    for call in (begin(replica), finish(replica, pending)):
         with pytest.raises(Unavailable):
             await call
     assert await driver.stored() is None

@@ -1,7 +1,7 @@
-"""Acceptance cases 77 and 86: how long a service that needs a bearer remembers the answer.
+"""Acceptance cases 77 and 86: how long a service caches its bearer.
 
-Hogsend keeps one memory per process and finds out by reading the row again. Here credentials reads
-the row every time, and the memory is the consumer's; it ends with a credential event.
+Upstream caches the bearer in its one process and reads the row again. Here the credentials service
+reads the row for every request, and its clients cache the bearer until a credential event.
 """
 
 from __future__ import annotations

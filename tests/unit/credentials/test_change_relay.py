@@ -24,7 +24,7 @@ async def test_a_change_is_published_once(driver: Driver, replica: Replica) -> N
     assert published(driver) == [("posthog", 1)]
 
 
-async def test_a_change_describes_what_is_stored_and_names_no_secret(
+async def test_a_change_describes_the_stored_rows_without_secrets(
     driver: Driver, replica: Replica
 ) -> None:
     grant = driver.grant(left=3600)
@@ -59,7 +59,7 @@ async def test_a_grant_that_cannot_be_read_is_published_without_its_scopes(drive
     assert (change.kinds, change.scopes, change.expires_at) == (["oauth"], [], None)
 
 
-async def test_a_change_stays_pending_until_it_could_be_published(
+async def test_a_change_stays_pending_until_it_is_published(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=3600))
@@ -94,7 +94,7 @@ async def test_a_newer_change_is_not_published_before_an_older_one(
     assert published(driver) == [("posthog", 1), ("posthog", 2)]
 
 
-async def test_an_empty_stream_gets_every_providers_state_again(
+async def test_the_state_of_every_provider_is_published_again_after_the_stream_lost_it(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=3600))
@@ -108,7 +108,7 @@ async def test_an_empty_stream_gets_every_providers_state_again(
     assert published(driver) == [("posthog", 1), ("other", 1)]
 
 
-async def test_a_change_after_one_of_the_same_process_needs_no_lock(
+async def test_a_change_that_follows_a_change_of_the_same_process_needs_no_lock(
     driver: Driver, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await replica.credentials.put_oauth("posthog", driver.grant(left=3600))
@@ -147,8 +147,8 @@ async def test_concurrent_changes_are_published_in_order(driver: Driver, replica
     replicas = [replica, driver.replica(), replica, driver.replica()]
     await asyncio.gather(
         *(
-            one.credentials.put_oauth("posthog", driver.grant(left=3600 + number))
-            for number, one in enumerate(replicas)
+            each.credentials.put_oauth("posthog", driver.grant(left=3600 + number))
+            for number, each in enumerate(replicas)
         )
     )
     versions = [change.version for change in driver.stream.changes]

@@ -70,14 +70,14 @@ async def test_a_refresh_token_is_sent_only_to_allowed_endpoints(
     assert (await driver.snapshot()).version == 0
 
 
-async def test_a_client_id_is_an_absolute_url(driver: Driver, replica: Replica) -> None:
+async def test_a_client_id_must_be_an_absolute_url(driver: Driver, replica: Replica) -> None:
     with pytest.raises(InvalidRequest, match="clientId"):
         await replica.credentials.put_oauth("posthog", driver.grant(left=3600, client_id="cli"))
     await replica.credentials.put_oauth("posthog", driver.grant(left=3600, client_id=CLIENT_ID))
 
 
 @pytest.mark.parametrize("token", ["pha\n", "pha x\r\ny", "schl\u00fcssel", "pha\x00"])
-async def test_an_access_token_can_travel_in_a_header(
+async def test_an_access_token_that_is_no_valid_header_value_is_refused(
     driver: Driver, replica: Replica, token: str
 ) -> None:
     with pytest.raises(InvalidRequest, match="accessToken") as refused:
@@ -132,9 +132,7 @@ async def test_deleting_removes_both_kinds_even_unreadable_ones(
         await replica.credentials.meta("posthog")
 
 
-async def test_a_version_does_not_come_back_after_a_deletion(
-    driver: Driver, replica: Replica
-) -> None:
+async def test_a_version_is_not_reused_after_a_deletion(driver: Driver, replica: Replica) -> None:
     versions = []
     for _ in range(2):
         await replica.credentials.put_oauth("posthog", driver.grant(left=3600))
@@ -254,13 +252,13 @@ async def test_a_concurrently_minted_secret_is_kept_when_the_project_is_deleted(
     minted = msgspec.structs.replace(DERIVED, webhook_secret="second")
     load = driver.store.load
 
-    async def and_then_another_is_stored(provider: str) -> Snapshot:
-        found = await load(provider)
+    async def load_then_store_another_secret(provider: str) -> Snapshot:
+        snapshot = await load(provider)
         monkeypatch.undo()
         await replica.credentials.put_derived("posthog", minted)
-        return found
+        return snapshot
 
-    monkeypatch.setattr(driver.store, "load", and_then_another_is_stored)
+    monkeypatch.setattr(driver.store, "load", load_then_store_another_secret)
     await replica.credentials.put_oauth("posthog", driver.grant(left=3600, scoped_teams=[8]))
     derived = await replica.credentials.derived("posthog")
     assert derived.payload == DerivedPayload(webhook_secret="second")
@@ -272,13 +270,13 @@ async def test_a_concurrently_stored_project_is_deleted_with_its_grant(
     await replica.credentials.put_oauth("posthog", driver.grant(left=3600, scoped_teams=[7]))
     load = driver.store.load
 
-    async def and_then_a_run_stores_its_project(provider: str) -> Snapshot:
-        found = await load(provider)
+    async def load_then_store_a_project(provider: str) -> Snapshot:
+        snapshot = await load(provider)
         monkeypatch.undo()
-        await replica.credentials.put_derived("posthog", DERIVED, found.generation)
-        return found
+        await replica.credentials.put_derived("posthog", DERIVED, snapshot.generation)
+        return snapshot
 
-    monkeypatch.setattr(driver.store, "load", and_then_a_run_stores_its_project)
+    monkeypatch.setattr(driver.store, "load", load_then_store_a_project)
     await replica.credentials.put_oauth("posthog", driver.grant(left=3600, scoped_teams=[8]))
     derived = await replica.credentials.derived("posthog")
     assert derived.payload == DerivedPayload(webhook_secret="minted")
@@ -299,7 +297,7 @@ async def test_a_payload_derived_with_another_grant_is_not_stored(
     assert len(driver.stream.changes) == changes
 
 
-async def test_a_project_that_cannot_be_read_is_left_as_it_is(
+async def test_a_project_that_cannot_be_read_is_not_changed(
     driver: Driver, replica: Replica
 ) -> None:
     await replica.credentials.put_oauth("posthog", driver.grant(left=3600, scoped_teams=[7]))

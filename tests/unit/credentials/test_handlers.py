@@ -62,7 +62,9 @@ async def broker(replica: Replica) -> AsyncIterator[ServiceBroker]:
 
 
 def test_every_endpoint_of_the_contract_has_a_handler() -> None:
-    declared = {one.subject for one in endpoints() if one.service == User.CREDENTIALS}
+    declared = {
+        endpoint.subject for endpoint in endpoints() if endpoint.service == User.CREDENTIALS
+    }
     assert {endpoint.subject for endpoint in router.endpoints} == declared
 
 

@@ -39,7 +39,7 @@ async def test_two_replicas_change_the_secret_twice_and_read_everything_througho
 ) -> None:
     """The steps of docs/rotation.md, with one replica restarted after the other in each."""
 
-    async def everyone_reads(*replicas: Replica) -> None:
+    async def check_all_read(*replicas: Replica) -> None:
         for replica in replicas:
             # Each replica seals, and every other replica unseals.
             await replica.credentials.put_oauth("posthog", driver.grant(left=3600))
@@ -56,12 +56,12 @@ async def test_two_replicas_change_the_secret_twice_and_read_everything_througho
         for configured in ((old, [new]), (new, [old]), (new, [])):
             for number in range(len(replicas)):
                 replicas[number] = driver.replica(*configured)
-                await everyone_reads(*replicas)
+                await check_all_read(*replicas)
     with pytest.raises(CannotUnseal):
         await driver.replica("first").credentials.meta("posthog")
 
 
-async def test_a_row_that_no_secret_unseals_is_left_as_it_is(driver: Driver) -> None:
+async def test_a_row_that_no_secret_unseals_is_not_changed(driver: Driver) -> None:
     await driver.replica(secret="lost").credentials.put_oauth("posthog", driver.grant(left=3600))
     await driver.replica(secret="old").credentials.put_derived("posthog", DerivedPayload())
     before = await driver.snapshot()
@@ -80,7 +80,7 @@ async def test_a_row_that_changed_meanwhile_is_not_overwritten(driver: Driver) -
     assert (await current.token()).expires_at == driver.grant(left=3600).expires_at
 
 
-async def test_rotation_waits_for_the_database(driver: Driver) -> None:
+async def test_rotation_without_the_database_is_unavailable(driver: Driver) -> None:
     driver.store.available = False
     with pytest.raises(Unavailable):
         await driver.replica().rotation.rotate()

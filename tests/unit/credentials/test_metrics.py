@@ -14,12 +14,14 @@ STATES = ("present", "unreadable", "absent", "needs_reconnect", "refresh_failing
 
 
 def state() -> list[str]:
-    return [one for one in STATES if STATE.labels("posthog", one)._value.get()]
+    return [name for name in STATES if STATE.labels("posthog", name)._value.get()]
 
 
-@pytest.mark.parametrize(("secret", "seen"), [("test-secret", "present"), ("lost", "unreadable")])
+@pytest.mark.parametrize(
+    ("secret", "reported"), [("test-secret", "present"), ("lost", "unreadable")]
+)
 async def test_a_grant_is_unsealed_once_and_not_at_every_measurement(
-    driver: Driver, secret: str, seen: str
+    driver: Driver, secret: str, reported: str
 ) -> None:
     sealer = Mock(wraps=driver.sealer)
     gauges = CredentialGauges(driver.store, sealer, "posthog")
@@ -31,9 +33,9 @@ async def test_a_grant_is_unsealed_once_and_not_at_every_measurement(
     sealer.grant.reset_mock()
     for _ in range(3):
         await gauges.measure()
-    assert state() == [seen]
+    assert state() == [reported]
     assert sealer.grant.call_count == 1
-    expires_at = grant.expires_at.timestamp() if seen == "present" else 0
+    expires_at = grant.expires_at.timestamp() if reported == "present" else 0
     assert EXPIRY.labels("posthog")._value.get() == expires_at
 
 

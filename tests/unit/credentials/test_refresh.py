@@ -31,7 +31,7 @@ def warnings(logs: list[Any]) -> list[Any]:
     return [entry for entry in logs if entry["log_level"] == "warning"]
 
 
-async def under_way(driver: Driver, replica: Replica, rejected: str | None = None) -> Any:
+async def start_refresh(driver: Driver, replica: Replica, rejected: str | None = None) -> Any:
     """Start a refresh whose response does not arrive yet."""
     driver.endpoint.responding.clear()
     pending = asyncio.create_task(replica.token(rejected))
@@ -55,7 +55,7 @@ async def check_until(
         if len(requests) >= times:
             return
         driver.clock.advance(CHECK_SECONDS / len(replicas))
-    raise AssertionError("they stopped pending")
+    raise AssertionError("the replicas sent too few requests")
 
 
 @pytest.mark.parametrize(("left", "refreshed"), [(61, False), (60, True), (59, True)])
@@ -95,7 +95,7 @@ async def test_an_attempt_continues_when_its_caller_is_cancelled(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
-    pending = await under_way(driver, replica)
+    pending = await start_refresh(driver, replica)
     pending.cancel()
     finishing = asyncio.create_task(replica.refresher.finish())
     await asyncio.wait({pending})
@@ -106,7 +106,7 @@ async def test_an_attempt_continues_when_its_caller_is_cancelled(
     assert grant.refresh_token == "phr_1"
 
 
-async def test_replicas_wait_for_one_another_and_refresh_once(driver: Driver) -> None:
+async def test_concurrent_replicas_refresh_once(driver: Driver) -> None:
     await driver.put(driver.grant(left=30))
     replies = await asyncio.gather(*(driver.replica().token() for _ in range(10)))
     assert {reply.token for reply in replies} == {"pha_1"}
@@ -200,7 +200,7 @@ async def test_a_refresh_that_a_crash_interrupted_is_repeated_at_once(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
-    await crash(replica, await under_way(driver, replica))
+    await crash(replica, await start_refresh(driver, replica))
     driver.endpoint.responding.set()
     await driver.replica().refresher.repeat_interrupted()
     assert driver.endpoint.requests == ["phr_0", "phr_0"]
@@ -213,7 +213,7 @@ async def test_an_interrupted_refresh_is_repeated_though_the_token_looks_fresh(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=3600))
-    await crash(replica, await under_way(driver, replica, digest("pha_0")))
+    await crash(replica, await start_refresh(driver, replica, digest("pha_0")))
     driver.endpoint.responding.set()
     await driver.replica().refresher.refresh_due()
     assert driver.endpoint.requests == ["phr_0", "phr_0"]
@@ -225,7 +225,7 @@ async def test_a_start_by_a_clock_that_is_ahead_does_not_end_the_back_off(
     """Otherwise every request for a token would refresh until this replica's clock caught up."""
     driver.clock.advance(300)
     await driver.put(driver.grant(left=-300))
-    await crash(replica, await under_way(driver, replica))
+    await crash(replica, await start_refresh(driver, replica))
     driver.clock.advance(-300)
     driver.endpoint.responding.set()
     driver.endpoint.failure = RefreshFailed("no answer (ConnectError)")
@@ -274,8 +274,8 @@ async def test_an_outage_in_which_every_response_is_lost_ends_connected(driver: 
     replicas = [driver.replica(), driver.replica()]
     driver.endpoint = FakeTokenEndpoint()
     driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", response_lost=True)
-    away = [driver.replica(), driver.replica()]
-    await check_until(driver, away, driver.endpoint.requests, 20)
+    without_responses = [driver.replica(), driver.replica()]
+    await check_until(driver, without_responses, driver.endpoint.requests, 20)
     posthog.losing = 2
     await check_until(driver, replicas, posthog.requests, 3)
     assert not posthog.revoked
@@ -348,7 +348,7 @@ async def test_a_crash_among_lost_responses_does_not_disconnect(driver: Driver) 
     await check_until(driver, replicas, posthog.requests, 1)
     driver.clock.advance(LOST_BACK_OFF.total_seconds())
     posthog.arrived.clear()
-    await crash(replicas[0], await under_way(driver, replicas[0]))
+    await crash(replicas[0], await start_refresh(driver, replicas[0]))
     posthog.responding.set()
     # The remaining replica repeats the interrupted refresh at once, then the lost one.
     await replicas[1].refresher.refresh_due()
@@ -374,7 +374,7 @@ async def test_a_refresh_interrupted_soon_after_lost_responses_is_repeated_at_on
     driver.endpoint.failure = None
     driver.clock.advance(LOST_BACK_OFF.total_seconds())
     driver.endpoint.arrived.clear()
-    await crash(replica, await under_way(driver, replica))
+    await crash(replica, await start_refresh(driver, replica))
     driver.endpoint.responding.set()
     await driver.replica().refresher.refresh_due()
     assert len(driver.endpoint.requests) == 4
@@ -437,7 +437,7 @@ async def test_a_refused_grant_ends_the_retries_of_a_lost_response(
 
 
 @pytest.mark.parametrize("code", ["invalid_grant", "invalid_client", "unauthorized_client"])
-async def test_a_refused_grant_asks_to_connect_again_and_is_not_retried_by_itself(
+async def test_a_refused_grant_needs_a_reconnect_and_is_not_retried(
     driver: Driver, replica: Replica, code: str
 ) -> None:
     await driver.put(driver.grant(left=30))
@@ -458,9 +458,7 @@ async def test_a_refused_grant_asks_to_connect_again_and_is_not_retried_by_itsel
     assert len(driver.endpoint.requests) == 2
 
 
-async def test_another_failure_does_not_ask_to_connect_again(
-    driver: Driver, replica: Replica
-) -> None:
+async def test_another_failure_does_not_need_a_reconnect(driver: Driver, replica: Replica) -> None:
     await driver.put(driver.grant(left=30))
     driver.endpoint.failure = RefreshFailed("temporarily_unavailable")
     await replica.token()
@@ -472,7 +470,7 @@ async def test_connecting_again_takes_precedence_over_a_running_refresh(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
-    pending = await under_way(driver, replica)
+    pending = await start_refresh(driver, replica)
     again = driver.grant(left=3600, access_token="pha_again", refresh_token="phr_again")
     await driver.put(again)
     driver.endpoint.responding.set()
@@ -481,9 +479,11 @@ async def test_connecting_again_takes_precedence_over_a_running_refresh(
     assert replica.refresher.pending("posthog") is None
 
 
-async def test_a_deleted_credential_does_not_come_back(driver: Driver, replica: Replica) -> None:
+async def test_a_credential_deleted_during_its_refresh_stays_deleted(
+    driver: Driver, replica: Replica
+) -> None:
     await driver.put(driver.grant(left=30))
-    pending = await under_way(driver, replica)
+    pending = await start_refresh(driver, replica)
     await driver.store.delete("posthog")
     driver.endpoint.responding.set()
     assert (await pending).source == "none"
@@ -494,7 +494,7 @@ async def test_storing_a_derived_payload_does_not_lose_the_refreshed_token(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
-    pending = await under_way(driver, replica)
+    pending = await start_refresh(driver, replica)
     await replica.credentials.put_derived("posthog", DerivedPayload(webhook_secret="s"))
     driver.endpoint.responding.set()
     assert (await pending).token == "pha_1"
@@ -535,7 +535,7 @@ async def test_a_database_failure_during_the_refresh_does_not_lose_the_token(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
-    pending = await under_way(driver, replica)
+    pending = await start_refresh(driver, replica)
     driver.store.available = False
     driver.endpoint.responding.set()
     assert (await pending).token == "pha_1"
@@ -579,7 +579,7 @@ async def test_a_refresh_that_a_crash_interrupted_long_ago_is_repeated_after_a_p
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=30))
-    await crash(replica, await under_way(driver, replica))
+    await crash(replica, await start_refresh(driver, replica))
     driver.endpoint.responding.set()
     driver.clock.advance(GRACE.total_seconds())
     other = driver.replica()
@@ -648,7 +648,7 @@ async def test_case_91_starting_up_does_not_refresh(driver: Driver, replica: Rep
     assert driver.endpoint.requests == []
 
 
-async def test_grants_are_checked_again_and_again_once_interrupted_refreshes_are_repeated(
+async def test_grants_are_checked_periodically_after_interrupted_refreshes_are_repeated(
     replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []

@@ -25,7 +25,7 @@ def test_the_vector_of_appendix_a_unseals() -> None:
     assert Sealer("test-secret").unseal(VECTOR_SEALED) == VECTOR_PLAINTEXT
 
 
-def test_sealing_gives_the_vector_of_appendix_a() -> None:
+def test_sealing_returns_the_vector_of_appendix_a() -> None:
     with mock.patch("services.credentials.sealing.os.urandom", return_value=bytes(range(12))):
         assert Sealer("test-secret").seal(VECTOR_PLAINTEXT) == VECTOR_SEALED
 
@@ -47,13 +47,13 @@ def test_two_seals_of_one_text_differ() -> None:
     assert sealer.seal(b"x") != sealer.seal(b"x")
 
 
-def test_another_secret_does_not_unseal() -> None:
+def test_a_sealed_text_does_not_unseal_with_another_secret() -> None:
     with pytest.raises(CannotUnseal):
         Sealer("other").unseal(VECTOR_SEALED)
 
 
 @given(st.integers(min_value=0, max_value=8 * 110 - 1))
-def test_no_flipped_bit_goes_unnoticed(bit: int) -> None:
+def test_a_flipped_bit_raises_cannot_unseal(bit: int) -> None:
     blob = bytearray(base64.urlsafe_b64decode(VECTOR_SEALED + "=="))
     blob[bit // 8 % len(blob)] ^= 1 << bit % 8
     with pytest.raises(CannotUnseal):
@@ -61,7 +61,7 @@ def test_no_flipped_bit_goes_unnoticed(bit: int) -> None:
 
 
 @given(st.text(max_size=60))
-def test_any_other_text_is_refused_and_nothing_else_is_raised(text: str) -> None:
+def test_any_other_text_raises_cannot_unseal(text: str) -> None:
     with pytest.raises(CannotUnseal):
         Sealer("test-secret").unseal(text)
 

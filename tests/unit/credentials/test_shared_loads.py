@@ -42,19 +42,19 @@ async def test_no_caller_gets_a_read_that_started_before_its_call() -> None:
     second = pending(loads, 3)
     await asyncio.sleep(0)
     database.responding.set()
-    versions = [(await one).version for one in first + second]
+    versions = [(await load).version for load in first + second]
     assert versions == [1, 1, 1, 2, 2, 2]
-    assert (await loads.load("posthog")).version == 3, "nothing is kept"
+    assert (await loads.load("posthog")).version == 3, "results are not cached"
 
 
 async def test_providers_do_not_wait_for_one_another() -> None:
     database = Database()
     loads = SharedLoads(database.load)
-    one = asyncio.create_task(loads.load("posthog"))
+    load = asyncio.create_task(loads.load("posthog"))
     await database.reading.wait()
     database.responding.set()
     assert (await loads.load("other")).version == 2
-    assert (await one).version == 1
+    assert (await load).version == 1
 
 
 async def test_a_cancelled_caller_does_not_cancel_the_read_of_others() -> None:
@@ -75,6 +75,6 @@ async def test_a_failed_read_fails_for_its_callers_and_not_for_later_ones() -> N
     database.responding.set()
     loads = SharedLoads(database.load)
     outcomes = await asyncio.gather(*pending(loads, 2), return_exceptions=True)
-    assert [type(one) for one in outcomes] == [Unavailable, Unavailable]
+    assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable]
     database.available = True
     assert (await loads.load("posthog")).version == 2

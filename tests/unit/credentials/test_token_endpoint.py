@@ -30,21 +30,21 @@ NESTED = b'{"access_token":"a","error":"invalid_grant","scope":%b}' % DEEP
 
 
 class Server:
-    """Answers every request with the same response, and records the requests."""
+    """Returns the same response to every request, and records the requests."""
 
-    def __init__(self, status: int = 200, answer: dict[str, Any] | bytes = b"") -> None:
+    def __init__(self, status: int = 200, response: dict[str, Any] | bytes = b"") -> None:
         self.status = status
-        self.answer = answer
+        self.response = response
         self.requests: list[httpx.Request] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        if isinstance(self.answer, bytes):
+        if isinstance(self.response, bytes):
             headers = (
                 {"Location": "https://elsewhere.example/"} if self.status in {302, 307, 308} else {}
             )
-            return httpx.Response(self.status, content=self.answer, headers=headers)
-        return httpx.Response(self.status, json=self.answer)
+            return httpx.Response(self.status, content=self.response, headers=headers)
+        return httpx.Response(self.status, json=self.response)
 
 
 async def renew(handler: Any) -> OAuthPayload:
@@ -53,7 +53,7 @@ async def renew(handler: Any) -> OAuthPayload:
 
 
 async def test_case_79_the_refresh_is_one_form_without_authorization() -> None:
-    server = Server(answer={"access_token": "pha_1", "expires_in": 3600})
+    server = Server(response={"access_token": "pha_1", "expires_in": 3600})
     await renew(server)
     (request,) = server.requests
     assert (request.method, str(request.url)) == ("POST", GRANT.token_endpoint)
@@ -69,7 +69,7 @@ async def test_case_79_the_refresh_is_one_form_without_authorization() -> None:
 
 async def test_case_80_fields_of_the_response_are_used() -> None:
     server = Server(
-        answer={
+        response={
             "access_token": "pha_new",
             "refresh_token": "phr_new",
             "expires_in": 7200,
@@ -98,12 +98,12 @@ async def test_case_80_fields_of_the_response_are_used() -> None:
     ],
 )
 async def test_case_81_missing_fields_of_the_response_are_kept(extra: dict[str, Any]) -> None:
-    server = Server(answer={"access_token": "pha_new", "expires_in": 60.5, **extra})
+    server = Server(response={"access_token": "pha_new", "expires_in": 60.5, **extra})
     assert await renew(server) == make_grant(CLOCK, left=60.5, access_token="pha_new")
 
 
 async def test_the_lifetime_of_the_token_starts_with_the_request() -> None:
-    renewed = await renew(Server(answer={"access_token": "a", "expires_in": 3600}))
+    renewed = await renew(Server(response={"access_token": "a", "expires_in": 3600}))
     assert renewed.expires_at == CLOCK.now + timedelta(hours=1)
 
 
@@ -130,7 +130,7 @@ async def test_an_odd_lifetime_never_loses_the_rotated_token(
     expires_in: bytes, seconds: float
 ) -> None:
     body = b'{"access_token":"pha_1","refresh_token":"phr_1","expires_in":' + expires_in + b"}"
-    renewed = await renew(Server(answer=body))
+    renewed = await renew(Server(response=body))
     assert (renewed.access_token, renewed.refresh_token) == ("pha_1", "phr_1")
     assert renewed.expires_at == CLOCK.now + timedelta(seconds=seconds)
 
@@ -138,7 +138,7 @@ async def test_an_odd_lifetime_never_loses_the_rotated_token(
 async def test_a_deeply_nested_response_is_a_failed_refresh(
     driver: Driver, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = Server(answer=NESTED)
+    server = Server(response=NESTED)
     async with httpx.AsyncClient(transport=httpx.MockTransport(server)) as http:
         monkeypatch.setattr(driver.endpoint, "renew", TokenEndpoint(http).renew)
         await driver.put(driver.grant(left=59))
@@ -148,12 +148,12 @@ async def test_a_deeply_nested_response_is_a_failed_refresh(
 
 
 async def test_a_token_without_lifetime_is_assumed_to_live_an_hour() -> None:
-    renewed = await renew(Server(answer={"access_token": "a"}))
+    renewed = await renew(Server(response={"access_token": "a"}))
     assert renewed.expires_at == CLOCK.now + timedelta(hours=1)
 
 
 @pytest.mark.parametrize(
-    ("status", "answer", "reason"),
+    ("status", "response", "reason"),
     [
         (302, b"", "HTTP 302"),
         (500, b"<html>", "HTTP 500"),
@@ -178,9 +178,9 @@ async def test_a_token_without_lifetime_is_assumed_to_live_an_hour() -> None:
     ],
 )
 async def test_a_malformed_response_is_a_failure_without_a_token_in_it(
-    status: int, answer: Any, reason: str
+    status: int, response: Any, reason: str
 ) -> None:
-    server = Server(status, answer)
+    server = Server(status, response)
     with pytest.raises(RefreshFailed, match=reason) as failure:
         await renew(server)
     assert len(server.requests) == 1
@@ -223,10 +223,10 @@ async def test_a_redirect_within_the_origin_is_followed_with_the_same_form(
 async def test_other_redirects_and_redirect_loops_are_not_followed(
     status: int, location: str
 ) -> None:
-    asked: list[str] = []
+    urls: list[str] = []
 
     def moved(request: httpx.Request) -> httpx.Response:
-        asked.append(str(request.url))
+        urls.append(str(request.url))
         return httpx.Response(status, headers={"Location": location})
 
     followed = status in {307, 308} and location == GRANT.token_endpoint
@@ -235,7 +235,7 @@ async def test_other_redirects_and_redirect_loops_are_not_followed(
     ) as failure:
         await renew(moved)
     assert not failure.value.response_lost
-    assert asked == [GRANT.token_endpoint] * (4 if followed else 1)
+    assert urls == [GRANT.token_endpoint] * (4 if followed else 1)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ async def test_an_endpoint_that_does_not_respond_is_a_failure(
 
 
 @pytest.mark.parametrize(
-    ("answer", "lost"),
+    ("response", "lost"),
     [
         (httpx.ReadTimeout(""), True),
         (httpx.ReadError(""), True),
@@ -309,19 +309,19 @@ async def test_an_endpoint_that_does_not_respond_is_a_failure(
     ids=repr,
 )
 async def test_a_response_is_lost_if_posthog_may_have_refreshed(
-    answer: Exception | httpx.Response, lost: bool
+    response: Exception | httpx.Response, lost: bool
 ) -> None:
-    def answering(_: httpx.Request) -> httpx.Response:
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    def respond(_: httpx.Request) -> httpx.Response:
+        if isinstance(response, Exception):
+            raise response
+        return response
 
     with pytest.raises(RefreshFailed) as failure:
-        await renew(answering)
+        await renew(respond)
     assert failure.value.response_lost is lost
 
 
-class LongAnswer(httpx.AsyncByteStream):
+class EndlessResponse(httpx.AsyncByteStream):
     """Counts how many bytes are read."""
 
     def __init__(self) -> None:
@@ -334,13 +334,15 @@ class LongAnswer(httpx.AsyncByteStream):
 
 
 async def test_an_endless_response_is_not_read_to_its_end() -> None:
-    answer = LongAnswer()
+    response = EndlessResponse()
     with pytest.raises(RefreshFailed, match="an answer without"):
-        await renew(lambda _: httpx.Response(200, stream=answer))
-    assert answer.read == MAX_BODY_BYTES
+        await renew(lambda _: httpx.Response(200, stream=response))
+    assert response.read == MAX_BODY_BYTES
 
 
-async def test_a_missing_response_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_response_that_does_not_arrive_in_time_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def hang(_: httpx.Request) -> httpx.Response:
         await asyncio.Event().wait()
         raise AssertionError
@@ -359,5 +361,5 @@ async def test_a_refusal_that_repeats_the_refresh_token_does_not_show_it() -> No
             await TokenEndpoint(http).renew(grant, CLOCK())
 
 
-def test_a_request_waits_longer_than_one_refresh_after_another() -> None:
+def test_the_deadline_of_a_token_request_covers_two_refreshes() -> None:
     assert CREDENTIALS_TOKEN.deadline > 2 * TIMEOUT_SECONDS

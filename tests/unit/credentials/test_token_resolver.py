@@ -32,7 +32,7 @@ async def test_the_grant_comes_before_the_personal_key(driver: Driver) -> None:
     assert (await replica.token()).source == "personal_key"
 
 
-async def test_without_either_there_is_no_token(replica: Replica) -> None:
+async def test_no_token_is_returned_without_a_grant_and_a_personal_key(replica: Replica) -> None:
     reply = await replica.token()
     assert (reply.source, reply.token, reply.version) == ("none", None, 0)
 
@@ -128,7 +128,7 @@ async def test_case_89_an_undecryptable_row_is_no_credential(driver: Driver) -> 
     assert "sealed with another secret" in warning["reason"]
 
 
-async def test_a_bearer_names_its_projects(driver: Driver) -> None:
+async def test_a_bearer_is_returned_with_the_projects_of_its_grant(driver: Driver) -> None:
     replica = driver.replica(personal_key="phx_fallback")
     assert (await replica.token()).scoped_teams == []
     await driver.put(driver.grant(left=30, scoped_teams=[4242]))
@@ -157,13 +157,13 @@ async def test_a_bearer_has_the_generation_of_its_grant(driver: Driver) -> None:
     driver.endpoint.failure = RefreshFailed("HTTP 500")
     driver.endpoint.arrived.clear()
     driver.endpoint.responding.clear()
-    asked = asyncio.create_task(replica.token())
+    request = asyncio.create_task(replica.token())
     await driver.endpoint.arrived.wait()
     await driver.put(driver.grant(left=3600))
     # Later requests get the new generation; an earlier reply keeps the previous one.
     again = (await replica.token()).generation
     driver.endpoint.responding.set()
-    assert (await asked).generation == connected
+    assert (await request).generation == connected
     assert again == (await driver.snapshot()).generation != connected
 
 
@@ -185,7 +185,7 @@ async def test_a_grant_that_waits_for_its_refresh_is_not_reported_as_missing(
     assert (reply.token, reply.not_refreshed) == (personal_key, None)
 
 
-async def test_a_grant_that_another_replica_refreshes_is_not_a_missing_one(
+async def test_a_grant_that_another_replica_refreshes_is_not_reported_as_missing(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=0))
