@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,6 +59,14 @@ def blocks(text: str) -> list[Block]:
         elif commands is not None and line.startswith("$ "):
             commands.append(re.sub(r"\s{2,}#.*", "", line[2:]))
     return result
+
+
+def sections(text: str) -> Mapping[str, list[Block]]:
+    """Return the document's blocks by the heading above them."""
+    by_section: dict[str, list[Block]] = {}
+    for block in blocks(text):
+        by_section.setdefault(block.section, []).append(block)
+    return by_section
 
 
 class Checkout:

@@ -22,7 +22,7 @@ import httpx
 import msgspec
 
 from sandbox.options import Options
-from tests.engine.checkout import GATEWAY, ROOT, Block, Checkout, blocks, say
+from tests.engine.checkout import GATEWAY, ROOT, Checkout, say, sections
 from tests.engine.load import State
 from tests.engine.run_document import DOCUMENT
 
@@ -87,9 +87,7 @@ def main() -> int:
     parser.add_argument("work", type=Path)
     parser.add_argument("--cluster", action="store_true")
     arguments = parser.parse_args()
-    by_section: dict[str, list[Block]] = {}
-    for block in blocks(DOCUMENT.read_text()):
-        by_section.setdefault(block.section, []).append(block)
+    by_section = sections(DOCUMENT.read_text())
     backup, restore = by_section["Backup and restore"]
     _, connect = by_section["With a stand-in for PostHog"][0].commands
     doctor = by_section["Compose"][0].commands[-1]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.engine.checkout import GATEWAY, GATEWAY_2, ROOT, Block, Checkout, blocks, say
+from tests.engine.checkout import GATEWAY, GATEWAY_2, ROOT, Block, Checkout, say, sections
 
 DOCUMENT = ROOT / "docs" / "rotation.md"
 TIMES = 2
@@ -42,14 +42,6 @@ services:
   provisioner-2: *provisioner
 """
 """Compose overlay that gives both gateways one name."""
-
-
-def sections(text: str) -> Mapping[str, list[Block]]:
-    """Return the document's blocks by the heading above them."""
-    by_section: dict[str, list[Block]] = {}
-    for block in blocks(text):
-        by_section.setdefault(block.section, []).append(block)
-    return by_section
 
 
 def replace_in(block: Block, before: str, after: str) -> Block:

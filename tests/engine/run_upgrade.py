@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.engine.checkout import GATEWAY, GATEWAY_2, ROOT, Block, Checkout, blocks, say
+from tests.engine.checkout import GATEWAY, GATEWAY_2, ROOT, Block, Checkout, say, sections
 
 DOCUMENT = ROOT / "docs" / "deploy.md"
 EARLIER_COMMIT = "2e20432"
@@ -127,9 +127,7 @@ def main() -> int:
     parser.add_argument("--one-port", action="store_true")
     parser.add_argument("--cluster", action="store_true")
     arguments = parser.parse_args()
-    by_section: dict[str, list[Block]] = {}
-    for block in blocks(DOCUMENT.read_text()):
-        by_section.setdefault(block.section, []).append(block)
+    by_section = sections(DOCUMENT.read_text())
     checkout = Checkout(arguments.work.resolve())
     deployment = Deployment(
         checkout, arguments.commit, one_port=arguments.one_port, cluster=arguments.cluster
