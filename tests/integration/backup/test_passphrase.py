@@ -1,4 +1,4 @@
-"""A backup for a passphrase; each use of one takes seconds, by design of age."""
+"""A backup for a passphrase. age makes each use of a passphrase take seconds on purpose."""
 
 from __future__ import annotations
 

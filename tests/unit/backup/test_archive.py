@@ -23,7 +23,7 @@ from cli.stack.environment import SERVICE_SETTINGS
 from hogsend.contract.streams import StreamName
 
 IDENTITY = pyrage.x25519.Identity.generate()
-# A public key: each use of a passphrase takes seconds, by design of age.
+# A public key, because age makes each use of a passphrase take seconds on purpose.
 KEY = Key(recipient=str(IDENTITY.to_public()), identity=str(IDENTITY))
 
 
