@@ -63,7 +63,7 @@ async def connected(servers: Servers, user: User) -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
-async def answering(
+async def serving(
     servers: Servers, user: User, router: ServiceRouter, *instances: object
 ) -> AsyncIterator[ServiceBroker]:
     """Serve the endpoints and consumers of a router as a user, with `instances` injected."""

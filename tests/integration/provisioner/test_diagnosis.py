@@ -16,9 +16,9 @@ from tests.destinations import WEBHOOK_URL, compliant
 from tests.integration.harness import (
     Gateway,
     admin,
-    answering,
     gateway_service,
     provisioner_service,
+    serving,
 )
 from tests.integration.provisioner.driver import DIAGNOSIS, WITH_SECRET, Driver
 from tests.posthog_recorder import Recorder
@@ -112,7 +112,7 @@ async def test_the_other_parts_are_reported_without_the_credentials_service(
     assert report["webhookSecret"]["state"] == "present"
     assert report["destination"]["state"] == "unknown"
     assert "hogsend status" in report["credential"]["remediation"]
-    async with answering(servers, User.CREDENTIALS, router):
+    async with serving(servers, User.CREDENTIALS, router):
         credential = (await without_credentials.http.get(DIAGNOSIS, headers=admin())).json()[
             "credential"
         ]

@@ -30,10 +30,10 @@ from hogsend.service.router import ServiceRouter
 from services.gateway import provisioner
 from tests.integration.harness import (
     admin,
-    answering,
     connected,
     credentials_service,
     gateway_service,
+    serving,
 )
 from tests.integration.provisioner.driver import URL, WITH_SECRET
 from tests.servers import Servers
@@ -89,7 +89,7 @@ async def provision(_request: ProvisionLoop, fake: Injected[FakeProvisioner]) ->
 @asynccontextmanager
 async def fake_provisioner(servers: Servers) -> AsyncIterator[FakeProvisioner]:
     fake = FakeProvisioner()
-    async with answering(servers, User.PROVISIONER, router, fake):
+    async with serving(servers, User.PROVISIONER, router, fake):
         yield fake
         fake.not_frozen.set()
 

@@ -23,7 +23,7 @@ from hogsend.contract.users import User
 from hogsend.service.injection import Injected
 from hogsend.service.router import ServiceRouter
 from services.provisioner.destination import store
-from tests.integration.harness import answering, credentials_service
+from tests.integration.harness import credentials_service, serving
 from tests.integration.harness import provisioner_service as service
 from tests.integration.provisioner.conftest import Start
 from tests.integration.provisioner.driver import WITH_SECRET, Driver
@@ -216,7 +216,7 @@ async def test_a_refused_token_is_refreshed_once_and_the_run_starts_over(
     posthog.project = {"id": 4242}
     environment = {"posthog_private_host": posthog.url, **WITH_SECRET}
     async with (
-        answering(servers, User.CREDENTIALS, router, rotating),
+        serving(servers, User.CREDENTIALS, router, rotating),
         service(servers, database_url, posthog=environment) as provisioner,
     ):
         reply = await provisioner.provisioning.run(ProvisionLoop())
