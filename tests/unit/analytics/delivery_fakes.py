@@ -134,11 +134,11 @@ class FakeConsumer:
     unacknowledged: int = 0
     """Number of messages that the previous leader left unacknowledged."""
     refusals: int = 0
-    """How often it cannot be created."""
+    """How many of the next calls of `create` fail."""
     runs: bool = False
     journal: list[Fact] = field(default_factory=list)
     failure: asyncio.Event = field(default_factory=asyncio.Event)
-    """Makes it fail once, as only a defect would."""
+    """An unexpected error that `run` raises once."""
     erased: set[int] = field(default_factory=set)
     """Positions of messages that were deleted from the stream."""
     reports_erased: bool = True
@@ -211,7 +211,7 @@ class FakeCapture:
     """Names of the events of every request."""
     times: list[float] = field(default_factory=list)
     """When each request arrived."""
-    taken: list[tuple[str, str]] = field(default_factory=list)
+    accepted: list[tuple[str, str]] = field(default_factory=list)
     """Person and name of every accepted event, including duplicates."""
     projects: list[tuple[str, str]] = field(default_factory=list)
     """Host and key of every request."""
@@ -222,8 +222,8 @@ class FakeCapture:
         self.gate.set()
 
     async def send(self, host: str, key: str, events: Sequence[bytes]) -> int:
-        captured = [msgspec.json.decode(one, type=Captured) for one in events]
-        names = [one.event for one in captured]
+        captured = [msgspec.json.decode(body, type=Captured) for body in events]
+        names = [event.event for event in captured]
         self.attempts.append(names)
         self.times.append(virtual_time.now())
         self.projects.append((host, key))
@@ -231,12 +231,12 @@ class FakeCapture:
         error = self.judge(names)
         if error is not None:
             raise error
-        self.taken += [(one.distinct_id, one.event) for one in captured]
+        self.accepted += [(event.distinct_id, event.event) for event in captured]
         return 200
 
     def of(self, person: str) -> list[str]:
         """Names of the accepted events of one person, in order."""
-        return [name for distinct_id, name in self.taken if distinct_id == person]
+        return [name for distinct_id, name in self.accepted if distinct_id == person]
 
 
 class FakeSource(Source):
@@ -305,4 +305,4 @@ class FakeSource(Source):
 
     def statuses(self) -> list[tuple[str, str, int]]:
         """Event id, status and attempts of the whole history."""
-        return [(one.event_id, one.status, one.attempts) for one in self.history]
+        return [(outcome.event_id, outcome.status, outcome.attempts) for outcome in self.history]

@@ -29,7 +29,7 @@ AT = datetime(2026, 6, 13, 4, 0, tzinfo=UTC)
 
 
 def destination(**changes: Any) -> Destination:
-    """A destination; `given` is its config as an operator gave it."""
+    """Return a destination. `given` is its config as the operator sent it."""
     given: dict[str, Any] = changes.pop("given", {})
     defaults: dict[str, Any] = {
         "id": uuid4(),
@@ -53,7 +53,7 @@ class FakeStore(DestinationStore):
 
     def __init__(self, *stored: Destination) -> None:
         super().__init__(Database("postgresql://nowhere", "analytics", Path(), pool_size=1))
-        self.rows = {one.id: one for one in stored}
+        self.rows = {row.id: row for row in stored}
         self.history: dict[UUID, list[Outcome]] = {}
         self.down = False
         self.frozen = False
@@ -69,16 +69,14 @@ class FakeStore(DestinationStore):
         self._check()
         return list(self.rows.values())
 
-    async def page(self, wanted: ListDestinations) -> DestinationPage:
+    async def page(self, query: ListDestinations) -> DestinationPage:
         self._check()
         shown = [
-            one.masked()
-            for one in self.rows.values()
-            if wanted.include_disabled or not one.disabled
+            row.masked() for row in self.rows.values() if query.include_disabled or not row.disabled
         ]
-        part = shown[wanted.offset : wanted.offset + wanted.limit]
+        part = shown[query.offset : query.offset + query.limit]
         return DestinationPage(
-            webhooks=part, total=len(shown), limit=wanted.limit, offset=wanted.offset
+            webhooks=part, total=len(shown), limit=query.limit, offset=query.offset
         )
 
     async def get(self, id: UUID) -> Destination:
@@ -97,7 +95,7 @@ class FakeStore(DestinationStore):
         self._check()
         if max_destinations is not None and len(self.rows) >= max_destinations:
             raise InvalidRequest(f"there are {max_destinations} destinations")
-        made = destination(
+        row = destination(
             url=new.url,
             event_types=new.event_types,
             description=new.description,
@@ -105,8 +103,8 @@ class FakeStore(DestinationStore):
             given=new.config,
             is_default=is_default,
         )
-        self.rows[made.id] = made
-        return made
+        self.rows[row.id] = row
+        return row
 
     async def change(self, id: UUID, edit: Edit) -> Destination:
         self.rows[id] = edit(await self.get(id))
@@ -130,15 +128,15 @@ class FakeStore(DestinationStore):
         self._check()
         self.history.setdefault(id, []).extend(outcomes)
 
-    async def deliveries(self, id: UUID, wanted: ListDeliveries) -> DeliveryPage:
+    async def deliveries(self, id: UUID, query: ListDeliveries) -> DeliveryPage:
         await self.get(id)
-        found = [
+        deliveries = [
             Delivered(finished_at=AT, **msgspec.structs.asdict(outcome))
             for outcome in self.history.get(id, [])
-            if wanted.status in {None, outcome.status}
+            if query.status in {None, outcome.status}
         ]
         return DeliveryPage(
-            deliveries=found, total=len(found), limit=wanted.limit, offset=wanted.offset
+            deliveries=deliveries, total=len(deliveries), limit=query.limit, offset=query.offset
         )
 
     def _check(self) -> None:

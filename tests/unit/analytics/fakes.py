@@ -99,15 +99,15 @@ class FakeCredentials:
     project: ProjectReply = field(default_factory=lambda: ProjectReply(1, "absent"))
     scoped_teams: list[int] = field(default_factory=list)
     not_refreshed: str | None = None
-    """Why the grant has no token at the moment."""
+    """Reason why the grant has no token at present."""
     instead: list[str] = field(default_factory=list)
     """Tokens to return in place of rejected ones."""
 
     def __post_init__(self) -> None:
-        self.link.answer(CREDENTIALS_TOKEN, self._give_token)
+        self.link.answer(CREDENTIALS_TOKEN, self._token_reply)
         self.link.answer(CREDENTIALS_PROJECT, lambda _request: self.project)
 
-    def _give_token(self, request: TokenRequest) -> TokenReply:
+    def _token_reply(self, request: TokenRequest) -> TokenReply:
         refused = request.rejected_sha256
         if refused is not None and self.token is not None and refused == token_digest(self.token):
             self.token = self.instead.pop(0) if self.instead else None
@@ -185,7 +185,7 @@ class FakePostHog:
     persons: dict[str, dict[str, Any]] = field(default_factory=dict)
     project_id: int | None = 4242
     refuses_project: str | None = None
-    """Why the project may not be read: the detail of a 403."""
+    """Detail of the 403 for the project; None if the project may be read."""
     accepts: set[str] | None = None
     """Bearers that are accepted; None accepts all."""
     body: bytes | None = None

@@ -1,4 +1,4 @@
-"""Which capabilities work, and why the others do not."""
+"""The states of capabilities, and the reasons of those that are off."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Instance:
         watcher = CredentialWatcher("posthog")
         settings = PostHogSettings.model_validate({"posthog_api_key": key})
         project = StoredProject(self.link, watcher)
-        self.answer: httpx.Response | Exception = httpx.Response(200, json={"results": []})
+        self.response: httpx.Response | Exception = httpx.Response(200, json={"results": []})
         self.requested: list[str] = []
         bearers = BearerCache(self.link, watcher)
         access = PersonAccess(
@@ -63,16 +63,16 @@ class Instance:
 
     async def rows(self) -> dict[str, Capability]:
         """Capabilities by name; each that is off has a remediation."""
-        found = (await self._report.capabilities()).capabilities
-        assert all(row.reason for row in found)
-        assert all(row.remediation for row in found if row.state != "on")
-        return {row.name: row for row in found}
+        rows = (await self._report.capabilities()).capabilities
+        assert all(row.reason for row in rows)
+        assert all(row.remediation for row in rows if row.state != "on")
+        return {row.name: row for row in rows}
 
     async def _posthog(self, request: httpx.Request) -> httpx.Response:
         self.requested.append(request.url.path)
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+        if isinstance(self.response, Exception):
+            raise self.response
+        return self.response
 
     async def states(self) -> dict[str, str]:
         """State of each capability, by name."""
@@ -84,7 +84,7 @@ OWN_KEY = destination(given={"apiKey": "phc_own"})
 
 
 @on_virtual_time
-async def test_with_everything_everything_is_on() -> None:
+async def test_all_capabilities_are_on_with_complete_settings() -> None:
     instance = Instance(DEFAULT, token="phx_1", source="personal_key")
     rows = await instance.rows()
     assert {row.state for row in rows.values()} == {"on"}
@@ -93,7 +93,7 @@ async def test_with_everything_everything_is_on() -> None:
 
 
 @on_virtual_time
-async def test_with_nothing_everything_is_off() -> None:
+async def test_all_capabilities_are_off_without_settings() -> None:
     rows = await Instance(key=None, enabled=False).rows()
     assert {row.state for row in rows.values()} == {"off"}
     assert "hogsend connect posthog" in (rows["personReads"].remediation or "")
@@ -101,7 +101,7 @@ async def test_with_nothing_everything_is_off() -> None:
 
 
 @on_virtual_time
-async def test_a_connected_project_is_enough() -> None:
+async def test_a_connected_project_turns_capabilities_on_without_a_configured_key() -> None:
     rows = await Instance(DEFAULT, key=None, project=STORED_KEY, token="pha_1").rows()
     assert {row.state for row in rows.values()} == {"on"}
     assert "connect posthog" in rows["eventCapture"].reason
@@ -146,7 +146,7 @@ async def test_engagement_needs_a_destination_that_can_send(
 
 
 @on_virtual_time
-async def test_without_the_credentials_service_only_what_it_knows_is_unknown() -> None:
+async def test_capabilities_that_need_the_credentials_service_are_unknown_without_it() -> None:
     instance = Instance(OWN_KEY, key=None)
     instance.link.replies.clear()
     assert await instance.states() == {
@@ -194,7 +194,7 @@ async def test_a_frozen_postgresql_leaves_only_engagement_unknown_in_time() -> N
 
 
 @pytest.mark.parametrize(
-    ("answer", "state", "said"),
+    ("response", "state", "reason"),
     [
         (httpx.Response(401, json={"detail": "Invalid access token."}), "off", "401"),
         (httpx.Response(403, json={"detail": "no scope"}), "off", "no scope"),
@@ -208,17 +208,17 @@ async def test_a_frozen_postgresql_leaves_only_engagement_unknown_in_time() -> N
 )
 @on_virtual_time
 async def test_reads_are_on_only_when_posthog_returns_a_person(
-    answer: httpx.Response | Exception, state: str, said: str
+    response: httpx.Response | Exception, state: str, reason: str
 ) -> None:
     instance = Instance(DEFAULT, token="pha_1")
-    instance.answer = answer
+    instance.response = response
     row = (await instance.rows())["personReads"]
-    assert (row.state, said in row.reason) == (state, True)
+    assert (row.state, reason in row.reason) == (state, True)
     assert set(instance.requested) == {"/api/projects/4242/persons/"}
 
 
 @on_virtual_time
-async def test_without_a_bearer_posthog_is_not_asked() -> None:
+async def test_no_request_is_sent_to_posthog_without_a_bearer() -> None:
     instance = Instance(DEFAULT)
     assert (await instance.states())["personReads"] == "off"
     assert instance.requested == []

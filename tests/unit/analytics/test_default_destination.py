@@ -41,23 +41,23 @@ class Instance:
 
 
 @on_virtual_time
-async def test_it_is_created_as_soon_as_there_is_a_project_key() -> None:
+async def test_the_default_destination_is_created_as_soon_as_a_project_key_exists() -> None:
     instance = Instance()
     default = instance.default()
     assert not await default.ensure()
     assert instance.store.rows == {}
     instance.connect()
     assert await default.ensure()
-    (made,) = instance.store.rows.values()
-    assert (made.is_default, made.event_types) == (True, list(FUNNEL))
-    assert made.given == {
+    (created,) = instance.store.rows.values()
+    assert (created.is_default, created.event_types) == (True, list(FUNNEL))
+    assert created.given == {
         "eventNames": {"email.clicked": "email.link_clicked"},
         "syncPersons": True,
     }
 
 
 @on_virtual_time
-async def test_nothing_is_created_unless_it_is_enabled() -> None:
+async def test_the_default_destination_is_not_created_unless_it_is_enabled() -> None:
     instance = Instance()
     instance.connect()
     assert await instance.default(enabled=False).ensure()
@@ -65,7 +65,7 @@ async def test_nothing_is_created_unless_it_is_enabled() -> None:
 
 
 @on_virtual_time
-async def test_it_waits_for_the_credentials_service_and_for_postgresql() -> None:
+async def test_the_default_destination_waits_for_the_credentials_service_and_postgresql() -> None:
     instance = Instance()
     instance.connect()
     replies, instance.link.replies = instance.link.replies, {}

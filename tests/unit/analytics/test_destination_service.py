@@ -95,7 +95,7 @@ async def test_case_148_a_key_is_shown_as_stars(managed: Managed) -> None:
     assert managed.store.rows[UUID(id)].config.api_key == "phc_own"
 
 
-async def test_engagement_is_kept_for_a_destination_from_the_moment_it_is_created(
+async def test_a_destination_receives_engagement_from_the_moment_of_its_creation(
     managed: Managed,
 ) -> None:
     id = await managed.create()
@@ -232,7 +232,9 @@ async def test_a_deleted_destination_leaves_no_consumer(managed: Managed) -> Non
     assert (managed.store.rows, managed.consumers.kept_for) == ({}, set())
 
 
-async def test_a_destination_is_deleted_while_its_consumer_cannot_be(managed: Managed) -> None:
+async def test_a_destination_is_deleted_even_if_its_consumer_cannot_be_deleted(
+    managed: Managed,
+) -> None:
     id = await managed.create()
     managed.consumers.down = True
     await managed.service.delete(DestinationRef(id))
@@ -250,13 +252,15 @@ async def test_case_147_a_test_event_is_addressed_to_one_destination(managed: Ma
     assert (event.data["userId"], event.data["to"]) == (f"test_{id}", "test@example.com")
 
 
-async def test_a_page_of_history_is_of_one_destination(managed: Managed) -> None:
+async def test_a_page_of_history_contains_deliveries_of_one_destination_only(
+    managed: Managed,
+) -> None:
     id = await managed.create()
     sent = Outcome(event_id="0", event_type="email.opened", status="delivered", attempts=1)
     skipped = Outcome(event_id="1", event_type="contact.deleted", status="skipped", attempts=1)
     await managed.store.record(UUID(id), [sent, skipped])
     page = await managed.service.deliveries(ListDeliveries(id=id, status="skipped"))
-    assert [one.event_id for one in page.deliveries] == ["1"]
+    assert [delivery.event_id for delivery in page.deliveries] == ["1"]
 
 
 @pytest.mark.parametrize("id", ["6d115535-9511-4c99-a8a7-ede0764c2554", "7", ""])
@@ -286,7 +290,7 @@ NUL_IN = [
 async def test_a_nul_is_refused_with_the_name_of_its_field(
     managed: Managed, fields: dict[str, Any], name: str
 ) -> None:
-    made = await managed.service.create(
+    created = await managed.service.create(
         CreateDestination(url="posthog://capture", event_types=["email.opened"])
     )
     (before,) = await managed.store.all()
@@ -296,7 +300,7 @@ async def test_a_nul_is_refused_with_the_name_of_its_field(
         await managed.service.create(CreateDestination(**new))
     assert "\0" not in str(refused.value)
     with pytest.raises(InvalidRequest, match=refusal):
-        await managed.service.change(ChangeDestination(id=made.id, **fields))
+        await managed.service.change(ChangeDestination(id=created.id, **fields))
     assert await managed.store.all() == [before]
 
 

@@ -30,7 +30,9 @@ def test_events_of_a_batch_stay_together() -> None:
 def test_content_that_posthog_refuses_is_sent_again_at_once_in_halves(status: int) -> None:
     entries = batch(5)
     assert plan_retry(entries, CaptureError("no", status), POLICY, NOW) == []
-    assert [(one.max_batch, one.due_at, one.attempts) for one in entries] == [(2, 0.0, 0)] * 5
+    assert [(entry.max_batch, entry.due_at, entry.attempts) for entry in entries] == [
+        (2, 0.0, 0)
+    ] * 5
 
 
 def test_an_event_that_is_refused_alone_is_abandoned() -> None:
@@ -40,7 +42,7 @@ def test_an_event_that_is_refused_alone_is_abandoned() -> None:
 
 
 @pytest.mark.parametrize("status", [302, 401, 403, 404])
-def test_a_refusal_that_is_not_about_content_is_tried_once_more(status: int) -> None:
+def test_a_refusal_unrelated_to_content_is_retried_once(status: int) -> None:
     entries = batch(3)
     assert plan_retry(entries, CaptureError("no", status), POLICY, NOW) == []
     assert NOW + 10 <= entries[0].due_at <= NOW + 15
@@ -48,7 +50,7 @@ def test_a_refusal_that_is_not_about_content_is_tried_once_more(status: int) -> 
     assert [entry.attempts for entry in entries] == [2] * 3
 
 
-def test_a_refusal_after_an_outage_is_tried_once_more() -> None:
+def test_a_refusal_after_an_outage_is_retried_once() -> None:
     """While PostHog is replaced, a proxy returns 502, and then its own 404."""
     entries = batch(1, attempts=3)
     assert plan_retry(entries, CaptureError("no", 404), POLICY, NOW) == []
@@ -63,7 +65,7 @@ def test_a_refusal_is_not_retried_beyond_the_configured_attempts() -> None:
     assert plan_retry(entries, CaptureError("no", 404), once, NOW) == entries
 
 
-def test_a_batch_that_fails_again_and_again_is_halved() -> None:
+def test_a_batch_that_fails_repeatedly_is_halved() -> None:
     fresh, old = batch(4), batch(4, attempts=HALVE_AFTER_ATTEMPTS - 1)
     for entries in (fresh, old):
         assert plan_retry(entries, CaptureError("unreachable"), POLICY, NOW) == []
@@ -76,7 +78,7 @@ def test_only_events_without_attempts_left_are_abandoned() -> None:
     assert plan_retry([*fresh, *old], CaptureError("HTTP 500", 500), POLICY, NOW) == old
 
 
-def test_time_is_counted_from_the_first_attempt() -> None:
+def test_the_time_limit_counts_from_the_first_attempt() -> None:
     entries = batch(1)
     assert plan_retry(entries, CaptureError("HTTP 500", 500), POLICY, 0.0) == []
     late = POLICY.max_delay - 1

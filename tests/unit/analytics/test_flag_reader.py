@@ -39,7 +39,7 @@ class Evaluated:
     """A reader, and a PostHog that evaluates flags."""
 
     def __init__(self, flags: dict[str, Any], **posthog: str) -> None:
-        self.answer = httpx.Response(200, json={"flags": flags, "requestId": "r_1"})
+        self.response = httpx.Response(200, json={"flags": flags, "requestId": "r_1"})
         self.requests: list[httpx.Request] = []
         self.refusals: list[httpx.Response] = []
         """The first responses, in this order."""
@@ -53,20 +53,20 @@ class Evaluated:
         http = httpx.AsyncClient(transport=httpx.MockTransport(self._evaluate))
         self.reader = FlagReader(self.link, key, http)
 
-    async def flags(self, **wanted: Any) -> Flags:
+    async def flags(self, **options: Any) -> Flags:
         """Evaluate for `u_1`, and let background tasks run."""
-        found = await self.reader.evaluate(GetFlags(distinct_id="u_1", **wanted))
+        flags = await self.reader.evaluate(GetFlags(distinct_id="u_1", **options))
         await settle()
-        return found
+        return flags
 
     def calls(self) -> list[Capture]:
         """The published `$feature_flag_called` events."""
-        return [msgspec.json.decode(one.body, type=Capture) for one in self.link.published]
+        return [msgspec.json.decode(message.body, type=Capture) for message in self.link.published]
 
     async def _evaluate(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
         await self.gate.wait()
-        return self.refusals.pop(0) if self.refusals else self.answer
+        return self.refusals.pop(0) if self.refusals else self.response
 
 
 @on_virtual_time
@@ -98,9 +98,9 @@ async def test_flags_have_their_values_and_payloads() -> None:
         },
         **KEY,
     )
-    found = await evaluated.flags()
-    assert found.values == {"beta": "blue", "text": True, "deep": True, "off": False}
-    assert found.payloads == {"beta": {"size": 1}, "text": "{", "deep": too_deep["payload"]}
+    flags = await evaluated.flags()
+    assert flags.values == {"beta": "blue", "text": True, "deep": True, "off": False}
+    assert flags.payloads == {"beta": {"size": 1}, "text": "{", "deep": too_deep["payload"]}
     assert evaluated.calls() == []
 
 
@@ -126,8 +126,8 @@ async def test_the_request_has_the_key_and_the_known_properties() -> None:
 async def test_a_flag_call_is_reported_once() -> None:
     evaluated = Evaluated({"beta": flag("blue"), "other": flag()}, **KEY)
     for _ in range(3):
-        found = await evaluated.flags(keys=["beta", "unknown"], groups={"company": "c_1"})
-        assert found.values == {"beta": "blue"}
+        flags = await evaluated.flags(keys=["beta", "unknown"], groups={"company": "c_1"})
+        assert flags.values == {"beta": "blue"}
     (call,) = evaluated.calls()
     assert (call.event, call.distinct_id) == ("$feature_flag_called", "u_1")
     assert call.groups == {"company": "c_1"}
@@ -147,7 +147,7 @@ async def test_a_flag_call_is_reported_once() -> None:
 async def test_another_value_is_reported_again() -> None:
     evaluated = Evaluated({"beta": flag("blue")}, **KEY)
     await evaluated.flags(keys=["beta"])
-    evaluated.answer = httpx.Response(200, json={"flags": {"beta": flag("red")}})
+    evaluated.response = httpx.Response(200, json={"flags": {"beta": flag("red")}})
     await evaluated.flags(keys=["beta"])
     assert [call.properties["$feature_flag_response"] for call in evaluated.calls()] == [
         "blue",
@@ -163,7 +163,7 @@ async def test_a_report_that_cannot_be_published_does_not_fail_the_evaluation() 
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         httpx.Response(500),
         httpx.Response(401, json={}),
@@ -172,11 +172,11 @@ async def test_a_report_that_cannot_be_published_does_not_fail_the_evaluation() 
     ],
 )
 @on_virtual_time
-async def test_a_response_without_flags_gives_no_flags(
-    answer: httpx.Response,
+async def test_a_response_without_flags_is_returned_as_no_flags(
+    response: httpx.Response,
 ) -> None:
     evaluated = Evaluated({}, **KEY)
-    evaluated.answer = answer
+    evaluated.response = response
     assert await evaluated.flags(keys=["beta"]) == Flags()
 
 
@@ -184,10 +184,10 @@ async def test_a_response_without_flags_gives_no_flags(
 @on_virtual_time
 async def test_posthog_is_not_called_before_its_retry_after(status: int) -> None:
     evaluated = Evaluated({"beta": flag()}, **KEY)
-    willing = evaluated.answer
-    evaluated.answer = httpx.Response(status, headers={"Retry-After": "30"})
+    response_with_flags = evaluated.response
+    evaluated.response = httpx.Response(status, headers={"Retry-After": "30"})
     assert await evaluated.flags() == Flags()
-    evaluated.answer = willing
+    evaluated.response = response_with_flags
     await asyncio.sleep(29)
     assert await evaluated.flags() == Flags()
     assert len(evaluated.requests) == 1
@@ -218,8 +218,8 @@ async def test_a_shorter_pause_does_not_end_a_longer_one() -> None:
 @on_virtual_time
 async def test_without_retry_after_the_next_evaluation_calls_posthog() -> None:
     evaluated = Evaluated({"beta": flag()}, **KEY)
-    willing = evaluated.answer
-    evaluated.answer = httpx.Response(503)
+    response_with_flags = evaluated.response
+    evaluated.response = httpx.Response(503)
     assert await evaluated.flags() == Flags()
-    evaluated.answer = willing
+    evaluated.response = response_with_flags
     assert (await evaluated.flags()).values == {"beta": True}

@@ -143,8 +143,8 @@ async def test_a_wrong_condition_is_a_typed_error(
     broker: ServiceBroker, condition: dict[str, object]
 ) -> None:
     query = {"queries": [{"distinctId": "u_1", "conditions": [condition]}]}
-    answer = await broker.request(msgspec.json.encode(query), ANALYTICS_CONDITIONS.subject)
-    assert answer.headers["Nats-Service-Error-Code"] == InvalidRequest.code
+    reply = await broker.request(msgspec.json.encode(query), ANALYTICS_CONDITIONS.subject)
+    assert reply.headers["Nats-Service-Error-Code"] == InvalidRequest.code
 
 
 @pytest.mark.parametrize("distinct_id", ["", " ", "x" * 201])
@@ -163,22 +163,22 @@ async def test_a_destination_is_created_changed_tested_and_deleted(
     broker: ServiceBroker, link: FakeLink
 ) -> None:
     new = CreateDestination(url="posthog://capture", event_types=["email.opened"])
-    made = await ask(broker, ANALYTICS_CREATE_DESTINATION, new)
-    which = DestinationRef(made.id)
-    assert await ask(broker, ANALYTICS_GET_DESTINATION, which) == made
+    created = await ask(broker, ANALYTICS_CREATE_DESTINATION, new)
+    reference = DestinationRef(created.id)
+    assert await ask(broker, ANALYTICS_GET_DESTINATION, reference) == created
     page = await ask(broker, ANALYTICS_LIST_DESTINATIONS, ListDestinations())
-    assert page.webhooks == [made]
-    change = ChangeDestination(id=made.id, disabled=True)
+    assert page.webhooks == [created]
+    change = ChangeDestination(id=created.id, disabled=True)
     assert (await ask(broker, ANALYTICS_CHANGE_DESTINATION, change)).disabled
-    assert (await ask(broker, ANALYTICS_TEST_DESTINATION, which)).enqueued
+    assert (await ask(broker, ANALYTICS_TEST_DESTINATION, reference)).enqueued
     assert len(link.published) == 1
-    assert (await ask(broker, ANALYTICS_DELIVERIES, ListDeliveries(id=made.id))).total == 0
+    assert (await ask(broker, ANALYTICS_DELIVERIES, ListDeliveries(id=created.id))).total == 0
     readers = await ask(broker, ANALYTICS_ENGAGEMENT_READERS, Empty())
-    assert destination_durable(UUID(made.id)) in readers.durables
+    assert destination_durable(UUID(created.id)) in readers.durables
     assert "buckets" in readers.durables
-    assert (await ask(broker, ANALYTICS_DELETE_DESTINATION, which)).deleted
+    assert (await ask(broker, ANALYTICS_DELETE_DESTINATION, reference)).deleted
     with pytest.raises(NotFound):
-        await ask(broker, ANALYTICS_GET_DESTINATION, which)
+        await ask(broker, ANALYTICS_GET_DESTINATION, reference)
 
 
 @pytest.mark.parametrize(
@@ -196,8 +196,8 @@ async def test_a_missing_destination_is_a_typed_error(
 ) -> None:
     new = {"url": "posthog://capture", "eventTypes": ["email.opened"], **changes}
     body = msgspec.json.encode(new)
-    answer = await broker.request(body, ANALYTICS_CREATE_DESTINATION.subject)
-    assert answer.headers["Nats-Service-Error-Code"] == InvalidRequest.code
+    reply = await broker.request(body, ANALYTICS_CREATE_DESTINATION.subject)
+    assert reply.headers["Nats-Service-Error-Code"] == InvalidRequest.code
 
 
 async def test_without_postgresql_destinations_are_unavailable(link: FakeLink) -> None:
@@ -216,8 +216,8 @@ async def test_the_service_reports_health_and_capabilities(broker: ServiceBroker
 
 async def test_a_credential_change_reaches_the_watcher(link: FakeLink) -> None:
     broker, watcher = composed(link), CredentialWatcher("posthog")
-    heard: list[CredentialChanged | None] = []
-    watcher.on_change(heard.append)
+    changes: list[CredentialChanged | None] = []
+    watcher.on_change(changes.append)
     broker.provide(watcher)
     document = (
         b'{"provider":"posthog","version":7,"change":"stored","kinds":["oauth"],'
@@ -225,12 +225,12 @@ async def test_a_credential_change_reaches_the_watcher(link: FakeLink) -> None:
     )
     async with TestNatsBroker(broker):
         await broker.publish(document, "hogsend.credentials.posthog.changed")
-    (change,) = heard
+    (change,) = changes
     assert change is not None
     assert (change.version, change.change) == (7, "stored")
 
 
-async def test_an_erased_person_is_forgotten(link: FakeLink) -> None:
+async def test_an_erased_person_is_removed_from_the_caches(link: FakeLink) -> None:
     broker, world = composed(link), reading()
     broker.provide(world.persons)
     world.write(set={"plan": "pro"})
@@ -325,12 +325,12 @@ async def test_a_message_of_a_stream_reaches_posthog(link: FakeLink, message: De
     broker.provide(delivery)
     sending = asyncio.create_task(delivery.run())
 
-    async def taken() -> bool:
+    async def is_accepted() -> bool:
         body = msgspec.json.encode(message.body)
         await broker.publish(body, message.subject, stream=message.stream, reply_to=message.reply)
-        return bool(capture.taken)
+        return bool(capture.accepted)
 
     async with TestNatsBroker(broker):
-        await eventually(taken)
+        await eventually(is_accepted)
     await cancel_all(sending)
-    assert set(capture.taken) == {("u_1", message.event)}
+    assert set(capture.accepted) == {("u_1", message.event)}

@@ -54,50 +54,50 @@ def message(
     client: FakeClient, publisher: Publisher | None = None, body: bytes = b"{}"
 ) -> JetStreamMessage:
     raw = Msg(client, subject="hogsend.engagement.email.sent", reply=REPLY, data=body)  # type: ignore[arg-type]
-    (made,) = wrap_messages([raw], DeadLetters(publisher or FakePublisher(), "analytics"))
-    return made
+    (wrapped,) = wrap_messages([raw], DeadLetters(publisher or FakePublisher(), "analytics"))
+    return wrapped
 
 
-def test_it_has_its_stream_position_and_consumer() -> None:
-    found = message(FakeClient())
-    assert (found.durable, found.deliveries, found.position, found.pending) == (
+def test_a_message_has_its_stream_position_and_consumer() -> None:
+    delivered = message(FakeClient())
+    assert (delivered.durable, delivered.deliveries, delivered.position, delivered.pending) == (
         "destination-1",
         3,
         70,
         5,
     )
-    assert (found.subject, found.body, found.headers) == (
+    assert (delivered.subject, delivered.body, delivered.headers) == (
         "hogsend.engagement.email.sent",
         b"{}",
         {},
     )
-    assert found.queued_at.year == 2025
+    assert delivered.queued_at.year == 2025
 
 
-async def test_it_is_acknowledged_once() -> None:
+async def test_a_message_is_acknowledged_once() -> None:
     client = FakeClient()
-    found = message(client)
-    await found.ack()
-    await found.ack()
+    delivered = message(client)
+    await delivered.ack()
+    await delivered.ack()
     assert client.published == [(REPLY, b"")]
 
 
-@pytest.mark.parametrize("settle", [JetStreamMessage.ack, lambda found: found.nak(5)])
+@pytest.mark.parametrize("settle", [JetStreamMessage.ack, lambda message: message.nak(5)])
 async def test_a_message_whose_ack_or_nak_fails_is_redelivered(
     settle: Callable[[JetStreamMessage], Awaitable[None]],
 ) -> None:
     """Otherwise its heartbeats would prevent JetStream from redelivering it."""
     client = FakeClient()
-    found = message(client)
+    delivered = message(client)
     in_flight = InFlightMessages(FakeLink(), lambda _what, _error: None)
-    in_flight.add([found._message])
+    in_flight.add([delivered._message])
     client.broken = True
     with pytest.raises(Unavailable):
-        await settle(found)
+        await settle(delivered)
     assert len(in_flight) == 0
 
 
-async def test_it_is_naked_with_a_delay() -> None:
+async def test_a_message_is_naked_with_a_delay() -> None:
     client = FakeClient()
     await message(client).nak(5)
     assert client.published == [(REPLY, b'-NAK {"delay": 5000000000}')]
@@ -121,8 +121,8 @@ async def test_a_dead_letter_keeps_its_body_if_any_encoding_of_it_fits(
     limit: int, body: bytes, kept: bytes
 ) -> None:
     publisher = FakePublisher(limit)
-    found = message(FakeClient(), publisher, body)
-    await found.publish_dead_letter(WHY, attempts=2, headers={"Hogsend-Destination": "1"})
+    delivered = message(FakeClient(), publisher, body)
+    await delivered.publish_dead_letter(WHY, attempts=2, headers={"Hogsend-Destination": "1"})
     assert [letter.body for letter in publisher.letters] == [kept]
     (letter,) = publisher.letters
     assert (letter.id, letter.reason, letter.attempts) == (
@@ -132,7 +132,7 @@ async def test_a_dead_letter_keeps_its_body_if_any_encoding_of_it_fits(
     )
     assert letter.headers["Hogsend-Destination"] == "1"
     # A replayed message keeps its time of receipt.
-    assert letter.headers[RECEIVED_AT] == format_time(found.queued_at)
+    assert letter.headers[RECEIVED_AT] == format_time(delivered.queued_at)
 
 
 async def test_a_dead_letter_that_does_not_fit_at_all_is_an_error() -> None:

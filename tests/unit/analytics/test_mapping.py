@@ -24,8 +24,8 @@ UUID_GIVEN = UUID("0198c9a2-5c4c-7c56-9e2f-2f9f8f1d2b3c")
 OURS = {"$lib": "hogsend", "$geoip_disable": True}
 
 
-def config(**given: Any) -> DestinationConfig:
-    return msgspec.convert({"syncPersons": True, **given}, DestinationConfig)
+def config(**changes: Any) -> DestinationConfig:
+    return msgspec.convert({"syncPersons": True, **changes}, DestinationConfig)
 
 
 def happened(type: str, **data: Any) -> Engagement:
@@ -37,9 +37,9 @@ def mapped(type: str, settings: DestinationConfig | None = None, **data: Any) ->
 
 
 def captured(type: str, settings: DestinationConfig | None = None, **data: Any) -> Captured:
-    found = mapped(type, settings, **data)
-    assert found is not None
-    return found
+    event = mapped(type, settings, **data)
+    assert event is not None
+    return event
 
 
 @pytest.mark.parametrize("sync", [{}, {"syncPersons": False}, {"syncPersons": None}])
@@ -49,13 +49,13 @@ def test_case_129_contacts_are_skipped_without_sync_persons(sync: dict[str, Any]
 
 
 def test_case_130_only_contact_properties_travel_never_the_email() -> None:
-    found = captured(
+    event = captured(
         "contact.updated", id="c_1", externalId=None, email="a@b.com", properties={"plan": "pro"}
     )
-    assert found.event == "$set"
-    assert found.distinct_id == "c_1"
-    assert found.properties == {"$set": {"plan": "pro"}, **OURS}
-    assert b"a@b.com" not in msgspec.json.encode(found)
+    assert event.event == "$set"
+    assert event.distinct_id == "c_1"
+    assert event.properties == {"$set": {"plan": "pro"}, **OURS}
+    assert b"a@b.com" not in msgspec.json.encode(event)
 
 
 def test_case_131_an_external_id_is_the_distinct_id_and_an_empty_bag_is_skipped() -> None:
@@ -74,9 +74,9 @@ def test_case_132_only_a_literal_true_syncs_persons(almost: Any) -> None:
 
 
 def test_case_133_unsubscribing_from_everything_sets_a_property() -> None:
-    found = captured("contact.unsubscribed", externalId="u_1", scope="all", email="a@b.com")
-    assert (found.event, found.distinct_id) == ("$set", "u_1")
-    assert found.properties == {"$set": {"hogsend_unsubscribed": True}, **OURS}
+    event = captured("contact.unsubscribed", externalId="u_1", scope="all", email="a@b.com")
+    assert (event.event, event.distinct_id) == ("$set", "u_1")
+    assert event.properties == {"$set": {"hogsend_unsubscribed": True}, **OURS}
     own = config(unsubscribedPropertyKey="no_mail")
     assert captured("contact.unsubscribed", own, externalId="u_1", scope="all").properties[
         "$set"
@@ -92,11 +92,11 @@ def test_case_134_other_contact_events_are_skipped(type: str) -> None:
 
 
 def test_case_135_without_a_user_id_the_address_is_the_distinct_id() -> None:
-    found = captured("email.opened", userId=None, to="a@b.com", emailSendId="es_1")
-    assert found.distinct_id == "a@b.com"
-    assert found.timestamp == AT
-    assert found.event == "email.opened"
-    assert found.properties == {
+    event = captured("email.opened", userId=None, to="a@b.com", emailSendId="es_1")
+    assert event.distinct_id == "a@b.com"
+    assert event.timestamp == AT
+    assert event.event == "email.opened"
+    assert event.properties == {
         "userId": None,
         "to": "a@b.com",
         "emailSendId": "es_1",
@@ -110,21 +110,21 @@ def test_case_135_without_a_user_id_the_address_is_the_distinct_id() -> None:
     [
         ("Ada@Example.COM ", "ada@example.com"),
         ("Ada <ada@example.com>", "ada@example.com"),
-        # What is no address is left as it is.
+        # A text that is no address is not changed.
         ("+49 30 901820", "+49 30 901820"),
     ],
 )
-def test_an_address_is_one_person_however_it_is_written(
+def test_every_spelling_of_an_address_is_the_same_person(
     field: str, written: str, person: str
 ) -> None:
     data: dict[str, Any] = {field: written}
-    found = captured("email.opened", **data)
-    assert found.distinct_id == person
-    assert found.properties[field] == written
+    event = captured("email.opened", **data)
+    assert event.distinct_id == person
+    assert event.properties[field] == written
     assert captured("email.opened", userId="Ada@Example.COM").distinct_id == "Ada@Example.COM"
 
 
-def test_a_placeholder_id_is_replaced_by_one_that_names_a_person() -> None:
+def test_a_placeholder_id_is_replaced_by_the_address_or_another_id() -> None:
     """Otherwise all users without an id would share one person in PostHog."""
     opened = captured("email.opened", userId="null", to="a@b.com")
     assert opened.distinct_id == "a@b.com"
@@ -151,7 +151,7 @@ def test_case_136_clicks_are_renamed_when_the_destination_says_so() -> None:
 
 
 def test_case_137_a_semantic_link_is_captured_under_its_own_name() -> None:
-    found = captured(
+    event = captured(
         "email.action",
         config(eventNames={"email.action": "never", "nps.submitted": "never"}),
         event="nps.submitted",
@@ -162,9 +162,9 @@ def test_case_137_a_semantic_link_is_captured_under_its_own_name() -> None:
         userId="u_1",
         to="a@b.com",
     )
-    assert found.event == "nps.submitted"
-    assert found.distinct_id == "u_1"
-    assert found.properties == {
+    assert event.event == "nps.submitted"
+    assert event.distinct_id == "u_1"
+    assert event.properties == {
         "score": 9,
         "emailSendId": "es_1",
         "templateKey": "nps",
@@ -183,14 +183,14 @@ def test_control_group_and_holdout_are_person_properties() -> None:
         "hogsend_control_group": True
     }
     assert mapped("contact.control_group") is None
-    held = captured("journey.heldout", userId="u_1", journeyId="j_1")
-    assert held.properties["$set"] == {"hogsend_holdout_j_1": True}
+    held_out = captured("journey.heldout", userId="u_1", journeyId="j_1")
+    assert held_out.properties["$set"] == {"hogsend_holdout_j_1": True}
     assert mapped("journey.heldout", config(syncPersons=False), userId="u_1", journeyId="j") is None
 
 
 def test_the_library_name_replaces_a_property_of_that_name() -> None:
-    found = captured("email.opened", None, userId="u_1", **{"$lib": "web"})
-    assert found.properties["$lib"] == "hogsend"
+    event = captured("email.opened", None, userId="u_1", **{"$lib": "web"})
+    assert event.properties["$lib"] == "hogsend"
 
 
 def test_an_event_without_a_person_is_refused() -> None:
@@ -220,11 +220,11 @@ def test_buckets_with_sync_to_posthog_are_mirrored() -> None:
 
 
 def test_case_101_a_person_write_is_one_set_event_with_its_operations() -> None:
-    wanted = SetPerson(distinct_id="u", set={"a": 1}, set_once={"b": 2}, unset=["c"])
-    found = mapping.set_person(wanted, UUID_GIVEN, LATER)
-    assert found is not None
-    assert (found.event, found.uuid, found.timestamp) == ("$set", UUID_GIVEN, LATER)
-    assert found.properties == {"$set": {"a": 1}, "$set_once": {"b": 2}, "$unset": ["c"], **OURS}
+    request = SetPerson(distinct_id="u", set={"a": 1}, set_once={"b": 2}, unset=["c"])
+    event = mapping.set_person(request, UUID_GIVEN, LATER)
+    assert event is not None
+    assert (event.event, event.uuid, event.timestamp) == ("$set", UUID_GIVEN, LATER)
+    assert event.properties == {"$set": {"a": 1}, "$set_once": {"b": 2}, "$unset": ["c"], **OURS}
     assert mapping.set_person(SetPerson(distinct_id="u"), UUID_GIVEN, LATER) is None
     only = mapping.set_person(SetPerson(distinct_id="u", unset=["c"]), UUID_GIVEN, LATER)
     assert only is not None
@@ -252,15 +252,15 @@ def test_properties_of_a_placeholder_id_are_not_written(id: str) -> None:
 
 
 def test_case_102_the_surviving_key_is_the_distinct_id() -> None:
-    found = mapping.alias(Alias(distinct_id="u", alias="anon"), UUID_GIVEN, AT)
-    assert found is not None
-    assert (found.event, found.distinct_id) == ("$create_alias", "u")
-    assert found.properties == {"alias": "anon", **OURS}
+    event = mapping.alias(Alias(distinct_id="u", alias="anon"), UUID_GIVEN, AT)
+    assert event is not None
+    assert (event.event, event.distinct_id) == ("$create_alias", "u")
+    assert event.properties == {"alias": "anon", **OURS}
 
 
 def test_groups_travel_as_a_property() -> None:
-    wanted = Capture(event="e", distinct_id="u", properties={"a": 1}, groups={"company": "c"})
-    assert mapping.capture(wanted, UUID_GIVEN, AT).properties == {
+    request = Capture(event="e", distinct_id="u", properties={"a": 1}, groups={"company": "c"})
+    assert mapping.capture(request, UUID_GIVEN, AT).properties == {
         "a": 1,
         "$groups": {"company": "c"},
         **OURS,
@@ -278,6 +278,6 @@ def test_case_149_a_mirrored_event_keeps_its_value_and_currency() -> None:
         received_at=LATER,
         properties={"value": 149.99, "currency": "gbp", "plan": "pro"},
     )
-    found = mapping.mirrored(event)
-    assert (found.event, found.distinct_id, found.timestamp) == ("feature.used", "u", AT)
-    assert found.properties == {"value": 149.99, "currency": "GBP", "plan": "pro", **OURS}
+    mirror = mapping.mirrored(event)
+    assert (mirror.event, mirror.distinct_id, mirror.timestamp) == ("feature.used", "u", AT)
+    assert mirror.properties == {"value": 149.99, "currency": "GBP", "plan": "pro", **OURS}

@@ -17,17 +17,17 @@ def entry(position: int, key: str, size: int = 10) -> Entry[None]:
 
 
 def filled(*keys: str) -> OrderedQueue[None]:
-    made: OrderedQueue[None] = OrderedQueue()
+    queue: OrderedQueue[None] = OrderedQueue()
     for position, key in enumerate(keys):
-        assert made.add(entry(position, key))
-    return made
+        assert queue.add(entry(position, key))
+    return queue
 
 
 def positions(group: list[Entry[None]]) -> list[int]:
-    return [one.position for one in group]
+    return [entry.position for entry in group]
 
 
-def test_a_batch_holds_several_events_of_one_key_in_order() -> None:
+def test_a_batch_contains_several_events_of_one_key_in_order() -> None:
     assert positions(filled("a", "b", "a").take(0, 10)) == [0, 1, 2]
 
 
@@ -53,13 +53,13 @@ def test_events_wait_for_a_delayed_one_of_their_key_and_other_keys_do_not() -> N
 def test_a_batch_shrinks_with_the_limit_of_its_entries() -> None:
     queue = filled("a", "b", "c", "d")
     group = queue.take(0, 10)
-    for one in group:
-        one.max_batch = 2
+    for each in group:
+        each.max_batch = 2
     queue.release(group)
     half = queue.take(0, 10)
     assert positions(half) == [0, 1]
-    for one in half:
-        one.max_batch = 1
+    for each in half:
+        each.max_batch = 1
     queue.release(half)
     assert positions(queue.take(0, 10)) == [0]
     assert positions(queue.take(0, 10)) == [1]
@@ -74,7 +74,7 @@ def test_a_batch_is_bounded_in_bytes_but_one_large_event_goes_alone() -> None:
     assert positions(queue.take(0, 10)) == [1]
 
 
-def test_its_bytes_are_those_of_the_queued_events() -> None:
+def test_the_byte_count_of_a_queue_is_that_of_its_queued_events() -> None:
     """They limit how much is pulled: if they only grew, nothing more would be pulled."""
     queue = filled("a", "b")
     first, _ = group = queue.take(0, 10)
@@ -105,14 +105,14 @@ def test_an_event_of_a_recreated_stream_is_another_event() -> None:
 
 
 def at(position: int, seconds: float) -> Entry[None]:
-    made = entry(position, "a")
-    made.queued_at = QUEUED_AT + timedelta(seconds=seconds)
-    return made
+    created = entry(position, "a")
+    created.queued_at = QUEUED_AT + timedelta(seconds=seconds)
+    return created
 
 
-def taken(queue: OrderedQueue[None], *entries: Entry[None]) -> list[int]:
-    for one in entries:
-        assert queue.add(one)
+def add_and_take(queue: OrderedQueue[None], *entries: Entry[None]) -> list[int]:
+    for each in entries:
+        assert queue.add(each)
     group = queue.take(0, 10)
     queue.remove(group)
     return positions(group)
@@ -120,17 +120,22 @@ def taken(queue: OrderedQueue[None], *entries: Entry[None]) -> list[int]:
 
 def test_an_event_is_sent_after_those_of_the_earlier_stream_of_the_same_name() -> None:
     queue: OrderedQueue[None] = OrderedQueue()
-    assert taken(queue, at(5000, 20), at(2, 3601), at(4999, 10), at(1, 3600)) == [4999, 5000, 1, 2]
+    assert add_and_take(queue, at(5000, 20), at(2, 3601), at(4999, 10), at(1, 3600)) == [
+        4999,
+        5000,
+        1,
+        2,
+    ]
     # The queue remembers a stream after its entries are removed; the next stream may be lost, too.
     later = at(7, 3700), at(6, 3650), at(3, 7200), at(4998, 9)
-    assert taken(queue, *later) == [4998, 6, 7, 3]
+    assert add_and_take(queue, *later) == [4998, 6, 7, 3]
     # It may overtake messages that the stream has lost.
-    assert taken(queue, at(9000, 9000), at(8999, 8000)) == [8999, 9000]
+    assert add_and_take(queue, at(9000, 9000), at(8999, 8000)) == [8999, 9000]
 
 
-def test_the_clocks_of_two_leaders_may_differ() -> None:
+def test_events_of_two_leaders_with_different_clocks_stay_in_order_of_position() -> None:
     queue: OrderedQueue[None] = OrderedQueue()
-    assert taken(queue, at(101, 0), at(100, 0.9)) == [100, 101]
+    assert add_and_take(queue, at(101, 0), at(100, 0.9)) == [100, 101]
 
 
 def test_a_redelivered_older_event_goes_before_newer_ones() -> None:
@@ -144,7 +149,7 @@ def test_a_redelivered_older_event_goes_before_newer_ones() -> None:
 class PostHog:
     """Accepts the events that it is sent, unless it fails."""
 
-    got: list[tuple[str, int]] = field(default_factory=list)
+    received: list[tuple[str, int]] = field(default_factory=list)
 
 
 @given(
@@ -156,23 +161,23 @@ def test_every_event_is_sent_once_and_in_order_whatever_fails(
     people: list[str], failures: list[bool], sizes: list[int]
 ) -> None:
     queue, posthog = filled(*people), PostHog()
-    now, turn = 0.0, 0
+    now, requests = 0.0, 0
     while len(queue):
-        group = queue.take(now, sizes[turn % len(sizes)])
+        group = queue.take(now, sizes[requests % len(sizes)])
         if not group:
             now += queue.next_due(now) or 0
             continue
-        fails = turn < len(failures) and failures[turn]
-        turn += 1
-        for one in group:
+        fails = requests < len(failures) and failures[requests]
+        requests += 1
+        for sent in group:
             if fails:
-                one.due_at = now + 1
+                sent.due_at = now + 1
             else:
-                posthog.got.append((one.key, one.position))
+                posthog.received.append((sent.key, sent.position))
         if not fails:
             queue.remove(group)
         queue.release(group)
-    assert sorted(position for _, position in posthog.got) == list(range(len(people)))
+    assert sorted(position for _, position in posthog.received) == list(range(len(people)))
     for person in "abcd":
-        own = [position for key, position in posthog.got if key == person]
+        own = [position for key, position in posthog.received if key == person]
         assert own == sorted(own)

@@ -123,7 +123,7 @@ async def test_a_refusal_has_a_remediation(status: int, code: str, remedy: str) 
 
 
 @pytest.mark.parametrize(
-    ("errors", "said"),
+    ("errors", "detail"),
     [
         ([{"person_uuid": "0190-a"}], "could not delete 0190-a"),
         ([{"person_id": "0190-a", "step": "delete_clickhouse"}], "0190-a (delete_clickhouse)"),
@@ -131,19 +131,19 @@ async def test_a_refusal_has_a_remediation(status: int, code: str, remedy: str) 
         (["failed"], "a person"),
     ],
 )
-async def test_persons_that_posthog_could_not_delete_are_a_refusal_although_it_answers_202(
-    errors: list[Any], said: str
+async def test_a_202_with_persons_that_could_not_be_deleted_is_a_refusal(
+    errors: list[Any], detail: str
 ) -> None:
-    answers = [{"persons_found": 1, "deletion_errors": found} for found in (errors, [])]
+    responses = [{"persons_found": 1, "deletion_errors": failed} for failed in (errors, [])]
     http = httpx.AsyncClient(
-        transport=httpx.MockTransport(lambda _: httpx.Response(202, json=answers.pop(0)))
+        transport=httpx.MockTransport(lambda _: httpx.Response(202, json=responses.pop(0)))
     )
     persons = Persons(Transport(http, HOST, "pha_a"), "4242")
     with pytest.raises(PostHogError) as refused:
         await persons.delete([f"u_{n}" for n in range(MAX_IDS_PER_DELETION + 1)])
-    assert said in refused.value.detail
+    assert detail in refused.value.detail
     assert refused.value.status == 202
-    assert answers == [], "the others were to be deleted all the same"
+    assert responses == [], "the second request was not sent"
 
 
 @on_virtual_time
@@ -156,7 +156,7 @@ async def test_a_person_that_could_not_be_deleted_is_not_reported_as_deleted() -
     assert "do the same again" in (refusal.remediation or "")
 
 
-async def test_a_response_without_a_body_is_from_an_earlier_posthog() -> None:
+async def test_a_response_without_a_body_of_an_earlier_posthog_is_a_success() -> None:
     http = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(202)))
     await Persons(Transport(http, HOST, "pha_a"), "4242").delete(["u_42"])
 
@@ -172,7 +172,7 @@ async def test_without_a_credential_no_request_is_sent() -> None:
 
 
 @on_virtual_time
-async def test_a_grant_that_is_not_refreshed_at_the_moment_is_no_missing_credential() -> None:
+async def test_a_grant_that_is_not_refreshed_yet_is_not_reported_as_missing() -> None:
     world = reading()
     world.credentials.token, world.credentials.not_refreshed = None, "HTTP 503"
     with pytest.raises(Unavailable, match="not refreshed the access token yet: HTTP 503"):
@@ -199,5 +199,5 @@ async def test_posthog_deletes_persons_with_their_events_and_needs_the_scope() -
         refused = Persons(Transport(http, HOST, "phx_wrong"), "4242")
         with pytest.raises(Exception, match=r"key|token"):
             await refused.delete(["ben"])
-    assert [one.distinct_ids for one in instance.people.all()] == [["ben"]]
-    assert [one.distinct_id for one in instance.pipeline.events.values()] == ["ben"]
+    assert [person.distinct_ids for person in instance.people.all()] == [["ben"]]
+    assert [event.distinct_id for event in instance.pipeline.events.values()] == ["ben"]

@@ -1,4 +1,4 @@
-"""Reading persons (contract 12.6): cached, one call at a time, with a good token, never failing."""
+"""Reading persons (contract 12.6): cached, shared, with a valid token, never failing."""
 
 from __future__ import annotations
 
@@ -117,10 +117,10 @@ async def test_missing_read_access_is_logged_once(
     assert not logging.done()
     world.link.answer(CREDENTIALS_TOKEN, answer)
     await logging
-    said = "".join(capsys.readouterr())
-    assert said.count("person reads are off") == 1
-    assert "hogsend connect posthog" in said
-    assert "POSTHOG_PERSONAL_API_KEY" in said
+    output = "".join(capsys.readouterr())
+    assert output.count("person reads are off") == 1
+    assert "hogsend connect posthog" in output
+    assert "POSTHOG_PERSONAL_API_KEY" in output
 
 
 @on_virtual_time
@@ -135,7 +135,7 @@ async def test_case_93_a_personal_key_discovers_the_project_and_reads() -> None:
 
 
 @on_virtual_time
-async def test_persons_are_read_in_the_one_project_of_the_grant() -> None:
+async def test_persons_are_read_in_the_only_project_of_the_grant() -> None:
     world = reading(posthog_private_host=HOST)
     world.credentials.scoped_teams = [4242]
     await world.persons.properties("u_42")
@@ -144,7 +144,7 @@ async def test_persons_are_read_in_the_one_project_of_the_grant() -> None:
 
 @on_virtual_time
 @pytest.mark.parametrize("status", [403, 404])
-async def test_a_refusal_names_a_project_that_is_not_the_grants(status: int) -> None:
+async def test_a_refusal_names_a_configured_project_outside_the_grant(status: int) -> None:
     world = reading(posthog_private_host=HOST, posthog_project_id="99")
     world.credentials.scoped_teams = [4242]
     world.posthog.status = status
@@ -155,16 +155,16 @@ async def test_a_refusal_names_a_project_that_is_not_the_grants(status: int) -> 
 
 
 @on_virtual_time
-async def test_a_project_that_the_key_does_not_reach_is_not_taken_for_a_missing_scope() -> None:
+async def test_a_key_without_access_to_the_project_is_not_reported_as_a_missing_scope() -> None:
     """Discovery returns the project that the key's owner opened last in PostHog."""
     world = reading(posthog_private_host=HOST)
-    said = "API key does not have access to the requested project: ID 7."
-    world.posthog.refuses_project = said
+    detail = "API key does not have access to the requested project: ID 7."
+    world.posthog.refuses_project = detail
     with capture_logs() as logs:
         assert await world.persons.properties("u_42") == {}
     (warning,) = [entry for entry in logs if entry["log_level"] == "warning"]
     assert "Set POSTHOG_PROJECT_ID" in warning["reason"]
-    assert said in warning["reason"]
+    assert detail in warning["reason"]
 
 
 @on_virtual_time
@@ -336,7 +336,7 @@ async def test_a_refused_token_without_another_is_empty_after_one_request() -> N
 
 @pytest.mark.parametrize("body", [b"<html>", b"[1]", b"null"])
 @on_virtual_time
-async def test_a_response_that_is_not_posthogs_is_empty_and_not_cached(body: bytes) -> None:
+async def test_an_unreadable_response_is_empty_and_not_cached(body: bytes) -> None:
     world = reading()
     world.posthog.body = body
     assert await world.persons.properties("u_42") == {}
@@ -430,20 +430,20 @@ async def test_several_persons_are_read_a_few_at_a_time_and_within_one_deadline(
     people = [f"u_{number}" for number in range(200)]
     world.posthog.persons = {person: {"is": person} for person in people}
     await world.persons.properties("u_199")
-    asked_at, noted = now(), 0
+    started_at, catch_ups = now(), 0
 
     async def catch_up() -> None:
-        nonlocal noted
-        noted += 1
+        nonlocal catch_ups
+        catch_ups += 1
 
     world.writes.wait_before_reads(catch_up)
     world.posthog.delay_seconds = 3
-    found = await world.persons.properties_of_all(people, seconds=7)
-    assert now() - asked_at == 7
+    properties = await world.persons.properties_of_all(people, seconds=7)
+    assert now() - started_at == 7
     # Two rounds of reads, and the cached persons.
     in_time = {*people[: 2 * MAX_CONCURRENT_READS], "u_199"}
-    assert found == [{"is": person} if person in in_time else {} for person in people]
-    assert (world.posthog.max_concurrent, noted) == (MAX_CONCURRENT_READS, 1)
+    assert properties == [{"is": person} if person in in_time else {} for person in people]
+    assert (world.posthog.max_concurrent, catch_ups) == (MAX_CONCURRENT_READS, 1)
     # Reads that were started are completed, and no further read is started.
     await asyncio.sleep(3)
     assert len(world.posthog.requests) == 1 + 3 * MAX_CONCURRENT_READS
@@ -670,12 +670,12 @@ async def test_posthog_is_not_called_before_its_retry_after(status: int, header:
     world.posthog.persons |= {"u_42": PLAN, "u_43": PLAN}
     assert await world.persons.properties("u_42") == PLAN
     world.posthog.status, world.posthog.retry_after = status, header
-    asked = len(world.posthog.requests)
+    before = len(world.posthog.requests)
     assert await world.persons.properties("u_43") == {}
     waits = header != "junk"
     for person in ("u_43", "u_44"):
         assert await world.persons.properties(person) == {}
-    assert len(world.posthog.requests) == asked + (1 if waits else 3)
+    assert len(world.posthog.requests) == before + (1 if waits else 3)
     # Cached persons are still returned.
     assert await world.persons.properties("u_42") == PLAN
     world.posthog.status = 200
@@ -695,10 +695,10 @@ async def test_a_shorter_pause_does_not_end_a_longer_one() -> None:
     world.posthog.refusals = [(429, "60"), (503, "1")]
     world.posthog.gate.set()
     assert await asyncio.gather(*reads) == [{}, {}]
-    asked = len(world.posthog.requests)
+    before = len(world.posthog.requests)
     await asyncio.sleep(59)
     assert await world.persons.properties("u_43") == {}
-    assert len(world.posthog.requests) == asked
+    assert len(world.posthog.requests) == before
     await asyncio.sleep(2)
     assert await world.persons.properties("u_43") == PLAN
 
@@ -739,9 +739,9 @@ async def test_trials_are_shared_and_their_outcome_is_cached_for_five_seconds() 
 async def test_a_trial_whose_caller_was_cancelled_serves_the_next_caller() -> None:
     world = reading(posthog_private_host=HOST, posthog_project_id="4242")
     world.posthog.gate.clear()
-    gone = asyncio.create_task(world.trial.outcome())
+    cancelled = asyncio.create_task(world.trial.outcome())
     await settle()
-    gone.cancel()
+    cancelled.cancel()
     world.posthog.gate.set()
     assert (await world.trial.outcome()).token == PERSONAL
     assert len(world.posthog.requests) == 1

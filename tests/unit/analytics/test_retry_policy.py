@@ -26,9 +26,11 @@ def test_jitter_adds_up_to_one_base_delay() -> None:
     assert CONTRACT.delay_after(1, 0, jitter=lambda: 1.0) == 15
 
 
-@pytest.mark.parametrize(("asked", "waits"), [(120.0, 120.0), (3.0, 10.0), (None, 10.0)])
-def test_retry_after_is_honoured_but_never_shortens(asked: float | None, waits: float) -> None:
-    assert CONTRACT.delay_after(1, 0, asked, no_jitter) == waits
+@pytest.mark.parametrize(("retry_after", "delay"), [(120.0, 120.0), (3.0, 10.0), (None, 10.0)])
+def test_retry_after_may_lengthen_a_delay_and_never_shortens_it(
+    retry_after: float | None, delay: float
+) -> None:
+    assert CONTRACT.delay_after(1, 0, retry_after, no_jitter) == delay
 
 
 def test_an_attempt_that_would_fall_after_six_hours_is_not_made() -> None:

@@ -1,4 +1,4 @@
-"""Which senders run: one for each source, and one for each destination while it exists."""
+"""Running senders: one for each source, and one for each destination while it exists."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_the_mirror_runs_when_it_is_switched_on() -> None:
 
 
 @on_virtual_time
-async def test_the_mirror_switched_off_leaves_no_consumer_that_would_keep_events() -> None:
+async def test_the_consumer_of_the_mirror_is_deleted_when_it_is_switched_off() -> None:
     replica = Replica()
     replica.streams.existing.add((StreamName.EVENTS, "mirror"))
     async with replica.running():
@@ -190,8 +190,8 @@ async def test_a_failing_destination_does_not_delay_another() -> None:
     replica = Replica(broken, working)
     async with replica.running():
         replica.capture.gate.clear()
-        for position, one in enumerate((broken, working)):
-            durable = destination_durable(one.id)
+        for position, each in enumerate((broken, working)):
+            durable = destination_durable(each.id)
             subject = "hogsend.engagement.email.opened"
             await replica.deliver(
                 FakeMessage(position, subject=subject, body=OPENED, durable=durable)
@@ -214,7 +214,7 @@ async def test_a_sender_that_fails_starts_again(capsys: pytest.CaptureFixture[st
 
 
 @on_virtual_time
-async def test_messages_without_a_sender_are_left_to_be_naked() -> None:
+async def test_messages_without_a_sender_are_not_acknowledged() -> None:
     message = FakeMessage(1, durable="persons")
     await Replica().delivery.enqueue([message])
     assert message.acks == 0

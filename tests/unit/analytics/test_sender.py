@@ -156,7 +156,7 @@ async def test_a_configuration_change_applies_to_the_next_message(delivery: Deli
         await delivery.deliver(delivery.event(2, "u_2", "a"))
         delivery.source.stored = (3, set())
         await delivery.deliver(delivery.event(3, "u_3", "a"))
-    assert delivery.capture.taken == [("u_2", "a")]
+    assert delivery.capture.accepted == [("u_2", "a")]
 
 
 @on_virtual_time
@@ -224,7 +224,7 @@ async def test_an_event_erased_while_postgresql_was_down_is_not_sent(delivery: D
         await delivery.sender.enqueue([erased, delivery.event(2, "u_2")])
         await settle()
     assert not delivery.source.refresh_failures
-    assert delivery.capture.taken == [("u_2", "e")]
+    assert delivery.capture.accepted == [("u_2", "e")]
     assert erased.acks == 1
 
 
@@ -295,7 +295,7 @@ async def test_a_history_that_hangs_delays_the_acknowledgement_briefly(
 
 
 @on_virtual_time
-async def test_a_stop_waits_for_the_acknowledgement_of_what_posthog_has(
+async def test_a_stop_waits_for_the_acknowledgement_of_events_that_posthog_accepted(
     delivery: Delivery,
 ) -> None:
     delivery.source.history_hangs = True
@@ -315,14 +315,14 @@ async def test_later_events_of_a_person_wait_for_the_first_and_others_do_not(
     async with delivery.running():
         await delivery.deliver(delivery.event(1, "u_1", "stuck"))
         await delivery.deliver(delivery.event(2, "u_1", "later"), delivery.event(3, "u_2"))
-        assert delivery.capture.taken == [("u_2", "e")]
+        assert delivery.capture.accepted == [("u_2", "e")]
         delivery.capture.judge = lambda _names: None
         await asyncio.sleep(60)
         assert delivery.capture.of("u_1") == ["stuck", "later"]
 
 
 @on_virtual_time
-async def test_case_142_a_failure_that_may_pass_is_tried_again_with_growing_delays(
+async def test_case_142_a_temporary_failure_is_retried_with_growing_delays(
     delivery: Delivery,
 ) -> None:
     failures = [BUSY, UNREACHABLE, CaptureError("HTTP 429", 429)]
@@ -358,7 +358,7 @@ async def test_case_140_the_last_attempt_makes_a_dead_letter_that_names_the_url(
 
 
 @on_virtual_time
-async def test_one_refused_event_is_found_and_its_neighbours_are_delivered(
+async def test_a_refused_event_is_isolated_and_the_others_are_delivered(
     delivery: Delivery,
 ) -> None:
     delivery.capture.judge = lambda names: BAD_CONTENT if "poison" in names else None
@@ -376,7 +376,7 @@ async def test_one_refused_event_is_found_and_its_neighbours_are_delivered(
 
 
 @on_virtual_time
-async def test_an_event_that_makes_posthog_fail_is_found_and_its_neighbours_are_delivered(
+async def test_an_event_that_makes_posthog_fail_is_isolated_and_the_others_are_delivered(
     delivery: Delivery,
 ) -> None:
     delivery.capture.judge = lambda names: BUSY if "poison" in names else None
@@ -385,7 +385,7 @@ async def test_an_event_that_makes_posthog_fail_is_found_and_its_neighbours_are_
         await delivery.deliver(*messages)
         await asyncio.sleep(6 * 3600)
     assert [letter.position for letter in delivery.stream.dead_letters] == [5]
-    assert len(delivery.capture.taken) == 15
+    assert len(delivery.capture.accepted) == 15
 
 
 @on_virtual_time
@@ -402,7 +402,7 @@ async def test_a_key_refused_twice_makes_dead_letters_of_the_whole_batch(
 
 
 @on_virtual_time
-async def test_retry_after_pauses_everything_that_is_sent_to_the_project(
+async def test_retry_after_pauses_all_requests_to_the_project(
     delivery: Delivery,
 ) -> None:
     delivery.capture.judge = lambda _names: CaptureError("HTTP 429", 429, retry_after=3600)
@@ -418,7 +418,9 @@ async def test_retry_after_pauses_everything_that_is_sent_to_the_project(
 
 
 @on_virtual_time
-async def test_retry_after_pauses_no_longer_than_an_event_is_tried(delivery: Delivery) -> None:
+async def test_retry_after_pauses_no_longer_than_the_time_limit_of_an_event(
+    delivery: Delivery,
+) -> None:
     delivery.capture.judge = lambda _names: CaptureError("HTTP 429", 429, retry_after=1e9)
     async with delivery.running():
         await delivery.deliver(delivery.event(1, "u_1"))
@@ -456,7 +458,7 @@ async def test_while_the_project_is_unknown_no_event_is_discarded(delivery: Deli
 
 
 @on_virtual_time
-async def test_case_141_a_configuration_that_cannot_work_makes_a_dead_letter_and_no_request(
+async def test_case_141_an_unusable_configuration_makes_a_dead_letter_and_no_request(
     delivery: Delivery,
 ) -> None:
     delivery.source.project_result = Unprocessable(
@@ -503,7 +505,7 @@ async def test_a_message_without_a_stored_dead_letter_is_not_acknowledged(
 
 
 @on_virtual_time
-async def test_nothing_overtakes_what_the_previous_leader_left_unacknowledged(
+async def test_no_event_overtakes_the_unacknowledged_events_of_the_previous_leader(
     delivery: Delivery,
 ) -> None:
     delivery.consumer.unacknowledged = 1
@@ -526,7 +528,7 @@ async def test_the_same_redelivery_twice_counts_once(delivery: Delivery) -> None
 
 
 @on_virtual_time
-async def test_sending_begins_after_the_ack_wait_when_nothing_is_redelivered(
+async def test_sending_starts_after_the_ack_wait_when_nothing_is_redelivered(
     delivery: Delivery,
 ) -> None:
     # The previous leader acknowledged in its last moment.
@@ -586,7 +588,7 @@ async def test_a_redelivered_event_that_still_waits_is_sent_once(delivery: Deliv
 
 
 @on_virtual_time
-async def test_a_stop_leaves_unsent_messages_to_be_naked(
+async def test_a_stop_naks_unsent_messages(
     delivery: Delivery,
 ) -> None:
     delivery.capture.gate.clear()
@@ -598,7 +600,7 @@ async def test_a_stop_leaves_unsent_messages_to_be_naked(
 
 
 @on_virtual_time
-async def test_the_consumer_runs_as_long_as_the_sender(delivery: Delivery) -> None:
+async def test_the_consumer_runs_while_the_sender_runs(delivery: Delivery) -> None:
     async with delivery.running():
         assert delivery.consumer.runs
     assert not delivery.consumer.runs
@@ -618,23 +620,25 @@ async def test_no_more_is_pulled_than_the_byte_limit_of_the_queue() -> None:
     count, size = 40, MAX_QUEUED_BYTES // 10
     delivery = Delivery()
     delivery.capture.judge = lambda _names: UNREACHABLE
-    taken = 0
+    enqueued = 0
 
     async def pull() -> None:
-        nonlocal taken
+        nonlocal enqueued
         for number in range(1, count + 1):
             await delivery.sender.enqueue([delivery.event(number, "p" * size, f"e_{number}")])
-            taken = number
+            enqueued = number
 
     async with delivery.running():
         pulling = asyncio.create_task(pull())
         await asyncio.sleep(100)
         # The call that fills the queue returns only once the queue has capacity.
-        assert taken == MAX_QUEUED_BYTES // size - 1
+        assert enqueued == MAX_QUEUED_BYTES // size - 1
         delivery.capture.judge = lambda _names: None
         await pulling
         await asyncio.sleep(3600)
-    assert [name for _, name in delivery.capture.taken] == [f"e_{n}" for n in range(1, count + 1)]
+    assert [name for _, name in delivery.capture.accepted] == [
+        f"e_{n}" for n in range(1, count + 1)
+    ]
 
 
 @on_virtual_time
@@ -646,15 +650,19 @@ async def test_results_of_attempts_are_reported_except_refused_content(
             delivery.capture.judge = lambda _names, error=error: error  # type: ignore[misc]
             await delivery.deliver(delivery.event(position, f"u_{position}"))
         assert delivery.results == ["test failed", "test failed"]
-        assert [(one.attempts, one.response_status, one.error) for one in delivery.attempts] == [
+        assert [
+            (result.attempts, result.response_status, result.error) for result in delivery.attempts
+        ] == [
             (1, 401, "HTTP 401: no"),
             (1, None, "PostHog cannot be reached (ConnectError)"),
         ]
-        assert [one.next_seconds for one in delivery.attempts] == pytest.approx([12.5] * 2, abs=2.5)
+        assert [result.next_seconds for result in delivery.attempts] == pytest.approx(
+            [12.5] * 2, abs=2.5
+        )
         delivery.capture.judge = lambda _names: BAD_KEY
         await asyncio.sleep(20)
         # Only one attempt could not reach PostHog.
-        (last,) = (one for one in delivery.attempts if one.next_seconds is None)
+        (last,) = (result for result in delivery.attempts if result.next_seconds is None)
         assert last.attempts == 2
         delivery.capture.judge = lambda _names: None
         await delivery.deliver(delivery.event(4, "u_4"))
@@ -680,8 +688,8 @@ async def test_each_destination_has_its_own_series_until_it_ends(
     delivery.capture.judge = lambda _names: BUSY
     async with delivery.running():
         await delivery.deliver(delivery.event(1, "u_1"))
-        seen = measured()
-        assert seen["hogsend_delivery_retries_total"] == 1
-        assert seen["hogsend_delivery_waiting"] == 1
-        assert "hogsend_delivery_lag" in seen
+        samples = measured()
+        assert samples["hogsend_delivery_retries_total"] == 1
+        assert samples["hogsend_delivery_waiting"] == 1
+        assert "hogsend_delivery_lag" in samples
     assert measured() == {}

@@ -49,16 +49,16 @@ def message(subject: str, document: Any, **headers: str) -> FakeMessage:
 
 
 def captured(source: Source, subject: str, document: Any, **headers: str) -> Captured:
-    found = source.read(message(subject, document, **headers))
-    assert found is not None
-    return found
+    event = source.read(message(subject, document, **headers))
+    assert event is not None
+    return event
 
 
 def uuid_of(source: Source, verb: str, *, headers: Any = None, **more: Any) -> UUID:
-    """The uuid of what a message of that verb is captured as."""
+    """Return the uuid of the event as which a message of `verb` is captured."""
     place = {name: more.pop(name) for name in ("position", "queued_at") if name in more}
     document = {"distinctId": "u_1", "set": {"a": 1}, "event": "upgraded", "alias": "anon", **more}
-    found = source.read(
+    event = source.read(
         FakeMessage(
             **{"position": 7, **place},
             subject=f"hogsend.persons.{verb}",
@@ -66,14 +66,14 @@ def uuid_of(source: Source, verb: str, *, headers: Any = None, **more: Any) -> U
             headers=headers or {},
         )
     )
-    assert found is not None
-    return found.uuid
+    assert event is not None
+    return event.uuid
 
 
 class TestPersons:
     source = PersonsSource(project_key(KEY))
 
-    def test_what_a_service_asks_for_is_captured(self) -> None:
+    def test_requests_of_services_are_captured_as_events(self) -> None:
         change = {"distinctId": "u_1", "set": {"plan": "pro"}}
         assert captured(self.source, "persons.set", change).event == "$set"
         event = {"distinctId": "u_1", "event": "upgraded"}
@@ -81,11 +81,13 @@ class TestPersons:
         alias = {"distinctId": "u_1", "alias": "anon"}
         assert captured(self.source, "persons.alias", alias).event == "$create_alias"
 
-    def test_a_byte_order_mark_is_no_part_of_a_message(self) -> None:
+    def test_a_byte_order_mark_is_ignored(self) -> None:
         change = b'\xef\xbb\xbf{"distinctId": "u_1", "set": {"plan": "pro"}}'
         assert captured(self.source, "persons.set", change).distinct_id == "u_1"
 
-    def test_without_a_time_it_is_when_the_message_was_queued(self) -> None:
+    def test_an_event_without_a_timestamp_has_the_time_at_which_its_message_was_queued(
+        self,
+    ) -> None:
         event = {"distinctId": "u_1", "event": "upgraded"}
         assert captured(self.source, "persons.capture", event).timestamp == QUEUED_AT
         # A replayed dead letter has the time of receipt in a header.
@@ -96,12 +98,12 @@ class TestPersons:
             body=msgspec.json.encode(event),
             headers={RECEIVED_AT: format_time(first)},
         )
-        found = self.source.read(replayed)
-        assert found is not None
-        assert found.timestamp == first
+        event_again = self.source.read(replayed)
+        assert event_again is not None
+        assert event_again.timestamp == first
 
     @pytest.mark.parametrize("verb", ["set", "capture", "alias"])
-    def test_without_an_id_it_is_the_same_event_at_every_delivery(self, verb: str) -> None:
+    def test_an_event_without_an_id_has_the_same_uuid_at_every_delivery(self, verb: str) -> None:
         uuids = [
             uuid_of(self.source, verb),
             uuid_of(self.source, verb, position=8),
@@ -123,20 +125,20 @@ class TestPersons:
         assert uuid_of(self.source, verb, position=9, queued_at=later, headers=repeated) == uuids[3]
 
     @pytest.mark.parametrize("verb", ["set", "capture", "alias"])
-    def test_its_own_id_is_the_events(self, verb: str) -> None:
+    def test_the_id_in_a_message_is_the_uuid_of_the_event(self, verb: str) -> None:
         id = uuid4()
         headers = {MESSAGE_ID: "order-42"}
         assert uuid_of(self.source, verb, id=str(id), headers=headers) == id
         assert uuid_of(self.source, verb, id=None) == uuid_of(self.source, verb)
 
-    def test_one_id_on_two_subjects_means_two_events(self) -> None:
+    def test_the_same_message_id_on_two_subjects_is_two_events(self) -> None:
         headers = {MESSAGE_ID: "order-42"}
         uuids = {uuid_of(self.source, verb, headers=headers) for verb in ("set", "capture")}
         assert len(uuids) == 2
 
     @pytest.mark.parametrize("verb", ["set", "capture", "alias"])
     @pytest.mark.parametrize(
-        ("said", "happened"),
+        ("timestamp", "expected"),
         [
             ("2026-01-02T03:04:05Z", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
             ("2026-01-02T05:04:05+02:00", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
@@ -152,30 +154,32 @@ class TestPersons:
             (None, QUEUED_AT),
         ],
     )
-    def test_its_time_is_one_that_everybody_can_hold(
-        self, verb: str, said: str | None, happened: datetime
+    def test_a_timestamp_is_converted_to_utc_or_replaced_if_out_of_range(
+        self, verb: str, timestamp: str | None, expected: datetime
     ) -> None:
         document = {
             "distinctId": "u_1",
             "set": {"plan": "pro"},
             "event": "upgraded",
             "alias": "anon",
-            "timestamp": said,
+            "timestamp": timestamp,
         }
-        found = captured(self.source, f"persons.{verb}", document)
-        assert found.timestamp == happened
-        assert found.timestamp.utcoffset() == timedelta(0)
+        event = captured(self.source, f"persons.{verb}", document)
+        assert event.timestamp == expected
+        assert event.timestamp.utcoffset() == timedelta(0)
 
-    @pytest.mark.parametrize("said", ["soon", "", 7, "2026-13-01T00:00:00Z", "infinity"])
-    def test_what_is_no_time_is_a_dead_letter(self, said: object) -> None:
-        document = {"distinctId": "u_1", "event": "upgraded", "timestamp": said}
+    @pytest.mark.parametrize("timestamp", ["soon", "", 7, "2026-13-01T00:00:00Z", "infinity"])
+    def test_an_invalid_timestamp_makes_a_dead_letter(self, timestamp: object) -> None:
+        document = {"distinctId": "u_1", "event": "upgraded", "timestamp": timestamp}
         with pytest.raises(Unprocessable, match="timestamp"):
             self.source.read(message("persons.capture", document))
 
     @pytest.mark.parametrize(
         "value", [b"[1e308%b]" % (b",1e308" * 10_000), b"[" * 501 + b"]" * 501]
     )
-    def test_what_would_cost_others_much_is_a_dead_letter(self, value: bytes) -> None:
+    def test_too_deep_json_and_too_many_large_numbers_make_a_dead_letter(
+        self, value: bytes
+    ) -> None:
         body = b'{"event": "e", "distinctId": "u_1", "properties": {"a": %b}}' % value
         with pytest.raises(Unprocessable, match="too"):
             self.source.read(message("persons.capture", body))
@@ -196,7 +200,9 @@ class TestPersons:
             ("alias", "alias"),
         ],
     )
-    def test_an_id_that_posthog_would_cut_off_is_a_dead_letter(self, verb: str, name: str) -> None:
+    def test_an_id_that_posthog_would_truncate_makes_a_dead_letter(
+        self, verb: str, name: str
+    ) -> None:
         document = {"distinctId": "u_1", "set": {"a": 1}, "event": "upgraded", "alias": "anon"}
         longest = message(f"persons.{verb}", {**document, name: "x" * 200})
         assert self.source.read(longest) is not None
@@ -210,7 +216,7 @@ class TestPersons:
         assert caught.value.reason == "unknown_verb"
 
     @on_virtual_time
-    async def test_it_captures_into_the_instances_project(self) -> None:
+    async def test_person_events_are_captured_into_the_project_of_the_instance(self) -> None:
         assert await self.source.project() == Project("phc_env", "https://eu.i.posthog.com")
         assert await PersonsSource(project_key(NO_KEY)).project() is None
 
@@ -218,16 +224,16 @@ class TestPersons:
 class TestBuckets:
     source = BucketsSource(project_key(KEY))
 
-    def test_a_bucket_that_asks_for_it_is_mirrored(self) -> None:
+    def test_a_bucket_with_sync_to_posthog_is_mirrored(self) -> None:
         entered = {"data": {"bucketId": "vip", "userId": "u_1", "syncToPostHog": True}}
-        found = captured(self.source, "engagement.bucket.entered", entered)
-        assert found.properties["$set"] == {"hogsend_bucket_vip": True}
+        event = captured(self.source, "engagement.bucket.entered", entered)
+        assert event.properties["$set"] == {"hogsend_bucket_vip": True}
 
     @pytest.mark.parametrize("body", MALFORMED)
-    def test_what_is_malformed_is_left_to_ingest(self, body: bytes) -> None:
+    def test_a_malformed_message_is_skipped_and_left_to_ingest(self, body: bytes) -> None:
         assert self.source.read(message("engagement.bucket.entered", body)) is None
 
-    def test_an_id_that_posthog_would_cut_off_is_a_dead_letter(self) -> None:
+    def test_an_id_that_posthog_would_truncate_makes_a_dead_letter(self) -> None:
         entered = {"data": {"bucketId": "vip", "userId": "x" * 201, "syncToPostHog": True}}
         with pytest.raises(Unprocessable) as caught:
             self.source.read(message("engagement.bucket.entered", entered))
@@ -236,7 +242,7 @@ class TestBuckets:
 
 class TestMirror:
     def event(self, name: str = "feature.used", source: str = "hogsend") -> dict[str, Any]:
-        made = Event(
+        event = Event(
             id="e_1",
             event=name,
             user_id="u",
@@ -246,36 +252,36 @@ class TestMirror:
             received_at=QUEUED_AT,
             properties={"value": 149.99, "currency": "gbp"},
         )
-        document: dict[str, Any] = msgspec.to_builtins(made)
+        document: dict[str, Any] = msgspec.to_builtins(event)
         return document
 
     def names(self, source: MirrorSource, *events: dict[str, Any]) -> list[str]:
-        found = [source.read(message("events.any", event)) for event in events]
-        return [one.event for one in found if one is not None]
+        read = [source.read(message("events.any", event)) for event in events]
+        return [captured.event for captured in read if captured is not None]
 
     def test_case_149_a_mirrored_event_keeps_its_value_and_currency(self) -> None:
-        found = captured(MirrorSource(project_key(KEY), (), ()), "events.any", self.event())
-        assert (found.properties["value"], found.properties["currency"]) == (149.99, "GBP")
+        event = captured(MirrorSource(project_key(KEY), (), ()), "events.any", self.event())
+        assert (event.properties["value"], event.properties["currency"]) == (149.99, "GBP")
 
-    def test_what_belongs_to_nobody_is_not_mirrored(self) -> None:
-        nobody = {**self.event(), "contactKey": ""}
-        assert self.names(MirrorSource(project_key(KEY), (), ()), nobody) == []
+    def test_an_event_without_a_contact_is_not_mirrored(self) -> None:
+        without_contact = {**self.event(), "contactKey": ""}
+        assert self.names(MirrorSource(project_key(KEY), (), ()), without_contact) == []
 
-    def test_half_a_character_is_replaced(self) -> None:
+    def test_a_lone_surrogate_is_replaced(self) -> None:
         body = msgspec.json.encode(self.event("cut #")).replace(b"#", rb"\ud83d")
-        found = MirrorSource(project_key(KEY), (), ()).read(message("events.any", body))
-        assert found is not None
-        assert found.event == "cut \ufffd"
+        event = MirrorSource(project_key(KEY), (), ()).read(message("events.any", body))
+        assert event is not None
+        assert event.event == "cut \ufffd"
 
-    def test_cases_122_and_151_what_came_from_posthog_is_never_sent_back(self) -> None:
+    def test_cases_122_and_151_an_event_from_posthog_is_never_sent_back(self) -> None:
         source = MirrorSource(project_key(KEY), ("feature.used",), ())
         assert self.names(source, self.event(source="posthog")) == []
 
-    def test_what_destinations_send_is_not_mirrored_as_well(self) -> None:
+    def test_an_event_that_destinations_send_is_not_mirrored(self) -> None:
         source = MirrorSource(project_key(KEY), (), ())
         assert self.names(source, self.event("email.opened"), self.event()) == ["feature.used"]
 
-    def test_case_150_allow_and_deny_name_what_is_mirrored(self) -> None:
+    def test_case_150_allow_and_deny_lists_select_the_mirrored_events(self) -> None:
         events = [self.event("a"), self.event("b"), self.event("c")]
         key = project_key(KEY)
         assert self.names(MirrorSource(key, (), ("b",)), *events) == ["a", "c"]
@@ -302,12 +308,12 @@ class TestDestination:
             default_enabled=default_enabled,
         )
 
-    def test_only_the_types_it_subscribed_to_are_captured(self) -> None:
+    def test_a_destination_captures_only_its_event_types(self) -> None:
         source = self.source(event_types=["email.opened"])
         assert captured(source, "engagement.email.opened", OPENED).distinct_id == "u_1"
         assert source.read(message("engagement.email.sent", OPENED)) is None
 
-    def test_a_change_of_the_destination_counts_at_once(self) -> None:
+    def test_a_change_of_a_destination_applies_to_the_next_message(self) -> None:
         source = self.source(event_types=["email.opened"])
         source.destination = destination(
             id=source.destination.id, given={"eventNames": {"email.opened": "opened"}}
@@ -316,13 +322,13 @@ class TestDestination:
 
     def test_case_147_an_addressed_event_is_for_its_destination_only(self) -> None:
         source = self.source(event_types=["email.opened"])
-        mine = {DESTINATION: str(source.destination.id)}
-        theirs = {DESTINATION: str(uuid4())}
-        assert captured(source, "engagement.webhook.test", OPENED, **mine).event == "webhook.test"
-        assert source.read(message("engagement.email.opened", OPENED, **theirs)) is None
-        assert source.dead_letter_headers == mine
+        own = {DESTINATION: str(source.destination.id)}
+        foreign = {DESTINATION: str(uuid4())}
+        assert captured(source, "engagement.webhook.test", OPENED, **own).event == "webhook.test"
+        assert source.read(message("engagement.email.opened", OPENED, **foreign)) is None
+        assert source.dead_letter_headers == own
 
-    def test_cases_129_and_134_what_maps_to_nothing_is_skipped(self) -> None:
+    def test_cases_129_and_134_an_event_without_a_mapping_is_skipped(self) -> None:
         source = self.source(event_types=["contact.deleted"])
         with pytest.raises(Skipped):
             source.read(message("engagement.contact.deleted", {"data": {"externalId": "u_1"}}))
@@ -334,7 +340,7 @@ class TestDestination:
         assert caught.value.reason == "no_identity"
 
     @pytest.mark.parametrize("body", MALFORMED)
-    def test_what_is_malformed_is_left_to_ingest(self, body: bytes) -> None:
+    def test_a_malformed_message_is_skipped_and_left_to_ingest(self, body: bytes) -> None:
         assert self.source().read(message("engagement.email.opened", body)) is None
 
     @pytest.mark.parametrize(
@@ -350,18 +356,18 @@ class TestDestination:
         ],
     )
     @on_virtual_time
-    async def test_its_own_key_and_host_precede_the_instances(
+    async def test_the_key_and_host_of_a_destination_precede_those_of_the_instance(
         self, given: dict[str, str], project: Project
     ) -> None:
         assert await self.source(given=given).project() == project
 
     @on_virtual_time
-    async def test_the_instances_key_is_not_sent_to_a_host_of_somebody_elses(self) -> None:
+    async def test_the_key_of_the_instance_is_not_sent_to_another_host(self) -> None:
         with pytest.raises(Unprocessable, match="apiKey"):
             await self.source(given={"host": "https://x.y"}).project()
 
     @on_virtual_time
-    async def test_it_looks_at_what_is_stored_now(self) -> None:
+    async def test_refresh_applies_the_stored_destination(self) -> None:
         source = self.source(given={"apiKey": "phc_own"})
         stored = msgspec.structs.replace(source.destination, disabled=True)
         self.store.rows[stored.id] = stored
@@ -375,23 +381,25 @@ class TestDestination:
         assert await source.project() is None
 
     @on_virtual_time
-    async def test_case_141_without_any_key_it_is_not_configured(self) -> None:
+    async def test_case_141_a_destination_without_any_key_is_not_configured(self) -> None:
         with pytest.raises(Unprocessable, match="apiKey") as caught:
             await self.source(NO_KEY).project()
         assert caught.value.reason == "not_configured"
 
     @on_virtual_time
-    async def test_case_143_a_disabled_destination_discards(self) -> None:
+    async def test_case_143_a_disabled_destination_has_no_project(self) -> None:
         assert await self.source(given={"apiKey": "phc_own"}, disabled=True).project() is None
 
     @on_virtual_time
-    async def test_the_default_one_is_silent_without_a_key_or_switched_off(self) -> None:
+    async def test_the_default_destination_has_no_project_without_a_key_or_when_switched_off(
+        self,
+    ) -> None:
         assert await self.source(NO_KEY, is_default=True).project() is None
         assert await self.source(is_default=True, default_enabled=False).project() is None
         assert await self.source(is_default=True).project() is not None
 
     @on_virtual_time
-    async def test_its_outcomes_are_its_history(self) -> None:
+    async def test_outcomes_are_recorded_in_the_history_of_the_destination(self) -> None:
         source = self.source()
         outcome = Outcome(event_id="1", event_type="t", status="delivered", attempts=1)
         await source.record([outcome])

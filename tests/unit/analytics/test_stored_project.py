@@ -37,8 +37,8 @@ class Stored:
         self.key = ProjectKey(settings, stored)
         self.host = PrivateHost(settings, stored)
 
-    async def found(self) -> tuple[str | None, str]:
-        """The project key and the private host now."""
+    async def current(self) -> tuple[str | None, str]:
+        """Return the current project key and private host."""
         project = await self.key.project()
         return project.key if project else None, await self.host.find()
 
@@ -56,7 +56,7 @@ async def test_the_environment_takes_precedence_without_a_request() -> None:
 async def test_the_stored_project_is_requested_once() -> None:
     stored = Stored()
     for _ in range(3):
-        assert await stored.found() == ("phc_old", "https://old.example.com")
+        assert await stored.current() == ("phc_old", "https://old.example.com")
     assert stored.link.requested == [CREDENTIALS_PROJECT.subject]
     assert not stored.key.from_environment
 
@@ -93,7 +93,7 @@ async def test_events_go_to_the_configured_host_or_else_to_the_projects(
     ],
 )
 @on_virtual_time
-async def test_the_host_a_grant_came_from_precedes_posthog_cloud(
+async def test_the_host_of_the_grant_precedes_posthog_cloud(
     reply: dict[str, Any], host: str
 ) -> None:
     stored = Stored()
@@ -129,31 +129,31 @@ async def test_events_wait_for_a_project_after_posthog_was_connected(
             assert await source.project() is None
     stored.credentials.project = msgspec.structs.replace(NEW, connected_at=connected_at)
     stored.watcher.changed(stored.credentials.change("pha_2"))
-    found = await stored.key.project_for_events()
-    assert found is not None
-    assert found.key == "phc_new"
+    project = await stored.key.project_for_events()
+    assert project is not None
+    assert project.key == "phc_new"
 
 
 @on_virtual_time
 async def test_a_credential_change_refreshes_the_project() -> None:
     stored = Stored()
-    await stored.found()
+    await stored.current()
     stored.credentials.project = NEW
     stored.watcher.changed(stored.credentials.change("pha_2"))
-    assert await stored.found() == ("phc_new", "https://new.example.com")
+    assert await stored.current() == ("phc_new", "https://new.example.com")
 
 
 @on_virtual_time
 async def test_after_a_reconnection_the_project_is_requested_again() -> None:
     stored = Stored()
-    await stored.found()
+    await stored.current()
     stored.credentials.project = NEW
     await stored.watcher.reconnected()
-    assert await stored.found() == ("phc_new", "https://new.example.com")
+    assert await stored.current() == ("phc_new", "https://new.example.com")
 
 
 @on_virtual_time
-async def test_a_reply_that_a_change_overtook_is_returned_once_and_refreshed() -> None:
+async def test_a_reply_from_before_a_change_is_returned_once_and_refreshed() -> None:
     stored = Stored()
     stored.link.gate = gate = asyncio.Event()
     asking = asyncio.create_task(stored.key.project())
@@ -174,20 +174,20 @@ async def test_a_reply_that_a_change_overtook_is_returned_once_and_refreshed() -
 async def test_the_next_revalidation_compensates_for_a_lost_event() -> None:
     stored = Stored()
     revalidating = asyncio.create_task(stored.watcher.revalidate())
-    await stored.found()
+    await stored.current()
     stored.credentials.project = NEW
     await asyncio.sleep(31)
-    assert await stored.found() == ("phc_new", "https://new.example.com")
+    assert await stored.current() == ("phc_new", "https://new.example.com")
     revalidating.cancel()
 
 
 @on_virtual_time
 async def test_without_the_credentials_service_the_cache_is_valid_until_a_change() -> None:
     stored = Stored()
-    await stored.found()
+    await stored.current()
     stored.link.replies.clear()
     await asyncio.sleep(600)
-    assert await stored.found() == ("phc_old", "https://old.example.com")
+    assert await stored.current() == ("phc_old", "https://old.example.com")
     stored.watcher.changed(stored.credentials.change("pha_2"))
     with pytest.raises(Unavailable):
         await stored.key.project()
@@ -195,5 +195,5 @@ async def test_without_the_credentials_service_the_cache_is_valid_until_a_change
         await stored.host.find()
 
 
-def test_a_project_never_shows_its_key() -> None:
+def test_the_repr_of_a_project_does_not_contain_its_key() -> None:
     assert "phc_secret" not in repr(Project("phc_secret", "https://eu.i.posthog.com"))

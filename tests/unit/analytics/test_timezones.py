@@ -18,27 +18,27 @@ CONTACT = Contact(contact_key="c_1", timezone="Asia/Seoul", properties={"timezon
 
 
 @dataclass
-class Known:
+class TimezoneLookup:
     """The person and the contact `u_1`."""
 
     persons: FakePersons = field(default_factory=FakePersons)
     contacts: FakeContacts = field(default_factory=FakeContacts)
 
-    async def find(self, **wanted: Any) -> tuple[str, str]:
-        """Time zone and source."""
+    async def find(self, **options: Any) -> tuple[str, str]:
+        """Return the time zone and its source."""
         timezones = Timezones(self.persons, self.contacts, "Europe/Madrid")
-        found = await timezones.find(GetTimezone("u_1", **wanted))
-        return found.timezone, found.source
+        result = await timezones.find(GetTimezone("u_1", **options))
+        return result.timezone, result.source
 
 
-def known(properties: dict[str, Any], contact: Contact | None = None) -> Known:
-    return Known(
+def person_with(properties: dict[str, Any], contact: Contact | None = None) -> TimezoneLookup:
+    return TimezoneLookup(
         FakePersons({"u_1": properties}), FakeContacts({"u_1": contact} if contact else {})
     )
 
 
 @pytest.mark.parametrize(
-    ("properties", "contact", "found"),
+    ("properties", "contact", "expected"),
     [
         (EVERYTHING, CONTACT, ("Europe/London", "posthog_timezone")),
         (
@@ -55,19 +55,19 @@ def known(properties: dict[str, Any], contact: Contact | None = None) -> Known:
         ({}, None, ("Europe/Madrid", "default")),
     ],
 )
-async def test_case_103_the_first_source_that_knows_it_wins(
-    properties: dict[str, Any], contact: Contact | None, found: tuple[str, str]
+async def test_case_103_the_first_source_with_a_time_zone_is_used(
+    properties: dict[str, Any], contact: Contact | None, expected: tuple[str, str]
 ) -> None:
-    assert await known(properties, contact).find() == found
+    assert await person_with(properties, contact).find() == expected
 
 
-async def test_the_callers_default_precedes_the_operators() -> None:
-    assert await known({}).find(default="Asia/Kolkata") == ("Asia/Kolkata", "default")
-    assert await known({}).find(default="Mars/Olympus") == ("Europe/Madrid", "default")
+async def test_the_default_of_the_caller_precedes_that_of_the_operator() -> None:
+    assert await person_with({}).find(default="Asia/Kolkata") == ("Asia/Kolkata", "default")
+    assert await person_with({}).find(default="Mars/Olympus") == ("Europe/Madrid", "default")
 
 
 async def test_an_explicit_time_zone_takes_precedence_without_a_request() -> None:
-    person = known(EVERYTHING, CONTACT)
+    person = person_with(EVERYTHING, CONTACT)
     assert await person.find(explicit="africa/cairo") == ("Africa/Cairo", "explicit")
     assert person.persons.requested == []
 
@@ -76,7 +76,7 @@ async def test_case_104_an_invalid_time_zone_is_skipped_with_one_warning(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     contact = Contact(properties={"timezone": "Asia/Tokyo"})
-    person = known({"$timezone": "Mars/Olympus"}, contact)
+    person = person_with({"$timezone": "Mars/Olympus"}, contact)
     assert await person.find() == ("Asia/Tokyo", "contact_properties")
     assert "".join(capsys.readouterr()).count("skipped an invalid time zone") == 1
 
@@ -84,17 +84,17 @@ async def test_case_104_an_invalid_time_zone_is_skipped_with_one_warning(
 @pytest.mark.parametrize("wrong", ["Mars/Olympus", "", "../../etc/passwd"])
 async def test_case_105_a_wrong_explicit_time_zone_is_an_error(wrong: str) -> None:
     with pytest.raises(InvalidRequest, match="time zone"):
-        await known({}).find(explicit=wrong)
+        await person_with({}).find(explicit=wrong)
 
 
-async def test_case_105_without_anything_it_is_utc() -> None:
+async def test_case_105_without_any_source_the_time_zone_is_utc() -> None:
     timezones = Timezones(FakePersons(), FakeContacts(), "")
-    found = await timezones.find(GetTimezone("u_1"))
-    assert (found.timezone, found.source) == ("UTC", "fallback")
+    result = await timezones.find(GetTimezone("u_1"))
+    assert (result.timezone, result.source) == ("UTC", "fallback")
 
 
 async def test_case_106_a_time_zone_from_posthog_fills_an_empty_column() -> None:
-    person = known(EVERYTHING, Contact(contact_key="c_1"))
+    person = person_with(EVERYTHING, Contact(contact_key="c_1"))
     await person.find()
     assert person.contacts.filled == [("c_1", "Europe/London")]
 
@@ -108,15 +108,15 @@ async def test_case_106_a_time_zone_from_posthog_fills_an_empty_column() -> None
         (EVERYTHING, None),
     ],
 )
-async def test_case_106_otherwise_the_column_stays_as_it_is(
+async def test_case_106_otherwise_the_column_is_not_changed(
     properties: dict[str, Any], contact: Contact | None
 ) -> None:
-    person = known(properties, contact)
+    person = person_with(properties, contact)
     await person.find()
     assert person.contacts.filled == []
 
 
-async def test_without_ingest_the_person_is_enough() -> None:
-    person = known(EVERYTHING)
+async def test_a_time_zone_of_the_person_is_found_without_ingest() -> None:
+    person = person_with(EVERYTHING)
     person.contacts.down = True
     assert await person.find() == ("Europe/London", "posthog_timezone")

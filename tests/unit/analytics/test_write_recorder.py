@@ -61,8 +61,8 @@ class World:
 
     async def _sources(self) -> list[Source]:
         return [
-            DestinationSource(one, self.project_key, self.store, default_enabled=False)
-            for one in await self.store.all()
+            DestinationSource(stored, self.project_key, self.store, default_enabled=False)
+            for stored in await self.store.all()
         ]
 
     async def receive(self, subject: str, body: Any, **headers: str) -> None:
@@ -71,7 +71,7 @@ class World:
             PublishedMessage(f"hogsend.{subject}", headers, raw, datetime.now(UTC))
         )
 
-    def seen(self, distinct_id: str = "u_42") -> dict[str, Any]:
+    def visible_properties(self, distinct_id: str = "u_42") -> dict[str, Any]:
         """The properties that a read returns for a person that PostHog returns as `PERSON`."""
         return self.writes.overlay(distinct_id, dict(PERSON))
 
@@ -86,7 +86,7 @@ CAPTURED = {"distinctId": "u_42", "event": "upgraded", "properties": {}}
 
 @on_virtual_time
 @pytest.mark.parametrize(
-    ("subject", "body", "seen"),
+    ("subject", "body", "visible"),
     [
         ("persons.set", {"distinctId": "u_42", "set": {"plan": "pro"}}, {"plan": "pro"}),
         ("persons.set", {"distinctId": "u_42", "unset": ["plan"]}, {}),
@@ -140,12 +140,12 @@ CAPTURED = {"distinctId": "u_42", "event": "upgraded", "properties": {}}
         ("persons.nonsense", {"$set": {}}, PERSON),
     ],
 )
-async def test_a_write_is_visible_once_it_is_published(
-    subject: str, body: Any, seen: dict[str, Any]
+async def test_a_write_is_visible_as_soon_as_it_is_published(
+    subject: str, body: Any, visible: dict[str, Any]
 ) -> None:
     world = World(syncing())
     await world.receive(subject, body)
-    assert world.seen() == seen
+    assert world.visible_properties() == visible
 
 
 UPDATED = {"data": {"externalId": "u_42", "properties": {"plan": "pro"}}}
@@ -170,14 +170,14 @@ async def test_only_writes_of_destinations_in_the_instances_project_count(
 ) -> None:
     world = World(sent_to)
     await world.receive("engagement.contact.updated", UPDATED)
-    assert (world.seen() == {"plan": "pro"}) == is_seen
+    assert (world.visible_properties() == {"plan": "pro"}) == is_seen
 
 
 @on_virtual_time
 async def test_a_message_for_one_destination_is_not_for_others() -> None:
     world = World(syncing())
     await world.receive("engagement.contact.updated", UPDATED, **{"Hogsend-Destination": "other"})
-    assert world.seen() == PERSON
+    assert world.visible_properties() == PERSON
 
 
 @on_virtual_time
@@ -185,7 +185,7 @@ async def test_without_a_project_key_nothing_is_written() -> None:
     world = World(syncing(given={"apiKey": "phc_other"}), key=None)
     await world.receive("persons.set", {"distinctId": "u_42", "set": {"plan": "pro"}})
     await world.receive("engagement.contact.updated", UPDATED)
-    assert world.seen() == PERSON
+    assert world.visible_properties() == PERSON
 
 
 @on_virtual_time
@@ -193,7 +193,7 @@ async def test_while_the_project_is_unknown_a_write_counts() -> None:
     world = World()
     world.link.replies.clear()
     await world.receive("persons.set", {"distinctId": "u_42", "set": {"plan": "pro"}})
-    assert world.seen() == {"plan": "pro"}
+    assert world.visible_properties() == {"plan": "pro"}
 
 
 @on_virtual_time
@@ -206,16 +206,16 @@ async def test_without_postgresql_the_cached_destinations_count() -> None:
     with pytest.raises(Unavailable):
         await world.store.all()
     await world.receive("engagement.contact.updated", UPDATED)
-    assert world.seen() == {"plan": "pro"}
+    assert world.visible_properties() == {"plan": "pro"}
 
 
 @on_virtual_time
 async def test_a_frozen_postgresql_is_read_once_with_a_short_wait() -> None:
-    asked, thaw = 0, asyncio.Event()
+    reads, thaw = 0, asyncio.Event()
 
     async def read() -> list[Source]:
-        nonlocal asked
-        asked += 1
+        nonlocal reads
+        reads += 1
         await thaw.wait()
         return [BucketsSource(World().project_key)]
 
@@ -224,7 +224,7 @@ async def test_a_frozen_postgresql_is_read_once_with_a_short_wait() -> None:
         started = now()
         assert await destinations.current() == ()
         assert now() - started == 0.5
-    assert asked == 1
+    assert reads == 1
     thaw.set()
     assert len(await destinations.current()) == 1
 
@@ -245,7 +245,7 @@ async def test_mirrored_events_are_recorded_if_the_mirror_is_on(mirrors: bool) -
         "properties": {"$set": {"city": "Oslo"}},
     }
     await world.receive("events.moved", event)
-    assert world.seen() == (PERSON | {"city": "Oslo"} if mirrors else PERSON)
+    assert world.visible_properties() == (PERSON | {"city": "Oslo"} if mirrors else PERSON)
 
 
 @on_virtual_time
@@ -261,21 +261,24 @@ async def test_a_write_before_the_subscription_is_recorded_by_the_sending_replic
     await world.recorder.record_missed(
         [sent("before", started - timedelta(hours=1)), sent("after", started + timedelta(hours=1))]
     )
-    assert world.seen() == PERSON | {"before": 1}
+    assert world.visible_properties() == PERSON | {"before": 1}
 
 
 @on_virtual_time
 async def test_a_received_write_is_not_confused_with_a_stream_position() -> None:
     world = World()
     subject = "engagement.bucket.entered"
-    heard = {"bucketId": "heard", "userId": "u_42", "syncToPostHog": True}
-    await world.receive(subject, {"data": heard})
+    received = {"bucketId": "received", "userId": "u_42", "syncToPostHog": True}
+    await world.receive(subject, {"data": received})
     before = abs(PublishedMessage("", {}, b"", datetime.now(UTC)).position) - 1
-    body = msgspec.json.encode({"data": {**heard, "bucketId": "sent"}})
+    body = msgspec.json.encode({"data": {**received, "bucketId": "sent"}})
     await world.recorder.record_missed(
         [FakeMessage(before, subject=f"hogsend.{subject}", body=body)]
     )
-    assert world.seen() == PERSON | {"hogsend_bucket_heard": True, "hogsend_bucket_sent": True}
+    assert world.visible_properties() == PERSON | {
+        "hogsend_bucket_received": True,
+        "hogsend_bucket_sent": True,
+    }
 
 
 def test_nats_permits_the_subscriptions_to_writes() -> None:
@@ -303,13 +306,13 @@ async def test_the_sending_replica_reads_captured_events_from_their_stream_only(
     world.recorder._subscribed_at -= timedelta(hours=1)
     await world.recorder.record_missed([captured(age=0)])
     # The replica was still subscribed when the event was published.
-    assert (captures.receives_captures, world.seen()) == (False, PERSON)
+    assert (captures.receives_captures, world.visible_properties()) == (False, PERSON)
     await world.recorder.record_missed([captured(age=0)])
-    assert world.seen() == {"plan": "pro"}
+    assert world.visible_properties() == {"plan": "pro"}
 
     # With a lag, a person could be read before the event that changes it.
     await world.recorder.record_missed([captured(age=60, user="u_43")])
-    assert (captures.receives_captures, world.seen("u_43")) == (True, {"plan": "pro"})
+    assert (captures.receives_captures, world.visible_properties("u_43")) == (True, {"plan": "pro"})
 
     await world.recorder.record_missed([captured(age=0)])
     assert not captures.receives_captures
@@ -331,7 +334,7 @@ async def test_a_read_waits_for_events_captured_before_it() -> None:
     assert not reading.done()
     await world.recorder.record_missed([captured(age=0, position=7, plan="max")])
     await reading
-    assert world.seen() == {"plan": "max"}
+    assert world.visible_properties() == {"plan": "max"}
     # A read does not fail while the stream is not read, or its end is unknown.
     captures.last = 8
     await world.writes.wait_until_recorded()
@@ -351,8 +354,8 @@ async def test_a_read_waits_for_events_captured_in_a_recreated_stream() -> None:
         assert not reading.done()
         await world.recorder.record_missed([captured(age=0, position=position, plan=plan)])
         await reading
-        assert world.seen() == {"plan": plan}
-    # A redelivered message is not taken for a recreated stream.
+        assert world.visible_properties() == {"plan": plan}
+    # A redelivered message is not mistaken for a recreated stream.
     await world.recorder.record_missed([captured(age=1, position=1)])
     began = now()
     await world.writes.wait_until_recorded()
@@ -369,7 +372,7 @@ async def test_events_captured_while_the_reader_lagged_are_recorded_when_read() 
     await world.recorder.record_missed([captured(age=60)])
     # Published before the subscription, and not read from the stream until now.
     await world.recorder.record_missed([captured(age=30, user="u_43")])
-    assert world.seen("u_43") == {"plan": "pro"}
+    assert world.visible_properties("u_43") == {"plan": "pro"}
 
 
 @on_virtual_time
@@ -385,4 +388,4 @@ async def test_only_one_read_waits_for_a_stream_that_is_no_longer_read() -> None
     assert captures.receives_captures
     # An event that was captured meanwhile is recorded once it is read.
     await world.recorder.record_missed([captured(age=0, user="u_43", position=2)])
-    assert world.seen("u_43") == {"plan": "pro"}
+    assert world.visible_properties("u_43") == {"plan": "pro"}
