@@ -17,7 +17,7 @@ FILES = sorted(f"/console/{file.name}" for file in DIRECTORY.glob("*.*s"))
 
 
 @pytest.mark.parametrize("url", [PAGE, *FILES])
-async def test_the_page_and_its_files_allow_nothing_inline_or_from_elsewhere(
+async def test_the_page_and_its_files_have_a_policy_without_inline_or_foreign_content(
     gateway: FakeGateway, url: str
 ) -> None:
     response = await gateway.http.get(url)

@@ -137,7 +137,7 @@ async def test_a_bus_with_a_small_payload_limit_is_up_and_the_status_degraded(
     assert (bus["status"], bus["webhookLimitBytes"]) == ("up", 1024 * 1024 - HEADERS_BYTES)
 
 
-async def test_ingest_is_down_while_it_waits_for_something(gateway: FakeGateway) -> None:
+async def test_ingest_is_down_while_it_waits_for_a_dependency(gateway: FakeGateway) -> None:
     all_up(gateway)
     gateway.bus.reply_with(INGEST_HEALTH, service("ingest", waits_for="PostgreSQL"))
     document = await health(gateway)

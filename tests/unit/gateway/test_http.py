@@ -93,17 +93,17 @@ async def test_a_request_is_handled_without_a_thread(gateway: FakeGateway) -> No
 
 async def test_every_response_has_security_headers_and_a_request_id(gateway: FakeGateway) -> None:
     unknown = await gateway.http.get("/nowhere", headers={"Origin": "https://app.example"})
-    known = await gateway.http.get("/livez")
-    for response in (unknown, known):
+    existing = await gateway.http.get("/livez")
+    for response in (unknown, existing):
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.headers["x-frame-options"] == "DENY"
         assert response.headers["referrer-policy"] == "no-referrer"
         assert response.headers["cross-origin-resource-policy"] == "same-origin"
         assert response.headers["x-request-id"]
     assert unknown.headers["access-control-allow-origin"] == "https://app.example"
-    assert known.headers["access-control-allow-origin"] == "*"
-    assert unknown.headers["vary"] == known.headers["vary"] == "origin"
-    assert unknown.headers["x-request-id"] != known.headers["x-request-id"]
+    assert existing.headers["access-control-allow-origin"] == "*"
+    assert unknown.headers["vary"] == existing.headers["vary"] == "origin"
+    assert unknown.headers["x-request-id"] != existing.headers["x-request-id"]
 
 
 @pytest.mark.parametrize(

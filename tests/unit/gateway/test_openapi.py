@@ -113,7 +113,7 @@ def test_every_operation_has_a_tag_a_summary_and_a_description(document: dict[st
         assert operation["description"]
 
 
-def test_every_schema_is_named_by_one_class(document: dict[str, Any]) -> None:
+def test_every_schema_has_the_name_of_exactly_one_class(document: dict[str, Any]) -> None:
     # Two classes of one name would be `services_gateway_routes_health_Credential` and the like,
     # a generic one `Page[StoredEvent]`.
     names = document["components"]["schemas"]
@@ -232,8 +232,8 @@ def test_a_field_of_each_kind_is_described(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
 
     def description(schema: str, field: str) -> str:
-        found: str = schemas[schema]["properties"][field]["description"]
-        return found
+        text: str = schemas[schema]["properties"][field]["description"]
+        return text
 
     # A Struct of the contract, with a name in camelCase.
     assert description("ContactRecord", "externalId") == "The contact's first user id."
@@ -242,7 +242,7 @@ def test_a_field_of_each_kind_is_described(document: dict[str, Any]) -> None:
     # A field that may be null, and one whose type has a description too.
     assert "null on the last page" in description("EventPage", "nextBefore")
     assert description("ReportedContact", "anonymousId").startswith("Ignored.")
-    # A field whose schema is elsewhere, beside its `$ref`.
+    # A field whose schema is a `$ref`, next to which the description stands.
     assert "$ref" in schemas["EventWay"]["properties"]["announcement"]
     assert description("EventWay", "announcement").startswith("The message on `hogsend.events")
 

@@ -70,9 +70,9 @@ async def test_a_body_that_stops_arriving_is_aborted(pieces: int) -> None:
 
 async def test_the_timeout_ends_with_the_last_part_of_the_body() -> None:
     read: list[ReceiveMessage] = []
-    gone = cast("ReceiveMessage", {"type": "http.disconnect"})
-    await run(reading(2, read), HTTP, iter([piece(more=False), None, gone]))
-    assert read[-1] == gone
+    disconnect = cast("ReceiveMessage", {"type": "http.disconnect"})
+    await run(reading(2, read), HTTP, iter([piece(more=False), None, disconnect]))
+    assert read[-1] == disconnect
 
 
 async def test_the_timeout_applies_to_http_requests_only() -> None:
@@ -128,7 +128,7 @@ async def test_large_bodies_wait_in_order_and_small_ones_do_not_wait() -> None:
     assert budget.admitted_bytes == 0
 
 
-async def test_small_bodies_that_keep_arriving_do_not_starve_one_above_the_limit() -> None:
+async def test_small_bodies_that_keep_arriving_do_not_starve_a_body_above_the_limit() -> None:
     budget = small_budget(max_bytes=50)
     large, above_the_limit = Sender(budget, 40), Sender(budget, 80)
     small = Sender(budget, 10)

@@ -84,7 +84,7 @@ async def test_webhooks_that_jetstream_does_not_accept_are_spooled(
     assert queue.spooling
 
 
-async def test_later_webhooks_queue_behind_a_spooled_one(
+async def test_later_webhooks_are_spooled_after_a_spooled_webhook(
     bus: FakeConnection, queue: WebhookQueue, spool: Spool
 ) -> None:
     bus.published.fail = failing(UNAVAILABLE)
