@@ -56,7 +56,7 @@ class Driver:
         return OAuthPayload(**{**grant, **changes})
 
 
-async def ask(service: Credentials, rejected_sha256: str | None = None) -> TokenReply:
+async def request_token(service: Credentials, rejected_sha256: str | None = None) -> TokenReply:
     """Request PostHog's bearer."""
     request = TokenRequest(provider_id="posthog", rejected_sha256=rejected_sha256)
     return await service.resolver.resolve(request)

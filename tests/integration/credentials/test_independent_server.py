@@ -17,7 +17,7 @@ from hogsend.contract.credentials import OAuthPayload
 from hogsend.contract.credentials import token_digest as digest
 from hogsend.posthog.client_document import CLIENT_ID
 from services.credentials import refresh_schedule
-from tests.integration.credentials.conftest import ask, stored
+from tests.integration.credentials.conftest import request_token, stored
 from tests.integration.harness import Credentials, credentials_service
 from tests.servers import Servers
 from tests.waiting import PATIENCE_SECONDS
@@ -91,7 +91,9 @@ async def test_all_replicas_use_each_rotated_token(
         token = "pha_first"
         for _ in range(3):
             # PostHog rejected the token, and every replica reports it at the same time.
-            replies = await asyncio.gather(*(ask(replica, digest(token)) for replica in replicas))
+            replies = await asyncio.gather(
+                *(request_token(replica, digest(token)) for replica in replicas)
+            )
             (fresh,) = {reply.token for reply in replies}
             assert fresh not in {None, token}
             grant = await stored(replicas[0])
@@ -114,7 +116,7 @@ async def test_a_response_lost_in_a_crash_is_requested_again_within_the_grace_pe
         await service.credentials.put_oauth("posthog", first_grant(url))
         # The server has rotated the token, and its response is lost.
         lost = (await refresh_by_hand(url, "phr_first")).json()
-        assert (await ask(service)).token == lost["access_token"]
+        assert (await request_token(service)).token == lost["access_token"]
         grant = await stored(service)
         assert grant is not None
         assert grant.refresh_token == lost["refresh_token"]
@@ -134,7 +136,7 @@ async def test_a_revoked_token_family_needs_a_reconnect(
         await service.credentials.put_oauth("posthog", first_grant(url))
         rotated = (await refresh_by_hand(url, "phr_first")).json()
         # After the grace period, a use of the old refresh token revokes the whole family.
-        assert (await ask(service)).token == "pha_first"
+        assert (await request_token(service)).token == "pha_first"
         status = await service.credentials.status("posthog")
         assert status.needs_reconnect
         assert status.refresh_error == "invalid_grant"

@@ -22,7 +22,7 @@ from hogsend.contract.credentials import (
 from hogsend.contract.errors import Forbidden, Unavailable
 from hogsend.contract.users import User
 from services.credentials import refresh_lock
-from tests.integration.credentials.conftest import Driver, ask, stored
+from tests.integration.credentials.conftest import Driver, request_token, stored
 from tests.integration.harness import (
     SEALING_SECRET,
     Credentials,
@@ -40,13 +40,15 @@ async def test_ten_replicas_refresh_once_and_back_off_together(driver: Driver) -
     async with AsyncExitStack() as stack:
         replicas = [await stack.enter_async_context(driver.replica()) for _ in range(10)]
         await replicas[0].credentials.put_oauth("posthog", driver.grant(left=30))
-        replies = await asyncio.gather(*(ask(replica) for replica in replicas for _ in range(3)))
+        replies = await asyncio.gather(
+            *(request_token(replica) for replica in replicas for _ in range(3))
+        )
         assert {reply.token for reply in replies} == {"pha_1"}
         assert len(driver.endpoint.requests) == 1
 
         driver.clock.advance(3600)
         driver.endpoint.status = 503
-        await asyncio.gather(*(ask(replica) for replica in replicas))
+        await asyncio.gather(*(request_token(replica) for replica in replicas))
         await asyncio.gather(*(replica.refresher.refresh_due() for replica in replicas))
         assert len(driver.endpoint.requests) == 2
 
@@ -58,7 +60,7 @@ async def test_every_refresh_publishes_a_credential_change(
     async with consumer_api(servers), connected(servers, User.SUBSCRIBER) as bus:
         changes = Client(bus).credential_changes("posthog")
         stored_change = await asyncio.wait_for(anext(changes), PATIENCE_SECONDS)
-        reply = await ask(service)
+        reply = await request_token(service)
         refreshed = await asyncio.wait_for(anext(changes), PATIENCE_SECONDS)
     assert stored_change.change == "stored"
     assert isinstance(refreshed, CredentialChanged)
@@ -113,7 +115,7 @@ async def test_a_frozen_replica_loses_its_lock(
         # PostgreSQL has closed the connection, which the frozen replica notices when it continues.
         with contextlib.suppress(Unavailable, asyncpg.InterfaceError):
             async with frozen.store.refresh_lock("posthog"):
-                assert (await ask(service)).token == "pha_1"
+                assert (await request_token(service)).token == "pha_1"
         assert len(driver.endpoint.requests) == 1
 
 
@@ -122,7 +124,7 @@ async def test_invalid_grant_is_reported_as_needs_reconnect_by_every_interface(
 ) -> None:
     await service.credentials.put_oauth("posthog", driver.grant(left=30))
     driver.endpoint.status, driver.endpoint.reply = 400, {"error": "invalid_grant"}
-    await ask(service)
+    await request_token(service)
     status = await service.credentials.status("posthog")
     assert status.needs_reconnect
     assert status.refresh_error == "invalid_grant"

@@ -40,9 +40,9 @@ async def begin(replica: Replica, host: str = EU) -> AuthorizationBegun:
 
 async def state(replica: Replica) -> str:
     """Start an authorization, and return the state in the URL of the consent page."""
-    begun = await begin(replica)
-    assert begun.authorize_url is not None
-    return parse_qs(urlsplit(begun.authorize_url).query)["state"][0]
+    started = await begin(replica)
+    assert started.authorize_url is not None
+    return parse_qs(urlsplit(started.authorize_url).query)["state"][0]
 
 
 async def finish(replica: Replica, state: str, **changes: Any) -> AuthorizationFinished:
@@ -61,9 +61,9 @@ def refused(finished: AuthorizationFinished | AuthorizationBegun) -> str:
 async def test_the_verifier_is_never_sent_to_the_browser_and_the_grant_is_stored(
     driver: Driver, replica: Replica
 ) -> None:
-    begun = await begin(replica)
-    assert begun.authorize_url is not None
-    address = urlsplit(begun.authorize_url)
+    started = await begin(replica)
+    assert started.authorize_url is not None
+    address = urlsplit(started.authorize_url)
     query = dict(parse_qsl(address.query))
     assert f"{address.scheme}://{address.netloc}{address.path}" == f"{EU}/oauth/authorize/"
     assert (query["client_id"], query["redirect_uri"]) == (CLIENT, REDIRECT)
@@ -74,13 +74,13 @@ async def test_the_verifier_is_never_sent_to_the_browser_and_the_grant_is_stored
     form = dict(parse_qsl(driver.posthog.requests[-1].content.decode()))
     assert (form["code"], form["redirect_uri"], form["client_id"]) == ("c0de", REDIRECT, CLIENT)
     assert PkceSession(verifier=form["code_verifier"]).challenge == query["code_challenge"]
-    assert form["code_verifier"] not in begun.authorize_url
+    assert form["code_verifier"] not in started.authorize_url
     stored = await driver.stored()
     assert stored is not None
     assert (stored.access_token, stored.refresh_token) == ("pha_1", "phr_1")
     assert (stored.client_id, stored.token_endpoint) == (CLIENT, f"{EU}/oauth/token/")
     assert [change.change for change in driver.stream.changes] == ["stored"]
-    for text in (repr(begun), repr(finished), repr(FinishAuthorization("posthog", "s", BROWSER))):
+    for text in (repr(started), repr(finished), repr(FinishAuthorization("posthog", "s", BROWSER))):
         assert query["state"] not in text
         assert "pha_" not in text
 
@@ -255,10 +255,10 @@ async def test_a_code_of_one_posthog_is_never_sent_to_another(
     driver: Driver, replica: Replica, changes: dict[str, str], text: str
 ) -> None:
     driver.posthog.document |= changes
-    begun = await begin(replica)
-    assert refused(begun) == "discovery_failed"
-    assert begun.refusal is not None
-    assert text in begun.refusal.detail
+    started = await begin(replica)
+    assert refused(started) == "discovery_failed"
+    assert started.refusal is not None
+    assert text in started.refusal.detail
     assert driver.waiting.rows == {}
 
 
@@ -271,30 +271,30 @@ async def test_endpoints_inside_the_network_are_not_called(
         "authorization_endpoint": f"{inside}/oauth/authorize/",
         "token_endpoint": f"{inside}/oauth/token/",
     }
-    begun = await begin(replica)
-    assert begun.refusal is not None
-    assert "OUTBOUND_ALLOW" in begun.refusal.detail
+    started = await begin(replica)
+    assert started.refusal is not None
+    assert "OUTBOUND_ALLOW" in started.refusal.detail
 
 
 async def test_a_posthog_without_an_oauth_server_is_refused_with_the_alternative(
     driver: Driver, replica: Replica
 ) -> None:
     driver.posthog.discovery_status = 404
-    begun = await begin(replica)
-    assert refused(begun) == "oauth_unsupported"
-    assert begun.refusal is not None
-    assert "POSTHOG_PERSONAL_API_KEY" in begun.refusal.remediation
+    started = await begin(replica)
+    assert refused(started) == "oauth_unsupported"
+    assert started.refusal is not None
+    assert "POSTHOG_PERSONAL_API_KEY" in started.refusal.remediation
 
 
 async def test_a_posthog_without_client_documents_is_refused_before_consent(
     driver: Driver, replica: Replica
 ) -> None:
     del driver.posthog.document["client_id_metadata_document_supported"]
-    begun = await begin(replica)
-    assert refused(begun) == "oauth_unsupported"
-    assert begun.refusal is not None
-    assert "newer PostHog" in begun.refusal.detail
-    assert "POSTHOG_PERSONAL_API_KEY" in begun.refusal.remediation
+    started = await begin(replica)
+    assert refused(started) == "oauth_unsupported"
+    assert started.refusal is not None
+    assert "newer PostHog" in started.refusal.detail
+    assert "POSTHOG_PERSONAL_API_KEY" in started.refusal.remediation
     assert driver.waiting.rows == {}
 
 

@@ -1,4 +1,4 @@
-"""Rotating `BETTER_AUTH_SECRET` without losing what it sealed."""
+"""Rotating `BETTER_AUTH_SECRET` without losing sealed credentials."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_a_row_that_no_secret_unseals_is_not_changed(driver: Driver) -> No
     assert (await rotating.credentials.status("posthog")).oauth == "unreadable"
 
 
-async def test_a_row_that_changed_meanwhile_is_not_overwritten(driver: Driver) -> None:
+async def test_a_row_that_changed_during_a_rotation_is_not_overwritten(driver: Driver) -> None:
     await driver.replica(secret="old").credentials.put_oauth("posthog", driver.grant(left=30))
     ((provider, row),) = await driver.store.all_rows()
     current = driver.replica(secret="new", previous=["old"])

@@ -192,7 +192,7 @@ async def test_replicas_back_off_together(driver: Driver) -> None:
         await replica.token(digest("pha_0"))
         await replica.refresher.refresh_due()
     assert len(driver.endpoint.requests) == 1
-    # The periodic check does not even request the lock meanwhile.
+    # During the back-off, the periodic check does not even request the lock.
     assert driver.store.lock_requests == 3
 
 
@@ -209,7 +209,7 @@ async def test_a_refresh_that_a_crash_interrupted_is_repeated_at_once(
     assert grant.refresh_token == "phr_2"
 
 
-async def test_an_interrupted_refresh_is_repeated_though_the_token_looks_fresh(
+async def test_an_interrupted_refresh_is_repeated_although_the_token_is_not_due(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=3600))
@@ -396,7 +396,7 @@ async def test_a_lost_response_is_not_retried_before_its_back_off(driver: Driver
     assert len(driver.endpoint.requests) == 2
 
 
-async def test_a_lost_response_is_retried_though_the_token_looks_fresh(driver: Driver) -> None:
+async def test_a_lost_response_is_retried_although_the_token_is_not_due(driver: Driver) -> None:
     """PostHog rejected the access token, and rotated the refresh token in the lost attempt."""
     posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
     await driver.put(driver.grant(left=3600))
@@ -410,7 +410,7 @@ async def test_a_lost_response_is_retried_though_the_token_looks_fresh(driver: D
     assert not posthog.revoked
 
 
-async def test_a_refusal_is_not_repeated_while_the_token_looks_fresh(
+async def test_a_refused_refresh_is_not_repeated_while_the_token_is_not_due(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=3600))

@@ -42,7 +42,7 @@ def test_a_sealed_text_unseals_to_its_plaintext(secret: str, plaintext: bytes) -
     assert set(sealed) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
-def test_two_seals_of_one_text_differ() -> None:
+def test_sealing_one_text_twice_returns_different_results() -> None:
     sealer = Sealer("s")
     assert sealer.seal(b"x") != sealer.seal(b"x")
 

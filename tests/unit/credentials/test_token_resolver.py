@@ -67,7 +67,7 @@ async def test_the_old_token_is_used_while_another_replicas_refresh_does_not_end
     assert (await replica.token()).source == "none"
 
 
-async def test_a_rejected_token_is_refreshed_however_fresh_it_is(
+async def test_a_rejected_token_is_refreshed_even_if_it_is_not_due(
     driver: Driver, replica: Replica
 ) -> None:
     await driver.put(driver.grant(left=3600))

@@ -89,14 +89,14 @@ async def test_the_scopes_of_a_personal_key_are_not_checked() -> None:
     assert (await outcome(provisioner, KEY)).state == "possible"
 
 
-@pytest.mark.parametrize("known", ["bearer", "status"])
-async def test_a_dry_run_without_the_credentials_service_is_unknown(known: str) -> None:
+@pytest.mark.parametrize("available", ["bearer", "status"])
+async def test_a_dry_run_without_the_credentials_service_is_unknown(available: str) -> None:
     credentials = FakeCredentials()
     provisioner = compose(credentials=credentials)
     finding = await dry_run(
         provisioner.instance,
-        credentials.token if known == "bearer" else Unavailable("down"),
-        credentials.grant if known == "status" else Unavailable("down"),
+        credentials.token if available == "bearer" else Unavailable("down"),
+        credentials.grant if available == "status" else Unavailable("down"),
         provisioner.secrets,
     )
     assert (finding.state, finding.code) == ("unknown", None)
