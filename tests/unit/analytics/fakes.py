@@ -29,7 +29,7 @@ from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
 
 HOST = "https://eu.posthog.com"
-Answer = Callable[[Any], Any]
+ReplyFunction = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Published:
 
 
 class FakeLink(Connection):
-    """A connection whose requests a test answers."""
+    """A connection whose replies a test sets."""
 
     def __init__(self) -> None:
         super().__init__(User.ANALYTICS, "nats://127.0.0.1:4222")
-        self.replies: dict[str, Answer] = {}
+        self.replies: dict[str, ReplyFunction] = {}
         """Functions that return the reply, by subject; other subjects are unavailable."""
         self.requested: list[str] = []
         self.published: list[Published] = []
@@ -55,9 +55,9 @@ class FakeLink(Connection):
         self.gate: asyncio.Event | None = None
         """If not None, replies arrive when it is set."""
 
-    def answer(self, endpoint: Endpoint[Any, Any], answer: Answer) -> None:
+    def reply_with(self, endpoint: Endpoint[Any, Any], reply: ReplyFunction) -> None:
         """Set the function that returns an endpoint's reply."""
-        self.replies[endpoint.subject] = answer
+        self.replies[endpoint.subject] = reply
 
     async def request(
         self,
@@ -104,8 +104,8 @@ class FakeCredentials:
     """Tokens to return in place of rejected ones."""
 
     def __post_init__(self) -> None:
-        self.link.answer(CREDENTIALS_TOKEN, self._token_reply)
-        self.link.answer(CREDENTIALS_PROJECT, lambda _request: self.project)
+        self.link.reply_with(CREDENTIALS_TOKEN, self._token_reply)
+        self.link.reply_with(CREDENTIALS_PROJECT, lambda _request: self.project)
 
     def _token_reply(self, request: TokenRequest) -> TokenReply:
         refused = request.rejected_sha256

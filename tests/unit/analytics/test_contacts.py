@@ -33,7 +33,7 @@ async def test_a_time_zone_is_filled_in_the_background_and_may_fail() -> None:
     contacts = Contacts(link)
     contacts.fill_timezone("c_1", "Asia/Tokyo")
     await settle()
-    link.answer(INGEST_FILL_TIMEZONE, fill)
+    link.reply_with(INGEST_FILL_TIMEZONE, fill)
     contacts.fill_timezone("c_1", "Asia/Tokyo")
     assert filled == []
     await settle()
@@ -43,5 +43,7 @@ async def test_a_time_zone_is_filled_in_the_background_and_may_fail() -> None:
 @on_virtual_time
 async def test_a_contact_is_requested_by_user_id() -> None:
     link = FakeLink()
-    link.answer(INGEST_CONTACT, lambda request: Contact(contact_key=f"key of {request.user_id}"))
+    link.reply_with(
+        INGEST_CONTACT, lambda request: Contact(contact_key=f"key of {request.user_id}")
+    )
     assert (await Contacts(link).get("u_1")).contact_key == "key of u_1"

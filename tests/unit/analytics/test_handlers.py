@@ -109,8 +109,8 @@ async def broker(link: FakeLink) -> AsyncIterator[ServiceBroker]:
 
 
 async def test_every_endpoint_of_the_contract_has_a_handler(broker: ServiceBroker) -> None:
-    ours = {endpoint.subject for endpoint in endpoints() if endpoint.service == User.ANALYTICS}
-    assert {endpoint.subject for endpoint in broker.endpoints} == ours
+    declared = {endpoint.subject for endpoint in endpoints() if endpoint.service == User.ANALYTICS}
+    assert {endpoint.subject for endpoint in broker.endpoints} == declared
 
 
 async def test_without_configuration_reads_are_empty_and_nothing_fails(
@@ -263,7 +263,7 @@ class Delivered:
 
     @property
     def reply(self) -> str:
-        """Deliveries, sequences, time and pending, as the subject to acknowledge on says."""
+        """The reply subject, with deliveries, sequences, time and number of pending messages."""
         return f"$JS.ACK.{self.stream}.{self.durable}.1.7.7.1750000000000000000.0"
 
 

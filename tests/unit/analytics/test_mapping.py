@@ -131,11 +131,11 @@ def test_a_placeholder_id_is_replaced_by_the_address_or_another_id() -> None:
     assert captured("email.opened", userId="null", anonymousId="anon-1").distinct_id == "anon-1"
     changed = captured("contact.updated", externalId="undefined", id="c_1", properties={"a": 1})
     assert changed.distinct_id == "c_1"
-    nobody: dict[str, Any] = {"externalId": "undefined", "userId": "undefined", "scope": "all"}
-    assert mapped("contact.unsubscribed", **nobody) is None
-    assert mapped("contact.control_group", **nobody) is None
-    assert mapped("journey.heldout", **nobody, journeyId="j") is None
-    entered = happened("bucket.entered", **nobody, bucketId="b", syncToPostHog=True)
+    without_ids: dict[str, Any] = {"externalId": "undefined", "userId": "undefined", "scope": "all"}
+    assert mapped("contact.unsubscribed", **without_ids) is None
+    assert mapped("contact.control_group", **without_ids) is None
+    assert mapped("journey.heldout", **without_ids, journeyId="j") is None
+    entered = happened("bucket.entered", **without_ids, bucketId="b", syncToPostHog=True)
     assert mapping.bucket(entered) is None
     with pytest.raises(mapping.NoIdentity, match="names a person"):
         mapped("contact.updated", externalId="undefined", properties={"a": 1})

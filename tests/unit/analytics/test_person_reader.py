@@ -111,11 +111,11 @@ async def test_missing_read_access_is_logged_once(
 ) -> None:
     world = reading()
     world.credentials.token = None
-    answer = world.link.replies.pop(CREDENTIALS_TOKEN.subject)
+    token_reply = world.link.replies.pop(CREDENTIALS_TOKEN.subject)
     logging = asyncio.create_task(world.persons.log_when_off())
     await asyncio.sleep(10)
     assert not logging.done()
-    world.link.answer(CREDENTIALS_TOKEN, answer)
+    world.link.reply_with(CREDENTIALS_TOKEN, token_reply)
     await logging
     output = "".join(capsys.readouterr())
     assert output.count("person reads are off") == 1
@@ -269,10 +269,10 @@ async def test_readers_of_one_person_share_one_call() -> None:
     world = reading()
     world.posthog.persons["u_42"] = PLAN
     world.posthog.gate.clear()
-    asking = [asyncio.create_task(world.persons.properties("u_42")) for _ in range(20)]
+    reads = [asyncio.create_task(world.persons.properties("u_42")) for _ in range(20)]
     await settle()
     world.posthog.gate.set()
-    assert await asyncio.gather(*asking) == [PLAN] * 20
+    assert await asyncio.gather(*reads) == [PLAN] * 20
     assert len(world.posthog.requests) == 2
 
 
@@ -294,12 +294,12 @@ async def test_a_read_during_a_credential_change_is_returned_and_not_cached() ->
     world = reading(posthog_private_host=HOST, posthog_project_id="7")
     world.posthog.persons["u_42"] = PLAN
     world.posthog.gate.clear()
-    asking = asyncio.create_task(world.persons.properties("u_42"))
+    read = asyncio.create_task(world.persons.properties("u_42"))
     await settle()
     # After a refresh, the version of the cached bearer is the same as that of the read.
     world.watcher.changed(None)
     world.posthog.gate.set()
-    assert await asking == PLAN
+    assert await read == PLAN
     await world.persons.properties("u_42")
     assert len(world.posthog.requests) == 2
 
@@ -384,13 +384,13 @@ async def test_without_a_response_a_read_is_empty_after_the_deadline() -> None:
 async def test_concurrent_reads_do_not_wait_for_one_another_while_posthog_hangs() -> None:
     world = reading()
     world.posthog.gate.clear()
-    turns = asyncio.Semaphore(10)
+    slots = asyncio.Semaphore(10)
 
-    async def ask(number: int) -> None:
-        async with turns:
+    async def read(number: int) -> None:
+        async with slots:
             assert await world.persons.properties(f"u_{number}") == {}
 
-    await asyncio.gather(*map(ask, range(100)))
+    await asyncio.gather(*map(read, range(100)))
     assert now() == DEADLINE_SECONDS
     # Reads are tried again soon.
     world.posthog.gate.set()
@@ -514,13 +514,13 @@ async def test_a_response_requested_before_a_write_does_not_drop_the_write() -> 
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "pro"}
     world.posthog.gate.clear()
-    asking = asyncio.create_task(world.persons.properties("u_42"))
+    read = asyncio.create_task(world.persons.properties("u_42"))
     await settle()
     await asyncio.sleep(1)
     world.write(set={"plan": "free"})
     world.write(set={"plan": "pro"})
     world.posthog.gate.set()
-    assert await asking == {"plan": "pro"}
+    assert await read == {"plan": "pro"}
     world.posthog.persons["u_42"] = {"plan": "free"}
     await asyncio.sleep(301)
     assert await world.persons.properties("u_42") == {"plan": "pro"}
@@ -649,14 +649,14 @@ async def test_a_write_counts_once_however_often_it_is_recorded() -> None:
 async def test_a_read_waits_briefly_for_a_write_that_is_being_recorded() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
-    noting = world.writes.recording()
-    noting.__enter__()
-    asking = asyncio.create_task(world.persons.properties("u_42"))
+    recording = world.writes.recording()
+    recording.__enter__()
+    read = asyncio.create_task(world.persons.properties("u_42"))
     await asyncio.sleep(0.5)
-    assert not asking.done()
+    assert not read.done()
     world.write(set={"plan": "pro"})
-    noting.__exit__(None, None, None)
-    assert await asking == {"plan": "pro"}
+    recording.__exit__(None, None, None)
+    assert await read == {"plan": "pro"}
     with world.writes.recording():
         started = now()
         assert await world.persons.properties("u_42") == {"plan": "pro"}

@@ -145,7 +145,7 @@ async def test_only_consumers_of_deleted_destinations_are_deleted() -> None:
 
 
 @on_virtual_time
-async def test_a_destination_that_is_created_meanwhile_keeps_its_consumer() -> None:
+async def test_a_destination_created_during_the_cleanup_keeps_its_consumer() -> None:
     replica, created = Replica(), destination()
     consumer = StreamName.ENGAGEMENT, destination_durable(created.id)
     deleted: list[tuple[StreamName, str]] = []

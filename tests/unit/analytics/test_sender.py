@@ -51,7 +51,7 @@ class Delivery:
     results: list[str] = field(default_factory=list)
     """Results of attempts."""
     attempts: list[Attempt] = field(default_factory=list)
-    """Those that failed."""
+    """Failed attempts."""
 
     def __post_init__(self) -> None:
         self.journal = self.stream.journal

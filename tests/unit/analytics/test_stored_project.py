@@ -156,14 +156,14 @@ async def test_after_a_reconnection_the_project_is_requested_again() -> None:
 async def test_a_reply_from_before_a_change_is_returned_once_and_refreshed() -> None:
     stored = Stored()
     stored.link.gate = gate = asyncio.Event()
-    asking = asyncio.create_task(stored.key.project())
+    request = asyncio.create_task(stored.key.project())
     await settle()
     stored.watcher.changed(stored.credentials.change("pha_2"))
     # The request that the change causes fails.
     stored.link.replies.clear()
     await settle()
     gate.set()
-    assert (await asking) == Project("phc_old", "https://old.example.com")
+    assert (await request) == Project("phc_old", "https://old.example.com")
     with pytest.raises(Unavailable):
         await stored.key.project()
     with pytest.raises(Unavailable):

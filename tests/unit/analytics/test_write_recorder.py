@@ -386,6 +386,6 @@ async def test_only_one_read_waits_for_a_stream_that_is_no_longer_read() -> None
         await world.writes.wait_until_recorded()
         assert now() - began == waited
     assert captures.receives_captures
-    # An event that was captured meanwhile is recorded once it is read.
+    # An event that was captured in between is recorded when it is read.
     await world.recorder.record_missed([captured(age=0, user="u_43", position=2)])
     assert world.visible_properties("u_43") == {"plan": "pro"}

@@ -87,7 +87,7 @@ async def test_all_arguments_are_part_of_the_flags_request() -> None:
         return Flags(values={"new-nav": "blue"})
 
     link, requests = FakeLink(), list[GetFlags]()
-    link.answer(ANALYTICS_FLAGS, reply)
+    link.reply_with(ANALYTICS_FLAGS, reply)
     flags = Client(link).flags
     arguments: dict[str, Any] = {
         "groups": {"company": "c_1"},
@@ -207,7 +207,7 @@ async def test_more_people_than_fit_are_split_over_several_requests(people: int,
         return ConditionResults([int(one.distinct_id) % 3 == 0 for one in request.queries])
 
     link, requests = FakeLink(), list[int]()
-    link.answer(ANALYTICS_CONDITIONS, reply)
+    link.reply_with(ANALYTICS_CONDITIONS, reply)
     ids = [str(number) for number in range(people)]
     met = await Client(link).conditions_met(ids, [])
     assert met == [number % 3 == 0 for number in range(people)]
@@ -220,7 +220,7 @@ async def test_conditions_too_large_for_a_request_are_invalid() -> None:
         raise TooLarge("the request is larger than NATS takes")
 
     link = FakeLink()
-    link.answer(ANALYTICS_CONDITIONS, reply)
+    link.reply_with(ANALYTICS_CONDITIONS, reply)
     with pytest.raises(InvalidRequest, match="larger than NATS takes"):
         await Client(link).conditions_met(["u_1", "u_2"], [])
 
@@ -230,7 +230,7 @@ async def test_flag_properties_too_large_for_a_request_are_invalid() -> None:
         raise TooLarge("the request is larger than NATS takes")
 
     link = FakeLink()
-    link.answer(ANALYTICS_FLAGS, reply)
+    link.reply_with(ANALYTICS_FLAGS, reply)
     with pytest.raises(InvalidRequest, match="larger than NATS takes"):
         await Client(link).flags.get("beta", "u_1", person_properties={"a": "long"})
 

@@ -19,7 +19,7 @@ MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
 def client_with_capability(state: Literal["on", "off", "unknown"]) -> Client:
     link = FakeLink()
     row = Capability(name="eventCapture", state=state, reason="set by the test")
-    link.answer(ANALYTICS_CAPABILITIES, lambda _request: Capabilities([row]))
+    link.reply_with(ANALYTICS_CAPABILITIES, lambda _request: Capabilities([row]))
     return Client(link)
 
 
@@ -43,7 +43,7 @@ async def test_posthog_returns_a_client_while_analytics_is_unavailable() -> None
     def unavailable(_request: Any) -> Capabilities:
         raise Unavailable("analytics is not running")
 
-    link.answer(ANALYTICS_CAPABILITIES, unavailable)
+    link.reply_with(ANALYTICS_CAPABILITIES, unavailable)
     assert await Client(link).posthog() is not None
 
 
@@ -54,7 +54,7 @@ def client_with_timezone(timezone: str) -> tuple[Client, list[GetTimezone]]:
         requests.append(request)
         return Timezone(timezone, "posthog_geoip")
 
-    link.answer(ANALYTICS_TIMEZONE, zone)
+    link.reply_with(ANALYTICS_TIMEZONE, zone)
     return Client(link), requests
 
 
