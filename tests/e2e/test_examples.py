@@ -45,7 +45,7 @@ class Checkout:
     stack: Up
     variables: Mapping[str, str]
 
-    def with_ports(self, transcript: str) -> str:
+    def with_gateway_address(self, transcript: str) -> str:
         """Replace the gateway's address in a transcript by that of the running stack."""
         return transcript.replace("http://127.0.0.1:3002", self.stack.summary["gateway"])
 
@@ -85,7 +85,9 @@ async def test_the_transcripts_of_a_page_run_as_shown(checkout: Checkout, page: 
     for example in PAGES[page]:
         if example.endswith(".console"):
             transcript = (ROOT / example).read_text()
-            await play(checkout.with_ports(transcript), checkout.directory, checkout.variables)
+            await play(
+                checkout.with_gateway_address(transcript), checkout.directory, checkout.variables
+            )
 
 
 async def test_the_sandbox_starts_as_shown(checkout: Checkout) -> None:

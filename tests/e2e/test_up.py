@@ -230,7 +230,7 @@ async def _post_alone_until_cancelled(stack: Up, codes: list[int]) -> None:
 async def _post_with_retries(http: httpx.AsyncClient, body: dict[str, Any]) -> int:
     """Post a webhook, and repeat it, as PostHog does, when a connection ends without a response.
 
-    The gateway ends a connection so when it has accepted it just before a stop, and received no
+    A connection ends so when the gateway accepted it just before a stop and has not received a
     request on it.
     """
     for _ in range(3):
